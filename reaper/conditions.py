@@ -1,0 +1,166 @@
+"""The conditions of one policy, and the wishes that a resource carries, held against one resource. Pure.
+
+A resource that has been listed but not inspected is judged as if it had stopped when it was created and had never been
+started again. That is the oldest it can be, so whatever is kept on those grounds would be kept after an inspection too.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from reaper import durations
+from reaper.durations import human
+from reaper.model import Kind, Reason, Resource, State
+from reaper.scope import Selector
+
+TTL_LABEL = "reaper.ttl"
+EXPIRES_LABEL = "reaper.expires"
+DEFAULT_STOP_TIMEOUT = timedelta(seconds=10)
+_ARCHIVED = "archived"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """When an owned, unprotected resource is garbage. The conditions that are set are ANDed.
+
+    Args:
+        older_than: since the latest of creation and last start.
+        stopped_for: since the stop; only stopped and failed resources match.
+        idle_for: since the last activity.
+        states: normalised or raw state names; empty means any.
+        endpoints: names of endpoints; empty means all.
+        selectors: all of them must match.
+        stop_timeout: how long a running one gets to stop by itself before it is killed.
+        every_resource: no condition at all (``--all``); such a policy overrules a wish that is not due yet.
+    """
+
+    name: str
+    kinds: frozenset[Kind]
+    older_than: timedelta | None = None
+    stopped_for: timedelta | None = None
+    idle_for: timedelta | None = None
+    states: frozenset[str] = frozenset()
+    endpoints: frozenset[str] = frozenset()
+    selectors: tuple[Selector, ...] = ()
+    stop_timeout: timedelta = DEFAULT_STOP_TIMEOUT
+    every_resource: bool = False
+
+    def concerns(self, resource: Resource) -> bool:
+        """Whether the policy is for this endpoint and selects this resource, whatever its kind, state and age."""
+        if self.endpoints and resource.endpoint not in self.endpoints:
+            return False
+        return all(selector.all_of(resource) for selector in self.selectors)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One policy held against one resource. ``at`` is when its conditions are or were all met, if time can tell."""
+
+    policy: Policy
+    matched: bool
+    reason: Reason
+    sentence: str
+    at: datetime | None
+
+
+def age_base(resource: Resource) -> datetime | None:
+    """From when ``older_than`` counts: the latest of creation and last start, creation while it is restarting."""
+    if resource.created_at is None or resource.started_at is None or resource.raw_state == "restarting":
+        return resource.created_at
+    return max(resource.created_at, resource.started_at)
+
+
+def stop_base(resource: Resource) -> datetime | None:
+    """From when ``stopped_for`` counts, or None when it is not stopped or nobody knows since when."""
+    if resource.state not in (State.STOPPED, State.FAILED):
+        return None
+    if resource.never_started or (resource.stopped_at is None and not resource.inspected):
+        return resource.created_at
+    if resource.stopped_at is None:
+        return None
+    return max(resource.stopped_at, resource.started_at or resource.stopped_at)
+
+
+def _condition(
+    resource: Resource, policy: Policy, now: datetime
+) -> Iterator[tuple[Reason, datetime | None, str, timedelta]]:
+    """The timed conditions of a policy: reason, when it is met (None: time alone does not meet it), the fact, the limit."""
+    if policy.older_than is not None:
+        base = age_base(resource)
+        verb = "last started" if base != resource.created_at else "created"
+        fact = f"{verb} {human(now - base)} ago" if base else "of unknown age"
+        yield Reason.OLDER_THAN, base and base + policy.older_than, fact, policy.older_than
+    if policy.stopped_for is not None:
+        base = stop_base(resource)
+        if base is None:
+            unknown = resource.state in (State.STOPPED, State.FAILED)
+            fact = "stopped, but nobody knows since when" if unknown else f"{resource.raw_state}, not stopped"
+        elif resource.never_started:
+            fact = f"created {human(now - base)} ago and never started"
+        else:
+            fact = f"stopped {'' if resource.inspected else 'at most '}{human(now - base)} ago"
+        yield Reason.STOPPED_FOR, base and base + policy.stopped_for, fact, policy.stopped_for
+    if policy.idle_for is not None:
+        base = resource.last_activity_at
+        fact = f"idle for {human(now - base)}" if base else "of unknown activity"
+        yield Reason.IDLE_FOR, base and base + policy.idle_for, fact, policy.idle_for
+
+
+def _excludes(resource: Resource, policy: Policy) -> str | None:
+    """Why the policy is not for this resource at all, or None."""
+    if resource.kind not in policy.kinds:
+        return f"is not for a {resource.kind}"
+    if policy.endpoints and resource.endpoint not in policy.endpoints:
+        return f"is not for endpoint {resource.endpoint}"
+    if not policy.concerns(resource):
+        return "does not select it"
+    if policy.states and not policy.states & {resource.raw_state, resource.state.value}:
+        return f"is not for state {resource.raw_state}"
+    # Somebody archived it on purpose, and it costs next to nothing.
+    if resource.raw_state == _ARCHIVED and not policy.every_resource and _ARCHIVED not in policy.states:
+        return "does not name the state archived"
+    return None
+
+
+def hold(resource: Resource, policy: Policy, now: datetime) -> Match:
+    """Hold one policy against one resource."""
+    if why := _excludes(resource, policy):
+        return Match(policy, matched=False, reason=Reason.NO_POLICY, sentence=f"policy {policy.name} {why}", at=None)
+    conditions = list(_condition(resource, policy, now))
+    if not conditions:
+        reason = Reason.ALL if policy.every_resource else Reason.STATE
+        fact = "everything owned goes" if policy.every_resource else f"its state is {resource.raw_state}"
+        return Match(policy, matched=True, reason=reason, sentence=f"{fact}, policy {policy.name}", at=None)
+    known = [at for _, at, _, _ in conditions if at is not None]
+    at = max(known) if len(known) == len(conditions) else None
+    facts = " and ".join(fact for _, _, fact, _ in conditions)
+    limits = " and ".join(human(limit) for _, _, _, limit in conditions)
+    sentence = f"{facts}, policy {policy.name} allows {limits}"
+    return Match(policy, matched=at is not None and at <= now, reason=conditions[0][0], sentence=sentence, at=at)
+
+
+def _when(text: str) -> datetime:
+    """An absolute time on a label, as aware UTC. Raises ValueError."""
+    moment = datetime.fromisoformat(text.strip())
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone; write for example 2026-11-21T06:00:00Z")
+    return moment.astimezone(UTC)
+
+
+def wish_end(resource: Resource) -> tuple[Reason, datetime, str] | None:
+    """When the resource wishes to go: the later one where it carries both wishes. Raises ValueError."""
+    labels = resource.labels or {}
+    ends = []
+    if (text := labels.get(TTL_LABEL)) is not None:
+        try:
+            ttl = durations.parse(text)
+        except ValueError as error:
+            raise ValueError(f"{TTL_LABEL}: {error}") from None
+        if resource.created_at is not None:
+            ends.append((Reason.TTL_ENDED, resource.created_at + ttl, f"its own {TTL_LABEL} of {text}"))
+    if (text := labels.get(EXPIRES_LABEL)) is not None:
+        try:
+            ends.append((Reason.EXPIRED, _when(text), f"its own {EXPIRES_LABEL} at {text}"))
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"{EXPIRES_LABEL}: {error}") from None
+    return max(ends, key=lambda end: end[1]) if ends else None

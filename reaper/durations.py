@@ -1,0 +1,62 @@
+"""Durations as people write them ("6h", "1d12h", "500ms") and as people read them ("3 h 20 min")."""
+
+import re
+from datetime import timedelta
+
+EXAMPLES = '"90s", "10m", "6h", "1d12h"'
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
+_WHOLE = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+", re.ASCII)
+_LONGEST = timedelta(days=36500)
+
+
+def parse(text: str) -> timedelta:
+    """The duration that ``text`` names: numbers with units ms, s, m, h, d or w, added up.
+
+    Raises ValueError, with an example of what would be right, for anything else: a number without
+    a unit, a sign, a unit that does not exist, or more than a hundred years.
+    """
+    stripped = text.strip()
+    if stripped == "0":
+        return timedelta(0)
+    if not _WHOLE.fullmatch(stripped):
+        raise ValueError(f"{text!r} is not a duration; write for example {EXAMPLES}")
+    try:
+        total = timedelta(seconds=sum(float(n) * _SECONDS[unit] for n, unit in _PART.findall(stripped)))
+    except OverflowError:
+        total = timedelta.max
+    if total > _LONGEST:
+        raise ValueError(f"{text!r} is longer than a hundred years; write for example {EXAMPLES}")
+    return total
+
+
+def spell(value: timedelta) -> str:
+    """``value`` in the form that ``parse`` reads, exactly: "1d12h". Zero is "0s"."""
+    left = round(value.total_seconds() * 1000)
+    parts = []
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def human(value: timedelta) -> str:
+    """``value`` for a sentence, cut to its two largest units: "3 h 20 min", "12 s", "7 d"."""
+    seconds = value.total_seconds()
+    if seconds < 0:
+        return f"-{human(-value)}"
+    if seconds < 1:
+        return f"{round(seconds * 1000)} ms" if seconds else "0 s"
+    left = int(seconds)
+    parts: list[str] = []
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {unit}")
+        elif parts:
+            break  # "2 d 5 s" would pretend to a precision that nobody asked for
+        if len(parts) == 2:
+            break
+    return " ".join(parts)

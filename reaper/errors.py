@@ -1,0 +1,122 @@
+"""The error tree. Providers translate every foreign error into one of these, at once.
+
+``ReaperError`` is what the command line turns into a message and an exit code; ``ProviderError`` and its
+children are what a provider may raise, and what the sweep turns into outcomes.
+"""
+
+from typing import ClassVar
+
+
+class ReaperError(Exception):
+    """Anything that this program foresaw. Its text is meant for people and holds no secret."""
+
+
+class ConfigError(ReaperError):
+    """The configuration or the command line is wrong: exit code 2.
+
+    Args:
+        problem: what is wrong, with the key and the value.
+        cure: what would be right.
+        where: the file, variable or option that said so.
+    """
+
+    def __init__(self, problem: str, cure: str = "", where: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.cure = cure
+        self.where = where
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.problem}" if self.where else self.problem
+        return f"{text}\n  {self.cure}" if self.cure else text
+
+
+class ProviderError(ReaperError):
+    """A call to an endpoint did not do what was asked.
+
+    Attributes:
+        retryable: whether the same call may succeed a moment later.
+        label: the error's class as a metric and a log line name it.
+        retry_after: seconds for which the server asked to be left alone, or None.
+    """
+
+    retryable: ClassVar[bool] = False
+    label: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class NotFoundError(ProviderError):
+    """The resource does not exist (any more)."""
+
+    label = "not_found"
+
+
+class InProgressError(ProviderError):
+    """Somebody's removal of the same resource is under way: wait and verify."""
+
+    label = "in_progress"
+
+
+class ConflictError(ProviderError):
+    """The server refused since the resource is in use, for example started meanwhile."""
+
+    label = "conflict"
+
+
+class DeniedError(ProviderError):
+    """The credentials do not allow it."""
+
+    label = "denied"
+
+
+class InvalidError(ProviderError):
+    """The server does not understand the request. Asking again changes nothing."""
+
+    label = "invalid"
+
+
+class NoSuchEndpointError(ProviderError):
+    """Nothing is there to talk to: no socket, no such host, and nothing has answered before."""
+
+    label = "no_endpoint"
+
+
+class CircuitOpenError(ProviderError):
+    """The endpoint failed so often in a row that it is left alone for the rest of this round."""
+
+    label = "circuit_open"
+
+
+class UnavailableError(ProviderError):
+    """The connection could not be made or broke. Whether the call took effect is unknown."""
+
+    retryable = True
+    label = "unavailable"
+
+
+class CallTimeoutError(UnavailableError):
+    """No answer in time. Whether the call took effect is unknown."""
+
+    label = "timeout"
+
+
+class ServerError(UnavailableError):
+    """The server said 5xx. Whether the call took effect is unknown."""
+
+    label = "server_error"
+
+
+class UnreadableError(UnavailableError):
+    """The answer could not be parsed. Whether the call took effect is unknown."""
+
+    label = "unreadable"
+
+
+class RateLimitedError(ProviderError):
+    """429: too many requests; the call did not take effect."""
+
+    retryable = True
+    label = "rate_limited"

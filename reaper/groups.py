@@ -1,0 +1,142 @@
+"""A group is one unit: it goes as a whole or stays as a whole, and what is in use stays. Pure."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import datetime
+
+from reaper.conditions import Policy
+from reaper.durations import human
+from reaper.judge import Judge
+from reaper.model import Decision, Kind, Reason, Resource, Verdict
+from reaper.scope import group_key
+
+# Protections of a network speak for its whole project; that it is in use or unowned does not.
+_SPEAKS_FOR_GROUP = frozenset(
+    {Reason.PROTECTED, Reason.WISH_KEEP, Reason.WISH_UNREADABLE, Reason.LEASED, Reason.LEASE_UNKNOWN}
+)
+
+
+class Units:
+    """Makes one unit of a group: it goes as a whole or stays as a whole, and what is in use stays."""
+
+    def __init__(self, judge: Judge, decisions: list[Decision]) -> None:
+        self.judge = judge
+        self.decisions = decisions
+        self.members: dict[tuple[str, str], list[int]] = {}
+        self.networks: dict[tuple[str, str], list[int]] = {}
+        self.index = {(d.resource.endpoint, d.resource.id): i for i, d in enumerate(decisions)}
+        for i, decision in enumerate(decisions):
+            key = group_key(decision.resource)
+            if key is not None:
+                of_kind = self.networks if decision.resource.kind is Kind.NETWORK else self.members
+                of_kind.setdefault(key, []).append(i)
+
+    def settle(self) -> None:
+        """Apply the rules of groups and of use until nothing changes any more."""
+        self._spread_keeping()
+        for key, networks in self.networks.items():
+            for i in networks:
+                self._judge_network(i, self.members.get(key, []))
+        self._spread_keeping()
+
+    def keep_what_is_not_due(self, due: Collection[str]) -> None:
+        """Keep the units none of whose matching policies is due, and what they use."""
+        alone = [[i] for i, decision in enumerate(self.decisions) if group_key(decision.resource) is None]
+        grouped = [
+            # Only orphaned networks speak for themselves: the others go with their project's containers.
+            [*self.members.get(key, []), *self.networks.get(key, [])]
+            for key in self.members.keys() | self.networks.keys()
+        ]
+        for unit in alone + grouped:
+            reaped = [i for i in unit if self.decisions[i].reap]
+            deciders = [i for i in reaped if self.decisions[i].resource.kind is not Kind.NETWORK] or reaped
+            if not any(self._is_due(self.decisions[i], due) for i in deciders):
+                for i in reaped:
+                    self._turn(i, Reason.NOT_DUE, f"{self.decisions[i].sentence}; that is not due in this sweep")
+        self._spread_keeping()
+
+    def _is_due(self, decision: Decision, due: Collection[str]) -> bool:
+        if decision.resource.kind is Kind.NETWORK:
+            return any(policy.name in due for policy in self._network_policies(decision.resource))
+        if decision.policy is None:
+            return True  # its own wish, which waits for no policy
+        return any(match.matched and match.policy.name in due for match in self.judge.matches(decision.resource))
+
+    def _spread_keeping(self) -> None:
+        """What is kept keeps its group and what it uses, and those in turn theirs."""
+        while self._unite_groups() | self._keep_what_is_used():
+            pass
+
+    def _turn(self, i: int, reason: Reason, sentence: str) -> None:
+        self.decisions[i] = replace(self.decisions[i], verdict=Verdict.KEEP, reason=reason, sentence=sentence, since=None)
+
+    def _unite_groups(self) -> bool:
+        changed = False
+        for key, members in self.members.items():
+            speakers = [i for i in self.networks.get(key, []) if self.decisions[i].reason in _SPEAKS_FOR_GROUP]
+            kept = next((i for i in members if not self.decisions[i].reap), None)
+            blocker = kept if kept is not None else next(iter(speakers), None)
+            if blocker is None:
+                continue
+            why = self.decisions[blocker]
+            for i in (*members, *self.networks.get(key, [])):
+                if self.decisions[i].reap:
+                    sentence = f"its project {key[1]} has {why.resource.name}, which is kept: {why.sentence}"
+                    self._turn(i, Reason.GROUP_KEPT, sentence)
+                    changed = True
+        return changed
+
+    def _keep_what_is_used(self) -> bool:
+        changed = False
+        for decision in tuple(self.decisions):
+            if decision.reap:
+                continue
+            for used in decision.resource.uses:
+                i = self.index.get((decision.resource.endpoint, used))
+                if i is not None and self.decisions[i].reap:
+                    self._turn(i, Reason.IN_USE, f"{decision.resource.name}, which is kept, uses it")
+                    changed = True
+        return changed
+
+    def _network_policies(self, network: Resource) -> list[Policy]:
+        """The policies under which a network without containers may go: those that would select its containers."""
+        policies = self.judge.rules.policies
+        return [policy for policy in policies if Kind.CONTAINER in policy.kinds and policy.concerns(network)]
+
+    def _judge_network(self, i: int, members: list[int]) -> None:
+        """A network goes with the containers of its project, or alone when an owned project has lost them all."""
+        decision = self.decisions[i]
+        if decision.reason is not Reason.GROUP_KEPT:
+            return  # a rule of its own has kept it
+        network = decision.resource
+        if members:
+            first = self.decisions[members[0]]
+            if not first.reap:
+                sentence = f"its project still has {first.resource.name}, which is kept: {first.sentence}"
+                self._turn(i, Reason.GROUP_KEPT, sentence)
+                return
+            self._take(i, "it goes with its project's containers", first.policy, first.since)
+            return
+        policies = self._network_policies(network)
+        assert network.created_at is not None
+        free_at = network.created_at + self.judge.grace
+        if network.remembered is not None:
+            free_at = max(network.created_at, network.remembered.free_at)
+        if not policies:
+            self._turn(i, Reason.NO_POLICY, "no policy for containers selects it")
+        elif free_at > self.judge.now:
+            left = human(free_at - self.judge.now)
+            sentence = f"its project has no containers, but may be about to get some for {left} more"
+            self._turn(i, Reason.CREATED_GRACE, sentence)
+        else:
+            self._take(i, "its project's containers are gone", policies[0].name, free_at)
+
+    def _take(self, i: int, sentence: str, policy: str | None, since: datetime | None) -> None:
+        self.decisions[i] = replace(
+            self.decisions[i],
+            verdict=Verdict.REAP,
+            reason=Reason.GROUP_REAPED,
+            sentence=sentence,
+            policy=policy,
+            since=since,
+        )

@@ -1,0 +1,285 @@
+"""The words of this program as frozen dataclasses and enums. No behaviour beyond what follows from the fields."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What sort of thing a resource is."""
+
+    CONTAINER = "container"
+    SANDBOX = "sandbox"
+    NETWORK = "network"
+
+
+class State(StrEnum):
+    """The providers' raw states, mapped onto what the policies need to know."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    CHANGING = "changing"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What an earlier sweep knew about a resource whose own signs of ownership are gone.
+
+    Args:
+        owner: who owned it then, in the words of ``Ownership.by``.
+        free_at: from when a network that has lost its containers may be taken for a leftover (aware UTC).
+    """
+
+    owner: str
+    free_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """One thing that can be deleted, as it was when it was last looked at. All times are aware UTC.
+
+    Fields that the provider could not read are None, which keeps the resource.
+
+    Args:
+        id: what the provider deletes by. Never a name: names are reused.
+        raw_state: the provider's own word for the state.
+        started_at: the last start; None when it never started or is not known yet.
+        stopped_at: the last stop; None when it never stopped or is not known yet.
+        last_activity_at: the last sign of life, where the provider has such a thing.
+        image: the full reference as its creator wrote it; None where there is none.
+        group: the key of what it lives and dies with (a Compose project); None when it stands alone.
+        uses: ids of resources that would break it by going (another container's network namespace, networks).
+        restart_policy: the engine's, when inspected.
+        inspected: False while only the listing has been read: times, image and restart policy may be missing.
+        image_unresolved: the listing had only an image id, so what its creator called it is not known yet.
+        machinery: what part of the host's own machinery it is ("a Kubernetes pod"), else None.
+        remembered: set by the sweep when an earlier one saw its owned group whole.
+        unreadable: why it could not be read, if so.
+    """
+
+    provider: str
+    endpoint: str
+    kind: Kind
+    id: str
+    name: str
+    state: State
+    raw_state: str
+    created_at: datetime | None
+    labels: Mapping[str, str] | None
+    started_at: datetime | None = None
+    stopped_at: datetime | None = None
+    last_activity_at: datetime | None = None
+    image: str | None = None
+    group: str | None = None
+    uses: frozenset[str] = frozenset()
+    restart_policy: str | None = None
+    inspected: bool = True
+    image_unresolved: bool = False
+    machinery: str | None = None
+    remembered: Remembered | None = None
+    unreadable: str | None = None
+
+    @property
+    def never_started(self) -> bool:
+        """Created, and nobody has started it yet."""
+        return self.raw_state == "created"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A live claim of a running benchmark: what it covers is kept.
+
+    Args:
+        id: what the label ``reaper.lease`` on a resource names.
+        owner: who holds it, for people ("pid 4711 on gpu-1: harbor run ...").
+        resources: ids that it covers besides those that carry its label.
+    """
+
+    id: str
+    owner: str
+    resources: frozenset[str] = frozenset()
+
+
+class Verdict(StrEnum):
+    """What the rules say."""
+
+    REAP = "reap"
+    KEEP = "keep"
+
+
+class Reason(StrEnum):
+    """Why a resource is reaped or kept: a closed list. The sentence beside it has the numbers."""
+
+    # reaped
+    OLDER_THAN = "older_than"
+    STOPPED_FOR = "stopped_for"
+    IDLE_FOR = "idle_for"
+    STATE = "state"
+    ALL = "all"
+    TTL_ENDED = "ttl_ended"
+    EXPIRED = "expired"
+    GROUP_REAPED = "group_reaped"
+    # kept
+    UNREADABLE = "unreadable"
+    NOT_OWNED = "not_owned"
+    MACHINERY = "machinery"
+    PROTECTED = "protected"
+    WISH_KEEP = "wish_keep"
+    WISH_UNREADABLE = "wish_unreadable"
+    LEASED = "leased"
+    LEASE_UNKNOWN = "lease_unknown"
+    CHANGING = "changing"
+    UNKNOWN_STATE = "unknown_state"
+    RESTART_POLICY = "restart_policy"
+    CREATED_GRACE = "created_grace"
+    WISH_NOT_DUE = "wish_not_due"
+    TOO_YOUNG = "too_young"
+    NO_POLICY = "no_policy"
+    GROUP_KEPT = "group_kept"
+    IN_USE = "in_use"
+    NOT_DUE = "not_due"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to become of one resource, and why.
+
+    Args:
+        owner: what makes it owned ("preset harbor"); None when it is not owned.
+        sentence: the reason for people, with the numbers in it.
+        policy: the first policy that matched; None where none decided.
+        since: from when on it was reapable (aware UTC), where that is known.
+        stop_timeout: how long a running one gets to stop by itself.
+        due_at: for a resource that is only too young: when that ends, if nothing else happens.
+        would_match: for one that is not owned: a policy that it would match if it were.
+    """
+
+    resource: Resource
+    verdict: Verdict
+    reason: Reason
+    sentence: str
+    policy: str | None = None
+    owner: str | None = None
+    since: datetime | None = None
+    stop_timeout: timedelta = timedelta(seconds=10)
+    due_at: datetime | None = None
+    would_match: bool = False
+
+    @property
+    def reap(self) -> bool:
+        """Whether the verdict is to reap."""
+        return self.verdict is Verdict.REAP
+
+
+class Outcome(StrEnum):
+    """What came of a decision to reap."""
+
+    DELETED = "deleted"
+    GONE = "gone"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    WOULD_DELETE = "would_delete"
+    ABANDONED = "abandoned"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was done about one decision to reap.
+
+    Args:
+        detail: for people: why it was skipped, what failed. Empty when it simply went well.
+        attempts: how many deletion calls were made.
+        seconds: from the first look until the outcome was known.
+        error: the error's class (``ProviderError.label``) when it failed.
+    """
+
+    decision: Decision
+    outcome: Outcome
+    detail: str = ""
+    attempts: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CapHit:
+    """The deletion cap was hit: nothing was deleted.
+
+    Args:
+        wanted: how many resources would have gone.
+        allowed: how many may go in one sweep.
+        held: how many resources the endpoint holds.
+        limit: the limit's name and value, for people.
+    """
+
+    wanted: int
+    allowed: int
+    held: int
+    limit: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointFailure:
+    """Why an endpoint could not be listed. ``label`` is the error's class, ``message`` is for people."""
+
+    label: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointReport:
+    """What one sweep found and did on one endpoint.
+
+    Args:
+        held: how many resources it holds.
+        decisions: one for every resource that was listed.
+        results: one for every decision to reap, also when nothing was done about it.
+        failure: set when the endpoint could not be listed; then what was not confirmed is failed.
+        clock_skew: the endpoint's clock minus this host's, when that is more than a minute.
+        warnings: what people should know and is no failure.
+    """
+
+    endpoint: str
+    provider: str
+    held: int = 0
+    decisions: tuple[Decision, ...] = ()
+    results: tuple[Result, ...] = ()
+    failure: EndpointFailure | None = None
+    cap: CapHit | None = None
+    clock_skew: timedelta = timedelta(0)
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def count(self, outcome: Outcome) -> int:
+        """How many results have this outcome."""
+        return sum(result.outcome is outcome for result in self.results)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What one sweep found and did.
+
+    Args:
+        interrupted: the signal's name when one ended the sweep early, "timeout" when the time was up.
+        hints: sentences that end in a command to try.
+    """
+
+    started_at: datetime
+    seconds: float
+    dry_run: bool
+    endpoints: tuple[EndpointReport, ...]
+    interrupted: str | None = None
+    hints: tuple[str, ...] = field(default=())
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """The results of all endpoints."""
+        return tuple(result for endpoint in self.endpoints for result in endpoint.results)
+
+    def count(self, outcome: Outcome) -> int:
+        """How many results of all endpoints have this outcome."""
+        return sum(endpoint.count(outcome) for endpoint in self.endpoints)

@@ -1,0 +1,82 @@
+"""When a resource is garbage. Pure: no I/O, no clock, no logging; time comes in as an argument.
+
+``decide`` judges everything that an endpoint holds; ``explain`` tells the rules one after the other; and
+``needs_inspection`` says what must be looked at more closely before a decision can be trusted. The rules for one
+resource stand in ``judge``, the conditions of a policy in ``conditions``, and what groups add in ``groups``.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+
+from reaper.conditions import Policy
+from reaper.groups import Units
+from reaper.judge import Finding, Judge, Rules
+from reaper.model import Decision, Lease, Reason, Resource, State
+
+__all__ = ["Finding", "Policy", "Rules", "decide", "explain", "needs_inspection", "young_and_running"]
+
+
+def decide(
+    resources: Sequence[Resource],
+    rules: Rules,
+    leases: Iterable[Lease],
+    now: datetime,
+    due: Collection[str] | None = None,
+) -> list[Decision]:
+    """Decide about everything that one listing returned.
+
+    Args:
+        resources: all that the endpoints hold, unowned things included: groups are judged as a whole.
+        rules: scope, protection and policies.
+        leases: the live ones.
+        now: aware UTC, on the endpoint's clock.
+        due: the policies on whose behalf this pass acts; None means all of them. All policies judge, but a unit is only
+            reaped when one that matches is due.
+
+    Returns:
+        one decision for each resource, in the same order.
+    """
+    judge = Judge(resources, rules, leases, now)
+    decisions = [judge.decide(resource) for resource in resources]
+    units = Units(judge, decisions)
+    units.settle()
+    if due is not None:
+        units.keep_what_is_not_due(due)
+    return units.decisions
+
+
+def needs_inspection(resources: Sequence[Resource], rules: Rules, leases: Iterable[Lease], now: datetime) -> list[Resource]:
+    """The resources that must be inspected before ``decide`` can be trusted; ask again with what came of it.
+
+    Those whose image nobody knows yet come first, since the image may own a whole project; then those that would be
+    reaped by what the listing alone says.
+    """
+    unresolved = [r for r in resources if r.image_unresolved and not r.inspected and not r.unreadable]
+    if unresolved:
+        return unresolved
+    return [
+        decision.resource
+        for decision in decide(resources, rules, leases, now)
+        if decision.reap and not decision.resource.inspected
+    ]
+
+
+def explain(
+    resource: Resource, resources: Sequence[Resource], rules: Rules, leases: Sequence[Lease], now: datetime
+) -> list[Finding]:
+    """What every rule says of one of ``resources``, in order, and at the end what became of it as part of its group."""
+    judge = Judge(resources, rules, leases, now)
+    findings = list(judge.findings(resource))
+    alone = judge.decide(resource)
+    together = next(d for d in decide(resources, rules, leases, now) if d.resource is resource)
+    if together.verdict is not alone.verdict or together.reason is not alone.reason or not findings[-1].reason:
+        findings.append(Finding("group", together.verdict, together.sentence, together.reason))
+    return findings
+
+
+def young_and_running(decisions: Iterable[Decision]) -> list[Decision]:
+    """The owned, running resources that are kept for no other reason than that they are young.
+
+    A killed run leaves its containers running and young, and no age threshold sees them.
+    """
+    return [d for d in decisions if d.reason is Reason.TOO_YOUNG and d.resource.state is State.RUNNING and d.owner]

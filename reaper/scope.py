@@ -1,0 +1,209 @@
+"""Who owns a resource, what protects it, and the selectors that say so. Pure: no I/O, no clock, no logging.
+
+Nothing is ever selected by the absence of a sign: what no selector matches is not owned, and what is not owned is
+never touched.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import lru_cache
+
+from reaper.model import Kind, Resource
+
+PROJECT_LABEL = "com.docker.compose.project"
+CONFIG_FILES_LABEL = "com.docker.compose.project.config_files"
+
+
+@lru_cache(maxsize=4096)
+def image_forms(reference: str) -> tuple[str, str]:
+    """The forms of an image reference that globs are matched against: the whole, and the repository alone.
+
+    The repository is without registry, tag and digest ("tb__chess__client" for "localhost:5000/tb__chess__client:1").
+    """
+    name = reference.split("@", 1)[0]
+    head, slash, last = name.rpartition("/")
+    path = head + slash + last.split(":", 1)[0]
+    first, slash, rest = path.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        path = rest.removeprefix("library/") if first == "docker.io" else rest
+    return reference, path
+
+
+def label_matches(pattern: str, labels: Mapping[str, str]) -> bool:
+    """Whether ``labels`` have what ``pattern`` asks for: "key", "key=value" or "key=glob"."""
+    key, equals, glob = pattern.partition("=")
+    if key not in labels:
+        return False
+    return not equals or fnmatchcase(labels[key], glob)
+
+
+def name_matches(globs: Iterable[str], name: str) -> bool:
+    """Whether one of ``globs`` matches ``name``, case-sensitively."""
+    return any(fnmatchcase(name, glob) for glob in globs)
+
+
+def image_matches(globs: Iterable[str], image: str | None) -> bool:
+    """Whether one of ``globs`` matches the image's full reference or its repository."""
+    return image is not None and any(fnmatchcase(form, glob) for glob in globs for form in image_forms(image))
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Labels, names and images to look for.
+
+    ``any_of`` reads it as [scope] and [protect] do: everything ORed. ``all_of`` reads it as a policy and the command
+    line do: labels ANDed, names ORed, images ORed, and the fields ANDed.
+    """
+
+    labels: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+
+    def any_of(self, resource: Resource) -> str | None:
+        """The first entry that matches, as "label x", "name y*" or "image z", else None."""
+        for pattern in self.labels:
+            if label_matches(pattern, resource.labels or {}):
+                return f"label {pattern}"
+        for glob in self.names:
+            if fnmatchcase(resource.name, glob):
+                return f"name {glob}"
+        for glob in self.images:
+            if image_matches((glob,), resource.image):
+                return f"image {glob}"
+        return None
+
+    def all_of(self, resource: Resource) -> bool:
+        """Whether every field that is set matches. An empty selector matches everything."""
+        labels = resource.labels or {}
+        return (
+            all(label_matches(pattern, labels) for pattern in self.labels)
+            and (not self.names or name_matches(self.names, resource.name))
+            and (not self.images or image_matches(self.images, resource.image))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """The signs that one benchmark runner leaves on its resources.
+
+    Args:
+        labels: a resource with one of these is the runner's.
+        images: a container with one of these is the runner's, and so is the whole group that it is in.
+        config_files: endings of a path among the Compose project's configuration files: the whole group is the runner's.
+    """
+
+    name: str
+    labels: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    config_files: tuple[str, ...] = ()
+
+    def marks_group(self, resource: Resource) -> str | None:
+        """The sign on this resource that makes its whole group owned, if there is one."""
+        if resource.kind is Kind.CONTAINER:
+            for glob in self.images:
+                if image_matches((glob,), resource.image):
+                    return f"image {glob}"
+        if resource.group is not None:
+            files = (resource.labels or {}).get(CONFIG_FILES_LABEL, "").split(",")
+            for ending in self.config_files:
+                if any(file.strip().endswith(ending) for file in files):
+                    return f"config file *{ending}"
+        return None
+
+    def marks(self, resource: Resource) -> str | None:
+        """The sign on this resource that makes it owned, if there is one."""
+        for pattern in self.labels:
+            if label_matches(pattern, resource.labels or {}):
+                return f"label {pattern}"
+        return self.marks_group(resource)
+
+
+# What the runners leave behind was read from terminal-bench 0.2.18 and harbor 0.25.0.
+PRESETS: Mapping[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset("terminal-bench", labels=("terminal-bench",), images=("tb__*__client",)),
+        Preset(
+            "harbor",
+            labels=("harbor.managed=true",),
+            images=("hb__*",),
+            config_files=(
+                "/harbor/environments/docker/docker-compose-build.yaml",
+                "/harbor/environments/docker/docker-compose-prebuilt.yaml",
+            ),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What this reaper owns. The entries are ORed."""
+
+    presets: tuple[str, ...] = ("terminal-bench", "harbor")
+    selector: Selector = field(default_factory=Selector)
+    everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Protect:
+    """What is kept although it is owned. The entries are ORed."""
+
+    selector: Selector = field(default_factory=lambda: Selector(labels=("reaper.keep",)))
+    restart_policies: tuple[str, ...] = ("always", "unless-stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """What makes a resource owned.
+
+    Args:
+        by: for people: "preset harbor, image hb__*" or "scope label team=rl".
+        preset: whether a preset owns it: then a restart policy does not protect it.
+    """
+
+    by: str
+    preset: bool = False
+
+
+def group_key(resource: Resource) -> tuple[str, str] | None:
+    """What identifies the resource's group among all endpoints, or None when it stands alone."""
+    return None if resource.group is None else (resource.endpoint, resource.group)
+
+
+class Owners:
+    """Answers who owns which of the resources that were listed together.
+
+    All members of a group must be among ``resources``: a sign on one of them may own the others.
+    """
+
+    def __init__(self, resources: Iterable[Resource], scope: Scope) -> None:
+        self._scope = scope
+        self._presets = tuple(PRESETS[name] for name in scope.presets)
+        self._groups: dict[tuple[str, str], Ownership] = {}
+        for resource in resources:
+            key = group_key(resource)
+            if key is None or key in self._groups:
+                continue
+            for preset in self._presets:
+                if sign := preset.marks_group(resource):
+                    by = f"preset {preset.name}, {sign} in its project"
+                    self._groups[key] = Ownership(by, preset=True)
+                    break
+
+    def owner(self, resource: Resource) -> Ownership | None:
+        """What makes ``resource`` owned, or None when nothing does."""
+        for preset in self._presets:
+            if sign := preset.marks(resource):
+                return Ownership(f"preset {preset.name}, {sign}", preset=True)
+        key = group_key(resource)
+        if key is not None and key in self._groups:
+            return self._groups[key]
+        if sign := self._scope.selector.any_of(resource):
+            return Ownership(f"scope {sign}")
+        if resource.remembered is not None:
+            return Ownership(f"remembered: {resource.remembered.owner}", preset=True)
+        if self._scope.everything:
+            return Ownership("scope everything")
+        return None
