@@ -43,7 +43,7 @@ def spell(value: timedelta) -> str:
 
 
 def human(value: timedelta) -> str:
-    """``value`` for a sentence, cut to its two largest units: "3 h 20 min", "12 s", "7 d"."""
+    """``value`` for a sentence, cut to its two largest units: "3 h 20 min", "12 s", "7 d". Days begin at 48 h."""
     seconds = value.total_seconds()
     if seconds < 0:
         return f"-{human(-value)}"
@@ -51,7 +51,8 @@ def human(value: timedelta) -> str:
         return f"{round(seconds * 1000)} ms" if seconds else "0 s"
     left = int(seconds)
     parts: list[str] = []
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
+    days = (("d", 86_400),) if left >= 2 * 86_400 else ()
+    for unit, size in (*days, ("h", 3600), ("min", 60), ("s", 1)):
         count, left = divmod(left, size)
         if count:
             parts.append(f"{count} {unit}")

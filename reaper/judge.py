@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from reaper.conditions import Match, Policy, age_base, hold, wish_end
 from reaper.durations import human
@@ -12,6 +12,7 @@ from reaper.scope import Owners, Ownership, Protect, Scope
 KEEP_LABEL = "reaper.keep"
 LEASE_LABEL = "reaper.lease"
 SHORTEST_CREATED_GRACE = timedelta(minutes=10)
+AGGRESSIVE_AGE = timedelta(hours=8)  # above the longest trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,10 @@ class Judge:
             return _keep("lease", Reason.LEASED, f"lease {lease.id} of {lease.owner} is alive")
         if lease_id is None:
             return Finding("lease", None, "no lease covers it")
-        end = (age_base(resource) or datetime.max.replace(tzinfo=UTC)) + self.rules.max_lease
+        base = age_base(resource)
+        if base is None:
+            return _keep("lease", Reason.LEASE_UNKNOWN, f"lease {lease_id} is not known here, nor is its age")
+        end = base + self.rules.max_lease
         if end > self.now:
             sentence = f"lease {lease_id} is not known here and may be another reaper's for {human(end - self.now)} more"
             return _keep("lease", Reason.LEASE_UNKNOWN, sentence)
@@ -200,7 +204,8 @@ class Judge:
         owner = self.owners.owner(resource)
         final = next((finding for finding in self.findings(resource) if finding.verdict is not None), None)
         if final is None:
-            return Decision(resource, Verdict.KEEP, Reason.GROUP_KEPT, "", owner=owner.by if owner else None)
+            sentence = "a network goes only with its project, and it has none"  # ``groups`` has another if it has one
+            return Decision(resource, Verdict.KEEP, Reason.GROUP_KEPT, sentence, owner=owner.by if owner else None)
         assert final.verdict is not None
         assert final.reason is not None
         unowned = final.reason is Reason.NOT_OWNED

@@ -1,0 +1,142 @@
+"""The command line: arguments in, exit code out. Nothing else parses argv.
+
+Only the standard library is imported here, and of it little: ``reaper --version`` is asked often.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from reaper import __version__, exits
+
+_EPILOG = """exit codes:
+  0  done, nothing failed                    4  the deletion cap was hit, nothing was deleted there
+  1  a bug in this program                   5  an endpoint could not be listed
+  2  usage or configuration                  6  check: reapable resources are left
+  3  some deletions failed                   130, 143  interrupted; what was done is reported
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the page of usage that hides it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(exits.USAGE, f"{self.prog}: {message}\n  try: {self.prog} --help\n")
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("configuration and output")
+    group.add_argument("--config", metavar="FILE", help="the TOML file (else $REAPER_CONFIG, ./reaper.toml, /etc/reaper/)")
+    group.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    group.add_argument("--log-format", choices=("console", "json"), help="default: console on a terminal, else json")
+    group.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        help="default: info; warning on a terminal, where the table says the rest",
+    )
+
+
+def _selection(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what to look at")
+    group.add_argument("--only", metavar="WHICH", action="append", help="docker, or the name of an endpoint (repeatable)")
+    group.add_argument("--timeout", metavar="DURATION", help="for the whole command (default 10m)")
+    group.add_argument("--policy", metavar="NAME", action="append", help="act for this policy only (repeatable)")
+    group.add_argument(
+        "--aggressive", action="store_true", help="the configured policies, with stopped_for 0 and older_than at most 8h"
+    )
+    group = parser.add_argument_group("one-off policies, in place of the configured ones; several are ORed")
+    group.add_argument("--stopped", action="store_true", help="everything owned that is stopped or failed")
+    group.add_argument("--older-than", metavar="AGE", help="everything owned and older, for example 24h")
+    group.add_argument("--all", action="store_true", help="everything owned: you state that no run is alive there")
+    group = parser.add_argument_group("narrow it; these never widen")
+    group.add_argument("--label", metavar="K[=V]", action="append", help="with this label (repeatable, ANDed)")
+    group.add_argument("--name", metavar="GLOB", action="append", help="with such a name (repeatable, ORed)")
+    group.add_argument("--image", metavar="GLOB", action="append", help="of such an image (repeatable, ORed)")
+
+
+def _acting(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("sweeping, with --once")
+    group.add_argument("--once", action="store_true", help="one sweep of every policy, then exit")
+    group.add_argument("--dry-run", action="store_true", help="say what would be deleted; delete nothing")
+    group.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
+    group.add_argument("--max-deletions", metavar="N|P%|none", help="refuse to delete more than this on one endpoint")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser(
+        prog="reaper",
+        description="Deletes the containers that benchmark runs leave behind, and nothing that is alive.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"reaper {__version__}")
+    _acting(parser)
+    _selection(parser)
+    _common(parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", parser_class=_Parser)
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        # What is not given behind the command keeps what was given before it.
+        suppress = argparse.SUPPRESS
+        return commands.add_parser(name, help=text, description=text, allow_abbrev=False, argument_default=suppress)
+
+    for name, text in (
+        ("list", "everything the endpoints hold: owner, state, age, verdict"),
+        ("check", "exit 6 if anything reapable is left; with --all, if anything owned and unleased is left"),
+    ):
+        sub = command(name, text)
+        _selection(sub)
+        _common(sub)
+    sub = command("explain", "why a resource is kept or reaped: every rule, in order")
+    sub.add_argument(
+        "resource", metavar="RESOURCE", help="a name, or the beginning of an id; ENDPOINT/NAME where it is not unique"
+    )
+    _selection(sub)
+    _common(sub)
+    sub = command("config", "check or show the configuration, or print its JSON schema")
+    sub.add_argument("action", choices=("check", "show", "schema"))
+    _common(sub)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    arguments.argv = list(argv)
+    if arguments.command is None and not arguments.once:
+        return _no_command(arguments)
+    if arguments.command is not None:
+        for option in ("once", "dry_run", "fail_fast", "max_deletions"):
+            if getattr(arguments, option):
+                parser.error(f"--{option.replace('_', '-')} does not go with {arguments.command}")
+    from reaper import commands  # noqa: PLC0415 - everything that costs time hangs on this
+
+    try:
+        return commands.run(arguments)
+    except BrokenPipeError:
+        # Whoever read our output has left; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return exits.OF_SIGNAL["SIGINT"]
+
+
+def _no_command(arguments: argparse.Namespace) -> int:
+    given = [
+        name.replace("_", "-")
+        for name in ("dry_run", "fail_fast", "max_deletions", "stopped", "older_than", "all", "aggressive", "policy")
+        if getattr(arguments, name)
+    ]
+    if given:
+        sys.stderr.write(f"reaper: --{given[0]} needs --once\n  try: reaper --once {' '.join(arguments.argv)}\n")
+    elif arguments.argv:
+        sys.stderr.write("reaper: say what to do: --once, or one of the commands in reaper --help\n")
+    else:
+        build_parser().print_help(sys.stderr)
+    return exits.USAGE

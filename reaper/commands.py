@@ -1,0 +1,293 @@
+"""What each command does: settings and arguments in, printed results and an exit code out."""
+
+import os
+import shlex
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from reaper import config, exits
+from reaper.errors import ConfigError
+from reaper.model import Decision, Outcome, Reason, Report
+from reaper.plan import Plan, make_plan
+from reaper.policy import explain, young_and_running
+from reaper.sweep import BUG, Endpoint, Observer, Stop, sweep
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+# Kept on purpose: everything else that is owned counts as left by ``check --all``.
+_MEANT_TO_STAY = frozenset(
+    {Reason.NOT_OWNED, Reason.MACHINERY, Reason.PROTECTED, Reason.WISH_KEEP, Reason.RESTART_POLICY, Reason.LEASED}
+)
+
+
+def run(arguments: Namespace) -> int:
+    """Run the command that ``arguments`` name and return the exit code. Foreseen errors are printed, not raised."""
+    try:
+        if arguments.command == "config":
+            return _config(arguments)
+        return _sweeping(arguments)
+    except ConfigError as error:
+        sys.stderr.write(f"reaper: {error}\n")
+        return exits.USAGE
+    except Exception as error:
+        if arguments.log_level == "debug":
+            raise
+        sys.stderr.write(
+            f"reaper: this is a bug: {type(error).__name__}: {error}\n  please report it with --log-level debug\n"
+        )
+        return exits.BUG
+
+
+def _config(arguments: Namespace) -> int:
+    from reaper import showconfig  # noqa: PLC0415 - only this command needs it
+
+    if arguments.action == "schema":
+        print(showconfig.schema())
+        return 0
+    loaded = config.load(arguments.config)
+    if arguments.action == "check":
+        config.engines(loaded.settings, os.environ)
+        policies = len(loaded.settings.policy)
+        print(f"{loaded.file or 'no file, the built-in defaults'}: fine, {policies} policies")
+        return 0
+    print(showconfig.show(loaded, as_json=arguments.json))
+    return 0
+
+
+def _sweeping(arguments: Namespace) -> int:
+    import anyio  # noqa: PLC0415 - not for config
+
+    from reaper import logs  # noqa: PLC0415
+
+    loaded = config.load(arguments.config)
+    plan = make_plan(arguments, loaded.settings, os.environ)
+    person = sys.stderr.isatty()
+    form = arguments.log_format or ("console" if person else "json")
+    log = logs.configure(form, arguments.log_level or ("warning" if person else "info"))
+    if os.environ.get("DAYTONA_API_KEY") and not loaded.settings.docker:
+        log.warning("daytona_not_swept", problem="DAYTONA_API_KEY is set, but this version speaks to Docker engines only")
+    command = _Command(arguments, plan, log)
+    return anyio.run(command.run)
+
+
+@dataclass
+class _Command:
+    """One of the commands that look at endpoints."""
+
+    arguments: Namespace
+    plan: Plan
+    log: "FilteringBoundLogger"
+
+    async def run(self) -> int:
+        import anyio  # noqa: PLC0415
+
+        stop = Stop()
+        async with anyio.create_task_group() as group:
+            group.start_soon(_listen_for_signals, stop, name="signals")
+            group.start_soon(_keep_time, stop, self.plan.timeout, name="timeout")
+            endpoints = self._connect()
+            try:
+                code = await self._run(endpoints, stop)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    for endpoint in endpoints:
+                        await endpoint.reader.close()
+                group.cancel_scope.cancel()
+        return code
+
+    def _connect(self) -> list[Endpoint]:
+        from reaper.memory import Memory  # noqa: PLC0415
+        from reaper.providers import docker  # noqa: PLC0415
+        from reaper.retry import Retrier  # noqa: PLC0415
+
+        # A dry run gets a client that has no method to delete with.
+        client = docker.DockerProvider if self.plan.options.act else docker.DockerReader
+        own = docker.detect_own_container()
+        folder = config.state_directory(os.environ)
+        return [
+            Endpoint(client(engine, own), Retrier(self.plan.retry), Memory(folder, engine.host))
+            for engine in self.plan.engines
+        ]
+
+    async def _run(self, endpoints: Sequence[Endpoint], stop: Stop) -> int:
+        from reaper.logs import LogObserver  # noqa: PLC0415
+
+        watcher = LogObserver(self.log)
+        observers: list[Observer] = [watcher]
+        with _progress(self.plan, observers):
+            report = await sweep(
+                endpoints,
+                self.plan.rules,
+                self.plan.options,
+                clock=lambda: datetime.now(UTC),
+                observer=_All(observers),
+                stop=stop,
+            )
+        name = self.arguments.command or "once"
+        if name == "explain":
+            return self._explain(report)
+        report = replace(report, hints=tuple(_hints(report, self.plan, self.arguments.argv)))
+        code = exit_code(report)
+        if name == "check" and code == 0 and left(report, everything=self.plan.everything):
+            code = exits.LEFT
+        self._print(report, name, code)
+        if name == "once":
+            watcher.summary(report)
+        return code
+
+    def _print(self, report: Report, name: str, code: int) -> None:
+        if self.arguments.json:
+            from reaper.jsonout import report_document  # noqa: PLC0415
+
+            print(report_document(report, name, code))
+            return
+        from reaper import render  # noqa: PLC0415
+
+        rows = left(report, everything=self.plan.everything) if name == "check" else None
+        render.report(report, name, rows)
+
+    def _explain(self, report: Report) -> int:
+        code = exit_code(report)
+        wanted = self.arguments.resource
+        found = find(report, wanted)
+        if not found:
+            if code:
+                sys.stderr.write(
+                    "".join(f"reaper: {e.endpoint}: {e.failure.message}\n" for e in report.endpoints if e.failure)
+                )
+                return code
+            where = ", ".join(endpoint.endpoint for endpoint in report.endpoints)
+            raise ConfigError(f"nothing on {where} is called {wanted!r}", "reaper list shows what there is")
+        if len(found) > 1:
+            names = ", ".join(f"{d.resource.endpoint}/{d.resource.name} ({d.resource.id[:12]})" for d in found[:5])
+            raise ConfigError(f"{wanted!r} is not unique: {names}", "name one by its id or as ENDPOINT/NAME")
+        decision = found[0]
+        endpoint = next(e for e in report.endpoints if e.endpoint == decision.resource.endpoint)
+        resources = [d.resource for d in endpoint.decisions]
+        findings = explain(decision.resource, resources, self.plan.rules, (), report.started_at + endpoint.clock_skew)
+        if self.arguments.json:
+            from reaper.jsonout import explanation_document  # noqa: PLC0415
+
+            print(explanation_document(decision, findings))
+        else:
+            from reaper import render  # noqa: PLC0415
+
+            render.explanation(decision, findings)
+        return code
+
+
+def find(report: Report, wanted: str) -> list[Decision]:
+    """The decisions about the resource that a person means: an exact name, ENDPOINT/NAME, else the beginning of an id."""
+    decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
+    exact = [d for d in decisions if wanted in (d.resource.name, d.resource.id, f"{d.resource.endpoint}/{d.resource.name}")]
+    return exact or [d for d in decisions if d.resource.id.startswith(wanted)]
+
+
+def left(report: Report, *, everything: bool) -> list[Decision]:
+    """What ``check`` finds: what is reapable; with ``everything`` all that is owned and not meant to stay."""
+    decisions = (d for endpoint in report.endpoints for d in endpoint.decisions)
+    if everything:
+        return [d for d in decisions if d.owner is not None and d.reason not in _MEANT_TO_STAY]
+    return [d for d in decisions if d.reap]
+
+
+def exit_code(report: Report) -> int:
+    """The exit code of a sweep by the table in the README: of several, the first that applies."""
+    endpoints = report.endpoints
+    if any(e.failure is not None and e.failure.label == BUG for e in endpoints):
+        return exits.BUG
+    if report.interrupted in exits.OF_SIGNAL:
+        return exits.OF_SIGNAL[report.interrupted]
+    if any(e.failure is not None for e in endpoints):
+        return exits.UNLISTED
+    if any(e.cap is not None for e in endpoints):
+        return exits.CAP
+    if report.count(Outcome.FAILED) or report.count(Outcome.ABANDONED):
+        return exits.FAILED
+    return 0
+
+
+def _again(argv: Sequence[str], *extra: str, without: str = "") -> str:
+    """The command that was given, with something added, for people to copy."""
+    words: list[str] = []
+    skip = False
+    for word in argv:
+        if not skip and not (without and word.startswith(f"{without}=")) and word != without:
+            words.append(word)
+        skip = bool(without) and word == without
+    return shlex.join(["reaper", *words, *extra])
+
+
+def _hints(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
+    hints = []
+    for endpoint in report.endpoints:
+        if (cap := endpoint.cap) is not None:
+            go_on = _again(argv, "--max-deletions", str(cap.wanted), without="--max-deletions")
+            hints.append(
+                f"{endpoint.endpoint}: {cap.wanted} would have gone, but {cap.limit} allows {cap.allowed}:"
+                f" nothing was deleted there; to go on: {go_on}"
+            )
+    decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
+    young = young_and_running(decisions)
+    ages = [policy.older_than for policy in plan.rules.policies if policy.older_than is not None]
+    if young and ages and not plan.one_off:
+        from reaper.durations import human  # noqa: PLC0415
+
+        keep = [word for only in plan.only for word in ("--only", only)]
+        named = ["--config", plan.config] if plan.config else []
+        command = shlex.join(["reaper", "--once", "--all", *named, *keep])
+        subject = "1 owned resource is" if len(young) == 1 else f"{len(young)} owned resources are"
+        hints.append(f"{subject} running and younger than {human(min(ages))}; if no run is alive here: {command}")
+    if plan.one_off and plan.narrowed and (unowned := sum(d.would_match for d in decisions)):
+        hints.append(f"{unowned} {'matches but is' if unowned == 1 else 'match but are'} not owned; add them to [scope]")
+    return hints
+
+
+class _All:
+    """Passes what happens on to several observers."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def tell(*arguments: object) -> None:
+            for observer in self._observers:
+                getattr(observer, name)(*arguments)
+
+        return tell
+
+
+def _progress(plan: Plan, observers: list[Observer]) -> AbstractContextManager[object]:
+    """A progress bar on stderr while deleting, for a person at a terminal only."""
+    if not (plan.options.act and sys.stderr.isatty()):
+        return nullcontext()
+    from reaper.render import ProgressBar  # noqa: PLC0415
+
+    bar = ProgressBar()
+    observers.append(bar)
+    return bar
+
+
+async def _listen_for_signals(stop: Stop) -> None:
+    """The first signal ends the sweep in order; the second one ends the process at once."""
+    import anyio  # noqa: PLC0415
+
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            stop.request(number.name)
+            break
+    # Leaving the receiver has restored the default handlers.
+
+
+async def _keep_time(stop: Stop, limit: timedelta) -> None:
+    import anyio  # noqa: PLC0415
+
+    await anyio.sleep(limit.total_seconds())
+    stop.request("timeout", drain=timedelta(0))

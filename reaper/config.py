@@ -1,0 +1,232 @@
+"""From a TOML file and the environment to frozen ``Settings``, with the origin of every value.
+
+An override names its place with double underscores, REAPER_RETRY__ATTEMPTS, and an entry of a list by its name,
+REAPER_POLICY__STOPPED_CONTAINERS__EVERY. Other variables that begin with REAPER_ are no settings.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from reaper.errors import ConfigError
+from reaper.settings import (
+    DEFAULT_POLICIES,
+    DEFAULT_SOCKET,
+    DockerTable,
+    Settings,
+    check_docker_host,
+    did_you_mean,
+    toml_value,
+)
+
+CANDIDATES = (Path("reaper.toml"), Path("/etc/reaper/reaper.toml"))
+PREFIX = "REAPER_"
+
+Key = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings and where they come from.
+
+    Args:
+        file: the file that was read, or None when there is none.
+        origins: for each value that is not the default: "file" or the name of a variable, by its place.
+    """
+
+    settings: Settings
+    file: Path | None
+    origins: Mapping[Key, str]
+
+    def origin(self, key: Key) -> str:
+        """Where the value at ``key`` comes from, for people."""
+        for length in range(len(key), 0, -1):
+            if origin := self.origins.get(key[:length]):
+                return origin
+        return "default"
+
+
+def find_file(explicit: str | None, env: Mapping[str, str]) -> Path | None:
+    """The configuration file that counts, or None when the defaults do. Raises ConfigError for one that is missing."""
+    for name, where in ((explicit, "--config"), (env.get("REAPER_CONFIG"), "REAPER_CONFIG")):
+        if name:
+            if not Path(name).is_file():
+                raise ConfigError(f"{name} does not exist or is no file", "name a TOML file", where)
+            return Path(name)
+    return next((path for path in CANDIDATES if path.is_file()), None)
+
+
+def load(explicit: str | None = None, env: Mapping[str, str] | None = None) -> Config:
+    """Read, merge and check the configuration. Raises ConfigError that names file, key, value and cure."""
+    env = os.environ if env is None else env
+    file = find_file(explicit, env)
+    raw = _read(file) if file else {}
+    origins: dict[Key, str] = dict.fromkeys(_leaves(raw), str(file))
+    for variable in sorted(env):
+        if variable.startswith(PREFIX) and "__" in variable:
+            origins[_override(raw, variable, env[variable])] = variable
+    try:
+        settings = Settings.model_validate(raw)
+    except ValidationError as error:
+        raise _explain(error, raw, origins) from None
+    return Config(settings, file, origins)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", "mend its permissions", str(file)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"is not TOML: {error}", "reaper.example.toml shows how it is written", str(file)) from None
+
+
+def _leaves(value: object, key: Key = ()) -> Iterator[Key]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _leaves(inner, (*key, name))
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for i, inner in enumerate(value):
+            yield from _leaves(inner, (*key, i))
+    else:
+        yield key
+
+
+def _variable_form(name: str) -> str:
+    return re.sub(r"[^A-Z0-9]", "_", name.upper())
+
+
+def _override(raw: dict[str, Any], variable: str, text: str) -> Key:
+    """Put the variable's value into ``raw`` at the place that it names, and return that place."""
+    key: Key
+    path = variable.removeprefix(PREFIX).split("__")
+    table = path[0].lower()
+    field = Settings.model_fields.get(table)
+    if field is None:
+        raise ConfigError(f"there is no table [{table}]", did_you_mean(table, Settings.model_fields), variable)
+    model = field.annotation
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        model = next(arg for arg in get_args(field.annotation) if arg is not Ellipsis)
+        if len(path) != 3:
+            raise ConfigError("it names no entry", f"write {PREFIX}{table.upper()}__NAME__KEY", variable)
+        if table == "policy":
+            raw.setdefault("policy", [dict(policy) for policy in DEFAULT_POLICIES])
+        entries = raw.get(table, [])
+        names = {_variable_form(str(e.get("name"))): i for i, e in enumerate(entries) if isinstance(e, dict)}
+        if path[1] not in names:
+            raise ConfigError(f"no [[{table}]] has this name", did_you_mean(path[1], names) if names else "", variable)
+        target, key = entries[names[path[1]]], (table, names[path[1]], path[2].lower())
+    else:
+        if len(path) != 2:
+            raise ConfigError("it names no key", f"write {PREFIX}{table.upper()}__KEY", variable)
+        target, key = raw.setdefault(table, {}), (table, path[1].lower())
+    assert issubclass(model, BaseModel)
+    name = str(key[-1])
+    if name not in model.model_fields:
+        raise ConfigError(f"[{table}] has no key {name!r}", did_you_mean(name, model.model_fields), variable)
+    if not isinstance(target, dict):
+        raise ConfigError(f"[{table}] is not a table in the file", "", variable)
+    target[name] = _value(text, str(model.model_fields[name].annotation), variable)
+    return key
+
+
+def _value(text: str, annotation: str, variable: str) -> object:
+    """A variable's text as the TOML value that a field of this type would have in the file."""
+    if annotation.startswith("tuple"):
+        if not text.lstrip().startswith("["):
+            return [part.strip() for part in text.split(",") if part.strip()]
+        try:
+            return tomllib.loads(f"v = {text}")["v"]
+        except tomllib.TOMLDecodeError:
+            raise ConfigError(f"{text!r} is no list", 'write a,b or ["a", "b"]', variable) from None
+    if any(scalar in annotation for scalar in ("int", "float", "bool")):
+        try:
+            return tomllib.loads(f"v = {text}")["v"]
+        except tomllib.TOMLDecodeError:
+            return text
+    return text
+
+
+def _explain(error: ValidationError, raw: dict[str, Any], origins: Mapping[Key, str]) -> ConfigError:
+    """Pydantic's errors as sentences that name place, value and cure; all of them, since people mend all at once."""
+    details = error.errors(include_url=False, include_input=True)
+    lines = [_sentence(detail, raw) for detail in details]
+    first = tuple(details[0]["loc"])
+    where = next((origins[first[:n]] for n in range(len(first), 0, -1) if first[:n] in origins), None)
+    if where is None:
+        where = next((origin for key, origin in origins.items() if key[: len(first)] == first), "configuration")
+    return ConfigError("\n  ".join(lines), where=where)
+
+
+def _sentence(detail: ErrorDetails, raw: dict[str, Any]) -> str:
+    loc = list(detail["loc"])
+    place, key = _place(loc, raw)
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        return f"{place}: unknown key {key!r}; {_known_keys(loc)}"
+    if detail["type"] == "missing":
+        return f"{place}: {key!r} is missing"
+    if not key:
+        return f"{place}: {message}" if place else message
+    value = "" if isinstance(detail["input"], dict) else f" = {toml_value(detail['input'])}"
+    return f"{place}: {key}{value}: {message[:1].lower()}{message[1:]}"
+
+
+def _place(loc: list[str | int], raw: dict[str, Any]) -> tuple[str, str]:
+    """The table as it is written in the file, with its name where it is one of a list, and the key in it."""
+    if not loc:
+        return "", ""
+    table = str(loc[0])
+    if len(loc) > 1 and isinstance(loc[1], int):
+        entries = raw.get(table)
+        entry = entries[loc[1]] if isinstance(entries, list) and loc[1] < len(entries) else None
+        name = entry.get("name") if isinstance(entry, dict) else None
+        return f"[[{table}]] {name!r}" if name else f"[[{table}]] number {loc[1] + 1}", str(loc[2]) if len(loc) > 2 else ""
+    if len(loc) == 1:
+        return "the file", table
+    return f"[{table}]", str(loc[1])
+
+
+def _known_keys(loc: list[str | int]) -> str:
+    if loc[0] == "daytona":
+        return "this version speaks to Docker engines only; leave [[daytona]] out"
+    if len(loc) == 1:
+        return did_you_mean(str(loc[0]), Settings.model_fields)
+    annotation = Settings.model_fields[str(loc[0])].annotation
+    models = [annotation, *get_args(annotation)]
+    model = next(m for m in models if isinstance(m, type) and issubclass(m, BaseModel))
+    return did_you_mean(str(loc[-1]), model.model_fields)
+
+
+def engines(settings: Settings, env: Mapping[str, str]) -> tuple[DockerTable, ...]:
+    """The configured engines, else the one that the docker command would use. Raises ConfigError."""
+    if settings.docker:
+        return settings.docker
+    host = env.get("DOCKER_HOST") or DEFAULT_SOCKET
+    try:
+        check_docker_host(host)
+    except ValueError as error:
+        raise ConfigError(str(error), where="DOCKER_HOST") from None
+    tls: dict[str, str] = {}
+    # The docker command takes any text in DOCKER_TLS_VERIFY for yes, "0" included.
+    if env.get("DOCKER_TLS_VERIFY") and not host.startswith("unix:"):
+        folder = Path(env.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
+        tls = {"tls_ca": str(folder / "ca.pem"), "tls_cert": str(folder / "cert.pem"), "tls_key": str(folder / "key.pem")}
+    return (DockerTable(name="local", host=host, **tls),)
+
+
+def state_directory(env: Mapping[str, str]) -> Path:
+    """Where this program keeps what it must remember. It may not exist yet."""
+    if given := env.get("STATE_DIRECTORY"):
+        return Path(given.split(":")[0])  # systemd lists several with colons
+    if os.geteuid() == 0:
+        return Path("/var/lib/reaper")
+    base = env.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "reaper"

@@ -1,0 +1,9 @@
+"""The exit codes of the program."""
+
+BUG = 1
+USAGE = 2
+FAILED = 3
+CAP = 4
+UNLISTED = 5
+LEFT = 6
+OF_SIGNAL = {"SIGINT": 130, "SIGTERM": 143}

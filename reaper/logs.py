@@ -1,0 +1,167 @@
+"""structlog's set-up, and the observer that writes what a sweep does. Logs go to stderr; results never do.
+
+A line is a fixed event name and key-values. No line holds a secret: nothing here ever sees one.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping, MutableMapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from reaper.model import Decision, EndpointReport, Outcome, Reason, Report, Resource, Result
+from reaper.retry import FailedAttempt
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def _structlog() -> ModuleType:
+    """structlog, without the 70 ms that it spends on rich's tracebacks, which no line here shows."""
+    hidden = "rich" not in sys.modules
+    if hidden:
+        sys.modules["rich"] = None  # type: ignore[assignment]  # what makes an import of it fail
+    try:
+        import structlog  # noqa: PLC0415
+    finally:
+        if hidden:
+            del sys.modules["rich"]
+    return structlog
+
+
+class _Stderr:
+    """The stderr of the moment of writing: a progress bar replaces it to write above itself."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def _drop_stamina(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Drop stamina's own line about a retry: ours says more, and once is enough."""
+    if str(event.get("event", "")).startswith("stamina."):
+        raise _structlog().DropEvent
+    return event
+
+
+def configure(form: str, level: str) -> "FilteringBoundLogger":
+    """Set up logging for this process: ``form`` is "console" or "json", ``level`` one of ``LEVELS``."""
+    structlog = _structlog()
+    number = getattr(logging, level.upper())
+    debug_traceback = form == "json" or level == "debug"
+    renderer: list[Any]
+    if form == "json":
+        renderer = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    else:
+        colours = sys.stderr.isatty()
+        renderer = [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)]
+    structlog.configure(
+        processors=[
+            _drop_stamina,
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if debug_traceback else [_no_traceback]),
+            *renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(file=_Stderr()),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(stream=sys.stderr, level=max(number, logging.WARNING))
+    logger: FilteringBoundLogger = structlog.get_logger()
+    return logger
+
+
+def _no_traceback(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    event.pop("exc_info", None)
+    return event
+
+
+def _about(resource: Resource) -> dict[str, str]:
+    return {"kind": resource.kind.value, "name": resource.name, "id": resource.id[:12]}
+
+
+class LogObserver:
+    """Writes a line for what happens: INFO for deletions, WARNING for failed attempts, ERROR for what failed for good."""
+
+    def __init__(self, log: "FilteringBoundLogger") -> None:
+        self._log = log
+
+    def listed(self, endpoint: str, held: int) -> None:
+        """See ``sweep.Observer``."""
+        self._log.debug("endpoint_listed", endpoint=endpoint, held=held)
+
+    def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:
+        """See ``sweep.Observer``."""
+        reap = sum(decision.reap for decision in decisions)
+        self._log.debug("decided", endpoint=endpoint, reap=reap, keep=len(decisions) - reap)
+        for decision in decisions:
+            if decision.reason is Reason.WISH_UNREADABLE:
+                about = _about(decision.resource)
+                self._log.warning("wish_unreadable", endpoint=endpoint, **about, problem=decision.sentence)
+
+    def retrying(self, endpoint: str, event: FailedAttempt) -> None:
+        """See ``sweep.Observer``."""
+        name = "rate_limited" if event.silence else "attempt_failed"
+        self._log.warning(
+            name,
+            endpoint=endpoint,
+            call=event.what,
+            attempt=event.attempt,
+            attempts=event.attempts,
+            error=str(event.error),
+            delay_seconds=round(event.delay, 2),
+        )
+
+    def settled(self, endpoint: str, result: Result) -> None:
+        """See ``sweep.Observer``."""
+        if result.outcome is not Outcome.FAILED:  # a failure may come again in the last round
+            self._log.info(
+                result.outcome.value,
+                endpoint=endpoint,
+                **_about(result.decision.resource),
+                policy=result.decision.policy,
+                reason=result.decision.sentence,
+                **({"detail": result.detail} if result.detail else {}),
+            )
+
+    def finished(self, report: EndpointReport) -> None:
+        """See ``sweep.Observer``."""
+        for warning in report.warnings:
+            self._log.warning("endpoint_warning", endpoint=report.endpoint, problem=warning)
+        for result in report.results:
+            if result.outcome is Outcome.FAILED:
+                about = _about(result.decision.resource)
+                self._log.error("failed", endpoint=report.endpoint, **about, attempts=result.attempts, error=result.detail)
+        if report.cap is not None:
+            self._log.error(
+                "cap_hit",
+                endpoint=report.endpoint,
+                wanted=report.cap.wanted,
+                allowed=report.cap.allowed,
+                limit=report.cap.limit,
+            )
+        if report.failure is not None:
+            self._log.error("endpoint_failed", endpoint=report.endpoint, error=report.failure.message)
+
+    def bug(self, endpoint: str, error: BaseException) -> None:
+        """See ``sweep.Observer``."""
+        self._log.error("bug", endpoint=endpoint, error=f"{type(error).__name__}: {error}", exc_info=error)
+
+    def summary(self, report: Report) -> None:
+        """One line at the end of a sweep: counts and seconds."""
+        counts = {outcome.value: n for outcome in Outcome if (n := report.count(outcome))}
+        self._log.info(
+            "sweep_finished",
+            endpoints=len(report.endpoints),
+            held=sum(endpoint.held for endpoint in report.endpoints),
+            **counts,
+            endpoint_failures=sum(endpoint.failure is not None for endpoint in report.endpoints),
+            seconds=round(report.seconds, 2),
+            dry_run=report.dry_run,
+        )

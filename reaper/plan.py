@@ -1,0 +1,161 @@
+"""From settings and arguments to what one run does: endpoints, rules, limits, options."""
+
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from reaper import config, durations
+from reaper.conditions import Policy
+from reaper.errors import ConfigError
+from reaper.judge import AGGRESSIVE_AGE, Rules
+from reaper.model import Kind
+from reaper.retry import RetryPolicy
+from reaper.scope import Selector
+from reaper.settings import DockerTable, LimitsTable, Settings, check_glob, check_label, did_you_mean, one_off
+from reaper.sweep import Options
+
+DEFAULT_TIMEOUT = timedelta(minutes=10)
+_REAPABLE = frozenset({Kind.CONTAINER, Kind.SANDBOX})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one run does.
+
+    Args:
+        one_off: whether options took the place of the configured policies.
+        narrowed: whether --label, --name or --image was given.
+        everything: whether ``--all`` was given.
+        only: the selection of endpoints as it was given.
+        config: the file that was given with ``--config``.
+    """
+
+    engines: tuple[DockerTable, ...]
+    rules: Rules
+    options: Options
+    retry: RetryPolicy
+    timeout: timedelta
+    one_off: bool
+    narrowed: bool
+    everything: bool
+    only: tuple[str, ...] = ()
+    config: str | None = None
+
+
+def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) -> Plan:
+    """What ``arguments`` ask for. Raises ConfigError for what cannot be meant."""
+    rules, replaced = _rules(arguments, settings)
+    limits = _limits(arguments.max_deletions, settings.effective_limits())
+    command = arguments.command or "once"
+    options = Options(
+        act=command == "once" and not arguments.dry_run,
+        due=_due(arguments.policy, rules, one_off_given=replaced),
+        fail_fast=arguments.fail_fast,
+        inspect_everything=command in ("list", "explain"),
+        max_deletions=limits.max_deletions if command == "once" else None,
+        max_fraction=limits.max_fraction if command == "once" else None,
+    )
+    timeout = DEFAULT_TIMEOUT if arguments.timeout is None else _duration("--timeout", arguments.timeout)
+    if not timeout:
+        raise ConfigError("nothing can be done in no time", 'write for example "10m"', "--timeout")
+    return Plan(
+        engines=_engines(arguments.only, settings, env),
+        rules=rules,
+        options=options,
+        retry=RetryPolicy(**dict(settings.retry)),
+        timeout=timeout,
+        one_off=replaced,
+        narrowed=bool(arguments.label or arguments.name or arguments.image),
+        everything=arguments.all,
+        only=tuple(arguments.only or ()),
+        config=arguments.config,
+    )
+
+
+def _duration(option: str, text: str) -> timedelta:
+    try:
+        return durations.parse(text)
+    except ValueError as error:
+        raise ConfigError(str(error), where=option) from None
+
+
+def _narrow(arguments: Namespace) -> Selector:
+    try:
+        return Selector(
+            tuple(check_label(label) for label in arguments.label or ()),
+            tuple(check_glob(name) for name in arguments.name or ()),
+            tuple(check_glob(image) for image in arguments.image or ()),
+        )
+    except ValueError as error:
+        raise ConfigError(str(error), where="--label, --name or --image") from None
+
+
+def _rules(arguments: Namespace, settings: Settings) -> tuple[Rules, bool]:
+    """The rules, and whether one-off policies took the place of the configured ones."""
+    rules, narrow = settings.rules(), _narrow(arguments)
+    policies: list[Policy] = []
+    if arguments.stopped:
+        policies.append(Policy("--stopped", _REAPABLE, stopped_for=timedelta(0)))
+    if arguments.older_than is not None:
+        age = _duration("--older-than", arguments.older_than)
+        policies.append(Policy("--older-than", _REAPABLE, older_than=age))
+    if arguments.all:
+        if policies:
+            raise ConfigError("--all already takes in what --stopped and --older-than would", "leave them or --all out")
+        policies.append(Policy("--all", _REAPABLE, every_resource=True))
+    if policies and arguments.aggressive:
+        raise ConfigError("--aggressive sharpens the configured policies, which one-off options replace", "leave one out")
+    if policies:
+        return one_off(rules, policies, narrow), True
+    if arguments.aggressive:
+        rules = replace(rules, policies=tuple(_sharpen(policy) for policy in rules.policies))
+    return one_off(rules, rules.policies, narrow), False
+
+
+def _sharpen(policy: Policy) -> Policy:
+    """A policy as ``--aggressive`` reads it. The cap on ages stays above the longest trial."""
+    return replace(
+        policy,
+        stopped_for=policy.stopped_for and timedelta(0),
+        older_than=policy.older_than and min(policy.older_than, AGGRESSIVE_AGE),
+    )
+
+
+def _due(names: list[str] | None, rules: Rules, *, one_off_given: bool) -> frozenset[str] | None:
+    if not names:
+        return None
+    if one_off_given:
+        raise ConfigError("--policy picks configured policies, which one-off options replace", "leave one out")
+    known = [policy.name for policy in rules.policies]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"no policy is called {name!r}", did_you_mean(name, known), "--policy")
+    return frozenset(names)
+
+
+def _limits(text: str | None, limits: LimitsTable) -> LimitsTable:
+    """The limits in force: the option replaces both configured ones, so that it means what it says."""
+    if text is None:
+        return limits
+    if text == "none":
+        return LimitsTable(max_deletions=None, max_fraction=None)
+    number = text.removesuffix("%")
+    if number.isascii() and number.isdigit() and (number == text or 0 < int(number) <= 100):
+        if number == text:
+            return LimitsTable(max_deletions=int(text), max_fraction=None)
+        return LimitsTable(max_deletions=None, max_fraction=int(number) / 100)
+    raise ConfigError(f"{text!r} is no limit", 'write a number, a percentage from 1% to 100%, or "none"', "--max-deletions")
+
+
+def _engines(only: list[str] | None, settings: Settings, env: Mapping[str, str]) -> tuple[DockerTable, ...]:
+    engines = config.engines(settings, env)
+    if not only:
+        return engines
+    names = {engine.name for engine in engines}
+    for name in only:
+        if name == "daytona":
+            raise ConfigError("this version speaks to Docker engines only", "name docker, or an endpoint", "--only")
+        if name != "docker" and name not in names:
+            raise ConfigError(f"no endpoint is called {name!r}", did_you_mean(name, {*names, "docker"}), "--only")
+    return tuple(engine for engine in engines if "docker" in only or engine.name in only)

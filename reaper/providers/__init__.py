@@ -1,0 +1,1 @@
+"""One file a provider: the code that speaks to one kind of endpoint."""

@@ -1,0 +1,332 @@
+"""Docker engines, through aiodocker.
+
+aiodocker is imported when a client is made, not with this module: nobody pays for it who only asks for the version.
+"""
+
+import asyncio
+import errno
+import json
+import math
+import ssl
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from reaper.errors import (
+    ConfigError,
+    ConflictError,
+    DeniedError,
+    InProgressError,
+    InvalidError,
+    NoSuchEndpointError,
+    NotFoundError,
+    ProviderError,
+    RateLimitedError,
+    ServerError,
+    UnavailableError,
+    UnreadableError,
+)
+from reaper.model import Kind, Resource
+from reaper.providers.base import Inventory, Limits
+from reaper.providers.docker_rows import inspected_container, listed_container, network, own_container_id
+from reaper.scope import PROJECT_LABEL
+from reaper.settings import DockerTable
+
+if TYPE_CHECKING:
+    import aiodocker
+    import aiohttp
+    from aiohttp.client_middlewares import ClientHandlerType
+
+NO_CONNECTION = 900  # the status that aiodocker gives to a failed connection
+_LISTED = ("Id", "Names", "Image", "Created", "Labels", "State", "NetworkSettings", "HostConfig")
+
+_OF_STATUS: Mapping[int, type[ProviderError]] = {
+    401: DeniedError,
+    403: DeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+}
+
+# aiodocker drops the headers of an error; the middleware leaves those of the last answer of this task here.
+_headers: ContextVar[Mapping[str, str]] = ContextVar("_headers")
+
+
+def detect_own_container() -> str | None:
+    """The id of the container that this process runs in, or None when it runs in none."""
+    texts = []
+    for file in ("/proc/self/mountinfo", "/proc/self/cgroup"):
+        try:
+            texts.append(Path(file).read_text(encoding="utf-8", errors="replace"))
+        except OSError:
+            texts.append("")
+    return own_container_id(*texts)
+
+
+class DockerReader:
+    """Lists and inspects what one engine holds; has no method that changes anything.
+
+    Args:
+        engine: where the engine is.
+        own_container: the id of the container that this process runs in: it and its Compose project are never touched.
+    """
+
+    provider = "docker"
+
+    def __init__(self, engine: DockerTable, own_container: str | None = None) -> None:
+        self.endpoint = engine.name
+        self.identity = engine.host
+        self.limits = Limits(removals=engine.removals, stops=engine.stops)
+        self._engine = engine
+        self._own = own_container
+        self._own_project: str | None = None
+        self._client: aiodocker.Docker | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._answered = False
+        self._images: dict[str, str] = {}  # what the creators of containers called the images that are ids now
+
+    async def list(self) -> Inventory:
+        """Every container, and every network that belongs to a Compose project."""
+        client = self._connect()
+        try:
+            rows = await client.containers.list(all=1)
+            skew = self._skew()
+            networks = await client.networks.list()
+        except Exception as error:  # noqa: BLE001 - whatever it is, _translate makes it ours
+            self._translate(error)
+        try:
+            containers = [listed_container({key: row[key] for key in _LISTED if key in row}, self.endpoint) for row in rows]
+            projects = [net for row in networks if (net := network(row, self.endpoint)) is not None]
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UnreadableError(f"the listing cannot be read: {error}") from error
+        self._answered = True
+        found = [*(self._known_image(container) for container in containers), *projects]
+        self._images = {c.id: self._images[c.id] for c in containers if c.id in self._images}
+        return Inventory(self._mark_own(_resolve_names(found)), skew)
+
+    async def inspect(self, resource: Resource) -> Resource:
+        """The container or network as it is now. Raises NotFoundError when it is gone."""
+        client = self._connect()
+        try:
+            if resource.kind is Kind.NETWORK:
+                from aiodocker.networks import DockerNetwork  # noqa: PLC0415 - loaded with the client
+
+                # aiodocker leaves its constructor untyped
+                row = await DockerNetwork(client, resource.id).show()  # type: ignore[no-untyped-call]
+            else:
+                row = await client.containers.container(resource.id).show()
+        except Exception as error:  # noqa: BLE001
+            self._translate(error)
+        try:
+            fresh = network(row, self.endpoint) if resource.kind is Kind.NETWORK else inspected_container(row, self.endpoint)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UnreadableError(f"the inspection cannot be read: {error}") from error
+        if fresh is None or fresh.id != resource.id:
+            raise UnreadableError("the inspection is of something else")
+        if resource.image_unresolved and fresh.image is not None:
+            self._images[fresh.id] = fresh.image
+        return self._mark_own((replace(fresh, remembered=resource.remembered),))[0]
+
+    async def members(self, resource: Resource) -> Sequence[Resource]:
+        """The Compose project as it is listed now. The filter is an optimisation: what comes back is tested again."""
+        if resource.group is None:
+            return (resource,)
+        client = self._connect()
+        filters = json.dumps({"label": [f"{PROJECT_LABEL}={resource.group}"]})
+        try:
+            rows = await client.containers.list(all=1, filters=filters)
+            listed = [listed_container({key: row[key] for key in _LISTED if key in row}, self.endpoint) for row in rows]
+        except Exception as error:  # noqa: BLE001
+            self._translate(error)
+        return tuple(member for member in listed if member.group == resource.group)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None and self._session is not None:
+            await self._client.close()
+            await self._session.close()
+            self._client = None
+
+    def _connect(self) -> "aiodocker.Docker":
+        if self._client is None:
+            import aiodocker  # noqa: PLC0415
+            import aiohttp  # noqa: PLC0415
+
+            host = self._engine.host
+            # The limits above this client bound its connections.
+            connector: aiohttp.BaseConnector
+            if host.startswith("unix://"):
+                connector = aiohttp.UnixConnector(host.removeprefix("unix://"), limit=0)
+                url = "unix://localhost"
+            else:
+                context = self._ssl_context() if self._engine.tls else None
+                connector = aiohttp.TCPConnector(limit=0, ssl=context or True)
+                address = host.split("://", 1)[1].rstrip("/")
+                if ":" not in address.rpartition("]")[2]:
+                    address += ":2376" if context else ":2375"
+                url = f"{'https' if context else 'http'}://{address}"
+            self._session = aiohttp.ClientSession(
+                connector=connector, middlewares=(_remember_headers,), timeout=aiohttp.ClientTimeout()
+            )
+            self._client = aiodocker.Docker(url=url, connector=connector, session=self._session)
+        return self._client
+
+    def _ssl_context(self) -> ssl.SSLContext:
+        engine = self._engine
+        try:
+            context = ssl.create_default_context(cafile=engine.tls_ca)
+            if engine.tls_cert is not None and engine.tls_key is not None:
+                context.load_cert_chain(engine.tls_cert, engine.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            files = ", ".join(f for f in (engine.tls_ca, engine.tls_cert, engine.tls_key) if f)
+            raise ConfigError(
+                f"endpoint {engine.name}: the TLS files cannot be used ({error}): {files}",
+                "name readable PEM files in tls_ca, tls_cert and tls_key, or set DOCKER_CERT_PATH",
+            ) from None
+        if not engine.tls_verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+    def _skew(self) -> timedelta:
+        """The engine's clock minus ours, by the Date header of the last answer, which is cut to whole seconds."""
+        date = _headers.get({}).get("Date")
+        with suppress(TypeError, ValueError):
+            return parsedate_to_datetime(date or "") - datetime.now(UTC)
+        return timedelta(0)
+
+    def _known_image(self, container: Resource) -> Resource:
+        image = self._images.get(container.id)
+        if not container.image_unresolved or image is None:
+            return container
+        return replace(container, image=image, image_unresolved=False)
+
+    def _mark_own(self, found: Iterable[Resource]) -> tuple[Resource, ...]:
+        """Mark this program's own container, by id, and the other members of its Compose project."""
+        found = tuple(found)
+        if self._own is None:
+            return found
+        for resource in found:
+            if resource.id == self._own:
+                self._own_project = resource.group
+        return tuple(
+            replace(resource, machinery="this program's own container")
+            if resource.id == self._own
+            else replace(resource, machinery="in this program's own Compose project")
+            if self._own_project is not None and resource.group == self._own_project
+            else resource
+            for resource in found
+        )
+
+    def _translate(self, error: Exception) -> NoReturn:
+        """Raise ``error`` as one of ours, from the original."""
+        import aiodocker  # noqa: PLC0415
+        import aiohttp  # noqa: PLC0415
+
+        if isinstance(error, ProviderError | ConfigError):
+            raise error
+        if isinstance(error, aiodocker.DockerError):
+            raise self._of_status(error) from error
+        if isinstance(error, asyncio.TimeoutError):
+            raise UnavailableError("the engine did not answer in time") from error
+        if isinstance(error, aiohttp.ClientError | OSError):
+            raise UnavailableError(f"the connection broke: {error}") from error
+        if isinstance(error, ValueError | TypeError | KeyError | AttributeError):
+            raise UnreadableError(f"the answer cannot be read: {error}") from error
+        raise error
+
+    def _of_status(self, error: "aiodocker.DockerError") -> ProviderError:
+        status, message = error.status, str(error.message).strip()
+        if status == NO_CONNECTION:
+            return self._no_connection(error, message)
+        if status == 409 and "already in progress" in message:
+            return InProgressError(message)
+        # A network with endpoints refuses its deletion with 403, which is no matter of permission.
+        if status == 403 and "active endpoints" in message:
+            return ConflictError(message)
+        if known := _OF_STATUS.get(status):
+            return known(message)
+        retry_after = _retry_after(_headers.get({}).get("Retry-After"))
+        if status == 429:
+            return RateLimitedError(message or "too many requests", retry_after=retry_after)
+        kind = ServerError if status >= 500 else InvalidError
+        return kind(f"the engine answered {status}: {message}", retry_after=retry_after)
+
+    def _no_connection(self, error: "aiodocker.DockerError", message: str) -> ProviderError:
+        import aiohttp  # noqa: PLC0415
+
+        cause = error.__context__
+        number = cause.os_error.errno if isinstance(cause, aiohttp.ClientConnectorError) else None
+        host = self._engine.host
+        if number == errno.EACCES:
+            return DeniedError(f"no permission on {host}; run as root or as a member of the group that owns the socket")
+        if self._answered:
+            return UnavailableError(f"the connection to {host} failed: {cause or message}")
+        cure = "start the engine, or name the right one with DOCKER_HOST or host in [[docker]]"
+        if number == errno.ENOENT:
+            return NoSuchEndpointError(f"no engine at {host}: there is no such socket; {cure}")
+        if number == errno.ECONNREFUSED and host.startswith("unix:"):
+            return NoSuchEndpointError(f"no engine at {host}: nothing listens on the socket; {cure}")
+        return UnavailableError(f"no engine at {host}: {cause or message}; {cure}")
+
+
+class DockerProvider(DockerReader):
+    """A reader that can also stop and delete."""
+
+    async def stop(self, resource: Resource, grace: timedelta) -> None:
+        """Send the container's own stop signal and wait; the engine kills it after ``grace``.
+
+        Cancelling this call does not cancel the stop.
+        """
+        client = self._connect()
+        try:
+            await client.containers.container(resource.id).stop(t=math.ceil(grace.total_seconds()))
+        except Exception as error:  # noqa: BLE001
+            self._translate(error)
+
+    async def delete(self, resource: Resource, *, force: bool = False) -> None:
+        """Delete the container with its anonymous volumes (named ones stay), or the network."""
+        client = self._connect()
+        try:
+            if resource.kind is Kind.NETWORK:
+                from aiodocker.networks import DockerNetwork  # noqa: PLC0415
+
+                await DockerNetwork(client, resource.id).delete()  # type: ignore[no-untyped-call]
+            else:
+                await client.containers.container(resource.id).delete(force=force, v=True)
+        except Exception as error:  # noqa: BLE001
+            self._translate(error)
+
+
+async def _remember_headers(request: "aiohttp.ClientRequest", handler: "ClientHandlerType") -> "aiohttp.ClientResponse":
+    response = await handler(request)
+    _headers.set(response.headers)
+    return response
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds from a Retry-After header, which holds seconds or a date."""
+    if value is None:
+        return None
+    try:
+        return max(float(value), 0.0)
+    except ValueError:
+        pass
+    try:
+        return max((parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds(), 0.0)
+    except (TypeError, ValueError):
+        return None
+
+
+def _resolve_names(found: Iterable[Resource]) -> tuple[Resource, ...]:
+    """Replace the names of used containers by their ids: an engine may show either."""
+    found = tuple(found)
+    ids = {resource.name: resource.id for resource in found if resource.kind is Kind.CONTAINER}
+    return tuple(
+        replace(resource, uses=frozenset(ids.get(used, used) for used in resource.uses)) if resource.uses else resource
+        for resource in found
+    )

@@ -1,0 +1,207 @@
+"""What the Docker Engine's JSON says, as resources. Tolerant: one odd row is unreadable and kept, and spoils nothing else.
+
+``GET /containers/json`` has no start and stop times and no restart policy; ``GET /containers/ID/json`` has.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from reaper import states
+from reaper.model import Kind, Resource, State
+from reaper.scope import PROJECT_LABEL
+
+Row = Mapping[str, object]
+
+# Containers that belong to somebody's machinery, whatever labels they carry beside these.
+_MACHINERY_LABELS = {
+    "com.docker.swarm.": "a Swarm task",
+    "io.kubernetes.": "a Kubernetes pod's",
+    "io.x-k8s.": "a Kubernetes node",
+    "name.minikube.sigs.k8s.io": "a Kubernetes node",
+    "com.docker.desktop.": "a part of Docker Desktop",
+    "org.testcontainers.ryuk": "the reaper of Testcontainers",
+}
+_MACHINERY_NAMES = {"buildx_buildkit_": "a BuildKit builder", "k8s_": "a Kubernetes pod's"}
+_BUILDKIT_IMAGES = ("moby/buildkit", "docker.io/moby/buildkit")
+
+_IMAGE_ID = re.compile(r"(sha256:)?[0-9a-f]{12,64}")
+_OWN_ID = re.compile(r"/([0-9a-f]{64})/(?:userdata/)?(?:hostname|hosts|resolv\.conf)$")
+_FULL_ID = re.compile(r"[0-9a-f]{64}")
+
+
+def own_container_id(mountinfo: str, cgroup: str) -> str | None:
+    """The id of the container that this process runs in, from the texts of /proc/self/mountinfo and /proc/self/cgroup.
+
+    The engine mounts the container's /etc/hostname from a folder that has its id; a name or a hostname would be no proof.
+    """
+    for line in mountinfo.splitlines():
+        fields = line.split(" ")
+        mounted = len(fields) > 4 and fields[4] in ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
+        if mounted and (found := _OWN_ID.search(fields[3])):
+            return found[1]
+    for line in cgroup.splitlines():
+        last = line.rpartition("/")[2].removeprefix("docker-").removesuffix(".scope")
+        if _FULL_ID.fullmatch(last):
+            return last
+    return None
+
+
+def moment(text: object) -> datetime | None:
+    """An RFC 3339 time with up to nanoseconds as aware UTC; None for year 0001, which means never. Raises ValueError."""
+    if text is None or text == "":
+        return None
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r} is no time")  # noqa: TRY004 - one error for all that is odd in a row
+    value = datetime.fromisoformat(text)
+    if value.year == 1:
+        return None
+    if value.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return value.astimezone(UTC)
+
+
+def _table(value: object) -> Row:
+    return value if isinstance(value, dict) else {}
+
+
+def labels(value: object) -> Mapping[str, str] | None:
+    """The labels, or None when the answer had none: an empty object is no labels, a missing one is missing data."""
+    if not isinstance(value, dict):
+        return None
+    if any(not isinstance(key, str) or not isinstance(text, str) for key, text in value.items()):
+        return None
+    return value
+
+
+def _machinery(name: str, found: Mapping[str, str] | None, image: str | None) -> str | None:
+    for prefix, what in _MACHINERY_LABELS.items():
+        if any(key.startswith(prefix) for key in found or ()):
+            return what
+    for prefix, what in _MACHINERY_NAMES.items():
+        if name.startswith(prefix):
+            return what
+    return "a BuildKit builder" if image is not None and image.startswith(_BUILDKIT_IMAGES) else None
+
+
+def _name(value: object) -> str:
+    return value.removeprefix("/") if isinstance(value, str) else ""
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _uses(networks: object, *modes: object) -> frozenset[str]:
+    """Ids of the networks it is attached to, and ids or names of the containers whose namespaces it has joined."""
+    ids = {_text(_table(settings).get("NetworkID")) for settings in _table(networks).values()}
+    ids |= {mode.removeprefix("container:") for mode in modes if isinstance(mode, str) and mode.startswith("container:")}
+    return frozenset(id_ for id_ in ids if id_)
+
+
+def listed_container(row: Row, endpoint: str) -> Resource:
+    """One row of ``GET /containers/json``. Raises ValueError when it has no id."""
+    id_ = _text(row.get("Id"))
+    if id_ is None:
+        raise ValueError("a container without Id")
+    names = row.get("Names")
+    shortest = min((_name(name) for name in names), key=lambda n: n.count("/")) if isinstance(names, list) and names else ""
+    found = labels(row.get("Labels"))
+    image = _text(row.get("Image"))
+    created = row.get("Created")
+    raw_state = _text(row.get("State")) or ""
+    # Once its tag has been rebuilt or removed, the listing shows an image by its id; the inspection still has the name.
+    unresolved = image is None or _IMAGE_ID.fullmatch(image) is not None
+    return Resource(
+        provider="docker",
+        endpoint=endpoint,
+        kind=Kind.CONTAINER,
+        id=id_,
+        name=shortest or id_[:12],
+        state=states.DOCKER.get(raw_state, State.UNKNOWN),
+        raw_state=raw_state,
+        created_at=datetime.fromtimestamp(created, UTC) if isinstance(created, int) and created > 0 else None,
+        labels=found,
+        image=image,
+        group=(found or {}).get(PROJECT_LABEL) or None,
+        uses=_uses(_table(row.get("NetworkSettings")).get("Networks"), _table(row.get("HostConfig")).get("NetworkMode")),
+        inspected=False,
+        image_unresolved=unresolved,
+        machinery=_machinery(shortest, found, image),
+    )
+
+
+def inspected_container(row: Row, endpoint: str) -> Resource:
+    """The answer of ``GET /containers/ID/json``. Raises ValueError when it has no id; odd times make it unreadable."""
+    id_ = _text(row.get("Id"))
+    if id_ is None:
+        raise ValueError("a container without Id")
+    state, config, host = _table(row.get("State")), _table(row.get("Config")), _table(row.get("HostConfig"))
+    raw_state = _text(state.get("Status")) or ""
+    found = labels(config.get("Labels"))
+    image = _text(config.get("Image"))
+    name = _name(row.get("Name"))
+    unreadable = None
+    times: dict[str, datetime | None] = {}
+    for key, value in (
+        ("created_at", row.get("Created")),
+        ("started_at", state.get("StartedAt")),
+        ("stopped_at", state.get("FinishedAt")),
+    ):
+        try:
+            times[key] = moment(value)
+        except (ValueError, OverflowError) as error:
+            times[key], unreadable = None, f"{key}: {error}"
+    if raw_state in ("running", "paused", "restarting"):
+        times["stopped_at"] = None  # that of an earlier run
+    restart = _text(_table(host.get("RestartPolicy")).get("Name"))
+    return Resource(
+        provider="docker",
+        endpoint=endpoint,
+        kind=Kind.CONTAINER,
+        id=id_,
+        name=name or id_[:12],
+        state=states.DOCKER.get(raw_state, State.UNKNOWN),
+        raw_state=raw_state,
+        created_at=times["created_at"],
+        started_at=times["started_at"],
+        stopped_at=times["stopped_at"],
+        labels=found,
+        image=image,
+        group=(found or {}).get(PROJECT_LABEL) or None,
+        uses=_uses(
+            _table(row.get("NetworkSettings")).get("Networks"),
+            *(host.get(mode) for mode in ("NetworkMode", "IpcMode", "PidMode")),
+        ),
+        restart_policy=restart or "no",
+        machinery=_machinery(name, found, image),
+        unreadable=unreadable,
+    )
+
+
+def network(row: Row, endpoint: str) -> Resource | None:
+    """A row of ``GET /networks``, or an inspected one; None for those that belong to no Compose project."""
+    found = labels(row.get("Labels"))
+    project = (found or {}).get(PROJECT_LABEL)
+    id_ = _text(row.get("Id"))
+    if not project or id_ is None:
+        return None
+    try:
+        created, unreadable = moment(row.get("Created")), None
+    except (ValueError, OverflowError) as error:
+        created, unreadable = None, f"Created: {error}"
+    attached = bool(_table(row.get("Containers")))
+    return Resource(
+        provider="docker",
+        endpoint=endpoint,
+        kind=Kind.NETWORK,
+        id=id_,
+        name=_name(row.get("Name")) or id_[:12],
+        state=State.RUNNING if attached else State.STOPPED,
+        raw_state="attached" if attached else "unattached",
+        created_at=created,
+        labels=found,
+        group=project,
+        machinery="a Swarm network" if row.get("Scope") == "swarm" or row.get("Ingress") is True else None,
+        unreadable=unreadable,
+    )

@@ -1,0 +1,257 @@
+"""Results for people: tables and a progress bar at a terminal, plain lines with tabs in a pipe.
+
+rich is imported only where there is a terminal to draw on.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from reaper.conditions import age_base
+from reaper.durations import human
+from reaper.judge import Finding
+from reaper.model import Decision, EndpointReport, Outcome, Report, Resource, Result
+from reaper.retry import FailedAttempt
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+WIDE = 110  # from here on a table has room for whole sentences
+SHOWN = 40  # deletions that went well are told one by one up to here, at a terminal
+
+_UNKNOWN_AGE = datetime.max.replace(tzinfo=UTC)
+
+_STYLES = {
+    "reap": "bold red",
+    "keep": "green",
+    Outcome.DELETED: "green",
+    Outcome.GONE: "green",
+    Outcome.WOULD_DELETE: "yellow",
+    Outcome.FAILED: "bold red",
+    Outcome.ABANDONED: "red",
+    Outcome.SKIPPED: "yellow",
+    Outcome.STOPPED: "yellow",
+}
+
+
+def _age(resource: Resource, now: datetime) -> str:
+    base = age_base(resource)
+    return human(now - base) if base is not None and base <= now else "?"
+
+
+def _owner(decision: Decision) -> str:
+    """What owns it in a word or two: the preset, or the entry of [scope]."""
+    if decision.owner is None:
+        return "-"
+    return decision.owner.removeprefix("preset ").removeprefix("scope ").split(",")[0]
+
+
+def _clean(text: str) -> str:
+    """``text`` in one line, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _words(value: str) -> str:
+    return value.replace("_", " ")
+
+
+def _line(*fields: str) -> None:
+    sys.stdout.write("\t".join(_clean(field) for field in fields) + "\n")
+
+
+def report(report: Report, command: str, left: Sequence[Decision] | None) -> None:
+    """Print what a sweep did, a listing found or a check found left (``left``)."""
+    terminal = sys.stdout.isatty()
+    for endpoint in report.endpoints:
+        now = report.started_at + endpoint.clock_skew
+        if command == "list":
+            rows = [_decision_row(d, now) for d in sorted(endpoint.decisions, key=_order)]
+            title = f"{endpoint.endpoint}: {endpoint.held} resources"
+            _table(terminal, title, ("verdict", "name", "owner", "state", "age", "reason"), rows, endpoint.endpoint)
+        elif command == "check":
+            mine = [d for d in left or () if d.resource.endpoint == endpoint.endpoint]
+            rows = [_decision_row(d, now) for d in sorted(mine, key=_order)]
+            title = f"{endpoint.endpoint}: {len(rows)} left"
+            _table(terminal, title, ("verdict", "name", "owner", "state", "age", "reason"), rows, endpoint.endpoint)
+        else:
+            _outcomes(endpoint, now, terminal=terminal)
+        _problems(endpoint)
+    if command == "check":
+        total = len(left or ())
+        _line(f"{total} reapable resources are left" if total else "nothing reapable is left")
+    for hint in report.hints:
+        _line(f"hint: {hint}")
+
+
+def _order(decision: Decision) -> tuple[bool, bool, datetime, str]:
+    """Reapable first, then what is owned, oldest first."""
+    resource = decision.resource
+    return not decision.reap, decision.owner is None, resource.created_at or _UNKNOWN_AGE, resource.name
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of a table: the first field decides its colour, the last is short, and ``sentence`` is its long form."""
+
+    fields: tuple[str, str, str, str, str, str]
+    sentence: str
+    kind: str
+    style: str
+
+
+def _decision_row(decision: Decision, now: datetime) -> _Row:
+    resource = decision.resource
+    fields = (
+        decision.verdict.value,
+        resource.name,
+        _owner(decision),
+        resource.raw_state,
+        _age(resource, now),
+        _words(decision.reason.value),
+    )
+    style = "dim" if decision.owner is None else _STYLES[decision.verdict.value]
+    return _Row(fields, decision.sentence, resource.kind.value, style)
+
+
+def _result_row(result: Result, now: datetime) -> _Row:
+    decision = result.decision
+    resource = decision.resource
+    fields = (
+        _words(result.outcome.value),
+        resource.name,
+        _owner(decision),
+        resource.raw_state,
+        _age(resource, now),
+        result.detail or decision.policy or _words(decision.reason.value),
+    )
+    return _Row(fields, result.detail or decision.sentence, resource.kind.value, _STYLES[result.outcome])
+
+
+def _outcomes(endpoint: EndpointReport, now: datetime, *, terminal: bool) -> None:
+    results = sorted(
+        endpoint.results, key=lambda r: (r.outcome is Outcome.DELETED, r.outcome.value, r.decision.resource.name)
+    )
+    hidden = 0
+    if terminal:
+        plain = [r for r in results if r.outcome in (Outcome.DELETED, Outcome.GONE)]
+        hidden = max(0, len(plain) - SHOWN)
+        results = [r for r in results if r not in plain] + plain[: len(plain) - hidden] if hidden else results
+    rows = [_result_row(result, now) for result in results]
+    if rows:
+        _table(terminal, endpoint.endpoint, ("outcome", "name", "owner", "state", "age", "reason"), rows, endpoint.endpoint)
+    if hidden:
+        _line(f"... and {hidden} more deleted")
+    counts = ", ".join(f"{n} {_words(o.value)}" for o in Outcome if (n := endpoint.count(o)))
+    kept = endpoint.held - len(endpoint.results)
+    _line(f"{endpoint.endpoint}: {counts or 'nothing to delete'}, {max(kept, 0)} kept, in {endpoint.seconds:.1f} s")
+
+
+def _problems(endpoint: EndpointReport) -> None:
+    for warning in endpoint.warnings:
+        _line(f"{endpoint.endpoint}: warning: {warning}")
+    if endpoint.failure is not None:
+        _line(f"{endpoint.endpoint}: could not be listed: {endpoint.failure.message}")
+
+
+def _table(terminal: bool, title: str, columns: Sequence[str], rows: Sequence[_Row], endpoint: str) -> None:  # noqa: FBT001
+    if not terminal:
+        for row in rows:
+            _line(row.fields[0], endpoint, row.kind, *row.fields[1:5], row.sentence)
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console()
+    wide = console.width >= WIDE
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        if column == "reason":
+            table.add_column(column, ratio=3, overflow="fold")
+        elif column == "name":
+            table.add_column(column, ratio=2, no_wrap=True, overflow="ellipsis", min_width=16)
+        elif column == "owner":
+            table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=24 if wide else 14)
+        else:
+            table.add_column(column, no_wrap=True, justify="right" if column == "age" else "left")
+    table.expand = True
+    for row in rows:
+        cells = [Text(_clean(field)) for field in (*row.fields[:5], row.sentence if wide else row.fields[5])]
+        cells[0].stylize(row.style)
+        table.add_row(*cells, style="dim" if row.style == "dim" else None)
+    console.print(table)
+
+
+def explanation(decision: Decision, findings: Sequence[Finding]) -> None:
+    """Print every rule's word on one resource, in order, and the verdict."""
+    resource = decision.resource
+    _line(f"{resource.endpoint}/{resource.name} ({resource.kind} {resource.id[:12]}, {resource.raw_state})")
+    decided = False
+    width = max(len(finding.rule) for finding in findings)
+    for finding in findings:
+        mark = "    "
+        if finding.verdict is not None:
+            mark = finding.verdict.value if not decided or finding.rule == "group" else f"({finding.verdict.value})"
+            decided = True
+        _line(f"  {mark:<6} {finding.rule:<{width}}  {finding.sentence}")
+    _line(f"{decision.verdict.value}: {decision.sentence}")
+
+
+class ProgressBar:
+    """A bar on stderr that counts the deletions. An observer of the sweep, and a context manager."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._total = 0
+        self._done: set[tuple[str, str]] = set()
+
+    def __enter__(self) -> Self:
+        from rich.console import Console  # noqa: PLC0415
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._progress.start()
+        self._task = self._progress.add_task("listing", total=None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def listed(self, endpoint: str, held: int) -> None:
+        """See ``sweep.Observer``."""
+
+    def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:  # noqa: ARG002
+        """See ``sweep.Observer``."""
+        self._total += sum(decision.reap for decision in decisions)
+        self._show("deleting")
+
+    def retrying(self, endpoint: str, event: FailedAttempt) -> None:
+        """See ``sweep.Observer``."""
+
+    def settled(self, endpoint: str, result: Result) -> None:
+        """See ``sweep.Observer``."""
+        self._done.add((endpoint, result.decision.resource.id))
+        self._show("deleting")
+
+    def finished(self, report: EndpointReport) -> None:
+        """See ``sweep.Observer``."""
+
+    def bug(self, endpoint: str, error: BaseException) -> None:
+        """See ``sweep.Observer``."""
+
+    def _show(self, what: str) -> None:
+        if self._progress is not None and self._total:
+            self._progress.update(self._task, description=what, total=self._total, completed=len(self._done))

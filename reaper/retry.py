@@ -1,0 +1,213 @@
+"""The one place that retries.
+
+Attempts and total time are both bounded; ``Retry-After`` is honoured and clamped; a silence ordered by a rate limit
+costs no attempt and no time of the total; a call that backs off gives up its slot.
+"""
+
+import math
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import anyio
+
+from reaper.errors import CallTimeoutError, ProviderError, RateLimitedError
+from reaper.ratelimit import Breaker, Silence
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how long one call is tried. Delays are the base of the backoff, in the words of [retry].
+
+    Args:
+        attempts: the first try included.
+        total: all tries of one call together, the delays included.
+        request_timeout: for one try, unless the call names its own.
+    """
+
+    attempts: int = 4
+    initial_delay: timedelta = timedelta(seconds=2)
+    factor: float = 2.0
+    max_delay: timedelta = timedelta(seconds=30)
+    jitter: timedelta = timedelta(seconds=1)
+    total: timedelta = timedelta(seconds=60)
+    request_timeout: timedelta = timedelta(seconds=30)
+
+    def delay(self, attempt: int) -> float:
+        """Seconds to wait after the ``attempt``-th failure, counted from 1, jitter included."""
+        base = self.initial_delay.total_seconds() * self.factor ** min(attempt - 1, 64)
+        jitter = random.uniform(0, self.jitter.total_seconds())  # noqa: S311 - spreads tasks, guards nothing
+        return min(base + jitter, self.max_delay.total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """One attempt failed and another one follows.
+
+    Args:
+        what: the call, for people: "delete container chess-1".
+        attempt: which one failed, counted from 1.
+        attempts: of how many.
+        delay: seconds until the next one begins.
+        silence: whether a rate limit ordered the delay: then the attempt does not count.
+    """
+
+    what: str
+    attempt: int
+    attempts: int
+    error: ProviderError
+    delay: float
+    silence: bool = False
+
+
+class Retrier:
+    """Makes the calls to one endpoint, with retries.
+
+    Args:
+        on_retry: is told of every attempt that is followed by another.
+    """
+
+    def __init__(
+        self, policy: RetryPolicy, on_retry: Callable[[FailedAttempt], None] = lambda _: None, breaker: Breaker | None = None
+    ) -> None:
+        self.policy = policy
+        self.silence = Silence()
+        self.breaker = breaker or Breaker()
+        self.on_retry = on_retry
+
+    async def call(
+        self,
+        what: str,
+        function: Callable[[], Awaitable[T]],
+        *,
+        slots: AbstractAsyncContextManager[object] | None = None,
+        extra: timedelta = timedelta(0),
+    ) -> T:
+        """The result of ``function``, tried until it succeeds, fails for good, or the attempts or the time are used up.
+
+        Args:
+            what: for messages: verb, kind and name.
+            function: makes the call; is called once for each attempt.
+            slots: held during an attempt, and given up while backing off. Waiting for one costs none of the total.
+            extra: time that the call needs by its nature (a container's stop time-out), on top of the limits.
+
+        Raises:
+            ProviderError: the last error. ``CircuitOpenError`` at once while the endpoint is given up.
+        """
+        total = (self.policy.total + extra).total_seconds()
+        with anyio.CancelScope() as scope:
+            call = _Call(self, what, slots, (self.policy.request_timeout + extra).total_seconds(), _Budget(scope, total))
+            return await call.run(function)
+        raise call.last_error or CallTimeoutError(f"no answer within {total:g} s in all")
+
+
+class _Budget:
+    """The time that is left for one call; waiting for a slot or out a silence does not use it up."""
+
+    def __init__(self, scope: anyio.CancelScope, seconds: float) -> None:
+        self._scope = scope
+        self._left = seconds
+
+    def pause(self) -> None:
+        if self._scope.deadline != math.inf:
+            self._left = self._scope.deadline - anyio.current_time()
+            self._scope.deadline = math.inf
+
+    def go_on(self) -> None:
+        self._scope.deadline = anyio.current_time() + self._left
+
+
+class _Call:
+    """One call with all its attempts."""
+
+    def __init__(
+        self, owner: Retrier, what: str, slots: AbstractAsyncContextManager[object] | None, timeout: float, budget: _Budget
+    ) -> None:
+        self.owner = owner
+        self.what = what
+        self.slots = slots or nullcontext()
+        self.timeout = timeout
+        self.budget = budget
+        self.number = 0
+        self.last_error: ProviderError | None = None
+
+    async def run(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Try once, and leave the rest to stamina: most calls succeed, and need neither it nor the time to import it."""
+        try:
+            return await self._attempt(function)
+        except ProviderError as error:
+            if not error.retryable:
+                raise
+            failed: ProviderError | None = error
+        from stamina import retry_context  # noqa: PLC0415 - 40 ms that a sweep without failures does not need
+
+        policy = self.owner.policy
+        async for attempt in retry_context(
+            on=self._backoff,
+            attempts=policy.attempts,
+            timeout=None,  # the budget bounds the time, since it can be paused
+        ):
+            with attempt:
+                if failed is not None:
+                    first, failed = failed, None
+                    raise first  # the attempt made above: stamina counts it and backs off
+                return await self._attempt(function)
+        raise AssertionError("retry_context yields until an attempt succeeds or its error is raised")
+
+    async def _attempt(self, function: Callable[[], Awaitable[T]]) -> T:
+        self.number += 1
+        for silences_left in range(self.owner.policy.attempts, -1, -1):
+            try:
+                return await self._once(function)
+            except RateLimitedError as error:
+                if error.retry_after is None or not silences_left:
+                    raise
+                self.owner.silence.order(error.retry_after)
+                self._tell(error, error.retry_after, silence=True)
+        raise AssertionError("the last round of the loop returns or raises")
+
+    async def _once(self, function: Callable[[], Awaitable[T]]) -> T:
+        self.budget.pause()
+        while True:
+            await self.owner.silence.wait()
+            async with self.slots:
+                if self.owner.silence.active:
+                    continue  # it was ordered while this task waited for its slot
+                self.owner.breaker.check()
+                self.budget.go_on()
+                try:
+                    with anyio.fail_after(self.timeout):
+                        result = await function()
+                except TimeoutError:
+                    self._failed(error := CallTimeoutError(f"no answer within {self.timeout:g} s"))
+                    raise error from None
+                except ProviderError as error:
+                    self._failed(error)
+                    raise
+                self.owner.breaker.succeeded()
+                return result
+
+    def _failed(self, error: ProviderError) -> None:
+        self.last_error = error
+        self.owner.breaker.failed(error)
+
+    def _backoff(self, error: Exception) -> bool | float:
+        """What stamina asks after each failed attempt: no, yes, or yes after so many seconds."""
+        if not isinstance(error, ProviderError) or not error.retryable:
+            return False
+        if self.number >= self.owner.policy.attempts or self.owner.breaker.open:
+            return False
+        delay = self.owner.policy.delay(self.number)
+        if error.retry_after is not None:
+            delay = max(delay, min(error.retry_after, Silence.LONGEST))
+        self._tell(error, delay)
+        return delay
+
+    def _tell(self, error: ProviderError, delay: float, *, silence: bool = False) -> None:
+        attempts = self.owner.policy.attempts
+        self.owner.on_retry(FailedAttempt(self.what, self.number, attempts, error, delay, silence))

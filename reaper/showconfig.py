@@ -1,0 +1,45 @@
+"""``reaper config show`` and ``schema``: the settings in force, and where each of them comes from."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from reaper.config import Config, Key
+from reaper.settings import Settings, toml_value
+
+
+def schema() -> str:
+    """The JSON schema of the configuration file."""
+    return json.dumps(Settings.model_json_schema(), indent=2)
+
+
+def _values(config: Config) -> Iterator[tuple[Key, str, Any]]:
+    """Each value with its key and the key's name in the file; lists of tables come by the name of the entry."""
+    dumped = config.settings.model_dump(mode="json")
+    for table, content in dumped.items():
+        if isinstance(content, list):
+            for i, entry in enumerate(content):
+                for name, value in entry.items():
+                    yield (table, i, name), f"{table}.{entry['name']}.{name}", value
+        else:
+            for name, value in content.items():
+                yield (table, name), f"{table}.{name}", value
+
+
+def show(config: Config, *, as_json: bool) -> str:
+    """The effective settings, one a line, each with its origin."""
+    limits = config.settings.effective_limits()
+    rows = []
+    for key, name, value in _values(config):
+        origin = config.origin(key)
+        effective = value
+        if key[0] == "limits" and getattr(limits, str(key[1])) != value:
+            effective, origin = getattr(limits, str(key[1])), "default with everything = true"
+        if effective is not None and effective != []:
+            rows.append((name, effective, origin))
+    if as_json:
+        return json.dumps([{"key": name, "value": value, "origin": origin} for name, value, origin in rows])
+    width = max(len(name) for name, _, _ in rows)
+    shown = [(name, toml_value(value), origin) for name, value, origin in rows]
+    middle = min(48, max(len(value) for _, value, _ in shown))
+    return "\n".join(f"{name:<{width}} = {value:<{middle}}  # {origin}" for name, value, origin in shown)

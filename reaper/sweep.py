@@ -1,0 +1,390 @@
+"""One pass over the endpoints: list, decide, look again, delete, confirm, report. The only place that acts.
+
+Errors become outcomes here, and only here. One resource that fails never stops the others, one endpoint that is down
+never hinders another, and a sweep that is cut short still reports what it did.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import anyio
+
+from reaper.errors import NotFoundError, ProviderError, ReaperError
+from reaper.judge import Rules
+from reaper.memory import Memory
+from reaper.model import (
+    CapHit,
+    Decision,
+    EndpointFailure,
+    EndpointReport,
+    Lease,
+    Outcome,
+    Report,
+    Resource,
+    Result,
+)
+from reaper.policy import decide, needs_inspection
+from reaper.providers.base import Provider, Reader
+from reaper.retry import FailedAttempt, Retrier
+from reaper.unit import Acting, Slots, Unit, make_units
+
+SKEW_TOLERANCE = timedelta(minutes=1)
+DRAIN = timedelta(seconds=10)
+LAST_LOOK = timedelta(seconds=5)
+BUG = "bug"
+
+
+class Observer(Protocol):
+    """Who is told what happens while it happens: logs, progress bars, metrics, the journal."""
+
+    def listed(self, endpoint: str, held: int) -> None:
+        """An endpoint has been listed."""
+
+    def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:
+        """All decisions about an endpoint have been made, and nothing has been deleted yet."""
+
+    def retrying(self, endpoint: str, event: FailedAttempt) -> None:
+        """An attempt failed and will be followed by another."""
+
+    def settled(self, endpoint: str, result: Result) -> None:
+        """A result is known. ``DELETED`` is still to be confirmed; a failure may come again after another round."""
+
+    def finished(self, report: EndpointReport) -> None:
+        """An endpoint is done; its results are final."""
+
+    def bug(self, endpoint: str, error: BaseException) -> None:
+        """Something happened on an endpoint that nobody foresaw."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One endpoint for life: its client and what its tasks share."""
+
+    reader: Reader
+    retrier: Retrier
+    memory: Memory | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to sweep.
+
+    Args:
+        act: False looks and decides only; the endpoints need no provider that can delete.
+        due: the policies on whose behalf to act; None means all.
+        fail_fast: stop at the first failure.
+        inspect_everything: look closely at all resources, not at candidates only.
+        max_deletions: more than this on one endpoint: delete nothing there. None means no limit.
+        max_fraction: likewise, of what the endpoint holds.
+    """
+
+    act: bool = True
+    due: frozenset[str] | None = None
+    fail_fast: bool = False
+    inspect_everything: bool = False
+    max_deletions: int | None = None
+    max_fraction: float | None = None
+
+
+class Stop:
+    """Ends a sweep early.
+
+    Args:
+        drain: how long units that have begun to act may go on.
+    """
+
+    def __init__(self) -> None:
+        self.why: str | None = None
+        self.drain = DRAIN
+        self._event = anyio.Event()
+
+    def request(self, why: str, drain: timedelta = DRAIN) -> None:
+        """Begin nothing new from now on. Only the first request counts."""
+        if self.why is None:
+            self.why = why
+            self.drain = drain
+            self._event.set()
+
+    async def wait(self) -> None:
+        """Wait until a stop is requested."""
+        await self._event.wait()
+
+
+@dataclass
+class _Pass:
+    """What the endpoints of one sweep share."""
+
+    rules: Rules
+    options: Options
+    clock: Callable[[], datetime]
+    leases: Callable[[], Sequence[Lease]]
+    observer: Observer
+    failed_fast: Callable[[], None] = field(default=lambda: None)
+
+
+async def sweep(
+    endpoints: Sequence[Endpoint],
+    rules: Rules,
+    options: Options,
+    *,
+    clock: Callable[[], datetime],
+    observer: Observer,
+    leases: Callable[[], Sequence[Lease]] = lambda: (),
+    stop: Stop | None = None,
+) -> Report:
+    """Sweep all endpoints at once.
+
+    Args:
+        endpoints: what to sweep; with ``options.act`` their readers must be providers.
+        rules: what decides.
+        options: how to sweep.
+        clock: returns the aware time in UTC; it is read once at the start and once at each second look.
+        observer: is told what happens.
+        leases: reads the live leases.
+        stop: ends the sweep early; what was done until then is reported.
+    """
+    started_at, began = clock(), anyio.current_time()
+    stop = stop or Stop()
+    shared = _Pass(rules, options, clock, leases, observer)
+    passes = [_EndpointSweep(endpoint, shared) for endpoint in endpoints]
+
+    def drain_all() -> None:
+        for each in passes:
+            each.drain()
+
+    shared.failed_fast = drain_all
+    async with anyio.create_task_group() as watch:
+        watch.start_soon(_watch, stop, passes, name="watch for a stop")
+        async with anyio.create_task_group() as group:
+            for each in passes:
+                group.start_soon(each.run, name=f"sweep {each.name}")
+        watch.cancel_scope.cancel()
+    reports = tuple(each.report() for each in passes)
+    for report in reports:
+        observer.finished(report)
+    seconds = anyio.current_time() - began
+    return Report(started_at=started_at, seconds=seconds, dry_run=not options.act, endpoints=reports, interrupted=stop.why)
+
+
+async def _watch(stop: Stop, passes: Sequence["_EndpointSweep"]) -> None:
+    await stop.wait()
+    for each in passes:
+        each.drain()
+        if not each.acting:
+            each.scope.cancel()
+    await anyio.sleep(stop.drain.total_seconds())
+    for each in passes:
+        each.scope.cancel()
+
+
+class _EndpointSweep:
+    """The pass over one endpoint."""
+
+    def __init__(self, endpoint: Endpoint, shared: _Pass) -> None:
+        self.endpoint = endpoint
+        self.reader = endpoint.reader
+        self.name = endpoint.reader.endpoint
+        self.retrier = endpoint.retrier
+        self.shared = shared
+        self.scope = anyio.CancelScope()
+        self.slots = Slots(self.reader.limits)
+        self.acting: Acting | None = None
+        self.draining = False
+        self.ended = False
+        self.held = 0
+        self.skew = timedelta(0)
+        self.decisions: list[Decision] = []
+        self.results: dict[str, Result] = {}
+        self.unread: dict[str, ProviderError] = {}
+        self.units: list[Unit] = []
+        self.failure: EndpointFailure | None = None
+        self.cap: CapHit | None = None
+        self.warnings: list[str] = []
+        self.seconds = 0.0
+
+    async def run(self) -> None:
+        """Sweep the endpoint; never raises, and leaves everything for ``report``."""
+        began = anyio.current_time()
+        self.retrier.on_retry = lambda event: self.shared.observer.retrying(self.name, event)
+        try:
+            with self.scope:
+                await self._look()
+                if self.shared.options.act and self.cap is None and not self.draining:
+                    await self._act()
+                self.ended = True
+            if self.units:
+                await self._confirm()
+        except ReaperError as error:
+            self._fail(getattr(error, "label", "error"), str(error))
+        except Exception as error:  # noqa: BLE001 - the boundary at which a bug costs this endpoint's sweep only
+            self.shared.observer.bug(self.name, error)
+            self._fail(BUG, f"{type(error).__name__}: {error}")
+        self.seconds = anyio.current_time() - began
+
+    def drain(self) -> None:
+        """Begin nothing new."""
+        self.draining = True
+        if self.acting is not None:
+            self.acting.draining = True
+
+    def report(self) -> EndpointReport:
+        """What was found and done. What has no result was abandoned."""
+        for decision in self.decisions:
+            if decision.reap and decision.resource.id not in self.results:
+                self.results[decision.resource.id] = self._untouched(decision)
+        if not self.ended and not self.failure and not self.decisions:
+            self.failure = EndpointFailure("interrupted", "the sweep ended before it was listed")
+        return EndpointReport(
+            endpoint=self.name,
+            provider=self.reader.provider,
+            held=self.held,
+            decisions=tuple(self.decisions),
+            results=tuple(self.results.values()),
+            failure=self.failure,
+            cap=self.cap,
+            clock_skew=self.skew,
+            warnings=tuple(self.warnings),
+            seconds=self.seconds,
+        )
+
+    def _untouched(self, decision: Decision) -> Result:
+        if not self.shared.options.act:
+            return Result(decision, Outcome.WOULD_DELETE)
+        if self.cap is not None:
+            return Result(decision, Outcome.ABANDONED, "the deletion cap was hit")
+        return Result(decision, Outcome.ABANDONED, "the sweep ended first")
+
+    def _fail(self, label: str, message: str) -> None:
+        self.failure = EndpointFailure(label, message)
+        if self.shared.options.fail_fast:
+            self.shared.failed_fast()
+
+    def _now(self) -> datetime:
+        return self.shared.clock() + self.skew
+
+    # -- looking and deciding ------------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        inventory = await self.retrier.call(f"list {self.name}", self.reader.list, slots=self.slots.reads)
+        if abs(inventory.clock_skew) > SKEW_TOLERANCE:
+            self.skew = inventory.clock_skew
+            self.warnings.append(f"its clock differs from this host's by {inventory.clock_skew}; ages are corrected")
+        now = self._now()
+        resources = list(inventory.resources)
+        self.held = len(resources)
+        self.shared.observer.listed(self.name, self.held)
+        if self.endpoint.memory is not None:
+            resources = self.endpoint.memory.recall(resources)
+        resources = await self._inspect_what_matters(resources, now)
+        leases = self.shared.leases()
+        self.decisions = decide(resources, self.shared.rules, leases, now, self.shared.options.due)
+        for decision in self.decisions:
+            error = self.unread.get(decision.resource.id)
+            if error is not None and decision.owner is not None:
+                self.results[decision.resource.id] = Result(
+                    decision, Outcome.FAILED, f"it could not be inspected: {error}", error=error.label
+                )
+        self.shared.observer.decided(self.name, self.decisions)
+        self.cap = self._cap()
+        if self.endpoint.memory is not None and self.shared.options.act and self.cap is None:
+            grace = self.shared.rules.created_grace
+            if problem := self.endpoint.memory.learn(self.decisions, now, grace):
+                self.warnings.append(problem)
+
+    async def _inspect_what_matters(self, resources: list[Resource], now: datetime) -> list[Resource]:
+        if self.shared.options.inspect_everything:
+            resources = await self._inspect(resources, [r for r in resources if not r.inspected])
+        while wanted := needs_inspection(resources, self.shared.rules, self.shared.leases(), now):
+            resources = await self._inspect(resources, wanted)
+        return resources
+
+    async def _inspect(self, resources: Sequence[Resource], wanted: Sequence[Resource]) -> list[Resource]:
+        """``resources`` with the wanted ones inspected, and without those that are gone meanwhile."""
+        fresh: dict[str, Resource | None] = {}
+
+        async def one(resource: Resource) -> None:
+            what = f"inspect {resource.kind} {resource.name}"
+            try:
+                fresh[resource.id] = await self.retrier.call(
+                    what, lambda: self.reader.inspect(resource), slots=self.slots.reads
+                )
+            except NotFoundError:
+                fresh[resource.id] = None
+            except ProviderError as error:
+                self.unread[resource.id] = error
+                fresh[resource.id] = replace(resource, inspected=True, unreadable=str(error))
+
+        async with anyio.create_task_group() as group:
+            for resource in wanted:
+                group.start_soon(one, resource, name=f"inspect {resource.name}")
+        looked_at = ((resource, fresh.get(resource.id, resource)) for resource in resources)
+        return [now for _, now in looked_at if now is not None]
+
+    def _cap(self) -> CapHit | None:
+        """Counted before the first deletion."""
+        options = self.shared.options
+        wanted = sum(decision.reap for decision in self.decisions)
+        limits = []
+        if options.max_deletions is not None:
+            limits.append((options.max_deletions, f"max_deletions = {options.max_deletions}"))
+        if options.max_fraction is not None:
+            allowed = math.floor(options.max_fraction * self.held)
+            limits.append((allowed, f"max_fraction = {options.max_fraction:g} of {self.held}"))
+        for allowed, limit in sorted(limits):
+            if wanted > allowed:
+                return CapHit(wanted=wanted, allowed=allowed, held=self.held, limit=limit)
+        return None
+
+    # -- acting --------------------------------------------------------------------------------------------------------
+
+    async def _act(self) -> None:
+        assert isinstance(self.reader, Provider)
+        self.acting = Acting(
+            self.reader, self.retrier, self.slots, self.shared.rules, self._now, self.shared.leases, self._settled
+        )
+        self.units = make_units(self.acting, self.decisions)
+        await self._round(self.units)
+        again = [unit for unit in self.units if unit.retryable]
+        if again and not self.acting.draining:
+            self.retrier.breaker.reset()
+            for unit in again:
+                unit.reopen()
+            await self._round(again)
+
+    async def _round(self, units: Sequence[Unit]) -> None:
+        async with anyio.create_task_group() as group:
+            for unit in units:
+                group.start_soon(unit.run, name=f"reap {unit.decisions[0].resource.name}")
+
+    def _settled(self, result: Result) -> None:
+        self.shared.observer.settled(self.name, result)
+        if result.outcome is Outcome.FAILED and self.shared.options.fail_fast:
+            self.shared.failed_fast()
+
+    async def _confirm(self) -> None:
+        """Only what is absent from one complete listing at the end counts as deleted."""
+        for unit in self.units:
+            self.results.update(unit.results)
+        deleted = {id_ for id_, result in self.results.items() if result.outcome in (Outcome.DELETED, Outcome.GONE)}
+        if not deleted:
+            return
+        self.retrier.breaker.reset()
+        patience = LAST_LOOK.total_seconds() if not self.ended else math.inf
+        try:
+            with anyio.fail_after(patience, shield=True):
+                inventory = await self.retrier.call(f"list {self.name}", self.reader.list, slots=self.slots.reads)
+        except TimeoutError:
+            self._unconfirmed(deleted, "unconfirmed", "the sweep ended before its deletion was confirmed")
+        except ProviderError as error:
+            self._unconfirmed(deleted, error.label, f"its deletion could not be confirmed: {error}")
+            self._fail(error.label, str(error))
+        else:
+            left = deleted & {resource.id for resource in inventory.resources}
+            self._unconfirmed(left, "still_listed", "the endpoint accepted its deletion and still lists it")
+
+    def _unconfirmed(self, ids: set[str], label: str, detail: str) -> None:
+        for id_ in ids:
+            self.results[id_] = replace(self.results[id_], outcome=Outcome.FAILED, detail=detail, error=label)

@@ -1,0 +1,384 @@
+"""Reaping one unit: a resource that stands alone, or a group. Look again, stop, delete, in that order.
+
+Nothing here trusts the listing: every member is inspected again, the group's membership is read again, and anything
+that changed since the decision, other than by our own stop, keeps the whole unit.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+import anyio
+
+from reaper.errors import (
+    CircuitOpenError,
+    ConflictError,
+    DeniedError,
+    InProgressError,
+    NotFoundError,
+    ProviderError,
+)
+from reaper.judge import Rules
+from reaper.model import Decision, Kind, Lease, Outcome, Resource, Result, State
+from reaper.policy import decide
+from reaper.providers.base import Limits, Provider
+from reaper.retry import Retrier
+
+T = TypeVar("T")
+
+REMOVAL_PATIENCE = timedelta(seconds=30)
+
+
+class AbandonedError(Exception):
+    """The sweep is ending, and this unit had not begun to act."""
+
+
+class ChangedError(Exception):
+    """The unit is not what it was when it was decided about."""
+
+
+class Slots:
+    """The limits of one endpoint: removing and stopping wait for different things, so each has its own."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.reads = anyio.CapacityLimiter(limits.reads)
+        self.removals = anyio.CapacityLimiter(limits.removals)
+        self.stops = anyio.CapacityLimiter(limits.stops)
+
+
+@dataclass
+class Acting:
+    """What all units of one endpoint share in one sweep.
+
+    Args:
+        now: reads the clock, as the endpoint's clock shows it.
+        leases: reads the live leases again.
+        settled: is told each result as soon as it is known.
+        draining: set when no unit may begin to act any more.
+    """
+
+    provider: Provider
+    retrier: Retrier
+    slots: Slots
+    rules: Rules
+    now: Callable[[], datetime]
+    leases: Callable[[], Sequence[Lease]]
+    settled: Callable[[Result], None]
+    draining: bool = False
+
+
+@dataclass
+class Unit:
+    """One unit on its way out.
+
+    Args:
+        decisions: of all its members, its networks last.
+        results: by resource id, as far as they are known. ``DELETED`` is not confirmed yet.
+        expected: ids of the members that should still be there.
+    """
+
+    acting: Acting
+    decisions: Sequence[Decision]
+    results: dict[str, Result] = field(default_factory=dict)
+    retryable: bool = False
+    _begun: bool = False
+    _started: float = 0.0
+    _attempts: dict[str, int] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Reap the unit. Every member has a result afterwards, unless this is cancelled."""
+        self.retryable = False
+        self._started = anyio.current_time()
+        try:
+            fresh = await self._look_again()
+            running = [r for r in fresh if r.state is State.RUNNING]
+            forced: frozenset[str] = frozenset()
+            if running:
+                forced = await self._stop(running)
+                await self._still_the_same([r for r in fresh if r.state is not State.RUNNING])
+            await self._each(fresh, lambda r: self._delete(r, force=r.id in forced))
+            await self._delete_networks()
+        except ChangedError as error:
+            self._settle_rest(Outcome.SKIPPED, str(error))
+        except AbandonedError:
+            self._settle_rest(Outcome.ABANDONED, "the sweep ended first")
+        except ProviderError as error:
+            for decision in self._open():
+                self._failed(decision, error)
+
+    # -- looking again -------------------------------------------------------------------------------------------------
+
+    def _containers(self) -> list[Decision]:
+        return [d for d in self._open() if d.resource.kind is not Kind.NETWORK]
+
+    def _networks(self) -> list[Decision]:
+        return [d for d in self._open() if d.resource.kind is Kind.NETWORK]
+
+    def _open(self) -> list[Decision]:
+        return [d for d in self.decisions if d.resource.id not in self.results]
+
+    async def _look_again(self) -> list[Resource]:
+        """Inspect every member and decide again. Raises ChangedError when anything is not as it was."""
+        open_ = self._open()
+        if not open_:
+            return []
+        first = open_[0].resource
+        containers = self._containers()
+        if first.group is not None:
+            await self._check_membership(first, {d.resource.id for d in containers})
+        fresh = await self._still_the_same([d.resource for d in containers])
+        everything = [*fresh, *(d.resource for d in self._networks())]
+        again = decide(everything, self.acting.rules, self.acting.leases(), self.acting.now())
+        for decision in again:
+            if not decision.reap:
+                raise ChangedError(f"{_subject(decision.resource, first)} is to be kept now: {decision.sentence}")
+        return fresh
+
+    async def _still_the_same(self, resources: Sequence[Resource]) -> list[Resource]:
+        """The resources as they are now. Raises ChangedError when one of them is not as it was."""
+        fresh = await self._inspect(resources)
+        before = {resource.id: resource for resource in resources}
+        for resource in fresh:
+            if why := what_changed(before[resource.id], resource):
+                raise ChangedError(f"{_subject(resource, resources[0])} {why}")
+        return fresh
+
+    async def _check_membership(self, first: Resource, expected: set[str]) -> None:
+        members = await self._read(f"list project {first.group}", lambda: self.acting.provider.members(first))
+        settled = self.results.keys()
+        listed = {member.id: member.name for member in members if member.id not in settled}
+        if joined := listed.keys() - expected:
+            raise ChangedError(f"{', '.join(sorted(listed[id_] for id_ in joined))} joined its project {first.group}")
+        for decision in self._containers():
+            if decision.resource.id not in listed:
+                self._settle(decision, Outcome.GONE, "somebody else removed it first")
+        if expected - listed.keys():
+            # Somebody is at work on this project: what they leave is for the next sweep to judge.
+            raise ChangedError(f"its project {first.group} has lost a member")
+
+    async def _inspect(self, resources: Sequence[Resource]) -> list[Resource]:
+        fresh: dict[str, Resource] = {}
+
+        async def one(resource: Resource) -> None:
+            try:
+                fresh[resource.id] = await self._read(
+                    f"inspect {resource.kind} {resource.name}", lambda: self.acting.provider.inspect(resource)
+                )
+            except NotFoundError:
+                self._settle_id(resource.id, Outcome.GONE, "somebody else removed it first")
+
+        await self._each(resources, one)
+        if fresh and len(fresh) < len(resources):
+            raise ChangedError(f"its project {resources[0].group} has lost a member")
+        return list(fresh.values())
+
+    # -- stopping ------------------------------------------------------------------------------------------------------
+
+    async def _stop(self, running: Sequence[Resource]) -> frozenset[str]:
+        """Stop them all at once and look at each again; the ids of those that run on, and must be killed."""
+        graces = {d.resource.id: d.stop_timeout for d in self.decisions}
+        survivors: set[str] = set()
+
+        async def one(resource: Resource) -> None:
+            grace = graces[resource.id]
+            error: ProviderError | None = None
+            try:
+                await self._act(
+                    f"stop {resource.kind} {resource.name}",
+                    lambda: self.acting.provider.stop(resource, grace),
+                    self.acting.slots.stops,
+                    grace,
+                )
+            except NotFoundError:
+                return  # the deletion will find out and say so
+            except (CircuitOpenError, DeniedError):
+                raise
+            except ProviderError as failed:
+                error = failed  # look before giving up: the stop may have worked all the same
+            try:
+                fresh = await self._read(
+                    f"inspect {resource.kind} {resource.name}", lambda: self.acting.provider.inspect(resource)
+                )
+            except NotFoundError:
+                return
+            if why := what_changed(resource, fresh, stopped_by_us=True):
+                raise ChangedError(f"{resource.name} {why}")
+            if fresh.state is State.RUNNING:
+                if error is not None and error.retryable:
+                    raise error
+                survivors.add(resource.id)
+
+        await self._each(running, one)
+        return frozenset(survivors)
+
+    # -- deleting ------------------------------------------------------------------------------------------------------
+
+    async def _delete(self, resource: Resource, *, force: bool = False) -> None:
+        decision = next(d for d in self.decisions if d.resource.id == resource.id)
+        try:
+            await self._act(
+                f"delete {resource.kind} {resource.name}",
+                lambda: self.acting.provider.delete(resource, force=force),
+                self.acting.slots.removals,
+                counted=resource.id,
+            )
+        except NotFoundError:
+            self._settle(decision, Outcome.GONE, "somebody else removed it first")
+        except InProgressError as error:
+            await self._await_removal(decision, error)
+        except ConflictError as error:
+            self._settle(decision, Outcome.SKIPPED, f"the endpoint refused: {error}")
+        except ProviderError as error:
+            self._failed(decision, error)
+        else:
+            self._settle(decision, Outcome.DELETED, "")
+
+    async def _await_removal(self, decision: Decision, error: ProviderError) -> None:
+        """Somebody's removal is under way: wait until a look by id finds nothing, within a bound."""
+        resource = decision.resource
+        delay = 0.1
+        with anyio.move_on_after(REMOVAL_PATIENCE.total_seconds()):
+            while True:
+                try:
+                    await self._read(f"inspect {resource.name}", lambda: self.acting.provider.inspect(resource))
+                except NotFoundError:
+                    self._settle(decision, Outcome.GONE, "somebody else removed it first")
+                    return
+                except ProviderError as failed:
+                    self._failed(decision, failed)
+                    return
+                await anyio.sleep(delay)
+                delay = min(delay * 2, 2.0)
+        self._failed(decision, error)
+
+    async def _delete_networks(self) -> None:
+        """The project's networks go last, and only when all its containers are gone."""
+        networks = self._networks()
+        if not networks:
+            return
+        outcomes = {self.results[d.resource.id].outcome for d in self.decisions if d.resource.kind is not Kind.NETWORK}
+        if not outcomes <= {Outcome.DELETED, Outcome.GONE}:
+            for decision in networks:
+                self._settle(decision, Outcome.SKIPPED, "its project's containers are not all gone")
+            return
+        before = networks[0].resource
+        members = await self._read(f"list project {before.group}", lambda: self.acting.provider.members(before))
+        gone = self.results.keys()
+        if back := [m.name for m in members if m.id not in gone and m.kind is not Kind.NETWORK]:
+            raise ChangedError(f"its project {before.group} has {', '.join(back)} now")
+
+        async def one(resource: Resource) -> None:
+            decision = next(d for d in networks if d.resource.id == resource.id)
+            try:
+                fresh = await self._read(f"inspect network {resource.name}", lambda: self.acting.provider.inspect(resource))
+            except NotFoundError:
+                self._settle(decision, Outcome.GONE, "somebody else removed it first")
+                return
+            if fresh.labels != resource.labels:
+                self._settle(decision, Outcome.SKIPPED, "its labels changed")
+            elif fresh.state is State.RUNNING:
+                self._settle(decision, Outcome.SKIPPED, "something is attached to it")
+            else:
+                await self._delete(resource)
+
+        await self._each([d.resource for d in networks], one)
+
+    # -- calls and results ---------------------------------------------------------------------------------------------
+
+    async def _read(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
+        return await self.acting.retrier.call(what, function, slots=self.acting.slots.reads)
+
+    async def _act(
+        self,
+        what: str,
+        function: Callable[[], Awaitable[None]],
+        slots: anyio.CapacityLimiter,
+        extra: timedelta = timedelta(0),
+        counted: str | None = None,
+    ) -> None:
+        """Make a call that changes something, unless the sweep is ending and this unit has not begun."""
+
+        async def guarded() -> None:
+            if self.acting.draining and not self._begun:
+                raise AbandonedError
+            self._begun = True
+            if counted is not None:
+                self._attempts[counted] = self._attempts.get(counted, 0) + 1
+            await function()
+
+        await self.acting.retrier.call(what, guarded, slots=slots, extra=extra)
+
+    async def _each(self, resources: Sequence[Resource], function: Callable[[Resource], Awaitable[None]]) -> None:
+        """``function`` for all of them at once; the first error is raised when all have ended."""
+        if len(resources) == 1:
+            await function(resources[0])
+            return
+        errors: list[Exception] = []
+
+        async def guarded(resource: Resource) -> None:
+            try:
+                await function(resource)
+            except (ChangedError, AbandonedError, ProviderError) as error:
+                errors.append(error)
+
+        async with anyio.create_task_group() as group:
+            for resource in resources:
+                group.start_soon(guarded, resource, name=f"{resource.kind} {resource.name}")
+        if errors:
+            raise next((error for error in errors if isinstance(error, ChangedError)), errors[0])
+
+    def _failed(self, decision: Decision, error: ProviderError) -> None:
+        self.retryable = self.retryable or error.retryable or isinstance(error, CircuitOpenError)
+        self._settle(decision, Outcome.FAILED, str(error), error=error.label)
+
+    def _settle_rest(self, outcome: Outcome, detail: str) -> None:
+        for decision in self._open():
+            self._settle(decision, outcome, detail)
+
+    def _settle_id(self, id_: str, outcome: Outcome, detail: str) -> None:
+        self._settle(next(d for d in self.decisions if d.resource.id == id_), outcome, detail)
+
+    def _settle(self, decision: Decision, outcome: Outcome, detail: str, error: str | None = None) -> None:
+        id_ = decision.resource.id
+        seconds = anyio.current_time() - self._started
+        self.results[id_] = Result(decision, outcome, detail, self._attempts.get(id_, 0), seconds, error)
+        self.acting.settled(self.results[id_])
+
+    def reopen(self) -> None:
+        """Forget the failures, for another round."""
+        self.results = {id_: result for id_, result in self.results.items() if not _again(result)}
+
+
+def _again(result: Result) -> bool:
+    """Whether another round may change the result: a failure, or what was left since a member of the unit failed."""
+    return result.outcome is Outcome.FAILED or "not all gone" in result.detail
+
+
+def _subject(resource: Resource, first: Resource) -> str:
+    return "it" if resource.group is None or resource.id == first.id else f"{resource.name} of its project"
+
+
+def what_changed(before: Resource, now: Resource, *, stopped_by_us: bool = False) -> str | None:
+    """What is different about a resource since it was decided about, for people; None when nothing is that matters."""
+    stopped = stopped_by_us and now.state in (State.STOPPED, State.FAILED)
+    if before.raw_state != now.raw_state and not stopped:
+        return f"was {before.raw_state} and is {now.raw_state} now"
+    differences = {
+        "was started again": before.started_at != now.started_at,
+        "was stopped again": before.stopped_at != now.stopped_at and not stopped_by_us,
+        "has other labels now": before.labels != now.labels,
+        "is in another project now": before.group != now.group,
+        "has another restart policy now": before.restart_policy != now.restart_policy,
+    }
+    return next((what for what, differs in differences.items() if differs), None)
+
+
+def make_units(acting: Acting, decisions: Iterable[Decision]) -> list[Unit]:
+    """The decisions to reap, one unit for each group and for each resource that stands alone; networks come last."""
+    units: dict[str, list[Decision]] = {}
+    for decision in decisions:
+        if decision.reap:
+            key = f"group {decision.resource.group}" if decision.resource.group is not None else decision.resource.id
+            units.setdefault(key, []).append(decision)
+    return [Unit(acting, sorted(unit, key=lambda d: d.resource.kind is Kind.NETWORK)) for unit in units.values()]
