@@ -1,0 +1,60 @@
+"""Fixtures that every test may use."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from devkit.engine import PrivateEngine
+from tests.run import Program
+
+settings.register_profile("reaper", deadline=None, derandomize=True)
+settings.load_profile("reaper")
+
+
+def pytest_report_header() -> str:
+    reason = PrivateEngine.available()
+    return f"engine tests: {'on a private engine' if reason is None else f'SKIPPED, {reason}'}"
+
+
+@pytest.fixture(scope="session")
+def engine_possible() -> None:
+    """Skips the test, or fails it where REAPER_REQUIRE_ENGINE demands an engine, when none can be started."""
+    reason = PrivateEngine.available()
+    if reason is not None:
+        if os.environ.get("REAPER_REQUIRE_ENGINE"):
+            pytest.fail(f"REAPER_REQUIRE_ENGINE is set, but {reason}")
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def module_engine(engine_possible: None) -> Iterator[PrivateEngine]:
+    """An engine for a module's tests, with the image bench:1."""
+    with PrivateEngine() as engine:
+        engine.import_image()
+        yield engine
+
+
+@pytest.fixture
+def engine(module_engine: PrivateEngine) -> Iterator[PrivateEngine]:
+    """The module's engine, which is empty again after each test."""
+    yield module_engine
+    for ident in module_engine.ids():
+        module_engine.remove(ident, force=True)
+    for kind, path in (("networks", "networks"), ("volumes", "volumes")):
+        for name in getattr(module_engine, kind)():
+            module_engine.api.delete(f"/{path}/{name}")
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """The program, with no endpoint configured."""
+    return Program(tmp_path)
+
+
+@pytest.fixture
+def reaper(engine: PrivateEngine, tmp_path: Path) -> Program:
+    """The program, with the private engine as its only endpoint."""
+    return Program(tmp_path, {"DOCKER_HOST": engine.host})
