@@ -72,6 +72,8 @@ def age_base(resource: Resource) -> datetime | None:
 
 def stop_base(resource: Resource) -> datetime | None:
     """From when ``stopped_for`` counts, or None when it is not stopped or nobody knows since when."""
+    if resource.state is State.CHANGING and not resource.inspected:
+        return resource.created_at
     if resource.state not in (State.STOPPED, State.FAILED):
         return None
     if resource.never_started or (resource.stopped_at is None and not resource.inspected):

@@ -42,22 +42,22 @@ def spell(value: timedelta) -> str:
     return "".join(parts) or "0s"
 
 
-def human(value: timedelta) -> str:
-    """``value`` for a sentence, cut to its two largest units: "3 h 20 min", "12 s", "7 d". Days begin at 48 h."""
+def human(value: timedelta, parts: int = 2) -> str:
+    """``value`` for a sentence, cut to its ``parts`` largest units: "3 h 20 min", "12 s", "7 d". Days begin at 48 h."""
     seconds = value.total_seconds()
     if seconds < 0:
-        return f"-{human(-value)}"
+        return f"-{human(-value, parts)}"
     if seconds < 1:
         return f"{round(seconds * 1000)} ms" if seconds else "0 s"
     left = int(seconds)
-    parts: list[str] = []
+    words: list[str] = []
     days = (("d", 86_400),) if left >= 2 * 86_400 else ()
     for unit, size in (*days, ("h", 3600), ("min", 60), ("s", 1)):
         count, left = divmod(left, size)
         if count:
-            parts.append(f"{count} {unit}")
-        elif parts:
+            words.append(f"{count} {unit}")
+        elif words:
             break  # "2 d 5 s" would pretend to a precision that nobody asked for
-        if len(parts) == 2:
+        if len(words) == parts:
             break
-    return " ".join(parts)
+    return " ".join(words)

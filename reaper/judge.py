@@ -141,6 +141,9 @@ class Judge:
         return Finding("lease", None, sentence)
 
     def _state(self, resource: Resource) -> Finding:
+        if resource.state is State.CHANGING and not resource.inspected:
+            # After a removal that failed, Docker's listing says removing for ever while the inspection says dead.
+            return Finding("state", None, f"it is listed as {resource.raw_state}, which only an inspection can tell")
         if resource.state is State.CHANGING:
             return _keep("state", Reason.CHANGING, f"it is {resource.raw_state}: wait")
         if resource.state is State.UNKNOWN:

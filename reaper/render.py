@@ -39,7 +39,7 @@ _STYLES = {
 
 def _age(resource: Resource, now: datetime) -> str:
     base = age_base(resource)
-    return human(now - base) if base is not None and base <= now else "?"
+    return human(now - base, parts=1) if base is not None and base <= now else "?"
 
 
 def _owner(decision: Decision) -> str:
@@ -170,9 +170,10 @@ def _table(terminal: bool, title: str, columns: Sequence[str], rows: Sequence[_R
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
     for column in columns:
         if column == "reason":
-            table.add_column(column, ratio=3, overflow="fold")
+            table.add_column(column, overflow="fold", ratio=3 if wide else None, max_width=None if wide else 20)
         elif column == "name":
-            table.add_column(column, ratio=2, no_wrap=True, overflow="ellipsis", min_width=16)
+            # People copy names: one that does not fit goes on in the next line.
+            table.add_column(column, overflow="fold", ratio=2, min_width=16)
         elif column == "owner":
             table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=24 if wide else 14)
         else:

@@ -1,0 +1,88 @@
+"""Editing the files of an engine that is down: containers of any age, and dead ones, without waiting."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """How long ago a container was created, started, and finished; None leaves that time as it is."""
+
+    created: timedelta | None = None
+    started: timedelta | None = None
+    finished: timedelta | None = None
+
+
+def rfc3339(moment: datetime) -> str:
+    """The engine's way to write a time: UTC with nanoseconds, `2026-11-21T07:13:26.362136404Z`.
+
+    Args:
+        moment: aware, in UTC.
+    """
+    # The engine drops trailing zeros; made-up nanoseconds give what it nearly always has, nine digits.
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f404Z")
+
+
+def apply(containers: Path, wanted: Mapping[str, Age], now: datetime) -> None:
+    """Rewrite the times of these containers. The engine must not be running: it would overwrite the files.
+
+    Args:
+        containers: the engine's directory of containers, DATA-ROOT/containers.
+        wanted: container id (in full) to age.
+        now: what ages are counted back from; aware, in UTC.
+
+    Raises:
+        FileNotFoundError: a container does not exist.
+    """
+    for ident, age in wanted.items():
+        path, config = _read(containers, ident)
+        if age.created is not None:
+            config["Created"] = rfc3339(now - age.created)
+        if age.started is not None:
+            config["State"]["StartedAt"] = rfc3339(now - age.started)
+        if age.finished is not None:
+            config["State"]["FinishedAt"] = rfc3339(now - age.finished)
+        path.write_text(json.dumps(config))
+
+
+def mark_dead(containers: Path, idents: Iterable[str]) -> None:
+    """Mark containers as being removed, which the engine's next start turns into `dead`; else as `apply`."""
+    for ident in idents:
+        path, config = _read(containers, ident)
+        config["State"]["RemovalInProgress"] = True
+        path.write_text(json.dumps(config))
+
+
+def apply_networks(store: Path, wanted: Mapping[str, datetime]) -> None:
+    """Rewrite networks' creation times; else as `apply`.
+
+    The store is a bolt database, of which only equally long pieces may be changed in place (its data pages have no
+    check sums); so the new time is written with as many digits as the old one.
+
+    Args:
+        store: DATA-ROOT/network/files/local-kv.db.
+        wanted: the present creation time, exactly as the API tells it, to the new one (aware, UTC).
+
+    Raises:
+        KeyError: no network has this creation time.
+    """
+    content = store.read_bytes()
+    for old, moment in wanted.items():
+        digits = len(old.removesuffix("Z").partition(".")[2])
+        fraction = f".{moment.microsecond:06}404"[: digits + 1] if digits else ""
+        before = f'"created":"{old}"'.encode()
+        if before not in content:
+            raise KeyError(old)
+        content = content.replace(before, f'"created":"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z"'.encode())
+    store.write_bytes(content)
+
+
+def _read(containers: Path, ident: str) -> tuple[Path, dict[str, Any]]:
+    path = containers / ident / "config.v2.json"
+    return path, json.loads(path.read_text())

@@ -1,0 +1,177 @@
+"""A cell: namespaces of its own for one engine and everything it starts, so that ending it ends all of it.
+
+A private dockerd shares more with its host than its directories: bridges, iptables chains, address pools, overlay
+mounts, shims that outlive it. Instead of undoing each, the engine runs in its own network, mount, pid and ipc
+namespaces. Several engines then each own a `docker0` and all the default address pools, and when the cell's first
+process ends the kernel kills every process and drops every mount, bridge and rule in it.
+
+The cell's life hangs on a pipe from this process: should this process be killed without a chance to clean up, the
+pipe closes, the cell ends, and the shell around it removes the directories.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+# Process 1 of the cell; $1 is the control group's name. `wait` also reaps orphans: a zombie containerd would look
+# alive to the next dockerd. The shims' sockets go to /run/containerd whatever the exec root is, hence private ones.
+# At the end paused containers are thawed: under cgroup v1 a frozen process does not even die of SIGKILL, and the
+# end of the namespace would wait for it for ever.
+_INIT = """
+ip link set lo up
+for d in /run/containerd /run/docker; do mkdir -p $d && mount -t tmpfs cell $d; done
+exec 3<&0
+cat <&3 >/dev/null &
+echo ready
+wait $!
+for state in /sys/fs/cgroup/freezer/"$1"/*/freezer.state; do
+  if [ -e "$state" ]; then echo THAWED >"$state"; fi
+done
+"""
+
+# Runs outside the cell, waits for its end, and removes what is not a namespace: directories and control groups
+# (those are busy for a moment after the last process has died, hence the tries).
+_KEEPER = """
+init=$1 group=$2
+shift 2
+unshare --mount --net --pid --ipc --fork --kill-child --mount-proc sh -c "$init" init "$group"
+for try in 1 2 3 4 5 6 7 8 9 10; do
+  left=
+  for c in /sys/fs/cgroup/*/"$group" /sys/fs/cgroup/"$group"; do
+    if [ -d "$c" ]; then find "$c" -depth -type d -exec rmdir {} + 2>/dev/null || left=yes; fi
+  done
+  if [ -z "$left" ]; then break; fi
+  sleep 0.1
+done
+rm -rf -- "$@"
+"""
+
+
+def missing() -> list[str]:
+    """The commands a cell needs and this machine lacks, as a list of names; empty when all are there."""
+    return [tool for tool in ("unshare", "nsenter", "mount", "ip") if shutil.which(tool) is None]
+
+
+class Cell:
+    """The namespaces; open from construction to `close`.
+
+    Args:
+        control_group: name of the control group that the engine puts its containers under; removed at the end.
+        directories: removed, with all they hold, when the cell ends.
+
+    Raises:
+        OSError: the namespaces could not be made; the text carries what `unshare` said.
+    """
+
+    def __init__(self, control_group: str, directories: list[Path]) -> None:
+        self._group = control_group
+        # A session of its own: Ctrl-C in a terminal is for the tests, which then close the cell in order.
+        self._keeper = subprocess.Popen(
+            ["sh", "-c", _KEEPER, "cell", _INIT, control_group, *map(str, directories)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert self._keeper.stdout is not None  # it is a pipe
+        assert self._keeper.stderr is not None  # and so is this
+        if self._keeper.stdout.readline() != b"ready\n":
+            error = self._keeper.stderr.read().decode(errors="replace").strip()
+            raise OSError(f"no namespaces for a private engine: {error}")
+        (unshare,) = _children(self._keeper.pid)
+        (self._first,) = _children(unshare)
+
+    def popen(self, argv: list[str], log: Path) -> subprocess.Popen[bytes]:
+        """Start a command inside the cell, its output appended to `log`; the handle is nsenter's, not its own."""
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                ["nsenter", "--target", str(self._first), "--mount", "--net", "--pid", "--ipc", *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def pids(self, *names: str) -> list[int]:
+        """Process ids (as this process sees them) in the cell whose command name is one of `names`.
+
+        Processes in containers have namespaces of their own and do not count; neither do zombies.
+        """
+        cell = Path(f"/proc/{self._first}/ns/pid").readlink()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    if (entry / "ns/pid").readlink() == cell and (entry / "comm").read_text().strip() in names:
+                        found.append(int(entry.name))
+                except OSError:  # it ended meanwhile, or is a zombie: both have no namespace to read
+                    continue
+        return found
+
+    def signal(self, number: int, *names: str, deadline: float = 30.0) -> None:
+        """Signal every process with one of these command names and wait until none is left.
+
+        Raises:
+            TimeoutError: some are still there after `deadline` seconds.
+        """
+        for pid in self.pids(*names):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        give_up = time.monotonic() + deadline
+        while left := self.pids(*names):
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"{', '.join(names)} still running {deadline:g} s after signal {number}: {left}")
+            time.sleep(0.01)
+
+    def kill_group(self, deadline: float = 30.0) -> None:
+        """SIGKILL every process under the control group (the containers'), and wait until none is left.
+
+        Raises:
+            TimeoutError: some are still there after `deadline` seconds.
+        """
+        give_up = time.monotonic() + deadline
+        while True:
+            pids: set[int] = set()
+            for state in Path("/sys/fs/cgroup/freezer").glob(f"{self._group}/*/freezer.state"):
+                state.write_text("THAWED")  # a frozen process does not die, see _INIT
+            for pattern in (f"freezer/{self._group}/**/cgroup.procs", f"{self._group}/**/cgroup.procs"):
+                for procs in Path("/sys/fs/cgroup").glob(pattern):
+                    pids.update(map(int, procs.read_text().split()))
+            if not pids:
+                return
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"containers still running {deadline:g} s after SIGKILL: {sorted(pids)}")
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+
+    def close(self, deadline: float = 30.0) -> None:
+        """End the cell: kill all in it and remove the directories. Harmless when it has ended already.
+
+        Raises:
+            TimeoutError: it is not gone after `deadline` seconds.
+        """
+        try:
+            self._keeper.communicate(timeout=deadline)  # closes the pipe that keeps the cell alive
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(f"the cell did not end within {deadline:g} s") from error
+
+
+def _children(parent: int) -> list[int]:
+    """Process ids of a process's children; /proc/PID/task/PID/children is not in every kernel, stat is."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == parent:
+            found.append(int(stat.parent.name))
+    return found
