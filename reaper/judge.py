@@ -193,6 +193,8 @@ class Judge:
                 yield _reap(rule, match.reason, match.sentence, match.policy, match.at)
             else:
                 yield Finding(rule, None, match.sentence)
+        if any(match.matched for match in matches):
+            return
         waiting = [match for match in matches if not match.matched and match.at is not None]
         if waiting:
             nearest = min(waiting, key=lambda match: match.at or self.now)

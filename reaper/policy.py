@@ -69,7 +69,7 @@ def explain(
     findings = list(judge.findings(resource))
     alone = judge.decide(resource)
     together = next(d for d in decide(resources, rules, leases, now) if d.resource is resource)
-    if together.verdict is not alone.verdict or together.reason is not alone.reason or not findings[-1].reason:
+    if together.verdict is not alone.verdict or together.reason is not alone.reason or not any(f.verdict for f in findings):
         findings.append(Finding("group", together.verdict, together.sentence, together.reason))
     return findings
 
