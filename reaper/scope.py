@@ -179,31 +179,49 @@ class Owners:
     """
 
     def __init__(self, resources: Iterable[Resource], scope: Scope) -> None:
+        resources = tuple(resources)
         self._scope = scope
         self._presets = tuple(PRESETS[name] for name in scope.presets)
         self._groups: dict[tuple[str, str], Ownership] = {}
         for resource in resources:
             key = group_key(resource)
-            if key is None or key in self._groups:
-                continue
-            for preset in self._presets:
-                if sign := preset.marks_group(resource):
-                    by = f"preset {preset.name}, {sign} in its project"
-                    self._groups[key] = Ownership(by, preset=True)
-                    break
+            if key is not None and key not in self._groups and (ownership := self._of_group(resource)):
+                self._groups[key] = ownership
+        self._project_owners = self._of_projects(resources)
+
+    def _of_group(self, resource: Resource) -> Ownership | None:
+        for preset in self._presets:
+            if sign := preset.marks_group(resource):
+                return Ownership(f"preset {preset.name}, {sign} in its project", preset=True)
+        return None
+
+    def _of_projects(self, resources: Iterable[Resource]) -> dict[tuple[str, str], Ownership | None]:
+        """Who owns the containers of each project; None where one of them is not owned."""
+        owners: dict[tuple[str, str], Ownership | None] = {}
+        for resource in resources:
+            key = group_key(resource)
+            if key is not None and resource.kind is not Kind.NETWORK:
+                owner = self.owner(resource)
+                owners[key] = owner and owners.get(key, owner)
+        return owners
 
     def owner(self, resource: Resource) -> Ownership | None:
         """What makes ``resource`` owned, or None when nothing does."""
         for preset in self._presets:
             if sign := preset.marks(resource):
                 return Ownership(f"preset {preset.name}, {sign}", preset=True)
-        key = group_key(resource)
-        if key is not None and key in self._groups:
-            return self._groups[key]
+        if (of_group := self._groups.get(group_key(resource) or ("", ""))) is not None:
+            return of_group
         if sign := self._scope.selector.any_of(resource):
             return Ownership(f"scope {sign}")
         if resource.remembered is not None:
             return Ownership(f"remembered: {resource.remembered.owner}", preset=True)
-        if self._scope.everything:
-            return Ownership("scope everything")
-        return None
+        return self._of_project(resource) or (Ownership("scope everything") if self._scope.everything else None)
+
+    def _of_project(self, resource: Resource) -> Ownership | None:
+        """Compose gives a network no label of its services: it is whose all the project's containers are."""
+        key = group_key(resource)
+        if key is None or resource.kind is not Kind.NETWORK:
+            return None
+        owner = self._project_owners.get(key)
+        return owner and Ownership(f"{owner.by} on its project's containers")
