@@ -346,13 +346,13 @@ class Unit:
         self.acting.settled(self.results[id_])
 
     def reopen(self) -> None:
-        """Forget the failures, for another round."""
-        self.results = {id_: result for id_, result in self.results.items() if not _again(result)}
+        """Forget the failures, and the networks that were left because of them, for another round."""
+        self.results = {id_: result for id_, result in self.results.items() if not _worth_another_round(result)}
 
 
-def _again(result: Result) -> bool:
-    """Whether another round may change the result: a failure, or what was left since a member of the unit failed."""
-    return result.outcome is Outcome.FAILED or "not all gone" in result.detail
+def _worth_another_round(result: Result) -> bool:
+    left_network = result.outcome is Outcome.SKIPPED and result.decision.resource.kind is Kind.NETWORK
+    return result.outcome is Outcome.FAILED or left_network
 
 
 def _subject(resource: Resource, first: Resource) -> str:
