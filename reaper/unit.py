@@ -5,7 +5,7 @@ that changed since the decision, other than by our own stop, keeps the whole uni
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from reaper.errors import (
     ProviderError,
 )
 from reaper.judge import Rules
-from reaper.model import Decision, Kind, Lease, Outcome, Resource, Result, State
+from reaper.model import Decision, Kind, Lease, Outcome, Remembered, Resource, Result, State
 from reaper.policy import decide
 from reaper.providers.base import Limits, Provider
 from reaper.retry import Retrier
@@ -75,7 +75,7 @@ class Unit:
     Args:
         decisions: of all its members, its networks last.
         results: by resource id, as far as they are known. ``DELETED`` is not confirmed yet.
-        expected: ids of the members that should still be there.
+        retryable: whether a member failed in a way that another round may mend.
     """
 
     acting: Acting
@@ -380,5 +380,13 @@ def make_units(acting: Acting, decisions: Iterable[Decision]) -> list[Unit]:
     for decision in decisions:
         if decision.reap:
             key = f"group {decision.resource.group}" if decision.resource.group is not None else decision.resource.id
-            units.setdefault(key, []).append(decision)
+            units.setdefault(key, []).append(_owned_for_good(decision, acting.now()))
     return [Unit(acting, sorted(unit, key=lambda d: d.resource.kind is Kind.NETWORK)) for unit in units.values()]
+
+
+def _owned_for_good(decision: Decision, now: datetime) -> Decision:
+    """The member that marks a project as owned may go first: the others stay owned without it."""
+    resource = decision.resource
+    if resource.group is None or resource.remembered is not None or decision.owner is None:
+        return decision
+    return replace(decision, resource=replace(resource, remembered=Remembered(decision.owner, now)))
