@@ -117,14 +117,18 @@ def main(argv: Sequence[str] | None = None) -> int:
                 parser.error(f"--{option.replace('_', '-')} does not go with {arguments.command}")
     from reaper import commands  # noqa: PLC0415 - everything that costs time hangs on this
 
+    # A name that the terminal's encoding does not have is no reason to fail.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # it is what Python opened
     try:
-        return commands.run(arguments)
+        code = commands.run(arguments)
+        sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has left; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return exits.OF_SIGNAL["SIGINT"]
+    return code
 
 
 def _no_command(arguments: argparse.Namespace) -> int:

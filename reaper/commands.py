@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from reaper import config, exits
-from reaper.errors import ConfigError
+from reaper.errors import ConfigError, ReaperError
 from reaper.model import Decision, Outcome, Reason, Report
 from reaper.plan import Plan, make_plan
 from reaper.policy import explain, young_and_running
@@ -36,12 +36,13 @@ def run(arguments: Namespace) -> int:
     except ConfigError as error:
         sys.stderr.write(f"reaper: {error}\n")
         return exits.USAGE
+    except BrokenPipeError:
+        raise  # whoever read our output has left
     except Exception as error:
         if arguments.log_level == "debug":
             raise
-        sys.stderr.write(
-            f"reaper: this is a bug: {type(error).__name__}: {error}\n  please report it with --log-level debug\n"
-        )
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        sys.stderr.write(f"reaper: this is a bug, please report it with --log-level debug: {told}\n")
         return exits.BUG
 
 
@@ -74,7 +75,15 @@ def _sweeping(arguments: Namespace) -> int:
     if os.environ.get("DAYTONA_API_KEY") and not loaded.settings.docker:
         log.warning("daytona_not_swept", problem="DAYTONA_API_KEY is set, but this version speaks to Docker engines only")
     command = _Command(arguments, plan, log)
-    return anyio.run(command.run)
+    try:
+        return anyio.run(command.run)
+    except (ReaperError, BrokenPipeError):
+        raise
+    except Exception as error:
+        if form != "json":
+            raise
+        log.exception("bug", error=f"{type(error).__name__}: {error}")
+        return exits.BUG
 
 
 @dataclass
@@ -89,17 +98,22 @@ class _Command:
         import anyio  # noqa: PLC0415
 
         stop = Stop()
+        code, failed = exits.BUG, None
         async with anyio.create_task_group() as group:
             group.start_soon(_listen_for_signals, stop, name="signals")
             group.start_soon(_keep_time, stop, self.plan.timeout, name="timeout")
             endpoints = self._connect()
             try:
                 code = await self._run(endpoints, stop)
+            except Exception as error:  # noqa: BLE001 - raised again below: the group would wrap it
+                failed = error
             finally:
                 with anyio.CancelScope(shield=True):
                     for endpoint in endpoints:
                         await endpoint.reader.close()
                 group.cancel_scope.cancel()
+        if failed is not None:
+            raise failed
         return code
 
     def _connect(self) -> list[Endpoint]:
@@ -242,10 +256,10 @@ def _hints(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
 
         keep = [word for only in plan.only for word in ("--only", only)]
         named = ["--config", plan.config] if plan.config else []
-        command = shlex.join(["reaper", "--once", "--all", *named, *keep])
+        command = shlex.join(["reaper", "--once", "--all", *named, *keep, *plan.narrow])
         subject = "1 owned resource is" if len(young) == 1 else f"{len(young)} owned resources are"
         hints.append(f"{subject} running and younger than {human(min(ages))}; if no run is alive here: {command}")
-    if plan.one_off and plan.narrowed and (unowned := sum(d.would_match for d in decisions)):
+    if plan.one_off and plan.narrow and (unowned := sum(d.would_match for d in decisions)):
         hints.append(f"{unowned} {'matches but is' if unowned == 1 else 'match but are'} not owned; add them to [scope]")
     return hints
 

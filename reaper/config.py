@@ -23,6 +23,7 @@ from reaper.settings import (
     Settings,
     check_docker_host,
     did_you_mean,
+    masked,
     toml_value,
 )
 
@@ -57,10 +58,21 @@ def find_file(explicit: str | None, env: Mapping[str, str]) -> Path | None:
     """The configuration file that counts, or None when the defaults do. Raises ConfigError for one that is missing."""
     for name, where in ((explicit, "--config"), (env.get("REAPER_CONFIG"), "REAPER_CONFIG")):
         if name:
-            if not Path(name).is_file():
-                raise ConfigError(f"{name} does not exist or is no file", "name a TOML file", where)
+            if not _is_there(Path(name)):
+                raise ConfigError(f"{name} does not exist", "name a TOML file", where)
             return Path(name)
-    return next((path for path in CANDIDATES if path.is_file()), None)
+    return next((path for path in CANDIDATES if _is_there(path)), None)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file. One that cannot be read is there too: nobody means the defaults who wrote it."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def load(explicit: str | None = None, env: Mapping[str, str] | None = None) -> Config:
@@ -75,7 +87,7 @@ def load(explicit: str | None = None, env: Mapping[str, str] | None = None) -> C
     try:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
-        raise _explain(error, raw, origins) from None
+        raise _explain(error, raw, origins, file) from None
     return Config(settings, file, origins)
 
 
@@ -83,7 +95,9 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", "mend its permissions", str(file)) from None
+        raise ConfigError(
+            f"cannot be read: {error.strerror}", "name a TOML file that this user can read, with --config", str(file)
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"is not TOML: {error}", "reaper.example.toml shows how it is written", str(file)) from None
 
@@ -119,9 +133,14 @@ def _override(raw: dict[str, Any], variable: str, text: str) -> Key:
         if table == "policy":
             raw.setdefault("policy", [dict(policy) for policy in DEFAULT_POLICIES])
         entries = raw.get(table, [])
+        if not isinstance(entries, list):
+            raise ConfigError(f"{table} is no list of tables in the file", f"write [[{table}]] there", variable)
         names = {_variable_form(str(e.get("name"))): i for i, e in enumerate(entries) if isinstance(e, dict)}
         if path[1] not in names:
-            raise ConfigError(f"no [[{table}]] has this name", did_you_mean(path[1], names) if names else "", variable)
+            cure = (
+                did_you_mean(path[1], names) if names else f"the file has no [[{table}]]; DOCKER_HOST names the engine then"
+            )
+            raise ConfigError(f"no [[{table}]] has this name", cure, variable)
         target, key = entries[names[path[1]]], (table, names[path[1]], path[2].lower())
     else:
         if len(path) != 2:
@@ -132,7 +151,7 @@ def _override(raw: dict[str, Any], variable: str, text: str) -> Key:
     if name not in model.model_fields:
         raise ConfigError(f"[{table}] has no key {name!r}", did_you_mean(name, model.model_fields), variable)
     if not isinstance(target, dict):
-        raise ConfigError(f"[{table}] is not a table in the file", "", variable)
+        raise ConfigError(f"{table} is no table in the file", f"write [{table}] there", variable)
     target[name] = _value(text, str(model.model_fields[name].annotation), variable)
     return key
 
@@ -154,28 +173,53 @@ def _value(text: str, annotation: str, variable: str) -> object:
     return text
 
 
-def _explain(error: ValidationError, raw: dict[str, Any], origins: Mapping[Key, str]) -> ConfigError:
+_CURES = {
+    "int_type": "write a whole number, for example 4",
+    "float_type": "write a number, for example 2.0",
+    "bool_type": "write true or false, without quotes",
+    "string_type": "write a text in quotes",
+    "tuple_type": 'write a list, for example ["a", "b"]',
+    "too_short": 'write at least one, for example ["container"]',
+}
+_EXAMPLES = {"name": '"a-name"', "kinds": '["container"]'}
+
+
+def _explain(error: ValidationError, raw: dict[str, Any], origins: Mapping[Key, str], file: Path | None) -> ConfigError:
     """Pydantic's errors as sentences that name place, value and cure; all of them, since people mend all at once."""
     details = error.errors(include_url=False, include_input=True)
-    lines = [_sentence(detail, raw) for detail in details]
-    first = tuple(details[0]["loc"])
-    where = next((origins[first[:n]] for n in range(len(first), 0, -1) if first[:n] in origins), None)
-    if where is None:
-        where = next((origin for key, origin in origins.items() if key[: len(first)] == first), "configuration")
-    return ConfigError("\n  ".join(lines), where=where)
+    found = [(_where(tuple(detail["loc"]), origins, file), _sentence(detail, raw)) for detail in details]
+    first = found[0][0]
+    lines = [line if where == first else f"{where}: {line}" for where, line in found]
+    return ConfigError("\n  ".join(lines), where=first)
+
+
+def _where(loc: Key, origins: Mapping[Key, str], file: Path | None) -> str:
+    """Where the value at ``loc`` was set; for a whole table, all places that set something in it."""
+    for length in range(len(loc), 0, -1):
+        if origin := origins.get(loc[:length]):
+            return origin
+    within = [origin for key, origin in origins.items() if loc and key[: len(loc)] == loc]
+    return " and ".join(dict.fromkeys(within)) or str(file or "the environment")
 
 
 def _sentence(detail: ErrorDetails, raw: dict[str, Any]) -> str:
     loc = list(detail["loc"])
     place, key = _place(loc, raw)
-    message = detail["msg"].removeprefix("Value error, ")
+    message = _CURES.get(detail["type"], detail["msg"].removeprefix("Value error, "))
     if detail["type"] == "extra_forbidden":
         return f"{place}: unknown key {key!r}; {_known_keys(loc)}"
     if detail["type"] == "missing":
-        return f"{place}: {key!r} is missing"
+        return f"{place}: {key!r} is missing; write for example {key} = {_EXAMPLES.get(key, '...')}"
+    if len(loc) == 1 or detail["type"] == "model_type":
+        table = f"[{loc[0]}]" if isinstance(Settings.model_fields[str(loc[0])].default, BaseModel) else f"[[{loc[0]}]]"
+        return f"{place}: {key or 'it'} is no table; write {table} and its keys below it"
     if not key:
         return f"{place}: {message}" if place else message
-    value = "" if isinstance(detail["input"], dict) else f" = {toml_value(detail['input'])}"
+    given = detail["input"]
+    text = toml_value(given)
+    if key == "host":
+        text = toml_value(masked(given)) if isinstance(given, str) else masked(text)
+    value = "" if isinstance(given, dict) else f" = {text}"
     return f"{place}: {key}{value}: {message[:1].lower()}{message[1:]}"
 
 

@@ -87,7 +87,6 @@ def report_document(report: Report, command: str, exit_code: int) -> str:
             "counts": _counts(report),
             "endpoints": [_endpoint(endpoint) for endpoint in report.endpoints],
         },
-        ensure_ascii=False,
     )
 
 
@@ -110,5 +109,4 @@ def explanation_document(decision: Decision, findings: Iterable[Finding]) -> str
                 for finding in findings
             ],
         },
-        ensure_ascii=False,
     )

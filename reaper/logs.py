@@ -4,6 +4,7 @@ A line is a fixed event name and key-values. No line holds a secret: nothing her
 """
 
 import logging
+import os
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 from types import ModuleType
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reaper.model import Decision, EndpointReport, Outcome, Reason, Report, Resource, Result
 from reaper.retry import FailedAttempt
+from reaper.sweep import BUG
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -55,10 +57,13 @@ def configure(form: str, level: str) -> "FilteringBoundLogger":
     debug_traceback = form == "json" or level == "debug"
     renderer: list[Any]
     if form == "json":
-        renderer = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        # Without the local variables: one of them may hold the environment, and that a secret.
+        traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        renderer = [structlog.processors.ExceptionRenderer(traceback), structlog.processors.JSONRenderer()]
     else:
-        colours = sys.stderr.isatty()
-        renderer = [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)]
+        colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+        console = structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
+        renderer = [_one_line, console]
     structlog.configure(
         processors=[
             _drop_stamina,
@@ -75,6 +80,14 @@ def configure(form: str, level: str) -> "FilteringBoundLogger":
     logging.basicConfig(stream=sys.stderr, level=max(number, logging.WARNING))
     logger: FilteringBoundLogger = structlog.get_logger()
     return logger
+
+
+def _one_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Keep what a terminal would obey out of the values: labels and error texts are written by others."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = "".join(c if c.isprintable() else " " for c in value)
+    return event
 
 
 def _no_traceback(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
@@ -146,7 +159,7 @@ class LogObserver:
                 allowed=report.cap.allowed,
                 limit=report.cap.limit,
             )
-        if report.failure is not None:
+        if report.failure is not None and report.failure.label != BUG:  # that has been told, with its traceback
             self._log.error("endpoint_failed", endpoint=report.endpoint, error=report.failure.message)
 
     def bug(self, endpoint: str, error: BaseException) -> None:

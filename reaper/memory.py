@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from reaper.model import Decision, Kind, Remembered, Resource
@@ -67,7 +67,7 @@ class Memory:
             content = json.loads(self.file.read_text(encoding="utf-8"))
             if content["version"] == _VERSION:
                 return {
-                    id_: Remembered(entry["owner"], datetime.fromisoformat(entry["free_at"]))
+                    id_: Remembered(str(entry["owner"]), datetime.fromisoformat(entry["free_at"]).astimezone(UTC))
                     for id_, entry in content["owned"].items()
                 }
         return {}

@@ -25,9 +25,9 @@ class Plan:
 
     Args:
         one_off: whether options took the place of the configured policies.
-        narrowed: whether --label, --name or --image was given.
         everything: whether ``--all`` was given.
         only: the selection of endpoints as it was given.
+        narrow: --label, --name and --image as they were given.
         config: the file that was given with ``--config``.
     """
 
@@ -37,9 +37,9 @@ class Plan:
     retry: RetryPolicy
     timeout: timedelta
     one_off: bool
-    narrowed: bool
     everything: bool
     only: tuple[str, ...] = ()
+    narrow: tuple[str, ...] = ()
     config: str | None = None
 
 
@@ -66,9 +66,14 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
         retry=RetryPolicy(**dict(settings.retry)),
         timeout=timeout,
         one_off=replaced,
-        narrowed=bool(arguments.label or arguments.name or arguments.image),
         everything=arguments.all,
         only=tuple(arguments.only or ()),
+        narrow=tuple(
+            word
+            for key in ("label", "name", "image")
+            for value in getattr(arguments, key) or ()
+            for word in (f"--{key}", value)
+        ),
         config=arguments.config,
     )
 

@@ -15,6 +15,7 @@ from reaper.durations import human
 from reaper.judge import Finding
 from reaper.model import Decision, EndpointReport, Outcome, Report, Resource, Result
 from reaper.retry import FailedAttempt
+from reaper.sweep import BUG
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -81,7 +82,10 @@ def report(report: Report, command: str, left: Sequence[Decision] | None) -> Non
         _problems(endpoint)
     if command == "check":
         total = len(left or ())
-        _line(f"{total} reapable resources are left" if total else "nothing reapable is left")
+        if total:
+            _line(f"{total} resource{' is' if total == 1 else 's are'} left")
+        elif all(endpoint.failure is None for endpoint in report.endpoints):
+            _line("nothing reapable is left")
     for hint in report.hints:
         _line(f"hint: {hint}")
 
@@ -136,9 +140,10 @@ def _outcomes(endpoint: EndpointReport, now: datetime, *, terminal: bool) -> Non
     )
     hidden = 0
     if terminal:
-        plain = [r for r in results if r.outcome in (Outcome.DELETED, Outcome.GONE)]
-        hidden = max(0, len(plain) - SHOWN)
-        results = [r for r in results if r not in plain] + plain[: len(plain) - hidden] if hidden else results
+        well = [r for r in results if r.outcome in (Outcome.DELETED, Outcome.GONE)]
+        hidden = max(0, len(well) - SHOWN)
+        if hidden:
+            results = [r for r in results if r.outcome not in (Outcome.DELETED, Outcome.GONE)] + well[:SHOWN]
     rows = [_result_row(result, now) for result in results]
     if rows:
         _table(terminal, endpoint.endpoint, ("outcome", "name", "owner", "state", "age", "reason"), rows, endpoint.endpoint)
@@ -146,14 +151,16 @@ def _outcomes(endpoint: EndpointReport, now: datetime, *, terminal: bool) -> Non
         _line(f"... and {hidden} more deleted")
     counts = ", ".join(f"{n} {_words(o.value)}" for o in Outcome if (n := endpoint.count(o)))
     kept = endpoint.held - len(endpoint.results)
-    _line(f"{endpoint.endpoint}: {counts or 'nothing to delete'}, {max(kept, 0)} kept, in {endpoint.seconds:.1f} s")
+    if endpoint.failure is None or endpoint.held:
+        _line(f"{endpoint.endpoint}: {counts or 'nothing to delete'}, {max(kept, 0)} kept, in {endpoint.seconds:.1f} s")
 
 
 def _problems(endpoint: EndpointReport) -> None:
     for warning in endpoint.warnings:
         _line(f"{endpoint.endpoint}: warning: {warning}")
     if endpoint.failure is not None:
-        _line(f"{endpoint.endpoint}: could not be listed: {endpoint.failure.message}")
+        what = "a bug" if endpoint.failure.label == BUG else "could not be listed"
+        _line(f"{endpoint.endpoint}: {what}: {endpoint.failure.message}")
 
 
 def _table(terminal: bool, title: str, columns: Sequence[str], rows: Sequence[_Row], endpoint: str) -> None:  # noqa: FBT001

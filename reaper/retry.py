@@ -103,7 +103,10 @@ class Retrier:
         with anyio.CancelScope() as scope:
             call = _Call(self, what, slots, (self.policy.request_timeout + extra).total_seconds(), _Budget(scope, total))
             return await call.run(function)
-        raise call.last_error or CallTimeoutError(f"no answer within {total:g} s in all")
+        error = CallTimeoutError(f"no answer within {total:g} s in all")
+        if call.unanswered:
+            self.breaker.failed(error)  # an attempt that the total cut short speaks of the endpoint, too
+        raise call.last_error or error
 
 
 class _Budget:
@@ -135,6 +138,7 @@ class _Call:
         self.budget = budget
         self.number = 0
         self.last_error: ProviderError | None = None
+        self.unanswered = False
 
     async def run(self, function: Callable[[], Awaitable[T]]) -> T:
         """Try once, and leave the rest to stamina: most calls succeed, and need neither it nor the time to import it."""
@@ -165,10 +169,12 @@ class _Call:
             try:
                 return await self._once(function)
             except RateLimitedError as error:
-                if error.retry_after is None or not silences_left:
+                if error.retry_after is None:
                     raise
                 self.owner.silence.order(error.retry_after)
-                self._tell(error, error.retry_after, silence=True)
+                if not silences_left:
+                    raise
+                self._tell(error, min(error.retry_after, Silence.LONGEST), silence=True)
         raise AssertionError("the last round of the loop returns or raises")
 
     async def _once(self, function: Callable[[], Awaitable[T]]) -> T:
@@ -180,6 +186,7 @@ class _Call:
                     continue  # it was ordered while this task waited for its slot
                 self.owner.breaker.check()
                 self.budget.go_on()
+                self.unanswered = True
                 try:
                     with anyio.fail_after(self.timeout):
                         result = await function()
@@ -189,11 +196,13 @@ class _Call:
                 except ProviderError as error:
                     self._failed(error)
                     raise
+                self.unanswered = False
                 self.owner.breaker.succeeded()
                 return result
 
     def _failed(self, error: ProviderError) -> None:
         self.last_error = error
+        self.unanswered = False
         self.owner.breaker.failed(error)
 
     def _backoff(self, error: Exception) -> bool | float:

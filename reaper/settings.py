@@ -5,6 +5,8 @@ scope only what ``Settings.rules`` makes of it.
 """
 
 import difflib
+import fnmatch
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -21,6 +23,7 @@ from pydantic import (
     StrictBool,
     StrictInt,
     StrictStr,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -54,10 +57,17 @@ def toml_value(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return f'"{value}"'
+        return json.dumps(value, ensure_ascii=False)  # TOML's basic strings know the same escapes
     if isinstance(value, list | tuple):
         return f"[{', '.join(toml_value(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {toml_value(item)}' for key, item in value.items())}}}"
     return str(value)
+
+
+def masked(host: str) -> str:
+    """``host`` without a user and a password, which nobody should have written there."""
+    return re.sub(r"^([\w+]+://)?.*@", r"\1***@", host, flags=re.DOTALL)
 
 
 def _duration(value: object) -> timedelta:
@@ -73,9 +83,15 @@ def check_glob(value: str) -> str:
     """``value`` when it can match something. Raises ValueError with the cure."""
     if not value:
         raise ValueError("an empty glob matches nothing; leave it out")
-    depth = value.count("[") - value.count("[[]")
-    if depth > 0 and "]" not in value[value.index("[") + 1 :]:
-        raise ValueError(f"the glob {value!r} opens a bracket and does not close it; a literal one is written [[]")
+    start = value.find("[")
+    while start >= 0:
+        first = start + 2 if value.startswith("!", start + 1) else start + 1
+        end = value.find("]", first + 1)  # a bracket that stands first is in the set and does not close it
+        if end < 0:
+            raise ValueError(f"the glob {value!r} opens a bracket and does not close it; a literal one is written [[]")
+        start = value.find("[", end)
+    if "(?!)" in fnmatch.translate(value):  # what it makes of an empty range
+        raise ValueError(f"the glob {value!r} can never match: its range runs backwards; write for example [a-z]")
     return value
 
 
@@ -95,7 +111,14 @@ def _name(value: str) -> str:
     return value
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(durations.spell, return_type=str)]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(durations.spell, return_type=str),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^\s*(0|(\d+(\.\d+)?(ms|s|m|h|d|w))+)\s*$", "examples": ["90s", "6h", "1d12h"]}
+    ),
+]
 Globs = tuple[Annotated[StrictStr, AfterValidator(check_glob)], ...]
 Labels = tuple[Annotated[StrictStr, AfterValidator(check_label)], ...]
 Name = Annotated[StrictStr, AfterValidator(_name)]
@@ -220,11 +243,11 @@ def check_docker_host(host: str) -> str:
     """``host`` when the Docker provider can speak to it. Raises ValueError with the cure."""
     if host.startswith("ssh://"):
         raise ValueError(
-            f"{host!r}: ssh is not supported; forward the socket, ssh -L ./docker.sock:/var/run/docker.sock HOST"
+            f"{masked(host)!r}: ssh is not supported; forward the socket, ssh -L ./docker.sock:/var/run/docker.sock HOST"
         )
     if host.startswith("/"):
         raise ValueError(f'{host!r} lacks its scheme; write "unix://{host}"')
-    if "@" in host.split("//", 1)[-1].split("/", 1)[0]:
+    if "@" in host and not host.startswith("unix:"):
         raise ValueError("the host holds a user or a password, which Docker engines do not take; use TLS certificates")
     if not _HOST.fullmatch(host):
         raise ValueError(f'{host!r} is no Docker host; write for example "{DEFAULT_SOCKET}" or "tcp://10.0.0.5:2376"')

@@ -10,7 +10,11 @@ from reaper.settings import Settings, toml_value
 
 def schema() -> str:
     """The JSON schema of the configuration file."""
-    return json.dumps(Settings.model_json_schema(), indent=2)
+    document = Settings.model_json_schema()
+    for key in document["$defs"]["LimitsTable"]["properties"].values():  # TOML has no null: no limit is "none"
+        key["anyOf"] = [{"const": "none"} if choice == {"type": "null"} else choice for choice in key["anyOf"]]
+        key["default"] = "none" if key["default"] is None else key["default"]
+    return json.dumps(document, indent=2)
 
 
 def _values(config: Config) -> Iterator[tuple[Key, str, Any]]:
@@ -35,6 +39,8 @@ def show(config: Config, *, as_json: bool) -> str:
         effective = value
         if key[0] == "limits" and getattr(limits, str(key[1])) != value:
             effective, origin = getattr(limits, str(key[1])), "default with everything = true"
+        if key[0] == "limits" and effective is None:
+            effective = "none"  # as it is written in the file: no limit
         if effective is not None and effective != []:
             rows.append((name, effective, origin))
     if as_json:

@@ -5,7 +5,7 @@ never hinders another, and a sweep that is cut short still reports what it did.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -177,7 +177,7 @@ async def _watch(stop: Stop, passes: Sequence["_EndpointSweep"]) -> None:
             each.scope.cancel()
     await anyio.sleep(stop.drain.total_seconds())
     for each in passes:
-        each.scope.cancel()
+        each.cut()
 
 
 class _EndpointSweep:
@@ -190,6 +190,7 @@ class _EndpointSweep:
         self.retrier = endpoint.retrier
         self.shared = shared
         self.scope = anyio.CancelScope()
+        self.last_look = anyio.CancelScope()
         self.slots = Slots(self.reader.limits)
         self.acting: Acting | None = None
         self.draining = False
@@ -209,20 +210,34 @@ class _EndpointSweep:
         """Sweep the endpoint; never raises, and leaves everything for ``report``."""
         began = anyio.current_time()
         self.retrier.on_retry = lambda event: self.shared.observer.retrying(self.name, event)
+        await self._guard(self._look_and_act)
+        if self.units:
+            await self._guard(self._confirm)  # after a bug as well: what was done is accounted for
+        self.seconds = anyio.current_time() - began
+
+    async def _guard(self, step: Callable[[], Awaitable[None]]) -> None:
         try:
-            with self.scope:
-                await self._look()
-                if self.shared.options.act and self.cap is None and not self.draining:
-                    await self._act()
-                self.ended = True
-            if self.units:
-                await self._confirm()
+            await step()
         except ReaperError as error:
             self._fail(getattr(error, "label", "error"), str(error))
         except Exception as error:  # noqa: BLE001 - the boundary at which a bug costs this endpoint's sweep only
             self.shared.observer.bug(self.name, error)
-            self._fail(BUG, f"{type(error).__name__}: {error}")
-        self.seconds = anyio.current_time() - began
+            first: BaseException = error
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            self._fail(BUG, f"{type(first).__name__}: {first}")
+
+    async def _look_and_act(self) -> None:
+        with self.scope:
+            await self._look()
+            if self.shared.options.act and self.cap is None and not self.draining:
+                await self._act()
+            self.ended = True
+
+    def cut(self) -> None:
+        """End now; what was deleted gets a last look."""
+        self.scope.cancel()
+        self.last_look.deadline = anyio.current_time() + LAST_LOOK.total_seconds()
 
     def drain(self) -> None:
         """Begin nothing new."""
@@ -258,7 +273,7 @@ class _EndpointSweep:
         return Result(decision, Outcome.ABANDONED, "the sweep ended first")
 
     def _fail(self, label: str, message: str) -> None:
-        self.failure = EndpointFailure(label, message)
+        self.failure = self.failure or EndpointFailure(label, message)
         if self.shared.options.fail_fast:
             self.shared.failed_fast()
 
@@ -287,6 +302,8 @@ class _EndpointSweep:
                 self.results[decision.resource.id] = Result(
                     decision, Outcome.FAILED, f"it could not be inspected: {error}", error=error.label
                 )
+        if self.results and self.shared.options.fail_fast:
+            self.shared.failed_fast()
         self.shared.observer.decided(self.name, self.decisions)
         self.cap = self._cap()
         if self.endpoint.memory is not None and self.shared.options.act and self.cap is None:
@@ -372,18 +389,16 @@ class _EndpointSweep:
         if not deleted:
             return
         self.retrier.breaker.reset()
-        patience = LAST_LOOK.total_seconds() if not self.ended else math.inf
+        left, label, detail = deleted, "unconfirmed", "the sweep ended before its deletion was confirmed"
         try:
-            with anyio.fail_after(patience, shield=True):
+            with self.last_look:
                 inventory = await self.retrier.call(f"list {self.name}", self.reader.list, slots=self.slots.reads)
-        except TimeoutError:
-            self._unconfirmed(deleted, "unconfirmed", "the sweep ended before its deletion was confirmed")
+                left = deleted & {resource.id for resource in inventory.resources}
+                label, detail = "still_listed", "the endpoint accepted its deletion and still lists it"
         except ProviderError as error:
-            self._unconfirmed(deleted, error.label, f"its deletion could not be confirmed: {error}")
-            self._fail(error.label, str(error))
-        else:
-            left = deleted & {resource.id for resource in inventory.resources}
-            self._unconfirmed(left, "still_listed", "the endpoint accepted its deletion and still lists it")
+            label, detail = error.label, f"its deletion could not be confirmed: {error}"
+            self._fail(label, str(error))
+        self._unconfirmed(left, label, detail)
 
     def _unconfirmed(self, ids: set[str], label: str, detail: str) -> None:
         for id_ in ids:

@@ -28,6 +28,7 @@ from reaper.retry import Retrier
 T = TypeVar("T")
 
 REMOVAL_PATIENCE = timedelta(seconds=30)
+STALE = timedelta(seconds=2)  # a look at a resource that is older than this is taken again just before its deletion
 
 
 class AbandonedError(Exception):
@@ -85,6 +86,8 @@ class Unit:
     _begun: bool = False
     _started: float = 0.0
     _attempts: dict[str, int] = field(default_factory=dict)
+    _asked_to_stop: set[str] = field(default_factory=set)
+    _looked_at: dict[str, float] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Reap the unit. Every member has a result afterwards, unless this is cancelled."""
@@ -96,8 +99,10 @@ class Unit:
             forced: frozenset[str] = frozenset()
             if running:
                 forced = await self._stop(running)
+                await self._nobody_joined(fresh[0])  # stopping takes its time
                 await self._still_the_same([r for r in fresh if r.state is not State.RUNNING])
-            await self._each(fresh, lambda r: self._delete(r, force=r.id in forced))
+            still_there = [r for r in fresh if r.id not in self.results]
+            await self._each(still_there, lambda r: self._delete(r, force=r.id in forced))
             await self._delete_networks()
         except ChangedError as error:
             self._settle_rest(Outcome.SKIPPED, str(error))
@@ -123,48 +128,84 @@ class Unit:
         open_ = self._open()
         if not open_:
             return []
+        if left := [r.decision.resource.name for r in self.results.values() if r.outcome is Outcome.SKIPPED]:
+            raise ChangedError(f"{', '.join(left)} of its project was left in the first round")
         first = open_[0].resource
         containers = self._containers()
         if first.group is not None:
-            await self._check_membership(first, {d.resource.id for d in containers})
+            await self._check_membership(first)
         fresh = await self._still_the_same([d.resource for d in containers])
-        everything = [*fresh, *(d.resource for d in self._networks())]
-        again = decide(everything, self.acting.rules, self.acting.leases(), self.acting.now())
-        for decision in again:
+        self._judge(fresh, first)
+        return fresh
+
+    def _judge(self, fresh: Iterable[Resource], first: Resource) -> None:
+        """Decide again, with these as they are now, but for our own stop. Raises ChangedError when one is to be kept."""
+        now = {resource.id: resource for resource in fresh if resource.id not in self._asked_to_stop}
+        everything = [now.get(d.resource.id, d.resource) for d in self.decisions]
+        for decision in decide(everything, self.acting.rules, self.acting.leases(), self.acting.now()):
             if not decision.reap:
                 raise ChangedError(f"{_subject(decision.resource, first)} is to be kept now: {decision.sentence}")
-        return fresh
 
     async def _still_the_same(self, resources: Sequence[Resource]) -> list[Resource]:
         """The resources as they are now. Raises ChangedError when one of them is not as it was."""
         fresh = await self._inspect(resources)
         before = {resource.id: resource for resource in resources}
         for resource in fresh:
-            if why := what_changed(before[resource.id], resource):
+            ours = resource.id in self._asked_to_stop
+            if why := what_changed(before[resource.id], resource, stopped_by_us=ours):
                 raise ChangedError(f"{_subject(resource, resources[0])} {why}")
         return fresh
 
-    async def _check_membership(self, first: Resource, expected: set[str]) -> None:
-        members = await self._read(f"list project {first.group}", lambda: self.acting.provider.members(first))
-        settled = self.results.keys()
-        listed = {member.id: member.name for member in members if member.id not in settled}
-        if joined := listed.keys() - expected:
-            raise ChangedError(f"{', '.join(sorted(listed[id_] for id_ in joined))} joined its project {first.group}")
-        for decision in self._containers():
-            if decision.resource.id not in listed:
-                self._settle(decision, Outcome.GONE, "somebody else removed it first")
-        if expected - listed.keys():
+    async def _check_membership(self, first: Resource) -> None:
+        """Raises ChangedError when the group has another member now, or has lost one."""
+        listed = await self._nobody_joined(first)
+        lost = [decision for decision in self._containers() if decision.resource.id not in listed]
+        for decision in lost:
+            self._settle(decision, Outcome.GONE, "somebody else removed it first")
+        if lost:
             # Somebody is at work on this project: what they leave is for the next sweep to judge.
             raise ChangedError(f"its project {first.group} has lost a member")
+
+    async def _nobody_joined(self, first: Resource) -> set[str]:
+        """The ids of the group's members now. Raises ChangedError when one of them is none of this unit's."""
+        if first.group is None:
+            return {first.id}
+        members = await self._read(f"list project {first.group}", lambda: self.acting.provider.members(first))
+        self._check_known(members, first)
+        return {member.id for member in members}
+
+    def _check_known(self, members: Iterable[Resource], first: Resource) -> None:
+        known = {decision.resource.id for decision in self.decisions}
+        if joined := sorted(member.name for member in members if member.id not in known):
+            raise ChangedError(f"{', '.join(joined)} joined its project {first.group}")
+
+    async def _inspect_one(self, resource: Resource) -> Resource:
+        what = f"inspect {resource.kind} {resource.name}"
+        fresh = await self._read(what, lambda: self.acting.provider.inspect(resource))
+        self._looked_at[resource.id] = anyio.current_time()
+        return fresh
+
+    async def _look_if_stale(self, resource: Resource) -> None:
+        """Look once more at what had to wait for its deletion. Raises as its attempt does, ChangedError included."""
+        if anyio.current_time() - self._looked_at.get(resource.id, 0) <= STALE.total_seconds():
+            return
+        async with self.acting.slots.reads:
+            if resource.group is not None:
+                self._check_known(await self.acting.provider.members(resource), resource)
+            fresh = await self.acting.provider.inspect(resource)
+        if fresh.state is State.CHANGING and resource.id in self._attempts:
+            return  # by our own deletion, whose answer was lost: asking again tells how far it is
+        if why := what_changed(resource, fresh, stopped_by_us=resource.id in self._asked_to_stop):
+            raise ChangedError(f"it {why}")
+        self._judge([fresh], resource)
+        self._looked_at[resource.id] = anyio.current_time()
 
     async def _inspect(self, resources: Sequence[Resource]) -> list[Resource]:
         fresh: dict[str, Resource] = {}
 
         async def one(resource: Resource) -> None:
             try:
-                fresh[resource.id] = await self._read(
-                    f"inspect {resource.kind} {resource.name}", lambda: self.acting.provider.inspect(resource)
-                )
+                fresh[resource.id] = await self._inspect_one(resource)
             except NotFoundError:
                 self._settle_id(resource.id, Outcome.GONE, "somebody else removed it first")
 
@@ -183,13 +224,13 @@ class Unit:
         async def one(resource: Resource) -> None:
             grace = graces[resource.id]
             error: ProviderError | None = None
+
+            async def stop() -> None:
+                self._asked_to_stop.add(resource.id)
+                await self.acting.provider.stop(resource, grace)
+
             try:
-                await self._act(
-                    f"stop {resource.kind} {resource.name}",
-                    lambda: self.acting.provider.stop(resource, grace),
-                    self.acting.slots.stops,
-                    grace,
-                )
+                await self._act(f"stop {resource.kind} {resource.name}", stop, self.acting.slots.stops, grace)
             except NotFoundError:
                 return  # the deletion will find out and say so
             except (CircuitOpenError, DeniedError):
@@ -197,16 +238,14 @@ class Unit:
             except ProviderError as failed:
                 error = failed  # look before giving up: the stop may have worked all the same
             try:
-                fresh = await self._read(
-                    f"inspect {resource.kind} {resource.name}", lambda: self.acting.provider.inspect(resource)
-                )
+                fresh = await self._inspect_one(resource)
             except NotFoundError:
                 return
             if why := what_changed(resource, fresh, stopped_by_us=True):
                 raise ChangedError(f"{resource.name} {why}")
             if fresh.state is State.RUNNING:
-                if error is not None and error.retryable:
-                    raise error
+                if error is not None:
+                    raise error  # force comes after a stop, never in place of one
                 survivors.add(resource.id)
 
         await self._each(running, one)
@@ -216,13 +255,14 @@ class Unit:
 
     async def _delete(self, resource: Resource, *, force: bool = False) -> None:
         decision = next(d for d in self.decisions if d.resource.id == resource.id)
+
+        async def delete() -> None:
+            await self._look_if_stale(resource)
+            self._attempts[resource.id] = self._attempts.get(resource.id, 0) + 1
+            await self.acting.provider.delete(resource, force=force)
+
         try:
-            await self._act(
-                f"delete {resource.kind} {resource.name}",
-                lambda: self.acting.provider.delete(resource, force=force),
-                self.acting.slots.removals,
-                counted=resource.id,
-            )
+            await self._act(f"delete {resource.kind} {resource.name}", delete, self.acting.slots.removals)
         except NotFoundError:
             self._settle(decision, Outcome.GONE, "somebody else removed it first")
         except InProgressError as error:
@@ -271,7 +311,7 @@ class Unit:
         async def one(resource: Resource) -> None:
             decision = next(d for d in networks if d.resource.id == resource.id)
             try:
-                fresh = await self._read(f"inspect network {resource.name}", lambda: self.acting.provider.inspect(resource))
+                fresh = await self._inspect_one(resource)
             except NotFoundError:
                 self._settle(decision, Outcome.GONE, "somebody else removed it first")
                 return
@@ -287,7 +327,15 @@ class Unit:
     # -- calls and results ---------------------------------------------------------------------------------------------
 
     async def _read(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
-        return await self.acting.retrier.call(what, function, slots=self.acting.slots.reads)
+        async def guarded() -> T:
+            self._may_go_on()
+            return await function()
+
+        return await self.acting.retrier.call(what, guarded, slots=self.acting.slots.reads)
+
+    def _may_go_on(self) -> None:
+        if self.acting.draining and not self._begun:
+            raise AbandonedError
 
     async def _act(
         self,
@@ -295,16 +343,12 @@ class Unit:
         function: Callable[[], Awaitable[None]],
         slots: anyio.CapacityLimiter,
         extra: timedelta = timedelta(0),
-        counted: str | None = None,
     ) -> None:
         """Make a call that changes something, unless the sweep is ending and this unit has not begun."""
 
         async def guarded() -> None:
-            if self.acting.draining and not self._begun:
-                raise AbandonedError
+            self._may_go_on()
             self._begun = True
-            if counted is not None:
-                self._attempts[counted] = self._attempts.get(counted, 0) + 1
             await function()
 
         await self.acting.retrier.call(what, guarded, slots=slots, extra=extra)
@@ -347,6 +391,7 @@ class Unit:
 
     def reopen(self) -> None:
         """Forget the failures, and the networks that were left because of them, for another round."""
+        self._begun = False
         self.results = {id_: result for id_, result in self.results.items() if not _worth_another_round(result)}
 
 
@@ -361,7 +406,8 @@ def _subject(resource: Resource, first: Resource) -> str:
 
 def what_changed(before: Resource, now: Resource, *, stopped_by_us: bool = False) -> str | None:
     """What is different about a resource since it was decided about, for people; None when nothing is that matters."""
-    stopped = stopped_by_us and now.state in (State.STOPPED, State.FAILED)
+    # "removing": a container of ``docker run --rm``, which the engine removes as soon as our stop has ended it.
+    stopped = stopped_by_us and (now.state in (State.STOPPED, State.FAILED) or now.raw_state == "removing")
     if before.raw_state != now.raw_state and not stopped:
         return f"was {before.raw_state} and is {now.raw_state} now"
     differences = {

@@ -1,0 +1,109 @@
+"""The command line of the benchmarks: `python -m benchmarks [--only ROW] [--runs N]`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.measure import BenchmarkError, Series
+from benchmarks.report import Measured, Row, document, table
+from benchmarks.work import EXITED, IMPORTS, RUNNING, Bench
+from devkit.engine import EngineError, PrivateEngine
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+_EXITED = f"{EXITED:,} exited containers, `reaper --once`"
+_IMPORTS = f'`python -c "{IMPORTS}"`'
+ROWS = (
+    Row("prune", _EXITED, "`docker container prune -f`", 1.0),
+    Row("rm", _EXITED, "`docker rm -v` of all ids", 1.5),
+    Row(
+        "stop",
+        f'{RUNNING} running containers that ignore SIGTERM, `stop_timeout = "3s"`',
+        "`docker stop -t 3` of all ids, then `docker rm`",
+        1.0,
+    ),
+    Row("empty", "nothing to do, an empty engine, `reaper --once`", _IMPORTS, 1.6),
+    Row("version", "`reaper --version`", "`python -c pass`", 4.0),
+    Row("memory", f"peak memory, {_EXITED}", _IMPORTS, 75.0, memory=True),
+)
+_SLOW_RUNS, _QUICK_RUNS = 5, 25
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _measure(bench: Bench, wanted: set[str], runs: int | None) -> dict[str, tuple[Series, Series]]:
+    """Ours and theirs for each wanted row. What several rows share is run once."""
+    slow, quick = runs or _SLOW_RUNS, runs or _QUICK_RUNS
+    found: dict[str, tuple[Series, Series]] = {}
+    if "version" in wanted:
+        series = bench.version(quick)
+        found["version"] = series["reaper"], series["pass"]
+    if "empty" in wanted:
+        series = bench.empty(quick)
+        found["empty"] = series["reaper"], series["imports"]
+    if "stop" in wanted:
+        series = bench.running(slow)
+        found["stop"] = series["reaper"], series["stop"]
+    if beside := [name for name in ("prune", "rm") if name in wanted]:
+        series = bench.exited(slow, beside)
+        found |= {name: (series["reaper"], series[name]) for name in beside}
+    if "memory" in wanted:
+        ours = series["reaper"] if beside else bench.exited(slow, ())["reaper"]
+        found["memory"] = ours, bench.imports(slow)["imports"]
+    return found
+
+
+def _tools() -> tuple[str, str] | str:
+    """The two commands, or why there is nothing to measure."""
+    reaper = Path(sys.executable).with_name("reaper")
+    docker = shutil.which("docker")
+    if not reaper.exists():
+        return f"{reaper} is not there; install the project into this environment first"
+    if docker is None:
+        return "there is no docker command (Debian: docker.io)"
+    return PrivateEngine.available() or (str(reaper), docker)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    keys = [row.key for row in ROWS]
+    parser.add_argument(
+        "--only", metavar="ROW", action="append", choices=keys, help=f"print this row only, write nothing: {', '.join(keys)}"
+    )
+    parser.add_argument("--runs", metavar="N", type=int, help=f"default {_SLOW_RUNS}, and {_QUICK_RUNS} of what is quick")
+    arguments = parser.parse_args()
+    if arguments.runs is not None and arguments.runs < 1:
+        parser.error("--runs is at least 1")
+    tools = _tools()
+    if isinstance(tools, str):
+        _say(f"benchmarks: {tools}")
+        return 2
+    reaper, docker = tools
+    rows = [row for row in ROWS if arguments.only is None or row.key in arguments.only]
+    before = os.getloadavg()[0]
+    try:
+        with tempfile.TemporaryDirectory(prefix="reaper-bench-") as folder:
+            bench = Bench(Path(folder), reaper, docker, _say)
+            found = _measure(bench, {row.key for row in rows}, arguments.runs)
+    except (BenchmarkError, EngineError) as error:
+        _say(f"benchmarks: {error}")
+        return 1
+    measured = [Measured(row, *found[row.key]) for row in rows]
+    if arguments.only is not None:
+        print(table(measured))
+        return 0
+    loads = before, os.getloadavg()[0]
+    RESULTS.write_text(document(measured, bench.docker_versions, docker, loads), encoding="utf-8")
+    print(RESULTS.read_text(encoding="utf-8"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

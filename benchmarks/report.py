@@ -1,0 +1,150 @@
+"""The table: each row's target, what was measured, and the verdict; with the machine and the versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+from benchmarks.measure import Ratio, Series
+
+_PACKAGES = ("aiodocker", "aiohttp", "anyio", "pydantic", "pydantic-core", "structlog")
+_NOISY = 1.25  # a series whose slowest run took this much longer than its quickest one
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table. A `limit` in MiB asks for memory, one without unit for the ratio of times."""
+
+    key: str
+    work: str
+    beside: str
+    limit: float
+    memory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A row with its runs."""
+
+    row: Row
+    ours: Series
+    theirs: Series
+
+    @property
+    def value(self) -> float:
+        """What is held against the limit."""
+        return median(self.ours.peaks) if self.row.memory else self.ratio.middle
+
+    @property
+    def ratio(self) -> Ratio:
+        if self.row.memory:
+            # The two did not run in pairs: medians are all that can be compared.
+            middle = median(self.ours.peaks) / median(self.theirs.peaks)
+            return Ratio(middle, middle, middle)
+        return Ratio.of(self.ours.seconds, self.theirs.seconds)
+
+    @property
+    def reached(self) -> bool:
+        return self.value <= self.row.limit
+
+    @property
+    def noisy(self) -> bool:
+        return not self.row.memory and any(max(s.seconds) > _NOISY * min(s.seconds) for s in (self.ours, self.theirs))
+
+    def cells(self) -> list[str]:
+        """The cells of the table's line."""
+        verdict = "reached" if self.reached else "**missed**"
+        if self.row.memory:
+            target = f"at most {self.row.limit:g} MiB"
+            mine, other = _mib(self.ours), _mib(self.theirs)
+            measured = f"{self.value:.1f} MiB"
+        else:
+            target = f"at most {self.row.limit:.1f} times"
+            mine, other = _seconds(self.ours), _seconds(self.theirs)
+            measured = f"{self.ratio.middle:.2f} ({self.ratio.least:.2f} to {self.ratio.greatest:.2f})"
+        runs = str(len(self.ours.runs))
+        return [self.row.work, self.row.beside, mine, other, runs, target, measured, verdict]
+
+
+def _seconds(series: Series) -> str:
+    digits = 2 if median(series.seconds) > 1 else 3
+    low, middle, high = min(series.seconds), median(series.seconds), max(series.seconds)
+    return f"{middle:.{digits}f} s ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def _mib(series: Series) -> str:
+    return f"{median(series.peaks):.1f} MiB ({min(series.peaks):.1f} to {max(series.peaks):.1f})"
+
+
+_HEAD = ["work", "beside", "ours, median (range)", "theirs, median (range)", "runs", "target", "measured", "verdict"]
+
+
+def table(measured: Sequence[Measured]) -> str:
+    """The table in Markdown."""
+    lines = [_HEAD, ["---"] * len(_HEAD), *(each.cells() for each in measured)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def document(measured: Sequence[Measured], engine: str, docker: str, loads: tuple[float, float]) -> str:
+    """The whole of RESULTS.md. `loads` is the load before and after; the one before is other people's work."""
+    before, after = loads
+    load = f"load average of the last minute {before:.1f} before and {after:.1f} after"
+    noisy = [f"{each.row.work}, beside {each.row.beside}" for each in measured if each.noisy]
+    spread = f"{_NOISY - 1:.0%}"
+    noise = f"In these rows the runs of one command differ by more than {spread}: {'; '.join(noisy)}." if noisy else ""
+    if before > len(os.sched_getaffinity(0)) / 2:
+        busy = f"**The machine was busy with other work (load {before:.1f}): measure again when it is quiet.**"
+        noise = f"{busy} {noise}".strip()
+    cpu = "\n".join(
+        f"- {each.row.work}, beside {each.row.beside}: {median(each.ours.cpu):.3f} s and {median(each.theirs.cpu):.3f} s"
+        for each in measured
+        if not each.row.memory
+    )
+    parts = [
+        "# Results of `make bench`",
+        "Whole processes, start-up and safety checks included, the two commands of a row in turn. *Measured* is the ratio of"
+        " the medians, with the range of the ratios of neighbouring runs; of memory, the median of the peaks.",
+        table(measured),
+        noise,
+        "Processor time of the commands themselves, medians; the engine's comes on top of it:",
+        cpu,
+        "## Where and when",
+        "\n".join(f"- {line}" for line in (*_machine(), load, *_versions(engine, docker))),
+        "Written by `python -m benchmarks`; edits are lost.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _machine() -> list[str]:
+    memory = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    name = models[0].partition(":")[2].strip() if models else platform.machine()
+    gib = int(memory.split()[1]) / 1024**2
+    return [
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        f"{name}, {len(os.sched_getaffinity(0))} cores, {gib:.0f} GiB of memory",
+        f"{platform.system()} {platform.release()}",
+    ]
+
+
+def _versions(engine: str, docker: str) -> list[str]:
+    found = subprocess.run([docker, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    return [f"reaper {version('reaper')}{_commit()}, {python}", packages, f"{engine}; command: {found}"]
+
+
+def _commit() -> str:
+    here = Path(__file__).parent
+    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    if found.returncode != 0:
+        return ""
+    dirty = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "../reaper"], cwd=here, check=False).returncode != 0
+    return f" at {found.stdout.strip()}{' with changes' if dirty else ''}"

@@ -1,0 +1,115 @@
+"""Resources, policies and rules to start a test from: take one and ``replace`` what the test is about."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from reaper.conditions import Policy
+from reaper.judge import Rules
+from reaper.model import Decision, Kind, Lease, Resource, State
+from reaper.policy import decide
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
+HARBOR_FILE = "/opt/venv/lib/python3.12/site-packages/harbor/environments/docker/docker-compose-build.yaml"
+
+
+def ago(*, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0) -> datetime:
+    """That long before NOW."""
+    return NOW - timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+# A Terminal-Bench client that stands alone, runs, and was started three days ago.
+RUNNING = Resource(
+    provider="docker",
+    endpoint="local",
+    kind=Kind.CONTAINER,
+    id="c1",
+    name="client",
+    state=State.RUNNING,
+    raw_state="running",
+    created_at=ago(days=3),
+    started_at=ago(days=3),
+    labels={},
+    image="tb__chess__client",
+    restart_policy="no",
+)
+# The same, stopped three hours ago.
+STOPPED = Resource(
+    provider="docker",
+    endpoint="local",
+    kind=Kind.CONTAINER,
+    id="c1",
+    name="client",
+    state=State.STOPPED,
+    raw_state="exited",
+    created_at=ago(days=3),
+    started_at=ago(days=3),
+    stopped_at=ago(hours=3),
+    labels={},
+    image="tb__chess__client",
+    restart_policy="no",
+)
+# Somebody's database, as old as it gets.
+FOREIGN = Resource(
+    provider="docker",
+    endpoint="local",
+    kind=Kind.CONTAINER,
+    id="f1",
+    name="postgres",
+    state=State.RUNNING,
+    raw_state="running",
+    created_at=ago(days=300),
+    started_at=ago(days=300),
+    labels={},
+    image="postgres:16",
+    restart_policy="no",
+)
+NETWORK = Resource(
+    provider="docker",
+    endpoint="local",
+    kind=Kind.NETWORK,
+    id="n1",
+    name="chess_default",
+    state=State.STOPPED,
+    raw_state="unattached",
+    created_at=ago(days=3),
+    labels={},
+    group="chess",
+)
+SANDBOX = Resource(
+    provider="daytona",
+    endpoint="rl-org",
+    kind=Kind.SANDBOX,
+    id="s1",
+    name="sandbox",
+    state=State.RUNNING,
+    raw_state="started",
+    created_at=ago(days=3),
+    last_activity_at=ago(hours=3),
+    labels={"harbor.managed": "true"},
+)
+
+CONTAINERS = frozenset({Kind.CONTAINER})
+ALL_KINDS = frozenset({Kind.CONTAINER, Kind.SANDBOX})
+STOPPED_1H = Policy("stopped-containers", CONTAINERS, stopped_for=HOUR)
+OLD_24H = Policy("old-containers", CONTAINERS, older_than=24 * HOUR)
+EVERYTHING = Policy("all", ALL_KINDS, every_resource=True)
+
+
+def rules(*policies: Policy) -> Rules:
+    """The default scope and protection with these policies."""
+    return Rules(policies=policies)
+
+
+def judged(
+    resources: Sequence[Resource], by: Rules, leases: Iterable[Lease] = (), now: datetime = NOW
+) -> dict[str, Decision]:
+    """What ``decide`` says, by the resource's id."""
+    return {decision.resource.id: decision for decision in decide(resources, by, leases, now)}
+
+
+def judge_one(resource: Resource, by: Rules, leases: Iterable[Lease] = (), now: datetime = NOW) -> Decision:
+    """What ``decide`` says of a resource that was listed alone."""
+    return decide([resource], by, leases, now)[0]

@@ -1,0 +1,207 @@
+"""Who must stay, told once more from the documents and on purpose not with the program's own functions.
+
+It reads the tables of ``strategies`` where the program parses patterns, images and wishes.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from reaper.conditions import Policy
+from reaper.model import Kind, Resource, State
+from reaper.scope import Selector
+from tests.core import strategies as known
+from tests.core.strategies import World
+
+Key = tuple[str, str]
+
+
+def key(resource: Resource) -> Key:
+    return resource.endpoint, resource.id
+
+
+def _entries(resource: Resource, selector: Selector) -> Iterator[bool]:
+    labels = resource.labels or {}
+    yield from (known.LABEL_PATTERNS[pattern](labels) for pattern in selector.labels)
+    yield from (known.NAME_PATTERNS[pattern](resource.name) for pattern in selector.names)
+    yield from (known.IMAGE_PATTERNS[pattern](resource.image) for pattern in selector.images)
+
+
+def _narrowed(resource: Resource, selector: Selector) -> bool:
+    names = not selector.names or any(known.NAME_PATTERNS[p](resource.name) for p in selector.names)
+    images = not selector.images or any(known.IMAGE_PATTERNS[p](resource.image) for p in selector.images)
+    return names and images and all(known.LABEL_PATTERNS[p](resource.labels or {}) for p in selector.labels)
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """Judges one world."""
+
+    world: World
+
+    def mates(self, one: Resource) -> list[Resource]:
+        """Its whole group, itself included; itself alone where it has none."""
+        if one.group is None:
+            return [one]
+        return [r for r in self.world.resources if (r.endpoint, r.group) == (one.endpoint, one.group)]
+
+    def _preset_owns(self, one: Resource) -> bool:
+        labels, presets, mates = one.labels or {}, self.world.rules.scope.presets, self.mates(one)
+        images = {mate.image for mate in mates if mate.kind is Kind.CONTAINER}
+        files = {(mate.labels or {}).get(known.PROJECT_FILES) for mate in mates if mate.group is not None}
+        if "terminal-bench" in presets and ("terminal-bench" in labels or images & {*known.TERMINAL_BENCH_IMAGES}):
+            return True
+        signs = images & {*known.HARBOR_IMAGES} or files & {*known.HARBOR_FILES}
+        return "harbor" in presets and (labels.get("harbor.managed") == "true" or bool(signs))
+
+    def owned(self, one: Resource) -> bool:
+        scope = self.world.rules.scope
+        listed = any(_entries(one, scope.selector))
+        if self._preset_owns(one) or listed or scope.everything or one.remembered is not None:
+            return True
+        containers = [mate for mate in self.mates(one) if mate.kind is not Kind.NETWORK]
+        return one.kind is Kind.NETWORK and bool(containers) and all(self.owned(mate) for mate in containers)
+
+    def _unreadable_wish(self, one: Resource) -> bool:
+        return any(wish in (one.labels or {}).items() for wish in known.UNREADABLE_WISHES)
+
+    def wish_end(self, one: Resource) -> datetime | None:
+        """The later of the two wishes."""
+        labels, ends = one.labels or {}, []
+        if "reaper.ttl" in labels and one.created_at and not self._unreadable_wish(one):
+            ends.append(one.created_at + known.TTLS[labels["reaper.ttl"]])
+        if "reaper.expires" in labels and not self._unreadable_wish(one):
+            ends.append(known.EXPIRIES[labels["reaper.expires"]])
+        return max(ends, default=None)
+
+    def _age(self, one: Resource) -> timedelta:
+        assert one.created_at is not None
+        since = one.created_at
+        if one.started_at is not None and one.raw_state != "restarting" and one.started_at > since:
+            since = one.started_at
+        return self.world.now - since
+
+    def _leased(self, one: Resource) -> bool:
+        label = (one.labels or {}).get("reaper.lease")
+        if any(lease.id == label or one.id in lease.resources for lease in self.world.leases):
+            return True
+        return label is not None and self._age(one) < self.world.rules.max_lease
+
+    def protections(self, one: Resource) -> list[str]:
+        """What protects an owned resource of any kind."""
+        found = {
+            "protected": any(_entries(one, self.world.rules.protect.selector)),
+            "wished to keep": "reaper.keep" in (one.labels or {}),
+            "wish unreadable": self._unreadable_wish(one),
+            "leased": self._leased(one),
+        }
+        return [name for name, true in found.items() if true]
+
+    def forbidden(self, one: Resource) -> list[str]:
+        """Why this resource by itself may not be reaped whatever the policies say."""
+        if one.labels is None or one.created_at is None or one.unreadable:
+            return ["unreadable"]
+        if not self.owned(one):
+            return ["unowned"]
+        found = self.protections(one)
+        if one.machinery:
+            found.append("machinery")
+        if one.kind is Kind.NETWORK:
+            return found
+        if one.state in {State.CHANGING, State.UNKNOWN}:
+            found.append("state")
+        foreign = not self._preset_owns(one) and one.remembered is None
+        if one.restart_policy in self.world.rules.protect.restart_policies and foreign:
+            found.append("restart policy")
+        grace = max(self.world.rules.created_grace, timedelta(minutes=10))
+        if one.raw_state == "created" and self.world.now - one.created_at < grace:
+            found.append("created grace")
+        return found
+
+    def matches(self, one: Resource, policy: Policy) -> bool:
+        """Whether this policy makes it garbage."""
+        if not self.concerns(one, policy) or one.kind not in policy.kinds:
+            return False
+        if policy.every_resource:
+            return True
+        if policy.states and not {one.raw_state, one.state.value} & policy.states:
+            return False
+        if one.raw_state == "archived" and "archived" not in policy.states:
+            return False
+        return all(self._old_enough(one, policy))
+
+    def _old_enough(self, one: Resource, policy: Policy) -> Iterator[bool]:
+        now = self.world.now
+        if policy.older_than is not None:
+            yield self._age(one) >= policy.older_than
+        if policy.stopped_for is not None:
+            since = one.created_at if one.raw_state == "created" else one.stopped_at
+            yield one.state in {State.STOPPED, State.FAILED} and since is not None and now - since >= policy.stopped_for
+        if policy.idle_for is not None:
+            yield one.last_activity_at is not None and now - one.last_activity_at >= policy.idle_for
+
+    def concerns(self, one: Resource, policy: Policy) -> bool:
+        here = not policy.endpoints or one.endpoint in policy.endpoints
+        return here and all(_narrowed(one, selector) for selector in policy.selectors)
+
+    def garbage(self, one: Resource, due: Collection[str] | None = None) -> bool:
+        """Whether a wish or a policy (a due one, if asked) would have it reaped."""
+        if one.created_at is None:
+            return False
+        matching = [policy for policy in self.world.rules.policies if self.matches(one, policy)]
+        end = self.wish_end(one)
+        if end is not None and end <= self.world.now:
+            return True
+        if end is not None and not any(policy.every_resource for policy in matching):
+            return False
+        return any(due is None or policy.name in due for policy in matching)
+
+    def orphan_is_free(self, network: Resource, due: Collection[str] | None) -> bool:
+        """Whether a network whose project has no containers may go."""
+        policies = self.world.rules.policies
+        under = [p for p in policies if Kind.CONTAINER in p.kinds and self.concerns(network, p)]
+        if network.created_at is None or not any(due is None or p.name in due for p in under):
+            return False
+        if network.remembered is not None:
+            return max(network.created_at, network.remembered.free_at) <= self.world.now
+        return self.world.now - network.created_at >= max(self.world.rules.created_grace, timedelta(minutes=10))
+
+    def stays(self, due: Collection[str] | None = None) -> set[Key]:
+        """All that must stay: by itself, for its group's sake, or for the sake of what uses it."""
+        kept = self._by_themselves(due)
+        while True:
+            before = len(kept)
+            for one in self.world.resources:
+                if one.kind is not Kind.NETWORK and self._group_stays(one, kept):
+                    kept |= {key(mate) for mate in self.mates(one)}
+                if key(one) in kept:
+                    kept |= {(one.endpoint, used) for used in one.uses}
+            if len(kept) == before:
+                return kept & {key(one) for one in self.world.resources}
+
+    def _by_themselves(self, due: Collection[str] | None) -> set[Key]:
+        kept = set()
+        for one in self.world.resources:
+            mates = [mate for mate in self.mates(one) if mate.kind is not Kind.NETWORK]
+            if one.kind is not Kind.NETWORK:
+                garbage = self.garbage(one) and any(self.garbage(mate, due) for mate in mates)
+            elif one.group is None:
+                garbage = False
+            elif mates:
+                garbage = True  # it shares the fate of its containers
+            else:
+                orphans = [n for n in self.mates(one) if not self.forbidden(n) and self.orphan_is_free(n, None)]
+                garbage = self.orphan_is_free(one, None) and any(self.orphan_is_free(n, due) for n in orphans)
+            if self.forbidden(one) or not garbage:
+                kept.add(key(one))
+        return kept
+
+    def _group_stays(self, one: Resource, kept: set[Key]) -> bool:
+        """A container that stays, or an owned network that is protected, keeps the group."""
+        for mate in self.mates(one):
+            if mate.kind is not Kind.NETWORK and key(mate) in kept:
+                return True
+            readable = not (mate.labels is None or mate.created_at is None or mate.unreadable)
+            if readable and self.owned(mate) and not mate.machinery and self.protections(mate):
+                return True
+        return False

@@ -1,0 +1,387 @@
+"""What hypothesis makes: whole worlds of resources, rules, leases and a time.
+
+Images, labels and wishes are drawn from tables that say what they mean, so that the oracle need not parse them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from reaper.conditions import Policy
+from reaper.judge import Rules
+from reaper.model import Decision, Kind, Lease, Remembered, Resource, State
+from reaper.policy import decide
+from reaper.scope import Protect, Scope, Selector
+from tests.core.make import HARBOR_FILE, NOW, SECOND
+
+T = TypeVar("T")
+ZERO = timedelta(0)
+
+PROPERTY = settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+DIGEST = "sha256:" + "ab" * 32
+TERMINAL_BENCH_IMAGES = (
+    "tb__chess-best-move__client",
+    "localhost:5000/tb__fix-git__client:1.2",
+    f"docker.io/library/tb__hello__client:latest@{DIGEST}",
+)
+HARBOR_IMAGES = ("hb__swe-bench:latest", f"registry.example.com/hb__aime@{DIGEST}")
+ACME_IMAGES = ("acme/worker:7", "ghcr.io/acme/tool")
+OTHER_IMAGES = ("postgres:16", "tb__client", "someone/tb__x__client", "task__ab12cd3-main", DIGEST)
+IMAGES = TERMINAL_BENCH_IMAGES + HARBOR_IMAGES + ACME_IMAGES + OTHER_IMAGES
+
+PROJECT_FILES = "com.docker.compose.project.config_files"
+HARBOR_FILES = (HARBOR_FILE, f"/srv/task/compose.yaml,{HARBOR_FILE.replace('build', 'prebuilt')}")
+OTHER_FILES = ("/srv/shop/compose.yaml", f"{HARBOR_FILE}.bak,/srv/x.yaml")
+
+# The patterns that scopes, protections and policies are drawn from, each with its meaning in other words.
+LABEL_PATTERNS: Mapping[str, Callable[[Mapping[str, str]], bool]] = {
+    "bench": lambda labels: "bench" in labels,
+    "team=rl": lambda labels: labels.get("team") == "rl",
+    "run=my-*": lambda labels: labels.get("run", "").startswith("my-"),
+    "reaper.keep": lambda labels: "reaper.keep" in labels,
+}
+NAME_PATTERNS: Mapping[str, Callable[[str], bool]] = {
+    "trial-*": lambda name: name.startswith("trial-"),
+    "*-db": lambda name: name.endswith("-db"),
+}
+IMAGE_PATTERNS: Mapping[str, Callable[[str | None], bool]] = {
+    "acme/*": lambda image: image in ACME_IMAGES,
+    "*worker*": lambda image: image == ACME_IMAGES[0],
+}
+LABELS = (("bench", ""), ("team", "rl"), ("team", "rlx"), ("team", "web"), ("run", "my-sweep"), ("run", "yours"))
+SIGNS = (("terminal-bench", ""), ("harbor.managed", "true"), ("harbor.managed", "false"))
+
+TTLS = {"0s": timedelta(0), "90m": timedelta(minutes=90), "1d12h": timedelta(hours=36), "100d": timedelta(days=100)}
+EXPIRIES = {
+    "2026-11-21T06:00:00Z": datetime(2026, 11, 21, 6, tzinfo=UTC),
+    "2026-11-21T13:00:00+01:00": datetime(2026, 11, 21, 12, tzinfo=UTC),
+    "2027-01-01T00:00:00Z": datetime(2027, 1, 1, tzinfo=UTC),
+}
+UNREADABLE_WISHES = (("reaper.ttl", "soon"), ("reaper.ttl", "-1h"), ("reaper.ttl", "90"), ("reaper.expires", "2026-11-21"))
+KEEP_WISHES = (("reaper.keep", ""), ("reaper.keep", "false"))
+LEASE_IDS = ("lease-1", "lease-2", "elsewhere")
+
+CONTAINER_STATES = {
+    "running": State.RUNNING,
+    "exited": State.STOPPED,
+    "created": State.STOPPED,
+    "paused": State.RUNNING,
+    "restarting": State.RUNNING,
+    "dead": State.FAILED,
+    "removing": State.CHANGING,
+    "weird": State.UNKNOWN,
+}
+SANDBOX_STATES = {
+    "started": State.RUNNING,
+    "stopped": State.STOPPED,
+    "archived": State.STOPPED,
+    "error": State.FAILED,
+    "starting": State.CHANGING,
+    "unknown": State.UNKNOWN,
+}
+SPANS = tuple(
+    timedelta(seconds=seconds)
+    for seconds in (-300, 0, 60, 599, 600, 1800, 3600, 10800, 21600, 25200, 86400, 90000, 260000, 3_500_000, 35_000_000)
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """All that decides."""
+
+    resources: tuple[Resource, ...]
+    rules: Rules
+    leases: tuple[Lease, ...]
+    now: datetime
+
+    def decide(self, due: Sequence[str] | None = None) -> list[Decision]:
+        return decide(self.resources, self.rules, self.leases, self.now, due)
+
+    def ask(self, policies: tuple[Policy, ...]) -> "World":
+        """The same world under other policies."""
+        return replace(self, rules=replace(self.rules, policies=policies))
+
+
+def often(usual: T, *others: T, weight: int = 4) -> st.SearchStrategy[T]:
+    """One of ``others`` in about one of ``weight`` cases."""
+    return st.sampled_from((usual,) * (weight - 1) * len(others) + others)
+
+
+# A moment at or near one of the ages that matter; the long ones come up more often.
+_AGES = st.sampled_from(tuple(span + near for span in (*SPANS, *SPANS[8:]) for near in (ZERO, ZERO, -SECOND, SECOND / 4)))
+MOMENTS = _AGES.map(lambda age: NOW - age)
+# What a label may add, most of the time nothing: a sign of ownership, a wish good or bad, a lease.
+_WISHES = (*(("reaper.ttl", text) for text in TTLS), *(("reaper.expires", text) for text in EXPIRIES))
+_EXTRAS = (*LABELS, *SIGNS, *_WISHES, *UNREADABLE_WISHES, *KEEP_WISHES, *(("reaper.lease", id_) for id_ in LEASE_IDS))
+_MORE_LABELS = often((), *((extra,) for extra in _EXTRAS), (_WISHES[1], _WISHES[4]), (_WISHES[3], _WISHES[5]), weight=5)
+_ODDITIES = often("", "no labels", "no time", "unreadable", "machinery", "remembered", "remembered", weight=14)
+
+
+@st.composite
+def labels(draw: st.DrawFn, base: Mapping[str, str]) -> dict[str, str]:
+    """``base`` and sometimes more."""
+    return dict(base) | dict(draw(_MORE_LABELS)) | (dict(draw(_MORE_LABELS)) if base else {})
+
+
+@st.composite
+def odd(draw: st.DrawFn, resource: Resource) -> Resource:
+    """Now and then a resource that lacks something, or is something special."""
+    match draw(_ODDITIES):
+        case "no labels":
+            return replace(resource, labels=None)
+        case "no time":
+            return replace(resource, created_at=None)
+        case "unreadable":
+            return replace(resource, unreadable="a row without an id")
+        case "machinery":
+            return replace(resource, machinery="a Kubernetes pod")
+        case "remembered":
+            return replace(resource, remembered=Remembered("preset harbor", draw(MOMENTS)))
+        case _:
+            return resource
+
+
+_RAW_CONTAINER = st.sampled_from((*["exited"] * 8, *["running"] * 6, *CONTAINER_STATES))
+_RAW_SANDBOX = st.sampled_from((*["started"] * 4, *["stopped"] * 3, *SANDBOX_STATES))
+_PARTS = st.sampled_from((0.0, 0.0, 0.0, 0.0, 0.1, 0.1, 0.5, 0.9, 1.0))
+_NAMES = st.sampled_from(("trial-{}", "trial-{}", "work-{}", "work-{}", "trial-{}-db", "work-{}-db"))
+_IMAGES = st.sampled_from(IMAGES + TERMINAL_BENCH_IMAGES * 3 + HARBOR_IMAGES)
+_RESTART = often("no", "always", "unless-stopped", "on-failure", weight=6)
+_ACTIVITY = often(NOW - timedelta(hours=3), None, NOW, NOW - timedelta(days=9), weight=2)
+_SANDBOX_LABELS = often({"harbor.managed": "true"}, {}, weight=3)
+
+
+@st.composite
+def containers(
+    draw: st.DrawFn, id_: str, endpoint: str = "local", group: str | None = None, base: Mapping[str, str] | None = None
+) -> Resource:
+    """An inspected container in any state; its times fit together."""
+    raw = draw(_RAW_CONTAINER)
+    created = draw(MOMENTS)
+    part = draw(_PARTS)
+    started = None if raw == "created" else created + (NOW - created) * part
+    stopped = None
+    if started is not None and raw in {"exited", "dead", "removing"}:
+        part = draw(_PARTS)
+        stopped = None if part == 1 else started + (NOW - started) * part
+    return draw(
+        odd(
+            Resource(
+                provider="docker",
+                endpoint=endpoint,
+                kind=Kind.CONTAINER,
+                id=id_,
+                name=draw(_NAMES).format(id_),
+                state=CONTAINER_STATES[raw],
+                raw_state=raw,
+                created_at=created,
+                started_at=started,
+                stopped_at=stopped,
+                labels=draw(labels(base or {})),
+                image=draw(_IMAGES),
+                group=group,
+                restart_policy=draw(_RESTART),
+            )
+        )
+    )
+
+
+@st.composite
+def networks(draw: st.DrawFn, id_: str, endpoint: str, group: str | None, base: Mapping[str, str] | None = None) -> Resource:
+    """A network; networks have no state."""
+    return draw(
+        odd(
+            Resource(
+                provider="docker",
+                endpoint=endpoint,
+                kind=Kind.NETWORK,
+                id=id_,
+                name=f"{group}_{id_}",
+                state=State.STOPPED,
+                raw_state="unattached",
+                created_at=draw(MOMENTS),
+                labels=draw(labels(base or {})),
+                group=group,
+                remembered=Remembered("preset terminal-bench", draw(MOMENTS)) if draw(st.booleans()) else None,
+            )
+        )
+    )
+
+
+@st.composite
+def sandboxes(draw: st.DrawFn, id_: str, group: str | None = None) -> Resource:
+    """A Daytona sandbox, often one of Harbor's."""
+    raw = draw(_RAW_SANDBOX)
+    state = SANDBOX_STATES[raw]
+    return draw(
+        odd(
+            Resource(
+                provider="daytona",
+                endpoint="rl-org",
+                kind=Kind.SANDBOX,
+                id=id_,
+                name=f"trial-{id_}",
+                state=state,
+                raw_state=raw,
+                created_at=draw(MOMENTS),
+                stopped_at=draw(MOMENTS) if state in {State.STOPPED, State.FAILED} else None,
+                last_activity_at=draw(_ACTIVITY),
+                labels=draw(labels(draw(_SANDBOX_LABELS))),
+                group=group,
+            )
+        )
+    )
+
+
+_GROUP_LABELS = st.sampled_from(((), LABELS[:2], LABELS[:2], (SIGNS[0],), (SIGNS[0],), LABELS[1:2]))
+_CONFIG_FILES = st.sampled_from((None, None, *HARBOR_FILES * 2, *OTHER_FILES))
+_ENDPOINTS = st.sampled_from(("local", "local", "gpu-1"))
+_LEFT = st.sampled_from((0, 1, 1, 2, 2, 3))
+
+
+@st.composite
+def groups(draw: st.DrawFn, number: int) -> list[Resource]:
+    """A Compose project or a Harbor session with its networks; sometimes its containers are gone."""
+    if draw(st.integers(0, 5)) == 0:
+        return [draw(sandboxes(f"s{number}{i}", f"session-{number}")) for i in range(draw(st.integers(1, 3)))]
+    endpoint = draw(_ENDPOINTS)
+    group = f"project-{draw(st.integers(0, number))}"  # the same name may live on two endpoints
+    base = dict(draw(_GROUP_LABELS))
+    files = draw(_CONFIG_FILES)
+    marked = base | ({PROJECT_FILES: files} if files else {})
+    found = [draw(containers(f"c{number}{i}", endpoint, group, marked)) for i in range(draw(_LEFT))]
+    plain = base if draw(st.booleans()) else {}
+    found += [draw(networks(f"n{number}{i}", endpoint, group, plain)) for i in range(draw(st.integers(0, 2)))]
+    return found
+
+
+_RARELY = often(False, True, weight=3)
+
+
+@st.composite
+def inventories(draw: st.DrawFn, *, links: bool = True) -> tuple[Resource, ...]:
+    """What a listing of all endpoints returns, in any order, with who uses what."""
+    found: list[Resource] = []
+    for number in range(draw(st.integers(0, 3))):
+        found += draw(groups(number))
+    found += [draw(containers(f"a{i}")) for i in range(draw(st.integers(0, 3)))]
+    found += [draw(sandboxes(f"z{i}")) for i in range(draw(st.integers(0, 2)))]
+    if draw(st.integers(0, 7)) == 0:
+        found.append(draw(networks("n9", "local", None)))
+    if links and found:
+        one_id = st.sampled_from([*(resource.id for resource in found), "gone"])
+        users = [i for i, resource in enumerate(found) if resource.kind is Kind.CONTAINER]
+        for i in users:
+            uses = frozenset({draw(one_id)} if draw(_RARELY) else ())
+            own = {r.id for r in found if r.kind is Kind.NETWORK and r.group == found[i].group}
+            found[i] = replace(found[i], uses=uses | own)
+    return tuple(draw(st.permutations(found)))
+
+
+def selectors(weight: int = 2) -> st.SearchStrategy[Selector]:
+    """Few entries, from the tables; an empty one in most cases where ``weight`` is high."""
+    return st.builds(
+        Selector,
+        labels=often((), *((pattern,) for pattern in LABEL_PATTERNS), ("bench", "team=rl"), weight=weight),
+        names=often((), ("trial-*",), ("*-db",), ("trial-*", "*-db"), weight=weight),
+        images=often((), ("acme/*",), ("*worker*", "acme/*"), weight=weight),
+    )
+
+
+SCOPES = st.builds(
+    Scope,
+    presets=often(("terminal-bench", "harbor"), ("harbor",), ("terminal-bench",), (), weight=3),
+    selector=selectors(),
+    everything=often(False, True, weight=5),
+)
+PROTECTIONS = st.builds(
+    Protect,
+    selector=often(Selector(labels=("reaper.keep",)), Selector(names=("*-db",)), Selector(images=("acme/*",)), weight=3),
+    restart_policies=often(("always", "unless-stopped"), (), weight=4),
+)
+_LIMITS = st.sampled_from([timedelta(0), timedelta(minutes=10), *(timedelta(hours=h) for h in (1, 1, 6, 6, 8, 24))])
+_KINDS = st.sampled_from([frozenset({Kind.CONTAINER}), frozenset({Kind.CONTAINER, Kind.SANDBOX})])
+
+
+_CONDITIONS = st.sampled_from(("older", "older", "stopped", "stopped", "both", "idle", "state", "state"))
+_POLICY_STATES = st.sampled_from((frozenset({"exited"}), frozenset({"running", "archived"}), frozenset({"failed"})))
+_POLICY_ENDPOINTS = often(frozenset[str](), frozenset({"local"}), weight=6)
+_POLICY_SELECTORS = often((), (Selector(labels=("bench",)),), (Selector(names=("trial-*",)),), weight=5)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> tuple[Policy, ...]:
+    """One to four policies of the ordinary sort, each with at least one condition."""
+    found = []
+    for number in range(draw(st.integers(1, 4))):
+        condition = draw(_CONDITIONS)
+        found.append(
+            Policy(
+                name=f"policy-{number}",
+                kinds=frozenset({Kind.SANDBOX}) if condition == "idle" else draw(_KINDS),
+                older_than=draw(_LIMITS) if condition in {"older", "both"} else None,
+                stopped_for=draw(_LIMITS) if condition in {"stopped", "both"} else None,
+                idle_for=draw(_LIMITS) if condition == "idle" else None,
+                states=draw(_POLICY_STATES) if condition == "state" else frozenset(),
+                endpoints=draw(_POLICY_ENDPOINTS),
+                selectors=draw(_POLICY_SELECTORS),
+            )
+        )
+    return tuple(found)
+
+
+LEASES = st.lists(
+    st.builds(
+        Lease,
+        id=st.sampled_from(LEASE_IDS[:2]),
+        owner=st.just("pid 4711 on gpu-1"),
+        resources=st.frozensets(st.sampled_from(("c00", "c10", "n00", "a0", "z0", "nobody")), max_size=2),
+    ),
+    max_size=2,
+    unique_by=lambda lease: lease.id,
+)
+
+
+_GRACES = often(timedelta(minutes=10), timedelta(0), timedelta(minutes=40), weight=2)
+_MAX_LEASES = often(timedelta(hours=24), timedelta(hours=2), weight=2)
+
+
+@st.composite
+def worlds(draw: st.DrawFn, *, links: bool = True) -> World:
+    """Everything that decides, at NOW."""
+    return World(
+        resources=draw(inventories(links=links)),
+        rules=Rules(
+            scope=draw(SCOPES),
+            protect=draw(PROTECTIONS),
+            policies=draw(policies()),
+            created_grace=draw(_GRACES),
+            max_lease=draw(_MAX_LEASES),
+        ),
+        leases=tuple(draw(LEASES)),
+        now=NOW,
+    )
+
+
+def aggressive(found: tuple[Policy, ...]) -> tuple[Policy, ...]:
+    """What --aggressive makes of policies: stopped_for 0, and older_than at most 8 h."""
+    most = timedelta(hours=8)
+    return tuple(
+        replace(
+            policy,
+            stopped_for=None if policy.stopped_for is None else timedelta(0),
+            older_than=None if policy.older_than is None else min(policy.older_than, most),
+        )
+        for policy in found
+    )

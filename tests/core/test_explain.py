@@ -1,0 +1,102 @@
+"""``explain`` tells what ``decide`` does."""
+
+from dataclasses import replace
+
+from hypothesis import given
+
+from reaper.model import Kind, Reason, Resource, Verdict
+from reaper.policy import Finding, explain
+from tests.core.make import EVERYTHING, FOREIGN, NETWORK, NOW, OLD_24H, RUNNING, STOPPED, STOPPED_1H, ago, rules
+from tests.core.strategies import PROPERTY, World, worlds
+
+BOTH = rules(STOPPED_1H, OLD_24H)
+
+
+def told(resource: Resource, *others: Resource) -> list[Finding]:
+    return explain(resource, [resource, *others], BOTH, [], NOW)
+
+
+@PROPERTY
+@given(worlds())
+def test_what_is_explained_is_what_is_decided(world: World) -> None:
+    for decision in world.decide():
+        findings = explain(decision.resource, world.resources, world.rules, world.leases, world.now)
+        ruling = next(finding for finding in findings if finding.verdict is not None)
+        if findings[-1].rule == "group":  # the group has the last word
+            ruling = findings[-1]
+        assert (ruling.verdict, ruling.reason, ruling.sentence) == (decision.verdict, decision.reason, decision.sentence)
+        assert all(finding.sentence for finding in findings)
+        assert all((finding.verdict is None) == (finding.reason is None) for finding in findings)
+
+
+@PROPERTY
+@given(worlds(links=False))
+def test_the_group_is_named_only_where_there_is_one(world: World) -> None:
+    for resource in world.resources:
+        if resource.group is None and resource.kind is not Kind.NETWORK:
+            findings = explain(resource, world.resources, world.rules, world.leases, world.now)
+            assert "group" not in [finding.rule for finding in findings]
+
+
+def test_every_rule_is_told_in_order() -> None:
+    assert [(finding.rule, finding.verdict) for finding in told(STOPPED)] == [
+        ("readable", None),
+        ("owned", None),
+        ("machinery", None),
+        ("protected", None),
+        ("wish", None),
+        ("lease", None),
+        ("state", None),
+        ("restart policy", None),
+        ("created grace", None),
+        ("wish", None),
+        ("policy stopped-containers", Verdict.REAP),
+        ("policy old-containers", Verdict.REAP),
+    ]
+
+
+def test_what_only_waits_is_told_when_no_policy_matches() -> None:
+    young = replace(RUNNING, created_at=ago(hours=1), started_at=ago(hours=1))
+    assert told(young)[-1] == Finding(
+        "policies",
+        Verdict.KEEP,
+        "created 1 h ago, policy old-containers allows 24 h",
+        Reason.TOO_YOUNG,
+        due_at=ago(hours=-23),
+    )
+
+
+def test_rules_after_the_one_that_decides_are_told_too() -> None:
+    findings = told(FOREIGN)
+    assert [finding.rule for finding in findings if finding.verdict] == ["owned", "policy old-containers"]
+    assert "policy stopped-containers" in [finding.rule for finding in findings]
+
+
+def test_a_group_that_changes_the_matter_is_told_at_the_end() -> None:
+    young = replace(RUNNING, id="c2", name="young", group="chess", created_at=ago(hours=1), started_at=ago(hours=1))
+    findings = told(replace(STOPPED, group="chess"), young)
+    assert (findings[-1].rule, findings[-1].verdict, findings[-1].reason) == ("group", Verdict.KEEP, Reason.GROUP_KEPT)
+    assert findings[-1].sentence == (
+        "its project chess has young, which is kept: created 1 h ago, policy old-containers allows 24 h"
+    )
+    assert "group" not in [finding.rule for finding in told(young, replace(STOPPED, group="chess"))]
+
+
+def test_what_uses_it_is_told_at_the_end() -> None:
+    user = replace(FOREIGN, uses=frozenset({"c1"}))
+    last = told(STOPPED, user)[-1]
+    assert (last.rule, last.reason, last.sentence) == ("group", Reason.IN_USE, "postgres, which is kept, uses it")
+
+
+def test_a_network_is_explained_by_its_project() -> None:
+    last = told(NETWORK, replace(STOPPED, group="chess"))[-1]
+    assert (last.rule, last.verdict, last.reason) == ("group", Verdict.REAP, Reason.GROUP_REAPED)
+    alone = replace(NETWORK, group=None, labels={"terminal-bench": ""})
+    assert told(alone)[-1].sentence == "a network goes only with its project, and it has none"
+
+
+def test_what_cannot_be_read_can_be_explained() -> None:
+    broken = replace(STOPPED, created_at=None, labels={"reaper.lease": "x", "reaper.ttl": "2h"}, raw_state="created")
+    assert explain(broken, [broken], rules(EVERYTHING, OLD_24H), [], NOW)[0].verdict is Verdict.KEEP
+    bare = replace(STOPPED, labels=None, created_at=None)
+    assert explain(bare, [bare], BOTH, [], NOW)[0].sentence == "the answer had no labels"

@@ -1,0 +1,33 @@
+"""What the engine tests run against: a proxy before the engine, and Compose."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devkit import compose
+from devkit.engine import PrivateEngine
+from devkit.faults import FaultProxy
+from tests.engine.lab import IMPATIENT
+from tests.run import Program
+
+
+@pytest.fixture
+def proxy(engine: PrivateEngine) -> Iterator[FaultProxy]:
+    """Stands between the program and the engine."""
+    with FaultProxy(engine.socket) as proxy:
+        yield proxy
+        proxy.clear()
+
+
+@pytest.fixture
+def proxied(proxy: FaultProxy, tmp_path: Path) -> Program:
+    """The program, with the private engine behind the proxy as its only endpoint; it retries after 50 ms."""
+    return Program(tmp_path, {"DOCKER_HOST": proxy.host, **IMPATIENT})
+
+
+@pytest.fixture
+def compose_possible() -> None:
+    """Skips the test, where docker-compose is not installed."""
+    if reason := compose.available():
+        pytest.skip(reason)

@@ -1,0 +1,156 @@
+"""What the engine tests have in common: who owns what, Compose projects as the runners make them, and what is left."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from devkit.client import DEFAULT_IMAGE, EngineClient
+from devkit.compose import HARBOR_FILE
+from devkit.engine import Age, PrivateEngine
+from devkit.faults import Gate
+from tests.run import Ended, Program
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+OWNED = {"terminal-bench": "yes"}
+"""A label of a preset."""
+
+WAITS = ("sh", "-c", "trap 'exit 0' TERM; sleep infinity & wait")
+"""Runs for ever at no cost, and ends at once with exit code 0 when it is asked to."""
+
+IMPATIENT = {"REAPER_RETRY__INITIAL_DELAY": "50ms", "REAPER_RETRY__JITTER": "0"}
+"""Retries soon; everything else as by default."""
+
+COMPOSE_TB_FILE = "tasks/chess-best-move/docker-compose.yaml"
+
+
+@contextmanager
+def started(program: Program, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator["subprocess.Popen[str]"]:
+    """The program under way; the block ends it with ``program.finish``, and a test that fails before leaves none behind."""
+    with program.start(*arguments, env=env) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def reached(gate: Gate, process: "subprocess.Popen[str]") -> None:
+    """Wait until a request of the program stands at the gate, or fail when it has ended before."""
+    until(lambda: gate.is_reached or process.poll() is not None, "a request at the gate")
+    assert gate.is_reached, process.communicate()
+
+
+def rows(ended: Ended) -> dict[str, dict[str, Any]]:
+    """The report's resources, by name."""
+    return {row["name"]: row for endpoint in ended.document["endpoints"] for row in endpoint["resources"]}
+
+
+def reasons(ended: Ended) -> dict[str, str]:
+    """Why each resource is reaped or kept, by name."""
+    return {name: row["reason"] for name, row in rows(ended).items()}
+
+
+def containers(engine: EngineClient) -> set[str]:
+    """Names of all containers that the engine has."""
+    return {row["Names"][0].removeprefix("/") for row in engine.api.must("GET", "/containers/json?all=1")}
+
+
+def toml(folder: Path, text: str) -> tuple[str, str]:
+    """The option that names a configuration file with this text."""
+    file = folder / "reaper-test.toml"
+    file.write_text(text)
+    return "--config", str(file)
+
+
+def ran(age: timedelta) -> Age:
+    """Of a container that was created and started ``age`` ago and is running still."""
+    return Age(created=age, started=age)
+
+
+def stopped(age: timedelta) -> Age:
+    """Of a container that ran for a minute and ended ``age`` ago."""
+    return Age(created=age + MINUTE, started=age + MINUTE, finished=age)
+
+
+def in_parallel(make: Callable[[int], str], number: int, threads: int = 4) -> list[str]:
+    """``make`` called for 0, 1, 2, ... by several threads; what it returned, in order."""
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(make, range(number)))
+
+
+def exited(engine: EngineClient, name: str, labels: Mapping[str, str] = OWNED, **more: Any) -> str:
+    """A container that has run, and has ended this moment; owned unless ``labels`` say otherwise."""
+    ident = engine.create(name, cmd=("true",), labels=labels, start=True, **more)
+    engine.wait_state(ident, "exited")
+    return ident
+
+
+def until(condition: Callable[[], bool], what: str, deadline: float = 30.0) -> None:
+    """Wait for something that nothing can be waited for. Looks every 10 ms."""
+    give_up = time.monotonic() + deadline
+    while not condition():
+        assert time.monotonic() < give_up, f"waited {deadline:g} s for {what}"
+        time.sleep(0.01)
+
+
+def events(engine: EngineClient, action: str) -> list[dict[str, Any]]:
+    """The events of containers with this action since the engine started (it keeps the last 256), oldest first.
+
+    Each is the actor's attributes (``name``, ``signal``, ``exitCode``, ...) and ``at`` in seconds.
+    """
+    filters = quote(json.dumps({"type": ["container"], "event": [action]}))
+    answer = engine.api.must("GET", f"/events?since=0&until={time.time():.9f}&filters={filters}")
+    lines = [answer] if isinstance(answer, dict) else [json.loads(line) for line in answer.splitlines()]
+    return [{**line["Actor"]["Attributes"], "at": line["timeNano"] / 1e9} for line in lines]
+
+
+def member_of(project: str, labels: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The label that makes a container or a network a member of a Compose project, and further ones."""
+    return {"com.docker.compose.project": project, **(labels or {})}
+
+
+def services(images: Mapping[str, str] | Iterable[str], command: Iterable[str] = WAITS) -> dict[str, Any]:
+    """A Compose file: the services, each with its image."""
+    named = images if isinstance(images, Mapping) else dict.fromkeys(images, DEFAULT_IMAGE)
+    return {
+        "version": "3",
+        "services": {name: {"image": image, "command": list(command)} for name, image in named.items()},
+    }
+
+
+def harbor(engine: PrivateEngine, folder: Path, *projects: str) -> None:
+    """Start projects as Harbor makes them: known only by their configuration file's name."""
+    engine.import_image()
+    engine.compose_all(dict.fromkeys(projects, services(["main"])), directory=folder, file=HARBOR_FILE)
+
+
+def terminal_bench(engine: PrivateEngine, folder: Path, *projects: str, sidecars: Iterable[str] = ()) -> None:
+    """Start projects as Terminal-Bench makes them: known only by the image of the service ``client``."""
+    image = engine.tag(DEFAULT_IMAGE, "tb__chess-best-move__client:latest")
+    content = services({"client": image, **dict.fromkeys(sidecars, DEFAULT_IMAGE)})
+    engine.compose_all(dict.fromkeys(projects, content), directory=folder, file=COMPOSE_TB_FILE)
+
+
+def projects(engine: EngineClient) -> dict[str, list[str]]:
+    """The ids of the containers of each Compose project."""
+    found: dict[str, list[str]] = {}
+    for row in engine.api.must("GET", "/containers/json?all=1"):
+        if project := row["Labels"].get("com.docker.compose.project"):
+            found.setdefault(project, []).append(row["Id"])
+    return found
+
+
+def make_old(engine: PrivateEngine, *names: str, age: timedelta = 2 * DAY) -> None:
+    """Make whole Compose projects old, with their networks; their containers run on."""
+    found = projects(engine)
+    wanted = {ident: ran(age) for name in names for ident in found[name]}
+    networks = [net for net in engine.networks() if net.removesuffix("_default") in names]
+    engine.backdate(wanted, networks=dict.fromkeys(networks, age))

@@ -1,0 +1,47 @@
+"""A killed run leaves hundreds of containers that run and are minutes old."""
+
+import pytest
+
+from devkit.engine import PrivateEngine
+from tests.engine.lab import MINUTE, OWNED, WAITS, containers, in_parallel, ran, reasons
+from tests.run import Program
+
+pytestmark = pytest.mark.engine
+
+CROWD = 300
+HINT = "300 owned resources are running and younger than 24 h; if no run is alive here: reaper --once --all"
+
+
+def running(engine: PrivateEngine, name: str, labels: dict[str, str]) -> str:
+    """Without a network, which takes most of the time that a start takes."""
+    return engine.create(name, labels=labels, cmd=WAITS, start=True, network="none")
+
+
+def test_three_hundred_young_leftovers(engine: PrivateEngine, reaper: Program) -> None:
+    """No age tells them from a living run: they are kept, with a hint, and ``--all`` takes them, and only them."""
+    beside = {
+        "keep": {**OWNED, "reaper.keep": ""},
+        "odd-wish": {**OWNED, "reaper.ttl": "soon"},
+        "database": {},
+        "near": {"terminal-bench-results": "1"},
+    }
+    ids = in_parallel(lambda n: running(engine, f"trial-{n}", OWNED), CROWD)
+    ids += [running(engine, name, labels) for name, labels in beside.items()]
+    engine.create("about-to-start", labels=OWNED)
+    engine.backdate({ident: ran((5 + n % 50) * MINUTE) for n, ident in enumerate(ids)})
+    assert len(engine.ids(all=False)) == CROWD + len(beside)
+
+    ended = reaper("--once", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.document["hints"] == [HINT]
+    assert ended.outcomes() == {}
+    assert list(reasons(ended).values()).count("too_young") == CROWD
+    assert len(engine.ids(all=False)) == CROWD + len(beside)
+
+    ended = reaper("--once", "--all", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == {f"trial-{n}": "deleted" for n in range(CROWD)}
+    assert ended.document["counts"]["deleted"] == CROWD
+    assert ended.document["hints"] == []
+    assert containers(engine) == {*beside, "about-to-start"}
+    assert len(engine.ids(all=False)) == len(beside), "they run"

@@ -1,0 +1,160 @@
+"""Leaked Compose projects fill the engine's address pools; they go with their networks, and the living ones stay."""
+
+from pathlib import Path
+
+import pytest
+
+from devkit.engine import EngineError, PrivateEngine
+from devkit.faults import FaultProxy
+from tests.engine.lab import (
+    COMPOSE_TB_FILE,
+    DAY,
+    OWNED,
+    containers,
+    exited,
+    harbor,
+    make_old,
+    member_of,
+    projects,
+    reached,
+    reasons,
+    rows,
+    services,
+    started,
+    terminal_bench,
+)
+from tests.run import Program
+
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("compose_possible")]
+
+POOLS = 30  # of an engine that nobody has configured: 31, of which ``docker0`` has one; a host's own routes take more
+
+
+def test_leaked_projects_go_beside_living_ones(engine: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+    trials = [f"hello-{n}-1-of-1-2026-11-21__06-30-00" for n in range(12)]
+    sessions = [f"hello-world__a{n:06}" for n in range(13)]
+    alive = ["alive-trial", "alive__session"]
+    terminal_bench(engine, tmp_path, *trials, "alive-trial")
+    harbor(engine, tmp_path, *sessions, "alive__session", "kept__session")
+    engine.compose("website", services(["web"]), directory=tmp_path / "website")
+    engine.create_network("of-nobody")
+    leaked = [*trials, *sessions]
+    living = [*alive, "kept__session", "website"]
+    make_old(engine, *leaked, "website")
+    assert len(engine.networks()) == len(leaked) + len(living) + 1 == POOLS
+    with pytest.raises(EngineError, match="address pool"):
+        engine.create_network("one-more")
+    stays = set(engine.networks()) - {f"{name}_default" for name in leaked}
+
+    ended = reaper("--once", "--json")
+
+    assert ended.code == 0, ended.err
+    assert len(ended.outcomes()) == 2 * len(leaked)
+    assert set(ended.outcomes().values()) == {"deleted"}
+    assert set(projects(engine)) == set(living)
+    assert len(engine.ids(all=False)) == len(living), "they run"
+    assert set(engine.networks()) == stays
+    assert {name for name, why in reasons(ended).items() if why == "not_owned"} == {"website_web_1", "website_default"}
+    owners = {row["group"]: row["owner"] for row in rows(ended).values() if row["kind"] == "container"}
+    assert owners[trials[0]] == "preset terminal-bench, image tb__*__client"
+    ending = "/harbor/environments/docker/docker-compose-build.yaml"
+    assert owners[sessions[0]] == f"preset harbor, config file *{ending}"
+    for number in range(len(leaked)):
+        engine.create_network(f"again-{number}")
+    with pytest.raises(EngineError, match="address pool"):
+        engine.create_network("one-more")
+
+
+def test_both_runners_are_recognised_by_their_only_sign(engine: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+    """A Terminal-Bench project by its image even when that has another tag by now, and its sidecars with it."""
+    terminal_bench(engine, tmp_path, "trial", sidecars=["db"])
+    harbor(engine, tmp_path, "session")
+    engine.rebuild_tag("tb__chess-best-move__client:latest")
+    client = next(i for i in projects(engine)["trial"] if "client" in engine.inspect(i)["Name"])
+    assert engine.listed(client)["Image"].startswith("sha256:")
+    engine.compose("other", services(["main", "db"]), directory=tmp_path / "other")
+    listed = reaper("list", "--json")
+    owner = {name: row["owner"] for name, row in rows(listed).items()}
+    assert owner["trial_client_1"] == "preset terminal-bench, image tb__*__client"
+    assert owner["trial_db_1"] == owner["trial_default"] == "preset terminal-bench, image tb__*__client in its project"
+    assert str(owner["session_main_1"]).startswith("preset harbor, config file")
+    ended = reaper("--once", "--all", "--json")
+    assert ended.code == 0, ended.err
+    gone = ["trial_client_1", "trial_db_1", "trial_default", "session_main_1", "session_default"]
+    assert ended.outcomes() == dict.fromkeys(gone, "deleted")
+    assert containers(engine) == {"other_main_1", "other_db_1"}
+    assert engine.networks() == ["other_default"]
+
+
+@pytest.mark.parametrize("remembered", [True, False], ids=["seen before", "never seen"])
+def test_what_is_left_of_a_project_is_remembered(
+    engine: PrivateEngine, reaper: Program, tmp_path: Path, remembered: bool
+) -> None:
+    """The client container, the only sign, goes first; sidecar and network are owned only by who saw the project whole."""
+    terminal_bench(engine, tmp_path, "trial", sidecars=["db"])
+    if remembered:
+        ended = reaper("--once", "--json")
+        assert (ended.code, ended.outcomes()) == (0, {})
+    engine.remove("trial_client_1", force=True)
+    make_old(engine, "trial")
+    ended = reaper("--once", "--json")
+    assert ended.code == 0, ended.err
+    if remembered:
+        assert ended.outcomes() == {"trial_db_1": "deleted", "trial_default": "deleted"}
+        assert rows(ended)["trial_db_1"]["owner"].startswith("remembered: preset terminal-bench")
+        assert containers(engine) == set()
+        assert engine.networks() == []
+    else:
+        assert reasons(ended) == {"trial_db_1": "not_owned", "trial_default": "not_owned"}
+        assert containers(engine) == {"trial_db_1"}
+        assert engine.networks() == ["trial_default"]
+
+
+def test_a_project_brought_up_again_is_not_remembered_for_another(
+    engine: PrivateEngine, reaper: Program, tmp_path: Path
+) -> None:
+    """Ids are remembered, not names: somebody else's project of the same name is somebody else's."""
+    terminal_bench(engine, tmp_path, "trial")
+    assert reaper("--once", "--json").code == 0
+    engine.compose("trial", services(["client"]), "down", directory=tmp_path / "trial", file=COMPOSE_TB_FILE)
+    engine.compose("trial", services(["web"]), directory=tmp_path / "other")
+    make_old(engine, "trial")
+    ended = reaper("--once", "--json")
+    assert reasons(ended) == {"trial_web_1": "not_owned", "trial_default": "not_owned"}
+    assert containers(engine) == {"trial_web_1"}
+    assert engine.networks() == ["trial_default"]
+
+
+def test_the_next_sweep_removes_the_networks_of_one_that_died(
+    engine: PrivateEngine, proxied: Program, proxy: FaultProxy
+) -> None:
+    """The containers are gone, and with them all signs of ownership; the sweep is killed before the network goes."""
+    network = engine.create_network("trial_default", member_of("trial"))
+    exited(engine, "client", member_of("trial", OWNED), network="trial_default")
+    engine.create_network("website_default", member_of("website"))
+    gate = proxy.hold("DELETE", network)
+    with started(proxied, "--once", "--stopped", "--json") as process:
+        reached(gate, process)
+        process.kill()
+        process.wait()
+    assert containers(engine) == set()
+    assert engine.networks() == ["trial_default", "website_default"]
+    proxy.clear()
+    ended = proxied("--once", "--json")  # the default policies, by which it would be too young
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == {"trial_default": "deleted"}
+    assert engine.networks() == ["website_default"]
+
+
+def test_the_networks_of_a_project_with_several(engine: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+    engine.import_image()
+    content = services({"client": engine.tag("bench:1", "tb__two__client:latest")})
+    content["services"]["client"]["networks"] = ["front", "back"]
+    content["networks"] = {"front": {}, "back": {}}
+    engine.compose("trial", content, directory=tmp_path)
+    engine.create_network("outside")
+    engine.api.must("POST", "/networks/outside/connect", {"Container": "trial_client_1"})
+    make_old(engine, "trial", age=3 * DAY)
+    ended = reaper("--once", "--json")
+    assert ended.outcomes() == dict.fromkeys(("trial_client_1", "trial_front", "trial_back"), "deleted"), ended.err
+    assert engine.networks() == ["outside"]

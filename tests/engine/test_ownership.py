@@ -1,0 +1,132 @@
+"""What is not owned survives everything; what is owned and protected survives too."""
+
+import pytest
+
+from devkit.engine import Age, PrivateEngine
+from tests.engine.lab import DAY, OWNED, WAITS, containers, exited, member_of, ran, reasons, rows, stopped, toml
+from tests.run import Program
+
+pytestmark = pytest.mark.engine
+
+HARBOR_NEAR_MISS = {"com.docker.compose.project.config_files": "/home/me/docker-compose-build.yaml"}
+
+UNOWNED: dict[str, dict[str, str]] = {
+    "plain": {},
+    "chess-best-move-1-of-1-2026-11-21__06-30-00": {},  # a name is no sign
+    "near-key": {"terminal-bench-results": "1"},
+    "near-value": {"harbor.managed": "false"},
+    "near-file": member_of("near", HARBOR_NEAR_MISS),
+    "in-a-project": member_of("website"),
+    "wishes": {"reaper.ttl": "1s"},  # a wish to go makes nothing owned
+}
+
+
+@pytest.mark.parametrize("state", ["exited", "running"])
+def test_unowned_ones_survive_everything(engine: PrivateEngine, reaper: Program, state: str) -> None:
+    running = state == "running"
+    wanted: dict[str, Age] = {}
+
+    def make(name: str, labels: dict[str, str], image: str = "bench:1") -> None:
+        ident = engine.create(name, labels=labels, cmd=WAITS, start=running, image=image)
+        wanted[ident] = ran(9 * DAY) if running else stopped(9 * DAY)
+
+    for name, labels in UNOWNED.items():
+        make(name, labels)
+    make("near-image", {}, engine.tag("bench:1", "tb__chess__server:latest"))
+    make("owned", OWNED)
+    engine.backdate(wanted)
+    everybody = {*UNOWNED, "near-image"}
+    assert reaper("--once", "--json").outcomes() == {"owned": "deleted"}
+    for flags in (["--aggressive"], ["--all"], ["--stopped", "--older-than", "1h"], ["--all", "--max-deletions", "none"]):
+        ended = reaper("--once", "--json", *flags)
+        assert ended.code == 0
+        assert reasons(ended) == dict.fromkeys(everybody, "not_owned")
+        assert ended.outcomes() == {}
+    ended = reaper("--once", "--json", "--all", "--name", "near-*")
+    assert ended.document["hints"] == ["4 match but are not owned; add them to [scope]"]
+    assert containers(engine) == everybody
+    assert all(row["raw_state"] == state for row in rows(ended).values())
+
+
+def test_protected_ones_survive_everything(engine: PrivateEngine, reaper: Program) -> None:
+    team = {"team": "rl"}
+    kept = {
+        "keep": ({**OWNED, "reaper.keep": ""}, "protected"),
+        "keep-false": ({**OWNED, "reaper.keep": "false"}, "protected"),  # whoever writes the label means it
+        "by-name-1": (OWNED, "protected"),
+        "wish-odd": ({**OWNED, "reaper.ttl": "soon"}, "wish_unreadable"),
+        "swarm": ({**OWNED, "com.docker.swarm.task.id": "x"}, "machinery"),
+        "buildx_buildkit_rl0": (OWNED, "machinery"),
+        "lease": ({**OWNED, "reaper.lease": "someone"}, "lease_unknown"),
+        "always": (team, "restart_policy"),
+        "unless-stopped": (team, "restart_policy"),
+    }
+    goes = {"on-failure": team, "preset-always": OWNED, "preset-unless-stopped": {**OWNED, **team}}
+    labels = {name: wish for name, (wish, _) in kept.items()} | goes
+    wanted: dict[str, Age] = {}
+    for name, given in labels.items():
+        policy = name.removeprefix("preset-")
+        restart = policy if policy in ("always", "unless-stopped", "on-failure") else "no"
+        ident = engine.create(name, labels=given, cmd=WAITS, start=True, restart=restart)
+        if name != "lease":  # an unknown lease protects for a day
+            wanted[ident] = ran(9 * DAY)
+    engine.backdate(wanted)
+    config = toml(reaper.folder, '[scope]\nlabels = ["team=rl"]\n[protect]\nlabels = ["reaper.keep"]\nnames = ["by-name-*"]')
+    ended = reaper("--once", "--json", *config)
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == dict.fromkeys(goes, "deleted")
+    for flag in ("--aggressive", "--all"):
+        ended = reaper("--once", "--json", *config, flag)
+        assert ended.outcomes() == {}
+        assert reasons(ended) == {name: reason for name, (_, reason) in kept.items()}
+    assert containers(engine) == set(kept)
+    assert {row["raw_state"] for row in rows(ended).values()} == {"running"}
+
+
+def test_wishes(engine: PrivateEngine, reaper: Program) -> None:
+    wishes = {
+        "ttl-over": {"reaper.ttl": "1ms"},
+        "expired": {"reaper.expires": "2026-01-01T00:00:00Z"},
+        "ttl": {"reaper.ttl": "2h"},
+        "later": {"reaper.expires": "2999-01-01T00:00:00Z"},
+    }
+    for name, wish in wishes.items():
+        engine.create(name, labels={**OWNED, **wish}, cmd=WAITS, start=True)
+    exited(engine, "protected", {**OWNED, "reaper.ttl": "1ms", "reaper.keep": ""})
+    ended = reaper("--once", "--json")
+    assert ended.outcomes() == {"ttl-over": "deleted", "expired": "deleted"}
+    assert containers(engine) == {"ttl", "later", "protected"}
+    assert reasons(ended)["ttl"] == reasons(ended)["later"] == "wish_not_due"
+    ended = reaper("--once", "--all", "--json")  # the operator says that no run is alive
+    assert ended.outcomes() == {"ttl": "deleted", "later": "deleted"}
+    assert containers(engine) == {"protected"}
+
+
+@pytest.mark.parametrize("user", ["unowned", "owned"])
+def test_a_network_namespace_in_use(engine: PrivateEngine, reaper: Program, user: str) -> None:
+    host = engine.create("host", labels=OWNED, cmd=WAITS, start=True)
+    engine.create("user", labels=OWNED if user == "owned" else {}, cmd=WAITS, start=True, network=f"container:{host}")
+    ended = reaper("--once", "--all", "--json")
+    assert ended.code == 0, ended.err
+    if user == "owned":
+        assert ended.outcomes() == {"host": "deleted", "user": "deleted"}
+        assert containers(engine) == set()
+    else:
+        assert reasons(ended) == {"host": "in_use", "user": "not_owned"}
+        assert "user" in rows(ended)["host"]["sentence"]
+        assert engine.state(host) == "running"
+        assert containers(engine) == {"host", "user"}
+
+
+def test_everything_owned_is_capped(engine: PrivateEngine, reaper: Program) -> None:
+    """With ``everything = true`` no more than half of what the engine holds goes, unless that is allowed on purpose."""
+    for number in range(3):
+        exited(engine, f"any-{number}", {})
+    exited(engine, "kept", {"reaper.keep": ""})
+    config = toml(reaper.folder, "[scope]\neverything = true")
+    ended = reaper("--once", "--stopped", "--json", *config)
+    assert ended.code == 4, ended.err
+    assert len(containers(engine)) == 4
+    ended = reaper("--once", "--stopped", "--json", *config, "--max-deletions", "3")
+    assert ended.code == 0, ended.err
+    assert containers(engine) == {"kept"}

@@ -1,0 +1,162 @@
+"""Containers in every state and of every age, under the default policies and under each flag that replaces them."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from devkit import ages
+from devkit.engine import Age, PrivateEngine
+from devkit.faults import FaultProxy
+from tests.engine.lab import (
+    DAY,
+    HOUR,
+    MINUTE,
+    OWNED,
+    WAITS,
+    containers,
+    exited,
+    in_parallel,
+    ran,
+    reached,
+    reasons,
+    rows,
+    started,
+    stopped,
+)
+from tests.run import Program
+
+pytestmark = pytest.mark.engine
+
+CREATED = {"created-young": None, "created-11m": 11 * MINUTE, "created-7h": 7 * HOUR}
+RUNNING = {"running-young": None, "running-9h": 9 * HOUR, "running-2d": 2 * DAY}
+PAUSED = {"paused-young": None, "paused-2d": 2 * DAY}
+EXITED = {"exited-young": None, "exited-1h": HOUR, "exited-7h": 7 * HOUR}
+DEAD = {"dead-1h": HOUR, "dead-7h": 7 * HOUR}
+FLAPPING = "flapping"  # running and restarting by turns
+ALL = {*CREATED, *RUNNING, *PAUSED, *EXITED, *DEAD}
+
+
+@pytest.fixture
+def zoo(engine: PrivateEngine) -> PrivateEngine:
+    """Owned containers in all states that last."""
+    wanted: dict[str, Age] = {}
+
+    def made(name: str, age: Age | None, **how: bool) -> str:
+        ident = engine.create(name, labels=OWNED, cmd=WAITS, **how)
+        if age is not None:
+            wanted[ident] = age
+        return ident
+
+    for name, age in CREATED.items():
+        made(name, age and Age(created=age))
+    for name, age in RUNNING.items():
+        made(name, age and ran(age), start=True)
+    for name, age in PAUSED.items():
+        engine.pause_container(made(name, age and ran(age), start=True))
+    for name, age in EXITED.items():
+        ident = made(name, age and stopped(age), start=age is None)
+        if age is None:
+            engine.kill_container(ident)
+    dead = [made(name, stopped(age)) for name, age in DEAD.items()]
+    with engine._edited() as files:  # both at once: each restart of the engine costs 2 s
+        ages.apply(files, wanted, datetime.now(UTC))
+        ages.mark_dead(files, dead)
+    engine.create(FLAPPING, labels=OWNED, cmd=("false",), restart="always", start=True)
+    return engine
+
+
+SENTENCES = {
+    "created-young": "within 10 min a runner may be about to start it",
+    "created-7h": "never started, policy stopped-containers allows 6 h",
+    "running-9h": "created 9 h ago, policy old-containers allows 24 h",
+    "exited-1h": "stopped at most 1 h 1 min ago, policy stopped-containers allows 6 h",
+    "exited-7h": "stopped 7 h ago, policy stopped-containers allows 6 h",
+    "dead-7h": "stopped 7 h ago, policy stopped-containers allows 6 h",
+    "paused-2d": "created 2 d ago, policy old-containers allows 24 h",
+}
+
+
+@pytest.mark.parametrize(
+    ("option", "gone"),
+    [
+        ("", {"created-7h", "running-2d", "paused-2d", "exited-7h", "dead-7h"}),
+        ("--stopped", {"created-11m", "created-7h", *EXITED, *DEAD}),
+        ("--aggressive", ALL - {"created-young", "running-young", "paused-young"}),
+        ("--all", ALL - {"created-young"}),
+    ],
+    ids=["default", "stopped", "aggressive", "all"],
+)
+def test_what_goes_and_what_stays(zoo: PrivateEngine, reaper: Program, option: str, gone: set[str]) -> None:
+    narrow = ("--name", "*-*") if option == "--all" else ()  # FLAPPING has a test of its own
+    ended = reaper("--once", "--json", *([option] if option else []), *narrow)
+    assert ended.code == 0, ended.err
+    assert containers(zoo) == {*ALL, FLAPPING} - gone
+    assert ended.outcomes() == dict.fromkeys(gone, "deleted")
+    assert reasons(ended)["created-young"] == "created_grace"
+    seen = {name: row["raw_state"] for name, row in rows(ended).items() if name != FLAPPING}
+    assert seen == {name: name.split("-")[0] for name in ALL}, "the test must be about the states that it names"
+    if not option:
+        said = {name: re.sub(r" \d+ s ago", " ago", rows(ended)[name]["sentence"]) for name in SENTENCES}
+        assert {name: text for name, text in SENTENCES.items() if text not in said[name]} == {}, said
+
+
+def test_restarting(engine: PrivateEngine, reaper: Program) -> None:
+    """``--all`` takes it, and its age counts from its creation: each restart would make it young for ever."""
+    ident = engine.create("flapping", cmd=("false",), labels=OWNED, restart="always")
+    engine.backdate({ident: Age(created=2 * DAY)})
+    engine.start_container(ident)
+    young = engine.make_restarting("young", labels=OWNED)
+    engine.wait_state(ident, "restarting")
+    ended = reaper("--once", "--json")
+    assert ended.outcomes() == {"flapping": "deleted"}, ended.err
+    assert containers(engine) == {"young"}
+    engine.wait_state(young, "running")  # or the next restart comes too soon
+    engine.wait_state(young, "restarting")
+    ended = reaper("--once", "--all", "--json")
+    assert ended.outcomes() == {"young": "deleted"}, ended.err
+    assert containers(engine) == set()
+
+
+def test_really_old_ones(engine: PrivateEngine, reaper: Program) -> None:
+    """Seven weeks old ones go; not those that were started again lately: age counts from the last start."""
+    old = in_parallel(lambda number: engine.create(f"old-{number}", labels=OWNED), 20)
+    again = engine.create("again", labels=OWNED)
+    briefly = engine.create("briefly", labels=OWNED)
+    ages_wanted = dict.fromkeys([*old, again], stopped(timedelta(weeks=7)))
+    engine.backdate({**ages_wanted, briefly: Age(created=9 * DAY, started=HOUR, finished=30 * MINUTE)})
+    engine.start_container(again)
+    assert engine.listed(again)["Created"] == engine.listed(old[0])["Created"]
+    ended = reaper("--once", "--json")
+    assert containers(engine) == {"again", "briefly"}
+    assert ended.outcomes() == {f"old-{number}": "deleted" for number in range(20)}
+    assert {name: reasons(ended)[name] for name in ("again", "briefly")} == {"again": "too_young", "briefly": "too_young"}
+
+
+def test_removing_is_left_to_who_removes_it(engine: PrivateEngine, reaper: Program) -> None:
+    ident = exited(engine, "leftover")
+    with engine.removing(ident):
+        ended = reaper("--once", "--all", "--json")
+        assert engine.state(ident) == "removing"
+    assert ended.code == 0
+    assert ended.outcomes() == {}
+    assert reasons(ended) == {"leftover": "changing"}
+    assert containers(engine) == set()
+
+
+def test_a_removal_that_begins_before_ours_is_waited_for(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
+    ident = exited(engine, "leftover")
+    deletion = proxy.hold("DELETE", ident)
+    with started(proxied, "--once", "--stopped", "--json") as process:
+        reached(deletion, process)
+        look = proxy.hold("GET", f"{ident}/json")
+        with engine.removing(ident):
+            deletion.release()
+            reached(look, process)  # the engine has said 409, and the program looks whether it is gone
+            assert engine.state(ident) == "removing"
+            look.release()
+        ended = proxied.finish(process)
+    assert [call.status for call in proxy.calls("DELETE")] == [409]
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == {"leftover": "gone"}
+    assert containers(engine) == set()

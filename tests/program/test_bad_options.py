@@ -1,0 +1,136 @@
+"""Every kind of bad option: one or two lines that name it and the cure, exit 2, and no engine is even asked."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from reaper.cli import build_parser, main
+from tests.program.fakeengine import FakeEngine
+from tests.run import Program
+
+# The arguments, and what must be said.
+CASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "unknown option": ("--once --no-such-option", ("unrecognized arguments: --no-such-option", "--help")),
+    "abbreviated option": ("--once --dry", ("unrecognized arguments: --dry", "--help")),
+    "unknown option of a command": ("list --no-such-option", ("--no-such-option", "--help")),
+    "unknown command": ("lst", ("'lst'", "'list', 'check', 'explain', 'config'")),
+    "unknown action of config": ("config chekc", ("'chekc'", "'check', 'show', 'schema'")),
+    "config alone": ("config", ("action",)),
+    "no value": ("--once --policy", ("--policy", "expected one argument")),
+    "an age without a unit": ("--once --older-than 24", ("--older-than: '24' is not a duration", 'for example "90s"')),
+    "no age": ("--once --older-than old", ("--older-than: 'old'", '"6h"')),
+    "a negative age": ("--once --older-than=-24h", ("--older-than: '-24h'", '"6h"')),
+    "no number": (
+        "--once --max-deletions many",
+        ("--max-deletions: 'many' is no limit", "a number, a percentage", '"none"'),
+    ),
+    "a negative number": ("--once --max-deletions=-1", ("--max-deletions: '-1'", "a percentage")),
+    "more than all": ("--once --max-deletions 101%", ("--max-deletions: '101%'", "1% to 100%")),
+    "nothing of all": ("--once --max-deletions 0%", ("--max-deletions: '0%'", "1% to 100%")),
+    "half a percent": ("--once --max-deletions 0.5%", ("--max-deletions: '0.5%'", "1% to 100%")),
+    "other digits": ("--once --max-deletions ٣", ("--max-deletions: '٣'", "a number")),
+    "no time": ("--once --timeout 0", ("--timeout: nothing can be done in no time", '"10m"')),
+    "a bad time": ("list --timeout soon", ("--timeout: 'soon'", '"10m"')),
+    "unknown endpoint": ("--once --only locla", ("--only: no endpoint is called 'locla'", "did you mean 'local'?")),
+    "daytona": ("--once --only daytona", ("--only: this version speaks to Docker engines only", "name docker")),
+    "unknown policy": ("--once --policy old-container", ("--policy: no policy", "did you mean 'old-containers'?")),
+    "a policy like nothing": ("check --policy quux", ("'quux'", "known are: old-containers,")),
+    "policy and one-off": (
+        "--once --policy old-containers --stopped",
+        ("--policy", "one-off options replace", "leave one out"),
+    ),
+    "all and stopped": ("--once --all --stopped", ("--all already takes in", "--stopped", "out")),
+    "all and older": ("check --all --older-than 1h", ("--all already takes in", "--older-than", "out")),
+    "aggressive and all": ("--once --aggressive --all", ("--aggressive", "one-off options replace", "leave one out")),
+    "aggressive and stopped": ("--once --aggressive --stopped", ("--aggressive", "leave one out")),
+    "dry run alone": ("--dry-run", ("--dry-run needs --once", "try: reaper --once --dry-run")),
+    "fail fast alone": ("--fail-fast", ("--fail-fast needs --once", "try: reaper --once --fail-fast")),
+    "all alone": ("--all --only local", ("--all needs --once", "try: reaper --once --all --only local")),
+    "older than alone": ("--older-than 1h", ("--older-than needs --once", "try: reaper --once --older-than 1h")),
+    "only options": ("--json --only local", ("say what to do: --once",)),
+    "dry run and list": ("--dry-run list", ("--dry-run does not go with list", "--help")),
+    "list and dry run": ("list --dry-run", ("--dry-run",)),
+    "once and check": ("--once check", ("--once does not go with check",)),
+    "a cap and explain": ("--max-deletions 0 explain x", ("--max-deletions does not go with explain",)),
+    "once and config": ("--once config show", ("--once does not go with config",)),
+    "explain what": ("explain", ("explain: the following arguments are required: RESOURCE", "--help")),
+    "an open bracket in a name": ("--once --all --name a[b", ("--name", "'a[b'", "does not close it", "[[]")),
+    "an open bracket in an image": ("list --image a[b", ("--image", "'a[b'", "[[]")),
+    "no label": ("--once --label =x", ("--label", "'=x' names no label", '"key=value"')),
+    "unknown level": ("--once --log-level trace", ("'trace'", "'debug', 'info', 'warning', 'error'")),
+    "unknown format": ("list --log-format xml", ("'xml'", "'console', 'json'")),
+}
+
+
+@pytest.mark.parametrize(("arguments", "says"), CASES.values(), ids=CASES.keys())
+def test_a_bad_option_is_told_with_the_cure(
+    fake: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: str,
+    says: tuple[str, ...],
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", fake.host)
+    try:
+        code = main(arguments.split())
+    except SystemExit as error:  # argparse's way
+        code = error.code if isinstance(error.code, int) else 1
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    assert err.startswith("reaper")
+    for part in says:
+        assert part in err
+    assert len(err.splitlines()) <= 2
+    assert fake.calls == []
+
+
+def test_nobody_starts_a_deleting_service_by_accident(run: Program, fake: FakeEngine) -> None:
+    fake.add("chess-1")
+    ended = run()
+    assert (ended.code, ended.out, fake.calls) == (2, "", [])
+    assert ended.err.startswith("usage: reaper")
+    assert "--once" in ended.err
+    assert "143" in ended.err
+
+
+def test_help_tells_the_exit_codes_and_every_option(run: Program) -> None:
+    ended = run("--help")
+    assert (ended.code, ended.err) == (0, "")
+    actions = build_parser()._actions
+    options = [option for action in actions for option in action.option_strings]
+    assert len(options) > 20
+    for word in (*options, "list", "check", "explain", "config", "130, 143"):
+        assert word in ended.out
+
+
+def test_explain_of_something_unknown(run: Program, fake: FakeEngine) -> None:
+    fake.add("chess-1")
+    ended = run("explain", "ches-1")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "reaper: nothing on local is called 'ches-1'\n  reaper list shows what there is\n"
+
+
+def test_explain_of_something_ambiguous(run: Program, fake: FakeEngine) -> None:
+    first, second = fake.add("chess-1"), fake.add("chess-2")
+    first.id, second.id = "ab" + first.id[2:], "ab" + second.id[2:]
+    fake.containers = {container.id: container for container in (first, second)}
+    ended = run("explain", "ab")
+    assert (ended.code, ended.out) == (2, "")
+    assert "'ab' is not unique" in ended.err
+    for container in (first, second):
+        assert f"local/{container.name} ({container.id[:12]})" in ended.err
+    assert "name one by its id or as ENDPOINT/NAME" in ended.err
+    for name in (first.id[:12], "local/chess-1"):
+        ended = run("explain", name)
+        assert ended.code == 0
+        assert ended.out.startswith(f"local/chess-1 (container {first.id[:12]}, exited)\n")
+
+
+def test_options_may_stand_before_and_behind_the_command(run: Program, fake: FakeEngine) -> None:
+    fake.add("chess-1")
+    before, behind = run("--json", "--name", "go-*", "list"), run("list", "--json", "--name", "go-*")
+    assert (before.code, behind.code) == (0, 0)
+    for ended in (before, behind):
+        (resource,) = ended.document["endpoints"][0]["resources"]
+        assert resource["verdict"] == "keep"

@@ -1,0 +1,223 @@
+"""``reaper config``, and the example that is complete and says exactly what the defaults are."""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from pydantic import BaseModel
+
+from reaper import config
+from reaper.settings import DockerTable, LimitsTable, PolicyTable, ProtectTable, RetryTable, ScopeTable, Settings
+from reaper.showconfig import schema, show
+from tests.run import Program
+
+EXAMPLE = Path(__file__).parents[2] / "reaper.example.toml"
+TABLES: dict[str, type[BaseModel]] = {
+    "scope": ScopeTable,
+    "protect": ProtectTable,
+    "limits": LimitsTable,
+    "retry": RetryTable,
+    "docker": DockerTable,
+    "policy": PolicyTable,
+}
+
+# -- the example -------------------------------------------------------------------------------------------------------
+
+
+def test_the_example_says_exactly_the_defaults() -> None:
+    from_file, from_nothing = config.load(str(EXAMPLE), {}).settings, config.load(None, {}).settings
+    assert from_file == from_nothing == Settings()
+    assert from_file.rules() == from_nothing.rules()
+    assert from_file.effective_limits() == from_nothing.effective_limits()
+    assert config.engines(from_file, {}) == config.engines(from_nothing, {})
+    assert config.engines(from_file, {"DOCKER_HOST": "tcp://h:1"}) == config.engines(
+        from_nothing, {"DOCKER_HOST": "tcp://h:1"}
+    )
+
+
+def test_the_example_leaves_the_limits_as_tight_as_the_defaults() -> None:
+    env = {"REAPER_SCOPE__EVERYTHING": "true"}
+    assert config.load(str(EXAMPLE), env).settings.effective_limits() == config.load(None, env).settings.effective_limits()
+
+
+def _sections() -> Iterator[tuple[str, str]]:
+    """The example's tables with their text; comments count, since what has no default stands in one."""
+    parts = re.split(r"^(?:# )?\[{1,2}(\w+)\]{1,2}", EXAMPLE.read_text(), flags=re.MULTILINE)
+    return zip(parts[1::2], parts[2::2], strict=True)
+
+
+def test_no_table_is_forgotten_here() -> None:
+    assert list(TABLES) == list(Settings.model_fields)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_example_mentions_every_key_of_every_table(table: str) -> None:
+    text = "\n".join(section for name, section in _sections() if name == table)
+    missing = [key for key in TABLES[table].model_fields if not re.search(rf"^(?:# )?{key} = ", text, flags=re.MULTILINE)]
+    assert missing == []
+
+
+def test_the_example_mentions_no_key_that_does_not_exist() -> None:
+    for table, section in _sections():
+        assert table in TABLES
+        found = set(re.findall(r"^(?:# )?(\w+) = ", section, flags=re.MULTILINE))
+        assert found <= TABLES[table].model_fields.keys()
+
+
+def test_what_the_example_shows_in_comments_would_be_accepted() -> None:
+    commented = re.findall(r"^# ((?:\[\[docker\]\]|\w+ = ).*)$", EXAMPLE.read_text(), flags=re.MULTILINE)
+    tables: dict[str, list[str]] = {"limits": [], "docker": [], "policy": []}
+    for line in commented:
+        key = line.split(" ")[0]
+        table = next(
+            (name for name in tables if key in TABLES[name].model_fields and key not in ("labels", "names")), "policy"
+        )
+        if not line.startswith("[["):
+            tables[table].append(line)
+    assert [len(lines) for lines in tables.values()] == [2, 8, 6]
+    LimitsTable.model_validate(tomllib.loads("\n".join(tables["limits"])))
+    engine = tomllib.loads("\n".join(tables["docker"]))
+    assert DockerTable(name=engine["name"], host=engine["host"]) == DockerTable(name="local")
+    DockerTable.model_validate({**engine, "host": "tcp://gpu-1:2376"})
+    PolicyTable.model_validate(
+        {**tomllib.loads("\n".join(tables["policy"])), "name": "x", "kinds": ["container"], "cron": "15 * * * *"}
+    )
+
+
+def test_the_commented_defaults_are_the_defaults() -> None:
+    """Where a comment shows a value that is the default, it is the one."""
+    text = EXAMPLE.read_text()
+    assert f"# max_deletions = {LimitsTable().max_deletions} " in text
+    assert f"# removals = {DockerTable(name='x').removals} " in text
+    assert f"# stops = {DockerTable(name='x').stops} " in text
+
+
+# -- check -------------------------------------------------------------------------------------------------------------
+
+
+def test_check_names_the_file(run: Program, tmp_path: Path) -> None:
+    ended = run("config", "check", "--config", str(EXAMPLE))
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == f"{EXAMPLE}: fine, 4 policies\n"
+    assert run("config", "check").out == "no file, the built-in defaults: fine, 4 policies\n"
+
+
+# -- show --------------------------------------------------------------------------------------------------------------
+
+
+def _shown(program: Program, *arguments: str, env: dict[str, str] | None = None) -> dict[str, tuple[Any, str]]:
+    ended = program("config", "show", "--json", *arguments, env=env)
+    assert (ended.code, ended.err) == (0, "")
+    assert all(entry.keys() == {"key", "value", "origin"} for entry in ended.document)
+    return {entry["key"]: (entry["value"], entry["origin"]) for entry in ended.document}
+
+
+def test_show_tells_where_each_value_comes_from(program: Program, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        '[scope]\nlabels = ["team=rl"]\n[retry]\nattempts = 2\n'
+        '[[docker]]\nname = "gpu-1"\nhost = "tcp://gpu-1:2375"\n'
+        '[[policy]]\nname = "mine"\nkinds = ["container"]\nolder_than = "90m"\n'
+    )
+    env = {"REAPER_RETRY__FACTOR": "3", "REAPER_POLICY__MINE__EVERY": "5m", "REAPER_SCOPE__NAMES": "a*"}
+    shown = _shown(program, "--config", str(file), env=env)
+    here = str(file)
+    assert shown["scope.labels"] == (["team=rl"], here)
+    assert shown["scope.names"] == (["a*"], "REAPER_SCOPE__NAMES")
+    assert shown["scope.presets"] == (["terminal-bench", "harbor"], "default")
+    assert shown["retry.attempts"] == (2, here)
+    assert shown["retry.factor"] == (3.0, "REAPER_RETRY__FACTOR")
+    assert shown["retry.total"] == ("1m", "default")
+    assert shown["limits.max_deletions"] == (1000, "default")
+    assert shown["docker.gpu-1.host"] == ("tcp://gpu-1:2375", here)
+    assert shown["docker.gpu-1.removals"] == (8, "default")
+    assert shown["policy.mine.older_than"] == ("1h30m", here)
+    assert shown["policy.mine.every"] == ("5m", "REAPER_POLICY__MINE__EVERY")
+    assert shown["policy.mine.stop_timeout"] == ("10s", "default")
+    assert not [key for key in shown if key.startswith("policy.") and not key.startswith("policy.mine.")]
+
+
+def test_show_for_people_says_the_same(program: Program) -> None:
+    env = {"REAPER_SCOPE__NAMES": '["say \\"hi\\"*"]', "REAPER_RETRY__ATTEMPTS": "2"}
+    ended = program("config", "show", env=env)
+    lines = {line.split(" = ")[0].strip(): line.split(" = ", 1)[1] for line in ended.out.splitlines()}
+    shown = _shown(program, env=env)
+    assert lines.keys() == shown.keys()
+    for key, line in lines.items():
+        value, origin = line.rsplit("  # ", 1)
+        # What is shown is what one could write into the file.
+        assert (tomllib.loads(f"v = {value.strip()}")["v"], origin) == shown[key]
+
+
+@pytest.mark.parametrize(
+    ("env", "deletions", "fraction"),
+    [
+        ({}, (1000, "default"), ("none", "default")),
+        (
+            {"REAPER_SCOPE__EVERYTHING": "true"},
+            (100, "default with everything = true"),
+            (0.5, "default with everything = true"),
+        ),
+        (
+            {"REAPER_SCOPE__EVERYTHING": "true", "REAPER_LIMITS__MAX_DELETIONS": "1000"},
+            (1000, "REAPER_LIMITS__MAX_DELETIONS"),
+            (0.5, "default with everything = true"),
+        ),
+        (
+            {"REAPER_SCOPE__EVERYTHING": "true", "REAPER_LIMITS__MAX_FRACTION": "none"},
+            (100, "default with everything = true"),
+            ("none", "REAPER_LIMITS__MAX_FRACTION"),
+        ),
+        ({"REAPER_LIMITS__MAX_DELETIONS": "none"}, ("none", "REAPER_LIMITS__MAX_DELETIONS"), ("none", "default")),
+    ],
+)
+def test_show_tells_the_limits_in_force(env: dict[str, str], deletions: tuple[Any, str], fraction: tuple[Any, str]) -> None:
+    shown = {entry["key"]: entry for entry in json.loads(show(config.load(None, env), as_json=True))}
+    for key, (value, origin) in (("limits.max_deletions", deletions), ("limits.max_fraction", fraction)):
+        assert shown[key] == {"key": key, "value": value, "origin": origin}
+
+
+# -- schema ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_schema_is_valid_and_accepts_the_example(program: Program) -> None:
+    ended = program("config", "schema")
+    assert (ended.code, ended.err) == (0, "")
+    document = ended.document
+    Draft202012Validator.check_schema(document)
+    validator = Draft202012Validator(document)
+    assert list(validator.iter_errors(tomllib.loads(EXAMPLE.read_text()))) == []
+    everything = {
+        "scope": {"labels": ["a=b*"], "everything": True},
+        "limits": {"max_deletions": 5, "max_fraction": 0.5},
+        "docker": [{"name": "gpu-1", "host": "tcp://gpu-1:2375", "tls_verify": False}],
+        "policy": [{"name": "x", "kinds": ["container"], "older_than": "1d", "states": ["exited"]}],
+    }
+    assert list(validator.iter_errors(everything)) == []
+    Settings.model_validate(everything)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"scpoe": {}},
+        {"scope": {"lables": []}},
+        {"retry": {"attempts": "4"}},
+        {"retry": {"attempts": 0}},
+        {"retry": {"total": "60"}},
+        {"docker": [{"host": "tcp://h:1"}]},
+        {"policy": [{"name": "x", "kinds": ["pod"], "older_than": "1h"}]},
+    ],
+)
+def test_the_schema_refuses_what_the_program_refuses(wrong: dict[str, Any]) -> None:
+    assert not Draft202012Validator(json.loads(schema())).is_valid(wrong)
+
+
+def test_the_schema_accepts_no_limit() -> None:
+    validator = Draft202012Validator(json.loads(schema()))
+    assert validator.is_valid({"limits": {"max_deletions": "none", "max_fraction": "none"}})

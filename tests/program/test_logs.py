@@ -1,0 +1,114 @@
+"""Logs: on stderr only, JSON lines unless a person looks or says otherwise, each with its numbers."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from devkit.faults import Fault, FaultProxy
+from tests.program.fakeengine import FakeEngine
+from tests.program.terminal import at_terminal
+from tests.run import Program
+
+
+def test_json_logs_tell_what_went_what_was_retried_and_what_failed(run: Program, fake: FakeEngine) -> None:
+    fake.add("chess-1")
+    stuck = fake.add("stuck", refusal=(500, "driver failed"))
+    fake.add("odd-wish", labels={"reaper.ttl": "soon"})
+    ended = run("--once")
+    assert len(ended.logs) == len(ended.err.splitlines()), "every line is JSON"
+    for line in ended.logs:
+        assert datetime.fromisoformat(line["timestamp"]).utcoffset() == timedelta(0)
+    events = {line["event"]: line for line in ended.logs}
+    assert events.keys() == {"wish_unreadable", "deleted", "attempt_failed", "failed", "sweep_finished"}
+    about = {"endpoint": "local", "kind": "container"}
+
+    assert events["deleted"].items() >= {**about, "level": "info", "name": "chess-1", "policy": "stopped-containers"}.items()
+    assert events["deleted"]["reason"] == "stopped 2 d ago, policy stopped-containers allows 6 h"
+
+    retries = [line for line in ended.logs if line["event"] == "attempt_failed"]
+    assert [line["attempt"] for line in retries] == [1, 2, 3, 1, 2, 3], "three retries, and as many in the last round"
+    for line in retries:
+        assert (line["level"], line["endpoint"], line["attempts"]) == ("warning", "local", 4)
+        assert line["call"] == "delete container stuck"
+        assert line["error"] == "the engine answered 500: driver failed"
+        assert 0.02 <= line["delay_seconds"] <= 0.05
+
+    assert (
+        events["failed"].items() >= {**about, "level": "error", "name": "stuck", "id": stuck.id[:12], "attempts": 8}.items()
+    )
+    assert events["failed"]["error"] == "the engine answered 500: driver failed"
+    assert [line["event"] for line in ended.logs].count("failed") == 1
+
+    assert events["wish_unreadable"].items() >= {**about, "level": "warning", "name": "odd-wish"}.items()
+
+    summary = ended.logs[-1]
+    seconds = summary.pop("seconds")
+    assert 0 < seconds < 60
+    del summary["timestamp"]
+    assert summary == {
+        "event": "sweep_finished",
+        "level": "info",
+        "endpoints": 1,
+        "held": 3,
+        "deleted": 1,
+        "failed": 1,
+        "endpoint_failures": 0,
+        "dry_run": False,
+    }
+
+
+def test_the_engine_s_wish_to_be_left_alone_is_logged_and_costs_no_attempt(run: Program, fake: FakeEngine) -> None:
+    fake.add("chess-1")
+    with FaultProxy(fake.socket) as proxy:
+        proxy.add(Fault("status", "DELETE", "/containers/", times=1, status=429, headers={"Retry-After": "1"}))
+        ended = run("--once", env={"DOCKER_HOST": proxy.host})
+    assert (ended.code, fake.names()) == (0, set())
+    (line,) = [line for line in ended.logs if line["event"] == "rate_limited"]
+    assert (line["level"], line["attempt"], line["delay_seconds"]) == ("warning", 1, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("level", "events"),
+    [
+        ("debug", {"endpoint_listed", "decided", "deleted", "attempt_failed", "failed", "sweep_finished"}),
+        ("warning", {"attempt_failed", "failed"}),
+    ],
+)
+def test_a_level_leaves_out_what_is_below_it(run: Program, fake: FakeEngine, level: str, events: set[str]) -> None:
+    fake.add("chess-1")
+    fake.add("stuck", refusal=(500, "driver failed"))
+    ended = run("--once", "--log-level", level)
+    assert {line["event"] for line in ended.logs} == events
+    assert len(ended.logs) == len(ended.err.splitlines())
+    assert "local: 1 deleted, 1 failed" in ended.out, "results are no logs"
+
+
+def test_console_logs_in_a_pipe_have_no_colours(run: Program, fake: FakeEngine) -> None:
+    fake.add("chess-1")
+    ended = run("--once", "--log-format", "console")
+    assert (ended.logs, "\x1b" in ended.err) == ([], False)
+    deleted, summary = ended.err.splitlines()
+    assert "[info     ] deleted" in deleted
+    assert "name=chess-1" in deleted
+    assert "[info     ] sweep_finished" in summary
+    assert "deleted=1" in summary
+
+
+def test_json_logs_at_a_terminal_when_asked_for(run: Program, fake: FakeEngine) -> None:
+    fake.add("chess-1", labels={"reaper.ttl": "soon"})
+    seen = at_terminal(run, "check", "--log-format", "json", where="err")
+    assert seen.raw.startswith('{"endpoint": "local"')
+    assert "\x1b" not in seen.raw
+
+
+def test_a_person_s_logs_leave_out_what_the_table_says(run: Program, fake: FakeEngine) -> None:
+    fake.add("chess-1")
+    seen = at_terminal(run, "--once", where="err")
+    assert "sweep_finished" not in seen.text
+    assert "chess-1" not in seen.text
+
+
+def test_listing_and_checking_log_nothing_that_happens_every_time(run: Program, fake: FakeEngine) -> None:
+    fake.add("chess-1")
+    assert run("list").err == ""
+    assert run("check").err == ""

@@ -1,0 +1,302 @@
+"""What the options of the sweeping commands do: limits in time and number, hints, one-off policies that never widen."""
+
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devkit.faults import Fault, FaultProxy
+from tests.program.fakeengine import FakeEngine
+from tests.program.wrapped import several
+from tests.run import Ended, Program
+
+# -- --timeout ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/version", "/containers/[0-9a-f]+/json"])
+def test_a_hung_endpoint_does_not_hang_a_benchmark(run: Program, fake: FakeEngine, path: str) -> None:
+    fake.add("chess-1")
+    with FaultProxy(fake.socket) as proxy:
+        proxy.add(Fault("hang", "GET", path))
+        began = time.monotonic()
+        ended = run("--once", "--json", "--timeout", "1s", env={"DOCKER_HOST": proxy.host})
+        seconds = time.monotonic() - began
+    assert ended.code == 5
+    assert 1 <= seconds < 8
+    assert ended.document["interrupted"] == "timeout"
+    assert ended.document["endpoints"][0]["failure"]["error"] == "interrupted"
+    assert fake.names() == {"chess-1"}
+
+
+def test_a_hung_endpoint_does_not_spoil_what_the_others_did(run: Program, fake: FakeEngine, tmp_path: Path) -> None:
+    fake.add("chess-1")
+    with FakeEngine() as other, FaultProxy(other.socket) as proxy:
+        other.add("go-1")
+        proxy.add(Fault("hang", "GET", "/containers/json"))
+        file = two(tmp_path, fake.host, proxy.host)
+        ended = run("--once", "--timeout", "2s", "--config", file)
+        assert other.names() == {"go-1"}
+    assert ended.code == 5
+    assert fake.names() == set()
+    assert "a: 1 deleted, 0 kept" in ended.out
+    assert "b: could not be listed: the sweep ended before it was listed" in ended.out
+
+
+def test_a_hung_deletion_ends_with_the_time_too(run: Program, fake: FakeEngine) -> None:
+    fake.add("chess-1")
+    with FaultProxy(fake.socket) as proxy:
+        proxy.add(Fault("hang", "DELETE"))
+        began = time.monotonic()
+        ended = run("--once", "--json", "--timeout", "2s", env={"DOCKER_HOST": proxy.host})
+        assert time.monotonic() - began < 9
+    assert ended.code == 3
+    assert ended.outcomes() == {"chess-1": "abandoned"}
+
+
+def test_each_call_has_a_limit_of_its_own(run: Program, fake: FakeEngine) -> None:
+    fake.add("chess-1")
+    with FaultProxy(fake.socket) as proxy:
+        proxy.add(Fault("hang", "GET", "/containers/json", times=1))
+        ended = run("--once", env={"DOCKER_HOST": proxy.host, "REAPER_RETRY__REQUEST_TIMEOUT": "500ms"})
+    assert (ended.code, fake.names()) == (0, set())
+    (retry,) = [line for line in ended.logs if line["event"] == "attempt_failed"]
+    assert retry["error"] == "no answer within 0.5 s"
+
+
+# -- --fail-fast -------------------------------------------------------------------------------------------------------
+
+
+def two(folder: Path, first: str, second: str, more: str = "") -> str:
+    file = folder / "two.toml"
+    file.write_text(f'[[docker]]\nname = "a"\nhost = "{first}"\n{more}\n[[docker]]\nname = "b"\nhost = "{second}"\n{more}\n')
+    return str(file)
+
+
+def test_fail_fast_stops_at_the_first_failure(run: Program, fake: FakeEngine, tmp_path: Path) -> None:
+    file = tmp_path / "one.toml"
+    file.write_text(f'[[docker]]\nname = "local"\nhost = "{fake.host}"\nremovals = 1\n')
+    for i in range(6):
+        fake.add(f"stuck-{i}", refusal=(500, "driver failed"))
+    arguments = ("--once", "--json", "--config", str(file))
+    env = {"REAPER_RETRY__ATTEMPTS": "1"}
+    fast = run(*arguments, "--fail-fast", env=env)
+    assert fast.code == 3
+    assert sorted(fast.outcomes().values()) == ["abandoned"] * 5 + ["failed"]
+    assert len(fake.changes()) == 1
+    slow = run(*arguments, env=env)
+    assert (slow.code, set(slow.outcomes().values())) == (3, {"failed"})
+
+
+def test_without_fail_fast_one_failure_stops_nothing(run: Program, fake: FakeEngine) -> None:
+    fake.add("stuck", refusal=(500, "driver failed"))
+    for i in range(5):
+        fake.add(f"chess-{i}")
+    assert run("--once").code == 3
+    assert fake.names() == {"stuck"}
+
+
+# -- the cap -----------------------------------------------------------------------------------------------------------
+
+
+def hints(ended: Ended) -> list[str]:
+    return [line.removeprefix("hint: ") for line in ended.out.splitlines() if line.startswith("hint: ")]
+
+
+def command_in(hint: str) -> list[str]:
+    """The command at the end of a hint, without the program's name."""
+    words = shlex.split(hint[hint.index(": reaper ") + 2 :])
+    assert words[0] == "reaper"
+    return words[1:]
+
+
+@pytest.mark.parametrize("given", [["--max-deletions", "2"], ["--max-deletions=50%"]])
+def test_over_the_cap_the_hint_is_the_command_that_goes_on(run: Program, fake: FakeEngine, given: list[str]) -> None:
+    for i in range(3):
+        fake.add(f"it's {i}")
+    fake.add("go-1")
+    ended = run("--once", *given, "--all", "--name", "it's *")
+    assert (ended.code, fake.changes()) == (4, [])
+    (hint,) = hints(ended)
+    assert "local: 3 would have gone" in hint
+    assert "nothing was deleted there" in hint
+    command = command_in(hint)
+    assert command == ["--once", "--all", "--name", "it's *", "--max-deletions", "3"]
+    assert run(*command).code == 0
+    assert fake.names() == {"go-1"}
+
+
+def test_the_cap_counts_what_would_go(run: Program, fake: FakeEngine) -> None:
+    for i in range(3):
+        fake.add(f"chess-{i}")
+    fake.add("neighbour", owned=False)
+    codes = {"3": 0, "none": 0, "100%": 0, "75%": 0, "2": 4, "74%": 4, "0": 4}
+    found = several(run, [["--once", "--dry-run", "--json", "--max-deletions", limit] for limit in codes])
+    assert [ended.code for ended in found] == list(codes.values())
+    for ended in found:
+        assert list(ended.outcomes().values()) == ["would_delete"] * 3
+        assert (ended.document["endpoints"][0]["cap"] is None) == (ended.code == 0)
+
+
+def test_the_caps_of_everything_are_tight(run: Program, fake: FakeEngine) -> None:
+    for i in range(3):
+        fake.add(f"any-{i}", owned=False)
+    fake.add("young", "running", ago="5m", owned=False)
+    env = {"REAPER_SCOPE__EVERYTHING": "true"}
+    ended = run("--once", env=env)
+    assert (ended.code, fake.changes()) == (4, [])
+    assert "max_fraction = 0.5 of 4 allows 2" in ended.out
+    assert run("--once", "--max-deletions", "3", env=env).code == 0
+    assert fake.names() == {"young"}
+
+
+# -- other hints -------------------------------------------------------------------------------------------------------
+
+
+def test_young_and_running_ones_are_kept_with_the_hint(run: Program, fake: FakeEngine) -> None:
+    for i in range(3):
+        fake.add(f"chess-{i}", "running", ago="5m")
+    fake.add("kept", "running", ago="5m", labels={"reaper.keep": ""})
+    fake.add("neighbour", "running", ago="5m", owned=False)
+    ended = run("--once")
+    assert (ended.code, fake.changes()) == (0, [])
+    (hint,) = hints(ended)
+    assert hint.startswith("3 owned resources are running and younger than 24 h; if no run is alive here: ")
+    command = command_in(hint)
+    assert command == ["--once", "--all"]
+    ended = run(*command)
+    assert (ended.code, hints(ended)) == (0, [])
+    assert fake.names() == {"kept", "neighbour"}
+
+
+def test_the_hint_reaches_no_further_than_the_command_did(run: Program, fake: FakeEngine, tmp_path: Path) -> None:
+    """Who asked about one team's containers on one endpoint is not told how to delete everybody's."""
+    with FakeEngine() as other:
+        for engine in (fake, other):
+            engine.add("mine", "running", ago="5m", labels={"team": "a b"})
+            engine.add("theirs", "running", ago="5m", labels={"team": "c"})
+        file = two(tmp_path, fake.host, other.host)
+        ended = run("--once", "--config", file, "--only", "a", "--label", "team=a b", "--image", "bench*")
+        (hint,) = hints(ended)
+        assert hint.startswith("1 owned resource is running and younger than 24 h")
+        assert run(*command_in(hint)).code == 0
+        assert fake.names() == {"theirs"}
+        assert other.names() == {"mine", "theirs"}
+
+
+def test_what_matches_but_is_not_owned_is_left_and_told(run: Program, fake: FakeEngine) -> None:
+    for i in range(7):
+        fake.add(f"other-{i}", owned=False, labels={"team": "rl"})
+    fake.add("chess-1", labels={"team": "rl"})
+    fake.add("chess-2")
+    ended = run("--once", "--all", "--label", "team=rl")
+    assert ended.code == 0
+    assert hints(ended) == ["7 match but are not owned; add them to [scope]"]
+    assert fake.names() == {*(f"other-{i}" for i in range(7)), "chess-2"}
+    assert hints(run("--once", "--all", "--name", "other-0")) == ["1 matches but is not owned; add them to [scope]"]
+
+
+# -- one-off policies and narrowing ------------------------------------------------------------------------------------
+
+
+def inventory(fake: FakeEngine) -> None:
+    fake.add("stopped-1h", ago="1h", labels={"team": "a", "run": "x"})
+    fake.add("stopped-9h", ago="9h", image="registry.local:5000/tb__go__client:1")
+    fake.add("stopped-30h", ago="30h", labels={"team": "b"})
+    fake.add("running-1h", "running", ago="1h", labels={"team": "a"})
+    fake.add("running-9h", "running", ago="9h")
+    fake.add("running-30h", "running", ago="30h", labels={"team": "a", "run": "y"})
+    fake.add("never-1m", "created", ago="1m")
+    fake.add("never-9h", "created", ago="9h")
+    fake.add("kept-30h", ago="30h", labels={"reaper.keep": "", "team": "a"})
+    fake.add("other-30h", ago="30h", owned=False, labels={"team": "a"})
+    fake.add("wish-30h", ago="30h", labels={"reaper.ttl": "9d"})
+
+
+ALL = {"stopped-1h", "stopped-9h", "stopped-30h", "running-1h", "running-9h", "running-30h", "never-9h", "wish-30h"}
+DEFAULTS = {"stopped-9h", "stopped-30h", "running-30h", "never-9h"}
+STOPPED = {"stopped-1h", "stopped-9h", "stopped-30h", "never-9h"}
+
+
+SELECTS = {
+    "": DEFAULTS,
+    "--all": ALL,
+    "--stopped": STOPPED,
+    "--older-than 8h": {"stopped-9h", "stopped-30h", "running-9h", "running-30h", "never-9h"},
+    "--stopped --older-than 24h": STOPPED | {"running-30h"},
+    "--aggressive": STOPPED | {"running-9h", "running-30h"},
+    "--policy old-containers": {"stopped-30h", "running-30h"},
+    "--policy old-containers --policy stopped-containers": DEFAULTS,
+    "--policy old-sandboxes": set(),
+    "--only docker": DEFAULTS,
+    "--only local --only docker": DEFAULTS,
+    "--label team=a": {"running-30h"},
+    "--all --label team=a": {"stopped-1h", "running-1h", "running-30h"},
+    "--all --label team=a --label run": {"stopped-1h", "running-30h"},
+    "--all --label team=[bc]": {"stopped-30h"},
+    "--all --name running-* --name never-*": {"running-1h", "running-9h", "running-30h", "never-9h"},
+    "--all --image tb__*": {"stopped-9h"},
+    "--all --image tb__* --name running-*": set(),
+    "--stopped --label team": {"stopped-1h", "stopped-30h"},
+    "--aggressive --label team=a": {"stopped-1h", "running-30h"},
+}
+
+
+def test_what_each_option_selects(run: Program, fake: FakeEngine) -> None:
+    inventory(fake)
+    found = several(run, [["--once", "--dry-run", "--json", *options.split()] for options in SELECTS])
+    assert [ended.code for ended in found] == [0] * len(SELECTS)
+    assert {options: ended.outcomes() for options, ended in zip(SELECTS, found, strict=True)} == {
+        options: dict.fromkeys(goes, "would_delete") for options, goes in SELECTS.items()
+    }
+    assert fake.changes() == []
+
+
+def test_no_option_touches_what_is_unowned_protected_or_about_to_start(run: Program, fake: FakeEngine) -> None:
+    inventory(fake)
+    assert run("--once", "--all", "--max-deletions", "none").code == 0
+    assert run("--once", "--aggressive").code == 0
+    assert run("--once", "--older-than", "0").code == 0
+    assert fake.names() == {"never-1m", "kept-30h", "other-30h"}
+
+
+# -- check -------------------------------------------------------------------------------------------------------------
+
+
+def left(ended: Ended) -> set[str]:
+    return {line.split("\t")[3] for line in ended.out.splitlines() if "\t" in line}
+
+
+def test_check_tells_what_is_reapable_and_with_all_what_is_owned(run: Program, fake: FakeEngine) -> None:
+    inventory(fake)
+    fake.add("leased", "running", ago="1h", labels={"reaper.lease": "7f3a"})
+    ended = run("check")
+    assert (ended.code, left(ended)) == (6, DEFAULTS)
+    assert "4 resources are left" in ended.out
+    ended = run("check", "--all")
+    assert ended.code == 6
+    assert left(ended) >= ALL | {"never-1m"}
+    assert not left(ended) & {"kept-30h", "other-30h"}
+    assert fake.changes() == []
+
+
+def test_only_check_all_proves_that_nothing_leaked(run: Program, fake: FakeEngine) -> None:
+    fake.add("kept", labels={"reaper.keep": ""})
+    fake.add("other", owned=False)
+    assert (run("check").code, run("check", "--all").code) == (0, 0)
+    fake.add("young", "running", ago="5m")
+    assert (run("check").code, run("check", "--all").code) == (0, 6)
+
+
+# -- dry runs ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_says_what_the_sweep_then_does(run: Program, fake: FakeEngine, tmp_path: Path) -> None:
+    inventory(fake)
+    before: Any = run("--once", "--dry-run", "--json")
+    assert fake.changes() == []
+    assert not list(tmp_path.glob("owned-*.json")), "it remembers nothing either"
+    after = run("--once", "--json")
+    assert before.outcomes().keys() == after.outcomes().keys() == DEFAULTS
+    assert set(after.outcomes().values()) == {"deleted"}

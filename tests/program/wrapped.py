@@ -1,0 +1,63 @@
+"""Runs the program with something in it replaced, or with a question asked at its end."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from tests.run import LIMIT, Ended, Program
+
+_MAIN = """
+import sys
+from reaper.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+_MODULES = """
+import json, sys
+from reaper.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+sys.stderr.write("\\n" + json.dumps(sorted(name for name, module in sys.modules.items() if module is not None)))
+"""
+
+_SEVERAL = """
+import json, sys
+from reaper.cli import main
+codes = [main(arguments) for arguments in json.loads(sys.argv[1])]
+sys.stderr.write("\\n" + json.dumps(codes))
+"""
+
+
+def patched(program: Program, patch: str, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
+    """The program after the statements of ``patch`` have been executed in its process."""
+    return _python(program, patch + _MAIN, arguments, env)
+
+
+def imported(program: Program, *arguments: str) -> set[str]:
+    """The modules that the program has imported when it ends."""
+    ended = _python(program, _MODULES, arguments, None)
+    return set(json.loads(ended.err.splitlines()[-1]))
+
+
+def several(program: Program, commands: Sequence[Sequence[str]]) -> list[Ended]:
+    """What ``commands`` print, which all have --json; one process runs them all, since starting one is what costs time."""
+    ended = _python(program, _SEVERAL, (json.dumps(commands),), None)
+    codes = json.loads(ended.err.splitlines()[-1])
+    return [Ended(code, out, "") for code, out in zip(codes, ended.out.splitlines(), strict=True)]
+
+
+def _python(program: Program, code: str, arguments: tuple[str, ...], env: Mapping[str, str] | None) -> Ended:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**program.env, **(env or {})},
+        cwd=program.folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)

@@ -1,0 +1,196 @@
+"""What earlier sweeps knew about ownership: recalled, learnt, forgotten, and never needed."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reaper.errors import ServerError
+from reaper.memory import Memory
+from reaper.model import Reason, Remembered
+from reaper.testing import Rule
+from tests.sweep.lab import FOREIGN, MINUTE, NOW, SECOND, Lab, network, outcomes, running, stopped
+
+pytestmark = pytest.mark.anyio
+
+LATER = timedelta(hours=1)
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Memory:
+    return Memory(tmp_path / "state", "memory://local")
+
+
+def known(memory: Memory) -> dict[str, Any]:
+    owned: dict[str, Any] = json.loads(memory.file.read_text())["owned"]
+    return owned
+
+
+def living(memory: Memory) -> Lab:
+    """A project whose client still runs."""
+    return Lab(
+        running("client", hours=1, group="p"),
+        running("side", hours=1, group="p", image=FOREIGN),
+        network("net", "p"),
+        stopped("alone", hours=0.1),
+        running("foreign", group="q", image=FOREIGN),
+        memory=memory,
+    )
+
+
+async def test_what_an_owned_project_holds_is_learnt(memory: Memory) -> None:
+    await living(memory).sweep()
+    assert known(memory).keys() == {"id-client", "id-side", "id-net"}
+    owner = "preset terminal-bench, image tb__*__client in its project"
+    assert known(memory)["id-net"]["owner"] == owner
+
+
+async def test_what_is_learnt_is_recalled(memory: Memory) -> None:
+    await living(memory).sweep()
+    recalled = Memory(memory.file.parent, "memory://local").recall([stopped("side", image=FOREIGN), stopped("other")])
+    assert recalled[0].remembered is not None
+    assert recalled[0].remembered.owner.startswith("preset terminal-bench")
+    assert recalled[0].remembered.free_at - (NOW + 10 * MINUTE) < SECOND
+    assert recalled[1].remembered is None
+
+
+async def test_a_sidecar_whose_client_went_first_is_still_owned(memory: Memory) -> None:
+    lab = living(memory)
+    await lab.sweep()
+    lab.world.remove("client")
+    lab.world.change("side", lambda _: stopped("side", group="p", image=FOREIGN))
+    report = await lab.sweep()
+    assert outcomes(report) == {"side": "deleted", "net": "deleted"}
+
+
+async def test_without_memory_it_is_not(memory: Memory) -> None:
+    lab = living(memory)
+    lab.memory = None
+    await lab.sweep()
+    lab.world.remove("client")
+    lab.world.change("side", lambda _: stopped("side", group="p", image=FOREIGN))
+    assert await lab.outcomes() == {}
+
+
+async def test_what_is_not_listed_any_more_is_forgotten(memory: Memory) -> None:
+    lab = living(memory)
+    await lab.sweep()
+    for name in ("client", "side"):
+        lab.world.remove(name)
+    await lab.sweep()
+    assert known(memory).keys() == {"id-net"}
+    lab.world.remove("net")
+    await lab.sweep()
+    assert not known(memory)
+
+
+async def test_an_orphaned_network_waits_for_its_grace(memory: Memory) -> None:
+    lab = living(memory)
+    await lab.sweep()
+    for name in ("client", "side"):
+        lab.world.remove(name)
+    report = await lab.sweep()
+    assert not report.results
+    net = next(d for d in report.endpoints[0].decisions if d.resource.name == "net")
+    assert net.reason is Reason.CREATED_GRACE
+    lab.clock.start += 11 * MINUTE
+    assert await lab.outcomes() == {"net": "deleted"}
+
+
+async def test_an_orphaned_network_is_free_at_once_when_its_project_was_to_go(memory: Memory) -> None:
+    """The sweep died half-way; the next one goes on."""
+    lab = Lab(stopped("client", group="p"), network("net", "p"), memory=memory)
+    lab.world.rules.append(Rule("delete", "net", error=ServerError("500")))
+    assert await lab.outcomes() == {"client": "deleted", "net": "failed"}
+    lab.world.rules.clear()
+    assert await lab.outcomes() == {"net": "deleted"}
+
+
+async def test_a_project_that_came_back_waits_again(memory: Memory) -> None:
+    lab = Lab(stopped("client", group="p"), network("net", "p"), memory=memory)
+    lab.world.rules.append(Rule("inspect", "client", calls={1}, after=lambda: lab.world.start("client")))
+    assert await lab.outcomes() == {"client": "skipped", "net": "skipped"}
+    assert await lab.outcomes() == {}
+    lab.world.remove("client")
+    assert await lab.outcomes() == {}  # the network may be about to get another client
+
+
+async def test_a_cap_and_a_dry_run_teach_nothing(memory: Memory) -> None:
+    lab = Lab(stopped("client", group="p"), network("net", "p"), memory=memory)
+    await lab.sweep(act=False)
+    await lab.sweep(max_deletions=1)
+    assert not memory.file.exists()
+
+
+async def test_each_endpoint_has_a_memory_of_its_own(tmp_path: Path) -> None:
+    files = {Memory(tmp_path, identity).file for identity in ("unix:///a", "unix:///b", "unix:///a")}
+    assert len(files) == 2
+
+
+async def test_what_cannot_be_written_is_a_warning_and_deletions_go_on(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    lab = Lab(
+        stopped("client", group="p"), network("net", "p"), memory=Memory(tmp_path / "file" / "state", "memory://local")
+    )
+    report = await lab.sweep()
+    assert outcomes(report) == {"client": "deleted", "net": "deleted"}
+    (warning,) = report.endpoints[0].warnings
+    assert "cannot be remembered" in warning
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"version": 2, "owned": {}}',
+        b'{"version": 1}',
+        b'{"version": 1, "owned": []}',
+        b'{"version": 1, "owned": {"id-side": {}}}',
+        b'{"version": 1, "owned": {"id-side": "x"}}',
+        b'{"version": 1, "owned": {"id-side": {"owner": "x", "free_at": "soon"}}}',
+        b'{"version": 1, "owned": {"id-side": {"owner": "x", "free_at": 12}}}',
+    ],
+)
+async def test_a_damaged_file_is_no_memory(memory: Memory, content: bytes) -> None:
+    memory.file.parent.mkdir()
+    memory.file.write_bytes(content)
+    assert memory.recall([stopped("side")])[0].remembered is None
+    lab = living(memory)
+    report = await lab.sweep()
+    assert report.endpoints[0].failure is None
+    assert known(memory).keys() == {"id-client", "id-side", "id-net"}
+
+
+@pytest.mark.parametrize("entry", [{"owner": 1}, {"free_at": "2026-11-21T06:00:00"}, {"free_at": "0001-01-01T00:00:00Z"}])
+async def test_an_odd_entry_is_no_error(memory: Memory, entry: dict[str, Any]) -> None:
+    content = {"version": 1, "owned": {"id-net": {"owner": "x", "free_at": "2026-11-21T06:00:00Z", **entry}}}
+    memory.file.parent.mkdir()
+    memory.file.write_text(json.dumps(content))
+    lab = Lab(network("net", "p"), memory=memory)
+    report = await lab.sweep()
+    assert report.endpoints[0].failure is None
+
+
+async def test_what_has_not_changed_is_not_written(memory: Memory) -> None:
+    entry = Remembered("scope x", NOW)
+    memory.file.parent.mkdir()
+    memory.file.write_text(
+        json.dumps({"version": 1, "owned": {"id-net": {"owner": entry.owner, "free_at": entry.free_at.isoformat()}}})
+    )
+    before = memory.file.stat().st_mtime_ns
+    lab = Lab(network("net", "p"), memory=memory)
+    lab.world.rules.append(Rule("delete", error=ServerError("500")))
+    report = await lab.sweep()
+    assert outcomes(report) == {"net": "failed"}
+    assert memory.file.stat().st_mtime_ns == before
+
+
+async def test_ids_of_another_endpoint_mean_nothing_here(tmp_path: Path) -> None:
+    await living(Memory(tmp_path, "memory://other")).sweep()
+    assert Memory(tmp_path, "memory://local").recall([stopped("side")])[0].remembered is None

@@ -1,0 +1,603 @@
+"""What a sweep does to one thing after the other, and what it says of it."""
+
+import math
+from dataclasses import replace
+
+import anyio
+import pytest
+
+from reaper.errors import (
+    CallTimeoutError,
+    ConflictError,
+    DeniedError,
+    InvalidError,
+    NotFoundError,
+    ProviderError,
+    ServerError,
+    UnavailableError,
+)
+from reaper.judge import Rules
+from reaper.model import Kind, Outcome, Reason, State
+from reaper.testing import Held, Rule
+from tests.sweep.lab import EVERYTHING, EXACT, FOREIGN, Lab, counts, many, network, outcomes, result, running, stopped
+
+pytestmark = pytest.mark.anyio
+
+HEALTHY = {1}  # the first listing goes well, later ones do not
+
+
+async def test_what_is_reapable_goes_and_all_else_stays() -> None:
+    lab = Lab(
+        stopped("old"),
+        running("long"),
+        stopped("young", hours=0.5),
+        running("alive", hours=2),
+        stopped("foreign", image=FOREIGN),
+        stopped("kept", labels={"reaper.keep": ""}),
+    )
+    assert await lab.outcomes() == {"old": "deleted", "long": "deleted"}
+    assert lab.left() == {"young", "alive", "foreign", "kept"}
+    assert [force for _, force in lab.world.removals] == [False, False]
+
+
+async def test_the_report_says_what_was_found_and_done() -> None:
+    lab = Lab(stopped("old"), stopped("young", hours=0.5), stopped("foreign", image=FOREIGN))
+    report = await lab.sweep()
+    (endpoint,) = report.endpoints
+    assert (endpoint.endpoint, endpoint.provider, endpoint.held) == ("local", "memory", 3)
+    assert {d.resource.name: d.reason for d in endpoint.decisions} == {
+        "old": Reason.STOPPED_FOR,
+        "young": Reason.TOO_YOUNG,
+        "foreign": Reason.NOT_OWNED,
+    }
+    deleted = result(report, "old")
+    assert (deleted.outcome, deleted.attempts, deleted.detail, deleted.error) == (Outcome.DELETED, 1, "", None)
+    assert deleted.seconds == pytest.approx(0.02)  # one inspection and one deletion
+    assert report.started_at == lab.clock.start
+    assert report.seconds == pytest.approx(0.05)  # and two listings, and the inspection that decided
+    assert not report.dry_run
+    assert report.interrupted is None
+    assert lab.observer.events == ["listed local 3", "decided local 1", "finished local"]
+
+
+async def test_an_empty_endpoint_is_listed_once() -> None:
+    lab = Lab()
+    report = await lab.sweep()
+    assert not report.results
+    assert [call.method for call in lab.world.calls] == ["list"]
+
+
+async def test_what_is_not_to_go_is_never_even_inspected() -> None:
+    lab = Lab(running("alive", hours=2), stopped("foreign", image=FOREIGN))
+    await lab.sweep()
+    assert [call.method for call in lab.world.calls] == ["list"]
+
+
+async def test_everything_is_inspected_where_that_is_asked_for() -> None:
+    lab = Lab(running("alive", hours=2), stopped("foreign", image=FOREIGN))
+    (endpoint,) = (await lab.sweep(act=False, inspect_everything=True)).endpoints
+    assert all(decision.resource.inspected for decision in endpoint.decisions)
+
+
+async def test_a_dry_run_never_changes_anything() -> None:
+    lab = Lab(stopped("old"), running("long"), network("net", "p"))
+    assert not hasattr(lab.reader, "delete")
+    assert not hasattr(lab.reader, "stop")
+    report = await lab.sweep(act=False)
+    assert outcomes(report) == {"old": "would_delete", "long": "would_delete"}
+    assert report.dry_run
+    assert lab.left() == {"old", "long", "net"}
+    assert {call.method for call in lab.world.calls} == {"list", "inspect"}
+
+
+# -- gone --------------------------------------------------------------------------------------------------------------
+
+
+async def test_gone_between_listing_and_inspection_is_no_matter_of_this_sweep() -> None:
+    lab = Lab(stopped("old"), stopped("lost"))
+    lab.world.rules.append(Rule("list", calls={1}, after=lambda: lab.world.remove("lost")))
+    report = await lab.sweep()
+    assert outcomes(report) == {"old": "deleted"}
+    assert [d.resource.name for d in report.endpoints[0].decisions] == ["old"]
+
+
+async def test_gone_between_decision_and_second_look() -> None:
+    lab = Lab(stopped("lost"))
+    lab.world.rules.append(Rule("inspect", "lost", calls={1}, after=lambda: lab.world.remove("lost")))
+    report = await lab.sweep()
+    assert outcomes(report) == {"lost": "gone"}
+    assert "somebody else" in result(report, "lost").detail
+    assert not lab.world.made("delete")
+
+
+async def test_gone_between_second_look_and_deletion() -> None:
+    lab = Lab(stopped("lost"))
+    lab.world.rules.append(Rule("delete", before=lambda: lab.world.remove("lost")))
+    assert await lab.outcomes() == {"lost": "gone"}
+
+
+async def test_gone_before_it_could_be_stopped() -> None:
+    lab = Lab(running("lost"))
+    lab.world.rules.append(Rule("stop", before=lambda: lab.world.remove("lost")))
+    assert await lab.outcomes() == {"lost": "gone"}
+
+
+async def test_gone_by_itself_when_it_was_stopped() -> None:
+    lab = Lab(Held(running("lost"), auto_remove=True))
+    assert await lab.outcomes() == {"lost": "gone"}
+
+
+async def test_a_project_whose_containers_go_by_themselves_when_they_are_stopped() -> None:
+    lab = Lab(
+        Held(running("client", group="p"), auto_remove=True),
+        Held(running("side", group="p"), auto_remove=True),
+        network("net", "p"),
+    )
+    assert await lab.outcomes() == {"client": "gone", "side": "gone", "net": "deleted"}
+
+
+async def test_each_thing_is_told_of_once() -> None:
+    lab = Lab(running("client", group="p"), stopped("side", group="p"), network("net", "p"))
+    lab.world.rules.append(Rule("stop", after=lambda: lab.world.remove("side")))
+    report = await lab.sweep()
+    told = sorted(r.decision.resource.name for _, r in lab.observer.results)
+    assert told == sorted(outcomes(report))
+
+
+# -- in progress -------------------------------------------------------------------------------------------------------
+
+
+def being_removed(lab: Lab, name: str, seconds: float) -> Rule:
+    """Somebody's removal begins just before ours."""
+
+    def begin() -> None:
+        held = lab.world.find(stopped(name))
+        held.gone_at = anyio.current_time() + seconds
+
+    return Rule("delete", name, calls={1}, before=begin)
+
+
+async def test_a_removal_under_way_is_waited_for() -> None:
+    lab = Lab(stopped("old"))
+    lab.world.rules.append(being_removed(lab, "old", 12))
+    report = await lab.sweep()
+    assert outcomes(report) == {"old": "gone"}
+    assert 12 <= report.seconds <= 15
+
+
+async def test_a_removal_that_never_ends_is_a_failure_within_a_bound() -> None:
+    lab = Lab(Held(stopped("stuck"), removal_seconds=1e9), stopped("old"))
+    report = await lab.sweep()
+    assert outcomes(report) == {"stuck": "failed", "old": "deleted"}
+    assert result(report, "stuck").error == "in_progress"
+    assert report.seconds == pytest.approx(30 + 2 + 30, abs=2)  # a time-out, a delay and the patience
+
+
+async def test_a_removal_that_fails_to_tell_is_a_failure() -> None:
+    lab = Lab(stopped("old"))
+    lab.world.rules += [being_removed(lab, "old", 1e9), Rule("inspect", calls=range(3, 99), error=DeniedError("403"))]
+    report = await lab.sweep()
+    assert result(report, "old").error == "denied"
+
+
+async def test_a_deletion_whose_answer_is_lost_and_that_takes_its_time() -> None:
+    lab = Lab(Held(stopped("big"), removal_seconds=45))
+    report = await lab.sweep()
+    assert outcomes(report) == {"big": "gone"}  # the second call was told that the first is still at it
+    assert len(lab.world.removals) == 1
+
+
+# -- conflict and force ------------------------------------------------------------------------------------------------
+
+
+async def test_started_again_just_before_its_deletion() -> None:
+    lab = Lab(stopped("old"))
+    lab.world.rules.append(Rule("delete", before=lambda: lab.world.start("old")))
+    report = await lab.sweep()
+    assert outcomes(report) == {"old": "skipped"}
+    assert "refused" in result(report, "old").detail
+    assert lab.left() == {"old"}
+
+
+async def test_one_that_runs_is_stopped_and_then_deleted_without_force() -> None:
+    lab = Lab(Held(running("long"), stop_seconds=7))
+    report = await lab.sweep()
+    assert outcomes(report) == {"long": "deleted"}
+    assert report.seconds == pytest.approx(7, abs=0.2)
+    (removed, force) = lab.world.removals[0]
+    assert removed.state is State.STOPPED
+    assert not force
+
+
+async def test_one_that_ignores_the_signal_is_killed_at_the_grace() -> None:
+    lab = Lab(Held(running("deaf"), stop_seconds=math.inf))
+    report = await lab.sweep()
+    assert outcomes(report) == {"deaf": "deleted"}
+    assert report.seconds == pytest.approx(10, abs=0.2)
+
+
+async def test_a_stop_that_did_nothing_is_followed_by_force() -> None:
+    lab = Lab(running("long"))
+    lab.world.rules.append(Rule("stop", after=lambda: lab.world.change("long", lambda _: running("long"))))
+    assert await lab.outcomes() == {"long": "deleted"}
+    assert [(r.state, force) for r, force in lab.world.removals] == [(State.RUNNING, True)]
+    assert len(lab.world.made("stop")) == 1
+
+
+async def test_force_is_for_the_same_start_only() -> None:
+    lab = Lab(running("long"))
+    lab.world.rules.append(Rule("stop", after=lambda: lab.world.start("long")))
+    report = await lab.sweep()
+    assert outcomes(report) == {"long": "skipped"}
+    assert "was started again" in result(report, "long").detail
+    assert not lab.world.made("delete")
+
+
+async def test_a_stop_whose_answer_is_lost_is_looked_at() -> None:
+    lab = Lab(running("long"))
+    lab.world.rules.append(Rule("stop", done=True, error=UnavailableError("reset")))
+    assert await lab.outcomes() == {"long": "deleted"}
+    assert [force for _, force in lab.world.removals] == [False]
+
+
+async def test_what_could_not_be_stopped_is_not_killed() -> None:
+    lab = Lab(running("long"))
+    lab.world.rules.append(Rule("stop", error=ServerError("500")))
+    report = await lab.sweep()
+    assert outcomes(report) == {"long": "failed"}
+    assert result(report, "long").error == "server_error"
+    assert not lab.world.made("delete")
+
+
+@pytest.mark.parametrize("error", [DeniedError("403"), InvalidError("400"), ConflictError("409")])
+async def test_what_may_not_be_stopped_is_not_killed(error: ProviderError) -> None:
+    """Force comes after a stop and its time-out, and never in their place."""
+    lab = Lab(running("long"))
+    lab.world.rules.append(Rule("stop", error=error))
+    report = await lab.sweep()
+    assert outcomes(report) == {"long": "failed"}
+    assert result(report, "long").error == error.label
+    assert not lab.world.made("delete")
+
+
+# -- failures ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [DeniedError("403"), InvalidError("400")])
+async def test_a_refusal_is_a_failure_that_is_not_retried(error: ProviderError) -> None:
+    lab = Lab(stopped("old"), stopped("other"))
+    lab.world.rules.append(Rule("delete", "old", error=error))
+    report = await lab.sweep()
+    assert outcomes(report) == {"old": "failed", "other": "deleted"}
+    assert (result(report, "old").error, result(report, "old").attempts) == (error.label, 1)
+    assert len(lab.world.made("delete", "old")) == 1
+
+
+async def test_what_fails_for_a_moment_succeeds() -> None:
+    lab = Lab(stopped("old"))
+    lab.world.rules.append(Rule("delete", calls={1, 2, 3}, error=ServerError("500")))
+    report = await lab.sweep()
+    assert outcomes(report) == {"old": "deleted"}
+    assert result(report, "old").attempts == 4
+    assert [event.attempt for _, event in lab.observer.retries] == [1, 2, 3]
+    assert lab.observer.retries[0][1].what == "delete container old"
+
+
+async def test_a_retryable_failure_gets_one_more_round() -> None:
+    lab = Lab(stopped("old"), stopped("other"))
+    lab.world.rules.append(Rule("delete", "old", calls={1, 2, 3, 4, 5}, error=ServerError("500")))
+    report = await lab.sweep()
+    assert outcomes(report) == {"old": "deleted", "other": "deleted"}
+    assert result(report, "old").attempts == 6
+
+
+async def test_and_not_more_than_one() -> None:
+    lab = Lab(stopped("old"))
+    lab.world.rules.append(Rule("delete", error=ServerError("500")))
+    report = await lab.sweep()
+    assert outcomes(report) == {"old": "failed"}
+    assert (result(report, "old").attempts, result(report, "old").error) == (8, "server_error")
+
+
+async def test_the_second_round_goes_on_with_what_the_first_one_stopped() -> None:
+    lab = Lab(running("long"))
+    lab.world.rules.append(Rule("delete", calls={1, 2, 3, 4}, error=ServerError("500")))
+    assert await lab.outcomes() == {"long": "deleted"}
+    assert len(lab.world.made("stop")) == 1
+
+
+async def test_the_second_round_goes_on_when_the_policy_names_the_state_that_we_changed() -> None:
+    rules = Rules(policies=(replace(EVERYTHING, states=frozenset({"running"})),))
+    lab = Lab(running("long"), rules=rules)
+    lab.world.rules.append(Rule("delete", calls={1, 2, 3, 4}, error=ServerError("500")))
+    assert await lab.outcomes() == {"long": "deleted"}
+
+
+async def test_the_second_round_goes_on_when_nobody_knows_whether_the_stop_worked() -> None:
+    lab = Lab(running("long"))
+    lab.world.rules += [
+        Rule("stop", calls={1, 2, 3, 4}, done=True, error=UnavailableError("reset")),
+        Rule("inspect", calls={3, 4, 5, 6}, error=UnavailableError("reset")),
+    ]
+    assert await lab.outcomes() == {"long": "deleted"}
+
+
+async def test_the_second_round_does_not_touch_what_somebody_started_again() -> None:
+    lab = Lab(running("long"))
+    lab.world.rules += [
+        Rule("delete", calls={1, 2, 3, 4}, error=ServerError("500")),
+        Rule("delete", calls={4}, before=lambda: lab.world.start("long")),
+    ]
+    lab.world.rules.reverse()  # the world changes before the error
+    report = await lab.sweep()
+    assert outcomes(report) == {"long": "skipped"}
+    assert lab.left() == {"long"}
+
+
+async def test_the_second_round_goes_on_with_a_project_whose_sign_is_gone() -> None:
+    """The client container owned the project by its image, and it went in the first round."""
+    lab = Lab(stopped("client", group="p"), stopped("side", group="p", image=FOREIGN), network("net", "p", image=None))
+    lab.world.rules.append(Rule("delete", "side", calls={1, 2, 3, 4}, error=ServerError("500")))
+    report = await lab.sweep()
+    assert outcomes(report) == {"client": "deleted", "side": "deleted", "net": "deleted"}
+
+
+async def test_the_second_round_leaves_a_project_of_which_one_was_refused() -> None:
+    """Somebody started one of them again: what is left of its project stays with it."""
+    lab = Lab(stopped("a", group="p"), stopped("b", group="p"), network("net", "p"))
+    lab.world.rules += [
+        Rule("delete", "a", before=lambda: lab.world.start("a")),
+        Rule("delete", "b", calls={1, 2, 3, 4}, error=ServerError("500")),
+    ]
+    report = await lab.sweep()
+    assert outcomes(report) == {"a": "skipped", "b": "skipped", "net": "skipped"}
+    assert lab.left() == {"a", "b", "net"}
+
+
+async def test_a_deletion_whose_answer_is_lost_is_gone() -> None:
+    lab = Lab(stopped("old"))
+    lab.world.rules.append(Rule("delete", calls={1}, done=True, error=UnavailableError("reset")))
+    assert (await lab.outcomes())["old"] in ("deleted", "gone")
+    assert len(lab.world.removals) == 1
+
+
+async def test_the_breaker_lets_the_second_round_try() -> None:
+    lab = Lab(*many(60))
+    lab.world.rules.append(Rule("delete", calls=range(1, 40), error=ServerError("500")))
+    report = await lab.sweep()
+    assert counts(report) == {Outcome.DELETED: 60}
+
+
+async def test_a_hung_endpoint_with_a_thousand_things_ends() -> None:
+    lab = Lab(*many(1000))
+    lab.world.rules.append(Rule("delete", hang=True))
+    report = await lab.sweep()
+    assert counts(report) == {Outcome.FAILED: 1000}
+    assert {r.error for r in report.results} == {"timeout", "circuit_open"}
+    assert report.seconds <= 5 * 60
+    assert len(lab.world.made("delete")) < 200
+
+
+async def test_an_endpoint_that_hangs_when_it_is_looked_at() -> None:
+    lab = Lab(*many(1000))
+    lab.world.rules.append(Rule("inspect", hang=True))
+    report = await lab.sweep()
+    assert counts(report) == {Outcome.FAILED: 1000}
+    assert report.seconds <= 5 * 60
+    assert not lab.world.made("delete")
+
+
+# -- listing and inspecting --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [DeniedError("401"), ServerError("500"), UnavailableError("refused")])
+async def test_a_listing_that_fails_ends_it_before_the_first_deletion(error: ProviderError) -> None:
+    lab = Lab(stopped("old"))
+    lab.world.rules.append(Rule("list", error=error))
+    report = await lab.sweep()
+    (endpoint,) = report.endpoints
+    assert endpoint.failure is not None
+    assert (endpoint.failure.label, endpoint.failure.message) == (error.label, str(error))
+    assert not endpoint.decisions
+    assert not endpoint.results
+    assert {call.method for call in lab.world.calls} == {"list"}
+
+
+async def test_a_listing_that_hangs_ends_after_the_total() -> None:
+    lab = Lab(stopped("old"))
+    lab.world.rules.append(Rule("list", hang=True))
+    report = await lab.sweep()
+    assert report.endpoints[0].failure is not None
+    assert report.endpoints[0].failure.label == "timeout"
+    assert report.seconds == pytest.approx(60)
+
+
+async def test_an_inspection_that_fails_keeps_that_one_and_its_project() -> None:
+    lab = Lab(stopped("old"), stopped("bad"), stopped("a", group="p"), stopped("b", group="p"), network("net", "p"))
+    for name in ("bad", "b"):
+        lab.world.rules.append(Rule("inspect", name, error=ServerError("500")))
+    report = await lab.sweep()
+    assert outcomes(report) == {"old": "deleted", "bad": "failed", "b": "failed"}
+    assert lab.left() == {"bad", "a", "b", "net"}
+    assert result(report, "bad").error == "server_error"
+    reasons = {d.resource.name: d.reason for d in report.endpoints[0].decisions}
+    assert reasons["b"] is Reason.UNREADABLE
+    assert reasons["a"] is Reason.GROUP_KEPT
+    assert report.endpoints[0].failure is None
+
+
+async def test_what_is_unreadable_and_not_owned_is_no_failure() -> None:
+    lab = Lab(stopped("foreign", image=FOREIGN))
+    lab.world.rules.append(Rule("inspect", error=ServerError("500")))
+    assert not (await lab.sweep(act=False, inspect_everything=True)).results
+
+
+async def test_the_second_look_that_fails_for_good_is_a_failure() -> None:
+    lab = Lab(stopped("old"), stopped("other"))
+    lab.world.rules.append(Rule("inspect", "old", calls=range(2, 99), error=DeniedError("403")))
+    report = await lab.sweep()
+    assert outcomes(report) == {"old": "failed", "other": "deleted"}
+
+
+# -- confirmation ------------------------------------------------------------------------------------------------------
+
+
+async def test_deleted_means_absent_from_the_last_listing() -> None:
+    lab = Lab(stopped("old"), stopped("zombie"))
+    zombie = stopped("zombie")
+    lab.world.rules.append(Rule("delete", "zombie", after=lambda: lab.world.add(zombie)))
+    report = await lab.sweep()
+    assert outcomes(report) == {"old": "deleted", "zombie": "failed"}
+    assert result(report, "zombie").error == "still_listed"
+    assert report.endpoints[0].failure is None
+
+
+async def test_gone_is_confirmed_as_well() -> None:
+    lab = Lab(stopped("flapping"))
+    lab.world.rules.append(Rule("delete", error=NotFoundError("404")))
+    report = await lab.sweep()
+    assert outcomes(report) == {"flapping": "failed"}
+
+
+async def test_a_last_listing_that_fails_confirms_nothing() -> None:
+    lab = Lab(stopped("old"), stopped("bad"))
+    lab.world.rules += [
+        Rule("list", calls=range(2, 99), error=ServerError("500")),
+        Rule("delete", "bad", error=DeniedError("403")),
+    ]
+    report = await lab.sweep()
+    assert outcomes(report) == {"old": "failed", "bad": "failed"}
+    assert "could not be confirmed" in result(report, "old").detail
+    assert (result(report, "old").error, result(report, "bad").error) == ("server_error", "denied")
+    assert report.endpoints[0].failure is not None
+    assert report.endpoints[0].failure.label == "server_error"
+
+
+async def test_a_last_listing_that_fails_for_a_moment_confirms() -> None:
+    lab = Lab(stopped("old"))
+    lab.world.rules.append(Rule("list", calls={2, 3, 4}, error=ServerError("500")))
+    assert await lab.outcomes() == {"old": "deleted"}
+
+
+async def test_where_nothing_was_deleted_there_is_nothing_to_confirm() -> None:
+    lab = Lab(stopped("old"))
+    lab.world.rules.append(Rule("delete", error=DeniedError("403")))
+    await lab.sweep()
+    assert len(lab.world.made("list")) == 1
+
+
+# -- groups and networks -----------------------------------------------------------------------------------------------
+
+
+async def test_a_project_goes_as_a_whole_with_its_networks_last() -> None:
+    net = network("net", "p")
+    lab = Lab(
+        net,
+        running("client", group="p", uses=frozenset({net.id})),
+        stopped("side", group="p", image=FOREIGN),
+    )
+    assert await lab.outcomes() == {"client": "deleted", "side": "deleted", "net": "deleted"}
+    assert [r.kind for r, _ in lab.world.removals] == [Kind.CONTAINER, Kind.CONTAINER, Kind.NETWORK]
+
+
+async def test_a_young_member_keeps_all() -> None:
+    lab = Lab(stopped("client", group="p"), running("side", hours=1, group="p"), network("net", "p"), stopped("old"))
+    assert await lab.outcomes() == {"old": "deleted"}
+    assert lab.left() == {"client", "side", "net"}
+
+
+async def test_the_network_stays_where_a_container_could_not_go() -> None:
+    lab = Lab(stopped("client", group="p"), stopped("side", group="p"), network("net", "p"))
+    lab.world.rules.append(Rule("delete", "side", error=DeniedError("403")))
+    assert await lab.outcomes() == {"client": "deleted", "side": "failed", "net": "skipped"}
+
+
+async def test_a_network_to_which_somebody_is_attached_stays() -> None:
+    net = network("net", "p")
+    lab = Lab(net, stopped("client", group="p"), running("debug", image=FOREIGN, uses=frozenset()))
+    attach = lambda r: replace(r, uses=frozenset({net.id}))  # noqa: E731
+    lab.world.rules.append(Rule("delete", "client", after=lambda: lab.world.change("debug", attach)))
+    report = await lab.sweep()
+    assert outcomes(report) == {"client": "deleted", "net": "skipped"}
+    assert "attached" in result(report, "net").detail
+
+
+async def test_a_network_to_which_somebody_attaches_just_then_is_refused() -> None:
+    net = network("net", "p")
+    lab = Lab(net, stopped("client", group="p"), running("debug", image=FOREIGN))
+    attach = lambda r: replace(r, uses=frozenset({net.id}))  # noqa: E731
+    lab.world.rules.append(Rule("delete", "net", before=lambda: lab.world.change("debug", attach)))
+    report = await lab.sweep()
+    assert outcomes(report) == {"client": "deleted", "net": "skipped"}
+    assert "refused" in result(report, "net").detail
+
+
+async def test_a_network_that_went_with_docker_compose_down() -> None:
+    lab = Lab(stopped("client", group="p"), network("net", "p"))
+    lab.world.rules.append(Rule("delete", "client", after=lambda: lab.world.remove("net")))
+    assert await lab.outcomes() == {"client": "deleted", "net": "gone"}
+
+
+async def test_a_network_relabelled_meanwhile_stays() -> None:
+    lab = Lab(stopped("client", group="p"), network("net", "p"))
+    lab.world.rules.append(Rule("delete", "client", after=lambda: lab.relabel("net", {"reaper.keep": ""})))
+    assert await lab.outcomes() == {"client": "deleted", "net": "skipped"}
+
+
+async def test_a_project_that_lives_again_keeps_its_network() -> None:
+    lab = Lab(stopped("client", group="p"), network("net", "p"))
+    lab.world.rules.append(Rule("delete", "client", after=lambda: lab.world.add(running("client-2", hours=0, group="p"))))
+    report = await lab.sweep()
+    assert outcomes(report) == {"client": "deleted", "net": "skipped"}
+    assert "client-2" in result(report, "net").detail
+
+
+async def test_a_network_whose_deletion_fails_for_a_moment_gets_its_round() -> None:
+    lab = Lab(stopped("client", group="p"), network("net", "p"))
+    lab.world.rules.append(Rule("delete", "net", calls={1, 2, 3, 4}, error=ServerError("500")))
+    assert await lab.outcomes() == {"client": "deleted", "net": "deleted"}
+
+
+async def test_a_network_gets_its_round_when_its_containers_did() -> None:
+    lab = Lab(stopped("a", group="p"), stopped("b", group="p"), network("net", "p"))
+    lab.world.rules.append(Rule("delete", "b", calls={1, 2, 3, 4}, error=CallTimeoutError("slow")))
+    assert await lab.outcomes() == {"a": "deleted", "b": "deleted", "net": "deleted"}
+
+
+# -- bugs --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["list", "inspect", "members", "delete", "stop"])
+async def test_a_bug_costs_its_endpoint_only(method: str) -> None:
+    broken = Lab(stopped("a", group="p"), stopped("b", group="p"), running("c"), name="broken")
+    broken.world.rules.append(Rule(method, error=RuntimeError("bug")))
+    fine = Lab(stopped("old"), name="fine")
+    report = await fine.sweep(broken)
+    assert outcomes(report)["old"] == "deleted"
+    first, second = report.endpoints
+    assert first.failure is None
+    assert second.failure is not None
+    assert second.failure.label == "bug"
+    assert "RuntimeError: bug" in second.failure.message
+    assert [name for name, _ in fine.observer.bugs] == ["broken"]
+
+
+async def test_what_was_deleted_before_a_bug_is_confirmed_and_reported() -> None:
+    lab = Lab(stopped("old"), Held(stopped("slow"), removal_seconds=5))
+    lab.world.rules.append(Rule("delete", "slow", error=RuntimeError("bug"), done=True))
+    report = await lab.sweep()
+    assert report.endpoints[0].failure is not None
+    assert report.endpoints[0].failure.label == "bug"
+    assert outcomes(report) == {"old": "deleted", "slow": "abandoned"}
+
+
+async def test_two_endpoints_of_which_one_hangs() -> None:
+    hung = Lab(*many(30), name="hung")
+    for method in ("list", "inspect", "delete"):
+        hung.world.rules.append(Rule(method, hang=True))
+    fine = Lab(stopped("old"), name="fine")
+    report = await fine.sweep(hung)
+    assert outcomes(report) == {"old": "deleted"}
+    assert report.endpoints[0].seconds < 1
+    assert report.endpoints[1].failure is not None
+    assert report.seconds == pytest.approx(EXACT.total.total_seconds())
