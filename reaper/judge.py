@@ -186,15 +186,15 @@ class Judge:
         return _keep("wish", Reason.WISH_NOT_DUE, sentence, due_at=end)
 
     def _policies(self, resource: Resource) -> Iterator[Finding]:
-        matches = self.matches(resource)
-        for match in matches:
-            rule = f"policy {match.policy.name}"
-            if match.matched:
-                yield _reap(rule, match.reason, match.sentence, match.policy, match.at)
+        matches = []
+        for policy in self.rules.policies:  # one by one: whoever decides stops at the first that matches
+            held = hold(resource, policy, self.now)
+            matches.append(held)
+            rule = f"policy {policy.name}"
+            if held.matched:
+                yield _reap(rule, held.reason, held.sentence, policy, held.at)
             else:
-                yield Finding(rule, None, match.sentence)
-        if any(match.matched for match in matches):
-            return
+                yield Finding(rule, None, held.sentence)
         waiting = [match for match in matches if not match.matched and match.at is not None]
         if waiting:
             nearest = min(waiting, key=lambda match: match.at or self.now)

@@ -33,6 +33,8 @@ class Memory:
     def recall(self, resources: Iterable[Resource]) -> list[Resource]:
         """The resources, each with what is remembered of it."""
         self._known = self._read()
+        if not self._known:
+            return list(resources)
         return [
             replace(resource, remembered=self._known[resource.id]) if resource.id in self._known else resource
             for resource in resources

@@ -8,13 +8,12 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import anyio
 
+from reaper.acting import Acting, Slots, for_each
 from reaper.errors import NotFoundError, ProviderError, ReaperError
 from reaper.judge import Rules
-from reaper.memory import Memory
 from reaper.model import (
     CapHit,
     Decision,
@@ -27,90 +26,15 @@ from reaper.model import (
     Result,
 )
 from reaper.policy import decide, needs_inspection
-from reaper.providers.base import Provider, Reader
-from reaper.retry import FailedAttempt, Retrier
-from reaper.unit import Acting, Slots, Unit, make_units
+from reaper.providers.base import Provider
+from reaper.terms import DRAIN, Endpoint, Observer, Options, Stop
+from reaper.unit import Unit, make_units
+
+__all__ = ["BUG", "DRAIN", "LAST_LOOK", "Endpoint", "Observer", "Options", "Stop", "sweep"]
 
 SKEW_TOLERANCE = timedelta(minutes=1)
-DRAIN = timedelta(seconds=10)
 LAST_LOOK = timedelta(seconds=5)
 BUG = "bug"
-
-
-class Observer(Protocol):
-    """Who is told what happens while it happens: logs, progress bars, metrics, the journal."""
-
-    def listed(self, endpoint: str, held: int) -> None:
-        """An endpoint has been listed."""
-
-    def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:
-        """All decisions about an endpoint have been made, and nothing has been deleted yet."""
-
-    def retrying(self, endpoint: str, event: FailedAttempt) -> None:
-        """An attempt failed and will be followed by another."""
-
-    def settled(self, endpoint: str, result: Result) -> None:
-        """A result is known. ``DELETED`` is still to be confirmed; a failure may come again after another round."""
-
-    def finished(self, report: EndpointReport) -> None:
-        """An endpoint is done; its results are final."""
-
-    def bug(self, endpoint: str, error: BaseException) -> None:
-        """Something happened on an endpoint that nobody foresaw."""
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One endpoint for life: its client and what its tasks share."""
-
-    reader: Reader
-    retrier: Retrier
-    memory: Memory | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to sweep.
-
-    Args:
-        act: False looks and decides only; the endpoints need no provider that can delete.
-        due: the policies on whose behalf to act; None means all.
-        fail_fast: stop at the first failure.
-        inspect_everything: look closely at all resources, not at candidates only.
-        max_deletions: more than this on one endpoint: delete nothing there. None means no limit.
-        max_fraction: likewise, of what the endpoint holds.
-    """
-
-    act: bool = True
-    due: frozenset[str] | None = None
-    fail_fast: bool = False
-    inspect_everything: bool = False
-    max_deletions: int | None = None
-    max_fraction: float | None = None
-
-
-class Stop:
-    """Ends a sweep early.
-
-    Args:
-        drain: how long units that have begun to act may go on.
-    """
-
-    def __init__(self) -> None:
-        self.why: str | None = None
-        self.drain = DRAIN
-        self._event = anyio.Event()
-
-    def request(self, why: str, drain: timedelta = DRAIN) -> None:
-        """Begin nothing new from now on. Only the first request counts."""
-        if self.why is None:
-            self.why = why
-            self.drain = drain
-            self._event.set()
-
-    async def wait(self) -> None:
-        """Wait until a stop is requested."""
-        await self._event.wait()
 
 
 @dataclass
@@ -334,9 +258,8 @@ class _EndpointSweep:
                 self.unread[resource.id] = error
                 fresh[resource.id] = replace(resource, inspected=True, unreadable=str(error))
 
-        async with anyio.create_task_group() as group:
-            for resource in wanted:
-                group.start_soon(one, resource, name=f"inspect {resource.name}")
+        # More tasks than slots: one that backs off gives up its slot, and another goes on.
+        await for_each(wanted, one, min(len(wanted), 4 * self.reader.limits.reads), "inspect")
         looked_at = ((resource, fresh.get(resource.id, resource)) for resource in resources)
         return [now for _, now in looked_at if now is not None]
 
@@ -372,9 +295,9 @@ class _EndpointSweep:
             await self._round(again)
 
     async def _round(self, units: Sequence[Unit]) -> None:
-        async with anyio.create_task_group() as group:
-            for unit in units:
-                group.start_soon(unit.run, name=f"reap {unit.decisions[0].resource.name}")
+        limits = self.reader.limits
+        tasks = limits.reads + limits.removals + limits.stops
+        await for_each(units, lambda unit: unit.run(), min(len(units), tasks), "reap")
 
     def _settled(self, result: Result) -> None:
         self.shared.observer.settled(self.name, result)

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import anyio
 
+from reaper.acting import AbandonedError, Acting, ChangedError, subject, what_changed
 from reaper.errors import (
     CircuitOpenError,
     ConflictError,
@@ -19,54 +20,13 @@ from reaper.errors import (
     NotFoundError,
     ProviderError,
 )
-from reaper.judge import Rules
-from reaper.model import Decision, Kind, Lease, Outcome, Remembered, Resource, Result, State
+from reaper.model import Decision, Kind, Outcome, Remembered, Resource, Result, State
 from reaper.policy import decide
-from reaper.providers.base import Limits, Provider
-from reaper.retry import Retrier
 
 T = TypeVar("T")
 
 REMOVAL_PATIENCE = timedelta(seconds=30)
 STALE = timedelta(seconds=2)  # a look at a resource that is older than this is taken again just before its deletion
-
-
-class AbandonedError(Exception):
-    """The sweep is ending, and this unit had not begun to act."""
-
-
-class ChangedError(Exception):
-    """The unit is not what it was when it was decided about."""
-
-
-class Slots:
-    """The limits of one endpoint: removing and stopping wait for different things, so each has its own."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.reads = anyio.CapacityLimiter(limits.reads)
-        self.removals = anyio.CapacityLimiter(limits.removals)
-        self.stops = anyio.CapacityLimiter(limits.stops)
-
-
-@dataclass
-class Acting:
-    """What all units of one endpoint share in one sweep.
-
-    Args:
-        now: reads the clock, as the endpoint's clock shows it.
-        leases: reads the live leases again.
-        settled: is told each result as soon as it is known.
-        draining: set when no unit may begin to act any more.
-    """
-
-    provider: Provider
-    retrier: Retrier
-    slots: Slots
-    rules: Rules
-    now: Callable[[], datetime]
-    leases: Callable[[], Sequence[Lease]]
-    settled: Callable[[Result], None]
-    draining: bool = False
 
 
 @dataclass
@@ -144,7 +104,7 @@ class Unit:
         everything = [now.get(d.resource.id, d.resource) for d in self.decisions]
         for decision in decide(everything, self.acting.rules, self.acting.leases(), self.acting.now()):
             if not decision.reap:
-                raise ChangedError(f"{_subject(decision.resource, first)} is to be kept now: {decision.sentence}")
+                raise ChangedError(f"{subject(decision.resource, first)} is to be kept now: {decision.sentence}")
 
     async def _still_the_same(self, resources: Sequence[Resource]) -> list[Resource]:
         """The resources as they are now. Raises ChangedError when one of them is not as it was."""
@@ -153,7 +113,7 @@ class Unit:
         for resource in fresh:
             ours = resource.id in self._asked_to_stop
             if why := what_changed(before[resource.id], resource, stopped_by_us=ours):
-                raise ChangedError(f"{_subject(resource, resources[0])} {why}")
+                raise ChangedError(f"{subject(resource, resources[0])} {why}")
         return fresh
 
     async def _check_membership(self, first: Resource) -> None:
@@ -398,26 +358,6 @@ class Unit:
 def _worth_another_round(result: Result) -> bool:
     left_network = result.outcome is Outcome.SKIPPED and result.decision.resource.kind is Kind.NETWORK
     return result.outcome is Outcome.FAILED or left_network
-
-
-def _subject(resource: Resource, first: Resource) -> str:
-    return "it" if resource.group is None or resource.id == first.id else f"{resource.name} of its project"
-
-
-def what_changed(before: Resource, now: Resource, *, stopped_by_us: bool = False) -> str | None:
-    """What is different about a resource since it was decided about, for people; None when nothing is that matters."""
-    # "removing": a container of ``docker run --rm``, which the engine removes as soon as our stop has ended it.
-    stopped = stopped_by_us and (now.state in (State.STOPPED, State.FAILED) or now.raw_state == "removing")
-    if before.raw_state != now.raw_state and not stopped:
-        return f"was {before.raw_state} and is {now.raw_state} now"
-    differences = {
-        "was started again": before.started_at != now.started_at,
-        "was stopped again": before.stopped_at != now.stopped_at and not stopped_by_us,
-        "has other labels now": before.labels != now.labels,
-        "is in another project now": before.group != now.group,
-        "has another restart policy now": before.restart_policy != now.restart_policy,
-    }
-    return next((what for what, differs in differences.items() if differs), None)
 
 
 def make_units(acting: Acting, decisions: Iterable[Decision]) -> list[Unit]:

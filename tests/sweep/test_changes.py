@@ -19,6 +19,7 @@ pytestmark = pytest.mark.anyio
 
 Change = Callable[[Lab, str], object]
 
+
 def run_again(lab: Lab, name: str) -> None:
     lab.world.start(name)
     lab.world.halt(name)

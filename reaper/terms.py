@@ -1,0 +1,91 @@
+"""The terms on which a sweep runs: what it sweeps, how, who is told, and what ends it early."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+import anyio
+
+from reaper.memory import Memory
+from reaper.model import Decision, EndpointReport, Result
+from reaper.providers.base import Reader
+from reaper.retry import FailedAttempt, Retrier
+
+DRAIN = timedelta(seconds=10)
+
+
+class Observer(Protocol):
+    """Who is told what happens while it happens: logs, progress bars, metrics, the journal."""
+
+    def listed(self, endpoint: str, held: int) -> None:
+        """An endpoint has been listed."""
+
+    def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:
+        """All decisions about an endpoint have been made, and nothing has been deleted yet."""
+
+    def retrying(self, endpoint: str, event: FailedAttempt) -> None:
+        """An attempt failed and will be followed by another."""
+
+    def settled(self, endpoint: str, result: Result) -> None:
+        """A result is known. ``DELETED`` is still to be confirmed; a failure may come again after another round."""
+
+    def finished(self, report: EndpointReport) -> None:
+        """An endpoint is done; its results are final."""
+
+    def bug(self, endpoint: str, error: BaseException) -> None:
+        """Something happened on an endpoint that nobody foresaw."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One endpoint for life: its client and what its tasks share."""
+
+    reader: Reader
+    retrier: Retrier
+    memory: Memory | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to sweep.
+
+    Args:
+        act: False looks and decides only; the endpoints need no provider that can delete.
+        due: the policies on whose behalf to act; None means all.
+        fail_fast: stop at the first failure.
+        inspect_everything: look closely at all resources, not at candidates only.
+        max_deletions: more than this on one endpoint: delete nothing there. None means no limit.
+        max_fraction: likewise, of what the endpoint holds.
+    """
+
+    act: bool = True
+    due: frozenset[str] | None = None
+    fail_fast: bool = False
+    inspect_everything: bool = False
+    max_deletions: int | None = None
+    max_fraction: float | None = None
+
+
+class Stop:
+    """Ends a sweep early.
+
+    Args:
+        drain: how long units that have begun to act may go on.
+    """
+
+    def __init__(self) -> None:
+        self.why: str | None = None
+        self.drain = DRAIN
+        self._event = anyio.Event()
+
+    def request(self, why: str, drain: timedelta = DRAIN) -> None:
+        """Begin nothing new from now on. Only the first request counts."""
+        if self.why is None:
+            self.why = why
+            self.drain = drain
+            self._event.set()
+
+    async def wait(self) -> None:
+        """Wait until a stop is requested."""
+        await self._event.wait()
