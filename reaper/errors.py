@@ -72,6 +72,18 @@ class DeniedError(ProviderError):
     label = "denied"
 
 
+class CredentialsError(DeniedError):
+    """The credentials themselves are refused. Asking again makes it worse: wrong keys are counted, and block good ones."""
+
+    label = "credentials"
+
+
+class LaterError(ProviderError):
+    """The server refuses until something else is gone, for example the forks of a sandbox."""
+
+    label = "later"
+
+
 class InvalidError(ProviderError):
     """The server does not understand the request. Asking again changes nothing."""
 

@@ -195,6 +195,8 @@ class Judge:
                 yield _reap(rule, held.reason, held.sentence, policy, held.at)
             else:
                 yield Finding(rule, None, held.sentence)
+        if any(held.matched for held in matches):
+            return
         waiting = [match for match in matches if not match.matched and match.at is not None]
         if waiting:
             nearest = min(waiting, key=lambda match: match.at or self.now)

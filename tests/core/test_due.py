@@ -72,6 +72,13 @@ def test_a_due_policy_does_not_reap_a_group_with_a_young_member() -> None:
     assert reaped([client, young, NETWORK], "stopped-containers") == set()
 
 
+def test_a_network_does_not_make_its_containers_due() -> None:
+    # Any policy for containers would take the network were it orphaned; here its containers decide.
+    running = replace(RUNNING, group="chess")
+    assert reaped([running, NETWORK], "stopped-containers") == set()
+    assert reaped([running, NETWORK], "old-containers") == {"c1", "n1"}
+
+
 def test_what_an_undue_unit_uses_stays() -> None:
     user = replace(RUNNING, id="c2", uses=frozenset({"c1"}))
     assert reaped([STOPPED, user], "stopped-containers") == set()

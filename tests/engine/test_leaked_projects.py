@@ -139,7 +139,6 @@ def test_the_next_sweep_removes_the_networks_of_one_that_died(
         process.wait()
     assert containers(engine) == set()
     assert engine.networks() == ["trial_default", "website_default"]
-    proxy.clear()
     ended = proxied("--once", "--json")  # the default policies, by which it would be too young
     assert ended.code == 0, ended.err
     assert ended.outcomes() == {"trial_default": "deleted"}

@@ -42,20 +42,20 @@ def zoo(engine: PrivateEngine) -> PrivateEngine:
     """Owned containers in all states that last."""
     wanted: dict[str, Age] = {}
 
-    def made(name: str, age: Age | None, **how: bool) -> str:
-        ident = engine.create(name, labels=OWNED, cmd=WAITS, **how)
+    def made(name: str, age: Age | None, *, start: bool = False) -> str:
+        ident = engine.create(name, labels=OWNED, cmd=WAITS, start=start)
         if age is not None:
             wanted[ident] = age
         return ident
 
     for name, age in CREATED.items():
-        made(name, age and Age(created=age))
+        made(name, None if age is None else Age(created=age))
     for name, age in RUNNING.items():
-        made(name, age and ran(age), start=True)
+        made(name, None if age is None else ran(age), start=True)
     for name, age in PAUSED.items():
-        engine.pause_container(made(name, age and ran(age), start=True))
+        engine.pause_container(made(name, None if age is None else ran(age), start=True))
     for name, age in EXITED.items():
-        ident = made(name, age and stopped(age), start=age is None)
+        ident = made(name, None if age is None else stopped(age), start=age is None)
         if age is None:
             engine.kill_container(ident)
     dead = [made(name, stopped(age)) for name, age in DEAD.items()]

@@ -3,11 +3,6 @@
 It answers with the status codes and the texts of a real engine (20.10, API 1.41), and its containers have any state and
 age without waiting. Faults (an answer that never comes, a connection that breaks) are not its business: put a
 ``devkit.faults.FaultProxy`` before it.
-
-    with FakeEngine() as engine:
-        engine.add("chess-1", "exited", ago="7h", labels={"terminal-bench": "1"})
-        ...  # a client of engine.host
-        assert not engine.names()
 """
 
 import json
@@ -109,15 +104,13 @@ class FakeEngine:
 
     def names(self) -> set[str]:
         """The names of the containers that are left."""
-        with self.lock:
+        with self.lock:  # held for each request
             return {container.name for container in self.containers.values()}
 
     def changes(self) -> list[str]:
         """The requests that asked for a change."""
         with self.lock:
             return [call for call in self.calls if not call.startswith("GET ")]
-
-    # -- the API: each method answers one request ----------------------------------------------------------------------
 
     def answer(self, method: str, path: str, query: Mapping[str, str]) -> Answer:
         """The status and the body; None is no body."""
@@ -127,33 +120,29 @@ class FakeEngine:
             case "GET", "/containers/json":
                 return self._list(query)
             case "GET", "/networks":
-                with self.lock:
-                    return 200, [self._network(network, attached=False) for network in self.networks.values()]
+                return 200, [self._network(network, attached=False) for network in self.networks.values()]
         if what := re.fullmatch(r"/containers/([^/]+)(/json|/stop)?", path):
             return self._container(method, what[2], unquote(what[1]), query)
-        if what := re.fullmatch(r"/networks/([^/]+)", path):
-            return self._one_network(method, unquote(what[1]))
-        return PAGE_NOT_FOUND
+        what = re.fullmatch(r"/networks/([^/]+)", path)
+        return self._one_network(method, unquote(what[1])) if what else PAGE_NOT_FOUND
 
     def _container(self, method: str, what: str | None, id_: str, query: Mapping[str, str]) -> Answer:
-        with self.lock:
-            found = self.containers.get(id_)
-            if found is None:
-                return 404, {"message": f"No such container: {id_}"}
-            if (method, what) == ("GET", "/json"):
-                return 200, _inspection(found)
-            if (method, what) == ("DELETE", None):
-                return self._delete(found, force=query.get("force", "").lower() in ("1", "true"))
-            return self._stop(found) if (method, what) == ("POST", "/stop") else PAGE_NOT_FOUND
+        found = self.containers.get(id_)
+        if found is None:
+            return 404, {"message": f"No such container: {id_}"}
+        if (method, what) == ("GET", "/json"):
+            return 200, _inspection(found)
+        if (method, what) == ("DELETE", None):
+            return self._delete(found, force=query.get("force", "").lower() in ("1", "true"))
+        return self._stop(found) if (method, what) == ("POST", "/stop") else PAGE_NOT_FOUND
 
     def _one_network(self, method: str, id_: str) -> Answer:
-        with self.lock:
-            found = self.networks.get(id_)
-            if found is None:
-                return 404, {"message": f"network {id_} not found"}
-            if method == "GET":
-                return 200, self._network(found, attached=True)
-            return self._delete_network(found) if method == "DELETE" else PAGE_NOT_FOUND
+        found = self.networks.get(id_)
+        if found is None:
+            return 404, {"message": f"network {id_} not found"}
+        if method == "GET":
+            return 200, self._network(found, attached=True)
+        return self._delete_network(found) if method == "DELETE" else PAGE_NOT_FOUND
 
     def _list(self, query: Mapping[str, str]) -> Answer:
         filters = json.loads(query.get("filters", "{}"))
@@ -161,13 +150,12 @@ class FakeEngine:
             return 400, {"message": f"Invalid filter '{min(unknown)}'"}
         wanted = [text.partition("=") for text in filters.get("label", ())]
         everything = query.get("all", "").lower() in ("1", "true")
-        with self.lock:
-            return 200, [
-                _row(container)
-                for container in reversed(self.containers.values())
-                if (everything or container.state in RUNNING)
-                and all(container.labels.get(k) == v if eq else k in container.labels for k, eq, v in wanted)
-            ]
+        return 200, [
+            _row(container)
+            for container in reversed(self.containers.values())
+            if (everything or container.state in RUNNING)
+            and all(container.labels.get(k) == v if eq else k in container.labels for k, eq, v in wanted)
+        ]
 
     def _stop(self, container: Container) -> Answer:
         if container.state not in RUNNING:
@@ -181,10 +169,9 @@ class FakeEngine:
         if container.state == "removing":
             return 409, {"message": f"removal of container {container.id} is already in progress"}
         if container.state in RUNNING and not force:
-            cure = "Stop the container before attempting removal or force remove"
-            if container.state == "paused":
-                cure = f"Unpause and then {cure.lower()}"
-            return 409, {"message": f"You cannot remove a {container.state} container {container.id}. {cure}"}
+            cure = "Unpause and then stop" if container.state == "paused" else "Stop"
+            what = f"You cannot remove a {container.state} container {container.id}."
+            return 409, {"message": f"{what} {cure} the container before attempting removal or force remove"}
         self.containers.pop(container.id, None)
         return 204, None
 
@@ -202,8 +189,6 @@ class FakeEngine:
             "Id": network.id,
             "Created": _time(network.created),
             "Scope": "local",
-            "Driver": "bridge",
-            "Ingress": False,
             "Containers": {container.id: {"Name": container.name} for container in at},
             "Labels": network.labels,
         }
@@ -213,23 +198,16 @@ def _time(value: datetime | None) -> str:
     return NEVER if value is None else value.strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
 
 
-def _attachments(container: Container) -> dict[str, Any]:
-    return {"Networks": {id_[:12]: {"NetworkID": id_} for id_ in container.networks}}
-
-
 def _row(container: Container) -> dict[str, Any]:
     return {
         "Id": container.id,
         "Names": [f"/{container.name}"],
         "Image": container.image,
-        "ImageID": "sha256:" + "0" * 64,
         "Created": int(container.created.timestamp()),
         "Labels": container.labels,
         "State": container.state,
-        "Status": container.state,
         "HostConfig": {"NetworkMode": "default"},
-        "NetworkSettings": _attachments(container),
-        "Mounts": [],
+        "NetworkSettings": {"Networks": {id_[:12]: {"NetworkID": id_} for id_ in container.networks}},
     }
 
 
@@ -242,7 +220,7 @@ def _inspection(container: Container) -> dict[str, Any]:
         "State": {"Status": container.state, **times},
         "Config": {"Image": container.image, "Labels": container.labels},
         "HostConfig": {"NetworkMode": "default", "RestartPolicy": {"Name": "no"}},
-        "NetworkSettings": _attachments(container),
+        "NetworkSettings": _row(container)["NetworkSettings"],
     }
 
 
@@ -266,10 +244,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         url = urlsplit(self.path)
         path = re.sub(r"^/v\d+\.\d+(?=/)", "", url.path)
-        engine = self.server.engine
-        with engine.lock:
-            engine.calls.append(f"{self.command} {path}")
-        status, body = engine.answer(self.command, path, {key: values[-1] for key, values in parse_qs(url.query).items()})
+        query = {key: values[-1] for key, values in parse_qs(url.query).items()}
+        with self.server.engine.lock:
+            self.server.engine.calls.append(f"{self.command} {path}")
+            status, body = self.server.engine.answer(self.command, path, query)
         content = b"" if body is None else json.dumps(body).encode()
         self.send_response(status)
         if content:
