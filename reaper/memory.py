@@ -6,6 +6,7 @@ ids of what an owned project holds are remembered for as long as they are listed
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -76,7 +77,7 @@ class Memory:
 
     def _write(self, known: Mapping[str, Remembered]) -> str | None:
         owned = {id_: {"owner": entry.owner, "free_at": entry.free_at.isoformat()} for id_, entry in known.items()}
-        partial = self.file.with_suffix(".partial")
+        partial = self.file.with_suffix(f".{os.getpid()}.partial")  # two reapers may share the folder
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             partial.write_text(json.dumps({"version": _VERSION, "owned": owned}), encoding="utf-8")

@@ -61,11 +61,14 @@ class Reader(Protocol):
         ...
 
     async def inspect(self, resource: Resource) -> Resource:
-        """The resource as it is now, by id, with everything that the rules need. ``NotFoundError`` when it is gone."""
+        """The resource as it is now, by id, with everything that the rules need. ``NotFoundError`` when it is gone.
+
+        The answer has ``inspected`` set, and ``remembered`` as ``resource`` had it.
+        """
         ...
 
     async def members(self, resource: Resource) -> Sequence[Resource]:
-        """The group of ``resource`` as it is listed now, itself included; just itself when it has none."""
+        """The containers or sandboxes of the group of ``resource`` as they are listed now; just itself when it has none."""
         ...
 
     async def close(self) -> None:
