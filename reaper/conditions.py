@@ -116,7 +116,8 @@ def _excludes(resource: Resource, policy: Policy) -> str | None:
         return f"is not for endpoint {resource.endpoint}"
     if not policy.concerns(resource):
         return "does not select it"
-    if policy.states and not policy.states & {resource.raw_state, resource.state.value}:
+    uncertain = resource.state is State.CHANGING and not resource.inspected
+    if policy.states and not uncertain and not policy.states & {resource.raw_state, resource.state.value}:
         return f"is not for state {resource.raw_state}"
     # Somebody archived it on purpose, and it costs next to nothing.
     if resource.raw_state == _ARCHIVED and not policy.every_resource and _ARCHIVED not in policy.states:

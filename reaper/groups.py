@@ -12,7 +12,14 @@ from reaper.scope import group_key
 
 # Protections of a network speak for its whole project; that it is in use or unowned does not.
 _SPEAKS_FOR_GROUP = frozenset(
-    {Reason.PROTECTED, Reason.WISH_KEEP, Reason.WISH_UNREADABLE, Reason.LEASED, Reason.LEASE_UNKNOWN}
+    {
+        Reason.PROTECTED,
+        Reason.WISH_KEEP,
+        Reason.WISH_UNREADABLE,
+        Reason.WISH_NOT_DUE,
+        Reason.LEASED,
+        Reason.LEASE_UNKNOWN,
+    }
 )
 
 

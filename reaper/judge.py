@@ -78,6 +78,7 @@ class Judge:
         yield self._wish_to_stay(resource)
         yield self._leased(resource)
         if resource.kind is Kind.NETWORK:
+            yield self._network_wish(resource)
             return  # it goes with its project's containers, and no policy judges it
         yield self._state(resource)
         yield self._restart_policy(resource, owner)
@@ -184,6 +185,15 @@ class Judge:
         if any(match.matched and match.policy.every_resource for match in self.matches(resource)):
             return Finding("wish", None, f"{sentence}, which the operator overrules")
         return _keep("wish", Reason.WISH_NOT_DUE, sentence, due_at=end)
+
+    def _network_wish(self, network: Resource) -> Finding:
+        """A wish that is not due keeps a network, and with it its project; one that is due takes nothing by itself."""
+        finding = self._wish_to_go(network)
+        if finding.verdict is not Verdict.KEEP:
+            return Finding(finding.rule, None, finding.sentence)
+        if any(policy.every_resource and policy.concerns(network) for policy in self.rules.policies):
+            return Finding(finding.rule, None, f"{finding.sentence}, which the operator overrules")
+        return finding
 
     def _policies(self, resource: Resource) -> Iterator[Finding]:
         matches = []

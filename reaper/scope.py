@@ -172,6 +172,17 @@ def group_key(resource: Resource) -> tuple[str, str] | None:
     return None if resource.group is None else (resource.endpoint, resource.group)
 
 
+_BY_CONTAINERS = " on its project's containers"
+
+
+def _scope_in_words(scope: Scope) -> frozenset[str]:
+    """What ``Ownership.by`` may say of this scope, presets apart."""
+    selector = scope.selector
+    entries = [*(f"label {x}" for x in selector.labels), *(f"name {x}" for x in selector.names)]
+    entries += [*(f"image {x}" for x in selector.images), *(["everything"] if scope.everything else [])]
+    return frozenset(f"scope {entry}" for entry in entries)
+
+
 class Owners:
     """Answers who owns which of the resources that were listed together.
 
@@ -187,6 +198,7 @@ class Owners:
             key = group_key(resource)
             if key is not None and key not in self._groups and (ownership := self._of_group(resource)):
                 self._groups[key] = ownership
+        self._in_words = _scope_in_words(scope)
         self._project_owners = self._of_projects(resources)
 
     def _of_group(self, resource: Resource) -> Ownership | None:
@@ -214,9 +226,17 @@ class Owners:
             return of_group
         if sign := self._scope.selector.any_of(resource):
             return Ownership(f"scope {sign}")
-        if resource.remembered is not None:
-            return Ownership(f"remembered: {resource.remembered.owner}", preset=True)
+        if resource.remembered is not None and (remembered := self._still_in_force(resource.remembered.owner)):
+            return remembered
         return self._of_project(resource) or (Ownership("scope everything") if self._scope.everything else None)
+
+    def _still_in_force(self, by: str) -> Ownership | None:
+        """The ownership that an earlier sweep put into words, where the scope would still say so; else None."""
+        if any(by == f"preset {name}" or by.startswith(f"preset {name},") for name in self._scope.presets):
+            return Ownership(f"remembered: {by}", preset=True)
+        if by.removesuffix(_BY_CONTAINERS) in self._in_words:
+            return Ownership(f"remembered: {by}")
+        return None
 
     def _of_project(self, resource: Resource) -> Ownership | None:
         """Compose gives a network no label of its services: it is whose all the project's containers are."""
@@ -224,4 +244,4 @@ class Owners:
         if key is None or resource.kind is not Kind.NETWORK:
             return None
         owner = self._project_owners.get(key)
-        return owner and Ownership(f"{owner.by} on its project's containers")
+        return owner and Ownership(f"{owner.by}{_BY_CONTAINERS}")

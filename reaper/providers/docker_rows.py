@@ -154,7 +154,11 @@ def inspected_container(row: Row, endpoint: str) -> Resource:
             times[key], unreadable = None, f"{key}: {error}"
     if raw_state in ("running", "paused", "restarting"):
         times["stopped_at"] = None  # that of an earlier run
-    restart = _text(_table(host.get("RestartPolicy")).get("Name"))
+    restart = _table(host.get("RestartPolicy")).get("Name")
+    if not isinstance(restart, str):
+        unreadable = "no restart policy in the answer"
+    if times["started_at"] is None and raw_state in ("running", "paused", "restarting"):
+        unreadable = unreadable or "no start time in the answer"
     return Resource(
         provider="docker",
         endpoint=endpoint,
@@ -173,7 +177,7 @@ def inspected_container(row: Row, endpoint: str) -> Resource:
             _table(row.get("NetworkSettings")).get("Networks"),
             *(host.get(mode) for mode in ("NetworkMode", "IpcMode", "PidMode")),
         ),
-        restart_policy=restart or "no",
+        restart_policy=(restart if isinstance(restart, str) else "") or "no",
         machinery=_machinery(name, found, image),
         unreadable=unreadable,
     )

@@ -54,10 +54,17 @@ class Oracle:
         signs = images & {*known.HARBOR_IMAGES} or files & {*known.HARBOR_FILES}
         return "harbor" in presets and (labels.get("harbor.managed") == "true" or bool(signs))
 
+    def _remembered(self, one: Resource) -> bool:
+        """Whether an earlier sweep knew it as a preset's, and that preset is still wanted."""
+        presets = self.world.rules.scope.presets
+        return one.remembered is not None and one.remembered.owner in {f"preset {name}" for name in presets}
+
+    def _listed(self, one: Resource) -> bool:
+        return any(_entries(one, self.world.rules.scope.selector))
+
     def owned(self, one: Resource) -> bool:
         scope = self.world.rules.scope
-        listed = any(_entries(one, scope.selector))
-        if self._preset_owns(one) or listed or scope.everything or one.remembered is not None:
+        if self._preset_owns(one) or self._listed(one) or scope.everything or self._remembered(one):
             return True
         containers = [mate for mate in self.mates(one) if mate.kind is not Kind.NETWORK]
         return one.kind is Kind.NETWORK and bool(containers) and all(self.owned(mate) for mate in containers)
@@ -94,8 +101,14 @@ class Oracle:
             "wished to keep": "reaper.keep" in (one.labels or {}),
             "wish unreadable": self._unreadable_wish(one),
             "leased": self._leased(one),
+            "network's wish": one.kind is Kind.NETWORK and self._network_wishes_to_stay(one),
         }
         return [name for name, true in found.items() if true]
+
+    def _network_wishes_to_stay(self, network: Resource) -> bool:
+        end = self.wish_end(network)
+        overruled = any(p.every_resource and self.concerns(network, p) for p in self.world.rules.policies)
+        return end is not None and end > self.world.now and not overruled
 
     def forbidden(self, one: Resource) -> list[str]:
         """Why this resource by itself may not be reaped whatever the policies say."""
@@ -110,7 +123,7 @@ class Oracle:
             return found
         if one.state in {State.CHANGING, State.UNKNOWN}:
             found.append("state")
-        foreign = not self._preset_owns(one) and one.remembered is None
+        foreign = not self._preset_owns(one) and (not self._remembered(one) or self._listed(one))
         if one.restart_policy in self.world.rules.protect.restart_policies and foreign:
             found.append("restart policy")
         grace = max(self.world.rules.created_grace, timedelta(minutes=10))

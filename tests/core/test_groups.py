@@ -118,6 +118,14 @@ def test_a_protected_network_keeps_its_project(labels: dict[str, str], reason: R
     assert (decisions["c1"].reason, decisions["n1"].reason) == (Reason.GROUP_KEPT, reason)
 
 
+def test_a_network_that_wishes_to_stay_keeps_its_project() -> None:
+    patient = replace(NETWORK, labels={"reaper.ttl": "30d"})
+    decisions = judged([CLIENT, patient], BOTH)
+    assert (decisions["c1"].reason, decisions["n1"].reason) == (Reason.GROUP_KEPT, Reason.WISH_NOT_DUE)
+    assert gone([CLIENT, patient], rules(EVERYTHING)) == {"c1", "n1"}
+    assert gone([CLIENT, replace(NETWORK, labels={"reaper.ttl": "1s"})], BOTH) == {"c1", "n1"}
+
+
 def test_a_lease_on_the_network_keeps_its_project() -> None:
     assert gone([CLIENT, NETWORK], BOTH, Lease("a", "somebody", frozenset({"n1"}))) == set()
     young = replace(NETWORK, created_at=ago(hours=1), labels={"reaper.lease": "elsewhere"})

@@ -227,6 +227,23 @@ def test_a_remembered_project_is_owned() -> None:
     assert by(remembered) == "remembered: preset harbor, image hb__*"
 
 
+@pytest.mark.parametrize(
+    ("said", "scope", "owned"),
+    [
+        ("preset harbor, image hb__*", Scope(presets=("terminal-bench",)), False),
+        ("preset harbor", Scope(presets=("harbor",)), True),
+        ("preset harbor-two", Scope(presets=("harbor",)), False),
+        ("scope label team=rl", Scope(selector=Selector(labels=("team=rl",))), True),
+        ("scope label team=rl on its project's containers", Scope(selector=Selector(labels=("team=rl",))), True),
+        ("scope label team=rl", Scope(), False),
+        ("scope everything", Scope(), False),
+    ],
+)
+def test_memory_owns_nothing_that_the_scope_has_given_up(said: str, scope: Scope, owned: bool) -> None:
+    remembered = replace(NETWORK, remembered=Remembered(said, NOW))
+    assert by(remembered, scope=scope) == (f"remembered: {said}" if owned else None)
+
+
 def test_missing_labels_match_nothing() -> None:
     unread = replace(PLAIN, labels=None)
     assert by(unread, scope=Scope(selector=Selector(labels=("team",)))) is None

@@ -2,8 +2,8 @@
 
 import pytest
 
-from devkit.engine import PrivateEngine
-from tests.engine.lab import MINUTE, OWNED, WAITS, containers, in_parallel, ran, reasons
+from devkit.engine import SLEEPS, PrivateEngine
+from tests.engine.lab import MINUTE, OWNED, containers, in_parallel, ran, reasons
 from tests.run import Program
 
 pytestmark = pytest.mark.engine
@@ -13,8 +13,8 @@ HINT = "300 owned resources are running and younger than 24 h; if no run is aliv
 
 
 def running(engine: PrivateEngine, name: str, labels: dict[str, str]) -> str:
-    """Without a network, which takes most of the time that a start takes."""
-    return engine.create(name, labels=labels, cmd=WAITS, start=True, network="none")
+    """One process that ends as soon as it is asked to; no network, which takes much of the time that a start takes."""
+    return engine.create(name, labels=labels, cmd=SLEEPS, stop_signal="SIGKILL", start=True, network="none")
 
 
 def test_three_hundred_young_leftovers(engine: PrivateEngine, reaper: Program) -> None:

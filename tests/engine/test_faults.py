@@ -25,7 +25,7 @@ def reported(ended: Ended, outcome: str) -> set[str]:
 
 
 def test_resets_before_the_engine_hears_of_it(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
-    names = make_exited(engine, 6)
+    names = make_exited(engine, 3)
     proxy.add(Fault("reset", every=2))  # of all requests, the listing's included
     ended = proxied("--once", "--stopped", "--json")
     assert ended.code == 0, ended.err
@@ -35,13 +35,13 @@ def test_resets_before_the_engine_hears_of_it(engine: PrivateEngine, proxied: Pr
 
 def test_resets_after_the_engine_has_done_it(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
     """The deletion happened and its answer was lost: asked again, the engine knows of no such container."""
-    names = make_exited(engine, 6)
+    names = make_exited(engine, 3)
     for ident in engine.ids():
         proxy.add(Fault("reset_after", "DELETE", ident, times=1))
     ended = proxied("--once", "--stopped", "--json")
     assert ended.code == 0, ended.err
     assert ended.outcomes() == dict.fromkeys(names, "gone")
-    assert sorted(call.status or 0 for call in proxy.calls("DELETE")) == [0] * 6 + [404] * 6
+    assert sorted(call.status or 0 for call in proxy.calls("DELETE")) == [0] * 3 + [404] * 3
     assert containers(engine) == set()
 
 
@@ -56,7 +56,7 @@ def test_a_stop_whose_answer_is_lost(engine: PrivateEngine, proxied: Program, pr
 
 
 def test_errors_of_the_server_are_tried_again(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
-    names = make_exited(engine, 6)
+    names = make_exited(engine, 3)
     for ident in engine.ids():
         proxy.add(Fault("status", "DELETE", ident, times=3, status=503))
     ended = proxied("--once", "--stopped", "--json")
@@ -64,14 +64,14 @@ def test_errors_of_the_server_are_tried_again(engine: PrivateEngine, proxied: Pr
     assert ended.outcomes() == dict.fromkeys(names, "deleted")
     assert {row["attempts"] for row in rows(ended).values()} == {4}
     warnings = [line for line in ended.logs if line["event"] == "attempt_failed"]
-    assert len(warnings) == 18
+    assert len(warnings) == 9
     assert {(line["attempt"], line["attempts"]) for line in warnings} == {(1, 4), (2, 4), (3, 4)}
     assert containers(engine) == set()
 
 
 def test_one_that_always_fails(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
     """It gets one more round at the end, and the others are done."""
-    names = make_exited(engine, 4)
+    names = make_exited(engine, 2)
     stuck = exited(engine, "stuck")
     proxy.add(Fault("status", "DELETE", stuck, status=500, body={"message": "device or resource busy"}))
     ended = proxied("--once", "--stopped", "--json")
@@ -98,8 +98,8 @@ def test_a_denied_deletion_is_not_tried_again(engine: PrivateEngine, proxied: Pr
 
 def test_a_silence_is_kept_by_all(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
     """429 with Retry-After: nobody asks anything until it is over, and that costs no attempt."""
-    names = make_exited(engine, 6)
-    proxy.add(Fault("status", "DELETE", times=6, status=429, headers={"Retry-After": "2"}))
+    names = make_exited(engine, 3)
+    proxy.add(Fault("status", "DELETE", times=3, status=429, headers={"Retry-After": "2"}))
     ended = proxied("--once", "--stopped", "--json", env={"REAPER_RETRY__ATTEMPTS": "1", "REAPER_RETRY__TOTAL": "1s"})
     assert ended.code == 0, ended.err
     assert ended.outcomes() == dict.fromkeys(names, "deleted")
@@ -119,23 +119,17 @@ def test_a_silence_at_the_listing(engine: PrivateEngine, proxied: Program, proxy
     assert containers(engine) == set()
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [("GET", LISTING), ("GET", "/networks"), ("GET", "/json$"), ("GET", "filters="), ("POST", "/stop"), ("DELETE", "")],
-    ids=["list", "networks", "inspect", "project", "stop", "delete"],
-)
-def test_an_answer_that_never_comes(
-    engine: PrivateEngine, proxied: Program, proxy: FaultProxy, method: str, path: str
-) -> None:
+def test_answers_that_never_come(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
     """Each kind of call has a limit, behind which it is made again."""
     engine.create("trial", labels=member_of("trial", OWNED), cmd=WAITS, start=True)
     engine.create_network("trial_default", member_of("trial"))
-    proxy.add(Fault("hang", method, path, times=1))
+    kinds = (LISTING, "/networks$", "/containers/[0-9a-f]+/json", "filters=", "/stop", "/networks/[0-9a-f]+$")
+    proxy.add(Fault("hang", "DELETE", "/containers/", times=1), *(Fault("hang", path=path, times=1) for path in kinds))
     config = toml(proxied.folder, '[[policy]]\nname="p"\nkinds=["container"]\nstates=["running"]\nstop_timeout="200ms"')
-    ended = proxied("--once", "--json", *config, env={"REAPER_RETRY__REQUEST_TIMEOUT": "800ms"})
+    ended = proxied("--once", "--json", *config, env={"REAPER_RETRY__REQUEST_TIMEOUT": "1s"})
     assert ended.code == 0, ended.err
     assert ended.outcomes() == {"trial": "deleted", "trial_default": "deleted"}
-    assert [call.fault for call in proxy.log].count("hang") == 1
+    assert [call.fault for call in proxy.log].count("hang") == 7
     assert containers(engine) == set()
     assert engine.networks() == []
 
@@ -146,7 +140,6 @@ BAD_LISTINGS = [
     Fault("garbage", "GET", LISTING),
     Fault("reset", "GET", "/networks"),
     Fault("hang", "GET", LISTING),
-    Fault("status", "GET", LISTING, status=500),
     *(Fault("status", "GET", LISTING, status=200, body=body) for body in (None, {"a": "b"}, [{"Names": ["/x"]}])),
     Fault("status", "GET", "/networks", status=200, body={"a": "b"}),
 ]
@@ -156,7 +149,7 @@ BAD_LISTINGS = [
 def test_a_bad_listing_ends_the_sweep(engine: PrivateEngine, proxied: Program, proxy: FaultProxy, fault: Fault) -> None:
     exited(engine, "leftover")
     proxy.add(fault)
-    quick = {"REAPER_RETRY__ATTEMPTS": "2", "REAPER_RETRY__REQUEST_TIMEOUT": "300ms"}
+    quick = {"REAPER_RETRY__ATTEMPTS": "2", "REAPER_RETRY__REQUEST_TIMEOUT": "500ms"}
     ended = proxied("--once", "--stopped", "--json", env=quick)
     assert ended.code == 5, (ended.out, ended.err)
     assert ended.document["endpoints"][0]["failure"]["message"]

@@ -33,7 +33,7 @@ TRIAL = "chess-best-move-1-of-1-2026-11-21__06-30-00"
 
 def test_a_living_project_survives_with_all_its_siblings(engine: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
     """One member is young and runs; the others are old, or have ended, or were never started."""
-    terminal_bench(engine, tmp_path, "young", "leaked", sidecars=["db", "cache", "job"])
+    terminal_bench(engine, tmp_path, "young", "leaked", sidecars=["db", "job"])
     ids = {engine.inspect(i)["Config"]["Labels"]["com.docker.compose.service"]: i for i in projects(engine)["young"]}
     make_old(engine, "young", "leaked")
     engine.stop_container(ids["db"], timeout=0)
@@ -52,7 +52,7 @@ def test_a_living_project_survives_with_all_its_siblings(engine: PrivateEngine, 
         assert set(projects(engine)["young"]) == everybody
     assert engine.inspect(ids["client"])["State"] == before, "nobody has touched it"
     said = {row["name"]: row["sentence"] for row in rows(ended).values() if row["reason"] == "group_kept"}
-    assert set(said) == {"young_db_1", "young_cache_1", "young_job_1", "young_default"}
+    assert set(said) == {"young_db_1", "young_job_1", "young_default"}
     assert all("young_client_1" in sentence for sentence in said.values())
 
 

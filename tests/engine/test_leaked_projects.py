@@ -7,15 +7,16 @@ import pytest
 from devkit.engine import EngineError, PrivateEngine
 from devkit.faults import FaultProxy
 from tests.engine.lab import (
-    COMPOSE_TB_FILE,
     DAY,
     OWNED,
+    WAITS,
     containers,
     exited,
     harbor,
     make_old,
     member_of,
     projects,
+    ran,
     reached,
     reasons,
     rows,
@@ -110,18 +111,21 @@ def test_what_is_left_of_a_project_is_remembered(
         assert engine.networks() == ["trial_default"]
 
 
-def test_a_project_brought_up_again_is_not_remembered_for_another(
-    engine: PrivateEngine, reaper: Program, tmp_path: Path
-) -> None:
+def test_another_project_of_a_remembered_name(engine: PrivateEngine, reaper: Program) -> None:
     """Ids are remembered, not names: somebody else's project of the same name is somebody else's."""
-    terminal_bench(engine, tmp_path, "trial")
-    assert reaper("--once", "--json").code == 0
-    engine.compose("trial", services(["client"]), "down", directory=tmp_path / "trial", file=COMPOSE_TB_FILE)
-    engine.compose("trial", services(["web"]), directory=tmp_path / "other")
-    make_old(engine, "trial")
+    image = engine.tag("bench:1", "tb__chess__client:latest")
+    engine.create_network("trial_default", member_of("trial"))
+    engine.create("client", image=image, labels=member_of("trial"), cmd=WAITS, start=True, network="trial_default")
     ended = reaper("--once", "--json")
-    assert reasons(ended) == {"trial_web_1": "not_owned", "trial_default": "not_owned"}
-    assert containers(engine) == {"trial_web_1"}
+    assert reasons(ended) == {"client": "too_young", "trial_default": "group_kept"}
+    engine.clear()
+    engine.create_network("trial_default", member_of("trial"))
+    ident = engine.create("client", labels=member_of("trial"), cmd=WAITS, start=True, network="trial_default")
+    engine.backdate({ident: ran(2 * DAY)}, networks={"trial_default": 2 * DAY})
+    for flag in ("--aggressive", "--all"):
+        ended = reaper("--once", "--json", flag)
+        assert reasons(ended) == {"client": "not_owned", "trial_default": "not_owned"}
+    assert containers(engine) == {"client"}
     assert engine.networks() == ["trial_default"]
 
 

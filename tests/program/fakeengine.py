@@ -79,7 +79,7 @@ class FakeEngine:
 
     def __enter__(self) -> Self:
         self._server = _Server(self)
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), name="fake engine", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.005,), name="fake engine", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -26,7 +26,7 @@ from reaper.model import (
     Verdict,
 )
 from tests.program.fakeengine import FakeEngine
-from tests.program.wrapped import patched
+from tests.program.wrapped import patched, started
 from tests.run import Program
 
 # -- 0 and what is not 0 -----------------------------------------------------------------------------------------------
@@ -204,12 +204,12 @@ def test_a_signal_in_mid_sweep_ends_it_in_order(
         fake.add(f"chess-{i}")
     with FaultProxy(fake.socket) as proxy:
         gate = proxy.hold("DELETE", "/containers/")
-        process = run.start("--once", "--json", "--config", _one_at_a_time(tmp_path, proxy.host))
-        gate.reached()
-        process.send_signal(number)
-        _wait_until_heard(process)
-        gate.release()
-        ended = run.finish(process)
+        with started(run, "--once", "--json", "--config", _one_at_a_time(tmp_path, proxy.host)) as process:
+            gate.reached()
+            process.send_signal(number)
+            _wait_until_heard(process)
+            gate.release()
+            ended = run.finish(process)
     assert ended.code == code
     assert ended.document["exit_code"] == code
     assert ended.document["interrupted"] == number.name
@@ -225,12 +225,12 @@ def test_a_signal_while_the_listing_hangs_ends_at_once(run: Program, fake: FakeE
     fake.add("chess-1")
     with FaultProxy(fake.socket) as proxy:
         gate = proxy.hold("GET", "/containers/json")
-        process = run.start("--once", "--json", env={"DOCKER_HOST": proxy.host})
-        gate.reached()
-        began = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        ended = run.finish(process)
-    assert time.monotonic() - began < 5
+        with started(run, "--once", "--json", env={"DOCKER_HOST": proxy.host}) as process:
+            gate.reached()
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            ended = run.finish(process)
+    assert time.monotonic() - began < 9  # what is under way would get 10 s
     assert ended.code == 143
     assert ended.document["endpoints"][0]["failure"]["error"] == "interrupted"
     assert fake.names() == {"chess-1"}
@@ -240,12 +240,12 @@ def test_a_second_signal_ends_the_process_at_once(run: Program, fake: FakeEngine
     fake.add("chess-1")
     with FaultProxy(fake.socket) as proxy:
         gate = proxy.hold("DELETE", "/containers/")
-        process = run.start("--once", env={"DOCKER_HOST": proxy.host})
-        gate.reached()
-        process.send_signal(signal.SIGTERM)
-        _wait_until_heard(process)
-        process.send_signal(signal.SIGTERM)
-        ended = run.finish(process)
+        with started(run, "--once", env={"DOCKER_HOST": proxy.host}) as process:
+            gate.reached()
+            process.send_signal(signal.SIGTERM)
+            _wait_until_heard(process)
+            process.send_signal(signal.SIGTERM)
+            ended = run.finish(process)
     assert ended.code == -signal.SIGTERM
     assert "Traceback" not in ended.err
 
@@ -253,10 +253,10 @@ def test_a_second_signal_ends_the_process_at_once(run: Program, fake: FakeEngine
 def test_a_signal_while_listing_for_people_is_told_too(run: Program, fake: FakeEngine) -> None:
     with FaultProxy(fake.socket) as proxy:
         gate = proxy.hold("GET", "/containers/json")
-        process = run.start("check", env={"DOCKER_HOST": proxy.host})
-        gate.reached()
-        process.send_signal(signal.SIGINT)
-        ended = run.finish(process)
+        with started(run, "check", env={"DOCKER_HOST": proxy.host}) as process:
+            gate.reached()
+            process.send_signal(signal.SIGINT)
+            ended = run.finish(process)
     assert ended.code == 130
     assert ended.out == "local: could not be listed: the sweep ended before it was listed\n"
 

@@ -13,7 +13,7 @@ import reaper
 from devkit.faults import Fault, FaultProxy
 from reaper.model import Kind, Outcome, Reason, State, Verdict
 from tests.program.fakeengine import FakeEngine
-from tests.program.wrapped import patched
+from tests.program.wrapped import patched, started
 from tests.run import Ended, Program
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text())
@@ -234,10 +234,10 @@ def test_one_document_when_it_is_interrupted(run: Program, fake: FakeEngine) -> 
     fake.add("chess-1")
     with FaultProxy(fake.socket) as proxy:
         gate = proxy.hold("GET", "/containers/json")
-        process = run.start("list", "--json", env={"DOCKER_HOST": proxy.host})
-        gate.reached()
-        process.send_signal(signal.SIGTERM)
-        document = report(run.finish(process))
+        with started(run, "list", "--json", env={"DOCKER_HOST": proxy.host}) as process:
+            gate.reached()
+            process.send_signal(signal.SIGTERM)
+            document = report(run.finish(process))
     assert (document["exit_code"], document["interrupted"]) == (143, "SIGTERM")
     assert document["endpoints"][0]["failure"]["error"] == "interrupted"
 

@@ -27,7 +27,7 @@ def test_no_socket(program: Program, tmp_path: Path) -> None:
     host = f"unix://{tmp_path}/docker.sock"
     began = time.monotonic()
     ended = program("--once", env={"DOCKER_HOST": host})  # with the retries of the defaults, 14 s of waiting
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 13
     told(ended, f"no engine at {host}: there is no such socket", START)
     assert not [log for log in ended.logs if log["event"] == "attempt_failed"]
 
@@ -40,7 +40,7 @@ def test_a_socket_that_nobody_listens_on(program: Program) -> None:
     try:
         began = time.monotonic()
         ended = program("--once", env={"DOCKER_HOST": engine.host})
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 13
         told(ended, f"no engine at {engine.host}: nothing listens on the socket", START)
     finally:
         path.unlink()
@@ -63,7 +63,7 @@ def test_no_permission(run: Program, fake: FakeEngine) -> None:
     fake.add("chess-1")
     began = time.monotonic()
     ended = run.finish(without_privileges(run, Path(fake.socket), "--once"))
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 13
     told(ended, f"no permission on {fake.host}", "run as root or as a member of the group that owns the socket")
     assert fake.calls == []
 

@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from tests.run import LIMIT, Ended, Program
 
@@ -29,6 +30,16 @@ from reaper.cli import main
 codes = [main(arguments) for arguments in json.loads(sys.argv[1])]
 sys.stderr.write("\\n" + json.dumps(codes))
 """
+
+
+@contextmanager
+def started(program: Program, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """The program while it runs; it is killed at the end of the block if it still does."""
+    with program.start(*arguments, env=env) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def patched(program: Program, patch: str, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:

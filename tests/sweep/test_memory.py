@@ -178,7 +178,7 @@ async def test_an_odd_entry_is_no_error(memory: Memory, entry: dict[str, Any]) -
 
 
 async def test_what_has_not_changed_is_not_written(memory: Memory) -> None:
-    entry = Remembered("scope x", NOW)
+    entry = Remembered("preset terminal-bench", NOW)
     memory.file.parent.mkdir()
     memory.file.write_text(
         json.dumps({"version": 1, "owned": {"id-net": {"owner": entry.owner, "free_at": entry.free_at.isoformat()}}})

@@ -1,0 +1,152 @@
+"""What the engine's JSON is read as, odd rows included."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from reaper.model import Kind, State
+from reaper.providers.docker_rows import inspected_container, listed_container, moment, network, own_container_id
+
+ID = "0123456789abcdef" * 4
+LISTED: dict[str, Any] = {
+    "Id": ID,
+    "Names": ["/other/alias", "/chess-1"],
+    "Image": "tb__chess__client",
+    "Created": 1795252002,
+    "Labels": {"com.docker.compose.project": "chess"},
+    "State": "exited",
+    "NetworkSettings": {"Networks": {"chess_default": {"NetworkID": "net1"}}},
+    "HostConfig": {"NetworkMode": "container:db"},
+}
+INSPECTED: dict[str, Any] = {
+    "Id": ID,
+    "Name": "/chess-1",
+    "Created": "2026-11-21T07:13:26.362136404Z",
+    "State": {"Status": "exited", "StartedAt": "2026-11-21T07:13:27.1Z", "FinishedAt": "2026-11-21T08:00:00.000000001Z"},
+    "Config": {"Image": "tb__chess__client", "Labels": {}},
+    "HostConfig": {"RestartPolicy": {"Name": "", "MaximumRetryCount": 0}, "NetworkMode": "default"},
+}
+
+
+def listed(**changes: Any) -> Any:
+    return listed_container({**LISTED, **changes}, "local")
+
+
+def inspected(**changes: Any) -> Any:
+    return inspected_container({**INSPECTED, **changes}, "local")
+
+
+def test_a_listed_container() -> None:
+    found = listed()
+    assert (found.id, found.name, found.group, found.image) == (ID, "chess-1", "chess", "tb__chess__client")
+    assert (found.state, found.inspected, found.image_unresolved) == (State.STOPPED, False, False)
+    assert found.created_at == datetime(2026, 11, 21, 9, 6, 42, tzinfo=UTC)
+    assert found.uses == {"net1", "db"}
+
+
+@pytest.mark.parametrize("image", ["sha256:" + "a" * 64, "a" * 64, "865c469b7151", None])
+def test_an_image_that_has_lost_its_name_is_unresolved(image: str | None) -> None:
+    assert listed(Image=image).image_unresolved
+
+
+@pytest.mark.parametrize("labels", [None, ["a"], {"a": 1}])
+def test_odd_labels_are_missing_labels(labels: object) -> None:
+    assert listed(Labels=labels).labels is None
+
+
+@pytest.mark.parametrize("created", [None, 0, -5, "yesterday"])
+def test_an_odd_creation_time_is_a_missing_one(created: object) -> None:
+    assert listed(Created=created).created_at is None
+
+
+def test_a_row_without_id_is_an_error() -> None:
+    with pytest.raises(ValueError, match="without Id"):
+        listed(Id=None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"Labels": {"com.docker.swarm.service.id": "x"}}, "a Swarm task"),
+        ({"Labels": {"io.kubernetes.pod.name": "x"}}, "a Kubernetes pod's"),
+        ({"Labels": {"com.docker.desktop.extension": "true"}}, "a part of Docker Desktop"),
+        ({"Labels": {"org.testcontainers.ryuk": "true"}}, "the reaper of Testcontainers"),
+        ({"Names": ["/buildx_buildkit_default0"]}, "a BuildKit builder"),
+        ({"Image": "moby/buildkit:v0.12"}, "a BuildKit builder"),
+        ({"Labels": {"desktop.docker.io/binds/0/Source": "/x"}}, None),  # on anybody's container under Docker Desktop
+    ],
+)
+def test_machinery(changes: dict[str, Any], what: str | None) -> None:
+    assert listed(**changes).machinery == what
+
+
+def test_an_inspected_container() -> None:
+    found = inspected()
+    assert found.restart_policy == "no"
+    assert found.stopped_at == datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
+    assert found.unreadable is None
+
+
+def test_a_running_container_has_no_stop() -> None:
+    state = {**INSPECTED["State"], "Status": "running"}
+    assert inspected(State=state).stopped_at is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"Created": "soon"},
+        {"Created": "2026-11-21T07:13:26"},
+        {"HostConfig": {}},
+        {"State": {"Status": "running", "StartedAt": "0001-01-01T00:00:00Z", "FinishedAt": "0001-01-01T00:00:00Z"}},
+        {"State": {**INSPECTED["State"], "FinishedAt": 5}},
+    ],
+)
+def test_what_is_missing_or_odd_makes_it_unreadable(changes: dict[str, Any]) -> None:
+    assert inspected(**changes).unreadable
+
+
+def test_year_one_means_never() -> None:
+    assert moment("0001-01-01T00:00:00Z") is None
+    assert moment("2026-11-21T09:00:00+02:00") == datetime(2026, 11, 21, 7, 0, tzinfo=UTC)
+
+
+def test_a_network_belongs_to_its_compose_project() -> None:
+    row = {
+        "Id": "n",
+        "Name": "chess_default",
+        "Created": "2026-11-21T07:13:26Z",
+        "Labels": LISTED["Labels"],
+        "Containers": {},
+    }
+    found = network(row, "local")
+    assert found is not None
+    assert (found.kind, found.group, found.state, found.machinery) == (Kind.NETWORK, "chess", State.STOPPED, None)
+    attached = network({**row, "Containers": {"x": {}}}, "local")
+    assert attached is not None
+    assert attached.state is State.RUNNING
+    swarm = network({**row, "Scope": "swarm"}, "local")
+    assert swarm is not None
+    assert swarm.machinery == "a Swarm network"
+    assert network({**row, "Labels": {}}, "local") is None
+
+
+MOUNT = f"651 641 254:0 /data/containers/{ID}/hostname /etc/hostname rw,relatime - ext4 /dev/vda rw"
+PODMAN = f"651 641 0:24 /overlay-containers/{ID}/userdata/hostname /etc/hostname rw - tmpfs tmpfs rw"
+HOST = f"99 30 0:50 / /var/lib/docker/containers/{ID}/mounts/shm rw - tmpfs shm rw"
+
+
+@pytest.mark.parametrize(
+    ("mountinfo", "cgroup", "own"),
+    [
+        (MOUNT, "", ID),
+        (PODMAN, "", ID),
+        ("", f"4:memory:/docker/{ID}\n0::/", ID),
+        ("", f"0::/system.slice/docker-{ID}.scope", ID),
+        (HOST, "0::/user.slice", None),
+        (f"1 2 3:4 /home/{ID}/hostname /mnt/hostname rw", "0::/init.scope", None),
+    ],
+)
+def test_the_own_container_is_told_by_id(mountinfo: str, cgroup: str, own: str | None) -> None:
+    assert own_container_id(mountinfo, cgroup) == own
