@@ -1,7 +1,7 @@
-"""What `make run` does: fill a private engine with what benchmark runs leave behind, and let reaper loose on it.
+"""What `make run` does: reaper at work on a simulated Docker engine that is full of what benchmark runs leave behind.
 
-Everything is real: the engine, the containers, the Compose project, and the program, which is run as its users run it.
-Nothing is left behind.
+The engine is the simulator that the package brings, so neither Docker nor an account is needed; the program is run as its
+users run it, and talks to it over HTTP. Some of its requests fail at first, as those of a busy engine do.
 """
 
 import os
@@ -9,67 +9,85 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from devkit.engine import Age, PrivateEngine
+from reaper.simulator.faults import Fault
+from reaper.simulator.server import Simulator
+from reaper.simulator.world import ContainerSpec, NetworkSpec
 
-HARBOR_FOLDER = "harbor/environments/docker"
-HARBOR_FILE = "docker-compose-build.yaml"
+COMPOSE = "com.docker.compose."
 HARBOR_PROJECT = "fix-git__a1b2c3d"
+HARBOR_FILE = "/venv/lib/python3.12/site-packages/harbor/environments/docker/docker-compose-build.yaml"
+FAULTS = ("status:500,method=DELETE,times=2", "reset,method=GET,path=/json,skip=6,times=2")
 
 
-def _say(text: str) -> None:
-    print(f"\033[1m{text}\033[0m" if sys.stdout.isatty() else text, flush=True)
-
-
-def _fill(engine: PrivateEngine, folder: Path) -> None:
-    """Leftovers of Terminal-Bench and Harbor, a trial that is alive, and somebody's database."""
-    engine.import_image()
-    engine.tag("bench:1", "tb__chess-best-move__client:latest")
-    engine.tag("bench:1", "postgres:16")
-    engine.fabricate_exited(
-        12, timedelta(days=2), {"terminal-bench": "1"}, prefix="chess-best-move-1-of-1-2026-11-19__06-30-00-"
+def _stopped(name: str, image: str, ago: timedelta, labels: dict[str, str], now: datetime) -> ContainerSpec:
+    start = now - ago - timedelta(hours=1)
+    return ContainerSpec(
+        name=name,
+        image=image,
+        labels=labels,
+        state="exited",
+        created=start,
+        started=start,
+        finished=now - ago,
+        project=labels.get(f"{COMPOSE}project"),
+        networks=(f"{HARBOR_PROJECT}_default",) if f"{COMPOSE}project" in labels else ("bridge",),
     )
-    # Two services and a network, as a killed Harbor job leaves them; they are backdated while they are stopped.
-    services = {name: {"image": "bench:1", "command": "sleep infinity"} for name in ("main", "sidecar")}
-    place = folder / HARBOR_FOLDER
-    place.mkdir(parents=True)
-    engine.compose(HARBOR_PROJECT, {"version": "2.4", "services": services}, "up", "-d", directory=place, file=HARBOR_FILE)
-    project = [i for i in engine.ids() if engine.inspect(i)["Config"]["Labels"].get("com.docker.compose.project")]
-    kept = engine.create("chess-debugging", labels={"terminal-bench": "1", "reaper.keep": ""}, cmd=["true"])
-    for ident in project:
-        engine.stop_container(ident, timeout=0)
-    old = Age(created=timedelta(days=3), started=timedelta(days=3), finished=timedelta(hours=30))
-    engine.backdate(dict.fromkeys([*project, kept], old))
-    engine.create("chess-best-move-1-of-1-2026-11-21__09-00-00", image="tb__chess-best-move__client:latest", start=True)
-    engine.create("postgres", image="postgres:16", start=True, restart="always")
 
 
-def _run(program: Path, engine: PrivateEngine, *arguments: str) -> int:
-    _say(f"\n$ {shlex.join(['reaper', *arguments])}")
-    env = {**os.environ, "DOCKER_HOST": engine.host, "STATE_DIRECTORY": str(program)}
+def _running(name: str, image: str, ago: timedelta, labels: dict[str, str], now: datetime, restart: str) -> ContainerSpec:
+    start = now - ago
+    return ContainerSpec(
+        name=name, image=image, labels=labels, state="running", created=start, started=start, restart_policy=restart
+    )
+
+
+def _containers(now: datetime) -> list[ContainerSpec]:
+    """Leftovers of Terminal-Bench and Harbor, a trial that is alive, what somebody still looks into, and a database."""
+    client = "tb__chess-best-move__client"
+    labels = {f"{COMPOSE}project": HARBOR_PROJECT, f"{COMPOSE}project.config_files": HARBOR_FILE}
+    return [
+        *(
+            _stopped(f"chess-best-move-{i}-of-8-2026-11-19__06-30-00", client, timedelta(hours=40 + i), {}, now)
+            for i in range(1, 9)
+        ),
+        *(
+            _stopped(f"{HARBOR_PROJECT}-{service}-1", "hb__fix-git", timedelta(hours=30), labels, now)
+            for service in ("main", "db")
+        ),
+        _running("forgotten-1-of-1-2026-11-18__20-00-00", client, timedelta(days=3), {}, now, "no"),
+        _running("chess-best-move-1-of-1-2026-11-21__09-00-00", client, timedelta(hours=2), {}, now, "no"),
+        _stopped("chess-debugging", client, timedelta(days=3), {"reaper.keep": ""}, now),
+        _running("postgres", "postgres:16", timedelta(days=90), {}, now, "always"),
+    ]
+
+
+def _run(state: Path, simulator: Simulator, *arguments: str) -> int:
+    words = shlex.join(["reaper", *arguments])
+    print(f"\n\033[1m$ {words}\033[0m" if sys.stdout.isatty() else f"\n$ {words}", flush=True)
+    env = {
+        **os.environ,
+        "DOCKER_HOST": simulator.docker_host,
+        "STATE_DIRECTORY": str(state),
+        "REAPER_RETRY__JITTER": "0s",
+        "REAPER_POLICY__OLD_CONTAINERS__STOP_TIMEOUT": "3s",  # nobody wants to watch a sleep ignore its signal for ten
+    }
     return subprocess.run([sys.executable, "-m", "reaper", *arguments], env=env, check=False).returncode
 
 
 def main() -> int:
     """Show it; 0 when everything went as it should."""
-    reason = PrivateEngine.available()
-    if reason is not None:
-        print(f"This shows reaper at work on a real Docker engine of its own, and cannot: {reason}")
-        print("On Debian: apt-get install docker.io iptables busybox-static docker-compose, and run it as root.")
-        return 1
-    with tempfile.TemporaryDirectory() as state, PrivateEngine() as engine:
-        _say("Starting a private Docker engine and filling it with what benchmark runs leave behind ...")
-        _fill(engine, Path(state))
-        codes = [_run(Path(state), engine, *arguments) for arguments in (("list",), ("--once",), ("check",))]
-        _say("\nWhat is left:")
-        for ident in engine.ids():
-            details = engine.inspect(ident)
-            print(f"  {details['Name'].removeprefix('/')} ({details['State']['Status']})")
-        names = {engine.inspect(ident)["Name"].removeprefix("/") for ident in engine.ids()}
-    expected = {"chess-debugging", "chess-best-move-1-of-1-2026-11-21__09-00-00", "postgres"}
-    return 0 if codes == [0, 0, 0] and names == expected else 1
+    now = datetime.now(UTC)
+    network = NetworkSpec(
+        name=f"{HARBOR_PROJECT}_default", created=now - timedelta(days=2), labels={f"{COMPOSE}project": HARBOR_PROJECT}
+    )
+    with tempfile.TemporaryDirectory() as state, Simulator(containers=_containers(now), networks=[network]) as simulator:
+        codes = [_run(Path(state), simulator, "list")]
+        simulator.faults.add(*(Fault.parse(text) for text in FAULTS))
+        codes += [_run(Path(state), simulator, *arguments) for arguments in (("--once",), ("check",), ("list",))]
+    return 0 if codes == [0, 0, 0, 0] else 1
 
 
 if __name__ == "__main__":

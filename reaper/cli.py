@@ -97,6 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _selection(sub)
     _common(sub)
+    command("simulate", "a Docker engine and a Daytona server to test policies with; prints what to export")
     sub = command("config", "check or show the configuration, or print its JSON schema")
     sub.add_argument("action", choices=("check", "show", "schema"))
     _common(sub)
@@ -106,6 +107,10 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] == "simulate":
+        from reaper.simulator.__main__ import main as simulate  # noqa: PLC0415 - a server, with options of its own
+
+        return simulate(argv[1:])
     parser = build_parser()
     arguments = parser.parse_args(argv)
     arguments.argv = list(argv)

@@ -1,0 +1,65 @@
+"""`reaper simulate --seed 7 --containers 500 --sandboxes 2000` prints what to export, and serves until a signal."""
+
+import argparse
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+
+from reaper.simulator.daytona_limits import Limit
+from reaper.simulator.faults import EXAMPLE, Fault
+from reaper.simulator.server import Simulator, run
+
+
+def _fault(text: str) -> Fault:
+    try:
+        return Fault.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _limit(text: str) -> Limit:
+    match = re.fullmatch(r"(\d+)/(\d+(?:\.\d+)?)s?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no limit; write for example 600/10s: requests per seconds")
+    return Limit(int(match[1]), float(match[2]))
+
+
+def _announce(simulator: Simulator) -> None:
+    for name, value in simulator.environment().items():
+        sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
+    sys.stdout.flush()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the arguments, serve until a signal."""
+    parser = argparse.ArgumentParser(prog="reaper simulate", description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="the same seed makes the same world (default 0)")
+    parser.add_argument("--containers", type=int, default=0, metavar="N", help="how many containers to make up")
+    parser.add_argument("--sandboxes", type=int, default=0, metavar="N", help="how many sandboxes to make up")
+    parser.add_argument("--odd", type=float, default=0.0, help="share of the sandboxes that breaks careless clients")
+    parser.add_argument("--fault", type=_fault, action="append", default=[], help=f"a rule, for example {EXAMPLE}")
+    parser.add_argument("--rate", type=float, default=1.0, help="simulated seconds per second (default 1)")
+    parser.add_argument("--limit", type=_limit, metavar="N/S", help="Daytona's limit for list and get, as 1200/10s")
+    parser.add_argument("--lifecycle-limit", type=_limit, metavar="N/S", help="its limit for delete and stop")
+    parser.add_argument("--docker-port", type=int, help="serve Docker on this TCP port too")
+    parser.add_argument("--daytona-port", type=int, default=0, help="serve Daytona on this port (default: a free one)")
+    options = parser.parse_args(argv)
+    limits = {"general": options.limit, "lifecycle": options.lifecycle_limit}
+    run(
+        seed=options.seed,
+        containers=options.containers,
+        sandboxes=options.sandboxes,
+        faults=options.fault,
+        rate=options.rate,
+        odd=options.odd,
+        limits={key: limit for key, limit in limits.items() if limit is not None},
+        docker_port=options.docker_port,
+        daytona_port=options.daytona_port,
+        announce=_announce,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

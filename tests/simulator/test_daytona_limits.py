@@ -1,0 +1,195 @@
+"""Credentials, permissions, rate limits, maintenance and the envelope of errors, as in facts/daytona.md."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from reaper.simulator.daytona_limits import Limit
+from tests.simulator.daytona_client import EXACT, START, World
+
+Test = Callable[[World], Awaitable[None]]
+THROTTLED = "ThrottlerException: Too Many Requests"
+
+
+def play(test: Test, **options: Any) -> None:
+    async def main() -> None:
+        async with World(EXACT, **options) as world:
+            await test(world)
+
+    asyncio.run(main())
+
+
+def test_the_envelope_of_every_error() -> None:
+    async def test(world: World) -> None:
+        answer = await world.call("GET", "/sandbox/nobody", {"verbose": "true"})
+        assert answer.body == {
+            "path": "/api/sandbox/nobody?verbose=true",
+            "timestamp": "2026-11-21T12:00:00.000Z",
+            "statusCode": 404,
+            "error": "Not Found",
+            "message": "Sandbox with ID or name nobody not found",
+        }
+        for method, path in (("GET", "/nothing"), ("PATCH", "/sandbox")):
+            answer = await world.call(method, path)
+            assert (answer.status, answer.message) == (404, f"Cannot {method} /api{path}")
+
+    play(test)
+
+
+@pytest.mark.parametrize("given", ["", "Bearer", "Bearer wrong", "Basic {key}", "{key}"])
+def test_no_or_a_wrong_key(given: str) -> None:
+    async def test(world: World) -> None:
+        headers = {"Authorization": given.format(key=world.key)} if given else {}
+        for path in ("/sandbox", "/sandbox/x", "/sandbox/paginated"):
+            async with world.session.get(world.sim.daytona_url + path, headers=headers) as answer:
+                body = await answer.json()
+                assert (answer.status, body["error"], body["message"]) == (401, "Unauthorized", "Invalid credentials")
+
+    play(test)
+
+
+def test_a_key_expires_and_belongs_to_one_organisation() -> None:
+    async def main() -> None:
+        async with World(EXACT, sandboxes={"a": 2, "b": 3}) as world:
+            brief = world.sim.daytona.add_key("b", expires=START + timedelta(hours=1))
+            assert len((await world.call("GET", "/sandbox")).body["items"]) == 2
+            assert len((await world.call("GET", "/sandbox", key=brief)).body["items"]) == 3
+            world.turn(3600)
+            assert (await world.call("GET", "/sandbox", key=brief)).status == 401
+
+    asyncio.run(main())
+
+
+def test_wrong_keys_block_the_address_for_good_keys_too() -> None:
+    async def test(world: World) -> None:
+        for _ in range(5):
+            assert (await world.call("GET", "/sandbox", key="wrong")).status == 401
+        answer = await world.call("GET", "/sandbox")
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "60")
+        assert not [name for name in answer.headers if name.startswith(("Retry-After-", "X-RateLimit"))]
+        world.turn(59)
+        assert (await world.call("DELETE", "/sandbox/x")).headers["Retry-After"] == "1"
+        world.turn(1)
+        assert (await world.call("GET", "/sandbox")).status == 200
+        assert (await world.call("GET", "/sandbox", key="wrong")).status == 401
+
+    play(test, wrong_keys=Limit(5, 60))
+
+
+def test_without_the_permission_only_deleting_is_denied() -> None:
+    async def test(world: World) -> None:
+        row = world.add("chess")
+        lame = world.sim.daytona.add_key("default", ["write:sandboxes"])
+        assert (await world.call("GET", "/sandbox", key=lame)).status == 200
+        assert (await world.call("GET", f"/sandbox/{row.id}", key=lame)).status == 200
+        for wanted in (row.id, "nobody"):
+            answer = await world.call("DELETE", f"/sandbox/{wanted}", key=lame)
+            assert (answer.status, answer.body["error"], answer.message) == (403, "Forbidden", "Access denied")
+        reader = world.sim.daytona.add_key("default", [])
+        assert (await world.call("POST", f"/sandbox/{row.id}/stop", key=reader)).status == 403
+        assert row.desired == "started"
+        assert (await world.call("POST", f"/sandbox/{row.id}/stop", key=lame)).status == 200
+
+    play(test)
+
+
+def test_the_headers_tell_the_budget_of_the_group() -> None:
+    async def test(world: World) -> None:
+        world.sim.daytona.set_limits("default", general=Limit(5, 10), lifecycle=Limit(2, 20))
+        row = world.add("chess")
+        first = await world.call("GET", "/sandbox")
+        assert first.headers["X-RateLimit-Limit-authenticated"] == "5"
+        assert first.headers["X-RateLimit-Remaining-authenticated"] == "4"
+        assert first.headers["X-RateLimit-Reset-authenticated"] == "10"
+        assert not [name for name in first.headers if name.endswith("lifecycle")]
+        world.turn(3.5)
+        assert (await world.get("nobody")).headers["X-RateLimit-Remaining-authenticated"] == "3"
+        second = await world.get(row)
+        assert second.headers["X-RateLimit-Remaining-authenticated"] == "2"
+        assert second.headers["X-RateLimit-Reset-authenticated"] == "7"
+        deleted = await world.delete(row)
+        assert deleted.headers["X-RateLimit-Limit-sandbox-lifecycle"] == "2"
+        assert deleted.headers["X-RateLimit-Remaining-sandbox-lifecycle"] == "1"
+        assert deleted.headers["X-RateLimit-Reset-sandbox-lifecycle"] == "20"
+        assert not [name for name in deleted.headers if name.endswith("authenticated")]
+        world.turn(6.5)
+        assert (await world.get(row)).headers["X-RateLimit-Remaining-authenticated"] == "4"
+
+    play(test)
+
+
+def test_over_the_limit_the_group_is_blocked_for_a_whole_window() -> None:
+    async def test(world: World) -> None:
+        world.sim.daytona.set_limits("default", general=Limit(3, 10), lifecycle=Limit(1, 20))
+        row = world.add("chess")
+        for _ in range(3):
+            assert (await world.call("GET", "/sandbox")).status == 200
+        world.turn(9)  # a second before the window would end
+        over = await world.call("GET", "/sandbox")
+        assert (over.status, over.message) == (429, THROTTLED)
+        assert over.headers["Retry-After-authenticated"] == "10"
+        assert not [name for name in over.headers if name.startswith("X-RateLimit") or name == "Retry-After"]
+        assert (await world.delete(row)).status == 200  # the other group has its own budget
+        over = await world.delete(row)
+        assert (over.status, over.headers["Retry-After-sandbox-lifecycle"]) == (429, "20")
+        world.turn(9.5)
+        assert (await world.call("GET", "/sandbox")).headers["Retry-After-authenticated"] == "1"
+        world.turn(0.8)  # Retry-After plus 0.3 s
+        assert (await world.call("GET", "/sandbox")).status == 200
+
+    play(test)
+
+
+def test_requests_made_while_blocked_count() -> None:
+    async def test(world: World) -> None:
+        world.sim.daytona.set_limits("default", general=Limit(10, 10))
+
+        async def ask() -> int:
+            return (await world.call("GET", "/sandbox")).status
+
+        assert [await ask() for _ in range(11)] == [200] * 10 + [429]
+        for _ in range(200):  # every half second, for 100 s: never let in again
+            world.turn(0.5)
+            assert await ask() == 429
+        world.turn(10.3)
+        assert await ask() == 200
+
+    play(test)
+
+
+def test_all_clients_and_keys_of_an_organisation_share_its_budget_and_no_other() -> None:
+    async def main() -> None:
+        async with World(EXACT, sandboxes={"a": 1, "b": 1}) as world:
+            for name in "ab":
+                world.sim.daytona.set_limits(name, general=Limit(2, 10))
+            second = world.sim.daytona.add_key("a")
+            assert (await world.call("GET", "/sandbox")).status == 200
+            assert (await world.call("GET", "/sandbox", key=second)).status == 200
+            assert (await world.call("GET", "/sandbox", key=second)).status == 429
+            assert (await world.call("GET", "/sandbox")).status == 429
+            assert (await world.call("GET", "/sandbox", key=world.sim.api_key("b"))).status == 200
+
+    asyncio.run(main())
+
+
+def test_a_wrong_key_costs_the_organisation_nothing() -> None:
+    async def test(world: World) -> None:
+        world.sim.daytona.set_limits("default", general=Limit(2, 10))
+        await world.call("GET", "/sandbox", key="wrong")
+        assert (await world.call("GET", "/sandbox")).headers["X-RateLimit-Remaining-authenticated"] == "1"
+
+    play(test)
+
+
+def test_maintenance() -> None:
+    async def test(world: World) -> None:
+        world.sim.daytona.maintenance = True
+        answer = await world.call("GET", "/sandbox")
+        assert (answer.status, answer.body["error"], answer.body["statusCode"]) == (503, "Service Unavailable", 503)
+        world.sim.daytona.maintenance = False
+        assert (await world.call("GET", "/sandbox")).status == 200
+
+    play(test)

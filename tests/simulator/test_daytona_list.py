@@ -1,0 +1,392 @@
+"""The list of facts/daytona.md: its pages, its filters, and what it loses."""
+
+import asyncio
+import base64
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from reaper.simulator.daytona_rules import Behaviour
+from reaper.simulator.world import ABSENT
+from tests.simulator.daytona_client import EXACT, START, World
+
+Test = Callable[[World], Awaitable[None]]
+OLDER = replace(EXACT, newer=False)
+BY_CREATION = ("sort", "createdAt")
+
+
+def play(test: Test, behaviour: Behaviour = EXACT, **options: Any) -> None:
+    async def main() -> None:
+        async with World(behaviour, **options) as world:
+            await test(world)
+
+    asyncio.run(main())
+
+
+def _fill(world: World, number: int, **fields: Any) -> None:
+    """Sandboxes that were created 1.000017 s apart, the oldest first."""
+    step = timedelta(seconds=1, microseconds=17)
+    for place in range(number):
+        world.add(f"s{place:04d}", created=START - timedelta(hours=3) + place * step, **fields)
+
+
+def test_one_item_has_exactly_the_fields_of_the_real_server() -> None:
+    async def test(world: World) -> None:
+        world.add("chess", created=START - timedelta(hours=1, microseconds=-123999))
+        (item,) = await world.items()
+        assert item == {
+            "id": item["id"],
+            "organizationId": world.org.id,
+            "name": "chess",
+            "target": "us",
+            "runnerId": item["runnerId"],
+            "sandboxClass": "container",
+            "state": "started",
+            "desiredState": "started",
+            "snapshot": "daytonaio/sandbox:0.5.0-slim",
+            "user": "daytona",
+            "errorReason": None,
+            "recoverable": False,
+            "public": False,
+            "cpu": 1,
+            "gpu": 0,
+            "memory": 1,
+            "disk": 3,
+            "labels": {},
+            "backupState": "None",
+            "autoStopInterval": 0,
+            "autoArchiveInterval": 10080,
+            "autoDeleteInterval": -1,
+            "createdAt": "2026-11-21T11:00:00.123Z",
+            "updatedAt": "2026-11-21T11:00:00.123Z",
+            "lastActivityAt": "2026-11-21T11:00:00.123Z",
+            "daemonVersion": None,
+            "toolboxProxyUrl": item["toolboxProxyUrl"],
+        }
+        assert len(item["id"]) == 36
+        assert item["toolboxProxyUrl"].startswith("http://")
+
+    play(test, OLDER)
+
+
+def test_pages_of_a_hundred_up_to_two_hundred() -> None:
+    async def test(world: World) -> None:
+        _fill(world, 250)
+        answer = await world.call("GET", "/sandbox")
+        assert set(answer.body) == {"items", "nextCursor"}
+        assert len(answer.body["items"]) == 100
+        answer = await world.call("GET", "/sandbox", {"limit": "200", "cursor": answer.body["nextCursor"]})
+        assert len(answer.body["items"]) == 150
+        assert answer.body["nextCursor"] is None
+        for limit in ("0", "201", "abc", "-1", "1.5", ""):
+            answer = await world.call("GET", "/sandbox", {"limit": limit})
+            assert (answer.status, answer.body["error"]) == (400, "Bad Request"), limit
+
+    play(test)
+
+
+def test_cursors_are_base64_json_and_wrong_ones_are_told_apart() -> None:
+    async def test(world: World) -> None:
+        _fill(world, 3)
+
+        async def at(content: object) -> tuple[int, Any]:
+            text = content if isinstance(content, str) else base64.b64encode(json.dumps(content).encode()).decode()
+            answer = await world.call("GET", "/sandbox", {"cursor": text, "sort": "createdAt"})
+            return answer.status, answer.body.get("items")
+
+        answer = await world.call("GET", "/sandbox", {"limit": "1", "sort": "createdAt"})
+        cursor = json.loads(base64.b64decode(answer.body["nextCursor"]))
+        (item,) = answer.body["items"]
+        assert cursor == {"sortValue": item["createdAt"], "id": item["id"]}
+        assert (await at("%%%"))[0] == 400
+        assert (await at(base64.b64encode(b"no json").decode()))[0] == 400
+        odd: list[object] = [{"a": 1}, {}, [], 17, {"sortValue": 5, "id": "x"}, {"sortValue": "soon", "id": "x"}]
+        odd += [{**cursor, "id": 5}, {**cursor, "sortValue": None}]
+        for wrong in odd:
+            assert await at(wrong) == (200, [])
+
+    play(test)
+
+
+def test_unknown_parameters_and_warm_pools_of_newer_servers_are_ignored_without_a_word() -> None:
+    async def test(world: World) -> None:
+        world.add("chess", warm_pool="pool")
+        assert await world.names(("colour", "red"), ("minGpu", "9"), ("includeWarm", "maybe")) == {"chess"}
+
+    play(test, OLDER)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [("sort", "updatedAt"), ("sort", "state"), ("order", "up"), ("isPublic", "perhaps"), ("minCpu", "0"), ("maxCpu", "x")],
+)
+def test_wrong_values_are_refused(params: tuple[str, str]) -> None:
+    async def test(world: World) -> None:
+        assert (await world.call("GET", "/sandbox", [params])).status == 400
+
+    play(test)
+
+
+@pytest.mark.parametrize(
+    ("sort", "order", "expected"),
+    [
+        ("name", "asc", "abc"),
+        ("name", "desc", "cba"),
+        ("cpu", "asc", "cab"),
+        ("memoryGib", "desc", "acb"),
+        ("diskGib", "asc", "bca"),
+        ("lastActivityAt", "desc", "bac"),
+        ("createdAt", "asc", "bca"),
+        ("createdAt", "desc", "acb"),
+    ],
+)
+def test_sorting(sort: str, order: str, expected: str) -> None:
+    async def test(world: World) -> None:
+        hour = timedelta(hours=1)
+        world.add("a", cpu=2, memory=8, disk=9, created=START - 1 * hour, active=START - 1 * hour)
+        world.add("b", cpu=4, memory=1, disk=3, created=START - 3 * hour, active=START)
+        world.add("c", cpu=1, memory=4, disk=5, created=START - 2 * hour, active=START - 2 * hour)
+        items = await world.items(("sort", sort), ("order", order))
+        assert "".join(item["name"] for item in items) == expected
+        walked = await world.walk(("sort", sort), ("order", order), ("limit", "1"))
+        assert walked == [item["id"] for item in items]
+
+    play(test)
+
+
+def test_the_default_order_loses_what_has_no_activity() -> None:
+    async def test(world: World) -> None:
+        _fill(world, 957 - 96)
+        for number in range(96):
+            world.add(f"m{number}", no_activity=True, created=START - timedelta(hours=2))
+        default = await world.walk()
+        assert len(default) == len(set(default)) == 957 - 96
+        assert len(await world.walk(("sort", "lastActivityAt"), ("order", "asc"))) >= 957 - 96
+        assert len(set(await world.walk(BY_CREATION))) == 957
+
+    play(test)
+
+
+def test_the_default_order_loses_what_is_used_during_the_walk() -> None:
+    async def test(world: World) -> None:
+        _fill(world, 300)
+        rows = sorted(world.org.rows.values(), key=lambda row: row.created)
+
+        async def walk(*params: tuple[str, str]) -> list[str]:
+            found: list[str] = []
+            cursor: str | None = ""
+            while cursor is not None:
+                answer = await world.call("GET", "/sandbox", (*params, *((("cursor", cursor),) if cursor else ())))
+                found += [item["id"] for item in answer.body["items"]]
+                cursor = answer.body["nextCursor"]
+                world.turn(15)
+                world.org.touch(rows[0])  # the last one in the order, until it is used
+                world.turn(15)
+            return found
+
+        found = await walk()
+        assert len(found) == 299
+        assert rows[0].id not in found
+        assert rows[0].id in await walk(BY_CREATION)
+
+    play(test)
+
+
+def test_createdat_asc_returns_some_rows_twice_and_desc_is_exact() -> None:
+    async def test(world: World) -> None:
+        _fill(world, 500)
+        for number in range(5):  # one millisecond
+            world.add(f"same{number}", created=START - timedelta(hours=1, microseconds=-number * 100))
+        up = await world.walk(BY_CREATION, ("order", "asc"))
+        assert len(set(up)) == 505
+        again = [own for own, times in Counter(up).items() if times > 1]
+        assert 4 <= len(again) <= 12
+        down = await world.walk(BY_CREATION, ("limit", "2"))
+        assert len(down) == len(set(down)) == 505
+
+    play(test)
+
+
+def test_sorting_by_name_repeats_rows_while_deleting_and_createdat_loses_none() -> None:
+    async def test(world: World) -> None:
+        async def walk(*params: tuple[str, str]) -> list[str]:
+            found: list[str] = []
+            cursor: str | None = ""
+            while cursor is not None:
+                answer = await world.call("GET", "/sandbox", (*params, *((("cursor", cursor),) if cursor else ())))
+                for item in answer.body["items"]:
+                    found.append(item["id"])
+                    await world.delete(item["id"])
+                cursor = answer.body["nextCursor"]
+            return found
+
+        _fill(world, 120)
+        by_name = await walk(("sort", "name"), ("limit", "50"), ("order", "desc"))
+        assert len(by_name) > 120
+        assert len(set(by_name)) == 120
+        world.turn(60)
+        _fill(world, 120)
+        by_creation = await walk(BY_CREATION, ("limit", "50"))
+        assert len(by_creation) == len(set(by_creation)) == 120
+
+    play(test)
+
+
+def test_filters_match_the_stored_state_and_the_json_shows_the_derived_one() -> None:
+    async def test(world: World) -> None:
+        row = world.add("chess")
+        await world.delete(row)
+        (item,) = await world.items(("states", "started"))
+        assert (item["state"], item["desiredState"]) == ("destroying", "destroyed")
+        assert await world.items(("states", "destroying")) == []
+        world.turn(1.5)  # the server has picked it up
+        assert await world.items(("states", "started")) == []
+        assert len(await world.items(("states", "destroying"))) == 1
+
+    play(test)
+
+
+def test_states_are_repeated_and_nothing_else() -> None:
+    async def test(world: World) -> None:
+        for state in ("started", "stopped", "error"):
+            world.add(state, state=state)
+        assert await world.names(("states", "started"), ("states", "error")) == {"started", "error"}
+        for wrong in ("started,stopped", "destroyed", "hibernating"):
+            assert (await world.call("GET", "/sandbox", {"states": wrong})).status == 400
+
+    play(test)
+
+
+def test_filters() -> None:
+    async def test(world: World) -> None:
+        hour = timedelta(hours=1)
+        for number, name in enumerate(("Alpha", "alps", "beta")):
+            world.add(
+                name,
+                labels={"run": "x", "n": str(number)},
+                cpu=1 + number,
+                memory=2 + number,
+                disk=3 + number,
+                created=START - number * hour,
+                active=START - number * hour + hour / 2,
+                snapshot=f"snap{number}",
+                target="eu" if number else "us",
+                public=number == 1,
+                recoverable=number == 2,
+            )
+        world.add("silent", no_activity=True, labels=None, created=START - 9 * hour, snapshot=None)
+        everybody = {"Alpha", "alps", "beta", "silent"}
+        one = next(row for row in world.org.rows.values() if row.name == "beta")
+        cases: list[tuple[list[tuple[str, str]], set[str]]] = [
+            ([("name", "aLp")], {"Alpha", "alps"}),
+            ([("name", "lpha")], set()),
+            ([("id", one.id[:13].upper())], {"beta"}),
+            ([("labels", '{"run":"x"}')], {"Alpha", "alps", "beta"}),
+            ([("labels", '{"run":"x","n":"1"}')], {"alps"}),
+            ([("labels", '{"run":"X"}')], set()),
+            ([("labels", '{"run":""}')], set()),
+            ([("labels", "{}")], everybody),
+            ([("labels", "[]")], everybody),
+            ([("createdAtAfter", "2026-11-21T11:00:00.000Z")], {"Alpha", "alps"}),
+            ([("createdAtBefore", "2026-11-21T11:00:00Z")], {"alps", "beta", "silent"}),
+            ([("createdAtAfter", "2026-11-21T12:00:00+01:00")], {"Alpha", "alps"}),
+            ([("lastEventAfter", "2026-11-21T11:30:00Z")], {"Alpha", "alps"}),
+            ([("lastEventBefore", "2026-11-21T11:30:00Z")], {"alps", "beta"}),
+            ([("minCpu", "2")], {"alps", "beta"}),
+            ([("maxCpu", "2"), ("minMemoryGiB", "3")], {"alps"}),
+            ([("maxDiskGiB", "3")], {"Alpha", "silent"}),
+            ([("snapshots", "snap0"), ("snapshots", "snap2")], {"Alpha", "beta"}),
+            ([("regionIds", "eu")], {"alps", "beta"}),
+            ([("isPublic", "true")], {"alps"}),
+            ([("isRecoverable", "true")], {"beta"}),
+            ([("updatedAtAfter", "2030-01-01T00:00:00Z")], everybody),
+        ]
+        for params, expected in cases:
+            assert await world.names(*params) == expected, params
+        for refused in ({"labels": "run=x"}, {"labels": '"x"'}, {"createdAtAfter": "yesterday"}):
+            assert (await world.call("GET", "/sandbox", refused)).status == 400
+        async with world.session.get(  # a plus that was not encoded is a blank
+            f"{world.sim.daytona_url}/sandbox?createdAtAfter=2026-11-21T12:00:00+01:00",
+            headers={"Authorization": f"Bearer {world.key}"},
+        ) as answer:
+            assert answer.status == 400
+
+    play(test)
+
+
+def test_warm_pool_members_are_hidden_unless_asked_for() -> None:
+    async def test(world: World) -> None:
+        row = world.add("warm", warm_pool="pool-1")
+        assert await world.items() == []
+        (item,) = await world.items(("includeWarm", "true"))
+        assert item["warmPoolId"] == "pool-1"
+        assert (await world.get(row)).body["warmPoolId"] == "pool-1"
+
+    play(test)
+
+
+def test_odd_rows() -> None:
+    async def test(world: World) -> None:
+        world.add("null", labels=None, no_activity=True)
+        world.add("absent", extra={"labels": ABSENT, "lastActivityAt": ABSENT})
+        world.add("unknown", state="hibernating", stuck=True)
+        world.add("cobol", labels={"code-toolbox-language": "cobol"})
+        world.add("new", extra={"quantum": {"qubits": 8}})
+        items = {item["name"]: item for item in await world.items(BY_CREATION)}
+        assert (items["null"]["labels"], items["null"]["lastActivityAt"]) == (None, None)
+        assert not {"labels", "lastActivityAt"} & set(items["absent"])
+        assert items["unknown"]["state"] == "hibernating"
+        assert items["cobol"]["labels"] == {"code-toolbox-language": "cobol"}
+        assert items["new"]["quantum"] == {"qubits": 8}
+
+    play(test)
+
+
+def test_the_deprecated_list() -> None:
+    async def test(world: World) -> None:
+        _fill(world, 25, labels={"a": "b"})
+        world.add("other")
+        answer = await world.call("GET", "/sandbox/paginated", {"page": "3", "limit": "10", "labels": '{"a":"b"}'})
+        assert {key: value for key, value in answer.body.items() if key != "items"} == {
+            "total": 25,
+            "page": 3,
+            "totalPages": 3,
+        }
+        assert [item["name"] for item in answer.body["items"]] == [f"s{number:04d}" for number in (4, 3, 2, 1, 0)]
+        for wrong in ({"page": "0"}, {"limit": "201"}, {"page": "x"}):
+            assert (await world.call("GET", "/sandbox/paginated", wrong)).status == 400
+
+    play(test)
+
+
+def test_a_page_of_fifty_thousand_costs_what_it_shows() -> None:
+    """No sorting for each page: 50,000 rows, 250 pages, though a row changes its place before each."""
+
+    async def test(world: World) -> None:
+        _fill(world, 50_000)
+        rows = list(world.org.rows.values())
+        looked = 0
+        real = type(world.org.views.fresh).walk
+
+        def walk(*arguments: Any, **options: Any) -> Any:
+            nonlocal looked
+            for row in real(*arguments, **options):
+                looked += 1
+                yield row
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(world.org.views.fresh), "walk", walk)
+            cursor: str | None = ""
+            for number in range(250):
+                world.org.change(rows[number], cpu=2)
+                answer = await world.call("GET", "/sandbox", {"limit": "200", "sort": "createdAt", "cursor": cursor or ""})
+                cursor = answer.body["nextCursor"]
+        assert cursor is None
+        assert looked == 50_000 + 249  # each page looks one row further
+
+    play(test)

@@ -1,0 +1,416 @@
+"""The tables of states, deletions and stops in facts/daytona.md, row by row."""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from reaper.simulator.daytona_model import STATES
+from reaper.simulator.daytona_rules import Behaviour
+from tests.simulator.daytona_client import EXACT, START, World
+
+Test = Callable[[World], Awaitable[None]]
+IN_PROGRESS = "Sandbox state change in progress"
+CHANGING = STATES - {
+    "started", "stopped", "archived", "pending_build", "paused", "archiving", "error", "build_failed", "destroyed",
+}  # fmt: skip
+
+
+def play(test: Test, behaviour: Behaviour = EXACT, **options: Any) -> None:
+    async def main() -> None:
+        async with World(behaviour, **options) as world:
+            await test(world)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("state", ["started", "stopped", "paused", "archiving"])
+def test_a_deletion_is_accepted_and_takes_its_time(state: str) -> None:
+    async def test(world: World) -> None:
+        row = world.add("chess", state=state, labels={"a": "b"})
+        answer = await world.delete(row)
+        assert answer.status == 200
+        assert answer.body["id"] == row.id
+        assert (answer.body["state"], answer.body["desiredState"]) == ("destroying", "destroyed")
+        assert re.fullmatch(r"DESTROYED_chess_\d{13}", answer.body["name"])
+        assert answer.body["name"].endswith(str(int(START.timestamp() * 1000)))
+        assert answer.body["labels"] == {"a": "b"}
+        world.turn(7.9)
+        assert (await world.get(row)).body["state"] == "destroying"
+        again = await world.delete(row)
+        assert (again.status, again.message, again.body["error"]) == (409, IN_PROGRESS, "Conflict")
+        world.turn(0.2)
+        for answer in (await world.get(row), await world.delete(row)):
+            assert (answer.status, answer.message) == (404, f"Sandbox with ID or name {row.id} not found")
+        assert await world.items() == []
+
+    play(test)
+
+
+@pytest.mark.parametrize("state", ["archived", "pending_build", "error", "build_failed"])
+def test_some_are_gone_at_once(state: str) -> None:
+    async def test(world: World) -> None:
+        row = world.add("chess", state=state)
+        assert (await world.get(row)).status == 200  # and a cache remembers it
+        answer = await world.delete(row)
+        assert (answer.status, answer.body["desiredState"]) == (200, "destroyed")
+        assert (await world.get(row)).status == 404
+        assert (await world.delete(row)).status == 404
+        assert await world.items() == []
+
+    play(test, replace(EXACT, get_cache=10))
+
+
+@pytest.mark.parametrize("state", sorted(CHANGING | {"hibernating"}))
+def test_a_sandbox_in_transition_cannot_be_deleted_or_stopped(state: str) -> None:
+    async def test(world: World) -> None:
+        row = world.add("chess", state=state, stuck=True)
+        for _ in range(2):
+            for answer in (await world.delete(row), await world.stop(row)):
+                assert (answer.status, answer.message) == (409, IN_PROGRESS)
+            world.clock.advance(timedelta(days=30))  # stuck: it never ends
+        assert (await world.get(row)).body["state"] == state
+
+    play(test)
+
+
+def test_every_state_is_covered() -> None:
+    assert len(STATES) == 22
+    assert len(CHANGING) == 13
+
+
+def test_of_ten_at_the_same_time_one_wins() -> None:
+    async def test(world: World) -> None:
+        row = world.add("chess")
+        answers = await asyncio.gather(*(world.delete(row) for _ in range(10)))
+        assert Counter(answer.status for answer in answers) == {200: 1, 409: 9}
+        assert {a.message for a in answers if a.status == 409} == {"Sandbox was modified by another operation"}
+
+    play(test, replace(EXACT, race=0.3))
+
+
+def test_a_stop_that_loses_against_a_deletion() -> None:
+    async def test(world: World) -> None:
+        row = world.add("chess")
+        answers = await asyncio.gather(world.delete(row), world.stop(row))
+        assert sorted(answer.status for answer in answers) == [200, 409]
+
+    play(test, replace(EXACT, race=0.1))
+
+
+def test_nobody_deletes_what_is_missing_or_another_organisations() -> None:
+    async def test(world: World) -> None:
+        other = world.sim.organisation("theirs")
+        (row,) = other.rows.values()
+        for wanted in ("no-such-id", row.id, row.name):
+            for answer in (await world.delete(wanted), await world.get(wanted)):
+                assert (answer.status, answer.message) == (404, f"Sandbox with ID or name {wanted} not found")
+        assert row.desired == "started"
+
+    async def main() -> None:
+        async with World(sandboxes={"mine": 0, "theirs": 0}) as world:
+            world.sim.organisation("theirs").add(_spec("chess"))
+            await test(world)
+
+    asyncio.run(main())
+
+
+def _spec(name: str) -> Any:
+    from reaper.simulator.world import SandboxSpec
+
+    return SandboxSpec(name=name)
+
+
+def test_names_are_reused_so_an_id_is_safer() -> None:
+    async def test(world: World) -> None:
+        first = world.add("chess")
+        assert (await world.delete("chess")).status == 200
+        assert (await world.get("chess")).status == 404
+        second = world.add("chess")
+        assert (await world.get("chess")).body["id"] == second.id
+        assert (await world.get(first)).body["state"] == "destroying"
+
+    play(test)
+
+
+def test_parents_of_living_forks_stay() -> None:
+    async def test(world: World) -> None:
+        parent = world.add("parent")
+        child = world.add("child", parent=parent.id)
+        said = "Cannot delete sandbox which has active fork children. The forks must be deleted first."
+        answer = await world.delete(parent)
+        assert (answer.status, answer.message, answer.body["error"]) == (400, said, "Bad Request")
+        assert [fork["name"] for fork in (await world.call("GET", f"/sandbox/{parent.id}/forks")).body] == ["child"]
+        assert (await world.call("GET", f"/sandbox/{child.id}/parent")).body["id"] == parent.id
+        assert (await world.delete(child)).status == 200
+        assert (await world.delete(parent)).status == 400  # the fork is not gone yet
+        world.turn(9)
+        assert (await world.delete(parent)).status == 200
+
+    play(test)
+
+
+def test_linked_sandboxes_go_with_their_owner() -> None:
+    async def test(world: World) -> None:
+        owner = world.add("owner")
+        linked = world.add("linked", linked=owner.id, auto_delete=0)
+        other = world.add("other")
+        assert (await world.get(linked)).body["linkedSandboxId"] == owner.id
+        assert (await world.delete(owner)).status == 200
+        assert (await world.get(linked)).body["state"] == "destroying"
+        assert (await world.delete(linked)).status == 409
+        world.turn(9)
+        assert {item["id"] for item in await world.items()} == {other.id}
+
+    play(test)
+
+
+def test_an_inconsistent_row_is_an_error_of_the_server() -> None:
+    async def test(world: World) -> None:
+        row = world.add("chess", inconsistent=True)
+        for _ in range(2):
+            answer = await world.delete(row)
+            assert (answer.status, answer.message) == (500, "An unexpected error occurred.")
+        assert (await world.get(row)).body["state"] == "started"
+
+    play(test)
+
+
+def test_a_destruction_that_fails_later_is_hidden() -> None:
+    async def test(world: World) -> None:
+        row = world.add("chess", destroy_fails=True)
+        assert (await world.delete(row)).status == 200
+        assert (await world.get(row)).body["state"] == "destroying"
+        world.turn(60)
+        assert (await world.get(row)).status == 404
+        assert (await world.delete(row)).status == 404
+        assert await world.items() == []
+        (left,) = await world.items(("includeErroredDeleted", "true"))
+        assert (left["id"], left["state"], left["desiredState"]) == (row.id, "error", "destroyed")
+        world.clock.advance(timedelta(days=9))
+        assert len(await world.items(("includeErroredDeleted", "true"))) == 1
+
+    play(test)
+
+
+def test_on_a_dead_runner_a_deletion_never_ends() -> None:
+    async def test(world: World) -> None:
+        row = world.add("chess", runner_dead=True)
+        assert (await world.delete(row)).status == 200
+        world.clock.advance(timedelta(days=9))
+        assert (await world.get(row)).body["state"] == "destroying"
+        assert (await world.delete(row)).status == 409
+        assert [item["state"] for item in await world.items()] == ["destroying"]
+
+    play(test)
+
+
+# Stop
+
+
+@pytest.mark.parametrize("state", ["started", "paused"])
+def test_a_stop_takes_its_time(state: str) -> None:
+    async def test(world: World) -> None:
+        row = world.add("chess", state=state, created=START - timedelta(days=2))
+        answer = await world.call("POST", f"/sandbox/{row.id}/stop", {"force": "true"})
+        assert (answer.status, answer.body["state"], answer.body["name"]) == (200, "stopping", "chess")
+        assert (await world.delete(row)).status == 409
+        world.turn(4)
+        stopped = (await world.get(row)).body
+        assert (stopped["state"], stopped["desiredState"]) == ("stopped", "stopped")
+        assert stopped["lastActivityAt"] == "2026-11-21T12:00:04.000Z"
+        assert stopped["createdAt"] == "2026-11-19T12:00:00.000Z"
+
+    play(test)
+
+
+def test_stopping_an_ephemeral_sandbox_destroys_it() -> None:
+    async def test(world: World) -> None:
+        row = world.add("chess", auto_delete=0)
+        answer = await world.stop(row)
+        assert (answer.status, answer.body["state"], answer.body["desiredState"]) == (200, "destroying", "destroyed")
+        assert answer.body["name"].startswith("DESTROYED_chess_")
+        world.turn(9)
+        assert (await world.get(row)).status == 404
+
+    play(test)
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ("stopped", "Sandbox is not in a stoppable state"),
+        ("archived", "Sandbox is not in a stoppable state"),
+        ("error", "Sandbox is in an errored state"),
+        ("build_failed", "Sandbox is in an errored state"),
+    ],
+)
+def test_what_cannot_be_stopped(state: str, says: str) -> None:
+    async def test(world: World) -> None:
+        answer = await world.stop(world.add("chess", state=state))
+        assert (answer.status, answer.message) == (400, says)
+
+    play(test)
+
+
+# Time
+
+
+def test_states_move_on_by_themselves() -> None:
+    async def test(world: World) -> None:
+        goes = {"creating": "started", "starting": "started", "stopping": "stopped", "archiving": "archived"}
+        rows = {state: world.add(state, state=state) for state in goes}
+        gone = world.add("gone", state="destroying")
+        world.turn(20)
+        for state, end in goes.items():
+            assert (await world.get(rows[state])).body["state"] == end
+        assert (await world.get(gone)).status == 404
+
+    play(test)
+
+
+def test_somebody_starts_it_again() -> None:
+    async def test(world: World) -> None:
+        row = world.add("chess", state="stopped")
+        assert (await world.call("POST", f"/sandbox/{row.id}/start")).body["state"] == "starting"
+        world.turn(4)
+        assert (await world.get(row)).body["state"] == "started"
+
+    play(test)
+
+
+def test_use_shows_as_activity_later_and_reading_is_no_use() -> None:
+    async def test(world: World) -> None:
+        row = world.add("chess", created=START - timedelta(hours=1))
+        before = (await world.get(row)).body["lastActivityAt"]
+        await world.items()
+        world.turn(1)
+        world.org.touch(row)
+        world.turn(11)
+        assert (await world.get(row)).body["lastActivityAt"] == before == "2026-11-21T11:00:00.000Z"
+        world.turn(1)
+        assert (await world.get(row)).body["lastActivityAt"] == "2026-11-21T12:00:01.000Z"
+
+    play(test)
+
+
+def test_the_platforms_own_intervals() -> None:
+    async def test(world: World) -> None:
+        idle = world.add("idle", auto_stop=10)
+        brief = world.add("brief", auto_stop=10, auto_delete=0)
+        stopped = world.add("stopped", state="stopped", auto_delete=30, auto_archive=0)
+        mortal = world.add("mortal", destroy_at=START + timedelta(hours=1))
+        for_ever = world.add("for-ever", state="stopped", auto_delete=-1, auto_archive=0)
+        world.turn(5 * 60)
+        world.org.touch(idle)
+        world.turn(6 * 60)
+        assert (await world.get(idle)).body["state"] == "started"  # it was used meanwhile
+        assert (await world.get(brief)).status == 404 or brief.desired == "destroyed"
+        world.turn(5 * 60)
+        assert (await world.get(idle)).body["state"] == "stopped"
+        world.turn(20 * 60)
+        assert (await world.get(stopped)).status == 404
+        assert (await world.get(mortal)).body["autoDestroyAt"] == "2026-11-21T13:00:00.000Z"
+        world.clock.advance(timedelta(days=30))
+        assert (await world.get(mortal)).status == 404
+        assert (await world.get(idle)).body["state"] == "archived"
+        assert (await world.get(for_ever)).body["state"] == "stopped"
+
+    play(test)
+
+
+# What is stale
+
+
+def test_get_may_show_what_was_true_ten_seconds_ago() -> None:
+    async def test(world: World) -> None:
+        row = world.add("chess", state="stopping")
+        assert (await world.get(row)).body["state"] == "stopping"
+        world.turn(9)
+        assert row.state == "stopping"
+        assert (await world.get(row)).body["state"] == "stopping"
+        world.org.settle()
+        assert row.state == "stopped"
+        world.turn(2)
+        assert (await world.get(row)).body["state"] == "stopped"
+
+    play(test, replace(EXACT, get_cache=10))
+
+
+def test_get_may_show_what_is_gone() -> None:
+    async def test(world: World) -> None:
+        row = world.add("chess")
+        await world.delete(row)
+        world.turn(7)
+        assert (await world.get(row)).status == 200
+        world.turn(9)
+        assert (await world.get(row)).status == 200  # gone for 8 s already
+        assert (await world.delete(row)).status == 404
+        world.turn(2)
+        assert (await world.get(row)).status == 404
+
+    play(test, replace(EXACT, get_cache=10))
+
+
+def test_the_list_flaps_between_a_fresh_and_a_late_copy() -> None:
+    async def test(world: World) -> None:
+        gone, kept = world.add("gone", state="archived"), world.add("kept", state="started")
+        await world.delete(gone)
+        await world.stop(kept)
+        world.turn(4)  # the stop is done, and the late copy is 5 s behind
+        seen = [{item["id"]: item["state"] for item in await world.items()} for _ in range(40)]
+        fresh, late = {kept.id: "stopped"}, {kept.id: "started", gone.id: "archived"}
+        assert seen.count(fresh) > 5
+        assert seen.count(late) > 5
+        assert seen.count(fresh) + seen.count(late) == 40
+        world.turn(6)
+        assert [await world.items() for _ in range(20)] == [await world.items()] * 20
+
+    play(test, replace(EXACT, list_lag=5, list_flap=0.5))
+
+
+def test_a_new_sandbox_may_be_absent_from_the_list() -> None:
+    async def test(world: World) -> None:
+        async with world.session.post(
+            world.sim.daytona_url + "/sandbox", json={"name": "new"}, headers={"Authorization": f"Bearer {world.key}"}
+        ) as answer:
+            assert (await answer.json())["state"] == "creating"
+        counts = Counter([len(await world.items()) for _ in range(40)])
+        assert set(counts) == {0, 1}
+        world.turn(5)
+        assert {len(await world.items()) for _ in range(20)} == {1}
+
+    play(test, replace(EXACT, list_lag=5, list_flap=0.5))
+
+
+def test_the_same_seed_takes_the_same_time() -> None:
+    async def outcome(seed: int) -> list[int]:
+        gone = []
+        async with World(replace(EXACT, destroy=(1, 16)), seed=seed) as world:
+            rows = [world.add(str(number)) for number in range(20)]
+            for row in rows:
+                await world.delete(row)
+            for _ in range(17):
+                world.turn(1)
+                world.org.settle()
+                gone.append(len(world.org.rows))
+        return gone
+
+    first, again, other = (asyncio.run(outcome(seed)) for seed in (1, 1, 2))
+    assert first == again != other
+    assert first[-1] == 0
+    assert first[0] >= 18
+
+
+def test_instant_destruction_still_answers_destroying() -> None:
+    async def test(world: World) -> None:
+        row = world.add("chess")
+        assert (await world.delete(row)).body["state"] == "destroying"
+        assert (await world.get(row)).status == 404
+
+    play(test, replace(EXACT, destroy=(0, 0)))
