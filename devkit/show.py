@@ -37,10 +37,9 @@ def _stopped(name: str, image: str, ago: timedelta, labels: dict[str, str], now:
     )
 
 
-def _running(name: str, image: str, ago: timedelta, labels: dict[str, str], now: datetime, restart: str) -> ContainerSpec:
-    start = now - ago
+def _running(name: str, image: str, start: datetime, restart: str = "no") -> ContainerSpec:
     return ContainerSpec(
-        name=name, image=image, labels=labels, state="running", created=start, started=start, restart_policy=restart
+        name=name, image=image, labels={}, state="running", created=start, started=start, restart_policy=restart
     )
 
 
@@ -57,10 +56,10 @@ def _containers(now: datetime) -> list[ContainerSpec]:
             _stopped(f"{HARBOR_PROJECT}-{service}-1", "hb__fix-git", timedelta(hours=30), labels, now)
             for service in ("main", "db")
         ),
-        _running("forgotten-1-of-1-2026-11-18__20-00-00", client, timedelta(days=3), {}, now, "no"),
-        _running("chess-best-move-1-of-1-2026-11-21__09-00-00", client, timedelta(hours=2), {}, now, "no"),
+        _running("forgotten-1-of-1-2026-11-18__20-00-00", client, now - timedelta(days=3)),
+        _running("chess-best-move-1-of-1-2026-11-21__09-00-00", client, now - timedelta(hours=2)),
         _stopped("chess-debugging", client, timedelta(days=3), {"reaper.keep": ""}, now),
-        _running("postgres", "postgres:16", timedelta(days=90), {}, now, "always"),
+        _running("postgres", "postgres:16", now - timedelta(days=90), "always"),
     ]
 
 

@@ -33,7 +33,7 @@ from reaper.errors import (
 )
 from reaper.model import Kind, Resource
 from reaper.providers.base import Inventory, Limits
-from reaper.providers.docker_rows import inspected_container, listed_container, network, own_container_id
+from reaper.providers.docker_rows import Row, inspected_container, listed_container, network, own_container_id
 from reaper.scope import PROJECT_LABEL
 from reaper.settings import DockerTable
 
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from aiohttp.client_middlewares import ClientHandlerType
 
 NO_CONNECTION = 900  # the status that aiodocker gives to a failed connection
-_LISTED = ("Id", "Names", "Image", "Created", "Labels", "State", "NetworkSettings", "HostConfig")
 
 _OF_STATUS: Mapping[int, type[ProviderError]] = {
     401: DeniedError,
@@ -93,13 +92,13 @@ class DockerReader:
         """Every container, and every network that belongs to a Compose project."""
         client = self._connect()
         try:
-            rows = await client.containers.list(all=1)
+            rows = await self._rows(client)
             skew = self._skew()
-            networks = await client.networks.list()
+            networks = _checked(await client.networks.list(), "networks")
         except Exception as error:  # noqa: BLE001 - whatever it is, _translate makes it ours
             self._translate(error)
         try:
-            containers = [listed_container({key: row[key] for key in _LISTED if key in row}, self.endpoint) for row in rows]
+            containers = [listed_container(row, self.endpoint) for row in rows]
             projects = [net for row in networks if (net := network(row, self.endpoint)) is not None]
         except (ValueError, TypeError, AttributeError) as error:
             raise UnreadableError(f"the listing cannot be read: {error}") from error
@@ -138,11 +137,14 @@ class DockerReader:
         client = self._connect()
         filters = json.dumps({"label": [f"{PROJECT_LABEL}={resource.group}"]})
         try:
-            rows = await client.containers.list(all=1, filters=filters)
-            listed = [listed_container({key: row[key] for key in _LISTED if key in row}, self.endpoint) for row in rows]
+            listed = [listed_container(row, self.endpoint) for row in await self._rows(client, filters=filters)]
         except Exception as error:  # noqa: BLE001
             self._translate(error)
         return tuple(member for member in listed if member.group == resource.group)
+
+    async def _rows(self, client: "aiodocker.Docker", **params: str) -> Sequence[Row]:
+        """The raw listing of containers: ``containers.list()`` takes an empty object for an empty list."""
+        return _checked(await client._query_json("containers/json", params={"all": "1", **params}), "containers")  # noqa: SLF001
 
     async def close(self) -> None:
         """Close the connections."""
@@ -300,6 +302,13 @@ class DockerProvider(DockerReader):
                 await client.containers.container(resource.id).delete(force=force, v=True)
         except Exception as error:  # noqa: BLE001
             self._translate(error)
+
+
+def _checked(rows: object, what: str) -> Sequence[Row]:
+    """``rows`` when they are a whole listing: an empty object would pass for an empty engine."""
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UnreadableError(f"the listing of {what} is no list of objects")
+    return rows
 
 
 async def _remember_headers(request: "aiohttp.ClientRequest", handler: "ClientHandlerType") -> "aiohttp.ClientResponse":

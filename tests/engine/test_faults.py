@@ -135,6 +135,7 @@ def test_answers_that_never_come(engine: PrivateEngine, proxied: Program, proxy:
 
 
 BAD_LISTINGS = [
+    Fault("status", "GET", LISTING, status=200, body={}),  # no list: not the same as an empty one
     Fault("truncate", "GET", LISTING),
     Fault("truncate", "GET", "/networks"),
     Fault("garbage", "GET", LISTING),
