@@ -168,6 +168,9 @@ def _table(terminal: bool, title: str, columns: Sequence[str], rows: Sequence[_R
         for row in rows:
             _line(row.fields[0], endpoint, row.kind, *row.fields[1:5], row.sentence)
         return
+    if not rows:
+        _line(title)
+        return
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
