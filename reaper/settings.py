@@ -211,7 +211,7 @@ class DockerTable(Table):
     tls_key: StrictStr | None = None
     tls_verify: StrictBool = True
     removals: Annotated[StrictInt, Field(ge=1, le=64)] = 8
-    stops: Annotated[StrictInt, Field(ge=1, le=4096)] = 256
+    stops: Annotated[StrictInt, Field(ge=1, le=4096)] = 128
 
     @field_validator("host")
     @classmethod

@@ -30,7 +30,7 @@ class Limits:
 
     reads: int = 16
     removals: int = 8
-    stops: int = 256
+    stops: int = 128
 
 
 class Reader(Protocol):
