@@ -296,7 +296,10 @@ class _EndpointSweep:
 
     async def _round(self, units: Sequence[Unit]) -> None:
         limits = self.reader.limits
-        tasks = limits.reads + limits.removals + limits.stops
+        running = sum(unit.has_running for unit in units)
+        # Enough for all who may be stopped at once, and for those who wait or back off; not so many that the second looks
+        # grow stale in the queue for a removal.
+        tasks = 4 * (limits.reads + limits.removals) + min(running, limits.stops)
         await for_each(units, lambda unit: unit.run(), min(len(units), tasks), "reap")
 
     def _settled(self, result: Result) -> None:

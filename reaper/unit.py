@@ -49,6 +49,11 @@ class Unit:
     _asked_to_stop: set[str] = field(default_factory=set)
     _looked_at: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def has_running(self) -> bool:
+        """Whether a member ran when it was decided about: then the unit waits for its stop."""
+        return any(d.resource.state is State.RUNNING and d.resource.kind is not Kind.NETWORK for d in self.decisions)
+
     async def run(self) -> None:
         """Reap the unit. Every member has a result afterwards, unless this is cancelled."""
         self.retryable = False
