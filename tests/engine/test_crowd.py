@@ -1,8 +1,10 @@
 """A killed run leaves hundreds of containers that run and are young.
 
-They have the age that starting so many takes. Making them older needs a live restore, after which this engine sometimes
-never answers when hundreds of them are stopped at once.
+They have the age that starting so many takes. `make crowd` runs this in a process of its own: behind the other engine
+tests the private dockerd sometimes stops answering for some of the hundreds that are stopped at once.
 """
+
+import os
 
 import pytest
 
@@ -10,7 +12,12 @@ from devkit.engine import SLEEPS, PrivateEngine
 from tests.engine.lab import OWNED, containers, in_parallel, reasons
 from tests.run import Program
 
-pytestmark = pytest.mark.engine
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(
+        "REAPER_CROWD" not in os.environ, reason="the private dockerd may hang behind other tests: make crowd"
+    ),
+]
 
 CROWD = 300
 HINT = "300 owned resources are running and younger than 24 h; if no run is alive here: reaper --once --all"
