@@ -126,7 +126,7 @@ class Unit:
         listed = await self._nobody_joined(first)
         lost = [decision for decision in self._containers() if decision.resource.id not in listed]
         for decision in lost:
-            self._settle(decision, Outcome.GONE, "somebody else removed it first")
+            self._gone(decision)
         if lost:
             # Somebody is at work on this project: what they leave is for the next sweep to judge.
             raise ChangedError(f"its project {first.group} has lost a member")
@@ -172,7 +172,7 @@ class Unit:
             try:
                 fresh[resource.id] = await self._inspect_one(resource)
             except NotFoundError:
-                self._settle_id(resource.id, Outcome.GONE, "somebody else removed it first")
+                self._gone(self._decision(resource))
 
         await self._each(resources, one)
         if fresh and len(fresh) < len(resources):
@@ -219,7 +219,7 @@ class Unit:
     # -- deleting ------------------------------------------------------------------------------------------------------
 
     async def _delete(self, resource: Resource, *, force: bool = False) -> None:
-        decision = next(d for d in self.decisions if d.resource.id == resource.id)
+        decision = self._decision(resource)
 
         async def delete() -> None:
             await self._look_if_stale(resource)
@@ -229,7 +229,7 @@ class Unit:
         try:
             await self._act(f"delete {resource.kind} {resource.name}", delete, self.acting.slots.removals)
         except NotFoundError:
-            self._settle(decision, Outcome.GONE, "somebody else removed it first")
+            self._gone(decision)
         except InProgressError as error:
             await self._await_removal(decision, error)
         except ConflictError as error:
@@ -248,7 +248,7 @@ class Unit:
                 try:
                     await self._read(f"inspect {resource.name}", lambda: self.acting.provider.inspect(resource))
                 except NotFoundError:
-                    self._settle(decision, Outcome.GONE, "somebody else removed it first")
+                    self._gone(decision)
                     return
                 except ProviderError as failed:
                     self._failed(decision, failed)
@@ -274,11 +274,11 @@ class Unit:
             raise ChangedError(f"its project {before.group} has {', '.join(back)} now")
 
         async def one(resource: Resource) -> None:
-            decision = next(d for d in networks if d.resource.id == resource.id)
+            decision = self._decision(resource)
             try:
                 fresh = await self._inspect_one(resource)
             except NotFoundError:
-                self._settle(decision, Outcome.GONE, "somebody else removed it first")
+                self._gone(decision)
                 return
             if fresh.labels != resource.labels:
                 self._settle(decision, Outcome.SKIPPED, "its labels changed")
@@ -345,8 +345,11 @@ class Unit:
         for decision in self._open():
             self._settle(decision, outcome, detail)
 
-    def _settle_id(self, id_: str, outcome: Outcome, detail: str) -> None:
-        self._settle(next(d for d in self.decisions if d.resource.id == id_), outcome, detail)
+    def _gone(self, decision: Decision) -> None:
+        self._settle(decision, Outcome.GONE, "somebody else removed it first")
+
+    def _decision(self, resource: Resource) -> Decision:
+        return next(d for d in self.decisions if d.resource.id == resource.id)
 
     def _settle(self, decision: Decision, outcome: Outcome, detail: str, error: str | None = None) -> None:
         id_ = decision.resource.id
