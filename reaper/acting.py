@@ -1,12 +1,15 @@
 """What all units of one endpoint share while they are reaped, and what makes a unit stay."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
 import anyio
 
+from reaper.budget import AdaptiveLimiter
+from reaper.confirm import Confirmer
 from reaper.judge import Rules
 from reaper.model import Lease, Resource, Result, State
 from reaper.providers.base import Limits, Provider
@@ -24,12 +27,19 @@ class ChangedError(Exception):
 
 
 class Slots:
-    """The limits of one endpoint: removing and stopping wait for different things, so each has its own."""
+    """The limits of one endpoint. Removing and stopping wait for different things, so each may have its own.
+
+    Attributes:
+        listings: for listings, which are few. Where all calls share one limit they need no slot, since whoever holds one
+            may wait for somebody else's listing.
+    """
 
     def __init__(self, limits: Limits) -> None:
-        self.reads = anyio.CapacityLimiter(limits.reads)
-        self.removals = anyio.CapacityLimiter(limits.removals)
-        self.stops = anyio.CapacityLimiter(limits.stops)
+        together = AdaptiveLimiter(limits.together) if limits.together is not None else None
+        self.reads: AbstractAsyncContextManager[object] = together or anyio.CapacityLimiter(limits.reads)
+        self.removals: AbstractAsyncContextManager[object] = together or anyio.CapacityLimiter(limits.removals)
+        self.stops: AbstractAsyncContextManager[object] = together or anyio.CapacityLimiter(limits.stops)
+        self.listings: AbstractAsyncContextManager[object] = nullcontext() if together else self.reads
 
 
 @dataclass
@@ -40,6 +50,7 @@ class Acting:
         now: reads the clock, as the endpoint's clock shows it.
         leases: reads the live leases again.
         settled: is told each result as soon as it is known.
+        confirmer: takes the deletions that are only accepted; None where a deletion that has returned is done.
         draining: set when no unit may begin to act any more.
     """
 
@@ -50,12 +61,13 @@ class Acting:
     now: Callable[[], datetime]
     leases: Callable[[], Sequence[Lease]]
     settled: Callable[[Result], None]
+    confirmer: Confirmer | None = None
     draining: bool = False
 
 
 def subject(resource: Resource, first: Resource) -> str:
     """How a sentence about the unit names one of its members."""
-    return "it" if resource.group is None or resource.id == first.id else f"{resource.name} of its project"
+    return "it" if resource.group is None or resource.id == first.id else f"{resource.name} of its {resource.group_word}"
 
 
 def what_changed(before: Resource, now: Resource, *, stopped_by_us: bool = False) -> str | None:
@@ -68,20 +80,7 @@ def what_changed(before: Resource, now: Resource, *, stopped_by_us: bool = False
         "was started again": before.started_at != now.started_at,
         "was stopped again": before.stopped_at != now.stopped_at and not stopped_by_us,
         "has other labels now": before.labels != now.labels,
-        "is in another project now": before.group != now.group,
+        f"is in another {now.group_word} now": before.group != now.group,
         "has another restart policy now": before.restart_policy != now.restart_policy,
     }
     return next((what for what, differs in differences.items() if differs), None)
-
-
-async def for_each(items: Iterable[T], function: Callable[[T], Awaitable[None]], workers: int, name: str) -> None:
-    """``function`` for all items, by so many tasks at the most: a task for each of thousands costs memory."""
-    left = iter(items)
-
-    async def work() -> None:
-        for item in left:
-            await function(item)
-
-    async with anyio.create_task_group() as group:
-        for number in range(workers):
-            group.start_soon(work, name=f"{name} {number}")

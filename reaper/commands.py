@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from reaper import config, exits
+from reaper.credentials import api_key
 from reaper.errors import ConfigError, ReaperError
 from reaper.model import Decision, Outcome, Reason, Report
 from reaper.plan import Plan, make_plan
@@ -55,6 +56,8 @@ def _config(arguments: Namespace) -> int:
     loaded = config.load(arguments.config)
     if arguments.action == "check":
         config.engines(loaded.settings, os.environ)
+        for organisation in config.organisations(loaded.settings, os.environ):
+            api_key(organisation, os.environ)
         policies = len(loaded.settings.policy)
         print(f"{loaded.file or 'no file, the built-in defaults'}: fine, {policies} policies")
         return 0
@@ -72,8 +75,6 @@ def _sweeping(arguments: Namespace) -> int:
     person = sys.stderr.isatty()
     form = arguments.log_format or ("console" if person else "json")
     log = logs.configure(form, arguments.log_level or ("warning" if person else "info"))
-    if os.environ.get("DAYTONA_API_KEY") and not loaded.settings.docker:
-        log.warning("daytona_not_swept", problem="DAYTONA_API_KEY is set, but this version speaks to Docker engines only")
     command = _Command(arguments, plan, log)
     try:
         return anyio.run(command.run)
@@ -117,18 +118,13 @@ class _Command:
         return code
 
     def _connect(self) -> list[Endpoint]:
-        from reaper.memory import Memory  # noqa: PLC0415
-        from reaper.providers import docker  # noqa: PLC0415
-        from reaper.retry import Retrier  # noqa: PLC0415
+        from reaper import connect  # noqa: PLC0415 - not for config
 
-        # A dry run gets a client that has no method to delete with.
-        client = docker.DockerProvider if self.plan.options.act else docker.DockerReader
-        own = docker.detect_own_container()
         folder = config.state_directory(os.environ)
-        return [
-            Endpoint(client(engine, own), Retrier(self.plan.retry), Memory(folder, engine.host))
-            for engine in self.plan.engines
-        ]
+        # A dry run gets clients that have no method to delete with.
+        return connect.endpoints(
+            self.plan.engines, self.plan.organisations, self.plan.retry, folder, act=self.plan.options.act
+        )
 
     async def _run(self, endpoints: Sequence[Endpoint], stop: Stop) -> int:
         from reaper.logs import LogObserver  # noqa: PLC0415
@@ -223,7 +219,7 @@ def exit_code(report: Report) -> int:
         return exits.UNLISTED
     if any(e.cap is not None for e in endpoints):
         return exits.CAP
-    if report.count(Outcome.FAILED) or report.count(Outcome.ABANDONED):
+    if any(report.count(outcome) for outcome in (Outcome.FAILED, Outcome.STOPPED, Outcome.ABANDONED)):
         return exits.FAILED
     return 0
 

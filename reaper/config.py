@@ -15,17 +15,18 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from reaper.errors import ConfigError
-from reaper.settings import (
-    DEFAULT_POLICIES,
+from reaper.endpoints import (
+    DEFAULT_API_KEY,
+    DEFAULT_API_URL,
     DEFAULT_SOCKET,
+    DaytonaTable,
     DockerTable,
-    Settings,
+    check_api_url,
     check_docker_host,
-    did_you_mean,
-    masked,
-    toml_value,
 )
+from reaper.errors import ConfigError
+from reaper.fields import did_you_mean, masked, toml_value
+from reaper.settings import DEFAULT_ENGINE, DEFAULT_ORGANISATION, DEFAULT_POLICIES, Settings
 
 CANDIDATES = (Path("reaper.toml"), Path("/etc/reaper/reaper.toml"))
 PREFIX = "REAPER_"
@@ -137,9 +138,8 @@ def _override(raw: dict[str, Any], variable: str, text: str) -> Key:
             raise ConfigError(f"{table} is no list of tables in the file", f"write [[{table}]] there", variable)
         names = {_variable_form(str(e.get("name"))): i for i, e in enumerate(entries) if isinstance(e, dict)}
         if path[1] not in names:
-            cure = (
-                did_you_mean(path[1], names) if names else f"the file has no [[{table}]]; DOCKER_HOST names the engine then"
-            )
+            without = {"docker": "; DOCKER_HOST names the engine then", "daytona": "; DAYTONA_API_KEY names one then"}
+            cure = did_you_mean(path[1], names) if names else f"the file has no [[{table}]]{without.get(table, '')}"
             raise ConfigError(f"no [[{table}]] has this name", cure, variable)
         target, key = entries[names[path[1]]], (table, names[path[1]], path[2].lower())
     else:
@@ -217,7 +217,9 @@ def _sentence(detail: ErrorDetails, raw: dict[str, Any]) -> str:
         return f"{place}: {message}" if place else message
     given = detail["input"]
     text = toml_value(given)
-    if key == "host":
+    if key == "api_key_env":
+        return f"{place}: {key}: {message}"  # somebody may have written the key itself there
+    if key in ("host", "api_url"):
         text = toml_value(masked(given)) if isinstance(given, str) else masked(text)
     value = "" if isinstance(given, dict) else f" = {text}"
     return f"{place}: {key}{value}: {message[:1].lower()}{message[1:]}"
@@ -239,8 +241,6 @@ def _place(loc: list[str | int], raw: dict[str, Any]) -> tuple[str, str]:
 
 
 def _known_keys(loc: list[str | int]) -> str:
-    if loc[0] == "daytona":
-        return "this version speaks to Docker engines only; leave [[daytona]] out"
     if len(loc) == 1:
         return did_you_mean(str(loc[0]), Settings.model_fields)
     annotation = Settings.model_fields[str(loc[0])].annotation
@@ -250,8 +250,11 @@ def _known_keys(loc: list[str | int]) -> str:
 
 
 def engines(settings: Settings, env: Mapping[str, str]) -> tuple[DockerTable, ...]:
-    """The configured engines, else the one that the docker command would use. Raises ConfigError."""
-    if settings.docker:
+    """The configured engines; where no endpoint is configured, the one that the docker command would use.
+
+    Raises ConfigError.
+    """
+    if settings.docker or settings.daytona:
         return settings.docker
     host = env.get("DOCKER_HOST") or DEFAULT_SOCKET
     try:
@@ -263,7 +266,24 @@ def engines(settings: Settings, env: Mapping[str, str]) -> tuple[DockerTable, ..
     if env.get("DOCKER_TLS_VERIFY") and not host.startswith("unix:"):
         folder = Path(env.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
         tls = {"tls_ca": str(folder / "ca.pem"), "tls_cert": str(folder / "cert.pem"), "tls_key": str(folder / "key.pem")}
-    return (DockerTable(name="local", host=host, **tls),)
+    return (DockerTable(name=DEFAULT_ENGINE, host=host, **tls),)
+
+
+def organisations(settings: Settings, env: Mapping[str, str]) -> tuple[DaytonaTable, ...]:
+    """The configured organisations, where they are; with no endpoint configured, that of DAYTONA_API_KEY if it is set.
+
+    Raises ConfigError.
+    """
+    found = settings.daytona
+    if not found and not settings.docker and env.get(DEFAULT_API_KEY, "").strip():
+        found = (DaytonaTable(name=DEFAULT_ORGANISATION, target=env.get("DAYTONA_TARGET") or None),)
+    if all(organisation.api_url is not None for organisation in found):
+        return found
+    try:
+        url = check_api_url(env.get("DAYTONA_API_URL") or DEFAULT_API_URL)
+    except ValueError as error:
+        raise ConfigError(str(error), where="DAYTONA_API_URL") from None
+    return tuple(o if o.api_url is not None else o.model_copy(update={"api_url": url}) for o in found)
 
 
 def state_directory(env: Mapping[str, str]) -> Path:

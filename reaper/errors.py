@@ -72,7 +72,7 @@ class DeniedError(ProviderError):
     label = "denied"
 
 
-class CredentialsError(DeniedError):
+class CredentialsError(ProviderError):
     """The credentials themselves are refused. Asking again makes it worse: wrong keys are counted, and block good ones."""
 
     label = "credentials"
@@ -128,7 +128,15 @@ class UnreadableError(UnavailableError):
 
 
 class RateLimitedError(ProviderError):
-    """429: too many requests; the call did not take effect."""
+    """429: too many requests; the call did not take effect.
+
+    Args:
+        everything: whether it stands for all that the endpoint is asked, and not for calls of the same kind only.
+    """
 
     retryable = True
     label = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after: float | None = None, everything: bool = False) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.everything = everything

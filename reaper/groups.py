@@ -88,7 +88,8 @@ class Units:
             why = self.decisions[blocker]
             for i in (*members, *self.networks.get(key, [])):
                 if self.decisions[i].reap:
-                    sentence = f"its project {key[1]} has {why.resource.name}, which is kept: {why.sentence}"
+                    word = self.decisions[i].resource.group_word
+                    sentence = f"its {word} {key[1]} has {why.resource.name}, which is kept: {why.sentence}"
                     self._turn(i, Reason.GROUP_KEPT, sentence)
                     changed = True
         return changed

@@ -52,6 +52,8 @@ class Resource:
         image: the full reference as its creator wrote it; None where there is none.
         group: the key of what it lives and dies with (a Compose project); None when it stands alone.
         uses: ids of resources that would break it by going (another container's network namespace, networks).
+        host: the machine of the platform that it runs on, where the platform says so.
+        links_known: False while only an inspection can tell what it hangs on and would go with.
         restart_policy: the engine's, when inspected.
         inspected: False while only the listing has been read: times, image and restart policy may be missing.
         image_unresolved: the listing had only an image id, so what its creator called it is not known yet.
@@ -75,12 +77,19 @@ class Resource:
     image: str | None = None
     group: str | None = None
     uses: frozenset[str] = frozenset()
+    host: str | None = None
+    links_known: bool = True
     restart_policy: str | None = None
     inspected: bool = True
     image_unresolved: bool = False
     machinery: str | None = None
     remembered: Remembered | None = None
     unreadable: str | None = None
+
+    @property
+    def group_word(self) -> str:
+        """What people call its group."""
+        return "session" if self.kind is Kind.SANDBOX else "project"
 
     @property
     def never_started(self) -> bool:

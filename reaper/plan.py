@@ -2,17 +2,20 @@
 
 from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from reaper import config, durations
 from reaper.conditions import Policy
+from reaper.credentials import api_key
+from reaper.endpoints import DEFAULT_API_KEY, PROVIDERS, DaytonaTable, DockerTable
 from reaper.errors import ConfigError
+from reaper.fields import check_glob, check_label, did_you_mean
 from reaper.judge import AGGRESSIVE_AGE, Rules
 from reaper.model import Kind
 from reaper.retry import RetryPolicy
 from reaper.scope import Selector
-from reaper.settings import DockerTable, LimitsTable, Settings, check_glob, check_label, did_you_mean, one_off
+from reaper.settings import LimitsTable, Settings, one_off
 from reaper.sweep import Options
 
 DEFAULT_TIMEOUT = timedelta(minutes=10)
@@ -24,6 +27,7 @@ class Plan:
     """What one run does.
 
     Args:
+        organisations: each with its API key.
         one_off: whether options took the place of the configured policies.
         everything: whether ``--all`` was given.
         only: the selection of endpoints as it was given.
@@ -32,6 +36,7 @@ class Plan:
     """
 
     engines: tuple[DockerTable, ...]
+    organisations: tuple[tuple[DaytonaTable, str], ...] = field(repr=False)
     rules: Rules
     options: Options
     retry: RetryPolicy
@@ -59,8 +64,10 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
     timeout = DEFAULT_TIMEOUT if arguments.timeout is None else _duration("--timeout", arguments.timeout)
     if not timeout:
         raise ConfigError("nothing can be done in no time", 'write for example "10m"', "--timeout")
+    engines, organisations = _endpoints(arguments.only, settings, env)
     return Plan(
-        engines=_engines(arguments.only, settings, env),
+        engines=engines,
+        organisations=organisations,
         rules=rules,
         options=options,
         retry=RetryPolicy(**dict(settings.retry)),
@@ -153,14 +160,22 @@ def _limits(text: str | None, limits: LimitsTable) -> LimitsTable:
     raise ConfigError(f"{text!r} is no limit", 'write a number, a percentage from 1% to 100%, or "none"', "--max-deletions")
 
 
-def _engines(only: list[str] | None, settings: Settings, env: Mapping[str, str]) -> tuple[DockerTable, ...]:
-    engines = config.engines(settings, env)
-    if not only:
-        return engines
-    names = {engine.name for engine in engines}
-    for name in only:
-        if name == "daytona":
-            raise ConfigError("this version speaks to Docker engines only", "name docker, or an endpoint", "--only")
-        if name != "docker" and name not in names:
-            raise ConfigError(f"no endpoint is called {name!r}", did_you_mean(name, {*names, "docker"}), "--only")
-    return tuple(engine for engine in engines if "docker" in only or engine.name in only)
+def _endpoints(
+    only: list[str] | None, settings: Settings, env: Mapping[str, str]
+) -> tuple[tuple[DockerTable, ...], tuple[tuple[DaytonaTable, str], ...]]:
+    """The selected engines, and the selected organisations with their keys."""
+    engines, organisations = config.engines(settings, env), config.organisations(settings, env)
+    if only:
+        names = {engine.name for engine in engines} | {organisation.name for organisation in organisations}
+        for name in only:
+            if name not in (*PROVIDERS, *names):
+                raise ConfigError(f"no endpoint is called {name!r}", did_you_mean(name, {*names, *PROVIDERS}), "--only")
+        if "daytona" in only and not organisations:
+            if settings.docker:
+                raise ConfigError("the configuration has no [[daytona]]", "add one", "--only")
+            api_key(DaytonaTable(name="default", api_key_env=DEFAULT_API_KEY), env)  # says that it is not set
+        if "docker" in only and not engines:
+            raise ConfigError("the configuration has no [[docker]]", "add one", "--only")
+        engines = tuple(engine for engine in engines if "docker" in only or engine.name in only)
+        organisations = tuple(o for o in organisations if "daytona" in only or o.name in only)
+    return engines, tuple((organisation, api_key(organisation, env)) for organisation in organisations)

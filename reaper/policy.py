@@ -13,7 +13,7 @@ from reaper.groups import Units
 from reaper.judge import Finding, Judge, Rules
 from reaper.model import Decision, Lease, Reason, Resource, State
 
-__all__ = ["Finding", "Policy", "Rules", "decide", "explain", "needs_inspection", "young_and_running"]
+__all__ = ["Finding", "Policy", "Rules", "decide", "explain", "hangers_on", "needs_inspection", "young_and_running"]
 
 
 def decide(
@@ -59,6 +59,36 @@ def needs_inspection(resources: Sequence[Resource], rules: Rules, leases: Iterab
         for decision in decide(resources, rules, leases, now)
         if decision.reap and not decision.resource.inspected
     ]
+
+
+def hangers_on(decisions: Iterable[Decision]) -> dict[str, frozenset[str]]:
+    """What is kept and may go with something that is reaped, while nobody has looked at what it hangs on.
+
+    Daytona deletes a sandbox's linked ones with it, and its listing does not show the links. A linked one was created
+    after the other, on the same machine.
+
+    Returns:
+        by id of what is kept, the ids of what is reaped that it may hang on.
+    """
+    decisions = tuple(decisions)
+    reaped: dict[tuple[str, str | None], list[Resource]] = {}
+    for decision in decisions:
+        if decision.reap:
+            reaped.setdefault((decision.resource.endpoint, decision.resource.host), []).append(decision.resource)
+    found = {}
+    for decision in decisions:
+        kept = decision.resource
+        if decision.reap or kept.links_known:
+            continue
+        suspects = reaped.get((kept.endpoint, kept.host), [])
+        if owners := frozenset(owner.id for owner in suspects if not _after(owner, kept)):
+            found[kept.id] = owners
+    return found
+
+
+def _after(one: Resource, other: Resource) -> bool:
+    """Whether it was surely created after the other."""
+    return one.created_at is not None and other.created_at is not None and one.created_at > other.created_at
 
 
 def explain(

@@ -4,7 +4,7 @@ import math
 
 import anyio
 
-from reaper.errors import CircuitOpenError, ProviderError, UnavailableError
+from reaper.errors import CircuitOpenError, CredentialsError, ProviderError, UnavailableError
 
 
 class Silence:
@@ -42,14 +42,17 @@ class Breaker:
         self._limit = failures
         self._in_a_row = 0
         self._last: ProviderError | None = None
+        self.refused: CredentialsError | None = None
 
     @property
     def open(self) -> bool:
         """Whether calls fail at once."""
-        return self._in_a_row >= self._limit
+        return self.refused is not None or self._in_a_row >= self._limit
 
     def check(self) -> None:
-        """Raise ``CircuitOpenError`` while the breaker is open."""
+        """Raise ``CircuitOpenError`` while the breaker is open, and ``CredentialsError`` once they were refused."""
+        if self.refused is not None:
+            raise CredentialsError(str(self.refused))
         if self.open:
             raise CircuitOpenError(f"{self._in_a_row} calls in a row failed, the last one with: {self._last}")
 
@@ -65,6 +68,15 @@ class Breaker:
         else:
             self._in_a_row = 0
 
+    def trip(self, error: CredentialsError) -> None:
+        """The credentials are refused: ask nothing until ``renew``. Wrong ones are counted, and block good ones."""
+        self.refused = error
+
     def reset(self) -> None:
-        """Let calls through again."""
+        """Let calls through again, unless the credentials were refused."""
         self._in_a_row = 0
+
+    def renew(self) -> None:
+        """A new sweep begins: try everything again."""
+        self._in_a_row = 0
+        self.refused = None

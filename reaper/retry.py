@@ -14,7 +14,8 @@ from typing import TypeVar
 
 import anyio
 
-from reaper.errors import CallTimeoutError, ProviderError, RateLimitedError
+from reaper.budget import AdaptiveLimiter, Budget
+from reaper.errors import CallTimeoutError, CredentialsError, ProviderError, RateLimitedError, UnavailableError
 from reaper.ratelimit import Breaker, Silence
 
 T = TypeVar("T")
@@ -65,20 +66,39 @@ class FailedAttempt:
     silence: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A last look that belongs to each attempt of a change: when it has to be taken again, and how.
+
+    It is made in the attempt's own slot, so that nothing lies between what it sees and the change.
+    """
+
+    needed: Callable[[], bool]
+    take: Callable[[], Awaitable[None]]
+
+
 class Retrier:
     """Makes the calls to one endpoint, with retries.
 
     Args:
         on_retry: is told of every attempt that is followed by another.
+        reading: the budget of calls that only look.
+        changing: the budget of calls that change something; the same one where the endpoint does not tell them apart.
     """
 
     def __init__(
-        self, policy: RetryPolicy, on_retry: Callable[[FailedAttempt], None] = lambda _: None, breaker: Breaker | None = None
+        self,
+        policy: RetryPolicy,
+        on_retry: Callable[[FailedAttempt], None] = lambda _: None,
+        breaker: Breaker | None = None,
+        reading: Budget | None = None,
+        changing: Budget | None = None,
     ) -> None:
         self.policy = policy
-        self.silence = Silence()
         self.breaker = breaker or Breaker()
         self.on_retry = on_retry
+        self.reading = reading or Budget()
+        self.changing = changing or self.reading
 
     async def call(
         self,
@@ -87,21 +107,28 @@ class Retrier:
         *,
         slots: AbstractAsyncContextManager[object] | None = None,
         extra: timedelta = timedelta(0),
+        changes: bool = False,
+        look: Look | None = None,
     ) -> T:
         """The result of ``function``, tried until it succeeds, fails for good, or the attempts or the time are used up.
 
         Args:
             what: for messages: verb, kind and name.
             function: makes the call; is called once for each attempt.
-            slots: held during an attempt, and given up while backing off. Waiting for one costs none of the total.
+            slots: held during an attempt, and given up while backing off. Waiting for one costs none of the total, nor does
+                waiting for a budget.
             extra: time that the call needs by its nature (a container's stop time-out), on top of the limits.
+            changes: whether it changes something, and so is counted in the other budget.
+            look: is taken before ``function`` in an attempt that needs it.
 
         Raises:
             ProviderError: the last error. ``CircuitOpenError`` at once while the endpoint is given up.
         """
         total = (self.policy.total + extra).total_seconds()
         with anyio.CancelScope() as scope:
-            call = _Call(self, what, slots, (self.policy.request_timeout + extra).total_seconds(), _Budget(scope, total))
+            timeout = (self.policy.request_timeout + extra).total_seconds()
+            budget = self.changing if changes else self.reading
+            call = _Call(self, what, slots or nullcontext(), timeout, _Time(scope, total), budget, look)
             return await call.run(function)
         error = CallTimeoutError(f"no answer within {total:g} s in all")
         if call.unanswered:
@@ -109,8 +136,8 @@ class Retrier:
         raise call.last_error or error
 
 
-class _Budget:
-    """The time that is left for one call; waiting for a slot or out a silence does not use it up."""
+class _Time:
+    """The time that is left for one call; waiting for a slot or a budget does not use it up."""
 
     def __init__(self, scope: anyio.CancelScope, seconds: float) -> None:
         self._scope = scope
@@ -125,20 +152,20 @@ class _Budget:
         self._scope.deadline = anyio.current_time() + self._left
 
 
+@dataclass
 class _Call:
     """One call with all its attempts."""
 
-    def __init__(
-        self, owner: Retrier, what: str, slots: AbstractAsyncContextManager[object] | None, timeout: float, budget: _Budget
-    ) -> None:
-        self.owner = owner
-        self.what = what
-        self.slots = slots or nullcontext()
-        self.timeout = timeout
-        self.budget = budget
-        self.number = 0
-        self.last_error: ProviderError | None = None
-        self.unanswered = False
+    owner: Retrier
+    what: str
+    slots: AbstractAsyncContextManager[object]
+    timeout: float
+    time: _Time
+    budget: Budget
+    look: Look | None
+    number: int = 0
+    last_error: ProviderError | None = None
+    unanswered: bool = False
 
     async def run(self, function: Callable[[], Awaitable[T]]) -> T:
         """Try once, and leave the rest to stamina: most calls succeed, and need neither it nor the time to import it."""
@@ -171,39 +198,57 @@ class _Call:
             except RateLimitedError as error:
                 if error.retry_after is None:
                     raise
-                self.owner.silence.order(error.retry_after)
+                for budget in {self.budget, self.owner.reading, self.owner.changing} if error.everything else {self.budget}:
+                    budget.blocked(error.retry_after)
                 if not silences_left:
                     raise
                 self._tell(error, min(error.retry_after, Silence.LONGEST), silence=True)
         raise AssertionError("the last round of the loop returns or raises")
 
     async def _once(self, function: Callable[[], Awaitable[T]]) -> T:
-        self.budget.pause()
+        self.time.pause()
         while True:
-            await self.owner.silence.wait()
-            async with self.slots:
-                if self.owner.silence.active:
+            async with self.budget, self.slots:
+                if self.budget.silence.active:
                     continue  # it was ordered while this task waited for its slot
                 self.owner.breaker.check()
-                self.budget.go_on()
-                self.unanswered = True
-                try:
-                    with anyio.fail_after(self.timeout):
-                        result = await function()
-                except TimeoutError:
-                    self._failed(error := CallTimeoutError(f"no answer within {self.timeout:g} s"))
-                    raise error from None
-                except ProviderError as error:
-                    self._failed(error)
-                    raise
-                self.unanswered = False
+                if self.look is not None and self.look.needed():
+                    async with self.owner.reading:
+                        await self._timed(self.look.take)
+                    self.time.pause()
+                result = await self._timed(function)
                 self.owner.breaker.succeeded()
                 return result
 
-    def _failed(self, error: ProviderError) -> None:
+    async def _timed(self, function: Callable[[], Awaitable[T]]) -> T:
+        self.time.go_on()
+        self.unanswered = True
+        began = anyio.current_time()
+        try:
+            with anyio.fail_after(self.timeout):
+                result = await function()
+        except TimeoutError:
+            self._failed(error := CallTimeoutError(f"no answer within {self.timeout:g} s"), began)
+            raise error from None
+        except ProviderError as error:
+            self._failed(error, began)
+            raise
+        self.unanswered = False
+        self._adapt(began, well=True)
+        return result
+
+    def _adapt(self, began: float, *, well: bool) -> None:
+        if isinstance(self.slots, AdaptiveLimiter):
+            self.slots.observe(anyio.current_time() - began, well=well)
+
+    def _failed(self, error: ProviderError, began: float) -> None:
         self.last_error = error
         self.unanswered = False
-        self.owner.breaker.failed(error)
+        self._adapt(began, well=not isinstance(error, UnavailableError | RateLimitedError))
+        if isinstance(error, CredentialsError):
+            self.owner.breaker.trip(error)
+        else:
+            self.owner.breaker.failed(error)
 
     def _backoff(self, error: Exception) -> bool | float:
         """What stamina asks after each failed attempt: no, yes, or yes after so many seconds."""

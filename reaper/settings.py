@@ -4,130 +4,26 @@ The models know nothing of files and variables (see ``config``), and the rest of
 scope only what ``Settings.rules`` makes of it.
 """
 
-import difflib
-import fnmatch
-import json
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, StrictBool, StrictInt, StrictStr, field_validator, model_validator
 
-from reaper import durations, states
+from reaper import states
 from reaper.conditions import DEFAULT_STOP_TIMEOUT, Policy
+from reaper.endpoints import DaytonaTable, DockerTable
+from reaper.fields import Duration, Globs, Labels, Name, Table, did_you_mean
 from reaper.judge import SHORTEST_CREATED_GRACE, Rules
 from reaper.model import Kind
 from reaper.scope import PRESETS, Protect, Scope, Selector
 
-DEFAULT_SOCKET = "unix:///var/run/docker.sock"
-PROVIDERS = ("docker", "daytona")
+DEFAULT_ENGINE, DEFAULT_ORGANISATION = "local", "default"
 MAX_DELETIONS, MAX_DELETIONS_OF_EVERYTHING, MAX_FRACTION_OF_EVERYTHING = 1000, 100, 0.5
 
 # Known to be right (a test says so): checking it would import a scheduler into every run.
 _DEFAULT_CRON = ("15 * * * *", None)
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_HOST = re.compile(r"unix:///.+|(tcp|http|https)://(\[[0-9A-Fa-f:.]+\]|[^/:@\s]+)(:\d{1,5})?/?")
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A cure for a misspelt ``word``: the nearest of the ``known`` ones, else all of them."""
-    choices = sorted(str(name) for name in known)
-    near = difflib.get_close_matches(word, choices, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(choices)}"
-
-
-def toml_value(value: object) -> str:
-    """``value`` as it is written in the file."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)  # TOML's basic strings know the same escapes
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(toml_value(item) for item in value)}]"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{key} = {toml_value(item)}' for key, item in value.items())}}}"
-    return str(value)
-
-
-def masked(host: str) -> str:
-    """``host`` without a user and a password, which nobody should have written there."""
-    return re.sub(r"^([\w+]+://)?.*@", r"\1***@", host, flags=re.DOTALL)
-
-
-def _duration(value: object) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    if not isinstance(value, str):
-        # pydantic turns ValueError, and only that, into an error of the key
-        raise ValueError(f"a duration is a text with a unit, for example {durations.EXAMPLES}")  # noqa: TRY004
-    return durations.parse(value)
-
-
-def check_glob(value: str) -> str:
-    """``value`` when it can match something. Raises ValueError with the cure."""
-    if not value:
-        raise ValueError("an empty glob matches nothing; leave it out")
-    start = value.find("[")
-    while start >= 0:
-        first = start + 2 if value.startswith("!", start + 1) else start + 1
-        end = value.find("]", first + 1)  # a bracket that stands first is in the set and does not close it
-        if end < 0:
-            raise ValueError(f"the glob {value!r} opens a bracket and does not close it; a literal one is written [[]")
-        start = value.find("[", end)
-    if "(?!)" in fnmatch.translate(value):  # what it makes of an empty range
-        raise ValueError(f"the glob {value!r} can never match: its range runs backwards; write for example [a-z]")
-    return value
-
-
-def check_label(value: str) -> str:
-    """``value`` when it is a label pattern. Raises ValueError with the cure."""
-    key, equals, glob = value.partition("=")
-    if not key.strip() or key != key.strip():
-        raise ValueError(f'{value!r} names no label; write "key", "key=value" or "key=glob"')
-    if equals:
-        check_glob(glob or "?*")
-    return value
-
-
-def _name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise ValueError(f"{value!r} is no name; letters, digits, '-', '_' and '.' are, for example \"gpu-1\"")
-    return value
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_duration),
-    PlainSerializer(durations.spell, return_type=str),
-    WithJsonSchema(
-        {"type": "string", "pattern": r"^\s*(0|(\d+(\.\d+)?(ms|s|m|h|d|w))+)\s*$", "examples": ["90s", "6h", "1d12h"]}
-    ),
-]
-Globs = tuple[Annotated[StrictStr, AfterValidator(check_glob)], ...]
-Labels = tuple[Annotated[StrictStr, AfterValidator(check_label)], ...]
-Name = Annotated[StrictStr, AfterValidator(_name)]
-
-
-class Table(BaseModel):
-    """One table of the file: frozen, and nothing in it that is not known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class ScopeTable(Table):
@@ -195,63 +91,6 @@ class RetryTable(Table):
         if not value:
             raise ValueError('nothing can be done in no time; write for example "60s"')
         return value
-
-
-class DockerTable(Table):
-    """[[docker]]: one engine.
-
-    ``removals`` and ``stops`` bound what is asked of it at the same time: an engine gains nothing from more than about
-    eight removals, while stopping waits for the container and wants all of them at once.
-    """
-
-    name: Name
-    host: StrictStr = DEFAULT_SOCKET
-    tls_ca: StrictStr | None = None
-    tls_cert: StrictStr | None = None
-    tls_key: StrictStr | None = None
-    tls_verify: StrictBool = True
-    removals: Annotated[StrictInt, Field(ge=1, le=64)] = 8
-    stops: Annotated[StrictInt, Field(ge=1, le=4096)] = 128
-
-    @field_validator("host")
-    @classmethod
-    def _speakable(cls, host: str) -> str:
-        return check_docker_host(host)
-
-    @field_validator("name")
-    @classmethod
-    def _no_provider(cls, name: str) -> str:
-        if name in PROVIDERS:
-            raise ValueError(f"{name!r} cannot be the name of an endpoint: --only {name} means all endpoints of that kind")
-        return name
-
-    @model_validator(mode="after")
-    def _tls_is_whole(self) -> Self:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key go together: a client certificate needs both")
-        if self.tls and not self.host.startswith(("tcp://", "https://")):
-            raise ValueError("tls_ca, tls_cert and tls_key are for tcp:// hosts")
-        return self
-
-    @property
-    def tls(self) -> bool:
-        """Whether the connection is encrypted."""
-        return self.host.startswith("https://") or any((self.tls_ca, self.tls_cert)) or not self.tls_verify
-
-
-def check_docker_host(host: str) -> str:
-    """``host`` when the Docker provider can speak to it. Raises ValueError with the cure."""
-    if host.startswith("ssh://"):
-        raise ValueError(
-            f"{masked(host)!r}: ssh is not supported; forward the socket, ssh -L ./docker.sock:/var/run/docker.sock HOST"
-        )
-    if host.startswith("/"):
-        raise ValueError(f'{host!r} lacks its scheme; write "unix://{host}"')
-    if "@" in host and not host.startswith("unix:"):
-        raise ValueError("the host holds a user or a password, which Docker engines do not take; use TLS certificates")
-    if not _HOST.fullmatch(host):
-        raise ValueError(f'{host!r} is no Docker host; write for example "{DEFAULT_SOCKET}" or "tcp://10.0.0.5:2376"')
-    return host
 
 
 class PolicyTable(Table):
@@ -354,6 +193,17 @@ def _default_policies() -> tuple[PolicyTable, ...]:
     return tuple(PolicyTable.model_validate(policy) for policy in DEFAULT_POLICIES)
 
 
+def _check_unique(names: Sequence[tuple[str, str]]) -> None:
+    """Raise ValueError when two tables have one name. ``names`` are pairs of table and name."""
+    seen: dict[str, str] = {}
+    for table, name in names:
+        if (other := seen.get(name)) == table:
+            raise ValueError(f"two [[{table}]] tables have the name {name!r}; give one another name")
+        if other is not None:
+            raise ValueError(f"a [[{other}]] and a [[{table}]] table have the name {name!r}; give one another name")
+        seen[name] = table
+
+
 class Settings(Table):
     """Everything that can be configured, parsed and checked."""
 
@@ -362,21 +212,20 @@ class Settings(Table):
     limits: LimitsTable = LimitsTable()
     retry: RetryTable = RetryTable()
     docker: tuple[DockerTable, ...] = ()
+    daytona: tuple[DaytonaTable, ...] = ()
     policy: tuple[PolicyTable, ...] = Field(default_factory=_default_policies)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        for table, entries in (("docker", self.docker), ("policy", self.policy)):
-            seen = set()
-            for entry in entries:
-                if entry.name in seen:
-                    raise ValueError(f"two [[{table}]] tables have the name {entry.name!r}; give one another name")
-                seen.add(entry.name)
+        endpoints = (*(("docker", e.name) for e in self.docker), *(("daytona", e.name) for e in self.daytona))
+        _check_unique(endpoints)
+        _check_unique(tuple(("policy", policy.name) for policy in self.policy))
         return self
 
     @model_validator(mode="after")
     def _policies_name_endpoints(self) -> Self:
-        known = {engine.name for engine in self.docker} or {"local"}
+        configured = {engine.name for engine in self.docker} | {organisation.name for organisation in self.daytona}
+        known = configured or {DEFAULT_ENGINE, DEFAULT_ORGANISATION}
         for policy in self.policy:
             for endpoint in policy.endpoints:
                 if endpoint not in known:

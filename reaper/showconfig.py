@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from reaper.config import Config, Key
-from reaper.settings import Settings, toml_value
+from reaper.fields import toml_value
+from reaper.settings import Settings
 
 
 def schema() -> str:

@@ -5,13 +5,15 @@ never hinders another, and a sweep that is cut short still reports what it did.
 """
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import anyio
 
-from reaper.acting import Acting, Slots, for_each
+from reaper.acting import Acting, Slots
+from reaper.confirm import Confirmer
 from reaper.errors import NotFoundError, ProviderError, ReaperError
 from reaper.judge import Rules
 from reaper.model import (
@@ -25,10 +27,14 @@ from reaper.model import (
     Resource,
     Result,
 )
-from reaper.policy import decide, needs_inspection
+from reaper.notes import notes
+from reaper.policy import decide, hangers_on, needs_inspection
 from reaper.providers.base import Provider
 from reaper.terms import DRAIN, Endpoint, Observer, Options, Stop
 from reaper.unit import Unit, make_units
+from reaper.workers import for_each
+
+T = TypeVar("T")
 
 __all__ = ["BUG", "DRAIN", "LAST_LOOK", "Endpoint", "Observer", "Options", "Stop", "sweep"]
 
@@ -117,6 +123,7 @@ class _EndpointSweep:
         self.last_look = anyio.CancelScope()
         self.slots = Slots(self.reader.limits)
         self.acting: Acting | None = None
+        self.confirmer: Confirmer | None = None
         self.draining = False
         self.ended = False
         self.held = 0
@@ -134,9 +141,12 @@ class _EndpointSweep:
         """Sweep the endpoint; never raises, and leaves everything for ``report``."""
         began = anyio.current_time()
         self.retrier.on_retry = lambda event: self.shared.observer.retrying(self.name, event)
+        self.retrier.breaker.renew()
         await self._guard(self._look_and_act)
         if self.units:
             await self._guard(self._confirm)  # after a bug as well: what was done is accounted for
+        if (refused := self.retrier.breaker.refused) is not None:
+            self._fail(refused.label, str(refused))
         self.seconds = anyio.current_time() - began
 
     async def _guard(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -206,8 +216,14 @@ class _EndpointSweep:
 
     # -- looking and deciding ------------------------------------------------------------------------------------------
 
+    async def _call(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
+        return await self.retrier.call(what, function, slots=self.slots.reads)
+
+    async def _list(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
+        return await self.retrier.call(what, function, slots=self.slots.listings)
+
     async def _look(self) -> None:
-        inventory = await self.retrier.call(f"list {self.name}", self.reader.list, slots=self.slots.reads)
+        inventory = await self.reader.list(self._list)
         if abs(inventory.clock_skew) > SKEW_TOLERANCE:
             self.skew = inventory.clock_skew
             self.warnings.append(f"its clock differs from this host's by {inventory.clock_skew}; ages are corrected")
@@ -220,6 +236,10 @@ class _EndpointSweep:
         resources = await self._inspect_what_matters(resources, now)
         leases = self.shared.leases()
         self.decisions = decide(resources, self.shared.rules, leases, now, self.shared.options.due)
+        while hanging := hangers_on(self.decisions):
+            resources = await self._look_at_links(resources, hanging)
+            self.decisions = decide(resources, self.shared.rules, leases, now, self.shared.options.due)
+        self.warnings += notes(self.decisions, inventory.unreadable, now)
         for decision in self.decisions:
             error = self.unread.get(decision.resource.id)
             if error is not None and decision.owner is not None:
@@ -247,21 +267,49 @@ class _EndpointSweep:
         fresh: dict[str, Resource | None] = {}
 
         async def one(resource: Resource) -> None:
-            what = f"inspect {resource.kind} {resource.name}"
             try:
-                fresh[resource.id] = await self.retrier.call(
-                    what, lambda: self.reader.inspect(resource), slots=self.slots.reads
-                )
+                fresh[resource.id] = await self._inspect_one(resource)
             except NotFoundError:
                 fresh[resource.id] = None
             except ProviderError as error:
                 self.unread[resource.id] = error
                 fresh[resource.id] = replace(resource, inspected=True, unreadable=str(error))
 
-        # More tasks than slots: one that backs off gives up its slot, and another goes on.
-        await for_each(wanted, one, min(len(wanted), 4 * self.reader.limits.reads), "inspect")
+        await self._for_each_look(wanted, one)
         looked_at = ((resource, fresh.get(resource.id, resource)) for resource in resources)
         return [now for _, now in looked_at if now is not None]
+
+    async def _inspect_one(self, resource: Resource) -> Resource:
+        return await self._call(f"inspect {resource.kind} {resource.name}", lambda: self.reader.inspect(resource))
+
+    async def _for_each_look(self, wanted: Sequence[Resource], one: Callable[[Resource], Awaitable[None]]) -> None:
+        # More tasks than slots: one that backs off gives up its slot, and another goes on.
+        await for_each(wanted, one, min(len(wanted), 4 * (self.reader.limits.together or self.reader.limits.reads)), "look")
+
+    async def _look_at_links(self, resources: Sequence[Resource], hanging: Mapping[str, frozenset[str]]) -> list[Resource]:
+        """``resources`` with the links of those known that may hang on what is to go.
+
+        Args:
+            resources: all that were listed.
+            hanging: by id of what is kept, the ids of what is to go that it may hang on.
+        """
+        links: dict[str, frozenset[str]] = {}
+
+        async def one(resource: Resource) -> None:
+            try:
+                links[resource.id] = (await self._inspect_one(resource)).uses
+            except NotFoundError:
+                links[resource.id] = frozenset()
+            except ProviderError:
+                links[resource.id] = hanging[resource.id]  # nobody knows, so all that it may hang on is kept
+
+        await self._for_each_look([resource for resource in resources if resource.id in hanging], one)
+        return [
+            replace(resource, uses=resource.uses | links[resource.id], links_known=True)
+            if resource.id in links
+            else resource
+            for resource in resources
+        ]
 
     def _cap(self) -> CapHit | None:
         """Counted before the first deletion."""
@@ -282,17 +330,43 @@ class _EndpointSweep:
 
     async def _act(self) -> None:
         assert isinstance(self.reader, Provider)
+        within = self.reader.traits.confirm_within
+        if within is not None:
+            self.confirmer = Confirmer(self.reader, self._call, self._list, within)
         self.acting = Acting(
-            self.reader, self.retrier, self.slots, self.shared.rules, self._now, self.shared.leases, self._settled
+            self.reader,
+            self.retrier,
+            self.slots,
+            self.shared.rules,
+            self._now,
+            self.shared.leases,
+            self._settled,
+            self.confirmer,
         )
         self.units = make_units(self.acting, self.decisions)
+        async with anyio.create_task_group() as group:
+            if self.confirmer is not None:
+                group.start_soon(self.confirmer.run, name=f"confirm deletions on {self.name}")
+            await self._rounds(self.acting)
+            if self.confirmer is not None:
+                self.confirmer.close()
+
+    async def _rounds(self, acting: Acting) -> None:
+        """One round for all, one more for what failed, and further ones for what waits for others as long as some go."""
         await self._round(self.units)
         again = [unit for unit in self.units if unit.retryable]
-        if again and not self.acting.draining:
+        while again and not acting.draining:
+            if self.confirmer is not None:
+                await self.confirmer.settled()
             self.retrier.breaker.reset()
             for unit in again:
                 unit.reopen()
+            before = self._deleted()
             await self._round(again)
+            again = [unit for unit in again if unit.waits] if self._deleted() > before else []
+
+    def _deleted(self) -> int:
+        return sum(result.outcome is Outcome.DELETED for unit in self.units for result in unit.results.values())
 
     async def _round(self, units: Sequence[Unit]) -> None:
         limits = self.reader.limits
@@ -300,17 +374,34 @@ class _EndpointSweep:
         # Enough for all who may be stopped at once, and for those who wait or back off; not so many that the second looks
         # grow stale in the queue for a removal.
         tasks = 4 * (limits.reads + limits.removals) + min(running, limits.stops)
+        if limits.together is not None:
+            tasks = 2 * limits.together
         await for_each(units, lambda unit: unit.run(), min(len(units), tasks), "reap")
 
     def _settled(self, result: Result) -> None:
         self.shared.observer.settled(self.name, result)
-        if result.outcome is Outcome.FAILED and self.shared.options.fail_fast:
+        if result.outcome in (Outcome.FAILED, Outcome.STOPPED) and self.shared.options.fail_fast:
             self.shared.failed_fast()
 
     async def _confirm(self) -> None:
-        """Only what is absent from one complete listing at the end counts as deleted."""
+        """Only what is surely gone counts as deleted."""
         for unit in self.units:
             self.results.update(unit.results)
+        if self.confirmer is not None:
+            await self._confirm_by_looks(self.confirmer)
+        else:
+            await self._confirm_by_listing()
+
+    async def _confirm_by_looks(self, confirmer: Confirmer) -> None:
+        """What is gone was not found by id; what is still pending gets one last look."""
+        with self.last_look:
+            await confirmer.last_look()
+        confirmer.give_up()
+        for id_, seen in confirmer.unconfirmed.items():
+            self._unconfirmed({id_}, "unconfirmed", f"the endpoint accepted its deletion, but {seen}")
+
+    async def _confirm_by_listing(self) -> None:
+        """What is gone is absent from one complete listing at the end."""
         deleted = {id_ for id_, result in self.results.items() if result.outcome in (Outcome.DELETED, Outcome.GONE)}
         if not deleted:
             return
@@ -318,7 +409,7 @@ class _EndpointSweep:
         left, label, detail = deleted, "unconfirmed", "the sweep ended before its deletion was confirmed"
         try:
             with self.last_look:
-                inventory = await self.retrier.call(f"list {self.name}", self.reader.list, slots=self.slots.reads)
+                inventory = await self.reader.list(self._list)
                 left = deleted & {resource.id for resource in inventory.resources}
                 label, detail = "still_listed", "the endpoint accepted its deletion and still lists it"
         except ProviderError as error:

@@ -22,7 +22,8 @@ import anyio
 
 from reaper.errors import ConflictError, InProgressError, NotFoundError
 from reaper.model import Kind, Resource, State
-from reaper.providers.base import Inventory, Limits
+from reaper.providers import base
+from reaper.providers.base import Inventory, Limits, Traits
 
 Clock = Callable[[], datetime]
 
@@ -235,12 +236,18 @@ class MemoryReader:
 
     provider = "memory"
 
-    def __init__(self, world: MemoryWorld, endpoint: str = "local", limits: Limits | None = None) -> None:
+    def __init__(
+        self, world: MemoryWorld, endpoint: str = "local", limits: Limits | None = None, traits: Traits | None = None
+    ) -> None:
         self.world, self.endpoint, self.identity = world, endpoint, f"memory://{endpoint}"
         self.limits = limits or Limits()
+        self.traits = traits or Traits()
 
-    async def list(self) -> Inventory:
+    async def list(self, call: base.Call) -> Inventory:
         """All resources; of a container the listing knows neither times nor restart policy, nor what is on a network."""
+        return await call(f"list {self.endpoint}", self._list)
+
+    async def _list(self) -> Inventory:
         async with self.world.call("list"):
             listed = tuple(_listed(held.resource) for held in self.world.held())
         return Inventory(listed, self.world.skew)
@@ -253,10 +260,13 @@ class MemoryReader:
                 fresh = replace(fresh, state=State.RUNNING, raw_state="attached")
         return replace(fresh, inspected=True, remembered=resource.remembered)
 
-    async def members(self, resource: Resource) -> Sequence[Resource]:
+    async def members(self, resource: Resource, call: base.Call) -> Sequence[Resource]:
         """The containers of the resource's group."""
         if resource.group is None:
             return (resource,)
+        return await call(f"list group {resource.group}", lambda: self._members(resource))
+
+    async def _members(self, resource: Resource) -> Sequence[Resource]:
         async with self.world.call("members", resource):
             listed = tuple(_listed(held.resource) for held in self.world.held())
         return tuple(m for m in listed if m.group == resource.group and m.kind is not Kind.NETWORK)
@@ -277,7 +287,8 @@ class MemoryProvider(MemoryReader):
             if held.resource.state is State.RUNNING:
                 own = math.inf if held.resource.raw_state == "paused" else held.stop_seconds
                 held.stops_at = min(held.stops_at, anyio.current_time() + min(own, grace.total_seconds()))
-                await anyio.sleep_until(held.stops_at)
+                if self.traits.stops_first:
+                    await anyio.sleep_until(held.stops_at)
 
     async def delete(self, resource: Resource, *, force: bool = False) -> None:
         """Takes the resource's ``removal_seconds``; whoever else deletes it meanwhile is told so."""
@@ -287,12 +298,13 @@ class MemoryProvider(MemoryReader):
                 raise InProgressError(f"removal of {resource.kind} {resource.id} is already in progress")
             if held.resource.kind is Kind.NETWORK and self.world.attached(held.resource):
                 raise ConflictError(f"{resource.name} has active endpoints")
-            if held.resource.state is State.RUNNING and not force:
+            if held.resource.state is State.RUNNING and not force and self.traits.stops_first:
                 raise ConflictError(f"You cannot remove a running container {resource.id}")
             self.world.removals.append((held.resource, force))
             held.gone_at, held.stops_at = anyio.current_time() + held.removal_seconds, math.inf
             held.resource = replace(held.resource, state=State.CHANGING, raw_state="removing")
-            await anyio.sleep_until(held.gone_at)
+            if self.traits.confirm_within is None:
+                await anyio.sleep_until(held.gone_at)
 
 
 def _listed(resource: Resource) -> Resource:

@@ -3,12 +3,22 @@
 A ``Reader`` has no method that changes anything: it is all that a dry run, a listing or a check is given.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from reaper.model import Resource
+
+T = TypeVar("T")
+
+
+class Call(Protocol):
+    """Makes one request with the caller's retries, limits and time-outs: so a page of many is retried by itself."""
+
+    async def __call__(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
+        """The result of ``function``, which is called once for each attempt; ``what`` is for messages."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,19 +28,40 @@ class Inventory:
     Args:
         resources: everything that the endpoint holds of the kinds that the provider knows.
         clock_skew: the endpoint's clock minus this host's.
+        unreadable: how many rows could not even be told apart, for want of an id.
     """
 
     resources: tuple[Resource, ...]
     clock_skew: timedelta = timedelta(0)
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much may be asked of the endpoint at the same time."""
+    """How much may be asked of the endpoint at the same time.
+
+    Args:
+        together: where given, all calls share this one limit, which adapts to how the endpoint answers.
+    """
 
     reads: int = 16
     removals: int = 8
     stops: int = 128
+    together: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """How an endpoint wants to be treated.
+
+    Args:
+        stops_first: what runs must be stopped before it is deleted.
+        confirm_within: a deletion is only accepted at first. It is done when a look by id finds nothing, which is awaited
+            for so long; None where a deletion that has returned is done, and one listing confirms them all.
+    """
+
+    stops_first: bool = True
+    confirm_within: timedelta | None = None
 
 
 class Reader(Protocol):
@@ -56,8 +87,13 @@ class Reader(Protocol):
         """How much may be asked at the same time."""
         ...
 
-    async def list(self) -> Inventory:
-        """Everything that the endpoint holds. A partial answer is an error."""
+    @property
+    def traits(self) -> Traits:
+        """How it wants to be treated."""
+        ...
+
+    async def list(self, call: Call) -> Inventory:
+        """Everything that the endpoint holds. A partial answer is an error. Each request is made through ``call``."""
         ...
 
     async def inspect(self, resource: Resource) -> Resource:
@@ -67,8 +103,11 @@ class Reader(Protocol):
         """
         ...
 
-    async def members(self, resource: Resource) -> Sequence[Resource]:
-        """The containers or sandboxes of the group of ``resource`` as they are listed now; just itself when it has none."""
+    async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
+        """The containers or sandboxes of the group of ``resource`` as they are listed now; just itself when it has none.
+
+        Each request is made through ``call``.
+        """
         ...
 
     async def close(self) -> None:
@@ -81,7 +120,10 @@ class Provider(Reader, Protocol):
     """A reader that can also act. Every step is idempotent, so that two reapers do not harm each other."""
 
     async def stop(self, resource: Resource, grace: timedelta) -> None:
-        """Ask it to stop and wait until it has; after ``grace`` it is killed. Returns when it had stopped already."""
+        """Ask it to stop and wait until it has; after ``grace`` it is killed. Returns when it had stopped already.
+
+        Without ``stops_first`` this is only asked for when a deletion was denied, and returns when it is accepted.
+        """
         ...
 
     async def delete(self, resource: Resource, *, force: bool = False) -> None:

@@ -9,14 +9,13 @@ import json
 import math
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from reaper.endpoints import DockerTable
 from reaper.errors import (
     ConfigError,
     ConflictError,
@@ -32,10 +31,10 @@ from reaper.errors import (
     UnreadableError,
 )
 from reaper.model import Kind, Resource
-from reaper.providers.base import Inventory, Limits
+from reaper.providers.base import Call, Inventory, Limits, Traits
 from reaper.providers.docker_rows import Row, inspected_container, listed_container, network, own_container_id
+from reaper.providers.headers import clock_skew, retry_after
 from reaper.scope import PROJECT_LABEL
-from reaper.settings import DockerTable
 
 if TYPE_CHECKING:
     import aiodocker
@@ -75,6 +74,7 @@ class DockerReader:
     """
 
     provider = "docker"
+    traits = Traits()
 
     def __init__(self, engine: DockerTable, own_container: str | None = None) -> None:
         self.endpoint = engine.name
@@ -88,12 +88,15 @@ class DockerReader:
         self._answered = False
         self._images: dict[str, str] = {}  # what the creators of containers called the images that are ids now
 
-    async def list(self) -> Inventory:
+    async def list(self, call: Call) -> Inventory:
         """Every container, and every network that belongs to a Compose project."""
+        return await call(f"list {self.endpoint}", self._list)
+
+    async def _list(self) -> Inventory:
         client = self._connect()
         try:
             rows = await self._rows(client)
-            skew = self._skew()
+            skew = clock_skew(_headers.get({}))
             networks = _checked(await client.networks.list(), "networks")
         except Exception as error:  # noqa: BLE001 - whatever it is, _translate makes it ours
             self._translate(error)
@@ -130,17 +133,21 @@ class DockerReader:
             self._images[fresh.id] = fresh.image
         return self._mark_own((replace(fresh, remembered=resource.remembered),))[0]
 
-    async def members(self, resource: Resource) -> Sequence[Resource]:
+    async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
         """The Compose project as it is listed now. The filter is an optimisation: what comes back is tested again."""
-        if resource.group is None:
+        project = resource.group
+        if project is None:
             return (resource,)
+        return await call(f"list project {project}", lambda: self._members(project))
+
+    async def _members(self, project: str) -> Sequence[Resource]:
         client = self._connect()
-        filters = json.dumps({"label": [f"{PROJECT_LABEL}={resource.group}"]})
+        filters = json.dumps({"label": [f"{PROJECT_LABEL}={project}"]})
         try:
             listed = [listed_container(row, self.endpoint) for row in await self._rows(client, filters=filters)]
         except Exception as error:  # noqa: BLE001
             self._translate(error)
-        return tuple(member for member in listed if member.group == resource.group)
+        return tuple(member for member in listed if member.group == project)
 
     async def _rows(self, client: "aiodocker.Docker", **params: str) -> Sequence[Row]:
         """The raw listing of containers: ``containers.list()`` takes an empty object for an empty list."""
@@ -194,13 +201,6 @@ class DockerReader:
             context.verify_mode = ssl.CERT_NONE
         return context
 
-    def _skew(self) -> timedelta:
-        """The engine's clock minus ours, by the Date header of the last answer, which is cut to whole seconds."""
-        date = _headers.get({}).get("Date")
-        with suppress(TypeError, ValueError):
-            return parsedate_to_datetime(date or "") - datetime.now(UTC)
-        return timedelta(0)
-
     def _known_image(self, container: Resource) -> Resource:
         image = self._images.get(container.id)
         if not container.image_unresolved or image is None:
@@ -252,11 +252,11 @@ class DockerReader:
             return ConflictError(message)
         if known := _OF_STATUS.get(status):
             return known(message)
-        retry_after = _retry_after(_headers.get({}).get("Retry-After"))
+        seconds = retry_after(_headers.get({}).get("Retry-After"))
         if status == 429:
-            return RateLimitedError(message or "too many requests", retry_after=retry_after)
+            return RateLimitedError(message or "too many requests", retry_after=seconds)
         kind = ServerError if status >= 500 else InvalidError
-        return kind(f"the engine answered {status}: {message}", retry_after=retry_after)
+        return kind(f"the engine answered {status}: {message}", retry_after=seconds)
 
     def _no_connection(self, error: "aiodocker.DockerError", message: str) -> ProviderError:
         import aiohttp  # noqa: PLC0415
@@ -315,20 +315,6 @@ async def _remember_headers(request: "aiohttp.ClientRequest", handler: "ClientHa
     response = await handler(request)
     _headers.set(response.headers)
     return response
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds from a Retry-After header, which holds seconds or a date."""
-    if value is None:
-        return None
-    try:
-        return max(float(value), 0.0)
-    except ValueError:
-        pass
-    try:
-        return max((parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds(), 0.0)
-    except (TypeError, ValueError):
-        return None
 
 
 def _resolve_names(found: Iterable[Resource]) -> tuple[Resource, ...]:

@@ -12,7 +12,8 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from reaper import config
-from reaper.settings import DockerTable, LimitsTable, PolicyTable, ProtectTable, RetryTable, ScopeTable, Settings
+from reaper.endpoints import DockerTable
+from reaper.settings import LimitsTable, PolicyTable, ProtectTable, RetryTable, ScopeTable, Settings
 from reaper.showconfig import schema, show
 from tests.run import Program
 

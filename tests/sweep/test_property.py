@@ -25,7 +25,7 @@ from reaper.judge import Rules
 from reaper.memory import Memory
 from reaper.model import EndpointReport, Kind, Lease, Outcome, Report, Resource, State
 from reaper.policy import decide
-from reaper.providers.base import Inventory, Limits
+from reaper.providers.base import Call, Inventory, Limits
 from reaper.retry import RetryPolicy
 from reaper.testing import Held, MemoryProvider, Rule
 from tests.sweep.lab import CLIENT, EVERYTHING, FOREIGN, MINUTE, OLD, STOPPED, Lab, elapse, network, running, stopped
@@ -188,8 +188,8 @@ class Watchful(MemoryProvider):
         self.seen: dict[str, Resource] = {}
         self.wrong: list[str] = []
 
-    async def list(self) -> Inventory:
-        inventory = await super().list()
+    async def list(self, call: Call) -> Inventory:
+        inventory = await super().list(call)
         self.listed = inventory
         return inventory
 

@@ -341,7 +341,7 @@ async def test_the_last_rate_limit_that_is_borne_silences_the_others_too() -> No
     caller = Caller(RetryPolicy(attempts=1), RateLimitedError("429", retry_after=50))
     assert isinstance(await caller.call(), RateLimitedError)
     assert caller.offsets() == pytest.approx([0, 50 + MARGIN])
-    assert caller.retrier.silence.active
+    assert caller.retrier.reading.silence.active
 
 
 async def test_a_rate_limit_without_a_time_is_backed_off_like_any_other_error() -> None:

@@ -1,0 +1,52 @@
+"""From tables of settings to endpoints: a client for life, with what its tasks share. Providers are imported as needed."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from reaper.budget import Budget
+from reaper.endpoints import DaytonaTable, DockerTable
+from reaper.memory import Memory
+from reaper.retry import Retrier, RetryPolicy
+from reaper.terms import Endpoint
+
+
+def endpoints(
+    engines: Iterable[DockerTable],
+    organisations: Iterable[tuple[DaytonaTable, str]],
+    retry: RetryPolicy,
+    state: Path,
+    *,
+    act: bool,
+) -> list[Endpoint]:
+    """The endpoints; nothing is asked of them yet.
+
+    Args:
+        engines: the Docker engines.
+        organisations: the Daytona organisations, each with its API key.
+        retry: how often and how long a call is tried.
+        state: the folder in which is remembered what is owned.
+        act: False gives clients that have no method to change anything.
+    """
+    return [
+        *(_engine(engine, retry, state, act=act) for engine in engines),
+        *(_organisation(organisation, key, retry, act=act) for organisation, key in organisations),
+    ]
+
+
+def _engine(engine: DockerTable, retry: RetryPolicy, state: Path, *, act: bool) -> Endpoint:
+    from reaper.providers import docker  # noqa: PLC0415
+
+    client = docker.DockerProvider if act else docker.DockerReader
+    reader = client(engine, docker.detect_own_container())
+    return Endpoint(reader, Retrier(retry), Memory(state, engine.host))
+
+
+def _organisation(organisation: DaytonaTable, key: str, retry: RetryPolicy, *, act: bool) -> Endpoint:
+    from reaper.providers import daytona  # noqa: PLC0415
+
+    client = daytona.DaytonaProvider if act else daytona.DaytonaReader
+    reading = Budget(organisation.max_rate_share, cautious=True)
+    changing = Budget(organisation.max_rate_share, cautious=True)
+    reader = client(organisation, key, reading, changing)
+    # Every sandbox carries its own signs of ownership, so nothing has to be remembered.
+    return Endpoint(reader, Retrier(retry, reading=reading, changing=changing))

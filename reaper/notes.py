@@ -1,0 +1,57 @@
+"""What people should know of an inventory although nothing failed: rows that say too little, sandboxes that hang. Pure."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from reaper.durations import human
+from reaper.model import Decision, Kind, Reason, Resource
+
+STUCK = timedelta(hours=1)
+_SHOWN = 3
+
+
+def notes(decisions: Iterable[Decision], unreadable_rows: int, now: datetime) -> list[str]:
+    """The sentences about one endpoint's inventory.
+
+    Args:
+        decisions: about everything that was listed.
+        unreadable_rows: how many rows of the listing had not even an id.
+        now: aware UTC, on the endpoint's clock.
+    """
+    decisions = tuple(decisions)
+    found = []
+    if unreadable_rows:
+        found.append(f"{_count(unreadable_rows, 'row')} of the listing could not be read at all, and what they are is kept")
+    if odd := [d.resource for d in decisions if d.reason is Reason.UNREADABLE]:
+        found.append(f"{_count(len(odd), 'resource')} could not be read, and is kept: {_names(odd)}")
+    if unknown := [d.resource for d in decisions if d.reason is Reason.UNKNOWN_STATE]:
+        states = sorted({resource.raw_state for resource in unknown})
+        told = f"{_count(len(unknown), 'resource')} in a state not known here ({', '.join(states)})"
+        found.append(f"{told}, which is kept: {_names(unknown)}")
+    stuck = [d.resource for d in decisions if d.reason is Reason.CHANGING and _is_stuck(d.resource, now)]
+    if stuck:
+        told = ", ".join(f"{r.name} ({r.raw_state} for {human(now - _since(r))})" for r in stuck[:_SHOWN])
+        more = f" and {len(stuck) - _SHOWN} more" if len(stuck) > _SHOWN else ""
+        found.append(f"{_count(len(stuck), 'sandbox')} stuck, which the platform's API cannot delete: {told}{more}")
+    return found
+
+
+def _since(resource: Resource) -> datetime:
+    """Since when it has been in its state: every change of state is an activity."""
+    since = resource.last_activity_at or resource.created_at
+    assert since is not None, "what has no times is unreadable"
+    return since
+
+
+def _is_stuck(resource: Resource, now: datetime) -> bool:
+    return resource.kind is Kind.SANDBOX and now - _since(resource) > STUCK
+
+
+def _count(number: int, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith("x") else f"{noun}s"
+    return f"1 {noun}" if number == 1 else f"{number} {plural}"
+
+
+def _names(resources: Sequence[Resource]) -> str:
+    more = f" and {len(resources) - _SHOWN} more" if len(resources) > _SHOWN else ""
+    return ", ".join(resource.name for resource in resources[:_SHOWN]) + more

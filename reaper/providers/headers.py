@@ -1,0 +1,27 @@
+"""What HTTP's own headers say, for all providers."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds from a Retry-After header, which holds seconds or a date; None where there is none that can be read."""
+    if value is None:
+        return None
+    try:
+        return max(float(value), 0.0)
+    except ValueError:
+        pass
+    try:
+        return max((parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds(), 0.0)
+    except (TypeError, ValueError):
+        return None
+
+
+def clock_skew(headers: Mapping[str, str]) -> timedelta:
+    """The server's clock minus ours, by the Date header, which is cut to whole seconds; zero where there is none."""
+    with suppress(TypeError, ValueError):
+        return parsedate_to_datetime(headers.get("Date") or "") - datetime.now(UTC)
+    return timedelta(0)
