@@ -7,6 +7,7 @@ pending; that one is gone only its own look by id can tell, since listings lag.
 import heapq
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -27,6 +28,7 @@ class _Pending:
     """One accepted deletion, in the loop's time."""
 
     resource: Resource
+    confirmed: Callable[[], None]
     until: float
     delay: float = FIRST_DELAY
     seen: str = "it has not been looked at since"
@@ -40,12 +42,10 @@ class Confirmer:
         within: how long a deletion may take after it was accepted.
 
     Attributes:
-        gone: the ids that a look did not find any more.
         unconfirmed: for the ids whose time is up, what was seen last, for people.
     """
 
     def __init__(self, reader: Reader, look: Call, listing: Call, within: timedelta) -> None:
-        self.gone: set[str] = set()
         self.unconfirmed: dict[str, str] = {}
         self._reader = reader
         self._look = look
@@ -58,10 +58,10 @@ class Confirmer:
         self._news = anyio.Event()
         self._settled = anyio.Event()
 
-    def add(self, resource: Resource) -> None:
-        """The deletion of ``resource`` was accepted just now."""
+    def add(self, resource: Resource, confirmed: Callable[[], None]) -> None:
+        """The deletion of ``resource`` was accepted just now; ``confirmed`` is called when it is gone."""
         now = anyio.current_time()
-        self._pending[resource.id] = pending = _Pending(resource, now + self._within)
+        self._pending[resource.id] = pending = _Pending(resource, confirmed, now + self._within)
         self._settled = anyio.Event()
         self._queue_up(pending, now)
         self._tell()
@@ -149,7 +149,7 @@ class Confirmer:
         if self._pending.pop(id_, None) is None:
             return
         if still is None:
-            self.gone.add(id_)
+            pending.confirmed()
         else:
             self.unconfirmed[id_] = still
         if not self._pending:

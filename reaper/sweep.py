@@ -5,7 +5,7 @@ never hinders another, and a sweep that is cut short still reports what it did.
 """
 
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -14,8 +14,9 @@ import anyio
 
 from reaper.acting import Acting, Slots
 from reaper.confirm import Confirmer
-from reaper.errors import NotFoundError, ProviderError, ReaperError
+from reaper.errors import ProviderError, ReaperError
 from reaper.judge import Rules
+from reaper.looking import Looker
 from reaper.model import (
     CapHit,
     Decision,
@@ -24,7 +25,6 @@ from reaper.model import (
     Lease,
     Outcome,
     Report,
-    Resource,
     Result,
 )
 from reaper.notes import notes
@@ -122,6 +122,7 @@ class _EndpointSweep:
         self.scope = anyio.CancelScope()
         self.last_look = anyio.CancelScope()
         self.slots = Slots(self.reader.limits)
+        self.looker = Looker(self.reader, self.retrier, self.slots)
         self.acting: Acting | None = None
         self.confirmer: Confirmer | None = None
         self.draining = False
@@ -130,7 +131,6 @@ class _EndpointSweep:
         self.skew = timedelta(0)
         self.decisions: list[Decision] = []
         self.results: dict[str, Result] = {}
-        self.unread: dict[str, ProviderError] = {}
         self.units: list[Unit] = []
         self.failure: EndpointFailure | None = None
         self.cap: CapHit | None = None
@@ -216,14 +216,8 @@ class _EndpointSweep:
 
     # -- looking and deciding ------------------------------------------------------------------------------------------
 
-    async def _call(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
-        return await self.retrier.call(what, function, slots=self.slots.reads)
-
-    async def _list(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
-        return await self.retrier.call(what, function, slots=self.slots.listings)
-
     async def _look(self) -> None:
-        inventory = await self.reader.list(self._list)
+        inventory = await self.reader.list(self.looker.list_call)
         if abs(inventory.clock_skew) > SKEW_TOLERANCE:
             self.skew = inventory.clock_skew
             self.warnings.append(f"its clock differs from this host's by {inventory.clock_skew}; ages are corrected")
@@ -233,15 +227,18 @@ class _EndpointSweep:
         self.shared.observer.listed(self.name, self.held)
         if self.endpoint.memory is not None:
             resources = self.endpoint.memory.recall(resources)
-        resources = await self._inspect_what_matters(resources, now)
-        leases = self.shared.leases()
-        self.decisions = decide(resources, self.shared.rules, leases, now, self.shared.options.due)
+        if self.shared.options.inspect_everything:
+            resources = await self.looker.inspect(resources, [r for r in resources if not r.inspected])
+        leases, rules, due = self.shared.leases(), self.shared.rules, self.shared.options.due
+        while wanted := needs_inspection(resources, rules, leases, now):
+            resources = await self.looker.inspect(resources, wanted)
+        self.decisions = decide(resources, rules, leases, now, due)
         while hanging := hangers_on(self.decisions):
-            resources = await self._look_at_links(resources, hanging)
-            self.decisions = decide(resources, self.shared.rules, leases, now, self.shared.options.due)
+            resources = await self.looker.look_at_links(resources, hanging)
+            self.decisions = decide(resources, rules, leases, now, due)
         self.warnings += notes(self.decisions, inventory.unreadable, now)
         for decision in self.decisions:
-            error = self.unread.get(decision.resource.id)
+            error = self.looker.unread.get(decision.resource.id)
             if error is not None and decision.owner is not None:
                 self.results[decision.resource.id] = Result(
                     decision, Outcome.FAILED, f"it could not be inspected: {error}", error=error.label
@@ -254,62 +251,6 @@ class _EndpointSweep:
             grace = self.shared.rules.created_grace
             if problem := self.endpoint.memory.learn(self.decisions, now, grace):
                 self.warnings.append(problem)
-
-    async def _inspect_what_matters(self, resources: list[Resource], now: datetime) -> list[Resource]:
-        if self.shared.options.inspect_everything:
-            resources = await self._inspect(resources, [r for r in resources if not r.inspected])
-        while wanted := needs_inspection(resources, self.shared.rules, self.shared.leases(), now):
-            resources = await self._inspect(resources, wanted)
-        return resources
-
-    async def _inspect(self, resources: Sequence[Resource], wanted: Sequence[Resource]) -> list[Resource]:
-        """``resources`` with the wanted ones inspected, and without those that are gone meanwhile."""
-        fresh: dict[str, Resource | None] = {}
-
-        async def one(resource: Resource) -> None:
-            try:
-                fresh[resource.id] = await self._inspect_one(resource)
-            except NotFoundError:
-                fresh[resource.id] = None
-            except ProviderError as error:
-                self.unread[resource.id] = error
-                fresh[resource.id] = replace(resource, inspected=True, unreadable=str(error))
-
-        await self._for_each_look(wanted, one)
-        looked_at = ((resource, fresh.get(resource.id, resource)) for resource in resources)
-        return [now for _, now in looked_at if now is not None]
-
-    async def _inspect_one(self, resource: Resource) -> Resource:
-        return await self._call(f"inspect {resource.kind} {resource.name}", lambda: self.reader.inspect(resource))
-
-    async def _for_each_look(self, wanted: Sequence[Resource], one: Callable[[Resource], Awaitable[None]]) -> None:
-        # More tasks than slots: one that backs off gives up its slot, and another goes on.
-        await for_each(wanted, one, min(len(wanted), 4 * (self.reader.limits.together or self.reader.limits.reads)), "look")
-
-    async def _look_at_links(self, resources: Sequence[Resource], hanging: Mapping[str, frozenset[str]]) -> list[Resource]:
-        """``resources`` with the links of those known that may hang on what is to go.
-
-        Args:
-            resources: all that were listed.
-            hanging: by id of what is kept, the ids of what is to go that it may hang on.
-        """
-        links: dict[str, frozenset[str]] = {}
-
-        async def one(resource: Resource) -> None:
-            try:
-                links[resource.id] = (await self._inspect_one(resource)).uses
-            except NotFoundError:
-                links[resource.id] = frozenset()
-            except ProviderError:
-                links[resource.id] = hanging[resource.id]  # nobody knows, so all that it may hang on is kept
-
-        await self._for_each_look([resource for resource in resources if resource.id in hanging], one)
-        return [
-            replace(resource, uses=resource.uses | links[resource.id], links_known=True)
-            if resource.id in links
-            else resource
-            for resource in resources
-        ]
 
     def _cap(self) -> CapHit | None:
         """Counted before the first deletion."""
@@ -332,7 +273,7 @@ class _EndpointSweep:
         assert isinstance(self.reader, Provider)
         within = self.reader.traits.confirm_within
         if within is not None:
-            self.confirmer = Confirmer(self.reader, self._call, self._list, within)
+            self.confirmer = Confirmer(self.reader, self.looker.look_call, self.looker.list_call, within)
         self.acting = Acting(
             self.reader,
             self.retrier,
@@ -385,18 +326,15 @@ class _EndpointSweep:
 
     async def _confirm(self) -> None:
         """Only what is surely gone counts as deleted."""
+        if (confirmer := self.confirmer) is not None:
+            with self.last_look:
+                await confirmer.last_look()
+            confirmer.give_up()
         for unit in self.units:
             self.results.update(unit.results)
-        if self.confirmer is not None:
-            await self._confirm_by_looks(self.confirmer)
-        else:
+        if confirmer is None:
             await self._confirm_by_listing()
-
-    async def _confirm_by_looks(self, confirmer: Confirmer) -> None:
-        """What is gone was not found by id; what is still pending gets one last look."""
-        with self.last_look:
-            await confirmer.last_look()
-        confirmer.give_up()
+            return
         for id_, seen in confirmer.unconfirmed.items():
             self._unconfirmed({id_}, "unconfirmed", f"the endpoint accepted its deletion, but {seen}")
 
@@ -409,7 +347,7 @@ class _EndpointSweep:
         left, label, detail = deleted, "unconfirmed", "the sweep ended before its deletion was confirmed"
         try:
             with self.last_look:
-                inventory = await self.reader.list(self._list)
+                inventory = await self.reader.list(self.looker.list_call)
                 left = deleted & {resource.id for resource in inventory.resources}
                 label, detail = "still_listed", "the endpoint accepted its deletion and still lists it"
         except ProviderError as error:

@@ -1,0 +1,86 @@
+"""Looking more closely at what was listed, before anything is decided."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from reaper.acting import Slots
+from reaper.errors import NotFoundError, ProviderError
+from reaper.model import Resource
+from reaper.providers.base import Reader
+from reaper.retry import Retrier
+from reaper.workers import for_each
+
+T = TypeVar("T")
+
+
+class Looker:
+    """Makes the looks of one endpoint's sweep, many at the same time.
+
+    Attributes:
+        unread: by id, why a resource could not be inspected.
+    """
+
+    def __init__(self, reader: Reader, retrier: Retrier, slots: Slots) -> None:
+        self.unread: dict[str, ProviderError] = {}
+        self._reader = reader
+        self._retrier = retrier
+        self._slots = slots
+
+    async def look_call(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
+        """Make a request that looks at one resource: see ``providers.base.Call``."""
+        return await self._retrier.call(what, function, slots=self._slots.reads)
+
+    async def list_call(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
+        """Make a request that lists."""
+        return await self._retrier.call(what, function, slots=self._slots.listings)
+
+    async def inspect(self, resources: Sequence[Resource], wanted: Sequence[Resource]) -> list[Resource]:
+        """``resources`` with the wanted ones inspected, and without those that are gone meanwhile."""
+        fresh: dict[str, Resource | None] = {}
+
+        async def one(resource: Resource) -> None:
+            try:
+                fresh[resource.id] = await self._inspect(resource)
+            except NotFoundError:
+                fresh[resource.id] = None
+            except ProviderError as error:
+                self.unread[resource.id] = error
+                fresh[resource.id] = replace(resource, inspected=True, unreadable=str(error))
+
+        await self._each(wanted, one)
+        looked_at = ((resource, fresh.get(resource.id, resource)) for resource in resources)
+        return [now for _, now in looked_at if now is not None]
+
+    async def look_at_links(self, resources: Sequence[Resource], hanging: Mapping[str, frozenset[str]]) -> list[Resource]:
+        """``resources`` with the links of those known that may hang on what is to go.
+
+        Args:
+            resources: all that were listed.
+            hanging: by id of what is kept, the ids of what is to go that it may hang on.
+        """
+        links: dict[str, frozenset[str]] = {}
+
+        async def one(resource: Resource) -> None:
+            try:
+                links[resource.id] = (await self._inspect(resource)).uses
+            except NotFoundError:
+                links[resource.id] = frozenset()
+            except ProviderError:
+                links[resource.id] = hanging[resource.id]  # nobody knows, so all that it may hang on is kept
+
+        await self._each([resource for resource in resources if resource.id in hanging], one)
+        return [
+            replace(resource, uses=resource.uses | links[resource.id], links_known=True)
+            if resource.id in links
+            else resource
+            for resource in resources
+        ]
+
+    async def _inspect(self, resource: Resource) -> Resource:
+        return await self.look_call(f"inspect {resource.kind} {resource.name}", lambda: self._reader.inspect(resource))
+
+    async def _each(self, wanted: Sequence[Resource], one: Callable[[Resource], Awaitable[None]]) -> None:
+        limits = self._reader.limits
+        # More tasks than slots: one that backs off gives up its slot, and another goes on.
+        await for_each(wanted, one, min(len(wanted), 4 * (limits.together or limits.reads)), "look")

@@ -1,0 +1,264 @@
+"""The members of one unit: how they are looked at and asked, what is known of them, and what became of each.
+
+Nothing here trusts the listing: every member is inspected again, the group's membership is read again, and anything
+that changed since the decision, other than by our own stop, keeps the whole unit.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TypeVar
+
+import anyio
+
+from reaper.acting import AbandonedError, Acting, ChangedError, subject, what_changed
+from reaper.errors import CircuitOpenError, LaterError, NotFoundError, ProviderError
+from reaper.model import Decision, Kind, Outcome, Resource, Result, State
+from reaper.policy import decide
+from reaper.retry import Look
+
+T = TypeVar("T")
+
+STALE = timedelta(seconds=2)  # a look at a resource that is older than this is taken again just before its deletion
+
+
+@dataclass
+class Members:
+    """The members of one unit.
+
+    Args:
+        decisions: of all its members, its networks last.
+        results: by resource id, as far as they are known. ``DELETED`` is not confirmed yet.
+        retryable: whether a member failed in a way that another round may mend.
+        waits: whether a member can go only when something else is gone.
+    """
+
+    acting: Acting
+    decisions: Sequence[Decision]
+    results: dict[str, Result] = field(default_factory=dict)
+    retryable: bool = False
+    waits: bool = False
+    _begun: bool = False
+    _started: float = 0.0
+    _attempts: dict[str, int] = field(default_factory=dict)
+    _asked_to_stop: set[str] = field(default_factory=set)
+    _looked_at: dict[str, float] = field(default_factory=dict)
+
+    # -- looking again -------------------------------------------------------------------------------------------------
+
+    def _containers(self) -> list[Decision]:
+        return [d for d in self._open() if d.resource.kind is not Kind.NETWORK]
+
+    def _networks(self) -> list[Decision]:
+        return [d for d in self._open() if d.resource.kind is Kind.NETWORK]
+
+    def _open(self) -> list[Decision]:
+        return [d for d in self.decisions if d.resource.id not in self.results]
+
+    async def _look_again(self) -> list[Resource]:
+        """Inspect every member and decide again. Raises ChangedError when anything is not as it was."""
+        open_ = self._open()
+        if not open_:
+            return []
+        if left := [r.decision.resource.name for r in self.results.values() if r.outcome is Outcome.SKIPPED]:
+            raise ChangedError(f"{', '.join(left)} of its {open_[0].resource.group_word} was left in the first round")
+        first = open_[0].resource
+        containers = self._containers()
+        if first.group is not None:
+            await self._check_membership(first)
+        fresh = await self._still_the_same([d.resource for d in containers])
+        self._judge(fresh, first)
+        return fresh
+
+    def _judge(self, fresh: Iterable[Resource], first: Resource) -> None:
+        """Decide again, with these as they are now, but for our own stop. Raises ChangedError when one is to be kept."""
+        now = {r.id: r for r in fresh if r.id not in self._asked_to_stop and not self._is_ours(r)}
+        everything = [now.get(d.resource.id, d.resource) for d in self.decisions]
+        for decision in decide(everything, self.acting.rules, self.acting.leases(), self.acting.now()):
+            if not decision.reap:
+                raise ChangedError(f"{subject(decision.resource, first)} is to be kept now: {decision.sentence}")
+
+    async def _still_the_same(self, resources: Sequence[Resource]) -> list[Resource]:
+        """The resources as they are now. Raises ChangedError when one of them is not as it was."""
+        fresh = await self._inspect(resources)
+        before = {resource.id: resource for resource in resources}
+        for resource in fresh:
+            ours = resource.id in self._asked_to_stop
+            if self._is_ours(resource):
+                continue
+            if why := what_changed(before[resource.id], resource, stopped_by_us=ours):
+                raise ChangedError(f"{subject(resource, resources[0])} {why}")
+        return fresh
+
+    def _is_ours(self, resource: Resource) -> bool:
+        """Whether it is changing by our own deletion, whose answer was lost: asking again tells how far it is."""
+        return resource.state is State.CHANGING and resource.id in self._attempts
+
+    async def _check_membership(self, first: Resource) -> None:
+        """Raises ChangedError when the group has another member now, or has lost one."""
+        listed = await self._nobody_joined(first)
+        if self.acting.confirmer is not None:
+            return  # such a listing lags: the looks by id find out who is gone
+        lost = [decision for decision in self._containers() if decision.resource.id not in listed]
+        for decision in lost:
+            self._gone(decision)
+        if lost:
+            # Somebody is at work on this project: what they leave is for the next sweep to judge.
+            raise ChangedError(f"its project {first.group} has lost a member")
+
+    async def _nobody_joined(self, first: Resource) -> set[str]:
+        """The ids of the group's members now. Raises ChangedError when one of them is none of this unit's."""
+        if first.group is None:
+            return {first.id}
+        members = await self.acting.provider.members(first, self._listing)
+        self._check_known(members, first)
+        return {member.id for member in members}
+
+    def _check_known(self, members: Iterable[Resource], first: Resource) -> None:
+        known = {decision.resource.id for decision in self.decisions}
+        if joined := sorted(member.name for member in members if member.id not in known):
+            raise ChangedError(f"{', '.join(joined)} joined its {first.group_word} {first.group}")
+
+    async def _inspect_one(self, resource: Resource) -> Resource:
+        what = f"inspect {resource.kind} {resource.name}"
+        fresh = await self._read(what, lambda: self.acting.provider.inspect(resource))
+        self._looked_at[resource.id] = anyio.current_time()
+        return fresh
+
+    def _last_look(self, resource: Resource) -> Look:
+        """The look at what had to wait for its deletion. Raises as its attempt does, ChangedError included."""
+
+        def stale() -> bool:
+            return anyio.current_time() - self._looked_at.get(resource.id, 0) > STALE.total_seconds()
+
+        async def take() -> None:
+            if resource.group is not None:
+                self._check_known(await self.acting.provider.members(resource, self._within_an_attempt), resource)
+            fresh = await self.acting.provider.inspect(resource)
+            if self._is_ours(fresh):
+                return
+            if why := what_changed(resource, fresh, stopped_by_us=resource.id in self._asked_to_stop):
+                raise ChangedError(f"it {why}")
+            self._judge([fresh], resource)
+            self._looked_at[resource.id] = anyio.current_time()
+
+        return Look(stale, take)
+
+    async def _within_an_attempt(self, what: str, function: Callable[[], Awaitable[T]]) -> T:  # noqa: ARG002
+        """Make a request that belongs to another call's attempt, and is retried with it."""
+        async with self.acting.slots.listings, self.acting.retrier.reading:
+            return await function()
+
+    async def _inspect(self, resources: Sequence[Resource]) -> list[Resource]:
+        fresh: dict[str, Resource] = {}
+
+        async def one(resource: Resource) -> None:
+            try:
+                fresh[resource.id] = await self._inspect_one(resource)
+            except NotFoundError:
+                self._gone(self._decision(resource))
+
+        await self._each(resources, one)
+        if fresh and len(fresh) < len(resources):
+            raise ChangedError(f"its {resources[0].group_word} {resources[0].group} has lost a member")
+        return list(fresh.values())
+
+    # -- calls and results ---------------------------------------------------------------------------------------------
+
+    async def _read(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
+        return await self._look_through(self.acting.slots.reads, what, function)
+
+    async def _listing(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
+        return await self._look_through(self.acting.slots.listings, what, function)
+
+    async def _look_through(
+        self, slots: AbstractAsyncContextManager[object], what: str, function: Callable[[], Awaitable[T]]
+    ) -> T:
+        async def guarded() -> T:
+            self._may_go_on()
+            return await function()
+
+        return await self.acting.retrier.call(what, guarded, slots=slots)
+
+    def _may_go_on(self) -> None:
+        if self.acting.draining and not self._begun:
+            raise AbandonedError
+
+    async def _act(
+        self,
+        what: str,
+        function: Callable[[], Awaitable[None]],
+        slots: AbstractAsyncContextManager[object],
+        extra: timedelta = timedelta(0),
+        look: Look | None = None,
+    ) -> None:
+        """Make a call that changes something, unless the sweep is ending and this unit has not begun."""
+
+        async def guarded() -> None:
+            self._may_go_on()
+            self._begun = True
+            await function()
+
+        await self.acting.retrier.call(what, guarded, slots=slots, extra=extra, changes=True, look=look)
+
+    async def _each(self, resources: Sequence[Resource], function: Callable[[Resource], Awaitable[None]]) -> None:
+        """``function`` for all of them at once; the first error is raised when all have ended."""
+        if len(resources) == 1:
+            await function(resources[0])
+            return
+        errors: list[Exception] = []
+
+        async def guarded(resource: Resource) -> None:
+            try:
+                await function(resource)
+            except (ChangedError, AbandonedError, ProviderError) as error:
+                errors.append(error)
+
+        async with anyio.create_task_group() as group:
+            for resource in resources:
+                group.start_soon(guarded, resource, name=f"{resource.kind} {resource.name}")
+        if errors:
+            raise next((error for error in errors if isinstance(error, ChangedError)), errors[0])
+
+    def _failed(self, decision: Decision, error: ProviderError) -> None:
+        self.retryable = self.retryable or error.retryable or isinstance(error, CircuitOpenError)
+        self._settle(decision, Outcome.FAILED, str(error), error=error.label)
+
+    def _accepted(self, decision: Decision) -> None:
+        """Its deletion was accepted. Where that is not all, everybody else learns of it when it is confirmed."""
+
+        def confirmed() -> None:
+            self._settle(decision, Outcome.DELETED, "")
+
+        if self.acting.confirmer is None:
+            confirmed()
+        else:
+            self.results[decision.resource.id] = Result(decision, Outcome.DELETED)
+            self.acting.confirmer.add(decision.resource, confirmed)
+
+    def _settle_rest(self, outcome: Outcome, detail: str) -> None:
+        for decision in self._open():
+            self._settle(decision, outcome, detail)
+
+    def _gone(self, decision: Decision) -> None:
+        self._settle(decision, Outcome.GONE, "somebody else removed it first")
+
+    def _decision(self, resource: Resource) -> Decision:
+        return next(d for d in self.decisions if d.resource.id == resource.id)
+
+    def _settle(self, decision: Decision, outcome: Outcome, detail: str, error: str | None = None) -> None:
+        id_ = decision.resource.id
+        seconds = anyio.current_time() - self._started
+        self.results[id_] = Result(decision, outcome, detail, self._attempts.get(id_, 0), seconds, error)
+        self.acting.settled(self.results[id_])
+
+    def reopen(self) -> None:
+        """Forget the failures, and the networks that were left because of them, for another round."""
+        self._begun = self.waits = False
+        self.results = {id_: result for id_, result in self.results.items() if not _worth_another_round(result)}
+
+
+def _worth_another_round(result: Result) -> bool:
+    left_network = result.outcome is Outcome.SKIPPED and result.decision.resource.kind is Kind.NETWORK
+    return result.outcome is Outcome.FAILED or result.error == LaterError.label or left_network
