@@ -1,0 +1,109 @@
+"""How many calls are under way: more while answers stay quick, fewer when they slow down or fail."""
+
+import anyio
+import pytest
+
+from reaper.budget import AdaptiveLimiter
+from reaper.errors import NotFoundError, ProviderError, ServerError
+from reaper.retry import Retrier
+from reaper.workers import for_each
+from tests.sweep.lab import EXACT
+
+pytestmark = pytest.mark.anyio
+
+MOST = 32
+
+
+class Endpoint:
+    """Takes ``seconds`` for each call, and fails those that ``wrong`` says."""
+
+    def __init__(self) -> None:
+        self.limiter = AdaptiveLimiter(MOST)
+        self.seconds = 0.05
+        self.wrong: ProviderError | None = None
+        self.under_way = self.most = 0
+
+    async def answer(self) -> None:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        await anyio.sleep(self.seconds)
+        self.under_way -= 1
+        if self.wrong is not None:
+            raise self.wrong
+
+    async def ask(self, count: int) -> int:
+        """Make so many calls; how many were under way at the most."""
+        retrier = Retrier(EXACT)
+        self.most = 0
+
+        async def one(number: int) -> None:
+            try:
+                await retrier.call(f"call {number}", self.answer, slots=self.limiter)
+            except NotFoundError:
+                return
+
+        await for_each(range(count), one, 4 * MOST, "ask")
+        return self.most
+
+
+async def test_it_starts_low_and_grows_to_the_most_within_three_rounds() -> None:
+    endpoint = Endpoint()
+    began = anyio.current_time()
+    assert await endpoint.ask(8) == MOST // 4
+    assert await endpoint.ask(200) == MOST
+    rounds = -(-200 // MOST) + 3
+    assert anyio.current_time() - began <= rounds * 0.05 + 0.001
+
+
+async def test_answers_that_slow_down_lower_it_and_quick_ones_raise_it_again() -> None:
+    endpoint = Endpoint()
+    await endpoint.ask(200)
+    endpoint.seconds = 1.0
+    await endpoint.ask(200)
+    slow = endpoint.limiter.now
+    assert slow <= MOST / 2
+    endpoint.seconds = 0.05
+    await endpoint.ask(4000)
+    assert endpoint.limiter.now == MOST
+
+
+async def test_an_endpoint_that_has_become_slower_for_good_is_not_taken_for_sick_for_ever() -> None:
+    endpoint = Endpoint()
+    await endpoint.ask(200)
+    endpoint.seconds = 0.5
+    await endpoint.ask(4000)
+    assert endpoint.limiter.now == MOST
+
+
+async def test_an_answer_within_a_quarter_of_a_second_is_never_slow() -> None:
+    endpoint = Endpoint()
+    endpoint.seconds = 0.001
+    await endpoint.ask(200)
+    endpoint.seconds = 0.2
+    await endpoint.ask(200)
+    assert endpoint.limiter.now == MOST
+
+
+async def test_failures_of_the_endpoint_halve_it_once_a_round() -> None:
+    limiter = AdaptiveLimiter(MOST)
+    for _ in range(100):
+        limiter.observe(0.05, well=True)
+    for _ in range(MOST):
+        limiter.observe(0.05, well=False)
+    assert limiter.now == MOST // 2
+    for _ in range(1000):
+        limiter.observe(0.05, well=False)
+    assert limiter.now == 1, "and one call goes on, so that it learns when all is well again"
+
+
+async def test_a_server_error_lowers_it_and_a_missing_resource_does_not() -> None:
+    endpoint = Endpoint()
+    await endpoint.ask(200)
+    endpoint.wrong = NotFoundError("gone")
+    await endpoint.ask(200)
+    assert endpoint.limiter.now == MOST
+    retrier = Retrier(EXACT)
+    endpoint.wrong = ServerError("500")
+    with pytest.raises(ServerError):
+        await retrier.call("call", endpoint.answer, slots=endpoint.limiter)
+    assert endpoint.limiter.now < MOST
