@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 
-.PHONY: run test lint unit crowd bench clean
+.PHONY: run test lint unit bench clean
 
 run: $(VENV)/ready
 	$(BIN)/python -m devkit.show
@@ -19,9 +19,6 @@ lint: $(VENV)/ready
 
 unit: $(VENV)/ready
 	$(BIN)/python -m pytest
-
-crowd: $(VENV)/ready
-	REAPER_CROWD=1 $(BIN)/python -m pytest tests/engine/test_crowd.py
 
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks

@@ -90,6 +90,7 @@ class EngineClient:
         binds: Iterable[str] = (),
         volumes: Iterable[str] = (),
         network: str | None = None,
+        networked: bool = True,
         env: Iterable[str] = (),
         tty: bool = False,
         auto_remove: bool = False,
@@ -108,6 +109,9 @@ class EngineClient:
             binds: `volume-name:/path` or `/host/path:/path`.
             volumes: paths in the container, each of which gets an anonymous volume.
             network: network name, `none`, `host` or `container:ID`; the default bridge when None.
+            networked: False gives it no endpoint in any network, not even in `none`. Engines before 20.10.27 may
+                deadlock when many containers of one network end at once (moby/moby#46661); without an endpoint
+                they cannot.
             env: `NAME=value`.
             tty: with a terminal.
             auto_remove: the engine removes it when it has ended.
@@ -120,6 +124,7 @@ class EngineClient:
             "Labels": dict(labels or {}),
             "Env": list(env),
             "Tty": tty,
+            "NetworkDisabled": not networked,
             "Volumes": {path: {} for path in volumes},
             "HostConfig": {
                 "RestartPolicy": {"Name": restart},

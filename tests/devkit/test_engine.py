@@ -155,6 +155,16 @@ def test_create_takes_its_options(engine: PrivateEngine) -> None:
         engine.start_container(ident)
 
 
+def test_no_endpoint_in_any_network(engine: PrivateEngine) -> None:
+    """What keeps hundreds that end at once out of a deadlock of the engine's: it has no network to take them out of."""
+    endpoint = engine.inspect(engine.create(start=True, network="none"))["NetworkSettings"]
+    assert (list(endpoint["Networks"]), endpoint["SandboxID"] != "") == (["none"], True)
+    ident = engine.create(start=True, networked=False)
+    assert engine.state(ident) == "running"
+    nothing = engine.inspect(ident)["NetworkSettings"]
+    assert [net["EndpointID"] for net in nothing["Networks"].values()] + [nothing["SandboxID"]] == [""]
+
+
 def test_stopping(engine: PrivateEngine) -> None:
     obeys = engine.create(cmd=OBEYS_TERM, start=True)
     begin = time.monotonic()
