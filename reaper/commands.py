@@ -32,6 +32,10 @@ def run(arguments: Namespace) -> int:
     try:
         if arguments.command == "config":
             return _config(arguments)
+        if arguments.command == "demo":
+            from reaper import demo  # noqa: PLC0415 - it has a server in it
+
+            return demo.run(arguments.seed, arguments.log_level or "error")
         return _sweeping(arguments)
     except ConfigError as error:
         sys.stderr.write(f"reaper: {error}\n")
