@@ -35,7 +35,7 @@ def run(arguments: Namespace) -> int:
         if arguments.command == "demo":
             from reaper import demo  # noqa: PLC0415 - it has a server in it
 
-            return demo.run(arguments.seed, arguments.log_level or "error")
+            return demo.run(arguments.seed, arguments.log_level)
         return _sweeping(arguments)
     except ConfigError as error:
         sys.stderr.write(f"reaper: {error}\n")

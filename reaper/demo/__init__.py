@@ -34,11 +34,16 @@ _SETTINGS = {
 }
 
 
-def run(seed: int, log_level: str) -> int:
-    """Show the demo; its exit code is that of its sweep, and 0 when everything ended as it must."""
+def run(seed: int, log_level: str | None) -> int:
+    """Show the demo; its exit code is that of its sweep, and 0 when everything ended as it must.
+
+    Args:
+        seed: the same seed makes the same world.
+        log_level: None for no log beside what is shown.
+    """
     os.environ["no_proxy"] = "*"  # the servers are on this machine, and a proxy is none of them
-    log = logs.configure("console", log_level)
-    return anyio.run(_Demo(seed, logs.LogObserver(log)).run)
+    log = logs.configure("console", log_level or "error")
+    return anyio.run(_Demo(seed, logs.LogObserver(log) if log_level else sections.Quiet()).run)
 
 
 class _Demo:
@@ -52,7 +57,7 @@ class _Demo:
         began = time.monotonic()
         code = await conduct(self._work, _LIMIT, _DRAIN)
         if code == 0:
-            sections.end(self._screen, time.monotonic() - began)
+            sections.end(self._screen, self._seed, time.monotonic() - began)
         return code
 
     async def _work(self, stop: Stop) -> int:
@@ -62,12 +67,13 @@ class _Demo:
 
     async def _show(self, world: World, state: Path, stop: Stop) -> int:
         screen = self._screen
-        screen.title("reaper demo", f"real sweeps of simulated servers; nothing of yours is touched (seed {self._seed})")
+        screen.title("reaper demo", "real sweeps of simulated servers; nothing of yours is touched")
         listed = await self._sweep(world, state, stop, [self._watcher], Options(act=False, inspect_everything=True))
         if code := exit_code(listed):
+            sections.problems(screen, listed)
             return code
         sections.inventory(screen, listed)
-        screen.heading("The sweep", "Requests fail, a rate limit is hit, and somebody comes back to a container just then.")
+        screen.heading("The sweep", "Requests fail, a rate limit is hit, and somebody returns to a container.")
         before = world.there()
         world.go_wrong()
         attempts = sections.Attempts(screen, anyio.current_time)
@@ -79,15 +85,19 @@ class _Demo:
         requests = {endpoint.endpoint: world.requests(endpoint.endpoint) for endpoint in report.endpoints}
         if code := exit_code(report):
             sections.outcomes(screen, sections.Facts(report, attempts, requests))
+            sections.problems(screen, report)
             return code
         again = await self._sweep(world, state, stop, [self._watcher], Options(act=False))
         reapable = sum(decision.reap for endpoint in again.endpoints for decision in endpoint.decisions)
         there = world.there()
         proven = there == before - _deleted(report)
+        if code := exit_code(again):
+            sections.problems(screen, again)
+            return code
         facts = sections.Facts(report, attempts, requests, reapable, len(there), proven=proven)
         for section in sections.AFTER:
             section(screen, facts)
-        return exit_code(again) or (exits.LEFT if reapable else 0 if proven else exits.BUG)
+        return exits.LEFT if reapable else 0 if proven else exits.BUG
 
     async def _sweep(self, world: World, state: Path, stop: Stop, observers: Sequence[Observer], options: Options) -> Report:
         settings, simulator = self._settings, world.simulator

@@ -1,21 +1,19 @@
 """The sections of the demo: each shows one part of what was found and done. They compute nothing that could be wrong."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 from reaper.demo.screen import Screen
 from reaper.demo.world import WARM
-from reaper.durations import human
-from reaper.model import Decision, EndpointReport, Outcome, Reason, Report, Resource, Result
+from reaper.model import Decision, EndpointReport, Kind, Outcome, Reason, Report, Resource, Result
 from reaper.retry import FailedAttempt
 
 _NEXT = (
-    ("reaper --once --dry-run", "what would go on your own engine; deletes nothing"),
-    ("reaper list", "everything that it holds, each with its verdict"),
-    ("reaper explain NAME", "why one of them stays or goes: every rule, in order"),
-    ("reaper simulate --containers 500", "a simulated engine of your own, to try policies on"),
+    ("reaper --once --dry-run", "what would go here; deletes nothing"),
+    ("reaper list", "everything that it holds, with verdicts"),
+    ("reaper explain NAME", "why it stays or goes, rule by rule"),
+    ("reaper simulate --containers 500", "an engine to try policies on"),
 )
 _SHOWN = 2  # failed attempts of one kind that are told one by one while they happen
 
@@ -69,7 +67,7 @@ def inventory(screen: Screen, listed: Report) -> None:
     decisions = [decision for endpoint in listed.endpoints for decision in endpoint.decisions]
     screen.heading(
         "What is there, and what is to become of it",
-        "A Docker engine and two Daytona organisations, the morning after two benchmark runs were killed.",
+        "An engine and two Daytona organisations on the morning after a killed run.",
     )
     groups: dict[tuple[bool, str, str], Counter[str]] = {}
     for decision in decisions:
@@ -126,7 +124,8 @@ class Attempts(Quiet):
 
     def __init__(self, screen: Screen, now: Callable[[], float]) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
-        self.silences: Counter[str] = Counter()
+        self._told: Counter[tuple[str, str]] = Counter()
+        self._waiting: dict[str, set[str]] = {}
         self._screen = screen
         self._now = now
         self._began = now()
@@ -141,8 +140,8 @@ class Attempts(Quiet):
 
     def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:
         """See ``sweep.Observer``."""
-        reap = sum(decision.reap for decision in decisions)
-        self.tell(endpoint, f"{len(decisions)} listed, {reap} to reap")
+        self._waiting[endpoint] = {decision.resource.id for decision in decisions if decision.reap}
+        self.tell(endpoint, f"{len(decisions)} listed, {len(self._waiting[endpoint])} to reap")
 
     def retrying(self, endpoint: str, event: FailedAttempt) -> None:
         """See ``sweep.Observer``."""
@@ -155,8 +154,14 @@ class Attempts(Quiet):
 
     def settled(self, endpoint: str, result: Result) -> None:
         """See ``sweep.Observer``."""
-        if result.outcome is Outcome.SKIPPED:
-            self.tell(endpoint, f"skipped       {result.detail}: {result.decision.resource.name}", "green")
+        resource = result.decision.resource
+        if result.outcome in (Outcome.GONE, Outcome.SKIPPED):
+            self._told[endpoint, result.outcome] += 1
+            if self._told[endpoint, result.outcome] <= _SHOWN:
+                self.tell(endpoint, f"{result.outcome:<12}  {resource.name}: {result.detail}", "green")
+        self._waiting[endpoint].discard(resource.id)
+        if not self._waiting[endpoint]:
+            self.tell(endpoint, "all of it is settled")
 
 
 # -- after it ----------------------------------------------------------------------------------------------------------
@@ -165,7 +170,7 @@ class Attempts(Quiet):
 def outcomes(screen: Screen, facts: Facts) -> None:
     """The report: by endpoint and outcome, with time, requests and retries."""
     report, attempts = facts.report, facts.attempts
-    screen.heading("What came of it", "Deleted means confirmed: each one was looked for again and was not found.")
+    screen.heading("What came of it", "Deleted means confirmed: it was looked for again, and not found.")
     shown = [o for o in Outcome if report.count(o) or o in (Outcome.DELETED, Outcome.FAILED)]
     heads = ("endpoint", ">held", *(f">{_words(o.value)}" for o in shown), ">kept", ">time", ">requests", ">retries")
     rows = [
@@ -189,6 +194,20 @@ def outcomes(screen: Screen, facts: Facts) -> None:
     screen.table((">retries", "after", "at"), rows)
 
 
+def problems(screen: Screen, report: Report) -> None:
+    """Why it ends here."""
+    screen.gap()
+    if report.interrupted:
+        screen.say((f"It was ended early ({report.interrupted}).", "bold"))
+        return
+    for endpoint in report.endpoints:
+        if endpoint.failure is not None:
+            screen.say((f"{endpoint.endpoint}: {endpoint.failure.message}", "bold red"))
+    failed = [result for result in report.results if result.outcome is Outcome.FAILED]
+    for result in failed[:_SHOWN]:
+        screen.say((f"{_where(result.decision.resource)}: {result.detail}", "bold red"))
+
+
 def left_alone(screen: Screen, facts: Facts) -> None:
     """What was kept, by reason, each with an example in the program's own words."""
     report = facts.report
@@ -196,13 +215,13 @@ def left_alone(screen: Screen, facts: Facts) -> None:
     skipped = [result for result in report.results if result.outcome is Outcome.SKIPPED]
     screen.heading(
         "What was left alone, and why",
-        "It would rather leave a leak for the next sweep than touch a trial that is alive.",
+        "Rather a leak until the next sweep than a trial that is killed.",
     )
     reasons = Counter(decision.reason for decision in kept)
     rows = [
         (f"{number:>4} {_words(reason.value)}", _where(first.resource), first.sentence)
         for reason, number in reasons.most_common()
-        for first in [next(decision for decision in kept if decision.reason is reason)]
+        for first in [_example(decision for decision in kept if decision.reason is reason)]
     ]
     if skipped:
         first = skipped[0]
@@ -210,16 +229,23 @@ def left_alone(screen: Screen, facts: Facts) -> None:
     screen.examples(rows)
 
 
+def _example(decisions: Iterable[Decision]) -> Decision:
+    """The first of them, of what is more than a network if there is such a one."""
+    return min(decisions, key=lambda decision: decision.resource.kind is Kind.NETWORK)
+
+
 def proof(screen: Screen, facts: Facts) -> None:
     """That it is true: a second look, and the simulator's own books."""
     screen.heading("Is that true?")
     second = "nothing reapable is left" if not facts.reapable else f"reapable and left: {facts.reapable}"
     _answer(screen, not facts.reapable, f"a second look: {second}")
-    books = f"only what was deleted is gone; {facts.there} are there" if facts.proven else "they do not agree"
-    _answer(screen, facts.proven, f"the simulator's own books: {books}, with {WARM} that no listing shows")
+    books = f"only what was deleted is gone, {facts.there} are left" if facts.proven else "they do not agree"
+    _answer(screen, facts.proven, f"the simulator's own books: {books}")
+    if facts.proven:
+        _answer(screen, facts.proven, f"among them the {WARM} members of a warm pool, which no listing shows")
 
 
-def _answer(screen: Screen, well: bool, text: str) -> None:  # noqa: FBT001
+def _answer(screen: Screen, well: bool, text: str) -> None:  # noqa: FBT001 - it is the answer
     screen.say(("yes  ", "green") if well else ("no   ", "bold red"), text)
 
 
@@ -231,11 +257,10 @@ def commands(screen: Screen, facts: Facts) -> None:  # noqa: ARG001 - a section 
         screen.say((f"{command:<{width}}", "bold"), (f"  {text}", "dim"))
 
 
-def end(screen: Screen, seconds: float) -> None:
+def end(screen: Screen, seed: int, seconds: float) -> None:
     """The last line."""
     screen.gap()
-    took = human(timedelta(seconds=round(seconds)), parts=1)
-    screen.say((f"The demo took {took}; its servers and files are gone.", "dim"))
+    screen.say((f"The demo with seed {seed} took {_took(seconds)}; its servers and files are gone.", "dim"))
 
 
 AFTER: tuple[Section, ...] = (outcomes, left_alone, proof, commands)

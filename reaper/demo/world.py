@@ -5,7 +5,7 @@ Everything follows from the seed and the time. The counts are the same for all s
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from reaper.simulator.daytona_limits import Limit
@@ -35,7 +35,12 @@ _TEAMS = ("web", "data", "infra", "research")
 _LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 _COMPOSE = "com.docker.compose."
 _HARBOR_FILE = "/home/ci/.venv/lib/python3.12/site-packages/harbor/environments/docker/docker-compose-build.yaml"
-_RESUMED = "vim-terminal-task-debug"  # is exited until somebody goes on with it
+_RESUMED = "tmux-debug"  # is exited until somebody goes on with it
+
+
+def _flaky_id(number: int) -> str:
+    return f"{number:08x}-0000-4000-8000-{number:012x}"
+
 
 # Real rules of the simulator. The first three only make the way to each server a little longer: each counts its requests.
 _WAYS = tuple(Fault(kind="latency", seconds=0.004, endpoint=server) for server in _SERVERS.values())
@@ -45,11 +50,12 @@ _FAULTS = (
     ",message=ThrottlerException: Too Many Requests",
     f"status:503,endpoint={FLAKY},method=GET,path=/sandbox$,times=2",
     f"latency:3s,endpoint={FLAKY},method=GET,path=/sandbox/,skip=6,times=2",
-    f"reset,endpoint={FLAKY},method=DELETE,every=9,times=4,after",
+    # Twice for each of these: the HTTP client makes the first of them good by itself, and nobody learns of it.
+    *(f"reset,endpoint={FLAKY},method=DELETE,resource={_flaky_id(number)},times=2" for number in (5, 12, 20, 31)),
     f"status:503,endpoint={FLAKY},method=DELETE,every=6,times=6",
 )
 _BEHAVIOUR = Behaviour(pickup=(0.05, 0.3), destroy=(0.2, 2.0), get_cache=1.0, list_lag=0.5)
-_LIMITS = {"general": Limit(500, 2.0), "lifecycle": Limit(170, 2.0)}
+_LIMITS = {"general": Limit(500, 2.0), "lifecycle": Limit(220, 2.0)}
 
 
 @dataclass
@@ -132,8 +138,11 @@ def _engine(chance: random.Random, now: datetime) -> tuple[Sequence[ContainerSpe
     for task in _TASKS[:3]:  # trials that are alive
         name = f"{task}__{_code(chance)}"
         project(name, (("main", f"{name}-main", True),), now - timedelta(minutes=chance.randint(4, 50)), _HARBOR_FILE)
+    name = f"path-tracing__{_code(chance)}"  # half of it is old, and somebody uses the other half
+    project(name, (("main", f"{name}-main", False), ("db", "postgres:16", True)), _about(chance, run), _HARBOR_FILE)
+    containers[-1] = replace(containers[-1], started=now - timedelta(minutes=12))
     debugged, keep = run - timedelta(hours=chance.randint(2, 9)), {"reaper.keep": "ask anna"}
-    client = "tb__vim-terminal-task__client"
+    client = "tb__tmux__client"
     containers += [
         _container(_RESUMED, client, debugged, {}, runs=False),
         _container("oom-post-mortem", "tb__oom__client", debugged - timedelta(days=4), keep, runs=False),
@@ -198,8 +207,8 @@ def _organisation(chance: random.Random, now: datetime) -> Iterator[SandboxSpec]
 
 
 def _flaky(chance: random.Random, now: datetime) -> Iterator[SandboxSpec]:
-    for _ in range(42):
-        yield _sandbox(chance, now, hours=(25, 60))
+    for number in range(42):
+        yield replace(_sandbox(chance, now, hours=(25, 60)), id=_flaky_id(number))
     for _ in range(11):
         yield _sandbox(chance, now, hours=(0.1, 5))
 
