@@ -7,7 +7,7 @@ export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 .PHONY: run test lint unit bench clean
 
 run: $(VENV)/ready
-	$(BIN)/python -m devkit.show
+	$(BIN)/reaper demo
 
 test: lint unit
 

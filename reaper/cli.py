@@ -97,6 +97,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _selection(sub)
     _common(sub)
+    sub = command("demo", "the whole thing against the built-in simulator: no Docker, no account, no network")
+    sub.add_argument("--seed", type=int, default=7, help="the same seed makes the same world (default 7)")
     command("simulate", "a Docker engine and a Daytona server to test policies with; prints what to export")
     sub = command("config", "check or show the configuration, or print its JSON schema")
     sub.add_argument("action", choices=("check", "show", "schema"))
@@ -120,6 +122,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for option in ("once", "dry_run", "fail_fast", "max_deletions"):
             if getattr(arguments, option):
                 parser.error(f"--{option.replace('_', '-')} does not go with {arguments.command}")
+    if arguments.command == "demo":
+        for option, value in vars(arguments).items():
+            if value and option not in ("command", "argv", "seed", "log_level"):
+                parser.error(f"--{option.replace('_', '-')} does not go with demo, which reads nothing of yours")
     from reaper import commands  # noqa: PLC0415 - everything that costs time hangs on this
 
     # A name that the terminal's encoding does not have is no reason to fail.

@@ -2,22 +2,21 @@
 
 import os
 import shlex
-import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from reaper import config, exits
+from reaper.conduct import Observers, close, conduct, exit_code, progress
 from reaper.credentials import api_key
 from reaper.errors import ConfigError, ReaperError
-from reaper.model import Decision, Outcome, Reason, Report
+from reaper.model import Decision, Reason, Report
 from reaper.plan import Plan, make_plan
 from reaper.policy import explain, young_and_running
-from reaper.sweep import BUG, Endpoint, Observer, Stop, sweep
+from reaper.sweep import Endpoint, Observer, Stop, sweep
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -33,6 +32,10 @@ def run(arguments: Namespace) -> int:
     try:
         if arguments.command == "config":
             return _config(arguments)
+        if arguments.command == "demo":
+            from reaper import demo  # noqa: PLC0415 - it has a server in it
+
+            return demo.run(arguments.seed, arguments.log_level)
         return _sweeping(arguments)
     except ConfigError as error:
         sys.stderr.write(f"reaper: {error}\n")
@@ -96,26 +99,14 @@ class _Command:
     log: "FilteringBoundLogger"
 
     async def run(self) -> int:
-        import anyio  # noqa: PLC0415
-
-        stop = Stop()
-        code, failed = exits.BUG, None
-        async with anyio.create_task_group() as group:
-            group.start_soon(_listen_for_signals, stop, name="signals")
-            group.start_soon(_keep_time, stop, self.plan.timeout, name="timeout")
+        async def work(stop: Stop) -> int:
             endpoints = self._connect()
             try:
-                code = await self._run(endpoints, stop)
-            except Exception as error:  # noqa: BLE001 - raised again below: the group would wrap it
-                failed = error
+                return await self._run(endpoints, stop)
             finally:
-                with anyio.CancelScope(shield=True):
-                    for endpoint in endpoints:
-                        await endpoint.reader.close()
-                group.cancel_scope.cancel()
-        if failed is not None:
-            raise failed
-        return code
+                await close(endpoints)
+
+        return await conduct(work, self.plan.timeout)
 
     def _connect(self) -> list[Endpoint]:
         from reaper import connect  # noqa: PLC0415 - not for config
@@ -131,13 +122,13 @@ class _Command:
 
         watcher = LogObserver(self.log)
         observers: list[Observer] = [watcher]
-        with _progress(self.plan, observers):
+        with progress(observers, act=self.plan.options.act):
             report = await sweep(
                 endpoints,
                 self.plan.rules,
                 self.plan.options,
                 clock=lambda: datetime.now(UTC),
-                observer=_All(observers),
+                observer=Observers(observers),
                 stop=stop,
             )
         name = self.arguments.command or "once"
@@ -208,22 +199,6 @@ def left(report: Report, *, everything: bool) -> list[Decision]:
     return [d for d in decisions if d.reap]
 
 
-def exit_code(report: Report) -> int:
-    """The exit code of a sweep by the table in the README: of several, the first that applies."""
-    endpoints = report.endpoints
-    if any(e.failure is not None and e.failure.label == BUG for e in endpoints):
-        return exits.BUG
-    if report.interrupted in exits.OF_SIGNAL:
-        return exits.OF_SIGNAL[report.interrupted]
-    if any(e.failure is not None for e in endpoints):
-        return exits.UNLISTED
-    if any(e.cap is not None for e in endpoints):
-        return exits.CAP
-    if any(report.count(outcome) for outcome in (Outcome.FAILED, Outcome.STOPPED, Outcome.ABANDONED)):
-        return exits.FAILED
-    return 0
-
-
 def _again(argv: Sequence[str], *extra: str, without: str = "") -> str:
     """The command that was given, with something added, for people to copy."""
     words: list[str] = []
@@ -258,46 +233,3 @@ def _hints(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
     if plan.one_off and plan.narrow and (unowned := sum(d.would_match for d in decisions)):
         hints.append(f"{unowned} {'matches but is' if unowned == 1 else 'match but are'} not owned; add them to [scope]")
     return hints
-
-
-class _All:
-    """Passes what happens on to several observers."""
-
-    def __init__(self, observers: Sequence[Observer]) -> None:
-        self._observers = observers
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        def tell(*arguments: object) -> None:
-            for observer in self._observers:
-                getattr(observer, name)(*arguments)
-
-        return tell
-
-
-def _progress(plan: Plan, observers: list[Observer]) -> AbstractContextManager[object]:
-    """A progress bar on stderr while deleting, for a person at a terminal only."""
-    if not (plan.options.act and sys.stderr.isatty()):
-        return nullcontext()
-    from reaper.render import ProgressBar  # noqa: PLC0415
-
-    bar = ProgressBar()
-    observers.append(bar)
-    return bar
-
-
-async def _listen_for_signals(stop: Stop) -> None:
-    """The first signal ends the sweep in order; the second one ends the process at once."""
-    import anyio  # noqa: PLC0415
-
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for number in signals:
-            stop.request(number.name)
-            break
-    # Leaving the receiver has restored the default handlers.
-
-
-async def _keep_time(stop: Stop, limit: timedelta) -> None:
-    import anyio  # noqa: PLC0415
-
-    await anyio.sleep(limit.total_seconds())
-    stop.request("timeout", drain=timedelta(0))

@@ -18,6 +18,7 @@ from reaper.retry import FailedAttempt
 from reaper.sweep import BUG
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
 
 WIDE = 110  # from here on a table has room for whole sentences
@@ -212,9 +213,14 @@ def explanation(decision: Decision, findings: Sequence[Finding]) -> None:
 
 
 class ProgressBar:
-    """A bar on stderr that counts the deletions. An observer of the sweep, and a context manager."""
+    """A bar that counts the deletions. An observer of the sweep, and a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        console: where it is drawn; on stderr when None.
+    """
+
+    def __init__(self, console: "Console | None" = None) -> None:
+        self._console = console
         self._progress: Progress | None = None
         self._total = 0
         self._done: set[tuple[str, str]] = set()
@@ -228,7 +234,7 @@ class ProgressBar:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
+            console=self._console or Console(stderr=True),
             transient=True,
         )
         self._progress.start()

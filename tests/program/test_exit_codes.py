@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from devkit.faults import FaultProxy
-from reaper.commands import exit_code
+from reaper.conduct import exit_code
 from reaper.model import (
     CapHit,
     Decision,

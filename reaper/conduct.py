@@ -1,0 +1,105 @@
+"""How a one-shot command conducts a sweep: who watches it, what ends it early, and the exit code that it comes to."""
+
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.abc
+
+from reaper import exits
+from reaper.model import Outcome, Report
+from reaper.sweep import BUG, DRAIN, Endpoint, Observer, Stop
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+async def conduct(work: Callable[[Stop], Awaitable[int]], limit: timedelta, drain: timedelta = DRAIN) -> int:
+    """The exit code that ``work`` returns. A signal, or the end of its time, requests a stop.
+
+    Args:
+        work: is given what it has to listen to. What it raises is raised as it is.
+        limit: how long it may take.
+        drain: how long it may go on with what has begun after a signal. The second signal ends the process at once.
+    """
+    stop = Stop()
+    code, failed = exits.BUG, None
+    async with anyio.create_task_group() as group:
+        await group.start(_listen_for_signals, stop, drain, name="signals")
+        group.start_soon(_keep_time, stop, limit, name="timeout")
+        try:
+            code = await work(stop)
+        except Exception as error:  # noqa: BLE001 - raised again below: the group would wrap it
+            failed = error
+        group.cancel_scope.cancel()
+    if failed is not None:
+        raise failed
+    return code
+
+
+async def _listen_for_signals(stop: Stop, drain: timedelta, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+    """The first signal ends the sweep in order; the second one ends the process at once."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            stop.request(number.name, drain)
+            break
+    # Leaving the receiver has restored the default handlers.
+
+
+async def _keep_time(stop: Stop, limit: timedelta) -> None:
+    await anyio.sleep(limit.total_seconds())
+    stop.request("timeout", drain=timedelta(0))
+
+
+async def close(endpoints: Sequence[Endpoint]) -> None:
+    """Close the clients, whatever has been cancelled."""
+    with anyio.CancelScope(shield=True):
+        for endpoint in endpoints:
+            await endpoint.reader.close()
+
+
+def exit_code(report: Report) -> int:
+    """The exit code of a sweep by the table in the README: of several, the first that applies."""
+    endpoints = report.endpoints
+    if any(e.failure is not None and e.failure.label == BUG for e in endpoints):
+        return exits.BUG
+    if report.interrupted in exits.OF_SIGNAL:
+        return exits.OF_SIGNAL[report.interrupted]
+    if any(e.failure is not None for e in endpoints):
+        return exits.UNLISTED
+    if any(e.cap is not None for e in endpoints):
+        return exits.CAP
+    if any(report.count(outcome) for outcome in (Outcome.FAILED, Outcome.STOPPED, Outcome.ABANDONED)):
+        return exits.FAILED
+    return 0
+
+
+class Observers:
+    """Passes what happens on to several observers."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def tell(*arguments: object) -> None:
+            for observer in self._observers:
+                getattr(observer, name)(*arguments)
+
+        return tell
+
+
+def progress(observers: list[Observer], *, act: bool, console: "Console | None" = None) -> AbstractContextManager[object]:
+    """A progress bar while deleting, for a person at a terminal only: on stderr, or on ``console``."""
+    terminal = sys.stderr.isatty() if console is None else console.is_terminal
+    if not (act and terminal):
+        return nullcontext()
+    from reaper.render import ProgressBar  # noqa: PLC0415
+
+    bar = ProgressBar(console)
+    observers.append(bar)
+    return bar
