@@ -12,8 +12,8 @@ from reaper import connect
 from reaper.conditions import Policy
 from reaper.endpoints import DaytonaTable
 from reaper.judge import Rules
-from reaper.model import Decision, EndpointReport, Kind, Lease, Report, Result
-from reaper.retry import FailedAttempt, RetryPolicy
+from reaper.model import Decision, Kind, Lease, Report, Result
+from reaper.retry import RetryPolicy
 from reaper.scope import Selector
 from reaper.settings import Settings, one_off
 from reaper.simulator.control import Call, Traffic
@@ -24,6 +24,7 @@ from reaper.simulator.server import Simulator
 from reaper.simulator.world import SandboxSpec
 from reaper.sweep import Options, Stop, sweep
 from tests.daytona.loop import LoopClock
+from tests.sweep import lab
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -70,32 +71,16 @@ class Watched(Traffic):
         return watch
 
 
-class Recorder:
+class Recorder(lab.Recorder):
     """Remembers what an observer is told; ``on_decided`` is called before the first deletion."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.on_decided: Callable[[], object] = lambda: None
-        self.retries: list[FailedAttempt] = []
-        self.results: list[Result] = []
-        self.bugs: list[BaseException] = []
-
-    def listed(self, endpoint: str, held: int) -> None:
-        pass
 
     def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:
+        super().decided(endpoint, decisions)
         self.on_decided()
-
-    def retrying(self, endpoint: str, event: FailedAttempt) -> None:
-        self.retries.append(event)
-
-    def settled(self, endpoint: str, result: Result) -> None:
-        self.results.append(result)
-
-    def finished(self, report: EndpointReport) -> None:
-        pass
-
-    def bug(self, endpoint: str, error: BaseException) -> None:
-        self.bugs.append(error)
 
 
 class Lab:
