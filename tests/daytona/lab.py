@@ -16,6 +16,7 @@ from reaper.model import Decision, Kind, Lease, Report, Result
 from reaper.retry import RetryPolicy
 from reaper.scope import Selector
 from reaper.settings import Settings, one_off
+from reaper.simulator.clock import Clock
 from reaper.simulator.control import Call, Traffic
 from reaper.simulator.daytona_model import Sandbox
 from reaper.simulator.daytona_rules import Behaviour
@@ -53,7 +54,7 @@ Hook = Callable[[Call], None]
 class Watched(Traffic):
     """Tells of each request when it has been dealt with, before its answer leaves."""
 
-    def __init__(self, clock: LoopClock) -> None:
+    def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
         self.hooks: list[Hook] = []
 
