@@ -113,7 +113,8 @@ class Budget:
         if self._used < mine and self._remaining > math.floor(self._limit * self.RESERVE):
             return 0.0
         if self._ends is None:
-            return self.MARGIN  # the first answer of the new window will tell
+            # The first answer of the new window will tell; when all that was counted ended without one, another must ask.
+            return self.MARGIN if self._under_way else 0.0
         return self._ends + self._margin - now
 
 

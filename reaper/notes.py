@@ -23,11 +23,11 @@ def notes(decisions: Iterable[Decision], unreadable_rows: int, now: datetime) ->
     if unreadable_rows:
         found.append(f"{_count(unreadable_rows, 'row')} of the listing could not be read at all, and what they are is kept")
     if odd := [d.resource for d in decisions if d.reason is Reason.UNREADABLE]:
-        found.append(f"{_count(len(odd), 'resource')} could not be read, and is kept: {_names(odd)}")
+        found.append(f"{_count(len(odd), 'resource')} could not be read, and {_kept(odd)}: {_names(odd)}")
     if unknown := [d.resource for d in decisions if d.reason is Reason.UNKNOWN_STATE]:
         states = sorted({resource.raw_state for resource in unknown})
         told = f"{_count(len(unknown), 'resource')} in a state not known here ({', '.join(states)})"
-        found.append(f"{told}, which is kept: {_names(unknown)}")
+        found.append(f"{told}, which {_kept(unknown)}: {_names(unknown)}")
     stuck = [d.resource for d in decisions if d.reason is Reason.CHANGING and _is_stuck(d.resource, now)]
     if stuck:
         told = ", ".join(f"{r.name} ({r.raw_state} for {human(now - _since(r))})" for r in stuck[:_SHOWN])
@@ -50,6 +50,10 @@ def _is_stuck(resource: Resource, now: datetime) -> bool:
 def _count(number: int, noun: str) -> str:
     plural = f"{noun}es" if noun.endswith("x") else f"{noun}s"
     return f"1 {noun}" if number == 1 else f"{number} {plural}"
+
+
+def _kept(resources: Sequence[Resource]) -> str:
+    return "is kept" if len(resources) == 1 else "are kept"
 
 
 def _names(resources: Sequence[Resource]) -> str:

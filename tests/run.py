@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+NO_DAYTONA = {"DAYTONA_API_URL": "http://127.0.0.1:9/api"}
+"""Where nothing listens: no test may ask the real service."""
+
 LIMIT = 120  # seconds; a program that hangs is a failure, not a wait
 
 

@@ -74,6 +74,7 @@ class Organisation:
         own = spec.id or self._uuid()
         created = _us(spec.created, now)
         active = _us(spec.active, created)
+        owner = self.rows.get(spec.linked or "")  # what is linked to another one runs beside it
         row = Sandbox(
             id=own,
             organization_id=self.id,
@@ -85,7 +86,7 @@ class Organisation:
             active=None if spec.no_activity else active,
             labels=spec.labels,
             target=spec.target,
-            runner=spec.runner or f"runner-{self._random.randrange(8)}",
+            runner=spec.runner or (owner and owner.runner) or f"runner-{self._random.randrange(8)}",
             snapshot=spec.snapshot,
             public=spec.public,
             cpu=spec.cpu,

@@ -37,13 +37,15 @@ CASES: Mapping[str, Bad] = {
     # unknown tables and keys, with a suggestion
     "unknown table": bad("[scpoe]\nnames = []", "unknown key 'scpoe'", "did you mean 'scope'?"),
     "unknown empty table": bad("[retri]", "unknown key 'retri'", "did you mean 'retry'?"),
-    "unknown table like nothing": bad("[quux]", "'quux'", "known are: docker, limits, policy, protect, retry, scope"),
+    "unknown table like nothing": bad(
+        "[quux]", "'quux'", "known are: daytona, docker, limits, policy, protect, retry, scope"
+    ),
     "unknown key": bad('[scope]\nlable = ["a"]', "[scope]", "unknown key 'lable'", "did you mean 'labels'?"),
     "unknown key like nothing": bad("[retry]\nquux = 1", "[retry]", "'quux'", "known are: attempts, factor,"),
     "unknown key in a policy": bad(POLICY + 'older_then = "1h"', "[[policy]] 'mine'", "did you mean 'older_than'?"),
     "unknown key in an engine": bad('[[docker]]\nname = "a"\nhots = "x"', "[[docker]] 'a'", "did you mean 'host'?"),
-    "daytona": bad(
-        '[[daytona]]\nname = "a"', "daytona", "this version speaks to Docker engines only; leave [[daytona]] out"
+    "unknown key in an organisation": bad(
+        '[[daytona]]\nname = "a"\napi_kye_env = "X"', "[[daytona]] 'a'", "did you mean 'api_key_env'?"
     ),
     # wrong types
     "a text for a number": bad('[retry]\nattempts = "many"', '[retry]: attempts = "many"', "write a whole number"),
@@ -289,7 +291,11 @@ VARIABLES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "too short": ("REAPER_POLICY__EVERY", "1h", ("it names no entry", "write REAPER_POLICY__NAME__KEY")),
     "too long": ("REAPER_RETRY__ATTEMPTS__MORE", "1", ("it names no key", "write REAPER_RETRY__KEY")),
     "no key": ("REAPER_RETRY__", "1", ("[retry] has no key ''", "known are: attempts")),
-    "daytona": ("REAPER_DAYTONA__DEFAULT__NAME", "x", ("no table [daytona]",)),
+    "no organisation to override": (
+        "REAPER_DAYTONA__DEFAULT__TARGET",
+        "eu",
+        ("the file has no [[daytona]]", "DAYTONA_API_KEY"),
+    ),
 }
 
 

@@ -32,7 +32,7 @@ CASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "no time": ("--once --timeout 0", ("--timeout: nothing can be done in no time", '"10m"')),
     "a bad time": ("list --timeout soon", ("--timeout: 'soon'", '"10m"')),
     "unknown endpoint": ("--once --only locla", ("--only: no endpoint is called 'locla'", "did you mean 'local'?")),
-    "daytona": ("--once --only daytona", ("--only: this version speaks to Docker engines only", "name docker")),
+    "daytona": ("--once --only daytona", ("DAYTONA_API_KEY is not set", "api_key_env or api_key_file in [[daytona]]")),
     "unknown policy": ("--once --policy old-container", ("--policy: no policy", "did you mean 'old-containers'?")),
     "a policy like nothing": ("check --policy quux", ("'quux'", "known are: old-containers,")),
     "policy and one-off": (

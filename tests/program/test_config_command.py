@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from reaper import config
-from reaper.endpoints import DockerTable
+from reaper.endpoints import DEFAULT_API_URL, DaytonaTable, DockerTable
 from reaper.settings import LimitsTable, PolicyTable, ProtectTable, RetryTable, ScopeTable, Settings
 from reaper.showconfig import schema, show
 from tests.run import Program
@@ -24,8 +24,12 @@ TABLES: dict[str, type[BaseModel]] = {
     "limits": LimitsTable,
     "retry": RetryTable,
     "docker": DockerTable,
+    "daytona": DaytonaTable,
     "policy": PolicyTable,
 }
+
+SAID = DaytonaTable.model_fields.keys() - {"api_key_file", "target", "ca_file"}
+"""The keys of an organisation whose defaults the example says."""
 
 # -- the example -------------------------------------------------------------------------------------------------------
 
@@ -71,20 +75,19 @@ def test_the_example_mentions_no_key_that_does_not_exist() -> None:
 
 
 def test_what_the_example_shows_in_comments_would_be_accepted() -> None:
-    commented = re.findall(r"^# ((?:\[\[docker\]\]|\w+ = ).*)$", EXAMPLE.read_text(), flags=re.MULTILINE)
-    tables: dict[str, list[str]] = {"limits": [], "docker": [], "policy": []}
-    for line in commented:
-        key = line.split(" ")[0]
-        table = next(
-            (name for name in tables if key in TABLES[name].model_fields and key not in ("labels", "names")), "policy"
-        )
-        if not line.startswith("[["):
-            tables[table].append(line)
-    assert [len(lines) for lines in tables.values()] == [2, 8, 6]
+    tables: dict[str, list[str]] = {"limits": [], "docker": [], "daytona": [], "policy": []}
+    for table, section in _sections():
+        tables.get(table, []).extend(re.findall(r"^# (\w+ = .*)$", section, flags=re.MULTILINE))
+    assert [len(lines) for lines in tables.values()] == [2, 8, 10, 6]
     LimitsTable.model_validate(tomllib.loads("\n".join(tables["limits"])))
     engine = tomllib.loads("\n".join(tables["docker"]))
     assert DockerTable(name=engine["name"], host=engine["host"]) == DockerTable(name="local")
     DockerTable.model_validate({**engine, "host": "tcp://gpu-1:2376"})
+    organisation = tomllib.loads("\n".join(tables["daytona"]))
+    assert DaytonaTable.model_validate({k: v for k, v in organisation.items() if k in SAID}) == DaytonaTable(
+        name="default", api_url=DEFAULT_API_URL, api_key_env="DAYTONA_API_KEY"
+    )
+    DaytonaTable.model_validate({k: v for k, v in organisation.items() if k != "api_key_env"})
     PolicyTable.model_validate(
         {**tomllib.loads("\n".join(tables["policy"])), "name": "x", "kinds": ["container"], "cron": "15 * * * *"}
     )

@@ -27,7 +27,7 @@ from reaper.model import (
 )
 from tests.program.fakeengine import FakeEngine
 from tests.program.wrapped import patched, started
-from tests.run import Program
+from tests.run import NO_DAYTONA, Program
 
 # -- 0 and what is not 0 -----------------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ def test_1_tells_the_traceback_at_level_debug_and_never_on_stdout(run: Program, 
 @pytest.mark.parametrize("patch", BUGS.values(), ids=BUGS.keys())
 def test_1_tells_the_traceback_in_json_logs_but_no_variables(run: Program, fake: FakeEngine, patch: str) -> None:
     fake.add("chess-1")
-    ended = patched(run, patch, "--once", env={"DAYTONA_API_KEY": "dtn_0123456789secret"})
+    ended = patched(run, patch, "--once", env={"DAYTONA_API_KEY": "dtn_0123456789secret", **NO_DAYTONA})
     assert ended.code == 1
     bug = next(line for line in ended.logs if line["event"] == "bug")
     assert len(ended.err.splitlines()) == len(ended.logs), "every line on stderr is JSON"
@@ -314,7 +314,7 @@ def test_of_several_codes_the_first_of_the_table_counts() -> None:
         (Outcome.DELETED, 0),
         (Outcome.GONE, 0),
         (Outcome.SKIPPED, 0),
-        (Outcome.STOPPED, 0),
+        (Outcome.STOPPED, 3),
         (Outcome.WOULD_DELETE, 0),
         (Outcome.FAILED, 3),
         (Outcome.ABANDONED, 3),

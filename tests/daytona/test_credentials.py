@@ -1,0 +1,179 @@
+"""Keys that are wrong, expire or may not delete; and organisations that hinder no other."""
+
+import socket
+
+import pytest
+
+from reaper.commands import exit_code
+from reaper.endpoints import DaytonaTable
+from reaper.simulator.daytona_limits import Limit
+from tests.daytona.lab import Lab, everything, outcomes, result
+
+pytestmark = pytest.mark.anyio
+
+WRONG = "dtn_0000000000000000000000000000000000000000000000000000000000000000"
+
+
+async def test_where_deleting_is_denied_started_ones_are_stopped_and_the_reason_is_told() -> None:
+    async with Lab() as lab:
+        lab.add("started", auto_delete=-1)
+        lab.add("ephemeral", auto_delete=0)
+        lab.add("stopped", state="stopped", auto_delete=-1)
+        lab.add("paused", state="paused", auto_delete=-1)
+        lab.add("failed", state="error")
+        report = await lab.sweep(key=lab.sim.daytona.add_key(lab.first, {"write:sandboxes"}))
+        assert outcomes(report) == {
+            "started": "stopped",
+            "ephemeral": "deleted",
+            "stopped": "failed",
+            "paused": "failed",
+            "failed": "failed",
+        }
+        assert result(report, "started").detail == "its deletion was denied (Access denied); it is stopped now"
+        assert "stopping it destroyed it" in result(report, "ephemeral").detail
+        assert result(report, "stopped").detail == "Access denied"
+        assert {each.error for each in report.results if each.outcome != "deleted"} == {"denied"}
+        assert exit_code(report) == 3
+        assert lab.left() == {"started", "stopped", "paused", "failed"}
+        assert len(lab.asked("POST")) == 2
+        assert len(lab.asked("DELETE")) == 5
+
+
+async def test_a_stop_alone_ends_with_code_3() -> None:
+    async with Lab() as lab:
+        lab.add("started", auto_delete=-1)
+        report = await lab.sweep(key=lab.sim.daytona.add_key(lab.first, {"write:sandboxes"}))
+        assert outcomes(report) == {"started": "stopped"}
+        assert exit_code(report) == 3
+
+
+async def test_a_key_that_may_only_read_changes_nothing_and_says_so() -> None:
+    async with Lab() as lab:
+        names = lab.leftovers(5)
+        report = await lab.sweep(key=lab.sim.daytona.add_key(lab.first, ()))
+        assert outcomes(report) == dict.fromkeys(names, "failed")
+        assert {each.error for each in report.results} == {"denied"}
+        assert lab.left() == names
+
+
+async def test_a_wrong_key_is_asked_with_once() -> None:
+    async with Lab() as lab:
+        names = lab.leftovers(30)
+        report = await lab.sweep(key=WRONG)
+        failure = report.endpoints[0].failure
+        assert failure is not None
+        assert failure.label == "credentials"
+        assert "refuses the API key (Invalid credentials)" in failure.message
+        assert WRONG not in failure.message
+        assert [call.status for call in lab.traffic.calls] == [401]
+        assert exit_code(report) == 5
+        assert lab.left() == names
+
+
+async def test_a_key_that_expires_in_mid_sweep_is_used_once_more_by_each_call_under_way() -> None:
+    async with Lab() as lab:
+        lab.leftovers(100)
+        key = lab.sim.api_key(lab.first)
+        lab.on("DELETE", "", lambda: setattr(lab.sim.daytona.keys[key], "expires", lab.clock.now()), times=1)
+        report = await lab.sweep()
+        refused = [call for call in lab.traffic.calls if call.status == 401]
+        assert 1 <= len(refused) <= 8
+        assert refused[-1].at - refused[0].at < 0.1
+        assert lab.traffic.count(status=429) == 0
+        failure = report.endpoints[0].failure
+        assert failure is not None
+        assert failure.label == "credentials"
+        assert exit_code(report) == 5
+        assert report.seconds < 1
+
+
+async def test_one_call_at_a_time_meets_exactly_one_refusal() -> None:
+    async with Lab() as lab:
+        lab.leftovers(100)
+        key = lab.sim.api_key(lab.first)
+        lab.on("DELETE", "", lambda: setattr(lab.sim.daytona.keys[key], "expires", lab.clock.now()), times=1)
+        report = await lab.sweep(table={"concurrency": 1})
+        assert [call.status for call in lab.traffic.calls].count(401) == 1
+        assert lab.traffic.calls[-1].status == 401
+        assert exit_code(report) == 5
+        assert outcomes(report)["leftover-0099"] == "failed"
+        assert "deleted" not in outcomes(report).values()
+
+
+async def test_a_key_that_expires_while_deletions_are_confirmed_leaves_them_unconfirmed() -> None:
+    async with Lab() as lab:
+        names = lab.leftovers(6)
+        key = lab.sim.api_key(lab.first)
+        lab.on("DELETE", "", lambda: None, times=5)
+        seen = 0
+
+        def last() -> None:
+            nonlocal seen
+            seen += 1
+            if seen == 6:
+                lab.sim.daytona.keys[key].expires = lab.clock.now()
+
+        lab.on("DELETE", "", last, times=6)
+        report = await lab.sweep()
+        assert outcomes(report).keys() == names
+        assert "deleted" not in outcomes(report).values()
+        assert lab.traffic.count(status=429) == 0
+        assert exit_code(report) == 5
+
+
+async def test_an_address_that_is_blocked_for_wrong_keys_is_waited_for_with_a_good_one() -> None:
+    async with Lab(wrong_keys=Limit(1, 20)) as lab:
+        names = lab.leftovers(3)
+        await lab.sweep(key=WRONG)
+        report = await lab.sweep()
+        assert outcomes(report) == dict.fromkeys(names, "deleted")
+        assert [call.status for call in lab.traffic.calls].count(429) == 1
+        assert report.seconds > 20
+
+
+async def test_an_organisation_is_swept_whole_whatever_befalls_three_others() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{nobody.getsockname()[1]}/api"
+        async with Lab("well", "down", "wrong", "denied") as lab:
+            for org in ("well", "wrong", "denied"):
+                lab.leftovers(40, org)
+            tables = [
+                (lab.table("down", api_url=closed), lab.sim.api_key("down")),
+                (lab.table("wrong"), WRONG),
+                (lab.table("denied"), lab.sim.daytona.add_key("denied", ())),
+                (lab.table("well"), lab.sim.api_key("well")),
+            ]
+            report = await lab.sweep(tables=tables)
+            by_name = {endpoint.endpoint: endpoint for endpoint in report.endpoints}
+            assert {r.outcome.value for r in by_name["well"].results} == {"deleted"}
+            assert lab.left("well") == set()
+            labels = {name: endpoint.failure and endpoint.failure.label for name, endpoint in by_name.items()}
+            assert labels == {"down": "unavailable", "wrong": "credentials", "denied": None, "well": None}
+            assert {r.outcome.value for r in by_name["denied"].results} == {"failed"}
+            assert len(lab.left("denied")) == len(lab.left("wrong")) == 40
+            down = by_name["down"].failure
+            assert down is not None
+            assert closed in down.message
+            assert exit_code(report) == 5
+
+
+async def test_two_organisations_of_one_server_are_not_confused() -> None:
+    async with Lab("rl-org", "eval-org") as lab:
+        lab.add("same-name", org="rl-org")
+        lab.add("same-name", org="eval-org", labels={"team": "web"})
+        tables: list[tuple[DaytonaTable, str]] = [(lab.table(o), lab.sim.api_key(o)) for o in ("rl-org", "eval-org")]
+        report = await lab.sweep(everything(), tables=tables)
+        assert [len(endpoint.results) for endpoint in report.endpoints] == [1, 0]
+        assert lab.left("rl-org") == set()
+        assert lab.left("eval-org") == {"same-name"}
+
+
+async def test_fail_fast_ends_all_organisations_at_the_first_refusal() -> None:
+    async with Lab("rl-org", "eval-org") as lab:
+        lab.leftovers(200, "eval-org")
+        tables = [(lab.table("rl-org"), WRONG), (lab.table("eval-org"), lab.sim.api_key("eval-org"))]
+        report = await lab.sweep(tables=tables, fail_fast=True)
+        assert exit_code(report) == 5
+        assert lab.asked("DELETE") == []
+        assert {r.outcome.value for r in report.results} == {"abandoned"}

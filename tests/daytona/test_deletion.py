@@ -1,0 +1,205 @@
+"""Deleted means confirmed: what became of a deletion that was accepted, refused, lost or never finished."""
+
+from datetime import timedelta
+
+import anyio
+import pytest
+
+from reaper.commands import exit_code
+from reaper.model import Report
+from reaper.retry import RetryPolicy
+from reaper.simulator.daytona_rules import MODIFIED, Behaviour
+from tests.daytona.lab import DAY, HOUR, MINUTE, Lab, everything, outcomes, reasons, result, warnings
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_accepted_deletions_are_deleted_when_a_look_by_id_finds_nothing() -> None:
+    async with Lab(behaviour=Behaviour(destroy=(1, 16))) as lab:
+        names = lab.leftovers(20)
+        report = await lab.sweep()
+        assert outcomes(report) == dict.fromkeys(names, "deleted")
+        assert lab.left() == set()
+        for call in lab.asked("DELETE"):
+            assert [look.status for look in lab.asked("GET", call.path)][-1] == 404
+        assert 1 < report.seconds < 45
+        assert exit_code(report) == 0
+
+
+async def test_each_of_many_is_confirmed_by_its_own_look() -> None:
+    async with Lab(behaviour=Behaviour(destroy=(5, 16))) as lab:
+        names = lab.leftovers(300)
+        report = await lab.sweep(max_deletions=None)
+        assert outcomes(report) == dict.fromkeys(names, "deleted")
+        confirmed = {call.path for call in lab.asked("GET") if call.status == 404}
+        assert len(confirmed) == 300
+
+
+async def test_a_deletion_that_never_ends_has_failed_and_is_left_alone_afterwards() -> None:
+    async with Lab() as lab:
+        row = lab.add("stuck", runner_dead=True)
+        names = lab.leftovers(3)
+        report = await lab.sweep(table={"confirm_within": "45s"})
+        assert outcomes(report) == {"stuck": "failed", **dict.fromkeys(names, "deleted")}
+        assert result(report, "stuck").detail == "the endpoint accepted its deletion, but it is still destroying"
+        assert result(report, "stuck").error == "unconfirmed"
+        assert exit_code(report) == 3
+        assert 45 <= report.seconds < 60
+        before = len(lab.asked("DELETE"))
+
+        again = await lab.sweep(everything())
+        assert list(reasons(again).values()) == ["changing"]
+        assert warnings(again) == ""
+        lab.clock.advance(2 * HOUR)
+        again = await lab.sweep(everything())
+        assert exit_code(again) == 0
+        assert "1 sandbox stuck, which the platform's API cannot delete: DESTROYED_stuck_" in warnings(again)
+        assert "(destroying for 2 h)" in warnings(again)
+        assert len(lab.asked("DELETE")) == before
+        assert row.id in lab.org.rows
+
+
+async def test_a_destruction_that_fails_later_is_404_and_so_deleted() -> None:
+    async with Lab() as lab:
+        lab.add("doomed", destroy_fails=True)
+        report = await lab.sweep()
+        assert outcomes(report) == {"doomed": "deleted"}
+        assert lab.left() == set()
+
+
+async def test_an_inconsistent_row_fails_and_hinders_no_other() -> None:
+    async with Lab() as lab:
+        row = lab.add("inconsistent", inconsistent=True)
+        names = lab.leftovers(30)
+        report = await lab.sweep()
+        assert outcomes(report) == {"inconsistent": "failed", **dict.fromkeys(names, "deleted")}
+        assert "500: An unexpected error occurred." in result(report, "inconsistent").detail
+        assert exit_code(report) == 3
+        assert lab.left() == {"inconsistent"}
+        assert len(lab.asked("DELETE", row.id)) <= 8
+
+
+async def test_what_somebody_else_deletes_at_the_same_moment_is_gone() -> None:
+    async with Lab() as lab:
+        row = lab.add("contested")
+        lab.on("GET", row.id, lambda: lab.org.delete(row, row.version))
+        report = await lab.sweep()
+        assert [call.status for call in lab.asked("DELETE")] == [409]
+        assert outcomes(report) == {"contested": "gone"}
+        assert exit_code(report) == 0
+
+
+async def test_what_somebody_else_deletes_and_never_ends_has_failed() -> None:
+    async with Lab() as lab:
+        row = lab.add("contested", runner_dead=True)
+        lab.on("GET", row.id, lambda: lab.org.delete(row, row.version))
+        report = await lab.sweep()
+        assert outcomes(report) == {"contested": "failed"}
+        assert result(report, "contested").error == "in_progress"
+        assert exit_code(report) == 3
+
+
+async def test_a_write_by_somebody_else_that_was_no_deletion_costs_another_round() -> None:
+    async with Lab() as lab:
+        row = lab.add("written")
+        lab.sim.faults.add(f"status:409,message={MODIFIED},method=DELETE,times=1")
+        report = await lab.sweep()
+        assert outcomes(report) == {"written": "deleted"}
+        assert [call.status for call in lab.asked("DELETE", row.id)] == [409, 200]
+
+
+async def test_one_that_is_written_to_for_ever_has_failed_in_the_server_s_words() -> None:
+    async with Lab() as lab:
+        lab.add("written")
+        lab.sim.faults.add(f"status:409,message={MODIFIED},method=DELETE")
+        report = await lab.sweep()
+        assert outcomes(report) == {"written": "failed"}
+        assert MODIFIED in result(report, "written").detail
+        assert len(lab.asked("DELETE")) == 2
+        assert lab.left() == {"written"}
+
+
+LOST = {
+    "500": "status:500,method=DELETE,after,times=5",
+    "503": "status:503,method=DELETE,after,times=5",
+    "no answer": "hang,method=DELETE,after,times=5",
+    "a reset": "reset,method=DELETE,after,times=5",
+    "half an answer": "truncate,method=DELETE,times=5",
+    "no JSON": "garbage,method=DELETE,after,times=5",
+}
+
+
+@pytest.mark.parametrize("fault", LOST.values(), ids=LOST.keys())
+async def test_a_deletion_that_was_done_although_its_answer_was_lost_is_no_failure(fault: str) -> None:
+    patience = RetryPolicy(jitter=timedelta(0), request_timeout=timedelta(seconds=5))
+    async with Lab(retry=patience) as lab:
+        names = lab.leftovers(12)
+        lab.sim.faults.add(fault)
+        report = await lab.sweep()
+        assert outcomes(report).keys() == names
+        assert set(outcomes(report).values()) <= {"deleted", "gone"}
+        assert exit_code(report) == 0
+        assert lab.left() == set()
+
+
+@pytest.mark.parametrize("fault", ["status:500", "status:503", "reset", "hang", "garbage"])
+async def test_faults_before_the_deletion_are_retried_until_all_is_gone(fault: str) -> None:
+    patience = RetryPolicy(jitter=timedelta(0), request_timeout=timedelta(seconds=5))
+    async with Lab(retry=patience) as lab:
+        names = lab.leftovers(25)
+        lab.sim.faults.add(f"{fault},every=7,times=15")
+        report = await lab.sweep()
+        assert outcomes(report).keys() == names
+        assert set(outcomes(report).values()) <= {"deleted", "gone"}
+        assert exit_code(report) == 0
+        assert lab.left() == set()
+
+
+async def test_a_deletion_that_the_server_never_did_is_not_called_deleted() -> None:
+    """It answers 200 and does nothing: GET by id tells."""
+    async with Lab() as lab:
+        lab.add("ignored")
+        lab.sim.faults.add("garbage,method=DELETE")
+        report = await lab.sweep()
+        assert outcomes(report) == {"ignored": "failed"}
+        assert lab.left() == {"ignored"}
+
+
+async def test_two_reapers_delete_everything_once_and_neither_fails() -> None:
+    async with Lab() as lab:
+        names = lab.leftovers(60)
+        reports: list[Report] = []
+
+        async def reaper() -> None:
+            reports.append(await lab.sweep())
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(reaper)
+            group.start_soon(reaper)
+        assert lab.left() == set()
+        assert [exit_code(report) for report in reports] == [0, 0]
+        for report in reports:
+            assert set(outcomes(report).values()) <= {"deleted", "gone", "skipped"}
+        deleted = [n for report in reports for n, outcome in outcomes(report).items() if outcome == "deleted"]
+        assert sorted(deleted) == sorted(names)
+        assert sum(call.status == 200 for call in lab.asked("DELETE")) == 60
+
+
+async def test_maintenance_in_the_middle_fails_what_it_meets_and_says_so() -> None:
+    async with Lab() as lab:
+        names = lab.leftovers(40)
+        lab.on("DELETE", "", lambda: setattr(lab.sim.daytona, "maintenance", True))
+        report = await lab.sweep()
+        assert outcomes(report).keys() == names
+        assert "deleted" not in outcomes(report).values()
+        assert exit_code(report) == 3
+        assert any("under maintenance" in each.detail for each in report.results)
+        assert len(lab.traffic.calls) < 400
+
+
+async def test_the_time_that_an_archived_one_takes_is_none() -> None:
+    async with Lab(behaviour=Behaviour(get_cache=0)) as lab:
+        lab.add("archived", state="archived", age=30 * DAY)
+        report = await lab.sweep(everything())
+        assert outcomes(report) == {"archived": "deleted"}
+        assert report.seconds < MINUTE.total_seconds() / 60
