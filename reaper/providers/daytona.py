@@ -152,7 +152,7 @@ class DaytonaReader:
         if fresh.id != resource.id:
             raise UnreadableError("the answer is of another sandbox")
         self._links[fresh.id] = fresh.uses
-        return fresh
+        return replace(fresh, remembered=resource.remembered)
 
     async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
         """The Harbor session as it is listed now.
