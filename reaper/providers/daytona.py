@@ -212,7 +212,7 @@ class DaytonaReader:
             failure = UnreadableError(f"what {self._url} answers is no HTTP: {error.message}")
         except (aiohttp.ClientError, OSError) as error:
             failure = UnavailableError(f"the connection to {self._url} failed: {error}")
-        # Not raised from aiohttp's error: the repr of one has the request's headers, and so the key and the proxy's password.
+        # Not from aiohttp's error: its repr has the request's headers, the key among them, and the proxy's password.
         raise failure
 
     def _connect(self) -> "aiohttp.ClientSession":
@@ -270,6 +270,9 @@ class DaytonaReader:
             )
         if status == 400 and "fork children" in message:
             raise LaterError(message)
+        if status == 404 and not _message(body):
+            # A gateway that has lost its way says this, too, and it must not pass for the end of a sandbox.
+            raise InvalidError(f"{self._url} answered 404, and not as Daytona does; its URL ends in /api as a rule")
         if known := _STATUS.get(status):
             raise known(message)
         if status >= 500:
