@@ -9,6 +9,7 @@ generated client 0.23 s and this 0.05 s. The tests hold what is read here agains
 
 import asyncio
 import json
+import math
 import ssl
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -251,12 +252,10 @@ class DaytonaReader:
         """Read the budgets and the clock from an answer."""
         for group, budget in self._budgets.items():
             with suppress(KeyError, ValueError):
-                budget.observe(
-                    int(headers[f"X-RateLimit-Limit-{group}"]),
-                    int(headers[f"X-RateLimit-Remaining-{group}"]),
-                    float(headers[f"X-RateLimit-Reset-{group}"]),
-                    asked_at,
-                )
+                limit, remaining = (int(headers[f"X-RateLimit-{name}-{group}"]) for name in ("Limit", "Remaining"))
+                reset = float(headers[f"X-RateLimit-Reset-{group}"])
+                if math.isfinite(reset):  # nobody waits for ever for a window's end
+                    budget.observe(limit, remaining, reset, asked_at)
         if "Date" in headers:
             self._skew = clock_skew(headers)
 
@@ -349,7 +348,7 @@ def _message(body: bytes) -> str:
     """The message of the envelope that every error comes in."""
     try:
         envelope = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     message = envelope.get("message") if isinstance(envelope, dict) else None
     if isinstance(message, list):
