@@ -5,7 +5,7 @@ import ssl
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import pytest
 from aiohttp import web
@@ -109,7 +109,7 @@ class Lab(World):
         self.table = table or {}
         self._clients: list[DaytonaReader] = []
 
-    async def __aenter__(self) -> "Lab":  # type: ignore[override]
+    async def __aenter__(self) -> Self:
         await super().__aenter__()
         provider = self.client()
         assert isinstance(provider, DaytonaProvider)
@@ -152,7 +152,9 @@ def by_name(inventory: Inventory) -> dict[str, Resource]:
 
 
 @asynccontextmanager
-async def server(handler: Callable[[web.Request], web.StreamResponse], tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+async def server(
+    handler: Callable[[web.Request], web.StreamResponse], tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
     """A server that answers every request with what ``handler`` makes; its URL."""
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
@@ -173,7 +175,9 @@ async def server(handler: Callable[[web.Request], web.StreamResponse], tls: ssl.
 
 def page(*items: object, cursor: object = None, **headers: str) -> web.Response:
     """A page of the listing."""
-    return web.json_response({"items": items, "nextCursor": cursor}, headers={k.replace("_", "-"): v for k, v in headers.items()})
+    return web.json_response(
+        {"items": items, "nextCursor": cursor}, headers={k.replace("_", "-"): v for k, v in headers.items()}
+    )
 
 
 def envelope(status: int, message: object, headers: Mapping[str, str] | None = None) -> web.Response:

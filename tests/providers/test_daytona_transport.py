@@ -149,17 +149,17 @@ async def test_a_proxy_that_cannot_be_used_is_an_error_of_the_configuration(
 
 
 async def test_a_private_authority_is_believed_where_it_is_named(certificates: Path) -> None:
-    async with server(Guarded(), context(certificates)) as url:
-        async with closing(client(url, ca_file=str(certificates / "ca/ca.pem"))) as reader:
-            assert by_name(await reader.list(direct)).keys() == {"one"}
+    file = str(certificates / "ca/ca.pem")
+    async with server(Guarded(), context(certificates)) as url, closing(client(url, ca_file=file)) as reader:
+        assert by_name(await reader.list(direct)).keys() == {"one"}
 
 
 @pytest.mark.parametrize("named", [None, "other/ca.pem"])
 async def test_a_private_authority_is_not_believed_otherwise(certificates: Path, named: str | None) -> None:
     guarded = Guarded()
     async with server(guarded, context(certificates)) as url:
-        table = {} if named is None else {"ca_file": str(certificates / named)}
-        async with closing(client(url, **table)) as reader:
+        file = None if named is None else str(certificates / named)
+        async with closing(client(url, ca_file=file)) as reader:
             await refused(UnavailableError, lambda: reader.list(direct), "(?i)certificate")
     assert guarded.headers == []
 
@@ -248,5 +248,7 @@ async def do(lab: Lab, act: str, id_: str) -> object:
         case "inspect":
             return await lab.provider.inspect(resource)
         case "stop":
-            return await lab.provider.stop(resource, timedelta(seconds=10))
-    return await lab.provider.delete(resource)
+            await lab.provider.stop(resource, timedelta(seconds=10))
+        case _:
+            await lab.provider.delete(resource)
+    return None
