@@ -9,7 +9,9 @@ generated client 0.23 s and this 0.05 s. The tests hold what is read here agains
 
 import asyncio
 import json
+import math
 import ssl
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -81,6 +83,8 @@ class DaytonaReader:
         self._key = key
         self._budgets = {READ: reading, CHANGE: changing}
         self._session: aiohttp.ClientSession | None = None
+        self._headers: dict[str, str] = {}
+        self._proxy_headers: dict[str, str] = {}
         self._skew = timedelta(0)
         self._links: dict[str, frozenset[str]] = {}  # what is linked to what never changes
         self._view: dict[str, list[Resource]] = {}
@@ -149,7 +153,7 @@ class DaytonaReader:
         if fresh.id != resource.id:
             raise UnreadableError("the answer is of another sandbox")
         self._links[fresh.id] = fresh.uses
-        return fresh
+        return replace(fresh, remembered=resource.remembered)
 
     async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
         """The Harbor session as it is listed now.
@@ -179,40 +183,58 @@ class DaytonaReader:
 
     async def _request(self, method: str, path: str, group: str, params: Mapping[str, str] | None = None) -> object:
         """One request: its answer's JSON, or one of our errors."""
-        import aiohttp  # noqa: PLC0415 - loaded with the session
-
         session = self._connect()
         asked_at = asyncio.get_running_loop().time()
-        try:
-            async with session.request(method, f"{self._url}/{path}", params=params, allow_redirects=False) as answer:
-                body = await answer.read()
-        except TimeoutError as error:
-            raise UnavailableError("the server did not answer in time") from error
-        except aiohttp.ClientResponseError as error:
-            # Its text has the proxy's URL, and that may have a password.
-            raise UnavailableError(f"the proxy answered {error.status} {error.message}") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise UnavailableError(f"the connection to {self._url} failed: {error}") from error
-        self._observe(answer.headers, asked_at)
-        if answer.status >= 300:
-            self._raise(answer.status, answer.headers, body, group)
+        status, headers, body = await self._send(session, method, f"{self._url}/{path}", params)
+        self._observe(headers, asked_at)
+        if status >= 300:
+            self._raise(status, headers, body, group)
         try:
             return json.loads(body) if body else None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UnreadableError(f"the answer of {self._url} is no JSON") from error
+
+    async def _send(
+        self, session: "aiohttp.ClientSession", method: str, url: str, params: Mapping[str, str] | None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body of the answer."""
+        import aiohttp  # noqa: PLC0415 - loaded with the session
+
+        try:
+            async with session.request(
+                method, url, params=params, headers=self._headers, proxy_headers=self._proxy_headers, allow_redirects=False
+            ) as answer:
+                return answer.status, answer.headers, await answer.read()
+        except TimeoutError:
+            failure = UnavailableError("the server did not answer in time")
+        except aiohttp.ClientHttpProxyError as error:
+            failure = UnavailableError(f"the proxy answered {error.status} {error.message}")
+        except aiohttp.ClientResponseError as error:
+            failure = UnreadableError(f"what {self._url} answers is no HTTP: {error.message}")
+        except (aiohttp.ClientError, OSError) as error:
+            failure = UnavailableError(f"the connection to {self._url} failed: {error}")
+        # Not from aiohttp's error: its repr has the request's headers, the key among them, and the proxy's password.
+        raise failure
 
     def _connect(self) -> "aiohttp.ClientSession":
         if self._session is None:
             import aiohttp  # noqa: PLC0415
 
-            proxy, proxy_auth = _proxy(self._url)
+            proxy, credentials = _proxy(self._url)
+            # aiohttp sends the session's own headers to the proxy, too, so the key is given with each request.
+            self._headers = {"Authorization": f"Bearer {self._key}"}
+            if credentials is not None:
+                # Through a tunnel it is for the proxy alone; without one there is just one request for both.
+                target = self._proxy_headers if self._url.startswith("https:") else self._headers
+                target["Proxy-Authorization"] = credentials
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl_context()),  # the limits above this client bound it
-                headers={"Authorization": f"Bearer {self._key}", "User-Agent": f"reaper/{__version__}"},
+                headers={"User-Agent": f"reaper/{__version__}"},
                 timeout=aiohttp.ClientTimeout(),  # whoever calls has one
                 proxy=proxy,
-                proxy_auth=proxy_auth,
             )
+            # aiohttp would repeat a request whose connection broke, DELETE included, unseen by budgets and reports.
+            self._session._retry_connection = False  # noqa: SLF001 - there is no other way to say so
         return self._session
 
     def _ssl_context(self) -> ssl.SSLContext | bool:
@@ -230,12 +252,10 @@ class DaytonaReader:
         """Read the budgets and the clock from an answer."""
         for group, budget in self._budgets.items():
             with suppress(KeyError, ValueError):
-                budget.observe(
-                    int(headers[f"X-RateLimit-Limit-{group}"]),
-                    int(headers[f"X-RateLimit-Remaining-{group}"]),
-                    float(headers[f"X-RateLimit-Reset-{group}"]),
-                    asked_at,
-                )
+                limit, remaining = (int(headers[f"X-RateLimit-{name}-{group}"]) for name in ("Limit", "Remaining"))
+                reset = float(headers[f"X-RateLimit-Reset-{group}"])
+                if math.isfinite(reset):  # nobody waits for ever for a window's end
+                    budget.observe(limit, remaining, reset, asked_at)
         if "Date" in headers:
             self._skew = clock_skew(headers)
 
@@ -249,6 +269,9 @@ class DaytonaReader:
             )
         if status == 400 and "fork children" in message:
             raise LaterError(message)
+        if status == 404 and not _message(body):
+            # A gateway that has lost its way says this, too, and it must not pass for the end of a sandbox.
+            raise InvalidError(f"{self._url} answered 404, and not as Daytona does; its URL ends in /api as a rule")
         if known := _STATUS.get(status):
             raise known(message)
         if status >= 500:
@@ -282,14 +305,13 @@ def _rate_limited(message: str, headers: Mapping[str, str], group: str) -> RateL
     return RateLimitedError(message, retry_after=seconds, everything=True)
 
 
-def _proxy(url: str) -> "tuple[str | None, aiohttp.BasicAuth | None]":
-    """The proxy of the environment (HTTPS_PROXY, NO_PROXY), its credentials apart.
+def _proxy(url: str) -> tuple[str | None, str | None]:
+    """The proxy of the environment (HTTPS_PROXY, NO_PROXY), and what its header Proxy-Authorization says.
 
     aiohttp's ``trust_env`` asks for it in a thread at each request, and reads ~/.netrc, which may overrule our key.
     """
     from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415 - loaded by aiohttp
 
-    import aiohttp  # noqa: PLC0415
     from yarl import URL  # noqa: PLC0415
 
     parts = urlsplit(url)
@@ -297,21 +319,36 @@ def _proxy(url: str) -> "tuple[str | None, aiohttp.BasicAuth | None]":
     found = proxies.get(parts.scheme) or proxies.get("all")
     if not found or proxy_bypass(parts.hostname or ""):
         return None, None
-    proxy = URL(found if "://" in found else f"http://{found}")
-    auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-    return str(proxy.with_user(None)), auth
+    try:
+        proxy = URL(found if "://" in found else f"http://{found}")
+    except ValueError:
+        proxy = URL()
+    if proxy.scheme not in ("http", "https") or not proxy.host:
+        # It may hold a password, so it is not repeated.
+        raise ConfigError(
+            f"the environment's proxy for {parts.scheme}://{parts.hostname} is no http proxy",
+            f'set {parts.scheme.upper()}_PROXY to a URL such as "http://proxy:3128", or name the host in NO_PROXY',
+        )
+    credentials = None
+    if proxy.user:
+        pair = f"{proxy.user}:{proxy.password or ''}"
+        credentials = f"Basic {b64encode(pair.encode()).decode()}"
+    return str(proxy.with_user(None)), credentials
 
 
 def _host(location: str | None) -> str:
-    parts = urlsplit(location or "")
-    return f"{parts.scheme}://{parts.hostname}" if parts.hostname else "somewhere else"
+    with suppress(ValueError):
+        parts = urlsplit(location or "")
+        if parts.hostname:
+            return f"{parts.scheme}://{parts.hostname}"
+    return "somewhere else"
 
 
 def _message(body: bytes) -> str:
     """The message of the envelope that every error comes in."""
     try:
         envelope = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     message = envelope.get("message") if isinstance(envelope, dict) else None
     if isinstance(message, list):

@@ -1,5 +1,6 @@
 """What HTTP's own headers say, for all providers."""
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -10,10 +11,9 @@ def retry_after(value: str | None) -> float | None:
     """Seconds from a Retry-After header, which holds seconds or a date; None where there is none that can be read."""
     if value is None:
         return None
-    try:
-        return max(float(value), 0.0)
-    except ValueError:
-        pass
+    with suppress(ValueError):
+        seconds = float(value)
+        return max(seconds, 0.0) if math.isfinite(seconds) else None
     try:
         return max((parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds(), 0.0)
     except (TypeError, ValueError):

@@ -7,6 +7,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from email.utils import format_datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -138,7 +139,7 @@ class Daytona:
     def app(self) -> web.Application:
         """The aiohttp application: everything below /api, and the control API."""
         strike = middleware(self.faults, self._endpoint, self.clock, self._names, self.error)
-        app = web.Application(middlewares=[self.traffic.middleware(), strike, self._envelope])
+        app = web.Application(middlewares=[self.traffic.middleware(), self._dated, strike, self._envelope])
         one = PREFIX + "/sandbox/{sandboxIdOrName}"
         route = app.router.add_route
         route("GET", PREFIX + "/config", self._config)
@@ -175,6 +176,14 @@ class Daytona:
             "message": message,
         }
         return web.json_response(body, status=status)
+
+    @web.middleware
+    async def _dated(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Clients tell by the Date how far their clock is from the server's, which shows in all its times."""
+        answer = await handler(request)
+        if not answer.prepared:
+            answer.headers.setdefault("Date", format_datetime(self.clock.now(), usegmt=True))
+        return answer
 
     @web.middleware
     async def _envelope(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -1,0 +1,366 @@
+"""What ``providers.base`` promises, tried on every provider: simulated, on a real engine, and in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from reaper.endpoints import DockerTable
+from reaper.errors import (
+    ConflictError,
+    InProgressError,
+    InvalidError,
+    NoSuchEndpointError,
+    NotFoundError,
+    ProviderError,
+    ServerError,
+    UnavailableError,
+)
+from reaper.model import Kind, Remembered, Resource, State
+from reaper.providers.base import Provider, Reader, Traits
+from reaper.providers.docker import DockerProvider
+from tests.providers.lab import NAME, Recorder, by_name, client, direct
+from tests.providers.sides import CONFIRMS, DockerSide, MemorySide, Side, daytona_side, unlike
+from tests.simulator.docker_world import World
+
+pytestmark = pytest.mark.anyio
+T = TypeVar("T")
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture(
+    params=[
+        "docker-simulator",
+        pytest.param("docker-engine", marks=pytest.mark.engine),
+        "daytona",
+        "memory",
+        "memory-confirms",
+    ]
+)
+async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
+    match request.param:
+        case "docker-simulator":
+            with World() as world:
+                world.import_image()
+                async for made in _closing(DockerSide(world)):
+                    yield made
+        case "docker-engine":
+            async for made in _closing(DockerSide(request.getfixturevalue("engine"))):
+                yield made
+        case "daytona":
+            async with daytona_side() as made:
+                yield made
+        case _:
+            yield MemorySide(Traits() if request.param == "memory" else CONFIRMS)
+
+
+async def _closing(side: Side) -> AsyncIterator[Side]:
+    try:
+        yield side
+    finally:
+        await side.provider.close()
+        await side.reader.close()
+
+
+async def listed(side: Side) -> Mapping[str, Resource]:
+    return by_name(await side.reader.list(direct))
+
+
+async def one(side: Side, name: str = "chess", group: str | None = None, *, running: bool = False) -> Resource:
+    """Make one, and list it."""
+    await side.add(name, group, running=running)
+    return (await listed(side))[name]
+
+
+async def is_gone(side: Side, resource: Resource) -> bool:
+    """Whether neither a look by id nor the listing finds it, a minute later."""
+    await side.pass_time()
+    try:
+        await side.reader.inspect(resource)
+    except NotFoundError:
+        return resource.name not in await listed(side)
+    return False
+
+
+# Looking
+
+
+async def test_an_empty_endpoint_is_an_empty_inventory(side: Side) -> None:
+    inventory = await side.reader.list(direct)
+    assert (inventory.resources, inventory.unreadable) == ((), 0)
+
+
+async def test_a_listing_has_everything_and_the_fields_that_every_rule_needs(side: Side) -> None:
+    before = datetime.now(UTC)
+    ids = {name: await side.add(name) for name in ("one", "two", "three")}
+    ids["four"] = await side.add("four", running=True)
+    ids["five"] = await side.add("five", group="chess")
+    found = await listed(side)
+    assert {name: resource.id for name, resource in found.items()} == ids
+    for name, resource in found.items():
+        assert (resource.endpoint, resource.provider, resource.kind) == (NAME, side.provider.provider, side.kind)
+        assert resource.state is (State.RUNNING if name == "four" else State.STOPPED)
+        assert resource.raw_state
+        assert resource.group == ("chess" if name == "five" else None)
+        assert isinstance(resource.labels, Mapping)
+        assert resource.created_at is not None
+        assert resource.created_at.utcoffset() == timedelta(0)
+        assert abs(resource.created_at - before) < timedelta(days=1)
+        assert resource.unreadable is None
+        assert resource.machinery is None
+        assert resource.remembered is None
+
+
+async def test_the_clocks_agree(side: Side) -> None:
+    await side.add("chess")
+    assert abs((await side.reader.list(direct)).clock_skew) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize("group", [None, "chess"])
+async def test_a_look_by_id_tells_what_the_listing_told(side: Side, running: bool, group: str | None) -> None:
+    resource = await one(side, group=group, running=running)
+    fresh = await side.reader.inspect(resource)
+    assert unlike(resource, fresh, whole_seconds=side.whole_seconds) == set()
+    assert fresh.inspected
+    assert fresh.links_known
+    assert (fresh.stopped_at is None) is running
+    if side.kind is Kind.CONTAINER:
+        assert fresh.restart_policy == "no"
+        assert fresh.started_at is not None
+
+
+async def test_a_look_by_id_keeps_what_is_remembered(side: Side) -> None:
+    known = Remembered("harbor", datetime(2026, 11, 21, tzinfo=UTC))
+    fresh = await side.reader.inspect(replace(await one(side), remembered=known))
+    assert fresh.remembered == known
+
+
+async def test_what_is_not_there_is_not_found(side: Side) -> None:
+    resource = replace(await one(side), id="no-such-id")
+    with pytest.raises(NotFoundError):
+        await side.reader.inspect(resource)
+    with pytest.raises(NotFoundError):
+        await side.provider.delete(resource)
+    with pytest.raises(NotFoundError):
+        await side.provider.stop(resource, SECOND)
+    assert (await listed(side)).keys() == {"chess"}
+
+
+async def test_a_name_is_no_id_to_look_by(side: Side) -> None:
+    """The resource that is meant has gone, and a new one has its name."""
+    resource = await one(side)
+    await side.provider.delete(resource)
+    assert await is_gone(side, resource)
+    await side.add("another")
+    with pytest.raises(NotFoundError):
+        await side.reader.inspect(resource)
+    with pytest.raises(NotFoundError):
+        await side.provider.delete(replace(resource, name="another"))
+    assert (await listed(side)).keys() == {"another"}
+
+
+async def test_the_members_of_a_group(side: Side) -> None:
+    for name, group in (("one", "chess"), ("two", "chess"), ("three", "go"), ("four", None)):
+        await side.add(name, group)
+    await side.add("five", "chess", running=True)
+    found = await listed(side)
+    recorder = Recorder()
+    members = await side.reader.members(found["one"], recorder)
+    assert {member.name for member in members} == {"one", "two", "five"}
+    assert recorder.asked
+    for member in members:
+        assert unlike(found[member.name], member, whole_seconds=False) == set()
+
+
+async def test_what_stands_alone_is_its_only_member_and_nothing_is_asked(side: Side) -> None:
+    resource = await one(side)
+    recorder = Recorder()
+    assert list(await side.reader.members(resource, recorder)) == [resource]
+    assert recorder.asked == []
+
+
+async def test_a_group_that_is_gone_has_no_members(side: Side) -> None:
+    resource = await one(side, group="chess")
+    await side.provider.delete(resource)
+    assert await is_gone(side, resource)
+    assert list(await side.reader.members(resource, direct)) == []
+
+
+# Requests go through the call that is given
+
+
+class Twice:
+    """A call that makes each request twice, as one does whose first answer was lost."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+
+    async def __call__(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
+        assert what
+        self.requests += 1
+        await function()
+        return await function()
+
+
+async def test_each_request_of_a_listing_can_be_made_again(side: Side) -> None:
+    names = {f"c{number}" for number in range(5)}
+    for name in sorted(names):
+        await side.add(name, group="chess")
+    call = Twice()
+    found = by_name(await side.reader.list(call))
+    assert found.keys() == names
+    assert call.requests == (3 if side.provider.provider == "daytona" else 1)
+    assert {member.name for member in await side.reader.members(found["c0"], call)} == names
+
+
+@pytest.mark.parametrize("request_", ["list", "members"])
+async def test_a_call_that_fails_for_good_ends_the_listing(side: Side, request_: str) -> None:
+    resource = await one(side, group="chess")
+
+    async def fail(what: str, function: Callable[[], Awaitable[T]]) -> T:
+        raise ServerError("no more attempts")
+
+    with pytest.raises(ServerError, match="no more attempts"):
+        await (side.reader.list(fail) if request_ == "list" else side.reader.members(resource, fail))
+
+
+# Acting
+
+
+async def test_what_has_stopped_is_deleted(side: Side) -> None:
+    resource = await one(side)
+    other = await one(side, "other")
+    await side.provider.delete(resource)
+    if side.provider.traits.confirm_within is None:
+        with pytest.raises(NotFoundError):
+            await side.reader.inspect(resource)
+    assert await is_gone(side, resource)
+    assert (await side.reader.inspect(other)).state is State.STOPPED
+
+
+async def test_a_second_deletion_is_told_that_somebody_was_first(side: Side) -> None:
+    resource = await one(side)
+    await side.provider.delete(resource)
+    with pytest.raises((NotFoundError, InProgressError)):
+        await side.provider.delete(resource)
+    assert await is_gone(side, resource)
+    with pytest.raises(NotFoundError):
+        await side.provider.delete(resource, force=True)
+
+
+async def test_of_many_deletions_at_once_one_is_told_that_it_succeeded(side: Side) -> None:
+    resource = await one(side)
+
+    async def delete() -> str:
+        try:
+            await side.provider.delete(resource)
+        except (NotFoundError, InProgressError):
+            return "somebody was first"
+        return "deleted"
+
+    assert sorted(await asyncio.gather(*(delete() for _ in range(8)))) == ["deleted"] + 7 * ["somebody was first"]
+    assert await is_gone(side, resource)
+
+
+async def test_what_runs_is_not_deleted_without_force_where_it_must_stop_first(side: Side) -> None:
+    resource = await one(side, running=True)
+    if side.provider.traits.stops_first:
+        with pytest.raises(ConflictError):
+            await side.provider.delete(resource)
+        assert (await side.reader.inspect(resource)).state is State.RUNNING
+    else:
+        await side.provider.delete(resource)
+        assert await is_gone(side, resource)
+
+
+async def test_what_runs_is_deleted_by_force(side: Side) -> None:
+    resource = await one(side, running=True)
+    await side.provider.delete(resource, force=True)
+    assert await is_gone(side, resource)
+
+
+async def test_a_stop(side: Side) -> None:
+    resource = await one(side, running=True)
+    await side.provider.stop(resource, SECOND)
+    if not side.provider.traits.stops_first:
+        await side.pass_time()
+    fresh = await side.reader.inspect(resource)
+    assert fresh.state is State.STOPPED
+    assert fresh.stopped_at is not None
+    assert fresh.created_at is not None
+    assert fresh.stopped_at >= fresh.created_at
+    assert (await listed(side))["chess"].state is State.STOPPED
+    await side.provider.delete(fresh)
+    assert await is_gone(side, fresh)
+
+
+async def test_a_stop_of_what_has_stopped_changes_nothing(side: Side) -> None:
+    resource = await one(side)
+    before = await side.reader.inspect(resource)
+    try:
+        await side.provider.stop(resource, SECOND)
+    except InvalidError:
+        assert not side.provider.traits.stops_first
+    assert await side.reader.inspect(resource) == before
+
+
+# Clients
+
+
+async def test_a_reader_has_no_method_that_changes_anything(side: Side) -> None:
+    for verb in ("delete", "stop"):
+        assert hasattr(side.provider, verb)
+        assert not hasattr(side.reader, verb)
+    assert isinstance(side.provider, Provider)
+    assert not isinstance(side.reader, Provider)
+
+
+async def test_a_client_tells_what_it_is(side: Side) -> None:
+    for each in (side.reader, side.provider):
+        assert each.endpoint == NAME
+        assert each.identity == side.reader.identity != ""
+        assert each.provider in ("docker", "daytona", "memory")
+        limits = each.limits
+        assert min(limits.reads, limits.removals, limits.stops, limits.together or 1) >= 1
+
+
+async def test_closing_is_fine_at_any_time(side: Side) -> None:
+    await side.reader.close()  # before anything was asked
+    await side.add("chess")
+    assert (await listed(side)).keys() == {"chess"}
+    for _ in range(2):
+        await side.reader.close()
+    assert (await listed(side)).keys() == {"chess"}  # it connects again
+    await side.reader.close()
+
+
+def _not_there(which: str, folder: Path) -> Reader:
+    if which == "daytona":
+        return client("http://127.0.0.1:1/api")
+    host = "tcp://127.0.0.1:1" if which == "docker-tcp" else f"unix://{folder}/docker.sock"
+    return DockerProvider(DockerTable(name=NAME, host=host))
+
+
+@pytest.mark.parametrize("which", ["docker-socket", "docker-tcp", "daytona"])
+async def test_a_server_that_is_not_there(tmp_path: Path, which: str) -> None:
+    reader = _not_there(which, tmp_path)
+    resource = Resource(
+        provider="", endpoint=NAME, kind=Kind.CONTAINER, id="x", name="x", state=State.STOPPED, raw_state="",
+        created_at=None, labels=None, group="chess",
+    )  # fmt: skip
+    try:
+        for ask in (
+            lambda: reader.list(direct),
+            lambda: reader.inspect(resource),
+            lambda: reader.members(resource, direct),
+        ):
+            with pytest.raises((UnavailableError, NoSuchEndpointError)) as caught:
+                await ask()
+            assert isinstance(caught.value, ProviderError)
+    finally:
+        await reader.close()
