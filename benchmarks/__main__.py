@@ -11,6 +11,18 @@ from pathlib import Path
 
 from benchmarks.measure import BenchmarkError, Series
 from benchmarks.report import Measured, Row, document, table
+from benchmarks.sandboxes import (
+    AT_ONCE,
+    DELETED,
+    GENERAL,
+    IMPORT,
+    LATENCY,
+    LIFECYCLE,
+    LISTED,
+    LISTINGS,
+    WINDOW,
+    Organisation,
+)
 from benchmarks.work import EXITED, IMPORTS, RUNNING, Bench
 from devkit.engine import EngineError, PrivateEngine
 
@@ -29,7 +41,19 @@ ROWS = (
     ),
     Row("empty", "nothing to do, an empty engine, `reaper --once`", _IMPORTS, 1.6),
     Row("version", "`reaper --version`", "`python -c pass`", 4.0),
-    Row("memory", f"peak memory, {_EXITED}", _IMPORTS, 75.0, memory=True),
+    Row("memory", f"peak memory, {_EXITED}", _IMPORTS, 75.0, "MiB"),
+)
+_DELETED = f"delete {DELETED:,} sandboxes at {LATENCY * 1000:g} ms latency, destroyed at once, `--max-deletions none`"
+_LIMITED = f"the same without latency, {LIFECYCLE} deletions and {GENERAL:,} looks per {WINDOW:g} s allowed, share 1.0"
+_LISTINGS = f"resident memory after {LISTINGS} sweeps over {LISTED:,} sandboxes"
+SANDBOX_ROWS = (
+    Row("list", f"list and decide about {LISTED:,} sandboxes, `reaper check`", "plain aiohttp reading the same pages", 1.6),
+    Row("delete", _DELETED, f"the bound: requests made x latency / {AT_ONCE}", 1.3),
+    Row("requests", "requests for each of these sandboxes", "-", 3.2, "requests"),
+    Row("limits", _LIMITED, "the bound: the windows that must be waited for", 1.1),
+    Row("nothing", "nothing to do, one empty organisation, `reaper --once`", f'`python -c "{IMPORT}"`', 1.5),
+    Row("growth", _LISTINGS, "after the first", 1.1, "times the memory"),
+    Row("resident", _LISTINGS, "after the first", 150.0, "MiB"),
 )
 _SLOW_RUNS, _QUICK_RUNS = 5, 25
 
@@ -60,12 +84,35 @@ def _measure(bench: Bench, wanted: set[str], runs: int | None) -> dict[str, tupl
     return found
 
 
-def _tools() -> tuple[str, str] | str:
-    """The two commands, or why there is nothing to measure."""
+def _measure_sandboxes(bench: Organisation, wanted: set[str], runs: int | None) -> dict[str, tuple[Series, Series]]:
+    slow, quick = runs or _SLOW_RUNS, runs or _QUICK_RUNS
+    found: dict[str, tuple[Series, Series]] = {}
+    if "list" in wanted:
+        series = bench.listed(slow)
+        found["list"] = series["reaper"], series["pages"]
+    if "nothing" in wanted:
+        series = bench.empty(quick)
+        found["nothing"] = series["reaper"], series["import"]
+    if wanted & {"delete", "requests"}:
+        series = bench.deleted(slow)
+        found["delete"] = found["requests"] = series["reaper"], series["bound"]
+    if "limits" in wanted:
+        series = bench.limited(slow)
+        found["limits"] = series["reaper"], series["bound"]
+    if wanted & {"growth", "resident"}:
+        series = bench.memory(slow)
+        found["growth"] = found["resident"] = series["last"], series["first"]
+    return found
+
+
+def _tools(*, engine: bool) -> tuple[str, str] | str:
+    """The two commands, or why there is nothing to measure. Without `engine` Docker is not needed."""
     reaper = Path(sys.executable).with_name("reaper")
     docker = shutil.which("docker")
     if not reaper.exists():
         return f"{reaper} is not there; install the project into this environment first"
+    if not engine:
+        return str(reaper), docker or ""
     if docker is None:
         return "there is no docker command (Debian: docker.io)"
     return PrivateEngine.available() or (str(reaper), docker)
@@ -73,7 +120,7 @@ def _tools() -> tuple[str, str] | str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    keys = [row.key for row in ROWS]
+    keys = [row.key for row in (*ROWS, *SANDBOX_ROWS)]
     parser.add_argument(
         "--only", metavar="ROW", action="append", choices=keys, help=f"print this row only, write nothing: {', '.join(keys)}"
     )
@@ -81,17 +128,19 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.runs is not None and arguments.runs < 1:
         parser.error("--runs is at least 1")
-    tools = _tools()
+    wanted = set(arguments.only or keys)
+    tools = _tools(engine=bool(wanted & {row.key for row in ROWS}))
     if isinstance(tools, str):
         _say(f"benchmarks: {tools}")
         return 2
     reaper, docker = tools
-    rows = [row for row in ROWS if arguments.only is None or row.key in arguments.only]
+    rows = [row for row in (*ROWS, *SANDBOX_ROWS) if row.key in wanted]
     before = os.getloadavg()[0]
     try:
         with tempfile.TemporaryDirectory(prefix="reaper-bench-") as folder:
             bench = Bench(Path(folder), reaper, docker, _say)
-            found = _measure(bench, {row.key for row in rows}, arguments.runs)
+            found = _measure(bench, wanted, arguments.runs)
+            found |= _measure_sandboxes(Organisation(Path(folder) / "sandboxes", reaper, _say), wanted, arguments.runs)
     except (BenchmarkError, EngineError) as error:
         _say(f"benchmarks: {error}")
         return 1

@@ -28,11 +28,13 @@ class Run:
         seconds: wall time, from before the process was made until after it was reaped.
         cpu: seconds of processor time, its children included; the engine's is not in it.
         peak_mib: the largest resident memory.
+        requests: what the simulated server was asked for each sandbox, where that was counted.
     """
 
     seconds: float
     cpu: float
     peak_mib: float
+    requests: float = 0.0
 
 
 @dataclass(slots=True)

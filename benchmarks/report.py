@@ -20,13 +20,17 @@ _NOISY = 1.25  # a series whose slowest run took this much longer than its quick
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table. A `limit` in MiB asks for memory, one without unit for the ratio of times."""
+    """One line of the table.
+
+    `limit` is what is to be reached at most, in `unit`: "times" the other's seconds, "MiB" of memory, "times the memory" of
+    the other, or "requests" for each sandbox.
+    """
 
     key: str
     work: str
     beside: str
     limit: float
-    memory: bool = False
+    unit: str = "times"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +44,24 @@ class Measured:
     @property
     def value(self) -> float:
         """What is held against the limit."""
-        return median(self.ours.peaks) if self.row.memory else self.ratio.middle
+        match self.row.unit:
+            case "MiB":
+                return median(self.ours.peaks)
+            case "times the memory":
+                return median(self.ours.peaks) / median(self.theirs.peaks)
+            case "requests":
+                return median(run.requests for run in self.ours.runs)
+            case _:
+                return self.ratio.middle
 
     @property
     def ratio(self) -> Ratio:
-        if self.row.memory:
-            # The two did not run in pairs: medians are all that can be compared.
-            middle = median(self.ours.peaks) / median(self.theirs.peaks)
-            return Ratio(middle, middle, middle)
         return Ratio.of(self.ours.seconds, self.theirs.seconds)
+
+    @property
+    def timed(self) -> bool:
+        """Whether the row is about time."""
+        return self.row.unit == "times"
 
     @property
     def reached(self) -> bool:
@@ -56,19 +69,20 @@ class Measured:
 
     @property
     def noisy(self) -> bool:
-        return not self.row.memory and any(max(s.seconds) > _NOISY * min(s.seconds) for s in (self.ours, self.theirs))
+        return self.timed and any(max(s.seconds) > _NOISY * min(s.seconds) for s in (self.ours, self.theirs))
 
     def cells(self) -> list[str]:
         """The cells of the table's line."""
         verdict = "reached" if self.reached else "**missed**"
-        if self.row.memory:
-            target = f"at most {self.row.limit:g} MiB"
-            mine, other = _mib(self.ours), _mib(self.theirs)
-            measured = f"{self.value:.1f} MiB"
-        else:
-            target = f"at most {self.row.limit:.1f} times"
+        target = f"at most {self.row.limit:g} {self.row.unit}"
+        measured = f"{self.value:.2f} {'' if self.timed else self.row.unit}".strip()
+        if self.timed:
             mine, other = _seconds(self.ours), _seconds(self.theirs)
-            measured = f"{self.ratio.middle:.2f} ({self.ratio.least:.2f} to {self.ratio.greatest:.2f})"
+            measured += f" ({self.ratio.least:.2f} to {self.ratio.greatest:.2f})"
+        elif self.row.unit == "requests":
+            mine = other = "-"
+        else:
+            mine, other = _mib(self.ours), _mib(self.theirs)
         runs = str(len(self.ours.runs))
         return [self.row.work, self.row.beside, mine, other, runs, target, measured, verdict]
 
@@ -105,7 +119,7 @@ def document(measured: Sequence[Measured], engine: str, docker: str, loads: tupl
     cpu = "\n".join(
         f"- {each.row.work}, beside {each.row.beside}: {median(each.ours.cpu):.3f} s and {median(each.theirs.cpu):.3f} s"
         for each in measured
-        if not each.row.memory
+        if each.timed
     )
     parts = [
         "# Results of `make bench`",

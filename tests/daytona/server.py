@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from reaper.simulator.daytona_rules import Behaviour
 from reaper.simulator.server import Simulator
@@ -34,7 +34,7 @@ class Served:
         self.sim.daytona.traffic = self.traffic
         self.folder = folder
 
-    def __enter__(self) -> "Served":
+    def __enter__(self) -> Self:
         self.sim.__enter__()
         return self
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reaper.commands import exit_code
+from reaper.conduct import exit_code
 from reaper.model import Lease
 from reaper.simulator.daytona_limits import Limit
 from reaper.simulator.daytona_model import Sandbox, micros

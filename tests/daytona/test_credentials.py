@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from reaper.commands import exit_code
+from reaper.conduct import exit_code
 from reaper.endpoints import DaytonaTable
 from reaper.simulator.daytona_limits import Limit
 from tests.daytona.lab import Lab, everything, outcomes, result

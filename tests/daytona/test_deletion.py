@@ -5,7 +5,7 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from reaper.commands import exit_code
+from reaper.conduct import exit_code
 from reaper.model import Report
 from reaper.retry import RetryPolicy
 from reaper.simulator.daytona_rules import MODIFIED, Behaviour

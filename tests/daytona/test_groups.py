@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reaper.commands import exit_code
+from reaper.conduct import exit_code
 from tests.daytona.lab import DAY, FRESH, HARBOR, HOUR, Lab, everything, outcomes, reasons, result
 
 pytestmark = pytest.mark.anyio

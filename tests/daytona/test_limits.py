@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from reaper.commands import exit_code
+from reaper.conduct import exit_code
 from reaper.retry import RetryPolicy
 from reaper.simulator.control import Call
 from reaper.simulator.daytona import GENERAL, LIFECYCLE

@@ -1,0 +1,37 @@
+"""Lists and decides again and again in one process, and prints its resident memory after the first time and the last."""
+
+import asyncio
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from reaper.connect import endpoints
+from reaper.endpoints import DaytonaTable
+from reaper.logs import LogObserver, configure
+from reaper.retry import RetryPolicy
+from reaper.settings import Settings
+from reaper.sweep import Options, sweep
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def resident_kib() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE // 1024
+
+
+async def main(times: int) -> None:
+    table = DaytonaTable(name="bench", api_url=os.environ["DAYTONA_API_URL"])
+    key = os.environ["DAYTONA_API_KEY"]
+    (endpoint,) = endpoints((), ((table, key),), RetryPolicy(), Path(os.environ["STATE_DIRECTORY"]), act=False)
+    rules, log = Settings().rules(), LogObserver(configure("json", "error"))
+    first = 0
+    for _ in range(times):
+        report = await sweep([endpoint], rules, Options(act=False), clock=lambda: datetime.now(UTC), observer=log)
+        assert report.endpoints[0].failure is None, report.endpoints[0].failure
+        first = first or resident_kib()
+    print(first, resident_kib(), report.endpoints[0].held)
+    await endpoint.reader.close()
+
+
+asyncio.run(main(int(sys.argv[1])))

@@ -1,0 +1,56 @@
+"""A simulated organisation in a process of its own: what the benchmarks of sandboxes run against.
+
+    python -m benchmarks.server SANDBOXES [--old] [--latency SECONDS] [--limits LIFECYCLE GENERAL]
+
+It prints the variables to export, and ends on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from datetime import timedelta
+
+from reaper.simulator.daytona_limits import Limit
+from reaper.simulator.daytona_rules import Behaviour
+from reaper.simulator.server import DEFAULT, Simulator, serve
+from reaper.simulator.world import SandboxSpec
+
+INSTANT = (0.0, 0.0)
+WINDOW = 10.0
+
+
+def _sandbox(number: int, age: timedelta, simulator: Simulator) -> SandboxSpec:
+    created = simulator.clock.now() - age - timedelta(seconds=number)
+    labels = {"harbor.managed": "true", "harbor.session_id": f"task-{number}", "run": "bench"}
+    return SandboxSpec(name=f"task-{number}", created=created, active=created, labels=labels, auto_delete=0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sandboxes", type=int)
+    parser.add_argument("--old", action="store_true", help="leftovers of days ago; without it, trials that have just begun")
+    parser.add_argument("--latency", type=float, default=0.0)
+    parser.add_argument("--limits", type=int, nargs=2, metavar=("LIFECYCLE", "GENERAL"), help=f"per {WINDOW:g} s")
+    arguments = parser.parse_args()
+    simulator = Simulator(behaviour=Behaviour(destroy=INSTANT, pickup=INSTANT))
+    age = timedelta(days=3 if arguments.old else 0)
+    organisation = simulator.organisation()
+    for number in range(arguments.sandboxes):
+        organisation.add(_sandbox(number, age, simulator))
+    if arguments.latency:
+        simulator.faults.add(f"latency:{arguments.latency * 1000:g}ms")
+    if arguments.limits:
+        lifecycle, general = arguments.limits
+        simulator.daytona.set_limits(DEFAULT, general=Limit(general, WINDOW), lifecycle=Limit(lifecycle, WINDOW))
+
+    def announce(running: Simulator) -> None:
+        print("\n".join(f"{name}={value}" for name, value in running.environment().items()), flush=True)
+        sys.stdout.close()
+
+    asyncio.run(serve(simulator, announce))
+
+
+if __name__ == "__main__":
+    main()
