@@ -177,7 +177,7 @@ def test_it_takes_no_orders_about_the_user_s_endpoints(demo: Program, arguments:
     assert ended.out == ""
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 @pytest.mark.parametrize("moment", ["reaper demo", "silent for"])
 def test_a_signal_ends_it_in_order(demo: Program, number: signal.Signals, code: int, moment: str) -> None:
     with started(demo, "demo", env={"PYTHONUNBUFFERED": "1"}) as process:
