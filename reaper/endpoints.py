@@ -135,7 +135,7 @@ def check_api_url(url: str) -> str:
     if "@" in parts.netloc:
         raise ValueError("the URL holds a user or a password, which Daytona does not take; the key goes into api_key_env")
     if parts.scheme not in ("http", "https") or not parts.hostname or any(c.isspace() for c in url):
-        raise ValueError(f"{url!r} is no http or https URL; {cure}")
+        raise ValueError(f"{masked(url)!r} is no http or https URL; {cure}")
     if parts.query or parts.fragment:
-        raise ValueError(f"{url!r} has a query or a fragment; {cure}")
+        raise ValueError(f"{masked(url)!r} has a query or a fragment, which no API's URL has; {cure}")
     return url.rstrip("/")

@@ -44,8 +44,9 @@ def toml_value(value: object) -> str:
 
 
 def masked(host: str) -> str:
-    """``host`` without a user and a password, which nobody should have written there."""
-    return re.sub(r"^([\w+]+://)?.*@", r"\1***@", host, flags=re.DOTALL)
+    """``host`` without a user, a password and a query, which may be secret and nobody should have written there."""
+    without_user = re.sub(r"^([\w+]+://)?.*@", r"\1***@", host, flags=re.DOTALL)
+    return re.sub(r"[?#].+", "?***", without_user, flags=re.DOTALL)
 
 
 def _duration(value: object) -> timedelta:
