@@ -2,10 +2,12 @@
 
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from reaper.simulator.world import ContainerSpec
 from tests.daytona.lab import DAY, HOUR
 from tests.daytona.server import Served
 from tests.program.test_json import report
@@ -84,7 +86,7 @@ def test_list_and_explain_name_owner_state_and_reason(served: Served, run: Progr
     assert explained.code == 0
     assert "owned: preset harbor" in explained.out
     assert "old-sandboxes" in explained.out
-    assert run("explain", "default/foreign", "--only", "daytona").out.count("nothing in [scope] matches it") == 1
+    assert run("explain", "default/foreign", "--only", "daytona").out.endswith("keep: nothing in [scope] matches it\n")
     assert run("explain", "no-such", "--only", "daytona").code == 2
     assert served.changes() == []
 
@@ -108,14 +110,21 @@ def test_fail_fast_stops_at_the_first_failure(served: Served, run: Program) -> N
 
 
 def test_docker_and_daytona_go_in_one_run(tmp_path: Path) -> None:
-    with Served(tmp_path, containers=20) as served:
+    at = datetime.now(UTC) - 2 * DAY
+    client = ContainerSpec(
+        name="chess", image="tb__chess__client", labels={}, state="exited", created=at, started=at, finished=at + HOUR
+    )
+    with Served(tmp_path, containers=[client]) as served:
         served.believable()
         ended = served.program()("--once", "--json")
         document = report(ended)
         assert document["exit_code"] == 0, ended.err
-        assert [(e["name"], e["provider"]) for e in document["endpoints"]] == [("local", "docker"), ("default", "daytona")]
+        assert [(e["endpoint"], e["provider"]) for e in document["endpoints"]] == [
+            ("local", "docker"),
+            ("default", "daytona"),
+        ]
         kinds = {r["kind"] for e in document["endpoints"] for r in e["resources"] if r["outcome"] == "deleted"}
-        assert kinds == {"container", "network", "sandbox"}
+        assert kinds == {"container", "sandbox"}
         assert served.left() == ALL - {"forgotten", "ancient", "stopped"}
 
 
@@ -135,7 +144,7 @@ def test_two_organisations_each_with_a_key_of_its_own(tmp_path: Path) -> None:
         ended = run("--once", "--only", "eval-org", "--json", "--config", str(config))
         assert ended.outcomes() == {"b": "deleted"}
         ended = run("--once", "--json", "--config", str(config))
-        assert [e["name"] for e in report(ended)["endpoints"]] == ["rl-org", "eval-org"]
+        assert [e["endpoint"] for e in report(ended)["endpoints"]] == ["rl-org", "eval-org"]
         assert ended.outcomes() == {"a": "deleted"}
         assert (served.left("rl"), served.left("eval")) == (set(), {"c"})
         assert run("--once", "--only", "docker", "--config", str(config)).code == 2
