@@ -50,8 +50,7 @@ _FAULTS = (
     ",message=ThrottlerException: Too Many Requests",
     f"status:503,endpoint={FLAKY},method=GET,path=/sandbox$,times=2",
     f"latency:3s,endpoint={FLAKY},method=GET,path=/sandbox/,skip=6,times=2",
-    # Twice for each of these: the HTTP client makes the first of them good by itself, and nobody learns of it.
-    *(f"reset,endpoint={FLAKY},method=DELETE,resource={_flaky_id(number)},times=2" for number in (5, 12, 20, 31)),
+    *(f"reset,endpoint={FLAKY},method=DELETE,resource={_flaky_id(number)},times=1" for number in (5, 12, 20, 31)),
     f"status:503,endpoint={FLAKY},method=DELETE,every=6,times=6",
 )
 _BEHAVIOUR = Behaviour(pickup=(0.05, 0.3), destroy=(0.2, 2.0), get_cache=1.0, list_lag=0.5)
