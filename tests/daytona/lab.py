@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
@@ -13,6 +14,7 @@ from reaper.conditions import Policy
 from reaper.endpoints import DaytonaTable
 from reaper.judge import Rules
 from reaper.model import Decision, Kind, Lease, Report, Result
+from reaper.providers import daytona
 from reaper.retry import RetryPolicy
 from reaper.scope import Selector
 from reaper.settings import Settings, one_off
@@ -112,13 +114,17 @@ class Lab:
         self.leases: list[Lease] = []
         self.observer = Recorder()
         self.stop = Stop()
+        self._patch = pytest.MonkeyPatch()
 
     async def __aenter__(self) -> Self:
+        # Host and server live by one clock here, and it is not the real one.
+        self._patch.setattr(daytona, "clock_skew", lambda _: timedelta(0))
         await self.sim.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.sim.__aexit__(None, None, None)
+        self._patch.undo()
         assert self.observer.bugs == []
 
     # What is there

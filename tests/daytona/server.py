@@ -3,10 +3,11 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
+from reaper.simulator.clock import Clock
 from reaper.simulator.daytona_rules import Behaviour
 from reaper.simulator.server import Simulator
 from reaper.simulator.world import ContainerSpec, SandboxSpec
@@ -24,12 +25,21 @@ class Served:
         folder: the program's.
         organisations: their names; the first one is what the environment points at.
         containers: of the simulated engine.
+        ahead: by how much its clock differs from the real one.
     """
 
-    def __init__(self, folder: Path, *organisations: str, containers: int | list[ContainerSpec] = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *organisations: str,
+        containers: int | list[ContainerSpec] = 0,
+        ahead: timedelta = timedelta(0),
+    ) -> None:
         names = organisations or ("default",)
         self.first = names[0]
-        self.sim = Simulator(behaviour=QUICK, sandboxes=dict.fromkeys(names, ()), containers=containers)
+        clock = Clock(datetime.now(UTC) + ahead)
+        homes: dict[str, tuple[SandboxSpec, ...]] = dict.fromkeys(names, ())
+        self.sim = Simulator(behaviour=QUICK, sandboxes=homes, containers=containers, clock=clock)
         self.traffic = Watched(self.sim.clock)
         self.sim.daytona.traffic = self.traffic
         self.folder = folder

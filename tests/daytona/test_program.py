@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -126,6 +126,16 @@ def test_docker_and_daytona_go_in_one_run(tmp_path: Path) -> None:
         kinds = {r["kind"] for e in document["endpoints"] for r in e["resources"] if r["outcome"] == "deleted"}
         assert kinds == {"container", "sandbox"}
         assert served.left() == ALL - {"forgotten", "ancient", "stopped"}
+
+
+@pytest.mark.parametrize("ahead", [3 * DAY, -3 * DAY])
+def test_ages_follow_the_server_s_clock_where_it_differs_from_ours(tmp_path: Path, ahead: timedelta) -> None:
+    with Served(tmp_path, ahead=ahead) as served:
+        served.believable()
+        ended = served.program()("--once", "--only", "daytona", "--json")
+        assert report(ended)["exit_code"] == 0
+        assert served.left() == ALL - {"forgotten", "ancient", "stopped"}
+        assert "ages are corrected" in ended.document["endpoints"][0]["warnings"][0]
 
 
 def test_two_organisations_each_with_a_key_of_its_own(tmp_path: Path) -> None:
