@@ -141,7 +141,10 @@ class Confirmer:
         if now >= pending.until:
             self._settle(pending, seen)
             return
-        self._queue_up(pending, min(now + pending.delay, pending.until))
+        at = now + pending.delay
+        if len(self._pending) > MANY:
+            at = math.ceil(at / LONGEST_DELAY) * LONGEST_DELAY  # together, so that a listing can tell of them all
+        self._queue_up(pending, min(at, pending.until))
         pending.delay = min(pending.delay * 2, LONGEST_DELAY)
 
     def _settle(self, pending: _Pending, still: str | None = None) -> None:
