@@ -2,14 +2,13 @@
 
     python -m benchmarks.server SANDBOXES [--old] [--latency SECONDS] [--limits LIFECYCLE GENERAL]
 
-It prints the variables to export, and ends on SIGTERM.
+It prints the variables to export and an empty line, and ends on SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from datetime import timedelta
 
 from reaper.simulator.daytona_limits import Limit
@@ -46,8 +45,7 @@ def main() -> None:
         simulator.daytona.set_limits(DEFAULT, general=Limit(general, WINDOW), lifecycle=Limit(lifecycle, WINDOW))
 
     def announce(running: Simulator) -> None:
-        print("\n".join(f"{name}={value}" for name, value in running.environment().items()), flush=True)
-        sys.stdout.close()
+        print("\n".join(f"{name}={value}" for name, value in running.environment().items()), end="\n\n", flush=True)
 
     asyncio.run(serve(simulator, announce))
 

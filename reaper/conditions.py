@@ -4,9 +4,10 @@ A resource that has been listed but not inspected is judged as if it had stopped
 started again. That is the oldest it can be, so whatever is kept on those grounds would be kept after an inspection too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from reaper import durations
 from reaper.durations import human
@@ -52,14 +53,18 @@ class Policy:
         return all(selector.all_of(resource) for selector in self.selectors)
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
-    """One policy held against one resource. ``at`` is when its conditions are or were all met, if time can tell."""
+class Match(NamedTuple):
+    """One policy held against one resource.
+
+    Args:
+        say: puts it into words. Of thousands of matches few are ever told.
+        at: when its conditions are or were all met, if time can tell.
+    """
 
     policy: Policy
     matched: bool
     reason: Reason
-    sentence: str
+    say: Callable[[], str]
     at: datetime | None
 
 
@@ -83,29 +88,32 @@ def stop_base(resource: Resource) -> datetime | None:
     return max(resource.stopped_at, resource.started_at or resource.stopped_at)
 
 
-def _condition(
-    resource: Resource, policy: Policy, now: datetime
-) -> Iterator[tuple[Reason, datetime | None, str, timedelta]]:
-    """The timed conditions of a policy: reason, when it is met (None: time alone does not meet it), the fact, the limit."""
+# A timed condition: its reason, from when it counts (None: time alone does not meet it), and for how long.
+_Condition = tuple[Reason, datetime | None, timedelta]
+
+
+def _conditions(resource: Resource, policy: Policy) -> Iterator[_Condition]:
     if policy.older_than is not None:
-        base = age_base(resource)
-        verb = "last started" if base != resource.created_at else "created"
-        fact = f"{verb} {human(now - base)} ago" if base else "of unknown age"
-        yield Reason.OLDER_THAN, base and base + policy.older_than, fact, policy.older_than
+        yield Reason.OLDER_THAN, age_base(resource), policy.older_than
     if policy.stopped_for is not None:
-        base = stop_base(resource)
-        if base is None:
-            unknown = resource.state in (State.STOPPED, State.FAILED)
-            fact = "stopped, but nobody knows since when" if unknown else f"{resource.raw_state}, not stopped"
-        elif resource.never_started:
-            fact = f"created {human(now - base)} ago and never started"
-        else:
-            fact = f"stopped {'' if resource.inspected else 'at most '}{human(now - base)} ago"
-        yield Reason.STOPPED_FOR, base and base + policy.stopped_for, fact, policy.stopped_for
+        yield Reason.STOPPED_FOR, stop_base(resource), policy.stopped_for
     if policy.idle_for is not None:
-        base = resource.last_activity_at
-        fact = f"idle for {human(now - base)}" if base else "of unknown activity"
-        yield Reason.IDLE_FOR, base and base + policy.idle_for, fact, policy.idle_for
+        yield Reason.IDLE_FOR, resource.last_activity_at, policy.idle_for
+
+
+def _fact(resource: Resource, reason: Reason, base: datetime | None, now: datetime) -> str:
+    """What a timed condition sees."""
+    if reason is Reason.OLDER_THAN:
+        verb = "last started" if base != resource.created_at else "created"
+        return f"{verb} {human(now - base)} ago" if base else "of unknown age"
+    if reason is Reason.IDLE_FOR:
+        return f"idle for {human(now - base)}" if base else "of unknown activity"
+    if base is None:
+        unknown = resource.state in (State.STOPPED, State.FAILED)
+        return "stopped, but nobody knows since when" if unknown else f"{resource.raw_state}, not stopped"
+    if resource.never_started:
+        return f"created {human(now - base)} ago and never started"
+    return f"stopped {'' if resource.inspected else 'at most '}{human(now - base)} ago"
 
 
 def _excludes(resource: Resource, policy: Policy) -> str | None:
@@ -128,18 +136,21 @@ def _excludes(resource: Resource, policy: Policy) -> str | None:
 def hold(resource: Resource, policy: Policy, now: datetime) -> Match:
     """Hold one policy against one resource."""
     if why := _excludes(resource, policy):
-        return Match(policy, matched=False, reason=Reason.NO_POLICY, sentence=f"policy {policy.name} {why}", at=None)
-    conditions = list(_condition(resource, policy, now))
+        return Match(policy, False, Reason.NO_POLICY, lambda: f"policy {policy.name} {why}", None)  # noqa: FBT003
+    conditions = tuple(_conditions(resource, policy))
     if not conditions:
         reason = Reason.ALL if policy.every_resource else Reason.STATE
         fact = "everything owned goes" if policy.every_resource else f"its state is {resource.raw_state}"
-        return Match(policy, matched=True, reason=reason, sentence=f"{fact}, policy {policy.name}", at=None)
-    known = [at for _, at, _, _ in conditions if at is not None]
+        return Match(policy, True, reason, lambda: f"{fact}, policy {policy.name}", None)  # noqa: FBT003
+
+    def say() -> str:
+        facts = " and ".join(_fact(resource, reason, base, now) for reason, base, _ in conditions)
+        limits = " and ".join(human(limit) for _, _, limit in conditions)
+        return f"{facts}, policy {policy.name} allows {limits}"
+
+    known = [base + limit for _, base, limit in conditions if base is not None]
     at = max(known) if len(known) == len(conditions) else None
-    facts = " and ".join(fact for _, _, fact, _ in conditions)
-    limits = " and ".join(human(limit) for _, _, _, limit in conditions)
-    sentence = f"{facts}, policy {policy.name} allows {limits}"
-    return Match(policy, matched=at is not None and at <= now, reason=conditions[0][0], sentence=sentence, at=at)
+    return Match(policy, at is not None and at <= now, conditions[0][0], say, at)
 
 
 def _when(text: str) -> datetime:

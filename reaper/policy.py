@@ -45,20 +45,15 @@ def decide(
     return units.decisions
 
 
-def needs_inspection(resources: Sequence[Resource], rules: Rules, leases: Iterable[Lease], now: datetime) -> list[Resource]:
-    """The resources that must be inspected before ``decide`` can be trusted; ask again with what came of it.
+def needs_inspection(decisions: Iterable[Decision]) -> list[Resource]:
+    """What must be inspected before these decisions can be trusted; decide again with what came of it.
 
-    Those whose image nobody knows yet come first, since the image may own a whole project; then those that would be
-    reaped by what the listing alone says.
+    Those whose image nobody knows yet come first, since the image may own a whole project; then those that are reaped by
+    what the listing alone says, or would be if it were due.
     """
-    unresolved = [r for r in resources if r.image_unresolved and not r.inspected and not r.unreadable]
-    if unresolved:
-        return unresolved
-    return [
-        decision.resource
-        for decision in decide(resources, rules, leases, now)
-        if decision.reap and not decision.resource.inspected
-    ]
+    unseen = [decision for decision in decisions if not decision.resource.inspected]
+    unresolved = [d.resource for d in unseen if d.resource.image_unresolved and not d.resource.unreadable]
+    return unresolved or [d.resource for d in unseen if d.reap or d.reason is Reason.NOT_DUE]
 
 
 def hangers_on(decisions: Iterable[Decision]) -> dict[str, frozenset[str]]:
@@ -100,7 +95,7 @@ def explain(
     alone = judge.decide(resource)
     together = next(d for d in decide(resources, rules, leases, now) if d.resource is resource)
     if together.verdict is not alone.verdict or together.reason is not alone.reason or not any(f.verdict for f in findings):
-        findings.append(Finding("group", together.verdict, together.sentence, together.reason))
+        findings.append(Finding("group", together.verdict, lambda: together.sentence, together.reason))
     return findings
 
 

@@ -105,9 +105,9 @@ class Preset:
                 if image_matches((glob,), resource.image):
                     return f"image {glob}"
         if resource.group is not None:
-            files = (resource.labels or {}).get(CONFIG_FILES_LABEL, "").split(",")
-            for ending in self.config_files:
-                if any(file.strip().endswith(ending) for file in files):
+            files = (resource.labels or {}).get(CONFIG_FILES_LABEL, "")
+            for ending in self.config_files if files else ():
+                if any(file.strip().endswith(ending) for file in files.split(",")):
                     return f"config file *{ending}"
         return None
 
@@ -167,6 +167,12 @@ class Ownership:
     preset: bool = False
 
 
+@lru_cache(maxsize=1024)
+def _preset_ownership(preset: str, sign: str, where: str = "") -> Ownership:
+    """One object for the thousands of resources that carry the same sign."""
+    return Ownership(f"preset {preset}, {sign}{where}", preset=True)
+
+
 def group_key(resource: Resource) -> tuple[str, str] | None:
     """What identifies the resource's group among all endpoints, or None when it stands alone."""
     return None if resource.group is None else (resource.endpoint, resource.group)
@@ -204,15 +210,16 @@ class Owners:
     def _of_group(self, resource: Resource) -> Ownership | None:
         for preset in self._presets:
             if sign := preset.marks_group(resource):
-                return Ownership(f"preset {preset.name}, {sign} in its project", preset=True)
+                return _preset_ownership(preset.name, sign, " in its project")
         return None
 
-    def _of_projects(self, resources: Iterable[Resource]) -> dict[tuple[str, str], Ownership | None]:
-        """Who owns the containers of each project; None where one of them is not owned."""
+    def _of_projects(self, resources: tuple[Resource, ...]) -> dict[tuple[str, str], Ownership | None]:
+        """Who owns the containers of each project that has networks; None where one of them is not owned."""
         owners: dict[tuple[str, str], Ownership | None] = {}
-        for resource in resources:
+        with_networks = {group_key(resource) for resource in resources if resource.kind is Kind.NETWORK}
+        for resource in resources if with_networks else ():
             key = group_key(resource)
-            if key is not None and resource.kind is not Kind.NETWORK:
+            if key is not None and key in with_networks and resource.kind is not Kind.NETWORK:
                 owner = self.owner(resource)
                 owners[key] = owner and owners.get(key, owner)
         return owners
@@ -221,7 +228,7 @@ class Owners:
         """What makes ``resource`` owned, or None when nothing does."""
         for preset in self._presets:
             if sign := preset.marks(resource):
-                return Ownership(f"preset {preset.name}, {sign}", preset=True)
+                return _preset_ownership(preset.name, sign)
         if (of_group := self._groups.get(group_key(resource) or ("", ""))) is not None:
             return of_group
         if sign := self._scope.selector.any_of(resource):

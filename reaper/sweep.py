@@ -230,12 +230,14 @@ class _EndpointSweep:
         if self.shared.options.inspect_everything:
             resources = await self.looker.inspect(resources, [r for r in resources if not r.inspected])
         leases, rules, due = self.shared.leases(), self.shared.rules, self.shared.options.due
-        while wanted := needs_inspection(resources, rules, leases, now):
+        decisions = decide(resources, rules, leases, now, due)
+        while wanted := needs_inspection(decisions):
             resources = await self.looker.inspect(resources, wanted)
-        self.decisions = decide(resources, rules, leases, now, due)
-        while hanging := hangers_on(self.decisions):
+            decisions = decide(resources, rules, leases, now, due)
+        while hanging := hangers_on(decisions):
             resources = await self.looker.look_at_links(resources, hanging)
-            self.decisions = decide(resources, rules, leases, now, due)
+            decisions = decide(resources, rules, leases, now, due)
+        self.decisions = decisions
         self.warnings += notes(self.decisions, inventory.unreadable, now)
         for decision in self.decisions:
             error = self.looker.unread.get(decision.resource.id)

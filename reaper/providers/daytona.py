@@ -131,16 +131,13 @@ class DaytonaReader:
         target = self._organisation.target
         for row in rows:
             try:
-                resource = sandbox(row, self.endpoint)
+                resource = sandbox(row, self.endpoint, self._links)
             except ValueError:
                 unreadable += 1
                 continue
             assert isinstance(row, dict)
-            if target is not None and row.get("target") != target:
-                continue
-            links = self._links.get(resource.id)
-            known = links is not None or bool(resource.uses)
-            found[resource.id] = replace(resource, uses=resource.uses | (links or frozenset()), links_known=known)
+            if target is None or row.get("target") == target:
+                found[resource.id] = resource
         return unreadable
 
     async def inspect(self, resource: Resource) -> Resource:

@@ -55,10 +55,13 @@ def _state(row: Row) -> tuple[str, State]:
     return raw, state
 
 
-def sandbox(row: object, endpoint: str) -> Resource:
-    """One item of the list, or the answer of GET by id, which alone tells of links.
+def sandbox(row: object, endpoint: str, links: Mapping[str, frozenset[str]] | None = None) -> Resource:
+    """One sandbox. Raises ValueError when it has no id that a request could name.
 
-    Raises ValueError when it has no id that a request could name.
+    Args:
+        row: an item of the list, or the answer of GET by id, which alone tells of links.
+        endpoint: the organisation's name.
+        links: for an item of the list: what is linked to what, as far as earlier answers of GET have told.
     """
     if not isinstance(row, dict) or not _ID.fullmatch(id_ := _text(row.get("id")) or ""):
         raise ValueError("a sandbox without id")
@@ -75,6 +78,8 @@ def sandbox(row: object, endpoint: str) -> Resource:
     raw_state, state = _state(row)
     found = labels(row.get("labels"))
     linked = _text(row.get("linkedSandboxId"))
+    # Deleting the one that it is linked to deletes it too: while it is kept, so is that one.
+    uses = frozenset((linked,)) if linked else links.get(id_, frozenset()) if links else frozenset()
     return Resource(
         provider="daytona",
         endpoint=endpoint,
@@ -90,8 +95,8 @@ def sandbox(row: object, endpoint: str) -> Resource:
         labels=found,
         image=_text(row.get("snapshot")),
         group=(found or {}).get(SESSION_LABEL) or None,
-        # Deleting the one that it is linked to deletes it too: while it is kept, so is that one.
-        uses=frozenset((linked,)) if linked else frozenset(),
+        uses=uses,
+        links_known=links is None or id_ in links or bool(uses),
         host=_text(row.get("runnerId")),
         machinery="an unclaimed member of a warm pool" if _text(row.get("warmPoolId")) else None,
         unreadable=unreadable,

@@ -34,7 +34,7 @@ def inspect_all(listing: list[Resource], world: World) -> list[Resource]:
     """Inspect what must be, until nothing more must."""
     truth = {key(resource): resource for resource in world.resources}
     for _ in range(len(listing) + 1):
-        wanted = needs_inspection(listing, world.rules, world.leases, world.now)
+        wanted = needs_inspection(decide(listing, world.rules, world.leases, world.now))
         if not wanted:
             return listing
         assert not any(resource.inspected for resource in wanted)
@@ -61,13 +61,13 @@ def test_the_listing_and_what_it_asks_for_decide_as_the_whole_truth(
 def test_what_cannot_be_garbage_is_not_inspected() -> None:
     young = replace(RUNNING, inspected=False, created_at=ago(hours=1), started_at=None)
     foreign = replace(FOREIGN, inspected=False)
-    assert needs_inspection([young, foreign], rules(STOPPED_1H, OLD_24H), (), NOW) == []
+    assert needs_inspection(decide([young, foreign], rules(STOPPED_1H, OLD_24H), (), NOW)) == []
 
 
 def test_a_candidate_is_inspected_once() -> None:
     candidate = replace(STOPPED, inspected=False, started_at=None, stopped_at=None)
-    assert needs_inspection([candidate], rules(STOPPED_1H), (), NOW) == [candidate]
-    assert needs_inspection([STOPPED], rules(STOPPED_1H), (), NOW) == []
+    assert needs_inspection(decide([candidate], rules(STOPPED_1H), (), NOW)) == [candidate]
+    assert needs_inspection(decide([STOPPED], rules(STOPPED_1H), (), NOW)) == []
 
 
 def test_a_stop_later_than_the_creation_saves_it() -> None:
@@ -78,18 +78,18 @@ def test_a_stop_later_than_the_creation_saves_it() -> None:
 def test_a_lone_image_id_is_asked_for_before_anything_else() -> None:
     rebuilt = replace(FOREIGN, image=DIGEST, image_unresolved=True, inspected=False)
     candidate = replace(STOPPED, inspected=False, started_at=None, stopped_at=None)
-    assert needs_inspection([candidate, rebuilt], rules(STOPPED_1H), (), NOW) == [rebuilt]
+    assert needs_inspection(decide([candidate, rebuilt], rules(STOPPED_1H), (), NOW)) == [rebuilt]
 
 
 def test_an_image_that_stays_unknown_is_asked_for_once_and_owns_nothing() -> None:
     nameless = replace(FOREIGN, image=DIGEST, image_unresolved=True)
-    assert needs_inspection([nameless], rules(EVERYTHING), (), NOW) == []
+    assert needs_inspection(decide([nameless], rules(EVERYTHING), (), NOW)) == []
     assert decide([nameless], rules(EVERYTHING), (), NOW)[0].reason is Reason.NOT_OWNED
 
 
 def test_what_is_listed_as_removing_may_be_dead() -> None:
     listed_so = replace(STOPPED, state=State.CHANGING, raw_state="removing", inspected=False, stopped_at=None)
-    assert needs_inspection([listed_so], rules(STOPPED_1H), (), NOW) == [listed_so]
+    assert needs_inspection(decide([listed_so], rules(STOPPED_1H), (), NOW)) == [listed_so]
     assert decide([replace(listed_so, inspected=True)], rules(STOPPED_1H), (), NOW)[0].reason is Reason.CHANGING
     dead = replace(STOPPED, state=State.FAILED, raw_state="dead")
     assert decide([dead], rules(STOPPED_1H), (), NOW)[0].reap
@@ -97,7 +97,7 @@ def test_what_is_listed_as_removing_may_be_dead() -> None:
 
 def test_what_cannot_be_read_is_not_asked_for() -> None:
     unreadable = replace(FOREIGN, image_unresolved=True, inspected=False, unreadable="no id")
-    assert needs_inspection([unreadable], rules(EVERYTHING), (), NOW) == []
+    assert needs_inspection(decide([unreadable], rules(EVERYTHING), (), NOW)) == []
 
 
 def test_an_image_found_by_inspection_owns_the_project() -> None:
@@ -106,7 +106,7 @@ def test_an_image_found_by_inspection_owns_the_project() -> None:
     by = rules(OLD_24H)
     assert not any(decision.reap for decision in decide([client, sidecar], by, (), NOW))
     found = replace(RUNNING, group="chess")
-    assert needs_inspection([found, sidecar], by, (), NOW) == [sidecar]
+    assert needs_inspection(decide([found, sidecar], by, (), NOW)) == [sidecar]
     assert all(decision.reap for decision in decide([found, replace(sidecar, inspected=True)], by, (), NOW))
 
 
