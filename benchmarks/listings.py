@@ -25,12 +25,16 @@ async def main(times: int) -> None:
     key = os.environ["DAYTONA_API_KEY"]
     (endpoint,) = endpoints((), ((table, key),), RetryPolicy(), Path(os.environ["STATE_DIRECTORY"]), act=False)
     rules, log = Settings().rules(), LogObserver(configure("json", "error"))
-    first = 0
-    for _ in range(times):
+
+    async def held() -> int:
         report = await sweep([endpoint], rules, Options(act=False), clock=lambda: datetime.now(UTC), observer=log)
         assert report.endpoints[0].failure is None, report.endpoints[0].failure
-        first = first or resident_kib()
-    print(first, resident_kib(), report.endpoints[0].held)
+        return report.endpoints[0].held
+
+    count, first = await held(), resident_kib()
+    for _ in range(times - 1):
+        assert await held() == count
+    print(first, resident_kib(), count)
     await endpoint.reader.close()
 
 

@@ -4,6 +4,7 @@ Only the standard library is imported here, and of it little: ``reaper --version
 """
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -128,6 +129,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 parser.error(f"--{option.replace('_', '-')} does not go with demo, which reads nothing of yours")
     from reaper import commands  # noqa: PLC0415 - everything that costs time hangs on this
 
+    # A listing makes tens of thousands of objects that all stay: walking them again and again took an eighth of the time.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
     # A name that the terminal's encoding does not have is no reason to fail.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # it is what Python opened
     try:

@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 
 EXAMPLES = '"90s", "10m", "6h", "1d12h"'
 
@@ -49,7 +50,11 @@ def human(value: timedelta, parts: int = 2) -> str:
         return f"-{human(-value, parts)}"
     if seconds < 1:
         return f"{round(seconds * 1000)} ms" if seconds else "0 s"
-    left = int(seconds)
+    return _in_words(int(seconds), parts)
+
+
+@lru_cache(maxsize=4096)
+def _in_words(left: int, parts: int) -> str:
     words: list[str] = []
     days = (("d", 86_400),) if left >= 2 * 86_400 else ()
     for unit, size in (*days, ("h", 3600), ("min", 60), ("s", 1)):

@@ -207,25 +207,27 @@ class Judge:
         return finding
 
     def _policies(self, resource: Resource) -> Iterator[Finding]:
-        matches = []
+        matched, nearest = False, None
         for policy in self.rules.policies:  # one by one: whoever decides stops at the first that matches
             held = hold(resource, policy, self.now)
-            matches.append(held)
             rule = f"policy {policy.name}"
             if held.matched:
+                matched = True
                 yield _reap(rule, held.reason, held.say, policy, held.at)
-            else:
-                yield Finding(rule, None, held.say)
-        if any(held.matched for held in matches):
+                continue
+            yield Finding(rule, None, held.say)
+            if held.at is not None and (nearest is None or nearest.at is None or held.at < nearest.at):
+                nearest = held
+        if matched:
             return
-        waiting = [match for match in matches if not match.matched and match.at is not None]
-        if waiting:
-            nearest = min(waiting, key=lambda match: match.at or self.now)
+        if nearest is not None:
             yield _keep("policies", Reason.TOO_YOUNG, nearest.say, due_at=nearest.at)
         else:
-            concerned = [match.say() for match in matches if resource.kind in match.policy.kinds]
-            why = "; ".join(concerned[:2]) or f"there is none for a {resource.kind}"
-            yield _keep("policies", Reason.NO_POLICY, lambda: f"no policy matches: {why}")
+            yield _keep("policies", Reason.NO_POLICY, lambda: f"no policy matches: {self._why_none(resource)}")
+
+    def _why_none(self, resource: Resource) -> str:
+        concerned = [match.say() for match in self.matches(resource) if resource.kind in match.policy.kinds]
+        return "; ".join(concerned[:2]) or f"there is none for a {resource.kind}"
 
     def decide(self, resource: Resource) -> Decision:
         """The decision about one resource by itself; a network that nothing keeps is left to its group."""

@@ -93,6 +93,9 @@ async def sweep(
                 group.start_soon(each.run, name=f"sweep {each.name}")
         watch.cancel_scope.cancel()
     reports = tuple(each.report() for each in passes)
+    for each in passes:
+        each.forget()
+    passes.clear()  # the traceback of the watch, which was cancelled, refers to this list
     for report in reports:
         observer.finished(report)
     seconds = anyio.current_time() - began
@@ -140,7 +143,8 @@ class _EndpointSweep:
     async def run(self) -> None:
         """Sweep the endpoint; never raises, and leaves everything for ``report``."""
         began = anyio.current_time()
-        self.retrier.on_retry = lambda event: self.shared.observer.retrying(self.name, event)
+        name, observer = self.name, self.shared.observer  # the retrier outlives this sweep, and must not hold it
+        self.retrier.on_retry = lambda event: observer.retrying(name, event)
         self.retrier.breaker.renew()
         await self._guard(self._look_and_act)
         if self.units:
@@ -178,6 +182,11 @@ class _EndpointSweep:
         self.draining = True
         if self.acting is not None:
             self.acting.draining = True
+
+    def forget(self) -> None:
+        """Let go of all that refers back to this pass, so that its thousands of resources end with it at once."""
+        self.acting, self.units = None, []
+        self.shared.failed_fast = lambda: None
 
     def report(self) -> EndpointReport:
         """What was found and done. What has no result was abandoned."""

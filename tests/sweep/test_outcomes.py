@@ -1,5 +1,6 @@
 """What a sweep does to one thing after the other, and what it says of it."""
 
+import gc
 import math
 from dataclasses import replace
 
@@ -17,9 +18,23 @@ from reaper.errors import (
     UnavailableError,
 )
 from reaper.judge import Rules
+from reaper.logs import LogObserver, configure
 from reaper.model import Kind, Outcome, Reason, State
+from reaper.sweep import Options, sweep
 from reaper.testing import Held, Rule
-from tests.sweep.lab import EVERYTHING, EXACT, FOREIGN, Lab, counts, many, network, outcomes, result, running, stopped
+from tests.sweep.lab import (
+    EVERYTHING,
+    EXACT,
+    FOREIGN,
+    Lab,
+    counts,
+    many,
+    network,
+    outcomes,
+    result,
+    running,
+    stopped,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -601,3 +616,18 @@ async def test_two_endpoints_of_which_one_hangs() -> None:
     assert report.endpoints[0].seconds < 1
     assert report.endpoints[1].failure is not None
     assert report.seconds == pytest.approx(EXACT.total.total_seconds())
+
+
+@pytest.mark.parametrize("act", [True, False])
+async def test_nothing_of_a_sweep_outlives_its_report(act: bool) -> None:
+    lab = Lab(*many(2), running("long"), stopped("foreign", image=FOREIGN), stopped("db", group="p"), network("n", "p"))
+    endpoint = lab.endpoint(act=act)
+    log = LogObserver(configure("json", "error"))
+    gc.collect()
+    gc.disable()  # what only the collector frees stays for many sweeps of a service
+    try:
+        await sweep([endpoint], lab.rules, Options(act=act), clock=lab.clock, observer=log)
+        left = {type(thing).__name__ for thing in gc.get_objects()}
+    finally:
+        gc.enable()
+    assert not left & {"_EndpointSweep", "_Pass", "Acting", "Unit", "Looker"}
