@@ -20,6 +20,7 @@ from benchmarks.sandboxes import (
     LIFECYCLE,
     LISTED,
     LISTINGS,
+    PAGE,
     WINDOW,
     Organisation,
 )
@@ -48,6 +49,12 @@ _LIMITED = f"the same without latency, {LIFECYCLE} deletions and {GENERAL:,} loo
 _LISTINGS = f"resident memory after {LISTINGS} sweeps over {LISTED:,} sandboxes"
 SANDBOX_ROWS = (
     Row("list", f"list and decide about {LISTED:,} sandboxes, `reaper check`", "plain aiohttp reading the same pages", 1.6),
+    Row(
+        "pages",
+        f"the same, a page taking {PAGE * 1000:g} ms as on a real server",
+        "plain aiohttp reading the same pages",
+        1.6,
+    ),
     Row("delete", _DELETED, f"the bound: requests made x latency / {AT_ONCE}", 1.3),
     Row("requests", "requests for each of these sandboxes", "-", 3.2, "requests"),
     Row("limits", _LIMITED, "the bound: the windows that must be waited for", 1.1),
@@ -90,6 +97,9 @@ def _measure_sandboxes(bench: Organisation, wanted: set[str], runs: int | None) 
     if "list" in wanted:
         series = bench.listed(slow)
         found["list"] = series["reaper"], series["pages"]
+    if "pages" in wanted:
+        series = bench.listed(slow, PAGE)
+        found["pages"] = series["reaper"], series["pages"]
     if "nothing" in wanted:
         series = bench.empty(quick)
         found["nothing"] = series["reaper"], series["import"]

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 READ = "authenticated"
 CHANGE = "sandbox-lifecycle"
 FRUITLESS_PAGES = 20  # so many pages in a row without a new row: the cursor goes round in a circle
+ROWS_AT_A_TIME = 25
 SHARED_VIEW = 5.0  # seconds for which one listing answers for the sessions of all tasks
 UNTOLD_SILENCE = 60.0  # after a 429 that does not say for how long
 
@@ -98,16 +99,23 @@ class DaytonaReader:
         created meanwhile comes at the end.
         """
         found: dict[str, Resource] = {}
-        unreadable, number, fruitless, cursor = 0, 0, 0, ""
+        unreadable, number, fruitless = 0, 1, 0
+        page = await call(f"list {self.endpoint}, page 1", partial(self._page, ""))
         while fruitless < FRUITLESS_PAGES:
             number, before = number + 1, len(found)
-            page = await call(f"list {self.endpoint}, page {number}", partial(self._page, cursor))
-            unreadable += self._take(page["items"], found)
+            following = None
+            if cursor := page["nextCursor"]:  # on its way while this page's rows are read
+                following = asyncio.ensure_future(call(f"list {self.endpoint}, page {number}", partial(self._page, cursor)))
+            try:
+                unreadable += await self._take(page["items"], found)
+                if following is None:
+                    self._links = {id_: links for id_, links in self._links.items() if id_ in found}
+                    return Inventory(tuple(found.values()), self._skew, unreadable)
+                page = await following
+            finally:
+                if following is not None:
+                    following.cancel()
             fruitless = 0 if len(found) > before else fruitless + 1
-            cursor = page["nextCursor"]
-            if not cursor:
-                self._links = {id_: links for id_, links in self._links.items() if id_ in found}
-                return Inventory(tuple(found.values()), self._skew, unreadable)
         raise UnreadableError(f"the listing of {self.endpoint} does not end")
 
     async def _page(self, cursor: str) -> dict[str, Any]:
@@ -125,11 +133,13 @@ class DaytonaReader:
             raise UnreadableError("a page of the listing has an odd cursor")
         return page
 
-    def _take(self, rows: Sequence[object], found: dict[str, Resource]) -> int:
+    async def _take(self, rows: Sequence[object], found: dict[str, Resource]) -> int:
         """Put a page's sandboxes into ``found``; returns how many rows cannot even be told apart."""
         unreadable = 0
         target = self._organisation.target
-        for row in rows:
+        for number, row in enumerate(rows):
+            if number % ROWS_AT_A_TIME == 0:
+                await asyncio.sleep(0)  # let others run, the request for the next page among them
             try:
                 resource = sandbox(row, self.endpoint, self._links)
             except ValueError:
@@ -184,6 +194,8 @@ class DaytonaReader:
         asked_at = asyncio.get_running_loop().time()
         status, headers, body = await self._send(session, method, f"{self._url}/{path}", params)
         self._observe(headers, asked_at)
+        if params is not None and "Date" in headers:  # a listing, whose ages are told by that clock
+            self._skew = clock_skew(headers)
         if status >= 300:
             self._raise(status, headers, body, group)
         try:
@@ -229,6 +241,7 @@ class DaytonaReader:
                 headers={"User-Agent": f"reaper/{__version__}"},
                 timeout=aiohttp.ClientTimeout(),  # whoever calls has one
                 proxy=proxy,
+                cookie_jar=aiohttp.DummyCookieJar(),  # nothing here lives on cookies, and keeping them takes time
             )
             # aiohttp would repeat a request whose connection broke, DELETE included, unseen by budgets and reports.
             self._session._retry_connection = False  # noqa: SLF001 - there is no other way to say so
@@ -246,18 +259,17 @@ class DaytonaReader:
             ) from None
 
     def _observe(self, headers: Mapping[str, str], asked_at: float) -> None:
-        """Read the budgets and the clock from an answer."""
+        """Read the budgets from an answer."""
         for group, budget in self._budgets.items():
             with suppress(KeyError, ValueError):
                 limit, remaining = (int(headers[f"X-RateLimit-{name}-{group}"]) for name in ("Limit", "Remaining"))
                 reset = float(headers[f"X-RateLimit-Reset-{group}"])
                 if math.isfinite(reset):  # nobody waits for ever for a window's end
                     budget.observe(limit, remaining, reset, asked_at)
-        if "Date" in headers:
-            self._skew = clock_skew(headers)
 
     def _raise(self, status: int, headers: Mapping[str, str], body: bytes, group: str) -> NoReturn:
-        message = _message(body) or f"the server answered {status}"
+        told = _message(body)
+        message = told or f"the server answered {status}"
         if status == 429:
             raise _rate_limited(message, headers, group)
         if status == 401:
@@ -266,7 +278,7 @@ class DaytonaReader:
             )
         if status == 400 and "fork children" in message:
             raise LaterError(message)
-        if status == 404 and not _message(body):
+        if status == 404 and not told:
             # A gateway that has lost its way says this, too, and it must not pass for the end of a sandbox.
             raise InvalidError(f"{self._url} answered 404, and not as Daytona does; its URL ends in /api as a rule")
         if known := _STATUS.get(status):

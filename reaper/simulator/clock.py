@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 
@@ -56,10 +57,9 @@ class Clock:
             while (left := due - self.elapsed()) > 0:
                 event.clear()
                 # A turn between the two lines above is not lost: the wake-up comes through the loop, after them.
-                try:
-                    await asyncio.wait_for(event.wait(), left / self.rate if self.rate else None)
-                except TimeoutError:
-                    continue
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left / self.rate if self.rate else None):
+                        await event.wait()
         finally:
             with self._lock:
                 self._sleepers.discard(entry)
