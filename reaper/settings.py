@@ -4,6 +4,7 @@ The models know nothing of files and variables (see ``config``), and the rest of
 scope only what ``Settings.rules`` makes of it.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -24,6 +25,9 @@ MAX_DELETIONS, MAX_DELETIONS_OF_EVERYTHING, MAX_FRACTION_OF_EVERYTHING = 1000, 1
 
 # Known to be right (a test says so): checking it would import a scheduler into every run.
 _DEFAULT_CRON = ("15 * * * *", None)
+DEFAULT_EVERY = timedelta(minutes=10)  # of a policy that says neither every nor cron
+
+_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^/:@\s\[\]]+):\d{1,5}")
 
 
 class ScopeTable(Table):
@@ -91,6 +95,51 @@ class RetryTable(Table):
         if not value:
             raise ValueError('nothing can be done in no time; write for example "60s"')
         return value
+
+
+class ServiceTable(Table):
+    """[service]: how ``reaper`` without arguments runs. ``listen`` "none" serves no page, no metrics and no health."""
+
+    listen: StrictStr = "127.0.0.1:9797"
+    sweep_at_start: StrictBool = True
+    jitter: Duration = timedelta(seconds=5)
+    sweep_timeout: Duration = timedelta(minutes=30)
+    drain_timeout: Duration = timedelta(seconds=20)
+    docker_events: StrictBool = True
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, listen: str) -> str:
+        if listen != "none" and not _LISTEN.fullmatch(listen):
+            raise ValueError(
+                f'{listen!r} is no address; write HOST:PORT, for example "127.0.0.1:9797" or "[::1]:9797", or "none"'
+            )
+        if listen != "none" and not 0 < int(listen.rpartition(":")[2]) <= 65535:
+            raise ValueError(f'{listen!r} has no port between 1 and 65535; write for example "127.0.0.1:9797"')
+        return listen
+
+    @field_validator("sweep_timeout")
+    @classmethod
+    def _positive(cls, value: timedelta) -> timedelta:
+        if not value:
+            raise ValueError('nothing can be done in no time; write for example "30m"')
+        return value
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port to listen on; None where nothing is to be served."""
+        if self.listen == "none":
+            return None
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class JournalTable(Table):
+    """[journal]: the record of what was deleted, when and why. What is older or beyond the size is dropped."""
+
+    enabled: StrictBool = True
+    keep_for: Duration = timedelta(days=90)
+    max_megabytes: Annotated[StrictInt, Field(ge=1)] = 256
 
 
 class PolicyTable(Table):
@@ -211,6 +260,8 @@ class Settings(Table):
     protect: ProtectTable = ProtectTable()
     limits: LimitsTable = LimitsTable()
     retry: RetryTable = RetryTable()
+    service: ServiceTable = ServiceTable()
+    journal: JournalTable = JournalTable()
     docker: tuple[DockerTable, ...] = ()
     daytona: tuple[DaytonaTable, ...] = ()
     policy: tuple[PolicyTable, ...] = Field(default_factory=_default_policies)

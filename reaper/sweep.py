@@ -30,13 +30,13 @@ from reaper.model import (
 from reaper.notes import notes
 from reaper.policy import decide, hangers_on, needs_inspection
 from reaper.providers.base import Provider
-from reaper.terms import DRAIN, Endpoint, Observer, Options, Stop
+from reaper.terms import DRAIN, Endpoint, Ledger, NoLedger, Observer, Options, Stop
 from reaper.unit import Unit, make_units
 from reaper.workers import for_each
 
 T = TypeVar("T")
 
-__all__ = ["BUG", "DRAIN", "LAST_LOOK", "Endpoint", "Observer", "Options", "Stop", "sweep"]
+__all__ = ["BUG", "DRAIN", "LAST_LOOK", "Endpoint", "Ledger", "Observer", "Options", "Stop", "sweep"]
 
 SKEW_TOLERANCE = timedelta(minutes=1)
 LAST_LOOK = timedelta(seconds=5)
@@ -52,6 +52,7 @@ class _Pass:
     clock: Callable[[], datetime]
     leases: Callable[[], Sequence[Lease]]
     observer: Observer
+    ledger: Ledger
     failed_fast: Callable[[], None] = field(default=lambda: None)
 
 
@@ -63,6 +64,7 @@ async def sweep(
     clock: Callable[[], datetime],
     observer: Observer,
     leases: Callable[[], Sequence[Lease]] = lambda: (),
+    ledger: Ledger | None = None,
     stop: Stop | None = None,
 ) -> Report:
     """Sweep all endpoints at once.
@@ -74,11 +76,12 @@ async def sweep(
         clock: returns the aware time in UTC; it is read once at the start and once at each second look.
         observer: is told what happens.
         leases: reads the live leases.
+        ledger: is told what is about to be deleted, and waited for.
         stop: ends the sweep early; what was done until then is reported.
     """
     started_at, began = clock(), anyio.current_time()
     stop = stop or Stop()
-    shared = _Pass(rules, options, clock, leases, observer)
+    shared = _Pass(rules, options, clock, leases, observer, ledger or NoLedger())
     passes = [_EndpointSweep(endpoint, shared) for endpoint in endpoints]
 
     def drain_all() -> None:
@@ -296,6 +299,9 @@ class _EndpointSweep:
             self.confirmer,
         )
         self.units = make_units(self.acting, self.decisions)
+        if self.units:
+            going = [decision for decision in self.decisions if decision.reap]
+            await self.shared.ledger.begin(self.name, self.reader.provider, going)
         async with anyio.create_task_group() as group:
             if self.confirmer is not None:
                 group.start_soon(self.confirmer.run, name=f"confirm deletions on {self.name}")

@@ -37,6 +37,20 @@ class Observer(Protocol):
         """Something happened on an endpoint that nobody foresaw."""
 
 
+class Ledger(Protocol):
+    """Who is told before anything is deleted, so that what a killed process did can be accounted for."""
+
+    async def begin(self, endpoint: str, provider: str, decisions: Sequence[Decision]) -> None:
+        """These are about to be deleted. Returns when that is on record, or cannot be; never raises."""
+
+
+class NoLedger:
+    """Keeps no record."""
+
+    async def begin(self, endpoint: str, provider: str, decisions: Sequence[Decision]) -> None:
+        """See ``Ledger``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One endpoint for life: its client and what its tasks share."""
