@@ -1,0 +1,1 @@
+"""What was deleted, when and why: a database in the state directory."""
