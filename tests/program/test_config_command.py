@@ -13,7 +13,16 @@ from pydantic import BaseModel
 
 from reaper import config
 from reaper.endpoints import DEFAULT_API_URL, DaytonaTable, DockerTable
-from reaper.settings import LimitsTable, PolicyTable, ProtectTable, RetryTable, ScopeTable, Settings
+from reaper.settings import (
+    JournalTable,
+    LimitsTable,
+    PolicyTable,
+    ProtectTable,
+    RetryTable,
+    ScopeTable,
+    ServiceTable,
+    Settings,
+)
 from reaper.showconfig import schema, show
 from tests.run import Program
 
@@ -23,6 +32,8 @@ TABLES: dict[str, type[BaseModel]] = {
     "protect": ProtectTable,
     "limits": LimitsTable,
     "retry": RetryTable,
+    "service": ServiceTable,
+    "journal": JournalTable,
     "docker": DockerTable,
     "daytona": DaytonaTable,
     "policy": PolicyTable,
