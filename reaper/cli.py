@@ -8,6 +8,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from reaper import __version__, exits
@@ -117,8 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_args(argv)
     arguments.argv = list(argv)
-    if arguments.command is None and not arguments.once:
-        return _no_command(arguments)
+    if arguments.command is None and not arguments.once and (code := _no_service(arguments)) is not None:
+        return code
     if arguments.command is not None:
         for option in ("once", "dry_run", "fail_fast", "max_deletions"):
             if getattr(arguments, option):
@@ -146,16 +147,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _no_command(arguments: argparse.Namespace) -> int:
-    given = [
-        name.replace("_", "-")
-        for name in ("dry_run", "fail_fast", "max_deletions", "stopped", "older_than", "all", "aggressive", "policy")
-        if getattr(arguments, name)
-    ]
-    if given:
+_OF_ONCE = (
+    *("dry_run", "fail_fast", "max_deletions", "stopped", "older_than", "all", "aggressive", "policy"),
+    *("label", "name", "image", "timeout", "json"),
+)
+
+
+def _no_service(arguments: argparse.Namespace) -> int | None:
+    """The exit code when the service must not start: nobody starts a deleting service by accident; else None."""
+    if given := [name.replace("_", "-") for name in _OF_ONCE if getattr(arguments, name)]:
         sys.stderr.write(f"reaper: --{given[0]} needs --once\n  try: reaper --once {' '.join(arguments.argv)}\n")
-    elif arguments.argv:
-        sys.stderr.write("reaper: say what to do: --once, or one of the commands in reaper --help\n")
-    else:
-        build_parser().print_help(sys.stderr)
-    return exits.USAGE
+        return exits.USAGE
+    if arguments.config is None and sys.stdin is not None and sys.stdin.isatty():
+        from reaper.config import find_file  # noqa: PLC0415
+        from reaper.errors import ConfigError  # noqa: PLC0415
+
+        with suppress(ConfigError):  # a file that is named and missing is told of when the service begins
+            if find_file(None, os.environ) is None:
+                build_parser().print_help(sys.stderr)
+                return exits.USAGE
+    return None

@@ -36,6 +36,10 @@ def run(arguments: Namespace) -> int:
             from reaper import demo  # noqa: PLC0415 - it has a server in it
 
             return demo.run(arguments.seed, arguments.log_level)
+        if arguments.command is None and not arguments.once:
+            from reaper import service  # noqa: PLC0415 - it has a server in it, and a scheduler
+
+            return service.run(arguments, lambda: _log(arguments))
         return _sweeping(arguments)
     except ConfigError as error:
         sys.stderr.write(f"reaper: {error}\n")
@@ -71,23 +75,32 @@ def _config(arguments: Namespace) -> int:
 def _sweeping(arguments: Namespace) -> int:
     import anyio  # noqa: PLC0415 - not for config
 
-    from reaper import logs  # noqa: PLC0415
-
     loaded = config.load(arguments.config)
     plan = make_plan(arguments, loaded.settings, os.environ)
-    person = sys.stderr.isatty()
-    form = arguments.log_format or ("console" if person else "json")
-    log = logs.configure(form, arguments.log_level or ("warning" if person else "info"))
+    log = _log(arguments)
     command = _Command(arguments, plan, log)
     try:
         return anyio.run(command.run)
     except (ReaperError, BrokenPipeError):
         raise
     except Exception as error:
-        if form != "json":
+        if _log_format(arguments) != "json":
             raise
         log.exception("bug", error=f"{type(error).__name__}: {error}")
         return exits.BUG
+
+
+def _log_format(arguments: Namespace) -> str:
+    form: str = arguments.log_format or ("console" if sys.stderr.isatty() else "json")
+    return form
+
+
+def _log(arguments: Namespace) -> "FilteringBoundLogger":
+    """Logging as the arguments ask for it. At a terminal the table of a one-shot command says what INFO lines would."""
+    from reaper import logs  # noqa: PLC0415
+
+    quiet = sys.stderr.isatty() and (arguments.command is not None or arguments.once)
+    return logs.configure(_log_format(arguments), arguments.log_level or ("warning" if quiet else "info"))
 
 
 @dataclass

@@ -150,7 +150,8 @@ class Status:
 
     def listed(self, endpoint: str, held: int) -> None:
         """See ``sweep.Observer``."""
-        self.endpoints[endpoint].held = held
+        if (shown := self.endpoints.get(endpoint)) is not None:  # it may have left the configuration meanwhile
+            shown.held = held
 
     def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:
         """See ``sweep.Observer``."""
@@ -164,7 +165,9 @@ class Status:
 
     def finished(self, report: EndpointReport) -> None:
         """See ``sweep.Observer``."""
-        endpoint = self.endpoints[report.endpoint]
+        endpoint = self.endpoints.get(report.endpoint)
+        if endpoint is None:
+            return
         endpoint.clock_skew = report.clock_skew
         endpoint.cap = f"{report.cap.wanted} would have gone, {report.cap.limit}" if report.cap else None
         if report.decisions:
@@ -175,7 +178,9 @@ class Status:
         """See ``sweep.Observer``."""
 
     def _found(self, name: str, decisions: Iterable[Decision], gone: frozenset[str] | set[str]) -> None:
-        endpoint = self.endpoints[name]
+        endpoint = self.endpoints.get(name)
+        if endpoint is None:
+            return
         there = [decision for decision in decisions if decision.resource.id not in gone]
         endpoint.held = len(there)
         endpoint.states = Counter(decision.resource.state.value for decision in there)

@@ -3,12 +3,12 @@
 A ``Reader`` has no method that changes anything: it is all that a dry run, a listing or a check is given.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar, runtime_checkable
 
-from reaper.model import Resource
+from reaper.model import Kind, Resource
 
 T = TypeVar("T")
 
@@ -56,12 +56,14 @@ class Traits:
 
     Args:
         stops_first: what runs must be stopped before it is deleted.
+        kinds: the kinds that policies judge there.
         confirm_within: a deletion is only accepted at first. It is done when a look by id finds nothing, which is awaited
             for so long; None where a deletion that has returned is done, and one listing confirms them all.
     """
 
     stops_first: bool = True
     confirm_within: timedelta | None = None
+    kinds: frozenset[Kind] = frozenset({Kind.CONTAINER})
 
 
 class Reader(Protocol):
@@ -112,6 +114,18 @@ class Reader(Protocol):
 
     async def close(self) -> None:
         """Close the client."""
+        ...
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """A reader whose endpoint tells of deaths as they happen."""
+
+    def deaths(self, connected: Callable[[], None], since: datetime | None = None) -> AsyncIterator[Resource]:
+        """What has died, as far as the endpoint tells of it: hints, since some may be lost. Raises ``ProviderError``.
+
+        ``connected`` is called as soon as it is listened to.
+        """
         ...
 
 

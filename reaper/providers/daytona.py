@@ -37,7 +37,7 @@ from reaper.errors import (
     UnavailableError,
     UnreadableError,
 )
-from reaper.model import Resource
+from reaper.model import Kind, Resource
 from reaper.providers.base import Call, Inventory, Limits, Traits
 from reaper.providers.daytona_rows import sandbox
 from reaper.providers.headers import clock_skew, retry_after
@@ -78,7 +78,7 @@ class DaytonaReader:
         self.endpoint = organisation.name
         self.identity = f"{organisation.api_url} {organisation.name}"
         self.limits = Limits(together=organisation.concurrency)
-        self.traits = Traits(stops_first=False, confirm_within=organisation.confirm_within)
+        self.traits = Traits(stops_first=False, confirm_within=organisation.confirm_within, kinds=frozenset({Kind.SANDBOX}))
         self._url = organisation.api_url
         self._organisation = organisation
         self._key = key

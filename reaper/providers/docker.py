@@ -8,10 +8,10 @@ import errno
 import json
 import math
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -32,6 +32,7 @@ from reaper.errors import (
 )
 from reaper.model import Kind, Resource
 from reaper.providers.base import Call, Inventory, Limits, Traits
+from reaper.providers.docker_events import FILTERS, deaths
 from reaper.providers.docker_rows import Row, inspected_container, listed_container, network, own_container_id
 from reaper.providers.headers import clock_skew, retry_after
 from reaper.scope import PROJECT_LABEL
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     import aiohttp
     from aiohttp.client_middlewares import ClientHandlerType
 
+CONNECT_WITHIN, QUIET = 30.0, 600.0  # seconds, of the stream of events
 NO_CONNECTION = 900  # the status that aiodocker gives to a failed connection
 
 _OF_STATUS: Mapping[int, type[ProviderError]] = {
@@ -152,6 +154,30 @@ class DockerReader:
     async def _rows(self, client: "aiodocker.Docker", **params: str) -> Sequence[Row]:
         """The raw listing of containers: ``containers.list()`` takes an empty object for an empty list."""
         return _checked(await client._query_json("containers/json", params={"all": "1", **params}), "containers")  # noqa: SLF001
+
+    async def deaths(self, connected: Callable[[], None], since: datetime | None = None) -> AsyncIterator[Resource]:
+        """The containers that die, from now on or ``since`` a time (the engine remembers the last few hundred events).
+
+        Ends when the engine closes the stream, or has been silent for ten minutes: nobody knows whether it still lives.
+        Raises ``ProviderError`` when it cannot be followed.
+        """
+        client = self._connect()
+        import aiohttp  # noqa: PLC0415
+
+        params = {"filters": FILTERS} | ({"since": f"{since.timestamp():.9f}"} if since else {})
+        quiet = aiohttp.ClientTimeout(sock_connect=CONNECT_WITHIN, sock_read=QUIET)
+        try:
+            async with client._query("events", params=params, timeout=quiet) as answer:  # noqa: SLF001
+                try:
+                    connected()
+                    async for container in deaths(answer.content.iter_any(), self.endpoint):
+                        yield container
+                finally:
+                    answer.close()  # aiodocker leaves it open
+        except TimeoutError:
+            return
+        except Exception as error:  # noqa: BLE001
+            self._translate(error)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -1,0 +1,293 @@
+"""Keeps one endpoint swept: one sweep at a time, whenever something is due there, for as long as the service lives.
+
+An endpoint that fails is left alone for a while, which no other endpoint notices.
+"""
+
+import heapq
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+import anyio
+import anyio.lowlevel
+
+from reaper.conditions import Policy
+from reaper.errors import ReaperError
+from reaper.judge import Rules
+from reaper.model import Kind, Outcome, Report, Resource
+from reaper.providers.base import Watched
+from reaper.scope import Owners
+from reaper.sweep import BUG, Endpoint, Ledger, Observer, Options, Stop, sweep
+
+FIRST_REST, LONGEST_REST = 60.0, 900.0  # seconds for which an endpoint that failed is left alone
+FIRST_RECONNECTION, LONGEST_RECONNECTION = 1.0, 60.0
+MARGIN = 0.1  # seconds after a death's time-out: the event and the inspection tell the time of death a little differently
+MANY_HINTS = 10_000
+SHORTEST_PAUSE = 0.5  # seconds before a sweep that a death advances; ten times what the last one took where that is more
+TIMEOUT, INTERRUPTED = "timeout", "interrupted"
+
+
+class SweepResult(StrEnum):
+    """How a sweep of one endpoint ended."""
+
+    SUCCESS = "success"
+    FAILURES = "failures"
+    CAPPED = "capped"
+    UNLISTED = "unlisted"
+    INTERRUPTED = "interrupted"
+    TIMEOUT = "timeout"
+    BUG = "bug"
+
+    @classmethod
+    def of(cls, report: Report) -> "SweepResult":
+        """The result of a sweep over one endpoint; of several that apply, the worst."""
+        endpoint = report.endpoints[0]
+        if endpoint.failure is not None and endpoint.failure.label == BUG:
+            return cls.BUG
+        if report.interrupted is not None:
+            return cls.TIMEOUT if report.interrupted == TIMEOUT else cls.INTERRUPTED
+        if endpoint.failure is not None:
+            return cls.UNLISTED
+        if endpoint.cap is not None:
+            return cls.CAPPED
+        if any(endpoint.count(outcome) for outcome in (Outcome.FAILED, Outcome.STOPPED)):
+            return cls.FAILURES
+        return cls.SUCCESS
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the configuration in force says about sweeping; a keeper reads it anew for each sweep.
+
+    Args:
+        timeout: how long a sweep may take.
+        follow: whether to follow the events of endpoints that have some.
+    """
+
+    rules: Rules
+    options: Options
+    timeout: timedelta
+    follow: bool = True
+
+
+class Told(Protocol):
+    """Who is told what a keeper does."""
+
+    def began(self, keeper: "Keeper", due: frozenset[str], /) -> None:
+        """A sweep begins."""
+
+    def swept(self, keeper: "Keeper", due: frozenset[str], report: Report, result: SweepResult, /) -> None:
+        """A sweep has ended."""
+
+    def bug(self, endpoint: str, error: BaseException, /) -> None:
+        """A sweep has died of something that nobody foresaw."""
+
+    def watching(self, endpoint: str, /, *, connected: bool, error: str = "") -> None:
+        """The events of the endpoint are followed from now on, or are not any more."""
+
+
+@dataclass
+class Keeper:
+    """Sweeps one endpoint.
+
+    Args:
+        endpoint: its client, for life.
+        terms: reads what is in force now.
+        clock: the aware time in UTC.
+        observer: see ``sweep``.
+        ledger: see ``sweep``.
+        told: is told of each sweep.
+        after: is waited for before the first sweep: what kept this endpoint before.
+
+    Attributes:
+        due: the policies that wait to be swept for here.
+        failures: how many sweeps in a row could not list it.
+    """
+
+    endpoint: Endpoint
+    terms: Callable[[], Terms]
+    clock: Callable[[], datetime]
+    observer: Observer
+    ledger: Ledger
+    told: Told
+    after: Callable[[], Awaitable[None]] | None = None
+    due: set[str] = field(default_factory=set)
+    failures: int = 0
+    stop: Stop | None = None
+
+    def __post_init__(self) -> None:
+        self.name = self.endpoint.reader.endpoint
+        self.provider = self.endpoint.reader.provider
+        self.rests_until = -math.inf
+        self.finished = anyio.Event()
+        self._retired = False
+        self._news = anyio.Event()
+        self._hints: list[tuple[float, str]] = []  # a heap: when to look, on this loop's clock, and for which policy
+        self._hinted: set[tuple[float, str]] = set()
+        self._no_hint_before = -math.inf
+        self._last_death: datetime | None = None
+
+    # -- what others say to it -----------------------------------------------------------------------------------------
+
+    def concerns(self, policy: Policy) -> bool:
+        """Whether the policy is for this endpoint."""
+        kinds = self.endpoint.reader.traits.kinds
+        return bool(policy.kinds & kinds) and (not policy.endpoints or self.name in policy.endpoints)
+
+    def post(self, policies: Iterable[str], *, now: bool = False) -> None:
+        """These are due here; ``now`` ends the rest that a failure has brought."""
+        self.due |= set(policies)
+        if now:
+            self.rests_until = -math.inf
+        self._tell()
+
+    def retire(self, drain: timedelta | None = None) -> None:
+        """Begin no other sweep. One that is under way goes on: to its end, or for as long as ``drain``."""
+        self._retired = True
+        if drain is not None and self.stop is not None:
+            self.stop.request(INTERRUPTED, drain)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = anyio.Event()
+
+    # -- sweeping ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Sweep whenever something is due, until retired."""
+        try:
+            if self.after is not None:
+                await self.after()
+            async with anyio.create_task_group() as group:
+                if isinstance(self.endpoint.reader, Watched) and self.terms().follow:
+                    group.start_soon(self._follow, self.endpoint.reader, name=f"events of {self.name}")
+                while not self._retired:
+                    if (wait := self._must_wait()) > 0:
+                        with anyio.move_on_after(wait):
+                            await self._news.wait()
+                        continue
+                    await self._sweep()
+                group.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.endpoint.reader.close()
+            self.finished.set()
+
+    def _must_wait(self) -> float:
+        """Seconds until there is something to do, as far as is known."""
+        now = anyio.current_time()
+        while self._hints and max(self._hints[0][0], self._no_hint_before) <= now:
+            hint = heapq.heappop(self._hints)
+            self._hinted.discard(hint)
+            self.due.add(hint[1])
+        if now < self.rests_until:
+            return self.rests_until - now
+        if self.due:
+            return 0.0
+        return max(self._hints[0][0], self._no_hint_before) - now if self._hints else math.inf
+
+    async def _sweep(self) -> None:
+        await anyio.lowlevel.checkpoint()  # what is posted in the same moment shares the listing
+        terms = self.terms()
+        known = {policy.name for policy in terms.rules.policies if self.concerns(policy)}
+        due, self.due = frozenset(self.due & known), set()
+        if not due:
+            return
+        self.told.began(self, due)
+        began = anyio.current_time()
+        self.stop = Stop()
+        try:
+            report = await self._within_time(terms, due, self.stop)
+        except Exception as error:  # noqa: BLE001 - the boundary at which a bug costs one sweep, and not the service
+            self.told.bug(self.name, error)
+            return
+        finally:
+            self.stop = None
+            ended = anyio.current_time()
+            self._no_hint_before = ended + max(SHORTEST_PAUSE, 10 * (ended - began))
+        result = SweepResult.of(report)
+        self._rest(result, due)
+        self.told.swept(self, due, report, result)
+
+    async def _within_time(self, terms: Terms, due: frozenset[str], stop: Stop) -> Report:
+        report: Report | None = None
+
+        async def keep_time() -> None:
+            await anyio.sleep(terms.timeout.total_seconds())
+            stop.request(TIMEOUT, timedelta(0))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(keep_time, name=f"deadline of {self.name}")
+            report = await sweep(
+                [self.endpoint],
+                terms.rules,
+                replace(terms.options, due=due),
+                clock=self.clock,
+                observer=self.observer,
+                ledger=self.ledger,
+                stop=stop,
+            )
+            group.cancel_scope.cancel()
+        assert report is not None
+        return report
+
+    def _rest(self, result: SweepResult, due: frozenset[str]) -> None:
+        """Leave an endpoint alone that could not be listed, or answered nothing any more; what was due stays due."""
+        if result not in (SweepResult.UNLISTED, SweepResult.TIMEOUT) and not self.endpoint.retrier.breaker.open:
+            self.failures = 0
+            self.rests_until = -math.inf
+            return
+        self.failures += 1
+        self.rests_until = anyio.current_time() + min(FIRST_REST * 2 ** (self.failures - 1), LONGEST_REST)
+        self.due |= due
+
+    # -- events --------------------------------------------------------------------------------------------------------
+
+    async def _follow(self, reader: Watched) -> None:
+        """Follow the endpoint's events for as long as it is kept."""
+        delay = FIRST_RECONNECTION
+
+        def connected() -> None:
+            nonlocal delay
+            delay = FIRST_RECONNECTION
+            self.told.watching(self.name, connected=True)
+
+        while True:
+            problem = "the stream ended"
+            try:
+                async with aclosing(reader.deaths(connected, self._last_death)) as deaths:  # type: ignore[type-var]
+                    async for death in deaths:
+                        self._hint(death)
+            except ReaperError as error:
+                problem = str(error)
+            except Exception as error:  # noqa: BLE001 - hints are no reason to stop sweeping
+                self.told.bug(self.name, error)
+                problem = f"{type(error).__name__}: {error}"
+            self.told.watching(self.name, connected=False, error=problem)
+            await anyio.sleep(delay)
+            delay = min(delay * 2, LONGEST_RECONNECTION)
+
+    def _hint(self, death: Resource) -> None:
+        """Look when what has died may become reapable. The look itself decides."""
+        assert death.stopped_at is not None
+        self._last_death = max(death.stopped_at, self._last_death or death.stopped_at)
+        rules = self.terms().rules
+        if death.group is None and Owners((death,), rules.scope).owner(death) is None:
+            return
+        now, wall = anyio.current_time(), self.clock()
+        for policy in rules.policies:
+            if policy.stopped_for is None or Kind.CONTAINER not in policy.kinds or not self.concerns(policy):
+                continue
+            left = (death.stopped_at + policy.stopped_for - wall).total_seconds()
+            at = max(now, now + min(left, policy.stopped_for.total_seconds())) + MARGIN
+            # The deaths of one moment share a look.
+            hint = (math.ceil(at * 4) / 4, policy.name)
+            if hint not in self._hinted and len(self._hints) < MANY_HINTS:
+                self._hinted.add(hint)
+                heapq.heappush(self._hints, hint)
+        self._tell()

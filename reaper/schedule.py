@@ -1,0 +1,115 @@
+"""When each policy is looked for. A job only posts the policy's name: whoever reads the stream does the work.
+
+APScheduler runs its jobs outside of any task group: cancelling a scope leaves them running, and its ``shutdown`` cancels
+them in place of waiting. So none of them does more than post.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+from reaper.durations import spell
+from reaper.settings import DEFAULT_EVERY, PolicyTable
+
+HEARTBEAT = timedelta(seconds=5)
+_HEART = "heartbeat of the scheduler"  # no policy's name has a space
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When one policy is due: ``every`` so often, or as ``cron`` says in a zone. A policy with neither: every 10 minutes."""
+
+    every: timedelta | None
+    cron: str | None
+    timezone: str
+
+    @classmethod
+    def of(cls, policy: PolicyTable) -> "Timing":
+        """What the configuration says."""
+        if policy.cron is not None:
+            return cls(None, policy.cron, policy.timezone or "UTC")
+        return cls(policy.every or DEFAULT_EVERY, None, "UTC")
+
+    def __str__(self) -> str:
+        return f"every {spell(self.every)}" if self.every is not None else f"cron {self.cron} ({self.timezone})"
+
+    def trigger(self, jitter: timedelta) -> BaseTrigger:
+        """APScheduler's form of it; ``jitter`` is at most a tenth of an interval."""
+        if self.every is not None:
+            late = min(jitter, self.every / 10).total_seconds()
+            return IntervalTrigger(seconds=self.every.total_seconds(), jitter=late or None, timezone=UTC)
+        trigger = CronTrigger.from_crontab(self.cron, timezone=ZoneInfo(self.timezone))
+        trigger.jitter = jitter.total_seconds() or None
+        return trigger
+
+
+class Schedule:
+    """Posts the names of the policies when they are due, and beats as long as it lives.
+
+    A run that was missed, while the machine slept or the process was stopped, is made up for once, however late and
+    however many were missed.
+
+    Args:
+        post: is given the name of a policy that is due.
+        beat: is called every five seconds.
+        jitter: each run is late by a random part of this.
+    """
+
+    def __init__(self, post: Callable[[str], None], beat: Callable[[], None], jitter: timedelta) -> None:
+        self._post = post
+        self._beat = beat
+        self._jitter = jitter
+        self._timings: dict[str, Timing] = {}
+        self._scheduler: Any = None
+
+    def start(self, policies: Iterable[PolicyTable]) -> None:
+        """Begin; must be called on the event loop."""
+        self._scheduler = AsyncIOScheduler(
+            timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+        )
+        every = IntervalTrigger(seconds=HEARTBEAT.total_seconds(), timezone=UTC)
+        self._scheduler.add_job(self._fire, every, args=[_HEART], id=_HEART)
+        self._timings = {}
+        self.apply(policies, self._jitter)
+        self._scheduler.start()
+
+    def apply(self, policies: Iterable[PolicyTable], jitter: timedelta) -> None:
+        """These are the policies from now on. One whose timing is the same keeps its next run."""
+        timings = {policy.name: Timing.of(policy) for policy in policies}
+        for name in self._timings.keys() - timings.keys():
+            self._scheduler.remove_job(name)
+        for name, timing in timings.items():
+            if self._timings.get(name) != timing or jitter != self._jitter:
+                self._scheduler.add_job(self._fire, timing.trigger(jitter), args=[name], id=name, replace_existing=True)
+        self._timings, self._jitter = timings, jitter
+
+    def restart(self, policies: Iterable[PolicyTable]) -> None:
+        """Begin anew: the wall clock, by which all runs are planned, has been set to another time."""
+        self.stop()
+        self.start(policies)
+
+    def next_at(self, name: str) -> datetime | None:
+        """When the policy is due next."""
+        job = self._scheduler.get_job(name) if self._scheduler is not None else None
+        due: datetime | None = getattr(job, "next_run_time", None)
+        return due and due.astimezone(UTC)
+
+    def stop(self) -> None:
+        """Post nothing more."""
+        if self._scheduler is not None:
+            self._scheduler.shutdown(wait=False)
+            self._scheduler = None
+
+    async def _fire(self, name: str) -> None:
+        # A coroutine, because APScheduler would run a plain function in a thread.
+        if name == _HEART:
+            self._beat()
+        else:
+            self._post(name)

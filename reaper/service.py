@@ -1,0 +1,412 @@
+"""The daemon: schedules, keepers, signals, reload and drain.
+
+The schedule posts names of policies to a stream; a keeper for each endpoint sweeps it for those that are due there. All
+tasks live in one task group. What ends the service ends it in stages: no new sweeps, those under way go on for the drain
+time, then they are cancelled and report.
+"""
+
+import os
+import signal
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.abc
+
+from reaper import __version__, config, connect
+from reaper.conduct import Observers
+from reaper.config import Config
+from reaper.errors import ConfigError, ReaperError
+from reaper.health import health
+from reaper.journal import Journal
+from reaper.keeper import Keeper, SweepResult, Terms
+from reaper.logs import LogObserver
+from reaper.metrics import Metrics
+from reaper.model import Outcome, Report
+from reaper.notify import Notifier
+from reaper.plan import Plan, make_plan
+from reaper.schedule import Schedule, Timing
+from reaper.status import Status
+from reaper.sweep import Endpoint, Ledger, Observer
+from reaper.terms import NoLedger
+from reaper.web import Web
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+LOOK_ROUND = 5.0  # seconds between two rounds of the watch
+CLOCK_JUMP = timedelta(seconds=30)
+POSTS = 1000
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The configuration in force, and what follows from it."""
+
+    config: Config
+    plan: Plan
+
+    @classmethod
+    def load(cls, arguments: Namespace, env: Mapping[str, str]) -> "Loaded":
+        """Read and check everything. Raises ConfigError."""
+        found = config.load(arguments.config, env)
+        return cls(found, make_plan(arguments, found.settings, env))
+
+    def terms(self) -> Terms:
+        """What a keeper needs."""
+        service = self.config.settings.service
+        return Terms(self.plan.rules, self.plan.options, service.sweep_timeout, follow=service.docker_events)
+
+    def endpoints(self) -> dict[str, object]:
+        """By name what makes an endpoint the same one: when it changes, its client is made anew."""
+        plan = self.plan
+        engines = {engine.name: (engine, plan.retry) for engine in plan.engines}
+        return {**engines, **{table.name: (table, key, plan.retry) for table, key in plan.organisations}}
+
+    def connect(self, name: str, env: Mapping[str, str]) -> Endpoint:
+        """A client for life of one endpoint."""
+        plan = self.plan
+        engines = [engine for engine in plan.engines if engine.name == name]
+        organisations = [pair for pair in plan.organisations if pair[0].name == name]
+        (endpoint,) = connect.endpoints(engines, organisations, plan.retry, config.state_directory(env), act=True)
+        return endpoint
+
+
+@dataclass
+class Service:
+    """The running service.
+
+    Args:
+        loaded: what it begins with.
+        load: reads the configuration again.
+        log: for its own lines, and those of the sweeps.
+        env: the environment.
+    """
+
+    loaded: Loaded
+    load: Callable[[], Loaded]
+    log: "FilteringBoundLogger"
+    env: Mapping[str, str]
+    notifier: Notifier
+    metrics: Metrics = field(default_factory=Metrics)
+    keepers: dict[str, Keeper] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        settings = self.loaded.config.settings
+        self.status = Status(__version__, _now())
+        self.journal = self._open_journal()
+        self.ledger: Ledger = self.journal or NoLedger()
+        observers: list[Observer] = [LogObserver(self.log), self.status, self.metrics]
+        self.observer: Observer = Observers([*observers, *([self.journal] if self.journal else [])])
+        self.schedule = Schedule(self._post, self._beat, settings.service.jitter)
+        self._send, self._receive = anyio.create_memory_object_stream[str](POSTS)
+        self._drain_requested = anyio.Event()
+        self._leaving: list[Keeper] = []
+
+    def _open_journal(self) -> Journal | None:
+        table = self.loaded.config.settings.journal
+        if not table.enabled:
+            return None
+        return Journal(
+            config.state_directory(self.env) / "journal.db",
+            keep_for=table.keep_for,
+            max_megabytes=table.max_megabytes,
+            clock=_now,
+            failed=self._journal_failed,
+        )
+
+    def _journal_failed(self, problem: str) -> None:
+        self.log.error("journal_degraded", problem=problem)
+        self.metrics.journal_failed()
+
+    # -- its life ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """Run until a signal ends it; returns the exit code. Raises ConfigError when it cannot begin."""
+        failed = None
+        async with anyio.create_task_group() as group:
+            self._group = group
+            await group.start(self._listen_for_signals, name="signals")
+            address = self.loaded.config.settings.service.address
+            web = Web(self.status, self.metrics.render, clock=_now) if address else None
+            try:
+                if web is not None and address is not None:
+                    await web.start(*address)
+                await self._serve()
+            except ReaperError as error:
+                failed = error  # raised again below: the group would wrap it
+            finally:
+                with anyio.CancelScope(shield=True):
+                    self.schedule.stop()
+                    if web is not None:
+                        await web.close()
+                    if self.journal is not None:
+                        await self.journal.close()
+            group.cancel_scope.cancel()
+        if failed is not None:
+            raise failed
+        self.log.info("service_ended")
+        return 0
+
+    async def _serve(self) -> None:
+        self._apply(self.loaded)
+        self.schedule.start(self.loaded.config.settings.policy)
+        self._group.start_soon(self._dispatch, name="dispatch")
+        self._group.start_soon(self._watch, name="watch")
+        if self.loaded.config.settings.service.sweep_at_start:
+            self._sweep_now()
+        self.log.info(
+            "service_started",
+            version=__version__,
+            config=str(self.loaded.config.file or "the defaults"),
+            endpoints=sorted(self.keepers),
+            listen=self.loaded.config.settings.service.listen,
+        )
+        self.notifier.ready()
+        self._say(f"keeps {', '.join(sorted(self.keepers)) or 'nothing'}")
+        await self._drain_requested.wait()
+        await self._drain()
+
+    async def _drain(self) -> None:
+        """No new sweeps; those under way get the drain time, and are cancelled then. They always report."""
+        self.status.draining = True
+        self.notifier.stopping()
+        self.schedule.stop()
+        drain = self.loaded.config.settings.service.drain_timeout
+        self.log.info("service_draining", seconds=drain.total_seconds())
+        keepers = [*self.keepers.values(), *self._leaving]
+        for keeper in keepers:
+            keeper.retire(drain)
+        for keeper in keepers:
+            await keeper.finished.wait()
+
+    # -- signals -------------------------------------------------------------------------------------------------------
+
+    async def _listen_for_signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+        with anyio.open_signal_receiver(*wanted) as signals:
+            task_status.started()
+            async for number in signals:
+                if number is signal.SIGHUP:
+                    await self._reload()
+                elif number is signal.SIGUSR1:
+                    self.log.info("sweep_requested", signal=number.name)
+                    self._sweep_now()
+                elif self._drain_requested.is_set():
+                    # Not by the signal's default action, which does not end the first process of a container.
+                    self.log.warning("service_killed", signal=number.name)
+                    os._exit(128 + number)
+                else:
+                    self.log.info("signal", signal=number.name)
+                    self._drain_requested.set()
+
+    # -- what is due ---------------------------------------------------------------------------------------------------
+
+    def _post(self, policy: str) -> None:
+        """The schedule's jobs end here: they post, and nothing more."""
+        with suppress(anyio.WouldBlock):  # a thousand wait: the loop stands still, which the watchdog sees
+            self._send.send_nowait(policy)
+
+    async def _dispatch(self) -> None:
+        async for name in self._receive:
+            policy = next((policy for policy in self.loaded.plan.rules.policies if policy.name == name), None)
+            for keeper in self.keepers.values():
+                if policy is not None and keeper.concerns(policy):
+                    keeper.post([name])
+            self._show_schedule()
+
+    def _sweep_now(self) -> None:
+        for keeper in self.keepers.values():
+            names = [policy.name for policy in self.loaded.plan.rules.policies if keeper.concerns(policy)]
+            keeper.post(names, now=True)
+
+    def _beat(self) -> None:
+        self.status.beat_at = _now()
+
+    async def _watch(self) -> None:
+        """Go round: tell the watchdog, and begin the schedule anew when the clock has been set."""
+        before, passed = _now(), anyio.current_time()
+        pause = min(LOOK_ROUND, (self.notifier.watchdog or LOOK_ROUND * 2) / 2)
+        while True:
+            await anyio.sleep(pause)
+            now, loop = _now(), anyio.current_time()
+            jump = (now - before) - timedelta(seconds=loop - passed)
+            if abs(jump) > CLOCK_JUMP:
+                self.log.warning("clock_set", by=str(jump))
+                self.schedule.restart(self.loaded.config.settings.policy)
+                self.status.beat_at = now
+            before, passed = now, loop
+            self.status.loop_at = now
+            self.status.journal_error = self.journal.degraded if self.journal else None
+            self._show_schedule()
+            if health(self.status, now)[0]:
+                self.notifier.alive()
+
+    def _show_schedule(self) -> None:
+        for name, policy in self.status.policies.items():
+            policy.next_at = self.schedule.next_at(name)
+
+    # -- configuration -------------------------------------------------------------------------------------------------
+
+    async def _reload(self) -> None:
+        """Read the configuration again. What is wrong with it is said, and the old one stays in force."""
+        self.notifier.reloading()
+        problem = await self._try_reload()
+        if problem is not None:
+            self.status.reload_error = problem
+            self.metrics.reloaded(ok=False, at=_now())
+            self.log.error("reload_refused", problem=problem)
+        self.notifier.ready()
+
+    async def _try_reload(self) -> str | None:
+        """Why the configuration cannot be put into force, if so."""
+        before = self.loaded.config.settings
+        try:
+            loaded = await anyio.to_thread.run_sync(self.load)
+            self._apply(loaded)
+        except ConfigError as error:
+            return str(error)
+        settings = loaded.config.settings
+        self.schedule.apply(settings.policy, settings.service.jitter)
+        self._show_schedule()
+        if settings.service.listen != before.service.listen or settings.journal != before.journal:
+            self.log.warning("reload_incomplete", problem="listen and [journal] take effect at the next start")
+        self.log.info("reloaded", config=str(loaded.config.file or "the defaults"))
+        return None
+
+    def _apply(self, loaded: Loaded) -> None:
+        """Put a configuration into force: sweeps under way end as they began, the next ones read it."""
+        old, new = self.loaded.endpoints(), loaded.endpoints()
+        self.loaded = loaded
+        self.status.config_file = str(loaded.config.file) if loaded.config.file else None
+        self.status.loaded_at, self.status.reload_error = _now(), None
+        self.metrics.reloaded(ok=True, at=_now())
+        for name in [name for name in self.keepers if name not in new]:
+            self._leave(self.keepers.pop(name))
+        for name in new:
+            keeper = self.keepers.get(name)
+            if keeper is None or old.get(name) != new[name]:
+                self.keepers[name] = self._keep(name, keeper)
+        self._declare()
+
+    def _terms(self) -> Terms:
+        return self.loaded.terms()
+
+    def _keep(self, name: str, before: Keeper | None) -> Keeper:
+        """A keeper for an endpoint; it takes over what was due with another one, when that has ended."""
+        keeper = Keeper(
+            self.loaded.connect(name, self.env),
+            self._terms,
+            _now,
+            self.observer,
+            self.ledger,
+            self,
+            after=before.finished.wait if before is not None else None,
+            due=set(before.due) if before is not None else set(),
+        )
+        if before is not None:
+            self._leave(before)
+        self._group.start_soon(keeper.run, name=f"keep {name}")
+        return keeper
+
+    def _leave(self, keeper: Keeper) -> None:
+        """It ends the sweep that it makes now, and makes no other."""
+        keeper.retire()
+        self._leaving = [leaving for leaving in self._leaving if not leaving.finished.is_set()] + [keeper]
+
+    def _declare(self) -> None:
+        """Tell status and metrics what there is."""
+        endpoints = {name: keeper.provider for name, keeper in self.keepers.items()}
+        policies = {}
+        for table, policy in zip(self.loaded.config.settings.policy, self.loaded.plan.rules.policies, strict=True):
+            names = [name for name, keeper in self.keepers.items() if keeper.concerns(policy)]
+            policies[policy.name] = str(Timing.of(table)), names
+        self.status.configure(endpoints, policies)
+        self.metrics.configure(endpoints, {name: names for name, (_, names) in policies.items()})
+        for name, keeper in self.keepers.items():
+            if not any(keeper.concerns(policy) for policy in self.loaded.plan.rules.policies):
+                self.log.warning("endpoint_without_policy", endpoint=name)
+
+    # -- what the keepers tell -----------------------------------------------------------------------------------------
+
+    def began(self, keeper: Keeper, due: frozenset[str]) -> None:
+        """See ``keeper.Told``."""
+        if (endpoint := self.status.endpoints.get(keeper.name)) is not None:
+            endpoint.sweeping_since, endpoint.next_try_at = _now(), None
+        self.log.debug("sweep_begins", endpoint=keeper.name, due=sorted(due))
+
+    def swept(self, keeper: Keeper, due: frozenset[str], report: Report, result: SweepResult) -> None:
+        """See ``keeper.Told``."""
+        now, name, found = _now(), keeper.name, report.endpoints[0]
+        LogObserver(self.log).summary(replace(report, hints=()))
+        self.metrics.swept(name, keeper.provider, result.value, report.seconds)
+        self._say(
+            f"swept {name}: {result.value}, {found.count(Outcome.DELETED)} deleted, {found.held} held, at {now:%H:%M:%S} UTC"
+        )
+        endpoint = self.status.endpoints.get(name)
+        if endpoint is None:
+            return  # it has left the configuration meanwhile
+        up = result in (SweepResult.SUCCESS, SweepResult.FAILURES, SweepResult.CAPPED)
+        endpoint.sweeping_since = None
+        endpoint.breaker_open = keeper.endpoint.retrier.breaker.open
+        self.metrics.breaker(name, open=endpoint.breaker_open)
+        if result is not SweepResult.INTERRUPTED:
+            endpoint.up = up
+            self.metrics.endpoint_up(name, up=up)
+        endpoint.error = None if up else (found.failure.message if found.failure else result.value)
+        endpoint.failing_since = None if up else endpoint.failing_since or now
+        rest = keeper.rests_until - anyio.current_time()
+        endpoint.next_try_at = now + timedelta(seconds=rest) if rest > 0 else None
+        if up:
+            endpoint.listed_at = now
+        self.status.remember(now, found)
+        for policy in due:
+            if (shown := self.status.policies.get(policy)) is None or name not in shown.endpoints:
+                continue
+            shown.last_at[name] = now
+            if result is SweepResult.SUCCESS:
+                shown.last_success_at[name] = now
+                self.metrics.succeeded(policy, name, now)
+
+    def bug(self, endpoint: str, error: BaseException) -> None:
+        """See ``keeper.Told``."""
+        self.observer.bug(endpoint, error)
+        self.metrics.swept(endpoint, self.keepers[endpoint].provider, SweepResult.BUG.value, 0.0)
+        if (shown := self.status.endpoints.get(endpoint)) is not None:
+            shown.sweeping_since = None
+            shown.error = f"a bug: {type(error).__name__}: {error}"
+
+    def watching(self, endpoint: str, *, connected: bool, error: str = "") -> None:
+        """See ``keeper.Told``."""
+        if (shown := self.status.endpoints.get(endpoint)) is None:
+            return
+        if connected:
+            self.log.info("events_followed", endpoint=endpoint)
+        elif shown.events:
+            self.log.warning("events_lost", endpoint=endpoint, problem=error)
+            self.metrics.events_lost(endpoint)
+        shown.events = connected
+        self.metrics.events(endpoint, connected=connected)
+
+    def _say(self, text: str) -> None:
+        self.notifier.status(text)
+
+
+def run(arguments: Namespace, configure: Callable[[], "FilteringBoundLogger"]) -> int:
+    """Run the service in the foreground, and return its exit code. Raises ConfigError when it cannot begin."""
+    notifier = Notifier(os.environ)
+    env = dict(os.environ)
+
+    def load() -> Loaded:
+        return Loaded.load(arguments, env)
+
+    service = Service(load(), load, configure(), env, notifier)
+    return anyio.run(service.run)

@@ -1,0 +1,78 @@
+"""What the engine's events tell of deaths, and that nothing odd in them does harm."""
+
+import json
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reaper.errors import UnreadableError
+from reaper.model import Resource, State
+from reaper.providers.docker_events import deaths
+
+DIED = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=UTC)
+
+
+def event(name: str = "client", action: str = "die", **more: Any) -> dict[str, Any]:
+    labels = {"com.docker.compose.project": "p", "team": "rl"}
+    return {
+        "Type": "container",
+        "Action": action,
+        "Actor": {"ID": f"id-{name}", "Attributes": {"name": name, "image": "tb__a__client", "exitCode": "137", **labels}},
+        "timeNano": int(DIED.timestamp() * 1e9),
+        **more,
+    }
+
+
+def read(chunks: Iterable[bytes]) -> list[Resource]:
+    async def stream() -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+
+    async def main() -> list[Resource]:
+        return [found async for found in deaths(stream(), "local")]
+
+    return anyio.run(main)
+
+
+def lines(*events: Any) -> bytes:
+    return b"".join(json.dumps(each).encode() + b"\n" for each in events)
+
+
+def test_a_death_tells_who_when_and_what_it_was() -> None:
+    (found,) = read([lines(event())])
+    assert (found.id, found.name, found.image, found.group) == ("id-client", "client", "tb__a__client", "p")
+    assert (found.stopped_at, found.state) == (DIED, State.STOPPED)
+    assert (found.labels or {})["team"] == "rl"
+
+
+@given(st.lists(st.integers(0, 400), max_size=12))
+def test_where_the_stream_is_cut_into_pieces_makes_no_difference(cuts: list[int]) -> None:
+    whole = lines(event("a"), event("b", "start"), event("c"))
+    places = sorted({0, *(min(cut, len(whole)) for cut in cuts), len(whole)})
+    pieces = [whole[begin:end] for begin, end in pairwise(places)]
+    assert [found.name for found in read(pieces)] == ["a", "c"]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(["Type", "Action", "Actor", "timeNano"]), json_values)
+def test_an_odd_event_is_passed_over_and_the_next_one_is_read(key: str, value: Any) -> None:
+    found = read([lines({**event("odd"), key: value}, event("good")), b"not json\n\xff\xfe\n", lines(event("last"))])
+    assert [each.name for each in found][-2:] == ["good", "last"]
+    assert len(found) <= 3
+
+
+def test_an_event_that_does_not_end_is_an_error_and_fills_no_memory() -> None:
+    with pytest.raises(UnreadableError, match="does not end"):
+        read([b"x" * 65536] * 20)

@@ -1,0 +1,141 @@
+"""A keeper over a world in memory, and what it told."""
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import anyio
+
+from reaper.errors import UnavailableError
+from reaper.judge import Rules
+from reaper.keeper import Keeper, SweepResult, Terms
+from reaper.model import Report, Resource
+from reaper.ratelimit import Breaker
+from reaper.retry import Retrier
+from reaper.sweep import Endpoint, Options
+from reaper.terms import NoLedger
+from reaper.testing import Held, MemoryProvider, MemoryWorld, VirtualClock
+from tests.sweep.lab import EXACT, NOW, RULES, Recorder
+
+DEADLINE = timedelta(minutes=30)
+
+
+@dataclass
+class Sweep:
+    """One sweep as it was told of, in the loop's time."""
+
+    began: float
+    due: frozenset[str]
+    ended: float = 0.0
+    result: SweepResult | None = None
+    report: Report | None = None
+
+
+@dataclass
+class Diary:
+    """Remembers what a keeper tells."""
+
+    sweeps: list[Sweep] = field(default_factory=list)
+    bugs: list[BaseException] = field(default_factory=list)
+    events: list[tuple[bool, str]] = field(default_factory=list)
+
+    def began(self, _keeper: Keeper, due: frozenset[str]) -> None:
+        self.sweeps.append(Sweep(anyio.current_time(), due))
+
+    def swept(self, _keeper: Keeper, _due: frozenset[str], report: Report, result: SweepResult) -> None:
+        last = self.sweeps[-1]
+        last.ended, last.result, last.report = anyio.current_time(), result, report
+
+    def bug(self, _endpoint: str, error: BaseException) -> None:
+        self.bugs.append(error)
+
+    def watching(self, _endpoint: str, *, connected: bool, error: str = "") -> None:
+        self.events.append((connected, error))
+
+    @property
+    def results(self) -> list[SweepResult | None]:
+        return [sweep.result for sweep in self.sweeps]
+
+
+class WatchedProvider(MemoryProvider):
+    """Tells of deaths as the test says. ``broken`` counts down the connections that fail before one holds."""
+
+    def __init__(self, world: MemoryWorld) -> None:
+        super().__init__(world, "local", None)
+        self.broken = 0
+        self.asked_since: list[datetime | None] = []
+        self._told: deque[Resource | Exception] = deque()
+        self._news = anyio.Event()
+
+    def tell(self, event: Resource | Exception) -> None:
+        """A death, or what breaks the stream."""
+        self._told.append(event)
+        self._news.set()
+
+    async def deaths(self, connected: Callable[[], None], since: datetime | None = None) -> AsyncIterator[Resource]:
+        self.asked_since.append(since)
+        if self.broken:
+            self.broken -= 1
+            raise UnavailableError("no events today")
+        connected()
+        while True:
+            while self._told:
+                event = self._told.popleft()
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+            self._news = anyio.Event()
+            await self._news.wait()
+
+
+class House:
+    """One kept endpoint."""
+
+    def __init__(
+        self,
+        *things: Resource | Held,
+        rules: Rules = RULES,
+        watched: bool = False,
+        deadline: timedelta = DEADLINE,
+        **world: Any,
+    ) -> None:
+        self.clock = VirtualClock(NOW)
+        self.world = MemoryWorld(things, **{"clock": self.clock, **world})
+        self.provider = WatchedProvider(self.world)
+        reader = self.provider if watched else MemoryProvider(self.world, "local", None)
+        self.rules = rules
+        self.deadline = deadline
+        self.diary = Diary()
+        self.observer = Recorder()
+        self.keeper = Keeper(
+            Endpoint(reader, Retrier(EXACT, breaker=Breaker())),
+            lambda: Terms(self.rules, Options(), self.deadline),
+            self.clock,
+            self.observer,
+            NoLedger(),
+            self.diary,
+        )
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[Keeper]:
+        """While the keeper runs."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.keeper.run)
+            yield self.keeper
+            self.keeper.retire(timedelta(0))
+            await self.keeper.finished.wait()
+
+    def left(self) -> set[str]:
+        return {held.resource.name for held in self.world.held()}
+
+    def die(self, name: str) -> Resource:
+        """A container dies now, and the event tells of it."""
+        now = self.clock()
+        self.world.halt(name)
+        self.world.change(name, lambda resource: replace(resource, stopped_at=now))
+        resource = self.world.get(name)
+        assert resource is not None
+        return resource

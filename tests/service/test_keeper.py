@@ -1,0 +1,232 @@
+"""What keeps one endpoint swept, on time that jumps."""
+
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import anyio
+import pytest
+import trio.testing
+
+from reaper.errors import UnavailableError
+from reaper.judge import Rules
+from reaper.keeper import SweepResult
+from reaper.model import Kind
+from reaper.testing import Rule
+from tests.service.lab import House
+from tests.sweep.lab import FOREIGN, OLD, STOPPED, running, stopped
+from tests.sweep.loops import JumpingLoop
+
+pytestmark = pytest.mark.anyio
+NAMES = {"stopped", "old"}
+SOON = replace(STOPPED, stopped_for=timedelta(minutes=5))
+
+
+@pytest.fixture(params=["trio", "asyncio"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    if request.param == "trio":
+        return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
+    return "asyncio", {"loop_factory": JumpingLoop}
+
+
+async def test_nothing_is_swept_that_is_not_due() -> None:
+    house = House(stopped("leftover"))
+    async with house.kept():
+        await anyio.sleep(3600)
+    assert house.diary.sweeps == []
+    assert house.left() == {"leftover"}
+
+
+async def test_policies_that_are_due_together_share_one_listing() -> None:
+    house = House(stopped("leftover"), running("long"))
+    async with house.kept() as keeper:
+        keeper.post(["stopped"])
+        keeper.post(["old"])
+        await anyio.sleep(60)
+    assert [sweep.due for sweep in house.diary.sweeps] == [frozenset(NAMES)]
+    assert house.diary.results == [SweepResult.SUCCESS]
+    assert len(house.world.made("list")) == 2  # one to decide, one to confirm
+    assert house.left() == set()
+
+
+async def test_what_is_posted_during_a_sweep_is_swept_for_once_afterwards() -> None:
+    house = House(running("long"), latency=5.0)
+    async with house.kept() as keeper:
+        keeper.post(["old"])
+        await anyio.sleep(2)
+        for _ in range(10):
+            keeper.post(["stopped"])
+        await anyio.sleep(200)
+    first, second = house.diary.sweeps
+    assert [set(first.due), set(second.due)] == [{"old"}, {"stopped"}]
+    assert first.ended <= second.began
+
+
+async def test_only_what_is_due_acts() -> None:
+    house = House(stopped("leftover"), running("long"))
+    async with house.kept() as keeper:
+        keeper.post(["old"])
+        await anyio.sleep(60)
+    assert house.left() == {"leftover"}
+
+
+async def test_policies_that_are_gone_from_the_configuration_are_not_swept_for() -> None:
+    house = House(stopped("leftover"))
+    async with house.kept() as keeper:
+        keeper.post(["yesterday"])
+        await anyio.sleep(60)
+    assert house.diary.sweeps == []
+
+
+async def test_an_endpoint_that_is_down_rests_longer_and_longer_and_keeps_what_is_due() -> None:
+    house = House(stopped("leftover"))
+    down = Rule("list", error=UnavailableError("no engine"))
+    house.world.rules.append(down)
+    async with house.kept() as keeper:
+        keeper.post(["stopped"])
+        await anyio.sleep(3 * 3600)
+        assert set(house.diary.results) == {SweepResult.UNLISTED}
+        sweeps = house.diary.sweeps
+        rests = [later.began - sooner.ended for sooner, later in pairwise(sweeps)]
+        assert rests[:5] == pytest.approx([60, 120, 240, 480, 900])
+        assert rests[5:] == [pytest.approx(900)] * len(rests[5:])
+        house.world.rules.remove(down)
+        await anyio.sleep(1000)
+    assert house.diary.results[-1] is SweepResult.SUCCESS
+    assert house.diary.sweeps[-1].due == {"stopped"}
+    assert keeper.failures == 0
+    assert house.left() == set()
+
+
+async def test_somebody_who_wants_a_sweep_now_ends_the_rest() -> None:
+    house = House(stopped("leftover"))
+    house.world.rules.append(down := Rule("list", error=UnavailableError("no engine")))
+    async with house.kept() as keeper:
+        keeper.post(["stopped"])
+        await anyio.sleep(30)
+        house.world.rules.remove(down)
+        keeper.post(["old"])
+        await anyio.sleep(5)
+        assert len(house.diary.sweeps) == 1  # it rests
+        keeper.post(NAMES, now=True)
+        await anyio.sleep(5)
+    assert house.diary.results == [SweepResult.UNLISTED, SweepResult.SUCCESS]
+
+
+async def test_a_sweep_that_takes_too_long_is_ended() -> None:
+    house = House(stopped("leftover"), deadline=timedelta(seconds=30), latency=3600.0)
+    async with house.kept() as keeper:
+        keeper.post(["stopped"])
+        await anyio.sleep(50)
+    assert house.diary.results[0] is SweepResult.TIMEOUT
+    assert house.diary.sweeps[0].ended - house.diary.sweeps[0].began <= 36
+
+
+async def test_a_bug_costs_one_sweep_and_nothing_else() -> None:
+    house = House(stopped("leftover"))
+    house.world.rules.append(Rule("list", calls={1}, error=ZeroDivisionError("a bug")))
+    async with house.kept() as keeper:
+        keeper.post(["stopped"])
+        await anyio.sleep(1)
+        keeper.post(["stopped"])
+        await anyio.sleep(60)
+    assert house.diary.results == [SweepResult.BUG, SweepResult.SUCCESS]
+    assert house.left() == set()
+
+
+async def test_one_that_is_retired_ends_its_sweep_and_makes_no_other() -> None:
+    house = House(stopped("leftover"), latency=1.0)
+    async with anyio.create_task_group() as group:
+        group.start_soon(house.keeper.run)
+        house.keeper.post(["stopped"])
+        await anyio.sleep(0.5)
+        house.keeper.retire()
+        house.keeper.post(["old"])
+        await house.keeper.finished.wait()
+    assert house.diary.results == [SweepResult.SUCCESS]
+    assert house.left() == set()
+
+
+async def test_a_drain_cancels_what_takes_longer() -> None:
+    house = House(running("long"), latency=1.0)
+    house.world.rules.append(Rule("stop", seconds=3600))
+    async with anyio.create_task_group() as group:
+        group.start_soon(house.keeper.run)
+        house.keeper.post(["old"])
+        await anyio.sleep(5)
+        house.keeper.retire(timedelta(seconds=20))
+        began = anyio.current_time()
+        await house.keeper.finished.wait()
+    assert house.diary.results == [SweepResult.INTERRUPTED]
+    assert anyio.current_time() - began <= 26
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_death_advances_the_look_to_when_it_matters() -> None:
+    house = House(running("client", hours=2), rules=Rules(policies=(SOON, OLD)), watched=True)
+    async with house.kept():
+        await anyio.sleep(1000)
+        house.provider.tell(house.die("client"))
+        await anyio.sleep(299)
+        assert house.diary.sweeps == []
+        await anyio.sleep(2)
+    assert [sweep.due for sweep in house.diary.sweeps] == [{"stopped"}]
+    assert house.left() == set()
+
+
+async def test_the_death_of_something_foreign_advances_nothing() -> None:
+    house = House(running("db", hours=2, image=FOREIGN), rules=Rules(policies=(SOON, OLD)), watched=True)
+    async with house.kept():
+        house.provider.tell(house.die("db"))
+        await anyio.sleep(3600)
+    assert house.diary.sweeps == []
+
+
+async def test_many_deaths_share_few_looks() -> None:
+    names = [f"c{number}" for number in range(90)]
+    house = House(*(running(name, hours=2) for name in names), rules=Rules(policies=(SOON, OLD)), watched=True)
+    async with house.kept():
+        for name in names:
+            house.provider.tell(house.die(name))
+            await anyio.sleep(0.01)
+        await anyio.sleep(400)
+    assert 1 <= len(house.diary.sweeps) <= 4
+    assert house.left() == set()
+
+
+async def test_a_lost_stream_is_told_of_and_followed_again_from_where_it_broke() -> None:
+    house = House(running("client", hours=2), rules=Rules(policies=(SOON, OLD)), watched=True)
+    async with house.kept():
+        await anyio.sleep(1)
+        death = house.die("client")
+        house.provider.tell(death)
+        await anyio.sleep(1)
+        house.provider.broken = 3
+        house.provider.tell(UnavailableError("the connection broke"))
+        await anyio.sleep(20)
+    told = [connected for connected, _ in house.diary.events]
+    assert told == [True, False, False, False, False, True]
+    assert house.diary.events[1] == (False, "the connection broke")
+    assert house.provider.asked_since == [None, *[death.stopped_at] * 4]
+
+
+async def test_a_bug_in_the_events_is_told_and_hinders_no_sweep() -> None:
+    house = House(stopped("leftover"), watched=True)
+    house.provider.tell(ZeroDivisionError("a bug"))
+    async with house.kept() as keeper:
+        await anyio.sleep(5)
+        keeper.post(["stopped"])
+        await anyio.sleep(5)
+    assert [type(bug) for bug in house.diary.bugs] == [ZeroDivisionError]
+    assert house.diary.results == [SweepResult.SUCCESS]
+
+
+def test_a_policy_for_another_kind_or_another_endpoint_is_none_of_its_business() -> None:
+    keeper = House().keeper
+    assert keeper.concerns(STOPPED)
+    assert not keeper.concerns(replace(STOPPED, kinds=frozenset({Kind.SANDBOX})))
+    assert not keeper.concerns(replace(STOPPED, endpoints=frozenset({"gpu-1"})))
+    assert keeper.concerns(replace(STOPPED, endpoints=frozenset({"gpu-1", "local"})))
