@@ -36,9 +36,9 @@ def readiness(status: Status, now: datetime) -> tuple[bool, dict[str, Any]]:
     return _document(
         status,
         now,
-        _check("configuration", loaded, configuration),
-        _check("endpoints", any(e.up for e in status.endpoints.values()), _endpoints(status)),
-        _check("staying", not status.draining, "shutting down" if status.draining else "not shutting down"),
+        _check("configuration", ok=loaded, detail=configuration),
+        _check("endpoints", ok=any(e.up for e in status.endpoints.values()), detail=_endpoints(status)),
+        _check("staying", ok=not status.draining, detail="shutting down" if status.draining else "not shutting down"),
     )
 
 
@@ -52,15 +52,14 @@ def _endpoints(status: Status) -> str:
 
 
 def _fires(name: str, what: str, at: datetime | None, status: Status, now: datetime) -> dict[str, Any]:
-    age = max(now - (at or status.started_at), timedelta(0))
     if status.draining:
-        return _check(name, True, "shutting down")
-    if at is not None:
-        return _check(name, age <= STALE, f"{what} {human(age)} ago")
-    return _check(name, age <= STALE, f"nothing yet, started {human(age)} ago")
+        return _check(name, ok=True, detail="shutting down")
+    age = max(now - (at or status.started_at), timedelta(0))
+    detail = f"{what} {human(age)} ago" if at is not None else f"nothing yet, started {human(age)} ago"
+    return _check(name, ok=age <= STALE, detail=detail)
 
 
-def _check(name: str, ok: bool, detail: str) -> dict[str, Any]:  # noqa: FBT001 - named where it is written out
+def _check(name: str, *, ok: bool, detail: str) -> dict[str, Any]:
     return {"name": name, "ok": ok, "detail": detail}
 
 

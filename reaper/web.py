@@ -98,13 +98,9 @@ class Web:
             await runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.Response:
-        if self._local and not _LOCAL.fullmatch(request.headers.get("Host", "localhost")):
-            # Not the name that was asked for: it would have to be escaped, and whoever sent it knows it.
-            return _text(421, f"This listens on {self.addresses[0][0]} and answers to localhost, 127.0.0.1 and [::1] only.")
-        if request.path not in _PATHS:
-            return _text(404, f"There is nothing here. What there is: {' '.join(_PATHS)}")
-        if request.method not in ("GET", "HEAD"):
-            return _text(405, "This can only be read: GET or HEAD.", Allow="GET, HEAD")
+        refused = self._refused(request)
+        if refused is not None:
+            return refused
         if request.path == "/healthz":
             return _json(*health(self._status, self._clock()))
         if request.path == "/readyz":
@@ -119,6 +115,15 @@ class Web:
         status, now, reload = self._status.snapshot(), self._clock(), request.query.get("refresh") != "off"
         text = await self._in_thread(lambda: page.render(status, now, reload=reload))
         return web.Response(text=text, content_type="text/html", charset="utf-8")
+
+    def _refused(self, request: web.Request) -> web.Response | None:
+        if self._local and not _LOCAL.fullmatch(request.headers.get("Host", "localhost")):
+            return _text(421, f"This listens on {self.addresses[0][0]} and answers to localhost, 127.0.0.1 and [::1] only.")
+        if request.path not in _PATHS:
+            return _text(404, f"There is nothing here. What there is: {' '.join(_PATHS)}")
+        if request.method not in ("GET", "HEAD"):
+            return _text(405, "This can only be read: GET or HEAD.", Allow="GET, HEAD")
+        return None
 
     async def _in_thread(self, render: Callable[[], T]) -> T:
         """Rendering takes milliseconds, and tens of them for the metrics of many endpoints: not on the event loop."""
