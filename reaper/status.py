@@ -6,7 +6,7 @@ that it does not grow with time.
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from reaper.model import Decision, EndpointReport, Outcome, Result
@@ -145,6 +145,18 @@ class Status:
                 last_at={n: at for n, at in old.last_at.items() if n in names} if old else {},
                 last_success_at={n: at for n, at in old.last_success_at.items() if n in names} if old else {},
             )
+
+    def snapshot(self) -> "Status":
+        """A copy that stands still, for what reads it in another thread. Costs microseconds an endpoint."""
+        return replace(
+            self,
+            endpoints={name: replace(endpoint) for name, endpoint in self.endpoints.items()},
+            policies={
+                name: replace(policy, last_at=dict(policy.last_at), last_success_at=dict(policy.last_success_at))
+                for name, policy in self.policies.items()
+            },
+            deletions=deque(self.deletions, maxlen=SHOWN_DELETIONS),
+        )
 
     # -- an observer of sweeps -----------------------------------------------------------------------------------------
 
