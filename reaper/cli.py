@@ -64,6 +64,7 @@ def _acting(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dry-run", action="store_true", help="say what would be deleted; delete nothing")
     group.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
     group.add_argument("--max-deletions", metavar="N|P%|none", help="refuse to delete more than this on one endpoint")
+    group.add_argument("--metrics-textfile", metavar="FILE", help="write the metrics there, for node_exporter: NAME.prom")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -121,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None and not arguments.once and (code := _no_service(arguments)) is not None:
         return code
     if arguments.command is not None:
-        for option in ("once", "dry_run", "fail_fast", "max_deletions"):
+        for option in ("once", "dry_run", "fail_fast", "max_deletions", "metrics_textfile"):
             if getattr(arguments, option):
                 parser.error(f"--{option.replace('_', '-')} does not go with {arguments.command}")
     if arguments.command == "demo":
@@ -148,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 _OF_ONCE = (
-    *("dry_run", "fail_fast", "max_deletions", "stopped", "older_than", "all", "aggressive", "policy"),
+    *("dry_run", "fail_fast", "max_deletions", "metrics_textfile", "stopped", "older_than", "all", "aggressive", "policy"),
     *("label", "name", "image", "timeout", "json"),
 )
 

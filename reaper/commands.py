@@ -21,6 +21,8 @@ from reaper.sweep import Endpoint, Observer, Stop, sweep
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from reaper.metrics import Metrics
+
 # Kept on purpose: everything else that is owned counts as left by ``check --all``.
 _MEANT_TO_STAY = frozenset(
     {Reason.NOT_OWNED, Reason.MACHINERY, Reason.PROTECTED, Reason.WISH_KEEP, Reason.RESTART_POLICY, Reason.LEASED}
@@ -135,6 +137,9 @@ class _Command:
 
         watcher = LogObserver(self.log)
         observers: list[Observer] = [watcher]
+        metrics = self._metrics()
+        if metrics is not None:
+            observers.append(metrics)
         with progress(observers, act=self.plan.options.act):
             report = await sweep(
                 endpoints,
@@ -144,6 +149,8 @@ class _Command:
                 observer=Observers(observers),
                 stop=stop,
             )
+        if metrics is not None:
+            self._write(metrics, endpoints, report)
         name = self.arguments.command or "once"
         if name == "explain":
             return self._explain(report)
@@ -155,6 +162,29 @@ class _Command:
         if name == "once":
             watcher.summary(report)
         return code
+
+    def _metrics(self) -> "Metrics | None":
+        if self.plan.metrics_textfile is None:
+            return None
+        from reaper.metrics import Metrics, reach  # noqa: PLC0415 - prometheus_client brings an HTTP server along
+
+        endpoints = {engine.name: "docker" for engine in self.plan.engines}
+        endpoints |= {organisation.name: "daytona" for organisation, _ in self.plan.organisations}
+        metrics = Metrics(dry_run=not self.plan.options.act)
+        metrics.configure(endpoints, reach(endpoints, self.plan.rules.policies))
+        metrics.recall(self.plan.metrics_textfile)
+        return metrics
+
+    def _write(self, metrics: "Metrics", endpoints: Sequence[Endpoint], report: Report) -> None:
+        """Write the metrics. That this fails is no reason to call a sweep failed that was not."""
+        assert self.plan.metrics_textfile is not None
+        for endpoint in endpoints:
+            metrics.breaker(endpoint.reader.endpoint, endpoint.retrier.breaker.open)
+        metrics.ended(report, self.plan.options.due, datetime.now(UTC))
+        try:
+            metrics.write_textfile(self.plan.metrics_textfile)
+        except ConfigError as error:
+            self.log.error("metrics_not_written", file=str(self.plan.metrics_textfile), error=error.problem)
 
     def _print(self, report: Report, name: str, code: int) -> None:
         if self.arguments.json:

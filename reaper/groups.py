@@ -75,7 +75,8 @@ class Units:
             pass
 
     def _turn(self, i: int, reason: Reason, sentence: str) -> None:
-        self.decisions[i] = replace(self.decisions[i], verdict=Verdict.KEEP, reason=reason, sentence=sentence, since=None)
+        since = self.decisions[i].since if reason is Reason.NOT_DUE else None  # it is reapable all the same
+        self.decisions[i] = replace(self.decisions[i], verdict=Verdict.KEEP, reason=reason, sentence=sentence, since=since)
 
     def _unite_groups(self) -> bool:
         changed = False

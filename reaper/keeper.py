@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Protocol
 
 import anyio
@@ -17,11 +16,13 @@ import anyio.lowlevel
 
 from reaper.conditions import Policy
 from reaper.errors import ReaperError
+from reaper.instruments import SweepResult
 from reaper.judge import Rules
-from reaper.model import Kind, Outcome, Report, Resource
+from reaper.metrics import sweep_result
+from reaper.model import Kind, Report, Resource
 from reaper.providers.base import Watched
 from reaper.scope import Owners
-from reaper.sweep import BUG, Endpoint, Ledger, Observer, Options, Stop, sweep
+from reaper.sweep import Endpoint, Ledger, Observer, Options, Stop, sweep
 
 FIRST_REST, LONGEST_REST = 60.0, 900.0  # seconds for which an endpoint that failed is left alone
 FIRST_RECONNECTION, LONGEST_RECONNECTION = 1.0, 60.0
@@ -29,34 +30,6 @@ MARGIN = 0.1  # seconds after a death's time-out: the event and the inspection t
 MANY_HINTS = 10_000
 SHORTEST_PAUSE = 0.5  # seconds before a sweep that a death advances; ten times what the last one took where that is more
 TIMEOUT, INTERRUPTED = "timeout", "interrupted"
-
-
-class SweepResult(StrEnum):
-    """How a sweep of one endpoint ended."""
-
-    SUCCESS = "success"
-    FAILURES = "failures"
-    CAPPED = "capped"
-    UNLISTED = "unlisted"
-    INTERRUPTED = "interrupted"
-    TIMEOUT = "timeout"
-    BUG = "bug"
-
-    @classmethod
-    def of(cls, report: Report) -> "SweepResult":
-        """The result of a sweep over one endpoint; of several that apply, the worst."""
-        endpoint = report.endpoints[0]
-        if endpoint.failure is not None and endpoint.failure.label == BUG:
-            return cls.BUG
-        if report.interrupted is not None:
-            return cls.TIMEOUT if report.interrupted == TIMEOUT else cls.INTERRUPTED
-        if endpoint.failure is not None:
-            return cls.UNLISTED
-        if endpoint.cap is not None:
-            return cls.CAPPED
-        if any(endpoint.count(outcome) for outcome in (Outcome.FAILED, Outcome.STOPPED)):
-            return cls.FAILURES
-        return cls.SUCCESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +183,7 @@ class Keeper:
             self.stop = None
             ended = anyio.current_time()
             self._no_hint_before = ended + max(SHORTEST_PAUSE, 10 * (ended - began))
-        result = SweepResult.of(report)
+        result = sweep_result(report.endpoints[0], report.interrupted)
         self._rest(result, due)
         self.told.swept(self, due, report, result)
 

@@ -28,7 +28,7 @@ def notes(decisions: Iterable[Decision], unreadable_rows: int, now: datetime) ->
         states = sorted({resource.raw_state for resource in unknown})
         told = f"{_count(len(unknown), 'resource')} in a state not known here ({', '.join(states)})"
         found.append(f"{told}, which {_kept(unknown)}: {_names(unknown)}")
-    stuck = [d.resource for d in decisions if d.reason is Reason.CHANGING and _is_stuck(d.resource, now)]
+    stuck = [d.resource for d in decisions if d.reason is Reason.CHANGING and is_stuck(d.resource, now)]
     if stuck:
         told = ", ".join(f"{r.name} ({r.raw_state} for {human(now - _since(r))})" for r in stuck[:_SHOWN])
         more = f" and {len(stuck) - _SHOWN} more" if len(stuck) > _SHOWN else ""
@@ -43,7 +43,8 @@ def _since(resource: Resource) -> datetime:
     return since
 
 
-def _is_stuck(resource: Resource, now: datetime) -> bool:
+def is_stuck(resource: Resource, now: datetime) -> bool:
+    """Whether what is in transition has been so for longer than any transition takes. ``now`` is on its endpoint's clock."""
     return resource.kind is Kind.SANDBOX and now - _since(resource) > STUCK
 
 

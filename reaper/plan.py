@@ -1,9 +1,11 @@
 """From settings and arguments to what one run does: endpoints, rules, limits, options."""
 
+import os
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 
 from reaper import config, durations
 from reaper.conditions import Policy
@@ -33,6 +35,7 @@ class Plan:
         only: the selection of endpoints as it was given.
         narrow: --label, --name and --image as they were given.
         config: the file that was given with ``--config``.
+        metrics_textfile: where the metrics of the sweep are to be written.
     """
 
     engines: tuple[DockerTable, ...]
@@ -46,6 +49,7 @@ class Plan:
     only: tuple[str, ...] = ()
     narrow: tuple[str, ...] = ()
     config: str | None = None
+    metrics_textfile: Path | None = None
 
 
 def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) -> Plan:
@@ -82,6 +86,7 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
             for word in (f"--{key}", value)
         ),
         config=arguments.config,
+        metrics_textfile=_textfile(arguments.metrics_textfile),
     )
 
 
@@ -90,6 +95,26 @@ def _duration(option: str, text: str) -> timedelta:
         return durations.parse(text)
     except ValueError as error:
         raise ConfigError(str(error), where=option) from None
+
+
+def _textfile(text: str | None) -> Path | None:
+    """Where the metrics go. That this cannot work is better known before anything has been deleted."""
+    if text is None:
+        return None
+    option, path = "--metrics-textfile", Path(text)
+    if path.suffix != ".prom":
+        raise ConfigError(
+            f"node_exporter would not read {text!r}", 'write for example "/var/lib/node_exporter/reaper.prom"', option
+        )
+    if path.is_dir():
+        raise ConfigError(f"{text!r} is a folder", "name a file in it", option)
+    if not path.parent.is_dir():
+        raise ConfigError(f"{text!r} cannot be written: there is no folder {str(path.parent)!r}", "make it first", option)
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"{text!r} cannot be written: no permission on {str(path.parent)!r}", "name another folder", option
+        )
+    return path
 
 
 def _narrow(arguments: Namespace) -> Selector:

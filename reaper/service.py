@@ -22,13 +22,15 @@ from reaper.conduct import Observers
 from reaper.config import Config
 from reaper.errors import ConfigError, ReaperError
 from reaper.health import health
+from reaper.instruments import SweepResult
 from reaper.journal import Journal
-from reaper.keeper import Keeper, SweepResult, Terms
+from reaper.keeper import Keeper, Terms
 from reaper.logs import LogObserver
-from reaper.metrics import Metrics
+from reaper.metrics import Metrics, reach
 from reaper.model import Outcome, Report
 from reaper.notify import Notifier
 from reaper.plan import Plan, make_plan
+from reaper.providers.base import Watched
 from reaper.schedule import Schedule, Timing
 from reaper.status import Status
 from reaper.sweep import Endpoint, Ledger, Observer
@@ -150,6 +152,8 @@ class Service:
                         await web.close()
                     if self.journal is not None:
                         await self.journal.close()
+                    self._send.close()
+                    self._receive.close()
             group.cancel_scope.cancel()
         if failed is not None:
             raise failed
@@ -241,6 +245,9 @@ class Service:
             jump = (now - before) - timedelta(seconds=loop - passed)
             if abs(jump) > CLOCK_JUMP:
                 self.log.warning("clock_set", by=str(jump))
+                for name in self.status.policies:
+                    if (missed := self.schedule.next_at(name)) is not None and missed <= now:
+                        self._post(name)
                 self.schedule.restart(self.loaded.config.settings.policy)
                 self.status.beat_at = now
             before, passed = now, loop
@@ -262,7 +269,7 @@ class Service:
         problem = await self._try_reload()
         if problem is not None:
             self.status.reload_error = problem
-            self.metrics.reloaded(ok=False, at=_now())
+            self.metrics.reloaded(False, _now())  # noqa: FBT003 - the value itself
             self.log.error("reload_refused", problem=problem)
         self.notifier.ready()
 
@@ -288,7 +295,7 @@ class Service:
         self.loaded = loaded
         self.status.config_file = str(loaded.config.file) if loaded.config.file else None
         self.status.loaded_at, self.status.reload_error = _now(), None
-        self.metrics.reloaded(ok=True, at=_now())
+        self.metrics.reloaded(True, _now())  # noqa: FBT003
         for name in [name for name in self.keepers if name not in new]:
             self._leave(self.keepers.pop(name))
         for name in new:
@@ -330,7 +337,9 @@ class Service:
             names = [name for name, keeper in self.keepers.items() if keeper.concerns(policy)]
             policies[policy.name] = str(Timing.of(table)), names
         self.status.configure(endpoints, policies)
-        self.metrics.configure(endpoints, {name: names for name, (_, names) in policies.items()})
+        follows = self.loaded.config.settings.service.docker_events
+        watched = {name for name, keeper in self.keepers.items() if follows and isinstance(keeper.endpoint.reader, Watched)}
+        self.metrics.configure(endpoints, reach(endpoints, self.loaded.plan.rules.policies), watched)
         for name, keeper in self.keepers.items():
             if not any(keeper.concerns(policy) for policy in self.loaded.plan.rules.policies):
                 self.log.warning("endpoint_without_policy", endpoint=name)
@@ -357,10 +366,10 @@ class Service:
         up = result in (SweepResult.SUCCESS, SweepResult.FAILURES, SweepResult.CAPPED)
         endpoint.sweeping_since = None
         endpoint.breaker_open = keeper.endpoint.retrier.breaker.open
-        self.metrics.breaker(name, open=endpoint.breaker_open)
+        self.metrics.breaker(name, endpoint.breaker_open)
         if result is not SweepResult.INTERRUPTED:
             endpoint.up = up
-            self.metrics.endpoint_up(name, up=up)
+            self.metrics.endpoint_up(name, up)
         endpoint.error = None if up else (found.failure.message if found.failure else result.value)
         endpoint.failing_since = None if up else endpoint.failing_since or now
         rest = keeper.rests_until - anyio.current_time()
@@ -394,7 +403,7 @@ class Service:
             self.log.warning("events_lost", endpoint=endpoint, problem=error)
             self.metrics.events_lost(endpoint)
         shown.events = connected
-        self.metrics.events(endpoint, connected=connected)
+        self.metrics.events(endpoint, connected)
 
     def _say(self, text: str) -> None:
         self.notifier.status(text)

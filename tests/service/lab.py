@@ -10,8 +10,9 @@ from typing import Any
 import anyio
 
 from reaper.errors import UnavailableError
+from reaper.instruments import SweepResult
 from reaper.judge import Rules
-from reaper.keeper import Keeper, SweepResult, Terms
+from reaper.keeper import Keeper, Terms
 from reaper.model import Report, Resource
 from reaper.ratelimit import Breaker
 from reaper.retry import Retrier

@@ -10,8 +10,8 @@ import pytest
 import trio.testing
 
 from reaper.errors import UnavailableError
+from reaper.instruments import SweepResult
 from reaper.judge import Rules
-from reaper.keeper import SweepResult
 from reaper.model import Kind
 from reaper.testing import Rule
 from tests.service.lab import House
