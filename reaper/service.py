@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 LOOK_ROUND = 5.0  # seconds between two rounds of the watch
 CLOCK_JUMP = timedelta(seconds=30)
 POSTS = 1000
+SAME_SIGNAL = 1.0  # seconds: timeout(1), among others, signals the process and its whole group, and means one
 
 
 def _now() -> datetime:
@@ -152,9 +153,9 @@ class Service:
                         await web.close()
                     if self.journal is not None:
                         await self.journal.close()
-                    self._send.close()
-                    self._receive.close()
             group.cancel_scope.cancel()
+        self._send.close()
+        self._receive.close()
         if failed is not None:
             raise failed
         self.log.info("service_ended")
@@ -196,6 +197,7 @@ class Service:
 
     async def _listen_for_signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+        first = 0.0
         with anyio.open_signal_receiver(*wanted) as signals:
             task_status.started()
             async for number in signals:
@@ -204,13 +206,14 @@ class Service:
                 elif number is signal.SIGUSR1:
                     self.log.info("sweep_requested", signal=number.name)
                     self._sweep_now()
-                elif self._drain_requested.is_set():
+                elif not self._drain_requested.is_set():
+                    self.log.info("signal", signal=number.name)
+                    self._drain_requested.set()
+                    first = anyio.current_time()
+                elif anyio.current_time() - first > SAME_SIGNAL:
                     # Not by the signal's default action, which does not end the first process of a container.
                     self.log.warning("service_killed", signal=number.name)
                     os._exit(128 + number)
-                else:
-                    self.log.info("signal", signal=number.name)
-                    self._drain_requested.set()
 
     # -- what is due ---------------------------------------------------------------------------------------------------
 
