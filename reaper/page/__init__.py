@@ -116,25 +116,36 @@ def _banner(level: Level, title: str, text: str) -> Html:
 
 def _figures(status: Status, now: datetime) -> Html:
     endpoints = status.endpoints.values()
-    up = sum(endpoint.up is True for endpoint in endpoints)
-    down = sum(endpoint.up is False for endpoint in endpoints)
+    up, down, unseen = (sum(e.up is state for e in endpoints) for state in (True, False, None))
+    seen = unseen < len(endpoints)
     reapable = sum(endpoint.reapable for endpoint in endpoints)
     oldest = min((e.oldest for e in endpoints if e.oldest is not None), default=None)
     dues = [(policy.next_at, policy.name) for policy in status.policies.values() if policy.next_at is not None]
     at, policy = min(dues, default=(None, None))
     failed = sum(deletion.outcome is Outcome.FAILED for deletion in status.deletions)
-    last = status.deletions[0] if status.deletions else None
-    reapable_note = together("oldest for ", moment(oldest, age(oldest, now))) if oldest else "nothing is waiting to go"
-    deletions_note = f"{failed} of the last {len(status.deletions)} failed" if failed else "none of them failed"
+    last = next((d for d in status.deletions if d.outcome in (Outcome.DELETED, Outcome.GONE)), None)
+    told = len(status.deletions)
+
+    up_note = f"{down} down" if down else f"{unseen} not looked at yet" if unseen else "none is down"
+    held = f"{sum(e.held for e in endpoints):,}" if seen else NONE
+    reapable_note: str = "" if reapable else "nothing is waiting to go"
+    if oldest is not None:
+        reapable_note = together("oldest for ", moment(oldest, age(oldest, now)))
+    last_note = (
+        f"{failed} of the last {told} failed" if failed else f"of the last {told} none failed" if told else "none yet"
+    )
     return el(
         "dl",
-        _figure("Endpoints up", f"{up} of {len(endpoints)}", f"{down} down" if down else "none is down", bad=bool(down)),
-        _figure("Resources held", f"{sum(e.held for e in endpoints):,}", _states(endpoints)),
-        _figure("Reapable now", f"{reapable:,}", reapable_note if oldest or not reapable else "", warn=bool(reapable)),
-        _figure("Next sweep", due(at, now) if at else NONE, el("bdi", policy) if policy else "nothing is scheduled"),
+        _figure("Endpoints up", f"{up} of {len(endpoints)}", up_note, bad=bool(down)),
+        _figure("Resources held", held, _states(endpoints) if seen else "not known yet"),
         _figure(
-            "Last deletion", ago(last.at, now) if last else NONE, deletions_note if last else "none yet", bad=bool(failed)
+            "Reapable now",
+            f"{reapable:,}" if seen else NONE,
+            reapable_note if seen else "not known yet",
+            warn=bool(reapable),
         ),
+        _figure("Next sweep", due(at, now) if at else NONE, el("bdi", policy) if policy else "nothing is scheduled"),
+        _figure("Last deletion", ago(last.at, now) if last else NONE, last_note, bad=bool(failed)),
         class_="figures",
     )
 

@@ -11,6 +11,7 @@ from reaper.page.verdict import Level, age, counted
 from reaper.status import SHOWN_REAPABLE, Deletion, EndpointStatus, PolicyStatus, Reapable, Status
 
 FOLD = 20  # of more endpoints than this, those in which nothing happens are folded away
+OPEN = 15  # reapable resources beyond this are folded away
 FEW = 6  # a policy's endpoints beyond this are folded away
 
 _OUTCOMES = {
@@ -63,12 +64,10 @@ def _endpoint(endpoint: EndpointStatus, now: datetime, columns: Sequence[str]) -
     elif endpoint.up:
         state = badge(Level.GOOD, "up")
     else:
-        since = (
-            together(" for ", moment(endpoint.failing_since, age(endpoint.failing_since, now)))
-            if endpoint.failing_since
-            else ""
-        )
-        state = together(badge(Level.BAD, "down"), el("span", since, class_="since") if since else "")
+        state = badge(Level.BAD, "down")
+        if endpoint.failing_since is not None:
+            since = moment(endpoint.failing_since, age(endpoint.failing_since, now))
+            state = together(state, el("span", "for ", since, class_="sub bad"))
     if endpoint.sweeping_since is not None:
         swept = together("sweeping for ", moment(endpoint.sweeping_since, age(endpoint.sweeping_since, now)))
         state = together(state, el("span", swept, class_="sub"))
@@ -126,14 +125,19 @@ def reapable(status: Status, now: datetime) -> Html:
     found.sort(key=lambda pair: (pair[1].since is None, pair[1].since or now, pair[0], pair[1].name))
     shown = found[:SHOWN_REAPABLE]
     columns = ("Name", "Endpoint", "Policy", "Reapable for", "Why")
-    rows = table("Resources that the next sweeps delete", columns, [_reapable_row(e, r, now) for e, r in shown])
-    more = el("p", f"and {total - len(shown):,} more: reaper list has them all", class_="more") if total > len(shown) else ""
-    return together(rows, more)
+    rows = [_reapable_row(name, resource, now) for name, resource in shown]
+    first = table("The longest reapable", columns, rows[:OPEN])
+    rest: str = ""
+    if len(rows) > OPEN:
+        title = f"{len(rows) - OPEN} more"
+        rest = el("details", el("summary", title), table(title, columns, rows[OPEN:]))
+    left = total - len(shown)
+    return together(first, rest, el("p", f"and {left:,} more: reaper list has them all", class_="more") if left else "")
 
 
 def _reapable_row(endpoint: str, resource: Reapable, now: datetime) -> list[Html]:
     return [
-        together(named(resource.name), el("span", resource.kind, class_="sub")),
+        together(named(resource.name), " ", el("span", resource.kind, class_="kind")),
         el("bdi", endpoint),
         el("bdi", resource.policy) if resource.policy is not None else NONE,
         moment(resource.since, age(resource.since, now))
@@ -209,7 +213,7 @@ def _deletion(deletion: Deletion, now: datetime) -> list[Html]:
     return [
         ago(deletion.at, now),
         badge(_OUTCOMES.get(deletion.outcome, Level.QUIET), deletion.outcome.value.replace("_", " ")),
-        together(named(deletion.name), el("span", deletion.kind, class_="sub")),
+        together(named(deletion.name), " ", el("span", deletion.kind, class_="kind")),
         el("bdi", deletion.endpoint),
         el("bdi", deletion.policy) if deletion.policy is not None else NONE,
         why,

@@ -131,7 +131,7 @@ def leak(endpoint: EndpointStatus, count: int) -> None:
             f"id-{n}",
             names[n % len(names)] if n % 7 == 0 else f"hb__fix-git-{n:04}__main-1",
             kind,
-            f"stopped-{kind}es" if n % 3 else None,
+            ("stopped-containers" if kind == "container" else "stopped-sandboxes") if n % 3 else None,
             f"stopped for {9 + n} h {n % 60} min, longer than 6 h",
             None if n % 10 == 9 else NOW - 3 * HOUR - 20 * MINUTE + n * MINUTE,
         )

@@ -1,0 +1,48 @@
+"""The status page in a real browser: it fits, it is quiet, and it asks for nothing but itself."""
+
+import os
+
+import pytest
+
+from devkit.browser import Browser, available
+from reaper.web import Web
+from tests.web.world import NOW, WORLDS
+
+pytestmark = pytest.mark.anyio
+
+SIZES = (360, 800, 1600)
+
+
+@pytest.fixture
+def browser_possible() -> None:
+    """Skips the test where there is no browser, or fails it where all has to be tested."""
+    reason = available()
+    if reason is not None:
+        if os.environ.get("REAPER_REQUIRE_ENGINE"):
+            pytest.fail(f"REAPER_REQUIRE_ENGINE is set, but {reason}")
+        pytest.skip(reason)
+
+
+async def test_it_fits_every_window_and_asks_for_nothing_else(browser_possible: None) -> None:
+    shown: dict[bool, str] = {}
+    async with Browser() as browser:
+        for name, make in WORLDS.items():
+            web = Web(make(), lambda _: (b"", "text/plain"), clock=lambda: NOW)
+            await web.start("127.0.0.1", 0)
+            url = f"http://127.0.0.1:{web.addresses[0][1]}/"
+            browser.requests.clear()
+            for dark in (False, True):
+                for width in SIZES:
+                    await browser.show(width, dark=dark)
+                    await browser.open(url)
+                    await browser.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+                    wide, inner = await browser.evaluate("[document.scrollingElement.scrollWidth, innerWidth]")
+                    assert inner == width
+                    assert wide <= width, f"{name} at {width} px scrolls sideways: {wide}"
+                shown[dark] = await browser.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert set(browser.requests) - {url} == set() or all(
+                r.startswith("data:") for r in set(browser.requests) - {url}
+            )
+            assert browser.console == [], name
+            await web.close()
+    assert shown[False] != shown[True]

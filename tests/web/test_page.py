@@ -1,0 +1,248 @@
+"""The status page as a document: sound, its own, readable, true, and proof against what others write into names."""
+
+import re
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from reaper import page
+from reaper.model import Outcome
+from reaper.page.markup import LONGEST, clean
+from reaper.status import Deletion, EndpointStatus, PolicyStatus, Reapable, Status
+from tests.web.document import Document
+from tests.web.world import DAY, HOUR, NASTY, NOW, SECOND, WORLDS, capped, fresh, full, healthy, leaking, troubled
+
+
+def read(status: Status, now: datetime = NOW, **options: Any) -> Document:
+    return Document(page.render(status, now, **options))
+
+
+def headline(status: Status) -> tuple[str, str]:
+    document = read(status)
+    (text,) = document.text("h1")
+    (level,) = [value for value in document.values("class") if value.startswith("verdict ")]
+    return level.removeprefix("verdict "), text
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_it_is_sound(world: str) -> None:
+    document = read(WORLDS[world]())
+    assert document.doctype == "doctype html"
+    ids = document.values("id")
+    assert len(ids) == len(set(ids))
+    targets = [href[1:] for href in document.values("href") if href.startswith("#")]
+    assert set(targets) | set(document.values("aria-labelledby")) <= set(ids)
+    assert len(document.all("h1")) == len(document.all("main")) == len(document.all("title")) == 1
+    assert len(document.all("caption")) == len(document.all("table"))
+    assert {head["scope"] for head in document.all("th")} <= {"col", "row"}
+    for time in document.all("time"):
+        assert datetime.fromisoformat(time["datetime"]).strftime("%Y-%m-%d %H:%M:%S UTC") == time["title"]
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_it_loads_nothing_from_anywhere(world: str) -> None:
+    document = read(WORLDS[world]())
+    assert document.values("src") == []
+    (icon,) = [link["href"] for link in document.all("link")]
+    assert icon.startswith("data:image/svg+xml,%3Csvg")
+    links = {href for href in document.values("href") if href != icon and not href.startswith("#")}
+    assert links == {"/metrics", "/healthz", "/readyz", "/?refresh=off"}
+    assert not re.search(r"url\(|@import|expression", page.STYLE)
+
+
+def test_it_reloads_unless_told_to_stand_still() -> None:
+    assert "refresh" in read(healthy()).values("http-equiv")
+    still = read(healthy(), reload=False)
+    assert still.values("http-equiv") == []
+    assert "/" in still.values("href")
+
+
+# -- what it says ------------------------------------------------------------------------------------------------------
+
+
+def test_the_headline_answers_at_once() -> None:
+    assert headline(healthy()) == ("good", "Nothing leaks")
+    assert headline(leaking()) == ("warn", "37 resources are reapable, the oldest for 3 h 20 min")
+    assert headline(troubled()) == ("bad", "1 of 3 endpoints is down: gpu-1")
+    assert headline(full()) == ("bad", "6 of 100 endpoints are down: gpu-00, gpu-17, gpu-34 and 3 more")
+    assert headline(capped()) == ("bad", "The deletion cap holds the sweeps back on gpu-1")
+    assert headline(fresh()) == ("quiet", "Just started: nothing has been looked at yet")
+    assert headline(WORLDS["unconfigured"]()) == ("warn", "There is nothing to look after: no endpoint is configured")
+    half = healthy()
+    half.endpoints["gpu-1"].up = None
+    assert headline(half) == ("quiet", "Nothing leaks on 2 of 3 endpoints")
+    stuck = healthy()
+    stuck.beat_at = NOW - HOUR
+    assert headline(stuck) == ("bad", "Nothing is being swept: the service is stuck")
+
+
+def test_one_leftover_is_told_in_the_singular() -> None:
+    status = leaking()
+    status.endpoints["local"].reapable = 0
+    assert headline(status) == ("warn", "1 resource is reapable for 3 h 20 min")
+    status.endpoints["local"].oldest = status.endpoints["rl-org"].oldest = None
+    assert headline(status) == ("warn", "1 resource is reapable")
+
+
+def test_what_went_wrong_is_told() -> None:
+    text = page.render(troubled(), NOW)
+    for words in (
+        "The last reload was refused",
+        "No space left on device",
+        "connection refused (after 4 tries in 22 s)",
+        "Its clock is 4 min behind this one",
+        "Call after call failed",
+        "10 of the last 49 failed",
+        "Events are not followed now.",
+        "device or resource busy",
+    ):
+        assert words in text, words
+    text = page.render(capped(), NOW)
+    assert "Deletion cap: 2431 would have gone, max_deletions = 1000" in text
+    assert "The service is shutting down." in text
+    assert "and 2,368 more: reaper list has them all" in text
+
+
+def test_every_empty_section_says_why() -> None:
+    assert len([c for c in read(fresh()).values("class") if c == "empty"]) == 2
+    assert "No endpoint has been looked at yet." in page.render(fresh(), NOW)
+    assert len([c for c in read(WORLDS["unconfigured"]()).values("class") if c == "empty"]) == 7
+    status = healthy()
+    status.endpoints["local"].up = False
+    assert "Nothing, on the endpoints that could be listed." in page.render(status, NOW)
+
+
+def test_of_many_endpoints_the_calm_ones_are_folded_away() -> None:
+    document = read(full())
+    assert "85 endpoints up, with nothing reapable" in document.text("summary")
+    assert len(document.all("details")) == 6  # endpoints, reapable, and the four policies
+    assert read(healthy()).all("details") == []
+
+
+def test_a_time_that_has_passed_or_not_come_is_told_as_such() -> None:
+    status = healthy()
+    times = iter((NOW, NOW - 5 * SECOND, NOW - HOUR))
+    for endpoint, policy in zip(status.endpoints.values(), status.policies.values(), strict=False):
+        endpoint.listed_at, policy.next_at = NOW + HOUR, next(times)
+    text = page.render(status, NOW)
+    assert "overdue by 1 h" in text
+    assert text.count(">now</time>") == 2
+    assert text.count(">in 1 h</time>") == 3
+
+
+# -- what others wrote -------------------------------------------------------------------------------------------------
+
+TEXT = st.text(st.characters(codec=None), max_size=40) | st.sampled_from(
+    [
+        NASTY,
+        '"><img src=x onerror=alert(1)>',
+        "' onmouseover='x",
+        "</style><script>",
+        "&lt;b&gt;",
+        "\u202e\u2066\u200b",
+        "\ud800",
+        "<!--",
+    ]
+)
+
+
+def filled(text: str) -> Status:
+    """Everything that is a text is this text."""
+    status = Status(text, NOW - DAY, config_file=text, loaded_at=NOW, reload_error=f"x{text}", journal_error=f"x{text}")
+    status.beat_at = status.loop_at = NOW
+    status.endpoints = {text: EndpointStatus(text, text, False, NOW, text, NOW, NOW, 3, {text: 3}, 1, cap=f"x{text}")}
+    status.endpoints[text].shown = (Reapable(text, text, text, text, text, NOW),)
+    status.policies = {text: PolicyStatus(text, text, (text,), NOW, {text: NOW}, {text: NOW})}
+    for outcome in Outcome:
+        status.deletions.append(Deletion(NOW, text, text, text, text, text, outcome, f"x{text}"))
+    return status
+
+
+@given(TEXT)
+@example(NASTY)
+def test_no_text_ever_becomes_markup(text: str) -> None:
+    document = read(filled(text))  # which itself knows only the elements of the page, and no on... or style attribute
+    harmless = read(filled("harmless"))
+    without_breaks = [entry for entry in document.shape() if entry[0] != "br"]
+    assert without_breaks == harmless.shape()
+    assert {c for v in document.values("class") for c in v.split()} == {
+        c for v in harmless.values("class") for c in v.split()
+    }
+    assert document.values("href") == harmless.values("href")
+    page.render(filled(text), NOW).encode()
+
+
+@given(TEXT)
+def test_no_text_turns_or_hides_its_neighbours(text: str) -> None:
+    cleaned = clean(text)
+    assert cleaned.isprintable()
+    if text.isprintable():
+        assert cleaned == text
+
+
+def test_a_text_without_end_is_cut() -> None:
+    assert clean("x" * 10_000) == "x" * LONGEST + "…"
+
+
+@given(st.datetimes(timezones=st.just(UTC)), st.datetimes(timezones=st.just(UTC)))
+def test_any_time_can_be_told(now: datetime, then: datetime) -> None:
+    status = filled("x")
+    for thing in (status, *status.endpoints.values(), *status.policies.values()):
+        for field in fields(thing):
+            if isinstance(getattr(thing, field.name), datetime):
+                setattr(thing, field.name, then)
+    status.deletions.appendleft(replace(status.deletions[0], at=then))
+    read(status, now)
+
+
+# -- how it looks ------------------------------------------------------------------------------------------------------
+
+
+def _tokens(css: str) -> dict[str, str]:
+    return dict(re.findall(r"--([\w-]+):\s*(#[0-9a-f]{6});", css))
+
+
+LIGHT = _tokens(page.STYLE.split("@media (prefers-color-scheme: dark)")[0])
+DARK = _tokens(page.STYLE.split("@media (prefers-color-scheme: dark)")[1])
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((_luminance(one), _luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("tokens", [LIGHT, DARK], ids=["light", "dark"])
+def test_all_text_has_contrast(tokens: dict[str, str]) -> None:
+    assert set(LIGHT) == set(DARK)
+    levels = ("good", "warn", "bad", "quiet")
+    pairs = list(product(("text", "muted", "link", *levels), ("page", "card")))
+    pairs += [(level, f"{level}-back") for level in levels]
+    pairs += [("text", f"{level}-back") for level in levels]
+    for fore, back in pairs:
+        assert contrast(tokens[fore], tokens[back]) >= 4.5, (fore, back)
+
+
+def test_contrast_is_measured_right() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+
+
+def test_colours_stand_in_the_tokens_only() -> None:
+    rules = re.sub(r":root \{.*?\}", "", page.STYLE, flags=re.DOTALL)
+    assert re.findall(r"#[0-9a-f]{3,8}\b", rules) == []
+    assert set(re.findall(r"var\(--([\w-]+)\)", page.STYLE)) == set(LIGHT)
+
+
+def test_a_full_page_costs_little() -> None:
+    assert len(page.render(full(), NOW)) < 500_000
