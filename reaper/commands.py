@@ -184,7 +184,8 @@ class _Command:
         try:
             metrics.write_textfile(self.plan.metrics_textfile)
         except ConfigError as error:
-            self.log.error("metrics_not_written", file=str(self.plan.metrics_textfile), error=error.problem)
+            told = {"file": str(self.plan.metrics_textfile), "error": error.problem}
+            self.log.error("metrics_not_written", **told)  # noqa: TRY400 - a full disk is no bug: no traceback
 
     def _print(self, report: Report, name: str, code: int) -> None:
         if self.arguments.json:
