@@ -65,6 +65,11 @@ class Program:
             **popen,
         )
 
+    def start_at(self, terminal: int, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start the program at a terminal, given as its file descriptor."""
+        command = [sys.executable, "-m", "reaper", *arguments]
+        return subprocess.Popen(command, env=self.env, cwd=self.folder, stdin=terminal, stdout=terminal, stderr=terminal)
+
     def __call__(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
         """Run the program to its end."""
         return self.finish(self.start(*arguments, env=env))
