@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from devkit import browser
 from devkit.engine import PrivateEngine
 from tests.run import Program
 
@@ -14,9 +15,12 @@ settings.register_profile("reaper", deadline=None, derandomize=True)
 settings.load_profile("reaper")
 
 
-def pytest_report_header() -> str:
-    reason = PrivateEngine.available()
-    return f"engine tests: {'on a private engine' if reason is None else f'SKIPPED, {reason}'}"
+def pytest_report_header() -> list[str]:
+    reason, no_browser = PrivateEngine.available(), browser.available()
+    return [
+        f"engine tests: {'on a private engine' if reason is None else f'SKIPPED, {reason}'}",
+        f"browser tests: {'in a headless browser' if no_browser is None else f'SKIPPED, {no_browser}'}",
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -144,7 +144,9 @@ def _figures(status: Status, now: datetime) -> Html:
             reapable_note if seen else "not known yet",
             warn=bool(reapable),
         ),
-        _figure("Next sweep", due(at, now) if at else NONE, el("bdi", policy) if policy else "nothing is scheduled"),
+        _figure(
+            "Next sweep", due(at, now) if at else NONE, el("bdi", policy) if policy is not None else "nothing is scheduled"
+        ),
         _figure("Last deletion", ago(last.at, now) if last else NONE, last_note, bad=bool(failed)),
         class_="figures",
     )

@@ -192,7 +192,8 @@ def test_a_text_without_end_is_cut() -> None:
 @given(st.datetimes(timezones=st.just(UTC)), st.datetimes(timezones=st.just(UTC)))
 def test_any_time_can_be_told(now: datetime, then: datetime) -> None:
     status = filled("x")
-    for thing in (status, *status.endpoints.values(), *status.policies.values()):
+    things: list[Status | EndpointStatus | PolicyStatus] = [status, *status.endpoints.values(), *status.policies.values()]
+    for thing in things:
         for field in fields(thing):
             if isinstance(getattr(thing, field.name), datetime):
                 setattr(thing, field.name, then)
