@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from reaper.model import Decision, EndpointReport, Outcome, Result
+from reaper.model import Decision, EndpointReport, Outcome, Reason, Result
 from reaper.retry import FailedAttempt
 
 SHOWN_REAPABLE, SHOWN_DELETIONS = 100, 50
@@ -196,7 +196,8 @@ class Status:
         there = [decision for decision in decisions if decision.resource.id not in gone]
         endpoint.held = len(there)
         endpoint.states = Counter(decision.resource.state.value for decision in there)
-        reapable = [decision for decision in there if decision.reap]
+        # What no policy of that sweep was due for is garbage all the same.
+        reapable = [decision for decision in there if decision.reap or decision.reason is Reason.NOT_DUE]
         endpoint.reapable = len(reapable)
         endpoint.oldest = min((d.since for d in reapable if d.since is not None), default=None)
         endpoint.shown = tuple(

@@ -23,16 +23,17 @@ RULES = st.builds(
 )
 
 
-def _swept(lab: Lab, **options: object) -> tuple[Report, Metrics]:
+def _swept(lab: Lab, **options: object) -> tuple[Report, Metrics, int]:
+    """The report, metrics that watched, and how much is left."""
     metrics = Metrics(clock=NOW.timestamp, dry_run=not options.get("act", True))
     watched(lab, metrics)
 
-    async def main() -> Report:
-        return await lab.sweep(**options)
+    async def main() -> tuple[Report, int]:
+        return await lab.sweep(**options), len(lab.world.held())
 
-    report = elapse(main)
+    report, left = elapse(main)
     metrics.ended(report, None, NOW)
-    return report, metrics
+    return report, metrics, left
 
 
 @given(
@@ -44,7 +45,7 @@ def test_the_sum_of_the_counters_is_the_results(makes: list[object], faults: lis
     things = [make(f"c{i}") for i, make in enumerate(makes) if callable(make)]
     lab = Lab(*things, stopped("foreign", image=FOREIGN))
     lab.world.rules.extend(faults)
-    report, metrics = _swept(lab, max_deletions=cap)
+    report, metrics, left = _swept(lab, max_deletions=cap)
     now = values(metrics)
     assert total(now, "reaper_deletions_total") == len(report.results)
     for outcome, number in Counter(result.outcome for result in report.results).items():
@@ -55,20 +56,20 @@ def test_the_sum_of_the_counters_is_the_results(makes: list[object], faults: lis
     assert total(now, "reaper_cap_hits_total") == (report.endpoints[0].cap is not None)
     if report.endpoints[0].failure is None:
         assert total(now, "reaper_endpoint_up") == 1
-        assert total(now, "reaper_resources") == len(lab.world.held())
+        assert total(now, "reaper_resources") == left
 
 
 def test_every_failed_attempt_is_a_retry() -> None:
     lab = Lab(stopped("c0"))
     lab.world.rules.append(Rule("delete", calls={1, 2}, error=ServerError("500")))
-    report, metrics = _swept(lab)
+    report, metrics, _ = _swept(lab)
     assert report.count(Outcome.DELETED) == 1
     assert total(values(metrics), "reaper_retries_total", error="server_error") == 2
 
 
 def test_what_waits_for_its_policy_s_turn_leaks_since_it_became_reapable() -> None:
     lab = Lab(running("c0", hours=48), stopped("c1", hours=8))
-    report, metrics = _swept(lab, due=frozenset({"stopped"}))
+    report, metrics, _ = _swept(lab, due=frozenset({"stopped"}))
     assert [d.reason for d in report.endpoints[0].decisions if not d.reap] == [Reason.NOT_DUE]
     now = values(metrics)
     assert total(now, "reaper_reapable_resources", policy="old") == total(now, "reaper_reapable_resources") == 1
@@ -76,7 +77,7 @@ def test_what_waits_for_its_policy_s_turn_leaks_since_it_became_reapable() -> No
 
 
 def test_a_dry_run_of_a_sweep_counts_nothing() -> None:
-    report, metrics = _swept(Lab(stopped("c0"), running("c1")), act=False)
+    report, metrics, _ = _swept(Lab(stopped("c0"), running("c1")), act=False)
     assert report.count(Outcome.WOULD_DELETE) == 2
     now = values(metrics)
     assert {value for (name, _), value in now.items() if name.endswith(("_total", "_count", "_sum", "_bucket"))} == {0}
