@@ -71,7 +71,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = _Parser(
         prog="reaper",
-        description="Deletes the containers that benchmark runs leave behind, and nothing that is alive.",
+        description="Deletes the containers and sandboxes that benchmark runs leave behind, and nothing that is alive.\n"
+        "Without a command and without --once it runs as a service: on schedules, until a signal ends it.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
