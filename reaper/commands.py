@@ -13,9 +13,11 @@ from reaper import config, exits
 from reaper.conduct import Observers, close, conduct, exit_code, progress
 from reaper.credentials import api_key
 from reaper.errors import ConfigError, ReaperError
+from reaper.journal import NAME, Journal
 from reaper.model import Decision, Reason, Report
 from reaper.plan import Plan, make_plan
 from reaper.policy import explain, young_and_running
+from reaper.settings import JournalTable
 from reaper.sweep import Endpoint, Observer, Stop, sweep
 
 if TYPE_CHECKING:
@@ -36,6 +38,10 @@ def run(arguments: Namespace) -> int:
             from reaper import demo  # noqa: PLC0415 - it has a server in it
 
             return demo.run(arguments.seed, arguments.log_level)
+        if arguments.command == "history":
+            from reaper import history  # noqa: PLC0415 - it needs SQLite
+
+            return history.run(arguments)
         return _sweeping(arguments)
     except ConfigError as error:
         sys.stderr.write(f"reaper: {error}\n")
@@ -78,7 +84,7 @@ def _sweeping(arguments: Namespace) -> int:
     person = sys.stderr.isatty()
     form = arguments.log_format or ("console" if person else "json")
     log = logs.configure(form, arguments.log_level or ("warning" if person else "info"))
-    command = _Command(arguments, plan, log)
+    command = _Command(arguments, plan, log, loaded.settings.journal)
     try:
         return anyio.run(command.run)
     except (ReaperError, BrokenPipeError):
@@ -97,14 +103,18 @@ class _Command:
     arguments: Namespace
     plan: Plan
     log: "FilteringBoundLogger"
+    record: JournalTable
 
     async def run(self) -> int:
         async def work(stop: Stop) -> int:
+            journal = self._journal()
             endpoints = self._connect()
             try:
-                return await self._run(endpoints, stop)
+                return await self._run(endpoints, stop, journal)
             finally:
                 await close(endpoints)
+                if journal is not None:
+                    await journal.close()
 
         return await conduct(work, self.plan.timeout)
 
@@ -117,11 +127,31 @@ class _Command:
             self.plan.engines, self.plan.organisations, self.plan.retry, folder, act=self.plan.options.act
         )
 
-    async def _run(self, endpoints: Sequence[Endpoint], stop: Stop) -> int:
+    def _journal(self) -> Journal | None:
+        """The record of a sweep that deletes. That it cannot be written is a warning, and changes nothing else."""
+        if not (self.record.enabled and self.plan.options.act):
+            return None
+        file = config.state_directory(os.environ) / NAME
+        journal = Journal(
+            file,
+            keep_for=self.record.keep_for,
+            max_megabytes=self.record.max_megabytes,
+            clock=lambda: datetime.now(UTC),
+            failed=lambda problem: self.log.warning("journal_failed", file=str(file), problem=problem),
+            recovered=lambda problem: self.log.warning("journal_recovered", file=str(file), problem=problem),
+        )
+        journal.open()
+        return journal
+
+    async def _run(self, endpoints: Sequence[Endpoint], stop: Stop, journal: Journal | None) -> int:
         from reaper.logs import LogObserver  # noqa: PLC0415
 
         watcher = LogObserver(self.log)
         observers: list[Observer] = [watcher]
+        if journal is not None:
+            observers.append(journal)
+            for endpoint in endpoints:
+                journal.about(endpoint.reader.endpoint, self.plan.options.due)
         with progress(observers, act=self.plan.options.act):
             report = await sweep(
                 endpoints,
@@ -129,6 +159,7 @@ class _Command:
                 self.plan.options,
                 clock=lambda: datetime.now(UTC),
                 observer=Observers(observers),
+                ledger=journal,
                 stop=stop,
             )
         name = self.arguments.command or "once"
