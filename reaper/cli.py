@@ -19,6 +19,7 @@ _EPILOG = """exit codes:
   2  usage or configuration                  6  check: reapable resources are left
   3  some deletions failed                   130, 143  interrupted; what was done is reported
 """
+_LOOKING = ("only", "timeout", "aggressive", "stopped", "older_than", "all", "label", "image")  # not for history
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,6 +68,21 @@ def _acting(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--metrics-textfile", metavar="FILE", help="write the metrics there, for node_exporter: NAME.prom")
 
 
+def _history(parser: argparse.ArgumentParser) -> None:
+    """Its options; each that names something may be repeated, and finds what any of them names."""
+    group = parser.add_argument_group("which deletions; --endpoint, --policy, --outcome and --name may be repeated")
+    group.add_argument("--since", metavar="WHEN", help="24h (ago), 2026-11-21 or 2026-11-21T06:00:00Z; UTC without a zone")
+    group.add_argument("--until", metavar="WHEN", help="likewise")
+    group.add_argument("--endpoint", metavar="NAME", action="append", help="on this endpoint")
+    group.add_argument("--policy", metavar="NAME", action="append", help="by this policy; a one-off one is --policy=--all")
+    group.add_argument("--outcome", metavar="OUTCOME", action="append", help="deleted, failed, pending, ...")
+    group.add_argument("--name", metavar="GLOB", action="append", help="of resources with such a name")
+    group.add_argument("--limit", metavar="N|none", help="how many at most (default 100)")
+    group.add_argument("--config", metavar="FILE", help="the TOML file (else $REAPER_CONFIG, ./reaper.toml, /etc/reaper/)")
+    group.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.set_defaults(since=None, until=None, endpoint=None, outcome=None, limit=None)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = _Parser(
@@ -101,6 +117,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _selection(sub)
     _common(sub)
+    sub = command("history", "what was deleted, when and why, from the journal: the newest first")
+    _history(sub)
     sub = command("demo", "the whole thing against the built-in simulator: no Docker, no account, no network")
     sub.add_argument("--seed", type=int, default=7, help="the same seed makes the same world (default 7)")
     command("simulate", "a Docker engine and a Daytona server to test policies with; prints what to export")
@@ -122,14 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.argv = list(argv)
     if arguments.command is None and not arguments.once and (code := _no_service(arguments)) is not None:
         return code
-    if arguments.command is not None:
-        for option in ("once", "dry_run", "fail_fast", "max_deletions", "metrics_textfile"):
-            if getattr(arguments, option):
-                parser.error(f"--{option.replace('_', '-')} does not go with {arguments.command}")
-    if arguments.command == "demo":
-        for option, value in vars(arguments).items():
-            if value and option not in ("command", "argv", "seed", "log_level"):
-                parser.error(f"--{option.replace('_', '-')} does not go with demo, which reads nothing of yours")
+    _check_fit(parser, arguments)
     from reaper import commands  # noqa: PLC0415 - everything that costs time hangs on this
 
     # A listing makes tens of thousands of objects that all stay: walking them again and again took an eighth of the time.
@@ -147,6 +158,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return exits.OF_SIGNAL["SIGINT"]
     return code
+
+
+def _check_fit(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """What was given before a command and means nothing to it is a mistake."""
+    command, given = arguments.command, vars(arguments)
+    wrong: dict[str, str] = {}
+    if command == "demo":
+        wrong |= dict.fromkeys(given.keys() - {"command", "argv", "seed", "log_level"}, ", which reads nothing of yours")
+    if command == "history":
+        wrong |= dict.fromkeys(_LOOKING, ", which looks at no endpoint")
+    if command is not None:
+        wrong |= dict.fromkeys(("once", "dry_run", "fail_fast", "max_deletions", "metrics_textfile"), "")
+    for option in given:
+        if given[option] and option in wrong:
+            parser.error(f"--{option.replace('_', '-')} does not go with {command}{wrong[option]}")
 
 
 _OF_ONCE = (

@@ -13,9 +13,11 @@ from reaper import config, exits
 from reaper.conduct import Observers, close, conduct, exit_code, progress
 from reaper.credentials import api_key
 from reaper.errors import ConfigError, ReaperError
+from reaper.journal import NAME, Journal
 from reaper.model import Decision, Reason, Report
 from reaper.plan import Plan, make_plan
 from reaper.policy import explain, young_and_running
+from reaper.settings import JournalTable
 from reaper.sweep import Endpoint, Observer, Stop, sweep
 
 if TYPE_CHECKING:
@@ -32,17 +34,7 @@ _MEANT_TO_STAY = frozenset(
 def run(arguments: Namespace) -> int:
     """Run the command that ``arguments`` name and return the exit code. Foreseen errors are printed, not raised."""
     try:
-        if arguments.command == "config":
-            return _config(arguments)
-        if arguments.command == "demo":
-            from reaper import demo  # noqa: PLC0415 - it has a server in it
-
-            return demo.run(arguments.seed, arguments.log_level)
-        if arguments.command is None and not arguments.once:
-            from reaper import service  # noqa: PLC0415 - it has a server in it, and a scheduler
-
-            return service.run(arguments, lambda: _log(arguments))
-        return _sweeping(arguments)
+        return _run(arguments)
     except ConfigError as error:
         sys.stderr.write(f"reaper: {error}\n")
         return exits.USAGE
@@ -54,6 +46,24 @@ def run(arguments: Namespace) -> int:
         told = " ".join(f"{type(error).__name__}: {error}".split())
         sys.stderr.write(f"reaper: this is a bug, please report it with --log-level debug: {told}\n")
         return exits.BUG
+
+
+def _run(arguments: Namespace) -> int:
+    if arguments.command == "config":
+        return _config(arguments)
+    if arguments.command == "demo":
+        from reaper import demo  # noqa: PLC0415 - it has a server in it
+
+        return demo.run(arguments.seed, arguments.log_level)
+    if arguments.command == "history":
+        from reaper import history  # noqa: PLC0415 - it needs SQLite
+
+        return history.run(arguments)
+    if arguments.command is None and not arguments.once:
+        from reaper import service  # noqa: PLC0415 - it has a server in it, and a scheduler
+
+        return service.run(arguments, lambda: _log(arguments))
+    return _sweeping(arguments)
 
 
 def _config(arguments: Namespace) -> int:
@@ -80,7 +90,7 @@ def _sweeping(arguments: Namespace) -> int:
     loaded = config.load(arguments.config)
     plan = make_plan(arguments, loaded.settings, os.environ)
     log = _log(arguments)
-    command = _Command(arguments, plan, log)
+    command = _Command(arguments, plan, log, loaded.settings.journal)
     try:
         return anyio.run(command.run)
     except (ReaperError, BrokenPipeError):
@@ -112,14 +122,18 @@ class _Command:
     arguments: Namespace
     plan: Plan
     log: "FilteringBoundLogger"
+    record: JournalTable
 
     async def run(self) -> int:
         async def work(stop: Stop) -> int:
+            journal = self._journal()
             endpoints = self._connect()
             try:
-                return await self._run(endpoints, stop)
+                return await self._run(endpoints, stop, journal)
             finally:
                 await close(endpoints)
+                if journal is not None:
+                    await journal.close()
 
         return await conduct(work, self.plan.timeout)
 
@@ -132,7 +146,23 @@ class _Command:
             self.plan.engines, self.plan.organisations, self.plan.retry, folder, act=self.plan.options.act
         )
 
-    async def _run(self, endpoints: Sequence[Endpoint], stop: Stop) -> int:
+    def _journal(self) -> Journal | None:
+        """The record of a sweep that deletes. That it cannot be written is a warning, and changes nothing else."""
+        if not (self.record.enabled and self.plan.options.act):
+            return None
+        file = config.state_directory(os.environ) / NAME
+        journal = Journal(
+            file,
+            keep_for=self.record.keep_for,
+            max_megabytes=self.record.max_megabytes,
+            clock=lambda: datetime.now(UTC),
+            failed=lambda problem: self.log.warning("journal_failed", file=str(file), problem=problem),
+            recovered=lambda problem: self.log.warning("journal_recovered", file=str(file), problem=problem),
+        )
+        journal.open()
+        return journal
+
+    async def _run(self, endpoints: Sequence[Endpoint], stop: Stop, journal: Journal | None) -> int:
         from reaper.logs import LogObserver  # noqa: PLC0415
 
         watcher = LogObserver(self.log)
@@ -140,6 +170,10 @@ class _Command:
         metrics = self._metrics()
         if metrics is not None:
             observers.append(metrics)
+        if journal is not None:
+            observers.append(journal)
+            for endpoint in endpoints:
+                journal.about(endpoint.reader.endpoint, self.plan.options.due)
         with progress(observers, act=self.plan.options.act):
             report = await sweep(
                 endpoints,
@@ -147,6 +181,7 @@ class _Command:
                 self.plan.options,
                 clock=lambda: datetime.now(UTC),
                 observer=Observers(observers),
+                ledger=journal,
                 stop=stop,
             )
         if metrics is not None:

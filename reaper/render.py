@@ -26,7 +26,7 @@ SHOWN = 40  # deletions that went well are told one by one up to here, at a term
 
 _UNKNOWN_AGE = datetime.max.replace(tzinfo=UTC)
 
-_STYLES = {
+STYLES = {
     "reap": "bold red",
     "keep": "green",
     Outcome.DELETED: "green",
@@ -60,7 +60,8 @@ def _words(value: str) -> str:
     return value.replace("_", " ")
 
 
-def _line(*fields: str) -> None:
+def line(*fields: str) -> None:
+    """Print fields with tabs between them, whatever others have written in them."""
     sys.stdout.write("\t".join(_clean(field) for field in fields) + "\n")
 
 
@@ -84,11 +85,11 @@ def report(report: Report, command: str, left: Sequence[Decision] | None) -> Non
     if command == "check":
         total = len(left or ())
         if total:
-            _line(f"{total} resource{' is' if total == 1 else 's are'} left")
+            line(f"{total} resource{' is' if total == 1 else 's are'} left")
         elif all(endpoint.failure is None for endpoint in report.endpoints):
-            _line("nothing reapable is left")
+            line("nothing reapable is left")
     for hint in report.hints:
-        _line(f"hint: {hint}")
+        line(f"hint: {hint}")
 
 
 def _order(decision: Decision) -> tuple[bool, bool, datetime, str]:
@@ -98,7 +99,7 @@ def _order(decision: Decision) -> tuple[bool, bool, datetime, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class Row:
     """A row of a table: the first field decides its colour, the last is short, and ``sentence`` is its long form."""
 
     fields: tuple[str, str, str, str, str, str]
@@ -107,7 +108,7 @@ class _Row:
     style: str
 
 
-def _decision_row(decision: Decision, now: datetime) -> _Row:
+def _decision_row(decision: Decision, now: datetime) -> Row:
     resource = decision.resource
     fields = (
         decision.verdict.value,
@@ -117,11 +118,11 @@ def _decision_row(decision: Decision, now: datetime) -> _Row:
         _age(resource, now),
         _words(decision.reason.value),
     )
-    style = "dim" if decision.owner is None else _STYLES[decision.verdict.value]
-    return _Row(fields, decision.sentence, resource.kind.value, style)
+    style = "dim" if decision.owner is None else STYLES[decision.verdict.value]
+    return Row(fields, decision.sentence, resource.kind.value, style)
 
 
-def _result_row(result: Result, now: datetime) -> _Row:
+def _result_row(result: Result, now: datetime) -> Row:
     decision = result.decision
     resource = decision.resource
     fields = (
@@ -132,7 +133,7 @@ def _result_row(result: Result, now: datetime) -> _Row:
         _age(resource, now),
         result.detail or decision.policy or _words(decision.reason.value),
     )
-    return _Row(fields, result.detail or decision.sentence, resource.kind.value, _STYLES[result.outcome])
+    return Row(fields, result.detail or decision.sentence, resource.kind.value, STYLES[result.outcome])
 
 
 def _outcomes(endpoint: EndpointReport, now: datetime, *, terminal: bool) -> None:
@@ -149,28 +150,33 @@ def _outcomes(endpoint: EndpointReport, now: datetime, *, terminal: bool) -> Non
     if rows:
         _table(terminal, endpoint.endpoint, ("outcome", "name", "owner", "state", "age", "reason"), rows, endpoint.endpoint)
     if hidden:
-        _line(f"... and {hidden} more deleted")
+        line(f"... and {hidden} more deleted")
     counts = ", ".join(f"{n} {_words(o.value)}" for o in Outcome if (n := endpoint.count(o)))
     kept = endpoint.held - len(endpoint.results)
     if endpoint.failure is None or endpoint.held:
-        _line(f"{endpoint.endpoint}: {counts or 'nothing to delete'}, {max(kept, 0)} kept, in {endpoint.seconds:.1f} s")
+        line(f"{endpoint.endpoint}: {counts or 'nothing to delete'}, {max(kept, 0)} kept, in {endpoint.seconds:.1f} s")
 
 
 def _problems(endpoint: EndpointReport) -> None:
     for warning in endpoint.warnings:
-        _line(f"{endpoint.endpoint}: warning: {warning}")
+        line(f"{endpoint.endpoint}: warning: {warning}")
     if endpoint.failure is not None:
         what = "a bug" if endpoint.failure.label == BUG else "could not be listed"
-        _line(f"{endpoint.endpoint}: {what}: {endpoint.failure.message}")
+        line(f"{endpoint.endpoint}: {what}: {endpoint.failure.message}")
 
 
-def _table(terminal: bool, title: str, columns: Sequence[str], rows: Sequence[_Row], endpoint: str) -> None:  # noqa: FBT001
+def _table(terminal: bool, title: str, columns: Sequence[str], rows: Sequence[Row], endpoint: str) -> None:  # noqa: FBT001
     if not terminal:
         for row in rows:
-            _line(row.fields[0], endpoint, row.kind, *row.fields[1:5], row.sentence)
+            line(row.fields[0], endpoint, row.kind, *row.fields[1:5], row.sentence)
         return
+    draw(title, columns, rows)
+
+
+def draw(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """A table at a terminal; without rows, its title."""
     if not rows:
-        _line(title)
+        line(title)
         return
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -185,7 +191,7 @@ def _table(terminal: bool, title: str, columns: Sequence[str], rows: Sequence[_R
         elif column == "name":
             # People copy names: one that does not fit goes on in the next line.
             table.add_column(column, overflow="fold", ratio=2, min_width=16)
-        elif column == "owner":
+        elif column in ("owner", "policy"):
             table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=24 if wide else 14)
         else:
             table.add_column(column, no_wrap=True, justify="right" if column == "age" else "left")
@@ -200,7 +206,7 @@ def _table(terminal: bool, title: str, columns: Sequence[str], rows: Sequence[_R
 def explanation(decision: Decision, findings: Sequence[Finding]) -> None:
     """Print every rule's word on one resource, in order, and the verdict."""
     resource = decision.resource
-    _line(f"{resource.endpoint}/{resource.name} ({resource.kind} {resource.id[:12]}, {resource.raw_state})")
+    line(f"{resource.endpoint}/{resource.name} ({resource.kind} {resource.id[:12]}, {resource.raw_state})")
     decided = False
     width = max(len(finding.rule) for finding in findings)
     for finding in findings:
@@ -208,8 +214,8 @@ def explanation(decision: Decision, findings: Sequence[Finding]) -> None:
         if finding.verdict is not None:
             mark = finding.verdict.value if not decided or finding.rule == "group" else f"({finding.verdict.value})"
             decided = True
-        _line(f"  {mark:<6} {finding.rule:<{width}}  {finding.sentence}")
-    _line(f"{decision.verdict.value}: {decision.sentence}")
+        line(f"  {mark:<6} {finding.rule:<{width}}  {finding.sentence}")
+    line(f"{decision.verdict.value}: {decision.sentence}")
 
 
 class ProgressBar:

@@ -23,7 +23,7 @@ from reaper.config import Config
 from reaper.errors import ConfigError, ReaperError
 from reaper.health import health
 from reaper.instruments import SweepResult
-from reaper.journal import Journal
+from reaper.journal import NAME, Journal
 from reaper.keeper import Keeper, Terms
 from reaper.logs import LogObserver
 from reaper.metrics import Metrics, reach
@@ -119,16 +119,22 @@ class Service:
         if not table.enabled:
             return None
         return Journal(
-            config.state_directory(self.env) / "journal.db",
+            config.state_directory(self.env) / NAME,
             keep_for=table.keep_for,
             max_megabytes=table.max_megabytes,
             clock=_now,
             failed=self._journal_failed,
+            recovered=self._journal_recovered,
+            thorough=True,
         )
 
     def _journal_failed(self, problem: str) -> None:
         self.log.error("journal_degraded", problem=problem)
         self.metrics.journal_failed()
+
+    def _journal_recovered(self, problem: str) -> None:
+        self.log.warning("journal_recovered", problem=problem)
+        self.metrics.journal_ok()
 
     # -- its life ------------------------------------------------------------------------------------------------------
 
@@ -138,6 +144,8 @@ class Service:
         async with anyio.create_task_group() as group:
             self._group = group
             await group.start(self._listen_for_signals, name="signals")
+            if self.journal is not None:
+                self.journal.open()
             address = self.loaded.config.settings.service.address
             web = Web(self.status, self.metrics.render, clock=_now) if address else None
             try:
@@ -353,6 +361,8 @@ class Service:
         """See ``keeper.Told``."""
         if (endpoint := self.status.endpoints.get(keeper.name)) is not None:
             endpoint.sweeping_since, endpoint.next_try_at = _now(), None
+        if self.journal is not None:
+            self.journal.about(keeper.name, due)
         self.log.debug("sweep_begins", endpoint=keeper.name, due=sorted(due))
 
     def swept(self, keeper: Keeper, due: frozenset[str], report: Report, result: SweepResult) -> None:

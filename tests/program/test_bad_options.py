@@ -13,7 +13,7 @@ CASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "unknown option": ("--once --no-such-option", ("unrecognized arguments: --no-such-option", "--help")),
     "abbreviated option": ("--once --dry", ("unrecognized arguments: --dry", "--help")),
     "unknown option of a command": ("list --no-such-option", ("--no-such-option", "--help")),
-    "unknown command": ("lst", ("'lst'", "'list', 'check', 'explain', 'demo', 'simulate', 'config'")),
+    "unknown command": ("lst", ("'lst'", "'list', 'check', 'explain', 'history', 'demo', 'simulate', 'config'")),
     "unknown action of config": ("config chekc", ("'chekc'", "'check', 'show', 'schema'")),
     "config alone": ("config", ("action",)),
     "no value": ("--once --policy", ("--policy", "expected one argument")),
@@ -47,7 +47,7 @@ CASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "fail fast alone": ("--fail-fast", ("--fail-fast needs --once", "try: reaper --once --fail-fast")),
     "all alone": ("--all --only local", ("--all needs --once", "try: reaper --once --all --only local")),
     "older than alone": ("--older-than 1h", ("--older-than needs --once", "try: reaper --once --older-than 1h")),
-    "only options": ("--json --only local", ("say what to do: --once",)),
+    "only options": ("--json --only local", ("--json needs --once",)),
     "dry run and list": ("--dry-run list", ("--dry-run does not go with list", "--help")),
     "list and dry run": ("list --dry-run", ("--dry-run",)),
     "once and check": ("--once check", ("--once does not go with check",)),
@@ -83,15 +83,6 @@ def test_a_bad_option_is_told_with_the_cure(
         assert part in err
     assert len(err.splitlines()) <= 2
     assert fake.calls == []
-
-
-def test_nobody_starts_a_deleting_service_by_accident(run: Program, fake: FakeEngine) -> None:
-    fake.add("chess-1")
-    ended = run()
-    assert (ended.code, ended.out, fake.calls) == (2, "", [])
-    assert ended.err.startswith("usage: reaper")
-    assert "--once" in ended.err
-    assert "143" in ended.err
 
 
 def test_help_tells_the_exit_codes_and_every_option(run: Program) -> None:

@@ -1,0 +1,94 @@
+"""Who of those that share a folder is still alive: each holds a lock on a byte of its own in one file.
+
+The kernel lets go of a lock when its holder dies, however it dies, and tells everybody on the machine, whatever container
+or process namespace they live in. Process ids do none of that: they are used again, and mean nothing elsewhere.
+"""
+
+import fcntl
+import os
+import secrets
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_FLOCK = "hhqqi"  # struct flock on 64-bit Linux: type, whence, start, length, pid
+_MUTEX = 0  # the byte that whoever needs to be alone holds; tokens are other ones
+
+
+def lock_file(journal: Path) -> Path:
+    """The file that those who write to a journal share."""
+    return journal.with_suffix(".lock")
+
+
+def new_token() -> int:
+    """A byte that nobody else has chosen."""
+    return secrets.randbelow(2**62) + 1
+
+
+class Alive:
+    """Says that this process lives, until it is closed.
+
+    Args:
+        file: what all of them share; it is made, empty, and stays.
+        token: this one's, from ``new_token``.
+
+    Raises OSError where there can be no such file, or no locks.
+    """
+
+    def __init__(self, file: Path, token: int) -> None:
+        self.token = token
+        self._file = file
+        self._fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._lock(fcntl.F_OFD_SETLK, fcntl.F_WRLCK, token)
+        except OSError:
+            self.close()
+            raise
+
+    def _lock(self, command: int, kind: int, byte: int) -> None:
+        fcntl.fcntl(self._fd, command, struct.pack(_FLOCK, kind, os.SEEK_SET, byte, 1, 0))
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until nobody else is in such a block, and be the only one in it."""
+        self._lock(fcntl.F_OFD_SETLKW, fcntl.F_WRLCK, _MUTEX)
+        try:
+            yield
+        finally:
+            self._lock(fcntl.F_OFD_SETLK, fcntl.F_UNLCK, _MUTEX)
+
+    def lives(self, token: int) -> bool:
+        """Whether the one with this token is alive."""
+        return token == self.token or _is_held(self._fd, token)
+
+    def is_current(self) -> bool:
+        """Whether the file is still the one that others look at: somebody may have emptied the folder."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), self._file.stat())
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Die, as far as the others can see."""
+        os.close(self._fd)
+
+
+def lives(file: Path, token: int) -> bool:
+    """Whether the one with this token is alive, for those who only look: nothing is made or changed."""
+    try:
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return _is_held(fd, token)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def _is_held(fd: int, token: int) -> bool:
+    asked = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, token, 1, 0)
+    kind: int = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))[0]
+    return kind != fcntl.F_UNLCK

@@ -1,0 +1,461 @@
+"""The journal's file: its schema and what is done to it. Everything in here blocks; ``journal`` has a thread for it.
+
+Times are texts of one width in UTC, so that they sort, and so that the ``sqlite3`` command shows what a person can read.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from reaper.model import Decision, EndpointReport, Outcome, Result
+
+PENDING = "pending"  # the outcome of what is being deleted
+DIED = "died"  # the failure of a sweep whose process died in it
+
+APPLICATION = 0x52454150  # "REAP": what tells a journal from other programs' databases
+BUSY_SECONDS = 3.0  # less than the journal's own patience
+QUICK_TO_CHECK = 4_000_000  # bytes; reading so many does not delay a start
+LABELS = 16_384  # characters of JSON that are kept
+TEXT = 4096  # characters of any other text
+_BATCH = 500
+_STEP = 100
+_WAL = 4_194_304
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE sweep (
+            id INTEGER PRIMARY KEY,
+            endpoint TEXT NOT NULL,
+            provider TEXT NOT NULL,
+            host TEXT NOT NULL,
+            pid INTEGER NOT NULL,
+            token INTEGER NOT NULL,
+            version TEXT NOT NULL,
+            due TEXT,
+            at TEXT NOT NULL,
+            ended_at TEXT,
+            seconds REAL,
+            held INTEGER,
+            reapable INTEGER,
+            counts TEXT,
+            cap TEXT,
+            failure TEXT,
+            message TEXT
+        )""",
+        "CREATE INDEX sweep_at ON sweep (at)",
+        "CREATE INDEX sweep_open ON sweep (endpoint) WHERE ended_at IS NULL",
+        """CREATE TABLE act (
+            id INTEGER PRIMARY KEY,
+            sweep INTEGER NOT NULL REFERENCES sweep (id) ON DELETE CASCADE,
+            endpoint TEXT NOT NULL,
+            provider TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            resource TEXT NOT NULL,
+            name TEXT NOT NULL,
+            labels TEXT,
+            labels_cut INTEGER NOT NULL,
+            image TEXT,
+            "group" TEXT,
+            state TEXT NOT NULL,
+            raw_state TEXT NOT NULL,
+            created_at TEXT,
+            owner TEXT,
+            policy TEXT,
+            reason TEXT NOT NULL,
+            sentence TEXT NOT NULL,
+            since TEXT,
+            decided_at TEXT NOT NULL,
+            outcome TEXT NOT NULL,
+            detail TEXT NOT NULL,
+            error TEXT,
+            attempts INTEGER NOT NULL,
+            seconds REAL NOT NULL,
+            ended_at TEXT
+        )""",
+        "CREATE INDEX act_sweep ON act (sweep)",
+        "CREATE INDEX act_decided_at ON act (decided_at)",
+        "CREATE TABLE gap (began_at TEXT NOT NULL, ended_at TEXT NOT NULL, sweeps INTEGER, acts INTEGER, why TEXT NOT NULL)",
+    ),
+)
+"""What makes a file of each version one of the next; a change of the schema is one more entry, never a change of one."""
+
+_COLUMNS = (  # of an act, but for its id
+    "sweep endpoint provider kind resource name labels labels_cut image group state raw_state created_at owner policy reason"
+    " sentence since decided_at outcome detail error attempts seconds ended_at"
+)
+_INSERT_ACT = "INSERT INTO act ({}) VALUES ({})".format(  # noqa: S608 - from the names above
+    ", ".join(f'"{column}"' for column in _COLUMNS.split()), ", ".join(f":{column}" for column in _COLUMNS.split())
+)
+_UPDATE_ACT = """UPDATE act SET outcome = :outcome, detail = :detail, error = :error, attempts = :attempts,
+    seconds = :seconds, ended_at = :ended_at WHERE id = :id"""
+_INSERT_SWEEP = """INSERT INTO sweep (endpoint, provider, host, pid, token, version, due, at)
+    VALUES (:endpoint, :provider, :host, :pid, :token, :version, :due, :at)"""
+_END_SWEEP = """UPDATE sweep SET ended_at = :ended_at, seconds = :seconds, held = :held, reapable = :reapable,
+    counts = :counts, cap = :cap, failure = :failure, message = :message WHERE id = :id"""
+
+
+class DamagedError(Exception):
+    """The file is no journal, or not any more."""
+
+
+class NewerError(Exception):
+    """The file was written by a later version of this program."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """What is known of a sweep when it begins to delete; ``due`` None means all policies. ``at`` is when it had listed."""
+
+    endpoint: str
+    provider: str
+    host: str
+    pid: int
+    token: int
+    version: str
+    due: frozenset[str] | None
+    at: datetime
+
+    def row(self) -> dict[str, object]:
+        """Its columns."""
+        due = None if self.due is None else json.dumps(sorted(self.due))
+        fixed = {name: getattr(self, name) for name in ("endpoint", "provider", "host", "pid", "token", "version")}
+        return {**fixed, "due": due, "at": spell(self.at)}
+
+
+def spell(at: datetime) -> str:
+    """``at``, which is aware, in the form that the file has."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+
+
+def text(value: str) -> str:
+    """``value`` as it can be stored: others may have written half a character, or a book."""
+    return value[:TEXT].encode("utf-8", "backslashreplace").decode()
+
+
+def _maybe(value: str | None) -> str | None:
+    return None if value is None else text(value)
+
+
+def _labels(labels: Mapping[str, str] | None) -> tuple[str | None, int]:
+    """Labels as JSON of a bounded length, and how many of them are missing or shortened in it."""
+    if labels is None:
+        return None, 0
+    whole = json.dumps(dict(labels))
+    if len(whole) <= LABELS:
+        return whole, 0
+    kept: dict[str, str] = {}
+    left, cut = LABELS - 2, 0
+    for key, value in labels.items():
+        short = value[:256]
+        size = len(json.dumps({key: short}))
+        if size <= left:
+            kept[key] = short
+            left -= size
+        cut += kept.get(key) != value
+    return json.dumps(kept), cut
+
+
+def _decided(sweep: int, decision: Decision, at: str) -> dict[str, object]:
+    """The row of a decision that is about to lead to an act."""
+    resource = decision.resource
+    labels, cut = _labels(resource.labels)
+    return {
+        "sweep": sweep,
+        "endpoint": resource.endpoint,
+        "provider": resource.provider,
+        "kind": resource.kind.value,
+        "resource": text(resource.id),
+        "name": text(resource.name),
+        "labels": labels,
+        "labels_cut": cut,
+        "image": _maybe(resource.image),
+        "group": _maybe(resource.group),
+        "state": resource.state.value,
+        "raw_state": text(resource.raw_state),
+        "created_at": None if resource.created_at is None else spell(resource.created_at),
+        "owner": _maybe(decision.owner),
+        "policy": decision.policy,
+        "reason": decision.reason.value,
+        "sentence": text(decision.sentence),
+        "since": None if decision.since is None else spell(decision.since),
+        "decided_at": at,
+        "outcome": PENDING,
+        "detail": "",
+        "error": None,
+        "attempts": 0,
+        "seconds": 0.0,
+        "ended_at": None,
+    }
+
+
+def _ended(result: Result, at: datetime) -> dict[str, object]:
+    return {
+        "outcome": result.outcome.value,
+        "detail": text(result.detail),
+        "error": result.error,
+        "attempts": result.attempts,
+        "seconds": result.seconds,
+        "ended_at": spell(at),
+    }
+
+
+class Database:
+    """A journal that is open for writing. Belongs to the thread that opened it.
+
+    Args:
+        file: made when it is missing; its folder must exist.
+        thorough: read all of a large file as well to see whether it is whole.
+
+    Raises DamagedError, NewerError, and what sqlite3 and the file system raise.
+    """
+
+    def __init__(self, file: Path, *, thorough: bool) -> None:
+        self._file = file
+        with suppress(FileExistsError):
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        self.inode = inode(file)
+        self._connection = sqlite3.connect(
+            f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS, isolation_level=None
+        )
+        try:
+            self._prepare(thorough=thorough)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self, *, thorough: bool) -> None:
+        execute = self._connection.execute
+        version = check_version(self._connection)
+        if version == 0:
+            execute("PRAGMA auto_vacuum = INCREMENTAL")
+        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA synchronous = NORMAL")
+        execute("PRAGMA foreign_keys = ON")
+        execute(f"PRAGMA journal_size_limit = {_WAL}")
+        if version and (thorough or self.size() <= QUICK_TO_CHECK):
+            for (problem,) in execute("PRAGMA quick_check(1)"):
+                if problem != "ok":
+                    raise DamagedError(problem)
+        if version < len(MIGRATIONS):
+            with self.transaction():
+                for statements in MIGRATIONS[check_version(self._connection) :]:
+                    for statement in statements:
+                        execute(statement)
+                execute(f"PRAGMA application_id = {APPLICATION}")
+                execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+    def close(self) -> None:
+        """Close it. The last one to do so moves what the write-ahead log holds into the file."""
+        self._connection.close()
+
+    def is_current(self) -> bool:
+        """Whether the file is still the one that was opened: another process may have set it aside."""
+        return inode(self._file) == self.inode
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of the block is written, or nothing of it."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # some errors have rolled it back already
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def size(self) -> int:
+        """Bytes of the file, without what is free in it."""
+        pages, free, size = (
+            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    # -- inside a transaction ------------------------------------------------------------------------------------------
+
+    def begin(self, begun: Begun, decisions: Sequence[Decision], at: datetime) -> None:
+        """These are about to be deleted."""
+        sweep = self._new_sweep(begun)
+        self._connection.executemany(_INSERT_ACT, (_decided(sweep, decision, spell(at)) for decision in decisions))
+
+    def finish(
+        self, begun: Begun, report: EndpointReport, at: datetime, decided_at: datetime, settled: Mapping[str, datetime]
+    ) -> None:
+        """A sweep has ended: what was pending gets its outcome, and what is not in the file yet comes into it."""
+        found = self._connection.execute(
+            "SELECT id FROM sweep WHERE endpoint = ? AND token = ? AND ended_at IS NULL ORDER BY id DESC",
+            (begun.endpoint, begun.token),
+        ).fetchone()
+        sweep = found[0] if found else self._new_sweep(begun)
+        failure, cap = report.failure, report.cap
+        row = {
+            "id": sweep,
+            "ended_at": spell(at),
+            "seconds": report.seconds,
+            "held": report.held,
+            "reapable": sum(decision.reap for decision in report.decisions),
+            "counts": json.dumps({outcome.value: n for outcome in Outcome if (n := report.count(outcome))}),
+            "cap": None if cap is None else f"{cap.wanted} would have gone, {cap.limit}",
+            "failure": None if failure is None else failure.label,
+            "message": None if failure is None else text(failure.message),
+        }
+        self._connection.execute(_END_SWEEP, row)
+        there = self._connection.execute("SELECT kind, resource, id FROM act WHERE sweep = ?", (sweep,))
+        ids = {(kind, resource): id_ for kind, resource, id_ in there}
+        old, new = [], []
+        for result in acts(report):
+            resource = result.decision.resource
+            ended = _ended(result, settled.get(resource.id, at))
+            id_ = ids.get((resource.kind.value, text(resource.id)))
+            if id_ is None:
+                new.append({**_decided(sweep, result.decision, spell(decided_at)), **ended})
+            else:
+                old.append({**ended, "id": id_})
+        self._connection.executemany(_UPDATE_ACT, old)
+        self._connection.executemany(_INSERT_ACT, new)
+
+    def settle(
+        self, endpoint: str, there: Callable[[], Collection[str]], at: datetime, own: int, lives: Callable[[int], bool]
+    ) -> None:
+        """A later sweep has listed an endpoint: what died in mid-deletion there gets the outcome that the listing shows.
+
+        Args:
+            endpoint: its name.
+            there: gives the ids of all that it holds.
+            at: when it was listed.
+            own: the token of this process: its own sweeps of the endpoint are over, too.
+            lives: whether the process with a token is alive.
+        """
+        sweeps = self._connection.execute(
+            "SELECT id, token, pid FROM sweep WHERE endpoint = ? AND ended_at IS NULL", (endpoint,)
+        ).fetchall()
+        for sweep, token, pid in sweeps:
+            if token == own:
+                what, how = f"the sweep that was deleting it (pid {pid}) broke off", "broke off without a report"
+            elif not lives(token):
+                what, how = f"the process that was deleting it (pid {pid}) died", f"its process (pid {pid}) died"
+            else:
+                continue
+            pending = self._connection.execute(
+                "SELECT id, resource FROM act WHERE sweep = ? AND outcome = ?", (sweep, PENDING)
+            ).fetchall()
+            held = frozenset(text(id_) for id_ in there()) if pending else frozenset()
+            shown = at.strftime("%Y-%m-%d %H:%M:%S UTC")
+            self._connection.executemany(
+                "UPDATE act SET outcome = ?, detail = ?, ended_at = ? WHERE id = ?",
+                (
+                    (Outcome.ABANDONED.value, f"{what}; it was still there at {shown}", spell(at), id_)
+                    if resource in held
+                    else (Outcome.GONE.value, f"{what}; it was not there any more at {shown}", spell(at), id_)
+                    for id_, resource in pending
+                ),
+            )
+            self._connection.execute(
+                "UPDATE sweep SET ended_at = ?, failure = ?, message = ? WHERE id = ?", (spell(at), DIED, how, sweep)
+            )
+
+    def add_gap(self, began_at: datetime, ended_at: datetime, sweeps: int, acts: int, why: str) -> None:
+        """So many records could not be written."""
+        row = (spell(began_at), spell(ended_at), sweeps, acts, text(why))
+        self._connection.execute("INSERT INTO gap VALUES (?, ?, ?, ?, ?)", row)
+
+    def trim(self, before: datetime, size: int) -> bool:
+        """Drop some of what is oldest: what is from ``before``, and what makes the file larger than ``size`` bytes.
+
+        Returns:
+            whether there may be more to drop.
+        """
+        limit, dropped = spell(before), 0
+        self._connection.execute("DELETE FROM gap WHERE ended_at < ?", (limit,))
+        while dropped < _BATCH:
+            oldest = self._connection.execute(
+                "SELECT id, at FROM sweep WHERE ended_at IS NOT NULL OR at < ? ORDER BY at, id LIMIT 1", (limit,)
+            ).fetchone()
+            if oldest is None or (oldest[1] >= limit and self.size() <= size):
+                break
+            some = "DELETE FROM act WHERE id IN (SELECT id FROM act WHERE sweep = ? LIMIT ?)"
+            acts = self._connection.execute(some, (oldest[0], _STEP)).rowcount
+            if acts < _STEP:
+                self._connection.execute("DELETE FROM sweep WHERE id = ?", (oldest[0],))
+            dropped += acts + 1
+        self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+        return dropped >= _BATCH
+
+    def _new_sweep(self, begun: Begun) -> int:
+        return int(self._connection.execute(_INSERT_SWEEP, begun.row()).lastrowid or 0)
+
+
+def acts(report: EndpointReport) -> list[Result]:
+    """The results that are worth a record each. Over the cap nothing was done, which is one fact and not thousands."""
+    if report.cap is not None:
+        return []
+    return [result for result in report.results if result.outcome is not Outcome.WOULD_DELETE]
+
+
+def check_version(connection: sqlite3.Connection) -> int:
+    """The version of the file's schema; 0 when it is empty. Raises DamagedError, NewerError and sqlite3.DatabaseError."""
+    version, application, tables = (
+        int(connection.execute(query).fetchone()[0])
+        for query in ("PRAGMA user_version", "PRAGMA application_id", "SELECT count(*) FROM sqlite_schema")
+    )
+    if (tables or version) and application != APPLICATION:
+        raise DamagedError("it is no journal of this program")
+    if version > len(MIGRATIONS):
+        known = len(MIGRATIONS)
+        raise NewerError(f"it was written by a later version of reaper (its schema is {version}, this one knows {known})")
+    return version
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether ``error`` says that the file is damaged. A full or failing disk is no damage."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return isinstance(error, DamagedError) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def set_aside(file: Path, damaged: tuple[int, int], at: datetime) -> Path | None:
+    """Rename a damaged file with what belongs to it; None when another process has done so already."""
+    if inode(file) != damaged:
+        return None
+    aside = Path(f"{file}.damaged-{at:%Y%m%dT%H%M%S}Z")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = Path(f"{file}.damaged-{at:%Y%m%dT%H%M%S}Z-{number}")
+    for suffix in ("-shm", "-wal", ""):
+        with suppress(FileNotFoundError):
+            Path(f"{file}{suffix}").rename(f"{aside}{suffix}")
+    return aside
+
+
+def inode(file: Path) -> tuple[int, int]:
+    """What tells the file from another one of its name."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_dev, found.st_ino
+
+
+def reading(file: Path) -> sqlite3.Connection:
+    """Open a journal to read it, beside those who write. Nothing is made or changed. Raises what sqlite3 raises.
+
+    A log beside the file belongs to it; without one nobody has it open, and it can be read as it is: any other way of
+    opening it would make such a log.
+    """
+    mode = "mode=ro" if Path(f"{file}-wal").exists() else "mode=ro&immutable=1"
+    connection = sqlite3.connect(f"{file.absolute().as_uri()}?{mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def rows(connection: sqlite3.Connection, query: str, values: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """The rows of a query as dicts."""
+    for row in connection.execute(query, values):
+        yield dict(row)
