@@ -387,8 +387,6 @@ class Service:
         endpoint.failing_since = None if up else endpoint.failing_since or now
         rest = keeper.rests_until - anyio.current_time()
         endpoint.next_try_at = now + timedelta(seconds=rest) if rest > 0 else None
-        if up:
-            endpoint.listed_at = now
         self.status.remember(now, found)
         for policy in due:
             if (shown := self.status.policies.get(policy)) is None or name not in shown.endpoints:

@@ -5,9 +5,9 @@ that it does not grow with time.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from reaper.model import Decision, EndpointReport, Outcome, Reason, Result
 from reaper.retry import FailedAttempt
@@ -108,6 +108,7 @@ class Status:
     """Everything.
 
     Args:
+        clock: tells the time (aware UTC).
         config_file: the file in force; None when the defaults are.
         reload_error: why the last reload was refused; None after one that was not.
         draining: whether the service is on its way out.
@@ -116,6 +117,7 @@ class Status:
 
     version: str
     started_at: datetime
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     config_file: str | None = None
     loaded_at: datetime | None = None
     reload_error: str | None = None
@@ -164,6 +166,7 @@ class Status:
         """See ``sweep.Observer``."""
         if (shown := self.endpoints.get(endpoint)) is not None:  # it may have left the configuration meanwhile
             shown.held = held
+            shown.up, shown.listed_at = True, self.clock()
 
     def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:
         """See ``sweep.Observer``."""
