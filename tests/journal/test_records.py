@@ -140,7 +140,7 @@ def test_all_work_is_done_in_the_journal_s_own_thread(lab: Lab) -> None:
             threads.append(threading.current_thread().name)
             write(job)  # type: ignore[arg-type]
 
-        journal._writer._write = watched  # type: ignore[method-assign, assignment]
+        journal._writer._write = watched  # type: ignore[method-assign]
         await sweep(journal, report(result(decision("a"))))
 
     lab.run(main)
