@@ -7,6 +7,7 @@ killed process leaves the truth; but a disk that is full, slow or broken costs r
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -28,6 +29,7 @@ NAME = "journal.db"
 PATIENCE = timedelta(seconds=5)
 TRIM_EVERY = timedelta(hours=1)
 _TRIM_TO = 0.9  # of the size that is allowed: cutting to the very size would begin again with the next record
+_LAST_TRIM = 1.0  # seconds that a process may still drop records when it ends: some live for one sweep only
 _SET_ASIDE = 3  # damaged files; a disk that damages more of them would be filled with them
 _WAITING = 256  # jobs; more of them means that the disk hangs
 
@@ -270,14 +272,14 @@ class _Writer(threading.Thread):
         while True:
             job = self.jobs.get()
             self._do(job)
+            if not job.last:
+                job.done.set()  # nobody waits for the tidying
+            self._tidy(job)
             if job.last:
                 self._let_go()
                 if self._alive is not None:
                     self._alive.close()
-            elif self.jobs.empty():
-                self._tidy(job)
-            job.done.set()
-            if job.last:
+                job.done.set()
                 return
 
     def lives(self, token: int) -> bool:
@@ -364,8 +366,8 @@ class _Writer(threading.Thread):
             self._database = None
 
     def _tidy(self, job: _Job) -> None:
-        """Drop what is too old or too much, a little at a time, while nothing else waits."""
-        database = self._database
+        """Drop what is too old or too much, a little at a time, while nothing else waits; a moment longer at the end."""
+        database, until = self._database, time.monotonic() + _LAST_TRIM
         if database is None or self._trimmed_at is None:
             return
         try:
@@ -374,9 +376,10 @@ class _Writer(threading.Thread):
                 return
             goal = int(self._size * _TRIM_TO) if too_large else self._size
             more = True
-            while more and self.jobs.empty():
+            while more and (time.monotonic() < until if job.last else self.jobs.empty()):
                 with database.transaction():
                     more = database.trim(job.at - self._keep_for, goal)
+                database.shrink()
             if not more:
                 self._trimmed_at = job.at
         except Exception as error:  # noqa: BLE001 - as above

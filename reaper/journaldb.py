@@ -20,6 +20,7 @@ DIED = "died"  # the failure of a sweep whose process died in it
 
 APPLICATION = 0x52454150  # "REAP": what tells a journal from other programs' databases
 BUSY_SECONDS = 3.0  # less than the journal's own patience
+SMALLEST = 512  # bytes of a database that is not empty
 QUICK_TO_CHECK = 4_000_000  # bytes; reading so many does not delay a start
 LABELS = 16_384  # characters of JSON that are kept
 TEXT = 4096  # characters of any other text
@@ -220,6 +221,8 @@ class Database:
         with suppress(FileExistsError):
             os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         self.inode = inode(file)
+        if 0 < file.stat().st_size < SMALLEST:  # SQLite would take it for an empty one, and write over it
+            raise DamagedError("it is cut off")
         self._connection = sqlite3.connect(
             f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS, isolation_level=None
         )
@@ -277,6 +280,11 @@ class Database:
             for name in ("page_count", "freelist_count", "page_size")
         )
         return int((pages - free) * size)
+
+    def shrink(self) -> None:
+        """Give what is free in the file back to the disk. Outside a transaction."""
+        # Not execute(): that takes the first step of a statement without columns, and here each step frees one page.
+        self._connection.executescript("PRAGMA incremental_vacuum")
 
     # -- inside a transaction ------------------------------------------------------------------------------------------
 
@@ -385,7 +393,6 @@ class Database:
             if acts < _STEP:
                 self._connection.execute("DELETE FROM sweep WHERE id = ?", (oldest[0],))
             dropped += acts + 1
-        self._connection.execute("PRAGMA incremental_vacuum").fetchall()
         return dropped >= _BATCH
 
     def _new_sweep(self, begun: Begun) -> int:
