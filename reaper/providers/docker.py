@@ -207,6 +207,8 @@ class DockerReader:
             self._session = aiohttp.ClientSession(
                 connector=connector, middlewares=(_remember_headers,), timeout=aiohttp.ClientTimeout()
             )
+            # aiohttp would repeat a request whose connection broke, DELETE included, unseen by the reports.
+            self._session._retry_connection = False  # noqa: SLF001 - there is no other way to say so
             self._client = aiodocker.Docker(url=url, connector=connector, session=self._session)
         return self._client
 

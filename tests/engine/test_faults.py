@@ -26,7 +26,7 @@ def reported(ended: Ended, outcome: str) -> set[str]:
 
 def test_resets_before_the_engine_hears_of_it(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
     names = make_exited(engine, 3)
-    proxy.add(Fault("reset", every=2))  # of all requests, the listing's included
+    proxy.add(Fault("reset", every=3))  # of all requests, the listings included, which are two each
     ended = proxied("--once", "--stopped", "--json")
     assert ended.code == 0, ended.err
     assert ended.outcomes() == dict.fromkeys(names, "deleted")
