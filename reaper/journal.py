@@ -42,12 +42,14 @@ class _Job:
 
     Args:
         at: when it was asked for: the clock belongs to those who ask.
+        writes: whether it always writes something, so that its success proves that records can be written.
         lost: sweeps and acts of which there is no record when it fails.
         last: whether the thread ends with it.
     """
 
     work: _Work
     at: datetime
+    writes: bool = False
     lost: tuple[int, int] = (0, 0)
     last: bool = False
     done: threading.Event = field(default_factory=threading.Event)
@@ -125,7 +127,7 @@ class Journal:
         """See ``terms.Ledger``. What is recorded survives the death of the process; waits no longer than ``patience``."""
         begun, at = self._begun(endpoint, provider), self._clock()
         decided_at = self._sweep(endpoint).decided_at or at
-        job = _Job(lambda db: db.begin(begun(), decisions, decided_at), at)
+        job = _Job(lambda db: db.begin(begun(), decisions, decided_at), at, writes=True)
         if not self._put(job) or (self._overdue is not None and not self._overdue.done.is_set()):
             return  # it has been waited for once
         if not await _wait(job, self._patience):
@@ -165,7 +167,7 @@ class Journal:
         def finish(db: "Database") -> None:
             db.finish(begun(), report, at, decided_at, sweep.settled)
 
-        self._put(_Job(finish, at, lost=(1, 0 if report.cap else len(report.results))))
+        self._put(_Job(finish, at, writes=True, lost=(1, 0 if report.cap else len(report.results))))
 
     def bug(self, endpoint: str, error: BaseException) -> None:
         """See ``terms.Observer``."""
@@ -307,7 +309,7 @@ class _Writer(threading.Thread):
             found = journaldb.inode(self._file)
             try:
                 database = self._open(job.at)
-                gap = self._gap(job.at)
+                gap = self._gap(job.at) if job.writes else None
                 with database.transaction():
                     job.work(database)
                     if gap is not None:
@@ -317,7 +319,7 @@ class _Writer(threading.Thread):
                 if not journaldb.is_damage(error) or self._set_aside >= _SET_ASIDE:
                     raise
                 self._replace(found, job.at, error)
-        if self._journal.degraded is not None:
+        if self._journal.degraded is not None and job.writes:
             sweeps, acts = self._lost
             self._gap_since, self._journal.degraded, self._lost = None, None, [0, 0]
             self._recovered(f"it is written again; {sweeps} sweeps with {acts} deletions are not on record")
