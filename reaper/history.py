@@ -20,15 +20,14 @@ from reaper.fields import check_glob, did_you_mean
 from reaper.journal import NAME
 from reaper.journaldb import (
     MIGRATIONS,
-    PENDING,
     DamagedError,
     NewerError,
     check_version,
     is_damage,
     reading,
-    spell,
 )
 from reaper.model import Outcome
+from reaper.records import PENDING, spell
 
 FORMAT = 1
 DEFAULT_LIMIT = 100

@@ -20,10 +20,11 @@ import anyio.to_thread
 from reaper import __version__
 from reaper.alive import Alive, lock_file, new_token
 from reaper.model import Decision, EndpointReport, Result
+from reaper.records import Begun
 from reaper.retry import FailedAttempt
 
 if TYPE_CHECKING:
-    from reaper.journaldb import Begun, Database
+    from reaper.journaldb import Database
 
 NAME = "journal.db"
 PATIENCE = timedelta(seconds=5)
@@ -127,7 +128,7 @@ class Journal:
         """See ``terms.Ledger``. What is recorded survives the death of the process; waits no longer than ``patience``."""
         begun, at = self._begun(endpoint, provider), self._clock()
         decided_at = self._sweep(endpoint).decided_at or at
-        job = _Job(lambda db: db.begin(begun(), decisions, decided_at), at, writes=True)
+        job = _Job(lambda db: db.begin(begun, decisions, decided_at), at, writes=True)
         if not self._put(job) or (self._overdue is not None and not self._overdue.done.is_set()):
             return  # it has been waited for once
         if not await _wait(job, self._patience):
@@ -165,7 +166,7 @@ class Journal:
         decided_at = sweep.decided_at or at
 
         def finish(db: "Database") -> None:
-            db.finish(begun(), report, at, decided_at, sweep.settled)
+            db.finish(begun, report, at, decided_at, sweep.settled)
 
         self._put(_Job(finish, at, writes=True, lost=(1, 0 if report.cap else len(report.results))))
 
@@ -201,25 +202,18 @@ class Journal:
     def _sweep(self, endpoint: str) -> _Sweep:
         return self._sweeps.setdefault(endpoint, _Sweep())
 
-    def _begun(self, endpoint: str, provider: str) -> "Callable[[], Begun]":
+    def _begun(self, endpoint: str, provider: str) -> Begun:
         sweep = self._sweep(endpoint)
-        due, at = sweep.due, sweep.listed_at or self._clock()
-
-        def make() -> "Begun":
-            from reaper.journaldb import Begun  # noqa: PLC0415
-
-            return Begun(
-                endpoint=endpoint,
-                provider=provider,
-                host=self._host,
-                pid=self._pid,
-                token=self._token,
-                version=__version__,
-                due=due,
-                at=at,
-            )
-
-        return make
+        return Begun(
+            endpoint=endpoint,
+            provider=provider,
+            host=self._host,
+            pid=self._pid,
+            token=self._token,
+            version=__version__,
+            due=sweep.due,
+            at=sweep.listed_at or self._clock(),
+        )
 
     def _put(self, job: _Job) -> bool:
         """Hand a job to the thread; False when it cannot be done."""

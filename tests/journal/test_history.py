@@ -266,7 +266,7 @@ def test_a_journal_that_cannot_be_written_is_a_warning(served: Served, tmp_path:
 
 
 def test_even_a_bug_in_it_is_a_warning(served: Served) -> None:
-    patch = "import reaper.journaldb as j\nj.spell = lambda at: 1 / 0\n"
+    patch = "import reaper.records as j\nj.spell = lambda at: 1 / 0\n"
     ended = patched(served.program(), patch, "--once", "--only", "daytona", "--json")
     assert ended.code == 0
     assert "deleted" in ended.outcomes().values()

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio.testing
 
 from reaper.errors import ServerError
 from reaper.journal import Journal
@@ -14,16 +13,11 @@ from reaper.model import Decision, EndpointReport
 from reaper.sweep import Options, sweep
 from reaper.testing import Rule
 from tests.journal.lab import Lab
+from tests.sweep.conftest import anyio_backend, quiet_stamina
 from tests.sweep.lab import Lab as World
 from tests.sweep.lab import running, stopped
-from tests.sweep.loops import JumpingLoop
 
-
-@pytest.fixture(params=["trio", "asyncio"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    if request.param == "trio":
-        return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
-    return "asyncio", {"loop_factory": JumpingLoop}
+__all__ = ["anyio_backend", "quiet_stamina"]  # fixtures
 
 
 async def swept(world: World, journal: Journal, **options: Any) -> EndpointReport:
@@ -47,7 +41,7 @@ def said(report: EndpointReport) -> dict[str, tuple[str, int, str]]:
 async def test_the_journal_says_what_the_report_says(tmp_path: Path) -> None:
     world = World(stopped("a"), stopped("b"), stopped("c"), running("d"), running("young", hours=1))
     world.world.rules.append(Rule("delete", "b", error=ServerError("500")))
-    world.world.rules.append(Rule("list", calls={1}, after=lambda: world.world.remove("c")))
+    world.world.rules.append(Rule("delete", "c", before=lambda: world.world.remove("c")))
     lab = Lab(tmp_path, clock=world.clock)
     journal = lab.journal()
     report = await swept(world, journal)
