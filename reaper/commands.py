@@ -131,9 +131,11 @@ class _Command:
             try:
                 return await self._run(endpoints, stop, journal)
             finally:
-                await close(endpoints)
-                if journal is not None:
-                    await journal.close()
+                try:
+                    await close(endpoints)
+                finally:
+                    if journal is not None:
+                        await journal.close()
 
         return await conduct(work, self.plan.timeout)
 

@@ -20,15 +20,14 @@ from reaper.fields import check_glob, did_you_mean
 from reaper.journal import NAME
 from reaper.journaldb import (
     MIGRATIONS,
-    PENDING,
     DamagedError,
     NewerError,
     check_version,
     is_damage,
     reading,
-    spell,
 )
 from reaper.model import Outcome
+from reaper.records import PENDING, spell
 
 FORMAT = 1
 DEFAULT_LIMIT = 100
@@ -248,8 +247,9 @@ def _act(row: dict[str, Any], file: Path, living: dict[int, bool]) -> dict[str, 
     """A row as it is shown: ``living`` remembers which processes are alive."""
     token = row.pop("token")
     if row["outcome"] == PENDING:
-        lives = living.setdefault(token, alive.lives(alive.lock_file(file), token))
-        row["detail"] = (_LIVES if lives else _DIED).format(row["pid"])
+        if token not in living:
+            living[token] = alive.lives(alive.lock_file(file), token)
+        row["detail"] = (_LIVES if living[token] else _DIED).format(row["pid"])
     row["labels"] = None if row["labels"] is None else json.loads(row["labels"])
     return row
 

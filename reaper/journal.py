@@ -20,10 +20,11 @@ import anyio.to_thread
 from reaper import __version__
 from reaper.alive import Alive, lock_file, new_token
 from reaper.model import Decision, EndpointReport, Result
+from reaper.records import Begun
 from reaper.retry import FailedAttempt
 
 if TYPE_CHECKING:
-    from reaper.journaldb import Begun, Database
+    from reaper.journaldb import Database
 
 NAME = "journal.db"
 PATIENCE = timedelta(seconds=5)
@@ -42,12 +43,14 @@ class _Job:
 
     Args:
         at: when it was asked for: the clock belongs to those who ask.
+        writes: whether it always writes something, so that its success proves that records can be written.
         lost: sweeps and acts of which there is no record when it fails.
         last: whether the thread ends with it.
     """
 
     work: _Work
     at: datetime
+    writes: bool = False
     lost: tuple[int, int] = (0, 0)
     last: bool = False
     done: threading.Event = field(default_factory=threading.Event)
@@ -125,7 +128,7 @@ class Journal:
         """See ``terms.Ledger``. What is recorded survives the death of the process; waits no longer than ``patience``."""
         begun, at = self._begun(endpoint, provider), self._clock()
         decided_at = self._sweep(endpoint).decided_at or at
-        job = _Job(lambda db: db.begin(begun(), decisions, decided_at), at)
+        job = _Job(lambda db: db.begin(begun, decisions, decided_at), at, writes=True)
         if not self._put(job) or (self._overdue is not None and not self._overdue.done.is_set()):
             return  # it has been waited for once
         if not await _wait(job, self._patience):
@@ -163,9 +166,9 @@ class Journal:
         decided_at = sweep.decided_at or at
 
         def finish(db: "Database") -> None:
-            db.finish(begun(), report, at, decided_at, sweep.settled)
+            db.finish(begun, report, at, decided_at, sweep.settled)
 
-        self._put(_Job(finish, at, lost=(1, 0 if report.cap else len(report.results))))
+        self._put(_Job(finish, at, writes=True, lost=(1, 0 if report.cap else len(report.results))))
 
     def bug(self, endpoint: str, error: BaseException) -> None:
         """See ``terms.Observer``."""
@@ -199,25 +202,18 @@ class Journal:
     def _sweep(self, endpoint: str) -> _Sweep:
         return self._sweeps.setdefault(endpoint, _Sweep())
 
-    def _begun(self, endpoint: str, provider: str) -> "Callable[[], Begun]":
+    def _begun(self, endpoint: str, provider: str) -> Begun:
         sweep = self._sweep(endpoint)
-        due, at = sweep.due, sweep.listed_at or self._clock()
-
-        def make() -> "Begun":
-            from reaper.journaldb import Begun  # noqa: PLC0415
-
-            return Begun(
-                endpoint=endpoint,
-                provider=provider,
-                host=self._host,
-                pid=self._pid,
-                token=self._token,
-                version=__version__,
-                due=due,
-                at=at,
-            )
-
-        return make
+        return Begun(
+            endpoint=endpoint,
+            provider=provider,
+            host=self._host,
+            pid=self._pid,
+            token=self._token,
+            version=__version__,
+            due=sweep.due,
+            at=sweep.listed_at or self._clock(),
+        )
 
     def _put(self, job: _Job) -> bool:
         """Hand a job to the thread; False when it cannot be done."""
@@ -307,7 +303,7 @@ class _Writer(threading.Thread):
             found = journaldb.inode(self._file)
             try:
                 database = self._open(job.at)
-                gap = self._gap(job.at)
+                gap = self._gap(job.at) if job.writes else None
                 with database.transaction():
                     job.work(database)
                     if gap is not None:
@@ -317,7 +313,7 @@ class _Writer(threading.Thread):
                 if not journaldb.is_damage(error) or self._set_aside >= _SET_ASIDE:
                     raise
                 self._replace(found, job.at, error)
-        if self._journal.degraded is not None:
+        if self._journal.degraded is not None and job.writes:
             sweeps, acts = self._lost
             self._gap_since, self._journal.degraded, self._lost = None, None, [0, 0]
             self._recovered(f"it is written again; {sweeps} sweeps with {acts} deletions are not on record")

@@ -1,29 +1,23 @@
-"""The journal's file: its schema and what is done to it. Everything in here blocks; ``journal`` has a thread for it.
-
-Times are texts of one width in UTC, so that they sort, and so that the ``sqlite3`` command shows what a person can read.
-"""
+"""The journal's file: its schema and what is done to it. Everything in here blocks; ``journal`` has a thread for it."""
 
 import json
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from reaper.model import Decision, EndpointReport, Outcome, Result
+from reaper.model import Decision, EndpointReport, Outcome
+from reaper.records import PENDING, Begun, acts, decided, ended, spell, text
 
-PENDING = "pending"  # the outcome of what is being deleted
 DIED = "died"  # the failure of a sweep whose process died in it
 
 APPLICATION = 0x52454150  # "REAP": what tells a journal from other programs' databases
 BUSY_SECONDS = 3.0  # less than the journal's own patience
 SMALLEST = 512  # bytes of a database that is not empty
 QUICK_TO_CHECK = 4_000_000  # bytes; reading so many does not delay a start
-LABELS = 16_384  # characters of JSON that are kept
-TEXT = 4096  # characters of any other text
 _BATCH = 500
 _STEP = 100
 _WAL = 4_194_304
@@ -107,103 +101,6 @@ class DamagedError(Exception):
 
 class NewerError(Exception):
     """The file was written by a later version of this program."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
-    """What is known of a sweep when it begins to delete; ``due`` None means all policies. ``at`` is when it had listed."""
-
-    endpoint: str
-    provider: str
-    host: str
-    pid: int
-    token: int
-    version: str
-    due: frozenset[str] | None
-    at: datetime
-
-    def row(self) -> dict[str, object]:
-        """Its columns."""
-        due = None if self.due is None else json.dumps(sorted(self.due))
-        fixed = {name: getattr(self, name) for name in ("endpoint", "provider", "host", "pid", "token", "version")}
-        return {**fixed, "due": due, "at": spell(self.at)}
-
-
-def spell(at: datetime) -> str:
-    """``at``, which is aware, in the form that the file has."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
-
-
-def text(value: str) -> str:
-    """``value`` as it can be stored: others may have written half a character, or a book."""
-    return value[:TEXT].encode("utf-8", "backslashreplace").decode()
-
-
-def _maybe(value: str | None) -> str | None:
-    return None if value is None else text(value)
-
-
-def _labels(labels: Mapping[str, str] | None) -> tuple[str | None, int]:
-    """Labels as JSON of a bounded length, and how many of them are missing or shortened in it."""
-    if labels is None:
-        return None, 0
-    whole = json.dumps(dict(labels))
-    if len(whole) <= LABELS:
-        return whole, 0
-    kept: dict[str, str] = {}
-    left, cut = LABELS - 2, 0
-    for key, value in labels.items():
-        short = value[:256]
-        size = len(json.dumps({key: short}))
-        if size <= left:
-            kept[key] = short
-            left -= size
-        cut += kept.get(key) != value
-    return json.dumps(kept), cut
-
-
-def _decided(sweep: int, decision: Decision, at: str) -> dict[str, object]:
-    """The row of a decision that is about to lead to an act."""
-    resource = decision.resource
-    labels, cut = _labels(resource.labels)
-    return {
-        "sweep": sweep,
-        "endpoint": resource.endpoint,
-        "provider": resource.provider,
-        "kind": resource.kind.value,
-        "resource": text(resource.id),
-        "name": text(resource.name),
-        "labels": labels,
-        "labels_cut": cut,
-        "image": _maybe(resource.image),
-        "group": _maybe(resource.group),
-        "state": resource.state.value,
-        "raw_state": text(resource.raw_state),
-        "created_at": None if resource.created_at is None else spell(resource.created_at),
-        "owner": _maybe(decision.owner),
-        "policy": decision.policy,
-        "reason": decision.reason.value,
-        "sentence": text(decision.sentence),
-        "since": None if decision.since is None else spell(decision.since),
-        "decided_at": at,
-        "outcome": PENDING,
-        "detail": "",
-        "error": None,
-        "attempts": 0,
-        "seconds": 0.0,
-        "ended_at": None,
-    }
-
-
-def _ended(result: Result, at: datetime) -> dict[str, object]:
-    return {
-        "outcome": result.outcome.value,
-        "detail": text(result.detail),
-        "error": result.error,
-        "attempts": result.attempts,
-        "seconds": result.seconds,
-        "ended_at": spell(at),
-    }
 
 
 class Database:
@@ -291,7 +188,7 @@ class Database:
     def begin(self, begun: Begun, decisions: Sequence[Decision], at: datetime) -> None:
         """These are about to be deleted."""
         sweep = self._new_sweep(begun)
-        self._connection.executemany(_INSERT_ACT, (_decided(sweep, decision, spell(at)) for decision in decisions))
+        self._connection.executemany(_INSERT_ACT, (decided(sweep, decision, spell(at)) for decision in decisions))
 
     def finish(
         self, begun: Begun, report: EndpointReport, at: datetime, decided_at: datetime, settled: Mapping[str, datetime]
@@ -320,12 +217,12 @@ class Database:
         old, new = [], []
         for result in acts(report):
             resource = result.decision.resource
-            ended = _ended(result, settled.get(resource.id, at))
+            end = ended(result, settled.get(resource.id, at))
             id_ = ids.get((resource.kind.value, text(resource.id)))
             if id_ is None:
-                new.append({**_decided(sweep, result.decision, spell(decided_at)), **ended})
+                new.append({**decided(sweep, result.decision, spell(decided_at)), **end})
             else:
-                old.append({**ended, "id": id_})
+                old.append({**end, "id": id_})
         self._connection.executemany(_UPDATE_ACT, old)
         self._connection.executemany(_INSERT_ACT, new)
 
@@ -397,13 +294,6 @@ class Database:
 
     def _new_sweep(self, begun: Begun) -> int:
         return int(self._connection.execute(_INSERT_SWEEP, begun.row()).lastrowid or 0)
-
-
-def acts(report: EndpointReport) -> list[Result]:
-    """The results that are worth a record each. Over the cap nothing was done, which is one fact and not thousands."""
-    if report.cap is not None:
-        return []
-    return [result for result in report.results if result.outcome is not Outcome.WOULD_DELETE]
 
 
 def check_version(connection: sqlite3.Connection) -> int:
