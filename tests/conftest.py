@@ -23,6 +23,13 @@ def pytest_report_header() -> list[str]:
     ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side, all that need an engine are one group: two engines get into each other's way."""
+    for item in items:
+        if "engine_possible" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("engine"))
+
+
 @pytest.fixture(scope="session")
 def engine_possible() -> None:
     """Skips the test, or fails it where REAPER_REQUIRE_ENGINE demands an engine, when none can be started."""
