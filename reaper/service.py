@@ -368,7 +368,7 @@ class Service:
     def swept(self, keeper: Keeper, due: frozenset[str], report: Report, result: SweepResult) -> None:
         """See ``keeper.Told``."""
         now, name, found = _now(), keeper.name, report.endpoints[0]
-        LogObserver(self.log).summary(replace(report, hints=()))
+        LogObserver(self.log.bind(endpoint=name, result=result.value, due=sorted(due))).summary(replace(report, hints=()))
         self.metrics.swept(name, keeper.provider, result.value, report.seconds)
         self._say(
             f"swept {name}: {result.value}, {found.count(Outcome.DELETED)} deleted, {found.held} held, at {now:%H:%M:%S} UTC"
