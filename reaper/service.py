@@ -71,7 +71,8 @@ class Loaded:
     def endpoints(self) -> dict[str, object]:
         """By name what makes an endpoint the same one: when it changes, its client is made anew."""
         plan = self.plan
-        engines = {engine.name: (engine, plan.retry) for engine in plan.engines}
+        follow = self.config.settings.service.docker_events
+        engines = {engine.name: (engine, plan.retry, follow) for engine in plan.engines}
         return {**engines, **{table.name: (table, key, plan.retry) for table, key in plan.organisations}}
 
     def connect(self, name: str, env: Mapping[str, str]) -> Endpoint:
@@ -210,7 +211,8 @@ class Service:
             task_status.started()
             async for number in signals:
                 if number is signal.SIGHUP:
-                    await self._reload()
+                    if not self._drain_requested.is_set():  # nothing would come of it but endpoints that begin to be kept
+                        await self._reload()
                 elif number is signal.SIGUSR1:
                     self.log.info("sweep_requested", signal=number.name)
                     self._sweep_now()
@@ -327,8 +329,7 @@ class Service:
             self.observer,
             self.ledger,
             self,
-            after=before.finished.wait if before is not None else None,
-            due=set(before.due) if before is not None else set(),
+            before,
         )
         if before is not None:
             self._leave(before)
@@ -351,6 +352,8 @@ class Service:
         follows = self.loaded.config.settings.service.docker_events
         watched = {name for name, keeper in self.keepers.items() if follows and isinstance(keeper.endpoint.reader, Watched)}
         self.metrics.configure(endpoints, reach(endpoints, self.loaded.plan.rules.policies), watched)
+        for name in endpoints.keys() - watched:
+            self.status.endpoints[name].events = None
         for name, keeper in self.keepers.items():
             if not any(keeper.concerns(policy) for policy in self.loaded.plan.rules.policies):
                 self.log.warning("endpoint_without_policy", endpoint=name)
@@ -401,7 +404,8 @@ class Service:
     def bug(self, endpoint: str, error: BaseException) -> None:
         """See ``keeper.Told``."""
         self.observer.bug(endpoint, error)
-        self.metrics.swept(endpoint, self.keepers[endpoint].provider, SweepResult.BUG.value, 0.0)
+        if (keeper := self.keepers.get(endpoint)) is not None:  # it may have left the configuration meanwhile
+            self.metrics.swept(endpoint, keeper.provider, SweepResult.BUG.value, 0.0)
         if (shown := self.status.endpoints.get(endpoint)) is not None:
             shown.sweeping_since = None
             shown.error = f"a bug: {type(error).__name__}: {error}"
