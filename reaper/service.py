@@ -312,27 +312,21 @@ class Service:
         for name in [name for name in self.keepers if name not in new]:
             self._leave(self.keepers.pop(name))
         for name in new:
-            keeper = self.keepers.get(name)
-            if keeper is None or old.get(name) != new[name]:
-                self.keepers[name] = self._keep(name, keeper)
+            if name not in self.keepers or old.get(name) != new[name]:
+                self.keepers[name] = self._keep(name)
         self._declare()
 
     def _terms(self) -> Terms:
         return self.loaded.terms()
 
-    def _keep(self, name: str, before: Keeper | None) -> Keeper:
+    def _keep(self, name: str) -> Keeper:
         """A keeper for an endpoint; it takes over what was due with another one, when that has ended."""
-        keeper = Keeper(
-            self.loaded.connect(name, self.env),
-            self._terms,
-            _now,
-            self.observer,
-            self.ledger,
-            self,
-            before,
-        )
-        if before is not None:
+        endpoint = self.loaded.connect(name, self.env)
+        if (before := self.keepers.get(name)) is not None:
             self._leave(before)
+        # One that an earlier reload took away may be sweeping still.
+        before = next((keeper for keeper in reversed(self._leaving) if keeper.name == name), None)
+        keeper = Keeper(endpoint, self._terms, _now, self.observer, self.ledger, self, before)
         self._group.start_soon(keeper.run, name=f"keep {name}")
         return keeper
 

@@ -110,13 +110,14 @@ def test_an_endpoint_that_was_added_is_swept_and_one_that_was_removed_is_not_any
 def test_a_changed_endpoint_gets_a_new_client_when_its_sweep_under_way_has_ended(served: Served, program: Program) -> None:
     for number in range(3):
         served.add(f"s{number}", org="rl-one")
-    served.sim.faults.add(Fault(kind="latency", method="DELETE", seconds=3, times=3))
+    served.sim.faults.add("hang,method=DELETE,times=1")
     with Daemon(program, tables(served, "rl-one")).start() as daemon:
-        daemon.until(lambda: served.sim.faults.rules()[0][2] == 3, "three deletions under way")
+        daemon.until(lambda: served.sim.faults.rules()[0][2], "deletion under way")
         daemon.configure(tables(served, "rl-one").replace(_variable("rl-one"), _variable("rl-two")))
         daemon.signal(signal.SIGHUP)
         daemon.wait("reloaded")
-        assert list(daemon.events("sweep_finished")) == []
+        assert list(daemon.events("sweep_finished", endpoint="rl-one")) == []
+        served.sim.do(served.sim.faults.release)
         finished = daemon.wait("sweep_finished", endpoint="rl-one")
         assert (finished["result"], finished["deleted"]) == ("success", 3)
         served.add("later", org="rl-two")  # which the key of the new client is for
@@ -136,6 +137,40 @@ def test_an_endpoint_that_leaves_in_the_middle_of_its_sweep_is_swept_to_the_end(
         assert daemon.stop() == 0  # it is waited for, too
         assert [line["deleted"] for line in daemon.events("sweep_finished", endpoint="rl-two")][-1] == 1
     assert served.left("rl-two") == set()
+
+
+def test_an_endpoint_that_comes_back_waits_for_its_sweep_that_is_still_under_way(served: Served, program: Program) -> None:
+    served.add("leftover", org="rl-two")
+    served.sim.faults.add("hang,method=DELETE,times=1")
+    with Daemon(program, tables(served, "rl-one", "rl-two")).start() as daemon:
+        daemon.until(lambda: served.sim.faults.rules()[0][2], "deletion under way")
+        for turn, names in enumerate((("rl-one",), ("rl-one", "rl-two")), 1):
+            daemon.configure(tables(served, *names))
+            daemon.signal(signal.SIGHUP)
+            daemon.wait("reloaded", times=turn)
+        swept = len(list(daemon.events("sweep_finished", endpoint="rl-one")))
+        daemon.wait("sweep_finished", endpoint="rl-one", times=swept + 2)
+        assert list(daemon.events("sweep_finished", endpoint="rl-two")) == []
+        served.sim.do(served.sim.faults.release)
+        daemon.wait("sweep_finished", endpoint="rl-two", times=2)
+        assert daemon.stop() == 0
+    assert [row["outcome"] for row in acts(program)] == ["deleted"]
+
+
+def test_events_are_followed_and_left_alone_as_a_reload_says(served: Served, program: Program) -> None:
+    with Daemon(program, SELDOM).start() as daemon:
+        daemon.wait("events_followed", endpoint="local")
+        daemon.configure(SELDOM, "docker_events = false")
+        daemon.signal(signal.SIGHUP)
+        daemon.wait("reloaded")
+        daemon.until(lambda: not served.sim.engine.events.listeners, "end of the stream")
+        assert "reaper_events_connected{" not in daemon.get("/metrics")[1]
+        daemon.configure(SELDOM)
+        daemon.signal(signal.SIGHUP)
+        daemon.wait("events_followed", endpoint="local", times=2)
+        assert daemon.metric("reaper_events_connected", endpoint="local") == 1
+        assert list(daemon.events("events_lost")) == []
+        assert daemon.stop() == 0
 
 
 def test_a_reload_does_not_begin_anything_while_the_service_drains(served: Served, program: Program) -> None:
