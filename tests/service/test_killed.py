@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,7 +86,7 @@ def test_two_services_and_a_one_shot_on_one_state_directory_do_each_other_no_har
 
 def _exited(number: int) -> ContainerSpec:
     long_ago = datetime.now(UTC) - timedelta(days=2)
-    times = {"created": long_ago, "started": long_ago, "finished": long_ago + timedelta(hours=1)}
+    times: dict[str, Any] = {"created": long_ago, "started": long_ago, "finished": long_ago + timedelta(hours=1)}
     return ContainerSpec(name=f"c{number:02}", image="bench:1", labels={"terminal-bench": "yes"}, state="exited", **times)
 
 
