@@ -5,7 +5,7 @@ An endpoint that fails is left alone for a while, which no other endpoint notice
 
 import heapq
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -74,7 +74,7 @@ class Keeper:
         observer: see ``sweep``.
         ledger: see ``sweep``.
         told: is told of each sweep.
-        after: is waited for before the first sweep: what kept this endpoint before.
+        before: what kept this endpoint until now: its end is waited for, and what is still due there taken over.
 
     Attributes:
         due: the policies that wait to be swept for here.
@@ -87,7 +87,7 @@ class Keeper:
     observer: Observer
     ledger: Ledger
     told: Told
-    after: Callable[[], Awaitable[None]] | None = None
+    before: "Keeper | None" = None
     due: set[str] = field(default_factory=set)
     failures: int = 0
     stop: Stop | None = None
@@ -134,8 +134,10 @@ class Keeper:
     async def run(self) -> None:
         """Sweep whenever something is due, until retired."""
         try:
-            if self.after is not None:
-                await self.after()
+            if self.before is not None:
+                await self.before.finished.wait()
+                self.due |= self.before.due
+                self.before = None
             async with anyio.create_task_group() as group:
                 if isinstance(self.endpoint.reader, Watched) and self.terms().follow:
                     group.start_soon(self._follow, self.endpoint.reader, name=f"events of {self.name}")

@@ -82,6 +82,9 @@ class Schedule:
 
     def apply(self, policies: Iterable[PolicyTable], jitter: timedelta) -> None:
         """These are the policies from now on. One whose timing is the same keeps its next run."""
+        if self._scheduler is None:  # it has not begun yet, or has been stopped for good
+            self._jitter = jitter
+            return
         timings = {policy.name: Timing.of(policy) for policy in policies}
         for name in self._timings.keys() - timings.keys():
             self._scheduler.remove_job(name)

@@ -71,7 +71,8 @@ class Loaded:
     def endpoints(self) -> dict[str, object]:
         """By name what makes an endpoint the same one: when it changes, its client is made anew."""
         plan = self.plan
-        engines = {engine.name: (engine, plan.retry) for engine in plan.engines}
+        follow = self.config.settings.service.docker_events
+        engines = {engine.name: (engine, plan.retry, follow) for engine in plan.engines}
         return {**engines, **{table.name: (table, key, plan.retry) for table, key in plan.organisations}}
 
     def connect(self, name: str, env: Mapping[str, str]) -> Endpoint:
@@ -210,7 +211,8 @@ class Service:
             task_status.started()
             async for number in signals:
                 if number is signal.SIGHUP:
-                    await self._reload()
+                    if not self._drain_requested.is_set():  # nothing would come of it but endpoints that begin to be kept
+                        await self._reload()
                 elif number is signal.SIGUSR1:
                     self.log.info("sweep_requested", signal=number.name)
                     self._sweep_now()
@@ -310,28 +312,21 @@ class Service:
         for name in [name for name in self.keepers if name not in new]:
             self._leave(self.keepers.pop(name))
         for name in new:
-            keeper = self.keepers.get(name)
-            if keeper is None or old.get(name) != new[name]:
-                self.keepers[name] = self._keep(name, keeper)
+            if name not in self.keepers or old.get(name) != new[name]:
+                self.keepers[name] = self._keep(name)
         self._declare()
 
     def _terms(self) -> Terms:
         return self.loaded.terms()
 
-    def _keep(self, name: str, before: Keeper | None) -> Keeper:
+    def _keep(self, name: str) -> Keeper:
         """A keeper for an endpoint; it takes over what was due with another one, when that has ended."""
-        keeper = Keeper(
-            self.loaded.connect(name, self.env),
-            self._terms,
-            _now,
-            self.observer,
-            self.ledger,
-            self,
-            after=before.finished.wait if before is not None else None,
-            due=set(before.due) if before is not None else set(),
-        )
-        if before is not None:
+        endpoint = self.loaded.connect(name, self.env)
+        if (before := self.keepers.get(name)) is not None:
             self._leave(before)
+        # One that an earlier reload took away may be sweeping still.
+        before = next((keeper for keeper in reversed(self._leaving) if keeper.name == name), None)
+        keeper = Keeper(endpoint, self._terms, _now, self.observer, self.ledger, self, before)
         self._group.start_soon(keeper.run, name=f"keep {name}")
         return keeper
 
@@ -351,6 +346,8 @@ class Service:
         follows = self.loaded.config.settings.service.docker_events
         watched = {name for name, keeper in self.keepers.items() if follows and isinstance(keeper.endpoint.reader, Watched)}
         self.metrics.configure(endpoints, reach(endpoints, self.loaded.plan.rules.policies), watched)
+        for name in endpoints.keys() - watched:
+            self.status.endpoints[name].events = None
         for name, keeper in self.keepers.items():
             if not any(keeper.concerns(policy) for policy in self.loaded.plan.rules.policies):
                 self.log.warning("endpoint_without_policy", endpoint=name)
@@ -368,7 +365,7 @@ class Service:
     def swept(self, keeper: Keeper, due: frozenset[str], report: Report, result: SweepResult) -> None:
         """See ``keeper.Told``."""
         now, name, found = _now(), keeper.name, report.endpoints[0]
-        LogObserver(self.log).summary(replace(report, hints=()))
+        LogObserver(self.log.bind(endpoint=name, result=result.value, due=sorted(due))).summary(replace(report, hints=()))
         self.metrics.swept(name, keeper.provider, result.value, report.seconds)
         self._say(
             f"swept {name}: {result.value}, {found.count(Outcome.DELETED)} deleted, {found.held} held, at {now:%H:%M:%S} UTC"
@@ -399,7 +396,8 @@ class Service:
     def bug(self, endpoint: str, error: BaseException) -> None:
         """See ``keeper.Told``."""
         self.observer.bug(endpoint, error)
-        self.metrics.swept(endpoint, self.keepers[endpoint].provider, SweepResult.BUG.value, 0.0)
+        if (keeper := self.keepers.get(endpoint)) is not None:  # it may have left the configuration meanwhile
+            self.metrics.swept(endpoint, keeper.provider, SweepResult.BUG.value, 0.0)
         if (shown := self.status.endpoints.get(endpoint)) is not None:
             shown.sweeping_since = None
             shown.error = f"a bug: {type(error).__name__}: {error}"

@@ -4,15 +4,17 @@ import json
 import queue
 import signal
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any, Self, TypeVar
 
+from reaper.journal import NAME
 from tests.run import Program
 
 T = TypeVar("T")
@@ -43,6 +45,15 @@ every = "1s"
 SELDOM = QUICK.replace('1s"\n', '1h"\n').replace('stop_timeout = "1h"', 'stop_timeout = "1s"')
 
 
+def acts(program: Program, **wanted: Any) -> list[dict[str, Any]]:
+    """What the journal says of each deletion that has these columns, the oldest first; the file must be whole."""
+    with closing(sqlite3.connect(f"file:{program.folder / NAME}?mode=ro", uri=True)) as journal:
+        journal.row_factory = sqlite3.Row
+        assert [tuple(row) for row in journal.execute("PRAGMA integrity_check")] == [("ok",)]
+        rows = [dict(row) for row in journal.execute("SELECT * FROM act ORDER BY id")]
+    return [row for row in rows if all(row[column] == value for column, value in wanted.items())]
+
+
 def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -57,12 +68,13 @@ class Daemon:
         program: with the environment that it runs in.
         rest: the policies and whatever else the file has.
         service: further keys of [service].
+        name: of its file; another one for each service on one state directory.
     """
 
-    def __init__(self, program: Program, rest: str = QUICK, service: str = "") -> None:
+    def __init__(self, program: Program, rest: str = QUICK, service: str = "", name: str = "service") -> None:
         self.program = program
         self.port = free_port()
-        self.file = program.folder / "service.toml"
+        self.file = program.folder / f"{name}.toml"
         self.configure(rest, service)
         self.lines: list[dict[str, Any]] = []
         self.other: list[str] = []
@@ -117,9 +129,9 @@ class Daemon:
 
         return self.until(enough, name)[times - 1]
 
-    def until(self, look: Callable[[], T], what: str) -> T:
+    def until(self, look: Callable[[], T], what: str, limit: float = LIMIT) -> T:
         """Look at each log line, and now and then without one, until something is found, which is returned."""
-        deadline = time.monotonic() + LIMIT
+        deadline = time.monotonic() + limit
         while not (found := look()):
             with suppress(queue.Empty):
                 self._news.get(timeout=0.1)

@@ -230,3 +230,21 @@ def test_a_policy_for_another_kind_or_another_endpoint_is_none_of_its_business()
     assert not keeper.concerns(replace(STOPPED, kinds=frozenset({Kind.SANDBOX})))
     assert not keeper.concerns(replace(STOPPED, endpoints=frozenset({"gpu-1"})))
     assert keeper.concerns(replace(STOPPED, endpoints=frozenset({"gpu-1", "local"})))
+
+
+async def test_what_takes_over_sweeps_for_what_the_one_before_could_not_sweep_for() -> None:
+    house = House(stopped("leftover"), latency=2.0)
+    house.world.rules.append(Rule("list", error=UnavailableError("the wrong key")))
+    async with house.kept() as first:
+        first.post(["stopped"])
+        await anyio.sleep(1)  # the sweep is under way
+        first.retire()
+        second = replace(first, before=first, due=set())
+        async with anyio.create_task_group() as group:
+            group.start_soon(second.run)
+            await first.finished.wait()
+            house.world.rules.clear()
+            await anyio.sleep(60)
+            second.retire()
+    assert house.diary.results == [SweepResult.UNLISTED, SweepResult.SUCCESS]
+    assert house.left() == set()
