@@ -43,7 +43,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 def _selection(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what to look at")
-    group.add_argument("--only", metavar="WHICH", action="append", help="docker, daytona, or an endpoint's name (repeatable)")
+    group.add_argument("--only", metavar="WHICH", action="append", help="docker, daytona or an endpoint's name (repeatable)")
     group.add_argument("--timeout", metavar="DURATION", help="for the whole command (default 10m)")
     group.add_argument("--policy", metavar="NAME", action="append", help="act for this policy only (repeatable)")
     group.add_argument(
