@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -45,21 +45,18 @@ class Measured:
     @property
     def value(self) -> float:
         """What is held against the limit."""
-        match self.row.unit:
-            case "MiB":
-                return median(self.ours.peaks)
-            case "times the memory":
-                return median(self.ours.peaks) / median(self.theirs.peaks)
-            case "requests":
-                return median(run.requests for run in self.ours.runs)
-            case "descriptors more":
-                return max(a - b for a, b in zip(self.ours.figures, self.theirs.figures, strict=True))
-            case "% of a core":
-                return median(100 * run.cpu / run.seconds for run in self.ours.runs)
-            case "s" | "ms":
-                return max(self.ours.figures)
-            case _:
-                return self.ratio.middle
+        ours, theirs = self.ours, self.theirs
+        values: dict[str, Callable[[], float]] = {
+            "times": lambda: self.ratio.middle,
+            "MiB": lambda: median(ours.peaks),
+            "times the memory": lambda: median(ours.peaks) / median(theirs.peaks),
+            "requests": lambda: median(run.requests for run in ours.runs),
+            "descriptors more": lambda: max(a - b for a, b in zip(ours.figures, theirs.figures, strict=True)),
+            "% of a core": lambda: median(100 * run.cpu / run.seconds for run in ours.runs),
+            "s": lambda: max(ours.figures),
+            "ms": lambda: max(ours.figures),
+        }
+        return values[self.row.unit]()
 
     @property
     def ratio(self) -> Ratio:

@@ -1,7 +1,6 @@
-"""Reads one page for each line that comes in, and prints what it took: seconds and bytes. A process of its own, as Prometheus.
+"""Scrapes once for each line that comes in, and prints what it took: seconds and bytes. A process of its own.
 
-    python -I -S scrape.py HOST PORT
-    ACCEPT
+python -I -S scrape.py HOST PORT        (each line that comes in is an Accept header)
 """
 
 import http.client

@@ -1,7 +1,6 @@
 """Serves the metrics of many endpoints and has them scraped; prints what that costs, and how long the loop was held.
 
-Beside a scrape stands ``generate_latest`` over the same series in the same process, in the calling thread: without the
-times of creation, which the service leaves out.
+Beside a scrape stands ``generate_latest`` over the same series in the same process, in the calling thread.
 
     python scrapes.py ENDPOINTS SCRAPES        (one JSON object on stdout)
 """
@@ -10,17 +9,18 @@ import asyncio
 import gc
 import json
 import sys
-from contextlib import asynccontextmanager, contextmanager
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
 
-from prometheus_client import disable_created_metrics, enable_created_metrics, generate_latest
+from prometheus_client import generate_latest
 
 from reaper.instruments import SweepResult
 from reaper.metrics import Metrics, reach
+from reaper.service import settle_in
 from reaper.settings import Settings
 from reaper.status import Status
 from reaper.web import Web
@@ -39,7 +39,9 @@ def made(endpoints: int) -> Metrics:
     providers = {f"endpoint-{n}": ("docker", "daytona")[n % 2] for n in range(endpoints)}
     policies = Settings().rules().policies
     metrics = Metrics()
-    metrics.configure(providers, reach(providers, policies), [n for n, provider in providers.items() if provider == "docker"])
+    metrics.configure(
+        providers, reach(providers, policies), [n for n, provider in providers.items() if provider == "docker"]
+    )
     for number, (name, provider) in enumerate(providers.items()):
         metrics.endpoint_up(name, up=True)
         for _ in range(number + 1):
@@ -47,15 +49,6 @@ def made(endpoints: int) -> Metrics:
         for policy in policies:
             metrics.succeeded(policy.name, name, _now())
     return metrics
-
-
-@contextmanager
-def without_times_of_creation() -> Iterator[None]:
-    disable_created_metrics()
-    try:
-        yield
-    finally:
-        enable_created_metrics()
 
 
 class Scraper:
@@ -66,7 +59,8 @@ class Scraper:
 
     async def scrape(self, accept: str) -> tuple[float, int]:
         """Seconds, and the size of the answer."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(f"{accept}\n".encode())
         seconds, size = (await self._process.stdout.readline()).split()
         return float(seconds), int(size)
@@ -108,16 +102,16 @@ async def main(endpoints: int, scrapes: int) -> None:
     metrics = made(endpoints)
     web = Web(Status("1", _now()), metrics.render, clock=_now)
     await web.start("127.0.0.1", 0)
-    gc.freeze()  # as the program does
+    gc.freeze()  # both as the program does
     gc.set_threshold(50_000, 20, 20)
+    settle_in()
     ours: list[float] = []
     theirs: list[float] = []
     async with scraper(*web.addresses[0]) as prometheus:
         for number in range(scrapes + 2):
-            with without_times_of_creation():
-                began = perf_counter()
-                text = generate_latest(metrics.registry)
-                plain = perf_counter() - began
+            began = perf_counter()
+            text = generate_latest(metrics.registry)
+            plain = perf_counter() - began
             seconds, size = await prometheus.scrape(TEXT)
             if abs(size - len(text)) > len(text) / 1000:  # the ages have grown
                 raise SystemExit(f"not the same series: {size} bytes were scraped, {len(text)} are expected")
