@@ -82,7 +82,16 @@ SERVICE_ROWS = (
         "% of a core",
     ),
     Row("scrape", f"{_SCRAPES}, over HTTP", "`generate_latest` of the same series", 1.2),
-    Row("held", f"{_SCRAPES}: the longest that the event loop was held", "without scrapes", 20.0, "ms"),
+    Row(
+        "held", f"{_SCRAPES}: the longest that the event loop was held, the worst of all runs", "without scrapes", 20.0, "ms"
+    ),
+    Row(
+        "held-cpu",
+        f"{_SCRAPES}: the same in processor time of the process: without its neighbours",
+        "without scrapes",
+        20.0,
+        "ms",
+    ),
     Row(
         "late",
         f'a container dies, `stopped_for = "{STOPPED_FOR:g}s"`: from when it is due to its removal, the worst of all',
@@ -153,9 +162,10 @@ def _measure_service(bench: Services, wanted: set[str], runs: int | None) -> dic
             found |= dict.fromkeys(keys, (series["last"], series["settled"]))
     if "idle" in wanted:
         found["idle"] = bench.idle(long)["service"], Series()
-    if wanted & {"scrape", "held"}:
+    if wanted & {"scrape", "held", "held-cpu"}:
         series = bench.scraped(slow)
         found |= {"scrape": (series["scrape"], series["render"]), "held": (series["held"], series["quiet"])}
+        found["held-cpu"] = series["held_cpu"], series["quiet_cpu"]
     if "late" in wanted:
         found["late"] = bench.reaped(runs or DEATHS)["late"], Series()
     return found

@@ -229,16 +229,17 @@ class Services:
 
     def scraped(self, runs: int) -> dict[str, Series]:
         """What a scrape of `ENDPOINTS` endpoints takes beside the rendering alone, and how long it holds the loop, in ms."""
-        series = {"scrape": Series(), "render": Series(), "held": Series(), "quiet": Series()}
+        holds = ("held", "quiet", "held_cpu", "quiet_cpu")
+        series = {name: Series() for name in ("scrape", "render", *holds)}
         command = (sys.executable, str(_SCRIPTS / "scrapes.py"), str(ENDPOINTS), str(SCRAPES))
         for number in range(1, runs + 1):
             run = self._launcher.run(*command, env={"PYTHONPATH": str(_SCRIPTS.parent)})
             told = json.loads(self._launcher.output())
             for name, key in (("scrape", "ours"), ("render", "theirs")):
                 series[name].runs.append(Run(told[key], run.cpu, run.peak_mib))
-            for name in ("held", "quiet"):
+            for name in holds:
                 series[name].runs.append(Run(told["wall"], told["cpu"], run.peak_mib, figure=1000 * told[name]))
-            held = f"held for {1000 * told['held']:.1f} ms, {1000 * told['quiet']:.1f} without"
+            held = f"held for {1000 * told['held']:.1f} ms, {1000 * told['quiet']:.1f} without, {1000 * told['held_cpu']:.1f} by itself"
             scrape = f"a scrape {told['ours']:.4f} s, rendering {told['theirs']:.4f} s"
             self._say(f"{ENDPOINTS} endpoints, {told['series']} series, run {number} of {runs}: {scrape}; {held}")
         return series
