@@ -239,7 +239,8 @@ class Services:
                 series[name].runs.append(Run(told[key], run.cpu, run.peak_mib))
             for name in holds:
                 series[name].runs.append(Run(told["wall"], told["cpu"], run.peak_mib, figure=1000 * told[name]))
-            held = f"held for {1000 * told['held']:.1f} ms, {1000 * told['quiet']:.1f} without, {1000 * told['held_cpu']:.1f} by itself"
+            by_clock, itself, quiet = (f"{1000 * told[name]:.1f} ms" for name in ("held", "held_cpu", "quiet"))
+            held = f"held for {by_clock}, {itself} by itself, {quiet} without"
             scrape = f"a scrape {told['ours']:.4f} s, rendering {told['theirs']:.4f} s"
             self._say(f"{ENDPOINTS} endpoints, {told['series']} series, run {number} of {runs}: {scrape}; {held}")
         return series

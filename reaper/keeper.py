@@ -146,9 +146,9 @@ class Keeper:
                             await self._news.wait()
                         continue
                     await self._sweep()
-                    # Of itself it would begin when there are tens of thousands of objects (see cli): megabytes that a sweep
-                    # every ten minutes takes a day to leave behind. What lives long is not walked through.
-                    gc.collect(1)
+                    # Of itself it would begin when there are tens of thousands of objects (see cli), and what outlives one
+                    # look would stay for a day. It is quick: what the service consists of is frozen.
+                    gc.collect()
                 group.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):

@@ -5,6 +5,7 @@ tasks live in one task group. What ends the service ends it in stages: no new sw
 time, then they are cancelled and report.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -174,6 +175,8 @@ class Service:
 
     async def _serve(self) -> None:
         self._apply(self.loaded)
+        gc.collect()
+        gc.freeze()  # all that is here stays: the collection after each sweep need not walk through it
         self.schedule.start(self.loaded.config.settings.policy)
         self._group.start_soon(self._dispatch, name="dispatch")
         self._group.start_soon(self._watch, name="watch")
