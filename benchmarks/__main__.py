@@ -24,6 +24,7 @@ from benchmarks.sandboxes import (
     WINDOW,
     Organisation,
 )
+from benchmarks.service import DEATHS, ENDPOINTS, HELD, IDLE, LIVING, SETTLED, STOPPED_FOR, SWEEPS, Services
 from benchmarks.work import EXITED, IMPORTS, RUNNING, Bench
 from devkit.engine import EngineError, PrivateEngine
 
@@ -62,7 +63,44 @@ SANDBOX_ROWS = (
     Row("growth", _LISTINGS, "after the first", 1.1, "times the memory"),
     Row("resident", _LISTINGS, "after the first", 150.0, "MiB"),
 )
-_SLOW_RUNS, _QUICK_RUNS = 5, 25
+_SWEEPS = f"the service with an engine only, {SWEEPS:,} sweeps over {HELD} resources"
+_BOTH = f"the service with an engine and an organisation, {SWEEPS:,} sweeps of both over {HELD} resources"
+_SETTLED = f"after the first {SETTLED}"
+_SCRAPES = f"`/metrics` at {ENDPOINTS} endpoints"
+SERVICE_ROWS = (
+    Row("sweeps", f"{_SWEEPS}: resident memory", _SETTLED, 1.05, "times the memory"),
+    Row("sweeps-both", f"{_BOTH}: resident memory", _SETTLED, 1.05, "times the memory"),
+    Row("files", f"{_SWEEPS}: open files", _SETTLED, 0, "descriptors more"),
+    Row("files-both", f"{_BOTH}: open files", _SETTLED, 0, "descriptors more"),
+    Row("engine", f"{_SWEEPS}: resident memory at the end", _SETTLED, 80.0, "MiB"),
+    Row("both", f"{_BOTH}: resident memory at the end", _SETTLED, 130.0, "MiB"),
+    Row(
+        "idle",
+        f"the service for {IDLE:g} s with {LIVING:,} living containers, as it comes; one sweep and scrapes included",
+        "-",
+        0.5,
+        "% of a core",
+    ),
+    Row("scrape", f"{_SCRAPES}, over HTTP", "`generate_latest` of the same series", 1.2),
+    Row(
+        "held", f"{_SCRAPES}: the longest that the event loop was held, the worst of all runs", "without scrapes", 20.0, "ms"
+    ),
+    Row(
+        "held-cpu",
+        f"{_SCRAPES}: the same in processor time of the process: without its neighbours",
+        "without scrapes",
+        20.0,
+        "ms",
+    ),
+    Row(
+        "late",
+        f'a container dies, `stopped_for = "{STOPPED_FOR:g}s"`: from when it is due to its removal, the worst of all',
+        "-",
+        1.0,
+        "s",
+    ),
+)
+_SLOW_RUNS, _QUICK_RUNS, _LONG_RUNS = 5, 25, 1
 
 
 def _say(text: str) -> None:
@@ -115,6 +153,24 @@ def _measure_sandboxes(bench: Organisation, wanted: set[str], runs: int | None) 
     return found
 
 
+def _measure_service(bench: Services, wanted: set[str], runs: int | None) -> dict[str, tuple[Series, Series]]:
+    long, slow = runs or _LONG_RUNS, runs or _SLOW_RUNS
+    found: dict[str, tuple[Series, Series]] = {}
+    for keys, daytona in ((("sweeps", "files", "engine"), False), (("sweeps-both", "files-both", "both"), True)):
+        if wanted & set(keys):
+            series = bench.swept(long, daytona=daytona)
+            found |= dict.fromkeys(keys, (series["last"], series["settled"]))
+    if "idle" in wanted:
+        found["idle"] = bench.idle(long)["service"], Series()
+    if wanted & {"scrape", "held", "held-cpu"}:
+        series = bench.scraped(slow)
+        found |= {"scrape": (series["scrape"], series["render"]), "held": (series["held"], series["quiet"])}
+        found["held-cpu"] = series["held_cpu"], series["quiet_cpu"]
+    if "late" in wanted:
+        found["late"] = bench.reaped(runs or DEATHS)["late"], Series()
+    return found
+
+
 def _tools(*, engine: bool) -> tuple[str, str] | str:
     """The two commands, or why there is nothing to measure. Without `engine` Docker is not needed."""
     reaper = Path(sys.executable).with_name("reaper")
@@ -130,27 +186,33 @@ def _tools(*, engine: bool) -> tuple[str, str] | str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    keys = [row.key for row in (*ROWS, *SANDBOX_ROWS)]
+    keys = [row.key for row in (*ROWS, *SANDBOX_ROWS, *SERVICE_ROWS)]
     parser.add_argument(
         "--only", metavar="ROW", action="append", choices=keys, help=f"print this row only, write nothing: {', '.join(keys)}"
     )
-    parser.add_argument("--runs", metavar="N", type=int, help=f"default {_SLOW_RUNS}, and {_QUICK_RUNS} of what is quick")
+    parser.add_argument(
+        "--runs",
+        metavar="N",
+        type=int,
+        help=f"default {_SLOW_RUNS}, {_QUICK_RUNS} of what is quick, and {_LONG_RUNS} of what takes minutes",
+    )
     arguments = parser.parse_args()
     if arguments.runs is not None and arguments.runs < 1:
         parser.error("--runs is at least 1")
     wanted = set(arguments.only or keys)
-    tools = _tools(engine=bool(wanted & {row.key for row in ROWS}))
+    tools = _tools(engine=bool(wanted & {"late", *(row.key for row in ROWS)}))
     if isinstance(tools, str):
         _say(f"benchmarks: {tools}")
         return 2
     reaper, docker = tools
-    rows = [row for row in (*ROWS, *SANDBOX_ROWS) if row.key in wanted]
+    rows = [row for row in (*ROWS, *SANDBOX_ROWS, *SERVICE_ROWS) if row.key in wanted]
     before = os.getloadavg()[0]
     try:
         with tempfile.TemporaryDirectory(prefix="reaper-bench-") as folder:
             bench = Bench(Path(folder), reaper, docker, _say)
             found = _measure(bench, wanted, arguments.runs)
             found |= _measure_sandboxes(Organisation(Path(folder) / "sandboxes", reaper, _say), wanted, arguments.runs)
+            found |= _measure_service(Services(Path(folder) / "service", reaper, _say), wanted, arguments.runs)
     except (BenchmarkError, EngineError) as error:
         _say(f"benchmarks: {error}")
         return 1

@@ -29,12 +29,14 @@ class Run:
         cpu: seconds of processor time, its children included; the engine's is not in it.
         peak_mib: the largest resident memory.
         requests: what the simulated server was asked for each sandbox, where that was counted.
+        figure: what the row is about, where that is none of these: file descriptors, or seconds that are not the run's.
     """
 
     seconds: float
     cpu: float
     peak_mib: float
     requests: float = 0.0
+    figure: float = 0.0
 
 
 @dataclass(slots=True)
@@ -54,6 +56,10 @@ class Series:
     @property
     def peaks(self) -> list[float]:
         return [run.peak_mib for run in self.runs]
+
+    @property
+    def figures(self) -> list[float]:
+        return [run.figure for run in self.runs]
 
 
 @dataclass(frozen=True, slots=True)

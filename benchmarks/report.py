@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,7 +23,8 @@ class Row:
     """One line of the table.
 
     `limit` is what is to be reached at most, in `unit`: "times" the other's seconds, "MiB" of memory, "times the memory" of
-    the other, or "requests" for each sandbox.
+    the other, "requests" for each sandbox, file "descriptors more" than the other, "% of a core", or the worst of all runs
+    in "s" or "ms".
     """
 
     key: str
@@ -44,15 +45,18 @@ class Measured:
     @property
     def value(self) -> float:
         """What is held against the limit."""
-        match self.row.unit:
-            case "MiB":
-                return median(self.ours.peaks)
-            case "times the memory":
-                return median(self.ours.peaks) / median(self.theirs.peaks)
-            case "requests":
-                return median(run.requests for run in self.ours.runs)
-            case _:
-                return self.ratio.middle
+        ours, theirs = self.ours, self.theirs
+        values: dict[str, Callable[[], float]] = {
+            "times": lambda: self.ratio.middle,
+            "MiB": lambda: median(ours.peaks),
+            "times the memory": lambda: median(ours.peaks) / median(theirs.peaks),
+            "requests": lambda: median(run.requests for run in ours.runs),
+            "descriptors more": lambda: max(a - b for a, b in zip(ours.figures, theirs.figures, strict=True)),
+            "% of a core": lambda: median(100 * run.cpu / run.seconds for run in ours.runs),
+            "s": lambda: max(ours.figures),
+            "ms": lambda: max(ours.figures),
+        }
+        return values[self.row.unit]()
 
     @property
     def ratio(self) -> Ratio:
@@ -74,13 +78,18 @@ class Measured:
     def cells(self) -> list[str]:
         """The cells of the table's line."""
         verdict = "reached" if self.reached else "**missed**"
-        target = f"at most {self.row.limit:g} {self.row.unit}"
-        measured = f"{self.value:.2f} {'' if self.timed else self.row.unit}".strip()
+        unit = self.row.unit
+        target = f"at most {self.row.limit:g} {unit}"
+        measured = f"{self.value:.2f} {'' if self.timed else unit}".strip()
         if self.timed:
             mine, other = _seconds(self.ours), _seconds(self.theirs)
             measured += f" ({self.ratio.least:.2f} to {self.ratio.greatest:.2f})"
-        elif self.row.unit == "requests":
+        elif unit == "requests":
             mine = other = "-"
+        elif unit in ("s", "ms", "descriptors more"):
+            mine, other = _figures(self.ours, unit), _figures(self.theirs, unit)
+        elif unit == "% of a core":
+            mine, other = _cpu(self.ours), "-"
         else:
             mine, other = _mib(self.ours), _mib(self.theirs)
         runs = str(len(self.ours.runs))
@@ -95,6 +104,18 @@ def _seconds(series: Series) -> str:
 
 def _mib(series: Series) -> str:
     return f"{median(series.peaks):.1f} MiB ({min(series.peaks):.1f} to {max(series.peaks):.1f})"
+
+
+def _figures(series: Series, unit: str) -> str:
+    if not series.runs:
+        return "-"
+    if unit == "descriptors more":
+        return f"{median(series.figures):g} descriptors ({min(series.figures):g} to {max(series.figures):g})"
+    return f"{median(series.figures):.2f} {unit} ({min(series.figures):.2f} to {max(series.figures):.2f})"
+
+
+def _cpu(series: Series) -> str:
+    return f"{median(series.cpu):.2f} s of processor time in {median(series.seconds):.0f} s"
 
 
 _HEAD = ["work", "beside", "ours, median (range)", "theirs, median (range)", "runs", "target", "measured", "verdict"]

@@ -33,6 +33,29 @@ max_rate_share = 1.0
 """
 
 
+@contextmanager
+def serve(*arguments: str) -> Iterator[Mapping[str, str]]:
+    """Serve a simulated world; yields the variables that point there."""
+    command = [sys.executable, "-m", "benchmarks.server", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_SCRIPTS.parent) as server:
+        try:
+            assert server.stdout is not None
+            lines = iter(server.stdout.readline, "\n")
+            variables = dict(line.strip().split("=", 1) for line in takewhile(bool, lines))
+            if "DAYTONA_API_URL" not in variables:
+                raise BenchmarkError("the simulated server did not start")
+            yield variables
+        finally:
+            server.send_signal(signal.SIGTERM)
+
+
+@contextmanager
+def _organisation(*arguments: str) -> Iterator[Mapping[str, str]]:
+    """Serve an organisation, and nothing that points to an engine."""
+    with serve(*arguments) as variables:
+        yield {name: value for name, value in variables.items() if name.startswith("DAYTONA_")}
+
+
 class Organisation:
     """Measures sweeps of a simulated organisation, each in a server process of its own.
 
@@ -50,21 +73,6 @@ class Organisation:
         self._config = folder / "bench.toml"
         self._config.write_text(_CONFIG)
 
-    @contextmanager
-    def _server(self, *arguments: str) -> Iterator[Mapping[str, str]]:
-        """Serve an organisation; yields the variables that point there."""
-        command = [sys.executable, "-m", "benchmarks.server", *arguments]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_SCRIPTS.parent) as server:
-            try:
-                assert server.stdout is not None
-                lines = iter(server.stdout.readline, "\n")
-                variables = dict(line.strip().split("=", 1) for line in takewhile(bool, lines))
-                if "DAYTONA_API_URL" not in variables:
-                    raise BenchmarkError("the simulated server did not start")
-                yield {name: value for name, value in variables.items() if name.startswith("DAYTONA_")}
-            finally:
-                server.send_signal(signal.SIGTERM)
-
     def _control(self, env: Mapping[str, str], what: str) -> dict[str, Any]:
         url = f"{env['DAYTONA_API_URL'].removesuffix('/api')}/_simulator/{what}"
         with urllib.request.urlopen(url) as answer:
@@ -78,7 +86,7 @@ class Organisation:
             "reaper": (self._reaper, "check", "--config", str(self._config)),
             "pages": (sys.executable, str(_SCRIPTS / "pages.py")),
         }
-        with self._server(str(LISTED), "--latency", str(latency)) as env:
+        with _organisation(str(LISTED), "--latency", str(latency)) as env:
             for number in range(runs + 1):  # the first one warms the server up
                 for name, command in commands.items():
                     run = self._launcher.run(*command, env=env)
@@ -115,7 +123,7 @@ class Organisation:
         series = {"reaper": Series(), "bound": Series()}
         command = (self._reaper, "--once", "--config", str(self._config), "--max-deletions", "none")
         for number in range(1, runs + 1):
-            with self._server(str(DELETED), "--old", *server) as env:
+            with _organisation(str(DELETED), "--old", *server) as env:
                 run = self._launcher.run(*command, env=env)
                 requests = self._requests(env)
                 least = bound(requests)
@@ -139,7 +147,7 @@ class Organisation:
     def empty(self, runs: int) -> dict[str, Series]:
         """Nothing to do."""
         series = {"reaper": Series(), "import": Series()}
-        with self._server("0") as env:
+        with _organisation("0") as env:
             for number in range(runs + 1):
                 ours = self._launcher.run(self._reaper, "--once", "--config", str(self._config), env=env)
                 theirs = self._launcher.run(sys.executable, "-c", IMPORT)
@@ -152,7 +160,7 @@ class Organisation:
     def memory(self, runs: int) -> dict[str, Series]:
         """The resident memory of one process after the first listing, and after the last of `LISTINGS`."""
         series = {"first": Series(), "last": Series()}
-        with self._server(str(LISTED)) as env:
+        with _organisation(str(LISTED)) as env:
             for _ in range(runs):
                 path = {"PYTHONPATH": os.fspath(_SCRIPTS.parent)}
                 run = self._launcher.run(sys.executable, str(_SCRIPTS / "listings.py"), str(LISTINGS), env={**env, **path})

@@ -3,6 +3,7 @@
 An endpoint that fails is left alone for a while, which no other endpoint notices.
 """
 
+import gc
 import heapq
 import math
 from collections.abc import Callable, Iterable
@@ -147,6 +148,9 @@ class Keeper:
                             await self._news.wait()
                         continue
                     await self._sweep()
+                    # Of itself it would begin when there are tens of thousands of objects (see cli), and what outlives one
+                    # look would stay for a day. It is quick: what the service consists of is frozen.
+                    gc.collect()
                 group.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
