@@ -12,7 +12,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -25,18 +25,17 @@ from reaper.conduct import Observers
 from reaper.config import Config
 from reaper.errors import ConfigError, ReaperError
 from reaper.health import health
-from reaper.instruments import SweepResult
 from reaper.journal import NAME, Journal
 from reaper.keeper import Keeper, Terms
 from reaper.logs import LogObserver
 from reaper.metrics import Metrics, reach
-from reaper.model import Outcome, Report
 from reaper.notify import Notifier
 from reaper.plan import Plan, make_plan
 from reaper.providers.base import Watched
 from reaper.schedule import Schedule, Timing
 from reaper.status import Status
 from reaper.sweep import Endpoint, Ledger, Observer
+from reaper.teller import Teller
 from reaper.terms import NoLedger
 from reaper.web import Web
 
@@ -110,10 +109,12 @@ class Service:
     def __post_init__(self) -> None:
         settings = self.loaded.config.settings
         self.status = Status(__version__, _now())
-        self.journal = self._open_journal()
+        self.teller = Teller(self.log, self.status, self.metrics, self.notifier, _now)
+        self.journal = self.teller.journal = self._open_journal()
         self.ledger: Ledger = self.journal or NoLedger()
         observers: list[Observer] = [LogObserver(self.log), self.status, self.metrics]
         self.observer: Observer = Observers([*observers, *([self.journal] if self.journal else [])])
+        self.teller.observer = self.observer
         self.schedule = Schedule(self._post, self._beat, settings.service.jitter)
         self._send, self._receive = anyio.create_memory_object_stream[str](POSTS)
         self._drain_requested = anyio.Event()
@@ -128,18 +129,10 @@ class Service:
             keep_for=table.keep_for,
             max_megabytes=table.max_megabytes,
             clock=_now,
-            failed=self._journal_failed,
-            recovered=self._journal_recovered,
+            failed=self.teller.journal_failed,
+            recovered=self.teller.journal_recovered,
             thorough=True,
         )
-
-    def _journal_failed(self, problem: str) -> None:
-        self.log.error("journal_degraded", problem=problem)
-        self.metrics.journal_failed()
-
-    def _journal_recovered(self, problem: str) -> None:
-        self.log.warning("journal_recovered", problem=problem)
-        self.metrics.journal_ok()
 
     # -- its life ------------------------------------------------------------------------------------------------------
 
@@ -191,7 +184,7 @@ class Service:
             listen=self.loaded.config.settings.service.listen,
         )
         self.notifier.ready()
-        self._say(f"keeps {', '.join(sorted(self.keepers)) or 'nothing'}")
+        self.notifier.status(f"keeps {', '.join(sorted(self.keepers)) or 'nothing'}")
         await self._drain_requested.wait()
         await self._drain()
 
@@ -332,7 +325,7 @@ class Service:
             self._leave(before)
         # One that an earlier reload took away may be sweeping still.
         before = next((keeper for keeper in reversed(self._leaving) if keeper.name == name), None)
-        keeper = Keeper(endpoint, self._terms, _now, self.observer, self.ledger, self, before)
+        keeper = Keeper(endpoint, self._terms, _now, self.observer, self.ledger, self.teller, before)
         self._group.start_soon(keeper.run, name=f"keep {name}")
         return keeper
 
@@ -357,71 +350,6 @@ class Service:
         for name, keeper in self.keepers.items():
             if not any(keeper.concerns(policy) for policy in self.loaded.plan.rules.policies):
                 self.log.warning("endpoint_without_policy", endpoint=name)
-
-    # -- what the keepers tell -----------------------------------------------------------------------------------------
-
-    def began(self, keeper: Keeper, due: frozenset[str]) -> None:
-        """See ``keeper.Told``."""
-        if (endpoint := self.status.endpoints.get(keeper.name)) is not None:
-            endpoint.sweeping_since, endpoint.next_try_at = _now(), None
-        if self.journal is not None:
-            self.journal.about(keeper.name, due)
-        self.log.debug("sweep_begins", endpoint=keeper.name, due=sorted(due))
-
-    def swept(self, keeper: Keeper, due: frozenset[str], report: Report, result: SweepResult) -> None:
-        """See ``keeper.Told``."""
-        now, name, found = _now(), keeper.name, report.endpoints[0]
-        LogObserver(self.log.bind(endpoint=name, result=result.value, due=sorted(due))).summary(replace(report, hints=()))
-        self.metrics.swept(name, keeper.provider, result.value, report.seconds)
-        self._say(
-            f"swept {name}: {result.value}, {found.count(Outcome.DELETED)} deleted, {found.held} held, at {now:%H:%M:%S} UTC"
-        )
-        endpoint = self.status.endpoints.get(name)
-        if endpoint is None:
-            return  # it has left the configuration meanwhile
-        up = result in (SweepResult.SUCCESS, SweepResult.FAILURES, SweepResult.CAPPED)
-        endpoint.sweeping_since = None
-        endpoint.breaker_open = keeper.endpoint.retrier.breaker.open
-        self.metrics.breaker(name, endpoint.breaker_open)
-        if result is not SweepResult.INTERRUPTED:
-            endpoint.up = up
-            self.metrics.endpoint_up(name, up)
-        endpoint.error = None if up else (found.failure.message if found.failure else result.value)
-        endpoint.failing_since = None if up else endpoint.failing_since or now
-        rest = keeper.rests_until - anyio.current_time()
-        endpoint.next_try_at = now + timedelta(seconds=rest) if rest > 0 else None
-        self.status.remember(now, found)
-        for policy in due:
-            if (shown := self.status.policies.get(policy)) is None or name not in shown.endpoints:
-                continue
-            shown.last_at[name] = now
-            if result is SweepResult.SUCCESS:
-                shown.last_success_at[name] = now
-                self.metrics.succeeded(policy, name, now)
-
-    def bug(self, endpoint: str, error: BaseException) -> None:
-        """See ``keeper.Told``."""
-        self.observer.bug(endpoint, error)
-        if (keeper := self.keepers.get(endpoint)) is not None:  # it may have left the configuration meanwhile
-            self.metrics.swept(endpoint, keeper.provider, SweepResult.BUG.value, 0.0)
-        if (shown := self.status.endpoints.get(endpoint)) is not None:
-            shown.sweeping_since = None
-            shown.error = f"a bug: {type(error).__name__}: {error}"
-
-    def watching(self, endpoint: str, *, connected: bool, error: str = "") -> None:
-        """See ``keeper.Told``."""
-        if (shown := self.status.endpoints.get(endpoint)) is None:
-            return
-        if connected:
-            self.log.info("events_followed", endpoint=endpoint)
-        elif shown.events:
-            self.log.warning("events_lost", endpoint=endpoint, problem=error)
-            self.metrics.events_lost(endpoint)
-        shown.events = connected
-        self.metrics.events(endpoint, connected)
-
-    def _say(self, text: str) -> None:
-        self.notifier.status(text)
 
 
 def settle_in() -> None:

@@ -1,0 +1,110 @@
+"""What a sweep of the service was: told to the log, the status, the metrics, the journal and systemd."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import anyio
+
+from reaper.instruments import SweepResult
+from reaper.journal import Journal
+from reaper.keeper import Keeper
+from reaper.logs import LogObserver
+from reaper.metrics import Metrics
+from reaper.model import Outcome, Report
+from reaper.notify import Notifier
+from reaper.status import Status
+from reaper.sweep import Observer
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+
+@dataclass
+class Teller:
+    """Is told by the keepers (``keeper.Told``) and tells everybody else.
+
+    Args:
+        clock: returns the aware time in UTC.
+        journal: where there is one.
+        observer: of the sweeps; is told of bugs.
+    """
+
+    log: "FilteringBoundLogger"
+    status: Status
+    metrics: Metrics
+    notifier: Notifier
+    clock: Callable[[], datetime]
+    journal: Journal | None = None
+    observer: Observer | None = None
+
+    def began(self, keeper: Keeper, due: frozenset[str]) -> None:
+        """See ``keeper.Told``."""
+        if (endpoint := self.status.endpoints.get(keeper.name)) is not None:
+            endpoint.sweeping_since, endpoint.next_try_at = self.clock(), None
+        if self.journal is not None:
+            self.journal.about(keeper.name, due)
+        self.log.debug("sweep_begins", endpoint=keeper.name, due=sorted(due))
+
+    def swept(self, keeper: Keeper, due: frozenset[str], report: Report, result: SweepResult) -> None:
+        """See ``keeper.Told``."""
+        now, name, found = self.clock(), keeper.name, report.endpoints[0]
+        LogObserver(self.log.bind(endpoint=name, result=result.value, due=sorted(due))).summary(replace(report, hints=()))
+        self.metrics.swept(name, keeper.provider, result.value, report.seconds)
+        self.notifier.status(
+            f"swept {name}: {result.value}, {found.count(Outcome.DELETED)} deleted, {found.held} held, at {now:%H:%M:%S} UTC"
+        )
+        endpoint = self.status.endpoints.get(name)
+        if endpoint is None:
+            return  # it has left the configuration meanwhile
+        up = result in (SweepResult.SUCCESS, SweepResult.FAILURES, SweepResult.CAPPED)
+        endpoint.sweeping_since = None
+        endpoint.breaker_open = keeper.endpoint.retrier.breaker.open
+        self.metrics.breaker(name, endpoint.breaker_open)
+        if result is not SweepResult.INTERRUPTED:
+            endpoint.up = up
+            self.metrics.endpoint_up(name, up)
+        endpoint.error = None if up else (found.failure.message if found.failure else result.value)
+        endpoint.failing_since = None if up else endpoint.failing_since or now
+        rest = keeper.rests_until - anyio.current_time()
+        endpoint.next_try_at = now + timedelta(seconds=rest) if rest > 0 else None
+        self.status.remember(now, found)
+        for policy in due:
+            if (shown := self.status.policies.get(policy)) is None or name not in shown.endpoints:
+                continue
+            shown.last_at[name] = now
+            if result is SweepResult.SUCCESS:
+                shown.last_success_at[name] = now
+                self.metrics.succeeded(policy, name, now)
+
+    def bug(self, endpoint: str, error: BaseException) -> None:
+        """See ``keeper.Told``."""
+        if self.observer is not None:
+            self.observer.bug(endpoint, error)
+        if (shown := self.status.endpoints.get(endpoint)) is not None:  # it may have left the configuration meanwhile
+            self.metrics.swept(endpoint, shown.provider, SweepResult.BUG.value, 0.0)
+            shown.sweeping_since = None
+            shown.error = f"a bug: {type(error).__name__}: {error}"
+
+    def watching(self, endpoint: str, *, connected: bool, error: str = "") -> None:
+        """See ``keeper.Told``."""
+        if (shown := self.status.endpoints.get(endpoint)) is None:
+            return
+        if connected:
+            self.log.info("events_followed", endpoint=endpoint)
+        elif shown.events:
+            self.log.warning("events_lost", endpoint=endpoint, problem=error)
+            self.metrics.events_lost(endpoint)
+        shown.events = connected
+        self.metrics.events(endpoint, connected)
+
+    def journal_failed(self, problem: str) -> None:
+        """Records are being lost. May be called in the journal's thread."""
+        self.log.error("journal_degraded", problem=problem)
+        self.metrics.journal_failed()
+
+    def journal_recovered(self, problem: str) -> None:
+        """Records are written again. May be called in the journal's thread."""
+        self.log.warning("journal_recovered", problem=problem)
+        self.metrics.journal_ok()
