@@ -60,8 +60,8 @@ def check(engine: PrivateEngine, pair: tuple[Ended, Ended], names: set[str]) -> 
         assert set(ended.outcomes()) <= names
     one, two = (ended.outcomes() for ended in pair)
     assert {name for name in names if {one.get(name), two.get(name)} & {"deleted"}} == names, (one, two)
-    twice = {name for name in names if one.get(name) == two.get(name) == "deleted"}
-    assert twice == set()
+    # One may count for both: a request that found the container just before another one's removal ended gets a 204 of its
+    # own (moby's daemon/delete.go, "deregistered by previous rm since Get"). That it went once, the engine's events tell.
     destroyed = Counter(event["name"] for event in events(engine, "destroy"))
     assert {destroyed[name] for name in names if not name.endswith("_default")} == {1}
 
