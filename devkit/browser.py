@@ -86,6 +86,8 @@ class Browser:
         if self._process.returncode is None:
             self._process.kill()
         await self._process.wait()
+        if (open_socket := getattr(self, "_socket", None)) is not None:
+            await open_socket.close()  # the session would leave its connection to the collector, which complains
         await self._http.close()
         self._profile.cleanup()
 

@@ -234,7 +234,7 @@ def test_a_sweep_that_was_killed_is_finished_by_the_next_one_and_the_journal_say
     for name in leftover:
         served.add(name)
     run = served.program()
-    served.sim.faults.add("latency:200ms,method=DELETE")
+    served.sim.faults.add("hang,method=DELETE,skip=3")  # so that it cannot end before it is killed
     with served.first_deletion() as seen, started(run, "--once", "--only", "daytona") as process:
         assert seen.wait(30)
         living = acts(run("history", "--json"))
