@@ -6,7 +6,6 @@ import json
 import os
 import queue
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from urllib.parse import quote
 from benchmarks.measure import BenchmarkError, Launcher, Run, Series
 from benchmarks.sandboxes import serve
 from devkit.engine import PrivateEngine
+from devkit.ports import free_port
 
 SWEEPS, SETTLED, HELD = 2000, 200, 200
 IDLE, LIVING, SCRAPE_EVERY = 300.0, 1000, 15.0
@@ -43,13 +43,6 @@ every = "1h"
 """
 
 
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
-
-
 class Daemon:
     """One running service; at the end of the block it has ended in order.
 
@@ -63,7 +56,7 @@ class Daemon:
 
     def __init__(self, folder: Path, reaper: str, tables: str, env: Mapping[str, str], keys: str = "") -> None:
         folder.mkdir()
-        self._url = f"http://127.0.0.1:{(port := _free_port())}"
+        self._url = f"http://127.0.0.1:{(port := free_port())}"
         config = folder / "service.toml"
         config.write_text(_SERVICE.format(port=port, keys=keys) + tables)
         self._command = [reaper, "--config", str(config), "--log-format", "json"]

@@ -30,7 +30,7 @@ async def conduct(work: Callable[[Stop], Awaitable[int]], limit: timedelta, drai
     code, failed = exits.BUG, None
     async with anyio.create_task_group() as group:
         await group.start(_listen_for_signals, stop, drain, name="signals")
-        group.start_soon(_keep_time, stop, limit, name="timeout")
+        group.start_soon(stop.keep_time, limit, name="timeout")
         try:
             code = await work(stop)
         except Exception as error:  # noqa: BLE001 - raised again below: the group would wrap it
@@ -49,11 +49,6 @@ async def _listen_for_signals(stop: Stop, drain: timedelta, *, task_status: anyi
             stop.request(number.name, drain)
             break
     # Leaving the receiver has restored the default handlers.
-
-
-async def _keep_time(stop: Stop, limit: timedelta) -> None:
-    await anyio.sleep(limit.total_seconds())
-    stop.request("timeout", drain=timedelta(0))
 
 
 async def close(endpoints: Sequence[Endpoint]) -> None:

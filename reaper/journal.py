@@ -21,7 +21,7 @@ from reaper import __version__
 from reaper.alive import Alive, lock_file, new_token
 from reaper.model import Decision, EndpointReport, Result
 from reaper.records import Begun
-from reaper.retry import FailedAttempt
+from reaper.terms import Quiet
 
 if TYPE_CHECKING:
     from reaper.journaldb import Database
@@ -66,7 +66,7 @@ class _Sweep:
     settled: dict[str, datetime] = field(default_factory=dict)
 
 
-class Journal:
+class Journal(Quiet):
     """The record of what sweeps do: an observer of them, and their ledger. Any number of processes may share a file.
 
     Args:
@@ -152,9 +152,6 @@ class Journal:
 
         self._put(_Job(settle, at))
 
-    def retrying(self, endpoint: str, event: FailedAttempt) -> None:
-        """See ``terms.Observer``."""
-
     def settled(self, endpoint: str, result: Result) -> None:
         """See ``terms.Observer``."""
         self._sweep(endpoint).settled[result.decision.resource.id] = self._clock()
@@ -169,9 +166,6 @@ class Journal:
             db.finish(begun, report, at, decided_at, sweep.settled)
 
         self._put(_Job(finish, at, writes=True, lost=(1, 0 if report.cap else len(report.results))))
-
-    def bug(self, endpoint: str, error: BaseException) -> None:
-        """See ``terms.Observer``."""
 
     async def close(self, within: timedelta = PATIENCE) -> None:
         """Write everything that is left, and let go of the file. Takes no longer than ``within``, cancelled or not."""

@@ -30,7 +30,7 @@ FIRST_RECONNECTION, LONGEST_RECONNECTION = 1.0, 60.0
 MARGIN = 0.1  # seconds after a death's time-out: the event and the inspection tell the time of death a little differently
 MANY_HINTS = 10_000
 SHORTEST_PAUSE = 0.5  # seconds before a sweep that a death advances; ten times what the last one took where that is more
-TIMEOUT, INTERRUPTED = "timeout", "interrupted"
+INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +196,8 @@ class Keeper:
     async def _within_time(self, terms: Terms, due: frozenset[str], stop: Stop) -> Report:
         report: Report | None = None
 
-        async def keep_time() -> None:
-            await anyio.sleep(terms.timeout.total_seconds())
-            stop.request(TIMEOUT, timedelta(0))
-
         async with anyio.create_task_group() as group:
-            group.start_soon(keep_time, name=f"deadline of {self.name}")
+            group.start_soon(stop.keep_time, terms.timeout, name=f"deadline of {self.name}")
             report = await sweep(
                 [self.endpoint],
                 terms.rules,

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from reaper.conditions import Policy
 from reaper.errors import ConfigError
 from reaper.instruments import KEPT, NOBODY, WISH, Instruments, Labelled, Series, SweepResult, Tidy, kinds_of
-from reaper.model import Decision, EndpointReport, Kind, Outcome, Reason, Report, Result, State
+from reaper.model import TIME_UP, Decision, EndpointReport, Kind, Outcome, Reason, Report, Result, State
 from reaper.notes import is_stuck
 from reaper.retry import FailedAttempt
 from reaper.sweep import BUG
@@ -36,7 +36,7 @@ def sweep_result(report: EndpointReport, interrupted: str | None = None) -> Swee
         return SweepResult.BUG
     undone = report.cap is None and report.count(Outcome.ABANDONED) > 0
     if failure == "interrupted" or (interrupted is not None and undone):
-        return SweepResult.TIMEOUT if interrupted == "timeout" else SweepResult.INTERRUPTED
+        return SweepResult.TIMEOUT if interrupted == TIME_UP else SweepResult.INTERRUPTED
     if failure is not None:
         return SweepResult.UNLISTED
     if report.cap is not None:
@@ -160,8 +160,8 @@ class Metrics:
             self.endpoint_up(name, up=report.failure is None)
         if report.decisions or report.failure is None:
             self._set(self._i.skew, name, report.clock_skew.total_seconds())
-            gone = {r.decision.resource.id for r in report.results if r.outcome in (Outcome.DELETED, Outcome.GONE)}
-            there = [decision for decision in report.decisions if decision.resource.id not in gone]
+            away = report.away
+            there = [decision for decision in report.decisions if decision.resource.id not in away]
             self._found(name, there)
             self._age_of_leak(name, there, report.clock_skew, now)
             moment = datetime.fromtimestamp(now, UTC) + report.clock_skew

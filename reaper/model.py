@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+TIME_UP = "timeout"
+
 
 class Kind(StrEnum):
     """What sort of thing a resource is."""
@@ -194,6 +196,11 @@ class Outcome(StrEnum):
     WOULD_DELETE = "would_delete"
     ABANDONED = "abandoned"
 
+    @property
+    def away(self) -> bool:
+        """Whether what was to go is not there any more, by us or by somebody else."""
+        return self in (Outcome.DELETED, Outcome.GONE)
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -263,6 +270,11 @@ class EndpointReport:
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
 
+    @property
+    def away(self) -> frozenset[str]:
+        """The ids of what is not there any more."""
+        return frozenset(result.decision.resource.id for result in self.results if result.outcome.away)
+
     def count(self, outcome: Outcome) -> int:
         """How many results have this outcome."""
         return sum(result.outcome is outcome for result in self.results)
@@ -273,7 +285,7 @@ class Report:
     """What one sweep found and did.
 
     Args:
-        interrupted: the signal's name when one ended the sweep early, "timeout" when the time was up.
+        interrupted: the signal's name when one ended the sweep early, ``TIME_UP`` when the time was up.
         hints: sentences that end in a command to try.
     """
 

@@ -14,8 +14,8 @@ from reaper.conditions import age_base
 from reaper.durations import human
 from reaper.judge import Finding
 from reaper.model import Decision, EndpointReport, Outcome, Report, Resource, Result
-from reaper.retry import FailedAttempt
 from reaper.sweep import BUG
+from reaper.terms import Quiet
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -142,10 +142,10 @@ def _outcomes(endpoint: EndpointReport, now: datetime, *, terminal: bool) -> Non
     )
     hidden = 0
     if terminal:
-        well = [r for r in results if r.outcome in (Outcome.DELETED, Outcome.GONE)]
+        well = [r for r in results if r.outcome.away]
         hidden = max(0, len(well) - SHOWN)
         if hidden:
-            results = [r for r in results if r.outcome not in (Outcome.DELETED, Outcome.GONE)] + well[:SHOWN]
+            results = [r for r in results if not r.outcome.away] + well[:SHOWN]
     rows = [_result_row(result, now) for result in results]
     if rows:
         _table(terminal, endpoint.endpoint, ("outcome", "name", "owner", "state", "age", "reason"), rows, endpoint.endpoint)
@@ -218,7 +218,7 @@ def explanation(decision: Decision, findings: Sequence[Finding]) -> None:
     line(f"{decision.verdict.value}: {decision.sentence}")
 
 
-class ProgressBar:
+class ProgressBar(Quiet):
     """A bar that counts the deletions. An observer of the sweep, and a context manager.
 
     Args:
@@ -253,27 +253,15 @@ class ProgressBar:
         if self._progress is not None:
             self._progress.stop()
 
-    def listed(self, endpoint: str, held: int) -> None:
-        """See ``sweep.Observer``."""
-
     def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:  # noqa: ARG002
         """See ``sweep.Observer``."""
         self._total += sum(decision.reap for decision in decisions)
         self._show("deleting")
 
-    def retrying(self, endpoint: str, event: FailedAttempt) -> None:
-        """See ``sweep.Observer``."""
-
     def settled(self, endpoint: str, result: Result) -> None:
         """See ``sweep.Observer``."""
         self._done.add((endpoint, result.decision.resource.id))
         self._show("deleting")
-
-    def finished(self, report: EndpointReport) -> None:
-        """See ``sweep.Observer``."""
-
-    def bug(self, endpoint: str, error: BaseException) -> None:
-        """See ``sweep.Observer``."""
 
     def _show(self, what: str) -> None:
         if self._progress is not None and self._total:

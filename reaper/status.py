@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from reaper.model import Decision, EndpointReport, Outcome, Reason, Result
-from reaper.retry import FailedAttempt
+from reaper.model import Decision, EndpointReport, Outcome, Reason
+from reaper.terms import Quiet
 
 SHOWN_REAPABLE, SHOWN_DELETIONS = 100, 50
 
@@ -104,7 +104,7 @@ class PolicyStatus:
 
 
 @dataclass
-class Status:
+class Status(Quiet):
     """Everything.
 
     Args:
@@ -172,12 +172,6 @@ class Status:
         """See ``sweep.Observer``."""
         self._found(endpoint, decisions, frozenset())
 
-    def retrying(self, endpoint: str, event: FailedAttempt) -> None:
-        """See ``sweep.Observer``."""
-
-    def settled(self, endpoint: str, result: Result) -> None:
-        """See ``sweep.Observer``."""
-
     def finished(self, report: EndpointReport) -> None:
         """See ``sweep.Observer``."""
         endpoint = self.endpoints.get(report.endpoint)
@@ -186,13 +180,9 @@ class Status:
         endpoint.clock_skew = report.clock_skew
         endpoint.cap = f"{report.cap.wanted} would have gone, {report.cap.limit}" if report.cap else None
         if report.decisions:
-            gone = {r.decision.resource.id for r in report.results if r.outcome in (Outcome.DELETED, Outcome.GONE)}
-            self._found(report.endpoint, report.decisions, gone)
+            self._found(report.endpoint, report.decisions, report.away)
 
-    def bug(self, endpoint: str, error: BaseException) -> None:
-        """See ``sweep.Observer``."""
-
-    def _found(self, name: str, decisions: Iterable[Decision], gone: frozenset[str] | set[str]) -> None:
+    def _found(self, name: str, decisions: Iterable[Decision], gone: frozenset[str]) -> None:
         endpoint = self.endpoints.get(name)
         if endpoint is None:
             return

@@ -357,7 +357,7 @@ class _EndpointSweep:
 
     async def _confirm_by_listing(self) -> None:
         """What is gone is absent from one complete listing at the end."""
-        deleted = {id_ for id_, result in self.results.items() if result.outcome in (Outcome.DELETED, Outcome.GONE)}
+        deleted = {id_ for id_, result in self.results.items() if result.outcome.away}
         if not deleted:
             return
         self.retrier.breaker.reset()

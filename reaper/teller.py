@@ -1,7 +1,7 @@
 """What a sweep of the service was: told to the log, the status, the metrics, the journal and systemd."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -50,8 +50,8 @@ class Teller:
     def swept(self, keeper: Keeper, due: frozenset[str], report: Report, result: SweepResult) -> None:
         """See ``keeper.Told``."""
         now, name, found = self.clock(), keeper.name, report.endpoints[0]
-        LogObserver(self.log.bind(endpoint=name, result=result.value, due=sorted(due))).summary(replace(report, hints=()))
-        self.metrics.swept(name, keeper.provider, result.value, report.seconds)
+        LogObserver(self.log.bind(endpoint=name, result=result.value, due=sorted(due))).summary(report)
+        self.metrics.ended(report, due, now)
         self.notifier.status(
             f"swept {name}: {result.value}, {found.count(Outcome.DELETED)} deleted, {found.held} held, at {now:%H:%M:%S} UTC"
         )
@@ -76,7 +76,6 @@ class Teller:
             shown.last_at[name] = now
             if result is SweepResult.SUCCESS:
                 shown.last_success_at[name] = now
-                self.metrics.succeeded(policy, name, now)
 
     def bug(self, endpoint: str, error: BaseException) -> None:
         """See ``keeper.Told``."""

@@ -8,7 +8,7 @@ from typing import Protocol
 import anyio
 
 from reaper.memory import Memory
-from reaper.model import Decision, EndpointReport, Result
+from reaper.model import TIME_UP, Decision, EndpointReport, Result
 from reaper.providers.base import Reader
 from reaper.retry import FailedAttempt, Retrier
 
@@ -35,6 +35,28 @@ class Observer(Protocol):
 
     def bug(self, endpoint: str, error: BaseException) -> None:
         """Something happened on an endpoint that nobody foresaw."""
+
+
+class Quiet:
+    """An observer that nothing is of interest to: for those whom only some of it is."""
+
+    def listed(self, endpoint: str, held: int) -> None:
+        """See ``Observer``."""
+
+    def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:
+        """See ``Observer``."""
+
+    def retrying(self, endpoint: str, event: FailedAttempt) -> None:
+        """See ``Observer``."""
+
+    def settled(self, endpoint: str, result: Result) -> None:
+        """See ``Observer``."""
+
+    def finished(self, report: EndpointReport) -> None:
+        """See ``Observer``."""
+
+    def bug(self, endpoint: str, error: BaseException) -> None:
+        """See ``Observer``."""
 
 
 class Ledger(Protocol):
@@ -99,6 +121,11 @@ class Stop:
             self.why = why
             self.drain = drain
             self._event.set()
+
+    async def keep_time(self, limit: timedelta) -> None:
+        """Request it, with no time to drain, when ``limit`` has passed."""
+        await anyio.sleep(limit.total_seconds())
+        self.request(TIME_UP, timedelta(0))
 
     async def wait(self) -> None:
         """Wait until a stop is requested."""

@@ -182,8 +182,8 @@ class Unit(Members):
         networks = self._networks()
         if not networks:
             return
-        outcomes = {self.results[d.resource.id].outcome for d in self.decisions if d.resource.kind is not Kind.NETWORK}
-        if not outcomes <= {Outcome.DELETED, Outcome.GONE}:
+        containers = (d.resource.id for d in self.decisions if d.resource.kind is not Kind.NETWORK)
+        if not all(self.results[id_].outcome.away for id_ in containers):
             for decision in networks:
                 self._settle(decision, Outcome.SKIPPED, "its project's containers are not all gone")
             return

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 from devkit import browser
+from devkit.client import EngineClient
 from devkit.engine import PrivateEngine
 from tests.run import Program
 
@@ -57,6 +58,21 @@ def engine(module_engine: PrivateEngine) -> Iterator[PrivateEngine]:
     for kind, path in (("networks", "networks"), ("volumes", "volumes")):
         for name in getattr(module_engine, kind)():
             module_engine.api.delete(f"/{path}/{name}")
+
+
+@pytest.fixture(params=["simulator", pytest.param("engine", marks=pytest.mark.engine)])
+def any_engine(request: pytest.FixtureRequest) -> Iterator[EngineClient]:
+    """An engine with the image bench:1: the simulated one, or a private one."""
+    if request.param == "simulator":
+        from tests.simulator.docker_world import World
+
+        with World() as world:
+            world.import_image()
+            yield world
+    else:
+        found = request.getfixturevalue("engine")
+        assert isinstance(found, PrivateEngine)
+        yield found
 
 
 @pytest.fixture

@@ -20,10 +20,11 @@ from reaper.demo import sections
 from reaper.demo.screen import Screen
 from reaper.demo.world import ENGINE, FLAKY, ORGANISATION, World
 from reaper.endpoints import DaytonaTable, DockerTable
-from reaper.model import Decision, Outcome, Report
+from reaper.model import Decision, Report
 from reaper.retry import RetryPolicy
 from reaper.settings import DEFAULT_POLICIES, Settings
 from reaper.sweep import Observer, Options, Stop, sweep
+from reaper.terms import Quiet
 
 _LIMIT = timedelta(minutes=2)
 _DRAIN = timedelta(seconds=1)  # nothing is lost here when a deletion is cut short
@@ -46,7 +47,7 @@ def run(seed: int, log_level: str | None) -> int:
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # whoever closes the window wants nothing left behind, either
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     log = logs.configure("console", log_level or "error")
-    return anyio.run(_Demo(seed, logs.LogObserver(log) if log_level else sections.Quiet()).run)
+    return anyio.run(_Demo(seed, logs.LogObserver(log) if log_level else Quiet()).run)
 
 
 class _Demo:
@@ -124,7 +125,7 @@ class _Demo:
             await close(endpoints)
 
 
-class _Returner(sections.Quiet):
+class _Returner(Quiet):
     """Somebody who goes on with a stopped container when its deletion has been decided, and nothing is deleted yet."""
 
     def __init__(self, world: World, attempts: sections.Attempts) -> None:
@@ -139,4 +140,4 @@ class _Returner(sections.Quiet):
 
 def _deleted(report: Report) -> set[str]:
     """The ids of what a sweep says is gone."""
-    return {r.decision.resource.id for r in report.results if r.outcome in (Outcome.DELETED, Outcome.GONE)}
+    return {r.decision.resource.id for r in report.results if r.outcome.away}

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from reaper.demo.screen import Screen
 from reaper.demo.world import WARM
-from reaper.model import Decision, EndpointReport, Kind, Outcome, Reason, Report, Resource, Result
+from reaper.model import Decision, Kind, Outcome, Reason, Report, Resource, Result
 from reaper.retry import FailedAttempt
+from reaper.terms import Quiet
 
 _NEXT = (
     ("reaper --once --dry-run", "what would go here; deletes nothing"),
@@ -95,28 +96,6 @@ def _typical(decisions: Sequence[Decision]) -> list[Decision]:
 
 
 # -- while it runs -----------------------------------------------------------------------------------------------------
-
-
-class Quiet:
-    """An observer that nothing is of interest to."""
-
-    def listed(self, endpoint: str, held: int) -> None:
-        """See ``sweep.Observer``."""
-
-    def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:
-        """See ``sweep.Observer``."""
-
-    def retrying(self, endpoint: str, event: FailedAttempt) -> None:
-        """See ``sweep.Observer``."""
-
-    def settled(self, endpoint: str, result: Result) -> None:
-        """See ``sweep.Observer``."""
-
-    def finished(self, report: EndpointReport) -> None:
-        """See ``sweep.Observer``."""
-
-    def bug(self, endpoint: str, error: BaseException) -> None:
-        """See ``sweep.Observer``."""
 
 
 class Attempts(Quiet):

@@ -123,7 +123,7 @@ def _figures(status: Status, now: datetime) -> Html:
     dues = [(policy.next_at, policy.name) for policy in status.policies.values() if policy.next_at is not None]
     at, policy = min(dues, default=(None, None))
     failed = sum(deletion.outcome is Outcome.FAILED for deletion in status.deletions)
-    last = next((d for d in status.deletions if d.outcome in (Outcome.DELETED, Outcome.GONE)), None)
+    last = next((d for d in status.deletions if d.outcome.away), None)
     told = len(status.deletions)
 
     up_note = f"{down} down" if down else f"{unseen} not looked at yet" if unseen else "none is down"

@@ -6,10 +6,11 @@ null labels, an unknown state or a field that the server does not send yet.
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 from reaper import states
 from reaper.model import Kind, Resource, State
+from reaper.providers.rows import labels, moment
 
 Row = Mapping[str, object]
 
@@ -19,29 +20,8 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _SETTLED = frozenset({"started", "stopped", "paused", "archived"})
 
 
-def moment(value: object) -> datetime | None:
-    """An ISO 8601 time as aware UTC; None where there is none. Raises ValueError."""
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no time")  # noqa: TRY004 - one error for all that is odd in a row
-    parsed = datetime.fromisoformat(value)
-    if parsed.tzinfo is None:
-        raise ValueError(f"{value!r} has no time zone")
-    return parsed.astimezone(UTC)
-
-
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def labels(value: object) -> Mapping[str, str] | None:
-    """The labels; None where the answer had none, which keeps the sandbox."""
-    if not isinstance(value, dict):
-        return None
-    if any(not isinstance(key, str) or not isinstance(text, str) for key, text in value.items()):
-        return None
-    return value
 
 
 def _state(row: Row) -> tuple[str, State]:

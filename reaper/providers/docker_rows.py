@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 
 from reaper import states
 from reaper.model import Kind, Resource, State
+from reaper.providers import rows
+from reaper.providers.rows import labels
 from reaper.scope import PROJECT_LABEL
 
 Row = Mapping[str, object]
@@ -47,31 +49,13 @@ def own_container_id(mountinfo: str, cgroup: str) -> str | None:
     return None
 
 
-def moment(text: object) -> datetime | None:
-    """An RFC 3339 time with up to nanoseconds as aware UTC; None for year 0001, which means never. Raises ValueError."""
-    if text is None or text == "":
-        return None
-    if not isinstance(text, str):
-        raise ValueError(f"{text!r} is no time")  # noqa: TRY004 - one error for all that is odd in a row
-    value = datetime.fromisoformat(text)
-    if value.year == 1:
-        return None
-    if value.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone")
-    return value.astimezone(UTC)
+def moment(value: object) -> datetime | None:
+    """A time of the engine's; None for year 0001, which means never. Raises ValueError."""
+    return rows.moment(value, never=1)
 
 
 def _table(value: object) -> Row:
     return value if isinstance(value, dict) else {}
-
-
-def labels(value: object) -> Mapping[str, str] | None:
-    """The labels, or None when the answer had none: an empty object is no labels, a missing one is missing data."""
-    if not isinstance(value, dict):
-        return None
-    if any(not isinstance(key, str) or not isinstance(text, str) for key, text in value.items()):
-        return None
-    return value
 
 
 def _machinery(name: str, found: Mapping[str, str] | None, image: str | None) -> str | None:

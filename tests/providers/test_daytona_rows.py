@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reaper.model import Kind, State
-from reaper.providers.daytona_rows import labels, moment, sandbox
+from reaper.providers.daytona_rows import sandbox
+from reaper.providers.rows import labels, moment
 from reaper.simulator.daytona_model import STATES
 
 ID = "1fad5820-7c1d-4d0f-9d0a-1f1a3ed3a2b1"

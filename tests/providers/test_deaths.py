@@ -1,6 +1,6 @@
 """The stream of deaths tells the same facts over the simulated engine and over a real one."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,29 +9,15 @@ import anyio
 import pytest
 
 from devkit.client import EngineClient
-from devkit.engine import PrivateEngine
 from reaper.endpoints import DockerTable
 from reaper.model import Resource
 from reaper.providers.docker import DockerReader
 from tests.providers.lab import NAME
-from tests.simulator.docker_world import World
 
 pytestmark = pytest.mark.anyio
 SECOND, MOMENT = timedelta(seconds=1), timedelta(microseconds=2)
 LABELS = {"terminal-bench": "yes", "team": "rl", "com.docker.compose.project": "chess"}
 LIMIT = 30  # seconds
-
-
-@pytest.fixture(params=["simulator", pytest.param("engine", marks=pytest.mark.engine)])
-def any_engine(request: pytest.FixtureRequest) -> Iterator[EngineClient]:
-    if request.param == "simulator":
-        with World() as world:
-            world.import_image()
-            yield world
-    else:
-        found = request.getfixturevalue("engine")
-        assert isinstance(found, PrivateEngine)
-        yield found
 
 
 @dataclass

@@ -3,7 +3,6 @@
 import json
 import queue
 import signal
-import socket
 import sqlite3
 import subprocess
 import threading
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from typing import Any, Self, TypeVar
 
+from devkit.ports import free_port
 from reaper.journal import NAME
 from tests.run import Program
 
@@ -52,13 +52,6 @@ def acts(program: Program, **wanted: Any) -> list[dict[str, Any]]:
         assert [tuple(row) for row in journal.execute("PRAGMA integrity_check")] == [("ok",)]
         rows = [dict(row) for row in journal.execute("SELECT * FROM act ORDER BY id")]
     return [row for row in rows if all(row[column] == value for column, value in wanted.items())]
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 class Daemon:

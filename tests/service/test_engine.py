@@ -1,7 +1,6 @@
 """The service over a private engine: deaths are hints, and an engine that goes away and comes back is swept again."""
 
 import json
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from tests.daytona.server import Served
 from tests.engine.lab import OWNED, containers, exited
 from tests.run import Program
 from tests.service.daemon import LIMIT, QUICK, Daemon
-from tests.simulator.docker_world import World
 
 REST = 60  # seconds for which an endpoint that failed is left alone
 
@@ -34,18 +32,6 @@ stopped_for = "1s"
 every = "1s"
 """
 )
-
-
-@pytest.fixture(params=["simulator", pytest.param("engine", marks=pytest.mark.engine)])
-def any_engine(request: pytest.FixtureRequest) -> Iterator[EngineClient]:
-    if request.param == "simulator":
-        with World() as world:
-            world.import_image()
-            yield world
-    else:
-        found = request.getfixturevalue("engine")
-        assert isinstance(found, PrivateEngine)
-        yield found
 
 
 def at(line: dict[str, str]) -> datetime:

@@ -3,11 +3,9 @@
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any
 
 import anyio
 import pytest
-import trio.testing
 
 from reaper.errors import UnavailableError
 from reaper.instruments import SweepResult
@@ -15,19 +13,13 @@ from reaper.judge import Rules
 from reaper.model import Kind
 from reaper.testing import Rule
 from tests.service.lab import House
+from tests.sweep.conftest import anyio_backend
 from tests.sweep.lab import FOREIGN, OLD, STOPPED, running, stopped
-from tests.sweep.loops import JumpingLoop
 
+__all__ = ["anyio_backend"]  # a fixture
 pytestmark = pytest.mark.anyio
 NAMES = {"stopped", "old"}
 SOON = replace(STOPPED, stopped_for=timedelta(minutes=5))
-
-
-@pytest.fixture(params=["trio", "asyncio"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    if request.param == "trio":
-        return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
-    return "asyncio", {"loop_factory": JumpingLoop}
 
 
 async def test_nothing_is_swept_that_is_not_due() -> None:

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from devkit.engine import PrivateEngine
+from devkit.ports import free_port
 from reaper.instruments import NOBODY, WISH
 from tests.daytona.lab import HARBOR
 from tests.daytona.server import Served
 from tests.engine.lab import OWNED, containers, exited, in_parallel
-from tests.service.daemon import LIMIT, QUICK, Daemon, acts, free_port
+from tests.service.daemon import LIMIT, QUICK, Daemon, acts
 
 pytestmark = pytest.mark.engine
 
