@@ -275,6 +275,13 @@ async def test_a_rate_limit_costs_no_attempt_and_no_time_of_the_total() -> None:
     assert [event.attempt for event in caller.told] == [1, 1, 1, 1, 2, 3]
 
 
+async def test_a_silence_takes_nothing_from_the_total() -> None:
+    policy = RetryPolicy(jitter=timedelta(0), total=20 * SECOND)
+    caller = Caller(policy, RateLimitedError("429", retry_after=200), ServerError("1"), 0.0)
+    assert await caller.call() == "done"
+    assert caller.offsets() == pytest.approx([0, 200 + MARGIN, 200 + MARGIN + 2])
+
+
 async def test_a_rate_limit_silences_everybody_for_the_whole_time() -> None:
     caller = Caller(EXACT, RateLimitedError("429", retry_after=50), 0.0)
     async with anyio.create_task_group() as group:
