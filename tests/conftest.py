@@ -1,6 +1,5 @@
 """Fixtures that every test may use."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from hypothesis import settings
 from devkit import browser
 from devkit.client import EngineClient
 from devkit.engine import PrivateEngine
+from tests import needs
 from tests.run import Program
 
 settings.register_profile("reaper", deadline=None, derandomize=True)
@@ -36,9 +36,7 @@ def engine_possible() -> None:
     """Skips the test, or fails it where REAPER_REQUIRE_ENGINE demands an engine, when none can be started."""
     reason = PrivateEngine.available()
     if reason is not None:
-        if os.environ.get("REAPER_REQUIRE_ENGINE"):
-            pytest.fail(f"REAPER_REQUIRE_ENGINE is set, but {reason}")
-        pytest.skip(reason)
+        needs.lacking(reason)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pytest
 from devkit import compose
 from devkit.engine import PrivateEngine
 from devkit.faults import FaultProxy
+from tests import needs
 from tests.engine.lab import IMPATIENT
 from tests.run import Program
 
@@ -30,4 +31,4 @@ def proxied(proxy: FaultProxy, tmp_path: Path) -> Program:
 def compose_possible() -> None:
     """Skips the test, where docker-compose is not installed."""
     if reason := compose.available():
-        pytest.skip(reason)
+        needs.lacking(reason)

@@ -1,9 +1,7 @@
 """Metrics on a registry of their own and a clock that stands still, and what they say."""
 
 import math
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -14,6 +12,7 @@ import pytest
 from reaper.instruments import Tidy
 from reaper.metrics import Metrics, Reach
 from reaper.model import Decision, EndpointReport, Kind, Outcome, Reason, Resource, Result, Verdict
+from tests import needs
 from tests.sweep.lab import NOW, Lab, stopped
 
 ENDPOINTS = {"local": "docker", "rl": "daytona"}
@@ -103,11 +102,7 @@ def watched(lab: Lab, metrics: Metrics) -> Lab:
 @pytest.fixture
 def promtool() -> Callable[[bytes], str]:
     """What ``promtool check metrics`` finds."""
-    path = shutil.which("promtool")
-    if path is None:
-        if os.environ.get("REAPER_REQUIRE_ENGINE"):
-            pytest.fail("REAPER_REQUIRE_ENGINE is set, but promtool (Debian's package prometheus) is not installed")
-        pytest.skip("promtool (Debian's package prometheus) is not installed")
+    path = needs.tool("promtool", "prometheus")
 
     def check(text: bytes) -> str:
         done = subprocess.run([path, "check", "metrics"], input=text, capture_output=True, check=False)

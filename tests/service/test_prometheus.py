@@ -1,8 +1,6 @@
 """A real Prometheus scrapes the service: what it stores is what the journal says."""
 
 import json
-import os
-import shutil
 import subprocess
 import urllib.parse
 import urllib.request
@@ -17,6 +15,7 @@ import pytest
 from devkit.engine import PrivateEngine
 from devkit.ports import free_port
 from reaper.instruments import NOBODY, WISH
+from tests import needs
 from tests.daytona.lab import HARBOR
 from tests.daytona.server import Served
 from tests.engine.lab import OWNED, containers, exited, in_parallel
@@ -46,11 +45,7 @@ LABELS = ("endpoint", "kind", "policy", "outcome")
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Callable[[int], Any]:
     """Starts one that scrapes a port, and gives what answers its queries."""
-    path = shutil.which("prometheus")
-    if path is None:
-        if os.environ.get("REAPER_REQUIRE_ENGINE"):
-            pytest.fail("REAPER_REQUIRE_ENGINE is set, but prometheus (Debian's package prometheus) is not installed")
-        pytest.skip("prometheus (Debian's package prometheus) is not installed")
+    path = needs.tool("prometheus", "prometheus")
 
     @contextmanager
     def scraping(port: int) -> Iterator[Callable[[str], list[dict[str, Any]]]]:

@@ -4,7 +4,6 @@ import asyncio
 import importlib
 import json
 import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 
 from reaper.simulator.docker import Behaviour
 from reaper.simulator.faults import Fault
+from tests import needs
 from tests.simulator.docker_world import DAY, HOUR, World
 
 COMMANDS = [path for path in ("/usr/bin/docker", "/usr/local/bin/docker") if Path(path).exists()]
@@ -50,7 +50,7 @@ class Docker:
 @pytest.fixture(params=COMMANDS or [""])
 def docker(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Docker:
     if not request.param:
-        pytest.skip("the docker command is not installed")
+        needs.lacking("the docker command (Debian's package docker.io) is not installed")
     return Docker(request.param, world, tmp_path)
 
 
@@ -221,8 +221,8 @@ def test_aiodocker(world: World) -> None:
     asyncio.run(_with_aiodocker(world))
 
 
-@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
 def test_docker_compose(world: World, tmp_path: Path) -> None:
+    needs.tool("docker-compose", "docker-compose")
     (tmp_path / "docker-compose.yaml").write_text(
         'version: "3"\nservices:\n  client:\n    image: bench:1\n    command: sleep infinity\n  db:\n    image: bench:1\n'
         "    command: sleep infinity\n    volumes: [data:/d]\nvolumes:\n  data: {}\n"

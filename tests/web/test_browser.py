@@ -1,11 +1,10 @@
 """The status page in a real browser: it fits, it is quiet, and it asks for nothing but itself."""
 
-import os
-
 import pytest
 
 from devkit.browser import Browser, available
 from reaper.web import Web
+from tests import needs
 from tests.web.world import NOW, WORLDS
 
 pytestmark = pytest.mark.anyio
@@ -18,9 +17,7 @@ def browser_possible() -> None:
     """Skips the test where there is no browser, or fails it where all has to be tested."""
     reason = available()
     if reason is not None:
-        if os.environ.get("REAPER_REQUIRE_ENGINE"):
-            pytest.fail(f"REAPER_REQUIRE_ENGINE is set, but {reason}")
-        pytest.skip(reason)
+        needs.lacking(reason)
 
 
 async def test_it_fits_every_window_and_asks_for_nothing_else(browser_possible: None) -> None:
