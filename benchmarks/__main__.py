@@ -179,6 +179,7 @@ def _measure_group(
     reaper, docker = tools
     engine = ""
     if group == "docker":
+        folder.mkdir()
         bench = Bench(folder, reaper, docker, _say)
         found = _measure(bench, wanted, runs)
         engine = bench.docker_versions
@@ -231,7 +232,7 @@ def main() -> int:
         before = os.getloadavg()[0]
         try:
             with tempfile.TemporaryDirectory(prefix="reaper-bench-") as folder:
-                measured, engine = _measure_group(group, Path(folder), tools, wanted, arguments.runs)
+                measured, engine = _measure_group(group, Path(folder) / group, tools, wanted, arguments.runs)
         except (BenchmarkError, EngineError) as error:
             _say(f"benchmarks: {error}")
             return 1
