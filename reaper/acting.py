@@ -9,9 +9,10 @@ from typing import TypeVar
 import anyio
 
 from reaper.budget import AdaptiveLimiter
+from reaper.claims import Lease
 from reaper.confirm import Confirmer
 from reaper.judge import Rules
-from reaper.model import Lease, Resource, Result, State
+from reaper.model import Resource, Result, State
 from reaper.providers.base import Limits, Provider
 from reaper.retry import Retrier
 

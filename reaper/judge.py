@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from reaper.claims import LEASE_LABEL, Lease, Leases
 from reaper.conditions import DEFAULT_STOP_TIMEOUT, Match, Policy, age_base, hold, wish_end
 from reaper.durations import human
-from reaper.model import Decision, Kind, Lease, Reason, Resource, State, Verdict
+from reaper.model import Decision, Kind, Reason, Resource, State, Verdict
 from reaper.scope import Owners, Ownership, Protect, Scope
 
 KEEP_LABEL = "reaper.keep"
-LEASE_LABEL = "reaper.lease"
 SHORTEST_CREATED_GRACE = timedelta(minutes=10)
 AGGRESSIVE_AGE = timedelta(hours=8)  # above the longest trial
 
@@ -70,25 +70,32 @@ class Judge:
         self.rules = rules
         self.now = now
         self.owners = Owners(resources, rules.scope)
-        self.leases = {lease.id: lease for lease in leases}
-        self.leased = {id_: lease for lease in self.leases.values() for id_ in lease.resources}
+        self.leases = Leases(leases)
         self.grace = max(rules.created_grace, SHORTEST_CREATED_GRACE)
 
     def findings(self, resource: Resource) -> Iterator[Finding]:
         """What every rule says, in order. The first one with a verdict decides."""
-        return self._findings(resource, self.owners.owner(resource))
+        lease = self.leases.covering(resource)
+        return self._findings(resource, self._owner(resource, lease), lease)
 
-    def _findings(self, resource: Resource, owner: Ownership | None) -> Iterator[Finding]:
+    def _owner(self, resource: Resource, lease: Lease | None) -> Ownership | None:
+        return self.owners.owner(resource) or (Ownership(f"lease {lease.id}") if lease is not None else None)
+
+    def _findings(self, resource: Resource, owner: Ownership | None, lease: Lease | None) -> Iterator[Finding]:
         yield self._readable(resource)
         yield self._owned(owner)
         yield self._machinery(resource)
         yield self._protected(resource)
         yield self._wish_to_stay(resource)
-        yield self._leased(resource)
+        yield self._leased(resource, lease)
         if resource.kind is Kind.NETWORK:
+            if lease is not None:
+                yield self._lease_ended(lease)
             yield self._network_wish(resource)
             return  # it goes with its project's containers, and no policy judges it
         yield self._state(resource)
+        if lease is not None:
+            yield self._lease_ended(lease)
         yield self._restart_policy(resource, owner)
         yield self._grace(resource)
         yield self._wish_to_go(resource)
@@ -133,11 +140,12 @@ class Judge:
             return _keep("wish", Reason.WISH_UNREADABLE, lambda: sentence)
         return Finding("wish", None, lambda: "it carries no wish to stay")
 
-    def _leased(self, resource: Resource) -> Finding:
-        lease_id = (resource.labels or {}).get(LEASE_LABEL)
-        lease = self.leased.get(resource.id) or self.leases.get(lease_id or "")
+    def _leased(self, resource: Resource, lease: Lease | None) -> Finding:
+        if lease is not None and lease.ending is None:
+            return _keep("lease", Reason.LEASED, lambda: lease.fate(self.now))
         if lease is not None:
-            return _keep("lease", Reason.LEASED, lambda: f"lease {lease.id} of {lease.owner} is alive")
+            return Finding("lease", None, lambda: lease.fate(self.now))
+        lease_id = (resource.labels or {}).get(LEASE_LABEL)
         if lease_id is None:
             return Finding("lease", None, lambda: "no lease covers it")
         unknown = f"lease {lease_id} is not known here"
@@ -160,6 +168,11 @@ class Judge:
         if resource.state is State.UNKNOWN:
             return _keep("state", Reason.UNKNOWN_STATE, lambda: f"its state {raw!r} is not known here")
         return Finding("state", None, lambda: f"its state is {raw}")
+
+    def _lease_ended(self, lease: Lease) -> Finding:
+        """Whoever made it is dead: it is garbage at once, whatever its age. A living lease has kept it before this."""
+        since = lease.ending.at if lease.ending is not None else None
+        return _reap("lease", Reason.LEASE_ENDED, lambda: lease.fate(self.now), None, since)
 
     def _restart_policy(self, resource: Resource, owner: Ownership | None) -> Finding:
         rule = "restart policy"
@@ -231,14 +244,15 @@ class Judge:
 
     def decide(self, resource: Resource) -> Decision:
         """The decision about one resource by itself; a network that nothing keeps is left to its group."""
-        owner = self.owners.owner(resource)
+        lease = self.leases.covering(resource)
+        owner = self._owner(resource, lease)
         by = owner.by if owner else None
-        for finding in self._findings(resource, owner):
+        for finding in self._findings(resource, owner, lease):
             if finding.verdict is not None:
                 break
         else:
             sentence = "a network goes only with its project, and it has none"  # ``groups`` has another if it has one
-            return Decision(resource, Verdict.KEEP, Reason.GROUP_KEPT, sentence, owner=by)
+            return Decision(resource, Verdict.KEEP, Reason.GROUP_KEPT, sentence, owner=by, lease=lease and lease.id)
         assert finding.reason is not None
         unowned = finding.reason is Reason.NOT_OWNED
         return Decision(
@@ -252,4 +266,5 @@ class Judge:
             stop_timeout=finding.policy.stop_timeout if finding.policy else DEFAULT_STOP_TIMEOUT,
             due_at=finding.due_at,
             would_match=unowned and any(match.matched for match in self.matches(resource)),
+            lease=lease and lease.id,
         )

@@ -99,21 +99,6 @@ class Resource:
         return self.raw_state == "created"
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A live claim of a running benchmark: what it covers is kept.
-
-    Args:
-        id: what the label ``reaper.lease`` on a resource names.
-        owner: who holds it, for people ("pid 4711 on gpu-1: harbor run ...").
-        resources: ids that it covers besides those that carry its label.
-    """
-
-    id: str
-    owner: str
-    resources: frozenset[str] = frozenset()
-
-
 class Verdict(StrEnum):
     """What the rules say."""
 
@@ -132,6 +117,7 @@ class Reason(StrEnum):
     ALL = "all"
     TTL_ENDED = "ttl_ended"
     EXPIRED = "expired"
+    LEASE_ENDED = "lease_ended"
     GROUP_REAPED = "group_reaped"
     # kept
     UNREADABLE = "unreadable"
@@ -166,6 +152,7 @@ class Decision:
         stop_timeout: how long a running one gets to stop by itself.
         due_at: for a resource that is only too young: when that ends, if nothing else happens.
         would_match: for one that is not owned: a policy that it would match if it were.
+        lease: the lease that covers it, living or ended.
     """
 
     resource: Resource
@@ -178,6 +165,7 @@ class Decision:
     stop_timeout: timedelta = timedelta(seconds=10)
     due_at: datetime | None = None
     would_match: bool = False
+    lease: str | None = None
 
     @property
     def reap(self) -> bool:

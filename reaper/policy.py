@@ -8,10 +8,11 @@ resource stand in ``judge``, the conditions of a policy in ``conditions``, and w
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
+from reaper.claims import Lease
 from reaper.conditions import Policy
 from reaper.groups import Units
 from reaper.judge import Finding, Judge, Rules
-from reaper.model import Decision, Lease, Reason, Resource, State
+from reaper.model import Decision, Reason, Resource, State
 
 __all__ = ["Finding", "Policy", "Rules", "decide", "explain", "hangers_on", "needs_inspection", "young_and_running"]
 
@@ -28,7 +29,7 @@ def decide(
     Args:
         resources: all that the endpoints hold, unowned things included: groups are judged as a whole.
         rules: scope, protection and policies.
-        leases: the live ones.
+        leases: the living ones, and those that have ended.
         now: aware UTC, on the endpoint's clock.
         due: the policies on whose behalf this pass acts; None means all of them. All policies judge, but a unit is only
             reaped when one that matches is due.

@@ -13,6 +13,7 @@ from typing import TypeVar
 import anyio
 
 from reaper.acting import Acting, Slots
+from reaper.claims import Lease
 from reaper.confirm import Confirmer
 from reaper.errors import ProviderError, ReaperError
 from reaper.judge import Rules
@@ -22,7 +23,6 @@ from reaper.model import (
     Decision,
     EndpointFailure,
     EndpointReport,
-    Lease,
     Outcome,
     Report,
     Result,

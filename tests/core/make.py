@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
+from reaper.claims import Lease
 from reaper.conditions import Policy
 from reaper.judge import Rules
-from reaper.model import Decision, Kind, Lease, Resource, State
+from reaper.model import Decision, Kind, Resource, State
 from reaper.policy import decide
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

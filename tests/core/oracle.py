@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from reaper.claims import Claim, Lease
 from reaper.conditions import Policy
 from reaper.model import Kind, Resource, State
 from reaper.scope import Selector
@@ -66,6 +67,8 @@ class Oracle:
         scope = self.world.rules.scope
         if self._preset_owns(one) or self._listed(one) or scope.everything or self._remembered(one):
             return True
+        if self._covered(one, alive=True) or self._covered(one, alive=False):
+            return True
         containers = [mate for mate in self.mates(one) if mate.kind is not Kind.NETWORK]
         return one.kind is Kind.NETWORK and bool(containers) and all(self.owned(mate) for mate in containers)
 
@@ -88,10 +91,34 @@ class Oracle:
             since = one.started_at
         return self.world.now - since
 
+    def _claimed(self, one: Resource, claim: Claim) -> bool:
+        if not (claim.projects or claim.selector.labels or claim.selector.names or claim.selector.images):
+            return False
+        return (not claim.projects or one.group in claim.projects) and _narrowed(one, claim.selector)
+
+    def _covers(self, lease: Lease, one: Resource) -> bool:
+        if (one.labels or {}).get("reaper.lease") == lease.id or one.id in lease.resources:
+            return True
+        if not any(self._claimed(one, claim) for claim in lease.claims):
+            return False
+        if lease.ending is None:
+            return True
+        made, taken = one.created_at, lease.since
+        return made is not None and taken is not None and (taken - made) <= timedelta(minutes=1)
+
+    def _covered(self, one: Resource, *, alive: bool) -> bool:
+        return any(self._covers(lease, one) for lease in self.world.leases if (lease.ending is None) == alive)
+
+    def abandoned(self, one: Resource) -> bool:
+        """Whether a lease that has ended covers it, and no living one."""
+        return self._covered(one, alive=False) and not self._covered(one, alive=True)
+
     def _leased(self, one: Resource) -> bool:
         label = (one.labels or {}).get("reaper.lease")
-        if any(lease.id == label or one.id in lease.resources for lease in self.world.leases):
+        if self._covered(one, alive=True):
             return True
+        if self._covered(one, alive=False):
+            return False
         return label is not None and self._age(one) < self.world.rules.max_lease
 
     def protections(self, one: Resource) -> list[str]:
@@ -101,7 +128,7 @@ class Oracle:
             "wished to keep": "reaper.keep" in (one.labels or {}),
             "wish unreadable": self._unreadable_wish(one),
             "leased": self._leased(one),
-            "network's wish": one.kind is Kind.NETWORK and self._network_wishes_to_stay(one),
+            "network's wish": one.kind is Kind.NETWORK and not self.abandoned(one) and self._network_wishes_to_stay(one),
         }
         return [name for name, true in found.items() if true]
 
@@ -123,6 +150,8 @@ class Oracle:
             return found
         if one.state in {State.CHANGING, State.UNKNOWN}:
             found.append("state")
+        if self.abandoned(one):
+            return found
         foreign = not self._preset_owns(one) and (not self._remembered(one) or self._listed(one))
         if one.restart_policy in self.world.rules.protect.restart_policies and foreign:
             found.append("restart policy")
@@ -161,6 +190,8 @@ class Oracle:
         """Whether a wish or a policy (a due one, if asked) would have it reaped."""
         if one.created_at is None:
             return False
+        if self.abandoned(one):
+            return True
         matching = [policy for policy in self.world.rules.policies if self.matches(one, policy)]
         end = self.wish_end(one)
         if end is not None and end <= self.world.now:
@@ -198,6 +229,8 @@ class Oracle:
             mates = [mate for mate in self.mates(one) if mate.kind is not Kind.NETWORK]
             if one.kind is not Kind.NETWORK:
                 garbage = self.garbage(one) and any(self.garbage(mate, due) for mate in mates)
+            elif self.abandoned(one):
+                garbage = True
             elif one.group is None:
                 garbage = False
             elif mates:

@@ -11,9 +11,10 @@ from typing import TypeVar
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from reaper.claims import Claim, Ending, Lease
 from reaper.conditions import Policy
 from reaper.judge import Rules
-from reaper.model import Decision, Kind, Lease, Remembered, Resource, State
+from reaper.model import Decision, Kind, Remembered, Resource, State
 from reaper.policy import decide
 from reaper.scope import Protect, Scope, Selector
 from tests.core.make import HARBOR_FILE, NOW, SECOND
@@ -341,12 +342,24 @@ def policies(draw: st.DrawFn) -> tuple[Policy, ...]:
     return tuple(found)
 
 
+_CLAIMS = often(
+    (),
+    (Claim(Selector(labels=("bench",))),),
+    (Claim(Selector(names=("trial-*",)), projects=("project-0",)),),
+    (Claim(projects=("project-1",)),),
+    (Claim(), Claim(Selector(images=("acme/*",)))),
+    weight=2,
+)
+_ENDINGS = often(None, *(Ending(NOW - span, "killed") for span in SPANS[:4]), weight=2)
 LEASES = st.lists(
     st.builds(
         Lease,
         id=st.sampled_from(LEASE_IDS[:2]),
         owner=st.just("pid 4711 on gpu-1"),
         resources=st.frozensets(st.sampled_from(("c00", "c10", "n00", "a0", "z0", "nobody")), max_size=2),
+        claims=_CLAIMS,
+        since=often(None, *(NOW - span for span in SPANS), weight=2),
+        ending=_ENDINGS,
     ),
     max_size=2,
     unique_by=lambda lease: lease.id,

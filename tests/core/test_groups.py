@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reaper.claims import Lease
 from reaper.conditions import Policy
 from reaper.judge import Rules
-from reaper.model import Kind, Lease, Reason, Remembered, Resource, State
+from reaper.model import Kind, Reason, Remembered, Resource, State
 from reaper.scope import Scope, Selector
 from tests.core.make import (
     CONTAINERS,

@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from reaper.claims import Lease
 from reaper.conditions import Policy
 from reaper.judge import Rules
-from reaper.model import Lease, Reason, Remembered, Resource, State
+from reaper.model import Reason, Remembered, Resource, State
 from reaper.scope import Protect, Scope, Selector
 from tests.core.make import EVERYTHING, FOREIGN, HOUR, NETWORK, NOW, OLD_24H, RUNNING, STOPPED, ago, judge_one, judged, rules
 

@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from reaper.claims import Lease
 from reaper.conditions import Policy
-from reaper.model import Kind, Lease, Reason, Resource, State
+from reaper.model import Kind, Reason, Resource, State
 from reaper.policy import decide, young_and_running
 from reaper.scope import Selector
 from tests.core.make import (

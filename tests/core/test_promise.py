@@ -87,7 +87,7 @@ REAPING = frozenset(list(Reason)[: list(Reason).index(Reason.UNREADABLE)])
 def test_the_generated_worlds_hold_every_reason() -> None:
     seen: set[Reason] = set()
 
-    @settings(PROPERTY, max_examples=500, phases=[Phase.generate])
+    @settings(PROPERTY, max_examples=800, phases=[Phase.generate])
     @given(worlds())
     def collect(world: World) -> None:
         for decisions in (world.decide(), world.decide(("policy-0",)), world.ask((EVERYTHING,)).decide()):

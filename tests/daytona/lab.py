@@ -10,10 +10,11 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from reaper import connect
+from reaper.claims import Lease
 from reaper.conditions import Policy
 from reaper.endpoints import DaytonaTable
 from reaper.judge import Rules
-from reaper.model import Decision, Kind, Lease, Report, Result
+from reaper.model import Decision, Kind, Report, Result
 from reaper.providers import daytona
 from reaper.retry import RetryPolicy
 from reaper.scope import Selector

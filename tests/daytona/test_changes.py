@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from reaper.claims import Lease
 from reaper.conduct import exit_code
-from reaper.model import Lease
 from reaper.simulator.daytona_limits import Limit
 from reaper.simulator.daytona_model import Sandbox, micros
 from reaper.simulator.world import ABSENT

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reaper.model import Lease
+from reaper.claims import Lease
 from reaper.policy import young_and_running
 from reaper.simulator.world import ABSENT
 from tests.daytona.lab import DAY, HARBOR, HOUR, MINUTE, NOW, Lab, everything, outcomes, reasons, result, rules, warnings

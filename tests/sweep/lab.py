@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 import anyio
 import trio.testing
 
+from reaper.claims import Lease
 from reaper.conditions import Policy
 from reaper.judge import Rules
 from reaper.memory import Memory
-from reaper.model import Decision, EndpointReport, Kind, Lease, Outcome, Report, Resource, Result, State
+from reaper.model import Decision, EndpointReport, Kind, Outcome, Report, Resource, Result, State
 from reaper.providers.base import Limits
 from reaper.ratelimit import Breaker
 from reaper.retry import FailedAttempt, Retrier, RetryPolicy

@@ -12,6 +12,7 @@ import anyio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from reaper.claims import Lease
 from reaper.errors import (
     CallTimeoutError,
     ConflictError,
@@ -23,7 +24,7 @@ from reaper.errors import (
 )
 from reaper.judge import Rules
 from reaper.memory import Memory
-from reaper.model import EndpointReport, Kind, Lease, Outcome, Report, Resource, State
+from reaper.model import EndpointReport, Kind, Outcome, Report, Resource, State
 from reaper.policy import decide
 from reaper.providers.base import Call, Inventory, Limits
 from reaper.retry import RetryPolicy

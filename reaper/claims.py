@@ -1,0 +1,113 @@
+"""What a lease covers while its holder lives, and what is garbage once the holder is dead. Pure: no I/O, no clock.
+
+Age thresholds guess whether a run is alive; a lease knows. Where leases come from and how their holders are watched stands
+in ``leases``.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from reaper.durations import human
+from reaper.model import Resource
+from reaper.scope import Selector
+
+LEASE_LABEL = "reaper.lease"
+TOLERANCE = timedelta(minutes=1)  # by which the clocks of an endpoint and of this host may differ without a correction
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a lease says to be its own, besides what carries its label. The fields that are set are ANDed.
+
+    Args:
+        selector: labels ANDed, names ORed, images ORed.
+        projects: names of Compose projects or sessions; a member of any of them.
+    """
+
+    selector: Selector = field(default_factory=Selector)
+    projects: tuple[str, ...] = ()
+
+    def covers(self, resource: Resource) -> bool:
+        """Whether the resource is claimed. An empty claim claims nothing."""
+        if self.projects:
+            return resource.group in self.projects and self.selector.all_of(resource)
+        return self.selector != Selector() and self.selector.all_of(resource)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a lease ended.
+
+    Args:
+        at: when its holder was found dead, or gave it back (aware UTC).
+        cause: for people: "killed", "released".
+    """
+
+    at: datetime
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claim of a running benchmark on its resources: while it lives they are kept, when it ends they are garbage.
+
+    Args:
+        id: what the label ``reaper.lease`` on a resource names.
+        owner: who holds it, for people ("pid 4711 on gpu-1").
+        resources: ids that it covers besides those that carry its label.
+        claims: what else it covers; any of them.
+        since: when it was taken out (aware UTC). What is older was not made under it: such a thing is kept by a claim
+            while the lease lives, and not taken by it afterwards.
+        ending: None while it lives.
+    """
+
+    id: str
+    owner: str
+    resources: frozenset[str] = frozenset()
+    claims: tuple[Claim, ...] = ()
+    since: datetime | None = None
+    ending: Ending | None = None
+
+    def names(self, resource: Resource) -> bool:
+        """Whether the resource carries its label, or is named by id."""
+        return (resource.labels or {}).get(LEASE_LABEL) == self.id or resource.id in self.resources
+
+    def covers(self, resource: Resource) -> bool:
+        """Whether it keeps the resource while it lives, or takes it once it has ended."""
+        if self.names(resource):
+            return True
+        if not any(claim.covers(resource) for claim in self.claims):
+            return False
+        return self.ending is None or self._made_under_it(resource)
+
+    def _made_under_it(self, resource: Resource) -> bool:
+        return self.since is not None and resource.created_at is not None and resource.created_at >= self.since - TOLERANCE
+
+    def on_clock(self, skew: timedelta) -> "Lease":
+        """Its times as a clock tells them that is ahead of this host's by ``skew``."""
+        since = self.since and self.since + skew
+        return replace(self, since=since, ending=self.ending and replace(self.ending, at=self.ending.at + skew))
+
+    def fate(self, now: datetime) -> str:
+        """How it stands, for people."""
+        if self.ending is None:
+            return f"lease {self.id} of {self.owner} is alive"
+        return f"lease {self.id} of {self.owner} ended {human(now - self.ending.at)} ago ({self.ending.cause})"
+
+
+class Leases:
+    """Answers which lease covers a resource. A living one goes before those that have ended."""
+
+    def __init__(self, leases: Iterable[Lease]) -> None:
+        leases = sorted(leases, key=lambda lease: lease.ending is not None)
+        self._by_id = {lease.id: lease for lease in reversed(leases)}
+        self._by_resource = {id_: lease for lease in reversed(leases) for id_ in lease.resources}
+        self._claiming = [lease for lease in leases if lease.claims]
+
+    def covering(self, resource: Resource) -> Lease | None:
+        """The lease that decides about the resource, if one does."""
+        named = (resource.labels or {}).get(LEASE_LABEL)
+        found = [lease for lease in (self._by_resource.get(resource.id), self._by_id.get(named or "")) if lease is not None]
+        found += [lease for lease in self._claiming if lease.covers(resource)]
+        return min(found, key=lambda lease: lease.ending is not None, default=None)
