@@ -49,7 +49,7 @@ class Acting:
 
     Args:
         now: reads the clock, as the endpoint's clock shows it.
-        leases: reads the live leases again.
+        leases: reads the leases again. May raise LeasesUnknownError.
         settled: is told each result as soon as it is known.
         confirmer: takes the deletions that are only accepted; None where a deletion that has returned is done.
         draining: set when no unit may begin to act any more.

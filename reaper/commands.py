@@ -295,10 +295,14 @@ def _hints(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
     hints = []
     for endpoint in report.endpoints:
         if (cap := endpoint.cap) is not None:
-            go_on = _again(argv, "--max-deletions", str(cap.wanted), without="--max-deletions")
+            if cap.of_leases:
+                left, kept = "leases have left would have gone", "none of that was deleted"
+                go_on = f"REAPER_LIMITS__MAX_LEASE_DELETIONS={cap.wanted} {_again(argv)}"
+            else:
+                left, kept = "would have gone", "nothing was deleted there"
+                go_on = _again(argv, "--max-deletions", str(cap.wanted), without="--max-deletions")
             hints.append(
-                f"{endpoint.endpoint}: {cap.wanted} would have gone, but {cap.limit} allows {cap.allowed}:"
-                f" nothing was deleted there; to go on: {go_on}"
+                f"{endpoint.endpoint}: {cap.wanted} {left}, but {cap.limit} allows {cap.allowed}: {kept}; to go on: {go_on}"
             )
     decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
     young = young_and_running(decisions)

@@ -102,6 +102,12 @@ class CircuitOpenError(ProviderError):
     label = "circuit_open"
 
 
+class LeasesUnknownError(ProviderError):
+    """It cannot be told what is leased, so nothing is deleted. It speaks for every endpoint."""
+
+    label = "leases_unknown"
+
+
 class UnavailableError(ProviderError):
     """The connection could not be made or broke. Whether the call took effect is unknown."""
 

@@ -252,7 +252,9 @@ class Judge:
                 break
         else:
             sentence = "a network goes only with its project, and it has none"  # ``groups`` has another if it has one
-            return Decision(resource, Verdict.KEEP, Reason.GROUP_KEPT, sentence, owner=by, lease=lease and lease.id)
+            return Decision(
+                resource, Verdict.KEEP, Reason.GROUP_KEPT, sentence, owner=by, lease=lease.id if lease is not None else None
+            )
         assert finding.reason is not None
         unowned = finding.reason is Reason.NOT_OWNED
         return Decision(
@@ -266,5 +268,5 @@ class Judge:
             stop_timeout=finding.policy.stop_timeout if finding.policy else DEFAULT_STOP_TIMEOUT,
             due_at=finding.due_at,
             would_match=unowned and any(match.matched for match in self.matches(resource)),
-            lease=lease and lease.id,
+            lease=lease.id if lease is not None else None,
         )

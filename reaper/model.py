@@ -218,12 +218,14 @@ class CapHit:
         allowed: how many may go in one sweep.
         held: how many resources the endpoint holds.
         limit: the limit's name and value, for people.
+        of_leases: whether it is about what leases have left; else about what policies and wishes reap.
     """
 
     wanted: int
     allowed: int
     held: int
     limit: str
+    of_leases: bool = False
 
 
 @dataclass(frozen=True, slots=True)

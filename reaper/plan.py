@@ -64,6 +64,7 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
         inspect_everything=command in ("list", "explain"),
         max_deletions=limits.max_deletions if command == "once" else None,
         max_fraction=limits.max_fraction if command == "once" else None,
+        max_lease_deletions=limits.max_lease_deletions if command == "once" else None,
     )
     timeout = DEFAULT_TIMEOUT if arguments.timeout is None else _duration("--timeout", arguments.timeout)
     if not timeout:
@@ -172,16 +173,16 @@ def _due(names: list[str] | None, rules: Rules, *, one_off_given: bool) -> froze
 
 
 def _limits(text: str | None, limits: LimitsTable) -> LimitsTable:
-    """The limits in force: the option replaces both configured ones, so that it means what it says."""
+    """The limits in force: the option replaces both of the policies' ones, so that it means what it says."""
     if text is None:
         return limits
     if text == "none":
-        return LimitsTable(max_deletions=None, max_fraction=None)
+        return limits.model_copy(update={"max_deletions": None, "max_fraction": None})
     number = text.removesuffix("%")
     if number.isascii() and number.isdigit() and (number == text or 0 < int(number) <= 100):
         if number == text:
-            return LimitsTable(max_deletions=int(text), max_fraction=None)
-        return LimitsTable(max_deletions=None, max_fraction=int(number) / 100)
+            return limits.model_copy(update={"max_deletions": int(text), "max_fraction": None})
+        return limits.model_copy(update={"max_deletions": None, "max_fraction": int(number) / 100})
     raise ConfigError(f"{text!r} is no limit", 'write a number, a percentage from 1% to 100%, or "none"', "--max-deletions")
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, StrictBool, StrictInt, StrictStr, field_validator, model_validator
 
 from reaper import states
+from reaper.caps import MAX_LEASE_DELETIONS
 from reaper.conditions import DEFAULT_STOP_TIMEOUT, Policy
 from reaper.endpoints import DaytonaTable, DockerTable
 from reaper.fields import Duration, Globs, Labels, Name, Table, did_you_mean
@@ -71,8 +72,9 @@ class LimitsTable(Table):
 
     max_deletions: Annotated[StrictInt, Field(ge=0)] | None = MAX_DELETIONS
     max_fraction: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+    max_lease_deletions: Annotated[StrictInt, Field(ge=0)] | None = MAX_LEASE_DELETIONS
 
-    @field_validator("max_deletions", "max_fraction", mode="before")
+    @field_validator("max_deletions", "max_fraction", "max_lease_deletions", mode="before")
     @classmethod
     def _none(cls, value: object) -> object:
         return None if value == "none" else value

@@ -4,7 +4,6 @@ Errors become outcomes here, and only here. One resource that fails never stops 
 never hinders another, and a sweep that is cut short still reports what it did.
 """
 
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -13,6 +12,7 @@ from typing import TypeVar
 import anyio
 
 from reaper.acting import Acting, Slots
+from reaper.caps import Caps
 from reaper.claims import Lease
 from reaper.confirm import Confirmer
 from reaper.errors import ProviderError, ReaperError
@@ -75,7 +75,7 @@ async def sweep(
         options: how to sweep.
         clock: returns the aware time in UTC; it is read once at the start and once at each second look.
         observer: is told what happens.
-        leases: reads the live leases.
+        leases: reads the leases, living and ended. May raise LeasesUnknownError: then nothing is deleted.
         ledger: is told what is about to be deleted, and waited for.
         stop: ends the sweep early; what was done until then is reported.
     """
@@ -140,6 +140,7 @@ class _EndpointSweep:
         self.units: list[Unit] = []
         self.failure: EndpointFailure | None = None
         self.cap: CapHit | None = None
+        self.held_back: frozenset[str] = frozenset()
         self.warnings: list[str] = []
         self.seconds = 0.0
 
@@ -171,7 +172,7 @@ class _EndpointSweep:
     async def _look_and_act(self) -> None:
         with self.scope:
             await self._look()
-            if self.shared.options.act and self.cap is None and not self.draining:
+            if self.shared.options.act and not self.draining:
                 await self._act()
             self.ended = True
 
@@ -214,7 +215,7 @@ class _EndpointSweep:
     def _untouched(self, decision: Decision) -> Result:
         if not self.shared.options.act:
             return Result(decision, Outcome.WOULD_DELETE)
-        if self.cap is not None:
+        if decision.resource.id in self.held_back:
             return Result(decision, Outcome.ABANDONED, "the deletion cap was hit")
         return Result(decision, Outcome.ABANDONED, "the sweep ended first")
 
@@ -225,6 +226,11 @@ class _EndpointSweep:
 
     def _now(self) -> datetime:
         return self.shared.clock() + self.skew
+
+    def _leases(self) -> Sequence[Lease]:
+        """Raises LeasesUnknownError."""
+        leases = self.shared.leases()
+        return [lease.on_clock(self.skew) for lease in leases] if self.skew else leases
 
     # -- looking and deciding ------------------------------------------------------------------------------------------
 
@@ -241,7 +247,7 @@ class _EndpointSweep:
             resources = self.endpoint.memory.recall(resources)
         if self.shared.options.inspect_everything:
             resources = await self.looker.inspect(resources, [r for r in resources if not r.inspected])
-        leases, rules, due = self.shared.leases(), self.shared.rules, self.shared.options.due
+        leases, rules, due = self._leases(), self.shared.rules, self.shared.options.due
         decisions = decide(resources, rules, leases, now, due)
         while wanted := needs_inspection(decisions):
             resources = await self.looker.inspect(resources, wanted)
@@ -260,26 +266,13 @@ class _EndpointSweep:
         if self.results and self.shared.options.fail_fast:
             self.shared.failed_fast()
         self.shared.observer.decided(self.name, self.decisions)
-        self.cap = self._cap()
+        options = self.shared.options
+        caps = Caps(options.max_deletions, options.max_fraction, options.max_lease_deletions)
+        self.cap, self.held_back = caps.hold_back(decisions, self.held)
         if self.endpoint.memory is not None and self.shared.options.act and self.cap is None:
             grace = self.shared.rules.created_grace
             if problem := self.endpoint.memory.learn(self.decisions, now, grace):
                 self.warnings.append(problem)
-
-    def _cap(self) -> CapHit | None:
-        """Counted before the first deletion."""
-        options = self.shared.options
-        wanted = sum(decision.reap for decision in self.decisions)
-        limits = []
-        if options.max_deletions is not None:
-            limits.append((options.max_deletions, f"max_deletions = {options.max_deletions}"))
-        if options.max_fraction is not None:
-            allowed = math.floor(options.max_fraction * self.held)
-            limits.append((allowed, f"max_fraction = {options.max_fraction:g} of {self.held}"))
-        for allowed, limit in sorted(limits):
-            if wanted > allowed:
-                return CapHit(wanted=wanted, allowed=allowed, held=self.held, limit=limit)
-        return None
 
     # -- acting --------------------------------------------------------------------------------------------------------
 
@@ -294,13 +287,13 @@ class _EndpointSweep:
             self.slots,
             self.shared.rules,
             self._now,
-            self.shared.leases,
+            self._leases,
             self._settled,
             self.confirmer,
         )
-        self.units = make_units(self.acting, self.decisions)
+        going = [d for d in self.decisions if d.reap and d.resource.id not in self.held_back]
+        self.units = make_units(self.acting, going)
         if self.units:
-            going = [decision for decision in self.decisions if decision.reap]
             await self.shared.ledger.begin(self.name, self.reader.provider, going)
         async with anyio.create_task_group() as group:
             if self.confirmer is not None:
@@ -311,7 +304,8 @@ class _EndpointSweep:
 
     async def _rounds(self, acting: Acting) -> None:
         """One round for all, one more for what failed, and further ones for what waits for others as long as some go."""
-        await self._round(self.units)
+        for only_networks in (False, True):
+            await self._round([unit for unit in self.units if unit.only_networks is only_networks])
         again = [unit for unit in self.units if unit.retryable]
         while again and not acting.draining:
             if self.confirmer is not None:

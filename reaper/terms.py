@@ -93,6 +93,7 @@ class Options:
         inspect_everything: look closely at all resources, not at candidates only.
         max_deletions: more than this on one endpoint: delete nothing there. None means no limit.
         max_fraction: likewise, of what the endpoint holds.
+        max_lease_deletions: likewise, of what leases have left that ended; these are counted by themselves.
     """
 
     act: bool = True
@@ -101,6 +102,7 @@ class Options:
     inspect_everything: bool = False
     max_deletions: int | None = None
     max_fraction: float | None = None
+    max_lease_deletions: int | None = None
 
 
 class Stop:

@@ -38,6 +38,11 @@ class Unit(Members):
             return False
         return any(d.resource.state is State.RUNNING and d.resource.kind is not Kind.NETWORK for d in self.decisions)
 
+    @property
+    def only_networks(self) -> bool:
+        """Whether it has nothing but networks, which can go only when all that is attached to them has gone."""
+        return all(d.resource.kind is Kind.NETWORK for d in self.decisions)
+
     async def run(self) -> None:
         """Reap the unit. Every member has a result afterwards, unless this is cancelled."""
         self.retryable = False
@@ -188,7 +193,7 @@ class Unit(Members):
                 self._settle(decision, Outcome.SKIPPED, "its project's containers are not all gone")
             return
         before = networks[0].resource
-        members = await self.acting.provider.members(before, self._listing)
+        members = await self.acting.provider.members(before, self._listing) if before.group is not None else ()
         gone = self.results.keys()
         if back := [m.name for m in members if m.id not in gone and m.kind is not Kind.NETWORK]:
             raise ChangedError(f"its project {before.group} has {', '.join(back)} now")

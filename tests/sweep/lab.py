@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 import anyio
 import trio.testing
 
-from reaper.claims import Lease
+from reaper.claims import Ending, Lease
 from reaper.conditions import Policy
+from reaper.errors import LeasesUnknownError
 from reaper.judge import Rules
 from reaper.memory import Memory
 from reaper.model import Decision, EndpointReport, Kind, Outcome, Report, Resource, Result, State
@@ -137,6 +138,7 @@ class Lab:
         self.world = MemoryWorld(things, **{"clock": self.clock, **world})
         self.rules = rules
         self.leases: list[Lease] = []
+        self.leases_unknown = False
         self.observer = Recorder()
         self.reader = MemoryReader(self.world, name, limits)
         self.provider = MemoryProvider(self.world, name, limits)
@@ -158,9 +160,14 @@ class Lab:
             Options(**options),
             clock=self.clock,
             observer=self.observer,
-            leases=lambda: tuple(self.leases),
+            leases=self._read_leases,
             stop=self.stop,
         )
+
+    def _read_leases(self) -> tuple[Lease, ...]:
+        if self.leases_unknown:
+            raise LeasesUnknownError("the leases in /state/leases.db cannot be read: it is cut off")
+        return tuple(self.leases)
 
     async def outcomes(self, **options: Any) -> dict[str, str]:
         """Sweep, and say what became of each resource that was to go, by name."""
@@ -169,6 +176,11 @@ class Lab:
     def left(self) -> set[str]:
         """The names of what is there now."""
         return {held.resource.name for held in self.world.held()}
+
+    def abandon(self, *names: str) -> None:
+        """The holder of a lease on the things of these names is dead."""
+        ids = frozenset(held.resource.id for held in self.world.held() if held.resource.name in names)
+        self.leases.append(Lease("lease-0", "pid 4711", ids, ending=Ending(NOW, "killed")))
 
     def lease(self, *names: str) -> None:
         """Somebody takes out a lease on the things of these names."""

@@ -1,0 +1,205 @@
+"""The file of leases: what is written is read, by others too, and what cannot be read is never taken for nothing."""
+
+import os
+import sqlite3
+import threading
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from reaper.claims import Claim, Ending
+from reaper.errors import LeasesUnknownError
+from reaper.leasedb import NAME, SMALLEST, Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
+from reaper.scope import Selector
+
+NOW = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+RECORD = LeaseRecord(
+    id="7f3a",
+    sort=Sort.PROCESS,
+    holder=Holder("gpu-1", 4711, "8812", "harbor run", "ada"),
+    since=NOW - HOUR,
+    seen_at=NOW,
+    claims=(Claim(Selector(("run=x",), ("chess-*",), ("tb__*",)), ("p", "q")), Claim(projects=("ö",))),
+    resources=frozenset({"c1", "c2"}),
+)
+ENDED = replace(RECORD, id="dead", state=LeaseState.EXPIRED, ended_at=NOW, cause="killed")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "state" / NAME
+    create(file)
+    return file
+
+
+@pytest.fixture
+def file(path: Path) -> LeaseFile:
+    return LeaseFile(path)
+
+
+def test_where_nobody_has_ever_taken_one_there_is_none_and_no_file_is_made(tmp_path: Path) -> None:
+    assert LeaseFile(tmp_path / NAME).records() == ()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_written_is_read_by_others(file: LeaseFile, path: Path) -> None:
+    other = LeaseFile(path)
+    assert other.records() == ()
+    file.put(RECORD)
+    file.put(ENDED)
+    assert set(other.records()) == {RECORD, ENDED} == set(file.records())
+    file.put(later := replace(RECORD, seen_at=NOW + HOUR, state=LeaseState.RECONNECTING))
+    assert set(other.records()) == {later, ENDED}
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_the_rules_need_to_know(file: LeaseFile) -> None:
+    file.put(RECORD)
+    file.put(ENDED)
+    file.put(replace(RECORD, id="back", state=LeaseState.RECONNECTING))
+    found = {lease.id: lease for lease in file.leases()}
+    assert found["7f3a"].owner == "pid 4711 on gpu-1"
+    assert (found["7f3a"].claims, found["7f3a"].resources) == (RECORD.claims, RECORD.resources)
+    assert found["7f3a"].ending is None
+    assert found["back"].ending is None
+    assert found["dead"].ending == Ending(NOW, "killed")
+
+
+def test_those_that_ended_long_ago_are_forgotten(file: LeaseFile) -> None:
+    for record in (RECORD, ENDED, replace(ENDED, id="old", ended_at=NOW - HOUR)):
+        file.put(record)
+    file.forget(NOW - HOUR / 2)
+    assert [record.id for record in file.records()] == ["7f3a", "dead"]
+
+
+def test_it_is_made_once_and_never_over_another(path: Path, file: LeaseFile) -> None:
+    file.put(RECORD)
+    create(path)
+    assert LeaseFile(path).records() == (RECORD,)
+    assert [entry.name for entry in path.parent.iterdir()] == [NAME]
+
+
+def test_many_may_make_it_at_once(tmp_path: Path) -> None:
+    path = tmp_path / NAME
+
+    def take(number: int) -> None:
+        create(path)
+        file = LeaseFile(path)
+        file.put(replace(RECORD, id=str(number)))
+        file.close()
+
+    threads = [threading.Thread(target=take, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {record.id for record in LeaseFile(path).records()} == {"0", "1", "2", "3"}
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def shorten(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 4096)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, SMALLEST + 100)
+
+
+def scribble(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[4096:8192] = os.urandom(4096)
+    path.write_bytes(content)
+
+
+def replace_by_text(path: Path) -> None:
+    path.write_text("nothing to see here\n" * 100)
+
+
+def replace_by_another(path: Path) -> None:
+    path.unlink()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE lease (id TEXT)")
+
+
+def replace_by_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "content").write_bytes(bytes(SMALLEST))
+
+
+def from_the_future(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 2")
+
+
+def unknown_word(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE lease SET state = 'asleep'")
+        connection.commit()
+
+
+DAMAGE = {
+    "empty": empty,
+    "a page short": shorten,
+    "cut in the first page": cut,
+    "scribbled over": scribble,
+    "text": replace_by_text,
+    "another database": replace_by_another,
+    "a folder": replace_by_folder,
+    "a later version": from_the_future,
+    "an unknown state": unknown_word,
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_what_cannot_be_read_is_an_error_and_stays_as_it_is(path: Path, file: LeaseFile, name: str) -> None:
+    for number in range(50):
+        file.put(replace(RECORD, id=str(number)))
+    file.close()
+    DAMAGE[name](path)
+    before = path.read_bytes() if path.is_file() else None
+    again = LeaseFile(path)
+    for _ in range(2):
+        with pytest.raises(LeasesUnknownError, match="cannot be read: ") as caught:
+            again.records()
+        assert str(path) in str(caught.value)
+        if name != "an unknown state":
+            with pytest.raises(LeasesUnknownError):
+                again.put(RECORD)
+    if before is not None and name != "an unknown state":
+        assert path.read_bytes() == before
+
+
+def test_one_that_is_replaced_while_it_is_open_is_noticed(path: Path, file: LeaseFile) -> None:
+    file.put(RECORD)
+    assert file.records() == (RECORD,)
+    path.rename(path.with_suffix(".away"))
+    with pytest.raises(LeasesUnknownError, match="No such file"):
+        file.records()
+    path.write_bytes(b"")
+    with pytest.raises(LeasesUnknownError, match="cut off"):
+        file.records()
+
+
+def test_one_that_somebody_holds_is_unknown_until_they_let_go(path: Path, file: LeaseFile) -> None:
+    file.put(RECORD)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(LeasesUnknownError, match="locked"):
+            LeaseFile(path).records()
+        other.execute("ROLLBACK")
+    assert LeaseFile(path).records() == (RECORD,)
+
+
+def test_what_has_not_changed_is_not_read_again(path: Path, file: LeaseFile) -> None:
+    file.put(RECORD)
+    assert file.records() is file.records()
+    LeaseFile(path).put(ENDED)
+    assert len(file.records()) == 2
