@@ -14,6 +14,7 @@ from reaper.conduct import Observers, close, conduct, exit_code, progress
 from reaper.credentials import api_key
 from reaper.errors import ConfigError, ReaperError
 from reaper.journal import NAME, Journal
+from reaper.leases import SharedLeases
 from reaper.model import Decision, Reason, Report
 from reaper.plan import Plan, make_plan
 from reaper.policy import explain, young_and_running
@@ -124,6 +125,9 @@ class _Command:
     log: "FilteringBoundLogger"
     record: JournalTable
 
+    def __post_init__(self) -> None:
+        self.leases = SharedLeases(config.state_directory(os.environ))
+
     async def run(self) -> int:
         async def work(stop: Stop) -> int:
             journal = self._journal()
@@ -131,6 +135,7 @@ class _Command:
             try:
                 return await self._run(endpoints, stop, journal)
             finally:
+                self.leases.close()
                 try:
                     await close(endpoints)
                 finally:
@@ -183,6 +188,7 @@ class _Command:
                 self.plan.options,
                 clock=lambda: datetime.now(UTC),
                 observer=Observers(observers),
+                leases=self.leases,
                 ledger=journal,
                 stop=stop,
             )
@@ -253,7 +259,8 @@ class _Command:
         decision = found[0]
         endpoint = next(e for e in report.endpoints if e.endpoint == decision.resource.endpoint)
         resources = [d.resource for d in endpoint.decisions]
-        findings = explain(decision.resource, resources, self.plan.rules, (), report.started_at + endpoint.clock_skew)
+        leases = [lease.on_clock(endpoint.clock_skew) for lease in self.leases()]
+        findings = explain(decision.resource, resources, self.plan.rules, leases, report.started_at + endpoint.clock_skew)
         if self.arguments.json:
             from reaper.jsonout import explanation_document  # noqa: PLC0415
 

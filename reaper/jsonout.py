@@ -38,6 +38,7 @@ def _decided(decision: Decision, result: Result | None) -> dict[str, Any]:
     return {
         **resource(decision.resource),
         "owner": decision.owner,
+        "lease": decision.lease,
         "verdict": decision.verdict.value,
         "reason": decision.reason.value,
         "sentence": decision.sentence,

@@ -6,7 +6,7 @@ An endpoint that fails is left alone for a while, which no other endpoint notice
 import gc
 import heapq
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -15,6 +15,7 @@ from typing import Protocol
 import anyio
 import anyio.lowlevel
 
+from reaper.claims import Lease
 from reaper.conditions import Policy
 from reaper.errors import ReaperError
 from reaper.instruments import SweepResult
@@ -77,6 +78,7 @@ class Keeper:
         clock: the aware time in UTC.
         observer: see ``sweep``.
         ledger: see ``sweep``.
+        leases: see ``sweep``.
         told: is told of each sweep.
         before: what kept this endpoint until now: its end is waited for, and what is still due there taken over.
 
@@ -90,6 +92,7 @@ class Keeper:
     clock: Callable[[], datetime]
     observer: Observer
     ledger: Ledger
+    leases: Callable[[], Sequence[Lease]]
     told: Told
     before: "Keeper | None" = None
     due: set[str] = field(default_factory=set)
@@ -213,6 +216,7 @@ class Keeper:
                 clock=self.clock,
                 observer=self.observer,
                 ledger=self.ledger,
+                leases=self.leases,
                 stop=stop,
             )
             group.cancel_scope.cancel()

@@ -23,7 +23,6 @@ from reaper.scope import Selector
 
 T = TypeVar("T")
 
-NAME = "leases.db"
 APPLICATION = 0x52454C53  # "RELS"
 VERSION = 1
 BUSY_SECONDS = 0.25  # it may be asked on an event loop
@@ -185,7 +184,7 @@ def create(file: Path) -> None:
     """
     with _explained(file):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor, name = mkstemp(dir=file.parent, prefix=f".{NAME}.")  # mode 0600
+        descriptor, name = mkstemp(dir=file.parent, prefix=f".{file.name}.")  # mode 0600
         os.close(descriptor)
         partial = Path(name)
         try:

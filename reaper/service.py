@@ -27,6 +27,7 @@ from reaper.errors import ConfigError, ReaperError
 from reaper.health import health
 from reaper.journal import NAME, Journal
 from reaper.keeper import Keeper, Terms
+from reaper.leases import SharedLeases
 from reaper.logs import LogObserver
 from reaper.metrics import Metrics, reach
 from reaper.notify import Notifier
@@ -112,6 +113,7 @@ class Service:
         self.teller = Teller(self.log, self.status, self.metrics, self.notifier, _now)
         self.journal = self.teller.journal = self._open_journal()
         self.ledger: Ledger = self.journal or NoLedger()
+        self.leases = SharedLeases(config.state_directory(self.env))
         observers: list[Observer] = [LogObserver(self.log), self.status, self.metrics]
         self.observer: Observer = Observers([*observers, *([self.journal] if self.journal else [])])
         self.teller.observer = self.observer
@@ -157,6 +159,7 @@ class Service:
                     self.schedule.stop()
                     if web is not None:
                         await web.close()
+                    self.leases.close()
                     if self.journal is not None:
                         await self.journal.close()
             group.cancel_scope.cancel()
@@ -325,7 +328,7 @@ class Service:
             self._leave(before)
         # One that an earlier reload took away may be sweeping still.
         before = next((keeper for keeper in reversed(self._leaving) if keeper.name == name), None)
-        keeper = Keeper(endpoint, self._terms, _now, self.observer, self.ledger, self.teller, before)
+        keeper = Keeper(endpoint, self._terms, _now, self.observer, self.ledger, self.leases, self.teller, before)
         self._group.start_soon(keeper.run, name=f"keep {name}")
         return keeper
 

@@ -12,7 +12,8 @@ import pytest
 
 from reaper.claims import Claim, Ending
 from reaper.errors import LeasesUnknownError
-from reaper.leasedb import NAME, SMALLEST, Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
+from reaper.leasedb import SMALLEST, Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
+from reaper.leases import NAME
 from reaper.scope import Selector
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)

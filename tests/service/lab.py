@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 
+from reaper.claims import Lease
 from reaper.errors import UnavailableError
 from reaper.instruments import SweepResult
 from reaper.judge import Rules
@@ -114,6 +115,7 @@ class House:
         self.rules = rules
         self.deadline = deadline
         self.diary = Diary()
+        self.leases: list[Lease] = []
         self.observer = Recorder()
         self.keeper = Keeper(
             Endpoint(reader, Retrier(EXACT, breaker=Breaker())),
@@ -121,6 +123,7 @@ class House:
             self.clock,
             self.observer,
             NoLedger(),
+            lambda: self.leases,
             self.diary,
         )
 

@@ -1,0 +1,117 @@
+"""What others have leased, as one who runs the command meets it."""
+
+import os
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
+from reaper.leases import NAME
+from tests.program.fakeengine import FakeEngine
+from tests.run import Program
+
+NOW = datetime.now(UTC)
+LEASE = LeaseRecord(
+    id="7f3a",
+    sort=Sort.PROCESS,
+    holder=Holder("gpu-1", 4711, "8812", "harbor", "ada"),
+    since=NOW - timedelta(hours=26),
+    seen_at=NOW,
+)
+MINE = {"reaper.lease": "7f3a"}
+
+
+def take(run: Program, record: LeaseRecord = LEASE) -> None:
+    create(run.folder / NAME)
+    file = LeaseFile(run.folder / NAME)
+    file.put(record)
+    file.close()
+
+
+def test_what_a_living_run_holds_survives_whatever_its_age(run: Program, fake: FakeEngine) -> None:
+    fake.add("old", ago="25h", labels=MINE)
+    fake.add("leftover", ago="25h")
+    take(run)
+    ended = run("--once", "--aggressive", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == {"leftover": "deleted"}
+    assert fake.names() == {"old"}
+    (old,) = [r for r in ended.document["endpoints"][0]["resources"] if r["name"] == "old"]
+    assert (old["reason"], old["sentence"]) == ("leased", "lease 7f3a of pid 4711 on gpu-1 is alive")
+
+
+def test_what_a_dead_run_left_goes_at_once_and_is_on_record(run: Program, fake: FakeEngine) -> None:
+    fake.add("young", "running", ago="1m", labels=MINE, image="debian", owned=False)
+    fake.add("neighbour", "running", ago="1m", image="debian", owned=False)
+    take(run, replace(LEASE, state=LeaseState.EXPIRED, ended_at=NOW, cause="killed"))
+    ended = run("--once", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == {"young": "deleted"}
+    assert fake.names() == {"neighbour"}
+    (act,) = run("history", "--json").document["acts"]
+    assert (act["name"], act["reason"], act["owner"]) == ("young", "lease_ended", "lease 7f3a")
+    assert act["sentence"].startswith("lease 7f3a of pid 4711 on gpu-1 ended ")
+    assert act["sentence"].endswith(" ago (killed)")
+
+
+def test_it_can_be_explained(run: Program, fake: FakeEngine) -> None:
+    fake.add("held", ago="25h", labels=MINE)
+    take(run)
+    ended = run("explain", "held")
+    assert ended.code == 0, ended.err
+    assert "lease 7f3a of pid 4711 on gpu-1 is alive" in ended.out
+    assert run("check").code == 0
+
+
+def unreadable(run: Program) -> None:
+    (run.folder / NAME).unlink()
+    (run.folder / NAME).symlink_to("/proc/self/mem")
+
+
+def truncated(run: Program) -> None:
+    os.truncate(run.folder / NAME, 5000)
+
+
+def emptied(run: Program) -> None:
+    os.truncate(run.folder / NAME, 0)
+
+
+@pytest.mark.parametrize("harm", [unreadable, truncated, emptied])
+def test_nothing_goes_while_nobody_can_tell_what_is_leased(run: Program, fake: FakeEngine, harm: object) -> None:
+    fake.add("leftover", ago="25h")
+    take(run)
+    harm(run)  # type: ignore[operator]
+    ended = run("--once", "--all", "--json")
+    assert ended.code == 5
+    assert fake.changes() == []
+    failure = ended.document["endpoints"][0]["failure"]
+    assert failure["error"] == "leases_unknown"
+    assert f"the leases in {run.folder / NAME} cannot be read: " in failure["message"]
+
+
+def test_nor_while_somebody_has_locked_them(run: Program, fake: FakeEngine) -> None:
+    fake.add("leftover", ago="25h")
+    take(run)
+    with closing(sqlite3.connect(run.folder / NAME, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        ended = run("--once", "--json")
+    assert ended.code == 5
+    assert fake.changes() == []
+    assert "locked" in ended.err
+    assert run("--once", "--json").outcomes() == {"leftover": "deleted"}
+
+
+def test_a_cap_of_its_own_has_a_command_of_its_own(run: Program, fake: FakeEngine) -> None:
+    for number in range(3):
+        fake.add(f"m{number}", "running", ago="1m", labels=MINE)
+    fake.add("leftover", ago="25h")
+    take(run, replace(LEASE, state=LeaseState.RELEASED, ended_at=NOW, cause="released"))
+    ended = run("--once", "--json", env={"REAPER_LIMITS__MAX_LEASE_DELETIONS": "2"})
+    assert ended.code == 4
+    assert fake.names() == {"m0", "m1", "m2"}
+    (hint,) = ended.document["hints"]
+    assert "3 leases have left would have gone, but max_lease_deletions = 2 allows 2" in hint
+    assert hint.endswith("to go on: REAPER_LIMITS__MAX_LEASE_DELETIONS=3 reaper --once --json")
