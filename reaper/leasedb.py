@@ -37,6 +37,7 @@ CREATE TABLE lease (
     started TEXT,
     command TEXT NOT NULL,
     user TEXT NOT NULL,
+    token INTEGER,
     claims TEXT NOT NULL,
     resources TEXT NOT NULL,
     since TEXT NOT NULL,
@@ -50,7 +51,21 @@ PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 """
 _COLUMNS = (
-    *("id", "sort", "host", "pid", "started", "command", "user", "claims", "resources", "since", "state", "seen_at"),
+    *(
+        "id",
+        "sort",
+        "host",
+        "pid",
+        "started",
+        "command",
+        "user",
+        "token",
+        "claims",
+        "resources",
+        "since",
+        "state",
+        "seen_at",
+    ),
     *("ended_at", "cause"),
 )
 _PUT = "INSERT OR REPLACE INTO lease ({}) VALUES ({})".format(  # noqa: S608 - from the names above
@@ -110,6 +125,8 @@ class LeaseRecord:
         claims: what it covers besides what carries its label.
         resources: ids that it covers.
         seen_at: when its holder was last known to be alive.
+        token: of a process: the byte that it holds a lock on while it lives (see ``alive``); else that of the process
+            which watches the holder.
         cause: why it ended, for people.
     """
 
@@ -120,6 +137,7 @@ class LeaseRecord:
     seen_at: datetime
     claims: tuple[Claim, ...] = ()
     resources: frozenset[str] = frozenset()
+    token: int | None = None
     state: LeaseState = LeaseState.LIVE
     ended_at: datetime | None = None
     cause: str = ""
@@ -148,6 +166,7 @@ def _row(record: LeaseRecord) -> dict[str, object]:
         "started": holder.started,
         "command": holder.command,
         "user": holder.user,
+        "token": record.token,
         "claims": json.dumps(claims),
         "resources": json.dumps(sorted(record.resources)),
         "since": _spell(record.since),
@@ -170,6 +189,7 @@ def _record(row: sqlite3.Row) -> LeaseRecord:
         since=datetime.fromisoformat(row["since"]),
         seen_at=datetime.fromisoformat(row["seen_at"]),
         claims=claims,
+        token=row["token"],
         resources=frozenset(json.loads(row["resources"])),
         state=LeaseState(row["state"]),
         ended_at=datetime.fromisoformat(row["ended_at"]) if row["ended_at"] else None,

@@ -26,6 +26,7 @@ RECORD = LeaseRecord(
     seen_at=NOW,
     claims=(Claim(Selector(("run=x",), ("chess-*",), ("tb__*",)), ("p", "q")), Claim(projects=("ö",))),
     resources=frozenset({"c1", "c2"}),
+    token=2**62,
 )
 ENDED = replace(RECORD, id="dead", state=LeaseState.EXPIRED, ended_at=NOW, cause="killed")
 

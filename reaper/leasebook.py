@@ -1,0 +1,226 @@
+"""Watches those who hold leases: takes their leases down, hears of them, and says when one of them is dead.
+
+Only what is known ends a lease: a process is dead when the kernel has let go of its lock, a connection when it has been
+closed for its window, a heartbeat when it has been missed for its own. All windows are on the loop's clock: setting the wall
+clock ends nothing, nor does a time in which this process itself stood still.
+"""
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import anyio
+
+from reaper.claims import Claim
+from reaper.errors import LeasesUnknownError
+from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
+
+HEARTBEAT_DUE = timedelta(minutes=1)  # from one heartbeat to the next, at the most
+HEARTBEAT_WINDOW = timedelta(minutes=5)  # for which one that missed it is waited for
+CONNECTION_WINDOW = timedelta(seconds=10)
+RESTART_WINDOW = timedelta(minutes=1)  # at least, for holders whose connection broke since this program ended
+ROUND = 1.0  # seconds between two looks at the holders
+STOOD_STILL = 5.0  # seconds without a look: nobody could be heard in them
+WRITE_EVERY = timedelta(minutes=1)  # how exact the file is about when a holder was last seen
+REMEMBER = timedelta(days=7)  # how long an ended lease goes on taking what carries its label
+
+
+class Told(Protocol):
+    """Who is told of what becomes of leases."""
+
+    def changed(self, record: LeaseRecord, /) -> None:
+        """A lease was taken, or stands otherwise than before."""
+
+    def failed(self, error: LeasesUnknownError, /) -> None:
+        """The file cannot be read or written; it is tried again."""
+
+
+@dataclass
+class _Held:
+    """An open lease that this book watches.
+
+    Args:
+        due: when its holder has to be heard of, on the loop's clock; None while its connection is open.
+    """
+
+    record: LeaseRecord
+    due: float | None
+
+
+class LeaseBook:
+    """The leases whose holders this process watches.
+
+    Args:
+        file: where they are kept.
+        clock: returns the aware time in UTC.
+        told: is told of every change.
+        token: this process's own (see ``alive``): it tells others whether anybody watches.
+        lives: whether the process with a token is alive; None where that cannot be told.
+        heartbeat: how long a holder that missed a heartbeat is waited for.
+        connection: how long one is waited for whose connection is gone.
+    """
+
+    def __init__(
+        self,
+        file: LeaseFile,
+        clock: Callable[[], datetime],
+        told: Told,
+        *,
+        token: int,
+        lives: Callable[[int], bool | None],
+        heartbeat: timedelta = HEARTBEAT_WINDOW,
+        connection: timedelta = CONNECTION_WINDOW,
+    ) -> None:
+        self._file = file
+        self._clock = clock
+        self._told = told
+        self._token = token
+        self._lives = lives
+        self._windows = {Sort.HEARTBEAT: heartbeat, Sort.CONNECTION: connection}
+        self._held: dict[str, _Held] = {}
+
+    # -- what holders say ----------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Take over what an earlier process watched: every holder gets a whole window to be heard of again.
+
+        Raises LeasesUnknownError.
+        """
+        create(self._file.file)
+        self._file.forget(self._clock() - REMEMBER)
+        for record in self._file.records():
+            if record.state.ended or record.sort is Sort.PROCESS or self._has_watcher(record):
+                continue
+            window = max(self._windows[record.sort], RESTART_WINDOW)
+            held = self._held[record.id] = _Held(record, self._in(window))
+            self._write(held, state=LeaseState.RECONNECTING, token=self._token)
+
+    def take(
+        self, sort: Sort, holder: Holder, claims: Sequence[Claim] = (), *, name: str | None = None, token: int | None = None
+    ) -> LeaseRecord:
+        """A new lease. It is on the disk when this returns. Raises LeasesUnknownError: then there is none.
+
+        Args:
+            sort: by what its holder is known to be alive.
+            holder: who that is.
+            claims: what it covers besides what carries its label.
+            name: its id; made up when None.
+            token: of a process, see ``LeaseRecord``.
+        """
+        now = self._clock()
+        record = LeaseRecord(
+            id=name or secrets.token_hex(8),
+            sort=sort,
+            holder=holder,
+            since=now,
+            seen_at=now,
+            claims=tuple(claims),
+            token=token if sort is Sort.PROCESS else self._token,
+        )
+        self._file.put(record)
+        if sort is not Sort.PROCESS:
+            self._held[record.id] = _Held(record, self._in(HEARTBEAT_DUE) if sort is Sort.HEARTBEAT else None)
+        self._told.changed(record)
+        return record
+
+    def heard(self, id_: str) -> LeaseRecord | None:
+        """The holder is there. None when there is no such lease here, or it has ended: then it covers nothing any more.
+
+        Raises LeasesUnknownError.
+        """
+        held = self._held.get(id_)
+        if held is None:
+            return None
+        held.due = self._in(HEARTBEAT_DUE) if held.record.sort is Sort.HEARTBEAT else None
+        now, record = self._clock(), held.record
+        if record.state is not LeaseState.LIVE or not record.seen_at <= now < record.seen_at + WRITE_EVERY:
+            self._write(held, state=LeaseState.LIVE, seen_at=now)
+        return held.record
+
+    def lost(self, id_: str) -> None:
+        """The holder's connection is gone; it may come back within the window. Raises LeasesUnknownError."""
+        if (held := self._held.get(id_)) is not None and held.record.state is LeaseState.LIVE:
+            held.due = self._in(self._windows[held.record.sort])
+            self._write(held, state=LeaseState.RECONNECTING, seen_at=self._clock())
+
+    def release(self, id_: str, cause: str = "released") -> LeaseRecord | None:
+        """The holder gives its lease back: what it still covers is garbage. None when there is no such lease here.
+
+        Raises LeasesUnknownError.
+        """
+        held = self._held.get(id_)
+        return None if held is None else self._end(held, LeaseState.RELEASED, cause)
+
+    def find(self, id_: str) -> LeaseRecord | None:
+        """An open lease that is watched here."""
+        held = self._held.get(id_)
+        return None if held is None else held.record
+
+    # -- watching ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look at the holders again and again."""
+        before = anyio.current_time()
+        while True:
+            await anyio.sleep(ROUND)
+            now = anyio.current_time()
+            if now - before > STOOD_STILL:
+                self._begin_anew()
+            try:
+                self._look(now)
+            except LeasesUnknownError as error:
+                self._told.failed(error)
+            before = now
+
+    def _begin_anew(self) -> None:
+        """Nobody could be heard for a while: all who are waited for get their whole window once more."""
+        for held in self._held.values():
+            if held.due is not None:
+                live = held.record.state is LeaseState.LIVE
+                held.due = self._in(HEARTBEAT_DUE if live else self._windows[held.record.sort])
+
+    def _look(self, now: float) -> None:
+        for held in tuple(self._held.values()):
+            if held.due is not None and held.due <= now:
+                self._miss(held)
+        for record in self._file.records():  # others may have taken out leases of processes: the kernel tells us, too
+            if record.sort is Sort.PROCESS and not record.state.ended and self._is_dead(record):
+                self._end(_Held(record, None), LeaseState.EXPIRED, "killed")
+
+    def _miss(self, held: _Held) -> None:
+        """Its holder has not been heard of in time."""
+        sort = held.record.sort
+        window = self._windows[sort]
+        if held.record.state is LeaseState.LIVE:
+            held.due = self._in(window)
+            self._write(held, state=LeaseState.RECONNECTING)
+            return
+        what = "no heartbeat" if sort is Sort.HEARTBEAT else "its connection was gone"
+        self._end(held, LeaseState.EXPIRED, f"{what} for {window.total_seconds():g} s")
+
+    def _end(self, held: _Held, state: LeaseState, cause: str) -> LeaseRecord:
+        self._write(held, state=state, ended_at=self._clock(), cause=cause)
+        self._held.pop(held.record.id, None)
+        return held.record
+
+    def _write(self, held: _Held, **changes: object) -> None:
+        """Change a lease, on the disk first: what is not there is not in force."""
+        record = replace(held.record, **changes)  # type: ignore[arg-type]  # the fields of a record
+        self._file.put(record)
+        told = record.state is not held.record.state
+        held.record = record
+        if told:
+            self._told.changed(record)
+
+    def _has_watcher(self, record: LeaseRecord) -> bool:
+        """Whether another process watches its holder, or might."""
+        return record.token is not None and record.token != self._token and not self._is_dead(record)
+
+    def _is_dead(self, record: LeaseRecord) -> bool:
+        """Whether the process that its token stands for is surely dead."""
+        return record.token is not None and self._lives(record.token) is False
+
+    def _in(self, span: timedelta) -> float:
+        return anyio.current_time() + span.total_seconds()
