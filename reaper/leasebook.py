@@ -153,6 +153,10 @@ class LeaseBook:
         held = self._held.get(id_)
         return None if held is None else self._end(held, LeaseState.RELEASED, cause)
 
+    def records(self) -> Sequence[LeaseRecord]:
+        """All leases in the file, ended ones and those that others watch included. Raises LeasesUnknownError."""
+        return self._file.records()
+
     def find(self, id_: str) -> LeaseRecord | None:
         """An open lease that is watched here."""
         held = self._held.get(id_)

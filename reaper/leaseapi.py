@@ -1,0 +1,215 @@
+"""Leases over HTTP, for those who hold no connection: POST /leases, PUT and DELETE /leases/ID, GET /leases.
+
+A lease is a claim of ownership: when it ends, what it covers is deleted. So whoever takes one without a token may claim
+little: what carries the lease's own label, and what carries labels that the configuration sets aside for that.
+"""
+
+import hmac
+import json
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, NoReturn
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, StringConstraints, ValidationError
+
+from reaper.claims import LEASE_LABEL, Claim
+from reaper.errors import LeasesUnknownError
+from reaper.leasebook import HEARTBEAT_DUE, LeaseBook
+from reaper.leasedb import Holder, LeaseRecord, Sort
+from reaper.scope import Selector
+
+PATH = "/leases"
+LONGEST = 64 * 1024  # bytes of a request
+MOST = 10_000  # leases that are open at once
+_JSON = "application/json"
+
+_Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=1024)]
+_Texts = Annotated[tuple[_Text, ...], Field(max_length=100)]
+_Id = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Claim(_Body):
+    labels: _Texts = ()
+    names: _Texts = ()
+    images: _Texts = ()
+    projects: _Texts = ()
+
+    def claim(self) -> Claim:
+        return Claim(Selector(self.labels, self.names, self.images), self.projects)
+
+
+class _Holder(_Body):
+    host: _Text
+    pid: Annotated[StrictInt, Field(ge=1)] | None = None
+    command: Annotated[StrictStr, Field(max_length=1024)] = ""
+    user: Annotated[StrictStr, Field(max_length=256)] = ""
+
+
+class _Request(_Body):
+    holder: _Holder
+    id: _Id | None = None
+    claims: Annotated[tuple[_Claim, ...], Field(max_length=100)] = ()
+
+
+class _Refused(Exception):  # noqa: N818 - an answer, and no error of ours
+    """What the client is told in place of what it wanted."""
+
+    def __init__(self, status: int, problem: str, **headers: str) -> None:
+        super().__init__(problem)
+        self.status = status
+        self.headers = headers
+
+
+def document(record: LeaseRecord) -> dict[str, Any]:
+    """A lease as clients see it. It echoes id and scope, so that one notices a reaper that does not know it."""
+    claims = [
+        {
+            "labels": list(claim.selector.labels),
+            "names": list(claim.selector.names),
+            "images": list(claim.selector.images),
+            "projects": list(claim.projects),
+        }
+        for claim in record.claims
+    ]
+    holder = record.holder
+    return {
+        "id": record.id,
+        "label": f"{LEASE_LABEL}={record.id}",
+        "state": record.state.value,
+        "holder": {"host": holder.host, "pid": holder.pid, "command": holder.command, "user": holder.user},
+        "claims": claims,
+        "since": record.since.isoformat(timespec="seconds"),
+        "seen_at": record.seen_at.isoformat(timespec="seconds"),
+        "ended_at": record.ended_at and record.ended_at.isoformat(timespec="seconds"),
+        "cause": record.cause,
+        "heartbeat_seconds": HEARTBEAT_DUE.total_seconds() if record.sort is Sort.HEARTBEAT else None,
+    }
+
+
+class LeaseApi:
+    """Answers the requests.
+
+    Args:
+        book: where the leases stand.
+        token: who sends it may do everything; None where nobody can.
+        claimable: globs of label keys by which anybody on this host may claim, with a value and without a glob in it.
+    """
+
+    def __init__(self, book: LeaseBook, *, token: str | None, claimable: Sequence[str]) -> None:
+        self._book = book
+        self._token = token
+        self._claimable = claimable
+
+    def concerns(self, path: str) -> bool:
+        """Whether the request is for this."""
+        return path == PATH or path.startswith(f"{PATH}/")
+
+    async def answer(self, request: web.Request, *, local: bool) -> web.Response:
+        """The answer to a request.
+
+        Args:
+            request: it.
+            local: whether only this host can reach the address that it came to.
+        """
+        try:
+            return await self._answer(request, trusted=self._admit(request, local=local))
+        except _Refused as refused:
+            return _json(refused.status, {"error": str(refused)}, **refused.headers)
+        except LeasesUnknownError as error:
+            return _json(503, {"error": str(error)}, **{"Retry-After": "5"})
+
+    def _admit(self, request: web.Request, *, local: bool) -> bool:
+        """Whether the client has proven who it is. Raises _Refused where it has to and has not."""
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if self._token is not None:
+            proven = scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token.encode())
+            if not proven:
+                wanted = "the token of [leases] is wanted: Authorization: Bearer TOKEN"
+                raise _Refused(401, wanted, **{"WWW-Authenticate": "Bearer"})
+            return True
+        if not local:
+            raise _Refused(403, "this address can be reached from elsewhere, so [leases] must have token_file or token_env")
+        return False
+
+    async def _answer(self, request: web.Request, *, trusted: bool) -> web.Response:
+        name = request.path.removeprefix(PATH).removeprefix("/")
+        if not name:
+            if request.method == "POST":
+                return await self._take(request, trusted=trusted)
+            if request.method in ("GET", "HEAD"):
+                return _json(200, {"leases": [document(record) for record in self._book.records()]})
+            raise _Refused(405, "GET lists the leases, POST takes one", Allow="GET, HEAD, POST")
+        if request.method == "PUT":
+            return self._found(self._book.heard(name), name)
+        if request.method == "DELETE":
+            return self._found(self._book.release(name), name)
+        raise _Refused(405, "PUT is a heartbeat, DELETE gives the lease back", Allow="PUT, DELETE")
+
+    async def _take(self, request: web.Request, *, trusted: bool) -> web.Response:
+        wanted = await _read(request)
+        claims = [claim.claim() for claim in wanted.claims]
+        for claim in claims:
+            self._check(claim, trusted=trusted)
+        if wanted.id is not None and (there := self._book.find(wanted.id)) is not None:
+            if list(there.claims) != claims:
+                raise _Refused(409, f"lease {wanted.id} is there already, and claims something else")
+            return _json(200, document(self._book.heard(wanted.id) or there))
+        known = self._book.records()
+        if any(record.id == wanted.id for record in known):
+            raise _Refused(409, f"lease {wanted.id} has ended, or is another reaper's; take another id")
+        if sum(not record.state.ended for record in known) >= MOST:
+            raise _Refused(429, f"{MOST} leases are open already")
+        holder = Holder(wanted.holder.host, wanted.holder.pid, None, wanted.holder.command, wanted.holder.user)
+        record = self._book.take(Sort.HEARTBEAT, holder, claims, name=wanted.id)
+        return _json(201, document(record), Location=f"{PATH}/{record.id}")
+
+    def _check(self, claim: Claim, *, trusted: bool) -> None:
+        """Raise _Refused unless the client may claim this."""
+        selector = claim.selector
+        if claim == Claim():
+            raise _Refused(400, "an empty claim claims nothing; leave it out")
+        if trusted:
+            return
+        if selector.names or selector.images or claim.projects:
+            raise _Refused(403, "claims by name, image or project need a token; without one claim by labels")
+        for label in selector.labels:
+            key, equals, value = label.partition("=")
+            if not equals or not value or any(c in value for c in "*?["):
+                raise _Refused(403, f"label {label!r}: without a token a label is claimed with its value, and without globs")
+            if not any(fnmatchcase(key, glob) for glob in self._claimable):
+                raise _Refused(403, f"label {label!r}: [leases] claimable does not have {key!r}")
+
+    @staticmethod
+    def _found(record: LeaseRecord | None, name: str) -> web.Response:
+        if record is None:
+            raise _Refused(404, f"no lease {name} is open here; what it covered is not covered any more")
+        return _json(200, document(record))
+
+
+async def _read(request: web.Request) -> _Request:
+    if request.content_type != _JSON:  # a page in a browser cannot send that elsewhere without being asked about it first
+        raise _Refused(415, f"send {_JSON}")
+    body = await request.content.read(LONGEST + 1)
+    while len(body) <= LONGEST and not request.content.at_eof():
+        body += await request.content.read(LONGEST + 1 - len(body))
+    if len(body) > LONGEST:
+        raise _Refused(413, f"a lease has at most {LONGEST} bytes")
+    try:
+        return _Request.model_validate_json(body)
+    except ValidationError as error:
+        _explain(error)
+
+
+def _explain(error: ValidationError) -> NoReturn:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    raise _Refused(400, f"{where}: {first['msg']}" if where else str(first["msg"])) from None
+
+
+def _json(status: int, body: dict[str, Any], **headers: str) -> web.Response:
+    return web.Response(status=status, text=json.dumps(body, indent=2) + "\n", content_type=_JSON, headers=headers)

@@ -1,0 +1,214 @@
+"""Leases over HTTP: who may do what, and what a client is told."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from reaper.leaseapi import LONGEST, LeaseApi
+from reaper.leasebook import LeaseBook
+from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState, Sort
+from reaper.leases import NAME
+from reaper.testing import VirtualClock
+from tests.sweep.lab import NOW
+
+HOLDER = {"host": "gpu-1", "pid": 4711, "command": "harbor run", "user": "ada"}
+TOKEN = "s3cret"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+CLAIMABLE = ("org.testcontainers.*", "run")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+pytestmark = pytest.mark.anyio
+
+
+class Quiet:
+    def changed(self, record: LeaseRecord) -> None: ...
+
+    def failed(self, error: Exception) -> None: ...
+
+
+class Client:
+    """Asks, and gives status and body."""
+
+    def __init__(self, session: aiohttp.ClientSession, file: LeaseFile, book: LeaseBook) -> None:
+        self.session, self.file, self.book = session, file, book
+
+    async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        async with self.session.request(method, path, json=body, headers=headers) as answer:
+            return answer.status, await answer.json()
+
+    async def take(self, *claims: dict[str, list[str]], **more: Any) -> tuple[int, Any]:
+        return await self.ask("POST", "/leases", {"holder": HOLDER, "claims": list(claims), **more})
+
+    def records(self) -> dict[str, LeaseRecord]:
+        return {record.id: record for record in self.file.records()}
+
+
+@asynccontextmanager
+async def serving(folder: Path, *, token: str | None = None, local: bool = True) -> AsyncIterator[Client]:
+    file = LeaseFile(folder / NAME)
+    book = LeaseBook(file, VirtualClock(NOW), Quiet(), token=1, lives=lambda _: None)
+    book.open()
+    api = LeaseApi(book, token=token, claimable=CLAIMABLE)
+
+    async def answer(request: web.Request) -> web.Response:
+        assert api.concerns(request.path)
+        return await api.answer(request, local=local)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session:
+            yield Client(session, LeaseFile(file.file), book)
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_lease_from_its_taking_to_its_end(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        status, lease = await client.take({"labels": ["org.testcontainers.session-id=abc"]})
+        assert status == 201
+        id_ = lease["id"]
+        assert lease["label"] == f"reaper.lease={id_}"
+        assert (lease["state"], lease["holder"], lease["heartbeat_seconds"]) == ("live", HOLDER, 60)
+        assert lease["claims"] == [
+            {"labels": ["org.testcontainers.session-id=abc"], "names": [], "images": [], "projects": []}
+        ]
+        assert client.records()[id_].state is LeaseState.LIVE
+        status, again = await client.ask("PUT", f"/leases/{id_}")
+        assert (status, again["id"], again["claims"]) == (200, id_, lease["claims"])
+        status, listed = await client.ask("GET", "/leases")
+        assert [one["id"] for one in listed["leases"]] == [id_]
+        status, ended = await client.ask("DELETE", f"/leases/{id_}")
+        assert (status, ended["state"], ended["cause"]) == (200, "released", "released")
+        assert client.records()[id_].state is LeaseState.RELEASED
+        for method in ("PUT", "DELETE"):
+            status, gone = await client.ask(method, f"/leases/{id_}")
+            assert (status, gone["error"]) == (
+                404,
+                f"no lease {id_} is open here; what it covered is not covered any more",
+            )
+
+
+async def test_one_that_is_asked_for_twice_is_one(tmp_path: Path) -> None:
+    """The answer to a POST may be lost."""
+    async with serving(tmp_path) as client:
+        assert (await client.take(id="mine"))[0] == 201
+        assert (await client.take(id="mine"))[0] == 200
+        status, other = await client.take({"labels": ["run=x"]}, id="mine")
+        assert (status, other["error"]) == (409, "lease mine is there already, and claims something else")
+        await client.ask("DELETE", "/leases/mine")
+        status, dead = await client.take(id="mine")
+        assert (status, dead["error"]) == (409, "lease mine has ended, or is another reaper's; take another id")
+        assert len(client.records()) == 1
+
+
+REFUSED = {
+    "names": ({"names": ["chess-*"]}, "claims by name, image or project need a token"),
+    "images": ({"images": ["tb__*"]}, "need a token"),
+    "projects": ({"projects": ["p"]}, "need a token"),
+    "a label without a value": ({"labels": ["run"]}, "claimed with its value"),
+    "an empty value": ({"labels": ["run="]}, "claimed with its value"),
+    "a glob": ({"labels": ["run=*"]}, "without globs"),
+    "a set": ({"labels": ["run=[ab]"]}, "without globs"),
+    "another's label": ({"labels": ["run=x", "team=rl"]}, "[leases] claimable does not have 'team'"),
+    "Compose's": ({"labels": ["com.docker.compose.project=p"]}, "claimable does not have"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_without_a_token_little_can_be_claimed(tmp_path: Path, name: str) -> None:
+    claim, problem = REFUSED[name]
+    async with serving(tmp_path) as client:
+        status, refused = await client.take(claim)
+        assert status == 403
+        assert problem in refused["error"]
+        assert client.records() == {}
+    async with serving(tmp_path, token=TOKEN) as client:
+        assert (await client.ask("POST", "/leases", {"holder": HOLDER, "claims": [claim]}, **BEARER))[0] == 201
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}])
+@pytest.mark.parametrize("local", [True, False])
+async def test_where_there_is_a_token_nothing_goes_without_it(tmp_path: Path, headers: dict[str, str], local: bool) -> None:
+    async with serving(tmp_path, token=TOKEN, local=local) as client:
+        for method, path in (("GET", "/leases"), ("POST", "/leases"), ("PUT", "/leases/x"), ("DELETE", "/leases/x")):
+            status, refused = await client.ask(method, path, {"holder": HOLDER}, **headers)
+            assert status == 401
+            assert TOKEN not in json.dumps(refused)
+        assert (await client.ask("GET", "/leases", **BEARER))[0] == 200
+
+
+async def test_an_address_that_others_reach_needs_a_token(tmp_path: Path) -> None:
+    async with serving(tmp_path, local=False) as client:
+        status, refused = await client.take()
+        assert status == 403
+        assert "token_file or token_env" in refused["error"]
+
+
+BAD = {
+    "no holder": ({}, "holder: Field required"),
+    "an unknown key": ({"holder": HOLDER, "label": "x"}, "label: Extra inputs are not permitted"),
+    "no host": ({"holder": {"pid": 1}}, "holder.host: Field required"),
+    "a pid that is none": ({"holder": {"host": "a", "pid": "1"}}, "holder.pid: Input should be a valid integer"),
+    "an id with a slash": ({"holder": HOLDER, "id": "a/b"}, "id: String should match pattern"),
+    "a claim of nothing": ({"holder": HOLDER, "claims": [{}]}, "an empty claim claims nothing"),
+    "labels that are no list": ({"holder": HOLDER, "claims": [{"labels": "run=x"}]}, "claims.0.labels: "),
+    "an empty label": ({"holder": HOLDER, "claims": [{"labels": [""]}]}, "claims.0.labels.0: "),
+    "too many claims": ({"holder": HOLDER, "claims": [{"labels": ["run=x"]}] * 101}, "claims: "),
+    "no object": ([], "Input should be an object"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_bad_input_is_named(tmp_path: Path, name: str) -> None:
+    body, problem = BAD[name]
+    async with serving(tmp_path) as client:
+        status, refused = await client.ask("POST", "/leases", body)
+        assert status == 400
+        assert refused["error"].startswith(problem)
+        assert client.records() == {}
+
+
+async def test_what_is_no_lease_is_refused(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        async with client.session.post("/leases", data=b"holder=x", headers={"Content-Type": "text/plain"}) as answer:
+            assert answer.status == 415
+        kind = {"Content-Type": "application/json"}
+        async with client.session.post("/leases", data=b"{" * (LONGEST + 1), headers=kind) as answer:
+            assert answer.status == 413
+        async with client.session.post("/leases", data=b"{", headers=kind) as answer:
+            assert answer.status == 400
+        assert (await client.ask("PATCH", "/leases"))[0] == 405
+        assert (await client.ask("POST", "/leases/x", {}))[0] == 405
+        assert client.records() == {}
+
+
+async def test_while_the_file_cannot_be_used_nobody_gets_a_lease(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        client.file.file.write_bytes(b"")
+        status, refused = await client.take()
+        assert status == 503
+        assert "cannot be read: " in refused["error"]
+        assert (await client.ask("GET", "/leases"))[0] == 503
+
+
+async def test_others_leases_are_listed_and_not_touched(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        client.book.take(Sort.PROCESS, Holder("gpu-1", 5), token=77, name="process")
+        assert [one["id"] for one in (await client.ask("GET", "/leases"))[1]["leases"]] == ["process"]
+        assert (await client.ask("DELETE", "/leases/process"))[0] == 404
