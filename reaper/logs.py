@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 LEVELS = ("debug", "info", "warning", "error")
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # as sd-daemon(3) has them
 
 
 def _structlog() -> ModuleType:
@@ -50,6 +51,21 @@ def _drop_stamina(_logger: object, _method: str, event: MutableMapping[str, Any]
     return event
 
 
+def _goes_to_journald() -> bool:
+    """Whether stderr is systemd's journal, as systemd.exec(5) says how to tell."""
+    try:
+        there = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{there.st_dev}:{there.st_ino}"
+
+
+def _with_priority(_logger: object, method: str, rendered: str) -> str:
+    """The lines with their priority before them: else ``journalctl -p err`` finds none."""
+    priority = _PRIORITIES.get(method, _PRIORITIES["error"])
+    return "\n".join(f"<{priority}>{line}" for line in rendered.splitlines())
+
+
 def configure(form: str, level: str) -> "FilteringBoundLogger":
     """Set up logging for this process: ``form`` is "console" or "json", ``level`` one of ``LEVELS``."""
     structlog = _structlog()
@@ -72,6 +88,7 @@ def configure(form: str, level: str) -> "FilteringBoundLogger":
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([] if debug_traceback else [_no_traceback]),
             *renderer,
+            *([_with_priority] if _goes_to_journald() else []),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(file=_Stderr()),

@@ -1,8 +1,10 @@
 """Logs: on stderr only, JSON lines unless a person looks or says otherwise, each with its numbers."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import pytest
@@ -131,8 +133,9 @@ except ZeroDivisionError:
 """
 
 
-def of_a_library(*how: str) -> list[str]:
-    done = subprocess.run([sys.executable, "-c", LIBRARY, *how], capture_output=True, text=True, timeout=60, check=True)
+def of_a_library(*how: str, env: Mapping[str, str] | None = None) -> list[str]:
+    command = [sys.executable, "-c", LIBRARY, *how]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=env)
     assert done.stdout == ""
     return done.stderr.splitlines()
 
@@ -150,3 +153,21 @@ def test_at_a_terminal_what_libraries_log_has_no_traceback_and_no_control_charac
     assert "took 42 ms [2J" in slow
     assert "\x1b" not in slow
     assert "Error handling request" in broken
+
+
+def test_in_systemd_s_journal_every_line_has_its_priority() -> None:
+    """As systemd starts it: stderr is a socket or a pipe, and JOURNAL_STREAM says which."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader, encoding="utf-8") as read:
+        there = os.fstat(writer)
+        env = {**os.environ, "JOURNAL_STREAM": f"{there.st_dev}:{there.st_ino}"}
+        subprocess.run([sys.executable, "-c", LIBRARY, "json", "info"], stderr=writer, env=env, timeout=60, check=True)
+        os.close(writer)
+        slow, broken = read.read().splitlines()
+    assert slow.startswith('<4>{"logger": "aiohttp.server"')
+    assert json.loads(broken.removeprefix("<3>"))["message"] == "Error handling request"
+
+
+def test_elsewhere_no_line_has_one() -> None:
+    env = {**os.environ, "JOURNAL_STREAM": "1:1"}
+    assert all(line.startswith("{") for line in of_a_library("json", "info", env=env))
