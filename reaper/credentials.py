@@ -5,6 +5,7 @@ from pathlib import Path
 
 from reaper.endpoints import DEFAULT_API_KEY, DaytonaTable
 from reaper.errors import ConfigError
+from reaper.settings import LeasesTable
 
 _CURE = (
     "set it to an API key of the organisation (Daytona's dashboard makes them), or name another variable or a file with"
@@ -21,9 +22,24 @@ def api_key(organisation: DaytonaTable, env: Mapping[str, str]) -> str:
         text = _read(organisation.api_key_file, where)
     else:
         where, text = _of_variable(organisation.api_key_env or DEFAULT_API_KEY, env)
+    return _checked(text, where, "API key")
+
+
+def lease_token(leases: LeasesTable, env: Mapping[str, str]) -> str | None:
+    """What clients must send to take leases, where they must. Raises ConfigError when it is named and not there."""
+    if leases.token_file is not None:
+        where = f"token_file = {leases.token_file!r} of [leases]"
+        return _checked(_read(leases.token_file, where), where, "token")
+    if leases.token_env is not None:
+        where, text = _of_variable(leases.token_env, env)
+        return _checked(text, where, "token")
+    return None
+
+
+def _checked(text: str, where: str, what: str) -> str:
     key = text.strip()
     if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigError(f"{where} holds no API key", "it must hold the key alone, without spaces or line breaks")
+        raise ConfigError(f"{where} holds no {what}", "it must hold that alone, without spaces or line breaks")
     return key
 
 

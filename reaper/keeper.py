@@ -105,6 +105,7 @@ class Keeper:
         self.rests_until = self._failed_at = -math.inf
         self.finished = anyio.Event()
         self._retired = False
+        self._leases_ended = False
         self._news = anyio.Event()
         self._hints: list[tuple[float, str]] = []  # a heap: when to look, on this loop's clock, and for which policy
         self._hinted: set[tuple[float, str]] = set()
@@ -123,6 +124,11 @@ class Keeper:
         self.due |= set(policies)
         if now:
             self.rests_until = -math.inf
+        self._tell()
+
+    def leases_ended(self) -> None:
+        """A lease has ended: what it covered is garbage now, whatever is due."""
+        self._leases_ended = True
         self._tell()
 
     def retire(self, drain: timedelta | None = None) -> None:
@@ -166,6 +172,7 @@ class Keeper:
     def _take_over(self, before: "Keeper") -> None:
         """What was due with another keeper of this endpoint, and what it knew of deaths."""
         self.due |= before.due
+        self._leases_ended = self._leases_ended or before._leases_ended  # noqa: SLF001
         self._hints, self._hinted, self._last_death = before._hints, before._hinted, before._last_death  # noqa: SLF001
 
     def _must_wait(self) -> float:
@@ -177,7 +184,7 @@ class Keeper:
             self.due.add(hint[1])
         if now < self.rests_until:
             return self.rests_until - now
-        if self.due:
+        if self.due or self._leases_ended:
             return 0.0
         return max(self._hints[0][0], self._no_hint_before) - now if self._hints else math.inf
 
@@ -186,7 +193,8 @@ class Keeper:
         terms = self.terms()
         known = {policy.name for policy in terms.rules.policies if self.concerns(policy)}
         due, self.due = frozenset(self.due & known), set()
-        if not due:
+        for_leases, self._leases_ended = self._leases_ended, False
+        if not due and not for_leases:
             return
         self.told.began(self, due)
         began = anyio.current_time()
@@ -201,7 +209,7 @@ class Keeper:
             ended = anyio.current_time()
             self._no_hint_before = ended + max(SHORTEST_PAUSE, 10 * (ended - began))
         result = sweep_result(report.endpoints[0], report.interrupted)
-        self._rest(result, due)
+        self._rest(result, due, for_leases=for_leases)
         self.told.swept(self, due, report, result)
 
     async def _within_time(self, terms: Terms, due: frozenset[str], stop: Stop) -> Report:
@@ -223,7 +231,7 @@ class Keeper:
         assert report is not None
         return report
 
-    def _rest(self, result: SweepResult, due: frozenset[str]) -> None:
+    def _rest(self, result: SweepResult, due: frozenset[str], *, for_leases: bool) -> None:
         """Leave an endpoint alone that could not be listed, or answered nothing any more; what was due stays due."""
         if result not in (SweepResult.UNLISTED, SweepResult.TIMEOUT) and not self.endpoint.retrier.breaker.open:
             self.failures = 0
@@ -233,6 +241,7 @@ class Keeper:
         self._failed_at = anyio.current_time()
         self.rests_until = self._failed_at + min(FIRST_REST * 2 ** (self.failures - 1), LONGEST_REST)
         self.due |= due
+        self._leases_ended = self._leases_ended or for_leases
 
     def _is_back(self) -> None:
         """Its events can be followed again: look soon, and less soon each time that the look fails all the same."""

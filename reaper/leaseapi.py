@@ -91,6 +91,11 @@ def document(record: LeaseRecord) -> dict[str, Any]:
     }
 
 
+def concerns(path: str) -> bool:
+    """Whether a request for this path is about leases."""
+    return path == PATH or path.startswith(f"{PATH}/")
+
+
 class LeaseApi:
     """Answers the requests.
 
@@ -104,10 +109,6 @@ class LeaseApi:
         self._book = book
         self._token = token
         self._claimable = claimable
-
-    def concerns(self, path: str) -> bool:
-        """Whether the request is for this."""
-        return path == PATH or path.startswith(f"{PATH}/")
 
     async def answer(self, request: web.Request, *, local: bool) -> web.Response:
         """The answer to a request.

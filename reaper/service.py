@@ -28,6 +28,7 @@ from reaper.health import health
 from reaper.journal import NAME, Journal
 from reaper.keeper import Keeper, Terms
 from reaper.leases import SharedLeases
+from reaper.leasing import Leasing
 from reaper.logs import LogObserver
 from reaper.metrics import Metrics, reach
 from reaper.notify import Notifier
@@ -113,7 +114,9 @@ class Service:
         self.teller = Teller(self.log, self.status, self.metrics, self.notifier, _now)
         self.journal = self.teller.journal = self._open_journal()
         self.ledger: Ledger = self.journal or NoLedger()
-        self.leases = SharedLeases(config.state_directory(self.env))
+        folder, leases = config.state_directory(self.env), settings.leases
+        self.leases = SharedLeases(folder)
+        self.leasing = Leasing(folder, leases, self.env, _now, self.log, self._leases_ended) if leases.enabled else None
         observers: list[Observer] = [LogObserver(self.log), self.status, self.metrics]
         self.observer: Observer = Observers([*observers, *([self.journal] if self.journal else [])])
         self.teller.observer = self.observer
@@ -147,7 +150,9 @@ class Service:
             if self.journal is not None:
                 self.journal.open()
             address = self.loaded.config.settings.service.address
-            web = Web(self.status, self.metrics.render, clock=_now) if address else None
+            leasing = self.leasing
+            api = (lambda: leasing.api) if leasing is not None else None
+            web = Web(self.status, self.metrics.render, clock=_now, leases=api) if address else None
             try:
                 if web is not None and address is not None:
                     await web.start(*address)
@@ -160,6 +165,8 @@ class Service:
                     if web is not None:
                         await web.close()
                     self.leases.close()
+                    if leasing is not None:
+                        leasing.close()
                     if self.journal is not None:
                         await self.journal.close()
             group.cancel_scope.cancel()
@@ -177,6 +184,8 @@ class Service:
         self.schedule.start(self.loaded.config.settings.policy)
         self._group.start_soon(self._dispatch, name="dispatch")
         self._group.start_soon(self._watch, name="watch")
+        if self.leasing is not None:
+            self._group.start_soon(self.leasing.run, name="leases")
         if self.loaded.config.settings.service.sweep_at_start:
             self._sweep_now()
         self.log.info(
@@ -247,6 +256,10 @@ class Service:
             names = [policy.name for policy in self.loaded.plan.rules.policies if keeper.concerns(policy)]
             keeper.post(names, now=True)
 
+    def _leases_ended(self) -> None:
+        for keeper in self.keepers.values():
+            keeper.leases_ended()
+
     def _beat(self) -> None:
         self.status.beat_at = _now()
 
@@ -300,8 +313,9 @@ class Service:
         settings = loaded.config.settings
         self.schedule.apply(settings.policy, settings.service.jitter)
         self._show_schedule()
-        if settings.service.listen != before.service.listen or settings.journal != before.journal:
-            self.log.warning("reload_incomplete", problem="listen and [journal] take effect at the next start")
+        for_start = (before.service.listen, before.journal, before.leases)
+        if (settings.service.listen, settings.journal, settings.leases) != for_start:
+            self.log.warning("reload_incomplete", problem="listen, [journal] and [leases] take effect at the next start")
         self.log.info("reloaded", config=str(loaded.config.file or "the defaults"))
         return None
 

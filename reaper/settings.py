@@ -140,6 +140,24 @@ class JournalTable(Table):
     max_megabytes: Annotated[StrictInt, Field(ge=1)] = 256
 
 
+class LeasesTable(Table):
+    """[leases]: what running benchmarks claim. The token is never written here, but named.
+
+    Without a token only this host can take leases, and claim by these label keys alone, each with its value.
+    """
+
+    enabled: StrictBool = True
+    token_env: StrictStr | None = None
+    token_file: StrictStr | None = None
+    claimable: Globs = ("org.testcontainers.*",)
+
+    @model_validator(mode="after")
+    def _one_token(self) -> Self:
+        if self.token_env is not None and self.token_file is not None:
+            raise ValueError("token_env and token_file exclude each other; leave one out")
+        return self
+
+
 class PolicyTable(Table):
     """[[policy]]: when an owned, unprotected resource is garbage, and how often it is looked for."""
 
@@ -260,6 +278,7 @@ class Settings(Table):
     retry: RetryTable = RetryTable()
     service: ServiceTable = ServiceTable()
     journal: JournalTable = JournalTable()
+    leases: LeasesTable = LeasesTable()
     docker: tuple[DockerTable, ...] = ()
     daytona: tuple[DaytonaTable, ...] = ()
     policy: tuple[PolicyTable, ...] = Field(default_factory=_default_policies)

@@ -1,6 +1,6 @@
-"""What the service tells over HTTP: ``/metrics``, ``/healthz``, ``/readyz`` and the status page. It only reads.
+"""What the service tells over HTTP: ``/metrics``, ``/healthz``, ``/readyz`` and the status page. These only read.
 
-It has no login. It listens on the loopback unless told otherwise, and there it answers only to the loopback's own names:
+``/leases`` is another matter, and ``leaseapi``'s. The rest has no login. It listens on the loopback unless told otherwise, and there it answers only to the loopback's own names:
 else any page in a browser on this machine could have its own name resolve to 127.0.0.1, and read along.
 """
 
@@ -18,9 +18,10 @@ import anyio
 import anyio.to_thread
 from aiohttp import web
 
-from reaper import page
+from reaper import leaseapi, page
 from reaper.errors import ConfigError
 from reaper.health import health, readiness
+from reaper.leaseapi import LeaseApi
 from reaper.status import Status
 
 if TYPE_CHECKING:
@@ -52,14 +53,21 @@ class Web:
         status: what the page and the checks show.
         render_metrics: makes the metrics for an ``Accept`` header: the body and its content type. Called in a thread.
         clock: tells the time (aware UTC).
+        leases: what answers about leases, None until they can be read; not given where nobody can take any.
     """
 
     def __init__(
-        self, status: Status, render_metrics: Callable[[str], tuple[bytes, str]], *, clock: Callable[[], datetime]
+        self,
+        status: Status,
+        render_metrics: Callable[[str], tuple[bytes, str]],
+        *,
+        clock: Callable[[], datetime],
+        leases: Callable[[], LeaseApi | None] | None = None,
     ) -> None:
         self._status = status
         self._render_metrics = render_metrics
         self._clock = clock
+        self._leases = leases
         self._threads = anyio.CapacityLimiter(THREADS)
         self._rendering = 0
         self._runner: web.AppRunner | None = None
@@ -98,6 +106,12 @@ class Web:
             await runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.Response:
+        if self._local and not _LOCAL.fullmatch(request.headers.get("Host", "localhost")):
+            return _text(421, f"This listens on {self.addresses[0][0]} and answers to localhost, 127.0.0.1 and [::1] only.")
+        if self._leases is not None and leaseapi.concerns(request.path):
+            if (api := self._leases()) is None:
+                return _text(503, "The leases cannot be read now; the log says why.", **{"Retry-After": "5"})
+            return await api.answer(request, local=self._local)
         refused = self._refused(request)
         if refused is not None:
             return refused
@@ -117,8 +131,6 @@ class Web:
         return web.Response(text=text, content_type="text/html", charset="utf-8")
 
     def _refused(self, request: web.Request) -> web.Response | None:
-        if self._local and not _LOCAL.fullmatch(request.headers.get("Host", "localhost")):
-            return _text(421, f"This listens on {self.addresses[0][0]} and answers to localhost, 127.0.0.1 and [::1] only.")
         if request.path not in _PATHS:
             return _text(404, f"There is nothing here. What there is: {' '.join(_PATHS)}")
         if request.method not in ("GET", "HEAD"):

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from reaper.leaseapi import LONGEST, LeaseApi
+from reaper.leaseapi import LONGEST, LeaseApi, concerns
 from reaper.leasebook import LeaseBook
 from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState, Sort
 from reaper.leases import NAME
@@ -62,7 +62,7 @@ async def serving(folder: Path, *, token: str | None = None, local: bool = True)
     api = LeaseApi(book, token=token, claimable=CLAIMABLE)
 
     async def answer(request: web.Request) -> web.Response:
-        assert api.concerns(request.path)
+        assert concerns(request.path)
         return await api.answer(request, local=local)
 
     app = web.Application()
