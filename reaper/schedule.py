@@ -58,8 +58,7 @@ class Timing:
 def _longest_gap(cron: BaseTrigger, now: datetime) -> timedelta | None:
     """The longest time between two runs that follow each other. ``* * * * *`` has half a million of them a year.
 
-    So only the first day that has runs is walked through: all days that have some have them at the same times. A day on
-    which the clocks change may make it an hour too long.
+    So only the first day that has runs is walked through: all days that have some have them at the same times.
     """
 
     def after(moment: datetime) -> datetime | None:
@@ -78,10 +77,11 @@ def _longest_gap(cron: BaseTrigger, now: datetime) -> timedelta | None:
     longest = timedelta(0)
     while (following := after(run + SECOND)) is not None and following.date() == first.date():
         longest, run = max(longest, between(run, following)), following
-    day, end = between(first, run), first + YEAR
-    while following is not None and (first < end or not longest):
-        longest = max(longest, between(first, following) - day)
-        first, following = following, after(day_after(following))
+    end = first + YEAR
+    while following is not None and (run < end or not longest):
+        longest = max(longest, between(run, following))
+        # The last run of a day is at the time of the first one's last.
+        run, following = datetime.combine(following.date(), run.timetz()), after(day_after(following))
     return longest
 
 

@@ -27,7 +27,7 @@ E = 'endpoint=~"$endpoint"'
 EP = f'{E}, policy=~"$policy"'
 TRIED = 'outcome=~"deleted|gone|stopped|failed"'
 # An alert about a whole reaper has no endpoint, and stands on every wall.
-FIRING = f'ALERTS{{alertname=~"Reaper.*", alertstate="firing", endpoint=~"$endpoint|"}}'
+FIRING = 'ALERTS{alertname=~"Reaper.*", alertstate="firing", endpoint=~"$endpoint|"}'
 
 UP = {"0": ("down", BAD), "1": ("up", GOOD)}
 OPEN = {"0": ("closed", GOOD), "1": ("open", BAD)}

@@ -2,11 +2,15 @@
 
 import json
 import re
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from devkit.generate.dashboards import FILES
 from devkit.generate.panels import OUTCOMES, RESULTS, STATES
@@ -25,6 +29,25 @@ every_dashboard = pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: p
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_the_file_is_what_its_generator_makes(path: Path) -> None:
     assert (ROOT / path).read_text() == FILES[path](), "python -m devkit.generate"
+
+
+@every_dashboard
+def test_the_builder_s_own_model_reads_all_of_it(path: Path) -> None:
+    """What it does not know would be missing from what it has read; only defaults may come in addition."""
+    register_default_plugins()
+    read = json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard(path))))
+    assert list(_lost(dashboard(path), read)) == []
+
+
+def _lost(there: Any, read: Any, at: str = "") -> Iterator[str]:
+    if isinstance(there, dict) and isinstance(read, dict):
+        for key, value in there.items():
+            yield from _lost(value, read.get(key), f"{at}/{key}")
+    elif isinstance(there, list) and isinstance(read, list) and len(there) == len(read):
+        for number, (one, other) in enumerate(zip(there, read, strict=True)):
+            yield from _lost(one, other, f"{at}/{number}")
+    elif there != read:
+        yield f"{at}: {there!r} is read as {read!r}"
 
 
 def test_each_has_a_name_for_good() -> None:

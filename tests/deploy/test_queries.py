@@ -5,11 +5,9 @@ import math
 import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from devkit.prometheus import Prometheus
 from tests import needs
@@ -18,8 +16,6 @@ from tests.daytona.server import Served
 from tests.deploy.files import ALERTS, DASHBOARDS, queries, rules, selectors_in, variables
 from tests.service.daemon import QUICK, Daemon
 from tests.simulator.docker_world import World
-
-pytestmark = pytest.mark.xdist_group("scraped")  # one service for all of them
 
 OWNED = {"terminal-bench": "yes"}
 TABLES = """
@@ -56,11 +52,9 @@ def _number(text: str) -> bool:
     return not math.isnan(float(text))
 
 
-@pytest.fixture(scope="module")
-def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
+@contextmanager
+def scraped(folder: Path) -> Iterator[Scraped]:
     """A service with an engine, an organisation that refuses and fails, and an engine that is not there."""
-    needs.tool("prometheus", "prometheus")
-    folder = tmp_path_factory.mktemp("scraped")
     with World() as world, Served(folder) as served:
         world.add("kept", labels={**OWNED, "reaper.keep": ""})
         served.add("kept", labels={**HARBOR, "reaper.keep": ""})
@@ -101,63 +95,55 @@ def _with(expression: str, endpoint: str, provider: str, policy: str = ".*") -> 
     return re.sub(r"\$(\w+)", lambda match: chosen[match[1]], expression)
 
 
-def _queries() -> Iterator[Any]:
+def unanswered_panels(scraped: Scraped) -> Iterator[str]:
+    """Queries of panels that bring nothing."""
     for path in DASHBOARDS:
         places = [(".*", ".*")] if path.stem == "reaper" else [("local", "docker"), ("default", "daytona")]
         for endpoint, provider in places:
             for title, target in queries(path):
-                if provider == "daytona" and "events" in target["expr"]:
+                expression = _with(target["expr"], endpoint, provider)
+                if provider == "daytona" and "events" in expression:
                     continue  # an organisation tells of none
-                yield pytest.param(target, endpoint, provider, id=f"{path.stem}: {title} {target['refId']} {endpoint}")
+                if not scraped.points(expression, instant=bool(target["instant"])):
+                    yield f"{path.stem}, {title}: {expression}"
 
 
-@pytest.mark.parametrize(("target", "endpoint", "provider"), list(_queries()))
-def test_every_query_of_every_panel_has_an_answer(
-    scraped: Scraped, target: dict[str, Any], endpoint: str, provider: str
-) -> None:
-    expression = _with(target["expr"], endpoint, provider)
-    assert scraped.points(expression, instant=bool(target["instant"])), expression
+def unlike_variables(scraped: Scraped) -> Iterator[str]:
+    """Variables that offer something else than what there is."""
+    expected = {"endpoint": ["default", "gone", "local"], "policy": ["(wish)", "quick"], "provider": ["docker"]}
+    for path in DASHBOARDS:
+        for variable in variables(path):
+            if variable["type"] != "query":
+                continue
+            query = _with(variable["query"]["query"], "local" if path.stem == "reaper-endpoint" else ".*", "docker")
+            found = re.fullmatch(r"label_values\((.+), (\w+)\)", query)
+            values = scraped.prometheus.ask(f"label/{found[2]}/values", **{"match[]": found[1]}) if found else None
+            if values != expected[variable["name"]]:
+                yield f"{path.stem}, {variable['name']}: {values}"
 
 
-@pytest.mark.parametrize(
-    ("path", "variable"),
-    [
-        pytest.param(path, variable, id=f"{path.stem}: {variable['name']}")
-        for path in DASHBOARDS
-        for variable in variables(path)
-        if variable["type"] == "query"
-    ],
-)
-def test_every_variable_has_values(scraped: Scraped, path: Path, variable: dict[str, Any]) -> None:
-    query = _with(variable["query"]["query"], "local" if path.stem == "reaper-endpoint" else ".*", "docker")
-    found = re.fullmatch(r"label_values\((.+), (\w+)\)", query)
-    assert found is not None
-    values = scraped.prometheus.ask(f"label/{found[2]}/values", **{"match[]": found[1]})
-    expected = {
-        "endpoint": ["default", "gone", "local"],
-        "policy": ["(wish)", "quick"],
-        "provider": ["docker"],
-    }
-    assert values == expected[variable["name"]]
+def blind_alerts(scraped: Scraped) -> Iterator[str]:
+    """Alerts that cannot be evaluated, or select what there is not."""
+    for rule in rules():
+        scraped.prometheus.now(rule["expr"], scraped.end)  # its sides are joined without a conflict
+        for selector in selectors_in(rule["expr"]):
+            if not scraped.prometheus.now(selector, scraped.end):
+                yield f"{rule['alert']}: {selector}"
 
 
-@pytest.mark.parametrize("rule", rules(), ids=lambda rule: f"{rule['alert']} {rule['labels']['severity']}")
-def test_every_alert_asks_for_series_that_there_are(scraped: Scraped, rule: dict[str, Any]) -> None:
-    scraped.prometheus.now(rule["expr"], scraped.end)  # it can be evaluated, and its sides are joined without a conflict
-    for selector in selectors_in(rule["expr"]):
-        assert scraped.prometheus.now(selector, scraped.end), selector
-
-
-def test_every_alert_is_loaded_and_evaluated(scraped: Scraped) -> None:
-    groups = scraped.prometheus.ask("rules", type="alert")["groups"]
-    found = [rule for group in groups for rule in group["rules"]]
-    assert [rule["name"] for rule in found] == [rule["alert"] for rule in rules()]
-    assert {rule["health"] for rule in found} == {"ok"}, json.dumps(found)
-
-
-def test_what_is_wrong_is_what_fires_or_will(scraped: Scraped) -> None:
-    found = scraped.prometheus.now("ALERTS", scraped.end)
-    told = {(row["metric"]["alertname"], row["metric"].get("endpoint")) for row in found}
-    assert told >= {("ReaperDeletionsDenied", "default"), ("ReaperEndpointDown", "gone")}
-    assert {endpoint for _, endpoint in told} == {"default", "gone"}
-    assert not {name for name, _ in told} & ONCE
+def test_whatever_the_dashboards_and_alerts_ask_has_an_answer(tmp_path: Path) -> None:
+    needs.tool("prometheus", "prometheus")
+    with scraped(tmp_path) as found:
+        assert list(unanswered_panels(found)) == []
+        assert list(unlike_variables(found)) == []
+        assert list(blind_alerts(found)) == []
+        groups = found.prometheus.ask("rules", type="alert")["groups"]
+        loaded = [rule for group in groups for rule in group["rules"]]
+        assert [rule["name"] for rule in loaded] == [rule["alert"] for rule in rules()]
+        assert {rule["health"] for rule in loaded} == {"ok"}, json.dumps(loaded)
+        told = {
+            (row["metric"]["alertname"], row["metric"].get("endpoint")) for row in found.prometheus.now("ALERTS", found.end)
+        }
+        assert told >= {("ReaperDeletionsDenied", "default"), ("ReaperEndpointDown", "gone")}
+        assert {endpoint for _, endpoint in told} == {"default", "gone"}
+        assert not {name for name, _ in told} & ONCE

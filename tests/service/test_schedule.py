@@ -63,6 +63,7 @@ def test_a_short_interval_has_a_short_jitter() -> None:
         ({"cron": "*/5 8-17 * * mon-fri"}, "2d14h5m"),
         ({"cron": "0 3 * * *"}, "1d"),
         ({"cron": "0 3 * * *", "timezone": "Europe/Berlin"}, "1d1h"),  # in the night in which the clocks are put back
+        ({"cron": "15 * * * *", "timezone": "Europe/Berlin"}, "1h"),
         ({"cron": "0 0 * * sun"}, "7d"),
         ({"cron": "30 1 1 * *"}, "31d"),
         ({"cron": "0 0 31 * *"}, "61d"),
