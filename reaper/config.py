@@ -15,6 +15,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from reaper.credentials import is_named
 from reaper.endpoints import (
     DEFAULT_API_KEY,
     DEFAULT_API_URL,
@@ -26,9 +27,9 @@ from reaper.endpoints import (
 )
 from reaper.errors import ConfigError
 from reaper.fields import did_you_mean, masked, toml_value
+from reaper.places import CANDIDATES, is_there
 from reaper.settings import DEFAULT_ENGINE, DEFAULT_ORGANISATION, DEFAULT_POLICIES, Settings
 
-CANDIDATES = (Path("reaper.toml"), Path("/etc/reaper/reaper.toml"))
 PREFIX = "REAPER_"
 
 Key = tuple[str | int, ...]
@@ -59,21 +60,10 @@ def find_file(explicit: str | None, env: Mapping[str, str]) -> Path | None:
     """The configuration file that counts, or None when the defaults do. Raises ConfigError for one that is missing."""
     for name, where in ((explicit, "--config"), (env.get("REAPER_CONFIG"), "REAPER_CONFIG")):
         if name:
-            if not _is_there(Path(name)):
+            if not is_there(name):
                 raise ConfigError(f"{name} does not exist", "name a TOML file", where)
             return Path(name)
-    return next((path for path in CANDIDATES if _is_there(path)), None)
-
-
-def _is_there(path: Path) -> bool:
-    """Whether there is such a file. One that cannot be read is there too: nobody means the defaults who wrote it."""
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        pass
-    return True
+    return next((Path(path) for path in CANDIDATES if is_there(path)), None)
 
 
 def load(explicit: str | None = None, env: Mapping[str, str] | None = None) -> Config:
@@ -270,12 +260,12 @@ def engines(settings: Settings, env: Mapping[str, str]) -> tuple[DockerTable, ..
 
 
 def organisations(settings: Settings, env: Mapping[str, str]) -> tuple[DaytonaTable, ...]:
-    """The configured organisations, where they are; with no endpoint configured, that of DAYTONA_API_KEY if it is set.
+    """The configured organisations, where they are; with no endpoint configured, that of DAYTONA_API_KEY if there is one.
 
     Raises ConfigError.
     """
     found = settings.daytona
-    if not found and not settings.docker and env.get(DEFAULT_API_KEY, "").strip():
+    if not found and not settings.docker and is_named(DEFAULT_API_KEY, env):
         found = (DaytonaTable(name=DEFAULT_ORGANISATION, target=env.get("DAYTONA_TARGET") or None),)
     if all(organisation.api_url is not None for organisation in found):
         return found

@@ -18,6 +18,7 @@ from reaper.endpoints import DaytonaTable, DockerTable
 from reaper.fields import Duration, Globs, Labels, Name, Table, did_you_mean
 from reaper.judge import SHORTEST_CREATED_GRACE, Rules
 from reaper.model import Kind
+from reaper.places import LISTEN, NOWHERE, host_and_port
 from reaper.scope import PRESETS, Protect, Scope, Selector
 
 DEFAULT_ENGINE, DEFAULT_ORGANISATION = "local", "default"
@@ -100,7 +101,7 @@ class RetryTable(Table):
 class ServiceTable(Table):
     """[service]: how ``reaper`` without arguments runs. ``listen`` "none" serves no page, no metrics and no health."""
 
-    listen: StrictStr = "127.0.0.1:9797"
+    listen: StrictStr = LISTEN
     sweep_at_start: StrictBool = True
     jitter: Duration = timedelta(seconds=5)
     sweep_timeout: Duration = timedelta(minutes=30)
@@ -110,12 +111,10 @@ class ServiceTable(Table):
     @field_validator("listen")
     @classmethod
     def _address(cls, listen: str) -> str:
-        if listen != "none" and not _LISTEN.fullmatch(listen):
-            raise ValueError(
-                f'{listen!r} is no address; write HOST:PORT, for example "127.0.0.1:9797" or "[::1]:9797", or "none"'
-            )
-        if listen != "none" and not 0 < int(listen.rpartition(":")[2]) <= 65535:
-            raise ValueError(f'{listen!r} has no port between 1 and 65535; write for example "127.0.0.1:9797"')
+        if listen != NOWHERE and not _LISTEN.fullmatch(listen):
+            raise ValueError(f'{listen!r} is no address; write HOST:PORT, for example "{LISTEN}" or "[::1]:9797", or "none"')
+        if (place := host_and_port(listen)) is not None and not 0 < place[1] <= 65535:
+            raise ValueError(f'{listen!r} has no port between 1 and 65535; write for example "{LISTEN}"')
         return listen
 
     @field_validator("sweep_timeout")
@@ -128,10 +127,7 @@ class ServiceTable(Table):
     @property
     def address(self) -> tuple[str, int] | None:
         """Host and port to listen on; None where nothing is to be served."""
-        if self.listen == "none":
-            return None
-        host, _, port = self.listen.rpartition(":")
-        return host.strip("[]"), int(port)
+        return host_and_port(self.listen)
 
 
 class JournalTable(Table):

@@ -33,6 +33,7 @@ from reaper.errors import (
 )
 from reaper.model import Kind, Resource
 from reaper.providers.base import Call, Inventory, Limits, Traits
+from reaper.providers.docker_calls import check
 from reaper.providers.docker_events import FILTERS, deaths
 from reaper.providers.docker_rows import Row, inspected_container, listed_container, network, own_container_id
 from reaper.providers.headers import clock_skew, retry_after
@@ -206,9 +207,7 @@ class DockerReader:
                 if ":" not in address.rpartition("]")[2]:
                     address += ":2376" if context else ":2375"
                 url = f"{'https' if context else 'http'}://{address}"
-            self._session = aiohttp.ClientSession(
-                connector=connector, middlewares=(_remember_headers,), timeout=aiohttp.ClientTimeout()
-            )
+            self._session = aiohttp.ClientSession(connector=connector, middlewares=(_send,), timeout=aiohttp.ClientTimeout())
             # aiohttp would repeat a request whose connection broke, DELETE included, unseen by the reports.
             self._session._retry_connection = False  # noqa: SLF001 - there is no other way to say so
             self._client = aiodocker.Docker(url=url, connector=connector, session=self._session)
@@ -341,7 +340,9 @@ def _checked(rows: object, what: str) -> Sequence[Row]:
     return rows
 
 
-async def _remember_headers(request: "aiohttp.ClientRequest", handler: "ClientHandlerType") -> "aiohttp.ClientResponse":
+async def _send(request: "aiohttp.ClientRequest", handler: "ClientHandlerType") -> "aiohttp.ClientResponse":
+    """Send what is one of this program's calls, and remember the headers of its answer."""
+    check(request.method, request.url.raw_path_qs)
     response = await handler(request)
     _headers.set(response.headers)
     return response

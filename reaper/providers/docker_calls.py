@@ -1,0 +1,79 @@
+"""The calls of the Docker Engine API that this program makes: the provider sends nothing that does not stand here.
+
+What is put before an engine to let through these and refuse the rest is made from the list: ``deploy/compose/haproxy.cfg``.
+Hence its patterns are plain enough for Python and PCRE alike, and match the target of a request as it is sent, undecoded.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from reaper.errors import InvalidError
+
+VERSION = r"(/v1\.[0-9]{1,3})?"
+
+_NAME = "[a-zA-Z0-9][a-zA-Z0-9_.-]*"  # the engine's own rule for ids and names: no slash, no "..", nothing encoded
+_FLAG, _NUMBER, _MOMENT = "[01]", "[0-9]{1,9}", r"[0-9]{1,12}(\.[0-9]{1,9})?"
+_JSON = "[^&;]*"  # in engines before 23 a semicolon begins another parameter
+
+
+@dataclass(frozen=True)
+class EngineCall:
+    """One call.
+
+    Args:
+        method: in capitals.
+        path: without the version; ``{id}`` stands for the id of a container or network.
+        why: what it is for.
+        params: what its query may hold, and nothing else: name to pattern of the value.
+    """
+
+    method: str
+    path: str
+    why: str
+    params: Mapping[str, str]
+
+    @cached_property
+    def pattern(self) -> str:
+        """What a whole target, with version and query, has to match."""
+        path = VERSION + self.path.replace("{id}", _NAME)
+        if not self.params:
+            return path
+        param = "|".join(f"{name}={value}" for name, value in self.params.items())
+        return rf"{path}(\?({param})(&({param}))*)?"
+
+    @cached_property
+    def regex(self) -> re.Pattern[str]:
+        """The same, compiled."""
+        return re.compile(self.pattern)
+
+
+CALLS = (
+    EngineCall("GET", "/version", "which version of the API to speak", {}),
+    # Never with size: it makes the engine measure every file system, and blocks it.
+    EngineCall("GET", "/containers/json", "list containers", {"all": _FLAG, "filters": _JSON}),
+    EngineCall("GET", "/containers/{id}/json", "the last look before a deletion", {}),
+    EngineCall("POST", "/containers/{id}/stop", "stop what a policy takes although it runs", {"t": _NUMBER}),
+    EngineCall("DELETE", "/containers/{id}", "delete, with anonymous volumes", {"v": _FLAG, "force": _FLAG}),
+    EngineCall("GET", "/networks", "list networks", {}),
+    EngineCall("GET", "/networks/{id}", "the last look before a deletion", {}),
+    EngineCall("DELETE", "/networks/{id}", "delete a network of a reaped project", {}),
+    EngineCall("GET", "/events", "who dies", {"filters": _JSON, "since": _MOMENT}),
+)
+
+
+def made(method: str, target: str) -> EngineCall | None:
+    """Which of the calls a request is; None when it is none of them.
+
+    Args:
+        method: of the request.
+        target: its path and query, as sent.
+    """
+    return next((call for call in CALLS if call.method == method and call.regex.fullmatch(target)), None)
+
+
+def check(method: str, target: str) -> None:
+    """Raise InvalidError for a request that is none of the calls: what is not sent does no harm."""
+    if made(method, target) is None:
+        raise InvalidError(f"{method} {target} is none of the calls that this program makes, and was not sent")

@@ -1,0 +1,23 @@
+"""What is made from code is checked in as it would be made now."""
+
+from pathlib import Path
+
+import pytest
+
+from devkit.generate import __main__ as generate
+
+
+def test_every_generated_file_is_up_to_date() -> None:
+    assert sorted(map(str, generate.stale())) == [], "python -m devkit.generate writes them"
+
+
+def test_the_command_writes_what_is_not_and_leaves_the_rest_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(generate, "ROOT", tmp_path)
+    for wanted in (sorted(map(str, generate.FILES)), []):
+        assert generate.main() == 0
+        assert sorted(capsys.readouterr().out.split()) == wanted
+    for path, make in generate.FILES.items():
+        assert (tmp_path / path).read_text() == make()
+        assert path.parts[0] == "deploy"
