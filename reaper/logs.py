@@ -77,9 +77,30 @@ def configure(form: str, level: str) -> "FilteringBoundLogger":
         logger_factory=structlog.WriteLoggerFactory(file=_Stderr()),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(stream=sys.stderr, level=max(number, logging.WARNING))
     logger: FilteringBoundLogger = structlog.get_logger()
+    logging.basicConfig(handlers=[_FromLibraries(logger)], level=max(number, logging.WARNING))
     return logger
+
+
+class _FromLibraries(logging.Handler):
+    """Takes in what libraries log the usual way, so that every line on stderr has the same form."""
+
+    def __init__(self, log: "FilteringBoundLogger") -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See ``logging.Handler``."""
+        try:
+            self._log.log(
+                min(record.levelno, logging.ERROR),
+                "library_message",
+                logger=record.name,
+                message=record.getMessage(),
+                **({"exc_info": record.exc_info} if record.exc_info else {}),
+            )
+        except Exception:  # noqa: BLE001 - as any handler does: a line that cannot be written harms nobody
+            self.handleError(record)
 
 
 def _one_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:

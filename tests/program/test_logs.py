@@ -1,5 +1,8 @@
 """Logs: on stderr only, JSON lines unless a person looks or says otherwise, each with its numbers."""
 
+import json
+import subprocess
+import sys
 from datetime import datetime, timedelta
 
 import pytest
@@ -112,3 +115,38 @@ def test_listing_and_checking_log_nothing_that_happens_every_time(run: Program, 
     fake.add("chess-1")
     assert run("list").err == ""
     assert run("check").err == ""
+
+
+LIBRARY = """
+import logging, sys
+from reaper.logs import configure
+configure(*sys.argv[1:])
+log = logging.getLogger("aiohttp.server")
+log.info("of no interest")
+log.warning("took %d ms\\x1b[2J", 42)
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.critical("Error handling request", exc_info=True)
+"""
+
+
+def of_a_library(*how: str) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", LIBRARY, *how], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == ""
+    return done.stderr.splitlines()
+
+
+def test_what_libraries_log_has_the_same_form() -> None:
+    slow, broken = map(json.loads, of_a_library("json", "info"))
+    assert slow.items() >= {"event": "library_message", "level": "warning", "logger": "aiohttp.server"}.items()
+    assert slow["message"] == "took 42 ms\x1b[2J"
+    assert (broken["level"], broken["message"]) == ("error", "Error handling request")
+    assert broken["exception"][0]["exc_type"] == "ZeroDivisionError"
+
+
+def test_at_a_terminal_what_libraries_log_has_no_traceback_and_no_control_characters() -> None:
+    slow, broken = of_a_library("console", "warning")
+    assert "took 42 ms [2J" in slow
+    assert "\x1b" not in slow
+    assert "Error handling request" in broken
