@@ -18,6 +18,8 @@ HEAD = f"""\
 global
     log stdout format raw local0
     maxconn 500
+    # After SIGUSR1. (SIGTERM would not end the first process of a container.)
+    hard-stop-after 5s
 
 defaults
     mode http
