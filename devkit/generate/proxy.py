@@ -6,6 +6,7 @@ from pathlib import Path
 from reaper.providers.docker_calls import CALLS
 
 SOCKET, PORT = "/var/run/docker.sock", 2375
+HARD_STOP = 5  # seconds that what is under way gets when it is told to end
 REFUSED = "The socket proxy refuses this: it is none of the calls that reaper makes."
 UNREACHABLE = "The socket proxy cannot reach the engine."
 
@@ -43,6 +44,8 @@ def _head(bind: str, settings: Sequence[str]) -> str:
 global
     log stdout format raw local0
     maxconn 500
+    # After SIGUSR1. (SIGTERM would not end the first process of a container.)
+    hard-stop-after {HARD_STOP}s
 {extra}
 defaults
     mode http

@@ -60,7 +60,7 @@ def test_it_drains_before_it_is_killed_and_the_proxy_outlives_it(stack: dict[str
     margin = timedelta(seconds=5)
     assert grace["reaper"] >= service.drain_timeout + margin
     assert grace["reaper"] <= generate.GRACE
-    assert grace["proxy"] >= generate.GRACE + generate.HARD_STOP + margin
+    assert grace["proxy"] >= generate.GRACE + timedelta(seconds=proxy.HARD_STOP) + margin
 
 
 def test_both_are_confined_and_the_proxy_alone_has_the_engines_socket(stack: dict[str, Any]) -> None:
@@ -92,7 +92,7 @@ def test_it_runs_the_image_as_it_was_made(stack: dict[str, Any]) -> None:
 def test_the_proxy_goes_on_while_reaper_ends_and_then_ends_too(tmp_path: Path) -> None:
     """With a shorter grace than in the stack."""
     path, file = tmp_path / "docker.sock", tmp_path / "haproxy.cfg"
-    file.write_text(proxy.config(bind=f"unix@{path} mode 660", settings=["grace 2s", "hard-stop-after 1s"]))
+    file.write_text(proxy.config(bind=f"unix@{path} mode 660", settings=["grace 2s"]))
     command = [needs.tool("haproxy", "haproxy"), "-db", "-f", str(file)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:

@@ -99,7 +99,7 @@ def swarm(deploy_engine: PrivateEngine, image: str, tmp_path: Path) -> Iterator[
     """`deploy_engine` as a Swarm, with the images of the stack; no Swarm and empty again after the test."""
     haproxy = needs.tool("haproxy", "haproxy")
     # As in the published image, where a user of its own runs it.
-    images.host_image(deploy_engine, HAPROXY, {"/usr/local/sbin/haproxy": haproxy}, {}, {"User": "99"})
+    images.host_image(deploy_engine, HAPROXY, {"/usr/local/sbin/haproxy": haproxy}, {}, config={"User": "99"})
     swarm = Swarm(deploy_engine, image, tmp_path)
     swarm.docker("swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:2377")
     yield swarm
