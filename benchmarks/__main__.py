@@ -1,4 +1,4 @@
-"""The command line of the benchmarks: `python -m benchmarks [--only ROW] [--runs N]`."""
+"""The command line of the benchmarks: `python -m benchmarks [--group GROUP] [--only ROW] [--runs N]`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.measure import BenchmarkError, Series
-from benchmarks.report import Measured, Row, document, table
+from benchmarks.report import Measured, Row, command_version, document, table
 from benchmarks.sandboxes import (
     AT_ONCE,
     DELETED,
@@ -28,7 +28,7 @@ from benchmarks.service import DEATHS, ENDPOINTS, HELD, IDLE, LIVING, SETTLED, S
 from benchmarks.work import EXITED, IMPORTS, RUNNING, Bench
 from devkit.engine import EngineError, PrivateEngine
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
+RESULTS = Path(__file__).with_name("results")
 
 _EXITED = f"{EXITED:,} exited containers, `reaper --once`"
 _IMPORTS = f'`python -c "{IMPORTS}"`'
@@ -100,6 +100,7 @@ SERVICE_ROWS = (
         "s",
     ),
 )
+GROUPS = {"docker": ROWS, "daytona": SANDBOX_ROWS, "service": SERVICE_ROWS}
 _SLOW_RUNS, _QUICK_RUNS, _LONG_RUNS = 5, 25, 1
 
 
@@ -171,6 +172,24 @@ def _measure_service(bench: Services, wanted: set[str], runs: int | None) -> dic
     return found
 
 
+def _measure_group(
+    group: str, folder: Path, tools: tuple[str, str], wanted: set[str], runs: int | None
+) -> tuple[list[Measured], str]:
+    """The rows of one group that are wanted, and the version of the engine where there was one."""
+    reaper, docker = tools
+    engine = ""
+    if group == "docker":
+        folder.mkdir()
+        bench = Bench(folder, reaper, docker, _say)
+        found = _measure(bench, wanted, runs)
+        engine = bench.docker_versions
+    elif group == "daytona":
+        found = _measure_sandboxes(Organisation(folder, reaper, _say), wanted, runs)
+    else:
+        found = _measure_service(Services(folder, reaper, _say), wanted, runs)
+    return [Measured(row, *found[row.key]) for row in GROUPS[group] if row.key in wanted], engine
+
+
 def _tools(*, engine: bool) -> tuple[str, str] | str:
     """The two commands, or why there is nothing to measure. Without `engine` Docker is not needed."""
     reaper = Path(sys.executable).with_name("reaper")
@@ -186,7 +205,10 @@ def _tools(*, engine: bool) -> tuple[str, str] | str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    keys = [row.key for row in (*ROWS, *SANDBOX_ROWS, *SERVICE_ROWS)]
+    keys = [row.key for rows in GROUPS.values() for row in rows]
+    parser.add_argument(
+        "--group", action="append", choices=GROUPS, help="measure these rows only, and write their file; may be repeated"
+    )
     parser.add_argument(
         "--only", metavar="ROW", action="append", choices=keys, help=f"print this row only, write nothing: {', '.join(keys)}"
     )
@@ -200,29 +222,28 @@ def main() -> int:
     if arguments.runs is not None and arguments.runs < 1:
         parser.error("--runs is at least 1")
     wanted = set(arguments.only or keys)
-    tools = _tools(engine=bool(wanted & {"late", *(row.key for row in ROWS)}))
+    groups = [name for name in arguments.group or GROUPS if wanted & {row.key for row in GROUPS[name]}]
+    needed = {row.key for name in groups for row in GROUPS[name]} & wanted
+    tools = _tools(engine=bool(needed & {"late", *(row.key for row in ROWS)}))
     if isinstance(tools, str):
         _say(f"benchmarks: {tools}")
         return 2
-    reaper, docker = tools
-    rows = [row for row in (*ROWS, *SANDBOX_ROWS, *SERVICE_ROWS) if row.key in wanted]
-    before = os.getloadavg()[0]
-    try:
-        with tempfile.TemporaryDirectory(prefix="reaper-bench-") as folder:
-            bench = Bench(Path(folder), reaper, docker, _say)
-            found = _measure(bench, wanted, arguments.runs)
-            found |= _measure_sandboxes(Organisation(Path(folder) / "sandboxes", reaper, _say), wanted, arguments.runs)
-            found |= _measure_service(Services(Path(folder) / "service", reaper, _say), wanted, arguments.runs)
-    except (BenchmarkError, EngineError) as error:
-        _say(f"benchmarks: {error}")
-        return 1
-    measured = [Measured(row, *found[row.key]) for row in rows]
-    if arguments.only is not None:
-        print(table(measured))
-        return 0
-    loads = before, os.getloadavg()[0]
-    RESULTS.write_text(document(measured, bench.docker_versions, docker, loads), encoding="utf-8")
-    print(RESULTS.read_text(encoding="utf-8"))
+    for group in groups:
+        before = os.getloadavg()[0]
+        try:
+            with tempfile.TemporaryDirectory(prefix="reaper-bench-") as folder:
+                measured, engine = _measure_group(group, Path(folder) / group, tools, wanted, arguments.runs)
+        except (BenchmarkError, EngineError) as error:
+            _say(f"benchmarks: {error}")
+            return 1
+        if arguments.only is not None:
+            print(table(measured), flush=True)
+            continue
+        versions = f"{engine}; command: {command_version(tools[1])}" if engine else None
+        written = document(group, measured, versions, (before, os.getloadavg()[0]))
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{group}.md").write_text(written, encoding="utf-8")
+        print(written, flush=True)
     return 0
 
 

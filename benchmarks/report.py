@@ -127,8 +127,15 @@ def table(measured: Sequence[Measured]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def document(measured: Sequence[Measured], engine: str, docker: str, loads: tuple[float, float]) -> str:
-    """The whole of RESULTS.md. `loads` is the load before and after; the one before is other people's work."""
+def document(group: str, measured: Sequence[Measured], engine: str | None, loads: tuple[float, float]) -> str:
+    """The whole of a group's file.
+
+    Args:
+        group: its name.
+        measured: its rows.
+        engine: the versions of the engine and of its command, where it was measured.
+        loads: the load before and after; the one before is other people's work.
+    """
     before, after = loads
     load = f"load average of the last minute {before:.1f} before and {after:.1f} after"
     noisy = [f"{each.row.work}, beside {each.row.beside}" for each in measured if each.noisy]
@@ -143,7 +150,7 @@ def document(measured: Sequence[Measured], engine: str, docker: str, loads: tupl
         if each.timed
     )
     parts = [
-        "# Results of `make bench`",
+        f"# Results of `make bench`: {group}",
         "Whole processes, start-up and safety checks included, the two commands of a row in turn. *Measured* is the ratio of"
         " the medians, with the range of the ratios of neighbouring runs; of memory, the median of the peaks.",
         table(measured),
@@ -151,7 +158,7 @@ def document(measured: Sequence[Measured], engine: str, docker: str, loads: tupl
         "Processor time of the commands themselves, medians; the engine's comes on top of it:",
         cpu,
         "## Where and when",
-        "\n".join(f"- {line}" for line in (*_machine(), load, *_versions(engine, docker))),
+        "\n".join(f"- {line}" for line in (*_machine(), load, *_versions(engine))),
         "Written by `python -m benchmarks`; edits are lost.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -169,11 +176,15 @@ def _machine() -> list[str]:
     ]
 
 
-def _versions(engine: str, docker: str) -> list[str]:
-    found = subprocess.run([docker, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+def command_version(docker: str) -> str:
+    """What the docker command says of itself."""
+    return subprocess.run([docker, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _versions(engine: str | None) -> list[str]:
     python = f"{platform.python_implementation()} {platform.python_version()}"
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    return [f"reaper {version('reaper')}{_commit()}, {python}", packages, f"{engine}; command: {found}"]
+    return [f"reaper {version('reaper')}{_commit()}, {python}", packages, *([engine] if engine else [])]
 
 
 def _commit() -> str:

@@ -107,7 +107,7 @@ async def main(endpoints: int, scrapes: int) -> None:
     web = Web(Status("1", _now()), metrics.render, clock=_now)
     await web.start("127.0.0.1", 0)
     gc.freeze()  # both as the program does
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(20_000, 50, 20)
     settle_in()
     ours: list[float] = []
     theirs: list[float] = []

@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # A listing makes tens of thousands of objects that all stay: walking them again and again took an eighth of the time.
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(20_000, 50, 20)
     # A name that the terminal's encoding does not have is no reason to fail.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # it is what Python opened
     try:

@@ -60,6 +60,9 @@ class Told(Protocol):
     def bug(self, endpoint: str, error: BaseException, /) -> None:
         """A sweep has died of something that nobody foresaw."""
 
+    def stumbled(self, endpoint: str, error: BaseException, /) -> None:
+        """Following the events has died of something that nobody foresaw."""
+
     def watching(self, endpoint: str, /, *, connected: bool, error: str = "") -> None:
         """The events of the endpoint are followed from now on, or are not any more."""
 
@@ -96,7 +99,7 @@ class Keeper:
     def __post_init__(self) -> None:
         self.name = self.endpoint.reader.endpoint
         self.provider = self.endpoint.reader.provider
-        self.rests_until = -math.inf
+        self.rests_until = self._failed_at = -math.inf
         self.finished = anyio.Event()
         self._retired = False
         self._news = anyio.Event()
@@ -137,7 +140,7 @@ class Keeper:
         try:
             if self.before is not None:
                 await self.before.finished.wait()
-                self.due |= self.before.due
+                self._take_over(self.before)
                 self.before = None
             async with anyio.create_task_group() as group:
                 if isinstance(self.endpoint.reader, Watched) and self.terms().follow:
@@ -156,6 +159,11 @@ class Keeper:
             with anyio.CancelScope(shield=True):
                 await self.endpoint.reader.close()
             self.finished.set()
+
+    def _take_over(self, before: "Keeper") -> None:
+        """What was due with another keeper of this endpoint, and what it knew of deaths."""
+        self.due |= before.due
+        self._hints, self._hinted, self._last_death = before._hints, before._hinted, before._last_death  # noqa: SLF001
 
     def _must_wait(self) -> float:
         """Seconds until there is something to do, as far as is known."""
@@ -218,8 +226,15 @@ class Keeper:
             self.rests_until = -math.inf
             return
         self.failures += 1
-        self.rests_until = anyio.current_time() + min(FIRST_REST * 2 ** (self.failures - 1), LONGEST_REST)
+        self._failed_at = anyio.current_time()
+        self.rests_until = self._failed_at + min(FIRST_REST * 2 ** (self.failures - 1), LONGEST_REST)
         self.due |= due
+
+    def _is_back(self) -> None:
+        """Its events can be followed again: look soon, and less soon each time that the look fails all the same."""
+        if anyio.current_time() < self.rests_until:
+            self.rests_until = min(self.rests_until, self._failed_at + 2.0 ** min(self.failures, 10))
+            self._tell()
 
     # -- events --------------------------------------------------------------------------------------------------------
 
@@ -231,6 +246,7 @@ class Keeper:
             nonlocal delay
             delay = FIRST_RECONNECTION
             self.told.watching(self.name, connected=True)
+            self._is_back()
 
         while True:
             problem = "the stream ended"
@@ -241,7 +257,7 @@ class Keeper:
             except ReaperError as error:
                 problem = str(error)
             except Exception as error:  # noqa: BLE001 - hints are no reason to stop sweeping
-                self.told.bug(self.name, error)
+                self.told.stumbled(self.name, error)
                 problem = f"{type(error).__name__}: {error}"
             self.told.watching(self.name, connected=False, error=problem)
             await anyio.sleep(delay)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 LEVELS = ("debug", "info", "warning", "error")
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # as sd-daemon(3) has them
 
 
 def _structlog() -> ModuleType:
@@ -50,6 +51,21 @@ def _drop_stamina(_logger: object, _method: str, event: MutableMapping[str, Any]
     return event
 
 
+def _goes_to_journald() -> bool:
+    """Whether stderr is systemd's journal, as systemd.exec(5) says how to tell."""
+    try:
+        there = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{there.st_dev}:{there.st_ino}"
+
+
+def _with_priority(_logger: object, method: str, rendered: str) -> str:
+    """The lines with their priority before them: else ``journalctl -p err`` finds none."""
+    priority = _PRIORITIES.get(method, _PRIORITIES["error"])
+    return "\n".join(f"<{priority}>{line}" for line in rendered.splitlines())
+
+
 def configure(form: str, level: str) -> "FilteringBoundLogger":
     """Set up logging for this process: ``form`` is "console" or "json", ``level`` one of ``LEVELS``."""
     structlog = _structlog()
@@ -72,14 +88,36 @@ def configure(form: str, level: str) -> "FilteringBoundLogger":
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([] if debug_traceback else [_no_traceback]),
             *renderer,
+            *([_with_priority] if _goes_to_journald() else []),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(file=_Stderr()),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(stream=sys.stderr, level=max(number, logging.WARNING))
     logger: FilteringBoundLogger = structlog.get_logger()
+    logging.basicConfig(handlers=[_FromLibraries(logger)], level=max(number, logging.WARNING))
     return logger
+
+
+class _FromLibraries(logging.Handler):
+    """Takes in what libraries log the usual way, so that every line on stderr has the same form."""
+
+    def __init__(self, log: "FilteringBoundLogger") -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See ``logging.Handler``."""
+        try:
+            self._log.log(
+                min(record.levelno, logging.ERROR),
+                "library_message",
+                logger=record.name,
+                message=record.getMessage(),
+                **({"exc_info": record.exc_info} if record.exc_info else {}),
+            )
+        except Exception:  # noqa: BLE001 - as any handler does: a line that cannot be written harms nobody
+            self.handleError(record)
 
 
 def _one_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:

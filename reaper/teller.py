@@ -86,6 +86,11 @@ class Teller:
             shown.sweeping_since = None
             shown.error = f"a bug: {type(error).__name__}: {error}"
 
+    def stumbled(self, endpoint: str, error: BaseException) -> None:
+        """See ``keeper.Told``."""
+        if self.observer is not None:
+            self.observer.bug(endpoint, error)
+
     def watching(self, endpoint: str, *, connected: bool, error: str = "") -> None:
         """See ``keeper.Told``."""
         if (shown := self.status.endpoints.get(endpoint)) is None:

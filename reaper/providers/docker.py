@@ -7,6 +7,7 @@ import asyncio
 import errno
 import json
 import math
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
@@ -189,6 +190,7 @@ class DockerReader:
 
     def _connect(self) -> "aiodocker.Docker":
         if self._client is None:
+            _ensure_home()
             import aiodocker  # noqa: PLC0415
             import aiohttp  # noqa: PLC0415
 
@@ -354,3 +356,11 @@ def _resolve_names(found: Iterable[Resource]) -> tuple[Resource, ...]:
         replace(resource, uses=frozenset(ids.get(used, used) for used in resource.uses)) if resource.uses else resource
         for resource in found
     )
+
+
+def _ensure_home() -> None:
+    """Aiodocker wants a home directory when it is imported; a user whom systemd or a container made up may have none."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"

@@ -45,7 +45,9 @@ def age(text: str) -> timedelta:
 def leftovers(engine: PrivateEngine) -> list[str]:
     """Whatever still bears the engine's name: processes, mounts, control groups, directories."""
     name = engine.directory.name
-    found = [str(path) for path in [*Path("/tmp").glob(f"{name}*"), *Path("/sys/fs/cgroup").glob(f"**/{name}")]]
+    found = [str(path) for path in Path("/tmp").glob(f"{name}*")]
+    # Not glob(): other engines' groups go while it looks, which os.walk does not mind.
+    found += [f"{folder}/{name}" for folder, folders, _ in os.walk("/sys/fs/cgroup") if name in folders]
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if name in line]
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:

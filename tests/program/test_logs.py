@@ -1,5 +1,10 @@
 """Logs: on stderr only, JSON lines unless a person looks or says otherwise, each with its numbers."""
 
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import pytest
@@ -112,3 +117,57 @@ def test_listing_and_checking_log_nothing_that_happens_every_time(run: Program, 
     fake.add("chess-1")
     assert run("list").err == ""
     assert run("check").err == ""
+
+
+LIBRARY = """
+import logging, sys
+from reaper.logs import configure
+configure(*sys.argv[1:])
+log = logging.getLogger("aiohttp.server")
+log.info("of no interest")
+log.warning("took %d ms\\x1b[2J", 42)
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.critical("Error handling request", exc_info=True)
+"""
+
+
+def of_a_library(*how: str, env: Mapping[str, str] | None = None) -> list[str]:
+    command = [sys.executable, "-c", LIBRARY, *how]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=env)
+    assert done.stdout == ""
+    return done.stderr.splitlines()
+
+
+def test_what_libraries_log_has_the_same_form() -> None:
+    slow, broken = map(json.loads, of_a_library("json", "info"))
+    assert slow.items() >= {"event": "library_message", "level": "warning", "logger": "aiohttp.server"}.items()
+    assert slow["message"] == "took 42 ms\x1b[2J"
+    assert (broken["level"], broken["message"]) == ("error", "Error handling request")
+    assert broken["exception"][0]["exc_type"] == "ZeroDivisionError"
+
+
+def test_at_a_terminal_what_libraries_log_has_no_traceback_and_no_control_characters() -> None:
+    slow, broken = of_a_library("console", "warning")
+    assert "took 42 ms [2J" in slow
+    assert "\x1b" not in slow
+    assert "Error handling request" in broken
+
+
+def test_in_systemd_s_journal_every_line_has_its_priority() -> None:
+    """As systemd starts it: stderr is a socket or a pipe, and JOURNAL_STREAM says which."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader, encoding="utf-8") as read:
+        there = os.fstat(writer)
+        env = {**os.environ, "JOURNAL_STREAM": f"{there.st_dev}:{there.st_ino}"}
+        subprocess.run([sys.executable, "-c", LIBRARY, "json", "info"], stderr=writer, env=env, timeout=60, check=True)
+        os.close(writer)
+        slow, broken = read.read().splitlines()
+    assert slow.startswith('<4>{"logger": "aiohttp.server"')
+    assert json.loads(broken.removeprefix("<3>"))["message"] == "Error handling request"
+
+
+def test_elsewhere_no_line_has_one() -> None:
+    env = {**os.environ, "JOURNAL_STREAM": "1:1"}
+    assert all(line.startswith("{") for line in of_a_library("json", "info", env=env))

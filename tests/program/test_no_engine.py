@@ -1,6 +1,8 @@
 """No engine, or none that may be spoken to: told at once, with the socket and the cure."""
 
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -78,3 +80,25 @@ def test_explain_tells_it_too(run: Program, tmp_path: Path) -> None:
 def test_tls_files_that_cannot_be_used(run: Program, tmp_path: Path) -> None:
     env = {"DOCKER_HOST": "tcp://127.0.0.1:1", "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(tmp_path)}
     told(run("--once", env=env), "TLS files", str(tmp_path / "ca.pem"), "DOCKER_CERT_PATH")
+
+
+NOBODY = """
+import os, pwd, sys
+
+def unknown(_uid: int) -> None:
+    raise KeyError
+
+pwd.getpwuid = unknown
+os.environ.pop("HOME", None)
+from reaper.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_user_without_a_home_directory_can_sweep(run: Program, fake: FakeEngine) -> None:
+    """As systemd's DynamicUser= is, where the name service does not know it."""
+    fake.add("leftover")
+    command = [sys.executable, "-c", NOBODY, "--once", "--json"]
+    done = subprocess.run(command, env=run.env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert fake.names() == set()

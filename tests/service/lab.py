@@ -41,6 +41,7 @@ class Diary:
 
     sweeps: list[Sweep] = field(default_factory=list)
     bugs: list[BaseException] = field(default_factory=list)
+    stumbles: list[BaseException] = field(default_factory=list)
     events: list[tuple[bool, str]] = field(default_factory=list)
 
     def began(self, _keeper: Keeper, due: frozenset[str]) -> None:
@@ -52,6 +53,9 @@ class Diary:
 
     def bug(self, _endpoint: str, error: BaseException) -> None:
         self.bugs.append(error)
+
+    def stumbled(self, _endpoint: str, error: BaseException) -> None:
+        self.stumbles.append(error)
 
     def watching(self, _endpoint: str, *, connected: bool, error: str = "") -> None:
         self.events.append((connected, error))

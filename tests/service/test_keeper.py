@@ -212,8 +212,39 @@ async def test_a_bug_in_the_events_is_told_and_hinders_no_sweep() -> None:
         await anyio.sleep(5)
         keeper.post(["stopped"])
         await anyio.sleep(5)
-    assert [type(bug) for bug in house.diary.bugs] == [ZeroDivisionError]
+    assert [type(bug) for bug in house.diary.stumbles] == [ZeroDivisionError]
+    assert house.diary.bugs == []
     assert house.diary.results == [SweepResult.SUCCESS]
+
+
+async def test_events_that_can_be_followed_again_end_the_rest() -> None:
+    house = House(stopped("leftover"), watched=True)
+    house.world.rules.append(down := Rule("list", error=UnavailableError("no engine")))
+    house.provider.broken = 5
+    async with house.kept() as keeper:
+        keeper.post(["stopped"])
+        await anyio.sleep(25)
+        assert house.diary.results == [SweepResult.UNLISTED]  # it rests for a minute
+        assert house.diary.events[-1] == (False, "no events today")
+        house.world.rules.remove(down)
+        await anyio.sleep(10)
+        assert house.diary.events[-1] == (True, "")
+    assert house.diary.results == [SweepResult.UNLISTED, SweepResult.SUCCESS]
+
+
+async def test_events_that_come_and_go_while_nothing_can_be_listed_end_it_less_and_less_often() -> None:
+    house = House(stopped("leftover"), watched=True)
+    house.world.rules.append(Rule("list", error=UnavailableError("no engine")))
+    async with house.kept() as keeper:
+        keeper.post(["stopped"])
+        for _ in range(3600):
+            house.provider.tell(UnavailableError("the connection broke"))
+            await anyio.sleep(1)
+    assert len([1 for connected, _ in house.diary.events if connected]) > 1000
+    rests = [later.began - sooner.ended for sooner, later in pairwise(house.diary.sweeps)]
+    assert rests == sorted(rests)
+    assert rests[0] >= 2
+    assert len(rests) <= 11
 
 
 def test_a_policy_for_another_kind_or_another_endpoint_is_none_of_its_business() -> None:
@@ -240,3 +271,21 @@ async def test_what_takes_over_sweeps_for_what_the_one_before_could_not_sweep_fo
             second.retire()
     assert house.diary.results == [SweepResult.UNLISTED, SweepResult.SUCCESS]
     assert house.left() == set()
+
+
+async def test_what_takes_over_knows_of_the_deaths() -> None:
+    house = House(stopped("leftover"), running("client"), rules=Rules(policies=(SOON,)), watched=True)
+    async with house.kept() as first:
+        await anyio.sleep(1)
+        death = house.die("client")
+        house.provider.tell(death)
+        await anyio.sleep(1)
+        first.retire()
+        second = replace(first, before=first, due=set())
+        async with anyio.create_task_group() as group:
+            group.start_soon(second.run)
+            await anyio.sleep(301)
+            second.retire()
+    assert [sweep.due for sweep in house.diary.sweeps] == [frozenset({SOON.name})]
+    assert "client" not in house.left()
+    assert house.provider.asked_since == [None, death.stopped_at]
