@@ -7,11 +7,14 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from devkit.generate import proxy
+from devkit.generate import dashboards, proxy
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-FILES: Mapping[Path, Callable[[], str]] = {**proxy.FILES}
+FILES: Mapping[Path, Callable[[], str]] = {
+    **dashboards.FILES,
+    **proxy.FILES,
+}
 
 
 def stale() -> dict[Path, str]:
