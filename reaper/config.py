@@ -15,6 +15,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from reaper.credentials import is_named
 from reaper.endpoints import (
     DEFAULT_API_KEY,
     DEFAULT_API_URL,
@@ -259,12 +260,12 @@ def engines(settings: Settings, env: Mapping[str, str]) -> tuple[DockerTable, ..
 
 
 def organisations(settings: Settings, env: Mapping[str, str]) -> tuple[DaytonaTable, ...]:
-    """The configured organisations, where they are; with no endpoint configured, that of DAYTONA_API_KEY if it is set.
+    """The configured organisations, where they are; with no endpoint configured, that of DAYTONA_API_KEY if there is one.
 
     Raises ConfigError.
     """
     found = settings.daytona
-    if not found and not settings.docker and env.get(DEFAULT_API_KEY, "").strip():
+    if not found and not settings.docker and is_named(DEFAULT_API_KEY, env):
         found = (DaytonaTable(name=DEFAULT_ORGANISATION, target=env.get("DAYTONA_TARGET") or None),)
     if all(organisation.api_url is not None for organisation in found):
         return found

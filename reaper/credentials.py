@@ -10,24 +10,50 @@ _CURE = (
     "set it to an API key of the organisation (Daytona's dashboard makes them), or name another variable or a file with"
     " api_key_env or api_key_file in [[daytona]]"
 )
+_FILE = "_FILE"
+"""Ends the name of a variable that holds the path of a secret in place of the secret: no environment shows that one."""
 
 
 def api_key(organisation: DaytonaTable, env: Mapping[str, str]) -> str:
     """The organisation's API key. Raises ConfigError when there is none, or nothing that could be one."""
     if organisation.api_key_file is not None:
         where = f"api_key_file = {organisation.api_key_file!r} of endpoint {organisation.name}"
-        try:
-            text = Path(organisation.api_key_file).read_text(encoding="ascii")
-        except OSError as error:
-            raise ConfigError(f"{where} cannot be read: {error.strerror}", "name a file that holds the key alone") from None
-        except UnicodeDecodeError:
-            raise ConfigError(f"{where} holds no API key", "it must hold the key alone, as plain text") from None
+        text = _read(organisation.api_key_file, where)
     else:
-        where = organisation.api_key_env or DEFAULT_API_KEY
-        text = env.get(where, "")
-        if not text.strip():
-            raise ConfigError(f"{where} is not set", _CURE)
+        where, text = _of_variable(organisation.api_key_env or DEFAULT_API_KEY, env)
     key = text.strip()
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigError(f"{where} holds no API key", "it must hold the key alone, without spaces or line breaks")
     return key
+
+
+def is_named(variable: str, env: Mapping[str, str]) -> bool:
+    """Whether the environment has a secret of this name, or the file that holds it."""
+    return bool(env.get(variable, "").strip() or env.get(variable + _FILE, "").strip())
+
+
+def _of_variable(variable: str, env: Mapping[str, str]) -> tuple[str, str]:
+    """Where the secret of this name stands, for people, and the text there."""
+    text, by_file = env.get(variable, ""), variable + _FILE
+    if not (path := env.get(by_file, "").strip()):
+        if not text.strip():
+            raise ConfigError(f"{variable} is not set", _CURE)
+        return variable, text
+    if text.strip():
+        raise ConfigError(f"{variable} and {by_file} are both set", "leave one of them out")
+    if not path.startswith("/"):  # it may be the key itself, so it is not repeated
+        raise ConfigError(
+            f"{by_file} is no absolute path",
+            'it names the file that holds the key, and is not the key itself; write for example "/run/secrets/daytona"',
+        )
+    where = f"{by_file} = {path!r}"
+    return where, _read(path, where)
+
+
+def _read(path: str, where: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except OSError as error:
+        raise ConfigError(f"{where} cannot be read: {error.strerror}", "name a file that holds the key alone") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{where} holds no API key", "it must hold the key alone, as plain text") from None

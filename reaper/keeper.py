@@ -20,7 +20,7 @@ from reaper.errors import ReaperError
 from reaper.instruments import SweepResult
 from reaper.judge import Rules
 from reaper.metrics import sweep_result
-from reaper.model import Kind, Report, Resource
+from reaper.model import Kind, Outcome, Report, Resource
 from reaper.providers.base import Watched
 from reaper.scope import Owners
 from reaper.sweep import Endpoint, Ledger, Observer, Options, Stop, sweep
@@ -198,7 +198,7 @@ class Keeper:
             ended = anyio.current_time()
             self._no_hint_before = ended + max(SHORTEST_PAUSE, 10 * (ended - began))
         result = sweep_result(report.endpoints[0], report.interrupted)
-        self._rest(result, due)
+        self._rest(report, result, due)
         self.told.swept(self, due, report, result)
 
     async def _within_time(self, terms: Terms, due: frozenset[str], stop: Stop) -> Report:
@@ -219,9 +219,17 @@ class Keeper:
         assert report is not None
         return report
 
-    def _rest(self, result: SweepResult, due: frozenset[str]) -> None:
+    def _is_sick(self, report: Report) -> bool:
+        """Whether it does nothing any more that it is asked for. A few things that nobody can delete are no sign of that."""
+        breaker = self.endpoint.retrier.breaker
+        if breaker.refused is not None:
+            return True
+        gone = report.count(Outcome.DELETED) + report.count(Outcome.GONE)
+        return breaker.open and not gone and report.count(Outcome.FAILED) >= breaker.limit
+
+    def _rest(self, report: Report, result: SweepResult, due: frozenset[str]) -> None:
         """Leave an endpoint alone that could not be listed, or answered nothing any more; what was due stays due."""
-        if result not in (SweepResult.UNLISTED, SweepResult.TIMEOUT) and not self.endpoint.retrier.breaker.open:
+        if result not in (SweepResult.UNLISTED, SweepResult.TIMEOUT) and not self._is_sick(report):
             self.failures = 0
             self.rests_until = -math.inf
             return

@@ -284,6 +284,7 @@ class Service:
             self.status.reload_error = problem
             self.metrics.reloaded(False, _now())  # noqa: FBT003 - the value itself
             self.log.error("reload_refused", problem=problem)
+            self.notifier.status(f"the new configuration was refused, the old one stays: {problem}")
         self.notifier.ready()
 
     async def _try_reload(self) -> str | None:

@@ -340,7 +340,7 @@ def _process(layout: Layout) -> None:
     here = f" and on (job, instance) reaper_endpoint_up{{{E}}}"
     layout.line(
         6,
-        (6, 6, 6, 6),
+        (5, 5, 5, 9),
         course(
             "Memory",
             "What the reapers that keep this endpoint take.",

@@ -121,6 +121,42 @@ def test_a_file_without_a_key_is_named(call: Call, tmp_path: Path, content: byte
     assert "the key alone" in ended.err
 
 
+@pytest.mark.parametrize(("content", "says"), FILES.values(), ids=FILES.keys())
+def test_a_file_that_a_variable_names_without_a_key_is_named(
+    call: Call, tmp_path: Path, content: bytes | None, says: str
+) -> None:
+    file = tmp_path / "the-key"
+    if content is not None:
+        file.write_bytes(content)
+    for text, variable in ((None, "DAYTONA_API_KEY_FILE"), (f'{ORG}api_key_env = "RL"', "RL_FILE")):
+        ended = call("--once", "--only", "daytona", text=text, env={variable: str(file)})
+        assert (ended.code, ended.out) == (2, "")
+        assert f"reaper: {variable} = {str(file)!r} {says}" in ended.err
+        assert "the key alone" in ended.err
+
+
+BAD_FILES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
+    "both": (
+        {"DAYTONA_API_KEY": KEY, "DAYTONA_API_KEY_FILE": "/run/secrets/daytona"},
+        ("DAYTONA_API_KEY and DAYTONA_API_KEY_FILE are both set", "leave one of them out"),
+    ),
+    "the key itself": (
+        {"DAYTONA_API_KEY_FILE": KEY},
+        ("DAYTONA_API_KEY_FILE is no absolute path", "is not the key itself", '"/run/secrets/daytona"'),
+    ),
+    "an empty path": ({"DAYTONA_API_KEY_FILE": " "}, ("DAYTONA_API_KEY is not set", "set it to an API key")),
+}
+
+
+@pytest.mark.parametrize(("env", "says"), BAD_FILES.values(), ids=BAD_FILES.keys())
+def test_a_variable_that_names_no_file_is_told(call: Call, env: dict[str, str], says: tuple[str, ...]) -> None:
+    for command in (("--once",), ("config", "check")):
+        ended = call(*command, text=ORG, env=env)
+        assert (ended.code, ended.out) == (2, "")
+        for part in says:
+            assert part in ended.err
+
+
 def test_a_folder_in_place_of_a_key_file_is_named(call: Call, tmp_path: Path) -> None:
     ended = call("config", "check", text=f'{ORG}api_key_file = "{tmp_path}"')
     assert ended.code == 2

@@ -160,6 +160,19 @@ def test_two_organisations_each_with_a_key_of_its_own(tmp_path: Path) -> None:
         assert run("--once", "--only", "docker", "--config", str(config)).code == 2
 
 
+def test_the_key_may_stand_in_a_file_that_a_variable_names(tmp_path: Path) -> None:
+    with Served(tmp_path) as served:
+        served.add("forgotten")
+        file = tmp_path / "daytona"
+        file.write_text(served.key + "\n")
+        run = served.program(DAYTONA_API_KEY="", DAYTONA_API_KEY_FILE=str(file))
+        ended = run("--once", "--json", "--log-level", "debug")
+        assert [e["endpoint"] for e in report(ended)["endpoints"]] == ["local", "default"]
+        assert ended.outcomes() == {"forgotten": "deleted"}
+        assert served.left() == set()
+        assert served.key not in ended.out + ended.err
+
+
 def test_a_signal_in_mid_sweep_ends_it_with_a_report_that_is_true(served: Served, run: Program) -> None:
     names = {f"leftover-{i:03}" for i in range(150)}
     for name in names:
