@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 
-.PHONY: run test lint unit bench clean
+.PHONY: run test lint unit bench image clean
 
 run: $(VENV)/ready
 	$(BIN)/reaper demo
@@ -22,6 +22,14 @@ unit: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks
+
+# Where no index is reached: make image DOCKER_BUILD="docker build --build-arg BASE=... --build-arg PIP_OPTIONS=..."
+DOCKER_BUILD ?= docker build
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' reaper/__init__.py)
+
+image:
+	$(DOCKER_BUILD) --tag reaper:$(VERSION) --build-arg VERSION=$(VERSION) \
+	  --build-arg REVISION=$(shell git rev-parse HEAD) --build-arg CREATED=$(shell date -u +%Y-%m-%dT%H:%M:%SZ) .
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

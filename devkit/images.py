@@ -17,7 +17,7 @@ import sys
 import tarfile
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,9 @@ def host_image(
     name: str,
     programs: Mapping[str, str],
     folders: Mapping[str, int],
+    *,
     config: Mapping[str, Any],
+    files: Iterable[str] = (),
 ) -> str:
     """An image of programs of this host, with the libraries that they load, and nothing else; its name. About 2 s.
 
@@ -131,6 +133,7 @@ def host_image(
         programs: path in the image to path on this host.
         folders: directories in the image that a volume may be mounted on, each with the number of its owner.
         config: `Entrypoint`, `Cmd` and `User`, as the published image of the same program has them.
+        files: further files of this host.
 
     Raises:
         EngineError: the engine refused it.
@@ -138,7 +141,7 @@ def host_image(
     if engine.api.get(f"/images/{name}/json").status == 404:
         with tempfile.TemporaryDirectory(prefix="reaper-image-") as made:
             tar = Path(made) / "root.tar"
-            _pack(tar, programs, folders)
+            _pack(tar, programs, folders, files)
             changes = [f"{key.upper()} {json.dumps(value)}" for key, value in config.items()]
             options = [part for change in changes for part in ("--change", change)]
             run("docker", "--host", engine.host, "import", *options, str(tar), name)
@@ -185,10 +188,10 @@ def _bootstrap(tar: Path) -> None:
         run("tar", "--numeric-owner", "-C", str(root), "-cf", str(tar), ".")
 
 
-def _pack(tar: Path, programs: Mapping[str, str], folders: Mapping[str, int]) -> None:
-    files = {Path(inside): Path(outside) for inside, outside in programs.items()}
+def _pack(tar: Path, programs: Mapping[str, str], folders: Mapping[str, int], further: Iterable[str]) -> None:
+    files = {Path(file): Path(file) for file in (*further, str(AUTHORITIES))}
+    files |= {Path(inside): Path(outside) for inside, outside in programs.items()}
     files |= {library: library for program in programs.values() for library in _libraries(program)}
-    files[AUTHORITIES] = AUTHORITIES
     with tarfile.open(tar, "w", dereference=True) as archive:
         for inside, outside in files.items():
             archive.add(outside, str(inside).lstrip("/"), recursive=False)

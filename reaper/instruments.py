@@ -49,6 +49,7 @@ class SweepResult(StrEnum):
     BUG = "bug"
     TIMEOUT = "timeout"
     INTERRUPTED = "interrupted"
+    LEASES_UNKNOWN = "leases_unknown"
     UNLISTED = "unlisted"
     CAPPED = "capped"
     FAILURES = "failures"
@@ -159,6 +160,21 @@ class Instruments:
             by_policy,
             registry=r,
         )
+        self.interval = Gauge(
+            "reaper_policy_interval_seconds",
+            "The longest time between two runs of the policy by its schedule.",
+            by_policy,
+            registry=r,
+        )
+        self.last_sweep = Gauge(
+            "reaper_last_sweep_timestamp_seconds",
+            "When the last sweep of the endpoint ended, however it ended; 0 for never.",
+            where,
+            registry=r,
+        )
+        self.last_sweep_seconds = Gauge(
+            "reaper_last_sweep_duration_seconds", "How long the last sweep of the endpoint took.", where, registry=r
+        )
         self.reload = Gauge("reaper_config_last_reload_successful", "Whether the last reload was accepted.", registry=r)
         self.reloaded_at = Gauge(
             "reaper_config_last_reload_success_timestamp_seconds", "When the configuration in force was loaded.", registry=r
@@ -174,6 +190,7 @@ class Instruments:
         providers: Mapping[str, str],
         policies: Mapping[tuple[str, str], Collection[Kind]],
         events: Collection[str],
+        intervals: Collection[tuple[str, ...]] = (),
     ) -> Iterator[Series]:
         """Every series that there has to be.
 
@@ -181,13 +198,23 @@ class Instruments:
             providers: by name of the endpoint.
             policies: what each takes, by policy and endpoint.
             events: the endpoints whose events are to be followed.
+            intervals: the labels of those that follow a schedule.
         """
+        yield from ((self.interval, labels) for labels in intervals)
         for provider in set(providers.values()):
             for histogram in (self.sweep_seconds, self.deletion_seconds, self.delay_seconds):
                 yield histogram, (provider,)
         for name, provider in providers.items():
             where = (provider, name)
-            for metric in (self.cap_hits, self.stuck, self.up, self.breaker, self.skew):
+            for metric in (
+                self.cap_hits,
+                self.stuck,
+                self.up,
+                self.breaker,
+                self.skew,
+                self.last_sweep,
+                self.last_sweep_seconds,
+            ):
                 yield metric, where
             yield from ((self.retries, (*where, error)) for error in _retryable())
             yield from ((self.sweeps, (*where, result.value)) for result in SweepResult)

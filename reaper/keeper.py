@@ -21,7 +21,7 @@ from reaper.errors import ReaperError
 from reaper.instruments import SweepResult
 from reaper.judge import Rules
 from reaper.metrics import sweep_result
-from reaper.model import Kind, Report, Resource
+from reaper.model import Kind, Outcome, Report, Resource
 from reaper.providers.base import Watched
 from reaper.scope import Owners
 from reaper.sweep import Endpoint, Ledger, Observer, Options, Stop, sweep
@@ -209,7 +209,10 @@ class Keeper:
             ended = anyio.current_time()
             self._no_hint_before = ended + max(SHORTEST_PAUSE, 10 * (ended - began))
         result = sweep_result(report.endpoints[0], report.interrupted)
-        self._rest(result, due, for_leases=for_leases)
+        if self._is_well(report, result):
+            self.failures, self.rests_until = 0, -math.inf
+        else:
+            self._rest(due, for_leases=for_leases)
         self.told.swept(self, due, report, result)
 
     async def _within_time(self, terms: Terms, due: frozenset[str], stop: Stop) -> Report:
@@ -231,12 +234,16 @@ class Keeper:
         assert report is not None
         return report
 
-    def _rest(self, result: SweepResult, due: frozenset[str], *, for_leases: bool) -> None:
-        """Leave an endpoint alone that could not be listed, or answered nothing any more; what was due stays due."""
-        if result not in (SweepResult.UNLISTED, SweepResult.TIMEOUT) and not self.endpoint.retrier.breaker.open:
-            self.failures = 0
-            self.rests_until = -math.inf
-            return
+    def _is_well(self, report: Report, result: SweepResult) -> bool:
+        """Whether it does what it is asked for. A few things that nobody can delete are no sign that it does not."""
+        breaker = self.endpoint.retrier.breaker
+        if breaker.refused is not None or result in (SweepResult.UNLISTED, SweepResult.TIMEOUT):
+            return False
+        gone = report.count(Outcome.DELETED) + report.count(Outcome.GONE)
+        return not breaker.open or gone > 0 or report.count(Outcome.FAILED) < breaker.limit
+
+    def _rest(self, due: frozenset[str], *, for_leases: bool) -> None:
+        """Leave it alone for a while; what was due stays due."""
         self.failures += 1
         self._failed_at = anyio.current_time()
         self.rests_until = self._failed_at + min(FIRST_REST * 2 ** (self.failures - 1), LONGEST_REST)

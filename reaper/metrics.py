@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, write_to_textfile
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, write_to_textfile
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -37,6 +37,8 @@ def sweep_result(report: EndpointReport, interrupted: str | None = None) -> Swee
     undone = report.cap is None and report.count(Outcome.ABANDONED) > 0
     if failure == "interrupted" or (interrupted is not None and undone):
         return SweepResult.TIMEOUT if interrupted == TIME_UP else SweepResult.INTERRUPTED
+    if failure == LeasesUnknownError.label:
+        return SweepResult.LEASES_UNKNOWN
     if failure is not None:
         return SweepResult.UNLISTED
     if report.cap is not None:
@@ -64,6 +66,7 @@ class Metrics:
         registry: holds the metrics; one of its own by default.
         dry_run: nothing is deleted, so nothing is counted: only the gauges tell what is there.
         clock: seconds since 1970, for the ages that grow between sweeps.
+        process: also tell of this process: its start, memory, processor time and open files, as every exporter does.
     """
 
     def __init__(
@@ -72,8 +75,11 @@ class Metrics:
         *,
         dry_run: bool = False,
         clock: Callable[[], float] = time.time,
+        process: bool = False,
     ) -> None:
         self.registry = registry or CollectorRegistry()
+        if process:
+            ProcessCollector(registry=self.registry)
         self._dry_run = dry_run
         self._clock = clock
         self._providers: dict[str, str] = {}
@@ -87,13 +93,20 @@ class Metrics:
 
     # -- which series there are ----------------------------------------------------------------------------------------
 
-    def configure(self, endpoints: Mapping[str, str], policies: Reach, events: Collection[str] = ()) -> None:
+    def configure(
+        self,
+        endpoints: Mapping[str, str],
+        policies: Reach,
+        events: Collection[str] = (),
+        intervals: Mapping[str, timedelta] | None = None,
+    ) -> None:
         """These are in force from now on: their series exist, and those of what has gone do not. What stays keeps its value.
 
         Args:
             endpoints: the provider of each, by name.
             policies: the kinds and the endpoints that each is for, by name (``reach`` makes it from the rules).
             events: the endpoints whose events are to be followed.
+            intervals: how long it is at the most between two runs of a policy, by name; none where there is no schedule.
         """
         self._providers = dict(endpoints)
         self._reach = {
@@ -102,15 +115,28 @@ class Metrics:
             for name in names
             if name in endpoints and (taken := _taken(kinds, endpoints[name]))
         }
-        wanted = dict.fromkeys(self._i.series(self._providers, self._reach, events))
+        waits = self._waits(intervals or {})
+        wanted = dict.fromkeys(self._i.series(self._providers, self._reach, events, waits))
         for metric, labels in self._there.keys() - wanted.keys():
             metric.remove(*labels)
         for metric, labels in wanted:
             if (metric, labels) not in self._there:
                 self._begin(metric, labels)
         self._there = wanted
+        for labels, wait in waits.items():
+            self._i.interval.labels(*labels).set(wait.total_seconds())
         self._since = {name: since for name, since in self._since.items() if name in endpoints}
         self._oldest = {key: since for key, since in self._oldest.items() if (self._i.oldest_seconds, key) in wanted}
+
+    def _waits(self, intervals: Mapping[str, timedelta]) -> dict[tuple[str, ...], timedelta]:
+        """How long what is reapable waits for a sweep at the most, by labels. A wish waits for any sweep of its endpoint."""
+        found: dict[tuple[str, ...], timedelta] = {}
+        for policy, name in self._reach:
+            if (interval := intervals.get(policy)) is not None:
+                where = (self._providers[name], name)
+                found[*where, policy] = interval
+                found[*where, WISH] = min(interval, found.get((*where, WISH), interval))
+        return found
 
     def _begin(self, metric: Labelled, labels: tuple[str, ...]) -> None:
         metric.labels(*labels)  # is there from now on
@@ -251,6 +277,8 @@ class Metrics:
         self._count(self._i.sweeps, (provider, endpoint, SweepResult(result).value))
         if not self._dry_run:
             self._timing(self._i.sweep_seconds, provider).observe(seconds)
+            self._set(self._i.last_sweep, endpoint, self._clock())
+            self._set(self._i.last_sweep_seconds, endpoint, seconds)
 
     def succeeded(self, policy: str, endpoint: str, at: datetime) -> None:
         """A sweep for this policy has ended, and nothing failed there."""

@@ -8,7 +8,6 @@ file of REAPER_CONFIG, ./reaper.toml or /etc/reaper/reaper.toml. A file that is 
 import os
 import socket
 import sys
-from collections.abc import Mapping
 
 from reaper.places import CANDIDATES, LISTEN, host_and_port, is_there
 
@@ -18,7 +17,7 @@ ENOUGH = 65536  # bytes of an answer
 _LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to ask where it listens everywhere
 
 
-def listens(env: Mapping[str, str]) -> object:
+def listens(env: dict[str, str]) -> object:
     """What the configuration says of where the service listens. Raises OSError and ValueError: no such file, no TOML."""
     if (told := env.get("REAPER_SERVICE__LISTEN")) is not None:
         return told
@@ -50,7 +49,7 @@ def ask(host: str, port: int) -> tuple[int, str]:
 def main() -> int:
     """0 when the service is alive, else 1, and one line that says why: Docker keeps it with the container."""
     try:
-        listen = listens(os.environ)
+        listen = listens(dict(os.environ))
         place = host_and_port(str(listen))
         if place is None:
             sys.stdout.write("there is nobody to ask: listen is none\n")

@@ -39,7 +39,7 @@ class Breaker:
     """
 
     def __init__(self, failures: int = 20) -> None:
-        self._limit = failures
+        self.limit = failures
         self._in_a_row = 0
         self._last: ProviderError | None = None
         self.refused: CredentialsError | None = None
@@ -47,7 +47,7 @@ class Breaker:
     @property
     def open(self) -> bool:
         """Whether calls fail at once."""
-        return self.refused is not None or self._in_a_row >= self._limit
+        return self.refused is not None or self._in_a_row >= self.limit
 
     def check(self) -> None:
         """Raise ``CircuitOpenError`` while the breaker is open, and ``CredentialsError`` once they were refused."""

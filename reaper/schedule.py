@@ -6,7 +6,7 @@ them in place of waiting. So none of them does more than post.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,6 +19,7 @@ from reaper.durations import spell
 from reaper.settings import DEFAULT_EVERY, PolicyTable
 
 HEARTBEAT = timedelta(seconds=5)
+YEAR, SECOND = timedelta(days=366), timedelta(seconds=1)
 _HEART = "heartbeat of the scheduler"  # no policy's name has a space
 
 
@@ -48,6 +49,40 @@ class Timing:
         trigger = CronTrigger.from_crontab(self.cron, timezone=ZoneInfo(self.timezone))
         trigger.jitter = jitter.total_seconds() or None
         return trigger
+
+    def interval(self, now: datetime) -> timedelta | None:
+        """The longest time between two runs; with ``cron``, of those of the year after ``now``. None: it never runs."""
+        return self.every if self.every is not None else _longest_gap(self.trigger(timedelta(0)), now)
+
+
+def _longest_gap(cron: BaseTrigger, now: datetime) -> timedelta | None:
+    """The longest time between two runs that follow each other. ``* * * * *`` has half a million of them a year.
+
+    So only the first day that has runs is walked through: all days that have some have them at the same times.
+    """
+
+    def after(moment: datetime) -> datetime | None:
+        run: datetime | None = cron.get_next_fire_time(None, moment)
+        return run
+
+    def day_after(run: datetime) -> datetime:
+        return datetime.combine(run.date() + timedelta(days=1), time(), run.tzinfo)
+
+    def between(earlier: datetime, later: datetime) -> timedelta:
+        return later.astimezone(UTC) - earlier.astimezone(UTC)  # in one zone Python would compare what the clocks show
+
+    first = run = after(day_after(now.astimezone(cron.timezone)))
+    if first is None or run is None:
+        return None  # the 30th of February
+    longest = timedelta(0)
+    while (following := after(run + SECOND)) is not None and following.date() == first.date():
+        longest, run = max(longest, between(run, following)), following
+    end = first + YEAR
+    while following is not None and (run < end or not longest):
+        longest = max(longest, between(run, following))
+        # The last run of a day is at the time of the first one's last.
+        run, following = datetime.combine(following.date(), run.timetz()), after(day_after(following))
+    return longest
 
 
 class Schedule:

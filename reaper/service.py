@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -105,7 +106,7 @@ class Service:
     log: "FilteringBoundLogger"
     env: Mapping[str, str]
     notifier: Notifier
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics = field(default_factory=partial(Metrics, process=True))
     keepers: dict[str, Keeper] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -362,7 +363,9 @@ class Service:
         self.status.configure(endpoints, policies)
         follows = self.loaded.config.settings.service.docker_events
         watched = {name for name, keeper in self.keepers.items() if follows and isinstance(keeper.endpoint.reader, Watched)}
-        self.metrics.configure(endpoints, reach(endpoints, self.loaded.plan.rules.policies), watched)
+        timings = {table.name: Timing.of(table).interval(_now()) for table in self.loaded.config.settings.policy}
+        intervals = {name: interval for name, interval in timings.items() if interval is not None}
+        self.metrics.configure(endpoints, reach(endpoints, self.loaded.plan.rules.policies), watched, intervals)
         for name in endpoints.keys() - watched:
             self.status.endpoints[name].events = None
         for name, keeper in self.keepers.items():

@@ -58,14 +58,14 @@ class Teller:
         endpoint = self.status.endpoints.get(name)
         if endpoint is None:
             return  # it has left the configuration meanwhile
-        up = result in (SweepResult.SUCCESS, SweepResult.FAILURES, SweepResult.CAPPED)
+        up = result in (SweepResult.SUCCESS, SweepResult.FAILURES, SweepResult.CAPPED, SweepResult.LEASES_UNKNOWN)
         endpoint.sweeping_since = None
         endpoint.breaker_open = keeper.endpoint.retrier.breaker.open
         self.metrics.breaker(name, endpoint.breaker_open)
         if result is not SweepResult.INTERRUPTED:
             endpoint.up = up
             self.metrics.endpoint_up(name, up)
-        endpoint.error = None if up else (found.failure.message if found.failure else result.value)
+        endpoint.error = found.failure.message if found.failure else None if up else result.value
         endpoint.failing_since = None if up else endpoint.failing_since or now
         rest = keeper.rests_until - anyio.current_time()
         endpoint.next_try_at = now + timedelta(seconds=rest) if rest > 0 else None

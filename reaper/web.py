@@ -1,7 +1,8 @@
 """What the service tells over HTTP: ``/metrics``, ``/healthz``, ``/readyz`` and the status page. These only read.
 
-``/leases`` is another matter, and ``leaseapi``'s. The rest has no login. It listens on the loopback unless told otherwise, and there it answers only to the loopback's own names:
-else any page in a browser on this machine could have its own name resolve to 127.0.0.1, and read along.
+``/leases`` is another matter, and ``leaseapi``'s. The rest has no login. It listens on the loopback unless told otherwise,
+and there it answers only to the loopback's own names: else any page in a browser on this machine could have its own name
+resolve to 127.0.0.1, and read along.
 """
 
 import errno
@@ -112,9 +113,9 @@ class Web:
             if (api := self._leases()) is None:
                 return _text(503, "The leases cannot be read now; the log says why.", **{"Retry-After": "5"})
             return await api.answer(request, local=self._local)
-        refused = self._refused(request)
-        if refused is not None:
-            return refused
+        return self._refused(request) or await self._show(request)
+
+    async def _show(self, request: web.Request) -> web.Response:
         if request.path == "/healthz":
             return _json(*health(self._status, self._clock()))
         if request.path == "/readyz":

@@ -25,10 +25,14 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, all that need an engine are one group: two engines get into each other's way."""
+    """Where tests run side by side, those that need an engine run one after the other, in two rows of about one length.
+
+    Each engine has namespaces of its own, but many at once would leave none of them the processor time to be on time.
+    """
     for item in items:
         if "engine_possible" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("engine"))
+            row = "engine" if item.path.parent.name == "engine" else "engine elsewhere"
+            item.add_marker(pytest.mark.xdist_group(row))
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,16 @@ import json
 from typing import Any
 
 from devkit import images
+from devkit.api import EngineError
 from devkit.client import EngineClient
 from tests import needs
 
 HARDENED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 
 NOBODY = 65534
+
+TEMPLATES = tuple(f"/usr/share/prometheus/alertmanager/{name}.tmpl" for name in ("default", "email"))
+"""What Debian's Alertmanager reads, and the published one has within."""
 
 GET = """
 import sys, urllib.error, urllib.request
@@ -35,7 +39,7 @@ def json_from(engine: EngineClient, container: str, url: str) -> Any:
     """The same, as JSON; None where nobody answers yet."""
     try:
         return json.loads(fetched(engine, container, url))
-    except (images.EngineError, ValueError):
+    except (EngineError, ValueError):
         return None
 
 
@@ -48,18 +52,20 @@ def logged(engine: EngineClient, container: str, event: str) -> list[dict[str, A
 def haproxy_image(engine: EngineClient) -> str:
     """Debian's HAProxy as an image."""
     programs = {"/usr/local/sbin/haproxy": needs.tool("haproxy", "haproxy")}
-    return images.host_image(engine, "haproxy:local", programs, {}, {"Cmd": ["haproxy"]})
+    return images.host_image(engine, "haproxy:local", programs, {}, config={"Cmd": ["haproxy"]})
 
 
 def prometheus_image(engine: EngineClient) -> str:
     """Debian's Prometheus as an image like the published one."""
     programs = {"/bin/prometheus": needs.tool("prometheus", "prometheus")}
     config = {"Entrypoint": ["/bin/prometheus"], "User": str(NOBODY)}
-    return images.host_image(engine, "prometheus:local", programs, {"/prometheus": NOBODY}, config)
+    return images.host_image(engine, "prometheus:local", programs, {"/prometheus": NOBODY}, config=config)
 
 
 def alertmanager_image(engine: EngineClient) -> str:
     """Debian's Alertmanager as an image like the published one."""
     programs = {"/bin/alertmanager": needs.tool("prometheus-alertmanager", "prometheus-alertmanager")}
     config = {"Entrypoint": ["/bin/alertmanager"], "User": str(NOBODY)}
-    return images.host_image(engine, "alertmanager:local", programs, {"/alertmanager": NOBODY}, config)
+    return images.host_image(
+        engine, "alertmanager:local", programs, {"/alertmanager": NOBODY}, config=config, files=TEMPLATES
+    )

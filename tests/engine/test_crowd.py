@@ -1,4 +1,4 @@
-"""A killed run leaves hundreds of containers that run and are young.
+"""A killed run leaves many containers that run and are young.
 
 They have the age that starting so many takes.
 """
@@ -11,8 +11,8 @@ from tests.run import Program
 
 pytestmark = pytest.mark.engine
 
-CROWD = 300
-HINT = "300 owned resources are running and younger than 24 h; if no run is alive here: reaper --once --all"
+CROWD = 100
+HINT = "100 owned resources are running and younger than 24 h; if no run is alive here: reaper --once --all"
 
 
 def running(engine: PrivateEngine, name: str, labels: dict[str, str]) -> str:
@@ -23,7 +23,7 @@ def running(engine: PrivateEngine, name: str, labels: dict[str, str]) -> str:
     return engine.create(name, labels=labels, cmd=SLEEPS, stop_signal="SIGKILL", start=True, networked=False)
 
 
-def test_three_hundred_young_leftovers(engine: PrivateEngine, reaper: Program) -> None:
+def test_young_leftovers(engine: PrivateEngine, reaper: Program) -> None:
     """No age tells them from a living run: they are kept, with a hint, and ``--all`` takes them, and only them."""
     beside = {
         "keep": {**OWNED, "reaper.keep": ""},

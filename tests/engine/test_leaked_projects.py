@@ -15,6 +15,7 @@ from tests.engine.lab import (
     harbor,
     make_old,
     member_of,
+    more_of,
     projects,
     ran,
     reached,
@@ -35,8 +36,10 @@ def test_leaked_projects_go_beside_living_ones(engine: PrivateEngine, reaper: Pr
     trials = [f"hello-{n}-1-of-1-2026-11-21__06-30-00" for n in range(12)]
     sessions = [f"hello-world__a{n:06}" for n in range(13)]
     alive = ["alive-trial", "alive__session"]
-    terminal_bench(engine, tmp_path, *trials, "alive-trial")
-    harbor(engine, tmp_path, *sessions, "alive__session", "kept__session")
+    terminal_bench(engine, tmp_path, trials[0], "alive-trial")
+    harbor(engine, tmp_path, sessions[0], "alive__session", "kept__session")
+    more_of(engine, trials[0], *trials[1:])
+    more_of(engine, sessions[0], *sessions[1:])
     engine.compose("website", services(["web"]), directory=tmp_path / "website")
     engine.create_network("of-nobody")
     leaked = [*trials, *sessions]

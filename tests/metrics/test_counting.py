@@ -16,7 +16,7 @@ from reaper.metrics import Metrics, reach, sweep_result
 from reaper.model import CapHit, EndpointFailure, EndpointReport, Kind, Outcome, Reason, Report, State
 from reaper.retry import FailedAttempt
 from reaper.sweep import BUG
-from tests.metrics.lab import ENDPOINTS, POLICIES, Bench, became, decision, report
+from tests.metrics.lab import ENDPOINTS, POLICIES, Bench, became, decision, report, total, values
 from tests.sweep.lab import HOUR, MINUTE, NOW, OLD, SECOND, STOPPED
 
 WHERE = {"provider": "docker", "endpoint": "local"}
@@ -334,3 +334,49 @@ def test_what_the_rules_are_for() -> None:
         "stopped": (STOPPED.kinds, ("a", "b")),
         "old": (OLD.kinds, ("b",)),
     }
+
+
+INTERVALS = {"old": timedelta(minutes=30), "stopped": timedelta(minutes=10), "sandboxes": timedelta(hours=1)}
+
+
+def test_a_policy_s_interval_is_told_where_it_runs_on_a_schedule(bench: Bench) -> None:
+    metrics, name = bench.metrics, "reaper_policy_interval_seconds"
+    assert not any(name == metric for metric, _ in bench.values())
+    metrics.configure(ENDPOINTS, POLICIES, intervals=INTERVALS)
+    assert bench(name, policy="old", **WHERE) == 1800
+    assert bench(name, policy="sandboxes", endpoint="rl") == 3600
+    assert (bench(name, policy=WISH, **WHERE), bench(name, policy=WISH, endpoint="rl")) == (600, 600)
+    # What never runs has none, and an alert that compares with it is silent.
+    metrics.configure(ENDPOINTS, POLICIES, intervals={"old": timedelta(minutes=20)})
+    assert (bench(name, policy="old"), bench(name, policy=WISH)) == (1200, 1200)
+    assert sum(name == metric for metric, _ in bench.values()) == 2
+    metrics.configure({"rl": "daytona"}, {"sandboxes": POLICIES["sandboxes"]}, intervals=INTERVALS)
+    assert {labels for metric, labels in bench.values() if metric == name} == {
+        frozenset({("provider", "daytona"), ("endpoint", "rl"), ("policy", policy)}) for policy in ("sandboxes", WISH)
+    }
+
+
+def test_the_last_sweep_is_told_however_it_ended(bench: Bench) -> None:
+    def last(endpoint: str) -> tuple[float, float]:
+        return (
+            bench("reaper_last_sweep_timestamp_seconds", endpoint=endpoint),
+            bench("reaper_last_sweep_duration_seconds", endpoint=endpoint),
+        )
+
+    for result in SweepResult:
+        bench.pass_time(minutes=10)
+        bench.metrics.swept("local", "docker", result, 7.0)
+        assert last("local") == (bench.clock(), 7)
+    assert last("rl") == (0, 0)
+    bench.metrics.configure({"rl": "daytona"}, {})
+    bench.metrics.swept("local", "docker", "success", 9.0)  # it ended after a reload had taken the endpoint away
+    assert not any(
+        metric.startswith("reaper_last_sweep") and ("endpoint", "local") in labels for metric, labels in bench.values()
+    )
+
+
+def test_the_process_tells_of_itself_where_it_is_asked_to(bench: Bench) -> None:
+    assert not any(name.startswith("process_") for name, _ in bench.values())
+    found = values(Metrics(process=True))
+    assert total(found, "process_resident_memory_bytes") > 1e6
+    assert total(found, "process_start_time_seconds") > 1.7e9

@@ -3,6 +3,7 @@
 import math
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 def _busy(bench: Bench) -> Bench:
     """Everything that can happen has happened."""
     metrics = bench.metrics
-    metrics.configure(ENDPOINTS, POLICIES, events=["local"])
+    metrics.configure(ENDPOINTS, POLICIES, ["local"], dict.fromkeys(POLICIES, timedelta(minutes=10)))
     metrics.finished(report([became(f"c{i}", outcome, since=NOW) for i, outcome in enumerate(Outcome)], seconds=3.0))
     metrics.finished(report(endpoint="rl", failure=EndpointFailure("timeout", "no answer"), cap=CapHit(9, 1, 9, "max")))
     metrics.swept("local", "docker", "success", 3.0)

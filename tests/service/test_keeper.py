@@ -7,7 +7,7 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from reaper.errors import UnavailableError
+from reaper.errors import ServerError, UnavailableError
 from reaper.instruments import SweepResult
 from reaper.judge import Rules
 from reaper.model import Kind
@@ -152,6 +152,35 @@ async def test_a_drain_cancels_what_takes_longer() -> None:
         await house.keeper.finished.wait()
     assert house.diary.results == [SweepResult.INTERRUPTED]
     assert anyio.current_time() - began <= 26
+
+
+def failing(house: House, count: int) -> None:
+    for number in range(count):
+        house.world.rules.append(Rule("delete", f"s{number}", error=ServerError("driver failed")))
+
+
+async def test_a_few_that_nobody_can_delete_are_no_sign_that_the_endpoint_is_sick() -> None:
+    house = House(*(stopped(f"s{number}") for number in range(9)))
+    failing(house, 9)
+    async with house.kept() as keeper:
+        keeper.post(["stopped"])
+        await anyio.sleep(300)
+        assert keeper.endpoint.retrier.breaker.open
+        keeper.post(["old"])
+        await anyio.sleep(300)
+        assert keeper.failures == 0
+    assert house.diary.results == [SweepResult.FAILURES, SweepResult.SUCCESS]
+
+
+@pytest.mark.parametrize("spared", [0, 1])
+async def test_one_that_deletes_nothing_of_many_is_left_alone(spared: int) -> None:
+    house = House(*(stopped(f"s{number}") for number in range(30)))
+    failing(house, 30 - spared)
+    async with house.kept() as keeper:
+        keeper.post(["stopped"])
+        await anyio.sleep(50)
+        assert keeper.failures == (0 if spared else 1)
+    assert house.diary.results == [SweepResult.FAILURES]
 
 
 # -- events ------------------------------------------------------------------------------------------------------------

@@ -104,6 +104,11 @@ def test_an_endpoint_that_was_added_is_swept_and_one_that_was_removed_is_not_any
         assert 'endpoint="rl-two"' not in daemon.get("/metrics")[1]
         assert "rl-two" not in daemon.get("/")[1]
         assert daemon.metric("reaper_endpoint_up", endpoint="rl-three") == 1
+        assert daemon.metric("reaper_policy_interval_seconds", endpoint="rl-three", policy="quick") == 1
+        daemon.configure(tables(served, "rl-one", policies=SELDOM))
+        daemon.signal(signal.SIGHUP)
+        daemon.wait("reloaded", times=2)
+        assert daemon.metric("reaper_policy_interval_seconds", policy="quick") == 3600
         assert daemon.stop() == 0
 
 

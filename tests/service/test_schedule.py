@@ -2,9 +2,13 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from reaper import durations
 from reaper.schedule import Schedule, Timing
 from reaper.settings import PolicyTable
 
@@ -45,6 +49,48 @@ def test_a_short_interval_has_a_short_jitter() -> None:
     trigger = Timing.of(policy(every="2s")).trigger(5 * SECOND)
     late = [trigger.get_next_fire_time(NOON, NOON) - NOON for _ in range(200)]
     assert all(2 * SECOND <= each <= 2.2 * SECOND for each in late)
+
+
+@pytest.mark.parametrize(
+    ("timing", "longest"),
+    [
+        ({}, "10m"),
+        ({"every": "90s"}, "1m30s"),
+        ({"cron": "* * * * *"}, "1m"),
+        ({"cron": "15 * * * *"}, "1h"),
+        ({"cron": "0,20 * * * *"}, "40m"),
+        ({"cron": "*/5 8-17 * * *"}, "14h5m"),
+        ({"cron": "*/5 8-17 * * mon-fri"}, "2d14h5m"),
+        ({"cron": "0 3 * * *"}, "1d"),
+        ({"cron": "0 3 * * *", "timezone": "Europe/Berlin"}, "1d1h"),  # in the night in which the clocks are put back
+        ({"cron": "15 * * * *", "timezone": "Europe/Berlin"}, "1h"),
+        ({"cron": "0 0 * * sun"}, "7d"),
+        ({"cron": "30 1 1 * *"}, "31d"),
+        ({"cron": "0 0 31 * *"}, "61d"),
+        ({"cron": "0 0 1 1 *"}, "366d"),
+        ({"cron": "0 0 29 2 *"}, f"{4 * 365 + 1}d"),
+    ],
+)
+def test_the_interval_is_the_longest_time_between_two_runs(timing: dict[str, str], longest: str) -> None:
+    assert Timing.of(policy(**timing)).interval(NOON) == durations.parse(longest)
+
+
+def test_what_never_runs_has_no_interval() -> None:
+    assert Timing.of(policy(cron="0 0 30 2 *")).interval(NOON) is None
+
+
+@given(
+    st.sets(st.integers(0, 59), min_size=1, max_size=4),
+    st.sets(st.integers(0, 23), min_size=1, max_size=3),
+    st.sets(st.integers(0, 6), min_size=1, max_size=3),
+)
+def test_the_interval_is_what_walking_from_run_to_run_finds(minutes: set[int], hours: set[int], days: set[int]) -> None:
+    fields = (",".join(map(str, sorted(field))) for field in (minutes, hours, days))
+    timing = Timing.of(policy(cron="{} {} * * {}".format(*fields)))
+    trigger, runs = timing.trigger(timedelta(0)), [NOON]
+    while runs[-1] < NOON + timedelta(days=15):
+        runs.append(trigger.get_next_fire_time(runs[-1], runs[-1]))
+    assert timing.interval(NOON) == max(later - earlier for earlier, later in pairwise(runs[1:]))
 
 
 async def _running(*tables: PolicyTable) -> tuple[Schedule, asyncio.Queue[str]]:

@@ -1,0 +1,227 @@
+"""The overview for the wall: what leaks now, what goes, how fast, and what is wrong."""
+
+from grafana_foundation_sdk.models import dashboard as model
+
+from devkit.generate.panels import (
+    BAD,
+    ENDPOINT,
+    GOOD,
+    ODD,
+    OUTCOMES,
+    OVERVIEW,
+    RED,
+    RESULTS,
+    Column,
+    Layout,
+    Query,
+    bands,
+    board,
+    course,
+    datasource,
+    labels_of,
+    rows,
+    tile,
+)
+
+E = 'endpoint=~"$endpoint"'
+EP = f'{E}, policy=~"$policy"'
+TRIED = 'outcome=~"deleted|gone|stopped|failed"'
+# An alert about a whole reaper has no endpoint, and stands on every wall.
+FIRING = 'ALERTS{alertname=~"Reaper.*", alertstate="firing", endpoint=~"$endpoint|"}'
+
+UP = {"0": ("down", BAD), "1": ("up", GOOD)}
+OPEN = {"0": ("closed", GOOD), "1": ("open", BAD)}
+THERE = f"/d/{ENDPOINT}?var-endpoint=${{__value.text}}&var-datasource=${{datasource}}&${{__url_time_range}}"
+
+
+def worst(metric: str, selector: str, *labels: str) -> str:
+    """A gauge by these labels. Where two reapers keep one endpoint, or one has just been replaced, it is told twice."""
+    return f"max by ({', '.join(labels)}) ({metric}{{{selector}}})"
+
+
+def quantile(share: float, metric: str, selector: str = "") -> str:
+    """Of a histogram, by provider."""
+    return f"histogram_quantile({share}, sum by (provider, le) (rate({metric}_bucket{{{selector}}}[$__rate_interval])))"
+
+
+def dashboard() -> model.Dashboard:
+    """The overview."""
+    made = board(
+        "reaper / overview",
+        OVERVIEW,
+        "What benchmark runs have left behind, and what reaper makes of it. For the wall.",
+        ("One endpoint", ENDPOINT),
+    )
+    made = made.variables(
+        [
+            datasource(),
+            labels_of("endpoint", "Endpoint", "label_values(reaper_endpoint_up, endpoint)"),
+            labels_of("policy", "Policy", f"label_values(reaper_reapable_resources{{{E}}}, policy)"),
+        ]
+    )
+    layout = Layout(made)
+    leak = worst("reaper_reapable_resources", EP, "endpoint", "policy")
+    layout.line(
+        5,
+        (4, 4, 4, 4, 4, 4),
+        tile(
+            "Leak now",
+            "What is garbage and still there, whether its policy is due now or in a while. More than 1000 on one endpoint "
+            "in one sweep is what the deletion cap forbids by default.",
+            Query(f"sum({leak})"),
+            unit="none",
+            steps={None: GOOD, 100: ODD, 1000: BAD},
+            alerts=["ReaperLeakTooOld", "ReaperCapHit"],
+            graph=True,
+        ),
+        tile(
+            "Oldest leak",
+            "For how long the oldest of it should have been gone. A policy that runs every half an hour explains half an "
+            "hour; the alert asks for two runs of the policy, and three quarters of an hour at least.",
+            Query(f"max({worst('reaper_oldest_reapable_seconds', EP, 'endpoint', 'policy')})"),
+            unit="s",
+            steps={None: GOOD, 2700: ODD, 86400: BAD},
+            alerts=["ReaperLeakTooOld"],
+            graph=True,
+        ),
+        tile(
+            "Deleted",
+            "What was deleted in the time shown, and confirmed to be gone.",
+            Query(f'sum(increase(reaper_deletions_total{{{EP}, outcome="deleted"}}[$__range]))', now=True),
+            steps={None: GOOD},
+            decimals=0,
+        ),
+        tile(
+            "Failed deletions",
+            "The share of all deletions in the time shown that failed after all retries, or were denied.",
+            Query(
+                f'sum(increase(reaper_deletions_total{{{EP}, outcome=~"failed|stopped"}}[$__range]))\n'
+                f"  / sum(increase(reaper_deletions_total{{{EP}, {TRIED}}}[$__range]))",
+                now=True,
+            ),
+            unit="percentunit",
+            steps={None: GOOD, 0.01: ODD, 0.1: BAD},
+            alerts=["ReaperDeletionsFailing", "ReaperDeletionsDenied"],
+            decimals=1,
+            empty="nothing to delete",
+        ),
+        tile(
+            "Endpoints down",
+            "Endpoints whose last sweep could not list them or confirm what it did, of how many. One that nobody has "
+            "looked at yet is neither up nor down.",
+            Query(f"count({worst('reaper_endpoint_up', E, 'endpoint')} == 0) or vector(0)", "down"),
+            Query(f"count({worst('reaper_endpoint_up', E, 'endpoint')})", "of"),
+            steps={None: GOOD, 1: BAD},
+            alerts=["ReaperEndpointDown"],
+        ).override_by_name("of", [_plain()]),
+        tile(
+            "Alerts",
+            "Alerts about reaper that fire now, if Prometheus has its rules.",
+            Query(f"count({FIRING}) or vector(0)"),
+            steps={None: GOOD, 1: BAD},
+        ),
+    )
+    layout.line(
+        8,
+        (12, 12),
+        course(
+            "Leak by endpoint",
+            "What is garbage and still there. It grows between two sweeps and falls with each; what only grows is a leak "
+            "that nobody fights.",
+            Query(f"sum by (endpoint) ({leak})", "{{endpoint}}"),
+            unit="none",
+            alerts=["ReaperLeakTooOld"],
+            stacked=True,
+        ),
+        course(
+            "Deletions by outcome",
+            "Per minute. deleted is confirmed, gone means that somebody else was first; skipped was used again before its "
+            "turn, abandoned was left when a sweep had to end. failed and stopped (denied) are failures.",
+            Query(f"60 * sum by (outcome) (rate(reaper_deletions_total{{{EP}}}[$__rate_interval]))", "{{outcome}}"),
+            unit="cpm",
+            colors=OUTCOMES,
+            alerts=["ReaperDeletionsFailing"],
+            stacked=True,
+            bars=True,
+        ),
+    )
+    layout.line(
+        8,
+        (8, 8, 8),
+        course(
+            "Time to reap",
+            "From when something became garbage to when it was confirmed to be gone: half of it, and 95 of 100, took no "
+            "longer. Of all endpoints of a provider, whatever is chosen above.",
+            Query(quantile(0.5, "reaper_reap_delay_seconds"), "{{provider}} median"),
+            Query(quantile(0.95, "reaper_reap_delay_seconds"), "{{provider}} 95 %"),
+            unit="s",
+        ),
+        course(
+            "Sweep duration",
+            "How long the last sweep of each endpoint took. After sweep_timeout, 30 minutes by default, it is ended.",
+            Query(worst("reaper_last_sweep_duration_seconds", E, "endpoint"), "{{endpoint}}"),
+            unit="s",
+            alerts=["ReaperSweepsFailing", "ReaperSilent"],
+        ),
+        course(
+            "Sweeps by result",
+            "Per minute. failures: something was not deleted; capped: too much would have been; unlisted: the endpoint "
+            "failed.",
+            Query(f"60 * sum by (result) (rate(reaper_sweeps_total{{{E}}}[$__rate_interval]))", "{{result}}"),
+            unit="cpm",
+            colors=RESULTS,
+            alerts=["ReaperSweepsFailing", "ReaperNoSuccess"],
+            stacked=True,
+            bars=True,
+        ),
+    )
+    layout.line(
+        8,
+        (14, 10),
+        rows(
+            "Endpoints",
+            "Each endpoint as its last sweep left it. A click on its name shows it in depth.",
+            key="endpoint",
+            queries=[
+                Query(worst("reaper_endpoint_up", E, "endpoint", "provider"), name="State"),
+                Query(f"sum by (endpoint) ({worst('reaper_resources', E, 'endpoint', 'kind', 'state')})", name="Held"),
+                Query(f"sum by (endpoint) ({leak})", name="Leak"),
+                Query(worst("reaper_oldest_reapable_seconds", EP, "endpoint"), name="Oldest"),
+                Query(f"time() - ({worst('reaper_last_sweep_timestamp_seconds', E, 'endpoint')} > 0)", name="Last sweep"),
+                Query(f"time() - ({_longest_ago()})", name="Last success"),
+                Query(worst("reaper_circuit_breaker_open", E, "endpoint"), name="Circuit"),
+                Query(worst("reaper_stuck_resources", E, "endpoint"), name="Stuck"),
+            ],
+            columns=[
+                Column("endpoint", link=("In depth", THERE)),
+                Column("provider"),
+                Column("State", mappings=UP),
+                Column("Held"),
+                Column("Leak", steps={None: GOOD, 100: ODD, 1000: BAD}),
+                Column("Oldest", unit="s", steps={None: GOOD, 2700: ODD, 86400: BAD}, decimals=0),
+                Column("Last sweep", unit="s", decimals=0),
+                Column("Last success", unit="s", decimals=0),
+                Column("Circuit", mappings=OPEN),
+                Column("Stuck", steps={None: GOOD, 1: BAD}),
+            ],
+            alerts=["ReaperEndpointDown", "ReaperCircuitOpen", "ReaperStuck"],
+        ),
+        bands(
+            "What fires",
+            "The alerts about reaper over time, if Prometheus has its rules. The runbook has a section for each.",
+            Query(f"max by (alertname, endpoint) ({FIRING})", "{{alertname}} {{endpoint}}"),
+            texts={"1": ("fires", RED)},
+            empty="nothing fires",
+        ),
+    )
+    return made.build()
+
+
+def _longest_ago() -> str:
+    """When the policy that has waited for the longest time succeeded last, by endpoint; not those that never did."""
+    one = worst("reaper_last_success_timestamp_seconds", EP, "endpoint", "policy")
+    return f"min by (endpoint) ({one} > 0)"
+
+
+def _plain() -> model.DynamicConfigValue:
+    return model.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": GOOD})

@@ -1,0 +1,149 @@
+"""Every query of the dashboards and the alerts is asked of a real Prometheus that has scraped a real, troubled service."""
+
+import json
+import math
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from devkit.prometheus import Prometheus
+from tests import needs
+from tests.daytona.lab import HARBOR
+from tests.daytona.server import Served
+from tests.deploy.files import ALERTS, DASHBOARDS, queries, rules, selectors_in, variables
+from tests.service.daemon import QUICK, Daemon
+from tests.simulator.docker_world import World
+
+OWNED = {"terminal-bench": "yes"}
+TABLES = """
+[[docker]]
+name = "local"
+host = "{host}"
+[[docker]]
+name = "gone"
+host = "tcp://127.0.0.1:9"
+[[daytona]]
+name = "default"
+"""
+BATCHES = 4  # so that every rate has something to count
+ONCE = {"ReaperOnceFailed", "ReaperOnceSilent"}
+
+
+@dataclass(frozen=True)
+class Scraped:
+    """What Prometheus has, from when to when."""
+
+    prometheus: Prometheus
+    start: float
+    end: float
+
+    def points(self, expression: str, *, instant: bool) -> int:
+        """How many values a query brings that are numbers."""
+        if instant:
+            return sum(_number(row["value"][1]) for row in self.prometheus.now(expression, self.end))
+        rows = self.prometheus.over(expression, self.start, self.end, 1)
+        return sum(_number(value) for row in rows for _, value in row["values"])
+
+
+def _number(text: str) -> bool:
+    return not math.isnan(float(text))
+
+
+@contextmanager
+def scraped(folder: Path) -> Iterator[Scraped]:
+    """A service with an engine, an organisation that refuses and fails, and an engine that is not there."""
+    with World() as world, Served(folder) as served:
+        world.add("kept", labels={**OWNED, "reaper.keep": ""})
+        served.add("kept", labels={**HARBOR, "reaper.keep": ""})
+        for fault in ("status:403,method=DELETE,resource=denied-*", "status:503,method=DELETE,every=3"):
+            served.sim.faults.add(fault)
+        program = served.program()
+        rest = TABLES.format(host=world.host) + QUICK
+        with (
+            Daemon(program, rest).start() as daemon,
+            Prometheus.scraping(folder, daemon.port, ALERTS) as prometheus,
+        ):
+            daemon.wait("sweep_finished", endpoint="gone", result="unlisted")
+            start = time.time()
+            for batch in range(BATCHES):
+                before = sum(
+                    float(row["value"][1]) for row in prometheus.now('sum(reaper_deletions_total{outcome="deleted"})')
+                )
+                for number in range(3):
+                    world.add(f"c-{batch}-{number}", labels=OWNED)
+                    served.add(f"s-{batch}-{number}")
+                served.add(f"refused-{batch}", id=f"denied-{batch}", auto_delete=-1)
+                daemon.until(
+                    lambda before=before: any(  # type: ignore[misc]
+                        float(row["value"][1]) >= before + 6
+                        for row in prometheus.now('sum(reaper_deletions_total{outcome="deleted"})')
+                    ),
+                    "scraped deletions",
+                )
+            daemon.until(
+                lambda: prometheus.now('ALERTS{alertstate="firing", alertname="ReaperDeletionsDenied"}'), "an alert"
+            )
+            yield Scraped(prometheus, start, time.time())
+            assert daemon.stop() == 0
+
+
+def _with(expression: str, endpoint: str, provider: str, policy: str = ".*") -> str:
+    chosen = {"endpoint": endpoint, "provider": provider, "policy": policy, "__rate_interval": "5s", "__range": "5m"}
+    return re.sub(r"\$(\w+)", lambda match: chosen[match[1]], expression)
+
+
+def unanswered_panels(scraped: Scraped) -> Iterator[str]:
+    """Queries of panels that bring nothing."""
+    for path in DASHBOARDS:
+        places = [(".*", ".*")] if path.stem == "reaper" else [("local", "docker"), ("default", "daytona")]
+        for endpoint, provider in places:
+            for title, target in queries(path):
+                expression = _with(target["expr"], endpoint, provider)
+                if provider == "daytona" and "events" in expression:
+                    continue  # an organisation tells of none
+                if not scraped.points(expression, instant=bool(target["instant"])):
+                    yield f"{path.stem}, {title}: {expression}"
+
+
+def unlike_variables(scraped: Scraped) -> Iterator[str]:
+    """Variables that offer something else than what there is."""
+    expected = {"endpoint": ["default", "gone", "local"], "policy": ["(wish)", "quick"], "provider": ["docker"]}
+    for path in DASHBOARDS:
+        for variable in variables(path):
+            if variable["type"] != "query":
+                continue
+            query = _with(variable["query"]["query"], "local" if path.stem == "reaper-endpoint" else ".*", "docker")
+            found = re.fullmatch(r"label_values\((.+), (\w+)\)", query)
+            values = scraped.prometheus.ask(f"label/{found[2]}/values", **{"match[]": found[1]}) if found else None
+            if values != expected[variable["name"]]:
+                yield f"{path.stem}, {variable['name']}: {values}"
+
+
+def blind_alerts(scraped: Scraped) -> Iterator[str]:
+    """Alerts that cannot be evaluated, or select what there is not."""
+    for rule in rules():
+        scraped.prometheus.now(rule["expr"], scraped.end)  # its sides are joined without a conflict
+        for selector in selectors_in(rule["expr"]):
+            if not scraped.prometheus.now(selector, scraped.end):
+                yield f"{rule['alert']}: {selector}"
+
+
+def test_whatever_the_dashboards_and_alerts_ask_has_an_answer(tmp_path: Path) -> None:
+    needs.tool("prometheus", "prometheus")
+    with scraped(tmp_path) as found:
+        assert list(unanswered_panels(found)) == []
+        assert list(unlike_variables(found)) == []
+        assert list(blind_alerts(found)) == []
+        groups = found.prometheus.ask("rules", type="alert")["groups"]
+        loaded = [rule for group in groups for rule in group["rules"]]
+        assert [rule["name"] for rule in loaded] == [rule["alert"] for rule in rules()]
+        assert {rule["health"] for rule in loaded} == {"ok"}, json.dumps(loaded)
+        told = {
+            (row["metric"]["alertname"], row["metric"].get("endpoint")) for row in found.prometheus.now("ALERTS", found.end)
+        }
+        assert told >= {("ReaperDeletionsDenied", "default"), ("ReaperEndpointDown", "gone")}
+        assert {endpoint for _, endpoint in told} == {"default", "gone"}
+        assert not {name for name, _ in told} & ONCE
