@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from dataclasses import replace
-from datetime import datetime
 
 from reaper.conditions import Policy
 from reaper.durations import human
@@ -124,7 +123,7 @@ class Units:
                 sentence = f"its project still has {first.resource.name}, which is kept: {first.sentence}"
                 self._turn(i, Reason.GROUP_KEPT, sentence)
                 return
-            self._take(i, "it goes with its project's containers", first.policy, first.since)
+            self._take(i, "it goes with its project's containers", first)
             return
         policies = self._network_policies(network)
         assert network.created_at is not None
@@ -138,14 +137,15 @@ class Units:
             sentence = f"its project has no containers, but may be about to get some for {left} more"
             self._turn(i, Reason.CREATED_GRACE, sentence)
         else:
-            self._take(i, "its project's containers are gone", policies[0].name, free_at)
+            self._take(i, "its project's containers are gone", replace(decision, policy=policies[0].name, since=free_at))
 
-    def _take(self, i: int, sentence: str, policy: str | None, since: datetime | None) -> None:
+    def _take(self, i: int, sentence: str, like: Decision) -> None:
         self.decisions[i] = replace(
             self.decisions[i],
             verdict=Verdict.REAP,
             reason=Reason.GROUP_REAPED,
             sentence=sentence,
-            policy=policy,
-            since=since,
+            policy=like.policy,
+            since=like.since,
+            lease=like.lease,
         )

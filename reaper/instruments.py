@@ -16,7 +16,10 @@ from reaper.model import Kind, Outcome, Reason, State
 
 # In the place of a policy; the parentheses cannot be in the name of one.
 WISH = "(wish)"  # the resource's own label decided
+LEASE = "(lease)"  # the lease that covered it has ended
 NOBODY = "(none)"  # it could not be inspected, so nothing did
+
+DECIDERS = (WISH, LEASE)
 
 DELETION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 SWEEP_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
@@ -32,6 +35,7 @@ REAPED = frozenset(
         Reason.ALL,
         Reason.TTL_ENDED,
         Reason.EXPIRED,
+        Reason.LEASE_ENDED,
         Reason.GROUP_REAPED,
     }
 )
@@ -175,6 +179,10 @@ class Instruments:
         self.last_sweep_seconds = Gauge(
             "reaper_last_sweep_duration_seconds", "How long the last sweep of the endpoint took.", where, registry=r
         )
+        self.leases = Gauge("reaper_leases", "Leases by their state; ended ones for a week.", ("state",), registry=r)
+        self.leases_unknown = Gauge(
+            "reaper_leases_unknown", "Whether the leases cannot be read, so that nothing is deleted.", registry=r
+        )
         self.reload = Gauge("reaper_config_last_reload_successful", "Whether the last reload was accepted.", registry=r)
         self.reloaded_at = Gauge(
             "reaper_config_last_reload_success_timestamp_seconds", "When the configuration in force was loaded.", registry=r
@@ -221,9 +229,11 @@ class Instruments:
             yield from ((self.kept, (*where, reason.value)) for reason in KEPT)
             for kind in kinds_of(provider):
                 yield from ((self.resources, (*where, kind.value, state.value)) for state in State)
-                yield from ((self.deletions, (*where, kind.value, WISH, outcome.value)) for outcome in COUNTED)
+                for decider in DECIDERS:
+                    yield from ((self.deletions, (*where, kind.value, decider, outcome.value)) for outcome in COUNTED)
                 yield self.deletions, (*where, kind.value, NOBODY, Outcome.FAILED.value)
-            yield from ((metric, (*where, WISH)) for metric in (self.reapable, self.oldest_seconds))
+            for decider in DECIDERS:
+                yield from ((metric, (*where, decider)) for metric in (self.reapable, self.oldest_seconds))
             if name in events:
                 yield from ((metric, where) for metric in (self.events, self.events_lost))
         for (policy, name), kinds in policies.items():

@@ -78,9 +78,9 @@ class Keeper:
         clock: the aware time in UTC.
         observer: see ``sweep``.
         ledger: see ``sweep``.
-        leases: see ``sweep``.
         told: is told of each sweep.
         before: what kept this endpoint until now: its end is waited for, and what is still due there taken over.
+        leases: see ``sweep``.
 
     Attributes:
         due: the policies that wait to be swept for here.
@@ -92,9 +92,9 @@ class Keeper:
     clock: Callable[[], datetime]
     observer: Observer
     ledger: Ledger
-    leases: Callable[[], Sequence[Lease]]
     told: Told
     before: "Keeper | None" = None
+    leases: Callable[[], Sequence[Lease]] = lambda: ()
     due: set[str] = field(default_factory=set)
     failures: int = 0
     stop: Stop | None = None

@@ -96,6 +96,11 @@ def concerns(path: str) -> bool:
     return path == PATH or path.startswith(f"{PATH}/")
 
 
+def unavailable() -> web.Response:
+    """The answer while the leases cannot be read."""
+    return _json(503, {"error": "the leases cannot be read now; the log says why"}, **{"Retry-After": "5"})
+
+
 class LeaseApi:
     """Answers the requests.
 

@@ -1,6 +1,8 @@
 """What the service has to do with leases: it keeps the book, answers those who hold some, and sweeps when one has ended."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +14,16 @@ from reaper.credentials import lease_token
 from reaper.errors import LeasesUnknownError
 from reaper.leaseapi import LeaseApi
 from reaper.leasebook import LeaseBook
-from reaper.leasedb import LeaseFile, LeaseRecord
+from reaper.leasedb import LeaseFile, LeaseRecord, LeaseState
 from reaper.leases import NAME
+from reaper.metrics import Metrics
 from reaper.settings import LeasesTable
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 RETRY = 5.0  # seconds until it is tried again to open the book
+COUNT_EVERY = 5.0  # seconds
 
 
 class Leasing:
@@ -31,6 +35,7 @@ class Leasing:
         env: where the token may be.
         clock: returns the aware time in UTC.
         log: where every change is told.
+        metrics: likewise.
         ended: is called when a lease has ended: what it covered is garbage now.
 
     Raises ConfigError when the token is named and not there.
@@ -41,13 +46,16 @@ class Leasing:
         folder: Path,
         table: LeasesTable,
         env: Mapping[str, str],
+        *,
         clock: Callable[[], datetime],
         log: "FilteringBoundLogger",
+        metrics: Metrics,
         ended: Callable[[], None],
     ) -> None:
         self._path = folder / NAME
         self._clock = clock
         self._log = log
+        self._metrics = metrics
         self._ended = ended
         self._claimable = table.claimable
         self._token = lease_token(table, env)
@@ -55,34 +63,52 @@ class Leasing:
         self._alive: Alive | None = None
         self.book: LeaseBook | None = None
         self.api: LeaseApi | None = None
+        self._count(())
 
     async def run(self) -> None:
-        """Open the book, however long that takes, and watch those who hold leases."""
-        while not self._open():
+        """Open the book, however long that takes, and watch those who hold leases. A bug in that costs it a few seconds."""
+        while True:
+            try:
+                if (book := self._open()) is not None:
+                    await self._watch(book)
+            except Exception as error:  # noqa: BLE001 - the service goes on; the holders get whole windows again
+                self._log.error("bug", error=f"{type(error).__name__}: {error}", exc_info=error)
+            self.book = self.api = None
             await anyio.sleep(RETRY)
-        assert self.book is not None
-        await self.book.run()
+
+    async def _watch(self, book: LeaseBook) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(book.run, name="watch those who hold leases")
+            while True:
+                with suppress(LeasesUnknownError):  # which the book tells of
+                    self._count(book.records())
+                    self._problem = None
+                    self._metrics.leases_unknown(False)  # noqa: FBT003 - the value itself
+                await anyio.sleep(COUNT_EVERY)
 
     def close(self) -> None:
         """Let go: another process may watch from now on."""
         if self._alive is not None:
             self._alive.close()
 
-    def _open(self) -> bool:
+    def _count(self, records: Iterable[LeaseRecord]) -> None:
+        states = Counter(record.state for record in records)
+        self._metrics.leases({state.value: states[state] for state in LeaseState})
+
+    def _open(self) -> LeaseBook | None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            token = new_token()
-            self._alive = self._alive or Alive(lock_file(self._path), token)
+            self._alive = self._alive or Alive(lock_file(self._path), new_token())
             book = LeaseBook(LeaseFile(self._path), self._clock, self, token=self._alive.token, lives=self._lives)
             book.open()
         except OSError as error:
             self.failed(LeasesUnknownError(f"the leases in {self._path} cannot be watched: {error.strerror or error}"))
-            return False
+            return None
         except LeasesUnknownError as error:
             self.failed(error)
-            return False
+            return None
         self.book, self.api = book, LeaseApi(book, token=self._token, claimable=self._claimable)
-        return True
+        return book
 
     def _lives(self, token: int) -> bool | None:
         """Whether the process with the token is alive; None when somebody has replaced the file that tells."""
@@ -93,7 +119,6 @@ class Leasing:
 
     def changed(self, record: LeaseRecord) -> None:
         """See ``leasebook.Told``."""
-        self._problem = None
         about = {"lease": record.id, "holder": str(record.holder), "user": record.holder.user}
         if record.state.ended:
             self._log.info(f"lease_{record.state}", **about, cause=record.cause)
@@ -103,6 +128,7 @@ class Leasing:
 
     def failed(self, error: LeasesUnknownError) -> None:
         """See ``leasebook.Told``. Said once for each problem: it is tried again every second."""
+        self._metrics.leases_unknown(True)  # noqa: FBT003
         if str(error) != self._problem:
             self._problem = str(error)
             self._log.error("leases_unknown", problem=str(error))

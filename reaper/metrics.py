@@ -13,8 +13,20 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encode
 from prometheus_client.parser import text_string_to_metric_families
 
 from reaper.conditions import Policy
-from reaper.errors import ConfigError
-from reaper.instruments import KEPT, NOBODY, WISH, Instruments, Labelled, Series, SweepResult, Tidy, kinds_of
+from reaper.errors import ConfigError, LeasesUnknownError
+from reaper.instruments import (
+    DECIDERS,
+    KEPT,
+    LEASE,
+    NOBODY,
+    WISH,
+    Instruments,
+    Labelled,
+    Series,
+    SweepResult,
+    Tidy,
+    kinds_of,
+)
 from reaper.model import TIME_UP, Decision, EndpointReport, Kind, Outcome, Reason, Report, Result, State
 from reaper.notes import is_stuck
 from reaper.retry import FailedAttempt
@@ -37,10 +49,8 @@ def sweep_result(report: EndpointReport, interrupted: str | None = None) -> Swee
     undone = report.cap is None and report.count(Outcome.ABANDONED) > 0
     if failure == "interrupted" or (interrupted is not None and undone):
         return SweepResult.TIMEOUT if interrupted == TIME_UP else SweepResult.INTERRUPTED
-    if failure == LeasesUnknownError.label:
-        return SweepResult.LEASES_UNKNOWN
     if failure is not None:
-        return SweepResult.UNLISTED
+        return SweepResult.LEASES_UNKNOWN if failure == LeasesUnknownError.label else SweepResult.UNLISTED
     if report.cap is not None:
         return SweepResult.CAPPED
     if undone or report.count(Outcome.FAILED) or report.count(Outcome.STOPPED):
@@ -129,13 +139,14 @@ class Metrics:
         self._oldest = {key: since for key, since in self._oldest.items() if (self._i.oldest_seconds, key) in wanted}
 
     def _waits(self, intervals: Mapping[str, timedelta]) -> dict[tuple[str, ...], timedelta]:
-        """How long what is reapable waits for a sweep at the most, by labels. A wish waits for any sweep of its endpoint."""
+        """How long what is reapable waits for a sweep at the most, by labels. What no policy decides waits for any sweep."""
         found: dict[tuple[str, ...], timedelta] = {}
         for policy, name in self._reach:
             if (interval := intervals.get(policy)) is not None:
                 where = (self._providers[name], name)
                 found[*where, policy] = interval
-                found[*where, WISH] = min(interval, found.get((*where, WISH), interval))
+                for decider in DECIDERS:
+                    found[*where, decider] = min(interval, found.get((*where, decider), interval))
         return found
 
     def _begin(self, metric: Labelled, labels: tuple[str, ...]) -> None:
@@ -207,7 +218,7 @@ class Metrics:
         for decision in decisions:
             states[decision.resource.kind.value, decision.resource.state.value] += 1
             if _leaks(decision):
-                leak[decision.policy or WISH] += 1
+                leak[_decider(decision)] += 1
             else:
                 reasons[decision.reason.value] += 1
         for kind in kinds_of(self._providers.get(endpoint, "")):
@@ -226,7 +237,7 @@ class Metrics:
             if decision.since is not None:
                 at = (decision.since - skew).timestamp()
             since[decision.resource.id] = at
-            policy = decision.policy or WISH
+            policy = _decider(decision)
             oldest[policy] = min(at, oldest.get(policy, at))
         if (provider := self._providers.get(endpoint)) is not None:
             self._since[endpoint] = since
@@ -238,7 +249,7 @@ class Metrics:
         return max(0.0, self._clock() - self._oldest.get(key, math.inf))
 
     def _policies_of(self, endpoint: str) -> list[str]:
-        return [WISH, *(policy for policy, name in self._reach if name == endpoint)]
+        return [*DECIDERS, *(policy for policy, name in self._reach if name == endpoint)]
 
     def _count_results(self, report: EndpointReport, now: float) -> None:
         if self._dry_run:
@@ -251,7 +262,7 @@ class Metrics:
             if result.outcome is Outcome.WOULD_DELETE:
                 continue
             decision = result.decision
-            policy = decision.policy or (WISH if decision.reap else NOBODY)
+            policy = _decider(decision) if decision.reap else decision.policy or NOBODY
             counts[decision.resource.kind.value, policy, result.outcome.value] += 1
             if result.outcome is Outcome.DELETED:
                 taken.observe(result.seconds)
@@ -323,6 +334,15 @@ class Metrics:
 
     # -- who reads it --------------------------------------------------------------------------------------------------
 
+    def leases(self, states: Mapping[str, int]) -> None:
+        """How many leases stand how."""
+        for state, number in states.items():
+            self._i.leases.labels(state).set(number)
+
+    def leases_unknown(self, unknown: bool) -> None:  # noqa: FBT001 - the value itself
+        """Whether nobody can tell what is leased."""
+        self._i.leases_unknown.set(unknown)
+
     def render(self, accept: str) -> tuple[bytes, str]:
         """Body and content type for an Accept header. May be called in any thread, while the loop goes on counting."""
         try:
@@ -349,6 +369,11 @@ class Metrics:
                 self._set(
                     self._i.last_success, sample.labels.get("endpoint", ""), sample.value, sample.labels.get("policy", "")
                 )
+
+
+def _decider(decision: Decision) -> str:
+    """What decided that it goes, as the label ``policy`` has it."""
+    return decision.policy or (LEASE if decision.lease is not None else WISH)
 
 
 def _leaks(decision: Decision) -> bool:

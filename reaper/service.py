@@ -117,7 +117,11 @@ class Service:
         self.ledger: Ledger = self.journal or NoLedger()
         folder, leases = config.state_directory(self.env), settings.leases
         self.leases = SharedLeases(folder)
-        self.leasing = Leasing(folder, leases, self.env, _now, self.log, self._leases_ended) if leases.enabled else None
+        self.leasing: Leasing | None = None
+        if leases.enabled:
+            self.leasing = Leasing(
+                folder, leases, self.env, clock=_now, log=self.log, metrics=self.metrics, ended=self._leases_ended
+            )
         observers: list[Observer] = [LogObserver(self.log), self.status, self.metrics]
         self.observer: Observer = Observers([*observers, *([self.journal] if self.journal else [])])
         self.teller.observer = self.observer
@@ -344,7 +348,7 @@ class Service:
             self._leave(before)
         # One that an earlier reload took away may be sweeping still.
         before = next((keeper for keeper in reversed(self._leaving) if keeper.name == name), None)
-        keeper = Keeper(endpoint, self._terms, _now, self.observer, self.ledger, self.leases, self.teller, before)
+        keeper = Keeper(endpoint, self._terms, _now, self.observer, self.ledger, self.teller, before, self.leases)
         self._group.start_soon(keeper.run, name=f"keep {name}")
         return keeper
 

@@ -111,7 +111,7 @@ class Web:
             return _text(421, f"This listens on {self.addresses[0][0]} and answers to localhost, 127.0.0.1 and [::1] only.")
         if self._leases is not None and leaseapi.concerns(request.path):
             if (api := self._leases()) is None:
-                return _text(503, "The leases cannot be read now; the log says why.", **{"Retry-After": "5"})
+                return leaseapi.unavailable()
             return await api.answer(request, local=self._local)
         return self._refused(request) or await self._show(request)
 

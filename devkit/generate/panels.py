@@ -19,8 +19,8 @@ GOOD, ODD, BAD = SKY, ORANGE, RED
 
 OUTCOMES = {"deleted": GREEN, "gone": SKY, "stopped": YELLOW, "skipped": GREY, "abandoned": PINK, "failed": RED}
 RESULTS = {
-    "success": GREEN, "failures": ORANGE, "capped": YELLOW, "unlisted": RED, "timeout": PINK, "interrupted": GREY,
-    "bug": BLUE,
+    "success": GREEN, "failures": ORANGE, "capped": YELLOW, "leases_unknown": RED, "unlisted": RED, "timeout": PINK,
+    "interrupted": GREY, "bug": BLUE,
 }  # fmt: skip
 STATES = {"running": GREEN, "stopped": SKY, "changing": YELLOW, "failed": RED, "unknown": PINK}
 

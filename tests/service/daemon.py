@@ -150,7 +150,18 @@ class Daemon:
 
     def get(self, path: str, **headers: str) -> tuple[int, str]:
         """Status and body of what it serves."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
+        return self._ask(urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers))
+
+    def send(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
+        """Status and document of the answer to a request that carries a document."""
+        headers = {"Content-Type": "application/json", **headers}
+        data = None if body is None else json.dumps(body).encode()
+        url = f"http://127.0.0.1:{self.port}{path}"
+        status, text = self._ask(urllib.request.Request(url, data, headers, method=method))
+        return status, json.loads(text)
+
+    @staticmethod
+    def _ask(request: urllib.request.Request) -> tuple[int, str]:
         try:
             with urllib.request.urlopen(request, timeout=LIMIT) as answer:
                 return answer.status, answer.read().decode()

@@ -123,8 +123,8 @@ class House:
             self.clock,
             self.observer,
             NoLedger(),
-            lambda: self.leases,
             self.diary,
+            leases=lambda: self.leases,
         )
 
     @asynccontextmanager

@@ -1,0 +1,138 @@
+"""Leases that the running service takes: over HTTP, across its restarts and its death."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reaper.leases import NAME
+from tests.program.fakeengine import FakeEngine
+from tests.run import Program
+from tests.service.daemon import QUICK, SELDOM, Daemon, acts
+
+NO_EVENTS = "docker_events = false"
+HOLDER = {"host": "gpu-1", "pid": 4711, "command": "harbor run", "user": "ada"}
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeEngine]:
+    with FakeEngine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def program(fake: FakeEngine, tmp_path: Path) -> Program:
+    return Program(tmp_path, {"DOCKER_HOST": fake.host})
+
+
+def serving(daemon: Daemon) -> Daemon:
+    """The same, when it has opened its book of leases."""
+    daemon.wait("service_started")
+    daemon.until(lambda: daemon.send("GET", "/leases")[0] != 503, "book of leases")
+    return daemon
+
+
+def take(daemon: Daemon, name: str) -> None:
+    status, lease = serving(daemon).send("POST", "/leases", {"holder": HOLDER, "id": name})
+    assert (status, lease["state"]) == (201, "live")
+
+
+def test_what_is_leased_stays_and_goes_with_its_lease(program: Program, fake: FakeEngine) -> None:
+    fake.add("mine", "running", ago="25h", labels={"reaper.lease": "run-1"}, owned=False)
+    fake.add("young", "running", ago="1m", labels={"reaper.lease": "run-1"}, owned=False)
+    fake.add("neighbour", "running", ago="1m", owned=False)
+    with Daemon(program, QUICK, NO_EVENTS).start() as daemon:
+        take(daemon, "run-1")
+        daemon.wait("sweep_finished", times=2)
+        assert fake.names() == {"mine", "young", "neighbour"}
+        assert daemon.metric("reaper_kept_resources", reason="leased") == 2
+        daemon.until(lambda: daemon.metric("reaper_leases", state="live") == 1, "lease in the metrics")
+        assert daemon.send("DELETE", "/leases/run-1")[0] == 200
+        daemon.until(lambda: fake.names() == {"neighbour"}, "deletion")
+        daemon.wait("deleted", name="young")
+        daemon.until(lambda: daemon.metric("reaper_deletions_total", policy="(lease)", outcome="deleted") == 2, "count")
+        assert daemon.stop() == 0
+    told = {row["name"]: row["sentence"] for row in acts(program, reason="lease_ended", outcome="deleted")}
+    assert told.keys() == {"mine", "young"}
+    assert all("lease run-1 of pid 4711 on gpu-1 ended " in sentence for sentence in told.values())
+    assert all(sentence.endswith("(released)") for sentence in told.values())
+
+
+def test_an_ended_lease_waits_for_no_policy(program: Program, fake: FakeEngine) -> None:
+    fake.add("young", "running", ago="1m", labels={"reaper.lease": "run-1"}, owned=False)
+    with Daemon(program, SELDOM, NO_EVENTS).start() as daemon:
+        take(daemon, "run-1")
+        daemon.wait("sweep_finished")
+        daemon.send("DELETE", "/leases/run-1")
+        daemon.wait("deleted", name="young")
+        assert list(daemon.wait("sweep_finished", times=2)["due"]) == []
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_leases_survive_the_service(program: Program, fake: FakeEngine, end: signal.Signals) -> None:
+    """However it ends: their holders come back to the one that follows, and nothing of theirs was touched meanwhile."""
+    names = [f"run-{number}" for number in range(10)]
+    for name in names:
+        fake.add(f"of-{name}", ago="25h", labels={"reaper.lease": name})
+    fake.add("leftover", ago="25h")
+    everything = fake.names()
+    with Daemon(program, SELDOM, f"{NO_EVENTS}\nsweep_at_start = false").start() as daemon:
+        for name in names:
+            take(daemon, name)
+        daemon.signal(end)
+        daemon.ended()
+    assert program("--once", "--all", "--json").outcomes() == {"leftover": "deleted"}, "while there is no service"
+    with Daemon(program, QUICK, NO_EVENTS).start() as daemon:
+        serving(daemon)
+        assert [daemon.send("PUT", f"/leases/{name}")[0] for name in names] == [200] * 10
+        daemon.wait("sweep_finished", times=3)
+        assert daemon.stop() == 0
+    assert fake.names() == everything - {"leftover"}
+
+
+def test_a_service_that_cannot_read_its_leases_deletes_nothing_and_says_so(program: Program, fake: FakeEngine) -> None:
+    fake.add("leftover", ago="25h")
+    with Daemon(program, QUICK, NO_EVENTS).start() as daemon:
+        take(daemon, "run-1")
+        daemon.wait("deleted", name="leftover")
+        content = (program.folder / NAME).read_bytes()
+        os.truncate(program.folder / NAME, 0)
+        fake.add("later", ago="25h")
+        daemon.wait("leases_unknown")
+        told = daemon.wait("endpoint_failed", times=2)
+        assert str(program.folder / NAME) in told["error"]
+        assert fake.names() == {"later"}
+        assert daemon.metric("reaper_leases_unknown") == 1
+        assert daemon.metric("reaper_endpoint_up") == 1, "it could be listed"
+        assert daemon.metric("reaper_sweeps_total", result="leases_unknown") >= 2
+        assert daemon.send("PUT", "/leases/run-1")[0] in (200, 503)
+        (program.folder / NAME).write_bytes(content)
+        daemon.wait("deleted", name="later")
+        daemon.until(lambda: daemon.metric("reaper_leases_unknown") == 0, "recovery")
+
+
+def test_nobody_elsewhere_takes_one_without_a_token(program: Program, fake: FakeEngine) -> None:
+    token = program.folder / "token"
+    token.write_text("s3cret\n")
+    rest = f'{SELDOM}\n[leases]\ntoken_file = "{token}"\n'
+    with Daemon(program, rest, NO_EVENTS).start() as daemon:
+        assert serving(daemon).send("GET", "/leases")[0] == 401
+        assert daemon.send("GET", "/leases", Authorization="Bearer s3cret") == (200, {"leases": []})
+        assert daemon.get("/metrics")[0] == 200
+        assert "s3cret" not in str(daemon.lines)
+
+
+def test_a_token_that_is_not_there_is_told_at_once(program: Program) -> None:
+    daemon = Daemon(program, f'{SELDOM}\n[leases]\ntoken_env = "NO_SUCH"\n', NO_EVENTS)
+    ended = program("--config", str(daemon.file))
+    assert ended.code == 2
+    assert "NO_SUCH is not set" in ended.err
+
+
+def test_where_they_are_not_wanted_there_are_none(program: Program) -> None:
+    with Daemon(program, f"{SELDOM}\n[leases]\nenabled = false\n", NO_EVENTS).start() as daemon:
+        daemon.wait("service_started")
+        assert daemon.get("/leases")[0] == 404
+    assert not (program.folder / NAME).exists()
