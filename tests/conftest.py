@@ -24,6 +24,7 @@ def pytest_report_header() -> list[str]:
     ]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups, which else finds none
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side, those that need an engine run one after the other, in two rows of about one length.
 
