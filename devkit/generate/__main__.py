@@ -7,13 +7,15 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from devkit.generate import dashboards, proxy
+from devkit.generate import dashboards, kubernetes, proxy, swarm
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 FILES: Mapping[Path, Callable[[], str]] = {
     **dashboards.FILES,
+    **kubernetes.FILES,
     **proxy.FILES,
+    **swarm.FILES,
 }
 
 

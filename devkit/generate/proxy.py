@@ -1,15 +1,41 @@
 """The socket proxy's rules, from the list of the calls that reaper makes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from reaper.providers.docker_calls import CALLS
 
 SOCKET, PORT = "/var/run/docker.sock", 2375
+HARD_STOP = 5  # seconds that what is under way gets when it is told to end
 REFUSED = "The socket proxy refuses this: it is none of the calls that reaper makes."
 UNREACHABLE = "The socket proxy cannot reach the engine."
 
-HEAD = f"""\
+TAIL = f"""
+    http-request deny
+    default_backend engine
+
+backend engine
+    server engine {SOCKET}
+"""
+
+
+def config(bind: str = f":{PORT}", settings: Sequence[str] = ()) -> str:
+    """The file for HAProxy.
+
+    Args:
+        bind: where it listens.
+        settings: further lines of its ``global`` section.
+    """
+    rules = [
+        f"    # {call.why}\n    http-request allow if {{ method {call.method} }} {{ url -m reg '^{call.pattern}$' }}\n"
+        for call in CALLS
+    ]
+    return _head(bind, settings) + "\n" + "".join(rules) + TAIL
+
+
+def _head(bind: str, settings: Sequence[str]) -> str:
+    extra = "".join(f"    {line}\n" for line in settings)
+    return f"""\
 # Made by `python -m devkit.generate` from reaper/providers/docker_calls.py: change it there.
 #
 # HAProxy before the engine's socket: it lets through the calls that reaper makes, and nothing else. The targets are
@@ -19,8 +45,8 @@ global
     log stdout format raw local0
     maxconn 500
     # After SIGUSR1. (SIGTERM would not end the first process of a container.)
-    hard-stop-after 5s
-
+    hard-stop-after {HARD_STOP}s
+{extra}
 defaults
     mode http
     log global
@@ -46,27 +72,11 @@ defaults
     http-error status 503 content-type text/plain string "{UNREACHABLE}\\n"
 
 frontend calls
-    bind :{PORT} proto h1
+    bind {bind} proto h1
     # None of the calls has a body, and none becomes another protocol.
     http-request deny if {{ req.hdr(transfer-encoding) -m found }} || {{ req.hdr_val(content-length) gt 0 }}
     http-request deny if {{ req.hdr(upgrade) -m found }}
 """
-TAIL = f"""
-    http-request deny
-    default_backend engine
-
-backend engine
-    server engine {SOCKET}
-"""
-
-
-def config() -> str:
-    """The file for HAProxy."""
-    rules = [
-        f"    # {call.why}\n    http-request allow if {{ method {call.method} }} {{ url -m reg '^{call.pattern}$' }}\n"
-        for call in CALLS
-    ]
-    return HEAD + "\n" + "".join(rules) + TAIL
 
 
 FILES: Mapping[Path, Callable[[], str]] = {Path("deploy/compose/haproxy.cfg"): config}

@@ -10,6 +10,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 ALERTS, CASES = ROOT / "deploy/prometheus/alerts.yml", ROOT / "deploy/prometheus/alerts.test.yml"
+SWARM_ALERTS = ROOT / "deploy/swarm/alerts.yml"
 RUNBOOK = ROOT / "deploy/RUNBOOK.md"
 DASHBOARDS = (ROOT / "deploy/grafana/reaper.json", ROOT / "deploy/grafana/reaper-endpoint.json")
 
@@ -18,9 +19,9 @@ _NAME = re.compile(r"(?<![\w$])(?:reaper_\w+|process_\w+|up|ALERTS)\b")
 _SELECTOR = re.compile(rf"{_NAME.pattern}(?:\{{[^}}]*\}})?")
 
 
-def rules() -> list[dict[str, Any]]:
-    """Every alert."""
-    return [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+def rules(file: Path = ALERTS) -> list[dict[str, Any]]:
+    """Every alert of a file."""
+    return [rule for group in yaml.safe_load(file.read_text())["groups"] for rule in group["rules"]]
 
 
 def alert_names() -> set[str]:

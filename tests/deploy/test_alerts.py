@@ -11,10 +11,11 @@ import yaml
 from reaper.instruments import KEPT, SweepResult
 from reaper.model import Outcome
 from tests import needs
-from tests.deploy.files import ALERTS, CASES, ROOT, RUNBOOK, alert_names, metrics_in, rules
+from tests.deploy.files import ALERTS, CASES, ROOT, RUNBOOK, SWARM_ALERTS, alert_names, metrics_in, rules
 from tests.metrics.lab import table
 
 SEVERITIES = {"critical", "warning", "info"}
+EVERY = [*rules(), *rules(SWARM_ALERTS)]
 
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -54,13 +55,13 @@ def test_no_alert_lacks_a_firing_and_a_quiet_case() -> None:
 
 def test_every_alert_has_a_section_and_every_section_an_alert() -> None:
     found = sections()
-    assert set(found) == alert_names()
+    assert set(found) == {rule["alert"] for rule in EVERY}
     for name, text in found.items():
         assert text.startswith(f"### {name}\n"), name
         for word in ("**At stake:**", "**Look:**", "**Do:**", "**Ignore it when**"):
             assert word in text, (name, word)
         told = set(re.findall(r"^(critical|warning|info) · ", text, re.MULTILINE))
-        assert told == {rule["labels"]["severity"] for rule in rules() if rule["alert"] == name}, name
+        assert told == {rule["labels"]["severity"] for rule in EVERY if rule["alert"] == name}, name
 
 
 def test_the_runbook_links_to_what_there_is() -> None:
@@ -76,7 +77,7 @@ def test_the_runbook_asks_for_metrics_that_there_are() -> None:
     assert asked <= known
 
 
-@pytest.mark.parametrize("rule", rules(), ids=lambda rule: f"{rule['alert']} {rule['labels']['severity']}")
+@pytest.mark.parametrize("rule", EVERY, ids=lambda rule: f"{rule['alert']} {rule['labels']['severity']}")
 def test_an_alert_says_what_is_needed(rule: dict[str, Any]) -> None:
     assert re.fullmatch(r"Reaper[A-Z]\w+", rule["alert"])
     assert rule["labels"]["severity"] in SEVERITIES
@@ -104,5 +105,5 @@ def test_label_values_in_the_rules_are_values_that_there_are() -> None:
 
 def test_everything_is_known_by_its_name() -> None:
     known = set(table((ROOT / "docs/metrics.md").read_text())) | {"up", "process_start_time_seconds"}
-    for rule in rules():
+    for rule in EVERY:
         assert metrics_in(rule["expr"]) <= known, rule["alert"]
