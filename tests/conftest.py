@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Each engine has namespaces of its own, but many at once would leave none of them the processor time to be on time.
     """
     for item in items:
-        if "engine_possible" in getattr(item, "fixturenames", ()):
+        if "engine_possible" in getattr(item, "fixturenames", ()) or item.get_closest_marker("engine") is not None:
             row = "engine" if item.path.parent.name == "engine" else "engine elsewhere"
             item.add_marker(pytest.mark.xdist_group(row))
 
