@@ -24,13 +24,14 @@ def pytest_report_header() -> list[str]:
     ]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups, which else finds none
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side, those that need an engine run one after the other, in two rows of about one length.
 
     Each engine has namespaces of its own, but many at once would leave none of them the processor time to be on time.
     """
     for item in items:
-        if "engine_possible" in getattr(item, "fixturenames", ()):
+        if "engine_possible" in getattr(item, "fixturenames", ()) or item.get_closest_marker("engine") is not None:
             row = "engine" if item.path.parent.name == "engine" else "engine elsewhere"
             item.add_marker(pytest.mark.xdist_group(row))
 

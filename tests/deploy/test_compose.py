@@ -126,7 +126,7 @@ def test_prometheus_takes_its_file(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def stack(deploy_engine: PrivateEngine, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateEngine]:
-    """The stack as it is after `docker-compose up`, without Grafana, which is made and not started."""
+    """The stack after `docker-compose up`, reaper being healthy; without Grafana, which is made and not started."""
     engine = deploy_engine
     settings = settings_file(
         tmp_path_factory.mktemp("stack"),
@@ -141,6 +141,7 @@ def stack(deploy_engine: PrivateEngine, image: str, tmp_path_factory: pytest.Tem
     compose(engine.host, settings, "up", "--no-build", "--no-start")
     compose(engine.host, settings, "up", "--no-build", "-d", *HERE)
     try:
+        until(lambda: engine.inspect(name("reaper"))["State"]["Health"]["Status"] == "healthy", "health", WITHIN)
         yield engine
     finally:
         compose(engine.host, settings, "down", "--volumes", "--timeout", "30")
@@ -181,7 +182,6 @@ def test_only_the_proxy_has_the_socket_and_nobody_has_more_than_he_needs(stack: 
 
 @pytest.mark.engine
 def test_what_is_left_behind_goes_and_the_stack_itself_stays_whatever_labels_it_has(stack: PrivateEngine) -> None:
-    until(lambda: stack.inspect(name("reaper"))["State"]["Health"]["Status"] == "healthy", "health", WITHIN)
     ended = {**OWNED, "reaper.ttl": "1ms"}
     exited(stack, "leftover", ended)
     exited(stack, "own", {**ended, **member_of(PROJECT)})
