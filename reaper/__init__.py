@@ -1,8 +1,43 @@
 """reaper: delete the Docker containers and cloud sandboxes that benchmark runs leave behind.
 
-The package is imported by every command, so nothing heavier than the version stands here.
+The package is imported by every command, so nothing heavier than the version stands here: the library, which Python programs
+import from here, is loaded name by name when it is first used.
 """
 
-__all__ = ["__version__"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reaper.library.closing import CleanupFailures, CleanupScope
+    from reaper.library.failure import CleanupError, RetryableCleanupError, WrongLoopError
+
+__all__ = [
+    "CleanupError",
+    "CleanupFailures",
+    "CleanupScope",
+    "RetryableCleanupError",
+    "WrongLoopError",
+    "__version__",
+]
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "CleanupError": "reaper.library.failure",
+    "CleanupFailures": "reaper.library.closing",
+    "CleanupScope": "reaper.library.closing",
+    "RetryableCleanupError": "reaper.library.failure",
+    "WrongLoopError": "reaper.library.failure",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - not for those who only ask for the version
+
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,1 @@
+"""What agents and harnesses written in Python import: everything here is exported by the package ``reaper`` itself."""
