@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from reaper.library.closing import CleanupFailures, CleanupScope
     from reaper.library.failure import CleanupError, RetryableCleanupError, WrongLoopError
+    from reaper.library.managed import managed_daytona_sandbox, managed_docker_container
 
 __all__ = [
     "CleanupError",
@@ -17,6 +18,8 @@ __all__ = [
     "RetryableCleanupError",
     "WrongLoopError",
     "__version__",
+    "managed_daytona_sandbox",
+    "managed_docker_container",
 ]
 
 __version__ = "0.1.0"
@@ -27,6 +30,8 @@ _HOMES = {
     "CleanupScope": "reaper.library.closing",
     "RetryableCleanupError": "reaper.library.failure",
     "WrongLoopError": "reaper.library.failure",
+    "managed_daytona_sandbox": "reaper.library.managed",
+    "managed_docker_container": "reaper.library.managed",
 }
 
 

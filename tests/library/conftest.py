@@ -1,5 +1,58 @@
-"""Fixtures of the library's tests."""
+"""Fixtures of the library's tests: a simulated engine and a simulated organisation that the environment points at."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reaper.library import access
+from reaper.simulator.docker_model import Behaviour, Container
+from tests.daytona.server import Served
+from tests.simulator.docker_world import DAY, World
 from tests.sweep.conftest import quiet_stamina
 
 __all__ = ["quiet_stamina"]  # a fixture
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing of the caller's configuration leaks in, and nobody waits long between two tries; the state directory."""
+    for name in ("DOCKER_HOST", "DAYTONA_API_KEY", "DAYTONA_API_URL", "DAYTONA_TARGET", "REAPER_CONFIG", "REAPER_LEASE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    soon = timedelta(milliseconds=10)
+    quick = replace(access.RETRY, initial_delay=soon, max_delay=soon, jitter=soon, request_timeout=timedelta(seconds=1))
+    monkeypatch.setattr(access, "RETRY", quick)
+    return tmp_path
+
+
+class Obeying(World):
+    """Its containers end when they are told to: nobody waits ten seconds for each of them."""
+
+    def add(self, name: str, age: timedelta = DAY, **wanted: Any) -> Container:
+        return super().add(name, age, **{"behaviour": Behaviour(), **wanted})
+
+
+@pytest.fixture
+def world(alone: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    with Obeying() as engine:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{engine.socket}")
+        yield engine
+
+
+@pytest.fixture
+def served(alone: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    with Served(alone) as server:
+        for name, value in server.sim.environment().items():
+            if name.startswith("DAYTONA"):
+                monkeypatch.setenv(name, value)
+        yield server

@@ -1,0 +1,272 @@
+"""One endpoint, as a caller of the library names it: how it is reached, looked at and swept, within a bound."""
+
+import os
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import anyio
+
+from reaper import config, connect
+from reaper.claims import Lease
+from reaper.conduct import close
+from reaper.credentials import api_key as read_api_key
+from reaper.endpoints import DEFAULT_API_URL, DaytonaTable, DockerTable, check_api_url, check_docker_host
+from reaper.errors import ConfigError, ProviderError
+from reaper.fields import did_you_mean
+from reaper.journal import NAME, Journal
+from reaper.judge import Rules
+from reaper.leases import SharedLeases
+from reaper.library.failure import CleanupError, RetryableCleanupError
+from reaper.model import Report, Resource
+from reaper.providers.base import Provider
+from reaper.retry import RetryPolicy
+from reaper.settings import Settings
+from reaper.sweep import LAST_LOOK, Endpoint, Options, Stop, sweep
+from reaper.terms import Quiet
+
+T = TypeVar("T")
+
+WITHIN = timedelta(seconds=30)
+"""For one operation of the library, its tries and its last look included."""
+
+RETRY = RetryPolicy(
+    initial_delay=timedelta(seconds=0.5),
+    max_delay=timedelta(seconds=5),
+    jitter=timedelta(seconds=0.5),
+    total=timedelta(seconds=20),
+    request_timeout=timedelta(seconds=10),
+)
+
+# Whoever asks again may be luckier. What says "no engine there" is said of one that restarts, too.
+_RETRYABLE = frozenset(
+    {
+        "circuit_open",
+        "in_progress",
+        "interrupted",
+        "later",
+        "leases_unknown",
+        "no_endpoint",
+        "rate_limited",
+        "server_error",
+        "still_listed",
+        "timeout",
+        "unavailable",
+        "unconfirmed",
+        "unreadable",
+    }
+)
+
+ReadLeases = Callable[[], Sequence[Lease]]
+Wrap = Callable[[Provider, ReadLeases], Provider]
+
+
+def failure(label: str | None, message: str, report: Report | None = None) -> CleanupError:
+    """The error that says so; the label of a provider's error decides whether another try may help."""
+    kind = RetryableCleanupError if label in _RETRYABLE else CleanupError
+    return kind(message, report)
+
+
+class Access:
+    """One endpoint. Nothing is asked of it until something is done, and no connection outlives an operation.
+
+    Args:
+        table: where it is.
+        key: the API key of an organisation.
+        settings: what protects, owns and limits.
+        timeout: seconds for one operation.
+    """
+
+    def __init__(self, table: DockerTable | DaytonaTable, key: str, settings: Settings, timeout: float) -> None:
+        if timeout <= 0:
+            raise ValueError(f"timeout = {timeout}: nothing can be done in no time")
+        self.settings = settings
+        self.name = table.name
+        self.timeout = timeout
+        self._table = table
+        self._key = key
+        self._state = config.state_directory(os.environ)
+
+    async def list(self) -> tuple[Resource, ...]:
+        """Everything that the endpoint holds. Raises CleanupError."""
+
+        async def look() -> tuple[Resource, ...]:
+            async with self._open(act=False) as endpoint:
+                return (await endpoint.reader.list(endpoint.retrier.call)).resources
+
+        return await self.bounded(look)
+
+    def leases(self) -> SharedLeases:
+        """What reads the leases of this host; to be closed."""
+        return SharedLeases(self._state)
+
+    async def bounded(self, work: Callable[[], Awaitable[T]], extra: timedelta = timedelta(0)) -> T:
+        """What ``work`` returns, within the time. Raises CleanupError for whatever a provider raises."""
+        with anyio.move_on_after(self.timeout + extra.total_seconds()):
+            try:
+                return await work()
+            except ProviderError as error:
+                raise failure(error.label, f"{self.name}: {error}") from error
+        raise RetryableCleanupError(f"{self.name}: no answer within {self.timeout:g} s")
+
+    async def provider(self, work: Callable[[Endpoint], Awaitable[T]], extra: timedelta = timedelta(0)) -> T:
+        """What ``work`` returns, which is given a client that can act."""
+
+        async def run() -> T:
+            async with self._open(act=True) as endpoint:
+                return await work(endpoint)
+
+        return await self.bounded(run, extra)
+
+    async def sweep(
+        self,
+        rules: Rules,
+        options: Options,
+        *,
+        leases: Callable[[ReadLeases], Sequence[Lease]] = lambda read: read(),
+        wrap: Wrap | None = None,
+        extra: timedelta = timedelta(0),
+    ) -> Report:
+        """One sweep by these rules, within the time, on record in the journal.
+
+        Args:
+            rules: what decides.
+            options: how.
+            leases: is given what reads the leases of this host, and says which ones count.
+            wrap: puts something before the client, and is given what reads the leases; nothing is remembered of such a sweep.
+            extra: time that it needs by its nature.
+        """
+        shared, stop = self.leases(), Stop()
+        journal = self._journal() if options.act else None
+        limit = max(timedelta(seconds=self.timeout) - LAST_LOOK, timedelta(seconds=self.timeout) / 2) + extra
+        report: Report | None = None
+        bug: Exception | None = None
+        try:
+            async with self._open(act=options.act) as endpoint:
+                if wrap is not None:
+                    assert isinstance(endpoint.reader, Provider)
+                    endpoint = replace(endpoint, reader=wrap(endpoint.reader, shared), memory=None)  # noqa: PLW2901
+                async with anyio.create_task_group() as group:
+                    group.start_soon(stop.keep_time, limit, name="timeout")
+                    try:
+                        report = await sweep(
+                            [endpoint],
+                            rules,
+                            options,
+                            clock=lambda: datetime.now(UTC),
+                            observer=journal or Quiet(),
+                            leases=lambda: leases(shared),
+                            ledger=journal,
+                            stop=stop,
+                        )
+                    except Exception as error:  # noqa: BLE001 - raised below: the group would wrap it
+                        bug = error
+                    group.cancel_scope.cancel()
+        finally:
+            shared.close()
+            if journal is not None:
+                with anyio.CancelScope(shield=True, deadline=anyio.current_time() + LAST_LOOK.total_seconds()):
+                    await journal.close()
+        if bug is not None:
+            raise bug
+        assert report is not None
+        return report
+
+    @asynccontextmanager
+    async def _open(self, *, act: bool) -> AsyncIterator[Endpoint]:
+        table = self._table
+        engines = (table,) if isinstance(table, DockerTable) else ()
+        organisations = ((table, self._key),) if isinstance(table, DaytonaTable) else ()
+        endpoints = connect.endpoints(engines, organisations, RETRY, self._state, act=act)
+        try:
+            yield endpoints[0]
+        finally:
+            await close(endpoints)
+
+    def _journal(self) -> Journal | None:
+        record = self.settings.journal
+        if not record.enabled:
+            return None
+        file = self._state / NAME
+        journal = Journal(
+            file,
+            keep_for=record.keep_for,
+            max_megabytes=record.max_megabytes,
+            clock=lambda: datetime.now(UTC),
+            failed=lambda problem: warnings.warn(f"{file}: no record is kept: {problem}", RuntimeWarning, stacklevel=2),
+        )
+        journal.open()
+        journal.about(self.name, None)
+        return journal
+
+
+def docker(
+    *, host: str | None = None, endpoint: str | None = None, config_file: str | None = None, timeout: float | None = None
+) -> Access:
+    """A Docker engine.
+
+    Args:
+        host: where it is. Without it, it is an engine of the configuration, or the one that the docker command would use.
+        endpoint: its name in the configuration, where that has several.
+        config_file: the configuration; found as the command finds it when None.
+        timeout: seconds for one operation.
+    """
+    settings = config.load(config_file).settings
+    seconds = WITHIN.total_seconds() if timeout is None else timeout
+    if host is not None:
+        try:
+            check_docker_host(host)
+        except ValueError as error:
+            raise ConfigError(str(error), where="host") from None
+        return Access(DockerTable(name=endpoint or "local", host=host), "", settings, seconds)
+    found = config.engines(settings, os.environ) or config.engines(Settings(), os.environ)
+    return Access(_pick(found, endpoint, "docker"), "", settings, seconds)
+
+
+def daytona(
+    *,
+    api_key: str | None = None,
+    api_url: str | None = None,
+    endpoint: str | None = None,
+    config_file: str | None = None,
+    timeout: float | None = None,
+) -> Access:
+    """A Daytona organisation.
+
+    Args:
+        api_key: its key. Without it, it is an organisation of the configuration, or that of DAYTONA_API_KEY.
+        api_url: where the API is, for a given key; DAYTONA_API_URL, or Daytona's own, when None.
+        endpoint: its name in the configuration, where that has several.
+        config_file: the configuration; found as the command finds it when None.
+        timeout: seconds for one operation.
+    """
+    settings = config.load(config_file).settings
+    seconds = WITHIN.total_seconds() if timeout is None else timeout
+    if api_key is not None:
+        try:
+            url = check_api_url(api_url or os.environ.get("DAYTONA_API_URL") or DEFAULT_API_URL)
+        except ValueError as error:
+            raise ConfigError(str(error), where="api_url") from None
+        return Access(DaytonaTable(name=endpoint or "default", api_url=url), api_key, settings, seconds)
+    if api_url is not None:
+        raise ConfigError("api_url goes with api_key: a key must not go to another server", "give both, or neither")
+    found = config.organisations(settings, os.environ) or config.organisations(Settings(), os.environ)
+    if not found:
+        read_api_key(DaytonaTable(name="default"), os.environ)  # says that it is not set
+    organisation = _pick(found, endpoint, "daytona")
+    return Access(organisation, read_api_key(organisation, os.environ), settings, seconds)
+
+
+_Table = TypeVar("_Table", DockerTable, DaytonaTable)
+
+
+def _pick(tables: Sequence[_Table], name: str | None, kind: str) -> _Table:
+    names = [table.name for table in tables]
+    if name is None and len(tables) > 1:
+        raise ConfigError(f"the configuration has several [[{kind}]]", f"name one with endpoint=: {', '.join(names)}")
+    if name is not None and name not in names:
+        raise ConfigError(f"no [[{kind}]] is called {name!r}", did_you_mean(name, names))
+    return next(table for table in tables if name in (None, table.name))

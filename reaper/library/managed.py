@@ -1,0 +1,203 @@
+"""``managed_docker_container`` and ``managed_daytona_sandbox``: what was named is deleted when its block ends."""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+from reaper.library import access, loops, named
+from reaper.library.access import Access
+from reaper.library.closing import CleanupFailures, CleanupScope
+from reaper.library.failure import CleanupError
+from reaper.model import Kind, Outcome, Resource
+
+_WHOLE_ID = re.compile(r"[0-9a-f]{64}")
+_LAST = 10.0  # seconds beyond its own time in which a deletion has surely given up by itself
+
+
+class Managed:
+    """A block at whose end one resource is deleted. Works with ``with`` and with ``async with``; see who makes it.
+
+    Attributes:
+        id: the resource's whole id, known within the block.
+        outcome: what became of it; None until the block has ended, and when it could not be deleted.
+    """
+
+    def __init__(
+        self, endpoint: Access, wanted: str, kind: Kind, maker: str, sdk: str, *, even_protected: bool, stop_timeout: float
+    ) -> None:
+        self.id = wanted
+        self.outcome: Outcome | None = None
+        self._endpoint = endpoint
+        self._wanted = wanted
+        self._kind = kind
+        self._maker = maker
+        self._sdk = sdk
+        self._even_protected = even_protected
+        self._stop_timeout = stop_timeout
+
+    def __enter__(self) -> Self:
+        loops.no_loop(f"with {self._maker}(...)", f"async with {self._maker}(...)")
+        if self._is_to_be_found():
+            self.id = loops.run(self._maker, "", self._find)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, body: BaseException | None, trace: TracebackType | None) -> None:
+        instead = f"async with {self._maker}(...)"
+        self._run(lambda: loops.run(f"with {self._maker}(...)", instead, self._shielded), body)
+
+    async def __aenter__(self) -> Self:
+        loops.asyncio_only(f"async with {self._maker}(...)", self._sdk)
+        if self._is_to_be_found():
+            self.id = await self._find()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, body: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._shielded()
+        except CleanupError as error:
+            _told(error, body)
+
+    def _run(self, work: Callable[[], None], body: BaseException | None) -> None:
+        try:
+            work()
+        except CleanupError as error:
+            _told(error, body)
+
+    def _is_to_be_found(self) -> bool:
+        return self._kind is Kind.CONTAINER and not _WHOLE_ID.fullmatch(self._wanted)
+
+    async def _find(self) -> str:
+        return (await find(self._endpoint, self._wanted)).id
+
+    async def _shielded(self) -> None:
+        """Delete it, whatever is cancelled meanwhile."""
+        limit = self._endpoint.timeout + self._stop_timeout + _LAST
+        scope = CleanupScope(timeout=limit, each=limit)
+        try:
+            async with scope:
+                scope.call(self._delete, name=f"{self._kind} {self._wanted}")
+        except CleanupFailures as failures:
+            raise failures.exceptions[0] from None
+
+    async def _delete(self) -> None:
+        self.outcome = await named.delete(
+            self._endpoint,
+            self.id,
+            self._kind,
+            even_protected=self._even_protected,
+            stop_timeout=timedelta(seconds=self._stop_timeout),
+        )
+
+
+def _told(error: CleanupError, body: BaseException | None) -> None:
+    """Raise it, unless the body's exception is on its way: that one goes on, with a note."""
+    if body is None:
+        raise error
+    body.add_note(f"reaper: {type(error).__name__}: {error}")
+
+
+async def find(endpoint: Access, wanted: str) -> Resource:
+    """The container that a person means: by its name, its id, or the beginning of that. Raises CleanupError."""
+    containers = [one for one in await endpoint.list() if one.kind is Kind.CONTAINER]
+    exact = [one for one in containers if wanted in (one.id, one.name)]
+    found = exact or [one for one in containers if wanted and one.id.startswith(wanted)]
+    if not found:
+        raise CleanupError(f"{endpoint.name} has no container {wanted!r}")
+    if len(found) > 1:
+        names = ", ".join(f"{one.name} ({one.id[:12]})" for one in found[:5])
+        raise CleanupError(f"{wanted!r} is not unique: {names}; give the whole id")
+    return found[0]
+
+
+def managed_docker_container(
+    id_or_name: str,
+    *,
+    even_protected: bool = False,
+    stop_timeout: float = 10.0,
+    host: str | None = None,
+    endpoint: str | None = None,
+    config: str | None = None,
+    timeout: float | None = None,
+) -> Managed:
+    """Delete a container, with its anonymous volumes, when the block ends, however it ends.
+
+    Synchronous and asynchronous (asyncio; WrongLoopError under trio)::
+
+        with managed_docker_container("chess-1") as container:
+            work_with(container.id)
+
+    A name, or the beginning of an id, is looked up at the start, since names are used again; a whole id costs no question.
+    At the end the container is stopped, removed and looked for, with retries. Naming it is the claim to own it; what
+    protects it keeps it all the same, and so does its Compose project while that has other containers.
+
+    Args:
+        id_or_name: of the container.
+        even_protected: delete it although something protects it: ``[protect]``, its label ``reaper.keep``, its project,
+            another's lease.
+        stop_timeout: seconds that it gets to stop by itself.
+        host: where the engine is. Without it, it is an engine of the configuration, or the one that the docker command
+            would use.
+        endpoint: its name in the configuration, where that has several.
+        config: the configuration file; found as the command finds it when None.
+        timeout: seconds for the whole deletion; 30 when None.
+
+    Raises:
+        RetryableCleanupError: at the end: it may still be there, and another try may help.
+        CleanupError: at the start: there is no such container; at the end: it is still there, and the message says why.
+            When the block raised, its exception goes on, and has a note.
+        WrongLoopError: at the start: ``with`` in an event loop, or ``async with`` under trio.
+        ConfigError: at once.
+    """
+    engine = access.docker(host=host, endpoint=endpoint, config_file=config, timeout=timeout)
+    return Managed(
+        engine,
+        id_or_name,
+        Kind.CONTAINER,
+        "managed_docker_container",
+        "aiodocker",
+        even_protected=even_protected,
+        stop_timeout=stop_timeout,
+    )
+
+
+def managed_daytona_sandbox(
+    sandbox_id: str,
+    *,
+    even_protected: bool = False,
+    api_key: str | None = None,
+    api_url: str | None = None,
+    endpoint: str | None = None,
+    config: str | None = None,
+    timeout: float | None = None,
+) -> Managed:
+    """Delete a sandbox when the block ends, however it ends; see ``managed_docker_container``.
+
+    The deletion lists the organisation, since Daytona deletes what is linked to a sandbox with it, and some of that may be
+    protected or somebody else's::
+
+        async with managed_daytona_sandbox(sandbox.id):
+            await run_trial(sandbox)
+
+    Args:
+        sandbox_id: its id. Names are not taken: they are used again, and change on deletion.
+        even_protected: delete it although something protects it.
+        api_key: the organisation's key. Without it, it is an organisation of the configuration, or that of DAYTONA_API_KEY.
+        api_url: where the API is, for a given key.
+        endpoint: its name in the configuration, where that has several.
+        config: the configuration file; found as the command finds it when None.
+        timeout: seconds for the whole deletion; 30 when None.
+    """
+    organisation = access.daytona(api_key=api_key, api_url=api_url, endpoint=endpoint, config_file=config, timeout=timeout)
+    return Managed(
+        organisation,
+        sandbox_id,
+        Kind.SANDBOX,
+        "managed_daytona_sandbox",
+        "aiohttp",
+        even_protected=even_protected,
+        stop_timeout=0.0,
+    )

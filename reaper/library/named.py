@@ -1,0 +1,257 @@
+"""Deleting and stopping exactly what the caller named, by the program's own core and its safety rules.
+
+An explicit id is the caller's claim of ownership: to the core it is what a lease left that has ended. Everything else holds:
+what is protected stays, what another's lease covers stays, and a member of a group stays while the group has members that
+nobody claimed.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from reaper.claims import LEASE_LABEL, Ending, Lease
+from reaper.conditions import EXPIRES_LABEL, TTL_LABEL
+from reaper.errors import ConflictError, InvalidError, NotFoundError
+from reaper.judge import KEEP_LABEL, Rules
+from reaper.library.access import Access, ReadLeases, failure
+from reaper.library.failure import CleanupError, RetryableCleanupError
+from reaper.model import TIME_UP, Decision, Kind, Outcome, Reason, Report, Resource, State
+from reaper.policy import decide
+from reaper.providers.base import Call, Inventory, Provider
+from reaper.retry import Retrier
+from reaper.scope import Protect, Scope, Selector
+from reaper.sweep import Endpoint, Options
+
+LONG_STOP = timedelta(seconds=10)  # a container's longer grace comes on top of the time of the operation
+OWN_LEASE = "REAPER_LEASE"
+held: set[str] = set()
+"""The leases that this process itself holds: they keep nothing from it."""
+
+_WISHES = (KEEP_LABEL, TTL_LABEL, EXPIRES_LABEL)
+_NOTHING = Scope(presets=(), selector=Selector())
+
+
+class ForeignLeaseError(ConflictError):
+    """Its label names a lease that nobody knows here: it may be another reaper's."""
+
+
+class _Claimed:
+    """A client for the sake of one resource: it finds it though no listing has it yet, and deletes nothing else.
+
+    Args:
+        inner: the client.
+        wanted: the resource's id.
+        kind: what it is.
+        alone: neither its group nor its own wishes count: its caller overrules what protects it.
+        leases: reads the leases of this host.
+    """
+
+    def __init__(self, inner: Provider, wanted: str, kind: Kind, leases: ReadLeases, *, alone: bool) -> None:
+        self.endpoint, self.provider, self.identity = inner.endpoint, inner.provider, inner.identity
+        self.limits, self.traits = inner.limits, inner.traits
+        self._inner = inner
+        self._wanted = wanted
+        self._kind = kind
+        self._leases = leases
+        self._alone = alone
+
+    async def list(self, call: Call) -> Inventory:
+        inventory = await self._inner.list(call)
+        resources = inventory.resources
+        if all(resource.id != self._wanted for resource in resources):  # a listing may lag
+            stub = _stub(self._inner, self._wanted, self._kind)
+            try:
+                resources = (*resources, await call(f"inspect {self._wanted}", lambda: self._inner.inspect(stub)))
+            except NotFoundError:
+                return inventory
+        return replace(inventory, resources=tuple(self._seen(resource) for resource in resources))
+
+    async def inspect(self, resource: Resource) -> Resource:
+        return self._seen(await self._inner.inspect(resource))
+
+    async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
+        return [self._seen(member) for member in await self._inner.members(resource, call)]
+
+    async def stop(self, resource: Resource, grace: timedelta) -> None:
+        self._check(resource)
+        await self._inner.stop(resource, grace)
+
+    async def delete(self, resource: Resource, *, force: bool = False) -> None:
+        self._check(resource)
+        await self._inner.delete(resource, force=force)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    def _check(self, resource: Resource) -> None:
+        if resource.id != self._wanted:
+            raise InvalidError(f"{resource.name} is not what was named")
+
+    def _seen(self, resource: Resource) -> Resource:
+        """The resource as the rules are to see it. Raises ForeignLeaseError."""
+        if resource.id != self._wanted:
+            return resource
+        labels = resource.labels or {}
+        if self._alone:
+            bare = {key: value for key, value in labels.items() if key not in _WISHES}
+            return replace(resource, labels=None if resource.labels is None else bare, group=None)
+        lease = labels.get(LEASE_LABEL)
+        if lease is not None and lease not in own_leases() and lease not in {one.id for one in self._leases()}:
+            raise ForeignLeaseError(
+                f"its label names the lease {lease}, which is not known here: it may be another reaper's"
+            )
+        return resource
+
+
+def own_leases() -> frozenset[str]:
+    """The leases under which the caller itself runs."""
+    return frozenset({*held, os.environ.get(OWN_LEASE, "")} - {""})
+
+
+def _stub(client: Provider, id_: str, kind: Kind) -> Resource:
+    """As much of a resource as a look by id takes."""
+    return Resource(
+        provider=client.provider,
+        endpoint=client.endpoint,
+        kind=kind,
+        id=id_,
+        name=id_,
+        state=State.UNKNOWN,
+        raw_state="",
+        created_at=None,
+        labels=None,
+    )
+
+
+def _claim(id_: str) -> Lease:
+    """The caller's claim: the core takes what it names, and nothing else."""
+    owner = f"pid {os.getpid()} on {os.uname().nodename}"
+    return Lease(f"named-{id_[:12]}", owner, frozenset({id_}), ending=Ending(datetime.now(UTC), "it was named"))
+
+
+def _rules(access: Access, *, even_protected: bool) -> Rules:
+    rules = access.settings.rules()
+    return replace(rules, scope=_NOTHING, protect=Protect(Selector(), ()) if even_protected else rules.protect, policies=())
+
+
+async def delete(
+    access: Access, id_: str, kind: Kind, *, even_protected: bool = False, stop_timeout: timedelta = LONG_STOP
+) -> Outcome:
+    """Delete exactly this: look again, stop, remove, confirm, with retries and within the access's time.
+
+    Args:
+        access: where it is.
+        id_: its whole id.
+        kind: what it is.
+        even_protected: neither [protect], its own labels, its group nor another's lease keep it.
+        stop_timeout: what a running container gets to stop by itself.
+
+    Returns:
+        DELETED, or GONE when it was not there any more.
+
+    Raises:
+        RetryableCleanupError: another try may help.
+        CleanupError: it is kept, or cannot be deleted; the message says why.
+    """
+    claim = _claim(id_)
+
+    def others(read: ReadLeases) -> Sequence[Lease]:
+        own = own_leases()
+        living = () if even_protected else (one for one in read() if one.ending is None and one.id not in own)
+        return (claim, *living)
+
+    report = await access.sweep(
+        _rules(access, even_protected=even_protected),
+        Options(max_deletions=0, max_lease_deletions=1),  # more than the one would be a bug
+        leases=others,
+        wrap=lambda client, read: _Claimed(client, id_, kind, read, alone=even_protected),
+        extra=max(stop_timeout - LONG_STOP, timedelta(0)),
+    )
+    return _outcome(report, id_)
+
+
+def _outcome(report: Report, id_: str) -> Outcome:
+    """What became of the one. Raises CleanupError unless it is gone."""
+    endpoint = report.endpoints[0]
+    result = next((one for one in endpoint.results if one.decision.resource.id == id_), None)
+    if result is not None and result.outcome.away:
+        return result.outcome
+    decision = next((one for one in endpoint.decisions if one.resource.id == id_), None)
+    name = decision.resource.name if decision is not None else id_
+    if endpoint.failure is not None:
+        raise failure(endpoint.failure.label, f"{name}: {endpoint.failure.message}", report)
+    if report.interrupted == TIME_UP:
+        raise RetryableCleanupError(f"{name}: the time was up", report)
+    if result is not None:
+        raise _unsuccessful(name, result.outcome, result.detail, result.error, report)
+    if endpoint.cap is not None:
+        raise CleanupError(f"{name}: {endpoint.cap.wanted} would have gone with it: nothing was deleted", report)
+    if decision is not None:
+        raise kept(decision, report)
+    return Outcome.GONE
+
+
+def _unsuccessful(name: str, outcome: Outcome, detail: str, error: str | None, report: Report) -> CleanupError:
+    told = f"{name} was not deleted: {detail}"
+    if outcome is Outcome.FAILED or error is not None:
+        return failure(error, told, report)
+    return RetryableCleanupError(told, report)  # it changed while it was looked at, or the sweep ended first
+
+
+def kept(decision: Decision, report: Report | None = None) -> CleanupError:
+    """The error that says why it is kept."""
+    told = f"{decision.resource.name} is kept: {decision.sentence}"
+    if decision.reason in (Reason.CHANGING, Reason.UNREADABLE):
+        return RetryableCleanupError(told, report)
+    if decision.reason not in (Reason.MACHINERY, Reason.IN_USE, Reason.UNKNOWN_STATE):
+        told += "; even_protected=True overrules that"
+    return CleanupError(told, report)
+
+
+async def stop(
+    access: Access, id_: str, kind: Kind, *, even_protected: bool = False, stop_timeout: timedelta = LONG_STOP
+) -> Outcome:
+    """Stop exactly this, unless the rules would keep it from being deleted; see ``delete``.
+
+    Returns:
+        STOPPED, or GONE when it is not there any more.
+    """
+    claim, own = _claim(id_), own_leases()
+
+    async def work(endpoint: Endpoint) -> Outcome:
+        assert isinstance(endpoint.reader, Provider)
+        retrier: Retrier = endpoint.retrier
+        shared = access.leases()
+        try:
+            client = _Claimed(endpoint.reader, id_, kind, shared, alone=even_protected)
+            found = await client.list(retrier.call)
+            living = () if even_protected else tuple(x for x in shared() if x.ending is None and x.id not in own)
+        finally:
+            shared.close()
+        named = next((one for one in found.resources if one.id == id_), None)
+        if named is None:
+            return Outcome.GONE
+        fresh = await retrier.call(f"inspect {named.name}", lambda: client.inspect(named))
+        everything = [fresh if one.id == id_ else one for one in found.resources]
+        rules = _rules(access, even_protected=even_protected)
+        decisions = decide(everything, rules, (claim, *living), datetime.now(UTC) + found.clock_skew)
+        decision = next(one for one in decisions if one.resource.id == id_)
+        if not decision.reap:
+            raise kept(decision)
+        if fresh.state is State.RUNNING:
+            await retrier.call(
+                f"stop {named.name}", lambda: client.stop(fresh, stop_timeout), extra=stop_timeout, changes=True
+            )
+            fresh = await retrier.call(f"inspect {named.name}", lambda: client.inspect(fresh))
+            if fresh.state is State.RUNNING:
+                raise RetryableCleanupError(f"{fresh.name} was asked to stop, and is {fresh.raw_state}")
+        return Outcome.STOPPED
+
+    async def unless_gone(endpoint: Endpoint) -> Outcome:
+        try:
+            return await work(endpoint)
+        except NotFoundError:
+            return Outcome.GONE
+
+    return await access.provider(unless_gone, extra=max(stop_timeout - LONG_STOP, timedelta(0)))
