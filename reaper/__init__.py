@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from reaper.library.closing import CleanupFailures, CleanupScope
+    from reaper.library.daytona import AsyncDaytonaCleanupManager, DaytonaCleanupManager
+    from reaper.library.docker import AsyncDockerCleanupManager, DockerCleanupManager
     from reaper.library.failure import CleanupError, RetryableCleanupError, WrongLoopError
     from reaper.library.managed import managed_daytona_sandbox, managed_docker_container
 
 __all__ = [
+    "AsyncDaytonaCleanupManager",
+    "AsyncDockerCleanupManager",
     "CleanupError",
     "CleanupFailures",
     "CleanupScope",
+    "DaytonaCleanupManager",
+    "DockerCleanupManager",
     "RetryableCleanupError",
     "WrongLoopError",
     "__version__",
@@ -25,6 +31,10 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AsyncDaytonaCleanupManager": "reaper.library.daytona",
+    "AsyncDockerCleanupManager": "reaper.library.docker",
+    "DaytonaCleanupManager": "reaper.library.daytona",
+    "DockerCleanupManager": "reaper.library.docker",
     "CleanupError": "reaper.library.failure",
     "CleanupFailures": "reaper.library.closing",
     "CleanupScope": "reaper.library.closing",

@@ -2,8 +2,7 @@
 
 import os
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -12,7 +11,6 @@ import anyio
 
 from reaper import config, connect
 from reaper.claims import Lease
-from reaper.conduct import close
 from reaper.credentials import api_key as read_api_key
 from reaper.endpoints import DEFAULT_API_URL, DaytonaTable, DockerTable, check_api_url, check_docker_host
 from reaper.errors import ConfigError, ProviderError
@@ -20,6 +18,7 @@ from reaper.fields import did_you_mean
 from reaper.journal import NAME, Journal
 from reaper.judge import Rules
 from reaper.leases import SharedLeases
+from reaper.library.closing import CleanupScope
 from reaper.library.failure import CleanupError, RetryableCleanupError
 from reaper.model import Report, Resource
 from reaper.providers.base import Provider
@@ -32,6 +31,8 @@ T = TypeVar("T")
 
 WITHIN = timedelta(seconds=30)
 """For one operation of the library, its tries and its last look included."""
+
+CLOSE_WITHIN = timedelta(seconds=10)
 
 RETRY = RetryPolicy(
     initial_delay=timedelta(seconds=0.5),
@@ -94,7 +95,8 @@ class Access:
         """Everything that the endpoint holds. Raises CleanupError."""
 
         async def look() -> tuple[Resource, ...]:
-            async with self._open(act=False) as endpoint:
+            async with CleanupScope(timeout=CLOSE_WITHIN) as scope:
+                endpoint = self._connect(scope, act=False)
                 return (await endpoint.reader.list(endpoint.retrier.call)).resources
 
         return await self.bounded(look)
@@ -116,8 +118,8 @@ class Access:
         """What ``work`` returns, which is given a client that can act."""
 
         async def run() -> T:
-            async with self._open(act=True) as endpoint:
-                return await work(endpoint)
+            async with CleanupScope(timeout=CLOSE_WITHIN) as scope:
+                return await work(self._connect(scope, act=True))
 
         return await self.bounded(run, extra)
 
@@ -136,55 +138,42 @@ class Access:
             rules: what decides.
             options: how.
             leases: is given what reads the leases of this host, and says which ones count.
-            wrap: puts something before the client, and is given what reads the leases; nothing is remembered of such a sweep.
+            wrap: puts something before the client, and is given what reads the leases; nothing is remembered then.
             extra: time that it needs by its nature.
         """
-        shared, stop = self.leases(), Stop()
-        journal = self._journal() if options.act else None
         limit = max(timedelta(seconds=self.timeout) - LAST_LOOK, timedelta(seconds=self.timeout) / 2) + extra
-        report: Report | None = None
-        bug: Exception | None = None
-        try:
-            async with self._open(act=options.act) as endpoint:
-                if wrap is not None:
-                    assert isinstance(endpoint.reader, Provider)
-                    endpoint = replace(endpoint, reader=wrap(endpoint.reader, shared), memory=None)  # noqa: PLW2901
-                async with anyio.create_task_group() as group:
-                    group.start_soon(stop.keep_time, limit, name="timeout")
-                    try:
-                        report = await sweep(
-                            [endpoint],
-                            rules,
-                            options,
-                            clock=lambda: datetime.now(UTC),
-                            observer=journal or Quiet(),
-                            leases=lambda: leases(shared),
-                            ledger=journal,
-                            stop=stop,
-                        )
-                    except Exception as error:  # noqa: BLE001 - raised below: the group would wrap it
-                        bug = error
-                    group.cancel_scope.cancel()
-        finally:
-            shared.close()
+        async with CleanupScope(timeout=CLOSE_WITHIN) as scope:
+            shared = scope.add(self.leases())
+            journal = self._journal() if options.act else None
             if journal is not None:
-                with anyio.CancelScope(shield=True, deadline=anyio.current_time() + LAST_LOOK.total_seconds()):
-                    await journal.close()
-        if bug is not None:
-            raise bug
-        assert report is not None
-        return report
+                scope.call(journal.close)
+            endpoint = self._connect(scope, act=options.act)
+            if wrap is not None:
+                assert isinstance(endpoint.reader, Provider)
+                endpoint = replace(endpoint, reader=wrap(endpoint.reader, shared), memory=None)
 
-    @asynccontextmanager
-    async def _open(self, *, act: bool) -> AsyncIterator[Endpoint]:
+            async def run(stop: Stop) -> Report:
+                return await sweep(
+                    [endpoint],
+                    rules,
+                    options,
+                    clock=lambda: datetime.now(UTC),
+                    observer=journal or Quiet(),
+                    leases=lambda: leases(shared),
+                    ledger=journal,
+                    stop=stop,
+                )
+
+            return await _in_time(run, limit)
+
+    def _connect(self, scope: CleanupScope, *, act: bool) -> Endpoint:
+        """A client, which ``scope`` closes."""
         table = self._table
         engines = (table,) if isinstance(table, DockerTable) else ()
         organisations = ((table, self._key),) if isinstance(table, DaytonaTable) else ()
-        endpoints = connect.endpoints(engines, organisations, RETRY, self._state, act=act)
-        try:
-            yield endpoints[0]
-        finally:
-            await close(endpoints)
+        endpoint = connect.endpoints(engines, organisations, RETRY, self._state, act=act)[0]
+        scope.call(endpoint.reader.close, name=f"the client of {self.name}")
+        return endpoint
 
     def _journal(self) -> Journal | None:
         record = self.settings.journal
@@ -201,6 +190,21 @@ class Access:
         journal.open()
         journal.about(self.name, None)
         return journal
+
+
+async def _in_time(work: Callable[[Stop], Awaitable[T]], limit: timedelta) -> T:
+    """What ``work`` returns, which is asked to stop when its time is up. Raises what it raises."""
+    stop, results, bug = Stop(), [], None
+    async with anyio.create_task_group() as group:
+        group.start_soon(stop.keep_time, limit, name="timeout")
+        try:
+            results.append(await work(stop))
+        except Exception as error:  # noqa: BLE001 - raised below: the group would wrap it
+            bug = error
+        group.cancel_scope.cancel()
+    if bug is not None:
+        raise bug
+    return results[0]
 
 
 def docker(

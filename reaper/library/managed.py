@@ -12,7 +12,7 @@ from reaper.library.closing import CleanupFailures, CleanupScope
 from reaper.library.failure import CleanupError
 from reaper.model import Kind, Outcome, Resource
 
-_WHOLE_ID = re.compile(r"[0-9a-f]{64}")
+WHOLE_ID = re.compile(r"[0-9a-f]{64}")
 _LAST = 10.0  # seconds beyond its own time in which a deletion has surely given up by itself
 
 
@@ -68,7 +68,7 @@ class Managed:
             _told(error, body)
 
     def _is_to_be_found(self) -> bool:
-        return self._kind is Kind.CONTAINER and not _WHOLE_ID.fullmatch(self._wanted)
+        return self._kind is Kind.CONTAINER and not WHOLE_ID.fullmatch(self._wanted)
 
     async def _find(self) -> str:
         return (await find(self._endpoint, self._wanted)).id

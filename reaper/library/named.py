@@ -45,9 +45,12 @@ class _Claimed:
         kind: what it is.
         alone: neither its group nor its own wishes count: its caller overrules what protects it.
         leases: reads the leases of this host.
+        may_stop: False leaves alone what runs.
     """
 
-    def __init__(self, inner: Provider, wanted: str, kind: Kind, leases: ReadLeases, *, alone: bool) -> None:
+    def __init__(
+        self, inner: Provider, wanted: str, kind: Kind, leases: ReadLeases, *, alone: bool, may_stop: bool = True
+    ) -> None:
         self.endpoint, self.provider, self.identity = inner.endpoint, inner.provider, inner.identity
         self.limits, self.traits = inner.limits, inner.traits
         self._inner = inner
@@ -55,6 +58,7 @@ class _Claimed:
         self._kind = kind
         self._leases = leases
         self._alone = alone
+        self._may_stop = may_stop
 
     async def list(self, call: Call) -> Inventory:
         inventory = await self._inner.list(call)
@@ -75,6 +79,8 @@ class _Claimed:
 
     async def stop(self, resource: Resource, grace: timedelta) -> None:
         self._check(resource)
+        if not self._may_stop:
+            raise ConflictError("it is running; force=True stops it first")
         await self._inner.stop(resource, grace)
 
     async def delete(self, resource: Resource, *, force: bool = False) -> None:
@@ -136,7 +142,13 @@ def _rules(access: Access, *, even_protected: bool) -> Rules:
 
 
 async def delete(
-    access: Access, id_: str, kind: Kind, *, even_protected: bool = False, stop_timeout: timedelta = LONG_STOP
+    access: Access,
+    id_: str,
+    kind: Kind,
+    *,
+    even_protected: bool = False,
+    stop_timeout: timedelta = LONG_STOP,
+    force: bool = True,
 ) -> Outcome:
     """Delete exactly this: look again, stop, remove, confirm, with retries and within the access's time.
 
@@ -146,6 +158,7 @@ async def delete(
         kind: what it is.
         even_protected: neither [protect], its own labels, its group nor another's lease keep it.
         stop_timeout: what a running container gets to stop by itself.
+        force: stop it first when it runs.
 
     Returns:
         DELETED, or GONE when it was not there any more.
@@ -165,7 +178,7 @@ async def delete(
         _rules(access, even_protected=even_protected),
         Options(max_deletions=0, max_lease_deletions=1),  # more than the one would be a bug
         leases=others,
-        wrap=lambda client, read: _Claimed(client, id_, kind, read, alone=even_protected),
+        wrap=lambda client, read: _Claimed(client, id_, kind, read, alone=even_protected, may_stop=force),
         extra=max(stop_timeout - LONG_STOP, timedelta(0)),
     )
     return _outcome(report, id_)

@@ -55,5 +55,7 @@ class Nothing:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             assert asyncio.all_tasks() <= self._tasks
-            left = {thread for thread in threading.enumerate() if thread.is_alive() and "AnyIO" not in thread.name}
-            assert left <= self._threads, left
+            left = {thread for thread in threading.enumerate() if "AnyIO" not in thread.name} - self._threads
+            for thread in left:
+                thread.join(10)
+                assert not thread.is_alive(), thread
