@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from reaper.library.daytona import AsyncDaytonaCleanupManager, DaytonaCleanupManager
     from reaper.library.docker import AsyncDockerCleanupManager, DockerCleanupManager
     from reaper.library.failure import CleanupError, RetryableCleanupError, WrongLoopError
+    from reaper.library.holding import LeaseRefusedError, lease
     from reaper.library.managed import managed_daytona_sandbox, managed_docker_container
 
 __all__ = [
@@ -21,9 +22,11 @@ __all__ = [
     "CleanupScope",
     "DaytonaCleanupManager",
     "DockerCleanupManager",
+    "LeaseRefusedError",
     "RetryableCleanupError",
     "WrongLoopError",
     "__version__",
+    "lease",
     "managed_daytona_sandbox",
     "managed_docker_container",
 ]
@@ -38,8 +41,10 @@ _HOMES = {
     "CleanupError": "reaper.library.failure",
     "CleanupFailures": "reaper.library.closing",
     "CleanupScope": "reaper.library.closing",
+    "LeaseRefusedError": "reaper.library.holding",
     "RetryableCleanupError": "reaper.library.failure",
     "WrongLoopError": "reaper.library.failure",
+    "lease": "reaper.library.holding",
     "managed_daytona_sandbox": "reaper.library.managed",
     "managed_docker_container": "reaper.library.managed",
 }

@@ -16,6 +16,7 @@ from reaper.errors import ConflictError, InvalidError, NotFoundError
 from reaper.judge import KEEP_LABEL, Rules
 from reaper.library.access import Access, ReadLeases, failure
 from reaper.library.failure import CleanupError, RetryableCleanupError
+from reaper.library.own import own_leases
 from reaper.model import TIME_UP, Decision, Kind, Outcome, Reason, Report, Resource, State
 from reaper.policy import decide
 from reaper.providers.base import Call, Inventory, Provider
@@ -24,10 +25,6 @@ from reaper.scope import Protect, Scope, Selector
 from reaper.sweep import Endpoint, Options
 
 LONG_STOP = timedelta(seconds=10)  # a container's longer grace comes on top of the time of the operation
-OWN_LEASE = "REAPER_LEASE"
-held: set[str] = set()
-"""The leases that this process itself holds: they keep nothing from it."""
-
 _WISHES = (KEEP_LABEL, TTL_LABEL, EXPIRES_LABEL)
 _NOTHING = Scope(presets=(), selector=Selector())
 
@@ -108,11 +105,6 @@ class _Claimed:
                 f"its label names the lease {lease}, which is not known here: it may be another reaper's"
             )
         return resource
-
-
-def own_leases() -> frozenset[str]:
-    """The leases under which the caller itself runs."""
-    return frozenset({*held, os.environ.get(OWN_LEASE, "")} - {""})
 
 
 def _stub(client: Provider, id_: str, kind: Kind) -> Resource:
