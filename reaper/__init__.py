@@ -50,13 +50,15 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415 - not for those who only ask for the version
+if not TYPE_CHECKING:  # or no misspelt name would be found
 
-    return getattr(import_module(home), name)
+    def __getattr__(name: str) -> object:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module  # noqa: PLC0415 - not for those who only ask for the version
+
+        return getattr(import_module(home), name)
 
 
 def __dir__() -> list[str]:
