@@ -131,6 +131,7 @@ class Access:
         leases: Callable[[ReadLeases], Sequence[Lease]] = lambda read: read(),
         wrap: Wrap | None = None,
         extra: timedelta = timedelta(0),
+        within: float | None = None,
     ) -> Report:
         """One sweep by these rules, within the time, on record in the journal.
 
@@ -140,8 +141,10 @@ class Access:
             leases: is given what reads the leases of this host, and says which ones count.
             wrap: puts something before the client, and is given what reads the leases; nothing is remembered then.
             extra: time that it needs by its nature.
+            within: seconds for it, where that is not the operation's whole time.
         """
-        limit = max(timedelta(seconds=self.timeout) - LAST_LOOK, timedelta(seconds=self.timeout) / 2) + extra
+        time = timedelta(seconds=self.timeout if within is None else within)
+        limit = max(time - LAST_LOOK, time / 2) + extra
         async with CleanupScope(timeout=CLOSE_WITHIN) as scope:
             shared = scope.add(self.leases())
             journal = self._journal() if options.act else None

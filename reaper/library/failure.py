@@ -17,7 +17,15 @@ class CleanupError(ReaperError):
 
 
 class RetryableCleanupError(CleanupError):
-    """Likewise, but another try may do better: the endpoint was away, the time was up, somebody was at work on it."""
+    """Likewise, but another try may do better: the endpoint was away, the time was up, somebody was at work on it.
+
+    Attributes:
+        soon: whether what was to go was in the middle of a change.
+    """
+
+    def __init__(self, message: str, report: Report | None = None, *, soon: bool = False) -> None:
+        super().__init__(message, report)
+        self.soon = soon
 
 
 class WrongLoopError(CleanupError):

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import anyio
+
 from reaper.claims import LEASE_LABEL, Ending, Lease
 from reaper.conditions import EXPIRES_LABEL, TTL_LABEL
 from reaper.errors import ConflictError, InvalidError, NotFoundError
@@ -25,6 +27,7 @@ from reaper.scope import Protect, Scope, Selector
 from reaper.sweep import Endpoint, Options
 
 LONG_STOP = timedelta(seconds=10)  # a container's longer grace comes on top of the time of the operation
+PAUSE = 1.0  # seconds until something that was changing is looked at again
 _WISHES = (KEEP_LABEL, TTL_LABEL, EXPIRES_LABEL)
 _NOTHING = Scope(presets=(), selector=Selector())
 
@@ -159,6 +162,20 @@ async def delete(
         RetryableCleanupError: another try may help.
         CleanupError: it is kept, or cannot be deleted; the message says why.
     """
+    began = anyio.current_time()
+    while True:
+        left = access.timeout - (anyio.current_time() - began)
+        try:
+            return await _delete(access, id_, kind, stop_timeout, left, even_protected=even_protected, force=force)
+        except RetryableCleanupError as error:
+            if not error.soon or left < 2 * PAUSE:
+                raise
+        await anyio.sleep(PAUSE)
+
+
+async def _delete(
+    access: Access, id_: str, kind: Kind, stop_timeout: timedelta, within: float, *, even_protected: bool, force: bool
+) -> Outcome:
     claim = _claim(id_)
 
     def others(read: ReadLeases) -> Sequence[Lease]:
@@ -172,6 +189,7 @@ async def delete(
         leases=others,
         wrap=lambda client, read: _Claimed(client, id_, kind, read, alone=even_protected, may_stop=force),
         extra=max(stop_timeout - LONG_STOP, timedelta(0)),
+        within=within,
     )
     return _outcome(report, id_)
 
@@ -201,14 +219,14 @@ def _unsuccessful(name: str, outcome: Outcome, detail: str, error: str | None, r
     told = f"{name} was not deleted: {detail}"
     if outcome is Outcome.FAILED or error is not None:
         return failure(error, told, report)
-    return RetryableCleanupError(told, report)  # it changed while it was looked at, or the sweep ended first
+    return RetryableCleanupError(told, report, soon=True)  # it changed while it was looked at, or the sweep ended first
 
 
 def kept(decision: Decision, report: Report | None = None) -> CleanupError:
     """The error that says why it is kept."""
     told = f"{decision.resource.name} is kept: {decision.sentence}"
     if decision.reason in (Reason.CHANGING, Reason.UNREADABLE):
-        return RetryableCleanupError(told, report)
+        return RetryableCleanupError(told, report, soon=True)
     if decision.reason not in (Reason.MACHINERY, Reason.IN_USE, Reason.UNKNOWN_STATE):
         told += "; even_protected=True overrules that"
     return CleanupError(told, report)

@@ -6,7 +6,14 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
+from tests.simulator.docker_world import World
+
 T = TypeVar("T")
+
+
+def names(world: World) -> set[str]:
+    """The names of the containers that the engine holds."""
+    return world.do(lambda: {container.name for container in world.sim.containers.values()})
 
 
 @types.coroutine

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.daytona.server import Served
-from tests.library.test_managed import names
+from tests.library.lab import names
 from tests.simulator.docker_world import World
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "library.md"

@@ -1,25 +1,30 @@
 """What was named is deleted at the end, and nothing else: by the core, and under its rules."""
 
 import asyncio
+import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import trio
 
-from reaper import CleanupError, RetryableCleanupError, WrongLoopError, managed_daytona_sandbox, managed_docker_container
-from reaper.library import closing
+from reaper import (
+    CleanupError,
+    RetryableCleanupError,
+    WrongLoopError,
+    lease,
+    managed_daytona_sandbox,
+    managed_docker_container,
+)
+from reaper.library import closing, own
 from reaper.model import Outcome
 from tests.daytona.server import Served
-from tests.library.lab import Nothing, cancelled_at
+from tests.library.lab import Nothing, cancelled_at, names
+from tests.library.service import serving
 from tests.run import Program
 from tests.simulator.docker_world import World
 
 PROJECT = {"com.docker.compose.project": "trial"}
-
-
-def names(world: World) -> set[str]:
-    return world.do(lambda: {container.name for container in world.sim.containers.values()})
 
 
 def test_a_container_goes_at_the_end_and_nothing_else(world: World, alone: Path) -> None:
@@ -117,6 +122,43 @@ def test_one_s_own_lease_is_no_obstacle(world: World, monkeypatch: pytest.Monkey
     with managed_docker_container("mine"):
         pass
     assert names(world) == set()
+
+
+def test_of_leases_that_have_ended_nothing_else_is_taken(world: World, alone: Path) -> None:
+    """The deletion of one thing is no sweep: what else is garbage waits for one."""
+    world.add("mine", state="running")
+    world.add("expired", labels={"terminal-bench": "", "reaper.ttl": "1s"})
+    with serving(alone) as service:
+        with lease(name="theirs", url=service.url):
+            world.add("leased", state="running", labels={"reaper.lease": "theirs"})
+        with managed_docker_container("mine"):
+            pass
+        assert names(world) == {"expired", "leased"}
+        with managed_docker_container("leased"):
+            pass
+    assert names(world) == {"expired"}
+
+
+def test_the_living_lease_of_another_keeps_it(world: World, alone: Path) -> None:
+    world.add("leased", state="running", labels={"reaper.lease": "theirs"})
+    with serving(alone) as service:
+        held = lease(name="theirs", url=service.url).__enter__()
+        own.held.clear()  # as if another process held it
+        with pytest.raises(CleanupError, match=r"lease theirs of pid .* is alive"), managed_docker_container("leased"):
+            pass
+        assert names(world) == {"leased"}
+        with managed_docker_container("leased", even_protected=True):
+            pass
+        held.__exit__(None, None, None)
+    assert names(world) == set()
+
+
+def test_leases_that_cannot_be_read_keep_everything(world: World, alone: Path) -> None:
+    world.add("mine", state="running")
+    (alone / "leases.db").write_text("this is no database, and it is long enough to be looked at" * 100)
+    with pytest.raises(RetryableCleanupError, match=r"leases\.db"), managed_docker_container("mine"):
+        pass
+    assert names(world) == {"mine"}
 
 
 @pytest.mark.anyio
@@ -248,6 +290,23 @@ async def test_a_sandbox_whose_task_is_cancelled_at_every_await(served: Served) 
         assert isinstance(ended, asyncio.CancelledError) if reached else ended == "ended"
         point += 1
     assert point > 2
+
+
+def test_a_sandbox_that_is_being_made_is_waited_for(served: Served) -> None:
+    mine = served.add("mine", labels={}, state="creating", age=timedelta(0))
+    with managed_daytona_sandbox(mine) as sandbox:
+        pass
+    assert sandbox.outcome is Outcome.DELETED
+    assert served.left() == set()
+
+
+def test_a_sandbox_that_never_ends_to_be_made(served: Served) -> None:
+    mine = served.add("mine", labels={}, state="creating", stuck=True)
+    began = time.monotonic()
+    with pytest.raises(RetryableCleanupError, match="it is creating: wait"), managed_daytona_sandbox(mine, timeout=1):
+        pass
+    assert 0.5 < time.monotonic() - began < 8
+    assert served.left() == {"mine"}
 
 
 def test_a_key_that_is_wrong_is_no_matter_of_trying_again(served: Served) -> None:

@@ -19,8 +19,7 @@ from reaper import (
 from reaper.errors import ConfigError
 from reaper.model import Outcome
 from tests.daytona.server import Served
-from tests.library.lab import Nothing, cancelled_at
-from tests.library.test_managed import names
+from tests.library.lab import Nothing, cancelled_at, names
 from tests.simulator.docker_world import DAY, HOUR, World
 
 BENCH = {"terminal-bench": ""}
@@ -153,7 +152,7 @@ def test_what_fails_is_told_when_the_others_are_gone(world: World) -> None:
 @pytest.mark.parametrize("fault", ["hang", "status:500", "reset", "garbage"])
 def test_an_engine_that_is_sick(world: World, fault: str) -> None:
     populate(world)
-    manager = DockerCleanupManager(timeout=2)
+    manager = DockerCleanupManager(timeout=1)
     world.faults.add(fault)
     for operation in (
         manager.list_containers,
