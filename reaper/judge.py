@@ -23,6 +23,7 @@ class Rules:
     Args:
         created_grace: how long a container that nobody has started yet is left alone; never under ten minutes.
         max_lease: how long a label ``reaper.lease`` protects when nobody here knows the lease.
+        stop_timeout: how long a running one gets to stop by itself that goes for another reason than a policy.
     """
 
     scope: Scope = field(default_factory=Scope)
@@ -30,6 +31,7 @@ class Rules:
     policies: tuple[Policy, ...] = ()
     created_grace: timedelta = SHORTEST_CREATED_GRACE
     max_lease: timedelta = timedelta(hours=24)
+    stop_timeout: timedelta = DEFAULT_STOP_TIMEOUT
 
 
 class Finding(NamedTuple):
@@ -265,7 +267,7 @@ class Judge:
             policy=finding.policy.name if finding.policy else None,
             owner=by,
             since=finding.since,
-            stop_timeout=finding.policy.stop_timeout if finding.policy else DEFAULT_STOP_TIMEOUT,
+            stop_timeout=finding.policy.stop_timeout if finding.policy else self.rules.stop_timeout,
             due_at=finding.due_at,
             would_match=unowned and any(match.matched for match in self.matches(resource)),
             lease=lease.id if lease is not None else None,

@@ -131,9 +131,10 @@ def _claim(id_: str) -> Lease:
     return Lease(f"named-{id_[:12]}", owner, frozenset({id_}), ending=Ending(datetime.now(UTC), "it was named"))
 
 
-def _rules(access: Access, *, even_protected: bool) -> Rules:
+def _rules(access: Access, stop_timeout: timedelta, *, even_protected: bool) -> Rules:
     rules = access.settings.rules()
-    return replace(rules, scope=_NOTHING, protect=Protect(Selector(), ()) if even_protected else rules.protect, policies=())
+    protect = Protect(Selector(), ()) if even_protected else rules.protect
+    return replace(rules, scope=_NOTHING, protect=protect, policies=(), stop_timeout=stop_timeout)
 
 
 async def delete(
@@ -184,7 +185,7 @@ async def _delete(
         return (claim, *living)
 
     report = await access.sweep(
-        _rules(access, even_protected=even_protected),
+        _rules(access, stop_timeout, even_protected=even_protected),
         Options(max_deletions=0, max_lease_deletions=1),  # more than the one would be a bug
         leases=others,
         wrap=lambda client, read: _Claimed(client, id_, kind, read, alone=even_protected, may_stop=force),
@@ -257,7 +258,7 @@ async def stop(
             return Outcome.GONE
         fresh = await retrier.call(f"inspect {named.name}", lambda: client.inspect(named))
         everything = [fresh if one.id == id_ else one for one in found.resources]
-        rules = _rules(access, even_protected=even_protected)
+        rules = _rules(access, stop_timeout, even_protected=even_protected)
         decisions = decide(everything, rules, (claim, *living), datetime.now(UTC) + found.clock_skew)
         decision = next(one for one in decisions if one.resource.id == id_)
         if not decision.reap:

@@ -18,6 +18,7 @@ from reaper import (
 )
 from reaper.library import closing, own
 from reaper.model import Outcome
+from reaper.simulator.docker_model import Behaviour
 from tests.daytona.server import Served
 from tests.library.lab import Nothing, cancelled_at, names
 from tests.library.service import serving
@@ -159,6 +160,17 @@ def test_leases_that_cannot_be_read_keep_everything(world: World, alone: Path) -
     with pytest.raises(RetryableCleanupError, match=r"leases\.db"), managed_docker_container("mine"):
         pass
     assert names(world) == {"mine"}
+
+
+@pytest.mark.parametrize("grace", [1, 3])
+def test_a_container_gets_the_grace_that_was_named(world: World, grace: int) -> None:
+    """Also one that is longer than a request may take."""
+    world.add("mine", state="running", behaviour=Behaviour(obeys=False))
+    began = time.monotonic()
+    with managed_docker_container("mine", stop_timeout=grace):
+        pass
+    assert grace <= time.monotonic() - began < grace + 5
+    assert names(world) == set()
 
 
 @pytest.mark.anyio
