@@ -264,6 +264,7 @@ async def _live_through() -> Scrapes:
     metrics.configure(
         endpoints, reach(endpoints, rules.policies), followed, {n: t for n, t in timings.items() if t is not None}
     )
+    metrics.leases({"live": 0, "reconnecting": 0})
     log = structlog.get_logger(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     teller = Teller(log, status, metrics, Notifier({}), clock)
     keepers = [
