@@ -28,6 +28,12 @@ class Claim:
     selector: Selector = field(default_factory=Selector)
     projects: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        """It for people: "label run=x and name chess-* or go-*"."""
+        labels = [f"label {pattern}" for pattern in self.selector.labels]
+        others = ("name", self.selector.names), ("image", self.selector.images), ("project", self.projects)
+        return " and ".join([*labels, *(f"{word} {' or '.join(globs)}" for word, globs in others if globs)])
+
     def covers(self, resource: Resource) -> bool:
         """Whether the resource is claimed. An empty claim claims nothing."""
         if self.projects:
