@@ -148,7 +148,8 @@ class Judge:
         lease_id = (resource.labels or {}).get(LEASE_LABEL)
         if lease_id is None:
             return Finding("lease", None, lambda: "no lease covers it")
-        unknown = f"lease {lease_id} is not known here"
+        known = self.leases.knows(lease_id)
+        unknown = f"lease {lease_id} {'was taken after it was made' if known else 'is not known here'}"
         base = age_base(resource)
         if base is None:
             return _keep("lease", Reason.LEASE_UNKNOWN, lambda: f"{unknown}, nor is its age")

@@ -40,14 +40,15 @@ def take(daemon: Daemon, name: str) -> None:
 
 
 def test_what_is_leased_stays_and_goes_with_its_lease(program: Program, fake: FakeEngine) -> None:
-    fake.add("mine", "running", ago="25h", labels={"reaper.lease": "run-1"}, owned=False)
-    fake.add("young", "running", ago="1m", labels={"reaper.lease": "run-1"}, owned=False)
+    fake.add("old", "running", ago="25h", labels={"reaper.lease": "run-1"})
+    for name in ("mine", "young"):
+        fake.add(name, "running", ago="10s", labels={"reaper.lease": "run-1"}, owned=False)
     fake.add("neighbour", "running", ago="1m", owned=False)
     with Daemon(program, QUICK, NO_EVENTS).start() as daemon:
         take(daemon, "run-1")
         daemon.wait("sweep_finished", times=2)
-        assert fake.names() == {"mine", "young", "neighbour"}
-        assert daemon.metric("reaper_kept_resources", reason="leased") == 2
+        assert fake.names() == {"old", "mine", "young", "neighbour"}
+        assert daemon.metric("reaper_kept_resources", reason="leased") == 3
         daemon.until(lambda: daemon.metric("reaper_leases", state="live") == 1, "lease in the metrics")
         assert daemon.send("DELETE", "/leases/run-1")[0] == 200
         daemon.until(lambda: fake.names() == {"neighbour"}, "deletion")
@@ -61,7 +62,7 @@ def test_what_is_leased_stays_and_goes_with_its_lease(program: Program, fake: Fa
 
 
 def test_an_ended_lease_waits_for_no_policy(program: Program, fake: FakeEngine) -> None:
-    fake.add("young", "running", ago="1m", labels={"reaper.lease": "run-1"}, owned=False)
+    fake.add("young", "running", ago="10s", labels={"reaper.lease": "run-1"}, owned=False)
     with Daemon(program, SELDOM, NO_EVENTS).start() as daemon:
         take(daemon, "run-1")
         daemon.wait("sweep_finished")
