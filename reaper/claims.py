@@ -102,9 +102,13 @@ class Lease:
 
 
 class Leases:
-    """Answers which lease covers a resource. A living one goes before those that have ended."""
+    """Answers which lease covers a resource. A living one goes before those that have ended.
 
-    def __init__(self, leases: Iterable[Lease]) -> None:
+    Args:
+        leases: all that are known; of those that have ended there may be thousands, so this is worth keeping.
+    """
+
+    def __init__(self, leases: Iterable[Lease] = ()) -> None:
         leases = sorted(leases, key=lambda lease: lease.ending is not None)
         self._by_id = {lease.id: lease for lease in reversed(leases)}
         self._by_resource = {id_: lease for lease in reversed(leases) for id_ in lease.resources}

@@ -66,11 +66,11 @@ def _reap(rule: str, reason: Reason, say: Callable[[], str], policy: Policy | No
 class Judge:
     """Judges single resources among those that were listed together."""
 
-    def __init__(self, resources: Iterable[Resource], rules: Rules, leases: Iterable[Lease], now: datetime) -> None:
+    def __init__(self, resources: Iterable[Resource], rules: Rules, leases: Iterable[Lease] | Leases, now: datetime) -> None:
         self.rules = rules
         self.now = now
         self.owners = Owners(resources, rules.scope)
-        self.leases = Leases(leases)
+        self.leases = leases if isinstance(leases, Leases) else Leases(leases)
         self.grace = max(rules.created_grace, SHORTEST_CREATED_GRACE)
 
     def findings(self, resource: Resource) -> Iterator[Finding]:
