@@ -8,10 +8,13 @@ import logging
 import random
 import re
 import tomllib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
@@ -20,9 +23,13 @@ import structlog
 import trio.testing
 
 from reaper.conduct import Observers
-from reaper.errors import ServerError, UnavailableError
+from reaper.errors import LeasesUnknownError, ServerError, UnavailableError
 from reaper.judge import Rules
 from reaper.keeper import Keeper, Terms
+from reaper.leasebook import LeaseBook
+from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState
+from reaper.leasedb import Sort as LeaseSort
+from reaper.leases import NAME as LEASES
 from reaper.metrics import Metrics, reach
 from reaper.model import Kind, Resource, State
 from reaper.notify import Notifier
@@ -43,6 +50,8 @@ SCRAPE = 15.0  # seconds
 WARM_UP = timedelta(minutes=45)  # before BEGIN: the service has been running for a while
 HOUR = timedelta(hours=1)
 TIDY = 0.35  # of the trials that end: their runner has cleaned up after them
+RUNS = ((-40, 62, False), (-15, 31, True), (4, 20, False), (19, 36, False), (27, 11, True), (41, 30, False))
+"""Benchmarks that hold a lease: their beginning and length in minutes, from BEGIN, and whether they are killed."""
 CONFIG = """
 [[policy]]
 name = "stopped-containers"
@@ -286,11 +295,46 @@ async def _live_through() -> Scrapes:
             mine = [keeper for keeper in keepers if keeper.concerns(policy)]
             group.start_soon(_schedule, Timing.of(table), table.name, mine, clock)
         group.start_soon(_mishaps, places)
+        group.start_soon(_hold_leases, metrics, clock)
         while clock() <= END:
             scrapes.take(metrics.render("")[0].decode(), clock().timestamp())
             await anyio.sleep(SCRAPE)
         group.cancel_scope.cancel()
     return scrapes
+
+
+async def _hold_leases(metrics: Metrics, clock: VirtualClock) -> None:
+    """Benchmark runs take leases and are heard of; the killed ones fall silent."""
+    with TemporaryDirectory() as folder:
+        file = LeaseFile(Path(folder) / LEASES)
+        book = LeaseBook(file, clock, _Untold(), token=1, lives=lambda _: None)
+        book.open()
+
+        async def run(begin: float, minutes: float, *, killed: bool) -> None:
+            await anyio.sleep(max(0.0, (BEGIN + timedelta(minutes=begin) - clock()).total_seconds()))
+            lease = book.take(LeaseSort.HEARTBEAT, Holder("gpu-1"))
+            for _ in range(round(minutes * 2)):
+                await anyio.sleep(30)
+                book.heard(lease.id)
+            if not killed:
+                book.release(lease.id)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(book.run)
+            for begin, minutes, killed in RUNS:
+                group.start_soon(partial(run, begin, minutes, killed=killed))
+            while True:
+                states = Counter(record.state for record in book.records())
+                metrics.leases({state.value: states[state] for state in LeaseState})
+                await anyio.sleep(SCRAPE)
+
+
+class _Untold:
+    def changed(self, record: LeaseRecord) -> None:
+        """See ``leasebook.Told``."""
+
+    def failed(self, error: LeasesUnknownError) -> None:
+        """See ``leasebook.Told``."""
 
 
 async def _schedule(timing: Timing, name: str, keepers: list[Keeper], clock: VirtualClock) -> None:

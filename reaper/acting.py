@@ -1,6 +1,6 @@
 """What all units of one endpoint share while they are reaped, and what makes a unit stay."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from typing import TypeVar
 import anyio
 
 from reaper.budget import AdaptiveLimiter
-from reaper.claims import Lease
+from reaper.claims import Leases
 from reaper.confirm import Confirmer
 from reaper.judge import Rules
 from reaper.model import Resource, Result, State
@@ -60,7 +60,7 @@ class Acting:
     slots: Slots
     rules: Rules
     now: Callable[[], datetime]
-    leases: Callable[[], Sequence[Lease]]
+    leases: Callable[[], Leases]
     settled: Callable[[Result], None]
     confirmer: Confirmer | None = None
     draining: bool = False

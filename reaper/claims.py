@@ -28,6 +28,12 @@ class Claim:
     selector: Selector = field(default_factory=Selector)
     projects: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        """It for people: "label run=x and name chess-* or go-*"."""
+        labels = [f"label {pattern}" for pattern in self.selector.labels]
+        others = ("name", self.selector.names), ("image", self.selector.images), ("project", self.projects)
+        return " and ".join([*labels, *(f"{word} {' or '.join(globs)}" for word, globs in others if globs)])
+
     def covers(self, resource: Resource) -> bool:
         """Whether the resource is claimed. An empty claim claims nothing."""
         if self.projects:
@@ -57,8 +63,8 @@ class Lease:
         owner: who holds it, for people ("pid 4711 on gpu-1").
         resources: ids that it covers besides those that carry its label.
         claims: what else it covers; any of them.
-        since: when it was taken out (aware UTC). What is older was not made under it: such a thing is kept by a claim
-            while the lease lives, and not taken by it afterwards.
+        since: when it was taken out (aware UTC). What is older was not made under it, whatever it carries: such a thing is
+            kept while the lease lives, and not taken afterwards, unless its id is among ``resources``.
         ending: None while it lives.
     """
 
@@ -69,20 +75,19 @@ class Lease:
     since: datetime | None = None
     ending: Ending | None = None
 
-    def names(self, resource: Resource) -> bool:
-        """Whether the resource carries its label, or is named by id."""
-        return (resource.labels or {}).get(LEASE_LABEL) == self.id or resource.id in self.resources
-
     def covers(self, resource: Resource) -> bool:
         """Whether it keeps the resource while it lives, or takes it once it has ended."""
-        if self.names(resource):
+        if resource.id in self.resources:
             return True
-        if not any(claim.covers(resource) for claim in self.claims):
+        labelled = (resource.labels or {}).get(LEASE_LABEL) == self.id
+        if not labelled and not any(claim.covers(resource) for claim in self.claims):
             return False
         return self.ending is None or self._made_under_it(resource)
 
     def _made_under_it(self, resource: Resource) -> bool:
-        return self.since is not None and resource.created_at is not None and resource.created_at >= self.since - TOLERANCE
+        if self.since is None or resource.created_at is None:
+            return False
+        return resource.created_at >= self.since - TOLERANCE
 
     def on_clock(self, skew: timedelta) -> "Lease":
         """Its times as a clock tells them that is ahead of this host's by ``skew``."""
@@ -97,17 +102,25 @@ class Lease:
 
 
 class Leases:
-    """Answers which lease covers a resource. A living one goes before those that have ended."""
+    """Answers which lease covers a resource. A living one goes before those that have ended.
 
-    def __init__(self, leases: Iterable[Lease]) -> None:
+    Args:
+        leases: all that are known; of those that have ended there may be thousands, so this is worth keeping.
+    """
+
+    def __init__(self, leases: Iterable[Lease] = ()) -> None:
         leases = sorted(leases, key=lambda lease: lease.ending is not None)
         self._by_id = {lease.id: lease for lease in reversed(leases)}
         self._by_resource = {id_: lease for lease in reversed(leases) for id_ in lease.resources}
         self._claiming = [lease for lease in leases if lease.claims]
 
+    def knows(self, id_: str) -> bool:
+        """Whether there is, or was lately, such a lease."""
+        return id_ in self._by_id
+
     def covering(self, resource: Resource) -> Lease | None:
         """The lease that decides about the resource, if one does."""
         named = (resource.labels or {}).get(LEASE_LABEL)
-        found = [lease for lease in (self._by_resource.get(resource.id), self._by_id.get(named or "")) if lease is not None]
-        found += [lease for lease in self._claiming if lease.covers(resource)]
+        asked = (self._by_resource.get(resource.id), self._by_id.get(named or ""), *self._claiming)
+        found = [lease for lease in asked if lease is not None and lease.covers(resource)]
         return min(found, key=lambda lease: lease.ending is not None, default=None)

@@ -37,9 +37,9 @@ def lease_token(leases: LeasesTable, env: Mapping[str, str]) -> str | None:
 
 
 def _checked(text: str, where: str, what: str) -> str:
-    key = text.strip()
+    key, word = text.strip(), what.rpartition(" ")[2]
     if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigError(f"{where} holds no {what}", "it must hold that alone, without spaces or line breaks")
+        raise ConfigError(f"{where} holds no {what}", f"it must hold the {word} alone, without spaces or line breaks")
     return key
 
 

@@ -68,11 +68,11 @@ def _reap(rule: str, reason: Reason, say: Callable[[], str], policy: Policy | No
 class Judge:
     """Judges single resources among those that were listed together."""
 
-    def __init__(self, resources: Iterable[Resource], rules: Rules, leases: Iterable[Lease], now: datetime) -> None:
+    def __init__(self, resources: Iterable[Resource], rules: Rules, leases: Iterable[Lease] | Leases, now: datetime) -> None:
         self.rules = rules
         self.now = now
         self.owners = Owners(resources, rules.scope)
-        self.leases = Leases(leases)
+        self.leases = leases if isinstance(leases, Leases) else Leases(leases)
         self.grace = max(rules.created_grace, SHORTEST_CREATED_GRACE)
 
     def findings(self, resource: Resource) -> Iterator[Finding]:
@@ -150,7 +150,8 @@ class Judge:
         lease_id = (resource.labels or {}).get(LEASE_LABEL)
         if lease_id is None:
             return Finding("lease", None, lambda: "no lease covers it")
-        unknown = f"lease {lease_id} is not known here"
+        known = self.leases.knows(lease_id)
+        unknown = f"lease {lease_id} {'was taken after it was made' if known else 'is not known here'}"
         base = age_base(resource)
         if base is None:
             return _keep("lease", Reason.LEASE_UNKNOWN, lambda: f"{unknown}, nor is its age")

@@ -1,4 +1,7 @@
-"""Leases over HTTP, for those who hold no connection: POST /leases, PUT and DELETE /leases/ID, GET /leases.
+"""Leases over HTTP: POST /leases, PUT and DELETE /leases/ID, GET /leases.
+
+Whoever takes one sends heartbeats, or asks with ``"hold": true`` for an answer without an end: then the open connection is
+the lease, and the kernel closes it however its holder dies.
 
 A lease is a claim of ownership: when it ends, what it covers is deleted. So whoever takes one without a token may claim
 little: what carries the lease's own label, and what carries labels that the configuration sets aside for that.
@@ -6,12 +9,15 @@ little: what carries the lease's own label, and what carries labels that the con
 
 import hmac
 import json
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, NoReturn
 
+import anyio
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, StringConstraints, ValidationError
 
 from reaper.claims import LEASE_LABEL, Claim
 from reaper.errors import LeasesUnknownError
@@ -22,7 +28,9 @@ from reaper.scope import Selector
 PATH = "/leases"
 LONGEST = 64 * 1024  # bytes of a request
 MOST = 10_000  # leases that are open at once
-_JSON = "application/json"
+LOOK_EVERY = 0.5  # seconds between two looks whether a connection is still open
+SIGN_EVERY = 15.0  # seconds between two signs of life on it, by which a peer is noticed that vanished without a word
+_JSON, _LINES = "application/json", "application/x-ndjson"
 
 _Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=1024)]
 _Texts = Annotated[tuple[_Text, ...], Field(max_length=100)]
@@ -54,6 +62,7 @@ class _Request(_Body):
     holder: _Holder
     id: _Id | None = None
     claims: Annotated[tuple[_Claim, ...], Field(max_length=100)] = ()
+    hold: StrictBool = False
 
 
 class _Refused(Exception):  # noqa: N818 - an answer, and no error of ours
@@ -114,8 +123,9 @@ class LeaseApi:
         self._book = book
         self._token = token
         self._claimable = claimable
+        self._connections: Counter[str] = Counter()  # open ones, by lease
 
-    async def answer(self, request: web.Request, *, local: bool) -> web.Response:
+    async def answer(self, request: web.Request, *, local: bool) -> web.StreamResponse:
         """The answer to a request.
 
         Args:
@@ -142,7 +152,7 @@ class LeaseApi:
             raise _Refused(403, "this address can be reached from elsewhere, so [leases] must have token_file or token_env")
         return False
 
-    async def _answer(self, request: web.Request, *, trusted: bool) -> web.Response:
+    async def _answer(self, request: web.Request, *, trusted: bool) -> web.StreamResponse:
         name = request.path.removeprefix(PATH).removeprefix("/")
         if not name:
             if request.method == "POST":
@@ -156,23 +166,49 @@ class LeaseApi:
             return self._found(self._book.release(name), name)
         raise _Refused(405, "PUT is a heartbeat, DELETE gives the lease back", Allow="PUT, DELETE")
 
-    async def _take(self, request: web.Request, *, trusted: bool) -> web.Response:
+    async def _take(self, request: web.Request, *, trusted: bool) -> web.StreamResponse:
         wanted = await _read(request)
+        sort = Sort.CONNECTION if wanted.hold else Sort.HEARTBEAT
         claims = [claim.claim() for claim in wanted.claims]
         for claim in claims:
             self._check(claim, trusted=trusted)
         if wanted.id is not None and (there := self._book.find(wanted.id)) is not None:
-            if list(there.claims) != claims:
-                raise _Refused(409, f"lease {wanted.id} is there already, and claims something else")
-            return _json(200, document(self._book.heard(wanted.id) or there))
+            if list(there.claims) != claims or there.sort is not sort:
+                raise _Refused(409, f"lease {wanted.id} is there already, and is another one")
+            there = self._book.heard(wanted.id) or there
+            return await self._hold(request, there, 200) if wanted.hold else _json(200, document(there))
         known = self._book.records()
         if any(record.id == wanted.id for record in known):
             raise _Refused(409, f"lease {wanted.id} has ended, or is another reaper's; take another id")
         if sum(not record.state.ended for record in known) >= MOST:
             raise _Refused(429, f"{MOST} leases are open already")
         holder = Holder(wanted.holder.host, wanted.holder.pid, None, wanted.holder.command, wanted.holder.user)
-        record = self._book.take(Sort.HEARTBEAT, holder, claims, name=wanted.id)
-        return _json(201, document(record), Location=f"{PATH}/{record.id}")
+        record = self._book.take(sort, holder, claims, name=wanted.id)
+        return await self._hold(request, record, 201) if wanted.hold else _json(201, document(record), **_place(record))
+
+    async def _hold(self, request: web.Request, record: LeaseRecord, status: int) -> web.StreamResponse:
+        """Answer for as long as the client listens: a line with the lease, and an empty one now and then."""
+        self._connections[record.id] += 1
+        try:
+            answer = web.StreamResponse(status=status, headers={"Content-Type": _LINES, **_place(record)})
+            await answer.prepare(request)
+            await answer.write(json.dumps(document(record)).encode() + b"\n")
+            quiet = 0.0
+            while _listens(request) and self._book.find(record.id) is not None:
+                await anyio.sleep(LOOK_EVERY)
+                quiet += LOOK_EVERY
+                if quiet >= SIGN_EVERY:
+                    await answer.write(b"\n")
+                    quiet = 0.0
+        except ConnectionError:
+            pass  # it listens no more
+        finally:
+            self._connections[record.id] -= 1
+            if not self._connections[record.id]:
+                del self._connections[record.id]
+                with suppress(LeasesUnknownError):  # it is looked for all the same
+                    self._book.lost(record.id)
+        return answer
 
     def _check(self, claim: Claim, *, trusted: bool) -> None:
         """Raise _Refused unless the client may claim this."""
@@ -195,6 +231,14 @@ class LeaseApi:
         if record is None:
             raise _Refused(404, f"no lease {name} is open here; what it covered is not covered any more")
         return _json(200, document(record))
+
+
+def _listens(request: web.Request) -> bool:
+    return request.transport is not None and not request.transport.is_closing()
+
+
+def _place(record: LeaseRecord) -> dict[str, str]:
+    return {"Location": f"{PATH}/{record.id}"}
 
 
 async def _read(request: web.Request) -> _Request:

@@ -229,6 +229,8 @@ class LeaseFile:
         self._inode = 0, 0
         self._version = -1
         self._records: tuple[LeaseRecord, ...] = ()
+        self._leases_of: Sequence[LeaseRecord] = self._records
+        self._leases: tuple[Lease, ...] = ()
 
     def records(self) -> Sequence[LeaseRecord]:
         """All of them. What has not changed since the last time is not read again. Raises LeasesUnknownError."""
@@ -245,9 +247,12 @@ class LeaseFile:
                 return ()
             return self._with(read)
 
-    def leases(self) -> list[Lease]:
-        """What the rules need to know of them. Raises LeasesUnknownError."""
-        return [record.lease() for record in self.records()]
+    def leases(self) -> Sequence[Lease]:
+        """What the rules need to know of them; the same object for as long as nothing changes. Raises LeasesUnknownError."""
+        records = self.records()
+        if self._leases_of is not records:
+            self._leases_of, self._leases = records, tuple(record.lease() for record in records)
+        return self._leases
 
     def put(self, record: LeaseRecord) -> None:
         """Write a lease, a new one or one that has changed. It is on the disk afterwards. Raises LeasesUnknownError."""

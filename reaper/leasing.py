@@ -1,11 +1,9 @@
 """What the service has to do with leases: it keeps the book, answers those who hold some, and sweeps when one has ended."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio
 
@@ -16,11 +14,9 @@ from reaper.leaseapi import LeaseApi
 from reaper.leasebook import LeaseBook
 from reaper.leasedb import LeaseFile, LeaseRecord, LeaseState
 from reaper.leases import NAME
-from reaper.metrics import Metrics
 from reaper.settings import LeasesTable
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
+from reaper.status import SHOWN_LEASES, OpenLease
+from reaper.teller import Teller
 
 RETRY = 5.0  # seconds until it is tried again to open the book
 COUNT_EVERY = 5.0  # seconds
@@ -33,29 +29,18 @@ class Leasing:
         folder: the state directory.
         table: what is configured.
         env: where the token may be.
-        clock: returns the aware time in UTC.
-        log: where every change is told.
-        metrics: likewise.
+        teller: its log, metrics and status are told of every change.
         ended: is called when a lease has ended: what it covered is garbage now.
 
     Raises ConfigError when the token is named and not there.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        table: LeasesTable,
-        env: Mapping[str, str],
-        *,
-        clock: Callable[[], datetime],
-        log: "FilteringBoundLogger",
-        metrics: Metrics,
-        ended: Callable[[], None],
+        self, folder: Path, table: LeasesTable, env: Mapping[str, str], teller: Teller, ended: Callable[[], None]
     ) -> None:
         self._path = folder / NAME
-        self._clock = clock
-        self._log = log
-        self._metrics = metrics
+        self._clock, self._log = teller.clock, teller.log
+        self._metrics, self._status = teller.metrics, teller.status
         self._ended = ended
         self._claimable = table.claimable
         self._token = lease_token(table, env)
@@ -82,7 +67,7 @@ class Leasing:
             while True:
                 with suppress(LeasesUnknownError):  # which the book tells of
                     self._count(book.records())
-                    self._problem = None
+                    self._problem = self._status.leases_error = None
                     self._metrics.leases_unknown(False)  # noqa: FBT003 - the value itself
                 await anyio.sleep(COUNT_EVERY)
 
@@ -91,8 +76,11 @@ class Leasing:
         if self._alive is not None:
             self._alive.close()
 
-    def _count(self, records: Iterable[LeaseRecord]) -> None:
+    def _count(self, records: Sequence[LeaseRecord]) -> None:
         states = Counter(record.state for record in records)
+        opened = [record for record in records if not record.state.ended]
+        self._status.leases = tuple(_shown(record) for record in opened[:SHOWN_LEASES])
+        self._status.leases_open = len(opened)
         self._metrics.leases({state.value: states[state] for state in LeaseState})
 
     def _open(self) -> LeaseBook | None:
@@ -129,6 +117,14 @@ class Leasing:
     def failed(self, error: LeasesUnknownError) -> None:
         """See ``leasebook.Told``. Said once for each problem: it is tried again every second."""
         self._metrics.leases_unknown(True)  # noqa: FBT003
+        self._status.leases_error = str(error)
         if str(error) != self._problem:
             self._problem = str(error)
             self._log.error("leases_unknown", problem=str(error))
+
+
+def _shown(record: LeaseRecord) -> OpenLease:
+    holder = record.holder
+    covers = tuple(str(claim) for claim in record.claims)
+    waiting = record.state is LeaseState.RECONNECTING
+    return OpenLease(record.id, str(holder), holder.user, holder.command, covers, record.since, waiting)

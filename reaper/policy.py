@@ -8,7 +8,7 @@ resource stand in ``judge``, the conditions of a policy in ``conditions``, and w
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
-from reaper.claims import Lease
+from reaper.claims import Lease, Leases
 from reaper.conditions import Policy
 from reaper.groups import Units
 from reaper.judge import Finding, Judge, Rules
@@ -20,7 +20,7 @@ __all__ = ["Finding", "Policy", "Rules", "decide", "explain", "hangers_on", "nee
 def decide(
     resources: Sequence[Resource],
     rules: Rules,
-    leases: Iterable[Lease],
+    leases: Iterable[Lease] | Leases,
     now: datetime,
     due: Collection[str] | None = None,
 ) -> list[Decision]:

@@ -117,11 +117,7 @@ class Service:
         self.ledger: Ledger = self.journal or NoLedger()
         folder, leases = config.state_directory(self.env), settings.leases
         self.leases = SharedLeases(folder)
-        self.leasing: Leasing | None = None
-        if leases.enabled:
-            self.leasing = Leasing(
-                folder, leases, self.env, clock=_now, log=self.log, metrics=self.metrics, ended=self._leases_ended
-            )
+        self.leasing = Leasing(folder, leases, self.env, self.teller, self._leases_ended) if leases.enabled else None
         observers: list[Observer] = [LogObserver(self.log), self.status, self.metrics]
         self.observer: Observer = Observers([*observers, *([self.journal] if self.journal else [])])
         self.teller.observer = self.observer

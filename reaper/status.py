@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from reaper.model import Decision, EndpointReport, Outcome, Reason
 from reaper.terms import Quiet
 
-SHOWN_REAPABLE, SHOWN_DELETIONS = 100, 50
+SHOWN_REAPABLE, SHOWN_DELETIONS, SHOWN_LEASES = 100, 50, 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,25 @@ class PolicyStatus:
     last_success_at: dict[str, datetime] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class OpenLease:
+    """One lease that keeps what it covers.
+
+    Args:
+        holder: who holds it, for people; ``command`` is what that runs, and ``user`` whose it is.
+        covers: for people: what it claims besides what carries its label.
+        waiting: whether its holder has not been heard of for a moment.
+    """
+
+    id: str
+    holder: str
+    user: str
+    command: str
+    covers: tuple[str, ...]
+    since: datetime
+    waiting: bool
+
+
 @dataclass
 class Status(Quiet):
     """Everything.
@@ -112,6 +131,8 @@ class Status(Quiet):
         config_file: the file in force; None when the defaults are.
         reload_error: why the last reload was refused; None after one that was not.
         draining: whether the service is on its way out.
+        leases: the open ones, the oldest first, no more than are shown, and ``leases_open`` how many there are; None where
+            nobody can take any. ``leases_error`` is why they cannot be read, so that nothing is deleted.
         beat_at: when the scheduler last fired its heartbeat, and ``loop_at`` when the event loop last came round.
     """
 
@@ -125,6 +146,9 @@ class Status(Quiet):
     beat_at: datetime | None = None
     loop_at: datetime | None = None
     journal_error: str | None = None
+    leases: tuple[OpenLease, ...] | None = None
+    leases_open: int = 0
+    leases_error: str | None = None
     endpoints: dict[str, EndpointStatus] = field(default_factory=dict)
     policies: dict[str, PolicyStatus] = field(default_factory=dict)
     deletions: deque[Deletion] = field(default_factory=lambda: deque(maxlen=SHOWN_DELETIONS))

@@ -13,7 +13,7 @@ import anyio
 
 from reaper.acting import Acting, Slots
 from reaper.caps import Caps
-from reaper.claims import Lease
+from reaper.claims import Lease, Leases
 from reaper.confirm import Confirmer
 from reaper.errors import ProviderError, ReaperError
 from reaper.judge import Rules
@@ -141,6 +141,8 @@ class _EndpointSweep:
         self.failure: EndpointFailure | None = None
         self.cap: CapHit | None = None
         self.held_back: frozenset[str] = frozenset()
+        self.leases_read: Sequence[Lease] = ()
+        self.leases = Leases()
         self.warnings: list[str] = []
         self.seconds = 0.0
 
@@ -227,10 +229,13 @@ class _EndpointSweep:
     def _now(self) -> datetime:
         return self.shared.clock() + self.skew
 
-    def _leases(self) -> Sequence[Lease]:
-        """Raises LeasesUnknownError."""
-        leases = self.shared.leases()
-        return [lease.on_clock(self.skew) for lease in leases] if self.skew else leases
+    def _leases(self) -> Leases:
+        """Those that there are now, on the endpoint's clock. Raises LeasesUnknownError."""
+        found = self.shared.leases()
+        if found is not self.leases_read:
+            self.leases_read = found
+            self.leases = Leases(lease.on_clock(self.skew) for lease in found)
+        return self.leases
 
     # -- looking and deciding ------------------------------------------------------------------------------------------
 

@@ -106,7 +106,7 @@ class Web:
         if runner is not None:
             await runner.cleanup()
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         if self._local and not _LOCAL.fullmatch(request.headers.get("Host", "localhost")):
             return _text(421, f"This listens on {self.addresses[0][0]} and answers to localhost, 127.0.0.1 and [::1] only.")
         if self._leases is not None and leaseapi.concerns(request.path):

@@ -147,7 +147,7 @@ def dashboard() -> model.Dashboard:
     )
     layout.line(
         8,
-        (8, 8, 8),
+        (6, 6, 6, 6),
         course(
             "Time to reap",
             "From when something became garbage to when it was confirmed to be gone: half of it, and 95 of 100, took no "
@@ -173,6 +173,15 @@ def dashboard() -> model.Dashboard:
             alerts=["ReaperSweepsFailing", "ReaperNoSuccess"],
             stacked=True,
             bars=True,
+        ),
+        course(
+            "Leases",
+            "Claims of running benchmarks: live ones, those whose holder has not been heard of for a moment, and 1 for each "
+            "reaper that cannot read them and so deletes nothing.",
+            Query('sum by (state) (reaper_leases{state=~"live|reconnecting"})', "{{state}}"),
+            Query("sum(reaper_leases_unknown)", "unreadable"),
+            unit="none",
+            alerts=["ReaperLeasesUnknown"],
         ),
     )
     layout.line(

@@ -19,7 +19,7 @@ GOOD, ODD, BAD = SKY, ORANGE, RED
 
 OUTCOMES = {"deleted": GREEN, "gone": SKY, "stopped": YELLOW, "skipped": GREY, "abandoned": PINK, "failed": RED}
 RESULTS = {
-    "success": GREEN, "failures": ORANGE, "capped": YELLOW, "leases_unknown": RED, "unlisted": RED, "timeout": PINK,
+    "success": GREEN, "failures": ORANGE, "capped": YELLOW, "leases_unknown": SKY, "unlisted": RED, "timeout": PINK,
     "interrupted": GREY, "bug": BLUE,
 }  # fmt: skip
 STATES = {"running": GREEN, "stopped": SKY, "changing": YELLOW, "failed": RED, "unknown": PINK}

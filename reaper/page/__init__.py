@@ -62,6 +62,7 @@ def render(status: Status, now: datetime, *, reload: bool = True) -> str:
         _section(
             "reapable", "Reapable now", sum(e.reapable for e in status.endpoints.values()), sections.reapable(status, now)
         ),
+        _section("leases", "Leases", status.leases_open, sections.leases(status, now)),
         _section("policies", "Policies", len(status.policies), sections.policies(status, now)),
         _section("deletions", "Last deletions", len(status.deletions), sections.deletions(status, now)),
     )
@@ -73,12 +74,12 @@ def render(status: Status, now: datetime, *, reload: bool = True) -> str:
 
 
 def _header(now: datetime, *, reload: bool) -> Html:
-    sections = ("endpoints", "Endpoints"), ("reapable", "Reapable"), ("policies", "Policies"), ("deletions", "Deletions")
+    names = ("Endpoints", "Reapable", "Leases", "Policies", "Deletions")
     control = el("a", "stop", href="/?refresh=off") if reload else el("a", "let it reload", href="/")
     return el(
         "header",
         el("p", "reaper", class_="brand"),
-        el("nav", *(el("a", text, href=f"#{name}") for name, text in sections), aria_label="Sections"),
+        el("nav", *(el("a", name, href=f"#{name.lower()}") for name in names), aria_label="Sections"),
         el(
             "p",
             "as of ",
@@ -103,6 +104,9 @@ def _banners(status: Status, now: datetime) -> Html:
         since = f", loaded {age(status.loaded_at, now)} ago," if status.loaded_at is not None else ""
         title = f"The last reload was refused; the configuration before it{since} stays in force."
         banners.append(_banner(Level.WARN, title, status.reload_error))
+    if status.leases_error is not None:
+        title = "The leases cannot be read: nothing is deleted, since a living run might hold it."
+        banners.append(_banner(Level.BAD, title, status.leases_error))
     if status.journal_error is not None:
         title = "The journal cannot be written: deletions go on, but the record of them has a gap."
         banners.append(_banner(Level.WARN, title, status.journal_error))

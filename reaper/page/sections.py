@@ -8,7 +8,7 @@ from reaper.model import Outcome
 from reaper.page.markup import Html, el, together
 from reaper.page.parts import NONE, ago, badge, by_state, due, empty, moment, named, table
 from reaper.page.verdict import Level, age, counted
-from reaper.status import SHOWN_REAPABLE, Deletion, EndpointStatus, PolicyStatus, Reapable, Status
+from reaper.status import SHOWN_REAPABLE, Deletion, EndpointStatus, OpenLease, PolicyStatus, Reapable, Status
 
 FOLD = 20  # of more endpoints than this, those in which nothing happens are folded away
 OPEN = 15  # reapable resources beyond this are folded away
@@ -105,6 +105,30 @@ def _remarks(endpoint: EndpointStatus, now: datetime) -> list[Html]:
             el("span", "Events are followed." if endpoint.events else "Events are not followed now.", class_="muted")
         )
     return remarks
+
+
+# -- leases ------------------------------------------------------------------------------------------------------------
+
+
+def leases(status: Status, now: datetime) -> Html:
+    """Who holds what, the oldest first."""
+    if status.leases is None:
+        return empty("Nobody can take one: [leases] is not enabled.")
+    if not status.leases:
+        return empty("No run holds one. What runs is judged by its age alone.")
+    columns = ("Lease", "Held by", "State", "Covers", "Since")
+    rows = [_lease_row(lease, now) for lease in status.leases]
+    more = status.leases_open - len(rows)
+    rest: str = el("p", f"{counted(more, 'further lease')} not shown", class_="more") if more > 0 else ""
+    return together(table("Open leases", columns, rows), rest)
+
+
+def _lease_row(lease: OpenLease, now: datetime) -> list[Html]:
+    about = [text for text in (lease.user, lease.command) if text]
+    holder = together(named(lease.holder), *(el("span", el("bdi", text), class_="sub") for text in about))
+    state = badge(Level.WARN, "not heard of") if lease.waiting else badge(Level.GOOD, "alive")
+    covers = ("what carries its label", *lease.covers)
+    return [named(lease.id), holder, state, el("ul", *(el("li", el("bdi", text)) for text in covers)), ago(lease.since, now)]
 
 
 # -- what is reapable --------------------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ class DockerReader:
         self._images: dict[str, str] = {}  # what the creators of containers called the images that are ids now
 
     async def list(self, call: Call) -> Inventory:
-        """Every container, and every network that belongs to a Compose project."""
+        """Every container, and every network of a Compose project or with a lease's label."""
         return await call(f"list {self.endpoint}", self._list)
 
     async def _list(self) -> Inventory:

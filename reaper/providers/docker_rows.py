@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from reaper import states
+from reaper.claims import LEASE_LABEL
 from reaper.model import Kind, Resource, State
 from reaper.providers import rows
 from reaper.providers.rows import labels
@@ -168,11 +169,11 @@ def inspected_container(row: Row, endpoint: str) -> Resource:
 
 
 def network(row: Row, endpoint: str) -> Resource | None:
-    """A row of ``GET /networks``, or an inspected one; None for those that belong to no Compose project."""
+    """A row of ``GET /networks``, or an inspected one; None for those of no Compose project and no lease."""
     found = labels(row.get("Labels"))
     project = (found or {}).get(PROJECT_LABEL)
     id_ = _text(row.get("Id"))
-    if not project or id_ is None:
+    if id_ is None or not (project or LEASE_LABEL in (found or {})):
         return None
     try:
         created, unreadable = moment(row.get("Created")), None
@@ -189,7 +190,7 @@ def network(row: Row, endpoint: str) -> Resource | None:
         raw_state="attached" if attached else "unattached",
         created_at=created,
         labels=found,
-        group=project,
+        group=project or None,
         machinery="a Swarm network" if row.get("Scope") == "swarm" or row.get("Ingress") is True else None,
         unreadable=unreadable,
     )

@@ -97,9 +97,10 @@ class Oracle:
         return (not claim.projects or one.group in claim.projects) and _narrowed(one, claim.selector)
 
     def _covers(self, lease: Lease, one: Resource) -> bool:
-        if (one.labels or {}).get("reaper.lease") == lease.id or one.id in lease.resources:
+        if one.id in lease.resources:
             return True
-        if not any(self._claimed(one, claim) for claim in lease.claims):
+        labelled = (one.labels or {}).get("reaper.lease") == lease.id
+        if not labelled and not any(self._claimed(one, claim) for claim in lease.claims):
             return False
         if lease.ending is None:
             return True

@@ -99,6 +99,15 @@ def test_what_is_older_than_the_lease_is_kept_by_its_claim_and_not_taken() -> No
     assert judge(before, named).reason is Reason.LEASE_ENDED  # whoever names an id knows what it is
 
 
+def test_a_label_that_is_older_than_its_lease_is_somebody_else_s() -> None:
+    """Else whoever takes a lease by the name of another's could end what carries it."""
+    before = replace(YOUNG, created_at=ago(hours=2), started_at=ago(hours=2))
+    assert judge(before, ALIVE).reason is Reason.LEASED
+    decision = judge(replace(before, image="tb__chess__client"), DEAD)
+    assert decision.reason is Reason.LEASE_UNKNOWN
+    assert decision.sentence == "lease 7f3a was taken after it was made and may be another reaper's for 22 h more"
+
+
 def test_a_living_one_goes_before_one_that_has_ended() -> None:
     other = Lease("b2", "pid 5 on gpu-2", claims=(Claim(Selector(names=("trial-*",))),))
     shared = replace(YOUNG, name="trial-1")

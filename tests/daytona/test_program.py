@@ -99,13 +99,13 @@ def test_the_cap_is_said_with_the_command_that_goes_on(served: Served, run: Prog
 
 
 def test_fail_fast_stops_at_the_first_failure(served: Served, run: Program) -> None:
-    for i in range(60):
+    for i in range(120):
         served.add(f"leftover-{i}", age=3 * DAY)
     served.sim.faults.add("status:403,method=DELETE", "status:403,method=POST")
     ended = run("--once", "--only", "daytona", "--fail-fast", "--json")
     assert ended.code == 3
     found = list(ended.outcomes().values())
-    assert found.count("abandoned") > 30
+    assert found.count("abandoned") > 40  # at most 64 can have begun
     assert {"abandoned", "failed"} == set(found)
 
 

@@ -3,10 +3,12 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import anyio
 import pytest
 from aiohttp import web
 
@@ -50,6 +52,21 @@ class Client:
     async def take(self, *claims: dict[str, list[str]], **more: Any) -> tuple[int, Any]:
         return await self.ask("POST", "/leases", {"holder": HOLDER, "claims": list(claims), **more})
 
+    def hold(self, name: str) -> "aiohttp.client._RequestContextManager":
+        """An answer without an end."""
+        return self.session.post("/leases", json={"holder": HOLDER, "id": name, "hold": True})
+
+    async def let_one_expire(self) -> None:
+        """As long as one is waited for that is not there any more."""
+        async with self.hold("sentinel") as answer:
+            answer.close()
+        await self.until("sentinel", LeaseState.EXPIRED)
+
+    async def until(self, name: str, state: LeaseState) -> None:
+        with anyio.fail_after(20):
+            while self.records()[name].state is not state:  # noqa: ASYNC110 - another process's file
+                await anyio.sleep(0.05)
+
     def records(self) -> dict[str, LeaseRecord]:
         return {record.id: record for record in self.file.records()}
 
@@ -57,11 +74,12 @@ class Client:
 @asynccontextmanager
 async def serving(folder: Path, *, token: str | None = None, local: bool = True) -> AsyncIterator[Client]:
     file = LeaseFile(folder / NAME)
-    book = LeaseBook(file, VirtualClock(NOW), Quiet(), token=1, lives=lambda _: None)
+    second = timedelta(seconds=1)
+    book = LeaseBook(file, VirtualClock(NOW), Quiet(), token=1, lives=lambda _: None, connection=second)
     book.open()
     api = LeaseApi(book, token=token, claimable=CLAIMABLE)
 
-    async def answer(request: web.Request) -> web.Response:
+    async def answer(request: web.Request) -> web.StreamResponse:
         assert concerns(request.path)
         return await api.answer(request, local=local)
 
@@ -72,8 +90,13 @@ async def serving(folder: Path, *, token: str | None = None, local: bool = True)
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session:
+        async with (
+            anyio.create_task_group() as group,
+            aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session,
+        ):
+            group.start_soon(book.run)
             yield Client(session, LeaseFile(file.file), book)
+            group.cancel_scope.cancel()
     finally:
         await runner.cleanup()
 
@@ -110,7 +133,7 @@ async def test_one_that_is_asked_for_twice_is_one(tmp_path: Path) -> None:
         assert (await client.take(id="mine"))[0] == 201
         assert (await client.take(id="mine"))[0] == 200
         status, other = await client.take({"labels": ["run=x"]}, id="mine")
-        assert (status, other["error"]) == (409, "lease mine is there already, and claims something else")
+        assert (status, other["error"]) == (409, "lease mine is there already, and is another one")
         await client.ask("DELETE", "/leases/mine")
         status, dead = await client.take(id="mine")
         assert (status, dead["error"]) == (409, "lease mine has ended, or is another reaper's; take another id")
@@ -212,3 +235,49 @@ async def test_others_leases_are_listed_and_not_touched(tmp_path: Path) -> None:
         client.book.take(Sort.PROCESS, Holder("gpu-1", 5), token=77, name="process")
         assert [one["id"] for one in (await client.ask("GET", "/leases"))[1]["leases"]] == ["process"]
         assert (await client.ask("DELETE", "/leases/process"))[0] == 404
+
+
+async def test_an_open_connection_is_a_lease_until_it_is_closed(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        async with client.hold("mine") as answer:
+            assert answer.status == 201
+            lease = json.loads(await answer.content.readline())
+            assert (lease["id"], lease["state"], lease["heartbeat_seconds"]) == ("mine", "live", None)
+            assert client.records()["mine"].sort is Sort.CONNECTION
+            await client.let_one_expire()
+            assert client.records()["mine"].state is LeaseState.LIVE
+            answer.close()
+        await client.until("mine", LeaseState.EXPIRED)
+        assert client.records()["mine"].cause == "its connection was gone for 1 s"
+
+
+async def test_two_connections_are_one_lease_and_the_last_one_ends_it(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        async with client.hold("mine") as first:
+            async with client.hold("mine") as second:
+                assert (first.status, second.status) == (201, 200)
+                second.close()
+            await client.let_one_expire()
+            assert client.records()["mine"].state is LeaseState.LIVE
+            first.close()
+        await client.until("mine", LeaseState.EXPIRED)
+
+
+async def test_who_comes_back_in_time_goes_on(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        async with client.hold("mine") as first:
+            first.close()
+        await client.until("mine", LeaseState.RECONNECTING)
+        async with client.hold("mine") as second:
+            assert second.status == 200
+            await client.until("mine", LeaseState.LIVE)
+            assert (await client.take(id="mine"))[0] == 409, "a connection is no heartbeat"
+            second.close()
+
+
+async def test_one_that_is_given_back_ends_the_answer(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client, client.hold("mine") as answer:
+        assert (await client.ask("DELETE", "/leases/mine"))[0] == 200
+        with anyio.fail_after(20):
+            assert len((await answer.read()).splitlines()) == 1
+        assert client.records()["mine"].state is LeaseState.RELEASED

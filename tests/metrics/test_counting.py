@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reaper.errors import ConfigError, RateLimitedError, ServerError, UnavailableError
-from reaper.instruments import COUNTED, KEPT, NOBODY, WISH, SweepResult
+from reaper.instruments import COUNTED, KEPT, LEASE, NOBODY, WISH, SweepResult
 from reaper.metrics import Metrics, reach, sweep_result
 from reaper.model import CapHit, EndpointFailure, EndpointReport, Kind, Outcome, Reason, Report, State
 from reaper.retry import FailedAttempt
@@ -53,7 +53,7 @@ def test_every_series_exists_from_the_start(bench: Bench) -> None:
 
 def test_a_policy_has_series_only_for_what_it_can_take(bench: Bench) -> None:
     policies = {dict(labels).get("policy", "") for name, labels in bench.values() if ("endpoint", "rl") in labels}
-    assert policies == {"", WISH, NOBODY, "stopped", "sandboxes"}
+    assert policies == {"", WISH, LEASE, NOBODY, "stopped", "sandboxes"}
     kinds = {dict(labels)["kind"] for name, labels in bench.values() if ("endpoint", "rl") in labels and "deletions" in name}
     assert kinds == {"sandbox"}
     assert not any({("endpoint", "local"), ("policy", "sandboxes")} <= labels for _, labels in bench.values())
@@ -348,11 +348,11 @@ def test_a_policy_s_interval_is_told_where_it_runs_on_a_schedule(bench: Bench) -
     assert (bench(name, policy=WISH, **WHERE), bench(name, policy=WISH, endpoint="rl")) == (600, 600)
     # What never runs has none, and an alert that compares with it is silent.
     metrics.configure(ENDPOINTS, POLICIES, intervals={"old": timedelta(minutes=20)})
-    assert (bench(name, policy="old"), bench(name, policy=WISH)) == (1200, 1200)
-    assert sum(name == metric for metric, _ in bench.values()) == 2
+    assert (bench(name, policy="old"), bench(name, policy=WISH), bench(name, policy=LEASE)) == (1200, 1200, 1200)
+    assert sum(name == metric for metric, _ in bench.values()) == 3
     metrics.configure({"rl": "daytona"}, {"sandboxes": POLICIES["sandboxes"]}, intervals=INTERVALS)
     assert {labels for metric, labels in bench.values() if metric == name} == {
-        frozenset({("provider", "daytona"), ("endpoint", "rl"), ("policy", policy)}) for policy in ("sandboxes", WISH)
+        frozenset({("provider", "daytona"), ("endpoint", "rl"), ("policy", policy)}) for policy in ("sandboxes", WISH, LEASE)
     }
 
 

@@ -15,6 +15,7 @@ from reaper import config
 from reaper.endpoints import DEFAULT_API_URL, DaytonaTable, DockerTable
 from reaper.settings import (
     JournalTable,
+    LeasesTable,
     LimitsTable,
     PolicyTable,
     ProtectTable,
@@ -34,6 +35,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "retry": RetryTable,
     "service": ServiceTable,
     "journal": JournalTable,
+    "leases": LeasesTable,
     "docker": DockerTable,
     "daytona": DaytonaTable,
     "policy": PolicyTable,

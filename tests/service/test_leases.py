@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,14 +42,15 @@ def take(daemon: Daemon, name: str) -> None:
 
 
 def test_what_is_leased_stays_and_goes_with_its_lease(program: Program, fake: FakeEngine) -> None:
-    fake.add("mine", "running", ago="25h", labels={"reaper.lease": "run-1"}, owned=False)
-    fake.add("young", "running", ago="1m", labels={"reaper.lease": "run-1"}, owned=False)
+    fake.add("old", "running", ago="25h", labels={"reaper.lease": "run-1"})
+    for name in ("mine", "young"):
+        fake.add(name, "running", ago="10s", labels={"reaper.lease": "run-1"}, owned=False)
     fake.add("neighbour", "running", ago="1m", owned=False)
     with Daemon(program, QUICK, NO_EVENTS).start() as daemon:
         take(daemon, "run-1")
         daemon.wait("sweep_finished", times=2)
-        assert fake.names() == {"mine", "young", "neighbour"}
-        assert daemon.metric("reaper_kept_resources", reason="leased") == 2
+        assert fake.names() == {"old", "mine", "young", "neighbour"}
+        assert daemon.metric("reaper_kept_resources", reason="leased") == 3
         daemon.until(lambda: daemon.metric("reaper_leases", state="live") == 1, "lease in the metrics")
         assert daemon.send("DELETE", "/leases/run-1")[0] == 200
         daemon.until(lambda: fake.names() == {"neighbour"}, "deletion")
@@ -61,13 +64,43 @@ def test_what_is_leased_stays_and_goes_with_its_lease(program: Program, fake: Fa
 
 
 def test_an_ended_lease_waits_for_no_policy(program: Program, fake: FakeEngine) -> None:
-    fake.add("young", "running", ago="1m", labels={"reaper.lease": "run-1"}, owned=False)
+    fake.add("young", "running", ago="10s", labels={"reaper.lease": "run-1"}, owned=False)
     with Daemon(program, SELDOM, NO_EVENTS).start() as daemon:
         take(daemon, "run-1")
         daemon.wait("sweep_finished")
         daemon.send("DELETE", "/leases/run-1")
         daemon.wait("deleted", name="young")
         assert list(daemon.wait("sweep_finished", times=2)["due"]) == []
+
+
+HOLD = """
+import http.client, json, sys
+connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))
+body = {"holder": {"host": "gpu-1", "pid": 4711}, "id": "run-1", "hold": True}
+connection.request("POST", "/leases", json.dumps(body), {"Content-Type": "application/json"})
+answer = connection.getresponse()
+print(answer.status, flush=True)
+while answer.readline():
+    pass
+"""
+
+
+def test_a_holder_that_is_killed_takes_what_it_made_with_it(program: Program, fake: FakeEngine) -> None:
+    fake.add("neighbour", "running", ago="1m", owned=False)
+    with Daemon(program, SELDOM, NO_EVENTS).start() as daemon:
+        serving(daemon)
+        with subprocess.Popen([sys.executable, "-c", HOLD, str(daemon.port)], stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "201\n"
+            fake.add("mine", "running", ago="1s", labels={"reaper.lease": "run-1"}, owned=False)
+            daemon.signal(signal.SIGUSR1)
+            daemon.wait("sweep_finished", times=2)
+            assert fake.names() == {"mine", "neighbour"}
+            holder.kill()
+        daemon.wait("lease_reconnecting", lease="run-1")
+        daemon.wait("lease_expired", lease="run-1", cause="its connection was gone for 10 s")
+        daemon.wait("deleted", name="mine")
+        assert fake.names() == {"neighbour"}
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])

@@ -13,7 +13,7 @@ from reaper.testing import Rule
 from tests.sweep.lab import FOREIGN, HOUR, MINUTE, NOW, Lab, counts, many, network, running, stopped
 
 pytestmark = pytest.mark.anyio
-RUN = Lease("7f3a", "pid 4711 on gpu-1", ending=Ending(NOW, "killed"))
+RUN = Lease("7f3a", "pid 4711 on gpu-1", since=NOW - HOUR, ending=Ending(NOW, "killed"))
 
 
 async def test_what_a_dead_run_left_goes_whatever_no_policy_says() -> None:
@@ -26,7 +26,7 @@ async def test_what_a_dead_run_left_goes_whatever_no_policy_says() -> None:
 
 async def test_its_network_goes_with_it_and_one_that_somebody_else_uses_stays() -> None:
     label = {"reaper.lease": "7f3a"}
-    net, used = (replace(network(name, ""), group=None, labels=label) for name in ("net", "used"))
+    net, used = (replace(network(name, ""), group=None, labels=label, created_at=NOW) for name in ("net", "used"))
     mine = running("mine", hours=0, image=FOREIGN, labels=label, uses=frozenset({net.id, used.id}))
     other = running("other", hours=0, image=FOREIGN, uses=frozenset({used.id}))
     lab = Lab(mine, other, net, used, rules=Rules())

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from reaper import page
 from reaper.model import Outcome
 from reaper.page.markup import LONGEST, clean
-from reaper.status import Deletion, EndpointStatus, PolicyStatus, Reapable, Status
+from reaper.status import Deletion, EndpointStatus, OpenLease, PolicyStatus, Reapable, Status
 from tests.web.document import Document
-from tests.web.world import DAY, HOUR, NASTY, NOW, SECOND, WORLDS, capped, fresh, full, healthy, leaking, troubled
+from tests.web.world import DAY, HOUR, NASTY, NOW, SECOND, WORLDS, capped, fresh, full, healthy, leaking, leased, troubled
 
 
 def read(status: Status, now: datetime = NOW, **options: Any) -> Document:
@@ -99,6 +99,7 @@ def test_what_went_wrong_is_told() -> None:
         "Call after call failed",
         "10 of the last 49 failed",
         "Events are not followed now.",
+        "The leases cannot be read: nothing is deleted",
         "device or resource busy",
     ):
         assert words in text, words
@@ -109,12 +110,30 @@ def test_what_went_wrong_is_told() -> None:
 
 
 def test_every_empty_section_says_why() -> None:
-    assert len([c for c in read(fresh()).values("class") if c == "empty"]) == 2
+    assert len([c for c in read(fresh()).values("class") if c == "empty"]) == 3
+    assert "Nobody can take one" in page.render(fresh(), NOW)
+    leased(status := fresh())
+    assert "No run holds one." in page.render(status, NOW)
     assert "No endpoint has been looked at yet." in page.render(fresh(), NOW)
-    assert len([c for c in read(WORLDS["unconfigured"]()).values("class") if c == "empty"]) == 7
+    assert len([c for c in read(WORLDS["unconfigured"]()).values("class") if c == "empty"]) == 8
     status = healthy()
     status.endpoints["local"].up = False
     assert "Nothing, on the endpoints that could be listed." in page.render(status, NOW)
+
+
+def test_who_holds_what_is_told() -> None:
+    status = healthy()
+    alone = OpenLease("7f3a", "pid 4711 on gpu-1", "ada", "harbor run", ("label run=x and name chess-*",), NOW - HOUR, True)
+    leased(status, alone, more=3)
+    text = page.render(status, NOW)
+    for words in (
+        "pid 4711 on gpu-1",
+        "harbor run",
+        "not heard of",
+        "label run=x and name chess-*",
+        "3 further leases not shown",
+    ):
+        assert words in text, words
 
 
 def test_of_many_endpoints_the_calm_ones_are_folded_away() -> None:

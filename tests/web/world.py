@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from reaper.model import Outcome
-from reaper.status import Deletion, EndpointStatus, Reapable, Status
+from reaper.status import Deletion, EndpointStatus, OpenLease, Reapable, Status
 
 NOW = datetime(2026, 11, 21, 12, 0, 5, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -48,6 +48,7 @@ def healthy() -> Status:
     status = started("local", "gpu-1", "rl-org")
     for number, endpoint in enumerate(status.endpoints.values()):
         look(endpoint, running=12 + 290 * number, stopped=number, ago=(12 + 31 * number) * SECOND)
+    leased(status, OpenLease("7f3a90c1d2e4b5a6", "pid 4711 on gpu-1", "ada", "harbor run", (), NOW - 26 * HOUR, False))
     swept(status)
     deleted(status, 9, Outcome.DELETED, Outcome.DELETED, Outcome.GONE, Outcome.SKIPPED)
     return status
@@ -60,6 +61,7 @@ def troubled() -> Status:
         'policy "old-containers": older_than: \'6\' is not a duration; write for example "90s", "10m"\n  the file says 6'
     )
     status.journal_error = "/var/lib/reaper/journal.sqlite: No space left on device"
+    status.leases_error = "the leases in /var/lib/reaper/leases.db cannot be read: it is cut off"
     down = status.endpoints["gpu-1"]
     down.up, down.failing_since, down.next_try_at = False, NOW - 3 * HOUR - 20 * MINUTE, NOW + 40 * SECOND
     down.error = "tcp://10.20.0.7:2376 does not answer: connection refused (after 4 tries in 22 s)"
@@ -95,7 +97,9 @@ def full() -> Status:
     """A hundred endpoints, and names by people who mean no good."""
     status = started(*(f"gpu-{n:02}" for n in range(80)), *(f"rl-{n:02}" for n in range(19)), NASTY)
     status.config_file = f"/etc/{LONG}/{NASTY}"
-    status.reload_error = status.journal_error = NASTY * 5
+    status.reload_error = status.journal_error = status.leases_error = NASTY * 5
+    nasty = OpenLease(LONG, NASTY, NASTY, LONG, (NASTY, ARABIC, EMOJI), NOW - DAY, True)
+    leased(status, *[nasty] * 50, more=1234)
     for number, endpoint in enumerate(status.endpoints.values()):
         look(endpoint, running=number * 37, stopped=number, ago=number * SECOND)
         if number % 11 == 0:
@@ -111,6 +115,11 @@ def full() -> Status:
 WORLDS: dict[str, Callable[[], Status]] = {
     make.__name__: make for make in (fresh, unconfigured, healthy, troubled, leaking, capped, full)
 }
+
+
+def leased(status: Status, *leases: OpenLease, more: int = 0) -> None:
+    """These are held, and more than are shown."""
+    status.leases, status.leases_open = leases, len(leases) + more
 
 
 def look(endpoint: EndpointStatus, *, running: int, stopped: int, ago: timedelta) -> None:
