@@ -59,7 +59,8 @@ class CleanupScope:
             scope.call(shutil.rmtree, folder, in_thread=True)
 
     Cancellation, anyio's as well as asyncio's own, does not reach the closers: it goes on when they have ended. Each has a
-    deadline, and all together: a closer that hangs can use up its share of the time, and never that of those after it.
+    deadline, and all together: a closer that hangs can use up its share of the time, and never that of those after it. Under
+    asyncio they run in tasks of their own; what must end in the task that began it is entered with ``enter``.
 
     What fails keeps nobody else from being closed. All failures are collected in ``failures``:
 

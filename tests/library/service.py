@@ -56,7 +56,7 @@ class Service:
         self.book.open()
         api = LeaseApi(self.book, token=self._token, claimable=("org.testcontainers.*",))
 
-        async def answer(request: web.Request) -> web.Response:
+        async def answer(request: web.Request) -> web.StreamResponse:
             answer = await api.answer(request, local=True)
             if request.method == "PUT":
                 self.heartbeats.release()
