@@ -304,6 +304,22 @@ async def test_a_sandbox_whose_task_is_cancelled_at_every_await(served: Served) 
     assert point > 2
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("fault", ["status:500", "reset,after"])
+async def test_a_fault_at_every_request_about_a_sandbox(served: Served, fault: str) -> None:
+    faults, skip, struck = served.sim.faults, 0, 1
+    while struck:
+        mine = served.add(f"mine-{skip}", labels={})
+        faults.add(f"{fault},skip={skip},times=1")
+        async with managed_daytona_sandbox(mine):
+            pass
+        assert served.left() == set()
+        struck = faults.rules()[0][2]
+        faults.clear()
+        skip += 1
+    assert skip > 4
+
+
 def test_a_sandbox_that_is_being_made_is_waited_for(served: Served) -> None:
     mine = served.add("mine", labels={}, state="creating", age=timedelta(0))
     with managed_daytona_sandbox(mine) as sandbox:
