@@ -163,15 +163,20 @@ async def delete(
         RetryableCleanupError: another try may help.
         CleanupError: it is kept, or cannot be deleted; the message says why.
     """
-    began = anyio.current_time()
+    end, waited = anyio.current_time() + access.timeout, None
     while True:
-        left = access.timeout - (anyio.current_time() - began)
+        left = end - anyio.current_time()
         try:
             return await _delete(access, id_, kind, stop_timeout, left, even_protected=even_protected, force=force)
         except RetryableCleanupError as error:
+            if waited is not None and error.report is not None and error.report.interrupted == TIME_UP:
+                raise waited from None  # it says more than that the time was up
             if not error.soon or left < 2 * PAUSE:
                 raise
-        await anyio.sleep(PAUSE)
+            waited = error
+        await anyio.sleep(min(PAUSE, max(end - anyio.current_time(), 0)))
+        if anyio.current_time() >= end:
+            raise waited
 
 
 async def _delete(
