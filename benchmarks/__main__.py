@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.measure import BenchmarkError, Series
-from benchmarks.report import Measured, Row, command_version, document, table
+from benchmarks.report import Measured, Row, command_version, document, table, with_section
 from benchmarks.sandboxes import (
     AT_ONCE,
     DELETED,
@@ -28,7 +28,7 @@ from benchmarks.service import DEATHS, ENDPOINTS, HELD, IDLE, LIVING, SETTLED, S
 from benchmarks.work import EXITED, IMPORTS, RUNNING, Bench
 from devkit.engine import EngineError, PrivateEngine
 
-RESULTS = Path(__file__).with_name("results")
+RESULTS = Path(__file__).with_name("RESULTS.md")
 
 _EXITED = f"{EXITED:,} exited containers, `reaper --once`"
 _IMPORTS = f'`python -c "{IMPORTS}"`'
@@ -207,7 +207,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     keys = [row.key for rows in GROUPS.values() for row in rows]
     parser.add_argument(
-        "--group", action="append", choices=GROUPS, help="measure these rows only, and write their file; may be repeated"
+        "--group", action="append", choices=GROUPS, help="measure these rows only, and write their section; may be repeated"
     )
     parser.add_argument(
         "--only", metavar="ROW", action="append", choices=keys, help=f"print this row only, write nothing: {', '.join(keys)}"
@@ -228,8 +228,8 @@ def main() -> int:
     if isinstance(tools, str):
         _say(f"benchmarks: {tools}")
         return 2
+    before = os.getloadavg()[0]  # what loads the machine afterwards is these measurements themselves
     for group in groups:
-        before = os.getloadavg()[0]
         try:
             with tempfile.TemporaryDirectory(prefix="reaper-bench-") as folder:
                 measured, engine = _measure_group(group, Path(folder) / group, tools, wanted, arguments.runs)
@@ -241,8 +241,8 @@ def main() -> int:
             continue
         versions = f"{engine}; command: {command_version(tools[1])}" if engine else None
         written = document(group, measured, versions, (before, os.getloadavg()[0]))
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{group}.md").write_text(written, encoding="utf-8")
+        before_it = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+        RESULTS.write_text(with_section(before_it, group, written, tuple(GROUPS)), encoding="utf-8")
         print(written, flush=True)
     return 0
 

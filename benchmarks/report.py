@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ def table(measured: Sequence[Measured]) -> str:
 
 
 def document(group: str, measured: Sequence[Measured], engine: str | None, loads: tuple[float, float]) -> str:
-    """The whole of a group's file.
+    """A group's section.
 
     Args:
         group: its name.
@@ -150,16 +151,13 @@ def document(group: str, measured: Sequence[Measured], engine: str | None, loads
         if each.timed
     )
     parts = [
-        f"# Results of `make bench`: {group}",
-        "Whole processes, start-up and safety checks included, the two commands of a row in turn. *Measured* is the ratio of"
-        " the medians, with the range of the ratios of neighbouring runs; of memory, the median of the peaks.",
+        f"## {group}",
         table(measured),
         noise,
         "Processor time of the commands themselves, medians; the engine's comes on top of it:",
         cpu,
-        "## Where and when",
+        "### Where and when",
         "\n".join(f"- {line}" for line in (*_machine(), load, *_versions(engine))),
-        "Written by `python -m benchmarks`; edits are lost.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -174,6 +172,29 @@ def _machine() -> list[str]:
         f"{name}, {len(os.sched_getaffinity(0))} cores, {gib:.0f} GiB of memory",
         f"{platform.system()} {platform.release()}",
     ]
+
+
+_PREFACE = """# Results of `make bench`
+
+Whole processes, start-up and safety checks included, the two commands of a row in turn. *Measured* is the ratio of the
+medians, with the range of the ratios of neighbouring runs; of memory, the median of the peaks. Each group is measured by
+itself (`python -m benchmarks --group NAME`), on a quiet machine. Written by the program; edits are lost.
+"""
+
+
+def with_section(text: str, group: str, section: str, order: Sequence[str]) -> str:
+    """RESULTS.md with a group's section in place of the one that it had.
+
+    Args:
+        text: the file as it is, or nothing.
+        group: its name.
+        section: what ``document`` made.
+        order: of all groups.
+    """
+    there = dict(re.findall(r"^<!-- (\w+) -->\n\n(.*?)\n\n<!-- end -->$", text, flags=re.MULTILINE | re.DOTALL))
+    there[group] = section.strip()
+    parts = [f"<!-- {name} -->\n\n{there[name]}\n\n<!-- end -->\n" for name in order if name in there]
+    return "\n".join([_PREFACE, *parts])
 
 
 def command_version(docker: str) -> str:
