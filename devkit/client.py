@@ -53,12 +53,12 @@ class EngineClient:
     def import_image(self, name: str = DEFAULT_IMAGE) -> str:
         """Make an image from this machine's static busybox, unless the engine has it; return its name."""
         if self.api.get(f"/images/{name}/json")[0] == 404:
-            self._import(name, _busybox_tar(""))
+            self._import(name, self._root(""))
         return name
 
     def rebuild_tag(self, name: str) -> None:
         """Import a different image under `name`: the listing then shows `sha256:...` for older containers."""
-        self._import(name, _busybox_tar(uuid.uuid4().hex))
+        self._import(name, self._root(uuid.uuid4().hex))
 
     def tag(self, source: str, target: str) -> str:
         """Give the image `source` a further name, such as `tb__chess__client:latest`; return that name."""
@@ -66,6 +66,11 @@ class EngineClient:
         repo, tag = _split(target)
         self.api.must("POST", f"/images/{source}/tag?{urlencode({'repo': repo, 'tag': tag})}")
         return target
+
+    @staticmethod
+    def _root(mark: str) -> bytes:
+        """The root file system of an image, as a tar archive; another one for another mark."""
+        return _busybox_tar(mark)
 
     def _import(self, name: str, tar: bytes) -> None:
         repo, tag = _split(name)
@@ -280,8 +285,20 @@ def _busybox_tar(mark: str) -> bytes:
                 link.type, link.linkname = tarfile.SYMTYPE, "busybox"
                 tar.addfile(link)
         if mark:
-            content = mark.encode()
-            file = tarfile.TarInfo("mark")
-            file.size = len(content)
-            tar.addfile(file, io.BytesIO(content))
+            _add_mark(tar, mark)
     return buffer.getvalue()
+
+
+def archive(mark: str) -> bytes:
+    """A tar archive of one file, with `mark` in it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        _add_mark(tar, mark)
+    return buffer.getvalue()
+
+
+def _add_mark(tar: tarfile.TarFile, mark: str) -> None:
+    content = mark.encode()
+    file = tarfile.TarInfo("mark")
+    file.size = len(content)
+    tar.addfile(file, io.BytesIO(content))
