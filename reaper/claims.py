@@ -4,7 +4,7 @@ Age thresholds guess whether a run is alive; a lease knows. Where leases come fr
 in ``leases``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -27,6 +27,17 @@ class Claim:
 
     selector: Selector = field(default_factory=Selector)
     projects: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Sequence[str]]) -> "Claim":
+        """The claim that ``fields`` made. Raises KeyError."""
+        labels, names, images, projects = (tuple(fields[name]) for name in ("labels", "names", "images", "projects"))
+        return cls(Selector(labels, names, images), projects)
+
+    def fields(self) -> dict[str, list[str]]:
+        """It as plain lists, for a file or an answer."""
+        of = self.selector
+        return {"labels": [*of.labels], "names": [*of.names], "images": [*of.images], "projects": [*self.projects]}
 
     def __str__(self) -> str:
         """It for people: "label run=x and name chess-* or go-*"."""

@@ -13,9 +13,10 @@ from reaper import config, exits
 from reaper.conduct import Observers, close, conduct, exit_code, progress
 from reaper.credentials import api_key
 from reaper.errors import ConfigError, ReaperError
-from reaper.journal import NAME, Journal
+from reaper.journal import NAME, Journal, journal_of
 from reaper.leases import SharedLeases
 from reaper.model import Decision, Reason, Report
+from reaper.notes import not_owned
 from reaper.plan import Plan, make_plan
 from reaper.policy import explain, young_and_running
 from reaper.settings import JournalTable
@@ -155,18 +156,19 @@ class _Command:
 
     def _journal(self) -> Journal | None:
         """The record of a sweep that deletes. That it cannot be written is a warning, and changes nothing else."""
-        if not (self.record.enabled and self.plan.options.act):
+        if not self.plan.options.act:
             return None
-        file = config.state_directory(os.environ) / NAME
-        journal = Journal(
-            file,
-            keep_for=self.record.keep_for,
-            max_megabytes=self.record.max_megabytes,
+        folder = config.state_directory(os.environ)
+        file = str(folder / NAME)
+        journal = journal_of(
+            self.record,
+            folder,
             clock=lambda: datetime.now(UTC),
-            failed=lambda problem: self.log.warning("journal_failed", file=str(file), problem=problem),
-            recovered=lambda problem: self.log.warning("journal_recovered", file=str(file), problem=problem),
+            failed=lambda problem: self.log.warning("journal_failed", file=file, problem=problem),
+            recovered=lambda problem: self.log.warning("journal_recovered", file=file, problem=problem),
         )
-        journal.open()
+        if journal is not None:
+            journal.open()
         return journal
 
     async def _run(self, endpoints: Sequence[Endpoint], stop: Stop, journal: Journal | None) -> int:
@@ -322,6 +324,6 @@ def _hints(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
         command = shlex.join(["reaper", "--once", "--all", *named, *keep, *plan.narrow])
         subject = "1 owned resource is" if len(young) == 1 else f"{len(young)} owned resources are"
         hints.append(f"{subject} running and younger than {human(min(ages))}; if no run is alive here: {command}")
-    if plan.one_off and plan.narrow and (unowned := sum(d.would_match for d in decisions)):
-        hints.append(f"{unowned} {'matches but is' if unowned == 1 else 'match but are'} not owned; add them to [scope]")
+    if plan.one_off and plan.narrow and (unowned := not_owned(decisions)):
+        hints.append(unowned)
     return hints

@@ -21,6 +21,7 @@ from reaper import __version__
 from reaper.alive import Alive, lock_file, new_token
 from reaper.model import Decision, EndpointReport, Result
 from reaper.records import Begun
+from reaper.settings import JournalTable
 from reaper.terms import Quiet
 
 if TYPE_CHECKING:
@@ -35,6 +36,29 @@ _SET_ASIDE = 3  # damaged files; a disk that damages more of them would be fille
 _WAITING = 256  # jobs; more of them means that the disk hangs
 
 _Work = Callable[["Database"], None]
+
+
+def journal_of(
+    table: JournalTable,
+    folder: Path,
+    *,
+    clock: Callable[[], datetime],
+    failed: Callable[[str], None],
+    recovered: Callable[[str], None] = lambda _: None,
+    thorough: bool = False,
+) -> "Journal | None":
+    """The journal that the configuration asks for in a state directory; None where it asks for none. See ``Journal``."""
+    if not table.enabled:
+        return None
+    return Journal(
+        folder / NAME,
+        keep_for=table.keep_for,
+        max_megabytes=table.max_megabytes,
+        clock=clock,
+        failed=failed,
+        recovered=recovered,
+        thorough=thorough,
+    )
 
 
 @dataclass

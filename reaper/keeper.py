@@ -216,11 +216,8 @@ class Keeper:
         self.told.swept(self, due, report, result)
 
     async def _within_time(self, terms: Terms, due: frozenset[str], stop: Stop) -> Report:
-        report: Report | None = None
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(stop.keep_time, terms.timeout, name=f"deadline of {self.name}")
-            report = await sweep(
+        async def work() -> Report:
+            return await sweep(
                 [self.endpoint],
                 terms.rules,
                 replace(terms.options, due=due),
@@ -230,9 +227,8 @@ class Keeper:
                 leases=self.leases,
                 stop=stop,
             )
-            group.cancel_scope.cancel()
-        assert report is not None
-        return report
+
+        return await stop.within(terms.timeout, work)
 
     def _is_well(self, report: Report, result: SweepResult) -> bool:
         """Whether it does what it is asked for. A few things that nobody can delete are no sign that it does not."""

@@ -23,7 +23,6 @@ from reaper.claims import LEASE_LABEL, Claim
 from reaper.errors import LeasesUnknownError
 from reaper.leasebook import HEARTBEAT_DUE, LeaseBook
 from reaper.leasedb import Holder, LeaseRecord, Sort
-from reaper.scope import Selector
 
 PATH = "/leases"
 LONGEST = 64 * 1024  # bytes of a request
@@ -46,9 +45,6 @@ class _Claim(_Body):
     names: _Texts = ()
     images: _Texts = ()
     projects: _Texts = ()
-
-    def claim(self) -> Claim:
-        return Claim(Selector(self.labels, self.names, self.images), self.projects)
 
 
 class _Holder(_Body):
@@ -76,22 +72,13 @@ class _Refused(Exception):  # noqa: N818 - an answer, and no error of ours
 
 def document(record: LeaseRecord) -> dict[str, Any]:
     """A lease as clients see it. It echoes id and scope, so that one notices a reaper that does not know it."""
-    claims = [
-        {
-            "labels": list(claim.selector.labels),
-            "names": list(claim.selector.names),
-            "images": list(claim.selector.images),
-            "projects": list(claim.projects),
-        }
-        for claim in record.claims
-    ]
     holder = record.holder
     return {
         "id": record.id,
         "label": f"{LEASE_LABEL}={record.id}",
         "state": record.state.value,
         "holder": {"host": holder.host, "pid": holder.pid, "command": holder.command, "user": holder.user},
-        "claims": claims,
+        "claims": [claim.fields() for claim in record.claims],
         "since": record.since.isoformat(timespec="seconds"),
         "seen_at": record.seen_at.isoformat(timespec="seconds"),
         "ended_at": record.ended_at and record.ended_at.isoformat(timespec="seconds"),
@@ -169,7 +156,7 @@ class LeaseApi:
     async def _take(self, request: web.Request, *, trusted: bool) -> web.StreamResponse:
         wanted = await _read(request)
         sort = Sort.CONNECTION if wanted.hold else Sort.HEARTBEAT
-        claims = [claim.claim() for claim in wanted.claims]
+        claims = [Claim.of(claim.model_dump()) for claim in wanted.claims]
         for claim in claims:
             self._check(claim, trusted=trusted)
         if wanted.id is not None and (there := self._book.find(wanted.id)) is not None:

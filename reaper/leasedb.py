@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from reaper.claims import Claim, Ending, Lease
 from reaper.errors import LeasesUnknownError
-from reaper.scope import Selector
+from reaper.places import is_there
 
 T = TypeVar("T")
 
@@ -153,10 +153,6 @@ def _spell(at: datetime) -> str:
 
 
 def _row(record: LeaseRecord) -> dict[str, object]:
-    claims = [
-        {"labels": c.selector.labels, "names": c.selector.names, "images": c.selector.images, "projects": c.projects}
-        for c in record.claims
-    ]
     holder = record.holder
     return {
         "id": record.id,
@@ -167,7 +163,7 @@ def _row(record: LeaseRecord) -> dict[str, object]:
         "command": holder.command,
         "user": holder.user,
         "token": record.token,
-        "claims": json.dumps(claims),
+        "claims": json.dumps([claim.fields() for claim in record.claims]),
         "resources": json.dumps(sorted(record.resources)),
         "since": _spell(record.since),
         "state": record.state.value,
@@ -178,17 +174,13 @@ def _row(record: LeaseRecord) -> dict[str, object]:
 
 
 def _record(row: sqlite3.Row) -> LeaseRecord:
-    claims = tuple(
-        Claim(Selector(tuple(c["labels"]), tuple(c["names"]), tuple(c["images"])), tuple(c["projects"]))
-        for c in json.loads(row["claims"])
-    )
     return LeaseRecord(
         id=row["id"],
         sort=Sort(row["sort"]),
         holder=Holder(row["host"], row["pid"], row["started"], row["command"], row["user"]),
         since=datetime.fromisoformat(row["since"]),
         seen_at=datetime.fromisoformat(row["seen_at"]),
-        claims=claims,
+        claims=tuple(map(Claim.of, json.loads(row["claims"]))),
         token=row["token"],
         resources=frozenset(json.loads(row["resources"])),
         state=LeaseState(row["state"]),
@@ -243,7 +235,7 @@ class LeaseFile:
             return self._records
 
         with _explained(self.file):
-            if self._connection is None and not self._is_there():
+            if self._connection is None and not is_there(str(self.file)):
                 return ()
             return self._with(read)
 
@@ -280,13 +272,6 @@ class LeaseFile:
         except BaseException:
             self.close()
             raise
-
-    def _is_there(self) -> bool:
-        try:
-            self.file.stat()
-        except FileNotFoundError:
-            return False
-        return True
 
     def _open(self) -> sqlite3.Connection:
         """The connection: to the file that is there now, checked when it was opened."""

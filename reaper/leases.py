@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reaper.claims import Lease
-from reaper.errors import LeasesUnknownError
+from reaper.places import is_there
 
 if TYPE_CHECKING:
     from reaper.leasedb import LeaseFile
@@ -27,21 +27,12 @@ class SharedLeases:
     def __call__(self) -> Sequence[Lease]:
         """The leases, living and ended. Blocks for milliseconds. Raises LeasesUnknownError."""
         if self._file is None:
-            if not self._is_there():
+            if not is_there(str(self._path)):
                 return ()
             from reaper.leasedb import LeaseFile  # noqa: PLC0415 - a database, where most have none
 
             self._file = LeaseFile(self._path)
         return self._file.leases()
-
-    def _is_there(self) -> bool:
-        try:
-            self._path.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as error:
-            raise LeasesUnknownError(f"the leases in {self._path} cannot be read: {error.strerror}") from error
-        return True
 
     def close(self) -> None:
         """Let go of the file."""

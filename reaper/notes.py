@@ -36,6 +36,14 @@ def notes(decisions: Iterable[Decision], unreadable_rows: int, now: datetime) ->
     return found
 
 
+def not_owned(decisions: Iterable[Decision]) -> str | None:
+    """That some match and are not owned, if so: nothing takes those, whatever is asked for."""
+    unowned = sum(decision.would_match for decision in decisions)
+    if not unowned:
+        return None
+    return f"{unowned} {'matches but is' if unowned == 1 else 'match but are'} not owned; add them to [scope]"
+
+
 def _since(resource: Resource) -> datetime:
     """Since when it has been in its state: every change of state is an activity."""
     since = resource.last_activity_at or resource.created_at

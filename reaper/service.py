@@ -26,7 +26,7 @@ from reaper.conduct import Observers
 from reaper.config import Config
 from reaper.errors import ConfigError, ReaperError
 from reaper.health import health
-from reaper.journal import NAME, Journal
+from reaper.journal import Journal, journal_of
 from reaper.keeper import Keeper, Terms
 from reaper.leases import SharedLeases
 from reaper.leasing import Leasing
@@ -127,13 +127,9 @@ class Service:
         self._leaving: list[Keeper] = []
 
     def _open_journal(self) -> Journal | None:
-        table = self.loaded.config.settings.journal
-        if not table.enabled:
-            return None
-        return Journal(
-            config.state_directory(self.env) / NAME,
-            keep_for=table.keep_for,
-            max_megabytes=table.max_megabytes,
+        return journal_of(
+            self.loaded.config.settings.journal,
+            config.state_directory(self.env),
             clock=_now,
             failed=self.teller.journal_failed,
             recovered=self.teller.journal_recovered,

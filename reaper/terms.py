@@ -1,9 +1,9 @@
 """The terms on which a sweep runs: what it sweeps, how, who is told, and what ends it early."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import anyio
 
@@ -11,6 +11,8 @@ from reaper.memory import Memory
 from reaper.model import TIME_UP, Decision, EndpointReport, Result
 from reaper.providers.base import Reader
 from reaper.retry import FailedAttempt, Retrier
+
+T = TypeVar("T")
 
 DRAIN = timedelta(seconds=10)
 
@@ -128,6 +130,20 @@ class Stop:
         """Request it, with no time to drain, when ``limit`` has passed."""
         await anyio.sleep(limit.total_seconds())
         self.request(TIME_UP, timedelta(0))
+
+    async def within(self, limit: timedelta, work: Callable[[], Awaitable[T]]) -> T:
+        """What ``work`` returns; the stop is requested when its time is up. Raises what it raises, as it is."""
+        results, failed = [], None
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.keep_time, limit, name="timeout")
+            try:
+                results.append(await work())
+            except Exception as error:  # noqa: BLE001 - raised below: the group would wrap it
+                failed = error
+            group.cancel_scope.cancel()
+        if failed is not None:
+            raise failed
+        return results[0]
 
     async def wait(self) -> None:
         """Wait until a stop is requested."""

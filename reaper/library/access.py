@@ -15,7 +15,7 @@ from reaper.credentials import api_key as read_api_key
 from reaper.endpoints import DEFAULT_API_URL, DaytonaTable, DockerTable, check_api_url, check_docker_host
 from reaper.errors import ConfigError, ProviderError
 from reaper.fields import did_you_mean
-from reaper.journal import NAME, Journal
+from reaper.journal import NAME, Journal, journal_of
 from reaper.judge import Rules
 from reaper.leases import SharedLeases
 from reaper.library.closing import CleanupScope
@@ -155,7 +155,9 @@ class Access:
                 assert isinstance(endpoint.reader, Provider)
                 endpoint = replace(endpoint, reader=wrap(endpoint.reader, shared), memory=None)
 
-            async def run(stop: Stop) -> Report:
+            stop = Stop()
+
+            async def run() -> Report:
                 return await sweep(
                     [endpoint],
                     rules,
@@ -167,7 +169,7 @@ class Access:
                     stop=stop,
                 )
 
-            return await _in_time(run, limit)
+            return await stop.within(limit, run)
 
     def _connect(self, scope: CleanupScope, *, act: bool) -> Endpoint:
         """A client, which ``scope`` closes."""
@@ -179,35 +181,17 @@ class Access:
         return endpoint
 
     def _journal(self) -> Journal | None:
-        record = self.settings.journal
-        if not record.enabled:
-            return None
         file = self._state / NAME
-        journal = Journal(
-            file,
-            keep_for=record.keep_for,
-            max_megabytes=record.max_megabytes,
+        journal = journal_of(
+            self.settings.journal,
+            self._state,
             clock=lambda: datetime.now(UTC),
             failed=lambda problem: warnings.warn(f"{file}: no record is kept: {problem}", RuntimeWarning, stacklevel=2),
         )
-        journal.open()
-        journal.about(self.name, None)
+        if journal is not None:
+            journal.open()
+            journal.about(self.name, None)
         return journal
-
-
-async def _in_time(work: Callable[[Stop], Awaitable[T]], limit: timedelta) -> T:
-    """What ``work`` returns, which is asked to stop when its time is up. Raises what it raises."""
-    stop, results, bug = Stop(), [], None
-    async with anyio.create_task_group() as group:
-        group.start_soon(stop.keep_time, limit, name="timeout")
-        try:
-            results.append(await work(stop))
-        except Exception as error:  # noqa: BLE001 - raised below: the group would wrap it
-            bug = error
-        group.cancel_scope.cancel()
-    if bug is not None:
-        raise bug
-    return results[0]
 
 
 def docker(

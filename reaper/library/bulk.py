@@ -8,6 +8,7 @@ from reaper.conditions import Policy
 from reaper.library.access import Access, failure
 from reaper.library.failure import CleanupError, RetryableCleanupError
 from reaper.model import TIME_UP, Outcome, Report
+from reaper.notes import not_owned
 from reaper.sweep import Options
 
 
@@ -33,7 +34,8 @@ async def clean(access: Access, policies: Sequence[Policy], *, fail_fast: bool, 
     )
     report = await access.sweep(replace(access.settings.rules(), policies=tuple(policies)), options, extra=extra)
     _check(report)
-    return replace(report, hints=_hints(report))
+    hint = not_owned(decision for endpoint in report.endpoints for decision in endpoint.decisions)
+    return replace(report, hints=(hint,) if hint else ())
 
 
 def _check(report: Report) -> None:
@@ -53,10 +55,3 @@ def _check(report: Report) -> None:
     if report.interrupted == TIME_UP:
         raise RetryableCleanupError(f"{told}: the time was up", report)
     raise next((e for e in errors if isinstance(e, RetryableCleanupError)), errors[0])
-
-
-def _hints(report: Report) -> tuple[str, ...]:
-    decisions = (decision for endpoint in report.endpoints for decision in endpoint.decisions)
-    if unowned := sum(decision.would_match for decision in decisions):
-        return (f"{unowned} {'matches but is' if unowned == 1 else 'match but are'} not owned; add them to [scope]",)
-    return ()

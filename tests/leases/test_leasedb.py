@@ -136,6 +136,12 @@ def replace_by_folder(path: Path) -> None:
     (path / "content").write_bytes(bytes(SMALLEST))
 
 
+def lead_nowhere(path: Path) -> None:
+    """As a link does to a volume that is not mounted."""
+    path.unlink()
+    path.symlink_to(path.with_name("elsewhere"))
+
+
 def from_the_future(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 2")
@@ -155,6 +161,7 @@ DAMAGE = {
     "text": replace_by_text,
     "another database": replace_by_another,
     "a folder": replace_by_folder,
+    "a link to nowhere": lead_nowhere,
     "a later version": from_the_future,
     "an unknown state": unknown_word,
 }

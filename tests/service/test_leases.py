@@ -4,24 +4,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from reaper.leases import NAME
+from tests.program.conftest import fake
 from tests.program.fakeengine import FakeEngine
 from tests.run import Program
 from tests.service.daemon import QUICK, SELDOM, Daemon, acts
 
+__all__ = ["fake"]  # a fixture
 NO_EVENTS = "docker_events = false"
 HOLDER = {"host": "gpu-1", "pid": 4711, "command": "harbor run", "user": "ada"}
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeEngine]:
-    with FakeEngine() as engine:
-        yield engine
 
 
 @pytest.fixture
