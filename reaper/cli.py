@@ -68,6 +68,29 @@ def _acting(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--metrics-textfile", metavar="FILE", help="write the metrics there, for node_exporter: NAME.prom")
 
 
+def _running(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("running a command; the options below are for the sweep before it")
+    group.add_argument("--skip-cleanup", action="store_true", default=False, help="no sweep before it")
+    group.add_argument(
+        "--strict",
+        action="store_true",
+        default=False,
+        help="do not run it when that sweep does not end well (3, 4, 5); exit 3 when something it left cannot be removed",
+    )
+    group.add_argument(
+        "--own",
+        metavar="SELECTOR",
+        action="append",
+        default=None,
+        help="what else is the run's: label=K[=V], name=GLOB, image=GLOB, project=NAME; with commas ANDed, repeated ORed",
+    )
+    group.add_argument(
+        "--no-proxy", action="store_true", default=False, help="leave DOCKER_HOST alone: nothing is labelled by itself"
+    )
+    group.add_argument("--max-deletions", metavar="N|P%|none", help="refuse to delete more than this on one endpoint")
+    group.add_argument("--fail-fast", action="store_true", help="stop that sweep at the first failure")
+
+
 def _history(parser: argparse.ArgumentParser) -> None:
     """Its options; each that names something may be repeated, and finds what any of them names."""
     group = parser.add_argument_group("which deletions; --endpoint, --policy, --outcome and --name may be repeated")
@@ -117,6 +140,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _selection(sub)
     _common(sub)
+    sub = command("run", "sweep, run a command under a lease, and delete what it left; exits as the command did")
+    sub.usage = "reaper run [options] -- COMMAND [ARGUMENT ...]"
+    _running(sub)
+    _selection(sub)
+    _common(sub)
     sub = command("history", "what was deleted, when and why, from the journal: the newest first")
     _history(sub)
     sub = command("demo", "the whole thing against the built-in simulator: no Docker, no account, no network")
@@ -136,8 +164,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return simulate(argv[1:])
     parser = build_parser()
+    argv, words = _command_to_run(argv)
     arguments = parser.parse_args(argv)
     arguments.argv = list(argv)
+    if arguments.command == "run":
+        if not words:
+            parser.error("run needs a command: reaper run [options] -- COMMAND [ARGUMENT ...]")
+        arguments.words = words
     if arguments.command is None and not arguments.once and (code := _no_service(arguments)) is not None:
         return code
     _check_fit(parser, arguments)
@@ -160,6 +193,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def _command_to_run(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Our arguments, and what stands behind ``run ... --``: those are not ours to read."""
+    if "run" in argv and "--" in argv[argv.index("run") :]:
+        cut = argv.index("--", argv.index("run"))
+        return argv[:cut], argv[cut + 1 :]
+    return argv, ()
+
+
 def _check_fit(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """What was given before a command and means nothing to it is a mistake."""
     command, given = arguments.command, vars(arguments)
@@ -168,7 +209,9 @@ def _check_fit(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
         wrong |= dict.fromkeys(given.keys() - {"command", "argv", "seed", "log_level"}, ", which reads nothing of yours")
     if command == "history":
         wrong |= dict.fromkeys(_LOOKING, ", which looks at no endpoint")
-    if command is not None:
+    if command == "run":
+        wrong |= dict.fromkeys(("once", "dry_run", "json", "metrics_textfile"), "")
+    elif command is not None:
         wrong |= dict.fromkeys(("once", "dry_run", "fail_fast", "max_deletions", "metrics_textfile"), "")
     for option in given:
         if given[option] and option in wrong:

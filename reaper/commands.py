@@ -41,6 +41,11 @@ def _run(arguments: Namespace) -> int:
         from reaper import service  # noqa: PLC0415 - it has a server in it, and a scheduler
 
         return service.run(arguments, lambda: sweeping.log_of(arguments))
+    if arguments.command == "run":
+        from reaper import running  # noqa: PLC0415 - it has clients in it
+
+        log = sweeping.log_of(arguments) if arguments.log_level is not None else None
+        return running.run(arguments, sweeping.run, log)
     return sweeping.run(arguments)
 
 

@@ -16,6 +16,7 @@ import anyio
 from reaper.claims import Claim
 from reaper.errors import LeasesUnknownError
 from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
+from reaper.leases import KILLED
 
 HEARTBEAT_DUE = timedelta(minutes=1)  # from one heartbeat to the next, at the most
 HEARTBEAT_WINDOW = timedelta(minutes=5)  # for which one that missed it is waited for
@@ -190,8 +191,8 @@ class LeaseBook:
             if held.due is not None and held.due <= now:
                 self._miss(held)
         for record in self._file.records():  # others may have taken out leases of processes: the kernel tells us, too
-            if record.sort is Sort.PROCESS and not record.state.ended and self._is_dead(record):
-                self._end(_Held(record, None), LeaseState.EXPIRED, "killed")
+            if record.token is not None and record.is_orphan(self._lives(record.token)):
+                self._end(_Held(record, None), LeaseState.EXPIRED, KILLED)
 
     def _miss(self, held: _Held) -> None:
         """Its holder has not been heard of in time."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import TypeVar
 
+from reaper.alive import started
 from reaper.claims import Claim, Ending, Lease
 from reaper.errors import LeasesUnknownError
 from reaper.places import is_there
@@ -116,6 +117,12 @@ class Holder:
     def __str__(self) -> str:
         return f"pid {self.pid} on {self.host}" if self.pid is not None else self.host
 
+    @property
+    def runs(self) -> bool:
+        """Whether it is surely alive: a process of this machine that can be seen from here."""
+        here = self.pid is not None and self.started is not None and self.host == os.uname().nodename
+        return here and started(self.pid or 0) == self.started
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseRecord:
@@ -141,6 +148,14 @@ class LeaseRecord:
     state: LeaseState = LeaseState.LIVE
     ended_at: datetime | None = None
     cause: str = ""
+
+    def is_orphan(self, lives: bool | None) -> bool:  # noqa: FBT001 - the answer of ``alive``
+        """Whether its holder is surely dead, and nobody has said so yet. Two proofs are asked of a process.
+
+        Args:
+            lives: whether the process that its token stands for is alive; None where nobody knows.
+        """
+        return self.sort is Sort.PROCESS and not self.state.ended and lives is False and not self.holder.runs
 
     def lease(self) -> Lease:
         """What the rules need to know of it."""

@@ -1,20 +1,26 @@
 """The leases that all who share a state directory see."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reaper.claims import Lease
+from reaper.alive import lives, lock_file
+from reaper.claims import Ending, Lease
 from reaper.places import is_there
 
 if TYPE_CHECKING:
     from reaper.leasedb import LeaseFile
 
 NAME = "leases.db"
+KILLED = "killed"
 
 
 class SharedLeases:
     """Reads them, however often: what has not changed is not read again.
+
+    A process that holds a lease may die while no service watches. The kernel tells so, and then the lease has ended.
 
     Args:
         folder: the state directory. Until somebody takes the first lease nothing is made there, and nothing imported.
@@ -23,16 +29,31 @@ class SharedLeases:
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
         self._file: LeaseFile | None = None
+        self._found: Sequence[Lease] = ()
+        self._dead: dict[str, datetime] = {}
+        self._leases: Sequence[Lease] = ()
 
     def __call__(self) -> Sequence[Lease]:
-        """The leases, living and ended. Blocks for milliseconds. Raises LeasesUnknownError."""
+        """The leases, living and ended; the same object while nothing changes. Blocks for milliseconds.
+
+        Raises LeasesUnknownError.
+        """
         if self._file is None:
             if not is_there(str(self._path)):
                 return ()
             from reaper.leasedb import LeaseFile  # noqa: PLC0415 - a database, where most have none
 
             self._file = LeaseFile(self._path)
-        return self._file.leases()
+        found, now = self._file.leases(), datetime.now(UTC)
+        lock = lock_file(self._path)
+        orphans = [r.id for r in self._file.records() if r.token is not None and r.is_orphan(lives(lock, r.token))]
+        dead = {id_: self._dead.get(id_, now) for id_ in orphans}
+        if found is not self._found or dead != self._dead:
+            self._found, self._dead = found, dead
+            self._leases = [
+                replace(lease, ending=Ending(dead[lease.id], KILLED)) if lease.id in dead else lease for lease in found
+            ]
+        return self._leases
 
     def close(self) -> None:
         """Let go of the file."""
