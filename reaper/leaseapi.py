@@ -257,7 +257,7 @@ class LeaseApi:
             await answer.prepare(request)
             await answer.write(json.dumps(given).encode() + b"\n")
             quiet = 0.0
-            while _listens(request) and self._book.find(record.id) is not None:
+            while _listens(request) and self._book.watches(record.id):
                 await anyio.sleep(LOOK_EVERY)
                 quiet += LOOK_EVERY
                 if quiet >= SIGN_EVERY:
