@@ -15,6 +15,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from reaper import places
 from reaper.credentials import is_named
 from reaper.endpoints import (
     DEFAULT_API_KEY,
@@ -282,9 +283,4 @@ def organisations(settings: Settings, env: Mapping[str, str]) -> tuple[DaytonaTa
 
 def state_directory(env: Mapping[str, str]) -> Path:
     """Where this program keeps what it must remember. It may not exist yet."""
-    if given := env.get("STATE_DIRECTORY"):
-        return Path(given.split(":")[0])  # systemd lists several with colons
-    if os.geteuid() == 0:
-        return Path("/var/lib/reaper")
-    base = env.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "reaper"
+    return Path(places.state_directory(env))

@@ -25,7 +25,7 @@ from reaper.places import is_there
 T = TypeVar("T")
 
 APPLICATION = 0x52454C53  # "RELS"
-VERSION = 1
+VERSION = 2
 BUSY_SECONDS = 0.25  # it may be asked on an event loop
 SMALLEST = 512  # bytes of a database that is not empty
 
@@ -38,6 +38,7 @@ CREATE TABLE lease (
     started TEXT,
     command TEXT NOT NULL,
     user TEXT NOT NULL,
+    uid INTEGER,
     token INTEGER,
     claims TEXT NOT NULL,
     resources TEXT NOT NULL,
@@ -60,6 +61,7 @@ _COLUMNS = (
         "started",
         "command",
         "user",
+        "uid",
         "token",
         "claims",
         "resources",
@@ -106,6 +108,8 @@ class Holder:
         started: when that process began, as the machine tells it: process ids are used again.
         command: what it runs, without arguments that could hold a secret.
         user: whose it is.
+        uid: the number of that user, where the kernel has said it: of one who asked over the local socket. No lookup of
+            names that fails for a moment may part a holder from its lease.
     """
 
     host: str
@@ -113,6 +117,7 @@ class Holder:
     started: str | None = None
     command: str = ""
     user: str = ""
+    uid: int | None = None
 
     def __str__(self) -> str:
         return f"pid {self.pid} on {self.host}" if self.pid is not None else self.host
@@ -177,6 +182,7 @@ def _row(record: LeaseRecord) -> dict[str, object]:
         "started": holder.started,
         "command": holder.command,
         "user": holder.user,
+        "uid": holder.uid,
         "token": record.token,
         "claims": json.dumps([claim.fields() for claim in record.claims]),
         "resources": json.dumps(sorted(record.resources)),
@@ -192,7 +198,7 @@ def _record(row: sqlite3.Row) -> LeaseRecord:
     return LeaseRecord(
         id=row["id"],
         sort=Sort(row["sort"]),
-        holder=Holder(row["host"], row["pid"], row["started"], row["command"], row["user"]),
+        holder=Holder(row["host"], row["pid"], row["started"], row["command"], row["user"], row["uid"]),
         since=datetime.fromisoformat(row["since"]),
         seen_at=datetime.fromisoformat(row["seen_at"]),
         claims=tuple(map(Claim.of, json.loads(row["claims"]))),

@@ -9,11 +9,14 @@ import anyio
 
 from reaper.alive import Alive, lock_file, new_token
 from reaper.credentials import lease_token
-from reaper.errors import LeasesUnknownError
+from reaper.errors import ConfigError, LeasesUnknownError
 from reaper.leaseapi import LeaseApi
 from reaper.leasebook import LeaseBook
 from reaper.leasedb import LeaseFile, LeaseRecord, LeaseState
 from reaper.leases import NAME
+from reaper.localsocket import LocalSocket
+from reaper.peers import uid_of
+from reaper.places import NOWHERE, sockets_to_listen_on
 from reaper.settings import LeasesTable
 from reaper.status import SHOWN_LEASES, OpenLease
 from reaper.teller import Teller
@@ -31,12 +34,20 @@ class Leasing:
         env: where the token may be.
         teller: its log, metrics and status are told of every change.
         ended: is called when a lease has ended: what it covered is garbage now.
+        endpoints: gives the identities of what the service sweeps.
 
-    Raises ConfigError when the token is named and not there.
+    Raises ConfigError when the token is named and not there, and for trusted users whom nobody knows.
     """
 
     def __init__(
-        self, folder: Path, table: LeasesTable, env: Mapping[str, str], teller: Teller, ended: Callable[[], None]
+        self,
+        folder: Path,
+        table: LeasesTable,
+        env: Mapping[str, str],
+        teller: Teller,
+        ended: Callable[[], None],
+        *,
+        endpoints: Callable[[], Sequence[str]],
     ) -> None:
         self._path = folder / NAME
         self._clock, self._log = teller.clock, teller.log
@@ -44,14 +55,32 @@ class Leasing:
         self._ended = ended
         self._claimable = table.claimable
         self._token = lease_token(table, env)
+        self._trusted = _known(table.trusted_users)
+        self._endpoints = endpoints
+        paths = sockets_to_listen_on(env) if table.socket is None else (table.socket,)
+        named = table.socket is not None
+        self._local = None if table.socket == NOWHERE else LocalSocket(lambda: self.api, paths, named=named, log=self._log)
         self._problem: str | None = "it has not been opened yet"
         self._alive: Alive | None = None
         self.book: LeaseBook | None = None
         self.api: LeaseApi | None = None
         self._count(())
 
+    async def listen(self) -> None:
+        """Listen on the local socket, where there is one. Raises ConfigError when it cannot be where it is wanted."""
+        if self._local is not None:
+            with suppress(OSError):  # which the book tells of
+                self._make_folder()
+            await self._local.open()
+
     async def run(self) -> None:
         """Open the book, however long that takes, and watch those who hold leases. A bug in that costs it a few seconds."""
+        async with anyio.create_task_group() as group:
+            if self._local is not None:
+                group.start_soon(self._local.run, name="look after the local socket")
+            await self._keep()
+
+    async def _keep(self) -> None:
         while True:
             try:
                 if (book := self._open()) is not None:
@@ -71,8 +100,10 @@ class Leasing:
                     self._metrics.leases_unknown(False)  # noqa: FBT003 - the value itself
                 await anyio.sleep(COUNT_EVERY)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let go: another process may watch from now on."""
+        if self._local is not None:
+            await self._local.close()
         if self._alive is not None:
             self._alive.close()
 
@@ -85,7 +116,7 @@ class Leasing:
 
     def _open(self) -> LeaseBook | None:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._make_folder()
             self._alive = self._alive or Alive(lock_file(self._path), new_token())
             book = LeaseBook(LeaseFile(self._path), self._clock, self, token=self._alive.token, lives=self._lives)
             book.open()
@@ -95,8 +126,13 @@ class Leasing:
         except LeasesUnknownError as error:
             self.failed(error)
             return None
-        self.book, self.api = book, LeaseApi(book, token=self._token, claimable=self._claimable)
+        trusted, endpoints = self._trusted, self._endpoints
+        self.api = LeaseApi(book, token=self._token, claimable=self._claimable, trusted=trusted, endpoints=endpoints)
+        self.book = book
         return book
+
+    def _make_folder(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def _lives(self, token: int) -> bool | None:
         """Whether the process with the token is alive; None when somebody has replaced the file that tells."""
@@ -121,6 +157,18 @@ class Leasing:
         if str(error) != self._problem:
             self._problem = str(error)
             self._log.error("leases_unknown", problem=str(error))
+
+
+def _known(users: Sequence[str]) -> frozenset[int]:
+    """The numbers of users. Raises ConfigError for one whom this machine does not know."""
+    found = set()
+    for user in users:
+        try:
+            found.add(uid_of(user))
+        except KeyError:
+            cure = "name one that `getent passwd` shows here, or write the user's number"
+            raise ConfigError(f"this machine has no user {user!r}", cure, "[leases] trusted_users") from None
+    return frozenset(found)
 
 
 def _shown(record: LeaseRecord) -> OpenLease:

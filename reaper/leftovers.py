@@ -217,10 +217,8 @@ def _merged(before: EndpointReport, last: EndpointReport) -> EndpointReport:
         if known is None or not (known.outcome.away and result.outcome is Outcome.GONE):
             results[result.decision.resource.id] = result
     warnings = tuple(dict.fromkeys((*before.warnings, *last.warnings)))
-    held = max(before.held, last.held)
-    return replace(
-        last, held=held, results=tuple(results.values()), warnings=warnings, seconds=before.seconds + last.seconds
-    )
+    held, seconds = max(before.held, last.held), before.seconds + last.seconds
+    return replace(last, held=held, results=tuple(results.values()), warnings=warnings, seconds=seconds)
 
 
 def _now() -> datetime:

@@ -117,7 +117,9 @@ class Service:
         self.ledger: Ledger = self.journal or NoLedger()
         folder, leases = config.state_directory(self.env), settings.leases
         self.leases = SharedLeases(folder)
-        self.leasing = Leasing(folder, leases, self.env, self.teller, self._leases_ended) if leases.enabled else None
+        self.leasing = None
+        if leases.enabled:
+            self.leasing = Leasing(folder, leases, self.env, self.teller, self._leases_ended, endpoints=self._identities)
         observers: list[Observer] = [LogObserver(self.log), self.status, self.metrics]
         self.observer: Observer = Observers([*observers, *([self.journal] if self.journal else [])])
         self.teller.observer = self.observer
@@ -153,6 +155,8 @@ class Service:
             try:
                 if web is not None and address is not None:
                     await web.start(*address)
+                if leasing is not None:
+                    await leasing.listen()
                 await self._serve()
             except ReaperError as error:
                 failed = error  # raised again below: the group would wrap it
@@ -163,7 +167,7 @@ class Service:
                         await web.close()
                     self.leases.close()
                     if leasing is not None:
-                        leasing.close()
+                        await leasing.close()
                     if self.journal is not None:
                         await self.journal.close()
             group.cancel_scope.cancel()
@@ -252,6 +256,10 @@ class Service:
         for keeper in self.keepers.values():
             names = [policy.name for policy in self.loaded.plan.rules.policies if keeper.concerns(policy)]
             keeper.post(names, now=True)
+
+    def _identities(self) -> list[str]:
+        """What is swept, by its addresses."""
+        return [keeper.endpoint.reader.identity for keeper in self.keepers.values()]
 
     def _leases_ended(self) -> None:
         for keeper in self.keepers.values():
