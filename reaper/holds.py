@@ -1,12 +1,13 @@
 """Who holds the lease of a run, and cleans up after it whatever becomes of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
-from reaper.claims import Claim
+from reaper.claims import Ending
 from reaper.conduct import Observers, conduct, progress
 from reaper.errors import LeasesUnknownError
 from reaper.guard import Guard
@@ -33,25 +34,16 @@ class Hold(Protocol):
     def keep(self) -> None:
         """Is called now and then while the command runs."""
 
-    def release(self, cause: str) -> None:
-        """The command has ended: what it left is garbage. ``cause`` is for people."""
+    def clean_up(self, cause: str, log: "FilteringBoundLogger | None") -> Report:
+        """The command has ended: take what it has left, and give the lease back. Raises LeasesUnknownError.
 
-    def clean_up(self, log: "FilteringBoundLogger | None") -> Report:
-        """Take what it has left. Raises LeasesUnknownError."""
+        Until then the lease keeps all of it, so that nobody else begins to take it as well.
+
+        Args:
+            cause: how it ended, for people.
+            log: is told what happens.
+        """
         ...
-
-
-def take(setup: Setup, claims: Sequence[Claim], command: str, scratch: Path, say: Callable[[str], None]) -> Hold:
-    """Take a lease. Raises LeasesUnknownError.
-
-    Args:
-        setup: where what is left has to be looked for.
-        claims: what the lease covers besides what carries its label.
-        command: for whom, without arguments.
-        scratch: a folder that goes with the run.
-        say: tells people.
-    """
-    return GuardedHold(setup, OwnLease(setup.state, claims, command), scratch, say)
 
 
 class GuardedHold:
@@ -82,18 +74,15 @@ class GuardedHold:
         except (LeasesUnknownError, OSError) as error:
             self._say(str(error))
 
-    def release(self, cause: str) -> None:
-        """See ``Hold``."""
-        try:
-            end(self._setup.state, self._lease.record, LeaseState.RELEASED, cause)
-        except LeasesUnknownError as error:
-            self._say(f"its lease cannot be given back: {error}")
-
-    def clean_up(self, log: "FilteringBoundLogger | None") -> Report:
+    def clean_up(self, cause: str, log: "FilteringBoundLogger | None") -> Report:
         """See ``Hold``. The guard goes on where this is interrupted."""
-        leases = of_lease(self.id, SharedLeases(self._setup.state))
+        leases = of_lease(self.id, SharedLeases(self._setup.state), Ending(datetime.now(UTC), cause))
         report = clean_up(Wanted(self._setup, self.id, leases), log, self._say)
         if report.interrupted is None:
+            try:
+                end(self._setup.state, self._lease.record, LeaseState.RELEASED, cause)
+            except LeasesUnknownError as error:
+                self._say(f"its lease cannot be given back: {error}")
             self._guard.dismiss()
         return report
 

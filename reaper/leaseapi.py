@@ -35,6 +35,7 @@ PATH = "/leases"
 LONGEST = 64 * 1024  # bytes of a request
 MOST = 10_000  # leases that are open at once
 MOST_OF_ONE = 1000  # of them, of one user who is not trusted
+LONGEST_CAUSE = 200  # characters
 LOOK_EVERY = 0.5  # seconds between two looks whether a connection is still open
 SIGN_EVERY = 15.0  # seconds between two signs of life on it, by which a peer is noticed that vanished without a word
 _JSON, _LINES = "application/json", "application/x-ndjson"
@@ -213,7 +214,7 @@ class LeaseApi:
         if request.method == "PUT":
             return self._found(self._book.heard(name), name)
         if request.method == "DELETE":
-            return self._found(self._book.release(name), name)
+            return self._found(self._book.release(name, _cause(request)), name)
         raise _Refused(405, "PUT is a heartbeat, DELETE gives the lease back", Allow="PUT, DELETE")
 
     async def _take(self, request: web.Request, asker: _Asker) -> web.StreamResponse:
@@ -298,6 +299,12 @@ class LeaseApi:
 
 def _listens(request: web.Request) -> bool:
     return request.transport is not None and not request.transport.is_closing()
+
+
+def _cause(request: web.Request) -> str:
+    """Why a lease is given back, for people."""
+    said = request.query.get("cause", "")[:LONGEST_CAUSE]
+    return "".join(c if c.isprintable() else " " for c in said) or "released"
 
 
 def _place(record: LeaseRecord) -> dict[str, str]:

@@ -12,6 +12,7 @@ from reaper.places import is_there
 
 if TYPE_CHECKING:
     from reaper.leasedb import LeaseFile
+    from reaper.servedleases import ServedLeases
 
 NAME = "leases.db"
 KILLED = "killed"
@@ -59,3 +60,48 @@ class SharedLeases:
         """Let go of the file."""
         if self._file is not None:
             self._file.close()
+
+
+class KnownLeases:
+    """Those of a state directory, and those of the services on this machine that keep theirs elsewhere.
+
+    Args:
+        folder: the state directory.
+        sockets: where such services listen, if they do.
+    """
+
+    def __init__(self, folder: Path, sockets: Sequence[str]) -> None:
+        self._shared = SharedLeases(folder)
+        self._own = folder / NAME
+        self._sockets = sockets
+        self._served: Sequence[ServedLeases] | None = None
+        self._found: Sequence[Sequence[Lease]] = ()
+        self._leases: Sequence[Lease] = ()
+
+    def __call__(self) -> Sequence[Lease]:
+        """The leases, living and ended; the same object while nothing changes. Blocks for milliseconds.
+
+        Raises LeasesUnknownError.
+        """
+        if self._served is None:
+            self._served = self._services()
+        found = [self._shared(), *(served() for served in self._served)]
+        if len(found) == 1:
+            return found[0]
+        if [*map(id, found)] != [*map(id, self._found)]:
+            self._found, self._leases = found, [lease for leases in found for lease in leases]
+        return self._leases
+
+    def _services(self) -> "Sequence[ServedLeases]":
+        there = [path for path in self._sockets if is_there(path)]
+        if not there:
+            return ()
+        from reaper.peers import answers  # noqa: PLC0415 - most have no service beside them
+        from reaper.servedleases import ServedLeases  # noqa: PLC0415
+
+        # A socket without a service behind it, where the leases can be read from the disk: that is where it kept them.
+        return [ServedLeases(path) for path in there if answers(path) or not is_there(str(self._own))]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._shared.close()

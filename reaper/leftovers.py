@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 
 from reaper import connect
-from reaper.claims import Lease
+from reaper.claims import Ending, Lease
 from reaper.conduct import Observers, close, conduct
 from reaper.errors import LeasesUnknownError
 from reaper.journal import Journal, journal_of
@@ -100,14 +100,22 @@ def end(state: Path, record: LeaseRecord, how: LeaseState, cause: str) -> Shared
     return SharedLeases(state)
 
 
-def of_lease(id_: str, leases: Callable[[], Sequence[Lease]]) -> Callable[[], Sequence[Lease]]:
-    """The living leases and this one: what others have left is not this sweep's business."""
+def of_lease(id_: str, leases: Callable[[], Sequence[Lease]], ending: Ending | None = None) -> Callable[[], Sequence[Lease]]:
+    """The living leases and this one: what others have left is not this sweep's business.
+
+    Args:
+        id_: this one.
+        leases: reads all of them.
+        ending: how this one ended, which only its holder knows yet.
+    """
     seen: list[Sequence[Lease]] = [(), ()]
 
     def read() -> Sequence[Lease]:
         found = leases()
         if found is not seen[0]:
-            seen[:] = found, [lease for lease in found if lease.ending is None or lease.id == id_]
+            others = [lease for lease in found if lease.ending is None and lease.id != id_]
+            mine = [lease if ending is None else replace(lease, ending=ending) for lease in found if lease.id == id_]
+            seen[:] = found, [*mine, *others]
         return seen[1]
 
     return read

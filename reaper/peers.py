@@ -7,6 +7,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from reaper import alive
 from reaper.places import LISTEN, sockets_to_ask
 
 URL = "REAPER_URL"

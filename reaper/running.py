@@ -99,36 +99,56 @@ def _named_apart(engine: DockerTable, plan: Plan) -> DockerTable:
 
 
 def _under_a_lease(wanted: Run, log: "FilteringBoundLogger | None") -> int:
-    from reaper import holds  # noqa: PLC0415 - databases and clients
-
     with ExitStack() as stack:
         mask = stack.enter_context(foreground.signals_held())
         scratch = stack.enter_context(_scratch())
-        hold = holds.take(wanted.setup, wanted.claims, Path(wanted.command[0]).name, scratch, _say)
+        hold = _take(wanted, scratch)
         env = {**wanted.env, "REAPER_LEASE": hold.id, "REAPER_LABEL": f"{LEASE_LABEL}={hold.id}"}
         with _proxy(wanted.engine, hold.id, scratch, env):
-            returncode = _foreground(wanted.command, env, mask, hold)
-    # What the command made may be on its way still, but nothing can be made through the proxy any more.
-    report = _clean_up(hold, log)
-    code = foreground.exit_code(returncode)
+            code, cause = _foreground(wanted.command, env, mask, hold)
+    # What the command asked for may be on its way still, but nothing more can be made through the proxy.
+    report = _clean_up(hold, cause, log)
     if wanted.strict and (report is None or not _is_clean(report, hold.id)):
         return exits.FAILED
     return code
 
 
-def _foreground(command: Sequence[str], env: Mapping[str, str], mask: set[int], hold: "Hold") -> int:
+def _take(wanted: Run, scratch: Path) -> "Hold":
+    """A lease: from the service, when one answers that sweeps what the run may use, else with a guard of its own.
+
+    Raises LeasesUnknownError, and ConfigError for claims that the service does not allow.
+    """
+    from reaper import holds, ownlease, peers  # noqa: PLC0415 - databases and clients
+
+    setup, url = wanted.setup, peers.service_url(wanted.env)
+    if url.startswith("unix://"):
+        from reaper.servedhold import served  # noqa: PLC0415
+
+        if (hold := served(setup, wanted.claims, url, _say)) is not None:
+            return hold
+    lease = ownlease.OwnLease(setup.state, wanted.claims, Path(wanted.command[0]).name)
+    return holds.GuardedHold(setup, lease, scratch, _say)
+
+
+def _foreground(command: Sequence[str], env: Mapping[str, str], mask: set[int], hold: "Hold") -> tuple[int, str]:
+    """The exit code that the command has, or would have, and how it ended, for people."""
     try:
         returncode = foreground.run(command, env, mask, hold.keep)
     except OSError as error:
         _say(f"{command[0]!r} cannot be run: {error.strerror}")
         code = NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_RUN
-        hold.release("its command could not be run")
-        return code
+        return code, "its command could not be run"
+    code = foreground.exit_code(returncode)
     if returncode < 0:
-        hold.release(f"its command was killed by {signal.Signals(-returncode).name}")
-    else:
-        hold.release(f"its command ended with {returncode}")
-    return returncode
+        return code, f"its command was killed by {_name(-returncode)}"
+    return code, f"its command ended with {returncode}"
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of the real-time signals
+        return f"signal {number}"
 
 
 @contextmanager
@@ -164,11 +184,11 @@ def _proxy(engine: DockerTable | None, lease: str, scratch: Path, env: dict[str,
             portal.call(proxy.close)
 
 
-def _clean_up(hold: "Hold", log: "FilteringBoundLogger | None") -> Report | None:
+def _clean_up(hold: "Hold", cause: str, log: "FilteringBoundLogger | None") -> Report | None:
     """Take what the run has left, and print what that was; None when it cannot be told."""
     with redirect_stdout(sys.stderr):
         try:
-            report = hold.clean_up(log)
+            report = hold.clean_up(cause, log)
         except LeasesUnknownError as error:
             _say(f"what the run has left cannot be told: {error}")
             return None

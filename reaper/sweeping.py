@@ -13,9 +13,10 @@ from reaper import config, exits
 from reaper.conduct import Observers, close, conduct, exit_code, progress
 from reaper.errors import ConfigError, ReaperError
 from reaper.journal import NAME, Journal, journal_of
-from reaper.leases import SharedLeases
+from reaper.leases import KnownLeases
 from reaper.model import Decision, Reason, Report
 from reaper.notes import not_owned
+from reaper.places import sockets_to_ask
 from reaper.plan import Plan, make_plan
 from reaper.policy import explain, young_and_running
 from reaper.settings import JournalTable
@@ -81,7 +82,7 @@ class Command:
     record: JournalTable
 
     def __post_init__(self) -> None:
-        self.leases = SharedLeases(config.state_directory(os.environ))
+        self.leases = KnownLeases(config.state_directory(os.environ), sockets_to_ask(os.environ))
 
     async def run(self) -> int:
         """Look, act where it is asked for, and print; returns the exit code. Raises ReaperError."""

@@ -13,8 +13,9 @@ from urllib.parse import unquote, urlsplit
 from reaper.library.failure import CleanupError
 from reaper.peers import service_url
 from reaper.places import LISTEN
+from reaper.servedleases import WITHIN, LocalConnection
 
-ANSWERS_WITHIN = 5.0  # seconds for one request
+ANSWERS_WITHIN = WITHIN
 SILENT_FOR = 60.0  # seconds after which a connection is given up on which there should be a sign every 15
 LONGEST = 1_000_000  # bytes of an answer
 
@@ -64,19 +65,6 @@ def _forget() -> None:
 
 
 os.register_at_fork(after_in_child=_forget)  # a child that outlives its parent must not hold the parent's leases
-
-
-class _LocalConnection(http.client.HTTPConnection):
-    """A connection to a unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=ANSWERS_WITHIN)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 class Service:
@@ -157,7 +145,7 @@ class Service:
 
     def _connection(self) -> http.client.HTTPConnection:
         if self._socket is not None:
-            return _LocalConnection(self._socket)
+            return LocalConnection(self._socket)
         kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
         assert self._parts.hostname is not None
         return kind(self._parts.hostname, self._parts.port, timeout=ANSWERS_WITHIN)

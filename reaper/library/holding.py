@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import anyio.to_thread
 
@@ -47,6 +48,7 @@ class HeldLease:
         self._over = threading.Event()
         self._turn = threading.Lock()  # a task that is cancelled while it begins ends it at once
         self._thread: threading.Thread | None = None
+        self._cause = "released"
         self._taken = False
         self._line: Line | None = None  # what is held, where the open connection is the lease
         self._tries = 0  # in vain, since the last answer
@@ -78,6 +80,11 @@ class HeldLease:
     ) -> None:
         async with CleanupScope() as scope:
             scope.call(self._end, in_thread=True)
+
+    def release(self, cause: str) -> None:
+        """Give it back before its block ends. ``cause`` says why, for people."""
+        self._cause = cause
+        self._end()
 
     # -- in a thread, for every sort of loop and none ------------------------------------------------------------------
 
@@ -117,7 +124,7 @@ class HeldLease:
         if self._taken:
             self._taken = False
             try:
-                self._service.ask("DELETE", self.id)
+                self._service.ask("DELETE", f"{self.id}?cause={quote(self._cause)}")
             except (AwayError, LeaseRefusedError) as error:
                 self._told(f"lease {self.id} could not be given back, and ends when its holder is missed: {error}")
         if (line := self._line) is not None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import urllib.request
 
-import docker
+import docker  # type: ignore[import-untyped]
 
 from devkit.client import OBEYS_TERM
 

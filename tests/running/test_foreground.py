@@ -73,8 +73,9 @@ def test_what_selects_nothing_or_all_is_refused(program: Program, selector: str,
 def test_streams_are_the_command_s_own(program: Program) -> None:
     data = bytes(range(256)) * 4096
     command = [sys.executable, "-m", "reaper", *QUICKLY, "sh", "-c", "cat; echo done >&2"]
-    where = {"env": program.env, "cwd": program.folder}
-    ended = subprocess.run(command, **where, input=data, capture_output=True, timeout=LIMIT, check=True)
+    ended = subprocess.run(
+        command, env=program.env, cwd=program.folder, input=data, capture_output=True, timeout=LIMIT, check=True
+    )
     assert (ended.stdout, ended.stderr) == (data, b"done\n")
 
 
