@@ -26,7 +26,7 @@ from reaper.proxy.framing import (
     read_request,
     unchunked,
 )
-from reaper.proxy.sides import Side
+from reaper.proxy.sides import PIECE, Side
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LINGER = 5.0  # seconds for which one who was refused may go on sending, so that it reads why
@@ -57,17 +57,18 @@ class Relay:
         self._labels = labels
         self._told = told
         self._over = over
-        self._closed = self._raw = self._refused = False
+        self._closed = self._raw = False
+        self._muted = False  # whether nothing more of the client's goes to the engine
         self._timer: asyncio.TimerHandle | None = None
         self._head = bytearray()  # of the request, as far as it has come
         self._request: Request | None = None  # whose answer is not over
         self._sent: Body | None = None  # the request's body, while it goes on
         self._kept: bytearray | None = None  # that body, where it will be changed
-        self._held = b""  # what came behind a request that is not answered
+        self._held = bytearray()  # what came behind a request that is not answered
         self._answer_head = bytearray()
         self._answer: Answer | None = None
         self._answered = self._begun = False
-        self._astray = False  # whether it is unknown what the engine's bytes mean
+        self._astray = False  # whether nothing more of the engine's is read on its way
 
     # Life
 
@@ -107,11 +108,8 @@ class Relay:
 
     def ended(self, side: Side) -> None:
         """No more comes from one side: the other one sees just that."""
-        other = self._engine if side is self._client else self._client
         if side.hung_up:
             side.drop()
-        elif other is not None:
-            other.end()
         self._settle()
 
     def changed(self, side: Side) -> None:
@@ -139,14 +137,18 @@ class Relay:
             if client_done and engine_done:
                 self.close()
                 return
-        client.read(wanted=not (client.over or engine.hung_up or engine.full or self._held))
+        if client.over and not self._held:
+            engine.end()
+        if engine.over:
+            client.end()
+        client.read(wanted=not (client.over or engine.hung_up or engine.full or len(self._held) > PIECE))
         engine.read(wanted=not (engine.over or client.hung_up or client.full))
 
     # From the client
 
     def _from_client(self, data: Data, start: int, end: int) -> None:
         view = memoryview(data)
-        while start < end and not self._refused and not self._closed:
+        while start < end and not self._muted and not self._closed:
             if self._raw:
                 self._to_engine(view[start:end])
                 return
@@ -163,10 +165,8 @@ class Relay:
                 start = stop
                 self._go_on()
             elif self._request is not None:
-                self._held = bytes(view[start:end])
+                self._held += view[start:end]
                 return
-            elif self._astray:
-                self.close()
             else:
                 self._head += view[start:end]
                 data, start = self._next_request(), 0
@@ -226,7 +226,7 @@ class Relay:
             return
         self._to_engine(self._request.with_length(len(body)) + body)
 
-    def _to_engine(self, data: bytes | memoryview) -> None:
+    def _to_engine(self, data: Data | memoryview) -> None:
         if self._engine is not None:
             self._engine.send(data)
 
@@ -246,7 +246,7 @@ class Relay:
                     place = self._answer_begins(self._request, data, place, size)
             except BadMessageError as error:
                 # It passes to the client, who may make more of it; but where a request would begin is unknown now.
-                self._astray = True
+                self._astray = self._muted = True
                 self._told(f"the engine sent what cannot be read: {error}")
 
     def _answer_begins(self, request: Request, data: bytearray, place: int, size: int) -> int:
@@ -265,9 +265,10 @@ class Relay:
         ):
             self._raw = True
             self._to_engine(self._held)
-            self._held = b""
+            self._held = bytearray()
         elif answer.status >= HTTPStatus.OK:
             self._answer = answer
+            self._muted = isinstance(answer.body, Endless)  # the last one on this connection
             self._next()
         return place + end - before
 
@@ -280,7 +281,7 @@ class Relay:
         self._answered = self._begun = False
         self._request = None
         if self._held:
-            held, self._held = self._held, b""
+            held, self._held = self._held, bytearray()
             self._from_client(held, 0, len(held))
 
     # What is refused
@@ -289,7 +290,7 @@ class Relay:
         """Answer instead of the engine, if no answer has begun, and end the connection: nothing more passes."""
         if tell:
             self._told(f"a request was refused ({status}): {why}")
-        self._refused = True
+        self._muted = True
         if self._engine is not None:
             self._engine.close()
             self._engine = None

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
+from reaper.proxy.framing import Data
+
 PIECE = 256 << 10
 """Bytes that are read at once, and about as many may wait to be sent in each direction of a connection."""
 
@@ -70,7 +72,7 @@ class Side:
             self._loop.remove_reader(self._sock)
         self._reading = wanted
 
-    def send(self, data: bytes | memoryview) -> None:
+    def send(self, data: Data | memoryview) -> None:
         """Send it, now or when there is room."""
         if self.deaf:
             return
@@ -83,9 +85,9 @@ class Side:
 
     def end(self) -> None:
         """Send no more after what is waiting; the other end sees the end of the stream and may go on sending."""
-        self._ending = True
-        if not self._waiting and not self.deaf:
+        if not self._ending and not self._waiting and not self.deaf:
             self._shut(socket.SHUT_WR)
+        self._ending = True
 
     def refuse(self) -> None:
         """Take nothing more from there: who sends is told that the pipe is broken."""
@@ -175,7 +177,7 @@ class TlsSide(Side):
         super().__init__(sock, buffer, owner)
         self._tls = tls
 
-    def send(self, data: bytes | memoryview) -> None:
+    def send(self, data: Data | memoryview) -> None:
         """Send it, now or when there is room."""
         if self.deaf:
             return
