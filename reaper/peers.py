@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reaper import alive
-from reaper.places import LISTEN, sockets_to_ask
+from reaper.places import LISTEN, URL, sockets_to_ask
 
-URL = "REAPER_URL"
 PATIENCE = 1.0  # seconds for a service of this machine to accept a connection
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 

@@ -21,6 +21,9 @@ NOWHERE = "none"
 SOCKET, SHARED_RUNTIME = "reaper.sock", "/run/reaper"
 """The service's local socket, and where that of the whole machine is."""
 
+URL = "REAPER_URL"
+"""The variable that says where the service is."""
+
 LONGEST_PATH = 107
 """Bytes of a socket's path: the kernel takes no more."""
 
@@ -71,6 +74,8 @@ def sockets_to_listen_on(env: "Mapping[str, str]") -> tuple[str, ...]:
 
 def sockets_to_ask(env: "Mapping[str, str]") -> tuple[str, ...]:
     """Where a client looks for the service, in this order. There may be nothing, or one of a service that is dead."""
+    if (given := env.get(URL, "")).startswith("unix://"):
+        return (given.removeprefix("unix://"),)
     folders = (_users_runtime(env), SHARED_RUNTIME, state_directory(env))
     return tuple(f"{folder}/{SOCKET}" for folder in folders if folder)
 

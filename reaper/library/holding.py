@@ -18,7 +18,7 @@ from reaper.claims import LEASE_LABEL
 from reaper.library import own
 from reaper.library.asking import ANSWERS_WITHIN, AwayError, LeaseRefusedError, Line, Service
 from reaper.library.closing import CleanupScope
-from reaper.peers import URL
+from reaper.places import URL
 
 TOKEN = "REAPER_TOKEN"  # noqa: S105 - the name of a variable
 SOON, AGAIN = 0.1, 5.0  # seconds until one asks again who has had no answer: at first, and after a while
