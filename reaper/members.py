@@ -48,6 +48,7 @@ class Members:
     # -- looking again -------------------------------------------------------------------------------------------------
 
     def _containers(self) -> list[Decision]:
+        """Its containers or sandboxes; where it is one of volumes or images, these."""
         return [d for d in self._open() if d.resource.kind is not Kind.NETWORK]
 
     def _networks(self) -> list[Decision]:
@@ -100,7 +101,7 @@ class Members:
         listed = await self._nobody_joined(first)
         if self.acting.confirmer is not None:
             return  # such a listing lags: the looks by id find out who is gone
-        lost = [decision for decision in self._containers() if decision.resource.id not in listed]
+        lost = [d for d in self._containers() if d.resource.kind.runs and d.resource.id not in listed]
         for decision in lost:
             self._gone(decision)
         if lost:
@@ -118,7 +119,8 @@ class Members:
     def _check_known(self, members: Iterable[Resource], first: Resource) -> None:
         known = {decision.resource.id for decision in self.decisions}
         if joined := sorted(member.name for member in members if member.id not in known):
-            raise ChangedError(f"{', '.join(joined)} joined its {first.group_word} {first.group}")
+            done = "is still in" if first.kind.only_with_lease else "joined"
+            raise ChangedError(f"{', '.join(joined)} {done} its {first.group_word} {first.group}")
 
     async def _inspect_one(self, resource: Resource) -> Resource:
         what = f"inspect {resource.kind} {resource.name}"
@@ -254,11 +256,11 @@ class Members:
         self.acting.settled(self.results[id_])
 
     def reopen(self) -> None:
-        """Forget the failures, and the networks that were left because of them, for another round."""
+        """Forget the failures, and what was left because of them (networks, volumes, images), for another round."""
         self._begun = self.waits = False
         self.results = {id_: result for id_, result in self.results.items() if not _worth_another_round(result)}
 
 
 def _worth_another_round(result: Result) -> bool:
-    left_network = result.outcome is Outcome.SKIPPED and result.decision.resource.kind is Kind.NETWORK
-    return result.outcome is Outcome.FAILED or result.error == LaterError.label or left_network
+    left = result.outcome is Outcome.SKIPPED and not result.decision.resource.kind.runs
+    return result.outcome is Outcome.FAILED or result.error == LaterError.label or left

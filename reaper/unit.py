@@ -36,12 +36,12 @@ class Unit(Members):
         """Whether a member ran when it was decided about and must be stopped: then the unit waits for that."""
         if not self.acting.provider.traits.stops_first:
             return False
-        return any(d.resource.state is State.RUNNING and d.resource.kind is not Kind.NETWORK for d in self.decisions)
+        return any(d.resource.state is State.RUNNING and d.resource.kind.runs for d in self.decisions)
 
     @property
-    def only_networks(self) -> bool:
-        """Whether it has nothing but networks, which can go only when all that is attached to them has gone."""
-        return all(d.resource.kind is Kind.NETWORK for d in self.decisions)
+    def stage(self) -> int:
+        """When its turn is: nothing of it can go before all units of an earlier stage have gone, which may use it."""
+        return min(d.resource.kind.stage for d in self.decisions)
 
     async def run(self) -> None:
         """Reap the unit. Every member has a result afterwards, unless this is cancelled."""
@@ -216,13 +216,19 @@ class Unit(Members):
 
 
 def make_units(acting: Acting, decisions: Iterable[Decision]) -> list[Unit]:
-    """The decisions to reap, one unit for each group and for each resource that stands alone; networks come last."""
-    units: dict[str, list[Decision]] = {}
+    """The decisions to reap, one unit for each group and for each resource that stands alone; networks come last.
+
+    The volumes of a group are a unit of their own, and so are its images: others than the group's containers may use them,
+    so they wait for their stage.
+    """
+    units: dict[tuple[str, ...], list[Decision]] = {}
     for decision in decisions:
         if decision.reap:
-            key = f"group {decision.resource.group}" if decision.resource.group is not None else decision.resource.id
+            resource = decision.resource
+            what = resource.kind.value if resource.kind.only_with_lease else "group"
+            key = (what, resource.group) if resource.group is not None else (resource.id,)
             units.setdefault(key, []).append(_owned_for_good(decision, acting.now()))
-    return [Unit(acting, sorted(unit, key=lambda d: d.resource.kind is Kind.NETWORK)) for unit in units.values()]
+    return [Unit(acting, sorted(unit, key=lambda d: d.resource.kind.stage)) for unit in units.values()]
 
 
 def _owned_for_good(decision: Decision, now: datetime) -> Decision:
