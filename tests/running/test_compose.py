@@ -58,11 +58,12 @@ def test_projects_of_both_runners_go_with_their_run_and_others_stay(engine: Priv
     image = engine.tag("bench:1", "tb__chess-best-move__client:latest")
     trial = file(tmp_path / "tb", "tasks/chess-best-move/docker-compose.yaml", image, "client")
     session = file(tmp_path / "hb", HARBOR_FILE, "bench:1", "main")
-    script = f"{up(TRIAL, trial)} && {up(SESSION, session)} && echo ready && sleep 1000"
-    other = f"{up('neighbour-1-of-1-x', trial)} && echo ready && sleep 1000"
+    script = f"{up(TRIAL, trial)} && {up(SESSION, session)} && echo ready && exec sleep 1000"
+    other = f"{up('neighbour-1-of-1-x', trial)} && echo ready && exec sleep 1000"
     with ExitStack() as stack:
         quickly = ("run", "--skip-cleanup", "--", "sh", "-c")
         first = stack.enter_context(program.start(*quickly, script, start_new_session=True))
+        stack.callback(first.kill)
         second = stack.enter_context(started(program, *quickly, other))
         for process in (first, second):
             assert process.stdout is not None

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,8 @@ def test_all_that_it_made_goes_and_nothing_else(
     served.add("neighbour")
     env: Mapping[str, str] = {"DOCKER_HOST": engine.host, "WITH_COMMAND": "yes" if "reaper-" in engine.host else ""}
     arguments = ("run", "--skip-cleanup", "--no-proxy", "--", sys.executable, str(MAKER), str(MADE), str(MADE))
-    with program.start(*arguments, env=env, start_new_session=True) as process:
+    with program.start(*arguments, env=env, start_new_session=True) as process, ExitStack() as stack:
+        stack.callback(process.kill)
         assert process.stdout is not None
         word, pid = process.stdout.readline().split()
         assert word == "ready"
