@@ -29,22 +29,30 @@ class _Parser(argparse.ArgumentParser):
         self.exit(exits.USAGE, f"{self.prog}: {message}\n  try: {self.prog} --help\n")
 
 
+def _file(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--config", metavar="FILE", help="the TOML file (else $REAPER_CONFIG, ./reaper.toml, /etc/reaper/)")
+
+
 def _common(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("configuration and output")
-    group.add_argument("--config", metavar="FILE", help="the TOML file (else $REAPER_CONFIG, ./reaper.toml, /etc/reaper/)")
+    _file(group)
     group.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    group.add_argument("--log-format", choices=("console", "json"), help="default: console on a terminal, else json")
-    group.add_argument(
-        "--log-level",
-        choices=("debug", "info", "warning", "error"),
-        help="default: info; warning on a terminal, where the table says the rest",
+    _logging(
+        group,
+        "default: console on a terminal, else json",
+        "default: info; warning on a terminal, where the table says the rest",
     )
 
 
-def _selection(parser: argparse.ArgumentParser) -> None:
+def _logging(group: argparse._ArgumentGroup, form: str, level: str) -> None:
+    group.add_argument("--log-format", choices=("console", "json"), help=form)
+    group.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help=level)
+
+
+def _selection(parser: argparse.ArgumentParser, timeout: str = "for the whole command (default 10m)") -> None:
     group = parser.add_argument_group("what to look at")
     group.add_argument("--only", metavar="WHICH", action="append", help="docker, daytona or an endpoint's name (repeatable)")
-    group.add_argument("--timeout", metavar="DURATION", help="for the whole command (default 10m)")
+    group.add_argument("--timeout", metavar="DURATION", help=timeout)
     group.add_argument("--policy", metavar="NAME", action="append", help="act for this policy only (repeatable)")
     group.add_argument(
         "--aggressive", action="store_true", help="the configured policies, with stopped_for 0 and older_than at most 8h"
@@ -101,7 +109,7 @@ def _history(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--outcome", metavar="OUTCOME", action="append", help="deleted, failed, pending, ...")
     group.add_argument("--name", metavar="GLOB", action="append", help="of resources with such a name")
     group.add_argument("--limit", metavar="N|none", help="how many at most (default 100)")
-    group.add_argument("--config", metavar="FILE", help="the TOML file (else $REAPER_CONFIG, ./reaper.toml, /etc/reaper/)")
+    _file(group)
     group.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.set_defaults(since=None, until=None, endpoint=None, outcome=None, limit=None)
 
@@ -143,8 +151,10 @@ def build_parser() -> argparse.ArgumentParser:
     sub = command("run", "sweep, run a command under a lease, and delete what it left; exits as the command did")
     sub.usage = "reaper run [options] -- COMMAND [ARGUMENT ...]"
     _running(sub)
-    _selection(sub)
-    _common(sub)
+    _selection(sub, "for each of the sweeps before and after it (default 10m)")
+    group = sub.add_argument_group("configuration and output, which goes to stderr")
+    _file(group)
+    _logging(group, "default: console", "a line for each step as well; default: the reports alone")
     sub = command("history", "what was deleted, when and why, from the journal: the newest first")
     _history(sub)
     sub = command("demo", "the whole thing against the built-in simulator: no Docker, no account, no network")
