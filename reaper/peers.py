@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from reaper.places import LISTEN, sockets_to_ask
+from reaper import places
 
 URL = "REAPER_URL"
 PATIENCE = 1.0  # seconds for a service of this machine to accept a connection
@@ -85,5 +85,5 @@ def service_url(env: Mapping[str, str] | None = None) -> str:
     env = os.environ if env is None else env
     if given := env.get(URL):
         return given
-    found = next((path for path in sockets_to_ask(env) if answers(path)), None)
-    return f"http://{LISTEN}" if found is None else f"unix://{found}"
+    found = next((path for path in places.sockets_to_ask(env) if answers(path)), None)
+    return f"http://{places.LISTEN}" if found is None else f"unix://{found}"

@@ -140,7 +140,8 @@ class HeldLease:
     def _waited(self) -> bool:
         """Wait until the service has to be asked again; whether it is over."""
         if (line := self._line) is not None:
-            line.until_it_ends()
+            if not self._over.is_set():  # set before the line is looked for that is to end
+                line.until_it_ends()
             if not self._over.is_set():  # or it is needed until the lease is given back
                 self._line = None
                 line.close()
