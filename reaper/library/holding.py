@@ -132,10 +132,9 @@ class HeldLease:
             except AwayError as error:
                 self._is_away(error)
             except LeaseRefusedError as error:
-                self._tries += 1
-                if self.state != "refused":
-                    self._told(f"lease {self.id} is not granted any more: {error}")
-                self.state = "refused"
+                self._is_refused(error)
+            except Exception as error:  # noqa: BLE001 - on_trouble's own: no lease may end by that
+                threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, self._thread)))
 
     def _waited(self) -> bool:
         """Wait until the service has to be asked again; whether it is over."""
@@ -146,7 +145,7 @@ class HeldLease:
                 self._line = None
                 line.close()
             return self._over.is_set()
-        return self._over.wait(min(SOON * 2**self._tries, AGAIN) if self._tries else self._every)
+        return self._over.wait(min(SOON * 2 ** min(self._tries, 10), AGAIN) if self._tries else self._every)
 
     def _renew(self) -> None:
         if self._taken and not self._service.holds:
@@ -181,17 +180,23 @@ class HeldLease:
         raise LeaseRefusedError(str(answer.get("error", f"the service answered {status}")))
 
     def _is_live(self, answer: Mapping[str, Any]) -> None:
-        if self.state == "away":
-            self._told(f"lease {self.id} is live")
-        self.state = "live"
+        before, self.state = self.state, "live"
         self._tries = 0
         self._every = float(answer.get("heartbeat_seconds") or 60) / 3
+        if before == "away":
+            self._told(f"lease {self.id} is live")
 
     def _is_away(self, error: AwayError) -> None:
         self._tries += 1
-        if self.state != "away":
+        before, self.state = self.state, "away"
+        if before != "away":
             self._told(f"lease {self.id} covers nothing yet: {error}" if not self._taken else f"lease {self.id}: {error}")
-        self.state = "away"
+
+    def _is_refused(self, error: LeaseRefusedError) -> None:
+        self._tries += 1
+        before, self.state = self.state, "refused"
+        if before != "refused":
+            self._told(f"lease {self.id} is not granted any more: {error}")
 
 
 def lease(
