@@ -29,7 +29,7 @@ from reaper.claims import LEASE_LABEL, Claim
 from reaper.errors import LeasesUnknownError
 from reaper.leasebook import HEARTBEAT_DUE, LeaseBook
 from reaper.leasedb import Holder, LeaseRecord, Sort
-from reaper.peers import Peer, user_name
+from reaper.peers import UNKNOWN_USER, Peer, user_name
 
 PATH = "/leases"
 LONGEST = 64 * 1024  # bytes of a request
@@ -166,7 +166,7 @@ class LeaseApi:
         self._book = book
         self._token = token
         self._claimable = claimable
-        self._trusted = frozenset({0, os.geteuid(), *trusted})
+        self._trusted = ({0, os.geteuid()} - {UNKNOWN_USER}) | set(trusted)
         self._endpoints = endpoints
         self._connections: Counter[str] = Counter()  # open ones, by lease
 

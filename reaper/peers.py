@@ -12,6 +12,7 @@ from reaper import places
 
 URL = "REAPER_URL"
 PATIENCE = 1.0  # seconds for a service of this machine to accept a connection
+UNKNOWN_USER = 65534  # the kernel's word for it, and "nobody" as well
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _STARTED = 19  # where /proc/PID/stat has the time of the start, counted from behind the name
 
@@ -22,7 +23,7 @@ class Peer:
 
     Args:
         pid: its id; None when it lives in a namespace of process ids that this process does not see.
-        uid: whose it is. What this user namespace does not know is 65534, the kernel's word for that.
+        uid: whose it is; UNKNOWN_USER for all whom this process's user namespace does not know.
         gid: its group.
     """
 

@@ -166,12 +166,14 @@ class HeldLease:
             self._service.find()
         for _ in range(2):
             body = {"id": self.id, "holder": _holder(), "claims": self._claims}
-            status, answer, self._line = self._service.take(body)
+            status, answer, line = self._service.take(body)
             if status in (200, 201) and answer.get("id") == self.id:
-                self._taken = True
+                self._taken, self._line = True, line
                 self.endpoints = tuple(map(str, answer.get("endpoints") or ()))
                 self._is_live(answer)
                 return status == 201
+            if line is not None:
+                line.close()
             if status != 409 or not self._taken:
                 break
             own.held.discard(self.id)

@@ -94,12 +94,15 @@ def test_others_may_take_little_and_the_kernel_says_who_they_are(service: Servic
     assert holder.command == "harbor run"
 
 
-@pytest.mark.parametrize("who", ["root", "a trusted user", "who has the token"])
-def test_who_is_trusted_may_claim_everything(tmp_path: Path, path: Path, who: str) -> None:
+@pytest.mark.parametrize("who", ["root", "the service's own user", "a trusted user", "who has the token"])
+def test_who_is_trusted_may_claim_everything(tmp_path: Path, path: Path, who: str, monkeypatch: pytest.MonkeyPatch) -> None:
     uid = 0 if who == "root" else SOMEBODY
+    own = SOMEBODY if who == "the service's own user" else NOBODY  # whom nobody can tell from those whom nobody knows
+    monkeypatch.setattr(os, "geteuid", lambda: own)
     trusted = (SOMEBODY,) if who == "a trusted user" else ()
     headers = BEARER if who == "who has the token" else {}
     with serving(tmp_path / "state", token=TOKEN, socket=path, trusted=trusted) as service:
+        monkeypatch.undo()
         ((status, _),) = ask(path, uid, ("POST", "/leases", {**NAMES, "id": "all"}, headers))
         assert status == 201
         assert service.records()["all"].holder.uid == uid
