@@ -217,7 +217,16 @@ class LeaseApi:
         raise _Refused(405, "PUT is a heartbeat, DELETE gives the lease back", Allow="PUT, DELETE")
 
     async def _take(self, request: web.Request, asker: _Asker) -> web.StreamResponse:
-        wanted = await _read(request, asker)
+        record, status = self._taken(await _read(request, asker), asker)
+        given = document(record)
+        if asker.trusted or asker.peer is not None:
+            given["endpoints"] = sorted(self._endpoints())
+        if record.sort is Sort.CONNECTION:
+            return await self._hold(request, record, given, status)
+        return _json(status, given, **_place(record))
+
+    def _taken(self, wanted: _Request, asker: _Asker) -> tuple[LeaseRecord, int]:
+        """What is given for a request, and the answer's status. What it has read is not kept while somebody holds on."""
         sort = Sort.CONNECTION if wanted.hold else Sort.HEARTBEAT
         claims = [Claim.of(claim.model_dump()) for claim in wanted.claims]
         for claim in claims:
@@ -227,7 +236,7 @@ class LeaseApi:
             asker.must_own(there)
             if list(there.claims) != claims or there.sort is not sort:
                 raise _Refused(409, f"lease {wanted.id} is there already, and is another one")
-            return await self._give(request, asker, self._book.heard(wanted.id) or there, 200)
+            return self._book.heard(wanted.id) or there, 200
         known = self._book.records()
         if any(record.id == wanted.id for record in known):
             raise _Refused(409, f"lease {wanted.id} has ended, or is another reaper's; take another id")
@@ -236,16 +245,7 @@ class LeaseApi:
             raise _Refused(429, f"{MOST} leases are open already")
         if asker.peer is not None and not asker.trusted and opened.count(asker.uid) >= MOST_OF_ONE:
             raise _Refused(429, f"{MOST_OF_ONE} leases of {holder.user} are open already")
-        return await self._give(request, asker, self._book.take(sort, holder, claims, name=wanted.id), 201)
-
-    async def _give(self, request: web.Request, asker: _Asker, record: LeaseRecord, status: int) -> web.StreamResponse:
-        """The answer to who has taken a lease."""
-        given = document(record)
-        if asker.trusted or asker.peer is not None:
-            given["endpoints"] = sorted(self._endpoints())
-        if record.sort is Sort.CONNECTION:
-            return await self._hold(request, record, given, status)
-        return _json(status, given, **_place(record))
+        return self._book.take(sort, holder, claims, name=wanted.id), 201
 
     async def _hold(
         self, request: web.Request, record: LeaseRecord, given: dict[str, Any], status: int

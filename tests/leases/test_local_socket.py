@@ -1,5 +1,7 @@
 """The local socket: who may do what there, by the word of the kernel, and who listens."""
 
+import gc
+import http.client
 import json
 import os
 import shutil
@@ -10,7 +12,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import pytest
 
 from reaper import leaseapi, localsocket, places
 from reaper.errors import ConfigError
-from reaper.leasedb import LeaseState, Sort
+from reaper.leasedb import LeaseRecord, LeaseState, Sort
 from reaper.localsocket import LocalSocket
 from reaper.peers import Peer, user_name
 from tests.leases.others import NOBODY, SOMEBODY, ask
@@ -164,6 +166,18 @@ def test_one_user_cannot_take_all_there_are(service: Service, monkeypatch: pytes
     assert [status for status, _ in found] == [201, 201, 429]
     assert found[2][1]["error"] == f"2 leases of {user_name(NOBODY)} are open already"
     assert ask(service.socket, SOMEBODY, ("POST", "/leases", {}))[0][0] == 201
+
+
+def test_who_holds_on_keeps_nothing_of_what_was_read_for_the_answer(service: Service) -> None:
+    with ExitStack() as stack:
+        for _ in range(40):
+            connection = stack.enter_context(closing(http.client.HTTPConnection("localhost", timeout=30)))
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.connect(str(service.socket))
+            connection.request("POST", "/leases", b'{"hold": true}')
+            assert stack.enter_context(connection.getresponse()).status == 201
+        gc.collect()
+        assert 40 <= sum(isinstance(one, LeaseRecord) for one in gc.get_objects()) < 40 * 10
 
 
 # -- how holders die ---------------------------------------------------------------------------------------------------

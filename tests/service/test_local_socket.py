@@ -1,5 +1,6 @@
 """The running service on its local socket, and the library's ``lease()`` against it: across restarts, death and upgrades."""
 
+import resource
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from reaper.leases import NAME
 from reaper.library import own
 from reaper.library.holding import HeldLease
 from reaper.places import SOCKET
+from reaper.service import DESCRIPTORS
 from tests.leases.others import NOBODY, ask
 from tests.program.conftest import fake
 from tests.program.fakeengine import FakeEngine
@@ -121,6 +123,17 @@ def test_an_upgrade_hands_the_socket_and_the_leases_over(program: Program, fake:
             held.pop().__exit__(None, None, None)
             new.until(lambda: fake.names() == set(), "deletion")
             assert new.stop() == 0
+
+
+def test_more_leases_can_be_held_than_a_process_may_usually_have_files(program: Program) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Unserved(program, SELDOM, UNSERVED) as daemon:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+        try:
+            serving(daemon.start())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)[0] == min(hard, DESCRIPTORS)
 
 
 def test_it_can_be_put_elsewhere_and_switched_off(program: Program, fake: FakeEngine) -> None:
