@@ -169,6 +169,11 @@ class LeaseApi:
         self._trusted = ({0, os.geteuid()} - {UNKNOWN_USER}) | set(trusted)
         self._endpoints = endpoints
         self._connections: Counter[str] = Counter()  # open ones, by lease
+        self._closing = False
+
+    def hang_up(self) -> None:
+        """End the answers without an end, within ``LOOK_EVERY``: their readers look for the service that comes next."""
+        self._closing = True
 
     async def answer(self, request: web.Request, *, local: bool, peer: Peer | None = None) -> web.StreamResponse:
         """The answer to a request.
@@ -227,6 +232,8 @@ class LeaseApi:
 
     def _taken(self, wanted: _Request, asker: _Asker) -> tuple[LeaseRecord, int]:
         """What is given for a request, and the answer's status. What it has read is not kept while somebody holds on."""
+        if self._closing:
+            raise _Refused(503, "the service is about to end; ask the next one", **{"Retry-After": "1"})
         sort = Sort.CONNECTION if wanted.hold else Sort.HEARTBEAT
         claims = [Claim.of(claim.model_dump()) for claim in wanted.claims]
         for claim in claims:
@@ -257,7 +264,7 @@ class LeaseApi:
             await answer.prepare(request)
             await answer.write(json.dumps(given).encode() + b"\n")
             quiet = 0.0
-            while _listens(request) and self._book.watches(record.id):
+            while _listens(request) and self._book.watches(record.id) and not self._closing:
                 await anyio.sleep(LOOK_EVERY)
                 quiet += LOOK_EVERY
                 if quiet >= SIGN_EVERY:

@@ -165,6 +165,8 @@ class Service:
             finally:
                 with anyio.CancelScope(shield=True):
                     self.schedule.stop()
+                    if leasing is not None:
+                        leasing.hang_up()
                     if web is not None:
                         await web.close()
                     self.leases.close()

@@ -144,7 +144,7 @@ class HeldLease:
             if not self._over.is_set():  # or it is needed until the lease is given back
                 self._line = None
                 line.close()
-            return self._over.is_set()
+            return self._over.wait(SOON)
         return self._over.wait(min(SOON * 2 ** min(self._tries, 10), AGAIN) if self._tries else self._every)
 
     def _renew(self) -> None:

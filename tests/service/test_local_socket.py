@@ -87,6 +87,7 @@ def test_ten_holders_come_back_by_themselves(
         assert held[0].endpoints == (fake.host,)
         daemon.signal(end)
         daemon.ended()
+        assert [line for line in daemon.lines if line["level"] == "error"] == []
     assert program("--once", "--all", "--json").outcomes() == {"leftover": "deleted"}, "while there is no service"
     with Unserved(program, QUICK, UNSERVED).start() as daemon:
         for name in names:
