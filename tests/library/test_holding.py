@@ -180,6 +180,25 @@ def test_a_service_that_comes_back_knows_who_holds_what(tmp_path: Path) -> None:
     assert len(told) == 2
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_no_failure_of_who_is_told_ends_a_lease(tmp_path: Path) -> None:
+    told = Told()
+
+    def fails(problem: str) -> None:
+        told(problem)
+        raise KeyError(problem)
+
+    with serving(tmp_path / "state") as service:
+        held = lease(url=service.local_url, on_trouble=fails).__enter__()
+    told.until("does not answer")
+    with serving(tmp_path / "state") as service:
+        told.until("is live")
+        service.until(held.id, LeaseState.LIVE)
+        assert held.state == "live"
+        held.__exit__(None, None, None)
+        assert service.records()[held.id].state is LeaseState.RELEASED
+
+
 def test_a_block_that_ends_while_the_connection_is_made_anew(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     told, real, begun = Told(), asking.Service.take, threading.Event()
     with lease(url=service.local_url, on_trouble=told) as held:
