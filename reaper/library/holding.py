@@ -128,11 +128,7 @@ class HeldLease:
     def _keep(self) -> None:
         while not self._waited():
             try:
-                self._renew()
-            except AwayError as error:
-                self._is_away(error)
-            except LeaseRefusedError as error:
-                self._is_refused(error)
+                self._ask_again()
             except Exception as error:  # noqa: BLE001 - on_trouble's own: no lease may end by that
                 threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, self._thread)))
 
@@ -146,6 +142,14 @@ class HeldLease:
                 line.close()
             return self._over.wait(SOON)
         return self._over.wait(min(SOON * 2 ** min(self._tries, 10), AGAIN) if self._tries else self._every)
+
+    def _ask_again(self) -> None:
+        try:
+            self._renew()
+        except AwayError as error:
+            self._is_away(error)
+        except LeaseRefusedError as error:
+            self._is_refused(error)
 
     def _renew(self) -> None:
         if self._taken and not self._service.holds:
