@@ -113,11 +113,10 @@ class DockerProxy:
             async with asyncio.timeout(CONNECT_WITHIN):
                 sock = await self._dial()
                 side = await self._side(sock, relay)
-        except (OSError, TimeoutError) as error:
+        except OSError as error:  # TimeoutError is one, too
             if sock is not None:
                 sock.close()
-            why = "no answer in time" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or str(error)
-            why = f"no connection to the engine {self._engine.name} at {self._engine.host}: {why}"
+            why = f"no connection to the engine {self._engine.name} at {self._engine.host}: {_reason(error)}"
             if not self._down:
                 self._told(why)
             self._down = True
@@ -181,3 +180,10 @@ async def _dial_unix(path: str) -> socket.socket:
     except BaseException:
         sock.close()
         raise
+
+
+def _reason(error: OSError) -> str:
+    """In words, without the address that asyncio puts there once more."""
+    if isinstance(error, ssl.SSLError | socket.gaierror) or error.errno is None:
+        return error.strerror or str(error) or "no answer in time"
+    return os.strerror(error.errno)
