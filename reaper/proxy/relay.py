@@ -13,15 +13,14 @@ from socket import socket
 
 from reaper.proxy.creating import MAX_BODY, TooDeepError, creates, hijacks, labelled
 from reaper.proxy.framing import (
-    MAX_HEAD,
     Answer,
     BadMessageError,
     Body,
     Chunks,
     Data,
     Endless,
+    Heads,
     Request,
-    head_end,
     read_answer,
     read_request,
     unchunked,
@@ -60,12 +59,11 @@ class Relay:
         self._closed = self._raw = False
         self._muted = False  # whether nothing more of the client's goes to the engine
         self._timer: asyncio.TimerHandle | None = None
-        self._head = bytearray()  # of the request, as far as it has come
+        self._heads, self._answer_heads = Heads(), Heads()
         self._request: Request | None = None  # whose answer is not over
         self._sent: Body | None = None  # the request's body, while it goes on
         self._kept: bytearray | None = None  # that body, where it will be changed
         self._held = bytearray()  # what came behind a request that is not answered
-        self._answer_head = bytearray()
         self._answer: Answer | None = None
         self._answered = self._begun = False
         self._astray = False  # whether nothing more of the engine's is read on its way
@@ -152,61 +150,52 @@ class Relay:
             if self._raw:
                 self._to_engine(view[start:end])
                 return
-            if self._sent is not None:
-                try:
-                    stop = self._sent.take(data, start, end)
-                except BadMessageError as error:
-                    self._refuse(HTTPStatus.BAD_REQUEST, str(error))
-                    return
-                if self._kept is None:
-                    self._to_engine(view[start:stop])
-                else:
-                    self._kept += view[start:stop]
-                start = stop
-                self._go_on()
-            elif self._request is not None:
+            if self._request is not None and self._sent is None:
                 self._held += view[start:end]
                 return
+            try:
+                if self._sent is None:
+                    start = self._next_request(data, start, end)
+                    continue
+                stop = self._sent.take(data, start, end)
+            except BadMessageError as error:
+                self._refuse(400, str(error))
+                return
+            if self._kept is None:
+                self._to_engine(view[start:stop])
             else:
-                self._head += view[start:end]
-                data, start = self._next_request(), 0
-                view, end = memoryview(data), len(data)
+                self._kept += view[start:stop]
+            start = stop
+            self._go_on()
 
-    def _next_request(self) -> bytes:
-        """Begin with the request whose head has come, if all of it has; what came behind it."""
-        blank = len(self._head) - len(self._head.lstrip(b"\r\n"))
-        if blank:
-            self._to_engine(bytes(self._head[:blank]))
-            del self._head[:blank]
-        end = head_end(self._head)
-        if not end:
-            if len(self._head) > MAX_HEAD:
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a head of more than {MAX_HEAD} bytes")
-            return b""
-        raw, rest = bytes(self._head[:end]), bytes(self._head[end:])
-        self._head.clear()
-        try:
-            request = read_request(raw)
-        except BadMessageError as error:
-            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
-            return b""
+    def _next_request(self, data: Data, start: int, end: int) -> int:
+        """Begin with the request whose head comes, if all of it has; the place behind it. Raises BadMessageError."""
+        if (
+            data[start] in b"\r\n" and not self._heads.begun
+        ):  # an empty line before it, of which the engine thinks as it likes
+            self._to_engine(data[start : start + 1])
+            return start + 1
+        raw, start = self._heads.take(data, start, end)
+        if not raw:
+            return start
+        request = read_request(raw)
         self._request, self._sent = request, request.body
         if self._engine is None:
-            self._refuse(HTTPStatus.BAD_GATEWAY, self._no_engine, tell=False)
-            return b""
-        if creates(request.method, request.target):
-            self._kept = bytearray()
-            if request.expects and not rest:
-                self._client.send(CONTINUE)
+            self._refuse(502, self._no_engine, tell=False)
+        elif not creates(request.method, request.target):
+            self._engine.send(raw)
+            self._go_on()
         else:
-            self._to_engine(raw)
-        self._go_on()
-        return rest
+            self._kept = bytearray()
+            if request.expects and start == end:
+                self._client.send(CONTINUE)
+            self._go_on()
+        return start
 
     def _go_on(self) -> None:
         """Look whether the request has come whole."""
         if self._kept is not None and len(self._kept) > MAX_BODY:
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {MAX_BODY >> 20} MiB for something to be created")
+            self._refuse(413, f"more than {MAX_BODY >> 20} MiB for something to be created")
             return
         assert self._sent is not None
         if not self._sent.done:
@@ -222,7 +211,7 @@ class Relay:
         try:
             body = labelled(body, self._labels)
         except TooDeepError as error:
-            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+            self._refuse(400, str(error))
             return
         self._to_engine(self._request.with_length(len(body)) + body)
 
@@ -250,27 +239,21 @@ class Relay:
                 self._told(f"the engine sent what cannot be read: {error}")
 
     def _answer_begins(self, request: Request, data: bytearray, place: int, size: int) -> int:
-        """Read the head of the answer, if all of it has come; the place behind it."""
-        before = len(self._answer_head)
-        self._answer_head += memoryview(data)[place:size]
-        end = head_end(self._answer_head)
-        if not end:
-            if len(self._answer_head) > MAX_HEAD:
-                raise BadMessageError(f"a head of more than {MAX_HEAD} bytes")
-            return size
-        answer = read_answer(bytes(self._answer_head[:end]), request.method)
-        self._answer_head.clear()
-        if answer.status == HTTPStatus.SWITCHING_PROTOCOLS or (
-            isinstance(answer.body, Endless) and hijacks(request.method, request.target)
-        ):
+        """Read the head of the answer, if all of it has come; the place behind it. Raises BadMessageError."""
+        raw, place = self._answer_heads.take(data, place, size)
+        if not raw:
+            return place
+        answer = read_answer(raw, request.method)
+        endless = isinstance(answer.body, Endless)
+        if answer.status == 101 or (endless and hijacks(request.method, request.target)):
             self._raw = True
             self._to_engine(self._held)
             self._held = bytearray()
-        elif answer.status >= HTTPStatus.OK:
+        elif answer.status >= 200:
             self._answer = answer
-            self._muted = isinstance(answer.body, Endless)  # the last one on this connection
+            self._muted = endless  # the last one on this connection
             self._next()
-        return place + end - before
+        return place
 
     def _next(self) -> None:
         """Go on with the next request once this one has come and is answered whole."""
@@ -286,7 +269,7 @@ class Relay:
 
     # What is refused
 
-    def _refuse(self, status: HTTPStatus, why: str, *, tell: bool = True) -> None:
+    def _refuse(self, status: int, why: str, *, tell: bool = True) -> None:
         """Answer instead of the engine, if no answer has begun, and end the connection: nothing more passes."""
         if tell:
             self._told(f"a request was refused ({status}): {why}")
@@ -298,9 +281,9 @@ class Relay:
             self.close()
             return
         body = json.dumps({"message": why}).encode() + b"\n"
-        head = f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        fields = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close"
         shown = b"" if self._request is not None and self._request.method == "HEAD" else body
-        self._client.send(f"{head}Connection: close\r\n\r\n".encode() + shown)
+        self._client.send(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{fields}\r\n\r\n".encode() + shown)
         self._client.end()
         self._no_engine = why
         self._timer = asyncio.get_running_loop().call_later(LINGER, self.close)

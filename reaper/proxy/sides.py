@@ -54,6 +54,7 @@ class Side:
         self.over = self.hung_up = self.deaf = False
         self._loop = asyncio.get_running_loop()
         self._sock = sock
+        self._file = sock.fileno()  # with the number asyncio's bookkeeping is quicker than with the socket
         self._buffer = buffer
         self._owner = owner
         self._waiting = bytearray()
@@ -67,9 +68,9 @@ class Side:
     def read(self, *, wanted: bool) -> None:
         """Read what comes, or leave it where it is until further notice."""
         if wanted and not self._reading:
-            self._loop.add_reader(self._sock, self._guarded, self._readable)
+            self._loop.add_reader(self._file, self._guarded, self._readable)
         elif self._reading and not wanted:
-            self._loop.remove_reader(self._sock)
+            self._loop.remove_reader(self._file)
         self._reading = wanted
 
     def send(self, data: Data | memoryview) -> None:
@@ -80,7 +81,7 @@ class Side:
             data = data[self._transmit(data) :]
             if not len(data) or self.deaf:
                 return
-            self._loop.add_writer(self._sock, self._guarded, self._writable)
+            self._loop.add_writer(self._file, self._guarded, self._writable)
         self._waiting += data
 
     def end(self) -> None:
@@ -98,15 +99,14 @@ class Side:
     def drop(self) -> None:
         """Forget what is waiting."""
         if self._waiting:
-            self._loop.remove_writer(self._sock)
+            self._loop.remove_writer(self._file)
             self._waiting.clear()
 
     def close(self) -> None:
         """Close the socket. Harmless when done twice."""
         if self._sock.fileno() >= 0:
-            self._loop.remove_reader(self._sock)
-            self._loop.remove_writer(self._sock)
-            self._waiting.clear()
+            self.read(wanted=False)
+            self.drop()
             self._sock.close()
 
     def _guarded(self, callback: Callable[[], None]) -> None:
@@ -160,7 +160,7 @@ class Side:
             return
         del self._waiting[:sent]
         if not self._waiting:
-            self._loop.remove_writer(self._sock)
+            self._loop.remove_writer(self._file)
             if self._ending:
                 self._shut(socket.SHUT_WR)
             self._owner.changed(self)
