@@ -12,7 +12,7 @@ from devkit.wire import Wire, read_head
 from reaper.endpoints import DockerTable
 from reaper.errors import ConfigError
 from reaper.proxy import DockerProxy
-from tests.proxy.lab import LABELS, create, lab, run, until
+from tests.proxy.lab import LABELS, OK, create, lab, run, until
 from tests.proxy.test_labels import ATTACH, PING
 
 UPGRADED = b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n"
@@ -89,12 +89,12 @@ def test_input_that_did_not_wait_for_the_answer() -> None:
     run(scene())
 
 
-async def flood(sock: socket.socket) -> int:
+async def flood(sock: socket.socket, data: bytes = b"x" * 65536) -> int:
     """Send until nobody reads any more: until no byte goes for as long as it takes all others to have had many turns."""
     sent = idle = 0
     while idle < 200:
         try:
-            sent += sock.send(b"x" * 65536)
+            sent += sock.send(data[sent % len(data) :])
             idle = 0
         except BlockingIOError:
             idle += 1
@@ -127,6 +127,63 @@ def test_a_slow_reader_fills_no_memory() -> None:
             go_on.set()
             client.end()
             assert len(await client.everything()) == sent[0]
+            client.close()
+
+    run(scene())
+
+
+def test_requests_that_are_not_their_turn_fill_no_memory() -> None:
+    async def scene() -> None:
+        async with lab() as made:
+            go_on = asyncio.Event()
+
+            async def engine(wire: Wire) -> None:
+                await made.take(wire)
+                await go_on.wait()
+                await wire.send(OK)
+                await made.serves(wire)
+
+            made.conduct = engine
+            client = made.client()
+            await client.send(PING)
+            await until(lambda: len(made.requests) == 1)
+            many = PING * 50_000
+            sent = await flood(client.sock, many)
+            assert sent < 2_000_000
+            go_on.set()
+            async with asyncio.TaskGroup() as group:
+                rest = -sent % len(PING)  # of the last one
+                group.create_task(client.send(many[sent % len(PING) :][:rest]))
+                for _ in range(1 + (sent + rest) // len(PING)):
+                    assert await client.answer() == (200, b"OK")
+            client.close()
+
+    run(scene())
+
+
+def test_who_reads_no_more_is_not_sent_to() -> None:
+    """The engine sees that the pipe is broken, while what the client says still arrives."""
+
+    async def scene() -> None:
+        async with lab() as made:
+            heard: list[bytes] = []
+
+            async def engine(wire: Wire) -> None:
+                await made.take(wire)
+                await wire.send(HIJACKED)
+                with pytest.raises(BrokenPipeError):
+                    await wire.send(b"x" * 100_000_000)
+                heard.append(b"".join([piece async for piece in wire.rest()]))
+
+            made.conduct = engine
+            client = made.client()
+            await client.send(ATTACH)
+            assert await client.exactly(len(HIJACKED)) == HIJACKED
+            client.sock.shutdown(socket.SHUT_RD)
+            await client.send(b"still there")
+            client.end()
+            await until(lambda: bool(heard))
+            assert heard == [b"still there"]
             client.close()
 
     run(scene())

@@ -188,6 +188,27 @@ def test_behind_an_answer_without_an_end_nothing_passes(answer: bytes) -> None:
     run(scene())
 
 
+def test_behind_what_nobody_asked_for_nothing_passes() -> None:
+    async def scene() -> None:
+        async with lab() as made:
+
+            async def engine(wire: Wire) -> None:
+                await wire.send(OK)
+                await made.serves(wire)
+
+            made.conduct = engine
+            client = made.client()
+            assert await client.answer() == (200, b"OK")
+            await client.send_in([create("volumes", {"Name": "x"})])
+            client.end()
+            assert await client.everything() == b""
+            assert made.requests == []
+            assert made.told == ["the engine sent what cannot be read: an answer to nothing that was asked"]
+            client.close()
+
+    run(scene())
+
+
 @pytest.mark.parametrize(
     ("raw", "status", "why"),
     [
