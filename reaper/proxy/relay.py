@@ -28,7 +28,7 @@ from reaper.proxy.framing import (
 from reaper.proxy.sides import PIECE, Side
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-LINGER = 5.0  # seconds for which one who was refused may go on sending, so that it reads why
+LINGER = 10.0  # seconds for which the last bytes are waited for of a client that was refused, or that is gone
 
 
 class Relay:
@@ -102,21 +102,26 @@ class Relay:
             self._client.send(memoryview(data)[:size])
             if not self._raw:
                 self._from_engine(data, size)
-        self._settle()
 
     def ended(self, side: Side) -> None:
         """No more comes from one side: the other one sees just that."""
-        if side.hung_up:
-            side.drop()
         self._settle()
+        if side is self._client and side.hung_up:
+            self._linger()
 
     def changed(self, side: Side) -> None:
-        """All was sent to one side; or it cannot be, which the other one sees when it goes on sending."""
+        """What is sent to one side has to wait, or has to no more; or it cannot be sent, which the other one is to see."""
         if side.deaf:
-            other = self._engine if side is self._client else self._client
-            if other is not None:
+            if side is self._client and side.is_gone():
+                self._linger()
+            elif (other := self._engine if side is self._client else self._client) is not None:
                 other.refuse()
         self._settle()
+
+    def _linger(self) -> None:
+        """Let the last bytes pass, but do not wait for that for ever."""
+        if self._timer is None and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(LINGER, self.close)
 
     def _settle(self) -> None:
         """Close what is over, and read from each side while there is room on the other."""
@@ -129,18 +134,15 @@ class Relay:
             else:
                 client.read(wanted=bool(self._no_engine) and not client.over)
             return
-        if (client.over and engine.over) or client.hung_up or engine.hung_up:
-            client_done = client.hung_up or not client.full
-            engine_done = engine.hung_up or not engine.full
-            if client_done and engine_done:
-                self.close()
-                return
+        if ((client.over and engine.over) or client.hung_up or engine.hung_up) and not (client.full or engine.full):
+            self.close()
+            return
         if client.over and not self._held:
             engine.end()
         if engine.over:
             client.end()
         client.read(wanted=not (client.over or engine.hung_up or engine.full or len(self._held) > PIECE))
-        engine.read(wanted=not (engine.over or client.hung_up or client.full))
+        engine.read(wanted=not (engine.over or client.full))
 
     # From the client
 
@@ -152,6 +154,7 @@ class Relay:
                 return
             if self._request is not None and self._sent is None:
                 self._held += view[start:end]
+                self._settle()
                 return
             try:
                 if self._sent is None:
@@ -170,10 +173,8 @@ class Relay:
 
     def _next_request(self, data: Data, start: int, end: int) -> int:
         """Begin with the request whose head comes, if all of it has; the place behind it. Raises BadMessageError."""
-        if (
-            data[start] in b"\r\n" and not self._heads.begun
-        ):  # an empty line before it, of which the engine thinks as it likes
-            self._to_engine(data[start : start + 1])
+        if data[start] in b"\r\n" and not self._heads.begun:
+            self._to_engine(data[start : start + 1])  # an empty line before it: the engine may think of that as it likes
             return start + 1
         raw, start = self._heads.take(data, start, end)
         if not raw:
@@ -184,7 +185,8 @@ class Relay:
             self._refuse(502, self._no_engine, tell=False)
         elif not creates(request.method, request.target):
             self._engine.send(raw)
-            self._go_on()
+            if request.body.done:
+                self._sent = None
         else:
             self._kept = bytearray()
             if request.expects and start == end:
@@ -228,7 +230,8 @@ class Relay:
             try:
                 if self._answer is not None:
                     place = self._answer.body.take(data, place, size)
-                    self._next()
+                    if self._answer.body.done:
+                        self._next()
                 elif self._request is None:
                     raise BadMessageError("an answer to nothing that was asked")
                 else:
@@ -249,10 +252,12 @@ class Relay:
             self._raw = True
             self._to_engine(self._held)
             self._held = bytearray()
+            self._settle()
         elif answer.status >= 200:
             self._answer = answer
             self._muted = endless  # the last one on this connection
-            self._next()
+            if answer.body.done:
+                self._next()
         return place
 
     def _next(self) -> None:
@@ -266,6 +271,7 @@ class Relay:
         if self._held:
             held, self._held = self._held, bytearray()
             self._from_client(held, 0, len(held))
+            self._settle()
 
     # What is refused
 
@@ -286,4 +292,5 @@ class Relay:
         self._client.send(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{fields}\r\n\r\n".encode() + shown)
         self._client.end()
         self._no_engine = why
-        self._timer = asyncio.get_running_loop().call_later(LINGER, self.close)
+        self._linger()
+        self._settle()

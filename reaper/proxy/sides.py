@@ -31,7 +31,7 @@ class Owner(Protocol):
         """No more comes from there."""
 
     def changed(self, side: "Side") -> None:
-        """What was waiting was sent, or cannot be sent any more."""
+        """Something waits to be sent, or all was sent, or nothing can be sent any more."""
 
     def close(self) -> None:
         """Close both."""
@@ -47,7 +47,7 @@ class Side:
     Attributes:
         over: whether no more comes from there.
         hung_up: whether it does not take anything any more either, as far as can be told.
-        deaf: whether sending to it has failed.
+        deaf: whether sending to it has failed, or would.
     """
 
     def __init__(self, sock: socket.socket, buffer: bytearray, owner: Owner) -> None:
@@ -82,7 +82,10 @@ class Side:
             if not len(data) or self.deaf:
                 return
             self._loop.add_writer(self._file, self._guarded, self._writable)
-        self._waiting += data
+            self._waiting += data
+            self._owner.changed(self)
+        else:
+            self._waiting += data
 
     def end(self) -> None:
         """Send no more after what is waiting; the other end sees the end of the stream and may go on sending."""
@@ -95,6 +98,12 @@ class Side:
         self.over = True
         self.read(wanted=False)
         self._shut(socket.SHUT_RD)
+
+    def is_gone(self) -> bool:
+        """Whether the peer has closed its socket, which a unix socket can tell from one that has only ended its half."""
+        poll = select.poll()
+        poll.register(self._sock, 0)
+        return bool(poll.poll(0))
 
     def drop(self) -> None:
         """Forget what is waiting."""
@@ -127,18 +136,15 @@ class Side:
         if size:
             self._owner.came(self, self._buffer, size)
         else:
-            self._stop(hung_up=self._is_gone())
+            self._stop(hung_up=self.is_gone())
 
     def _stop(self, *, hung_up: bool) -> None:
         self.over, self.hung_up = True, hung_up
         self.read(wanted=False)
+        if hung_up:
+            self.deaf = True
+            self.drop()
         self._owner.ended(self)
-
-    def _is_gone(self) -> bool:
-        """Whether the peer has closed its socket, which a unix socket can tell from one that has only ended its half."""
-        poll = select.poll()
-        poll.register(self._sock, 0)
-        return bool(poll.poll(0))
 
     def _transmit(self, data: bytes | bytearray | memoryview) -> int:
         try:

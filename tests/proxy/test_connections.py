@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
+import resource
 import socket
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ import pytest
 from devkit.wire import Wire, read_head
 from reaper.endpoints import DockerTable
 from reaper.errors import ConfigError
-from reaper.proxy import DockerProxy
+from reaper.proxy import DockerProxy, relay, server
 from tests.proxy.lab import LABELS, OK, create, lab, run, until
 from tests.proxy.test_labels import ATTACH, PING
 
@@ -167,12 +170,13 @@ def test_who_reads_no_more_is_not_sent_to() -> None:
     async def scene() -> None:
         async with lab() as made:
             heard: list[bytes] = []
+            broken = asyncio.Event()
 
             async def engine(wire: Wire) -> None:
                 await made.take(wire)
                 await wire.send(HIJACKED)
-                with pytest.raises(BrokenPipeError):
-                    await wire.send(b"x" * 100_000_000)
+                await sends_until_broken(wire)
+                broken.set()
                 heard.append(b"".join([piece async for piece in wire.rest()]))
 
             made.conduct = engine
@@ -180,11 +184,47 @@ def test_who_reads_no_more_is_not_sent_to() -> None:
             await client.send(ATTACH)
             assert await client.exactly(len(HIJACKED)) == HIJACKED
             client.sock.shutdown(socket.SHUT_RD)
+            await broken.wait()
             await client.send(b"still there")
             client.end()
             await until(lambda: bool(heard))
             assert heard == [b"still there"]
             client.close()
+
+    run(scene())
+
+
+async def sends_until_broken(wire: Wire) -> None:
+    with suppress(BrokenPipeError):
+        while True:
+            await wire.send(b"x")
+            await asyncio.sleep(0)
+
+
+def test_who_goes_away_while_nobody_reads_its_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine has its time to take what is still there; then it sees that nobody is."""
+    monkeypatch.setattr(relay, "LINGER", 0.05)
+
+    async def scene() -> None:
+        async with lab() as made:
+            flooded, broken = asyncio.Event(), asyncio.Event()
+
+            async def engine(wire: Wire) -> None:
+                await made.take(wire)
+                await wire.send(HIJACKED)
+                await flooded.wait()
+                await sends_until_broken(wire)
+                broken.set()
+
+            made.conduct = engine
+            client = made.client()
+            await client.send(ATTACH)
+            assert await client.exactly(len(HIJACKED)) == HIJACKED
+            await flood(client.sock)
+            client.close()
+            flooded.set()
+            await broken.wait()
+            await made.quiet()
 
     run(scene())
 
@@ -329,6 +369,42 @@ def test_many_at_once() -> None:
             await made.quiet()
             assert made.connections == 100
             assert made.told == []
+
+    run(scene())
+
+
+def _dup(sock: socket.socket) -> int | None:
+    try:
+        return os.dup(sock.fileno())
+    except OSError:
+        return None
+
+
+def test_where_no_more_files_can_be_opened_a_connection_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_REST", 0.01)
+
+    async def scene() -> None:
+        async with lab() as made:
+            client = made.client()
+            assert await client.ask(PING) == (200, b"OK")
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            late = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (late.fileno() + 1, hard))
+            spare = list(iter(lambda: _dup(late), None))
+            try:
+                late.connect(str(made.path))
+                await until(lambda: bool(made.told))
+                assert await client.ask(PING) == (200, b"OK")  # others go on
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                for file in spare:
+                    os.close(file)
+            wire = Wire(late)
+            await wire.send(PING)
+            assert await wire.until(b"OK") == b"HTTP/1.1 200 OK"
+            wire.close()
+            client.close()
+            assert set(made.told) == {"a connection to the proxy has to wait: Too many open files"}
 
     run(scene())
 
