@@ -43,6 +43,7 @@ ROWS = (
         1.0,
     ),
     Row("empty", "nothing to do, an empty engine, `reaper --once`", _IMPORTS, 1.6),
+    Row("run", "an empty engine, `reaper run -- true`", "`reaper --once`", 2.5),
     Row("version", "`reaper --version`", "`python -c pass`", 4.0),
     Row("memory", f"peak memory, {_EXITED}", _IMPORTS, 75.0, "MiB"),
 )
@@ -127,6 +128,9 @@ def _measure(bench: Bench, wanted: set[str], runs: int | None) -> dict[str, tupl
     if "empty" in wanted:
         series = bench.empty(quick)
         found["empty"] = series["reaper"], series["imports"]
+    if "run" in wanted:
+        series = bench.nothing_to_run(quick)
+        found["run"] = series["run"], series["once"]
     if "stop" in wanted:
         series = bench.running(slow)
         found["stop"] = series["reaper"], series["stop"]
