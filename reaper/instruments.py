@@ -133,6 +133,13 @@ class Instruments:
             registry=r,
             buckets=DELAY_BUCKETS,
         )
+        self.lease_seconds = Histogram(
+            "reaper_lease_cleanup_seconds",
+            "From the end of a lease to when the last of what it had left on an endpoint was confirmed to be gone.",
+            by_provider,
+            registry=r,
+            buckets=DELAY_BUCKETS,
+        )
         self.resources = Gauge(
             "reaper_resources",
             "What the endpoint held at the last look, owned or not.",
@@ -215,7 +222,7 @@ class Instruments:
         """
         yield from ((self.interval, labels) for labels in intervals)
         for provider in set(providers.values()):
-            for histogram in (self.sweep_seconds, self.deletion_seconds, self.delay_seconds):
+            for histogram in (self.sweep_seconds, self.deletion_seconds, self.delay_seconds, self.lease_seconds):
                 yield histogram, (provider,)
         for name, provider in providers.items():
             where = (provider, name)

@@ -271,6 +271,23 @@ class Metrics:
                     delay.observe(max(0.0, now - (decision.since - report.clock_skew).timestamp()))
         for labels, number in counts.items():
             self._count(self._i.deletions, (*where, *labels), number)
+        self._time_leases(report, now)
+
+    def _time_leases(self, report: EndpointReport, now: float) -> None:
+        """How long it took to take what leases had left, of those of which nothing is left."""
+        away = report.away
+        left, ends = {decision.lease for decision in report.decisions if decision.resource.id not in away}, {}
+        for result in report.results:
+            decision = result.decision
+            if (
+                result.outcome.away
+                and decision.lease is not None
+                and decision.lease not in left
+                and decision.since is not None
+            ):
+                ends[decision.lease] = (decision.since - report.clock_skew).timestamp()
+        for end in ends.values():
+            self._timing(self._i.lease_seconds, report.provider).observe(max(0.0, now - end))
 
     # -- what the service tells ----------------------------------------------------------------------------------------
 
