@@ -103,14 +103,10 @@ class Relay:
             if not self._raw:
                 self._from_engine(data, size)
 
-    def ended(self, side: Side) -> None:
-        """No more comes from one side: the other one sees just that."""
-        self._settle()
-        if side is self._client and side.hung_up:
-            self._linger()
-
     def changed(self, side: Side) -> None:
-        """What is sent to one side has to wait, or has to no more; or it cannot be sent, which the other one is to see."""
+        """No more comes from one side, what is sent to it has to wait or has to no more, or nothing can be sent to it."""
+        if self._closed:
+            return
         if side.deaf:
             if side is self._client and side.is_gone():
                 self._linger()

@@ -27,11 +27,8 @@ class Owner(Protocol):
     def came(self, side: "Side", data: bytearray, size: int) -> None:
         """The first ``size`` bytes of ``data`` have come, which holds others after this call."""
 
-    def ended(self, side: "Side") -> None:
-        """No more comes from there."""
-
     def changed(self, side: "Side") -> None:
-        """Something waits to be sent, or all was sent, or nothing can be sent any more."""
+        """No more comes from there; or something waits to be sent, or all was sent, or nothing can be sent any more."""
 
     def close(self) -> None:
         """Close both."""
@@ -144,7 +141,7 @@ class Side:
         if hung_up:
             self.deaf = True
             self.drop()
-        self._owner.ended(self)
+        self._owner.changed(self)
 
     def _transmit(self, data: bytes | bytearray | memoryview) -> int:
         try:
