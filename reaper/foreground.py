@@ -6,13 +6,16 @@ whole group, and so reaches it without help; what somebody sends to this process
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+FILES = 65536  # descriptors
 ROUND = 1.0  # seconds between two calls of ``tick``
 
 _WAITED = {*PASSED_ON, signal.SIGCHLD}
@@ -25,16 +28,37 @@ def exit_code(returncode: int) -> int:
     return 128 - returncode if returncode < 0 else returncode
 
 
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What a command would have inherited without us.
+
+    Args:
+        mask: the signals that are blocked.
+        files: how many files may be open, soft and hard limit.
+    """
+
+    mask: frozenset[int]
+    files: tuple[int, int]
+
+
 @contextmanager
-def signals_held() -> Iterator[set[int]]:
-    """Hold signals back while the block runs, in this thread and those that it starts; yields the mask before it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
+def stepped_aside() -> Iterator[Inherited]:
+    """Make ready to stand beside a command: hold signals back, in this thread and those that it starts, and have room.
+
+    Each connection to a proxy takes two descriptors; the limit that a login has allows five hundred.
+    """
+    inherited = Inherited(
+        frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)), resource.getrlimit(resource.RLIMIT_NOFILE)
+    )
+    soft, hard = inherited.files
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, FILES)), hard))
     try:
-        yield {*before}
+        yield inherited
     finally:
         while signal.sigtimedwait(PASSED_ON, 0) is not None:
             pass  # what came for the command after it had ended is nobody's
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, inherited.mask)
+        resource.setrlimit(resource.RLIMIT_NOFILE, inherited.files)
 
 
 @contextmanager
@@ -49,26 +73,27 @@ def dispositions_kept() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def run(command: Sequence[str], env: Mapping[str, str], mask: Iterable[int], tick: Callable[[], None]) -> int:
-    """Run ``command`` to its end and return how it ended, as ``subprocess`` tells it. Call it in ``signals_held``.
+def run(command: Sequence[str], env: Mapping[str, str], inherited: Inherited, tick: Callable[[], None]) -> int:
+    """Run ``command`` to its end and return how it ended, as ``subprocess`` tells it. Call it in ``stepped_aside``.
 
     The command is asked to end (SIGTERM) when this process dies: what it has made goes then.
 
     Args:
         command: what to run, looked for in the PATH of ``env``.
         env: its environment.
-        mask: the signals that it begins with blocked.
+        inherited: what it would have without us.
         tick: is called now and then while it runs.
 
     Raises OSError when it cannot be started.
     """
-    libc, parent, blocked = ctypes.CDLL(None), os.getpid(), {*mask}
+    libc, parent = ctypes.CDLL(None), os.getpid()
 
     def prepare() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it died before it could be told
             os._exit(128 + signal.SIGTERM)
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        resource.setrlimit(resource.RLIMIT_NOFILE, inherited.files)
+        signal.pthread_sigmask(signal.SIG_SETMASK, inherited.mask)
 
     # The lines above need no lock that a thread could hold at that moment.
     with subprocess.Popen(command, env=dict(env), preexec_fn=prepare) as process:  # noqa: PLW1509, S603

@@ -100,12 +100,12 @@ def _named_apart(engine: DockerTable, plan: Plan) -> DockerTable:
 
 def _under_a_lease(wanted: Run, log: "FilteringBoundLogger | None") -> int:
     with ExitStack() as stack:
-        mask = stack.enter_context(foreground.signals_held())
+        inherited = stack.enter_context(foreground.stepped_aside())
         scratch = stack.enter_context(_scratch())
         hold = _take(wanted, scratch)
         env = {**wanted.env, "REAPER_LEASE": hold.id, "REAPER_LABEL": f"{LEASE_LABEL}={hold.id}"}
         with _proxy(wanted.engine, hold.id, scratch, env):
-            code, cause = _foreground(wanted.command, env, mask, hold)
+            code, cause = _foreground(wanted.command, env, inherited, hold)
     # What the command asked for may be on its way still, but nothing more can be made through the proxy.
     report = _clean_up(hold, cause, log)
     if wanted.strict and (report is None or not _is_clean(report, hold.id)):
@@ -130,10 +130,12 @@ def _take(wanted: Run, scratch: Path) -> "Hold":
     return holds.GuardedHold(setup, lease, scratch, _say)
 
 
-def _foreground(command: Sequence[str], env: Mapping[str, str], mask: set[int], hold: "Hold") -> tuple[int, str]:
+def _foreground(
+    command: Sequence[str], env: Mapping[str, str], inherited: foreground.Inherited, hold: "Hold"
+) -> tuple[int, str]:
     """The exit code that the command has, or would have, and how it ended, for people."""
     try:
-        returncode = foreground.run(command, env, mask, hold.keep)
+        returncode = foreground.run(command, env, inherited, hold.keep)
     except OSError as error:
         _say(f"{command[0]!r} cannot be run: {error.strerror}")
         code = NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_RUN

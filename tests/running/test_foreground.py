@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -80,21 +81,23 @@ def test_streams_are_the_command_s_own(program: Program) -> None:
 
 
 SHOW = """
-import os, sys
+import os, resource, sys
 status = open("/proc/self/status").read().splitlines()
 print([line for line in status if line.startswith(("SigBlk", "SigIgn", "SigCgt"))])
 print(os.getpgrp() == os.getpgid(os.getppid()), os.getsid(0) == os.getsid(os.getppid()))
+print(resource.getrlimit(resource.RLIMIT_NOFILE))
 print(sorted(os.listdir("/proc/self/fd"), key=int))
 """
 
 
 def test_it_inherits_what_it_would_without_us(program: Program) -> None:
-    """Signals that the caller blocks or ignores, the process group, the session, and no file of ours."""
+    """Signals that the caller blocks or ignores, process group, session, the limit of files, and no file of ours."""
 
     def callers() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGUSR2})
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, 4096))
 
     def output(*command: str) -> str:
         done = subprocess.run(
