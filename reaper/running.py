@@ -17,6 +17,7 @@ from reaper.claims import LEASE_LABEL, Claim
 from reaper.dockerhost import engine_of_commands
 from reaper.endpoints import DockerTable
 from reaper.errors import LeasesUnknownError
+from reaper.foreground import Inherited
 from reaper.leftovers import Setup, still_there, unwanted
 from reaper.model import Report
 from reaper.plan import Plan, make_plan
@@ -130,9 +131,7 @@ def _take(wanted: Run, scratch: Path) -> "Hold":
     return holds.GuardedHold(setup, lease, scratch, _say)
 
 
-def _foreground(
-    command: Sequence[str], env: Mapping[str, str], inherited: foreground.Inherited, hold: "Hold"
-) -> tuple[int, str]:
+def _foreground(command: Sequence[str], env: Mapping[str, str], inherited: Inherited, hold: "Hold") -> tuple[int, str]:
     """The exit code that the command has, or would have, and how it ended, for people."""
     try:
         returncode = foreground.run(command, env, inherited, hold.keep)
