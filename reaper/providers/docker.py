@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from reaper.endpoints import DockerTable
-from reaper.errors import ConfigError, UnreadableError
+from reaper.errors import ConfigError, DeniedError, UnreadableError
 from reaper.model import Kind, Resource
 from reaper.providers.base import Call, Inventory, Limits, Traits
 from reaper.providers.docker_calls import check
@@ -119,7 +119,11 @@ class DockerReader:
             volumes = answer["Volumes"]
             return _checked([] if volumes is None else volumes, "volumes")
         except Exception as error:  # noqa: BLE001
-            self._translate(error)
+            try:
+                self._translate(error)
+            except DeniedError as denied:  # by a proxy, most likely: an engine that lists containers lists these, too
+                what = "for the sake of leases, GET /volumes and GET /images/json have to be let through"
+                raise DeniedError(f"{denied}; {what}") from error
 
     def _parsed(self, kind: Kind, row: Row) -> Resource | None:
         """What a listing or an inspection says of one of this kind. None or a ValueError when it cannot even be named."""
