@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from devkit.client import archive
 from tests.simulator.docker_calls import OBEYS, QUICK, SLEEPS, filters
 
 Step = tuple[Any, ...]
@@ -329,10 +330,10 @@ IMAGES: list[Step] = [
     (
         "POST",
         "/images/create?fromSrc=-&repo=made&tag=1&changes=LABEL+run%3Dx+reaper.lease%3Dr1",
-        b"\0" * 1024,
+        archive("made"),
         "application/x-tar",
     ),
-    ("POST", "/images/create?fromSrc=-&repo=bad&tag=1&changes=FROM+x", b"\0" * 1024, "application/x-tar"),
+    ("POST", "/images/create?fromSrc=-&repo=bad&tag=1&changes=FROM+x", archive("made"), "application/x-tar"),
     *_filtered(
         "/images/json",
         filters(label=["run"]),
