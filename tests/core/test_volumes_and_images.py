@@ -176,9 +176,9 @@ def test_without_leases_nothing_is_asked_for() -> None:
 
 def test_a_label_that_all_that_is_claimed_carries_is_asked_for() -> None:
     claims = (*TELLING.values(), *NOT_TELLING.values(), Claim(Selector(labels=("a=b", "c"))))
-    expected = {"reaper.lease", "run", "com.docker.compose.project", "a"}
-    assert label_keys((ALIVE, replace(DEAD, claims=claims))) == expected
-    assert label_keys((ALIVE,)) == {"reaper.lease"}
+    own = {"reaper.lease", "reaper.lease.image"}
+    assert label_keys((ALIVE, replace(DEAD, claims=claims))) == own | {"run", "com.docker.compose.project", "a"}
+    assert label_keys((ALIVE,)) == own
 
 
 def test_a_volume_that_was_made_again_is_another_one() -> None:
@@ -216,3 +216,32 @@ def test_the_tolerance_is_for_clocks() -> None:
     assert since is not None
     assert judge(replace(MINE, created_at=since - timedelta(seconds=59)), DEAD).reap
     assert not judge(replace(MINE, created_at=since - timedelta(seconds=61)), DEAD).reap
+
+
+# An image's labels, which its containers inherit
+
+
+def test_an_image_may_carry_a_label_of_its_own() -> None:
+    mine = replace(IMAGE, labels={"reaper.lease.image": "7f3a"})
+    assert judge(mine, DEAD).reap
+    assert judge(mine, ALIVE).reason is Reason.LEASED
+    assert judge(replace(VOLUME, labels=mine.labels), DEAD).reason is Reason.NOT_OWNED
+    assert judge(replace(YOUNG, labels=mine.labels), DEAD).reason is Reason.NOT_OWNED
+
+
+YOUNG = replace(FOREIGN, created_at=ago(minutes=2), started_at=ago(minutes=2), labels={**LABEL, "run": "my-sweep"})
+
+
+def test_a_label_that_may_be_the_image_s_takes_no_container() -> None:
+    """A neighbour who uses an image of the run gets its labels with it."""
+    inherited = replace(YOUNG, inherited=frozenset({"reaper.lease", "run"}))
+    assert judge(YOUNG, DEAD).reap
+    decision = judge(inherited, replace(DEAD, claims=(TELLING["labels"],)))
+    assert decision.reason is Reason.NOT_OWNED
+    assert "its label reaper.lease may be its image's" in decision.sentence
+    assert judge(inherited, ALIVE).reason is Reason.LEASED
+    owned = judge(replace(inherited, image="tb__chess__client"), DEAD)
+    assert owned.reason is Reason.LEASE_UNKNOWN
+    assert "may be its image's" in owned.sentence
+    by_name = replace(DEAD, claims=(Claim(Selector(labels=("run",), names=("post*",))), Claim(Selector(names=("post*",)))))
+    assert judge(inherited, by_name).reap  # what says whose it is is not inherited
