@@ -92,6 +92,7 @@ class Judge:
         yield self._wish_to_stay(resource)
         yield self._leased(resource, lease)
         if resource.kind.only_with_lease:
+            yield self._tagged_once(resource)
             if lease is not None:  # else it is not owned
                 yield self._lease_ended(lease)
             return
@@ -175,6 +176,13 @@ class Judge:
             sentence = f"{unknown} and may be another reaper's for {human(end - self.now)} more"
             return _keep("lease", Reason.LEASE_UNKNOWN, lambda: sentence)
         return Finding("lease", None, lambda: f"{unknown}, and it is older than {human(self.rules.max_lease)}")
+
+    def _tagged_once(self, resource: Resource) -> Finding:
+        """An engine deletes an image with several tags by force only: whoever has tagged it may want it."""
+        tags = resource.tags
+        if len(tags) > 1:
+            return _keep("tags", Reason.IN_USE, lambda: f"it has {len(tags)} tags: {', '.join(tags)}")
+        return Finding("tags", None, lambda: "it has no second tag")
 
     def _state(self, resource: Resource) -> Finding:
         raw = resource.raw_state

@@ -305,6 +305,8 @@ class MemoryProvider(MemoryReader):
                 raise InProgressError(f"removal of {resource.kind} {resource.id} is already in progress")
             if held.resource.kind is Kind.NETWORK and self.world.attached(held.resource):
                 raise ConflictError(f"{resource.name} has active endpoints")
+            if len(held.resource.tags) > 1:
+                raise ConflictError(f"{resource.name} is referenced in multiple repositories")
             if held.resource.kind.only_with_lease and self.world.used(held.resource):
                 raise LaterError(f"{resource.name} is in use")
             if held.resource.state is State.RUNNING and not force and self.traits.stops_first:

@@ -177,6 +177,8 @@ class Oracle:
         found = self.protections(one)
         if one.machinery:
             found.append("machinery")
+        if len(one.tags) > 1:
+            found.append("several tags")
         if one.kind in BESIDE:
             return found
         if one.state in {State.CHANGING, State.UNKNOWN}:

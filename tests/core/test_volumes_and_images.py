@@ -96,6 +96,12 @@ def test_any_tag_protects_an_image() -> None:
     assert judge(replace(IMAGE, labels=LABEL), DEAD, by=by).reap
 
 
+def test_an_image_with_a_second_tag_stays() -> None:
+    """The engine would refuse to delete it, sweep after sweep."""
+    decision = judge(replace(IMAGE, labels=LABEL, tags=("chess:1", "chess:2")), DEAD)
+    assert (decision.reason, decision.sentence) == (Reason.IN_USE, "it has 2 tags: chess:1, chess:2")
+
+
 TELLING = {
     "labels": Claim(Selector(labels=("run=my-*",))),
     "a label and a name": Claim(Selector(labels=("run",), names=("ches*",))),
