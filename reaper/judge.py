@@ -130,7 +130,7 @@ class Judge:
             if (claiming := self.leases.claiming(resource)) is not None:
                 sentence = f"lease {claiming.id} claims it, but an engine before Docker 23 does not tell when it was made"
             return _keep("owned", Reason.NOT_OWNED, lambda: sentence)
-        if owner is None and LEASE_LABEL in resource.inherited:
+        if owner is None and resource.lease_inherited:
             return _keep("owned", Reason.NOT_OWNED, lambda: f"nothing in [scope] matches it, and {_INHERITED}")
         if owner is None:
             return _keep("owned", Reason.NOT_OWNED, lambda: "nothing in [scope] matches it")
@@ -166,7 +166,7 @@ class Judge:
             return Finding("lease", None, lambda: "no lease covers it")
         known = self.leases.knows(lease_id)
         unknown = f"lease {lease_id} {'was taken after it was made' if known else 'is not known here'}"
-        if LEASE_LABEL in resource.inherited:
+        if resource.lease_inherited:
             unknown = _INHERITED
         base = age_base(resource)
         if base is None:
