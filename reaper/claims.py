@@ -9,10 +9,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from reaper.durations import human
-from reaper.model import Resource
+from reaper.model import Kind, Resource
 from reaper.scope import PROJECT_LABEL, Selector
 
 LEASE_LABEL = "reaper.lease"
+IMAGE_LABEL = "reaper.lease.image"
+"""The same for images, and not what their containers inherit: a neighbour's from the same image would carry it, too."""
+SESSION_LABELS = frozenset(f"org.testcontainers.{name}" for name in ("session-id", "sessionId", "resource-reaper-session"))
+"""Each session of Testcontainers makes up a value of its own: nothing can be older than it and carry that."""
 TOLERANCE = timedelta(minutes=1)  # by which the clocks of an endpoint and of this host may differ without a correction
 
 
@@ -51,6 +55,16 @@ class Claim:
         if self.projects:
             return PROJECT_LABEL
         return self.selector.labels[0].partition("=")[0] if self.selector.labels else None
+
+    @property
+    def of_one_session(self) -> bool:
+        """Whether it asks for what one session has made up for itself, and nobody before it can have written."""
+        for pattern in self.selector.labels:
+            key, _, value = pattern.partition("=")
+            # Zeros stand for no session.
+            if key in SESSION_LABELS and value.strip("0-") and not set("*?[") & set(value):
+                return True
+        return False
 
     def covers(self, resource: Resource) -> bool:
         """Whether the resource is claimed. An empty claim claims nothing."""
@@ -96,7 +110,7 @@ class Lease:
 
     def covers(self, resource: Resource) -> bool:
         """Whether it keeps the resource while it lives, or takes it once it has ended."""
-        labelled = (resource.labels or {}).get(LEASE_LABEL) == self.id
+        labelled = self.id in named_leases(resource) and not (self.ending is not None and resource.lease_inherited)
         if self.ending is not None and resource.kind.only_with_lease:
             return (labelled or self._takes_by_claim(resource)) and self._made_under_it(resource)
         if resource.id in self.resources:
@@ -111,9 +125,8 @@ class Lease:
         A name or an image says nothing of who made it. And where the endpoint cannot tell when it was made, a volume of
         the project from long before would look like this run's as soon as the run has written to it.
         """
-        if resource.maybe_older:
-            return False
-        return any(claim.label_key is not None and claim.covers(resource) for claim in self.claims)
+        telling = (claim for claim in self.claims if claim.label_key is not None)
+        return any(claim.covers(resource) for claim in telling if claim.of_one_session or not resource.maybe_older)
 
     def _made_under_it(self, resource: Resource) -> bool:
         if self.since is None or resource.created_at is None:
@@ -135,7 +148,14 @@ class Lease:
 def label_keys(leases: Sequence[Lease]) -> frozenset[str]:
     """Labels one of which is on every volume and image that one of the leases covers. Empty when there are no leases."""
     keys = {claim.label_key for lease in leases for claim in lease.claims}
-    return frozenset({LEASE_LABEL, *(key for key in keys if key)}) if leases else frozenset()
+    return frozenset({LEASE_LABEL, IMAGE_LABEL, *(key for key in keys if key)}) if leases else frozenset()
+
+
+def named_leases(resource: Resource) -> tuple[str, ...]:
+    """The ids of the leases that it says to belong to: at most one, but of an image."""
+    labels = resource.labels or {}
+    keys = (LEASE_LABEL, IMAGE_LABEL) if resource.kind is Kind.IMAGE else (LEASE_LABEL,)
+    return tuple(labels[key] for key in keys if key in labels)
 
 
 class Leases:
@@ -155,9 +175,13 @@ class Leases:
         """Whether there is, or was lately, such a lease."""
         return id_ in self._by_id
 
+    def claiming(self, resource: Resource) -> Lease | None:
+        """The lease that would decide about it, were it known when it was made; people want to know that it is not."""
+        return self.covering(replace(resource, maybe_older=False) if resource.maybe_older else resource)
+
     def covering(self, resource: Resource) -> Lease | None:
         """The lease that decides about the resource, if one does."""
-        named = (resource.labels or {}).get(LEASE_LABEL)
-        asked = (self._by_resource.get(resource.id), self._by_id.get(named or ""), *self._claiming)
+        named = (self._by_id.get(id_) for id_ in named_leases(resource))
+        asked = (self._by_resource.get(resource.id), *named, *self._claiming)
         found = [lease for lease in asked if lease is not None and lease.covers(resource)]
         return min(found, key=lambda lease: lease.ending is not None, default=None)

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from reaper.claims import LEASE_LABEL, Lease, Leases
+from reaper.claims import IMAGE_LABEL, LEASE_LABEL, Lease, Leases
 from reaper.conditions import DEFAULT_STOP_TIMEOUT, Match, Policy, age_base, hold, wish_end
 from reaper.durations import human
 from reaper.model import Decision, Kind, Reason, Resource, State, Verdict
 from reaper.scope import Owners, Ownership, Protect, Scope
 
 KEEP_LABEL = "reaper.keep"
+_INHERITED = f"its label {LEASE_LABEL} may be its image's, which carries it, too (label images with {IMAGE_LABEL})"
 SHORTEST_CREATED_GRACE = timedelta(minutes=10)
 AGGRESSIVE_AGE = timedelta(hours=8)  # above the longest trial
 
@@ -91,6 +92,7 @@ class Judge:
         yield self._wish_to_stay(resource)
         yield self._leased(resource, lease)
         if resource.kind.only_with_lease:
+            yield self._tagged_once(resource)
             if lease is not None:  # else it is not owned
                 yield self._lease_ended(lease)
             return
@@ -125,7 +127,11 @@ class Judge:
         if owner is None and resource.kind.only_with_lease:
             article = "an" if resource.kind is Kind.IMAGE else "a"
             sentence = f"{article} {resource.kind} goes only with a lease that it was made under, and none known here has it"
+            if (claiming := self.leases.claiming(resource)) is not None:
+                sentence = f"lease {claiming.id} claims it, but an engine before Docker 23 does not tell when it was made"
             return _keep("owned", Reason.NOT_OWNED, lambda: sentence)
+        if owner is None and resource.lease_inherited:
+            return _keep("owned", Reason.NOT_OWNED, lambda: f"nothing in [scope] matches it, and {_INHERITED}")
         if owner is None:
             return _keep("owned", Reason.NOT_OWNED, lambda: "nothing in [scope] matches it")
         return Finding("owned", None, lambda: f"owned: {owner.by}")
@@ -160,6 +166,8 @@ class Judge:
             return Finding("lease", None, lambda: "no lease covers it")
         known = self.leases.knows(lease_id)
         unknown = f"lease {lease_id} {'was taken after it was made' if known else 'is not known here'}"
+        if resource.lease_inherited:
+            unknown = _INHERITED
         base = age_base(resource)
         if base is None:
             return _keep("lease", Reason.LEASE_UNKNOWN, lambda: f"{unknown}, nor is its age")
@@ -168,6 +176,13 @@ class Judge:
             sentence = f"{unknown} and may be another reaper's for {human(end - self.now)} more"
             return _keep("lease", Reason.LEASE_UNKNOWN, lambda: sentence)
         return Finding("lease", None, lambda: f"{unknown}, and it is older than {human(self.rules.max_lease)}")
+
+    def _tagged_once(self, resource: Resource) -> Finding:
+        """An engine deletes an image with several tags by force only: whoever has tagged it may want it."""
+        tags = resource.tags
+        if len(tags) > 1:
+            return _keep("tags", Reason.IN_USE, lambda: f"it has {len(tags)} tags: {', '.join(tags)}")
+        return Finding("tags", None, lambda: "it has no second tag")
 
     def _state(self, resource: Resource) -> Finding:
         raw = resource.raw_state

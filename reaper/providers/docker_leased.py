@@ -4,13 +4,15 @@ Tolerant, as ``docker_rows`` is: one odd row is unreadable and kept, and spoils 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
+from reaper.claims import LEASE_LABEL
 from reaper.model import Kind, Resource, State
+from reaper.providers import rows
 from reaper.providers.docker_calls import IMAGE, NAME
 from reaper.providers.docker_rows import Row, machinery, moment, table, text
-from reaper.providers.rows import labels
 from reaper.scope import PROJECT_LABEL
 
 TELLS_CREATION = (1, 42)
@@ -44,7 +46,7 @@ def volume(row: Row, endpoint: str, *, exact: bool) -> Resource | None:
         created = moment(row.get("CreatedAt"))
     except (ValueError, OverflowError) as error:
         created, unreadable = None, unreadable or f"CreatedAt: {error}"
-    found = labels(row.get("Labels"))
+    found = rows.labels(row.get("Labels"))
     shared = row.get("Scope") != "local" or row.get("ClusterVolume") is not None
     return Resource(
         provider="docker",
@@ -73,7 +75,7 @@ def image(row: Row, endpoint: str) -> Resource | None:
         created = _created(row.get("Created"))
     except (ValueError, OverflowError, OSError) as error:
         created, unreadable = None, unreadable or f"Created: {error}"
-    found = labels(row["Labels"] if "Labels" in row else table(row.get("Config")).get("Labels"))
+    found = rows.labels(row["Labels"] if "Labels" in row else table(row.get("Config")).get("Labels"))
     tags = _tags(row.get("RepoTags"))
     return Resource(
         provider="docker",
@@ -91,6 +93,30 @@ def image(row: Row, endpoint: str) -> Resource | None:
         machinery=_machinery(found, tags),
         unreadable=unreadable,
     )
+
+
+def with_inherited(containers: Iterable[Resource], labelled: Mapping[str, Resource]) -> list[Resource]:
+    """The containers, those marked whose label of a lease may be their image's.
+
+    What a lease claims by other labels is as its holder says: Testcontainers gives the same ones to the images that it
+    builds and to their containers.
+
+    Args:
+        containers: and networks, which have no image.
+        labelled: the images with a lease's label, by id; what else is in it does no harm.
+    """
+    images = {id_: lease for id_, found in labelled.items() if found.kind is Kind.IMAGE and (lease := _lease(found))}
+    if not images:
+        return list(containers)
+    marked = []
+    for container in containers:
+        inherited = any(images[id_] == _lease(container) for id_ in container.uses & images.keys())
+        marked.append(replace(container, lease_inherited=True) if inherited else container)
+    return marked
+
+
+def _lease(resource: Resource) -> str | None:
+    return (resource.labels or {}).get(LEASE_LABEL)
 
 
 def _created(value: object) -> datetime | None:

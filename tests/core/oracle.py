@@ -117,6 +117,8 @@ class Oracle:
         if one.id in lease.resources:
             return True
         labelled = (one.labels or {}).get("reaper.lease") == lease.id
+        if lease.ending is not None and one.lease_inherited:
+            labelled = False
         if not labelled and not any(self._claimed(one, claim) for claim in lease.claims):
             return False
         if lease.ending is None:
@@ -174,6 +176,8 @@ class Oracle:
         found = self.protections(one)
         if one.machinery:
             found.append("machinery")
+        if len(one.tags) > 1:
+            found.append("several tags")
         if one.kind in BESIDE:
             return found
         if one.state in {State.CHANGING, State.UNKNOWN}:
