@@ -19,6 +19,7 @@ _EPILOG = """exit codes:
   2  usage or configuration                  6  check: reapable resources are left
   3  some deletions failed                   130, 143  interrupted; what was done is reported
 """
+_LEVELS = ("debug", "info", "warning", "error")
 _LOOKING = ("only", "timeout", "aggressive", "stopped", "older_than", "all", "label", "image")  # not for history
 
 
@@ -36,7 +37,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--log-format", choices=("console", "json"), help="default: console on a terminal, else json")
     group.add_argument(
         "--log-level",
-        choices=("debug", "info", "warning", "error"),
+        choices=_LEVELS,
         help="default: info; warning on a terminal, where the table says the rest",
     )
 
@@ -121,6 +122,11 @@ def build_parser() -> argparse.ArgumentParser:
     _history(sub)
     sub = command("demo", "the whole thing against the built-in simulator: no Docker, no account, no network")
     sub.add_argument("--seed", type=int, default=7, help="the same seed makes the same world (default 7)")
+    sub = command(
+        "ryuk", "what Testcontainers' libraries start as Ryuk: deletes what a session made when its client is gone"
+    )
+    sub.add_argument("--log-format", choices=("console", "json"), help="default: console on a terminal, else json")
+    sub.add_argument("--log-level", choices=_LEVELS, help="default: info, with RYUK_VERBOSE=true debug")
     command("simulate", "a Docker engine and a Daytona server to test policies with; prints what to export")
     sub = command("config", "check or show the configuration, or print its JSON schema")
     sub.add_argument("action", choices=("check", "show", "schema"))
@@ -166,6 +172,9 @@ def _check_fit(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
     wrong: dict[str, str] = {}
     if command == "demo":
         wrong |= dict.fromkeys(given.keys() - {"command", "argv", "seed", "log_level"}, ", which reads nothing of yours")
+    if command == "ryuk":
+        taken = {"command", "argv", "log_format", "log_level"}
+        wrong |= dict.fromkeys(given.keys() - taken, ", which reads RYUK_ variables and no file")
     if command == "history":
         wrong |= dict.fromkeys(_LOOKING, ", which looks at no endpoint")
     if command is not None:

@@ -57,6 +57,10 @@ def _run(arguments: Namespace) -> int:
         from reaper import demo  # noqa: PLC0415 - it has a server in it
 
         return demo.run(arguments.seed, arguments.log_level)
+    if arguments.command == "ryuk":
+        from reaper import ryukrun  # noqa: PLC0415 - it has a server in it, and SQLite
+
+        return ryukrun.run(os.environ, lambda level: _log(arguments, level))
     if arguments.command == "history":
         from reaper import history  # noqa: PLC0415 - it needs SQLite
 
@@ -109,12 +113,12 @@ def _log_format(arguments: Namespace) -> str:
     return form
 
 
-def _log(arguments: Namespace) -> "FilteringBoundLogger":
-    """Logging as the arguments ask for it. At a terminal the table of a one-shot command says what INFO lines would."""
+def _log(arguments: Namespace, level: str | None = None) -> "FilteringBoundLogger":
+    """Logging as the arguments ask for it, else at ``level``. At a terminal a command's table says what INFO would."""
     from reaper import logs  # noqa: PLC0415
 
     quiet = sys.stderr.isatty() and (arguments.command is not None or arguments.once)
-    return logs.configure(_log_format(arguments), arguments.log_level or ("warning" if quiet else "info"))
+    return logs.configure(_log_format(arguments), arguments.log_level or level or ("warning" if quiet else "info"))
 
 
 @dataclass

@@ -69,7 +69,18 @@ def find_file(explicit: str | None, env: Mapping[str, str]) -> Path | None:
 def load(explicit: str | None = None, env: Mapping[str, str] | None = None) -> Config:
     """Read, merge and check the configuration. Raises ConfigError that names file, key, value and cure."""
     env = os.environ if env is None else env
-    file = find_file(explicit, env)
+    return _load(find_file(explicit, env), env)
+
+
+def of_environment(env: Mapping[str, str]) -> Config:
+    """The configuration of a command that reads no file: the defaults, and what REAPER_ variables override.
+
+    Raises ConfigError.
+    """
+    return _load(None, env)
+
+
+def _load(file: Path | None, env: Mapping[str, str]) -> Config:
     raw = _read(file) if file else {}
     origins: dict[Key, str] = dict.fromkeys(_leaves(raw), str(file))
     for variable in sorted(env):

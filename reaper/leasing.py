@@ -8,13 +8,14 @@ from pathlib import Path
 import anyio
 
 from reaper.alive import Alive, lock_file, new_token
-from reaper.credentials import lease_token
+from reaper.credentials import lease_token, ryuk_secret
 from reaper.errors import LeasesUnknownError
 from reaper.leaseapi import LeaseApi
 from reaper.leasebook import LeaseBook
 from reaper.leasedb import LeaseFile, LeaseRecord, LeaseState
 from reaper.leases import NAME
-from reaper.settings import LeasesTable
+from reaper.ryuk import Ryuk
+from reaper.settings import LeasesTable, RyukTable
 from reaper.status import SHOWN_LEASES, OpenLease
 from reaper.teller import Teller
 
@@ -31,12 +32,20 @@ class Leasing:
         env: where the token may be.
         teller: its log, metrics and status are told of every change.
         ended: is called when a lease has ended: what it covered is garbage now.
+        ryuk: whether and where the Ryuk protocol is spoken.
 
-    Raises ConfigError when the token is named and not there.
+    Raises ConfigError when the token or the secret is named and not there.
     """
 
     def __init__(
-        self, folder: Path, table: LeasesTable, env: Mapping[str, str], teller: Teller, ended: Callable[[], None]
+        self,
+        folder: Path,
+        table: LeasesTable,
+        env: Mapping[str, str],
+        teller: Teller,
+        ended: Callable[[], None],
+        *,
+        ryuk: RyukTable,
     ) -> None:
         self._path = folder / NAME
         self._clock, self._log = teller.clock, teller.log
@@ -48,7 +57,17 @@ class Leasing:
         self._alive: Alive | None = None
         self.book: LeaseBook | None = None
         self.api: LeaseApi | None = None
+        self.ryuk: Ryuk | None = None
+        self._ryuk_address = ryuk.address
+        if ryuk.address is not None:
+            secret, count = ryuk_secret(ryuk, env), teller.metrics.ryuk_refused
+            self.ryuk = Ryuk(lambda: self.book, table.claimable, teller.log, secret=secret, refused=count)
         self._count(())
+
+    async def listen(self) -> None:
+        """Listen for Ryuk's clients, where that is wanted. Raises ConfigError when it cannot."""
+        if self.ryuk is not None and self._ryuk_address is not None:
+            await self.ryuk.start(*self._ryuk_address)
 
     async def run(self) -> None:
         """Open the book, however long that takes, and watch those who hold leases. A bug in that costs it a few seconds."""
@@ -71,8 +90,10 @@ class Leasing:
                     self._metrics.leases_unknown(False)  # noqa: FBT003 - the value itself
                 await anyio.sleep(COUNT_EVERY)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let go: another process may watch from now on."""
+        if self.ryuk is not None:
+            await self.ryuk.close()
         if self._alive is not None:
             self._alive.close()
 

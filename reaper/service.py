@@ -117,7 +117,9 @@ class Service:
         self.ledger: Ledger = self.journal or NoLedger()
         folder, leases = config.state_directory(self.env), settings.leases
         self.leases = SharedLeases(folder)
-        self.leasing = Leasing(folder, leases, self.env, self.teller, self._leases_ended) if leases.enabled else None
+        self.leasing: Leasing | None = None
+        if leases.enabled:
+            self.leasing = Leasing(folder, leases, self.env, self.teller, self._leases_ended, ryuk=settings.ryuk)
         observers: list[Observer] = [LogObserver(self.log), self.status, self.metrics]
         self.observer: Observer = Observers([*observers, *([self.journal] if self.journal else [])])
         self.teller.observer = self.observer
@@ -153,6 +155,8 @@ class Service:
             try:
                 if web is not None and address is not None:
                     await web.start(*address)
+                if leasing is not None:
+                    await leasing.listen()
                 await self._serve()
             except ReaperError as error:
                 failed = error  # raised again below: the group would wrap it
@@ -163,7 +167,7 @@ class Service:
                         await web.close()
                     self.leases.close()
                     if leasing is not None:
-                        leasing.close()
+                        await leasing.close()
                     if self.journal is not None:
                         await self.journal.close()
             group.cancel_scope.cancel()
@@ -183,6 +187,8 @@ class Service:
         self._group.start_soon(self._watch, name="watch")
         if self.leasing is not None:
             self._group.start_soon(self.leasing.run, name="leases")
+            if self.leasing.ryuk is not None:
+                self._group.start_soon(self.leasing.ryuk.run, name="ryuk")
         if self.loaded.config.settings.service.sweep_at_start:
             self._sweep_now()
         self.log.info(
@@ -191,6 +197,7 @@ class Service:
             config=str(self.loaded.config.file or "the defaults"),
             endpoints=sorted(self.keepers),
             listen=self.loaded.config.settings.service.listen,
+            ryuk=self.loaded.config.settings.ryuk.listen,
         )
         self.notifier.ready()
         self.notifier.status(f"keeps {', '.join(sorted(self.keepers)) or 'nothing'}")
@@ -202,6 +209,8 @@ class Service:
         self.status.draining = True
         self.notifier.stopping()
         self.schedule.stop()
+        if self.leasing is not None and self.leasing.ryuk is not None:
+            self.leasing.ryuk.refuse_new()
         drain = self.loaded.config.settings.service.drain_timeout
         self.log.info("service_draining", seconds=drain.total_seconds())
         keepers = [*self.keepers.values(), *self._leaving]
@@ -310,9 +319,11 @@ class Service:
         settings = loaded.config.settings
         self.schedule.apply(settings.policy, settings.service.jitter)
         self._show_schedule()
-        for_start = (before.service.listen, before.journal, before.leases)
-        if (settings.service.listen, settings.journal, settings.leases) != for_start:
-            self.log.warning("reload_incomplete", problem="listen, [journal] and [leases] take effect at the next start")
+        for_start = (before.service.listen, before.journal, before.leases, before.ryuk)
+        if (settings.service.listen, settings.journal, settings.leases, settings.ryuk) != for_start:
+            self.log.warning(
+                "reload_incomplete", problem="listen, [journal], [leases] and [ryuk] take effect at the next start"
+            )
         self.log.info("reloaded", config=str(loaded.config.file or "the defaults"))
         return None
 
