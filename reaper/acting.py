@@ -80,7 +80,9 @@ def what_changed(before: Resource, now: Resource, *, stopped_by_us: bool = False
     differences = {
         "was started again": before.started_at != now.started_at,
         "was stopped again": before.stopped_at != now.stopped_at and not stopped_by_us,
+        "is another one of the same name now": before.identity != now.identity,
         "has other labels now": before.labels != now.labels,
+        "has other tags now": before.tags != now.tags,
         f"is in another {now.group_word} now": before.group != now.group,
         "has another restart policy now": before.restart_policy != now.restart_policy,
     }

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from reaper.durations import human
 from reaper.model import Resource
-from reaper.scope import Selector
+from reaper.scope import PROJECT_LABEL, Selector
 
 LEASE_LABEL = "reaper.lease"
 TOLERANCE = timedelta(minutes=1)  # by which the clocks of an endpoint and of this host may differ without a correction
@@ -45,6 +45,13 @@ class Claim:
         others = ("name", self.selector.names), ("image", self.selector.images), ("project", self.projects)
         return " and ".join([*labels, *(f"{word} {' or '.join(globs)}" for word, globs in others if globs)])
 
+    @property
+    def label_key(self) -> str | None:
+        """A label that all that it claims carries; None when names or images alone say what that is."""
+        if self.projects:
+            return PROJECT_LABEL
+        return self.selector.labels[0].partition("=")[0] if self.selector.labels else None
+
     def covers(self, resource: Resource) -> bool:
         """Whether the resource is claimed. An empty claim claims nothing."""
         if self.projects:
@@ -75,7 +82,8 @@ class Lease:
         resources: ids that it covers besides those that carry its label.
         claims: what else it covers; any of them.
         since: when it was taken out (aware UTC). What is older was not made under it, whatever it carries: such a thing is
-            kept while the lease lives, and not taken afterwards, unless its id is among ``resources``.
+            kept while the lease lives, and not taken afterwards, unless its id is among ``resources``; a volume or an image
+            not even then. An image that a build made reproducibly tells no true time of creation: it stays.
         ending: None while it lives.
     """
 
@@ -88,12 +96,24 @@ class Lease:
 
     def covers(self, resource: Resource) -> bool:
         """Whether it keeps the resource while it lives, or takes it once it has ended."""
+        labelled = (resource.labels or {}).get(LEASE_LABEL) == self.id
+        if self.ending is not None and resource.kind.only_with_lease:
+            return (labelled or self._takes_by_claim(resource)) and self._made_under_it(resource)
         if resource.id in self.resources:
             return True
-        labelled = (resource.labels or {}).get(LEASE_LABEL) == self.id
         if not labelled and not any(claim.covers(resource) for claim in self.claims):
             return False
         return self.ending is None or self._made_under_it(resource)
+
+    def _takes_by_claim(self, resource: Resource) -> bool:
+        """Whether a claim takes a volume or an image: more is asked of it than for what a run starts and nothing outlives.
+
+        A name or an image says nothing of who made it. And where the endpoint cannot tell when it was made, a volume of
+        the project from long before would look like this run's as soon as the run has written to it.
+        """
+        if resource.maybe_older:
+            return False
+        return any(claim.label_key is not None and claim.covers(resource) for claim in self.claims)
 
     def _made_under_it(self, resource: Resource) -> bool:
         if self.since is None or resource.created_at is None:
@@ -110,6 +130,12 @@ class Lease:
         if self.ending is None:
             return f"lease {self.id} of {self.owner} is alive"
         return f"lease {self.id} of {self.owner} ended {human(now - self.ending.at)} ago ({self.ending.cause})"
+
+
+def label_keys(leases: Sequence[Lease]) -> frozenset[str]:
+    """Labels one of which is on every volume and image that one of the leases covers. Empty when there are no leases."""
+    keys = {claim.label_key for lease in leases for claim in lease.claims}
+    return frozenset({LEASE_LABEL, *(key for key in keys if key)}) if leases else frozenset()
 
 
 class Leases:

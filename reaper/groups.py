@@ -30,11 +30,13 @@ class Units:
         self.decisions = decisions
         self.members: dict[tuple[str, str], list[int]] = {}
         self.networks: dict[tuple[str, str], list[int]] = {}
+        self.others: dict[tuple[str, str], list[int]] = {}  # volumes and images: they stay with it, and decide nothing
         self.index = {(d.resource.endpoint, d.resource.id): i for i, d in enumerate(decisions)}
         for i, decision in enumerate(decisions):
             key = group_key(decision.resource)
             if key is not None:
-                of_kind = self.networks if decision.resource.kind is Kind.NETWORK else self.members
+                kind = decision.resource.kind
+                of_kind = self.members if kind.runs else self.networks if kind is Kind.NETWORK else self.others
                 of_kind.setdefault(key, []).append(i)
 
     def settle(self) -> None:
@@ -86,7 +88,7 @@ class Units:
             if blocker is None:
                 continue
             why = self.decisions[blocker]
-            for i in (*members, *self.networks.get(key, [])):
+            for i in (*members, *self.networks.get(key, []), *self.others.get(key, [])):
                 if self.decisions[i].reap:
                     word = self.decisions[i].resource.group_word
                     sentence = f"its {word} {key[1]} has {why.resource.name}, which is kept: {why.sentence}"

@@ -41,7 +41,7 @@ REAPED = frozenset(
 )
 # What is reapable and waits for its policy's turn is part of the leak, and is counted there.
 KEPT = tuple(reason for reason in Reason if reason not in REAPED and reason is not Reason.NOT_DUE)
-_KINDS = {"docker": (Kind.CONTAINER, Kind.NETWORK), "daytona": (Kind.SANDBOX,)}
+_KINDS = {"docker": (Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME, Kind.IMAGE), "daytona": (Kind.SANDBOX,)}
 
 Labelled = Counter | Gauge | Histogram
 Series = tuple[Labelled, tuple[str, ...]]
@@ -63,6 +63,11 @@ class SweepResult(StrEnum):
 def kinds_of(provider: str) -> tuple[Kind, ...]:
     """What an endpoint of this provider may hold; all kinds where nobody has said."""
     return _KINDS.get(provider, tuple(Kind))
+
+
+def states_of(kind: Kind) -> Collection[State]:
+    """In which states one of this kind may be. Volumes and images have none; they count as stopped."""
+    return (State.STOPPED,) if kind.only_with_lease else tuple(State)
 
 
 def _retryable(error: type[ProviderError] = ProviderError) -> set[str]:
@@ -231,10 +236,11 @@ class Instruments:
             yield from ((self.sweeps, (*where, result.value)) for result in SweepResult)
             yield from ((self.kept, (*where, reason.value)) for reason in KEPT)
             for kind in kinds_of(provider):
-                yield from ((self.resources, (*where, kind.value, state.value)) for state in State)
-                for decider in DECIDERS:
+                yield from ((self.resources, (*where, kind.value, state.value)) for state in states_of(kind))
+                for decider in (LEASE,) if kind.only_with_lease else DECIDERS:
                     yield from ((self.deletions, (*where, kind.value, decider, outcome.value)) for outcome in COUNTED)
-                yield self.deletions, (*where, kind.value, NOBODY, Outcome.FAILED.value)
+                if not kind.only_with_lease:  # those need no inspection before they are decided about
+                    yield self.deletions, (*where, kind.value, NOBODY, Outcome.FAILED.value)
             for decider in DECIDERS:
                 yield from ((metric, (*where, decider)) for metric in (self.reapable, self.oldest_seconds))
             if name in events:

@@ -85,11 +85,15 @@ class Judge:
 
     def _findings(self, resource: Resource, owner: Ownership | None, lease: Lease | None) -> Iterator[Finding]:
         yield self._readable(resource)
-        yield self._owned(owner)
+        yield self._owned(resource, owner)
         yield self._machinery(resource)
         yield self._protected(resource)
         yield self._wish_to_stay(resource)
         yield self._leased(resource, lease)
+        if resource.kind.only_with_lease:
+            if lease is not None:  # else it is not owned
+                yield self._lease_ended(lease)
+            return
         if resource.kind is Kind.NETWORK:
             if lease is not None:
                 yield self._lease_ended(lease)
@@ -117,7 +121,11 @@ class Judge:
             return _keep(rule, Reason.UNREADABLE, lambda: "the answer had no creation time")
         return Finding(rule, None, lambda: "everything that the rules need was in the answer")
 
-    def _owned(self, owner: Ownership | None) -> Finding:
+    def _owned(self, resource: Resource, owner: Ownership | None) -> Finding:
+        if owner is None and resource.kind.only_with_lease:
+            article = "an" if resource.kind is Kind.IMAGE else "a"
+            sentence = f"{article} {resource.kind} goes only with a lease that it was made under, and none known here has it"
+            return _keep("owned", Reason.NOT_OWNED, lambda: sentence)
         if owner is None:
             return _keep("owned", Reason.NOT_OWNED, lambda: "nothing in [scope] matches it")
         return Finding("owned", None, lambda: f"owned: {owner.by}")

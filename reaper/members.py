@@ -14,7 +14,7 @@ import anyio
 
 from reaper.acting import AbandonedError, Acting, ChangedError, subject, what_changed
 from reaper.errors import CircuitOpenError, LaterError, NotFoundError, ProviderError
-from reaper.model import Decision, Kind, Outcome, Resource, Result, State
+from reaper.model import Decision, Outcome, Resource, Result, State
 from reaper.policy import decide
 from reaper.retry import Look
 
@@ -48,10 +48,10 @@ class Members:
     # -- looking again -------------------------------------------------------------------------------------------------
 
     def _containers(self) -> list[Decision]:
-        return [d for d in self._open() if d.resource.kind is not Kind.NETWORK]
+        return [d for d in self._open() if d.resource.kind.runs]
 
-    def _networks(self) -> list[Decision]:
-        return [d for d in self._open() if d.resource.kind is Kind.NETWORK]
+    def _rest(self) -> list[Decision]:
+        return [d for d in self._open() if not d.resource.kind.runs]
 
     def _open(self) -> list[Decision]:
         return [d for d in self.decisions if d.resource.id not in self.results]
@@ -118,7 +118,8 @@ class Members:
     def _check_known(self, members: Iterable[Resource], first: Resource) -> None:
         known = {decision.resource.id for decision in self.decisions}
         if joined := sorted(member.name for member in members if member.id not in known):
-            raise ChangedError(f"{', '.join(joined)} joined its {first.group_word} {first.group}")
+            done = "is still in" if first.kind.only_with_lease else "joined"
+            raise ChangedError(f"{', '.join(joined)} {done} its {first.group_word} {first.group}")
 
     async def _inspect_one(self, resource: Resource) -> Resource:
         what = f"inspect {resource.kind} {resource.name}"
@@ -254,11 +255,11 @@ class Members:
         self.acting.settled(self.results[id_])
 
     def reopen(self) -> None:
-        """Forget the failures, and the networks that were left because of them, for another round."""
+        """Forget the failures, and what was left because of them (networks, volumes, images), for another round."""
         self._begun = self.waits = False
         self.results = {id_: result for id_, result in self.results.items() if not _worth_another_round(result)}
 
 
 def _worth_another_round(result: Result) -> bool:
-    left_network = result.outcome is Outcome.SKIPPED and result.decision.resource.kind is Kind.NETWORK
-    return result.outcome is Outcome.FAILED or result.error == LaterError.label or left_network
+    left = result.outcome is Outcome.SKIPPED and not result.decision.resource.kind.runs
+    return result.outcome is Outcome.FAILED or result.error == LaterError.label or left

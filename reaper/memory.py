@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from reaper.model import Decision, Kind, Remembered, Resource
+from reaper.model import Decision, Remembered, Resource
 
 _VERSION = 1
 
@@ -50,12 +50,12 @@ class Memory:
             why it could not be written, if so.
         """
         decisions = tuple(decisions)
-        with_containers = {d.resource.group for d in decisions if d.resource.kind is not Kind.NETWORK}
+        with_containers = {d.resource.group for d in decisions if d.resource.kind.runs}
         known: dict[str, Remembered] = {}
         for decision in decisions:
             resource = decision.resource
-            if resource.group is None or decision.owner is None:
-                continue
+            if resource.group is None or decision.owner is None or resource.kind.only_with_lease:
+                continue  # the ids of volumes are names, which may come to mean others
             if resource.remembered is not None and (resource.group not in with_containers):
                 known[resource.id] = resource.remembered
             else:

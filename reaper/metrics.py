@@ -26,8 +26,9 @@ from reaper.instruments import (
     SweepResult,
     Tidy,
     kinds_of,
+    states_of,
 )
-from reaper.model import TIME_UP, Decision, EndpointReport, Kind, Outcome, Reason, Report, Result, State
+from reaper.model import TIME_UP, Decision, EndpointReport, Kind, Outcome, Reason, Report, Result
 from reaper.notes import is_stuck
 from reaper.retry import FailedAttempt
 from reaper.sweep import BUG
@@ -222,7 +223,7 @@ class Metrics:
             else:
                 reasons[decision.reason.value] += 1
         for kind in kinds_of(self._providers.get(endpoint, "")):
-            for state in State:
+            for state in states_of(kind):
                 self._set(self._i.resources, endpoint, states[kind.value, state.value], kind.value, state.value)
         for reason in KEPT:
             self._set(self._i.kept, endpoint, reasons[reason.value], reason.value)

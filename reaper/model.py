@@ -14,6 +14,28 @@ class Kind(StrEnum):
     CONTAINER = "container"
     SANDBOX = "sandbox"
     NETWORK = "network"
+    VOLUME = "volume"
+    IMAGE = "image"
+
+    @property
+    def runs(self) -> bool:
+        """Whether it can have processes: then it is judged by policies and decides for its group. The others follow."""
+        return self in _RUN
+
+    @property
+    def only_with_lease(self) -> bool:
+        """Whether nothing but a lease that has ended takes it: no policy, no wish, no scope, no group."""
+        return self in _ONLY_WITH_LEASE
+
+    @property
+    def stage(self) -> int:
+        """Its place in the order of deletion: what uses something goes before it."""
+        return _STAGES[self]
+
+
+_RUN = frozenset({Kind.CONTAINER, Kind.SANDBOX})
+_ONLY_WITH_LEASE = frozenset({Kind.VOLUME, Kind.IMAGE})
+_STAGES = {Kind.CONTAINER: 0, Kind.SANDBOX: 0, Kind.NETWORK: 1, Kind.VOLUME: 2, Kind.IMAGE: 3}
 
 
 class State(StrEnum):
@@ -46,14 +68,18 @@ class Resource:
     Fields that the provider could not read are None, which keeps the resource.
 
     Args:
-        id: what the provider deletes by. Never a name: names are reused.
+        id: what the provider deletes by. Never a name, since names are reused; but of a volume, which has nothing else:
+            see ``identity``.
         raw_state: the provider's own word for the state.
         started_at: the last start; None when it never started or is not known yet.
         stopped_at: the last stop; None when it never stopped or is not known yet.
         last_activity_at: the last sign of life, where the provider has such a thing.
-        image: the full reference as its creator wrote it; None where there is none.
+        maybe_older: the time of creation may be too late: it is that of the last change, since the endpoint tells no other.
+        image: the full reference as its creator wrote it; None where there is none. Of an image, the first of ``tags``.
+        tags: all references of an image, in order.
         group: the key of what it lives and dies with (a Compose project); None when it stands alone.
-        uses: ids of resources that would break it by going (another container's network namespace, networks).
+        uses: ids of resources that would break it by going (another container's network namespace, networks, volumes,
+            its image).
         host: the machine of the platform that it runs on, where the platform says so.
         links_known: False while only an inspection can tell what it hangs on and would go with.
         restart_policy: the engine's, when inspected.
@@ -76,7 +102,9 @@ class Resource:
     started_at: datetime | None = None
     stopped_at: datetime | None = None
     last_activity_at: datetime | None = None
+    maybe_older: bool = False
     image: str | None = None
+    tags: tuple[str, ...] = ()
     group: str | None = None
     uses: frozenset[str] = frozenset()
     host: str | None = None
@@ -87,6 +115,12 @@ class Resource:
     machinery: str | None = None
     remembered: Remembered | None = None
     unreadable: str | None = None
+
+    @property
+    def identity(self) -> tuple[str, datetime | None]:
+        """What no other resource of the endpoint ever has: a new volume may have the name of one that is gone."""
+        by_name = self.kind is Kind.VOLUME and not self.maybe_older
+        return self.id, self.created_at if by_name else None
 
     @property
     def group_word(self) -> str:

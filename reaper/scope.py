@@ -69,7 +69,7 @@ class Selector:
             if fnmatchcase(resource.name, glob):
                 return f"name {glob}"
         for glob in self.images:
-            if image_matches((glob,), resource.image):
+            if any(image_matches((glob,), image) for image in _images(resource)):
                 return f"image {glob}"
         return None
 
@@ -79,8 +79,13 @@ class Selector:
         return (
             all(label_matches(pattern, labels) for pattern in self.labels)
             and (not self.names or name_matches(self.names, resource.name))
-            and (not self.images or image_matches(self.images, resource.image))
+            and (not self.images or any(image_matches(self.images, image) for image in _images(resource)))
         )
+
+
+def _images(resource: Resource) -> tuple[str | None, ...]:
+    """The references that globs for images are matched against: an image may have several."""
+    return resource.tags or (resource.image,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +206,7 @@ class Owners:
         self._presets = tuple(PRESETS[name] for name in scope.presets)
         self._groups: dict[tuple[str, str], Ownership] = {}
         for resource in resources:
-            key = group_key(resource)
+            key = None if resource.kind.only_with_lease else group_key(resource)
             if key is not None and key not in self._groups and (ownership := self._of_group(resource)):
                 self._groups[key] = ownership
         self._in_words = _scope_in_words(scope)
@@ -219,13 +224,15 @@ class Owners:
         with_networks = {group_key(resource) for resource in resources if resource.kind is Kind.NETWORK}
         for resource in resources if with_networks else ():
             key = group_key(resource)
-            if key is not None and key in with_networks and resource.kind is not Kind.NETWORK:
+            if key is not None and key in with_networks and resource.kind.runs:
                 owner = self.owner(resource)
                 owners[key] = owner and owners.get(key, owner)
         return owners
 
     def owner(self, resource: Resource) -> Ownership | None:
-        """What makes ``resource`` owned, or None when nothing does."""
+        """What makes ``resource`` owned, or None when nothing does; of volumes and images nothing here does."""
+        if resource.kind.only_with_lease:
+            return None
         for preset in self._presets:
             if sign := preset.marks(resource):
                 return _preset_ownership(preset.name, sign)

@@ -236,6 +236,8 @@ class PolicyTable(Table):
         for kind in kinds if isinstance(kinds, list | tuple) else ():
             if kind == "network":
                 raise ValueError("networks need no policy: they go with the containers of their project")
+            if kind in ("volume", "image"):
+                raise ValueError(f"no policy takes a {kind}: {kind}s go only with a lease that has ended")
             if kind not in ("container", "sandbox"):
                 raise ValueError(f"{kind!r} is no kind; {did_you_mean(str(kind), ('container', 'sandbox'))}")
         return kinds

@@ -13,7 +13,7 @@ import anyio
 
 from reaper.acting import Acting, Slots
 from reaper.caps import Caps
-from reaper.claims import Lease, Leases
+from reaper.claims import LEASE_LABEL, Lease, Leases, label_keys
 from reaper.confirm import Confirmer
 from reaper.errors import ProviderError, ReaperError
 from reaper.judge import Rules
@@ -25,6 +25,7 @@ from reaper.model import (
     EndpointReport,
     Outcome,
     Report,
+    Resource,
     Result,
 )
 from reaper.notes import notes
@@ -143,6 +144,7 @@ class _EndpointSweep:
         self.held_back: frozenset[str] = frozenset()
         self.leases_read: Sequence[Lease] = ()
         self.leases = Leases()
+        self.label_keys: frozenset[str] = frozenset()
         self.warnings: list[str] = []
         self.seconds = 0.0
 
@@ -240,12 +242,13 @@ class _EndpointSweep:
     # -- looking and deciding ------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
-        inventory = await self.reader.list(self.looker.list_call)
+        self.label_keys = label_keys(self.shared.leases())  # says only what to list: the leases that decide are read below
+        inventory = await self.reader.list(self.looker.list_call, self.label_keys)
         if abs(inventory.clock_skew) > SKEW_TOLERANCE:
             self.skew = inventory.clock_skew
             self.warnings.append(f"its clock differs from this host's by {inventory.clock_skew}; ages are corrected")
-        now = self._now()
-        resources = list(inventory.resources)
+        now, leases = self._now(), self._leases()
+        resources = [resource for resource in inventory.resources if _matters(resource, leases)]
         self.held = len(resources)
         self.shared.observer.listed(self.name, self.held)
         if self.endpoint.memory is not None:
@@ -309,8 +312,7 @@ class _EndpointSweep:
 
     async def _rounds(self, acting: Acting) -> None:
         """One round for all, one more for what failed, and further ones for what waits for others as long as some go."""
-        for only_networks in (False, True):
-            await self._round([unit for unit in self.units if unit.only_networks is only_networks])
+        await self._in_order(self.units)
         again = [unit for unit in self.units if unit.retryable]
         while again and not acting.draining:
             if self.confirmer is not None:
@@ -319,11 +321,16 @@ class _EndpointSweep:
             for unit in again:
                 unit.reopen()
             before = self._deleted()
-            await self._round(again)
+            await self._in_order(again)
             again = [unit for unit in again if unit.waits] if self._deleted() > before else []
 
     def _deleted(self) -> int:
         return sum(result.outcome is Outcome.DELETED for unit in self.units for result in unit.results.values())
+
+    async def _in_order(self, units: Sequence[Unit]) -> None:
+        """Each stage when the one before is done."""
+        for stage in sorted({unit.stage for unit in units}):
+            await self._round([unit for unit in units if unit.stage == stage])
 
     async def _round(self, units: Sequence[Unit]) -> None:
         limits = self.reader.limits
@@ -363,8 +370,9 @@ class _EndpointSweep:
         left, label, detail = deleted, "unconfirmed", "the sweep ended before its deletion was confirmed"
         try:
             with self.last_look:
-                inventory = await self.reader.list(self.looker.list_call)
-                left = deleted & {resource.id for resource in inventory.resources}
+                inventory = await self.reader.list(self.looker.list_call, self.label_keys)
+                there = {resource.identity for resource in inventory.resources}
+                left = {id_ for id_ in deleted if self.results[id_].decision.resource.identity in there}
                 label, detail = "still_listed", "the endpoint accepted its deletion and still lists it"
         except ProviderError as error:
             label, detail = error.label, f"its deletion could not be confirmed: {error}"
@@ -374,3 +382,10 @@ class _EndpointSweep:
     def _unconfirmed(self, ids: set[str], label: str, detail: str) -> None:
         for id_ in ids:
             self.results[id_] = replace(self.results[id_], outcome=Outcome.FAILED, detail=detail, error=label)
+
+
+def _matters(resource: Resource, leases: Leases) -> bool:
+    """Whether it is one of those to be decided about. Of volumes and images only those are that have to do with a lease."""
+    if not resource.kind.only_with_lease:
+        return True
+    return LEASE_LABEL in (resource.labels or {}) or leases.covering(resource) is not None

@@ -1,7 +1,8 @@
 """An endpoint in memory that implements the protocols of ``providers.base``: for this program's tests, and for yours.
 
 It is never kinder than a real engine. Deleting what runs without force is refused, deleting twice finds nothing, a
-removal that is under way refuses another one, a stop takes the container's own time and kills at the grace, every call
+removal that is under way refuses another one, as does a container for the volumes and the image that it uses, a stop takes
+the container's own time and kills at the grace, every call
 has a latency, cancelling one does not cancel what the engine has begun, and a listing is stale when it arrives::
 
     world = MemoryWorld([leftover], VirtualClock(now))
@@ -20,7 +21,7 @@ from datetime import datetime, timedelta
 
 import anyio
 
-from reaper.errors import ConflictError, InProgressError, NotFoundError
+from reaper.errors import ConflictError, InProgressError, LaterError, NotFoundError
 from reaper.model import Kind, Resource, State
 from reaper.providers import base
 from reaper.providers.base import Inventory, Limits, Traits
@@ -226,6 +227,10 @@ class MemoryWorld:
             raise NotFoundError(f"No such {resource.kind}: {resource.id}")
         return held
 
+    def used(self, resource: Resource) -> bool:
+        """Whether a container, running or not, has it: then a volume or an image cannot be deleted."""
+        return any(h.resource.kind.runs and resource.id in h.resource.uses for h in self.held())
+
     def attached(self, network: Resource) -> bool:
         """Whether a running container is on the network: then it cannot be deleted."""
         return any(h.resource.state is State.RUNNING and network.id in h.resource.uses for h in self.held())
@@ -243,13 +248,15 @@ class MemoryReader:
         self.limits = limits or Limits()
         self.traits = traits or Traits()
 
-    async def list(self, call: base.Call) -> Inventory:
+    async def list(self, call: base.Call, label_keys: frozenset[str] = frozenset()) -> Inventory:
         """All resources; of a container the listing knows neither times nor restart policy, nor what is on a network."""
-        return await call(f"list {self.endpoint}", self._list)
+        return await call(f"list {self.endpoint}", lambda: self._list(label_keys))
 
-    async def _list(self) -> Inventory:
+    async def _list(self, label_keys: frozenset[str]) -> Inventory:
         async with self.world.call("list"):
-            listed = tuple(_listed(held.resource) for held in self.world.held())
+            found = (held.resource for held in self.world.held())
+            wanted = (r for r in found if not r.kind.only_with_lease or label_keys & (r.labels or {}).keys())
+            listed = tuple(_listed(resource) for resource in wanted)
         return Inventory(listed, self.world.skew)
 
     async def inspect(self, resource: Resource) -> Resource:
@@ -269,7 +276,7 @@ class MemoryReader:
     async def _members(self, resource: Resource) -> Sequence[Resource]:
         async with self.world.call("members", resource):
             listed = tuple(_listed(held.resource) for held in self.world.held())
-        return tuple(m for m in listed if m.group == resource.group and m.kind is not Kind.NETWORK)
+        return tuple(m for m in listed if m.group == resource.group and m.kind.runs)
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -298,6 +305,8 @@ class MemoryProvider(MemoryReader):
                 raise InProgressError(f"removal of {resource.kind} {resource.id} is already in progress")
             if held.resource.kind is Kind.NETWORK and self.world.attached(held.resource):
                 raise ConflictError(f"{resource.name} has active endpoints")
+            if held.resource.kind.only_with_lease and self.world.used(held.resource):
+                raise LaterError(f"{resource.name} is in use")
             if held.resource.state is State.RUNNING and not force and self.traits.stops_first:
                 raise ConflictError(f"You cannot remove a running container {resource.id}")
             self.world.removals.append((held.resource, force))

@@ -19,7 +19,7 @@ from reaper.errors import (
     ProviderError,
 )
 from reaper.members import Members
-from reaper.model import Decision, Kind, Outcome, Remembered, Resource, State
+from reaper.model import Decision, Outcome, Remembered, Resource, State
 from reaper.waiting import not_changing, until
 
 T = TypeVar("T")
@@ -36,12 +36,12 @@ class Unit(Members):
         """Whether a member ran when it was decided about and must be stopped: then the unit waits for that."""
         if not self.acting.provider.traits.stops_first:
             return False
-        return any(d.resource.state is State.RUNNING and d.resource.kind is not Kind.NETWORK for d in self.decisions)
+        return any(d.resource.state is State.RUNNING and d.resource.kind.runs for d in self.decisions)
 
     @property
-    def only_networks(self) -> bool:
-        """Whether it has nothing but networks, which can go only when all that is attached to them has gone."""
-        return all(d.resource.kind is Kind.NETWORK for d in self.decisions)
+    def stage(self) -> int:
+        """When its turn is: nothing of it can go before all units of an earlier stage have gone, which may use it."""
+        return min(d.resource.kind.stage for d in self.decisions)
 
     async def run(self) -> None:
         """Reap the unit. Every member has a result afterwards, unless this is cancelled."""
@@ -57,7 +57,7 @@ class Unit(Members):
                 await self._still_the_same([r for r in fresh if r.state is not State.RUNNING])
             still_there = [r for r in fresh if r.id not in self.results]
             await self._each(still_there, lambda r: self._delete(r, force=r.id in forced))
-            await self._delete_networks()
+            await self._delete_the_rest()
         except ChangedError as error:
             self._settle_rest(Outcome.SKIPPED, str(error))
         except AbandonedError:
@@ -182,20 +182,20 @@ class Unit(Members):
         else:
             self._failed(decision, error)
 
-    async def _delete_networks(self) -> None:
-        """The project's networks go last, and only when all its containers are gone."""
-        networks = self._networks()
-        if not networks:
+    async def _delete_the_rest(self) -> None:
+        """The project's networks (or its volumes, or images) go last, and only when all its containers are gone."""
+        rest = self._rest()
+        if not rest:
             return
-        containers = (d.resource.id for d in self.decisions if d.resource.kind is not Kind.NETWORK)
+        containers = (d.resource.id for d in self.decisions if d.resource.kind.runs)
         if not all(self.results[id_].outcome.away for id_ in containers):
-            for decision in networks:
+            for decision in rest:
                 self._settle(decision, Outcome.SKIPPED, "its project's containers are not all gone")
             return
-        before = networks[0].resource
+        before = rest[0].resource
         members = await self.acting.provider.members(before, self._listing) if before.group is not None else ()
         gone = self.results.keys()
-        if back := [m.name for m in members if m.id not in gone and m.kind is not Kind.NETWORK]:
+        if back := [m.name for m in members if m.id not in gone and m.kind.runs]:
             raise ChangedError(f"its project {before.group} has {', '.join(back)} now")
 
         async def one(resource: Resource) -> None:
@@ -205,24 +205,35 @@ class Unit(Members):
             except NotFoundError:
                 self._gone(decision)
                 return
-            if fresh.labels != resource.labels:
+            if resource.kind.only_with_lease:
+                if why := what_changed(resource, fresh):
+                    self._settle(decision, Outcome.SKIPPED, f"it {why}")
+                else:
+                    await self._delete(resource)
+            elif fresh.labels != resource.labels:
                 self._settle(decision, Outcome.SKIPPED, "its labels changed")
             elif fresh.state is State.RUNNING:
                 self._settle(decision, Outcome.SKIPPED, "something is attached to it")
             else:
                 await self._delete(resource)
 
-        await self._each([d.resource for d in networks], one)
+        await self._each([d.resource for d in rest], one)
 
 
 def make_units(acting: Acting, decisions: Iterable[Decision]) -> list[Unit]:
-    """The decisions to reap, one unit for each group and for each resource that stands alone; networks come last."""
-    units: dict[str, list[Decision]] = {}
+    """The decisions to reap, one unit for each group and for each resource that stands alone; networks come last.
+
+    The volumes of a group are a unit of their own, and so are its images: others than the group's containers may use them,
+    so they wait for their stage.
+    """
+    units: dict[tuple[str, ...], list[Decision]] = {}
     for decision in decisions:
         if decision.reap:
-            key = f"group {decision.resource.group}" if decision.resource.group is not None else decision.resource.id
+            resource = decision.resource
+            what = resource.kind.value if resource.kind.only_with_lease else "group"
+            key = (what, resource.group) if resource.group is not None else (resource.id,)
             units.setdefault(key, []).append(_owned_for_good(decision, acting.now()))
-    return [Unit(acting, sorted(unit, key=lambda d: d.resource.kind is Kind.NETWORK)) for unit in units.values()]
+    return [Unit(acting, sorted(unit, key=lambda d: d.resource.kind.stage)) for unit in units.values()]
 
 
 def _owned_for_good(decision: Decision, now: datetime) -> Decision:

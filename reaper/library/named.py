@@ -60,7 +60,7 @@ class _Claimed:
         self._alone = alone
         self._may_stop = may_stop
 
-    async def list(self, call: Call) -> Inventory:
+    async def list(self, call: Call, label_keys: frozenset[str] = frozenset()) -> Inventory:  # noqa: ARG002 - just one goes
         inventory = await self._inner.list(call)
         resources = inventory.resources
         if all(resource.id != self._wanted for resource in resources):  # a listing may lag

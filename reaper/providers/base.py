@@ -94,8 +94,12 @@ class Reader(Protocol):
         """How it wants to be treated."""
         ...
 
-    async def list(self, call: Call) -> Inventory:
-        """Everything that the endpoint holds. A partial answer is an error. Each request is made through ``call``."""
+    async def list(self, call: Call, label_keys: frozenset[str] = frozenset()) -> Inventory:
+        """Everything that the endpoint holds. A partial answer is an error. Each request is made through ``call``.
+
+        Of volumes and images, where the endpoint has such things, only those that carry a label with one of ``label_keys``:
+        nothing but a lease takes them, and those are the labels that its leases know them by.
+        """
         ...
 
     async def inspect(self, resource: Resource) -> Resource:

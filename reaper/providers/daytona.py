@@ -92,7 +92,7 @@ class DaytonaReader:
         self._view_until = 0.0
         self._viewing = asyncio.Lock()
 
-    async def list(self, call: Call) -> Inventory:
+    async def list(self, call: Call, label_keys: frozenset[str] = frozenset()) -> Inventory:  # noqa: ARG002
         """Every sandbox of the organisation, page by page in the order of creation, each once.
 
         The default order follows activity, and rows are lost while it changes; this one repeats rows at most. What is

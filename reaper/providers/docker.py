@@ -3,40 +3,34 @@
 aiodocker is imported when a client is made, not with this module: nobody pays for it who only asks for the version.
 """
 
-import asyncio
-import errno
 import json
 import math
 import os
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from reaper.endpoints import DockerTable
-from reaper.errors import (
-    ConfigError,
-    ConflictError,
-    DeniedError,
-    InProgressError,
-    InvalidError,
-    NoSuchEndpointError,
-    NotFoundError,
-    ProviderError,
-    RateLimitedError,
-    ServerError,
-    UnavailableError,
-    UnreadableError,
-)
+from reaper.errors import ConfigError, UnreadableError
 from reaper.model import Kind, Resource
 from reaper.providers.base import Call, Inventory, Limits, Traits
 from reaper.providers.docker_calls import check
+from reaper.providers.docker_errors import last_headers, translate
 from reaper.providers.docker_events import FILTERS, deaths
-from reaper.providers.docker_rows import Row, inspected_container, listed_container, network, own_container_id
-from reaper.providers.headers import clock_skew, retry_after
+from reaper.providers.docker_leased import image, tells_creation, volume
+from reaper.providers.docker_rows import (
+    Row,
+    inspected_container,
+    listed_container,
+    network,
+    own_container_id,
+    resolve_names,
+)
+from reaper.providers.headers import clock_skew
 from reaper.scope import PROJECT_LABEL
 
 if TYPE_CHECKING:
@@ -44,18 +38,14 @@ if TYPE_CHECKING:
     import aiohttp
     from aiohttp.client_middlewares import ClientHandlerType
 
+MANY_KEYS = 8  # labels to ask for; where there are more, one listing of everything costs less
 CONNECT_WITHIN, QUIET = 30.0, 600.0  # seconds, of the stream of events
-NO_CONNECTION = 900  # the status that aiodocker gives to a failed connection
-
-_OF_STATUS: Mapping[int, type[ProviderError]] = {
-    401: DeniedError,
-    403: DeniedError,
-    404: NotFoundError,
-    409: ConflictError,
+_INSPECT = {
+    Kind.CONTAINER: "containers/{}/json",
+    Kind.NETWORK: "networks/{}",
+    Kind.VOLUME: "volumes/{}",
+    Kind.IMAGE: "images/{}/json",
 }
-
-# aiodocker drops the headers of an error; the middleware leaves those of the last answer of this task here.
-_headers: ContextVar[Mapping[str, str]] = ContextVar("_headers")
 
 
 def detect_own_container() -> str | None:
@@ -92,43 +82,85 @@ class DockerReader:
         self._answered = False
         self._images: dict[str, str] = {}  # what the creators of containers called the images that are ids now
 
-    async def list(self, call: Call) -> Inventory:
-        """Every container, and every network of a Compose project or with a lease's label."""
-        return await call(f"list {self.endpoint}", self._list)
+    async def list(self, call: Call, label_keys: frozenset[str] = frozenset()) -> Inventory:
+        """Every container, and every network of a Compose project or with a lease's label.
+
+        And every volume and image with one of the labels.
+        """
+        inventory = await call(f"list {self.endpoint}", self._list)
+        if not label_keys:
+            return inventory
+        known = {resource.id for resource in inventory.resources}
+        labelled: dict[str, Resource] = {}
+        unreadable = 0
+        asked = sorted(label_keys) if len(label_keys) <= MANY_KEYS else [None]
+        for key in asked:
+            for kind in (Kind.VOLUME, Kind.IMAGE):
+                rows = await call(f"list {kind}s on {self.endpoint}", partial(self._labelled, kind, key))
+                for row in rows:
+                    found = self._parsed(kind, row)
+                    unreadable += found is None
+                    # A volume's id is its name, which somebody may have taken from the id of something else.
+                    if found is not None and label_keys & (found.labels or {}).keys() and found.id not in known:
+                        labelled[found.id] = found
+        resources = (*inventory.resources, *self._mark_own(labelled.values()))
+        return replace(inventory, resources=resources, unreadable=unreadable)
+
+    async def _labelled(self, kind: Kind, key: str | None) -> Sequence[Row]:
+        """The volumes or images with this label, or all. The filter is an optimisation: what comes back is tested again."""
+        client = self._connect()
+        params = {} if key is None else {"filters": json.dumps({"label": [key]})}
+        try:
+            if kind is Kind.IMAGE:
+                return _checked(await client._query_json("images/json", params=params), "images")  # noqa: SLF001
+            answer = await client._query_json("volumes", params=params)  # noqa: SLF001
+            if answer.get("Warnings"):  # a driver did not answer
+                raise UnreadableError(f"the listing of volumes is not whole: {'; '.join(map(str, answer['Warnings']))}")
+            volumes = answer["Volumes"]
+            return _checked([] if volumes is None else volumes, "volumes")
+        except Exception as error:  # noqa: BLE001
+            self._translate(error)
+
+    def _parsed(self, kind: Kind, row: Row) -> Resource | None:
+        """What a listing or an inspection says of one of this kind. None or a ValueError when it cannot even be named."""
+        match kind:
+            case Kind.NETWORK:
+                return network(row, self.endpoint)
+            case Kind.VOLUME:
+                exact = self._client is not None and tells_creation(self._client.api_version)
+                return volume(row, self.endpoint, exact=exact)
+            case Kind.IMAGE:
+                return image(row, self.endpoint)
+            case _:
+                return inspected_container(row, self.endpoint)
 
     async def _list(self) -> Inventory:
         client = self._connect()
         try:
             rows = await self._rows(client)
-            skew = clock_skew(_headers.get({}))
+            skew = clock_skew(last_headers.get({}))
             networks = _checked(await client.networks.list(), "networks")
         except Exception as error:  # noqa: BLE001 - whatever it is, _translate makes it ours
             self._translate(error)
         try:
-            containers = [listed_container(row, self.endpoint) for row in rows]
+            containers = resolve_names(rows, [listed_container(row, self.endpoint) for row in rows])
             projects = [net for row in networks if (net := network(row, self.endpoint)) is not None]
         except (ValueError, TypeError, AttributeError) as error:
             raise UnreadableError(f"the listing cannot be read: {error}") from error
         self._answered = True
         found = [*(self._known_image(container) for container in containers), *projects]
         self._images = {c.id: self._images[c.id] for c in containers if c.id in self._images}
-        return Inventory(self._mark_own(_resolve_names(found)), skew)
+        return Inventory(self._mark_own(found), skew)
 
     async def inspect(self, resource: Resource) -> Resource:
-        """The container or network as it is now. Raises NotFoundError when it is gone."""
+        """It as it is now. Raises NotFoundError when it is gone."""
         client = self._connect()
         try:
-            if resource.kind is Kind.NETWORK:
-                from aiodocker.networks import DockerNetwork  # noqa: PLC0415 - loaded with the client
-
-                # aiodocker leaves its constructor untyped
-                row = await DockerNetwork(client, resource.id).show()  # type: ignore[no-untyped-call]
-            else:
-                row = await client.containers.container(resource.id).show()
+            row = await client._query_json(_INSPECT[resource.kind].format(resource.id))  # noqa: SLF001
         except Exception as error:  # noqa: BLE001
             self._translate(error)
         try:
-            fresh = network(row, self.endpoint) if resource.kind is Kind.NETWORK else inspected_container(row, self.endpoint)
+            fresh = self._parsed(resource.kind, row)
         except (ValueError, TypeError, AttributeError) as error:
             raise UnreadableError(f"the inspection cannot be read: {error}") from error
         if fresh is None or fresh.id != resource.id:
@@ -255,54 +287,7 @@ class DockerReader:
 
     def _translate(self, error: Exception) -> NoReturn:
         """Raise ``error`` as one of ours, from the original."""
-        import aiodocker  # noqa: PLC0415
-        import aiohttp  # noqa: PLC0415
-
-        if isinstance(error, ProviderError | ConfigError):
-            raise error
-        if isinstance(error, aiodocker.DockerError):
-            raise self._of_status(error) from error
-        if isinstance(error, asyncio.TimeoutError):
-            raise UnavailableError("the engine did not answer in time") from error
-        if isinstance(error, aiohttp.ClientError | OSError):
-            raise UnavailableError(f"the connection broke: {error}") from error
-        if isinstance(error, ValueError | TypeError | KeyError | AttributeError):
-            raise UnreadableError(f"the answer cannot be read: {error}") from error
-        raise error
-
-    def _of_status(self, error: "aiodocker.DockerError") -> ProviderError:
-        status, message = error.status, str(error.message).strip()
-        if status == NO_CONNECTION:
-            return self._no_connection(error, message)
-        if status == 409 and "already in progress" in message:
-            return InProgressError(message)
-        # A network with endpoints refuses its deletion with 403, which is no matter of permission.
-        if status == 403 and "active endpoints" in message:
-            return ConflictError(message)
-        if known := _OF_STATUS.get(status):
-            return known(message)
-        seconds = retry_after(_headers.get({}).get("Retry-After"))
-        if status == 429:
-            return RateLimitedError(message or "too many requests", retry_after=seconds)
-        kind = ServerError if status >= 500 else InvalidError
-        return kind(f"the engine answered {status}: {message}", retry_after=seconds)
-
-    def _no_connection(self, error: "aiodocker.DockerError", message: str) -> ProviderError:
-        import aiohttp  # noqa: PLC0415
-
-        cause = error.__context__
-        number = cause.os_error.errno if isinstance(cause, aiohttp.ClientConnectorError) else None
-        host = self._engine.host
-        if number == errno.EACCES:
-            return DeniedError(f"no permission on {host}; run as root or as a member of the group that owns the socket")
-        if self._answered:
-            return UnavailableError(f"the connection to {host} failed: {cause or message}")
-        cure = "start the engine, or name the right one with DOCKER_HOST or host in [[docker]]"
-        if number == errno.ENOENT:
-            return NoSuchEndpointError(f"no engine at {host}: there is no such socket; {cure}")
-        if number == errno.ECONNREFUSED and host.startswith("unix:"):
-            return NoSuchEndpointError(f"no engine at {host}: nothing listens on the socket; {cure}")
-        return UnavailableError(f"no engine at {host}: {cause or message}; {cure}")
+        translate(error, self._engine.host, answered=self._answered)
 
 
 class DockerProvider(DockerReader):
@@ -320,15 +305,19 @@ class DockerProvider(DockerReader):
             self._translate(error)
 
     async def delete(self, resource: Resource, *, force: bool = False) -> None:
-        """Delete the container with its anonymous volumes (named ones stay), or the network."""
+        """Delete the container with its anonymous volumes (named ones stay); or the network, volume or image, by no force.
+
+        Of an image its only tag goes with it; the untagged ones that it was built on stay.
+        """
         client = self._connect()
         try:
-            if resource.kind is Kind.NETWORK:
-                from aiodocker.networks import DockerNetwork  # noqa: PLC0415
-
-                await DockerNetwork(client, resource.id).delete()  # type: ignore[no-untyped-call]
-            else:
-                await client.containers.container(resource.id).delete(force=force, v=True)
+            match resource.kind:
+                case Kind.NETWORK | Kind.VOLUME:
+                    await client._query_json(_INSPECT[resource.kind].format(resource.id), "DELETE")  # noqa: SLF001
+                case Kind.IMAGE:
+                    await client._query_json(f"images/{resource.id}", "DELETE", params={"noprune": "1"})  # noqa: SLF001
+                case _:
+                    await client.containers.container(resource.id).delete(force=force, v=True)
         except Exception as error:  # noqa: BLE001
             self._translate(error)
 
@@ -344,18 +333,8 @@ async def _send(request: "aiohttp.ClientRequest", handler: "ClientHandlerType") 
     """Send what is one of this program's calls, and remember the headers of its answer."""
     check(request.method, request.url.raw_path_qs)
     response = await handler(request)
-    _headers.set(response.headers)
+    last_headers.set(response.headers)
     return response
-
-
-def _resolve_names(found: Iterable[Resource]) -> tuple[Resource, ...]:
-    """Replace the names of used containers by their ids: an engine may show either."""
-    found = tuple(found)
-    ids = {resource.name: resource.id for resource in found if resource.kind is Kind.CONTAINER}
-    return tuple(
-        replace(resource, uses=frozenset(ids.get(used, used) for used in resource.uses)) if resource.uses else resource
-        for resource in found
-    )
 
 
 def _ensure_home() -> None:

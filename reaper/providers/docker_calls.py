@@ -13,7 +13,8 @@ from reaper.errors import InvalidError
 
 VERSION = r"(/v1\.[0-9]{1,3})?"
 
-_NAME = "[a-zA-Z0-9][a-zA-Z0-9_.-]*"  # the engine's own rule for ids and names: no slash, no "..", nothing encoded
+NAME = "[a-zA-Z0-9][a-zA-Z0-9_.-]*"  # the engine's own rule for ids and names: no slash, no "..", nothing encoded
+IMAGE = "(sha256:)?[0-9a-f]{64}"
 _FLAG, _NUMBER, _MOMENT = "[01]", "[0-9]{1,9}", r"[0-9]{1,12}(\.[0-9]{1,9})?"
 _JSON = "[^&;]*"  # in engines before 23 a semicolon begins another parameter
 
@@ -24,7 +25,8 @@ class EngineCall:
 
     Args:
         method: in capitals.
-        path: without the version; ``{id}`` stands for the id of a container or network.
+        path: without the version; ``{id}`` stands for the id of a container or network, or the name of a volume, and
+            ``{image}`` for the id of an image: never for its name.
         why: what it is for.
         params: what its query may hold, and nothing else: name to pattern of the value.
     """
@@ -37,7 +39,7 @@ class EngineCall:
     @cached_property
     def pattern(self) -> str:
         """What a whole target, with version and query, has to match."""
-        path = VERSION + self.path.replace("{id}", _NAME)
+        path = VERSION + self.path.replace("{id}", NAME).replace("{image}", IMAGE)
         if not self.params:
             return path
         param = "|".join(f"{name}={value}" for name, value in self.params.items())
@@ -59,6 +61,14 @@ CALLS = (
     EngineCall("GET", "/networks", "list networks", {}),
     EngineCall("GET", "/networks/{id}", "the last look before a deletion", {}),
     EngineCall("DELETE", "/networks/{id}", "delete a network of a reaped project", {}),
+    EngineCall("GET", "/volumes", "list the volumes of leases", {"filters": _JSON}),
+    EngineCall("GET", "/volumes/{id}", "the last look before a deletion", {}),
+    # Never with force, which deletes what is in use, or (of volumes) takes for deleted what its driver does not know.
+    EngineCall("DELETE", "/volumes/{id}", "delete a volume of a lease that has ended", {}),
+    EngineCall("GET", "/images/json", "list the images of leases", {"filters": _JSON}),
+    EngineCall("GET", "/images/{image}/json", "the last look before a deletion", {}),
+    # With noprune: the untagged images below it may be somebody's who builds on them just now.
+    EngineCall("DELETE", "/images/{image}", "delete an image of a lease that has ended", {"noprune": "1"}),
     EngineCall("GET", "/events", "who dies", {"filters": _JSON, "since": _MOMENT}),
 )
 

@@ -4,7 +4,9 @@
 """
 
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from reaper import states
@@ -55,11 +57,13 @@ def moment(value: object) -> datetime | None:
     return rows.moment(value, never=1)
 
 
-def _table(value: object) -> Row:
+def table(value: object) -> Row:
+    """The value if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
-def _machinery(name: str, found: Mapping[str, str] | None, image: str | None) -> str | None:
+def machinery(name: str, found: Mapping[str, str] | None, image: str | None) -> str | None:
+    """What part of the host's machinery it is, by its name, labels or image; None when it is none."""
     for prefix, what in _MACHINERY_LABELS.items():
         if any(key.startswith(prefix) for key in found or ()):
             return what
@@ -73,28 +77,54 @@ def _name(value: object) -> str:
     return value.removeprefix("/") if isinstance(value, str) else ""
 
 
-def _text(value: object) -> str | None:
+def text(value: object) -> str | None:
+    """The value if it is a text with something in it, else None."""
     return value if isinstance(value, str) and value else None
 
 
-def _uses(networks: object, *modes: object) -> frozenset[str]:
-    """Ids of the networks it is attached to, and ids or names of the containers whose namespaces it has joined."""
-    ids = {_text(_table(settings).get("NetworkID")) for settings in _table(networks).values()}
+def _uses(networks: object, mounts: object, image: object, *modes: object) -> frozenset[str]:
+    """Ids of its networks and its image, names of its volumes, and ids or names of containers whose namespaces it shares."""
+    ids = {text(table(settings).get("NetworkID")) for settings in table(networks).values()}
+    if isinstance(image, str):
+        ids.add(sys.intern(image))  # thousands have the same
+    ids |= _volumes(mounts)
     ids |= {mode.removeprefix("container:") for mode in modes if isinstance(mode, str) and mode.startswith("container:")}
     return frozenset(id_ for id_ in ids if id_)
 
 
+def _volumes(mounts: object) -> set[str]:
+    found = [mount for mount in mounts if isinstance(mount, dict)] if isinstance(mounts, list) else []
+    return {name for mount in found if mount.get("Type") == "volume" and (name := text(mount.get("Name")))}
+
+
+def resolve_names(rows: Iterable[Row], containers: Sequence[Resource]) -> list[Resource]:
+    """The listed containers, with the names of containers that they use replaced by ids: an engine may show either."""
+    ids: dict[str, str] = {}
+    resolved = []
+    for row, container in zip(rows, containers, strict=True):
+        mode = text(table(row.get("HostConfig")).get("NetworkMode")) or ""
+        if mode.startswith("container:"):
+            ids = ids or {one.name: one.id for one in containers}
+            named = mode.removeprefix("container:")
+            # A volume may have the same name.
+            uses = (container.uses - {named}) | _volumes(row.get("Mounts")) | {ids.get(named, named)}
+            resolved.append(replace(container, uses=uses))
+        else:
+            resolved.append(container)
+    return resolved
+
+
 def listed_container(row: Row, endpoint: str) -> Resource:
     """One row of ``GET /containers/json``. Raises ValueError when it has no id."""
-    id_ = _text(row.get("Id"))
+    id_ = text(row.get("Id"))
     if id_ is None:
         raise ValueError("a container without Id")
     names = row.get("Names")
     shortest = min((_name(name) for name in names), key=lambda n: n.count("/")) if isinstance(names, list) and names else ""
     found = labels(row.get("Labels"))
-    image = _text(row.get("Image"))
+    image = text(row.get("Image"))
     created = row.get("Created")
-    raw_state = _text(row.get("State")) or ""
+    raw_state = text(row.get("State")) or ""
     # Once its tag has been rebuilt or removed, the listing shows an image by its id; the inspection still has the name.
     unresolved = image is None or _IMAGE_ID.fullmatch(image) is not None
     return Resource(
@@ -109,22 +139,27 @@ def listed_container(row: Row, endpoint: str) -> Resource:
         labels=found,
         image=image,
         group=(found or {}).get(PROJECT_LABEL) or None,
-        uses=_uses(_table(row.get("NetworkSettings")).get("Networks"), _table(row.get("HostConfig")).get("NetworkMode")),
+        uses=_uses(
+            table(row.get("NetworkSettings")).get("Networks"),
+            row.get("Mounts"),
+            row.get("ImageID"),
+            table(row.get("HostConfig")).get("NetworkMode"),
+        ),
         inspected=False,
         image_unresolved=unresolved,
-        machinery=_machinery(shortest, found, image),
+        machinery=machinery(shortest, found, image),
     )
 
 
 def inspected_container(row: Row, endpoint: str) -> Resource:
     """The answer of ``GET /containers/ID/json``. Raises ValueError when it has no id; odd times make it unreadable."""
-    id_ = _text(row.get("Id"))
+    id_ = text(row.get("Id"))
     if id_ is None:
         raise ValueError("a container without Id")
-    state, config, host = _table(row.get("State")), _table(row.get("Config")), _table(row.get("HostConfig"))
-    raw_state = _text(state.get("Status")) or ""
+    state, config, host = table(row.get("State")), table(row.get("Config")), table(row.get("HostConfig"))
+    raw_state = text(state.get("Status")) or ""
     found = labels(config.get("Labels"))
-    image = _text(config.get("Image"))
+    image = text(config.get("Image"))
     name = _name(row.get("Name"))
     unreadable = None
     times: dict[str, datetime | None] = {}
@@ -139,7 +174,7 @@ def inspected_container(row: Row, endpoint: str) -> Resource:
             times[key], unreadable = None, f"{key}: {error}"
     if raw_state in ("running", "paused", "restarting"):
         times["stopped_at"] = None  # that of an earlier run
-    restart = _table(host.get("RestartPolicy")).get("Name")
+    restart = table(host.get("RestartPolicy")).get("Name")
     if not isinstance(restart, str):
         unreadable = "no restart policy in the answer"
     if times["started_at"] is None and raw_state in ("running", "paused", "restarting"):
@@ -159,11 +194,13 @@ def inspected_container(row: Row, endpoint: str) -> Resource:
         image=image,
         group=(found or {}).get(PROJECT_LABEL) or None,
         uses=_uses(
-            _table(row.get("NetworkSettings")).get("Networks"),
+            table(row.get("NetworkSettings")).get("Networks"),
+            row.get("Mounts"),
+            row.get("Image"),
             *(host.get(mode) for mode in ("NetworkMode", "IpcMode", "PidMode")),
         ),
         restart_policy=(restart if isinstance(restart, str) else "") or "no",
-        machinery=_machinery(name, found, image),
+        machinery=machinery(name, found, image),
         unreadable=unreadable,
     )
 
@@ -172,14 +209,14 @@ def network(row: Row, endpoint: str) -> Resource | None:
     """A row of ``GET /networks``, or an inspected one; None for those of no Compose project and no lease."""
     found = labels(row.get("Labels"))
     project = (found or {}).get(PROJECT_LABEL)
-    id_ = _text(row.get("Id"))
+    id_ = text(row.get("Id"))
     if id_ is None or not (project or LEASE_LABEL in (found or {})):
         return None
     try:
         created, unreadable = moment(row.get("Created")), None
     except (ValueError, OverflowError) as error:
         created, unreadable = None, f"Created: {error}"
-    attached = bool(_table(row.get("Containers")))
+    attached = bool(table(row.get("Containers")))
     return Resource(
         provider="docker",
         endpoint=endpoint,

@@ -74,8 +74,8 @@ async def test_a_listing_never_says_that_one_is_gone() -> None:
     accepted.provider.limits = Limits(together=200)
     list_all = accepted.provider._list
 
-    async def flapping() -> object:
-        inventory = await list_all()
+    async def flapping(label_keys: frozenset[str]) -> object:
+        inventory = await list_all(label_keys)
         if len(accepted.world.made("list")) > 1:
             inventory = replace(inventory, resources=())
         return inventory

@@ -189,8 +189,8 @@ class Watchful(MemoryProvider):
         self.seen: dict[str, Resource] = {}
         self.wrong: list[str] = []
 
-    async def list(self, call: Call) -> Inventory:
-        inventory = await super().list(call)
+    async def list(self, call: Call, label_keys: frozenset[str] = frozenset()) -> Inventory:
+        inventory = await super().list(call, label_keys)
         self.listed = inventory
         return inventory
 

@@ -1,0 +1,105 @@
+"""The errors of aiodocker and of the engine, as this program's own."""
+
+import asyncio
+import errno
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, NoReturn
+
+from reaper.errors import (
+    ConfigError,
+    ConflictError,
+    DeniedError,
+    InProgressError,
+    InvalidError,
+    LaterError,
+    NoSuchEndpointError,
+    NotFoundError,
+    ProviderError,
+    RateLimitedError,
+    ServerError,
+    UnavailableError,
+    UnreadableError,
+)
+from reaper.providers.headers import retry_after
+
+if TYPE_CHECKING:
+    import aiodocker
+
+NO_CONNECTION = 900  # the status that aiodocker gives to a failed connection
+
+_OF_STATUS: Mapping[int, type[ProviderError]] = {
+    401: DeniedError,
+    403: DeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+}
+# What the engine's words say besides its status.
+_OF_WORDS: tuple[tuple[int, str, type[ProviderError]], ...] = (
+    (409, "already in progress", InProgressError),
+    # A network with endpoints refuses its deletion with 403, which is no matter of permission.
+    (403, "active endpoints", ConflictError),
+    # A volume or an image that something has: it may go when that is gone.
+    (409, "volume is in use", LaterError),
+    (409, "image is being used by", LaterError),
+    (409, "is using its referenced image", LaterError),
+    (409, "has dependent child images", LaterError),
+)
+
+# aiodocker drops the headers of an error; the client's middleware leaves those of the last answer of this task here.
+last_headers: ContextVar[Mapping[str, str]] = ContextVar("last_headers")
+
+
+def translate(error: Exception, host: str, *, answered: bool) -> NoReturn:
+    """Raise ``error`` as one of ours, from the original.
+
+    Args:
+        error: whatever a request raised.
+        host: the engine's address, for messages.
+        answered: whether the engine has ever answered.
+    """
+    import aiodocker  # noqa: PLC0415 - loaded with the client
+    import aiohttp  # noqa: PLC0415
+
+    if isinstance(error, ProviderError | ConfigError):
+        raise error
+    if isinstance(error, aiodocker.DockerError):
+        raise _of_status(error, host, answered=answered) from error
+    if isinstance(error, asyncio.TimeoutError):
+        raise UnavailableError("the engine did not answer in time") from error
+    if isinstance(error, aiohttp.ClientError | OSError):
+        raise UnavailableError(f"the connection broke: {error}") from error
+    if isinstance(error, ValueError | TypeError | KeyError | AttributeError):
+        raise UnreadableError(f"the answer cannot be read: {error}") from error
+    raise error
+
+
+def _of_status(error: "aiodocker.DockerError", host: str, *, answered: bool) -> ProviderError:
+    status, message = error.status, str(error.message).strip()
+    if status == NO_CONNECTION:
+        return _no_connection(error, message, host, answered=answered)
+    told = (kind for its_status, words, kind in _OF_WORDS if status == its_status and words in message)
+    if known := next(told, _OF_STATUS.get(status)):
+        return known(message)
+    seconds = retry_after(last_headers.get({}).get("Retry-After"))
+    if status == 429:
+        return RateLimitedError(message or "too many requests", retry_after=seconds)
+    kind = ServerError if status >= 500 else InvalidError
+    return kind(f"the engine answered {status}: {message}", retry_after=seconds)
+
+
+def _no_connection(error: "aiodocker.DockerError", message: str, host: str, *, answered: bool) -> ProviderError:
+    import aiohttp  # noqa: PLC0415
+
+    cause = error.__context__
+    number = cause.os_error.errno if isinstance(cause, aiohttp.ClientConnectorError) else None
+    if number == errno.EACCES:
+        return DeniedError(f"no permission on {host}; run as root or as a member of the group that owns the socket")
+    if answered:
+        return UnavailableError(f"the connection to {host} failed: {cause or message}")
+    cure = "start the engine, or name the right one with DOCKER_HOST or host in [[docker]]"
+    if number == errno.ENOENT:
+        return NoSuchEndpointError(f"no engine at {host}: there is no such socket; {cure}")
+    if number == errno.ECONNREFUSED and host.startswith("unix:"):
+        return NoSuchEndpointError(f"no engine at {host}: nothing listens on the socket; {cure}")
+    return UnavailableError(f"no engine at {host}: {cause or message}; {cure}")
