@@ -280,6 +280,8 @@ class Ryuk:
                 self._gone.add(id_)  # the book may wait for nobody now
             raise
         self._gone.discard(id_)
+        if not self._held:
+            self._followed = book  # it knows all that there is
         self._held.setdefault(id_, (named, set()))[1].add(id(client))
         self.seen.add(id_)
         client.leases.add(id_)
