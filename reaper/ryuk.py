@@ -116,16 +116,24 @@ class Ryuk:
 
     # -- its life ------------------------------------------------------------------------------------------------------
 
-    async def start(self, host: str | None, port: int) -> None:
-        """Listen; ``run`` answers. Port 0 takes one that is free.
+    async def start(self, host: str | None, port: int, inherited: socket.socket | None = None) -> None:
+        """Listen; ``run`` answers.
+
+        Args:
+            host: the address; None for all of this machine's.
+            port: its port; 0 takes one that is free.
+            inherited: listens already, in place of both.
 
         Raises:
             ConfigError: it cannot listen there.
         """
+        self.quiet_since = anyio.current_time()
+        if inherited is not None:
+            self._listeners = (await anyio.abc.SocketListener.from_socket(inherited),)
+            return
         with explained(host or "", port, self._where, RYUK_LISTEN):
             multi = await anyio.create_tcp_listener(local_host=host, local_port=port)
         self._listeners = multi.listeners
-        self.quiet_since = anyio.current_time()
 
     async def run(self) -> None:
         """Answer whoever connects, until it is closed."""

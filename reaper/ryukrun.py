@@ -6,6 +6,7 @@ alive, whatever else happens; what is theirs is never touched, not even when thi
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.abc
 
-from reaper import __version__, config, connect, exits
+from reaper import __version__, config, connect, early, exits
 from reaper.alive import Alive, lock_file, new_token
 from reaper.claims import Lease
 from reaper.conduct import Observers, close, exit_code
@@ -77,7 +78,7 @@ class _Session:
     """
 
     def __init__(self, ryuk: RyukSettings, settings: Settings, env: Mapping[str, str], log: "FilteringBoundLogger") -> None:
-        self._ryuk, self._settings, self._log = ryuk, settings, log
+        self._ryuk, self._settings, self._env, self._log = ryuk, settings, env, log
         self._folder = config.state_directory(env)
         self._engines = config.engines(settings, env)
         # Only leases own anything. The original kills; who has lost its client has nothing to end in order any more.
@@ -147,7 +148,7 @@ class _Session:
             self._code = exits.UNLISTED
             self._log.error("ryuk_has_no_engine", problem=failure.message)
             return
-        await self._server.start(None, self._ryuk.port)
+        await self._server.start(None, self._ryuk.port, _inherited(self._env))
         self._book = book
         group.start_soon(book.run, name="watch those who hold leases")
         group.start_soon(self._server.run, name="ryuk")
@@ -373,6 +374,16 @@ class _Session:
             )
 
         return await stop.within(limit or self._ryuk.shutdown_timeout, work)
+
+
+def _inherited(env: Mapping[str, str]) -> socket.socket | None:
+    """The socket that listens already, where one was passed on as systemd does: see ``early``."""
+    if env.get("LISTEN_PID") != str(os.getpid()) or env.get("LISTEN_FDS") != "1":
+        return None
+    try:
+        return socket.socket(fileno=early.FIRST)
+    except OSError as error:
+        raise ConfigError(f"file descriptor {early.FIRST} is no socket: {error.strerror}", where="LISTEN_FDS") from None
 
 
 def _goes_by_itself(decision: Decision) -> bool:
