@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from reaper.durations import human
-from reaper.model import Resource
+from reaper.model import Kind, Resource
 from reaper.scope import PROJECT_LABEL, Selector
 
 LEASE_LABEL = "reaper.lease"
+IMAGE_LABEL = "reaper.lease.image"
+"""The same for images, and not what their containers inherit: a neighbour's from the same image would carry it, too."""
 TOLERANCE = timedelta(minutes=1)  # by which the clocks of an endpoint and of this host may differ without a correction
 
 
@@ -96,7 +98,9 @@ class Lease:
 
     def covers(self, resource: Resource) -> bool:
         """Whether it keeps the resource while it lives, or takes it once it has ended."""
-        labelled = (resource.labels or {}).get(LEASE_LABEL) == self.id
+        if self.ending is not None and resource.inherited:
+            resource = replace(resource, labels=_own_labels(resource))
+        labelled = self.id in named_leases(resource)
         if self.ending is not None and resource.kind.only_with_lease:
             return (labelled or self._takes_by_claim(resource)) and self._made_under_it(resource)
         if resource.id in self.resources:
@@ -135,7 +139,18 @@ class Lease:
 def label_keys(leases: Sequence[Lease]) -> frozenset[str]:
     """Labels one of which is on every volume and image that one of the leases covers. Empty when there are no leases."""
     keys = {claim.label_key for lease in leases for claim in lease.claims}
-    return frozenset({LEASE_LABEL, *(key for key in keys if key)}) if leases else frozenset()
+    return frozenset({LEASE_LABEL, IMAGE_LABEL, *(key for key in keys if key)}) if leases else frozenset()
+
+
+def named_leases(resource: Resource) -> tuple[str, ...]:
+    """The ids of the leases that it says to belong to: at most one, but of an image."""
+    labels = resource.labels or {}
+    keys = (LEASE_LABEL, IMAGE_LABEL) if resource.kind is Kind.IMAGE else (LEASE_LABEL,)
+    return tuple(labels[key] for key in keys if key in labels)
+
+
+def _own_labels(resource: Resource) -> Mapping[str, str] | None:
+    return resource.labels and {key: text for key, text in resource.labels.items() if key not in resource.inherited}
 
 
 class Leases:
@@ -157,7 +172,7 @@ class Leases:
 
     def covering(self, resource: Resource) -> Lease | None:
         """The lease that decides about the resource, if one does."""
-        named = (resource.labels or {}).get(LEASE_LABEL)
-        asked = (self._by_resource.get(resource.id), self._by_id.get(named or ""), *self._claiming)
+        named = (self._by_id.get(id_) for id_ in named_leases(resource))
+        asked = (self._by_resource.get(resource.id), *named, *self._claiming)
         found = [lease for lease in asked if lease is not None and lease.covers(resource)]
         return min(found, key=lambda lease: lease.ending is not None, default=None)

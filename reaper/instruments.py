@@ -239,8 +239,7 @@ class Instruments:
                 yield from ((self.resources, (*where, kind.value, state.value)) for state in states_of(kind))
                 for decider in (LEASE,) if kind.only_with_lease else DECIDERS:
                     yield from ((self.deletions, (*where, kind.value, decider, outcome.value)) for outcome in COUNTED)
-                if not kind.only_with_lease:  # those need no inspection before they are decided about
-                    yield self.deletions, (*where, kind.value, NOBODY, Outcome.FAILED.value)
+                yield self.deletions, (*where, kind.value, NOBODY, Outcome.FAILED.value)
             for decider in DECIDERS:
                 yield from ((metric, (*where, decider)) for metric in (self.reapable, self.oldest_seconds))
             if name in events:

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from reaper.claims import LEASE_LABEL, Lease, Leases
+from reaper.claims import IMAGE_LABEL, LEASE_LABEL, Lease, Leases
 from reaper.conditions import DEFAULT_STOP_TIMEOUT, Match, Policy, age_base, hold, wish_end
 from reaper.durations import human
 from reaper.model import Decision, Kind, Reason, Resource, State, Verdict
 from reaper.scope import Owners, Ownership, Protect, Scope
 
 KEEP_LABEL = "reaper.keep"
+_INHERITED = f"its label {LEASE_LABEL} may be its image's, which carries it, too (label images with {IMAGE_LABEL})"
 SHORTEST_CREATED_GRACE = timedelta(minutes=10)
 AGGRESSIVE_AGE = timedelta(hours=8)  # above the longest trial
 
@@ -126,6 +127,8 @@ class Judge:
             article = "an" if resource.kind is Kind.IMAGE else "a"
             sentence = f"{article} {resource.kind} goes only with a lease that it was made under, and none known here has it"
             return _keep("owned", Reason.NOT_OWNED, lambda: sentence)
+        if owner is None and LEASE_LABEL in resource.inherited:
+            return _keep("owned", Reason.NOT_OWNED, lambda: f"nothing in [scope] matches it, and {_INHERITED}")
         if owner is None:
             return _keep("owned", Reason.NOT_OWNED, lambda: "nothing in [scope] matches it")
         return Finding("owned", None, lambda: f"owned: {owner.by}")
@@ -160,6 +163,8 @@ class Judge:
             return Finding("lease", None, lambda: "no lease covers it")
         known = self.leases.knows(lease_id)
         unknown = f"lease {lease_id} {'was taken after it was made' if known else 'is not known here'}"
+        if LEASE_LABEL in resource.inherited:
+            unknown = _INHERITED
         base = age_base(resource)
         if base is None:
             return _keep("lease", Reason.LEASE_UNKNOWN, lambda: f"{unknown}, nor is its age")

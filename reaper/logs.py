@@ -134,7 +134,7 @@ def _no_traceback(_logger: object, _method: str, event: MutableMapping[str, Any]
 
 
 def _about(resource: Resource) -> dict[str, str]:
-    return {"kind": resource.kind.value, "name": resource.name, "id": resource.id[:12]}
+    return {"kind": resource.kind.value, "name": resource.name, "id": resource.short_id}
 
 
 class LogObserver:

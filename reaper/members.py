@@ -14,7 +14,7 @@ import anyio
 
 from reaper.acting import AbandonedError, Acting, ChangedError, subject, what_changed
 from reaper.errors import CircuitOpenError, LaterError, NotFoundError, ProviderError
-from reaper.model import Decision, Outcome, Resource, Result, State
+from reaper.model import Decision, Kind, Outcome, Resource, Result, State
 from reaper.policy import decide
 from reaper.retry import Look
 
@@ -48,10 +48,11 @@ class Members:
     # -- looking again -------------------------------------------------------------------------------------------------
 
     def _containers(self) -> list[Decision]:
-        return [d for d in self._open() if d.resource.kind.runs]
+        """Its containers or sandboxes; where it is one of volumes or images, these."""
+        return [d for d in self._open() if d.resource.kind is not Kind.NETWORK]
 
-    def _rest(self) -> list[Decision]:
-        return [d for d in self._open() if not d.resource.kind.runs]
+    def _networks(self) -> list[Decision]:
+        return [d for d in self._open() if d.resource.kind is Kind.NETWORK]
 
     def _open(self) -> list[Decision]:
         return [d for d in self.decisions if d.resource.id not in self.results]
@@ -100,7 +101,7 @@ class Members:
         listed = await self._nobody_joined(first)
         if self.acting.confirmer is not None:
             return  # such a listing lags: the looks by id find out who is gone
-        lost = [decision for decision in self._containers() if decision.resource.id not in listed]
+        lost = [d for d in self._containers() if d.resource.kind.runs and d.resource.id not in listed]
         for decision in lost:
             self._gone(decision)
         if lost:

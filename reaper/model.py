@@ -87,6 +87,8 @@ class Resource:
         image_unresolved: the listing had only an image id, so what its creator called it is not known yet.
         machinery: what part of the host's own machinery it is ("a Kubernetes pod"), else None.
         remembered: set by the sweep when an earlier one saw its owned group whole.
+        inherited: keys of labels that its image carries as well: whose they are nobody can tell, since an engine gives the
+            labels of an image to each container that is made of it, whoever makes it.
         unreadable: why it could not be read, if so.
     """
 
@@ -114,6 +116,7 @@ class Resource:
     image_unresolved: bool = False
     machinery: str | None = None
     remembered: Remembered | None = None
+    inherited: frozenset[str] = frozenset()
     unreadable: str | None = None
 
     @property
@@ -121,6 +124,11 @@ class Resource:
         """What no other resource of the endpoint ever has: a new volume may have the name of one that is gone."""
         by_name = self.kind is Kind.VOLUME and not self.maybe_older
         return self.id, self.created_at if by_name else None
+
+    @property
+    def short_id(self) -> str:
+        """What people call it by beside its name; of a volume that is its whole name."""
+        return self.id if self.kind is Kind.VOLUME else self.id.removeprefix("sha256:")[:12]
 
     @property
     def group_word(self) -> str:

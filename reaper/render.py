@@ -206,7 +206,7 @@ def draw(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
 def explanation(decision: Decision, findings: Sequence[Finding]) -> None:
     """Print every rule's word on one resource, in order, and the verdict."""
     resource = decision.resource
-    line(f"{resource.endpoint}/{resource.name} ({resource.kind} {resource.id[:12]}, {resource.raw_state})")
+    line(f"{resource.endpoint}/{resource.name} ({resource.kind} {resource.short_id}, {resource.raw_state})")
     decided = False
     width = max(len(finding.rule) for finding in findings)
     for finding in findings:

@@ -237,7 +237,7 @@ class PolicyTable(Table):
             if kind == "network":
                 raise ValueError("networks need no policy: they go with the containers of their project")
             if kind in ("volume", "image"):
-                raise ValueError(f"no policy takes a {kind}: {kind}s go only with a lease that has ended")
+                raise ValueError(f"{kind}s need no policy: they go only with a lease that has ended")
             if kind not in ("container", "sandbox"):
                 raise ValueError(f"{kind!r} is no kind; {did_you_mean(str(kind), ('container', 'sandbox'))}")
         return kinds

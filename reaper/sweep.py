@@ -13,7 +13,7 @@ import anyio
 
 from reaper.acting import Acting, Slots
 from reaper.caps import Caps
-from reaper.claims import LEASE_LABEL, Lease, Leases, label_keys
+from reaper.claims import Lease, Leases, label_keys, named_leases
 from reaper.confirm import Confirmer
 from reaper.errors import ProviderError, ReaperError
 from reaper.judge import Rules
@@ -388,4 +388,4 @@ def _matters(resource: Resource, leases: Leases) -> bool:
     """Whether it is one of those to be decided about. Of volumes and images only those are that have to do with a lease."""
     if not resource.kind.only_with_lease:
         return True
-    return LEASE_LABEL in (resource.labels or {}) or leases.covering(resource) is not None
+    return bool(named_leases(resource)) or leases.covering(resource) is not None

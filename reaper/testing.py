@@ -265,7 +265,7 @@ class MemoryReader:
             fresh = self.world.find(resource).resource
             if fresh.kind is Kind.NETWORK and self.world.attached(fresh):
                 fresh = replace(fresh, state=State.RUNNING, raw_state="attached")
-        return replace(fresh, inspected=True, remembered=resource.remembered)
+        return replace(fresh, inspected=True, remembered=resource.remembered, inherited=resource.inherited)
 
     async def members(self, resource: Resource, call: base.Call) -> Sequence[Resource]:
         """The containers of the resource's group."""

@@ -19,7 +19,7 @@ from reaper.errors import (
     ProviderError,
 )
 from reaper.members import Members
-from reaper.model import Decision, Outcome, Remembered, Resource, State
+from reaper.model import Decision, Kind, Outcome, Remembered, Resource, State
 from reaper.waiting import not_changing, until
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class Unit(Members):
                 await self._still_the_same([r for r in fresh if r.state is not State.RUNNING])
             still_there = [r for r in fresh if r.id not in self.results]
             await self._each(still_there, lambda r: self._delete(r, force=r.id in forced))
-            await self._delete_the_rest()
+            await self._delete_networks()
         except ChangedError as error:
             self._settle_rest(Outcome.SKIPPED, str(error))
         except AbandonedError:
@@ -182,20 +182,20 @@ class Unit(Members):
         else:
             self._failed(decision, error)
 
-    async def _delete_the_rest(self) -> None:
-        """The project's networks (or its volumes, or images) go last, and only when all its containers are gone."""
-        rest = self._rest()
-        if not rest:
+    async def _delete_networks(self) -> None:
+        """The project's networks go last, and only when all its containers are gone."""
+        networks = self._networks()
+        if not networks:
             return
-        containers = (d.resource.id for d in self.decisions if d.resource.kind.runs)
+        containers = (d.resource.id for d in self.decisions if d.resource.kind is not Kind.NETWORK)
         if not all(self.results[id_].outcome.away for id_ in containers):
-            for decision in rest:
+            for decision in networks:
                 self._settle(decision, Outcome.SKIPPED, "its project's containers are not all gone")
             return
-        before = rest[0].resource
+        before = networks[0].resource
         members = await self.acting.provider.members(before, self._listing) if before.group is not None else ()
         gone = self.results.keys()
-        if back := [m.name for m in members if m.id not in gone and m.kind.runs]:
+        if back := [m.name for m in members if m.id not in gone and m.kind is not Kind.NETWORK]:
             raise ChangedError(f"its project {before.group} has {', '.join(back)} now")
 
         async def one(resource: Resource) -> None:
@@ -205,19 +205,14 @@ class Unit(Members):
             except NotFoundError:
                 self._gone(decision)
                 return
-            if resource.kind.only_with_lease:
-                if why := what_changed(resource, fresh):
-                    self._settle(decision, Outcome.SKIPPED, f"it {why}")
-                else:
-                    await self._delete(resource)
-            elif fresh.labels != resource.labels:
+            if fresh.labels != resource.labels:
                 self._settle(decision, Outcome.SKIPPED, "its labels changed")
             elif fresh.state is State.RUNNING:
                 self._settle(decision, Outcome.SKIPPED, "something is attached to it")
             else:
                 await self._delete(resource)
 
-        await self._each([d.resource for d in rest], one)
+        await self._each([d.resource for d in networks], one)
 
 
 def make_units(acting: Acting, decisions: Iterable[Decision]) -> list[Unit]:

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from reaper.endpoints import DockerTable
-from reaper.errors import ConfigError, UnreadableError
+from reaper.errors import ConfigError, DeniedError, UnreadableError
 from reaper.model import Kind, Resource
 from reaper.providers.base import Call, Inventory, Limits, Traits
 from reaper.providers.docker_calls import check
 from reaper.providers.docker_errors import last_headers, translate
 from reaper.providers.docker_events import FILTERS, deaths
-from reaper.providers.docker_leased import image, tells_creation, volume
+from reaper.providers.docker_leased import image, tells_creation, volume, with_inherited
 from reaper.providers.docker_rows import (
     Row,
     inspected_container,
@@ -103,7 +103,8 @@ class DockerReader:
                     # A volume's id is its name, which somebody may have taken from the id of something else.
                     if found is not None and label_keys & (found.labels or {}).keys() and found.id not in known:
                         labelled[found.id] = found
-        resources = (*inventory.resources, *self._mark_own(labelled.values()))
+        listed = with_inherited(inventory.resources, labelled, label_keys)
+        resources = (*listed, *self._mark_own(labelled.values()))
         return replace(inventory, resources=resources, unreadable=unreadable)
 
     async def _labelled(self, kind: Kind, key: str | None) -> Sequence[Row]:
@@ -119,7 +120,11 @@ class DockerReader:
             volumes = answer["Volumes"]
             return _checked([] if volumes is None else volumes, "volumes")
         except Exception as error:  # noqa: BLE001
-            self._translate(error)
+            try:
+                self._translate(error)
+            except DeniedError as denied:  # by a proxy, most likely: an engine that lists containers lists these, too
+                what = "for the sake of leases, GET /volumes and GET /images/json have to be let through"
+                raise DeniedError(f"{denied}; {what}") from error
 
     def _parsed(self, kind: Kind, row: Row) -> Resource | None:
         """What a listing or an inspection says of one of this kind. None or a ValueError when it cannot even be named."""
@@ -167,7 +172,8 @@ class DockerReader:
             raise UnreadableError("the inspection is of something else")
         if resource.image_unresolved and fresh.image is not None:
             self._images[fresh.id] = fresh.image
-        return self._mark_own((replace(fresh, remembered=resource.remembered),))[0]
+        fresh = replace(fresh, remembered=resource.remembered, inherited=resource.inherited)
+        return self._mark_own((fresh,))[0]
 
     async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
         """The Compose project as it is listed now. The filter is an optimisation: what comes back is tested again."""

@@ -4,13 +4,14 @@ Tolerant, as ``docker_rows`` is: one odd row is unreadable and kept, and spoils 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from reaper.model import Kind, Resource, State
+from reaper.providers import rows
 from reaper.providers.docker_calls import IMAGE, NAME
 from reaper.providers.docker_rows import Row, machinery, moment, table, text
-from reaper.providers.rows import labels
 from reaper.scope import PROJECT_LABEL
 
 TELLS_CREATION = (1, 42)
@@ -44,7 +45,7 @@ def volume(row: Row, endpoint: str, *, exact: bool) -> Resource | None:
         created = moment(row.get("CreatedAt"))
     except (ValueError, OverflowError) as error:
         created, unreadable = None, unreadable or f"CreatedAt: {error}"
-    found = labels(row.get("Labels"))
+    found = rows.labels(row.get("Labels"))
     shared = row.get("Scope") != "local" or row.get("ClusterVolume") is not None
     return Resource(
         provider="docker",
@@ -73,7 +74,7 @@ def image(row: Row, endpoint: str) -> Resource | None:
         created = _created(row.get("Created"))
     except (ValueError, OverflowError, OSError) as error:
         created, unreadable = None, unreadable or f"Created: {error}"
-    found = labels(row["Labels"] if "Labels" in row else table(row.get("Config")).get("Labels"))
+    found = rows.labels(row["Labels"] if "Labels" in row else table(row.get("Config")).get("Labels"))
     tags = _tags(row.get("RepoTags"))
     return Resource(
         provider="docker",
@@ -91,6 +92,27 @@ def image(row: Row, endpoint: str) -> Resource | None:
         machinery=_machinery(found, tags),
         unreadable=unreadable,
     )
+
+
+def with_inherited(
+    containers: Iterable[Resource], labelled: Mapping[str, Resource], label_keys: frozenset[str]
+) -> list[Resource]:
+    """The containers, those marked whose labels may be their image's.
+
+    Args:
+        containers: and networks, which have no image.
+        labelled: the images that carry a label of interest, by id; what else is in it does no harm.
+        label_keys: the labels of interest. That of a Compose project is none of them: Compose gives it to its images too.
+    """
+    keys = label_keys - {PROJECT_LABEL}
+    images = {id_: found.labels or {} for id_, found in labelled.items() if found.kind is Kind.IMAGE}
+    marked = []
+    for container in containers:
+        labels, inherited = container.labels or {}, set()
+        for id_ in container.uses & images.keys() if images else ():
+            inherited |= {key for key in keys & images[id_].keys() if labels.get(key) == images[id_][key]}
+        marked.append(replace(container, inherited=frozenset(inherited)) if inherited else container)
+    return marked
 
 
 def _created(value: object) -> datetime | None:

@@ -1,7 +1,8 @@
 """The images of a simulated engine: tags that move, references that dangle, and deletions that are refused."""
 
 import re
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -211,6 +212,17 @@ def listed(image: Image) -> dict[str, Any]:
         "Size": image.size,
         "VirtualSize": image.size,
     }
+
+
+def labels_of(changes: Iterable[str]) -> dict[str, str] | None:
+    """The labels that lines of a Dockerfile give, such as `LABEL a=b "c=d e"`; None for no line. Raises RefusedError."""
+    found: dict[str, str] = {}
+    for line in changes:
+        instruction, _, rest = line.strip().partition(" ")
+        if instruction.upper() != "LABEL":
+            raise RefusedError(400, f"{instruction.lower()} is not a valid change command")
+        found |= {key: value for key, _, value in (word.partition("=") for word in shlex.split(rest))}
+    return found or None
 
 
 def _short(image: Image) -> str:

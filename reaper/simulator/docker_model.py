@@ -265,7 +265,11 @@ PREDEFINED = ("none", "host", "bridge")
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Volume:
-    """A volume; `users` are the ids of the containers that have it, running or not."""
+    """A volume; `users` are the ids of the containers that have it, running or not.
+
+    `created` is what the engine tells as `CreatedAt`: before Docker 23 it moves when something comes into the volume's top
+    folder. Nothing is ever written here, so it moves only where somebody sets it.
+    """
 
     name: str
     created: int

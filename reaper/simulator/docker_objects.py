@@ -255,7 +255,9 @@ class ImageRoutes:
         await request.read()
         repository, tag = query(request, "repo") or "", query(request, "tag") or "latest"
         images = self._engine.images
-        made = images.add(f"{repository}:{tag}" if repository else "", comment=f"Imported from {query(request, 'fromSrc')}")
+        labels = docker_images.labels_of(request.query.getall("changes", ()))
+        comment = f"Imported from {query(request, 'fromSrc')}"
+        made = images.add(f"{repository}:{tag}" if repository else "", labels=labels, comment=comment)
         self._engine.events.log("image", "import", made.id, {"name": made.id}, self._engine.tick())
         return raw_answer(encode({"status": made.id}))
 

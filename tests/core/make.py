@@ -79,6 +79,31 @@ NETWORK = Resource(
     labels={},
     group="chess",
 )
+# What ended leases take besides; by themselves nobody's.
+VOLUME = Resource(
+    provider="docker",
+    endpoint="local",
+    kind=Kind.VOLUME,
+    id="chess_data",
+    name="chess_data",
+    state=State.STOPPED,
+    raw_state="present",
+    created_at=ago(minutes=2),
+    labels={},
+)
+IMAGE = Resource(
+    provider="docker",
+    endpoint="local",
+    kind=Kind.IMAGE,
+    id="sha256:" + "ab" * 32,
+    name="chess:1",
+    state=State.STOPPED,
+    raw_state="present",
+    created_at=ago(minutes=2),
+    labels={},
+    image="chess:1",
+    tags=("chess:1",),
+)
 SANDBOX = Resource(
     provider="daytona",
     endpoint="rl-org",

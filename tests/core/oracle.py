@@ -25,13 +25,22 @@ def _entries(resource: Resource, selector: Selector) -> Iterator[bool]:
     labels = resource.labels or {}
     yield from (known.LABEL_PATTERNS[pattern](labels) for pattern in selector.labels)
     yield from (known.NAME_PATTERNS[pattern](resource.name) for pattern in selector.names)
-    yield from (known.IMAGE_PATTERNS[pattern](resource.image) for pattern in selector.images)
+    yield from (known.IMAGE_PATTERNS[pattern](image) for pattern in selector.images for image in _images(resource))
 
 
 def _narrowed(resource: Resource, selector: Selector) -> bool:
     names = not selector.names or any(known.NAME_PATTERNS[p](resource.name) for p in selector.names)
-    images = not selector.images or any(known.IMAGE_PATTERNS[p](resource.image) for p in selector.images)
+    images = not selector.images or any(known.IMAGE_PATTERNS[p](i) for p in selector.images for i in _images(resource))
     return names and images and all(known.LABEL_PATTERNS[p](resource.labels or {}) for p in selector.labels)
+
+
+def _images(resource: Resource) -> tuple[str | None, ...]:
+    return resource.tags if resource.kind is Kind.IMAGE else (resource.image,)
+
+
+LEFT = frozenset({Kind.VOLUME, Kind.IMAGE})
+BESIDE = LEFT | {Kind.NETWORK}
+"""What never decides for its project."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,11 @@ class Oracle:
     def _preset_owns(self, one: Resource) -> bool:
         labels, presets, mates = one.labels or {}, self.world.rules.scope.presets, self.mates(one)
         images = {mate.image for mate in mates if mate.kind is Kind.CONTAINER}
-        files = {(mate.labels or {}).get(known.PROJECT_FILES) for mate in mates if mate.group is not None}
+        files = {
+            (mate.labels or {}).get(known.PROJECT_FILES)
+            for mate in mates
+            if mate.group is not None and mate.kind not in LEFT
+        }
         if "terminal-bench" in presets and ("terminal-bench" in labels or images & {*known.TERMINAL_BENCH_IMAGES}):
             return True
         signs = images & {*known.HARBOR_IMAGES} or files & {*known.HARBOR_FILES}
@@ -65,11 +78,13 @@ class Oracle:
 
     def owned(self, one: Resource) -> bool:
         scope = self.world.rules.scope
+        if one.kind in LEFT:
+            return self._covered(one, alive=True) or self._covered(one, alive=False)
         if self._preset_owns(one) or self._listed(one) or scope.everything or self._remembered(one):
             return True
         if self._covered(one, alive=True) or self._covered(one, alive=False):
             return True
-        containers = [mate for mate in self.mates(one) if mate.kind is not Kind.NETWORK]
+        containers = [mate for mate in self.mates(one) if mate.kind not in BESIDE]
         return one.kind is Kind.NETWORK and bool(containers) and all(self.owned(mate) for mate in containers)
 
     def _unreadable_wish(self, one: Resource) -> bool:
@@ -97,6 +112,8 @@ class Oracle:
         return (not claim.projects or one.group in claim.projects) and _narrowed(one, claim.selector)
 
     def _covers(self, lease: Lease, one: Resource) -> bool:
+        if one.kind in LEFT and lease.ending is not None:
+            return self._left_by(lease, one)
         if one.id in lease.resources:
             return True
         labelled = (one.labels or {}).get("reaper.lease") == lease.id
@@ -106,6 +123,16 @@ class Oracle:
             return True
         made, taken = one.created_at, lease.since
         return made is not None and taken is not None and (taken - made) <= timedelta(minutes=1)
+
+    def _left_by(self, lease: Lease, one: Resource) -> bool:
+        """Whether an ended lease takes a volume or an image: surely made after it was taken, and marked as its own."""
+        labels = one.labels or {}
+        if one.created_at is None or lease.since is None or lease.since - one.created_at > timedelta(minutes=1):
+            return False
+        if labels.get("reaper.lease") == lease.id:
+            return True
+        telling = [claim for claim in lease.claims if claim.selector.labels or claim.projects]
+        return not one.maybe_older and any(self._claimed(one, claim) for claim in telling)
 
     def _covered(self, one: Resource, *, alive: bool) -> bool:
         return any(self._covers(lease, one) for lease in self.world.leases if (lease.ending is None) == alive)
@@ -147,7 +174,7 @@ class Oracle:
         found = self.protections(one)
         if one.machinery:
             found.append("machinery")
-        if one.kind is Kind.NETWORK:
+        if one.kind in BESIDE:
             return found
         if one.state in {State.CHANGING, State.UNKNOWN}:
             found.append("state")
@@ -191,8 +218,8 @@ class Oracle:
         """Whether a wish or a policy (a due one, if asked) would have it reaped."""
         if one.created_at is None:
             return False
-        if self.abandoned(one):
-            return True
+        if self.abandoned(one) or one.kind in LEFT:
+            return self.abandoned(one)
         matching = [policy for policy in self.world.rules.policies if self.matches(one, policy)]
         end = self.wish_end(one)
         if end is not None and end <= self.world.now:
@@ -217,7 +244,7 @@ class Oracle:
         while True:
             before = len(kept)
             for one in self.world.resources:
-                if one.kind is not Kind.NETWORK and self._group_stays(one, kept):
+                if one.kind not in BESIDE and self._group_stays(one, kept):
                     kept |= {key(mate) for mate in self.mates(one)}
                 if key(one) in kept:
                     kept |= {(one.endpoint, used) for used in one.uses}
@@ -227,8 +254,10 @@ class Oracle:
     def _by_themselves(self, due: Collection[str] | None) -> set[Key]:
         kept = set()
         for one in self.world.resources:
-            mates = [mate for mate in self.mates(one) if mate.kind is not Kind.NETWORK]
-            if one.kind is not Kind.NETWORK:
+            mates = [mate for mate in self.mates(one) if mate.kind not in BESIDE]
+            if one.kind in LEFT:
+                garbage = self.abandoned(one)
+            elif one.kind is not Kind.NETWORK:
                 garbage = self.garbage(one) and any(self.garbage(mate, due) for mate in mates)
             elif self.abandoned(one):
                 garbage = True
@@ -246,6 +275,8 @@ class Oracle:
     def _group_stays(self, one: Resource, kept: set[Key]) -> bool:
         """A container that stays, or an owned network that is protected, keeps the group."""
         for mate in self.mates(one):
+            if mate.kind in LEFT:
+                continue
             if mate.kind is not Kind.NETWORK and key(mate) in kept:
                 return True
             readable = not (mate.labels is None or mate.created_at is None or mate.unreadable)

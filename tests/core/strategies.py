@@ -220,6 +220,36 @@ def networks(draw: st.DrawFn, id_: str, endpoint: str, group: str | None, base: 
     )
 
 
+_LEASE_LABELS = often({"reaper.lease": "lease-1"}, {}, {"reaper.lease": "lease-2"}, {"bench": ""}, weight=3)
+_TAGS = st.sampled_from(((), ("made:1",), ("made:1",), ("made:1", ACME_IMAGES[0]), TERMINAL_BENCH_IMAGES[:1]))
+
+
+@st.composite
+def left_things(draw: st.DrawFn, id_: str, endpoint: str = "local", group: str | None = None) -> Resource:
+    """A volume, or an image."""
+    is_image = id_.startswith("i")
+    tags = draw(_TAGS) if is_image else ()
+    return draw(
+        odd(
+            Resource(
+                provider="docker",
+                endpoint=endpoint,
+                kind=Kind.IMAGE if is_image else Kind.VOLUME,
+                id=id_,
+                name=draw(_NAMES).format(id_),
+                state=State.STOPPED,
+                raw_state="present",
+                created_at=draw(MOMENTS),
+                maybe_older=not is_image and draw(st.booleans()),
+                labels=draw(labels(draw(_LEASE_LABELS))),
+                image=tags[0] if tags else None,
+                tags=tags,
+                group=group,
+            )
+        )
+    )
+
+
 @st.composite
 def sandboxes(draw: st.DrawFn, id_: str, group: str | None = None) -> Resource:
     """A Daytona sandbox, often one of Harbor's."""
@@ -249,6 +279,7 @@ _GROUP_LABELS = st.sampled_from(((), LABELS[:2], LABELS[:2], (SIGNS[0],), (SIGNS
 _CONFIG_FILES = st.sampled_from((None, None, *HARBOR_FILES * 2, *OTHER_FILES))
 _ENDPOINTS = st.sampled_from(("local", "local", "gpu-1"))
 _LEFT = st.sampled_from((0, 1, 1, 2, 2, 3))
+_LEFT_KINDS = st.sampled_from(("", "", "v", "i", "vi"))
 
 
 @st.composite
@@ -264,6 +295,7 @@ def groups(draw: st.DrawFn, number: int) -> list[Resource]:
     found = [draw(containers(f"c{number}{i}", endpoint, group, marked)) for i in range(draw(_LEFT))]
     plain = base if draw(st.booleans()) else {}
     found += [draw(networks(f"n{number}{i}", endpoint, group, plain)) for i in range(draw(st.integers(0, 2)))]
+    found += [draw(left_things(f"{kind}{number}", endpoint, group)) for kind in draw(_LEFT_KINDS)]
     return found
 
 
@@ -280,6 +312,7 @@ def inventories(draw: st.DrawFn, *, links: bool = True) -> tuple[Resource, ...]:
     found += [draw(sandboxes(f"z{i}")) for i in range(draw(st.integers(0, 2)))]
     if draw(st.integers(0, 7)) == 0:
         found.append(draw(networks("n9", "local", None)))
+    found += [draw(left_things(f"{kind}9")) for kind in draw(_LEFT_KINDS)]
     if links and found:
         one_id = st.sampled_from([*(resource.id for resource in found), "gone"])
         users = [i for i, resource in enumerate(found) if resource.kind is Kind.CONTAINER]
@@ -356,7 +389,7 @@ LEASES = st.lists(
         Lease,
         id=st.sampled_from(LEASE_IDS[:2]),
         owner=st.just("pid 4711 on gpu-1"),
-        resources=st.frozensets(st.sampled_from(("c00", "c10", "n00", "a0", "z0", "nobody")), max_size=2),
+        resources=st.frozensets(st.sampled_from(("c00", "c10", "n00", "a0", "z0", "v9", "nobody")), max_size=2),
         claims=_CLAIMS,
         since=often(None, *(NOW - span for span in SPANS), weight=2),
         ending=_ENDINGS,

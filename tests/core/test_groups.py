@@ -13,6 +13,7 @@ from reaper.judge import Rules
 from reaper.model import Kind, Reason, Remembered, Resource, State
 from reaper.scope import Scope, Selector
 from tests.core.make import (
+    ALL_KINDS,
     CONTAINERS,
     EVERYTHING,
     FOREIGN,
@@ -48,12 +49,13 @@ def test_all_members_of_a_group_go_or_none(world: World, every: bool) -> None:
     decisions = (world.ask((EVERYTHING,)) if every else world).decide()
     fates: dict[tuple[str, str | None], set[bool]] = {}
     for decision in decisions:
-        if decision.resource.group is not None and decision.resource.kind is not Kind.NETWORK:
+        if decision.resource.group is not None and decision.resource.kind in ALL_KINDS:
             fates.setdefault((decision.resource.endpoint, decision.resource.group), set()).add(decision.reap)
     assert all(len(fate) == 1 for fate in fates.values())
     for decision in decisions:
         if decision.resource.kind is Kind.NETWORK and decision.reap:
             assert decision.resource.group is not None
+        if decision.reap and decision.resource.group is not None:
             assert fates.get((decision.resource.endpoint, decision.resource.group), {True}) == {True}
 
 

@@ -6,7 +6,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from reaper.conditions import Policy
-from reaper.model import Reason
+from reaper.model import Kind, Reason
 from reaper.scope import Selector
 from tests.core.make import ALL_KINDS, EVERYTHING
 from tests.core.oracle import Oracle, key
@@ -86,12 +86,15 @@ REAPING = frozenset(list(Reason)[: list(Reason).index(Reason.UNREADABLE)])
 
 def test_the_generated_worlds_hold_every_reason() -> None:
     seen: set[Reason] = set()
+    taken: set[Kind] = set()
 
     @settings(PROPERTY, max_examples=800, phases=[Phase.generate])
     @given(worlds())
     def collect(world: World) -> None:
         for decisions in (world.decide(), world.decide(("policy-0",)), world.ask((EVERYTHING,)).decide()):
             seen.update(decision.reason for decision in decisions)
+            taken.update(decision.resource.kind for decision in decisions if decision.reap)
 
     collect()
     assert set(Reason) <= seen
+    assert taken == set(Kind)

@@ -1,9 +1,11 @@
 """What a run made under a lease, on an engine: containers and networks go when its holder is dead, the neighbours' stay."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from devkit.client import OBEYS_TERM, EngineClient
+from reaper.claims import Claim
 from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
 from reaper.leases import NAME
 from tests.run import Program
@@ -54,6 +56,82 @@ def test_what_a_dead_run_made_goes_and_its_neighbours_things_stay(any_engine: En
     assert ended.outcomes() == dict.fromkeys(gone, "deleted"), ended.err
     assert names(any_engine) == {"others", "nobodys", "q_main_1", "q_guest_1"}
     assert set(any_engine.networks()) == {"others-net", "nobodys-net"}
+
+
+LATER = {"reaper.lease": "run-3"}
+
+
+def test_volumes_and_images_go_after_what_uses_them_and_only_those_that_the_run_made(
+    any_engine: EngineClient, tmp_path: Path
+) -> None:
+    now = datetime.now(UTC)
+    create(tmp_path / NAME)
+    file = LeaseFile(tmp_path / NAME)
+
+    def put(id_: str, since: datetime, *claims: Claim, ended: bool = True) -> None:
+        begun = LeaseRecord(
+            id=id_, sort=Sort.HEARTBEAT, holder=Holder("gpu-1", 4711), since=since, seen_at=since, claims=claims
+        )
+        over = {"state": LeaseState.EXPIRED, "ended_at": since + timedelta(seconds=1), "cause": "killed"} if ended else {}
+        file.put(replace(begun, **over))  # type: ignore[arg-type]
+
+    put("run-1", now, Claim(projects=("p",)))
+    put("run-2", now, ended=False)
+    put("run-3", now + timedelta(seconds=90))  # what is made now is older than it
+    program = Program(tmp_path, {"DOCKER_HOST": any_engine.host})
+
+    any_engine.create_network("mine-net", MINE)
+    for name, labels in (
+        *(("mine-data", MINE), ("mine-spare", MINE), ("mine-used", MINE), ("others-data", OTHERS), ("nobodys-data", {})),
+        *(("older", LATER), ("p_data", {PROJECT: "p"}), ("p_cache", {**MINE, PROJECT: "p"})),
+    ):
+        any_engine.create_volume(name, labels)
+    for name, labels in (
+        *(("mine/built:1", {"reaper.lease.image": "run-1"}), ("mine/used:1", MINE), ("mine/twice:1", MINE)),
+        *(("others/built:1", OTHERS), ("older/built:1", LATER)),
+    ):
+        any_engine.labelled_image(name, labels)
+    any_engine.api.must("POST", "/images/mine/twice:1/tag?repo=others/twice&tag=1")
+    any_engine.create(
+        "mine", labels=MINE, cmd=OBEYS_TERM, start=True, network="mine-net", binds=["mine-data:/d"], volumes=["/anonymous"]
+    )
+    any_engine.create("mine-made", image="mine/built:1", cmd=("/none",), labels=MINE)
+    # It is given the labels of its image, that of the lease included, and is not the run's for that.
+    any_engine.create("nobodys", image="mine/used:1", cmd=("/none",), binds=["mine-used:/d", "nobodys-data:/n"])
+
+    assert program("list").code == 0
+    ended = program("--once", "--json")
+    assert ended.code == 0, ended.err
+    gone = ("mine", "mine-made", "mine-net", "mine-data", "mine-spare", "p_cache", "mine/built:1")
+    assert ended.outcomes() == {**dict.fromkeys(gone, "deleted"), "mine/twice:1": "skipped"}, ended.err
+    assert names(any_engine) == {"nobodys"}
+    assert any_engine.networks() == []
+    # This engine cannot tell that p_data is not from long before the run, and nothing but its project says whose it is.
+    assert any_engine.volumes() == ["mine-used", "nobodys-data", "older", "others-data", "p_data"]
+    left = ["bench:1", "mine/twice:1", "mine/used:1", "older/built:1", "others/built:1", "others/twice:1"]
+    assert any_engine.images() == left
+
+    (endpoint,) = ended.document["endpoints"]
+    found = {row["name"]: row for row in endpoint["resources"]}
+    assert "its label reaper.lease may be its image's" in found["nobodys"]["sentence"]
+    assert {name: found[name]["reason"] for name in ("mine-used", "mine/used:1", "others-data", "older")} == {
+        "mine-used": "in_use",
+        "mine/used:1": "in_use",
+        "others-data": "leased",
+        "older": "not_owned",
+    }
+    assert "p_data" not in found
+    assert "nobodys-data" not in found
+    assert "image is referenced in multiple repositories" in found["mine/twice:1"]["detail"]
+    acts = program("history", "--json").document["acts"]
+    order = [act["kind"] for act in sorted(acts, key=lambda act: act["ended_at"]) if act["outcome"] == "deleted"]
+    assert order == ["container", "container", "network", "volume", "volume", "volume", "image"]
+    assert "lease run-2 of pid 4711 on gpu-1 is alive" in program("explain", "others-data").out
+    short = found["mine/twice:1"]["id"].removeprefix("sha256:")[:12]
+    assert f"local/mine/twice:1 (image {short}, present)" in program("explain", short).out
+
+    for tag in left[1:]:
+        any_engine.api.delete(f"/images/{tag}?force=1")
 
 
 def names(engine: EngineClient) -> set[str]:

@@ -1,7 +1,8 @@
 """A small honest stand-in for a Docker engine: real HTTP over a unix socket, the calls that reaper makes, no Docker.
 
 It answers with the status codes and the texts of a real engine (20.10, API 1.41), and its containers have any state and
-age without waiting. Faults (an answer that never comes, a connection that breaks) are not its business: put a
+age without waiting. It has neither volumes nor images.
+Faults (an answer that never comes, a connection that breaks) are not its business: put a
 ``devkit.faults.FaultProxy`` before it.
 """
 
@@ -121,8 +122,10 @@ class FakeEngine:
                 return self._list(query)
             case "GET", "/networks":
                 return 200, [self._network(network, attached=False) for network in self.networks.values()]
-        if what := re.fullmatch(r"/containers/([^/]+)(/json|/stop)?", path):
-            return self._container(method, what[2], unquote(what[1]), query)
+            case "GET", "/volumes" | "/images/json":
+                return 200, {"Volumes": [], "Warnings": None} if path == "/volumes" else []
+            case _ if what := re.fullmatch(r"/containers/([^/]+)(/json|/stop)?", path):
+                return self._container(method, what[2], unquote(what[1]), query)
         what = re.fullmatch(r"/networks/([^/]+)", path)
         return self._one_network(method, unquote(what[1])) if what else PAGE_NOT_FOUND
 

@@ -97,6 +97,8 @@ CASES: Mapping[str, Bad] = {
     "networks": bad(
         '[[policy]]\nname = "n"\nkinds = ["network"]\nolder_than = "1h"', 'kinds = ["network"]', "with the containers"
     ),
+    "volumes": bad('[[policy]]\nname = "n"\nkinds = ["volume"]\nolder_than = "1h"', "only with a lease that has ended"),
+    "images": bad('[[policy]]\nname = "n"\nkinds = ["image"]\nolder_than = "1h"', "images need no policy"),
     "unknown kind": bad('[[policy]]\nname = "n"\nkinds = ["containers"]\nolder_than = "1h"', "did you mean 'container'?"),
     "no kind": bad('[[policy]]\nname = "n"\nkinds = []\nolder_than = "1h"', "kinds = []", "write at least one"),
     "kinds missing": bad('[[policy]]\nname = "n"\nolder_than = "1h"', "'kinds' is missing", 'kinds = ["container"]'),

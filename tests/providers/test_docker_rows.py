@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 
 from reaper.model import Kind, State
-from reaper.providers.docker_rows import inspected_container, listed_container, moment, network, own_container_id
+from reaper.providers.docker_rows import (
+    inspected_container,
+    listed_container,
+    moment,
+    network,
+    own_container_id,
+    resolve_names,
+)
 
 ID = "0123456789abcdef" * 4
 LISTED: dict[str, Any] = {
@@ -43,6 +50,24 @@ def test_a_listed_container() -> None:
     assert (found.state, found.inspected, found.image_unresolved) == (State.STOPPED, False, False)
     assert found.created_at == datetime(2026, 11, 21, 9, 6, 42, tzinfo=UTC)
     assert found.uses == {"net1", "db"}
+
+
+def test_a_container_uses_its_volumes_and_its_image() -> None:
+    mounts = [{"Type": "volume", "Name": "data"}, {"Type": "bind", "Name": "x"}, {"Type": "volume"}, "odd"]
+    image = "sha256:" + "ab" * 32
+    assert listed(Mounts=mounts, ImageID=image).uses == {"net1", "db", "data", image}
+    assert listed(Mounts={"odd": 1}, ImageID=5).uses == {"net1", "db"}
+    assert inspected(Mounts=mounts, Image=image).uses == {"data", image}
+
+
+def test_a_container_that_is_named_is_used_by_its_id_and_a_volume_of_that_name_by_its_name() -> None:
+    joined = {**LISTED, "Id": "a" * 64, "Mounts": [{"Type": "volume", "Name": "db"}]}
+    database = {**LISTED, "Id": "d" * 64, "Names": ["/db"], "HostConfig": {}, "Mounts": joined["Mounts"]}
+    rows = [LISTED, joined, database]
+    found = resolve_names(rows, [listed_container(row, "local") for row in rows])
+    assert [one.uses for one in found] == [{"net1", "d" * 64}, {"net1", "d" * 64, "db"}, {"net1", "db"}]
+    alone = resolve_names(rows[:1], [listed_container(LISTED, "local")])
+    assert alone[0].uses == {"net1", "db"}
 
 
 @pytest.mark.parametrize("image", ["sha256:" + "a" * 64, "a" * 64, "865c469b7151", None])

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from devkit.client import archive
 from tests.simulator.docker_calls import OBEYS, QUICK, SLEEPS, filters
 
 Step = tuple[Any, ...]
@@ -326,6 +327,31 @@ IMAGES: list[Step] = [
     ("POST", "/containers/create?name=i1", {"Image": "tb__x__client", "Cmd": ["sleep", "infinity"]}),
     ("POST", "/containers/create?name=i2", {"Image": "docker.io/library/bench:1", "Cmd": ["true"]}),
     ("GET", "/containers/json?all=1"),
+    (
+        "POST",
+        "/images/create?fromSrc=-&repo=made&tag=1&changes=LABEL+run%3Dx+reaper.lease%3Dr1",
+        archive("made"),
+        "application/x-tar",
+    ),
+    ("POST", "/images/create?fromSrc=-&repo=bad&tag=1&changes=FROM+x", archive("made"), "application/x-tar"),
+    *_filtered(
+        "/images/json",
+        filters(label=["run"]),
+        filters(label=["run=x"]),
+        filters(label=["run=y"]),
+        filters(label=["run", "none"]),
+        filters(label=["none"]),
+    ),
+    ("GET", "/images/made:1/json"),
+    ("POST", "/images/made:1/tag?repo=made&tag=2"),
+    ("DELETE-ID", "made:1"),
+    ("DELETE", "/images/made:2?noprune=1"),
+    ("POST", "/containers/create?name=i0", {"Image": "made:1", "Cmd": ["/none"]}),
+    ("DELETE-ID", "made:1"),
+    ("DELETE", "/containers/i0"),
+    ("DELETE-ID", "made:1"),
+    ("GET", f"/images/sha256:{'ab' * 32}/json"),
+    ("DELETE", f"/images/sha256:{'ab' * 32}?noprune=1"),
     ("DELETE", "/images/tb__x__client"),
     ("GET", "/containers/json?all=1"),
     ("GET", "/containers/i1/json"),
@@ -362,11 +388,17 @@ VOLUMES: list[Step] = [
         filters(name=["v"]),
         filters(name=["zzz"]),
         filters(label=["a"]),
+        filters(label=["a=b"]),
+        filters(label=["a=c"]),
+        filters(label=["none"]),
         filters(driver=["local"]),
         filters(foo=["x"]),
     ),
     ("GET", f"/containers/json?all=1&{filters(volume=['v1'])}"),
     ("DELETE", "/containers/u1?v=1"),
+    ("DELETE", "/volumes/v1"),
+    ("DELETE", "/volumes/v1"),
+    ("GET", "/volumes/v1"),
     ("POST", "/volumes/prune"),
 ]
 

@@ -43,6 +43,9 @@ def replay(client: EngineClient, session: str) -> list[tuple[str, Any]]:
     for step in SESSIONS[session]:
         if step[0] == "UNTIL":
             client.wait_state(step[1], step[2])
+        elif step[0] == "DELETE-ID":
+            ident = client.api.must("GET", f"/images/{step[1]}/json")["Id"]
+            replies.append((f"{step}", reply_shape(call(client, "DELETE", f"/images/{ident}?noprune=1"))))
         else:
             replies.append((f"{step[0]} {step[1]} {step[2:]}", reply_shape(call(client, *step))))
     return replies

@@ -84,6 +84,28 @@ def network(name: str, group: str, **fields: Any) -> Resource:
     )
 
 
+def volume(name: str, labels: dict[str, str], **fields: Any) -> Resource:
+    """A volume that was made a minute ago; its id is its name."""
+    made = stopped(
+        name,
+        kind=Kind.VOLUME,
+        id=name,
+        raw_state="present",
+        labels=labels,
+        created_at=NOW - MINUTE,
+        **_NOTHING_RUNS,
+    )
+    return replace(made, **fields)
+
+
+_NOTHING_RUNS: dict[str, Any] = dict.fromkeys(("image", "started_at", "stopped_at", "restart_policy"))
+
+
+def image(name: str, labels: dict[str, str], **fields: Any) -> Resource:
+    """An image that was built a minute ago."""
+    return volume(name, labels, **{"kind": Kind.IMAGE, "id": f"id-{name}", "image": name, "tags": (name,), **fields})
+
+
 def many(count: int, make: Callable[[str], Resource] = stopped) -> list[Resource]:
     return [make(f"c{i:04}") for i in range(count)]
 
