@@ -128,7 +128,8 @@ class Leasing:
 
     def changed(self, record: LeaseRecord) -> None:
         """See ``leasebook.Told``."""
-        about = {"lease": record.id, "holder": str(record.holder), "user": record.holder.user}
+        covers = " or ".join(map(str, record.claims))
+        about = {"lease": record.id, "holder": str(record.holder), "user": record.holder.user, "covers": covers}
         if record.state.ended:
             self._log.info(f"lease_{record.state}", **about, cause=record.cause)
             self._ended()
