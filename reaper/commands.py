@@ -1,36 +1,12 @@
 """What each command does: settings and arguments in, printed results and an exit code out."""
 
 import os
-import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
-from reaper import config, exits
-from reaper.conduct import Observers, close, conduct, exit_code, progress
+from reaper import config, exits, sweeping
 from reaper.credentials import api_key
-from reaper.errors import ConfigError, ReaperError
-from reaper.journal import NAME, Journal, journal_of
-from reaper.leases import SharedLeases
-from reaper.model import Decision, Reason, Report
-from reaper.notes import not_owned
-from reaper.plan import Plan, make_plan
-from reaper.policy import explain, young_and_running
-from reaper.settings import JournalTable
-from reaper.sweep import Endpoint, Observer, Stop, sweep
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
-
-    from reaper.metrics import Metrics
-
-# Kept on purpose: everything else that is owned counts as left by ``check --all``.
-_MEANT_TO_STAY = frozenset(
-    {Reason.NOT_OWNED, Reason.MACHINERY, Reason.PROTECTED, Reason.WISH_KEEP, Reason.RESTART_POLICY, Reason.LEASED}
-)
+from reaper.errors import ConfigError
 
 
 def run(arguments: Namespace) -> int:
@@ -60,7 +36,7 @@ def _run(arguments: Namespace) -> int:
     if arguments.command == "ryuk":
         from reaper import ryukrun  # noqa: PLC0415 - it has a server in it, and SQLite
 
-        return ryukrun.run(os.environ, lambda level: _log(arguments, level))
+        return ryukrun.run(os.environ, lambda level: sweeping.log_of(arguments, level))
     if arguments.command == "history":
         from reaper import history  # noqa: PLC0415 - it needs SQLite
 
@@ -68,8 +44,8 @@ def _run(arguments: Namespace) -> int:
     if arguments.command is None and not arguments.once:
         from reaper import service  # noqa: PLC0415 - it has a server in it, and a scheduler
 
-        return service.run(arguments, lambda: _log(arguments))
-    return _sweeping(arguments)
+        return service.run(arguments, lambda: sweeping.log_of(arguments))
+    return sweeping.run(arguments)
 
 
 def _config(arguments: Namespace) -> int:
@@ -88,246 +64,3 @@ def _config(arguments: Namespace) -> int:
         return 0
     print(showconfig.show(loaded, as_json=arguments.json))
     return 0
-
-
-def _sweeping(arguments: Namespace) -> int:
-    import anyio  # noqa: PLC0415 - not for config
-
-    loaded = config.load(arguments.config)
-    plan = make_plan(arguments, loaded.settings, os.environ)
-    log = _log(arguments)
-    command = _Command(arguments, plan, log, loaded.settings.journal)
-    try:
-        return anyio.run(command.run)
-    except (ReaperError, BrokenPipeError):
-        raise
-    except Exception as error:
-        if _log_format(arguments) != "json":
-            raise
-        log.exception("bug", error=f"{type(error).__name__}: {error}")
-        return exits.BUG
-
-
-def _log_format(arguments: Namespace) -> str:
-    form: str = arguments.log_format or ("console" if sys.stderr.isatty() else "json")
-    return form
-
-
-def _log(arguments: Namespace, level: str | None = None) -> "FilteringBoundLogger":
-    """Logging as the arguments ask for it, else at ``level``. At a terminal a command's table says what INFO would."""
-    from reaper import logs  # noqa: PLC0415
-
-    quiet = sys.stderr.isatty() and (arguments.command is not None or arguments.once)
-    return logs.configure(_log_format(arguments), arguments.log_level or level or ("warning" if quiet else "info"))
-
-
-@dataclass
-class _Command:
-    """One of the commands that look at endpoints."""
-
-    arguments: Namespace
-    plan: Plan
-    log: "FilteringBoundLogger"
-    record: JournalTable
-
-    def __post_init__(self) -> None:
-        self.leases = SharedLeases(config.state_directory(os.environ))
-
-    async def run(self) -> int:
-        async def work(stop: Stop) -> int:
-            journal = self._journal()
-            endpoints = self._connect()
-            try:
-                return await self._run(endpoints, stop, journal)
-            finally:
-                self.leases.close()
-                try:
-                    await close(endpoints)
-                finally:
-                    if journal is not None:
-                        await journal.close()
-
-        return await conduct(work, self.plan.timeout)
-
-    def _connect(self) -> list[Endpoint]:
-        from reaper import connect  # noqa: PLC0415 - not for config
-
-        folder = config.state_directory(os.environ)
-        # A dry run gets clients that have no method to delete with.
-        return connect.endpoints(
-            self.plan.engines, self.plan.organisations, self.plan.retry, folder, act=self.plan.options.act
-        )
-
-    def _journal(self) -> Journal | None:
-        """The record of a sweep that deletes. That it cannot be written is a warning, and changes nothing else."""
-        if not self.plan.options.act:
-            return None
-        folder = config.state_directory(os.environ)
-        file = str(folder / NAME)
-        journal = journal_of(
-            self.record,
-            folder,
-            clock=lambda: datetime.now(UTC),
-            failed=lambda problem: self.log.warning("journal_failed", file=file, problem=problem),
-            recovered=lambda problem: self.log.warning("journal_recovered", file=file, problem=problem),
-        )
-        if journal is not None:
-            journal.open()
-        return journal
-
-    async def _run(self, endpoints: Sequence[Endpoint], stop: Stop, journal: Journal | None) -> int:
-        from reaper.logs import LogObserver  # noqa: PLC0415
-
-        watcher = LogObserver(self.log)
-        observers: list[Observer] = [watcher]
-        metrics = self._metrics()
-        if metrics is not None:
-            observers.append(metrics)
-        if journal is not None:
-            observers.append(journal)
-            for endpoint in endpoints:
-                journal.about(endpoint.reader.endpoint, self.plan.options.due)
-        with progress(observers, act=self.plan.options.act):
-            report = await sweep(
-                endpoints,
-                self.plan.rules,
-                self.plan.options,
-                clock=lambda: datetime.now(UTC),
-                observer=Observers(observers),
-                leases=self.leases,
-                ledger=journal,
-                stop=stop,
-            )
-        if metrics is not None:
-            self._write(metrics, endpoints, report)
-        name = self.arguments.command or "once"
-        if name == "explain":
-            return self._explain(report)
-        report = replace(report, hints=tuple(_hints(report, self.plan, self.arguments.argv)))
-        code = exit_code(report)
-        if name == "check" and code == 0 and left(report, everything=self.plan.everything):
-            code = exits.LEFT
-        self._print(report, name, code)
-        if name == "once":
-            watcher.summary(report)
-        return code
-
-    def _metrics(self) -> "Metrics | None":
-        if self.plan.metrics_textfile is None:
-            return None
-        from reaper.metrics import Metrics, reach  # noqa: PLC0415 - prometheus_client brings an HTTP server along
-
-        endpoints = {engine.name: "docker" for engine in self.plan.engines}
-        endpoints |= {organisation.name: "daytona" for organisation, _ in self.plan.organisations}
-        metrics = Metrics(dry_run=not self.plan.options.act)
-        metrics.configure(endpoints, reach(endpoints, self.plan.rules.policies))
-        metrics.recall(self.plan.metrics_textfile)
-        return metrics
-
-    def _write(self, metrics: "Metrics", endpoints: Sequence[Endpoint], report: Report) -> None:
-        """Write the metrics. That this fails is no reason to call a sweep failed that was not."""
-        assert self.plan.metrics_textfile is not None
-        for endpoint in endpoints:
-            metrics.breaker(endpoint.reader.endpoint, endpoint.retrier.breaker.open)
-        metrics.ended(report, self.plan.options.due, datetime.now(UTC))
-        try:
-            metrics.write_textfile(self.plan.metrics_textfile)
-        except ConfigError as error:
-            told = {"file": str(self.plan.metrics_textfile), "error": error.problem}
-            self.log.error("metrics_not_written", **told)  # noqa: TRY400 - a full disk is no bug: no traceback
-
-    def _print(self, report: Report, name: str, code: int) -> None:
-        if self.arguments.json:
-            from reaper.jsonout import report_document  # noqa: PLC0415
-
-            print(report_document(report, name, code))
-            return
-        from reaper import render  # noqa: PLC0415
-
-        rows = left(report, everything=self.plan.everything) if name == "check" else None
-        render.report(report, name, rows)
-
-    def _explain(self, report: Report) -> int:
-        code = exit_code(report)
-        wanted = self.arguments.resource
-        found = find(report, wanted)
-        if not found:
-            if code:
-                sys.stderr.write(
-                    "".join(f"reaper: {e.endpoint}: {e.failure.message}\n" for e in report.endpoints if e.failure)
-                )
-                return code
-            where = ", ".join(endpoint.endpoint for endpoint in report.endpoints)
-            raise ConfigError(f"nothing on {where} is called {wanted!r}", "reaper list shows what there is")
-        if len(found) > 1:
-            names = ", ".join(f"{d.resource.endpoint}/{d.resource.name} ({d.resource.short_id})" for d in found[:5])
-            raise ConfigError(f"{wanted!r} is not unique: {names}", "name one by its id or as ENDPOINT/NAME")
-        decision = found[0]
-        endpoint = next(e for e in report.endpoints if e.endpoint == decision.resource.endpoint)
-        resources = [d.resource for d in endpoint.decisions]
-        leases = [lease.on_clock(endpoint.clock_skew) for lease in self.leases()]
-        findings = explain(decision.resource, resources, self.plan.rules, leases, report.started_at + endpoint.clock_skew)
-        if self.arguments.json:
-            from reaper.jsonout import explanation_document  # noqa: PLC0415
-
-            print(explanation_document(decision, findings))
-        else:
-            from reaper import render  # noqa: PLC0415
-
-            render.explanation(decision, findings)
-        return code
-
-
-def find(report: Report, wanted: str) -> list[Decision]:
-    """The decisions about the resource that a person means: an exact name, ENDPOINT/NAME, else the beginning of an id."""
-    decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
-    exact = [d for d in decisions if wanted in (d.resource.name, d.resource.id, f"{d.resource.endpoint}/{d.resource.name}")]
-    return exact or [d for d in decisions if d.resource.id.startswith(wanted) or d.resource.short_id.startswith(wanted)]
-
-
-def left(report: Report, *, everything: bool) -> list[Decision]:
-    """What ``check`` finds: what is reapable; with ``everything`` all that is owned and not meant to stay."""
-    decisions = (d for endpoint in report.endpoints for d in endpoint.decisions)
-    if everything:
-        return [d for d in decisions if d.owner is not None and d.reason not in _MEANT_TO_STAY]
-    return [d for d in decisions if d.reap]
-
-
-def _again(argv: Sequence[str], *extra: str, without: str = "") -> str:
-    """The command that was given, with something added, for people to copy."""
-    words: list[str] = []
-    skip = False
-    for word in argv:
-        if not skip and not (without and word.startswith(f"{without}=")) and word != without:
-            words.append(word)
-        skip = bool(without) and word == without
-    return shlex.join(["reaper", *words, *extra])
-
-
-def _hints(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
-    hints = []
-    for endpoint in report.endpoints:
-        if (cap := endpoint.cap) is not None:
-            if cap.of_leases:
-                left, kept = "leases have left would have gone", "none of that was deleted"
-                go_on = f"REAPER_LIMITS__MAX_LEASE_DELETIONS={cap.wanted} {_again(argv)}"
-            else:
-                left, kept = "would have gone", "nothing was deleted there"
-                go_on = _again(argv, "--max-deletions", str(cap.wanted), without="--max-deletions")
-            hints.append(
-                f"{endpoint.endpoint}: {cap.wanted} {left}, but {cap.limit} allows {cap.allowed}: {kept}; to go on: {go_on}"
-            )
-    decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
-    young = young_and_running(decisions)
-    ages = [policy.older_than for policy in plan.rules.policies if policy.older_than is not None]
-    if young and ages and not plan.one_off:
-        from reaper.durations import human  # noqa: PLC0415
-
-        keep = [word for only in plan.only for word in ("--only", only)]
-        named = ["--config", plan.config] if plan.config else []
-        command = shlex.join(["reaper", "--once", "--all", *named, *keep, *plan.narrow])
-        subject = "1 owned resource is" if len(young) == 1 else f"{len(young)} owned resources are"
-        hints.append(f"{subject} running and younger than {human(min(ages))}; if no run is alive here: {command}")
-    if plan.one_off and plan.narrow and (unowned := not_owned(decisions)):
-        hints.append(unowned)
-    return hints

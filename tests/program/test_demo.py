@@ -170,6 +170,15 @@ def test_it_takes_no_orders_about_the_user_s_endpoints(demo: Program, arguments:
     assert ended.out == ""
 
 
+@pytest.fixture
+def _no_nohup() -> Iterator[None]:
+    """Whoever runs the tests may ignore SIGHUP, which every process would inherit, and go on ignoring."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_no_nohup")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 @pytest.mark.parametrize("moment", ["reaper demo", "silent for"])
 def test_a_signal_ends_it_in_order(demo: Program, number: signal.Signals, code: int, moment: str) -> None:

@@ -118,7 +118,7 @@ def test_5_and_not_6_nor_a_promise_when_check_cannot_see_everything(run: Program
 
 BUGS = {
     "in a sweep": "import reaper.sweep\nreaper.sweep.decide = lambda *a, **k: {}['the missing\\nkey']",
-    "in a command": "import reaper.commands\nreaper.commands.exit_code = lambda report: {}['the missing\\nkey']",
+    "in a command": "import reaper.sweeping\nreaper.sweeping.exit_code = lambda report: {}['the missing\\nkey']",
 }
 
 
