@@ -170,6 +170,10 @@ class Leases:
         """Whether there is, or was lately, such a lease."""
         return id_ in self._by_id
 
+    def claiming(self, resource: Resource) -> Lease | None:
+        """The lease that would decide about it, were it known when it was made; people want to know that it is not."""
+        return self.covering(replace(resource, maybe_older=False) if resource.maybe_older else resource)
+
     def covering(self, resource: Resource) -> Lease | None:
         """The lease that decides about the resource, if one does."""
         named = (self._by_id.get(id_) for id_ in named_leases(resource))

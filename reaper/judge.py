@@ -126,6 +126,8 @@ class Judge:
         if owner is None and resource.kind.only_with_lease:
             article = "an" if resource.kind is Kind.IMAGE else "a"
             sentence = f"{article} {resource.kind} goes only with a lease that it was made under, and none known here has it"
+            if (claiming := self.leases.claiming(resource)) is not None:
+                sentence = f"lease {claiming.id} claims it, but an engine before Docker 23 does not tell when it was made"
             return _keep("owned", Reason.NOT_OWNED, lambda: sentence)
         if owner is None and LEASE_LABEL in resource.inherited:
             return _keep("owned", Reason.NOT_OWNED, lambda: f"nothing in [scope] matches it, and {_INHERITED}")

@@ -386,6 +386,4 @@ class _EndpointSweep:
 
 def _matters(resource: Resource, leases: Leases) -> bool:
     """Whether it is one of those to be decided about. Of volumes and images only those are that have to do with a lease."""
-    if not resource.kind.only_with_lease:
-        return True
-    return bool(named_leases(resource)) or leases.covering(resource) is not None
+    return not resource.kind.only_with_lease or bool(named_leases(resource)) or leases.claiming(resource) is not None

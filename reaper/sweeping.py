@@ -206,7 +206,7 @@ class Command:
             where = ", ".join(endpoint.endpoint for endpoint in report.endpoints)
             raise ConfigError(f"nothing on {where} is called {wanted!r}", "reaper list shows what there is")
         if len(found) > 1:
-            names = ", ".join(f"{d.resource.endpoint}/{d.resource.name} ({d.resource.id[:12]})" for d in found[:5])
+            names = ", ".join(f"{d.resource.endpoint}/{d.resource.name} ({d.resource.short_id})" for d in found[:5])
             raise ConfigError(f"{wanted!r} is not unique: {names}", "name one by its id or as ENDPOINT/NAME")
         decision = found[0]
         endpoint = next(e for e in report.endpoints if e.endpoint == decision.resource.endpoint)
@@ -228,7 +228,7 @@ def find(report: Report, wanted: str) -> list[Decision]:
     """The decisions about the resource that a person means: an exact name, ENDPOINT/NAME, else the beginning of an id."""
     decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
     exact = [d for d in decisions if wanted in (d.resource.name, d.resource.id, f"{d.resource.endpoint}/{d.resource.name}")]
-    return exact or [d for d in decisions if d.resource.id.startswith(wanted)]
+    return exact or [d for d in decisions if d.resource.id.startswith(wanted) or d.resource.short_id.startswith(wanted)]
 
 
 def left(report: Report, *, everything: bool) -> list[Decision]:

@@ -4,7 +4,7 @@ It reads the tables of ``strategies`` where the program parses patterns, images 
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from reaper.claims import Claim, Lease
@@ -114,6 +114,9 @@ class Oracle:
     def _covers(self, lease: Lease, one: Resource) -> bool:
         if one.kind in LEFT and lease.ending is not None:
             return self._left_by(lease, one)
+        if lease.ending is not None and one.labels is not None:
+            own = {key: text for key, text in one.labels.items() if key not in one.inherited}
+            one = replace(one, labels=own)
         if one.id in lease.resources:
             return True
         labelled = (one.labels or {}).get("reaper.lease") == lease.id

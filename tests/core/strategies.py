@@ -109,6 +109,10 @@ class World:
     def decide(self, due: Sequence[str] | None = None) -> list[Decision]:
         return decide(self.resources, self.rules, self.leases, self.now, due)
 
+    def after(self, lease: Lease) -> "World":
+        """The same world with this lease in place of the one with its id."""
+        return replace(self, leases=(lease, *(other for other in self.leases if other.id != lease.id)))
+
     def ask(self, policies: tuple[Policy, ...]) -> "World":
         """The same world under other policies."""
         return replace(self, rules=replace(self.rules, policies=policies))
@@ -158,6 +162,7 @@ _RAW_SANDBOX = st.sampled_from((*["started"] * 4, *["stopped"] * 3, *SANDBOX_STA
 _PARTS = st.sampled_from((0.0, 0.0, 0.0, 0.0, 0.1, 0.1, 0.5, 0.9, 1.0))
 _NAMES = st.sampled_from(("trial-{}", "trial-{}", "work-{}", "work-{}", "trial-{}-db", "work-{}-db"))
 _IMAGES = st.sampled_from(IMAGES + TERMINAL_BENCH_IMAGES * 3 + HARBOR_IMAGES)
+_INHERITED = often(frozenset[str](), frozenset({"reaper.lease"}), frozenset({"reaper.lease", "bench"}), weight=4)
 _RESTART = often("no", "always", "unless-stopped", "on-failure", weight=6)
 _ACTIVITY = often(NOW - timedelta(hours=3), None, NOW, NOW - timedelta(days=9), weight=2)
 _SANDBOX_LABELS = often({"harbor.managed": "true"}, {}, weight=3)
@@ -193,6 +198,7 @@ def containers(
                 image=draw(_IMAGES),
                 group=group,
                 restart_policy=draw(_RESTART),
+                inherited=draw(_INHERITED),
             )
         )
     )
@@ -220,6 +226,7 @@ def networks(draw: st.DrawFn, id_: str, endpoint: str, group: str | None, base: 
     )
 
 
+_LATELY = st.one_of(st.just(NOW - SECOND), MOMENTS)  # so that many were made under one of the leases
 _LEASE_LABELS = often({"reaper.lease": "lease-1"}, {}, {"reaper.lease": "lease-2"}, {"bench": ""}, weight=3)
 _TAGS = st.sampled_from(((), ("made:1",), ("made:1",), ("made:1", ACME_IMAGES[0]), TERMINAL_BENCH_IMAGES[:1]))
 
@@ -239,7 +246,7 @@ def left_things(draw: st.DrawFn, id_: str, endpoint: str = "local", group: str |
                 name=draw(_NAMES).format(id_),
                 state=State.STOPPED,
                 raw_state="present",
-                created_at=draw(MOMENTS),
+                created_at=draw(_LATELY),
                 maybe_older=not is_image and draw(st.booleans()),
                 labels=draw(labels(draw(_LEASE_LABELS))),
                 image=tags[0] if tags else None,
@@ -279,7 +286,7 @@ _GROUP_LABELS = st.sampled_from(((), LABELS[:2], LABELS[:2], (SIGNS[0],), (SIGNS
 _CONFIG_FILES = st.sampled_from((None, None, *HARBOR_FILES * 2, *OTHER_FILES))
 _ENDPOINTS = st.sampled_from(("local", "local", "gpu-1"))
 _LEFT = st.sampled_from((0, 1, 1, 2, 2, 3))
-_LEFT_KINDS = st.sampled_from(("", "", "v", "i", "vi"))
+_LEFT_KINDS = st.sampled_from(("", "v", "i", "vi"))
 
 
 @st.composite
@@ -396,6 +403,17 @@ LEASES = st.lists(
     ),
     max_size=2,
     unique_by=lambda lease: lease.id,
+)
+
+
+# One that has taken much with it: what is young and carries its label was made under it.
+ENDED = st.builds(
+    Lease,
+    id=st.just(LEASE_IDS[0]),
+    owner=st.just("pid 4711 on gpu-1"),
+    claims=_CLAIMS,
+    since=st.sampled_from([NOW - span for span in SPANS[2:8]]),
+    ending=st.just(Ending(NOW - SECOND, "killed")),
 )
 
 

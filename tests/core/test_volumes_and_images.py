@@ -129,7 +129,9 @@ def test_where_nobody_knows_when_it_was_made_only_the_lease_s_own_label_takes_it
     """An engine before Docker 23 tells of a volume when it was changed last: last month's database looks like this run's."""
     changed = replace(VOLUME, maybe_older=True, group="chess", labels={"run": "my-sweep"})
     lease = replace(DEAD, claims=(TELLING[name],))
-    assert judge(changed, lease).reason is Reason.NOT_OWNED
+    decision = judge(changed, lease)
+    assert decision.reason is Reason.NOT_OWNED
+    assert decision.sentence == "lease 7f3a claims it, but an engine before Docker 23 does not tell when it was made"
     assert judge(replace(changed, labels=LABEL), lease).reap
     assert not judge(replace(changed, labels=LABEL, created_at=ago(hours=2)), lease).reap
 

@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,8 @@ from devkit.client import OBEYS_TERM, EngineClient
 from devkit.faults import Fault, FaultProxy
 from devkit.generate.proxy import REFUSED, UNREACHABLE, config
 from reaper.endpoints import DockerTable
+from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
+from reaper.leases import NAME as LEASES
 from reaper.providers.docker import QUIET, DockerProvider
 from reaper.providers.docker_calls import CALLS, made
 from tests.deploy.haproxy import LIMIT, HaProxy
@@ -52,10 +55,14 @@ def test_reaper_works_through_it_and_each_call_and_parameter_of_the_list_is_made
         stubborn = any_engine.create("stubborn", cmd=OBEYS_TERM, labels=OWNED, start=True)
         arriving.add(Fault("status", "POST", f"/{stubborn}/stop", status=204, body=b""))  # stopped, and runs on
         exited(any_engine, "foreign", {})
+        over(tmp_path, "run-1")
+        any_engine.create_volume("data", {"reaper.lease": "run-1"})
+        any_engine.labelled_image("built:1", {"reaper.lease": "run-1"})
         program = Program(tmp_path, {"DOCKER_HOST": proxy.host})
         swept = program("--once", "--all", "--json")
         assert swept.code == 0, swept.err
-        assert swept.outcomes() == dict.fromkeys(("client", "chess_default", "running", "stubborn"), "deleted")
+        gone = ("client", "chess_default", "running", "stubborn", "data", "built:1")
+        assert swept.outcomes() == dict.fromkeys(gone, "deleted")
         assert containers(any_engine) == {"foreign"}
         with Daemon(program, DEATHS, "sweep_at_start = false").start() as daemon:
             daemon.wait("events_followed", endpoint="local")
@@ -73,6 +80,16 @@ def test_reaper_works_through_it_and_each_call_and_parameter_of_the_list_is_made
     assert [call for call in CALLS if call not in calls] == []
     named = {(call.path, name) for call, (_, target) in zip(calls, sent, strict=True) if call for name in names(target)}
     assert named == {(call.path, name) for call in CALLS for name in call.params}
+
+
+def over(folder: Path, lease: str) -> None:
+    """A lease that has ended, in the state directory."""
+    now = datetime.now(UTC)
+    create(folder / LEASES)
+    file = LeaseFile(folder / LEASES)
+    record = LeaseRecord(id=lease, sort=Sort.HEARTBEAT, holder=Holder("gpu-1", 4711), since=now, seen_at=now)
+    file.put(replace(record, state=LeaseState.RELEASED, ended_at=now, cause="released"))
+    file.close()
 
 
 def names(target: str) -> list[str]:
@@ -182,14 +199,30 @@ DANGEROUS = [
     ("POST", "/images/create?fromImage=x"),
     ("POST", "/images/load"),
     ("DELETE", "/images/x"),
-    ("GET", "/images/json"),
+    ("DELETE", "/images/bench:1?noprune=1"),
+    ("DELETE", f"/images/{ID[:12]}?noprune=1"),
+    ("DELETE", f"/images/sha256%3A{ID}?noprune=1"),
+    ("DELETE", f"/images/sha256:{ID}?noprune=1&force=1"),
+    ("DELETE", f"/images/sha256:{ID}?noprune=0"),
+    ("DELETE", f"/images/sha256:{ID}/json"),
+    ("GET", "/images/x/json"),
+    ("GET", f"/images/sha256:{ID}/get"),
+    ("GET", f"/images/sha256:{ID}/history"),
+    ("POST", f"/images/sha256:{ID}/tag?repo=x"),
+    ("POST", f"/images/sha256:{ID}/push"),
+    ("GET", "/images/json?all=1"),
+    ("GET", "/images/json?shared-size=1"),
+    ("GET", "/images/get?names=x"),
+    ("GET", "/images/search?term=x"),
     ("POST", "/build"),
     ("POST", "/build/prune"),
     ("POST", "/session"),
     ("POST", "/grpc"),
     ("POST", "/commit"),
-    ("GET", "/volumes"),
-    ("DELETE", "/volumes/x"),
+    ("POST", "/volumes/create"),
+    ("DELETE", "/volumes/x?force=1"),
+    ("DELETE", "/volumes/x/y"),
+    ("PUT", "/volumes/x?version=1"),
     ("POST", "/volumes/prune"),
     ("GET", "/secrets"),
     ("POST", "/swarm/init"),
@@ -308,6 +341,7 @@ PIECES = st.sampled_from(
     [
         *("/", "//", "/..", "/.", "%2e", "%2f", "%2F", "%00", "?", "&", ";", "=", "#", "\\", "*", ":", "@", ".", "-", "+"),
         *("/v1.41", "/v1.24", "/v2.0", "/version", "/containers", "/networks", "/events", "/images", "/volumes", "/exec"),
+        *(f"/sha256:{ID}", "noprune=1", "noprune=0", "all=1"),
         *("/json", "/stop", "/create", "/prune", "/start", ID, "chess-1", "all=1", "v=1", "force=1", "t=10", "size=1"),
         *("filters=", "%7B%22label%22:+[%22a=b%22]%7D", "since=1763712000.5", "until=1", "signal=KILL", "http://docker"),
     ]

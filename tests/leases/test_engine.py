@@ -120,7 +120,9 @@ def test_volumes_and_images_go_after_what_uses_them_and_only_those_that_the_run_
         "others-data": "leased",
         "older": "not_owned",
     }
-    assert "p_data" not in found
+    assert found["p_data"]["sentence"] == (
+        "lease run-1 claims it, but an engine before Docker 23 does not tell when it was made"
+    )
     assert "nobodys-data" not in found
     assert "image is referenced in multiple repositories" in found["mine/twice:1"]["detail"]
     acts = program("history", "--json").document["acts"]

@@ -216,6 +216,27 @@ async def docker(request: pytest.FixtureRequest) -> AsyncIterator[DockerSide]:
         yield made
 
 
+async def test_what_a_container_carries_may_be_its_image_s(docker: DockerSide) -> None:
+    """Whoever makes a container of an image gets the image's labels with it."""
+    await docker.image("mine:1", {**LEASE, "run": "x"})
+    await docker.image("other:1", {"reaper.lease": "b2", "reaper.lease.image": "7f3a"})
+    for name, image, labels in (
+        ("plain", "bench:1", LEASE),
+        ("guest", "mine:1", {}),
+        ("told", "mine:1", {"run": "y"}),
+        ("own", "other:1", LEASE),
+    ):
+        docker.engine.create(name, image=image, cmd=("/none",), labels=labels)
+    found = await listed(docker, frozenset({"reaper.lease", "reaper.lease.image", "run", "com.docker.compose.project"}))
+    assert {name: found[name].inherited for name in ("plain", "guest", "told", "own")} == {
+        "plain": frozenset(),
+        "guest": {"reaper.lease", "run"},
+        "told": {"reaper.lease"},
+        "own": {"reaper.lease.image"},
+    }
+    assert (await docker.provider.inspect(found["guest"])).inherited == found["guest"].inherited
+
+
 async def test_an_image_with_several_tags_is_refused(docker: DockerSide) -> None:
     await docker.image("built:1", LEASE)
     for repository in ("built", "another"):

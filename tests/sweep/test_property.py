@@ -12,7 +12,7 @@ import anyio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reaper.claims import Lease
+from reaper.claims import Ending, Lease
 from reaper.errors import (
     CallTimeoutError,
     ConflictError,
@@ -29,7 +29,23 @@ from reaper.policy import decide
 from reaper.providers.base import Call, Inventory, Limits
 from reaper.retry import RetryPolicy
 from reaper.testing import Held, MemoryProvider, Rule
-from tests.sweep.lab import CLIENT, EVERYTHING, FOREIGN, MINUTE, OLD, STOPPED, Lab, elapse, network, running, stopped
+from tests.sweep.lab import (
+    CLIENT,
+    EVERYTHING,
+    FOREIGN,
+    HOUR,
+    MINUTE,
+    NOW,
+    OLD,
+    STOPPED,
+    Lab,
+    elapse,
+    image,
+    network,
+    running,
+    stopped,
+    volume,
+)
 
 T = TypeVar("T")
 
@@ -62,6 +78,7 @@ def containers(draw: st.DrawFn, name: str) -> Held:
     group = draw(st.sampled_from((None, None, *GROUPS)))
     labels = draw(st.sampled_from(({}, {}, {}, {"reaper.keep": ""}, {"reaper.ttl": "10d"}, {"reaper.ttl": "soon"})))
     uses = frozenset({f"id-{NETWORKS[group]}"}) if group and draw(st.booleans()) else frozenset[str]()
+    uses |= draw(st.sampled_from((frozenset[str](), frozenset({"data"}), frozenset({"id-built", "p_data"}))))
     resource = make(
         name,
         hours=draw(st.sampled_from((0.5, 1.001, 8, 30, 48, 48))),
@@ -81,10 +98,31 @@ def containers(draw: st.DrawFn, name: str) -> Held:
     )
 
 
+# A run that is over: only it takes volumes and images.
+RUN = Lease("7f3a", "pid 4711", since=NOW - HOUR, ending=Ending(NOW, "killed"))
+MINE = {"reaper.lease": "7f3a"}
+
+
+@st.composite
+def left_things(draw: st.DrawFn) -> list[Held]:
+    found = []
+    for make, name, group in (
+        (volume, "data", None),
+        (volume, "p_data", "p"),
+        (image, "built", None),
+        (image, "q_built", "q"),
+    ):
+        labels = draw(st.sampled_from((MINE, MINE, {"reaper.lease": "b2"}, {**MINE, "reaper.keep": ""})))
+        made_at = draw(st.sampled_from((NOW - MINUTE, NOW - MINUTE, NOW - 2 * HOUR)))
+        seconds = draw(st.sampled_from((0.0, 0.0, 3.0)))
+        found.append(Held(make(name, labels, group=group, created_at=made_at), removal_seconds=seconds))
+    return found
+
+
 def worlds() -> st.SearchStrategy[list[Held]]:
     things = st.tuples(*(containers(name) for name in NAMES)).flatmap(lambda all_: st.integers(1, 7).map(lambda n: all_[:n]))
     nets = [Held(network(name, group)) for group, name in NETWORKS.items()]
-    return things.map(lambda some: [*some, *(replace(net) for net in nets)])
+    return st.tuples(things, left_things()).map(lambda some: [*some[0], *some[1], *(replace(net) for net in nets)])
 
 
 @dataclass(frozen=True)
@@ -208,6 +246,11 @@ class Watchful(MemoryProvider):
 
     def _reapable(self, seen: Resource) -> bool:
         """By itself, as a running one would be judged had our stop not stopped it."""
+        if seen.kind.only_with_lease:
+            labels = seen.labels or {}
+            young = seen.created_at is not None and seen.created_at > NOW - HOUR
+            going = seen.state is State.CHANGING
+            return going or (labels.get("reaper.lease") == RUN.id and "reaper.keep" not in labels and young)
         if seen.kind is Kind.NETWORK:
             return seen.state is State.STOPPED and "reaper.keep" not in (seen.labels or {})
         if seen.state is State.CHANGING:
@@ -238,7 +281,11 @@ def check_removals(lab: Lab, things: list[Held]) -> None:
     """The world's own record: what was accepted for deletion. Nobody takes labels away, so those at first tell enough."""
     labels = {held.resource.id: held.resource.labels or {} for held in things}
     for resource, force in lab.world.removals:
-        assert resource.image == CLIENT or resource.group is not None, f"{resource.name} is not owned"
+        if resource.kind.only_with_lease:
+            assert labels.get(resource.id, {}).get("reaper.lease") == RUN.id, f"{resource.name} is nobody's"
+            assert not force
+        else:
+            assert resource.image == CLIENT or resource.group is not None, f"{resource.name} is not owned"
         assert "reaper.keep" not in labels.get(resource.id, {}), f"{resource.name} is protected"
         assert labels.get(resource.id, {}).get("reaper.ttl") != "soon", f"{resource.name} has a wish that cannot be read"
         if resource.kind is Kind.CONTAINER:
@@ -261,6 +308,7 @@ async def swept(lab: Lab, limits: Limits) -> Report:
 def test_the_promise(things: list[Held], troubles: list[Trouble], people: list[Deed], rules: Rules, limits: Limits) -> None:
     async def main() -> None:
         lab = Lab(*(replace(held) for held in things), rules=rules, retry=RETRY)
+        lab.leases.append(RUN)
         at_first = {held.resource.id for held in things}
         lab.world.rules += [deed.rule(lab) for deed in people]
         lab.world.rules += [trouble.rule() for trouble in troubles]
@@ -296,9 +344,10 @@ def test_two_reapers_do_not_harm_each_other(things: list[Held], rules: Rules, li
         quick = [replace(held, removal_seconds=min(held.removal_seconds, 4.0)) for held in things]
         lab, other = (Lab(*some, rules=rules, memory=Memory(Path(folder), "memory://local")) for some in (quick, ()))
         other.clock = lab.clock
+        lab.leases, other.leases = [RUN], [RUN]
         first, second = Watchful(lab, limits), Watchful(lab, limits)
         lab.provider, other.provider = first, second
-        before = decide([held.resource for held in things], rules, (), lab.clock())
+        before = decide([held.resource for held in things], rules, (RUN,), lab.clock())
         reports: list[Report] = []
 
         async def late() -> None:
