@@ -174,6 +174,8 @@ class Ryuk:
         while True:
             try:
                 await listener.serve(self._serve, group)
+            except anyio.ClosedResourceError:
+                return
             except OSError as error:  # a client was gone before it was here, or there are too many open files
                 self._log.warning("ryuk_accept_failed", error=str(error))
                 await anyio.sleep(ROUND)

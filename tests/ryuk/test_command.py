@@ -34,6 +34,7 @@ def test_a_dead_clients_things_go_although_another_one_lives(any_engine: EngineC
             for session in "ab":
                 any_engine.create_network(f"{session}-net", of(session))
                 any_engine.create(f"{session}-1", labels=of(session), cmd=SLEEPS, start=True, network=f"{session}-net")
+            image = any_engine.labelled_image("a-image:1", of("a"))
             any_engine.create("a-new", labels=of("a"))  # created and never started
             any_engine.create("a-stopped", labels=of("a"), cmd=("true",), start=True)
             # As Node labels its Ryuk, which is never to delete itself, and one that somebody wants to keep.
@@ -50,8 +51,9 @@ def test_a_dead_clients_things_go_although_another_one_lives(any_engine: EngineC
         assert ryuk.ended() == 0
     assert names(any_engine) == {"a-ryuk", "a-kept", "foreign"}
     assert set(any_engine.networks()) == set()
+    assert any_engine.api.get(f"/images/{image}/json").status == 404
     acts = deleted(tmp_path)
-    assert acts.keys() == {"a-1", "a-net", "a-new", "a-stopped", "b-1", "b-net", "c-1"}
+    assert acts.keys() == {"a-1", "a-image:1", "a-net", "a-new", "a-stopped", "b-1", "b-net", "c-1"}
     assert {row["reason"] for row in acts.values()} == {"lease_ended"}
     assert all("(its connection was gone for 0.5 s)" in row["sentence"] for row in acts.values())
     assert ryuk.events("bug") == []
