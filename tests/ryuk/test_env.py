@@ -75,8 +75,17 @@ def test_all_of_them_are_read() -> None:
         "RYUK_SHUTDOWN_TIMEOUT": "6s",
         "RYUK_VERBOSE": "T",
     }
-    spans = [timedelta(seconds=n) for n in (90, 1, 2)], [timedelta(seconds=n) for n in (-4, 5, 6)]
-    assert RyukSettings.of(env) == RyukSettings(9090, *spans[0], 3, *spans[1], verbose=True)
+    assert RyukSettings.of(env) == RyukSettings(
+        port=9090,
+        connection_timeout=90 * SECOND,
+        reconnection_timeout=SECOND,
+        request_timeout=2 * SECOND,
+        remove_retries=3,
+        retry_offset=-4 * SECOND,
+        changes_retry_interval=5 * SECOND,
+        shutdown_timeout=6 * SECOND,
+        verbose=True,
+    )
 
 
 @pytest.mark.parametrize("text", ["0", "-1s"])
