@@ -60,7 +60,8 @@ class Daemon:
         config = folder / "service.toml"
         config.write_text(_SERVICE.format(port=port, keys=keys) + tables)
         self._command = [reaper, "--config", str(config), "--log-format", "json"]
-        own = {"HOME": str(folder), "STATE_DIRECTORY": str(folder / "state"), "PYTHONPATH": str(_SCRIPTS.parent)}
+        state = str(folder / "state")
+        own = {"HOME": str(folder), "STATE_DIRECTORY": state, "RUNTIME_DIRECTORY": state, "PYTHONPATH": str(_SCRIPTS.parent)}
         self._env = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **own, **env}
         self._folder = folder
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()

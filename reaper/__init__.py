@@ -7,11 +7,12 @@ import from here, is loaded name by name when it is first used.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from reaper.library.asking import LeaseRefusedError
     from reaper.library.closing import CleanupFailures, CleanupScope
     from reaper.library.daytona import AsyncDaytonaCleanupManager, DaytonaCleanupManager
     from reaper.library.docker import AsyncDockerCleanupManager, DockerCleanupManager
     from reaper.library.failure import CleanupError, RetryableCleanupError, WrongLoopError
-    from reaper.library.holding import LeaseRefusedError, lease
+    from reaper.library.holding import lease
     from reaper.library.managed import managed_daytona_sandbox, managed_docker_container
 
 __all__ = [
@@ -41,7 +42,7 @@ _HOMES = {
     "CleanupError": "reaper.library.failure",
     "CleanupFailures": "reaper.library.closing",
     "CleanupScope": "reaper.library.closing",
-    "LeaseRefusedError": "reaper.library.holding",
+    "LeaseRefusedError": "reaper.library.asking",
     "RetryableCleanupError": "reaper.library.failure",
     "WrongLoopError": "reaper.library.failure",
     "lease": "reaper.library.holding",

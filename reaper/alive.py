@@ -74,18 +74,28 @@ class Alive:
         os.close(self._fd)
 
 
-def lives(file: Path, token: int) -> bool:
-    """Whether the one with this token is alive, for those who only look: nothing is made or changed."""
+def lives(file: Path, token: int) -> bool | None:
+    """Whether the one with this token is alive, for those who only look: nothing is made or changed. None: nobody knows."""
     try:
         fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return False
+        return None
     try:
         return _is_held(fd, token)
     except OSError:
-        return False
+        return None
     finally:
         os.close(fd)
+
+
+def started(pid: int) -> str | None:
+    """When a process began, in the kernel's own count; None when there is none. Process ids are used again."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
+    return None if fields[0] in ("Z", "X") else fields[19]
 
 
 def _is_held(fd: int, token: int) -> bool:

@@ -19,7 +19,6 @@ _EPILOG = """exit codes:
   2  usage or configuration                  6  check: reapable resources are left
   3  some deletions failed                   130, 143  interrupted; what was done is reported
 """
-_LEVELS = ("debug", "info", "warning", "error")
 _LOOKING = ("only", "timeout", "aggressive", "stopped", "older_than", "all", "label", "image")  # not for history
 
 
@@ -30,22 +29,30 @@ class _Parser(argparse.ArgumentParser):
         self.exit(exits.USAGE, f"{self.prog}: {message}\n  try: {self.prog} --help\n")
 
 
+def _file(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--config", metavar="FILE", help="the TOML file (else $REAPER_CONFIG, ./reaper.toml, /etc/reaper/)")
+
+
 def _common(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("configuration and output")
-    group.add_argument("--config", metavar="FILE", help="the TOML file (else $REAPER_CONFIG, ./reaper.toml, /etc/reaper/)")
+    _file(group)
     group.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    group.add_argument("--log-format", choices=("console", "json"), help="default: console on a terminal, else json")
-    group.add_argument(
-        "--log-level",
-        choices=_LEVELS,
-        help="default: info; warning on a terminal, where the table says the rest",
+    _logging(
+        group,
+        "default: console on a terminal, else json",
+        "default: info; warning on a terminal, where the table says the rest",
     )
 
 
-def _selection(parser: argparse.ArgumentParser) -> None:
+def _logging(group: argparse._ArgumentGroup, form: str, level: str) -> None:
+    group.add_argument("--log-format", choices=("console", "json"), help=form)
+    group.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help=level)
+
+
+def _selection(parser: argparse.ArgumentParser, timeout: str = "for the whole command (default 10m)") -> None:
     group = parser.add_argument_group("what to look at")
     group.add_argument("--only", metavar="WHICH", action="append", help="docker, daytona or an endpoint's name (repeatable)")
-    group.add_argument("--timeout", metavar="DURATION", help="for the whole command (default 10m)")
+    group.add_argument("--timeout", metavar="DURATION", help=timeout)
     group.add_argument("--policy", metavar="NAME", action="append", help="act for this policy only (repeatable)")
     group.add_argument(
         "--aggressive", action="store_true", help="the configured policies, with stopped_for 0 and older_than at most 8h"
@@ -69,6 +76,29 @@ def _acting(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--metrics-textfile", metavar="FILE", help="write the metrics there, for node_exporter: NAME.prom")
 
 
+def _running(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("running a command; the options below are for the sweep before it")
+    group.add_argument("--skip-cleanup", action="store_true", default=False, help="no sweep before it")
+    group.add_argument(
+        "--strict",
+        action="store_true",
+        default=False,
+        help="do not run it when that sweep does not end well (3, 4, 5); exit 3 when something it left cannot be removed",
+    )
+    group.add_argument(
+        "--own",
+        metavar="SELECTOR",
+        action="append",
+        default=None,
+        help="what else is the run's: label=K[=V], name=GLOB, image=GLOB, project=NAME; with commas ANDed, repeated ORed",
+    )
+    group.add_argument(
+        "--no-proxy", action="store_true", default=False, help="leave DOCKER_HOST alone: nothing is labelled by itself"
+    )
+    group.add_argument("--max-deletions", metavar="N|P%|none", help="refuse to delete more than this on one endpoint")
+    group.add_argument("--fail-fast", action="store_true", help="stop that sweep at the first failure")
+
+
 def _history(parser: argparse.ArgumentParser) -> None:
     """Its options; each that names something may be repeated, and finds what any of them names."""
     group = parser.add_argument_group("which deletions; --endpoint, --policy, --outcome and --name may be repeated")
@@ -79,7 +109,7 @@ def _history(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--outcome", metavar="OUTCOME", action="append", help="deleted, failed, pending, ...")
     group.add_argument("--name", metavar="GLOB", action="append", help="of resources with such a name")
     group.add_argument("--limit", metavar="N|none", help="how many at most (default 100)")
-    group.add_argument("--config", metavar="FILE", help="the TOML file (else $REAPER_CONFIG, ./reaper.toml, /etc/reaper/)")
+    _file(group)
     group.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.set_defaults(since=None, until=None, endpoint=None, outcome=None, limit=None)
 
@@ -118,6 +148,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _selection(sub)
     _common(sub)
+    sub = command("run", "sweep, run a command under a lease, and delete what it left; exits as the command did")
+    sub.usage = "reaper run [options] -- COMMAND [ARGUMENT ...]"
+    _running(sub)
+    _selection(sub, "for each of the sweeps before and after it (default 10m)")
+    group = sub.add_argument_group("configuration and output, which goes to stderr")
+    _file(group)
+    _logging(group, "default: console", "a line for each step as well; default: the reports alone")
     sub = command("history", "what was deleted, when and why, from the journal: the newest first")
     _history(sub)
     sub = command("demo", "the whole thing against the built-in simulator: no Docker, no account, no network")
@@ -125,8 +162,8 @@ def build_parser() -> argparse.ArgumentParser:
     sub = command(
         "ryuk", "what Testcontainers' libraries start as Ryuk: deletes what a session made when its client is gone"
     )
-    sub.add_argument("--log-format", choices=("console", "json"), help="default: console on a terminal, else json")
-    sub.add_argument("--log-level", choices=_LEVELS, help="default: info, with RYUK_VERBOSE=true debug")
+    group = sub.add_argument_group("output")
+    _logging(group, "default: console on a terminal, else json", "default: info, with RYUK_VERBOSE=true debug")
     command("simulate", "a Docker engine and a Daytona server to test policies with; prints what to export")
     sub = command("config", "check or show the configuration, or print its JSON schema")
     sub.add_argument("action", choices=("check", "show", "schema"))
@@ -142,8 +179,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return simulate(argv[1:])
     parser = build_parser()
+    argv, words = _command_to_run(argv)
     arguments = parser.parse_args(argv)
     arguments.argv = list(argv)
+    if arguments.command == "run":
+        if not words:
+            parser.error("run needs a command: reaper run [options] -- COMMAND [ARGUMENT ...]")
+        arguments.words = words
     if arguments.command is None and not arguments.once and (code := _no_service(arguments)) is not None:
         return code
     _check_fit(parser, arguments)
@@ -166,6 +208,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def _command_to_run(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Our arguments, and what stands behind ``run ... --``: those are not ours to read."""
+    if "run" in argv and "--" in argv[argv.index("run") :]:
+        cut = argv.index("--", argv.index("run"))
+        return argv[:cut], argv[cut + 1 :]
+    return argv, ()
+
+
 def _check_fit(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """What was given before a command and means nothing to it is a mistake."""
     command, given = arguments.command, vars(arguments)
@@ -177,7 +227,9 @@ def _check_fit(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
         wrong |= dict.fromkeys(given.keys() - taken, ", which reads RYUK_ variables and no file")
     if command == "history":
         wrong |= dict.fromkeys(_LOOKING, ", which looks at no endpoint")
-    if command is not None:
+    if command == "run":
+        wrong |= dict.fromkeys(("once", "dry_run", "json", "metrics_textfile"), "")
+    elif command is not None:
         wrong |= dict.fromkeys(("once", "dry_run", "fail_fast", "max_deletions", "metrics_textfile"), "")
     for option in given:
         if given[option] and option in wrong:

@@ -15,6 +15,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from reaper import places
 from reaper.credentials import is_named
 from reaper.endpoints import (
     DEFAULT_API_KEY,
@@ -259,17 +260,21 @@ def engines(settings: Settings, env: Mapping[str, str]) -> tuple[DockerTable, ..
     """
     if settings.docker or settings.daytona:
         return settings.docker
-    host = env.get("DOCKER_HOST") or DEFAULT_SOCKET
+    return (engine_of(env.get("DOCKER_HOST") or DEFAULT_SOCKET, env, "DOCKER_HOST"),)
+
+
+def engine_of(host: str, env: Mapping[str, str], where: str) -> DockerTable:
+    """The engine at ``host``, with the TLS files that ``env`` tells the docker command to use. Raises ConfigError."""
     try:
         check_docker_host(host)
     except ValueError as error:
-        raise ConfigError(str(error), where="DOCKER_HOST") from None
+        raise ConfigError(str(error), where=where) from None
     tls: dict[str, str] = {}
     # The docker command takes any text in DOCKER_TLS_VERIFY for yes, "0" included.
     if env.get("DOCKER_TLS_VERIFY") and not host.startswith("unix:"):
         folder = Path(env.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
         tls = {"tls_ca": str(folder / "ca.pem"), "tls_cert": str(folder / "cert.pem"), "tls_key": str(folder / "key.pem")}
-    return (DockerTable(name=DEFAULT_ENGINE, host=host, **tls),)
+    return DockerTable(name=DEFAULT_ENGINE, host=host, **tls)
 
 
 def organisations(settings: Settings, env: Mapping[str, str]) -> tuple[DaytonaTable, ...]:
@@ -291,9 +296,4 @@ def organisations(settings: Settings, env: Mapping[str, str]) -> tuple[DaytonaTa
 
 def state_directory(env: Mapping[str, str]) -> Path:
     """Where this program keeps what it must remember. It may not exist yet."""
-    if given := env.get("STATE_DIRECTORY"):
-        return Path(given.split(":")[0])  # systemd lists several with colons
-    if os.geteuid() == 0:
-        return Path("/var/lib/reaper")
-    base = env.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "reaper"
+    return Path(places.state_directory(env))

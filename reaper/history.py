@@ -248,7 +248,7 @@ def _act(row: dict[str, Any], file: Path, living: dict[int, bool]) -> dict[str, 
     token = row.pop("token")
     if row["outcome"] == PENDING:
         if token not in living:
-            living[token] = alive.lives(alive.lock_file(file), token)
+            living[token] = alive.lives(alive.lock_file(file), token) is True
         row["detail"] = (_LIVES if living[token] else _DIED).format(row["pid"])
     row["labels"] = None if row["labels"] is None else json.loads(row["labels"])
     return row

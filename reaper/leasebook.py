@@ -16,6 +16,7 @@ import anyio
 from reaper.claims import Claim
 from reaper.errors import LeasesUnknownError
 from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
+from reaper.leases import KILLED
 
 HEARTBEAT_DUE = timedelta(minutes=1)  # from one heartbeat to the next, at the most
 HEARTBEAT_WINDOW = timedelta(minutes=5)  # for which one that missed it is waited for
@@ -91,11 +92,8 @@ class LeaseBook:
         create(self._file.file)
         self._file.forget(self._clock() - REMEMBER)
         for record in self._file.records():
-            if record.state.ended or record.sort is Sort.PROCESS or self._has_watcher(record):
-                continue
-            window = max(self._windows[record.sort], RESTART_WINDOW)
-            held = self._held[record.id] = _Held(record, self._in(window))
-            self._write(held, state=LeaseState.RECONNECTING, token=self._token)
+            if not record.state.ended and record.sort is not Sort.PROCESS:
+                self._adopt(record)
 
     def take(
         self,
@@ -138,9 +136,9 @@ class LeaseBook:
 
         Raises LeasesUnknownError.
         """
-        held = self._held.get(id_)
-        if held is None:
+        if self.find(id_) is None:
             return None
+        held = self._held[id_]
         held.due = self._in(HEARTBEAT_DUE) if held.record.sort is Sort.HEARTBEAT else None
         now, record = self._clock(), held.record
         if record.state is not LeaseState.LIVE or not record.seen_at <= now < record.seen_at + WRITE_EVERY:
@@ -159,8 +157,7 @@ class LeaseBook:
 
         Raises LeasesUnknownError.
         """
-        held = self._held.get(id_)
-        return None if held is None else self._end(held, LeaseState.RELEASED, cause)
+        return None if self.find(id_) is None else self._end(self._held[id_], LeaseState.RELEASED, cause)
 
     def records(self) -> Sequence[LeaseRecord]:
         """All leases in the file, ended ones and those that others watch included. Raises LeasesUnknownError."""
@@ -172,9 +169,19 @@ class LeaseBook:
         return tuple(held.record for held in self._held.values())
 
     def find(self, id_: str) -> LeaseRecord | None:
-        """An open lease that is watched here."""
-        held = self._held.get(id_)
-        return None if held is None else held.record
+        """An open lease that is watched here, or from now on: its watcher may have died a moment ago.
+
+        Raises LeasesUnknownError.
+        """
+        if id_ not in self._held:
+            for record in self._file.records():
+                if record.id == id_ and not record.state.ended and record.sort is not Sort.PROCESS:
+                    self._adopt(record)
+        return self._held[id_].record if id_ in self._held else None
+
+    def watches(self, id_: str) -> bool:
+        """Whether it is an open lease that is watched here."""
+        return id_ in self._held
 
     # -- watching ------------------------------------------------------------------------------------------------------
 
@@ -204,11 +211,25 @@ class LeaseBook:
             if held.due is not None and held.due <= now:
                 self._miss(held)
         for record in self._file.records():  # others may have taken out leases of processes: the kernel tells us, too
-            if record.sort is Sort.PROCESS and not record.state.ended and self._is_dead(record):
-                self._end(_Held(record, None), LeaseState.EXPIRED, "killed")
+            if record.state.ended or record.id in self._held:
+                continue
+            if record.sort is not Sort.PROCESS:
+                self._adopt(record)
+            elif record.token is not None and record.is_orphan(self._lives(record.token)):
+                self._end(_Held(record, None), LeaseState.EXPIRED, KILLED)
+
+    def _adopt(self, record: LeaseRecord) -> None:
+        """Watch this open lease's holder from now on, if nobody does. It gets a whole window to be heard of again."""
+        if not self._has_watcher(record):
+            window = max(self._windows[record.sort], RESTART_WINDOW)
+            held = self._held[record.id] = _Held(record, self._in(window))
+            self._write(held, state=LeaseState.RECONNECTING, token=self._token)
 
     def _miss(self, held: _Held) -> None:
         """Its holder has not been heard of in time."""
+        if self._is_anothers(held.record):
+            del self._held[held.record.id]
+            return
         sort = held.record.sort
         window = self._windows[sort]
         if held.record.state is LeaseState.LIVE:
@@ -231,6 +252,11 @@ class LeaseBook:
         held.record = record
         if told:
             self._told.changed(record)
+
+    def _is_anothers(self, record: LeaseRecord) -> bool:
+        """Whether another process watches its holder by now: two may have taken it over from one that died."""
+        there = next((one for one in self._file.records() if one.id == record.id), record)
+        return there.token != self._token and self._has_watcher(there)
 
     def _has_watcher(self, record: LeaseRecord) -> bool:
         """Whether another process watches its holder, or might."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import TypeVar
 
+from reaper.alive import started
 from reaper.claims import Claim, Ending, Lease
 from reaper.errors import LeasesUnknownError
 from reaper.places import is_there
@@ -24,7 +25,7 @@ from reaper.places import is_there
 T = TypeVar("T")
 
 APPLICATION = 0x52454C53  # "RELS"
-VERSION = 1
+VERSION = 2
 BUSY_SECONDS = 0.25  # it may be asked on an event loop
 SMALLEST = 512  # bytes of a database that is not empty
 
@@ -37,6 +38,7 @@ CREATE TABLE lease (
     started TEXT,
     command TEXT NOT NULL,
     user TEXT NOT NULL,
+    uid INTEGER,
     token INTEGER,
     claims TEXT NOT NULL,
     resources TEXT NOT NULL,
@@ -59,6 +61,7 @@ _COLUMNS = (
         "started",
         "command",
         "user",
+        "uid",
         "token",
         "claims",
         "resources",
@@ -105,6 +108,8 @@ class Holder:
         started: when that process began, as the machine tells it: process ids are used again.
         command: what it runs, without arguments that could hold a secret.
         user: whose it is.
+        uid: the number of that user, where the kernel has said it: of one who asked over the local socket. No lookup of
+            names that fails for a moment may part a holder from its lease.
     """
 
     host: str
@@ -112,9 +117,16 @@ class Holder:
     started: str | None = None
     command: str = ""
     user: str = ""
+    uid: int | None = None
 
     def __str__(self) -> str:
         return f"pid {self.pid} on {self.host}" if self.pid is not None else self.host
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is surely alive: a process of this machine that can be seen from here."""
+        here = self.pid is not None and self.started is not None and self.host == os.uname().nodename
+        return here and started(self.pid or 0) == self.started
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +154,14 @@ class LeaseRecord:
     ended_at: datetime | None = None
     cause: str = ""
 
+    def is_orphan(self, lives: bool | None) -> bool:  # noqa: FBT001 - the answer of ``alive``
+        """Whether its holder is surely dead, and nobody has said so yet. Two proofs are asked of a process.
+
+        Args:
+            lives: whether the process that its token stands for is alive; None where nobody knows.
+        """
+        return self.sort is Sort.PROCESS and not self.state.ended and lives is False and not self.holder.runs
+
     def lease(self) -> Lease:
         """What the rules need to know of it."""
         ending = Ending(self.ended_at or self.seen_at, self.cause) if self.state.ended else None
@@ -162,6 +182,7 @@ def _row(record: LeaseRecord) -> dict[str, object]:
         "started": holder.started,
         "command": holder.command,
         "user": holder.user,
+        "uid": holder.uid,
         "token": record.token,
         "claims": json.dumps([claim.fields() for claim in record.claims]),
         "resources": json.dumps(sorted(record.resources)),
@@ -177,7 +198,7 @@ def _record(row: sqlite3.Row) -> LeaseRecord:
     return LeaseRecord(
         id=row["id"],
         sort=Sort(row["sort"]),
-        holder=Holder(row["host"], row["pid"], row["started"], row["command"], row["user"]),
+        holder=Holder(row["host"], row["pid"], row["started"], row["command"], row["user"], row["uid"]),
         since=datetime.fromisoformat(row["since"]),
         seen_at=datetime.fromisoformat(row["seen_at"]),
         claims=tuple(map(Claim.of, json.loads(row["claims"]))),

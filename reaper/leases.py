@@ -1,20 +1,27 @@
 """The leases that all who share a state directory see."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reaper.claims import Lease
+from reaper.alive import lives, lock_file
+from reaper.claims import Ending, Lease
 from reaper.places import is_there
 
 if TYPE_CHECKING:
     from reaper.leasedb import LeaseFile
+    from reaper.servedleases import ServedLeases
 
 NAME = "leases.db"
+KILLED = "killed"
 
 
 class SharedLeases:
     """Reads them, however often: what has not changed is not read again.
+
+    A process that holds a lease may die while no service watches. The kernel tells so, and then the lease has ended.
 
     Args:
         folder: the state directory. Until somebody takes the first lease nothing is made there, and nothing imported.
@@ -23,18 +30,78 @@ class SharedLeases:
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
         self._file: LeaseFile | None = None
+        self._found: Sequence[Lease] = ()
+        self._dead: dict[str, datetime] = {}
+        self._leases: Sequence[Lease] = ()
 
     def __call__(self) -> Sequence[Lease]:
-        """The leases, living and ended. Blocks for milliseconds. Raises LeasesUnknownError."""
+        """The leases, living and ended; the same object while nothing changes. Blocks for milliseconds.
+
+        Raises LeasesUnknownError.
+        """
         if self._file is None:
             if not is_there(str(self._path)):
                 return ()
             from reaper.leasedb import LeaseFile  # noqa: PLC0415 - a database, where most have none
 
             self._file = LeaseFile(self._path)
-        return self._file.leases()
+        found, now = self._file.leases(), datetime.now(UTC)
+        lock = lock_file(self._path)
+        orphans = [r.id for r in self._file.records() if r.token is not None and r.is_orphan(lives(lock, r.token))]
+        dead = {id_: self._dead.get(id_, now) for id_ in orphans}
+        if found is not self._found or dead != self._dead:
+            self._found, self._dead = found, dead
+            self._leases = [
+                replace(lease, ending=Ending(dead[lease.id], KILLED)) if lease.id in dead else lease for lease in found
+            ]
+        return self._leases
 
     def close(self) -> None:
         """Let go of the file."""
         if self._file is not None:
             self._file.close()
+
+
+class KnownLeases:
+    """Those of a state directory, and those of the services on this machine that keep theirs elsewhere.
+
+    Args:
+        folder: the state directory.
+        sockets: where such services listen, if they do.
+    """
+
+    def __init__(self, folder: Path, sockets: Sequence[str]) -> None:
+        self._shared = SharedLeases(folder)
+        self._own = folder / NAME
+        self._sockets = sockets
+        self._served: Sequence[ServedLeases] | None = None
+        self._found: Sequence[Sequence[Lease]] = ()
+        self._leases: Sequence[Lease] = ()
+
+    def __call__(self) -> Sequence[Lease]:
+        """The leases, living and ended; the same object while nothing changes. Blocks for milliseconds.
+
+        Raises LeasesUnknownError.
+        """
+        if self._served is None:
+            self._served = self._services()
+        found = [self._shared(), *(served() for served in self._served)]
+        if len(found) == 1:
+            return found[0]
+        if [*map(id, found)] != [*map(id, self._found)]:
+            self._found, self._leases = found, [lease for leases in found for lease in leases]
+        return self._leases
+
+    def _services(self) -> "Sequence[ServedLeases]":
+        there = [path for path in self._sockets if is_there(path)]
+        if not there:
+            return ()
+        from reaper.peers import answers  # noqa: PLC0415 - most have no service beside them
+        from reaper.servedleases import ServedLeases  # noqa: PLC0415
+
+        # A socket without a service behind it, where the leases can be read from the disk: that is where it kept them.
+        return [ServedLeases(path) for path in there if answers(path) or not is_there(str(self._own))]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._shared.close()

@@ -9,11 +9,14 @@ import anyio
 
 from reaper.alive import Alive, lock_file, new_token
 from reaper.credentials import lease_token, ryuk_secret
-from reaper.errors import LeasesUnknownError
+from reaper.errors import ConfigError, LeasesUnknownError
 from reaper.leaseapi import LeaseApi
 from reaper.leasebook import LeaseBook
 from reaper.leasedb import LeaseFile, LeaseRecord, LeaseState
 from reaper.leases import NAME
+from reaper.localsocket import LocalSocket
+from reaper.peers import uid_of
+from reaper.places import NOWHERE, sockets_to_listen_on
 from reaper.ryuk import Ryuk
 from reaper.settings import LeasesTable, RyukTable
 from reaper.status import SHOWN_LEASES, OpenLease
@@ -32,9 +35,10 @@ class Leasing:
         env: where the token may be.
         teller: its log, metrics and status are told of every change.
         ended: is called when a lease has ended: what it covered is garbage now.
+        endpoints: gives the identities of what the service sweeps.
         ryuk: whether and where the Ryuk protocol is spoken.
 
-    Raises ConfigError when the token or the secret is named and not there.
+    Raises ConfigError when the token or the secret is named and not there, and for trusted users whom nobody knows.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Leasing:
         teller: Teller,
         ended: Callable[[], None],
         *,
+        endpoints: Callable[[], Sequence[str]],
         ryuk: RyukTable,
     ) -> None:
         self._path = folder / NAME
@@ -53,6 +58,11 @@ class Leasing:
         self._ended = ended
         self._claimable = table.claimable
         self._token = lease_token(table, env)
+        self._trusted = _known(table.trusted_users)
+        self._endpoints = endpoints
+        paths = sockets_to_listen_on(env) if table.socket is None else (table.socket,)
+        named = table.socket is not None
+        self._local = None if table.socket == NOWHERE else LocalSocket(lambda: self.api, paths, named=named, log=self._log)
         self._problem: str | None = "it has not been opened yet"
         self._alive: Alive | None = None
         self.book: LeaseBook | None = None
@@ -65,12 +75,22 @@ class Leasing:
         self._count(())
 
     async def listen(self) -> None:
-        """Listen for Ryuk's clients, where that is wanted. Raises ConfigError when it cannot."""
+        """Listen on the local socket and for Ryuk's clients, where that is wanted. Raises ConfigError when it cannot."""
+        if self._local is not None:
+            with suppress(OSError):  # which the book tells of
+                self._make_folder()
+            await self._local.open()
         if self.ryuk is not None and self._ryuk_address is not None:
             await self.ryuk.start(*self._ryuk_address)
 
     async def run(self) -> None:
         """Open the book, however long that takes, and watch those who hold leases. A bug in that costs it a few seconds."""
+        async with anyio.create_task_group() as group:
+            if self._local is not None:
+                group.start_soon(self._local.run, name="look after the local socket")
+            await self._keep()
+
+    async def _keep(self) -> None:
         while True:
             try:
                 if (book := self._open()) is not None:
@@ -94,6 +114,8 @@ class Leasing:
         """Let go: another process may watch from now on."""
         if self.ryuk is not None:
             await self.ryuk.close()
+        if self._local is not None:
+            await self._local.close()
         if self._alive is not None:
             self._alive.close()
 
@@ -106,7 +128,7 @@ class Leasing:
 
     def _open(self) -> LeaseBook | None:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._make_folder()
             self._alive = self._alive or Alive(lock_file(self._path), new_token())
             book = LeaseBook(LeaseFile(self._path), self._clock, self, token=self._alive.token, lives=self._lives)
             book.open()
@@ -116,8 +138,13 @@ class Leasing:
         except LeasesUnknownError as error:
             self.failed(error)
             return None
-        self.book, self.api = book, LeaseApi(book, token=self._token, claimable=self._claimable)
+        trusted, endpoints = self._trusted, self._endpoints
+        self.api = LeaseApi(book, token=self._token, claimable=self._claimable, trusted=trusted, endpoints=endpoints)
+        self.book = book
         return book
+
+    def _make_folder(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def _lives(self, token: int) -> bool | None:
         """Whether the process with the token is alive; None when somebody has replaced the file that tells."""
@@ -143,6 +170,18 @@ class Leasing:
         if str(error) != self._problem:
             self._problem = str(error)
             self._log.error("leases_unknown", problem=str(error))
+
+
+def _known(users: Sequence[str]) -> frozenset[int]:
+    """The numbers of users. Raises ConfigError for one whom this machine does not know."""
+    found = set()
+    for user in users:
+        try:
+            found.add(uid_of(user))
+        except KeyError:
+            cure = "name one that `getent passwd` shows here, or write the user's number"
+            raise ConfigError(f"this machine has no user {user!r}", cure, "[leases] trusted_users") from None
+    return frozenset(found)
 
 
 def _shown(record: LeaseRecord) -> OpenLease:

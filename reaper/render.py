@@ -157,6 +157,20 @@ def _outcomes(endpoint: EndpointReport, now: datetime, *, terminal: bool) -> Non
         line(f"{endpoint.endpoint}: {counts or 'nothing to delete'}, {max(kept, 0)} kept, in {endpoint.seconds:.1f} s")
 
 
+def leftovers(report: Report, kept: Sequence[Decision]) -> None:
+    """Print what a run had left and what became of it, and what of it is kept."""
+    terminal = sys.stdout.isatty()
+    for endpoint in report.endpoints:
+        now = report.started_at + endpoint.clock_skew
+        rows = [_decision_row(d, now) for d in kept if d.resource.endpoint == endpoint.endpoint]
+        if endpoint.results or endpoint.failure is not None:
+            _outcomes(endpoint, now, terminal=terminal)
+        if rows:
+            title = f"{endpoint.endpoint}: left where it is"
+            _table(terminal, title, ("verdict", "name", "owner", "state", "age", "reason"), rows, endpoint.endpoint)
+        _problems(endpoint)
+
+
 def _problems(endpoint: EndpointReport) -> None:
     for warning in endpoint.warnings:
         line(f"{endpoint.endpoint}: warning: {warning}")

@@ -119,7 +119,8 @@ class Service:
         self.leases = SharedLeases(folder)
         self.leasing: Leasing | None = None
         if leases.enabled:
-            self.leasing = Leasing(folder, leases, self.env, self.teller, self._leases_ended, ryuk=settings.ryuk)
+            told = folder, leases, self.env, self.teller, self._leases_ended
+            self.leasing = Leasing(*told, endpoints=self._identities, ryuk=settings.ryuk)
         observers: list[Observer] = [LogObserver(self.log), self.status, self.metrics]
         self.observer: Observer = Observers([*observers, *([self.journal] if self.journal else [])])
         self.teller.observer = self.observer
@@ -261,6 +262,10 @@ class Service:
         for keeper in self.keepers.values():
             names = [policy.name for policy in self.loaded.plan.rules.policies if keeper.concerns(policy)]
             keeper.post(names, now=True)
+
+    def _identities(self) -> list[str]:
+        """What is swept, by its addresses."""
+        return [keeper.endpoint.reader.identity for keeper in self.keepers.values()]
 
     def _leases_ended(self) -> None:
         for keeper in self.keepers.values():

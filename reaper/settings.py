@@ -20,7 +20,7 @@ from reaper.endpoints import DaytonaTable, DockerTable
 from reaper.fields import Duration, Globs, Labels, Name, Table, did_you_mean
 from reaper.judge import SHORTEST_CREATED_GRACE, Rules
 from reaper.model import Kind
-from reaper.places import LISTEN, NOWHERE, RYUK_LISTEN, host_and_port
+from reaper.places import LISTEN, LONGEST_PATH, NOWHERE, RYUK_LISTEN, host_and_port
 from reaper.scope import PRESETS, Protect, Scope, Selector
 
 DEFAULT_ENGINE, DEFAULT_ORGANISATION = "local", "default"
@@ -159,13 +159,27 @@ class JournalTable(Table):
 class LeasesTable(Table):
     """[leases]: what running benchmarks claim. The token is never written here, but named.
 
-    Without a token only this host can take leases, and claim by these label keys alone, each with its value.
+    Without a token only this host can take leases, and claim by these label keys alone, each with its value; over the local
+    socket root, the service's own user and the trusted ones may claim everything. ``socket`` "none" makes none.
     """
 
     enabled: StrictBool = True
+    socket: StrictStr | None = None
+    trusted_users: tuple[StrictStr, ...] = ()
     token_env: StrictStr | None = None
     token_file: StrictStr | None = None
     claimable: Globs = ("org.testcontainers.*",)
+
+    @field_validator("socket")
+    @classmethod
+    def _path(cls, socket: str | None) -> str | None:
+        if socket in (None, NOWHERE):
+            return socket
+        if not socket.startswith("/") or socket.endswith("/") or "\0" in socket:
+            raise ValueError('it is no absolute path of a file; write for example "/run/reaper/reaper.sock", or "none"')
+        if (length := len(socket.encode(errors="replace"))) > LONGEST_PATH:
+            raise ValueError(f"it has {length} bytes, and a socket's path has {LONGEST_PATH} at most; name a shorter one")
+        return socket
 
     @model_validator(mode="after")
     def _one_token(self) -> Self:

@@ -13,9 +13,10 @@ from reaper import config, exits
 from reaper.conduct import Observers, close, conduct, exit_code, progress
 from reaper.errors import ConfigError, ReaperError
 from reaper.journal import NAME, Journal, journal_of
-from reaper.leases import SharedLeases
+from reaper.leases import KnownLeases
 from reaper.model import Decision, Reason, Report
 from reaper.notes import not_owned
+from reaper.places import sockets_to_ask
 from reaper.plan import Plan, make_plan
 from reaper.policy import explain, young_and_running
 from reaper.settings import JournalTable
@@ -53,15 +54,21 @@ def run(arguments: Namespace) -> int:
 
 def log_format(arguments: Namespace) -> str:
     """The form of the log lines: "console" or "json"."""
-    form: str = arguments.log_format or ("console" if sys.stderr.isatty() else "json")
+    person = sys.stderr.isatty() or "words" in arguments  # what is run may write to stderr, too
+    form: str = arguments.log_format or ("console" if person else "json")
     return form
+
+
+def _tells_in_the_log(arguments: Namespace) -> bool:
+    """Whether what happens is told in the log: not beside a report that goes to stderr as well, unless asked for."""
+    return "words" not in arguments or arguments.log_level is not None
 
 
 def log_of(arguments: Namespace, level: str | None = None) -> "FilteringBoundLogger":
     """Logging as the arguments ask for it, else at ``level``. At a terminal a command's table says what INFO lines would."""
     from reaper import logs  # noqa: PLC0415
 
-    quiet = sys.stderr.isatty() and (arguments.command is not None or arguments.once)
+    quiet = "words" in arguments or (sys.stderr.isatty() and (arguments.command is not None or arguments.once))
     return logs.configure(log_format(arguments), arguments.log_level or level or ("warning" if quiet else "info"))
 
 
@@ -75,7 +82,7 @@ class Command:
     record: JournalTable
 
     def __post_init__(self) -> None:
-        self.leases = SharedLeases(config.state_directory(os.environ))
+        self.leases = KnownLeases(config.state_directory(os.environ), sockets_to_ask(os.environ))
 
     async def run(self) -> int:
         """Look, act where it is asked for, and print; returns the exit code. Raises ReaperError."""
@@ -124,8 +131,8 @@ class Command:
     async def _run(self, endpoints: Sequence[Endpoint], stop: Stop, journal: Journal | None) -> int:
         from reaper.logs import LogObserver  # noqa: PLC0415
 
-        watcher = LogObserver(self.log)
-        observers: list[Observer] = [watcher]
+        watcher = LogObserver(self.log) if _tells_in_the_log(self.arguments) else None
+        observers: list[Observer] = [watcher] if watcher is not None else []
         metrics = self._metrics()
         if metrics is not None:
             observers.append(metrics)
@@ -154,7 +161,7 @@ class Command:
         if name == "check" and code == 0 and left(report, everything=self.plan.everything):
             code = exits.LEFT
         self._print(report, name, code)
-        if name == "once":
+        if name == "once" and watcher is not None:
             watcher.summary(report)
         return code
 

@@ -1,8 +1,6 @@
 """``lease``: what belongs to a run is kept while it lives, and goes when it has ended, however it ended."""
 
 import getpass
-import http.client
-import json
 import os
 import secrets
 import sys
@@ -12,30 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 import anyio.to_thread
 
 from reaper.claims import LEASE_LABEL
 from reaper.library import own
+from reaper.library.asking import ANSWERS_WITHIN, AwayError, LeaseRefusedError, Line, Service
 from reaper.library.closing import CleanupScope
-from reaper.library.failure import CleanupError
-from reaper.places import LISTEN
+from reaper.places import URL
 
-URL, TOKEN = "REAPER_URL", "REAPER_TOKEN"
-ANSWERS_WITHIN = 5.0  # seconds for one request
-AGAIN = 5.0  # seconds until one asks again who has had no answer
+TOKEN = "REAPER_TOKEN"  # noqa: S105 - the name of a variable
+SOON, AGAIN = 0.1, 5.0  # seconds until one asks again who has had no answer: at first, and after a while
 _FIELDS = ("labels", "names", "images", "projects")
 
 Claim = Mapping[str, Sequence[str]]
-
-
-class LeaseRefusedError(CleanupError):
-    """The service answers, and does not grant the lease: the token or the claims are not what it takes."""
-
-
-class _AwayError(Exception):
-    """Nobody answers, or not as the service does."""
 
 
 class HeldLease:
@@ -45,11 +34,13 @@ class HeldLease:
         id: its id. It changes only when the service has ended the lease and does not take the same one again.
         state: "live"; "away" while the service does not answer; "refused" when it does not grant the lease (any more);
             "released" outside of the block.
+        endpoints: the addresses of what the service sweeps: engines' hosts, organisations' URLs. Empty while unknown.
     """
 
-    def __init__(self, service: "_Service", claims: Sequence[Claim], told: Callable[[str], None], name: str | None) -> None:
+    def __init__(self, service: Service, claims: Sequence[Claim], told: Callable[[str], None], name: str | None) -> None:
         self.id = name or secrets.token_hex(8)
         self.state = "released"
+        self.endpoints: tuple[str, ...] = ()
         self._service = service
         self._claims = [{field: list(claim.get(field, ())) for field in _FIELDS} for claim in claims]
         self._told = told
@@ -57,7 +48,11 @@ class HeldLease:
         self._over = threading.Event()
         self._turn = threading.Lock()  # a task that is cancelled while it begins ends it at once
         self._thread: threading.Thread | None = None
+        self._cause = "released"
         self._taken = False
+        self._line: Line | None = None  # what is held, where the open connection is the lease
+        self._tries = 0  # in vain, since the last answer
+        self._process = os.getpid()
 
     @property
     def label(self) -> str:
@@ -86,6 +81,11 @@ class HeldLease:
         async with CleanupScope() as scope:
             scope.call(self._end, in_thread=True)
 
+    def release(self, cause: str) -> None:
+        """Give it back before its block ends. ``cause`` says why, for people."""
+        self._cause = cause
+        self._end()
+
     # -- in a thread, for every sort of loop and none ------------------------------------------------------------------
 
     def _begin(self) -> None:
@@ -99,19 +99,24 @@ class HeldLease:
 
     def _start(self) -> None:
         self._over.clear()
+        self._process = os.getpid()
         own.held.add(self.id)
         try:
             self._take()
-        except _AwayError as error:
+        except AwayError as error:
             self._is_away(error)
         except LeaseRefusedError:
             own.held.discard(self.id)
             raise
-        self._thread = threading.Thread(target=self._beat, name=f"lease {self.id}", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name=f"lease {self.id}", daemon=True)
         self._thread.start()
 
     def _stop(self) -> None:
+        if os.getpid() != self._process:
+            return  # a forked child leaves the block, too: the lease is its parent's
         self._over.set()  # again: it may have begun since
+        if (line := self._line) is not None:
+            line.end()
         if self._thread is not None:
             self._thread.join(3 * ANSWERS_WITHIN)
             self._thread = None
@@ -119,44 +124,61 @@ class HeldLease:
         if self._taken:
             self._taken = False
             try:
-                self._service.ask("DELETE", self.id)
-            except (_AwayError, LeaseRefusedError) as error:
-                self._told(f"lease {self.id} could not be given back, and ends when its heartbeats are missed: {error}")
+                self._service.ask("DELETE", f"{self.id}?cause={quote(self._cause)}")
+            except (AwayError, LeaseRefusedError) as error:
+                self._told(f"lease {self.id} could not be given back, and ends when its holder is missed: {error}")
+        if (line := self._line) is not None:
+            self._line = None
+            line.close()
         self.state = "released"
 
-    def _beat(self) -> None:
-        while not self._over.wait(self._every if self.state == "live" else min(self._every, AGAIN)):
+    def _keep(self) -> None:
+        while not self._waited():
             try:
-                self._heartbeat()
-            except _AwayError as error:
+                self._renew()
+            except AwayError as error:
                 self._is_away(error)
             except LeaseRefusedError as error:
+                self._tries += 1
                 if self.state != "refused":
                     self._told(f"lease {self.id} is not granted any more: {error}")
                 self.state = "refused"
 
-    def _heartbeat(self) -> None:
-        if self._taken:
+    def _waited(self) -> bool:
+        """Wait until the service has to be asked again; whether it is over."""
+        if (line := self._line) is not None:
+            line.until_it_ends()
+            if not self._over.is_set():  # or it is needed until the lease is given back
+                self._line = None
+                line.close()
+            return self._over.is_set()
+        return self._over.wait(min(SOON * 2**self._tries, AGAIN) if self._tries else self._every)
+
+    def _renew(self) -> None:
+        if self._taken and not self._service.holds:
             status, answer = self._service.ask("PUT", self.id)
             if status == 200 and answer.get("id") == self.id and answer.get("claims") == self._claims:
                 self._is_live(answer)
                 return
-        lost, before = self._taken, self.id
-        self._take()
-        if lost:
+        known, before = self._taken, self.id
+        if self._take() and known:
             kept = (
                 "it has it again" if before == self.id else f"lease {self.id} took its place: {LEASE_LABEL}={before} is over"
             )
             self._told(f"the service did not know lease {before} any more; {kept}")
 
-    def _take(self) -> None:
-        """Raises _AwayError and LeaseRefusedError."""
+    def _take(self) -> bool:
+        """Whether the service had to make a new one. Raises AwayError and LeaseRefusedError."""
+        if not self._taken:
+            self._service.find()
         for _ in range(2):
-            status, answer = self._service.ask("POST", "", {"id": self.id, "holder": _holder(), "claims": self._claims})
+            body = {"id": self.id, "holder": _holder(), "claims": self._claims}
+            status, answer, self._line = self._service.take(body)
             if status in (200, 201) and answer.get("id") == self.id:
                 self._taken = True
+                self.endpoints = tuple(map(str, answer.get("endpoints") or ()))
                 self._is_live(answer)
-                return
+                return status == 201
             if status != 409 or not self._taken:
                 break
             own.held.discard(self.id)
@@ -168,46 +190,14 @@ class HeldLease:
         if self.state == "away":
             self._told(f"lease {self.id} is live")
         self.state = "live"
+        self._tries = 0
         self._every = float(answer.get("heartbeat_seconds") or 60) / 3
 
-    def _is_away(self, error: _AwayError) -> None:
+    def _is_away(self, error: AwayError) -> None:
+        self._tries += 1
         if self.state != "away":
             self._told(f"lease {self.id} covers nothing yet: {error}" if not self._taken else f"lease {self.id}: {error}")
         self.state = "away"
-
-
-class _Service:
-    """Asks the service. Knows no loop."""
-
-    def __init__(self, url: str, token: str | None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is no http or https URL; write for example 'http://{LISTEN}'")
-        self._parts = parts
-        self._token = token
-
-    def ask(self, method: str, name: str, body: Mapping[str, Any] | None = None) -> tuple[int, Mapping[str, Any]]:
-        """Status and answer. Raises _AwayError, and LeaseRefusedError for a token that is not the right one."""
-        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-        assert self._parts.hostname is not None
-        connection = kind(self._parts.hostname, self._parts.port, timeout=ANSWERS_WITHIN)
-        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        data = None if body is None else json.dumps(body)
-        path = f"{self._parts.path.rstrip('/')}/leases" + (f"/{name}" if name else "")
-        try:
-            connection.request(method, path, data, headers | ({"Content-Type": "application/json"} if data else {}))
-            response = connection.getresponse()
-            status, text = response.status, response.read(1_000_000)
-            answer = json.loads(text)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise _AwayError(f"{self._parts.netloc} does not answer as the service does: {error}") from None
-        finally:
-            connection.close()
-        if not isinstance(answer, dict) or status >= 500:
-            raise _AwayError(f"{self._parts.netloc} answered {status}")
-        if status in (401, 403):
-            raise LeaseRefusedError(str(answer.get("error", status)))
-        return status, answer
 
 
 def lease(
@@ -224,15 +214,19 @@ def lease(
             subprocess.run(["docker", "run", "--label", held.label, "bench:1"])
 
     What carries its label, and what it claims, is kept by every reaper that shares the service's state. When the block ends
-    it is garbage at once; when this process is killed, some minutes later. A thread sends the heartbeats. The block runs
-    although the service does not answer; that is told, and asked again every few seconds.
+    it is garbage at once. Over the service's local socket the open connection is the lease: however this process dies, what
+    was its own goes ten seconds later, and a thread takes it up again when the service was restarted. To an address the
+    thread sends heartbeats; when this process is killed, what was its own goes some minutes later: a network may fail for
+    longer than ten seconds. The block runs although the service does not answer; that is told, and asked again.
 
     Args:
         claims: what it covers besides its label: mappings with "labels" (all of them), "names", "images" and "projects"
             (any of each). Without a token only what the service's ``[leases] claimable`` allows.
         name: its id; made up when None.
-        url: where the service listens; ``$REAPER_URL``, or where it listens unless told otherwise.
-        token: the service's, where it wants one; ``$REAPER_TOKEN``.
+        url: where the service listens: "unix:///PATH", or a URL of http or https. Without it ``$REAPER_URL``, else the local
+            socket of the user's own service or the machine's, else the address where the service listens unless told
+            otherwise.
+        token: the service's, where it wants one; ``$REAPER_TOKEN``. Over a socket it may claim more with it.
         on_trouble: is told, in words and in some thread, when the service is away, back, or did not know the lease any
             more; a RuntimeWarning when None.
 
@@ -243,7 +237,7 @@ def lease(
     for claim in claims:
         if (odd := sorted(set(claim) - set(_FIELDS))) or not any(claim.values()):
             raise ValueError(f"a claim has some of {', '.join(_FIELDS)}, not {odd or 'nothing'}")
-    service = _Service(url or os.environ.get(URL) or f"http://{LISTEN}", token or os.environ.get(TOKEN))
+    service = Service(url or os.environ.get(URL), token or os.environ.get(TOKEN))
     return HeldLease(service, claims, _warn if on_trouble is None else on_trouble, name)
 
 

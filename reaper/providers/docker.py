@@ -6,7 +6,6 @@ aiodocker is imported when a client is made, not with this module: nobody pays f
 import json
 import math
 import os
-import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -14,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from reaper.addresses import tcp_address, tls_context, unix_path
 from reaper.endpoints import DockerTable
-from reaper.errors import ConfigError, DeniedError, UnreadableError
+from reaper.errors import DeniedError, UnreadableError
 from reaper.model import Kind, Resource
 from reaper.providers.base import Call, Inventory, Limits, Traits
 from reaper.providers.docker_calls import check
@@ -232,41 +232,22 @@ class DockerReader:
             import aiodocker  # noqa: PLC0415
             import aiohttp  # noqa: PLC0415
 
-            host = self._engine.host
             # The limits above this client bound its connections.
             connector: aiohttp.BaseConnector
-            if host.startswith("unix://"):
-                connector = aiohttp.UnixConnector(host.removeprefix("unix://"), limit=0)
+            path = unix_path(self._engine)
+            if path is not None:
+                connector = aiohttp.UnixConnector(path, limit=0)
                 url = "unix://localhost"
             else:
-                context = self._ssl_context() if self._engine.tls else None
+                context = tls_context(self._engine)
                 connector = aiohttp.TCPConnector(limit=0, ssl=context or True)
-                address = host.split("://", 1)[1].rstrip("/")
-                if ":" not in address.rpartition("]")[2]:
-                    address += ":2376" if context else ":2375"
-                url = f"{'https' if context else 'http'}://{address}"
+                host, port = tcp_address(self._engine)
+                url = f"{'https' if context else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
             self._session = aiohttp.ClientSession(connector=connector, middlewares=(_send,), timeout=aiohttp.ClientTimeout())
             # aiohttp would repeat a request whose connection broke, DELETE included, unseen by the reports.
             self._session._retry_connection = False  # noqa: SLF001 - there is no other way to say so
             self._client = aiodocker.Docker(url=url, connector=connector, session=self._session)
         return self._client
-
-    def _ssl_context(self) -> ssl.SSLContext:
-        engine = self._engine
-        try:
-            context = ssl.create_default_context(cafile=engine.tls_ca)
-            if engine.tls_cert is not None and engine.tls_key is not None:
-                context.load_cert_chain(engine.tls_cert, engine.tls_key)
-        except (OSError, ssl.SSLError) as error:
-            files = ", ".join(f for f in (engine.tls_ca, engine.tls_cert, engine.tls_key) if f)
-            raise ConfigError(
-                f"endpoint {engine.name}: the TLS files cannot be used ({error}): {files}",
-                "name readable PEM files in tls_ca, tls_cert and tls_key, or set DOCKER_CERT_PATH",
-            ) from None
-        if not engine.tls_verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
 
     def _known_image(self, container: Resource) -> Resource:
         image = self._images.get(container.id)

@@ -144,7 +144,7 @@ def lead_nowhere(path: Path) -> None:
 
 def from_the_future(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
 
 
 def unknown_word(path: Path) -> None:

@@ -1,0 +1,103 @@
+"""Outlives the process that holds a lease, and cleans up after it however it died: ``python -m reaper.guard``.
+
+It reads its orders from stdin and then waits there. Whoever started it writes "done" before it ends in order; when stdin
+ends without that word the holder is dead, and only the kernel need have noticed. It has a session of its own: what kills
+its holder's process group does not reach it.
+"""
+
+import os
+import pickle
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reaper.leftovers import Orders
+
+DONE = b"done"
+LOG = "guard.log"
+LOG_BYTES = 1_000_000  # from here on it begins anew
+
+
+class Guard:
+    """The guard of a lease that this process holds.
+
+    Args:
+        orders: what it is to do when this process is dead.
+
+    Raises OSError when it cannot be started.
+    """
+
+    def __init__(self, orders: "Orders") -> None:
+        self._orders = orders
+        self._process = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "reaper.guard"],  # -P: a folder "reaper" here is somebody else's
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        assert process.stdin is not None
+        # By the pipe, where nobody can read along: the API keys are in it.
+        text = pickle.dumps(self._orders)
+        process.stdin.write(len(text).to_bytes(8, "big") + text)
+        process.stdin.flush()
+        return process
+
+    def keep(self) -> bool:
+        """Start it again if somebody has killed it; whether that was so."""
+        if self._process.poll() is None:
+            return False
+        self._close()
+        self._process = self._start()
+        return True
+
+    def dismiss(self) -> None:
+        """Nothing is left to do for it."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it was killed
+            self._process.stdin.write(DONE)
+        self._close()
+
+    def _close(self) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
+
+
+def main() -> int:
+    """Wait for the holder's end. Imports nothing until then: it may be days, and thousands of runs may have a guard."""
+    size = int.from_bytes(sys.stdin.buffer.read(8), "big")
+    text = sys.stdin.buffer.read(size)
+    if len(text) < size or not size:
+        return 0  # the holder died before it had anything to guard
+    if sys.stdin.buffer.read() == DONE:
+        return 0
+    orders: Orders = pickle.loads(text)  # noqa: S301 - from the parent, by a pipe that nobody else has
+    _log_to(orders.setup.state / LOG)
+    from reaper import leftovers  # noqa: PLC0415
+
+    return leftovers.after_death(orders)
+
+
+def _log_to(file: Path) -> None:
+    """Have stderr in a file, since nobody is there to read it; where that cannot be, nowhere."""
+    try:
+        flags = (
+            os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if file.exists() and file.stat().st_size > LOG_BYTES else 0)
+        )
+        descriptor = os.open(file, flags, 0o600)
+    except OSError:
+        return
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

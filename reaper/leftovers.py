@@ -1,0 +1,233 @@
+"""Takes what an ended lease has left: after a run that has ended in order, and, in its guard, after one that was killed."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+
+from reaper import connect
+from reaper.claims import Ending, Lease
+from reaper.conduct import Observers, close, conduct
+from reaper.errors import LeasesUnknownError
+from reaper.journal import Journal, journal_of
+from reaper.leasedb import LeaseFile, LeaseRecord, LeaseState
+from reaper.leases import KILLED, NAME, SharedLeases
+from reaper.model import Decision, EndpointReport, Outcome, Reason, Report, Result
+from reaper.plan import Plan
+from reaper.scope import Scope
+from reaper.settings import JournalTable
+from reaper.sweep import Endpoint, Observer, Options, Stop, sweep
+
+PAUSE = 1.0  # seconds between two looks
+PATIENCE = timedelta(seconds=60)  # for what is being created or removed just then
+LATEST = timedelta(seconds=10)  # after a death: what an engine was asked to make before may come so late
+TRIES = timedelta(minutes=10)  # for which a guard goes on when something fails
+
+
+_NOT_ON_PURPOSE = frozenset({Reason.CHANGING, Reason.UNKNOWN_STATE, Reason.UNREADABLE})
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Where something may be left, and where that is put on record.
+
+    Args:
+        plan: the endpoints, with their keys, and the limits; of the rules, the protections.
+        state: the state directory.
+        journal: how the record is kept.
+    """
+
+    plan: Plan = field(repr=False)
+    state: Path
+    journal: JournalTable
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the guard of a lease has to know.
+
+    Args:
+        setup: where to look.
+        record: the lease.
+        scratch: a folder of the holder's that nobody needs any more.
+    """
+
+    setup: Setup
+    record: LeaseRecord
+    scratch: Path
+
+
+def after_death(orders: Orders) -> int:
+    """The holder is dead: end its lease, and take what it left. Returns 0 when nothing is left."""
+    from reaper import logs  # noqa: PLC0415
+
+    log = logs.configure("json", "info")
+    record = orders.record
+    log.info("holder_died", lease=record.id, holder=str(record.holder))
+    leases: Callable[[], Sequence[Lease]] = lambda: ()  # noqa: E731
+    try:
+        leases = of_lease(record.id, end(orders.setup.state, record, LeaseState.EXPIRED, KILLED))
+    except LeasesUnknownError as error:
+        # Nothing is deleted by a guess: whoever can read the leases again takes what this one covered.
+        log.error("leases_unknown", problem=str(error))  # noqa: TRY400 - foreseen: no traceback
+        return 1
+
+    async def work(stop: Stop) -> int:
+        observer = logs.LogObserver(log)
+        wanted = Wanted(orders.setup, record.id, leases, at_least=LATEST, patience=TRIES, failures=True)
+        report = await reap(wanted, observer, stop, lambda text: log.warning("journal", problem=text))
+        observer.summary(report)
+        return int(bool(still_there(report, record.id)) or any(e.failure for e in report.endpoints))
+
+    try:
+        return anyio.run(lambda: conduct(work, 2 * TRIES))
+    finally:
+        shutil.rmtree(orders.scratch, ignore_errors=True)
+
+
+def end(state: Path, record: LeaseRecord, how: LeaseState, cause: str) -> SharedLeases:
+    """Write that a lease has ended, unless somebody has; returns all leases. Raises LeasesUnknownError."""
+    file = LeaseFile(state / NAME)
+    try:
+        written = {known.id: known for known in file.records()}.get(record.id, record)
+        if not written.state.ended:
+            file.put(replace(written, state=how, ended_at=datetime.now(UTC), cause=cause))
+    finally:
+        file.close()
+    return SharedLeases(state)
+
+
+def of_lease(id_: str, leases: Callable[[], Sequence[Lease]], ending: Ending | None = None) -> Callable[[], Sequence[Lease]]:
+    """The living leases and this one: what others have left is not this sweep's business.
+
+    Args:
+        id_: this one.
+        leases: reads all of them.
+        ending: how this one ended, which only its holder knows yet.
+    """
+    seen: list[Sequence[Lease]] = [(), ()]
+
+    def read() -> Sequence[Lease]:
+        found = leases()
+        if found is not seen[0]:
+            others = [lease for lease in found if lease.ending is None and lease.id != id_]
+            mine = [lease if ending is None else replace(lease, ending=ending) for lease in found if lease.id == id_]
+            seen[:] = found, [*mine, *others]
+        return seen[1]
+
+    return read
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be taken, and how patiently.
+
+    Args:
+        setup: where to look.
+        id: the lease.
+        leases: reads this one and the living ones.
+        at_least: it is looked for again and again for so long.
+        patience: for so long when something is in transition, or comes anew with each look.
+        failures: whether what failed is tried again within the patience.
+    """
+
+    setup: Setup
+    id: str
+    leases: Callable[[], Sequence[Lease]]
+    at_least: timedelta = timedelta(0)
+    patience: timedelta = PATIENCE
+    failures: bool = False
+
+
+async def reap(wanted: Wanted, observer: Observer, stop: Stop, troubled: Callable[[str], None]) -> Report:
+    """Take what the lease covers and nothing else; the report tells of all looks together.
+
+    Args:
+        wanted: what is to be taken.
+        observer: is told what happens.
+        stop: ends it early.
+        troubled: is told when the record cannot be written.
+    """
+    plan, state = wanted.setup.plan, wanted.setup.state
+    journal = journal_of(wanted.setup.journal, state, clock=_now, failed=troubled, recovered=troubled)
+    if journal is not None:
+        journal.open()
+    endpoints = connect.endpoints(plan.engines, plan.organisations, plan.retry, state, act=True)
+    # What is owned by other signs is others' business, now that all that counts is the lease.
+    endpoints = [replace(endpoint, memory=None) for endpoint in endpoints]
+    try:
+        return await _looks(wanted, endpoints, journal, observer, stop)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await close(endpoints)
+            if journal is not None:
+                await journal.close()
+
+
+async def _looks(
+    wanted: Wanted, endpoints: Sequence[Endpoint], journal: Journal | None, observer: Observer, stop: Stop
+) -> Report:
+    rules = replace(wanted.setup.plan.rules, scope=Scope(presets=()), policies=())
+    options = Options(max_lease_deletions=wanted.setup.plan.options.max_lease_deletions)
+    observers = Observers([observer, journal] if journal is not None else [observer])
+    total: Report | None = None
+    began = anyio.current_time()
+    while True:
+        report = await sweep(
+            endpoints, rules, options, clock=_now, observer=observers, leases=wanted.leases, ledger=journal, stop=stop
+        )
+        total = report if total is None else _together(total, report)
+        passed = timedelta(seconds=anyio.current_time() - began)
+        if stop.why is not None or not (passed < wanted.at_least or (passed < wanted.patience and _again(wanted, report))):
+            return total
+        await anyio.sleep(PAUSE)
+
+
+def _again(wanted: Wanted, report: Report) -> bool:
+    """Whether another look is worth it."""
+    if any(endpoint.cap is not None for endpoint in report.endpoints):
+        return False
+    failed = any(e.failure is not None for e in report.endpoints) or report.count(Outcome.FAILED)
+    if failed and not wanted.failures:
+        return False
+    return bool(failed or report.results or any(d.reason is Reason.CHANGING for d in still_there(report, wanted.id)))
+
+
+def still_there(report: Report, id_: str) -> list[Decision]:
+    """What the lease covers and is there yet, or may be."""
+    found = []
+    for endpoint in report.endpoints:
+        away = endpoint.away
+        found += [d for d in endpoint.decisions if d.lease == id_ and d.resource.id not in away]
+    return found
+
+
+def unwanted(report: Report, id_: str) -> list[Decision]:
+    """What is still there, and is not kept on purpose."""
+    return [d for d in still_there(report, id_) if d.reap or d.reason in _NOT_ON_PURPOSE]
+
+
+def _together(before: Report, last: Report) -> Report:
+    """Two looks as one: the results of both, of the same resource the later one, and all else as it was seen last."""
+    earlier = {endpoint.endpoint: endpoint for endpoint in before.endpoints}
+    endpoints = tuple(_merged(earlier[endpoint.endpoint], endpoint) for endpoint in last.endpoints)
+    seconds = before.seconds + last.seconds
+    return replace(last, started_at=before.started_at, seconds=seconds, endpoints=endpoints)
+
+
+def _merged(before: EndpointReport, last: EndpointReport) -> EndpointReport:
+    results: dict[str, Result] = {result.decision.resource.id: result for result in before.results}
+    for result in last.results:
+        known = results.get(result.decision.resource.id)
+        if known is None or not (known.outcome.away and result.outcome is Outcome.GONE):
+            results[result.decision.resource.id] = result
+    warnings = tuple(dict.fromkeys((*before.warnings, *last.warnings)))
+    held, seconds = max(before.held, last.held), before.seconds + last.seconds
+    return replace(last, held=held, results=tuple(results.values()), warnings=warnings, seconds=seconds)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,76 @@
+"""A lease that this process holds by being alive: a record in the state directory, and a lock that dies with it."""
+
+import getpass
+import os
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from reaper.alive import Alive, lock_file, new_token, started
+from reaper.claims import Claim
+from reaper.errors import LeasesUnknownError
+from reaper.leasedb import Holder, LeaseFile, LeaseRecord, Sort, create
+from reaper.leases import NAME
+
+
+def this_process(command: str) -> Holder:
+    """This process as the holder of a lease.
+
+    Args:
+        command: what it runs, without arguments that could hold a secret.
+    """
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = str(os.geteuid())
+    pid = os.getpid()
+    return Holder(os.uname().nodename, pid, started(pid), command[:1024], user[:256])
+
+
+class OwnLease:
+    """A lease of this process. It is on the disk as soon as this is made.
+
+    Args:
+        state: the state directory; it is made.
+        claims: what it covers besides what carries its label.
+        command: for whom, without arguments.
+
+    Raises LeasesUnknownError.
+    """
+
+    def __init__(self, state: Path, claims: Sequence[Claim], command: str) -> None:
+        path = state / NAME
+        self._token = new_token()
+        create(path)
+        self._lock = lock_file(path)
+        self._alive = self._hold()
+        now = datetime.now(UTC)
+        self.record = LeaseRecord(
+            id=secrets.token_hex(8),
+            sort=Sort.PROCESS,
+            holder=this_process(command),
+            since=now,
+            seen_at=now,
+            claims=tuple(claims),
+            token=self._token,
+        )
+        file = LeaseFile(path)
+        try:
+            file.put(self.record)
+        finally:
+            file.close()
+
+    def keep(self) -> None:
+        """Hold on to it although somebody may have cleared the state directory."""
+        if not self._alive.is_current():
+            self._alive.close()
+            self._alive = self._hold()
+
+    def _hold(self) -> Alive:
+        try:
+            return Alive(self._lock, self._token)
+        except OSError as error:
+            raise LeasesUnknownError(
+                f"the leases in {self._lock.parent} cannot be held: {error.strerror or error}"
+            ) from error

@@ -1,0 +1,80 @@
+"""Local unix sockets: who is at the other end, which the kernel says and nobody can forge, and where the service is."""
+
+import os
+import pwd
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reaper import alive
+from reaper.places import LISTEN, URL, sockets_to_ask
+
+PATIENCE = 1.0  # seconds for a service of this machine to accept a connection
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The process that made a connection.
+
+    Args:
+        pid: its id; None when it lives in a namespace of process ids that this process does not see.
+        uid: whose it is. What this user namespace does not know is 65534, the kernel's word for that.
+        gid: its group.
+    """
+
+    pid: int | None
+    uid: int
+    gid: int
+
+    @classmethod
+    def of(cls, connection: socket.socket) -> "Peer":
+        """Who made it. Raises OSError."""
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, uid, gid = _CREDENTIALS.unpack(raw)
+        return cls(pid or None, uid, gid)
+
+    def started(self) -> str | None:
+        """When the process began, in the kernel's ticks since the machine did; None where this process may not see it."""
+        return None if self.pid is None else alive.started(self.pid)
+
+
+def user_name(uid: int) -> str:
+    """What the user is called; the number where nobody knows."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def uid_of(user: str) -> int:
+    """The number of a user who is named, or given by his number already. Raises KeyError."""
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except (KeyError, ValueError):
+        if user.isascii() and user.isdigit():
+            return int(user)
+        raise KeyError(user) from None
+
+
+def answers(path: str) -> bool:
+    """Whether somebody listens on this socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(PATIENCE)
+        try:
+            connection.connect(path)
+        except (BlockingIOError, TimeoutError):  # so many wait that it does not take more: it lives
+            return True
+        except (OSError, ValueError):
+            return False
+    return True
+
+
+def service_url(env: Mapping[str, str] | None = None) -> str:
+    """Where a client asks the service: $REAPER_URL, a local socket on which somebody listens, or its usual address."""
+    env = os.environ if env is None else env
+    if given := env.get(URL):
+        return given
+    found = next((path for path in sockets_to_ask(env) if answers(path)), None)
+    return f"http://{LISTEN}" if found is None else f"unix://{found}"

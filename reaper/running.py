@@ -1,0 +1,216 @@
+"""``reaper run``: sweep, run a command under a lease, and take what it has left."""
+
+import os
+import shutil
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING
+
+from reaper import config, exits, foreground, owned
+from reaper.claims import LEASE_LABEL, Claim
+from reaper.dockerhost import engine_of_commands
+from reaper.endpoints import DockerTable
+from reaper.errors import LeasesUnknownError
+from reaper.leftovers import Setup, still_there, unwanted
+from reaper.model import Report
+from reaper.plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from reaper.holds import Hold
+
+CANNOT_RUN, NOT_FOUND = 126, 127  # as shells have them
+_NOT_WELL = (exits.FAILED, exits.CAP, exits.UNLISTED)
+_OF_TLS = ("DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_TLS", "DOCKER_CONTEXT")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is to be run, and how.
+
+    Args:
+        command: with its arguments.
+        setup: of the sweep before it; its endpoints, protections and limits hold for what is left afterwards, too.
+        claims: what belongs to it besides what carries the lease's label.
+        engine: the one that its Docker commands would use; None where they go to it without a proxy.
+        strict: whether a sweep that does not end well keeps it from running, and leftovers make it fail.
+        env: the environment.
+    """
+
+    command: tuple[str, ...]
+    setup: Setup
+    claims: tuple[Claim, ...]
+    engine: DockerTable | None
+    strict: bool
+    env: Mapping[str, str] = field(repr=False)
+
+
+def run(arguments: Namespace, sweep_once: Callable[[Namespace], int], log: "FilteringBoundLogger | None") -> int:
+    """Do all of it and return the exit code: the command's own, unless ``--strict`` has another. Raises ConfigError.
+
+    Args:
+        arguments: of the command line.
+        sweep_once: makes the first sweep, prints its report to stdout, and returns its exit code.
+        log: for what happens while it is cleaned up; None where the report is enough.
+    """
+    once = Namespace(**{**vars(arguments), "command": None, "once": True})
+    env = dict(os.environ)
+    loaded = config.load(arguments.config, env)
+    plan = make_plan(once, loaded.settings, env)
+    engine = None if arguments.no_proxy else engine_of_commands(env)
+    if engine is not None and all(known.host != engine.host for known in plan.engines):
+        plan = replace(plan, engines=(*plan.engines, _named_apart(engine, plan)))
+    setup = Setup(plan, config.state_directory(env).absolute(), loaded.settings.journal)
+    wanted = Run(tuple(arguments.words), setup, owned.claims(arguments.own or ()), engine, arguments.strict, env)
+    if not arguments.skip_cleanup and (code := _first_sweep(once, sweep_once, strict=arguments.strict)) is not None:
+        return code
+    try:
+        return _under_a_lease(wanted, log)
+    except LeasesUnknownError as error:
+        _say(f"no lease can be taken, so the command was not run: {error}")
+        return exits.UNLISTED
+
+
+def _first_sweep(arguments: Namespace, sweep_once: Callable[[Namespace], int], *, strict: bool) -> int | None:
+    """The exit code when the command must not be run; else None. stdout is the command's own."""
+    with foreground.dispositions_kept(), redirect_stdout(sys.stderr):
+        code = sweep_once(arguments)
+    if code in _NOT_WELL and not strict:
+        _say(f"the sweep before the command ended with {code}; the command runs all the same")
+        return None
+    if code in _NOT_WELL:
+        _say(f"the sweep before the command ended with {code}, so with --strict the command was not run")
+    return code or None
+
+
+def _named_apart(engine: DockerTable, plan: Plan) -> DockerTable:
+    names = {known.name for known in plan.engines} | {organisation.name for organisation, _ in plan.organisations}
+    name = engine.name
+    while name in names:
+        name += "-of-run"
+    return engine.model_copy(update={"name": name})
+
+
+def _under_a_lease(wanted: Run, log: "FilteringBoundLogger | None") -> int:
+    with ExitStack() as stack:
+        mask = stack.enter_context(foreground.signals_held())
+        scratch = stack.enter_context(_scratch())
+        hold = _take(wanted, scratch)
+        env = {**wanted.env, "REAPER_LEASE": hold.id, "REAPER_LABEL": f"{LEASE_LABEL}={hold.id}"}
+        with _proxy(wanted.engine, hold.id, scratch, env):
+            code, cause = _foreground(wanted.command, env, mask, hold)
+    # What the command asked for may be on its way still, but nothing more can be made through the proxy.
+    report = _clean_up(hold, cause, log)
+    if wanted.strict and (report is None or not _is_clean(report, hold.id)):
+        return exits.FAILED
+    return code
+
+
+def _take(wanted: Run, scratch: Path) -> "Hold":
+    """A lease: from the service, when one answers that sweeps what the run may use, else with a guard of its own.
+
+    Raises LeasesUnknownError, and ConfigError for claims that the service does not allow.
+    """
+    from reaper import holds, ownlease, peers  # noqa: PLC0415 - databases and clients
+
+    setup, url = wanted.setup, peers.service_url(wanted.env)
+    if url.startswith("unix://"):
+        from reaper.servedhold import served  # noqa: PLC0415
+
+        if (hold := served(setup, wanted.claims, url, _say)) is not None:
+            return hold
+    lease = ownlease.OwnLease(setup.state, wanted.claims, Path(wanted.command[0]).name)
+    return holds.GuardedHold(setup, lease, scratch, _say)
+
+
+def _foreground(command: Sequence[str], env: Mapping[str, str], mask: set[int], hold: "Hold") -> tuple[int, str]:
+    """The exit code that the command has, or would have, and how it ended, for people."""
+    try:
+        returncode = foreground.run(command, env, mask, hold.keep)
+    except OSError as error:
+        _say(f"{command[0]!r} cannot be run: {error.strerror}")
+        code = NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_RUN
+        return code, "its command could not be run"
+    code = foreground.exit_code(returncode)
+    if returncode < 0:
+        return code, f"its command was killed by {_name(-returncode)}"
+    return code, f"its command ended with {returncode}"
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of the real-time signals
+        return f"signal {number}"
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder that only this user can look into."""
+    folder = Path(mkdtemp(prefix="reaper-run-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _proxy(engine: DockerTable | None, lease: str, scratch: Path, env: dict[str, str]) -> Iterator[None]:
+    """Have what is created through ``DOCKER_HOST`` carry the lease's label. Runs in a thread of its own."""
+    if engine is None:
+        yield
+        return
+    from anyio.from_thread import start_blocking_portal  # noqa: PLC0415
+
+    from reaper.proxy import DockerProxy  # noqa: PLC0415
+
+    socket = scratch / "docker.sock"
+    proxy = DockerProxy(engine, {LEASE_LABEL: lease}, _say)
+    with start_blocking_portal() as portal:
+        portal.call(proxy.start, socket)
+        for name in _OF_TLS:  # the proxy speaks TLS where that is needed
+            env.pop(name, None)
+        env["DOCKER_HOST"] = f"unix://{socket}"
+        try:
+            yield
+        finally:
+            portal.call(proxy.close)
+
+
+def _clean_up(hold: "Hold", cause: str, log: "FilteringBoundLogger | None") -> Report | None:
+    """Take what the run has left, and print what that was; None when it cannot be told."""
+    with redirect_stdout(sys.stderr):
+        try:
+            report = hold.clean_up(cause, log)
+        except LeasesUnknownError as error:
+            _say(f"what the run has left cannot be told: {error}")
+            return None
+        _print(report, hold.id)
+    return report
+
+
+def _print(report: Report, lease: str) -> None:
+    from reaper import render  # noqa: PLC0415
+
+    left = still_there(report, lease)
+    failed = any(endpoint.failure is not None or endpoint.cap is not None for endpoint in report.endpoints)
+    if not report.results and not left and not failed:
+        return
+    render.leftovers(report, [decision for decision in left if not decision.reap])
+
+
+def _is_clean(report: Report, lease: str) -> bool:
+    """Whether nothing is left but what is kept on purpose."""
+    unlisted = any(endpoint.failure is not None for endpoint in report.endpoints)
+    return not (unlisted or report.interrupted or unwanted(report, lease))
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"reaper run: {text}\n")

@@ -1,0 +1,76 @@
+"""A run's lease from the service: the open connection to it is the lease, and the service cleans up when that is gone."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from reaper import connect
+from reaper.claims import Claim, Ending
+from reaper.errors import ConfigError
+from reaper.holds import clean_up
+from reaper.leases import KnownLeases
+from reaper.leftovers import Setup, Wanted, of_lease
+from reaper.library.asking import LeaseRefusedError
+from reaper.library.holding import HeldLease, lease
+from reaper.model import Report
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+_CURE = (
+    "label what is created with $REAPER_LABEL in place of --own, or have the operator name you in trusted_users of [leases]"
+)
+
+
+class ServedHold:
+    """A lease that the service keeps.
+
+    Args:
+        setup: where what is left has to be looked for.
+        held: the lease.
+        socket: where the service listens.
+        say: tells people.
+    """
+
+    def __init__(self, setup: Setup, held: HeldLease, socket: str, say: Callable[[str], None]) -> None:
+        self._setup, self._held, self._socket, self._say = setup, held, socket, say
+        self.id = held.id
+
+    def keep(self) -> None:
+        """See ``holds.Hold``: a thread does it."""
+
+    def clean_up(self, cause: str, log: "FilteringBoundLogger | None") -> Report:
+        """See ``holds.Hold``. The service goes on where this is interrupted."""
+        try:
+            known = KnownLeases(self._setup.state, (self._socket,))
+            leases = of_lease(self.id, known, Ending(datetime.now(UTC), cause))
+            return clean_up(Wanted(self._setup, self.id, leases), log, self._say)
+        finally:
+            self._held.release(cause)
+
+
+def served(setup: Setup, claims: Sequence[Claim], url: str, say: Callable[[str], None]) -> ServedHold | None:
+    """A lease of the service, unless it does not answer or does not sweep all that the run may use.
+
+    Args:
+        setup: where what is left has to be looked for.
+        claims: what the lease covers besides what carries its label.
+        url: of the service's local socket.
+        say: tells people.
+
+    Raises ConfigError when the service does not grant it.
+    """
+    held = lease([claim.fields() for claim in claims], url=url, on_trouble=lambda text: say(f"the service: {text}"))
+    try:
+        held.__enter__()
+    except LeaseRefusedError as error:
+        raise ConfigError(f"the service on {url} does not grant the lease: {error}", _CURE) from None
+    if held.state == "live":
+        plan = setup.plan
+        looked = connect.endpoints(plan.engines, plan.organisations, plan.retry, setup.state, act=False)
+        missing = {endpoint.reader.identity for endpoint in looked} - {*held.endpoints}
+        if not missing:
+            return ServedHold(setup, held, url.removeprefix("unix://"), say)
+        say(f"the service on {url} does not sweep {', '.join(sorted(missing))}, so this run has a guard of its own")
+    held.release("it was not used")
+    return None

@@ -1,0 +1,338 @@
+"""Streams, half-closes, slow readers, and peers that go away."""
+
+import asyncio
+import json
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from devkit.wire import Wire, read_head
+from reaper.endpoints import DockerTable
+from reaper.errors import ConfigError
+from reaper.proxy import DockerProxy
+from tests.proxy.lab import LABELS, create, lab, run, until
+from tests.proxy.test_labels import ATTACH, PING
+
+UPGRADED = b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n"
+HIJACKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n"
+
+
+@pytest.mark.parametrize("answer", [UPGRADED, HIJACKED])
+def test_the_end_of_stdin_arrives_while_output_still_comes(answer: bytes) -> None:
+    async def scene() -> None:
+        async with lab() as made:
+
+            async def engine(wire: Wire) -> None:
+                await made.take(wire)
+                await wire.send(answer)
+                said = b"".join([piece async for piece in wire.rest()])  # until the client ends its half
+                for _ in range(3):
+                    await wire.send(said)
+
+            made.conduct = engine
+            client = made.client()
+            await client.send(ATTACH)
+            assert await client.exactly(len(answer)) == answer
+            await client.send(b"input")
+            client.end()
+            assert await client.everything() == b"input" * 3
+            client.close()
+
+    run(scene())
+
+
+def test_the_end_of_output_arrives_while_input_still_goes() -> None:
+    async def scene() -> None:
+        async with lab() as made:
+            heard: list[bytes] = []
+
+            async def engine(wire: Wire) -> None:
+                await made.take(wire)
+                await wire.send(UPGRADED + b"out")
+                wire.end()
+                heard.extend([piece async for piece in wire.rest()])
+
+            made.conduct = engine
+            client = made.client()
+            await client.send(ATTACH)
+            assert await client.everything() == UPGRADED + b"out"
+            await client.send_in([b"in", b"put"])
+            client.end()
+            client.close()
+            await until(lambda: bool(heard))
+            assert b"".join(heard) == b"input"
+
+    run(scene())
+
+
+def test_input_that_did_not_wait_for_the_answer() -> None:
+    async def scene() -> None:
+        async with lab() as made:
+
+            async def engine(wire: Wire) -> None:
+                await made.take(wire)
+                await wire.send(UPGRADED)
+                assert b"".join([piece async for piece in wire.rest()]) == b"early and late"
+                await wire.send(b"heard")
+
+            made.conduct = engine
+            client = made.client()
+            await client.send(ATTACH + b"early ")
+            assert await client.exactly(len(UPGRADED)) == UPGRADED
+            await client.send(b"and late")
+            client.end()
+            assert await client.everything() == b"heard"
+            client.close()
+
+    run(scene())
+
+
+async def flood(sock: socket.socket) -> int:
+    """Send until nobody reads any more: until no byte goes for as long as it takes all others to have had many turns."""
+    sent = idle = 0
+    while idle < 200:
+        try:
+            sent += sock.send(b"x" * 65536)
+            idle = 0
+        except BlockingIOError:
+            idle += 1
+            await asyncio.sleep(0)
+    return sent
+
+
+def test_a_slow_reader_fills_no_memory() -> None:
+    """Either way there are the kernel's buffers and one piece."""
+
+    async def scene() -> None:
+        async with lab() as made:
+            sent: list[int] = []
+            go_on = asyncio.Event()
+
+            async def engine(wire: Wire) -> None:
+                await made.take(wire)
+                await wire.send(HIJACKED)
+                sent.append(await flood(wire._sock))
+                await go_on.wait()
+
+            made.conduct = engine
+            client = made.client()
+            await client.send(ATTACH)
+            assert await client.exactly(len(HIJACKED)) == HIJACKED
+            await until(lambda: bool(sent))
+            there = await flood(client.sock)  # nobody reads on the engine's side either
+            assert sent[0] < 2_000_000
+            assert there < 2_000_000
+            go_on.set()
+            client.end()
+            assert len(await client.everything()) == sent[0]
+            client.close()
+
+    run(scene())
+
+
+def test_who_goes_away_in_the_middle_of_a_log_is_not_followed_any_more() -> None:
+    async def scene() -> None:
+        async with lab() as made:
+            gone = asyncio.Event()
+
+            async def engine(wire: Wire) -> None:
+                await made.take(wire)
+                await wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nline\n\r\n")
+                assert await read_head(wire) is None
+                gone.set()
+
+            made.conduct = engine
+            client = made.client()
+            await client.send(b"GET /containers/x/logs?follow=1 HTTP/1.1\r\nHost: docker\r\n\r\n")
+            await client.until(b"line\n")
+            client.close()
+            await gone.wait()
+            await made.quiet()
+
+    run(scene())
+
+
+def test_an_engine_that_dies_in_the_middle_of_an_answer() -> None:
+    async def scene() -> None:
+        async with lab() as made:
+            partly = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart"
+
+            async def engine(wire: Wire) -> None:
+                await made.take(wire)
+                await wire.send(partly)
+
+            made.conduct = engine
+            client = made.client()
+            await client.send(PING)
+            assert await client.everything() == partly
+            with pytest.raises(BrokenPipeError):  # it is gone in both directions
+                await client.send(PING)
+            client.close()
+
+    run(scene())
+
+
+def test_an_answer_before_the_end_of_an_upload_arrives() -> None:
+    """The engine refuses and closes; what it said is not lost with the bytes that cannot be sent any more."""
+
+    async def scene() -> None:
+        async with lab() as made:
+            answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\nConnection: close\r\n\r\nno x"
+
+            async def engine(wire: Wire) -> None:
+                await read_head(wire)
+                await wire.fill()
+                await wire.send(answer)
+
+            made.conduct = engine
+            client = made.client()
+            await client.send(b"PUT /containers/x/archive HTTP/1.1\r\nHost: docker\r\nContent-Length: 100000000\r\n\r\n")
+            with pytest.raises(BrokenPipeError):
+                while True:
+                    await client.send(b"x" * 65536)
+            assert await client.everything() == answer
+            client.close()
+
+    run(scene())
+
+
+def test_an_answer_before_the_end_of_an_upload_on_a_connection_that_goes_on() -> None:
+    async def scene() -> None:
+        async with lab() as made:
+
+            async def engine(wire: Wire) -> None:
+                await read_head(wire)
+                await wire.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                assert await wire.until(b"the end") == b"a body to the end"
+                await made.serves(wire)
+
+            made.conduct = engine
+            client = made.client()
+            await client.send(b"PUT /containers/x/archive HTTP/1.1\r\nHost: docker\r\nContent-Length: 17\r\n\r\na body")
+            assert (await client.answer())[0] == 404
+            assert await client.ask(b" to the end" + create("volumes", {})) == (200, b"OK")
+            assert [json.loads(body) for _, body in made.requests] == [{"Labels": LABELS}]
+            client.close()
+
+    run(scene())
+
+
+def test_no_engine() -> None:
+    """The client hears of it in the engine's own form when it asks; the owner of the proxy hears of it once."""
+
+    async def scene() -> None:
+        async with lab(engine=False) as made:
+            for request, body in ((PING, True), (create("volumes", {}), True), (PING.replace(b"GET", b"HEAD"), False)):
+                client = made.client()
+                await client.send_in([request[:9], request[9:]])
+                head = await read_head(client)
+                assert head is not None
+                assert head.words[1] == "502"
+                answer = await client.everything()
+                if body:
+                    why = json.loads(answer)["message"]
+                    assert why == f"no connection to the engine local at unix://{made.engine}: No such file or directory"
+                else:
+                    assert answer == b""
+                client.close()
+            assert made.told == [why]
+            await made.quiet()
+
+    run(scene())
+
+
+def test_an_engine_that_closes_at_once() -> None:
+    async def scene() -> None:
+        async with lab() as made:
+
+            async def engine(wire: Wire) -> None: ...
+
+            made.conduct = engine
+            client = made.client()
+            assert await client.everything() == b""
+            client.close()
+
+    run(scene())
+
+
+def test_many_at_once() -> None:
+    async def scene() -> None:
+        async with lab() as made:
+
+            async def one() -> None:
+                client = made.client()
+                for _ in range(3):
+                    assert await client.ask(PING) == (200, b"OK")
+                client.close()
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(100):
+                    group.create_task(one())
+            await made.quiet()
+            assert made.connections == 100
+            assert made.told == []
+
+    run(scene())
+
+
+def test_closing_cuts_what_is_open() -> None:
+    async def scene() -> None:
+        async with lab() as made:
+            client, half = made.client(), made.client()
+            assert await client.ask(PING) == (200, b"OK")
+            await half.send(PING[:10])
+            closing = asyncio.create_task(made.proxy.close())
+            await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.gather(closing, return_exceptions=True)
+            assert not made.path.exists()
+            assert await client.everything() == b""
+            assert await half.everything() == b""
+            with pytest.raises(FileNotFoundError):
+                made.client()
+            made.path.touch()
+            await made.proxy.close()
+            assert made.path.exists()  # it is another's by now
+            made.path.unlink()
+            client.close()
+            half.close()
+
+    run(scene())
+
+
+def test_only_its_user_may_connect(tmp_path: Path) -> None:
+    async def scene() -> None:
+        proxy = DockerProxy(DockerTable(name="local"), LABELS, print)
+        path = tmp_path / "docker.sock"
+        await proxy.start(path)
+        try:
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        finally:
+            await proxy.close()
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("taken", "Address already in use"),
+        ("no/where", "No such file or directory"),
+        ("x" * 200, "too long"),
+    ],
+)
+def test_where_it_cannot_listen(tmp_path: Path, name: str, why: str) -> None:
+    (tmp_path / "taken").touch()
+    proxy = DockerProxy(DockerTable(name="local"), LABELS, print)
+    with pytest.raises(ConfigError, match=why):
+        run(proxy.start(tmp_path / name))
+    run(proxy.close())
+    assert (tmp_path / "taken").exists()
+
+
+def test_tls_files_that_cannot_be_used(tmp_path: Path) -> None:
+    engine = DockerTable(name="gpu", host="tcp://127.0.0.1:1", tls_ca=str(tmp_path / "none.pem"))
+    with pytest.raises(ConfigError, match="TLS files"):
+        run(DockerProxy(engine, LABELS, print).start(tmp_path / "docker.sock"))

@@ -1,0 +1,50 @@
+"""``reaper run`` against a simulated or a real engine, and a simulated Daytona."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devkit.client import EngineClient, archive
+from devkit.engine import PrivateEngine
+from tests.daytona.server import Served
+from tests.run import Program
+from tests.running.lab import guards
+
+
+class Simulated(EngineClient):
+    """The simulated engine as the real one is driven; nothing is ever run there, so an image needs no program."""
+
+    @staticmethod
+    def _root(mark: str) -> bytes:
+        return archive(mark)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """A Docker engine and a Daytona organisation."""
+    with Served(tmp_path) as served:
+        yield served
+
+
+@pytest.fixture(params=["simulator", pytest.param("engine", marks=pytest.mark.engine)])
+def engine_of_run(request: pytest.FixtureRequest, served: Served) -> EngineClient:
+    """The engine with the image bench:1: the simulated one, or a private one."""
+    if request.param == "engine":
+        found = request.getfixturevalue("engine")
+        assert isinstance(found, PrivateEngine)
+        return found
+    client = Simulated(served.sim.docker_host.removeprefix("unix://"))
+    client.import_image()
+    return client
+
+
+@pytest.fixture
+def program(served: Served) -> Iterator[Program]:
+    """The program, pointed at them. No guard outlives the test: one goes on looking for a while."""
+    program = served.program()
+    yield program
+    for pid in guards(program.folder):
+        os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,192 @@
+"""What comes before the command, and what after it."""
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from reaper.leasedb import LeaseFile, LeaseState
+from reaper.leases import NAME
+from tests.daytona.server import Served
+from tests.program.wrapped import started
+from tests.run import Program
+from tests.running.lab import guards, until
+
+SCRIPT = """
+import json, os, signal, sys, urllib.request
+sandboxes, mine, waits, code = json.loads(sys.argv[1])
+lease = {"reaper.lease": os.environ["REAPER_LEASE"]} if mine else {}
+for name, labels in sandboxes:
+    request = urllib.request.Request(
+        os.environ["DAYTONA_API_URL"] + "/sandbox",
+        json.dumps({"name": name, "labels": labels | lease}).encode(),
+        {"Authorization": "Bearer " + os.environ["DAYTONA_API_KEY"], "Content-Type": "application/json"},
+    )
+    urllib.request.urlopen(request).close()
+print(os.environ["REAPER_LEASE"], os.environ["REAPER_LABEL"], flush=True)
+if waits:
+    signal.pause()
+sys.exit(code)
+"""
+
+
+@dataclass(frozen=True)
+class Making:
+    """A command that makes sandboxes.
+
+    Args:
+        names: their labels, by name.
+        labelled: whether each carries the lease's label, too.
+        waits: whether it never ends by itself.
+        code: with which it ends.
+    """
+
+    names: Mapping[str, Mapping[str, str]]
+    labelled: bool = True
+    waits: bool = False
+    code: int = 0
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        wanted = json.dumps((list(self.names.items()), self.labelled, self.waits, self.code))
+        return (sys.executable, "-c", SCRIPT, wanted)
+
+
+QUICKLY = ("run", "--no-proxy", "--skip-cleanup")
+
+
+def test_what_is_left_goes_and_is_told(program: Program, served: Served) -> None:
+    served.add("neighbour")
+    ended = program(*QUICKLY, "--", *Making({"mine": {}, "mine-too": {"a": "b"}}).words)
+    assert ended.code == 0, ended.err
+    lease, label = ended.out.split()
+    assert label == f"reaper.lease={lease}"
+    assert served.left() == {"neighbour"}
+    assert re.search(r"deleted\tdefault\tsandbox\tmine\tlease .*its command ended with 0", ended.err)
+    assert "default: 2 deleted, 1 kept" in ended.err
+    assert not guards(program.folder)
+
+
+def test_a_run_that_leaves_nothing_says_nothing(program: Program) -> None:
+    ended = program(*QUICKLY, "--", "true")
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+
+
+def test_it_sweeps_first(program: Program, served: Served) -> None:
+    served.add("forgotten")
+    ended = program("run", "--no-proxy", "--older-than", "1d", "--", "sh", "-c", "echo runs")
+    assert (ended.code, ended.out) == (0, "runs\n")
+    assert served.left() == set()
+    assert "default: 1 deleted" in ended.err, "the report is not on stdout, which is the command's"
+
+
+def test_skipping_that_leaves_it(program: Program, served: Served) -> None:
+    served.add("forgotten")
+    assert program(*QUICKLY, "--", "true").code == 0
+    assert served.left() == {"forgotten"}
+
+
+NO_ENGINE = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
+
+
+def test_a_sweep_that_does_not_end_well_is_a_warning(program: Program) -> None:
+    ended = program("run", "--no-proxy", "--", "echo", "runs", env=NO_ENGINE)
+    assert (ended.code, ended.out) == (0, "runs\n")
+    assert "reaper run: the sweep before the command ended with 5; the command runs all the same\n" in ended.err
+
+
+def test_with_strict_it_keeps_the_command_from_running(program: Program) -> None:
+    ended = program("run", "--strict", "--no-proxy", "--", "echo", "runs", env=NO_ENGINE)
+    assert (ended.code, ended.out) == (5, "")
+    assert "so with --strict the command was not run" in ended.err
+
+
+@pytest.mark.parametrize(("strict", "code"), [((), 7), (("--strict",), 3)])
+def test_leftovers_that_cannot_be_removed(program: Program, served: Served, strict: tuple[str, ...], code: int) -> None:
+    served.sim.faults.add("status:403,method=DELETE,path=/sandbox/", "status:403,method=POST,path=/stop")
+    ended = program(*QUICKLY, *strict, "--", *Making({"x": {}}, code=7).words)
+    assert ended.code == code
+
+
+def test_what_is_claimed_goes_and_a_neighbour_stays(program: Program, served: Served) -> None:
+    """Only what was made meanwhile, and only what was said."""
+    served.add("chess-old")
+    names = {"chess-1": {}, "go-1": {"team": "rl"}, "go-2": {"team": "web"}, "other": {}}
+    own = ("--own", "name=chess-*", "--own", "label=team=rl,name=go-*")
+    ended = program(*QUICKLY, *own, "--", *Making(names, labelled=False).words)
+    assert ended.code == 0
+    assert served.left() == {"chess-old", "go-2", "other"}
+
+
+def test_what_is_kept_on_purpose_is_told_and_no_failure(program: Program, served: Served) -> None:
+    ended = program("run", "--strict", "--no-proxy", "--skip-cleanup", "--", *Making({"look": {"reaper.keep": "1"}}).words)
+    assert ended.code == 0
+    assert served.left() == {"look"}
+    assert re.search(r"keep\tdefault\tsandbox\tlook\t.*has label reaper.keep", ended.err)
+
+
+def test_its_lease_keeps_while_it_lives(program: Program, served: Served) -> None:
+    with started(program, *QUICKLY, "--", *Making({"mine": {}}, waits=True).words) as process:
+        assert process.stdout is not None
+        lease, _ = process.stdout.readline().split()
+        ended = program("--once", "--all", "--json")
+        assert ended.code == 0, ended.err
+        assert served.left() == {"mine"}
+        assert program("list").out.count(f"lease {lease} of pid {process.pid}") == 1
+        process.send_signal(signal.SIGTERM)
+        assert program.finish(process).code == 143
+    assert served.left() == set()
+
+
+def test_a_guard_that_is_killed_is_started_again(program: Program) -> None:
+    with started(program, *QUICKLY, "--", *Making({}, waits=True).words) as process:
+        until(lambda: guards(program.folder))
+        (first,) = guards(program.folder)
+        os.kill(first, signal.SIGKILL)
+        until(lambda: guards(program.folder) not in ([], [first]))
+        process.send_signal(signal.SIGTERM)
+        ended = program.finish(process)
+    assert ended.err == "reaper run: its guard was killed, and another one was started\n"
+    assert not guards(program.folder)
+
+
+def test_leases_that_cannot_be_read_are_no_place_for_one(program: Program) -> None:
+    (program.folder / NAME).write_text("scribble")
+    ended = program(*QUICKLY, "--", "echo", "runs")
+    assert (ended.code, ended.out) == (5, "")
+    assert ended.err.startswith("reaper run: no lease can be taken, so the command was not run: the leases in ")
+
+
+def test_the_record_says_how_it_ended(program: Program) -> None:
+    assert program(*QUICKLY, "--own", "project=chess", "--", "sh", "-c", "exit 4").code == 4
+    file = LeaseFile(program.folder / NAME)
+    (record,) = file.records()
+    file.close()
+    assert (record.state, record.cause) == (LeaseState.RELEASED, "its command ended with 4")
+    assert (record.holder.command, record.claims[0].projects) == ("sh", ("chess",))
+
+
+def test_one_that_died_unseen_is_known_to_be_dead(program: Program, served: Served) -> None:
+    """No guard, no service: whoever looks next knows it from the kernel."""
+    with started(program, *QUICKLY, "--", *Making({"mine": {}}, waits=True).words) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        for pid in guards(program.folder):
+            os.kill(pid, signal.SIGSTOP)
+        process.kill()
+        process.wait()
+        told: dict[str, str] = {}
+
+        def known() -> bool:
+            told.update(program("--once", "--json").outcomes())
+            return bool(told)
+
+        until(known, "it is not known to be dead")
+        for pid in guards(program.folder):
+            os.kill(pid, signal.SIGKILL)
+    assert told == {"mine": "deleted"}

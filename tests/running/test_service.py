@@ -1,0 +1,127 @@
+"""A run beside a service that keeps the leases of everybody on the machine."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.daytona.server import Served
+from tests.program.wrapped import started
+from tests.run import Program
+from tests.running.lab import guards, until
+from tests.running.test_run import QUICKLY, Making
+from tests.service.daemon import SELDOM, Daemon, acts
+
+WINDOW = 15.0  # seconds: of 10, and 5 more
+
+
+@pytest.fixture
+def service(served: Served, tmp_path: Path) -> Program:
+    """The program as the service runs it, with a state directory of its own."""
+    folder = tmp_path / "service"
+    folder.mkdir()
+    return Program(folder, {**served.sim.environment(), "REAPER_RETRY__INITIAL_DELAY": "20ms"})
+
+
+@pytest.fixture
+def program(served: Served, service: Program, tmp_path: Path) -> Program:
+    """The program as a user of the machine runs it."""
+    folder = tmp_path / "user"
+    folder.mkdir()
+    return Program(folder, {**served.sim.environment(), "REAPER_URL": f"unix://{service.folder}/reaper.sock"})
+
+
+@contextmanager
+def running(service: Program) -> Iterator[Daemon]:
+    with Daemon(service, SELDOM, "docker_events = false").start() as daemon:
+        daemon.wait("service_started")
+        until((service.folder / "reaper.sock").exists)
+        daemon.until(lambda: daemon.send("GET", "/leases")[0] == 200, "book of leases")
+        yield daemon
+
+
+def test_its_lease_is_the_service_s(program: Program, service: Program, served: Served) -> None:
+    with running(service) as daemon:
+        with started(program, *QUICKLY, "--own", "name=chess-*", "--", *Making({"mine": {}}, waits=True).words) as process:
+            assert process.stdout is not None
+            lease, _ = process.stdout.readline().split()
+            served.add("chess-1", age=timedelta(0))
+            assert not guards(program.folder)
+            (known,) = daemon.send("GET", "/leases")[1]["leases"]
+            assert (known["id"], known["state"], known["holder"]["pid"]) == (lease, "live", process.pid)
+            for other in (service, program):  # one shares the service's state, one asks it
+                ended = other("--once", "--all", "--json")
+                assert ended.code == 0, ended.err
+            assert served.left() == {"mine", "chess-1"}
+            process.send_signal(signal.SIGTERM)
+            ended = program.finish(process)
+        assert ended.code == 143, ended.err
+        assert served.left() == set()
+        assert "default: 2 deleted" in ended.err
+        (known,) = daemon.send("GET", "/leases")[1]["leases"]
+        assert (known["state"], known["cause"]) == ("released", "its command was killed by SIGTERM")
+        assert daemon.stop() == 0
+
+
+def test_one_that_is_killed_is_cleaned_up_after(program: Program, service: Program, served: Served) -> None:
+    served.add("neighbour", labels={})
+    with running(service) as daemon:
+        with started(program, *QUICKLY, "--", *Making({"mine": {}}, waits=True).words) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            process.kill()
+            until(lambda: served.left() == {"neighbour"}, "it is left", WINDOW)
+            daemon.wait("deleted", name="mine")
+        assert daemon.stop() == 0
+    (act,) = acts(service, outcome="deleted")
+    assert f"of pid {process.pid} on {os.uname().nodename} ended " in act["sentence"]
+    assert act["sentence"].endswith("(its connection was gone for 10 s)")
+
+
+def test_it_outlives_the_service_s_restart(program: Program, service: Program, served: Served) -> None:
+    with running(service) as first:
+        process = program.start(*QUICKLY, "--", *Making({"mine": {}}, waits=True).words)
+        assert process.stdout is not None
+        lease, _ = process.stdout.readline().split()
+        os.kill(first.process.pid, signal.SIGKILL)
+        first.process.wait()
+    with running(service) as second:
+        second.until(lambda: _states(second) == {lease: "live"}, "holder that comes back")
+        assert served.left() == {"mine"}
+        process.send_signal(signal.SIGTERM)
+        ended = program.finish(process)
+        assert ended.code == 143
+        assert "Traceback" not in ended.err
+        assert served.left() == set()
+        assert second.stop() == 0
+
+
+def _states(daemon: Daemon) -> dict[str, str]:
+    return {lease["id"]: lease["state"] for lease in daemon.send("GET", "/leases")[1]["leases"]}
+
+
+def test_a_service_that_does_not_sweep_the_run_s_engine_is_not_enough(program: Program, service: Program) -> None:
+    service.env.update({"DAYTONA_API_KEY": "", "DOCKER_HOST": "tcp://127.0.0.1:9"})
+    with running(service):
+        ended = program(*QUICKLY, "--", sys.executable, "-c", "print('runs')")
+    assert (ended.code, ended.out) == (0, "runs\n")
+    assert "does not sweep " in ended.err
+    assert "so this run has a guard of its own" in ended.err
+
+
+def test_what_a_dead_service_knew_nobody_guesses(program: Program, service: Program, served: Served) -> None:
+    served.add("chess-old")
+    with running(service) as daemon:
+        os.kill(daemon.process.pid, signal.SIGKILL)
+        daemon.process.wait()
+    ended = program("--once", "--all")
+    assert ended.code == 5
+    assert f"the service behind {service.folder}/reaper.sock does not answer" in ended.out
+    assert served.left() == {"chess-old"}
+    assert service("--once", "--all").code == 0, "who shares its state directory knows as much as it did"
+    assert served.left() == set()
