@@ -80,6 +80,7 @@ class House:
     def __init__(self, folder: Path, *, token: int = 1, secret: str | None = None) -> None:
         self.file = LeaseFile(folder / NAME)
         self.token = token
+        self.living = {token}  # the processes that watch holders
         self.log: list[MutableMapping[str, Any]] = []
         self.refused = 0
         self.failures: list[str] = []
@@ -109,7 +110,7 @@ class House:
             lambda: datetime.now(UTC),
             self,
             token=self.token,
-            lives=lambda token: token == self.token,
+            lives=lambda token: token in self.living,
             connection=WINDOW,
         )
         book.open()

@@ -165,9 +165,8 @@ async def test_a_lease_of_somebody_else_is_not_taken_over(tmp_path: Path) -> Non
         await client.send(line("a"))
         await client.silent()
         elsewhere = House(tmp_path, token=2)
+        house.living.add(2)
         elsewhere.open().take(Sort.CONNECTION, Holder("gpu-2"), name=lease("b"))
-        house.file.put(house.record("b"))
-        # token 2 is dead to this book's ``lives``, which is asked when a book is opened only
         await client.send(line("b"))
         await client.silent()
         told = [entry["problem"] for entry in house.told("ryuk_line_refused")]
