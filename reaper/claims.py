@@ -15,6 +15,8 @@ from reaper.scope import PROJECT_LABEL, Selector
 LEASE_LABEL = "reaper.lease"
 IMAGE_LABEL = "reaper.lease.image"
 """The same for images, and not what their containers inherit: a neighbour's from the same image would carry it, too."""
+SESSION_LABELS = frozenset(f"org.testcontainers.{name}" for name in ("session-id", "sessionId", "resource-reaper-session"))
+"""Each session of Testcontainers makes up a value of its own: nothing can be older than it and carry that."""
 TOLERANCE = timedelta(minutes=1)  # by which the clocks of an endpoint and of this host may differ without a correction
 
 
@@ -53,6 +55,16 @@ class Claim:
         if self.projects:
             return PROJECT_LABEL
         return self.selector.labels[0].partition("=")[0] if self.selector.labels else None
+
+    @property
+    def of_one_session(self) -> bool:
+        """Whether it asks for what one session has made up for itself, and nobody before it can have written."""
+        for pattern in self.selector.labels:
+            key, _, value = pattern.partition("=")
+            # Zeros stand for no session.
+            if key in SESSION_LABELS and value.strip("0-") and not set("*?[") & set(value):
+                return True
+        return False
 
     def covers(self, resource: Resource) -> bool:
         """Whether the resource is claimed. An empty claim claims nothing."""
@@ -98,9 +110,7 @@ class Lease:
 
     def covers(self, resource: Resource) -> bool:
         """Whether it keeps the resource while it lives, or takes it once it has ended."""
-        if self.ending is not None and resource.inherited:
-            resource = replace(resource, labels=_own_labels(resource))
-        labelled = self.id in named_leases(resource)
+        labelled = self.id in named_leases(resource) and not (self.ending is not None and resource.lease_inherited)
         if self.ending is not None and resource.kind.only_with_lease:
             return (labelled or self._takes_by_claim(resource)) and self._made_under_it(resource)
         if resource.id in self.resources:
@@ -115,9 +125,8 @@ class Lease:
         A name or an image says nothing of who made it. And where the endpoint cannot tell when it was made, a volume of
         the project from long before would look like this run's as soon as the run has written to it.
         """
-        if resource.maybe_older:
-            return False
-        return any(claim.label_key is not None and claim.covers(resource) for claim in self.claims)
+        telling = (claim for claim in self.claims if claim.label_key is not None)
+        return any(claim.covers(resource) for claim in telling if claim.of_one_session or not resource.maybe_older)
 
     def _made_under_it(self, resource: Resource) -> bool:
         if self.since is None or resource.created_at is None:
@@ -147,10 +156,6 @@ def named_leases(resource: Resource) -> tuple[str, ...]:
     labels = resource.labels or {}
     keys = (LEASE_LABEL, IMAGE_LABEL) if resource.kind is Kind.IMAGE else (LEASE_LABEL,)
     return tuple(labels[key] for key in keys if key in labels)
-
-
-def _own_labels(resource: Resource) -> Mapping[str, str] | None:
-    return resource.labels and {key: text for key, text in resource.labels.items() if key not in resource.inherited}
 
 
 class Leases:

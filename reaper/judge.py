@@ -92,6 +92,7 @@ class Judge:
         yield self._wish_to_stay(resource)
         yield self._leased(resource, lease)
         if resource.kind.only_with_lease:
+            yield self._tagged_once(resource)
             if lease is not None:  # else it is not owned
                 yield self._lease_ended(lease)
             return
@@ -129,7 +130,7 @@ class Judge:
             if (claiming := self.leases.claiming(resource)) is not None:
                 sentence = f"lease {claiming.id} claims it, but an engine before Docker 23 does not tell when it was made"
             return _keep("owned", Reason.NOT_OWNED, lambda: sentence)
-        if owner is None and LEASE_LABEL in resource.inherited:
+        if owner is None and resource.lease_inherited:
             return _keep("owned", Reason.NOT_OWNED, lambda: f"nothing in [scope] matches it, and {_INHERITED}")
         if owner is None:
             return _keep("owned", Reason.NOT_OWNED, lambda: "nothing in [scope] matches it")
@@ -165,7 +166,7 @@ class Judge:
             return Finding("lease", None, lambda: "no lease covers it")
         known = self.leases.knows(lease_id)
         unknown = f"lease {lease_id} {'was taken after it was made' if known else 'is not known here'}"
-        if LEASE_LABEL in resource.inherited:
+        if resource.lease_inherited:
             unknown = _INHERITED
         base = age_base(resource)
         if base is None:
@@ -175,6 +176,13 @@ class Judge:
             sentence = f"{unknown} and may be another reaper's for {human(end - self.now)} more"
             return _keep("lease", Reason.LEASE_UNKNOWN, lambda: sentence)
         return Finding("lease", None, lambda: f"{unknown}, and it is older than {human(self.rules.max_lease)}")
+
+    def _tagged_once(self, resource: Resource) -> Finding:
+        """An engine deletes an image with several tags by force only: whoever has tagged it may want it."""
+        tags = resource.tags
+        if len(tags) > 1:
+            return _keep("tags", Reason.IN_USE, lambda: f"it has {len(tags)} tags: {', '.join(tags)}")
+        return Finding("tags", None, lambda: "it has no second tag")
 
     def _state(self, resource: Resource) -> Finding:
         raw = resource.raw_state

@@ -87,7 +87,7 @@ class Resource:
         image_unresolved: the listing had only an image id, so what its creator called it is not known yet.
         machinery: what part of the host's own machinery it is ("a Kubernetes pod"), else None.
         remembered: set by the sweep when an earlier one saw its owned group whole.
-        inherited: keys of labels that its image carries as well: whose they are nobody can tell, since an engine gives the
+        lease_inherited: its image carries the same label of a lease: whose it is nobody can tell, since an engine gives the
             labels of an image to each container that is made of it, whoever makes it.
         unreadable: why it could not be read, if so.
     """
@@ -116,7 +116,7 @@ class Resource:
     image_unresolved: bool = False
     machinery: str | None = None
     remembered: Remembered | None = None
-    inherited: frozenset[str] = frozenset()
+    lease_inherited: bool = False
     unreadable: str | None = None
 
     @property

@@ -40,6 +40,7 @@ from reaper.sweep import Endpoint, Observer, Options, Stop, sweep
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+FIRST_LOOK = timedelta(minutes=1)  # at the engine
 TICK = 0.2  # seconds between two looks whether the session is over
 PAUSE = 1.0  # seconds until what did not go is tried again
 SAME_SIGNAL = 1.0  # seconds: some signal a process and its whole group, and mean one
@@ -95,6 +96,7 @@ class _Session:
         self._told: str | None = None
         self._stopped_at: float | None = None
         self._due_at: float | None = None  # when to look after what ended leases have left; None when nothing is left
+        self._ended_at = 0.0  # the last lease that did
         self._tries = 0
         self._left: Sequence[str] = ()
         self._code = 0
@@ -144,7 +146,7 @@ class _Session:
         book = self._open()
         retry = RetryPolicy(**{**dict(self._settings.retry), "request_timeout": self._ryuk.request_timeout})
         self._endpoints = connect.endpoints(self._engines, (), retry, self._folder, act=True)
-        if (failure := (await self._sweep(act=False)).endpoints[0].failure) is not None:
+        if (failure := (await self._sweep(act=False, limit=FIRST_LOOK)).endpoints[0].failure) is not None:
             self._code = exits.UNLISTED
             self._log.error("ryuk_has_no_engine", problem=failure.message)
             return
@@ -199,7 +201,8 @@ class _Session:
             self._log.info(f"lease_{record.state}", **about)
             return
         self._log.info(f"lease_{record.state}", **about, cause=record.cause)
-        self._due_at, self._tries = anyio.current_time(), 0
+        self._due_at = self._ended_at = anyio.current_time()
+        self._tries = 0
         self._news.set()
 
     def failed(self, error: LeasesUnknownError) -> None:
@@ -267,7 +270,7 @@ class _Session:
         waited = self._patience()
         if any(record.id not in self._server.seen for record in book.watched):
             waited = max(waited, RESTART_WINDOW)
-        return self._server.quiet_since + waited.total_seconds() + limit
+        return max(self._server.quiet_since + waited.total_seconds(), self._ended_at) + limit
 
     def _finish(self, book: LeaseBook) -> None:
         """Say how it ends."""

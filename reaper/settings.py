@@ -11,7 +11,7 @@ from datetime import timedelta
 from ipaddress import ip_address
 from typing import Annotated, Any, Self
 
-from pydantic import Field, StrictBool, StrictInt, StrictStr, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictInt, StrictStr, WithJsonSchema, field_validator, model_validator
 
 from reaper import states
 from reaper.caps import MAX_LEASE_DELETIONS
@@ -226,11 +226,16 @@ class RyukTable(Table):
         return host_and_port(self.listen)
 
 
+_JUDGED = tuple(kind.value for kind in Kind if kind.runs)  # by policies; what becomes of the others follows from them
+
+
 class PolicyTable(Table):
     """[[policy]]: when an owned, unprotected resource is garbage, and how often it is looked for."""
 
     name: Name
-    kinds: Annotated[tuple[Kind, ...], Field(min_length=1)]
+    kinds: Annotated[
+        tuple[Annotated[Kind, WithJsonSchema({"type": "string", "enum": list(_JUDGED)})], ...], Field(min_length=1)
+    ]
     older_than: Duration | None = None
     stopped_for: Duration | None = None
     idle_for: Duration | None = None
@@ -252,8 +257,8 @@ class PolicyTable(Table):
                 raise ValueError("networks need no policy: they go with the containers of their project")
             if kind in ("volume", "image"):
                 raise ValueError(f"{kind}s need no policy: they go only with a lease that has ended")
-            if kind not in ("container", "sandbox"):
-                raise ValueError(f"{kind!r} is no kind; {did_you_mean(str(kind), ('container', 'sandbox'))}")
+            if kind not in _JUDGED:
+                raise ValueError(f"{kind!r} is no kind; {did_you_mean(str(kind), _JUDGED)}")
         return kinds
 
     @field_validator("states")

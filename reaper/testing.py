@@ -265,7 +265,7 @@ class MemoryReader:
             fresh = self.world.find(resource).resource
             if fresh.kind is Kind.NETWORK and self.world.attached(fresh):
                 fresh = replace(fresh, state=State.RUNNING, raw_state="attached")
-        return replace(fresh, inspected=True, remembered=resource.remembered, inherited=resource.inherited)
+        return replace(fresh, inspected=True, remembered=resource.remembered, lease_inherited=resource.lease_inherited)
 
     async def members(self, resource: Resource, call: base.Call) -> Sequence[Resource]:
         """The containers of the resource's group."""
@@ -305,6 +305,8 @@ class MemoryProvider(MemoryReader):
                 raise InProgressError(f"removal of {resource.kind} {resource.id} is already in progress")
             if held.resource.kind is Kind.NETWORK and self.world.attached(held.resource):
                 raise ConflictError(f"{resource.name} has active endpoints")
+            if len(held.resource.tags) > 1:
+                raise ConflictError(f"{resource.name} is referenced in multiple repositories")
             if held.resource.kind.only_with_lease and self.world.used(held.resource):
                 raise LaterError(f"{resource.name} is in use")
             if held.resource.state is State.RUNNING and not force and self.traits.stops_first:

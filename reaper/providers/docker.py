@@ -103,8 +103,7 @@ class DockerReader:
                     # A volume's id is its name, which somebody may have taken from the id of something else.
                     if found is not None and label_keys & (found.labels or {}).keys() and found.id not in known:
                         labelled[found.id] = found
-        listed = with_inherited(inventory.resources, labelled, label_keys)
-        resources = (*listed, *self._mark_own(labelled.values()))
+        resources = (*with_inherited(inventory.resources, labelled), *self._mark_own(labelled.values()))
         return replace(inventory, resources=resources, unreadable=unreadable)
 
     async def _labelled(self, kind: Kind, key: str | None) -> Sequence[Row]:
@@ -172,7 +171,7 @@ class DockerReader:
             raise UnreadableError("the inspection is of something else")
         if resource.image_unresolved and fresh.image is not None:
             self._images[fresh.id] = fresh.image
-        fresh = replace(fresh, remembered=resource.remembered, inherited=resource.inherited)
+        fresh = replace(fresh, remembered=resource.remembered, lease_inherited=resource.lease_inherited)
         return self._mark_own((fresh,))[0]
 
     async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:

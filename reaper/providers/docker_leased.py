@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from reaper.claims import LEASE_LABEL
 from reaper.model import Kind, Resource, State
 from reaper.providers import rows
 from reaper.providers.docker_calls import IMAGE, NAME
@@ -94,25 +95,28 @@ def image(row: Row, endpoint: str) -> Resource | None:
     )
 
 
-def with_inherited(
-    containers: Iterable[Resource], labelled: Mapping[str, Resource], label_keys: frozenset[str]
-) -> list[Resource]:
-    """The containers, those marked whose labels may be their image's.
+def with_inherited(containers: Iterable[Resource], labelled: Mapping[str, Resource]) -> list[Resource]:
+    """The containers, those marked whose label of a lease may be their image's.
+
+    What a lease claims by other labels is as its holder says: Testcontainers gives the same ones to the images that it
+    builds and to their containers.
 
     Args:
         containers: and networks, which have no image.
-        labelled: the images that carry a label of interest, by id; what else is in it does no harm.
-        label_keys: the labels of interest. That of a Compose project is none of them: Compose gives it to its images too.
+        labelled: the images with a lease's label, by id; what else is in it does no harm.
     """
-    keys = label_keys - {PROJECT_LABEL}
-    images = {id_: found.labels or {} for id_, found in labelled.items() if found.kind is Kind.IMAGE}
+    images = {id_: lease for id_, found in labelled.items() if found.kind is Kind.IMAGE and (lease := _lease(found))}
+    if not images:
+        return list(containers)
     marked = []
     for container in containers:
-        labels, inherited = container.labels or {}, set()
-        for id_ in container.uses & images.keys() if images else ():
-            inherited |= {key for key in keys & images[id_].keys() if labels.get(key) == images[id_][key]}
-        marked.append(replace(container, inherited=frozenset(inherited)) if inherited else container)
+        inherited = any(images[id_] == _lease(container) for id_ in container.uses & images.keys())
+        marked.append(replace(container, lease_inherited=True) if inherited else container)
     return marked
+
+
+def _lease(resource: Resource) -> str | None:
+    return (resource.labels or {}).get(LEASE_LABEL)
 
 
 def _created(value: object) -> datetime | None:

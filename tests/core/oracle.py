@@ -4,7 +4,7 @@ It reads the tables of ``strategies`` where the program parses patterns, images 
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reaper.claims import Claim, Lease
@@ -114,12 +114,11 @@ class Oracle:
     def _covers(self, lease: Lease, one: Resource) -> bool:
         if one.kind in LEFT and lease.ending is not None:
             return self._left_by(lease, one)
-        if lease.ending is not None and one.labels is not None:
-            own = {key: text for key, text in one.labels.items() if key not in one.inherited}
-            one = replace(one, labels=own)
         if one.id in lease.resources:
             return True
         labelled = (one.labels or {}).get("reaper.lease") == lease.id
+        if lease.ending is not None and one.lease_inherited:
+            labelled = False
         if not labelled and not any(self._claimed(one, claim) for claim in lease.claims):
             return False
         if lease.ending is None:
@@ -177,6 +176,8 @@ class Oracle:
         found = self.protections(one)
         if one.machinery:
             found.append("machinery")
+        if len(one.tags) > 1:
+            found.append("several tags")
         if one.kind in BESIDE:
             return found
         if one.state in {State.CHANGING, State.UNKNOWN}:

@@ -231,6 +231,8 @@ def test_the_schema_is_valid_and_accepts_the_example(program: Program) -> None:
         {"retry": {"total": "60"}},
         {"docker": [{"host": "tcp://h:1"}]},
         {"policy": [{"name": "x", "kinds": ["pod"], "older_than": "1h"}]},
+        {"policy": [{"name": "x", "kinds": ["network"], "older_than": "1h"}]},
+        {"policy": [{"name": "x", "kinds": ["container", "volume"], "older_than": "1h"}]},
     ],
 )
 def test_the_schema_refuses_what_the_program_refuses(wrong: dict[str, Any]) -> None:

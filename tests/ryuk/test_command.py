@@ -201,7 +201,7 @@ def test_told_to_end_it_waits_for_those_who_are_connected(program: Program, worl
 
 
 def test_those_who_are_connected_to_the_end_lose_nothing(program: Program, world: World) -> None:
-    with RyukProcess(program, RYUK_SHUTDOWN_TIMEOUT="700ms").started() as ryuk, ryuk.client("a"):
+    with RyukProcess(program, RYUK_SHUTDOWN_TIMEOUT="2s").started() as ryuk, ryuk.client("a"):
         with ryuk.client("b"):
             world.create("a-1", labels=of("a"), cmd=OBEYS_TERM, start=True)
             world.create("b-1", labels=of("b"), cmd=OBEYS_TERM, start=True)

@@ -183,6 +183,14 @@ async def test_a_new_user_s_volume_is_refused_by_the_endpoint_and_tried_once_mor
     assert await swept.outcomes() == {"data": "deleted"}
 
 
+async def test_a_tag_that_comes_too_late_for_a_look_is_the_endpoint_s_to_refuse() -> None:
+    swept = lab(image("x", MINE))
+    swept.world.rules.append(Rule("delete", before=lambda: tagged(swept)))
+    report = await swept.sweep()
+    assert outcomes(report) == {"x": "skipped"}
+    assert result(report, "x").detail == "the endpoint refused: x is referenced in multiple repositories"
+
+
 async def test_when_a_container_goes_in_the_second_round_so_does_its_volume() -> None:
     swept = lab(mine("c", "data", "id-built"), volume("data", MINE), image("built", MINE))
     swept.world.rules.append(Rule("delete", "c", calls=range(1, 5), error=ServerError("500")))
