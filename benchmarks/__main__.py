@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.measure import BenchmarkError, Series
+from benchmarks.proxied import CONTEXT, LOGS, PINGS, Proxies
 from benchmarks.report import Measured, Row, command_version, document, table, with_section
 from benchmarks.sandboxes import (
     AT_ONCE,
@@ -42,6 +43,7 @@ ROWS = (
         1.0,
     ),
     Row("empty", "nothing to do, an empty engine, `reaper --once`", _IMPORTS, 1.6),
+    Row("run", "an empty engine, `reaper run -- true`", "`reaper --once`", 2.5),
     Row("version", "`reaper --version`", "`python -c pass`", 4.0),
     Row("memory", f"peak memory, {_EXITED}", _IMPORTS, 75.0, "MiB"),
 )
@@ -100,7 +102,15 @@ SERVICE_ROWS = (
         "s",
     ),
 )
-GROUPS = {"docker": ROWS, "daytona": SANDBOX_ROWS, "service": SERVICE_ROWS}
+_DIRECT = "the engine's own socket"
+PROXY_ROWS = (
+    Row("context", f"a build with a context of {CONTEXT} MB through the socket of `reaper run`", _DIRECT, 1.3),
+    Row("logs", f"the {LOGS} MB log of a container through it", _DIRECT, 1.3),
+    Row("pings", f"{PINGS:,} pings through it, over one connection", _DIRECT, 2.5),
+    Row("connections", f"{PINGS:,} pings through it, each over a connection of its own", _DIRECT, 5.0),
+    Row("proxy-memory", f"peak memory of the proxy, a build with a context of {CONTEXT} MB", "-", 60.0, "MiB"),
+)
+GROUPS = {"docker": ROWS, "daytona": SANDBOX_ROWS, "service": SERVICE_ROWS, "proxy": PROXY_ROWS}
 _SLOW_RUNS, _QUICK_RUNS, _LONG_RUNS = 5, 25, 1
 
 
@@ -118,6 +128,9 @@ def _measure(bench: Bench, wanted: set[str], runs: int | None) -> dict[str, tupl
     if "empty" in wanted:
         series = bench.empty(quick)
         found["empty"] = series["reaper"], series["imports"]
+    if "run" in wanted:
+        series = bench.nothing_to_run(quick)
+        found["run"] = series["run"], series["once"]
     if "stop" in wanted:
         series = bench.running(slow)
         found["stop"] = series["reaper"], series["stop"]
@@ -172,6 +185,24 @@ def _measure_service(bench: Services, wanted: set[str], runs: int | None) -> dic
     return found
 
 
+def _measure_proxy(bench: Proxies, wanted: set[str], runs: int | None) -> dict[str, tuple[Series, Series]]:
+    slow, quick = runs or _SLOW_RUNS, runs or _QUICK_RUNS
+    found: dict[str, tuple[Series, Series]] = {}
+    with bench.both() as both:
+        if wanted & {"context", "proxy-memory"}:
+            series = both.context(slow)
+            found["context"] = found["proxy-memory"] = series["proxy"], series["socket"]
+        for name, measure, times in (
+            ("logs", both.logs, slow),
+            ("pings", both.pings, quick),
+            ("connections", both.connections, quick),
+        ):
+            if name in wanted:
+                series = measure(times)
+                found[name] = series["proxy"], series["socket"]
+    return found
+
+
 def _measure_group(
     group: str, folder: Path, tools: tuple[str, str], wanted: set[str], runs: int | None
 ) -> tuple[list[Measured], str]:
@@ -183,6 +214,11 @@ def _measure_group(
         bench = Bench(folder, reaper, docker, _say)
         found = _measure(bench, wanted, runs)
         engine = bench.docker_versions
+    elif group == "proxy":
+        folder.mkdir()
+        proxies = Proxies(folder, _say)
+        found = _measure_proxy(proxies, wanted, runs)
+        engine = proxies.docker_versions
     elif group == "daytona":
         found = _measure_sandboxes(Organisation(folder, reaper, _say), wanted, runs)
     else:
@@ -224,7 +260,7 @@ def main() -> int:
     wanted = set(arguments.only or keys)
     groups = [name for name in arguments.group or GROUPS if wanted & {row.key for row in GROUPS[name]}]
     needed = {row.key for name in groups for row in GROUPS[name]} & wanted
-    tools = _tools(engine=bool(needed & {"late", *(row.key for row in ROWS)}))
+    tools = _tools(engine=bool(needed & {"late", *(row.key for row in (*ROWS, *PROXY_ROWS))}))
     if isinstance(tools, str):
         _say(f"benchmarks: {tools}")
         return 2

@@ -124,6 +124,12 @@ class Bench:
         with self._engine() as engine:
             return self._quick("empty engine", commands, runs, {"DOCKER_HOST": engine.host})
 
+    def nothing_to_run(self, runs: int) -> dict[str, Series]:
+        """A command that does nothing, with all that stands around it: a sweep, a lease, a guard, a proxy, a last look."""
+        commands = {"run": (self._reaper, "run", "--", "true"), "once": (self._reaper, "--once")}
+        with self._engine() as engine:
+            return self._quick("empty engine", commands, runs, {"DOCKER_HOST": engine.host})
+
     def version(self, runs: int) -> dict[str, Series]:
         """The least that the program can be asked. An SDK that it imports for this is an error, whatever the time."""
         self._launcher.run(self._reaper, "--version", env={"PYTHONPROFILEIMPORTTIME": "1"})

@@ -29,7 +29,7 @@ from reaper.claims import LEASE_LABEL, Claim
 from reaper.errors import LeasesUnknownError
 from reaper.leasebook import HEARTBEAT_DUE, LeaseBook
 from reaper.leasedb import Holder, LeaseRecord, Sort
-from reaper.peers import Peer, user_name
+from reaper.peers import UNKNOWN_USER, Peer, user_name
 
 PATH = "/leases"
 LONGEST = 64 * 1024  # bytes of a request
@@ -167,9 +167,14 @@ class LeaseApi:
         self._book = book
         self._token = token
         self._claimable = claimable
-        self._trusted = frozenset({0, os.geteuid(), *trusted})
+        self._trusted = ({0, os.geteuid()} - {UNKNOWN_USER}) | set(trusted)
         self._endpoints = endpoints
         self._connections: Counter[str] = Counter()  # open ones, by lease
+        self._closing = False
+
+    def hang_up(self) -> None:
+        """End the answers without an end, within ``LOOK_EVERY``: their readers look for the service that comes next."""
+        self._closing = True
 
     async def answer(self, request: web.Request, *, local: bool, peer: Peer | None = None) -> web.StreamResponse:
         """The answer to a request.
@@ -218,7 +223,18 @@ class LeaseApi:
         raise _Refused(405, "PUT is a heartbeat, DELETE gives the lease back", Allow="PUT, DELETE")
 
     async def _take(self, request: web.Request, asker: _Asker) -> web.StreamResponse:
-        wanted = await _read(request, asker)
+        record, status = self._taken(await _read(request, asker), asker)
+        given = document(record)
+        if asker.trusted or asker.peer is not None:
+            given["endpoints"] = sorted(self._endpoints())
+        if record.sort is Sort.CONNECTION:
+            return await self._hold(request, record, given, status)
+        return _json(status, given, **_place(record))
+
+    def _taken(self, wanted: _Request, asker: _Asker) -> tuple[LeaseRecord, int]:
+        """What is given for a request, and the answer's status. What it has read is not kept while somebody holds on."""
+        if self._closing:
+            raise _Refused(503, "the service is about to end; ask the next one", **{"Retry-After": "1"})
         sort = Sort.CONNECTION if wanted.hold else Sort.HEARTBEAT
         claims = [Claim.of(claim.model_dump()) for claim in wanted.claims]
         for claim in claims:
@@ -228,7 +244,7 @@ class LeaseApi:
             asker.must_own(there)
             if list(there.claims) != claims or there.sort is not sort:
                 raise _Refused(409, f"lease {wanted.id} is there already, and is another one")
-            return await self._give(request, asker, self._book.heard(wanted.id) or there, 200)
+            return self._book.heard(wanted.id) or there, 200
         known = self._book.records()
         if any(record.id == wanted.id for record in known):
             raise _Refused(409, f"lease {wanted.id} has ended, or is another reaper's; take another id")
@@ -237,16 +253,7 @@ class LeaseApi:
             raise _Refused(429, f"{MOST} leases are open already")
         if asker.peer is not None and not asker.trusted and opened.count(asker.uid) >= MOST_OF_ONE:
             raise _Refused(429, f"{MOST_OF_ONE} leases of {holder.user} are open already")
-        return await self._give(request, asker, self._book.take(sort, holder, claims, name=wanted.id), 201)
-
-    async def _give(self, request: web.Request, asker: _Asker, record: LeaseRecord, status: int) -> web.StreamResponse:
-        """The answer to who has taken a lease."""
-        given = document(record)
-        if asker.trusted or asker.peer is not None:
-            given["endpoints"] = sorted(self._endpoints())
-        if record.sort is Sort.CONNECTION:
-            return await self._hold(request, record, given, status)
-        return _json(status, given, **_place(record))
+        return self._book.take(sort, holder, claims, name=wanted.id), 201
 
     async def _hold(
         self, request: web.Request, record: LeaseRecord, given: dict[str, Any], status: int
@@ -258,7 +265,7 @@ class LeaseApi:
             await answer.prepare(request)
             await answer.write(json.dumps(given).encode() + b"\n")
             quiet = 0.0
-            while _listens(request) and self._book.watches(record.id):
+            while _listens(request) and self._book.watches(record.id) and not self._closing:
                 await anyio.sleep(LOOK_EVERY)
                 quiet += LOOK_EVERY
                 if quiet >= SIGN_EVERY:

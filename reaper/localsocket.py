@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 LOOK_AGAIN = 2.0  # seconds between two looks whether the socket is still there, or can be had
-SHUTDOWN_TIMEOUT = 0.5  # seconds that answers under way get when it is closed; those without an end get no more
+SHUTDOWN_TIMEOUT = 2.0  # seconds that answers under way get when it is closed
 _WHERE = "[leases] socket"
 
 

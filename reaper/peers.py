@@ -7,10 +7,11 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reaper import alive
-from reaper.places import LISTEN, URL, sockets_to_ask
+from reaper import alive, places
+from reaper.places import URL
 
 PATIENCE = 1.0  # seconds for a service of this machine to accept a connection
+UNKNOWN_USER = 65534  # the kernel's word for it, and "nobody" as well
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -20,7 +21,7 @@ class Peer:
 
     Args:
         pid: its id; None when it lives in a namespace of process ids that this process does not see.
-        uid: whose it is. What this user namespace does not know is 65534, the kernel's word for that.
+        uid: whose it is; UNKNOWN_USER for all whom this process's user namespace does not know.
         gid: its group.
     """
 
@@ -76,5 +77,5 @@ def service_url(env: Mapping[str, str] | None = None) -> str:
     env = os.environ if env is None else env
     if given := env.get(URL):
         return given
-    found = next((path for path in sockets_to_ask(env) if answers(path)), None)
-    return f"http://{LISTEN}" if found is None else f"unix://{found}"
+    found = next((path for path in places.sockets_to_ask(env) if answers(path)), None)
+    return f"http://{places.LISTEN}" if found is None else f"unix://{found}"

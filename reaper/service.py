@@ -7,6 +7,7 @@ time, then they are cancelled and report.
 
 import gc
 import os
+import resource
 import signal
 import sys
 from argparse import Namespace
@@ -49,6 +50,7 @@ LOOK_ROUND = 5.0  # seconds between two rounds of the watch
 CLOCK_JUMP = timedelta(seconds=30)
 POSTS = 1000
 SWITCH = 0.001  # seconds after which a thread lets the loop go on, in place of 5 ms; each turn of the loop waits so long
+DESCRIPTORS = 16_384  # an open connection may be a lease, and the usual 1,024 would be used up by a thousand of them
 SAME_SIGNAL = 1.0  # seconds: timeout(1), among others, signals the process and its whole group, and means one
 
 
@@ -164,6 +166,8 @@ class Service:
             finally:
                 with anyio.CancelScope(shield=True):
                     self.schedule.stop()
+                    if leasing is not None:
+                        leasing.hang_up()
                     if web is not None:
                         await web.close()
                     self.leases.close()
@@ -391,6 +395,10 @@ def settle_in() -> None:
     sys.setswitchinterval(SWITCH)
     # The times of creation would be made for each series, and dropped: they cost a fifth of a scrape.
     disable_created_metrics()  # type: ignore[no-untyped-call]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    with suppress(OSError, ValueError):  # systemd's filter of calls forbids it: the unit says it itself
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def run(arguments: Namespace, configure: Callable[[], "FilteringBoundLogger"]) -> int:

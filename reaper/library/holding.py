@@ -135,24 +135,28 @@ class HeldLease:
     def _keep(self) -> None:
         while not self._waited():
             try:
-                self._renew()
-            except AwayError as error:
-                self._is_away(error)
-            except LeaseRefusedError as error:
-                self._tries += 1
-                if self.state != "refused":
-                    self._told(f"lease {self.id} is not granted any more: {error}")
-                self.state = "refused"
+                self._ask_again()
+            except Exception as error:  # noqa: BLE001 - on_trouble's own: no lease may end by that
+                threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, self._thread)))
 
     def _waited(self) -> bool:
         """Wait until the service has to be asked again; whether it is over."""
         if (line := self._line) is not None:
-            line.until_it_ends()
+            if not self._over.is_set():  # set before the line is looked for that is to end
+                line.until_it_ends()
             if not self._over.is_set():  # or it is needed until the lease is given back
                 self._line = None
                 line.close()
-            return self._over.is_set()
-        return self._over.wait(min(SOON * 2**self._tries, AGAIN) if self._tries else self._every)
+            return self._over.wait(SOON)
+        return self._over.wait(min(SOON * 2 ** min(self._tries, 10), AGAIN) if self._tries else self._every)
+
+    def _ask_again(self) -> None:
+        try:
+            self._renew()
+        except AwayError as error:
+            self._is_away(error)
+        except LeaseRefusedError as error:
+            self._is_refused(error)
 
     def _renew(self) -> None:
         if self._taken and not self._service.holds:
@@ -173,12 +177,14 @@ class HeldLease:
             self._service.find()
         for _ in range(2):
             body = {"id": self.id, "holder": _holder(), "claims": self._claims}
-            status, answer, self._line = self._service.take(body)
+            status, answer, line = self._service.take(body)
             if status in (200, 201) and answer.get("id") == self.id:
-                self._taken = True
+                self._taken, self._line = True, line
                 self.endpoints = tuple(map(str, answer.get("endpoints") or ()))
                 self._is_live(answer)
                 return status == 201
+            if line is not None:
+                line.close()
             if status != 409 or not self._taken:
                 break
             own.held.discard(self.id)
@@ -187,17 +193,23 @@ class HeldLease:
         raise LeaseRefusedError(str(answer.get("error", f"the service answered {status}")))
 
     def _is_live(self, answer: Mapping[str, Any]) -> None:
-        if self.state == "away":
-            self._told(f"lease {self.id} is live")
-        self.state = "live"
+        before, self.state = self.state, "live"
         self._tries = 0
         self._every = float(answer.get("heartbeat_seconds") or 60) / 3
+        if before == "away":
+            self._told(f"lease {self.id} is live")
 
     def _is_away(self, error: AwayError) -> None:
         self._tries += 1
-        if self.state != "away":
+        before, self.state = self.state, "away"
+        if before != "away":
             self._told(f"lease {self.id} covers nothing yet: {error}" if not self._taken else f"lease {self.id}: {error}")
-        self.state = "away"
+
+    def _is_refused(self, error: LeaseRefusedError) -> None:
+        self._tries += 1
+        before, self.state = self.state, "refused"
+        if before != "refused":
+            self._told(f"lease {self.id} is not granted any more: {error}")
 
 
 def lease(

@@ -13,15 +13,14 @@ from socket import socket
 
 from reaper.proxy.creating import MAX_BODY, TooDeepError, creates, hijacks, labelled
 from reaper.proxy.framing import (
-    MAX_HEAD,
     Answer,
     BadMessageError,
     Body,
     Chunks,
     Data,
     Endless,
+    Heads,
     Request,
-    head_end,
     read_answer,
     read_request,
     unchunked,
@@ -29,7 +28,7 @@ from reaper.proxy.framing import (
 from reaper.proxy.sides import PIECE, Side
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-LINGER = 5.0  # seconds for which one who was refused may go on sending, so that it reads why
+LINGER = 10.0  # seconds for which the last bytes are waited for of a client that was refused, or that is gone
 
 
 class Relay:
@@ -60,12 +59,11 @@ class Relay:
         self._closed = self._raw = False
         self._muted = False  # whether nothing more of the client's goes to the engine
         self._timer: asyncio.TimerHandle | None = None
-        self._head = bytearray()  # of the request, as far as it has come
+        self._heads, self._answer_heads = Heads(), Heads()
         self._request: Request | None = None  # whose answer is not over
         self._sent: Body | None = None  # the request's body, while it goes on
         self._kept: bytearray | None = None  # that body, where it will be changed
         self._held = bytearray()  # what came behind a request that is not answered
-        self._answer_head = bytearray()
         self._answer: Answer | None = None
         self._answered = self._begun = False
         self._astray = False  # whether nothing more of the engine's is read on its way
@@ -104,21 +102,26 @@ class Relay:
             self._client.send(memoryview(data)[:size])
             if not self._raw:
                 self._from_engine(data, size)
-        self._settle()
 
     def ended(self, side: Side) -> None:
         """No more comes from one side: the other one sees just that."""
-        if side.hung_up:
-            side.drop()
         self._settle()
+        if side is self._client and side.hung_up:
+            self._linger()
 
     def changed(self, side: Side) -> None:
-        """All was sent to one side; or it cannot be, which the other one sees when it goes on sending."""
+        """What is sent to one side has to wait, or has to no more; or it cannot be sent, which the other one is to see."""
         if side.deaf:
-            other = self._engine if side is self._client else self._client
-            if other is not None:
+            if side is self._client and side.is_gone():
+                self._linger()
+            elif (other := self._engine if side is self._client else self._client) is not None:
                 other.refuse()
         self._settle()
+
+    def _linger(self) -> None:
+        """Let the last bytes pass, but do not wait for that for ever."""
+        if self._timer is None and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(LINGER, self.close)
 
     def _settle(self) -> None:
         """Close what is over, and read from each side while there is room on the other."""
@@ -131,18 +134,15 @@ class Relay:
             else:
                 client.read(wanted=bool(self._no_engine) and not client.over)
             return
-        if (client.over and engine.over) or client.hung_up or engine.hung_up:
-            client_done = client.hung_up or not client.full
-            engine_done = engine.hung_up or not engine.full
-            if client_done and engine_done:
-                self.close()
-                return
+        if ((client.over and engine.over) or client.hung_up or engine.hung_up) and not (client.full or engine.full):
+            self.close()
+            return
         if client.over and not self._held:
             engine.end()
         if engine.over:
             client.end()
         client.read(wanted=not (client.over or engine.hung_up or engine.full or len(self._held) > PIECE))
-        engine.read(wanted=not (engine.over or client.hung_up or client.full))
+        engine.read(wanted=not (engine.over or client.full))
 
     # From the client
 
@@ -152,61 +152,52 @@ class Relay:
             if self._raw:
                 self._to_engine(view[start:end])
                 return
-            if self._sent is not None:
-                try:
-                    stop = self._sent.take(data, start, end)
-                except BadMessageError as error:
-                    self._refuse(HTTPStatus.BAD_REQUEST, str(error))
-                    return
-                if self._kept is None:
-                    self._to_engine(view[start:stop])
-                else:
-                    self._kept += view[start:stop]
-                start = stop
-                self._go_on()
-            elif self._request is not None:
+            if self._request is not None and self._sent is None:
                 self._held += view[start:end]
+                self._settle()
                 return
+            try:
+                if self._sent is None:
+                    start = self._next_request(data, start, end)
+                    continue
+                stop = self._sent.take(data, start, end)
+            except BadMessageError as error:
+                self._refuse(400, str(error))
+                return
+            if self._kept is None:
+                self._to_engine(view[start:stop])
             else:
-                self._head += view[start:end]
-                data, start = self._next_request(), 0
-                view, end = memoryview(data), len(data)
+                self._kept += view[start:stop]
+            start = stop
+            self._go_on()
 
-    def _next_request(self) -> bytes:
-        """Begin with the request whose head has come, if all of it has; what came behind it."""
-        blank = len(self._head) - len(self._head.lstrip(b"\r\n"))
-        if blank:
-            self._to_engine(bytes(self._head[:blank]))
-            del self._head[:blank]
-        end = head_end(self._head)
-        if not end:
-            if len(self._head) > MAX_HEAD:
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a head of more than {MAX_HEAD} bytes")
-            return b""
-        raw, rest = bytes(self._head[:end]), bytes(self._head[end:])
-        self._head.clear()
-        try:
-            request = read_request(raw)
-        except BadMessageError as error:
-            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
-            return b""
+    def _next_request(self, data: Data, start: int, end: int) -> int:
+        """Begin with the request whose head comes, if all of it has; the place behind it. Raises BadMessageError."""
+        if data[start] in b"\r\n" and not self._heads.begun:
+            self._to_engine(data[start : start + 1])  # an empty line before it: the engine may think of that as it likes
+            return start + 1
+        raw, start = self._heads.take(data, start, end)
+        if not raw:
+            return start
+        request = read_request(raw)
         self._request, self._sent = request, request.body
         if self._engine is None:
-            self._refuse(HTTPStatus.BAD_GATEWAY, self._no_engine, tell=False)
-            return b""
-        if creates(request.method, request.target):
-            self._kept = bytearray()
-            if request.expects and not rest:
-                self._client.send(CONTINUE)
+            self._refuse(502, self._no_engine, tell=False)
+        elif not creates(request.method, request.target):
+            self._engine.send(raw)
+            if request.body.done:
+                self._sent = None
         else:
-            self._to_engine(raw)
-        self._go_on()
-        return rest
+            self._kept = bytearray()
+            if request.expects and start == end:
+                self._client.send(CONTINUE)
+            self._go_on()
+        return start
 
     def _go_on(self) -> None:
         """Look whether the request has come whole."""
         if self._kept is not None and len(self._kept) > MAX_BODY:
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {MAX_BODY >> 20} MiB for something to be created")
+            self._refuse(413, f"more than {MAX_BODY >> 20} MiB for something to be created")
             return
         assert self._sent is not None
         if not self._sent.done:
@@ -222,7 +213,7 @@ class Relay:
         try:
             body = labelled(body, self._labels)
         except TooDeepError as error:
-            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+            self._refuse(400, str(error))
             return
         self._to_engine(self._request.with_length(len(body)) + body)
 
@@ -239,7 +230,8 @@ class Relay:
             try:
                 if self._answer is not None:
                     place = self._answer.body.take(data, place, size)
-                    self._next()
+                    if self._answer.body.done:
+                        self._next()
                 elif self._request is None:
                     raise BadMessageError("an answer to nothing that was asked")
                 else:
@@ -250,27 +242,23 @@ class Relay:
                 self._told(f"the engine sent what cannot be read: {error}")
 
     def _answer_begins(self, request: Request, data: bytearray, place: int, size: int) -> int:
-        """Read the head of the answer, if all of it has come; the place behind it."""
-        before = len(self._answer_head)
-        self._answer_head += memoryview(data)[place:size]
-        end = head_end(self._answer_head)
-        if not end:
-            if len(self._answer_head) > MAX_HEAD:
-                raise BadMessageError(f"a head of more than {MAX_HEAD} bytes")
-            return size
-        answer = read_answer(bytes(self._answer_head[:end]), request.method)
-        self._answer_head.clear()
-        if answer.status == HTTPStatus.SWITCHING_PROTOCOLS or (
-            isinstance(answer.body, Endless) and hijacks(request.method, request.target)
-        ):
+        """Read the head of the answer, if all of it has come; the place behind it. Raises BadMessageError."""
+        raw, place = self._answer_heads.take(data, place, size)
+        if not raw:
+            return place
+        answer = read_answer(raw, request.method)
+        endless = isinstance(answer.body, Endless)
+        if answer.status == 101 or (endless and hijacks(request.method, request.target)):
             self._raw = True
             self._to_engine(self._held)
             self._held = bytearray()
-        elif answer.status >= HTTPStatus.OK:
+            self._settle()
+        elif answer.status >= 200:
             self._answer = answer
-            self._muted = isinstance(answer.body, Endless)  # the last one on this connection
-            self._next()
-        return place + end - before
+            self._muted = endless  # the last one on this connection
+            if answer.body.done:
+                self._next()
+        return place
 
     def _next(self) -> None:
         """Go on with the next request once this one has come and is answered whole."""
@@ -283,10 +271,11 @@ class Relay:
         if self._held:
             held, self._held = self._held, bytearray()
             self._from_client(held, 0, len(held))
+            self._settle()
 
     # What is refused
 
-    def _refuse(self, status: HTTPStatus, why: str, *, tell: bool = True) -> None:
+    def _refuse(self, status: int, why: str, *, tell: bool = True) -> None:
         """Answer instead of the engine, if no answer has begun, and end the connection: nothing more passes."""
         if tell:
             self._told(f"a request was refused ({status}): {why}")
@@ -298,9 +287,10 @@ class Relay:
             self.close()
             return
         body = json.dumps({"message": why}).encode() + b"\n"
-        head = f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        fields = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close"
         shown = b"" if self._request is not None and self._request.method == "HEAD" else body
-        self._client.send(f"{head}Connection: close\r\n\r\n".encode() + shown)
+        self._client.send(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{fields}\r\n\r\n".encode() + shown)
         self._client.end()
         self._no_engine = why
-        self._timer = asyncio.get_running_loop().call_later(LINGER, self.close)
+        self._linger()
+        self._settle()

@@ -102,6 +102,9 @@ class DockerProxy:
         client.settimeout(0)
         relay = Relay(client, self._buffer, self._labels, self._told, self._relays.discard)
         self._relays.add(relay)
+        if self._tls is None and (path := unix_path(self._engine)) is not None and (sock := _dial_at_once(path)) is not None:
+            self._connected(relay, Side(sock, self._buffer, relay))
+            return
         task = asyncio.get_running_loop().create_task(self._connect(relay), name="proxy connects")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -113,11 +116,10 @@ class DockerProxy:
             async with asyncio.timeout(CONNECT_WITHIN):
                 sock = await self._dial()
                 side = await self._side(sock, relay)
-        except (OSError, TimeoutError) as error:
+        except OSError as error:  # TimeoutError is one, too
             if sock is not None:
                 sock.close()
-            why = "no answer in time" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or str(error)
-            why = f"no connection to the engine {self._engine.name} at {self._engine.host}: {why}"
+            why = f"no connection to the engine {self._engine.name} at {self._engine.host}: {_reason(error)}"
             if not self._down:
                 self._told(why)
             self._down = True
@@ -128,10 +130,13 @@ class DockerProxy:
             relay.close()
             raise
         else:
-            self._down = False
-            relay.connected(side)
-            if isinstance(side, TlsSide):
-                side.begin()
+            self._connected(relay, side)
+
+    def _connected(self, relay: Relay, side: Side) -> None:
+        self._down = False
+        relay.connected(side)
+        if isinstance(side, TlsSide):
+            side.begin()
 
     async def _dial(self) -> socket.socket:
         """A connected socket. Raises OSError."""
@@ -168,16 +173,30 @@ class DockerProxy:
 
 async def _dial_unix(path: str) -> socket.socket:
     """Not loop.sock_connect: where nobody has accepted the last 4,096 yet a unix socket says "again", not "under way"."""
+    while (sock := _dial_at_once(path, raises=True)) is None:  # noqa: ASYNC110 - nothing tells when there is room
+        await asyncio.sleep(0.005)
+    return sock
+
+
+def _dial_at_once(path: str, *, raises: bool = False) -> socket.socket | None:
+    """A socket that is connected to a unix socket without having to wait, or None."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.settimeout(0)
-        while True:
-            try:
-                sock.connect(path)
-            except BlockingIOError:
-                await asyncio.sleep(0.005)
-            else:
-                return sock
-    except BaseException:
+        sock.connect(path)
+    except BlockingIOError:
         sock.close()
-        raise
+    except OSError:
+        sock.close()
+        if raises:
+            raise
+    else:
+        return sock
+    return None
+
+
+def _reason(error: OSError) -> str:
+    """In words, without the address that asyncio puts there once more."""
+    if isinstance(error, ssl.SSLError | socket.gaierror) or error.errno is None:
+        return error.strerror or str(error) or "no answer in time"
+    return os.strerror(error.errno)

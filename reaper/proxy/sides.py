@@ -31,7 +31,7 @@ class Owner(Protocol):
         """No more comes from there."""
 
     def changed(self, side: "Side") -> None:
-        """What was waiting was sent, or cannot be sent any more."""
+        """Something waits to be sent, or all was sent, or nothing can be sent any more."""
 
     def close(self) -> None:
         """Close both."""
@@ -47,13 +47,14 @@ class Side:
     Attributes:
         over: whether no more comes from there.
         hung_up: whether it does not take anything any more either, as far as can be told.
-        deaf: whether sending to it has failed.
+        deaf: whether sending to it has failed, or would.
     """
 
     def __init__(self, sock: socket.socket, buffer: bytearray, owner: Owner) -> None:
         self.over = self.hung_up = self.deaf = False
         self._loop = asyncio.get_running_loop()
         self._sock = sock
+        self._file = sock.fileno()  # with the number asyncio's bookkeeping is quicker than with the socket
         self._buffer = buffer
         self._owner = owner
         self._waiting = bytearray()
@@ -67,9 +68,9 @@ class Side:
     def read(self, *, wanted: bool) -> None:
         """Read what comes, or leave it where it is until further notice."""
         if wanted and not self._reading:
-            self._loop.add_reader(self._sock, self._guarded, self._readable)
+            self._loop.add_reader(self._file, self._guarded, self._readable)
         elif self._reading and not wanted:
-            self._loop.remove_reader(self._sock)
+            self._loop.remove_reader(self._file)
         self._reading = wanted
 
     def send(self, data: Data | memoryview) -> None:
@@ -80,8 +81,11 @@ class Side:
             data = data[self._transmit(data) :]
             if not len(data) or self.deaf:
                 return
-            self._loop.add_writer(self._sock, self._guarded, self._writable)
-        self._waiting += data
+            self._loop.add_writer(self._file, self._guarded, self._writable)
+            self._waiting += data
+            self._owner.changed(self)
+        else:
+            self._waiting += data
 
     def end(self) -> None:
         """Send no more after what is waiting; the other end sees the end of the stream and may go on sending."""
@@ -95,18 +99,23 @@ class Side:
         self.read(wanted=False)
         self._shut(socket.SHUT_RD)
 
+    def is_gone(self) -> bool:
+        """Whether the peer has closed its socket, which a unix socket can tell from one that has only ended its half."""
+        poll = select.poll()
+        poll.register(self._sock, 0)
+        return bool(poll.poll(0))
+
     def drop(self) -> None:
         """Forget what is waiting."""
         if self._waiting:
-            self._loop.remove_writer(self._sock)
+            self._loop.remove_writer(self._file)
             self._waiting.clear()
 
     def close(self) -> None:
         """Close the socket. Harmless when done twice."""
         if self._sock.fileno() >= 0:
-            self._loop.remove_reader(self._sock)
-            self._loop.remove_writer(self._sock)
-            self._waiting.clear()
+            self.read(wanted=False)
+            self.drop()
             self._sock.close()
 
     def _guarded(self, callback: Callable[[], None]) -> None:
@@ -127,18 +136,15 @@ class Side:
         if size:
             self._owner.came(self, self._buffer, size)
         else:
-            self._stop(hung_up=self._is_gone())
+            self._stop(hung_up=self.is_gone())
 
     def _stop(self, *, hung_up: bool) -> None:
         self.over, self.hung_up = True, hung_up
         self.read(wanted=False)
+        if hung_up:
+            self.deaf = True
+            self.drop()
         self._owner.ended(self)
-
-    def _is_gone(self) -> bool:
-        """Whether the peer has closed its socket, which a unix socket can tell from one that has only ended its half."""
-        poll = select.poll()
-        poll.register(self._sock, 0)
-        return bool(poll.poll(0))
 
     def _transmit(self, data: bytes | bytearray | memoryview) -> int:
         try:
@@ -160,7 +166,7 @@ class Side:
             return
         del self._waiting[:sent]
         if not self._waiting:
-            self._loop.remove_writer(self._sock)
+            self._loop.remove_writer(self._file)
             if self._ending:
                 self._shut(socket.SHUT_WR)
             self._owner.changed(self)

@@ -1,7 +1,9 @@
 """The image: what is in it, and that it sweeps, tells how it is and ends as it should, with nothing but what it needs."""
 
 import json
+import os
 import shutil
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,10 +15,12 @@ import pytest
 from devkit import images
 from devkit.client import DEFAULT_IMAGE, IGNORES_TERM, OBEYS_TERM
 from devkit.engine import PrivateEngine
-from reaper import __version__
+from reaper import __version__, lease
+from reaper.places import SOCKET
 from reaper.settings import ServiceTable
-from tests.deploy.lab import HARDENED, docker, haproxy_image, logged
+from tests.deploy.lab import HARDENED, NOBODY, docker, haproxy_image, logged
 from tests.engine.lab import OWNED, containers, events, exited, until
+from tests.leases.others import ask
 
 pytestmark = pytest.mark.engine
 
@@ -197,6 +201,30 @@ def test_the_service_tells_how_it_is_follows_the_events_and_ends_within_its_drai
     (last,) = logged(proxied, "reaper", "service_ended")
     took = datetime.fromisoformat(last["timestamp"]) - datetime.fromisoformat(signalled["timestamp"])
     assert took < ServiceTable().drain_timeout
+
+
+def test_its_socket_is_quietly_its_own_or_the_machines(clean: PrivateEngine, image: str) -> None:
+    """With a read-only root; and the kernel tells the users' numbers across containers."""
+    with tempfile.TemporaryDirectory(prefix="reaper-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        os.chown(folder, 65532, 65532)
+        docker(clean, "run", "-d", "--name", "own", *HARDENED, image)
+        mounted = ("-v", f"{folder}:/run/reaper", "-e", f"REAPER_LEASES__SOCKET=/run/reaper/{SOCKET}")
+        docker(clean, "run", "-d", "--name", "machines", *HARDENED, *mounted, image)
+        until(lambda: all(logged(clean, name, "service_started") for name in ("own", "machines")), "services")
+        for reaper, path in (("own", f"/var/lib/reaper/{SOCKET}"), ("machines", f"/run/reaper/{SOCKET}")):
+            assert [line["path"] for line in logged(clean, reaper, "local_socket")] == [path]
+            assert not logged(clean, reaper, "local_socket_failed")
+        with lease([{"names": ["roots-*"]}], url=f"unix://{folder / SOCKET}") as held:
+            assert held.endpoints == ("unix:///var/run/docker.sock",)
+            claims = {"claims": [{"names": ["a-*"]}]}
+            refused, listed = ask(folder / SOCKET, NOBODY, ("POST", "/leases", claims), ("GET", "/leases"))
+        assert refused[0] == 403
+        (shown,) = listed[1]["leases"]
+        assert (shown["id"], shown["holder"]["user"], shown["holder"]["pid"]) == (held.id, "root", None)
+        docker(clean, "stop", "own", "machines")
+        assert list(folder.iterdir()) == []
 
 
 def health(engine: PrivateEngine) -> dict[str, Any]:

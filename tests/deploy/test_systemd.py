@@ -107,6 +107,21 @@ def test_the_service_starts_sweeps_and_stops(machine: Machine) -> None:
     assert machine.events("service_ended")
 
 
+HOLDS = 'from reaper import lease\nwith lease(name="mine") as held: print(held.state, *held.endpoints)'
+
+
+def test_every_user_takes_leases_over_the_local_socket(machine: Machine) -> None:
+    machine.systemctl("start", "reaper")
+    paths = "/run/reaper", "/run/reaper/reaper.sock"
+    assert machine.run("stat", "-c", "%a", *paths) == "755\n666\n"
+    printed = machine.run("runuser", "-u", "bench", "--", "/opt/reaper/bin/python", "-c", HOLDS)
+    assert printed == "live unix:///var/run/docker.sock\n"
+    (told,) = machine.until(lambda: machine.events("lease_released", lease="mine"), "lease")
+    assert told["user"] == "bench"
+    machine.systemctl("stop", "reaper")
+    assert machine.attempt("test", "-e", paths[1])[0] == 1
+
+
 def test_a_reload_takes_effect_and_a_broken_file_changes_nothing(machine: Machine) -> None:
     machine.put("/etc/reaper/reaper.toml", CONFIG.replace("1s", "1h"))
     leave(machine)

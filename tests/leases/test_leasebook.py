@@ -152,6 +152,43 @@ async def test_processes_whose_leases_others_took_are_watched_too(tmp_path: Path
     assert house.state(id_) is EXPIRED
 
 
+async def test_what_a_process_watched_that_died_meanwhile_is_taken_over(tmp_path: Path) -> None:
+    """As in an upgrade: the later one began while the earlier one lived."""
+    house, later = House(tmp_path), House(tmp_path, token=2)
+    later.alive[1] = True
+    async with later.watching() as watcher:
+        async with house.watching() as book:
+            back, gone, at_once = (book.take(Sort.CONNECTION, HOLDER).id for _ in range(3))
+            await wait(5 * SECOND)
+            assert watcher.find(back) is None
+        later.alive[1] = False
+        assert watcher.heard(at_once) is not None, "before it has looked by itself"
+        await wait(2 * SECOND)
+        assert [later.state(id_) for id_ in (at_once, back, gone)] == [LIVE, RECONNECTING, RECONNECTING]
+        assert watcher.heard(back) is not None
+        await wait(RESTART_WINDOW - 5 * SECOND)
+        assert later.state(gone) is RECONNECTING
+        await wait(10 * SECOND)
+        assert [later.state(id_) for id_ in (at_once, back, gone)] == [LIVE, LIVE, EXPIRED]
+
+
+async def test_of_two_that_take_a_lease_over_the_one_that_is_spoken_to_decides(tmp_path: Path) -> None:
+    house, spoken_to, other = (House(tmp_path, token) for token in (1, 2, 3))
+    async with house.watching() as book:
+        record = book.take(Sort.CONNECTION, HOLDER)
+    spoken_to.alive |= {1: True, 3: True}
+    other.alive |= {1: True, 2: True}
+    async with spoken_to.watching(), other.watching():
+        spoken_to.alive[1] = other.alive[1] = False
+        for one in (spoken_to, other):
+            one.book._adopt(record)  # each has read it before the other one wrote
+        assert spoken_to.book.heard(record.id) is not None
+        assert other.book.watches(record.id)
+        await wait(RESTART_WINDOW + 5 * SECOND)
+        assert not other.book.watches(record.id)
+        assert (other.state(record.id), other.told[-1]) == (LIVE, (record.id, RECONNECTING))
+
+
 async def test_one_that_is_given_back_has_ended(tmp_path: Path) -> None:
     house = House(tmp_path)
     async with house.watching() as book:

@@ -25,7 +25,8 @@ def anyio_backend() -> str:
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Nothing of the caller's configuration leaks in, and nobody waits long between two tries; the state directory."""
-    for name in ("DOCKER_HOST", "DAYTONA_API_KEY", "DAYTONA_API_URL", "DAYTONA_TARGET", "REAPER_CONFIG", "REAPER_LEASE"):
+    callers = "DAYTONA_API_KEY", "DAYTONA_API_URL", "DAYTONA_TARGET", "DOCKER_HOST", "XDG_RUNTIME_DIR"
+    for name in (*callers, "REAPER_CONFIG", "REAPER_LEASE", "REAPER_URL", "REAPER_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     monkeypatch.chdir(tmp_path)

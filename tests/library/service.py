@@ -2,17 +2,27 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 
 from reaper.leaseapi import LeaseApi
-from reaper.leasebook import LeaseBook
-from reaper.leasedb import LeaseFile, LeaseRecord
+from reaper.leasebook import CONNECTION_WINDOW, LeaseBook
+from reaper.leasedb import LeaseFile, LeaseRecord, LeaseState
 from reaper.leases import NAME
+from reaper.localsocket import LocalSocket
+from reaper.places import SOCKET
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+CLAIMABLE = ("org.testcontainers.*",)
+ENDPOINTS = ("unix:///nowhere", "https://nowhere.example/api default")
 
 
 class Quiet:
@@ -21,11 +31,40 @@ class Quiet:
     def failed(self, error: Exception) -> None: ...
 
 
-class Service:
-    """The service's own answers, in a thread."""
+class Log:
+    """Keeps what is logged."""
 
-    def __init__(self, folder: Path, port: int, token: str | None) -> None:
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, dict[str, Any]]] = []
+
+    def info(self, event: str, **fields: Any) -> None:
+        self.lines.append((event, fields))
+
+    warning = error = info
+
+    def bound(self) -> "FilteringBoundLogger":
+        return cast("FilteringBoundLogger", self)
+
+    def events(self) -> list[str]:
+        return [event for event, _ in self.lines]
+
+
+class Service:
+    """The service's own answers, in a thread: over TCP, and on a local socket."""
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        token: str | None,
+        *,
+        socket: Path | None = None,
+        trusted: Collection[int] = (),
+        window: timedelta = CONNECTION_WINDOW,
+    ) -> None:
         self.port, self._token, self._path = port, token, folder / NAME
+        self.socket = socket or folder / SOCKET
+        self._trusted, self._window = trusted, window
         self.heartbeats = threading.Semaphore(0)
         self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -37,12 +76,23 @@ class Service:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def local_url(self) -> str:
+        return f"unix://{self.socket}"
+
     def records(self) -> dict[str, LeaseRecord]:
         file = LeaseFile(self._path)
         try:
             return {record.id: record for record in file.records()}
         finally:
             file.close()
+
+    def until(self, id_: str, state: LeaseState) -> LeaseRecord:
+        deadline = time.monotonic() + 30
+        while self.records()[id_].state is not state:
+            assert time.monotonic() < deadline, self.records()[id_]
+            time.sleep(0.02)
+        return self.records()[id_]
 
     def end(self, id_: str) -> None:
         async def call() -> None:
@@ -52,9 +102,11 @@ class Service:
 
     async def _serve(self) -> None:
         file = LeaseFile(self._path)
-        self.book = LeaseBook(file, lambda: datetime.now(UTC), Quiet(), token=1, lives=lambda _: None)
+        self.book = LeaseBook(
+            file, lambda: datetime.now(UTC), Quiet(), token=1, lives=lambda _: None, connection=self._window
+        )
         self.book.open()
-        api = LeaseApi(self.book, token=self._token, claimable=("org.testcontainers.*",))
+        api = LeaseApi(self.book, token=self._token, claimable=CLAIMABLE, trusted=self._trusted, endpoints=lambda: ENDPOINTS)
 
         async def answer(request: web.Request) -> web.StreamResponse:
             answer = await api.answer(request, local=True)
@@ -68,8 +120,15 @@ class Service:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", self.port, reuse_address=True).start()
         self.port = runner.addresses[0][1]
+        local = LocalSocket(lambda: api, [str(self.socket)], named=True, log=Log().bound())
+        await local.open()
+        watch = asyncio.create_task(self.book.run(), name="watch")
         self._ready.set()
         await self._stop.wait()
+        api.hang_up()
+        watch.cancel()
+        await asyncio.wait([watch])
+        await local.close()
         await runner.cleanup()
         file.close()
 
@@ -80,9 +139,9 @@ class Service:
 
 
 @contextmanager
-def serving(folder: Path, port: int = 0, token: str | None = None) -> Iterator[Service]:
+def serving(folder: Path, port: int = 0, token: str | None = None, **more: Any) -> Iterator[Service]:
     folder.mkdir(exist_ok=True)
-    service = Service(folder, port, token)
+    service = Service(folder, port, token, **more)
     try:
         yield service
     finally:

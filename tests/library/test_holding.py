@@ -1,8 +1,11 @@
 """``lease``: taken, kept alive, taken anew and given back, and never in the way of its block."""
 
 import asyncio
+import os
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,11 +16,12 @@ import pytest
 import trio
 
 import reaper
-from reaper import CleanupError, LeaseRefusedError, lease, leaseapi, managed_docker_container
-from reaper.leasedb import LeaseState
-from reaper.library import holding, own
+from devkit.ports import free_port
+from reaper import CleanupError, LeaseRefusedError, lease, leaseapi, managed_docker_container, peers, places
+from reaper.leasedb import LeaseState, Sort
+from reaper.library import asking, holding, own
 from tests.library.lab import Nothing, cancelled_at, names
-from tests.library.service import Service, serving
+from tests.library.service import ENDPOINTS, Service, serving
 from tests.simulator.docker_world import World
 
 CLAIM = {"labels": ["org.testcontainers.session-id=abc"]}
@@ -44,6 +48,7 @@ class Told(list[str]):
 def soon(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A heartbeat is due every 0.3 s: it is sent three times in that."""
     monkeypatch.setattr(leaseapi, "HEARTBEAT_DUE", timedelta(seconds=0.3))
+    monkeypatch.setattr(holding, "SOON", 0.05)
     monkeypatch.setattr(holding, "AGAIN", 0.05)
 
 
@@ -51,6 +56,51 @@ def soon(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def service(tmp_path: Path) -> Iterator[Service]:
     with serving(tmp_path / "state") as found:
         yield found
+
+
+@pytest.fixture(params=["heartbeats", "a connection"])
+def url(request: pytest.FixtureRequest, service: Service) -> str:
+    """Where the service is asked, in both ways in which a lease is kept."""
+    return service.url if request.param == "heartbeats" else service.local_url
+
+
+def test_an_open_connection_from_its_taking_to_its_end(service: Service) -> None:
+    told = Told()
+    with lease([CLAIM], url=service.local_url, on_trouble=told) as held:
+        record = service.records()[held.id]
+        assert (record.state, record.sort, held.state) == (LeaseState.LIVE, Sort.CONNECTION, "live")
+        assert record.holder.pid == os.getpid()
+        assert record.holder.uid == os.geteuid()
+        assert record.claims[0].selector.labels == tuple(CLAIM["labels"])
+        assert held.endpoints == tuple(sorted(ENDPOINTS))
+        assert own.held == {held.id}
+    assert service.records()[held.id].state is LeaseState.RELEASED
+    assert (told, own.held, held.state) == ([], set(), "released")
+    assert not service.heartbeats.acquire(blocking=False)
+
+
+def test_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody listens it is not, and a service that begins to listen later is found."""
+    users, told = tmp_path / "users" / "reaper", Told()
+    users.mkdir(parents=True)
+    monkeypatch.delenv("REAPER_URL", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(users.parent))
+    monkeypatch.setattr(places, "SHARED_RUNTIME", str(tmp_path / "machine"))
+    monkeypatch.setattr(places, "LISTEN", f"127.0.0.1:{free_port()}")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(users / places.SOCKET))
+    assert peers.service_url() == f"http://{places.LISTEN}"
+    with lease(on_trouble=told) as held:
+        assert held.state == "away"
+        with serving(tmp_path / "machine") as machine:
+            told.until("is live")
+            assert machine.records()[held.id].sort is Sort.CONNECTION
+            with serving(tmp_path / "users" / "reaper") as user:
+                assert peers.service_url() == user.local_url
+                monkeypatch.setenv("REAPER_URL", machine.url)
+                assert peers.service_url() == machine.url
+            held.__exit__(None, None, None)
+            assert machine.records()[held.id].state is LeaseState.RELEASED
 
 
 def test_from_its_taking_to_its_end(service: Service) -> None:
@@ -67,19 +117,20 @@ def test_from_its_taking_to_its_end(service: Service) -> None:
 
 
 @pytest.mark.parametrize("run", [anyio.run, trio.run])
-def test_under_every_loop(service: Service, run: Any) -> None:
+def test_under_every_loop(service: Service, url: str, run: Any) -> None:
     async def main() -> str:
-        async with lease(url=service.url) as held:
+        async with lease(url=url) as held:
             assert service.records()[held.id].state is LeaseState.LIVE
-            assert await anyio.to_thread.run_sync(lambda: service.heartbeats.acquire(timeout=30))
+            if url == service.url:
+                assert await anyio.to_thread.run_sync(lambda: service.heartbeats.acquire(timeout=30))
         return held.id
 
     id_ = run(main)
     assert service.records()[id_].state is LeaseState.RELEASED
 
 
-def test_the_block_raises(service: Service) -> None:
-    with pytest.raises(KeyError), lease(name="mine", url=service.url):
+def test_the_block_raises(service: Service, url: str) -> None:
+    with pytest.raises(KeyError), lease(name="mine", url=url):
         raise KeyError
     assert service.records()["mine"].state is LeaseState.RELEASED
 
@@ -100,23 +151,77 @@ def test_no_service_is_no_obstacle_and_it_is_found_later(tmp_path: Path) -> None
         pass
 
 
-def test_a_service_that_has_forgotten_it(tmp_path: Path) -> None:
-    told = Told()
-    with serving(tmp_path / "one") as service:
+@pytest.mark.parametrize("by", ["heartbeats", "a connection"])
+def test_a_service_that_has_forgotten_it(tmp_path: Path, by: str) -> None:
+    told, path = Told(), tmp_path / "reaper.sock"
+    with serving(tmp_path / "one", socket=path) as service:
         port = service.port
-        held = lease([CLAIM], url=service.url, on_trouble=told).__enter__()
+        held = lease([CLAIM], url=service.url if by == "heartbeats" else service.local_url, on_trouble=told).__enter__()
         before = held.id
     told.until("does not answer")
-    with serving(tmp_path / "two", port) as service:
+    with serving(tmp_path / "two", port, socket=path) as service:
         told.until("it has it again")
         assert service.records()[before].state is LeaseState.LIVE
         held.__exit__(None, None, None)
         assert service.records()[before].state is LeaseState.RELEASED
 
 
-def test_a_lease_that_the_service_has_ended(service: Service) -> None:
+def test_a_service_that_comes_back_knows_who_holds_what(tmp_path: Path) -> None:
     told = Told()
-    with lease(name="first", url=service.url, on_trouble=told) as held:
+    with serving(tmp_path / "state") as service:
+        held = lease([CLAIM], url=service.local_url, on_trouble=told).__enter__()
+        before = held.id
+    told.until("does not answer")
+    with serving(tmp_path / "state") as service:
+        told.until("is live")
+        assert service.until(before, LeaseState.LIVE).sort is Sort.CONNECTION
+        held.__exit__(None, None, None)
+        assert {id_: record.state for id_, record in service.records().items()} == {before: LeaseState.RELEASED}
+    assert len(told) == 2
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_no_failure_of_who_is_told_ends_a_lease(tmp_path: Path) -> None:
+    told = Told()
+
+    def fails(problem: str) -> None:
+        told(problem)
+        raise KeyError(problem)
+
+    with serving(tmp_path / "state") as service:
+        held = lease(url=service.local_url, on_trouble=fails).__enter__()
+    told.until("does not answer")
+    with serving(tmp_path / "state") as service:
+        told.until("is live")
+        service.until(held.id, LeaseState.LIVE)
+        assert held.state == "live"
+        held.__exit__(None, None, None)
+        assert service.records()[held.id].state is LeaseState.RELEASED
+
+
+def test_a_block_that_ends_while_the_connection_is_made_anew(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    told, real, begun = Told(), asking.Service.take, threading.Event()
+    with lease(url=service.local_url, on_trouble=told) as held:
+
+        def take(self: asking.Service, body: Mapping[str, Any]) -> Any:
+            found = real(self, body)
+            begun.set()
+            assert held._over.wait(30)
+            return found
+
+        monkeypatch.setattr(asking.Service, "take", take)
+        assert held._line is not None
+        held._line.end()
+        assert begun.wait(30)
+        before = time.monotonic()
+    assert time.monotonic() - before < asking.ANSWERS_WITHIN
+    assert service.records()[held.id].state is LeaseState.RELEASED
+    assert told == []
+
+
+def test_a_lease_that_the_service_has_ended(service: Service, url: str) -> None:
+    told = Told()
+    with lease(name="first", url=url, on_trouble=told) as held:
         service.end("first")
         told.until("took its place")
         assert held.id != "first"
@@ -132,8 +237,9 @@ def test_what_is_refused_is_refused_at_once(tmp_path: Path, service: Service, mo
     for claim in odd:
         with pytest.raises(ValueError, match="a claim has some of"):
             lease([claim])
-    with pytest.raises(ValueError, match="no http or https URL"):
-        lease(url="localhost:9797")
+    for wrong in ("localhost:9797", "unix://reaper.sock", "unix:", "/run/reaper/reaper.sock"):
+        with pytest.raises(ValueError, match="no http or https URL, and no socket's"):
+            lease(url=wrong)
     with serving(tmp_path / "guarded", token="s3cret") as guarded:
         with pytest.raises(CleanupError, match="token"), lease(url=guarded.url):
             raise AssertionError
@@ -145,12 +251,12 @@ def test_what_is_refused_is_refused_at_once(tmp_path: Path, service: Service, mo
 
 
 @pytest.mark.anyio
-async def test_cancelled_at_every_await(service: Service) -> None:
+async def test_cancelled_at_every_await(service: Service, url: str) -> None:
     point, reached = 0, True
     while reached:
 
         async def trial() -> str:
-            async with lease(url=service.url) as held:
+            async with lease(url=url) as held:
                 await asyncio.sleep(0)
             return held.id
 

@@ -210,6 +210,7 @@ async def test_cancelled_at_every_await_it_leaves_nothing_of_its_own_and_can_be_
     manager = AsyncDockerCleanupManager()
     for operation in (
         lambda: manager.cleanup_containers({}),
+        lambda: manager.cleanup_old_containers(24),
         manager.list_containers,
         lambda: manager.remove_container("foreign", force=True, even_protected=True),
         lambda: manager.stop_container("foreign"),
@@ -226,6 +227,46 @@ async def test_cancelled_at_every_await_it_leaves_nothing_of_its_own_and_can_be_
         assert point > 2
     await manager.cleanup_containers({})
     assert names(world) == {"foreign"}
+
+
+@pytest.mark.parametrize("fault", ["status:500", "reset", "hang", "garbage"])
+@pytest.mark.anyio
+async def test_whatever_fails_from_some_step_on_is_told_and_can_be_done_again(world: World, fault: str) -> None:
+    manager = AsyncDockerCleanupManager(timeout=0.5)
+    step, failed = 0, True
+    while failed:
+        if "one" not in names(world):
+            world.add("one", labels=BENCH, state="running")
+        world.faults.clear()
+        world.faults.add(f"{fault},skip={step}")
+        with Nothing():
+            try:
+                await manager.cleanup_containers({})
+                failed = False
+            except RetryableCleanupError:
+                step += 1
+    assert step > 3
+    assert names(world) == set()
+
+
+@pytest.mark.parametrize("fault", ["status:500", "reset", "hang"])
+@pytest.mark.anyio
+async def test_and_so_it_is_with_sandboxes(served: Served, fault: str) -> None:
+    manager = AsyncDaytonaCleanupManager(timeout=1)
+    step, failed = 0, True
+    while failed:
+        if "one" not in served.left():
+            served.add("one", state="stopped", auto_delete=-1, age=timedelta(hours=20))
+        served.sim.faults.clear()
+        served.sim.faults.add(f"{fault},skip={step}")
+        with Nothing():
+            try:
+                await manager.cleanup_stopped_sandboxes()
+                failed = False
+            except RetryableCleanupError:
+                step += 1
+    assert step > 2
+    assert served.left() == set()
 
 
 # -- sandboxes ---------------------------------------------------------------------------------------------------------
@@ -265,13 +306,20 @@ def test_a_sick_organisation_and_a_wrong_key(served: Served) -> None:
 @pytest.mark.anyio
 async def test_sandboxes_cancelled_at_every_await(served: Served) -> None:
     manager = AsyncDaytonaCleanupManager()
-    point, reached = 0, True
-    while reached:
-        if "one" not in served.left():
-            served.add("one", state="stopped", auto_delete=-1, age=timedelta(hours=20))
-        with Nothing():
-            ended, reached = await cancelled_at(point, manager.cleanup_stopped_sandboxes)
-        assert isinstance(ended, asyncio.CancelledError) if reached else not isinstance(ended, BaseException)
-        point += 1
-    assert point > 2
+    one = ""
+    for operation in (
+        manager.cleanup_stopped_sandboxes,
+        lambda: manager.cleanup_old_sandboxes(0.5),
+        manager.list_sandboxes,
+        lambda: manager.delete_sandbox(one),
+    ):
+        point, reached = 0, True
+        while reached:
+            if "one" not in served.left():
+                one = served.add("one", state="stopped", auto_delete=-1, age=timedelta(hours=20))
+            with Nothing():
+                ended, reached = await cancelled_at(point, operation)
+            assert isinstance(ended, asyncio.CancelledError) if reached else not isinstance(ended, BaseException)
+            point += 1
+        assert point > 2
     assert served.left() == set()

@@ -10,6 +10,7 @@ import termios
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -40,7 +41,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
+    """Give the loop turns until ``condition()`` holds."""
+    while not condition():  # noqa: ASYNC110 - what is waited for lies in the kernel
         await asyncio.sleep(0)
 
 
@@ -90,7 +92,7 @@ def unread(sock: socket.socket) -> int:
 def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
     """``data`` in pieces, cut at these places."""
     edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(edges)]
 
 
 class Lab:

@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
+import resource
 import socket
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,8 @@ import pytest
 from devkit.wire import Wire, read_head
 from reaper.endpoints import DockerTable
 from reaper.errors import ConfigError
-from reaper.proxy import DockerProxy
-from tests.proxy.lab import LABELS, create, lab, run, until
+from reaper.proxy import DockerProxy, relay, server
+from tests.proxy.lab import LABELS, OK, create, lab, run, until
 from tests.proxy.test_labels import ATTACH, PING
 
 UPGRADED = b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n"
@@ -89,12 +92,12 @@ def test_input_that_did_not_wait_for_the_answer() -> None:
     run(scene())
 
 
-async def flood(sock: socket.socket) -> int:
+async def flood(sock: socket.socket, data: bytes = b"x" * 65536) -> int:
     """Send until nobody reads any more: until no byte goes for as long as it takes all others to have had many turns."""
     sent = idle = 0
     while idle < 200:
         try:
-            sent += sock.send(b"x" * 65536)
+            sent += sock.send(data[sent % len(data) :])
             idle = 0
         except BlockingIOError:
             idle += 1
@@ -128,6 +131,100 @@ def test_a_slow_reader_fills_no_memory() -> None:
             client.end()
             assert len(await client.everything()) == sent[0]
             client.close()
+
+    run(scene())
+
+
+def test_requests_that_are_not_their_turn_fill_no_memory() -> None:
+    async def scene() -> None:
+        async with lab() as made:
+            go_on = asyncio.Event()
+
+            async def engine(wire: Wire) -> None:
+                await made.take(wire)
+                await go_on.wait()
+                await wire.send(OK)
+                await made.serves(wire)
+
+            made.conduct = engine
+            client = made.client()
+            await client.send(PING)
+            await until(lambda: len(made.requests) == 1)
+            many = PING * 50_000
+            sent = await flood(client.sock, many)
+            assert sent < 2_000_000
+            go_on.set()
+            async with asyncio.TaskGroup() as group:
+                rest = -sent % len(PING)  # of the last one
+                group.create_task(client.send(many[sent % len(PING) :][:rest]))
+                for _ in range(1 + (sent + rest) // len(PING)):
+                    assert await client.answer() == (200, b"OK")
+            client.close()
+
+    run(scene())
+
+
+def test_who_reads_no_more_is_not_sent_to() -> None:
+    """The engine sees that the pipe is broken, while what the client says still arrives."""
+
+    async def scene() -> None:
+        async with lab() as made:
+            heard: list[bytes] = []
+            broken = asyncio.Event()
+
+            async def engine(wire: Wire) -> None:
+                await made.take(wire)
+                await wire.send(HIJACKED)
+                await sends_until_broken(wire)
+                broken.set()
+                heard.append(b"".join([piece async for piece in wire.rest()]))
+
+            made.conduct = engine
+            client = made.client()
+            await client.send(ATTACH)
+            assert await client.exactly(len(HIJACKED)) == HIJACKED
+            client.sock.shutdown(socket.SHUT_RD)
+            await broken.wait()
+            await client.send(b"still there")
+            client.end()
+            await until(lambda: bool(heard))
+            assert heard == [b"still there"]
+            client.close()
+
+    run(scene())
+
+
+async def sends_until_broken(wire: Wire) -> None:
+    with suppress(BrokenPipeError):
+        while True:
+            await wire.send(b"x")
+            await asyncio.sleep(0)
+
+
+def test_who_goes_away_while_nobody_reads_its_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine has its time to take what is still there; then it sees that nobody is."""
+    monkeypatch.setattr(relay, "LINGER", 0.05)
+
+    async def scene() -> None:
+        async with lab() as made:
+            flooded, broken = asyncio.Event(), asyncio.Event()
+
+            async def engine(wire: Wire) -> None:
+                await made.take(wire)
+                await wire.send(HIJACKED)
+                await flooded.wait()
+                await sends_until_broken(wire)
+                broken.set()
+
+            made.conduct = engine
+            client = made.client()
+            await client.send(ATTACH)
+            assert await client.exactly(len(HIJACKED)) == HIJACKED
+            await flood(client.sock)
+            client.close()
+            flooded.set()
+            await broken.wait()
+            await made.quiet()
 
     run(scene())
 
@@ -190,8 +287,7 @@ def test_an_answer_before_the_end_of_an_upload_arrives() -> None:
             client = made.client()
             await client.send(b"PUT /containers/x/archive HTTP/1.1\r\nHost: docker\r\nContent-Length: 100000000\r\n\r\n")
             with pytest.raises(BrokenPipeError):
-                while True:
-                    await client.send(b"x" * 65536)
+                await client.send(b"x" * 100_000_000)
             assert await client.everything() == answer
             client.close()
 
@@ -273,6 +369,42 @@ def test_many_at_once() -> None:
             await made.quiet()
             assert made.connections == 100
             assert made.told == []
+
+    run(scene())
+
+
+def _dup(sock: socket.socket) -> int | None:
+    try:
+        return os.dup(sock.fileno())
+    except OSError:
+        return None
+
+
+def test_where_no_more_files_can_be_opened_a_connection_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_REST", 0.01)
+
+    async def scene() -> None:
+        async with lab() as made:
+            client = made.client()
+            assert await client.ask(PING) == (200, b"OK")
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            late = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (late.fileno() + 1, hard))
+            spare = list(iter(lambda: _dup(late), None))
+            try:
+                late.connect(str(made.path))
+                await until(lambda: bool(made.told))
+                assert await client.ask(PING) == (200, b"OK")  # others go on
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                for file in spare:
+                    os.close(file)
+            wire = Wire(late)
+            await wire.send(PING)
+            assert await wire.until(b"OK") == b"HTTP/1.1 200 OK"
+            wire.close()
+            client.close()
+            assert set(made.told) == {"a connection to the proxy has to wait: Too many open files"}
 
     run(scene())
 

@@ -145,19 +145,19 @@ JSON = st.recursive(
 LABELS = st.none() | st.dictionaries(st.sampled_from(["a", "b", "reaper.lease"]) | st.text(max_size=3), st.text(max_size=5))
 
 
-@given(
-    st.dictionaries(st.text(max_size=8).filter(lambda key: key.casefold() != "labels"), JSON, max_size=4),
-    st.sampled_from(["Labels", "labels", "LABELS"]),
-    LABELS,
-    st.booleans(),
-    st.sampled_from([None, 1]),
-    st.booleans(),
-)
-def test_any_body(rest: dict[str, Any], key: str, theirs: Any, given_: bool, indent: int | None, ascii_: bool) -> None:
-    body = {**rest, key: theirs} if given_ else rest
-    raw = json.dumps(body, indent=indent, ensure_ascii=ascii_).encode("utf-8", "surrogatepass")
-    got = labelled(raw, LEASE)
-    read = json.loads(got.decode("utf-8", "surrogatepass"))
-    found = read.pop(next(name for name in read if name.casefold() == "labels"))
-    assert found == {**LEASE, **((theirs if given_ else None) or {})}
+@st.composite
+def bodies(draw: st.DrawFn) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
+    """A body, what is in it besides its labels, and these."""
+    rest = draw(st.dictionaries(st.text(max_size=8).filter(lambda key: key.casefold() != "labels"), JSON, max_size=4))
+    theirs = draw(LABELS)
+    body = {**rest, draw(st.sampled_from(["Labels", "labels", "LABELS"])): theirs} if draw(st.booleans()) or theirs else rest
+    text = json.dumps(body, indent=draw(st.sampled_from([None, 1])), ensure_ascii=draw(st.booleans()))
+    return text.encode("utf-8", "surrogatepass"), rest, theirs or {}
+
+
+@given(bodies())
+def test_any_body(made: tuple[bytes, dict[str, Any], dict[str, Any]]) -> None:
+    raw, rest, theirs = made
+    read = json.loads(labelled(raw, LEASE).decode("utf-8", "surrogatepass"))
+    assert read.pop(next(name for name in read if name.casefold() == "labels")) == {**LEASE, **theirs}
     assert read == rest

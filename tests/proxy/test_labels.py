@@ -188,6 +188,27 @@ def test_behind_an_answer_without_an_end_nothing_passes(answer: bytes) -> None:
     run(scene())
 
 
+def test_behind_what_nobody_asked_for_nothing_passes() -> None:
+    async def scene() -> None:
+        async with lab() as made:
+
+            async def engine(wire: Wire) -> None:
+                await wire.send(OK)
+                await made.serves(wire)
+
+            made.conduct = engine
+            client = made.client()
+            assert await client.answer() == (200, b"OK")
+            await client.send_in([create("volumes", {"Name": "x"})])
+            client.end()
+            assert await client.everything() == b""
+            assert made.requests == []
+            assert made.told == ["the engine sent what cannot be read: an answer to nothing that was asked"]
+            client.close()
+
+    run(scene())
+
+
 @pytest.mark.parametrize(
     ("raw", "status", "why"),
     [
@@ -196,7 +217,7 @@ def test_behind_an_answer_without_an_end_nothing_passes(answer: bytes) -> None:
         (b"POST /volumes/create HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400, "Content-Length"),
         (b"POST /volumes/create HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 400, "Transfer-Encoding"),
         (b"POST /volumes/create HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", 400, "chunk"),
-        (b"GET / HTTP/1.1\r\nX: " + b"y" * 1_100_000, 431, "a head of more than"),
+        (b"GET / HTTP/1.1\r\nX: " + b"y" * 1_100_000, 400, "a head of more than"),
         (create("volumes", b'{"A":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), 400, "nested too deeply"),
         (create("volumes", b'{"A":"' + b"a" * 2000 + b'"}'), 413, "more than 0 MiB"),
     ],

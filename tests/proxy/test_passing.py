@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devkit.wire import Wire
-from tests.proxy.lab import chunked, cut, lab, run
+from tests.proxy.lab import Client, chunked, cut, lab, run
 
 PLACES = st.lists(st.integers(0, 1_000_000), max_size=6)
 DATA = st.sampled_from([b"", b"x", b"\r\n\r\n", b"POST /containers/create HTTP/1.1\r\n\r\n", b"y" * 70_000, b"z" * 600_000])
@@ -17,7 +17,9 @@ DATA = st.sampled_from([b"", b"x", b"\r\n\r\n", b"POST /containers/create HTTP/1
 class Exchange:
     request: bytes
     answer: bytes
-    upgrade: tuple[bytes, bytes] | None = None  # what follows to the engine, and to the client
+    there: bytes = b""  # what follows to the engine once the connection is a stream
+    back: bytes = b""  # and what to the client
+    upgraded: bool = False
 
 
 @st.composite
@@ -58,11 +60,11 @@ def conversations(draw: st.DrawFn) -> list[Exchange]:
     if ending:
         request = b"POST /v1.41/containers/x/attach?stream=1 HTTP/1.1\r\nHost: docker\r\nUpgrade: tcp\r\n\r\n"
         answer = f"HTTP/1.1 {ending}\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n".encode()
-        found.append(Exchange(request, answer, (draw(DATA), draw(DATA))))
+        found.append(Exchange(request, answer, draw(DATA), draw(DATA), upgraded=True))
     return found
 
 
-@settings(max_examples=60)
+@settings(max_examples=100)
 @given(conversations(), PLACES, PLACES, st.booleans())
 def test_every_byte_arrives(conversation: list[Exchange], places: list[int], others: list[int], pipelined: bool) -> None:
     received = bytearray()
@@ -71,41 +73,34 @@ def test_every_byte_arrives(conversation: list[Exchange], places: list[int], oth
         for exchange in conversation:
             async for piece in wire.pieces(len(exchange.request)):
                 received.extend(piece)
-            there, back = exchange.upgrade or (b"", b"")
-            for piece in cut(exchange.answer + back, others):
+            for piece in cut(exchange.answer + exchange.back, others):
                 await wire.send(piece)
-            if exchange.upgrade:
-                wire.end()
-                async for piece in wire.rest():
-                    received.extend(piece)
-                return
-        assert not await wire.fill()
+        if exchange.upgraded:
+            wire.end()
+        async for piece in wire.rest():
+            received.extend(piece)
+
+    async def ask(client: Client, answered: asyncio.Semaphore) -> None:
+        for one in conversation:
+            await client.send_in(cut(one.request, places))
+            if not pipelined:
+                await answered.acquire()
+            await client.send_in(cut(one.there, places))
+        client.end()
 
     async def scene() -> None:
         async with lab() as made:
             made.conduct = engine
-            client = made.client()
-
-            async def ask() -> None:
-                for one in conversation:
-                    await client.send_in(cut(one.request, places))
-                    if one.upgrade and pipelined:  # what follows waits for the answer
-                        await client.send_in(cut(one.upgrade[0], places))
-                    elif not pipelined:
-                        await answered.acquire()
-                        await client.send_in(cut(one.upgrade[0] if one.upgrade else b"", places))
-                client.end()
-
-            answered = asyncio.Semaphore(0)
+            client, answered = made.client(), asyncio.Semaphore(0)
             async with asyncio.TaskGroup() as group:
-                group.create_task(ask())
+                group.create_task(ask(client, answered))
                 for one in conversation:
                     assert await client.exactly(len(one.answer)) == one.answer
                     answered.release()
-                assert await client.everything() == (one.upgrade[1] if one.upgrade else b"")
+                assert await client.everything() == one.back
             client.close()
             await made.quiet()
-        assert bytes(received) == b"".join(e.request + (e.upgrade[0] if e.upgrade else b"") for e in conversation)
+        assert bytes(received) == b"".join(one.request + one.there for one in conversation)
         assert made.told == []
 
     run(scene())
