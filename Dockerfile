@@ -41,6 +41,23 @@ LABEL org.opencontainers.image.title="reaper" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}"
 
+# In the place of Ryuk: docker build --target ryuk --tag reaper-ryuk .
+#
+# Testcontainers' libraries start it without a command, and with a socket that belongs to root, or to a group whose number
+# nobody tells.
+FROM common AS ryuk
+USER 0:0
+WORKDIR /var/lib/ryuk
+ENV STATE_DIRECTORY=/var/lib/ryuk
+EXPOSE 8080
+# By this the libraries know it, and no Ryuk deletes it.
+LABEL org.testcontainers.ryuk="true"
+STOPSIGNAL SIGTERM
+# One of the libraries connects at once: see there.
+COPY --from=build /src/reaper/early.py /opt/reaper/early.py
+ENTRYPOINT ["python3", "-I", "-S", "/opt/reaper/early.py"]
+CMD ["ryuk"]
+
 # The default target, and so the last one: the service, or with --once one sweep.
 FROM common AS reaper
 VOLUME /var/lib/reaper

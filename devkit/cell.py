@@ -98,6 +98,13 @@ class Cell:
                 start_new_session=True,
             )
 
+    def beside(self, *argv: str) -> list[str]:
+        """The command that runs another one on the cell's network, and otherwise on the host's namespaces.
+
+        It becomes that other command: its process id is the one to signal.
+        """
+        return ["nsenter", "--target", str(self._first), "--net", *argv]
+
     def pids(self, *names: str) -> list[int]:
         """Process ids (as this process sees them) in the cell whose command name is one of `names`.
 

@@ -147,6 +147,10 @@ class PrivateEngine(EngineClient):
         if kept:  # back to the default, or `kill` and swarm would not behave as on other hosts
             self._live_restore(False)
 
+    def beside(self, *argv: str) -> list[str]:
+        """The command that runs another one on the engine's network, where ports of containers are published."""
+        return self._running_cell().beside(*argv)
+
     def log_tail(self, lines: int = 20) -> str:
         """The last lines of dockerd's and containerd's log."""
         try:

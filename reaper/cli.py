@@ -159,6 +159,11 @@ def build_parser() -> argparse.ArgumentParser:
     _history(sub)
     sub = command("demo", "the whole thing against the built-in simulator: no Docker, no account, no network")
     sub.add_argument("--seed", type=int, default=7, help="the same seed makes the same world (default 7)")
+    sub = command(
+        "ryuk", "what Testcontainers' libraries start as Ryuk: deletes what a session made when its client is gone"
+    )
+    group = sub.add_argument_group("output")
+    _logging(group, "default: console on a terminal, else json", "default: info, with RYUK_VERBOSE=true debug")
     command("simulate", "a Docker engine and a Daytona server to test policies with; prints what to export")
     sub = command("config", "check or show the configuration, or print its JSON schema")
     sub.add_argument("action", choices=("check", "show", "schema"))
@@ -217,6 +222,9 @@ def _check_fit(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
     wrong: dict[str, str] = {}
     if command == "demo":
         wrong |= dict.fromkeys(given.keys() - {"command", "argv", "seed", "log_level"}, ", which reads nothing of yours")
+    if command == "ryuk":
+        taken = {"command", "argv", "log_format", "log_level"}
+        wrong |= dict.fromkeys(given.keys() - taken, ", which reads RYUK_ variables and no file")
     if command == "history":
         wrong |= dict.fromkeys(_LOOKING, ", which looks at no endpoint")
     if command == "run":

@@ -27,26 +27,39 @@ def run(arguments: Namespace) -> int:
 
 
 def _run(arguments: Namespace) -> int:
-    if arguments.command == "config":
-        return _config(arguments)
-    if arguments.command == "demo":
-        from reaper import demo  # noqa: PLC0415 - it has a server in it
-
-        return demo.run(arguments.seed, arguments.log_level)
-    if arguments.command == "history":
-        from reaper import history  # noqa: PLC0415 - it needs SQLite
-
-        return history.run(arguments)
+    own = {"config": _config, "demo": _demo, "history": _history, "run": _run_command, "ryuk": _ryuk}
+    if arguments.command in own:
+        return own[arguments.command](arguments)
     if arguments.command is None and not arguments.once:
         from reaper import service  # noqa: PLC0415 - it has a server in it, and a scheduler
 
         return service.run(arguments, lambda: sweeping.log_of(arguments))
-    if arguments.command == "run":
-        from reaper import running  # noqa: PLC0415 - it has clients in it
-
-        log = sweeping.log_of(arguments) if arguments.log_level is not None else None
-        return running.run(arguments, sweeping.run, log)
     return sweeping.run(arguments)
+
+
+def _demo(arguments: Namespace) -> int:
+    from reaper import demo  # noqa: PLC0415 - it has a server in it
+
+    return demo.run(arguments.seed, arguments.log_level)
+
+
+def _history(arguments: Namespace) -> int:
+    from reaper import history  # noqa: PLC0415 - it needs SQLite
+
+    return history.run(arguments)
+
+
+def _run_command(arguments: Namespace) -> int:
+    from reaper import running  # noqa: PLC0415 - it has clients in it
+
+    log = sweeping.log_of(arguments) if arguments.log_level is not None else None
+    return running.run(arguments, sweeping.run, log)
+
+
+def _ryuk(arguments: Namespace) -> int:
+    from reaper import ryukrun  # noqa: PLC0415 - it has a server in it, and SQLite
+
+    return ryukrun.run(os.environ, lambda level: sweeping.log_of(arguments, level))
 
 
 def _config(arguments: Namespace) -> int:

@@ -70,7 +70,18 @@ def find_file(explicit: str | None, env: Mapping[str, str]) -> Path | None:
 def load(explicit: str | None = None, env: Mapping[str, str] | None = None) -> Config:
     """Read, merge and check the configuration. Raises ConfigError that names file, key, value and cure."""
     env = os.environ if env is None else env
-    file = find_file(explicit, env)
+    return _load(find_file(explicit, env), env)
+
+
+def of_environment(env: Mapping[str, str]) -> Config:
+    """The configuration of a command that reads no file: the defaults, and what REAPER_ variables override.
+
+    Raises ConfigError.
+    """
+    return _load(None, env)
+
+
+def _load(file: Path | None, env: Mapping[str, str]) -> Config:
     raw = _read(file) if file else {}
     origins: dict[Key, str] = dict.fromkeys(_leaves(raw), str(file))
     for variable in sorted(env):
@@ -201,10 +212,12 @@ def _sentence(detail: ErrorDetails, raw: dict[str, Any]) -> str:
         return f"{place}: unknown key {key!r}; {_known_keys(loc)}"
     if detail["type"] == "missing":
         return f"{place}: {key!r} is missing; write for example {key} = {_EXAMPLES.get(key, '...')}"
-    if len(loc) == 1 or detail["type"] == "model_type":
+    of_table = len(loc) == 1 and detail["type"] == "value_error"
+    if not of_table and (len(loc) == 1 or detail["type"] == "model_type"):
         table = f"[{loc[0]}]" if isinstance(Settings.model_fields[str(loc[0])].default, BaseModel) else f"[[{loc[0]}]]"
         return f"{place}: {key or 'it'} is no table; write {table} and its keys below it"
-    if not key:
+    if of_table or not key:
+        place = f"[{key}]" if of_table else place
         return f"{place}: {message}" if place else message
     given = detail["input"]
     text = toml_value(given)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from reaper.endpoints import DEFAULT_API_KEY, DaytonaTable
 from reaper.errors import ConfigError
-from reaper.settings import LeasesTable
+from reaper.settings import LeasesTable, RyukTable
 
 _CURE = (
     "set it to an API key of the organisation (Daytona's dashboard makes them), or name another variable or a file with"
@@ -27,12 +27,21 @@ def api_key(organisation: DaytonaTable, env: Mapping[str, str]) -> str:
 
 def lease_token(leases: LeasesTable, env: Mapping[str, str]) -> str | None:
     """What clients must send to take leases, where they must. Raises ConfigError when it is named and not there."""
-    if leases.token_file is not None:
-        where = f"token_file = {leases.token_file!r} of [leases]"
-        return _checked(_read(leases.token_file, where), where, "token")
-    if leases.token_env is not None:
-        where, text = _of_variable(leases.token_env, env)
-        return _checked(text, where, "token")
+    return _shared(leases.token_file, leases.token_env, env, "leases", "token")
+
+
+def ryuk_secret(ryuk: RyukTable, env: Mapping[str, str]) -> str | None:
+    """What Ryuk's clients must send first, where they must. Raises ConfigError when it is named and not there."""
+    return _shared(ryuk.secret_file, ryuk.secret_env, env, "ryuk", "secret")
+
+
+def _shared(file: str | None, variable: str | None, env: Mapping[str, str], table: str, what: str) -> str | None:
+    if file is not None:
+        where = f"{what}_file = {file!r} of [{table}]"
+        return _checked(_read(file, where), where, what)
+    if variable is not None:
+        where, text = _of_variable(variable, env)
+        return _checked(text, where, what)
     return None
 
 

@@ -4,11 +4,16 @@ import re
 from datetime import timedelta
 from functools import lru_cache
 
+GO_EXAMPLES = '"60s", "1m30s", "500ms"'
 EXAMPLES = '"90s", "10m", "6h", "1d12h"'
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
 _WHOLE = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+", re.ASCII)
+_GO_SECONDS = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, "\u03bcs": 1e-6, "ms": 0.001, "s": 1, "m": 60, "h": 3600}
+_GO_UNIT = r"(\d+\.?\d*|\.\d+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h)"  # both signs of micro are Go's
+_GO_PART = re.compile(_GO_UNIT, re.ASCII)
+_GO_WHOLE = re.compile(f"(?:{_GO_UNIT})+", re.ASCII)
 _LONGEST = timedelta(days=36500)
 
 
@@ -29,6 +34,25 @@ def parse(text: str) -> timedelta:
         total = timedelta.max
     if total > _LONGEST:
         raise ValueError(f"{text!r} is longer than a hundred years; write for example {EXAMPLES}")
+    return total
+
+
+def parse_go(text: str) -> timedelta:
+    """The duration that ``text`` names as Go writes it: "60s", "1m30s", "-1s", "1.5h", to the microsecond.
+
+    Raises ValueError, with an example of what would be right.
+    """
+    sign, left = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
+    if left == "0":
+        return timedelta(0)
+    if not _GO_WHOLE.fullmatch(left):
+        raise ValueError(f"{text!r} is not a duration; write for example {GO_EXAMPLES}")
+    try:
+        total = sign * timedelta(seconds=sum(float(n) * _GO_SECONDS[unit] for n, unit in _GO_PART.findall(left)))
+    except OverflowError:
+        total = timedelta.max
+    if abs(total) > _LONGEST:
+        raise ValueError(f"{text!r} is longer than a hundred years; write for example {GO_EXAMPLES}")
     return total
 
 

@@ -64,10 +64,10 @@ class Units:
         self._spread_keeping()
 
     def _is_due(self, decision: Decision, due: Collection[str]) -> bool:
-        if decision.resource.kind is Kind.NETWORK:
+        if decision.resource.kind is Kind.NETWORK and decision.reason is not Reason.LEASE_ENDED:
             return any(policy.name in due for policy in self._network_policies(decision.resource))
         if decision.policy is None:
-            return True  # its own wish, which waits for no policy
+            return True  # its own wish or an ended lease, which wait for no policy
         return any(match.matched and match.policy.name in due for match in self.judge.matches(decision.resource))
 
     def _spread_keeping(self) -> None:

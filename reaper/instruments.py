@@ -195,6 +195,9 @@ class Instruments:
         self.leases_unknown = Gauge(
             "reaper_leases_unknown", "Whether the leases cannot be read, so that nothing is deleted.", registry=r
         )
+        self.ryuk_refused = Counter(
+            "reaper_ryuk_lines_refused_total", "Lines of Ryuk's clients that got no ACK.", registry=r
+        )
         self.reload = Gauge("reaper_config_last_reload_successful", "Whether the last reload was accepted.", registry=r)
         self.reloaded_at = Gauge(
             "reaper_config_last_reload_success_timestamp_seconds", "When the configuration in force was loaded.", registry=r

@@ -96,7 +96,14 @@ class LeaseBook:
                 self._adopt(record)
 
     def take(
-        self, sort: Sort, holder: Holder, claims: Sequence[Claim] = (), *, name: str | None = None, token: int | None = None
+        self,
+        sort: Sort,
+        holder: Holder,
+        claims: Sequence[Claim] = (),
+        *,
+        name: str | None = None,
+        token: int | None = None,
+        since: datetime | None = None,
     ) -> LeaseRecord:
         """A new lease. It is on the disk when this returns. Raises LeasesUnknownError: then there is none.
 
@@ -106,13 +113,14 @@ class LeaseBook:
             claims: what it covers besides what carries its label.
             name: its id; made up when None.
             token: of a process, see ``LeaseRecord``.
+            since: from when on it covers what its holder makes; from now on when None.
         """
         now = self._clock()
         record = LeaseRecord(
             id=name or secrets.token_hex(8),
             sort=sort,
             holder=holder,
-            since=now,
+            since=since or now,
             seen_at=now,
             claims=tuple(claims),
             token=token if sort is Sort.PROCESS else self._token,
@@ -139,7 +147,8 @@ class LeaseBook:
 
     def lost(self, id_: str) -> None:
         """The holder's connection is gone; it may come back within the window. Raises LeasesUnknownError."""
-        if (held := self._held.get(id_)) is not None and held.record.state is LeaseState.LIVE:
+        held = self._held.get(id_)
+        if held is not None and (held.due is None or held.record.state is LeaseState.LIVE):
             held.due = self._in(self._windows[held.record.sort])
             self._write(held, state=LeaseState.RECONNECTING, seen_at=self._clock())
 
@@ -153,6 +162,11 @@ class LeaseBook:
     def records(self) -> Sequence[LeaseRecord]:
         """All leases in the file, ended ones and those that others watch included. Raises LeasesUnknownError."""
         return self._file.records()
+
+    @property
+    def watched(self) -> Sequence[LeaseRecord]:
+        """The open leases that are watched here."""
+        return tuple(held.record for held in self._held.values())
 
     def find(self, id_: str) -> LeaseRecord | None:
         """An open lease that is watched here, or from now on: its watcher may have died a moment ago.

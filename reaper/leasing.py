@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 
 from reaper.alive import Alive, lock_file, new_token
-from reaper.credentials import lease_token
+from reaper.credentials import lease_token, ryuk_secret
 from reaper.errors import ConfigError, LeasesUnknownError
 from reaper.leaseapi import LeaseApi
 from reaper.leasebook import LeaseBook
@@ -17,7 +17,8 @@ from reaper.leases import NAME
 from reaper.localsocket import LocalSocket
 from reaper.peers import uid_of
 from reaper.places import NOWHERE, sockets_to_listen_on
-from reaper.settings import LeasesTable
+from reaper.ryuk import Ryuk
+from reaper.settings import LeasesTable, RyukTable
 from reaper.status import SHOWN_LEASES, OpenLease
 from reaper.teller import Teller
 
@@ -35,8 +36,9 @@ class Leasing:
         teller: its log, metrics and status are told of every change.
         ended: is called when a lease has ended: what it covered is garbage now.
         endpoints: gives the identities of what the service sweeps.
+        ryuk: whether and where the Ryuk protocol is spoken.
 
-    Raises ConfigError when the token is named and not there, and for trusted users whom nobody knows.
+    Raises ConfigError when the token or the secret is named and not there, and for trusted users whom nobody knows.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Leasing:
         ended: Callable[[], None],
         *,
         endpoints: Callable[[], Sequence[str]],
+        ryuk: RyukTable,
     ) -> None:
         self._path = folder / NAME
         self._clock, self._log = teller.clock, teller.log
@@ -64,14 +67,21 @@ class Leasing:
         self._alive: Alive | None = None
         self.book: LeaseBook | None = None
         self.api: LeaseApi | None = None
+        self.ryuk: Ryuk | None = None
+        self._ryuk_address = ryuk.address
+        if ryuk.address is not None:
+            secret, count = ryuk_secret(ryuk, env), teller.metrics.ryuk_refused
+            self.ryuk = Ryuk(lambda: self.book, table.claimable, teller.log, secret=secret, refused=count)
         self._count(())
 
     async def listen(self) -> None:
-        """Listen on the local socket, where there is one. Raises ConfigError when it cannot be where it is wanted."""
+        """Listen on the local socket and for Ryuk's clients, where that is wanted. Raises ConfigError when it cannot."""
         if self._local is not None:
             with suppress(OSError):  # which the book tells of
                 self._make_folder()
             await self._local.open()
+        if self.ryuk is not None and self._ryuk_address is not None:
+            await self.ryuk.start(*self._ryuk_address)
 
     async def run(self) -> None:
         """Open the book, however long that takes, and watch those who hold leases. A bug in that costs it a few seconds."""
@@ -107,6 +117,8 @@ class Leasing:
 
     async def close(self) -> None:
         """Let go: another process may watch from now on."""
+        if self.ryuk is not None:
+            await self.ryuk.close()
         if self._local is not None:
             await self._local.close()
         if self._alive is not None:
@@ -148,7 +160,8 @@ class Leasing:
 
     def changed(self, record: LeaseRecord) -> None:
         """See ``leasebook.Told``."""
-        about = {"lease": record.id, "holder": str(record.holder), "user": record.holder.user}
+        covers = " or ".join(map(str, record.claims))
+        about = {"lease": record.id, "holder": str(record.holder), "user": record.holder.user, "covers": covers}
         if record.state.ended:
             self._log.info(f"lease_{record.state}", **about, cause=record.cause)
             self._ended()

@@ -361,6 +361,10 @@ class Metrics:
         """Whether nobody can tell what is leased."""
         self._i.leases_unknown.set(unknown)
 
+    def ryuk_refused(self) -> None:
+        """A line of the Ryuk protocol got no ACK."""
+        self._i.ryuk_refused.inc()
+
     def render(self, accept: str) -> tuple[bytes, str]:
         """Body and content type for an Accept header. May be called in any thread, while the loop goes on counting."""
         try:

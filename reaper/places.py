@@ -15,6 +15,9 @@ CANDIDATES = ("reaper.toml", "/etc/reaper/reaper.toml")
 LISTEN = "127.0.0.1:9797"
 """Where the service listens unless it is told otherwise."""
 
+RYUK_LISTEN = "127.0.0.1:8080"
+"""Where it would speak the Ryuk protocol: the port that the original has."""
+
 NOWHERE = "none"
 """The address of a service that serves nothing."""
 

@@ -119,9 +119,10 @@ class Service:
         self.ledger: Ledger = self.journal or NoLedger()
         folder, leases = config.state_directory(self.env), settings.leases
         self.leases = SharedLeases(folder)
-        self.leasing = None
+        self.leasing: Leasing | None = None
         if leases.enabled:
-            self.leasing = Leasing(folder, leases, self.env, self.teller, self._leases_ended, endpoints=self._identities)
+            told = folder, leases, self.env, self.teller, self._leases_ended
+            self.leasing = Leasing(*told, endpoints=self._identities, ryuk=settings.ryuk)
         observers: list[Observer] = [LogObserver(self.log), self.status, self.metrics]
         self.observer: Observer = Observers([*observers, *([self.journal] if self.journal else [])])
         self.teller.observer = self.observer
@@ -191,6 +192,8 @@ class Service:
         self._group.start_soon(self._watch, name="watch")
         if self.leasing is not None:
             self._group.start_soon(self.leasing.run, name="leases")
+            if self.leasing.ryuk is not None:
+                self._group.start_soon(self.leasing.ryuk.run, name="ryuk")
         if self.loaded.config.settings.service.sweep_at_start:
             self._sweep_now()
         self.log.info(
@@ -199,6 +202,7 @@ class Service:
             config=str(self.loaded.config.file or "the defaults"),
             endpoints=sorted(self.keepers),
             listen=self.loaded.config.settings.service.listen,
+            ryuk=self.loaded.config.settings.ryuk.listen,
         )
         self.notifier.ready()
         self.notifier.status(f"keeps {', '.join(sorted(self.keepers)) or 'nothing'}")
@@ -210,6 +214,8 @@ class Service:
         self.status.draining = True
         self.notifier.stopping()
         self.schedule.stop()
+        if self.leasing is not None and self.leasing.ryuk is not None:
+            self.leasing.ryuk.refuse_new()
         drain = self.loaded.config.settings.service.drain_timeout
         self.log.info("service_draining", seconds=drain.total_seconds())
         keepers = [*self.keepers.values(), *self._leaving]
@@ -322,9 +328,11 @@ class Service:
         settings = loaded.config.settings
         self.schedule.apply(settings.policy, settings.service.jitter)
         self._show_schedule()
-        for_start = (before.service.listen, before.journal, before.leases)
-        if (settings.service.listen, settings.journal, settings.leases) != for_start:
-            self.log.warning("reload_incomplete", problem="listen, [journal] and [leases] take effect at the next start")
+        for_start = (before.service.listen, before.journal, before.leases, before.ryuk)
+        if (settings.service.listen, settings.journal, settings.leases, settings.ryuk) != for_start:
+            self.log.warning(
+                "reload_incomplete", problem="listen, [journal], [leases] and [ryuk] take effect at the next start"
+            )
         self.log.info("reloaded", config=str(loaded.config.file or "the defaults"))
         return None
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Annotated, Any, Self
 
 from pydantic import Field, StrictBool, StrictInt, StrictStr, WithJsonSchema, field_validator, model_validator
@@ -19,7 +20,7 @@ from reaper.endpoints import DaytonaTable, DockerTable
 from reaper.fields import Duration, Globs, Labels, Name, Table, did_you_mean
 from reaper.judge import SHORTEST_CREATED_GRACE, Rules
 from reaper.model import Kind
-from reaper.places import LISTEN, LONGEST_PATH, NOWHERE, host_and_port
+from reaper.places import LISTEN, LONGEST_PATH, NOWHERE, RYUK_LISTEN, host_and_port
 from reaper.scope import PRESETS, Protect, Scope, Selector
 
 DEFAULT_ENGINE, DEFAULT_ORGANISATION = "local", "default"
@@ -30,6 +31,25 @@ _DEFAULT_CRON = ("15 * * * *", None)
 DEFAULT_EVERY = timedelta(minutes=10)  # of a policy that says neither every nor cron
 
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^/:@\s\[\]]+):\d{1,5}")
+
+
+def _check_listen(listen: str, example: str) -> str:
+    """``listen`` when it can be listened on, or is "none". Raises ValueError with the cure."""
+    if listen != NOWHERE and not _LISTEN.fullmatch(listen):
+        host, _, port = example.rpartition(":")
+        raise ValueError(
+            f'{listen!r} is no address; write HOST:PORT, for example "{host}:{port}" or "[::1]:{port}", or "none"'
+        )
+    if (place := host_and_port(listen)) is not None and not 0 < place[1] <= 65535:
+        raise ValueError(f'{listen!r} has no port between 1 and 65535; write for example "{example}"')
+    return listen
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False  # nobody knows what a name stands for tomorrow
 
 
 class ScopeTable(Table):
@@ -113,11 +133,7 @@ class ServiceTable(Table):
     @field_validator("listen")
     @classmethod
     def _address(cls, listen: str) -> str:
-        if listen != NOWHERE and not _LISTEN.fullmatch(listen):
-            raise ValueError(f'{listen!r} is no address; write HOST:PORT, for example "{LISTEN}" or "[::1]:9797", or "none"')
-        if (place := host_and_port(listen)) is not None and not 0 < place[1] <= 65535:
-            raise ValueError(f'{listen!r} has no port between 1 and 65535; write for example "{LISTEN}"')
-        return listen
+        return _check_listen(listen, LISTEN)
 
     @field_validator("sweep_timeout")
     @classmethod
@@ -170,6 +186,44 @@ class LeasesTable(Table):
         if self.token_env is not None and self.token_file is not None:
             raise ValueError("token_env and token_file exclude each other; leave one out")
         return self
+
+
+class RyukTable(Table):
+    """[ryuk]: where the service speaks the Ryuk protocol, by which Testcontainers' libraries hold leases.
+
+    Who can connect can have deleted what others have labelled, within what [leases] claimable allows. So an address that
+    others reach needs a secret, which is never written here, but named.
+    """
+
+    listen: StrictStr = NOWHERE
+    secret_env: StrictStr | None = None
+    secret_file: StrictStr | None = None
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, listen: str) -> str:
+        return _check_listen(listen, RYUK_LISTEN)
+
+    @model_validator(mode="after")
+    def _is_guarded(self) -> Self:
+        if self.secret_env is not None and self.secret_file is not None:
+            raise ValueError("secret_env and secret_file exclude each other; leave one out")
+        if self.address is not None and not _is_loopback(self.address[0]) and not self.has_secret:
+            raise ValueError(
+                f"listen = {self.listen!r} can be reached from elsewhere, so it needs a secret: name one with secret_file or"
+                f' secret_env, or write for example listen = "{RYUK_LISTEN}"'
+            )
+        return self
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether clients have to show one."""
+        return self.secret_env is not None or self.secret_file is not None
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port to listen on; None where it is not wanted."""
+        return host_and_port(self.listen)
 
 
 _JUDGED = tuple(kind.value for kind in Kind if kind.runs)  # by policies; what becomes of the others follows from them
@@ -300,6 +354,7 @@ class Settings(Table):
     service: ServiceTable = ServiceTable()
     journal: JournalTable = JournalTable()
     leases: LeasesTable = LeasesTable()
+    ryuk: RyukTable = RyukTable()
     docker: tuple[DockerTable, ...] = ()
     daytona: tuple[DaytonaTable, ...] = ()
     policy: tuple[PolicyTable, ...] = Field(default_factory=_default_policies)
@@ -309,6 +364,12 @@ class Settings(Table):
         endpoints = (*(("docker", e.name) for e in self.docker), *(("daytona", e.name) for e in self.daytona))
         _check_unique(endpoints)
         _check_unique(tuple(("policy", policy.name) for policy in self.policy))
+        return self
+
+    @model_validator(mode="after")
+    def _ryuk_has_leases(self) -> Self:
+        if self.ryuk.address is not None and not self.leases.enabled:
+            raise ValueError("[ryuk] listen needs leases, which [leases] enabled = false turns off; leave one of them out")
         return self
 
     @model_validator(mode="after")

@@ -64,12 +64,12 @@ def _tells_in_the_log(arguments: Namespace) -> bool:
     return "words" not in arguments or arguments.log_level is not None
 
 
-def log_of(arguments: Namespace) -> "FilteringBoundLogger":
-    """Logging as the arguments ask for it. At a terminal the table of a one-shot command says what INFO lines would."""
+def log_of(arguments: Namespace, level: str | None = None) -> "FilteringBoundLogger":
+    """Logging as the arguments ask for it, else at ``level``. At a terminal a command's table says what INFO lines would."""
     from reaper import logs  # noqa: PLC0415
 
     quiet = "words" in arguments or (sys.stderr.isatty() and (arguments.command is not None or arguments.once))
-    return logs.configure(log_format(arguments), arguments.log_level or ("warning" if quiet else "info"))
+    return logs.configure(log_format(arguments), arguments.log_level or level or ("warning" if quiet else "info"))
 
 
 @dataclass

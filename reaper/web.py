@@ -5,28 +5,23 @@ and there it answers only to the loopback's own names: else any page in a browse
 resolve to 127.0.0.1, and read along.
 """
 
-import errno
 import json
 import re
-import socket
 from collections.abc import Callable
-from contextlib import contextmanager
 from datetime import datetime
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
 from aiohttp import web
 
 from reaper import leaseapi, page
-from reaper.errors import ConfigError
 from reaper.health import health, readiness
 from reaper.leaseapi import LeaseApi
+from reaper.listening import explained
+from reaper.places import LISTEN
 from reaper.status import Status
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 T = TypeVar("T")
 
@@ -91,7 +86,7 @@ class Web:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
         await runner.setup()
         try:
-            with _explained(host, port):
+            with explained(host, port, _WHERE, LISTEN):
                 await web.TCPSite(runner, host, port).start()
         except BaseException:
             with anyio.CancelScope(shield=True):
@@ -158,25 +153,3 @@ def _text(code: int, text: str, **headers: str) -> web.Response:
 def _json(ok: bool, document: dict[str, Any]) -> web.Response:  # noqa: FBT001 - as it comes from the check
     text = json.dumps(document, indent=2) + "\n"
     return web.Response(status=200 if ok else 503, text=text, content_type="application/json")
-
-
-@contextmanager
-def _explained(host: str, port: int) -> "Iterator[None]":
-    """Say what is wrong with the address in words that help whoever wrote it."""
-    try:
-        yield
-    except (OSError, UnicodeError, OverflowError) as error:
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        number = error.errno if isinstance(error, OSError) else None
-        if isinstance(error, socket.gaierror | UnicodeError):
-            raise ConfigError(f"nobody knows the host of {address}", 'write for example "127.0.0.1:9797"', _WHERE) from error
-        if number == errno.EADDRINUSE:
-            cure = f'stop what listens there (ss -ltnp "sport = {port}"), or name another port'
-            raise ConfigError(f"{address} is taken", cure, _WHERE) from error
-        if number in (errno.EACCES, errno.EPERM):
-            cure = "ports below 1024 are for root; name one above"
-            raise ConfigError(f"no permission to listen on {address}", cure, _WHERE) from error
-        if number == errno.EADDRNOTAVAIL:
-            cure = 'name one of its own, "0.0.0.0" for all of them'
-            raise ConfigError(f"this machine has no such address: {address}", cure, _WHERE) from error
-        raise ConfigError(f"cannot listen on {address}: {error}", 'write for example "127.0.0.1:9797"', _WHERE) from error

@@ -177,9 +177,10 @@ def dashboard() -> model.Dashboard:
         course(
             "Leases",
             "Claims of running benchmarks: live ones, those whose holder has not been heard of for a moment, and 1 for each "
-            "reaper that cannot read them and so deletes nothing.",
+            "reaper that cannot read them and so deletes nothing. Lines of Ryuk's clients that got no ACK, by interval.",
             Query('sum by (state) (reaper_leases{state=~"live|reconnecting"})', "{{state}}"),
             Query("sum(reaper_leases_unknown)", "unreadable"),
+            Query("sum(increase(reaper_ryuk_lines_refused_total[$__rate_interval]))", "refused lines"),
             unit="none",
             alerts=["ReaperLeasesUnknown"],
         ),

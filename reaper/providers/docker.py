@@ -85,9 +85,9 @@ class DockerReader:
     async def list(self, call: Call, label_keys: frozenset[str] = frozenset()) -> Inventory:
         """Every container, and every network of a Compose project or with a lease's label.
 
-        And every volume and image with one of the labels.
+        And every network, volume and image with one of the labels.
         """
-        inventory = await call(f"list {self.endpoint}", self._list)
+        inventory = await call(f"list {self.endpoint}", partial(self._list, label_keys))
         if not label_keys:
             return inventory
         known = {resource.id for resource in inventory.resources}
@@ -129,7 +129,7 @@ class DockerReader:
         """What a listing or an inspection says of one of this kind. None or a ValueError when it cannot even be named."""
         match kind:
             case Kind.NETWORK:
-                return network(row, self.endpoint)
+                return network(row, self.endpoint, None)
             case Kind.VOLUME:
                 exact = self._client is not None and tells_creation(self._client.api_version)
                 return volume(row, self.endpoint, exact=exact)
@@ -138,7 +138,7 @@ class DockerReader:
             case _:
                 return inspected_container(row, self.endpoint)
 
-    async def _list(self) -> Inventory:
+    async def _list(self, label_keys: frozenset[str]) -> Inventory:
         client = self._connect()
         try:
             rows = await self._rows(client)
@@ -148,7 +148,7 @@ class DockerReader:
             self._translate(error)
         try:
             containers = resolve_names(rows, [listed_container(row, self.endpoint) for row in rows])
-            projects = [net for row in networks if (net := network(row, self.endpoint)) is not None]
+            projects = [net for row in networks if (net := network(row, self.endpoint, label_keys)) is not None]
         except (ValueError, TypeError, AttributeError) as error:
             raise UnreadableError(f"the listing cannot be read: {error}") from error
         self._answered = True

@@ -205,12 +205,19 @@ def inspected_container(row: Row, endpoint: str) -> Resource:
     )
 
 
-def network(row: Row, endpoint: str) -> Resource | None:
-    """A row of ``GET /networks``, or an inspected one; None for those of no Compose project and no lease."""
+def network(row: Row, endpoint: str, label_keys: frozenset[str] | None = frozenset()) -> Resource | None:
+    """A row of ``GET /networks``, or an inspected one; None for those of no Compose project and no lease.
+
+    Args:
+        row: it.
+        endpoint: where it is.
+        label_keys: by one of these a lease may claim it; None when it has been chosen already.
+    """
     found = labels(row.get("Labels"))
     project = (found or {}).get(PROJECT_LABEL)
     id_ = text(row.get("Id"))
-    if id_ is None or not (project or LEASE_LABEL in (found or {})):
+    chosen = label_keys is None or project or {LEASE_LABEL, *label_keys} & (found or {}).keys()
+    if id_ is None or not chosen:
         return None
     try:
         created, unreadable = moment(row.get("Created")), None

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reaper.claims import Claim, Ending, Lease
 from reaper.conditions import Policy
 from reaper.model import Reason, Resource
 from reaper.policy import decide
@@ -88,6 +89,16 @@ def test_what_an_undue_unit_uses_stays() -> None:
 def test_a_wish_waits_for_no_policy() -> None:
     wished = replace(RUNNING, labels={"reaper.ttl": "1h"})
     assert reaped([wished]) == {"c1"}
+
+
+def test_what_an_ended_lease_has_left_waits_for_no_policy() -> None:
+    claim = Claim(Selector(labels=("run=a",)))
+    lease = Lease("a", "gpu-1", claims=(claim,), since=ago(hours=1), ending=Ending(NOW, "killed"))
+    container, network = (
+        replace(r, labels={"run": "a"}, created_at=ago(minutes=30), group=None) for r in (RUNNING, NETWORK)
+    )
+    found = decide([container, network], BOTH, (lease,), NOW, ())
+    assert [(d.reap, d.reason) for d in found] == [(True, Reason.LEASE_ENDED)] * 2
 
 
 def test_an_orphaned_network_goes_when_a_policy_for_containers_is_due() -> None:

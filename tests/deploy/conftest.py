@@ -8,6 +8,8 @@ from devkit import images
 from devkit.engine import PrivateEngine
 from tests import needs
 
+BUILT = {"VERSION": "0.0.0-test", "REVISION": "0123abc", "CREATED": "2026-11-21T00:00:00Z"}
+
 
 @pytest.fixture(scope="session")
 def images_possible(engine_possible: None) -> None:
@@ -34,7 +36,13 @@ def base(deploy_engine: PrivateEngine) -> str:
 @pytest.fixture(scope="session")
 def image(deploy_engine: PrivateEngine) -> str:
     """The image of reaper, on `deploy_engine`."""
-    return images.reaper_image(deploy_engine, VERSION="0.0.0-test", REVISION="0123abc", CREATED="2026-11-21T00:00:00Z")
+    return images.reaper_image(deploy_engine, **BUILT)
+
+
+@pytest.fixture(scope="session")
+def ryuk_image(deploy_engine: PrivateEngine, image: str) -> str:
+    """The image of its target ryuk, on `deploy_engine`; `image` has built what both have in common."""
+    return images.ryuk_image(deploy_engine, **BUILT)
 
 
 @pytest.fixture

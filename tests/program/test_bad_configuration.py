@@ -38,7 +38,9 @@ CASES: Mapping[str, Bad] = {
     "unknown table": bad("[scpoe]\nnames = []", "unknown key 'scpoe'", "did you mean 'scope'?"),
     "unknown empty table": bad("[retri]", "unknown key 'retri'", "did you mean 'retry'?"),
     "unknown table like nothing": bad(
-        "[quux]", "'quux'", "known are: daytona, docker, journal, leases, limits, policy, protect, retry, scope, service"
+        "[quux]",
+        "'quux'",
+        "known are: daytona, docker, journal, leases, limits, policy, protect, retry, ryuk, scope, service",
     ),
     "unknown key": bad('[scope]\nlable = ["a"]', "[scope]", "unknown key 'lable'", "did you mean 'labels'?"),
     "unknown key like nothing": bad("[retry]\nquux = 1", "[retry]", "'quux'", "known are: attempts, factor,"),

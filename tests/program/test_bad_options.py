@@ -13,7 +13,10 @@ CASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "unknown option": ("--once --no-such-option", ("unrecognized arguments: --no-such-option", "--help")),
     "abbreviated option": ("--once --dry", ("unrecognized arguments: --dry", "--help")),
     "unknown option of a command": ("list --no-such-option", ("--no-such-option", "--help")),
-    "unknown command": ("lst", ("'lst'", "'list', 'check', 'explain', 'run', 'history', 'demo', 'simulate', 'config'")),
+    "unknown command": (
+        "lst",
+        ("'lst'", "'list', 'check', 'explain', 'run', 'history', 'demo', 'ryuk', 'simulate', 'config'"),
+    ),
     "unknown action of config": ("config chekc", ("'chekc'", "'check', 'show', 'schema'")),
     "config alone": ("config", ("action",)),
     "no value": ("--once --policy", ("--policy", "expected one argument")),

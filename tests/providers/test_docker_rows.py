@@ -157,6 +157,17 @@ def test_a_network_belongs_to_its_compose_project() -> None:
     assert network({**row, "Labels": {}}, "local") is None
 
 
+def test_a_network_that_a_lease_may_claim_is_listed_by_its_label() -> None:
+    row = {"Id": "n", "Name": "net", "Created": "2026-11-21T07:13:26Z", "Labels": {"org.testcontainers.session-id": "x"}}
+    keys = frozenset({"org.testcontainers.session-id"})
+    assert network(row, "local") is None
+    assert network(row, "local", frozenset({"org.testcontainers"})) is None
+    assert network({**row, "Labels": None}, "local", keys) is None
+    for found in (network(row, "local", keys), network(row, "local", None)):
+        assert found is not None
+        assert (found.id, found.group) == ("n", None)
+
+
 MOUNT = f"651 641 254:0 /data/containers/{ID}/hostname /etc/hostname rw,relatime - ext4 /dev/vda rw"
 PODMAN = f"651 641 0:24 /overlay-containers/{ID}/userdata/hostname /etc/hostname rw - tmpfs tmpfs rw"
 HOST = f"99 30 0:50 / /var/lib/docker/containers/{ID}/mounts/shm rw - tmpfs shm rw"

@@ -15,8 +15,9 @@ import pytest
 
 from reaper import page
 from reaper.errors import ConfigError
+from reaper.listening import explained
 from reaper.status import Status
-from reaper.web import THREADS, WAITING, Web, _explained
+from reaper.web import THREADS, WAITING, Web
 from tests.web.world import HOUR, NOW, healthy, unconfigured
 
 pytestmark = pytest.mark.anyio
@@ -182,7 +183,7 @@ async def test_an_address_of_another_machine_is_told() -> None:
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
 async def test_a_missing_permission_is_told(number: int) -> None:
-    with pytest.raises(ConfigError, match=r"no permission to listen on \[::1\]:80"), _explained("::1", 80):
+    with pytest.raises(ConfigError, match=r"no permission to listen on \[::1\]:80"), explained("::1", 80, "here", "x:1"):
         raise OSError(number, "denied")
 
 
