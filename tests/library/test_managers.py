@@ -311,7 +311,7 @@ async def test_sandboxes_cancelled_at_every_await(served: Served) -> None:
         manager.cleanup_stopped_sandboxes,
         lambda: manager.cleanup_old_sandboxes(0.5),
         manager.list_sandboxes,
-        lambda: manager.delete_sandbox(one),
+        lambda: manager.delete_sandbox(one),  # noqa: B023 - called before it changes
     ):
         point, reached = 0, True
         while reached:
