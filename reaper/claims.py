@@ -110,7 +110,7 @@ class Lease:
 
     def covers(self, resource: Resource) -> bool:
         """Whether it keeps the resource while it lives, or takes it once it has ended."""
-        labelled = self.id in named_leases(resource) and not (self.ending is not None and resource.lease_inherited)
+        labelled = self.id in named_leases(resource) and not (self.ending is not None and self._may_be_inherited(resource))
         if self.ending is not None and resource.kind.only_with_lease:
             return (labelled or self._takes_by_claim(resource)) and self._made_under_it(resource)
         if resource.id in self.resources:
@@ -118,6 +118,12 @@ class Lease:
         if not labelled and not any(claim.covers(resource) for claim in self.claims):
             return False
         return self.ending is None or self._made_under_it(resource)
+
+    def _may_be_inherited(self, resource: Resource) -> bool:
+        """Whether nobody need have put the label there: a container has its image's, what is committed its container's."""
+        if resource.kind is Kind.IMAGE:
+            return (resource.labels or {}).get(IMAGE_LABEL) != self.id
+        return resource.lease_inherited
 
     def _takes_by_claim(self, resource: Resource) -> bool:
         """Whether a claim takes a volume or an image: more is asked of it than for what a run starts and nothing outlives.

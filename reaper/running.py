@@ -13,7 +13,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from reaper import config, exits, foreground, owned
-from reaper.claims import LEASE_LABEL, Claim
+from reaper.claims import IMAGE_LABEL, LEASE_LABEL, Claim
 from reaper.dockerhost import engine_of_commands
 from reaper.endpoints import DockerTable
 from reaper.errors import LeasesUnknownError
@@ -104,7 +104,8 @@ def _under_a_lease(wanted: Run, log: "FilteringBoundLogger | None") -> int:
         inherited = stack.enter_context(foreground.stepped_aside())
         scratch = stack.enter_context(_scratch())
         hold = _take(wanted, scratch)
-        env = {**wanted.env, "REAPER_LEASE": hold.id, "REAPER_LABEL": f"{LEASE_LABEL}={hold.id}"}
+        labels = {"REAPER_LABEL": f"{LEASE_LABEL}={hold.id}", "REAPER_IMAGE_LABEL": f"{IMAGE_LABEL}={hold.id}"}
+        env = {**wanted.env, "REAPER_LEASE": hold.id, **labels}
         with _proxy(wanted.engine, hold.id, scratch, env):
             code, cause = _foreground(wanted.command, env, inherited, hold)
     # What the command asked for may be on its way still, but nothing more can be made through the proxy.

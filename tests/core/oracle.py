@@ -131,7 +131,7 @@ class Oracle:
         labels = one.labels or {}
         if one.created_at is None or lease.since is None or lease.since - one.created_at > timedelta(minutes=1):
             return False
-        if labels.get("reaper.lease") == lease.id:
+        if labels.get("reaper.lease.image" if one.kind is Kind.IMAGE else "reaper.lease") == lease.id:
             return True
         telling = [claim for claim in lease.claims if claim.selector.labels or claim.projects]
         return not one.maybe_older and any(self._claimed(one, claim) for claim in telling)

@@ -227,7 +227,8 @@ def networks(draw: st.DrawFn, id_: str, endpoint: str, group: str | None, base: 
 
 
 _LATELY = st.one_of(st.just(NOW - SECOND), MOMENTS)  # so that many were made under one of the leases
-_LEASE_LABELS = often({"reaper.lease": "lease-1"}, {}, {"reaper.lease": "lease-2"}, {"bench": ""}, weight=3)
+_OF_FIRST = {"reaper.lease": "lease-1", "reaper.lease.image": "lease-1"}
+_LEASE_LABELS = often(_OF_FIRST, {}, {"reaper.lease": "lease-2"}, {"reaper.lease": "lease-1"}, {"bench": ""}, weight=3)
 _TAGS = st.sampled_from(((), ("made:1",), ("made:1",), ("made:1", ACME_IMAGES[0]), TERMINAL_BENCH_IMAGES[:1]))
 
 

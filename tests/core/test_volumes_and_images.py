@@ -30,7 +30,7 @@ from tests.core.make import (
 
 ALIVE = Lease("7f3a", "pid 4711 on gpu-1", since=ago(hours=1))
 DEAD = replace(ALIVE, ending=Ending(ago(seconds=12), "killed"))
-LABEL = {"reaper.lease": "7f3a"}
+LABEL = {"reaper.lease": "7f3a", "reaper.lease.image": "7f3a"}
 MINE = replace(VOLUME, labels=LABEL)
 BOTH = pytest.mark.parametrize("thing", [VOLUME, IMAGE], ids=["volume", "image"])
 
@@ -40,6 +40,13 @@ def judge(resource: Resource, *leases: Lease, by: Rules | None = None) -> Decisi
 
 
 @BOTH
+def test_an_image_does_not_go_by_what_it_has_from_a_container() -> None:
+    """``docker commit`` gives it the container's labels, and it may be all that somebody wants to keep of a run."""
+    committed = replace(IMAGE, labels={"reaper.lease": "7f3a"})
+    assert judge(committed, DEAD).reason is Reason.NOT_OWNED
+    assert judge(committed, ALIVE).reason is Reason.LEASED
+
+
 def test_what_a_dead_holder_made_goes(thing: Resource) -> None:
     decision = judge(replace(thing, labels=LABEL), DEAD)
     assert decision.reap

@@ -59,6 +59,7 @@ def test_what_a_dead_run_made_goes_and_its_neighbours_things_stay(any_engine: En
 
 
 LATER = {"reaper.lease": "run-3"}
+IMAGE = {"reaper.lease.image": "run-1"}
 
 
 def test_volumes_and_images_go_after_what_uses_them_and_only_those_that_the_run_made(
@@ -87,7 +88,7 @@ def test_volumes_and_images_go_after_what_uses_them_and_only_those_that_the_run_
     ):
         any_engine.create_volume(name, labels)
     for name, labels in (
-        *(("mine/built:1", {"reaper.lease.image": "run-1"}), ("mine/used:1", MINE), ("mine/twice:1", MINE)),
+        *(("mine/built:1", IMAGE), ("mine/used:1", {**MINE, **IMAGE}), ("mine/twice:1", IMAGE), ("mine/result:1", MINE)),
         *(("others/built:1", OTHERS), ("older/built:1", LATER)),
     ):
         any_engine.labelled_image(name, labels)
@@ -108,7 +109,7 @@ def test_volumes_and_images_go_after_what_uses_them_and_only_those_that_the_run_
     assert any_engine.networks() == []
     # This engine cannot tell that p_data is not from long before the run, and nothing but its project says whose it is.
     assert any_engine.volumes() == ["mine-used", "nobodys-data", "older", "others-data", "p_data"]
-    left = ["bench:1", "mine/twice:1", "mine/used:1", "older/built:1", "others/built:1", "others/twice:1"]
+    left = ["bench:1", "mine/result:1", "mine/twice:1", "mine/used:1", "older/built:1", "others/built:1", "others/twice:1"]
     assert any_engine.images() == left
 
     (endpoint,) = ended.document["endpoints"]
@@ -124,6 +125,8 @@ def test_volumes_and_images_go_after_what_uses_them_and_only_those_that_the_run_
         "lease run-1 claims it, but an engine before Docker 23 does not tell when it was made"
     )
     assert "nobodys-data" not in found
+    # It has the label of the container that it was committed from, and may be all that is left of the run's work.
+    assert found["mine/result:1"]["reason"] == "not_owned"
     assert found["mine/twice:1"]["sentence"] == "it has 2 tags: mine/twice:1, others/twice:1"
     acts = program("history", "--json").document["acts"]
     order = [act["kind"] for act in sorted(acts, key=lambda act: act["ended_at"]) if act["outcome"] == "deleted"]

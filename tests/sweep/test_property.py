@@ -100,7 +100,7 @@ def containers(draw: st.DrawFn, name: str) -> Held:
 
 # A run that is over: only it takes volumes and images.
 RUN = Lease("7f3a", "pid 4711", since=NOW - HOUR, ending=Ending(NOW, "killed"))
-MINE = {"reaper.lease": "7f3a"}
+MINE = {"reaper.lease": "7f3a", "reaper.lease.image": "7f3a"}
 
 
 @st.composite

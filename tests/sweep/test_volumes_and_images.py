@@ -33,7 +33,7 @@ from tests.sweep.lab import (
 
 pytestmark = pytest.mark.anyio
 RUN = Lease("7f3a", "pid 4711 on gpu-1", since=NOW - HOUR, ending=Ending(NOW, "killed"))
-MINE = {"reaper.lease": "7f3a"}
+MINE = {"reaper.lease": "7f3a", "reaper.lease.image": "7f3a"}
 
 
 def lab(*things: Resource | Held, leases: tuple[Lease, ...] = (RUN,), rules: Rules | None = None, **fields: object) -> Lab:
