@@ -67,7 +67,6 @@ def after_death(orders: Orders) -> int:
     log = logs.configure("json", "info")
     record = orders.record
     log.info("holder_died", lease=record.id, holder=str(record.holder))
-    leases: Callable[[], Sequence[Lease]] = lambda: ()  # noqa: E731
     try:
         leases = of_lease(record.id, end(orders.setup.state, record, LeaseState.EXPIRED, KILLED))
     except LeasesUnknownError as error:
