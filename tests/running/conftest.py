@@ -1,7 +1,5 @@
 """``reaper run`` against a simulated or a real engine, and a simulated Daytona."""
 
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +9,7 @@ from devkit.client import EngineClient, archive
 from devkit.engine import PrivateEngine
 from tests.daytona.server import Served
 from tests.run import Program
-from tests.running.lab import guards
+from tests.running.lab import end_guards
 
 
 class Simulated(EngineClient):
@@ -43,8 +41,7 @@ def engine_of_run(request: pytest.FixtureRequest, served: Served) -> EngineClien
 
 @pytest.fixture
 def program(served: Served) -> Iterator[Program]:
-    """The program, pointed at them. No guard outlives the test: one goes on looking for a while."""
+    """The program, pointed at them. No guard outlives the test."""
     program = served.program()
     yield program
-    for pid in guards(program.folder):
-        os.kill(pid, signal.SIGKILL)
+    end_guards(program.folder)

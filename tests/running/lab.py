@@ -1,5 +1,7 @@
 """What the tests of ``reaper run`` share."""
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,12 @@ def guards(state: Path) -> list[int]:
         if mine and b"reaper.guard" in words:
             found.append(int(folder.name))
     return found
+
+
+def end_guards(state: Path) -> None:
+    """Kill them: each goes on looking for a while, and for longer when its engine is gone."""
+    for pid in guards(state):
+        os.kill(pid, signal.SIGKILL)
 
 
 def until(condition: Callable[[], object], said: str = "waited in vain", within: float = LIMIT) -> None:

@@ -17,7 +17,7 @@ from devkit.engine import PrivateEngine
 from tests import needs
 from tests.program.wrapped import started
 from tests.run import Program
-from tests.running.lab import until
+from tests.running.lab import end_guards, until
 from tests.running.test_killed import WITHIN, acts
 
 pytestmark = pytest.mark.engine
@@ -61,6 +61,7 @@ def test_projects_of_both_runners_go_with_their_run_and_others_stay(engine: Priv
     script = f"{up(TRIAL, trial)} && {up(SESSION, session)} && echo ready && exec sleep 1000"
     other = f"{up('neighbour-1-of-1-x', trial)} && echo ready && exec sleep 1000"
     with ExitStack() as stack:
+        stack.callback(end_guards, tmp_path)
         quickly = ("run", "--skip-cleanup", "--", "sh", "-c")
         first = stack.enter_context(program.start(*quickly, script, start_new_session=True))
         stack.callback(first.kill)
