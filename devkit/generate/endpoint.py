@@ -253,10 +253,11 @@ def _deletions(layout: Layout) -> None:
         (12, 12),
         course(
             "Time to reap, all of the provider",
-            "From when something became garbage to when it was confirmed to be gone. Of all endpoints of the provider: a "
-            "histogram for each would be many series.",
+            "From when something became garbage to when it was confirmed to be gone, and from the end of a lease to the end "
+            "of the last that it had left. Of all endpoints of the provider: a histogram for each would be many series.",
             Query(quantile(0.5, "reaper_reap_delay_seconds", provider), "{{provider}} median"),
             Query(quantile(0.95, "reaper_reap_delay_seconds", provider), "{{provider}} 95 %"),
+            Query(quantile(0.95, "reaper_lease_cleanup_seconds", provider), "after a lease has ended, 95 %"),
             unit="s",
         ),
         course(

@@ -212,11 +212,16 @@ def test_probes_and_scrapes_find_what_they_ask_for(running: tuple[Served, Daemon
 
 
 def dockerfile() -> dict[str, list[str]]:
-    """The instructions of the image's last stage and those before it, by their names."""
+    """The instructions of the image's last stage and those that it is built on, by their names."""
     text = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text())
     found: dict[str, list[str]] = {}
+    stage = ""
     for line in text.splitlines():
         word, _, rest = line.strip().partition(" ")
+        if word == "FROM":
+            stage = rest.rpartition(" ")[2]
+        if stage == "ryuk":  # another image
+            continue
         if word.isupper() and word.isalpha():
             found.setdefault(word, []).append(rest.strip())
     return found

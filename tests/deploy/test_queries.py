@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from devkit.prometheus import Prometheus
@@ -76,9 +77,14 @@ def scraped(folder: Path) -> Iterator[Scraped]:
                     world.add(f"c-{batch}-{number}", labels=OWNED)
                     served.add(f"s-{batch}-{number}")
                 served.add(f"refused-{batch}", id=f"denied-{batch}", auto_delete=-1)
+                lease = {"id": f"run-{batch}", "holder": {"host": "gpu-1"}}
+                assert daemon.send("POST", "/leases", lease)[0] == 201
+                for add in (world.add, served.add):
+                    add(f"l-{batch}", age=timedelta(0), labels={"reaper.lease": lease["id"]})
+                assert daemon.send("DELETE", f"/leases/run-{batch}")[0] == 200
                 daemon.until(
                     lambda before=before: any(  # type: ignore[misc]
-                        float(row["value"][1]) >= before + 6
+                        float(row["value"][1]) >= before + 8
                         for row in prometheus.now('sum(reaper_deletions_total{outcome="deleted"})')
                     ),
                     "scraped deletions",
