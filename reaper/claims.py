@@ -177,6 +177,11 @@ class Leases:
         self._by_resource = {id_: lease for lease in reversed(leases) for id_ in lease.resources}
         self._claiming = [lease for lease in leases if lease.claims]
 
+    @property
+    def empty(self) -> bool:
+        """Whether there are none."""
+        return not self._by_id
+
     def knows(self, id_: str) -> bool:
         """Whether there is, or was lately, such a lease."""
         return id_ in self._by_id

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import NamedTuple
 
 from reaper.claims import IMAGE_LABEL, LEASE_LABEL, Lease, Leases
 from reaper.conditions import DEFAULT_STOP_TIMEOUT, Match, Policy, age_base, hold, wish_end
 from reaper.durations import human
 from reaper.model import Decision, Kind, Reason, Resource, State, Verdict
-from reaper.scope import Owners, Ownership, Protect, Scope
+from reaper.scope import Owners, Ownership, Protect, Scope, group_key
 
 KEEP_LABEL = "reaper.keep"
 _INHERITED = f"its label {LEASE_LABEL} may be its image's, which carries it, too (label images with {IMAGE_LABEL})"
@@ -72,7 +73,8 @@ class Judge:
     def __init__(self, resources: Iterable[Resource], rules: Rules, leases: Iterable[Lease] | Leases, now: datetime) -> None:
         self.rules = rules
         self.now = now
-        self.owners = Owners(resources, rules.scope)
+        self.resources = tuple(resources)
+        self.owners = Owners(self.resources, rules.scope)
         self.leases = leases if isinstance(leases, Leases) else Leases(leases)
         self.grace = max(rules.created_grace, SHORTEST_CREATED_GRACE)
 
@@ -82,7 +84,24 @@ class Judge:
         return self._findings(resource, self._owner(resource, lease), lease)
 
     def _owner(self, resource: Resource, lease: Lease | None) -> Ownership | None:
-        return self.owners.owner(resource) or (Ownership(f"lease {lease.id}") if lease is not None else None)
+        if (owner := self.owners.owner(resource)) is not None:
+            return owner
+        if lease is not None:
+            return Ownership(f"lease {lease.id}")
+        if resource.kind is not Kind.NETWORK or self.leases.empty:
+            return None
+        return self._project_owners.get(group_key(resource))
+
+    @cached_property
+    def _project_owners(self) -> dict[tuple[str, str] | None, Ownership]:
+        """By project whose its networks are where each container is owned, one of them at least by a lease alone."""
+        owners: dict[tuple[str, str] | None, Ownership | None] = {}
+        for resource in self.resources:
+            key = group_key(resource)
+            if key is not None and resource.kind.runs and owners.get(key, True):
+                owner = self._owner(resource, self.leases.covering(resource))
+                owners[key] = owner and Ownership(f"{owner.by} on its project's containers")
+        return {key: owner for key, owner in owners.items() if owner is not None}
 
     def _findings(self, resource: Resource, owner: Ownership | None, lease: Lease | None) -> Iterator[Finding]:
         yield self._readable(resource)

@@ -169,6 +169,8 @@ def leftovers(report: Report, kept: Sequence[Decision]) -> None:
             title = f"{endpoint.endpoint}: left where it is"
             _table(terminal, title, ("verdict", "name", "owner", "state", "age", "reason"), rows, endpoint.endpoint)
         _problems(endpoint)
+    for hint in report.hints:
+        line(f"hint: {hint}")
 
 
 def _problems(endpoint: EndpointReport) -> None:

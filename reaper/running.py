@@ -21,6 +21,7 @@ from reaper.foreground import Inherited
 from reaper.leftovers import Setup, still_there, unwanted
 from reaper.model import Report
 from reaper.plan import Plan, make_plan
+from reaper.sweeping import cap_hints
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -205,6 +206,7 @@ def _print(report: Report, lease: str) -> None:
     failed = any(endpoint.failure is not None or endpoint.cap is not None for endpoint in report.endpoints)
     if not report.results and not left and not failed:
         return
+    report = replace(report, hints=tuple(cap_hints(report, ["--once"])))
     render.leftovers(report, [decision for decision in left if not decision.reap])
 
 

@@ -257,7 +257,13 @@ def _again(argv: Sequence[str], *extra: str, without: str = "") -> str:
     return shlex.join(["reaper", *words, *extra])
 
 
-def _hints(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
+def cap_hints(report: Report, argv: Sequence[str]) -> list[str]:
+    """For each endpoint where the deletion cap was hit, the command that goes on.
+
+    Args:
+        report: of the sweep.
+        argv: the arguments that it was made with.
+    """
     hints = []
     for endpoint in report.endpoints:
         if (cap := endpoint.cap) is not None:
@@ -270,6 +276,11 @@ def _hints(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
             hints.append(
                 f"{endpoint.endpoint}: {cap.wanted} {left}, but {cap.limit} allows {cap.allowed}: {kept}; to go on: {go_on}"
             )
+    return hints
+
+
+def _hints(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
+    hints = cap_hints(report, argv)
     decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
     young = young_and_running(decisions)
     ages = [policy.older_than for policy in plan.rules.policies if policy.older_than is not None]

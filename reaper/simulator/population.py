@@ -194,7 +194,7 @@ def _harbor_trial(chance: random.Random, now: datetime) -> tuple[list[ContainerS
     state, created, started, finished, code = _life(chance, now)
     project = f"{task}__{_code(chance).lower()}"
     kind = chance.choice(("build", "prebuilt"))
-    image = f"{project}-main" if kind == "build" else f"ghcr.io/bench/{task}:1.0"
+    image = f"{project}-main" if kind == "build" else f"registry.example/bench/{task}:1.0"
     files = f"/home/ci/.venv/lib/python3.12/site-packages/harbor/environments/docker/docker-compose-{kind}.yaml"
     services = [("main", image)] + ([("db", "postgres:16")] if chance.random() < 0.15 else [])
     members = [

@@ -37,7 +37,7 @@ TERMINAL_BENCH_IMAGES = (
     f"docker.io/library/tb__hello__client:latest@{DIGEST}",
 )
 HARBOR_IMAGES = ("hb__swe-bench:latest", f"registry.example.com/hb__aime@{DIGEST}")
-ACME_IMAGES = ("acme/worker:7", "ghcr.io/acme/tool")
+ACME_IMAGES = ("acme/worker:7", "registry.example/acme/tool")
 OTHER_IMAGES = ("postgres:16", "tb__client", "someone/tb__x__client", "task__ab12cd3-main", DIGEST)
 IMAGES = TERMINAL_BENCH_IMAGES + HARBOR_IMAGES + ACME_IMAGES + OTHER_IMAGES
 

@@ -8,7 +8,7 @@ import pytest
 from reaper.claims import Claim, Ending, Lease, Leases
 from reaper.model import Decision, Reason, Resource, State
 from reaper.scope import Selector
-from tests.core.make import FOREIGN, NOW, ago, judge_one, judged, rules
+from tests.core.make import FOREIGN, NETWORK, NOW, ago, judge_one, judged, rules
 
 ALIVE = Lease("7f3a", "pid 4711 on gpu-1", since=ago(hours=1))
 DEAD = replace(ALIVE, ending=Ending(ago(seconds=12), "killed"))
@@ -122,6 +122,22 @@ def test_a_project_goes_only_as_a_whole() -> None:
     assert [decision.reason for decision in decisions.values()] == [Reason.GROUP_KEPT, Reason.NOT_OWNED]
     decisions = judged([mine, replace(foreign, labels=mine.labels)], NO_POLICY, (DEAD,))
     assert {decision.reason for decision in decisions.values()} == {Reason.LEASE_ENDED}
+
+
+def test_the_networks_of_a_project_are_whose_its_containers_are() -> None:
+    """They go with it, and what protects one protects the project."""
+    mine = replace(YOUNG, group="p", labels={"run": "x"})
+    lease = replace(DEAD, claims=(Claim(Selector(labels=("run=x",))),))
+    net = replace(NETWORK, group="p", labels={})
+    decisions = judged([mine, net], NO_POLICY, [lease])
+    assert decisions[mine.id].reap
+    assert decisions[net.id].reap
+    assert decisions[net.id].owner == "lease 7f3a on its project's containers"
+    for label in ("reaper.keep", "reaper.expires"):
+        kept = replace(net, labels={label: "2027-01-01T00:00:00Z"})
+        assert not any(decision.reap for decision in judged([mine, kept], NO_POLICY, [lease]).values())
+    nobodys = replace(mine, id="c2", labels={})
+    assert not any(decision.reap for decision in judged([mine, nobodys, net], NO_POLICY, [lease]).values())
 
 
 def test_times_can_be_told_on_another_clock() -> None:

@@ -79,7 +79,7 @@ def test_being_in_a_project_is_no_sign() -> None:
     assert by(PLAIN, replace(RUNNING, id="c2", group="another")) is None
 
 
-@pytest.mark.parametrize("image", ["hb__swe-bench", "hb__a:1", "ghcr.io/hb__a:1", f"hb__a@{DIGEST}"])
+@pytest.mark.parametrize("image", ["hb__swe-bench", "hb__a:1", "registry.example/hb__a:1", f"hb__a@{DIGEST}"])
 def test_a_harbor_image_owns_its_project(image: str) -> None:
     main = replace(PLAIN, image=image)
     assert by(main) == "preset harbor, image hb__*"
@@ -186,7 +186,7 @@ def test_label_patterns(pattern: str, labels: dict[str, str], matches: bool) -> 
         ("localhost:5000/worker:1", "worker"),
         ("registry.example.com:443/acme/worker:1", "acme/worker"),
         ("docker.io/library/redis:7", "redis"),
-        (f"ghcr.io/acme/worker:7@{DIGEST}", "acme/worker"),
+        (f"registry.example/acme/worker:7@{DIGEST}", "acme/worker"),
         (f"redis@{DIGEST}", "redis"),
     ],
 )
@@ -213,7 +213,7 @@ def test_no_image_matches_no_glob() -> None:
     ],
 )
 def test_the_entries_of_a_scope_are_ored(selector: Selector, owner: str | None) -> None:
-    resource = replace(PLAIN, name="trial-1", labels={"team": "rl"}, image="ghcr.io/acme/worker:7")
+    resource = replace(PLAIN, name="trial-1", labels={"team": "rl"}, image="registry.example/acme/worker:7")
     assert by(resource, scope=Scope(selector=selector)) == owner
 
 
@@ -264,7 +264,7 @@ def test_missing_labels_match_nothing() -> None:
     ],
 )
 def test_a_policy_ands_its_labels_and_its_fields(selector: Selector, matches: bool) -> None:
-    resource = replace(PLAIN, name="trial-1", labels={"team": "rl", "run": "1"}, image="ghcr.io/acme/worker:7")
+    resource = replace(PLAIN, name="trial-1", labels={"team": "rl", "run": "1"}, image="registry.example/acme/worker:7")
     assert selector.all_of(resource) is matches
 
 

@@ -39,7 +39,6 @@ def judge(resource: Resource, *leases: Lease, by: Rules | None = None) -> Decisi
     return judge_one(resource, by or rules(), leases)
 
 
-@BOTH
 def test_an_image_does_not_go_by_what_it_has_from_a_container() -> None:
     """``docker commit`` gives it the container's labels, and it may be all that somebody wants to keep of a run."""
     committed = replace(IMAGE, labels={"reaper.lease": "7f3a"})
@@ -47,6 +46,7 @@ def test_an_image_does_not_go_by_what_it_has_from_a_container() -> None:
     assert judge(committed, ALIVE).reason is Reason.LEASED
 
 
+@BOTH
 def test_what_a_dead_holder_made_goes(thing: Resource) -> None:
     decision = judge(replace(thing, labels=LABEL), DEAD)
     assert decision.reap

@@ -57,7 +57,7 @@ def test_reaper_works_through_it_and_each_call_and_parameter_of_the_list_is_made
         exited(any_engine, "foreign", {})
         over(tmp_path, "run-1")
         any_engine.create_volume("data", {"reaper.lease": "run-1"})
-        any_engine.labelled_image("built:1", {"reaper.lease": "run-1"})
+        any_engine.labelled_image("built:1", {"reaper.lease.image": "run-1"})
         program = Program(tmp_path, {"DOCKER_HOST": proxy.host})
         swept = program("--once", "--all", "--json")
         assert swept.code == 0, swept.err

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 
@@ -111,6 +112,19 @@ def test_leftovers_that_cannot_be_removed(program: Program, served: Served, stri
     served.sim.faults.add("status:403,method=DELETE,path=/sandbox/", "status:403,method=POST,path=/stop")
     ended = program(*QUICKLY, *strict, "--", *Making({"x": {}}, code=7).words)
     assert ended.code == code
+
+
+def test_more_than_the_cap_is_left_with_the_command_that_goes_on(program: Program, served: Served) -> None:
+    few = {"REAPER_LIMITS__MAX_LEASE_DELETIONS": "1"}
+    for name in ("one", "two"):
+        served.add(name, age=timedelta(0), labels={"run": "x"})
+    ended = program(*QUICKLY, "--strict", "--own", "label=run=x", "--", "true", env=few)
+    assert ended.code == 3
+    assert served.left() == {"one", "two"}
+    assert "hint: default: 2 leases have left would have gone, but max_lease_deletions = 1 allows 1" in ended.err
+    assert "to go on: REAPER_LIMITS__MAX_LEASE_DELETIONS=2 reaper --once" in ended.err
+    assert program("--once", env={"REAPER_LIMITS__MAX_LEASE_DELETIONS": "2"}).code == 0
+    assert served.left() == set()
 
 
 def test_what_is_claimed_goes_and_a_neighbour_stays(program: Program, served: Served) -> None:
