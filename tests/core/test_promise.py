@@ -3,7 +3,7 @@
 from collections import Counter
 from random import Random
 
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from reaper.claims import Lease
@@ -101,8 +101,12 @@ REAPING = frozenset(list(Reason)[: list(Reason).index(Reason.UNREADABLE)])
 
 
 def test_the_generated_worlds_hold_every_reason() -> None:
+    """In one round or another: what a round generates depends on the modules that have been imported before it."""
     seen: set[Reason] = set()
     taken = Counter[Kind]()
+
+    def complete() -> bool:
+        return set(Reason) <= seen and min(taken[kind] for kind in Kind) >= 50
 
     @settings(PROPERTY, max_examples=800, phases=[Phase.generate])
     @given(worlds(), ENDED)
@@ -111,6 +115,8 @@ def test_the_generated_worlds_hold_every_reason() -> None:
         for decisions in (world.decide(), world.decide(("policy-0",)), world.ask((EVERYTHING,)).decide()):
             seen.update(decision.reason for decision in decisions)
 
-    collect()
+    for number in range(10):
+        if not complete():
+            seed(number)(collect)()
     assert set(Reason) <= seen
-    assert min(taken[kind] for kind in Kind) >= 50
+    assert complete(), taken
