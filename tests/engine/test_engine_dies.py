@@ -21,8 +21,9 @@ def test_among_deletions(engine: PrivateEngine, proxied: Program, proxy: FaultPr
         engine.kill()
         gate.release()
         ended = proxied.finish(process)
-    assert ended.code == 5, ended.err
-    assert ended.document["endpoints"][0]["failure"]
+    # It could be listed at first. Whether it is found to be away at the end hangs on how many calls are made then.
+    assert ended.code in (3, 5), ended.err
+    assert bool(ended.document["endpoints"][0]["failure"]) == (ended.code == 5)
     assert set(ended.outcomes()) == names
     assert set(ended.outcomes().values()) == {"failed"}, "nothing could be confirmed"
     engine.restart()
