@@ -62,6 +62,10 @@ class Alive:
         """Whether the one with this token is alive."""
         return token == self.token or _is_held(self._fd, token)
 
+    def knows(self, token: int) -> bool | None:
+        """The same; None when somebody has replaced the file that tells."""
+        return self.lives(token) if self.is_current() else None
+
     def is_current(self) -> bool:
         """Whether the file is still the one that others look at: somebody may have emptied the folder."""
         try:
@@ -90,12 +94,23 @@ def lives(file: Path, token: int) -> bool | None:
 
 def started(pid: int) -> str | None:
     """When a process began, in the kernel's own count; None when there is none. Process ids are used again."""
+    fields = _stat(pid)
+    return None if fields is None or fields[0] in ("Z", "X") else fields[19]
+
+
+def parent(pid: int) -> int:
+    """The process that a process is a child of; 0 when there is none."""
+    fields = _stat(pid)
+    return 0 if fields is None else int(fields[1])
+
+
+def _stat(pid: int) -> list[str] | None:
+    """What proc_pid_stat(5) has behind the name, which may hold anything; None when there is no such process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
-    return None if fields[0] in ("Z", "X") else fields[19]
+    return stat.rpartition(")")[2].split()
 
 
 def _is_held(fd: int, token: int) -> bool:

@@ -12,7 +12,9 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+
+from reaper.alive import parent
+from reaper.descriptors import make_room
 
 PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 FILES = 65536  # descriptors
@@ -47,11 +49,8 @@ def stepped_aside() -> Iterator[Inherited]:
 
     Each connection to a proxy takes two descriptors; the limit that a login has allows five hundred.
     """
-    inherited = Inherited(
-        frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)), resource.getrlimit(resource.RLIMIT_NOFILE)
-    )
-    soft, hard = inherited.files
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, FILES)), hard))
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
+    inherited = Inherited(frozenset(blocked), make_room(FILES))
     try:
         yield inherited
     finally:
@@ -117,14 +116,5 @@ def _is_for_the_command(came: signal.struct_siginfo, child: int) -> bool:
     while sender > 1 and sender != os.getpid():
         if sender == child:
             return False
-        sender = _parent(sender)
+        sender = parent(sender)
     return True
-
-
-def _parent(pid: int) -> int:
-    """The process that a process is a child of; 0 when there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return 0
-    return int(stat.rpartition(")")[2].split()[1])

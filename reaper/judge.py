@@ -10,7 +10,7 @@ from reaper.claims import IMAGE_LABEL, LEASE_LABEL, Lease, Leases
 from reaper.conditions import DEFAULT_STOP_TIMEOUT, Match, Policy, age_base, hold, wish_end
 from reaper.durations import human
 from reaper.model import Decision, Kind, Reason, Resource, State, Verdict
-from reaper.scope import Owners, Ownership, Protect, Scope, group_key
+from reaper.scope import BY_CONTAINERS, Owners, Ownership, Protect, Scope, group_key
 
 KEEP_LABEL = "reaper.keep"
 _INHERITED = f"its label {LEASE_LABEL} may be its image's, which carries it, too (label images with {IMAGE_LABEL})"
@@ -100,7 +100,7 @@ class Judge:
             key = group_key(resource)
             if key is not None and resource.kind.runs and owners.get(key, True):
                 owner = self._owner(resource, self.leases.covering(resource))
-                owners[key] = owner and Ownership(f"{owner.by} on its project's containers")
+                owners[key] = owner and Ownership(f"{owner.by}{BY_CONTAINERS}")
         return {key: owner for key, owner in owners.items() if owner is not None}
 
     def _findings(self, resource: Resource, owner: Ownership | None, lease: Lease | None) -> Iterator[Finding]:

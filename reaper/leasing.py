@@ -135,7 +135,7 @@ class Leasing:
         try:
             self._make_folder()
             self._alive = self._alive or Alive(lock_file(self._path), new_token())
-            book = LeaseBook(LeaseFile(self._path), self._clock, self, token=self._alive.token, lives=self._lives)
+            book = LeaseBook(LeaseFile(self._path), self._clock, self, token=self._alive.token, lives=self._alive.knows)
             book.open()
         except OSError as error:
             self.failed(LeasesUnknownError(f"the leases in {self._path} cannot be watched: {error.strerror or error}"))
@@ -150,11 +150,6 @@ class Leasing:
 
     def _make_folder(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-
-    def _lives(self, token: int) -> bool | None:
-        """Whether the process with the token is alive; None when somebody has replaced the file that tells."""
-        assert self._alive is not None
-        return self._alive.lives(token) if self._alive.is_current() else None
 
     # -- what the book tells -------------------------------------------------------------------------------------------
 

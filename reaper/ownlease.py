@@ -1,6 +1,5 @@
 """A lease that this process holds by being alive: a record in the state directory, and a lock that dies with it."""
 
-import getpass
 import os
 import secrets
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from reaper.claims import Claim
 from reaper.errors import LeasesUnknownError
 from reaper.leasedb import Holder, LeaseFile, LeaseRecord, Sort, create
 from reaper.leases import NAME
+from reaper.peers import this_user
 
 
 def this_process(command: str) -> Holder:
@@ -20,12 +20,8 @@ def this_process(command: str) -> Holder:
     Args:
         command: what it runs, without arguments that could hold a secret.
     """
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):
-        user = str(os.geteuid())
     pid = os.getpid()
-    return Holder(os.uname().nodename, pid, started(pid), command[:1024], user[:256])
+    return Holder(os.uname().nodename, pid, started(pid), command[:1024], this_user()[:256])
 
 
 class OwnLease:

@@ -1,5 +1,6 @@
 """Local unix sockets: who is at the other end, which the kernel says and nobody can forge, and where the service is."""
 
+import getpass
 import os
 import pwd
 import socket
@@ -47,6 +48,14 @@ def user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def this_user() -> str:
+    """What the user of this process is called."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.geteuid())
 
 
 def uid_of(user: str) -> int:

@@ -169,12 +169,8 @@ class _Session:
             self._alive = alive = Alive(lock_file(path), new_token())
         except OSError as error:
             raise LeasesUnknownError(f"the leases in {path} cannot be kept: {error.strerror or error}") from error
-
-        def lives(token: int) -> bool | None:
-            return alive.lives(token) if alive.is_current() else None
-
         window = self._ryuk.reconnection_timeout
-        book = LeaseBook(LeaseFile(path), _now, self, token=alive.token, lives=lives, connection=window)
+        book = LeaseBook(LeaseFile(path), _now, self, token=alive.token, lives=alive.knows, connection=window)
         book.open()
         return book
 

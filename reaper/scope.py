@@ -183,7 +183,7 @@ def group_key(resource: Resource) -> tuple[str, str] | None:
     return None if resource.group is None else (resource.endpoint, resource.group)
 
 
-_BY_CONTAINERS = " on its project's containers"
+BY_CONTAINERS = " on its project's containers"
 
 
 def _scope_in_words(scope: Scope) -> frozenset[str]:
@@ -248,7 +248,7 @@ class Owners:
         """The ownership that an earlier sweep put into words, where the scope would still say so; else None."""
         if any(by == f"preset {name}" or by.startswith(f"preset {name},") for name in self._scope.presets):
             return Ownership(f"remembered: {by}", preset=True)
-        if by.removesuffix(_BY_CONTAINERS) in self._in_words:
+        if by.removesuffix(BY_CONTAINERS) in self._in_words:
             return Ownership(f"remembered: {by}")
         return None
 
@@ -258,4 +258,4 @@ class Owners:
         if key is None or resource.kind is not Kind.NETWORK:
             return None
         owner = self._project_owners.get(key)
-        return owner and Ownership(f"{owner.by}{_BY_CONTAINERS}")
+        return owner and Ownership(f"{owner.by}{BY_CONTAINERS}")

@@ -7,7 +7,6 @@ time, then they are cancelled and report.
 
 import gc
 import os
-import resource
 import signal
 import sys
 from argparse import Namespace
@@ -25,6 +24,7 @@ from prometheus_client import disable_created_metrics
 from reaper import __version__, config, connect
 from reaper.conduct import Observers
 from reaper.config import Config
+from reaper.descriptors import make_room
 from reaper.errors import ConfigError, ReaperError
 from reaper.health import health
 from reaper.journal import Journal, journal_of
@@ -395,10 +395,7 @@ def settle_in() -> None:
     sys.setswitchinterval(SWITCH)
     # The times of creation would be made for each series, and dropped: they cost a fifth of a scrape.
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
-    with suppress(OSError, ValueError):  # systemd's filter of calls forbids it: the unit says it itself
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+    make_room(DESCRIPTORS)
 
 
 def run(arguments: Namespace, configure: Callable[[], "FilteringBoundLogger"]) -> int:

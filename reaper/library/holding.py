@@ -1,6 +1,5 @@
 """``lease``: what belongs to a run is kept while it lives, and goes when it has ended, however it ended."""
 
-import getpass
 import os
 import secrets
 import sys
@@ -18,6 +17,7 @@ from reaper.claims import LEASE_LABEL
 from reaper.library import own
 from reaper.library.asking import ANSWERS_WITHIN, AwayError, LeaseRefusedError, Line, Service
 from reaper.library.closing import CleanupScope
+from reaper.peers import this_user
 from reaper.places import URL
 
 TOKEN = "REAPER_TOKEN"  # noqa: S105 - the name of a variable
@@ -258,9 +258,5 @@ def _warn(problem: str) -> None:
 
 
 def _holder() -> Mapping[str, Any]:
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):
-        user = str(os.geteuid())
     command = Path(sys.argv[0]).name[:1024]  # without its arguments: they may hold a secret
-    return {"host": os.uname().nodename, "pid": os.getpid(), "command": command, "user": user[:256]}
+    return {"host": os.uname().nodename, "pid": os.getpid(), "command": command, "user": this_user()[:256]}

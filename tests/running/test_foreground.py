@@ -143,37 +143,33 @@ def test_a_command_that_signals_its_group_gets_one(program: Program) -> None:
     assert (ended.code, ended.out) == (9, "['SIGTERM']\n")
 
 
-def test_control_c_at_a_terminal_reaches_the_command_once(program: Program) -> None:
+def at_a_terminal(program: Program, code: str, asked: bytes, typed: bytes) -> tuple[int, str]:
+    """The exit code and what is seen when this is typed as soon as ``asked`` is there, up to a closing bracket."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(program.folder)
-        os.execve(sys.executable, [sys.executable, "-m", "reaper", *QUICKLY, *python(SAYS)], program.env)
+        os.execve(sys.executable, [sys.executable, "-m", "reaper", *QUICKLY, *python(code)], program.env)
     seen = b""
-    while b"ready" not in seen:
+    while asked not in seen:
         seen += os.read(terminal, 1024)
-    os.write(terminal, b"\x03")
+    os.write(terminal, typed)
     while b"]" not in seen:
         seen += os.read(terminal, 1024)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     os.close(terminal)
-    assert re.findall(r"\[.*\]", seen.decode()) == ["['SIGINT']"]
+    return ended, seen.decode()
+
+
+def test_control_c_at_a_terminal_reaches_the_command_once(program: Program) -> None:
+    ended, seen = at_a_terminal(program, SAYS, b"ready", b"\x03")
+    assert ended == 9
+    assert re.findall(r"\[.*\]", seen) == ["['SIGINT']"]
 
 
 def test_a_terminal_is_the_command_s(program: Program) -> None:
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(program.folder)
-        code = 'import os, sys; print([os.ttyname(n) == os.ttyname(0) for n in (0, 1, 2)], input("name? "))'
-        os.execve(sys.executable, [sys.executable, "-m", "reaper", *QUICKLY, *python(code)], program.env)
-    seen = b""
-    while b"name? " not in seen:
-        seen += os.read(terminal, 1024)
-    os.write(terminal, b"ada\n")
-    while b"]" not in seen:
-        seen += os.read(terminal, 1024)
-    os.waitpid(pid, 0)
-    os.close(terminal)
-    assert b"[True, True, True] ada" in seen
+    code = 'import os, sys; print([os.ttyname(n) == os.ttyname(0) for n in (0, 1, 2)], input("name? "))'
+    _, seen = at_a_terminal(program, code, b"name? ", b"ada\n")
+    assert "[True, True, True] ada" in seen
 
 
 def test_the_command_is_asked_to_end_when_we_are_killed(program: Program, tmp_path: Path) -> None:
