@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
@@ -15,6 +15,7 @@ import anyio
 import anyio.to_thread
 
 from reaper.library import loops
+from reaper.library.process import Process, current
 
 T = TypeVar("T")
 
@@ -40,12 +41,14 @@ class _Closer:
         run: does it; is given the body's exception, or None. May return an awaitable.
         here: it must run in the task that registered it, as the end of an asynchronous context manager.
         in_thread: it blocks, and runs in a thread.
+        process: the one that registered it; in a forked child it is not run.
     """
 
     name: str
     run: Callable[[BaseException | None], object]
     here: bool = False
     in_thread: bool = False
+    process: Process = field(default_factory=current, init=False)
 
 
 class CleanupScope:
@@ -69,6 +72,8 @@ class CleanupScope:
       KeyboardInterrupt and SystemExit, which loops and programs know by their type;
     - when a closer itself raises KeyboardInterrupt or SystemExit, or the task is cancelled while it closes, that is raised
       after all have been closed, from the body's exception, if there was one (``__context__``).
+
+    A forked child that leaves the block closes only what it has registered itself: the rest is its parent's.
 
     Args:
         timeout: for all of them together, in seconds or as a timedelta.
@@ -186,6 +191,7 @@ class CleanupScope:
         return self._enter(None)
 
     def __exit__(self, kind: type[BaseException] | None, body: BaseException | None, trace: TracebackType | None) -> None:
+        self._forget_parents()
         end = time.monotonic() + self._total
         while self._closers:
             closer, seconds = self._next(end - time.monotonic())
@@ -208,6 +214,10 @@ class CleanupScope:
     async def __aexit__(
         self, kind: type[BaseException] | None, body: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._forget_parents()
+        if not self._closers:
+            self._end(body)
+            return
         end = anyio.current_time() + self._total
         with anyio.CancelScope(shield=True):  # each closer has its deadline
             while self._closers:
@@ -219,6 +229,10 @@ class CleanupScope:
                 if error is not None:
                     self._failed(closer, error)
         self._end(body)
+
+    def _forget_parents(self) -> None:
+        here = current()
+        self._closers = [closer for closer in self._closers if closer.process == here]
 
     def _next(self, left: float) -> tuple[_Closer, float]:
         """The closer whose turn it is, and its time: what is left is shared among all who are."""

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import anyio.to_thread
 
 from reaper.claims import LEASE_LABEL
-from reaper.library import own
+from reaper.library import own, process
 from reaper.library.asking import ANSWERS_WITHIN, AwayError, LeaseRefusedError, Line, Service
 from reaper.library.closing import CleanupScope
 from reaper.peers import this_user
@@ -39,6 +39,7 @@ class HeldLease:
 
     def __init__(self, service: Service, claims: Sequence[Claim], told: Callable[[str], None], name: str | None) -> None:
         self.id = name or secrets.token_hex(8)
+        self._is_named = name is not None
         self.state = "released"
         self.endpoints: tuple[str, ...] = ()
         self._service = service
@@ -52,7 +53,7 @@ class HeldLease:
         self._taken = False
         self._line: Line | None = None  # what is held, where the open connection is the lease
         self._tries = 0  # in vain, since the last answer
-        self._process = os.getpid()
+        self._process = process.current()
 
     @property
     def label(self) -> str:
@@ -78,6 +79,8 @@ class HeldLease:
     async def __aexit__(
         self, kind: type[BaseException] | None, body: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._process != process.current():
+            return  # nor are the parent's worker threads in a forked child
         async with CleanupScope() as scope:
             scope.call(self._end, in_thread=True)
 
@@ -89,17 +92,28 @@ class HeldLease:
     # -- in a thread, for every sort of loop and none ------------------------------------------------------------------
 
     def _begin(self) -> None:
+        if self._process != process.current():
+            self._begin_in_child()
         with self._turn:
             self._start()
 
+    def _begin_in_child(self) -> None:
+        """Take a lease of this process's own: two children of one parent must not share, and end, the same one."""
+        self._process = process.current()
+        if not self._is_named:
+            self.id = secrets.token_hex(8)
+        self.state, self._taken, self._line, self._thread, self._tries = "released", False, None, None, 0
+        self._over, self._turn = threading.Event(), threading.Lock()  # a thread of the parent's may have held them
+
     def _end(self) -> None:
+        if self._process != process.current():
+            return  # a forked child leaves the block, too: the lease is its parent's
         self._over.set()
         with self._turn:
             self._stop()
 
     def _start(self) -> None:
         self._over.clear()
-        self._process = os.getpid()
         own.held.add(self.id)
         try:
             self._take()
@@ -112,8 +126,6 @@ class HeldLease:
         self._thread.start()
 
     def _stop(self) -> None:
-        if os.getpid() != self._process:
-            return  # a forked child leaves the block, too: the lease is its parent's
         self._over.set()  # again: it may have begun since
         if (line := self._line) is not None:
             line.end()

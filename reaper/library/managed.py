@@ -6,7 +6,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
-from reaper.library import access, loops, named
+from reaper.library import access, loops, named, process
 from reaper.library.access import Access
 from reaper.library.closing import CleanupFailures, CleanupScope
 from reaper.library.failure import CleanupError
@@ -18,6 +18,8 @@ _LAST = 10.0  # seconds beyond its own time in which a deletion has surely given
 
 class Managed:
     """A block at whose end one resource is deleted. Works with ``with`` and with ``async with``; see who makes it.
+
+    A forked child that leaves the block deletes nothing: the block is its parent's.
 
     Attributes:
         id: the resource's whole id, known within the block.
@@ -36,19 +38,24 @@ class Managed:
         self._sdk = sdk
         self._even_protected = even_protected
         self._stop_timeout = stop_timeout
+        self._process = process.current()
 
     def __enter__(self) -> Self:
         loops.no_loop(f"with {self._maker}(...)", f"async with {self._maker}(...)")
+        self._process = process.current()
         if self._is_to_be_found():
             self.id = loops.run(self._maker, "", self._find)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, body: BaseException | None, trace: TracebackType | None) -> None:
+        if process.current() != self._process:
+            return
         instead = f"async with {self._maker}(...)"
         self._run(lambda: loops.run(f"with {self._maker}(...)", instead, self._shielded), body)
 
     async def __aenter__(self) -> Self:
         loops.asyncio_only(f"async with {self._maker}(...)", self._sdk)
+        self._process = process.current()
         if self._is_to_be_found():
             self.id = await self._find()
         return self
@@ -56,6 +63,8 @@ class Managed:
     async def __aexit__(
         self, kind: type[BaseException] | None, body: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if process.current() != self._process:
+            return
         try:
             await self._shielded()
         except CleanupError as error:
