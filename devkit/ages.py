@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +19,10 @@ class Age:
     created: timedelta | None = None
     started: timedelta | None = None
     finished: timedelta | None = None
+
+
+_PODMAN_EXITED = 6
+"""How its database calls the state `exited`."""
 
 
 def rfc3339(moment: datetime) -> str:
@@ -81,6 +87,52 @@ def apply_networks(store: Path, wanted: Mapping[str, datetime]) -> None:
             raise KeyError(old)
         content = content.replace(before, f'"created":"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z"'.encode())
     store.write_bytes(content)
+
+
+def apply_podman(database: Path, wanted: Mapping[str, Age], now: datetime) -> None:
+    """Rewrite the times in the database of a Podman; its service may run, since every call reads them again.
+
+    Args:
+        database: DATA-ROOT/db.sql.
+        wanted: container id (in full) to age.
+        now: what ages are counted back from; aware, in UTC.
+
+    Raises:
+        KeyError: a container does not exist.
+    """
+    with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
+        for ident, age in wanted.items():
+            if age.created is not None:
+                _rewrite(connection, "ContainerConfig", ident, {"createdTime": rfc3339(now - age.created)})
+            times = {"startedTime": age.started, "finishedTime": age.finished}
+            told: dict[str, Any] = {key: rfc3339(now - ago) for key, ago in times.items() if ago is not None}
+            if age.finished is not None:
+                told |= {"state": _PODMAN_EXITED, "exited": True}
+                connection.execute("UPDATE ContainerState SET State = ? WHERE ID = ?", (_PODMAN_EXITED, ident))
+            _rewrite(connection, "ContainerState", ident, told)
+
+
+def _rewrite(connection: sqlite3.Connection, table: str, ident: str, values: Mapping[str, Any]) -> None:
+    found = connection.execute(f"SELECT JSON FROM {table} WHERE ID = ?", (ident,)).fetchone()
+    if found is None:
+        raise KeyError(ident)
+    text = json.dumps({**json.loads(found[0]), **values})
+    # Its own type: Podman cannot read a text where it has written bytes.
+    connection.execute(
+        f"UPDATE {table} SET JSON = ? WHERE ID = ?", (text.encode() if isinstance(found[0], bytes) else text, ident)
+    )
+
+
+def apply_podman_networks(folder: Path, wanted: Mapping[str, datetime]) -> None:
+    """Rewrite the creation times of a Podman's networks, which are read again by every call.
+
+    Args:
+        folder: where it keeps one file for each network.
+        wanted: network name to new creation time (aware, UTC).
+    """
+    for name, moment in wanted.items():
+        path = folder / f"{name}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "created": rfc3339(moment)}))
 
 
 def _read(containers: Path, ident: str) -> tuple[Path, dict[str, Any]]:

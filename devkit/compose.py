@@ -1,4 +1,4 @@
-"""Compose projects on a given engine, by Debian's docker-compose 1.29 (its `docker compose` plugin is not packaged)."""
+"""Compose projects on a given engine, by Debian's docker-compose: 1.29 on Debian 12, 2.x on later ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +34,7 @@ def compose(
     directory: Path | None = None,
     file: str = "docker-compose.yaml",
     timeout: float = 300.0,
+    command: Sequence[str] = (COMMAND,),
 ) -> str:
     """Run one Compose command on a project; `up -d` when no arguments are given. Takes about 1 s and more.
 
@@ -46,6 +47,7 @@ def compose(
             command of one project should name the same.
         file: the file's path in there. `com.docker.compose.project.config_files` ends in it.
         timeout: seconds after which the command is killed.
+        command: how docker-compose is called.
 
     Returns:
         What it printed.
@@ -67,7 +69,7 @@ def compose(
             "LC_ALL": "C.UTF-8",
         }
         done = subprocess.run(
-            [COMMAND, "--no-ansi", "-p", project, "-f", str(path), *(args or ("up", "-d"))],
+            [*command, "--ansi", "never", "-p", project, "-f", str(path), *(args or ("up", "-d"))],
             env=environment,
             cwd=place,
             stdin=subprocess.DEVNULL,
@@ -89,6 +91,7 @@ def compose_all(
     directory: Path | None = None,
     file: str = "docker-compose.yaml",
     parallel: int = 3,
+    command: Sequence[str] = (COMMAND,),
 ) -> None:
     """Run the same Compose command on many projects, `parallel` at a time; each in `directory`/PROJECT.
 
@@ -98,7 +101,7 @@ def compose_all(
     with _kept(directory) as place, ThreadPoolExecutor(parallel) as pool:
 
         def one(project: str) -> None:
-            compose(host, project, projects[project], *args, directory=place / project, file=file)
+            compose(host, project, projects[project], *args, directory=place / project, file=file, command=command)
 
         list(pool.map(one, projects))
 

@@ -1,6 +1,6 @@
-"""A private Docker engine, started from Debian's packages, that leaves nothing behind.
+"""A private Docker engine or Podman service, started from Debian's packages, that leaves nothing behind.
 
-`PrivateEngine` starts dockerd in namespaces of its own (see `devkit.cell`), so any number of engines run side by
+`PrivateEngine` starts the engine in namespaces of its own (see `devkit.cell`), so any number of engines run side by
 side, each with room for 30 networks, as a fresh host, and without a route to any network. Start takes about 0.5 s,
 a restart with edited containers about 2 s, stop about 0.2 s.
 """
@@ -29,14 +29,35 @@ from devkit.api import EngineError
 from devkit.cell import Cell
 from devkit.client import DEFAULT_IMAGE, IGNORES_TERM, OBEYS_TERM, SLEEPS, EngineClient, static_busybox
 from devkit.fanotify import OpenHold
+from devkit.flavours import DEFAULT, FLAVOURS, Flavour
 
-__all__ = ["DEFAULT_IMAGE", "IGNORES_TERM", "OBEYS_TERM", "SLEEPS", "Age", "EngineError", "PrivateEngine"]
+__all__ = ["DEFAULT_IMAGE", "IGNORES_TERM", "OBEYS_TERM", "SLEEPS", "Age", "EngineError", "Flavour", "PrivateEngine"]
+
+# No systemd to ask for control groups, no firewall rules needed in a namespace without a route, and the runtime that is
+# installed for Docker, too.
+_CONTAINERS_CONF = """
+[containers]
+cgroupns = "host"
+default_ulimits = []
+log_driver = "k8s-file"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "runc"
+[network]
+firewall_driver = "none"
+network_config_dir = "{networks}"
+"""
 
 
 class PrivateEngine(EngineClient):
-    """One dockerd of one's own; a context manager that starts it and stops it.
+    """One engine of one's own; a context manager that starts it and stops it.
+
+    Args:
+        flavour: which one, see `devkit.flavours`.
 
     Attributes:
+        flavour: which one it is.
         socket: path of its unix socket; known from construction, so a client can be pointed at an engine that is
             not there yet.
         host: the same as `unix:///...`.
@@ -45,23 +66,24 @@ class PrivateEngine(EngineClient):
         data: its data root.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, flavour: str = DEFAULT) -> None:
+        self.flavour = FLAVOURS[flavour]
         self.directory = Path(f"/tmp/reaper-{uuid.uuid4().hex[:8]}")
         self.data = self.directory / "data"
         super().__init__(str(self.directory / "docker.sock"))
         self._cell: Cell | None = None
-        self._dockerd: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._flags: list[str] = []
 
     @staticmethod
-    def available() -> str | None:
-        """None when an engine can be started here, else why not, in one sentence."""
+    def available(flavour: str = DEFAULT) -> str | None:
+        """None when this engine can be started here, else why not, in one sentence."""
         if os.geteuid() != 0:
             return "A private engine needs root."
-        absent = [tool for tool in ("dockerd", "containerd", "runc", "iptables") if shutil.which(tool) is None]
-        absent += cell.missing()
-        if absent:
-            return f"A private engine needs {', '.join(absent)} (Debian: docker.io iptables util-linux iproute2)."
+        if absent := cell.missing():
+            return f"A private engine needs {', '.join(absent)} (Debian: util-linux iproute2)."
+        if reason := FLAVOURS[flavour].missing():
+            return reason
         if static_busybox() is None:
             return "A private engine needs a static busybox for its image (Debian: busybox-static)."
         return None
@@ -73,25 +95,26 @@ class PrivateEngine(EngineClient):
 
         Args:
             directory: where the data root goes (in a directory of its own), such as /dev/shm; /tmp when None.
-            bridge: False leaves out `docker0` and iptables; containers then have no network.
-            flags: further flags for dockerd, such as `--default-address-pool=...`.
+            bridge: False leaves out `docker0` and iptables; containers then have no network. Of no effect for Podman.
+            flags: further flags for the program, such as `--default-address-pool=...`.
 
         Raises:
             EngineError: it did not come up; the text carries the end of dockerd's log.
         """
-        if reason := self.available():
+        if reason := self.available(self.flavour.name):
             raise EngineError(reason)
         if directory is not None:
             self.data = Path(tempfile.mkdtemp(prefix="reaper-", dir=directory))
         self.directory.mkdir(mode=0o700)
         group = self.directory.name
-        # cgroupfs: systemd would be told process ids that mean nothing outside the cell's pid namespace.
-        self._flags = ["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", f"/{group}"]
-        if not bridge:
-            self._flags += ["--bridge=none", "--iptables=false"]
+        if not self.flavour.is_podman:
+            # cgroupfs: systemd would be told process ids that mean nothing outside the cell's pid namespace.
+            self._flags = ["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", f"/{group}"]
+            if not bridge:
+                self._flags += ["--bridge=none", "--iptables=false"]
         self._flags += flags
         try:
-            self._cell = Cell(group, [self.directory, self.data])
+            self._cell = Cell(group, self.directory, self.data, self.flavour.root())
             self._launch()
         except BaseException as error:
             self.stop()
@@ -105,19 +128,19 @@ class PrivateEngine(EngineClient):
         if self._cell is not None:
             self._cell.close()
             self._cell = None
-        if self._dockerd is not None:
-            self._dockerd.wait()
-            self._dockerd = None
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
         for directory in (self.directory, self.data):  # the cell has done this, unless it never came to be
             shutil.rmtree(directory, ignore_errors=True)
 
     def kill(self, containers: bool = False) -> None:
-        """SIGKILL dockerd and its containerd, as when the engine crashes.
+        """SIGKILL the engine and its containerd, as when it crashes.
 
         Containers outlive it, and `restart` then takes 10 s where one ignores SIGTERM. With `containers` they are
         killed too, as when the host loses power, and `restart` is quick.
         """
-        self._running_cell().signal(signal.SIGKILL, "dockerd", "containerd")
+        self._running_cell().signal(signal.SIGKILL, *self._comms)
         if containers:
             self._running_cell().kill_group()
         self._reap()
@@ -129,9 +152,9 @@ class PrivateEngine(EngineClient):
             keep_containers: leave containers running (live restore) instead of stopping them, which takes 10 s
                 and more when they ignore SIGTERM.
         """
-        if keep_containers:
+        if keep_containers and not self.flavour.is_podman:  # whose containers need no service
             self._live_restore(True)
-        self._running_cell().signal(signal.SIGTERM, "dockerd", deadline=120)
+        self._running_cell().signal(signal.SIGTERM, self._comms[0], deadline=120)
         self._reap()
 
     def restart(self) -> None:
@@ -140,9 +163,9 @@ class PrivateEngine(EngineClient):
         Containers that outlived `kill` are ended by the engine as it starts, as on any host; those kept by
         `terminate(keep_containers=True)` go on. A stopped container with `restart=always` is started.
         """
-        if self._dockerd is not None:
+        if self._process is not None:
             self.terminate()
-        kept = self._configured_live_restore()
+        kept = not self.flavour.is_podman and self._configured_live_restore()
         self._launch()
         if kept:  # back to the default, or `kill` and swarm would not behave as on other hosts
             self._live_restore(False)
@@ -170,23 +193,44 @@ class PrivateEngine(EngineClient):
         return self._cell
 
     def _launch(self, deadline: float = 60.0) -> None:
+        argv, env = self._podman() if self.flavour.is_podman else self._dockerd()
+        self._process = self._running_cell().popen(argv, self.directory / "log", env)
+        give_up = time.monotonic() + deadline
+        while not self._answers():
+            if self._process.poll() is not None:
+                self._process = None
+                raise EngineError(f"{argv[0]} ended at start:\n{self.log_tail()}")
+            if time.monotonic() > give_up:
+                raise EngineError(f"{argv[0]} did not answer within {deadline:g} s:\n{self.log_tail()}")
+            time.sleep(0.02)
+
+    def _dockerd(self) -> tuple[list[str], dict[str, str]]:
         directory = self.directory
         config = directory / "daemon.json"
         if not config.exists():
-            config.write_text('{"live-restore": false}')
+            config.write_text(self.flavour.daemon_json())
         # A pid file left by SIGKILL may name a live process by now, and dockerd would refuse to start.
         (directory / "pid").unlink(missing_ok=True)
         argv = ["dockerd", "--config-file", str(config), "--host", self.host, "--data-root", str(self.data)]
-        argv += ["--exec-root", str(directory / "exec"), "--pidfile", str(directory / "pid"), *self._flags]
-        self._dockerd = self._running_cell().popen(argv, directory / "log")
-        give_up = time.monotonic() + deadline
-        while not self._answers():
-            if self._dockerd.poll() is not None:
-                self._dockerd = None
-                raise EngineError(f"dockerd ended at start:\n{self.log_tail()}")
-            if time.monotonic() > give_up:
-                raise EngineError(f"dockerd did not answer within {deadline:g} s:\n{self.log_tail()}")
-            time.sleep(0.02)
+        return [*argv, "--exec-root", str(directory / "exec"), "--pidfile", str(directory / "pid"), *self._flags], {}
+
+    def _podman(self) -> tuple[list[str], dict[str, str]]:
+        config = self.directory / "containers.conf"
+        config.write_text(_CONTAINERS_CONF.format(networks=self._networks))
+        (self.directory / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+        Path(self.socket).unlink(missing_ok=True)
+        argv = ["podman", "--root", str(self.data), "--runroot", str(self.directory / "run"), *self._flags]
+        env = {"CONTAINERS_CONF": str(config), "PODMAN_IGNORE_CGROUPSV1_WARNING": "1", "HOME": str(self.directory)}
+        return [*argv, "system", "service", "--time=0", self.host], env
+
+    @property
+    def _networks(self) -> Path:
+        """Where Podman keeps its networks."""
+        return self.directory / "networks"
+
+    @property
+    def _comms(self) -> tuple[str, ...]:
+        return ("podman",) if self.flavour.is_podman else ("dockerd", "containerd")
 
     def _answers(self) -> bool:
         try:
@@ -195,15 +239,16 @@ class PrivateEngine(EngineClient):
             return False
 
     def _reap(self) -> None:
-        if self._dockerd is not None:
-            self._dockerd.wait()
-            self._dockerd = None
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
 
     def _configured_live_restore(self) -> bool:
         return bool(json.loads((self.directory / "daemon.json").read_text())["live-restore"])
 
     def _live_restore(self, on: bool) -> None:
-        (self.directory / "daemon.json").write_text(json.dumps({"live-restore": on}))
+        config = self.directory / "daemon.json"
+        config.write_text(json.dumps({**json.loads(config.read_text()), "live-restore": on}))
         for pid in self._running_cell().pids("dockerd"):
             os.kill(pid, signal.SIGHUP)
         give_up = time.monotonic() + 30
@@ -222,8 +267,9 @@ class PrivateEngine(EngineClient):
         directory: Path | None = None,
         file: str = "docker-compose.yaml",
     ) -> str:
-        """Run docker-compose 1.29 on this engine; see `devkit.compose.compose`."""
-        return compose.compose(self.host, project, content, *args, directory=directory, file=file)
+        """Run the docker-compose of its release (1.29, 2.40) on it; see `devkit.compose.compose`."""
+        command = self._compose_command()
+        return compose.compose(self.host, project, content, *args, directory=directory, file=file, command=command)
 
     def compose_all(
         self,
@@ -233,8 +279,12 @@ class PrivateEngine(EngineClient):
         file: str = "docker-compose.yaml",
         parallel: int = 3,
     ) -> None:
-        """Run docker-compose 1.29 for many projects; see `devkit.compose.compose_all`."""
-        compose.compose_all(self.host, projects, *args, directory=directory, file=file, parallel=parallel)
+        """Run it for many projects; see `devkit.compose.compose_all`."""
+        command = self._compose_command()
+        compose.compose_all(self.host, projects, *args, directory=directory, file=file, parallel=parallel, command=command)
+
+    def _compose_command(self) -> list[str]:
+        return [compose.COMMAND] if self.flavour.root() is None else self._running_cell().inside(compose.COMMAND)
 
     # States that pass too quickly to be seen
 
@@ -290,6 +340,8 @@ class PrivateEngine(EngineClient):
     def backdate(self, wanted: Mapping[str, Age], networks: Mapping[str, timedelta] | None = None) -> None:
         """Make containers and networks old: end the engine in order, edit its files, start it again. About 2 s.
 
+        Podman needs no restart; it wants networks' names.
+
         Running and paused containers go on meanwhile (live restore), so a container can be old *and* running,
         with a StartedAt of days ago. A container that never ran becomes an exited one when it is given `started`
         and `finished`.
@@ -300,6 +352,10 @@ class PrivateEngine(EngineClient):
                 CreatedAt is the change time of a directory, which cannot be set.)
         """
         now = datetime.now(UTC)
+        if self.flavour.is_podman:
+            ages.apply_podman(self.data / "db.sql", wanted, now)
+            ages.apply_podman_networks(self._networks, {name: now - age for name, age in (networks or {}).items()})
+            return
         created = {self.api.must("GET", f"/networks/{name}")["Created"]: now - age for name, age in (networks or {}).items()}
         with self._edited() as containers:
             ages.apply(containers, wanted, now)

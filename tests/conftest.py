@@ -9,6 +9,7 @@ from hypothesis import settings
 from devkit import browser
 from devkit.client import EngineClient
 from devkit.engine import PrivateEngine
+from devkit.flavours import DEFAULT, FLAVOURS
 from tests import needs
 from tests.run import Program
 
@@ -17,23 +18,31 @@ settings.load_profile("reaper")
 
 
 def pytest_report_header() -> list[str]:
-    reason, no_browser = PrivateEngine.available(), browser.available()
+    no_browser = browser.available()
+    reasons = {name: PrivateEngine.available(name) for name in FLAVOURS}
     return [
-        f"engine tests: {'on a private engine' if reason is None else f'SKIPPED, {reason}'}",
+        *(
+            f"engine tests: {f'on {name}' if reason is None else f'SKIPPED on {name}: {reason}'}"
+            for name, reason in reasons.items()
+        ),
         f"browser tests: {'in a headless browser' if no_browser is None else f'SKIPPED, {no_browser}'}",
     ]
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs the tests that are marked with ``engines`` on each of these engines, and all others on the default one."""
+    if "flavour" in metafunc.fixturenames and (mark := metafunc.definition.get_closest_marker("engines")) is not None:
+        metafunc.parametrize("flavour", mark.args, indirect=True, scope="module")
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups, which else finds none
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, those that need an engine run one after the other, in two rows of about one length.
-
-    Each engine has namespaces of its own, but many at once would leave none of them the processor time to be on time.
-    """
+    """Where tests run side by side, those that share an engine run one after the other, in one process."""
     for item in items:
         if "engine_possible" in getattr(item, "fixturenames", ()) or item.get_closest_marker("engine") is not None:
-            row = "engine" if item.path.parent.name == "engine" else "engine elsewhere"
-            item.add_marker(pytest.mark.xdist_group(row))
+            callspec = getattr(item, "callspec", None)
+            flavour = callspec.params.get("flavour", DEFAULT) if callspec is not None else DEFAULT
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem} {flavour}"))
 
 
 @pytest.fixture(scope="session")
@@ -45,9 +54,17 @@ def engine_possible() -> None:
 
 
 @pytest.fixture(scope="module")
-def module_engine(engine_possible: None) -> Iterator[PrivateEngine]:
+def flavour(request: pytest.FixtureRequest) -> str:
+    """The engine that the test runs on, by its name in ``devkit.flavours``."""
+    return str(getattr(request, "param", DEFAULT))
+
+
+@pytest.fixture(scope="module")
+def module_engine(engine_possible: None, flavour: str) -> Iterator[PrivateEngine]:
     """An engine for a module's tests, with the image bench:1."""
-    with PrivateEngine() as engine:
+    if reason := PrivateEngine.available(flavour):
+        needs.lacking(reason)
+    with PrivateEngine(flavour) as engine:
         engine.import_image()
         yield engine
 
