@@ -24,6 +24,7 @@ from reaper.metrics import sweep_result
 from reaper.model import Kind, Outcome, Report, Resource
 from reaper.providers.base import Watched
 from reaper.scope import Owners
+from reaper.settings import DEFAULT_CATCH_UP
 from reaper.sweep import Endpoint, Ledger, Observer, Options, Stop, sweep
 
 FIRST_REST, LONGEST_REST = 60.0, 900.0  # seconds for which an endpoint that failed is left alone
@@ -41,12 +42,16 @@ class Terms:
     Args:
         timeout: how long a sweep may take.
         follow: whether to follow the events of endpoints that have some.
+        at_times: the policies that run at the times of a cron expression, and at no other time.
+        catch_up: how late such a policy may still run.
     """
 
     rules: Rules
     options: Options
     timeout: timedelta
     follow: bool = True
+    at_times: frozenset[str] = frozenset()
+    catch_up: timedelta = DEFAULT_CATCH_UP
 
 
 class Told(Protocol):
@@ -57,6 +62,9 @@ class Told(Protocol):
 
     def swept(self, keeper: "Keeper", due: frozenset[str], report: Report, result: SweepResult, /) -> None:
         """A sweep has ended."""
+
+    def too_late(self, endpoint: str, policies: Sequence[str], /) -> None:
+        """These policies wait for their next time: the endpoint could not be swept near the last one."""
 
     def bug(self, endpoint: str, error: BaseException, /) -> None:
         """A sweep has died of something that nobody foresaw."""
@@ -106,6 +114,7 @@ class Keeper:
         self.finished = anyio.Event()
         self._retired = False
         self._leases_ended = False
+        self._due_since: dict[str, float] = {}  # of policies with a cron expression, on this loop's clock
         self._news = anyio.Event()
         self._hints: list[tuple[float, str]] = []  # a heap: when to look, on this loop's clock, and for which policy
         self._hinted: set[tuple[float, str]] = set()
@@ -121,7 +130,9 @@ class Keeper:
 
     def post(self, policies: Iterable[str], *, now: bool = False) -> None:
         """These are due here; ``now`` ends the rest that a failure has brought."""
-        self.due |= set(policies)
+        policies = set(policies)
+        self.due |= policies
+        self._due_since |= dict.fromkeys(policies & self.terms().at_times, anyio.current_time())
         if now:
             self.rests_until = -math.inf
         self._tell()
@@ -172,6 +183,7 @@ class Keeper:
     def _take_over(self, before: "Keeper") -> None:
         """What was due with another keeper of this endpoint, and what it knew of deaths."""
         self.due |= before.due
+        self._due_since = before._due_since | self._due_since  # noqa: SLF001
         self._leases_ended = self._leases_ended or before._leases_ended  # noqa: SLF001
         self._hints, self._hinted, self._last_death = before._hints, before._hinted, before._last_death  # noqa: SLF001
 
@@ -193,6 +205,7 @@ class Keeper:
         terms = self.terms()
         known = {policy.name for policy in terms.rules.policies if self.concerns(policy)}
         due, self.due = frozenset(self.due & known), set()
+        due -= self._too_late(terms, due)
         for_leases, self._leases_ended = self._leases_ended, False
         if not due and not for_leases:
             return
@@ -214,6 +227,14 @@ class Keeper:
         else:
             self._rest(due, for_leases=for_leases)
         self.told.swept(self, due, report, result)
+
+    def _too_late(self, terms: Terms, due: frozenset[str]) -> frozenset[str]:
+        """The policies that were due at a time that has long passed: their next time will come."""
+        oldest = anyio.current_time() - terms.catch_up.total_seconds()
+        late = frozenset(name for name in due & terms.at_times if self._due_since.get(name, math.inf) < oldest)
+        if late:
+            self.told.too_late(self.name, sorted(late))
+        return late
 
     async def _within_time(self, terms: Terms, due: frozenset[str], stop: Stop) -> Report:
         async def work() -> Report:
@@ -283,12 +304,15 @@ class Keeper:
         """Look when what has died may become reapable. The look itself decides."""
         assert death.stopped_at is not None
         self._last_death = max(death.stopped_at, self._last_death or death.stopped_at)
-        rules = self.terms().rules
+        terms = self.terms()
+        rules = terms.rules
         if death.group is None and Owners((death,), rules.scope).owner(death) is None:
             return
         now, wall = anyio.current_time(), self.clock()
         for policy in rules.policies:
             if policy.stopped_for is None or Kind.CONTAINER not in policy.kinds or not self.concerns(policy):
+                continue
+            if policy.name in terms.at_times:
                 continue
             left = (death.stopped_at + policy.stopped_for - wall).total_seconds()
             at = max(now, now + min(left, policy.stopped_for.total_seconds())) + MARGIN

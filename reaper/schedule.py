@@ -16,7 +16,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from reaper.durations import spell
-from reaper.settings import DEFAULT_EVERY, PolicyTable
+from reaper.settings import DEFAULT_CATCH_UP, DEFAULT_EVERY, PolicyTable
 
 HEARTBEAT = timedelta(seconds=5)
 YEAR, SECOND = timedelta(days=366), timedelta(seconds=1)
@@ -54,6 +54,16 @@ class Timing:
         """The longest time between two runs; with ``cron``, of those of the year after ``now``. None: it never runs."""
         return self.every if self.every is not None else _longest_gap(self.trigger(timedelta(0)), now)
 
+    def last_time(self, now: datetime, within: timedelta) -> datetime | None:
+        """The last time before ``now`` that ``cron`` names, when it is no longer ago than ``within``; else None."""
+        if self.cron is None:
+            return None
+        cron = self.trigger(timedelta(0))
+        last, following = None, cron.get_next_fire_time(None, now - within)
+        while following is not None and following < now:
+            last, following = following, cron.get_next_fire_time(None, following + SECOND)
+        return last and last.astimezone(UTC)
+
 
 def _longest_gap(cron: BaseTrigger, now: datetime) -> timedelta | None:
     """The longest time between two runs that follow each other. ``* * * * *`` has half a million of them a year.
@@ -88,19 +98,27 @@ def _longest_gap(cron: BaseTrigger, now: datetime) -> timedelta | None:
 class Schedule:
     """Posts the names of the policies when they are due, and beats as long as it lives.
 
-    A run that was missed, while the machine slept or the process was stopped, is made up for once, however late and
-    however many were missed.
+    A run that was missed, while the machine slept or the process was stopped, is made up for once, however many were
+    missed; one at a time that ``cron`` names no later than ``catch_up``.
 
     Args:
         post: is given the name of a policy that is due.
         beat: is called every five seconds.
         jitter: each run is late by a random part of this.
+        catch_up: how late a run may be that ``cron`` has planned.
     """
 
-    def __init__(self, post: Callable[[str], None], beat: Callable[[], None], jitter: timedelta) -> None:
+    def __init__(
+        self,
+        post: Callable[[str], None],
+        beat: Callable[[], None],
+        jitter: timedelta,
+        catch_up: timedelta = DEFAULT_CATCH_UP,
+    ) -> None:
         self._post = post
         self._beat = beat
         self._jitter = jitter
+        self._catch_up = catch_up
         self._timings: dict[str, Timing] = {}
         self._scheduler: Any = None
 
@@ -112,21 +130,29 @@ class Schedule:
         every = IntervalTrigger(seconds=HEARTBEAT.total_seconds(), timezone=UTC)
         self._scheduler.add_job(self._fire, every, args=[_HEART], id=_HEART)
         self._timings = {}
-        self.apply(policies, self._jitter)
+        self.apply(policies, self._jitter, self._catch_up)
         self._scheduler.start()
 
-    def apply(self, policies: Iterable[PolicyTable], jitter: timedelta) -> None:
+    def apply(self, policies: Iterable[PolicyTable], jitter: timedelta, catch_up: timedelta = DEFAULT_CATCH_UP) -> None:
         """These are the policies from now on. One whose timing is the same keeps its next run."""
         if self._scheduler is None:  # it has not begun yet, or has been stopped for good
-            self._jitter = jitter
+            self._jitter, self._catch_up = jitter, catch_up
             return
+        late = max(int(catch_up.total_seconds()), 1)
         timings = {policy.name: Timing.of(policy) for policy in policies}
         for name in self._timings.keys() - timings.keys():
             self._scheduler.remove_job(name)
         for name, timing in timings.items():
-            if self._timings.get(name) != timing or jitter != self._jitter:
-                self._scheduler.add_job(self._fire, timing.trigger(jitter), args=[name], id=name, replace_existing=True)
-        self._timings, self._jitter = timings, jitter
+            if self._timings.get(name) != timing or (jitter, catch_up) != (self._jitter, self._catch_up):
+                self._scheduler.add_job(
+                    self._fire,
+                    timing.trigger(jitter),
+                    args=[name],
+                    id=name,
+                    replace_existing=True,
+                    misfire_grace_time=None if timing.cron is None else late,
+                )
+        self._timings, self._jitter, self._catch_up = timings, jitter, catch_up
 
     def restart(self, policies: Iterable[PolicyTable]) -> None:
         """Begin anew: the wall clock, by which all runs are planned, has been set to another time."""

@@ -22,12 +22,13 @@ import anyio.abc
 from prometheus_client import disable_created_metrics
 
 from reaper import __version__, config, connect
+from reaper.catchup import LastRuns, last_runs, missed
 from reaper.conduct import Observers
 from reaper.config import Config
 from reaper.descriptors import make_room
 from reaper.errors import ConfigError, ReaperError
 from reaper.health import health
-from reaper.journal import Journal, journal_of
+from reaper.journal import NAME, Journal, journal_of
 from reaper.keeper import Keeper, Terms
 from reaper.leases import SharedLeases
 from reaper.leasing import Leasing
@@ -74,7 +75,14 @@ class Loaded:
     def terms(self) -> Terms:
         """What a keeper needs."""
         service = self.config.settings.service
-        return Terms(self.plan.rules, self.plan.options, service.sweep_timeout, follow=service.docker_events)
+        return Terms(
+            self.plan.rules,
+            self.plan.options,
+            service.sweep_timeout,
+            follow=service.docker_events,
+            at_times=frozenset(policy.name for policy in self.config.settings.policy if policy.cron is not None),
+            catch_up=service.catch_up,
+        )
 
     def endpoints(self) -> dict[str, object]:
         """By name what makes an endpoint the same one: when it changes, its client is made anew."""
@@ -126,7 +134,7 @@ class Service:
         observers: list[Observer] = [LogObserver(self.log), self.status, self.metrics]
         self.observer: Observer = Observers([*observers, *([self.journal] if self.journal else [])])
         self.teller.observer = self.observer
-        self.schedule = Schedule(self._post, self._beat, settings.service.jitter)
+        self.schedule = Schedule(self._post, self._beat, settings.service.jitter, settings.service.catch_up)
         self._send, self._receive = anyio.create_memory_object_stream[str](POSTS)
         self._drain_requested = anyio.Event()
         self._leaving: list[Keeper] = []
@@ -149,8 +157,6 @@ class Service:
         async with anyio.create_task_group() as group:
             self._group = group
             await group.start(self._listen_for_signals, name="signals")
-            if self.journal is not None:
-                self.journal.open()
             address = self.loaded.config.settings.service.address
             leasing = self.leasing
             api = (lambda: leasing.api) if leasing is not None else None
@@ -184,6 +190,10 @@ class Service:
         return 0
 
     async def _serve(self) -> None:
+        # Read before anything is written: it is what the service before this one has left.
+        runs = await anyio.to_thread.run_sync(last_runs, config.state_directory(self.env) / NAME)
+        if self.journal is not None:
+            self.journal.open()
         self._apply(self.loaded)
         gc.collect()
         gc.freeze()  # all that is here stays: the collection after each sweep need not walk through it
@@ -195,7 +205,7 @@ class Service:
             if self.leasing.ryuk is not None:
                 self._group.start_soon(self.leasing.ryuk.run, name="ryuk")
         if self.loaded.config.settings.service.sweep_at_start:
-            self._sweep_now()
+            self._sweep_at_start(runs)
         self.log.info(
             "service_started",
             version=__version__,
@@ -262,6 +272,28 @@ class Service:
                     keeper.post([name])
             self._show_schedule()
 
+    def _sweep_at_start(self, runs: LastRuns) -> None:
+        """Sweep for all policies but those with ``cron``: these only where their last time was missed just now."""
+        settings, now = self.loaded.config.settings, _now()
+        at_times = self.loaded.terms().at_times
+        for keeper in self.keepers.values():
+            policies = self.loaded.plan.rules.policies
+            keeper.post([p.name for p in policies if p.name not in at_times and keeper.concerns(p)])
+        for name in sorted(at_times):
+            table = next(table for table in settings.policy if table.name == name)
+            found = missed(table, self.status.policies[name].endpoints, runs, now, settings.service)
+            if found is None:
+                self.log.info("policy_waits_for_its_time", policy=name, cron=table.cron, next_at=self._next_at(name))
+                continue
+            at, where = found
+            self.log.warning("missed_run_caught_up", policy=name, cron=table.cron, missed_at=at.isoformat(), endpoints=where)
+            for endpoint in where:
+                self.keepers[endpoint].post([name])
+
+    def _next_at(self, policy: str) -> str | None:
+        at = self.schedule.next_at(policy)
+        return at.isoformat(timespec="seconds") if at is not None else None
+
     def _sweep_now(self) -> None:
         for keeper in self.keepers.values():
             names = [policy.name for policy in self.loaded.plan.rules.policies if keeper.concerns(policy)]
@@ -288,8 +320,10 @@ class Service:
             jump = (now - before) - timedelta(seconds=loop - passed)
             if abs(jump) > CLOCK_JUMP:
                 self.log.warning("clock_set", by=str(jump))
+                terms = self.loaded.terms()
                 for name in self.status.policies:
-                    if (missed := self.schedule.next_at(name)) is not None and missed <= now:
+                    due = self.schedule.next_at(name)
+                    if due is not None and due <= now and (name not in terms.at_times or now - due <= terms.catch_up):
                         self._post(name)
                 self.schedule.restart(self.loaded.config.settings.policy)
                 self.status.beat_at = now
@@ -326,7 +360,7 @@ class Service:
         except ConfigError as error:
             return str(error)
         settings = loaded.config.settings
-        self.schedule.apply(settings.policy, settings.service.jitter)
+        self.schedule.apply(settings.policy, settings.service.jitter, settings.service.catch_up)
         self._show_schedule()
         for_start = (before.service.listen, before.journal, before.leases, before.ryuk)
         if (settings.service.listen, settings.journal, settings.leases, settings.ryuk) != for_start:

@@ -29,6 +29,7 @@ MAX_DELETIONS, MAX_DELETIONS_OF_EVERYTHING, MAX_FRACTION_OF_EVERYTHING = 1000, 1
 # Known to be right (a test says so): checking it would import a scheduler into every run.
 _DEFAULT_CRON = ("15 * * * *", None)
 DEFAULT_EVERY = timedelta(minutes=10)  # of a policy that says neither every nor cron
+DEFAULT_CATCH_UP, SHORTEST_CATCH_UP = timedelta(hours=1), timedelta(minutes=1)
 
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^/:@\s\[\]]+):\d{1,5}")
 
@@ -121,10 +122,14 @@ class RetryTable(Table):
 
 
 class ServiceTable(Table):
-    """[service]: how ``reaper`` without arguments runs. ``listen`` "none" serves no page, no metrics and no health."""
+    """[service]: how ``reaper`` without arguments runs. ``listen`` "none" serves no page, no metrics and no health.
+
+    ``catch_up`` is how late a policy with ``cron`` may still run when its time was missed.
+    """
 
     listen: StrictStr = LISTEN
     sweep_at_start: StrictBool = True
+    catch_up: Duration = DEFAULT_CATCH_UP
     jitter: Duration = timedelta(seconds=5)
     sweep_timeout: Duration = timedelta(minutes=30)
     drain_timeout: Duration = timedelta(seconds=20)
@@ -140,6 +145,13 @@ class ServiceTable(Table):
     def _positive(cls, value: timedelta) -> timedelta:
         if not value:
             raise ValueError('nothing can be done in no time; write for example "30m"')
+        return value
+
+    @field_validator("catch_up")
+    @classmethod
+    def _long_enough(cls, value: timedelta) -> timedelta:
+        if value < SHORTEST_CATCH_UP:
+            raise ValueError('it is at least one minute, which a busy host may need; write for example "1h"')
         return value
 
     @property

@@ -1,6 +1,6 @@
 """What a sweep of the service was: told to the log, the status, the metrics, the journal and systemd."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -76,6 +76,12 @@ class Teller:
             shown.last_at[name] = now
             if result is SweepResult.SUCCESS:
                 shown.last_success_at[name] = now
+
+    def too_late(self, endpoint: str, policies: Sequence[str]) -> None:
+        """See ``keeper.Told``."""
+        for policy in policies:
+            problem = "the endpoint could not be swept near its time, and its next one will come"
+            self.log.warning("run_missed", endpoint=endpoint, policy=policy, problem=problem)
 
     def bug(self, endpoint: str, error: BaseException) -> None:
         """See ``keeper.Told``."""

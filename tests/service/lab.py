@@ -1,7 +1,7 @@
 """A keeper over a world in memory, and what it told."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -43,6 +43,7 @@ class Diary:
     sweeps: list[Sweep] = field(default_factory=list)
     bugs: list[BaseException] = field(default_factory=list)
     stumbles: list[BaseException] = field(default_factory=list)
+    late: list[tuple[str, ...]] = field(default_factory=list)
     events: list[tuple[bool, str]] = field(default_factory=list)
 
     def began(self, _keeper: Keeper, due: frozenset[str]) -> None:
@@ -51,6 +52,9 @@ class Diary:
     def swept(self, _keeper: Keeper, _due: frozenset[str], report: Report, result: SweepResult) -> None:
         last = self.sweeps[-1]
         last.ended, last.result, last.report = anyio.current_time(), result, report
+
+    def too_late(self, _endpoint: str, policies: Sequence[str]) -> None:
+        self.late.append(tuple(policies))
 
     def bug(self, _endpoint: str, error: BaseException) -> None:
         self.bugs.append(error)
@@ -106,6 +110,7 @@ class House:
         rules: Rules = RULES,
         watched: bool = False,
         deadline: timedelta = DEADLINE,
+        at_times: frozenset[str] = frozenset(),
         **world: Any,
     ) -> None:
         self.clock = VirtualClock(NOW)
@@ -114,12 +119,13 @@ class House:
         reader = self.provider if watched else MemoryProvider(self.world, "local", None)
         self.rules = rules
         self.deadline = deadline
+        self.at_times = at_times
         self.diary = Diary()
         self.leases: list[Lease] = []
         self.observer = Recorder()
         self.keeper = Keeper(
             Endpoint(reader, Retrier(EXACT, breaker=Breaker())),
-            lambda: Terms(self.rules, Options(), self.deadline),
+            lambda: Terms(self.rules, Options(), self.deadline, at_times=self.at_times),
             self.clock,
             self.observer,
             NoLedger(),
