@@ -6,6 +6,7 @@ aiodocker is imported when a client is made, not with this module: nobody pays f
 import json
 import math
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,9 +18,10 @@ from reaper.addresses import tcp_address, tls_context, unix_path
 from reaper.endpoints import DockerTable
 from reaper.errors import DeniedError, UnreadableError
 from reaper.model import Kind, Resource
+from reaper.providers.answers import REDIRECTS, message, read_bounded, refuse_redirect
 from reaper.providers.base import Call, Inventory, Limits, Traits
 from reaper.providers.docker_calls import check
-from reaper.providers.docker_errors import last_headers, translate
+from reaper.providers.docker_errors import last_headers, last_request, translate
 from reaper.providers.docker_events import FILTERS, deaths
 from reaper.providers.docker_leased import image, tells_creation, volume, with_inherited
 from reaper.providers.docker_rows import (
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from aiohttp.client_middlewares import ClientHandlerType
 
 MANY_KEYS = 8  # labels to ask for; where there are more, one listing of everything costs less
+_LONG_ID = re.compile("[0-9a-f]{64}")
+LARGEST_ANSWER = 128 << 20  # bytes; the listing of 20,000 containers has a third of that
 CONNECT_WITHIN, QUIET = 30.0, 600.0  # seconds, of the stream of events
 _INSPECT = {
     Kind.CONTAINER: "containers/{}/json",
@@ -242,7 +246,13 @@ class DockerReader:
                 connector = aiohttp.TCPConnector(limit=0, ssl=context or True)
                 host, port = tcp_address(self._engine)
                 url = f"{'https' if context else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
-            self._session = aiohttp.ClientSession(connector=connector, middlewares=(_send,), timeout=aiohttp.ClientTimeout())
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                middlewares=(_send,),
+                timeout=aiohttp.ClientTimeout(),
+                auto_decompress=False,  # its size is bounded as it is decompressed
+                headers={"Accept-Encoding": "identity"},
+            )
             # aiohttp would repeat a request whose connection broke, DELETE included, unseen by the reports.
             self._session._retry_connection = False  # noqa: SLF001 - there is no other way to say so
             self._client = aiodocker.Docker(url=url, connector=connector, session=self._session)
@@ -315,11 +325,33 @@ def _checked(rows: object, what: str) -> Sequence[Row]:
     return rows
 
 
+def _shortened(id_: re.Match[str]) -> str:
+    return id_[0][:12]
+
+
 async def _send(request: "aiohttp.ClientRequest", handler: "ClientHandlerType") -> "aiohttp.ClientResponse":
-    """Send what is one of this program's calls, and remember the headers of its answer."""
+    """Send what is one of this program's calls, and read its answer within bounds; a stream is left to be read.
+
+    Raises InvalidError for a redirect, and DockerError for what is refused, whatever form the refusal has.
+    """
+    import aiodocker  # noqa: PLC0415 - loaded with the client
+
     check(request.method, request.url.raw_path_qs)
     response = await handler(request)
     last_headers.set(response.headers)
+    path = request.url.path
+    last_request.set(what := f"{request.method} {_LONG_ID.sub(_shortened, path)}")
+    status = response.status
+    if status in REDIRECTS or (status == 304 and not path.endswith("/stop")):  # of a stop it means that it had stopped
+        response.close()
+        refuse_redirect(what, str(request.url.origin()), status, response.headers, "host of [[docker]]")
+        raise UnreadableError(f"{what} was answered {status}, which says nothing about it")
+    if status < 300 and path.endswith("/events"):
+        return response
+    body = await read_bounded(response, what, LARGEST_ANSWER)
+    if status >= 400:
+        raise aiodocker.DockerError(status, message(body))
+    response._body = body  # noqa: SLF001 - what read() would have put there, without a bound
     return response
 
 

@@ -46,8 +46,17 @@ _OF_WORDS: tuple[tuple[int, str, type[ProviderError]], ...] = (
     (409, "has dependent child images", LaterError),
 )
 
-# aiodocker drops the headers of an error; the client's middleware leaves those of the last answer of this task here.
+# What to do about a refusal that gives no reason: it comes from a proxy or a plugin, since an engine gives one.
+_REMEDIES: Mapping[int, str] = {
+    401: "a proxy before the engine wants credentials, which this program has none of; name the engine itself as host",
+    403: "a proxy or an authorization plugin denies this call; let it through (deploy/README.md lists the calls)",
+    404: "no engine answers like this; check that host names an engine, and that the proxy before it knows this call",
+}
+
+# aiodocker drops the headers of an error and what it was the answer to; the client's middleware leaves those of the last
+# answer of this task here.
 last_headers: ContextVar[Mapping[str, str]] = ContextVar("last_headers")
+last_request: ContextVar[str] = ContextVar("last_request")
 
 
 def translate(error: Exception, host: str, *, answered: bool) -> NoReturn:
@@ -69,8 +78,10 @@ def translate(error: Exception, host: str, *, answered: bool) -> NoReturn:
         raise UnavailableError("the engine did not answer in time") from error
     if isinstance(error, aiohttp.ClientError | OSError):
         raise UnavailableError(f"the connection broke: {error}") from error
-    if isinstance(error, ValueError | TypeError | KeyError | AttributeError):
-        raise UnreadableError(f"the answer cannot be read: {error}") from error
+    if isinstance(error, RecursionError):
+        raise UnreadableError(f"the answer of {last_request.get('the engine')} is nested too deep") from error
+    if isinstance(error, ValueError | TypeError | KeyError | AttributeError | OverflowError):
+        raise UnreadableError(f"the answer of {last_request.get('the engine')} cannot be read: {error}") from error
     raise error
 
 
@@ -78,14 +89,19 @@ def _of_status(error: "aiodocker.DockerError", host: str, *, answered: bool) -> 
     status, message = error.status, str(error.message).strip()
     if status == NO_CONNECTION:
         return _no_connection(error, message, host, answered=answered)
+    request = last_request.get("the request")
     told = (kind for its_status, words, kind in _OF_WORDS if status == its_status and words in message)
-    if known := next(told, _OF_STATUS.get(status)):
-        return known(message)
+    known = next(told, _OF_STATUS.get(status))
+    if known is NotFoundError and not message:
+        known = InvalidError  # a proxy that has lost its way says this, too, and it must not pass for the end of a container
+    if known and message:
+        return known(f"{message} ({request}: {status})")
     seconds = retry_after(last_headers.get({}).get("Retry-After"))
-    if status == 429:
-        return RateLimitedError(message or "too many requests", retry_after=seconds)
-    kind = ServerError if status >= 500 else InvalidError
-    return kind(f"the engine answered {status}: {message}", retry_after=seconds)
+    kind = known or (RateLimitedError if status == 429 else ServerError if status >= 500 else InvalidError)
+    if message:
+        return kind(f"the engine answered {status}: {message} ({request})", retry_after=seconds)
+    remedy = _REMEDIES.get(status, "the log of the engine, or of the proxy before it, may say why")
+    return kind(f"{request} was answered {status} without a reason; {remedy}", retry_after=seconds)
 
 
 def _no_connection(error: "aiodocker.DockerError", message: str, host: str, *, answered: bool) -> ProviderError:
