@@ -72,6 +72,8 @@ class _Demo:
     async def _show(self, world: World, state: Path, stop: Stop) -> int:
         screen = self._screen
         screen.title("reaper demo", "real sweeps of simulated servers; nothing of yours is touched")
+        screen.say("Killed benchmark runs leave containers and cloud sandboxes behind: disks fill")
+        screen.say("up, quotas run out, money burns. reaper deletes them, and no living trial.")
         listed = await self._sweep(world, state, stop, [self._watcher], Options(act=False, inspect_everything=True))
         if code := exit_code(listed):
             sections.problems(screen, listed)

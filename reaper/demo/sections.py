@@ -149,7 +149,7 @@ class Attempts(Quiet):
 def outcomes(screen: Screen, facts: Facts) -> None:
     """The report: by endpoint and outcome, with time, requests and retries."""
     report, attempts = facts.report, facts.attempts
-    screen.heading("What came of it", "Deleted means confirmed: it was looked for again, and not found.")
+    screen.heading("What came of it")
     shown = [o for o in Outcome if report.count(o) or o in (Outcome.DELETED, Outcome.FAILED)]
     heads = ("endpoint", ">held", *(f">{_words(o.value)}" for o in shown), ">kept", ">time", ">requests", ">retries")
     rows = [
@@ -168,9 +168,12 @@ def outcomes(screen: Screen, facts: Facts) -> None:
     totals = [held, *(report.count(o) for o in shown), held - len(report.results)]
     last = [sum(facts.requests.values()), attempts.counts.total()]
     screen.table(heads, rows, ("all", *map(str, totals), _took(report.seconds), *map(str, last)))
+    by_error: Counter[str] = Counter()
+    for (_, label), number in attempts.counts.items():
+        by_error[_words(label)] += number
+    failures = ", ".join(f"{number} {label}" for label, number in by_error.most_common())
     screen.gap()
-    rows = [(str(number), _words(label), name) for (name, label), number in attempts.counts.most_common()]
-    screen.table((">retries", "after", "at"), rows)
+    screen.say((f"retried: {failures}", "dim"))
 
 
 def problems(screen: Screen, report: Report) -> None:
@@ -194,7 +197,7 @@ def left_alone(screen: Screen, facts: Facts) -> None:
     skipped = [result for result in report.results if result.outcome is Outcome.SKIPPED]
     screen.heading(
         "What was left alone, and why",
-        "Rather a leak until the next sweep than a trial that is killed.",
+        "When in doubt it is kept: a leak can wait, a killed trial is lost.",
     )
     reasons = Counter(decision.reason for decision in kept)
     rows = [
@@ -238,8 +241,7 @@ def commands(screen: Screen, facts: Facts) -> None:  # noqa: ARG001 - a section 
 
 def end(screen: Screen, seed: int, seconds: float) -> None:
     """The last line."""
-    screen.gap()
     screen.say((f"The demo with seed {seed} took {_took(seconds)}; its servers and files are gone.", "dim"))
 
 
-AFTER: tuple[Section, ...] = (outcomes, left_alone, proof, commands)
+AFTER: tuple[Section, ...] = (left_alone, outcomes, proof, commands)  # the last three fit a screen of 24 lines
