@@ -1,12 +1,13 @@
-# `make run` and `make test` do all the set-up that they need: a virtual environment in .venv, from pinned versions.
+# `make run` and `make test` do all the set-up that they need: a virtual environment in .venv, from pinned versions. `make run`
+# installs what the program needs, the others also what its tests need.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 
-.PHONY: run test lint unit bench image clean
+.PHONY: run test lint unit bench dist image clean
 
-run: $(VENV)/ready
+run: $(VENV)/installed
 	$(BIN)/reaper demo
 
 test: lint unit
@@ -23,6 +24,10 @@ unit: $(VENV)/ready
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks
 
+dist: $(VENV)/ready
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
 # Where no index is reached: make image DOCKER_BUILD="docker build --build-arg BASE=... --build-arg PIP_OPTIONS=..."
 DOCKER_BUILD ?= docker build
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' reaper/__init__.py)
@@ -34,7 +39,15 @@ image:
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
-$(VENV)/ready: pyproject.toml constraints.txt
+PIP = $(BIN)/pip --disable-pip-version-check install
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@echo "Installing reaper and the packages that it needs into $(VENV): about 70 MB, once."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	touch $@
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/ready: $(VENV)/installed
+	@echo "Installing what the tests need, too: about 400 MB, once."
+	$(PIP) --quiet --editable '.[dev]'
+	@touch $@

@@ -50,7 +50,16 @@ INCLUDED = ("python3", "python3-venv", "python3-pip", "ca-certificates", "system
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 """The host's certificates: where a local authority signs, a program in a container must know it too."""
 
-CONTEXT = ("Dockerfile", ".dockerignore", "LICENSE", "README.md", "constraints.txt", "pyproject.toml", "reaper")
+CONTEXT = (
+    "Dockerfile",
+    ".dockerignore",
+    "LICENSE",
+    "README.md",
+    "constraints.txt",
+    "pyproject.toml",
+    "reaper",
+    "reaper.example.toml",
+)
 
 
 def missing() -> list[str]:

@@ -165,8 +165,8 @@ def build_parser() -> argparse.ArgumentParser:
     group = sub.add_argument_group("output")
     _logging(group, "default: console on a terminal, else json", "default: info, with RYUK_VERBOSE=true debug")
     command("simulate", "a Docker engine and a Daytona server to test policies with; prints what to export")
-    sub = command("config", "check or show the configuration, or print its JSON schema")
-    sub.add_argument("action", choices=("check", "show", "schema"))
+    sub = command("config", "check or show the configuration, or print its JSON schema or an example with every key")
+    sub.add_argument("action", choices=("check", "show", "schema", "example"))
     _common(sub)
     return parser
 

@@ -68,6 +68,9 @@ def _config(arguments: Namespace) -> int:
     if arguments.action == "schema":
         print(showconfig.schema())
         return 0
+    if arguments.action == "example":
+        sys.stdout.write(showconfig.example())
+        return 0
     loaded = config.load(arguments.config)
     if arguments.action == "check":
         config.engines(loaded.settings, os.environ)

@@ -269,7 +269,7 @@ _KEYS = (
 
 
 def _document(file: Path, found: Found, *, enabled: bool) -> str:
-    """One JSON document; ``docs/history.schema.json`` is its schema, and a test holds the two together."""
+    """One JSON document; ``reaper/schemas/history.schema.json`` is its schema, and a test holds the two together."""
     acts = ({**row, "id": row["resource"], "seconds": round(row["seconds"], 3)} for row in found.acts)
     return json.dumps(
         {

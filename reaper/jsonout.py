@@ -1,4 +1,4 @@
-"""Reports as one JSON document. ``docs/report.schema.json`` is its schema; a test holds the two together."""
+"""Reports as one JSON document. ``reaper/schemas/report.schema.json`` is its schema; a test holds the two together."""
 
 import json
 from collections.abc import Iterable

@@ -1,7 +1,8 @@
-"""``reaper config show`` and ``schema``: the settings in force, and where each of them comes from."""
+"""``reaper config show``, ``schema`` and ``example``: the settings in force, their origins, and all that can be set."""
 
 import json
 from collections.abc import Iterator
+from importlib.resources import files
 from typing import Any
 
 from reaper.config import Config, Key
@@ -16,6 +17,11 @@ def schema() -> str:
         key["anyOf"] = [{"const": "none"} if choice == {"type": "null"} else choice for choice in key["anyOf"]]
         key["default"] = "none" if key["default"] is None else key["default"]
     return json.dumps(document, indent=2)
+
+
+def example() -> str:
+    """A configuration file with every key, its default and what it means."""
+    return files("reaper").joinpath("reaper.example.toml").read_text(encoding="utf-8")
 
 
 def _values(config: Config) -> Iterator[tuple[Key, str, Any]]:

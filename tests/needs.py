@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -26,3 +28,17 @@ def tool(name: str, package: str) -> str:
         package: Debian's package that has it.
     """
     return shutil.which(name) or lacking(f"{name} (Debian's package {package}) is not installed")
+
+
+def python(version: str) -> str:
+    """The path of an interpreter; pyenv's shims stand on PATH also for versions that are not switched on.
+
+    Args:
+        version: for example "3.12".
+    """
+    found: list[str | Path | None] = [shutil.which(f"python{version}")]
+    found += sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
+    for path in found:
+        if path is not None and subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0:
+            return str(path)
+    lacking(f"Python {version} is not installed")

@@ -148,13 +148,30 @@ def test_the_builder_is_given_what_the_image_is_made_of_and_nothing_else(
     for name in (".git", ".env", "tests", "deploy/compose", "reaper/__pycache__", "reaper/providers/__pycache__", "wheels"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "file").touch()
-    for name in ("LICENSE", "README.md", "constraints.txt", "pyproject.toml", "reaper.toml", "reaper/cli.py", "secret"):
+    for name in (
+        "LICENSE",
+        "README.md",
+        "constraints.txt",
+        "pyproject.toml",
+        "reaper.toml",
+        "reaper/cli.py",
+        "reaper.example.toml",
+        "secret",
+    ):
         (tmp_path / name).touch()
     shutil.copy(images.ROOT / ".dockerignore", tmp_path)
     (tmp_path / "Dockerfile").write_text(f"FROM {DEFAULT_IMAGE}\nCOPY . /context\nCMD find /context -type f\n")
     images.build(deploy_engine, tmp_path, "context:test")
     found = docker(deploy_engine, "run", "--rm", "--network", "none", "context:test").split()
-    kept = {"LICENSE", "README.md", "constraints.txt", "pyproject.toml", "reaper/cli.py", "wheels/file"}
+    kept = {
+        "LICENSE",
+        "README.md",
+        "constraints.txt",
+        "pyproject.toml",
+        "reaper.example.toml",
+        "reaper/cli.py",
+        "wheels/file",
+    }
     assert {file.removeprefix("/context/") for file in found} == kept
     assert set(images.CONTEXT) - {"Dockerfile", ".dockerignore", "reaper"} <= kept
 

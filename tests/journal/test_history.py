@@ -20,7 +20,7 @@ from tests.program.terminal import at_terminal
 from tests.program.wrapped import imported, patched, started
 from tests.run import Ended, Program
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "history.schema.json").read_text())
+SCHEMA = json.loads((Path(__file__).parents[2] / "reaper" / "schemas" / "history.schema.json").read_text())
 
 
 def acts(ended: Ended) -> list[dict[str, Any]]:

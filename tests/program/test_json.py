@@ -1,4 +1,4 @@
-"""``--json``: one document on stdout, whatever happens, as docs/report.schema.json says."""
+"""``--json``: one document on stdout, whatever happens, as reaper/schemas/report.schema.json says."""
 
 import json
 import signal
@@ -16,7 +16,7 @@ from tests.program.fakeengine import FakeEngine
 from tests.program.wrapped import patched, started
 from tests.run import Ended, Program
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text())
+SCHEMA = json.loads((Path(__file__).parents[2] / "reaper" / "schemas" / "report.schema.json").read_text())
 DEFS = SCHEMA["$defs"]
 
 

@@ -1,0 +1,58 @@
+"""The distribution: a wheel that runs in an environment which holds nothing else, on every supported Python."""
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from reaper import __version__
+from tests import needs
+from tests.deploy.files import ROOT
+
+PYTHONS = ("3.11", "3.12", "3.13")
+
+
+def run(*argv: str | Path, cwd: Path) -> str:
+    """The standard output of a command that must end with 0."""
+    ended = subprocess.run(list(map(str, argv)), cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the wheel and the sdist of this tree."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
+    return folder
+
+
+def test_both_are_named_for_the_distribution_and_hold_what_is_printed_from_them(dist: Path) -> None:
+    (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
+    assert wheel.name == f"bench_reaper-{__version__}-py3-none-any.whl"
+    assert sdist.name == f"bench_reaper-{__version__}.tar.gz"
+    with zipfile.ZipFile(wheel) as archive:
+        held = set(archive.namelist())
+    assert {name.split("/")[0] for name in held} == {"reaper", f"bench_reaper-{__version__}.dist-info"}
+    assert {"reaper/reaper.example.toml", "reaper/schemas/report.schema.json", "reaper/schemas/history.schema.json"} <= held
+    with tarfile.open(sdist) as sources:
+        names = {name.partition("/")[2] for name in sources.getnames()}
+    assert {"reaper/cli.py", "reaper.example.toml", "tests/conftest.py", "constraints.txt", "Makefile"} <= names
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_the_wheel_runs_the_demo_in_an_environment_of_its_own(dist: Path, tmp_path: Path, version: str) -> None:
+    python = needs.python(version)
+    (wheel,) = dist.glob("*.whl")
+    environment = tmp_path / "environment"
+    run(python, "-m", "venv", environment, cwd=tmp_path)
+    pip = (environment / "bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+    run(*pip, "--constraint", ROOT / "constraints.txt", wheel, cwd=tmp_path)
+    bin_ = environment / "bin"
+    assert run(bin_ / "bench-reaper", "--version", cwd=tmp_path) == f"reaper {__version__}\n"
+    assert "a second look: nothing reapable is left" in run(bin_ / "reaper", "demo", cwd=tmp_path)
+    assert run(bin_ / "reaper", "config", "example", cwd=tmp_path) == (ROOT / "reaper.example.toml").read_text()
+    assert '"title"' in run(bin_ / "reaper", "config", "schema", cwd=tmp_path)
