@@ -17,19 +17,18 @@ from pydantic_core import ErrorDetails
 
 from reaper import places
 from reaper.credentials import is_named
+from reaper.dockerhost import engine_of_commands
 from reaper.endpoints import (
     DEFAULT_API_KEY,
     DEFAULT_API_URL,
-    DEFAULT_SOCKET,
     DaytonaTable,
     DockerTable,
     check_api_url,
-    check_docker_host,
 )
 from reaper.errors import ConfigError
 from reaper.fields import did_you_mean, masked, toml_value
 from reaper.places import CANDIDATES, is_there
-from reaper.settings import DEFAULT_ENGINE, DEFAULT_ORGANISATION, DEFAULT_POLICIES, Settings
+from reaper.settings import DEFAULT_ORGANISATION, DEFAULT_POLICIES, Settings
 
 PREFIX = "REAPER_"
 
@@ -260,21 +259,7 @@ def engines(settings: Settings, env: Mapping[str, str]) -> tuple[DockerTable, ..
     """
     if settings.docker or settings.daytona:
         return settings.docker
-    return (engine_of(env.get("DOCKER_HOST") or DEFAULT_SOCKET, env, "DOCKER_HOST"),)
-
-
-def engine_of(host: str, env: Mapping[str, str], where: str) -> DockerTable:
-    """The engine at ``host``, with the TLS files that ``env`` tells the docker command to use. Raises ConfigError."""
-    try:
-        check_docker_host(host)
-    except ValueError as error:
-        raise ConfigError(str(error), where=where) from None
-    tls: dict[str, str] = {}
-    # The docker command takes any text in DOCKER_TLS_VERIFY for yes, "0" included.
-    if env.get("DOCKER_TLS_VERIFY") and not host.startswith("unix:"):
-        folder = Path(env.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
-        tls = {"tls_ca": str(folder / "ca.pem"), "tls_cert": str(folder / "cert.pem"), "tls_key": str(folder / "key.pem")}
-    return DockerTable(name=DEFAULT_ENGINE, host=host, **tls)
+    return (engine_of_commands(env),)
 
 
 def organisations(settings: Settings, env: Mapping[str, str]) -> tuple[DaytonaTable, ...]:

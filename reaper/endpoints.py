@@ -10,6 +10,8 @@ from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, fi
 from reaper.fields import Duration, Name, Table, masked
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
+DEFAULT_TLS_HOST = "tcp://localhost:2376"
+"""Of the docker command, where it is told of TLS and of no host."""
 DEFAULT_API_URL = "https://app.daytona.io/api"
 DEFAULT_API_KEY = "DAYTONA_API_KEY"
 PROVIDERS = ("docker", "daytona")

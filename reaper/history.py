@@ -15,6 +15,7 @@ from typing import Any
 
 from reaper import __version__, alive, config, durations
 from reaper.config import Config
+from reaper.endpoints import DockerTable
 from reaper.errors import ConfigError
 from reaper.fields import check_glob, did_you_mean
 from reaper.journal import NAME
@@ -28,6 +29,7 @@ from reaper.journaldb import (
 )
 from reaper.model import Outcome
 from reaper.records import PENDING, spell
+from reaper.settings import DEFAULT_ENGINE
 
 FORMAT = 1
 DEFAULT_LIMIT = 100
@@ -156,7 +158,8 @@ def _limit(given: str | None) -> int | None:
 def _check_known(connection: sqlite3.Connection, wanted: Wanted, loaded: Config) -> None:
     """A misspelt name would find nothing, and that would look like an answer."""
     settings = loaded.settings
-    engines, organisations = config.engines(settings, os.environ), config.organisations(settings, os.environ)
+    organisations = config.organisations(settings, os.environ)
+    engines = settings.docker or (() if settings.daytona else (DockerTable(name=DEFAULT_ENGINE),))
     endpoints = [*(engine.name for engine in engines), *(organisation.name for organisation in organisations)]
     policies = [*(policy.name for policy in settings.policy), *ONE_OFF]
     for option, column, given, configured in (

@@ -190,7 +190,9 @@ def _endpoints(
     only: list[str] | None, settings: Settings, env: Mapping[str, str]
 ) -> tuple[tuple[DockerTable, ...], tuple[tuple[DaytonaTable, str], ...]]:
     """The selected engines, and the selected organisations with their keys."""
-    engines, organisations = config.engines(settings, env), config.organisations(settings, env)
+    # The engine of a context that cannot be reached is no reason to leave the organisations alone.
+    engines = () if only and {*only} == {"daytona"} else config.engines(settings, env)
+    organisations = config.organisations(settings, env)
     if only:
         names = {engine.name for engine in engines} | {organisation.name for organisation in organisations}
         for name in only:

@@ -13,13 +13,15 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from reaper import config, exits, foreground, owned
+from reaper.addresses import unix_path
 from reaper.claims import IMAGE_LABEL, LEASE_LABEL, Claim
 from reaper.dockerhost import engine_of_commands
-from reaper.endpoints import DockerTable
-from reaper.errors import LeasesUnknownError
+from reaper.endpoints import DEFAULT_SOCKET, DockerTable
+from reaper.errors import ConfigError, LeasesUnknownError
 from reaper.foreground import Inherited
 from reaper.leftovers import Setup, still_there, unwanted
 from reaper.model import Report
+from reaper.places import is_there
 from reaper.plan import Plan, make_plan
 from reaper.sweeping import cap_hints
 
@@ -28,9 +30,10 @@ if TYPE_CHECKING:
 
     from reaper.holds import Hold
 
+_NO_PROXY = "name an engine with DOCKER_HOST, or give --no-proxy and label what is created with $REAPER_LABEL"
 CANNOT_RUN, NOT_FOUND = 126, 127  # as shells have them
 _NOT_WELL = (exits.FAILED, exits.CAP, exits.UNLISTED)
-_OF_TLS = ("DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_TLS", "DOCKER_CONTEXT")
+_OF_TLS = ("DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_TLS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def run(arguments: Namespace, sweep_once: Callable[[Namespace], int], log: "Filt
     env = dict(os.environ)
     loaded = config.load(arguments.config, env)
     plan = make_plan(once, loaded.settings, env)
-    engine = None if arguments.no_proxy else engine_of_commands(env)
+    engine = None if arguments.no_proxy else _engine(env)
     if engine is not None and all(known.host != engine.host for known in plan.engines):
         plan = replace(plan, engines=(*plan.engines, _named_apart(engine, plan)))
     setup = Setup(plan, config.state_directory(env).absolute(), loaded.settings.journal)
@@ -90,6 +93,16 @@ def _first_sweep(arguments: Namespace, sweep_once: Callable[[Namespace], int], *
     if code in _NOT_WELL:
         _say(f"the sweep before the command ended with {code}, so with --strict the command was not run")
     return code or None
+
+
+def _engine(env: Mapping[str, str]) -> DockerTable | None:
+    """Return the engine that the command's own Docker commands would use; None where there is none. Raises ConfigError."""
+    try:
+        found = engine_of_commands(env)
+    except ConfigError as error:
+        raise ConfigError(error.problem, _NO_PROXY, error.where) from None
+    socket = unix_path(found) if found.host == DEFAULT_SOCKET else None
+    return found if socket is None or is_there(socket) else None
 
 
 def _named_apart(engine: DockerTable, plan: Plan) -> DockerTable:
@@ -180,7 +193,8 @@ def _proxy(engine: DockerTable | None, lease: str, scratch: Path, env: dict[str,
         portal.call(proxy.start, socket)
         for name in _OF_TLS:  # the proxy speaks TLS where that is needed
             env.pop(name, None)
-        env["DOCKER_HOST"] = f"unix://{socket}"
+        # The context "default" is the engine of DOCKER_HOST. Harbor's streaming takes the latter with a context only.
+        env |= {"DOCKER_HOST": f"unix://{socket}", "DOCKER_CONTEXT": "default"}
         try:
             yield
         finally:

@@ -50,7 +50,8 @@ class Program:
     def __init__(self, state: Path, env: Mapping[str, str] | None = None) -> None:
         keep = {name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH", "HOME") if name in os.environ}
         # The socket is there, too: no test's service may be found by another's client.
-        self.env = {**keep, "STATE_DIRECTORY": str(state), "RUNTIME_DIRECTORY": str(state), **(env or {})}
+        own = {"STATE_DIRECTORY": str(state), "RUNTIME_DIRECTORY": str(state), "DOCKER_CONFIG": str(state / ".docker")}
+        self.env = {**keep, **own, **(env or {})}
         self.folder = state
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None, **popen: Any) -> subprocess.Popen[str]:

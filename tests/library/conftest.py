@@ -25,10 +25,11 @@ def anyio_backend() -> str:
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Nothing of the caller's configuration leaks in, and nobody waits long between two tries; the state directory."""
-    callers = "DAYTONA_API_KEY", "DAYTONA_API_URL", "DAYTONA_TARGET", "DOCKER_HOST", "XDG_RUNTIME_DIR"
+    callers = "DAYTONA_API_KEY", "DAYTONA_API_URL", "DAYTONA_TARGET", "DOCKER_HOST", "DOCKER_CONTEXT", "XDG_RUNTIME_DIR"
     for name in (*callers, "REAPER_CONFIG", "REAPER_LEASE", "REAPER_URL", "REAPER_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / ".docker"))
     monkeypatch.chdir(tmp_path)
     soon = timedelta(milliseconds=10)
     quick = replace(access.RETRY, initial_delay=soon, max_delay=soon, jitter=soon, request_timeout=timedelta(seconds=1))

@@ -1,0 +1,180 @@
+"""The engine is the one that the docker command uses, by its own order: DOCKER_HOST, DOCKER_CONTEXT, the current context."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reaper import DockerCleanupManager
+from reaper.dockerhost import engine_of_commands
+from reaper.endpoints import DEFAULT_SOCKET
+from reaper.errors import ConfigError
+from tests.library.lab import names
+from tests.run import NO_DAYTONA, Program
+from tests.running.lab import end_guards
+from tests.simulator.docker_world import World
+
+
+def context(folder: Path, name: str, endpoint: Any, *, current: bool = False, tls: tuple[str, ...] = ()) -> None:
+    """A context as ``docker context create`` writes it, and ``docker context use``."""
+    key = hashlib.sha256(name.encode()).hexdigest()
+    meta = folder / "contexts" / "meta" / key / "meta.json"
+    meta.parent.mkdir(parents=True)
+    meta.write_text(json.dumps({"Name": name, "Metadata": {}, "Endpoints": {"docker": endpoint}}))
+    for file in tls:
+        path = folder / "contexts" / "tls" / key / "docker" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("PEM")
+    if current:
+        (folder / "config.json").write_text(json.dumps({"auths": {}, "currentContext": name}))
+
+
+@pytest.fixture
+def engines(tmp_path: Path) -> Iterator[tuple[World, World]]:
+    """Two engines with something stopped each: DOCKER_HOST's, and that of the context "other"."""
+    with ExitStack() as stack:
+        one, other = stack.enter_context(World()), stack.enter_context(World())
+        for world in (one, other):
+            world.add("left", state="exited", labels={"terminal-bench": ""})
+            world.import_image()
+        context(tmp_path / ".docker", "other", {"Host": other.host})
+        yield one, other
+
+
+WAYS: list[tuple[Mapping[str, str], str | None, str]] = [
+    ({"DOCKER_HOST": "ONE"}, None, "one"),
+    ({"DOCKER_HOST": "ONE", "DOCKER_CONTEXT": "other"}, "other", "one"),
+    ({"DOCKER_CONTEXT": "other"}, None, "other"),
+    ({"DOCKER_CONTEXT": ""}, "other", "other"),
+    ({}, "other", "other"),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("command", ["--once --stopped", "run --stopped -- true"])
+def test_what_sweeps_deletes_on_the_engine_of_docker(
+    tmp_path: Path, engines: tuple[World, World], way: tuple[Mapping[str, str], str | None, str], command: str
+) -> None:
+    (one, other), (env, current, wanted) = engines, way
+    if current is not None:
+        (tmp_path / ".docker" / "config.json").write_text(json.dumps({"currentContext": current}))
+    program = Program(tmp_path, {**NO_DAYTONA, **env, **({"DOCKER_HOST": one.host} if "DOCKER_HOST" in env else {})})
+    ended = program(*command.split())
+    end_guards(tmp_path)
+    assert ended.code == 0, ended.err
+    assert {"one": names(one), "other": names(other)}[wanted] == set()
+    assert names(one) | names(other) == {"left"}
+
+
+def test_the_library_and_a_run_use_it_too(
+    tmp_path: Path, engines: tuple[World, World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = engines
+    other.add("second", state="exited", labels={"terminal-bench": ""})
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / ".docker"))
+    monkeypatch.setenv("DOCKER_CONTEXT", "other")
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert sorted(c.name for c in DockerCleanupManager().list_containers(all_containers=True)) == ["left", "second"]
+    code = (
+        "import docker, os; found = docker.from_env().containers.list(all=True); print(os.environ['DOCKER_CONTEXT'], found)"
+    )
+    seen = Program(tmp_path, {**NO_DAYTONA, "DOCKER_CONTEXT": "other"})(
+        "run", "--skip-cleanup", "--", sys.executable, "-c", code
+    )
+    end_guards(tmp_path)
+    # "default" is the engine of DOCKER_HOST, and Harbor's streaming takes a host with a context only.
+    assert (seen.out.split()[0], seen.out.count("<Container")) == ("default", 2), seen.err
+    assert names(one) == {"left"}
+
+
+REFUSED: list[tuple[Any, str]] = [
+    ({"Host": "ssh://gpu-1"}, "ssh is not supported"),
+    ({"Host": "npipe:////./pipe/docker_engine"}, "is no Docker host"),
+    ({"Host": 7}, "names no engine"),
+    (None, "names no engine"),
+]
+
+
+@pytest.mark.parametrize(("endpoint", "said"), REFUSED)
+@pytest.mark.parametrize("command", ["--once --stopped", "list", "check", "run -- true", "run --no-proxy -- true"])
+def test_a_context_that_cannot_be_followed_is_refused_by_all(tmp_path: Path, endpoint: Any, said: str, command: str) -> None:
+    context(tmp_path / ".docker", "far", endpoint, current=True)
+    ended = Program(tmp_path, NO_DAYTONA)(*command.split())
+    assert (ended.code, ended.out) == (2, "")
+    assert "the Docker context 'far'" in ended.err
+    assert said in ended.err
+    assert "DOCKER_HOST" in ended.err, "it says what to do"
+
+
+def test_organisations_are_swept_all_the_same(tmp_path: Path) -> None:
+    context(tmp_path / ".docker", "far", {"Host": "ssh://gpu-1"}, current=True)
+    env = {**NO_DAYTONA, "DAYTONA_API_KEY": "key", "REAPER_RETRY__ATTEMPTS": "1"}
+    assert Program(tmp_path, env)("list", "--only", "daytona").code == 5, "nothing listens there"
+    assert Program(tmp_path, env)("history").code == 0
+
+
+def of(folder: Path, **env: str) -> tuple[str, str]:
+    """The host of the engine, or what is said of it, and where its certificates are."""
+    try:
+        found = engine_of_commands({"DOCKER_CONFIG": str(folder), **env})
+    except ConfigError as error:
+        return "refused", str(error)
+    return found.host, " ".join(Path(f).name for f in (found.tls_ca, found.tls_cert, found.tls_key) if f)
+
+
+def test_the_order_is_that_of_docker(tmp_path: Path) -> None:
+    context(tmp_path, "current", {"Host": "tcp://current:1"}, current=True)
+    context(tmp_path, "named", {"Host": "tcp://named:1"})
+    assert of(tmp_path) == ("tcp://current:1", "")
+    assert of(tmp_path, DOCKER_CONTEXT="named") == ("tcp://named:1", "")
+    assert of(tmp_path, DOCKER_CONTEXT="default") == (DEFAULT_SOCKET, "")
+    assert of(tmp_path, DOCKER_CONTEXT="named", DOCKER_HOST="tcp://host:1") == ("tcp://host:1", "")
+    assert "no Docker context 'gone'" in of(tmp_path, DOCKER_CONTEXT="gone")[1]
+    assert "versions of docker disagree" in of(tmp_path, DOCKER_HOST="")[1], "20.10 takes the default one, 23 the context's"
+    assert of(tmp_path, DOCKER_HOST="", DOCKER_CONTEXT="default") == (DEFAULT_SOCKET, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", DEFAULT_SOCKET),
+        ("scribble", DEFAULT_SOCKET),
+        ("[" * 100_000, DEFAULT_SOCKET),
+        ('{"currentContext": "default"}', DEFAULT_SOCKET),
+        ('{"currentContext": ""}', DEFAULT_SOCKET),
+        ('{"currentContext": 7}', DEFAULT_SOCKET),
+        ('{"auths": 7, "CURRENTCONTEXT": "named"}', "tcp://named:1"),
+    ],
+)
+def test_a_configuration_is_read_as_docker_reads_it(tmp_path: Path, text: str, wanted: str) -> None:
+    """Seen with the CLI of 20.10 and 28.2, which warn of what they cannot read and go on without."""
+    context(tmp_path, "named", {"Host": "tcp://named:1"})
+    (tmp_path / "config.json").write_text(text)
+    assert of(tmp_path) == (wanted, "")
+
+
+def test_certificates_are_those_of_docker(tmp_path: Path) -> None:
+    files = "ca.pem", "cert.pem", "key.pem"
+    context(tmp_path, "mutual", {"Host": "tcp://engine:2376"}, tls=files)
+    context(tmp_path, "half", {"Host": "tcp://engine:2376"}, tls=files[:2])
+    context(tmp_path, "lax", {"Host": "tcp://engine:2376", "SkipTLSVerify": True})
+    context(tmp_path, "bare", {"Host": "tcp://engine:2375"})
+    assert of(tmp_path, DOCKER_CONTEXT="mutual") == ("tcp://engine:2376", "ca.pem cert.pem key.pem")
+    assert "a certificate or a key alone" in of(tmp_path, DOCKER_CONTEXT="half")[1]
+    lax = engine_of_commands({"DOCKER_CONFIG": str(tmp_path), "DOCKER_CONTEXT": "lax"})
+    assert (lax.tls, lax.tls_verify) == (True, False)
+    # A context's TLS is its own: what the environment says of it is for DOCKER_HOST and the default one.
+    assert not engine_of_commands({"DOCKER_CONFIG": str(tmp_path), "DOCKER_CONTEXT": "bare", "DOCKER_TLS_VERIFY": "1"}).tls
+    assert of(tmp_path, DOCKER_TLS_VERIFY="1") == ("tcp://localhost:2376", "ca.pem"), "not the default socket"
+    unverified = engine_of_commands({"DOCKER_CONFIG": str(tmp_path), "DOCKER_TLS": "1", "DOCKER_HOST": "tcp://engine:1"})
+    assert (unverified.tls, unverified.tls_verify) == (True, False)
+    for file in files:
+        (tmp_path / file).write_text("PEM")
+    assert of(tmp_path, DOCKER_TLS_VERIFY="1", DOCKER_HOST="tcp://engine:1")[1] == "ca.pem cert.pem key.pem"
