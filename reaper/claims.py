@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from reaper.durations import human
+from reaper.durations import human, shifted
 from reaper.model import Kind, Resource
 from reaper.scope import PROJECT_LABEL, Selector
 
@@ -137,12 +137,12 @@ class Lease:
     def _made_under_it(self, resource: Resource) -> bool:
         if self.since is None or resource.created_at is None:
             return False
-        return resource.created_at >= self.since - TOLERANCE
+        return resource.created_at >= shifted(self.since, -TOLERANCE)
 
     def on_clock(self, skew: timedelta) -> "Lease":
         """Its times as a clock tells them that is ahead of this host's by ``skew``."""
-        since = self.since and self.since + skew
-        return replace(self, since=since, ending=self.ending and replace(self.ending, at=self.ending.at + skew))
+        since = self.since and shifted(self.since, skew)
+        return replace(self, since=since, ending=self.ending and replace(self.ending, at=shifted(self.ending.at, skew)))
 
     def fate(self, now: datetime) -> str:
         """How it stands, for people."""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from reaper import durations
-from reaper.durations import human
+from reaper.durations import human, shifted
 from reaper.model import Kind, Reason, Resource, State
 from reaper.scope import Selector
 
@@ -18,6 +18,8 @@ TTL_LABEL = "reaper.ttl"
 EXPIRES_LABEL = "reaper.expires"
 DEFAULT_STOP_TIMEOUT = timedelta(seconds=10)
 _ARCHIVED = "archived"
+FIRST = datetime(2013, 1, 1, tzinfo=UTC)  # Docker is of March 2013
+FUTURE = timedelta(days=1)  # clocks that differ by less are told of, and corrected up to an hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,27 @@ class Match(NamedTuple):
     reason: Reason
     say: Callable[[], str]
     at: datetime | None
+
+
+def impossible_time(resource: Resource, now: datetime) -> str | None:
+    """Which of its times cannot be, and why, or None: the clock of its host was wrong, so that its age is unknown.
+
+    An image may be dated 1970: builds that are to be reproducible are.
+    """
+    times = (
+        ("created", resource.created_at),
+        ("started", resource.started_at),
+        ("stopped", resource.stopped_at),
+        ("last active", resource.last_activity_at),
+    )
+    for word, time in times:
+        if time is None:
+            continue
+        if time < FIRST and resource.kind is not Kind.IMAGE:
+            return f"it was {word} at {time:%Y-%m-%dT%H:%M:%SZ}, before there was such a thing: a clock was wrong"
+        if time - now > FUTURE:
+            return f"it was {word} at {time:%Y-%m-%dT%H:%M:%SZ}, which is to come: a clock was wrong"
+    return None
 
 
 def age_base(resource: Resource) -> datetime | None:
@@ -148,7 +171,7 @@ def hold(resource: Resource, policy: Policy, now: datetime) -> Match:
         limits = " and ".join(human(limit) for _, _, limit in conditions)
         return f"{facts}, policy {policy.name} allows {limits}"
 
-    known = [base + limit for _, base, limit in conditions if base is not None]
+    known = [shifted(base, limit) for _, base, limit in conditions if base is not None]
     at = max(known) if len(known) == len(conditions) else None
     return Match(policy, at is not None and at <= now, conditions[0][0], say, at)
 
@@ -171,7 +194,7 @@ def wish_end(resource: Resource) -> tuple[Reason, datetime, str] | None:
         except ValueError as error:
             raise ValueError(f"{TTL_LABEL}: {error}") from None
         if resource.created_at is not None:
-            ends.append((Reason.TTL_ENDED, resource.created_at + ttl, f"its own {TTL_LABEL} of {text}"))
+            ends.append((Reason.TTL_ENDED, shifted(resource.created_at, ttl), f"its own {TTL_LABEL} of {text}"))
     if (text := labels.get(EXPIRES_LABEL)) is not None:
         try:
             ends.append((Reason.EXPIRED, _when(text), f"its own {EXPIRES_LABEL} at {text}"))

@@ -1,7 +1,6 @@
 """The engine that the docker command uses: DOCKER_HOST, else a context's, else the default socket. Read as its CLI does."""
 
 import hashlib
-import json
 import os
 import pwd
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 from reaper.endpoints import DEFAULT_SOCKET, DEFAULT_TLS_HOST, DockerTable, check_docker_host
 from reaper.errors import ConfigError
+from reaper.files import read_json
 from reaper.settings import DEFAULT_ENGINE
 
 HINT = "name the engine with DOCKER_HOST, or in a [[docker]] table; or switch with: docker context use default"
@@ -77,8 +77,8 @@ def _context_name(env: Mapping[str, str]) -> tuple[str, str]:
     if name := env.get("DOCKER_CONTEXT"):
         return name, "DOCKER_CONTEXT"
     file = _docker_folder(env) / "config.json"
-    with suppress(OSError, ValueError, RecursionError):
-        current = _field(json.loads(file.read_bytes()), "currentContext")
+    with suppress(OSError, ValueError):
+        current = _field(read_json(file), "currentContext")
         if isinstance(current, str) and current:
             return current, f"currentContext in {file}"
     return _DEFAULT, ""
@@ -88,10 +88,10 @@ def _engine_of_context(name: str, env: Mapping[str, str], where: str) -> DockerT
     folder, key = _docker_folder(env) / "contexts", hashlib.sha256(name.encode()).hexdigest()
     meta, tls = folder / "meta" / key / "meta.json", folder / "tls" / key / "docker"
     try:
-        endpoint = _field(_field(json.loads(meta.read_bytes()), "Endpoints"), "docker")
+        endpoint = _field(_field(read_json(meta), "Endpoints"), "docker")
     except FileNotFoundError:
         raise ConfigError(f"there is no Docker context {name!r}", HINT, where) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"the Docker context {name!r} cannot be read: {meta}: {error}", HINT, where) from None
     host = _field(endpoint, "Host")
     if not isinstance(endpoint, dict) or not isinstance(host, str | None):

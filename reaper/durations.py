@@ -1,7 +1,7 @@
 """Durations as people write them ("6h", "1d12h", "500ms") and as people read them ("3 h 20 min")."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 
 GO_EXAMPLES = '"60s", "1m30s", "500ms"'
@@ -65,6 +65,15 @@ def spell(value: timedelta) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return "".join(parts) or "0s"
+
+
+def shifted(moment: datetime, span: timedelta) -> datetime:
+    """``moment`` plus ``span``; the first or the last moment that there is where that lies beyond it."""
+    try:
+        return moment + span
+    except OverflowError:
+        last, first = datetime.max.replace(tzinfo=moment.tzinfo), datetime.min.replace(tzinfo=moment.tzinfo)
+        return last if span > timedelta(0) else first
 
 
 def human(value: timedelta, parts: int = 2) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from reaper.conditions import Policy
-from reaper.durations import human
+from reaper.durations import human, shifted
 from reaper.judge import Judge
 from reaper.model import Decision, Kind, Reason, Resource, Verdict
 from reaper.scope import group_key
@@ -129,7 +129,7 @@ class Units:
             return
         policies = self._network_policies(network)
         assert network.created_at is not None
-        free_at = network.created_at + self.judge.grace
+        free_at = shifted(network.created_at, self.judge.grace)
         if network.remembered is not None:
             free_at = max(network.created_at, network.remembered.free_at)
         if not policies:

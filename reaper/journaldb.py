@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from reaper.files import check_regular
 from reaper.model import Decision, EndpointReport, Outcome
 from reaper.records import PENDING, Begun, acts, decided, ended, spell, text
 
@@ -117,6 +118,7 @@ class Database:
         self._file = file
         with suppress(FileExistsError):
             os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        check_regular(file)
         self.inode = inode(file)
         if 0 < file.stat().st_size < SMALLEST:  # SQLite would take it for an empty one, and write over it
             raise DamagedError("it is cut off")

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from reaper.claims import IMAGE_LABEL, LEASE_LABEL, Lease, Leases
-from reaper.conditions import DEFAULT_STOP_TIMEOUT, Match, Policy, age_base, hold, wish_end
-from reaper.durations import human
+from reaper.conditions import DEFAULT_STOP_TIMEOUT, Match, Policy, age_base, hold, impossible_time, wish_end
+from reaper.durations import human, shifted
 from reaper.model import Decision, Kind, Reason, Resource, State, Verdict
 from reaper.scope import BY_CONTAINERS, Owners, Ownership, Protect, Scope, group_key
 
@@ -140,6 +140,8 @@ class Judge:
             return _keep(rule, Reason.UNREADABLE, lambda: "the answer had no labels")
         if resource.created_at is None:
             return _keep(rule, Reason.UNREADABLE, lambda: "the answer had no creation time")
+        if (odd := impossible_time(resource, self.now)) is not None:
+            return _keep(rule, Reason.UNREADABLE, lambda: odd)
         return Finding(rule, None, lambda: "everything that the rules need was in the answer")
 
     def _owned(self, resource: Resource, owner: Ownership | None) -> Finding:
@@ -190,7 +192,7 @@ class Judge:
         base = age_base(resource)
         if base is None:
             return _keep("lease", Reason.LEASE_UNKNOWN, lambda: f"{unknown}, nor is its age")
-        end = base + self.rules.max_lease
+        end = shifted(base, self.rules.max_lease)
         if end > self.now:
             sentence = f"{unknown} and may be another reaper's for {human(end - self.now)} more"
             return _keep("lease", Reason.LEASE_UNKNOWN, lambda: sentence)
@@ -233,7 +235,7 @@ class Judge:
         rule = "created grace"
         if not resource.never_started or resource.created_at is None:
             return Finding(rule, None, lambda: "it has been started")
-        end = resource.created_at + self.grace
+        end = shifted(resource.created_at, self.grace)
         fact = f"created {human(self.now - resource.created_at)} ago and never started"
         if end > self.now:
             sentence = f"{fact}; within {human(self.grace)} a runner may be about to start it"

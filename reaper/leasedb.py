@@ -20,6 +20,7 @@ from typing import TypeVar
 from reaper.alive import started
 from reaper.claims import Claim, Ending, Lease
 from reaper.errors import LeasesUnknownError
+from reaper.files import check_regular
 from reaper.places import is_there
 
 T = TypeVar("T")
@@ -296,6 +297,7 @@ class LeaseFile:
 
     def _open(self) -> sqlite3.Connection:
         """The connection: to the file that is there now, checked when it was opened."""
+        check_regular(self.file)
         found = self.file.stat()
         if self._connection is not None and (found.st_dev, found.st_ino) == self._inode:
             return self._connection
@@ -335,6 +337,6 @@ def _check(connection: sqlite3.Connection) -> None:
 def _explained(file: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, sqlite3.Error, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, sqlite3.Error, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise LeasesUnknownError(f"the leases in {file} cannot be read: {reason}") from error

@@ -12,7 +12,9 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+from reaper import files
 from reaper.model import Decision, Remembered, Resource
 
 _VERSION = 1
@@ -66,8 +68,8 @@ class Memory:
         return self._write(known)
 
     def _read(self) -> Mapping[str, Remembered]:
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            content = json.loads(self.file.read_text(encoding="utf-8"))
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            content: Any = files.read_json(self.file)
             if content["version"] == _VERSION:
                 return {
                     id_: Remembered(str(entry["owner"]), datetime.fromisoformat(entry["free_at"]).astimezone(UTC))

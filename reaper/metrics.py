@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from reaper import files
 from reaper.conditions import Policy
 from reaper.errors import ConfigError, LeasesUnknownError
 from reaper.instruments import (
@@ -383,7 +384,7 @@ class Metrics:
     def recall(self, path: Path) -> None:
         """Take over when the policies succeeded last from a file that an earlier process wrote, if there is one."""
         try:
-            families = list(text_string_to_metric_families(path.read_text(encoding="utf-8")))
+            families = list(text_string_to_metric_families(files.read_text(path)))
         except (OSError, ValueError):
             return
         for sample in (sample for family in families for sample in family.samples):

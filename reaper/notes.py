@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from reaper.durations import human
 from reaper.model import Decision, Kind, Reason, Resource
 
+AHEAD = timedelta(minutes=1)
 STUCK = timedelta(hours=1)
 _SHOWN = 3
 
@@ -24,6 +25,11 @@ def notes(decisions: Iterable[Decision], unreadable_rows: int, now: datetime) ->
         found.append(f"{_count(unreadable_rows, 'row')} of the listing could not be read at all, and what they are is kept")
     if odd := [d.resource for d in decisions if d.reason is Reason.UNREADABLE]:
         found.append(f"{_count(len(odd), 'resource')} could not be read, and {_kept(odd)}: {_names(odd)}")
+    ahead = [d.resource for d in decisions if not d.reap and _ahead(d.resource, now) and d.reason is not Reason.UNREADABLE]
+    if ahead:
+        is_dated = "is dated in the future" if len(ahead) == 1 else "are dated in the future"
+        told = f"{_count(len(ahead), 'resource')} {is_dated} (a clock was wrong), and {_kept(ahead)} until its age is known"
+        found.append(f"{told}: {_names(ahead)}")
     if unknown := [d.resource for d in decisions if d.reason is Reason.UNKNOWN_STATE]:
         states = sorted({resource.raw_state for resource in unknown})
         told = f"{_count(len(unknown), 'resource')} in a state not known here ({', '.join(states)})"
@@ -34,6 +40,11 @@ def notes(decisions: Iterable[Decision], unreadable_rows: int, now: datetime) ->
         more = f" and {len(stuck) - _SHOWN} more" if len(stuck) > _SHOWN else ""
         found.append(f"{_count(len(stuck), 'sandbox')} stuck, which the platform's API cannot delete: {told}{more}")
     return found
+
+
+def _ahead(resource: Resource, now: datetime) -> bool:
+    """Whether it was made or started later than a small difference between two clocks explains."""
+    return any(time is not None and time - now > AHEAD for time in (resource.created_at, resource.started_at))
 
 
 def not_owned(decisions: Iterable[Decision]) -> str | None:

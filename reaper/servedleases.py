@@ -76,14 +76,14 @@ class ServedLeases:
 def _problem(text: bytes) -> str:
     try:
         return str(json.loads(text)["error"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return "it does not say why"
 
 
 def _parsed(path: str, text: bytes) -> Sequence[Lease]:
     try:
         return tuple(map(_lease, json.loads(text)["leases"]))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise LeasesUnknownError(f"what the service on {path} says of its leases cannot be read: {error}") from error
 
 

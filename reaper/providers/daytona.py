@@ -147,7 +147,7 @@ class DaytonaReader:
                 continue
             assert isinstance(row, dict)
             if target is None or row.get("target") == target:
-                found[resource.id] = resource
+                found[resource.id or f"row {len(found)}"] = resource  # one without an id keeps its session
         return unreadable
 
     async def inspect(self, resource: Resource) -> Resource:

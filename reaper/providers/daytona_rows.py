@@ -10,7 +10,7 @@ from datetime import datetime
 
 from reaper import states
 from reaper.model import Kind, Resource, State
-from reaper.providers.rows import labels, moment
+from reaper.providers.rows import labels, moment, text
 
 Row = Mapping[str, object]
 
@@ -20,13 +20,9 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _SETTLED = frozenset({"started", "stopped", "paused", "archived"})
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
 def _state(row: Row) -> tuple[str, State]:
     """The state, raw and mapped. What the server works towards counts, too: filters and caches show what was before."""
-    raw, wanted = _text(row.get("state")) or "", _text(row.get("desiredState"))
+    raw, wanted = text(row.get("state")) or "", text(row.get("desiredState"))
     state = states.DAYTONA.get(raw, State.UNKNOWN)
     if state is State.CHANGING or wanted == raw:
         return raw, state
@@ -36,28 +32,31 @@ def _state(row: Row) -> tuple[str, State]:
 
 
 def sandbox(row: object, endpoint: str, links: Mapping[str, frozenset[str]] | None = None) -> Resource:
-    """One sandbox. Raises ValueError when it has no id that a request could name.
+    """One sandbox. One without an id that a request could name is unreadable. Raises ValueError for what is no object.
 
     Args:
         row: an item of the list, or the answer of GET by id, which alone tells of links.
         endpoint: the organisation's name.
         links: for an item of the list: what is linked to what, as far as earlier answers of GET have told.
     """
-    if not isinstance(row, dict) or not _ID.fullmatch(id_ := _text(row.get("id")) or ""):
-        raise ValueError("a sandbox without id")
-    times: dict[str, datetime | None] = {}
+    if not isinstance(row, dict):
+        raise ValueError("a sandbox that is no object")  # noqa: TRY004 - one error for all that is odd in an answer
+    id_ = text(row.get("id")) or ""
     unreadable = None
+    if not _ID.fullmatch(id_):
+        id_, unreadable = "", "its row has no id that a request could name"
+    times: dict[str, datetime | None] = {}
     for key in ("createdAt", "updatedAt", "lastActivityAt"):
         try:
             times[key] = moment(row.get(key))
-        except (ValueError, OverflowError) as error:
-            times[key], unreadable = None, f"{key}: {error}"
+        except ValueError as error:
+            times[key], unreadable = None, unreadable or f"{key}: {error}"
     created, active = times["createdAt"], times["lastActivityAt"]
     # Without an activity the latest of what is known: any write of the server moves updatedAt.
     latest = max((t for t in (created, active or times["updatedAt"]) if t is not None), default=None)
     raw_state, state = _state(row)
     found = labels(row.get("labels"))
-    linked = _text(row.get("linkedSandboxId"))
+    linked = text(row.get("linkedSandboxId"))
     # Deleting the one that it is linked to deletes it too: while it is kept, so is that one.
     uses = frozenset((linked,)) if linked else links.get(id_, frozenset()) if links else frozenset()
     return Resource(
@@ -65,7 +64,7 @@ def sandbox(row: object, endpoint: str, links: Mapping[str, frozenset[str]] | No
         endpoint=endpoint,
         kind=Kind.SANDBOX,
         id=id_,
-        name=_text(row.get("name")) or id_,
+        name=text(row.get("name")) or id_ or "without an id",
         state=state,
         raw_state=raw_state,
         created_at=created,
@@ -73,11 +72,11 @@ def sandbox(row: object, endpoint: str, links: Mapping[str, frozenset[str]] | No
         stopped_at=latest if state in (State.STOPPED, State.FAILED) else None,
         last_activity_at=latest,
         labels=found,
-        image=_text(row.get("snapshot")),
+        image=text(row.get("snapshot")),
         group=(found or {}).get(SESSION_LABEL) or None,
         uses=uses,
         links_known=links is None or id_ in links or bool(uses),
-        host=_text(row.get("runnerId")),
-        machinery="an unclaimed member of a warm pool" if _text(row.get("warmPoolId")) else None,
+        host=text(row.get("runnerId")),
+        machinery="an unclaimed member of a warm pool" if text(row.get("warmPoolId")) else None,
         unreadable=unreadable,
     )

@@ -24,7 +24,7 @@ async def deaths(chunks: AsyncIterable[bytes], endpoint: str) -> AsyncIterator[R
         if len(rest) > _LONGEST:
             raise UnreadableError("an event does not end")
         for line in lines:
-            with suppress(ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            with suppress(ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError):
                 if (container := death(json.loads(line), endpoint)) is not None:
                     yield container
 

@@ -12,7 +12,8 @@ from reaper.claims import LEASE_LABEL
 from reaper.model import Kind, Resource, State
 from reaper.providers import rows
 from reaper.providers.docker_calls import IMAGE, NAME
-from reaper.providers.docker_rows import Row, machinery, moment, table, text
+from reaper.providers.docker_rows import Row, machinery, moment, table
+from reaper.providers.rows import epoch, text
 from reaper.scope import PROJECT_LABEL
 
 TELLS_CREATION = (1, 42)
@@ -44,7 +45,7 @@ def volume(row: Row, endpoint: str, *, exact: bool) -> Resource | None:
     unreadable = None if re.fullmatch(NAME, name) else "no engine by itself gives such a name"
     try:
         created = moment(row.get("CreatedAt"))
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         created, unreadable = None, unreadable or f"CreatedAt: {error}"
     found = rows.labels(row.get("Labels"))
     shared = row.get("Scope") != "local" or row.get("ClusterVolume") is not None
@@ -73,7 +74,7 @@ def image(row: Row, endpoint: str) -> Resource | None:
     unreadable = None if re.fullmatch(IMAGE, id_) else "no engine gives such an id"
     try:
         created = _created(row.get("Created"))
-    except (ValueError, OverflowError, OSError) as error:
+    except ValueError as error:
         created, unreadable = None, unreadable or f"Created: {error}"
     found = rows.labels(row["Labels"] if "Labels" in row else table(row.get("Config")).get("Labels"))
     tags = _tags(row.get("RepoTags"))
@@ -122,7 +123,7 @@ def _lease(resource: Resource) -> str | None:
 def _created(value: object) -> datetime | None:
     """When it was built, in whole seconds: the listing has no finer ones. 1970 from builds that want to be reproducible."""
     if isinstance(value, int):
-        return datetime.fromtimestamp(value, UTC) if value >= 0 else None
+        return epoch(value) if value != 0 else datetime.fromtimestamp(0, UTC)
     found = moment(value)
     return found and found.replace(microsecond=0)
 

@@ -7,13 +7,13 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from reaper import states
 from reaper.claims import LEASE_LABEL
 from reaper.model import Kind, Resource, State
 from reaper.providers import rows
-from reaper.providers.rows import labels
+from reaper.providers.rows import epoch, labels, text
 from reaper.scope import PROJECT_LABEL
 
 Row = Mapping[str, object]
@@ -74,12 +74,7 @@ def machinery(name: str, found: Mapping[str, str] | None, image: str | None) -> 
 
 
 def _name(value: object) -> str:
-    return value.removeprefix("/") if isinstance(value, str) else ""
-
-
-def text(value: object) -> str | None:
-    """The value if it is a text with something in it, else None."""
-    return value if isinstance(value, str) and value else None
+    return (text(value) or "").removeprefix("/")
 
 
 def _uses(networks: object, mounts: object, image: object, *modes: object) -> frozenset[str]:
@@ -115,15 +110,17 @@ def resolve_names(rows: Iterable[Row], containers: Sequence[Resource]) -> list[R
 
 
 def listed_container(row: Row, endpoint: str) -> Resource:
-    """One row of ``GET /containers/json``. Raises ValueError when it has no id."""
-    id_ = text(row.get("Id"))
-    if id_ is None:
-        raise ValueError("a container without Id")
+    """One row of ``GET /containers/json``. One without an id is unreadable: it can't be acted on, and keeps its project."""
+    id_ = text(row.get("Id")) or ""
+    unreadable = None if id_ else "its row has no Id"
     names = row.get("Names")
     shortest = min((_name(name) for name in names), key=lambda n: n.count("/")) if isinstance(names, list) and names else ""
     found = labels(row.get("Labels"))
     image = text(row.get("Image"))
-    created = row.get("Created")
+    try:
+        created = epoch(row.get("Created"))
+    except ValueError as error:
+        created, unreadable = None, unreadable or f"Created: {error}"
     raw_state = text(row.get("State")) or ""
     # Once its tag has been rebuilt or removed, the listing shows an image by its id; the inspection still has the name.
     unresolved = image is None or _IMAGE_ID.fullmatch(image) is not None
@@ -132,10 +129,10 @@ def listed_container(row: Row, endpoint: str) -> Resource:
         endpoint=endpoint,
         kind=Kind.CONTAINER,
         id=id_,
-        name=shortest or id_[:12],
+        name=shortest or id_[:12] or "without an id",
         state=states.DOCKER.get(raw_state, State.UNKNOWN),
         raw_state=raw_state,
-        created_at=datetime.fromtimestamp(created, UTC) if isinstance(created, int) and created > 0 else None,
+        created_at=created,
         labels=found,
         image=image,
         group=(found or {}).get(PROJECT_LABEL) or None,
@@ -145,9 +142,10 @@ def listed_container(row: Row, endpoint: str) -> Resource:
             row.get("ImageID"),
             table(row.get("HostConfig")).get("NetworkMode"),
         ),
-        inspected=False,
+        inspected=not id_,
         image_unresolved=unresolved,
         machinery=machinery(shortest, found, image),
+        unreadable=unreadable,
     )
 
 
@@ -170,7 +168,7 @@ def inspected_container(row: Row, endpoint: str) -> Resource:
     ):
         try:
             times[key] = moment(value)
-        except (ValueError, OverflowError) as error:
+        except ValueError as error:
             times[key], unreadable = None, f"{key}: {error}"
     if raw_state in ("running", "paused", "restarting"):
         times["stopped_at"] = None  # that of an earlier run
@@ -221,7 +219,7 @@ def network(row: Row, endpoint: str, label_keys: frozenset[str] | None = frozens
         return None
     try:
         created, unreadable = moment(row.get("Created")), None
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         created, unreadable = None, f"Created: {error}"
     attached = bool(table(row.get("Containers")))
     return Resource(

@@ -6,6 +6,8 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
+_MOST_SKEW = timedelta(days=36500)  # any that is longer says no more, and no time could be corrected by it
+
 
 def retry_after(value: str | None) -> float | None:
     """Seconds from a Retry-After header, which holds seconds or a date; None where there is none that can be read."""
@@ -16,12 +18,13 @@ def retry_after(value: str | None) -> float | None:
         return max(seconds, 0.0) if math.isfinite(seconds) else None
     try:
         return max((parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds(), 0.0)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
 def clock_skew(headers: Mapping[str, str]) -> timedelta:
     """The server's clock minus ours, by the Date header, which is cut to whole seconds; zero where there is none."""
-    with suppress(TypeError, ValueError):
-        return parsedate_to_datetime(headers.get("Date") or "") - datetime.now(UTC)
+    with suppress(TypeError, ValueError, OverflowError):
+        skew = parsedate_to_datetime(headers.get("Date") or "") - datetime.now(UTC)
+        return max(min(skew, _MOST_SKEW), -_MOST_SKEW)
     return timedelta(0)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+_GO_ZERO = -62135596800  # year 1
+
 
 def moment(value: object, never: int | None = None) -> datetime | None:
     """An ISO 8601 time with up to nanoseconds as aware UTC; None where there is none. Raises ValueError.
@@ -20,13 +22,43 @@ def moment(value: object, never: int | None = None) -> datetime | None:
         return None
     if parsed.tzinfo is None:
         raise ValueError(f"{value!r} has no time zone")
-    return parsed.astimezone(UTC)
+    try:
+        return parsed.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{value!r} is no time that there is") from None
+
+
+def epoch(value: object) -> datetime | None:
+    """Seconds since 1970 as aware UTC; None where there is none, for 0 and for Go's zero time. Raises ValueError."""
+    if value is None or value in (0, _GO_ZERO):
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{value!r} is no time")  # noqa: TRY004 - one error for all that is odd in a row
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(f"{str(value)[:32]} is no time that there is") from None
+
+
+def text(value: object) -> str | None:
+    """The value if it is a text with something in it that can be written in UTF-8, else None."""
+    return value if isinstance(value, str) and value and _is_utf8(value) else None
+
+
+def _is_utf8(value: str) -> bool:
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a pair of surrogates, which JSON can spell
+        return False
+    return True
 
 
 def labels(value: object) -> Mapping[str, str] | None:
     """The labels, or None when the answer had none: an empty object is no labels, a missing one is missing data."""
     if not isinstance(value, dict):
         return None
-    if any(not isinstance(key, str) or not isinstance(text, str) for key, text in value.items()):
+    if not all(isinstance(part, str) and _is_utf8(part) for pair in value.items() for part in pair):
         return None
     return value

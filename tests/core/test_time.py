@@ -1,15 +1,33 @@
 """What was reapable stays so while nothing else happens than that time passes, or that something stops."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reaper.claims import Claim, Ending, Lease
 from reaper.conditions import Policy, age_base, stop_base
 from reaper.model import Kind, Reason, Resource, State
-from tests.core.make import EVERYTHING, HOUR, MINUTE, NOW, OLD_24H, RUNNING, STOPPED, ago, judge_one, judged, rules
+from reaper.notes import notes
+from reaper.policy import explain
+from tests.core.make import (
+    EVERYTHING,
+    HOUR,
+    MINUTE,
+    NETWORK,
+    NOW,
+    OLD_24H,
+    RUNNING,
+    SANDBOX,
+    STOPPED,
+    STOPPED_1H,
+    ago,
+    judge_one,
+    judged,
+    rules,
+)
 from tests.core.oracle import Key, key
 from tests.core.strategies import PROPERTY, SPANS, World, worlds
 
@@ -105,3 +123,47 @@ def test_times_in_the_future_keep() -> None:
     early = replace(RUNNING, created_at=NOW + MINUTE, started_at=NOW + MINUTE)
     policy = Policy("any-age", frozenset({Kind.CONTAINER}), older_than=timedelta(0))
     assert judged([early], rules(policy))["c1"].reason is Reason.TOO_YOUNG
+
+
+# Times that cannot be
+
+FIELDS = ("created_at", "started_at", "stopped_at", "last_activity_at")
+IMPOSSIBLE = (
+    datetime(1, 1, 2, tzinfo=UTC),
+    datetime(1970, 1, 1, 0, 0, 9, tzinfo=UTC),
+    datetime(2012, 12, 31, tzinfo=UTC),
+    NOW + 25 * HOUR,
+    datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC),
+)
+
+
+@pytest.mark.parametrize("time", IMPOSSIBLE)
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("one", [RUNNING, STOPPED, SANDBOX, NETWORK])
+def test_a_time_that_cannot_be_keeps_it_and_costs_nothing_else(one: Resource, field: str, time: datetime) -> None:
+    odd = replace(one, id="odd", labels={**(one.labels or {}), "reaper.ttl": "100d"}, **{field: time})  # type: ignore[arg-type]
+    by = rules(OLD_24H, STOPPED_1H, EVERYTHING)
+    for lease in ((), (Lease("l", "me", frozenset({"odd"}), ending=Ending(NOW, "killed")),)):
+        found = judged([odd, replace(STOPPED, id="other")], by, lease)
+        assert found["odd"].reason is Reason.UNREADABLE
+        assert "a clock was wrong" in found["odd"].sentence
+        assert found["other"].reap
+        assert [finding.sentence for finding in explain(odd, [odd], by, lease, NOW)]  # each rule can be told
+
+
+def test_what_such_a_time_keeps_is_named() -> None:
+    odd = replace(RUNNING, started_at=IMPOSSIBLE[1])
+    assert notes([judge_one(odd, rules(OLD_24H))], 0, NOW) == ["1 resource could not be read, and is kept: client"]
+
+
+def test_what_is_dated_in_the_future_is_named() -> None:
+    ahead = replace(RUNNING, created_at=NOW + 2 * HOUR, started_at=None)
+    (told,) = notes([judge_one(ahead, rules(OLD_24H)), judge_one(RUNNING, rules(OLD_24H))], 0, NOW)
+    assert told == "1 resource is dated in the future (a clock was wrong), and is kept until its age is known: client"
+
+
+@pytest.mark.parametrize("time", IMPOSSIBLE)
+def test_odd_times_of_a_lease_cost_nothing_else(time: datetime) -> None:
+    lease = Lease("l", "me", claims=(Claim(projects=("p",)),), since=time, ending=Ending(time, "killed"))
+    for skew in (timedelta(0), timedelta(days=36500), -timedelta(days=36500)):
+        assert judge_one(STOPPED, rules(STOPPED_1H), (lease.on_clock(skew),)).reap

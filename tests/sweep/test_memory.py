@@ -1,12 +1,14 @@
 """What earlier sweeps knew about ownership: recalled, learnt, forgotten, and never needed."""
 
 import json
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reaper import files
 from reaper.errors import ServerError
 from reaper.memory import Memory
 from reaper.model import Reason, Remembered
@@ -194,3 +196,35 @@ async def test_what_has_not_changed_is_not_written(memory: Memory) -> None:
 async def test_ids_of_another_endpoint_mean_nothing_here(tmp_path: Path) -> None:
     await living(Memory(tmp_path, "memory://other")).sweep()
     assert Memory(tmp_path, "memory://local").recall([stopped("side")])[0].remembered is None
+
+
+DEEP = "[" * 200_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        DEEP,
+        f'{{"version": 1, "owned": {DEEP}',
+        '{"version": 1, "owned": {"a": {"owner": "x", "free_at": "0001-01-01T00:00:00+14:00"}}}',
+        '{"version": 1, "owned": [1]}',
+        "\ufeff{}",
+    ],
+)
+async def test_a_file_full_of_anything_costs_no_sweep(memory: Memory, content: str) -> None:
+    memory.file.parent.mkdir()
+    memory.file.write_text(content)
+    assert await Lab(stopped("a"), memory=memory).outcomes() == {"a": "deleted"}
+
+
+async def test_a_fifo_in_place_of_the_file_is_not_waited_for(memory: Memory) -> None:
+    memory.file.parent.mkdir()
+    os.mkfifo(memory.file)
+    assert await Lab(stopped("a"), memory=memory).outcomes() == {"a": "deleted"}
+
+
+async def test_a_file_too_large_to_be_one_is_not_read(memory: Memory) -> None:
+    memory.file.parent.mkdir()
+    with memory.file.open("wb") as sparse:
+        sparse.truncate(files.LARGEST + 1)
+    assert await Lab(stopped("a"), memory=memory).outcomes() == {"a": "deleted"}
