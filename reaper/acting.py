@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from reaper.budget import AdaptiveLimiter
 from reaper.claims import Leases
 from reaper.confirm import Confirmer
 from reaper.judge import Rules
-from reaper.model import Resource, Result, State
+from reaper.model import Kind, Resource, Result, State
 from reaper.providers.base import Limits, Provider
 from reaper.retry import Retrier
 
@@ -52,6 +52,7 @@ class Acting:
         leases: reads the leases again. May raise LeasesUnknownError.
         settled: is told each result as soon as it is known.
         confirmer: takes the deletions that are only accepted; None where a deletion that has returned is done.
+        going: ids of all that is to go in this sweep, without what is known to stay by now.
         draining: set when no unit may begin to act any more.
     """
 
@@ -63,6 +64,7 @@ class Acting:
     leases: Callable[[], Leases]
     settled: Callable[[Result], None]
     confirmer: Confirmer | None = None
+    going: set[str] = field(default_factory=set)
     draining: bool = False
 
 
@@ -85,5 +87,6 @@ def what_changed(before: Resource, now: Resource, *, stopped_by_us: bool = False
         "has other tags now": before.tags != now.tags,
         f"is in another {now.group_word} now": before.group != now.group,
         "has another restart policy now": before.restart_policy != now.restart_policy,
+        "is connected to something else now": now.kind is Kind.CONTAINER and not now.uses <= before.uses,
     }
     return next((what for what, differs in differences.items() if differs), None)

@@ -38,14 +38,16 @@ class ProviderError(ReaperError):
         retryable: whether the same call may succeed a moment later.
         label: the error's class as a metric and a log line name it.
         retry_after: seconds for which the server asked to be left alone, or None.
+        hint: what a person can do about it, where something is known.
     """
 
     retryable: ClassVar[bool] = False
     label: ClassVar[str] = "error"
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None, hint: str = "") -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.hint = hint
 
 
 class NotFoundError(ProviderError):
@@ -88,6 +90,12 @@ class InvalidError(ProviderError):
     """The server does not understand the request. Asking again changes nothing."""
 
     label = "invalid"
+
+
+class RefusedError(ProviderError):
+    """The endpoint will not do this with this resource, now or later: something that belongs to it is lost, for example."""
+
+    label = "refused"
 
 
 class NoSuchEndpointError(ProviderError):

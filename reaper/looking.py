@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from reaper.acting import Slots
 from reaper.errors import NotFoundError, ProviderError
-from reaper.model import Resource
-from reaper.providers.base import Reader
+from reaper.model import Resource, State
+from reaper.providers.base import Reader, may_depend_unseen
 from reaper.retry import Retrier
 from reaper.workers import for_each
 
@@ -19,10 +19,12 @@ class Looker:
 
     Attributes:
         unread: by id, why a resource could not be inspected.
+        warnings: what is kept since nobody can tell what it hangs on.
     """
 
     def __init__(self, reader: Reader, retrier: Retrier, slots: Slots) -> None:
         self.unread: dict[str, ProviderError] = {}
+        self.warnings: list[str] = []
         self._reader = reader
         self._retrier = retrier
         self._slots = slots
@@ -63,11 +65,13 @@ class Looker:
 
         async def one(resource: Resource) -> None:
             try:
+                if (known := self.unread.get(resource.id)) is not None:
+                    raise known
                 links[resource.id] = (await self._inspect(resource)).uses
             except NotFoundError:
                 links[resource.id] = frozenset()
-            except ProviderError:
-                links[resource.id] = hanging[resource.id]  # nobody knows, so all that it may hang on is kept
+            except ProviderError as error:
+                links[resource.id] = self._unknown_links(resource, error, resources, hanging[resource.id])
 
         await self._each([resource for resource in resources if resource.id in hanging], one)
         return [
@@ -76,6 +80,20 @@ class Looker:
             else resource
             for resource in resources
         ]
+
+    def _unknown_links(
+        self, resource: Resource, error: ProviderError, resources: Sequence[Resource], suspects: frozenset[str]
+    ) -> frozenset[str]:
+        """What is kept since it cannot be told what this one hangs on."""
+        if not may_depend_unseen(resource, error):
+            return frozenset()
+        suspects = frozenset(r.id for r in resources if r.id in suspects and r.state is State.RUNNING)
+        if suspects:
+            kept = "1 resource is" if len(suspects) == 1 else f"{len(suspects)} resources are"
+            self.warnings.append(
+                f"{resource.kind} {resource.name} could not be inspected, so {kept} kept that it may depend on: {error}"
+            )
+        return suspects
 
     async def _inspect(self, resource: Resource) -> Resource:
         return await self.look_call(f"inspect {resource.kind} {resource.name}", lambda: self._reader.inspect(resource))

@@ -16,6 +16,7 @@ from reaper.acting import AbandonedError, Acting, ChangedError, subject, what_ch
 from reaper.errors import CircuitOpenError, LaterError, NotFoundError, ProviderError
 from reaper.model import Decision, Kind, Outcome, Resource, Result, State
 from reaper.policy import decide
+from reaper.providers.base import Call
 from reaper.retry import Look
 
 T = TypeVar("T")
@@ -69,6 +70,7 @@ class Members:
         if first.group is not None:
             await self._check_membership(first)
         fresh = await self._still_the_same([d.resource for d in containers])
+        await self._nothing_depends(fresh, self._listing)
         self._judge(fresh, first)
         return fresh
 
@@ -122,6 +124,19 @@ class Members:
             done = "is still in" if first.kind.only_with_lease else "joined"
             raise ChangedError(f"{', '.join(joined)} {done} its {first.group_word} {first.group}")
 
+    async def _nothing_depends(self, resources: Sequence[Resource], call: Call) -> None:
+        """Raises ChangedError when something that stays depends on one of these now."""
+        resources = [resource for resource in resources if resource.kind.runs]
+        if resources and (found := await self._dependents(resources, call)):
+            used = next((r for r in resources if r.id in found[0].uses), resources[0])
+            raise ChangedError(f"{found[0].name}, which is kept, uses {subject(used, resources[0])}")
+
+    async def _dependents(self, resources: Sequence[Resource], call: Call) -> list[Resource]:
+        """What depends on these now and does not go in this sweep, or was to go and stays."""
+        mine = {decision.resource.id for decision in self.decisions}
+        found = await self.acting.provider.dependents(resources, call)
+        return [one for one in found if one.id not in mine and one.id not in self.acting.going]
+
     async def _inspect_one(self, resource: Resource) -> Resource:
         what = f"inspect {resource.kind} {resource.name}"
         fresh = await self._read(what, lambda: self.acting.provider.inspect(resource))
@@ -142,6 +157,7 @@ class Members:
                 return
             if why := what_changed(resource, fresh, stopped_by_us=resource.id in self._asked_to_stop):
                 raise ChangedError(f"it {why}")
+            await self._nothing_depends([fresh], self._within_an_attempt)
             self._judge([fresh], resource)
             self._looked_at[resource.id] = anyio.current_time()
 
@@ -253,6 +269,8 @@ class Members:
         id_ = decision.resource.id
         seconds = anyio.current_time() - self._started
         self.results[id_] = Result(decision, outcome, detail, self._attempts.get(id_, 0), seconds, error)
+        if not outcome.away:
+            self.acting.going.discard(id_)
         self.acting.settled(self.results[id_])
 
     def reopen(self) -> None:

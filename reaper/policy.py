@@ -12,7 +12,7 @@ from reaper.claims import Lease, Leases
 from reaper.conditions import Policy
 from reaper.groups import Units
 from reaper.judge import Finding, Judge, Rules
-from reaper.model import Decision, Reason, Resource, State
+from reaper.model import Decision, Kind, Reason, Resource, State
 
 __all__ = ["Finding", "Policy", "Rules", "decide", "explain", "hangers_on", "needs_inspection", "young_and_running"]
 
@@ -60,8 +60,9 @@ def needs_inspection(decisions: Iterable[Decision]) -> list[Resource]:
 def hangers_on(decisions: Iterable[Decision]) -> dict[str, frozenset[str]]:
     """What is kept and may go with something that is reaped, while nobody has looked at what it hangs on.
 
-    Daytona deletes a sandbox's linked ones with it, and its listing does not show the links. A linked one was created
-    after the other, on the same machine.
+    A container may live in another's PID or IPC namespace, and Docker's listing does not tell. Daytona deletes a sandbox's
+    linked ones with it, and its listing does not show the links. A linked one was created after the other, on the same
+    machine.
 
     Returns:
         by id of what is kept, the ids of what is reaped that it may hang on.
@@ -69,7 +70,7 @@ def hangers_on(decisions: Iterable[Decision]) -> dict[str, frozenset[str]]:
     decisions = tuple(decisions)
     reaped: dict[tuple[str, str | None], list[Resource]] = {}
     for decision in decisions:
-        if decision.reap:
+        if decision.reap and decision.resource.kind.runs:
             reaped.setdefault((decision.resource.endpoint, decision.resource.host), []).append(decision.resource)
     found = {}
     for decision in decisions:
@@ -84,6 +85,8 @@ def hangers_on(decisions: Iterable[Decision]) -> dict[str, frozenset[str]]:
 
 def _after(one: Resource, other: Resource) -> bool:
     """Whether it was surely created after the other."""
+    if one.kind is not Kind.SANDBOX:
+        return False  # clocks of engines are set back, and a container may name one that is made later
     return one.created_at is not None and other.created_at is not None and one.created_at > other.created_at
 
 

@@ -29,6 +29,7 @@ from reaper.model import (
     Result,
 )
 from reaper.notes import notes
+from reaper.ordering import users_first
 from reaper.policy import decide, hangers_on, needs_inspection
 from reaper.providers.base import Provider
 from reaper.terms import DRAIN, Endpoint, Ledger, NoLedger, Observer, Options, Stop
@@ -264,7 +265,7 @@ class _EndpointSweep:
             resources = await self.looker.look_at_links(resources, hanging)
             decisions = decide(resources, rules, leases, now, due)
         self.decisions = decisions
-        self.warnings += notes(self.decisions, inventory.unreadable, now)
+        self.warnings += [*notes(self.decisions, inventory.unreadable, now), *self.looker.warnings]
         for decision in self.decisions:
             error = self.looker.unread.get(decision.resource.id)
             if error is not None and decision.owner is not None:
@@ -300,6 +301,7 @@ class _EndpointSweep:
             self.confirmer,
         )
         going = [d for d in self.decisions if d.reap and d.resource.id not in self.held_back]
+        self.acting.going |= {decision.resource.id for decision in going}
         self.units = make_units(self.acting, going)
         if self.units:
             await self.shared.ledger.begin(self.name, self.reader.provider, going)
@@ -328,9 +330,10 @@ class _EndpointSweep:
         return sum(result.outcome is Outcome.DELETED for unit in self.units for result in unit.results.values())
 
     async def _in_order(self, units: Sequence[Unit]) -> None:
-        """Each stage when the one before is done."""
+        """Each stage when the one before is done, and what uses something before that."""
         for stage in sorted({unit.stage for unit in units}):
-            await self._round([unit for unit in units if unit.stage == stage])
+            for layer in users_first([unit for unit in units if unit.stage == stage], Unit.ids, Unit.uses):
+                await self._round(layer)
 
     async def _round(self, units: Sequence[Unit]) -> None:
         limits = self.reader.limits

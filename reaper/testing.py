@@ -25,6 +25,7 @@ from reaper.errors import ConflictError, InProgressError, LaterError, NotFoundEr
 from reaper.model import Kind, Resource, State
 from reaper.providers import base
 from reaper.providers.base import Inventory, Limits, Traits
+from reaper.providers.sharing import Shared
 
 Clock = Callable[[], datetime]
 
@@ -51,6 +52,7 @@ class Held:
         stop_seconds: how long it takes to stop by itself; infinity ignores the signal and is killed at the grace.
         removal_seconds: how long its removal takes; until then it is still there, as ``removing``.
         auto_remove: it goes by itself when it stops (``docker run --rm``).
+        links: ids of what it hangs on besides ``resource.uses``, which only an inspection tells (another's PID namespace).
         stops_at: the loop's time at which a stop that is under way will have ended it; ``gone_at`` likewise for a removal.
     """
 
@@ -58,6 +60,7 @@ class Held:
     stop_seconds: float = 0.0
     removal_seconds: float = 0.0
     auto_remove: bool = False
+    links: frozenset[str] = frozenset()
     stops_at: float = math.inf
     gone_at: float = math.inf
 
@@ -77,7 +80,7 @@ class Rule:
     """Something happens at some calls.
 
     Args:
-        method: "list", "inspect", "members", "stop" or "delete".
+        method: "list", "inspect", "members", "dependents", "stop" or "delete".
         resource: an id or a name; None means any.
         calls: which of the calls that fit, counted from 1; None means all.
         error: is raised in place of an answer; ``hang`` lets none ever come. What was asked for is not ``done``, or is.
@@ -247,6 +250,7 @@ class MemoryReader:
         self.world, self.endpoint, self.identity = world, endpoint, f"memory://{endpoint}"
         self.limits = limits or Limits()
         self.traits = traits or Traits()
+        self._now: Shared[Sequence[Resource]] = Shared()
 
     async def list(self, call: base.Call, label_keys: frozenset[str] = frozenset()) -> Inventory:
         """All resources; of a container the listing knows neither times nor restart policy, nor what is on a network."""
@@ -254,15 +258,14 @@ class MemoryReader:
 
     async def _list(self, label_keys: frozenset[str]) -> Inventory:
         async with self.world.call("list"):
-            found = (held.resource for held in self.world.held())
-            wanted = (r for r in found if not r.kind.only_with_lease or label_keys & (r.labels or {}).keys())
-            listed = tuple(_listed(resource) for resource in wanted)
+            listed = tuple(_listed(held.resource) for held in self.world.held() if _wanted(held.resource, label_keys))
         return Inventory(listed, self.world.skew)
 
     async def inspect(self, resource: Resource) -> Resource:
         """The resource with that id."""
         async with self.world.call("inspect", resource):
-            fresh = self.world.find(resource).resource
+            held = self.world.find(resource)
+            fresh = replace(held.resource, uses=held.resource.uses | held.links)
             if fresh.kind is Kind.NETWORK and self.world.attached(fresh):
                 fresh = replace(fresh, state=State.RUNNING, raw_state="attached")
         return replace(fresh, inspected=True, remembered=resource.remembered, lease_inherited=resource.lease_inherited)
@@ -277,6 +280,16 @@ class MemoryReader:
         async with self.world.call("members", resource):
             listed = tuple(_listed(held.resource) for held in self.world.held())
         return tuple(m for m in listed if m.group == resource.group and m.kind.runs)
+
+    async def dependents(self, resources: Sequence[Resource], call: base.Call) -> Sequence[Resource]:
+        """What uses one of these, whether it was there at the listing or has come since."""
+        ids = {resource.id for resource in resources}
+        held = await self._now.get(lambda: call(f"list dependents on {self.endpoint}", self._dependents))
+        return tuple(resource for resource in held if resource.id not in ids and resource.uses & ids)
+
+    async def _dependents(self) -> Sequence[Resource]:
+        async with self.world.call("dependents"):
+            return [replace(_listed(held.resource), uses=held.resource.uses | held.links) for held in self.world.held()]
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -318,6 +331,12 @@ class MemoryProvider(MemoryReader):
                 await anyio.sleep_until(held.gone_at)
 
 
+def _wanted(resource: Resource, label_keys: frozenset[str]) -> bool:
+    return not resource.kind.only_with_lease or bool(label_keys & (resource.labels or {}).keys())
+
+
 def _listed(resource: Resource) -> Resource:
-    bare = replace(resource, started_at=None, stopped_at=None, restart_policy=None, inspected=False)
-    return bare if resource.kind is Kind.CONTAINER else resource
+    if resource.kind is not Kind.CONTAINER:
+        return resource
+    links_known = resource.raw_state in ("removing", "dead")
+    return replace(resource, started_at=None, stopped_at=None, restart_policy=None, inspected=False, links_known=links_known)

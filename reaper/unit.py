@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import anyio
 
-from reaper.acting import AbandonedError, Acting, ChangedError, what_changed
+from reaper.acting import AbandonedError, Acting, ChangedError, subject, what_changed
 from reaper.errors import (
     CircuitOpenError,
     ConflictError,
@@ -20,6 +20,7 @@ from reaper.errors import (
 )
 from reaper.members import Members
 from reaper.model import Decision, Kind, Outcome, Remembered, Resource, State
+from reaper.ordering import users_first
 from reaper.waiting import not_changing, until
 
 T = TypeVar("T")
@@ -43,6 +44,14 @@ class Unit(Members):
         """When its turn is: nothing of it can go before all units of an earlier stage have gone, which may use it."""
         return min(d.resource.kind.stage for d in self.decisions)
 
+    def ids(self) -> frozenset[str]:
+        """The ids of all its members."""
+        return frozenset(d.resource.id for d in self.decisions)
+
+    def uses(self) -> frozenset[str]:
+        """Ids of what its members use."""
+        return frozenset(used for d in self.decisions for used in d.resource.uses)
+
     async def run(self) -> None:
         """Reap the unit. Every member has a result afterwards, unless this is cancelled."""
         self.retryable = False
@@ -53,10 +62,8 @@ class Unit(Members):
             forced: frozenset[str] = frozenset()
             if running:
                 forced = await self._stop(running)
-                await self._nobody_joined(fresh[0])  # stopping takes its time
-                await self._still_the_same([r for r in fresh if r.state is not State.RUNNING])
-            still_there = [r for r in fresh if r.id not in self.results]
-            await self._each(still_there, lambda r: self._delete(r, force=r.id in forced))
+                await self._look_after_stops(fresh, forced)
+            await self._delete_all([r for r in fresh if r.id not in self.results], forced)
             await self._delete_networks()
         except ChangedError as error:
             self._settle_rest(Outcome.SKIPPED, str(error))
@@ -103,7 +110,43 @@ class Unit(Members):
         await self._each(running, one)
         return frozenset(survivors)
 
+    async def _look_after_stops(self, before: Sequence[Resource], forced: frozenset[str]) -> None:
+        """Look at all of it again: stopping takes its time, and the unit goes as one or not at all. Raises ChangedError."""
+
+        async def one(resource: Resource) -> None:
+            asked = resource.id in self._asked_to_stop
+            try:
+                fresh = await self._inspect_one(resource)
+            except NotFoundError:
+                if asked:
+                    return  # ``docker run --rm``: the deletion will find out and say so
+                self._gone(self._decision(resource))
+                raise ChangedError(f"its {resource.group_word} {resource.group} has lost a member") from None
+            why = what_changed(resource, fresh, stopped_by_us=asked)
+            if why is None and asked and fresh.state is State.RUNNING and resource.id not in forced:
+                why = "runs again"
+            if why is not None:
+                raise ChangedError(f"{subject(resource, before[0])} {why}")
+
+        await self._nobody_joined(before[0])
+        if len(before) > 1:  # a single one has just been looked at
+            await self._each(before, one)
+        await self._nothing_depends(before, self._listing)
+        self._judge((), before[0])
+
     # -- deleting ------------------------------------------------------------------------------------------------------
+
+    async def _delete_all(self, resources: Sequence[Resource], forced: frozenset[str]) -> None:
+        """Delete these, each after those of them that use it; while one of those stays, it does, too."""
+        for layer in users_first(resources, lambda r: (r.id,), lambda r: r.uses):
+            for resource in layer:
+                users = [r for r in resources if resource.id in r.uses and r.id in self.results]
+                if left := [r.name for r in users if not self.results[r.id].outcome.away]:
+                    detail = f"{', '.join(left)} of its {resource.group_word}, which uses it, is not gone"
+                    self.retryable = True
+                    self._settle(self._decision(resource), Outcome.SKIPPED, detail, error=LaterError.label)
+            free = [r for r in layer if r.id not in self.results]
+            await self._each(free, lambda r: self._delete(r, force=r.id in forced))
 
     async def _delete(self, resource: Resource, *, force: bool = False) -> None:
         decision = self._decision(resource)
@@ -209,6 +252,8 @@ class Unit(Members):
                 self._settle(decision, Outcome.SKIPPED, "its labels changed")
             elif fresh.state is State.RUNNING:
                 self._settle(decision, Outcome.SKIPPED, "something is attached to it")
+            elif users := await self._dependents([fresh], self._listing):
+                self._settle(decision, Outcome.SKIPPED, f"{users[0].name}, which is kept, uses it")
             else:
                 await self._delete(resource)
 

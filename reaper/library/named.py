@@ -77,6 +77,9 @@ class _Claimed:
     async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
         return [self._seen(member) for member in await self._inner.members(resource, call)]
 
+    async def dependents(self, resources: Sequence[Resource], call: Call) -> Sequence[Resource]:
+        return await self._inner.dependents(resources, call)
+
     async def stop(self, resource: Resource, grace: timedelta) -> None:
         self._check(resource)
         if not self._may_stop:

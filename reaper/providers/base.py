@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar, runtime_checkable
 
-from reaper.model import Kind, Resource
+from reaper.errors import ProviderError, RefusedError
+from reaper.model import Kind, Resource, State
 
 T = TypeVar("T")
 
@@ -66,6 +67,15 @@ class Traits:
     kinds: frozenset[Kind] = frozenset({Kind.CONTAINER})
 
 
+def may_depend_unseen(resource: Resource, error: ProviderError) -> bool:
+    """Whether one that could not be inspected has to be taken for a dependent of all that runs.
+
+    What has ended lives in nothing, and one resource that cannot be inspected must not keep all others for ever. What lives,
+    or is about to be started, may live in whatever runs.
+    """
+    return resource.state is State.RUNNING or (resource.never_started and not isinstance(error, RefusedError))
+
+
 class Reader(Protocol):
     """Looks at one endpoint. One client lives as long as the reader. Every method raises ``ProviderError``."""
 
@@ -113,6 +123,14 @@ class Reader(Protocol):
         """The containers or sandboxes of the group of ``resource`` as they are listed now; just itself when it has none.
 
         Each request is made through ``call``.
+        """
+        ...
+
+    async def dependents(self, resources: Sequence[Resource], call: Call) -> Sequence[Resource]:
+        """What would break by the deletion of these, of all that there is now: what uses them, and none of themselves.
+
+        Whether a listing or only an inspection tells: what has come since the last listing is looked at, and what was known
+        before is not asked again. No answer is older than the question. Each request is made through ``call``.
         """
         ...
 

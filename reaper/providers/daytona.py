@@ -182,6 +182,10 @@ class DaytonaReader:
                 self._view_until = clock() + max(SHARED_VIEW, 2 * (clock() - began))
         return self._view.get(resource.group, ())
 
+    async def dependents(self, resources: Sequence[Resource], call: Call) -> Sequence[Resource]:  # noqa: ARG002
+        """Nothing: the sandboxes that are linked to these are looked for before anything is decided."""
+        return ()
+
     async def close(self) -> None:
         """Close the connections."""
         if self._session is not None:

@@ -21,6 +21,7 @@ from reaper.model import Kind, Resource
 from reaper.providers.answers import REDIRECTS, message, read_bounded, refuse_redirect
 from reaper.providers.base import Call, Inventory, Limits, Traits
 from reaper.providers.docker_calls import check
+from reaper.providers.docker_dependents import Dependents
 from reaper.providers.docker_errors import last_headers, last_request, translate
 from reaper.providers.docker_events import FILTERS, deaths
 from reaper.providers.docker_leased import image, tells_creation, volume, with_inherited
@@ -30,7 +31,6 @@ from reaper.providers.docker_rows import (
     listed_container,
     network,
     own_container_id,
-    resolve_names,
 )
 from reaper.providers.headers import clock_skew
 from reaper.scope import PROJECT_LABEL
@@ -84,6 +84,7 @@ class DockerReader:
         self._client: aiodocker.Docker | None = None
         self._session: aiohttp.ClientSession | None = None
         self._answered = False
+        self._dependents = Dependents(self.endpoint, self._containers, self.inspect)
         self._images: dict[str, str] = {}  # what the creators of containers called the images that are ids now
 
     async def list(self, call: Call, label_keys: frozenset[str] = frozenset()) -> Inventory:
@@ -140,7 +141,7 @@ class DockerReader:
             case Kind.IMAGE:
                 return image(row, self.endpoint)
             case _:
-                return inspected_container(row, self.endpoint)
+                return inspected_container(row, self.endpoint, self._dependents.directory)
 
     async def _list(self, label_keys: frozenset[str]) -> Inventory:
         client = self._connect()
@@ -151,7 +152,7 @@ class DockerReader:
         except Exception as error:  # noqa: BLE001 - whatever it is, _translate makes it ours
             self._translate(error)
         try:
-            containers = resolve_names(rows, [listed_container(row, self.endpoint) for row in rows])
+            containers = self._dependents.listed(rows, networks)
             projects = [net for row in networks if (net := network(row, self.endpoint, label_keys)) is not None]
         except (ValueError, TypeError, AttributeError) as error:
             raise UnreadableError(f"the listing cannot be read: {error}") from error
@@ -173,6 +174,8 @@ class DockerReader:
             raise UnreadableError(f"the inspection cannot be read: {error}") from error
         if fresh is None or fresh.id != resource.id:
             raise UnreadableError("the inspection is of something else")
+        if fresh.kind is Kind.CONTAINER:
+            self._dependents.learn(fresh.id, row)
         if resource.image_unresolved and fresh.image is not None:
             self._images[fresh.id] = fresh.image
         fresh = replace(fresh, remembered=resource.remembered, lease_inherited=resource.lease_inherited)
@@ -193,6 +196,16 @@ class DockerReader:
         except Exception as error:  # noqa: BLE001
             self._translate(error)
         return tuple(member for member in listed if member.group == project)
+
+    async def dependents(self, resources: Sequence[Resource], call: Call) -> Sequence[Resource]:
+        """The containers that hang on these, of all that there are now."""
+        return await self._dependents.of(resources, call)
+
+    async def _containers(self) -> Sequence[Row]:
+        try:
+            return await self._rows(self._connect())
+        except Exception as error:  # noqa: BLE001
+            self._translate(error)
 
     async def _rows(self, client: "aiodocker.Docker", **params: str) -> Sequence[Row]:
         """The raw listing of containers: ``containers.list()`` takes an empty object for an empty list."""

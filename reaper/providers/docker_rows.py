@@ -5,14 +5,14 @@
 
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from datetime import datetime
 
 from reaper import states
 from reaper.claims import LEASE_LABEL
 from reaper.model import Kind, Resource, State
 from reaper.providers import rows
+from reaper.providers.docker_links import Directory, Links, configured_links
 from reaper.providers.rows import epoch, labels, text
 from reaper.scope import PROJECT_LABEL
 
@@ -77,13 +77,13 @@ def _name(value: object) -> str:
     return (text(value) or "").removeprefix("/")
 
 
-def _uses(networks: object, mounts: object, image: object, *modes: object) -> frozenset[str]:
-    """Ids of its networks and its image, names of its volumes, and ids or names of containers whose namespaces it shares."""
-    ids = {text(table(settings).get("NetworkID")) for settings in table(networks).values()}
+def _uses(row: Row, image: object, directory: Directory, links: Links) -> frozenset[str]:
+    """Ids of its networks, its image and the containers that it hangs on, and names of its volumes."""
+    networks = table(table(row.get("NetworkSettings")).get("Networks"))
+    ids = {text(table(settings).get("NetworkID")) for settings in networks.values()}
     if isinstance(image, str):
         ids.add(sys.intern(image))  # thousands have the same
-    ids |= _volumes(mounts)
-    ids |= {mode.removeprefix("container:") for mode in modes if isinstance(mode, str) and mode.startswith("container:")}
+    ids |= _volumes(row.get("Mounts")) | directory.ids(links)
     return frozenset(id_ for id_ in ids if id_)
 
 
@@ -92,27 +92,24 @@ def _volumes(mounts: object) -> set[str]:
     return {name for mount in found if mount.get("Type") == "volume" and (name := text(mount.get("Name")))}
 
 
-def resolve_names(rows: Iterable[Row], containers: Sequence[Resource]) -> list[Resource]:
-    """The listed containers, with the names of containers that they use replaced by ids: an engine may show either."""
-    ids: dict[str, str] = {}
-    resolved = []
-    for row, container in zip(rows, containers, strict=True):
-        mode = text(table(row.get("HostConfig")).get("NetworkMode")) or ""
-        if mode.startswith("container:"):
-            ids = ids or {one.name: one.id for one in containers}
-            named = mode.removeprefix("container:")
-            # A volume may have the same name.
-            uses = (container.uses - {named}) | _volumes(row.get("Mounts")) | {ids.get(named, named)}
-            resolved.append(replace(container, uses=uses))
-        else:
-            resolved.append(container)
-    return resolved
+def listed_container(
+    row: Row, endpoint: str, directory: Directory | None = None, known: Mapping[str, Links] | None = None
+) -> Resource:
+    """One row of ``GET /containers/json``.
 
+    One without an id is unreadable: it can't be acted on, and keeps its project.
 
-def listed_container(row: Row, endpoint: str) -> Resource:
-    """One row of ``GET /containers/json``. One without an id is unreadable: it can't be acted on, and keeps its project."""
+    Args:
+        row: it.
+        endpoint: where it is.
+        directory: what the names in its configuration mean.
+        known: by id, what earlier inspections have told of what containers hang on.
+    """
     id_ = text(row.get("Id")) or ""
     unreadable = None if id_ else "its row has no Id"
+    links, earlier = configured_links(row), (known or {}).get(id_)
+    if earlier is not None:
+        links = Links(links.containers | earlier.containers, links.networks)
     names = row.get("Names")
     shortest = min((_name(name) for name in names), key=lambda n: n.count("/")) if isinstance(names, list) and names else ""
     found = labels(row.get("Labels"))
@@ -136,12 +133,9 @@ def listed_container(row: Row, endpoint: str) -> Resource:
         labels=found,
         image=image,
         group=(found or {}).get(PROJECT_LABEL) or None,
-        uses=_uses(
-            table(row.get("NetworkSettings")).get("Networks"),
-            row.get("Mounts"),
-            row.get("ImageID"),
-            table(row.get("HostConfig")).get("NetworkMode"),
-        ),
+        uses=_uses(row, row.get("ImageID"), directory or Directory(), links),
+        # What is being removed is never started again, and its inspection may not be answered before it is gone.
+        links_known=earlier is not None or raw_state in ("removing", "dead") or not id_,
         inspected=not id_,
         image_unresolved=unresolved,
         machinery=machinery(shortest, found, image),
@@ -149,8 +143,14 @@ def listed_container(row: Row, endpoint: str) -> Resource:
     )
 
 
-def inspected_container(row: Row, endpoint: str) -> Resource:
-    """The answer of ``GET /containers/ID/json``. Raises ValueError when it has no id; odd times make it unreadable."""
+def inspected_container(row: Row, endpoint: str, directory: Directory | None = None) -> Resource:
+    """The answer of ``GET /containers/ID/json``. Raises ValueError when it has no id; odd times make it unreadable.
+
+    Args:
+        row: it.
+        endpoint: where it is.
+        directory: what the names in its configuration mean.
+    """
     id_ = text(row.get("Id"))
     if id_ is None:
         raise ValueError("a container without Id")
@@ -191,12 +191,7 @@ def inspected_container(row: Row, endpoint: str) -> Resource:
         labels=found,
         image=image,
         group=(found or {}).get(PROJECT_LABEL) or None,
-        uses=_uses(
-            table(row.get("NetworkSettings")).get("Networks"),
-            row.get("Mounts"),
-            row.get("Image"),
-            *(host.get(mode) for mode in ("NetworkMode", "IpcMode", "PidMode")),
-        ),
+        uses=_uses(row, row.get("Image"), directory or Directory(), configured_links(row)),
         restart_policy=(restart if isinstance(restart, str) else "") or "no",
         machinery=machinery(name, found, image),
         unreadable=unreadable,

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from reaper.model import Kind, State
+from reaper.providers.docker_links import Directory
 from reaper.providers.docker_rows import (
     inspected_container,
     listed_container,
     moment,
     network,
     own_container_id,
-    resolve_names,
 )
 
 ID = "0123456789abcdef" * 4
@@ -64,10 +64,9 @@ def test_a_container_that_is_named_is_used_by_its_id_and_a_volume_of_that_name_b
     joined = {**LISTED, "Id": "a" * 64, "Mounts": [{"Type": "volume", "Name": "db"}]}
     database = {**LISTED, "Id": "d" * 64, "Names": ["/db"], "HostConfig": {}, "Mounts": joined["Mounts"]}
     rows = [LISTED, joined, database]
-    found = resolve_names(rows, [listed_container(row, "local") for row in rows])
+    found = [listed_container(row, "local", Directory(rows)) for row in rows]
     assert [one.uses for one in found] == [{"net1", "d" * 64}, {"net1", "d" * 64, "db"}, {"net1", "db"}]
-    alone = resolve_names(rows[:1], [listed_container(LISTED, "local")])
-    assert alone[0].uses == {"net1", "db"}
+    assert listed_container(LISTED, "local", Directory(rows[:1])).uses == {"net1", "db"}
 
 
 @pytest.mark.parametrize("image", ["sha256:" + "a" * 64, "a" * 64, "865c469b7151", None])

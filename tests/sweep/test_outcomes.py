@@ -68,9 +68,9 @@ async def test_the_report_says_what_was_found_and_done() -> None:
     }
     deleted = result(report, "old")
     assert (deleted.outcome, deleted.attempts, deleted.detail, deleted.error) == (Outcome.DELETED, 1, "", None)
-    assert deleted.seconds == pytest.approx(0.02)  # one inspection and one deletion
+    assert deleted.seconds == pytest.approx(0.03)  # one inspection, one look for dependents and one deletion
     assert report.started_at == lab.clock.start
-    assert report.seconds == pytest.approx(0.05)  # and two listings, and the inspection that decided
+    assert report.seconds == pytest.approx(0.07)  # and two listings, the inspection that decided, and one of links
     assert not report.dry_run
     assert report.interrupted is None
     assert lab.observer.events == ["listed local 3", "decided local 1", "finished local"]

@@ -1,0 +1,104 @@
+"""What a container hangs on by its configuration: other containers' namespaces, links, volumes-from, and networks by name.
+
+A listing tells little of it: Docker's has no PID and IPC modes, Podman's has no configuration at all. An inspection tells
+all, once for ever: none of it changes after a container has been created.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+Row = Mapping[str, object]
+
+_MODES = ("NetworkMode", "PidMode", "IpcMode", "UTSMode", "UsernsMode", "CgroupnsMode")
+_NO_NETWORK = ("default", "bridge", "host", "none")
+_SHORT = 12  # characters: what is shorter is no beginning of an id
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """What one container hangs on, as its configuration names it.
+
+    Args:
+        containers: ids or names.
+        networks: names or ids of networks that it will join when it is started.
+    """
+
+    containers: frozenset[str] = frozenset()
+    networks: frozenset[str] = frozenset()
+
+
+def configured_links(row: Row) -> Links:
+    """The links in a row of a listing, as far as it knows, or in an inspection."""
+    host = _table(row.get("HostConfig"))
+    modes = [mode for key in _MODES if isinstance(mode := host.get(key), str)]
+    containers = {mode.removeprefix("container:") for mode in modes if mode.startswith("container:")}
+    containers |= {link.removeprefix("/").partition(":")[0] for link in _texts(host.get("Links"))}
+    containers |= {source.partition(":")[0] for source in _texts(host.get("VolumesFrom"))}
+    places = _table(_table(row.get("NetworkSettings")).get("Networks"))
+    # One that was never started has no id of its networks: Docker looks for the name when it starts it.
+    networks = {name for name, place in places.items() if not _table(place).get("NetworkID")}
+    mode = host.get("NetworkMode")
+    if not places and isinstance(mode, str) and mode not in _NO_NETWORK and not mode.startswith(("container:", "ns:")):
+        networks.add(mode)
+    return Links(frozenset(filter(None, containers)), frozenset(filter(None, networks)))
+
+
+class Directory:
+    """The names of one listing: what the references of a container mean.
+
+    Args:
+        containers: rows of the listing of containers.
+        networks: rows of the listing of networks.
+    """
+
+    def __init__(self, containers: Iterable[Row] = (), networks: Iterable[Row] = ()) -> None:
+        self._containers = _by_name((row, _names(row)) for row in containers)
+        self._networks = _by_name((row, [row.get("Name")]) for row in networks)
+
+    def with_containers(self, containers: Iterable[Row]) -> "Directory":
+        """The same with the containers of a later listing."""
+        later = Directory(containers)
+        later._networks = self._networks
+        return later
+
+    def ids(self, links: Links) -> frozenset[str]:
+        """The ids of all that these name; what nothing is called by now stands as it is."""
+        found = {id_ for reference in links.containers for id_ in _resolved(reference, self._containers)}
+        found |= {id_ for reference in links.networks for id_ in _resolved(reference, self._networks)}
+        return frozenset(found)
+
+
+def _by_name(rows: Iterable[tuple[Row, Iterable[object]]]) -> dict[str, set[str]]:
+    """Ids by name and by themselves: an engine may have several networks of one name."""
+    found: dict[str, set[str]] = {}
+    for row, names in rows:
+        id_ = row.get("Id")
+        if isinstance(id_, str) and id_:
+            for name in (id_, *names):
+                if isinstance(name, str):
+                    found.setdefault(name.removeprefix("/"), set()).add(id_)
+    return found
+
+
+def _resolved(reference: str, known: Mapping[str, set[str]]) -> set[str]:
+    if reference in known:
+        return known[reference]
+    if len(reference) >= _SHORT:
+        beginning = {id_ for ids in known.values() for id_ in ids if id_.startswith(reference)}
+        if beginning:
+            return beginning
+    return {reference}
+
+
+def _names(row: Row) -> list[str]:
+    """A container's own names: one with a second slash is another's link to it."""
+    names = row.get("Names")
+    return [name for name in names if isinstance(name, str) and "/" not in name[1:]] if isinstance(names, list) else []
+
+
+def _table(value: object) -> Row:
+    return value if isinstance(value, dict) else {}
+
+
+def _texts(value: object) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
