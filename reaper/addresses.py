@@ -2,7 +2,7 @@
 
 import ssl
 
-from reaper.endpoints import DockerTable
+from reaper.endpoints import DaytonaTable, DockerTable
 from reaper.errors import ConfigError
 
 
@@ -37,3 +37,16 @@ def tls_context(engine: DockerTable) -> ssl.SSLContext | None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def authority(organisation: DaytonaTable) -> ssl.SSLContext | bool:
+    """What the server's certificate is checked by. Raises ConfigError for a file that cannot be used."""
+    file = organisation.ca_file
+    if file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"endpoint {organisation.name}: ca_file = {file!r} cannot be used: {error}", "name a readable PEM file"
+        ) from None

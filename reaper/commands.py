@@ -5,8 +5,9 @@ import sys
 from argparse import Namespace
 
 from reaper import config, exits, sweeping
-from reaper.credentials import api_key
+from reaper.credentials import api_key, lease_token, ryuk_secret
 from reaper.errors import ConfigError
+from reaper.plan import check_files
 
 
 def run(arguments: Namespace) -> int:
@@ -63,7 +64,7 @@ def _ryuk(arguments: Namespace) -> int:
 
 
 def _config(arguments: Namespace) -> int:
-    from reaper import showconfig  # noqa: PLC0415 - only this command needs it
+    from reaper import configcheck, showconfig  # noqa: PLC0415 - only this command needs them
 
     if arguments.action == "schema":
         print(showconfig.schema())
@@ -73,11 +74,14 @@ def _config(arguments: Namespace) -> int:
         return 0
     loaded = config.load(arguments.config)
     if arguments.action == "check":
-        config.engines(loaded.settings, os.environ)
-        for organisation in config.organisations(loaded.settings, os.environ):
+        engines = config.engines(loaded.settings, os.environ)
+        organisations = config.organisations(loaded.settings, os.environ)
+        check_files(engines, organisations)
+        for organisation in organisations:
             api_key(organisation, os.environ)
-        policies = len(loaded.settings.policy)
-        print(f"{loaded.file or 'no file, the built-in defaults'}: fine, {policies} policies")
+        lease_token(loaded.settings.leases, os.environ)
+        ryuk_secret(loaded.settings.ryuk, os.environ)
+        print("\n".join(configcheck.described(loaded, engines, organisations, os.environ)))
         return 0
     print(showconfig.show(loaded, as_json=arguments.json))
     return 0

@@ -29,8 +29,10 @@ from reaper.errors import ConfigError
 from reaper.fields import did_you_mean, masked, toml_value
 from reaper.places import CANDIDATES, is_there
 from reaper.settings import DEFAULT_ORGANISATION, DEFAULT_POLICIES, Settings
+from reaper.trust import read_own
 
 PREFIX = "REAPER_"
+OTHER_VARIABLES = frozenset({"REAPER_CONFIG", "REAPER_LEASE", "REAPER_LABEL", "REAPER_IMAGE_LABEL", "REAPER_URL"})
 
 Key = tuple[str | int, ...]
 
@@ -59,7 +61,9 @@ class Config:
 def find_file(explicit: str | None, env: Mapping[str, str]) -> Path | None:
     """The configuration file that counts, or None when the defaults do. Raises ConfigError for one that is missing."""
     for name, where in ((explicit, "--config"), (env.get("REAPER_CONFIG"), "REAPER_CONFIG")):
-        if name:
+        if name is not None and not name.strip():
+            raise ConfigError("it is empty, which names no file", "name a TOML file, or leave it out", where)
+        if name is not None:
             if not is_there(name):
                 raise ConfigError(f"{name} does not exist", "name a TOML file", where)
             return Path(name)
@@ -86,6 +90,8 @@ def _load(file: Path | None, env: Mapping[str, str]) -> Config:
     for variable in sorted(env):
         if variable.startswith(PREFIX) and "__" in variable:
             origins[_override(raw, variable, env[variable])] = variable
+        elif variable.startswith(PREFIX) and (meant := _meant(variable, raw)) is not None:
+            raise ConfigError("it is no setting", f"did you mean {meant}, with two underscores?", variable)
     try:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
@@ -95,7 +101,7 @@ def _load(file: Path | None, env: Mapping[str, str]) -> Config:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(read_own(file, "utf-8"))
     except OSError as error:
         raise ConfigError(
             f"cannot be read: {error.strerror}", "name a TOML file that this user can read, with --config", str(file)
@@ -157,9 +163,40 @@ def _override(raw: dict[str, Any], variable: str, text: str) -> Key:
     return key
 
 
+def _meant(variable: str, raw: Mapping[str, Any]) -> str | None:
+    """The setting that ``variable`` names but for its underscores: REAPER_SCOPE__LABELS for REAPER_SCOPE_LABELS."""
+    table, _, rest = variable.removeprefix(PREFIX).partition("_")
+    field = Settings.model_fields.get(table.lower())
+    if field is None or not rest:
+        return None
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        return f"{PREFIX}{table}__{rest}" if rest.lower() in field.annotation.model_fields else None
+    model = next(arg for arg in get_args(field.annotation) if arg is not Ellipsis)
+    entries = raw.get(table.lower(), DEFAULT_POLICIES if table == "POLICY" else ())
+    for entry in entries if isinstance(entries, list | tuple) else ():
+        name = _variable_form(str(entry.get("name"))) if isinstance(entry, dict) else ""
+        key = rest.removeprefix(f"{name}_").lower()
+        if rest.startswith(f"{name}_") and key in model.model_fields:
+            return f"{PREFIX}{table}__{name}__{key.upper()}"
+    return None
+
+
+def unknown_variables(settings: Settings, env: Mapping[str, str]) -> list[str]:
+    """The variables that begin with REAPER_ and mean nothing to this program."""
+    named = {organisation.api_key_env for organisation in settings.daytona}
+    named |= {settings.leases.token_env, settings.ryuk.secret_env}
+    known = {*OTHER_VARIABLES, *(name for name in named if name), *(f"{name}_FILE" for name in named if name)}
+    return sorted(name for name in env if name.startswith(PREFIX) and "__" not in name and name not in known)
+
+
 def _value(text: str, annotation: str, variable: str) -> object:
-    """A variable's text as the TOML value that a field of this type would have in the file."""
-    if annotation.startswith("tuple"):
+    """A variable's text as the TOML value that a field of this type would have in the file. Raises ConfigError."""
+    is_list = annotation.startswith("tuple")
+    if not text.strip(" ,"):
+        # Such as a variable of Compose that is not set: it must not take away what the file says.
+        empty = "; for an empty list write []" if is_list else ""
+        raise ConfigError("it is empty, which is no value", f"set it, or leave the variable out{empty}", variable)
+    if is_list:
         if not text.lstrip().startswith("["):
             return [part.strip() for part in text.split(",") if part.strip()]
         try:

@@ -1,11 +1,11 @@
 """Where the secrets are: in the environment or in a file, and nowhere in the settings. No error repeats one."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from reaper.endpoints import DEFAULT_API_KEY, DaytonaTable
 from reaper.errors import ConfigError
 from reaper.settings import LeasesTable, RyukTable
+from reaper.trust import read_own
 
 _CURE = (
     "set it to an API key of the organisation (Daytona's dashboard makes them), or name another variable or a file with"
@@ -77,7 +77,7 @@ def _of_variable(variable: str, env: Mapping[str, str]) -> tuple[str, str]:
 
 def _read(path: str, where: str) -> str:
     try:
-        return Path(path).read_text(encoding="ascii")
+        return read_own(path, "ascii")
     except OSError as error:
         raise ConfigError(f"{where} cannot be read: {error.strerror}", "name a file that holds the key alone") from None
     except UnicodeDecodeError:

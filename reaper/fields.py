@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from reaper import durations
+from reaper.scope import is_total
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -62,6 +63,10 @@ def check_glob(value: str) -> str:
     """``value`` when it can match something. Raises ValueError with the cure."""
     if not value:
         raise ValueError("an empty glob matches nothing; leave it out")
+    if value != value.strip():
+        raise ValueError(f"{value!r} matches nothing: it begins or ends with a space; write {value.strip()!r}")
+    if value.startswith("/"):
+        raise ValueError(f"{value!r} matches nothing: no name or image begins with a slash; write {value.lstrip('/')!r}")
     start = value.find("[")
     while start >= 0:
         first = start + 2 if value.startswith("!", start + 1) else start + 1
@@ -79,8 +84,26 @@ def check_label(value: str) -> str:
     key, equals, glob = value.partition("=")
     if not key.strip() or key != key.strip():
         raise ValueError(f'{value!r} names no label; write "key", "key=value" or "key=glob"')
-    if equals:
-        check_glob(glob or "?*")
+    if set(key) & set("*?["):
+        raise ValueError(
+            f"{value!r} matches nothing: a label's key is matched as it is written, and globs work in its value only; write"
+            ' each key in full, for example "team" or "team=a-*"'
+        )
+    if equals and (glob != glob.strip() or "[" in glob):
+        check_glob(glob)
+    return value
+
+
+def check_narrowing(value: str) -> str:
+    """``value`` when it is a glob that does not match everything. Raises ValueError with the cure."""
+    if is_total(check_glob(value)):
+        raise ValueError(f"{value!r} matches everything, so it narrows nothing; leave it out")
+    return value
+
+
+def _check_protecting(value: str) -> str:
+    if is_total(check_glob(value)):
+        raise ValueError(f"{value!r} protects everything, so nothing would ever be deleted; name what is to be kept")
     return value
 
 
@@ -99,6 +122,8 @@ Duration = Annotated[
     ),
 ]
 Globs = tuple[Annotated[StrictStr, AfterValidator(check_glob)], ...]
+NarrowingGlobs = tuple[Annotated[StrictStr, AfterValidator(check_narrowing)], ...]
+ProtectingGlobs = tuple[Annotated[StrictStr, AfterValidator(_check_protecting)], ...]
 Labels = tuple[Annotated[StrictStr, AfterValidator(check_label)], ...]
 Name = Annotated[StrictStr, AfterValidator(_name)]
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from reaper.claims import Claim
 from reaper.errors import ConfigError
 from reaper.fields import check_glob, check_label
+from reaper.scope import is_total
 
 _CURE = 'write for example "label=team=rl", "name=chess-*", "image=tb__*__client" or "project=chess", several with commas'
 _FIELDS = {"label": "labels", "name": "names", "image": "images", "project": "projects"}
@@ -26,6 +27,6 @@ def _claim(text: str) -> Claim:
         except ValueError as error:
             raise ConfigError(f"{part.strip()!r}: {error}", _CURE, "--own") from None
     globs = (glob for field in fields.values() for glob in field)
-    if all(glob.strip("*?") == "" for glob in globs):
+    if all(is_total(glob) for glob in globs):
         raise ConfigError(f"{text!r} would make everything the run's that appears while it runs", _CURE, "--own")
     return Claim.of(fields)

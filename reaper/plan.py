@@ -2,17 +2,18 @@
 
 import os
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
 from reaper import config, durations
+from reaper.addresses import authority, tls_context
 from reaper.conditions import Policy
 from reaper.credentials import api_key
 from reaper.endpoints import DEFAULT_API_KEY, PROVIDERS, DaytonaTable, DockerTable
 from reaper.errors import ConfigError
-from reaper.fields import check_glob, check_label, did_you_mean
+from reaper.fields import check_label, check_narrowing, did_you_mean
 from reaper.judge import AGGRESSIVE_AGE, Rules
 from reaper.model import Kind
 from reaper.retry import RetryPolicy
@@ -122,8 +123,8 @@ def _narrow(arguments: Namespace) -> Selector:
     try:
         return Selector(
             tuple(check_label(label) for label in arguments.label or ()),
-            tuple(check_glob(name) for name in arguments.name or ()),
-            tuple(check_glob(image) for image in arguments.image or ()),
+            tuple(check_narrowing(name) for name in arguments.name or ()),
+            tuple(check_narrowing(image) for image in arguments.image or ()),
         )
     except ValueError as error:
         raise ConfigError(str(error), where="--label, --name or --image") from None
@@ -137,6 +138,12 @@ def _rules(arguments: Namespace, settings: Settings) -> tuple[Rules, bool]:
         policies.append(Policy("--stopped", _REAPABLE, stopped_for=timedelta(0)))
     if arguments.older_than is not None:
         age = _duration("--older-than", arguments.older_than)
+        if not age:
+            raise ConfigError(
+                "it must be greater than 0, since everything is older than that",
+                'write for example "24h"; --all takes everything owned, whatever its age',
+                "--older-than",
+            )
         policies.append(Policy("--older-than", _REAPABLE, older_than=age))
     if arguments.all:
         if policies:
@@ -206,4 +213,13 @@ def _endpoints(
             raise ConfigError("the configuration has no [[docker]]", "add one", "--only")
         engines = tuple(engine for engine in engines if "docker" in only or engine.name in only)
         organisations = tuple(o for o in organisations if "daytona" in only or o.name in only)
+    check_files(engines, organisations)
     return engines, tuple((organisation, api_key(organisation, env)) for organisation in organisations)
+
+
+def check_files(engines: Iterable[DockerTable], organisations: Iterable[DaytonaTable]) -> None:
+    """Raise ConfigError for certificates that cannot be used: before anything is asked of anyone."""
+    for engine in engines:
+        tls_context(engine)
+    for organisation in organisations:
+        authority(organisation)

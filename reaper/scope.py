@@ -4,15 +4,48 @@ Nothing is ever selected by the absence of a sign: what no selector matches is n
 never touched.
 """
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from itertools import chain
 
-from reaper.identity import COMPOSE, CONFIG_FILES_LABEL, GroupKey, Groups, runner_sign
 from reaper.model import Kind, Resource
 
-LEASE_LABEL = "reaper.lease"
+PROJECT_LABEL = "com.docker.compose.project"
+CONFIG_FILES_LABEL = "com.docker.compose.project.config_files"
+
+
+_FEWEST_LETTERS = 2
+_TOOLS_LABELS = ("com.docker.", "org.opencontainers.image.", "org.label-schema.", "desktop.docker.io/")
+_TELLING_LABELS = frozenset(
+    f"com.docker.compose.{name}"
+    for name in ("project", "service", "project.working_dir", "project.config_files", "project.environment_file")
+)
+_ON_EVERYTHING = frozenset({"maintainer", "code-toolbox-language"})  # base images have the one, Daytona's SDK sets the other
+
+
+def is_total(glob: str) -> bool:
+    """Whether ``glob`` is of wildcards alone, so that it selects nothing in particular."""
+    return not glob.strip("*?")
+
+
+def is_catch_all(glob: str) -> bool:
+    """Whether ``glob`` names next to nothing: fewer than two letters or digits outside brackets ("*", "[a-z]*", "*-*").
+
+    The tag that an image has by default says nothing either.
+    """
+    outside = re.sub(r"\[!?\]?[^\]]*\]", "", glob.removesuffix(":latest"))
+    return sum(character.isalnum() for character in outside) < _FEWEST_LETTERS
+
+
+def is_catch_all_label(pattern: str) -> bool:
+    """Whether ``pattern`` asks for a label that tools set on all that they make, without a value that tells it apart."""
+    key, equals, glob = pattern.partition("=")
+    if key in _TELLING_LABELS:
+        return not equals or is_catch_all(glob)
+    return key in _ON_EVERYTHING or key.startswith(_TOOLS_LABELS)
 
 
 @lru_cache(maxsize=4096)
@@ -53,19 +86,17 @@ class Selector:
     """Labels, names and images to look for.
 
     ``any_of`` reads it as [scope] and [protect] do: everything ORed. ``all_of`` reads it as a policy and the command
-    line do: labels ANDed, names ORed, images ORed, and the fields ANDed. Both look at the labels that take something,
-    unless they are given others.
+    line do: labels ANDed, names ORed, images ORed, and the fields ANDed.
     """
 
     labels: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
 
-    def any_of(self, resource: Resource, labels: Mapping[str, str] | None = None) -> str | None:
+    def any_of(self, resource: Resource) -> str | None:
         """The first entry that matches, as "label x", "name y*" or "image z", else None."""
-        labels = resource.own_labels if labels is None else labels
         for pattern in self.labels:
-            if label_matches(pattern, labels):
+            if label_matches(pattern, resource.labels or {}):
                 return f"label {pattern}"
         for glob in self.names:
             if fnmatchcase(resource.name, glob):
@@ -75,9 +106,9 @@ class Selector:
                 return f"image {glob}"
         return None
 
-    def all_of(self, resource: Resource, labels: Mapping[str, str] | None = None) -> bool:
+    def all_of(self, resource: Resource) -> bool:
         """Whether every field that is set matches. An empty selector matches everything."""
-        labels = resource.own_labels if labels is None else labels
+        labels = resource.labels or {}
         return (
             all(label_matches(pattern, labels) for pattern in self.labels)
             and (not self.names or name_matches(self.names, resource.name))
@@ -97,13 +128,13 @@ class Preset:
     Args:
         labels: a resource with one of these is the runner's.
         images: a container with one of these is the runner's, and so is the whole group that it is in.
-        runner: as ``identity.RUNNER_FILES`` tells it by a Compose project's configuration files: the whole group is its.
+        config_files: endings of a path among the Compose project's configuration files: the whole group is the runner's.
     """
 
     name: str
     labels: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
-    runner: str | None = None
+    config_files: tuple[str, ...] = ()
 
     def marks_group(self, resource: Resource) -> str | None:
         """The sign on this resource that makes its whole group owned, if there is one."""
@@ -111,17 +142,17 @@ class Preset:
             for glob in self.images:
                 if image_matches((glob,), resource.image):
                     return f"image {glob}"
-        files = (resource.labels or {}).get(CONFIG_FILES_LABEL)
-        if files and self.runner is not None and resource.group is not None and resource.inherited is not None:
-            sign = runner_sign(files)
-            if sign is not None and sign[0] == self.runner:
-                return f"config file *{sign[1]}"
+        if resource.group is not None:
+            files = (resource.labels or {}).get(CONFIG_FILES_LABEL, "")
+            for ending in self.config_files if files else ():
+                if any(file.strip().endswith(ending) for file in files.split(",")):
+                    return f"config file *{ending}"
         return None
 
     def marks(self, resource: Resource) -> str | None:
         """The sign on this resource that makes it owned, if there is one."""
         for pattern in self.labels:
-            if label_matches(pattern, resource.own_labels):
+            if label_matches(pattern, resource.labels or {}):
                 return f"label {pattern}"
         return self.marks_group(resource)
 
@@ -131,23 +162,37 @@ PRESETS: Mapping[str, Preset] = {
     preset.name: preset
     for preset in (
         Preset("terminal-bench", labels=("terminal-bench",), images=("tb__*__client",)),
-        Preset("harbor", labels=("harbor.managed=true",), images=("hb__*",), runner="harbor"),
+        Preset(
+            "harbor",
+            labels=("harbor.managed=true",),
+            images=("hb__*",),
+            config_files=(
+                "/harbor/environments/docker/docker-compose-build.yaml",
+                "/harbor/environments/docker/docker-compose-prebuilt.yaml",
+            ),
+        ),
     )
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What this reaper owns. The entries are ORed.
-
-    Args:
-        image_labels: whether labels that a container has from its image count as its own.
-    """
+    """What this reaper owns. The entries are ORed."""
 
     presets: tuple[str, ...] = ("terminal-bench", "harbor")
     selector: Selector = field(default_factory=Selector)
     everything: bool = False
-    image_labels: bool = False
+
+    @property
+    def catch_all(self) -> str | None:
+        """The first entry that takes (nearly) all that an endpoint holds, as it is written in the file; None without one."""
+        if self.everything:
+            return "everything = true"
+        of = self.selector
+        labels = (f"labels = {pattern}" for pattern in of.labels if is_catch_all_label(pattern))
+        names = (f"names = {glob}" for glob in of.names if is_catch_all(glob))
+        images = (f"images = {glob}" for glob in of.images if is_catch_all(glob))
+        return next(chain(labels, names, images), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +222,11 @@ def _preset_ownership(preset: str, sign: str, where: str = "") -> Ownership:
     return Ownership(f"preset {preset}, {sign}{where}", preset=True)
 
 
+def group_key(resource: Resource) -> tuple[str, str] | None:
+    """What identifies the resource's group among all endpoints, or None when it stands alone."""
+    return None if resource.group is None else (resource.endpoint, resource.group)
+
+
 BY_CONTAINERS = " on its project's containers"
 
 
@@ -194,16 +244,15 @@ class Owners:
     All members of a group must be among ``resources``: a sign on one of them may own the others.
     """
 
-    def __init__(self, resources: Iterable[Resource], scope: Scope, groups: Groups | None = None) -> None:
+    def __init__(self, resources: Iterable[Resource], scope: Scope) -> None:
         resources = tuple(resources)
         self._scope = scope
         self._presets = tuple(PRESETS[name] for name in scope.presets)
-        self._groups = groups or Groups(resources)
-        self._by_group: dict[GroupKey, Ownership] = {}
+        self._groups: dict[tuple[str, str], Ownership] = {}
         for resource in resources:
-            key = None if resource.kind.only_with_lease or resource.inherited is None else self._groups.key(resource)
-            if key is not None and key not in self._by_group and (ownership := self._of_group(resource)):
-                self._by_group[key] = ownership
+            key = None if resource.kind.only_with_lease else group_key(resource)
+            if key is not None and key not in self._groups and (ownership := self._of_group(resource)):
+                self._groups[key] = ownership
         self._in_words = _scope_in_words(scope)
         self._project_owners = self._of_projects(resources)
 
@@ -213,12 +262,12 @@ class Owners:
                 return _preset_ownership(preset.name, sign, " in its project")
         return None
 
-    def _of_projects(self, resources: tuple[Resource, ...]) -> dict[GroupKey, Ownership | None]:
+    def _of_projects(self, resources: tuple[Resource, ...]) -> dict[tuple[str, str], Ownership | None]:
         """Who owns the containers of each project that has networks; None where one of them is not owned."""
-        owners: dict[GroupKey, Ownership | None] = {}
-        with_networks = {self._groups.key(resource) for resource in resources if resource.kind is Kind.NETWORK}
+        owners: dict[tuple[str, str], Ownership | None] = {}
+        with_networks = {group_key(resource) for resource in resources if resource.kind is Kind.NETWORK}
         for resource in resources if with_networks else ():
-            key = self._groups.key(resource)
+            key = group_key(resource)
             if key is not None and key in with_networks and resource.kind.runs:
                 owner = self.owner(resource)
                 owners[key] = owner and owners.get(key, owner)
@@ -228,25 +277,16 @@ class Owners:
         """What makes ``resource`` owned, or None when nothing does; of volumes and images nothing here does."""
         if resource.kind.only_with_lease:
             return None
-        seen = as_scope_reads(resource, self._scope)
         for preset in self._presets:
-            if sign := preset.marks(seen):
+            if sign := preset.marks(resource):
                 return _preset_ownership(preset.name, sign)
-        key = None if resource.inherited is None else self._groups.key(resource)
-        if key is not None and (of_group := self._by_group.get(key)) is not None:
+        if (of_group := self._groups.get(group_key(resource) or ("", ""))) is not None:
             return of_group
-        if sign := self._scope.selector.any_of(seen):
+        if sign := self._scope.selector.any_of(resource):
             return Ownership(f"scope {sign}")
         if resource.remembered is not None and (remembered := self._still_in_force(resource.remembered.owner)):
             return remembered
         return self._of_project(resource) or (Ownership("scope everything") if self._scope.everything else None)
-
-    def namesake(self, resource: Resource) -> Ownership | None:
-        """What owns another group of the same name, if something does: people may take the two for one."""
-        key = self._groups.key(resource)
-        if key is None:
-            return None
-        return next((owner for other, owner in self._by_group.items() if other[:2] == key[:2] and other != key), None)
 
     def _still_in_force(self, by: str) -> Ownership | None:
         """The ownership that an earlier sweep put into words, where the scope would still say so; else None."""
@@ -258,20 +298,8 @@ class Owners:
 
     def _of_project(self, resource: Resource) -> Ownership | None:
         """Compose gives a network no label of its services: it is whose all the project's containers are."""
-        key = self._groups.key(resource)
+        key = group_key(resource)
         if key is None or resource.kind is not Kind.NETWORK:
             return None
         owner = self._project_owners.get(key)
         return owner and Ownership(f"{owner.by}{BY_CONTAINERS}")
-
-
-def as_scope_reads(resource: Resource, scope: Scope) -> Resource:
-    """The resource as what takes it reads its labels: with those of its image where the operator says that they count.
-
-    Never with those of Compose, which say who made a container, nor with that of a lease, which says for whom.
-    """
-    if not scope.image_labels or resource.inherited == frozenset():
-        return resource
-    kept = resource.labels if resource.inherited is None else resource.inherited
-    never = frozenset(key for key in kept or () if key.startswith(COMPOSE) or key == LEASE_LABEL)
-    return replace(resource, inherited=never)

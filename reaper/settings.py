@@ -17,7 +17,7 @@ from reaper import states
 from reaper.caps import MAX_LEASE_DELETIONS
 from reaper.conditions import DEFAULT_STOP_TIMEOUT, Policy
 from reaper.endpoints import DaytonaTable, DockerTable
-from reaper.fields import Duration, Globs, Labels, Name, Table, did_you_mean
+from reaper.fields import Duration, Globs, Labels, Name, NarrowingGlobs, ProtectingGlobs, Table, did_you_mean
 from reaper.judge import SHORTEST_CREATED_GRACE, Rules
 from reaper.model import Kind
 from reaper.places import LISTEN, LONGEST_PATH, NOWHERE, RYUK_LISTEN, host_and_port
@@ -75,8 +75,8 @@ class ProtectTable(Table):
     """[protect]: what is kept although it is owned."""
 
     labels: Labels = ("reaper.keep",)
-    names: Globs = ()
-    images: Globs = ()
+    names: ProtectingGlobs = ()
+    images: ProtectingGlobs = ()
     restart_policies: tuple[StrictStr, ...] = ("always", "unless-stopped")
 
     @field_validator("restart_policies")
@@ -254,8 +254,8 @@ class PolicyTable(Table):
     states: tuple[StrictStr, ...] = ()
     endpoints: tuple[Name, ...] = ()
     labels: Labels = ()
-    names: Globs = ()
-    images: Globs = ()
+    names: NarrowingGlobs = ()
+    images: NarrowingGlobs = ()
     stop_timeout: Duration = DEFAULT_STOP_TIMEOUT
     every: Duration | None = None
     cron: StrictStr | None = None
@@ -280,6 +280,11 @@ class PolicyTable(Table):
             if name not in states.NAMES:
                 raise ValueError(f"{name!r} is no state; {did_you_mean(name, states.NAMES)}")
         return names
+
+    @field_validator("older_than", "stopped_for", "idle_for")
+    @classmethod
+    def _lasts(cls, value: timedelta | None) -> timedelta | None:
+        return value if value is None else check_threshold(value)
 
     @model_validator(mode="after")
     def _has_conditions(self) -> Self:
@@ -315,6 +320,16 @@ class PolicyTable(Table):
             selectors=() if narrow == Selector() else (narrow,),
             stop_timeout=self.stop_timeout,
         )
+
+
+def check_threshold(value: timedelta) -> timedelta:
+    """``value`` when it is longer than nothing: no threshold at all must not pass for one. Raises ValueError."""
+    if not value:
+        raise ValueError(
+            'it must be greater than 0, since everything is older than that; write for example "6h", or'
+            ' states = ["stopped", "failed"] for what has stopped, however lately'
+        )
+    return value
 
 
 def check_cron(expression: str, timezone: str | None) -> None:
@@ -408,8 +423,8 @@ class Settings(Table):
         )
 
     def effective_limits(self) -> LimitsTable:
-        """The limits in force: tight ones where everything is owned, unless they were set on purpose."""
-        if not self.scope.everything:
+        """The limits in force: tight ones where (nearly) everything is owned, unless they were set on purpose."""
+        if self.rules().scope.catch_all is None:
             return self.limits
         tight = {"max_deletions": MAX_DELETIONS_OF_EVERYTHING, "max_fraction": MAX_FRACTION_OF_EVERYTHING}
         unset = {key: value for key, value in tight.items() if key not in self.limits.model_fields_set}

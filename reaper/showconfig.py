@@ -45,7 +45,8 @@ def show(config: Config, *, as_json: bool) -> str:
         origin = config.origin(key)
         effective = value
         if key[0] == "limits" and getattr(limits, str(key[1])) != value:
-            effective, origin = getattr(limits, str(key[1])), "default with everything = true"
+            taken = config.settings.rules().scope.catch_all
+            effective, origin = getattr(limits, str(key[1])), f"default with {taken}"
         if key[0] == "limits" and effective is None:
             effective = "none"  # as it is written in the file: no limit
         if effective is not None and effective != []:

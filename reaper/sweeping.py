@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reaper import config, exits
@@ -40,7 +41,7 @@ def run(arguments: Namespace) -> int:
     loaded = config.load(arguments.config)
     plan = make_plan(arguments, loaded.settings, os.environ)
     log = log_of(arguments)
-    command = Command(arguments, plan, log, loaded.settings.journal)
+    command = Command(arguments, plan, log, loaded.settings.journal, loaded.file)
     try:
         return anyio.run(command.run)
     except (ReaperError, BrokenPipeError):
@@ -64,11 +65,18 @@ def _tells_in_the_log(arguments: Namespace) -> bool:
     return "words" not in arguments or arguments.log_level is not None
 
 
+def _is_quiet(arguments: Namespace) -> bool:
+    """Whether the log leaves out what goes well: a command's table says it at a terminal."""
+    if arguments.log_level is not None:
+        return bool(arguments.log_level not in ("debug", "info"))
+    return "words" in arguments or (sys.stderr.isatty() and (arguments.command is not None or arguments.once))
+
+
 def log_of(arguments: Namespace, level: str | None = None) -> "FilteringBoundLogger":
     """Logging as the arguments ask for it, else at ``level``. At a terminal a command's table says what INFO lines would."""
     from reaper import logs  # noqa: PLC0415
 
-    quiet = "words" in arguments or (sys.stderr.isatty() and (arguments.command is not None or arguments.once))
+    quiet = _is_quiet(arguments)
     return logs.configure(log_format(arguments), arguments.log_level or level or ("warning" if quiet else "info"))
 
 
@@ -80,6 +88,7 @@ class Command:
     plan: Plan
     log: "FilteringBoundLogger"
     record: JournalTable
+    file: Path | None = None
 
     def __post_init__(self) -> None:
         self.leases = KnownLeases(config.state_directory(os.environ), sockets_to_ask(os.environ))
@@ -131,6 +140,7 @@ class Command:
     async def _run(self, endpoints: Sequence[Endpoint], stop: Stop, journal: Journal | None) -> int:
         from reaper.logs import LogObserver  # noqa: PLC0415
 
+        self._name_the_file()
         watcher = LogObserver(self.log) if _tells_in_the_log(self.arguments) else None
         observers: list[Observer] = [watcher] if watcher is not None else []
         metrics = self._metrics()
@@ -164,6 +174,17 @@ class Command:
         if name == "once" and watcher is not None:
             watcher.summary(report)
         return code
+
+    def _name_the_file(self) -> None:
+        """Say which file is in force before a sweep does anything: it may not be the one that is meant."""
+        if self.arguments.command not in (None, "run"):
+            return
+        said = str(self.file.resolve()) if self.file is not None else "the defaults"
+        names = [*(engine.name for engine in self.plan.engines), *(table.name for table, _ in self.plan.organisations)]
+        if _tells_in_the_log(self.arguments):
+            self.log.info("sweep_started", config=said, endpoints=names, dry_run=not self.plan.options.act)
+        if self.file is not None and _is_quiet(self.arguments):
+            sys.stderr.write(f"reaper: the configuration is {said}\n")
 
     def _metrics(self) -> "Metrics | None":
         if self.plan.metrics_textfile is None:

@@ -45,7 +45,8 @@ class Teller:
             endpoint.sweeping_since, endpoint.next_try_at = self.clock(), None
         if self.journal is not None:
             self.journal.about(keeper.name, due)
-        self.log.debug("sweep_begins", endpoint=keeper.name, due=sorted(due))
+        config = self.status.config_file or "the defaults"
+        self.log.info("sweep_started", endpoint=keeper.name, due=sorted(due), config=config)
 
     def swept(self, keeper: Keeper, due: frozenset[str], report: Report, result: SweepResult) -> None:
         """See ``keeper.Told``."""

@@ -10,7 +10,6 @@ generated client 0.23 s and this 0.05 s. The tests hold what is read here agains
 import asyncio
 import json
 import math
-import ssl
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 from reaper import __version__
+from reaper.addresses import authority
 from reaper.budget import Budget
 from reaper.endpoints import DaytonaTable
 from reaper.errors import (
@@ -37,7 +37,6 @@ from reaper.errors import (
     UnavailableError,
     UnreadableError,
 )
-from reaper.identity import same_group
 from reaper.model import Kind, Resource
 from reaper.providers.base import Call, Inventory, Limits, Traits
 from reaper.providers.daytona_rows import sandbox
@@ -181,7 +180,7 @@ class DaytonaReader:
                         view.setdefault(listed.group, []).append(listed)
                 self._view = view
                 self._view_until = clock() + max(SHARED_VIEW, 2 * (clock() - began))
-        return tuple(listed for listed in self._view.get(resource.group, ()) if same_group(listed, resource))
+        return self._view.get(resource.group, ())
 
     async def dependents(self, resources: Sequence[Resource], call: Call) -> Sequence[Resource]:  # noqa: ARG002
         """Nothing: the sandboxes that are linked to these are looked for before anything is decided."""
@@ -242,7 +241,8 @@ class DaytonaReader:
                 target = self._proxy_headers if self._url.startswith("https:") else self._headers
                 target["Proxy-Authorization"] = credentials
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl_context()),  # the limits above this client bound it
+                # The limits above this client bound it.
+                connector=aiohttp.TCPConnector(limit=0, ssl=authority(self._organisation)),
                 headers={"User-Agent": f"reaper/{__version__}"},
                 timeout=aiohttp.ClientTimeout(),  # whoever calls has one
                 proxy=proxy,
@@ -251,17 +251,6 @@ class DaytonaReader:
             # aiohttp would repeat a request whose connection broke, DELETE included, unseen by budgets and reports.
             self._session._retry_connection = False  # noqa: SLF001 - there is no other way to say so
         return self._session
-
-    def _ssl_context(self) -> ssl.SSLContext | bool:
-        file = self._organisation.ca_file
-        if file is None:
-            return True
-        try:
-            return ssl.create_default_context(cafile=file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(
-                f"endpoint {self.endpoint}: ca_file = {file!r} cannot be used: {error}", "name a readable PEM file"
-            ) from None
 
     def _observe(self, headers: Mapping[str, str], asked_at: float) -> None:
         """Read the budgets from an answer."""

@@ -280,7 +280,18 @@ def without_privileges(program: Program, closed: Path, *arguments: str) -> subpr
 
 VARIABLES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "a text for a number": ("REAPER_RETRY__ATTEMPTS", "many", ('attempts = "many"', "write a whole number")),
-    "nothing for a number": ("REAPER_RETRY__ATTEMPTS", "", ('attempts = ""', "write a whole number")),
+    "nothing for a number": ("REAPER_RETRY__ATTEMPTS", "", ("it is empty", "leave the variable out")),
+    "nothing for a list": ("REAPER_PROTECT__LABELS", "", ("it is empty", "for an empty list write []")),
+    "commas for a list": ("REAPER_SCOPE__NAMES", " , ", ("it is empty", "for an empty list write []")),
+    "nothing for a file": ("REAPER_CONFIG", " ", ("it is empty", "name a TOML file")),
+    "one underscore": ("REAPER_SCOPE_LABELS", "team=rl", ("no setting", "REAPER_SCOPE__LABELS, with two underscores")),
+    "one underscore in a policy": (
+        "REAPER_POLICY_OLD_CONTAINERS_OLDER_THAN",
+        "12h",
+        ("no setting", "REAPER_POLICY__OLD_CONTAINERS__OLDER_THAN"),
+    ),
+    "a glob in a label's key": ("REAPER_PROTECT__LABELS", "team-*", ("globs work in its value only", "team=a-*")),
+    "no age at all": ("REAPER_POLICY__OLD_CONTAINERS__OLDER_THAN", "0", ('older_than = "0"', "greater than 0")),
     "no unit": ("REAPER_RETRY__TOTAL", "60", ('total = "60"', 'for example "90s"')),
     "not yes or no": ("REAPER_SCOPE__EVERYTHING", "yes", ('everything = "yes"', "true or false")),
     "an impossible glob": ("REAPER_SCOPE__NAMES", "a[b", ('names = "a[b"', "does not close it")),
@@ -343,7 +354,7 @@ GOOD: Mapping[str, tuple[str, tuple[str, ...], object]] = {
     "REAPER_SCOPE__EVERYTHING": ("true", ("scope", "everything"), True),
     "REAPER_SCOPE__LABELS": ("team=rl, run", ("scope", "labels"), ["team=rl", "run"]),
     "REAPER_SCOPE__NAMES": ('["a,b*", "c"]', ("scope", "names"), ["a,b*", "c"]),
-    "REAPER_SCOPE__PRESETS": ("", ("scope", "presets"), []),
+    "REAPER_SCOPE__PRESETS": ("[]", ("scope", "presets"), []),
     "REAPER_LIMITS__MAX_DELETIONS": ("none", ("limits", "max_deletions"), None),
     "REAPER_LIMITS__MAX_FRACTION": ("0.25", ("limits", "max_fraction"), 0.25),
     "REAPER_PROTECT__RESTART_POLICIES": ("always", ("protect", "restart_policies"), ["always"]),
@@ -352,7 +363,7 @@ GOOD: Mapping[str, tuple[str, tuple[str, ...], object]] = {
 
 def test_variables_override_everything_and_others_are_no_settings() -> None:
     env = {name: value for name, (value, _, _) in GOOD.items()}
-    others = {"REAPER_LEASE": "7f3a", "REAPER_CONFIG": "", "REAPER_REQUIRE_ENGINE": "1", "REAPER": "__", "XREAPER_A__B": "1"}
+    others = {"REAPER_LEASE": "7f3a", "REAPER_REQUIRE_ENGINE": "1", "REAPER": "__", "XREAPER_A__B": "1"}
     loaded = config.load(None, env | others)
     dumped = loaded.settings.model_dump(mode="json")
     for name, (_, (table, key), value) in GOOD.items():

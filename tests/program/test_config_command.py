@@ -122,8 +122,95 @@ def test_the_commented_defaults_are_the_defaults() -> None:
 def test_check_names_the_file(run: Program, tmp_path: Path) -> None:
     ended = run("config", "check", "--config", str(EXAMPLE))
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out == f"{EXAMPLE}: fine, 4 policies\n"
-    assert run("config", "check").out == "no file, the built-in defaults: fine, 4 policies\n"
+    assert ended.out.startswith(f"{EXAMPLE}: OK (4 policies)\n")
+    assert run("config", "check").out.startswith("no file, the built-in defaults: OK (4 policies)\n")
+
+
+def _checked(program: Program, text: str, **env: str) -> list[str]:
+    (program.folder / "reaper.toml").write_text(text)
+    ended = program("config", "check", env=env)
+    assert (ended.code, ended.err) == (0, "")
+    return ended.out.splitlines()
+
+
+def test_check_tells_in_words_what_is_owned_and_what_is_protected(program: Program) -> None:
+    lines = _checked(
+        program,
+        '[scope]\npresets = ["terminal-bench"]\nlabels = ["team=rl"]\n[protect]\nnames = ["db-*"]\nrestart_policies = []\n'
+        '[[docker]]\nname = "gpu-1"\nhost = "tcp://gpu-1:2375"\n'
+        '[[policy]]\nname = "old"\nkinds = ["container"]\nolder_than = "1h"\nendpoints = ["gpu-1"]\n',
+    )
+    assert lines[1:] == [
+        "endpoint: gpu-1, Docker at tcp://gpu-1:2375",
+        "owned: preset terminal-bench: label terminal-bench, or image tb__*__client (with its whole project)",
+        "owned: label team=rl",
+        "protected: label reaper.keep",
+        "protected: name db-*",
+        "policy: old: containers older than 1 h, on gpu-1",
+        "limit: 1000 deletions for each endpoint and sweep",
+    ]
+
+
+def test_check_warns_of_a_variable_that_means_nothing(program: Program) -> None:
+    lines = _checked(program, "", REAPER_SCOPES="x", REAPER_LEASE="x")
+    assert [line for line in lines if line.startswith("warning")] == [
+        "warning: the variable REAPER_SCOPES is no setting: it has no effect"
+    ]
+
+
+_TWO = '[[policy]]\nname = "wide"\nkinds = ["container"]\n{}\n[[policy]]\nname = "narrow"\nkinds = ["container"]\n{}\n'
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow"),
+    [
+        ('older_than = "1h"', 'older_than = "24h"'),
+        ('older_than = "1h"', 'stopped_for = "1h"'),
+        ('states = ["stopped", "failed"]', 'stopped_for = "6h"'),
+        ('stopped_for = "6h"', 'stopped_for = "6h"\nnames = ["chess-*"]'),
+        ('stopped_for = "6h"', 'stopped_for = "6h"\nolder_than = "24h"'),
+    ],
+)
+def test_check_warns_of_a_policy_that_a_wider_one_makes_useless(program: Program, wide: str, narrow: str) -> None:
+    warned = [line for line in _checked(program, _TWO.format(wide, narrow)) if line.startswith("warning")]
+    assert len(warned) == 1
+    assert "policy narrow has no effect of its own" in warned[0]
+    assert "wide matches all that it matches" in warned[0]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('older_than = "24h"', 'stopped_for = "1h"'),
+        ('stopped_for = "1h"\nnames = ["chess-*"]', 'stopped_for = "6h"'),
+        ('older_than = "1h"\nendpoints = ["local"]', 'older_than = "6h"'),
+        ('states = ["stopped"]', 'stopped_for = "6h"'),
+    ],
+)
+def test_check_warns_of_no_policy_that_has_an_effect(program: Program, one: str, other: str) -> None:
+    assert not [line for line in _checked(program, _TWO.format(one, other)) if line.startswith("warning")]
+
+
+def test_check_warns_of_a_policy_for_an_endpoint_that_has_no_such_thing(program: Program) -> None:
+    policy = '[[policy]]\nname = "idle"\nkinds = ["sandbox"]\nidle_for = "1h"\nendpoints = ["gpu-1"]\n'
+    text = f'[[docker]]\nname = "gpu-1"\n{policy}'
+    assert "warning: policy idle never matches: gpu-1 has no sandbox" in _checked(program, text)
+
+
+@pytest.mark.parametrize("command", [("config", "check"), ("--once",), ("list",), ("check",), ("explain", "x")])
+@pytest.mark.parametrize("table", ["docker", "daytona"])
+def test_certificates_that_are_missing_are_told_before_anything_is_asked(
+    program: Program, command: tuple[str, ...], table: str
+) -> None:
+    tables = {
+        "docker": '[[docker]]\nname = "gpu-1"\nhost = "tcp://127.0.0.1:1"\ntls_ca = "/nowhere/ca.pem"\n',
+        "daytona": '[[daytona]]\nname = "rl"\napi_url = "https://127.0.0.1:1/api"\nca_file = "/nowhere/ca.pem"\n',
+    }
+    (program.folder / "reaper.toml").write_text(tables[table])
+    ended = program(*command, env={"DAYTONA_API_KEY": "k"})
+    assert ended.code == 2, ended.err
+    assert "/nowhere/ca.pem" in ended.err
+    assert "readable PEM file" in ended.err
 
 
 # -- show --------------------------------------------------------------------------------------------------------------
@@ -143,11 +230,11 @@ def test_show_tells_where_each_value_comes_from(program: Program, tmp_path: Path
         '[[docker]]\nname = "gpu-1"\nhost = "tcp://gpu-1:2375"\n'
         '[[policy]]\nname = "mine"\nkinds = ["container"]\nolder_than = "90m"\n'
     )
-    env = {"REAPER_RETRY__FACTOR": "3", "REAPER_POLICY__MINE__EVERY": "5m", "REAPER_SCOPE__NAMES": "a*"}
+    env = {"REAPER_RETRY__FACTOR": "3", "REAPER_POLICY__MINE__EVERY": "5m", "REAPER_SCOPE__NAMES": "chess-*"}
     shown = _shown(program, "--config", str(file), env=env)
     here = str(file)
     assert shown["scope.labels"] == (["team=rl"], here)
-    assert shown["scope.names"] == (["a*"], "REAPER_SCOPE__NAMES")
+    assert shown["scope.names"] == (["chess-*"], "REAPER_SCOPE__NAMES")
     assert shown["scope.presets"] == (["terminal-bench", "harbor"], "default")
     assert shown["retry.attempts"] == (2, here)
     assert shown["retry.factor"] == (3.0, "REAPER_RETRY__FACTOR")
@@ -176,6 +263,12 @@ def test_show_for_people_says_the_same(program: Program) -> None:
 @pytest.mark.parametrize(
     ("env", "deletions", "fraction"),
     [
+        ({"REAPER_SCOPE__NAMES": "*"}, (100, "default with names = *"), (0.5, "default with names = *")),
+        (
+            {"REAPER_SCOPE__IMAGES": '["[a-z]*"]'},
+            (100, "default with images = [a-z]*"),
+            (0.5, "default with images = [a-z]*"),
+        ),
         ({}, (1000, "default"), ("none", "default")),
         (
             {"REAPER_SCOPE__EVERYTHING": "true"},
