@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from reaper import __version__, exits
+from reaper import __version__, channels, exits
 
 _EPILOG = """exit codes:
   0  done, nothing failed                    4  the deletion cap was hit, nothing was deleted there
@@ -173,6 +173,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
+    channels.settle()
     argv = sys.argv[1:] if argv is None else argv
     if argv and argv[0] == "simulate":
         from reaper.simulator.__main__ import main as simulate  # noqa: PLC0415 - a server, with options of its own
@@ -194,17 +195,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A listing makes tens of thousands of objects that all stay: walking them again and again took an eighth of the time.
     gc.freeze()
     gc.set_threshold(20_000, 50, 20)
-    # A name that the terminal's encoding does not have is no reason to fail.
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # it is what Python opened
     try:
         code = commands.run(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our output has left; there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
-        return exits.OF_SIGNAL["SIGINT"]
+        code = exits.OF_SIGNAL["SIGINT"]
+    sys.stdout.flush()
+    if (problem := channels.problem(sys.stdout)) is not None and not isinstance(problem, BrokenPipeError):
+        sys.stderr.write(f"reaper: what was to be printed is lost: {problem.strerror}\n")
     return code
 
 

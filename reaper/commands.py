@@ -17,8 +17,6 @@ def run(arguments: Namespace) -> int:
     except ConfigError as error:
         sys.stderr.write(f"reaper: {error}\n")
         return exits.USAGE
-    except BrokenPipeError:
-        raise  # whoever read our output has left
     except Exception as error:
         if arguments.log_level == "debug":
             raise

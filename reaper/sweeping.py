@@ -44,7 +44,7 @@ def run(arguments: Namespace) -> int:
     command = Command(arguments, plan, log, loaded.settings.journal, loaded.file)
     try:
         return anyio.run(command.run)
-    except (ReaperError, BrokenPipeError):
+    except ReaperError:
         raise
     except Exception as error:
         if log_format(arguments) != "json":
