@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reaper.identity import group_name
 from reaper.model import CapHit, Decision, Reason
-from reaper.scope import group_key
 
 MAX_LEASE_DELETIONS = 1000
 
@@ -48,8 +48,8 @@ class Caps:
                     hit = hit or CapHit(wanted=len(counted), allowed=allowed, held=held, limit=limit, of_leases=of_leases)
                     back += counted
                     break
-        groups = {group_key(decision.resource) for decision in back} - {None}
-        back += [decision for decision in going if group_key(decision.resource) in groups]
+        groups = {group_name(decision.resource) for decision in back} - {None}
+        back += [decision for decision in going if group_name(decision.resource) in groups]
         return hit, frozenset(decision.resource.id for decision in back)
 
     def _of_policies(self, held: int) -> list[tuple[int, str]]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from reaper.durations import human, shifted
+from reaper.identity import PROJECT_LABEL
 from reaper.model import Kind, Resource
-from reaper.scope import PROJECT_LABEL, Selector
+from reaper.scope import LEASE_LABEL, Selector
 
-LEASE_LABEL = "reaper.lease"
 IMAGE_LABEL = "reaper.lease.image"
 """The same for images, and not what their containers inherit: a neighbour's from the same image would carry it, too."""
 SESSION_LABELS = frozenset(f"org.testcontainers.{name}" for name in ("session-id", "sessionId", "resource-reaper-session"))
@@ -66,11 +66,18 @@ class Claim:
                 return True
         return False
 
-    def covers(self, resource: Resource) -> bool:
-        """Whether the resource is claimed. An empty claim claims nothing."""
+    def covers(self, resource: Resource, *, taking: bool) -> bool:
+        """Whether the resource is claimed. An empty claim claims nothing.
+
+        Args:
+            resource: any.
+            taking: whether that takes it; else that protects it, for which the labels of its image do as well.
+        """
+        selected = self.selector.all_of(resource, None if taking else resource.labels or {})
         if self.projects:
-            return resource.group in self.projects and self.selector.all_of(resource)
-        return self.selector != Selector() and self.selector.all_of(resource)
+            unclear = taking and resource.inherited is None  # it may be no member, but of an image that was made of one
+            return resource.group in self.projects and selected and not unclear
+        return self.selector != Selector() and selected
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +122,8 @@ class Lease:
             return (labelled or self._takes_by_claim(resource)) and self._made_under_it(resource)
         if resource.id in self.resources:
             return True
-        if not labelled and not any(claim.covers(resource) for claim in self.claims):
+        taking = self.ending is not None
+        if not labelled and not any(claim.covers(resource, taking=taking) for claim in self.claims):
             return False
         return self.ending is None or self._made_under_it(resource)
 
@@ -123,7 +131,7 @@ class Lease:
         """Whether nobody need have put the label there: a container has its image's, what is committed its container's."""
         if resource.kind is Kind.IMAGE:
             return (resource.labels or {}).get(IMAGE_LABEL) != self.id
-        return resource.lease_inherited
+        return LEASE_LABEL not in resource.own_labels
 
     def _takes_by_claim(self, resource: Resource) -> bool:
         """Whether a claim takes a volume or an image: more is asked of it than for what a run starts and nothing outlives.
@@ -132,7 +140,8 @@ class Lease:
         the project from long before would look like this run's as soon as the run has written to it.
         """
         telling = (claim for claim in self.claims if claim.label_key is not None)
-        return any(claim.covers(resource) for claim in telling if claim.of_one_session or not resource.maybe_older)
+        sure = (claim for claim in telling if claim.of_one_session or not resource.maybe_older)
+        return any(claim.covers(resource, taking=True) for claim in sure)
 
     def _made_under_it(self, resource: Resource) -> bool:
         if self.since is None or resource.created_at is None:

@@ -4,7 +4,7 @@ A resource that has been listed but not inspected is judged as if it had stopped
 started again. That is the oldest it can be, so whatever is kept on those grounds would be kept after an inspection too.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -184,9 +184,17 @@ def _when(text: str) -> datetime:
     return moment.astimezone(UTC)
 
 
-def wish_end(resource: Resource) -> tuple[Reason, datetime, str] | None:
-    """When the resource wishes to go: the later one where it carries both wishes. Raises ValueError."""
-    labels = resource.labels or {}
+def wish_end(resource: Resource, labels: Mapping[str, str] | None = None) -> tuple[Reason, datetime, str] | None:
+    """When the resource wishes to go: the later one where it carries both wishes.
+
+    Args:
+        resource: it.
+        labels: those that count; all of them when None.
+
+    Raises:
+        ValueError: one of them cannot be read, or ended before the resource was made: then it was meant for something else.
+    """
+    labels = (resource.labels or {}) if labels is None else labels
     ends = []
     if (text := labels.get(TTL_LABEL)) is not None:
         try:
@@ -200,4 +208,7 @@ def wish_end(resource: Resource) -> tuple[Reason, datetime, str] | None:
             ends.append((Reason.EXPIRED, _when(text), f"its own {EXPIRES_LABEL} at {text}"))
         except (ValueError, OverflowError) as error:
             raise ValueError(f"{EXPIRES_LABEL}: {error}") from None
+    for _, end, said in ends:
+        if resource.created_at is not None and end < resource.created_at:
+            raise ValueError(f"{said} ended before it was created, {resource.created_at:%Y-%m-%dT%H:%M:%SZ}")
     return max(ends, key=lambda end: end[1]) if ends else None

@@ -8,6 +8,7 @@ from reaper.config import Config, unknown_variables
 from reaper.durations import human
 from reaper.endpoints import DaytonaTable, DockerTable
 from reaper.fields import masked
+from reaper.identity import RUNNER_FILES
 from reaper.scope import PRESETS, Preset, Selector
 from reaper.settings import PolicyTable
 
@@ -41,7 +42,7 @@ def described(
 
 
 def _preset(preset: Preset) -> str:
-    files = [f"config file *{ending} (with its whole project)" for ending in preset.config_files]
+    files = [f"config file *{ending} (with its whole project)" for ending in RUNNER_FILES.get(preset.runner or "", ())]
     images = [f"image {glob} (with its whole project)" for glob in preset.images]
     return f"preset {preset.name}: {', or '.join([*(f'label {label}' for label in preset.labels), *images, *files])}"
 

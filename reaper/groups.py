@@ -1,13 +1,13 @@
 """A group is one unit: it goes as a whole or stays as a whole, and what is in use stays. Pure."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from reaper.conditions import Policy
 from reaper.durations import human, shifted
+from reaper.identity import GroupKey, GroupName, unclear_key
 from reaper.judge import Judge
 from reaper.model import Decision, Kind, Reason, Resource, Verdict
-from reaper.scope import group_key
 
 # Protections of a network speak for its whole project; that it is in use or unowned does not.
 _SPEAKS_FOR_GROUP = frozenset(
@@ -28,28 +28,34 @@ class Units:
     def __init__(self, judge: Judge, decisions: list[Decision]) -> None:
         self.judge = judge
         self.decisions = decisions
-        self.members: dict[tuple[str, str], list[int]] = {}
-        self.networks: dict[tuple[str, str], list[int]] = {}
-        self.others: dict[tuple[str, str], list[int]] = {}  # volumes and images: they stay with it, and decide nothing
+        self.members: dict[GroupKey, list[int]] = {}
+        self.networks: dict[GroupKey, list[int]] = {}
+        self.others: dict[GroupKey, list[int]] = {}  # volumes and images: they stay with it, and decide nothing
         self.index = {(d.resource.endpoint, d.resource.id): i for i, d in enumerate(decisions)}
         for i, decision in enumerate(decisions):
-            key = group_key(decision.resource)
+            key = judge.groups.key(decision.resource)
             if key is not None:
                 kind = decision.resource.kind
                 of_kind = self.members if kind.runs else self.networks if kind is Kind.NETWORK else self.others
                 of_kind.setdefault(key, []).append(i)
+        names: dict[GroupName, list[GroupKey]] = {}
+        for key in self.members:
+            names.setdefault(key[:2], []).append(key)
+        self._namesakes = {name: keys for name, keys in names.items() if len(keys) > 1}
 
     def settle(self) -> None:
         """Apply the rules of groups and of use until nothing changes any more."""
-        self._spread_keeping()
+        while self._spread_keeping() | self._keep_namesakes():
+            pass
         for key, networks in self.networks.items():
             for i in networks:
                 self._judge_network(i, self.members.get(key, []))
-        self._spread_keeping()
+        while self._spread_keeping() | self._keep_namesakes():
+            pass
 
     def keep_what_is_not_due(self, due: Collection[str]) -> None:
         """Keep the units none of whose matching policies is due, and what they use."""
-        alone = [[i] for i, decision in enumerate(self.decisions) if group_key(decision.resource) is None]
+        alone = [[i] for i, decision in enumerate(self.decisions) if decision.resource.group is None]
         grouped = [
             # Only orphaned networks speak for themselves: the others go with their project's containers.
             [*self.members.get(key, []), *self.networks.get(key, [])]
@@ -70,10 +76,12 @@ class Units:
             return True  # its own wish or an ended lease, which wait for no policy
         return any(match.matched and match.policy.name in due for match in self.judge.matches(decision.resource))
 
-    def _spread_keeping(self) -> None:
-        """What is kept keeps its group and what it uses, and those in turn theirs."""
+    def _spread_keeping(self) -> bool:
+        """What is kept keeps its group and what it uses, and those in turn theirs. Whether anything is kept for that."""
+        changed = False
         while self._unite_groups() | self._keep_what_is_used():
-            pass
+            changed = True
+        return changed
 
     def _turn(self, i: int, reason: Reason, sentence: str) -> None:
         since = self.decisions[i].since if reason is Reason.NOT_DUE else None  # it is reapable all the same
@@ -82,19 +90,43 @@ class Units:
     def _unite_groups(self) -> bool:
         changed = False
         for key, members in self.members.items():
-            speakers = [i for i in self.networks.get(key, []) if self.decisions[i].reason in _SPEAKS_FOR_GROUP]
+            unclear = unclear_key(key)
+            networks = (*self.networks.get(key, []), *self.networks.get(unclear, []))
+            speakers = (i for i in networks if self.decisions[i].reason in _SPEAKS_FOR_GROUP)
             kept = next((i for i in members if not self.decisions[i].reap), None)
-            blocker = kept if kept is not None else next(iter(speakers), None)
-            if blocker is None:
-                continue
-            why = self.decisions[blocker]
-            for i in (*members, *self.networks.get(key, []), *self.others.get(key, [])):
-                if self.decisions[i].reap:
-                    word = self.decisions[i].resource.group_word
-                    sentence = f"its {word} {key[1]} has {why.resource.name}, which is kept: {why.sentence}"
-                    self._turn(i, Reason.GROUP_KEPT, sentence)
-                    changed = True
+            blocker = kept if kept is not None else next(speakers, None)
+            if blocker is not None:
+                why = self.decisions[blocker]
+                its = f"its {why.resource.group_word} {key[1]} has {why.resource.name}, which is kept: {why.sentence}"
+                changed |= self._keep_all(
+                    (*members, *networks, *self.others.get(key, []), *self.others.get(unclear, [])), its
+                )
         return changed
+
+    def _keep_namesakes(self) -> bool:
+        """Keep a project while another owned one of its name is kept: a folder that was moved makes two of one.
+
+        That some are not due in this sweep keeps no other project: else two that are due at different times would stay.
+        """
+        changed = False
+        for name, keys in self._namesakes.items():
+            for key in keys:
+                others = (i for other in keys if other != key for i in self.members[other])
+                blocker = next((i for i in others if not self.decisions[i].reap and self.decisions[i].owner), None)
+                if blocker is not None:
+                    why = self.decisions[blocker]
+                    its = f"{name[1]} in another folder, which may be the same {why.resource.group_word}, has"
+                    its = f"{its} {why.resource.name}, which is owned and kept: {why.sentence}"
+                    proven = (i for i in self.members[key] if self.decisions[i].reason is not Reason.LEASE_ENDED)
+                    changed |= self._keep_all(tuple(proven), its)
+        return changed
+
+    def _keep_all(self, which: Iterable[int], sentence: str) -> bool:
+        """Keep those of them that were to go; whether there were any."""
+        turned = [i for i in which if self.decisions[i].reap]
+        for i in turned:
+            self._turn(i, Reason.GROUP_KEPT, sentence)
+        return bool(turned)
 
     def _keep_what_is_used(self) -> bool:
         changed = False

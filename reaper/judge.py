@@ -1,16 +1,17 @@
 """The rules, one after the other, for a single resource among those that were listed together. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import NamedTuple
 
-from reaper.claims import IMAGE_LABEL, LEASE_LABEL, Lease, Leases
+from reaper.claims import IMAGE_LABEL, Lease, Leases
 from reaper.conditions import DEFAULT_STOP_TIMEOUT, Match, Policy, age_base, hold, impossible_time, wish_end
 from reaper.durations import human, shifted
+from reaper.identity import GroupKey, Groups
 from reaper.model import Decision, Kind, Reason, Resource, State, Verdict
-from reaper.scope import BY_CONTAINERS, Owners, Ownership, Protect, Scope, group_key
+from reaper.scope import BY_CONTAINERS, LEASE_LABEL, Owners, Ownership, Protect, Scope, as_scope_reads
 
 KEEP_LABEL = "reaper.keep"
 _INHERITED = f"its label {LEASE_LABEL} may be its image's, which carries it, too (label images with {IMAGE_LABEL})"
@@ -74,14 +75,27 @@ class Judge:
         self.rules = rules
         self.now = now
         self.resources = tuple(resources)
-        self.owners = Owners(self.resources, rules.scope)
+        self.groups = Groups(self.resources)
+        self.owners = Owners(self.resources, rules.scope, self.groups)
         self.leases = leases if isinstance(leases, Leases) else Leases(leases)
         self.grace = max(rules.created_grace, SHORTEST_CREATED_GRACE)
 
     def findings(self, resource: Resource) -> Iterator[Finding]:
         """What every rule says, in order. The first one with a verdict decides."""
-        lease = self.leases.covering(resource)
+        lease = self._covering(resource)
         return self._findings(resource, self._owner(resource, lease), lease)
+
+    def _covering(self, resource: Resource) -> Lease | None:
+        """The lease that decides about it.
+
+        The name of a project claims what is in it while its lease lives; where several projects have that name, it takes
+        nothing afterwards.
+        """
+        seen = as_scope_reads(resource, self.rules.scope)
+        lease = self.leases.covering(seen)
+        if lease is None or lease.ending is None or not self.groups.several(resource):
+            return lease
+        return self.leases.covering(replace(seen, group=None))
 
     def _owner(self, resource: Resource, lease: Lease | None) -> Ownership | None:
         if (owner := self.owners.owner(resource)) is not None:
@@ -90,16 +104,16 @@ class Judge:
             return Ownership(f"lease {lease.id}")
         if resource.kind is not Kind.NETWORK or self.leases.empty:
             return None
-        return self._project_owners.get(group_key(resource))
+        return self._project_owners.get(self.groups.key(resource))
 
     @cached_property
-    def _project_owners(self) -> dict[tuple[str, str] | None, Ownership]:
+    def _project_owners(self) -> dict[GroupKey | None, Ownership]:
         """By project whose its networks are where each container is owned, one of them at least by a lease alone."""
-        owners: dict[tuple[str, str] | None, Ownership | None] = {}
+        owners: dict[GroupKey | None, Ownership | None] = {}
         for resource in self.resources:
-            key = group_key(resource)
+            key = self.groups.key(resource)
             if key is not None and resource.kind.runs and owners.get(key, True):
-                owner = self._owner(resource, self.leases.covering(resource))
+                owner = self._owner(resource, self._covering(resource))
                 owners[key] = owner and Ownership(f"{owner.by}{BY_CONTAINERS}")
         return {key: owner for key, owner in owners.items() if owner is not None}
 
@@ -119,6 +133,7 @@ class Judge:
             if lease is not None:
                 yield self._lease_ended(lease)
             yield self._network_wish(resource)
+            yield self._told_apart(resource)
             return  # it goes with its project's containers, and no policy judges it
         yield self._state(resource)
         if lease is not None:
@@ -130,7 +145,8 @@ class Judge:
 
     def matches(self, resource: Resource) -> list[Match]:
         """Every policy held against the resource, in the order of the configuration."""
-        return [hold(resource, policy, self.now) for policy in self.rules.policies]
+        seen = as_scope_reads(resource, self.rules.scope)
+        return [hold(seen, policy, self.now) for policy in self.rules.policies]
 
     def _readable(self, resource: Resource) -> Finding:
         rule = "readable"
@@ -151,11 +167,27 @@ class Judge:
             if (claiming := self.leases.claiming(resource)) is not None:
                 sentence = f"lease {claiming.id} claims it, but an engine before Docker 23 does not tell when it was made"
             return _keep("owned", Reason.NOT_OWNED, lambda: sentence)
-        if owner is None and resource.lease_inherited:
-            return _keep("owned", Reason.NOT_OWNED, lambda: f"nothing in [scope] matches it, and {_INHERITED}")
         if owner is None:
-            return _keep("owned", Reason.NOT_OWNED, lambda: "nothing in [scope] matches it")
+            return _keep("owned", Reason.NOT_OWNED, lambda: f"nothing in [scope] matches it{self._nearly_owned(resource)}")
         return Finding("owned", None, lambda: f"owned: {owner.by}")
+
+    def owner_by_image(self, resource: Resource) -> Ownership | None:
+        """What would own one that is not owned, if labels counted that (may) have come with its image; else None."""
+        if resource.inherited is not None and not resource.inherited:
+            return None
+        return self.owners.owner(as_scope_reads(resource, replace(self.rules.scope, image_labels=True)))
+
+    def _nearly_owned(self, resource: Resource) -> str:
+        """What looks like ownership and is none, as the rest of a sentence; empty when nothing does."""
+        if resource.inherited is None and resource.labels:
+            return "; which of its labels are its own is not known, since its image could not be read"
+        if (by := self.owner_by_image(resource)) is not None:
+            return f"; {by.by} is its image's label, not its own, and counts only with [scope] image_labels = true"
+        if LEASE_LABEL in (resource.inherited or ()):
+            return f", and {_INHERITED}"
+        if (namesake := self.owners.namesake(resource)) is not None:
+            return f"; another {resource.group_word} of the name {resource.group} is owned ({namesake.by})"
+        return ""
 
     def _machinery(self, resource: Resource) -> Finding:
         if resource.machinery is not None:
@@ -163,7 +195,7 @@ class Judge:
         return Finding("machinery", None, lambda: "neither this program nor the host's machinery")
 
     def _protected(self, resource: Resource) -> Finding:
-        if sign := self.rules.protect.selector.any_of(resource):
+        if sign := self.rules.protect.selector.any_of(resource, resource.labels):
             return _keep("protected", Reason.PROTECTED, lambda: f"[protect] has {sign}")
         return Finding("protected", None, lambda: "nothing in [protect] matches it")
 
@@ -187,7 +219,7 @@ class Judge:
             return Finding("lease", None, lambda: "no lease covers it")
         known = self.leases.knows(lease_id)
         unknown = f"lease {lease_id} {'was taken after it was made' if known else 'is not known here'}"
-        if resource.lease_inherited:
+        if LEASE_LABEL not in resource.own_labels:
             unknown = _INHERITED
         base = age_base(resource)
         if base is None:
@@ -197,6 +229,14 @@ class Judge:
             sentence = f"{unknown} and may be another reaper's for {human(end - self.now)} more"
             return _keep("lease", Reason.LEASE_UNKNOWN, lambda: sentence)
         return Finding("lease", None, lambda: f"{unknown}, and it is older than {human(self.rules.max_lease)}")
+
+    def _told_apart(self, network: Resource) -> Finding:
+        """Compose says on a network which project it is of by the name alone, and another project may have the same."""
+        if not self.groups.unclear(network):
+            return Finding("project", None, lambda: "no two projects here have the name of its own")
+        places = " and ".join(place or "an unknown folder" for place in self.groups.several(network))
+        sentence = f"there are several projects called {network.group} ({places}), and it does not say which is its own"
+        return _keep("project", Reason.GROUP_UNCLEAR, lambda: sentence)
 
     def _tagged_once(self, resource: Resource) -> Finding:
         """An engine deletes an image with several tags by force only: whoever has tagged it may want it."""
@@ -251,7 +291,11 @@ class Judge:
             return Finding("wish", None, lambda: "it carries no wish to go")
         reason, end, said = wish
         if end <= self.now:
-            return _reap("wish", reason, lambda: f"{said} ended {human(self.now - end)} ago", None, end)
+            own = wish_end(resource, as_scope_reads(resource, self.rules.scope).own_labels)
+            if own is None:
+                return Finding("wish", None, lambda: f"{said} has ended, but came with its image and takes nothing")
+            reason, ended, own_said = own
+            return _reap("wish", reason, lambda: f"{own_said} ended {human(self.now - ended)} ago", None, ended)
         sentence = f"{said} has {human(end - self.now)} left"
         if any(match.matched and match.policy.every_resource for match in self.matches(resource)):
             return Finding("wish", None, lambda: f"{sentence}, which the operator overrules")
@@ -268,8 +312,9 @@ class Judge:
 
     def _policies(self, resource: Resource) -> Iterator[Finding]:
         matched, nearest = False, None
+        seen = as_scope_reads(resource, self.rules.scope)
         for policy in self.rules.policies:  # one by one: whoever decides stops at the first that matches
-            held = hold(resource, policy, self.now)
+            held = hold(seen, policy, self.now)
             rule = f"policy {policy.name}"
             if held.matched:
                 matched = True
@@ -291,7 +336,7 @@ class Judge:
 
     def decide(self, resource: Resource) -> Decision:
         """The decision about one resource by itself; a network that nothing keeps is left to its group."""
-        lease = self.leases.covering(resource)
+        lease = self._covering(resource)
         owner = self._owner(resource, lease)
         by = owner.by if owner else None
         for finding in self._findings(resource, owner, lease):
@@ -315,5 +360,6 @@ class Judge:
             stop_timeout=finding.policy.stop_timeout if finding.policy else self.rules.stop_timeout,
             due_at=finding.due_at,
             would_match=unowned and any(match.matched for match in self.matches(resource)),
+            by_image=owner is None and self.owner_by_image(resource) is not None,
             lease=lease.id if lease is not None else None,
         )

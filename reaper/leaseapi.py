@@ -25,11 +25,12 @@ import anyio
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, StringConstraints, ValidationError
 
-from reaper.claims import LEASE_LABEL, Claim
+from reaper.claims import Claim
 from reaper.errors import LeasesUnknownError
 from reaper.leasebook import HEARTBEAT_DUE, LeaseBook
 from reaper.leasedb import Holder, LeaseRecord, Sort
 from reaper.peers import UNKNOWN_USER, Peer, user_name
+from reaper.scope import LEASE_LABEL
 
 PATH = "/leases"
 LONGEST = 64 * 1024  # bytes of a request

@@ -87,8 +87,10 @@ class Resource:
         image_unresolved: the listing had only an image id, so what its creator called it is not known yet.
         machinery: what part of the host's own machinery it is ("a Kubernetes pod"), else None.
         remembered: set by the sweep when an earlier one saw its owned group whole.
-        lease_inherited: its image carries the same label of a lease: whose it is nobody can tell, since an engine gives the
-            labels of an image to each container that is made of it, whoever makes it.
+        image_id: the id of a container's image, where the endpoint tells.
+        inherited: keys of the labels that its image carries with the same value: an engine gives the labels of an image to
+            each container that is made of it. They protect, and take nothing. None while the image's labels are not known:
+            then none of its labels takes anything.
         unreadable: why it could not be read, if so.
     """
 
@@ -116,13 +118,25 @@ class Resource:
     image_unresolved: bool = False
     machinery: str | None = None
     remembered: Remembered | None = None
-    lease_inherited: bool = False
+    image_id: str | None = None
+    inherited: frozenset[str] | None = frozenset()
     unreadable: str | None = None
 
     @property
+    def own_labels(self) -> Mapping[str, str]:
+        """The labels that may take it: those that did not come with its image. All of ``labels`` may protect it."""
+        labels = self.labels or {}
+        if self.inherited is None:
+            return {}
+        return {key: text for key, text in labels.items() if key not in self.inherited} if self.inherited else labels
+
+    @property
     def identity(self) -> tuple[str, datetime | None]:
-        """What no other resource of the endpoint ever has: a new volume may have the name of one that is gone."""
-        by_name = self.kind is Kind.VOLUME and not self.maybe_older
+        """What no other resource of the endpoint ever has.
+
+        A new volume may have the name of one that is gone, and Podman makes the id of a network from its name.
+        """
+        by_name = self.kind in (Kind.VOLUME, Kind.NETWORK) and not self.maybe_older
         return self.id, self.created_at if by_name else None
 
     @property
@@ -178,6 +192,7 @@ class Reason(StrEnum):
     TOO_YOUNG = "too_young"
     NO_POLICY = "no_policy"
     GROUP_KEPT = "group_kept"
+    GROUP_UNCLEAR = "group_unclear"
     IN_USE = "in_use"
     NOT_DUE = "not_due"
 
@@ -194,6 +209,7 @@ class Decision:
         stop_timeout: how long a running one gets to stop by itself.
         due_at: for a resource that is only too young: when that ends, if nothing else happens.
         would_match: for one that is not owned: a policy that it would match if it were.
+        by_image: for one that is not owned: it would be if labels counted that came with its image, or may have done so.
         lease: the lease that covers it, living or ended.
     """
 
@@ -207,6 +223,7 @@ class Decision:
     stop_timeout: timedelta = timedelta(seconds=10)
     due_at: datetime | None = None
     would_match: bool = False
+    by_image: bool = False
     lease: str | None = None
 
     @property

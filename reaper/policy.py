@@ -49,12 +49,19 @@ def decide(
 def needs_inspection(decisions: Iterable[Decision]) -> list[Resource]:
     """What must be inspected before these decisions can be trusted; decide again with what came of it.
 
-    Those whose image nobody knows yet come first, since the image may own a whole project; then those that are reaped by
-    what the listing alone says, or would be if it were due.
+    Those whose image is not known yet come first, since the image may own a whole project and its labels may be the
+    container's own or not; then those that are reaped by what the listing alone says, or would be if it were due.
     """
     unseen = [decision for decision in decisions if not decision.resource.inspected]
-    unresolved = [d.resource for d in unseen if d.resource.image_unresolved and not d.resource.unreadable]
+    unresolved = [d.resource for d in unseen if _image_matters(d) and not d.resource.unreadable]
     return unresolved or [d.resource for d in unseen if d.reap or d.reason is Reason.NOT_DUE]
+
+
+def _image_matters(decision: Decision) -> bool:
+    """Whether more must be known of its image: its name, or which labels came with it."""
+    resource = decision.resource
+    unknown = resource.inherited is None and (decision.by_image or resource.group is not None)
+    return resource.image_unresolved or unknown
 
 
 def hangers_on(decisions: Iterable[Decision]) -> dict[str, frozenset[str]]:

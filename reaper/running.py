@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from reaper import config, exits, foreground, owned
 from reaper.addresses import unix_path
-from reaper.claims import IMAGE_LABEL, LEASE_LABEL, Claim
+from reaper.claims import IMAGE_LABEL, Claim
 from reaper.dockerhost import engine_of_commands
 from reaper.endpoints import DEFAULT_SOCKET, DockerTable
 from reaper.errors import ConfigError, LeasesUnknownError
@@ -23,6 +23,7 @@ from reaper.leftovers import Setup, still_there, unwanted
 from reaper.model import Report
 from reaper.places import is_there
 from reaper.plan import Plan, make_plan
+from reaper.scope import LEASE_LABEL
 from reaper.sweeping import cap_hints
 
 if TYPE_CHECKING:

@@ -6,15 +6,15 @@ never touched.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import chain
 
+from reaper.identity import COMPOSE, CONFIG_FILES_LABEL, GroupKey, Groups, runner_sign
 from reaper.model import Kind, Resource
 
-PROJECT_LABEL = "com.docker.compose.project"
-CONFIG_FILES_LABEL = "com.docker.compose.project.config_files"
+LEASE_LABEL = "reaper.lease"
 
 
 _FEWEST_LETTERS = 2
@@ -86,17 +86,19 @@ class Selector:
     """Labels, names and images to look for.
 
     ``any_of`` reads it as [scope] and [protect] do: everything ORed. ``all_of`` reads it as a policy and the command
-    line do: labels ANDed, names ORed, images ORed, and the fields ANDed.
+    line do: labels ANDed, names ORed, images ORed, and the fields ANDed. Both look at the labels that take something,
+    unless they are given others.
     """
 
     labels: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
 
-    def any_of(self, resource: Resource) -> str | None:
+    def any_of(self, resource: Resource, labels: Mapping[str, str] | None = None) -> str | None:
         """The first entry that matches, as "label x", "name y*" or "image z", else None."""
+        labels = resource.own_labels if labels is None else labels
         for pattern in self.labels:
-            if label_matches(pattern, resource.labels or {}):
+            if label_matches(pattern, labels):
                 return f"label {pattern}"
         for glob in self.names:
             if fnmatchcase(resource.name, glob):
@@ -106,9 +108,9 @@ class Selector:
                 return f"image {glob}"
         return None
 
-    def all_of(self, resource: Resource) -> bool:
+    def all_of(self, resource: Resource, labels: Mapping[str, str] | None = None) -> bool:
         """Whether every field that is set matches. An empty selector matches everything."""
-        labels = resource.labels or {}
+        labels = resource.own_labels if labels is None else labels
         return (
             all(label_matches(pattern, labels) for pattern in self.labels)
             and (not self.names or name_matches(self.names, resource.name))
@@ -128,13 +130,13 @@ class Preset:
     Args:
         labels: a resource with one of these is the runner's.
         images: a container with one of these is the runner's, and so is the whole group that it is in.
-        config_files: endings of a path among the Compose project's configuration files: the whole group is the runner's.
+        runner: as ``identity.RUNNER_FILES`` tells it by a Compose project's configuration files: the whole group is its.
     """
 
     name: str
     labels: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
-    config_files: tuple[str, ...] = ()
+    runner: str | None = None
 
     def marks_group(self, resource: Resource) -> str | None:
         """The sign on this resource that makes its whole group owned, if there is one."""
@@ -142,17 +144,17 @@ class Preset:
             for glob in self.images:
                 if image_matches((glob,), resource.image):
                     return f"image {glob}"
-        if resource.group is not None:
-            files = (resource.labels or {}).get(CONFIG_FILES_LABEL, "")
-            for ending in self.config_files if files else ():
-                if any(file.strip().endswith(ending) for file in files.split(",")):
-                    return f"config file *{ending}"
+        files = (resource.labels or {}).get(CONFIG_FILES_LABEL)
+        if files and self.runner is not None and resource.group is not None and resource.inherited is not None:
+            sign = runner_sign(files)
+            if sign is not None and sign[0] == self.runner:
+                return f"config file *{sign[1]}"
         return None
 
     def marks(self, resource: Resource) -> str | None:
         """The sign on this resource that makes it owned, if there is one."""
         for pattern in self.labels:
-            if label_matches(pattern, resource.labels or {}):
+            if label_matches(pattern, resource.own_labels):
                 return f"label {pattern}"
         return self.marks_group(resource)
 
@@ -162,26 +164,23 @@ PRESETS: Mapping[str, Preset] = {
     preset.name: preset
     for preset in (
         Preset("terminal-bench", labels=("terminal-bench",), images=("tb__*__client",)),
-        Preset(
-            "harbor",
-            labels=("harbor.managed=true",),
-            images=("hb__*",),
-            config_files=(
-                "/harbor/environments/docker/docker-compose-build.yaml",
-                "/harbor/environments/docker/docker-compose-prebuilt.yaml",
-            ),
-        ),
+        Preset("harbor", labels=("harbor.managed=true",), images=("hb__*",), runner="harbor"),
     )
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What this reaper owns. The entries are ORed."""
+    """What this reaper owns. The entries are ORed.
+
+    Args:
+        image_labels: whether labels that a container has from its image count as its own.
+    """
 
     presets: tuple[str, ...] = ("terminal-bench", "harbor")
     selector: Selector = field(default_factory=Selector)
     everything: bool = False
+    image_labels: bool = False
 
     @property
     def catch_all(self) -> str | None:
@@ -222,11 +221,6 @@ def _preset_ownership(preset: str, sign: str, where: str = "") -> Ownership:
     return Ownership(f"preset {preset}, {sign}{where}", preset=True)
 
 
-def group_key(resource: Resource) -> tuple[str, str] | None:
-    """What identifies the resource's group among all endpoints, or None when it stands alone."""
-    return None if resource.group is None else (resource.endpoint, resource.group)
-
-
 BY_CONTAINERS = " on its project's containers"
 
 
@@ -244,15 +238,16 @@ class Owners:
     All members of a group must be among ``resources``: a sign on one of them may own the others.
     """
 
-    def __init__(self, resources: Iterable[Resource], scope: Scope) -> None:
+    def __init__(self, resources: Iterable[Resource], scope: Scope, groups: Groups | None = None) -> None:
         resources = tuple(resources)
         self._scope = scope
         self._presets = tuple(PRESETS[name] for name in scope.presets)
-        self._groups: dict[tuple[str, str], Ownership] = {}
+        self._groups = groups or Groups(resources)
+        self._by_group: dict[GroupKey, Ownership] = {}
         for resource in resources:
-            key = None if resource.kind.only_with_lease else group_key(resource)
-            if key is not None and key not in self._groups and (ownership := self._of_group(resource)):
-                self._groups[key] = ownership
+            key = None if resource.kind.only_with_lease or resource.inherited is None else self._groups.key(resource)
+            if key is not None and key not in self._by_group and (ownership := self._of_group(resource)):
+                self._by_group[key] = ownership
         self._in_words = _scope_in_words(scope)
         self._project_owners = self._of_projects(resources)
 
@@ -262,12 +257,12 @@ class Owners:
                 return _preset_ownership(preset.name, sign, " in its project")
         return None
 
-    def _of_projects(self, resources: tuple[Resource, ...]) -> dict[tuple[str, str], Ownership | None]:
+    def _of_projects(self, resources: tuple[Resource, ...]) -> dict[GroupKey, Ownership | None]:
         """Who owns the containers of each project that has networks; None where one of them is not owned."""
-        owners: dict[tuple[str, str], Ownership | None] = {}
-        with_networks = {group_key(resource) for resource in resources if resource.kind is Kind.NETWORK}
+        owners: dict[GroupKey, Ownership | None] = {}
+        with_networks = {self._groups.key(resource) for resource in resources if resource.kind is Kind.NETWORK}
         for resource in resources if with_networks else ():
-            key = group_key(resource)
+            key = self._groups.key(resource)
             if key is not None and key in with_networks and resource.kind.runs:
                 owner = self.owner(resource)
                 owners[key] = owner and owners.get(key, owner)
@@ -277,16 +272,25 @@ class Owners:
         """What makes ``resource`` owned, or None when nothing does; of volumes and images nothing here does."""
         if resource.kind.only_with_lease:
             return None
+        seen = as_scope_reads(resource, self._scope)
         for preset in self._presets:
-            if sign := preset.marks(resource):
+            if sign := preset.marks(seen):
                 return _preset_ownership(preset.name, sign)
-        if (of_group := self._groups.get(group_key(resource) or ("", ""))) is not None:
+        key = None if resource.inherited is None else self._groups.key(resource)
+        if key is not None and (of_group := self._by_group.get(key)) is not None:
             return of_group
-        if sign := self._scope.selector.any_of(resource):
+        if sign := self._scope.selector.any_of(seen):
             return Ownership(f"scope {sign}")
         if resource.remembered is not None and (remembered := self._still_in_force(resource.remembered.owner)):
             return remembered
         return self._of_project(resource) or (Ownership("scope everything") if self._scope.everything else None)
+
+    def namesake(self, resource: Resource) -> Ownership | None:
+        """What owns another group of the same name, if something does: people may take the two for one."""
+        key = self._groups.key(resource)
+        if key is None:
+            return None
+        return next((owner for other, owner in self._by_group.items() if other[:2] == key[:2] and other != key), None)
 
     def _still_in_force(self, by: str) -> Ownership | None:
         """The ownership that an earlier sweep put into words, where the scope would still say so; else None."""
@@ -298,8 +302,20 @@ class Owners:
 
     def _of_project(self, resource: Resource) -> Ownership | None:
         """Compose gives a network no label of its services: it is whose all the project's containers are."""
-        key = group_key(resource)
+        key = self._groups.key(resource)
         if key is None or resource.kind is not Kind.NETWORK:
             return None
         owner = self._project_owners.get(key)
         return owner and Ownership(f"{owner.by}{BY_CONTAINERS}")
+
+
+def as_scope_reads(resource: Resource, scope: Scope) -> Resource:
+    """The resource as what takes it reads its labels: with those of its image where the operator says that they count.
+
+    Never with those of Compose, which say who made a container, nor with that of a lease, which says for whom.
+    """
+    if not scope.image_labels or resource.inherited == frozenset():
+        return resource
+    kept = resource.labels if resource.inherited is None else resource.inherited
+    never = frozenset(key for key in kept or () if key.startswith(COMPOSE) or key == LEASE_LABEL)
+    return replace(resource, inherited=never)

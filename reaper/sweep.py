@@ -268,7 +268,7 @@ class _EndpointSweep:
         self.warnings += [*notes(self.decisions, inventory.unreadable, now), *self.looker.warnings]
         for decision in self.decisions:
             error = self.looker.unread.get(decision.resource.id)
-            if error is not None and decision.owner is not None:
+            if error is not None and (decision.owner is not None or decision.by_image):
                 self.results[decision.resource.id] = Result(
                     decision, Outcome.FAILED, f"it could not be inspected: {error}", error=error.label
                 )

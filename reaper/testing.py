@@ -22,6 +22,7 @@ from datetime import datetime, timedelta
 import anyio
 
 from reaper.errors import ConflictError, InProgressError, LaterError, NotFoundError
+from reaper.identity import same_group
 from reaper.model import Kind, Resource, State
 from reaper.providers import base
 from reaper.providers.base import Inventory, Limits, Traits
@@ -268,7 +269,7 @@ class MemoryReader:
             fresh = replace(held.resource, uses=held.resource.uses | held.links)
             if fresh.kind is Kind.NETWORK and self.world.attached(fresh):
                 fresh = replace(fresh, state=State.RUNNING, raw_state="attached")
-        return replace(fresh, inspected=True, remembered=resource.remembered, lease_inherited=resource.lease_inherited)
+        return replace(fresh, inspected=True, remembered=resource.remembered, inherited=resource.inherited)
 
     async def members(self, resource: Resource, call: base.Call) -> Sequence[Resource]:
         """The containers of the resource's group."""
@@ -279,7 +280,7 @@ class MemoryReader:
     async def _members(self, resource: Resource) -> Sequence[Resource]:
         async with self.world.call("members", resource):
             listed = tuple(_listed(held.resource) for held in self.world.held())
-        return tuple(m for m in listed if m.group == resource.group and m.kind.runs)
+        return tuple(m for m in listed if same_group(m, resource) and m.kind.runs)
 
     async def dependents(self, resources: Sequence[Resource], call: base.Call) -> Sequence[Resource]:
         """What uses one of these, whether it was there at the listing or has come since."""

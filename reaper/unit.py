@@ -18,6 +18,7 @@ from reaper.errors import (
     NotFoundError,
     ProviderError,
 )
+from reaper.identity import Groups
 from reaper.members import Members
 from reaper.model import Decision, Kind, Outcome, Remembered, Resource, State
 from reaper.ordering import users_first
@@ -267,12 +268,14 @@ def make_units(acting: Acting, decisions: Iterable[Decision]) -> list[Unit]:
     so they wait for their stage.
     """
     units: dict[tuple[str, ...], list[Decision]] = {}
-    for decision in decisions:
-        if decision.reap:
-            resource = decision.resource
-            what = resource.kind.value if resource.kind.only_with_lease else "group"
-            key = (what, resource.group) if resource.group is not None else (resource.id,)
-            units.setdefault(key, []).append(_owned_for_good(decision, acting.now()))
+    going = [decision for decision in decisions if decision.reap]
+    groups = Groups(decision.resource for decision in going)
+    for decision in going:
+        resource = decision.resource
+        what = resource.kind.value if resource.kind.only_with_lease else "group"
+        group = groups.key(resource)
+        key = (what, *group) if group is not None else (resource.id,)
+        units.setdefault(key, []).append(_owned_for_good(decision, acting.now()))
     return [Unit(acting, sorted(unit, key=lambda d: d.resource.kind.stage)) for unit in units.values()]
 
 

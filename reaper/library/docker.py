@@ -140,7 +140,7 @@ class AsyncDockerCleanupManager:
             if one.kind is Kind.CONTAINER
             and (all_containers or wanted or one.state is State.RUNNING)
             and (not wanted or not wanted.isdisjoint({one.raw_state, one.state.value}))
-            and selector.all_of(one)
+            and selector.all_of(one, one.labels or {})
         ]
 
     async def _find(self, wanted: str) -> str:

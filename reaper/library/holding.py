@@ -13,12 +13,12 @@ from urllib.parse import quote
 
 import anyio.to_thread
 
-from reaper.claims import LEASE_LABEL
 from reaper.library import own, process
 from reaper.library.asking import ANSWERS_WITHIN, AwayError, LeaseRefusedError, Line, Service
 from reaper.library.closing import CleanupScope
 from reaper.peers import this_user
 from reaper.places import URL
+from reaper.scope import LEASE_LABEL
 
 TOKEN = "REAPER_TOKEN"  # noqa: S105 - the name of a variable
 SOON, AGAIN = 0.1, 5.0  # seconds until one asks again who has had no answer: at first, and after a while

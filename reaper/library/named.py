@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import anyio
 
-from reaper.claims import LEASE_LABEL, Ending, Lease
+from reaper.claims import Ending, Lease
 from reaper.conditions import EXPIRES_LABEL, TTL_LABEL
 from reaper.errors import ConflictError, InvalidError, NotFoundError
 from reaper.judge import KEEP_LABEL, Rules
@@ -23,7 +23,7 @@ from reaper.model import TIME_UP, Decision, Kind, Outcome, Reason, Report, Resou
 from reaper.policy import decide
 from reaper.providers.base import Call, Inventory, Provider
 from reaper.retry import Retrier
-from reaper.scope import Protect, Scope, Selector
+from reaper.scope import LEASE_LABEL, Protect, Scope, Selector
 from reaper.sweep import Endpoint, Options
 
 LONG_STOP = timedelta(seconds=10)  # a container's longer grace comes on top of the time of the operation

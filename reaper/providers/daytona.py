@@ -37,6 +37,7 @@ from reaper.errors import (
     UnavailableError,
     UnreadableError,
 )
+from reaper.identity import same_group
 from reaper.model import Kind, Resource
 from reaper.providers.base import Call, Inventory, Limits, Traits
 from reaper.providers.daytona_rows import sandbox
@@ -180,7 +181,7 @@ class DaytonaReader:
                         view.setdefault(listed.group, []).append(listed)
                 self._view = view
                 self._view_until = clock() + max(SHARED_VIEW, 2 * (clock() - began))
-        return self._view.get(resource.group, ())
+        return tuple(listed for listed in self._view.get(resource.group, ()) if same_group(listed, resource))
 
     async def dependents(self, resources: Sequence[Resource], call: Call) -> Sequence[Resource]:  # noqa: ARG002
         """Nothing: the sandboxes that are linked to these are looked for before anything is decided."""

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from reaper import states
+from reaper.identity import SESSION_LABEL
 from reaper.model import Kind, Resource, State
 from reaper.providers.rows import labels, moment, text
 
 Row = Mapping[str, object]
 
-SESSION_LABEL = "harbor.session_id"
 # An id goes into the path of a request.
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _SETTLED = frozenset({"started", "stopped", "paused", "archived"})

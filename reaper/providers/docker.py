@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from reaper.addresses import tcp_address, tls_context, unix_path
 from reaper.endpoints import DockerTable
 from reaper.errors import DeniedError, UnreadableError
+from reaper.identity import PROJECT_LABEL, same_group
 from reaper.model import Kind, Resource
 from reaper.providers.answers import REDIRECTS, message, read_bounded, refuse_redirect
 from reaper.providers.base import Call, Inventory, Limits, Traits
@@ -24,16 +25,17 @@ from reaper.providers.docker_calls import check
 from reaper.providers.docker_dependents import Dependents
 from reaper.providers.docker_errors import last_headers, last_request, translate
 from reaper.providers.docker_events import FILTERS, deaths
-from reaper.providers.docker_leased import image, tells_creation, volume, with_inherited
+from reaper.providers.docker_imagelabels import ImageLabels
+from reaper.providers.docker_leased import image, tells_creation, volume
 from reaper.providers.docker_rows import (
     Row,
     inspected_container,
     listed_container,
     network,
     own_container_id,
+    table,
 )
 from reaper.providers.headers import clock_skew
-from reaper.scope import PROJECT_LABEL
 
 if TYPE_CHECKING:
     import aiodocker
@@ -85,6 +87,7 @@ class DockerReader:
         self._session: aiohttp.ClientSession | None = None
         self._answered = False
         self._dependents = Dependents(self.endpoint, self._containers, self.inspect)
+        self._image_labels = ImageLabels(engine.name, self._list_images, self._inspect_image)
         self._images: dict[str, str] = {}  # what the creators of containers called the images that are ids now
 
     async def list(self, call: Call, label_keys: frozenset[str] = frozenset()) -> Inventory:
@@ -93,6 +96,9 @@ class DockerReader:
         And every network, volume and image with one of the labels.
         """
         inventory = await call(f"list {self.endpoint}", partial(self._list, label_keys))
+        await self._image_labels.read(inventory.resources, call)
+        marked = self._mark_own(self._image_labels.mark(resource) for resource in inventory.resources)
+        inventory = replace(inventory, resources=marked)
         if not label_keys:
             return inventory
         known = {resource.id for resource in inventory.resources}
@@ -108,7 +114,7 @@ class DockerReader:
                     # A volume's id is its name, which somebody may have taken from the id of something else.
                     if found is not None and label_keys & (found.labels or {}).keys() and found.id not in known:
                         labelled[found.id] = found
-        resources = (*with_inherited(inventory.resources, labelled), *self._mark_own(labelled.values()))
+        resources = (*inventory.resources, *self._mark_own(labelled.values()))
         return replace(inventory, resources=resources, unreadable=unreadable)
 
     async def _labelled(self, kind: Kind, key: str | None) -> Sequence[Row]:
@@ -159,7 +165,7 @@ class DockerReader:
         self._answered = True
         found = [*(self._known_image(container) for container in containers), *projects]
         self._images = {c.id: self._images[c.id] for c in containers if c.id in self._images}
-        return Inventory(self._mark_own(found), skew)
+        return Inventory(tuple(found), skew)
 
     async def inspect(self, resource: Resource) -> Resource:
         """It as it is now. Raises NotFoundError when it is gone."""
@@ -178,7 +184,10 @@ class DockerReader:
             self._dependents.learn(fresh.id, row)
         if resource.image_unresolved and fresh.image is not None:
             self._images[fresh.id] = fresh.image
-        fresh = replace(fresh, remembered=resource.remembered, lease_inherited=resource.lease_inherited)
+        fresh = self._image_labels.mark(replace(fresh, remembered=resource.remembered), resource)
+        if fresh.inherited is None:
+            await self._image_labels.read_of(fresh)
+            fresh = self._image_labels.mark(fresh)
         return self._mark_own((fresh,))[0]
 
     async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
@@ -186,7 +195,8 @@ class DockerReader:
         project = resource.group
         if project is None:
             return (resource,)
-        return await call(f"list project {project}", lambda: self._members(project))
+        listed = await call(f"list project {project}", lambda: self._members(project))
+        return tuple(member for member in listed if same_group(member, resource))
 
     async def _members(self, project: str) -> Sequence[Resource]:
         client = self._connect()
@@ -195,7 +205,19 @@ class DockerReader:
             listed = [listed_container(row, self.endpoint) for row in await self._rows(client, filters=filters)]
         except Exception as error:  # noqa: BLE001
             self._translate(error)
-        return tuple(member for member in listed if member.group == project)
+        return tuple(self._image_labels.mark(member) for member in listed)
+
+    async def _list_images(self) -> Sequence[Row]:
+        try:
+            return _checked(await self._connect()._query_json("images/json"), "images")  # noqa: SLF001
+        except Exception as error:  # noqa: BLE001
+            self._translate(error)
+
+    async def _inspect_image(self, id_: str) -> Row:
+        try:
+            return table(await self._connect()._query_json(f"images/{id_}/json"))  # noqa: SLF001
+        except Exception as error:  # noqa: BLE001
+            self._translate(error)
 
     async def dependents(self, resources: Sequence[Resource], call: Call) -> Sequence[Resource]:
         """The containers that hang on these, of all that there are now."""

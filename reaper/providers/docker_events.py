@@ -6,8 +6,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from reaper.errors import UnreadableError
+from reaper.identity import compose_project
 from reaper.model import Kind, Resource, State
-from reaper.scope import PROJECT_LABEL
 
 FILTERS = json.dumps({"type": ["container"], "event": ["die"]})
 _LONGEST = 1 << 20  # bytes of one event: labels may be long
@@ -50,6 +50,6 @@ def death(event: dict[str, object], endpoint: str) -> Resource | None:
         stopped_at=at,
         labels=labels,
         image=str(attributes["image"]) if attributes.get("image") else None,
-        group=labels.get(PROJECT_LABEL) or None,
+        group=compose_project(labels, frozenset()),
         inspected=False,
     )

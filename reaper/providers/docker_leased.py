@@ -4,17 +4,15 @@ Tolerant, as ``docker_rows`` is: one odd row is unreadable and kept, and spoils 
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from reaper.claims import LEASE_LABEL
+from reaper.identity import PROJECT_LABEL
 from reaper.model import Kind, Resource, State
 from reaper.providers import rows
 from reaper.providers.docker_calls import IMAGE, NAME
 from reaper.providers.docker_rows import Row, machinery, moment, table
 from reaper.providers.rows import epoch, text
-from reaper.scope import PROJECT_LABEL
 
 TELLS_CREATION = (1, 42)
 """The version of the API since which ``CreatedAt`` of a volume is when it was made (Docker 23, moby/moby#44719).
@@ -94,30 +92,6 @@ def image(row: Row, endpoint: str) -> Resource | None:
         machinery=_machinery(found, tags),
         unreadable=unreadable,
     )
-
-
-def with_inherited(containers: Iterable[Resource], labelled: Mapping[str, Resource]) -> list[Resource]:
-    """The containers, those marked whose label of a lease may be their image's.
-
-    What a lease claims by other labels is as its holder says: Testcontainers gives the same ones to the images that it
-    builds and to their containers.
-
-    Args:
-        containers: and networks, which have no image.
-        labelled: the images with a lease's label, by id; what else is in it does no harm.
-    """
-    images = {id_: lease for id_, found in labelled.items() if found.kind is Kind.IMAGE and (lease := _lease(found))}
-    if not images:
-        return list(containers)
-    marked = []
-    for container in containers:
-        inherited = any(images[id_] == _lease(container) for id_ in container.uses & images.keys())
-        marked.append(replace(container, lease_inherited=True) if inherited else container)
-    return marked
-
-
-def _lease(resource: Resource) -> str | None:
-    return (resource.labels or {}).get(LEASE_LABEL)
 
 
 def _created(value: object) -> datetime | None:

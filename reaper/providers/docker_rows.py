@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from reaper import states
-from reaper.claims import LEASE_LABEL
+from reaper.identity import PROJECT_LABEL, compose_project
 from reaper.model import Kind, Resource, State
 from reaper.providers import rows
 from reaper.providers.docker_links import Directory, Links, configured_links
 from reaper.providers.rows import epoch, labels, text
-from reaper.scope import PROJECT_LABEL
+from reaper.scope import LEASE_LABEL
 
 Row = Mapping[str, object]
 
@@ -113,6 +113,7 @@ def listed_container(
     names = row.get("Names")
     shortest = min((_name(name) for name in names), key=lambda n: n.count("/")) if isinstance(names, list) and names else ""
     found = labels(row.get("Labels"))
+    inherited = None if found else frozenset[str]()
     image = text(row.get("Image"))
     try:
         created = epoch(row.get("Created"))
@@ -132,7 +133,9 @@ def listed_container(
         created_at=created,
         labels=found,
         image=image,
-        group=(found or {}).get(PROJECT_LABEL) or None,
+        group=compose_project(found, inherited),
+        image_id=text(row.get("ImageID")),
+        inherited=inherited,
         uses=_uses(row, row.get("ImageID"), directory or Directory(), links),
         # What is being removed is never started again, and its inspection may not be answered before it is gone.
         links_known=earlier is not None or raw_state in ("removing", "dead") or not id_,
@@ -157,6 +160,7 @@ def inspected_container(row: Row, endpoint: str, directory: Directory | None = N
     state, config, host = table(row.get("State")), table(row.get("Config")), table(row.get("HostConfig"))
     raw_state = text(state.get("Status")) or ""
     found = labels(config.get("Labels"))
+    inherited = None if found else frozenset[str]()
     image = text(config.get("Image"))
     name = _name(row.get("Name"))
     unreadable = None
@@ -190,7 +194,9 @@ def inspected_container(row: Row, endpoint: str, directory: Directory | None = N
         stopped_at=times["stopped_at"],
         labels=found,
         image=image,
-        group=(found or {}).get(PROJECT_LABEL) or None,
+        group=compose_project(found, inherited),
+        image_id=text(row.get("Image")),
+        inherited=inherited,
         uses=_uses(row, row.get("Image"), directory or Directory(), configured_links(row)),
         restart_policy=(restart if isinstance(restart, str) else "") or "no",
         machinery=machinery(name, found, image),

@@ -49,11 +49,31 @@ class Oracle:
 
     world: World
 
+    def _namesakes(self, one: Resource) -> list[Resource]:
+        return [r for r in self.world.resources if (r.endpoint, r.group) == (one.endpoint, one.group)]
+
+    def _runner(self, one: Resource) -> tuple[object, ...]:
+        """What tells its group from another one of its name: where it is, and whether Harbor's files stand beside it."""
+        labels = one.labels or {}
+        harbor = one.kind is Kind.CONTAINER and labels.get(known.PROJECT_FILES) in known.HARBOR_FILES
+        return labels.get("com.docker.compose.project.working_dir"), harbor
+
+    def _runners(self, one: Resource) -> set[tuple[object, ...]]:
+        return {self._runner(r) for r in self._namesakes(one) if r.kind not in BESIDE} if one.group is not None else set()
+
     def mates(self, one: Resource) -> list[Resource]:
-        """Its whole group, itself included; itself alone where it has none."""
+        """Its whole group, itself included; itself alone where it has none, or where which one it is of cannot be told."""
         if one.group is None:
             return [one]
-        return [r for r in self.world.resources if (r.endpoint, r.group) == (one.endpoint, one.group)]
+        runners = self._runners(one)
+        if one.kind in BESIDE:
+            return self._namesakes(one) if len(runners) < 2 else [one]
+        mine = self._runner(one)
+        return [r for r in self._namesakes(one) if (len(runners) == 1 if r.kind in BESIDE else self._runner(r) == mine)]
+
+    def unclear(self, one: Resource) -> bool:
+        """Whether it has the name of several groups and does not say of which it is."""
+        return one.kind in BESIDE and len(self._runners(one)) > 1
 
     def _preset_owns(self, one: Resource) -> bool:
         labels, presets, mates = one.labels or {}, self.world.rules.scope.presets, self.mates(one)
@@ -88,7 +108,12 @@ class Oracle:
         return one.kind is Kind.NETWORK and bool(containers) and all(self.owned(mate) for mate in containers)
 
     def _unreadable_wish(self, one: Resource) -> bool:
-        return any(wish in (one.labels or {}).items() for wish in known.UNREADABLE_WISHES)
+        labels = one.labels or {}
+        if any(wish in labels.items() for wish in known.UNREADABLE_WISHES):
+            return True
+        if "reaper.expires" not in labels or one.created_at is None:
+            return False
+        return known.EXPIRIES[labels["reaper.expires"]] < one.created_at
 
     def wish_end(self, one: Resource) -> datetime | None:
         """The later of the two wishes."""
@@ -106,8 +131,10 @@ class Oracle:
             since = one.started_at
         return self.world.now - since
 
-    def _claimed(self, one: Resource, claim: Claim) -> bool:
+    def _claimed(self, one: Resource, claim: Claim, *, taking: bool) -> bool:
         if not (claim.projects or claim.selector.labels or claim.selector.names or claim.selector.images):
+            return False
+        if claim.projects and taking and len(self._runners(one)) > 1:
             return False
         return (not claim.projects or one.group in claim.projects) and _narrowed(one, claim.selector)
 
@@ -117,9 +144,9 @@ class Oracle:
         if one.id in lease.resources:
             return True
         labelled = (one.labels or {}).get("reaper.lease") == lease.id
-        if lease.ending is not None and one.lease_inherited:
+        if lease.ending is not None and "reaper.lease" in (one.inherited or ()):
             labelled = False
-        if not labelled and not any(self._claimed(one, claim) for claim in lease.claims):
+        if not labelled and not any(self._claimed(one, claim, taking=lease.ending is not None) for claim in lease.claims):
             return False
         if lease.ending is None:
             return True
@@ -134,7 +161,7 @@ class Oracle:
         if labels.get("reaper.lease.image" if one.kind is Kind.IMAGE else "reaper.lease") == lease.id:
             return True
         telling = [claim for claim in lease.claims if claim.selector.labels or claim.projects]
-        return not one.maybe_older and any(self._claimed(one, claim) for claim in telling)
+        return not one.maybe_older and any(self._claimed(one, claim, taking=True) for claim in telling)
 
     def _covered(self, one: Resource, *, alive: bool) -> bool:
         return any(self._covers(lease, one) for lease in self.world.leases if (lease.ending is None) == alive)
@@ -178,6 +205,8 @@ class Oracle:
             found.append("machinery")
         if len(one.tags) > 1:
             found.append("several tags")
+        if one.kind is Kind.NETWORK and not self.abandoned(one) and self.unclear(one):
+            found.append("of which project is not known")
         if one.kind in BESIDE:
             return found
         if one.state in {State.CHANGING, State.UNKNOWN}:
@@ -244,12 +273,15 @@ class Oracle:
 
     def stays(self, due: Collection[str] | None = None) -> set[Key]:
         """All that must stay: by itself, for its group's sake, or for the sake of what uses it."""
-        kept = self._by_themselves(due)
+        kept = self._by_themselves(due) | (set() if due is None else self.stays())
         while True:
             before = len(kept)
             for one in self.world.resources:
+                if due is None and self._namesake_stays(one, kept):
+                    kept.add(key(one))
                 if one.kind not in BESIDE and self._group_stays(one, kept):
                     kept |= {key(mate) for mate in self.mates(one)}
+                    kept |= {key(r) for r in self._namesakes(one) if self.unclear(r)} if one.group is not None else set()
                 if key(one) in kept:
                     kept |= {(one.endpoint, used) for used in one.uses}
             if len(kept) == before:
@@ -276,9 +308,17 @@ class Oracle:
                 kept.add(key(one))
         return kept
 
+    def _namesake_stays(self, one: Resource, kept: set[Key]) -> bool:
+        """Whether an owned group of the same name, elsewhere, stays: it may be the same one, in a folder that moved."""
+        if one.group is None or one.kind in BESIDE or self.abandoned(one):
+            return False
+        others = [r for r in self._namesakes(one) if r.kind not in BESIDE and self._runner(r) != self._runner(one)]
+        return any(key(other) in kept and self.owned(other) for other in others)
+
     def _group_stays(self, one: Resource, kept: set[Key]) -> bool:
         """A container that stays, or an owned network that is protected, keeps the group."""
-        for mate in self.mates(one):
+        unclear = [r for r in self._namesakes(one) if self.unclear(r)] if one.group is not None else []
+        for mate in (*self.mates(one), *unclear):
             if mate.kind in LEFT:
                 continue
             if mate.kind is not Kind.NETWORK and key(mate) in kept:

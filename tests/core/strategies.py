@@ -162,7 +162,7 @@ _RAW_SANDBOX = st.sampled_from((*["started"] * 4, *["stopped"] * 3, *SANDBOX_STA
 _PARTS = st.sampled_from((0.0, 0.0, 0.0, 0.0, 0.1, 0.1, 0.5, 0.9, 1.0))
 _NAMES = st.sampled_from(("trial-{}", "trial-{}", "work-{}", "work-{}", "trial-{}-db", "work-{}-db"))
 _IMAGES = st.sampled_from(IMAGES + TERMINAL_BENCH_IMAGES * 3 + HARBOR_IMAGES)
-_INHERITED = often(False, True, weight=4)
+_INHERITED = often(frozenset(), frozenset({"reaper.lease"}), weight=4)
 _RESTART = often("no", "always", "unless-stopped", "on-failure", weight=6)
 _ACTIVITY = often(NOW - timedelta(hours=3), None, NOW, NOW - timedelta(days=9), weight=2)
 _SANDBOX_LABELS = often({"harbor.managed": "true"}, {}, weight=3)
@@ -198,7 +198,7 @@ def containers(
                 image=draw(_IMAGES),
                 group=group,
                 restart_policy=draw(_RESTART),
-                lease_inherited=draw(_INHERITED),
+                inherited=draw(_INHERITED),
             )
         )
     )

@@ -113,8 +113,8 @@ def events(engine: EngineClient, action: str) -> list[dict[str, Any]]:
 
 
 def member_of(project: str, labels: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The label that makes a container or a network a member of a Compose project, and further ones."""
-    return {"com.docker.compose.project": project, **(labels or {})}
+    """The labels that make a container or a network a member of a Compose project, and further ones."""
+    return {"com.docker.compose.project": project, "com.docker.compose.container-number": "1", **(labels or {})}
 
 
 def services(images: Mapping[str, str] | Iterable[str], command: Iterable[str] = WAITS) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from devkit.client import OBEYS_TERM, EngineClient
 from reaper.claims import Claim
 from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
 from reaper.leases import NAME
+from tests.engine.lab import member_of
 from tests.run import Program
 
 PROJECT = "com.docker.compose.project"
@@ -29,9 +30,9 @@ def test_what_a_dead_run_made_goes_and_its_neighbours_things_stay(any_engine: En
         any_engine.create(name, labels=labels, cmd=OBEYS_TERM, start=True, network=f"{name}-net")
     # A project of this run, and one into which it has put a single container.
     any_engine.create_network("p_default", {**MINE, PROJECT: "p"})
-    any_engine.create("p_main_1", labels={**MINE, PROJECT: "p"}, cmd=OBEYS_TERM, start=True, network="p_default")
-    any_engine.create("q_main_1", labels={PROJECT: "q"}, cmd=OBEYS_TERM, start=True)
-    any_engine.create("q_guest_1", labels={**MINE, PROJECT: "q"}, cmd=OBEYS_TERM, start=True)
+    any_engine.create("p_main_1", labels={**MINE, **member_of("p")}, cmd=OBEYS_TERM, start=True, network="p_default")
+    any_engine.create("q_main_1", labels=member_of("q"), cmd=OBEYS_TERM, start=True)
+    any_engine.create("q_guest_1", labels={**MINE, **member_of("q")}, cmd=OBEYS_TERM, start=True)
     # The neighbours' network has a guest of this run.
     any_engine.create("guest", labels=MINE, cmd=OBEYS_TERM, start=True, network="others-net")
     everything = names(any_engine), set(any_engine.networks())

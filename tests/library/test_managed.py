@@ -25,7 +25,7 @@ from tests.library.service import serving
 from tests.run import Program
 from tests.simulator.docker_world import World
 
-PROJECT = {"com.docker.compose.project": "trial"}
+PROJECT = {"com.docker.compose.project": "trial", "com.docker.compose.container-number": "1"}
 
 
 def test_a_container_goes_at_the_end_and_nothing_else(world: World, alone: Path) -> None:

@@ -52,7 +52,7 @@ class Container:
         self.started = None if self.state == "created" else self.created + timedelta(milliseconds=50)
         self.stopped = self.created + timedelta(milliseconds=100) if self.state in ("exited", "dead") else None
         marks = {"terminal-bench": "1"} if self.owned else {}
-        marks |= {PROJECT: self.project} if self.project is not None else {}
+        marks |= {PROJECT: self.project, "com.docker.compose.container-number": "1"} if self.project is not None else {}
         self.labels = {**marks, **self.labels}
 
 

@@ -12,12 +12,11 @@ import anyio
 
 from devkit.client import OBEYS_TERM, EngineClient
 from reaper.endpoints import DockerTable
+from reaper.identity import MADE_BY_COMPOSE, PROJECT_LABEL, SESSION_LABEL
 from reaper.model import Kind, Resource, State
 from reaper.providers.base import Provider, Reader, Traits
 from reaper.providers.daytona import DaytonaProvider, DaytonaReader
-from reaper.providers.daytona_rows import SESSION_LABEL
 from reaper.providers.docker import DockerProvider, DockerReader
-from reaper.scope import PROJECT_LABEL
 from reaper.testing import Held, MemoryProvider, MemoryReader, MemoryWorld
 from tests.providers.lab import NAME, Lab
 
@@ -61,7 +60,7 @@ class DockerSide(Side):
 
     def _add(self, name: str, group: str | None, running: bool) -> str:
         command = OBEYS_TERM if running else ("true",)
-        labels = {"terminal-bench": "yes", **({PROJECT_LABEL: group} if group else {})}
+        labels = {"terminal-bench": "yes", **({PROJECT_LABEL: group, MADE_BY_COMPOSE[0]: "1"} if group else {})}
         ident = self._engine.create(name, cmd=command, labels=labels, start=True)
         self._engine.wait_state(ident, "running" if running else "exited")
         return ident

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from reaper.errors import ServerError
+from reaper.identity import SESSION_LABEL
 from reaper.providers.base import Call
-from reaper.providers.daytona_rows import SESSION_LABEL
 from reaper.simulator.daytona_model import Sandbox
 from tests.providers.lab import Lab, Recorder, direct, refused, turn_loop
 from tests.simulator.daytona_client import START

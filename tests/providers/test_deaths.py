@@ -16,7 +16,9 @@ from tests.providers.lab import NAME
 
 pytestmark = pytest.mark.anyio
 SECOND, MOMENT = timedelta(seconds=1), timedelta(microseconds=2)
-LABELS = {"terminal-bench": "yes", "team": "rl", "com.docker.compose.project": "chess"}
+LABELS = {"terminal-bench": "yes", "team": "rl", "com.docker.compose.project": "chess"} | {
+    "com.docker.compose.container-number": "1"
+}
 LIMIT = 30  # seconds
 
 

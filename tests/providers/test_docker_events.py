@@ -19,7 +19,7 @@ DIED = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=UTC)
 
 
 def event(name: str = "client", action: str = "die", **more: Any) -> dict[str, Any]:
-    labels = {"com.docker.compose.project": "p", "team": "rl"}
+    labels = {"com.docker.compose.project": "p", "com.docker.compose.oneoff": "False", "team": "rl"}
     return {
         "Type": "container",
         "Action": action,

@@ -21,7 +21,7 @@ LISTED: dict[str, Any] = {
     "Names": ["/other/alias", "/chess-1"],
     "Image": "tb__chess__client",
     "Created": 1795252002,
-    "Labels": {"com.docker.compose.project": "chess"},
+    "Labels": {"com.docker.compose.project": "chess", "com.docker.compose.container-number": "1"},
     "State": "exited",
     "NetworkSettings": {"Networks": {"chess_default": {"NetworkID": "net1"}}},
     "HostConfig": {"NetworkMode": "container:db"},

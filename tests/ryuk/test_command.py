@@ -159,7 +159,7 @@ def test_with_a_secret_only_who_knows_it_is_served(program: Program, tmp_path: P
 
 
 def test_more_keys_may_be_allowed(program: Program, world: World) -> None:
-    project = {"com.docker.compose.project": "p"}
+    project = {"com.docker.compose.project": "p", "com.docker.compose.container-number": "1"}
     keys = "org.testcontainers.*,com.docker.compose.project"
     with RyukProcess(program, REAPER_LEASES__CLAIMABLE=keys).started() as ryuk:
         with ryuk.client() as connection:
