@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 import anyio
+import anyio.abc
 
 from reaper.acting import Acting, Slots
 from reaper.caps import Caps
@@ -83,7 +84,23 @@ async def sweep(
     """
     started_at, began = clock(), anyio.current_time()
     stop = stop or Stop()
-    shared = _Pass(rules, options, clock, leases, observer, ledger or NoLedger())
+    # The traceback of the watch, which is cancelled, refers to this function's frame until the collector runs: none of its
+    # variables may hold an endpoint's pass, but this list, which is empty in the end.
+    passes = _passes(endpoints, _Pass(rules, options, clock, leases, observer, ledger or NoLedger()))
+    async with anyio.create_task_group() as watch:
+        watch.start_soon(_watch, stop, passes, name="watch for a stop")
+        async with anyio.create_task_group() as group:
+            _begin(group, passes)
+        watch.cancel_scope.cancel()
+    reports = tuple(map(_EndpointSweep.report, passes))
+    _forget(passes)
+    for report in reports:
+        observer.finished(report)
+    seconds = anyio.current_time() - began
+    return Report(started_at=started_at, seconds=seconds, dry_run=not options.act, endpoints=reports, interrupted=stop.why)
+
+
+def _passes(endpoints: Sequence[Endpoint], shared: _Pass) -> list["_EndpointSweep"]:
     passes = [_EndpointSweep(endpoint, shared) for endpoint in endpoints]
 
     def drain_all() -> None:
@@ -91,20 +108,18 @@ async def sweep(
             each.drain()
 
     shared.failed_fast = drain_all
-    async with anyio.create_task_group() as watch:
-        watch.start_soon(_watch, stop, passes, name="watch for a stop")
-        async with anyio.create_task_group() as group:
-            for each in passes:
-                group.start_soon(each.run, name=f"sweep {each.name}")
-        watch.cancel_scope.cancel()
-    reports = tuple(each.report() for each in passes)
+    return passes
+
+
+def _begin(group: anyio.abc.TaskGroup, passes: Sequence["_EndpointSweep"]) -> None:
+    for each in passes:
+        group.start_soon(each.run, name=f"sweep {each.name}")
+
+
+def _forget(passes: list["_EndpointSweep"]) -> None:
     for each in passes:
         each.forget()
-    passes.clear()  # the traceback of the watch, which was cancelled, refers to this list
-    for report in reports:
-        observer.finished(report)
-    seconds = anyio.current_time() - began
-    return Report(started_at=started_at, seconds=seconds, dry_run=not options.act, endpoints=reports, interrupted=stop.why)
+    passes.clear()
 
 
 async def _watch(stop: Stop, passes: Sequence["_EndpointSweep"]) -> None:
