@@ -331,9 +331,9 @@ def test_a_sandbox_that_is_being_made_is_waited_for(served: Served) -> None:
 def test_a_sandbox_that_never_ends_to_be_made(served: Served) -> None:
     mine = served.add("mine", labels={}, state="creating", stuck=True)
     began = time.monotonic()
-    with pytest.raises(RetryableCleanupError, match="it is creating: wait"), managed_daytona_sandbox(mine, timeout=1):
+    with pytest.raises(RetryableCleanupError, match="it is creating: wait"), managed_daytona_sandbox(mine, timeout=3):
         pass
-    assert 0.5 < time.monotonic() - began < 8
+    assert 1.5 < time.monotonic() - began < 30  # on a busy machine the listing alone takes a second
     assert served.left() == {"mine"}
 
 

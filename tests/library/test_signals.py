@@ -26,7 +26,8 @@ def test_interrupted_in_the_block_and_again_while_it_is_left(world: World, alone
     world.add("mine", state="running", behaviour=Behaviour(obeys=False))  # so that there is time to interrupt it again
     world.faults.add("latency:1ms,path=/stop")
     program = Program(alone, {"DOCKER_HOST": world.host})
-    command = [sys.executable, "-c", SCRIPT]
+    # Where the tests themselves were started by a shell in the background, they ignore SIGINT, and so would the script.
+    command = ["env", "--default-signal=INT", sys.executable, "-c", SCRIPT]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=program.env, cwd=alone, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
