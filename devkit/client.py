@@ -80,9 +80,8 @@ class EngineClient:
 
     def _import(self, name: str, tar: bytes, labels: Mapping[str, str] | None = None) -> None:
         repo, tag = _split(name)
-        label = " ".join(shlex.quote(f"{key}={value}") for key, value in (labels or {}).items())
-        changes = {"changes": f"LABEL {label}"} if label else {}
-        query = urlencode({"fromSrc": "-", "repo": repo, "tag": tag, **changes})
+        changes = [f"LABEL {shlex.quote(f'{key}={value}')}" for key, value in (labels or {}).items()]
+        query = urlencode({"fromSrc": "-", "repo": repo, "tag": tag, "changes": changes}, doseq=True)
         answer = self.api.must("POST", f"/images/create?{query}", tar)
         if "errorDetail" in str(answer):  # the status was sent before the work was done
             raise EngineError(f"import of {name}: {answer}")
@@ -237,8 +236,19 @@ class EngineClient:
         return names if builtin else [name for name in names if name not in ("bridge", "host", "none")]
 
     def images(self) -> list[str]:
-        """The tags of the images, sorted."""
-        return sorted(tag for entry in self.api.must("GET", "/images/json") for tag in entry["RepoTags"] or [])
+        """The tags of the images, sorted, as Docker calls them."""
+        return sorted(
+            tag.removeprefix("docker.io/library/")
+            for entry in self.api.must("GET", "/images/json")
+            for tag in entry["RepoTags"] or []
+        )
+
+    def remove_images(self) -> None:
+        """Remove all images but `DEFAULT_IMAGE`, which no container may use any more, by their ids."""
+        kept = self.api.must("GET", f"/images/{DEFAULT_IMAGE}/json")["Id"]
+        for image in self.api.must("GET", "/images/json?all=1"):
+            if image["Id"] != kept:
+                self.api.delete(f"/images/{image['Id']}?force=1")
 
     def volumes(self) -> list[str]:
         """Names of the volumes, sorted."""

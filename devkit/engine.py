@@ -288,6 +288,15 @@ class PrivateEngine(EngineClient):
 
     # States that pass too quickly to be seen
 
+    def wait_state(self, ident: str, *states: str, deadline: float = 30.0) -> None:
+        """See `EngineClient.wait_state`. Podman's listing comes to know of an end a moment after its inspection."""
+        super().wait_state(ident, *states, deadline=deadline)
+        give_up = time.monotonic() + deadline
+        while self.flavour.is_podman and self.listed(ident).get("State", "gone") not in states:
+            if time.monotonic() > give_up:
+                raise EngineError(f"waited {deadline:g} s for the listing of {ident} to say {' or '.join(states)}")
+            time.sleep(0.02)
+
     @contextmanager
     def removing(self, ident: str) -> Iterator[OpenHold]:
         """Delete a stopped container and hold the engine in the middle of it: state `removing` within the block.

@@ -12,6 +12,8 @@ DOCKER: Mapping[str, State] = {
     "restarting": State.RUNNING,
     "removing": State.CHANGING,
     "dead": State.FAILED,
+    "stopped": State.STOPPED,  # this and the next are Podman's: its process has ended, and it is not cleaned up yet
+    "stopping": State.CHANGING,
 }
 
 DAYTONA: Mapping[str, State] = {

@@ -13,6 +13,8 @@ from devkit.flavours import DEFAULT, FLAVOURS
 from tests import needs
 from tests.run import Program
 
+SIMULATOR = "simulator"
+
 settings.register_profile("reaper", deadline=None, derandomize=True)
 settings.load_profile("reaper")
 
@@ -31,8 +33,15 @@ def pytest_report_header() -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs the tests that are marked with ``engines`` on each of these engines, and all others on the default one."""
-    if "flavour" in metafunc.fixturenames and (mark := metafunc.definition.get_closest_marker("engines")) is not None:
-        metafunc.parametrize("flavour", mark.args, indirect=True, scope="module")
+    if "flavour" not in metafunc.fixturenames:
+        return
+    mark, names = metafunc.definition.get_closest_marker("engines"), list[str]()
+    if "any_engine" in metafunc.fixturenames:
+        names += [SIMULATOR] if mark else [SIMULATOR, DEFAULT]
+    names += mark.args if mark else ()
+    if names:
+        params = [pytest.param(name, marks=[pytest.mark.engine] if name in FLAVOURS else []) for name in names]
+        metafunc.parametrize("flavour", params, indirect=True, scope="module")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups, which else finds none
@@ -55,7 +64,7 @@ def engine_possible() -> None:
 
 @pytest.fixture(scope="module")
 def flavour(request: pytest.FixtureRequest) -> str:
-    """The engine that the test runs on, by its name in ``devkit.flavours``."""
+    """The engine that the test runs on, by its name in ``devkit.flavours``, or another side that its mark names."""
     return str(getattr(request, "param", DEFAULT))
 
 
@@ -80,10 +89,10 @@ def engine(module_engine: PrivateEngine) -> Iterator[PrivateEngine]:
             module_engine.api.delete(f"/{path}/{name}")
 
 
-@pytest.fixture(params=["simulator", pytest.param("engine", marks=pytest.mark.engine)])
-def any_engine(request: pytest.FixtureRequest) -> Iterator[EngineClient]:
+@pytest.fixture
+def any_engine(request: pytest.FixtureRequest, flavour: str) -> Iterator[EngineClient]:
     """An engine with the image bench:1: the simulated one, or a private one."""
-    if request.param == "simulator":
+    if flavour == SIMULATOR:
         from tests.simulator.docker_world import World
 
         with World() as world:

@@ -8,6 +8,12 @@ from typing import NoReturn
 
 import pytest
 
+DOCKERS = ("docker-20.10", "docker-28.5", "docker-28.5-containerd")
+"""The engines of ``devkit.flavours`` on which everything is tried that an engine may do otherwise than another one."""
+
+ENGINES = (*DOCKERS, "podman-5.8")
+"""Those on which the provider's contract, the states and the groups are tried."""
+
 
 def lacking(reason: str) -> NoReturn:
     """Skip the test, or fail it where REAPER_REQUIRE_ENGINE is set.

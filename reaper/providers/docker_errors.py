@@ -39,6 +39,11 @@ _OF_WORDS: tuple[tuple[int, str, type[ProviderError]], ...] = (
     (409, "already in progress", InProgressError),
     # A network with endpoints refuses its deletion with 403, which is no matter of permission.
     (403, "active endpoints", ConflictError),
+    # Podman, of a container that runs or is paused, or that another call is at work on.
+    (500, "container state improper", ConflictError),
+    (500, "with more than one tag", ConflictError),
+    (409, "volume is being used", LaterError),
+    (409, "image is in use by a container", LaterError),
     # A volume or an image that something has: it may go when that is gone.
     (409, "volume is in use", LaterError),
     (409, "image is being used by", LaterError),

@@ -6,6 +6,7 @@ import pytest
 
 from devkit.engine import PrivateEngine
 from devkit.faults import FaultProxy
+from tests import needs
 from tests.engine.lab import (
     COMPOSE_TB_FILE,
     DAY,
@@ -26,7 +27,7 @@ from tests.engine.lab import (
 )
 from tests.run import Program
 
-pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("compose_possible")]
+pytestmark = [pytest.mark.engine, pytest.mark.engines(*needs.ENGINES), pytest.mark.usefixtures("compose_possible")]
 
 TRIAL = "chess-best-move-1-of-1-2026-11-21__06-30-00"
 

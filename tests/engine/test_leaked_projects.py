@@ -6,6 +6,7 @@ import pytest
 
 from devkit.engine import EngineError, PrivateEngine
 from devkit.faults import FaultProxy
+from tests import needs
 from tests.engine.lab import (
     DAY,
     OWNED,
@@ -27,7 +28,7 @@ from tests.engine.lab import (
 )
 from tests.run import Program
 
-pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("compose_possible")]
+pytestmark = [pytest.mark.engine, pytest.mark.engines(*needs.DOCKERS), pytest.mark.usefixtures("compose_possible")]
 
 POOLS = 30  # of an engine that nobody has configured: 31, of which ``docker0`` has one; a host's own routes take more
 

@@ -3,10 +3,11 @@
 import pytest
 
 from devkit.engine import Age, PrivateEngine
+from tests import needs
 from tests.engine.lab import DAY, OWNED, WAITS, containers, exited, member_of, ran, reasons, rows, stopped, toml
 from tests.run import Program
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.engines(*needs.DOCKERS)]
 
 HARBOR_NEAR_MISS = {"com.docker.compose.project.config_files": "/home/me/docker-compose-build.yaml"}
 

@@ -8,6 +8,7 @@ import pytest
 from devkit import ages
 from devkit.engine import Age, PrivateEngine
 from devkit.faults import FaultProxy
+from tests import needs
 from tests.engine.lab import (
     DAY,
     HOUR,
@@ -26,7 +27,7 @@ from tests.engine.lab import (
 )
 from tests.run import Program
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.engines(*needs.ENGINES)]
 
 CREATED = {"created-young": None, "created-11m": 11 * MINUTE, "created-7h": 7 * HOUR}
 RUNNING = {"running-young": None, "running-9h": 9 * HOUR, "running-2d": 2 * DAY}

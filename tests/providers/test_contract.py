@@ -23,39 +23,35 @@ from reaper.errors import (
 from reaper.model import Kind, Remembered, Resource, State
 from reaper.providers.base import Provider, Reader, Traits
 from reaper.providers.docker import DockerProvider
+from tests import needs
 from tests.providers.lab import NAME, Recorder, by_name, client, direct
 from tests.providers.sides import CONFIRMS, DockerSide, MemorySide, Side, daytona_side, unlike
 from tests.simulator.docker_world import World
 
-pytestmark = pytest.mark.anyio
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.engines("docker-simulator", *needs.ENGINES, "daytona", "memory", "memory-confirms"),
+]
 T = TypeVar("T")
 SECOND = timedelta(seconds=1)
 
 
-@pytest.fixture(
-    params=[
-        "docker-simulator",
-        pytest.param("docker-engine", marks=pytest.mark.engine),
-        "daytona",
-        "memory",
-        "memory-confirms",
-    ]
-)
-async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
-    match request.param:
+@pytest.fixture
+async def side(request: pytest.FixtureRequest, flavour: str) -> AsyncIterator[Side]:
+    match flavour:
         case "docker-simulator":
             with World() as world:
                 world.import_image()
                 async for made in _closing(DockerSide(world)):
                     yield made
-        case "docker-engine":
-            async for made in _closing(DockerSide(request.getfixturevalue("engine"))):
-                yield made
         case "daytona":
             async with daytona_side() as made:
                 yield made
+        case "memory" | "memory-confirms":
+            yield MemorySide(Traits() if flavour == "memory" else CONFIRMS)
         case _:
-            yield MemorySide(Traits() if request.param == "memory" else CONFIRMS)
+            async for made in _closing(DockerSide(request.getfixturevalue("engine"))):
+                yield made
 
 
 async def _closing(side: Side) -> AsyncIterator[Side]:
@@ -256,7 +252,7 @@ async def test_a_second_deletion_is_told_that_somebody_was_first(side: Side) -> 
         await side.provider.delete(resource, force=True)
 
 
-async def test_of_many_deletions_at_once_one_is_told_that_it_succeeded(side: Side) -> None:
+async def test_of_many_deletions_at_once_at_least_one_is_told_that_it_succeeded(side: Side) -> None:
     resource = await one(side)
 
     async def delete() -> str:
@@ -266,7 +262,9 @@ async def test_of_many_deletions_at_once_one_is_told_that_it_succeeded(side: Sid
             return "somebody was first"
         return "deleted"
 
-    assert sorted(await asyncio.gather(*(delete() for _ in range(8)))) == ["deleted"] + 7 * ["somebody was first"]
+    told = await asyncio.gather(*(delete() for _ in range(8)))
+    # Docker 28 and Podman tell those that they have kept waiting meanwhile the same.
+    assert told.count("deleted") == 1 or (told.count("deleted") > 1 and type(side) is DockerSide)
     assert await is_gone(side, resource)
 
 

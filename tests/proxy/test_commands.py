@@ -13,7 +13,7 @@ from tests import needs
 from tests.proxy.commands import Docker, Ended, until, with_buildkit
 from tests.proxy.lab import LABELS, Proxied
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.engines(*needs.DOCKERS)]
 
 MEGABYTES = random.Random(1).randbytes(3_000_000)
 COUNTS = "for i in 1 2 3 4 5 6 7 8; do echo out $i; echo err $i >&2; usleep 20000; done"

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from devkit.engine import PrivateEngine
+from tests import needs
 from tests.proxy.commands import tar_of, until
 from tests.proxy.lab import Proxied
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.engines(*needs.DOCKERS)]
 docker: Any = importlib.import_module("docker")  # it has no types
 
 
