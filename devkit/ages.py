@@ -58,10 +58,10 @@ def apply(containers: Path, wanted: Mapping[str, Age], now: datetime) -> None:
 
 
 def mark_dead(containers: Path, idents: Iterable[str]) -> None:
-    """Mark containers as being removed, which the engine's next start turns into `dead`; else as `apply`."""
+    """Mark containers as `dead`, as a removal leaves them that was interrupted; else as `apply`."""
     for ident in idents:
         path, config = _read(containers, ident)
-        config["State"]["RemovalInProgress"] = True
+        config["State"]["Dead"] = True
         path.write_text(json.dumps(config))
 
 

@@ -257,7 +257,7 @@ async def test_an_image_with_several_tags_is_refused(docker: DockerSide) -> None
         docker.engine.api.must("POST", f"/images/built:1/tag?repo={repository}&tag=2")
     (image,) = (await listed(docker)).values()
     assert [tag.removeprefix(LONG) for tag in image.tags] == ["another:2", "built:1", "built:2"]
-    with pytest.raises(ConflictError, match="referenced in multiple repositories|with more than one tag"):
+    with pytest.raises(ConflictError, match=r"referenced in multiple repositories|with more than one tag"):
         await docker.provider.delete(image, force=True)
     assert await docker.provider.inspect(image) == image
 
