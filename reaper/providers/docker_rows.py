@@ -18,17 +18,33 @@ from reaper.scope import LEASE_LABEL
 
 Row = Mapping[str, object]
 
-# Containers that belong to somebody's machinery, whatever labels they carry beside these.
+# System containers, by the beginning of a label's key: read from the sources of what sets it, which stand beside it.
 _MACHINERY_LABELS = {
     "com.docker.swarm.": "a Swarm task",
     "io.kubernetes.": "a Kubernetes pod's",
     "io.x-k8s.": "a Kubernetes node",
     "name.minikube.sigs.k8s.io": "a Kubernetes node",
+    "created_by.minikube.sigs.k8s.io": "a Kubernetes node",
+    "k3d.": "a Kubernetes node",  # k3d-io/k3d, pkg/types: LabelClusterName
+    "talos.": "a Kubernetes node",  # siderolabs/talos, pkg/provision/providers/docker
+    "com.hashicorp.nomad.": "a Nomad task",  # hashicorp/nomad, drivers/docker: dockerLabelAllocID
+    "com.amazonaws.ecs.": "a task of Amazon ECS",  # aws/amazon-ecs-agent, agent/engine: labelPrefix
+    "io.rancher.": "a Rancher container",  # rancher/rancher 1.x and rke
+    "io.balena.": "a service of balena",  # balena-os/balena-supervisor
+    "io.resin.supervised": "a service of balena",
+    "net.azure-devices.edge.": "a module of Azure IoT Edge",  # Azure/iotedge, edgelet-docker
+    "com.gitlab.gitlab-runner.": "a job of GitLab Runner",  # gitlab-org/gitlab-runner, executors/docker
     "com.docker.desktop.": "a part of Docker Desktop",
     "org.testcontainers.ryuk": "the reaper of Testcontainers",
 }
-_MACHINERY_NAMES = {"buildx_buildkit_": "a BuildKit builder", "k8s_": "a Kubernetes pod's"}
-_BUILDKIT_IMAGES = ("moby/buildkit", "docker.io/moby/buildkit")
+_MACHINERY_NAMES = {"buildx_buildkit_": "a BuildKit builder", "k8s_": "a Kubernetes pod's", "mesos-": "a Mesos task"}
+_MACHINERY_IMAGES = {
+    "moby/buildkit": "a BuildKit builder",
+    "amazon/amazon-ecs-agent": "the agent of Amazon ECS",
+    "public.ecr.aws/ecs/amazon-ecs-agent": "the agent of Amazon ECS",
+}
+# Podman's units write their name on what systemd runs, and podman-compose writes one of its own on all that it makes.
+_UNIT_LABEL, _NO_UNIT = "PODMAN_SYSTEMD_UNIT", "podman-compose@"
 
 _IMAGE_ID = re.compile(r"(sha256:)?[0-9a-f]{12,64}")
 _OWN_ID = re.compile(r"/([0-9a-f]{64})/(?:userdata/)?(?:hostname|hosts|resolv\.conf)$")
@@ -70,7 +86,11 @@ def machinery(name: str, found: Mapping[str, str] | None, image: str | None) -> 
     for prefix, what in _MACHINERY_NAMES.items():
         if name.startswith(prefix):
             return what
-    return "a BuildKit builder" if image is not None and image.startswith(_BUILDKIT_IMAGES) else None
+    unit = (found or {}).get(_UNIT_LABEL)
+    if unit is not None and not unit.startswith(_NO_UNIT):
+        return f"a container of the systemd unit {unit}"
+    reference = (image or "").removeprefix("docker.io/")
+    return next((what for prefix, what in _MACHINERY_IMAGES.items() if reference.startswith(prefix)), None)
 
 
 def _name(value: object) -> str:
