@@ -29,6 +29,7 @@ from reaper.sweep import Endpoint, Ledger, Observer, Options, Stop, sweep
 
 FIRST_REST, LONGEST_REST = 60.0, 900.0  # seconds for which an endpoint that failed is left alone
 FIRST_RECONNECTION, LONGEST_RECONNECTION = 1.0, 60.0
+FIRST_LOOK, LONGEST_LOOK = 60.0, 900.0  # seconds between two looks at an endpoint whose events cannot be followed
 MARGIN = 0.1  # seconds after a death's time-out: the event and the inspection tell the time of death a little differently
 MANY_HINTS = 10_000
 SHORTEST_PAUSE = 0.5  # seconds before a sweep that a death advances; ten times what the last one took where that is more
@@ -114,6 +115,8 @@ class Keeper:
         self.finished = anyio.Event()
         self._retired = False
         self._leases_ended = False
+        self._is_suspect = False
+        self._no_look_before, self._look_again = -math.inf, FIRST_LOOK
         self._due_since: dict[str, float] = {}  # of policies with a cron expression, on this loop's clock
         self._news = anyio.Event()
         self._hints: list[tuple[float, str]] = []  # a heap: when to look, on this loop's clock, and for which policy
@@ -196,7 +199,7 @@ class Keeper:
             self.due.add(hint[1])
         if now < self.rests_until:
             return self.rests_until - now
-        if self.due or self._leases_ended:
+        if self.due or self._leases_ended or self._is_suspect:
             return 0.0
         return max(self._hints[0][0], self._no_hint_before) - now if self._hints else math.inf
 
@@ -207,7 +210,8 @@ class Keeper:
         due, self.due = frozenset(self.due & known), set()
         due -= self._too_late(terms, due)
         for_leases, self._leases_ended = self._leases_ended, False
-        if not due and not for_leases:
+        is_suspect, self._is_suspect = self._is_suspect, False
+        if not due and not for_leases and not is_suspect:
             return
         self.told.began(self, due)
         began = anyio.current_time()
@@ -275,18 +279,31 @@ class Keeper:
 
     # -- events --------------------------------------------------------------------------------------------------------
 
+    def _suspect(self) -> None:
+        """Its events cannot be followed: look whether it is there at all, and less often while it is."""
+        now = anyio.current_time()
+        if now < self._no_look_before or now < self.rests_until:
+            return
+        self._no_look_before = now + self._look_again
+        self._look_again = min(self._look_again * 2, LONGEST_LOOK)
+        self._is_suspect = True
+        self._tell()
+
     async def _follow(self, reader: Watched) -> None:
         """Follow the endpoint's events for as long as it is kept."""
-        delay = FIRST_RECONNECTION
+        delay, is_told, is_open = FIRST_RECONNECTION, False, False
 
         def connected() -> None:
-            nonlocal delay
-            delay = FIRST_RECONNECTION
-            self.told.watching(self.name, connected=True)
-            self._is_back()
+            nonlocal is_told, is_open
+            is_open = True
+            self._look_again = FIRST_LOOK
+            if not is_told:
+                is_told = True
+                self.told.watching(self.name, connected=True)
+                self._is_back()
 
         while True:
-            problem = "the stream ended"
+            problem, is_open, began = "", False, anyio.current_time()
             try:
                 async with aclosing(reader.deaths(connected, self._last_death)) as deaths:  # type: ignore[type-var]
                     async for death in deaths:
@@ -296,7 +313,14 @@ class Keeper:
             except Exception as error:  # noqa: BLE001 - hints are no reason to stop sweeping
                 self.told.stumbled(self.name, error)
                 problem = f"{type(error).__name__}: {error}"
-            self.told.watching(self.name, connected=False, error=problem)
+            lived = anyio.current_time() - began if is_open else 0.0
+            if lived >= LONGEST_RECONNECTION:
+                delay = FIRST_RECONNECTION
+            if problem or not is_open or delay > FIRST_RECONNECTION:  # else a proxy may have closed what was silent for long
+                is_told = False
+                self.told.watching(self.name, connected=False, error=problem or "the stream ended")
+            if not is_open:
+                self._suspect()
             await anyio.sleep(delay)
             delay = min(delay * 2, LONGEST_RECONNECTION)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from reaper.model import Decision, EndpointReport, Outcome, Reason
+from reaper.policy import young_and_running
 from reaper.terms import Quiet
 
 SHOWN_REAPABLE, SHOWN_DELETIONS, SHOWN_LEASES = 100, 50, 50
@@ -61,6 +62,9 @@ class EndpointStatus:
         cap: what the deletion cap refused in the last sweep, for people.
         breaker_open: whether the last sweep stopped asking it because call after call failed.
         events: whether its events are followed now; None where it has none or they are not wanted.
+        events_error: why they are not followed.
+        suspect_since: when they were lost, while it has not been listed since; it may be down.
+        young: how many that are owned run, and are kept for no other reason than their age.
         sweeping_since: set while it is being swept.
     """
 
@@ -80,6 +84,9 @@ class EndpointStatus:
     cap: str | None = None
     breaker_open: bool = False
     events: bool | None = None
+    events_error: str | None = None
+    suspect_since: datetime | None = None
+    young: int = 0
     sweeping_since: datetime | None = None
 
 
@@ -216,6 +223,7 @@ class Status(Quiet):
         # What no policy of that sweep was due for is garbage all the same.
         reapable = [decision for decision in there if decision.reap or decision.reason is Reason.NOT_DUE]
         endpoint.reapable = len(reapable)
+        endpoint.young = len(young_and_running(there))
         endpoint.oldest = min((d.since for d in reapable if d.since is not None), default=None)
         endpoint.shown = tuple(
             Reapable(d.resource.id, d.resource.name, d.resource.kind.value, d.policy, d.sentence, d.since)

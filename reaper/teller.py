@@ -61,6 +61,8 @@ class Teller:
             return  # it has left the configuration meanwhile
         up = result in (SweepResult.SUCCESS, SweepResult.FAILURES, SweepResult.CAPPED, SweepResult.LEASES_UNKNOWN)
         endpoint.sweeping_since = None
+        if up:
+            endpoint.suspect_since = None
         endpoint.breaker_open = keeper.endpoint.retrier.breaker.open
         self.metrics.breaker(name, endpoint.breaker_open)
         if result is not SweepResult.INTERRUPTED:
@@ -104,9 +106,13 @@ class Teller:
             return
         if connected:
             self.log.info("events_followed", endpoint=endpoint)
-        elif shown.events:
+            shown.events_error = shown.suspect_since = None
+        elif shown.events or shown.events_error != error:
+            # Once for each reason, and not for each attempt.
             self.log.warning("events_lost", endpoint=endpoint, problem=error)
             self.metrics.events_lost(endpoint)
+            shown.suspect_since = shown.suspect_since or self.clock()
+            shown.events_error = error
         shown.events = connected
         self.metrics.events(endpoint, connected)
 

@@ -101,9 +101,9 @@ def _remarks(endpoint: EndpointStatus, now: datetime) -> list[Html]:
         text = f"Its clock is {human(abs(endpoint.clock_skew))} {way} this one; ages are corrected."
         remarks.append(el("span", text, class_="warn"))
     if endpoint.events is not None:
-        remarks.append(
-            el("span", "Events are followed." if endpoint.events else "Events are not followed now.", class_="muted")
-        )
+        why = f": {endpoint.events_error}" if endpoint.events_error else ""
+        text = "Events are followed." if endpoint.events else f"Events are not followed now{why}."
+        remarks.append(el("span", text, class_="muted" if endpoint.events or not why else "warn"))
     return remarks
 
 

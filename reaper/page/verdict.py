@@ -42,7 +42,10 @@ def age(at: datetime, now: datetime) -> str:
 
 
 def verdict(status: Status, now: datetime) -> Verdict:
-    """The worst that is known: no sweeps, endpoints down, a cap that was hit, leftovers; or that nothing leaks."""
+    """The worst that is known: no sweeps, endpoints down, a cap that was hit, leftovers; or that nothing leaks.
+
+    That is said only where no owned resource runs that its age alone keeps: a killed run leaves such ones.
+    """
     endpoints = list(status.endpoints.values())
     return _stuck(status, now) or _trouble(endpoints, now) or _leaking(endpoints, now) or _calm(status, endpoints, now)
 
@@ -66,6 +69,14 @@ def _trouble(endpoints: Sequence[EndpointStatus], now: datetime) -> Verdict | No
             )
         line = f"{_leftovers(endpoints, now) or 'Nothing is known to be reapable'}."
         return Verdict(Level.BAD, headline, line, f"{len(down)} down")
+    suspect = [endpoint for endpoint in endpoints if endpoint.suspect_since is not None]
+    if suspect:
+        be = "is" if len(suspect) == 1 else "are"
+        errors = "; ".join(f"{e.name}: {e.events_error or 'its events are lost'}" for e in suspect[:NAMED])
+        headline = f"{len(suspect)} of {counted(len(endpoints), 'endpoint')} may be down: {_names(suspect)}"
+        return Verdict(
+            Level.WARN, headline, f"{errors}. {'It' if be == 'is' else 'They'} {be} being looked at.", "may be down"
+        )
     capped = [endpoint for endpoint in endpoints if endpoint.cap]
     if capped:
         headline = f"The deletion cap holds the sweeps back on {_names(capped)}"
@@ -86,6 +97,12 @@ def _calm(status: Status, endpoints: Sequence[EndpointStatus], now: datetime) ->
         line = "Name one with [[docker]] or [[daytona]] in the configuration."
         return Verdict(Level.WARN, "There is nothing to look after: no endpoint is configured", line, "no endpoint")
     waiting = [endpoint for endpoint in endpoints if endpoint.up is None]
+    young = sum(endpoint.young for endpoint in endpoints)
+    if young and not waiting:
+        be, they = ("runs", "its age keeps it") if young == 1 else ("run", "their age keeps them")
+        headline = f"Nothing is reapable yet; {counted(young, 'owned resource')} {be}, and only {they}"
+        line = f"No lease tells whether a run is alive. {_looked(endpoints, now)}"
+        return Verdict(Level.QUIET, headline, line, f"{young:,} running")
     if not waiting:
         return Verdict(Level.GOOD, "Nothing leaks", _looked(endpoints, now), "nothing leaks")
     if len(waiting) == len(endpoints):

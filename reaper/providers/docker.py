@@ -7,7 +7,8 @@ import json
 import math
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -236,26 +237,50 @@ class DockerReader:
     async def deaths(self, connected: Callable[[], None], since: datetime | None = None) -> AsyncIterator[Resource]:
         """The containers that die, from now on or ``since`` a time (the engine remembers the last few hundred events).
 
-        Ends when the engine closes the stream, or has been silent for ten minutes: nobody knows whether it still lives.
-        Raises ``ProviderError`` when it cannot be followed.
+        Ends when the engine closes the stream. One that is silent for ten minutes is asked anew, since nothing tells whether
+        it still lives. Raises ``ProviderError`` when it cannot be followed.
         """
+        is_connected = False
+
+        def begun() -> None:
+            nonlocal is_connected
+            if not is_connected:
+                is_connected = True
+                connected()
+
+        while True:
+            silent = False
+            async with aclosing(self._deaths(begun, since)) as deaths:
+                async for container in deaths:
+                    if container is None:
+                        silent = True
+                        break
+                    since = container.stopped_at
+                    yield container
+            if not silent:
+                return
+
+    async def _deaths(self, begun: Callable[[], None], since: datetime | None) -> AsyncGenerator[Resource | None]:
+        """The deaths of one connection; None at its end where it has been silent for too long."""
         client = self._connect()
         import aiohttp  # noqa: PLC0415
 
         params = {"filters": FILTERS} | ({"since": f"{since.timestamp():.9f}"} if since else {})
         quiet = aiohttp.ClientTimeout(sock_connect=CONNECT_WITHIN, sock_read=QUIET)
+        is_open = False
         try:
             async with client._query("events", params=params, timeout=quiet) as answer:  # noqa: SLF001
                 try:
-                    connected()
+                    is_open = True
+                    begun()
                     async for container in deaths(answer.content.iter_any(), self.endpoint):
                         yield container
                 finally:
                     answer.close()  # aiodocker leaves it open
-        except TimeoutError:
-            return
         except Exception as error:  # noqa: BLE001
-            self._translate(error)
+            if not (is_open and isinstance(error, TimeoutError)):
+                self._translate(error)
+            yield None
 
     async def close(self) -> None:
         """Close the connections."""

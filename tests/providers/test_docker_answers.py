@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 
+import anyio
 import pytest
 from aiohttp import web
 
@@ -230,3 +231,33 @@ async def test_a_deep_answer_is_unreadable_and_no_bug(ask: str, body: str) -> No
 async def test_a_deep_refusal_is_one_without_a_reason() -> None:
     error = await refused("list", lambda _: web.Response(status=500, text=DEEP, content_type="application/json"))
     assert type(error) is ServerError
+
+
+async def test_an_engine_where_nothing_happens_is_asked_anew_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docker, "QUIET", 0.05)
+    asked: list[str] = []
+    enough = anyio.Event()
+
+    async def silence() -> AsyncIterator[bytes]:
+        yield b"\n"
+        await anyio.sleep(3600)
+
+    def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request.path)
+        if len(asked) >= 4:
+            enough.set()
+        return web.Response(body=silence())
+
+    connected: list[None] = []
+    async with engine(answer) as provider, anyio.create_task_group() as group:
+
+        async def follow() -> None:
+            async for _ in provider.deaths(lambda: connected.append(None)):
+                raise AssertionError("nothing has died")
+            raise AssertionError("it did not end")
+
+        group.start_soon(follow)
+        with anyio.fail_after(30):
+            await enough.wait()
+        group.cancel_scope.cancel()
+    assert len(connected) == 1

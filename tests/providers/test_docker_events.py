@@ -1,6 +1,7 @@
 """What the engine's events tell of deaths, and that nothing odd in them does harm."""
 
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -11,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reaper.errors import UnreadableError
 from reaper.model import Resource, State
-from reaper.providers.docker_events import deaths
+from reaper.providers.docker_events import LONGEST, deaths
 
 DIED = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=UTC)
 
@@ -73,6 +73,28 @@ def test_an_odd_event_is_passed_over_and_the_next_one_is_read(key: str, value: A
     assert len(found) <= 3
 
 
-def test_an_event_that_does_not_end_is_an_error_and_fills_no_memory() -> None:
-    with pytest.raises(UnreadableError, match="does not end"):
-        read([b"x" * 65536] * 20)
+@pytest.mark.parametrize("size", [1_500_000, 3_000_000])
+def test_a_death_with_long_labels_is_read_like_any_other(size: int) -> None:
+    long = event("long")
+    long["Actor"]["Attributes"]["notes"] = "x" * size
+    whole = lines(long, event("next"))
+    found = read([whole[begin : begin + 65536] for begin in range(0, len(whole), 65536)])
+    assert [each.name for each in found] == ["long", "next"]
+
+
+def test_an_event_that_is_too_long_is_passed_over_and_its_time_is_known() -> None:
+    long = event("ab12")
+    long["Actor"] = {"ID": "ab12", "Attributes": {"notes": "x" * (LONGEST + 1)}}
+    whole = json.dumps(long, separators=(",", ":")).encode() + b"\n" + lines(event("next"))
+    found = read([whole[begin : begin + 1_000_003] for begin in range(0, len(whole), 1_000_003)])
+    assert [(each.id, each.stopped_at, each.group) for each in found] == [("ab12", DIED, None), ("id-next", DIED, "p")]
+
+
+def test_an_event_that_does_not_end_fills_no_memory() -> None:
+    chunk = b"x" * 1_000_000
+    tracemalloc.start()
+    try:
+        assert read(chunk for _ in range(4 * LONGEST // len(chunk))) == []
+        assert tracemalloc.get_traced_memory()[1] < 4 * LONGEST
+    finally:
+        tracemalloc.stop()

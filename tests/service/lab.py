@@ -77,12 +77,17 @@ class WatchedProvider(MemoryProvider):
         super().__init__(world, "local", None)
         self.broken = 0
         self.asked_since: list[datetime | None] = []
-        self._told: deque[Resource | Exception] = deque()
+        self._told: deque[Resource | Exception | None] = deque()
         self._news = anyio.Event()
 
     def tell(self, event: Resource | Exception) -> None:
         """A death, or what breaks the stream."""
         self._told.append(event)
+        self._news.set()
+
+    def end(self) -> None:
+        """The stream ends without an error."""
+        self._told.append(None)
         self._news.set()
 
     async def deaths(self, connected: Callable[[], None], since: datetime | None = None) -> AsyncIterator[Resource]:
@@ -94,6 +99,8 @@ class WatchedProvider(MemoryProvider):
         while True:
             while self._told:
                 event = self._told.popleft()
+                if event is None:
+                    return
                 if isinstance(event, Exception):
                     raise event
                 yield event

@@ -67,6 +67,12 @@ def test_it_reloads_unless_told_to_stand_still() -> None:
 
 def test_the_headline_answers_at_once() -> None:
     assert headline(healthy()) == ("good", "Nothing leaks")
+    young = healthy()
+    young.endpoints["local"].young = 12
+    assert headline(young) == ("quiet", "Nothing is reapable yet; 12 owned resources run, and only their age keeps them")
+    suspect = healthy()
+    suspect.endpoints["local"].suspect_since, suspect.endpoints["local"].events_error = NOW, "connection refused"
+    assert headline(suspect) == ("warn", "1 of 3 endpoints may be down: local")
     assert headline(leaking()) == ("warn", "37 resources are reapable, the oldest for 3 h 20 min")
     assert headline(troubled()) == ("bad", "1 of 3 endpoints is down: gpu-1")
     assert headline(full()) == ("bad", "6 of 100 endpoints are down: gpu-00, gpu-17, gpu-34 and 3 more")
