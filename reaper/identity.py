@@ -116,10 +116,14 @@ class Groups:
             where = next(iter(places)) if len(places) == 1 else _SEVERAL
         return (*name, where)
 
+    def places(self, resource: Resource) -> frozenset[str]:
+        """Where the groups of its name are that have something running or stopped in them."""
+        name = group_name(resource)
+        return frozenset(self._places.get(name, ())) if name is not None else frozenset()
+
     def several(self, resource: Resource) -> tuple[str, ...]:
         """Where the groups of its name are, if there are several; else nothing."""
-        name = group_name(resource)
-        places = self._places.get(name, set()) if name is not None else set()
+        places = self.places(resource)
         return tuple(sorted(places)) if len(places) > 1 else ()
 
     def unclear(self, resource: Resource) -> bool:

@@ -1,7 +1,9 @@
 """What earlier sweeps knew about ownership that the resources themselves no longer show.
 
 A Compose project whose client container went first leaves sidecars and networks without a sign of a benchmark. So the
-ids of what an owned project holds are remembered for as long as they are listed: ids are never used again.
+ids of what an owned project holds are remembered for as long as they are listed. Ids of containers are never used again.
+A network is remembered with the time of its creation, and for the project in the same folder alone: another one of that
+name would use the network that is there.
 """
 
 import hashlib
@@ -15,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from reaper import files
-from reaper.model import Decision, Remembered, Resource
+from reaper.identity import Groups
+from reaper.model import Decision, Kind, Remembered, Resource
 
-_VERSION = 1
+_VERSION = 2
 
 
 class Memory:
@@ -36,12 +39,19 @@ class Memory:
     def recall(self, resources: Iterable[Resource]) -> list[Resource]:
         """The resources, each with what is remembered of it."""
         self._known = self._read()
+        resources = list(resources)
         if not self._known:
-            return list(resources)
-        return [
-            replace(resource, remembered=self._known[resource.id]) if resource.id in self._known else resource
-            for resource in resources
-        ]
+            return resources
+        groups = Groups(resources)
+        return [replace(resource, remembered=self._recalled(resource, groups)) for resource in resources]
+
+    def _recalled(self, resource: Resource, groups: Groups) -> Remembered | None:
+        found = self._known.get(resource.id)
+        if found is None or resource.kind is not Kind.NETWORK:
+            return found
+        places = groups.places(resource)
+        another = bool(places) and found.place not in places
+        return None if another or found.created_at != resource.created_at else found
 
     def learn(self, decisions: Iterable[Decision], now: datetime, grace: timedelta) -> str | None:
         """Remember what is owned as part of a project now, and forget what is not listed any more.
@@ -52,17 +62,25 @@ class Memory:
             why it could not be written, if so.
         """
         decisions = tuple(decisions)
-        with_containers = {d.resource.group for d in decisions if d.resource.kind.runs}
+        groups = Groups(decision.resource for decision in decisions)
         known: dict[str, Remembered] = {}
         for decision in decisions:
             resource = decision.resource
             if resource.group is None or decision.owner is None or resource.kind.only_with_lease:
                 continue  # the ids of volumes are names, which may come to mean others
-            if resource.remembered is not None and (resource.group not in with_containers):
-                known[resource.id] = resource.remembered
-            else:
-                owner = resource.remembered.owner if resource.remembered else decision.owner
-                known[resource.id] = Remembered(owner, now if decision.reap else now + grace)
+            before = resource.remembered
+            if before is not None and not groups.places(resource):
+                known[resource.id] = before
+                continue
+            owner = before.owner if before is not None else decision.owner
+            entry = Remembered(owner, now if decision.reap else now + grace)
+            if resource.kind is Kind.NETWORK:
+                key = groups.key(resource)
+                place = before.place if before is not None else None
+                if key is not None and not groups.unclear(resource):
+                    place = key[2]
+                entry = replace(entry, created_at=resource.created_at, place=place)
+            known[resource.id] = entry
         if known == self._known:
             return None
         return self._write(known)
@@ -71,14 +89,11 @@ class Memory:
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
             content: Any = files.read_json(self.file)
             if content["version"] == _VERSION:
-                return {
-                    id_: Remembered(str(entry["owner"]), datetime.fromisoformat(entry["free_at"]).astimezone(UTC))
-                    for id_, entry in content["owned"].items()
-                }
+                return {id_: _entry(entry) for id_, entry in content["owned"].items()}
         return {}
 
     def _write(self, known: Mapping[str, Remembered]) -> str | None:
-        owned = {id_: {"owner": entry.owner, "free_at": entry.free_at.isoformat()} for id_, entry in known.items()}
+        owned = {id_: _fields(entry) for id_, entry in known.items()}
         partial = self.file.with_suffix(f".{os.getpid()}.partial")  # two reapers may share the folder
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -87,3 +102,20 @@ class Memory:
         except OSError as error:
             return f"what is owned cannot be remembered in {self.file}: {error.strerror}"
         return None
+
+
+def _entry(fields: Mapping[str, Any]) -> Remembered:
+    created = fields.get("created_at")
+    return Remembered(
+        str(fields["owner"]),
+        datetime.fromisoformat(fields["free_at"]).astimezone(UTC),
+        None if created is None else datetime.fromisoformat(created).astimezone(UTC),
+        fields.get("place"),
+    )
+
+
+def _fields(entry: Remembered) -> dict[str, str]:
+    fields = {"owner": entry.owner, "free_at": entry.free_at.isoformat()}
+    if entry.created_at is not None:
+        fields["created_at"] = entry.created_at.isoformat()
+    return fields if entry.place is None else fields | {"place": entry.place}

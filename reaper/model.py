@@ -55,10 +55,14 @@ class Remembered:
     Args:
         owner: who owned it then, in the words of ``Ownership.by``.
         free_at: from when a network that has lost its containers may be taken for a leftover (aware UTC).
+        created_at: of a network, when it was made: Podman makes its id from its name.
+        place: of a network, what told its project from others of the name: see ``identity``.
     """
 
     owner: str
     free_at: datetime
+    created_at: datetime | None = None
+    place: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,16 @@ def not_owned(decisions: Iterable[Decision]) -> str | None:
     return f"{unowned} {'matches but is' if unowned == 1 else 'match but are'} not owned; add them to [scope]"
 
 
+def owned_by_image(decisions: Iterable[Decision]) -> str | None:
+    """How many would be owned if the labels of their images counted, if some would."""
+    found = [d.resource for d in decisions if d.by_image and d.resource.inherited]
+    if not found:
+        return None
+    have = "1 resource has" if len(found) == 1 else f"{len(found)} resources have"
+    told = f"{have} a label that [scope] wants from its image alone, and {'is' if len(found) == 1 else 'are'} not owned"
+    return f"{told} ({_names(found)}); to own such: image_labels = true in [scope]"
+
+
 def _since(resource: Resource) -> datetime:
     """Since when it has been in its state: every change of state is an activity."""
     since = resource.last_activity_at or resource.created_at

@@ -14,7 +14,7 @@ from reaper.conditions import age_base
 from reaper.durations import human
 from reaper.judge import Finding
 from reaper.model import Decision, EndpointReport, Outcome, Report, Resource, Result
-from reaper.sweep import BUG
+from reaper.sweep import BUG, CLOCK
 from reaper.terms import Quiet
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _problems(endpoint: EndpointReport) -> None:
     for warning in endpoint.warnings:
         line(f"{endpoint.endpoint}: warning: {warning}")
     if endpoint.failure is not None:
-        what = "a bug" if endpoint.failure.label == BUG else "could not be listed"
+        what = {BUG: "a bug", CLOCK: "not judged"}.get(endpoint.failure.label, "could not be listed")
         line(f"{endpoint.endpoint}: {what}: {endpoint.failure.message}")
 
 

@@ -61,6 +61,7 @@ class ScopeTable(Table):
     names: Globs = ()
     images: Globs = ()
     everything: StrictBool = False
+    image_labels: StrictBool = False
 
     @field_validator("presets")
     @classmethod
@@ -416,7 +417,12 @@ class Settings(Table):
         """What the decisions are made by."""
         scope, protect = self.scope, self.protect
         return Rules(
-            Scope(scope.presets, Selector(scope.labels, scope.names, scope.images), everything=scope.everything),
+            Scope(
+                scope.presets,
+                Selector(scope.labels, scope.names, scope.images),
+                everything=scope.everything,
+                image_labels=scope.image_labels,
+            ),
             Protect(Selector(protect.labels, protect.names, protect.images), protect.restart_policies),
             tuple(policy.policy() for policy in self.policy),
             created_grace=SHORTEST_CREATED_GRACE,

@@ -32,7 +32,7 @@ from reaper.model import (
 from reaper.notes import notes
 from reaper.ordering import users_first
 from reaper.policy import decide, hangers_on, needs_inspection
-from reaper.providers.base import Provider
+from reaper.providers.base import Inventory, Provider
 from reaper.terms import DRAIN, Endpoint, Ledger, NoLedger, Observer, Options, Stop
 from reaper.unit import Unit, make_units
 from reaper.workers import for_each
@@ -44,6 +44,7 @@ __all__ = ["BUG", "DRAIN", "LAST_LOOK", "Endpoint", "Ledger", "Observer", "Optio
 SKEW_TOLERANCE = timedelta(minutes=1)
 LAST_LOOK = timedelta(seconds=5)
 BUG = "bug"
+CLOCK = "clock"
 
 
 @dataclass
@@ -260,15 +261,16 @@ class _EndpointSweep:
     async def _look(self) -> None:
         self.label_keys = label_keys(self.shared.leases())  # says only what to list: the leases that decide are read below
         inventory = await self.reader.list(self.looker.list_call, self.label_keys)
-        if abs(inventory.clock_skew) > SKEW_TOLERANCE:
-            self.skew = inventory.clock_skew
-            self.warnings.append(f"its clock differs from this host's by {inventory.clock_skew}; ages are corrected")
+        self._set_clock(inventory)
         now, leases = self._now(), self._leases()
         resources = [resource for resource in inventory.resources if _matters(resource, leases)]
         self.held = len(resources)
         self.shared.observer.listed(self.name, self.held)
         if self.endpoint.memory is not None:
             resources = self.endpoint.memory.recall(resources)
+        if inventory.clock_problem is not None:
+            self._keep_all(resources, inventory.clock_problem)
+            return
         if self.shared.options.inspect_everything:
             resources = await self.looker.inspect(resources, [r for r in resources if not r.inspected])
         leases, rules, due = self._leases(), self.shared.rules, self.shared.options.due
@@ -297,6 +299,19 @@ class _EndpointSweep:
             grace = self.shared.rules.created_grace
             if problem := self.endpoint.memory.learn(self.decisions, now, grace):
                 self.warnings.append(problem)
+
+    def _set_clock(self, inventory: Inventory) -> None:
+        if abs(inventory.clock_skew) > SKEW_TOLERANCE:
+            self.skew = inventory.clock_skew
+            if inventory.clock_problem is None:
+                self.warnings.append(f"its clock differs from this host's by {inventory.clock_skew}; ages are corrected")
+
+    def _keep_all(self, resources: Sequence[Resource], problem: str) -> None:
+        """The clock there is wrong, so everything there is as good as unreadable."""
+        self._fail(CLOCK, problem)
+        unreadable = [replace(resource, unreadable=problem) for resource in resources]
+        self.decisions = decide(unreadable, self.shared.rules, self._leases(), self._now())
+        self.shared.observer.decided(self.name, self.decisions)
 
     # -- acting --------------------------------------------------------------------------------------------------------
 

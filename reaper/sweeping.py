@@ -16,7 +16,7 @@ from reaper.errors import ConfigError, ReaperError
 from reaper.journal import NAME, Journal, journal_of
 from reaper.leases import KnownLeases
 from reaper.model import Decision, Reason, Report
-from reaper.notes import not_owned
+from reaper.notes import not_owned, owned_by_image
 from reaper.places import sockets_to_ask
 from reaper.plan import Plan, make_plan
 from reaper.policy import explain, young_and_running
@@ -313,6 +313,8 @@ def _hints(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
         command = shlex.join(["reaper", "--once", "--all", *named, *keep, *plan.narrow])
         subject = "1 owned resource is" if len(young) == 1 else f"{len(young)} owned resources are"
         hints.append(f"{subject} running and younger than {human(min(ages))}; if no run is alive here: {command}")
+    if (by_image := owned_by_image(decisions)) is not None:
+        hints.append(by_image)
     if plan.one_off and plan.narrow and (unowned := not_owned(decisions)):
         hints.append(unowned)
     return hints

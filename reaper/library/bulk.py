@@ -8,7 +8,7 @@ from reaper.conditions import Policy
 from reaper.library.access import Access, failure
 from reaper.library.failure import CleanupError, RetryableCleanupError
 from reaper.model import TIME_UP, Outcome, Report
-from reaper.notes import not_owned
+from reaper.notes import not_owned, owned_by_image
 from reaper.sweep import Options
 
 
@@ -34,8 +34,9 @@ async def clean(access: Access, policies: Sequence[Policy], *, fail_fast: bool, 
     )
     report = await access.sweep(replace(access.settings.rules(), policies=tuple(policies)), options, extra=extra)
     _check(report)
-    hint = not_owned(decision for endpoint in report.endpoints for decision in endpoint.decisions)
-    return replace(report, hints=(hint,) if hint else ())
+    decisions = [decision for endpoint in report.endpoints for decision in endpoint.decisions]
+    hints = (not_owned(decisions), owned_by_image(decisions))
+    return replace(report, hints=tuple(hint for hint in hints if hint is not None))
 
 
 def _check(report: Report) -> None:

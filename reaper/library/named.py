@@ -261,6 +261,8 @@ async def stop(
             living = () if even_protected else tuple(x for x in shared() if x.ending is None and x.id not in own)
         finally:
             shared.close()
+        if found.clock_problem is not None:
+            raise RetryableCleanupError(f"{id_} was not stopped: {found.clock_problem}")
         named = next((one for one in found.resources if one.id == id_), None)
         if named is None:
             return Outcome.GONE

@@ -8,6 +8,7 @@ from reaper.model import Outcome
 from reaper.page.markup import Html, el, together
 from reaper.page.parts import NONE, ago, badge, by_state, due, empty, moment, named, table
 from reaper.page.verdict import Level, age, counted
+from reaper.providers.base import LARGEST_SKEW
 from reaper.status import SHOWN_REAPABLE, Deletion, EndpointStatus, OpenLease, PolicyStatus, Reapable, Status
 
 FOLD = 20  # of more endpoints than this, those in which nothing happens are folded away
@@ -98,7 +99,8 @@ def _remarks(endpoint: EndpointStatus, now: datetime) -> list[Html]:
         remarks.append(el("span", "Call after call failed: the last sweep stopped asking it.", class_="warn"))
     if endpoint.clock_skew:
         way = "ahead of" if endpoint.clock_skew > timedelta(0) else "behind"
-        text = f"Its clock is {human(abs(endpoint.clock_skew))} {way} this one; ages are corrected."
+        then = "no age can be told" if abs(endpoint.clock_skew) > LARGEST_SKEW else "ages are corrected"
+        text = f"Its clock is {human(abs(endpoint.clock_skew))} {way} this one; {then}."
         remarks.append(el("span", text, class_="warn"))
     if endpoint.events is not None:
         why = f": {endpoint.events_error}" if endpoint.events_error else ""

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar, runtime_checkable
 
+from reaper.durations import human
 from reaper.errors import ProviderError, RefusedError
 from reaper.model import Kind, Resource, State
 
 T = TypeVar("T")
+
+LARGEST_SKEW = timedelta(hours=1)  # more is no drift: a clock was never set, or the header is not the endpoint's own
 
 
 class Call(Protocol):
@@ -35,6 +38,17 @@ class Inventory:
     resources: tuple[Resource, ...]
     clock_skew: timedelta = timedelta(0)
     unreadable: int = 0
+
+    @property
+    def clock_problem(self) -> str | None:
+        """Why no age can be told there, if the clocks differ too much for a correction: one of them is wrong."""
+        if abs(self.clock_skew) <= LARGEST_SKEW:
+            return None
+        way = "ahead of" if self.clock_skew > timedelta(0) else "behind"
+        return (
+            f"by the Date header of its answers its clock is {human(abs(self.clock_skew))} {way} this host's, so no age can"
+            " be told there and nothing is deleted; set both clocks (NTP), or mend the proxy that answers in between"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,12 @@ from reaper.durations import parse
 NEVER = "0001-01-01T00:00:00Z"
 RUNNING = ("running", "paused", "restarting")
 PROJECT = "com.docker.compose.project"
+IMAGE = f"sha256:{'ab' * 32}"  # of all containers, without a label
+UNUSED: dict[str, object] = {
+    "/volumes": {"Volumes": [], "Warnings": None},
+    "/images/json": [],
+    f"/images/{IMAGE}/json": {"Id": IMAGE, "Config": {"Labels": None}},
+}
 
 Answer = tuple[int, object]
 PAGE_NOT_FOUND: Answer = (404, {"message": "page not found"})
@@ -122,8 +128,8 @@ class FakeEngine:
                 return self._list(query)
             case "GET", "/networks":
                 return 200, [self._network(network, attached=False) for network in self.networks.values()]
-            case "GET", "/volumes" | "/images/json":
-                return 200, {"Volumes": [], "Warnings": None} if path == "/volumes" else []
+            case "GET", _ if path in UNUSED:
+                return 200, UNUSED[path]
             case _ if what := re.fullmatch(r"/containers/([^/]+)(/json|/stop)?", path):
                 return self._container(method, what[2], unquote(what[1]), query)
         what = re.fullmatch(r"/networks/([^/]+)", path)
@@ -206,6 +212,7 @@ def _row(container: Container) -> dict[str, Any]:
         "Id": container.id,
         "Names": [f"/{container.name}"],
         "Image": container.image,
+        "ImageID": IMAGE,
         "Created": int(container.created.timestamp()),
         "Labels": container.labels,
         "State": container.state,
@@ -218,6 +225,7 @@ def _inspection(container: Container) -> dict[str, Any]:
     times = {"StartedAt": _time(container.started), "FinishedAt": _time(container.stopped)}
     return {
         "Id": container.id,
+        "Image": IMAGE,
         "Name": f"/{container.name}",
         "Created": _time(container.created),
         "State": {"Status": container.state, **times},

@@ -216,7 +216,7 @@ def test_one_document_when_the_listing_fails(run: Program, fake: FakeEngine, fau
 def test_one_document_when_the_confirmation_fails(run: Program, fake: FakeEngine) -> None:
     fake.add("chess-1")
     with FaultProxy(fake.socket) as proxy:
-        proxy.add(Fault("status", "GET", "/containers/json", skip=1, status=500))
+        proxy.add(Fault("status", "GET", "/containers/json", skip=2, status=500))
         ended = run("--once", "--json", env={"DOCKER_HOST": proxy.host, "REAPER_RETRY__ATTEMPTS": "2"})
     document = report(ended)
     assert document["exit_code"] == 5

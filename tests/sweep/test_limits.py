@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from reaper.claims import Ending, Lease
 from reaper.judge import Rules
-from reaper.model import Outcome
+from reaper.model import Outcome, Reason
 from reaper.providers.base import Limits
 from reaper.testing import Held, Rule
 from tests.sweep.lab import (
@@ -129,7 +130,7 @@ async def test_what_is_to_be_stopped_does_not_hold_up_what_is_not() -> None:
 # -- clocks ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("skew", [2 * HOUR, -2 * HOUR, 61 * SECOND, -61 * SECOND])
+@pytest.mark.parametrize("skew", [HOUR, -HOUR, 61 * SECOND, -61 * SECOND])
 async def test_ages_are_corrected_for_a_clock_that_is_off(skew: timedelta) -> None:
     """The engine's own times are on its own clock: by that clock one is just due, and the other is not yet."""
     due, young = NOW + skew - HOUR - 5 * SECOND, NOW + skew - HOUR + 50 * SECOND
@@ -144,6 +145,25 @@ async def test_ages_are_corrected_for_a_clock_that_is_off(skew: timedelta) -> No
     assert endpoint.clock_skew == skew
     assert len(endpoint.warnings) == 1
     assert "clock differs" in endpoint.warnings[0]
+
+
+@pytest.mark.parametrize("skew", [HOUR + SECOND, -HOUR - SECOND, timedelta(days=9000), timedelta(days=-9000)])
+@pytest.mark.parametrize("everything", [False, True])
+async def test_nothing_is_judged_by_age_where_the_clocks_differ_by_more_than_an_hour(
+    skew: timedelta, everything: bool
+) -> None:
+    """The header may be that of a proxy whose clock was never set: what it corrects would be wrong by as much."""
+    young = running("young", hours=0, labels={"reaper.ttl": "30m"})
+    lab = Lab(stopped("old", hours=9), young, running("left", hours=0, labels={"reaper.lease": "7f3a"}), skew=skew)
+    lab.leases = [Lease("7f3a", "pid 1", since=NOW - HOUR, ending=Ending(NOW, "killed"))]
+    report = await lab.sweep(inspect_everything=everything)
+    assert outcomes(report) == {}
+    assert lab.left() == {"old", "young", "left"}
+    (endpoint,) = report.endpoints
+    assert endpoint.failure is not None
+    assert endpoint.failure.label == "clock"
+    assert "no age can be told there" in endpoint.failure.message
+    assert {decision.reason for decision in endpoint.decisions} == {Reason.UNREADABLE}
 
 
 @pytest.mark.parametrize("skew", [MINUTE, -MINUTE, timedelta(0)])

@@ -88,6 +88,44 @@ async def test_what_is_not_listed_any_more_is_forgotten(memory: Memory) -> None:
     assert not known(memory)
 
 
+async def test_a_network_that_was_made_again_under_the_same_id_is_another_one(memory: Memory) -> None:
+    """Podman makes the id of a network from its name."""
+    lab = living(memory)
+    await lab.sweep()
+    for name in ("client", "side", "net"):
+        lab.world.remove(name)
+    lab.world.add(network("net", "p", created_at=NOW))
+    lab.clock.start += 11 * MINUTE
+    report = await lab.sweep()
+    assert outcomes(report) == {}
+    (net,) = (d for d in report.endpoints[0].decisions if d.resource.name == "net")
+    assert net.reason is Reason.NOT_OWNED
+    assert not known(memory)
+
+
+def of(folder: str) -> dict[str, str]:
+    return {"com.docker.compose.project.working_dir": folder}
+
+
+async def test_a_network_that_another_project_of_the_name_has_taken_is_not_remembered(memory: Memory) -> None:
+    """Compose looks for a network by its name, and uses the one that is there."""
+    lab = Lab(
+        running("client", hours=1, group="p", labels=of("/trial")),
+        network("net", "p"),
+        memory=memory,
+    )
+    await lab.sweep()
+    assert known(memory)["id-net"]["place"] == "/trial"
+    lab.world.remove("client")
+    lab.world.add(stopped("other", group="p", image=FOREIGN, labels=of("/other")))
+    await lab.sweep()
+    assert not known(memory)
+    lab.world.remove("other")
+    lab.clock.start += 11 * MINUTE
+    assert await lab.outcomes() == {}
+    assert lab.left() == {"net"}
+
+
 async def test_an_orphaned_network_waits_for_its_grace(memory: Memory) -> None:
     lab = living(memory)
     await lab.sweep()
@@ -150,13 +188,13 @@ async def test_what_cannot_be_written_is_a_warning_and_deletions_go_on(tmp_path:
         b"[]",
         b"null",
         b"\xff\xfe",
-        b'{"version": 2, "owned": {}}',
-        b'{"version": 1}',
-        b'{"version": 1, "owned": []}',
-        b'{"version": 1, "owned": {"id-side": {}}}',
-        b'{"version": 1, "owned": {"id-side": "x"}}',
-        b'{"version": 1, "owned": {"id-side": {"owner": "x", "free_at": "soon"}}}',
-        b'{"version": 1, "owned": {"id-side": {"owner": "x", "free_at": 12}}}',
+        b'{"version": 3, "owned": {}}',
+        b'{"version": 2}',
+        b'{"version": 2, "owned": []}',
+        b'{"version": 2, "owned": {"id-side": {}}}',
+        b'{"version": 2, "owned": {"id-side": "x"}}',
+        b'{"version": 2, "owned": {"id-side": {"owner": "x", "free_at": "soon"}}}',
+        b'{"version": 2, "owned": {"id-side": {"owner": "x", "free_at": 12}}}',
     ],
 )
 async def test_a_damaged_file_is_no_memory(memory: Memory, content: bytes) -> None:
@@ -171,7 +209,7 @@ async def test_a_damaged_file_is_no_memory(memory: Memory, content: bytes) -> No
 
 @pytest.mark.parametrize("entry", [{"owner": 1}, {"free_at": "2026-11-21T06:00:00"}, {"free_at": "0001-01-01T00:00:00Z"}])
 async def test_an_odd_entry_is_no_error(memory: Memory, entry: dict[str, Any]) -> None:
-    content = {"version": 1, "owned": {"id-net": {"owner": "x", "free_at": "2026-11-21T06:00:00Z", **entry}}}
+    content = {"version": 2, "owned": {"id-net": {"owner": "x", "free_at": "2026-11-21T06:00:00Z", **entry}}}
     memory.file.parent.mkdir()
     memory.file.write_text(json.dumps(content))
     lab = Lab(network("net", "p"), memory=memory)
@@ -180,13 +218,25 @@ async def test_an_odd_entry_is_no_error(memory: Memory, entry: dict[str, Any]) -
 
 
 async def test_what_has_not_changed_is_not_written(memory: Memory) -> None:
-    entry = Remembered("preset terminal-bench", NOW)
+    entry, net = Remembered("preset terminal-bench", NOW), network("net", "p")
+    assert net.created_at is not None
     memory.file.parent.mkdir()
     memory.file.write_text(
-        json.dumps({"version": 1, "owned": {"id-net": {"owner": entry.owner, "free_at": entry.free_at.isoformat()}}})
+        json.dumps(
+            {
+                "version": 2,
+                "owned": {
+                    "id-net": {
+                        "owner": entry.owner,
+                        "free_at": entry.free_at.isoformat(),
+                        "created_at": net.created_at.isoformat(),
+                    }
+                },
+            }
+        )
     )
     before = memory.file.stat().st_mtime_ns
-    lab = Lab(network("net", "p"), memory=memory)
+    lab = Lab(net, memory=memory)
     lab.world.rules.append(Rule("delete", error=ServerError("500")))
     report = await lab.sweep()
     assert outcomes(report) == {"net": "failed"}
@@ -205,9 +255,9 @@ DEEP = "[" * 200_000
     "content",
     [
         DEEP,
-        f'{{"version": 1, "owned": {DEEP}',
-        '{"version": 1, "owned": {"a": {"owner": "x", "free_at": "0001-01-01T00:00:00+14:00"}}}',
-        '{"version": 1, "owned": [1]}',
+        f'{{"version": 2, "owned": {DEEP}',
+        '{"version": 2, "owned": {"a": {"owner": "x", "free_at": "0001-01-01T00:00:00+14:00"}}}',
+        '{"version": 2, "owned": [1]}',
         "\ufeff{}",
     ],
 )
