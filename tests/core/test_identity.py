@@ -1,0 +1,185 @@
+"""A project's name is not its identity: two of one name from different folders are two."""
+
+from dataclasses import replace
+
+import pytest
+
+from reaper.claims import Claim, Ending, Lease
+from reaper.identity import Groups, place, runner_sign, same_group
+from reaper.model import Decision, Kind, Reason, Resource, State
+from reaper.policy import decide, explain
+from reaper.scope import Scope, Selector
+from tests.core.make import EVERYTHING, FOREIGN, HARBOR_FILE, NOW, OLD_24H, SANDBOX, ago, rules
+
+DIR, FILES = "com.docker.compose.project.working_dir", "com.docker.compose.project.config_files"
+
+
+def member(id_: str, folder: str | None, image: str = "postgres:16", hours: float = 30, **fields: object) -> Resource:
+    labels = {} if folder is None else {DIR: folder}
+    made = replace(FOREIGN, id=id_, name=f"chess-{id_}", created_at=ago(hours=hours), started_at=ago(hours=hours))
+    return replace(made, labels=labels, image=image, group="chess", **fields)  # type: ignore[arg-type]
+
+
+CLIENT = member("client", "/trials/a/chess", "tb__chess__client")
+SIDECAR = member("side", "/trials/a/chess")
+STRANGER = member("db", "/home/web/chess", hours=288, restart_policy="always")
+NETWORK = Resource(
+    provider="docker",
+    endpoint="local",
+    kind=Kind.NETWORK,
+    id="net",
+    name="chess_default",
+    state=State.STOPPED,
+    raw_state="unattached",
+    created_at=ago(hours=30),
+    labels={},
+    group="chess",
+)
+
+
+def judged(*resources: Resource, leases: tuple[Lease, ...] = (), scope: Scope | None = None) -> dict[str, Decision]:
+    by = replace(rules(OLD_24H), scope=scope or Scope())
+    return {d.resource.id: d for d in decide(resources, by, leases, NOW)}
+
+
+def test_a_sign_on_one_project_owns_nothing_of_another_of_its_name() -> None:
+    found = judged(CLIENT, SIDECAR, STRANGER)
+    assert (found["client"].reap, found["side"].reap) == (True, True)
+    assert found["db"].reason is Reason.NOT_OWNED
+    assert "another project of the name chess is owned" in found["db"].sentence
+
+
+def test_it_does_without_the_folder_s_label_too() -> None:
+    assert judged(CLIENT, member("db", None))["db"].reason is Reason.NOT_OWNED
+    assert judged(member("client", None, "tb__chess__client"), member("side", None))["side"].reap
+
+
+def test_a_network_that_does_not_say_whose_it_is_is_kept() -> None:
+    found = judged(CLIENT, STRANGER, NETWORK)
+    assert found["client"].reap
+    remembered = replace(NETWORK, remembered=None)
+    assert found["net"].reason in (Reason.GROUP_UNCLEAR, Reason.NOT_OWNED)
+    everything = judged(CLIENT, replace(STRANGER, restart_policy="no"), remembered, scope=Scope(everything=True))
+    assert everything["net"].reason is Reason.GROUP_UNCLEAR
+    assert "(/home/web/chess and /trials/a/chess)" in everything["net"].sentence
+    by = replace(rules(OLD_24H), scope=Scope(everything=True))
+    findings = explain(NETWORK, [CLIENT, STRANGER, NETWORK], by, [], NOW)
+    assert any(f.reason is Reason.GROUP_UNCLEAR for f in findings)
+
+
+def test_a_network_goes_with_the_only_project_of_its_name() -> None:
+    found = judged(CLIENT, SIDECAR, NETWORK)
+    assert all(decision.reap for decision in found.values())
+
+
+def test_a_network_that_is_protected_keeps_each_project_that_it_may_be_of() -> None:
+    keep = replace(NETWORK, labels={"reaper.keep": ""})
+    found = judged(CLIENT, replace(STRANGER, restart_policy="no"), keep, scope=Scope(everything=True))
+    assert {d.reason for d in found.values()} == {Reason.PROTECTED, Reason.GROUP_KEPT}
+
+
+def test_an_owned_project_whose_folder_has_moved_is_not_torn_apart() -> None:
+    """Compose takes what runs for its own by the name, and leaves what has not changed under the old folder."""
+    scope = Scope(selector=Selector(labels=("team",)))
+    old = member("db", "/old/chess", hours=30)
+    young = member("web", "/new/chess", hours=1)
+    mine = [replace(r, labels={**(r.labels or {}), "team": "rl"}) for r in (old, young)]
+    found = judged(*mine, scope=scope)
+    assert found["web"].reason is Reason.TOO_YOUNG
+    assert found["db"].reason is Reason.GROUP_KEPT
+    assert "in another folder, which may be the same project" in found["db"].sentence
+
+
+def test_a_runner_s_configuration_files_tell_its_project_from_another_in_the_same_folder() -> None:
+    harbor = replace(CLIENT, id="main", image="chess-main", labels={DIR: "/t/chess", FILES: HARBOR_FILE})
+    other = replace(STRANGER, labels={DIR: "/t/chess", FILES: "/t/chess/compose.yaml"})
+    found = judged(harbor, other)
+    assert found["main"].reap
+    assert found["db"].reason is Reason.NOT_OWNED
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        r"C:\Users\ci\venv\Lib\site-packages\harbor\environments\docker\docker-compose-build.yaml",
+        r"C:\tmp\resources.json,C:\venv\harbor\environments\docker\docker-compose-prebuilt.yaml,C:\task\compose.yaml",
+        HARBOR_FILE,
+        f"/tmp/x.json, {HARBOR_FILE}",
+    ],
+)
+def test_harbor_is_recognised_on_every_system(files: str) -> None:
+    assert runner_sign(files) is not None
+    found = judged(replace(STRANGER, labels={DIR: "C:\\task", FILES: files}, restart_policy="no"))
+    assert found["db"].reap
+    assert found["db"].owner is not None
+    assert found["db"].owner.startswith("preset harbor, config file *")
+
+
+@pytest.mark.parametrize(
+    "files", ["", "docker-compose-build.yaml", r"C:\harbor\docker-compose-build.yaml", f"{HARBOR_FILE}.bak"]
+)
+def test_what_is_no_file_of_harbor_s(files: str) -> None:
+    assert runner_sign(files) is None
+
+
+# Leases
+
+
+def lease(**fields: object) -> Lease:
+    ended = Lease("7f3a", "pid 1", claims=(Claim(projects=("chess",)),), since=ago(hours=400), ending=Ending(NOW, "killed"))
+    return replace(ended, **fields)  # type: ignore[arg-type]
+
+
+def test_the_name_of_two_projects_claims_neither() -> None:
+    young = replace(STRANGER, restart_policy="no")
+    assert judged(young, leases=(lease(),))["db"].reason is Reason.LEASE_ENDED
+    found = judged(young, replace(SIDECAR, image="redis:7"), NETWORK, leases=(lease(),))
+    assert {d.reason for d in found.values()} == {Reason.NOT_OWNED}
+    alive = judged(young, SIDECAR, leases=(lease(ending=None),))
+    assert {d.reason for d in alive.values()} == {Reason.LEASED}
+
+
+def test_what_carries_the_lease_s_own_label_is_its_own_whatever_its_name() -> None:
+    mine = replace(SIDECAR, labels={**(SIDECAR.labels or {}), "reaper.lease": "7f3a"})
+    found = judged(mine, STRANGER, leases=(lease(claims=()),))
+    assert found["side"].reason is Reason.LEASE_ENDED
+    assert found["db"].reason is Reason.NOT_OWNED
+
+
+# Sessions
+
+
+def test_two_sessions_of_one_id_are_told_apart_by_their_instance() -> None:
+    def sandbox(id_: str, instance: str | None, hours: float) -> Resource:
+        labels = {"harbor.managed": "true", **({"harbor.instance_id": instance} if instance else {})}
+        made = ago(hours=hours)
+        return replace(SANDBOX, id=id_, labels=labels, group="s1", created_at=made, last_activity_at=made)
+
+    one, other = sandbox("a", "i-1", 30), sandbox("b", "i-2", 30)
+    assert (place(one), place(other)) == ("i-1", "i-2")
+    assert not same_group(one, other)
+    assert same_group(one, sandbox("c", "i-1", 1))
+    claim = lease(claims=(Claim(projects=("s1",)),))
+    assert not any(d.reason is Reason.LEASE_ENDED for d in judged(one, other, leases=(claim,)).values())
+    assert judged(one, leases=(claim,))["a"].reason is Reason.LEASE_ENDED
+
+
+# Keys
+
+
+def test_what_says_nothing_of_its_folder_is_of_the_only_group_there_is() -> None:
+    groups = Groups([CLIENT, SIDECAR, NETWORK])
+    assert groups.key(CLIENT) == groups.key(SIDECAR) == groups.key(NETWORK)
+    two = Groups([CLIENT, STRANGER, NETWORK])
+    assert len({two.key(r) for r in (CLIENT, STRANGER, NETWORK)}) == 3
+    assert two.unclear(NETWORK)
+    assert not two.unclear(CLIENT)
+    assert Groups([NETWORK]).key(NETWORK) is not None
+    assert Groups([]).key(replace(CLIENT, group=None)) is None
+
+
+def test_everything_of_two_projects_that_is_garbage_goes() -> None:
+    by = replace(rules(EVERYTHING), scope=Scope(everything=True))
+    found = {d.resource.id: d for d in decide([CLIENT, replace(STRANGER, restart_policy="no"), NETWORK], by, (), NOW)}
+    assert (found["client"].reap, found["db"].reap) == (True, True)
+    assert found["net"].reason is Reason.GROUP_UNCLEAR
