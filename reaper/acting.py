@@ -11,9 +11,10 @@ import anyio
 from reaper.budget import AdaptiveLimiter
 from reaper.claims import Leases
 from reaper.confirm import Confirmer
+from reaper.dependents import Dependents
 from reaper.judge import Rules
 from reaper.model import Kind, Resource, Result, State
-from reaper.providers.base import Limits, Provider
+from reaper.providers.base import Limits, Listed, Provider
 from reaper.retry import Retrier
 
 T = TypeVar("T")
@@ -54,6 +55,9 @@ class Acting:
         confirmer: takes the deletions that are only accepted; None where a deletion that has returned is done.
         going: ids of all that is to go in this sweep, without what is known to stay by now.
         draining: set when no unit may begin to act any more.
+        listed: what the decisions were made about.
+        dependents: of the round, where deleting one resource deletes what is linked to it.
+        results: by id what became of each resource, as far as it is known.
     """
 
     provider: Provider
@@ -66,6 +70,9 @@ class Acting:
     confirmer: Confirmer | None = None
     going: set[str] = field(default_factory=set)
     draining: bool = False
+    listed: Listed = field(default_factory=Listed)
+    dependents: Dependents | None = None
+    results: dict[str, Result] = field(default_factory=dict)
 
 
 def subject(resource: Resource, first: Resource) -> str:

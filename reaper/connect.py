@@ -29,7 +29,7 @@ def endpoints(
     """
     return [
         *(_engine(engine, retry, state, act=act) for engine in engines),
-        *(_organisation(organisation, key, retry, act=act) for organisation, key in organisations),
+        *(_organisation(organisation, key, retry, state, act=act) for organisation, key in organisations),
     ]
 
 
@@ -41,12 +41,13 @@ def _engine(engine: DockerTable, retry: RetryPolicy, state: Path, *, act: bool) 
     return Endpoint(reader, Retrier(retry), Memory(state, engine.host))
 
 
-def _organisation(organisation: DaytonaTable, key: str, retry: RetryPolicy, *, act: bool) -> Endpoint:
-    from reaper.providers import daytona  # noqa: PLC0415
+def _organisation(organisation: DaytonaTable, key: str, retry: RetryPolicy, state: Path, *, act: bool) -> Endpoint:
+    from reaper.providers import daytona, daytona_links  # noqa: PLC0415
 
     client = daytona.DaytonaProvider if act else daytona.DaytonaReader
     reading = Budget(organisation.max_rate_share, cautious=True)
     changing = Budget(organisation.max_rate_share, cautious=True)
-    reader = client(organisation, key, reading, changing)
+    links = daytona_links.Links(state, f"{organisation.api_url} {organisation.name}")
+    reader = client(organisation, key, reading, changing, links)
     # Every sandbox carries its own signs of ownership, so nothing has to be remembered.
     return Endpoint(reader, Retrier(retry, reading=reading, changing=changing))

@@ -118,6 +118,8 @@ class Judge:
         return {key: owner for key, owner in owners.items() if owner is not None}
 
     def _findings(self, resource: Resource, owner: Ownership | None, lease: Lease | None) -> Iterator[Finding]:
+        if resource.excluded is not None:
+            yield _keep("endpoint", Reason.EXCLUDED, lambda: f"it is {resource.excluded}")
         yield self._readable(resource)
         yield self._owned(resource, owner)
         yield self._machinery(resource)
@@ -338,7 +340,7 @@ class Judge:
         """The decision about one resource by itself; a network that nothing keeps is left to its group."""
         lease = self._covering(resource)
         owner = self._owner(resource, lease)
-        by = owner.by if owner else None
+        by = owner.by if owner and resource.excluded is None else None
         for finding in self._findings(resource, owner, lease):
             if finding.verdict is not None:
                 break

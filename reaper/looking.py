@@ -1,12 +1,12 @@
 """Looking more closely at what was listed, before anything is decided."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from reaper.acting import Slots
 from reaper.errors import NotFoundError, ProviderError
-from reaper.model import Resource, State
+from reaper.model import Kind, Resource, State
 from reaper.providers.base import Reader, may_depend_unseen
 from reaper.retry import Retrier
 from reaper.workers import for_each
@@ -54,12 +54,18 @@ class Looker:
         looked_at = ((resource, fresh.get(resource.id, resource)) for resource in resources)
         return [now for _, now in looked_at if now is not None]
 
-    async def look_at_links(self, resources: Sequence[Resource], hanging: Mapping[str, frozenset[str]]) -> list[Resource]:
-        """``resources`` with the links of those known that may hang on what is to go.
+    async def look_at_links(
+        self,
+        resources: Sequence[Resource],
+        wanted: Sequence[Resource],
+        possible: Callable[[Resource], frozenset[str]],
+    ) -> list[Resource]:
+        """``resources`` with the links of the wanted ones known.
 
         Args:
             resources: all that were listed.
-            hanging: by id of what is kept, the ids of what is to go that it may hang on.
+            wanted: those whose links are not known.
+            possible: what one that cannot be looked at may be linked to.
         """
         links: dict[str, frozenset[str]] = {}
 
@@ -71,9 +77,9 @@ class Looker:
             except NotFoundError:
                 links[resource.id] = frozenset()
             except ProviderError as error:
-                links[resource.id] = self._unknown_links(resource, error, resources, hanging[resource.id])
+                links[resource.id] = self._unknown_links(resource, error, resources, possible(resource))
 
-        await self._each([resource for resource in resources if resource.id in hanging], one)
+        await self._each(wanted, one)
         return [
             replace(resource, uses=resource.uses | links[resource.id], links_known=True)
             if resource.id in links
@@ -85,9 +91,10 @@ class Looker:
         self, resource: Resource, error: ProviderError, resources: Sequence[Resource], suspects: frozenset[str]
     ) -> frozenset[str]:
         """What is kept since it cannot be told what this one hangs on."""
-        if not may_depend_unseen(resource, error):
-            return frozenset()
-        suspects = frozenset(r.id for r in resources if r.id in suspects and r.state is State.RUNNING)
+        if resource.kind is not Kind.SANDBOX:  # a sandbox goes with its owner whatever the state of the two
+            if not may_depend_unseen(resource, error):
+                return frozenset()
+            suspects = frozenset(r.id for r in resources if r.id in suspects and r.state is State.RUNNING)
         if suspects:
             kept = "1 resource is" if len(suspects) == 1 else f"{len(suspects)} resources are"
             self.warnings.append(

@@ -21,6 +21,7 @@ from reaper.retry import Look
 
 T = TypeVar("T")
 
+MOST_LOOKS = 3
 STALE = timedelta(seconds=2)  # a look at a resource that is older than this is taken again just before its deletion
 
 
@@ -45,6 +46,11 @@ class Members:
     _attempts: dict[str, int] = field(default_factory=dict)
     _asked_to_stop: set[str] = field(default_factory=set)
     _looked_at: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """What tells it from the other units."""
+        return self.decisions[0].resource.id
 
     # -- looking again -------------------------------------------------------------------------------------------------
 
@@ -134,12 +140,30 @@ class Members:
     async def _dependents(self, resources: Sequence[Resource], call: Call) -> list[Resource]:
         """What depends on these now and does not go in this sweep, or was to go and stays."""
         mine = {decision.resource.id for decision in self.decisions}
-        found = await self.acting.provider.dependents(resources, call)
+        found = await self.acting.provider.dependents(resources, self.acting.listed, call)
         return [one for one in found if one.id not in mine and one.id not in self.acting.going]
+
+    async def _linked_are_gone(self, fresh: Sequence[Resource]) -> None:
+        """Wait for what is linked to a member and is reaped as well. Raises ChangedError when that stays."""
+        if self.acting.dependents is None or not fresh:
+            return
+        self.acting.dependents.inspected(self.key)
+        own = [decision.resource.id for decision in self.decisions]
+        for linked in await self.acting.dependents.linked_to(self.key, own, self._look_at_another):
+            result = self.acting.results.get(linked.id)
+            if result is None or not result.outcome.away:
+                why = f": {result.detail}" if result is not None and result.detail else ""
+                how = "is" if linked.uses else "may be"
+                raise ChangedError(f"{linked.name}, which {how} linked to it and would go with it, stays{why}")
+
+    async def _look_at_another(self, resource: Resource) -> Resource:
+        return await self._read(f"inspect {resource.kind} {resource.name}", lambda: self.acting.provider.inspect(resource))
 
     async def _inspect_one(self, resource: Resource) -> Resource:
         what = f"inspect {resource.kind} {resource.name}"
         fresh = await self._read(what, lambda: self.acting.provider.inspect(resource))
+        if self.acting.dependents is not None:
+            self.acting.dependents.saw(self.key, fresh)
         self._looked_at[resource.id] = anyio.current_time()
         return fresh
 
@@ -149,24 +173,29 @@ class Members:
         def stale() -> bool:
             return anyio.current_time() - self._looked_at.get(resource.id, 0) > STALE.total_seconds()
 
-        async def take() -> None:
-            if resource.group is not None:
-                self._check_known(await self.acting.provider.members(resource, self._within_an_attempt), resource)
-            fresh = await self.acting.provider.inspect(resource)
-            if self._is_ours(fresh):
-                return
-            if why := what_changed(resource, fresh, stopped_by_us=resource.id in self._asked_to_stop):
-                raise ChangedError(f"it {why}")
-            await self._nothing_depends([fresh], self._within_an_attempt)
-            self._judge([fresh], resource)
-            self._looked_at[resource.id] = anyio.current_time()
+        async def take(call: Call) -> None:
+            async def listing(what: str, function: Callable[[], Awaitable[T]]) -> T:
+                async with self.acting.slots.listings:
+                    return await call(what, function)
+
+            for _ in range(MOST_LOOKS):
+                began = anyio.current_time()
+                if resource.group is not None:
+                    self._check_known(await self.acting.provider.members(resource, listing), resource)
+                fresh = await call(
+                    f"inspect {resource.kind} {resource.name}", lambda: self.acting.provider.inspect(resource)
+                )
+                if self._is_ours(fresh):
+                    return
+                if why := what_changed(resource, fresh, stopped_by_us=resource.id in self._asked_to_stop):
+                    raise ChangedError(f"it {why}")
+                await self._nothing_depends([fresh], listing)
+                self._judge([fresh], resource)
+                self._looked_at[resource.id] = anyio.current_time()
+                if anyio.current_time() - began <= STALE.total_seconds():
+                    return  # else the first of these looks was long ago: the last ones had to wait for their budget
 
         return Look(stale, take)
-
-    async def _within_an_attempt(self, what: str, function: Callable[[], Awaitable[T]]) -> T:  # noqa: ARG002
-        """Make a request that belongs to another call's attempt, and is retried with it."""
-        async with self.acting.slots.listings, self.acting.retrier.reading:
-            return await function()
 
     async def _inspect(self, resources: Sequence[Resource]) -> list[Resource]:
         fresh: dict[str, Resource] = {}
@@ -253,6 +282,7 @@ class Members:
             confirmed()
         else:
             self.results[decision.resource.id] = Result(decision, Outcome.DELETED)
+            self.acting.results[decision.resource.id] = self.results[decision.resource.id]
             self.acting.confirmer.add(decision.resource, confirmed)
 
     def _settle_rest(self, outcome: Outcome, detail: str) -> None:
@@ -260,6 +290,8 @@ class Members:
             self._settle(decision, outcome, detail)
 
     def _gone(self, decision: Decision) -> None:
+        if self.acting.dependents is not None:
+            self.acting.dependents.gone(decision.resource.id)
         self._settle(decision, Outcome.GONE, "somebody else removed it first")
 
     def _decision(self, resource: Resource) -> Decision:
@@ -271,6 +303,7 @@ class Members:
         self.results[id_] = Result(decision, outcome, detail, self._attempts.get(id_, 0), seconds, error)
         if not outcome.away:
             self.acting.going.discard(id_)
+        self.acting.results[id_] = self.results[id_]
         self.acting.settled(self.results[id_])
 
     def reopen(self) -> None:

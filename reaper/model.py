@@ -84,7 +84,7 @@ class Resource:
         group: the key of what it lives and dies with (a Compose project); None when it stands alone.
         uses: ids of resources that would break it by going (another container's network namespace, networks, volumes,
             its image).
-        host: the machine of the platform that it runs on, where the platform says so.
+        host: the machine of the platform that it runs on, where the platform says so. It may move.
         links_known: False while only an inspection can tell what it hangs on and would go with.
         restart_policy: the engine's, when inspected.
         inspected: False while only the listing has been read: times, image and restart policy may be missing.
@@ -96,6 +96,7 @@ class Resource:
             each container that is made of it. They protect, and take nothing. None while the image's labels are not known:
             then none of its labels takes anything.
         unreadable: why it could not be read, if so.
+        excluded: why the endpoint's own filter leaves it out ("in target eu, ..."), if so: it stays, as does its group.
     """
 
     provider: str
@@ -125,6 +126,7 @@ class Resource:
     image_id: str | None = None
     inherited: frozenset[str] | None = frozenset()
     unreadable: str | None = None
+    excluded: str | None = None
 
     @property
     def own_labels(self) -> Mapping[str, str]:
@@ -182,6 +184,7 @@ class Reason(StrEnum):
     # kept
     UNREADABLE = "unreadable"
     NOT_OWNED = "not_owned"
+    EXCLUDED = "excluded"
     MACHINERY = "machinery"
     PROTECTED = "protected"
     WISH_KEEP = "wish_keep"

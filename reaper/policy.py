@@ -6,7 +6,7 @@ resource stand in ``judge``, the conditions of a policy in ``conditions``, and w
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from reaper.claims import Lease, Leases
 from reaper.conditions import Policy
@@ -14,7 +14,19 @@ from reaper.groups import Units
 from reaper.judge import Finding, Judge, Rules
 from reaper.model import Decision, Kind, Reason, Resource, State
 
-__all__ = ["Finding", "Policy", "Rules", "decide", "explain", "hangers_on", "needs_inspection", "young_and_running"]
+__all__ = [
+    "Finding",
+    "Policy",
+    "Rules",
+    "decide",
+    "explain",
+    "may_be_linked",
+    "needs_inspection",
+    "possible_owners",
+    "young_and_running",
+]
+
+CLOCKS_DIFFER = timedelta(minutes=1)
 
 
 def decide(
@@ -64,36 +76,38 @@ def _image_matters(decision: Decision) -> bool:
     return resource.image_unresolved or unknown
 
 
-def hangers_on(decisions: Iterable[Decision]) -> dict[str, frozenset[str]]:
-    """What is kept and may go with something that is reaped, while nobody has looked at what it hangs on.
+def may_be_linked(decisions: Iterable[Decision]) -> list[Resource]:
+    """What is kept and may go with something that is reaped, while nobody has looked at what it is linked to.
 
     A container may live in another's PID or IPC namespace, and Docker's listing does not tell. Daytona deletes a sandbox's
-    linked ones with it, and its listing does not show the links. A linked one was created after the other, on the same
-    machine.
-
-    Returns:
-        by id of what is kept, the ids of what is reaped that it may hang on.
+    linked ones with it, and its listing does not show the links. Where they run says nothing: an archived one runs nowhere,
+    and a restored one elsewhere.
     """
     decisions = tuple(decisions)
-    reaped: dict[tuple[str, str | None], list[Resource]] = {}
-    for decision in decisions:
-        if decision.reap and decision.resource.kind.runs:
-            reaped.setdefault((decision.resource.endpoint, decision.resource.host), []).append(decision.resource)
-    found = {}
-    for decision in decisions:
-        kept = decision.resource
-        if decision.reap or kept.links_known:
-            continue
-        suspects = reaped.get((kept.endpoint, kept.host), [])
-        if owners := frozenset(owner.id for owner in suspects if not _after(owner, kept)):
-            found[kept.id] = owners
-    return found
+    oldest: dict[str, Resource] = {}
+    for resource in (decision.resource for decision in decisions if decision.reap and decision.resource.kind.runs):
+        if resource.endpoint not in oldest or _after(oldest[resource.endpoint], resource):
+            oldest[resource.endpoint] = resource
+    kept = (d.resource for d in decisions if not d.reap and not d.resource.links_known)
+    return [r for r in kept if r.endpoint in oldest and _may_be_linked(r, oldest[r.endpoint])]
+
+
+def possible_owners(resource: Resource, decisions: Iterable[Decision]) -> frozenset[str]:
+    """The ids of what is reaped that the resource may be linked to."""
+    endpoint = resource.endpoint
+    reaped = (d.resource for d in decisions if d.reap and d.resource.kind.runs and d.resource.endpoint == endpoint)
+    return frozenset(owner.id for owner in reaped if _may_be_linked(resource, owner))
+
+
+def _may_be_linked(resource: Resource, owner: Resource) -> bool:
+    """What is linked to another one was created after it, as far as the clocks of the platform's servers agree."""
+    if resource.kind is not Kind.SANDBOX or resource.created_at is None or owner.created_at is None:
+        return True  # clocks of engines are set back, and a container may name one that is made later
+    return owner.created_at <= resource.created_at + CLOCKS_DIFFER
 
 
 def _after(one: Resource, other: Resource) -> bool:
     """Whether it was surely created after the other."""
-    if one.kind is not Kind.SANDBOX:
-        return False  # clocks of engines are set back, and a container may name one that is made later
     return one.created_at is not None and other.created_at is not None and one.created_at > other.created_at
 
 

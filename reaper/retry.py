@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import anyio
 
@@ -66,15 +66,24 @@ class FailedAttempt:
     silence: bool = False
 
 
+class AttemptCall(Protocol):
+    """Makes a request that belongs to the attempt of another call, and is retried with it."""
+
+    async def __call__(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
+        """The result of ``function``; ``what`` is for messages."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """A last look that belongs to each attempt of a change: when it has to be taken again, and how.
 
-    It is made in the attempt's own slot, so that nothing lies between what it sees and the change.
+    It is made in the attempt's own slot, so that nothing lies between what it sees and the change. ``take`` makes each of
+    its requests through the call that it is given: each has a time-out of its own, and waits for its budget outside it.
     """
 
     needed: Callable[[], bool]
-    take: Callable[[], Awaitable[None]]
+    take: Callable[["AttemptCall"], Awaitable[None]]
 
 
 class Retrier:
@@ -167,6 +176,9 @@ class _Call:
     last_error: ProviderError | None = None
     unanswered: bool = False
 
+    def __post_init__(self) -> None:
+        self.asked = self.budget
+
     async def run(self, function: Callable[[], Awaitable[T]]) -> T:
         """Try once, and leave the rest to stamina: most calls succeed, and need neither it nor the time to import it."""
         try:
@@ -198,7 +210,8 @@ class _Call:
             except RateLimitedError as error:
                 if error.retry_after is None:
                     raise
-                for budget in {self.budget, self.owner.reading, self.owner.changing} if error.everything else {self.budget}:
+                asked, self.asked = self.asked, self.budget
+                for budget in {self.owner.reading, self.owner.changing} if error.everything else {asked}:
                     budget.blocked(error.retry_after)
                 if not silences_left:
                     raise
@@ -209,16 +222,27 @@ class _Call:
         self.time.pause()
         while True:
             async with self.budget, self.slots:
-                if self.budget.silence.active:
+                if self._is_paused():
                     continue  # it was ordered while this task waited for its slot
                 self.owner.breaker.check()
                 if self.look is not None and self.look.needed():
-                    async with self.owner.reading:
-                        await self._timed(self.look.take)
-                    self.time.pause()
-                result = await self._timed(function)
-                self.owner.breaker.succeeded()
-                return result
+                    await self.look.take(self._look)
+                    if self._is_paused():
+                        continue
+                return await self._timed(function)
+
+    def _is_paused(self) -> bool:
+        return self.budget.silence.active
+
+    async def _look(self, what: str, function: Callable[[], Awaitable[T]]) -> T:  # noqa: ARG002 - the attempt has a name
+        """Make a request of the last look. Waiting for its budget is part of nobody's time."""
+        async with self.owner.reading:
+            self.owner.breaker.check()
+            self.asked = self.owner.reading
+            result = await self._timed(function)
+            self.asked = self.budget
+        self.time.pause()
+        return result
 
     async def _timed(self, function: Callable[[], Awaitable[T]]) -> T:
         self.time.go_on()
@@ -234,6 +258,7 @@ class _Call:
             self._failed(error, began)
             raise
         self.unanswered = False
+        self.owner.breaker.succeeded()
         self._adapt(began, well=True)
         return result
 

@@ -7,6 +7,7 @@ never hinders another, and a sweep that is cut short still reports what it did.
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -16,6 +17,7 @@ from reaper.acting import Acting, Slots
 from reaper.caps import Caps
 from reaper.claims import Lease, Leases, label_keys, named_leases
 from reaper.confirm import Confirmer
+from reaper.dependents import Dependents
 from reaper.errors import ProviderError, ReaperError
 from reaper.judge import Rules
 from reaper.looking import Looker
@@ -31,8 +33,8 @@ from reaper.model import (
 )
 from reaper.notes import notes
 from reaper.ordering import users_first
-from reaper.policy import decide, hangers_on, needs_inspection
-from reaper.providers.base import Inventory, Provider
+from reaper.policy import decide, may_be_linked, needs_inspection, possible_owners
+from reaper.providers.base import Inventory, Listed, Provider
 from reaper.terms import DRAIN, Endpoint, Ledger, NoLedger, Observer, Options, Stop
 from reaper.unit import Unit, make_units
 from reaper.workers import for_each
@@ -264,7 +266,7 @@ class _EndpointSweep:
         self._set_clock(inventory)
         now, leases = self._now(), self._leases()
         resources = [resource for resource in inventory.resources if _matters(resource, leases)]
-        self.held = len(resources)
+        self.held = sum(resource.excluded is None for resource in resources)
         self.shared.observer.listed(self.name, self.held)
         if self.endpoint.memory is not None:
             resources = self.endpoint.memory.recall(resources)
@@ -278,8 +280,8 @@ class _EndpointSweep:
         while wanted := needs_inspection(decisions):
             resources = await self.looker.inspect(resources, wanted)
             decisions = decide(resources, rules, leases, now, due)
-        while hanging := hangers_on(decisions):
-            resources = await self.looker.look_at_links(resources, hanging)
+        while unknown := may_be_linked(decisions):
+            resources = await self.looker.look_at_links(resources, unknown, partial(possible_owners, decisions=decisions))
             decisions = decide(resources, rules, leases, now, due)
         self.decisions = decisions
         self.warnings += [*notes(self.decisions, inventory.unreadable, now), *self.looker.warnings]
@@ -330,6 +332,9 @@ class _EndpointSweep:
             self._settled,
             self.confirmer,
         )
+        everything = [decision.resource for decision in self.decisions]
+        newest = max((r.created_at for r in everything if r.created_at is not None), default=None)
+        self.acting.listed = Listed(frozenset(resource.id for resource in everything), newest)
         going = [d for d in self.decisions if d.reap and d.resource.id not in self.held_back]
         self.acting.going |= {decision.resource.id for decision in going}
         self.units = make_units(self.acting, going)
@@ -367,6 +372,10 @@ class _EndpointSweep:
 
     async def _round(self, units: Sequence[Unit]) -> None:
         limits = self.reader.limits
+        if self.acting is not None and self.reader.traits.takes_linked:
+            units = sorted(units, key=lambda unit: unit.newest, reverse=True)  # what is linked is newer than its owner
+            self.acting.dependents = self.acting.dependents or Dependents()
+            self.acting.dependents.begin([unit.key for unit in units])
         running = sum(unit.has_running for unit in units)
         # Enough for all who may be stopped at once, and for those who wait or back off; not so many that the second looks
         # grow stale in the queue for a removal.

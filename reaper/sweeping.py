@@ -30,7 +30,15 @@ if TYPE_CHECKING:
 
 # Kept on purpose: everything else that is owned counts as left by ``check --all``.
 _MEANT_TO_STAY = frozenset(
-    {Reason.NOT_OWNED, Reason.MACHINERY, Reason.PROTECTED, Reason.WISH_KEEP, Reason.RESTART_POLICY, Reason.LEASED}
+    {
+        Reason.EXCLUDED,
+        Reason.NOT_OWNED,
+        Reason.MACHINERY,
+        Reason.PROTECTED,
+        Reason.WISH_KEEP,
+        Reason.RESTART_POLICY,
+        Reason.LEASED,
+    }
 )
 
 

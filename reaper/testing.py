@@ -282,7 +282,12 @@ class MemoryReader:
             listed = tuple(_listed(held.resource) for held in self.world.held())
         return tuple(m for m in listed if same_group(m, resource) and m.kind.runs)
 
-    async def dependents(self, resources: Sequence[Resource], call: base.Call) -> Sequence[Resource]:
+    async def dependents(
+        self,
+        resources: Sequence[Resource],
+        listed: base.Listed,  # noqa: ARG002
+        call: base.Call,
+    ) -> Sequence[Resource]:
         """What uses one of these, whether it was there at the listing or has come since."""
         ids = {resource.id for resource in resources}
         held = await self._now.get(lambda: call(f"list dependents on {self.endpoint}", self._dependents))

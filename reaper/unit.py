@@ -41,6 +41,11 @@ class Unit(Members):
         return any(d.resource.state is State.RUNNING and d.resource.kind.runs for d in self.decisions)
 
     @property
+    def newest(self) -> datetime:
+        """When its newest member was created."""
+        return max(d.resource.created_at for d in self.decisions if d.resource.created_at is not None)
+
+    @property
     def stage(self) -> int:
         """When its turn is: nothing of it can go before all units of an earlier stage have gone, which may use it."""
         return min(d.resource.kind.stage for d in self.decisions)
@@ -59,6 +64,7 @@ class Unit(Members):
         self._started = anyio.current_time()
         try:
             fresh = await self._look_again()
+            await self._linked_are_gone(fresh)
             running = [r for r in fresh if r.state is State.RUNNING and self.acting.provider.traits.stops_first]
             forced: frozenset[str] = frozenset()
             if running:
@@ -73,6 +79,9 @@ class Unit(Members):
         except ProviderError as error:
             for decision in self._open():
                 self._failed(decision, error)
+        finally:
+            if self.acting.dependents is not None:
+                self.acting.dependents.ended(self.key, [decision.resource for decision in self.decisions])
 
     # -- stopping ------------------------------------------------------------------------------------------------------
 

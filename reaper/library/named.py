@@ -21,7 +21,7 @@ from reaper.library.failure import CleanupError, RetryableCleanupError
 from reaper.library.own import own_leases
 from reaper.model import TIME_UP, Decision, Kind, Outcome, Reason, Report, Resource, State
 from reaper.policy import decide
-from reaper.providers.base import Call, Inventory, Provider
+from reaper.providers.base import Call, Inventory, Listed, Provider
 from reaper.retry import Retrier
 from reaper.scope import LEASE_LABEL, Protect, Scope, Selector
 from reaper.sweep import Endpoint, Options
@@ -77,8 +77,8 @@ class _Claimed:
     async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
         return [self._seen(member) for member in await self._inner.members(resource, call)]
 
-    async def dependents(self, resources: Sequence[Resource], call: Call) -> Sequence[Resource]:
-        return await self._inner.dependents(resources, call)
+    async def dependents(self, resources: Sequence[Resource], listed: Listed, call: Call) -> Sequence[Resource]:
+        return await self._inner.dependents(resources, listed, call)
 
     async def stop(self, resource: Resource, grace: timedelta) -> None:
         self._check(resource)

@@ -52,6 +52,19 @@ class Inventory:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """What a sweep decided about.
+
+    Args:
+        ids: of all of it.
+        newest: when the newest of it was created, where that is known.
+    """
+
+    ids: frozenset[str] = frozenset()
+    newest: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """How much may be asked of the endpoint at the same time.
 
@@ -74,11 +87,13 @@ class Traits:
         kinds: the kinds that policies judge there.
         confirm_within: a deletion is only accepted at first. It is done when a look by id finds nothing, which is awaited
             for so long; None where a deletion that has returned is done, and one listing confirms them all.
+        takes_linked: deleting one deletes those that are linked to it, which refuses nothing and only an inspection shows.
     """
 
     stops_first: bool = True
     confirm_within: timedelta | None = None
     kinds: frozenset[Kind] = frozenset({Kind.CONTAINER})
+    takes_linked: bool = False
 
 
 def may_depend_unseen(resource: Resource, error: ProviderError) -> bool:
@@ -140,11 +155,16 @@ class Reader(Protocol):
         """
         ...
 
-    async def dependents(self, resources: Sequence[Resource], call: Call) -> Sequence[Resource]:
+    async def dependents(self, resources: Sequence[Resource], listed: Listed, call: Call) -> Sequence[Resource]:
         """What would break by the deletion of these, of all that there is now: what uses them, and none of themselves.
 
         Whether a listing or only an inspection tells: what has come since the last listing is looked at, and what was known
-        before is not asked again. No answer is older than the question. Each request is made through ``call``.
+        before is not asked again. No answer is older than the question.
+
+        Args:
+            resources: what is to be deleted.
+            listed: what was decided about, so that the links of what would stay are known by then.
+            call: makes each request.
         """
         ...
 

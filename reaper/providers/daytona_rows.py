@@ -31,13 +31,16 @@ def _state(row: Row) -> tuple[str, State]:
     return raw, state
 
 
-def sandbox(row: object, endpoint: str, links: Mapping[str, frozenset[str]] | None = None) -> Resource:
+def sandbox(
+    row: object, endpoint: str, links: Mapping[str, frozenset[str]] | None = None, target: str | None = None
+) -> Resource:
     """One sandbox. One without an id that a request could name is unreadable. Raises ValueError for what is no object.
 
     Args:
         row: an item of the list, or the answer of GET by id, which alone tells of links.
         endpoint: the organisation's name.
         links: for an item of the list: what is linked to what, as far as earlier answers of GET have told.
+        target: the only target that the endpoint is about, where it is limited to one.
     """
     if not isinstance(row, dict):
         raise ValueError("a sandbox that is no object")  # noqa: TRY004 - one error for all that is odd in an answer
@@ -55,6 +58,10 @@ def sandbox(row: object, endpoint: str, links: Mapping[str, frozenset[str]] | No
     # Without an activity the latest of what is known: any write of the server moves updatedAt.
     latest = max((t for t in (created, active or times["updatedAt"]) if t is not None), default=None)
     raw_state, state = _state(row)
+    place = text(row.get("target"))
+    excluded = None
+    if target is not None and place != target:
+        excluded = f"in target {place or 'unknown'}, and the endpoint is limited to {target}"
     found = labels(row.get("labels"))
     linked = text(row.get("linkedSandboxId"))
     # Deleting the one that it is linked to deletes it too: while it is kept, so is that one.
@@ -75,8 +82,9 @@ def sandbox(row: object, endpoint: str, links: Mapping[str, frozenset[str]] | No
         image=text(row.get("snapshot")),
         group=(found or {}).get(SESSION_LABEL) or None,
         uses=uses,
-        links_known=links is None or id_ in links or bool(uses),
+        links_known=links is None or id_ in links or bool(uses) or not id_,  # one without an id cannot be asked
         host=text(row.get("runnerId")),
         machinery="an unclaimed member of a warm pool" if text(row.get("warmPoolId")) else None,
         unreadable=unreadable,
+        excluded=excluded,
     )

@@ -21,7 +21,7 @@ from reaper.errors import DeniedError, UnreadableError
 from reaper.identity import PROJECT_LABEL, same_group
 from reaper.model import Kind, Resource
 from reaper.providers.answers import REDIRECTS, message, read_bounded, refuse_redirect
-from reaper.providers.base import Call, Inventory, Limits, Traits
+from reaper.providers.base import Call, Inventory, Limits, Listed, Traits
 from reaper.providers.docker_calls import check
 from reaper.providers.docker_dependents import Dependents
 from reaper.providers.docker_errors import last_headers, last_request, translate
@@ -220,7 +220,12 @@ class DockerReader:
         except Exception as error:  # noqa: BLE001
             self._translate(error)
 
-    async def dependents(self, resources: Sequence[Resource], call: Call) -> Sequence[Resource]:
+    async def dependents(
+        self,
+        resources: Sequence[Resource],
+        listed: Listed,  # noqa: ARG002
+        call: Call,
+    ) -> Sequence[Resource]:
         """The containers that hang on these, of all that there are now."""
         return await self._dependents.of(resources, call)
 

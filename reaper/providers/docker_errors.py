@@ -100,11 +100,11 @@ def _of_status(error: "aiodocker.DockerError", host: str, *, answered: bool) -> 
     if known is NotFoundError and not message:
         known = InvalidError  # a proxy that has lost its way says this, too, and it must not pass for the end of a container
     if known and message:
-        return known(f"{message} ({request}: {status})")
+        return known(f"{message} [{request}: {status}]")
     seconds = retry_after(last_headers.get({}).get("Retry-After"))
     kind = known or (RateLimitedError if status == 429 else ServerError if status >= 500 else InvalidError)
     if message:
-        return kind(f"the engine answered {status}: {message} ({request})", retry_after=seconds)
+        return kind(f"the engine answered {status}: {message} [{request}]", retry_after=seconds)
     remedy = _REMEDIES.get(status, "the log of the engine, or of the proxy before it, may say why")
     return kind(f"{request} was answered {status} without a reason; {remedy}", retry_after=seconds)
 

@@ -138,7 +138,7 @@ def as_item(row: Sandbox, proxy_url: str, *, newer: bool) -> dict[str, Any]:
         "organizationId": row.organization_id,
         "name": row.name,
         "target": row.target,
-        "runnerId": row.runner,
+        "runnerId": None if row.state == "archived" else row.runner,  # a restored one may get another
         "sandboxClass": row.sandbox_class,
         "state": row.shown,
         "desiredState": row.desired,

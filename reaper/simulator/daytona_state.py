@@ -278,6 +278,8 @@ class Organisation:
 
     def _enter(self, row: Sandbox, state: str, at: int) -> None:
         with self._writing(row, at):
+            if row.state == "restoring" and state == "started":
+                row.runner = f"runner-{self._random.randrange(8)}"  # an archived one has none, and gets any
             row.state = state
             if state in SETTLED:
                 row.desired = state

@@ -1,5 +1,6 @@
 """A simulated Daytona server, sweeps over its organisations, and what came of them."""
 
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -115,6 +116,7 @@ class Lab:
         self.leases: list[Lease] = []
         self.observer = Recorder()
         self.stop = Stop()
+        self.folder = tempfile.TemporaryDirectory(prefix="reaper-daytona-")
         self._patch = pytest.MonkeyPatch()
 
     async def __aenter__(self) -> Self:
@@ -126,6 +128,7 @@ class Lab:
     async def __aexit__(self, *_: object) -> None:
         await self.sim.__aexit__(None, None, None)
         self._patch.undo()
+        self.folder.cleanup()
         assert self.observer.bugs == []
 
     # What is there
@@ -188,7 +191,7 @@ class Lab:
         """Sweep the first organisation, or those of ``tables`` with their keys."""
         act = options.get("act", True)
         wanted = tables or [(self.table(**(table or {})), key or self.sim.api_key(self.first))]
-        endpoints = connect.endpoints((), wanted, self.retry, Path("/nonexistent"), act=act)
+        endpoints = connect.endpoints((), wanted, self.retry, Path(self.folder.name), act=act)
         try:
             return await sweep(
                 endpoints,

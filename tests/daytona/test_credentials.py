@@ -29,9 +29,11 @@ async def test_where_deleting_is_denied_started_ones_are_stopped_and_the_reason_
             "paused": "failed",
             "failed": "failed",
         }
-        assert result(report, "started").detail == "its deletion was denied (Access denied); it is stopped now"
+        detail = result(report, "started").detail
+        assert detail.startswith("its deletion was denied (Access denied [DELETE /sandbox/")
+        assert detail.endswith(": 403]); it is stopped now")
         assert "stopping it destroyed it" in result(report, "ephemeral").detail
-        assert result(report, "stopped").detail == "Access denied"
+        assert result(report, "stopped").detail.startswith("Access denied [DELETE /sandbox/")
         assert {each.error for each in report.results if each.outcome != "deleted"} == {"denied"}
         assert exit_code(report) == 3
         assert lab.left() == {"started", "stopped", "paused", "failed"}

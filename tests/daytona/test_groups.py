@@ -1,13 +1,21 @@
 """Sandboxes that belong together: a Harbor session, linked ones, forks."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reaper.conduct import exit_code
-from tests.daytona.lab import DAY, FRESH, HARBOR, HOUR, Lab, everything, outcomes, reasons, result
+from reaper.simulator.daytona_limits import Limit
+from reaper.simulator.daytona_model import micros
+from tests.daytona.lab import DAY, FRESH, HARBOR, HOUR, Lab, everything, outcomes, reasons, result, rules
 
 pytestmark = pytest.mark.anyio
+
+
+def write(folder: Path, content: str) -> None:
+    (file,) = folder.glob("links-*.json")
+    file.write_text(content, encoding="utf-8")
 
 
 def in_session(session: str, **more: str) -> dict[str, str]:
@@ -143,6 +151,179 @@ async def test_a_linked_one_that_is_kept_keeps_its_owner(fields: dict[str, Any])
         assert lab.left() == {"owner", "linked"}
 
 
+@pytest.mark.parametrize("where", ["another runner", "archived owner", "archived follower"])
+async def test_where_they_run_does_not_say_who_is_linked_to_whom(where: str) -> None:
+    async with Lab() as lab:
+        state = "archived" if where == "archived owner" else "started"
+        owner = lab.add("owner", age=3 * DAY, runner="runner-1", state=state, auto_delete=-1)
+        follower: dict[str, Any] = {"runner": "runner-2"} if where == "another runner" else {}
+        lab.add("follower", age=HOUR, linked=owner.id, **follower)
+        report = await lab.sweep(everything(rules(protect={"names": ["follower"]})))
+        assert outcomes(report) == {}
+        assert reasons(report)["owner"] == "in_use"
+        assert lab.left() == {"owner", "follower"}
+
+
+async def test_what_is_linked_after_the_listing_keeps_its_owner() -> None:
+    async with Lab(behaviour=FRESH) as lab:
+        owner = lab.add("owner", age=3 * DAY)
+        lab.add("by-itself", age=3 * DAY)
+        lab.observer.on_decided = lambda: lab.add("late", age=0 * HOUR, linked=owner.id)
+        report = await lab.sweep()
+        assert outcomes(report) == {"owner": "skipped", "by-itself": "deleted"}
+        assert "late, which is kept, uses it" in result(report, "owner").detail
+        assert lab.left() == {"owner", "late"}
+
+
+async def test_what_is_linked_while_the_owner_waits_for_its_rate_limit_keeps_it() -> None:
+    async with Lab(behaviour=FRESH) as lab:
+        lab.sim.daytona.set_limits(lab.first, lifecycle=Limit(1, 60))
+        owners = [lab.add(f"owner-{i}", age=(3 + i) * DAY) for i in range(4)]
+
+        def link_to_those_that_wait() -> None:
+            for owner in owners:
+                if owner.desired == "started":
+                    lab.add(f"late-{owner.name}", age=0 * HOUR, linked=owner.id)
+
+        lab.on("DELETE", "", link_to_those_that_wait)
+        report = await lab.sweep(table={"max_rate_share": 1.0})
+        assert sorted(outcomes(report).values()) == ["deleted", "skipped", "skipped", "skipped"]
+        assert len(lab.left()) == 6
+
+
+async def test_an_owner_fails_when_what_was_created_meanwhile_cannot_be_looked_at() -> None:
+    async with Lab(behaviour=FRESH) as lab:
+        lab.add("owner", age=3 * DAY)
+
+        def create() -> None:
+            late = lab.add("late", age=0 * HOUR)
+            lab.sim.faults.add(f"status:500,method=GET,path={late.id}")
+
+        lab.observer.on_decided = create
+        report = await lab.sweep()
+        assert outcomes(report) == {"owner": "failed"}
+        assert lab.asked("DELETE") == []
+
+
+@pytest.mark.parametrize("session", [None, "chess__abc"])
+async def test_a_linked_one_that_is_reapable_and_then_used_again_keeps_its_owner(session: str | None) -> None:
+    labels = HARBOR if session is None else in_session(session)
+    async with Lab(behaviour=FRESH) as lab:
+        owner = lab.add("owner", age=4 * DAY, labels=labels)
+        follower = lab.add("follower", age=3 * DAY, linked=owner.id, labels=labels)
+        others = lab.leftovers(80)
+
+        def use() -> None:
+            lab.org.change(follower, active=micros(lab.clock.now()))
+
+        lab.observer.on_decided = use
+        report = await lab.sweep()
+        found = outcomes(report)
+        assert (found.pop("owner"), found.pop("follower")) == ("skipped", "skipped")
+        assert found == dict.fromkeys(others, "deleted")
+        assert lab.left() == {"owner", "follower"}
+
+
+async def test_a_linked_one_whose_deletion_fails_keeps_its_owner() -> None:
+    async with Lab() as lab:
+        owner = lab.add("owner", age=4 * DAY)
+        follower = lab.add("follower", age=3 * DAY, linked=owner.id, inconsistent=True)
+        report = await lab.sweep()
+        assert outcomes(report) == {"owner": "skipped", "follower": "failed"}
+        assert "follower, which is linked to it and would go with it, stays" in result(report, "owner").detail
+        assert not follower.hidden
+
+
+async def test_one_that_is_reapable_and_cannot_be_looked_at_keeps_what_it_may_be_linked_to() -> None:
+    async with Lab() as lab:
+        lab.add("older", age=4 * DAY)
+        unsure = lab.add("unsure", age=3 * DAY)
+        lab.add("newer", age=2 * DAY)
+        lab.sim.faults.add(f"status:500,method=GET,path={unsure.id}")
+        report = await lab.sweep()
+        assert outcomes(report) == {"older": "skipped", "unsure": "failed", "newer": "deleted"}
+        assert "unsure, which may be linked to it and would go with it, stays" in result(report, "older").detail
+
+
+async def test_links_that_a_round_has_shown_hold_in_the_next_one() -> None:
+    async with Lab(behaviour=FRESH) as lab:
+        owner = lab.add("owner", age=4 * DAY)
+        follower = lab.add("follower", age=3 * DAY, linked=owner.id)
+        lab.observer.on_decided = lambda: lab.org.change(follower, active=micros(lab.clock.now()))
+        lab.sim.faults.add(f"status:500,method=GET,path={owner.id},times=4")
+        report = await lab.sweep()
+        assert outcomes(report) == {"owner": "skipped", "follower": "skipped"}
+        assert lab.left() == {"owner", "follower"}
+
+
+async def test_two_that_claim_to_be_linked_to_each_other_end_the_sweep_all_the_same() -> None:
+    async with Lab() as lab:
+        one = lab.add("one", age=4 * DAY)
+        lab.add("two", age=3 * DAY, linked=one.id)
+        one.linked = next(row.id for row in lab.org.rows.values() if row.name == "two")
+        report = await lab.sweep()
+        assert outcomes(report).keys() == {"one", "two"}
+
+
+async def test_links_cost_a_few_requests_a_deletion_however_many_live() -> None:
+    """One run in a new state directory has to ask each; from then on nobody is asked again."""
+    async with Lab() as lab:
+        owner = lab.add("owner", age=9 * DAY)
+        lab.add("follower", age=HOUR, linked=owner.id)
+        for i in range(300):
+            lab.add(f"living-{i}", age=HOUR)
+        lab.add("first", age=3 * DAY)
+        assert outcomes(await lab.sweep()) == {"first": "deleted"}
+        lab.add("second", age=3 * DAY)
+        lab.traffic.clear()
+        assert outcomes(await lab.sweep()) == {"second": "deleted"}
+        asked = [call for call in lab.asked("GET") if "/sandbox?" not in call.path]
+        assert len(asked) <= 8, "those that were created since, and the looks at what goes"
+        assert len(lab.asked("GET", "/sandbox?")) <= 6
+        assert "owner" in lab.left()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 1}', '{"version": 1, "linked": 7}', "[" * 9999])
+async def test_a_file_of_links_that_cannot_be_read_is_none(content: str) -> None:
+    async with Lab() as lab:
+        owner = lab.add("owner", age=9 * DAY)
+        lab.add("follower", age=HOUR, linked=owner.id)
+        await lab.sweep()
+        write(Path(lab.folder.name), content)
+        assert outcomes(await lab.sweep()) == {}
+        assert lab.left() == {"owner", "follower"}
+
+
+# -- targets -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_member_in_another_target_keeps_its_session() -> None:
+    async with Lab() as lab:
+        lab.add("here", labels=in_session("chess__abc"), target="us")
+        lab.add("there", labels=in_session("chess__abc"), target="eu", idle=0 * HOUR)
+        lab.add("alone", target="us")
+        lab.add("elsewhere", target="eu")
+        report = await lab.sweep(everything(), table={"target": "us"})
+        assert outcomes(report) == {"alone": "deleted"}
+        assert reasons(report) == {"here": "group_kept", "there": "excluded", "alone": "all", "elsewhere": "excluded"}
+        assert report.endpoints[0].held == 2
+        assert lab.left() == {"here", "there", "elsewhere"}
+
+
+async def test_one_in_another_target_that_joins_in_between_keeps_the_session() -> None:
+    async with Lab(behaviour=FRESH) as lab:
+        lab.add("here", labels=in_session("chess__abc"), target="us")
+        lab.observer.on_decided = lambda: lab.add("late", labels=in_session("chess__abc"), target="eu", age=0 * HOUR)
+        assert outcomes(await lab.sweep(table={"target": "us"})) == {"here": "skipped"}
+
+
+async def test_a_linked_one_in_another_target_keeps_its_owner() -> None:
+    async with Lab() as lab:
+        owner = lab.add("owner", target="us", age=3 * DAY)
+        lab.add("follower", target="eu", linked=owner.id)
+        assert outcomes(await lab.sweep(table={"target": "us"})) == {}
+
+
 async def test_links_are_kept_from_link_to_link() -> None:
     async with Lab() as lab:
         first = lab.add("first", age=5 * DAY)
@@ -155,14 +336,15 @@ async def test_links_are_kept_from_link_to_link() -> None:
 
 async def test_an_owner_is_kept_when_nobody_can_tell_what_is_linked_to_it() -> None:
     async with Lab() as lab:
-        owner = lab.add("owner", age=3 * DAY, runner="runner-1")
+        lab.add("owner", age=3 * DAY, runner="runner-1")
         unsure = lab.add("unsure", age=HOUR, runner="runner-1")
         lab.add("elsewhere", age=3 * DAY, runner="runner-2")
+        lab.add("newer", age=3 * DAY, runner="runner-1", active=lab.clock.now() - DAY)
         lab.sim.faults.add(f"status:500,method=GET,path={unsure.id}")
         report = await lab.sweep()
-        assert outcomes(report) == {"elsewhere": "deleted"}
-        assert lab.left() == {"owner", "unsure"}
-        assert lab.asked("DELETE", owner.id) == []
+        assert outcomes(report) == {}
+        assert reasons(report)["owner"] == reasons(report)["elsewhere"] == "in_use"
+        assert lab.asked("DELETE") == []
 
 
 # -- forks -------------------------------------------------------------------------------------------------------------

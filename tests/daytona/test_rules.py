@@ -146,7 +146,7 @@ async def test_rows_without_an_id_are_counted_and_spoil_nothing() -> None:
         names = lab.leftovers(3)
         report = await lab.sweep()
         assert outcomes(report) == dict.fromkeys(names, "deleted")
-        assert "2 rows of the listing could not be read at all" in warnings(report)
+        assert "2 resources could not be read, and are kept" in warnings(report)
         assert lab.left() == {"nameless", "sly"}
 
 

@@ -62,7 +62,10 @@ def test_a_wrong_key_is_told_once_with_what_would_be_right(tmp_path: Path) -> No
         served.believable()
         ended = served.program(DAYTONA_API_KEY=KEY)("--once", "--only", "daytona")
         assert ended.code == 5
-        assert "refuses the API key (Invalid credentials); it must be a valid key of the organisation" in ended.out
+        assert (
+            "refuses the API key (Invalid credentials): GET /sandbox was answered 401; "
+            "it must be a valid key of the organisation" in ended.out
+        )
         assert KEY not in ended.out + ended.err
         assert [call.status for call in served.traffic.calls] == [401]
 

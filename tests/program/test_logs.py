@@ -30,7 +30,7 @@ def test_json_logs_tell_what_went_what_was_retried_and_what_failed(run: Program,
     assert events["deleted"].items() >= {**about, "level": "info", "name": "chess-1", "policy": "stopped-containers"}.items()
     assert events["deleted"]["reason"] == "stopped 2 d ago, policy stopped-containers allows 6 h"
 
-    told = f"the engine answered 500: driver failed (DELETE /v1.41/containers/{stuck.id[:12]})"
+    told = f"the engine answered 500: driver failed [DELETE /v1.41/containers/{stuck.id[:12]}]"
     retries = [line for line in ended.logs if line["event"] == "attempt_failed"]
     assert [line["attempt"] for line in retries] == [1, 2, 3, 1, 2, 3], "three retries, and as many in the last round"
     for line in retries:

@@ -72,7 +72,7 @@ ASKS: dict[str, Ask] = {
 
 def budgets(reader: DaytonaReader) -> tuple[Observed, Observed]:
     """That of reading, and that of changing."""
-    reading, changing = reader._budgets.values()
+    reading, changing = reader._api._budgets.values()
     assert isinstance(reading, Observed)
     assert isinstance(changing, Observed)
     return reading, changing
