@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from reaper import __version__, alive, config, durations
+from reaper import __version__, alive, config, durations, journalgaps
 from reaper.config import Config
 from reaper.endpoints import DockerTable
 from reaper.errors import ConfigError
@@ -88,6 +88,8 @@ def run(arguments: Namespace) -> int:
     found, there = Found([], []), _is_there(file)
     if there:
         found = _read(file, wanted, loaded)
+    beside = [{name: getattr(gap, name) for name in gap.__slots__} for _, gap in journalgaps.left(file) if gap is not None]
+    found.gaps += [gap for gap in beside if _overlaps(gap, wanted)]
     if not enabled:
         _note("journal.enabled is false: nothing is recorded now")
     if not there:

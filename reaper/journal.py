@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from reaper import __version__
+from reaper import __version__, journalgaps
 from reaper.alive import Alive, lock_file, new_token
+from reaper.journalgaps import Gap
 from reaper.model import Decision, EndpointReport, Result
 from reaper.records import Begun
 from reaper.settings import JournalTable
@@ -137,6 +138,7 @@ class Journal(Quiet):
             thorough=thorough,
         )
         self._overdue: _Job | None = None
+        self._unwritten: list[_Job] = []  # that would leave a gap
 
     def open(self) -> None:
         """Begin to open the file, so that it is open when the first record comes. Returns at once."""
@@ -204,6 +206,10 @@ class Journal(Quiet):
         with anyio.CancelScope(shield=True):
             if not await _wait(job, within.total_seconds()):
                 self.degrade(f"the disk did not answer within {within.total_seconds():g} s; the last records are lost")
+                for unwritten in self._unwritten:
+                    if not unwritten.done.is_set():
+                        self._writer.lose(unwritten)
+                await anyio.to_thread.run_sync(self._writer.leave_gap, job.at, abandon_on_cancel=True)
 
     # -- between loop and thread ---------------------------------------------------------------------------------------
 
@@ -247,6 +253,8 @@ class Journal(Quiet):
             self._writer.lose(job)
             self.degrade("the disk does not keep up")
             return False
+        if any(job.lost):
+            self._unwritten = [before for before in self._unwritten if not before.done.is_set()] + [job]
         self._writer.jobs.put(job)
         return True
 
@@ -290,6 +298,7 @@ class _Writer(threading.Thread):
                 job.done.set()  # nobody waits for the tidying
             self._tidy(job)
             if job.last:
+                self.leave_gap(job.at)
                 self._let_go()
                 if self._alive is not None:
                     self._alive.close()
@@ -306,6 +315,17 @@ class _Writer(threading.Thread):
         self._lost[0] += job.lost[0]
         self._lost[1] += job.lost[1]
 
+    def leave_gap(self, at: datetime) -> None:
+        """Write beside the journal what is missing in it, since there is no later record to write it with."""
+        try:
+            gap = self._gap(at)
+            self._gap_since, self._lost = None, [0, 0]
+            if gap is not None:
+                journalgaps.leave(self._file, self._token, gap)
+        except Exception as error:  # noqa: BLE001 - as above
+            if self._journal.degraded is None:
+                self._journal.degrade(_told(error))
+
     def _do(self, job: _Job) -> None:
         try:
             self._write(job)
@@ -317,6 +337,7 @@ class _Writer(threading.Thread):
     def _write(self, job: _Job) -> None:
         from reaper import journaldb  # noqa: PLC0415
 
+        replaced = False
         while True:
             found = journaldb.inode(self._file)
             try:
@@ -324,22 +345,37 @@ class _Writer(threading.Thread):
                 gap = self._gap(job.at) if job.writes else None
                 with database.transaction():
                     job.work(database)
-                    if gap is not None:
-                        database.add_gap(*gap)
+                    for known in [gap, *self._take_gaps()] if job.writes else []:
+                        if known is not None:
+                            database.add_gap(known)
                 break
             except Exception as error:
                 if not journaldb.is_damage(error) or self._set_aside >= _SET_ASIDE:
                     raise
                 self._replace(found, job.at, error)
-        if self._journal.degraded is not None and job.writes:
-            sweeps, acts = self._lost
-            self._gap_since, self._journal.degraded, self._lost = None, None, [0, 0]
+                replaced = True
+        if replaced and self._journal.degraded is None:
+            self._recovered("a new file is written")
+        if self._journal.degraded is not None and (job.writes or replaced):
+            sweeps, acts = self._lost if job.writes else (0, 0)
+            self._journal.degraded = None
+            if job.writes:
+                self._gap_since, self._lost = None, [0, 0]
             self._recovered(f"it is written again; {sweeps} sweeps with {acts} deletions are not on record")
 
-    def _gap(self, at: datetime) -> "tuple[datetime, datetime, int, int, str] | None":
+    def _gap(self, at: datetime) -> Gap | None:
         if self._gap_since is None or not any(self._lost):
             return None
-        return self._gap_since, at, self._lost[0], self._lost[1], self._journal.degraded or "unknown"
+        return Gap.of(self._gap_since, at, (self._lost[0], self._lost[1]), self._journal.degraded or "unknown")
+
+    def _take_gaps(self) -> "list[Gap]":
+        """Those beside the journal, inside a transaction: no other process takes them, too."""
+        found = []
+        for file, gap in journalgaps.left(self._file):
+            file.unlink(missing_ok=True)
+            if gap is not None:
+                found.append(gap)
+        return found
 
     def _open(self, at: datetime) -> "Database":
         from reaper.journaldb import Database  # noqa: PLC0415

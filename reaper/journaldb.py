@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reaper.files import check_regular
+from reaper.journalgaps import Gap
 from reaper.model import Decision, EndpointReport, Outcome
 from reaper.records import PENDING, Begun, acts, decided, ended, spell, text
 
@@ -268,9 +269,9 @@ class Database:
                 "UPDATE sweep SET ended_at = ?, failure = ?, message = ? WHERE id = ?", (spell(at), DIED, how, sweep)
             )
 
-    def add_gap(self, began_at: datetime, ended_at: datetime, sweeps: int, acts: int, why: str) -> None:
+    def add_gap(self, gap: Gap) -> None:
         """So many records could not be written."""
-        row = (spell(began_at), spell(ended_at), sweeps, acts, text(why))
+        row = (gap.began_at, gap.ended_at, gap.sweeps, gap.acts, gap.why)
         self._connection.execute("INSERT INTO gap VALUES (?, ?, ?, ?, ?)", row)
 
     def trim(self, before: datetime, size: int) -> bool:

@@ -5,12 +5,14 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import anyio.to_thread
 import pytest
 
-from reaper import journaldb
+from reaper import journaldb, journalgaps
 from reaper.journal import Journal
 from tests.journal.lab import Lab, decision, report, result, sweep
 
@@ -107,7 +109,68 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begins(lab: Lab, damage: byte
     assert len(lab.told) == 1
     assert "was damaged" in lab.told[0]
     assert "it is kept as journal.db.damaged-20261121T120000Z" in lab.told[0]
-    assert lab.recovered == []
+    assert lab.recovered == ["a new file is written"]  # what fires on the damage ends here
+
+
+def test_a_file_that_is_set_aside_at_the_start_is_told_as_mended_before_the_first_record(lab: Lab) -> None:
+    lab.sweep(result(decision("old")))
+    lab.file.write_bytes(b"garbage " * 10_000)
+
+    async def main(journal: Journal) -> None:
+        await anyio.to_thread.run_sync(mended.wait, 30)
+        assert journal.degraded is None
+
+    def recovered(problem: str) -> None:
+        lab.recovered.append(problem)
+        mended.set()
+
+    mended = threading.Event()
+    lab.run(main, recovered=recovered)
+    assert (len(lab.told), lab.recovered) == (1, ["a new file is written"])
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Another program writes to the journal, and does not end."""
+    connection = sqlite3.connect(file, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+        connection.close()
+
+
+@pytest.mark.parametrize("within", [30.0, 0.2], ids=["it waits for the lock", "its time is up before"])
+def test_a_journal_that_is_locked_for_the_life_of_a_sweep_leaves_its_gap_beside_it(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, within: float
+) -> None:
+    lab.sweep(result(decision("old")))
+    monkeypatch.setattr(journaldb, "BUSY_SECONDS", 0.1 if within > 1 else 3.0)
+
+    async def main(journal: Journal) -> None:
+        await sweep(journal, report(*(result(decision(name)) for name in ("a", "b"))))
+        await journal.close(timedelta(seconds=within))
+
+    with locked(lab.file):
+        lab.run(main, patience=timedelta(seconds=0.1))
+        ((_, gap),) = journalgaps.left(lab.file)
+    assert gap is not None
+    assert (gap.sweeps, gap.acts) == (1, 2)
+    assert "lock" in gap.why or "did not answer" in gap.why
+    if within > 1:  # else the thread that waits would still write it, as that of an ended process would not
+        lab.sweep(result(decision("after")))
+        (row,) = lab.rows("SELECT * FROM gap")
+        assert (row["sweeps"], row["acts"]) == (1, 2)
+        assert list(journalgaps.left(lab.file)) == []
+
+
+def test_a_gap_that_nobody_can_read_is_dropped(lab: Lab) -> None:
+    lab.sweep(result(decision("old")))
+    Path(f"{lab.file}.gap-7").write_text('{"began_at": 5')
+    lab.sweep(result(decision("new")))
+    assert lab.rows("SELECT * FROM gap") == []
+    assert list(journalgaps.left(lab.file)) == []
 
 
 def test_an_empty_file_is_no_damage(lab: Lab) -> None:
