@@ -1,0 +1,148 @@
+"""Rules of the core, each switched off by one change to its text."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """``rule`` is off once ``text`` reads ``instead``."""
+
+    rule: str
+    text: str
+    instead: str
+
+
+MUTANTS = (
+    Mutant(
+        "what the scope does not match is not owned",
+        '        if owner is None:\n            return _keep("owned"',
+        '        if False:\n            return _keep("owned"',
+    ),
+    Mutant(
+        "no labels in the answer means keep",
+        "if resource.labels is None:\n            return _keep",
+        "if False:\n            return _keep",
+    ),
+    Mutant(
+        "a time that cannot be is no age",
+        "if (odd := impossible_time(resource, self.now)) is not None:",
+        "if (odd := None) is not None:",
+    ),
+    Mutant("system containers stay", "if resource.machinery is not None:", "if False:"),
+    Mutant("[protect] keeps", "if sign := self.rules.protect.selector", "if False and self.rules.protect.selector"),
+    Mutant("reaper.keep keeps", "if KEEP_LABEL in (resource.labels or {}):", "if False:"),
+    Mutant(
+        "a wish that cannot be read keeps",
+        'return _keep("wish", Reason.WISH_UNREADABLE',
+        'Finding("wish", Reason.WISH_UNREADABLE',
+    ),
+    Mutant(
+        "a wish that is not due keeps",
+        'return _keep("wish", Reason.WISH_NOT_DUE, lambda: sentence, due_at=end)',
+        'return Finding("wish", None, lambda: sentence)',
+    ),
+    Mutant(
+        "a living lease keeps",
+        "if lease is not None and lease.ending is None:\n            return _keep",
+        "if False:\n            return _keep",
+    ),
+    Mutant(
+        "an unknown lease keeps for a day",
+        'if end > self.now:\n            sentence = f"{unknown}',
+        'if False:\n            sentence = f"{unknown}',
+    ),
+    Mutant(
+        "what is changing stays",
+        "if resource.state is State.CHANGING:\n            return _keep",
+        "if False:\n            return _keep",
+    ),
+    Mutant(
+        "an unknown state stays",
+        "if resource.state is State.UNKNOWN:\n            return _keep",
+        "if False:\n            return _keep",
+    ),
+    Mutant("a restart policy keeps", "if name not in self.rules.protect.restart_policies:", "if True:"),
+    Mutant(
+        "what was never started has a grace", "if not resource.never_started or resource.created_at is None:", "if True:"
+    ),
+    Mutant(
+        "ages count from the last start",
+        "    return max(resource.created_at, resource.started_at)\n",
+        "    return resource.created_at\n",
+    ),
+    Mutant(
+        "stopped_for counts from the stop",
+        "    return max(resource.stopped_at, resource.started_at or resource.stopped_at)\n",
+        "    return resource.created_at\n",
+    ),
+    Mutant(
+        "stopped_for is of what has stopped",
+        "    if resource.state not in (State.STOPPED, State.FAILED):\n        return None\n    if resource.never_started",
+        "    if resource.never_started",
+    ),
+    Mutant(
+        "older_than is waited for",
+        "yield Reason.OLDER_THAN, age_base(resource), policy.older_than",
+        "yield Reason.OLDER_THAN, age_base(resource), timedelta(0)",
+    ),
+    Mutant(
+        "idle_for is waited for",
+        "yield Reason.IDLE_FOR, resource.last_activity_at, policy.idle_for",
+        "yield Reason.IDLE_FOR, resource.last_activity_at, timedelta(0)",
+    ),
+    Mutant("what is archived stays", "if resource.raw_state == _ARCHIVED and", "if False and"),
+    Mutant(
+        "a group is one unit", "while self._unite_groups() | self._keep_what_is_used():", "while self._keep_what_is_used():"
+    ),
+    Mutant("what is in use stays", "while self._unite_groups() | self._keep_what_is_used():", "while self._unite_groups():"),
+    Mutant("a protected network keeps its project", "if self.decisions[i].reason in _SPEAKS_FOR_GROUP)", "if False)"),
+    Mutant("what is already being destroyed stays", 'if wanted == "destroyed" or', "if False or"),
+    Mutant(
+        "a warm pool is the platform's",
+        'machinery="an unclaimed member of a warm pool" if text(row.get("warmPoolId")) else None',
+        "machinery=None",
+    ),
+    Mutant(
+        "a linked sandbox keeps its owner", "uses = frozenset((linked,)) if linked else", "uses = frozenset() if linked else"
+    ),
+    Mutant(
+        "a preset's sign is an exact one",
+        "if key not in labels:\n        return False\n    return not equals or fnmatchcase(labels[key], glob)",
+        "return key in labels",
+    ),
+    Mutant("policies select by name", "and (not self.names or name_matches(self.names, resource.name))", ""),
+    Mutant(
+        "a label that the image carries is nobody's",
+        "inherited = frozenset(key for key, value in labels.items() if known.get(key) == value)",
+        "inherited = frozenset()",
+    ),
+    Mutant(
+        "an image that cannot be read proves no label",
+        "if self.inherited is None:\n            return {}",
+        "if self.inherited is None:\n            return self.labels or {}",
+    ),
+    Mutant(
+        "a member of a project is what Compose made", "if not any(key in labels for key in MADE_BY_COMPOSE):", "if False:"
+    ),
+    Mutant(
+        "what is made of a committed member is no member",
+        "if inherited and all(key in inherited for key in labels if key.startswith(COMPOSE)):",
+        "if False:",
+    ),
+    Mutant("two folders are two projects", 'return labels.get(WORKING_DIR_LABEL, "") +', 'return "" +'),
+    Mutant("who is in its network keeps it", '_MODES = ("NetworkMode", "PidMode"', '_MODES = ("PidMode"'),
+    Mutant("who is in its PID namespace keeps it", '"NetworkMode", "PidMode", "IpcMode"', '"NetworkMode", "IpcMode"'),
+    Mutant("who is in its IPC namespace keeps it", '"PidMode", "IpcMode", "UTSMode"', '"PidMode", "UTSMode"'),
+    Mutant("who is linked to it keeps it", '_texts(host.get("Links"))', "()"),
+    Mutant("who has its volumes keeps it", '_texts(host.get("VolumesFrom"))', "()"),
+    Mutant(
+        "a wish from before its resource keeps",
+        "if resource.created_at is not None and end < resource.created_at:",
+        "if False:",
+    ),
+    Mutant(
+        "a wish of the image takes nothing",
+        '            if own is None:\n                return Finding("wish"',
+        '            if False:\n                return Finding("wish"',
+    ),
+)

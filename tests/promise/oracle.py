@@ -1,0 +1,535 @@
+"""What must never be deleted of a world, and what a reaper that does its job deletes: the rules of deletion, once more.
+
+Written from the rules alone. Two answers for each thing: ``never`` says why it must stay; ``expected`` holds what has
+nothing to stay for. Between the two lies what the rules leave open, which either answer may take.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+
+from tests.promise.truth import (
+    CONFIG_FILES,
+    NUMBER,
+    ONEOFF,
+    PROJECT,
+    SESSION,
+    WORKING_DIR,
+    Claim,
+    Container,
+    Image,
+    Lease,
+    Network,
+    Policy,
+    Sandbox,
+    Volume,
+    World,
+)
+
+Thing = Container | Network | Volume | Image | Sandbox
+Labels = Mapping[str, str]
+
+# What the worlds are made of, each with its meaning: nothing here has to parse anything.
+IS_TERMINAL_BENCH = frozenset({"tb__chess__client", "localhost:5000/tb__fix-git__client:1.2"})
+IS_HARBOR = frozenset({"hb__swe-bench:latest"})
+IS_ACME = frozenset({"acme/worker:7"})
+IS_HARBOR_FILE = frozenset({"/opt/lib/harbor/environments/docker/docker-compose-build.yaml,/srv/t/compose.yaml"})
+LABEL_PATTERNS: Mapping[str, Callable[[Labels], bool]] = {
+    "bench": lambda labels: "bench" in labels,
+    "team=rl": lambda labels: labels.get("team") == "rl",
+    "run=my-*": lambda labels: labels.get("run", "").startswith("my-"),
+    "reaper.keep": lambda labels: "reaper.keep" in labels,
+}
+NAME_PATTERNS: Mapping[str, Callable[[str], bool]] = {
+    "trial-*": lambda name: name.startswith("trial-"),
+    "*-db": lambda name: name.endswith("-db"),
+}
+IMAGE_PATTERNS: Mapping[str, Callable[[str], bool]] = {"acme/*": lambda image: image in IS_ACME}
+PROJECT_PATTERNS: Mapping[str, Callable[[str], bool]] = {
+    "chess": lambda project: project == "chess",
+    "zz__*": lambda project: project.startswith("zz__"),
+}
+TTLS = {"0s": timedelta(0), "90m": timedelta(minutes=90), "100d": timedelta(days=100)}
+EXPIRIES = {
+    "2026-11-21T06:00:00Z": datetime(2026, 11, 21, 6, tzinfo=UTC),
+    "2027-01-01T00:00:00Z": datetime(2027, 1, 1, tzinfo=UTC),
+    "0001-01-01T00:00:00Z": datetime(1, 1, 1, tzinfo=UTC),
+    "2020-02-02T00:00:00Z": datetime(2020, 2, 2, tzinfo=UTC),
+}
+UNREADABLE_WISHES = frozenset(
+    {("reaper.ttl", "soon"), ("reaper.ttl", "-1h"), ("reaper.ttl", "90"), ("reaper.expires", "2026-11-21")}
+)
+SYSTEM_LABELS = (
+    "com.docker.swarm.",
+    "io.kubernetes.",
+    "io.x-k8s.",
+    "com.docker.desktop.",
+    "com.hashicorp.nomad.",
+    "com.amazonaws.ecs.",
+)
+SYSTEM_NAMES = ("buildx_buildkit_", "k8s_")
+
+GRACE = timedelta(minutes=10)
+LONGEST_LEASE = timedelta(hours=24)
+HOUR = timedelta(hours=1)
+FIRST_DOCKER = datetime(2013, 1, 1, tzinfo=UTC)
+FAR = timedelta(days=30)
+
+RUNNING = frozenset({"running", "paused", "restarting", "started"})
+STOPPED = frozenset({"exited", "created", "dead", "stopped", "archived", "error", "build_failed"})
+WORDS = {"dead": "failed", "error": "failed", "build_failed": "failed", "archived": "stopped", "exited": "stopped"}
+
+
+class Reasons:
+    """Why one thing must stay by itself, and why it may."""
+
+    def __init__(self) -> None:
+        self.never: list[str] = []
+        self.open: list[str] = []
+
+
+class Oracle:
+    """Judges one world.
+
+    Attributes:
+        never: by the key of what must stay, why.
+        expected: the keys of what is to go.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.config = world.config
+        self.images = {image.id: image for image in world.images if not image.missing}
+        self.things: dict[str, Thing] = {}
+        for thing in things(world):
+            self.things[key(thing)] = thing
+        self.units: dict[tuple[str, ...], list[Container]] = defaultdict(list)
+        for container in world.containers:
+            if (unit := self._unit(container)) is not None:
+                self.units[unit].append(container)
+        self.sessions: dict[str, list[Sandbox]] = defaultdict(list)
+        for sandbox in world.sandboxes:
+            if session := (sandbox.labels or {}).get(SESSION):
+                self.sessions[session].append(sandbox)
+        alone = {name: self._alone(thing) for name, thing in self.things.items()}
+        self.never = {name: reasons.never for name, reasons in alone.items() if reasons.never}
+        self._spread(self.never)
+        stays = {name: [*reasons.never, *reasons.open] for name, reasons in alone.items() if reasons.never or reasons.open}
+        self._spread(stays, cautious=True)
+        self.expected = frozenset(self.things.keys() - stays.keys())
+
+    # -- whose labels ----------------------------------------------------------------------------------------------------
+
+    def _own(self, thing: Thing) -> Labels:
+        """The labels that somebody gave to it: those that its image carries with the same value may be nobody's."""
+        labels = thing.labels or {}
+        if not isinstance(thing, Container):
+            return labels
+        image = self.images.get(thing.image_id)
+        if image is None:
+            return {}  # it cannot be told
+        return {name: value for name, value in labels.items() if image.labels.get(name) != value}
+
+    def _inherited(self, thing: Thing) -> frozenset[str]:
+        return frozenset((thing.labels or {}).keys() - self._own(thing).keys())
+
+    def _owning(self, thing: Thing) -> Labels:
+        """Those that may make it owned."""
+        return (thing.labels or {}) if self.config.image_labels else self._own(thing)
+
+    # -- groups ----------------------------------------------------------------------------------------------------------
+
+    def _unit(self, container: Container) -> tuple[str, ...] | None:
+        own, labels = self._own(container), container.labels or {}
+        if PROJECT not in labels or not {NUMBER, ONEOFF} & own.keys():
+            return None
+        return labels[PROJECT], labels.get(WORKING_DIR, "")
+
+    def _of_project(self, project: str) -> list[Container]:
+        return [c for unit, members in self.units.items() if unit[0] == project for c in members]
+
+    def _directories(self, project: str) -> set[str]:
+        return {unit[1] for unit in self.units if unit[0] == project}
+
+    def _mates(self, container: Container) -> list[Container]:
+        unit = self._unit(container)
+        return [container] if unit is None else self.units[unit]
+
+    # -- ownership -------------------------------------------------------------------------------------------------------
+
+    def _preset(self, thing: Container | Sandbox) -> bool:
+        presets, labels = self.config.presets, self._owning(thing)
+        signs = {*(["terminal-bench"] if "terminal-bench" in labels else [])}
+        signs |= {"harbor"} if labels.get("harbor.managed") == "true" else set()
+        for mate in self._mates(thing) if isinstance(thing, Container) else ():
+            signs |= {"terminal-bench"} if mate.image in IS_TERMINAL_BENCH else set()
+            signs |= {"harbor"} if mate.image in IS_HARBOR else set()
+            if self._unit(mate) is not None and self._own(mate).get(CONFIG_FILES) in IS_HARBOR_FILE:
+                signs |= {"harbor"}
+        return bool(signs & set(presets))
+
+    def _listed(self, thing: Container | Sandbox | Network) -> bool:
+        labels, config = self._owning(thing), self.config
+        images = thing.image if isinstance(thing, Container) else ""
+        return (
+            any(LABEL_PATTERNS[pattern](labels) for pattern in config.labels)
+            or any(NAME_PATTERNS[pattern](thing.name) for pattern in config.names)
+            or any(IMAGE_PATTERNS[pattern](images) for pattern in config.images)
+        )
+
+    def _owned(self, thing: Thing) -> bool:
+        if self._taken(thing):
+            return True
+        if isinstance(thing, Volume | Image):
+            return False
+        if isinstance(thing, Network):
+            members = self._of_project((thing.labels or {}).get(PROJECT, ""))
+            by_members = bool(members) and all(self._owned(member) for member in members)
+            return by_members or self._listed(thing) or self.config.everything
+        return self._preset(thing) or self._listed(thing) or self.config.everything
+
+    # -- leases ----------------------------------------------------------------------------------------------------------
+
+    def _claims(self, claim: Claim, thing: Thing, *, to_take: bool) -> bool:
+        if not (claim.labels or claim.names or claim.images or claim.projects):
+            return False
+        labels = self._own(thing) if to_take else thing.labels or {}
+        if isinstance(thing, Image):
+            names, images = (thing.tags or ("",))[0], thing.tags
+        else:
+            names, images = thing.name, (thing.image,) if isinstance(thing, Container) else ()
+        projects: Iterable[str] = [labels[name] for name in (PROJECT, SESSION) if name in labels]
+        if to_take and isinstance(thing, Container):
+            unit = self._unit(thing)
+            projects = [] if unit is None else [unit[0]]
+        return (
+            all(LABEL_PATTERNS[pattern](labels) for pattern in claim.labels)
+            and (not claim.names or any(NAME_PATTERNS[pattern](names) for pattern in claim.names))
+            and (not claim.images or any(IMAGE_PATTERNS[p](image) for p in claim.images for image in images))
+            and (not claim.projects or any(PROJECT_PATTERNS[p](project) for p in claim.projects for project in projects))
+        )
+
+    def _takes(self, lease: Lease, thing: Thing) -> bool:
+        """Whether an ended lease proves it to be its own: by the label, by its id, or by a claim of its time and place."""
+        assert lease.ended is not None
+        within = thing.created is not None and lease.since <= thing.created <= lease.ended
+        label = "reaper.lease.image" if isinstance(thing, Image) else "reaper.lease"
+        if self._own(thing).get(label) == lease.id:
+            return not isinstance(thing, Volume | Image) or (thing.created is not None and lease.since <= thing.created)
+        if key(thing) in lease.resources and not isinstance(thing, Volume | Image):
+            return True
+        if lease.elsewhere:
+            return False
+        names_another = {"reaper.lease", "reaper.lease.image"} & (thing.labels or {}).keys()
+        if names_another or not within or abs(self.world.skew) > HOUR:
+            return False
+        claims = lease.claims
+        if isinstance(thing, Volume | Image):  # a name says nothing of who made it
+            claims = tuple(claim for claim in claims if claim.labels or claim.projects)
+        return any(self._claims(claim, thing, to_take=True) for claim in claims)
+
+    def _taken(self, thing: Thing) -> bool:
+        return any(self._takes(lease, thing) for lease in self.world.leases if lease.ended is not None)
+
+    def _lease(self, thing: Thing, reasons: Reasons) -> None:
+        """What living and unknown leases keep."""
+        named = (thing.labels or {}).get("reaper.lease")
+        for lease in self.world.leases:
+            if lease.ended is None:
+                claimed = any(self._claims(claim, thing, to_take=False) for claim in lease.claims)
+                if named == lease.id or (key(thing) in lease.resources and not lease.elsewhere):
+                    reasons.never.append(f"lease {lease.id} lives")
+                elif claimed or key(thing) in lease.resources:
+                    sure = not lease.elsewhere and thing.created is not None and thing.created >= lease.since
+                    (reasons.never if sure else reasons.open).append(f"lease {lease.id} claims it")
+            elif self._own(thing).get("reaper.lease") == lease.id:
+                within = thing.created is not None and lease.since <= thing.created <= lease.ended
+                if not within or lease.elsewhere:
+                    reasons.open.append("its lease's label, of another time or place")
+        known = {lease.id for lease in self.world.leases}
+        if named is not None and named not in known and not self._taken(thing):
+            young = self._base(thing) is None or self._age(thing) < LONGEST_LEASE or abs(self.world.skew) > HOUR
+            if young and "reaper.lease" in self._own(thing):
+                reasons.never.append("a lease that is not known here")
+            elif young:
+                reasons.open.append("a lease on its image")
+        elif named is not None and not self._taken(thing):
+            reasons.open.append("a known lease that does not take it")
+
+    # -- wishes ----------------------------------------------------------------------------------------------------------
+
+    def _wish(self, thing: Thing, reasons: Reasons) -> datetime | None:
+        """When it is to go by its own labels: the later of both."""
+        own, ends = self._own(thing), []
+        if "reaper.keep" in (thing.labels or {}):
+            reasons.never.append("reaper.keep")
+        if {"reaper.ttl", "reaper.expires"} & self._inherited(thing):
+            reasons.open.append("a wish of its image")
+        if any(wish in own.items() for wish in UNREADABLE_WISHES):
+            reasons.never.append("a wish that cannot be read")
+            return None
+        if "reaper.ttl" in own and thing.created is not None:
+            ends.append(thing.created + TTLS[own["reaper.ttl"]])
+        if "reaper.expires" in own:
+            end = EXPIRIES[own["reaper.expires"]]
+            if thing.created is not None and end < thing.created:
+                reasons.never.append("a wish from before it was made")
+            ends.append(end)
+        return max(ends, default=None)
+
+    # -- ages ------------------------------------------------------------------------------------------------------------
+
+    def _base(self, thing: Thing) -> datetime | None:
+        if isinstance(thing, Container) and thing.created and thing.started and thing.state != "restarting":
+            return max(thing.created, thing.started)
+        return thing.created
+
+    def _age(self, thing: Thing) -> timedelta:
+        base = self._base(thing)
+        assert base is not None
+        return self.world.now - base
+
+    def _stop(self, thing: Container | Sandbox) -> datetime | None:
+        if thing.state not in STOPPED:
+            return None
+        if isinstance(thing, Sandbox):
+            return max((t for t in (thing.created, thing.active or thing.updated) if t is not None), default=None)
+        if thing.state == "created":
+            return thing.created
+        if thing.finished is None:
+            return None
+        return max(thing.finished, thing.started or thing.finished)
+
+    def _impossible(self, thing: Thing) -> bool:
+        times = [thing.created]
+        if isinstance(thing, Container):
+            times += [thing.started, thing.finished if thing.state not in RUNNING else None]
+        if isinstance(thing, Sandbox):
+            times += [thing.updated, thing.active]
+        late = any(time is not None and time > self.world.now + FAR for time in times)
+        early = any(time is not None and time < FIRST_DOCKER for time in times) and not isinstance(thing, Image)
+        return late or early
+
+    # -- policies --------------------------------------------------------------------------------------------------------
+
+    def _matches(self, thing: Container | Sandbox, policy: Policy, labels: Labels) -> bool:
+        kind = "container" if isinstance(thing, Container) else "sandbox"
+        if kind not in policy.kinds or not all(LABEL_PATTERNS[pattern](labels) for pattern in policy.labels):
+            return False
+        if policy.names and not any(NAME_PATTERNS[pattern](thing.name) for pattern in policy.names):
+            return False
+        words = {thing.state, WORDS.get(thing.state, "running" if thing.state in RUNNING else thing.state)}
+        if thing.state == "created":
+            words = {"created", "stopped"}
+        if policy.states and not words & set(policy.states):
+            return False
+        if thing.state == "archived" and "archived" not in policy.states:
+            return False
+        return all(self._old_enough(thing, policy))
+
+    def _old_enough(self, thing: Container | Sandbox, policy: Policy) -> Iterator[bool]:
+        if policy.older_than is not None:
+            yield self._base(thing) is not None and self._age(thing) >= policy.older_than
+        if policy.stopped_for is not None:
+            stop = self._stop(thing)
+            yield stop is not None and self.world.now - stop >= policy.stopped_for
+        if policy.idle_for is not None and isinstance(thing, Sandbox):
+            known = (thing.created, thing.active or thing.updated)
+            active = max((time for time in known if time is not None), default=None)
+            yield active is not None and self.world.now - active >= policy.idle_for
+
+    def _by_age(self, policy: Policy) -> bool:
+        return any(span is not None for span in (policy.older_than, policy.stopped_for, policy.idle_for))
+
+    def _garbage(self, thing: Container | Sandbox, reasons: Reasons) -> None:
+        """Whether anything makes it garbage; else it stays."""
+        wish = self._wish(thing, reasons)
+        skewed = abs(self.world.skew) > HOUR
+        if skewed:
+            reasons.open.append("a clock that cannot be trusted")
+        if self._taken(thing):
+            return
+        if wish is not None and wish <= self.world.now:
+            if skewed:
+                reasons.never.append("a clock that cannot be trusted")
+            return
+        if self.config.everything_goes:
+            return
+        if wish is not None:
+            reasons.never.append("its own wish is not due")
+        own, labels = self._own(thing), thing.labels or {}
+        policies = [p for p in self.config.policies if not (skewed and self._by_age(p))]
+        if not any(self._matches(thing, policy, labels) for policy in policies):
+            reasons.never.append("no policy takes it")
+        elif not any(self._matches(thing, policy, own) for policy in policies):
+            reasons.open.append("a policy takes it by a label of its image")
+
+    # -- each by itself --------------------------------------------------------------------------------------------------
+
+    def _alone(self, thing: Thing) -> Reasons:
+        reasons = Reasons()
+        found = {
+            "no labels": thing.labels is None,
+            "no creation time": thing.created is None,
+            "a time that cannot be": self._impossible(thing),
+            "an odd value": isinstance(thing, Container | Sandbox) and bool(thing.odd),
+            "unowned": not self._owned(thing),
+            "protected": self._protected(thing),
+            "a system container": any(name.startswith(SYSTEM_LABELS) for name in thing.labels or {}),
+        }
+        reasons.never += [why for why, true in found.items() if true]
+        self._lease(thing, reasons)
+        match thing:
+            case Container():
+                self._container(thing, reasons)
+            case Sandbox():
+                self._sandbox(thing, reasons)
+            case Network():
+                self._network(thing, reasons)
+            case Volume() | Image():
+                self._wish(thing, reasons)
+                if isinstance(thing, Image):
+                    reasons.open.append("images are judged by more than this oracle knows")
+                if len(getattr(thing, "tags", ())) > 1:
+                    reasons.never.append("several tags")
+        return reasons
+
+    def _protected(self, thing: Thing) -> bool:
+        config, labels = self.config, thing.labels or {}
+        images: tuple[str, ...] = thing.tags if isinstance(thing, Image) else ()
+        if isinstance(thing, Container):
+            images = (thing.image,)
+        name = thing.name if not isinstance(thing, Image) else ""
+        return (
+            any(LABEL_PATTERNS[pattern](labels) for pattern in config.protect_labels)
+            or any(NAME_PATTERNS[pattern](name) for pattern in config.protect_names)
+            or any(IMAGE_PATTERNS[pattern](image) for pattern in config.protect_images for image in images)
+        )
+
+    def _container(self, c: Container, reasons: Reasons) -> None:
+        if c.name.startswith(SYSTEM_NAMES):
+            reasons.never.append("a system container")
+        if c.restart is None:
+            reasons.never.append("no restart policy in the answer")
+        if c.started is None and c.state in RUNNING:
+            reasons.never.append("it runs, and nobody knows since when")
+        if c.state not in RUNNING | STOPPED:
+            reasons.never.append(f"its state is {c.state}")
+        self._garbage(c, reasons)
+        if self._taken(c):
+            return
+        if c.restart in self.config.restart_policies and not self._preset(c):
+            reasons.never.append(f"restart policy {c.restart}")
+        young = c.created is not None and (self.world.now - c.created < GRACE or abs(self.world.skew) > HOUR)
+        if c.state == "created" and young:
+            reasons.never.append("it was never started")
+
+    def _sandbox(self, s: Sandbox, reasons: Reasons) -> None:
+        if s.state not in RUNNING | STOPPED:
+            reasons.never.append(f"its state is {s.state}")
+        settled = {"started", "stopped", "archived"}  # in an error, what it was to be is of no interest any more
+        if s.wanted == "destroyed" or (s.wanted not in (None, s.state) and s.state in settled):
+            reasons.never.append(f"it is to be {s.wanted}")
+        if s.warm:
+            reasons.never.append("a warm pool's")
+        if self.config.target is not None and s.target != self.config.target:
+            reasons.never.append("of another region")
+        self._garbage(s, reasons)
+
+    def _network(self, network: Network, reasons: Reasons) -> None:
+        if network.scope == "swarm":
+            reasons.never.append("a Swarm network")
+        wish = self._wish(network, reasons)
+        taken = self._taken(network)
+        if wish is not None and wish > self.world.now and not taken:
+            (reasons.open if self.config.everything_goes else reasons.never).append("its own wish is not due")
+        project = (network.labels or {}).get(PROJECT)
+        if abs(self.world.skew) > HOUR:
+            reasons.open.append("a clock that cannot be trusted")
+        if taken:
+            return
+        if project is None:
+            reasons.never.append("it has no project")
+        elif not self._of_project(project):
+            reasons.open.append("it has lost its project")
+            if network.created is not None and self.world.now - network.created < GRACE:
+                reasons.never.append("its project may be about to begin")
+        elif len(self._directories(project)) > 1:
+            reasons.open.append("two projects share it")
+
+    # -- one for another -------------------------------------------------------------------------------------------------
+
+    def _spread(self, kept: dict[str, list[str]], *, cautious: bool = False) -> None:
+        """What is kept keeps its group, and what it depends on, until nothing changes any more."""
+        for project in {unit[0] for unit in self.units}:
+            if len(directories := self._directories(project)) > 1 and "" in directories:
+                for member in self._of_project(project):
+                    kept.setdefault(key(member), []).append("its project cannot be told from another one")
+        before = -1
+        while before != len(kept):
+            before = len(kept)
+            for name, why in [*self._consequences(kept, cautious=cautious)]:
+                if name in self.things and name not in kept:
+                    kept[name] = [why]
+
+    def _consequences(self, kept: Mapping[str, list[str]], *, cautious: bool) -> Iterator[tuple[str, str]]:
+        for unit, members in self.units.items():
+            if any(key(member) in kept for member in members):
+                mates = self._of_project(unit[0]) if cautious else members  # two of a name may be one that was moved
+                yield from ((key(member), "its project has one that is kept") for member in mates)
+                yield from ((key(n), "its project is kept") for n in self._labelled(self.world.networks, unit[0]))
+                yield from ((key(v), "its project is kept") for v in self._labelled(self.world.volumes, unit[0]))
+        for network in self.world.networks:
+            project = (network.labels or {}).get(PROJECT, "")
+            if self._keeps_its_project(network) and (cautious or len(self._directories(project)) == 1):
+                yield from ((key(member), "its network is protected") for member in self._of_project(project))
+        for session in self.sessions.values():
+            if any(key(sandbox) in kept for sandbox in session):
+                yield from ((key(sandbox), "its session has one that is kept") for sandbox in session)
+        for name in list(kept):
+            yield from ((used, f"{name} depends on it") for used in self._dependencies(self.things[name]))
+
+    def _labelled(self, things: Iterable[Network | Volume], project: str) -> list[Network | Volume]:
+        return [thing for thing in things if (thing.labels or {}).get(PROJECT) == project]
+
+    def _keeps_its_project(self, network: Network) -> bool:
+        if network.labels is None or network.created is None or self._impossible(network) or not self._owned(network):
+            return False
+        reasons = Reasons()
+        wish = self._wish(network, reasons)
+        self._lease(network, reasons)
+        waits = wish is not None and wish > self.world.now and not self.config.everything_goes and not self._taken(network)
+        return bool(reasons.never) or waits or self._protected(network)
+
+    def _dependencies(self, thing: Thing) -> Iterator[str]:
+        """The keys of what would break it, or take it along, by going."""
+        if isinstance(thing, Sandbox):
+            if thing.linked is not None:
+                yield thing.linked
+            return
+        if not isinstance(thing, Container):
+            return
+        references = [
+            mode.removeprefix("container:")
+            for mode in (thing.network_mode, thing.pid_mode, thing.ipc_mode)
+            if mode.startswith("container:")
+        ]
+        references += [link.split(":")[0].removeprefix("/") for link in thing.links]
+        references += [given.split(":")[0] for given in thing.volumes_from]
+        for reference in references:
+            for other in self.world.containers:
+                if reference == other.name or (len(reference) >= 12 and other.id.startswith(reference)):
+                    yield other.id
+        yield from (network.id for network in self.world.networks if network.name in thing.networks)
+        yield from (f"volume {name}" for name in thing.volumes)
+        yield thing.image_id
+
+
+def key(thing: Thing) -> str:
+    """What it is called in the answers: its id, and of a volume, whose id is its name, more."""
+    return f"volume {thing.name}" if isinstance(thing, Volume) else thing.id
+
+
+def things(world: World) -> list[Thing]:
+    """All that there is."""
+    return [*world.containers, *world.networks, *world.volumes, *world.images, *world.sandboxes]

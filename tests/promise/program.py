@@ -1,0 +1,149 @@
+"""Runs the program over a served world: the only module here that knows it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import anyio
+
+from reaper import connect
+from reaper.claims import Claim, Ending, Lease
+from reaper.conditions import Policy
+from reaper.endpoints import DaytonaTable, DockerTable
+from reaper.judge import Rules
+from reaper.model import Decision, Kind, Report
+from reaper.retry import RetryPolicy
+from reaper.scope import Selector
+from reaper.settings import ScopeTable, Settings, one_off
+from reaper.sweep import Options, sweep
+from reaper.terms import Quiet
+from tests.promise import truth
+from tests.promise.oracle import key, things
+from tests.promise.servers import Engine, Organisation, served, served_on_port
+from tests.promise.truth import ENDPOINT, ORGANISATION, World
+
+_ONCE = RetryPolicy(attempts=1, initial_delay=timedelta(milliseconds=1))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one sweep came to.
+
+    Args:
+        reaped: the keys of what it decided to delete.
+        deleted: the keys of what is not there any more.
+    """
+
+    reaped: frozenset[str]
+    deleted: frozenset[str]
+    report: Report
+    unknown: tuple[str, ...]
+
+
+def rules(world: World) -> Rules:
+    """The configuration, as the file's tables are read."""
+    config = world.config
+    scope: dict[str, Any] = {
+        "presets": config.presets,
+        "labels": config.labels,
+        "names": config.names,
+        "images": config.images,
+        "everything": config.everything,
+    }
+    if config.image_labels and "image_labels" in ScopeTable.model_fields:
+        scope["image_labels"] = True
+    protect = {
+        "labels": config.protect_labels,
+        "names": config.protect_names,
+        "images": config.protect_images,
+        "restart_policies": config.restart_policies,
+    }
+    policies = [_policy(policy) for policy in config.policies]
+    found = Settings.model_validate({"scope": scope, "protect": protect, "policy": policies}).rules()
+    if config.everything_goes:
+        every = Policy("--all", frozenset({Kind.CONTAINER, Kind.SANDBOX}), every_resource=True)
+        return one_off(found, [every], Selector())
+    return found
+
+
+def _policy(policy: truth.Policy) -> dict[str, Any]:
+    spans = {"older_than": policy.older_than, "stopped_for": policy.stopped_for, "idle_for": policy.idle_for}
+    return {
+        "name": policy.name,
+        "kinds": policy.kinds,
+        "states": policy.states,
+        "labels": policy.labels,
+        "names": policy.names,
+        **{name: span for name, span in spans.items() if span is not None},
+    }
+
+
+def leases(world: World, identity: str) -> Sequence[Lease]:
+    """The leases as their source gives them, on this host's clock."""
+    return [_lease(lease, world.skew, identity) for lease in world.leases]
+
+
+def _lease(lease: truth.Lease, skew: timedelta, identity: str) -> Lease:
+    return Lease(
+        id=lease.id,
+        owner="pid 4711 on gpu-1",
+        resources=lease.resources,
+        claims=tuple(Claim(Selector(c.labels, c.names, c.images), c.projects) for c in lease.claims),
+        since=lease.since - skew,
+        ending=None if lease.ended is None else Ending(lease.ended - skew, "killed"),
+    )
+
+
+async def _swept(world: World, endpoint: Any, *, act: bool) -> Report:
+    known = leases(world, endpoint.reader.identity)
+    try:
+        return await sweep(
+            [endpoint],
+            rules(world),
+            Options(act=act),
+            clock=lambda: world.now - world.skew,
+            observer=Quiet(),
+            leases=lambda: known,
+        )
+    finally:
+        await endpoint.reader.close()
+
+
+async def _main(world: World, folder: Path, *, act: bool) -> Outcome:
+    if world.sandboxes:
+        organisation = Organisation(world)
+        async with served_on_port(organisation) as url:
+            table = DaytonaTable(name=ORGANISATION, api_url=url, target=world.config.target)
+            (endpoint,) = connect.endpoints([], [(table, "key")], _ONCE, folder, act=act)
+            report = await _swept(world, endpoint, act=act)
+        return _outcome(world, report, organisation.sandboxes.keys(), organisation.unknown)
+    engine = Engine(world)
+    async with served(engine, folder / "docker.sock"):
+        table_ = DockerTable(name=ENDPOINT, host=f"unix://{folder}/docker.sock")
+        (endpoint,) = connect.endpoints([table_], [], _ONCE, folder, act=act)
+        report = await _swept(world, endpoint, act=act)
+    left = {
+        key(thing) for held in (engine.containers, engine.networks, engine.volumes, engine.images) for thing in held.values()
+    }
+    return _outcome(world, report, left, engine.unknown)
+
+
+def _outcome(world: World, report: Report, left: Any, unknown: list[str]) -> Outcome:
+    held = {key(thing) for thing in things(world) if not getattr(thing, "missing", False)}
+    decisions = [decision for endpoint in report.endpoints for decision in endpoint.decisions]
+    reaped = frozenset(_key(decision) for decision in decisions if decision.reap)
+    return Outcome(reaped, frozenset(held - set(left)), report, tuple(unknown))
+
+
+def _key(decision: Decision) -> str:
+    resource = decision.resource
+    return f"volume {resource.id}" if resource.kind is Kind.VOLUME else resource.id
+
+
+def run(world: World, *, act: bool = True) -> Outcome:
+    """Sweep the world once."""
+    with TemporaryDirectory() as folder:
+        return anyio.run(lambda: _main(world, Path(folder), act=act))

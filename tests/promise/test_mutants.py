@@ -1,0 +1,36 @@
+"""The property is no ornament: with a rule of the core switched off, one at a time, it finds a world that shows it."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import reaper
+from tests.promise.mutants import MUTANTS, Mutant
+
+ROOT = Path(__file__).parents[2]
+
+
+def mutate(mutant: Mutant, folder: Path) -> None:
+    """Make a copy of the program in which the rule is off. The text that says it must be there, and once."""
+    package = folder / "reaper"
+    shutil.copytree(Path(reaper.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__", "simulator", "demo"))
+    found = [file for file in package.rglob("*.py") if mutant.text in file.read_text()]
+    places = sum(file.read_text().count(mutant.text) for file in found)
+    assert places == 1, f"{mutant.text!r} stands in {places} places, so that {mutant.rule!r} is not tried: mend the mutant"
+    found[0].write_text(found[0].read_text().replace(mutant.text, mutant.instead))
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.rule)
+def test_a_rule_that_is_off_is_noticed(mutant: Mutant, tmp_path: Path) -> None:
+    mutate(mutant, tmp_path)
+    command = [sys.executable, "-m", "tests.promise.mutated", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("caught by world "), done.stdout + done.stderr
+
+
+def test_there_are_twenty_and_more() -> None:
+    assert len({mutant.rule for mutant in MUTANTS}) == len(MUTANTS) >= 20

@@ -1,0 +1,182 @@
+"""What endpoints hold, in the endpoints' own terms: plain data for the oracle and the servers of the tests.
+
+Nothing here, in ``oracle``, ``worlds`` and ``servers`` imports anything of the program: a field that the program forgets
+cannot be forgotten here by way of it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+ENDPOINT, ORGANISATION = "local", "rl-org"
+
+PROJECT = "com.docker.compose.project"
+WORKING_DIR = "com.docker.compose.project.working_dir"
+CONFIG_FILES = "com.docker.compose.project.config_files"
+NUMBER = "com.docker.compose.container-number"
+ONEOFF = "com.docker.compose.oneoff"
+SESSION = "harbor.session_id"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of the engine; ``missing``: the engine knows it no more, as after a removal by force."""
+
+    id: str
+    tags: tuple[str, ...]
+    labels: Mapping[str, str]
+    created: datetime
+    missing: bool = False
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container. ``labels`` are those that the engine shows: the image's, and over them those that its creator gave.
+
+    Args:
+        image: the reference as its creator wrote it.
+        network_mode: as in HostConfig; likewise ``pid_mode``, ``ipc_mode``, ``links`` and ``volumes_from``.
+        networks: names of networks that it is attached to. The engine gives their ids once it has been started.
+        odd: values of the listing's row and of the inspection that are not what an engine gives: by a path in its JSON.
+    """
+
+    id: str
+    name: str
+    image: str
+    image_id: str
+    labels: Mapping[str, str] | None
+    state: str
+    created: datetime | None
+    started: datetime | None = None
+    finished: datetime | None = None
+    restart: str | None = "no"
+    network_mode: str = "default"
+    pid_mode: str = ""
+    ipc_mode: str = "private"
+    links: tuple[str, ...] = ()
+    volumes_from: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    odd: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that somebody made: those that every engine has are not here."""
+
+    id: str
+    name: str
+    labels: Mapping[str, str] | None
+    created: datetime | None
+    scope: str = "local"
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A named volume."""
+
+    name: str
+    labels: Mapping[str, str] | None
+    created: datetime | None
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A sandbox of Daytona's.
+
+    Args:
+        linked: the id of its owner; only GET by id shows it.
+        wanted: its desired state, where that is not its state.
+        odd: values of its JSON that are not what the platform gives.
+    """
+
+    id: str
+    name: str
+    labels: Mapping[str, str] | None
+    state: str
+    created: datetime | None
+    updated: datetime | None = None
+    active: datetime | None = None
+    wanted: str | None = None
+    target: str = "us"
+    runner: str | None = "runner-1"
+    linked: str | None = None
+    warm: bool = False
+    odd: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a run says to be its own: labels and the fields ANDed, the others ORed."""
+
+    labels: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A lease; ``elsewhere``: it was granted for another endpoint than the one of this world."""
+
+    id: str
+    since: datetime
+    ended: datetime | None = None
+    claims: tuple[Claim, ...] = ()
+    resources: frozenset[str] = frozenset()
+    elsewhere: bool = False
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A policy as the file has it, its durations as such."""
+
+    name: str
+    kinds: tuple[str, ...] = ("container",)
+    older_than: timedelta | None = None
+    stopped_for: timedelta | None = None
+    idle_for: timedelta | None = None
+    states: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the operator has configured, and asked for: ``everything_goes`` is --all."""
+
+    presets: tuple[str, ...] = ("terminal-bench", "harbor")
+    labels: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    everything: bool = False
+    image_labels: bool = False
+    protect_labels: tuple[str, ...] = ("reaper.keep",)
+    protect_names: tuple[str, ...] = ()
+    protect_images: tuple[str, ...] = ()
+    restart_policies: tuple[str, ...] = ("always", "unless-stopped")
+    policies: tuple[Policy, ...] = ()
+    everything_goes: bool = False
+    target: str | None = None
+
+
+@dataclass(frozen=True)
+class World:
+    """One engine, one organisation, the leases that are known, and what is asked for.
+
+    Args:
+        skew: the engine's clock minus this host's; all times here are of the engine's clock.
+        podman: whether the engine is Podman: its listing has no HostConfig.
+    """
+
+    config: Config
+    images: tuple[Image, ...] = ()
+    containers: tuple[Container, ...] = ()
+    networks: tuple[Network, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    sandboxes: tuple[Sandbox, ...] = ()
+    leases: tuple[Lease, ...] = ()
+    skew: timedelta = timedelta(0)
+    podman: bool = False
+    now: datetime = NOW
