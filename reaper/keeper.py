@@ -17,6 +17,7 @@ import anyio.lowlevel
 
 from reaper.claims import Lease
 from reaper.conditions import Policy
+from reaper.durations import shifted
 from reaper.errors import ReaperError
 from reaper.instruments import SweepResult
 from reaper.judge import Rules
@@ -338,7 +339,7 @@ class Keeper:
                 continue
             if policy.name in terms.at_times:
                 continue
-            left = (death.stopped_at + policy.stopped_for - wall).total_seconds()
+            left = (shifted(death.stopped_at, policy.stopped_for) - wall).total_seconds()
             at = max(now, now + min(left, policy.stopped_for.total_seconds())) + MARGIN
             # The deaths of one moment share a look.
             hint = (math.ceil(at * 4) / 4, policy.name)

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from reaper.claims import Lease, Leases
 from reaper.conditions import Policy
+from reaper.durations import shifted
 from reaper.groups import Units
 from reaper.judge import Finding, Judge, Rules
 from reaper.model import Decision, Kind, Reason, Resource, State
@@ -103,7 +104,7 @@ def _may_be_linked(resource: Resource, owner: Resource) -> bool:
     """What is linked to another one was created after it, as far as the clocks of the platform's servers agree."""
     if resource.kind is not Kind.SANDBOX or resource.created_at is None or owner.created_at is None:
         return True  # clocks of engines are set back, and a container may name one that is made later
-    return owner.created_at <= resource.created_at + CLOCKS_DIFFER
+    return owner.created_at <= shifted(resource.created_at, CLOCKS_DIFFER)
 
 
 def _after(one: Resource, other: Resource) -> bool:

@@ -10,7 +10,9 @@ import os
 from collections.abc import Container, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from reaper.files import read_json
 from reaper.model import Resource
 
 _VERSION = 1
@@ -64,9 +66,9 @@ class Links:
             self._saved = True
 
     def _read(self) -> dict[str, frozenset[str]]:
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             if self._file is not None:
-                content = json.loads(self._file.read_text(encoding="utf-8"))
+                content: Any = read_json(self._file)
                 if content["version"] == _VERSION:
                     linked = content["linked"].items()
                     return {str(id_): frozenset((str(owner),)) if owner else frozenset() for id_, owner in linked}

@@ -11,7 +11,7 @@ from reaper.claims import Claim, Ending, Lease
 from reaper.conditions import Policy, age_base, stop_base
 from reaper.model import Kind, Reason, Resource, State
 from reaper.notes import notes
-from reaper.policy import explain
+from reaper.policy import explain, may_be_linked
 from tests.core.make import (
     EVERYTHING,
     HOUR,
@@ -149,6 +149,13 @@ def test_a_time_that_cannot_be_keeps_it_and_costs_nothing_else(one: Resource, fi
         assert "a clock was wrong" in found["odd"].sentence
         assert found["other"].reap
         assert [finding.sentence for finding in explain(odd, [odd], by, lease, NOW)]  # each rule can be told
+
+
+def test_a_time_that_cannot_be_does_not_hinder_the_question_who_may_be_linked() -> None:
+    kept = replace(SANDBOX, id="odd", created_at=IMPOSSIBLE[-1], links_known=False)
+    going = replace(SANDBOX, id="going")
+    decisions = judged([kept, going], rules(EVERYTHING))
+    assert [one.id for one in may_be_linked(decisions.values())] == ["odd"]
 
 
 def test_what_such_a_time_keeps_is_named() -> None:

@@ -1,5 +1,6 @@
 """Sandboxes that belong together: a Harbor session, linked ones, forks."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,21 @@ async def test_a_file_of_links_that_cannot_be_read_is_none(content: str) -> None
         write(Path(lab.folder.name), content)
         assert outcomes(await lab.sweep()) == {}
         assert lab.left() == {"owner", "follower"}
+
+
+def replace_by_fifo(folder: Path) -> None:
+    (file,) = (file for file in folder.iterdir() if file.is_file())
+    file.unlink()
+    os.mkfifo(file)
+
+
+async def test_a_fifo_in_place_of_the_file_of_links_is_not_waited_for() -> None:
+    async with Lab() as lab:
+        lab.add("owner", age=9 * DAY)
+        await lab.sweep()
+        replace_by_fifo(Path(lab.folder.name))
+        lab.add("another", age=9 * DAY)
+        assert outcomes(await lab.sweep()) == {"another": "deleted"}
 
 
 # -- targets -----------------------------------------------------------------------------------------------------------

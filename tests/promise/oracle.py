@@ -69,6 +69,7 @@ SYSTEM_LABELS = (
 )
 SYSTEM_NAMES = ("buildx_buildkit_", "k8s_")
 
+COMPOSE = "com.docker.compose."
 GRACE = timedelta(minutes=10)
 LONGEST_LEASE = timedelta(hours=24)
 HOUR = timedelta(hours=1)
@@ -77,6 +78,7 @@ FAR = timedelta(days=30)
 
 RUNNING = frozenset({"running", "paused", "restarting", "started"})
 STOPPED = frozenset({"exited", "created", "dead", "stopped", "archived", "error", "build_failed"})
+GONE = frozenset({"dead", "removing"})  # it will never run again, and needs nothing
 WORDS = {"dead": "failed", "error": "failed", "build_failed": "failed", "archived": "stopped", "exited": "stopped"}
 
 
@@ -126,16 +128,13 @@ class Oracle:
         if not isinstance(thing, Container):
             return labels
         image = self.images.get(thing.image_id)
-        if image is None:
-            return {}  # it cannot be told
-        return {name: value for name, value in labels.items() if image.labels.get(name) != value}
+        given = {} if image is None else {n: value for n, value in labels.items() if image.labels.get(n) != value}
+        if self.config.image_labels:  # the operator says that they count; who made it and for whom they never say
+            given |= {n: value for n, value in labels.items() if not n.startswith((COMPOSE, "reaper.lease"))}
+        return given
 
     def _inherited(self, thing: Thing) -> frozenset[str]:
         return frozenset((thing.labels or {}).keys() - self._own(thing).keys())
-
-    def _owning(self, thing: Thing) -> Labels:
-        """Those that may make it owned."""
-        return (thing.labels or {}) if self.config.image_labels else self._own(thing)
 
     # -- groups ----------------------------------------------------------------------------------------------------------
 
@@ -158,7 +157,7 @@ class Oracle:
     # -- ownership -------------------------------------------------------------------------------------------------------
 
     def _preset(self, thing: Container | Sandbox) -> bool:
-        presets, labels = self.config.presets, self._owning(thing)
+        presets, labels = self.config.presets, self._own(thing)
         signs = {*(["terminal-bench"] if "terminal-bench" in labels else [])}
         signs |= {"harbor"} if labels.get("harbor.managed") == "true" else set()
         for mate in self._mates(thing) if isinstance(thing, Container) else ():
@@ -169,7 +168,7 @@ class Oracle:
         return bool(signs & set(presets))
 
     def _listed(self, thing: Container | Sandbox | Network) -> bool:
-        labels, config = self._owning(thing), self.config
+        labels, config = self._own(thing), self.config
         images = thing.image if isinstance(thing, Container) else ""
         return (
             any(LABEL_PATTERNS[pattern](labels) for pattern in config.labels)
@@ -268,7 +267,7 @@ class Oracle:
         if any(wish in own.items() for wish in UNREADABLE_WISHES):
             reasons.never.append("a wish that cannot be read")
             return None
-        if "reaper.ttl" in own and thing.created is not None:
+        if "reaper.ttl" in own and thing.created is not None and not self._impossible(thing):
             ends.append(thing.created + TTLS[own["reaper.ttl"]])
         if "reaper.expires" in own:
             end = EXPIRIES[own["reaper.expires"]]
@@ -368,16 +367,20 @@ class Oracle:
 
     def _alone(self, thing: Thing) -> Reasons:
         reasons = Reasons()
+        if abs(self.world.skew) > HOUR:
+            reasons.open.append("a clock that cannot be trusted")
         found = {
             "no labels": thing.labels is None,
             "no creation time": thing.created is None,
             "a time that cannot be": self._impossible(thing),
-            "an odd value": isinstance(thing, Container | Sandbox) and bool(thing.odd),
+            "an odd value": isinstance(thing, Container | Sandbox) and any(not p.startswith("list.") for p in thing.odd),
             "unowned": not self._owned(thing),
             "protected": self._protected(thing),
             "a system container": any(name.startswith(SYSTEM_LABELS) for name in thing.labels or {}),
         }
         reasons.never += [why for why, true in found.items() if true]
+        if isinstance(thing, Container) and thing.odd:
+            reasons.open.append("an odd value in the listing, where the inspection may be whole")
         self._lease(thing, reasons)
         match thing:
             case Container():
@@ -487,7 +490,8 @@ class Oracle:
             if any(key(sandbox) in kept for sandbox in session):
                 yield from ((key(sandbox), "its session has one that is kept") for sandbox in session)
         for name in list(kept):
-            yield from ((used, f"{name} depends on it") for used in self._dependencies(self.things[name]))
+            if cautious or getattr(self.things[name], "state", "") not in GONE:
+                yield from ((used, f"{name} depends on it") for used in self._dependencies(self.things[name]))
 
     def _labelled(self, things: Iterable[Network | Volume], project: str) -> list[Network | Volume]:
         return [thing for thing in things if (thing.labels or {}).get(PROJECT) == project]

@@ -30,7 +30,7 @@ from tests.promise.truth import (
 
 T = TypeVar("T")
 
-PENDING = frozenset({"claims", "regions", "skew", "runners", "image_labels"})
+PENDING = frozenset({"claims"})
 """Kinds that the program is not right about yet."""
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
