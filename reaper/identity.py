@@ -52,6 +52,14 @@ def compose_project(labels: Mapping[str, str] | None, inherited: frozenset[str] 
     return project
 
 
+def made_of(labels: Mapping[str, str] | None, image_id: str | None) -> bool:
+    """Whether Compose 2 says that it has made the container of this very image.
+
+    No image can carry that label by itself: an image's id is the digest of what it holds, its labels included.
+    """
+    return image_id is not None and (labels or {}).get(COMPOSE + "image") == image_id
+
+
 @lru_cache(maxsize=4096)
 def runner_sign(config_files: str) -> tuple[str, str] | None:
     """The runner that started a project and the ending of the file that tells, by the label with its configuration files."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from reaper.errors import NotFoundError, ProviderError
-from reaper.identity import compose_project
+from reaper.identity import COMPOSE, compose_project, made_of
 from reaper.model import Kind, Resource
 from reaper.providers import rows
 from reaper.providers.base import Call
@@ -39,6 +39,7 @@ class ImageLabels:
         self._listing = listing
         self._inspection = inspection
         self._known: dict[str, Mapping[str, str]] = {}
+        self._gone: set[str] = set()
 
     async def read(self, resources: Iterable[Resource], call: Call) -> None:
         """Read what is not known yet of the images of these, and forget all others.
@@ -47,6 +48,7 @@ class ImageLabels:
         """
         wanted = {id_ for resource in resources if (id_ := _image_of_labelled(resource)) is not None}
         self._known = {id_: labels for id_, labels in self._known.items() if id_ in wanted}
+        self._gone &= wanted
         with suppress(ProviderError):
             if len(wanted - self._known.keys()) > FEW:
                 for row in await call(f"list images on {self._endpoint}", self._listing):
@@ -61,8 +63,10 @@ class ImageLabels:
             await self._read_one(id_)
 
     async def _read_one(self, id_: str) -> None:
-        with suppress(NotFoundError):
+        try:
             self._learn(await self._inspection(id_), {id_})
+        except NotFoundError:  # ``docker rmi --force`` deletes the image of a container that has stopped
+            self._gone.add(id_)
 
     def _learn(self, row: Row, wanted: Iterable[str]) -> None:
         id_ = text(row.get("Id"))
@@ -88,6 +92,9 @@ class ImageLabels:
             inherited = frozenset(key for key, value in labels.items() if known.get(key) == value)
         elif before is not None and before.inherited is not None and before.labels == container.labels:
             inherited = before.inherited
+        elif container.image_id in self._gone and made_of(container.labels, container.image_id):
+            # Compose has made it, so Compose's labels are its own; of the others nothing is known any more.
+            inherited = frozenset(key for key in container.labels or {} if not key.startswith(COMPOSE))
         else:
             return container
         return replace(container, inherited=inherited, group=compose_project(container.labels, inherited))

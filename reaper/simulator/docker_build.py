@@ -59,6 +59,9 @@ _RIGHT = [
 ]
 
 
+_COMPOSE = "com.docker.compose."
+
+
 def check_volume(name: str) -> None:
     """Raise RefusedError unless the engine takes this as a volume's name."""
     if not _VOLUME.fullmatch(name):
@@ -215,7 +218,7 @@ def add_container(
         started: `created` when None, unless it is `created`.
         finished: `started` when None, where it has ended.
         exit_code: of its last end.
-        labels: may be shared between containers.
+        labels: may be shared between containers. Those of its image come to them.
         command: what `docker ps` shows and, without `behaviour`, tells how it behaves.
         networks: names; or one `host`, `none` or `container:ID`.
         restart_policy: no, always, unless-stopped, on-failure.
@@ -252,7 +255,7 @@ def add_container(
         image_id=found.id,
         argv=tuple(command),
         created=born,
-        labels=labels or {},
+        labels={**found.labels, **(labels or {})} if found.labels else labels or {},
         config={"Cmd": list(command)},
         host={},
         network_mode="default" if mode == "bridge" else mode,
@@ -294,6 +297,14 @@ def _put_into_state(engine: Engine, container: Container, state: str) -> None:
             raise ValueError(f"{state!r} is no state of a container")
 
 
+def _built(container: ContainerSpec) -> dict[str, str]:
+    """The labels of the container's image where Compose 2 has built it: its name is that of project and service then."""
+    project, service, version = (container.labels.get(f"{_COMPOSE}{key}", "") for key in ("project", "service", "version"))
+    if not project or container.image != f"{project}-{service}":
+        return {}
+    return {f"{_COMPOSE}project": project, f"{_COMPOSE}service": service, f"{_COMPOSE}version": version}
+
+
 def load(engine: Engine, containers: Iterable[ContainerSpec], networks: Iterable[NetworkSpec] = ()) -> None:
     """Put a world's networks and containers into an engine."""
     shift = int(engine.skew.total_seconds() * NS)
@@ -301,6 +312,8 @@ def load(engine: Engine, containers: Iterable[ContainerSpec], networks: Iterable
         created = nanoseconds(spec.created) + shift
         engine.networks.add(spec.name, driver=spec.driver, labels=spec.labels, created=created)
     for container in containers:
+        if (built := _built(container)) and engine.images.find(container.image) is None:
+            engine.images.add(container.image, labels=built)
         add_container(
             engine,
             name=container.name,

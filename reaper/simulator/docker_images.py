@@ -55,15 +55,24 @@ class Images:
         """The image with that full id."""
         return self._by_id.get(ident)
 
-    def add(self, reference: str, *, created: int = 0, labels: Mapping[str, str] | None = None, comment: str = "") -> Image:
+    def add(
+        self,
+        reference: str,
+        *,
+        created: int = 0,
+        labels: Mapping[str, str] | None = None,
+        comment: str = "",
+        parent: str = "",
+    ) -> Image:
         """A new image under that tag, which it takes from the image that had it. Raises RefusedError for a bad name."""
         image = Image(
             id=f"sha256:{self._engine.new_id()}",
             created=created or self._engine.tick(),
-            layer=f"sha256:{self._engine.new_id()}",
+            layer=self._by_id[parent].layer if parent in self._by_id else f"sha256:{self._engine.new_id()}",
             labels=labels,
             config={"Labels": dict(labels) if labels else None},
             comment=comment,
+            parent=parent,
         )
         self._by_id[image.id] = image
         if reference:
@@ -82,7 +91,7 @@ class Images:
             self._tags[name] = image
             self._rows(name)
         image.tagged = self._engine.tick()
-        self._engine.events.log("image", "tag", image.id, {"name": name}, image.tagged)
+        self._engine.events.log("image", "tag", image.id, {**(image.labels or {}), "name": name}, image.tagged)
 
     def find(self, ref: str) -> Image | None:
         """The image that a client means by a reference, an id or the beginning of an id."""
@@ -205,7 +214,7 @@ def listed(image: Image) -> dict[str, Any]:
         "Created": image.created // 1_000_000_000,
         "Id": image.id,
         "Labels": image.labels,
-        "ParentId": "",
+        "ParentId": image.parent,
         "RepoDigests": ["<none>@<none>"] if dangling else None,
         "RepoTags": list(image.tags) or ["<none>:<none>"],
         "SharedSize": -1,

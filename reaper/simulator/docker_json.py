@@ -278,7 +278,7 @@ def image(engine: Engine, found: Image) -> dict[str, Any]:
         "Id": found.id,
         "RepoTags": list(found.tags),
         "RepoDigests": [],
-        "Parent": "",
+        "Parent": found.parent,
         "Comment": found.comment,
         "Created": rfc3339(found.created),
         "Container": "",

@@ -291,3 +291,4 @@ class Image:
     labels: Mapping[str, str] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     comment: str = ""
+    parent: str = ""

@@ -142,13 +142,14 @@ def containers(seed: int, count: int, now: datetime) -> tuple[list[ContainerSpec
     return made, networks
 
 
-def _compose(project: str, service: str, files: str) -> dict[str, str]:
+def _compose(project: str, service: str, files: str, folder: str = "") -> dict[str, str]:
     return {
         "com.docker.compose.project": project,
         "com.docker.compose.service": service,
         "com.docker.compose.container-number": "1",
         "com.docker.compose.oneoff": "False",
-        "com.docker.compose.project.working_dir": files.rpartition("/")[0],
+        "com.docker.compose.version": "2.40.3",
+        "com.docker.compose.project.working_dir": folder or files.rpartition("/")[0],
         "com.docker.compose.project.config_files": files,
     }
 
@@ -201,7 +202,7 @@ def _harbor_trial(chance: random.Random, now: datetime) -> tuple[list[ContainerS
         ContainerSpec(
             name=f"{project}-{service}-1",
             image=of,
-            labels=_compose(project, service, files),
+            labels=_compose(project, service, files, f"/home/ci/harbor/tasks/{task}/environment"),
             state=state,
             created=created,
             started=started,
