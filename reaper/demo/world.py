@@ -121,7 +121,14 @@ def _engine(chance: random.Random, now: datetime) -> tuple[Sequence[ContainerSpe
     def project(name: str, services: Sequence[tuple[str, str, bool]], created: datetime, files: str) -> None:
         """Add a Compose project with its network; its ``services`` are names, images and whether they run."""
         for service, image, runs in services:
-            labels = {f"{_COMPOSE}project": name, f"{_COMPOSE}service": service, f"{_COMPOSE}project.config_files": files}
+            labels = {
+                f"{_COMPOSE}project": name,
+                f"{_COMPOSE}service": service,
+                f"{_COMPOSE}container-number": "1",
+                f"{_COMPOSE}oneoff": "False",
+                f"{_COMPOSE}project.config_files": files,
+                f"{_COMPOSE}project.working_dir": f"/home/ci/tasks/{name.partition('__')[0]}",
+            }
             full = name if service == "client" else f"{name}-{service}-1"
             containers.append(_container(full, image, created, labels, runs=runs, network=f"{name}_default"))
         labels = {f"{_COMPOSE}project": name, f"{_COMPOSE}network": "default"}

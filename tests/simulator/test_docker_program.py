@@ -20,7 +20,7 @@ SOON = {"REAPER_RETRY__INITIAL_DELAY": "20ms", "REAPER_RETRY__JITTER": "0"}
 def world() -> Iterator[World]:
     with World() as world:
         now = world.clock.now()
-        project = {"com.docker.compose.project": "chess"}
+        project = {"com.docker.compose.project": "chess", "com.docker.compose.container-number": "1"}
         network = world.do(lambda: world.sim.networks.add("chess_default", labels=project))
         assert network.subnet
         world.add("leftover", labels=OWNED, finished=now - 12 * HOUR)
