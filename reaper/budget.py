@@ -8,6 +8,7 @@ from types import TracebackType
 
 import anyio
 
+from reaper.errors import ProviderError, RateLimitedError, UnavailableError
 from reaper.ratelimit import Silence
 
 
@@ -24,7 +25,8 @@ class Budget:
 
     Args:
         share: of the limit, how much this program may use: above 0, up to 1.
-        cautious: make the first request alone, since a small limit would be passed before any answer has told of it.
+        cautious: make one request at a time until an answer has told of a limit, or has come without telling of one: a small
+            limit would be passed before that. After a 429 there is a limit, whatever answers tell.
     """
 
     MARGIN = 0.1  # who asks a moment before the window's end still asks in it
@@ -41,6 +43,8 @@ class Budget:
         self._under_way = 0
         self._began = -math.inf
         self._ends: float | None = None  # None: no answer of this window has told yet
+        self._cautious = cautious
+        self._limited = False  # a 429 has come
         self._answered = None if not cautious else anyio.Event()
         self._turn = anyio.Lock()
 
@@ -64,8 +68,10 @@ class Budget:
     ) -> None:
         self._under_way -= 1
         if self._answered is not None:
-            unanswered = error is not None and not isinstance(error, Exception)  # it was cancelled
-            answered, self._answered = self._answered, anyio.Event() if unanswered else None
+            # Cancelled, broken off or refused: nothing is known of the limit that an answer would have told.
+            untold = self._limit is None and (self._limited or (error is not None and not isinstance(error, ProviderError)))
+            untold = untold or (self._limit is None and isinstance(error, UnavailableError | RateLimitedError))
+            answered, self._answered = self._answered, anyio.Event() if untold else None
             answered.set()
 
     def observe(self, limit: int, remaining: int, reset: float, asked_at: float) -> None:
@@ -85,6 +91,9 @@ class Budget:
 
     def blocked(self, seconds: float) -> None:
         """A 429 came: everybody falls silent for ``seconds`` and a margin, and then a new window begins."""
+        self._limited = True
+        if self._cautious and self._limit is None and self._answered is None:
+            self._answered = anyio.Event()
         if anyio.current_time() < self._began + 1:
             self._margin = self.LARGER_MARGIN  # the window had not ended yet
         self.silence.order(seconds)
@@ -121,8 +130,9 @@ class Budget:
 class AdaptiveLimiter:
     """A limit on calls under way that grows while answers stay quick and shrinks when they slow down or fail.
 
-    It starts at a quarter of the most, doubles with every round of quick answers until the first bad sign, and grows by
-    one a round from then on; a failure halves it, slow answers take a fifth off, at most once a round.
+    It starts at a quarter of the most and doubles with every round of quick answers, up to half of what it was before the
+    last failures, and grows by one a round from there on; a failure halves it, slow answers take a fifth off, at most once a
+    round. So it is back soon after an outage, in which failure follows failure.
 
     Args:
         most: never more calls than this at the same time.
@@ -137,7 +147,8 @@ class AdaptiveLimiter:
         self._tokens = max(1.0, most / 4)
         self._limiter = anyio.CapacityLimiter(int(self._tokens))
         self._quickest = math.inf
-        self._doubling = True
+        self._doubles_up_to = math.inf
+        self._went_well = True  # since the last cut
         self._answers_until_next_cut = 0
 
     @property
@@ -157,19 +168,23 @@ class AdaptiveLimiter:
         """A call took so long, and went well or not (the endpoint's fault, not the resource's)."""
         self._answers_until_next_cut -= 1
         if not well:
-            self._cut(0.5)
+            self._cut(0.5, outage=not self._went_well)
         elif seconds > max(self.SLOW * self._quickest, self.NEVER_SLOW):
             self._cut(0.8)
         else:
-            self._tokens = min(self._most, self._tokens + (1.0 if self._doubling else 1.0 / self._tokens))
+            self._went_well = True
+            step = 1.0 if self._tokens < self._doubles_up_to else 1.0 / self._tokens
+            self._tokens = min(self._most, self._tokens + step)
         if well:
             # It drifts up, so that an endpoint that has become slower for good is not taken for sick for ever.
             drifted = self._quickest * 2 ** (1 / self.RECENT)
             self._quickest = min(seconds, drifted)
         self._limiter.total_tokens = int(self._tokens)
 
-    def _cut(self, factor: float) -> None:
-        self._doubling = False
+    def _cut(self, factor: float, *, outage: bool = False) -> None:
         if self._answers_until_next_cut <= 0:
             self._answers_until_next_cut = int(self._tokens)
             self._tokens = max(1.0, self._tokens * factor)
+            if not outage:  # else it says nothing of what the endpoint bears when it is well again
+                self._doubles_up_to = self._tokens
+            self._went_well = False

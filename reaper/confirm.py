@@ -131,13 +131,16 @@ class Confirmer:
         except CredentialsError as error:
             self._settle(pending, f"it could not be looked at: {error}")  # asking again makes it worse
         except ProviderError as error:
-            self._still_there(pending, f"it could not be looked at: {error}")
+            self._still_there(pending, f"it could not be looked at: {error}", looked=False)
         else:
             self._still_there(pending, f"it is still {found.raw_state}")
 
-    def _still_there(self, pending: _Pending, seen: str) -> None:
+    def _still_there(self, pending: _Pending, seen: str, *, looked: bool = True) -> None:
         now = anyio.current_time()
         pending.seen = seen
+        if not looked and now >= pending.until and now < pending.until + self._within:
+            self._queue_up(pending, now + LONGEST_DELAY)  # nothing is known until it has been looked at
+            return
         if now >= pending.until:
             self._settle(pending, seen)
             return

@@ -44,6 +44,7 @@ class Members:
     _begun: bool = False
     _started: float = 0.0
     _attempts: dict[str, int] = field(default_factory=dict)
+    _unanswered: set[str] = field(default_factory=set)  # deletions that may have taken effect, since no answer came
     _asked_to_stop: set[str] = field(default_factory=set)
     _looked_at: dict[str, float] = field(default_factory=dict)
 
@@ -292,7 +293,10 @@ class Members:
     def _gone(self, decision: Decision) -> None:
         if self.acting.dependents is not None:
             self.acting.dependents.gone(decision.resource.id)
-        self._settle(decision, Outcome.GONE, "somebody else removed it first")
+        if decision.resource.id in self._unanswered:
+            self._settle(decision, Outcome.DELETED, "the answer to its deletion was lost")
+        else:
+            self._settle(decision, Outcome.GONE, "somebody else removed it first")
 
     def _decision(self, resource: Resource) -> Decision:
         return next(d for d in self.decisions if d.resource.id == resource.id)

@@ -78,6 +78,7 @@ class Resource:
         started_at: the last start; None when it never started or is not known yet.
         stopped_at: the last stop; None when it never stopped or is not known yet.
         last_activity_at: the last sign of life, where the provider has such a thing.
+        updated_at: the last change of anything about it, where the provider tells that.
         maybe_older: the time of creation may be too late: it is that of the last change, since the endpoint tells no other.
         image: the full reference as its creator wrote it; None where there is none. Of an image, the first of ``tags``.
         tags: all references of an image, in order.
@@ -111,6 +112,7 @@ class Resource:
     started_at: datetime | None = None
     stopped_at: datetime | None = None
     last_activity_at: datetime | None = None
+    updated_at: datetime | None = None
     maybe_older: bool = False
     image: str | None = None
     tags: tuple[str, ...] = ()

@@ -66,10 +66,9 @@ def owned_by_image(decisions: Iterable[Decision]) -> str | None:
 
 
 def _since(resource: Resource) -> datetime:
-    """Since when it has been in its state: every change of state is an activity."""
-    since = resource.last_activity_at or resource.created_at
-    assert since is not None, "what has no times is unreadable"
-    return since
+    """Since when it has been in its state, at the earliest: an accepted deletion is an update and no activity."""
+    times = (resource.created_at, resource.last_activity_at, resource.updated_at)
+    return max(time for time in times if time is not None)  # what has none is unreadable
 
 
 def is_stuck(resource: Resource, now: datetime) -> bool:

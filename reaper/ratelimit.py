@@ -35,12 +35,16 @@ class Silence:
 class Breaker:
     """Opens when calls fail in a row with no success between them: the endpoint is down or sick.
 
-    While it is open every call fails at once, so that a thousand resources do not each wait for their own time-out.
+    While it is open every call fails at once, so that a thousand resources do not each wait for their own time-out; but one
+    call every few seconds is let through, and its success closes the breaker.
     """
+
+    PROBE_EVERY = 5.0
 
     def __init__(self, failures: int = 20) -> None:
         self.limit = failures
         self._in_a_row = 0
+        self._next_probe = math.inf
         self._last: ProviderError | None = None
         self.refused: CredentialsError | None = None
 
@@ -54,6 +58,9 @@ class Breaker:
         if self.refused is not None:
             raise CredentialsError(str(self.refused))
         if self.open:
+            if anyio.current_time() >= self._next_probe:
+                self._next_probe = anyio.current_time() + self.PROBE_EVERY
+                return
             raise CircuitOpenError(f"{self._in_a_row} calls in a row failed, the last one with: {self._last}")
 
     def succeeded(self) -> None:
@@ -65,6 +72,8 @@ class Breaker:
         if isinstance(error, UnavailableError):
             self._in_a_row += 1
             self._last = error
+            if self._in_a_row == self.limit:
+                self._next_probe = anyio.current_time() + self.PROBE_EVERY
         else:
             self._in_a_row = 0
 

@@ -229,7 +229,9 @@ class _Call:
                     await self.look.take(self._look)
                     if self._is_paused():
                         continue
-                return await self._timed(function)
+                result = await self._timed(function)
+                self.owner.breaker.succeeded()
+                return result
 
     def _is_paused(self) -> bool:
         return self.budget.silence.active
@@ -258,7 +260,6 @@ class _Call:
             self._failed(error, began)
             raise
         self.unanswered = False
-        self.owner.breaker.succeeded()
         self._adapt(began, well=True)
         return result
 

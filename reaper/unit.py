@@ -17,6 +17,7 @@ from reaper.errors import (
     LaterError,
     NotFoundError,
     ProviderError,
+    UnavailableError,
 )
 from reaper.identity import Groups
 from reaper.members import Members
@@ -163,7 +164,16 @@ class Unit(Members):
 
         async def delete() -> None:
             self._attempts[resource.id] = self._attempts.get(resource.id, 0) + 1
-            await self.acting.provider.delete(resource, force=force)
+            before = resource.id in self._unanswered
+            self._unanswered.add(resource.id)
+            try:
+                await self.acting.provider.delete(resource, force=force)
+            except UnavailableError:
+                raise
+            except ProviderError:
+                if not before:
+                    self._unanswered.discard(resource.id)  # it was refused, and nothing has happened
+                raise
 
         what = f"delete {resource.kind} {resource.name}"
         try:

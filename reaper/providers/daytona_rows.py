@@ -78,6 +78,7 @@ def sandbox(
         # Every change of state is an activity, so the last one of a stopped sandbox is its stop.
         stopped_at=latest if state in (State.STOPPED, State.FAILED) else None,
         last_activity_at=latest,
+        updated_at=times["updatedAt"],
         labels=found,
         image=text(row.get("snapshot")),
         group=(found or {}).get(SESSION_LABEL) or None,

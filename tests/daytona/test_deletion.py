@@ -1,5 +1,6 @@
 """Deleted means confirmed: what became of a deletion that was accepted, refused, lost or never finished."""
 
+import asyncio
 from datetime import timedelta
 
 import anyio
@@ -9,7 +10,7 @@ from reaper.conduct import exit_code
 from reaper.model import Report
 from reaper.retry import RetryPolicy
 from reaper.simulator.daytona_rules import MODIFIED, Behaviour
-from tests.daytona.lab import DAY, HOUR, MINUTE, Lab, everything, outcomes, reasons, result, warnings
+from tests.daytona.lab import DAY, FRESH, HOUR, MINUTE, Lab, everything, outcomes, reasons, result, warnings
 
 pytestmark = pytest.mark.anyio
 
@@ -203,3 +204,67 @@ async def test_the_time_that_an_archived_one_takes_is_none() -> None:
         report = await lab.sweep(everything())
         assert outcomes(report) == {"archived": "deleted"}
         assert report.seconds < MINUTE.total_seconds() / 60
+
+
+@pytest.mark.parametrize("state", ["started", "archived", "error"])
+@pytest.mark.parametrize("fault", ["reset,after", "truncate", "hang,after", "status:502,after", "garbage,after"])
+async def test_our_own_deletion_whose_answer_was_lost_is_ours(fault: str, state: str) -> None:
+    async with Lab(behaviour=FRESH) as lab:
+        lab.add("lost", state=state)
+        lab.sim.faults.add(f"{fault},method=DELETE,times=1")
+        report = await lab.sweep(everything())
+        assert outcomes(report) == {"lost": "deleted"}
+        assert lab.left() == set()
+
+
+async def test_a_deletion_that_was_refused_and_is_then_found_gone_is_somebody_elses() -> None:
+    async with Lab(behaviour=FRESH) as lab:
+        row = lab.add("theirs", state="archived")
+        lab.sim.faults.add("status:429,method=DELETE,times=1,header=Retry-After-sandbox-lifecycle:5")
+        lab.on("DELETE", "", lambda: lab.org.delete(row, row.version))
+        report = await lab.sweep(everything())
+        assert outcomes(report) == {"theirs": "gone"}
+
+
+async def test_one_that_is_being_deleted_since_a_moment_ago_is_not_called_stuck() -> None:
+    async with Lab(behaviour=FRESH) as lab:
+        lab.add("slow", runner_dead=True, idle=43 * HOUR)
+        await lab.sweep(table={"confirm_within": "10s"})
+        again = await lab.sweep()
+        assert reasons(again) == {next(iter(lab.left())): "changing"}
+        assert "stuck" not in warnings(again)
+
+
+async def test_a_short_outage_costs_seconds_and_calls_nothing_failed_that_is_gone() -> None:
+    async with Lab() as lab:
+        names = lab.leftovers(60)
+
+        def outage() -> None:
+            lab.sim.daytona.maintenance = True
+            asyncio.get_running_loop().call_later(6, end)
+
+        def end() -> None:
+            lab.sim.daytona.maintenance = False
+
+        lab.on("DELETE", "", outage)
+        report = await lab.sweep()
+        assert outcomes(report) == dict.fromkeys(names, "deleted")
+        assert report.seconds < 60
+        assert lab.left() == set()
+
+
+async def test_what_nobody_could_look_at_is_not_called_failed_before_it_is_looked_at() -> None:
+    async with Lab() as lab:
+        names = lab.leftovers(5)
+        deleted = 0
+
+        def outage() -> None:
+            nonlocal deleted
+            deleted += 1
+            if deleted == 5:
+                lab.sim.faults.add("status:503,method=GET")
+                asyncio.get_running_loop().call_later(14, lab.sim.faults.clear)
+
+        lab.on("DELETE", "", outage, times=5)
+        report = await lab.sweep(table={"confirm_within": "10s"})
+        assert outcomes(report) == dict.fromkeys(names, "deleted")

@@ -110,3 +110,14 @@ async def test_the_listing_itself_waits_for_its_budget() -> None:
         assert len(report.results) == 50
         assert lab.traffic.count(status=429) == 0
         assert max(in_windows(lab.asked("GET"))) <= 2
+
+
+async def test_grouped_deletions_under_a_used_up_window_are_no_time_outs() -> None:
+    async with Lab(retry=RetryPolicy(jitter=timedelta(0), request_timeout=timedelta(seconds=10))) as lab:
+        lab.sim.daytona.set_limits(lab.first, general=Limit(60, 60), lifecycle=Limit(20, 60))
+        for i in range(60):
+            lab.add(f"trial-{i:02}", labels={"harbor.managed": "true", "harbor.session_id": f"session-{i // 2}"})
+        report = await lab.sweep(table={"confirm_within": "30m"})
+        assert set(outcomes(report).values()) == {"deleted"}
+        assert [event.error.label for _, event in lab.observer.retries] == []
+        assert lab.left() == set()

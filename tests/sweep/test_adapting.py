@@ -107,3 +107,24 @@ async def test_a_server_error_lowers_it_and_a_missing_resource_does_not() -> Non
     with pytest.raises(ServerError):
         await retrier.call("call", endpoint.answer, slots=endpoint.limiter)
     assert endpoint.limiter.now < MOST
+
+
+def test_after_an_outage_it_is_back_within_a_few_rounds() -> None:
+    limiter = AdaptiveLimiter(MOST)
+    for _ in range(200):
+        limiter.observe(0.05, well=True)
+    assert limiter.now == MOST
+    for _ in range(200):
+        limiter.observe(0.05, well=False)
+    assert limiter.now == 1
+    for _ in range(MOST):
+        limiter.observe(0.05, well=True)
+    assert limiter.now >= MOST / 2
+
+
+def test_an_endpoint_that_fails_now_and_then_is_not_asked_as_before_an_outage() -> None:
+    limiter = AdaptiveLimiter(MOST)
+    for _ in range(400):
+        limiter.observe(0.05, well=True)
+        limiter.observe(0.05, well=False)
+    assert limiter.now <= 3

@@ -1,6 +1,7 @@
 """The budgets of limit groups, held against the rule by which Daytona's server counts and blocks, on a clock that jumps."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import anyio
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reaper.budget import Budget
-from reaper.errors import RateLimitedError
+from reaper.errors import RateLimitedError, UnavailableError
 from reaper.retry import Retrier, RetryPolicy
 from reaper.simulator.clock import Clock
 from reaper.simulator.daytona_limits import Limit, Throttler
@@ -204,3 +205,34 @@ def test_whatever_the_limit_it_is_kept(limit: Limit, count: int, workers: int, s
         assert seconds <= windows * limit.seconds + slack
 
     elapse(main)
+
+
+@pytest.mark.parametrize("tells", [True, False])
+async def test_after_a_first_429_it_stays_careful_until_a_limit_is_known(tells: bool) -> None:
+    server = Server(Limit(3, 10), tells=tells)
+    while server.throttler.hit() is None:  # other clients have used the window up
+        pass
+    await ask(server, 9, workers=8)
+    assert len(server.refused) <= (1 if tells else 1 + 3), "one for each window at the most"
+
+
+async def test_a_first_request_that_was_not_answered_leaves_the_caution_to_the_next() -> None:
+    budget = Budget(cautious=True)
+    under_way = most = begun = 0
+
+    async def one() -> None:
+        nonlocal under_way, most, begun
+        with suppress(UnavailableError):
+            async with budget:
+                begun += 1
+                under_way += 1
+                most = max(most, under_way)
+                await anyio.sleep(1)
+                under_way -= 1
+                if begun <= 3:
+                    raise UnavailableError("broke")
+
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(one)
+    assert most == 1

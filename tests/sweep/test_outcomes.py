@@ -15,8 +15,10 @@ from reaper.errors import (
     InvalidError,
     NotFoundError,
     ProviderError,
+    RateLimitedError,
     ServerError,
     UnavailableError,
+    UnreadableError,
 )
 from reaper.judge import Rules
 from reaper.logs import LogObserver, configure
@@ -199,7 +201,7 @@ async def test_a_removal_that_fails_to_tell_is_a_failure() -> None:
 async def test_a_deletion_whose_answer_is_lost_and_that_takes_its_time() -> None:
     lab = Lab(Held(stopped("big"), removal_seconds=45))
     report = await lab.sweep()
-    assert outcomes(report) == {"big": "gone"}  # the second call was told that the first is still at it
+    assert outcomes(report) == {"big": "deleted"}  # the second call was told that the first is still at it
     assert len(lab.world.removals) == 1
 
 
@@ -638,3 +640,25 @@ async def test_nothing_of_a_sweep_outlives_its_report(act: bool) -> None:
     finally:
         gc.enable()
     assert not left.keys() & {"_EndpointSweep", "_Pass", "Acting", "Unit", "Looker"}
+
+
+@pytest.mark.parametrize("error", [ServerError("500"), UnavailableError("broke"), UnreadableError("no JSON")])
+async def test_a_deletion_whose_answer_was_lost_is_ours(error: ProviderError) -> None:
+    lab = Lab(stopped("lost"))
+    lab.world.rules.append(Rule("delete", "lost", calls={1}, error=error, done=True))
+    assert await lab.outcomes() == {"lost": "deleted"}
+    assert lab.left() == set()
+
+
+async def test_a_deletion_that_timed_out_is_ours() -> None:
+    lab = Lab(stopped("lost"))
+    lab.world.rules.append(Rule("delete", "lost", calls={1}, hang=True, done=True))
+    assert await lab.outcomes() == {"lost": "deleted"}
+
+
+async def test_what_others_removed_between_two_refusals_is_gone() -> None:
+    lab = Lab(stopped("theirs"))
+    remove = Rule("delete", "theirs", calls={1}, error=RateLimitedError("429", retry_after=5))
+    remove.before = lambda: lab.world.remove("theirs")
+    lab.world.rules.append(remove)
+    assert await lab.outcomes() == {"theirs": "gone"}

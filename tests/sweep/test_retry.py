@@ -4,12 +4,14 @@ import math
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
+from functools import partial
 
 import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reaper.budget import Budget
 from reaper.errors import (
     CallTimeoutError,
     CircuitOpenError,
@@ -26,7 +28,7 @@ from reaper.errors import (
     UnreadableError,
 )
 from reaper.ratelimit import Breaker, Silence
-from reaper.retry import FailedAttempt, Retrier, RetryPolicy
+from reaper.retry import AttemptCall, FailedAttempt, Look, Retrier, RetryPolicy
 
 pytestmark = pytest.mark.anyio
 
@@ -494,3 +496,96 @@ async def test_a_hung_endpoint_is_given_up_after_a_while(request_timeout: int) -
             group.start_soon(lambda: caller.call(slots=slots))
     assert anyio.current_time() - began <= 4 * 60
     assert len(caller.times) <= 60
+
+
+# -- half-open ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_breaker_lets_one_call_through_every_few_seconds_and_its_success_closes_it() -> None:
+    caller = Caller(RetryPolicy(attempts=1), *[UnavailableError("down")] * 7, 0.0, breaker=Breaker(failures=5))
+    for _ in range(5):
+        await caller.call()
+    asked = []
+    for second in range(16):
+        before = len(caller.times)
+        answer = await caller.call()
+        if len(caller.times) > before:
+            asked.append(second)
+        else:
+            assert isinstance(answer, CircuitOpenError)
+        await anyio.sleep(1)
+    assert asked[:3] == [5, 10, 15]
+    assert not caller.retrier.breaker.open
+    assert await caller.call() == "done"
+
+
+async def test_of_many_that_ask_an_open_breaker_at_once_one_gets_through() -> None:
+    caller = Caller(RetryPolicy(attempts=1), UnavailableError("down"), breaker=Breaker(failures=5))
+    for _ in range(5):
+        await caller.call()
+    await anyio.sleep(60)
+    async with anyio.create_task_group() as group:
+        for _ in range(30):
+            group.start_soon(caller.call)
+    assert len(caller.times) == 6
+
+
+async def test_a_last_look_that_waits_for_its_budget_is_no_time_out() -> None:
+    reading = Budget()
+    reading.observe(1, 0, 50, 0)
+    retrier = Retrier(
+        RetryPolicy(attempts=1, total=20 * SECOND, request_timeout=10 * SECOND), reading=reading, changing=Budget()
+    )
+    asked: list[str] = []
+
+    async def look(call: AttemptCall) -> None:
+        async def request() -> None:
+            asked.append("look")
+
+        for _ in range(2):
+            await call("look", request)
+
+    async def change() -> None:
+        asked.append("change")
+
+    seconds = await took(retrier.call("do it", change, changes=True, look=Look(lambda: True, look)))
+    assert asked == ["look", "look", "change"]
+    assert seconds >= 50
+
+
+async def test_each_request_of_a_last_look_has_a_time_out_of_its_own() -> None:
+    retrier = Retrier(RetryPolicy(attempts=1, total=90 * SECOND, request_timeout=10 * SECOND))
+
+    async def look(call: AttemptCall) -> None:
+        for seconds in (8, 8, 11):
+            await call("look", partial(anyio.sleep, seconds))
+
+    async def change() -> None:
+        raise AssertionError("not reached")
+
+    began = anyio.current_time()
+    with pytest.raises(CallTimeoutError):
+        await retrier.call("do it", change, changes=True, look=Look(lambda: True, look))
+    assert anyio.current_time() - began == pytest.approx(26)
+
+
+async def test_a_429_of_a_last_look_pauses_the_reads() -> None:
+    retrier = Retrier(RetryPolicy(attempts=1), reading=Budget(), changing=Budget())
+    answers = [RateLimitedError("429", retry_after=30)]
+
+    async def look(call: AttemptCall) -> None:
+        async def request() -> None:
+            if answers:
+                raise answers.pop()
+
+        await call("look", request)
+
+    async def change() -> None:
+        assert anyio.current_time() >= began + 30
+
+    began = anyio.current_time()
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: retrier.call("do it", change, changes=True, look=Look(lambda: True, look)))
+        await anyio.sleep(1)
+        assert retrier.reading.silence.active
+        assert not retrier.changing.silence.active
