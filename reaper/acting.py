@@ -9,10 +9,10 @@ from typing import TypeVar
 import anyio
 
 from reaper.budget import AdaptiveLimiter
-from reaper.claims import Leases
 from reaper.confirm import Confirmer
 from reaper.dependents import Dependents
 from reaper.judge import Rules
+from reaper.leaseindex import Leases
 from reaper.model import Kind, Resource, Result, State
 from reaper.providers.base import Limits, Listed, Provider
 from reaper.retry import Retrier

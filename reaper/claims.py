@@ -4,20 +4,24 @@ Age thresholds guess whether a run is alive; a lease knows. Where leases come fr
 in ``leases``.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from reaper.durations import human, shifted
 from reaper.identity import PROJECT_LABEL
-from reaper.model import Kind, Resource
-from reaper.scope import LEASE_LABEL, Selector
+from reaper.model import Kind, Resource, Site
+from reaper.scope import LEASE_LABEL, Selector, name_matches
 
 IMAGE_LABEL = "reaper.lease.image"
 """The same for images, and not what their containers inherit: a neighbour's from the same image would carry it, too."""
 SESSION_LABELS = frozenset(f"org.testcontainers.{name}" for name in ("session-id", "sessionId", "resource-reaper-session"))
 """Each session of Testcontainers makes up a value of its own: nothing can be older than it and carry that."""
-TOLERANCE = timedelta(minutes=1)  # by which the clocks of an endpoint and of this host may differ without a correction
+IN_FLIGHT = timedelta(seconds=2)
+"""How long after the death of a client an engine dates what it was asked for before.
+
+Measured on Docker 20.10: 1 ms for a single create, 0.2 s for 50 at once, 1.7 s for 400 at once.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Claim:
 
     Args:
         selector: labels ANDed, names ORed, images ORed.
-        projects: names of Compose projects or sessions; a member of any of them.
+        projects: globs of the names of Compose projects or sessions; a member of any of them.
     """
 
     selector: Selector = field(default_factory=Selector)
@@ -75,8 +79,9 @@ class Claim:
         """
         selected = self.selector.all_of(resource, None if taking else resource.labels or {})
         if self.projects:
+            in_one = resource.group is not None and name_matches(self.projects, resource.group)
             unclear = taking and resource.inherited is None  # it may be no member, but of an image that was made of one
-            return resource.group in self.projects and selected and not unclear
+            return in_one and selected and not unclear
         return self.selector != Selector() and selected
 
 
@@ -87,10 +92,21 @@ class Ending:
     Args:
         at: when its holder was found dead, or gave it back (aware UTC).
         cause: for people: "killed", "released".
+        until: the last moment for which its holder may have asked: a claim takes nothing that was made later. ``at`` when
+            None.
     """
 
     at: datetime
     cause: str
+    until: datetime | None = None
+
+    @property
+    def last(self) -> datetime:
+        """The end of the time in which a claim takes what was made."""
+        return self.at if self.until is None else self.until
+
+
+HERE = Site()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +122,9 @@ class Lease:
             kept while the lease lives, and not taken afterwards, unless its id is among ``resources``; a volume or an image
             not even then. An image that a build made reproducibly tells no true time of creation: it stays.
         ending: None while it lives.
+        endpoints: the ids of the endpoints that it was granted for: a claim takes nothing elsewhere. None means whichever
+            endpoint is asked about, for a lease that its own holder has made up for one endpoint.
+        unproven: nothing on this host can tell whether its holder is alive.
     """
 
     id: str
@@ -114,18 +133,19 @@ class Lease:
     claims: tuple[Claim, ...] = ()
     since: datetime | None = None
     ending: Ending | None = None
+    endpoints: frozenset[str] | None = None
+    unproven: bool = False
 
-    def covers(self, resource: Resource) -> bool:
+    def covers(self, resource: Resource, site: Site = HERE) -> bool:
         """Whether it keeps the resource while it lives, or takes it once it has ended."""
-        labelled = self.id in named_leases(resource) and not (self.ending is not None and self._may_be_inherited(resource))
-        if self.ending is not None and resource.kind.only_with_lease:
-            return (labelled or self._takes_by_claim(resource)) and self._made_under_it(resource)
-        if resource.id in self.resources:
+        if self.ending is None:
+            named = resource.id in self.resources or self.id in named_leases(resource)
+            return named or any(claim.covers(resource, taking=False) for claim in self.claims)
+        if resource.id in self.resources and not resource.kind.only_with_lease:
             return True
-        taking = self.ending is not None
-        if not labelled and not any(claim.covers(resource, taking=taking) for claim in self.claims):
-            return False
-        return self.ending is None or self._made_under_it(resource)
+        if self.id in named_leases(resource) and not self._may_be_inherited(resource):
+            return self._is_not_older(resource, site)
+        return self._takes_by_claim(resource, site)
 
     def _may_be_inherited(self, resource: Resource) -> bool:
         """Whether nobody need have put the label there: a container has its image's, what is committed its container's."""
@@ -133,37 +153,59 @@ class Lease:
             return (resource.labels or {}).get(IMAGE_LABEL) != self.id
         return LEASE_LABEL not in resource.own_labels
 
-    def _takes_by_claim(self, resource: Resource) -> bool:
-        """Whether a claim takes a volume or an image: more is asked of it than for what a run starts and nothing outlives.
+    def _takes_by_claim(self, resource: Resource, site: Site) -> bool:
+        """Whether a claim takes it: on one of the lease's endpoints, from its time, and with no other lease's label.
 
-        A name or an image says nothing of who made it. And where the endpoint cannot tell when it was made, a volume of
-        the project from long before would look like this run's as soon as the run has written to it.
+        More is asked of it for a volume or an image than for what a run starts and nothing outlives: a name or an image says
+        nothing of who made it. And where the endpoint cannot tell when it was made, a volume of the project from long before
+        would look like this run's as soon as the run has written to it.
         """
+        if self.endpoints is not None and site.id not in self.endpoints:
+            return False
+        if not self._made_in_its_time(resource, site) or set(named_leases(resource)) - {self.id}:
+            return False
+        if not resource.kind.only_with_lease:
+            return any(claim.covers(resource, taking=True) for claim in self.claims)
         telling = (claim for claim in self.claims if claim.label_key is not None)
         sure = (claim for claim in telling if claim.of_one_session or not resource.maybe_older)
         return any(claim.covers(resource, taking=True) for claim in sure)
 
-    def _made_under_it(self, resource: Resource) -> bool:
-        if self.since is None or resource.created_at is None:
+    def _is_not_older(self, resource: Resource, site: Site) -> bool:
+        """Whether it may have been made after the lease was taken: nobody else knew the lease's id before."""
+        if self.since is None or resource.created_at is None or not site.tells_time:
             return False
-        return resource.created_at >= shifted(self.since, -TOLERANCE)
+        _, latest = site.made_between(resource.created_at)
+        return latest >= _as_exact_as(resource.created_at, self.since)
+
+    def _made_in_its_time(self, resource: Resource, site: Site) -> bool:
+        """Whether it was surely made while the lease's holder lived."""
+        if self.since is None or resource.created_at is None or self.ending is None or not site.tells_time:
+            return False
+        earliest, latest = site.made_between(resource.created_at)
+        return earliest >= _as_exact_as(resource.created_at, self.since) and latest <= self.ending.last
 
     def on_clock(self, skew: timedelta) -> "Lease":
         """Its times as a clock tells them that is ahead of this host's by ``skew``."""
-        since = self.since and shifted(self.since, skew)
-        return replace(self, since=since, ending=self.ending and replace(self.ending, at=shifted(self.ending.at, skew)))
+        if not skew:
+            return self
+        ending = self.ending
+        if ending is not None:
+            ending = replace(ending, at=shifted(ending.at, skew), until=ending.until and shifted(ending.until, skew))
+        return replace(self, since=self.since and shifted(self.since, skew), ending=ending)
 
     def fate(self, now: datetime) -> str:
         """How it stands, for people."""
-        if self.ending is None:
-            return f"lease {self.id} of {self.owner} is alive"
-        return f"lease {self.id} of {self.owner} ended {human(now - self.ending.at)} ago ({self.ending.cause})"
+        if self.ending is not None:
+            return f"lease {self.id} of {self.owner} ended {human(now - self.ending.at)} ago ({self.ending.cause})"
+        if self.unproven:
+            why = "its holder is on another host, or was here before a restart"
+            return f"lease {self.id} of {self.owner} is not known to have ended: {why}, which only that host can tell"
+        return f"lease {self.id} of {self.owner} is alive"
 
 
-def label_keys(leases: Sequence[Lease]) -> frozenset[str]:
-    """Labels one of which is on every volume and image that one of the leases covers. Empty when there are no leases."""
-    keys = {claim.label_key for lease in leases for claim in lease.claims}
-    return frozenset({LEASE_LABEL, IMAGE_LABEL, *(key for key in keys if key)}) if leases else frozenset()
+def _as_exact_as(created: datetime, moment: datetime) -> datetime:
+    """A moment, in whole seconds where an endpoint tells no more: a listing of containers, volumes and images does not."""
+    return moment if created.microsecond else moment.replace(microsecond=0)
 
 
 def named_leases(resource: Resource) -> tuple[str, ...]:
@@ -171,37 +213,3 @@ def named_leases(resource: Resource) -> tuple[str, ...]:
     labels = resource.labels or {}
     keys = (LEASE_LABEL, IMAGE_LABEL) if resource.kind is Kind.IMAGE else (LEASE_LABEL,)
     return tuple(labels[key] for key in keys if key in labels)
-
-
-class Leases:
-    """Answers which lease covers a resource. A living one goes before those that have ended.
-
-    Args:
-        leases: all that are known; of those that have ended there may be thousands, so this is worth keeping.
-    """
-
-    def __init__(self, leases: Iterable[Lease] = ()) -> None:
-        leases = sorted(leases, key=lambda lease: lease.ending is not None)
-        self._by_id = {lease.id: lease for lease in reversed(leases)}
-        self._by_resource = {id_: lease for lease in reversed(leases) for id_ in lease.resources}
-        self._claiming = [lease for lease in leases if lease.claims]
-
-    @property
-    def empty(self) -> bool:
-        """Whether there are none."""
-        return not self._by_id
-
-    def knows(self, id_: str) -> bool:
-        """Whether there is, or was lately, such a lease."""
-        return id_ in self._by_id
-
-    def claiming(self, resource: Resource) -> Lease | None:
-        """The lease that would decide about it, were it known when it was made; people want to know that it is not."""
-        return self.covering(replace(resource, maybe_older=False) if resource.maybe_older else resource)
-
-    def covering(self, resource: Resource) -> Lease | None:
-        """The lease that decides about the resource, if one does."""
-        named = (self._by_id.get(id_) for id_ in named_leases(resource))
-        asked = (self._by_resource.get(resource.id), *named, *self._claiming)
-        found = [lease for lease in asked if lease is not None and lease.covers(resource)]
-        return min(found, key=lambda lease: lease.ending is not None, default=None)

@@ -1,13 +1,20 @@
 """From tables of settings to endpoints: a client for life, with what its tasks share. Providers are imported as needed."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
+
+import anyio
 
 from reaper.budget import Budget
 from reaper.endpoints import DaytonaTable, DockerTable
+from reaper.errors import ProviderError
 from reaper.memory import Memory
 from reaper.retry import Retrier, RetryPolicy
 from reaper.terms import Endpoint
+
+T = TypeVar("T")
 
 
 def endpoints(
@@ -51,3 +58,19 @@ def _organisation(organisation: DaytonaTable, key: str, retry: RetryPolicy, stat
     reader = client(organisation, key, reading, changing, links)
     # Every sandbox carries its own signs of ownership, so nothing has to be remembered.
     return Endpoint(reader, Retrier(retry, reading=reading, changing=changing))
+
+
+async def identify(endpoints: Iterable[Endpoint]) -> None:
+    """Have each endpoint say which it is, with one try; one that does not answer stays unknown."""
+
+    async def once(what: str, function: Callable[[], Awaitable[T]]) -> T:
+        del what
+        return await function()
+
+    async def ask(endpoint: Endpoint) -> None:
+        with suppress(ProviderError):
+            await endpoint.reader.identify(once)
+
+    async with anyio.create_task_group() as group:
+        for endpoint in endpoints:
+            group.start_soon(ask, endpoint, name=f"identify {endpoint.reader.endpoint}")

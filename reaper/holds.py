@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
+from reaper import connect
 from reaper.claims import Ending
-from reaper.conduct import Observers, conduct, progress
+from reaper.conduct import Observers, close, conduct, progress
 from reaper.errors import LeasesUnknownError
 from reaper.guard import Guard
 from reaper.leasedb import LeaseState
@@ -21,6 +22,8 @@ from reaper.sweep import Observer, Stop
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
+
+IDENTIFY_WITHIN = 5.0  # seconds for all endpoints to say which they are
 
 
 class Hold(Protocol):
@@ -44,6 +47,22 @@ class Hold(Protocol):
             log: is told what happens.
         """
         ...
+
+
+def identified(setup: Setup) -> frozenset[str]:
+    """The ids of the endpoints that answer: only there can a claim take anything later."""
+    plan = setup.plan
+    endpoints = connect.endpoints(plan.engines, plan.organisations, plan.retry, setup.state, act=False)
+
+    async def ask() -> frozenset[str]:
+        try:
+            with anyio.move_on_after(IDENTIFY_WITHIN):
+                await connect.identify(endpoints)
+        finally:
+            await close(endpoints)
+        return frozenset(id_ for endpoint in endpoints if (id_ := endpoint.reader.endpoint_id) is not None)
+
+    return anyio.run(ask)
 
 
 class GuardedHold:
@@ -76,11 +95,12 @@ class GuardedHold:
 
     def clean_up(self, cause: str, log: "FilteringBoundLogger | None") -> Report:
         """See ``Hold``. The guard goes on where this is interrupted."""
-        leases = of_lease(self.id, SharedLeases(self._setup.state), Ending(datetime.now(UTC), cause))
+        ended = datetime.now(UTC)  # of what others make while this is cleaned up nothing is the run's
+        leases = of_lease(self.id, SharedLeases(self._setup.state), Ending(ended, cause))
         report = clean_up(Wanted(self._setup, self.id, leases), log, self._say)
         if report.interrupted is None:
             try:
-                end(self._setup.state, self._lease.record, LeaseState.RELEASED, cause)
+                end(self._setup.state, self._lease.record, LeaseState.RELEASED, cause, ended)
             except LeasesUnknownError as error:
                 self._say(f"its lease cannot be given back: {error}")
             self._guard.dismiss()

@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import NamedTuple
 
-from reaper.claims import IMAGE_LABEL, Lease, Leases
+from reaper.claims import IMAGE_LABEL, Lease
 from reaper.conditions import DEFAULT_STOP_TIMEOUT, Match, Policy, age_base, hold, impossible_time, wish_end
 from reaper.durations import human, shifted
 from reaper.identity import GroupKey, Groups
+from reaper.leaseindex import Leases
 from reaper.model import Decision, Kind, Reason, Resource, State, Verdict
 from reaper.scope import BY_CONTAINERS, LEASE_LABEL, Owners, Ownership, Protect, Scope, as_scope_reads
 

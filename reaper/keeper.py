@@ -104,7 +104,7 @@ class Keeper:
     ledger: Ledger
     told: Told
     before: "Keeper | None" = None
-    leases: Callable[[], Sequence[Lease]] = lambda: ()
+    leases: Callable[[], Iterable[Lease]] = lambda: ()
     due: set[str] = field(default_factory=set)
     failures: int = 0
     stop: Stop | None = None

@@ -5,34 +5,42 @@ So it is never set aside, repaired or made anew by itself. A file that is there 
 that error deletes nothing that a lease could cover.
 """
 
+import heapq
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import StrEnum
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from tempfile import mkstemp
 from typing import TypeVar
 
-from reaper.alive import started
-from reaper.claims import Claim, Ending, Lease
+from reaper.claims import Claim, Ending
 from reaper.errors import LeasesUnknownError
 from reaper.files import check_regular
+from reaper.leaseindex import LeaseIndex, Leases
+from reaper.leaserecord import HEARTBEAT_DUE, Holder, LeaseRecord, LeaseState, Sort
 from reaper.places import is_there
 
 T = TypeVar("T")
 
+__all__ = ["HEARTBEAT_DUE", "REMEMBER", "Holder", "LeaseFile", "LeaseRecord", "LeaseState", "Sort", "create"]
+
 APPLICATION = 0x52454C53  # "RELS"
-VERSION = 2
+VERSION = 3
 BUSY_SECONDS = 0.25  # it may be asked on an event loop
 SMALLEST = 512  # bytes of a database that is not empty
+REMEMBER = timedelta(days=7)  # how long an ended lease goes on taking what carries its label
+PAGE = 200  # records that are read at once
 
 _SCHEMA = f"""
 CREATE TABLE lease (
-    id TEXT PRIMARY KEY,
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
     sort TEXT NOT NULL,
     host TEXT NOT NULL,
     pid INTEGER,
@@ -41,18 +49,23 @@ CREATE TABLE lease (
     user TEXT NOT NULL,
     uid INTEGER,
     token INTEGER,
+    machine TEXT NOT NULL,
+    boot TEXT NOT NULL,
     claims TEXT NOT NULL,
     resources TEXT NOT NULL,
+    endpoints TEXT NOT NULL,
     since TEXT NOT NULL,
     state TEXT NOT NULL,
     seen_at TEXT NOT NULL,
     ended_at TEXT,
     cause TEXT
 );
+CREATE TABLE edition (id TEXT NOT NULL, forgot TEXT);
+INSERT INTO edition VALUES (lower(hex(randomblob(8))), NULL);
 CREATE INDEX lease_ended ON lease (ended_at);
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
-"""
+"""  # noqa: S608 - two numbers
 _COLUMNS = (
     *(
         "id",
@@ -64,8 +77,11 @@ _COLUMNS = (
         "user",
         "uid",
         "token",
+        "machine",
+        "boot",
         "claims",
         "resources",
+        "endpoints",
         "since",
         "state",
         "seen_at",
@@ -75,98 +91,6 @@ _COLUMNS = (
 _PUT = "INSERT OR REPLACE INTO lease ({}) VALUES ({})".format(  # noqa: S608 - from the names above
     ", ".join(_COLUMNS), ", ".join(f":{column}" for column in _COLUMNS)
 )
-
-
-class LeaseState(StrEnum):
-    """How a lease stands. A holder that is ``RECONNECTING`` has not been heard of for a while, and its lease still keeps."""
-
-    LIVE = "live"
-    RECONNECTING = "reconnecting"
-    EXPIRED = "expired"
-    RELEASED = "released"
-
-    @property
-    def ended(self) -> bool:
-        """Whether what it covers is garbage."""
-        return self in (LeaseState.EXPIRED, LeaseState.RELEASED)
-
-
-class Sort(StrEnum):
-    """By what a holder is known to be alive."""
-
-    PROCESS = "process"
-    CONNECTION = "connection"
-    HEARTBEAT = "heartbeat"
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who holds a lease.
-
-    Args:
-        host: the name of the machine.
-        pid: its process there; None where it is not known.
-        started: when that process began, as the machine tells it: process ids are used again.
-        command: what it runs, without arguments that could hold a secret.
-        user: whose it is.
-        uid: the number of that user, where the kernel has said it: of one who asked over the local socket. No lookup of
-            names that fails for a moment may part a holder from its lease.
-    """
-
-    host: str
-    pid: int | None = None
-    started: str | None = None
-    command: str = ""
-    user: str = ""
-    uid: int | None = None
-
-    def __str__(self) -> str:
-        return f"pid {self.pid} on {self.host}" if self.pid is not None else self.host
-
-    @property
-    def runs(self) -> bool:
-        """Whether it is surely alive: a process of this machine that can be seen from here."""
-        here = self.pid is not None and self.started is not None and self.host == os.uname().nodename
-        return here and started(self.pid or 0) == self.started
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseRecord:
-    """A lease as it is kept. All times are aware UTC.
-
-    Args:
-        claims: what it covers besides what carries its label.
-        resources: ids that it covers.
-        seen_at: when its holder was last known to be alive.
-        token: of a process: the byte that it holds a lock on while it lives (see ``alive``); else that of the process
-            which watches the holder.
-        cause: why it ended, for people.
-    """
-
-    id: str
-    sort: Sort
-    holder: Holder
-    since: datetime
-    seen_at: datetime
-    claims: tuple[Claim, ...] = ()
-    resources: frozenset[str] = frozenset()
-    token: int | None = None
-    state: LeaseState = LeaseState.LIVE
-    ended_at: datetime | None = None
-    cause: str = ""
-
-    def is_orphan(self, lives: bool | None) -> bool:  # noqa: FBT001 - the answer of ``alive``
-        """Whether its holder is surely dead, and nobody has said so yet. Two proofs are asked of a process.
-
-        Args:
-            lives: whether the process that its token stands for is alive; None where nobody knows.
-        """
-        return self.sort is Sort.PROCESS and not self.state.ended and lives is False and not self.holder.runs
-
-    def lease(self) -> Lease:
-        """What the rules need to know of it."""
-        ending = Ending(self.ended_at or self.seen_at, self.cause) if self.state.ended else None
-        return Lease(self.id, str(self.holder), self.resources, self.claims, self.since, ending)
 
 
 def _spell(at: datetime) -> str:
@@ -185,14 +109,27 @@ def _row(record: LeaseRecord) -> dict[str, object]:
         "user": holder.user,
         "uid": holder.uid,
         "token": record.token,
+        "machine": record.machine,
+        "boot": record.boot,
         "claims": json.dumps([claim.fields() for claim in record.claims]),
         "resources": json.dumps(sorted(record.resources)),
+        "endpoints": json.dumps(sorted(record.endpoints)),
         "since": _spell(record.since),
         "state": record.state.value,
         "seen_at": _spell(record.seen_at),
         "ended_at": record.ended_at and _spell(record.ended_at),
         "cause": record.cause or None,
     }
+
+
+@lru_cache(maxsize=1024)  # thousands of leases have none, or the same ones
+def _claims(text: str) -> tuple[Claim, ...]:
+    return tuple(map(Claim.of, json.loads(text)))
+
+
+@lru_cache(maxsize=1024)
+def _texts(text: str) -> frozenset[str]:
+    return frozenset(json.loads(text))
 
 
 def _record(row: sqlite3.Row) -> LeaseRecord:
@@ -202,9 +139,12 @@ def _record(row: sqlite3.Row) -> LeaseRecord:
         holder=Holder(row["host"], row["pid"], row["started"], row["command"], row["user"], row["uid"]),
         since=datetime.fromisoformat(row["since"]),
         seen_at=datetime.fromisoformat(row["seen_at"]),
-        claims=tuple(map(Claim.of, json.loads(row["claims"]))),
+        claims=_claims(row["claims"]),
         token=row["token"],
-        resources=frozenset(json.loads(row["resources"])),
+        machine=row["machine"],
+        boot=row["boot"],
+        resources=_texts(row["resources"]),
+        endpoints=_texts(row["endpoints"]),
         state=LeaseState(row["state"]),
         ended_at=datetime.fromisoformat(row["ended_at"]) if row["ended_at"] else None,
         cause=row["cause"] or "",
@@ -233,6 +173,8 @@ def create(file: Path) -> None:
 class LeaseFile:
     """The leases of all who share a state directory. Any number of processes may read and write them.
 
+    What has changed since the last look is read, and nothing else, however many leases have ended.
+
     Args:
         file: where they are; ``create`` makes it. While there is no such file nobody has ever taken a lease here.
     """
@@ -241,51 +183,142 @@ class LeaseFile:
         self.file = file
         self._connection: sqlite3.Connection | None = None
         self._inode = 0, 0
-        self._version = -1
-        self._records: tuple[LeaseRecord, ...] = ()
-        self._leases_of: Sequence[LeaseRecord] = self._records
-        self._leases: tuple[Lease, ...] = ()
+        self._edition = ""
+        self._forget_all()
+
+    def _forget_all(self) -> None:
+        self._version, self._seq = -1, 0
+        self._current: dict[str, LeaseRecord] = {}
+        self._states: dict[str, LeaseState] = {}
+        self._ended: list[tuple[datetime, str]] = []  # a heap
+        self._dead: frozenset[str] = frozenset()
+        self._index = LeaseIndex()
+        self._leases = Leases(self._index)
+
+    def leases(self, dead: Mapping[str, Ending] | None = None) -> Leases:
+        """What the rules need to know of them; it changes as the file does. Raises LeasesUnknownError.
+
+        Args:
+            dead: how those have ended whose holders are dead, although the file does not say so yet.
+        """
+        self._refresh()
+        for id_ in self._dead - (dead or {}).keys():
+            if id_ in self._current:
+                self._index.put(self._current[id_].lease())
+        for id_, ending in (dead or {}).items():
+            lease = self._index.get(id_)
+            if lease is not None and lease.ending is None:
+                self._index.put(replace(lease, ending=ending))
+        self._dead = frozenset(dead or ())
+        return self._leases
+
+    def open(self) -> Sequence[LeaseRecord]:
+        """Those that have not ended. Raises LeasesUnknownError."""
+        self._refresh()
+        return tuple(self._current.values())
+
+    def states(self) -> Mapping[LeaseState, int]:
+        """How many there are in each state. Raises LeasesUnknownError."""
+        self._refresh()
+        return Counter(self._states.values())
+
+    def find(self, id_: str) -> LeaseRecord | None:
+        """The one with this id. Raises LeasesUnknownError."""
+        self._refresh()
+        if id_ in self._current or id_ not in self._states:
+            return self._current.get(id_)
+
+        def read(connection: sqlite3.Connection) -> LeaseRecord | None:
+            row = connection.execute("SELECT * FROM lease WHERE id = :id", {"id": id_}).fetchone()
+            return None if row is None else _record(row)
+
+        with _explained(self.file):
+            return self._with(read)
 
     def records(self) -> Sequence[LeaseRecord]:
-        """All of them. What has not changed since the last time is not read again. Raises LeasesUnknownError."""
+        """All of them, in the order in which they were taken. Raises LeasesUnknownError."""
+        found: list[LeaseRecord] = []
+        after = 0
+        while (page := self.page(after))[1]:
+            after = page[0]
+            found += page[1]
+        return tuple(sorted(found, key=lambda record: (record.since, record.id)))
 
-        def read(connection: sqlite3.Connection) -> Sequence[LeaseRecord]:
-            version = int(connection.execute("PRAGMA data_version").fetchone()[0])
-            if version != self._version:
-                self._records = tuple(map(_record, connection.execute("SELECT * FROM lease ORDER BY since, id")))
-                self._version = version
-            return self._records
+    def page(self, after: int, number: int = PAGE) -> tuple[int, Sequence[LeaseRecord]]:
+        """Some of those that have changed since a page ended, and where this one ends. Raises LeasesUnknownError."""
+
+        def read(connection: sqlite3.Connection) -> tuple[int, Sequence[LeaseRecord]]:
+            wanted = {"after": after, "number": number}
+            rows = connection.execute("SELECT * FROM lease WHERE seq > :after ORDER BY seq LIMIT :number", wanted).fetchall()
+            return (rows[-1]["seq"] if rows else after), tuple(map(_record, rows))
 
         with _explained(self.file):
             if self._connection is None and not is_there(str(self.file)):
-                return ()
+                return after, ()
             return self._with(read)
 
-    def leases(self) -> Sequence[Lease]:
-        """What the rules need to know of them; the same object for as long as nothing changes. Raises LeasesUnknownError."""
-        records = self.records()
-        if self._leases_of is not records:
-            self._leases_of, self._leases = records, tuple(record.lease() for record in records)
-        return self._leases
+    @property
+    def edition(self) -> str:
+        """What tells this file from another one in its place, whose pages are others."""
+        return self._edition
 
-    def put(self, record: LeaseRecord) -> None:
-        """Write a lease, a new one or one that has changed. It is on the disk afterwards. Raises LeasesUnknownError."""
-        self._write(_PUT, _row(record))
+    def put(self, *records: LeaseRecord) -> None:
+        """Write leases, new ones or changed ones. They are on the disk afterwards. Raises LeasesUnknownError."""
+        rows = [*map(_row, records)]
+        with _explained(self.file):
+            self._with(lambda connection: _write(connection, (_PUT, rows)))
+        self._version = -1  # its own changes do not count as such
 
     def forget(self, before: datetime) -> None:
         """Drop those that ended before a time. Raises LeasesUnknownError."""
-        self._write("DELETE FROM lease WHERE ended_at < :before", {"before": _spell(before)})
+        bound = [{"before": _spell(before)}]
+        with _explained(self.file):
+            statements = "DELETE FROM lease WHERE ended_at < :before", "UPDATE edition SET forgot = :before"
+            self._with(lambda connection: _write(connection, *((statement, bound) for statement in statements)))
+        self._version = -1
+
+    def _refresh(self) -> None:
+        def read(connection: sqlite3.Connection) -> None:
+            version = int(connection.execute("PRAGMA data_version").fetchone()[0])
+            if version == self._version:
+                return
+            for row in connection.execute("SELECT * FROM lease WHERE seq > :seq ORDER BY seq", {"seq": self._seq}):
+                record = _record(row)
+                self._note(record)
+                self._seq = row["seq"]
+            self._version = version
+            (forgot,) = connection.execute("SELECT forgot FROM edition").fetchone()
+            if forgot is not None:
+                self._trim(datetime.fromisoformat(forgot))
+
+        with _explained(self.file):
+            if self._connection is None and not is_there(str(self.file)):
+                return
+            self._with(read)
+
+    def _note(self, record: LeaseRecord) -> None:
+        self._states[record.id] = record.state
+        self._index.put(record.lease())
+        if record.state.ended:
+            self._current.pop(record.id, None)
+            heapq.heappush(self._ended, (record.ended_at or record.seen_at, record.id))
+        else:
+            self._current[record.id] = record
+
+    def _trim(self, before: datetime) -> None:
+        """Forget what has been dropped from the file, by whomever."""
+        while self._ended and self._ended[0][0] < before:
+            at, id_ = heapq.heappop(self._ended)
+            lease = self._index.get(id_)
+            if lease is not None and lease.ending is not None and lease.ending.at == at:
+                self._index.drop(id_)
+                del self._states[id_]
 
     def close(self) -> None:
         """Let go of the file."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-
-    def _write(self, statement: str, values: dict[str, object]) -> None:
-        with _explained(self.file):
-            self._with(lambda connection: connection.execute(statement, values))
-        self._version = -1  # its own changes do not count as such
 
     def _with(self, work: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._open()
@@ -313,9 +346,19 @@ class LeaseFile:
             connection.close()
             raise
         connection.row_factory = sqlite3.Row
-        self._connection, self._version = connection, -1
+        self._connection = connection
+        self._forget_all()  # it may be another file, even with the same number
+        self._edition = str(connection.execute("SELECT id FROM edition").fetchone()[0])
         self._inode = found.st_dev, found.st_ino
         return connection
+
+
+def _write(connection: sqlite3.Connection, *changes: tuple[str, Sequence[Mapping[str, object]]]) -> None:
+    """All of it or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    for statement, values in changes:
+        connection.executemany(statement, values)
+    connection.execute("COMMIT")
 
 
 def _check(connection: sqlite3.Connection) -> None:
@@ -337,6 +380,15 @@ def _check(connection: sqlite3.Connection) -> None:
 def _explained(file: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, sqlite3.Error, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (
+        OSError,
+        sqlite3.Error,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise LeasesUnknownError(f"the leases in {file} cannot be read: {reason}") from error

@@ -1,13 +1,13 @@
 """The leases that all who share a state directory see."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reaper.alive import lives, lock_file
-from reaper.claims import Ending, Lease
+from reaper.claims import Ending
+from reaper.leaseindex import Leases
 from reaper.places import is_there
 
 if TYPE_CHECKING:
@@ -30,31 +30,23 @@ class SharedLeases:
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
         self._file: LeaseFile | None = None
-        self._found: Sequence[Lease] = ()
-        self._dead: dict[str, datetime] = {}
-        self._leases: Sequence[Lease] = ()
+        self._dead: dict[str, Ending] = {}
 
-    def __call__(self) -> Sequence[Lease]:
-        """The leases, living and ended; the same object while nothing changes. Blocks for milliseconds.
-
-        Raises LeasesUnknownError.
-        """
+    def __call__(self) -> Leases:
+        """The leases, living and ended. Blocks for milliseconds. Raises LeasesUnknownError."""
         if self._file is None:
             if not is_there(str(self._path)):
-                return ()
+                return Leases()
             from reaper.leasedb import LeaseFile  # noqa: PLC0415 - a database, where most have none
 
             self._file = LeaseFile(self._path)
-        found, now = self._file.leases(), datetime.now(UTC)
         lock = lock_file(self._path)
-        orphans = [r.id for r in self._file.records() if r.token is not None and r.is_orphan(lives(lock, r.token))]
-        dead = {id_: self._dead.get(id_, now) for id_ in orphans}
-        if found is not self._found or dead != self._dead:
-            self._found, self._dead = found, dead
-            self._leases = [
-                replace(lease, ending=Ending(dead[lease.id], KILLED)) if lease.id in dead else lease for lease in found
-            ]
-        return self._leases
+        dead: dict[str, Ending] = {}
+        for record in self._file.open():
+            if record.token is not None and record.is_orphan(lives(lock, record.token)):
+                dead[record.id] = self._dead.get(record.id) or record.killed(datetime.now(UTC), KILLED)
+        self._dead = dead
+        return self._file.leases(dead)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -75,22 +67,12 @@ class KnownLeases:
         self._own = folder / NAME
         self._sockets = sockets
         self._served: Sequence[ServedLeases] | None = None
-        self._found: Sequence[Sequence[Lease]] = ()
-        self._leases: Sequence[Lease] = ()
 
-    def __call__(self) -> Sequence[Lease]:
-        """The leases, living and ended; the same object while nothing changes. Blocks for milliseconds.
-
-        Raises LeasesUnknownError.
-        """
+    def __call__(self) -> Leases:
+        """The leases, living and ended. Blocks for milliseconds. Raises LeasesUnknownError."""
         if self._served is None:
             self._served = self._services()
-        found = [self._shared(), *(served() for served in self._served)]
-        if len(found) == 1:
-            return found[0]
-        if [*map(id, found)] != [*map(id, self._found)]:
-            self._found, self._leases = found, [lease for leases in found for lease in leases]
-        return self._leases
+        return Leases.of([self._shared(), *(served() for served in self._served)])
 
     def _services(self) -> "Sequence[ServedLeases]":
         there = [path for path in self._sockets if is_there(path)]

@@ -1,8 +1,8 @@
 """What the service has to do with leases: it keeps the book, answers those who hold some, and sweeps when one has ended."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -24,6 +24,22 @@ from reaper.teller import Teller
 
 RETRY = 5.0  # seconds until it is tried again to open the book
 COUNT_EVERY = 5.0  # seconds
+IDENTIFY_WITHIN = 5.0  # seconds for all endpoints to say which they are
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What the service sweeps.
+
+    Args:
+        addresses: gives the addresses of the endpoints.
+        identify: asks all of them which they are.
+        ids: gives the ids of those that have said so.
+    """
+
+    addresses: Callable[[], Sequence[str]]
+    identify: Callable[[], Awaitable[None]]
+    ids: Callable[[], Collection[str]]
 
 
 class Leasing:
@@ -35,7 +51,7 @@ class Leasing:
         env: where the token may be.
         teller: its log, metrics and status are told of every change.
         ended: is called when a lease has ended: what it covered is garbage now.
-        endpoints: gives the identities of what the service sweeps.
+        swept: the endpoints for which leases are granted.
         ryuk: whether and where the Ryuk protocol is spoken.
 
     Raises ConfigError when the token or the secret is named and not there, and for trusted users whom nobody knows.
@@ -49,7 +65,7 @@ class Leasing:
         teller: Teller,
         ended: Callable[[], None],
         *,
-        endpoints: Callable[[], Sequence[str]],
+        swept: "Swept",
         ryuk: RyukTable,
     ) -> None:
         self._path = folder / NAME
@@ -59,10 +75,14 @@ class Leasing:
         self._claimable = table.claimable
         self._token = lease_token(table, env)
         self._trusted = _known(table.trusted_users)
-        self._endpoints = endpoints
+        self._swept = swept
         paths = sockets_to_listen_on(env) if table.socket is None else (table.socket,)
         named = table.socket is not None
-        self._local = None if table.socket == NOWHERE else LocalSocket(lambda: self.api, paths, named=named, log=self._log)
+        self._local = (
+            None
+            if table.socket == NOWHERE
+            else LocalSocket(lambda: self.api, paths, named=named, log=self._log, trusted=self._trusted)
+        )
         self._problem: str | None = "it has not been opened yet"
         self._alive: Alive | None = None
         self.book: LeaseBook | None = None
@@ -72,7 +92,7 @@ class Leasing:
         if ryuk.address is not None:
             secret, count = ryuk_secret(ryuk, env), teller.metrics.ryuk_refused
             self.ryuk = Ryuk(lambda: self.book, table.claimable, teller.log, secret=secret, refused=count)
-        self._count(())
+        self._count((), {})
 
     async def listen(self) -> None:
         """Listen on the local socket and for Ryuk's clients, where that is wanted. Raises ConfigError when it cannot."""
@@ -88,6 +108,9 @@ class Leasing:
         async with anyio.create_task_group() as group:
             if self._local is not None:
                 group.start_soon(self._local.run, name="look after the local socket")
+            # A lease is granted for endpoints: none is while it cannot be told which they are, but for those that are down.
+            with anyio.move_on_after(IDENTIFY_WITHIN):
+                await self._swept.identify()
             await self._keep()
 
     async def _keep(self) -> None:
@@ -105,7 +128,7 @@ class Leasing:
             group.start_soon(book.run, name="watch those who hold leases")
             while True:
                 with suppress(LeasesUnknownError):  # which the book tells of
-                    self._count(book.records())
+                    self._count(book.open_records(), book.states())
                     self._problem = self._status.leases_error = None
                     self._metrics.leases_unknown(False)  # noqa: FBT003 - the value itself
                 await anyio.sleep(COUNT_EVERY)
@@ -124,18 +147,17 @@ class Leasing:
         if self._alive is not None:
             self._alive.close()
 
-    def _count(self, records: Sequence[LeaseRecord]) -> None:
-        states = Counter(record.state for record in records)
-        opened = [record for record in records if not record.state.ended]
+    def _count(self, opened: Sequence[LeaseRecord], states: Mapping[LeaseState, int]) -> None:
         self._status.leases = tuple(_shown(record) for record in opened[:SHOWN_LEASES])
         self._status.leases_open = len(opened)
-        self._metrics.leases({state.value: states[state] for state in LeaseState})
+        self._metrics.leases({state.value: states.get(state, 0) for state in LeaseState})
 
     def _open(self) -> LeaseBook | None:
         try:
             self._make_folder()
             self._alive = self._alive or Alive(lock_file(self._path), new_token())
-            book = LeaseBook(LeaseFile(self._path), self._clock, self, token=self._alive.token, lives=self._alive.knows)
+            token, lives = self._alive.token, self._alive.knows
+            book = LeaseBook(LeaseFile(self._path), self._clock, self, token=token, lives=lives, endpoints=self._swept.ids)
             book.open()
         except OSError as error:
             self.failed(LeasesUnknownError(f"the leases in {self._path} cannot be watched: {error.strerror or error}"))
@@ -143,7 +165,7 @@ class Leasing:
         except LeasesUnknownError as error:
             self.failed(error)
             return None
-        trusted, endpoints = self._trusted, self._endpoints
+        trusted, endpoints = self._trusted, self._swept.addresses
         self.api = LeaseApi(book, token=self._token, claimable=self._claimable, trusted=trusted, endpoints=endpoints)
         self.book = book
         return book

@@ -14,6 +14,7 @@ from reaper.conduct import Observers, close, conduct
 from reaper.errors import LeasesUnknownError
 from reaper.journal import Journal, journal_of
 from reaper.leasedb import LeaseFile, LeaseRecord, LeaseState
+from reaper.leaseindex import Leases
 from reaper.leases import KILLED, NAME, SharedLeases
 from reaper.model import Decision, EndpointReport, Outcome, Reason, Report, Result
 from reaper.plan import Plan
@@ -87,19 +88,27 @@ def after_death(orders: Orders) -> int:
         shutil.rmtree(orders.scratch, ignore_errors=True)
 
 
-def end(state: Path, record: LeaseRecord, how: LeaseState, cause: str) -> SharedLeases:
-    """Write that a lease has ended, unless somebody has; returns all leases. Raises LeasesUnknownError."""
-    file = LeaseFile(state / NAME)
+def end(state: Path, record: LeaseRecord, how: LeaseState, cause: str, at: datetime | None = None) -> SharedLeases:
+    """Write that a lease has ended, unless somebody has; returns all leases. Raises LeasesUnknownError.
+
+    Args:
+        state: the state directory.
+        record: the lease.
+        how: how it ended.
+        cause: why, for people.
+        at: when its holder ended; now when None.
+    """
+    file, at = LeaseFile(state / NAME), at or datetime.now(UTC)
     try:
-        written = {known.id: known for known in file.records()}.get(record.id, record)
+        written = file.find(record.id) or record
         if not written.state.ended:
-            file.put(replace(written, state=how, ended_at=datetime.now(UTC), cause=cause))
+            file.put(replace(written, state=how, seen_at=at, ended_at=at, cause=cause))
     finally:
         file.close()
     return SharedLeases(state)
 
 
-def of_lease(id_: str, leases: Callable[[], Sequence[Lease]], ending: Ending | None = None) -> Callable[[], Sequence[Lease]]:
+def of_lease(id_: str, leases: Callable[[], Leases], ending: Ending | None = None) -> Callable[[], Sequence[Lease]]:
     """The living leases and this one: what others have left is not this sweep's business.
 
     Args:
@@ -107,15 +116,14 @@ def of_lease(id_: str, leases: Callable[[], Sequence[Lease]], ending: Ending | N
         leases: reads all of them.
         ending: how this one ended, which only its holder knows yet.
     """
-    seen: list[Sequence[Lease]] = [(), ()]
 
     def read() -> Sequence[Lease]:
         found = leases()
-        if found is not seen[0]:
-            others = [lease for lease in found if lease.ending is None and lease.id != id_]
-            mine = [lease if ending is None else replace(lease, ending=ending) for lease in found if lease.id == id_]
-            seen[:] = found, [*mine, *others]
-        return seen[1]
+        others = [lease for lease in found.open if lease.id != id_]
+        mine = found.get(id_)
+        if mine is None:
+            return others
+        return [mine if ending is None else replace(mine, ending=ending), *others]
 
     return read
 

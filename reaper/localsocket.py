@@ -4,11 +4,12 @@ Anybody may connect; the kernel says who it is, and ``leaseapi`` what he may do.
 replaced, one on which another service listens is not: this one goes on without, and takes its place when the other is gone.
 """
 
+import asyncio
 import fcntl
 import os
 import socket
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,15 +18,17 @@ import anyio
 from aiohttp import web
 
 from reaper import leaseapi
+from reaper.doors import Door, GuardedRunner, Room
 from reaper.errors import ConfigError
 from reaper.leaseapi import LeaseApi
-from reaper.peers import Peer, answers
+from reaper.peers import Peer, answers, is_trusted
 from reaper.places import LONGEST_PATH
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 LOOK_AGAIN = 2.0  # seconds between two looks whether the socket is still there, or can be had
+SHARE = 0.5  # of the connections that this process may have
 SHUTDOWN_TIMEOUT = 2.0  # seconds that answers under way get when it is closed
 _WHERE = "[leases] socket"
 
@@ -42,16 +45,25 @@ class LocalSocket:
         paths: where it may be; the first one that can be made.
         named: whether the operator has named the path. Then it is an error when it cannot be made.
         log: is told where it is, and why it is not.
+        trusted: the numbers of users who may have as many connections as there is room for, as root may.
     """
 
     def __init__(
-        self, leases: Callable[[], LeaseApi | None], paths: Sequence[str], *, named: bool, log: "FilteringBoundLogger"
+        self,
+        leases: Callable[[], LeaseApi | None],
+        paths: Sequence[str],
+        *,
+        named: bool,
+        log: "FilteringBoundLogger",
+        trusted: Collection[int] = (),
     ) -> None:
         self._leases = leases
         self._paths = tuple(map(Path, paths))
         self._named = named
+        self._trusted = trusted
         self._log = log
         self._problem: tuple[str, ...] = ()
+        self._door: Door | None = None
         self._runner: web.AppRunner | None = None
         self._site: web.SockSite | None = None
         self._place: _Place | None = None
@@ -65,7 +77,10 @@ class LocalSocket:
         """Listen, if that can be had now. Raises ConfigError when the operator's path cannot be made."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
+        room = Room.share(SHARE)
+        door = Door("local socket", room, self._log, user=_user, trusted=lambda uid: is_trusted(uid) or uid in self._trusted)
+        self._door = door
+        self._runner = GuardedRunner(app, door, shutdown_timeout=SHUTDOWN_TIMEOUT)
         await self._runner.setup()
         try:
             await self._listen()
@@ -138,7 +153,14 @@ class LocalSocket:
         if (api := self._leases()) is None or request.transport is None:
             return leaseapi.unavailable()
         peer = Peer.of(request.transport.get_extra_info("socket"))
-        return await api.answer(request, local=True, peer=peer)
+        return await api.answer(request, local=True, peer=peer, door=self._door)
+
+
+def _user(connection: asyncio.BaseTransport) -> int | None:
+    try:
+        return Peer.of(connection.get_extra_info("socket")).uid
+    except OSError:  # it is gone already
+        return None
 
 
 class _Place:

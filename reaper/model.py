@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from reaper.durations import shifted
+
 TIME_UP = "timeout"
 
 
@@ -304,6 +306,35 @@ class EndpointFailure:
     message: str
 
 
+LARGEST_SKEW = timedelta(hours=1)  # beyond it a clock is wrong, and proves nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The endpoint on which a lease is asked for, and how its clock relates to this host's.
+
+    Args:
+        id: what tells the endpoint from all others; None where that is not known.
+        skew: its clock minus this host's, as times are told to people.
+        slowest: that difference at the least, as far as it was measured.
+        fastest: that difference at the most.
+    """
+
+    id: str | None = None
+    skew: timedelta = timedelta(0)
+    slowest: timedelta = timedelta(0)
+    fastest: timedelta = timedelta(0)
+
+    @property
+    def tells_time(self) -> bool:
+        """Whether its times prove anything."""
+        return max(abs(self.slowest), abs(self.fastest)) <= LARGEST_SKEW
+
+    def made_between(self, created: datetime) -> tuple[datetime, datetime]:
+        """Between which moments of this host's clock a resource was made that the endpoint dates so."""
+        return shifted(created, -self.fastest), shifted(created, -self.slowest)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointReport:
     """What one sweep found and did on one endpoint.
@@ -315,6 +346,7 @@ class EndpointReport:
         failure: set when the endpoint could not be listed; then what was not confirmed is failed.
         clock_skew: the endpoint's clock minus this host's, when that is more than a minute.
         warnings: what people should know and is no failure.
+        site: where leases were asked about.
     """
 
     endpoint: str
@@ -327,6 +359,7 @@ class EndpointReport:
     clock_skew: timedelta = timedelta(0)
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
+    site: Site = field(default_factory=Site)
 
     @property
     def away(self) -> frozenset[str]:

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 
+from reaper.claimcheck import ClaimError, check, check_all
 from reaper.claims import Claim
 from reaper.errors import ConfigError
-from reaper.fields import check_glob, check_label
-from reaper.scope import is_total
 
 _CURE = 'write for example "label=team=rl", "name=chess-*", "image=tb__*__client" or "project=chess", several with commas'
 _FIELDS = {"label": "labels", "name": "names", "image": "images", "project": "projects"}
@@ -13,7 +12,12 @@ _FIELDS = {"label": "labels", "name": "names", "image": "images", "project": "pr
 
 def claims(texts: Iterable[str]) -> tuple[Claim, ...]:
     """A claim for each text: "name=chess-*" or, ANDed, "label=team=rl,name=chess-*". Raises ConfigError."""
-    return tuple(_claim(text) for text in texts)
+    found = tuple(_claim(text) for text in texts)
+    try:
+        check_all(found, None)
+    except ClaimError as error:
+        raise ConfigError(str(error), _CURE, "--own") from None
+    return found
 
 
 def _claim(text: str) -> Claim:
@@ -22,11 +26,10 @@ def _claim(text: str) -> Claim:
         word, equals, value = part.strip().partition("=")
         if word not in _FIELDS or not equals or not value:
             raise ConfigError(f"{part.strip()!r} selects nothing", _CURE, "--own")
-        try:
-            fields[_FIELDS[word]].append(check_label(value) if word == "label" else check_glob(value))
-        except ValueError as error:
-            raise ConfigError(f"{part.strip()!r}: {error}", _CURE, "--own") from None
-    globs = (glob for field in fields.values() for glob in field)
-    if all(is_total(glob) for glob in globs):
-        raise ConfigError(f"{text!r} would make everything the run's that appears while it runs", _CURE, "--own")
-    return Claim.of(fields)
+        fields[_FIELDS[word]].append(value)
+    claim = Claim.of(fields)
+    try:
+        check(claim, None)
+    except ClaimError as error:
+        raise ConfigError(f"{text!r}: {error}", _CURE, "--own") from None
+    return claim

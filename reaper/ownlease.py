@@ -2,7 +2,9 @@
 
 import os
 import secrets
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from reaper.errors import LeasesUnknownError
 from reaper.leasedb import Holder, LeaseFile, LeaseRecord, Sort, create
 from reaper.leases import NAME
 from reaper.peers import this_user
+
+WRITE_EVERY = 30.0  # seconds
 
 
 def this_process(command: str) -> Holder:
@@ -31,11 +35,12 @@ class OwnLease:
         state: the state directory; it is made.
         claims: what it covers besides what carries its label.
         command: for whom, without arguments.
+        endpoints: the ids of the endpoints on which it claims something.
 
     Raises LeasesUnknownError.
     """
 
-    def __init__(self, state: Path, claims: Sequence[Claim], command: str) -> None:
+    def __init__(self, state: Path, claims: Sequence[Claim], command: str, endpoints: Collection[str] = ()) -> None:
         path = state / NAME
         self._token = new_token()
         create(path)
@@ -50,18 +55,30 @@ class OwnLease:
             seen_at=now,
             claims=tuple(claims),
             token=self._token,
+            endpoints=frozenset(endpoints),
         )
-        file = LeaseFile(path)
+        self._path = path
+        self._put()
+
+    def _put(self) -> None:
+        file = LeaseFile(self._path)
         try:
             file.put(self.record)
         finally:
             file.close()
+        self._written_at = time.monotonic()
 
     def keep(self) -> None:
-        """Hold on to it although somebody may have cleared the state directory."""
+        """Hold on to it although somebody may have cleared the state directory, and write a sign of life now and then.
+
+        That tells until when this process lived if nothing is left that sees it die.
+        """
         if not self._alive.is_current():
             self._alive.close()
             self._alive = self._hold()
+        if time.monotonic() - self._written_at >= WRITE_EVERY:
+            self.record = replace(self.record, seen_at=datetime.now(UTC))
+            self._put()
 
     def _hold(self) -> Alive:
         try:

@@ -42,6 +42,11 @@ class Peer:
         return None if self.pid is None else alive.started(self.pid)
 
 
+def is_trusted(uid: int | None) -> bool:
+    """Whether what a process of this user says is believed: it is this process's own user, or root."""
+    return uid != UNKNOWN_USER and uid in (0, os.geteuid())
+
+
 def user_name(uid: int) -> str:
     """What the user is called; the number where nobody knows."""
     try:
@@ -70,21 +75,33 @@ def uid_of(user: str) -> int:
 
 def answers(path: str) -> bool:
     """Whether somebody listens on this socket."""
+    return listener(path) is not None
+
+
+def listener(path: str) -> int | None:
+    """The user whose process listens on this socket, or whose file it is while it takes no connection; None: none does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(PATIENCE)
         try:
             connection.connect(path)
+            return Peer.of(connection).uid
         except (BlockingIOError, TimeoutError):  # so many wait that it does not take more: it lives
-            return True
+            return _owner(path)
         except (OSError, ValueError):
-            return False
-    return True
+            return None
+
+
+def _owner(path: str) -> int | None:
+    try:
+        return os.lstat(path).st_uid
+    except OSError:
+        return None
 
 
 def service_url(env: Mapping[str, str] | None = None) -> str:
-    """Where a client asks the service: $REAPER_URL, a local socket on which somebody listens, or its usual address."""
+    """Where a client asks the service: $REAPER_URL, a local socket where this user's or root's listens, or its address."""
     env = os.environ if env is None else env
     if given := env.get(URL):
         return given
-    found = next((path for path in places.sockets_to_ask(env) if answers(path)), None)
+    found = next((path for path in places.sockets_to_ask(env) if is_trusted(listener(path))), None)
     return f"http://{places.LISTEN}" if found is None else f"unix://{found}"

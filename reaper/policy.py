@@ -8,11 +8,12 @@ resource stand in ``judge``, the conditions of a policy in ``conditions``, and w
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
-from reaper.claims import Lease, Leases
+from reaper.claims import Lease
 from reaper.conditions import Policy
 from reaper.durations import shifted
 from reaper.groups import Units
 from reaper.judge import Finding, Judge, Rules
+from reaper.leaseindex import Leases
 from reaper.model import Decision, Kind, Reason, Resource, State
 
 __all__ = [
@@ -113,9 +114,10 @@ def _after(one: Resource, other: Resource) -> bool:
 
 
 def explain(
-    resource: Resource, resources: Sequence[Resource], rules: Rules, leases: Sequence[Lease], now: datetime
+    resource: Resource, resources: Sequence[Resource], rules: Rules, leases: Iterable[Lease] | Leases, now: datetime
 ) -> list[Finding]:
     """What every rule says of one of ``resources``, in order, and at the end what became of it as part of its group."""
+    leases = Leases(leases)
     judge = Judge(resources, rules, leases, now)
     findings = list(judge.findings(resource))
     alone = judge.decide(resource)

@@ -143,7 +143,8 @@ def _take(wanted: Run, scratch: Path) -> "Hold":
 
         if (hold := served(setup, wanted.claims, url, _say)) is not None:
             return hold
-    lease = ownlease.OwnLease(setup.state, wanted.claims, Path(wanted.command[0]).name)
+    endpoints = holds.identified(setup) if wanted.claims else ()
+    lease = ownlease.OwnLease(setup.state, wanted.claims, Path(wanted.command[0]).name, endpoints)
     return holds.GuardedHold(setup, lease, scratch, _say)
 
 

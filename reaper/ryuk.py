@@ -17,6 +17,7 @@ import anyio.abc
 from anyio.abc import SocketAttribute
 
 from reaper.claims import Claim
+from reaper.doors import Room
 from reaper.errors import LeasesUnknownError
 from reaper.leaseapi import MOST
 from reaper.leasebook import LeaseBook
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 ACK = b"ACK\n"
-MOST_CLIENTS = 1000  # connections at once
+MOST_CLIENTS = 1000  # connections at once, where the process may have so many
+SHARE = 0.25  # of the connections that this process may have
 MOST_OF_ONE = 100  # leases that one connection holds
+FIRST_LINE_WITHIN = 60.0  # seconds in which a client has to name something
 SECRET_WITHIN = 10.0  # seconds in which a client has to show the secret, where one is wanted
 ROUND = 1.0  # seconds between two looks whether the book is still the same
 MOST_TOLD = 10  # refused lines of one connection that are logged one by one
@@ -100,6 +103,7 @@ class Ryuk:
         self._refuses = False
         self._ended = anyio.Event()
         self.clients = 0
+        self._crowded = False
         self.served = 0
         self.seen: set[str] = set()
         self.quiet_since = 0.0
@@ -205,8 +209,10 @@ class Ryuk:
     async def _serve(self, stream: anyio.abc.SocketStream) -> None:
         async with stream:
             peer = _peer(stream)
-            if self.clients >= MOST_CLIENTS:
-                self._log.error("ryuk_client_refused", peer=peer, problem=f"{MOST_CLIENTS} connections are open already")
+            if self.clients >= (most := min(MOST_CLIENTS, Room.share(SHARE).most)):
+                if not self._crowded:  # said once, until there is room again
+                    self._crowded = True
+                    self._log.error("ryuk_client_refused", peer=peer, problem=f"{most} connections are open already")
                 return
             _keep_alive(stream)
             client = _Client(stream, peer, proven=self._secret is None)
@@ -217,7 +223,8 @@ class Ryuk:
                 await self._talk(client)
             except TimeoutError:
                 self._refused()
-                self._log.error("ryuk_client_refused", peer=peer, problem=f"no secret within {SECRET_WITHIN:g} s")
+                what, limit = ("line", FIRST_LINE_WITHIN) if client.proven else ("secret", SECRET_WITHIN)
+                self._log.error("ryuk_client_refused", peer=peer, problem=f"no {what} within {limit:g} s")
             except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
                 pass  # it is gone
             except _NotProvenError as error:
@@ -227,20 +234,23 @@ class Ryuk:
                 self._log.error("bug", error=f"{type(error).__name__}: {error}", exc_info=error)
             finally:
                 self.clients -= 1
+                self._crowded = self._crowded and self.clients >= MOST_CLIENTS // 2
                 self.quiet_since = anyio.current_time()
                 for id_ in client.leases:
                     self._let_go(client, id_)
                 self._log.debug("ryuk_client_gone", peer=peer, clients=self.clients)
 
     async def _talk(self, client: _Client) -> None:
-        lines = Lines()
-        with anyio.fail_after(None if client.proven else SECRET_WITHIN) as limit:
+        lines, began = Lines(), anyio.current_time()
+        with anyio.fail_after(FIRST_LINE_WITHIN if client.proven else SECRET_WITHIN) as limit:
             try:
                 while True:
                     for line in lines.feed(await client.stream.receive(_CHUNK)):
                         await self._answer(client, line)
-                        if client.proven:
+                        if client.leases:
                             limit.deadline = float("inf")
+                        elif client.proven:
+                            limit.deadline = began + FIRST_LINE_WITHIN
             except anyio.EndOfStream:
                 if lines.unfinished:
                     self._refuse(client, "it does not end with a line break, so it may have been cut off")
@@ -303,11 +313,10 @@ class Ryuk:
             raise LineError(f"lease {id_} is there already, and is another one")
         if there is not None and book.heard(id_) is not None:
             return
-        known = book.records()
-        before = next((record for record in known if record.id == id_), None)
+        before = book.known(id_)
         if before is not None and not before.state.ended:
             raise LineError(f"lease {id_} is held by another process that shares the state directory")
-        if sum(not record.state.ended for record in known) >= MOST:
+        if len(book.open_records()) >= MOST:
             raise LineError(f"{MOST} leases are open already")
         # Who comes back late has not forgotten what it made before.
         since = before.since if before is not None else None

@@ -8,27 +8,15 @@ values, under keys that are set aside for that, and at least one of them that te
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 from urllib.parse import unquote_plus
 
+from reaper.claimcheck import ClaimError, check
 from reaper.claims import Claim
 from reaper.scope import Selector
 
 LONGEST = 8 * 1024  # bytes of a line
 MOST_FILTERS = 32  # in a line
 SHOWN = 60  # characters of what a client sent, in a message
-
-EVERYBODYS = "org.testcontainers"
-"""The key that every container of Testcontainers carries, as "true". The usual line names it beside the session."""
-
-SHARED = frozenset(
-    f"{EVERYBODYS}{key}"
-    for key in (
-        *("", ".lang", ".version", ".managed-by", ".ryuk", ".reaper", ".reap", ".sshd"),
-        *(".hash", ".container-hash", ".reuse-hash", ".copied_files.hash"),  # of what is to be found and used again
-    )
-)
-"""Keys that the libraries put on the containers of more than one session."""
 
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _GLOB = re.compile(r"[*?\[]")
@@ -60,8 +48,12 @@ def claim_of(line: bytes, claimable: Sequence[str]) -> Claim:
             raise LineError(f"label {_shown(key)} comes with two values, and nothing has both")
     if not labels:
         raise LineError("it has no filter")
-    _check(labels, claimable)
-    return Claim(Selector(labels=tuple(sorted(f"{key}={text}" for key, text in labels.items()))))
+    claim = Claim(Selector(labels=tuple(sorted(f"{key}={text}" for key, text in labels.items()))))
+    try:
+        check(claim, claimable)
+    except ClaimError as error:
+        raise LineError(str(error)) from None
+    return claim
 
 
 def _filters(line: bytes) -> Iterator[tuple[str, str]]:
@@ -85,17 +77,6 @@ def _filters(line: bytes) -> Iterator[tuple[str, str]]:
             yield unquote_plus(name, errors="strict"), unquote_plus(value, errors="strict")
         except UnicodeDecodeError:
             raise LineError("its escapes are not UTF-8") from None
-
-
-def _check(labels: dict[str, str], claimable: Sequence[str]) -> None:
-    """Raise LineError unless this may be claimed, and is one session's."""
-    for key, text in labels.items():
-        if key == EVERYBODYS and text == "true":
-            continue
-        if not any(fnmatchcase(key, glob) for glob in claimable):
-            raise LineError(f"label {_shown(key)}: [leases] claimable does not have this key")
-    if not any(key not in SHARED and text.lower() not in ("true", "false") for key, text in labels.items()):
-        raise LineError("it names no session: other sessions carry the same labels")
 
 
 def _shown(text: str) -> str:

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -170,9 +170,14 @@ class _Session:
         except OSError as error:
             raise LeasesUnknownError(f"the leases in {path} cannot be kept: {error.strerror or error}") from error
         window = self._ryuk.reconnection_timeout
-        book = LeaseBook(LeaseFile(path), _now, self, token=alive.token, lives=alive.knows, connection=window)
+        book = LeaseBook(
+            LeaseFile(path), _now, self, token=alive.token, lives=alive.knows, endpoints=self._ids, connection=window
+        )
         book.open()
         return book
+
+    def _ids(self) -> Collection[str]:
+        return {id_ for endpoint in self._endpoints if (id_ := endpoint.reader.endpoint_id) is not None}
 
     async def _listen_for_signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -345,7 +350,7 @@ class _Session:
         )
         return frozenset(d.lease for d in made if d.lease is not None and d.lease in patient)
 
-    def _read_leases(self) -> Sequence[Lease]:
+    def _read_leases(self) -> Iterable[Lease]:
         """All leases; those whose things are still being made are not over yet. Raises LeasesUnknownError."""
         found = self._leases()
         if not self._young:

@@ -1,5 +1,6 @@
 """A run's lease from the service: the open connection to it is the lease, and the service cleans up when that is gone."""
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from reaper.leftovers import Setup, Wanted, of_lease
 from reaper.library.asking import LeaseRefusedError
 from reaper.library.holding import HeldLease, lease
 from reaper.model import Report
+from reaper.peers import is_trusted, listener
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -41,12 +43,13 @@ class ServedHold:
 
     def clean_up(self, cause: str, log: "FilteringBoundLogger | None") -> Report:
         """See ``holds.Hold``. The service goes on where this is interrupted."""
+        ended, began = datetime.now(UTC), time.monotonic()
         try:
             known = KnownLeases(self._setup.state, (self._socket,))
-            leases = of_lease(self.id, known, Ending(datetime.now(UTC), cause))
+            leases = of_lease(self.id, known, Ending(ended, cause))
             return clean_up(Wanted(self._setup, self.id, leases), log, self._say)
         finally:
-            self._held.release(cause)
+            self._held.release(cause, over_for=time.monotonic() - began)
 
 
 def served(setup: Setup, claims: Sequence[Claim], url: str, say: Callable[[str], None]) -> ServedHold | None:
@@ -65,7 +68,9 @@ def served(setup: Setup, claims: Sequence[Claim], url: str, say: Callable[[str],
         held.__enter__()
     except LeaseRefusedError as error:
         raise ConfigError(f"the service on {url} does not grant the lease: {error}", _CURE) from None
-    if held.state == "live":
+    if not is_trusted(listener(url.removeprefix("unix://"))):
+        say(f"the service on {url} is another user's, so this run has a guard of its own")
+    elif held.state == "live":
         plan = setup.plan
         looked = connect.endpoints(plan.engines, plan.organisations, plan.retry, setup.state, act=False)
         missing = {endpoint.reader.identity for endpoint in looked} - {*held.endpoints}

@@ -4,12 +4,14 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from reaper.claims import Claim, Ending, Lease
 from reaper.errors import LeasesUnknownError
+from reaper.leaseindex import LeaseIndex, Leases
+from reaper.peers import Peer, is_trusted
 
 FRESH = 1.0  # seconds for which an answer is good
 WITHIN = 5.0  # seconds for an answer
@@ -33,32 +35,36 @@ class LocalConnection(http.client.HTTPConnection):
 class ServedLeases:
     """Reads them over the service's local socket.
 
+    What a service of another user says protects, and makes nothing garbage: anybody may listen on a socket. Only this user's
+    own service and root's are believed when they say that a lease has ended.
+
     Args:
         path: the socket.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._text = b""
-        self._leases: Sequence[Lease] = ()
+        self._edition, self._seq = "", 0
+        self._index = LeaseIndex()
         self._at = float("-inf")
 
-    def __call__(self) -> Sequence[Lease]:
-        """The leases, living and ended; the same object while nothing changes. Blocks for milliseconds.
+    def __call__(self) -> Leases:
+        """The leases, living and ended. Blocks for milliseconds.
 
         Raises LeasesUnknownError when the service does not answer: what it knows may be all that keeps a living run.
         """
         if time.monotonic() - self._at > FRESH:
-            text = self._read()
-            if text != self._text:
-                self._leases, self._text = _parsed(self._path, text), text
+            text, trusted = self._read()
+            self._take(text, trusted=trusted)
             self._at = time.monotonic()
-        return self._leases
+        return Leases(self._index)
 
-    def _read(self) -> bytes:
+    def _read(self) -> tuple[bytes, bool]:
+        """What has changed since the last time, and whether the service is believed."""
         connection = LocalConnection(self._path)
         try:
-            connection.request("GET", "/leases")
+            connection.request("GET", f"/leases?edition={self._edition}&after={self._seq}")
+            trusted = is_trusted(Peer.of(connection.sock).uid)
             answer = connection.getresponse()
             text = answer.read(LONGEST)
         except (OSError, http.client.HTTPException) as error:
@@ -70,7 +76,25 @@ class ServedLeases:
             connection.close()
         if answer.status != 200:
             raise LeasesUnknownError(f"the service on {self._path} cannot tell its leases now: {_problem(text)}")
-        return text
+        return text, trusted
+
+    def _take(self, text: bytes, *, trusted: bool) -> None:
+        try:
+            found = json.loads(text)
+            leases = [*map(_lease, found["leases"])]
+            edition, seq = str(found["edition"]), int(found["seq"])
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
+            raise LeasesUnknownError(
+                f"what the service on {self._path} says of its leases cannot be read: {error}"
+            ) from error
+        if edition != self._edition:
+            self._index = LeaseIndex()
+        self._edition, self._seq = edition, seq
+        for lease in leases:
+            if lease.ending is None or trusted:
+                self._index.put(lease)
+            else:
+                self._index.drop(lease.id)
 
 
 def _problem(text: bytes) -> str:
@@ -80,22 +104,25 @@ def _problem(text: bytes) -> str:
         return "it does not say why"
 
 
-def _parsed(path: str, text: bytes) -> Sequence[Lease]:
-    try:
-        return tuple(map(_lease, json.loads(text)["leases"]))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise LeasesUnknownError(f"what the service on {path} says of its leases cannot be read: {error}") from error
-
-
 def _lease(row: Mapping[str, Any]) -> Lease:
     holder = row["holder"]
     owner = f"pid {holder['pid']} on {holder['host']}" if holder["pid"] is not None else str(holder["host"])
-    ended_at = row["ended_at"]
-    ending = None if ended_at is None else Ending(datetime.fromisoformat(ended_at), row["cause"] or "")
+    ending = None
+    if (ended_at := row["ended_at"]) is not None:
+        ending = Ending(_moment(ended_at), row["cause"] or "", _moment(row["claims_until"]))
     return Lease(
         id=str(row["id"]),
         owner=owner,
         claims=tuple(map(Claim.of, row["claims"])),
-        since=datetime.fromisoformat(row["since"]),
+        since=_moment(row["since"]),
         ending=ending,
+        endpoints=frozenset(map(str, row["granted_for"])),
     )
+
+
+def _moment(text: str) -> datetime:
+    """A time. Raises ValueError when it does not say in which zone."""
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    return found

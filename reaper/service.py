@@ -31,7 +31,7 @@ from reaper.health import health
 from reaper.journal import NAME, Journal, journal_of
 from reaper.keeper import Keeper, Terms
 from reaper.leases import SharedLeases
-from reaper.leasing import Leasing
+from reaper.leasing import Leasing, Swept
 from reaper.logs import LogObserver
 from reaper.metrics import Metrics, reach
 from reaper.notify import Notifier
@@ -129,8 +129,10 @@ class Service:
         self.leases = SharedLeases(folder)
         self.leasing: Leasing | None = None
         if leases.enabled:
-            told = folder, leases, self.env, self.teller, self._leases_ended
-            self.leasing = Leasing(*told, endpoints=self._identities, ryuk=settings.ryuk)
+            swept = Swept(self._identities, self._identify, self._endpoint_ids)
+            self.leasing = Leasing(
+                folder, leases, self.env, self.teller, self._leases_ended, swept=swept, ryuk=settings.ryuk
+            )
         observers: list[Observer] = [LogObserver(self.log), self.status, self.metrics]
         self.observer: Observer = Observers([*observers, *([self.journal] if self.journal else [])])
         self.teller.observer = self.observer
@@ -160,7 +162,7 @@ class Service:
             address = self.loaded.config.settings.service.address
             leasing = self.leasing
             api = (lambda: leasing.api) if leasing is not None else None
-            web = Web(self.status, self.metrics.render, clock=_now, leases=api) if address else None
+            web = Web(self.status, self.metrics.render, clock=_now, leases=api, log=self.log) if address else None
             try:
                 if web is not None and address is not None:
                     await web.start(*address)
@@ -302,6 +304,15 @@ class Service:
     def _identities(self) -> list[str]:
         """What is swept, by its addresses."""
         return [keeper.endpoint.reader.identity for keeper in self.keepers.values()]
+
+    def _endpoint_ids(self) -> frozenset[str]:
+        """What is swept, as far as it has said which it is."""
+        ids = (keeper.endpoint.reader.endpoint_id for keeper in self.keepers.values())
+        return frozenset(id_ for id_ in ids if id_ is not None)
+
+    async def _identify(self) -> None:
+        """Ask all endpoints which they are. Those that are down say so when they are listed."""
+        await connect.identify([keeper.endpoint for keeper in self.keepers.values()])
 
     def _leases_ended(self) -> None:
         for keeper in self.keepers.values():

@@ -4,7 +4,7 @@ Errors become outcomes here, and only here. One resource that fails never stops 
 never hinders another, and a sweep that is cut short still reports what it did.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,11 +15,12 @@ import anyio.abc
 
 from reaper.acting import Acting, Slots
 from reaper.caps import Caps
-from reaper.claims import Lease, Leases, label_keys, named_leases
+from reaper.claims import Lease, named_leases
 from reaper.confirm import Confirmer
 from reaper.dependents import Dependents
 from reaper.errors import ProviderError, ReaperError
 from reaper.judge import Rules
+from reaper.leaseindex import Leases
 from reaper.looking import Looker
 from reaper.model import (
     CapHit,
@@ -30,6 +31,7 @@ from reaper.model import (
     Report,
     Resource,
     Result,
+    Site,
 )
 from reaper.notes import notes
 from reaper.ordering import users_first
@@ -56,7 +58,7 @@ class _Pass:
     rules: Rules
     options: Options
     clock: Callable[[], datetime]
-    leases: Callable[[], Sequence[Lease]]
+    leases: Callable[[], Iterable[Lease]]
     observer: Observer
     ledger: Ledger
     failed_fast: Callable[[], None] = field(default=lambda: None)
@@ -69,7 +71,7 @@ async def sweep(
     *,
     clock: Callable[[], datetime],
     observer: Observer,
-    leases: Callable[[], Sequence[Lease]] = lambda: (),
+    leases: Callable[[], Iterable[Lease]] = lambda: (),
     ledger: Ledger | None = None,
     stop: Stop | None = None,
 ) -> Report:
@@ -81,7 +83,8 @@ async def sweep(
         options: how to sweep.
         clock: returns the aware time in UTC; it is read once at the start and once at each second look.
         observer: is told what happens.
-        leases: reads the leases, living and ended. May raise LeasesUnknownError: then nothing is deleted.
+        leases: reads the leases, living and ended, cheapest as ``Leases``. May raise LeasesUnknownError: then nothing is
+            deleted.
         ledger: is told what is about to be deleted, and waited for.
         stop: ends the sweep early; what was done until then is reported.
     """
@@ -161,8 +164,9 @@ class _EndpointSweep:
         self.failure: EndpointFailure | None = None
         self.cap: CapHit | None = None
         self.held_back: frozenset[str] = frozenset()
-        self.leases_read: Sequence[Lease] = ()
+        self.leases_read: Iterable[Lease] = ()
         self.leases = Leases()
+        self.site = Site()
         self.label_keys: frozenset[str] = frozenset()
         self.warnings: list[str] = []
         self.seconds = 0.0
@@ -233,6 +237,7 @@ class _EndpointSweep:
             clock_skew=self.skew,
             warnings=tuple(self.warnings),
             seconds=self.seconds,
+            site=self.site,
         )
 
     def _untouched(self, decision: Decision) -> Result:
@@ -251,19 +256,19 @@ class _EndpointSweep:
         return self.shared.clock() + self.skew
 
     def _leases(self) -> Leases:
-        """Those that there are now, on the endpoint's clock. Raises LeasesUnknownError."""
+        """Those that there are now, asked about this endpoint. Raises LeasesUnknownError."""
         found = self.shared.leases()
         if found is not self.leases_read:
-            self.leases_read = found
-            self.leases = Leases(lease.on_clock(self.skew) for lease in found)
-        return self.leases
+            self.leases_read, self.leases = found, Leases(found)
+        return self.leases.on(self.site)
 
     # -- looking and deciding ------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
-        self.label_keys = label_keys(self.shared.leases())  # says only what to list: the leases that decide are read below
+        self.label_keys = self._leases().label_keys  # says only what to list: the leases that decide are read below
         inventory = await self.reader.list(self.looker.list_call, self.label_keys)
         self._set_clock(inventory)
+        self.site = Site(self.reader.endpoint_id, self.skew, *inventory.skew_bounds)
         now, leases = self._now(), self._leases()
         resources = [resource for resource in inventory.resources if _matters(resource, leases)]
         self.held = sum(resource.excluded is None for resource in resources)

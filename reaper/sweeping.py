@@ -14,6 +14,7 @@ from reaper import config, exits
 from reaper.conduct import Observers, close, conduct, exit_code, progress
 from reaper.errors import ConfigError, ReaperError
 from reaper.journal import NAME, Journal, journal_of
+from reaper.leaseindex import Leases
 from reaper.leases import KnownLeases
 from reaper.model import Decision, Reason, Report
 from reaper.notes import not_owned, owned_by_image
@@ -247,7 +248,7 @@ class Command:
         decision = found[0]
         endpoint = next(e for e in report.endpoints if e.endpoint == decision.resource.endpoint)
         resources = [d.resource for d in endpoint.decisions]
-        leases = [lease.on_clock(endpoint.clock_skew) for lease in self.leases()]
+        leases = Leases(self.leases()).on(endpoint.site)
         findings = explain(decision.resource, resources, self.plan.rules, leases, report.started_at + endpoint.clock_skew)
         if self.arguments.json:
             from reaper.jsonout import explanation_document  # noqa: PLC0415

@@ -249,6 +249,7 @@ class MemoryReader:
         self, world: MemoryWorld, endpoint: str = "local", limits: Limits | None = None, traits: Traits | None = None
     ) -> None:
         self.world, self.endpoint, self.identity = world, endpoint, f"memory://{endpoint}"
+        self.endpoint_id: str | None = self.identity
         self.limits = limits or Limits()
         self.traits = traits or Traits()
         self._now: Shared[Sequence[Resource]] = Shared()
@@ -261,6 +262,9 @@ class MemoryReader:
         async with self.world.call("list"):
             listed = tuple(_listed(held.resource) for held in self.world.held() if _wanted(held.resource, label_keys))
         return Inventory(listed, self.world.skew)
+
+    async def identify(self, call: base.Call) -> None:
+        """It is known."""
 
     async def inspect(self, resource: Resource) -> Resource:
         """The resource with that id."""

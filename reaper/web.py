@@ -10,21 +10,27 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from ipaddress import ip_address
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.to_thread
+import structlog
 from aiohttp import web
 
 from reaper import leaseapi, page
+from reaper.doors import Door, GuardedRunner, Room
 from reaper.health import health, readiness
 from reaper.leaseapi import LeaseApi
 from reaper.listening import explained
 from reaper.places import LISTEN
 from reaper.status import Status
 
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
 T = TypeVar("T")
 
+SHARE = 0.25  # of the connections that this process may have
 SHUTDOWN_TIMEOUT = 2.0  # seconds that answers under way get when it is closed
 THREADS, WAITING = 2, 16  # answers that are rendered at once, and requests that may wait for it
 
@@ -50,6 +56,7 @@ class Web:
         render_metrics: makes the metrics for an ``Accept`` header: the body and its content type. Called in a thread.
         clock: tells the time (aware UTC).
         leases: what answers about leases, None until they can be read; not given where nobody can take any.
+        log: is told when connections are refused.
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class Web:
         *,
         clock: Callable[[], datetime],
         leases: Callable[[], LeaseApi | None] | None = None,
+        log: "FilteringBoundLogger | None" = None,
     ) -> None:
         self._status = status
         self._render_metrics = render_metrics
@@ -66,6 +74,7 @@ class Web:
         self._leases = leases
         self._threads = anyio.CapacityLimiter(THREADS)
         self._rendering = 0
+        self._door = Door("web", Room.share(SHARE), log or structlog.get_logger())
         self._runner: web.AppRunner | None = None
         self._local = False
 
@@ -83,7 +92,7 @@ class Web:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
         app.on_response_prepare.append(_finish)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
+        runner = GuardedRunner(app, self._door, shutdown_timeout=SHUTDOWN_TIMEOUT)
         await runner.setup()
         try:
             with explained(host, port, _WHERE, LISTEN):
@@ -107,8 +116,9 @@ class Web:
         if self._leases is not None and leaseapi.concerns(request.path):
             if (api := self._leases()) is None:
                 return leaseapi.unavailable()
-            return await api.answer(request, local=self._local)
-        return self._refused(request) or await self._show(request)
+            return await api.answer(request, local=self._local, door=self._door)
+        with self._door.busy(request.transport):
+            return self._refused(request) or await self._show(request)
 
     async def _show(self, request: web.Request) -> web.Response:
         if request.path == "/healthz":

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -17,6 +17,7 @@ from reaper.errors import ConfigError, ProviderError
 from reaper.fields import did_you_mean
 from reaper.journal import NAME, Journal, journal_of
 from reaper.judge import Rules
+from reaper.leaseindex import Leases
 from reaper.leases import SharedLeases
 from reaper.library.closing import CleanupScope
 from reaper.library.failure import CleanupError, RetryableCleanupError
@@ -61,7 +62,7 @@ _RETRYABLE = frozenset(
     }
 )
 
-ReadLeases = Callable[[], Sequence[Lease]]
+ReadLeases = Callable[[], Leases]
 Wrap = Callable[[Provider, ReadLeases], Provider]
 
 
@@ -128,7 +129,7 @@ class Access:
         rules: Rules,
         options: Options,
         *,
-        leases: Callable[[ReadLeases], Sequence[Lease]] = lambda read: read(),
+        leases: Callable[[ReadLeases], Iterable[Lease]] = lambda read: read(),
         wrap: Wrap | None = None,
         extra: timedelta = timedelta(0),
         within: float | None = None,

@@ -50,6 +50,7 @@ class HeldLease:
         self._turn = threading.Lock()  # a task that is cancelled while it begins ends it at once
         self._thread: threading.Thread | None = None
         self._cause = "released"
+        self._over_for = 0.0
         self._taken = False
         self._line: Line | None = None  # what is held, where the open connection is the lease
         self._tries = 0  # in vain, since the last answer
@@ -84,9 +85,14 @@ class HeldLease:
         async with CleanupScope() as scope:
             scope.call(self._end, in_thread=True)
 
-    def release(self, cause: str) -> None:
-        """Give it back before its block ends. ``cause`` says why, for people."""
-        self._cause = cause
+    def release(self, cause: str, over_for: float = 0.0) -> None:
+        """Give it back before its block ends.
+
+        Args:
+            cause: why, for people.
+            over_for: how many seconds ago that ended for which it was held: what was made since then is not its own.
+        """
+        self._cause, self._over_for = cause, over_for
         self._end()
 
     # -- in a thread, for every sort of loop and none ------------------------------------------------------------------
@@ -136,7 +142,7 @@ class HeldLease:
         if self._taken:
             self._taken = False
             try:
-                self._service.ask("DELETE", f"{self.id}?cause={quote(self._cause)}")
+                self._service.ask("DELETE", f"{self.id}?cause={quote(self._cause)}&over_for={self._over_for:.3f}")
             except (AwayError, LeaseRefusedError) as error:
                 self._told(f"lease {self.id} could not be given back, and ends when its holder is missed: {error}")
         if (line := self._line) is not None:

@@ -60,6 +60,10 @@ class _Claimed:
         self._alone = alone
         self._may_stop = may_stop
 
+    @property
+    def endpoint_id(self) -> str | None:
+        return self._inner.endpoint_id
+
     async def list(self, call: Call, label_keys: frozenset[str] = frozenset()) -> Inventory:  # noqa: ARG002 - just one goes
         inventory = await self._inner.list(call)
         resources = inventory.resources
@@ -70,6 +74,9 @@ class _Claimed:
             except NotFoundError:
                 return inventory
         return replace(inventory, resources=tuple(self._seen(resource) for resource in resources))
+
+    async def identify(self, call: Call) -> None:
+        await self._inner.identify(call)
 
     async def inspect(self, resource: Resource) -> Resource:
         return self._seen(await self._inner.inspect(resource))
@@ -106,7 +113,7 @@ class _Claimed:
             bare = {key: value for key, value in labels.items() if key not in _WISHES}
             return replace(resource, labels=None if resource.labels is None else bare, group=None)
         lease = labels.get(LEASE_LABEL)
-        if lease is not None and lease not in own_leases() and lease not in {one.id for one in self._leases()}:
+        if lease is not None and lease not in own_leases() and not self._leases().knows(lease):
             raise ForeignLeaseError(
                 f"its label names the lease {lease}, which is not known here: it may be another reaper's"
             )
@@ -189,7 +196,7 @@ async def _delete(
 
     def others(read: ReadLeases) -> Sequence[Lease]:
         own = own_leases()
-        living = () if even_protected else (one for one in read() if one.ending is None and one.id not in own)
+        living = () if even_protected else (one for one in read().open if one.id not in own)
         return (claim, *living)
 
     report = await access.sweep(
@@ -258,7 +265,7 @@ async def stop(
         try:
             client = _Claimed(endpoint.reader, id_, kind, shared, alone=even_protected)
             found = await client.list(retrier.call)
-            living = () if even_protected else tuple(x for x in shared() if x.ending is None and x.id not in own)
+            living = () if even_protected else tuple(x for x in shared().open if x.id not in own)
         finally:
             shared.close()
         if found.clock_problem is not None:

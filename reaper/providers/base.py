@@ -32,12 +32,20 @@ class Inventory:
     Args:
         resources: everything that the endpoint holds of the kinds that the provider knows.
         clock_skew: the endpoint's clock minus this host's.
+        clock_error: by how much that may be wrong, either way.
         unreadable: how many rows could not even be told apart, for want of an id.
     """
 
     resources: tuple[Resource, ...]
     clock_skew: timedelta = timedelta(0)
     unreadable: int = 0
+    clock_error: timedelta = timedelta(0)
+
+    @property
+    def skew_bounds(self) -> tuple[timedelta, timedelta]:
+        """The least and the greatest difference of the clocks. They are taken for the same where they may be."""
+        bounds = self.clock_skew - self.clock_error, self.clock_skew + self.clock_error
+        return (timedelta(0), timedelta(0)) if bounds[0] <= timedelta(0) <= bounds[1] else bounds
 
     @property
     def clock_problem(self) -> str | None:
@@ -124,6 +132,11 @@ class Reader(Protocol):
         ...
 
     @property
+    def endpoint_id(self) -> str | None:
+        """What tells it from every other endpoint, wherever it is asked from; None until it has been asked."""
+        ...
+
+    @property
     def limits(self) -> Limits:
         """How much may be asked at the same time."""
         ...
@@ -139,6 +152,10 @@ class Reader(Protocol):
         Of volumes and images, where the endpoint has such things, only those that carry a label with one of ``label_keys``:
         nothing but a lease takes them, and those are the labels that its leases know them by.
         """
+        ...
+
+    async def identify(self, call: Call) -> None:
+        """Find out ``endpoint_id`` without a listing. The request is made through ``call``."""
         ...
 
     async def inspect(self, resource: Resource) -> Resource:

@@ -10,8 +10,9 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -24,12 +25,13 @@ from reaper.providers.answers import REDIRECTS, message, read_bounded, refuse_re
 from reaper.providers.base import Call, Inventory, Limits, Listed, Traits
 from reaper.providers.docker_calls import check
 from reaper.providers.docker_dependents import Dependents
-from reaper.providers.docker_errors import last_headers, last_request, translate
+from reaper.providers.docker_errors import last_headers, last_request, last_skew, translate
 from reaper.providers.docker_events import FILTERS, deaths
 from reaper.providers.docker_imagelabels import ImageLabels
 from reaper.providers.docker_leased import image, tells_creation, volume
 from reaper.providers.docker_rows import (
     Row,
+    engine_id,
     inspected_container,
     listed_container,
     network,
@@ -80,6 +82,7 @@ class DockerReader:
     def __init__(self, engine: DockerTable, own_container: str | None = None) -> None:
         self.endpoint = engine.name
         self.identity = engine.host
+        self.endpoint_id: str | None = None
         self.limits = Limits(removals=engine.removals, stops=engine.stops)
         self._engine = engine
         self._own = own_container
@@ -118,6 +121,18 @@ class DockerReader:
         resources = (*inventory.resources, *self._mark_own(labelled.values()))
         return replace(inventory, resources=resources, unreadable=unreadable)
 
+    async def identify(self, call: Call) -> None:
+        """Ask for the networks, whose ids tell engines apart."""
+        await call(f"identify {self.endpoint}", self._identify)
+
+    async def _identify(self) -> None:
+        client = self._connect()
+        try:
+            networks = _checked(await client.networks.list(), "networks")
+        except Exception as error:  # noqa: BLE001
+            self._translate(error)
+        self.endpoint_id = engine_id(self._engine.host, networks)
+
     async def _labelled(self, kind: Kind, key: str | None) -> Sequence[Row]:
         """The volumes or images with this label, or all. The filter is an optimisation: what comes back is tested again."""
         client = self._connect()
@@ -154,8 +169,9 @@ class DockerReader:
         client = self._connect()
         try:
             rows = await self._rows(client)
-            skew = clock_skew(last_headers.get({}))
+            skews = [last_skew.get()]
             networks = _checked(await client.networks.list(), "networks")
+            skew, inexact = min(*skews, last_skew.get(), key=itemgetter(1))
         except Exception as error:  # noqa: BLE001 - whatever it is, _translate makes it ours
             self._translate(error)
         try:
@@ -164,9 +180,10 @@ class DockerReader:
         except (ValueError, TypeError, AttributeError) as error:
             raise UnreadableError(f"the listing cannot be read: {error}") from error
         self._answered = True
+        self.endpoint_id = engine_id(self._engine.host, networks)
         found = [*(self._known_image(container) for container in containers), *projects]
         self._images = {c.id: self._images[c.id] for c in containers if c.id in self._images}
-        return Inventory(tuple(found), skew)
+        return Inventory(tuple(found), skew, clock_error=inexact)
 
     async def inspect(self, resource: Resource) -> Resource:
         """It as it is now. Raises NotFoundError when it is gone."""
@@ -402,8 +419,10 @@ async def _send(request: "aiohttp.ClientRequest", handler: "ClientHandlerType") 
     import aiodocker  # noqa: PLC0415 - loaded with the client
 
     check(request.method, request.url.raw_path_qs)
+    asked = datetime.now(UTC)
     response = await handler(request)
     last_headers.set(response.headers)
+    last_skew.set(clock_skew(response.headers, asked, datetime.now(UTC)))
     path = request.url.path
     last_request.set(what := f"{request.method} {_LONG_ID.sub(_shortened, path)}")
     status = response.status

@@ -4,6 +4,7 @@ import asyncio
 import errno
 from collections.abc import Mapping
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
 from reaper.errors import (
@@ -62,6 +63,7 @@ _REMEDIES: Mapping[int, str] = {
 # answer of this task here.
 last_headers: ContextVar[Mapping[str, str]] = ContextVar("last_headers")
 last_request: ContextVar[str] = ContextVar("last_request")
+last_skew: ContextVar[tuple[timedelta, timedelta]] = ContextVar("last_skew")  # see ``clock_skew``
 
 
 def translate(error: Exception, host: str, *, answered: bool) -> NoReturn:

@@ -3,12 +3,13 @@
 ``GET /containers/json`` has no start and stop times and no restart policy; ``GET /containers/ID/json`` has.
 """
 
+import hashlib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from reaper import states
+from reaper import hostid, states
 from reaper.identity import PROJECT_LABEL, compose_project
 from reaper.model import Kind, Resource, State
 from reaper.providers import rows
@@ -49,6 +50,22 @@ _UNIT_LABEL, _NO_UNIT = "PODMAN_SYSTEMD_UNIT", "podman-compose@"
 _IMAGE_ID = re.compile(r"(sha256:)?[0-9a-f]{12,64}")
 _OWN_ID = re.compile(r"/([0-9a-f]{64})/(?:userdata/)?(?:hostname|hosts|resolv\.conf)$")
 _FULL_ID = re.compile(r"[0-9a-f]{64}")
+
+
+def engine_id(address: str, networks: Sequence[Row]) -> str:
+    """What tells an engine from all others: its address, and the id of its network "host".
+
+    An engine makes that network once, and keeps it for as long as its data: so another one that listens at the same address
+    later has another id. A path means another engine on each machine. Podman has no such network. It is hashed: leases
+    name it, and their readers need not learn of hosts.
+
+    Args:
+        address: where it is.
+        networks: the rows of ``GET /networks``.
+    """
+    made = (text(row.get("Id")) for row in networks if row.get("Name") == row.get("Driver") == "host")
+    where = address if address.startswith(("tcp:", "http:", "https:", "ssh:")) else f"{address} on {hostid.here()}"
+    return hashlib.sha256(f"{where} {next(made, None)}".encode()).hexdigest()[:32]
 
 
 def own_container_id(mountinfo: str, cgroup: str) -> str | None:

@@ -22,9 +22,16 @@ def retry_after(value: str | None) -> float | None:
         return None
 
 
-def clock_skew(headers: Mapping[str, str]) -> timedelta:
-    """The server's clock minus ours, by the Date header, which is cut to whole seconds; zero where there is none."""
+def clock_skew(headers: Mapping[str, str], asked: datetime, answered: datetime) -> tuple[timedelta, timedelta]:
+    """The server's clock minus this host's, and by how much that may be wrong; zero where no header tells.
+
+    Args:
+        headers: of an answer. Its Date is cut to whole seconds.
+        asked: when the request was sent (aware UTC).
+        answered: when the headers had come.
+    """
     with suppress(TypeError, ValueError, OverflowError):
-        skew = parsedate_to_datetime(headers.get("Date") or "") - datetime.now(UTC)
-        return max(min(skew, _MOST_SKEW), -_MOST_SKEW)
-    return timedelta(0)
+        date = parsedate_to_datetime(headers.get("Date") or "")
+        least, most = date - answered, date + timedelta(seconds=1) - asked
+        return max(min(least + (most - least) / 2, _MOST_SKEW), -_MOST_SKEW), (most - least) / 2
+    return timedelta(0), timedelta(0)

@@ -136,32 +136,38 @@ class Oracle:
             return False
         if claim.projects and taking and len(self._runners(one)) > 1:
             return False
-        return (not claim.projects or one.group in claim.projects) and _narrowed(one, claim.selector)
+        in_one = one.group is not None and any(known.PROJECT_PATTERNS[glob](one.group) for glob in claim.projects)
+        return (not claim.projects or in_one) and _narrowed(one, claim.selector)
 
     def _covers(self, lease: Lease, one: Resource) -> bool:
-        if one.kind in LEFT and lease.ending is not None:
-            return self._left_by(lease, one)
-        if one.id in lease.resources:
-            return True
-        labelled = (one.labels or {}).get("reaper.lease") == lease.id
-        if lease.ending is not None and "reaper.lease" in (one.inherited or ()):
-            labelled = False
-        if not labelled and not any(self._claimed(one, claim, taking=lease.ending is not None) for claim in lease.claims):
-            return False
-        if lease.ending is None:
-            return True
-        made, taken = one.created_at, lease.since
-        return made is not None and taken is not None and (taken - made) <= timedelta(minutes=1)
+        if lease.ending is not None:
+            return self._taken_by(lease, one)
+        labelled = lease.id in self._names(one)
+        return (
+            one.id in lease.resources or labelled or any(self._claimed(one, claim, taking=False) for claim in lease.claims)
+        )
 
-    def _left_by(self, lease: Lease, one: Resource) -> bool:
-        """Whether an ended lease takes a volume or an image: surely made after it was taken, and marked as its own."""
-        labels = one.labels or {}
-        if one.created_at is None or lease.since is None or lease.since - one.created_at > timedelta(minutes=1):
-            return False
-        if labels.get("reaper.lease.image" if one.kind is Kind.IMAGE else "reaper.lease") == lease.id:
+    def _names(self, one: Resource) -> set[str]:
+        """The leases that its labels name, its image's labels included."""
+        keys = ("reaper.lease", "reaper.lease.image") if one.kind is Kind.IMAGE else ("reaper.lease",)
+        return {value for key, value in (one.labels or {}).items() if key in keys}
+
+    def _taken_by(self, lease: Lease, one: Resource) -> bool:
+        """Rule 16: it carries the lease's own label, or a claim covers it that was made while the lease lived."""
+        assert lease.ending is not None
+        if one.kind not in LEFT and one.id in lease.resources:
             return True
-        telling = [claim for claim in lease.claims if claim.selector.labels or claim.projects]
-        return not one.maybe_older and any(self._claimed(one, claim, taking=True) for claim in telling)
+        if one.created_at is None or lease.since is None or one.created_at < lease.since:
+            return False
+        key = "reaper.lease.image" if one.kind is Kind.IMAGE else "reaper.lease"
+        if (one.labels or {}).get(key) == lease.id and key not in (one.inherited or ()):
+            return True
+        if one.created_at > lease.ending.at or self._names(one) - {lease.id}:
+            return False
+        if one.kind in LEFT and one.maybe_older:
+            return False
+        telling = [claim for claim in lease.claims if one.kind not in LEFT or claim.selector.labels or claim.projects]
+        return any(self._claimed(one, claim, taking=True) for claim in telling)
 
     def _covered(self, one: Resource, *, alive: bool) -> bool:
         return any(self._covers(lease, one) for lease in self.world.leases if (lease.ending is None) == alive)

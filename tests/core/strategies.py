@@ -52,6 +52,11 @@ LABEL_PATTERNS: Mapping[str, Callable[[Mapping[str, str]], bool]] = {
     "run=my-*": lambda labels: labels.get("run", "").startswith("my-"),
     "reaper.keep": lambda labels: "reaper.keep" in labels,
 }
+PROJECT_PATTERNS: Mapping[str, Callable[[str], bool]] = {
+    "project-0": lambda name: name == "project-0",
+    "project-1": lambda name: name == "project-1",
+    "project-*": lambda name: name.startswith("project-"),
+}
 NAME_PATTERNS: Mapping[str, Callable[[str], bool]] = {
     "trial-*": lambda name: name.startswith("trial-"),
     "*-db": lambda name: name.endswith("-db"),
@@ -388,6 +393,7 @@ _CLAIMS = often(
     (Claim(Selector(labels=("bench",))),),
     (Claim(Selector(names=("trial-*",)), projects=("project-0",)),),
     (Claim(projects=("project-1",)),),
+    (Claim(projects=("project-*",)),),
     (Claim(), Claim(Selector(images=("acme/*",)))),
     weight=2,
 )

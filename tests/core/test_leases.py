@@ -1,12 +1,15 @@
 """What a lease keeps while it lives, and what it takes when it has ended."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from reaper.claims import Claim, Ending, Lease, Leases
-from reaper.model import Decision, Reason, Resource, State
+from reaper.claims import IN_FLIGHT, Claim, Ending, Lease
+from reaper.leaseindex import LeaseIndex, Leases
+from reaper.model import Decision, Kind, Reason, Resource, Site, State
 from reaper.scope import Selector
 from tests.core.make import FOREIGN, NETWORK, NOW, ago, judge_one, judged, rules
 
@@ -85,6 +88,105 @@ def test_a_claim_covers_what_it_selects(name: str) -> None:
     assert judge(other, alive).reason is Reason.NOT_OWNED
 
 
+BY_NAME = replace(ALIVE, claims=(CLAIMS["names"],), endpoints=frozenset({"engine-1"}))
+SITE = Site("engine-1")
+
+
+def takes(resource: Resource, lease: Lease, site: Site = SITE) -> bool:
+    """Whether the lease, which has ended, makes it garbage."""
+    decision = judge_one(resource, NO_POLICY, Leases([lease]).on(site))
+    assert decision.reap == (decision.reason is Reason.LEASE_ENDED)
+    return decision.reap
+
+
+@pytest.mark.parametrize(
+    ("made", "taken"),
+    [
+        (ago(hours=1, seconds=1), False),
+        (ago(hours=1), True),
+        (ago(minutes=30), True),
+        (ago(minutes=20), True),
+        (ago(minutes=19, seconds=59), False),
+        (ago(seconds=5), False),
+    ],
+)
+def test_a_claim_takes_only_what_was_made_between_the_beginning_and_the_end_of_its_lease(
+    made: datetime, taken: bool
+) -> None:
+    lease = replace(BY_NAME, ending=Ending(ago(minutes=20), "released"))
+    assert takes(replace(CLAIMED, created_at=made, started_at=made), lease) is taken
+
+
+def test_what_was_on_its_way_when_the_holder_died_is_taken_and_nothing_that_came_before_its_death_was_found() -> None:
+    """It was found dead eight minutes after its last sign of life; others have made something since."""
+    lease = replace(BY_NAME, ending=Ending(ago(minutes=20), "killed", ago(minutes=28) + IN_FLIGHT))
+    assert takes(replace(CLAIMED, created_at=ago(minutes=28)), lease)
+    assert takes(replace(CLAIMED, created_at=ago(minutes=28) + IN_FLIGHT), lease)
+    assert not takes(replace(CLAIMED, created_at=ago(minutes=27)), lease)
+
+
+def test_a_label_of_the_lease_needs_no_end() -> None:
+    late = replace(YOUNG, created_at=ago(minutes=1))
+    assert takes(late, replace(BY_NAME, ending=Ending(ago(minutes=20), "released")))
+
+
+@pytest.mark.parametrize("kind", [Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME, Kind.IMAGE])
+def test_a_claim_takes_nothing_that_names_another_lease(kind: Kind) -> None:
+    """Whether that one is known here or not: it may be alive at another reaper."""
+    lease = replace(BY_NAME, claims=(CLAIMS["labels"],), ending=Ending(ago(minutes=1), "released"))
+    mine = replace(CLAIMED, kind=kind, group=None, state=State.STOPPED, tags=("go:1",) if kind is Kind.IMAGE else ())
+    keys = ("reaper.lease", "reaper.lease.image") if kind is Kind.IMAGE else ("reaper.lease",)
+    for key in keys:
+        anothers = replace(mine, labels={**(mine.labels or {}), key: "unknown"})
+        assert lease.covers(mine, SITE)
+        assert not lease.covers(anothers, SITE)
+        assert replace(lease, ending=None).covers(anothers, SITE), "a living one keeps it"
+
+
+def test_a_claim_takes_nothing_on_an_endpoint_that_its_lease_was_not_granted_for() -> None:
+    lease = replace(BY_NAME, ending=Ending(ago(minutes=1), "released"))
+    assert takes(CLAIMED, lease)
+    for id_ in ("engine-2", None):
+        assert not takes(CLAIMED, lease, Site(id_))
+        kept = judge_one(CLAIMED, NO_POLICY, Leases([BY_NAME]).on(Site(id_)))
+        assert kept.reason is Reason.LEASED, "it may protect anywhere"
+    assert not takes(CLAIMED, replace(lease, endpoints=frozenset()))
+
+
+@pytest.mark.parametrize("seconds", [-30, 30])
+def test_a_clock_that_differs_by_less_than_a_minute_makes_nothing_the_run_s(seconds: int) -> None:
+    """What the endpoint dates so was made before the lease, or after it."""
+    lease = replace(BY_NAME, ending=Ending(ago(minutes=20), "released"))
+    skew = timedelta(seconds=seconds)
+    site = Site("engine-1", timedelta(0), skew, skew)
+    before, within, after = ago(hours=1, seconds=10), ago(minutes=40), ago(minutes=19, seconds=50)
+    found = [takes(replace(CLAIMED, created_at=made + skew), lease, site) for made in (before, within, after)]
+    assert found == [False, True, False]
+
+
+def test_what_the_measurement_of_a_clock_leaves_open_is_kept() -> None:
+    lease = replace(BY_NAME, ending=Ending(ago(minutes=20), "released"))
+    site = Site("engine-1", timedelta(0), timedelta(seconds=28), timedelta(seconds=32))
+    for made, taken in ((29, False), (33, True)):
+        assert takes(replace(CLAIMED, created_at=ago(hours=1) + timedelta(seconds=made)), lease, site) is taken
+    wrong = timedelta(hours=2)
+    assert not takes(replace(CLAIMED, created_at=ago(minutes=30) + wrong), lease, Site("engine-1", wrong, wrong, wrong))
+
+
+def test_a_project_is_claimed_by_a_glob_as_a_name_is() -> None:
+    alive = replace(ALIVE, claims=(Claim(projects=("zz__*",)),))
+    assert judge(replace(CLAIMED, group="zz__1"), alive).reason is Reason.LEASED
+    assert judge(replace(CLAIMED, group="zz__1"), replace(alive, ending=DEAD.ending)).reason is Reason.LEASE_ENDED
+    assert judge(replace(CLAIMED, group="z__1"), alive).reason is Reason.NOT_OWNED
+    assert judge(replace(CLAIMED, group=None), alive).reason is Reason.NOT_OWNED
+
+
+def test_a_lease_of_which_nothing_here_can_tell_the_end_keeps_and_says_why() -> None:
+    decision = judge(YOUNG, replace(ALIVE, unproven=True))
+    assert decision.reason is Reason.LEASED
+    assert "is not known to have ended" in decision.sentence
+
+
 def test_an_empty_claim_claims_nothing() -> None:
     assert judge(CLAIMED, replace(ALIVE, claims=(Claim(),))).reason is Reason.NOT_OWNED
 
@@ -146,6 +248,45 @@ def test_times_can_be_told_on_another_clock() -> None:
     assert there.since == NOW - timedelta(hours=1) + ahead
     assert there.ending == Ending(ago(seconds=12) + ahead, "killed")
     assert Lease("a", "b").on_clock(ahead) == Lease("a", "b")
+
+
+@given(st.data())
+def test_the_index_finds_what_a_look_at_each_lease_would(data: st.DataObject) -> None:
+    words = st.sampled_from(["a", "ab", "b", "a*", "*b", "?", "[ab]", "run=x", "run=x*", "run", "zz"])
+    texts = st.lists(words, max_size=2).map(tuple)
+    claims = st.builds(lambda ls, ns, ims, ps: Claim(Selector(ls, ns, ims), ps), texts, texts, texts, texts)
+    moments = st.integers(0, 10**6).map(lambda seconds: NOW - timedelta(seconds=seconds))
+
+    def lease(number: int) -> Lease:
+        since, end = sorted((data.draw(moments), data.draw(moments)))
+        ending = data.draw(st.sampled_from([None, Ending(end, "x")]))
+        return Lease(f"l{number}", "o", frozenset(), tuple(data.draw(st.lists(claims, max_size=2))), since, ending)
+
+    index = LeaseIndex()
+    leases = {}
+    for number in range(data.draw(st.integers(0, 40))):
+        for one in (lease(number), lease(number // 2)):
+            index.put(one)
+            leases[one.id] = one
+    for id_ in data.draw(st.lists(st.sampled_from(sorted(leases)), max_size=5)) if leases else ():
+        index.drop(id_)
+        leases.pop(id_, None)
+    labels = data.draw(st.dictionaries(st.sampled_from(["run", "a", "reaper.lease"]), st.sampled_from(["x", "xy", "l1"])))
+    name, group = data.draw(st.sampled_from(["a", "ab", "b"])), data.draw(st.sampled_from([None, "a", "zz"]))
+    made = data.draw(moments)
+    resource = replace(CLAIMED, id="r1", name=name, image="ab", group=group, labels=labels, created_at=made)
+    site = Site(
+        None,
+        timedelta(0),
+        timedelta(seconds=data.draw(st.integers(-90, 0))),
+        timedelta(seconds=data.draw(st.integers(0, 90))),
+    )
+    covering = [one for one in leases.values() if one.covers(resource, site)]
+    found = Leases(index).on(site).covering(resource)
+    assert (found in covering) if covering else (found is None)
+    if any(one.ending is None for one in covering):
+        assert found is not None
+        assert found.ending is None
 
 
 def test_many_leases_are_asked_at_once() -> None:

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from reaper.acting import what_changed
-from reaper.claims import Claim, Ending, Lease, label_keys
+from reaper.claims import Claim, Ending, Lease
 from reaper.judge import Rules
+from reaper.leaseindex import Leases
 from reaper.model import Decision, Kind, Reason, Remembered, Resource
 from reaper.policy import explain
 from reaper.scope import Protect, Scope, Selector
@@ -211,14 +212,19 @@ def test_it_decides_nothing_for_its_project(thing: Resource, labels: dict[str, s
 
 
 def test_without_leases_nothing_is_asked_for() -> None:
-    assert label_keys(()) == frozenset()
+    assert Leases(()).label_keys == frozenset()
 
 
 def test_a_label_that_all_that_is_claimed_carries_is_asked_for() -> None:
     claims = (*TELLING.values(), *NOT_TELLING.values(), Claim(Selector(labels=("a=b", "c"))))
     own = {"reaper.lease", "reaper.lease.image"}
-    assert label_keys((ALIVE, replace(DEAD, claims=claims))) == own | {"run", "com.docker.compose.project", "a"}
-    assert label_keys((ALIVE,)) == own
+    leases = Leases((ALIVE, replace(DEAD, id="dead", claims=claims)))
+    assert leases.label_keys == own | {
+        "run",
+        "com.docker.compose.project",
+        "a",
+    }
+    assert Leases((ALIVE,)).label_keys == own
 
 
 def test_a_volume_that_was_made_again_is_another_one() -> None:
@@ -251,11 +257,11 @@ def test_only_what_runs_decides_for_its_group() -> None:
     assert sorted(Kind, key=lambda kind: kind.stage)[2:] == [Kind.NETWORK, Kind.VOLUME, Kind.IMAGE]
 
 
-def test_the_tolerance_is_for_clocks() -> None:
+def test_what_is_older_than_the_lease_by_a_second_is_not_its_own() -> None:
     since = DEAD.since
     assert since is not None
-    assert judge(replace(MINE, created_at=since - timedelta(seconds=59)), DEAD).reap
-    assert not judge(replace(MINE, created_at=since - timedelta(seconds=61)), DEAD).reap
+    assert judge(replace(MINE, created_at=since), DEAD).reap
+    assert not judge(replace(MINE, created_at=since - timedelta(seconds=1)), DEAD).reap
 
 
 # An image's labels, which its containers inherit

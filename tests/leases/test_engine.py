@@ -11,6 +11,7 @@ from reaper.claims import Claim
 from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
 from reaper.leases import NAME
 from reaper.providers.docker_leased import tells_creation
+from reaper.providers.docker_rows import engine_id
 from tests import needs
 from tests.engine.lab import member_of
 from tests.run import Program
@@ -77,9 +78,15 @@ def test_volumes_and_images_go_after_what_uses_them_and_only_those_that_the_run_
 
     def put(id_: str, since: datetime, *claims: Claim, ended: bool = True) -> None:
         begun = LeaseRecord(
-            id=id_, sort=Sort.HEARTBEAT, holder=Holder("gpu-1", 4711), since=since, seen_at=since, claims=claims
+            id=id_,
+            sort=Sort.HEARTBEAT,
+            holder=Holder("gpu-1", 4711),
+            since=since,
+            seen_at=since,
+            claims=claims,
+            endpoints=frozenset({engine_id(any_engine.host, any_engine.api.must("GET", "/networks"))}),
         )
-        over = {"state": LeaseState.EXPIRED, "ended_at": since + timedelta(seconds=1), "cause": "killed"} if ended else {}
+        over = {"state": LeaseState.EXPIRED, "ended_at": since + timedelta(minutes=1), "cause": "killed"} if ended else {}
         file.put(replace(begun, **over))  # type: ignore[arg-type]
 
     put("run-1", now, Claim(projects=("p",)))

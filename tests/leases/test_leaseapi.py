@@ -148,7 +148,7 @@ REFUSED = {
     "an empty value": ({"labels": ["run="]}, "claimed with its value"),
     "a glob": ({"labels": ["run=*"]}, "without globs"),
     "a set": ({"labels": ["run=[ab]"]}, "without globs"),
-    "another's label": ({"labels": ["run=x", "team=rl"]}, "[leases] claimable does not have 'team'"),
+    "another's label": ({"labels": ["run=x", "team=rl"]}, "label 'team': [leases] claimable does not have this key"),
     "Compose's": ({"labels": ["com.docker.compose.project=p"]}, "claimable does not have"),
 }
 

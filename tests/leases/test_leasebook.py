@@ -11,8 +11,8 @@ import pytest
 
 from reaper.claims import Claim
 from reaper.errors import LeasesUnknownError
-from reaper.leasebook import CONNECTION_WINDOW, HEARTBEAT_DUE, HEARTBEAT_WINDOW, REMEMBER, RESTART_WINDOW, LeaseBook
-from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState, Sort
+from reaper.leasebook import CONNECTION_WINDOW, HEARTBEAT_WINDOW, RESTART_WINDOW, LeaseBook
+from reaper.leasedb import HEARTBEAT_DUE, REMEMBER, Holder, LeaseFile, LeaseRecord, LeaseState, Sort
 from reaper.leases import NAME
 from reaper.scope import Selector
 from reaper.testing import VirtualClock

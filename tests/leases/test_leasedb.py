@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reaper.claims import Claim, Ending
+from reaper.claims import IN_FLIGHT, Claim, Ending
 from reaper.errors import LeasesUnknownError
 from reaper.leasedb import SMALLEST, Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
 from reaper.leases import NAME
@@ -68,7 +68,7 @@ def test_what_the_rules_need_to_know(file: LeaseFile) -> None:
     assert (found["7f3a"].claims, found["7f3a"].resources) == (RECORD.claims, RECORD.resources)
     assert found["7f3a"].ending is None
     assert found["back"].ending is None
-    assert found["dead"].ending == Ending(NOW, "killed")
+    assert found["dead"].ending == Ending(NOW, "killed", NOW + IN_FLIGHT)
 
 
 def test_those_that_ended_long_ago_are_forgotten(file: LeaseFile) -> None:
@@ -144,7 +144,7 @@ def lead_nowhere(path: Path) -> None:
 
 def from_the_future(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA user_version = 4")
 
 
 def replace_by_fifo(path: Path) -> None:
@@ -222,6 +222,10 @@ def test_one_that_somebody_holds_is_unknown_until_they_let_go(path: Path, file: 
 
 def test_what_has_not_changed_is_not_read_again(path: Path, file: LeaseFile) -> None:
     file.put(RECORD)
-    assert file.records() is file.records()
+    assert file.leases() is file.leases()
+    mine = file.open()[0]
     LeaseFile(path).put(ENDED)
-    assert len(file.records()) == 2
+    assert len(file.leases()) == 2
+    assert file.open()[0] is mine
+    LeaseFile(path).forget(NOW + HOUR)
+    assert [lease.id for lease in file.leases()] == [RECORD.id]

@@ -130,9 +130,10 @@ def test_a_lease_belongs_to_who_took_it(service: Service) -> None:
         assert all(user_name(0) in told["error"] or id_ != "roots" for _, told in found)
         return {status for status, _ in found}
 
-    assert statuses(NOBODY, "roots") == {403}
-    assert statuses(SOMEBODY, "mine") == {403}
-    assert statuses(NOBODY, "tcp") == {403}
+    # Somebody else's id is taken, and what is held under it is not touched.
+    assert statuses(NOBODY, "roots") == {403, 409}
+    assert statuses(SOMEBODY, "mine") == {403, 409}
+    assert statuses(NOBODY, "tcp") == {403, 409}
     for id_ in ("roots", "mine"):
         assert over_tcp(service, "PUT", f"/leases/{id_}")[0] == 403
         status, told = over_tcp(service, "DELETE", f"/leases/{id_}")
@@ -143,6 +144,25 @@ def test_a_lease_belongs_to_who_took_it(service: Service) -> None:
         200
     ] * 2
     assert ask(service.socket, NOBODY, ("DELETE", "/leases/nobodys"))[0][0] == 404
+
+
+def test_nobody_shares_a_lease_whose_id_another_user_has_taken_first(service: Service) -> None:
+    """Else the other one could end it, and what root's run has made would go."""
+    assert ask(service.socket, NOBODY, ("POST", "/leases", {"id": "nightly"}))[0][0] == 201
+    assert over_tcp(service, "POST", "/leases", {"holder": {"host": "gpu-1", "pid": 1}, "id": "tcp"})[0] == 201
+    for hold in (False, True):
+        for uid, id_ in ((0, "nightly"), (SOMEBODY, "nightly"), (0, "tcp")):
+            ((status, told),) = ask(service.socket, uid, ("POST", "/leases", {"id": id_, "hold": hold}))
+            assert status == 409
+            assert told["error"].endswith("take another id")
+    for holder, status in (
+        ({"host": "gpu-1", "pid": 2}, 409),
+        ({"host": "gpu-2", "pid": 1}, 409),
+        ({"host": "gpu-1", "pid": 1}, 200),
+    ):
+        assert over_tcp(service, "POST", "/leases", {"holder": holder, "id": "tcp"})[0] == status
+    assert over_tcp(service, "POST", "/leases", {"holder": {"host": "gpu-1"}, "id": "nightly"})[0] == 409
+    assert service.records()["nightly"].holder.uid == NOBODY
 
 
 def test_with_a_token_tcp_may_touch_what_is_held_over_the_socket(tmp_path: Path, path: Path) -> None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reaper.claimcheck import SHARED
 from reaper.claims import Claim
-from reaper.ryukline import LONGEST, SHARED, LineError, Lines, claim_of, lease_id
+from reaper.ryukline import LONGEST, LineError, Lines, claim_of, lease_id
 from reaper.scope import Selector, label_matches
 from reaper.settings import LeasesTable
 
