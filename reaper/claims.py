@@ -162,7 +162,10 @@ class Lease:
         """
         if self.endpoints is not None and site.id not in self.endpoints:
             return False
-        if not self._made_in_its_time(resource, site) or set(named_leases(resource)) - {self.id}:
+        labels = resource.labels or {}
+        if any(labels.get(key, self.id) != self.id for key in (LEASE_LABEL, IMAGE_LABEL)):
+            return False
+        if not self._made_in_its_time(resource, site):
             return False
         if not resource.kind.only_with_lease:
             return any(claim.covers(resource, taking=True) for claim in self.claims)
