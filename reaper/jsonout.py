@@ -62,6 +62,7 @@ def _endpoint(report: EndpointReport) -> dict[str, Any]:
         "endpoint": report.endpoint,
         "provider": report.provider,
         "held": report.held,
+        "undecided": report.undecided,
         "seconds": round(report.seconds, 3),
         "clock_skew_seconds": round(report.clock_skew.total_seconds(), 3),
         "failure": None if failure is None else {"error": failure.label, "message": failure.message},

@@ -212,6 +212,7 @@ class LogObserver:
             endpoints=len(report.endpoints),
             held=sum(endpoint.held for endpoint in report.endpoints),
             **counts,
+            **({"undecided": undecided} if (undecided := sum(endpoint.undecided for endpoint in report.endpoints)) else {}),
             endpoint_failures=sum(endpoint.failure is not None for endpoint in report.endpoints),
             seconds=round(report.seconds, 2),
             dry_run=report.dry_run,

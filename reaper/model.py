@@ -362,6 +362,11 @@ class EndpointReport:
     site: Site = field(default_factory=Site)
 
     @property
+    def undecided(self) -> int:
+        """How many of those that it holds nothing was decided about: that is not kept, and not deleted either."""
+        return max(self.held - len(self.decisions), 0) if self.failure is not None else 0
+
+    @property
     def away(self) -> frozenset[str]:
         """The ids of what is not there any more."""
         return frozenset(result.decision.resource.id for result in self.results if result.outcome.away)

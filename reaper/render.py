@@ -152,8 +152,12 @@ def _outcomes(endpoint: EndpointReport, now: datetime, *, terminal: bool) -> Non
     if hidden:
         line(f"... and {hidden} more deleted")
     counts = ", ".join(f"{n} {_words(o.value)}" for o in Outcome if (n := endpoint.count(o)))
-    kept = endpoint.held - len(endpoint.results)
-    if endpoint.failure is None or endpoint.held:
+    undecided = endpoint.undecided
+    kept = endpoint.held - len(endpoint.results) - undecided
+    if undecided:
+        said = [counts, f"{kept} kept" if kept > 0 else "", f"{undecided} not decided about"]
+        line(f"{endpoint.endpoint}: {', '.join(part for part in said if part)}, in {endpoint.seconds:.1f} s")
+    elif endpoint.failure is None or endpoint.held:
         line(f"{endpoint.endpoint}: {counts or 'nothing to delete'}, {max(kept, 0)} kept, in {endpoint.seconds:.1f} s")
 
 
@@ -178,6 +182,8 @@ def _problems(endpoint: EndpointReport) -> None:
         line(f"{endpoint.endpoint}: warning: {warning}")
     if endpoint.failure is not None:
         what = {BUG: "a bug", CLOCK: "not judged"}.get(endpoint.failure.label, "could not be listed")
+        if endpoint.undecided and endpoint.failure.label == "interrupted":
+            what = "was not looked at to the end"
         line(f"{endpoint.endpoint}: {what}: {endpoint.failure.message}")
 
 

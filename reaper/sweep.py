@@ -225,7 +225,8 @@ class _EndpointSweep:
             if decision.reap and decision.resource.id not in self.results:
                 self.results[decision.resource.id] = self._untouched(decision)
         if not self.ended and not self.failure and not self.decisions:
-            self.failure = EndpointFailure("interrupted", "the sweep ended before it was listed")
+            what = "anything there was decided" if self.held else "it was listed"
+            self.failure = EndpointFailure("interrupted", f"the sweep ended before {what}")
         return EndpointReport(
             endpoint=self.name,
             provider=self.reader.provider,

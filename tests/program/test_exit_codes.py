@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from devkit.faults import FaultProxy
+from devkit.faults import Fault, FaultProxy
 from reaper.conduct import exit_code
 from reaper.model import (
     CapHit,
@@ -329,3 +329,34 @@ def test_a_timeout_is_no_signal() -> None:
     assert exit_code(_report(_endpoint("fine"), interrupted="timeout")) == 0
     assert exit_code(_report(_endpoint("unlisted"), interrupted="timeout")) == 5
     assert exit_code(_report(_endpoint("fine"), interrupted="SIGINT")) == 130
+
+
+@pytest.mark.parametrize("way", ["its time is up", "a signal"])
+@pytest.mark.parametrize("command", [("--once",), ("check",), ("list",)])
+def test_what_nothing_was_decided_about_is_not_called_kept(
+    run: Program, fake: FakeEngine, command: tuple[str, ...], way: str
+) -> None:
+    ids = [fake.add(f"chess-{number}", ago="30h").id for number in range(20)]
+    with FaultProxy(fake.socket) as proxy:
+        gate = proxy.hold("GET", f"/containers/{ids[7]}")
+        limit = ("--timeout", "4s") if way == "its time is up" else ()
+        with started(run, *command, "--json", *limit, env={"DOCKER_HOST": proxy.host}) as process:
+            gate.reached()
+            if not limit:
+                process.send_signal(signal.SIGINT)
+            ended = run.finish(process)
+        assert ended.code == (5 if limit else 130)
+        (endpoint,) = ended.document["endpoints"]
+        assert (endpoint["held"], endpoint["undecided"], endpoint["resources"]) == (20, 20, [])
+        assert endpoint["failure"]["message"] == "the sweep ended before anything there was decided"
+
+
+def test_people_are_told_what_nothing_was_decided_about(run: Program, fake: FakeEngine) -> None:
+    ids = [fake.add(f"chess-{number}", ago="30h").id for number in range(20)]
+    with FaultProxy(fake.socket) as proxy:
+        proxy.add(Fault("hang", "GET", f"/containers/{ids[7]}"))
+        ended = run("--once", "--timeout", "3s", env={"DOCKER_HOST": proxy.host})
+    assert ended.code == 5
+    assert "local: 20 not decided about, in " in ended.out
+    assert "kept" not in ended.out
+    assert "local: was not looked at to the end: the sweep ended before anything there was decided" in ended.out
