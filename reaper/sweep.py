@@ -18,7 +18,7 @@ from reaper.caps import Caps
 from reaper.claims import Lease, named_leases
 from reaper.confirm import Confirmer
 from reaper.dependents import Dependents
-from reaper.errors import ProviderError, ReaperError
+from reaper.errors import CircuitOpenError, CredentialsError, ProviderError, RateLimitedError, ReaperError
 from reaper.judge import Rules
 from reaper.leaseindex import Leases
 from reaper.looking import Looker
@@ -46,6 +46,7 @@ T = TypeVar("T")
 __all__ = ["BUG", "DRAIN", "LAST_LOOK", "Endpoint", "Ledger", "Observer", "Options", "Stop", "sweep"]
 
 SKEW_TOLERANCE = timedelta(minutes=1)
+OF_THE_ENDPOINT = frozenset({CircuitOpenError.label, CredentialsError.label, RateLimitedError.label})
 LAST_LOOK = timedelta(seconds=5)
 BUG = "bug"
 CLOCK = "clock"
@@ -180,6 +181,7 @@ class _EndpointSweep:
         await self._guard(self._look_and_act)
         if self.units:
             await self._guard(self._confirm)  # after a bug as well: what was done is accounted for
+            self._let_rest()
         if (refused := self.retrier.breaker.refused) is not None:
             self._fail(refused.label, str(refused))
         self.seconds = anyio.current_time() - began
@@ -355,7 +357,7 @@ class _EndpointSweep:
 
     async def _rounds(self, acting: Acting) -> None:
         """One round for all, one more for what failed, and further ones for what waits for others as long as some go."""
-        await self._in_order(self.units)
+        await self._in_order([unit for unit in self.units if not self._is_resting(unit)])
         again = [unit for unit in self.units if unit.retryable]
         while again and not acting.draining:
             if self.confirmer is not None:
@@ -366,6 +368,25 @@ class _EndpointSweep:
             before = self._deleted()
             await self._in_order(again)
             again = [unit for unit in again if unit.waits] if self._deleted() > before else []
+
+    def _is_resting(self, unit: Unit) -> bool:
+        """Whether a member has failed so lately that nothing is done about the unit, which has its results then."""
+        found = {id_: rest for id_ in unit.ids() if (rest := self.endpoint.rests.of(id_)) is not None}
+        if found:
+            unit.leave_alone(found)
+        return bool(found)
+
+    def _let_rest(self) -> None:
+        """Leave alone for a while what has failed; but a sick endpoint says nothing about one resource."""
+        rests = self.endpoint.rests
+        rests.forget_all_but(
+            {d.resource.id for d in self.decisions} - {r for r, result in self.results.items() if result.outcome.away}
+        )
+        if self.retrier.breaker.open:
+            return
+        for id_, result in self.results.items():
+            if result.outcome is Outcome.FAILED and result.attempts and result.error not in OF_THE_ENDPOINT:
+                rests.failed(id_, result.detail, result.error)
 
     def _deleted(self) -> int:
         return sum(result.outcome is Outcome.DELETED for unit in self.units for result in unit.results.values())

@@ -1,7 +1,7 @@
 """The terms on which a sweep runs: what it sweeps, how, who is told, and what ends it early."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
@@ -10,6 +10,7 @@ import anyio
 from reaper.memory import Memory
 from reaper.model import TIME_UP, Decision, EndpointReport, Result
 from reaper.providers.base import Reader
+from reaper.rests import Rests
 from reaper.retry import FailedAttempt, Retrier
 
 T = TypeVar("T")
@@ -82,6 +83,7 @@ class Endpoint:
     reader: Reader
     retrier: Retrier
     memory: Memory | None = None
+    rests: Rests = field(default_factory=Rests)
 
 
 @dataclass(frozen=True, slots=True)

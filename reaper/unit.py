@@ -1,6 +1,7 @@
 """Reaping one unit: a resource that stands alone, or a group. Look again, stop, delete, in that order."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -8,6 +9,7 @@ from typing import TypeVar
 import anyio
 
 from reaper.acting import AbandonedError, Acting, ChangedError, subject, what_changed
+from reaper.durations import human
 from reaper.errors import (
     CircuitOpenError,
     ConflictError,
@@ -23,6 +25,7 @@ from reaper.identity import Groups
 from reaper.members import Members
 from reaper.model import Decision, Kind, Outcome, Remembered, Resource, State
 from reaper.ordering import users_first
+from reaper.rests import Rest
 from reaper.waiting import not_changing, until
 
 T = TypeVar("T")
@@ -83,6 +86,26 @@ class Unit(Members):
         finally:
             if self.acting.dependents is not None:
                 self.acting.dependents.ended(self.key, [decision.resource for decision in self.decisions])
+
+    def leave_alone(self, rests: Mapping[str, Rest]) -> None:
+        """Begin nothing: the deletion of these members has failed in earlier sweeps, and rests."""
+        for decision in self._open():
+            if (rest := rests.get(decision.resource.id)) is not None:
+                sweeps = "the last sweep" if rest.times == 1 else f"{rest.times} sweeps"
+                left = human(timedelta(seconds=math.ceil(rest.left)))
+                self._settle(
+                    decision,
+                    Outcome.FAILED,
+                    f"its deletion failed in {sweeps} and rests for {left}: {rest.why}",
+                    error=rest.error,
+                )
+            else:
+                first = next(d.resource for d in self.decisions if d.resource.id in rests)
+                self._settle(
+                    decision,
+                    Outcome.SKIPPED,
+                    f"the deletion of {first.name} of its {first.group_word} has failed, and rests",
+                )
 
     # -- stopping ------------------------------------------------------------------------------------------------------
 

@@ -239,7 +239,7 @@ class Organisation:
     def _wish(self, row: Sandbox, desired: str, at: int) -> None:
         """Want another state; the stored one follows when the server has picked the wish up."""
         row.step += 1
-        with self._writing(row, at):
+        with self._writing(row, at, activity=False):  # only a change of the stored state is an activity
             row.desired = desired
         if row.runner_dead:
             return
@@ -257,7 +257,7 @@ class Organisation:
     def _doom(self, row: Sandbox, at: int) -> None:
         """Destroy it, and what is linked to it."""
         row.step += 1
-        with self._writing(row, at):
+        with self._writing(row, at, activity=row.state in DELETED_AT_ONCE):
             self._ids.pop(row.name, None)
             row.name = f"DESTROYED_{row.name}_{at // 1000}"
             self._ids[row.name] = row.id

@@ -10,7 +10,7 @@ import pytest
 from reaper.errors import ServerError, UnavailableError
 from reaper.instruments import SweepResult
 from reaper.judge import Rules
-from reaper.model import Kind
+from reaper.model import Kind, Outcome
 from reaper.testing import Rule
 from tests.service.lab import House
 from tests.sweep.conftest import anyio_backend
@@ -367,3 +367,53 @@ async def test_what_takes_over_knows_of_the_deaths() -> None:
     assert [sweep.due for sweep in house.diary.sweeps] == [frozenset({SOON.name})]
     assert "client" not in house.left()
     assert house.provider.asked_since == [None, death.stopped_at]
+
+
+# -- what always fails -------------------------------------------------------------------------------------------------
+
+
+async def test_a_deletion_that_always_fails_is_tried_less_and_less_often() -> None:
+    house = House(stopped("cursed"), stopped("well"))
+    house.world.rules.append(Rule("delete", "cursed", error=ServerError("driver failed")))
+    async with house.kept() as keeper:
+        for _ in range(8 * 60):
+            keeper.post(["stopped"])
+            await anyio.sleep(60)
+    tries = [call.began for call in house.world.made("delete", "cursed")]
+    sweeps = [tries[0], *(later for before, later in pairwise(tries) if later - before > 50)]
+    assert house.left() == {"cursed"}
+    assert len(sweeps) <= 16, "within eight hours: after one minute, two, four, ... and each hour"
+    assert all(later - before < 3600 + 180 for before, later in pairwise(sweeps)), "and it is not given up"
+    assert len(house.diary.sweeps) > 400
+
+
+async def test_what_rests_is_told_as_failed_with_the_reason_and_goes_when_it_can() -> None:
+    house = House(stopped("cursed"))
+    house.world.rules.append(Rule("delete", "cursed", calls=range(1, 9), error=ServerError("driver failed")))
+    async with house.kept() as keeper:
+        keeper.post(["stopped"])
+        await anyio.sleep(50)
+        keeper.post(["stopped"])
+        await anyio.sleep(5)
+        report = house.diary.sweeps[-1].report
+        assert report is not None
+        (rested,) = report.results
+        assert (rested.outcome, rested.error, rested.attempts) == (Outcome.FAILED, "server_error", 0)
+        assert "its deletion failed in the last sweep and rests for " in rested.detail
+        assert rested.detail.endswith("driver failed")
+        await anyio.sleep(120)
+        keeper.post(["stopped"])
+        await anyio.sleep(60)
+    assert house.left() == set()
+
+
+async def test_a_sick_endpoint_gives_no_resource_a_rest() -> None:
+    house = House(*(stopped(f"c{i}") for i in range(40)))
+    house.world.rules.append(Rule("delete", error=UnavailableError("down")))
+    async with house.kept() as keeper:
+        keeper.post(["stopped"])
+        await anyio.sleep(300)
+        house.world.rules.clear()
+        keeper.post(["stopped"], now=True)
+        await anyio.sleep(30)
+    assert house.left() == set()
