@@ -1,10 +1,12 @@
 """What is not owned survives everything; what is owned and protected survives too."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from devkit.engine import Age, PrivateEngine
 from tests import needs
-from tests.engine.lab import DAY, OWNED, WAITS, containers, exited, member_of, ran, reasons, rows, stopped, toml
+from tests.engine.lab import DAY, HOUR, OWNED, WAITS, containers, exited, member_of, ran, reasons, rows, stopped, toml
 from tests.run import Program
 
 pytestmark = [pytest.mark.engine, pytest.mark.engines(*needs.DOCKERS)]
@@ -86,22 +88,27 @@ def test_protected_ones_survive_everything(engine: PrivateEngine, reaper: Progra
 
 
 def test_wishes(engine: PrivateEngine, reaper: Program) -> None:
+    yesterday = (datetime.now(UTC) - DAY).isoformat()
     wishes = {
         "ttl-over": {"reaper.ttl": "1ms"},
-        "expired": {"reaper.expires": "2026-01-01T00:00:00Z"},
+        "expired": {"reaper.expires": yesterday},
+        "expired-before-it-was-made": {"reaper.expires": yesterday},
         "ttl": {"reaper.ttl": "2h"},
         "later": {"reaper.expires": "2999-01-01T00:00:00Z"},
     }
     for name, wish in wishes.items():
-        engine.create(name, labels={**OWNED, **wish}, cmd=WAITS, start=True)
+        ident = engine.create(name, labels={**OWNED, **wish}, cmd=WAITS, start=True)
+        if name == "expired":
+            engine.backdate({ident: Age(created=2 * DAY, started=HOUR)})
     exited(engine, "protected", {**OWNED, "reaper.ttl": "1ms", "reaper.keep": ""})
     ended = reaper("--once", "--json")
     assert ended.outcomes() == {"ttl-over": "deleted", "expired": "deleted"}
-    assert containers(engine) == {"ttl", "later", "protected"}
+    assert containers(engine) == {"ttl", "later", "protected", "expired-before-it-was-made"}
+    assert reasons(ended)["expired-before-it-was-made"] == "wish_unreadable"
     assert reasons(ended)["ttl"] == reasons(ended)["later"] == "wish_not_due"
     ended = reaper("--once", "--all", "--json")  # the operator says that no run is alive
     assert ended.outcomes() == {"ttl": "deleted", "later": "deleted"}
-    assert containers(engine) == {"protected"}
+    assert containers(engine) == {"protected", "expired-before-it-was-made"}
 
 
 @pytest.mark.parametrize("user", ["unowned", "owned"])
