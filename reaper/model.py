@@ -57,7 +57,7 @@ class Remembered:
     Args:
         owner: who owned it then, in the words of ``Ownership.by``.
         free_at: from when a network that has lost its containers may be taken for a leftover (aware UTC).
-        created_at: of a network, when it was made: Podman makes its id from its name.
+        created_at: of a network, when it was made: Podman with CNI makes its id from its name.
         place: of a network, what told its project from others of the name: see ``identity``.
     """
 
@@ -144,7 +144,7 @@ class Resource:
     def identity(self) -> tuple[str, datetime | None]:
         """What no other resource of the endpoint ever has.
 
-        A new volume may have the name of one that is gone, and Podman makes the id of a network from its name.
+        A new volume may have the name of one that is gone, and Podman with CNI makes the id of a network from its name.
         """
         by_name = self.kind in (Kind.VOLUME, Kind.NETWORK) and not self.maybe_older
         return self.id, self.created_at if by_name else None

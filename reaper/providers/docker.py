@@ -235,7 +235,11 @@ class DockerReader:
         try:
             return table(await self._connect()._query_json(f"images/{id_}/json"))  # noqa: SLF001
         except Exception as error:  # noqa: BLE001
-            self._translate(error)
+            try:
+                self._translate(error)
+            except DeniedError as denied:  # by a proxy, most likely
+                what = "GET /images/ID/json has to be let through: it tells which labels of a container are its image's"
+                raise DeniedError(f"{denied}; {what}") from error
 
     async def dependents(
         self,

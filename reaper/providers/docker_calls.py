@@ -65,8 +65,8 @@ CALLS = (
     EngineCall("GET", "/volumes/{id}", "the last look before a deletion", {}),
     # Never with force, which deletes what is in use, or (of volumes) takes for deleted what its driver does not know.
     EngineCall("DELETE", "/volumes/{id}", "delete a volume of a lease that has ended", {}),
-    EngineCall("GET", "/images/json", "list the images of leases", {"filters": _JSON}),
-    EngineCall("GET", "/images/{image}/json", "the last look before a deletion", {}),
+    EngineCall("GET", "/images/json", "which labels came with images, and the images of leases", {"filters": _JSON}),
+    EngineCall("GET", "/images/{image}/json", "which labels are an image's, and the last look before its deletion", {}),
     # With noprune: the untagged images below it may be somebody's who builds on them just now.
     EngineCall("DELETE", "/images/{image}", "delete an image of a lease that has ended", {"noprune": "1"}),
     EngineCall("GET", "/events", "who dies", {"filters": _JSON, "since": _MOMENT}),

@@ -89,7 +89,7 @@ async def test_what_is_not_listed_any_more_is_forgotten(memory: Memory) -> None:
 
 
 async def test_a_network_that_was_made_again_under_the_same_id_is_another_one(memory: Memory) -> None:
-    """Podman makes the id of a network from its name."""
+    """Podman with CNI makes the id of a network from its name."""
     lab = living(memory)
     await lab.sweep()
     for name in ("client", "side", "net"):
