@@ -12,9 +12,11 @@ import re
 import socket
 import struct
 import threading
+import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
+from functools import cache
 from http import HTTPStatus
 from typing import Literal, Self, get_args
 
@@ -24,7 +26,7 @@ from aiohttp.typedefs import Middleware
 from reaper.durations import parse as parse_duration
 from reaper.simulator.clock import Clock
 
-Kind = Literal["latency", "reset", "hang", "truncate", "status", "garbage"]
+Kind = Literal["latency", "reset", "hang", "truncate", "status", "garbage", "empty", "huge", "deep"]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Names = Callable[[web.Request], Sequence[str]]
 CONTROL = "/_simulator/"
@@ -41,7 +43,8 @@ class Fault:
     Args:
         kind: `latency` waits and goes on; `reset` ends the connection (RST on TCP); `hang` never answers;
             `truncate` sends the true answer's head and half of its body; `status` answers `status`;
-            `garbage` answers 200 (or `status`, if that was changed) with HTML.
+            `garbage` answers 200 (or `status`, if that was changed) with HTML, `empty` with nothing, `huge` with 600 MB that
+            are a few hundred kB as they are sent, `deep` with JSON that is nested 100,000 times.
         endpoint: glob of the server's name (`docker`, the name of a Daytona API).
         method: glob of the verb.
         path: regular expression, searched in the path (without the query).
@@ -114,7 +117,7 @@ class Fault:
         headers: dict[str, str] = {}
         try:
             if argument:
-                key = "status" if kind in {"status", "garbage"} else "seconds"
+                key = "status" if kind in {"status", *_BODIES} else "seconds"
                 values[key] = _value(key, argument)
             for part in rest:
                 key, equals, value = part.partition("=")
@@ -310,11 +313,25 @@ def middleware(
     return strike
 
 
+@cache
+def _huge() -> bytes:
+    pack = zlib.compressobj(9, zlib.DEFLATED, 31)  # as gzip
+    return b"".join(pack.compress(b" " * (1 << 20)) for _ in range(600)) + pack.flush()
+
+
+_BODIES: Mapping[str, Callable[[], tuple[Mapping[str, str], bytes]]] = {
+    "garbage": lambda: ({"Content-Type": "text/html"}, _GARBAGE),
+    "empty": lambda: ({}, b""),
+    "huge": lambda: ({"Content-Type": "application/json", "Content-Encoding": "gzip"}, _huge()),
+    "deep": lambda: ({"Content-Type": "application/json"}, b"[" * 100_000 + b"]" * 100_000),
+}
+
+
 def _wrong(request: web.Request, fault: Fault, error: ErrorBody) -> web.Response:
     """The made-up answer of `status` and `garbage`."""
-    if fault.kind == "garbage":
-        head = {"Content-Type": "text/html", **fault.headers}
-        return web.Response(status=fault.status or 200, body=_GARBAGE, headers=head)
+    if (make := _BODIES.get(fault.kind)) is not None:
+        head, body = make()
+        return web.Response(status=fault.status or 200, body=body, headers={**head, **fault.headers})
     answer = error(request, fault.status, fault.message or _phrase(fault.status))
     answer.headers.update(fault.headers)
     return answer

@@ -121,7 +121,7 @@ class Lab:
 
     async def __aenter__(self) -> Self:
         # Host and server live by one clock here, and it is not the real one.
-        self._patch.setattr(daytona, "clock_skew", lambda _: timedelta(0))
+        self._patch.setattr(daytona, "clock_skew", lambda *_: (timedelta(0), timedelta(0)))
         await self.sim.__aenter__()
         return self
 

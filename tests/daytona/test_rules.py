@@ -1,11 +1,14 @@
 """What may go and what stays, whatever the policies say: the rules of safety for sandboxes."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from reaper.claims import Lease
+from reaper.conduct import exit_code
 from reaper.policy import young_and_running
+from reaper.retry import RetryPolicy
 from reaper.simulator.world import ABSENT
 from tests.daytona.lab import DAY, HARBOR, HOUR, MINUTE, NOW, Lab, everything, outcomes, reasons, result, rules, warnings
 
@@ -242,4 +245,20 @@ async def test_the_cap_counts_sandboxes_and_nothing_goes_beyond_it() -> None:
         cap = report.endpoints[0].cap
         assert cap is not None
         assert (cap.wanted, cap.allowed) == (5, 4)
+        assert lab.left() == names
+
+
+@pytest.mark.parametrize(
+    "fault", ["huge", "deep", "empty:502", "empty:404", "garbage:401", "status:307,header=Location:http://127.0.0.1:1/"]
+)
+@pytest.mark.parametrize("where", ["/sandbox$", "/sandbox/", "DELETE"])
+async def test_an_answer_that_makes_no_sense_deletes_nothing_and_is_no_bug(fault: str, where: str) -> None:
+    async with Lab(retry=RetryPolicy(attempts=2, jitter=timedelta(0))) as lab:
+        names = lab.leftovers(2)
+        lab.sim.faults.add(f"{fault},method=DELETE" if where == "DELETE" else f"{fault},method=GET,path={where}")
+        report = await lab.sweep(table={"confirm_within": "5s"})
+        told = " ".join([*(e.failure.message for e in report.endpoints if e.failure), *(r.detail for r in report.results)])
+        assert "/sandbox" in told
+        assert "<" not in told
+        assert exit_code(report) in (3, 5)
         assert lab.left() == names
