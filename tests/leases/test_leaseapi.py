@@ -1,5 +1,6 @@
 """Leases over HTTP: who may do what, and what a client is told."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -281,3 +282,80 @@ async def test_one_that_is_given_back_ends_the_answer(tmp_path: Path) -> None:
         with anyio.fail_after(20):
             assert len((await answer.read()).splitlines()) == 1
         assert client.records()["mine"].state is LeaseState.RELEASED
+
+
+ODD = {
+    "a huge pid": (json.dumps({"holder": {"host": "a", "pid": 10**30}}), 400),
+    "a pid beyond 64 bits of SQLite": (json.dumps({"holder": {"host": "a", "pid": 2**63}}), 400),
+    "a number of 50,000 digits": ('{"holder": {"host": "a", "pid": ' + "9" * 50_000 + "}}", 400),
+    "infinity": ('{"holder": {"host": "a", "pid": Infinity}}', 400),
+    "deep lists": ("[" * 30_000, 400),
+    "deep claims": ('{"holder": {"host": "a"}, "claims": ' + "[" * 20_000 + "]" * 20_000 + "}", 400),
+    "half a character": ('{"holder": {"host": "\\ud800"}}', 400),
+    "no UTF-8": ('{"holder": {"host": "\xff"}}', 400),
+    "what a terminal obeys": (json.dumps({"holder": {"host": "a\x1b[2J"}}), 400),
+    "a null character": (json.dumps({"holder": {"host": "a", "command": "\0"}}), 400),
+    "a long host": (json.dumps({"holder": {"host": "a" * 2000}}), 400),
+    "many claims": (json.dumps({"holder": {"host": "a"}, "claims": [{"labels": ["run=x"]}] * 100}), 400),
+    "many labels": (json.dumps({"holder": {"host": "a"}, "claims": [{"labels": ["run=x"] * 100}]}), 400),
+    "the same key twice": ('{"holder": {"host": "a"}, "holder": 5}', 400),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_no_body_is_an_error_of_the_service(tmp_path: Path, name: str) -> None:
+    body, expected = ODD[name]
+    async with serving(tmp_path) as client:
+        headers = {"Content-Type": "application/json"}
+        async with client.session.post("/leases", data=body.encode("latin-1"), headers=headers) as answer:
+            assert answer.status == expected
+            assert (await answer.json())["error"].isprintable()
+        assert client.records() == {}
+
+
+async def test_what_is_no_compressed_body_is_refused(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        headers = {"Content-Type": "application/json", "Content-Encoding": "deflate"}
+        async with client.session.post("/leases", data=b"no deflate", headers=headers) as answer:
+            assert answer.status == 400
+
+
+@pytest.mark.parametrize(
+    "query", ["after=x", "after=-5", "after=" + "9" * 400, "edition=%00", "after=%ff", "edition=" + "e" * 4000]
+)
+async def test_no_query_is_an_error_of_the_service(tmp_path: Path, query: str) -> None:
+    async with serving(tmp_path) as client:
+        await client.take(id="mine")
+        status, listed = await client.ask("GET", f"/leases?{query}")
+        assert (status, [one["id"] for one in listed["leases"]]) == (200, ["mine"])
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "1e300", "x", ""])
+async def test_how_long_ago_it_was_over_is_a_number_of_seconds(tmp_path: Path, seconds: str) -> None:
+    async with serving(tmp_path) as client:
+        await client.take(id="mine")
+        assert (await client.ask("DELETE", f"/leases/mine?over_for={seconds}"))[0] == 400
+        assert client.records()["mine"].state is LeaseState.LIVE
+
+
+async def test_a_token_of_odd_bytes_is_a_wrong_one(tmp_path: Path) -> None:
+    async with serving(tmp_path, token=TOKEN) as client:
+        url = client.session._base_url
+        assert url is not None
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(b"GET /leases HTTP/1.0\r\nAuthorization: Bearer \xff\xfe\r\n\r\n")
+        assert b" 401 " in await reader.readline()
+        writer.close()
+
+
+async def test_what_has_changed_since_is_listed(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        for number in range(450):
+            client.book.take(Sort.CONNECTION, Holder("gpu-1"), name=f"run-{number}")
+        _, everything = await client.ask("GET", "/leases")
+        assert len(everything["leases"]) == 450
+        since = f"edition={everything['edition']}&after={everything['seq']}"
+        assert (await client.ask("GET", f"/leases?{since}"))[1] == {**everything, "leases": []}
+        await client.ask("DELETE", "/leases/run-7")
+        assert [one["id"] for one in (await client.ask("GET", f"/leases?{since}"))[1]["leases"]] == ["run-7"]
+        assert len((await client.ask("GET", "/leases?edition=another&after=9"))[1]["leases"]) == 450
