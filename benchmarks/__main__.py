@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.leases import DECIDED, ENDED, EndedLeases
 from benchmarks.measure import BenchmarkError, Series
 from benchmarks.proxied import CONTEXT, LOGS, PINGS, Proxies
 from benchmarks.report import Measured, Row, command_version, document, table, with_section
@@ -110,7 +111,15 @@ PROXY_ROWS = (
     Row("connections", f"{PINGS:,} pings through it, each over a connection of its own", _DIRECT, 5.0),
     Row("proxy-memory", f"peak memory of the proxy, a build with a context of {CONTEXT} MB", "-", 60.0, "MiB"),
 )
-GROUPS = {"docker": ROWS, "daytona": SANDBOX_ROWS, "service": SERVICE_ROWS, "proxy": PROXY_ROWS}
+_LOOK = "a look at the leases after one was taken, the worst of all runs"
+LEASE_ROWS = (
+    *(Row(f"look-{number}", f"{_LOOK}: {number:,} have ended", "-", 5.0, "ms") for number in ENDED),
+    *(
+        Row(f"decide-{number}", f"decide about {DECIDED:,} containers, {number:,} leases have ended", "none has", 1.5)
+        for number in ENDED[1:]
+    ),
+)
+GROUPS = {"docker": ROWS, "daytona": SANDBOX_ROWS, "service": SERVICE_ROWS, "proxy": PROXY_ROWS, "leases": LEASE_ROWS}
 _SLOW_RUNS, _QUICK_RUNS, _LONG_RUNS = 5, 25, 1
 
 
@@ -219,6 +228,10 @@ def _measure_group(
         proxies = Proxies(folder, _say)
         found = _measure_proxy(proxies, wanted, runs)
         engine = proxies.docker_versions
+    elif group == "leases":
+        series = EndedLeases(folder, _say).measured(runs or _QUICK_RUNS)
+        found = {f"look-{number}": (series[f"look-{number}"], Series()) for number in ENDED}
+        found |= {f"decide-{number}": (series[f"decide-{number}"], series["decide-0"]) for number in ENDED[1:]}
     elif group == "daytona":
         found = _measure_sandboxes(Organisation(folder, reaper, _say), wanted, runs)
     else:

@@ -22,6 +22,7 @@ from reaper.alive import Alive, lock_file, new_token
 from reaper.claims import Lease
 from reaper.conduct import Observers, close, exit_code
 from reaper.credentials import ryuk_secret
+from reaper.descriptors import make_room
 from reaper.errors import ConfigError, LeasesUnknownError
 from reaper.journal import Journal, journal_of
 from reaper.judge import Rules
@@ -40,6 +41,7 @@ from reaper.sweep import Endpoint, Observer, Options, Stop, sweep
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+DESCRIPTORS = 4096  # each client is one
 FIRST_LOOK = timedelta(minutes=1)  # at the engine
 TICK = 0.2  # seconds between two looks whether the session is over
 PAUSE = 1.0  # seconds until what did not go is tried again
@@ -58,6 +60,7 @@ def run(env: Mapping[str, str], configure: Callable[[str], "FilteringBoundLogger
         env: the environment; nothing else says how it is to be.
         configure: sets the log up, at a level.
     """
+    make_room(DESCRIPTORS)
     ryuk, settings = RyukSettings.of(env), config.of_environment(env).settings
     session = _Session(ryuk, settings, env, configure("debug" if ryuk.verbose else "info"))
     try:
