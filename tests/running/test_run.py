@@ -116,9 +116,14 @@ def test_leftovers_that_cannot_be_removed(program: Program, served: Served, stri
 
 def test_more_than_the_cap_is_left_with_the_command_that_goes_on(program: Program, served: Served) -> None:
     few = {"REAPER_LIMITS__MAX_LEASE_DELETIONS": "1"}
-    for name in ("one", "two"):
-        served.add(name, age=timedelta(0), labels={"run": "x"})
-    ended = program(*QUICKLY, "--strict", "--own", "label=run=x", "--", "true", env=few)
+    waiting = Making({}, waits=True).words
+    with started(program, *QUICKLY, "--strict", "--own", "label=run=x", "--", *waiting, env=few) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        for name in ("one", "two"):
+            served.add(name, age=timedelta(0), labels={"run": "x"})
+        process.send_signal(signal.SIGTERM)
+        ended = program.finish(process)
     assert ended.code == 3
     assert served.left() == {"one", "two"}
     assert "hint: default: 2 leases have left would have gone, but max_lease_deletions = 1 allows 1" in ended.err
@@ -135,6 +140,22 @@ def test_what_is_claimed_goes_and_a_neighbour_stays(program: Program, served: Se
     ended = program(*QUICKLY, *own, "--", *Making(names, labelled=False).words)
     assert ended.code == 0
     assert served.left() == {"chess-old", "go-2", "other"}
+
+
+def test_a_claim_takes_nothing_that_was_made_before_the_run_or_after_it(program: Program, served: Served) -> None:
+    served.add("chess-just-before", age=timedelta(0))
+    own = ("--own", "name=chess-*", "--own", "project=zz__*")
+    assert program(*QUICKLY, *own, "--", *Making({"chess-mine": {}}, labelled=False).words).code == 0
+    served.add("chess-9", age=timedelta(0))
+    assert program("--once").code == 0
+    assert served.left() == {"chess-just-before", "chess-9"}
+
+
+@pytest.mark.parametrize("own", ["name=*", "project=*", "label=team-*=rl"])
+def test_what_claims_everything_or_nothing_is_refused(program: Program, own: str) -> None:
+    ended = program(*QUICKLY, "--own", own, "--", "echo", "runs")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--own" in ended.err
 
 
 def test_what_is_kept_on_purpose_is_told_and_no_failure(program: Program, served: Served) -> None:
