@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,13 @@ def compose_all(
             compose(host, project, projects[project], *args, directory=place / project, file=file, command=command)
 
         list(pool.map(one, projects))
+
+
+@cache
+def separator(command: tuple[str, ...] = (COMMAND,)) -> str:
+    """What stands between the parts of a container's name."""
+    done = subprocess.run([*command, "version", "--short"], capture_output=True, text=True, check=True)
+    return "_" if done.stdout.startswith("1.") else "-"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from devkit.api import EngineError
@@ -20,7 +20,7 @@ DOCKER = ("docker.io", "docker-cli", "docker-compose", "docker-buildx")
 PACKAGES = {
     "bookworm": ("docker.io", "docker-compose"),
     "trixie": DOCKER,
-    "forky": (*DOCKER, "podman", "nftables"),
+    "forky": (*DOCKER, "podman", "nftables", "aardvark-dns"),
 }
 """What each release brings beside `iptables` and certificates."""
 
@@ -68,12 +68,19 @@ def make(suite: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if root(suite) is None:
             shutil.rmtree(place, ignore_errors=True)
-            _make(place, suite)
+            _bootstrap(place, suite)
+            _install(place, PACKAGES[suite])
             (place / ".complete").touch()
+        elif absent := [package for package in PACKAGES[suite] if not _has(place, package)]:
+            _install(place, absent)  # it was made for an earlier list
     return place
 
 
-def _make(place: Path, suite: str) -> None:
+def _has(place: Path, package: str) -> bool:
+    return (place / f"usr/share/doc/{package}").exists()
+
+
+def _bootstrap(place: Path, suite: str) -> None:
     debootstrap = shutil.which("debootstrap", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if debootstrap is None:
         raise EngineError(f"the root of Debian {suite} needs debootstrap (Debian: debootstrap)")
@@ -82,19 +89,21 @@ def _make(place: Path, suite: str) -> None:
         raise EngineError(f"the root of Debian {suite} needs a package index, and /etc/apt names none")
     # debootstrap of an older release has no script of this name; the one of sid does for every release since.
     script = suite if Path(f"/usr/share/debootstrap/scripts/{suite}").exists() else "sid"
+    _run(place, debootstrap, "--variant=minbase", "--include=ca-certificates,iptables", suite, str(place), index, script)
+    policy = place / "usr/sbin/policy-rc.d"
+    policy.write_text(_NO_SERVICES)
+    policy.chmod(0o755)
+
+
+def _install(place: Path, packages: Sequence[str]) -> None:
+    shutil.copyfile("/etc/resolv.conf", place / "etc/resolv.conf")
+    _run(place, "unshare", "-m", "--propagation", "private", "sh", "-ec", _INSTALL, str(place), *packages)
+
+
+def _run(place: Path, *command: str) -> None:
     log = place.with_suffix(".log")
-    included = "--include=ca-certificates,iptables"
-    with log.open("w") as output:
-        _run(output, log, debootstrap, "--variant=minbase", included, suite, str(place), index, script)
-        policy = place / "usr/sbin/policy-rc.d"
-        policy.write_text(_NO_SERVICES)
-        policy.chmod(0o755)
-        shutil.copyfile("/etc/resolv.conf", place / "etc/resolv.conf")
-        _run(output, log, "unshare", "-m", "--propagation", "private", "sh", "-ec", _INSTALL, str(place), *PACKAGES[suite])
-
-
-def _run(output: object, log: Path, *command: str) -> None:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)  # type: ignore[call-overload]
+    with log.open("a") as output:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
     if done.returncode != 0:
         raise EngineError(f"{command[0]} ended with {done.returncode} ({log}):\n{log.read_text(errors='replace')[-2000:]}")
 

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -283,6 +283,10 @@ class PrivateEngine(EngineClient):
         command = self._compose_command()
         compose.compose_all(self.host, projects, *args, directory=directory, file=file, parallel=parallel, command=command)
 
+    def compose_name(self, project: str, service: str) -> str:
+        """The name of the only container of a service: `project_service_1`, or with hyphens since Compose 2."""
+        return compose.separator(tuple(self._compose_command())).join((project, service, "1"))
+
     def _compose_command(self) -> list[str]:
         return [compose.COMMAND] if self.flavour.root() is None else self._running_cell().inside(compose.COMMAND)
 
@@ -346,7 +350,9 @@ class PrivateEngine(EngineClient):
 
     # Age
 
-    def backdate(self, wanted: Mapping[str, Age], networks: Mapping[str, timedelta] | None = None) -> None:
+    def backdate(
+        self, wanted: Mapping[str, Age], networks: Mapping[str, timedelta] | None = None, dead: Iterable[str] = ()
+    ) -> None:
         """Make containers and networks old: end the engine in order, edit its files, start it again. About 2 s.
 
         Podman needs no restart; it wants networks' names.
@@ -359,6 +365,7 @@ class PrivateEngine(EngineClient):
             wanted: container id (in full) to age.
             networks: network name or id to how long ago it was created. (There is no such way for volumes: their
                 CreatedAt is the change time of a directory, which cannot be set.)
+            dead: ids of stopped containers to make `dead`, see `make_dead`. Podman knows no such state.
         """
         now = datetime.now(UTC)
         if self.flavour.is_podman:
@@ -368,6 +375,7 @@ class PrivateEngine(EngineClient):
         created = {self.api.must("GET", f"/networks/{name}")["Created"]: now - age for name, age in (networks or {}).items()}
         with self._edited() as containers:
             ages.apply(containers, wanted, now)
+            ages.mark_dead(containers, dead)
             ages.apply_networks(self.data / "network/files/local-kv.db", created)
 
     def fabricate_exited(

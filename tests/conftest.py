@@ -82,11 +82,7 @@ def module_engine(engine_possible: None, flavour: str) -> Iterator[PrivateEngine
 def engine(module_engine: PrivateEngine) -> Iterator[PrivateEngine]:
     """The module's engine, which is empty again after each test."""
     yield module_engine
-    for ident in module_engine.ids():
-        module_engine.remove(ident, force=True)
-    for kind, path in (("networks", "networks"), ("volumes", "volumes")):
-        for name in getattr(module_engine, kind)():
-            module_engine.api.delete(f"/{path}/{name}")
+    module_engine.clear()
 
 
 @pytest.fixture

@@ -59,7 +59,10 @@ def test_leaked_projects_go_beside_living_ones(engine: PrivateEngine, reaper: Pr
     assert set(projects(engine)) == set(living)
     assert len(engine.ids(all=False)) == len(living), "they run"
     assert set(engine.networks()) == stays
-    assert {name for name, why in reasons(ended).items() if why == "not_owned"} == {"website_web_1", "website_default"}
+    assert {name for name, why in reasons(ended).items() if why == "not_owned"} == {
+        engine.compose_name("website", "web"),
+        "website_default",
+    }
     owners = {row["group"]: row["owner"] for row in rows(ended).values() if row["kind"] == "container"}
     assert owners[trials[0]] == "preset terminal-bench, image tb__*__client"
     ending = "/harbor/environments/docker/docker-compose-build.yaml"
@@ -80,14 +83,24 @@ def test_both_runners_are_recognised_by_their_only_sign(engine: PrivateEngine, r
     engine.compose("other", services(["main", "db"]), directory=tmp_path / "other")
     listed = reaper("list", "--json")
     owner = {name: row["owner"] for name, row in rows(listed).items()}
-    assert owner["trial_client_1"] == "preset terminal-bench, image tb__*__client"
-    assert owner["trial_db_1"] == owner["trial_default"] == "preset terminal-bench, image tb__*__client in its project"
-    assert str(owner["session_main_1"]).startswith("preset harbor, config file")
+    assert owner[engine.compose_name("trial", "client")] == "preset terminal-bench, image tb__*__client"
+    assert (
+        owner[engine.compose_name("trial", "db")]
+        == owner["trial_default"]
+        == "preset terminal-bench, image tb__*__client in its project"
+    )
+    assert str(owner[engine.compose_name("session", "main")]).startswith("preset harbor, config file")
     ended = reaper("--once", "--all", "--json")
     assert ended.code == 0, ended.err
-    gone = ["trial_client_1", "trial_db_1", "trial_default", "session_main_1", "session_default"]
+    gone = [
+        engine.compose_name("trial", "client"),
+        engine.compose_name("trial", "db"),
+        "trial_default",
+        engine.compose_name("session", "main"),
+        "session_default",
+    ]
     assert ended.outcomes() == dict.fromkeys(gone, "deleted")
-    assert containers(engine) == {"other_main_1", "other_db_1"}
+    assert containers(engine) == {engine.compose_name("other", "main"), engine.compose_name("other", "db")}
     assert engine.networks() == ["other_default"]
 
 
@@ -100,18 +113,18 @@ def test_what_is_left_of_a_project_is_remembered(
     if remembered:
         ended = reaper("--once", "--json")
         assert (ended.code, ended.outcomes()) == (0, {})
-    engine.remove("trial_client_1", force=True)
+    engine.remove(engine.compose_name("trial", "client"), force=True)
     make_old(engine, "trial")
     ended = reaper("--once", "--json")
     assert ended.code == 0, ended.err
     if remembered:
-        assert ended.outcomes() == {"trial_db_1": "deleted", "trial_default": "deleted"}
-        assert rows(ended)["trial_db_1"]["owner"].startswith("remembered: preset terminal-bench")
+        assert ended.outcomes() == {engine.compose_name("trial", "db"): "deleted", "trial_default": "deleted"}
+        assert rows(ended)[engine.compose_name("trial", "db")]["owner"].startswith("remembered: preset terminal-bench")
         assert containers(engine) == set()
         assert engine.networks() == []
     else:
-        assert reasons(ended) == {"trial_db_1": "not_owned", "trial_default": "not_owned"}
-        assert containers(engine) == {"trial_db_1"}
+        assert reasons(ended) == {engine.compose_name("trial", "db"): "not_owned", "trial_default": "not_owned"}
+        assert containers(engine) == {engine.compose_name("trial", "db")}
         assert engine.networks() == ["trial_default"]
 
 
@@ -160,8 +173,10 @@ def test_the_networks_of_a_project_with_several(engine: PrivateEngine, reaper: P
     content["networks"] = {"front": {}, "back": {}}
     engine.compose("trial", content, directory=tmp_path)
     engine.create_network("outside")
-    engine.api.must("POST", "/networks/outside/connect", {"Container": "trial_client_1"})
+    engine.api.must("POST", "/networks/outside/connect", {"Container": engine.compose_name("trial", "client")})
     make_old(engine, "trial", age=3 * DAY)
     ended = reaper("--once", "--json")
-    assert ended.outcomes() == dict.fromkeys(("trial_client_1", "trial_front", "trial_back"), "deleted"), ended.err
+    assert ended.outcomes() == dict.fromkeys(
+        (engine.compose_name("trial", "client"), "trial_front", "trial_back"), "deleted"
+    ), ended.err
     assert engine.networks() == ["outside"]
