@@ -15,6 +15,8 @@ from tests.run import Program
 
 SIMULATOR = "simulator"
 
+pytest_plugins = ["devkit.instantly"]
+
 settings.register_profile("reaper", deadline=None, derandomize=True)
 settings.load_profile("reaper")
 

@@ -76,6 +76,7 @@ SENTENCES = {
 }
 
 
+@pytest.mark.engines(*needs.DOCKERS)
 @pytest.mark.parametrize(
     ("option", "gone"),
     [
