@@ -22,6 +22,7 @@ from benchmarks.sandboxes import (
     LIFECYCLE,
     LISTED,
     LISTINGS,
+    NEIGHBOURS,
     PAGE,
     WINDOW,
     Organisation,
@@ -61,6 +62,7 @@ SANDBOX_ROWS = (
     ),
     Row("delete", _DELETED, f"the bound: requests made x latency / {AT_ONCE}", 1.3),
     Row("requests", "requests for each of these sandboxes", "-", 3.2, "requests"),
+    Row("beside", f"requests for one deletion beside {NEIGHBOURS:,} living sandboxes, the links known", "-", 15, "requests"),
     Row("limits", _LIMITED, "the bound: the windows that must be waited for", 1.1),
     Row("nothing", "nothing to do, one empty organisation, `reaper --once`", f'`python -c "{IMPORT}"`', 1.5),
     Row("growth", _LISTINGS, "after the first", 1.1, "times the memory"),
@@ -167,6 +169,8 @@ def _measure_sandboxes(bench: Organisation, wanted: set[str], runs: int | None) 
     if wanted & {"delete", "requests"}:
         series = bench.deleted(slow)
         found["delete"] = found["requests"] = series["reaper"], series["bound"]
+    if "beside" in wanted:
+        found["beside"] = bench.beside(slow)["reaper"], Series()
     if "limits" in wanted:
         series = bench.limited(slow)
         found["limits"] = series["reaper"], series["bound"]

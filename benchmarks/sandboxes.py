@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.measure import BenchmarkError, Launcher, Run, Series
 
-LISTED, DELETED = 10_000, 2_000
+LISTED, DELETED, NEIGHBOURS = 10_000, 2_000, 1_000
 LATENCY, AT_ONCE = 0.05, 32
 LIFECYCLE, GENERAL, WINDOW = 600, 1200, 10.0
 LISTINGS = 10
@@ -132,6 +132,24 @@ class Organisation:
             series["bound"].runs.append(Run(least, 0.0, 0.0))
             self._say(f"{what}, run {number} of {runs}: {run.seconds:.2f} s, bound {least:.2f} s, {requests}")
         return series
+
+    def beside(self, runs: int) -> dict[str, Series]:
+        """Delete one sandbox beside `NEIGHBOURS` living ones, whose links the deletion of another has asked for before."""
+        series = Series()
+        for number in range(1, runs + 1):
+            state = Path(self._config.parent / f"state-{number}")
+            with _organisation(str(NEIGHBOURS), "--leaked", "2") as env:
+                made = []
+                for leaked in ("leaked-0", "leaked-1"):
+                    before = self._control(env, "requests")["total"]
+                    command = (self._reaper, "--once", "--config", str(self._config), "--older-than", "1d", "--name", leaked)
+                    run = self._launcher.run(*command, env={**env, "STATE_DIRECTORY": str(state)})
+                    made.append(self._control(env, "requests")["total"] - before)
+                if f'"sandboxes": {NEIGHBOURS}' not in json.dumps(self._control(env, "state")):
+                    raise BenchmarkError("the two leaked sandboxes, and they alone, were to go")
+            series.runs.append(Run(run.seconds, run.cpu, run.peak_mib, made[-1]))
+            self._say(f"one deletion beside {NEIGHBOURS}, run {number} of {runs}: {made[0]} requests, then {made[1]}")
+        return {"reaper": series}
 
     def _requests(self, env: Mapping[str, str]) -> dict[str, int]:
         """How many requests were made, by what they cost; and the proof that nothing is left."""

@@ -1,6 +1,7 @@
 """A simulated world in a process of its own: what the benchmarks of sandboxes and of the service run against.
 
-    python -m benchmarks.server SANDBOXES [--containers N] [--old] [--latency SECONDS] [--limits LIFECYCLE GENERAL]
+    python -m benchmarks.server SANDBOXES [--containers N] [--old] [--leaked N] [--latency SECONDS]
+        [--limits LIFECYCLE GENERAL]
 
 It prints the variables to export and an empty line, and ends on SIGTERM.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from reaper.simulator.clock import Clock
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("sandboxes", type=int)
     parser.add_argument("--containers", type=int, default=0, help="living ones")
     parser.add_argument("--old", action="store_true", help="leftovers of days ago; without it, trials that have just begun")
+    parser.add_argument("--leaked", type=int, default=0, help="so many leftovers of days ago beside them")
     parser.add_argument("--latency", type=float, default=0.0)
     parser.add_argument("--limits", type=int, nargs=2, metavar=("LIFECYCLE", "GENERAL"), help=f"per {WINDOW:g} s")
     arguments = parser.parse_args()
@@ -55,6 +58,9 @@ def main() -> None:
     organisation = simulator.organisation()
     for number in range(arguments.sandboxes):
         organisation.add(_sandbox(number, age, simulator))
+    for number in range(arguments.leaked):
+        leaked = _sandbox(number, timedelta(days=3), simulator)
+        organisation.add(replace(leaked, name=f"leaked-{number}", labels={"harbor.managed": "true"}))
     if arguments.latency:
         simulator.faults.add(f"latency:{arguments.latency * 1000:g}ms")
     if arguments.limits:
