@@ -73,6 +73,11 @@ def _acting(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dry-run", action="store_true", help="say what would be deleted; delete nothing")
     group.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
     group.add_argument("--max-deletions", metavar="N|P%|none", help="refuse to delete more than this on one endpoint")
+    group.add_argument(
+        "--wait",
+        action="store_true",
+        help="sweep again for what is kept for a short time only, as soon as it may go, within --timeout (then 20m)",
+    )
     group.add_argument("--metrics-textfile", metavar="FILE", help="write the metrics there, for node_exporter: NAME.prom")
 
 
@@ -225,9 +230,9 @@ def _check_fit(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
     if command == "history":
         wrong |= dict.fromkeys(_LOOKING, ", which looks at no endpoint")
     if command == "run":
-        wrong |= dict.fromkeys(("once", "dry_run", "json", "metrics_textfile"), "")
+        wrong |= dict.fromkeys(("once", "dry_run", "json", "metrics_textfile", "wait"), "")
     elif command is not None:
-        wrong |= dict.fromkeys(("once", "dry_run", "fail_fast", "max_deletions", "metrics_textfile"), "")
+        wrong |= dict.fromkeys(("once", "dry_run", "fail_fast", "max_deletions", "metrics_textfile", "wait"), "")
     for option in given:
         if given[option] and option in wrong:
             parser.error(f"--{option.replace('_', '-')} does not go with {command}{wrong[option]}")
@@ -235,7 +240,7 @@ def _check_fit(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
 
 _OF_ONCE = (
     *("dry_run", "fail_fast", "max_deletions", "metrics_textfile", "stopped", "older_than", "all", "aggressive", "policy"),
-    *("label", "name", "image", "timeout", "json"),
+    *("label", "name", "image", "timeout", "json", "wait"),
 )
 
 

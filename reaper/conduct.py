@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import anyio
 import anyio.abc
 
 from reaper import exits
-from reaper.model import Outcome, Report
+from reaper.model import EndpointReport, Outcome, Report, Result
 from reaper.sweep import BUG, DRAIN, Endpoint, Observer, Stop
 
 if TYPE_CHECKING:
@@ -72,6 +73,25 @@ def exit_code(report: Report) -> int:
     if any(report.count(outcome) for outcome in (Outcome.FAILED, Outcome.STOPPED, Outcome.ABANDONED)):
         return exits.FAILED
     return 0
+
+
+def together(before: Report, last: Report) -> Report:
+    """Two looks as one: the results of both, of the same resource the later one, and all else as it was seen last."""
+    earlier = {endpoint.endpoint: endpoint for endpoint in before.endpoints}
+    endpoints = tuple(_merged(earlier[endpoint.endpoint], endpoint) for endpoint in last.endpoints)
+    seconds = before.seconds + last.seconds
+    return replace(last, started_at=before.started_at, seconds=seconds, endpoints=endpoints)
+
+
+def _merged(before: EndpointReport, last: EndpointReport) -> EndpointReport:
+    results: dict[str, Result] = {result.decision.resource.id: result for result in before.results}
+    for result in last.results:
+        known = results.get(result.decision.resource.id)
+        if known is None or not (known.outcome.away and result.outcome is Outcome.GONE):
+            results[result.decision.resource.id] = result
+    warnings = tuple(dict.fromkeys((*before.warnings, *last.warnings)))
+    held, seconds = max(before.held, last.held), before.seconds + last.seconds
+    return replace(last, held=held, results=tuple(results.values()), warnings=warnings, seconds=seconds)
 
 
 class Observers:

@@ -10,13 +10,13 @@ import anyio
 
 from reaper import connect
 from reaper.claims import Ending, Lease
-from reaper.conduct import Observers, close, conduct
+from reaper.conduct import Observers, close, conduct, together
 from reaper.errors import LeasesUnknownError
 from reaper.journal import Journal, journal_of
 from reaper.leasedb import LeaseFile, LeaseRecord, LeaseState
 from reaper.leaseindex import Leases
 from reaper.leases import KILLED, NAME, SharedLeases
-from reaper.model import Decision, EndpointReport, Outcome, Reason, Report, Result
+from reaper.model import Decision, Outcome, Reason, Report
 from reaper.plan import Plan
 from reaper.scope import Scope
 from reaper.settings import JournalTable
@@ -186,7 +186,7 @@ async def _looks(
         report = await sweep(
             endpoints, rules, options, clock=_now, observer=observers, leases=wanted.leases, ledger=journal, stop=stop
         )
-        total = report if total is None else _together(total, report)
+        total = report if total is None else together(total, report)
         passed = timedelta(seconds=anyio.current_time() - began)
         if stop.why is not None or not (passed < wanted.at_least or (passed < wanted.patience and _again(wanted, report))):
             return total
@@ -215,25 +215,6 @@ def still_there(report: Report, id_: str) -> list[Decision]:
 def unwanted(report: Report, id_: str) -> list[Decision]:
     """What is still there, and is not kept on purpose."""
     return [d for d in still_there(report, id_) if d.reap or d.reason in _NOT_ON_PURPOSE]
-
-
-def _together(before: Report, last: Report) -> Report:
-    """Two looks as one: the results of both, of the same resource the later one, and all else as it was seen last."""
-    earlier = {endpoint.endpoint: endpoint for endpoint in before.endpoints}
-    endpoints = tuple(_merged(earlier[endpoint.endpoint], endpoint) for endpoint in last.endpoints)
-    seconds = before.seconds + last.seconds
-    return replace(last, started_at=before.started_at, seconds=seconds, endpoints=endpoints)
-
-
-def _merged(before: EndpointReport, last: EndpointReport) -> EndpointReport:
-    results: dict[str, Result] = {result.decision.resource.id: result for result in before.results}
-    for result in last.results:
-        known = results.get(result.decision.resource.id)
-        if known is None or not (known.outcome.away and result.outcome is Outcome.GONE):
-            results[result.decision.resource.id] = result
-    warnings = tuple(dict.fromkeys((*before.warnings, *last.warnings)))
-    held, seconds = max(before.held, last.held), before.seconds + last.seconds
-    return replace(last, held=held, results=tuple(results.values()), warnings=warnings, seconds=seconds)
 
 
 def _now() -> datetime:

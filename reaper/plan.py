@@ -22,6 +22,7 @@ from reaper.settings import LimitsTable, Settings, one_off
 from reaper.sweep import Options
 
 DEFAULT_TIMEOUT = timedelta(minutes=10)
+DEFAULT_WAIT = timedelta(minutes=20)  # for all, with --wait: a grace is ten minutes long
 _REAPABLE = frozenset({Kind.CONTAINER, Kind.SANDBOX})
 
 
@@ -33,6 +34,7 @@ class Plan:
         organisations: each with its API key.
         one_off: whether options took the place of the configured policies.
         everything: whether ``--all`` was given.
+        wait: whether to sweep again for what time alone keeps, within the timeout.
         only: the selection of endpoints as it was given.
         narrow: --label, --name and --image as they were given.
         config: the file that was given with ``--config``.
@@ -47,6 +49,7 @@ class Plan:
     timeout: timedelta
     one_off: bool
     everything: bool
+    wait: bool = False
     only: tuple[str, ...] = ()
     narrow: tuple[str, ...] = ()
     config: str | None = None
@@ -67,7 +70,11 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
         max_fraction=limits.max_fraction if command == "once" else None,
         max_lease_deletions=limits.max_lease_deletions if command == "once" else None,
     )
-    timeout = DEFAULT_TIMEOUT if arguments.timeout is None else _duration("--timeout", arguments.timeout)
+    wait = command == "once" and bool(getattr(arguments, "wait", False))
+    if wait and arguments.dry_run:
+        raise ConfigError("it waits until more can be deleted, and --dry-run deletes nothing", "leave one out", "--wait")
+    usual = DEFAULT_WAIT if wait else DEFAULT_TIMEOUT
+    timeout = usual if arguments.timeout is None else _duration("--timeout", arguments.timeout)
     if not timeout:
         raise ConfigError("nothing can be done in no time", 'write for example "10m"', "--timeout")
     engines, organisations = _endpoints(arguments.only, settings, env)
@@ -80,6 +87,7 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
         timeout=timeout,
         one_off=replaced,
         everything=arguments.all,
+        wait=wait,
         only=tuple(arguments.only or ()),
         narrow=tuple(
             word

@@ -6,18 +6,19 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reaper import config, exits
-from reaper.conduct import Observers, close, conduct, exit_code, progress
+from reaper.conduct import Observers, close, conduct, exit_code, progress, together
 from reaper.errors import ConfigError, ReaperError
 from reaper.journal import NAME, Journal, journal_of
 from reaper.leaseindex import Leases
 from reaper.leases import KnownLeases
 from reaper.model import Decision, Reason, Report
 from reaper.notes import not_owned, owned_by_image
+from reaper.pending import SOON, in_words, not_taken, pending
 from reaper.places import sockets_to_ask
 from reaper.plan import Plan, make_plan
 from reaper.policy import explain, young_and_running
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from reaper.metrics import Metrics
+
+MARGIN = timedelta(seconds=2)  # after the end of what is waited for: clocks differ a little
 
 # Kept on purpose: everything else that is owned counts as left by ``check --all``.
 _MEANT_TO_STAY = frozenset(
@@ -101,6 +104,7 @@ class Command:
 
     def __post_init__(self) -> None:
         self.leases = KnownLeases(config.state_directory(os.environ), sockets_to_ask(os.environ))
+        self._until = datetime.now(UTC) + self.plan.timeout
 
     async def run(self) -> int:
         """Look, act where it is asked for, and print; returns the exit code. Raises ReaperError."""
@@ -157,19 +161,12 @@ class Command:
             observers.append(metrics)
         if journal is not None:
             observers.append(journal)
-            for endpoint in endpoints:
-                journal.about(endpoint.reader.endpoint, self.plan.options.due)
         with progress(observers, act=self.plan.options.act):
-            report = await sweep(
-                endpoints,
-                self.plan.rules,
-                self.plan.options,
-                clock=lambda: datetime.now(UTC),
-                observer=Observers(observers),
-                leases=self.leases,
-                ledger=journal,
-                stop=stop,
-            )
+            report = await self._sweep(endpoints, observers, stop, journal)
+            while self.plan.wait and await self._may_go_on(report, stop):
+                again = await self._sweep(endpoints, observers, stop, journal)
+                report = _with_earlier(report, together(report, again))
+            report = replace(report, interrupted=stop.why)
         if metrics is not None:
             self._write(metrics, endpoints, report)
         name = self.arguments.command or "once"
@@ -183,6 +180,42 @@ class Command:
         if name == "once" and watcher is not None:
             watcher.summary(report)
         return code
+
+    async def _sweep(
+        self, endpoints: Sequence[Endpoint], observers: Sequence[Observer], stop: Stop, journal: Journal | None
+    ) -> Report:
+        for endpoint in endpoints if journal is not None else ():
+            assert journal is not None
+            journal.about(endpoint.reader.endpoint, self.plan.options.due)
+        return await sweep(
+            endpoints,
+            self.plan.rules,
+            self.plan.options,
+            clock=lambda: datetime.now(UTC),
+            observer=Observers(observers),
+            leases=self.leases,
+            ledger=journal,
+            stop=stop,
+        )
+
+    async def _may_go_on(self, report: Report, stop: Stop) -> bool:
+        """Wait until something may go that time alone keeps; False when there is none in time, or the sweep is to end."""
+        import anyio  # noqa: PLC0415
+
+        now = datetime.now(UTC)
+        left_over = self._until - now
+        waits = [
+            each.due_at - now - endpoint.clock_skew
+            for endpoint in report.endpoints
+            for each in pending(endpoint.decisions, self.plan.rules.created_grace)
+            if each.due_at > report.started_at + endpoint.clock_skew  # else something besides the time keeps it
+        ]
+        in_time = [wait for wait in waits if wait + MARGIN < left_over]
+        if stop.why is not None or not in_time:
+            return False
+        with anyio.move_on_after(max(*in_time, timedelta(0)).total_seconds() + MARGIN.total_seconds()):
+            await stop.wait()
+        return stop.why is None
 
     def _name_the_file(self) -> None:
         """Say which file is in force before a sweep does anything: it may not be the one that is meant."""
@@ -309,6 +342,30 @@ def cap_hints(report: Report, argv: Sequence[str]) -> list[str]:
     return hints
 
 
+def _soon(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
+    """For each endpoint what is kept for a short time only."""
+    hints = []
+    for endpoint in report.endpoints:
+        now = report.started_at + timedelta(seconds=report.seconds) + endpoint.clock_skew
+        soon = [each for each in pending(endpoint.decisions, plan.rules.created_grace) if each.due_at <= now + SOON]
+        if soon:
+            how = "" if plan.wait or not plan.options.act else f"; to wait for that: {_again(argv, '--wait')}"
+            hints.append(f"{endpoint.endpoint}: {in_words(soon, now)}{how}")
+    return hints
+
+
+def _with_earlier(before: Report, report: Report) -> Report:
+    """``report`` with the decisions about what is not there any more, which ``before`` has."""
+    earlier = {endpoint.endpoint: endpoint.decisions for endpoint in before.endpoints}
+    endpoints = []
+    for endpoint in report.endpoints:
+        there = {decision.resource.id for decision in endpoint.decisions}
+        away = endpoint.away
+        gone = [d for d in earlier[endpoint.endpoint] if d.resource.id in away and d.resource.id not in there]
+        endpoints.append(replace(endpoint, decisions=(*gone, *endpoint.decisions)))
+    return replace(report, endpoints=tuple(endpoints))
+
+
 def _hints(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
     hints = cap_hints(report, argv)
     decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
@@ -322,6 +379,9 @@ def _hints(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
         command = shlex.join(["reaper", "--once", "--all", *named, *keep, *plan.narrow])
         subject = "1 owned resource is" if len(young) == 1 else f"{len(young)} owned resources are"
         hints.append(f"{subject} running and younger than {human(min(ages))}; if no run is alive here: {command}")
+    hints += _soon(report, plan, argv)
+    if plan.everything and plan.options.act and (kept := not_taken(decisions)) is not None:
+        hints.append(kept)
     if (by_image := owned_by_image(decisions)) is not None:
         hints.append(by_image)
     if plan.one_off and plan.narrow and (unowned := not_owned(decisions)):

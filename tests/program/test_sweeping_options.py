@@ -166,7 +166,7 @@ def test_young_and_running_ones_are_kept_with_the_hint(run: Program, fake: FakeE
     command = command_in(hint)
     assert command == ["--once", "--all"]
     ended = run(*command)
-    assert (ended.code, hints(ended)) == (0, [])
+    assert (ended.code, hints(ended)) == (0, ["1 owned resource is kept in spite of --all: 1 protected"])
     assert fake.names() == {"kept", "neighbour"}
 
 

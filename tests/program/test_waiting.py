@@ -1,0 +1,69 @@
+"""What time alone keeps: it is summed up, --all says what it leaves, and --wait waits for it."""
+
+import signal
+import time
+
+from tests.program.fakeengine import FakeEngine
+from tests.program.wrapped import started
+from tests.run import Program
+
+
+def crashed(fake: FakeEngine, ago: str) -> None:
+    """A run that was killed while trials began: two run, two more were made and never started, one with a project."""
+    fake.add("running", "running", ago="1m")
+    fake.add("fresh", "created", ago=ago)
+    fake.add("client", "running", ago="1m", project="chess")
+    fake.add("server", "created", ago=ago, project="chess")
+
+
+def test_what_may_go_in_a_moment_is_summed_up_and_all_says_what_it_leaves(run: Program, fake: FakeEngine) -> None:
+    crashed(fake, "2m")
+    ended = run("--once", "--all")
+    assert ended.code == 0
+    assert fake.names() == {"fresh", "client", "server"}
+    (soon, kept) = (line for line in ended.out.splitlines() if line.startswith("hint"))
+    assert soon.startswith("hint: local: 3 owned resources are kept for 7 min 5")
+    assert "2 created and never started, 1 in a group with such a one" in soon
+    assert soon.endswith("to wait for that: reaper --once --all --wait")
+    assert kept == "hint: 3 owned resources are kept in spite of --all: 2 created grace, 1 group kept"
+
+
+def test_it_waits_for_what_may_go_in_a_moment(run: Program, fake: FakeEngine) -> None:
+    crashed(fake, "9m56s")
+    ended = run("--once", "--all", "--wait", "--json", "--timeout", "60s")
+    assert ended.code == 0
+    assert fake.names() == set()
+    assert ended.outcomes() == dict.fromkeys(("running", "fresh", "client", "server"), "deleted")
+    assert ended.document["endpoints"][0]["held"] == 4
+
+
+def test_it_does_not_wait_for_what_cannot_go_in_time(run: Program, fake: FakeEngine) -> None:
+    crashed(fake, "2m")
+    began = time.monotonic()
+    ended = run("--once", "--all", "--wait", "--timeout", "60s")
+    assert time.monotonic() - began < 30
+    assert ended.code == 0
+    assert "3 owned resources are kept for 7 min 5" in ended.out
+    assert fake.names() == {"fresh", "client", "server"}
+
+
+def test_a_signal_ends_the_wait_and_what_was_done_is_reported(run: Program, fake: FakeEngine) -> None:
+    crashed(fake, "2m")
+    with started(run, "--once", "--all", "--wait", "--json") as process:
+        for _ in range(600):
+            if fake.names() == {"fresh", "client", "server"}:
+                break
+            time.sleep(0.05)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        ended = run.finish(process)
+    assert ended.code == 130
+    assert ended.outcomes() == {"running": "deleted"}
+
+
+def test_waiting_goes_with_deleting_only(run: Program, fake: FakeEngine) -> None:
+    for arguments in (("--once", "--dry-run", "--wait"), ("--wait",), ("--wait", "list")):
+        ended = run(*arguments)
+        assert ended.code == 2
+        assert "--wait" in ended.err
+    assert fake.calls == []
