@@ -7,11 +7,13 @@ from typing import TypeVar
 from reaper.acting import Slots
 from reaper.errors import NotFoundError, ProviderError
 from reaper.model import Kind, Resource, State
-from reaper.providers.base import Reader, may_depend_unseen
+from reaper.providers.base import Linking, Reader, may_depend_unseen
 from reaper.retry import Retrier
 from reaper.workers import for_each
 
 T = TypeVar("T")
+
+FEW = 10  # so many are rather inspected than looked for in a listing of all
 
 
 class Looker:
@@ -79,7 +81,10 @@ class Looker:
             except ProviderError as error:
                 links[resource.id] = self._unknown_links(resource, error, resources, possible(resource))
 
-        await self._each(wanted, one)
+        if len(wanted) > FEW and isinstance(self._reader, Linking):
+            told = await self._reader.links(self.list_call)
+            links = {resource.id: told[resource.id] for resource in wanted if resource.id in told}
+        await self._each([resource for resource in wanted if resource.id not in links], one)
         return [
             replace(resource, uses=resource.uses | links[resource.id], links_known=True)
             if resource.id in links

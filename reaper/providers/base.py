@@ -3,7 +3,7 @@
 A ``Reader`` has no method that changes anything: it is all that a dry run, a listing or a check is given.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar, runtime_checkable
@@ -199,6 +199,15 @@ class Watched(Protocol):
 
         ``connected`` is called as soon as it is listened to.
         """
+        ...
+
+
+@runtime_checkable
+class Linking(Protocol):
+    """A reader that can tell of the links of many resources with few requests."""
+
+    async def links(self, call: Call) -> Mapping[str, frozenset[str]]:
+        """By id what each uses, as far as that can be told. Never raises ``ProviderError``: the others are inspected."""
         ...
 
 

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,7 +19,7 @@ from typing import Any
 
 from reaper.budget import Budget
 from reaper.endpoints import DaytonaTable
-from reaper.errors import InvalidError, NotFoundError, UnreadableError
+from reaper.errors import InvalidError, NotFoundError, ProviderError, UnreadableError
 from reaper.identity import same_group
 from reaper.model import Kind, Resource
 from reaper.providers.base import Call, Inventory, Limits, Listed, Traits
@@ -32,6 +33,10 @@ ROWS_AT_A_TIME = 25
 SHARED_VIEW = 5.0  # seconds for which one listing answers for the sessions of all tasks
 SHARED_NEWS = 1.0  # likewise for what was created since the listing
 OVERLAP = timedelta(minutes=2)  # the servers of one organisation may date a creation differently, and list it late
+
+MOST_PAGES = 10_000
+LINK = "linkedSandboxId"
+_ONLY_IN_FULL = frozenset({"env", "volumes"})  # what the rows of the newer listing do not have
 
 
 class DaytonaReader:
@@ -68,6 +73,7 @@ class DaytonaReader:
         self._view: dict[str, list[Resource]] = {}
         self._view_until = 0.0
         self._viewing = asyncio.Lock()
+        self._tells_links = True
         self._news: Sequence[Resource] = ()
         self._news_from = -math.inf
         self._news_since: Listed | None = None
@@ -178,6 +184,52 @@ class DaytonaReader:
                 self._view = view
                 self._view_until = clock() + max(SHARED_VIEW, 2 * (clock() - began))
         return tuple(listed for listed in self._view.get(resource.group, ()) if same_group(listed, resource))
+
+    async def links(self, call: Call) -> Mapping[str, frozenset[str]]:
+        """What each sandbox is linked to, by the older form of the listing, whose rows are what GET by id answers.
+
+        Some servers do not have it any more. That its rows say as much as GET by id is tried on one of them.
+        """
+        limit = self._organisation.page_size
+        told: dict[str, frozenset[str]] = {}
+        learned: list[Resource] = []
+        number, pages = 1, 1
+        with suppress(ProviderError, ValueError):
+            while number <= min(pages, MOST_PAGES) and self._tells_links:
+                params = {"page": str(number), "limit": str(limit)}
+                request = partial(self._api.request, "GET", "sandbox/paginated", READ, params)
+                page, _ = await call(f"list links on {self.endpoint}, page {number}", request)
+                rows = page.get("items") if isinstance(page, dict) else None
+                total = page.get("totalPages") if isinstance(page, dict) else None
+                if not isinstance(rows, list) or not isinstance(total, int):
+                    self._tells_links = False
+                    break
+                if number == 1 and rows:
+                    self._tells_links = await self._is_whole(rows[0], call)
+                if self._tells_links:
+                    for row in rows:
+                        with suppress(ValueError):
+                            found = sandbox(row, self.endpoint)
+                            if self._links.known.get(found.id, found.uses) != found.uses:
+                                self._tells_links = False  # GET by id has told otherwise
+                                return {}
+                            told[found.id] = found.uses
+                            learned.append(found)
+                number, pages = number + 1, total
+        for found in learned:
+            self._links.learn(found)
+        return told
+
+    async def _is_whole(self, row: object, call: Call) -> bool:
+        """Whether a row of the older listing has all that GET by id tells of the same sandbox."""
+        named = sandbox(row, self.endpoint)
+        assert isinstance(row, dict)
+        if not named.id or not row.keys() >= _ONLY_IN_FULL:
+            return False
+        whole, _ = await call(
+            f"inspect sandbox {named.name}", partial(self._api.request, "GET", f"sandbox/{named.id}", READ)
+        )
+        return isinstance(whole, dict) and whole.keys() == row.keys() and whole.get(LINK) == row.get(LINK)
 
     async def dependents(self, resources: Sequence[Resource], listed: Listed, call: Call) -> Sequence[Resource]:
         """What was created since the listing and is linked to one of these.

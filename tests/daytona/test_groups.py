@@ -1,6 +1,8 @@
 """Sandboxes that belong together: a Harbor session, linked ones, forks."""
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 
 from reaper.conduct import exit_code
 from reaper.simulator.daytona_limits import Limit
-from reaper.simulator.daytona_model import micros
+from reaper.simulator.daytona_model import Sandbox, as_sandbox, micros
 from tests.daytona.lab import DAY, FRESH, HARBOR, HOUR, Lab, everything, outcomes, reasons, result, rules
 
 pytestmark = pytest.mark.anyio
@@ -266,9 +268,42 @@ async def test_two_that_claim_to_be_linked_to_each_other_end_the_sweep_all_the_s
         assert outcomes(report).keys() == {"one", "two"}
 
 
+@pytest.mark.parametrize("how", ["older listing", "without it", "rows that tell less", "odd answer"])
+async def test_the_links_of_many_are_read_from_the_older_listing_where_it_tells_them(how: str) -> None:
+    async with Lab(behaviour=FRESH) as lab:
+        owner = lab.add("owner", age=9 * DAY)
+        lab.add("follower", age=HOUR, linked=owner.id)
+        for i in range(300):
+            lab.add(f"living-{i}", age=HOUR)
+        lab.add("leftover", age=3 * DAY)
+        if how == "without it":
+            lab.sim.faults.add("status:404,path=/sandbox/paginated,message=Sandbox with ID or name paginated not found")
+        if how == "odd answer":
+            lab.sim.faults.add("garbage,path=/sandbox/paginated")
+        if how == "rows that tell less":
+            lab._patch.setattr("reaper.simulator.daytona.as_sandbox", less_in_rows(as_sandbox))
+        assert outcomes(await lab.sweep()) == {"leftover": "deleted"}
+        assert lab.left() >= {"owner", "follower"}
+        asked = [call for call in lab.asked("GET") if "?" not in call.path]
+        assert (len(asked) <= 20) is (how == "older listing")
+
+
+def less_in_rows(whole: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """The answers of a server whose older listing does not tell of links, as GET by id does."""
+
+    def shown(row: Sandbox, proxy: str, *, newer: bool) -> dict[str, Any]:
+        answer = whole(row, proxy, newer=newer)
+        if sys._getframe(1).f_code.co_name != "_dumped":
+            answer = {key: value for key, value in answer.items() if key not in ("linkedSandboxId", "env")}
+        return answer
+
+    return shown
+
+
 async def test_links_cost_a_few_requests_a_deletion_however_many_live() -> None:
-    """One run in a new state directory has to ask each; from then on nobody is asked again."""
+    """Each is asked for once, whatever that takes; from then on nobody is asked again."""
     async with Lab() as lab:
+        lab.sim.faults.add("status:404,path=/sandbox/paginated,message=Sandbox with ID or name paginated not found")
         owner = lab.add("owner", age=9 * DAY)
         lab.add("follower", age=HOUR, linked=owner.id)
         for i in range(300):
