@@ -32,7 +32,7 @@ from reaper.instruments import (
 from reaper.model import TIME_UP, Decision, EndpointReport, Kind, Outcome, Reason, Report, Result
 from reaper.notes import is_stuck
 from reaper.retry import FailedAttempt
-from reaper.sweep import BUG
+from reaper.sweep import BUG, PARTLY
 
 Reach = Mapping[str, tuple[Collection[Kind], Collection[str]]]
 """The kinds that each policy is for, and the names of its endpoints."""
@@ -51,11 +51,11 @@ def sweep_result(report: EndpointReport, interrupted: str | None = None) -> Swee
     undone = report.cap is None and report.count(Outcome.ABANDONED) > 0
     if failure == "interrupted" or (interrupted is not None and undone):
         return SweepResult.TIMEOUT if interrupted == TIME_UP else SweepResult.INTERRUPTED
-    if failure is not None:
+    if failure not in (None, PARTLY):
         return SweepResult.LEASES_UNKNOWN if failure == LeasesUnknownError.label else SweepResult.UNLISTED
     if report.cap is not None:
         return SweepResult.CAPPED
-    if undone or report.count(Outcome.FAILED) or report.count(Outcome.STOPPED):
+    if failure == PARTLY or undone or report.count(Outcome.FAILED) or report.count(Outcome.STOPPED):
         return SweepResult.FAILURES
     return SweepResult.SUCCESS
 
@@ -196,7 +196,7 @@ class Metrics:
         name, now = report.endpoint, self._clock()
         interrupted = report.failure is not None and report.failure.label in (BUG, "interrupted")
         if not interrupted:
-            self.endpoint_up(name, up=report.failure is None)
+            self.endpoint_up(name, up=report.failure is None or report.failure.label == PARTLY)
         if report.decisions or report.failure is None:
             self._set(self._i.skew, name, report.clock_skew.total_seconds())
             away = report.away

@@ -14,7 +14,7 @@ from reaper.conditions import age_base
 from reaper.durations import human
 from reaper.judge import Finding
 from reaper.model import Decision, EndpointReport, Outcome, Report, Resource, Result
-from reaper.sweep import BUG, CLOCK
+from reaper.sweep import BUG, CLOCK, PARTLY
 from reaper.terms import Quiet
 
 if TYPE_CHECKING:
@@ -181,7 +181,9 @@ def _problems(endpoint: EndpointReport) -> None:
     for warning in endpoint.warnings:
         line(f"{endpoint.endpoint}: warning: {warning}")
     if endpoint.failure is not None:
-        what = {BUG: "a bug", CLOCK: "not judged"}.get(endpoint.failure.label, "could not be listed")
+        what = {BUG: "a bug", CLOCK: "not judged", PARTLY: "the rest was swept, but"}.get(
+            endpoint.failure.label, "could not be listed"
+        )
         if endpoint.undecided and endpoint.failure.label == "interrupted":
             what = "was not looked at to the end"
         line(f"{endpoint.endpoint}: {what}: {endpoint.failure.message}")

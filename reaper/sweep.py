@@ -4,7 +4,7 @@ Errors become outcomes here, and only here. One resource that fails never stops 
 never hinders another, and a sweep that is cut short still reports what it did.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -27,6 +27,7 @@ from reaper.model import (
     Decision,
     EndpointFailure,
     EndpointReport,
+    Kind,
     Outcome,
     Report,
     Resource,
@@ -49,6 +50,7 @@ SKEW_TOLERANCE = timedelta(minutes=1)
 OF_THE_ENDPOINT = frozenset({CircuitOpenError.label, CredentialsError.label, RateLimitedError.label})
 LAST_LOOK = timedelta(seconds=5)
 BUG = "bug"
+PARTLY = "partly_listed"
 CLOCK = "clock"
 
 
@@ -169,6 +171,7 @@ class _EndpointSweep:
         self.leases = Leases()
         self.site = Site()
         self.label_keys: frozenset[str] = frozenset()
+        self.unlisted: Mapping[Kind, str] = {}
         self.warnings: list[str] = []
         self.seconds = 0.0
 
@@ -184,6 +187,8 @@ class _EndpointSweep:
             self._let_rest()
         if (refused := self.retrier.breaker.refused) is not None:
             self._fail(refused.label, str(refused))
+        if self.unlisted:  # after all that could be done
+            self._fail(PARTLY, "; ".join(f"its {kind}s could not be listed: {why}" for kind, why in self.unlisted.items()))
         self.seconds = anyio.current_time() - began
 
     async def _guard(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -270,6 +275,7 @@ class _EndpointSweep:
     async def _look(self) -> None:
         self.label_keys = self._leases().label_keys  # says only what to list: the leases that decide are read below
         inventory = await self.reader.list(self.looker.list_call, self.label_keys)
+        self.unlisted = inventory.unlisted
         self._set_clock(inventory)
         self.site = Site(self.reader.endpoint_id, self.skew, *inventory.skew_bounds)
         now, leases = self._now(), self._leases()
@@ -439,7 +445,13 @@ class _EndpointSweep:
         left, label, detail = deleted, "unconfirmed", "the sweep ended before its deletion was confirmed"
         try:
             with self.last_look:
-                inventory = await self.reader.list(self.looker.list_call, self.label_keys)
+                kinds = {self.results[id_].decision.resource.kind for id_ in deleted}
+                keys = self.label_keys if any(kind.only_with_lease for kind in kinds) else frozenset[str]()
+                inventory = await self.reader.list(self.looker.list_call, keys)
+                for kind, why in inventory.unlisted.items():
+                    of_kind = {id_ for id_ in deleted if self.results[id_].decision.resource.kind is kind}
+                    self._unconfirmed(of_kind, "unconfirmed", f"its deletion could not be confirmed: {why}")
+                    deleted -= of_kind
                 there = {resource.identity for resource in inventory.resources}
                 left = {id_ for id_ in deleted if self.results[id_].decision.resource.identity in there}
                 label, detail = "still_listed", "the endpoint accepted its deletion and still lists it"

@@ -4,7 +4,7 @@ A ``Reader`` has no method that changes anything: it is all that a dry run, a li
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -34,12 +34,15 @@ class Inventory:
         clock_skew: the endpoint's clock minus this host's.
         clock_error: by how much that may be wrong, either way.
         unreadable: how many rows could not even be told apart, for want of an id.
+        unlisted: kinds that only leases take and that could not be listed, each with the error; nothing of them is in
+            ``resources``.
     """
 
     resources: tuple[Resource, ...]
     clock_skew: timedelta = timedelta(0)
     unreadable: int = 0
     clock_error: timedelta = timedelta(0)
+    unlisted: Mapping[Kind, str] = field(default_factory=dict)
 
     @property
     def skew_bounds(self) -> tuple[timedelta, timedelta]:

@@ -16,9 +16,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+import anyio
+
 from reaper.addresses import tcp_address, tls_context, unix_path
 from reaper.endpoints import DockerTable
-from reaper.errors import DeniedError, UnreadableError
+from reaper.errors import CallTimeoutError, DeniedError, ProviderError, UnreadableError
 from reaper.identity import PROJECT_LABEL, same_group
 from reaper.model import Kind, Resource
 from reaper.providers.answers import REDIRECTS, message, read_bounded, refuse_redirect
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     import aiohttp
     from aiohttp.client_middlewares import ClientHandlerType
 
+LISTED_WITHIN = 20.0  # seconds for the volumes, and for the images: a plugin that is dead keeps the engine waiting
+SECOND_TRY_AFTER = 1.0
 MANY_KEYS = 8  # labels to ask for; where there are more, one listing of everything costs less
 _LONG_ID = re.compile("[0-9a-f]{64}")
 LARGEST_ANSWER = 128 << 20  # bytes; the listing of 20,000 containers has a third of that
@@ -107,19 +111,47 @@ class DockerReader:
             return inventory
         known = {resource.id for resource in inventory.resources}
         labelled: dict[str, Resource] = {}
+        unlisted: dict[Kind, str] = {}
         unreadable = 0
-        asked = sorted(label_keys) if len(label_keys) <= MANY_KEYS else [None]
-        for key in asked:
-            for kind in (Kind.VOLUME, Kind.IMAGE):
-                rows = await call(f"list {kind}s on {self.endpoint}", partial(self._labelled, kind, key))
-                for row in rows:
-                    found = self._parsed(kind, row)
-                    unreadable += found is None
-                    # A volume's id is its name, which somebody may have taken from the id of something else.
-                    if found is not None and label_keys & (found.labels or {}).keys() and found.id not in known:
-                        labelled[found.id] = found
+        for kind in (Kind.VOLUME, Kind.IMAGE):
+            rows = await self._rows_with(kind, label_keys, call)
+            if isinstance(rows, ProviderError):
+                unlisted[kind] = str(rows)
+                continue
+            for row in rows:
+                found = self._parsed(kind, row)
+                unreadable += found is None
+                # A volume's id is its name, which somebody may have taken from the id of something else.
+                if found is not None and label_keys & (found.labels or {}).keys() and found.id not in known:
+                    labelled[found.id] = found
         resources = (*inventory.resources, *self._mark_own(labelled.values()))
-        return replace(inventory, resources=resources, unreadable=unreadable)
+        return replace(inventory, resources=resources, unreadable=unreadable, unlisted=unlisted)
+
+    async def _rows_with(self, kind: Kind, label_keys: frozenset[str], call: Call) -> Sequence[Row] | ProviderError:
+        """The volumes or images with these labels, or why they cannot be listed, which stops nothing else.
+
+        Their listing may fail alone, for a plugin that is dead or an image that is damaged: that says nothing of the engine,
+        and must neither be tried as long as other calls are nor open the circuit breaker.
+        """
+        rows: list[Row] = []
+        with anyio.move_on_after(LISTED_WITHIN):
+            for key in sorted(label_keys) if len(label_keys) <= MANY_KEYS else [None]:
+                what, ask = f"list {kind}s on {self.endpoint}", partial(self._labelled_or_error, kind, key)
+                found = await call(what, ask)
+                if isinstance(found, ProviderError):
+                    await anyio.sleep(SECOND_TRY_AFTER)
+                    found = await call(what, ask)
+                if isinstance(found, ProviderError):
+                    return found
+                rows += found
+            return rows
+        return CallTimeoutError(f"no answer within {LISTED_WITHIN:g} s")
+
+    async def _labelled_or_error(self, kind: Kind, key: str | None) -> Sequence[Row] | ProviderError:
+        try:
+            return await self._labelled(kind, key)
+        except ProviderError as error:
+            return error
 
     async def identify(self, call: Call) -> None:
         """Ask for the networks, whose ids tell engines apart."""
