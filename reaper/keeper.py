@@ -133,12 +133,13 @@ class Keeper:
         return bool(policy.kinds & kinds) and (not policy.endpoints or self.name in policy.endpoints)
 
     def post(self, policies: Iterable[str], *, now: bool = False) -> None:
-        """These are due here; ``now`` ends the rest that a failure has brought."""
+        """These are due here; ``now`` ends the rests that failures have brought."""
         policies = set(policies)
         self.due |= policies
         self._due_since |= dict.fromkeys(policies & self.terms().at_times, anyio.current_time())
         if now:
             self.rests_until = -math.inf
+            self.endpoint.rests.end()
         self._tell()
 
     def leases_ended(self) -> None:

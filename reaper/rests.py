@@ -1,7 +1,7 @@
 """Resources whose deletion has failed are left alone for a while, each time for longer. Times are anyio's."""
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
@@ -45,6 +45,10 @@ class Rests:
         """Its rest, while that lasts."""
         rest = self._rests.get(id_)
         return rest if rest is not None and rest.left > 0 else None
+
+    def end(self) -> None:
+        """Try all of them again now; what fails again rests for longer."""
+        self._rests = {id_: replace(rest, until=anyio.current_time()) for id_, rest in self._rests.items()}
 
     def forget_all_but(self, ids: Container[str]) -> None:
         """Forget what is not there any more."""
