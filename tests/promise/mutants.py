@@ -76,11 +76,6 @@ MUTANTS = (
         "    return resource.created_at\n",
     ),
     Mutant(
-        "stopped_for is of what has stopped",
-        "    if resource.state not in (State.STOPPED, State.FAILED):\n        return None\n    if resource.never_started",
-        "    if resource.never_started",
-    ),
-    Mutant(
         "older_than is waited for",
         "yield Reason.OLDER_THAN, age_base(resource), policy.older_than",
         "yield Reason.OLDER_THAN, age_base(resource), timedelta(0)",

@@ -60,6 +60,9 @@ WISHES = (
     *({"reaper.expires": text} for text in oracle.EXPIRIES),
     *({name: text} for name, text in sorted(oracle.UNREADABLE_WISHES)),
     {"reaper.ttl": "100d", "reaper.expires": "2026-11-21T06:00:00Z"},
+    {"reaper.ttl": "100d"},
+    {"reaper.ttl": "100d"},
+    {"reaper.keep": ""},
     {"reaper.keep": ""},
     {"reaper.keep": "false"},
 )
@@ -115,7 +118,7 @@ def _moment(span: timedelta) -> datetime:
 
 _AGES = st.sampled_from(AGES)
 _STATES = st.sampled_from(
-    ("running",) * 6 + ("exited",) * 6 + ("created", "paused", "restarting", "dead", "removing", "weird")
+    ("running",) * 6 + ("exited",) * 6 + ("created",) * 3 + ("paused", "restarting", "dead", "removing", "weird")
 )
 _EXTRAS = rarely({}, *SIGNS, *SIGNS, *WISHES, *({"reaper.lease": lease} for lease in LEASES * 4), weight=3)
 _RARE_EXTRAS = rarely({}, *SIGNS, *WISHES, *({"reaper.lease": lease} for lease in LEASES * 2), weight=6)
@@ -123,7 +126,7 @@ _IMAGE_EXTRAS = rarely({}, *SIGNS, *WISHES, *({"reaper.lease": lease} for lease 
 _REFERENCES = st.sampled_from((*REFERENCES, *sorted(oracle.IS_TERMINAL_BENCH) * 2))
 _RESTART = rarely("no", "always", "unless-stopped", "on-failure", "", None, weight=5)
 _NAMES = st.sampled_from(("trial-{}", "trial-{}", "work-{}", "work-{}", "trial-{}-db", "work-{}-db"))
-_SYSTEM = rarely({}, *SYSTEMS, weight=25)
+_SYSTEM = rarely({}, *SYSTEMS, weight=14)
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ def _times(draw: st.DrawFn, state: str) -> tuple[datetime, datetime | None, date
     finished = None
     if started is not None and state in ("exited", "dead", "removing"):
         finished = started + (NOW - started) * draw(st.sampled_from((0.0, 0.0, 0.5, 0.9)))
-    match draw(rarely("", "created", "started", "finished", "soon", "no start", weight=25)):
+    match draw(rarely("", "created", "started", "finished", "soon", "no start", weight=14)):
         case "created":
             created = draw(st.sampled_from(IMPOSSIBLE))
         case "started" if started is not None:
@@ -189,7 +192,7 @@ def _container(draw: st.DrawFn, number: int, image: Image, reference: str, label
         started=started,
         finished=finished,
         restart=draw(_RESTART),
-        odd=draw(rarely({}, *ODD_CONTAINER, weight=25)),
+        odd=draw(rarely({}, *ODD_CONTAINER, weight=20)),
     )
 
 
@@ -343,7 +346,7 @@ def _sandboxes(draw: st.DrawFn) -> tuple[Sandbox, ...]:
             Sandbox(
                 id=f"box-{number}",
                 name=f"trial-box-{number}",
-                labels=draw(rarely(labels, None, weight=25)),
+                labels=draw(rarely(labels, None, weight=10)),
                 state=state,
                 created=draw(rarely(created, None, weight=25)),
                 updated=active,
@@ -402,13 +405,13 @@ def leases(draw: st.DrawFn, id_: str, *, ended: bool | None = None) -> Lease:
 
 
 _SPANS = st.sampled_from((MINUTE, 10 * MINUTE, HOUR, 6 * HOUR, 8 * HOUR, DAY))
-_POLICY_KINDS = st.sampled_from((("container",), ("container",), ("container", "sandbox"), ("sandbox",)))
+_POLICY_KINDS = st.sampled_from((("container",), ("container",), ("container", "sandbox")))
 
 
 @st.composite
-def _policy(draw: st.DrawFn, number: int) -> Policy:
-    kinds = draw(_POLICY_KINDS)
-    conditions = ("older", "older", "stopped", "stopped", "both", "state") + (("idle",) if kinds == ("sandbox",) else ())
+def _policy(draw: st.DrawFn, number: int, part: str) -> Policy:
+    kinds = draw(_POLICY_KINDS) if part == "engine" else ("sandbox",)
+    conditions = ("older", "older", "stopped", "stopped", "both", "state") + (("idle",) * 3 if kinds == ("sandbox",) else ())
     condition = draw(st.sampled_from(conditions))
     return Policy(
         f"policy-{number}",
@@ -427,7 +430,7 @@ ORDINARY = (Policy("old", BOTH, older_than=DAY), Policy("stopped", BOTH, stopped
 
 
 @st.composite
-def _config(draw: st.DrawFn) -> Config:
+def _config(draw: st.DrawFn, part: str) -> Config:
     return Config(
         presets=draw(rarely(("terminal-bench", "harbor"), ("harbor",), ("terminal-bench",), (), weight=4)),
         labels=draw(rarely((), *((pattern,) for pattern in oracle.LABEL_PATTERNS if pattern != "reaper.keep"), weight=3)),
@@ -435,12 +438,12 @@ def _config(draw: st.DrawFn) -> Config:
         images=draw(rarely((), ("acme/*",), weight=5)),
         everything=draw(rarely(False, True, weight=4)),
         image_labels="image_labels" not in PENDING and draw(rarely(False, True, weight=8)),
-        protect_labels=draw(rarely(("reaper.keep",), (), ("team=rl",), ("run=my-*", "bench"), weight=4)),
+        protect_labels=draw(rarely(("reaper.keep",), (), (), ("team=rl",), ("run=my-*", "bench"), weight=2)),
         protect_names=draw(rarely((), ("*-db",), weight=5)),
         protect_images=draw(rarely((), ("acme/*",), weight=6)),
         restart_policies=draw(rarely(("always", "unless-stopped"), (), weight=5)),
         policies=draw(rarely(ORDINARY, (), weight=3))
-        + tuple(draw(_policy(n)) for n in range(draw(st.sampled_from((0, 1, 2))))),
+        + tuple(draw(_policy(n, part)) for n in range(draw(st.sampled_from((0, 1, 2))))),
         everything_goes=draw(rarely(False, True, weight=4)),
         target=None if "regions" in PENDING else draw(rarely(None, "us", weight=3)),
     )
@@ -453,12 +456,12 @@ _SKEWS = (5 * MINUTE, -20 * MINUTE, *(() if "skew" in PENDING else (3 * HOUR, -9
 def worlds(draw: st.DrawFn) -> World:
     """A whole world."""
     known = draw(st.sampled_from(((), ("run-1",), ("run-1", "run-2"))))
+    part = draw(st.sampled_from(("engine", "engine", "organisation")))
     world = World(
-        config=draw(_config()),
+        config=draw(_config(part)),
         leases=tuple(draw(leases(id_)) for id_ in known),
         skew=draw(rarely(timedelta(0), *_SKEWS, weight=10)),
     )
-    part = draw(st.sampled_from(("engine", "engine", "engine", "organisation")))
     if part == "organisation":
         return replace(world, sandboxes=draw(_sandboxes()), skew=timedelta(0))
     return draw(_engine(world))
