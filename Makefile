@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 3 ? 3 : 4)))
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 
-.PHONY: run test lint unit parts bench dist image clean
+.PHONY: run test lint unit parts mutants bench dist image clean
 
 run: $(VENV)/installed
 	$(BIN)/reaper demo
@@ -27,6 +27,9 @@ unit: $(VENV)/ready
 PARTS = core sweep library providers leases journal metrics proxy daytona
 parts: $(VENV)/ready
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup -m "not engine" $(PARTS:%=tests/%)
+
+mutants: $(VENV)/ready
+	REAPER_MUTANTS=all $(BIN)/python -m pytest --numprocesses $(WORKERS) tests/promise
 
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks

@@ -140,4 +140,26 @@ MUTANTS = (
         '            if own is None:\n                return Finding("wish"',
         '            if False:\n                return Finding("wish"',
     ),
+    Mutant(
+        "a claim takes nothing from before its lease",
+        "return earliest >= _as_exact_as(resource.created_at, self.since) and",
+        "return",
+    ),
+    Mutant("a claim takes nothing from after its lease", " and latest <= self.ending.last", ""),
+    Mutant(
+        "a claim takes nothing on another endpoint",
+        "if self.endpoints is not None and site.id not in self.endpoints:",
+        "if False:",
+    ),
+    Mutant(
+        "a claim takes nothing that names another lease",
+        "if any(labels.get(key, self.id) != self.id for key in (LEASE_LABEL, IMAGE_LABEL)):",
+        "if False:",
+    ),
+    Mutant(
+        "what is in another region stays",
+        "if resource.excluded is not None:\n            yield _keep",
+        "if False:\n            yield _keep",
+    ),
+    Mutant("clocks that differ by an hour tell no age", "if abs(self.clock_skew) <= LARGEST_SKEW:", "if True:"),
 )

@@ -156,7 +156,7 @@ class Oracle:
 
     # -- ownership -------------------------------------------------------------------------------------------------------
 
-    def _preset(self, thing: Container | Sandbox) -> bool:
+    def _preset(self, thing: Container | Sandbox | Network) -> bool:
         presets, labels = self.config.presets, self._own(thing)
         signs = {*(["terminal-bench"] if "terminal-bench" in labels else [])}
         signs |= {"harbor"} if labels.get("harbor.managed") == "true" else set()
@@ -184,7 +184,7 @@ class Oracle:
         if isinstance(thing, Network):
             members = self._of_project((thing.labels or {}).get(PROJECT, ""))
             by_members = bool(members) and all(self._owned(member) for member in members)
-            return by_members or self._listed(thing) or self.config.everything
+            return by_members or self._preset(thing) or self._listed(thing) or self.config.everything
         return self._preset(thing) or self._listed(thing) or self.config.everything
 
     # -- leases ----------------------------------------------------------------------------------------------------------

@@ -1,11 +1,11 @@
 """Runs the program over a served world: the only module here that knows it."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 
@@ -24,6 +24,8 @@ from tests.promise import truth
 from tests.promise.oracle import key, things
 from tests.promise.servers import Engine, Organisation, served, served_on_port
 from tests.promise.truth import ENDPOINT, ORGANISATION, World
+
+T = TypeVar("T")
 
 _ONCE = RetryPolicy(attempts=1, initial_delay=timedelta(milliseconds=1))
 
@@ -81,12 +83,13 @@ def _policy(policy: truth.Policy) -> dict[str, Any]:
     }
 
 
-def leases(world: World, identity: str) -> Sequence[Lease]:
+def leases(world: World, endpoint_id: str | None) -> Sequence[Lease]:
     """The leases as their source gives them, on this host's clock."""
-    return [_lease(lease, world.skew, identity) for lease in world.leases]
+    assert endpoint_id is not None
+    return [_lease(lease, world.skew, endpoint_id) for lease in world.leases]
 
 
-def _lease(lease: truth.Lease, skew: timedelta, identity: str) -> Lease:
+def _lease(lease: truth.Lease, skew: timedelta, endpoint_id: str) -> Lease:
     return Lease(
         id=lease.id,
         owner="pid 4711 on gpu-1",
@@ -94,12 +97,18 @@ def _lease(lease: truth.Lease, skew: timedelta, identity: str) -> Lease:
         claims=tuple(Claim(Selector(c.labels, c.names, c.images), c.projects) for c in lease.claims),
         since=lease.since - skew,
         ending=None if lease.ended is None else Ending(lease.ended - skew, "killed"),
+        endpoints=frozenset({"another endpoint" if lease.elsewhere else endpoint_id}),
     )
 
 
+async def _once(_: str, request: Callable[[], Awaitable[T]]) -> T:
+    return await request()
+
+
 async def _swept(world: World, endpoint: Any, *, act: bool) -> Report:
-    known = leases(world, endpoint.reader.identity)
     try:
+        await endpoint.reader.identify(_once)
+        known = leases(world, endpoint.reader.endpoint_id)
         return await sweep(
             [endpoint],
             rules(world),

@@ -12,6 +12,10 @@ from aiohttp import web
 
 from tests.promise.truth import Container, Image, Network, Sandbox, Volume, World
 
+OWN_NETWORKS = tuple(
+    {"Id": digit * 64, "Name": name, "Driver": name, "Scope": "local", "Labels": {}, "Created": "2026-01-02T03:04:05.6Z"}
+    for digit, name in (("a", "bridge"), ("b", "host"))
+)
 ZERO = "0001-01-01T00:00:00Z"
 
 
@@ -102,7 +106,8 @@ class Engine:
                 found = [c for c in self.containers.values() if passes(c.labels) and (not ids or c.id in ids)]
                 return [self._row(container) for container in found]
             case "networks":
-                return [self._network(network) for network in self.networks.values() if passes(network.labels)]
+                made = [self._network(network) for network in self.networks.values() if passes(network.labels)]
+                return made if wanted or self.world.podman else [*made, *OWN_NETWORKS]
             case "volumes":
                 rows = [self._volume(volume) for volume in self.volumes.values() if passes(volume.labels)]
                 return {"Volumes": rows, "Warnings": None}

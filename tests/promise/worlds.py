@@ -30,9 +30,6 @@ from tests.promise.truth import (
 
 T = TypeVar("T")
 
-PENDING = frozenset({"claims"})
-"""Kinds that the program is not right about yet."""
-
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 SECOND = timedelta(seconds=1)
 REFERENCES = (*sorted(oracle.IS_TERMINAL_BENCH), *sorted(oracle.IS_HARBOR), *sorted(oracle.IS_ACME), "postgres:16", "tb__x")
@@ -62,6 +59,8 @@ WISHES = (
     {"reaper.ttl": "100d", "reaper.expires": "2026-11-21T06:00:00Z"},
     {"reaper.ttl": "100d"},
     {"reaper.ttl": "100d"},
+    {"reaper.expires": "2026-11-21T06:00:00Z"},
+    {"reaper.expires": "2026-11-21T06:00:00Z"},
     {"reaper.keep": ""},
     {"reaper.keep": ""},
     {"reaper.keep": "false"},
@@ -120,11 +119,19 @@ _AGES = st.sampled_from(AGES)
 _STATES = st.sampled_from(
     ("running",) * 6 + ("exited",) * 6 + ("created",) * 3 + ("paused", "restarting", "dead", "removing", "weird")
 )
-_EXTRAS = rarely({}, *SIGNS, *SIGNS, *WISHES, *({"reaper.lease": lease} for lease in LEASES * 4), weight=3)
+_EXTRAS = rarely(
+    {},
+    *SIGNS,
+    *SIGNS,
+    *WISHES,
+    *({"reaper.lease": lease} for lease in LEASES * 4),
+    *[{"reaper.lease": "unknown"}] * 6,
+    weight=3,
+)
 _RARE_EXTRAS = rarely({}, *SIGNS, *WISHES, *({"reaper.lease": lease} for lease in LEASES * 2), weight=6)
 _IMAGE_EXTRAS = rarely({}, *SIGNS, *WISHES, *({"reaper.lease": lease} for lease in LEASES * 3), weight=3)
 _REFERENCES = st.sampled_from((*REFERENCES, *sorted(oracle.IS_TERMINAL_BENCH) * 2))
-_RESTART = rarely("no", "always", "unless-stopped", "on-failure", "", None, weight=5)
+_RESTART = rarely("no", "always", "unless-stopped", "on-failure", "", None, weight=3)
 _NAMES = st.sampled_from(("trial-{}", "trial-{}", "work-{}", "work-{}", "trial-{}-db", "work-{}-db"))
 _SYSTEM = rarely({}, *SYSTEMS, weight=14)
 
@@ -325,7 +332,7 @@ _SANDBOX_STATES = st.sampled_from(
     + ("stopped",) * 4
     + ("archived", "error", "build_failed", "creating", "destroying", "unknown", "new-state")
 )
-_RUNNERS = st.sampled_from(("runner-1",) if "runners" in PENDING else ("runner-1", "runner-2"))
+_RUNNERS = st.sampled_from(("runner-1", "runner-2"))
 _SESSIONS = st.sampled_from((None, None, None, "s1", "s1", "s2"))
 
 
@@ -353,7 +360,7 @@ def _sandboxes(draw: st.DrawFn) -> tuple[Sandbox, ...]:
                 active=draw(rarely(active, None, weight=5)),
                 wanted=draw(rarely(None, "destroyed", "stopped", weight=20)),
                 target=draw(rarely("us", "eu", weight=4)),
-                runner=None if state == "archived" and "runners" not in PENDING else draw(_RUNNERS),
+                runner=None if state == "archived" else draw(_RUNNERS),
                 linked=f"box-{draw(st.integers(0, number - 1))}" if number and draw(st.integers(0, 3)) == 0 else None,
                 warm=draw(rarely(False, True, weight=30)),
                 odd=draw(rarely({}, *ODD_SANDBOX, weight=25)),
@@ -398,7 +405,7 @@ def leases(draw: st.DrawFn, id_: str, *, ended: bool | None = None) -> Lease:
         id_,
         since,
         end,
-        claims=() if "claims" in PENDING else tuple(draw(st.lists(st.sampled_from(_CLAIMS), max_size=2))),
+        claims=tuple(draw(st.lists(st.sampled_from(_CLAIMS), max_size=2))),
         resources=draw(rarely(frozenset(), frozenset({ident(0)}), frozenset({ident(1), "box-0"}), weight=6)),
         elsewhere=draw(rarely(False, True, weight=5)),
     )
@@ -411,7 +418,7 @@ _POLICY_KINDS = st.sampled_from((("container",), ("container",), ("container", "
 @st.composite
 def _policy(draw: st.DrawFn, number: int, part: str) -> Policy:
     kinds = draw(_POLICY_KINDS) if part == "engine" else ("sandbox",)
-    conditions = ("older", "older", "stopped", "stopped", "both", "state") + (("idle",) * 3 if kinds == ("sandbox",) else ())
+    conditions = ("older", "older", "stopped", "stopped", "both", "state") + (("idle",) * 6 if kinds == ("sandbox",) else ())
     condition = draw(st.sampled_from(conditions))
     return Policy(
         f"policy-{number}",
@@ -437,19 +444,19 @@ def _config(draw: st.DrawFn, part: str) -> Config:
         names=draw(rarely((), ("trial-*",), ("*-db",), weight=5)),
         images=draw(rarely((), ("acme/*",), weight=5)),
         everything=draw(rarely(False, True, weight=4)),
-        image_labels="image_labels" not in PENDING and draw(rarely(False, True, weight=8)),
+        image_labels=draw(rarely(False, True, weight=8)),
         protect_labels=draw(rarely(("reaper.keep",), (), (), ("team=rl",), ("run=my-*", "bench"), weight=2)),
         protect_names=draw(rarely((), ("*-db",), weight=5)),
         protect_images=draw(rarely((), ("acme/*",), weight=6)),
         restart_policies=draw(rarely(("always", "unless-stopped"), (), weight=5)),
-        policies=draw(rarely(ORDINARY, (), weight=3))
+        policies=draw(st.sampled_from((ORDINARY, ())))
         + tuple(draw(_policy(n, part)) for n in range(draw(st.sampled_from((0, 1, 2))))),
         everything_goes=draw(rarely(False, True, weight=4)),
-        target=None if "regions" in PENDING else draw(rarely(None, "us", weight=3)),
+        target=draw(rarely(None, "us", weight=3)),
     )
 
 
-_SKEWS = (5 * MINUTE, -20 * MINUTE, *(() if "skew" in PENDING else (3 * HOUR, -900 * DAY)))
+_SKEWS = (5 * MINUTE, -20 * MINUTE, 3 * HOUR, -900 * DAY)
 
 
 @st.composite
