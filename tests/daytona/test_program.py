@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reaper.simulator.world import ContainerSpec
-from tests.daytona.lab import DAY, HOUR
+from tests.daytona.lab import DAY, HOUR, MINUTE
 from tests.daytona.server import Served
 from tests.program.test_json import report
 from tests.program.wrapped import started
@@ -128,7 +128,16 @@ def test_docker_and_daytona_go_in_one_run(tmp_path: Path) -> None:
         assert served.left() == ALL - {"forgotten", "ancient", "stopped"}
 
 
-@pytest.mark.parametrize("ahead", [3 * DAY, -3 * DAY])
+def test_nothing_is_judged_by_age_where_the_server_s_clock_is_days_from_ours(tmp_path: Path) -> None:
+    with Served(tmp_path, ahead=3 * DAY) as served:
+        served.believable()
+        ended = served.program()("--once", "--only", "daytona", "--json")
+        assert report(ended)["exit_code"] == 5
+        assert served.left() == ALL
+        assert served.changes() == []
+
+
+@pytest.mark.parametrize("ahead", [50 * MINUTE, -50 * MINUTE])
 def test_ages_follow_the_server_s_clock_where_it_differs_from_ours(tmp_path: Path, ahead: timedelta) -> None:
     with Served(tmp_path, ahead=ahead) as served:
         served.believable()
