@@ -21,17 +21,23 @@ def key(resource: Resource) -> Key:
     return resource.endpoint, resource.id
 
 
-def _entries(resource: Resource, selector: Selector) -> Iterator[bool]:
-    labels = resource.labels or {}
+def _entries(resource: Resource, selector: Selector, *, taking: bool) -> Iterator[bool]:
+    labels = _own(resource) if taking else resource.labels or {}
     yield from (known.LABEL_PATTERNS[pattern](labels) for pattern in selector.labels)
     yield from (known.NAME_PATTERNS[pattern](resource.name) for pattern in selector.names)
     yield from (known.IMAGE_PATTERNS[pattern](image) for pattern in selector.images for image in _images(resource))
 
 
-def _narrowed(resource: Resource, selector: Selector) -> bool:
+def _narrowed(resource: Resource, selector: Selector, *, taking: bool = True) -> bool:
     names = not selector.names or any(known.NAME_PATTERNS[p](resource.name) for p in selector.names)
     images = not selector.images or any(known.IMAGE_PATTERNS[p](i) for p in selector.images for i in _images(resource))
-    return names and images and all(known.LABEL_PATTERNS[p](resource.labels or {}) for p in selector.labels)
+    labels = _own(resource) if taking else resource.labels or {}
+    return names and images and all(known.LABEL_PATTERNS[p](labels) for p in selector.labels)
+
+
+def _own(resource: Resource) -> dict[str, str]:
+    """The labels that did not come with its image: the others protect, and take nothing."""
+    return {key: value for key, value in (resource.labels or {}).items() if key not in (resource.inherited or ())}
 
 
 def _images(resource: Resource) -> tuple[str | None, ...]:
@@ -76,7 +82,7 @@ class Oracle:
         return one.kind in BESIDE and len(self._runners(one)) > 1
 
     def _preset_owns(self, one: Resource) -> bool:
-        labels, presets, mates = one.labels or {}, self.world.rules.scope.presets, self.mates(one)
+        labels, presets, mates = _own(one), self.world.rules.scope.presets, self.mates(one)
         images = {mate.image for mate in mates if mate.kind is Kind.CONTAINER}
         files = {
             (mate.labels or {}).get(known.PROJECT_FILES)
@@ -94,7 +100,7 @@ class Oracle:
         return one.remembered is not None and one.remembered.owner in {f"preset {name}" for name in presets}
 
     def _listed(self, one: Resource) -> bool:
-        return any(_entries(one, self.world.rules.scope.selector))
+        return any(_entries(one, self.world.rules.scope.selector, taking=True))
 
     def owned(self, one: Resource) -> bool:
         scope = self.world.rules.scope
@@ -137,7 +143,7 @@ class Oracle:
         if claim.projects and taking and len(self._runners(one)) > 1:
             return False
         in_one = one.group is not None and any(known.PROJECT_PATTERNS[glob](one.group) for glob in claim.projects)
-        return (not claim.projects or in_one) and _narrowed(one, claim.selector)
+        return (not claim.projects or in_one) and _narrowed(one, claim.selector, taking=taking)
 
     def _covers(self, lease: Lease, one: Resource) -> bool:
         if lease.ending is not None:
@@ -187,7 +193,7 @@ class Oracle:
     def protections(self, one: Resource) -> list[str]:
         """What protects an owned resource of any kind."""
         found = {
-            "protected": any(_entries(one, self.world.rules.protect.selector)),
+            "protected": any(_entries(one, self.world.rules.protect.selector, taking=False)),
             "wished to keep": "reaper.keep" in (one.labels or {}),
             "wish unreadable": self._unreadable_wish(one),
             "leased": self._leased(one),
@@ -262,7 +268,9 @@ class Oracle:
         matching = [policy for policy in self.world.rules.policies if self.matches(one, policy)]
         end = self.wish_end(one)
         if end is not None and end <= self.world.now:
-            return True
+            if {"reaper.ttl", "reaper.expires"} & _own(one).keys():
+                return True
+            end = None  # its image's wish has ended, which takes nothing
         if end is not None and not any(policy.every_resource for policy in matching):
             return False
         return any(due is None or policy.name in due for policy in matching)

@@ -167,7 +167,10 @@ _RAW_SANDBOX = st.sampled_from((*["started"] * 4, *["stopped"] * 3, *SANDBOX_STA
 _PARTS = st.sampled_from((0.0, 0.0, 0.0, 0.0, 0.1, 0.1, 0.5, 0.9, 1.0))
 _NAMES = st.sampled_from(("trial-{}", "trial-{}", "work-{}", "work-{}", "trial-{}-db", "work-{}-db"))
 _IMAGES = st.sampled_from(IMAGES + TERMINAL_BENCH_IMAGES * 3 + HARBOR_IMAGES)
-_INHERITED = often(frozenset(), frozenset({"reaper.lease"}), weight=4)
+_OF_IMAGES = (*(key for key, _ in SIGNS), "reaper.lease", "reaper.ttl", "reaper.expires", "bench", "team", "run")
+_INHERITED = often(
+    frozenset(), frozenset({"reaper.lease"}), frozenset(_OF_IMAGES), *(frozenset({key}) for key in _OF_IMAGES), weight=4
+)
 _RESTART = often("no", "always", "unless-stopped", "on-failure", weight=6)
 _ACTIVITY = often(NOW - timedelta(hours=3), None, NOW, NOW - timedelta(days=9), weight=2)
 _SANDBOX_LABELS = often({"harbor.managed": "true"}, {}, weight=3)
