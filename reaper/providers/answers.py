@@ -101,7 +101,7 @@ def text(body: bytes) -> str:
     if told := message(body):
         return told
     plain = body[: 4 * _SHOWN].decode("utf-8", errors="replace")
-    if _is_markup(plain) or plain.lstrip()[:1] in ("{", "["):
+    if _is_markup(plain) or plain.lstrip()[:1] in ("{", "[") or plain.strip() == "null":
         return ""
     return _clean(plain)
 

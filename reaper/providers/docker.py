@@ -23,7 +23,7 @@ from reaper.endpoints import DockerTable
 from reaper.errors import CallTimeoutError, DeniedError, ProviderError, UnreadableError
 from reaper.identity import PROJECT_LABEL, same_group
 from reaper.model import Kind, Resource
-from reaper.providers.answers import REDIRECTS, message, read_bounded, refuse_redirect
+from reaper.providers.answers import REDIRECTS, message, read_bounded, refuse_redirect, text
 from reaper.providers.base import Call, Inventory, Limits, Listed, Traits
 from reaper.providers.docker_calls import check
 from reaper.providers.docker_dependents import Dependents
@@ -470,7 +470,8 @@ async def _send(request: "aiohttp.ClientRequest", handler: "ClientHandlerType") 
         return response
     body = await read_bounded(response, what, LARGEST_ANSWER)
     if status >= 400:
-        raise aiodocker.DockerError(status, message(body))
+        # Below 500 plain text is no engine's: a 404 of a proxy must not pass for the end of a container.
+        raise aiodocker.DockerError(status, text(body) if status >= 500 else message(body))
     response._body = body  # noqa: SLF001 - what read() would have put there, without a bound
     return response
 
