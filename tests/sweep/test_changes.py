@@ -118,6 +118,34 @@ async def test_a_sibling_started_while_another_was_stopped_keeps_both() -> None:
     assert lab.left() == {"long", "side"}
 
 
+@pytest.mark.parametrize("change", ["start", "relabel", "join"])
+async def test_one_that_stopped_at_once_and_changed_while_another_took_its_time_keeps_both(change: str) -> None:
+    lab = Lab(Held(running("quick", group="p")), Held(running("slow", group="p"), stop_seconds=5), network("net", "p"))
+    changes: dict[str, Callable[[], object]] = {
+        "start": lambda: lab.world.start("quick"),
+        "relabel": lambda: lab.relabel("quick", {"reaper.keep": ""}),
+        "join": lambda: lab.world.add(running("new", hours=0, group="p")),
+    }
+    async with anyio.create_task_group() as group:
+        group.start_soon(later, 3, changes[change])
+        report = await lab.sweep()
+    assert outcomes(report) == {"quick": "skipped", "slow": "skipped", "net": "skipped"}
+    assert not lab.world.removals
+
+
+async def test_a_lease_that_is_taken_while_one_is_stopped_keeps_the_whole_project() -> None:
+    lab = Lab(Held(running("quick", group="p")), Held(running("slow", group="p"), stop_seconds=1.5))
+    async with anyio.create_task_group() as group:
+        group.start_soon(later, 1, lambda: lab.lease("slow"))
+        assert await lab.outcomes() == {"quick": "skipped", "slow": "skipped"}
+
+
+async def test_members_that_remove_themselves_when_they_stop_keep_nobody() -> None:
+    lab = Lab(Held(running("quick", group="p"), auto_remove=True), Held(running("slow", group="p"), stop_seconds=5))
+    assert (await lab.outcomes())["slow"] == "deleted"
+    assert not lab.left()
+
+
 async def test_recreated_under_its_name_it_is_another_one() -> None:
     lab = Lab(stopped("it"))
 

@@ -1,0 +1,114 @@
+"""Who lives in another container's namespaces, or waits for its network, keeps it: on each engine, in each command."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from devkit.client import DEFAULT_IMAGE
+from devkit.engine import PrivateEngine
+from devkit.faults import FaultProxy
+from tests.engine.lab import OWNED, WAITS, containers, member_of, reached, reasons, rows, started
+from tests.run import Program
+
+pytestmark = [pytest.mark.engine, pytest.mark.engines("docker-20.10", "docker-28.5", "podman-5.8")]
+
+WAYS: Mapping[str, Mapping[str, Any]] = {
+    "pid": {"NetworkMode": "none", "PidMode": "container:HOST"},
+    "ipc": {"NetworkMode": "none", "IpcMode": "container:HOST"},
+    "network": {"NetworkMode": "container:HOST"},
+    "volumes": {"NetworkMode": "none", "VolumesFrom": ["HOST:ro"]},
+}
+
+
+@pytest.fixture
+def guests(engine: PrivateEngine) -> Iterator[list[str]]:
+    """Ids of containers that depend on others: they go first at the end, which Podman insists on."""
+    made: list[str] = []
+    yield made
+    for ident in reversed(made):
+        engine.api.delete(f"/containers/{ident}?force=1&v=1")
+
+
+def lives_in(engine: PrivateEngine, guests: list[str], host: str, way: str, *, start: bool = True) -> str:
+    """A container of nobody's that depends on another one, in one of the ways; its id."""
+    mode = {
+        key: [v.replace("HOST", host) for v in value] if isinstance(value, list) else value.replace("HOST", host)
+        for key, value in WAYS[way].items()
+    }
+    body = {"Image": DEFAULT_IMAGE, "Cmd": list(WAITS), "HostConfig": mode}
+    ident = str(engine.api.must("POST", f"/containers/create?name=guest-{way}", body)["Id"])
+    guests.append(ident)
+    if start:
+        engine.start_container(ident)
+    return ident
+
+
+def host(engine: PrivateEngine) -> str:
+    body = {
+        "Image": DEFAULT_IMAGE,
+        "Cmd": list(WAITS),
+        "Labels": OWNED,
+        "HostConfig": {"NetworkMode": "none", "IpcMode": "shareable"},
+    }
+    ident = str(engine.api.must("POST", "/containers/create?name=host", body)["Id"])
+    engine.start_container(ident)
+    return ident
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_depends_on_it_keeps_it_in_each_command(
+    engine: PrivateEngine, reaper: Program, guests: list[str], way: str
+) -> None:
+    lives_in(engine, guests, host(engine), way)
+    found = {}
+    for command in (("check", "--all"), ("list", "--all"), ("--once", "--all", "--dry-run"), ("--once", "--all")):
+        ended = reaper(*command, "--json")
+        found[command] = reasons(ended)["host"]
+        assert ended.outcomes() == {}
+    assert set(found.values()) == {"in_use"}
+    assert f"guest-{way}, which is kept, uses it" in reaper("explain", "host", "--all").out
+    assert {row["State"] for row in engine.api.must("GET", "/containers/json?all=1")} == {"running"}
+
+
+@pytest.mark.parametrize("way", ["pid", "network"])
+def test_what_comes_after_the_listing_keeps_it(
+    engine: PrivateEngine, proxied: Program, proxy: FaultProxy, guests: list[str], way: str
+) -> None:
+    ident = host(engine)
+    gate = proxy.hold("GET", f"{ident}/json", after=True)  # it has been listed, and is decided about
+    with started(proxied, "--once", "--all", "--json") as process:
+        reached(gate, process)
+        guest = lives_in(engine, guests, ident, way)
+        gate.release()
+        ended = proxied.finish(process)
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == {"host": "skipped"}
+    assert "uses it" in rows(ended)["host"]["detail"]
+    assert {engine.inspect(one)["State"]["Status"] for one in (ident, guest)} == {"running"}
+
+
+def test_a_dependent_that_goes_as_well_goes_first(engine: PrivateEngine, reaper: Program, guests: list[str]) -> None:
+    ident = host(engine)
+    body = {"Image": DEFAULT_IMAGE, "Cmd": list(WAITS), "Labels": OWNED, "HostConfig": {"NetworkMode": f"container:{ident}"}}
+    guests.append(str(engine.api.must("POST", "/containers/create?name=rider", body)["Id"]))
+    engine.start_container(guests[0])
+    ended = reaper("--once", "--all", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == {"host": "deleted", "rider": "deleted"}
+
+
+def test_a_container_that_was_never_started_keeps_its_network(
+    engine: PrivateEngine, reaper: Program, guests: list[str]
+) -> None:
+    """Its network has no id yet, only a name, and the engine would delete it."""
+    engine.create_network("p_default", member_of("p", {"com.docker.compose.container-number": "1"}))
+    engine.create("member", labels=member_of("p", {**OWNED, "com.docker.compose.container-number": "1"}), cmd=WAITS, start=True)
+    guests.append(engine.create("stranger", network="p_default"))
+    ended = reaper("--once", "--all", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == {"member": "deleted"}
+    assert reasons(ended)["p_default"] == "in_use"
+    assert engine.networks(builtin=False)
+    engine.start_container("stranger")
+    assert containers(engine) == {"stranger"}
