@@ -49,6 +49,11 @@ class ProviderError(ReaperError):
         self.retry_after = retry_after
         self.hint = hint
 
+    @property
+    def advice(self) -> str:
+        """Return the message, with the hint after it where there is one."""
+        return f"{self}; {self.hint}" if self.hint else str(self)
+
 
 class NotFoundError(ProviderError):
     """The resource does not exist (any more)."""

@@ -254,7 +254,7 @@ class Judge:
             # After a removal that failed, Docker's listing says removing for ever while the inspection says dead.
             return Finding("state", None, lambda: f"it is listed as {raw}, which only an inspection can tell")
         if resource.state is State.CHANGING:
-            return _keep("state", Reason.CHANGING, lambda: f"it is {raw}: wait")
+            return _keep("state", Reason.CHANGING, lambda: f"it is {'being removed' if raw == 'removing' else raw}: wait")
         if resource.state is State.UNKNOWN:
             return _keep("state", Reason.UNKNOWN_STATE, lambda: f"its state {raw!r} is not known here")
         return Finding("state", None, lambda: f"its state is {raw}")

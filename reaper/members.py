@@ -271,7 +271,7 @@ class Members:
 
     def _failed(self, decision: Decision, error: ProviderError) -> None:
         self.retryable = self.retryable or error.retryable or isinstance(error, CircuitOpenError)
-        self._settle(decision, Outcome.FAILED, str(error), error=error.label)
+        self._settle(decision, Outcome.FAILED, error.advice, error=error.label)
 
     def _accepted(self, decision: Decision) -> None:
         """Its deletion was accepted. Where that is not all, everybody else learns of it when it is confirmed."""

@@ -303,7 +303,7 @@ class _EndpointSweep:
             error = self.looker.unread.get(decision.resource.id)
             if error is not None and (decision.owner is not None or decision.by_image):
                 self.results[decision.resource.id] = Result(
-                    decision, Outcome.FAILED, f"it could not be inspected: {error}", error=error.label
+                    decision, Outcome.FAILED, f"it could not be inspected: {error.advice}", error=error.label
                 )
         if self.results and self.shared.options.fail_fast:
             self.shared.failed_fast()

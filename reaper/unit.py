@@ -206,16 +206,44 @@ class Unit(Members):
         except InProgressError as error:
             await self._await_removal(decision, error)
         except LaterError as error:
-            self.retryable = self.waits = True
-            self._settle(decision, Outcome.SKIPPED, f"the endpoint refused: {error}", error=error.label)
+            await self._later(decision, error)
         except ConflictError as error:
-            self._settle(decision, Outcome.SKIPPED, f"the endpoint refused: {error}")
+            await self._refused(decision, error)
         except DeniedError as error:
             await self._denied(decision, error)
         except ProviderError as error:
             self._failed(decision, error)
         else:
             self._accepted(decision)
+
+    async def _refused(self, decision: Decision, error: ProviderError) -> None:
+        """The endpoint refused what the last look allowed. Another look may explain that; else it fails when tried again."""
+        resource = decision.resource
+        try:
+            fresh = await self._inspect_one(resource)
+            why = what_changed(resource, fresh, stopped_by_us=resource.id in self._asked_to_stop)
+            if why is None and resource.kind.stage < Kind.VOLUME.stage:
+                why = next((f"{user.name} uses it" for user in await self._dependents([fresh], self._listing)), None)
+        except NotFoundError:
+            self._gone(decision)
+            return
+        except ProviderError as failed:
+            self._failed(decision, failed)
+            return
+        if why is not None:
+            self._settle(decision, Outcome.SKIPPED, f"the endpoint refused: {error}")
+            return
+        self.retryable = True
+        self._settle(decision, Outcome.FAILED, f"the endpoint refused: {error.advice}", error=error.label)
+
+    async def _later(self, decision: Decision, error: ProviderError) -> None:
+        """It can go when something else is gone. A volume that nothing has any more never can."""
+        volume = decision.resource.kind is Kind.VOLUME
+        if volume and not await self.acting.provider.dependents([decision.resource], self.acting.listed, self._listing):
+            await self._refused(decision, error)
+            return
+        self.retryable = self.waits = True
+        self._settle(decision, Outcome.SKIPPED, f"the endpoint refused: {error}", error=error.label)
 
     async def _await_removal(self, decision: Decision, error: ProviderError) -> None:
         """Somebody's removal is under way: wait until a look by id finds nothing, within a bound."""
@@ -230,6 +258,9 @@ class Unit(Members):
             return
         if seen.state is not State.CHANGING:
             self.retryable = True  # whatever was in progress was no removal, and it is over
+        elif self._attempts.get(decision.resource.id, 0) < 2:
+            self._settle(decision, Outcome.SKIPPED, "it is being removed by another program, which takes its time")
+            return
         self._failed(decision, error)
 
     async def _denied(self, decision: Decision, denied: DeniedError) -> None:

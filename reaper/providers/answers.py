@@ -96,6 +96,16 @@ def message(body: bytes) -> str:
     return ""
 
 
+def cause(body: bytes) -> str:
+    """Return the cause of a JSON error, which Podman names beside its message; empty where the body has none."""
+    with suppress(ValueError, RecursionError):
+        error = json.loads(body)
+        told = error.get("cause") if isinstance(error, dict) else None
+        if isinstance(told, str):
+            return _clean(told)
+    return ""
+
+
 def text(body: bytes) -> str:
     """Return what an error's body says, for people: its JSON message, or its plain text; never markup."""
     if told := message(body):

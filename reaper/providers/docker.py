@@ -3,31 +3,40 @@
 aiodocker is imported when a client is made, not with this module: nobody pays for it who only asks for the version.
 """
 
+import asyncio
 import json
 import math
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import anyio
 
 from reaper.addresses import tcp_address, tls_context, unix_path
 from reaper.endpoints import DockerTable
-from reaper.errors import CallTimeoutError, DeniedError, ProviderError, UnreadableError
+from reaper.errors import (
+    CallTimeoutError,
+    ConflictError,
+    DeniedError,
+    InProgressError,
+    NotFoundError,
+    ProviderError,
+    UnreadableError,
+)
 from reaper.identity import PROJECT_LABEL, same_group
-from reaper.model import Kind, Resource
-from reaper.providers.answers import REDIRECTS, message, read_bounded, refuse_redirect, text
+from reaper.model import Kind, Resource, State
+from reaper.providers.answers import REDIRECTS, cause, message, read_bounded, refuse_redirect, text
 from reaper.providers.base import Call, Inventory, Limits, Listed, Traits
 from reaper.providers.docker_calls import check
 from reaper.providers.docker_dependents import Dependents
-from reaper.providers.docker_errors import last_headers, last_request, last_skew, translate
+from reaper.providers.docker_errors import last_cause, last_headers, last_request, last_skew, translate
 from reaper.providers.docker_events import FILTERS, deaths
 from reaper.providers.docker_imagelabels import ImageLabels
 from reaper.providers.docker_leased import image, tells_creation, volume
@@ -47,11 +56,14 @@ if TYPE_CHECKING:
     import aiohttp
     from aiohttp.client_middlewares import ClientHandlerType
 
+T = TypeVar("T")
+
 LISTED_WITHIN = 20.0  # seconds for the volumes, and for the images: a plugin that is dead keeps the engine waiting
 SECOND_TRY_AFTER = 1.0
 MANY_KEYS = 8  # labels to ask for; where there are more, one listing of everything costs less
 _LONG_ID = re.compile("[0-9a-f]{64}")
 LARGEST_ANSWER = 128 << 20  # bytes; the listing of 20,000 containers has a third of that
+BLOCKED = 2.0  # seconds without an answer about a container until the listing is asked whether it is being removed
 CONNECT_WITHIN, QUIET = 30.0, 600.0  # seconds, of the stream of events
 _INSPECT = {
     Kind.CONTAINER: "containers/{}/json",
@@ -219,11 +231,12 @@ class DockerReader:
 
     async def inspect(self, resource: Resource) -> Resource:
         """It as it is now. Raises NotFoundError when it is gone."""
-        client = self._connect()
+        path = _INSPECT[resource.kind].format(resource.id)
         try:
-            row = await client._query_json(_INSPECT[resource.kind].format(resource.id))  # noqa: SLF001
-        except Exception as error:  # noqa: BLE001
-            self._translate(error)
+            row = await self._unless_removed(resource, BLOCKED, lambda client: client._query_json(path))  # noqa: SLF001
+        except InProgressError:
+            # The engine does not answer before it is gone, or its removal has failed.
+            return replace(resource, state=State.CHANGING, raw_state="removing", inspected=True, links_known=True)
         try:
             fresh = self._parsed(resource.kind, row)
         except (ValueError, TypeError, AttributeError) as error:
@@ -239,6 +252,43 @@ class DockerReader:
             await self._image_labels.read_of(fresh)
             fresh = self._image_labels.mark(fresh)
         return self._mark_own((fresh,))[0]
+
+    async def _unless_removed(
+        self, resource: Resource, patience: float, ask: Callable[["aiodocker.Docker"], Awaitable[T]]
+    ) -> T:
+        """Make a request about one resource. Raises InProgressError when the engine is removing it and does not answer.
+
+        Since Docker 26 a removal that is under way blocks all requests about that container, while the listing shows it.
+        """
+        client = self._connect()
+
+        async def asked() -> T:
+            try:
+                return await ask(client)
+            except Exception as error:  # noqa: BLE001
+                self._translate(error)
+
+        if resource.kind is not Kind.CONTAINER:
+            return await asked()
+        asking = asyncio.ensure_future(asked())
+        try:
+            answered, _ = await asyncio.wait((asking,), timeout=patience)
+            if not answered and await self._is_being_removed(client, resource):
+                raise InProgressError("it is being removed")
+            return await asking
+        finally:
+            asking.cancel()
+
+    async def _is_being_removed(self, client: "aiodocker.Docker", resource: Resource) -> bool:
+        """Whether the listing shows its removal. Raises NotFoundError when it does not show it at all."""
+        try:
+            rows = await self._rows(client, filters=json.dumps({"id": [resource.id]}))
+        except Exception as error:  # noqa: BLE001
+            self._translate(error)
+        row = next((row for row in rows if row.get("Id") == resource.id), None)
+        if row is None:
+            raise NotFoundError(f"No such container: {resource.id}")
+        return row.get("State") in ("removing", "dead")
 
     async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
         """The Compose project as it is listed now. The filter is an optimisation: what comes back is tested again."""
@@ -412,11 +462,22 @@ class DockerProvider(DockerReader):
 
         Cancelling this call does not cancel the stop.
         """
-        client = self._connect()
+        seconds = math.ceil(grace.total_seconds())
+
+        async def stop(client: "aiodocker.Docker") -> None:
+            await client.containers.container(resource.id).stop(t=seconds)
+
         try:
-            await client.containers.container(resource.id).stop(t=math.ceil(grace.total_seconds()))
-        except Exception as error:  # noqa: BLE001
-            self._translate(error)
+            await self._unless_removed(resource, seconds + BLOCKED, stop)
+        except ConflictError:
+            if resource.raw_state != "paused":
+                raise
+            # Podman. Docker resumes it, too, or it could not obey the signal.
+            await self._unless_removed(resource, BLOCKED, self._unpause(resource))
+            await self._unless_removed(resource, seconds + BLOCKED, stop)
+
+    def _unpause(self, resource: Resource) -> Callable[["aiodocker.Docker"], Awaitable[None]]:
+        return lambda client: client.containers.container(resource.id).unpause()
 
     async def delete(self, resource: Resource, *, force: bool = False) -> None:
         """Delete the container with its anonymous volumes (named ones stay); or the network, volume or image, by no force.
@@ -470,6 +531,7 @@ async def _send(request: "aiohttp.ClientRequest", handler: "ClientHandlerType") 
         return response
     body = await read_bounded(response, what, LARGEST_ANSWER)
     if status >= 400:
+        last_cause.set(cause(body))
         # Below 500 plain text is no engine's: a 404 of a proxy must not pass for the end of a container.
         raise aiodocker.DockerError(status, text(body) if status >= 500 else message(body))
     response._body = body  # noqa: SLF001 - what read() would have put there, without a bound

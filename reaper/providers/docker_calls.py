@@ -57,6 +57,7 @@ CALLS = (
     EngineCall("GET", "/containers/json", "list containers", {"all": _FLAG, "filters": _JSON}),
     EngineCall("GET", "/containers/{id}/json", "the last look before a deletion", {}),
     EngineCall("POST", "/containers/{id}/stop", "stop what a policy takes although it runs", {"t": _NUMBER}),
+    EngineCall("POST", "/containers/{id}/unpause", "let a paused one stop on Podman, which refuses to stop it", {}),
     EngineCall("DELETE", "/containers/{id}", "delete, with anonymous volumes", {"v": _FLAG, "force": _FLAG}),
     EngineCall("GET", "/networks", "list networks", {}),
     EngineCall("GET", "/networks/{id}", "the last look before a deletion", {}),

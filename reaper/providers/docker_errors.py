@@ -4,6 +4,7 @@ import asyncio
 import errno
 from collections.abc import Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
@@ -18,6 +19,7 @@ from reaper.errors import (
     NotFoundError,
     ProviderError,
     RateLimitedError,
+    RefusedError,
     ServerError,
     UnavailableError,
     UnreadableError,
@@ -35,22 +37,56 @@ _OF_STATUS: Mapping[int, type[ProviderError]] = {
     404: NotFoundError,
     409: ConflictError,
 }
-# What the engine's words say besides its status.
-_OF_WORDS: tuple[tuple[int, str, type[ProviderError]], ...] = (
-    (409, "already in progress", InProgressError),
-    # A network with endpoints refuses its deletion with 403, which is no matter of permission.
-    (403, "active endpoints", ConflictError),
-    # Podman, of a container that runs or is paused, or that another call is at work on.
-    (500, "container state improper", ConflictError),
-    (500, "with more than one tag", ConflictError),
-    (409, "volume is being used", LaterError),
-    (409, "image is in use by a container", LaterError),
-    # A volume or an image that something has: it may go when that is gone.
-    (409, "volume is in use", LaterError),
-    (409, "image is being used by", LaterError),
-    (409, "is using its referenced image", LaterError),
-    (409, "has dependent child images", LaterError),
+_DISCONNECT = (
+    "if its inspection shows no container, an endpoint of one that is gone was left behind: "
+    "docker network disconnect --force NETWORK CONTAINER for each that is named there, or a restart of the engine, frees it"
 )
+_LOST = "a part of it is lost on the engine's disk; remove it by hand with docker rm --force"
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the engine's words say besides its status.
+
+    Args:
+        status: of the answer.
+        words: parts of its message.
+        kind: the error that it is.
+        hint: what a person can do about it.
+    """
+
+    status: int
+    words: tuple[str, ...]
+    kind: type[ProviderError]
+    hint: str = ""
+
+
+_OF_WORDS = (
+    _Told(409, ("already in progress",), InProgressError),
+    # A network with endpoints refuses its deletion with 403, which is no matter of permission.
+    _Told(403, ("active endpoints",), ConflictError, _DISCONNECT),
+    # A volume or an image that something has: it may go when that is gone.
+    _Told(409, ("volume is in use",), LaterError),
+    _Told(409, ("image is being used by",), LaterError),
+    _Told(409, ("is using its referenced image",), LaterError),
+    _Told(409, ("has dependent child images",), LaterError),
+    # Podman.
+    # Of a container that runs or is paused, or that another call is at work on.
+    _Told(500, ("container state improper",), ConflictError),
+    _Told(500, ("with more than one tag",), ConflictError),
+    _Told(409, ("image is in use by a container",), LaterError),
+    _Told(500, ("has dependent containers",), LaterError),
+    _Told(500, ("network is being used",), ConflictError, _DISCONNECT),
+    _Told(500, ("is the infra container of pod",), ConflictError, "podman pod rm removes it with its pod"),
+    _Told(409, ("volume is being used",), LaterError),
+    _Told(500, ("volume is being used",), LaterError),
+    # A container whose layer is lost.
+    _Told(500, ("stat /", ": no such file or directory"), RefusedError, _LOST),
+    _Told(500, ("layer does not exist",), RefusedError, _LOST),
+    _Told(500, ("is unexpectedly nil",), RefusedError, _LOST),
+)
+# Podman names the cause of each refusal and answers most of them with 500. These may be over a moment later.
+_PASSING = ("locked", "timeout", "timed out", "temporarily", "try again", "deadline", "connection")
 
 # What to do about a refusal that gives no reason: it comes from a proxy or a plugin, since an engine gives one.
 _REMEDIES: Mapping[int, str] = {
@@ -64,6 +100,8 @@ _REMEDIES: Mapping[int, str] = {
 last_headers: ContextVar[Mapping[str, str]] = ContextVar("last_headers")
 last_request: ContextVar[str] = ContextVar("last_request")
 last_skew: ContextVar[tuple[timedelta, timedelta]] = ContextVar("last_skew")  # see ``clock_skew``
+# And the cause that Podman has given for a refusal; empty where none was given.
+last_cause: ContextVar[str] = ContextVar("last_cause")
 
 
 def translate(error: Exception, host: str, *, answered: bool) -> NoReturn:
@@ -97,8 +135,12 @@ def _of_status(error: "aiodocker.DockerError", host: str, *, answered: bool) -> 
     if status == NO_CONNECTION:
         return _no_connection(error, message, host, answered=answered)
     request = last_request.get("the request")
-    told = (kind for its_status, words, kind in _OF_WORDS if status == its_status and words in message)
-    known = next(told, _OF_STATUS.get(status))
+    told = next((told for told in _OF_WORDS if status == told.status and all(w in message for w in told.words)), None)
+    if told is not None and not _is_passing(message):
+        return told.kind(f"{message} ({request}: {status})", hint=told.hint)
+    if status >= 500 and (cause := last_cause.get("")) and not _is_passing(f"{cause} {message}"):
+        return RefusedError(f"the engine answered {status}: {message or cause} ({request})")
+    known = _OF_STATUS.get(status)
     if known is NotFoundError and not message:
         known = InvalidError  # a proxy that has lost its way says this, too, and it must not pass for the end of a container
     if known and message:
@@ -109,6 +151,10 @@ def _of_status(error: "aiodocker.DockerError", host: str, *, answered: bool) -> 
         return kind(f"the engine answered {status}: {message} [{request}]", retry_after=seconds)
     remedy = _REMEDIES.get(status, "the log of the engine, or of the proxy before it, may say why")
     return kind(f"{request} was answered {status} without a reason; {remedy}", retry_after=seconds)
+
+
+def _is_passing(words: str) -> bool:
+    return any(passing in words.lower() for passing in _PASSING)
 
 
 def _no_connection(error: "aiodocker.DockerError", message: str, host: str, *, answered: bool) -> ProviderError:

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from reaper.identity import compose_project
 from reaper.model import Kind, Resource, State
 
-FILTERS = json.dumps({"type": ["container"], "event": ["die"]})
+_DEATHS = ("die", "died")  # Podman 4 says died
+FILTERS = json.dumps({"type": ["container"], "event": list(_DEATHS)})
 LONGEST = 16 << 20  # bytes of one event: labels may be long, and each of them stands in it
 _TAIL = 512  # bytes at the end of an event that is passed over: its time stands there
 _WHO = re.compile(rb'"Actor":\{"ID":"([0-9a-f]+)"')
@@ -50,7 +51,7 @@ def _passed_over(head: bytes | bytearray, tail: bytes, endpoint: str) -> Resourc
 def death(event: dict[str, object], endpoint: str) -> Resource | None:
     """The container of an event "die"; None for another event. Raises what a malformed one raises."""
     actor = event["Actor"]
-    if event.get("Type") != "container" or event.get("Action") != "die" or not isinstance(actor, dict):
+    if event.get("Type") != "container" or event.get("Action") not in _DEATHS or not isinstance(actor, dict):
         return None
     attributes = actor["Attributes"]
     # The attributes are the labels, and a few more that the engine adds: a selector may take one of those for a label.

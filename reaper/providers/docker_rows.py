@@ -46,6 +46,7 @@ _MACHINERY_IMAGES = {
 }
 # Podman's units write their name on what systemd runs, and podman-compose writes one of its own on all that it makes.
 _UNIT_LABEL, _NO_UNIT = "PODMAN_SYSTEMD_UNIT", "podman-compose@"
+_POD_INFRA = re.compile("[0-9a-f]{12}-infra")  # Podman deletes it with its pod alone, whose namespaces it holds
 
 _IMAGE_ID = re.compile(r"(sha256:)?[0-9a-f]{12,64}")
 _OWN_ID = re.compile(r"/([0-9a-f]{64})/(?:userdata/)?(?:hostname|hosts|resolv\.conf)$")
@@ -100,6 +101,8 @@ def machinery(name: str, found: Mapping[str, str] | None, image: str | None) -> 
     for prefix, what in _MACHINERY_LABELS.items():
         if any(key.startswith(prefix) for key in found or ()):
             return what
+    if _POD_INFRA.fullmatch(name):
+        return "a Podman pod's infra container"
     for prefix, what in _MACHINERY_NAMES.items():
         if name.startswith(prefix):
             return what

@@ -141,7 +141,18 @@ class ContainerRoutes:
 
     async def inspect(self, _: web.Request, name: str) -> web.Response:
         """GET /containers/NAME/json."""
-        return answer(inspected(self._engine, self._engine.container(name)))
+        container = await self._answering(name)
+        if container.behaviour.lost:
+            raise RefusedError(500, f"stat {self._engine.root}/overlay2/{container.id[::-1]}: no such file or directory")
+        return answer(inspected(self._engine, container))
+
+    async def _answering(self, name: str) -> Container:
+        """The container, when the engine answers requests about it. Raises RefusedError, like ``Engine.container``."""
+        container = self._engine.container(name)
+        if container.removing and container.behaviour.blocks:
+            await self._engine.until(container, lambda: container.removal is None or container.removal.over)
+            return self._engine.container(name)
+        return container
 
     async def create(self, request: web.Request, _: str) -> web.Response:
         """POST /containers/create."""
@@ -159,7 +170,7 @@ class ContainerRoutes:
     async def stop(self, request: web.Request, name: str) -> web.Response:
         """POST /containers/NAME/stop."""
         seconds = atoi(request.query["t"]) if request.query.get("t") else None
-        container = self._engine.container(name)
+        container = await self._answering(name)
         if not self._life.stop(container, seconds):
             return empty(304)
         await self._engine.until(container, lambda: not container.running)
@@ -236,7 +247,7 @@ class ContainerRoutes:
 
     async def remove(self, request: web.Request, name: str) -> web.Response:
         """DELETE /containers/NAME."""
-        container = self._engine.container(name)
+        container = await self._answering(name)
         removal = self._life.remove(
             container, name, volumes=flag(request, "v"), force=flag(request, "force"), link=flag(request, "link")
         )

@@ -107,6 +107,9 @@ class Life:
             container.started - _QUICK if container.behaviour.runs == 0 and lasted < 10**6 else engine.tick()
         )
         engine.tell(container, "die", exitCode=str(code))
+        for other in engine.newest_first():  # the kernel ends all in a PID namespace with its first process
+            if other.running and other.host.get("PidMode") in (f"container:{container.id}", f"container:{container.name}"):
+                self._ended(other, 128 + KILL)
         for endpoint in container.networks.values():
             engine.networks.detach(container, endpoint)
         for mount in container.mounts:

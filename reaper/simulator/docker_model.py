@@ -83,6 +83,9 @@ class Behaviour:
         start_error: starting it fails with this message.
         removal: how long the removal of its files takes; its state is `removing` meanwhile.
         removal_failures: so many removals fail (500) and leave it `dead`.
+        blocks: while its removal is under way no other request about it is answered, and the listing says `dead`: so do
+            engines since Docker 26.
+        lost: its layer is gone from the engine's disk: an inspection fails (500), a removal works.
     """
 
     runs: float | None = None
@@ -93,6 +96,8 @@ class Behaviour:
     start_error: str = ""
     removal: float = 0.0
     removal_failures: int = 0
+    blocks: bool = False
+    lost: bool = False
 
 
 _SHELLS = ("sh", "bash", "ash", "dash")
@@ -234,12 +239,18 @@ class Container:
     @property
     def listed_state(self) -> str:
         """The state as the listing shows it."""
+        if self.removing and self.behaviour.blocks:
+            return "dead"
         return "removing" if self.half_gone and not self.running else self.state
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Network:
-    """A network; `attached` holds the running containers by id."""
+    """A network; `attached` holds the running containers by id.
+
+    `stale` names a container that is gone and whose endpoint was left: the network cannot be deleted, and its inspection
+    shows nothing.
+    """
 
     id: str
     name: str
@@ -253,6 +264,7 @@ class Network:
     pool: int | None = None
     hosts: int = 1
     attached: dict[str, Container] = field(default_factory=dict)
+    stale: str = ""
 
     @property
     def predefined(self) -> bool:

@@ -125,7 +125,7 @@ class Networks:
         network = self.find(ref)
         if network.predefined:
             raise RefusedError(403, f"{network.name} is a pre-defined network and cannot be removed")
-        if network.attached:
+        if network.attached or network.stale:
             text = f"error while removing network: network {network.name} id {network.id} has active endpoints"
             raise RefusedError(403, text)
         self.drop(network)

@@ -24,7 +24,7 @@ OWNS_ALL = Rules(scope=Scope(everything=True), policies=(EVERYTHING,))
         (replace(RUNNING, unreadable="no id"), Reason.UNREADABLE, "it could not be read: no id"),
         (replace(RUNNING, machinery="a Kubernetes pod"), Reason.MACHINERY, "it is a Kubernetes pod"),
         (replace(RUNNING, labels={"reaper.keep": ""}), Reason.PROTECTED, "[protect] has label reaper.keep"),
-        (replace(RUNNING, state=State.CHANGING, raw_state="removing"), Reason.CHANGING, "it is removing: wait"),
+        (replace(RUNNING, state=State.CHANGING, raw_state="removing"), Reason.CHANGING, "it is being removed: wait"),
         (replace(RUNNING, state=State.UNKNOWN, raw_state="odd"), Reason.UNKNOWN_STATE, "its state 'odd' is not known here"),
         (
             replace(STOPPED, raw_state="created", started_at=None, created_at=ago(minutes=5)),

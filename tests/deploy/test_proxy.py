@@ -54,6 +54,13 @@ def test_reaper_works_through_it_and_each_call_and_parameter_of_the_list_is_made
         any_engine.create("running", cmd=OBEYS_TERM, labels=OWNED, start=True)
         stubborn = any_engine.create("stubborn", cmd=OBEYS_TERM, labels=OWNED, start=True)
         arriving.add(Fault("status", "POST", f"/{stubborn}/stop", status=204, body=b""))  # stopped, and runs on
+        frozen = any_engine.create("frozen", cmd=OBEYS_TERM, labels=OWNED, start=True)
+        any_engine.api.must("POST", f"/containers/{frozen}/pause")
+        refusal = {
+            "cause": "container state improper",
+            "message": "it is paused: container state improper",
+        }  # as Podman does
+        arriving.add(Fault("status", "POST", f"/{frozen}/stop", times=1, status=500, body=refusal))
         exited(any_engine, "foreign", {})
         over(tmp_path, "run-1")
         any_engine.create_volume("data", {"reaper.lease": "run-1"})
@@ -61,7 +68,7 @@ def test_reaper_works_through_it_and_each_call_and_parameter_of_the_list_is_made
         program = Program(tmp_path, {"DOCKER_HOST": proxy.host})
         swept = program("--once", "--all", "--json")
         assert swept.code == 0, swept.err
-        gone = ("client", "chess_default", "running", "stubborn", "data", "built:1")
+        gone = ("client", "chess_default", "running", "stubborn", "frozen", "data", "built:1")
         assert swept.outcomes() == dict.fromkeys(gone, "deleted")
         assert containers(any_engine) == {"foreign"}
         with Daemon(program, DEATHS, "sweep_at_start = false").start() as daemon:

@@ -103,7 +103,9 @@ def test_a_container_that_was_never_started_keeps_its_network(
 ) -> None:
     """Its network has no id yet, only a name, and the engine would delete it."""
     engine.create_network("p_default", member_of("p", {"com.docker.compose.container-number": "1"}))
-    engine.create("member", labels=member_of("p", {**OWNED, "com.docker.compose.container-number": "1"}), cmd=WAITS, start=True)
+    engine.create(
+        "member", labels=member_of("p", {**OWNED, "com.docker.compose.container-number": "1"}), cmd=WAITS, start=True
+    )
     guests.append(engine.create("stranger", network="p_default"))
     ended = reaper("--once", "--all", "--json")
     assert ended.code == 0, ended.err
