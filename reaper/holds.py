@@ -1,5 +1,6 @@
 """Who holds the lease of a run, and cleans up after it whatever becomes of it."""
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from reaper.conduct import Observers, close, conduct, progress
 from reaper.errors import LeasesUnknownError
 from reaper.guard import Guard
 from reaper.leasedb import LeaseState
-from reaper.leases import SharedLeases
+from reaper.leases import known_leases
 from reaper.leftovers import Orders, Setup, Wanted, end, of_lease, reap
 from reaper.logs import LogObserver
 from reaper.model import Report
@@ -96,7 +97,7 @@ class GuardedHold:
     def clean_up(self, cause: str, log: "FilteringBoundLogger | None") -> Report:
         """See ``Hold``. The guard goes on where this is interrupted."""
         ended = datetime.now(UTC)  # of what others make while this is cleaned up nothing is the run's
-        leases = of_lease(self.id, SharedLeases(self._setup.state), Ending(ended, cause))
+        leases = of_lease(self.id, known_leases(self._setup.state, os.environ), Ending(ended, cause))
         report = clean_up(Wanted(self._setup, self.id, leases), log, self._say)
         if report.interrupted is None:
             try:

@@ -1,6 +1,6 @@
 """The leases that all who share a state directory see."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from reaper.alive import lives, lock_file
 from reaper.claims import Ending
 from reaper.leaseindex import Leases
-from reaper.places import is_there
+from reaper.places import is_there, sockets_to_ask
 
 if TYPE_CHECKING:
     from reaper.leasedb import LeaseFile
@@ -87,3 +87,13 @@ class KnownLeases:
     def close(self) -> None:
         """Let go of the file."""
         self._shared.close()
+
+
+def known_leases(folder: Path, env: Mapping[str, str]) -> KnownLeases:
+    """Return the reader of all leases that whatever deletes or stops something has to know.
+
+    Args:
+        folder: the state directory.
+        env: names the local sockets on which a service may listen.
+    """
+    return KnownLeases(folder, sockets_to_ask(env))

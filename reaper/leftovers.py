@@ -1,5 +1,6 @@
 """Takes what an ended lease has left: after a run that has ended in order, and, in its guard, after one that was killed."""
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from reaper.errors import LeasesUnknownError
 from reaper.journal import Journal, journal_of
 from reaper.leasedb import LeaseFile, LeaseRecord, LeaseState
 from reaper.leaseindex import Leases
-from reaper.leases import KILLED, NAME, SharedLeases
+from reaper.leases import KILLED, NAME, known_leases
 from reaper.model import Decision, Outcome, Reason, Report
 from reaper.plan import Plan
 from reaper.scope import Scope
@@ -69,11 +70,12 @@ def after_death(orders: Orders) -> int:
     record = orders.record
     log.info("holder_died", lease=record.id, holder=str(record.holder))
     try:
-        leases = of_lease(record.id, end(orders.setup.state, record, LeaseState.EXPIRED, KILLED))
+        end(orders.setup.state, record, LeaseState.EXPIRED, KILLED)
     except LeasesUnknownError as error:
         # Nothing is deleted by a guess: whoever can read the leases again takes what this one covered.
         log.error("leases_unknown", problem=str(error))  # noqa: TRY400 - foreseen: no traceback
         return 1
+    leases = of_lease(record.id, known_leases(orders.setup.state, os.environ))
 
     async def work(stop: Stop) -> int:
         observer = logs.LogObserver(log)
@@ -88,8 +90,8 @@ def after_death(orders: Orders) -> int:
         shutil.rmtree(orders.scratch, ignore_errors=True)
 
 
-def end(state: Path, record: LeaseRecord, how: LeaseState, cause: str, at: datetime | None = None) -> SharedLeases:
-    """Write that a lease has ended, unless somebody has; returns all leases. Raises LeasesUnknownError.
+def end(state: Path, record: LeaseRecord, how: LeaseState, cause: str, at: datetime | None = None) -> None:
+    """Write that a lease has ended, unless that is written already. Raises LeasesUnknownError.
 
     Args:
         state: the state directory.
@@ -105,7 +107,6 @@ def end(state: Path, record: LeaseRecord, how: LeaseState, cause: str, at: datet
             file.put(replace(written, state=how, seen_at=at, ended_at=at, cause=cause))
     finally:
         file.close()
-    return SharedLeases(state)
 
 
 def of_lease(id_: str, leases: Callable[[], Leases], ending: Ending | None = None) -> Callable[[], Sequence[Lease]]:

@@ -28,7 +28,8 @@ from reaper.journal import Journal, journal_of
 from reaper.judge import Rules
 from reaper.leasebook import RESTART_WINDOW, LeaseBook
 from reaper.leasedb import LeaseFile, LeaseRecord
-from reaper.leases import NAME, SharedLeases
+from reaper.leaseindex import Leases
+from reaper.leases import NAME, SharedLeases, known_leases
 from reaper.logs import LogObserver
 from reaper.model import Decision, EndpointReport, Reason, Report
 from reaper.retry import RetryPolicy
@@ -89,6 +90,7 @@ class _Session:
         rules = replace(settings.rules(), scope=Scope(presets=()), policies=())
         self._rules: Rules = replace(rules, stop_timeout=timedelta(0))
         self._leases = SharedLeases(self._folder)
+        self._known = known_leases(self._folder, env)
         self._book: LeaseBook | None = None
         self._alive: Alive | None = None
         self._journal: Journal | None = None
@@ -133,6 +135,7 @@ class _Session:
     def release(self) -> None:
         """Let go of the files."""
         self._leases.close()
+        self._known.close()
         if self._alive is not None:
             self._alive.close()
 
@@ -354,8 +357,14 @@ class _Session:
         return frozenset(d.lease for d in made if d.lease is not None and d.lease in patient)
 
     def _read_leases(self) -> Iterable[Lease]:
-        """All leases; those whose things are still being made are not over yet. Raises LeasesUnknownError."""
+        """Its own leases, and the living ones of the machine's services. Raises LeasesUnknownError.
+
+        Its own whose things are still being made are not over yet.
+        """
         found = self._leases()
+        others = [lease for lease in self._known().open if found.get(lease.id) is None]
+        if others:
+            found = Leases.of([found, Leases(others)])
         if not self._young:
             return found
         return tuple(replace(lease, ending=None) if lease.id in self._young else lease for lease in found)

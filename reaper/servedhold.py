@@ -1,5 +1,6 @@
 """A run's lease from the service: the open connection to it is the lease, and the service cleans up when that is gone."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from reaper import connect
 from reaper.claims import Claim, Ending
 from reaper.errors import ConfigError
 from reaper.holds import clean_up
-from reaper.leases import KnownLeases
+from reaper.leases import known_leases
 from reaper.leftovers import Setup, Wanted, of_lease
 from reaper.library.asking import LeaseRefusedError
 from reaper.library.holding import HeldLease, lease
@@ -30,12 +31,11 @@ class ServedHold:
     Args:
         setup: where what is left has to be looked for.
         held: the lease.
-        socket: where the service listens.
         say: tells people.
     """
 
-    def __init__(self, setup: Setup, held: HeldLease, socket: str, say: Callable[[str], None]) -> None:
-        self._setup, self._held, self._socket, self._say = setup, held, socket, say
+    def __init__(self, setup: Setup, held: HeldLease, say: Callable[[str], None]) -> None:
+        self._setup, self._held, self._say = setup, held, say
         self.id = held.id
 
     def keep(self) -> None:
@@ -45,7 +45,7 @@ class ServedHold:
         """See ``holds.Hold``. The service goes on where this is interrupted."""
         ended, began = datetime.now(UTC), time.monotonic()
         try:
-            known = KnownLeases(self._setup.state, (self._socket,))
+            known = known_leases(self._setup.state, os.environ)
             leases = of_lease(self.id, known, Ending(ended, cause))
             return clean_up(Wanted(self._setup, self.id, leases), log, self._say)
         finally:
@@ -75,7 +75,7 @@ def served(setup: Setup, claims: Sequence[Claim], url: str, say: Callable[[str],
         looked = connect.endpoints(plan.engines, plan.organisations, plan.retry, setup.state, act=False)
         missing = {endpoint.reader.identity for endpoint in looked} - {*held.endpoints}
         if not missing:
-            return ServedHold(setup, held, url.removeprefix("unix://"), say)
+            return ServedHold(setup, held, say)
         say(f"the service on {url} does not sweep {', '.join(sorted(missing))}, so this run has a guard of its own")
     held.release("it was not used")
     return None

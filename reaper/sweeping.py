@@ -15,11 +15,10 @@ from reaper.conduct import Observers, close, conduct, exit_code, progress, toget
 from reaper.errors import ConfigError, ReaperError
 from reaper.journal import NAME, Journal, journal_of
 from reaper.leaseindex import Leases
-from reaper.leases import KnownLeases
+from reaper.leases import known_leases
 from reaper.model import Decision, Reason, Report
 from reaper.notes import not_owned, owned_by_image
 from reaper.pending import SOON, in_words, not_taken, pending
-from reaper.places import sockets_to_ask
 from reaper.plan import Plan, make_plan
 from reaper.policy import explain, young_and_running
 from reaper.settings import JournalTable
@@ -103,7 +102,7 @@ class Command:
     file: Path | None = None
 
     def __post_init__(self) -> None:
-        self.leases = KnownLeases(config.state_directory(os.environ), sockets_to_ask(os.environ))
+        self.leases = known_leases(config.state_directory(os.environ), os.environ)
         self._until = datetime.now(UTC) + self.plan.timeout
 
     async def run(self) -> int:

@@ -13,15 +13,15 @@ from reaper import config, connect
 from reaper.claims import Lease
 from reaper.credentials import api_key as read_api_key
 from reaper.endpoints import DEFAULT_API_URL, DaytonaTable, DockerTable, check_api_url, check_docker_host
-from reaper.errors import ConfigError, ProviderError
+from reaper.errors import ConfigError, NotFoundError, ProviderError
 from reaper.fields import did_you_mean
 from reaper.journal import NAME, Journal, journal_of
 from reaper.judge import Rules
 from reaper.leaseindex import Leases
-from reaper.leases import SharedLeases
+from reaper.leases import KnownLeases, known_leases
 from reaper.library.closing import CleanupScope
 from reaper.library.failure import CleanupError, RetryableCleanupError
-from reaper.model import Report, Resource
+from reaper.model import Decision, EndpointReport, Outcome, Report, Resource, Result
 from reaper.providers.base import Provider
 from reaper.retry import RetryPolicy
 from reaper.settings import Settings
@@ -102,9 +102,9 @@ class Access:
 
         return await self.bounded(look)
 
-    def leases(self) -> SharedLeases:
+    def leases(self) -> KnownLeases:
         """What reads the leases of this host; to be closed."""
-        return SharedLeases(self._state)
+        return known_leases(self._state, os.environ)
 
     async def bounded(self, work: Callable[[], Awaitable[T]], extra: timedelta = timedelta(0)) -> T:
         """What ``work`` returns, within the time. Raises CleanupError for whatever a provider raises."""
@@ -171,6 +171,40 @@ class Access:
                 )
 
             return await stop.within(limit, run)
+
+    async def on_record(self, endpoint: Endpoint, decision: Decision, act: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        """Do what ``act`` does, with a record of it in the journal before and after. Raises what ``act`` raises.
+
+        Args:
+            endpoint: where it is done.
+            decision: says to what, and why.
+            act: returns the outcome.
+        """
+        name, provider = endpoint.reader.endpoint, endpoint.reader.provider
+        async with CleanupScope(timeout=CLOSE_WITHIN) as scope:
+            journal = self._journal()
+            if journal is None:
+                return await act()
+            scope.call(journal.close)
+            await journal.begin(name, provider, [decision])
+            began, result = anyio.current_time(), Result(decision, Outcome.FAILED, attempts=1)
+            try:
+                result = replace(result, outcome=await act())
+            except NotFoundError:
+                result = replace(result, outcome=Outcome.GONE)
+                raise
+            except (ProviderError, CleanupError) as error:
+                result = replace(result, detail=str(error), error=getattr(error, "label", None))
+                raise
+            except BaseException:
+                result = replace(result, detail="it was interrupted", error="interrupted")
+                raise
+            finally:
+                result = replace(result, seconds=anyio.current_time() - began)
+                journal.finished(
+                    EndpointReport(endpoint=name, provider=provider, held=1, decisions=(decision,), results=(result,))
+                )
+            return result.outcome
 
     def _connect(self, scope: CleanupScope, *, act: bool) -> Endpoint:
         """A client, which ``scope`` closes."""

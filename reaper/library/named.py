@@ -280,14 +280,19 @@ async def stop(
         decision = next(one for one in decisions if one.resource.id == id_)
         if not decision.reap:
             raise kept(decision)
-        if fresh.state is State.RUNNING:
+        if fresh.state is not State.RUNNING:
+            return Outcome.STOPPED
+
+        async def act() -> Outcome:
             await retrier.call(
                 f"stop {named.name}", lambda: client.stop(fresh, stop_timeout), extra=stop_timeout, changes=True
             )
-            fresh = await retrier.call(f"inspect {named.name}", lambda: client.inspect(fresh))
-            if fresh.state is State.RUNNING:
-                raise RetryableCleanupError(f"{fresh.name} was asked to stop, and is {fresh.raw_state}")
-        return Outcome.STOPPED
+            after = await retrier.call(f"inspect {named.name}", lambda: client.inspect(fresh))
+            if after.state is State.RUNNING:
+                raise RetryableCleanupError(f"{after.name} was asked to stop, and is {after.raw_state}")
+            return Outcome.STOPPED
+
+        return await access.on_record(endpoint, decision, act)
 
     async def unless_gone(endpoint: Endpoint) -> Outcome:
         try:
