@@ -4,6 +4,7 @@
 children are what a provider may raise, and what the sweep turns into outcomes.
 """
 
+import errno
 from typing import ClassVar
 
 
@@ -119,6 +120,25 @@ class LeasesUnknownError(ProviderError):
     """It cannot be told what is leased, so nothing is deleted. It speaks for every endpoint."""
 
     label = "leases_unknown"
+
+
+_NO_DESCRIPTOR = {errno.EMFILE: "this process", errno.ENFILE: "this host"}
+
+
+class TooManyFilesError(ProviderError):
+    """This process or host has no descriptor left for a connection: nothing was sent, and the endpoint is not to blame."""
+
+    retryable = True
+    label = "too_many_files"
+    cure = "ulimit -n, LimitNOFILE= in a unit, --ulimit nofile= of docker run"
+
+    @classmethod
+    def of(cls, number: int | None, address: str) -> "TooManyFilesError | None":
+        """The error when a connection to ``address`` failed with this errno; None when that says something else."""
+        if number not in _NO_DESCRIPTOR:
+            return None
+        who = _NO_DESCRIPTOR[number]
+        return cls(f"no connection to {address} could be made: {who} may not have more files open; allow more: {cls.cure}")
 
 
 class UnavailableError(ProviderError):

@@ -86,6 +86,11 @@ class Look:
     take: Callable[["AttemptCall"], Awaitable[None]]
 
 
+def prepare() -> None:
+    """Load what a failure needs: before the first change, since a failure may be that nothing can be loaded any more."""
+    import stamina  # noqa: F401, PLC0415
+
+
 class Retrier:
     """Makes the calls to one endpoint, with retries.
 

@@ -18,7 +18,15 @@ from reaper.caps import Caps
 from reaper.claims import Lease, named_leases
 from reaper.confirm import Confirmer
 from reaper.dependents import Dependents
-from reaper.errors import CircuitOpenError, CredentialsError, ProviderError, RateLimitedError, ReaperError
+from reaper.descriptors import for_connections, limit
+from reaper.errors import (
+    CircuitOpenError,
+    CredentialsError,
+    ProviderError,
+    RateLimitedError,
+    ReaperError,
+    TooManyFilesError,
+)
 from reaper.judge import Rules
 from reaper.leaseindex import Leases
 from reaper.looking import Looker
@@ -37,7 +45,8 @@ from reaper.model import (
 from reaper.notes import notes
 from reaper.ordering import users_first
 from reaper.policy import decide, may_be_linked, needs_inspection, possible_owners
-from reaper.providers.base import Inventory, Listed, Provider
+from reaper.providers.base import FEWEST, Inventory, Listed, Provider
+from reaper.retry import prepare
 from reaper.terms import DRAIN, Endpoint, Ledger, NoLedger, Observer, Options, Stop
 from reaper.unit import Unit, make_units
 from reaper.workers import for_each
@@ -56,7 +65,12 @@ CLOCK = "clock"
 
 @dataclass
 class _Pass:
-    """What the endpoints of one sweep share."""
+    """What the endpoints of one sweep share.
+
+    Args:
+        connections: how many each may have at once, where the descriptors of this process limit that.
+        too_few: why nothing can be looked at, where these are too few.
+    """
 
     rules: Rules
     options: Options
@@ -64,6 +78,8 @@ class _Pass:
     leases: Callable[[], Iterable[Lease]]
     observer: Observer
     ledger: Ledger
+    connections: int | None = None
+    too_few: str | None = None
     failed_fast: Callable[[], None] = field(default=lambda: None)
 
 
@@ -110,6 +126,15 @@ async def sweep(
 
 
 def _passes(endpoints: Sequence[Endpoint], shared: _Pass) -> list["_EndpointSweep"]:
+    if endpoints and (free := for_connections()) is not None:
+        now, at_most = (number // len(endpoints) for number in free)
+        shared.connections = max(now, FEWEST)
+        if at_most < FEWEST:
+            enough = max(64, 2 * ((limit() or 0) + FEWEST * len(endpoints) - free[1]))
+            shared.too_few = (
+                f"this process may have only {limit()} files open, too few to finish what it would begin; "
+                f"allow {enough} or more: {TooManyFilesError.cure}"
+            )
     passes = [_EndpointSweep(endpoint, shared) for endpoint in endpoints]
 
     def drain_all() -> None:
@@ -153,7 +178,8 @@ class _EndpointSweep:
         self.shared = shared
         self.scope = anyio.CancelScope()
         self.last_look = anyio.CancelScope()
-        self.slots = Slots(self.reader.limits)
+        limits = self.reader.limits
+        self.slots = Slots(limits if shared.connections is None else limits.within(shared.connections))
         self.looker = Looker(self.reader, self.retrier, self.slots)
         self.acting: Acting | None = None
         self.confirmer: Confirmer | None = None
@@ -273,6 +299,8 @@ class _EndpointSweep:
     # -- looking and deciding ------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
+        if self.shared.too_few is not None:  # what cannot be finished is not begun
+            raise TooManyFilesError(self.shared.too_few)
         self.label_keys = self._leases().label_keys  # says only what to list: the leases that decide are read below
         inventory = await self.reader.list(self.looker.list_call, self.label_keys)
         self.unlisted = inventory.unlisted
@@ -353,6 +381,7 @@ class _EndpointSweep:
         self.acting.going |= {decision.resource.id for decision in going}
         self.units = make_units(self.acting, going)
         if self.units:
+            prepare()
             await self.shared.ledger.begin(self.name, self.reader.provider, going)
         async with anyio.create_task_group() as group:
             if self.confirmer is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from reaper import config, exits
 from reaper.conduct import Observers, close, conduct, exit_code, progress, together
+from reaper.descriptors import with_room
 from reaper.errors import ConfigError, ReaperError
 from reaper.journal import NAME, Journal, journal_of
 from reaper.leaseindex import Leases
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from reaper.metrics import Metrics
 
+DESCRIPTORS = 4096  # connections to several engines at once, and files
 MARGIN = timedelta(seconds=2)  # after the end of what is waited for: clocks differ a little
 
 # Kept on purpose: everything else that is owned counts as left by ``check --all``.
@@ -54,7 +56,8 @@ def run(arguments: Namespace) -> int:
     log = log_of(arguments)
     command = Command(arguments, plan, log, loaded.settings.journal, loaded.file)
     try:
-        return anyio.run(command.run)
+        with with_room(DESCRIPTORS):
+            return anyio.run(command.run)
     except ReaperError:
         raise
     except Exception as error:
@@ -152,6 +155,7 @@ class Command:
     async def _run(self, endpoints: Sequence[Endpoint], stop: Stop, journal: Journal | None) -> int:
         from reaper.logs import LogObserver  # noqa: PLC0415
 
+        self._load_printer()
         self._name_the_file()
         watcher = LogObserver(self.log) if _tells_in_the_log(self.arguments) else None
         observers: list[Observer] = [watcher] if watcher is not None else []
@@ -250,6 +254,13 @@ class Command:
         except ConfigError as error:
             told = {"file": str(self.plan.metrics_textfile), "error": error.problem}
             self.log.error("metrics_not_written", **told)  # noqa: TRY400 - a full disk is no bug: no traceback
+
+    def _load_printer(self) -> None:
+        """Load what prints the report before anything is deleted: later it may not be possible."""
+        if self.arguments.json:
+            from reaper import jsonout  # noqa: F401, PLC0415
+        else:
+            from reaper import render  # noqa: F401, PLC0415
 
     def _print(self, report: Report, name: str, code: int) -> None:
         if self.arguments.json:

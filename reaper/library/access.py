@@ -56,6 +56,7 @@ _RETRYABLE = frozenset(
         "server_error",
         "still_listed",
         "timeout",
+        "too_many_files",
         "unavailable",
         "unconfirmed",
         "unreadable",

@@ -4,7 +4,7 @@ A ``Reader`` has no method that changes anything: it is all that a dry run, a li
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -87,6 +87,17 @@ class Limits:
     removals: int = 8
     stops: int = 128
     together: int | None = None
+
+    def within(self, connections: int) -> "Limits":
+        """No more than so many at once, all together; at least one of each."""
+        if self.together is not None:
+            return replace(self, together=max(min(self.together, connections), 1))
+        reads = max(min(self.reads, connections // 4), 1)
+        removals = max(min(self.removals, connections // 4), 1)
+        return replace(self, reads=reads, removals=removals, stops=max(min(self.stops, connections - reads - removals), 1))
+
+
+FEWEST = 3  # connections with which an endpoint can be swept: one to look, one to stop and one to remove
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from reaper.errors import (
     ProviderError,
     RateLimitedError,
     ServerError,
+    TooManyFilesError,
     UnavailableError,
     UnreadableError,
 )
@@ -120,7 +121,7 @@ class Api:
             ) as answer:
                 return answer.status, answer.headers, await read_bounded(answer, f"{method} /{path}", LARGEST_ANSWER)
         except TimeoutError:
-            failure = UnavailableError(f"{self.url} did not answer {method} /{path} in time")
+            failure: ProviderError = UnavailableError(f"{self.url} did not answer {method} /{path} in time")
         except aiohttp.ClientHttpProxyError as error:
             failure = UnavailableError(
                 f"the proxy answered {error.status} {error.message} for {self.url}; check HTTPS_PROXY and NO_PROXY"
@@ -128,7 +129,8 @@ class Api:
         except aiohttp.ClientResponseError as error:
             failure = UnreadableError(f"what {self.url} answers is no HTTP: {error.message}")
         except (aiohttp.ClientError, OSError) as error:
-            failure = UnavailableError(f"the connection to {self.url} failed: {error}")
+            local = TooManyFilesError.of(error.errno, self.url) if isinstance(error, OSError) else None
+            failure = local or UnavailableError(f"the connection to {self.url} failed: {error}")
         # Not from aiohttp's error: its repr has the request's headers, the key among them, and the proxy's password.
         raise failure
 

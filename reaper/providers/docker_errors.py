@@ -21,6 +21,7 @@ from reaper.errors import (
     RateLimitedError,
     RefusedError,
     ServerError,
+    TooManyFilesError,
     UnavailableError,
     UnreadableError,
 )
@@ -121,6 +122,8 @@ def translate(error: Exception, host: str, *, answered: bool) -> NoReturn:
         raise _of_status(error, host, answered=answered) from error
     if isinstance(error, asyncio.TimeoutError):
         raise UnavailableError("the engine did not answer in time") from error
+    if isinstance(error, OSError) and (local := TooManyFilesError.of(error.errno, host)) is not None:
+        raise local from error
     if isinstance(error, aiohttp.ClientError | OSError):
         raise UnavailableError(f"the connection broke: {error}") from error
     if isinstance(error, RecursionError):
@@ -162,6 +165,8 @@ def _no_connection(error: "aiodocker.DockerError", message: str, host: str, *, a
 
     cause = error.__context__
     number = cause.os_error.errno if isinstance(cause, aiohttp.ClientConnectorError) else None
+    if (local := TooManyFilesError.of(number, host)) is not None:
+        return local
     if number == errno.EACCES:
         return DeniedError(f"no permission on {host}; run as root or as a member of the group that owns the socket")
     if answered:

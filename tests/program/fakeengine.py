@@ -81,6 +81,8 @@ class FakeEngine:
         self.containers: dict[str, Container] = {}
         self.networks: dict[str, Network] = {}
         self.calls: list[str] = []
+        self.stop_takes = 0.0  # seconds
+        self.stopping = self.most_stopping = 0  # stops at once
         self.lock = threading.RLock()
         self._server: _Server | None = None
 
@@ -118,6 +120,15 @@ class FakeEngine:
         """The requests that asked for a change."""
         with self.lock:
             return [call for call in self.calls if not call.startswith("GET ")]
+
+    def delay_stop(self) -> None:
+        """Let a stop take its time."""
+        with self.lock:
+            self.stopping += 1
+            self.most_stopping = max(self.most_stopping, self.stopping)
+        threading.Event().wait(self.stop_takes)
+        with self.lock:
+            self.stopping -= 1
 
     def answer(self, method: str, path: str, query: Mapping[str, str]) -> Answer:
         """The status and the body; None is no body."""
@@ -256,6 +267,8 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         path = re.sub(r"^/v\d+\.\d+(?=/)", "", url.path)
         query = {key: values[-1] for key, values in parse_qs(url.query).items()}
+        if path.endswith("/stop"):
+            self.server.engine.delay_stop()
         with self.server.engine.lock:
             self.server.engine.calls.append(f"{self.command} {path}")
             status, body = self.server.engine.answer(self.command, path, query)

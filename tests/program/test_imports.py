@@ -24,10 +24,16 @@ def test_a_sweep_in_a_pipe_needs_little(run: Program, fake: FakeEngine) -> None:
     modules = imported(run, "--once")
     assert fake.names() == set()
     assert {"pydantic", "aiohttp", "aiodocker", "structlog"} <= modules
-    unneeded = ("rich", "apscheduler", "daytona", "prometheus_client", "stamina", "tenacity")
+    unneeded = ("rich", "apscheduler", "daytona", "prometheus_client")
     assert _found(modules, *unneeded, "reaper.simulator", "reaper.library") == set()
     assert _found(modules, "reaper.providers.daytona", "daytona_api_client", "daytona_api_client_async") == set()
     assert _found(modules, "aiohttp.web", "aiohttp.web_app", "aiohttp.web_server") == set()
+
+
+def test_what_a_failure_needs_is_loaded_before_the_first_deletion_and_only_then(run: Program, fake: FakeEngine) -> None:
+    assert _found(imported(run, "--once"), "stamina", "tenacity") == set()
+    fake.add("chess-1")
+    assert "stamina" in imported(run, "--once")
 
 
 def test_asking_for_the_configuration_needs_no_engine_s_sdk(program: Program) -> None:
