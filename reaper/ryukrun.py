@@ -330,6 +330,8 @@ class _Session:
     async def _sweep_away(self, limit: float) -> bool:
         """Sweep; whether all went that was to go."""
         longest = min(limit, self._ryuk.shutdown_timeout.total_seconds())
+        for endpoint in self._endpoints:
+            endpoint.rests.end()  # RYUK_REMOVE_RETRIES says how often it is tried
         whole = await self._sweep(act=True, limit=timedelta(seconds=max(longest, TICK)))
         report = whole.endpoints[0]
         left = [_name(result.decision) for result in report.results if not result.outcome.away]

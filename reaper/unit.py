@@ -246,7 +246,10 @@ class Unit(Members):
         self._settle(decision, Outcome.SKIPPED, f"the endpoint refused: {error}", error=error.label)
 
     async def _await_removal(self, decision: Decision, error: ProviderError) -> None:
-        """Somebody's removal is under way: wait until a look by id finds nothing, within a bound."""
+        """Another program's removal is under way: wait until GET finds nothing, within a bound.
+
+        Where deletions are only accepted, one that does not end in time is not confirmed, and has failed.
+        """
         patience = self.acting.provider.traits.confirm_within or REMOVAL_PATIENCE
         try:
             seen = await until(not_changing(), lambda: self._inspect_one(decision.resource), patience)
@@ -258,7 +261,7 @@ class Unit(Members):
             return
         if seen.state is not State.CHANGING:
             self.retryable = True  # whatever was in progress was no removal, and it is over
-        elif self._attempts.get(decision.resource.id, 0) < 2:
+        elif self.acting.confirmer is None and self._attempts.get(decision.resource.id, 0) < 2:
             self._settle(decision, Outcome.SKIPPED, "it is being removed by another program, which takes its time")
             return
         self._failed(decision, error)

@@ -208,6 +208,8 @@ class Oracle:
 
     def forbidden(self, one: Resource) -> list[str]:
         """Why this resource by itself may not be reaped whatever the policies say."""
+        if one.excluded:
+            return ["excluded by the endpoint's filter"]
         if one.labels is None or one.created_at is None or one.unreadable:
             return ["unreadable"]
         if not self.owned(one):

@@ -6,7 +6,7 @@ Images, labels and wishes are drawn from tables that say what they mean, so that
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -135,7 +135,7 @@ MOMENTS = _AGES.map(lambda age: NOW - age)
 _WISHES = (*(("reaper.ttl", text) for text in TTLS), *(("reaper.expires", text) for text in EXPIRIES))
 _EXTRAS = (*LABELS, *SIGNS, *_WISHES, *UNREADABLE_WISHES, *KEEP_WISHES, *(("reaper.lease", id_) for id_ in LEASE_IDS))
 _MORE_LABELS = often((), *((extra,) for extra in _EXTRAS), (_WISHES[1], _WISHES[4]), (_WISHES[3], _WISHES[5]), weight=5)
-_ODDITIES = often("", "no labels", "no time", "unreadable", "machinery", "remembered", "remembered", weight=14)
+_ODDITIES = often("", "no labels", "no time", "unreadable", "machinery", "elsewhere", "remembered", "remembered", weight=14)
 
 
 @st.composite
@@ -147,19 +147,17 @@ def labels(draw: st.DrawFn, base: Mapping[str, str]) -> dict[str, str]:
 @st.composite
 def odd(draw: st.DrawFn, resource: Resource) -> Resource:
     """Now and then a resource that lacks something, or is something special."""
-    match draw(_ODDITIES):
-        case "no labels":
-            return replace(resource, labels=None)
-        case "no time":
-            return replace(resource, created_at=None)
-        case "unreadable":
-            return replace(resource, unreadable="a row without an id")
-        case "machinery":
-            return replace(resource, machinery="a Kubernetes pod")
-        case "remembered":
-            return replace(resource, remembered=Remembered("preset harbor", draw(MOMENTS)))
-        case _:
-            return resource
+    oddity, moment = draw(_ODDITIES), draw(MOMENTS)
+    changes: dict[str, dict[str, Any]] = {
+        "no labels": {"labels": None},
+        "no time": {"created_at": None},
+        "unreadable": {"unreadable": "a row without an id"},
+        "machinery": {"machinery": "a Kubernetes pod"},
+        "remembered": {"remembered": Remembered("preset harbor", moment)},
+    }
+    if resource.kind is Kind.SANDBOX:
+        changes["elsewhere"] = {"excluded": "in target eu, and the endpoint is limited to us"}
+    return replace(resource, **changes.get(oddity, {}))
 
 
 _RAW_CONTAINER = st.sampled_from((*["exited"] * 8, *["running"] * 6, *CONTAINER_STATES))

@@ -152,13 +152,15 @@ def test_a_bad_table_is_told(program: Program, tmp_path: Path, table: str, told:
 @pytest.mark.parametrize(
     "table",
     [
-        'listen = "0.0.0.0:8080"\nsecret_file = "/x"',
+        'listen = "0.0.0.0:8080"\nsecret_file = "secret"',
         'listen = "localhost:8080"',
         'listen = "[::1]:8080"',
         'listen = "127.0.0.9:1"',
     ],
 )
 def test_a_good_table_is_taken(program: Program, tmp_path: Path, table: str) -> None:
+    (tmp_path / "secret").write_text("known-to-the-clients")
+    (tmp_path / "secret").chmod(0o600)
     (tmp_path / "reaper.toml").write_text(f"[ryuk]\n{table}\n")
     assert program("config", "check").code == 0
 
