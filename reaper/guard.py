@@ -1,12 +1,11 @@
 """Outlives the process that holds a lease, and cleans up after it however it died: ``python -m reaper.guard``.
 
-It reads its orders from stdin and then waits there. Whoever started it writes "done" before it ends in order; when stdin
-ends without that word the holder is dead, and only the kernel need have noticed. It has a session of its own: what kills
+It reads its orders (JSON) from stdin and then waits there. Its holder writes "done" before it ends in order; when stdin ends
+without that word the holder is dead, and only the kernel need have noticed. It has a session of its own: what kills
 its holder's process group does not reach it.
 """
 
 import os
-import pickle
 import subprocess
 import sys
 from contextlib import suppress
@@ -14,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reaper.leftovers import Orders
+    from reaper.orders import Orders
 
 DONE = b"done"
 LOG = "guard.log"
+COMMAND = (sys.executable, "-P", "-m", "reaper.guard")  # -P: a folder "reaper" in the working directory is not the package
 LOG_BYTES = 1_000_000  # from here on it begins anew
 
 
@@ -35,8 +35,8 @@ class Guard:
         self._process = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "reaper.guard"],  # -P: a folder "reaper" here is somebody else's
+        process = subprocess.Popen(  # noqa: S603 - this program
+            [*COMMAND, str(self._orders.setup.state / LOG)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -44,7 +44,7 @@ class Guard:
         )
         assert process.stdin is not None
         # By the pipe, where nobody can read along: the API keys are in it.
-        text = pickle.dumps(self._orders)
+        text = self._orders.dump()
         process.stdin.write(len(text).to_bytes(8, "big") + text)
         process.stdin.flush()
         return process
@@ -79,11 +79,16 @@ def main() -> int:
         return 0  # the holder died before it had anything to guard
     if sys.stdin.buffer.read() == DONE:
         return 0
-    orders: Orders = pickle.loads(text)  # noqa: S301 - from the parent, by a pipe that nobody else has
-    _log_to(orders.setup.state / LOG)
-    from reaper import leftovers  # noqa: PLC0415
-
-    return leftovers.after_death(orders)
+    _log_to(Path(sys.argv[1]))  # before anything that an upgrade of the package may have changed
+    try:
+        from reaper import leftovers  # noqa: PLC0415
+    except ImportError as error:
+        sys.stderr.write(
+            f"reaper.guard: the program cannot be loaded: {error}; install it again and run reaper --once, which takes"
+            " what the lease covers\n"
+        )
+        return 1
+    return leftovers.after_death(text)
 
 
 def _log_to(file: Path) -> None:

@@ -15,9 +15,10 @@ from reaper.errors import LeasesUnknownError
 from reaper.guard import Guard
 from reaper.leasedb import LeaseState
 from reaper.leases import known_leases
-from reaper.leftovers import Orders, Setup, Wanted, end, of_lease, reap
+from reaper.leftovers import Wanted, end, of_lease, reap
 from reaper.logs import LogObserver
 from reaper.model import Report
+from reaper.orders import Orders, Setup
 from reaper.ownlease import OwnLease
 from reaper.sweep import Observer, Stop
 

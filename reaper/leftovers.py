@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,9 +18,8 @@ from reaper.leasedb import LeaseFile, LeaseRecord, LeaseState
 from reaper.leaseindex import Leases
 from reaper.leases import KILLED, NAME, known_leases
 from reaper.model import Decision, Outcome, Reason, Report
-from reaper.plan import Plan
+from reaper.orders import Orders, OrdersError, Setup
 from reaper.scope import Scope
-from reaper.settings import JournalTable
 from reaper.sweep import Endpoint, Observer, Options, Stop, sweep
 
 PAUSE = 1.0  # seconds between two looks
@@ -32,41 +31,21 @@ TRIES = timedelta(minutes=10)  # for which a guard goes on when something fails
 _NOT_ON_PURPOSE = frozenset({Reason.CHANGING, Reason.UNKNOWN_STATE, Reason.UNREADABLE})
 
 
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """Where something may be left, and where that is put on record.
+def after_death(text: bytes) -> int:
+    """The holder is dead: end its lease, and take what it left. Returns 0 when nothing is left.
 
     Args:
-        plan: the endpoints, with their keys, and the limits; of the rules, the protections.
-        state: the state directory.
-        journal: how the record is kept.
+        text: the guard's orders, as ``Orders.dump`` wrote them.
     """
-
-    plan: Plan = field(repr=False)
-    state: Path
-    journal: JournalTable
-
-
-@dataclass(frozen=True, slots=True)
-class Orders:
-    """What the guard of a lease has to know.
-
-    Args:
-        setup: where to look.
-        record: the lease.
-        scratch: a folder of the holder's that nobody needs any more.
-    """
-
-    setup: Setup
-    record: LeaseRecord
-    scratch: Path
-
-
-def after_death(orders: Orders) -> int:
-    """The holder is dead: end its lease, and take what it left. Returns 0 when nothing is left."""
     from reaper import logs  # noqa: PLC0415
 
     log = logs.configure("json", "info")
+    try:
+        orders = Orders.load(text)
+    except OrdersError as error:
+        hint = "the next sweep takes what the lease covers; run reaper --once"
+        log.error("guard_orders_unreadable", problem=str(error), hint=hint)  # noqa: TRY400 - foreseen: no traceback
+        return 1
     record = orders.record
     log.info("holder_died", lease=record.id, holder=str(record.holder))
     try:

@@ -19,8 +19,9 @@ from reaper.dockerhost import engine_of_commands
 from reaper.endpoints import DEFAULT_SOCKET, DockerTable
 from reaper.errors import ConfigError, LeasesUnknownError
 from reaper.foreground import Inherited
-from reaper.leftovers import Setup, still_there, unwanted
+from reaper.leftovers import still_there, unwanted
 from reaper.model import Report
+from reaper.orders import Setup
 from reaper.places import is_there
 from reaper.plan import Plan, make_plan
 from reaper.scope import LEASE_LABEL

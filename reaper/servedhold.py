@@ -11,10 +11,11 @@ from reaper.claims import Claim, Ending
 from reaper.errors import ConfigError
 from reaper.holds import clean_up
 from reaper.leases import known_leases
-from reaper.leftovers import Setup, Wanted, of_lease
+from reaper.leftovers import Wanted, of_lease
 from reaper.library.asking import LeaseRefusedError
 from reaper.library.holding import HeldLease, lease
 from reaper.model import Report
+from reaper.orders import Setup
 from reaper.peers import is_trusted, listener
 
 if TYPE_CHECKING:

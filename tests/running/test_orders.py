@@ -1,0 +1,109 @@
+"""What a guard is told, and what becomes of orders that it cannot read."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from reaper.claims import Claim
+from reaper.endpoints import DaytonaTable, DockerTable
+from reaper.guard import LOG
+from reaper.leaserecord import Holder, LeaseRecord, Sort
+from reaper.orders import Orders, OrdersError, Setup
+from reaper.plan import Plan
+from reaper.retry import RetryPolicy
+from reaper.scope import Scope, Selector
+from reaper.settings import Settings
+from reaper.sweep import Options
+
+NOW = datetime(2026, 11, 28, 12, 0, 1, 5, tzinfo=UTC)
+
+
+@pytest.fixture
+def orders(tmp_path: Path) -> Orders:
+    engine = DockerTable(name="gpu", host="tcp://gpu:2376", tls_ca="/ca", tls_cert="/cert", tls_key="/key", removals=3)
+    organisation = DaytonaTable(name="org", api_url="https://x/api", target="us", confirm_within=timedelta(seconds=7))
+    settings = Settings.model_validate({"protect": {"labels": ["team=rl"], "names": ["db-*"], "restart_policies": []}})
+    plan = Plan(
+        engines=(engine,),
+        organisations=((organisation, "dtn_secret"),),
+        rules=replace(settings.rules(), scope=Scope(presets=()), policies=(), stop_timeout=timedelta(seconds=2.5)),
+        options=Options(max_lease_deletions=9),
+        retry=RetryPolicy(attempts=2, initial_delay=timedelta(milliseconds=20)),
+        timeout=timedelta(minutes=3),
+        one_off=False,
+        everything=False,
+    )
+    record = LeaseRecord(
+        id="run-1",
+        sort=Sort.PROCESS,
+        holder=Holder("gpu-1", 47, "123", "harbor", "root", 0),
+        since=NOW - timedelta(hours=5),
+        seen_at=NOW,
+        claims=(Claim(Selector(("a=b",), ("n-*",), ("i:*",)), ("p-*",)),),
+        resources=frozenset({"x", "y"}),
+        token=17,
+        machine="machine-1",
+        boot="boot-1",
+        endpoints=frozenset({"engine-1", "org-1"}),
+    )
+    return Orders(Setup(plan, tmp_path, settings.journal), record, tmp_path / "scratch")
+
+
+def test_orders_are_read_as_they_were_written(orders: Orders) -> None:
+    text = orders.dump()
+    assert json.loads(text)["version"] == 1
+    assert Orders.load(text) == orders
+
+
+def test_every_field_of_a_living_lease_is_in_the_orders(orders: Orders) -> None:
+    ended = {"state", "ended_at", "cause"}
+    assert json.loads(orders.dump())["lease"].keys() == set(LeaseRecord.__dataclass_fields__) - ended
+
+
+UNREADABLE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "another version": (lambda text: text.replace(b'"version": 1', b'"version": 2'), "version 2"),
+    "no JSON": (lambda text: b"\x80\x05" + text, "no JSON object"),
+    "a list": (lambda text: b"[" + text + b"]", "no JSON object"),
+    "a key is missing": (lambda text: text.replace(b'"boot"', b'"boat"'), "'boot' is missing"),
+    "an unknown field": (lambda text: text.replace(b'"attempts"', b'"dtn_secret"'), "TypeError"),
+    "an odd value": (lambda text: text.replace(b'"sort": "process"', b'"sort": "dtn_secret"'), "ValueError"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_orders_that_cannot_be_read_are_logged_plainly(orders: Orders, tmp_path: Path, name: str) -> None:
+    change, said = UNREADABLE[name]
+    text = change(orders.dump())
+    with pytest.raises(OrdersError, match=said):
+        Orders.load(text)
+    code, log = guarded(tmp_path, text)
+    assert code == 1
+    line = json.loads(log)
+    assert (line["event"], line["level"]) == ("guard_orders_unreadable", "error")
+    assert said in line["problem"]
+    assert "reaper --once" in line["hint"]
+    assert "dtn_secret" not in log
+
+
+def test_a_package_that_cannot_be_loaded_any_more_is_logged(orders: Orders, tmp_path: Path) -> None:
+    broken = "import sys; sys.modules['reaper.leftovers'] = None; from reaper import guard; sys.exit(guard.main())"
+    code, log = guarded(tmp_path, orders.dump(), "-c", broken)
+    assert code == 1
+    assert "the program cannot be loaded" in log
+    assert "reaper --once" in log
+    assert "Traceback" not in log
+
+
+def guarded(folder: Path, text: bytes, *command: str) -> tuple[int, str]:
+    """The exit code and the log of a guard with these orders, whose holder dies."""
+    words = [sys.executable, *(command or ("-m", "reaper.guard")), str(folder / LOG)]
+    fed = len(text).to_bytes(8, "big") + text
+    ended = subprocess.run(words, input=fed, env={**os.environ, "STATE_DIRECTORY": str(folder)}, timeout=60, check=False)
+    return ended.returncode, (folder / LOG).read_text()
