@@ -1,8 +1,8 @@
 """Outlives the process that holds a lease, and cleans up after it however it died: ``python -m reaper.guard``.
 
-It reads its orders (JSON) from stdin and then waits there. Its holder writes "done" before it ends in order; when stdin ends
-without that word the holder is dead, and only the kernel need have noticed. It has a session of its own: what kills
-its holder's process group does not reach it.
+It reads its orders (JSON) from stdin and then waits there. Its holder writes "done" before it ends in order, or "left" when
+it could not clean up everything; when stdin ends without a word the holder is dead, and only the kernel need have noticed.
+It has a session of its own: what kills its holder's process group does not reach it.
 """
 
 import os
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from reaper.orders import Orders
 
-DONE = b"done"
+DONE, LEFT = b"done", b"left"
 LOG = "guard.log"
 COMMAND = (sys.executable, "-P", "-m", "reaper.guard")  # -P: a folder "reaper" in the working directory is not the package
 LOG_BYTES = 1_000_000  # from here on it begins anew
@@ -64,6 +64,14 @@ class Guard:
             self._process.stdin.write(DONE)
         self._close()
 
+    def hand_over(self) -> None:
+        """Have it go on with the clean-up by itself. This process may end."""
+        self.keep()
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it was killed just now
+            self._process.stdin.write(LEFT)
+            self._process.stdin.close()
+
     def _close(self) -> None:
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
@@ -77,7 +85,8 @@ def main() -> int:
     text = sys.stdin.buffer.read(size)
     if len(text) < size or not size:
         return 0  # the holder died before it had anything to guard
-    if sys.stdin.buffer.read() == DONE:
+    word = sys.stdin.buffer.read()
+    if word == DONE:
         return 0
     _log_to(Path(sys.argv[1]))  # before anything that an upgrade of the package may have changed
     try:
@@ -88,7 +97,7 @@ def main() -> int:
             " what the lease covers\n"
         )
         return 1
-    return leftovers.after_death(text)
+    return leftovers.clean_up_later(text, holder_died=word != LEFT)
 
 
 def _log_to(file: Path) -> None:

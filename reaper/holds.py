@@ -11,11 +11,12 @@ import anyio
 from reaper import connect
 from reaper.claims import Ending
 from reaper.conduct import Observers, close, conduct, progress
+from reaper.durations import human
 from reaper.errors import LeasesUnknownError
-from reaper.guard import Guard
+from reaper.guard import LOG, Guard
 from reaper.leasedb import LeaseState
 from reaper.leases import known_leases
-from reaper.leftovers import Wanted, end, of_lease, reap
+from reaper.leftovers import TRIES, Wanted, end, of_lease, reap
 from reaper.logs import LogObserver
 from reaper.model import Report
 from reaper.orders import Orders, Setup
@@ -25,6 +26,21 @@ from reaper.sweep import Observer, Stop
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+_PASSING = frozenset(  # failures of a deletion after which another try may do it
+    {
+        "circuit_open",
+        "in_progress",
+        "later",
+        "leases_unknown",
+        "no_endpoint",
+        "rate_limited",
+        "server_error",
+        "still_listed",
+        "timeout",
+        "unavailable",
+        "unconfirmed",
+    }
+)
 IDENTIFY_WITHIN = 5.0  # seconds for all endpoints to say which they are
 
 
@@ -105,8 +121,23 @@ class GuardedHold:
                 end(self._setup.state, self._lease.record, LeaseState.RELEASED, cause, ended)
             except LeasesUnknownError as error:
                 self._say(f"its lease cannot be given back: {error}")
-            self._guard.dismiss()
+            if may_go_later(report):
+                self._guard.hand_over()
+                self._say(
+                    f"not everything could be looked at or deleted; its guard goes on trying for {human(TRIES)} and logs to"
+                    f" {self._setup.state / LOG}"
+                )
+            else:
+                self._guard.dismiss()
         return report
+
+
+def may_go_later(report: Report) -> bool:
+    """Whether another try may find or delete something: an endpoint was away, or a deletion failed for now."""
+    return any(
+        endpoint.cap is None and (endpoint.failure is not None or any(r.error in _PASSING for r in endpoint.results))
+        for endpoint in report.endpoints
+    )
 
 
 def clean_up(wanted: Wanted, log: "FilteringBoundLogger | None", say: Callable[[str], None]) -> Report:

@@ -31,11 +31,12 @@ TRIES = timedelta(minutes=10)  # for which a guard goes on when something fails
 _NOT_ON_PURPOSE = frozenset({Reason.CHANGING, Reason.UNKNOWN_STATE, Reason.UNREADABLE})
 
 
-def after_death(text: bytes) -> int:
-    """The holder is dead: end its lease, and take what it left. Returns 0 when nothing is left.
+def clean_up_later(text: bytes, *, holder_died: bool) -> int:
+    """End the lease unless its holder has ended it, and take what it left. Returns 0 when nothing is left.
 
     Args:
         text: the guard's orders, as ``Orders.dump`` wrote them.
+        holder_died: else it has ended in order, and something could not be cleaned up.
     """
     from reaper import logs  # noqa: PLC0415
 
@@ -47,7 +48,7 @@ def after_death(text: bytes) -> int:
         log.error("guard_orders_unreadable", problem=str(error), hint=hint)  # noqa: TRY400 - foreseen: no traceback
         return 1
     record = orders.record
-    log.info("holder_died", lease=record.id, holder=str(record.holder))
+    log.info("holder_died" if holder_died else "clean_up_continued", lease=record.id, holder=str(record.holder))
     try:
         end(orders.setup.state, record, LeaseState.EXPIRED, KILLED)
     except LeasesUnknownError as error:

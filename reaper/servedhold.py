@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from reaper import connect
 from reaper.claims import Claim, Ending
 from reaper.errors import ConfigError
-from reaper.holds import clean_up
+from reaper.holds import clean_up, may_go_later
 from reaper.leases import known_leases
 from reaper.leftovers import Wanted, of_lease
 from reaper.library.asking import LeaseRefusedError
@@ -48,7 +48,10 @@ class ServedHold:
         try:
             known = known_leases(self._setup.state, os.environ)
             leases = of_lease(self.id, known, Ending(ended, cause))
-            return clean_up(Wanted(self._setup, self.id, leases), log, self._say)
+            report = clean_up(Wanted(self._setup, self.id, leases), log, self._say)
+            if may_go_later(report):
+                self._say("not everything could be looked at or deleted; the service goes on trying")
+            return report
         finally:
             self._held.release(cause, over_for=time.monotonic() - began)
 

@@ -114,6 +114,28 @@ def test_leftovers_that_cannot_be_removed(program: Program, served: Served, stri
     assert ended.code == code
 
 
+@pytest.mark.parametrize(
+    "fault", ["status:503,method=GET,path=/sandbox", "status:503,method=DELETE,path=/sandbox/"], ids=["listing", "deletion"]
+)
+def test_what_was_away_when_the_run_ended_is_cleaned_up_by_its_guard(program: Program, served: Served, fault: str) -> None:
+    served.add("neighbour")
+    served.sim.faults.add(fault)
+    ended = program(*QUICKLY, "--", *Making({"mine": {}}).words)
+    assert ended.code == 0
+    assert served.left() == {"neighbour", "mine"}
+    assert "its guard goes on trying for 10 min" in ended.err
+    assert str(program.folder / "guard.log") in ended.err
+    served.sim.faults.clear()
+    until(lambda: served.left() == {"neighbour"}, "the guard has forgotten it", 30.0)
+    log = (program.folder / "guard.log").read_text()
+    assert "clean_up_continued" in log
+    assert "holder_died" not in log
+    file = LeaseFile(program.folder / NAME)
+    (record,) = file.records()
+    file.close()
+    assert (record.state, record.cause) == (LeaseState.RELEASED, "its command ended with 0")
+
+
 def test_more_than_the_cap_is_left_with_the_command_that_goes_on(program: Program, served: Served) -> None:
     few = {"REAPER_LIMITS__MAX_LEASE_DELETIONS": "1"}
     waiting = Making({}, waits=True).words
