@@ -275,6 +275,8 @@ class LeaseBook:
         for held in self._held.values():
             if held.due is None:
                 held.heard_at = now
+                if self._file.find(held.record.id) != held.record:
+                    continue  # another process has taken it over: what is written here would undo that
                 held.record = replace(held.record, seen_at=now)
                 fresh.append(held.record)
         if fresh:
