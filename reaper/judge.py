@@ -11,7 +11,7 @@ from reaper.conditions import DEFAULT_STOP_TIMEOUT, Match, Policy, age_base, hol
 from reaper.durations import human, shifted
 from reaper.identity import GroupKey, Groups
 from reaper.leaseindex import Leases
-from reaper.model import Decision, Kind, Reason, Resource, State, Verdict
+from reaper.model import TESTCONTAINERS_REAPER, Decision, Kind, Reason, Resource, State, Verdict
 from reaper.scope import BY_CONTAINERS, LEASE_LABEL, Owners, Ownership, Protect, Scope, as_scope_reads
 
 KEEP_LABEL = "reaper.keep"
@@ -123,7 +123,7 @@ class Judge:
             yield _keep("endpoint", Reason.EXCLUDED, lambda: f"it is {resource.excluded}")
         yield self._readable(resource)
         yield self._owned(resource, owner)
-        yield self._machinery(resource)
+        yield self._machinery(resource, lease)
         yield self._protected(resource)
         yield self._wish_to_stay(resource)
         yield self._leased(resource, lease)
@@ -192,7 +192,11 @@ class Judge:
             return f"; another {resource.group_word} of the name {resource.group} is owned ({namesake.by})"
         return ""
 
-    def _machinery(self, resource: Resource) -> Finding:
+    def _machinery(self, resource: Resource, lease: Lease | None) -> Finding:
+        """A reaper of Testcontainers that was started under a lease is a part of that run; others serve any session."""
+        own = lease is not None and resource.own_labels.get(LEASE_LABEL) == lease.id
+        if own and resource.machinery == TESTCONTAINERS_REAPER:
+            return Finding("machinery", None, lambda: f"it is {resource.machinery}, and its own label names its lease")
         if resource.machinery is not None:
             return _keep("machinery", Reason.MACHINERY, lambda: f"it is {resource.machinery}")
         return Finding("machinery", None, lambda: "neither this program nor the host's machinery")

@@ -7,6 +7,9 @@ from enum import StrEnum
 
 from reaper.durations import shifted
 
+TESTCONTAINERS_REAPER = "the reaper of Testcontainers"
+"""What ``Resource.machinery`` says of one: of all system containers the only kind that one run starts for itself."""
+
 TIME_UP = "timeout"
 
 

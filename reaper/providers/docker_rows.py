@@ -11,7 +11,7 @@ from datetime import datetime
 
 from reaper import hostid, states
 from reaper.identity import PROJECT_LABEL, compose_project
-from reaper.model import Kind, Resource, State
+from reaper.model import TESTCONTAINERS_REAPER, Kind, Resource, State
 from reaper.providers import rows
 from reaper.providers.docker_links import Directory, Links, configured_links
 from reaper.providers.rows import epoch, labels, text
@@ -36,7 +36,7 @@ _MACHINERY_LABELS = {
     "net.azure-devices.edge.": "a module of Azure IoT Edge",  # Azure/iotedge, edgelet-docker
     "com.gitlab.gitlab-runner.": "a job of GitLab Runner",  # gitlab-org/gitlab-runner, executors/docker
     "com.docker.desktop.": "a part of Docker Desktop",
-    "org.testcontainers.ryuk": "the reaper of Testcontainers",
+    "org.testcontainers.ryuk": TESTCONTAINERS_REAPER,
 }
 _MACHINERY_NAMES = {"buildx_buildkit_": "a BuildKit builder", "k8s_": "a Kubernetes pod's", "mesos-": "a Mesos task"}
 _MACHINERY_IMAGES = {

@@ -215,7 +215,9 @@ class Oracle:
         if not self.owned(one):
             return ["unowned"]
         found = self.protections(one)
-        if one.machinery:
+        label = one.own_labels.get("reaper.lease")
+        of_its_run = one.machinery == "the reaper of Testcontainers" and label is not None and self.abandoned(one)
+        if one.machinery and not of_its_run:
             found.append("machinery")
         if len(one.tags) > 1:
             found.append("several tags")

@@ -135,7 +135,9 @@ MOMENTS = _AGES.map(lambda age: NOW - age)
 _WISHES = (*(("reaper.ttl", text) for text in TTLS), *(("reaper.expires", text) for text in EXPIRIES))
 _EXTRAS = (*LABELS, *SIGNS, *_WISHES, *UNREADABLE_WISHES, *KEEP_WISHES, *(("reaper.lease", id_) for id_ in LEASE_IDS))
 _MORE_LABELS = often((), *((extra,) for extra in _EXTRAS), (_WISHES[1], _WISHES[4]), (_WISHES[3], _WISHES[5]), weight=5)
-_ODDITIES = often("", "no labels", "no time", "unreadable", "machinery", "elsewhere", "remembered", "remembered", weight=14)
+_ODDITIES = often(
+    "", "no labels", "no time", "unreadable", "machinery", "ryuk", "elsewhere", "remembered", "remembered", weight=14
+)
 
 
 @st.composite
@@ -153,6 +155,7 @@ def odd(draw: st.DrawFn, resource: Resource) -> Resource:
         "no time": {"created_at": None},
         "unreadable": {"unreadable": "a row without an id"},
         "machinery": {"machinery": "a Kubernetes pod"},
+        "ryuk": {"machinery": "the reaper of Testcontainers"},
         "remembered": {"remembered": Remembered("preset harbor", moment)},
     }
     if resource.kind is Kind.SANDBOX:

@@ -57,6 +57,27 @@ def test_an_ended_one_takes_nothing_that_is_protected(name: str) -> None:
     assert judge(resource, DEAD).reason is reason
 
 
+RYUK = replace(YOUNG, machinery="the reaper of Testcontainers")
+OTHERS_RYUK = {
+    "no label": replace(RYUK, labels={}),
+    "a label that came with its image": replace(RYUK, inherited=frozenset({"reaper.lease"})),
+    "a label that may have come with its image": replace(RYUK, inherited=None),
+    "another lease's label": replace(RYUK, labels={"reaper.lease": "another"}),
+}
+
+
+def test_a_reaper_of_testcontainers_goes_with_the_lease_that_its_own_label_names() -> None:
+    assert judge(RYUK, DEAD).reason is Reason.LEASE_ENDED
+    assert judge(RYUK, ALIVE).reason is Reason.LEASED
+    assert judge(replace(RYUK, labels={"reaper.lease": "7f3a", "reaper.keep": ""}), DEAD).reason is Reason.PROTECTED
+
+
+@pytest.mark.parametrize("name", OTHERS_RYUK)
+def test_another_reaper_of_testcontainers_stays(name: str) -> None:
+    claiming = replace(DEAD, claims=(Claim(Selector(names=(OTHERS_RYUK[name].name,))),))
+    assert not judge(OTHERS_RYUK[name], claiming).reap
+
+
 AT_ONCE = {
     "never started": replace(YOUNG, state=State.STOPPED, raw_state="created", started_at=None),
     "wants to be up": replace(YOUNG, restart_policy="always"),
