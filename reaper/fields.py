@@ -113,12 +113,13 @@ def _name(value: str) -> str:
     return value
 
 
+DURATION_EXAMPLES = ["90s", "6h", "1d12h"]
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),
     PlainSerializer(durations.spell, return_type=str),
     WithJsonSchema(
-        {"type": "string", "pattern": r"^\s*(0|(\d+(\.\d+)?(ms|s|m|h|d|w))+)\s*$", "examples": ["90s", "6h", "1d12h"]}
+        {"type": "string", "pattern": r"^\s*(0|(\d+(\.\d+)?(ms|s|m|h|d|w))+)\s*$", "examples": DURATION_EXAMPLES}
     ),
 ]
 Globs = tuple[Annotated[StrictStr, AfterValidator(check_glob)], ...]

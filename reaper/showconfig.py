@@ -1,22 +1,41 @@
 """``reaper config show``, ``schema`` and ``example``: the settings in force, their origins, and all that can be set."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from importlib.resources import files
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from reaper import durations
 from reaper.config import Config, Key
-from reaper.fields import toml_value
+from reaper.fields import DURATION_EXAMPLES, toml_value
 from reaper.settings import Settings
 
 
 def schema() -> str:
+    """The JSON schema of the configuration file, as text."""
+    return json.dumps(schema_document(), indent=2)
+
+
+def schema_document() -> dict[str, Any]:
     """The JSON schema of the configuration file."""
     document = Settings.model_json_schema()
     for key in document["$defs"]["LimitsTable"]["properties"].values():  # TOML has no null: no limit is "none"
         key["anyOf"] = [{"const": "none"} if choice == {"type": "null"} else choice for choice in key["anyOf"]]
         key["default"] = "none" if key["default"] is None else key["default"]
-    return json.dumps(document, indent=2)
+    for model in document["$defs"].values():
+        for key in model.get("properties", {}).values():
+            if (
+                _is_duration(key) and key.get("default") is not None
+            ):  # pydantic writes it in ISO 8601, which the file does not
+                key["default"] = durations.spell(TypeAdapter(timedelta).validate_python(key["default"]))
+    return document
+
+
+def _is_duration(schema: Mapping[str, Any]) -> bool:
+    return any(choice.get("examples") == DURATION_EXAMPLES for choice in (schema, *schema.get("anyOf", ())))
 
 
 def example() -> str:

@@ -332,6 +332,18 @@ def test_the_schema_refuses_what_the_program_refuses(wrong: dict[str, Any]) -> N
     assert not Draft202012Validator(json.loads(schema())).is_valid(wrong)
 
 
+def test_every_default_of_the_schema_is_valid_by_the_schema() -> None:
+    document = json.loads(schema())
+    seen = 0
+    for model in document["$defs"].values():
+        for name, key in model.get("properties", {}).items():
+            if key.get("default") is not None:
+                validator = Draft202012Validator({**key, "$defs": document["$defs"]})
+                assert validator.is_valid(key["default"]), (model["title"], name, key["default"])
+                seen += 1
+    assert seen > 30
+
+
 def test_the_schema_accepts_no_limit() -> None:
     validator = Draft202012Validator(json.loads(schema()))
     assert validator.is_valid({"limits": {"max_deletions": "none", "max_fraction": "none"}})
