@@ -143,7 +143,7 @@ async def test_a_lease_that_is_taken_out_while_a_deletion_waits_keeps_the_sandbo
 
 
 async def test_the_cached_look_of_a_moment_ago_is_the_window_that_remains() -> None:
-    """GET may be ten seconds old, and DELETE refuses nothing: the README names this window, and this is all of it."""
+    """GET may be ten seconds old, and DELETE refuses nothing: docs/safety.md names this window, and this is all of it."""
     async with Lab() as lab:
         row = lab.add("unlucky", state="stopped", auto_delete=-1)
         lab.on("GET", row.id, lambda: lab.org.change(row, state="started", desired="started"))
