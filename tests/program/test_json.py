@@ -117,7 +117,7 @@ def test_the_report_of_a_sweep(run: Program, fake: FakeEngine) -> None:
         "project-main-1": "deleted",
         "stuck": "failed",
         "going": "failed",  # the engine says that it is gone, and lists it
-        "in-use": "skipped",
+        "in-use": "failed",  # the engine calls it running, and shows that it is not
         "wish-ended": "deleted",
     }
     by_name = {resource["name"]: resource for resource in endpoint["resources"]}

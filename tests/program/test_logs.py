@@ -24,7 +24,7 @@ def test_json_logs_tell_what_went_what_was_retried_and_what_failed(run: Program,
     for line in ended.logs:
         assert datetime.fromisoformat(line["timestamp"]).utcoffset() == timedelta(0)
     events = {line["event"]: line for line in ended.logs}
-    assert events.keys() == {"wish_unreadable", "deleted", "attempt_failed", "failed", "sweep_finished"}
+    assert events.keys() == {"sweep_started", "wish_unreadable", "deleted", "attempt_failed", "failed", "sweep_finished"}
     about = {"endpoint": "local", "kind": "container"}
 
     assert events["deleted"].items() >= {**about, "level": "info", "name": "chess-1", "policy": "stopped-containers"}.items()
@@ -76,7 +76,7 @@ def test_the_engine_s_wish_to_be_left_alone_is_logged_and_costs_no_attempt(run: 
 @pytest.mark.parametrize(
     ("level", "events"),
     [
-        ("debug", {"endpoint_listed", "decided", "deleted", "attempt_failed", "failed", "sweep_finished"}),
+        ("debug", {"sweep_started", "endpoint_listed", "decided", "deleted", "attempt_failed", "failed", "sweep_finished"}),
         ("warning", {"attempt_failed", "failed"}),
     ],
 )
@@ -93,7 +93,8 @@ def test_console_logs_in_a_pipe_have_no_colours(run: Program, fake: FakeEngine) 
     fake.add("chess-1")
     ended = run("--once", "--log-format", "console")
     assert (ended.logs, "\x1b" in ended.err) == ([], False)
-    deleted, summary = ended.err.splitlines()
+    started, deleted, summary = ended.err.splitlines()
+    assert "[info     ] sweep_started" in started
     assert "[info     ] deleted" in deleted
     assert "name=chess-1" in deleted
     assert "[info     ] sweep_finished" in summary
