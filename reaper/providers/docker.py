@@ -283,8 +283,8 @@ class DockerReader:
         """Whether the listing shows its removal. Raises NotFoundError when it does not show it at all."""
         try:
             rows = await self._rows(client, filters=json.dumps({"id": [resource.id]}))
-        except Exception as error:  # noqa: BLE001
-            self._translate(error)
+        except Exception:  # noqa: BLE001 - then the answer itself is waited for
+            return False
         row = next((row for row in rows if row.get("Id") == resource.id), None)
         if row is None:
             raise NotFoundError(f"No such container: {resource.id}")

@@ -166,7 +166,7 @@ class FakeEngine:
 
     def _list(self, query: Mapping[str, str]) -> Answer:
         filters = json.loads(query.get("filters", "{}"))
-        if unknown := filters.keys() - {"label"}:
+        if unknown := filters.keys() - {"id", "label"}:
             return 400, {"message": f"Invalid filter '{min(unknown)}'"}
         wanted = [text.partition("=") for text in filters.get("label", ())]
         everything = query.get("all", "").lower() in ("1", "true")
@@ -174,6 +174,7 @@ class FakeEngine:
             _row(container)
             for container in reversed(self.containers.values())
             if (everything or container.state in RUNNING)
+            and container.id in filters.get("id", [container.id])
             and all(container.labels.get(k) == v if eq else k in container.labels for k, eq, v in wanted)
         ]
 
