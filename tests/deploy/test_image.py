@@ -110,7 +110,8 @@ def test_what_the_image_says_of_itself(deploy_engine: PrivateEngine, image: str)
     labels = {key.removeprefix(prefix): value for key, value in config["Labels"].items() if key.startswith(prefix)}
     assert labels.keys() == {"title", "description", "licenses", "version", "revision", "created"}
     project = tomllib.loads((images.ROOT / "pyproject.toml").read_text())["project"]
-    assert (labels["title"], labels["licenses"]) == (project["name"], project["license"])
+    assert "reaper" in project["scripts"], "the image is called as its command, whatever the distribution is called"
+    assert (labels["title"], labels["licenses"]) == ("reaper", project["license"])
     assert labels["description"] == project["description"]
     assert (labels["version"], labels["revision"], labels["created"]) == ("0.0.0-test", "0123abc", "2026-11-21T00:00:00Z")
 
@@ -123,12 +124,14 @@ def test_what_is_in_it_and_what_is_not(deploy_engine: PrivateEngine, base: str, 
     assert found["builder"] == []
     pinned = dict(_pin(line) for line in (images.ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     versions = {name.lower(): version for name, version in found["versions"].items()}
-    own = versions.pop("reaper")
+    own = versions.pop("bench-reaper")
+    assert "reaper" not in versions, "another project on the public index"
     assert own == __version__
     assert {name: pinned[name] for name in versions} == versions
     assert not {"pip", "setuptools", "wheel", "hatchling", "pytest", "daytona", "docker"} & versions.keys()
     files = {Path(file) for file in found["files"]}
-    assert [file for file in files if file.suffix in (".whl", ".toml") or "tests" in file.parts] == []
+    outer = [file for file in files if file.suffix in (".whl", ".toml") or "tests" in file.parts]
+    assert [file.parts[-2:] for file in outer] == [("reaper", "reaper.example.toml")], "what `reaper config example` prints"
     package = {file for file in files if file.suffix == ".py" and "reaper" in file.parts[5:]}
     assert len(package) == len(list((images.ROOT / "reaper").rglob("*.py")))
     compiled = {file.parent.parent / f"{file.name.partition('.')[0]}.py" for file in files if file.suffix == ".pyc"}
@@ -183,7 +186,9 @@ def test_it_sweeps_once_through_the_proxy(proxied: PrivateEngine, image: str, tm
     swept = docker(
         proxied, "run", "--rm", *options(tmp_path), image, "--once", "--stopped", "--json", "--log-level", "error"
     )
-    (endpoint,) = json.loads(swept)["endpoints"]
+    said, document = swept.splitlines()  # both of its streams; at this level the log names no file
+    assert said == "reaper: the configuration is /etc/reaper/reaper.toml"
+    (endpoint,) = json.loads(document)["endpoints"]
     assert {row["name"]: row["outcome"] for row in endpoint["resources"] if row["outcome"]} == {"leftover": "deleted"}
     assert containers(proxied) == {"alive", "foreign", "proxy"}
 
