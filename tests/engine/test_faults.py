@@ -34,13 +34,13 @@ def test_resets_before_the_engine_hears_of_it(engine: PrivateEngine, proxied: Pr
 
 
 def test_resets_after_the_engine_has_done_it(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
-    """The deletion happened and its answer was lost: asked again, the engine knows of no such container."""
+    """The deletion happened and its answer was lost: asked again, the engine knows of no such container. It was ours."""
     names = make_exited(engine, 3)
     for ident in engine.ids():
         proxy.add(Fault("reset_after", "DELETE", ident, times=1))
     ended = proxied("--once", "--stopped", "--json")
     assert ended.code == 0, ended.err
-    assert ended.outcomes() == dict.fromkeys(names, "gone")
+    assert ended.outcomes() == dict.fromkeys(names, "deleted")
     assert sorted(call.status or 0 for call in proxy.calls("DELETE")) == [0] * 3 + [404] * 3
     assert containers(engine) == set()
 
