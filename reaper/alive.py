@@ -98,6 +98,12 @@ def started(pid: int) -> str | None:
     return None if fields is None or fields[0] in ("Z", "X") else fields[19]
 
 
+def is_stopped(pid: int) -> bool:
+    """Return whether a process has been stopped by a signal, and not gone on since."""
+    fields = _stat(pid)
+    return fields is not None and fields[0] == "T"
+
+
 def parent(pid: int) -> int:
     """The process that a process is a child of; 0 when there is none."""
     fields = _stat(pid)

@@ -44,13 +44,6 @@ class _Stderr:
         sys.stderr.flush()
 
 
-def _drop_stamina(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """Drop stamina's own line about a retry: ours says more, and once is enough."""
-    if str(event.get("event", "")).startswith("stamina."):
-        raise _structlog().DropEvent
-    return event
-
-
 def _goes_to_journald() -> bool:
     """Whether stderr is systemd's journal, as systemd.exec(5) says how to tell."""
     try:
@@ -82,7 +75,6 @@ def configure(form: str, level: str) -> "FilteringBoundLogger":
         renderer = [_one_line, console]
     structlog.configure(
         processors=[
-            _drop_stamina,
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

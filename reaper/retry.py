@@ -7,16 +7,20 @@ costs no attempt and no time of the total; a call that backs off gives up its sl
 import math
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import anyio
 
 from reaper.budget import AdaptiveLimiter, Budget
 from reaper.errors import CallTimeoutError, CredentialsError, ProviderError, RateLimitedError, UnavailableError
 from reaper.ratelimit import Breaker, Silence
+
+if TYPE_CHECKING:
+    from stamina.instrumentation import RetryDetails
+    from stamina.typing import RetryHook
 
 T = TypeVar("T")
 
@@ -194,6 +198,8 @@ class _Call:
             failed: ProviderError | None = error
         from stamina import retry_context  # noqa: PLC0415 - 40 ms that a sweep without failures does not need
 
+        _keep_out_of_hooks()
+
         policy = self.owner.policy
         async for attempt in retry_context(
             on=self._backoff,
@@ -296,3 +302,29 @@ class _Call:
     def _tell(self, error: ProviderError, delay: float, *, silence: bool = False) -> None:
         attempts = self.owner.policy.attempts
         self.owner.on_retry(FailedAttempt(self.what, self.number, attempts, error, delay, silence))
+
+
+def _keep_out_of_hooks() -> None:
+    """Keep this program's retries from stamina's hooks, which would log each of them: ``on_retry`` reports them.
+
+    The hooks are global, and other users of stamina in this process keep theirs.
+    """
+    from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks  # noqa: PLC0415 - as above
+
+    hooks = get_on_retry_hooks()
+    if not all(isinstance(hook, _OfOthers) for hook in hooks):
+        set_on_retry_hooks([hook if isinstance(hook, _OfOthers) else _OfOthers(hook) for hook in hooks])
+
+
+class _OfOthers:
+    """A hook of stamina's that is called for the retries of others.
+
+    Args:
+        hook: the hook.
+    """
+
+    def __init__(self, hook: "RetryHook") -> None:
+        self._hook = hook
+
+    def __call__(self, details: "RetryDetails") -> AbstractContextManager[None] | None:
+        return None if isinstance(details.caused_by, ProviderError) else self._hook(details)

@@ -62,11 +62,26 @@ class Run:
 def run(arguments: Namespace, sweep_once: Callable[[Namespace], int], log: "FilteringBoundLogger | None") -> int:
     """Do all of it and return the exit code: the command's own, unless ``--strict`` has another. Raises ConfigError.
 
+    Where the command died of SIGINT, or that ended one of the sweeps, this process dies of it, too: a shell ends its loop
+    for that only, and not for 130.
+
     Args:
         arguments: of the command line.
         sweep_once: makes the first sweep, prints its report to stdout, and returns its exit code.
         log: for what happens while it is cleaned up; None where the report is enough.
     """
+    try:
+        code = _run(arguments, sweep_once, log)
+    except KeyboardInterrupt:
+        code = -signal.SIGINT
+    if code == -signal.SIGINT:
+        sys.stdout.flush()
+        foreground.die_of(signal.SIGINT)
+    return foreground.exit_code(code)
+
+
+def _run(arguments: Namespace, sweep_once: Callable[[Namespace], int], log: "FilteringBoundLogger | None") -> int:
+    """The exit code; where it is a signal's, its number below zero."""
     once = Namespace(**{**vars(arguments), "command": None, "once": True})
     env = dict(os.environ)
     loaded = config.load(arguments.config, env)
@@ -94,7 +109,7 @@ def _first_sweep(arguments: Namespace, sweep_once: Callable[[Namespace], int], *
         return None
     if code in _NOT_WELL:
         _say(f"the sweep before the command ended with {code}, so with --strict the command was not run")
-    return code or None
+    return -signal.SIGINT if code == exits.OF_SIGNAL["SIGINT"] else code or None
 
 
 def _engine(env: Mapping[str, str]) -> DockerTable | None:
@@ -128,7 +143,7 @@ def _under_a_lease(wanted: Run, log: "FilteringBoundLogger | None") -> int:
     report = _clean_up(hold, cause, log)
     if wanted.strict and (report is None or not _is_clean(report, hold.id)):
         return exits.FAILED
-    return code
+    return -signal.SIGINT if report is not None and report.interrupted == "SIGINT" else code
 
 
 def _take(wanted: Run, scratch: Path) -> "Hold":
@@ -150,17 +165,16 @@ def _take(wanted: Run, scratch: Path) -> "Hold":
 
 
 def _foreground(command: Sequence[str], env: Mapping[str, str], inherited: Inherited, hold: "Hold") -> tuple[int, str]:
-    """The exit code that the command has, or would have, and how it ended, for people."""
+    """The exit code that the command has, or would have, or its signal below zero, and how it ended, for people."""
     try:
         returncode = foreground.run(command, env, inherited, hold.keep)
     except OSError as error:
         _say(f"{command[0]!r} cannot be run: {error.strerror}")
         code = NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_RUN
         return code, "its command could not be run"
-    code = foreground.exit_code(returncode)
     if returncode < 0:
-        return code, f"its command was killed by {_name(-returncode)}"
-    return code, f"its command ended with {returncode}"
+        return returncode, f"its command was killed by {_name(-returncode)}"
+    return returncode, f"its command ended with {returncode}"
 
 
 def _name(number: int) -> str:
@@ -212,8 +226,20 @@ def _clean_up(hold: "Hold", cause: str, log: "FilteringBoundLogger | None") -> R
         except LeasesUnknownError as error:
             _say(f"what the run has left cannot be told: {error}")
             return None
-        _print(report, hold.id)
+        except Exception as error:  # noqa: BLE001 - the command's exit code is not this program's to change
+            _bug("what the run has left was not cleaned up", error, log)
+            return None
+        try:
+            _print(report, hold.id)
+        except Exception as error:  # noqa: BLE001 - likewise
+            _bug("what was cleaned up cannot be shown", error, log)
     return report
+
+
+def _bug(what: str, error: Exception, log: "FilteringBoundLogger | None") -> None:
+    _say(f"{what}: this is a bug, please report it with --log-level debug: {type(error).__name__}: {error}")
+    if log is not None:
+        log.debug("internal_error", exc_info=error)
 
 
 def _print(report: Report, lease: str) -> None:

@@ -14,13 +14,6 @@ _INDENT = 2
 _STYLES = {"reap": "red", "keep": "green", "deleted": "green", "skipped": "yellow", "failed": "bold red"}
 
 
-class _Console(Console):
-    """Lets it be known that whoever read our output has left, where rich would end the process."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
-
-
 def _clean(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
@@ -30,7 +23,7 @@ class Screen:
 
     def __init__(self) -> None:
         terminal = sys.stdout.isatty()
-        self.console = _Console(
+        self.console = Console(
             force_terminal=terminal,
             no_color=None if terminal else True,
             width=None if terminal else _IN_A_PIPE,
