@@ -39,7 +39,8 @@ PAGE_NOT_FOUND: Answer = (404, {"message": "page not found"})
 class Container:
     """One container, created and started ``ago``, and stopped as long ago where it is stopped.
 
-    ``owned`` gives it the label of the preset terminal-bench; every deletion of it is answered with ``refusal``.
+    ``owned`` gives it the label of the preset terminal-bench; every deletion of it is answered with ``refusal``, and where
+    it ``revives`` somebody starts it just before.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Container:
     image: str = "bench:1"
     project: str | None = None
     refusal: tuple[int, str] | None = None
+    revives: bool = False
     networks: tuple[str, ...] = ()
     id: str = field(default_factory=lambda: uuid.uuid4().hex * 2)
 
@@ -185,6 +187,8 @@ class FakeEngine:
         return 204, None
 
     def _delete(self, container: Container, *, force: bool) -> Answer:
+        if container.revives:
+            container.state, container.started = "running", datetime.now(UTC)
         if container.refusal is not None:
             return container.refusal[0], {"message": container.refusal[1]}
         if container.state == "removing":

@@ -48,7 +48,8 @@ def fill(fake: FakeEngine) -> None:
     fake.add("project-main-1", image="tb__chess__client", owned=False, project="project")
     fake.add("stuck", refusal=(500, "driver failed"))
     fake.add("going", refusal=(404, "No such container: going"))
-    fake.add("in-use", refusal=(409, "You cannot remove a running container"))
+    fake.add("in-use", refusal=(409, "You cannot remove a running container"), revives=True)
+    fake.add("refused", refusal=(409, "You cannot remove a running container"))
     fake.add("young", "running", ago="5m")
     fake.add("never", "created", ago="1m")
     fake.add("removing", "removing")
@@ -111,19 +112,21 @@ def test_the_report_of_a_sweep(run: Program, fake: FakeEngine) -> None:
     document = report(ended := run("--once", "--json"))
     assert (ended.code, document["command"], document["dry_run"], document["interrupted"]) == (3, "once", False, None)
     (endpoint,) = document["endpoints"]
-    assert (endpoint["endpoint"], endpoint["provider"], endpoint["held"]) == ("local", "docker", 14)
+    assert (endpoint["endpoint"], endpoint["provider"], endpoint["held"]) == ("local", "docker", 15)
     assert ended.outcomes() == {
         "project_default": "deleted",
         "project-main-1": "deleted",
         "stuck": "failed",
         "going": "failed",  # the engine says that it is gone, and lists it
-        "in-use": "failed",  # the engine calls it running, and shows that it is not
+        "in-use": "skipped",
+        "refused": "failed",  # the engine calls it running, and shows that it is not
         "wish-ended": "deleted",
     }
     by_name = {resource["name"]: resource for resource in endpoint["resources"]}
     assert by_name["stuck"]["error"] == "server_error"
     assert by_name["stuck"]["attempts"] == 8, "four, and four more in the last round"
     assert by_name["going"]["error"] == "still_listed"
+    assert by_name["refused"]["error"] == "conflict"
     assert by_name["project_default"]["kind"] == "network"
     assert by_name["neighbour"]["labels"] == {"ümlaut": 'quote " and \\ and \x1b[31m and \n'}
     reasons = {name: resource["reason"] for name, resource in by_name.items()}
@@ -133,6 +136,7 @@ def test_the_report_of_a_sweep(run: Program, fake: FakeEngine) -> None:
         "stuck": "stopped_for",
         "going": "stopped_for",
         "in-use": "stopped_for",
+        "refused": "stopped_for",
         "young": "too_young",
         "never": "created_grace",
         "removing": "changing",
