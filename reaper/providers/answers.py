@@ -49,8 +49,8 @@ async def read_bounded(response: "aiohttp.ClientResponse", request: str, most: i
     except zlib.error as error:
         response.close()
         raise UnreadableError(f"the answer of {request} cannot be decompressed: {error}") from error
-    except UnreadableError:
-        response.close()  # the rest is not waited for
+    except BaseException:
+        response.close()  # the rest is not waited for, and nobody else closes what a middleware has not handed on
         raise
     return b"".join(parts)
 
