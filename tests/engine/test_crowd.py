@@ -39,7 +39,9 @@ def test_young_leftovers(engine: PrivateEngine, reaper: Program) -> None:
 
     ended = reaper("--once", "--json")
     assert ended.code == 0, ended.err
-    assert ended.document["hints"] == [HINT]
+    young, new = ended.document["hints"]
+    assert young == HINT
+    assert "1 created and never started; to wait for that: reaper --once --json --wait" in new
     assert ended.outcomes() == {}
     assert list(reasons(ended).values()).count("too_young") == CROWD
     assert len(engine.ids(all=False)) == CROWD + len(beside)
@@ -48,6 +50,8 @@ def test_young_leftovers(engine: PrivateEngine, reaper: Program) -> None:
     assert ended.code == 0, ended.err
     assert ended.outcomes() == {f"trial-{n}": "deleted" for n in range(CROWD)}
     assert ended.document["counts"]["deleted"] == CROWD
-    assert ended.document["hints"] == []
+    new, stays = ended.document["hints"]
+    assert "1 created and never started; to wait for that: reaper --once --all --json --wait" in new
+    assert "1 protected" in stays
     assert containers(engine) == {*beside, "about-to-start"}
     assert len(engine.ids(all=False)) == len(beside), "they run"
