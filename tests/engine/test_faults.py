@@ -141,7 +141,7 @@ BAD_LISTINGS = [
     Fault("garbage", "GET", LISTING),
     Fault("reset", "GET", "/networks"),
     Fault("hang", "GET", LISTING),
-    *(Fault("status", "GET", LISTING, status=200, body=body) for body in (None, {"a": "b"}, [{"Names": ["/x"]}])),
+    *(Fault("status", "GET", LISTING, status=200, body=body) for body in (None, {"a": "b"}, ["x"])),
     Fault("status", "GET", "/networks", status=200, body={"a": "b"}),
 ]
 
@@ -175,6 +175,22 @@ def test_odd_rows_are_kept_and_spoil_nothing(engine: PrivateEngine, proxied: Pro
     assert containers(engine) == {"no-labels", "no-created"}
 
 
+def test_a_row_without_an_id_keeps_its_project_and_spoils_nothing(
+    engine: PrivateEngine, proxied: Program, proxy: FaultProxy
+) -> None:
+    exited(engine, "leftover")
+    exited(engine, "member", member_of("trial", OWNED))
+    nameless = exited(engine, "nameless", member_of("trial", OWNED))
+    listing: list[dict[str, Any]] = engine.api.must("GET", "/containers/json?all=1")
+    odd = [{key: row[key] for key in row if key != "Id" or row["Id"] != nameless} for row in listing]
+    proxy.add(Fault("status", "GET", LISTING, times=1, status=200, body=odd))
+    ended = proxied("--once", "--stopped", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == {"leftover": "deleted"}
+    assert reasons(ended)["nameless"] == "unreadable"
+    assert containers(engine) == {"member", "nameless"}
+
+
 def test_a_filter_that_is_ignored(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
     """An old engine answered a filtered question with everything: what comes back is matched again."""
     exited(engine, "member", member_of("trial", OWNED))
@@ -200,13 +216,25 @@ def test_deleted_means_confirmed(engine: PrivateEngine, proxied: Program, proxy:
 
 
 def test_nothing_can_be_confirmed(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
-    names = make_exited(engine, 2)
-    proxy.add(Fault("reset", "GET", LISTING, skip=1))
+    names = make_exited(engine, 1)  # each wave of deletions has its own listing before it
+    proxy.add(Fault("reset", "GET", LISTING, skip=2))  # after the look for who came since the first listing
     ended = proxied("--once", "--stopped", "--json")
     assert ended.code == 5, ended.err
+    assert len(proxy.calls("DELETE")) == len(names)
     assert reported(ended, "failed") == names
     assert ended.document["counts"]["deleted"] == 0
     assert containers(engine) == set(), "a false alarm, but no false claim"
+
+
+def test_who_came_since_the_listing_is_not_known(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
+    """Just before the deletion it is listed who may depend on it by now. Without that nothing goes."""
+    names = make_exited(engine, 2)
+    proxy.add(Fault("reset", "GET", LISTING, skip=1))
+    ended = proxied("--once", "--stopped", "--json")
+    assert ended.code == 3, ended.err
+    assert reported(ended, "failed") == names
+    assert proxy.calls("DELETE") == []
+    assert containers(engine) == names
 
 
 def test_a_storm(engine: PrivateEngine, proxied: Program, proxy: FaultProxy, tmp_path: Path) -> None:
