@@ -110,7 +110,8 @@ class Teller:
         elif shown.events or shown.events_error != error:
             # Once for each reason, and not for each attempt.
             self.log.warning("events_lost", endpoint=endpoint, problem=error)
-            self.metrics.events_lost(endpoint)
+            if shown.events:  # a stream has ended; what could not be opened again was counted then
+                self.metrics.events_lost(endpoint)
             shown.suspect_since = shown.suspect_since or self.clock()
             shown.events_error = error
         shown.events = connected
