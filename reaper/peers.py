@@ -99,9 +99,15 @@ def _owner(path: str) -> int | None:
 
 
 def service_url(env: Mapping[str, str] | None = None) -> str:
-    """Where a client asks the service: $REAPER_URL, a local socket where this user's or root's listens, or its address."""
+    """Where a client asks the service: $REAPER_URL, a local socket where this user's or root's listens, or its address.
+
+    In /run/reaper root alone can have put it, for a user of its own (systemd's DynamicUser): it is asked to protect, as
+    it is at its address, where anybody may listen. What makes anything garbage asks ``is_trusted`` about who answers.
+    """
     env = os.environ if env is None else env
     if given := env.get(URL):
         return given
-    found = next((path for path in places.sockets_to_ask(env) if is_trusted(listener(path))), None)
+    shared = f"{places.SHARED_RUNTIME}/{places.SOCKET}"
+    asked = ((path, listener(path)) for path in places.sockets_to_ask(env))
+    found = next((path for path, uid in asked if is_trusted(uid) or (uid is not None and path == shared)), None)
     return f"http://{places.LISTEN}" if found is None else f"unix://{found}"

@@ -67,14 +67,15 @@ def served(setup: Setup, claims: Sequence[Claim], url: str, say: Callable[[str],
 
     Raises ConfigError when the service does not grant it.
     """
+    if not is_trusted(listener(url.removeprefix("unix://"))):
+        say(f"the service on {url} is another user's, so this run has a guard of its own")
+        return None
     held = lease([claim.fields() for claim in claims], url=url, on_trouble=lambda text: say(f"the service: {text}"))
     try:
         held.__enter__()
     except LeaseRefusedError as error:
         raise ConfigError(f"the service on {url} does not grant the lease: {error}", _CURE) from None
-    if not is_trusted(listener(url.removeprefix("unix://"))):
-        say(f"the service on {url} is another user's, so this run has a guard of its own")
-    elif held.state == "live":
+    if held.state == "live":
         plan = setup.plan
         looked = connect.endpoints(plan.engines, plan.organisations, plan.retry, setup.state, act=False)
         missing = {endpoint.reader.identity for endpoint in looked} - {*held.endpoints}
