@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import anyio
@@ -76,6 +77,7 @@ class Ryuk:
         secret: what each client must send first; None where nobody has to.
         where: the key or variable that holds the address.
         refused: is called for each line that gets no ACK.
+        sessions_since: from when on a claim by a session's own id covers what carries it; from its line on when None.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Ryuk:
         secret: str | None = None,
         where: str = "[ryuk] listen",
         refused: Callable[[], None] = lambda: None,
+        sessions_since: datetime | None = None,
     ) -> None:
         self._book = book
         self._claimable = claimable
@@ -94,6 +97,7 @@ class Ryuk:
         self._secret = None if secret is None else _SECRET + secret.encode()
         self._where = where
         self._refused = refused
+        self._sessions_since = sessions_since
         self._listeners: Sequence[anyio.abc.Listener[anyio.abc.SocketStream]] = ()
         self._held: dict[str, tuple[_Named, set[int]]] = {}  # by lease; with the clients that named it
         self._gone: set[str] = set()  # leases that nobody names any more, while the book cannot be told
@@ -322,7 +326,7 @@ class Ryuk:
         if len(book.open_records()) >= MOST:
             raise LineError(f"{MOST} leases are open already")
         # Who comes back late has not forgotten what it made before.
-        since = before.since if before is not None else None
+        since = before.since if before is not None else self._sessions_since if named.claim.of_one_session else None
         book.take(Sort.CONNECTION, named.holder, [named.claim], name=id_, since=since)
 
     def _let_go(self, client: _Client, id_: str) -> None:

@@ -45,6 +45,11 @@ if TYPE_CHECKING:
 DESCRIPTORS = 4096  # each client is one
 FIRST_LOOK = timedelta(minutes=1)  # at the engine
 TICK = 0.2  # seconds between two looks whether the session is over
+BEFORE_RYUK = timedelta(minutes=1)
+"""The session that starts this program has made something before: Python's library a network, and containers meanwhile.
+
+It carries the id that the session has made up for itself, which nothing older can carry.
+"""
 PAUSE = 1.0  # seconds until what did not go is tried again
 SAME_SIGNAL = 1.0  # seconds: some signal a process and its whole group, and mean one
 NAMED = 20  # of what is left, in the log
@@ -96,7 +101,14 @@ class _Session:
         self._journal: Journal | None = None
         self._endpoints: list[Endpoint] = []
         secret = ryuk_secret(settings.ryuk, env)
-        self._server = Ryuk(lambda: self._book, settings.leases.claimable, log, secret=secret, where="RYUK_PORT")
+        self._server = Ryuk(
+            lambda: self._book,
+            settings.leases.claimable,
+            log,
+            secret=secret,
+            where="RYUK_PORT",
+            sessions_since=_now() - BEFORE_RYUK,
+        )
         self._news = anyio.Event()
         self._told: str | None = None
         self._stopped_at: float | None = None
