@@ -84,7 +84,7 @@ def test_nothing_of_docker_nor_an_sdk_is_imported_for_an_organisation(tmp_path: 
         assert served.left() == set()
         assert "reaper.providers.daytona" in modules
         sdks = ("aiodocker", "daytona", "daytona_api_client", "daytona_api_client_async", "socketio", "aiohttp.web")
-        others = ("stamina", "rich", "apscheduler", "reaper.providers.docker", "reaper.simulator")
+        others = ("rich", "apscheduler", "reaper.providers.docker", "reaper.simulator")
         unneeded = (*sdks, *others)
         assert not {name for name in modules if name in unneeded or name.startswith(tuple(f"{u}." for u in unneeded))}
 
