@@ -150,7 +150,9 @@ def test_stopping_and_going_on_are_passed_on(program: Program) -> None:
     code = "import os, sys; print(os.getpid(), flush=True); os.read(0, 1); sys.exit(4)"
     command = [sys.executable, "-m", "reaper", *QUICKLY, *python(code)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=program.env, cwd=program.folder, stdin=pipe, stdout=pipe, text=True) as process:
+    with subprocess.Popen(
+        command, env=program.env, cwd=program.folder, stdin=pipe, stdout=pipe, text=True, process_group=0
+    ) as process:  # an orphaned group, as a test may run in, is not stopped by SIGTSTP
         assert process.stdout is not None
         pid = int(process.stdout.readline())
         process.send_signal(signal.SIGTSTP)
