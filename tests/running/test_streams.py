@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.daytona.server import Served
+from tests.program.wrapped import patched
 from tests.run import LIMIT, Program
 from tests.running.lab import guards
 from tests.running.test_run import Making
@@ -96,11 +97,35 @@ def test_a_pipe_that_another_process_made_non_blocking_gets_all(program: Program
     assert "n9999-*" in text
 
 
-def test_a_retry_prints_no_line_of_its_library(program: Program, served: Served) -> None:
-    """What is retried in vain is told in the report; without a log that is all."""
-    served.sim.faults.add("status:500,path=/sandbox,method=GET")
+@pytest.mark.parametrize("fault", ["method=GET,path=/sandbox", "method=DELETE,path=/sandbox/"])
+@pytest.mark.parametrize("first", [(), ("--skip-cleanup",)], ids=["after a sweep", "no sweep before it"])
+def test_a_retry_prints_no_line_of_its_library(program: Program, served: Served, fault: str, first: tuple[str, ...]) -> None:
+    """What is retried in vain is told in the report; without a log, which a sweep before it would open, that is all."""
+    served.sim.faults.add(f"status:500,{fault}")
     quick = {"REAPER_RETRY__INITIAL_DELAY": "10ms", "REAPER_RETRY__MAX_DELAY": "10ms", "REAPER_RETRY__JITTER": "0s"}
-    ended = program("run", "--no-proxy", "--only", "daytona", "--", "true", env=quick)
+    command = ("sh", "-c", '"$@" >/dev/null', "sh", *Making({"x": {}}).words)
+    ended = program("run", "--no-proxy", "--only", "daytona", *first, "--", *command, env=quick)
     assert ended.code == 0
-    assert "could not be listed" in ended.err
+    assert "the server answered 500" in ended.err + ended.out
     assert "stamina" not in ended.err + ended.out
+
+
+@pytest.mark.parametrize("strict", [(), ("--strict",)], ids=["", "strict"])
+@pytest.mark.parametrize("broken", ["reaper.holds.clean_up", "reaper.render.leftovers"])
+def test_a_bug_in_the_clean_up_leaves_the_exit_code(
+    program: Program, served: Served, broken: str, strict: tuple[str, ...]
+) -> None:
+    """It is told in a line, without a traceback; with --strict what cannot be told does not pass for clean."""
+    module, _, name = broken.rpartition(".")
+    patch = f"""
+import {module} as owner
+def broken(*_arguments, **_options):
+    raise ValueError("a bug")
+owner.{name} = broken
+"""
+    served.sim.faults.add("status:403,method=DELETE,path=/sandbox/", "status:403,method=POST,path=/stop")
+    command = ("sh", "-c", '"$@" >/dev/null; exit 7', "sh", *Making({"x": {}}).words)
+    ended = patched(program, patch, "run", "--no-proxy", "--only", "daytona", *strict, "--skip-cleanup", "--", *command)
+    assert ended.code == (3 if strict else 7), ended.err
+    assert "ValueError: a bug" in ended.err
+    assert "Traceback" not in ended.err
