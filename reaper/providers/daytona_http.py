@@ -3,7 +3,6 @@
 import asyncio
 import json
 import math
-import ssl
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from reaper import __version__
+from reaper.addresses import authority
 from reaper.budget import Budget
 from reaper.endpoints import DaytonaTable
 from reaper.errors import (
@@ -66,7 +66,7 @@ class Api:
         assert organisation.api_url is not None
         self.url = organisation.api_url
         self._name = organisation.name
-        self._ca_file = organisation.ca_file
+        self._organisation = organisation
         self._key = key
         self._budgets = budgets
         self._session: aiohttp.ClientSession | None = None
@@ -146,7 +146,7 @@ class Api:
                 target = self._proxy_headers if self.url.startswith("https:") else self._headers
                 target["Proxy-Authorization"] = credentials
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl_context()),  # the limits above this client bound it
+                connector=aiohttp.TCPConnector(limit=0, ssl=authority(self._organisation)),  # bounded above this client
                 headers={"User-Agent": f"reaper/{__version__}", "Accept-Encoding": "gzip, deflate"},
                 auto_decompress=False,  # its size is bounded as it is decompressed
                 timeout=aiohttp.ClientTimeout(),  # whoever calls has one
@@ -156,17 +156,6 @@ class Api:
             # aiohttp would repeat a request whose connection broke, DELETE included, unseen by budgets and reports.
             self._session._retry_connection = False  # noqa: SLF001 - there is no other way to say so
         return self._session
-
-    def _ssl_context(self) -> ssl.SSLContext | bool:
-        file = self._ca_file
-        if file is None:
-            return True
-        try:
-            return ssl.create_default_context(cafile=file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(
-                f"endpoint {self._name}: ca_file = {file!r} cannot be used: {error}", "name a readable PEM file"
-            ) from None
 
     def _observe(self, headers: Mapping[str, str], asked_at: float) -> None:
         """Read the budgets from an answer."""
