@@ -1,5 +1,6 @@
 """Where a Docker engine is, as a socket has to be told it, and the certificates that it asks for."""
 
+import os
 import ssl
 
 from reaper.endpoints import DaytonaTable, DockerTable
@@ -17,6 +18,19 @@ def tcp_address(engine: DockerTable) -> tuple[str, int]:
     if not colon or port.endswith("]"):  # what stood behind the colon belongs to an IPv6 address
         host, port = f"{host}{colon}{port}", "2376" if engine.tls else "2375"
     return host.strip("[]"), int(port)
+
+
+def same_address(one: DockerTable, other: DockerTable) -> bool:
+    """Return whether two tables name one address: a path is the file that it leads to."""
+    return _address(one) == _address(other)
+
+
+def _address(engine: DockerTable) -> tuple[str, int]:
+    path = unix_path(engine)
+    if path is not None:
+        return os.path.realpath(path), 0
+    host, port = tcp_address(engine)
+    return host.lower(), port
 
 
 def tls_context(engine: DockerTable) -> ssl.SSLContext | None:

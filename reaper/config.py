@@ -30,6 +30,7 @@ from reaper.fields import did_you_mean, masked, toml_value
 from reaper.places import CANDIDATES, is_there
 from reaper.settings import DEFAULT_ORGANISATION, DEFAULT_POLICIES, Settings
 from reaper.trust import read_own
+from reaper.upstream import engine_behind
 
 PREFIX = "REAPER_"
 OTHER_VARIABLES = frozenset({"REAPER_CONFIG", "REAPER_LEASE", "REAPER_LABEL", "REAPER_IMAGE_LABEL", "REAPER_URL"})
@@ -292,11 +293,10 @@ def _known_keys(loc: list[str | int]) -> str:
 def engines(settings: Settings, env: Mapping[str, str]) -> tuple[DockerTable, ...]:
     """The configured engines; where no endpoint is configured, the one that the docker command would use.
 
-    Raises ConfigError.
+    Where that is the proxy of a ``reaper run``, it is the engine behind it. Raises ConfigError.
     """
-    if settings.docker or settings.daytona:
-        return settings.docker
-    return (engine_of_commands(env),)
+    configured = settings.docker if settings.docker or settings.daytona else (engine_of_commands(env),)
+    return tuple(map(engine_behind, configured))
 
 
 def organisations(settings: Settings, env: Mapping[str, str]) -> tuple[DaytonaTable, ...]:

@@ -89,7 +89,7 @@ class GuardedHold:
     Raises LeasesUnknownError when it cannot have one.
     """
 
-    def __init__(self, setup: Setup, lease: OwnLease, scratch: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, setup: Setup, lease: OwnLease, scratch: Path | None, say: Callable[[str], None]) -> None:
         self._setup, self._lease, self._say = setup, lease, say
         try:
             self._guard = Guard(Orders(setup, lease.record, scratch))

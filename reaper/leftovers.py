@@ -67,7 +67,8 @@ def clean_up_later(text: bytes, *, holder_died: bool) -> int:
     try:
         return anyio.run(lambda: conduct(work, 2 * TRIES))
     finally:
-        shutil.rmtree(orders.scratch, ignore_errors=True)
+        if orders.scratch is not None:
+            shutil.rmtree(orders.scratch, ignore_errors=True)
 
 
 def end(state: Path, record: LeaseRecord, how: LeaseState, cause: str, at: datetime | None = None) -> None:

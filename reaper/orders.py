@@ -49,12 +49,12 @@ class Orders:
     Args:
         setup: where to look. Of the rules only what keeps something counts: the lease alone says what goes.
         record: the lease.
-        scratch: a temporary folder of the holder's, to be removed.
+        scratch: a temporary folder of the holder's, to be removed; None where it has none.
     """
 
     setup: Setup
     record: LeaseRecord
-    scratch: Path
+    scratch: Path | None
 
     def dump(self) -> bytes:
         """Return them as JSON. The API keys are in it."""
@@ -62,7 +62,7 @@ class Orders:
         document = {
             "version": VERSION,
             "state": str(self.setup.state),
-            "scratch": str(self.scratch),
+            "scratch": None if self.scratch is None else str(self.scratch),
             "journal": self.setup.journal.model_dump(),
             "engines": [engine.model_dump() for engine in plan.engines],
             "organisations": [{"table": table.model_dump(), "key": key} for table, key in plan.organisations],
@@ -98,7 +98,8 @@ class Orders:
         if version != VERSION:
             raise OrdersError(f"they have version {version!r}, and this program reads version {VERSION}")
         try:
-            return cls(_setup(document), _record(document["lease"]), Path(document["scratch"]))
+            scratch = document["scratch"]
+            return cls(_setup(document), _record(document["lease"]), None if scratch is None else Path(scratch))
         except KeyError as error:
             raise OrdersError(f"{error} is missing") from None
         except (ValueError, TypeError, AttributeError, OverflowError) as error:

@@ -1,7 +1,6 @@
 """``reaper run``: sweep, run a command under a lease, and take what it has left."""
 
 import os
-import shutil
 import signal
 import sys
 from argparse import Namespace
@@ -9,11 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
-from reaper import config, exits, foreground, owned
-from reaper.addresses import unix_path
+from reaper import config, exits, foreground, owned, upstream
+from reaper.addresses import same_address, unix_path
 from reaper.claims import IMAGE_LABEL, Claim
 from reaper.dockerhost import engine_of_commands
 from reaper.endpoints import DEFAULT_SOCKET, DockerTable
@@ -25,6 +23,7 @@ from reaper.orders import Setup
 from reaper.places import is_there
 from reaper.plan import Plan, make_plan
 from reaper.scope import LEASE_LABEL
+from reaper.scratch import socket_folder
 from reaper.sweeping import cap_hints
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from reaper.holds import Hold
 
 _NO_PROXY = "name an engine with DOCKER_HOST, or give --no-proxy and label what is created with $REAPER_LABEL"
+_OR_NO_PROXY = ", or give --no-proxy and label what is created with $REAPER_LABEL"
 CANNOT_RUN, NOT_FOUND = 126, 127  # as shells have them
 _NOT_WELL = (exits.FAILED, exits.CAP, exits.UNLISTED)
 _OF_TLS = ("DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_TLS")
@@ -46,7 +46,8 @@ class Run:
         command: with its arguments.
         setup: of the sweep before it; its endpoints, protections and limits hold for what is left afterwards, too.
         claims: what belongs to it besides what carries the lease's label.
-        engine: the one that its Docker commands would use; None where they go to it without a proxy.
+        dialled: the engine of its Docker commands, which the proxy connects to; None where they go to it without one.
+        engine: the same where it can be reached when this process is dead: what is behind the proxy of an outer run.
         strict: whether a sweep that does not end well keeps it from running, and leftovers make it fail.
         env: the environment.
     """
@@ -54,6 +55,7 @@ class Run:
     command: tuple[str, ...]
     setup: Setup
     claims: tuple[Claim, ...]
+    dialled: DockerTable | None
     engine: DockerTable | None
     strict: bool
     env: Mapping[str, str] = field(repr=False)
@@ -86,11 +88,12 @@ def _run(arguments: Namespace, sweep_once: Callable[[Namespace], int], log: "Fil
     env = dict(os.environ)
     loaded = config.load(arguments.config, env)
     plan = make_plan(once, loaded.settings, env)
-    engine = None if arguments.no_proxy else _engine(env)
-    if engine is not None and all(known.host != engine.host for known in plan.engines):
+    dialled = None if arguments.no_proxy else _engine(env)
+    engine = None if dialled is None else _behind(dialled)
+    if engine is not None and not any(same_address(known, engine) for known in plan.engines):
         plan = replace(plan, engines=(*plan.engines, _named_apart(engine, plan)))
     setup = Setup(plan, config.state_directory(env).absolute(), loaded.settings.journal)
-    wanted = Run(tuple(arguments.words), setup, owned.claims(arguments.own or ()), engine, arguments.strict, env)
+    wanted = Run(tuple(arguments.words), setup, owned.claims(arguments.own or ()), dialled, engine, arguments.strict, env)
     if not arguments.skip_cleanup and (code := _first_sweep(once, sweep_once, strict=arguments.strict)) is not None:
         return code
     try:
@@ -122,6 +125,18 @@ def _engine(env: Mapping[str, str]) -> DockerTable | None:
     return found if socket is None or is_there(socket) else None
 
 
+def _behind(dialled: DockerTable) -> DockerTable:
+    """Return the engine to sweep: the one behind the proxy of an outer run, which may be killed with this one."""
+    try:
+        return upstream.find(dialled)
+    except upstream.UpstreamError as error:
+        _say(
+            f"the engine behind {dialled.host}, the proxy of an outer reaper run, cannot be used directly: {error}; what is"
+            " left is cleaned up through that proxy, and only while the outer run lives"
+        )
+        return dialled
+
+
 def _named_apart(engine: DockerTable, plan: Plan) -> DockerTable:
     names = {known.name for known in plan.engines} | {organisation.name for organisation, _ in plan.organisations}
     name = engine.name
@@ -133,11 +148,13 @@ def _named_apart(engine: DockerTable, plan: Plan) -> DockerTable:
 def _under_a_lease(wanted: Run, log: "FilteringBoundLogger | None") -> int:
     with ExitStack() as stack:
         inherited = stack.enter_context(foreground.stepped_aside())
-        scratch = stack.enter_context(_scratch())
+        scratch = None
+        if wanted.dialled is not None:
+            scratch = stack.enter_context(socket_folder("reaper-run-", wanted.env, _OR_NO_PROXY))
         hold = _take(wanted, scratch)
         labels = {"REAPER_LABEL": f"{LEASE_LABEL}={hold.id}", "REAPER_IMAGE_LABEL": f"{IMAGE_LABEL}={hold.id}"}
         env = {**wanted.env, "REAPER_LEASE": hold.id, **labels}
-        with _proxy(wanted.engine, hold.id, scratch, env):
+        with _proxy(wanted, hold.id, scratch, env):
             code, cause = _foreground(wanted.command, env, inherited, hold)
     # What the command asked for may be on its way still, but nothing more can be made through the proxy.
     report = _clean_up(hold, cause, log)
@@ -146,7 +163,7 @@ def _under_a_lease(wanted: Run, log: "FilteringBoundLogger | None") -> int:
     return -signal.SIGINT if report is not None and report.interrupted == "SIGINT" else code
 
 
-def _take(wanted: Run, scratch: Path) -> "Hold":
+def _take(wanted: Run, scratch: Path | None) -> "Hold":
     """A lease: from the service, when one answers that sweeps what the run may use, else with a guard of its own.
 
     Raises LeasesUnknownError, and ConfigError for claims that the service does not allow.
@@ -185,19 +202,12 @@ def _name(number: int) -> str:
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
-    """A folder that only this user can look into."""
-    folder = Path(mkdtemp(prefix="reaper-run-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _proxy(wanted: Run, lease: str, scratch: Path | None, env: dict[str, str]) -> Iterator[None]:
+    """Have what is created through ``DOCKER_HOST`` carry the lease's label. Runs in a thread of its own.
 
-
-@contextmanager
-def _proxy(engine: DockerTable | None, lease: str, scratch: Path, env: dict[str, str]) -> Iterator[None]:
-    """Have what is created through ``DOCKER_HOST`` carry the lease's label. Runs in a thread of its own."""
-    if engine is None:
+    Within an outer run its proxy leaves this label alone: what the inner command makes goes with the inner lease.
+    """
+    if wanted.dialled is None or wanted.engine is None or scratch is None:
         yield
         return
     from anyio.from_thread import start_blocking_portal  # noqa: PLC0415
@@ -205,9 +215,13 @@ def _proxy(engine: DockerTable | None, lease: str, scratch: Path, env: dict[str,
     from reaper.proxy import DockerProxy  # noqa: PLC0415
 
     socket = scratch / "docker.sock"
-    proxy = DockerProxy(engine, {LEASE_LABEL: lease}, _say)
+    proxy = DockerProxy(wanted.dialled, {LEASE_LABEL: lease}, _say)
     with start_blocking_portal() as portal:
         portal.call(proxy.start, socket)
+        try:
+            upstream.record(socket, wanted.engine)
+        except OSError as error:
+            _say(f"for runs inside of this one it cannot be recorded which engine this is: {error}")
         for name in _OF_TLS:  # the proxy speaks TLS where that is needed
             env.pop(name, None)
         # The context "default" is the engine of DOCKER_HOST. Harbor's streaming takes the latter with a context only.

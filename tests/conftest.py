@@ -38,7 +38,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "flavour" not in metafunc.fixturenames:
         return
     mark, names = metafunc.definition.get_closest_marker("engines"), list[str]()
-    if "any_engine" in metafunc.fixturenames:
+    if {"any_engine", "engine_of_run"} & {*metafunc.fixturenames}:
         names += [SIMULATOR] if mark else [SIMULATOR, DEFAULT]
     names += mark.args if mark else ()
     if names:

@@ -27,6 +27,7 @@ from reaper.retry import RetryPolicy
 from reaper.settings import Settings
 from reaper.sweep import LAST_LOOK, Endpoint, Options, Stop, sweep
 from reaper.terms import Quiet
+from reaper.upstream import engine_behind
 
 T = TypeVar("T")
 
@@ -248,7 +249,7 @@ def docker(
             check_docker_host(host)
         except ValueError as error:
             raise ConfigError(str(error), where="host") from None
-        return Access(DockerTable(name=endpoint or "local", host=host), "", settings, seconds)
+        return Access(engine_behind(DockerTable(name=endpoint or "local", host=host)), "", settings, seconds)
     found = config.engines(settings, os.environ) or config.engines(Settings(), os.environ)
     return Access(_pick(found, endpoint, "docker"), "", settings, seconds)
 

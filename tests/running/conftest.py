@@ -7,6 +7,7 @@ import pytest
 
 from devkit.client import EngineClient, archive
 from devkit.engine import PrivateEngine
+from tests.conftest import SIMULATOR
 from tests.daytona.server import Served
 from tests.run import Program
 from tests.running.lab import end_guards
@@ -27,10 +28,10 @@ def served(tmp_path: Path) -> Iterator[Served]:
         yield served
 
 
-@pytest.fixture(params=["simulator", pytest.param("engine", marks=pytest.mark.engine)])
-def engine_of_run(request: pytest.FixtureRequest, served: Served) -> EngineClient:
+@pytest.fixture
+def engine_of_run(request: pytest.FixtureRequest, flavour: str, served: Served) -> EngineClient:
     """The engine with the image bench:1: the simulated one, or a private one."""
-    if request.param == "engine":
+    if flavour != SIMULATOR:
         found = request.getfixturevalue("engine")
         assert isinstance(found, PrivateEngine)
         return found
