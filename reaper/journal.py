@@ -416,7 +416,10 @@ class _Writer(threading.Thread):
             self._database = None
 
     def _tidy(self, job: _Job) -> None:
-        """Drop what is too old or too much, a little at a time, while nothing else waits; a moment longer at the end."""
+        """Drop what is too old or too much, a little at a time, while nothing else waits; a moment longer at the end.
+
+        What is too much shrinks a little with each job even so: a journal that is never idle has a bound, too.
+        """
         database, until = self._database, time.monotonic() + _LAST_TRIM
         if database is None or self._trimmed_at is None:
             return
@@ -425,11 +428,12 @@ class _Writer(threading.Thread):
             if not too_large and job.at < self._trimmed_at + TRIM_EVERY:
                 return
             goal = int(self._size * _TRIM_TO) if too_large else self._size
-            more = True
-            while more and (time.monotonic() < until if job.last else self.jobs.empty()):
+            more, due = True, too_large
+            while more and (due or (time.monotonic() < until if job.last else self.jobs.empty())):
                 with database.transaction():
                     more = database.trim(job.at - self._keep_for, goal)
                 database.shrink()
+                due = False
             if not more:
                 self._trimmed_at = job.at
         except Exception as error:  # noqa: BLE001 - as above

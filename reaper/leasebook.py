@@ -102,6 +102,10 @@ class LeaseBook:
             if record.sort is not Sort.PROCESS:
                 self._adopt(record)
 
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
     def take(
         self,
         sort: Sort,

@@ -120,8 +120,13 @@ class Leasing:
                     await self._watch(book)
             except Exception as error:  # noqa: BLE001 - the service goes on; the holders get whole windows again
                 self._log.error("bug", error=f"{type(error).__name__}: {error}", exc_info=error)
-            self.book = self.api = None
+            self._let_go()
             await anyio.sleep(RETRY)
+
+    def _let_go(self) -> None:
+        if self.book is not None:
+            self.book.close()
+        self.book = self.api = None
 
     async def _watch(self, book: LeaseBook) -> None:
         async with anyio.create_task_group() as group:
@@ -144,6 +149,7 @@ class Leasing:
             await self.ryuk.close()
         if self._local is not None:
             await self._local.close()
+        self._let_go()
         if self._alive is not None:
             self._alive.close()
 

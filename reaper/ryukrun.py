@@ -148,6 +148,8 @@ class _Session:
         """Let go of the files."""
         self._leases.close()
         self._known.close()
+        if self._book is not None:
+            self._book.close()
         if self._alive is not None:
             self._alive.close()
 

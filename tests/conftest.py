@@ -10,6 +10,7 @@ from devkit import browser
 from devkit.client import EngineClient
 from devkit.engine import PrivateEngine
 from devkit.flavours import DEFAULT, FLAVOURS
+from reaper.leasedb import LeaseFile
 from tests import needs
 from tests.run import Program
 
@@ -54,6 +55,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             callspec = getattr(item, "callspec", None)
             flavour = callspec.params.get("flavour", DEFAULT) if callspec is not None else DEFAULT
             item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem} {flavour}"))
+
+
+@pytest.fixture(autouse=True)
+def files_of_leases(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Closes the databases that a test has opened in its own process: since Python 3.13 one that is dropped is a warning."""
+    opened = list[LeaseFile]()
+    init = LeaseFile.__init__
+
+    def tracked(self: LeaseFile, file: Path) -> None:
+        init(self, file)
+        opened.append(self)
+
+    monkeypatch.setattr(LeaseFile, "__init__", tracked)
+    yield
+    for file in opened:
+        file.close()
 
 
 @pytest.fixture(scope="session")

@@ -45,10 +45,10 @@ def take(daemon: Daemon, name: str) -> None:
 
 
 def test_what_is_leased_stays_and_goes_with_its_lease(program: Program, fake: FakeEngine) -> None:
-    fake.add("old", "running", ago="25h", labels={"reaper.lease": "run-1"})
     fake.add("neighbour", "running", ago="1m", owned=False)
     with Daemon(program, QUICK, NO_EVENTS).start() as daemon:
         take(daemon, "run-1")
+        fake.add("old", "running", ago="25h", labels={"reaper.lease": "run-1"})
         for name in ("mine", "young"):
             make(fake, name)
         daemon.wait("sweep_finished", times=2)
