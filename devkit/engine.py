@@ -305,9 +305,10 @@ class PrivateEngine(EngineClient):
     def removing(self, ident: str) -> Iterator[OpenHold]:
         """Delete a stopped container and hold the engine in the middle of it: state `removing` within the block.
 
-        Other requests to delete it are answered 409 "removal ... is already in progress". After the block the
-        removal goes on and the container is gone, unless the block called `deny()` on what it was given: then the
-        removal fails, as a busy file system makes it fail.
+        Other requests to delete it are answered 409 "removal ... is already in progress"; since Docker 26 every request
+        about it waits until the removal has ended, and the listing of 28 says `dead`. After the block the removal goes
+        on and the container is gone, unless the block called `deny()` on what it was given: then the removal
+        fails, as a busy file system makes it fail.
         """
         with ThreadPoolExecutor(1) as pool, OpenHold(self.data / "containers" / ident) as hold:
             deletion = pool.submit(self.api.delete, f"/containers/{ident}?v=1")

@@ -13,7 +13,7 @@ from typing import TypeVar
 import anyio
 
 from reaper.acting import AbandonedError, Acting, ChangedError, subject, what_changed
-from reaper.errors import CircuitOpenError, LaterError, NotFoundError, ProviderError
+from reaper.errors import CircuitOpenError, InProgressError, LaterError, NotFoundError, ProviderError
 from reaper.model import Decision, Kind, Outcome, Resource, Result, State
 from reaper.policy import decide
 from reaper.providers.base import Call
@@ -187,6 +187,9 @@ class Members:
                     f"inspect {resource.kind} {resource.name}", lambda: self.acting.provider.inspect(resource)
                 )
                 if self._is_ours(fresh):
+                    if self.acting.confirmer is None:
+                        # Another request would be refused, or keep waiting until the removal has ended (Docker since 26).
+                        raise InProgressError("its removal is under way")
                     return
                 if why := what_changed(resource, fresh, stopped_by_us=resource.id in self._asked_to_stop):
                     raise ChangedError(f"it {why}")

@@ -52,6 +52,8 @@ class Held:
         resource: as an inspection shows it.
         stop_seconds: how long it takes to stop by itself; infinity ignores the signal and is killed at the grace.
         removal_seconds: how long its removal takes; until then it is still there, as ``removing``.
+        blocks: while its removal is under way, another request to stop or delete it is answered only when that has ended
+            (Docker since 26).
         auto_remove: it goes by itself when it stops (``docker run --rm``).
         links: ids of what it hangs on besides ``resource.uses``, which only an inspection tells (another's PID namespace).
         stops_at: the loop's time at which a stop that is under way will have ended it; ``gone_at`` likewise for a removal.
@@ -60,6 +62,7 @@ class Held:
     resource: Resource
     stop_seconds: float = 0.0
     removal_seconds: float = 0.0
+    blocks: bool = False
     auto_remove: bool = False
     links: frozenset[str] = frozenset()
     stops_at: float = math.inf
@@ -311,7 +314,7 @@ class MemoryProvider(MemoryReader):
     async def stop(self, resource: Resource, grace: timedelta) -> None:
         """Takes the container's own time, at most the grace. A paused one does not hear the signal."""
         async with self.world.call("stop", resource):
-            held = self.world.find(resource)
+            held = await self._unless_removed(resource)
             if held.gone_at < math.inf:
                 raise ConflictError(f"{resource.name} is being removed")
             if held.resource.state is State.RUNNING:
@@ -323,7 +326,7 @@ class MemoryProvider(MemoryReader):
     async def delete(self, resource: Resource, *, force: bool = False) -> None:
         """Takes the resource's ``removal_seconds``; whoever else deletes it meanwhile is told so."""
         async with self.world.call("delete", resource):
-            held = self.world.find(resource)
+            held = await self._unless_removed(resource)
             if held.gone_at < math.inf:
                 raise InProgressError(f"removal of {resource.kind} {resource.id} is already in progress")
             if held.resource.kind is Kind.NETWORK and self.world.attached(held.resource):
@@ -339,6 +342,13 @@ class MemoryProvider(MemoryReader):
             held.resource = replace(held.resource, state=State.CHANGING, raw_state="removing")
             if self.traits.confirm_within is None:
                 await anyio.sleep_until(held.gone_at)
+
+    async def _unless_removed(self, resource: Resource) -> Held:
+        held = self.world.find(resource)
+        while held.blocks and held.gone_at < math.inf:
+            await anyio.sleep_until(held.gone_at)
+            held = self.world.find(resource)
+        return held
 
 
 def _wanted(resource: Resource, label_keys: frozenset[str]) -> bool:

@@ -261,10 +261,11 @@ class Unit(Members):
             return
         if seen.state is not State.CHANGING:
             self.retryable = True  # whatever was in progress was no removal, and it is over
-        elif self.acting.confirmer is None and self._attempts.get(decision.resource.id, 0) < 2:
+            self._failed(decision, error)
+        elif self.acting.confirmer is None and decision.resource.id not in self._unanswered:
             self._settle(decision, Outcome.SKIPPED, "it is being removed by another program, which takes its time")
-            return
-        self._failed(decision, error)
+        else:
+            self._failed(decision, InProgressError(f"{error} and did not end within {human(patience)}"))
 
     async def _denied(self, decision: Decision, denied: DeniedError) -> None:
         """The deletion was denied: where stopping is a thing of its own, that at least ends what it costs."""

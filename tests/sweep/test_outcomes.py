@@ -183,11 +183,13 @@ async def test_a_removal_under_way_is_waited_for() -> None:
     assert 12 <= report.seconds <= 15
 
 
-async def test_a_removal_that_never_ends_is_a_failure_within_a_bound() -> None:
-    lab = Lab(Held(stopped("stuck"), removal_seconds=1e9), stopped("old"))
+@pytest.mark.parametrize("blocks", [False, True])
+async def test_a_removal_that_never_ends_is_a_failure_within_a_bound(blocks: bool) -> None:
+    lab = Lab(Held(stopped("stuck"), removal_seconds=1e9, blocks=blocks), stopped("old"))
     report = await lab.sweep()
     assert outcomes(report) == {"stuck": "failed", "old": "deleted"}
     assert result(report, "stuck").error == "in_progress"
+    assert result(report, "stuck").detail == "its removal is under way and did not end within 30 s"
     assert report.seconds == pytest.approx(30 + 2 + 30, abs=2)  # a time-out, a delay and the patience
 
 
@@ -198,11 +200,13 @@ async def test_a_removal_that_fails_to_tell_is_a_failure() -> None:
     assert result(report, "old").error == "denied"
 
 
-async def test_a_deletion_whose_answer_is_lost_and_that_takes_its_time() -> None:
-    lab = Lab(Held(stopped("big"), removal_seconds=45))
+@pytest.mark.parametrize("blocks", [False, True])
+async def test_a_deletion_whose_answer_is_lost_and_that_takes_its_time(blocks: bool) -> None:
+    lab = Lab(Held(stopped("big"), removal_seconds=45, blocks=blocks))
     report = await lab.sweep()
-    assert outcomes(report) == {"big": "deleted"}  # the second call was told that the first is still at it
-    assert len(lab.world.removals) == 1
+    assert outcomes(report) == {"big": "deleted"}  # the look before the second call told that the first is still at it
+    assert len(lab.world.removals) == len(lab.world.made("delete")) == 1
+    assert report.seconds == pytest.approx(45, abs=2)
 
 
 # -- conflict and force ------------------------------------------------------------------------------------------------
