@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from tempfile import mkdtemp
 from reaper.errors import ConfigError
 
 _OF_TEMPFILE = ("TMPDIR", "TEMP", "TMP")
+_UNKNOWN_USER = 65534  # what the kernel calls root where this process's user namespace does not know it
 _PROBE = "reaper-probe.sock"  # no socket's name is longer
 
 
@@ -18,7 +20,8 @@ _PROBE = "reaper-probe.sock"  # no socket's name is longer
 def socket_folder(prefix: str, env: Mapping[str, str], hint: str = "") -> Iterator[Path]:
     """A new folder, removed at the end: where the environment wants temporary files, else in a directory that works.
 
-    A socket's path has 107 bytes at most, and not every file system has sockets.
+    A socket's path has 107 bytes at most, and not every file system has sockets. In a directory of another user the folder
+    could be replaced.
 
     Args:
         prefix: of the folder's name.
@@ -30,6 +33,9 @@ def socket_folder(prefix: str, env: Mapping[str, str], hint: str = "") -> Iterat
     problems = []
     for parent in _parents(env):
         try:
+            if _belongs_to_others(os.stat(parent)):  # noqa: PTH116 - of a text
+                problems.append(f"{parent}: other users can replace what is in it")
+                continue
             folder = Path(mkdtemp(prefix=prefix, dir=parent))
         except OSError as error:
             problems.append(f"{parent}: {error.strerror or error}")
@@ -51,6 +57,12 @@ def _parents(env: Mapping[str, str]) -> tuple[str, ...]:
     given = [env.get(name) for name in _OF_TEMPFILE]
     wanted = (*given, env.get("XDG_RUNTIME_DIR"), "/tmp", "/var/tmp")  # noqa: S108 - the folders in it are private
     return tuple(dict.fromkeys(os.path.abspath(folder) for folder in wanted if folder))  # noqa: PTH100
+
+
+def _belongs_to_others(parent: os.stat_result) -> bool:
+    sticky = bool(parent.st_mode & stat.S_ISVTX)
+    trusted = {0, os.geteuid(), *((_UNKNOWN_USER,) if sticky else ())}
+    return parent.st_uid not in trusted or (bool(parent.st_mode & stat.S_IWOTH) and not sticky)
 
 
 def _problem(folder: Path) -> str | None:

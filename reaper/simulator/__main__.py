@@ -6,6 +6,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from reaper import exits
+from reaper.errors import ConfigError
 from reaper.simulator.daytona_limits import Limit
 from reaper.simulator.faults import EXAMPLE, Fault
 from reaper.simulator.server import Simulator, run
@@ -46,18 +48,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--daytona-port", type=int, default=0, help="serve Daytona on this port (default: a free one)")
     options = parser.parse_args(argv)
     limits = {"general": options.limit, "lifecycle": options.lifecycle_limit}
-    run(
-        seed=options.seed,
-        containers=options.containers,
-        sandboxes=options.sandboxes,
-        faults=options.fault,
-        rate=options.rate,
-        odd=options.odd,
-        limits={key: limit for key, limit in limits.items() if limit is not None},
-        docker_port=options.docker_port,
-        daytona_port=options.daytona_port,
-        announce=_announce,
-    )
+    try:
+        run(
+            seed=options.seed,
+            containers=options.containers,
+            sandboxes=options.sandboxes,
+            faults=options.fault,
+            rate=options.rate,
+            odd=options.odd,
+            limits={key: limit for key, limit in limits.items() if limit is not None},
+            docker_port=options.docker_port,
+            daytona_port=options.daytona_port,
+            announce=_announce,
+        )
+    except ConfigError as error:
+        sys.stderr.write(f"reaper: {error}\n")
+        return exits.USAGE
     return 0
 
 

@@ -6,19 +6,19 @@ async with Simulator(seed=7, sandboxes=200) as sim: ...      # the loop that run
 """
 
 import asyncio
-import shutil
+import os
 import signal
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 from aiohttp import web
 
+from reaper.scratch import socket_folder
 from reaper.simulator.clock import Clock
 from reaper.simulator.daytona import Daytona
 from reaper.simulator.daytona_limits import Limit
@@ -72,6 +72,7 @@ class Simulator:
         self._ports = (docker_port, daytona_port)
         self._docker_port: int | None = None
         self._folder: Path | None = None
+        self._stack = ExitStack()
         self._runners: list[web.AppRunner] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -156,7 +157,7 @@ class Simulator:
     async def _start(self) -> None:
         docker_port, daytona_port = self._ports
         self.daytona.url = f"http://127.0.0.1:{await self._tcp(await self._runner(self.daytona.app()), daytona_port)}"
-        self._folder = Path(tempfile.mkdtemp(prefix="reaper-simulator-"))
+        self._folder = self._stack.enter_context(socket_folder("reaper-simulator-", os.environ))
         runner = await self._runner(self.docker.app(), cancel=True)
         await web.UnixSite(runner, str(self._folder / "docker.sock"), backlog=_BACKLOG).start()
         if docker_port is not None:
@@ -186,9 +187,8 @@ class Simulator:
         for runner in reversed(self._runners):
             await runner.cleanup()
         self._runners = []
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        self._folder = None
+        self._stack.close()
         self._loop = None
 
     # In a thread
