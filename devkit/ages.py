@@ -21,8 +21,8 @@ class Age:
     finished: timedelta | None = None
 
 
-_PODMAN_EXITED = 6
-"""How its database calls the state `exited`."""
+PODMAN_STATES: Mapping[str, int] = {"unknown": 0, "stopped": 4, "exited": 6, "removing": 7, "stopping": 8}
+"""How Podman's database calls its states."""
 
 
 def rfc3339(moment: datetime) -> str:
@@ -107,9 +107,30 @@ def apply_podman(database: Path, wanted: Mapping[str, Age], now: datetime) -> No
             times = {"startedTime": age.started, "finishedTime": age.finished}
             told: dict[str, Any] = {key: rfc3339(now - ago) for key, ago in times.items() if ago is not None}
             if age.finished is not None:
-                told |= {"state": _PODMAN_EXITED, "exited": True}
-                connection.execute("UPDATE ContainerState SET State = ? WHERE ID = ?", (_PODMAN_EXITED, ident))
+                told |= {"exited": True}
+                _rewrite_state(connection, ident, "exited")
             _rewrite(connection, "ContainerState", ident, told)
+
+
+def apply_podman_state(database: Path, ident: str, state: str) -> None:
+    """Rewrite the state of a container in the database of a Podman, whose service may run.
+
+    Args:
+        database: DATA-ROOT/db.sql.
+        ident: container id, in full.
+        state: one of PODMAN_STATES.
+
+    Raises:
+        KeyError: the container does not exist.
+    """
+    with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
+        _rewrite_state(connection, ident, state)
+
+
+def _rewrite_state(connection: sqlite3.Connection, ident: str, state: str) -> None:
+    number = PODMAN_STATES[state]
+    _rewrite(connection, "ContainerState", ident, {"state": number})
+    connection.execute("UPDATE ContainerState SET State = ? WHERE ID = ?", (number, ident))
 
 
 def _rewrite(connection: sqlite3.Connection, table: str, ident: str, values: Mapping[str, Any]) -> None:

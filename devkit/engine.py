@@ -340,6 +340,21 @@ class PrivateEngine(EngineClient):
         with self._edited() as containers:
             ages.mark_dead(containers, idents)
 
+    def set_state(self, ident: str, state: str) -> None:
+        """Let a stopped container of a Podman be in a state that passes too quickly to be met.
+
+        Args:
+            ident: container id, in full.
+            state: `stopped` (ended and not cleaned up yet), `stopping`, `removing` or `unknown`.
+        """
+        ages.apply_podman_state(self.data / "db.sql", ident, state)
+
+    def container_files(self, ident: str) -> Path:
+        """The directory of a container's own files, its file system aside."""
+        if self.flavour.is_podman:
+            return self.data / "overlay-containers" / ident / "userdata"
+        return self.data / "containers" / ident
+
     @contextmanager
     def _edited(self) -> Iterator[Path]:
         """The directory of the containers' files, while the engine is down and their processes go on."""

@@ -77,7 +77,6 @@ SENTENCES = {
 }
 
 
-@pytest.mark.engines(*needs.DOCKERS)
 @pytest.mark.parametrize(
     ("option", "gone"),
     [
