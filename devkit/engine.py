@@ -268,7 +268,7 @@ class PrivateEngine(EngineClient):
         file: str = "docker-compose.yaml",
     ) -> str:
         """Run the docker-compose of its release (1.29, 2.40) on it; see `devkit.compose.compose`."""
-        command = self._compose_command()
+        command = self.compose_command()
         return compose.compose(self.host, project, content, *args, directory=directory, file=file, command=command)
 
     def compose_all(
@@ -280,14 +280,15 @@ class PrivateEngine(EngineClient):
         parallel: int = 3,
     ) -> None:
         """Run it for many projects; see `devkit.compose.compose_all`."""
-        command = self._compose_command()
+        command = self.compose_command()
         compose.compose_all(self.host, projects, *args, directory=directory, file=file, parallel=parallel, command=command)
 
     def compose_name(self, project: str, service: str) -> str:
         """The name of the only container of a service: `project_service_1`, or with hyphens since Compose 2."""
-        return compose.separator(tuple(self._compose_command())).join((project, service, "1"))
+        return compose.separator(tuple(self.compose_command())).join((project, service, "1"))
 
-    def _compose_command(self) -> list[str]:
+    def compose_command(self) -> list[str]:
+        """Return what calls the docker-compose of its release, with DOCKER_HOST in the environment."""
         return [compose.COMMAND] if self.flavour.root() is None else self._running_cell().inside(compose.COMMAND)
 
     # States that pass too quickly to be seen

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from tests.run import Program
 from tests.running.lab import end_guards, until
 from tests.running.test_killed import WITHIN, acts
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.engines("docker-20.10", "docker-28.5")]
 TRIAL = "chess-best-move-1-of-1-2026-11-21__06-30-00"
 SESSION = "build-cython-ext__x7k2m9q"
 SERVICE = {"command": ["sh", "-c", "trap exit TERM; sleep 1000 & wait"]}
@@ -38,8 +39,8 @@ def file(folder: Path, path: str, image: str, name: str) -> Path:
     return found
 
 
-def up(project: str, path: Path) -> str:
-    return f"{compose.COMMAND} -p {project} -f {path} up -d >/dev/null 2>&1"
+def up(engine: PrivateEngine, project: str, path: Path) -> str:
+    return f"{shlex.join(engine.compose_command())} -p {project} -f {path} up -d >/dev/null"
 
 
 def held(engine: PrivateEngine) -> set[str]:
@@ -58,8 +59,8 @@ def test_projects_of_both_runners_go_with_their_run_and_others_stay(engine: Priv
     image = engine.tag("bench:1", "tb__chess-best-move__client:latest")
     trial = file(tmp_path / "tb", "tasks/chess-best-move/docker-compose.yaml", image, "client")
     session = file(tmp_path / "hb", HARBOR_FILE, "bench:1", "main")
-    script = f"{up(TRIAL, trial)} && {up(SESSION, session)} && echo ready && exec sleep 1000"
-    other = f"{up('neighbour-1-of-1-x', trial)} && echo ready && exec sleep 1000"
+    script = f"{up(engine, TRIAL, trial)} && {up(engine, SESSION, session)} && echo ready && exec sleep 1000"
+    other = f"{up(engine, 'neighbour-1-of-1-x', trial)} && echo ready && exec sleep 1000"
     with ExitStack() as stack:
         stack.callback(end_guards, tmp_path)
         quickly = ("run", "--skip-cleanup", "--", "sh", "-c")
@@ -69,7 +70,7 @@ def test_projects_of_both_runners_go_with_their_run_and_others_stay(engine: Priv
         for process in (first, second):
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n", process.stderr and process.stderr.read()
-        subprocess.run(["sh", "-c", up("unleased-1-of-1-x", trial)], env=program.env, check=True, timeout=60)
+        subprocess.run(["sh", "-c", up(engine, "unleased-1-of-1-x", trial)], env=program.env, check=True, timeout=60)
         projects = {TRIAL, SESSION, "neighbour-1-of-1-x", "unleased-1-of-1-x"}
         assert held(engine) == projects
         os.killpg(first.pid, signal.SIGKILL)

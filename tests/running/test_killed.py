@@ -23,6 +23,7 @@ def names(engine: EngineClient) -> set[str]:
     return {c["Names"][0].removeprefix("/") for c in engine.api.must("GET", "/containers/json?all=1")}
 
 
+@pytest.mark.engines("docker-20.10", "docker-28.5")
 @pytest.mark.parametrize("killed", ["the command", "reaper run", "the process group"])
 def test_all_that_it_made_goes_and_nothing_else(
     program: Program, served: Served, engine_of_run: EngineClient, killed: str

@@ -11,7 +11,7 @@ from subprocess import Popen
 
 import pytest
 
-from devkit.client import EngineClient
+from devkit.client import OBEYS_TERM, EngineClient
 from reaper.leasedb import LeaseFile
 from reaper.leases import NAME
 from tests.run import Program
@@ -21,7 +21,7 @@ from tests.running.test_killed import WITHIN, acts, names
 NEST = Path(__file__).with_name("nest.py")
 STAYS = {"neighbour", "foreign"}
 QUICKLY = ("run", "--skip-cleanup", "--")
-EVERYWHERE = pytest.mark.engines("docker-20.10", "docker-28.5")
+DOCKERS = ("docker-20.10", "docker-28.5")
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Nested:
 @contextmanager
 def nested(program: Program, engine: EngineClient, depth: int = 2, way: str = "exec") -> Iterator[Nested]:
     """Two or more runs, each with one container, and others' containers beside them."""
-    engine.create("neighbour", start=True, networked=False)
-    engine.create("foreign", start=True, networked=False, labels={"reaper.lease": "another-run"})
+    engine.create("neighbour", cmd=OBEYS_TERM, start=True, networked=False)
+    engine.create("foreign", cmd=OBEYS_TERM, start=True, networked=False, labels={"reaper.lease": "another-run"})
     arguments = (*QUICKLY, sys.executable, str(NEST), "1", str(depth), way)
     with program.start(*arguments, env={"DOCKER_HOST": engine.host}, start_new_session=True) as process:
         try:
@@ -60,7 +60,7 @@ def left_is(engine: EngineClient, expected: set[str]) -> None:
     assert names(engine) == expected
 
 
-@EVERYWHERE
+@pytest.mark.engines(*DOCKERS, "podman-5.8")
 @pytest.mark.parametrize("depth", [2, 3])
 def test_all_that_was_made_inside_goes_when_all_runs_are_killed_at_once(
     program: Program, engine_of_run: EngineClient, depth: int
@@ -74,7 +74,7 @@ def test_all_that_was_made_inside_goes_when_all_runs_are_killed_at_once(
     assert len({act["owner"] for act in acts(program)}) == depth
 
 
-@EVERYWHERE
+@pytest.mark.engines(*DOCKERS)
 def test_what_the_outer_run_made_stays_when_the_inner_one_alone_is_killed(
     program: Program, engine_of_run: EngineClient
 ) -> None:
@@ -88,7 +88,7 @@ def test_what_the_outer_run_made_stays_when_the_inner_one_alone_is_killed(
         left_is(engine_of_run, STAYS)
 
 
-@EVERYWHERE
+@pytest.mark.engines(*DOCKERS)
 @pytest.mark.parametrize("way", ["exec", "child"])
 def test_the_outer_run_alone_is_killed(program: Program, engine_of_run: EngineClient, way: str) -> None:
     """Where the inner run is not asked to end with it, what that made is kept for as long as it lives."""
