@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import TypeVar
 
 from reaper.acting import Slots
-from reaper.errors import NotFoundError, ProviderError
-from reaper.model import Kind, Resource, State
-from reaper.providers.base import Linking, Reader, may_depend_unseen
+from reaper.errors import NotFoundError, ProviderError, UnreadableError
+from reaper.model import Kind, Resource
+from reaper.providers.base import Linking, Reader, may_depend_unseen, possibly_used_by
 from reaper.retry import Retrier
 from reaper.workers import for_each
 
@@ -75,11 +75,14 @@ class Looker:
             try:
                 if (known := self.unread.get(resource.id)) is not None:
                     raise known
-                links[resource.id] = (await self._inspect(resource)).uses
+                if not resource.id:
+                    raise UnreadableError(resource.unreadable or "its row has no id")
+                found = (await self._inspect(resource)).uses
             except NotFoundError:
-                links[resource.id] = frozenset()
+                found = frozenset()
             except ProviderError as error:
-                links[resource.id] = self._unknown_links(resource, error, resources, possible(resource))
+                found = self._unknown_links(resource, error, resources, possible(resource))
+            links[resource.id] = links.get(resource.id, frozenset()) | found  # several may have no id
 
         if len(wanted) > FEW and isinstance(self._reader, Linking):
             told = await self._reader.links(self.list_call)
@@ -99,7 +102,7 @@ class Looker:
         if resource.kind is not Kind.SANDBOX:  # a sandbox goes with its owner whatever the state of the two
             if not may_depend_unseen(resource, error):
                 return frozenset()
-            suspects = frozenset(r.id for r in resources if r.id in suspects and r.state is State.RUNNING)
+            suspects = possibly_used_by(resource, (r for r in resources if r.id in suspects or r.kind is Kind.NETWORK))
         if suspects:
             kept = "1 resource is" if len(suspects) == 1 else f"{len(suspects)} resources are"
             self.warnings.append(

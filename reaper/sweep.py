@@ -22,6 +22,7 @@ from reaper.descriptors import for_connections, limit
 from reaper.errors import (
     CircuitOpenError,
     CredentialsError,
+    NotFoundError,
     ProviderError,
     RateLimitedError,
     ReaperError,
@@ -483,11 +484,36 @@ class _EndpointSweep:
                     deleted -= of_kind
                 there = {resource.identity for resource in inventory.resources}
                 left = {id_ for id_ in deleted if self.results[id_].decision.resource.identity in there}
+                if not inventory.is_complete:
+                    await self._confirm_by_id(deleted - left)
                 label, detail = "still_listed", "the endpoint accepted its deletion and still lists it"
         except ProviderError as error:
             label, detail = error.label, f"its deletion could not be confirmed: {error}"
             self._fail(label, str(error))
         self._unconfirmed(left, label, detail)
+
+    async def _confirm_by_id(self, ids: set[str]) -> None:
+        """The listing has a row without an id, which may be of any of these: only what is not found by its id is gone."""
+
+        async def one(id_: str) -> None:
+            resource = self.results[id_].decision.resource
+            try:
+                found = await self.looker.look_call(
+                    f"confirm {resource.kind} {resource.name}", lambda: self.reader.inspect(resource)
+                )
+            except NotFoundError:
+                return
+            except ProviderError as error:
+                why = f"its inspection failed: {error}"
+            else:
+                if found.identity != resource.identity:
+                    return  # another one of its name
+                why = f"its inspection says {found.raw_state}"
+            what = f"its deletion could not be confirmed: the listing at the end has a row without an id, and {why}"
+            self._unconfirmed({id_}, "unconfirmed", what)
+
+        limits = self.reader.limits
+        await for_each(sorted(ids), one, min(len(ids), limits.together or limits.reads), "confirm")
 
     def _unconfirmed(self, ids: set[str], label: str, detail: str) -> None:
         for id_ in ids:

@@ -3,7 +3,7 @@
 A ``Reader`` has no method that changes anything: it is all that a dry run, a listing or a check is given.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar, runtime_checkable
@@ -33,7 +33,7 @@ class Inventory:
         resources: everything that the endpoint holds of the kinds that the provider knows.
         clock_skew: the endpoint's clock minus this host's.
         clock_error: by how much that may be wrong, either way.
-        unreadable: how many rows could not even be told apart, for want of an id.
+        unreadable: how many rows are not among ``resources`` for want of an id.
         unlisted: kinds that only leases take and that could not be listed, each with the error; nothing of them is in
             ``resources``.
     """
@@ -43,6 +43,11 @@ class Inventory:
     unreadable: int = 0
     clock_error: timedelta = timedelta(0)
     unlisted: Mapping[Kind, str] = field(default_factory=dict)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether what is absent from it is gone: a row without an id may be that of anything."""
+        return not self.unreadable and all(resource.id for resource in self.resources)
 
     @property
     def skew_bounds(self) -> tuple[timedelta, timedelta]:
@@ -122,9 +127,19 @@ def may_depend_unseen(resource: Resource, error: ProviderError) -> bool:
     """Whether one that could not be inspected has to be taken for a dependent of all that runs.
 
     What has ended lives in nothing, and one resource that cannot be inspected must not keep all others for ever. What lives,
-    or is about to be started, may live in whatever runs.
+    or is about to be started, may live in whatever runs, as may what is in a state that is not known.
     """
-    return resource.state is State.RUNNING or (resource.never_started and not isinstance(error, RefusedError))
+    return resource.state in (State.RUNNING, State.UNKNOWN) or (
+        resource.never_started and not isinstance(error, RefusedError)
+    )
+
+
+def possibly_used_by(resource: Resource, of: Iterable[Resource]) -> frozenset[str]:
+    """The ids of those that one may use which could not be inspected, though it may depend on others.
+
+    Of one without an id not even its networks are certain, and an engine may delete a network that is in use (Podman).
+    """
+    return frozenset(one.id for one in of if one.state is State.RUNNING or (not resource.id and one.kind is Kind.NETWORK))
 
 
 class Reader(Protocol):

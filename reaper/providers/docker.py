@@ -50,6 +50,7 @@ from reaper.providers.docker_rows import (
     table,
 )
 from reaper.providers.headers import clock_skew
+from reaper.providers.rows import text as text_of
 
 if TYPE_CHECKING:
     import aiodocker
@@ -124,7 +125,7 @@ class DockerReader:
         known = {resource.id for resource in inventory.resources}
         labelled: dict[str, Resource] = {}
         unlisted: dict[Kind, str] = {}
-        unreadable = 0
+        unreadable = inventory.unreadable
         for kind in (Kind.VOLUME, Kind.IMAGE):
             rows = await self._rows_with(kind, label_keys, call)
             if isinstance(rows, ProviderError):
@@ -227,10 +228,13 @@ class DockerReader:
         self.endpoint_id = engine_id(self._engine.host, networks)
         found = [*(self._known_image(container) for container in containers), *projects]
         self._images = {c.id: self._images[c.id] for c in containers if c.id in self._images}
-        return Inventory(tuple(found), skew, clock_error=inexact)
+        unreadable = sum(text_of(row.get("Id")) is None for row in networks)
+        return Inventory(tuple(found), skew, unreadable, inexact)
 
     async def inspect(self, resource: Resource) -> Resource:
         """It as it is now. Raises NotFoundError when it is gone."""
+        if not resource.id:
+            raise UnreadableError("its row has no Id to ask for")
         path = _INSPECT[resource.kind].format(resource.id)
         try:
             row = await self._unless_removed(resource, BLOCKED, lambda client: client._query_json(path))  # noqa: SLF001
@@ -286,6 +290,8 @@ class DockerReader:
         except Exception:  # noqa: BLE001 - then the answer itself is waited for
             return False
         row = next((row for row in rows if row.get("Id") == resource.id), None)
+        if row is None and not all(text_of(row.get("Id")) for row in rows):
+            return False
         if row is None:
             raise NotFoundError(f"No such container: {resource.id}")
         return row.get("State") in ("removing", "dead")
@@ -305,6 +311,8 @@ class DockerReader:
             listed = [listed_container(row, self.endpoint) for row in await self._rows(client, filters=filters)]
         except Exception as error:  # noqa: BLE001
             self._translate(error)
+        if not all(member.id for member in listed):
+            raise UnreadableError(f"the listing of project {project} has a row without Id, so nothing tells who is in it")
         return tuple(self._image_labels.mark(member) for member in listed)
 
     async def _list_images(self) -> Sequence[Row]:

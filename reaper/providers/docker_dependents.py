@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from reaper.errors import NotFoundError, ProviderError
-from reaper.model import Resource, State
-from reaper.providers.base import Call, may_depend_unseen
+from reaper.errors import NotFoundError, ProviderError, UnreadableError
+from reaper.model import Resource
+from reaper.providers.base import Call, may_depend_unseen, possibly_used_by
 from reaper.providers.docker_links import Directory, Links, Row, configured_links
 from reaper.providers.docker_rows import listed_container
 from reaper.providers.sharing import Shared
@@ -59,10 +59,9 @@ class Dependents:
         One listing answers for all tasks that ask at the same time.
         """
         ids = {resource.id for resource in resources}
-        running = {resource.id for resource in resources if resource.state is State.RUNNING}
         found = []
         for container in await self._now.get(partial(self._with_links, call)):
-            hung_on = container.uses if container.links_known else container.uses | running
+            hung_on = container.uses if container.links_known else container.uses | possibly_used_by(container, resources)
             if container.id not in ids and hung_on & ids:
                 found.append(container)
         return found
@@ -74,7 +73,9 @@ class Dependents:
         self.directory = self.directory.with_containers(rows)
         for listed in [self._container(row) for row in rows]:
             container: Resource | None = listed
-            if listed.id in self._unseen:
+            if not listed.id:
+                container = replace(listed, links_known=not may_depend_unseen(listed, UnreadableError("no id")))
+            elif listed.id in self._unseen:
                 container = replace(listed, links_known=not self._unseen[listed.id])
             elif not listed.links_known:
                 container = await self._inspected(listed, call)

@@ -137,7 +137,7 @@ def listed_container(
 ) -> Resource:
     """One row of ``GET /containers/json``.
 
-    One without an id is unreadable: it can't be acted on, and keeps its project.
+    One without an id is unreadable: it can't be acted on, and keeps its project and, while it may live, what it may use.
 
     Args:
         row: it.
@@ -178,7 +178,7 @@ def listed_container(
         inherited=inherited,
         uses=_uses(row, row.get("ImageID"), directory or Directory(), links),
         # What is being removed is never started again, and its inspection may not be answered before it is gone.
-        links_known=earlier is not None or raw_state in ("removing", "dead") or not id_,
+        links_known=earlier is not None or raw_state in ("removing", "dead"),
         inspected=not id_,
         image_unresolved=unresolved,
         machinery=machinery(shortest, found, image),

@@ -69,7 +69,7 @@ def listed(engine: Engine, container: Container) -> dict[str, Any]:
         for ip in ("0.0.0.0", "::")  # noqa: S104 - what the engine says
     ]
     return {
-        "Id": container.id,
+        **({} if container.behaviour.unnamed else {"Id": container.id}),
         "Names": [f"/{container.name}"],
         "Image": engine.images.shown(container),
         "ImageID": container.image_id,

@@ -86,6 +86,7 @@ class Behaviour:
         blocks: while its removal is under way no other request about it is answered, and the listing says `dead`: so do
             engines since Docker 26.
         lost: its layer is gone from the engine's disk: an inspection fails (500), a removal works.
+        unnamed: its row in the listing has lost its Id, as a proxy before the engine may lose it.
     """
 
     runs: float | None = None
@@ -98,6 +99,7 @@ class Behaviour:
     removal_failures: int = 0
     blocks: bool = False
     lost: bool = False
+    unnamed: bool = False
 
 
 _SHELLS = ("sh", "bash", "ash", "dash")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from reaper.model import Kind, State
+from reaper.providers.base import Inventory
 from reaper.providers.docker_links import Directory
 from reaper.providers.docker_rows import (
     inspected_container,
@@ -96,6 +97,10 @@ def test_a_row_without_id_is_unreadable_and_still_tells_its_project(id_: object)
     found = listed(Id=id_)
     assert (found.id, found.group, found.inspected) == ("", "chess", True)
     assert found.unreadable == "its row has no Id"
+    assert not found.links_known
+    assert not Inventory((listed(), found)).is_complete
+    assert Inventory((listed(),)).is_complete
+    assert not Inventory((listed(),), unreadable=1).is_complete
 
 
 def test_half_of_a_pair_of_surrogates_is_no_text() -> None:
