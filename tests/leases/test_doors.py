@@ -32,7 +32,7 @@ class Lobby:
         self.logged = LogCapture()
         self.user = OWN
         self.release = asyncio.Event()
-        log = structlog.wrap_logger(None, processors=[self.logged])
+        log = structlog.wrap_logger(None, processors=[self.logged], wrapper_class=structlog.make_filtering_bound_logger(0))
         self.door = Door("lobby", room, log, user=lambda _: self.user, trusted=lambda user: user == OWN)
         self._open: list[socket.socket] = []
 
