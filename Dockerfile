@@ -54,7 +54,7 @@ EXPOSE 8080
 LABEL org.testcontainers.ryuk="true"
 STOPSIGNAL SIGTERM
 # One of the libraries connects at once: see there.
-COPY --from=build /src/reaper/early.py /opt/reaper/early.py
+COPY --from=build /src/reaper/ryuk/entrypoint.py /opt/reaper/early.py
 ENTRYPOINT ["python3", "-I", "-S", "/opt/reaper/early.py"]
 CMD ["ryuk"]
 

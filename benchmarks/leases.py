@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from benchmarks.measure import Run, Series
-from reaper.claims import Claim
-from reaper.judge import Rules
-from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
-from reaper.leases import NAME, SharedLeases
-from reaper.model import Kind, Resource, Site, State
-from reaper.policy import decide
-from reaper.scope import Selector
+from reaper.core.decide import decide
+from reaper.core.lease import Claim
+from reaper.core.model import Kind, Resource, Site, State
+from reaper.core.rules import Rules
+from reaper.core.scope import Selector
+from reaper.leases.sources import NAME, SharedLeases
+from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
 
 ENDED = (0, 2000, 20_000)
 DECIDED = 1000
@@ -67,7 +67,7 @@ class EndedLeases:
 def _record(number: int, now: datetime) -> LeaseRecord:
     return LeaseRecord(
         id=f"run-{number}",
-        sort=Sort.HEARTBEAT,
+        sort=Liveness.HEARTBEAT,
         holder=Holder("gpu-1", 4711),
         since=now - 3 * _HOUR,
         seen_at=now - _HOUR,

@@ -6,12 +6,12 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reaper.connect import endpoints
-from reaper.endpoints import DaytonaTable
-from reaper.logs import LogObserver, configure
-from reaper.retry import RetryPolicy
-from reaper.settings import Settings
-from reaper.sweep import Options, sweep
+from reaper.config.settings import Settings
+from reaper.observers.log import LogObserver, configure
+from reaper.providers.daytona.settings import DaytonaTable
+from reaper.retry.retrier import RetryPolicy
+from reaper.sweep.connect import endpoints
+from reaper.sweep.sweep import Options, sweep
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 

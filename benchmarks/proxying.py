@@ -8,8 +8,8 @@ import gc
 import sys
 from pathlib import Path
 
-from reaper.endpoints import DockerTable
-from reaper.proxy import DockerProxy
+from reaper.providers.docker.settings import DockerTable
+from reaper.run.proxy import DockerProxy
 
 
 async def main(path: Path, host: str) -> None:

@@ -18,12 +18,12 @@ from time import perf_counter, process_time
 
 from prometheus_client import generate_latest
 
-from reaper.instruments import SweepResult
-from reaper.metrics import Metrics, reach
-from reaper.service import settle_in
-from reaper.settings import Settings
-from reaper.status import Status
-from reaper.web import Web
+from reaper.config.settings import Settings
+from reaper.observers.instruments import SweepResult, reach
+from reaper.observers.metrics import Metrics
+from reaper.service.service import settle_in
+from reaper.service.status import Status
+from reaper.service.web import Web
 
 TICK = 0.001
 TEXT = "text/plain;version=0.0.4"

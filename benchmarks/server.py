@@ -14,8 +14,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from reaper.simulator.clock import Clock
-from reaper.simulator.daytona_limits import Limit
-from reaper.simulator.daytona_rules import Behaviour
+from reaper.simulator.daytona.limits import Limit
+from reaper.simulator.daytona.rules import Behaviour
 from reaper.simulator.server import DEFAULT, Simulator, serve
 from reaper.simulator.world import ContainerSpec, SandboxSpec
 

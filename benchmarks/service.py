@@ -246,7 +246,7 @@ class Services:
         with PrivateEngine() as engine:
             image = engine.tag("bench:1", "tb__bench__client:latest")
             with self._daemon(_SELDOM, {"DOCKER_HOST": engine.host}, keys) as service:
-                service.wait("events_followed")
+                service.wait("event_stream_connected")
                 for number in range(1, runs + 1):
                     began = time.perf_counter()
                     ident = engine.create(image=image, cmd=("sh", "-c", f"sleep {LIFE}; exit 3"), start=True)

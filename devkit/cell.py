@@ -102,19 +102,19 @@ class Cell:
     def __init__(self, control_group: str, directory: Path, data: Path, root: Path | None = None) -> None:
         self._group, self._data = control_group, data
         # A session of its own: Ctrl-C in a terminal is for the tests, which then close the cell in order.
-        self._keeper = subprocess.Popen(
+        self._worker = subprocess.Popen(
             ["sh", "-c", _KEEPER, "cell", _INIT, control_group, str(data), str(root or ""), str(directory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        assert self._keeper.stdout is not None  # it is a pipe
-        assert self._keeper.stderr is not None  # and so is this
-        if self._keeper.stdout.readline() != b"ready\n":
-            error = self._keeper.stderr.read().decode(errors="replace").strip()
+        assert self._worker.stdout is not None  # it is a pipe
+        assert self._worker.stderr is not None  # and so is this
+        if self._worker.stdout.readline() != b"ready\n":
+            error = self._worker.stderr.read().decode(errors="replace").strip()
             raise OSError(f"no namespaces for a private engine: {error}")
-        (unshare,) = _children(self._keeper.pid)
+        (unshare,) = _children(self._worker.pid)
         (self._first,) = _children(unshare)
 
     def popen(self, argv: list[str], log: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
@@ -210,7 +210,7 @@ class Cell:
             TimeoutError: it is not gone after `deadline` seconds.
         """
         try:
-            self._keeper.communicate(timeout=deadline)  # closes the pipe that keeps the cell alive
+            self._worker.communicate(timeout=deadline)  # closes the pipe that keeps the cell alive
         except subprocess.TimeoutExpired as error:
             raise TimeoutError(f"the cell did not end within {deadline:g} s") from error
 

@@ -7,12 +7,12 @@ import from here, is loaded name by name when it is first used.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reaper.library.asking import LeaseRefusedError
-    from reaper.library.closing import CleanupFailures, CleanupScope
+    from reaper.library.cleanup_scope import CleanupFailures, CleanupScope
     from reaper.library.daytona import AsyncDaytonaCleanupManager, DaytonaCleanupManager
     from reaper.library.docker import AsyncDockerCleanupManager, DockerCleanupManager
-    from reaper.library.failure import CleanupError, RetryableCleanupError, WrongLoopError
-    from reaper.library.holding import lease
+    from reaper.library.errors import CleanupError, RetryableCleanupError, WrongLoopError
+    from reaper.library.lease import lease
+    from reaper.library.lease_client import LeaseRefusedError
     from reaper.library.managed import managed_daytona_sandbox, managed_docker_container
 
 __all__ = [
@@ -39,13 +39,13 @@ _HOMES = {
     "AsyncDockerCleanupManager": "reaper.library.docker",
     "DaytonaCleanupManager": "reaper.library.daytona",
     "DockerCleanupManager": "reaper.library.docker",
-    "CleanupError": "reaper.library.failure",
-    "CleanupFailures": "reaper.library.closing",
-    "CleanupScope": "reaper.library.closing",
-    "LeaseRefusedError": "reaper.library.asking",
-    "RetryableCleanupError": "reaper.library.failure",
-    "WrongLoopError": "reaper.library.failure",
-    "lease": "reaper.library.holding",
+    "CleanupError": "reaper.library.errors",
+    "CleanupFailures": "reaper.library.cleanup_scope",
+    "CleanupScope": "reaper.library.cleanup_scope",
+    "LeaseRefusedError": "reaper.library.lease_client",
+    "RetryableCleanupError": "reaper.library.errors",
+    "WrongLoopError": "reaper.library.errors",
+    "lease": "reaper.library.lease",
     "managed_daytona_sandbox": "reaper.library.managed",
     "managed_docker_container": "reaper.library.managed",
 }

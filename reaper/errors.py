@@ -17,19 +17,19 @@ class ConfigError(ReaperError):
 
     Args:
         problem: what is wrong, with the key and the value.
-        cure: what would be right.
+        hint: what would be right.
         where: the file, variable or option that said so.
     """
 
-    def __init__(self, problem: str, cure: str = "", where: str = "") -> None:
+    def __init__(self, problem: str, hint: str = "", where: str = "") -> None:
         super().__init__(problem)
         self.problem = problem
-        self.cure = cure
+        self.hint = hint
         self.where = where
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.problem}" if self.where else self.problem
-        return f"{text}\n  {self.cure}" if self.cure else text
+        return f"{text}\n  {self.hint}" if self.hint else text
 
 
 class ProviderError(ReaperError):
@@ -86,10 +86,10 @@ class CredentialsError(ProviderError):
     label = "credentials"
 
 
-class LaterError(ProviderError):
+class DependencyError(ProviderError):
     """The server refuses until something else is gone, for example the forks of a sandbox."""
 
-    label = "later"
+    label = "dependency"
 
 
 class InvalidError(ProviderError):
@@ -130,7 +130,7 @@ class TooManyFilesError(ProviderError):
 
     retryable = True
     label = "too_many_files"
-    cure = "ulimit -n, LimitNOFILE= in a unit, --ulimit nofile= of docker run"
+    hint = "ulimit -n, LimitNOFILE= in a unit, --ulimit nofile= of docker run"
 
     @classmethod
     def of(cls, number: int | None, address: str) -> "TooManyFilesError | None":
@@ -138,7 +138,7 @@ class TooManyFilesError(ProviderError):
         if number not in _NO_DESCRIPTOR:
             return None
         who = _NO_DESCRIPTOR[number]
-        return cls(f"no connection to {address} could be made: {who} may not have more files open; allow more: {cls.cure}")
+        return cls(f"no connection to {address} could be made: {who} may not have more files open; allow more: {cls.hint}")
 
 
 class UnavailableError(ProviderError):

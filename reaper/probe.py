@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 
-from reaper.places import CANDIDATES, LISTEN, host_and_port, is_there
+from reaper.paths import CANDIDATES, LISTEN, host_and_port, is_there
 
 PATIENCE = 3.0  # seconds for the connection, and for each part of the answer
 ENOUGH = 65536  # bytes of an answer

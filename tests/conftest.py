@@ -10,7 +10,7 @@ from devkit import browser
 from devkit.client import EngineClient
 from devkit.engine import PrivateEngine
 from devkit.flavours import DEFAULT, FLAVOURS
-from reaper.leasedb import LeaseFile
+from reaper.leases.store import LeaseFile
 from tests import needs
 from tests.run import Program
 

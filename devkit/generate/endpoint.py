@@ -147,8 +147,7 @@ def _held(layout: Layout) -> None:
         ),
         course(
             "Kept, by reason",
-            "Why the rest stays: reaper explain says it of each. unreadable, unknown_state and wish_unreadable stay for "
-            "ever.",
+            "Why the rest stays: reaper explain says it of each. unreadable, unknown_state and invalid_label stay for ever.",
             Query(f"{worst('reaper_kept_resources', E, 'reason')} > 0", "{{reason}}"),
             unit="none",
             alerts=["ReaperUnreadable"],
@@ -156,7 +155,7 @@ def _held(layout: Layout) -> None:
         ),
         course(
             "Reapable, by policy",
-            "The leak, by the policy that calls it one; (wish) by its own label.",
+            "The leak, by the policy that calls it one; (label) by its own label.",
             Query(worst("reaper_reapable_resources", EP, "policy"), "{{policy}}"),
             unit="none",
             alerts=["ReaperLeakTooOld"],

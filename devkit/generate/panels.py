@@ -20,7 +20,7 @@ GOOD, ODD, BAD = SKY, ORANGE, RED
 OUTCOMES = {"deleted": GREEN, "gone": SKY, "stopped": YELLOW, "skipped": GREY, "abandoned": PINK, "failed": RED}
 RESULTS = {
     "success": GREEN, "failures": ORANGE, "capped": YELLOW, "leases_unknown": SKY, "unlisted": RED, "timeout": PINK,
-    "interrupted": GREY, "bug": BLUE,
+    "interrupted": GREY, "internal_error": BLUE,
 }  # fmt: skip
 STATES = {"running": GREEN, "stopped": SKY, "changing": YELLOW, "failed": RED, "unknown": PINK}
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from reaper.providers.docker_calls import CALLS
+from reaper.providers.docker.calls import CALLS
 
 SOCKET, PORT = "/var/run/docker.sock", 2375
 HARD_STOP = 5  # seconds that what is under way gets when it is told to end
@@ -36,7 +36,7 @@ def config(bind: str = f":{PORT}", settings: Sequence[str] = ()) -> str:
 def _head(bind: str, settings: Sequence[str]) -> str:
     extra = "".join(f"    {line}\n" for line in settings)
     return f"""\
-# Made by `python -m devkit.generate` from reaper/providers/docker_calls.py: change it there.
+# Made by `python -m devkit.generate` from reaper/providers/docker/calls.py: change it there.
 #
 # HAProxy before the engine's socket: it lets through the calls that reaper makes, and nothing else. The targets are
 # compared as they were sent, whole and undecoded, so nothing can be hidden in an encoding, a dot or a second slash.

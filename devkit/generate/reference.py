@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from reaper.cli import build_parser
-from reaper.fields import DURATION_EXAMPLES, toml_value
-from reaper.showconfig import example, schema_document
+from reaper.config.show import example, schema_document
+from reaper.providers.fields import DURATION_EXAMPLES, toml_value
 
 _KEY = re.compile(r"^(?:# )?(?P<key>[a-z_]+) = (?P<value>\"[^\"]*\"|\[[^\]]*\]|[^#\s]+) *(?:# ?(?P<text>.*))?$")
 _TABLE = re.compile(r"^(?:# )?\[+(?P<table>[a-z]+)\]+ *(?:# ?(?P<text>.*))?$")

@@ -9,25 +9,27 @@ from typing import TypeVar
 
 import anyio
 
-from reaper import config, connect
-from reaper.claims import Lease
-from reaper.credentials import api_key as read_api_key
-from reaper.endpoints import DEFAULT_API_URL, DaytonaTable, DockerTable, check_api_url, check_docker_host
+from reaper.config import load
+from reaper.config.secrets import api_key as read_api_key
+from reaper.config.settings import Settings
+from reaper.core.lease import Lease
+from reaper.core.lease_index import Leases
+from reaper.core.model import Decision, EndpointReport, Outcome, Report, Resource, Result
+from reaper.core.rules import Rules
 from reaper.errors import ConfigError, NotFoundError, ProviderError
-from reaper.fields import did_you_mean
-from reaper.journal import NAME, Journal, journal_of
-from reaper.judge import Rules
-from reaper.leaseindex import Leases
-from reaper.leases import KnownLeases, known_leases
-from reaper.library.closing import CleanupScope
-from reaper.library.failure import CleanupError, RetryableCleanupError
-from reaper.model import Decision, EndpointReport, Outcome, Report, Resource, Result
+from reaper.leases.sources import KnownLeases, known_leases
+from reaper.library.cleanup_scope import CleanupScope
+from reaper.library.errors import CleanupError, RetryableCleanupError
+from reaper.observers.journal import NAME, Journal, journal_of
 from reaper.providers.base import Provider
-from reaper.retry import RetryPolicy
-from reaper.settings import Settings
-from reaper.sweep import LAST_LOOK, Endpoint, Options, Stop, sweep
-from reaper.terms import Quiet
-from reaper.upstream import engine_behind
+from reaper.providers.daytona.settings import DEFAULT_API_URL, DaytonaTable, check_api_url
+from reaper.providers.docker.settings import DockerTable, check_docker_host
+from reaper.providers.docker.upstream import engine_behind
+from reaper.providers.fields import did_you_mean
+from reaper.retry.retrier import RetryPolicy
+from reaper.sweep import connect
+from reaper.sweep.ports import Quiet
+from reaper.sweep.sweep import LAST_LOOK, Endpoint, Options, Stop, sweep
 
 T = TypeVar("T")
 
@@ -86,13 +88,13 @@ class Access:
 
     def __init__(self, table: DockerTable | DaytonaTable, key: str, settings: Settings, timeout: float) -> None:
         if timeout <= 0:
-            raise ValueError(f"timeout = {timeout}: nothing can be done in no time")
+            raise ValueError(f"timeout = {timeout}: must be greater than 0")
         self.settings = settings
         self.name = table.name
         self.timeout = timeout
         self._table = table
         self._key = key
-        self._state = config.state_directory(os.environ)
+        self._state = load.state_directory(os.environ)
 
     async def list(self) -> tuple[Resource, ...]:
         """Everything that the endpoint holds. Raises CleanupError."""
@@ -242,7 +244,7 @@ def docker(
         config_file: the configuration; found as the command finds it when None.
         timeout: seconds for one operation.
     """
-    settings = config.load(config_file).settings
+    settings = load.load(config_file).settings
     seconds = WITHIN.total_seconds() if timeout is None else timeout
     if host is not None:
         try:
@@ -250,7 +252,7 @@ def docker(
         except ValueError as error:
             raise ConfigError(str(error), where="host") from None
         return Access(engine_behind(DockerTable(name=endpoint or "local", host=host)), "", settings, seconds)
-    found = config.engines(settings, os.environ) or config.engines(Settings(), os.environ)
+    found = load.engines(settings, os.environ) or load.engines(Settings(), os.environ)
     return Access(_pick(found, endpoint, "docker"), "", settings, seconds)
 
 
@@ -271,7 +273,7 @@ def daytona(
         config_file: the configuration; found as the command finds it when None.
         timeout: seconds for one operation.
     """
-    settings = config.load(config_file).settings
+    settings = load.load(config_file).settings
     seconds = WITHIN.total_seconds() if timeout is None else timeout
     if api_key is not None:
         try:
@@ -281,7 +283,7 @@ def daytona(
         return Access(DaytonaTable(name=endpoint or "default", api_url=url), api_key, settings, seconds)
     if api_url is not None:
         raise ConfigError("api_url goes with api_key: a key must not go to another server", "give both, or neither")
-    found = config.organisations(settings, os.environ) or config.organisations(Settings(), os.environ)
+    found = load.organisations(settings, os.environ) or load.organisations(Settings(), os.environ)
     if not found:
         read_api_key(DaytonaTable(name="default"), os.environ)  # says that it is not set
     organisation = _pick(found, endpoint, "daytona")

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from reaper.conditions import Policy
+from reaper.core.conditions import Policy
+from reaper.core.inventory_warnings import not_owned, owned_by_image
+from reaper.core.model import TIME_UP, Outcome, Report
 from reaper.library.access import Access, failure
-from reaper.library.failure import CleanupError, RetryableCleanupError
-from reaper.model import TIME_UP, Outcome, Report
-from reaper.notes import not_owned, owned_by_image
-from reaper.sweep import Options
+from reaper.library.errors import CleanupError, RetryableCleanupError
+from reaper.sweep.sweep import Options
 
 
 async def clean(access: Access, policies: Sequence[Policy], *, fail_fast: bool, extra: timedelta = timedelta(0)) -> Report:
@@ -42,7 +42,7 @@ async def clean(access: Access, policies: Sequence[Policy], *, fail_fast: bool, 
 def _check(report: Report) -> None:
     """Raise CleanupError unless all went as it should."""
     endpoint = report.endpoints[0]
-    gone = sum(result.outcome.away for result in report.results)
+    gone = sum(result.outcome.removed for result in report.results)
     left = [r for r in report.results if r.outcome in (Outcome.FAILED, Outcome.STOPPED, Outcome.ABANDONED)]
     told = f"{endpoint.endpoint}: {gone} deleted, {len(left)} left"
     if endpoint.failure is not None:

@@ -2,11 +2,11 @@
 
 from datetime import timedelta
 
-from reaper.conditions import Policy
-from reaper.library import access, loops, named
+from reaper.core.conditions import Policy
+from reaper.core.model import Kind, Outcome, Report, Resource
+from reaper.library import access, by_id, event_loop
 from reaper.library.bulk import clean
 from reaper.library.docker import age
-from reaper.model import Kind, Outcome, Report, Resource
 
 _SANDBOXES = frozenset({Kind.SANDBOX})
 
@@ -52,7 +52,7 @@ class AsyncDaytonaCleanupManager:
             max_age_days: more than 0.
             fail_fast: begin nothing more once something has failed.
         """
-        loops.asyncio_only("cleanup_old_sandboxes", "aiohttp")
+        event_loop.asyncio_only("cleanup_old_sandboxes", "aiohttp")
         policy = Policy("cleanup-old-sandboxes", _SANDBOXES, older_than=age(days=max_age_days))
         return await clean(self._organisation, [policy], fail_fast=fail_fast)
 
@@ -62,7 +62,7 @@ class AsyncDaytonaCleanupManager:
         Args:
             fail_fast: begin nothing more once something has failed.
         """
-        loops.asyncio_only("cleanup_stopped_sandboxes", "aiohttp")
+        event_loop.asyncio_only("cleanup_stopped_sandboxes", "aiohttp")
         policy = Policy("cleanup-stopped-sandboxes", _SANDBOXES, stopped_for=timedelta(0))
         return await clean(self._organisation, [policy], fail_fast=fail_fast)
 
@@ -76,12 +76,12 @@ class AsyncDaytonaCleanupManager:
         Returns:
             DELETED, or GONE when there is no such sandbox.
         """
-        loops.asyncio_only("delete_sandbox", "aiohttp")
-        return await named.delete(self._organisation, sandbox_id, Kind.SANDBOX, even_protected=even_protected)
+        event_loop.asyncio_only("delete_sandbox", "aiohttp")
+        return await by_id.delete(self._organisation, sandbox_id, Kind.SANDBOX, even_protected=even_protected)
 
     async def list_sandboxes(self) -> list[Resource]:
         """All sandboxes of the organisation, owned or not, as its listing has them."""
-        loops.asyncio_only("list_sandboxes", "aiohttp")
+        event_loop.asyncio_only("list_sandboxes", "aiohttp")
         return list(await self._organisation.list())
 
 
@@ -108,21 +108,21 @@ class DaytonaCleanupManager:
     def cleanup_old_sandboxes(self, max_age_days: float = 1.0, fail_fast: bool = False) -> Report:
         """See ``AsyncDaytonaCleanupManager.cleanup_old_sandboxes``."""
         work = self._manager.cleanup_old_sandboxes
-        return loops.run(*_twin("cleanup_old_sandboxes"), lambda: work(max_age_days, fail_fast=fail_fast))
+        return event_loop.run(*_twin("cleanup_old_sandboxes"), lambda: work(max_age_days, fail_fast=fail_fast))
 
     def cleanup_stopped_sandboxes(self, fail_fast: bool = False) -> Report:
         """See ``AsyncDaytonaCleanupManager.cleanup_stopped_sandboxes``."""
         work = self._manager.cleanup_stopped_sandboxes
-        return loops.run(*_twin("cleanup_stopped_sandboxes"), lambda: work(fail_fast=fail_fast))
+        return event_loop.run(*_twin("cleanup_stopped_sandboxes"), lambda: work(fail_fast=fail_fast))
 
     def delete_sandbox(self, sandbox_id: str, *, even_protected: bool = False) -> Outcome:
         """See ``AsyncDaytonaCleanupManager.delete_sandbox``."""
         work = self._manager.delete_sandbox
-        return loops.run(*_twin("delete_sandbox"), lambda: work(sandbox_id, even_protected=even_protected))
+        return event_loop.run(*_twin("delete_sandbox"), lambda: work(sandbox_id, even_protected=even_protected))
 
     def list_sandboxes(self) -> list[Resource]:
         """See ``AsyncDaytonaCleanupManager.list_sandboxes``."""
-        return loops.run(*_twin("list_sandboxes"), self._manager.list_sandboxes)
+        return event_loop.run(*_twin("list_sandboxes"), self._manager.list_sandboxes)
 
 
 def _twin(method: str) -> tuple[str, str]:

@@ -5,14 +5,14 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from reaper import states
-from reaper.conditions import Policy
-from reaper.fields import did_you_mean
-from reaper.library import access, loops, named
+from reaper.core import states
+from reaper.core.conditions import Policy
+from reaper.core.model import Kind, Outcome, Report, Resource, State
+from reaper.core.scope import Selector
+from reaper.library import access, by_id, event_loop
 from reaper.library.bulk import clean
 from reaper.library.managed import WHOLE_ID, find
-from reaper.model import Kind, Outcome, Report, Resource, State
-from reaper.scope import Selector
+from reaper.providers.fields import did_you_mean
 
 Filters = Mapping[str, str | Sequence[str]]
 _CONTAINERS = frozenset({Kind.CONTAINER})
@@ -101,10 +101,10 @@ class AsyncDockerCleanupManager:
         Returns:
             STOPPED, also when it did not run; GONE when there is no container with this whole id.
         """
-        loops.asyncio_only("stop_container", "aiodocker")
+        event_loop.asyncio_only("stop_container", "aiodocker")
         found = await self._find(container_id)
         grace = timedelta(seconds=timeout)
-        return await named.stop(self._engine, found, Kind.CONTAINER, even_protected=even_protected, stop_timeout=grace)
+        return await by_id.stop(self._engine, found, Kind.CONTAINER, even_protected=even_protected, stop_timeout=grace)
 
     async def remove_container(self, container_id: str, force: bool = False, *, even_protected: bool = False) -> Outcome:
         """Remove one container with its anonymous volumes, and see that it is gone.
@@ -117,9 +117,9 @@ class AsyncDockerCleanupManager:
         Returns:
             DELETED; GONE when there is no container with this whole id.
         """
-        loops.asyncio_only("remove_container", "aiodocker")
+        event_loop.asyncio_only("remove_container", "aiodocker")
         found = await self._find(container_id)
-        return await named.delete(self._engine, found, Kind.CONTAINER, even_protected=even_protected, force=force)
+        return await by_id.delete(self._engine, found, Kind.CONTAINER, even_protected=even_protected, force=force)
 
     async def list_containers(
         self,
@@ -132,7 +132,7 @@ class AsyncDockerCleanupManager:
             all_containers: those that do not run, too.
             filters: see ``cleanup_containers``.
         """
-        loops.asyncio_only("list_containers", "aiodocker")
+        event_loop.asyncio_only("list_containers", "aiodocker")
         selector, wanted = _parse(filters or {})
         return [
             one
@@ -147,8 +147,8 @@ class AsyncDockerCleanupManager:
         return wanted if WHOLE_ID.fullmatch(wanted) else (await find(self._engine, wanted)).id
 
     async def _clean(self, what: str, policy: Policy, grace: timedelta, *, fail_fast: bool) -> Report:
-        loops.asyncio_only(what, "aiodocker")
-        return await clean(self._engine, [policy], fail_fast=fail_fast, extra=max(grace - named.LONG_STOP, timedelta(0)))
+        event_loop.asyncio_only(what, "aiodocker")
+        return await clean(self._engine, [policy], fail_fast=fail_fast, extra=max(grace - by_id.LONG_STOP, timedelta(0)))
 
 
 class DockerCleanupManager:
@@ -172,22 +172,26 @@ class DockerCleanupManager:
     def cleanup_containers(self, filters: Filters, stop_timeout: float = 10.0, fail_fast: bool = False) -> Report:
         """See ``AsyncDockerCleanupManager.cleanup_containers``."""
         work = self._manager.cleanup_containers
-        return loops.run(*_twin("cleanup_containers"), lambda: work(filters, stop_timeout=stop_timeout, fail_fast=fail_fast))
+        return event_loop.run(
+            *_twin("cleanup_containers"), lambda: work(filters, stop_timeout=stop_timeout, fail_fast=fail_fast)
+        )
 
     def cleanup_old_containers(self, max_age_hours: float = 24.0, fail_fast: bool = False) -> Report:
         """See ``AsyncDockerCleanupManager.cleanup_old_containers``."""
         work = self._manager.cleanup_old_containers
-        return loops.run(*_twin("cleanup_old_containers"), lambda: work(max_age_hours, fail_fast=fail_fast))
+        return event_loop.run(*_twin("cleanup_old_containers"), lambda: work(max_age_hours, fail_fast=fail_fast))
 
     def stop_container(self, container_id: str, timeout: float = 10.0, *, even_protected: bool = False) -> Outcome:
         """See ``AsyncDockerCleanupManager.stop_container``."""
         work = self._manager.stop_container
-        return loops.run(*_twin("stop_container"), lambda: work(container_id, timeout, even_protected=even_protected))
+        return event_loop.run(*_twin("stop_container"), lambda: work(container_id, timeout, even_protected=even_protected))
 
     def remove_container(self, container_id: str, force: bool = False, *, even_protected: bool = False) -> Outcome:
         """See ``AsyncDockerCleanupManager.remove_container``."""
         work = self._manager.remove_container
-        return loops.run(*_twin("remove_container"), lambda: work(container_id, force=force, even_protected=even_protected))
+        return event_loop.run(
+            *_twin("remove_container"), lambda: work(container_id, force=force, even_protected=even_protected)
+        )
 
     def list_containers(
         self,
@@ -196,7 +200,7 @@ class DockerCleanupManager:
     ) -> list[Resource]:
         """See ``AsyncDockerCleanupManager.list_containers``."""
         work = self._manager.list_containers
-        return loops.run(*_twin("list_containers"), lambda: work(all_containers, filters))
+        return event_loop.run(*_twin("list_containers"), lambda: work(all_containers, filters))
 
 
 def age(**span: float) -> timedelta:

@@ -6,11 +6,11 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
-from reaper.library import access, loops, named, process
+from reaper.core.model import Kind, Outcome, Resource
+from reaper.library import access, by_id, event_loop, process
 from reaper.library.access import Access
-from reaper.library.closing import CleanupFailures, CleanupScope
-from reaper.library.failure import CleanupError
-from reaper.model import Kind, Outcome, Resource
+from reaper.library.cleanup_scope import CleanupFailures, CleanupScope
+from reaper.library.errors import CleanupError
 
 WHOLE_ID = re.compile(r"[0-9a-f]{64}")
 _LAST = 10.0  # seconds beyond its own time in which a deletion has surely given up by itself
@@ -41,20 +41,20 @@ class Managed:
         self._process = process.current()
 
     def __enter__(self) -> Self:
-        loops.no_loop(f"with {self._maker}(...)", f"async with {self._maker}(...)")
+        event_loop.no_loop(f"with {self._maker}(...)", f"async with {self._maker}(...)")
         self._process = process.current()
         if self._is_to_be_found():
-            self.id = loops.run(self._maker, "", self._find)
+            self.id = event_loop.run(self._maker, "", self._find)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, body: BaseException | None, trace: TracebackType | None) -> None:
         if process.current() != self._process:
             return
         instead = f"async with {self._maker}(...)"
-        self._run(lambda: loops.run(f"with {self._maker}(...)", instead, self._shielded), body)
+        self._run(lambda: event_loop.run(f"with {self._maker}(...)", instead, self._shielded), body)
 
     async def __aenter__(self) -> Self:
-        loops.asyncio_only(f"async with {self._maker}(...)", self._sdk)
+        event_loop.asyncio_only(f"async with {self._maker}(...)", self._sdk)
         self._process = process.current()
         if self._is_to_be_found():
             self.id = await self._find()
@@ -93,7 +93,7 @@ class Managed:
             raise failures.exceptions[0] from None
 
     async def _delete(self) -> None:
-        self.outcome = await named.delete(
+        self.outcome = await by_id.delete(
             self._endpoint,
             self.id,
             self._kind,

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar, runtime_checkable
 
-from reaper.durations import human
+from reaper.core.durations import human
+from reaper.core.model import Kind, Resource, State
 from reaper.errors import ProviderError, RefusedError
-from reaper.model import Kind, Resource, State
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from reaper import exits
 from reaper.errors import ConfigError
-from reaper.simulator.daytona_limits import Limit
+from reaper.simulator.daytona.limits import Limit
 from reaper.simulator.faults import EXAMPLE, Fault
 from reaper.simulator.server import Simulator, run
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from reaper.durations import parse as parse_duration
+from reaper.core.durations import parse as parse_duration
 from reaper.simulator.clock import Clock
 from reaper.simulator.faults import CONTROL, Faults, Handler
 

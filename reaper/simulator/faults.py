@@ -23,7 +23,7 @@ from typing import Literal, Self, get_args
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from reaper.durations import parse as parse_duration
+from reaper.core.durations import parse as parse_duration
 from reaper.simulator.clock import Clock
 
 Kind = Literal["latency", "reset", "hang", "truncate", "status", "garbage", "empty", "huge", "deep"]

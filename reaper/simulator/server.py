@@ -18,13 +18,13 @@ from typing import Self, TypeVar
 
 from aiohttp import web
 
-from reaper.scratch import socket_folder
+from reaper.run.scratch import socket_folder
 from reaper.simulator.clock import Clock
-from reaper.simulator.daytona import Daytona
-from reaper.simulator.daytona_limits import Limit
-from reaper.simulator.daytona_rules import Behaviour
-from reaper.simulator.daytona_state import Organisation
-from reaper.simulator.docker import DockerSimulator, Engine, load
+from reaper.simulator.daytona.app import Daytona
+from reaper.simulator.daytona.limits import Limit
+from reaper.simulator.daytona.rules import Behaviour
+from reaper.simulator.daytona.state import Organisation
+from reaper.simulator.docker.app import DockerSimulator, Engine, load
 from reaper.simulator.faults import Fault, Faults
 from reaper.simulator.population import containers as make_containers
 from reaper.simulator.population import sandboxes as make_sandboxes

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from reaper.claims import Lease
-from reaper.conditions import Policy
-from reaper.judge import Rules
-from reaper.model import Decision, Kind, Resource, State
-from reaper.policy import decide
+from reaper.core.conditions import Policy
+from reaper.core.decide import decide
+from reaper.core.lease import Lease
+from reaper.core.model import Decision, Kind, Resource, State
+from reaper.core.rules import Rules
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -1,16 +1,16 @@
 """Who must stay, told once more from the documents and on purpose not with the program's own functions.
 
-It reads the tables of ``strategies`` where the program parses patterns, images and wishes.
+It reads the tables of ``strategies`` where the program parses patterns, images and label overrides.
 """
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from reaper.claims import Claim, Lease
-from reaper.conditions import Policy
-from reaper.model import Kind, Resource, State
-from reaper.scope import Selector
+from reaper.core.conditions import Policy
+from reaper.core.lease import Claim, Lease
+from reaper.core.model import Kind, Resource, State
+from reaper.core.scope import Selector
 from tests.core import strategies as known
 from tests.core.strategies import World
 
@@ -113,20 +113,20 @@ class Oracle:
         containers = [mate for mate in self.mates(one) if mate.kind not in BESIDE]
         return one.kind is Kind.NETWORK and bool(containers) and all(self.owned(mate) for mate in containers)
 
-    def _unreadable_wish(self, one: Resource) -> bool:
+    def _unreadable_override(self, one: Resource) -> bool:
         labels = one.labels or {}
-        if any(wish in labels.items() for wish in known.UNREADABLE_WISHES):
+        if any(override in labels.items() for override in known.UNREADABLE_OVERRIDES):
             return True
         if "reaper.expires" not in labels or one.created_at is None:
             return False
         return known.EXPIRIES[labels["reaper.expires"]] < one.created_at
 
-    def wish_end(self, one: Resource) -> datetime | None:
-        """The later of the two wishes."""
+    def override_end(self, one: Resource) -> datetime | None:
+        """The later of the two label overrides."""
         labels, ends = one.labels or {}, []
-        if "reaper.ttl" in labels and one.created_at and not self._unreadable_wish(one):
+        if "reaper.ttl" in labels and one.created_at and not self._unreadable_override(one):
             ends.append(one.created_at + known.TTLS[labels["reaper.ttl"]])
-        if "reaper.expires" in labels and not self._unreadable_wish(one):
+        if "reaper.expires" in labels and not self._unreadable_override(one):
             ends.append(known.EXPIRIES[labels["reaper.expires"]])
         return max(ends, default=None)
 
@@ -170,7 +170,7 @@ class Oracle:
             return True
         if one.created_at > lease.ending.at or self._names(one) - {lease.id}:
             return False
-        if one.kind in LEFT and one.maybe_older:
+        if one.kind in LEFT and one.created_at_inexact:
             return False
         telling = [claim for claim in lease.claims if one.kind not in LEFT or claim.selector.labels or claim.projects]
         return any(self._claimed(one, claim, taking=True) for claim in telling)
@@ -195,14 +195,16 @@ class Oracle:
         found = {
             "protected": any(_entries(one, self.world.rules.protect.selector, taking=False)),
             "wished to keep": "reaper.keep" in (one.labels or {}),
-            "wish unreadable": self._unreadable_wish(one),
+            "invalid label": self._unreadable_override(one),
             "leased": self._leased(one),
-            "network's wish": one.kind is Kind.NETWORK and not self.abandoned(one) and self._network_wishes_to_stay(one),
+            "network's label override": one.kind is Kind.NETWORK
+            and not self.abandoned(one)
+            and self._network_overrides_to_stay(one),
         }
         return [name for name, true in found.items() if true]
 
-    def _network_wishes_to_stay(self, network: Resource) -> bool:
-        end = self.wish_end(network)
+    def _network_overrides_to_stay(self, network: Resource) -> bool:
+        end = self.override_end(network)
         overruled = any(p.every_resource and self.concerns(network, p) for p in self.world.rules.policies)
         return end is not None and end > self.world.now and not overruled
 
@@ -216,9 +218,9 @@ class Oracle:
             return ["unowned"]
         found = self.protections(one)
         label = one.own_labels.get("reaper.lease")
-        of_its_run = one.machinery == "the reaper of Testcontainers" and label is not None and self.abandoned(one)
-        if one.machinery and not of_its_run:
-            found.append("machinery")
+        of_its_run = one.system_container == "the reaper of Testcontainers" and label is not None and self.abandoned(one)
+        if one.system_container and not of_its_run:
+            found.append("system_container")
         if len(one.tags) > 1:
             found.append("several tags")
         if one.kind is Kind.NETWORK and not self.abandoned(one) and self.unclear(one):
@@ -264,17 +266,17 @@ class Oracle:
         return here and all(_narrowed(one, selector) for selector in policy.selectors)
 
     def garbage(self, one: Resource, due: Collection[str] | None = None) -> bool:
-        """Whether a wish or a policy (a due one, if asked) would have it reaped."""
+        """Whether a label override or a policy (a due one, if asked) would have it reaped."""
         if one.created_at is None:
             return False
         if self.abandoned(one) or one.kind in LEFT:
             return self.abandoned(one)
         matching = [policy for policy in self.world.rules.policies if self.matches(one, policy)]
-        end = self.wish_end(one)
+        end = self.override_end(one)
         if end is not None and end <= self.world.now:
             if {"reaper.ttl", "reaper.expires"} & _own(one).keys():
                 return True
-            end = None  # its image's wish has ended, which takes nothing
+            end = None  # its image's label override has ended, which takes nothing
         if end is not None and not any(policy.every_resource for policy in matching):
             return False
         return any(due is None or policy.name in due for policy in matching)
@@ -342,6 +344,6 @@ class Oracle:
             if mate.kind is not Kind.NETWORK and key(mate) in kept:
                 return True
             readable = not (mate.labels is None or mate.created_at is None or mate.unreadable)
-            if readable and self.owned(mate) and not mate.machinery and self.protections(mate):
+            if readable and self.owned(mate) and not mate.system_container and self.protections(mate):
                 return True
         return False

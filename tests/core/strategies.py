@@ -1,6 +1,6 @@
 """What hypothesis makes: whole worlds of resources, rules, leases and a time.
 
-Images, labels and wishes are drawn from tables that say what they mean, so that the oracle need not parse them.
+Images, labels and label overrides are drawn from tables that say what they mean, so that the oracle need not parse them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from reaper.claims import Claim, Ending, Lease
-from reaper.conditions import Policy
-from reaper.judge import Rules
-from reaper.model import Decision, Kind, Remembered, Resource, State
-from reaper.policy import decide
-from reaper.scope import Protect, Scope, Selector
+from reaper.core.conditions import Policy
+from reaper.core.decide import decide
+from reaper.core.lease import Claim, Ending, Lease
+from reaper.core.model import Decision, Kind, Remembered, Resource, State
+from reaper.core.rules import Rules
+from reaper.core.scope import Protect, Scope, Selector
 from tests.core.make import HARBOR_FILE, NOW, SECOND
 
 T = TypeVar("T")
@@ -74,8 +74,13 @@ EXPIRIES = {
     "2026-11-21T13:00:00+01:00": datetime(2026, 11, 21, 12, tzinfo=UTC),
     "2027-01-01T00:00:00Z": datetime(2027, 1, 1, tzinfo=UTC),
 }
-UNREADABLE_WISHES = (("reaper.ttl", "soon"), ("reaper.ttl", "-1h"), ("reaper.ttl", "90"), ("reaper.expires", "2026-11-21"))
-KEEP_WISHES = (("reaper.keep", ""), ("reaper.keep", "false"))
+UNREADABLE_OVERRIDES = (
+    ("reaper.ttl", "soon"),
+    ("reaper.ttl", "-1h"),
+    ("reaper.ttl", "90"),
+    ("reaper.expires", "2026-11-21"),
+)
+KEEP_OVERRIDES = (("reaper.keep", ""), ("reaper.keep", "false"))
 LEASE_IDS = ("lease-1", "lease-2", "elsewhere")
 
 CONTAINER_STATES = {
@@ -131,12 +136,21 @@ def often(usual: T, *others: T, weight: int = 4) -> st.SearchStrategy[T]:
 # A moment at or near one of the ages that matter; the long ones come up more often.
 _AGES = st.sampled_from(tuple(span + near for span in (*SPANS, *SPANS[8:]) for near in (ZERO, ZERO, -SECOND, SECOND / 4)))
 MOMENTS = _AGES.map(lambda age: NOW - age)
-# What a label may add, most of the time nothing: a sign of ownership, a wish good or bad, a lease.
-_WISHES = (*(("reaper.ttl", text) for text in TTLS), *(("reaper.expires", text) for text in EXPIRIES))
-_EXTRAS = (*LABELS, *SIGNS, *_WISHES, *UNREADABLE_WISHES, *KEEP_WISHES, *(("reaper.lease", id_) for id_ in LEASE_IDS))
-_MORE_LABELS = often((), *((extra,) for extra in _EXTRAS), (_WISHES[1], _WISHES[4]), (_WISHES[3], _WISHES[5]), weight=5)
+# What a label may add, most of the time nothing: a sign of ownership, a label override good or bad, a lease.
+_OVERRIDES = (*(("reaper.ttl", text) for text in TTLS), *(("reaper.expires", text) for text in EXPIRIES))
+_EXTRAS = (
+    *LABELS,
+    *SIGNS,
+    *_OVERRIDES,
+    *UNREADABLE_OVERRIDES,
+    *KEEP_OVERRIDES,
+    *(("reaper.lease", id_) for id_ in LEASE_IDS),
+)
+_MORE_LABELS = often(
+    (), *((extra,) for extra in _EXTRAS), (_OVERRIDES[1], _OVERRIDES[4]), (_OVERRIDES[3], _OVERRIDES[5]), weight=5
+)
 _ODDITIES = often(
-    "", "no labels", "no time", "unreadable", "machinery", "ryuk", "elsewhere", "remembered", "remembered", weight=14
+    "", "no labels", "no time", "unreadable", "system_container", "ryuk", "elsewhere", "remembered", "remembered", weight=14
 )
 
 
@@ -154,8 +168,8 @@ def odd(draw: st.DrawFn, resource: Resource) -> Resource:
         "no labels": {"labels": None},
         "no time": {"created_at": None},
         "unreadable": {"unreadable": "a row without an id"},
-        "machinery": {"machinery": "a Kubernetes pod"},
-        "ryuk": {"machinery": "the reaper of Testcontainers"},
+        "system_container": {"system_container": "a Kubernetes pod"},
+        "ryuk": {"system_container": "the reaper of Testcontainers"},
         "remembered": {"remembered": Remembered("preset harbor", moment)},
     }
     if resource.kind is Kind.SANDBOX:
@@ -257,7 +271,7 @@ def left_things(draw: st.DrawFn, id_: str, endpoint: str = "local", group: str |
                 state=State.STOPPED,
                 raw_state="present",
                 created_at=draw(_LATELY),
-                maybe_older=not is_image and draw(st.booleans()),
+                created_at_inexact=not is_image and draw(st.booleans()),
                 labels=draw(labels(draw(_LEASE_LABELS))),
                 image=tags[0] if tags else None,
                 tags=tags,

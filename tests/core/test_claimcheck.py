@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from reaper.claimcheck import MOST_CLAIMS, MOST_ENTRIES, ClaimError, check, check_all
-from reaper.claims import Claim
+from reaper.core.claim_check import MOST_CLAIMS, MOST_ENTRIES, ClaimError, check, check_all
+from reaper.core.lease import Claim
+from reaper.core.scope import Selector
 from reaper.errors import ConfigError
-from reaper.owned import claims as owned
-from reaper.ryukline import LineError, claim_of
-from reaper.scope import Selector
+from reaper.leases.ryuk_protocol import LineError, claim_of
+from reaper.run.command import claims as owned
 
 CLAIMABLE = ("org.testcontainers.*",)
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reaper.claims import Claim, Ending, Lease
-from reaper.conditions import Policy
-from reaper.model import Reason, Resource
-from reaper.policy import decide
-from reaper.scope import Selector
+from reaper.core.conditions import Policy
+from reaper.core.decide import decide
+from reaper.core.lease import Claim, Ending, Lease
+from reaper.core.model import Reason, Resource
+from reaper.core.scope import Selector
 from tests.core.make import CONTAINERS, FOREIGN, HOUR, NETWORK, NOW, OLD_24H, RUNNING, STOPPED, STOPPED_1H, ago, rules
 from tests.core.oracle import Oracle, key
 from tests.core.strategies import PROPERTY, World, worlds
@@ -86,7 +86,7 @@ def test_what_an_undue_unit_uses_stays() -> None:
     assert reaped([STOPPED, user], "old-containers") == {"c1", "c2"}
 
 
-def test_a_wish_waits_for_no_policy() -> None:
+def test_a_override_waits_for_no_policy() -> None:
     wished = replace(RUNNING, labels={"reaper.ttl": "1h"})
     assert reaped([wished]) == {"c1"}
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reaper.durations import human, parse, spell
+from reaper.core.durations import human, parse, spell
 from tests.core.strategies import PROPERTY
 
 HUNDRED_YEARS = timedelta(days=36500)

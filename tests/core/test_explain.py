@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from hypothesis import given
 
-from reaper.model import Kind, Reason, Resource, Verdict
-from reaper.policy import Finding, explain
+from reaper.core.decide import Finding, explain
+from reaper.core.model import Kind, Reason, Resource, Verdict
 from tests.core.make import EVERYTHING, FOREIGN, NETWORK, NOW, OLD_24H, RUNNING, STOPPED, STOPPED_1H, ago, rules
 from tests.core.strategies import PROPERTY, World, worlds
 
@@ -42,14 +42,14 @@ def test_every_rule_is_told_in_order() -> None:
     assert [(finding.rule, finding.verdict) for finding in told(STOPPED)] == [
         ("readable", None),
         ("owned", None),
-        ("machinery", None),
+        ("system_container", None),
         ("protected", None),
-        ("wish", None),
+        ("label override", None),
         ("lease", None),
         ("state", None),
         ("restart policy", None),
         ("created grace", None),
-        ("wish", None),
+        ("label override", None),
         ("policy stopped-containers", Verdict.REAP),
         ("policy old-containers", Verdict.REAP),
     ]

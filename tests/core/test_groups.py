@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reaper.claims import Lease
-from reaper.conditions import Policy
-from reaper.judge import Rules
-from reaper.model import Kind, Reason, Remembered, Resource, State
-from reaper.scope import Scope, Selector
+from reaper.core.conditions import Policy
+from reaper.core.lease import Lease
+from reaper.core.model import Kind, Reason, Remembered, Resource, State
+from reaper.core.rules import Rules
+from reaper.core.scope import Scope, Selector
 from tests.core.make import (
     ALL_KINDS,
     CONTAINERS,
@@ -73,14 +73,14 @@ def test_the_members_may_match_different_policies() -> None:
         (replace(SIDECAR, created_at=ago(hours=1), started_at=ago(hours=1)), Reason.TOO_YOUNG),
         (replace(SIDECAR, started_at=ago(hours=1)), Reason.TOO_YOUNG),
         (replace(SIDECAR, labels={"reaper.keep": ""}), Reason.PROTECTED),
-        (replace(SIDECAR, labels={"reaper.ttl": "9d"}), Reason.WISH_NOT_DUE),
-        (replace(SIDECAR, labels={"reaper.ttl": "x"}), Reason.WISH_UNREADABLE),
+        (replace(SIDECAR, labels={"reaper.ttl": "9d"}), Reason.LABEL_NOT_DUE),
+        (replace(SIDECAR, labels={"reaper.ttl": "x"}), Reason.INVALID_LABEL),
         (replace(SIDECAR, state=State.CHANGING, raw_state="removing"), Reason.CHANGING),
         (replace(SIDECAR, state=State.UNKNOWN, raw_state="?"), Reason.UNKNOWN_STATE),
         (replace(SIDECAR, labels=None), Reason.UNREADABLE),
         (replace(SIDECAR, created_at=None), Reason.UNREADABLE),
         (replace(SIDECAR, unreadable="no id"), Reason.UNREADABLE),
-        (replace(SIDECAR, machinery="this program"), Reason.MACHINERY),
+        (replace(SIDECAR, system_container="this program"), Reason.SYSTEM_CONTAINER),
         (replace(SIDECAR, labels={"reaper.lease": "a"}), Reason.LEASED),
         (
             replace(SIDECAR, raw_state="created", state=State.STOPPED, created_at=ago(minutes=5), started_at=None),
@@ -112,7 +112,7 @@ def test_an_unowned_member_keeps_all() -> None:
     ("labels", "reason"),
     [
         ({"reaper.keep": ""}, Reason.PROTECTED),
-        ({"reaper.ttl": "x"}, Reason.WISH_UNREADABLE),
+        ({"reaper.ttl": "x"}, Reason.INVALID_LABEL),
         ({"reaper.lease": "a"}, Reason.LEASED),
     ],
 )
@@ -121,10 +121,10 @@ def test_a_protected_network_keeps_its_project(labels: dict[str, str], reason: R
     assert (decisions["c1"].reason, decisions["n1"].reason) == (Reason.GROUP_KEPT, reason)
 
 
-def test_a_network_that_wishes_to_stay_keeps_its_project() -> None:
+def test_a_network_that_overrides_to_stay_keeps_its_project() -> None:
     patient = replace(NETWORK, labels={"reaper.ttl": "30d"})
     decisions = judged([CLIENT, patient], BOTH)
-    assert (decisions["c1"].reason, decisions["n1"].reason) == (Reason.GROUP_KEPT, Reason.WISH_NOT_DUE)
+    assert (decisions["c1"].reason, decisions["n1"].reason) == (Reason.GROUP_KEPT, Reason.LABEL_NOT_DUE)
     assert gone([CLIENT, patient], rules(EVERYTHING)) == {"c1", "n1"}
     assert gone([CLIENT, replace(NETWORK, labels={"reaper.ttl": "1s"})], BOTH) == {"c1", "n1"}
 

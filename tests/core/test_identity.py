@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from reaper.claims import Claim, Ending, Lease
-from reaper.identity import Groups, place, runner_sign, same_group
-from reaper.model import Decision, Kind, Reason, Resource, State
-from reaper.policy import decide, explain
-from reaper.scope import Scope, Selector
+from reaper.core.decide import decide, explain
+from reaper.core.identity import Groups, place, runner_sign, same_group
+from reaper.core.lease import Claim, Ending, Lease
+from reaper.core.model import Decision, Kind, Reason, Resource, State
+from reaper.core.scope import Scope, Selector
 from tests.core.make import EVERYTHING, FOREIGN, HARBOR_FILE, NOW, OLD_24H, SANDBOX, ago, rules
 
 DIR, FILES = "com.docker.compose.project.working_dir", "com.docker.compose.project.config_files"

@@ -5,14 +5,14 @@ from datetime import timedelta
 
 import pytest
 
-from reaper.claims import Claim, Ending, Lease
-from reaper.conditions import Policy
-from reaper.identity import compose_project
-from reaper.judge import Rules
-from reaper.model import Decision, Kind, Reason, Resource
-from reaper.notes import owned_by_image
-from reaper.policy import decide, explain, needs_inspection
-from reaper.scope import Protect, Scope, Selector
+from reaper.core.conditions import Policy
+from reaper.core.decide import decide, explain, needs_inspection
+from reaper.core.identity import compose_project
+from reaper.core.inventory_warnings import owned_by_image
+from reaper.core.lease import Claim, Ending, Lease
+from reaper.core.model import Decision, Kind, Reason, Resource
+from reaper.core.rules import Rules
+from reaper.core.scope import Protect, Scope, Selector
 from tests.core.make import EVERYTHING, FOREIGN, HOUR, NOW, OLD_24H, STOPPED_1H, ago, rules
 
 SESSION = "org.testcontainers.session-id"
@@ -86,9 +86,9 @@ def test_labels_of_an_image_that_is_not_known_take_nothing() -> None:
 @pytest.mark.parametrize(
     ("labels", "reason"),
     [
-        ({"reaper.keep": ""}, Reason.WISH_KEEP),
-        ({"reaper.ttl": "never"}, Reason.WISH_UNREADABLE),
-        ({"reaper.ttl": "100d"}, Reason.WISH_NOT_DUE),
+        ({"reaper.keep": ""}, Reason.KEEP_LABEL),
+        ({"reaper.ttl": "never"}, Reason.INVALID_LABEL),
+        ({"reaper.ttl": "100d"}, Reason.LABEL_NOT_DUE),
         ({"precious": "1"}, Reason.PROTECTED),
         ({"reaper.lease": "7f3a"}, Reason.LEASED),
     ],
@@ -102,13 +102,13 @@ def test_a_label_of_the_image_protects(labels: dict[str, str], reason: Reason, k
 
 
 @pytest.mark.parametrize("labels", [{"reaper.ttl": "1h"}, {"reaper.expires": "2026-11-21T06:00:00Z"}])
-def test_an_ended_wish_of_the_image_takes_nothing(labels: dict[str, str]) -> None:
+def test_an_ended_override_of_the_image_takes_nothing(labels: dict[str, str]) -> None:
     one = of_image(labels, image="tb__chess__client", created_at=ago(hours=10), started_at=ago(hours=10))
     assert judge(replace(one, inherited=frozenset()), OLD).reap
     kept = judge(one, OLD)
     assert kept.reason is Reason.TOO_YOUNG
-    said = {f.rule: f.sentence for f in explain(one, [one], OLD, [], NOW) if f.rule == "wish"}
-    assert "came with its image and takes nothing" in said["wish"]
+    said = {f.rule: f.sentence for f in explain(one, [one], OLD, [], NOW) if f.rule == "label override"}
+    assert "came with its image and takes nothing" in said["label override"]
     assert judge(one, replace(OLD, scope=Scope(image_labels=True))).reap
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reaper.model import Kind, Reason, Resource, State
-from reaper.policy import decide, needs_inspection
-from reaper.scope import Protect, Selector
+from reaper.core.decide import decide, needs_inspection
+from reaper.core.model import Kind, Reason, Resource, State
+from reaper.core.scope import Protect, Selector
 from tests.core.make import EVERYTHING, FOREIGN, NOW, OLD_24H, RUNNING, STOPPED, STOPPED_1H, ago, rules
 from tests.core.oracle import key
 from tests.core.strategies import DIGEST, IMAGES, PROPERTY, World, worlds

@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from reaper.claims import Lease
-from reaper.conditions import Policy
-from reaper.judge import Rules
-from reaper.model import Reason, Remembered, Resource, State
-from reaper.scope import Protect, Scope, Selector
+from reaper.core.conditions import Policy
+from reaper.core.lease import Lease
+from reaper.core.model import Reason, Remembered, Resource, State
+from reaper.core.rules import Rules
+from reaper.core.scope import Protect, Scope, Selector
 from tests.core.make import EVERYTHING, FOREIGN, HOUR, NETWORK, NOW, OLD_24H, RUNNING, STOPPED, ago, judge_one, judged, rules
 
 OWNS_ALL = Rules(scope=Scope(everything=True), policies=(EVERYTHING,))
@@ -22,7 +22,7 @@ OWNS_ALL = Rules(scope=Scope(everything=True), policies=(EVERYTHING,))
         (replace(RUNNING, labels=None), Reason.UNREADABLE, "the answer had no labels"),
         (replace(RUNNING, created_at=None), Reason.UNREADABLE, "the answer had no creation time"),
         (replace(RUNNING, unreadable="no id"), Reason.UNREADABLE, "it could not be read: no id"),
-        (replace(RUNNING, machinery="a Kubernetes pod"), Reason.MACHINERY, "it is a Kubernetes pod"),
+        (replace(RUNNING, system_container="a Kubernetes pod"), Reason.SYSTEM_CONTAINER, "it is a Kubernetes pod"),
         (replace(RUNNING, labels={"reaper.keep": ""}), Reason.PROTECTED, "[protect] has label reaper.keep"),
         (replace(RUNNING, state=State.CHANGING, raw_state="removing"), Reason.CHANGING, "it is being removed: wait"),
         (replace(RUNNING, state=State.UNKNOWN, raw_state="odd"), Reason.UNKNOWN_STATE, "its state 'odd' is not known here"),
@@ -94,8 +94,8 @@ def test_a_lease_does_not_make_owned() -> None:
 
 
 def test_protections_of_a_network_are_its_own() -> None:
-    network = replace(NETWORK, labels={"terminal-bench": ""}, machinery="a Swarm network")
-    assert judge_one(network, rules(EVERYTHING)).reason is Reason.MACHINERY
+    network = replace(NETWORK, labels={"terminal-bench": ""}, system_container="a Swarm network")
+    assert judge_one(network, rules(EVERYTHING)).reason is Reason.SYSTEM_CONTAINER
 
 
 def test_unowned_is_said_before_protected() -> None:

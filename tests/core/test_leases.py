@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reaper.claims import IN_FLIGHT, Claim, Ending, Lease
-from reaper.leaseindex import LeaseIndex, Leases
-from reaper.model import Decision, Kind, Reason, Resource, Site, State
-from reaper.scope import Selector
+from reaper.core.lease import IN_FLIGHT, Claim, Ending, Lease
+from reaper.core.lease_index import LeaseIndex, Leases
+from reaper.core.model import Decision, Kind, Reason, Resource, Site, State
+from reaper.core.scope import Selector
 from tests.core.make import FOREIGN, NETWORK, NOW, ago, judge_one, judged, rules
 
 ALIVE = Lease("7f3a", "pid 4711 on gpu-1", since=ago(hours=1))
@@ -43,8 +43,11 @@ def test_a_living_one_keeps_whatever_its_age() -> None:
 
 PROTECTED = {
     "reaper.keep": (replace(YOUNG, labels={"reaper.lease": "7f3a", "reaper.keep": ""}), Reason.PROTECTED),
-    "machinery": (replace(YOUNG, machinery="a Kubernetes pod"), Reason.MACHINERY),
-    "unreadable wish": (replace(YOUNG, labels={"reaper.lease": "7f3a", "reaper.ttl": "soon"}), Reason.WISH_UNREADABLE),
+    "system_container": (replace(YOUNG, system_container="a Kubernetes pod"), Reason.SYSTEM_CONTAINER),
+    "unreadable label override": (
+        replace(YOUNG, labels={"reaper.lease": "7f3a", "reaper.ttl": "soon"}),
+        Reason.INVALID_LABEL,
+    ),
     "changing": (replace(YOUNG, state=State.CHANGING, raw_state="removing"), Reason.CHANGING),
     "unknown state": (replace(YOUNG, state=State.UNKNOWN, raw_state="weird"), Reason.UNKNOWN_STATE),
     "no creation time": (replace(YOUNG, created_at=None), Reason.UNREADABLE),
@@ -57,7 +60,7 @@ def test_an_ended_one_takes_nothing_that_is_protected(name: str) -> None:
     assert judge(resource, DEAD).reason is reason
 
 
-RYUK = replace(YOUNG, machinery="the reaper of Testcontainers")
+RYUK = replace(YOUNG, system_container="the reaper of Testcontainers")
 OTHERS_RYUK = {
     "no label": replace(RYUK, labels={}),
     "a label that came with its image": replace(RYUK, inherited=frozenset({"reaper.lease"})),
@@ -81,7 +84,7 @@ def test_another_reaper_of_testcontainers_stays(name: str) -> None:
 AT_ONCE = {
     "never started": replace(YOUNG, state=State.STOPPED, raw_state="created", started_at=None),
     "wants to be up": replace(YOUNG, restart_policy="always"),
-    "wishes to stay a while": replace(YOUNG, labels={"reaper.lease": "7f3a", "reaper.ttl": "10h"}),
+    "label overrides to stay a while": replace(YOUNG, labels={"reaper.lease": "7f3a", "reaper.ttl": "10h"}),
 }
 
 

@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from reaper.claims import Lease
-from reaper.conditions import Policy
-from reaper.model import Kind, Reason, Resource, State
-from reaper.policy import decide, young_and_running
-from reaper.scope import Selector
+from reaper.core.conditions import Policy
+from reaper.core.decide import decide, young_and_running
+from reaper.core.lease import Lease
+from reaper.core.model import Kind, Reason, Resource, State
+from reaper.core.scope import Selector
 from tests.core.make import (
     ALL_KINDS,
     CONTAINERS,

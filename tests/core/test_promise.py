@@ -6,10 +6,10 @@ from random import Random
 from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from reaper.claims import Lease
-from reaper.conditions import Policy
-from reaper.model import Kind, Reason
-from reaper.scope import Selector
+from reaper.core.conditions import Policy
+from reaper.core.lease import Lease
+from reaper.core.model import Kind, Reason
+from reaper.core.scope import Selector
 from tests.core.make import ALL_KINDS, EVERYTHING
 from tests.core.oracle import Oracle, key
 from tests.core.strategies import ENDED, PROPERTY, World, aggressive, worlds

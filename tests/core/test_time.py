@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reaper.claims import Claim, Ending, Lease
-from reaper.conditions import Policy, age_base, stop_base
-from reaper.model import Kind, Reason, Resource, State
-from reaper.notes import notes
-from reaper.policy import explain, may_be_linked
+from reaper.core.conditions import Policy, age_base, stop_base
+from reaper.core.decide import explain, may_be_linked
+from reaper.core.inventory_warnings import notes
+from reaper.core.lease import Claim, Ending, Lease
+from reaper.core.model import Kind, Reason, Resource, State
 from tests.core.make import (
     EVERYTHING,
     HOUR,

@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reaper.acting import what_changed
-from reaper.claims import Claim, Ending, Lease
-from reaper.judge import Rules
-from reaper.leaseindex import Leases
-from reaper.model import Decision, Kind, Reason, Remembered, Resource
-from reaper.policy import explain
-from reaper.scope import Protect, Scope, Selector
+from reaper.core.decide import explain
+from reaper.core.lease import Claim, Ending, Lease
+from reaper.core.lease_index import Leases
+from reaper.core.model import Decision, Kind, Reason, Remembered, Resource
+from reaper.core.rules import Rules
+from reaper.core.scope import Protect, Scope, Selector
+from reaper.sweep.context import what_changed
 from tests.core.make import (
     EVERYTHING,
     FOREIGN,
@@ -65,7 +65,7 @@ def test_a_living_lease_keeps_it(thing: Resource) -> None:
 
 @BOTH
 def test_nothing_else_takes_it(thing: Resource) -> None:
-    """Neither a scope that owns everything, nor --all, nor a preset's sign, nor a memory, nor its own wish."""
+    """Neither a scope that owns everything, nor --all, nor a preset's sign, nor a memory, nor its own label override."""
     signs = {"terminal-bench": "", "harbor.managed": "true", "reaper.ttl": "1s"}
     old = replace(
         thing, created_at=ago(days=30), labels=signs, group="chess", remembered=Remembered("preset harbor", ago(days=1))
@@ -80,8 +80,8 @@ def test_nothing_else_takes_it(thing: Resource) -> None:
 
 KEPT = {
     "protected label": ({**LABEL, "reaper.keep": ""}, {}, Reason.PROTECTED),
-    "unreadable wish": ({**LABEL, "reaper.ttl": "soon"}, {}, Reason.WISH_UNREADABLE),
-    "machinery": (LABEL, {"machinery": "a volume of a cluster"}, Reason.MACHINERY),
+    "unreadable label override": ({**LABEL, "reaper.ttl": "soon"}, {}, Reason.INVALID_LABEL),
+    "system_container": (LABEL, {"system_container": "a volume of a cluster"}, Reason.SYSTEM_CONTAINER),
     "unreadable": (LABEL, {"unreadable": "an odd name"}, Reason.UNREADABLE),
     "no creation time": (LABEL, {"created_at": None}, Reason.UNREADABLE),
     "older than the lease": (LABEL, {"created_at": ago(hours=2)}, Reason.NOT_OWNED),
@@ -149,7 +149,7 @@ def test_an_id_is_no_claim_to_it(thing: Resource) -> None:
 @pytest.mark.parametrize("name", TELLING)
 def test_where_nobody_knows_when_it_was_made_only_the_lease_s_own_label_takes_it(name: str) -> None:
     """An engine before Docker 23 tells of a volume when it was changed last: last month's database looks like this run's."""
-    changed = replace(VOLUME, maybe_older=True, group="chess", labels={"run": "my-sweep"})
+    changed = replace(VOLUME, created_at_inexact=True, group="chess", labels={"run": "my-sweep"})
     lease = replace(DEAD, claims=(TELLING[name],))
     decision = judge(changed, lease)
     assert decision.reason is Reason.NOT_OWNED
@@ -171,7 +171,7 @@ def test_where_nobody_knows_when_it_was_made_only_the_lease_s_own_label_takes_it
 )
 def test_nothing_is_older_than_the_session_whose_own_value_it_carries(pattern: str, reaped: bool) -> None:
     key, _, value = pattern.partition("=")
-    changed = replace(VOLUME, maybe_older=True, labels={key: "6f1c" if "*" in value else value})
+    changed = replace(VOLUME, created_at_inexact=True, labels={key: "6f1c" if "*" in value else value})
     assert judge(changed, replace(DEAD, claims=(Claim(Selector(labels=(pattern,))),))).reap is reaped
 
 
@@ -234,7 +234,7 @@ def test_a_volume_that_was_made_again_is_another_one() -> None:
     assert what_changed(MINE, MINE) is None
     assert what_changed(MINE, replace(MINE, labels={})) == "has other labels now"
     # Where the time is that of the last change, the run itself changes it, and its label says whose it is.
-    changed = replace(MINE, maybe_older=True)
+    changed = replace(MINE, created_at_inexact=True)
     assert what_changed(changed, replace(changed, created_at=ago(minutes=1))) is None
 
 

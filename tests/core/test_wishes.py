@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from reaper.conditions import Policy
-from reaper.model import Decision, Reason
-from reaper.scope import Protect, Selector
+from reaper.core.conditions import Policy
+from reaper.core.model import Decision, Reason
+from reaper.core.scope import Protect, Selector
 from tests.core.make import (
     CONTAINERS,
     EVERYTHING,
@@ -26,7 +26,7 @@ PAST, FUTURE = "2026-11-21T10:00:00Z", "2026-11-21T14:00:00Z"
 
 
 def wished(*policies: Policy, **labels: str) -> Decision:
-    """The verdict on a container of three days with these wishes."""
+    """The verdict on a container of three days with these label overrides."""
     found = {f"reaper.{name}": value for name, value in labels.items()}
     return judge_one(replace(RUNNING, labels=found), rules(*policies))
 
@@ -35,8 +35,8 @@ def wished(*policies: Policy, **labels: str) -> Decision:
 @pytest.mark.parametrize("policy", [OLD_24H, EVERYTHING])
 def test_keep_keeps_whatever_its_value(policy: Policy, value: str) -> None:
     assert wished(policy, keep=value).reason is Reason.PROTECTED
-    by = replace(rules(policy), protect=Protect(Selector()))  # the wish needs no [protect]
-    assert judge_one(replace(RUNNING, labels={"reaper.keep": value}), by).reason is Reason.WISH_KEEP
+    by = replace(rules(policy), protect=Protect(Selector()))  # the label override needs no [protect]
+    assert judge_one(replace(RUNNING, labels={"reaper.keep": value}), by).reason is Reason.KEEP_LABEL
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_keep_keeps_whatever_its_value(policy: Policy, value: str) -> None:
         ({"ttl": "71h", "expires": PAST}, Reason.TTL_ENDED, "its own reaper.ttl of 71h ended 1 h ago"),
     ],
 )
-def test_a_wish_that_is_due_needs_no_policy(labels: dict[str, str], reason: Reason, sentence: str) -> None:
+def test_a_override_that_is_due_needs_no_policy(labels: dict[str, str], reason: Reason, sentence: str) -> None:
     decision = wished(**labels)
     assert (decision.reap, decision.reason, decision.policy) == (True, reason, None)
     assert decision.sentence.endswith(sentence)
@@ -66,22 +66,22 @@ def test_a_wish_that_is_due_needs_no_policy(labels: dict[str, str], reason: Reas
         ({"ttl": "73h", "expires": PAST}, "1 h"),
     ],
 )
-def test_a_wish_that_is_not_due_holds_against_ordinary_policies(labels: dict[str, str], left: str) -> None:
+def test_a_override_that_is_not_due_holds_against_ordinary_policies(labels: dict[str, str], left: str) -> None:
     decision = wished(OLD_24H, **labels)
-    assert decision.reason is Reason.WISH_NOT_DUE
+    assert decision.reason is Reason.LABEL_NOT_DUE
     assert decision.sentence.endswith(f" has {left} left")
     assert decision.due_at is not None
     assert decision.due_at > NOW
     assert wished(EVERYTHING, **labels).reason is Reason.ALL
 
 
-def test_a_narrowed_all_overrules_only_the_wishes_of_what_it_selects() -> None:
+def test_a_narrowed_all_overrules_only_the_overrides_of_what_it_selects() -> None:
     narrowed = replace(EVERYTHING, selectors=(Selector(names=("another",)),))
-    assert wished(narrowed, OLD_24H, ttl="4d").reason is Reason.WISH_NOT_DUE
-    assert wished(replace(EVERYTHING, kinds=frozenset()), OLD_24H, ttl="4d").reason is Reason.WISH_NOT_DUE
+    assert wished(narrowed, OLD_24H, ttl="4d").reason is Reason.LABEL_NOT_DUE
+    assert wished(replace(EVERYTHING, kinds=frozenset()), OLD_24H, ttl="4d").reason is Reason.LABEL_NOT_DUE
 
 
-def test_a_wish_is_due_before_the_policies_are_asked() -> None:
+def test_a_override_is_due_before_the_policies_are_asked() -> None:
     assert wished(OLD_24H, ttl="2h").reason is Reason.TTL_ENDED
 
 
@@ -90,7 +90,7 @@ def test_ttl_counts_from_creation_not_from_the_start() -> None:
     assert judge_one(restarted, rules()).since == ago(days=3) + 2 * HOUR
 
 
-def test_a_running_sandbox_can_wish_too() -> None:
+def test_a_running_sandbox_can_override_too() -> None:
     sandbox = replace(SANDBOX, labels={"harbor.managed": "true", "reaper.ttl": "2h"})
     assert judge_one(sandbox, rules()).reason is Reason.TTL_ENDED
 
@@ -114,25 +114,25 @@ def test_a_running_sandbox_can_wish_too() -> None:
         ({"ttl": "soon", "expires": PAST}, "reaper.ttl: "),
     ],
 )
-def test_a_wish_that_cannot_be_read_keeps(policy: Policy, labels: dict[str, str], named: str) -> None:
+def test_a_override_that_cannot_be_read_keeps(policy: Policy, labels: dict[str, str], named: str) -> None:
     decision = wished(policy, **labels)
-    assert decision.reason is Reason.WISH_UNREADABLE
+    assert decision.reason is Reason.INVALID_LABEL
     assert named in decision.sentence
 
 
 @pytest.mark.parametrize(
     "labels", [{"reaper.ttl": "1s"}, {"reaper.expires": PAST}, {"reaper.ttl": "1s", "reaper.expires": PAST}]
 )
-def test_the_wish_of_what_is_not_owned_is_not_granted(labels: dict[str, str]) -> None:
+def test_the_override_of_what_is_not_owned_is_not_granted(labels: dict[str, str]) -> None:
     assert judge_one(replace(FOREIGN, labels=labels), rules(EVERYTHING)).reason is Reason.NOT_OWNED
 
 
-def test_a_wish_to_go_does_not_beat_protections() -> None:
+def test_a_override_to_go_does_not_beat_protections() -> None:
     assert wished(keep="", ttl="1s").reason is Reason.PROTECTED
     young = replace(RUNNING, raw_state="created", created_at=ago(minutes=5), labels={"reaper.ttl": "1s"})
     assert judge_one(young, rules()).reason is Reason.CREATED_GRACE
 
 
-def test_similar_labels_are_no_wishes() -> None:
+def test_similar_labels_are_no_overrides() -> None:
     assert wished(STOPPED_1H, Keep="", TTL="1s").reason is Reason.NO_POLICY
     assert STOPPED_1H.kinds == CONTAINERS

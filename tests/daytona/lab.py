@@ -10,24 +10,24 @@ import pytest
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from reaper import connect
-from reaper.claims import Lease
-from reaper.conditions import Policy
-from reaper.endpoints import DaytonaTable
-from reaper.judge import Rules
-from reaper.model import Decision, Kind, Report, Result
-from reaper.providers import daytona
-from reaper.retry import RetryPolicy
-from reaper.scope import Selector
-from reaper.settings import Settings, one_off
+from reaper.config.settings import Settings, one_off
+from reaper.core.conditions import Policy
+from reaper.core.lease import Lease
+from reaper.core.model import Decision, Kind, Report, Result
+from reaper.core.rules import Rules
+from reaper.core.scope import Selector
+from reaper.providers.daytona import client as daytona
+from reaper.providers.daytona.settings import DaytonaTable
+from reaper.retry.retrier import RetryPolicy
 from reaper.simulator.clock import Clock
 from reaper.simulator.control import Call, Traffic
-from reaper.simulator.daytona_model import Sandbox
-from reaper.simulator.daytona_rules import Behaviour
+from reaper.simulator.daytona.model import Sandbox
+from reaper.simulator.daytona.rules import Behaviour
 from reaper.simulator.faults import Handler
 from reaper.simulator.server import Simulator
 from reaper.simulator.world import SandboxSpec
-from reaper.sweep import Options, Stop, sweep
+from reaper.sweep import connect
+from reaper.sweep.sweep import Options, Stop, sweep
 from tests.daytona.loop import LoopClock
 from tests.sweep import lab
 

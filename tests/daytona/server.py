@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from reaper.simulator.clock import Clock
-from reaper.simulator.daytona_rules import Behaviour
+from reaper.simulator.daytona.rules import Behaviour
 from reaper.simulator.server import Simulator
 from reaper.simulator.world import ContainerSpec, SandboxSpec
 from tests.daytona.lab import DAY, HARBOR, HOUR, Watched

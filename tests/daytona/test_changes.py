@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from reaper.claims import Lease
-from reaper.conduct import exit_code
-from reaper.simulator.daytona_limits import Limit
-from reaper.simulator.daytona_model import Sandbox, micros
+from reaper.core.lease import Lease
+from reaper.simulator.daytona.limits import Limit
+from reaper.simulator.daytona.model import Sandbox, micros
 from reaper.simulator.world import ABSENT
+from reaper.sweep.runner import exit_code
 from tests.daytona.lab import DAY, FRESH, HARBOR, MINUTE, Lab, everything, outcomes, result
 
 pytestmark = pytest.mark.anyio

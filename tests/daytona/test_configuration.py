@@ -1,4 +1,4 @@
-"""[[daytona]] in the configuration: what is wrong is named with its cure, and the key is never repeated."""
+"""[[daytona]] in the configuration: what is wrong is named with its hint, and the key is never repeated."""
 
 import json
 import os

@@ -4,9 +4,9 @@ import socket
 
 import pytest
 
-from reaper.conduct import exit_code
-from reaper.endpoints import DaytonaTable
-from reaper.simulator.daytona_limits import Limit
+from reaper.providers.daytona.settings import DaytonaTable
+from reaper.simulator.daytona.limits import Limit
+from reaper.sweep.runner import exit_code
 from tests.daytona.lab import Lab, everything, outcomes, result
 
 pytestmark = pytest.mark.anyio

@@ -6,10 +6,10 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from reaper.conduct import exit_code
-from reaper.model import Report
-from reaper.retry import RetryPolicy
-from reaper.simulator.daytona_rules import MODIFIED, Behaviour
+from reaper.core.model import Report
+from reaper.retry.retrier import RetryPolicy
+from reaper.simulator.daytona.rules import MODIFIED, Behaviour
+from reaper.sweep.runner import exit_code
 from tests.daytona.lab import DAY, FRESH, HOUR, MINUTE, Lab, everything, outcomes, reasons, result, warnings
 
 pytestmark = pytest.mark.anyio

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from reaper.conduct import exit_code
-from reaper.simulator.daytona_limits import Limit
-from reaper.simulator.daytona_model import Sandbox, as_sandbox, micros
+from reaper.simulator.daytona.limits import Limit
+from reaper.simulator.daytona.model import Sandbox, as_sandbox, micros
+from reaper.sweep.runner import exit_code
 from tests.daytona.lab import DAY, FRESH, HARBOR, HOUR, Lab, everything, outcomes, reasons, result, rules
 
 pytestmark = pytest.mark.anyio
@@ -54,12 +54,12 @@ async def test_one_member_that_is_kept_keeps_its_session(fields: dict[str, Any])
     async with Lab() as lab:
         for i in range(3):
             lab.add(f"chess-{i}", labels=in_session("chess__abc"))
-        lab.add("keeper", **{"labels": in_session("chess__abc"), **fields})
+        lab.add("worker", **{"labels": in_session("chess__abc"), **fields})
         lab.add("go", labels=in_session("go__xyz"))
         report = await lab.sweep()
         assert outcomes(report) == {"go": "deleted"}
         assert {why for name, why in reasons(report).items() if name.startswith("chess")} == {"group_kept"}
-        assert lab.left() == {"chess-0", "chess-1", "chess-2", "keeper"}
+        assert lab.left() == {"chess-0", "chess-1", "chess-2", "worker"}
 
 
 async def test_one_that_joins_in_between_keeps_the_session() -> None:

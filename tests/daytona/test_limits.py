@@ -4,11 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from reaper.conduct import exit_code
-from reaper.retry import RetryPolicy
+from reaper.retry.retrier import RetryPolicy
 from reaper.simulator.control import Call
-from reaper.simulator.daytona import GENERAL, LIFECYCLE
-from reaper.simulator.daytona_limits import Limit
+from reaper.simulator.daytona.app import GENERAL, LIFECYCLE
+from reaper.simulator.daytona.limits import Limit
+from reaper.sweep.runner import exit_code
 from tests.daytona.lab import Lab, outcomes
 
 pytestmark = pytest.mark.anyio
@@ -72,7 +72,7 @@ async def test_a_429_that_others_made_silences_every_deletion_for_the_whole_wind
         assert min(after) >= refused[0].at + WINDOW
         assert outcomes(report) == dict.fromkeys(names, "deleted")
         assert exit_code(report) == 0
-        assert all(event.silence for _, event in lab.observer.retries)
+        assert all(event.cooldown for _, event in lab.observer.retries)
         assert lab.left() == set()
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from reaper.claims import Lease
-from reaper.conduct import exit_code
-from reaper.policy import young_and_running
-from reaper.retry import RetryPolicy
+from reaper.core.decide import young_and_running
+from reaper.core.lease import Lease
+from reaper.retry.retrier import RetryPolicy
 from reaper.simulator.world import ABSENT
+from reaper.sweep.runner import exit_code
 from tests.daytona.lab import DAY, HARBOR, HOUR, MINUTE, NOW, Lab, everything, outcomes, reasons, result, rules, warnings
 
 pytestmark = pytest.mark.anyio
@@ -30,11 +30,11 @@ ALWAYS_KEPT: dict[str, tuple[dict[str, Any], str]] = {
     "new-state": ({"extra": {"state": "hibernating", "desiredState": "hibernating"}}, "unknown_state"),
     "no-state": ({"extra": {"state": ABSENT}}, "unknown_state"),
     "keep": ({"labels": {**HARBOR, "reaper.keep": ""}}, "protected"),
-    "wish-unreadable": ({"labels": {**HARBOR, "reaper.ttl": "soon"}}, "wish_unreadable"),
-    "expiry-unreadable": ({"labels": {**HARBOR, "reaper.expires": "2026-11-20T00:00:00"}}, "wish_unreadable"),
+    "override-unreadable": ({"labels": {**HARBOR, "reaper.ttl": "soon"}}, "invalid_label"),
+    "expiry-unreadable": ({"labels": {**HARBOR, "reaper.expires": "2026-11-20T00:00:00"}}, "invalid_label"),
     "young-foreign-lease": ({"labels": {**HARBOR, "reaper.lease": "l-2"}, "age": 23 * HOUR}, "lease_unknown"),
     "leased": ({"labels": {**HARBOR, "reaper.lease": "l-1"}}, "leased"),
-    "warm": ({"warm_pool": "pool-1", "extra": {"warmPoolId": "pool-1"}}, "machinery"),
+    "warm": ({"warm_pool": "pool-1", "extra": {"warmPoolId": "pool-1"}}, "system_container"),
     "creating": ({"state": "creating", "stuck": True}, "changing"),
     "starting": ({"state": "starting", "stuck": True}, "changing"),
     "stopping": ({"state": "stopping", "stuck": True}, "changing"),
@@ -51,8 +51,8 @@ KEPT_BY_POLICIES: dict[str, tuple[dict[str, Any], str]] = {
     "just-stopped": ({"state": "stopped", "age": 20 * HOUR, "idle": HOUR}, "too_young"),
     "just-failed": ({"state": "error", "age": 5 * HOUR, "idle": 5 * HOUR}, "too_young"),
     "archived": ({"state": "archived", "age": 30 * DAY}, "no_policy"),
-    "ttl": ({"labels": {**HARBOR, "reaper.ttl": "3d"}}, "wish_not_due"),
-    "expires": ({"labels": {**HARBOR, "reaper.expires": "2026-11-22T00:00:00Z"}}, "wish_not_due"),
+    "ttl": ({"labels": {**HARBOR, "reaper.ttl": "3d"}}, "label_not_due"),
+    "expires": ({"labels": {**HARBOR, "reaper.expires": "2026-11-22T00:00:00Z"}}, "label_not_due"),
 }
 REAPED: dict[str, tuple[dict[str, Any], str]] = {
     "forgotten": ({}, "older_than"),

@@ -73,7 +73,7 @@ def test_a_wrong_key_is_told_once_with_what_would_be_right(tmp_path: Path) -> No
 def test_nothing_of_daytona_is_imported_where_no_organisation_is(tmp_path: Path) -> None:
     with Served(tmp_path) as served:
         modules = imported(Program(tmp_path, {"DOCKER_HOST": served.sim.docker_host}), "--once")
-        assert "reaper.providers.docker" in modules
+        assert "reaper.providers.docker.client" in modules
         assert not {name for name in modules if "daytona" in name}
 
 
@@ -82,9 +82,9 @@ def test_nothing_of_docker_nor_an_sdk_is_imported_for_an_organisation(tmp_path: 
         served.add("forgotten")
         modules = imported(served.program(), "--once", "--only", "daytona")
         assert served.left() == set()
-        assert "reaper.providers.daytona" in modules
+        assert "reaper.providers.daytona.client" in modules
         sdks = ("aiodocker", "daytona", "daytona_api_client", "daytona_api_client_async", "socketio", "aiohttp.web")
-        others = ("rich", "apscheduler", "reaper.providers.docker", "reaper.simulator")
+        others = ("rich", "apscheduler", "reaper.providers.docker.client", "reaper.simulator")
         unneeded = (*sdks, *others)
         assert not {name for name in modules if name in unneeded or name.startswith(tuple(f"{u}." for u in unneeded))}
 

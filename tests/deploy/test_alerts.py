@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from reaper.instruments import KEPT, SweepResult
-from reaper.model import Outcome
+from reaper.core.model import Outcome
+from reaper.observers.instruments import KEPT, SweepResult
 from tests import needs
 from tests.deploy.files import ALERTS, CASES, ROOT, RUNBOOK, SWARM_ALERTS, alert_names, metrics_in, rules
 from tests.metrics.lab import table

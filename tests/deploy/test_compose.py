@@ -12,7 +12,7 @@ import pytest
 from devkit import images
 from devkit.engine import EngineError, PrivateEngine
 from reaper import __version__
-from reaper.config import load
+from reaper.config.load import load
 from tests import needs
 from tests.deploy.lab import alertmanager_image, docker, fetched, haproxy_image, json_from, prometheus_image
 from tests.engine.lab import OWNED, containers, exited, member_of, until

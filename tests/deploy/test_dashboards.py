@@ -14,8 +14,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from devkit.generate.dashboards import FILES
 from devkit.generate.panels import OUTCOMES, RESULTS, STATES
-from reaper.instruments import SweepResult
-from reaper.model import Outcome, State
+from reaper.core.model import Outcome, State
+from reaper.observers.instruments import SweepResult
 from tests.deploy.files import DASHBOARDS, ROOT, alert_names, dashboard, metrics_in, panels, queries, rules, variables
 from tests.metrics.lab import table
 

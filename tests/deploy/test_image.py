@@ -16,8 +16,8 @@ from devkit import images
 from devkit.client import DEFAULT_IMAGE, IGNORES_TERM, OBEYS_TERM
 from devkit.engine import PrivateEngine
 from reaper import __version__, lease
-from reaper.places import SOCKET
-from reaper.settings import ServiceTable
+from reaper.config.settings import ServiceTable
+from reaper.paths import SOCKET
 from tests.deploy.lab import HARDENED, NOBODY, docker, haproxy_image, logged
 from tests.engine.lab import OWNED, containers, events, exited, until
 from tests.leases.others import ask
@@ -157,7 +157,7 @@ def test_the_builder_is_given_what_the_image_is_made_of_and_nothing_else(
         "constraints.txt",
         "pyproject.toml",
         "reaper.toml",
-        "reaper/cli.py",
+        "reaper/cli/__init__.py",
         "reaper.example.toml",
         "secret",
     ):
@@ -172,7 +172,7 @@ def test_the_builder_is_given_what_the_image_is_made_of_and_nothing_else(
         "constraints.txt",
         "pyproject.toml",
         "reaper.example.toml",
-        "reaper/cli.py",
+        "reaper/cli/__init__.py",
         "wheels/file",
     }
     assert {file.removeprefix("/context/") for file in found} == kept
@@ -203,7 +203,7 @@ def test_the_service_tells_how_it_is_follows_the_events_and_ends_within_its_drai
     assert health(proxied)["Status"] == "healthy", docker(proxied, "logs", "reaper")
     assert json.loads(health(proxied)["Log"][-1]["Output"].removeprefix("200 "))["status"] == "ok"
 
-    until(lambda: logged(proxied, "reaper", "events_followed") != [], "events")
+    until(lambda: logged(proxied, "reaper", "event_stream_connected") != [], "events")
     exited(proxied, "dies")
     until(lambda: "dies" not in containers(proxied), "end of the dead")
 

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from devkit.generate import kubernetes as generate
 from devkit.ports import free_port
-from reaper import __version__, config
+from reaper import __version__
+from reaper.config import load
 from tests.daytona.server import Served
 from tests.deploy import manifests
 from tests.deploy.manifests import BASE, DEPLOY, EXAMPLE, ROOT, Object, build, container, lay_out, one, pod
@@ -163,7 +164,7 @@ def test_the_program_accepts_the_pods_configuration_and_environment(objects: lis
 
 
 def test_it_listens_where_the_port_is_and_drains_before_it_is_killed(objects: list[Object], tmp_path: Path) -> None:
-    service = config.load(str(config_of(objects, tmp_path)), {}).settings.service
+    service = load.load(str(config_of(objects, tmp_path)), {}).settings.service
     assert service.address == ("0.0.0.0", container(objects)["ports"][0]["containerPort"])
     assert pod(objects)["terminationGracePeriodSeconds"] >= service.drain_timeout.total_seconds() + 5
 

@@ -14,7 +14,7 @@ from threading import Thread
 import pytest
 
 from devkit.ports import free_port
-from reaper.settings import ServiceTable, Settings
+from reaper.config.settings import ServiceTable, Settings
 from tests.run import LIMIT, Program
 from tests.service.daemon import Daemon
 
@@ -169,5 +169,5 @@ def test_it_imports_next_to_nothing() -> None:
     code = "import sys; before = set(sys.modules); import reaper.probe; print(sorted(m for m in set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT, check=True)
     found = json.loads(done.stdout.replace("'", '"'))
-    assert {name for name in found if name.startswith("reaper")} == {"reaper", "reaper.probe", "reaper.places"}
+    assert {name for name in found if name.startswith("reaper")} == {"reaper", "reaper.probe", "reaper.paths"}
     assert not {"asyncio", "http.client", "pathlib", "pydantic", "tomllib", "urllib.request"} & set(found)

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from devkit.client import OBEYS_TERM, EngineClient
 from devkit.faults import Fault, FaultProxy
 from devkit.generate.proxy import REFUSED, UNREACHABLE, config
-from reaper.endpoints import DockerTable
-from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
-from reaper.leases import NAME as LEASES
-from reaper.providers.docker import QUIET, DockerProvider
-from reaper.providers.docker_calls import CALLS, made
+from reaper.leases.sources import NAME as LEASES
+from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
+from reaper.providers.docker.calls import CALLS, made
+from reaper.providers.docker.client import QUIET, DockerProvider
+from reaper.providers.docker.settings import DockerTable
 from tests.deploy.haproxy import LIMIT, HaProxy
 from tests.engine.lab import IMPATIENT, OWNED, containers, exited, member_of, until
 from tests.run import Program
@@ -72,7 +72,7 @@ def test_reaper_works_through_it_and_each_call_and_parameter_of_the_list_is_made
         assert swept.outcomes() == dict.fromkeys(gone, "deleted")
         assert containers(any_engine) == {"foreign"}
         with Daemon(program, DEATHS, "sweep_at_start = false").start() as daemon:
-            daemon.wait("events_followed", endpoint="local")
+            daemon.wait("event_stream_connected", endpoint="local")
             began = datetime.now(UTC)
             exited(any_engine, "dies")
             daemon.wait("deleted", name="dies")
@@ -94,7 +94,7 @@ def over(folder: Path, lease: str) -> None:
     now = datetime.now(UTC)
     create(folder / LEASES)
     file = LeaseFile(folder / LEASES)
-    record = LeaseRecord(id=lease, sort=Sort.HEARTBEAT, holder=Holder("gpu-1", 4711), since=now, seen_at=now)
+    record = LeaseRecord(id=lease, sort=Liveness.HEARTBEAT, holder=Holder("gpu-1", 4711), since=now, seen_at=now)
     file.put(replace(record, state=LeaseState.RELEASED, ended_at=now, cause="released"))
     file.close()
 

@@ -116,7 +116,7 @@ def unanswered_panels(scraped: Scraped) -> Iterator[str]:
 
 def unlike_variables(scraped: Scraped) -> Iterator[str]:
     """Variables that offer something else than what there is."""
-    expected = {"endpoint": ["default", "gone", "local"], "policy": ["(lease)", "(wish)", "quick"], "provider": ["docker"]}
+    expected = {"endpoint": ["default", "gone", "local"], "policy": ["(lease)", "(label)", "quick"], "provider": ["docker"]}
     for path in DASHBOARDS:
         for variable in variables(path):
             if variable["type"] != "query":

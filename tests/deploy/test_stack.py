@@ -14,8 +14,9 @@ import pytest
 from devkit.api import Api
 from devkit.generate import proxy
 from devkit.generate import swarm as generate
-from reaper import __version__, config
-from reaper.durations import parse
+from reaper import __version__
+from reaper.config import load
+from reaper.core.durations import parse
 from tests import needs
 from tests.deploy import manifests
 from tests.deploy.manifests import DEPLOY, ROOT
@@ -46,7 +47,7 @@ def test_the_program_accepts_the_configuration_and_calls_the_endpoint_after_its_
     assert NODE in env.values()
     checked = Program(tmp_path, env)("config", "check", "--config", str(SWARM / "reaper.toml"))
     assert checked.code == 0, checked.err
-    (engine,) = config.load(str(SWARM / "reaper.toml"), env).settings.docker
+    (engine,) = load.load(str(SWARM / "reaper.toml"), env).settings.docker
     assert engine.name == NODE
     folder = next(v["target"] for v in stack["services"]["reaper"]["volumes"] if v["source"] == "socket")
     assert engine.host == f"unix://{generate.SOCKET}"
@@ -54,7 +55,7 @@ def test_the_program_accepts_the_configuration_and_calls_the_endpoint_after_its_
 
 
 def test_it_drains_before_it_is_killed_and_the_proxy_outlives_it(stack: dict[str, Any]) -> None:
-    service = config.load(str(SWARM / "reaper.toml"), {}).settings.service
+    service = load.load(str(SWARM / "reaper.toml"), {}).settings.service
     assert service.address == ("0.0.0.0", 9797)
     grace = {name: parse(found["stop_grace_period"]) for name, found in stack["services"].items()}
     margin = timedelta(seconds=5)

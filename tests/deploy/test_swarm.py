@@ -139,7 +139,7 @@ def test_the_stack_from_its_start_to_its_end(swarm: Swarm, tmp_path: Path) -> No
     assert of(metrics, "reaper_endpoint_up", endpoint=node) == 1
     assert of(metrics, "reaper_deletions_total", endpoint=node, outcome="deleted") == 2
     assert (
-        of(metrics, "reaper_kept_resources", endpoint=node, reason="machinery") == 2
+        of(metrics, "reaper_kept_resources", endpoint=node, reason="system_container") == 2
     )  # trial and job: the rest is not owned
     assert {"living", "foreign"} <= containers(engine)
     assert swarm.docker("service", "ls", "--filter", "name=trial", "--format", "{{.Replicas}}").strip() == "1/1"

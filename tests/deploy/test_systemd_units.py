@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from reaper import exits
-from reaper.durations import parse
-from reaper.health import STALE
-from reaper.plan import DEFAULT_TIMEOUT
-from reaper.settings import ServiceTable
-from reaper.terms import DRAIN
+from reaper.config.settings import ServiceTable
+from reaper.core.durations import parse
+from reaper.service.health import STALE
+from reaper.sweep.plan import DEFAULT_TIMEOUT
+from reaper.sweep.ports import DRAIN
 from tests import needs
 
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"

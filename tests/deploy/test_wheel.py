@@ -40,7 +40,7 @@ def test_both_are_named_for_the_distribution_and_hold_what_is_printed_from_them(
     assert {"reaper/reaper.example.toml", "reaper/schemas/report.schema.json", "reaper/schemas/history.schema.json"} <= held
     with tarfile.open(sdist) as sources:
         names = {name.partition("/")[2] for name in sources.getnames()}
-    assert {"reaper/cli.py", "reaper.example.toml", "tests/conftest.py", "constraints.txt", "Makefile"} <= names
+    assert {"reaper/cli/__init__.py", "reaper.example.toml", "tests/conftest.py", "constraints.txt", "Makefile"} <= names
 
 
 @pytest.mark.parametrize("version", PYTHONS)

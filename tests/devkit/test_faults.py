@@ -305,10 +305,10 @@ def test_streams_and_takes_back_what_the_client_gave_up(proxy: FaultProxy, upstr
 
 def test_engine_gone_and_back(proxy: FaultProxy, api: Api, upstream: Upstream) -> None:
     path = Path(upstream.path)
-    path.rename(path.with_suffix(".away"))
+    path.rename(path.with_suffix(".removed"))
     with pytest.raises(ConnectionResetError):
         api.get("/x")
-    path.with_suffix(".away").rename(path)
+    path.with_suffix(".removed").rename(path)
     assert api.get("/x").status == 200
     assert [(call.status, call.fault) for call in proxy.log] == [(None, "upstream"), (200, None)]
 

@@ -27,7 +27,7 @@ def test_young_leftovers(engine: PrivateEngine, reaper: Program) -> None:
     """No age tells them from a living run: they are kept, with a hint, and ``--all`` takes them, and only them."""
     beside = {
         "keep": {**OWNED, "reaper.keep": ""},
-        "odd-wish": {**OWNED, "reaper.ttl": "soon"},
+        "odd-override": {**OWNED, "reaper.ttl": "soon"},
         "database": {},
         "near": {"terminal-bench-results": "1"},
     }

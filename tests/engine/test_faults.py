@@ -96,7 +96,7 @@ def test_a_denied_deletion_is_not_tried_again(engine: PrivateEngine, proxied: Pr
     assert containers(engine) == {"denied"}
 
 
-def test_a_silence_is_kept_by_all(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
+def test_a_cooldown_is_kept_by_all(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
     """429 with Retry-After: nobody asks anything until it is over, and that costs no attempt."""
     names = make_exited(engine, 3)
     proxy.add(Fault("status", "DELETE", times=3, status=429, headers={"Retry-After": "2"}))
@@ -111,7 +111,7 @@ def test_a_silence_is_kept_by_all(engine: PrivateEngine, proxied: Program, proxy
     assert containers(engine) == set()
 
 
-def test_a_silence_at_the_listing(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
+def test_a_cooldown_at_the_listing(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
     make_exited(engine, 1)
     proxy.add(Fault("status", "GET", LISTING, times=1, status=429, headers={"Retry-After": "1"}))
     ended = proxied("--once", "--stopped", "--json", env={"REAPER_RETRY__ATTEMPTS": "1"})

@@ -20,7 +20,7 @@ UNOWNED: dict[str, dict[str, str]] = {
     "near-value": {"harbor.managed": "false"},
     "near-file": member_of("near", HARBOR_NEAR_MISS),
     "in-a-project": member_of("website"),
-    "wishes": {"reaper.ttl": "1s"},  # a wish to go makes nothing owned
+    "label overrides": {"reaper.ttl": "1s"},  # a label override to go makes nothing owned
 }
 
 
@@ -58,15 +58,15 @@ def test_protected_ones_survive_everything(engine: PrivateEngine, reaper: Progra
         "keep": ({**OWNED, "reaper.keep": ""}, "protected"),
         "keep-false": ({**OWNED, "reaper.keep": "false"}, "protected"),  # whoever writes the label means it
         "by-name-1": (OWNED, "protected"),
-        "wish-odd": ({**OWNED, "reaper.ttl": "soon"}, "wish_unreadable"),
-        "swarm": ({**OWNED, "com.docker.swarm.task.id": "x"}, "machinery"),
-        "buildx_buildkit_rl0": (OWNED, "machinery"),
+        "override-odd": ({**OWNED, "reaper.ttl": "soon"}, "invalid_label"),
+        "swarm": ({**OWNED, "com.docker.swarm.task.id": "x"}, "system_container"),
+        "buildx_buildkit_rl0": (OWNED, "system_container"),
         "lease": ({**OWNED, "reaper.lease": "someone"}, "lease_unknown"),
         "always": (team, "restart_policy"),
         "unless-stopped": (team, "restart_policy"),
     }
     goes = {"on-failure": team, "preset-always": OWNED, "preset-unless-stopped": {**OWNED, **team}}
-    labels = {name: wish for name, (wish, _) in kept.items()} | goes
+    labels = {name: override for name, (override, _) in kept.items()} | goes
     wanted: dict[str, Age] = {}
     for name, given in labels.items():
         policy = name.removeprefix("preset-")
@@ -87,25 +87,25 @@ def test_protected_ones_survive_everything(engine: PrivateEngine, reaper: Progra
     assert {row["raw_state"] for row in rows(ended).values()} == {"running"}
 
 
-def test_wishes(engine: PrivateEngine, reaper: Program) -> None:
+def test_overrides(engine: PrivateEngine, reaper: Program) -> None:
     yesterday = (datetime.now(UTC) - DAY).isoformat()
-    wishes = {
+    overrides = {
         "ttl-over": {"reaper.ttl": "1ms"},
         "expired": {"reaper.expires": yesterday},
         "expired-before-it-was-made": {"reaper.expires": yesterday},
         "ttl": {"reaper.ttl": "2h"},
         "later": {"reaper.expires": "2999-01-01T00:00:00Z"},
     }
-    for name, wish in wishes.items():
-        ident = engine.create(name, labels={**OWNED, **wish}, cmd=WAITS, start=True)
+    for name, override in overrides.items():
+        ident = engine.create(name, labels={**OWNED, **override}, cmd=WAITS, start=True)
         if name == "expired":
             engine.backdate({ident: Age(created=2 * DAY, started=HOUR)})
     exited(engine, "protected", {**OWNED, "reaper.ttl": "1ms", "reaper.keep": ""})
     ended = reaper("--once", "--json")
     assert ended.outcomes() == {"ttl-over": "deleted", "expired": "deleted"}
     assert containers(engine) == {"ttl", "later", "protected", "expired-before-it-was-made"}
-    assert reasons(ended)["expired-before-it-was-made"] == "wish_unreadable"
-    assert reasons(ended)["ttl"] == reasons(ended)["later"] == "wish_not_due"
+    assert reasons(ended)["expired-before-it-was-made"] == "invalid_label"
+    assert reasons(ended)["ttl"] == reasons(ended)["later"] == "label_not_due"
     ended = reaper("--once", "--all", "--json")  # the operator says that no run is alive
     assert ended.outcomes() == {"ttl": "deleted", "later": "deleted"}
     assert containers(engine) == {"protected", "expired-before-it-was-made"}

@@ -9,8 +9,8 @@ from typing import Any
 
 import anyio
 
-from reaper.journal import Journal
-from reaper.model import Decision, EndpointReport, Kind, Outcome, Reason, Resource, Result, State, Verdict
+from reaper.core.model import Decision, EndpointReport, Kind, Outcome, Reason, Resource, Result, State, Verdict
+from reaper.observers.journal import Journal
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from reaper.history import _KEYS, OUTCOMES
-from reaper.model import Kind
+from reaper.cli.history import _KEYS, OUTCOMES
+from reaper.core.model import Kind
 from tests.daytona.server import Served
 from tests.journal.lab import Lab, decision, report, result, sweep
 from tests.program.terminal import at_terminal
@@ -266,7 +266,7 @@ def test_a_journal_that_cannot_be_written_is_a_warning(served: Served, tmp_path:
 
 
 def test_even_a_bug_in_it_is_a_warning(served: Served) -> None:
-    patch = "import reaper.records as j\nj.spell = lambda at: 1 / 0\n"
+    patch = "import reaper.observers.journal_rows as j\nj.spell = lambda at: 1 / 0\n"
     ended = patched(served.program(), patch, "--once", "--only", "daytona", "--json")
     assert ended.code == 0
     assert "deleted" in ended.outcomes().values()

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from reaper import alive
-from reaper.journal import Journal
-from reaper.model import Outcome
+from reaper import liveness
+from reaper.core.model import Outcome
+from reaper.observers.journal import Journal
 from tests.journal.lab import Lab, decision, report, result, sweep
 
 _SWEEPER = """
@@ -93,18 +93,18 @@ def test_a_sweep_of_this_process_that_never_reported_is_over_when_the_next_one_b
 
 def test_a_lock_tells_the_living_from_the_dead(lab: Lab) -> None:
     lab.file.parent.mkdir()
-    file = alive.lock_file(lab.file)
-    mine, other = alive.Alive(file, alive.new_token()), alive.Alive(file, alive.new_token())
+    file = liveness.lock_file(lab.file)
+    mine, other = liveness.Alive(file, liveness.new_token()), liveness.Alive(file, liveness.new_token())
     assert mine.lives(mine.token)
     assert mine.lives(other.token)
-    assert alive.lives(file, other.token)
+    assert liveness.lives(file, other.token)
     token = other.token
     other.close()
     assert not mine.lives(token)
-    assert not alive.lives(file, token)
+    assert not liveness.lives(file, token)
     file.unlink()
     assert not mine.is_current()
-    assert not alive.lives(file, mine.token)
+    assert not liveness.lives(file, mine.token)
     mine.close()
 
 

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reaper.journal import Journal
-from reaper.model import CapHit, EndpointFailure, Outcome
+from reaper.core.model import CapHit, EndpointFailure, Outcome
+from reaper.observers.journal import Journal
 from tests.journal.lab import NOW, Lab, decision, report, result, sweep
 
 

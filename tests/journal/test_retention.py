@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 
-from reaper.journal import Journal
+from reaper.observers.journal import Journal
 from tests.journal.lab import Lab, decision, report, result, sweep
 
 

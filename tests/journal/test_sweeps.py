@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from reaper.core.model import Decision, EndpointReport
 from reaper.errors import ServerError
-from reaper.journal import Journal
-from reaper.model import Decision, EndpointReport
-from reaper.sweep import Options, sweep
-from reaper.testing import Rule
+from reaper.observers.journal import Journal
+from reaper.providers.memory import Rule
+from reaper.sweep.sweep import Options, sweep
 from tests.journal.lab import Lab
 from tests.sweep.conftest import anyio_backend, quiet_stamina
 from tests.sweep.lab import Lab as World

@@ -12,8 +12,8 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 
-from reaper import journaldb, journalgaps
-from reaper.journal import Journal
+from reaper.observers import journal_db, journal_gaps
+from reaper.observers.journal import Journal
 from tests.journal.lab import Lab, decision, report, result, sweep
 
 
@@ -146,7 +146,7 @@ def test_a_journal_that_is_locked_for_the_life_of_a_sweep_leaves_its_gap_beside_
     lab: Lab, monkeypatch: pytest.MonkeyPatch, within: float
 ) -> None:
     lab.sweep(result(decision("old")))
-    monkeypatch.setattr(journaldb, "BUSY_SECONDS", 0.1 if within > 1 else 3.0)
+    monkeypatch.setattr(journal_db, "BUSY_SECONDS", 0.1 if within > 1 else 3.0)
 
     async def main(journal: Journal) -> None:
         await sweep(journal, report(*(result(decision(name)) for name in ("a", "b"))))
@@ -154,7 +154,7 @@ def test_a_journal_that_is_locked_for_the_life_of_a_sweep_leaves_its_gap_beside_
 
     with locked(lab.file):
         lab.run(main, patience=timedelta(seconds=0.1))
-        ((_, gap),) = journalgaps.left(lab.file)
+        ((_, gap),) = journal_gaps.left(lab.file)
     assert gap is not None
     assert (gap.sweeps, gap.acts) == (1, 2)
     assert "lock" in gap.why or "did not answer" in gap.why
@@ -162,7 +162,7 @@ def test_a_journal_that_is_locked_for_the_life_of_a_sweep_leaves_its_gap_beside_
         lab.sweep(result(decision("after")))
         (row,) = lab.rows("SELECT * FROM gap")
         assert (row["sweeps"], row["acts"]) == (1, 2)
-        assert list(journalgaps.left(lab.file)) == []
+        assert list(journal_gaps.left(lab.file)) == []
 
 
 def test_a_gap_that_nobody_can_read_is_dropped(lab: Lab) -> None:
@@ -170,7 +170,7 @@ def test_a_gap_that_nobody_can_read_is_dropped(lab: Lab) -> None:
     Path(f"{lab.file}.gap-7").write_text('{"began_at": 5')
     lab.sweep(result(decision("new")))
     assert lab.rows("SELECT * FROM gap") == []
-    assert list(journalgaps.left(lab.file)) == []
+    assert list(journal_gaps.left(lab.file)) == []
 
 
 def test_an_empty_file_is_no_damage(lab: Lab) -> None:
@@ -239,13 +239,13 @@ def test_a_file_of_a_later_version_is_not_touched(lab: Lab) -> None:
 
 def test_a_file_of_an_earlier_version_is_migrated_and_keeps_what_it_has(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.sweep(result(decision("a")))
-    steps = journaldb.MIGRATIONS
-    monkeypatch.setattr(journaldb, "MIGRATIONS", (*steps, ("ALTER TABLE act ADD COLUMN x TEXT", "CREATE TABLE bad (")))
+    steps = journal_db.MIGRATIONS
+    monkeypatch.setattr(journal_db, "MIGRATIONS", (*steps, ("ALTER TABLE act ADD COLUMN x TEXT", "CREATE TABLE bad (")))
     lab.sweep(result(decision("b")))
     assert len(lab.told) == 1
     assert lab.rows("PRAGMA user_version") == [{"user_version": 1}]
     assert "x" not in lab.rows()[0]
-    monkeypatch.setattr(journaldb, "MIGRATIONS", (*steps, ("ALTER TABLE act ADD COLUMN x TEXT DEFAULT 'new'",)))
+    monkeypatch.setattr(journal_db, "MIGRATIONS", (*steps, ("ALTER TABLE act ADD COLUMN x TEXT DEFAULT 'new'",)))
     lab.sweep(result(decision("c")))
     assert lab.rows("PRAGMA user_version") == [{"user_version": 2}]
     assert [(row["name"], row["x"]) for row in lab.rows()] == [("a", "new"), ("c", "new")]

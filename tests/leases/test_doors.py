@@ -12,8 +12,8 @@ import structlog
 from aiohttp import web
 from structlog.testing import LogCapture
 
-from reaper import doors
-from reaper.doors import Door, GuardedRunner, Room
+from reaper.leases import connection_limits
+from reaper.leases.connection_limits import Door, GuardedRunner, Room
 
 pytestmark = pytest.mark.anyio
 OWN, GUEST, OTHER = 0, 1, 2
@@ -137,7 +137,7 @@ async def test_leases_leave_room_for_others(tmp_path: Path) -> None:
 
 
 async def test_what_says_nothing_is_closed_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doors, "HEAD_WITHIN", 0.05)
+    monkeypatch.setattr(connection_limits, "HEAD_WITHIN", 0.05)
     async with lobby(tmp_path, Room(8, 6, 6)) as there:
         silent, slow = await there.connect(OWN), await there.connect(OWN, b"GET / HTTP/1.1\r\nX: ")
         answered = await there.connect(OWN, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")

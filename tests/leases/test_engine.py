@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from devkit.client import OBEYS_TERM, EngineClient
-from reaper.claims import Claim
-from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
-from reaper.leases import NAME
-from reaper.providers.docker_leased import tells_creation
-from reaper.providers.docker_rows import engine_id
+from reaper.core.lease import Claim
+from reaper.leases.sources import NAME
+from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
+from reaper.providers.docker.containers import engine_id
+from reaper.providers.docker.volumes_images import tells_creation
 from tests import needs
 from tests.engine.lab import member_of
 from tests.run import Program
@@ -25,7 +25,7 @@ def test_what_a_dead_run_made_goes_and_its_neighbours_things_stay(any_engine: En
     now = datetime.now(UTC)
     create(tmp_path / NAME)
     file = LeaseFile(tmp_path / NAME)
-    begun = {"sort": Sort.HEARTBEAT, "holder": Holder("gpu-1", 4711), "since": now, "seen_at": now}
+    begun = {"sort": Liveness.HEARTBEAT, "holder": Holder("gpu-1", 4711), "since": now, "seen_at": now}
     file.put(LeaseRecord(id="run-2", **begun))  # type: ignore[arg-type]
     alive = LeaseRecord(id="run-1", **begun)  # type: ignore[arg-type]
     file.put(alive)
@@ -79,7 +79,7 @@ def test_volumes_and_images_go_after_what_uses_them_and_only_those_that_the_run_
     def put(id_: str, since: datetime, *claims: Claim, ended: bool = True) -> None:
         begun = LeaseRecord(
             id=id_,
-            sort=Sort.HEARTBEAT,
+            sort=Liveness.HEARTBEAT,
             holder=Holder("gpu-1", 4711),
             since=since,
             seen_at=since,

@@ -13,11 +13,11 @@ import anyio
 import pytest
 from aiohttp import web
 
-from reaper.leaseapi import LONGEST, LeaseApi, concerns
-from reaper.leasebook import LeaseBook
-from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState, Sort
-from reaper.leases import NAME
-from reaper.testing import VirtualClock
+from reaper.leases.http_api import LONGEST, LeaseApi, concerns
+from reaper.leases.sources import NAME
+from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness
+from reaper.leases.watcher import LeaseBook
+from reaper.providers.memory import VirtualClock
 from tests.sweep.lab import NOW
 
 HOLDER = {"host": "gpu-1", "pid": 4711, "command": "harbor run", "user": "ada"}
@@ -233,7 +233,7 @@ async def test_while_the_file_cannot_be_used_nobody_gets_a_lease(tmp_path: Path)
 
 async def test_others_leases_are_listed_and_not_touched(tmp_path: Path) -> None:
     async with serving(tmp_path) as client:
-        client.book.take(Sort.PROCESS, Holder("gpu-1", 5), token=77, name="process")
+        client.book.take(Liveness.PROCESS, Holder("gpu-1", 5), token=77, name="process")
         assert [one["id"] for one in (await client.ask("GET", "/leases"))[1]["leases"]] == ["process"]
         assert (await client.ask("DELETE", "/leases/process"))[0] == 404
 
@@ -244,7 +244,7 @@ async def test_an_open_connection_is_a_lease_until_it_is_closed(tmp_path: Path) 
             assert answer.status == 201
             lease = json.loads(await answer.content.readline())
             assert (lease["id"], lease["state"], lease["heartbeat_seconds"]) == ("mine", "live", None)
-            assert client.records()["mine"].sort is Sort.CONNECTION
+            assert client.records()["mine"].sort is Liveness.CONNECTION
             await client.let_one_expire()
             assert client.records()["mine"].state is LeaseState.LIVE
             answer.close()
@@ -351,7 +351,7 @@ async def test_a_token_of_odd_bytes_is_a_wrong_one(tmp_path: Path) -> None:
 async def test_what_has_changed_since_is_listed(tmp_path: Path) -> None:
     async with serving(tmp_path) as client:
         for number in range(450):
-            client.book.take(Sort.CONNECTION, Holder("gpu-1"), name=f"run-{number}")
+            client.book.take(Liveness.CONNECTION, Holder("gpu-1"), name=f"run-{number}")
         _, everything = await client.ask("GET", "/leases")
         assert len(everything["leases"]) == 450
         since = f"edition={everything['edition']}&after={everything['seq']}"

@@ -9,13 +9,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from reaper.claims import Claim
+from reaper.core.lease import Claim
+from reaper.core.scope import Selector
 from reaper.errors import LeasesUnknownError
-from reaper.leasebook import CONNECTION_WINDOW, HEARTBEAT_WINDOW, RESTART_WINDOW, LeaseBook
-from reaper.leasedb import HEARTBEAT_DUE, REMEMBER, Holder, LeaseFile, LeaseRecord, LeaseState, Sort
-from reaper.leases import NAME
-from reaper.scope import Selector
-from reaper.testing import VirtualClock
+from reaper.leases.sources import NAME
+from reaper.leases.store import HEARTBEAT_DUE, REMEMBER, Holder, LeaseFile, LeaseRecord, LeaseState, Liveness
+from reaper.leases.watcher import CONNECTION_WINDOW, HEARTBEAT_WINDOW, RESTART_WINDOW, LeaseBook
+from reaper.providers.memory import VirtualClock
 from tests.sweep.lab import NOW
 
 pytestmark = pytest.mark.anyio
@@ -72,17 +72,17 @@ async def test_a_lease_is_on_the_disk_when_it_is_taken(tmp_path: Path) -> None:
     house = House(tmp_path)
     async with house.watching() as book:
         claim = Claim(Selector(names=("chess-*",)))
-        record = book.take(Sort.CONNECTION, HOLDER, [claim])
+        record = book.take(Liveness.CONNECTION, HOLDER, [claim])
         assert LeaseFile(house.path).records() == (record,)
         assert (record.holder, record.claims, record.state, record.since) == (HOLDER, (claim,), LIVE, house.clock())
-        assert book.take(Sort.HEARTBEAT, HOLDER, name="mine").id == "mine"
+        assert book.take(Liveness.HEARTBEAT, HOLDER, name="mine").id == "mine"
     assert [state for _, state in house.told] == [LIVE, LIVE]
 
 
 async def test_one_that_is_heard_of_lives(tmp_path: Path) -> None:
     house = House(tmp_path)
     async with house.watching() as book:
-        id_ = book.take(Sort.HEARTBEAT, HOLDER).id
+        id_ = book.take(Liveness.HEARTBEAT, HOLDER).id
         for _ in range(8):
             await wait(HEARTBEAT_DUE - 2 * SECOND)
             assert book.heard(id_) is not None
@@ -93,7 +93,7 @@ async def test_one_that_is_heard_of_lives(tmp_path: Path) -> None:
 async def test_a_heartbeat_that_is_missed_is_waited_for(tmp_path: Path) -> None:
     house = House(tmp_path)
     async with house.watching() as book:
-        id_ = book.take(Sort.HEARTBEAT, HOLDER).id
+        id_ = book.take(Liveness.HEARTBEAT, HOLDER).id
         await wait(HEARTBEAT_DUE + 2 * SECOND)
         assert house.state(id_) is RECONNECTING
         await wait(HEARTBEAT_WINDOW - 5 * SECOND)
@@ -110,7 +110,7 @@ async def test_a_heartbeat_that_is_missed_is_waited_for(tmp_path: Path) -> None:
 async def test_a_connection_that_is_gone_may_come_back_for_a_while(tmp_path: Path) -> None:
     house = House(tmp_path)
     async with house.watching() as book:
-        id_ = book.take(Sort.CONNECTION, HOLDER).id
+        id_ = book.take(Liveness.CONNECTION, HOLDER).id
         await wait(timedelta(minutes=20))
         assert house.state(id_) is LIVE, "an open connection needs no heartbeat"
         book.lost(id_)
@@ -129,7 +129,7 @@ async def test_a_connection_that_is_gone_may_come_back_for_a_while(tmp_path: Pat
 async def test_a_process_is_dead_when_the_kernel_says_so_and_not_when_nobody_can_tell(tmp_path: Path) -> None:
     house = House(tmp_path)
     async with house.watching() as book:
-        id_ = book.take(Sort.PROCESS, HOLDER, token=77).id
+        id_ = book.take(Liveness.PROCESS, HOLDER, token=77).id
         house.alive[77] = None
         await wait(timedelta(minutes=20))
         assert house.state(id_) is LIVE
@@ -145,7 +145,7 @@ async def test_processes_whose_leases_others_took_are_watched_too(tmp_path: Path
     house, other = House(tmp_path), House(tmp_path, token=2)
     house.alive = other.alive = {1: True, 2: True, 77: True}
     async with house.watching(), other.watching() as book:
-        id_ = book.take(Sort.PROCESS, HOLDER, token=77).id
+        id_ = book.take(Liveness.PROCESS, HOLDER, token=77).id
         await wait(2 * SECOND)
         house.alive[77] = False
         await wait(2 * SECOND)
@@ -158,7 +158,7 @@ async def test_what_a_process_watched_that_died_meanwhile_is_taken_over(tmp_path
     later.alive[1] = True
     async with later.watching() as watcher:
         async with house.watching() as book:
-            back, gone, at_once = (book.take(Sort.CONNECTION, HOLDER).id for _ in range(3))
+            back, gone, at_once = (book.take(Liveness.CONNECTION, HOLDER).id for _ in range(3))
             await wait(5 * SECOND)
             assert watcher.find(back) is None
         later.alive[1] = False
@@ -175,7 +175,7 @@ async def test_what_a_process_watched_that_died_meanwhile_is_taken_over(tmp_path
 async def test_of_two_that_take_a_lease_over_the_one_that_is_spoken_to_decides(tmp_path: Path) -> None:
     house, spoken_to, other = (House(tmp_path, token) for token in (1, 2, 3))
     async with house.watching() as book:
-        record = book.take(Sort.CONNECTION, HOLDER)
+        record = book.take(Liveness.CONNECTION, HOLDER)
     spoken_to.alive |= {1: True, 3: True}
     other.alive |= {1: True, 2: True}
     async with spoken_to.watching(), other.watching():
@@ -192,7 +192,7 @@ async def test_of_two_that_take_a_lease_over_the_one_that_is_spoken_to_decides(t
 async def test_one_that_is_given_back_has_ended(tmp_path: Path) -> None:
     house = House(tmp_path)
     async with house.watching() as book:
-        id_ = book.take(Sort.CONNECTION, HOLDER).id
+        id_ = book.take(Liveness.CONNECTION, HOLDER).id
         record = book.release(id_)
         assert record is not None
         assert (house.state(id_), record.cause, record.ended_at) == (RELEASED, "released", house.clock())
@@ -204,7 +204,7 @@ async def test_one_that_is_given_back_has_ended(tmp_path: Path) -> None:
 async def test_a_restart_gives_everybody_a_whole_window(tmp_path: Path) -> None:
     house = House(tmp_path)
     async with house.watching() as book:
-        connection, heartbeat = (book.take(sort, HOLDER).id for sort in (Sort.CONNECTION, Sort.HEARTBEAT))
+        connection, heartbeat = (book.take(sort, HOLDER).id for sort in (Liveness.CONNECTION, Liveness.HEARTBEAT))
         book.lost(connection)
         await wait(CONNECTION_WINDOW - 2 * SECOND)
     await wait(timedelta(days=3))  # it was away
@@ -226,7 +226,7 @@ async def test_a_restart_gives_everybody_a_whole_window(tmp_path: Path) -> None:
 async def test_what_another_process_watches_or_may_watch_is_left_to_it(tmp_path: Path, lives: bool | None) -> None:
     house = House(tmp_path)
     async with house.watching() as book:
-        id_ = book.take(Sort.CONNECTION, HOLDER).id
+        id_ = book.take(Liveness.CONNECTION, HOLDER).id
     again = House(tmp_path, token=2)
     again.alive[1] = lives
     async with again.watching() as book:
@@ -238,7 +238,7 @@ async def test_what_another_process_watches_or_may_watch_is_left_to_it(tmp_path:
 async def test_a_wall_clock_that_is_set_ends_nothing(tmp_path: Path) -> None:
     house = House(tmp_path)
     async with house.watching() as book:
-        ids = [book.take(sort, HOLDER).id for sort in (Sort.CONNECTION, Sort.HEARTBEAT)]
+        ids = [book.take(sort, HOLDER).id for sort in (Liveness.CONNECTION, Liveness.HEARTBEAT)]
         for jump in (timedelta(days=400), timedelta(days=-800)):
             house.set_forward = jump
             for _ in range(10):
@@ -251,7 +251,7 @@ async def test_a_wall_clock_that_is_set_ends_nothing(tmp_path: Path) -> None:
 async def test_a_time_in_which_this_process_stood_still_ends_nothing(tmp_path: Path) -> None:
     house = House(tmp_path)
     async with house.watching() as book:
-        heartbeat, connection = (book.take(sort, HOLDER).id for sort in (Sort.HEARTBEAT, Sort.CONNECTION))
+        heartbeat, connection = (book.take(sort, HOLDER).id for sort in (Liveness.HEARTBEAT, Liveness.CONNECTION))
         book.lost(connection)
         # The watch is asked late, as after SIGSTOP: both windows are long over by then.
         book._begin_anew()
@@ -263,14 +263,14 @@ async def test_a_time_in_which_this_process_stood_still_ends_nothing(tmp_path: P
 async def test_while_it_cannot_be_written_nothing_ends_and_it_is_tried_again(tmp_path: Path) -> None:
     house = House(tmp_path)
     async with house.watching() as book:
-        id_ = book.take(Sort.PROCESS, HOLDER, token=77).id
+        id_ = book.take(Liveness.PROCESS, HOLDER, token=77).id
         content = house.path.read_bytes()
         os.truncate(house.path, 0)
         house.alive[77] = False
         await wait(5 * SECOND)
         assert len(house.failures) >= 2
         with pytest.raises(LeasesUnknownError):
-            book.take(Sort.CONNECTION, HOLDER)
+            book.take(Liveness.CONNECTION, HOLDER)
         assert house.told == [(id_, LIVE)]
         house.path.write_bytes(content)
         await wait(3 * SECOND)
@@ -280,7 +280,7 @@ async def test_while_it_cannot_be_written_nothing_ends_and_it_is_tried_again(tmp
 async def test_long_ended_ones_are_forgotten_at_a_start(tmp_path: Path) -> None:
     house = House(tmp_path)
     async with house.watching() as book:
-        book.release(book.take(Sort.CONNECTION, HOLDER).id)
+        book.release(book.take(Liveness.CONNECTION, HOLDER).id)
     await wait(timedelta(seconds=1))
     later = House(tmp_path, token=2)
     later.set_forward = REMEMBER + timedelta(days=1)

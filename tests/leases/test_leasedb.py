@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from reaper.claims import IN_FLIGHT, Claim, Ending
+from reaper.core.lease import IN_FLIGHT, Claim, Ending
+from reaper.core.scope import Selector
 from reaper.errors import LeasesUnknownError
-from reaper.leasedb import SMALLEST, Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
-from reaper.leases import NAME
-from reaper.scope import Selector
+from reaper.leases.sources import NAME
+from reaper.leases.store import SMALLEST, Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 RECORD = LeaseRecord(
     id="7f3a",
-    sort=Sort.PROCESS,
+    sort=Liveness.PROCESS,
     holder=Holder("gpu-1", 4711, "8812", "harbor run", "ada"),
     since=NOW - HOUR,
     seen_at=NOW,
@@ -202,7 +202,7 @@ def test_what_cannot_be_read_is_an_error_and_stays_as_it_is(path: Path, file: Le
 def test_one_that_is_replaced_while_it_is_open_is_noticed(path: Path, file: LeaseFile) -> None:
     file.put(RECORD)
     assert file.records() == (RECORD,)
-    path.rename(path.with_suffix(".away"))
+    path.rename(path.with_suffix(".removed"))
     with pytest.raises(LeasesUnknownError, match="No such file"):
         file.records()
     path.write_bytes(b"")

@@ -20,11 +20,12 @@ from typing import Any
 import anyio
 import pytest
 
-from reaper import leaseapi, localsocket, places
+from reaper import paths as places
 from reaper.errors import ConfigError
-from reaper.leasedb import LeaseRecord, LeaseState, Sort
-from reaper.localsocket import LocalSocket
-from reaper.peers import Peer, user_name
+from reaper.leases import http_api, local_socket
+from reaper.leases.local_socket import LocalSocket
+from reaper.leases.peers import Peer, user_name
+from reaper.leases.store import LeaseRecord, LeaseState, Liveness
 from tests.leases.others import NOBODY, SOMEBODY, ask
 from tests.library.service import ENDPOINTS, Log, Service, serving
 
@@ -181,7 +182,7 @@ def test_without_a_token_tcp_does_not_tell_what_is_swept(service: Service) -> No
 
 
 def test_one_user_cannot_take_all_there_are(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaseapi, "MOST_OF_ONE", 2)
+    monkeypatch.setattr(http_api, "MOST_OF_ONE", 2)
     found = ask(service.socket, NOBODY, *[("POST", "/leases", {})] * 3)
     assert [status for status, _ in found] == [201, 201, 429]
     assert found[2][1]["error"] == f"2 leases of {user_name(NOBODY)} are open already"
@@ -252,7 +253,7 @@ with lease(name="mine", url=sys.argv[1]):
         holder.stdin.close()
         assert holder.wait(30) == 0
     assert service.records()["mine"].state is LeaseState.RELEASED
-    assert service.records()["mine"].sort is Sort.CONNECTION
+    assert service.records()["mine"].sort is Liveness.CONNECTION
 
 
 # -- who listens -------------------------------------------------------------------------------------------------------
@@ -327,7 +328,7 @@ async def test_what_a_dead_service_left_is_replaced(path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_anothers_socket_is_left_to_it_until_it_ends(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(localsocket, "LOOK_AGAIN", 0.02)
+    monkeypatch.setattr(local_socket, "LOOK_AGAIN", 0.02)
     first, second = Log(), Log()
     async with listening(path, log=first) as old:
         found = inode(path)
@@ -364,7 +365,7 @@ async def test_a_socket_of_some_other_program_and_what_is_no_socket_stay(path: P
 
 @pytest.mark.anyio
 async def test_one_that_somebody_removed_comes_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(localsocket, "LOOK_AGAIN", 0.02)
+    monkeypatch.setattr(local_socket, "LOOK_AGAIN", 0.02)
     async with listening(path, log=Log()):
         shutil.rmtree(path.parent)
         await until_it_answers(path)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from reaper import CleanupError, DockerCleanupManager
-from reaper.library.holding import lease
-from reaper.model import Outcome
+from reaper.core.model import Outcome
+from reaper.library.lease import lease
 from tests.daytona.server import Served
 from tests.leases.test_proofs import row
 from tests.leases.test_proofs import service as answering

@@ -13,16 +13,15 @@ from typing import Any
 
 import pytest
 
-from reaper import hostid
-from reaper.alive import Alive, lock_file
-from reaper.claims import IN_FLIGHT, Claim
+from reaper import host
+from reaper.core.lease import IN_FLIGHT, Claim
+from reaper.core.scope import Selector
 from reaper.errors import LeasesUnknownError
-from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
-from reaper.leases import NAME, KnownLeases, SharedLeases
-from reaper.ownlease import OwnLease
-from reaper.peers import Peer
-from reaper.scope import Selector
-from reaper.servedleases import ServedLeases
+from reaper.leases.peers import Peer
+from reaper.leases.process import OwnLease
+from reaper.leases.sources import NAME, KnownLeases, ServedLeases, SharedLeases
+from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
+from reaper.liveness import Alive, lock_file
 
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
@@ -32,7 +31,7 @@ EVERYTHING = Claim(Selector(names=("*",)))
 def record(**changes: Any) -> LeaseRecord:
     """Of a process whose lock is free, and which is not seen here."""
     here = LeaseRecord(
-        id="run", sort=Sort.PROCESS, holder=Holder("gpu-1", 4711), since=NOW - HOUR, seen_at=NOW - HOUR, token=7
+        id="run", sort=Liveness.PROCESS, holder=Holder("gpu-1", 4711), since=NOW - HOUR, seen_at=NOW - HOUR, token=7
     )
     return replace(here, **changes)
 
@@ -49,7 +48,7 @@ def read(folder: Path, found: LeaseRecord) -> tuple[bool, bool]:
     return lease.ending is not None, lease.unproven
 
 
-BOOTED = hostid.booted_at()
+BOOTED = host.booted_at()
 SAME_NAME = Holder(os.uname().nodename, 1)
 PLACES: dict[str, tuple[dict[str, Any], tuple[bool, bool]]] = {
     "this kernel": ({}, (True, False)),
@@ -73,7 +72,7 @@ def test_a_holder_is_dead_only_if_that_is_proved_here(tmp_path: Path, name: str)
 
 
 def test_a_machine_without_an_id_is_known_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hostid, "machine_id", lambda: "")
+    monkeypatch.setattr(host, "machine_id", lambda: "")
     here = Holder(os.uname().nodename, 1)
     assert read(tmp_path, record(machine="", boot="other", seen_at=BOOTED - HOUR, holder=here)) == (True, False)
     assert read(tmp_path, record(machine="", boot="other", seen_at=BOOTED - HOUR)) == (False, True)
@@ -95,11 +94,11 @@ def test_a_run_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     before = own.record.seen_at
     own.keep()
     assert own.record.seen_at == before, "not with each look"
-    monkeypatch.setattr("reaper.ownlease.WRITE_EVERY", 0.0)
+    monkeypatch.setattr("reaper.leases.process.WRITE_EVERY", 0.0)
     own.keep()
     (written,) = LeaseFile(tmp_path / NAME).open()
     assert written.seen_at == own.record.seen_at > before
-    assert (written.endpoints, written.boot) == (frozenset({"engine-1"}), hostid.boot_id())
+    assert (written.endpoints, written.boot) == (frozenset({"engine-1"}), host.boot_id())
 
 
 @contextmanager

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from devkit.client import OBEYS_TERM
-from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
-from reaper.leases import NAME
+from reaper.leases.sources import NAME
+from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
 from tests.run import Program
 from tests.simulator.docker_world import World
 
@@ -17,7 +17,7 @@ LEASE = {"reaper.lease": "run-1"}
 def test_the_reaper_that_a_run_started_goes_with_it_and_others_stay(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     create(tmp_path / NAME)
-    begun = LeaseRecord(id="run-1", sort=Sort.HEARTBEAT, holder=Holder("gpu-1", 4711), since=now, seen_at=now)
+    begun = LeaseRecord(id="run-1", sort=Liveness.HEARTBEAT, holder=Holder("gpu-1", 4711), since=now, seen_at=now)
     ended_at = now + timedelta(seconds=1)
     LeaseFile(tmp_path / NAME).put(replace(begun, state=LeaseState.EXPIRED, ended_at=ended_at, cause="killed"))
     with World() as world:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from devkit.client import OBEYS_TERM
-from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
-from reaper.leases import NAME
+from reaper.leases.sources import NAME
+from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
 from tests.run import Program
 from tests.simulator.docker_world import World
 
@@ -20,7 +20,7 @@ IMAGES, VOLUMES = "path=/images/json", "path=/volumes"
 def test_all_else_of_an_ended_lease_goes_and_the_code_tells(tmp_path: Path, kind: str) -> None:
     now = datetime.now(UTC)
     create(tmp_path / NAME)
-    begun = LeaseRecord(id="run-1", sort=Sort.HEARTBEAT, holder=Holder("gpu-1", 4711), since=now, seen_at=now)
+    begun = LeaseRecord(id="run-1", sort=Liveness.HEARTBEAT, holder=Holder("gpu-1", 4711), since=now, seen_at=now)
     ended_at = now + timedelta(seconds=1)
     LeaseFile(tmp_path / NAME).put(replace(begun, state=LeaseState.EXPIRED, ended_at=ended_at, cause="killed"))
     with World() as world:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from reaper.library import access, named
-from reaper.simulator.docker_model import Behaviour, Container
+from reaper.library import access, by_id
+from reaper.simulator.docker.model import Behaviour, Container
 from tests.daytona.server import Served
 from tests.simulator.docker_world import DAY, World
 from tests.sweep.conftest import quiet_stamina
@@ -34,7 +34,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     soon = timedelta(milliseconds=10)
     quick = replace(access.RETRY, initial_delay=soon, max_delay=soon, jitter=soon, request_timeout=timedelta(seconds=1))
     monkeypatch.setattr(access, "RETRY", quick)
-    monkeypatch.setattr(named, "PAUSE", 0.01)
+    monkeypatch.setattr(by_id, "PAUSE", 0.01)
     return tmp_path
 
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 
-from reaper.leaseapi import LeaseApi
-from reaper.leasebook import CONNECTION_WINDOW, LeaseBook
-from reaper.leasedb import LeaseFile, LeaseRecord, LeaseState
-from reaper.leases import NAME
-from reaper.localsocket import LocalSocket
-from reaper.places import SOCKET
+from reaper.leases.http_api import LeaseApi
+from reaper.leases.local_socket import LocalSocket
+from reaper.leases.sources import NAME
+from reaper.leases.store import LeaseFile, LeaseRecord, LeaseState
+from reaper.leases.watcher import CONNECTION_WINDOW, LeaseBook
+from reaper.paths import SOCKET
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

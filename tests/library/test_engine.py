@@ -7,7 +7,7 @@ import pytest
 from devkit.client import OBEYS_TERM
 from devkit.engine import PrivateEngine
 from reaper import CleanupError, DockerCleanupManager, managed_docker_container
-from reaper.model import Outcome
+from reaper.core.model import Outcome
 
 pytestmark = pytest.mark.engine
 

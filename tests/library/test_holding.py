@@ -17,9 +17,12 @@ import trio
 
 import reaper
 from devkit.ports import free_port
-from reaper import CleanupError, LeaseRefusedError, lease, leaseapi, managed_docker_container, peers, places
-from reaper.leasedb import LeaseState, Sort
-from reaper.library import asking, holding, own
+from reaper import CleanupError, LeaseRefusedError, lease, managed_docker_container, paths
+from reaper.leases import http_api, peers
+from reaper.leases.store import LeaseState, Liveness
+from reaper.library import lease as holding
+from reaper.library import lease as own
+from reaper.library import lease_client
 from tests.library.lab import Nothing, cancelled_at, names
 from tests.library.service import ENDPOINTS, Service, serving
 from tests.simulator.docker_world import World
@@ -47,7 +50,7 @@ class Told(list[str]):
 @pytest.fixture(autouse=True)
 def soon(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A heartbeat is due every 0.3 s: it is sent three times in that."""
-    monkeypatch.setattr(leaseapi, "HEARTBEAT_DUE", timedelta(seconds=0.3))
+    monkeypatch.setattr(http_api, "HEARTBEAT_DUE", timedelta(seconds=0.3))
     monkeypatch.setattr(holding, "SOON", 0.05)
     monkeypatch.setattr(holding, "AGAIN", 0.05)
 
@@ -68,7 +71,7 @@ def test_an_open_connection_from_its_taking_to_its_end(service: Service) -> None
     told = Told()
     with lease([CLAIM], url=service.local_url, on_trouble=told) as held:
         record = service.records()[held.id]
-        assert (record.state, record.sort, held.state) == (LeaseState.LIVE, Sort.CONNECTION, "live")
+        assert (record.state, record.sort, held.state) == (LeaseState.LIVE, Liveness.CONNECTION, "live")
         assert record.holder.pid == os.getpid()
         assert record.holder.uid == os.geteuid()
         assert record.claims[0].selector.labels == tuple(CLAIM["labels"])
@@ -85,9 +88,9 @@ def test_another_users_service_is_asked_where_root_alone_can_have_put_it(monkeyp
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1")
     monkeypatch.setattr(peers, "listener", lambda path: None if path.startswith("/var") else os.geteuid() + 1)
     assert peers.service_url() == "unix:///run/reaper/reaper.sock"
-    monkeypatch.setattr(places, "SHARED_RUNTIME", "/run/user/1/reaper/none")
+    monkeypatch.setattr(paths, "SHARED_RUNTIME", "/run/user/1/reaper/none")
     monkeypatch.setattr(peers, "listener", lambda path: os.geteuid() + 1 if "none" not in path else None)
-    assert peers.service_url() == f"http://{places.LISTEN}"
+    assert peers.service_url() == f"http://{paths.LISTEN}"
 
 
 def test_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,16 +99,16 @@ def test_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     users.mkdir(parents=True)
     monkeypatch.delenv("REAPER_URL", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(users.parent))
-    monkeypatch.setattr(places, "SHARED_RUNTIME", str(tmp_path / "machine"))
-    monkeypatch.setattr(places, "LISTEN", f"127.0.0.1:{free_port()}")
+    monkeypatch.setattr(paths, "SHARED_RUNTIME", str(tmp_path / "machine"))
+    monkeypatch.setattr(paths, "LISTEN", f"127.0.0.1:{free_port()}")
     with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(users / places.SOCKET))
-    assert peers.service_url() == f"http://{places.LISTEN}"
+        dead.bind(str(users / paths.SOCKET))
+    assert peers.service_url() == f"http://{paths.LISTEN}"
     with lease(on_trouble=told) as held:
         assert held.state == "away"
         with serving(tmp_path / "machine") as machine:
             told.until("is live")
-            assert machine.records()[held.id].sort is Sort.CONNECTION
+            assert machine.records()[held.id].sort is Liveness.CONNECTION
             with serving(tmp_path / "users" / "reaper") as user:
                 assert peers.service_url() == user.local_url
                 monkeypatch.setenv("REAPER_URL", machine.url)
@@ -185,7 +188,7 @@ def test_a_service_that_comes_back_knows_who_holds_what(tmp_path: Path) -> None:
     told.until("does not answer")
     with serving(tmp_path / "state") as service:
         told.until("is live")
-        assert service.until(before, LeaseState.LIVE).sort is Sort.CONNECTION
+        assert service.until(before, LeaseState.LIVE).sort is Liveness.CONNECTION
         held.__exit__(None, None, None)
         assert {id_: record.state for id_, record in service.records().items()} == {before: LeaseState.RELEASED}
     assert len(told) == 2
@@ -211,21 +214,21 @@ def test_no_failure_of_who_is_told_ends_a_lease(tmp_path: Path) -> None:
 
 
 def test_a_block_that_ends_while_the_connection_is_made_anew(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    told, real, begun = Told(), asking.Service.take, threading.Event()
+    told, real, begun = Told(), lease_client.Service.take, threading.Event()
     with lease(url=service.local_url, on_trouble=told) as held:
 
-        def take(self: asking.Service, body: Mapping[str, Any]) -> Any:
+        def take(self: lease_client.Service, body: Mapping[str, Any]) -> Any:
             found = real(self, body)
             begun.set()
             assert held._over.wait(30)
             return found
 
-        monkeypatch.setattr(asking.Service, "take", take)
+        monkeypatch.setattr(lease_client.Service, "take", take)
         assert held._line is not None
         held._line.end()
         assert begun.wait(30)
         before = time.monotonic()
-    assert time.monotonic() - before < asking.ANSWERS_WITHIN
+    assert time.monotonic() - before < lease_client.ANSWERS_WITHIN
     assert service.records()[held.id].state is LeaseState.RELEASED
     assert told == []
 

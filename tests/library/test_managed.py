@@ -16,9 +16,10 @@ from reaper import (
     managed_daytona_sandbox,
     managed_docker_container,
 )
-from reaper.library import closing, own
-from reaper.model import Outcome
-from reaper.simulator.docker_model import Behaviour
+from reaper.core.model import Outcome
+from reaper.library import cleanup_scope
+from reaper.library import lease as own
+from reaper.simulator.docker.model import Behaviour
 from tests.daytona.server import Served
 from tests.library.lab import Nothing, cancelled_at, names
 from tests.library.service import serving
@@ -86,7 +87,7 @@ def test_a_name_that_means_something_else_by_then(world: World) -> None:
         ({"reaper.keep": ""}, "reaper.keep"),
         ({"reaper.lease": "another"}, "lease another"),
         (PROJECT, "its project trial has neighbour"),
-        ({"reaper.ttl": "never"}, "wish cannot be read"),
+        ({"reaper.ttl": "never"}, "label override cannot be read"),
     ],
 )
 def test_protection_holds_unless_it_is_overruled_by_name(world: World, labels: dict[str, str], why: str) -> None:
@@ -212,7 +213,7 @@ async def test_cancelled_at_every_await(world: World) -> None:
         assert isinstance(ended, asyncio.CancelledError) if reached else ended == "ended"
         point += 1
     assert point > 2
-    assert not closing._left_alone
+    assert not cleanup_scope._left_alone
 
 
 @pytest.mark.anyio

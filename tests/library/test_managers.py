@@ -16,8 +16,8 @@ from reaper import (
     RetryableCleanupError,
     WrongLoopError,
 )
+from reaper.core.model import Outcome
 from reaper.errors import ConfigError
-from reaper.model import Outcome
 from tests.daytona.server import Served
 from tests.library.lab import Nothing, cancelled_at, names
 from tests.simulator.docker_world import DAY, HOUR, World

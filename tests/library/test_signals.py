@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from reaper.simulator.docker_model import Behaviour
+from reaper.simulator.docker.model import Behaviour
 from tests.library.lab import names
 from tests.run import Program
 from tests.simulator.docker_world import World

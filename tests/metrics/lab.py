@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from reaper.instruments import Tidy
-from reaper.metrics import Metrics, Reach
-from reaper.model import Decision, EndpointReport, Kind, Outcome, Reason, Resource, Result, Verdict
+from reaper.core.model import Decision, EndpointReport, Kind, Outcome, Reason, Resource, Result, Verdict
+from reaper.observers.instruments import Reach, Tidy
+from reaper.observers.metrics import Metrics
 from tests import needs
 from tests.sweep.lab import NOW, Lab, stopped
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reaper.core.model import CapHit, EndpointFailure, EndpointReport, Kind, Outcome, Reason, Report, State
 from reaper.errors import ConfigError, RateLimitedError, ServerError, UnavailableError
-from reaper.instruments import COUNTED, KEPT, LEASE, NOBODY, WISH, SweepResult
-from reaper.metrics import Metrics, reach, sweep_result
-from reaper.model import CapHit, EndpointFailure, EndpointReport, Kind, Outcome, Reason, Report, State
-from reaper.retry import FailedAttempt
-from reaper.sweep import BUG
+from reaper.observers.instruments import COUNTED, KEPT, LEASE, NOBODY, OVERRIDE, SweepResult, reach, sweep_result
+from reaper.observers.metrics import Metrics
+from reaper.retry.retrier import FailedAttempt
+from reaper.sweep.sweep import BUG
 from tests.metrics.lab import ENDPOINTS, POLICIES, Bench, became, decision, report, total, values
 from tests.sweep.lab import HOUR, MINUTE, NOW, OLD, SECOND, STOPPED
 
@@ -33,7 +33,7 @@ def test_every_series_exists_from_the_start(bench: Bench) -> None:
     }
     assert set(others.values()) == {0}
     for outcome in COUNTED:
-        for policy in ("old", "stopped", WISH):
+        for policy in ("old", "stopped", OVERRIDE):
             bench("reaper_deletions_total", **WHERE, kind="container", policy=policy, outcome=outcome.value)
             bench("reaper_deletions_total", **WHERE, kind="network", policy=policy, outcome=outcome.value)
     for error in ("unavailable", "timeout", "server_error", "unreadable", "rate_limited"):
@@ -53,7 +53,7 @@ def test_every_series_exists_from_the_start(bench: Bench) -> None:
 
 def test_a_policy_has_series_only_for_what_it_can_take(bench: Bench) -> None:
     policies = {dict(labels).get("policy", "") for name, labels in bench.values() if ("endpoint", "rl") in labels}
-    assert policies == {"", WISH, LEASE, NOBODY, "stopped", "sandboxes"}
+    assert policies == {"", OVERRIDE, LEASE, NOBODY, "stopped", "sandboxes"}
     kinds = {dict(labels)["kind"] for name, labels in bench.values() if ("endpoint", "rl") in labels and "deletions" in name}
     assert kinds == {"sandbox"}
     assert not any({("endpoint", "local"), ("policy", "sandboxes")} <= labels for _, labels in bench.values())
@@ -86,7 +86,7 @@ def test_the_counters_are_the_results_of_the_reports(results: list[tuple[Outcome
         bench.metrics.finished(one)
     for outcome, number in Counter(o for o, _, _ in results if o is not Outcome.WOULD_DELETE).items():
         assert bench("reaper_deletions_total", outcome=outcome.value) == times * number
-    for policy, number in Counter(policy or WISH for o, policy, _ in results if o is not Outcome.WOULD_DELETE).items():
+    for policy, number in Counter(policy or OVERRIDE for o, policy, _ in results if o is not Outcome.WOULD_DELETE).items():
         assert bench("reaper_deletions_total", policy=policy) == times * number
     deleted = [seconds for o, _, seconds in results if o is Outcome.DELETED]
     assert bench("reaper_deletion_duration_seconds_count", provider="docker") == times * len(deleted)
@@ -156,9 +156,9 @@ def test_the_oldest_grows_between_sweeps(bench: Bench) -> None:
     young, old = became("a", Outcome.FAILED, since=NOW - MINUTE), became("b", Outcome.FAILED, since=NOW - HOUR)
     waiting = decision("c", "old", keep=Reason.NOT_DUE, since=NOW - 2 * HOUR)
     bench.metrics.finished(report([young, old], [waiting]))
-    assert (oldest("stopped"), oldest("old"), oldest(WISH)) == (3600, 7200, 0)
+    assert (oldest("stopped"), oldest("old"), oldest(OVERRIDE)) == (3600, 7200, 0)
     bench.pass_time(minutes=10)
-    assert (oldest("stopped"), oldest("old"), oldest(WISH)) == (4200, 7800, 0)
+    assert (oldest("stopped"), oldest("old"), oldest(OVERRIDE)) == (4200, 7800, 0)
     bench.metrics.finished(report(failure=DOWN))
     assert oldest("stopped") == 4200
     bench.metrics.finished(report([young, replace(old, outcome=Outcome.DELETED)]))
@@ -345,14 +345,15 @@ def test_a_policy_s_interval_is_told_where_it_runs_on_a_schedule(bench: Bench) -
     metrics.configure(ENDPOINTS, POLICIES, intervals=INTERVALS)
     assert bench(name, policy="old", **WHERE) == 1800
     assert bench(name, policy="sandboxes", endpoint="rl") == 3600
-    assert (bench(name, policy=WISH, **WHERE), bench(name, policy=WISH, endpoint="rl")) == (600, 600)
+    assert (bench(name, policy=OVERRIDE, **WHERE), bench(name, policy=OVERRIDE, endpoint="rl")) == (600, 600)
     # What never runs has none, and an alert that compares with it is silent.
     metrics.configure(ENDPOINTS, POLICIES, intervals={"old": timedelta(minutes=20)})
-    assert (bench(name, policy="old"), bench(name, policy=WISH), bench(name, policy=LEASE)) == (1200, 1200, 1200)
+    assert (bench(name, policy="old"), bench(name, policy=OVERRIDE), bench(name, policy=LEASE)) == (1200, 1200, 1200)
     assert sum(name == metric for metric, _ in bench.values()) == 3
     metrics.configure({"rl": "daytona"}, {"sandboxes": POLICIES["sandboxes"]}, intervals=INTERVALS)
     assert {labels for metric, labels in bench.values() if metric == name} == {
-        frozenset({("provider", "daytona"), ("endpoint", "rl"), ("policy", policy)}) for policy in ("sandboxes", WISH, LEASE)
+        frozenset({("provider", "daytona"), ("endpoint", "rl"), ("policy", policy)})
+        for policy in ("sandboxes", OVERRIDE, LEASE)
     }
 
 

@@ -11,8 +11,8 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from reaper.metrics import Metrics
-from reaper.model import CapHit, EndpointFailure, Outcome
+from reaper.core.model import CapHit, EndpointFailure, Outcome
+from reaper.observers.metrics import Metrics
 from tests.metrics.lab import ENDPOINTS, POLICIES, Bench, became, report, table
 from tests.sweep.lab import NOW
 

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from reaper import cli
-from reaper.model import Outcome
+from reaper.core.model import Outcome
 from tests.daytona.server import Served
 from tests.metrics.lab import Bench, Values, became, report, total
 from tests.program.fakeengine import FakeEngine
@@ -161,8 +161,8 @@ def test_it_goes_with_once_only(run: Program) -> None:
 
 
 def test_only_who_wants_metrics_pays_for_them(run: Program, fake: FakeEngine, file: Path) -> None:
-    assert not {"prometheus_client", "reaper.metrics"} & imported(run, "--once")
-    assert {"prometheus_client", "reaper.metrics"} <= imported(run, "--once", "--metrics-textfile", str(file))
+    assert not {"prometheus_client", "reaper.observers.metrics"} & imported(run, "--once")
+    assert {"prometheus_client", "reaper.observers.metrics"} <= imported(run, "--once", "--metrics-textfile", str(file))
 
 
 def test_no_reader_ever_sees_a_part(bench: Bench, file: Path) -> None:

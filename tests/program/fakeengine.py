@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from reaper.durations import parse
+from reaper.core.durations import parse
 
 NEVER = "0001-01-01T00:00:00Z"
 RUNNING = ("running", "paused", "restarting")
@@ -194,9 +194,9 @@ class FakeEngine:
         if container.state == "removing":
             return 409, {"message": f"removal of container {container.id} is already in progress"}
         if container.state in RUNNING and not force:
-            cure = "Unpause and then stop" if container.state == "paused" else "Stop"
+            hint = "Unpause and then stop" if container.state == "paused" else "Stop"
             what = f"You cannot remove a {container.state} container {container.id}."
-            return 409, {"message": f"{what} {cure} the container before attempting removal or force remove"}
+            return 409, {"message": f"{what} {hint} the container before attempting removal or force remove"}
         self.containers.pop(container.id, None)
         return 204, None
 

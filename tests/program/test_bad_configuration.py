@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from reaper import config
 from reaper.cli import main
+from reaper.config import load
 from tests.program.fakeengine import FakeEngine
 from tests.run import Ended, Program
 
@@ -23,7 +23,7 @@ POLICY = '[[policy]]\nname = "mine"\nkinds = ["container"]\n'
 
 @dataclass(frozen=True)
 class Bad:
-    """A configuration file that is wrong, and what must be said of it: key and value, and the cure."""
+    """A configuration file that is wrong, and what must be said of it: key and value, and the hint."""
 
     text: str
     says: tuple[str, ...]
@@ -325,11 +325,11 @@ def test_a_bad_variable_is_told_by_the_program(run: Program, fake: FakeEngine) -
     assert fake.calls == []
 
 
-@pytest.mark.parametrize(("text", "cure"), [("retry = 5", "write [retry]"), ("policy = 5", "write [[policy]]")])
-def test_a_variable_on_top_of_a_file_that_is_no_better(here: Here, tmp_path: Path, text: str, cure: str) -> None:
+@pytest.mark.parametrize(("text", "hint"), [("retry = 5", "write [retry]"), ("policy = 5", "write [[policy]]")])
+def test_a_variable_on_top_of_a_file_that_is_no_better(here: Here, tmp_path: Path, text: str, hint: str) -> None:
     (tmp_path / "reaper.toml").write_text(text)
     name = "REAPER_RETRY__ATTEMPTS" if text.startswith("retry") else "REAPER_POLICY__OLD_CONTAINERS__EVERY"
-    check(here("--once", env={name: "2"}), name, ("in the file", cure))
+    check(here("--once", env={name: "2"}), name, ("in the file", hint))
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ GOOD: Mapping[str, tuple[str, tuple[str, ...], object]] = {
 def test_variables_override_everything_and_others_are_no_settings() -> None:
     env = {name: value for name, (value, _, _) in GOOD.items()}
     others = {"REAPER_LEASE": "7f3a", "REAPER_REQUIRE_ENGINE": "1", "REAPER": "__", "XREAPER_A__B": "1"}
-    loaded = config.load(None, env | others)
+    loaded = load.load(None, env | others)
     dumped = loaded.settings.model_dump(mode="json")
     for name, (_, (table, key), value) in GOOD.items():
         assert dumped[table][key] == value, name
@@ -373,8 +373,8 @@ def test_variables_override_everything_and_others_are_no_settings() -> None:
 
 
 def test_a_variable_overrides_one_key_of_one_policy_and_leaves_the_rest() -> None:
-    before = config.load(None, {}).settings
-    after = config.load(None, {"REAPER_POLICY__STOPPED_CONTAINERS__EVERY": "1m"}).settings
+    before = load.load(None, {}).settings
+    after = load.load(None, {"REAPER_POLICY__STOPPED_CONTAINERS__EVERY": "1m"}).settings
     assert after.policy[0].every is not None
     assert after.policy[0].every.total_seconds() == 60
     assert after.policy[0].model_copy(update={"every": before.policy[0].every}) == before.policy[0]
@@ -385,7 +385,7 @@ def test_a_variable_comes_before_the_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('[retry]\nattempts = 2\nfactor = 3.0\n[[docker]]\nname = "gpu-1"\nhost = "tcp://gpu-1:2375"\n')
     env = {"REAPER_RETRY__ATTEMPTS": "9", "REAPER_DOCKER__GPU_1__HOST": "tcp://10.0.0.9:2375"}
-    loaded = config.load(str(file), env)
+    loaded = load.load(str(file), env)
     assert (loaded.settings.retry.attempts, loaded.settings.retry.factor) == (9, 3.0)
     assert loaded.settings.docker[0].host == "tcp://10.0.0.9:2375"
     assert loaded.origin(("retry", "attempts")) == "REAPER_RETRY__ATTEMPTS"

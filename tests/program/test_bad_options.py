@@ -1,4 +1,4 @@
-"""Every kind of bad option: one or two lines that name it and the cure, exit 2, and no engine is even asked."""
+"""Every kind of bad option: one or two lines that name it and the hint, exit 2, and no engine is even asked."""
 
 from collections.abc import Mapping
 
@@ -32,7 +32,7 @@ CASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "nothing of all": ("--once --max-deletions 0%", ("--max-deletions: '0%'", "1% to 100%")),
     "half a percent": ("--once --max-deletions 0.5%", ("--max-deletions: '0.5%'", "1% to 100%")),
     "other digits": ("--once --max-deletions ٣", ("--max-deletions: '٣'", "a number")),
-    "no time": ("--once --timeout 0", ("--timeout: nothing can be done in no time", '"10m"')),
+    "no time": ("--once --timeout 0", ("--timeout: must be greater than 0", '"10m"')),
     "a bad time": ("list --timeout soon", ("--timeout: 'soon'", '"10m"')),
     "unknown endpoint": ("--once --only locla", ("--only: no endpoint is called 'locla'", "did you mean 'local'?")),
     "daytona": ("--once --only daytona", ("DAYTONA_API_KEY is not set", "api_key_env or api_key_file in [[daytona]]")),

@@ -11,13 +11,12 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
-from reaper import config
-from reaper.endpoints import DEFAULT_API_URL, DaytonaTable, DockerTable
-from reaper.settings import (
+from reaper.config import load
+from reaper.config.policies import PolicyTable
+from reaper.config.settings import (
     JournalTable,
     LeasesTable,
     LimitsTable,
-    PolicyTable,
     ProtectTable,
     RetryTable,
     RyukTable,
@@ -25,7 +24,9 @@ from reaper.settings import (
     ServiceTable,
     Settings,
 )
-from reaper.showconfig import schema, show
+from reaper.config.show import schema, show
+from reaper.providers.daytona.settings import DEFAULT_API_URL, DaytonaTable
+from reaper.providers.docker.settings import DockerTable
 from tests.run import Program
 
 EXAMPLE = Path(__file__).parents[2] / "reaper.example.toml"
@@ -50,19 +51,17 @@ SAID = DaytonaTable.model_fields.keys() - {"api_key_file", "target", "ca_file"}
 
 
 def test_the_example_says_exactly_the_defaults() -> None:
-    from_file, from_nothing = config.load(str(EXAMPLE), {}).settings, config.load(None, {}).settings
+    from_file, from_nothing = load.load(str(EXAMPLE), {}).settings, load.load(None, {}).settings
     assert from_file == from_nothing == Settings()
     assert from_file.rules() == from_nothing.rules()
     assert from_file.effective_limits() == from_nothing.effective_limits()
-    assert config.engines(from_file, {}) == config.engines(from_nothing, {})
-    assert config.engines(from_file, {"DOCKER_HOST": "tcp://h:1"}) == config.engines(
-        from_nothing, {"DOCKER_HOST": "tcp://h:1"}
-    )
+    assert load.engines(from_file, {}) == load.engines(from_nothing, {})
+    assert load.engines(from_file, {"DOCKER_HOST": "tcp://h:1"}) == load.engines(from_nothing, {"DOCKER_HOST": "tcp://h:1"})
 
 
 def test_the_example_leaves_the_limits_as_tight_as_the_defaults() -> None:
     env = {"REAPER_SCOPE__EVERYTHING": "true"}
-    assert config.load(str(EXAMPLE), env).settings.effective_limits() == config.load(None, env).settings.effective_limits()
+    assert load.load(str(EXAMPLE), env).settings.effective_limits() == load.load(None, env).settings.effective_limits()
 
 
 def _sections() -> Iterator[tuple[str, str]]:
@@ -289,7 +288,7 @@ def test_show_for_people_says_the_same(program: Program) -> None:
     ],
 )
 def test_show_tells_the_limits_in_force(env: dict[str, str], deletions: tuple[Any, str], fraction: tuple[Any, str]) -> None:
-    shown = {entry["key"]: entry for entry in json.loads(show(config.load(None, env), as_json=True))}
+    shown = {entry["key"]: entry for entry in json.loads(show(load.load(None, env), as_json=True))}
     for key, (value, origin) in (("limits.max_deletions", deletions), ("limits.max_fraction", fraction)):
         assert shown[key] == {"key": key, "value": value, "origin": origin}
 

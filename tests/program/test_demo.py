@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reaper.demo.world import World
+from reaper.simulator.demo.world import World
 from tests.program.fakeengine import FakeEngine
 from tests.program.terminal import at_terminal
 from tests.program.wrapped import started
@@ -25,7 +25,7 @@ HEADINGS = [
     "Is that true?",
     "Now yours",
 ]
-KEPT_FOR = {"too young", "not owned", "no policy", "group kept", "protected", "wish not due", "restart policy", "skipped"}
+KEPT_FOR = {"too young", "not owned", "no policy", "group kept", "protected", "label not due", "restart policy", "skipped"}
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from reaper import DockerCleanupManager
-from reaper.dockerhost import engine_of_commands
-from reaper.endpoints import DEFAULT_SOCKET
 from reaper.errors import ConfigError
+from reaper.providers.docker.docker_host import engine_of_commands
+from reaper.providers.docker.settings import DEFAULT_SOCKET
 from tests.library.lab import names
 from tests.run import NO_DAYTONA, Program
 from tests.running.lab import end_guards

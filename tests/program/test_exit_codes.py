@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from devkit.faults import Fault, FaultProxy
-from reaper.conduct import exit_code
-from reaper.model import (
+from reaper.core.model import (
     CapHit,
     Decision,
     EndpointFailure,
@@ -25,6 +24,7 @@ from reaper.model import (
     State,
     Verdict,
 )
+from reaper.sweep.runner import exit_code
 from tests.program.fakeengine import FakeEngine
 from tests.program.wrapped import patched, started
 from tests.run import NO_DAYTONA, Program
@@ -118,7 +118,7 @@ def test_5_and_not_6_nor_a_promise_when_check_cannot_see_everything(run: Program
 
 BUGS = {
     "in a sweep": "import reaper.sweep\nreaper.sweep.decide = lambda *a, **k: {}['the missing\\nkey']",
-    "in a command": "import reaper.sweeping\nreaper.sweeping.exit_code = lambda report: {}['the missing\\nkey']",
+    "in a command": "import reaper.cli.sweep\nreaper.sweeping.exit_code = lambda report: {}['the missing\\nkey']",
 }
 
 

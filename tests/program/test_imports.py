@@ -15,7 +15,7 @@ def _found(modules: set[str], *names: str) -> set[str]:
 def test_the_version_needs_nothing(program: Program) -> None:
     modules = imported(program, "--version")
     assert _found(modules, *SDKS) == set()
-    assert _found(modules, "reaper") == {"reaper", "reaper.cli", "reaper.channels", "reaper.exits"}
+    assert _found(modules, "reaper") == {"reaper", "reaper.cli", "reaper.cli.channels", "reaper.exits"}
 
 
 def test_a_sweep_in_a_pipe_needs_little(run: Program, fake: FakeEngine) -> None:
@@ -26,7 +26,7 @@ def test_a_sweep_in_a_pipe_needs_little(run: Program, fake: FakeEngine) -> None:
     assert {"pydantic", "aiohttp", "aiodocker", "structlog"} <= modules
     unneeded = ("rich", "apscheduler", "daytona", "prometheus_client")
     assert _found(modules, *unneeded, "reaper.simulator", "reaper.library") == set()
-    assert _found(modules, "reaper.providers.daytona", "daytona_api_client", "daytona_api_client_async") == set()
+    assert _found(modules, "reaper.providers.daytona.client", "daytona_api_client", "daytona_api_client_async") == set()
     assert _found(modules, "aiohttp.web", "aiohttp.web_app", "aiohttp.web_server") == set()
 
 

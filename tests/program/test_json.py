@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 import reaper
 from devkit.faults import Fault, FaultProxy
-from reaper.model import Kind, Outcome, Reason, State, Verdict
+from reaper.core.model import Kind, Outcome, Reason, State, Verdict
 from tests.program.fakeengine import FakeEngine
 from tests.program.wrapped import patched, started
 from tests.run import Ended, Program
@@ -55,8 +55,8 @@ def fill(fake: FakeEngine) -> None:
     fake.add("removing", "removing")
     fake.add("odd", "melting")
     fake.add("kept", labels={"reaper.keep": ""})
-    fake.add("odd-wish", labels={"reaper.ttl": "soon"})
-    fake.add("wish-ended", "running", ago="2h", labels={"reaper.ttl": "1h"})
+    fake.add("odd-override", labels={"reaper.ttl": "soon"})
+    fake.add("override-ended", "running", ago="2h", labels={"reaper.ttl": "1h"})
     fake.add("leased", labels={"reaper.lease": "7f3a"}, ago="7h")
     fake.add("neighbour", owned=False, labels={"ümlaut": 'quote " and \\ and \x1b[31m and \n'})
 
@@ -120,7 +120,7 @@ def test_the_report_of_a_sweep(run: Program, fake: FakeEngine) -> None:
         "going": "failed",  # the engine says that it is gone, and lists it
         "in-use": "skipped",
         "refused": "failed",  # the engine calls it running, and shows that it is not
-        "wish-ended": "deleted",
+        "override-ended": "deleted",
     }
     by_name = {resource["name"]: resource for resource in endpoint["resources"]}
     assert by_name["stuck"]["error"] == "server_error"
@@ -142,12 +142,12 @@ def test_the_report_of_a_sweep(run: Program, fake: FakeEngine) -> None:
         "removing": "changing",
         "odd": "unknown_state",
         "kept": reasons["kept"],
-        "odd-wish": "wish_unreadable",
-        "wish-ended": "ttl_ended",
+        "odd-override": "invalid_label",
+        "override-ended": "ttl_ended",
         "leased": "lease_unknown",
         "neighbour": "not_owned",
     }
-    assert reasons["kept"] in ("protected", "wish_keep")
+    assert reasons["kept"] in ("protected", "keep_label")
 
 
 @pytest.mark.parametrize(("arguments", "code"), [(("list",), 0), (("check",), 6), (("--once", "--dry-run"), 0)])

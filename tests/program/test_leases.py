@@ -8,15 +8,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reaper.leasedb import Holder, LeaseFile, LeaseRecord, LeaseState, Sort, create
-from reaper.leases import NAME
+from reaper.leases.sources import NAME
+from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
 from tests.program.fakeengine import FakeEngine
 from tests.run import Program
 
 NOW = datetime.now(UTC)
 LEASE = LeaseRecord(
     id="7f3a",
-    sort=Sort.PROCESS,
+    sort=Liveness.PROCESS,
     holder=Holder("gpu-1", 4711, "8812", "harbor", "ada"),
     since=NOW - timedelta(hours=26),
     seen_at=NOW,

@@ -18,13 +18,13 @@ from tests.run import Program
 def test_json_logs_tell_what_went_what_was_retried_and_what_failed(run: Program, fake: FakeEngine) -> None:
     fake.add("chess-1")
     stuck = fake.add("stuck", refusal=(500, "driver failed"))
-    fake.add("odd-wish", labels={"reaper.ttl": "soon"})
+    fake.add("odd-override", labels={"reaper.ttl": "soon"})
     ended = run("--once")
     assert len(ended.logs) == len(ended.err.splitlines()), "every line is JSON"
     for line in ended.logs:
         assert datetime.fromisoformat(line["timestamp"]).utcoffset() == timedelta(0)
     events = {line["event"]: line for line in ended.logs}
-    assert events.keys() == {"sweep_started", "wish_unreadable", "deleted", "attempt_failed", "failed", "sweep_finished"}
+    assert events.keys() == {"sweep_started", "invalid_label", "deleted", "attempt_failed", "failed", "sweep_finished"}
     about = {"endpoint": "local", "kind": "container"}
 
     assert events["deleted"].items() >= {**about, "level": "info", "name": "chess-1", "policy": "stopped-containers"}.items()
@@ -45,7 +45,7 @@ def test_json_logs_tell_what_went_what_was_retried_and_what_failed(run: Program,
     assert events["failed"]["error"] == told
     assert [line["event"] for line in ended.logs].count("failed") == 1
 
-    assert events["wish_unreadable"].items() >= {**about, "level": "warning", "name": "odd-wish"}.items()
+    assert events["invalid_label"].items() >= {**about, "level": "warning", "name": "odd-override"}.items()
 
     summary = ended.logs[-1]
     seconds = summary.pop("seconds")
@@ -63,7 +63,7 @@ def test_json_logs_tell_what_went_what_was_retried_and_what_failed(run: Program,
     }
 
 
-def test_the_engine_s_wish_to_be_left_alone_is_logged_and_costs_no_attempt(run: Program, fake: FakeEngine) -> None:
+def test_the_engine_s_override_to_be_left_alone_is_logged_and_costs_no_attempt(run: Program, fake: FakeEngine) -> None:
     fake.add("chess-1")
     with FaultProxy(fake.socket) as proxy:
         proxy.add(Fault("status", "DELETE", "/containers/", times=1, status=429, headers={"Retry-After": "1"}))
@@ -123,7 +123,7 @@ def test_listing_and_checking_log_nothing_that_happens_every_time(run: Program, 
 
 LIBRARY = """
 import logging, sys
-from reaper.logs import configure
+from reaper.observers.log import configure
 configure(*sys.argv[1:])
 log = logging.getLogger("aiohttp.server")
 log.info("of no interest")

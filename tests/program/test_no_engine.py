@@ -1,4 +1,4 @@
-"""No engine, or none that may be spoken to: told at once, with the socket and the cure."""
+"""No engine, or none that may be spoken to: told at once, with the socket and the hint."""
 
 import socket
 import subprocess

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from reaper.render import SHOWN
+from reaper.observers.tables import SHOWN
 from tests.program.fakeengine import FakeEngine
 from tests.program.terminal import at_terminal
 from tests.run import Program
@@ -102,7 +102,17 @@ def test_a_reader_that_leaves_is_no_bug(run: Program, fake: FakeEngine, unbuffer
 def test_explain_tells_every_rule_in_order(run: Program, fake: FakeEngine) -> None:
     fill(fake)
     lines = run("explain", "young").out.splitlines()
-    rules = ("readable", "owned", "machinery", "protected", "wish", "lease", "state", "restart policy", "created grace")
+    rules = (
+        "readable",
+        "owned",
+        "system_container",
+        "protected",
+        "label override",
+        "lease",
+        "state",
+        "restart policy",
+        "created grace",
+    )
     at = [next(i for i, line in enumerate(lines) if f" {rule}  " in line) for rule in rules]
     assert at == sorted(at)
     for policy in ("stopped-containers", "old-containers", "stopped-sandboxes", "old-sandboxes"):
@@ -154,7 +164,7 @@ def test_logs_at_a_terminal_have_colours_unless_they_are_unwanted(run: Program, 
     fake.add("chess-1", labels={"reaper.ttl": "soon"})
     assert at_terminal(run, "check", where="err").coloured
     plain = at_terminal(run, "check", where="err", env={"NO_COLOR": "1"})
-    assert "wish_unreadable" in plain.text
+    assert "invalid_label" in plain.text
     assert not plain.coloured
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from reaper import config
+from reaper.config import load
+from reaper.core.scope import Scope, Selector
 from reaper.errors import ConfigError
-from reaper.scope import Scope, Selector
 from tests.program.fakeengine import FakeEngine
 from tests.run import Program
 
@@ -20,9 +20,9 @@ NOTHING = {
 }
 
 
-def _load(tmp_path: Path, text: str) -> config.Config:
+def _load(tmp_path: Path, text: str) -> load.Config:
     (tmp_path / "mine.toml").write_text(text)
-    return config.load(str(tmp_path / "mine.toml"), {})
+    return load.load(str(tmp_path / "mine.toml"), {})
 
 
 @pytest.mark.parametrize("table", ["scope", "protect"])
@@ -69,7 +69,7 @@ CATCH_ALL = [
 def test_what_takes_nearly_everything_has_the_tight_caps(fields: dict[str, tuple[str, ...]]) -> None:
     assert Scope(selector=Selector(**fields)).catch_all is not None
     (key, (entry,)) = next(iter(fields.items()))
-    limits = config.load(None, {f"REAPER_SCOPE__{key.upper()}": json.dumps([entry])}).settings.effective_limits()
+    limits = load.load(None, {f"REAPER_SCOPE__{key.upper()}": json.dumps([entry])}).settings.effective_limits()
     assert (limits.max_deletions, limits.max_fraction) == (100, 0.5)
 
 

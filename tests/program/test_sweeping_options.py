@@ -211,10 +211,10 @@ def inventory(fake: FakeEngine) -> None:
     fake.add("never-9h", "created", ago="9h")
     fake.add("kept-30h", ago="30h", labels={"reaper.keep": "", "team": "a"})
     fake.add("other-30h", ago="30h", owned=False, labels={"team": "a"})
-    fake.add("wish-30h", ago="30h", labels={"reaper.ttl": "9d"})
+    fake.add("override-30h", ago="30h", labels={"reaper.ttl": "9d"})
 
 
-ALL = {"stopped-1h", "stopped-9h", "stopped-30h", "running-1h", "running-9h", "running-30h", "never-9h", "wish-30h"}
+ALL = {"stopped-1h", "stopped-9h", "stopped-30h", "running-1h", "running-9h", "running-30h", "never-9h", "override-30h"}
 DEFAULTS = {"stopped-9h", "stopped-30h", "running-30h", "never-9h"}
 STOPPED = {"stopped-1h", "stopped-9h", "stopped-30h", "never-9h"}
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from reaper import config, credentials, trust
-from reaper.endpoints import DaytonaTable
+from reaper.config import load, secrets, trust
 from reaper.errors import ConfigError
+from reaper.providers.daytona.settings import DaytonaTable
 from tests.program.fakeengine import FakeEngine
 from tests.run import Program
 
@@ -55,10 +55,10 @@ def test_a_file_that_a_group_of_others_may_write_is_refused(tmp_path: Path, monk
     file = tmp_path / "mine.toml"
     file.write_text(EVERYTHING)
     file.chmod(0o664)
-    assert config.load(str(file), {}).settings.scope.everything  # root's own group has root alone
+    assert load.load(str(file), {}).settings.scope.everything  # root's own group has root alone
     monkeypatch.setattr(trust, "_members", lambda _: frozenset({0, OTHER}))
     with pytest.raises(ConfigError, match=f"written by its group, and with that by user {OTHER}"):
-        config.load(str(file), {})
+        load.load(str(file), {})
 
 
 @AS_ROOT
@@ -78,7 +78,7 @@ def test_a_file_of_root_is_good_for_every_user(tmp_path: Path, monkeypatch: pyte
     file = tmp_path / "mine.toml"
     file.write_text(EVERYTHING)
     monkeypatch.setattr(os, "geteuid", lambda: OTHER)
-    assert config.load(str(file), {}).settings.scope.everything
+    assert load.load(str(file), {}).settings.scope.everything
 
 
 def test_a_pipe_is_as_good_as_a_file(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_pipe_is_as_good_as_a_file(tmp_path: Path) -> None:
     os.write(writing, EVERYTHING.encode())
     os.close(writing)
     try:
-        assert config.load(f"/dev/fd/{reading}", {}).settings.scope.everything
+        assert load.load(f"/dev/fd/{reading}", {}).settings.scope.everything
     finally:
         os.close(reading)
 
@@ -99,7 +99,7 @@ def test_a_file_that_is_mounted_by_itself_may_have_any_owner(tmp_path: Path, mon
     mounts = tmp_path / "mountinfo"
     mounts.write_text(f"36 35 98:0 /mnt1 {file.resolve()} rw,noatime master:1 - ext3 /dev/root rw\n")
     monkeypatch.setattr(trust, "_MOUNTS", mounts)
-    assert config.load(str(file), {}).settings.scope.everything
+    assert load.load(str(file), {}).settings.scope.everything
 
 
 @AS_ROOT
@@ -107,10 +107,10 @@ def test_a_secret_of_another_user_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("dtn_secret")
     table = DaytonaTable(name="rl", api_key_file=str(file))
-    assert credentials.api_key(table, {}) == "dtn_secret"
+    assert secrets.api_key(table, {}) == "dtn_secret"
     os.chown(file, OTHER, OTHER)
     with pytest.raises(ConfigError, match=f"belongs to user {OTHER}") as refused:
-        credentials.api_key(table, {})
+        secrets.api_key(table, {})
     assert "dtn_secret" not in str(refused.value)
 
 

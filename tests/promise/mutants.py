@@ -28,18 +28,18 @@ MUTANTS = (
         "if (odd := impossible_time(resource, self.now)) is not None:",
         "if (odd := None) is not None:",
     ),
-    Mutant("system containers stay", "if resource.machinery is not None:", "if False:"),
+    Mutant("system containers stay", "if resource.system_container is not None:", "if False:"),
     Mutant("[protect] keeps", "if sign := self.rules.protect.selector", "if False and self.rules.protect.selector"),
     Mutant("reaper.keep keeps", "if KEEP_LABEL in (resource.labels or {}):", "if False:"),
     Mutant(
-        "a wish that cannot be read keeps",
-        'return _keep("wish", Reason.WISH_UNREADABLE',
-        'Finding("wish", Reason.WISH_UNREADABLE',
+        "a label override that cannot be read keeps",
+        'return _keep("label override", Reason.INVALID_LABEL',
+        'Finding("label override", Reason.INVALID_LABEL',
     ),
     Mutant(
-        "a wish that is not due keeps",
-        'return _keep("wish", Reason.WISH_NOT_DUE, lambda: sentence, due_at=end)',
-        'return Finding("wish", None, lambda: sentence)',
+        "a label override that is not due keeps",
+        'return _keep("label override", Reason.LABEL_NOT_DUE, lambda: sentence, due_at=end)',
+        'return Finding("label override", None, lambda: sentence)',
     ),
     Mutant(
         "a living lease keeps",
@@ -94,8 +94,8 @@ MUTANTS = (
     Mutant("what is already being destroyed stays", 'if wanted == "destroyed" or', "if False or"),
     Mutant(
         "a warm pool is the platform's",
-        'machinery="an unclaimed member of a warm pool" if text(row.get("warmPoolId")) else None',
-        "machinery=None",
+        'system_container="an unclaimed member of a warm pool" if text(row.get("warmPoolId")) else None',
+        "system_container=None",
     ),
     Mutant(
         "a linked sandbox keeps its owner", "uses = frozenset((linked,)) if linked else", "uses = frozenset() if linked else"
@@ -131,14 +131,14 @@ MUTANTS = (
     Mutant("who is linked to it keeps it", '_texts(host.get("Links"))', "()"),
     Mutant("who has its volumes keeps it", '_texts(host.get("VolumesFrom"))', "()"),
     Mutant(
-        "a wish from before its resource keeps",
+        "a label override from before its resource keeps",
         "if resource.created_at is not None and end < resource.created_at:",
         "if False:",
     ),
     Mutant(
-        "a wish of the image takes nothing",
-        '            if own is None:\n                return Finding("wish"',
-        '            if False:\n                return Finding("wish"',
+        "a label override of the image takes nothing",
+        '            if own is None:\n                return Finding("label override"',
+        '            if False:\n                return Finding("label override"',
     ),
     Mutant(
         "a claim takes nothing from before its lease",

@@ -56,7 +56,7 @@ EXPIRIES = {
     "0001-01-01T00:00:00Z": datetime(1, 1, 1, tzinfo=UTC),
     "2020-02-02T00:00:00Z": datetime(2020, 2, 2, tzinfo=UTC),
 }
-UNREADABLE_WISHES = frozenset(
+UNREADABLE_OVERRIDES = frozenset(
     {("reaper.ttl", "soon"), ("reaper.ttl", "-1h"), ("reaper.ttl", "90"), ("reaper.expires", "2026-11-21")}
 )
 SYSTEM_LABELS = (
@@ -255,24 +255,24 @@ class Oracle:
         elif named is not None and not self._taken(thing):
             reasons.open.append("a known lease that does not take it")
 
-    # -- wishes ----------------------------------------------------------------------------------------------------------
+    # -- label overrides ----------------------------------------------------------------------------------------------------
 
-    def _wish(self, thing: Thing, reasons: Reasons) -> datetime | None:
+    def _override(self, thing: Thing, reasons: Reasons) -> datetime | None:
         """When it is to go by its own labels: the later of both."""
         own, ends = self._own(thing), []
         if "reaper.keep" in (thing.labels or {}):
             reasons.never.append("reaper.keep")
         if {"reaper.ttl", "reaper.expires"} & self._inherited(thing):
-            reasons.open.append("a wish of its image")
-        if any(wish in own.items() for wish in UNREADABLE_WISHES):
-            reasons.never.append("a wish that cannot be read")
+            reasons.open.append("a label override of its image")
+        if any(override in own.items() for override in UNREADABLE_OVERRIDES):
+            reasons.never.append("a label override that cannot be read")
             return None
         if "reaper.ttl" in own and thing.created is not None and not self._impossible(thing):
             ends.append(thing.created + TTLS[own["reaper.ttl"]])
         if "reaper.expires" in own:
             end = EXPIRIES[own["reaper.expires"]]
             if thing.created is not None and end < thing.created:
-                reasons.never.append("a wish from before it was made")
+                reasons.never.append("a label override from before it was made")
             ends.append(end)
         return max(ends, default=None)
 
@@ -342,20 +342,20 @@ class Oracle:
 
     def _garbage(self, thing: Container | Sandbox, reasons: Reasons) -> None:
         """Whether anything makes it garbage; else it stays."""
-        wish = self._wish(thing, reasons)
+        override = self._override(thing, reasons)
         skewed = abs(self.world.skew) > HOUR
         if skewed:
             reasons.open.append("a clock that cannot be trusted")
         if self._taken(thing):
             return
-        if wish is not None and wish <= self.world.now:
+        if override is not None and override <= self.world.now:
             if skewed:
                 reasons.never.append("a clock that cannot be trusted")
             return
         if self.config.everything_goes:
             return
-        if wish is not None:
-            reasons.never.append("its own wish is not due")
+        if override is not None:
+            reasons.never.append("its own label override is not due")
         own, labels = self._own(thing), thing.labels or {}
         policies = [p for p in self.config.policies if not (skewed and self._by_age(p))]
         if not any(self._matches(thing, policy, labels) for policy in policies):
@@ -390,7 +390,7 @@ class Oracle:
             case Network():
                 self._network(thing, reasons)
             case Volume() | Image():
-                self._wish(thing, reasons)
+                self._override(thing, reasons)
                 if isinstance(thing, Image):
                     reasons.open.append("images are judged by more than this oracle knows")
                 if len(getattr(thing, "tags", ())) > 1:
@@ -442,10 +442,10 @@ class Oracle:
     def _network(self, network: Network, reasons: Reasons) -> None:
         if network.scope == "swarm":
             reasons.never.append("a Swarm network")
-        wish = self._wish(network, reasons)
+        override = self._override(network, reasons)
         taken = self._taken(network)
-        if wish is not None and wish > self.world.now and not taken:
-            (reasons.open if self.config.everything_goes else reasons.never).append("its own wish is not due")
+        if override is not None and override > self.world.now and not taken:
+            (reasons.open if self.config.everything_goes else reasons.never).append("its own label override is not due")
         project = (network.labels or {}).get(PROJECT)
         if abs(self.world.skew) > HOUR:
             reasons.open.append("a clock that cannot be trusted")
@@ -500,9 +500,14 @@ class Oracle:
         if network.labels is None or network.created is None or self._impossible(network) or not self._owned(network):
             return False
         reasons = Reasons()
-        wish = self._wish(network, reasons)
+        override = self._override(network, reasons)
         self._lease(network, reasons)
-        waits = wish is not None and wish > self.world.now and not self.config.everything_goes and not self._taken(network)
+        waits = (
+            override is not None
+            and override > self.world.now
+            and not self.config.everything_goes
+            and not self._taken(network)
+        )
         return bool(reasons.never) or waits or self._protected(network)
 
     def _dependencies(self, thing: Thing) -> Iterator[str]:

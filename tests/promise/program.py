@@ -9,17 +9,18 @@ from typing import Any, TypeVar
 
 import anyio
 
-from reaper import connect
-from reaper.claims import Claim, Ending, Lease
-from reaper.conditions import Policy
-from reaper.endpoints import DaytonaTable, DockerTable
-from reaper.judge import Rules
-from reaper.model import Decision, Kind, Report
-from reaper.retry import RetryPolicy
-from reaper.scope import Selector
-from reaper.settings import ScopeTable, Settings, one_off
-from reaper.sweep import Options, sweep
-from reaper.terms import Quiet
+from reaper.config.settings import ScopeTable, Settings, one_off
+from reaper.core.conditions import Policy
+from reaper.core.lease import Claim, Ending, Lease
+from reaper.core.model import Decision, Kind, Report
+from reaper.core.rules import Rules
+from reaper.core.scope import Selector
+from reaper.providers.daytona.settings import DaytonaTable
+from reaper.providers.docker.settings import DockerTable
+from reaper.retry.retrier import RetryPolicy
+from reaper.sweep import connect
+from reaper.sweep.ports import Quiet
+from reaper.sweep.sweep import Options, sweep
 from tests.promise import truth
 from tests.promise.oracle import key, things
 from tests.promise.servers import Engine, Organisation, served, served_on_port

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, seed, settings
 
-from reaper.model import Reason
+from reaper.core.model import Reason
 from tests.promise.oracle import Oracle
 from tests.promise.program import Outcome, run
 from tests.promise.truth import World

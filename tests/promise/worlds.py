@@ -52,10 +52,10 @@ SIGNS = (
     {"run": "my-sweep"},
     {PROJECT: "chess"},  # given by hand: Compose has not made it
 )
-WISHES = (
+OVERRIDES = (
     *({"reaper.ttl": text} for text in oracle.TTLS),
     *({"reaper.expires": text} for text in oracle.EXPIRIES),
-    *({name: text} for name, text in sorted(oracle.UNREADABLE_WISHES)),
+    *({name: text} for name, text in sorted(oracle.UNREADABLE_OVERRIDES)),
     {"reaper.ttl": "100d", "reaper.expires": "2026-11-21T06:00:00Z"},
     {"reaper.ttl": "100d"},
     {"reaper.ttl": "100d"},
@@ -123,13 +123,13 @@ _EXTRAS = rarely(
     {},
     *SIGNS,
     *SIGNS,
-    *WISHES,
+    *OVERRIDES,
     *({"reaper.lease": lease} for lease in LEASES * 4),
     *[{"reaper.lease": "unknown"}] * 6,
     weight=3,
 )
-_RARE_EXTRAS = rarely({}, *SIGNS, *WISHES, *({"reaper.lease": lease} for lease in LEASES * 2), weight=6)
-_IMAGE_EXTRAS = rarely({}, *SIGNS, *WISHES, *({"reaper.lease": lease} for lease in LEASES * 3), weight=3)
+_RARE_EXTRAS = rarely({}, *SIGNS, *OVERRIDES, *({"reaper.lease": lease} for lease in LEASES * 2), weight=6)
+_IMAGE_EXTRAS = rarely({}, *SIGNS, *OVERRIDES, *({"reaper.lease": lease} for lease in LEASES * 3), weight=3)
 _REFERENCES = st.sampled_from((*REFERENCES, *sorted(oracle.IS_TERMINAL_BENCH) * 2))
 _RESTART = rarely("no", "always", "unless-stopped", "on-failure", "", None, weight=3)
 _NAMES = st.sampled_from(("trial-{}", "trial-{}", "work-{}", "work-{}", "trial-{}-db", "work-{}-db"))

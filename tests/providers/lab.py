@@ -10,14 +10,14 @@ from typing import Any, Self, TypeVar
 import pytest
 from aiohttp import web
 
-from reaper.budget import Budget
-from reaper.endpoints import DaytonaTable
+from reaper.core.model import Resource
 from reaper.errors import ReaperError
-from reaper.model import Resource
 from reaper.providers.base import Inventory
-from reaper.providers.daytona import DaytonaProvider, DaytonaReader
-from reaper.providers.daytona_rows import sandbox
-from reaper.simulator.daytona_model import Sandbox
+from reaper.providers.daytona.client import DaytonaProvider, DaytonaReader
+from reaper.providers.daytona.sandboxes import sandbox
+from reaper.providers.daytona.settings import DaytonaTable
+from reaper.retry.budget import Budget
+from reaper.simulator.daytona.model import Sandbox
 from tests.simulator.daytona_client import World
 
 T = TypeVar("T")

@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 import anyio
 
 from devkit.client import OBEYS_TERM, EngineClient
-from reaper.endpoints import DockerTable
-from reaper.identity import MADE_BY_COMPOSE, PROJECT_LABEL, SESSION_LABEL
-from reaper.model import Kind, Resource, State
+from reaper.core.identity import MADE_BY_COMPOSE, PROJECT_LABEL, SESSION_LABEL
+from reaper.core.model import Kind, Resource, State
 from reaper.providers.base import Provider, Reader, Traits
-from reaper.providers.daytona import DaytonaProvider, DaytonaReader
-from reaper.providers.docker import DockerProvider, DockerReader
-from reaper.testing import Held, MemoryProvider, MemoryReader, MemoryWorld
+from reaper.providers.daytona.client import DaytonaProvider, DaytonaReader
+from reaper.providers.docker.client import DockerProvider, DockerReader
+from reaper.providers.docker.settings import DockerTable
+from reaper.providers.memory import Held, MemoryProvider, MemoryReader, MemoryWorld
 from tests.providers.lab import NAME, Lab
 
 CONFIRMS = Traits(stops_first=False, confirm_within=timedelta(seconds=60))

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from reaper.endpoints import DockerTable
+from reaper.core.model import Kind, Remembered, Resource, State
 from reaper.errors import (
     ConflictError,
     InProgressError,
@@ -20,9 +20,9 @@ from reaper.errors import (
     ServerError,
     UnavailableError,
 )
-from reaper.model import Kind, Remembered, Resource, State
 from reaper.providers.base import Provider, Reader, Traits
-from reaper.providers.docker import DockerProvider
+from reaper.providers.docker.client import DockerProvider
+from reaper.providers.docker.settings import DockerTable
 from tests import needs
 from tests.providers.lab import NAME, Recorder, by_name, client, direct
 from tests.providers.sides import CONFIRMS, DockerSide, MemorySide, Side, daytona_side, unlike
@@ -105,7 +105,7 @@ async def test_a_listing_has_everything_and_the_fields_that_every_rule_needs(sid
         assert resource.created_at is not None
         assert resource.created_at.utcoffset() == timedelta(0)
         assert resource.unreadable is None
-        assert resource.machinery is None
+        assert resource.system_container is None
         assert resource.remembered is None
 
 

@@ -18,8 +18,8 @@ from reaper.errors import (
     ServerError,
     UnreadableError,
 )
-from reaper.providers import daytona_http
-from reaper.providers.daytona import DaytonaProvider, DaytonaReader
+from reaper.providers.daytona import http
+from reaper.providers.daytona.client import DaytonaProvider, DaytonaReader
 from tests.providers.lab import KEY, client, closing, direct, named, page, server
 
 pytestmark = pytest.mark.anyio
@@ -101,7 +101,7 @@ def packed(size: int) -> bytes:
 async def test_an_answer_without_an_end_is_not_read_to_it(
     monkeypatch: pytest.MonkeyPatch, ask: str, encoding: str, status: int
 ) -> None:
-    monkeypatch.setattr(daytona_http, "LARGEST_ANSWER", 1 << 20)
+    monkeypatch.setattr(http, "LARGEST_ANSWER", 1 << 20)
     large = b" " * (3 << 20)
     body = {"identity": large, "gzip": gzip.compress(large), "deflate": zlib.compress(large)}[encoding]
     error = await refused(ask, lambda _: web.Response(status=status, body=body, headers={"Content-Encoding": encoding}))

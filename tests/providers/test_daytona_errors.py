@@ -10,23 +10,23 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from reaper.budget import Budget
 from reaper.errors import (
     CallTimeoutError,
     CredentialsError,
     DeniedError,
+    DependencyError,
     InProgressError,
     InvalidError,
-    LaterError,
     NotFoundError,
     ProviderError,
     RateLimitedError,
     ServerError,
     UnreadableError,
 )
-from reaper.providers.daytona import DaytonaProvider, DaytonaReader
-from reaper.retry import Retrier, RetryPolicy
-from reaper.simulator.daytona_limits import Limit
+from reaper.providers.daytona.client import DaytonaProvider, DaytonaReader
+from reaper.retry.budget import Budget
+from reaper.retry.retrier import Retrier, RetryPolicy
+from reaper.simulator.daytona.limits import Limit
 from tests.providers.lab import (
     KEY,
     Lab,
@@ -141,7 +141,7 @@ async def test_a_key_that_may_not_delete_may_list_look_and_stop() -> None:
     ("status", "message", "kind"),
     [
         (400, "Sandbox is not in a stoppable state", InvalidError),
-        (400, "Cannot delete sandbox which has active fork children. The forks must be deleted first.", LaterError),
+        (400, "Cannot delete sandbox which has active fork children. The forks must be deleted first.", DependencyError),
         (401, "Invalid credentials", CredentialsError),
         (403, "Access denied", DeniedError),
         (404, "Sandbox with ID or name some-id not found", NotFoundError),
@@ -279,7 +279,7 @@ async def test_a_limit_on_changing_silences_changing_alone() -> None:
         ({}, 60, True),
     ],
 )
-async def test_how_long_a_429_orders_silence(headers: dict[str, str], seconds: float, everything: bool) -> None:
+async def test_how_long_a_429_orders_cooldown(headers: dict[str, str], seconds: float, everything: bool) -> None:
     error = await answered(lambda: envelope(429, "ThrottlerException", headers), ASKS["list"], RateLimitedError)
     assert isinstance(error, RateLimitedError)
     assert (error.retry_after, error.everything) == (seconds, everything)
@@ -299,7 +299,7 @@ async def test_all_readers_fall_silent_together_and_come_in_again() -> None:
         tasks = [asyncio.create_task(look(), name=f"look {number}") for number in range(5)]
         await asyncio.gather(*tasks)
         waiting = asyncio.create_task(look(), name="one too many")
-        while not reading.silence.active:  # noqa: ASYNC110 - nobody tells when it is ordered
+        while not reading.cooldown.active:  # noqa: ASYNC110 - nobody tells when it is ordered
             await asyncio.sleep(0)
         asked = lab.requests()
         others = [asyncio.create_task(look(), name=f"silent {number}") for number in range(3)]

@@ -10,20 +10,20 @@ from typing import Any, TypeVar
 
 import pytest
 
+from reaper.core.model import State
+from reaper.core.states import DAYTONA
 from reaper.errors import (
     CredentialsError,
+    DependencyError,
     InProgressError,
     InvalidError,
-    LaterError,
     NotFoundError,
     ProviderError,
     ServerError,
     UnreadableError,
 )
-from reaper.model import State
-from reaper.simulator.daytona_model import STATES, Sandbox
+from reaper.simulator.daytona.model import STATES, Sandbox
 from reaper.simulator.world import ABSENT
-from reaper.states import DAYTONA
 from tests.providers.lab import Lab, by_name, direct, named, refused
 from tests.simulator.daytona_client import EXACT, START
 
@@ -121,7 +121,7 @@ async def test_the_parent_of_a_living_fork_goes_later() -> None:
     async with Lab() as lab:
         parent = lab.add("parent")
         child = lab.add("child", parent=parent.id)
-        error = await refused(LaterError, lambda: delete(lab, parent), "active fork children", key=lab.key)
+        error = await refused(DependencyError, lambda: delete(lab, parent), "active fork children", key=lab.key)
         assert not error.retryable
         await delete(lab, child)
         lab.turn(9)
@@ -300,7 +300,7 @@ async def test_members_of_a_warm_pool_belong_to_the_platform() -> None:
         lab.add("shown", extra={"warmPoolId": "pool-1"})
         found = await lab.listed()
         assert found.keys() == {"shown"}
-        assert found["shown"].machinery is not None
+        assert found["shown"].system_container is not None
 
 
 ODD: tuple[dict[str, Any], ...] = (

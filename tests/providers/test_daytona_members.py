@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 
+from reaper.core.identity import SESSION_LABEL
 from reaper.errors import ServerError
-from reaper.identity import SESSION_LABEL
 from reaper.providers.base import Call
-from reaper.simulator.daytona_model import Sandbox
+from reaper.simulator.daytona.model import Sandbox
 from tests.providers.lab import Lab, Recorder, direct, refused, turn_loop
 from tests.simulator.daytona_client import START
 

@@ -8,9 +8,9 @@ import daytona_api_client_async as generated
 import pytest
 from pydantic import BaseModel
 
-from reaper.model import Resource, State
-from reaper.providers.daytona_rows import sandbox
-from reaper.simulator.daytona_model import STATES
+from reaper.core.model import Resource, State
+from reaper.providers.daytona.sandboxes import sandbox
+from reaper.simulator.daytona.model import STATES
 
 CREATED = "2026-11-21T07:08:13.919Z"
 ACTIVE = "2026-11-21T09:00:00.000Z"
@@ -98,7 +98,7 @@ def test_a_row_that_a_model_wrote_is_read_as_the_servers(model: Model) -> None:
     assert (found.name, found.state, found.group, found.host) == ("chess", State.STOPPED, "chess__1", "runner-7")
     assert found.created_at == datetime(2026, 11, 21, 7, 8, 13, 919000, tzinfo=UTC)
     assert found.stopped_at == datetime(2026, 11, 21, 9, tzinfo=UTC)
-    assert found.machinery is not None
+    assert found.system_container is not None
     assert found.uses == (frozenset({"owner"}) if whole else frozenset())
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from reaper.errors import UnreadableError
 from reaper.providers.base import Call, Inventory
 from reaper.simulator.clock import Clock
-from reaper.simulator.daytona_rules import Behaviour
-from reaper.simulator.daytona_state import Organisation
+from reaper.simulator.daytona.rules import Behaviour
+from reaper.simulator.daytona.state import Organisation
 from reaper.simulator.server import Simulator
 from reaper.simulator.world import SandboxSpec
 from tests.providers.lab import client, direct

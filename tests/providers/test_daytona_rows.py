@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reaper.model import Kind, State
-from reaper.providers.daytona_rows import sandbox
-from reaper.providers.rows import labels, moment
-from reaper.simulator.daytona_model import STATES
+from reaper.core.model import Kind, State
+from reaper.providers.daytona.sandboxes import sandbox
+from reaper.providers.parsing import labels, moment
+from reaper.simulator.daytona.model import STATES
 
 ID = "1fad5820-7c1d-4d0f-9d0a-1f1a3ed3a2b1"
 CREATED, STOPPED, UPDATED = "2026-11-21T07:08:13.919Z", "2026-11-21T09:00:00.000Z", "2026-11-21T10:30:00.000Z"
@@ -48,7 +48,7 @@ def test_a_whole_row() -> None:
     assert found.started_at is None
     assert found.labels == LISTED["labels"]
     assert (found.group, found.image, found.host) == ("chess__1", "daytonaio/sandbox:0.5.0-slim", "runner-7")
-    assert (found.machinery, found.unreadable, found.uses) == (None, None, frozenset())
+    assert (found.system_container, found.unreadable, found.uses) == (None, None, frozenset())
     assert found.inspected
 
 
@@ -158,9 +158,9 @@ def test_an_empty_object_is_no_labels_and_an_empty_session_is_none() -> None:
 
 
 def test_an_unclaimed_member_of_a_warm_pool_is_machinery() -> None:
-    assert read(warmPoolId="pool-1").machinery == "an unclaimed member of a warm pool"
+    assert read(warmPoolId="pool-1").system_container == "an unclaimed member of a warm pool"
     for none in (None, ""):
-        assert read(warmPoolId=none).machinery is None
+        assert read(warmPoolId=none).system_container is None
 
 
 def test_what_it_is_linked_to_is_used() -> None:

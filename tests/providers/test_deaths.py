@@ -9,9 +9,9 @@ import anyio
 import pytest
 
 from devkit.client import EngineClient
-from reaper.endpoints import DockerTable
-from reaper.model import Resource
-from reaper.providers.docker import DockerReader
+from reaper.core.model import Resource
+from reaper.providers.docker.client import DockerReader
+from reaper.providers.docker.settings import DockerTable
 from tests import needs
 from tests.providers.lab import NAME
 

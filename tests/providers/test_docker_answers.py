@@ -12,7 +12,7 @@ import anyio
 import pytest
 from aiohttp import web
 
-from reaper.endpoints import DockerTable
+from reaper.core.model import Kind, Resource, State
 from reaper.errors import (
     DeniedError,
     InvalidError,
@@ -22,9 +22,9 @@ from reaper.errors import (
     ServerError,
     UnreadableError,
 )
-from reaper.model import Kind, Resource, State
-from reaper.providers import docker
-from reaper.providers.docker import DockerProvider
+from reaper.providers.docker import client as docker
+from reaper.providers.docker.client import DockerProvider
+from reaper.providers.docker.settings import DockerTable
 from tests.providers.lab import NAME, direct, server
 
 pytestmark = pytest.mark.anyio
@@ -238,7 +238,7 @@ async def test_an_engine_where_nothing_happens_is_asked_anew_and_nothing_is_lost
     asked: list[str] = []
     enough = anyio.Event()
 
-    async def silence() -> AsyncIterator[bytes]:
+    async def cooldown() -> AsyncIterator[bytes]:
         yield b"\n"
         await anyio.sleep(3600)
 
@@ -246,7 +246,7 @@ async def test_an_engine_where_nothing_happens_is_asked_anew_and_nothing_is_lost
         asked.append(request.path)
         if len(asked) >= 4:
             enough.set()
-        return web.Response(body=silence())
+        return web.Response(body=cooldown())
 
     connected: list[None] = []
     async with engine(answer) as provider, anyio.create_task_group() as group:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reaper.model import Resource, State
-from reaper.providers.docker_events import LONGEST, deaths
+from reaper.core.model import Resource, State
+from reaper.providers.docker.events import LONGEST, deaths
 
 DIED = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=UTC)
 

@@ -5,16 +5,10 @@ from typing import Any
 
 import pytest
 
-from reaper.model import Kind, State
+from reaper.core.model import Kind, State
 from reaper.providers.base import Inventory
-from reaper.providers.docker_links import Directory
-from reaper.providers.docker_rows import (
-    inspected_container,
-    listed_container,
-    moment,
-    network,
-    own_container_id,
-)
+from reaper.providers.docker.containers import inspected_container, listed_container, moment, network, own_container_id
+from reaper.providers.docker.links import Directory
 
 ID = "0123456789abcdef" * 4
 LISTED: dict[str, Any] = {
@@ -137,7 +131,7 @@ def test_half_of_a_pair_of_surrogates_is_no_text() -> None:
     ],
 )
 def test_machinery(changes: dict[str, Any], what: str | None) -> None:
-    assert listed(**changes).machinery == what
+    assert listed(**changes).system_container == what
 
 
 def test_an_inspected_container() -> None:
@@ -181,13 +175,13 @@ def test_a_network_belongs_to_its_compose_project() -> None:
     }
     found = network(row, "local")
     assert found is not None
-    assert (found.kind, found.group, found.state, found.machinery) == (Kind.NETWORK, "chess", State.STOPPED, None)
+    assert (found.kind, found.group, found.state, found.system_container) == (Kind.NETWORK, "chess", State.STOPPED, None)
     attached = network({**row, "Containers": {"x": {}}}, "local")
     assert attached is not None
     assert attached.state is State.RUNNING
     swarm = network({**row, "Scope": "swarm"}, "local")
     assert swarm is not None
-    assert swarm.machinery == "a Swarm network"
+    assert swarm.system_container == "a Swarm network"
     assert network({**row, "Labels": {}}, "local") is None
 
 

@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from devkit.client import EngineClient
-from reaper.endpoints import DockerTable
-from reaper.errors import ConflictError, LaterError, NotFoundError
-from reaper.model import Kind, Resource, State
+from reaper.core.model import Kind, Resource, State
+from reaper.errors import ConflictError, DependencyError, NotFoundError
 from reaper.providers.base import Provider
-from reaper.providers.docker import MANY_KEYS, DockerProvider
-from reaper.testing import Held, MemoryProvider, MemoryWorld
+from reaper.providers.docker.client import MANY_KEYS, DockerProvider
+from reaper.providers.docker.settings import DockerTable
+from reaper.providers.memory import Held, MemoryProvider, MemoryWorld
 from tests import needs
 from tests.providers.lab import NAME, Recorder, by_name, direct
 from tests.providers.sides import unlike
@@ -164,7 +164,7 @@ async def test_a_listing_has_the_fields_that_every_rule_needs_and_a_look_by_id_t
         assert (resource.state, resource.endpoint, resource.labels) == (State.STOPPED, NAME, labels)
         assert resource.created_at is not None
         assert abs(datetime.now(UTC) - resource.created_at) < timedelta(minutes=1)
-        assert (resource.unreadable, resource.machinery, resource.inspected) == (None, None, True)
+        assert (resource.unreadable, resource.system_container, resource.inspected) == (None, None, True)
         fresh = await side.provider.inspect(resource)
         assert unlike(resource, fresh, whole_seconds=False) == set()
         assert fresh.identity == resource.identity
@@ -195,7 +195,7 @@ async def test_what_a_container_has_is_refused_though_it_does_not_run(side: Side
     assert {thing.id for thing in things} <= (await side.provider.inspect(found["user"])).uses
     for thing in things:
         for force in (False, True):
-            with pytest.raises(LaterError):
+            with pytest.raises(DependencyError):
                 await side.provider.delete(thing, force=force)
         assert await side.provider.inspect(thing) == thing
     await side.without_user()

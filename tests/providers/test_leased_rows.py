@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from devkit.faults import Fault, FaultProxy
-from reaper.endpoints import DockerTable
-from reaper.model import Kind, State
+from reaper.core.model import Kind, State
 from reaper.providers.base import Inventory
-from reaper.providers.docker import DockerProvider
-from reaper.providers.docker_leased import image, tells_creation, volume
+from reaper.providers.docker.client import DockerProvider
+from reaper.providers.docker.settings import DockerTable
+from reaper.providers.docker.volumes_images import image, tells_creation, volume
 from tests.providers.lab import NAME, direct
 from tests.simulator.docker_world import World
 
@@ -48,10 +48,10 @@ def test_a_volume() -> None:
     found = a_volume()
     assert (found.kind, found.id, found.name, found.group) == (Kind.VOLUME, "chess_data", "chess_data", "chess")
     assert (found.state, found.created_at) == (State.STOPPED, datetime(2026, 11, 21, 21, 48, 56, tzinfo=UTC))
-    assert (found.machinery, found.unreadable, found.maybe_older) == (None, None, False)
+    assert (found.system_container, found.unreadable, found.created_at_inexact) == (None, None, False)
     changed = volume(VOLUME, "local", exact=False)
     assert changed is not None
-    assert changed.maybe_older
+    assert changed.created_at_inexact
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_an_image_is_listed_and_inspected_alike() -> None:
     assert found == image(INSPECTED, "local")
     assert (found.kind, found.id, found.name, found.image, found.tags) == (Kind.IMAGE, ID, "a:1", "a:1", ("a:1", "b:1"))
     assert found.created_at == datetime(2026, 11, 21, 21, 48, 59, tzinfo=UTC)
-    assert (found.machinery, found.unreadable) == (None, None)
+    assert (found.system_container, found.unreadable) == (None, None)
 
 
 @pytest.mark.parametrize("tags", [None, [], ["<none>:<none>"], [5], "a:1"])
@@ -120,7 +120,7 @@ def test_what_is_odd_is_unreadable(name: str) -> None:
     assert (a_volume(**changes) if kind is Kind.VOLUME else an_image(**changes)).unreadable
 
 
-MACHINERY: dict[str, tuple[Kind, dict[str, Any]]] = {
+SYSTEM_CONTAINER: dict[str, tuple[Kind, dict[str, Any]]] = {
     "shared by engines": (Kind.VOLUME, {"Scope": "global"}),
     "of nobody knows where": (Kind.VOLUME, {"Scope": None}),
     "a cluster's": (Kind.VOLUME, {"ClusterVolume": {"ID": "x"}}),
@@ -131,10 +131,10 @@ MACHINERY: dict[str, tuple[Kind, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", MACHINERY)
+@pytest.mark.parametrize("name", SYSTEM_CONTAINER)
 def test_machinery(name: str) -> None:
-    kind, changes = MACHINERY[name]
-    assert (a_volume(**changes) if kind is Kind.VOLUME else an_image(**changes)).machinery
+    kind, changes = SYSTEM_CONTAINER[name]
+    assert (a_volume(**changes) if kind is Kind.VOLUME else an_image(**changes)).system_container
 
 
 # Whole listings
@@ -225,11 +225,13 @@ async def test_what_is_not_whole_leaves_out_its_kind_and_says_why(name: str) -> 
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("version", "maybe_older"), [("1.40", True), ("1.41", True), ("1.42", False), ("1.52", False)])
-async def test_the_engine_s_version_says_whether_a_volume_may_be_older(version: str, maybe_older: bool) -> None:
+@pytest.mark.parametrize(
+    ("version", "created_at_inexact"), [("1.40", True), ("1.41", True), ("1.42", False), ("1.52", False)]
+)
+async def test_the_engine_s_version_says_whether_a_volume_may_be_older(version: str, created_at_inexact: bool) -> None:
     nothing: dict[str, object] = {"containers": [], "networks": [], "images": []}  # the simulator speaks 1.41 only
     (found,) = (await listing(version={"ApiVersion": version}, volumes=volumes(VOLUME), **nothing)).resources
-    assert found.maybe_older is maybe_older
+    assert found.created_at_inexact is created_at_inexact
 
 
 @pytest.mark.anyio

@@ -18,8 +18,8 @@ from typing import Any, Self, TypeVar
 from hypothesis import strategies as st
 
 from devkit.wire import ClosedError, Wire, read_head, request_body
-from reaper.endpoints import DockerTable
-from reaper.proxy import DockerProxy
+from reaper.providers.docker.settings import DockerTable
+from reaper.run.proxy import DockerProxy
 
 T = TypeVar("T")
 

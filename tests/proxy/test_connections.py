@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from devkit.wire import Wire, read_head
-from reaper.proxy import relay
+from reaper.run.proxy import relay
 from tests.proxy.lab import LABELS, OK, create, lab, run, until
 from tests.proxy.test_labels import ATTACH, PING
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reaper.proxy.creating import TooDeepError, creates, hijacks, labelled
+from reaper.run.proxy.labels import TooDeepError, creates, hijacks, labelled
 
 LEASE = {"reaper.lease": "run-1"}
 

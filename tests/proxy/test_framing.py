@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reaper.proxy.framing import BadMessageError, Chunks, Endless, Length, read_answer, read_request, unchunked
+from reaper.run.proxy.http1 import BadMessageError, Chunks, Endless, Length, read_answer, read_request, unchunked
 from tests.proxy.lab import chunked, cut
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from devkit.wire import Wire, read_head
-from reaper.proxy import relay
+from reaper.run.proxy import relay
 from tests.proxy.lab import LABELS, OK, Lab, create, lab, run
 
 ATTACH = b"POST /containers/x/attach HTTP/1.1\r\nHost: docker\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from devkit.wire import Wire, read_head
-from reaper.endpoints import DockerTable
 from reaper.errors import ConfigError
-from reaper.proxy import DockerProxy, server
+from reaper.providers.docker.settings import DockerTable
+from reaper.run.proxy import DockerProxy, server
 from tests.proxy.lab import LABELS, create, lab, run, until
 from tests.proxy.test_labels import PING
 

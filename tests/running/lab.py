@@ -18,7 +18,7 @@ def guards(state: Path) -> list[int]:
             mine = f"STATE_DIRECTORY={state}".encode() in (folder / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if mine and b"reaper.guard" in words:
+        if mine and b"reaper.run.guard" in words:
             found.append(int(folder.name))
     return found
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from reaper import upstream
-from reaper.endpoints import DockerTable
+from reaper.providers.docker import upstream
+from reaper.providers.docker.settings import DockerTable
 from tests import needs
 from tests.engine.tls import TlsServer, authority, certificate
 from tests.program.test_docker_context import context

@@ -12,8 +12,8 @@ from subprocess import Popen
 import pytest
 
 from devkit.client import OBEYS_TERM, EngineClient
-from reaper.leasedb import LeaseFile
-from reaper.leases import NAME
+from reaper.leases.sources import NAME
+from reaper.leases.store import LeaseFile
 from tests.run import Program
 from tests.running.lab import guards, until
 from tests.running.test_killed import WITHIN, acts, names

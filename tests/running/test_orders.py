@@ -11,16 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from reaper.claims import Claim
-from reaper.endpoints import DaytonaTable, DockerTable
-from reaper.guard import LOG
-from reaper.leaserecord import Holder, LeaseRecord, Sort
-from reaper.orders import Orders, OrdersError, Setup
-from reaper.plan import Plan
-from reaper.retry import RetryPolicy
-from reaper.scope import Scope, Selector
-from reaper.settings import Settings
-from reaper.sweep import Options
+from reaper.config.settings import Settings
+from reaper.core.lease import Claim
+from reaper.core.scope import Scope, Selector
+from reaper.leases.record import Holder, LeaseRecord, Liveness
+from reaper.providers.daytona.settings import DaytonaTable
+from reaper.providers.docker.settings import DockerTable
+from reaper.retry.retrier import RetryPolicy
+from reaper.run.guard import LOG
+from reaper.run.orders import Orders, OrdersError, Setup
+from reaper.sweep.plan import Plan
+from reaper.sweep.sweep import Options
 
 NOW = datetime(2026, 11, 28, 12, 0, 1, 5, tzinfo=UTC)
 
@@ -42,7 +43,7 @@ def orders(tmp_path: Path) -> Orders:
     )
     record = LeaseRecord(
         id="run-1",
-        sort=Sort.PROCESS,
+        sort=Liveness.PROCESS,
         holder=Holder("gpu-1", 47, "123", "harbor", "root", 0),
         since=NOW - timedelta(hours=5),
         seen_at=NOW,
@@ -93,7 +94,7 @@ def test_orders_that_cannot_be_read_are_logged_plainly(orders: Orders, tmp_path:
 
 
 def test_a_package_that_cannot_be_loaded_any_more_is_logged(orders: Orders, tmp_path: Path) -> None:
-    broken = "import sys; sys.modules['reaper.leftovers'] = None; from reaper import guard; sys.exit(guard.main())"
+    broken = "import sys; sys.modules['reaper.run.cleanup'] = None; from reaper import guard; sys.exit(guard.main())"
     code, log = guarded(tmp_path, orders.dump(), "-c", broken)
     assert code == 1
     assert "the program cannot be loaded" in log
@@ -103,7 +104,7 @@ def test_a_package_that_cannot_be_loaded_any_more_is_logged(orders: Orders, tmp_
 
 def guarded(folder: Path, text: bytes, *command: str) -> tuple[int, str]:
     """The exit code and the log of a guard with these orders, whose holder dies."""
-    words = [sys.executable, *(command or ("-m", "reaper.guard")), str(folder / LOG)]
+    words = [sys.executable, *(command or ("-m", "reaper.run.guard")), str(folder / LOG)]
     fed = len(text).to_bytes(8, "big") + text
     ended = subprocess.run(words, input=fed, env={**os.environ, "STATE_DIRECTORY": str(folder)}, timeout=60, check=False)
     return ended.returncode, (folder / LOG).read_text()

@@ -11,8 +11,8 @@ from datetime import timedelta
 
 import pytest
 
-from reaper.leasedb import LeaseFile, LeaseState
-from reaper.leases import NAME
+from reaper.leases.sources import NAME
+from reaper.leases.store import LeaseFile, LeaseState
 from tests.daytona.server import Served
 from tests.program.wrapped import started
 from tests.run import Program

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reaper.scratch import socket_folder
+from reaper.run.scratch import socket_folder
 from tests.program.wrapped import patched, started
 from tests.run import LIMIT, Program
 from tests.running.lab import until
@@ -73,7 +73,7 @@ def test_no_other_user_can_look_into_it_and_it_goes_with_a_killed_run(program: P
         until(lambda: not socket.parent.exists(), "its folder is left", LIMIT)
 
 
-NOWHERE = "import reaper.scratch; reaper.scratch._parents = lambda env: (env['TMPDIR'], '/nowhere')\n"
+NOWHERE = "import reaper.run.scratch; reaper.run.scratch._parents = lambda env: (env['TMPDIR'], '/nowhere')\n"
 
 
 def test_a_run_is_refused_only_where_nothing_works(program: Program, long_folder: Path) -> None:

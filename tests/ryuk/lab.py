@@ -10,13 +10,13 @@ import anyio
 import anyio.abc
 import structlog
 
+from reaper.config.settings import LeasesTable
 from reaper.errors import LeasesUnknownError
-from reaper.leasebook import LeaseBook
-from reaper.leasedb import LeaseFile, LeaseRecord, LeaseState
-from reaper.leases import NAME
-from reaper.ryuk import Ryuk
-from reaper.ryukline import claim_of, lease_id
-from reaper.settings import LeasesTable
+from reaper.leases.ryuk_protocol import claim_of, lease_id
+from reaper.leases.ryuk_server import Ryuk
+from reaper.leases.sources import NAME
+from reaper.leases.store import LeaseFile, LeaseRecord, LeaseState
+from reaper.leases.watcher import LeaseBook
 
 CLAIMABLE = LeasesTable().claimable
 WINDOW = timedelta(milliseconds=300)

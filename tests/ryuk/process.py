@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from devkit.client import EngineClient
-from reaper.journal import NAME
+from reaper.observers.journal import NAME
 from tests.run import Program
 
 LIMIT = 60.0  # seconds for anything that is waited for

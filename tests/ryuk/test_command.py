@@ -208,7 +208,7 @@ def test_those_who_are_connected_to_the_end_lose_nothing(program: Program, world
         ryuk.terminate()
         assert ryuk.ended() == 3
     assert names(world) == {"a-1"}
-    (told,) = ryuk.events("ryuk_left_alone")
+    (told,) = ryuk.events("clients_still_connected")
     assert "still connected" in told["problem"]
     assert told["number"] == 1
 
@@ -262,7 +262,7 @@ def test_the_cap_holds(program: Program, world: World) -> None:
         assert ryuk.ended() == 4
     assert names(world) == {"a-0", "a-1"}
     (told,) = ryuk.events("ryuk_over_the_cap")
-    assert "REAPER_LIMITS__MAX_LEASE_DELETIONS=2" in told["cure"]
+    assert "REAPER_LIMITS__MAX_LEASE_DELETIONS=2" in told["hint"]
 
 
 def test_what_was_made_just_now_is_waited_for(program: Program, world: World, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from devkit.ports import free_port
-from reaper import early
+from reaper.ryuk import entrypoint
 from tests.ryuk.process import LIMIT, until
 from tests.simulator.docker_world import World
 
@@ -25,7 +25,7 @@ def test_a_variable_that_is_wrong_is_left_to_the_program(tmp_path: Path, variabl
     (tmp_path / "reaper").write_text('#!/bin/sh\necho "$@" "$LISTEN_FDS"\n')
     (tmp_path / "reaper").chmod(0o755)
     env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "RYUK_PORT": variable or str(free_port())}
-    command = [sys.executable, "-I", "-S", str(early.__file__), "ryuk", "--log-level", "debug"]
+    command = [sys.executable, "-I", "-S", str(entrypoint.__file__), "ryuk", "--log-level", "debug"]
     out = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
     assert out == f"ryuk --log-level debug {'' if variable else '1'}\n"
 
@@ -45,7 +45,7 @@ def test_who_connects_before_the_program_is_there_is_served(tmp_path: Path) -> N
             "RYUK_PORT": str(port),
             "RYUK_RECONNECTION_TIMEOUT": "100ms",
         }
-        command = [sys.executable, "-I", "-S", str(early.__file__), "ryuk"]
+        command = [sys.executable, "-I", "-S", str(entrypoint.__file__), "ryuk"]
         with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             try:
                 until(lambda: _connects(port), "listener")

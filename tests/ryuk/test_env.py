@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reaper.durations import parse_go
+from reaper.core.durations import parse_go
 from reaper.errors import ConfigError
-from reaper.ryukenv import RyukSettings
+from reaper.ryuk.settings import RyukSettings
 
 SECOND = timedelta(seconds=1)
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reaper.claimcheck import SHARED
-from reaper.claims import Claim
-from reaper.ryukline import LONGEST, LineError, Lines, claim_of, lease_id
-from reaper.scope import Selector, label_matches
-from reaper.settings import LeasesTable
+from reaper.config.settings import LeasesTable
+from reaper.core.claim_check import SHARED
+from reaper.core.lease import Claim
+from reaper.core.scope import Selector, label_matches
+from reaper.leases.ryuk_protocol import LONGEST, LineError, Lines, claim_of, lease_id
 
 CLAIMABLE = LeasesTable().claimable
 SESSION = "org.testcontainers.session-id"

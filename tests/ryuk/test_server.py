@@ -6,9 +6,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from reaper import leasebook, ryuk
-from reaper.leasedb import Holder, LeaseState, Sort
-from reaper.ryukline import LONGEST
+from reaper.leases import ryuk_server, watcher
+from reaper.leases.ryuk_protocol import LONGEST
+from reaper.leases.store import Holder, LeaseState, Liveness
 from tests.ryuk.lab import LIMIT, House, lease, line, until
 
 pytestmark = pytest.mark.anyio
@@ -18,8 +18,8 @@ SECRET = "s3cret"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leasebook, "ROUND", 0.02)
-    monkeypatch.setattr(ryuk, "ROUND", 0.02)
+    monkeypatch.setattr(watcher, "ROUND", 0.02)
+    monkeypatch.setattr(ryuk_server, "ROUND", 0.02)
 
 
 async def test_ack_means_that_the_lease_is_on_the_disk(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ async def test_ack_means_that_the_lease_is_on_the_disk(tmp_path: Path) -> None:
         await client.send(line("a"), b"\r\n")
         await client.acks()
         record = house.record("a")
-        assert (record.state, record.sort, record.holder) == (LIVE, Sort.CONNECTION, Holder("127.0.0.1"))
+        assert (record.state, record.sort, record.holder) == (LIVE, Liveness.CONNECTION, Holder("127.0.0.1"))
         assert [str(claim) for claim in record.claims] == ["label org.testcontainers.session-id=a"]
         await client.send(line("a") + b"\n\n" + line("b"))
         await client.acks(2)
@@ -126,14 +126,14 @@ async def test_a_noisy_client_does_not_fill_the_log(tmp_path: Path) -> None:
         await client.send(b"name=x\n" * 200 + line("a"))
         await client.acks()
         assert house.refused == 200
-        assert len(house.told("ryuk_line_refused")) == ryuk.MOST_TOLD
+        assert len(house.told("ryuk_line_refused")) == ryuk_server.MOST_TOLD
         assert "further" in house.told("ryuk_line_refused")[-1]
 
 
 async def test_there_are_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ryuk, "MOST_OF_ONE", 2)
-    monkeypatch.setattr(ryuk, "MOST", 3)
-    monkeypatch.setattr(ryuk, "MOST_CLIENTS", 2)
+    monkeypatch.setattr(ryuk_server, "MOST_OF_ONE", 2)
+    monkeypatch.setattr(ryuk_server, "MOST", 3)
+    monkeypatch.setattr(ryuk_server, "MOST_CLIENTS", 2)
     async with House(tmp_path).serving() as house:
         one, other = await house.client(), await house.client()
         for session in "ab":
@@ -160,13 +160,13 @@ async def test_there_are_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 async def test_a_lease_of_somebody_else_is_not_taken_over(tmp_path: Path) -> None:
     async with House(tmp_path).serving() as house:
         assert house.book is not None
-        house.book.take(Sort.HEARTBEAT, Holder("gpu-1"), name=lease("a"))
+        house.book.take(Liveness.HEARTBEAT, Holder("gpu-1"), name=lease("a"))
         client = await house.client()
         await client.send(line("a"))
         await client.silent()
         elsewhere = House(tmp_path, token=2)
         house.living.add(2)
-        elsewhere.open().take(Sort.CONNECTION, Holder("gpu-2"), name=lease("b"))
+        elsewhere.open().take(Liveness.CONNECTION, Holder("gpu-2"), name=lease("b"))
         await client.send(line("b"))
         await client.silent()
         told = [entry["problem"] for entry in house.told("ryuk_line_refused")]
@@ -206,7 +206,7 @@ async def test_who_does_not_gets_no_ack_and_is_sent_away(tmp_path: Path, first: 
 
 
 async def test_who_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ryuk, "SECRET_WITHIN", 0.05)
+    monkeypatch.setattr(ryuk_server, "SECRET_WITHIN", 0.05)
     async with House(tmp_path, secret=SECRET).serving() as house:
         client = await house.client()
         await client.ended()
@@ -316,7 +316,7 @@ async def test_a_bug_costs_one_client_its_connection(tmp_path: Path, monkeypatch
     async with House(tmp_path).serving() as house:
         witness = await (await house.client()).named("a")
         with monkeypatch.context() as broken:
-            broken.setattr(ryuk, "claim_of", lambda *_: 1 / 0)
+            broken.setattr(ryuk_server, "claim_of", lambda *_: 1 / 0)
             client = await house.client()
             await client.send(line("b"))
             await client.ended()

@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from typing import Any, Self, TypeVar
 
 from devkit.ports import free_port
-from reaper.journal import NAME
+from reaper.observers.journal import NAME
 from tests.run import Program
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""A keeper over a world in memory, and what it told."""
+"""A worker over a world in memory, and what it told."""
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -9,17 +9,17 @@ from typing import Any
 
 import anyio
 
-from reaper.claims import Lease
+from reaper.core.lease import Lease
+from reaper.core.model import Report, Resource
+from reaper.core.rules import Rules
 from reaper.errors import UnavailableError
-from reaper.instruments import SweepResult
-from reaper.judge import Rules
-from reaper.keeper import Keeper, Terms
-from reaper.model import Report, Resource
-from reaper.ratelimit import Breaker
-from reaper.retry import Retrier
-from reaper.sweep import Endpoint, Options
-from reaper.terms import NoLedger
-from reaper.testing import Held, MemoryProvider, MemoryWorld, VirtualClock
+from reaper.observers.instruments import SweepResult
+from reaper.providers.memory import Held, MemoryProvider, MemoryWorld, VirtualClock
+from reaper.retry.breaker import Breaker
+from reaper.retry.retrier import Retrier
+from reaper.service.endpoint_worker import EndpointWorker, InForce
+from reaper.sweep.ports import NoLedger
+from reaper.sweep.sweep import Endpoint, Options
 from tests.sweep.lab import EXACT, NOW, RULES, Recorder
 
 DEADLINE = timedelta(minutes=30)
@@ -38,7 +38,7 @@ class Sweep:
 
 @dataclass
 class Diary:
-    """Remembers what a keeper tells."""
+    """Remembers what a worker tells."""
 
     sweeps: list[Sweep] = field(default_factory=list)
     bugs: list[BaseException] = field(default_factory=list)
@@ -46,10 +46,10 @@ class Diary:
     late: list[tuple[str, ...]] = field(default_factory=list)
     events: list[tuple[bool, str]] = field(default_factory=list)
 
-    def began(self, _keeper: Keeper, due: frozenset[str]) -> None:
+    def began(self, _worker: EndpointWorker, due: frozenset[str]) -> None:
         self.sweeps.append(Sweep(anyio.current_time(), due))
 
-    def swept(self, _keeper: Keeper, _due: frozenset[str], report: Report, result: SweepResult) -> None:
+    def swept(self, _worker: EndpointWorker, _due: frozenset[str], report: Report, result: SweepResult) -> None:
         last = self.sweeps[-1]
         last.ended, last.result, last.report = anyio.current_time(), result, report
 
@@ -130,9 +130,9 @@ class House:
         self.diary = Diary()
         self.leases: list[Lease] = []
         self.observer = Recorder()
-        self.keeper = Keeper(
+        self.worker = EndpointWorker(
             Endpoint(reader, Retrier(EXACT, breaker=Breaker())),
-            lambda: Terms(self.rules, Options(), self.deadline, at_times=self.at_times),
+            lambda: InForce(self.rules, Options(), self.deadline, at_times=self.at_times),
             self.clock,
             self.observer,
             NoLedger(),
@@ -141,13 +141,13 @@ class House:
         )
 
     @asynccontextmanager
-    async def kept(self) -> AsyncIterator[Keeper]:
-        """While the keeper runs."""
+    async def kept(self) -> AsyncIterator[EndpointWorker]:
+        """While the worker runs."""
         async with anyio.create_task_group() as group:
-            group.start_soon(self.keeper.run)
-            yield self.keeper
-            self.keeper.retire(timedelta(0))
-            await self.keeper.finished.wait()
+            group.start_soon(self.worker.run)
+            yield self.worker
+            self.worker.retire(timedelta(0))
+            await self.worker.finished.wait()
 
     def left(self) -> set[str]:
         return {held.resource.name for held in self.world.held()}

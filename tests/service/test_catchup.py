@@ -8,14 +8,15 @@ from pathlib import Path
 import anyio
 import pytest
 
-from reaper.catchup import LastRuns, last_runs, missed
+from reaper.config.policies import PolicyTable
+from reaper.config.settings import ServiceTable
+from reaper.core.model import EndpointFailure, EndpointReport
 from reaper.errors import UnavailableError
-from reaper.journal import NAME
-from reaper.journaldb import Database
-from reaper.model import EndpointFailure, EndpointReport
-from reaper.records import Begun
-from reaper.settings import PolicyTable, ServiceTable
-from reaper.testing import Rule
+from reaper.observers.journal import NAME
+from reaper.observers.journal_db import Database
+from reaper.observers.journal_rows import Begun
+from reaper.providers.memory import Rule
+from reaper.service.catchup import LastRuns, last_runs, missed
 from tests.daytona.server import Served
 from tests.service.daemon import QUICK, Daemon
 from tests.service.lab import House
@@ -135,13 +136,13 @@ async def test_a_death_brings_no_policy_forward_that_runs_at_its_times() -> None
 async def test_an_endpoint_that_comes_back_hours_later_waits_for_the_next_time() -> None:
     house = House(stopped("leftover"), running("long"), at_times=frozenset({"stopped"}))
     house.world.rules.append(down := Rule("list", error=UnavailableError("no engine")))
-    async with house.kept() as keeper:
-        keeper.post(["stopped", "old"])
+    async with house.kept() as worker:
+        worker.post(["stopped", "old"])
         await anyio.sleep(3 * 3600)
         house.world.rules.remove(down)
         await anyio.sleep(1000)
         assert house.left() == {"leftover"}
         assert ("stopped",) in house.diary.late
-        keeper.post(["stopped"])
+        worker.post(["stopped"])
         await anyio.sleep(60)
     assert house.left() == set()

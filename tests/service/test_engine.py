@@ -44,7 +44,7 @@ def test_a_container_that_dies_goes_as_soon_as_its_policy_allows_and_not_at_the_
     program = Program(tmp_path, {"DOCKER_HOST": any_engine.host})
     image = any_engine.tag("bench:1", "tb__chess__client:latest")
     with Daemon(program, DEATHS, "sweep_at_start = false").start() as daemon:
-        daemon.wait("events_followed", endpoint="local")
+        daemon.wait("event_stream_connected", endpoint="local")
         assert daemon.metric("reaper_events_connected") == 1
         exited(any_engine, "foreign", {})
         exited(any_engine, "by-label")
@@ -53,8 +53,10 @@ def test_a_container_that_dies_goes_as_soon_as_its_policy_allows_and_not_at_the_
         daemon.until(lambda: containers(any_engine) == {"foreign"}, "end of the dead")
         daemon.wait("sweep_finished")
         assert daemon.stop() == 0
-    names = [line["event"] for line in daemon.lines if line["event"] in ("events_followed", "deleted", "sweep_finished")]
-    assert names[:2] == ["events_followed", "deleted"]
+    names = [
+        line["event"] for line in daemon.lines if line["event"] in ("event_stream_connected", "deleted", "sweep_finished")
+    ]
+    assert names[:2] == ["event_stream_connected", "deleted"]
     assert names[-1] == "sweep_finished"
     assert {line["name"] for line in daemon.events("deleted")} == {"by-label", "by-image"}
     (deleted,) = daemon.events("deleted", name="by-image")
@@ -77,7 +79,7 @@ def test_endpoints_that_go_away_and_come_back(module_engine: PrivateEngine, tmp_
         with Daemon(served.program(**keys), f"{BOTH}{tables}{docker}").start() as daemon:
             for name in ("engine", "ill", "well"):
                 daemon.wait("sweep_finished", endpoint=name, result="success")
-            daemon.wait("events_followed", endpoint="engine")
+            daemon.wait("event_stream_connected", endpoint="engine")
             served.sim.faults.add("status:500,endpoint=ill")
             engine.kill(containers=True)
             daemon.wait("events_lost", endpoint="engine")
@@ -95,7 +97,7 @@ def test_endpoints_that_go_away_and_come_back(module_engine: PrivateEngine, tmp_
             exited(engine, "leftover", OWNED)
             served.sim.faults.clear()
             served.add("leftover", org="ill")
-            daemon.wait("events_followed", endpoint="engine", times=2)
+            daemon.wait("event_stream_connected", endpoint="engine", times=2)
             assert daemon.metric("reaper_events_connected", endpoint="engine") == 1
             assert daemon.metric("reaper_events_lost_total", endpoint="engine") == 1
             for name in ("engine", "ill"):

@@ -7,11 +7,11 @@ from itertools import pairwise
 import anyio
 import pytest
 
+from reaper.core.model import Kind, Outcome
+from reaper.core.rules import Rules
 from reaper.errors import ServerError, UnavailableError
-from reaper.instruments import SweepResult
-from reaper.judge import Rules
-from reaper.model import Kind, Outcome
-from reaper.testing import Rule
+from reaper.observers.instruments import SweepResult
+from reaper.providers.memory import Rule
 from tests.service.lab import House
 from tests.sweep.conftest import anyio_backend
 from tests.sweep.lab import FOREIGN, OLD, STOPPED, running, stopped
@@ -32,9 +32,9 @@ async def test_nothing_is_swept_that_is_not_due() -> None:
 
 async def test_policies_that_are_due_together_share_one_listing() -> None:
     house = House(stopped("leftover"), running("long"))
-    async with house.kept() as keeper:
-        keeper.post(["stopped"])
-        keeper.post(["old"])
+    async with house.kept() as worker:
+        worker.post(["stopped"])
+        worker.post(["old"])
         await anyio.sleep(60)
     assert [sweep.due for sweep in house.diary.sweeps] == [frozenset(NAMES)]
     assert house.diary.results == [SweepResult.SUCCESS]
@@ -44,11 +44,11 @@ async def test_policies_that_are_due_together_share_one_listing() -> None:
 
 async def test_what_is_posted_during_a_sweep_is_swept_for_once_afterwards() -> None:
     house = House(running("long"), latency=5.0)
-    async with house.kept() as keeper:
-        keeper.post(["old"])
+    async with house.kept() as worker:
+        worker.post(["old"])
         await anyio.sleep(2)
         for _ in range(10):
-            keeper.post(["stopped"])
+            worker.post(["stopped"])
         await anyio.sleep(200)
     first, second = house.diary.sweeps
     assert [set(first.due), set(second.due)] == [{"old"}, {"stopped"}]
@@ -57,16 +57,16 @@ async def test_what_is_posted_during_a_sweep_is_swept_for_once_afterwards() -> N
 
 async def test_only_what_is_due_acts() -> None:
     house = House(stopped("leftover"), running("long"))
-    async with house.kept() as keeper:
-        keeper.post(["old"])
+    async with house.kept() as worker:
+        worker.post(["old"])
         await anyio.sleep(60)
     assert house.left() == {"leftover"}
 
 
 async def test_policies_that_are_gone_from_the_configuration_are_not_swept_for() -> None:
     house = House(stopped("leftover"))
-    async with house.kept() as keeper:
-        keeper.post(["yesterday"])
+    async with house.kept() as worker:
+        worker.post(["yesterday"])
         await anyio.sleep(60)
     assert house.diary.sweeps == []
 
@@ -75,8 +75,8 @@ async def test_an_endpoint_that_is_down_rests_longer_and_longer_and_keeps_what_i
     house = House(stopped("leftover"))
     down = Rule("list", error=UnavailableError("no engine"))
     house.world.rules.append(down)
-    async with house.kept() as keeper:
-        keeper.post(["stopped"])
+    async with house.kept() as worker:
+        worker.post(["stopped"])
         await anyio.sleep(3 * 3600)
         assert set(house.diary.results) == {SweepResult.UNLISTED}
         sweeps = house.diary.sweeps
@@ -87,29 +87,29 @@ async def test_an_endpoint_that_is_down_rests_longer_and_longer_and_keeps_what_i
         await anyio.sleep(1000)
     assert house.diary.results[-1] is SweepResult.SUCCESS
     assert house.diary.sweeps[-1].due == {"stopped"}
-    assert keeper.failures == 0
+    assert worker.failures == 0
     assert house.left() == set()
 
 
 async def test_somebody_who_wants_a_sweep_now_ends_the_rest() -> None:
     house = House(stopped("leftover"))
     house.world.rules.append(down := Rule("list", error=UnavailableError("no engine")))
-    async with house.kept() as keeper:
-        keeper.post(["stopped"])
+    async with house.kept() as worker:
+        worker.post(["stopped"])
         await anyio.sleep(30)
         house.world.rules.remove(down)
-        keeper.post(["old"])
+        worker.post(["old"])
         await anyio.sleep(5)
         assert len(house.diary.sweeps) == 1  # it rests
-        keeper.post(NAMES, now=True)
+        worker.post(NAMES, now=True)
         await anyio.sleep(5)
     assert house.diary.results == [SweepResult.UNLISTED, SweepResult.SUCCESS]
 
 
 async def test_a_sweep_that_takes_too_long_is_ended() -> None:
     house = House(stopped("leftover"), deadline=timedelta(seconds=30), latency=3600.0)
-    async with house.kept() as keeper:
-        keeper.post(["stopped"])
+    async with house.kept() as worker:
+        worker.post(["stopped"])
         await anyio.sleep(50)
     assert house.diary.results[0] is SweepResult.TIMEOUT
     assert house.diary.sweeps[0].ended - house.diary.sweeps[0].began <= 36
@@ -118,10 +118,10 @@ async def test_a_sweep_that_takes_too_long_is_ended() -> None:
 async def test_a_bug_costs_one_sweep_and_nothing_else() -> None:
     house = House(stopped("leftover"))
     house.world.rules.append(Rule("list", calls={1}, error=ZeroDivisionError("a bug")))
-    async with house.kept() as keeper:
-        keeper.post(["stopped"])
+    async with house.kept() as worker:
+        worker.post(["stopped"])
         await anyio.sleep(1)
-        keeper.post(["stopped"])
+        worker.post(["stopped"])
         await anyio.sleep(60)
     assert house.diary.results == [SweepResult.BUG, SweepResult.SUCCESS]
     assert house.left() == set()
@@ -130,12 +130,12 @@ async def test_a_bug_costs_one_sweep_and_nothing_else() -> None:
 async def test_one_that_is_retired_ends_its_sweep_and_makes_no_other() -> None:
     house = House(stopped("leftover"), latency=1.0)
     async with anyio.create_task_group() as group:
-        group.start_soon(house.keeper.run)
-        house.keeper.post(["stopped"])
+        group.start_soon(house.worker.run)
+        house.worker.post(["stopped"])
         await anyio.sleep(0.5)
-        house.keeper.retire()
-        house.keeper.post(["old"])
-        await house.keeper.finished.wait()
+        house.worker.retire()
+        house.worker.post(["old"])
+        await house.worker.finished.wait()
     assert house.diary.results == [SweepResult.SUCCESS]
     assert house.left() == set()
 
@@ -144,12 +144,12 @@ async def test_a_drain_cancels_what_takes_longer() -> None:
     house = House(running("long"), latency=1.0)
     house.world.rules.append(Rule("stop", seconds=3600))
     async with anyio.create_task_group() as group:
-        group.start_soon(house.keeper.run)
-        house.keeper.post(["old"])
+        group.start_soon(house.worker.run)
+        house.worker.post(["old"])
         await anyio.sleep(5)
-        house.keeper.retire(timedelta(seconds=20))
+        house.worker.retire(timedelta(seconds=20))
         began = anyio.current_time()
-        await house.keeper.finished.wait()
+        await house.worker.finished.wait()
     assert house.diary.results == [SweepResult.INTERRUPTED]
     assert anyio.current_time() - began <= 26
 
@@ -162,13 +162,13 @@ def failing(house: House, count: int) -> None:
 async def test_a_few_that_nobody_can_delete_are_no_sign_that_the_endpoint_is_sick() -> None:
     house = House(*(stopped(f"s{number}") for number in range(9)))
     failing(house, 9)
-    async with house.kept() as keeper:
-        keeper.post(["stopped"])
+    async with house.kept() as worker:
+        worker.post(["stopped"])
         await anyio.sleep(300)
-        assert keeper.endpoint.retrier.breaker.open
-        keeper.post(["old"])
+        assert worker.endpoint.retrier.breaker.open
+        worker.post(["old"])
         await anyio.sleep(300)
-        assert keeper.failures == 0
+        assert worker.failures == 0
     assert house.diary.results == [SweepResult.FAILURES, SweepResult.SUCCESS]
 
 
@@ -176,10 +176,10 @@ async def test_a_few_that_nobody_can_delete_are_no_sign_that_the_endpoint_is_sic
 async def test_one_that_deletes_nothing_of_many_is_left_alone(spared: int) -> None:
     house = House(*(stopped(f"s{number}") for number in range(30)))
     failing(house, 30 - spared)
-    async with house.kept() as keeper:
-        keeper.post(["stopped"])
+    async with house.kept() as worker:
+        worker.post(["stopped"])
         await anyio.sleep(50)
-        assert keeper.failures == (0 if spared else 1)
+        assert worker.failures == (0 if spared else 1)
     assert house.diary.results == [SweepResult.FAILURES]
 
 
@@ -237,9 +237,9 @@ async def test_a_lost_stream_is_told_of_and_followed_again_from_where_it_broke()
 async def test_a_bug_in_the_events_is_told_and_hinders_no_sweep() -> None:
     house = House(stopped("leftover"), watched=True)
     house.provider.tell(ZeroDivisionError("a bug"))
-    async with house.kept() as keeper:
+    async with house.kept() as worker:
         await anyio.sleep(5)
-        keeper.post(["stopped"])
+        worker.post(["stopped"])
         await anyio.sleep(5)
     assert [type(bug) for bug in house.diary.stumbles] == [ZeroDivisionError]
     assert house.diary.bugs == []
@@ -250,8 +250,8 @@ async def test_events_that_can_be_followed_again_end_the_rest() -> None:
     house = House(stopped("leftover"), watched=True)
     house.world.rules.append(down := Rule("list", error=UnavailableError("no engine")))
     house.provider.broken = 5
-    async with house.kept() as keeper:
-        keeper.post(["stopped"])
+    async with house.kept() as worker:
+        worker.post(["stopped"])
         await anyio.sleep(25)
         assert house.diary.results == [SweepResult.UNLISTED]  # it rests for a minute
         assert house.diary.events[-1] == (False, "no events today")
@@ -264,8 +264,8 @@ async def test_events_that_can_be_followed_again_end_the_rest() -> None:
 async def test_events_that_come_and_go_while_nothing_can_be_listed_end_it_less_and_less_often() -> None:
     house = House(stopped("leftover"), watched=True)
     house.world.rules.append(Rule("list", error=UnavailableError("no engine")))
-    async with house.kept() as keeper:
-        keeper.post(["stopped"])
+    async with house.kept() as worker:
+        worker.post(["stopped"])
         for _ in range(3600):
             house.provider.tell(UnavailableError("the connection broke"))
             await anyio.sleep(1)
@@ -314,7 +314,7 @@ async def test_a_stream_that_breaks_again_and_again_is_followed_less_and_less_of
     assert len(house.provider.asked_since) <= 70
 
 
-async def test_a_stream_that_ends_after_a_long_silence_is_no_loss() -> None:
+async def test_a_stream_that_ends_after_a_long_cooldown_is_no_loss() -> None:
     house = House(watched=True)
     async with house.kept():
         for _ in range(5):
@@ -326,11 +326,11 @@ async def test_a_stream_that_ends_after_a_long_silence_is_no_loss() -> None:
 
 
 def test_a_policy_for_another_kind_or_another_endpoint_is_none_of_its_business() -> None:
-    keeper = House().keeper
-    assert keeper.concerns(STOPPED)
-    assert not keeper.concerns(replace(STOPPED, kinds=frozenset({Kind.SANDBOX})))
-    assert not keeper.concerns(replace(STOPPED, endpoints=frozenset({"gpu-1"})))
-    assert keeper.concerns(replace(STOPPED, endpoints=frozenset({"gpu-1", "local"})))
+    worker = House().worker
+    assert worker.concerns(STOPPED)
+    assert not worker.concerns(replace(STOPPED, kinds=frozenset({Kind.SANDBOX})))
+    assert not worker.concerns(replace(STOPPED, endpoints=frozenset({"gpu-1"})))
+    assert worker.concerns(replace(STOPPED, endpoints=frozenset({"gpu-1", "local"})))
 
 
 async def test_what_takes_over_sweeps_for_what_the_one_before_could_not_sweep_for() -> None:
@@ -375,9 +375,9 @@ async def test_what_takes_over_knows_of_the_deaths() -> None:
 async def test_a_deletion_that_always_fails_is_tried_less_and_less_often() -> None:
     house = House(stopped("cursed"), stopped("well"))
     house.world.rules.append(Rule("delete", "cursed", error=ServerError("driver failed")))
-    async with house.kept() as keeper:
+    async with house.kept() as worker:
         for _ in range(2 * 60):
-            keeper.post(["stopped"])
+            worker.post(["stopped"])
             await anyio.sleep(60)
     tries = [call.began for call in house.world.made("delete", "cursed")]
     sweeps = [tries[0], *(later for before, later in pairwise(tries) if later - before > 50)]
@@ -389,10 +389,10 @@ async def test_a_deletion_that_always_fails_is_tried_less_and_less_often() -> No
 async def test_what_rests_is_told_as_failed_with_the_reason_and_goes_when_it_can() -> None:
     house = House(stopped("cursed"))
     house.world.rules.append(Rule("delete", "cursed", calls=range(1, 9), error=ServerError("driver failed")))
-    async with house.kept() as keeper:
-        keeper.post(["stopped"])
+    async with house.kept() as worker:
+        worker.post(["stopped"])
         await anyio.sleep(50)
-        keeper.post(["stopped"])
+        worker.post(["stopped"])
         await anyio.sleep(5)
         report = house.diary.sweeps[-1].report
         assert report is not None
@@ -401,7 +401,7 @@ async def test_what_rests_is_told_as_failed_with_the_reason_and_goes_when_it_can
         assert "its deletion failed in the last sweep and rests for " in rested.detail
         assert rested.detail.endswith("driver failed")
         await anyio.sleep(120)
-        keeper.post(["stopped"])
+        worker.post(["stopped"])
         await anyio.sleep(60)
     assert house.left() == set()
 
@@ -409,10 +409,10 @@ async def test_what_rests_is_told_as_failed_with_the_reason_and_goes_when_it_can
 async def test_who_asks_for_a_sweep_now_ends_the_rests() -> None:
     house = House(stopped("cursed"))
     house.world.rules.append(Rule("delete", "cursed", calls=range(1, 9), error=ServerError("driver failed")))
-    async with house.kept() as keeper:
-        keeper.post(["stopped"])
+    async with house.kept() as worker:
+        worker.post(["stopped"])
         await anyio.sleep(50)
-        keeper.post(["stopped"], now=True)
+        worker.post(["stopped"], now=True)
         await anyio.sleep(5)
     assert house.left() == set()
 
@@ -420,10 +420,10 @@ async def test_who_asks_for_a_sweep_now_ends_the_rests() -> None:
 async def test_a_sick_endpoint_gives_no_resource_a_rest() -> None:
     house = House(*(stopped(f"c{i}") for i in range(40)))
     house.world.rules.append(Rule("delete", error=UnavailableError("down")))
-    async with house.kept() as keeper:
-        keeper.post(["stopped"])
+    async with house.kept() as worker:
+        worker.post(["stopped"])
         await anyio.sleep(300)
         house.world.rules.clear()
-        keeper.post(["stopped"], now=True)
+        worker.post(["stopped"], now=True)
         await anyio.sleep(30)
     assert house.left() == set()

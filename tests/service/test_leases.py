@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reaper.leases import NAME
+from reaper.leases.sources import NAME
 from tests.program.conftest import fake
 from tests.program.fakeengine import FakeEngine
 from tests.run import Program

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from reaper import lease
-from reaper.leasedb import LeaseFile, LeaseRecord, LeaseState
-from reaper.leases import NAME
-from reaper.library import own
-from reaper.library.holding import HeldLease
-from reaper.places import SOCKET
-from reaper.service import DESCRIPTORS
+from reaper.leases.sources import NAME
+from reaper.leases.store import LeaseFile, LeaseRecord, LeaseState
+from reaper.library import lease as own
+from reaper.library.lease import HeldLease
+from reaper.paths import SOCKET
+from reaper.service.service import DESCRIPTORS
 from tests.leases.others import NOBODY, ask
 from tests.program.conftest import fake
 from tests.program.fakeengine import FakeEngine

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reaper.notify import Notifier
+from reaper.service.systemd import Notifier
 
 
 @pytest.fixture(params=["file", "abstract"])

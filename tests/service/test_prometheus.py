@@ -8,7 +8,7 @@ import pytest
 
 from devkit.engine import PrivateEngine
 from devkit.prometheus import Prometheus
-from reaper.instruments import NOBODY, WISH
+from reaper.observers.instruments import NOBODY, OVERRIDE
 from tests import needs
 from tests.daytona.lab import HARBOR
 from tests.daytona.server import Served
@@ -37,7 +37,7 @@ def test_the_counters_that_it_stores_equal_what_the_journal_says(engine: Private
     with Served(tmp_path) as served:
         for number in range(5):
             served.add(f"s{number}")
-        served.add("wish", labels={**HARBOR, "reaper.ttl": "1h"})
+        served.add("label override", labels={**HARBOR, "reaper.ttl": "1h"})
         broken = served.add("broken")
         served.sim.faults.add("status:400,method=DELETE,resource=" + broken)
         program = served.program(DOCKER_HOST=engine.host)
@@ -63,7 +63,7 @@ def test_the_counters_that_it_stores_equal_what_the_journal_says(engine: Private
             rows = acts(program)
             told = Counter((r["endpoint"], r["kind"], _policy(r), r["outcome"]) for r in rows)
             assert {outcome for *_, outcome in told} >= {"deleted", "failed"}
-            assert {policy for _, _, policy, _ in told} == {"quick", "stopped", WISH}
+            assert {policy for _, _, policy, _ in told} == {"quick", "stopped", OVERRIDE}
             assert sum(number for (*_, outcome), number in told.items() if outcome == "deleted") == 18
             daemon.until(lambda: stored() == told, f"counters like {told}; there are {stored()}")
             assert [row["value"][1] for row in prometheus.now("up")] == ["1"]
@@ -73,4 +73,4 @@ def test_the_counters_that_it_stores_equal_what_the_journal_says(engine: Private
 
 def _policy(row: dict[str, Any]) -> str:
     found: str | None = row["policy"]
-    return found or (WISH if row["reason"] in ("ttl_ended", "expired") else NOBODY)
+    return found or (OVERRIDE if row["reason"] in ("ttl_ended", "expired") else NOBODY)

@@ -166,7 +166,7 @@ def test_an_endpoint_that_comes_back_waits_for_its_sweep_that_is_still_under_way
 
 def test_events_are_followed_and_left_alone_as_a_reload_says(served: Served, program: Program) -> None:
     with Daemon(program, SELDOM).start() as daemon:
-        daemon.wait("events_followed", endpoint="local")
+        daemon.wait("event_stream_connected", endpoint="local")
         daemon.configure(SELDOM, "docker_events = false")
         daemon.signal(signal.SIGHUP)
         daemon.wait("reloaded")
@@ -174,7 +174,7 @@ def test_events_are_followed_and_left_alone_as_a_reload_says(served: Served, pro
         assert "reaper_events_connected{" not in daemon.get("/metrics")[1]
         daemon.configure(SELDOM)
         daemon.signal(signal.SIGHUP)
-        daemon.wait("events_followed", endpoint="local", times=2)
+        daemon.wait("event_stream_connected", endpoint="local", times=2)
         assert daemon.metric("reaper_events_connected", endpoint="local") == 1
         assert list(daemon.events("events_lost")) == []
         assert daemon.stop() == 0

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reaper import durations
-from reaper.schedule import Schedule, Timing
-from reaper.settings import PolicyTable
+from reaper.config.policies import PolicyTable
+from reaper.core import durations
+from reaper.service.scheduler import Schedule, Timing
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -8,8 +8,8 @@ import aiohttp
 from multidict import CIMultiDictProxy
 
 from reaper.simulator.clock import Clock
-from reaper.simulator.daytona_model import Sandbox
-from reaper.simulator.daytona_rules import Behaviour
+from reaper.simulator.daytona.model import Sandbox
+from reaper.simulator.daytona.rules import Behaviour
 from reaper.simulator.server import Simulator
 from reaper.simulator.world import SandboxSpec
 

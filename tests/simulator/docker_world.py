@@ -11,8 +11,8 @@ from typing import Any, Self, TypeVar
 
 from devkit.client import EngineClient, archive
 from reaper.simulator.clock import Clock
-from reaper.simulator.docker import DockerSimulator, Engine, add_container
-from reaper.simulator.docker_model import Container
+from reaper.simulator.docker.app import DockerSimulator, Engine, add_container
+from reaper.simulator.docker.model import Container
 from reaper.simulator.faults import Faults
 
 _T = TypeVar("_T")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reaper.simulator.daytona_limits import Limit
+from reaper.simulator.daytona.limits import Limit
 from tests.simulator.daytona_client import EXACT, START, World
 
 Test = Callable[[World], Awaitable[None]]

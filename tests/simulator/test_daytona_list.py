@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from reaper.simulator.daytona_rules import Behaviour
+from reaper.simulator.daytona.rules import Behaviour
 from reaper.simulator.world import ABSENT
 from tests.simulator.daytona_client import EXACT, START, World
 

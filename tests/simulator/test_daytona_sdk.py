@@ -27,8 +27,8 @@ from daytona_api_client_async import SandboxState as State
 from pydantic import ValidationError
 
 from reaper.simulator.clock import Clock
-from reaper.simulator.daytona_limits import Limit
-from reaper.simulator.daytona_rules import Behaviour
+from reaper.simulator.daytona.limits import Limit
+from reaper.simulator.daytona.rules import Behaviour
 from reaper.simulator.server import Simulator
 from reaper.simulator.world import ABSENT, SandboxSpec
 from tests.simulator.daytona_client import EXACT, START

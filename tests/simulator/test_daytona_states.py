@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from reaper.simulator.daytona_model import STATES
-from reaper.simulator.daytona_rules import Behaviour
+from reaper.simulator.daytona.model import STATES
+from reaper.simulator.daytona.rules import Behaviour
 from tests.simulator.daytona_client import EXACT, START, World
 
 Test = Callable[[World], Awaitable[None]]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from reaper.simulator.docker import Behaviour
+from reaper.simulator.docker.app import Behaviour
 from reaper.simulator.faults import Fault
 from tests import needs
 from tests.simulator.docker_world import DAY, HOUR, World

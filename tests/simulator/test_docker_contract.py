@@ -10,7 +10,7 @@ import pytest
 
 from devkit.client import IGNORES_TERM, OBEYS_TERM, EngineClient
 from devkit.engine import PrivateEngine
-from reaper.simulator.docker import Behaviour
+from reaper.simulator.docker.app import Behaviour
 from tests.simulator.docker_calls import call, filters, reply_shape, shape
 from tests.simulator.docker_script import SESSIONS
 from tests.simulator.docker_world import World

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from devkit.client import OBEYS_TERM
-from reaper.simulator.docker import Behaviour
+from reaper.simulator.docker.app import Behaviour
 from reaper.simulator.faults import Fault
 from tests.run import Program
 from tests.simulator.docker_world import DAY, HOUR, World

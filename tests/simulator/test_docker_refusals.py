@@ -8,8 +8,8 @@ import pytest
 
 from devkit.client import OBEYS_TERM
 from devkit.faults import Fault, FaultProxy
-from reaper.simulator.docker import Behaviour
-from reaper.simulator.docker_life import Life
+from reaper.simulator.docker.app import Behaviour
+from reaper.simulator.docker.life import Life
 from tests.engine.lab import reasons, rows
 from tests.run import Program
 from tests.simulator.docker_world import World

@@ -11,9 +11,9 @@ import pytest
 
 from devkit.client import IGNORES_TERM, OBEYS_TERM
 from reaper.simulator.clock import Clock
-from reaper.simulator.docker import Behaviour, DockerSimulator, Engine, add_container, load
-from reaper.simulator.docker_model import behaviour_of
-from reaper.simulator.docker_text import NS, go_duration, human, rfc3339
+from reaper.simulator.docker.app import Behaviour, DockerSimulator, Engine, add_container, load
+from reaper.simulator.docker.model import behaviour_of
+from reaper.simulator.docker.text import NS, go_duration, human, rfc3339
 from reaper.simulator.world import ContainerSpec, NetworkSpec
 from tests.simulator.docker_calls import call, filters
 from tests.simulator.docker_world import DAY, HOUR, World
@@ -276,7 +276,7 @@ def test_a_listing_of_many_is_quick_to_repeat() -> None:
     engine = Engine(Clock(START, rate=0))
     labels = {"terminal-bench": "yes"}
     made = [add_container(engine, name=f"c{number}", image="bench:1", labels=labels) for number in range(5_000)]
-    from reaper.simulator.docker_json import listing
+    from reaper.simulator.docker.json import listing
 
     first = listing(engine, engine.newest_first())
     rows = json.loads(first)

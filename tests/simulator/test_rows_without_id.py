@@ -8,7 +8,7 @@ import pytest
 
 from devkit.client import OBEYS_TERM
 from devkit.faults import Fault, FaultProxy
-from reaper.simulator.docker import Behaviour
+from reaper.simulator.docker.app import Behaviour
 from tests.engine.lab import IMPATIENT, rows
 from tests.run import Program
 from tests.simulator.docker_world import World

@@ -8,17 +8,17 @@ from typing import Any, TypeVar
 import anyio
 import trio.testing
 
-from reaper.claims import Ending, Lease
-from reaper.conditions import Policy
+from reaper.core.conditions import Policy
+from reaper.core.lease import Ending, Lease
+from reaper.core.model import Decision, EndpointReport, Kind, Outcome, Report, Resource, Result, State
+from reaper.core.rules import Rules
 from reaper.errors import LeasesUnknownError
-from reaper.judge import Rules
-from reaper.memory import Memory
-from reaper.model import Decision, EndpointReport, Kind, Outcome, Report, Resource, Result, State
 from reaper.providers.base import Limits
-from reaper.ratelimit import Breaker
-from reaper.retry import FailedAttempt, Retrier, RetryPolicy
-from reaper.sweep import Endpoint, Options, Stop, sweep
-from reaper.testing import Held, MemoryProvider, MemoryReader, MemoryWorld, VirtualClock
+from reaper.providers.memory import Held, MemoryProvider, MemoryReader, MemoryWorld, VirtualClock
+from reaper.retry.breaker import Breaker
+from reaper.retry.retrier import FailedAttempt, Retrier, RetryPolicy
+from reaper.sweep.ownership import Memory
+from reaper.sweep.sweep import Endpoint, Options, Stop, sweep
 
 T = TypeVar("T")
 

@@ -6,10 +6,10 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from reaper.errors import CredentialsError, DeniedError, LaterError, ServerError, UnavailableError
-from reaper.model import Outcome, Resource
+from reaper.core.model import Outcome, Resource
+from reaper.errors import CredentialsError, DeniedError, DependencyError, ServerError, UnavailableError
 from reaper.providers.base import Limits, Traits
-from reaper.testing import Held, Rule
+from reaper.providers.memory import Held, Rule
 from tests.sweep.lab import HOUR, Lab, later, many, outcomes, result, running, stopped
 
 pytestmark = pytest.mark.anyio
@@ -122,7 +122,7 @@ class Fork:
 
     def _set(self, accepted: Lab, forks: tuple[str, ...]) -> None:
         alive = any(accepted.world.get(fork) for fork in forks)
-        self.rule.error = LaterError("The forks must be deleted first.") if alive else None
+        self.rule.error = DependencyError("The forks must be deleted first.") if alive else None
 
 
 async def test_forks_go_before_their_parents_however_deep() -> None:

@@ -3,10 +3,10 @@
 import anyio
 import pytest
 
-from reaper.budget import AdaptiveLimiter
 from reaper.errors import NotFoundError, ProviderError, ServerError
-from reaper.retry import Retrier
-from reaper.workers import for_each
+from reaper.retry.budget import AdaptiveLimiter
+from reaper.retry.retrier import Retrier
+from reaper.sweep.concurrency import for_each
 from tests.sweep.lab import EXACT
 
 pytestmark = pytest.mark.anyio

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reaper.budget import Budget
 from reaper.errors import RateLimitedError, UnavailableError
-from reaper.retry import Retrier, RetryPolicy
+from reaper.retry.budget import Budget
+from reaper.retry.retrier import Retrier, RetryPolicy
 from reaper.simulator.clock import Clock
-from reaper.simulator.daytona_limits import Limit, Throttler
-from reaper.workers import for_each
+from reaper.simulator.daytona.limits import Limit, Throttler
+from reaper.sweep.concurrency import for_each
 from tests.sweep.lab import EXACT, elapse
 
 pytestmark = pytest.mark.anyio
@@ -158,7 +158,7 @@ async def test_after_a_429_nobody_asks_until_the_block_is_over() -> None:
         assert not later or min(later) >= at + 10 + RETRY_MARGIN - 0.001
 
 
-async def test_a_silence_costs_no_attempt() -> None:
+async def test_a_cooldown_costs_no_attempt() -> None:
     server = Server(Limit(20, 10), tells=False)
     await ask(server, 60, workers=8, retry=RetryPolicy(attempts=1, jitter=EXACT.jitter))
     assert server.refused

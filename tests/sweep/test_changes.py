@@ -6,13 +6,13 @@ from dataclasses import replace
 import anyio
 import pytest
 
-from reaper.conditions import Policy
+from reaper.core.conditions import Policy
+from reaper.core.model import Resource, State
+from reaper.core.rules import Rules
+from reaper.core.scope import Scope, Selector
 from reaper.errors import RateLimitedError, ServerError
-from reaper.judge import Rules
-from reaper.model import Resource, State
 from reaper.providers.base import Limits
-from reaper.scope import Scope, Selector
-from reaper.testing import Held, Rule
+from reaper.providers.memory import Held, Rule
 from tests.sweep.lab import CONTAINERS, FOREIGN, HOUR, NOW, Lab, later, many, network, outcomes, result, running, stopped
 
 pytestmark = pytest.mark.anyio
@@ -246,7 +246,7 @@ async def test_a_look_is_taken_again_when_the_deletion_had_to_wait(what: str) ->
     assert lab.left() == set(changed)
 
 
-async def test_a_look_is_taken_again_after_a_long_silence() -> None:
+async def test_a_look_is_taken_again_after_a_long_cooldown() -> None:
     lab = Lab(stopped("it"))
     lab.world.rules.append(Rule("delete", calls={1}, error=RateLimitedError("429", retry_after=200)))
     async with anyio.create_task_group() as group:

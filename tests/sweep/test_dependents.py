@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from reaper.core.model import Outcome, Reason, Resource
 from reaper.errors import DeniedError, ServerError
-from reaper.model import Outcome, Reason, Resource
-from reaper.testing import Held, Rule
+from reaper.providers.memory import Held, Rule
 from tests.sweep.lab import FOREIGN, Lab, network, outcomes, result, running, stopped
 
 pytestmark = pytest.mark.anyio

@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from reaper.claims import Claim, Ending, Lease
-from reaper.judge import Rules
-from reaper.model import Outcome, Resource
-from reaper.scope import Selector
-from reaper.testing import Rule
+from reaper.core.lease import Claim, Ending, Lease
+from reaper.core.model import Outcome, Resource
+from reaper.core.rules import Rules
+from reaper.core.scope import Selector
+from reaper.providers.memory import Rule
 from tests.sweep.lab import FOREIGN, HOUR, MINUTE, NOW, Lab, counts, many, network, running, stopped
 
 pytestmark = pytest.mark.anyio

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from reaper.model import Decision
-from reaper.sweep import Options, sweep
+from reaper.core.model import Decision
+from reaper.sweep.sweep import Options, sweep
 from tests.sweep.lab import Lab, many, stopped
 
 pytestmark = pytest.mark.anyio

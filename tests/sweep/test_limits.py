@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from reaper.claims import Ending, Lease
-from reaper.judge import Rules
-from reaper.model import Outcome, Reason
+from reaper.core.lease import Ending, Lease
+from reaper.core.model import Outcome, Reason
+from reaper.core.rules import Rules
 from reaper.providers.base import Limits
-from reaper.testing import Held, Rule
+from reaper.providers.memory import Held, Rule
 from tests.sweep.lab import (
     HOUR,
     MINUTE,

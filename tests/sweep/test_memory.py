@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from reaper import files
+from reaper.core.model import Reason, Remembered
 from reaper.errors import ServerError
-from reaper.memory import Memory
-from reaper.model import Reason, Remembered
-from reaper.testing import Rule
+from reaper.providers.memory import Rule
+from reaper.sweep.ownership import Memory
 from tests.sweep.lab import FOREIGN, MINUTE, NOW, SECOND, Lab, network, outcomes, running, stopped
 
 pytestmark = pytest.mark.anyio

@@ -8,6 +8,8 @@ from dataclasses import replace
 import anyio
 import pytest
 
+from reaper.core.model import Kind, Outcome, Reason, State
+from reaper.core.rules import Rules
 from reaper.errors import (
     CallTimeoutError,
     ConflictError,
@@ -20,11 +22,9 @@ from reaper.errors import (
     UnavailableError,
     UnreadableError,
 )
-from reaper.judge import Rules
-from reaper.logs import LogObserver, configure
-from reaper.model import Kind, Outcome, Reason, State
-from reaper.sweep import Options, sweep
-from reaper.testing import Held, Rule
+from reaper.observers.log import LogObserver, configure
+from reaper.providers.memory import Held, Rule
+from reaper.sweep.sweep import Options, sweep
 from tests.sweep.lab import (
     EVERYTHING,
     EXACT,
@@ -643,7 +643,7 @@ async def test_nothing_of_a_sweep_outlives_its_report(act: bool) -> None:
         left = counted() - before
     finally:
         gc.enable()
-    assert not left.keys() & {"_EndpointSweep", "_Pass", "Acting", "Unit", "Looker"}
+    assert not left.keys() & {"_EndpointSweep", "_Pass", "Context", "Unit", "Inspector"}
 
 
 @pytest.mark.parametrize("error", [ServerError("500"), UnavailableError("broke"), UnreadableError("no JSON")])

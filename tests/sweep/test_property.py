@@ -12,7 +12,10 @@ import anyio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reaper.claims import Ending, Lease
+from reaper.core.decide import decide
+from reaper.core.lease import Ending, Lease
+from reaper.core.model import EndpointReport, Kind, Outcome, Report, Resource, State
+from reaper.core.rules import Rules
 from reaper.errors import (
     CallTimeoutError,
     ConflictError,
@@ -22,13 +25,10 @@ from reaper.errors import (
     ServerError,
     UnavailableError,
 )
-from reaper.judge import Rules
-from reaper.memory import Memory
-from reaper.model import EndpointReport, Kind, Outcome, Report, Resource, State
-from reaper.policy import decide
 from reaper.providers.base import Call, Inventory, Limits
-from reaper.retry import RetryPolicy
-from reaper.testing import Held, MemoryProvider, Rule
+from reaper.providers.memory import Held, MemoryProvider, Rule
+from reaper.retry.retrier import RetryPolicy
+from reaper.sweep.ownership import Memory
 from tests.sweep.lab import (
     CLIENT,
     EVERYTHING,
@@ -297,7 +297,9 @@ def check_removals(lab: Lab, things: list[Held]) -> None:
         else:
             assert resource.image == CLIENT or resource.group is not None, f"{resource.name} is not owned"
         assert "reaper.keep" not in labels.get(resource.id, {}), f"{resource.name} is protected"
-        assert labels.get(resource.id, {}).get("reaper.ttl") != "soon", f"{resource.name} has a wish that cannot be read"
+        assert labels.get(resource.id, {}).get("reaper.ttl") != "soon", (
+            f"{resource.name} has a label override that cannot be read"
+        )
         if resource.kind is Kind.CONTAINER:
             assert resource.created_at is not None
             assert force or resource.state is not State.RUNNING

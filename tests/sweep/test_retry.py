@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reaper.budget import Budget
 from reaper.errors import (
     CallTimeoutError,
     CircuitOpenError,
@@ -27,15 +26,16 @@ from reaper.errors import (
     UnavailableError,
     UnreadableError,
 )
-from reaper.ratelimit import Breaker, Silence
-from reaper.retry import AttemptCall, FailedAttempt, Look, Retrier, RetryPolicy
+from reaper.retry.breaker import Breaker, Cooldown
+from reaper.retry.budget import Budget
+from reaper.retry.retrier import AttemptCall, FailedAttempt, Look, Retrier, RetryPolicy
 
 pytestmark = pytest.mark.anyio
 
 SECOND = timedelta(seconds=1)
 EXACT = RetryPolicy(jitter=timedelta(0))
 LONG = RetryPolicy(jitter=timedelta(0), total=timedelta(hours=10), request_timeout=timedelta(minutes=10))
-MARGIN = Silence.MARGIN
+MARGIN = Cooldown.MARGIN
 
 
 class Caller:
@@ -240,7 +240,7 @@ async def test_retry_after_of_a_server_error_lengthens_the_delay() -> None:
     caller = Caller(LONG, ServerError("503", retry_after=77), 0.0)
     assert await caller.call() == "done"
     assert caller.offsets() == [0, 77]
-    assert not caller.told[0].silence
+    assert not caller.told[0].cooldown
 
 
 async def test_retry_after_never_shortens_the_delay() -> None:
@@ -273,11 +273,11 @@ async def test_a_rate_limit_costs_no_attempt_and_no_time_of_the_total() -> None:
     assert await caller.call() == "done"
     quiet = 3 * (200 + MARGIN)
     assert caller.offsets() == pytest.approx([0, 200 + MARGIN, 2 * (200 + MARGIN), quiet, quiet + 2, quiet + 6, quiet + 14])
-    assert [event.silence for event in caller.told] == [True] * 3 + [False] * 3
+    assert [event.cooldown for event in caller.told] == [True] * 3 + [False] * 3
     assert [event.attempt for event in caller.told] == [1, 1, 1, 1, 2, 3]
 
 
-async def test_a_silence_takes_nothing_from_the_total() -> None:
+async def test_a_cooldown_takes_nothing_from_the_total() -> None:
     policy = RetryPolicy(jitter=timedelta(0), total=20 * SECOND)
     caller = Caller(policy, RateLimitedError("429", retry_after=200), ServerError("1"), 0.0)
     assert await caller.call() == "done"
@@ -295,7 +295,7 @@ async def test_a_rate_limit_silences_everybody_for_the_whole_time() -> None:
     assert caller.offsets()[1:] == pytest.approx([50 + MARGIN] * 21)
 
 
-async def test_those_who_wait_for_a_slot_heed_a_silence_ordered_meanwhile() -> None:
+async def test_those_who_wait_for_a_slot_heed_a_cooldown_ordered_meanwhile() -> None:
     caller = Caller(EXACT, RateLimitedError("429", retry_after=50), 0.0)
     slots = anyio.CapacityLimiter(1)
     async with anyio.create_task_group() as group:
@@ -304,37 +304,37 @@ async def test_those_who_wait_for_a_slot_heed_a_silence_ordered_meanwhile() -> N
     assert caller.offsets() == pytest.approx([0, *[50 + MARGIN] * 5])
 
 
-async def test_a_silence_is_clamped() -> None:
+async def test_a_cooldown_is_clamped() -> None:
     caller = Caller(EXACT, RateLimitedError("429", retry_after=1e9), 0.0)
     await caller.call()
-    assert caller.offsets() == pytest.approx([0, Silence.LONGEST + MARGIN])
+    assert caller.offsets() == pytest.approx([0, Cooldown.LONGEST + MARGIN])
 
 
-async def test_a_negative_silence_is_none() -> None:
+async def test_a_negative_cooldown_is_none() -> None:
     caller = Caller(EXACT, RateLimitedError("429", retry_after=-5), 0.0)
     await caller.call()
     assert caller.offsets() == pytest.approx([0, 0.3])  # the margin: nobody is let in who asks a moment too early
 
 
-async def test_a_shorter_silence_does_not_cut_a_longer_one() -> None:
-    silence = Silence()
-    assert not silence.active
-    silence.order(100)
-    silence.order(1)
-    assert await took(silence.wait()) == pytest.approx(100 + MARGIN)
+async def test_a_shorter_cooldown_does_not_cut_a_longer_one() -> None:
+    cooldown = Cooldown()
+    assert not cooldown.active
+    cooldown.order(100)
+    cooldown.order(1)
+    assert await took(cooldown.wait()) == pytest.approx(100 + MARGIN)
 
 
-async def test_a_silence_that_is_prolonged_is_waited_out() -> None:
-    silence = Silence()
-    silence.order(10)
+async def test_a_cooldown_that_is_prolonged_is_waited_out() -> None:
+    cooldown = Cooldown()
+    cooldown.order(10)
     async with anyio.create_task_group() as group:
-        group.start_soon(prolong, silence)
-        assert await took(silence.wait()) == pytest.approx(5 + 20 + MARGIN)
+        group.start_soon(prolong, cooldown)
+        assert await took(cooldown.wait()) == pytest.approx(5 + 20 + MARGIN)
 
 
-async def prolong(silence: Silence) -> None:
+async def prolong(cooldown: Cooldown) -> None:
     await anyio.sleep(5)
-    silence.order(20)
+    cooldown.order(20)
 
 
 @pytest.mark.parametrize("retry_after", [None, 0.0, 5.0, 3600.0])
@@ -343,14 +343,14 @@ async def test_endless_rate_limits_are_bounded(retry_after: float | None) -> Non
     began = anyio.current_time()
     assert isinstance(await caller.call(), RateLimitedError)
     assert len(caller.times) <= 4 * 5
-    assert anyio.current_time() - began <= 4 * 4 * (Silence.LONGEST + MARGIN) + 60 + 4
+    assert anyio.current_time() - began <= 4 * 4 * (Cooldown.LONGEST + MARGIN) + 60 + 4
 
 
 async def test_the_last_rate_limit_that_is_borne_silences_the_others_too() -> None:
     caller = Caller(RetryPolicy(attempts=1), RateLimitedError("429", retry_after=50))
     assert isinstance(await caller.call(), RateLimitedError)
     assert caller.offsets() == pytest.approx([0, 50 + MARGIN])
-    assert caller.retrier.reading.silence.active
+    assert caller.retrier.reading.cooldown.active
 
 
 async def test_a_rate_limit_without_a_time_is_backed_off_like_any_other_error() -> None:
@@ -413,7 +413,7 @@ async def test_backing_off_gives_up_the_slot() -> None:
     assert failing.offsets() == [0, 2]
 
 
-async def test_waiting_out_a_silence_gives_up_the_slot() -> None:
+async def test_waiting_out_a_cooldown_gives_up_the_slot() -> None:
     slots = anyio.CapacityLimiter(1)
     caller = Caller(EXACT, RateLimitedError("429", retry_after=50), 0.0)
     async with anyio.create_task_group() as group:
@@ -587,5 +587,5 @@ async def test_a_429_of_a_last_look_pauses_the_reads() -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(lambda: retrier.call("do it", change, changes=True, look=Look(lambda: True, look)))
         await anyio.sleep(1)
-        assert retrier.reading.silence.active
-        assert not retrier.changing.silence.active
+        assert retrier.reading.cooldown.active
+        assert not retrier.changing.cooldown.active

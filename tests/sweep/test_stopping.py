@@ -5,12 +5,12 @@ from datetime import timedelta
 import anyio
 import pytest
 
+from reaper.core.model import Outcome
 from reaper.errors import DeniedError, ServerError
-from reaper.model import Outcome
 from reaper.providers.base import Limits
-from reaper.retry import RetryPolicy
-from reaper.sweep import DRAIN, LAST_LOOK
-from reaper.testing import Held, Rule
+from reaper.providers.memory import Held, Rule
+from reaper.retry.retrier import RetryPolicy
+from reaper.sweep.sweep import DRAIN, LAST_LOOK
 from tests.sweep.lab import Lab, counts, later, many, network, outcomes, running, stopped
 
 pytestmark = pytest.mark.anyio

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from reaper.claims import Claim, Ending, Lease
+from reaper.core.lease import Claim, Ending, Lease
+from reaper.core.model import Kind, Outcome, Resource
+from reaper.core.rules import Rules
+from reaper.core.scope import Scope, Selector
 from reaper.errors import DeniedError, ServerError
-from reaper.judge import Rules
-from reaper.memory import Memory
-from reaper.model import Kind, Outcome, Resource
-from reaper.scope import Scope, Selector
-from reaper.testing import Held, Rule
+from reaper.providers.memory import Held, Rule
+from reaper.sweep.ownership import Memory
 from tests.sweep.lab import (
     EVERYTHING,
     FOREIGN,
@@ -112,7 +112,7 @@ async def test_what_a_claim_covers_goes() -> None:
     swept = lab(
         volume("run", {"run": "x"}),
         volume("other", {"run": "y"}),
-        volume("changed", {"run": "x"}, maybe_older=True),
+        volume("changed", {"run": "x"}, created_at_inexact=True),
         volume("p_data", project, group="p"),
         image("p_main", project, group="p"),
         leases=(replace(RUN, claims=claims),),

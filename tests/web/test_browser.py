@@ -3,7 +3,7 @@
 import pytest
 
 from devkit.browser import Browser, available
-from reaper.web import Web
+from reaper.service.web import Web
 from tests import needs
 from tests.web.world import NOW, WORLDS
 

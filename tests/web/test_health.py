@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reaper.health import STALE, health, readiness
-from reaper.status import Status
+from reaper.service.health import STALE, health, readiness
+from reaper.service.status import Status
 from tests.web.world import DAY, NOW, SECOND, fresh, full, healthy, unconfigured
 
 AGES = st.none() | st.timedeltas(-2 * DAY, 2 * DAY) | st.sampled_from([timedelta(0), STALE, STALE + SECOND, -DAY])
@@ -75,12 +75,12 @@ def test_it_is_ready_with_one_endpoint_of_many() -> None:
     assert failing(status) == {"endpoints": "0 of 3 could be listed; down: gpu-1, local"}
 
 
-@pytest.mark.parametrize("name", ["configuration", "endpoints", "staying"])
+@pytest.mark.parametrize("name", ["configuration", "endpoints", "not_draining"])
 def test_each_reason_for_not_being_ready_is_told(name: str) -> None:
     status = unconfigured() if name == "endpoints" else healthy()
     if name == "configuration":
         status.loaded_at = None
-    status.draining = name == "staying"
+    status.draining = name == "not_draining"
     assert list(failing(status)) == [name]
 
 

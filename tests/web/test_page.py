@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reaper import page
-from reaper.model import Outcome
-from reaper.page.markup import LONGEST, clean
-from reaper.status import Deletion, EndpointStatus, OpenLease, PolicyStatus, Reapable, Status
+from reaper.core.model import Outcome
+from reaper.service import page
+from reaper.service.page.markup import LONGEST, clean
+from reaper.service.status import Deletion, EndpointStatus, OpenLease, PolicyStatus, Reapable, Status
 from tests.web.document import Document
 from tests.web.world import DAY, HOUR, NASTY, NOW, SECOND, WORLDS, capped, fresh, full, healthy, leaking, leased, troubled
 

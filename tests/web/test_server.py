@@ -13,11 +13,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from reaper import page
 from reaper.errors import ConfigError
-from reaper.listening import explained
-from reaper.status import Status
-from reaper.web import THREADS, WAITING, Web
+from reaper.leases.listening import explained
+from reaper.service import page
+from reaper.service.status import Status
+from reaper.service.web import THREADS, WAITING, Web
 from tests.web.world import HOUR, NOW, healthy, unconfigured
 
 pytestmark = pytest.mark.anyio
@@ -74,7 +74,7 @@ async def test_health_and_readiness_are_told_with_the_code_and_the_reasons() -> 
         assert (await get(session, "/healthz"))[0] == 200
         code, text, _ = await get(session, "/readyz")
         assert code == 503
-        assert {"name": "staying", "ok": False, "detail": "shutting down"} in json.loads(text)["checks"]
+        assert {"name": "not_draining", "ok": False, "detail": "shutting down"} in json.loads(text)["checks"]
         status.draining, status.beat_at = False, NOW - HOUR
         code, text, _ = await get(session, "/healthz")
         assert (code, json.loads(text)["status"]) == (503, "failing")
@@ -162,7 +162,7 @@ async def refused(host: str, port: int) -> str:
     assert web.addresses == ()
     await web.close()
     assert caught.value.where == "[service] listen"
-    assert caught.value.cure
+    assert caught.value.hint
     return caught.value.problem
 
 
@@ -249,7 +249,7 @@ async def test_many_scrapers_take_turns_and_too_many_are_sent_away() -> None:
 
 
 async def test_closing_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reaper.web.SHUTDOWN_TIMEOUT", 0.05)
+    monkeypatch.setattr("reaper.service.web.SHUTDOWN_TIMEOUT", 0.05)
     slow = Slow()
     web = Web(healthy(), slow, clock=lambda: NOW)
     await web.start("127.0.0.1", 0)

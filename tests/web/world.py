@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from reaper.model import Outcome
-from reaper.status import Deletion, EndpointStatus, OpenLease, Reapable, Status
+from reaper.core.model import Outcome
+from reaper.service.status import Deletion, EndpointStatus, OpenLease, Reapable, Status
 
 NOW = datetime(2026, 11, 21, 12, 0, 5, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

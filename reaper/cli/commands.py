@@ -1,0 +1,88 @@
+"""What each command does: settings and arguments in, printed results and an exit code out."""
+
+import os
+import sys
+from argparse import Namespace
+
+from reaper import exits
+from reaper.cli import sweep as sweep_command
+from reaper.config import load
+from reaper.config.secrets import api_key, lease_token, ryuk_secret
+from reaper.errors import ConfigError
+from reaper.observers.log import log_of
+from reaper.sweep.plan import check_files
+
+
+def run(arguments: Namespace) -> int:
+    """Run the command that ``arguments`` name and return the exit code. Foreseen errors are printed, not raised."""
+    try:
+        return _run(arguments)
+    except ConfigError as error:
+        sys.stderr.write(f"reaper: {error}\n")
+        return exits.USAGE
+    except Exception as error:
+        if arguments.log_level == "debug":
+            raise
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        sys.stderr.write(f"reaper: this is a bug, please report it with --log-level debug: {told}\n")
+        return exits.BUG
+
+
+def _run(arguments: Namespace) -> int:
+    own = {"config": _config, "demo": _demo, "history": _history, "run": _run_command, "ryuk": _ryuk}
+    if arguments.command in own:
+        return own[arguments.command](arguments)
+    if arguments.command is None and not arguments.once:
+        from reaper.service import service  # noqa: PLC0415 - it has a server in it, and a scheduler
+
+        return service.run(arguments, lambda: log_of(arguments))
+    return sweep_command.run(arguments)
+
+
+def _demo(arguments: Namespace) -> int:
+    from reaper.simulator import demo  # noqa: PLC0415 - it has a server in it
+
+    return demo.run(arguments.seed, arguments.log_level)
+
+
+def _history(arguments: Namespace) -> int:
+    from reaper.cli import history  # noqa: PLC0415 - it needs SQLite
+
+    return history.run(arguments)
+
+
+def _run_command(arguments: Namespace) -> int:
+    from reaper.run import command as run_command  # noqa: PLC0415 - it has clients in it
+
+    log = log_of(arguments) if arguments.log_level is not None else None
+    return run_command.run(arguments, sweep_command.run, log)
+
+
+def _ryuk(arguments: Namespace) -> int:
+    from reaper.ryuk import command as ryuk_command  # noqa: PLC0415 - it has a server in it, and SQLite
+
+    return ryuk_command.run(os.environ, lambda level: log_of(arguments, level))
+
+
+def _config(arguments: Namespace) -> int:
+    from reaper.config import check, show  # noqa: PLC0415 - only this command needs them
+
+    if arguments.action == "schema":
+        print(show.schema())
+        return 0
+    if arguments.action == "example":
+        sys.stdout.write(show.example())
+        return 0
+    loaded = load.load(arguments.config)
+    if arguments.action == "check":
+        engines = load.engines(loaded.settings, os.environ)
+        organisations = load.organisations(loaded.settings, os.environ)
+        check_files(engines, organisations)
+        for organisation in organisations:
+            api_key(organisation, os.environ)
+        lease_token(loaded.settings.leases, os.environ)
+        ryuk_secret(loaded.settings.ryuk, os.environ)
+        print("\n".join(check.described(loaded, engines, organisations, os.environ)))
+        return 0
+    print(show.show(loaded, as_json=arguments.json))
+    return 0

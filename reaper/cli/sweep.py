@@ -1,0 +1,291 @@
+"""The commands that look at endpoints: ``--once``, ``list``, ``check`` and ``explain``."""
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reaper import exits
+from reaper.config import load
+from reaper.config.settings import JournalTable
+from reaper.core.decide import explain
+from reaper.core.lease_index import Leases
+from reaper.core.model import Decision, Report
+from reaper.core.pending import pending
+from reaper.descriptors import with_room
+from reaper.errors import ConfigError, ReaperError
+from reaper.leases.sources import known_leases
+from reaper.observers.hints import hints_of, left
+from reaper.observers.journal import NAME, Journal, journal_of
+from reaper.observers.log import _is_quiet, log_format, log_of
+from reaper.observers.tables import progress
+from reaper.sweep.plan import Plan, make_plan
+from reaper.sweep.runner import Observers, close, exit_code, run_with_deadline, together
+from reaper.sweep.sweep import Endpoint, Observer, Stop, sweep
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from reaper.observers.metrics import Metrics
+
+DESCRIPTORS = 4096  # connections to several engines at once, and files
+MARGIN = timedelta(seconds=2)  # after the end of what is waited for: clocks differ a little
+
+
+def run(arguments: Namespace) -> int:
+    """Run the command that ``arguments`` name. Raises ReaperError."""
+    import anyio  # noqa: PLC0415 - not for config
+
+    loaded = load.load(arguments.config)
+    plan = make_plan(arguments, loaded.settings, os.environ)
+    log = log_of(arguments)
+    command = Command(arguments, plan, log, loaded.settings.journal, loaded.file)
+    try:
+        with with_room(DESCRIPTORS):
+            return anyio.run(command.run)
+    except ReaperError:
+        raise
+    except Exception as error:
+        if log_format(arguments) != "json":
+            raise
+        log.exception("internal_error", error=f"{type(error).__name__}: {error}")
+        return exits.BUG
+
+
+def _tells_in_the_log(arguments: Namespace) -> bool:
+    """Whether what happens is told in the log: not beside a report that goes to stderr as well, unless asked for."""
+    return "words" not in arguments or arguments.log_level is not None
+
+
+@dataclass
+class Command:
+    """One of the commands that look at endpoints."""
+
+    arguments: Namespace
+    plan: Plan
+    log: "FilteringBoundLogger"
+    record: JournalTable
+    file: Path | None = None
+
+    def __post_init__(self) -> None:
+        self.leases = known_leases(load.state_directory(os.environ), os.environ)
+        self._until = datetime.now(UTC) + self.plan.timeout
+
+    async def run(self) -> int:
+        """Look, act where it is asked for, and print; returns the exit code. Raises ReaperError."""
+
+        async def work(stop: Stop) -> int:
+            journal = self._journal()
+            endpoints = self._connect()
+            try:
+                return await self._run(endpoints, stop, journal)
+            finally:
+                self.leases.close()
+                try:
+                    await close(endpoints)
+                finally:
+                    if journal is not None:
+                        await journal.close()
+
+        return await run_with_deadline(work, self.plan.timeout)
+
+    def _connect(self) -> list[Endpoint]:
+        from reaper.sweep import connect  # noqa: PLC0415 - not for config
+
+        folder = load.state_directory(os.environ)
+        # A dry run gets clients that have no method to delete with.
+        return connect.endpoints(
+            self.plan.engines, self.plan.organisations, self.plan.retry, folder, act=self.plan.options.act
+        )
+
+    def _journal(self) -> Journal | None:
+        """The record of a sweep that deletes. That it cannot be written is a warning, and changes nothing else."""
+        if not self.plan.options.act:
+            return None
+        folder = load.state_directory(os.environ)
+        file = str(folder / NAME)
+        journal = journal_of(
+            self.record,
+            folder,
+            clock=lambda: datetime.now(UTC),
+            failed=lambda problem: self.log.warning("journal_failed", file=file, problem=problem),
+            recovered=lambda problem: self.log.warning("journal_recovered", file=file, problem=problem),
+        )
+        if journal is not None:
+            journal.open()
+        return journal
+
+    async def _run(self, endpoints: Sequence[Endpoint], stop: Stop, journal: Journal | None) -> int:
+        from reaper.observers.log import LogObserver  # noqa: PLC0415
+
+        self._load_printer()
+        self._name_the_file()
+        watcher = LogObserver(self.log) if _tells_in_the_log(self.arguments) else None
+        observers: list[Observer] = [watcher] if watcher is not None else []
+        metrics = self._metrics()
+        if metrics is not None:
+            observers.append(metrics)
+        if journal is not None:
+            observers.append(journal)
+        with progress(observers, act=self.plan.options.act):
+            report = await self._sweep(endpoints, observers, stop, journal)
+            while self.plan.wait and await self._may_go_on(report, stop):
+                again = await self._sweep(endpoints, observers, stop, journal)
+                report = _with_earlier(report, together(report, again))
+            report = replace(report, interrupted=stop.why)
+        if metrics is not None:
+            self._write(metrics, endpoints, report)
+        name = self.arguments.command or "once"
+        if name == "explain":
+            return self._explain(report)
+        report = replace(report, hints=tuple(hints_of(report, self.plan, self.arguments.argv)))
+        code = exit_code(report)
+        if name == "check" and code == 0 and left(report, everything=self.plan.everything):
+            code = exits.LEFT
+        self._print(report, name, code)
+        if name == "once" and watcher is not None:
+            watcher.summary(report)
+        return code
+
+    async def _sweep(
+        self, endpoints: Sequence[Endpoint], observers: Sequence[Observer], stop: Stop, journal: Journal | None
+    ) -> Report:
+        for endpoint in endpoints if journal is not None else ():
+            assert journal is not None
+            journal.about(endpoint.reader.endpoint, self.plan.options.due)
+        return await sweep(
+            endpoints,
+            self.plan.rules,
+            self.plan.options,
+            clock=lambda: datetime.now(UTC),
+            observer=Observers(observers),
+            leases=self.leases,
+            ledger=journal,
+            stop=stop,
+        )
+
+    async def _may_go_on(self, report: Report, stop: Stop) -> bool:
+        """Wait until something may go that time alone keeps; False when there is none in time, or the sweep is to end."""
+        import anyio  # noqa: PLC0415
+
+        now = datetime.now(UTC)
+        left_over = self._until - now
+        waits = [
+            each.due_at - now - endpoint.clock_skew
+            for endpoint in report.endpoints
+            for each in pending(endpoint.decisions, self.plan.rules.created_grace)
+            if each.due_at > report.started_at + endpoint.clock_skew  # else something besides the time keeps it
+        ]
+        in_time = [wait for wait in waits if wait + MARGIN < left_over]
+        if stop.why is not None or not in_time:
+            return False
+        with anyio.move_on_after(max(*in_time, timedelta(0)).total_seconds() + MARGIN.total_seconds()):
+            await stop.wait()
+        return stop.why is None
+
+    def _name_the_file(self) -> None:
+        """Say which file is in force before a sweep does anything: it may not be the one that is meant."""
+        if self.arguments.command not in (None, "run"):
+            return
+        said = str(self.file.resolve()) if self.file is not None else "the defaults"
+        names = [*(engine.name for engine in self.plan.engines), *(table.name for table, _ in self.plan.organisations)]
+        if _tells_in_the_log(self.arguments):
+            self.log.info("sweep_started", config=said, endpoints=names, dry_run=not self.plan.options.act)
+        if self.file is not None and _is_quiet(self.arguments):
+            sys.stderr.write(f"reaper: the configuration is {said}\n")
+
+    def _metrics(self) -> "Metrics | None":
+        if self.plan.metrics_textfile is None:
+            return None
+        from reaper.observers.instruments import reach  # noqa: PLC0415
+        from reaper.observers.metrics import Metrics  # noqa: PLC0415 - prometheus_client brings an HTTP server along
+
+        endpoints = {engine.name: "docker" for engine in self.plan.engines}
+        endpoints |= {organisation.name: "daytona" for organisation, _ in self.plan.organisations}
+        metrics = Metrics(dry_run=not self.plan.options.act)
+        metrics.configure(endpoints, reach(endpoints, self.plan.rules.policies))
+        metrics.recall(self.plan.metrics_textfile)
+        return metrics
+
+    def _write(self, metrics: "Metrics", endpoints: Sequence[Endpoint], report: Report) -> None:
+        """Write the metrics. That this fails is no reason to call a sweep failed that was not."""
+        assert self.plan.metrics_textfile is not None
+        for endpoint in endpoints:
+            metrics.breaker(endpoint.reader.endpoint, endpoint.retrier.breaker.open)
+        metrics.ended(report, self.plan.options.due, datetime.now(UTC))
+        try:
+            metrics.write_textfile(self.plan.metrics_textfile)
+        except ConfigError as error:
+            told = {"file": str(self.plan.metrics_textfile), "error": error.problem}
+            self.log.error("metrics_not_written", **told)  # noqa: TRY400 - a full disk is no bug: no traceback
+
+    def _load_printer(self) -> None:
+        """Load what prints the report before anything is deleted: later it may not be possible."""
+        if self.arguments.json:
+            from reaper.observers import json_report  # noqa: F401, PLC0415
+        else:
+            from reaper.observers import tables  # noqa: F401, PLC0415
+
+    def _print(self, report: Report, name: str, code: int) -> None:
+        if self.arguments.json:
+            from reaper.observers.json_report import report_document  # noqa: PLC0415
+
+            print(report_document(report, name, code))
+            return
+        from reaper.observers import tables  # noqa: PLC0415
+
+        rows = left(report, everything=self.plan.everything) if name == "check" else None
+        tables.report(report, name, rows)
+
+    def _explain(self, report: Report) -> int:
+        code = exit_code(report)
+        wanted = self.arguments.resource
+        found = find(report, wanted)
+        if not found:
+            if code:
+                sys.stderr.write(
+                    "".join(f"reaper: {e.endpoint}: {e.failure.message}\n" for e in report.endpoints if e.failure)
+                )
+                return code
+            where = ", ".join(endpoint.endpoint for endpoint in report.endpoints)
+            raise ConfigError(f"nothing on {where} is called {wanted!r}", "reaper list shows what there is")
+        if len(found) > 1:
+            names = ", ".join(f"{d.resource.endpoint}/{d.resource.name} ({d.resource.short_id})" for d in found[:5])
+            raise ConfigError(f"{wanted!r} is not unique: {names}", "name one by its id or as ENDPOINT/NAME")
+        decision = found[0]
+        endpoint = next(e for e in report.endpoints if e.endpoint == decision.resource.endpoint)
+        resources = [d.resource for d in endpoint.decisions]
+        leases = Leases(self.leases()).on(endpoint.site)
+        findings = explain(decision.resource, resources, self.plan.rules, leases, report.started_at + endpoint.clock_skew)
+        if self.arguments.json:
+            from reaper.observers.json_report import explanation_document  # noqa: PLC0415
+
+            print(explanation_document(decision, findings))
+        else:
+            from reaper.observers import tables  # noqa: PLC0415
+
+            tables.explanation(decision, findings)
+        return code
+
+
+def find(report: Report, wanted: str) -> list[Decision]:
+    """The decisions about the resource that a person means: an exact name, ENDPOINT/NAME, else the beginning of an id."""
+    decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
+    exact = [d for d in decisions if wanted in (d.resource.name, d.resource.id, f"{d.resource.endpoint}/{d.resource.name}")]
+    return exact or [d for d in decisions if d.resource.id.startswith(wanted) or d.resource.short_id.startswith(wanted)]
+
+
+def _with_earlier(before: Report, report: Report) -> Report:
+    """``report`` with the decisions about what is not there any more, which ``before`` has."""
+    earlier = {endpoint.endpoint: endpoint.decisions for endpoint in before.endpoints}
+    endpoints = []
+    for endpoint in report.endpoints:
+        there = {decision.resource.id for decision in endpoint.decisions}
+        away = endpoint.removed
+        gone = [d for d in earlier[endpoint.endpoint] if d.resource.id in away and d.resource.id not in there]
+        endpoints.append(replace(endpoint, decisions=(*gone, *endpoint.decisions)))
+    return replace(report, endpoints=tuple(endpoints))

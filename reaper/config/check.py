@@ -1,0 +1,116 @@
+"""``reaper config check``: what the configuration means, in words, and what in it cannot mean what it says."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+
+from reaper.config.load import Config, unknown_variables
+from reaper.config.policies import PolicyTable
+from reaper.core.conditions import Policy
+from reaper.core.durations import human
+from reaper.core.identity import RUNNER_FILES
+from reaper.core.scope import PRESETS, Preset, Selector
+from reaper.providers.daytona.settings import DaytonaTable
+from reaper.providers.docker.settings import DockerTable
+from reaper.providers.fields import masked
+
+_STOPPED = frozenset({"stopped", "failed"})
+
+
+def described(
+    loaded: Config, engines: Sequence[DockerTable], organisations: Sequence[DaytonaTable], env: Mapping[str, str]
+) -> list[str]:
+    """The lines of the command. Each warning is one that leaves the configuration valid."""
+    settings = loaded.settings
+    rules, limits = settings.rules(), settings.effective_limits()
+    scope, protect = rules.scope, rules.protect
+    lines = [f"{loaded.file or 'no file, the built-in defaults'}: OK ({len(settings.policy)} policies)"]
+    lines += [f"endpoint: {engine.name}, Docker at {masked(engine.host)}" for engine in engines]
+    lines += [f"endpoint: {o.name}, Daytona at {masked(str(o.api_url))}" for o in organisations]
+    owned = [_preset(PRESETS[name]) for name in scope.presets] + _selected(scope.selector)
+    if scope.everything:
+        owned.append("everything that the endpoints hold")
+    lines += [f"owned: {entry}" for entry in owned] or ["owned: nothing but what leases cover"]
+    kept = _selected(protect.selector)
+    if protect.restart_policies:
+        kept.append(f"restart policy {' or '.join(protect.restart_policies)}, unless a preset owns it")
+    lines += [f"protected: {entry}" for entry in dict.fromkeys((*kept, "label reaper.keep"))]
+    lines += [f"policy: {_policy(table)}" for table in settings.policy]
+    most = "any number" if limits.max_deletions is None else f"{limits.max_deletions}"
+    share = "" if limits.max_fraction is None else f", and no more than {limits.max_fraction:.0%} of what it holds"
+    lines.append(f"limit: {most} deletions for each endpoint and sweep{share}")
+    kinds = {engine.name: "container" for engine in engines} | {o.name: "sandbox" for o in organisations}
+    return [*lines, *(f"warning: {text}" for text in _warnings(loaded, rules.policies, kinds, env))]
+
+
+def _preset(preset: Preset) -> str:
+    files = [f"config file *{ending} (with its whole project)" for ending in RUNNER_FILES.get(preset.runner or "", ())]
+    images = [f"image {glob} (with its whole project)" for glob in preset.images]
+    return f"preset {preset.name}: {', or '.join([*(f'label {label}' for label in preset.labels), *images, *files])}"
+
+
+def _selected(selector: Selector) -> list[str]:
+    words = ("label", selector.labels), ("name", selector.names), ("image", selector.images)
+    return [f"{word} {entry}" for word, entries in words for entry in entries]
+
+
+def _policy(table: PolicyTable) -> str:
+    conditions = [
+        f"{word} {human(value)}"
+        for word, value in (
+            ("older than", table.older_than),
+            ("stopped for", table.stopped_for),
+            ("idle for", table.idle_for),
+        )
+        if value is not None
+    ]
+    conditions += [f"in state {' or '.join(table.states)}"] if table.states else []
+    narrow = _selected(Selector(table.labels, table.names, table.images))
+    narrow += [f"on {' or '.join(table.endpoints)}"] if table.endpoints else []
+    what = " and ".join(f"{kind}s" for kind in table.kinds)
+    return f"{table.name}: {what} {' and '.join(conditions)}{''.join(f', {entry}' for entry in narrow)}"
+
+
+def _warnings(loaded: Config, policies: Sequence[Policy], kinds: Mapping[str, str], env: Mapping[str, str]) -> Iterator[str]:
+    for name in unknown_variables(loaded.settings, env):
+        yield f"the variable {name} is no setting: it has no effect"
+    if (entry := loaded.settings.rules().scope.catch_all) is not None:
+        yield f"[scope] {entry} takes nearly everything that an endpoint holds"
+    for policy in policies:
+        if why := _never(policy, kinds):
+            yield f"policy {policy.name} never matches: {why}"
+        elif wider := next((other for other in policies if other is not policy and is_wider(other, policy)), None):
+            yield (
+                f"policy {policy.name} has no effect of its own: policies are ORed, and {wider.name} matches all that it"
+                " matches, and no later"
+            )
+
+
+def _never(policy: Policy, kinds: Mapping[str, str]) -> str | None:
+    """Why the policy can match nothing, if so."""
+    if policy.endpoints and not any(kinds.get(name) in policy.kinds for name in policy.endpoints):
+        return f"{', '.join(sorted(policy.endpoints))} has no {' or '.join(sorted(policy.kinds))}"
+    if policy.stopped_for is not None and policy.states and policy.states <= {"running", "started", "changing", "unknown"}:
+        return f"what is {' or '.join(sorted(policy.states))} has not stopped"
+    return None
+
+
+def is_wider(wide: Policy, narrow: Policy) -> bool:
+    """Whether ``wide`` surely matches whatever ``narrow`` matches."""
+    if not narrow.kinds <= wide.kinds or not set(wide.selectors) <= set(narrow.selectors):
+        return False
+    if wide.endpoints and not (narrow.endpoints and narrow.endpoints <= wide.endpoints):
+        return False
+    states = narrow.states or (_STOPPED if narrow.stopped_for is not None else frozenset())
+    if wide.states and not (states and states <= wide.states):
+        return False
+    # What has stopped or been idle for some time is at least as old.
+    ages = [value for value in (narrow.older_than, narrow.stopped_for, narrow.idle_for) if value is not None]
+    return (
+        _is_met(wide.older_than, max(ages, default=None))
+        and _is_met(wide.stopped_for, narrow.stopped_for)
+        and _is_met(wide.idle_for, narrow.idle_for)
+    )
+
+
+def _is_met(wanted: timedelta | None, given: timedelta | None) -> bool:
+    return wanted is None or (given is not None and given >= wanted)

@@ -1,0 +1,323 @@
+"""From a TOML file and the environment to frozen ``Settings``, with the origin of every value.
+
+An override names its place with double underscores, REAPER_RETRY__ATTEMPTS, and an entry of a list by its name,
+REAPER_POLICY__STOPPED_CONTAINERS__EVERY. Other variables that begin with REAPER_ are no settings.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from reaper import paths
+from reaper.config.policies import DEFAULT_POLICIES
+from reaper.config.secrets import is_named
+from reaper.config.settings import Settings
+from reaper.config.trust import read_own
+from reaper.errors import ConfigError
+from reaper.paths import CANDIDATES, is_there
+from reaper.providers.daytona.settings import (
+    DEFAULT_API_KEY,
+    DEFAULT_API_URL,
+    DEFAULT_ORGANISATION,
+    DaytonaTable,
+    check_api_url,
+)
+from reaper.providers.docker.docker_host import engine_of_commands
+from reaper.providers.docker.settings import DockerTable
+from reaper.providers.docker.upstream import engine_behind
+from reaper.providers.fields import did_you_mean, masked, toml_value
+
+PREFIX = "REAPER_"
+OTHER_VARIABLES = frozenset({"REAPER_CONFIG", "REAPER_LEASE", "REAPER_LABEL", "REAPER_IMAGE_LABEL", "REAPER_URL"})
+
+Key = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings and where they come from.
+
+    Args:
+        file: the file that was read, or None when there is none.
+        origins: for each value that is not the default: "file" or the name of a variable, by its place.
+    """
+
+    settings: Settings
+    file: Path | None
+    origins: Mapping[Key, str]
+
+    def origin(self, key: Key) -> str:
+        """Where the value at ``key`` comes from, for people."""
+        for length in range(len(key), 0, -1):
+            if origin := self.origins.get(key[:length]):
+                return origin
+        return "default"
+
+
+def find_file(explicit: str | None, env: Mapping[str, str]) -> Path | None:
+    """The configuration file that counts, or None when the defaults do. Raises ConfigError for one that is missing."""
+    for name, where in ((explicit, "--config"), (env.get("REAPER_CONFIG"), "REAPER_CONFIG")):
+        if name is not None and not name.strip():
+            raise ConfigError("it is empty, which names no file", "name a TOML file, or leave it out", where)
+        if name is not None:
+            if not is_there(name):
+                raise ConfigError(f"{name} does not exist", "name a TOML file", where)
+            return Path(name)
+    return next((Path(path) for path in CANDIDATES if is_there(path)), None)
+
+
+def load(explicit: str | None = None, env: Mapping[str, str] | None = None) -> Config:
+    """Read, merge and check the configuration. Raises ConfigError that names file, key, value and hint."""
+    env = os.environ if env is None else env
+    return _load(find_file(explicit, env), env)
+
+
+def of_environment(env: Mapping[str, str]) -> Config:
+    """The configuration of a command that reads no file: the defaults, and what REAPER_ variables override.
+
+    Raises ConfigError.
+    """
+    return _load(None, env)
+
+
+def _load(file: Path | None, env: Mapping[str, str]) -> Config:
+    raw = _read(file) if file else {}
+    origins: dict[Key, str] = dict.fromkeys(_leaves(raw), str(file))
+    for variable in sorted(env):
+        if variable.startswith(PREFIX) and "__" in variable:
+            origins[_override(raw, variable, env[variable])] = variable
+        elif variable.startswith(PREFIX) and (meant := _meant(variable, raw)) is not None:
+            raise ConfigError("it is no setting", f"did you mean {meant}, with two underscores?", variable)
+    try:
+        settings = Settings.model_validate(raw)
+    except ValidationError as error:
+        raise _explain(error, raw, origins, file) from None
+    return Config(settings, file, origins)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(read_own(file, "utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be read: {error.strerror}", "name a TOML file that this user can read, with --config", str(file)
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"is not TOML: {error}", "reaper.example.toml shows how it is written", str(file)) from None
+
+
+def _leaves(value: object, key: Key = ()) -> Iterator[Key]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _leaves(inner, (*key, name))
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for i, inner in enumerate(value):
+            yield from _leaves(inner, (*key, i))
+    else:
+        yield key
+
+
+def _variable_form(name: str) -> str:
+    return re.sub(r"[^A-Z0-9]", "_", name.upper())
+
+
+def _override(raw: dict[str, Any], variable: str, text: str) -> Key:
+    """Put the variable's value into ``raw`` at the place that it names, and return that place."""
+    key: Key
+    path = variable.removeprefix(PREFIX).split("__")
+    table = path[0].lower()
+    field = Settings.model_fields.get(table)
+    if field is None:
+        raise ConfigError(f"there is no table [{table}]", did_you_mean(table, Settings.model_fields), variable)
+    model = field.annotation
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        model = next(arg for arg in get_args(field.annotation) if arg is not Ellipsis)
+        if len(path) != 3:
+            raise ConfigError("it names no entry", f"write {PREFIX}{table.upper()}__NAME__KEY", variable)
+        if table == "policy":
+            raw.setdefault("policy", [dict(policy) for policy in DEFAULT_POLICIES])
+        entries = raw.get(table, [])
+        if not isinstance(entries, list):
+            raise ConfigError(f"{table} is no list of tables in the file", f"write [[{table}]] there", variable)
+        names = {_variable_form(str(e.get("name"))): i for i, e in enumerate(entries) if isinstance(e, dict)}
+        if path[1] not in names:
+            without = {"docker": "; DOCKER_HOST names the engine then", "daytona": "; DAYTONA_API_KEY names one then"}
+            hint = did_you_mean(path[1], names) if names else f"the file has no [[{table}]]{without.get(table, '')}"
+            raise ConfigError(f"no [[{table}]] has this name", hint, variable)
+        target, key = entries[names[path[1]]], (table, names[path[1]], path[2].lower())
+    else:
+        if len(path) != 2:
+            raise ConfigError("it names no key", f"write {PREFIX}{table.upper()}__KEY", variable)
+        target, key = raw.setdefault(table, {}), (table, path[1].lower())
+    assert issubclass(model, BaseModel)
+    name = str(key[-1])
+    if name not in model.model_fields:
+        raise ConfigError(f"[{table}] has no key {name!r}", did_you_mean(name, model.model_fields), variable)
+    if not isinstance(target, dict):
+        raise ConfigError(f"{table} is no table in the file", f"write [{table}] there", variable)
+    target[name] = _value(text, str(model.model_fields[name].annotation), variable)
+    return key
+
+
+def _meant(variable: str, raw: Mapping[str, Any]) -> str | None:
+    """The setting that ``variable`` names but for its underscores: REAPER_SCOPE__LABELS for REAPER_SCOPE_LABELS."""
+    table, _, rest = variable.removeprefix(PREFIX).partition("_")
+    field = Settings.model_fields.get(table.lower())
+    if field is None or not rest:
+        return None
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        return f"{PREFIX}{table}__{rest}" if rest.lower() in field.annotation.model_fields else None
+    model = next(arg for arg in get_args(field.annotation) if arg is not Ellipsis)
+    entries = raw.get(table.lower(), DEFAULT_POLICIES if table == "POLICY" else ())
+    for entry in entries if isinstance(entries, list | tuple) else ():
+        name = _variable_form(str(entry.get("name"))) if isinstance(entry, dict) else ""
+        key = rest.removeprefix(f"{name}_").lower()
+        if rest.startswith(f"{name}_") and key in model.model_fields:
+            return f"{PREFIX}{table}__{name}__{key.upper()}"
+    return None
+
+
+def unknown_variables(settings: Settings, env: Mapping[str, str]) -> list[str]:
+    """The variables that begin with REAPER_ and mean nothing to this program."""
+    named = {organisation.api_key_env for organisation in settings.daytona}
+    named |= {settings.leases.token_env, settings.ryuk.secret_env}
+    known = {*OTHER_VARIABLES, *(name for name in named if name), *(f"{name}_FILE" for name in named if name)}
+    return sorted(name for name in env if name.startswith(PREFIX) and "__" not in name and name not in known)
+
+
+def _value(text: str, annotation: str, variable: str) -> object:
+    """A variable's text as the TOML value that a field of this type would have in the file. Raises ConfigError."""
+    is_list = annotation.startswith("tuple")
+    if not text.strip(" ,"):
+        # Such as a variable of Compose that is not set: it must not take away what the file says.
+        empty = "; for an empty list write []" if is_list else ""
+        raise ConfigError("it is empty, which is no value", f"set it, or leave the variable out{empty}", variable)
+    if is_list:
+        if not text.lstrip().startswith("["):
+            return [part.strip() for part in text.split(",") if part.strip()]
+        try:
+            return tomllib.loads(f"v = {text}")["v"]
+        except tomllib.TOMLDecodeError:
+            raise ConfigError(f"{text!r} is no list", 'write a,b or ["a", "b"]', variable) from None
+    if any(scalar in annotation for scalar in ("int", "float", "bool")):
+        try:
+            return tomllib.loads(f"v = {text}")["v"]
+        except tomllib.TOMLDecodeError:
+            return text
+    return text
+
+
+_CURES = {
+    "int_type": "write a whole number, for example 4",
+    "float_type": "write a number, for example 2.0",
+    "bool_type": "write true or false, without quotes",
+    "string_type": "write a text in quotes",
+    "tuple_type": 'write a list, for example ["a", "b"]',
+    "too_short": 'write at least one, for example ["container"]',
+}
+_EXAMPLES = {"name": '"a-name"', "kinds": '["container"]'}
+
+
+def _explain(error: ValidationError, raw: dict[str, Any], origins: Mapping[Key, str], file: Path | None) -> ConfigError:
+    """Pydantic's errors as sentences that name place, value and hint; all of them, since people mend all at once."""
+    details = error.errors(include_url=False, include_input=True)
+    found = [(_where(tuple(detail["loc"]), origins, file), _sentence(detail, raw)) for detail in details]
+    first = found[0][0]
+    lines = [line if where == first else f"{where}: {line}" for where, line in found]
+    return ConfigError("\n  ".join(lines), where=first)
+
+
+def _where(loc: Key, origins: Mapping[Key, str], file: Path | None) -> str:
+    """Where the value at ``loc`` was set; for a whole table, all places that set something in it."""
+    for length in range(len(loc), 0, -1):
+        if origin := origins.get(loc[:length]):
+            return origin
+    within = [origin for key, origin in origins.items() if loc and key[: len(loc)] == loc]
+    return " and ".join(dict.fromkeys(within)) or str(file or "the environment")
+
+
+def _sentence(detail: ErrorDetails, raw: dict[str, Any]) -> str:
+    loc = list(detail["loc"])
+    place, key = _place(loc, raw)
+    message = _CURES.get(detail["type"], detail["msg"].removeprefix("Value error, "))
+    if detail["type"] == "extra_forbidden":
+        return f"{place}: unknown key {key!r}; {_known_keys(loc)}"
+    if detail["type"] == "missing":
+        return f"{place}: {key!r} is missing; write for example {key} = {_EXAMPLES.get(key, '...')}"
+    of_table = len(loc) == 1 and detail["type"] == "value_error"
+    if not of_table and (len(loc) == 1 or detail["type"] == "model_type"):
+        table = f"[{loc[0]}]" if isinstance(Settings.model_fields[str(loc[0])].default, BaseModel) else f"[[{loc[0]}]]"
+        return f"{place}: {key or 'it'} is no table; write {table} and its keys below it"
+    if of_table or not key:
+        place = f"[{key}]" if of_table else place
+        return f"{place}: {message}" if place else message
+    given = detail["input"]
+    text = toml_value(given)
+    if key == "api_key_env":
+        return f"{place}: {key}: {message}"  # somebody may have written the key itself there
+    if key in ("host", "api_url"):
+        text = toml_value(masked(given)) if isinstance(given, str) else masked(text)
+    value = "" if isinstance(given, dict) else f" = {text}"
+    return f"{place}: {key}{value}: {message[:1].lower()}{message[1:]}"
+
+
+def _place(loc: list[str | int], raw: dict[str, Any]) -> tuple[str, str]:
+    """The table as it is written in the file, with its name where it is one of a list, and the key in it."""
+    if not loc:
+        return "", ""
+    table = str(loc[0])
+    if len(loc) > 1 and isinstance(loc[1], int):
+        entries = raw.get(table)
+        entry = entries[loc[1]] if isinstance(entries, list) and loc[1] < len(entries) else None
+        name = entry.get("name") if isinstance(entry, dict) else None
+        return f"[[{table}]] {name!r}" if name else f"[[{table}]] number {loc[1] + 1}", str(loc[2]) if len(loc) > 2 else ""
+    if len(loc) == 1:
+        return "the file", table
+    return f"[{table}]", str(loc[1])
+
+
+def _known_keys(loc: list[str | int]) -> str:
+    if len(loc) == 1:
+        return did_you_mean(str(loc[0]), Settings.model_fields)
+    annotation = Settings.model_fields[str(loc[0])].annotation
+    models = [annotation, *get_args(annotation)]
+    model = next(m for m in models if isinstance(m, type) and issubclass(m, BaseModel))
+    return did_you_mean(str(loc[-1]), model.model_fields)
+
+
+def engines(settings: Settings, env: Mapping[str, str]) -> tuple[DockerTable, ...]:
+    """The configured engines; where no endpoint is configured, the one that the docker command would use.
+
+    Where that is the proxy of a ``reaper run``, it is the engine behind it. Raises ConfigError.
+    """
+    configured = settings.docker if settings.docker or settings.daytona else (engine_of_commands(env),)
+    return tuple(map(engine_behind, configured))
+
+
+def organisations(settings: Settings, env: Mapping[str, str]) -> tuple[DaytonaTable, ...]:
+    """The configured organisations, where they are; with no endpoint configured, that of DAYTONA_API_KEY if there is one.
+
+    Raises ConfigError.
+    """
+    found = settings.daytona
+    if not found and not settings.docker and is_named(DEFAULT_API_KEY, env):
+        found = (DaytonaTable(name=DEFAULT_ORGANISATION, target=env.get("DAYTONA_TARGET") or None),)
+    if all(organisation.api_url is not None for organisation in found):
+        return found
+    try:
+        url = check_api_url(env.get("DAYTONA_API_URL") or DEFAULT_API_URL)
+    except ValueError as error:
+        raise ConfigError(str(error), where="DAYTONA_API_URL") from None
+    return tuple(o if o.api_url is not None else o.model_copy(update={"api_url": url}) for o in found)
+
+
+def state_directory(env: Mapping[str, str]) -> Path:
+    """Where this program keeps what it must remember. It may not exist yet."""
+    return Path(paths.state_directory(env))

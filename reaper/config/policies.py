@@ -1,0 +1,141 @@
+"""The tables of policies, and those that hold where the file names none."""
+
+from datetime import timedelta
+from typing import Annotated, Any, Self
+
+from pydantic import Field, StrictStr, WithJsonSchema, field_validator, model_validator
+
+from reaper.core import states
+from reaper.core.conditions import DEFAULT_STOP_TIMEOUT, Policy
+from reaper.core.model import Kind
+from reaper.core.scope import Selector
+from reaper.providers.fields import Duration, Labels, Name, NarrowingGlobs, Table, did_you_mean
+
+# Known to be right (a test says so): checking it would import a scheduler into every run.
+_DEFAULT_CRON = ("15 * * * *", None)
+
+
+DEFAULT_EVERY = timedelta(minutes=10)  # of a policy that says neither every nor cron
+
+
+_JUDGED = tuple(kind.value for kind in Kind if kind.runs)  # by policies; what becomes of the others follows from them
+
+
+class PolicyTable(Table):
+    """[[policy]]: when an owned, unprotected resource is garbage, and how often it is looked for."""
+
+    name: Name
+    kinds: Annotated[
+        tuple[Annotated[Kind, WithJsonSchema({"type": "string", "enum": list(_JUDGED)})], ...], Field(min_length=1)
+    ]
+    older_than: Duration | None = None
+    stopped_for: Duration | None = None
+    idle_for: Duration | None = None
+    states: tuple[StrictStr, ...] = ()
+    endpoints: tuple[Name, ...] = ()
+    labels: Labels = ()
+    names: NarrowingGlobs = ()
+    images: NarrowingGlobs = ()
+    stop_timeout: Duration = DEFAULT_STOP_TIMEOUT
+    every: Duration | None = None
+    cron: StrictStr | None = None
+    timezone: StrictStr | None = None
+
+    @field_validator("kinds", mode="before")
+    @classmethod
+    def _judged(cls, kinds: object) -> object:
+        for kind in kinds if isinstance(kinds, list | tuple) else ():
+            if kind == "network":
+                raise ValueError("networks need no policy: they go with the containers of their project")
+            if kind in ("volume", "image"):
+                raise ValueError(f"{kind}s need no policy: they go only with a lease that has ended")
+            if kind not in _JUDGED:
+                raise ValueError(f"{kind!r} is no kind; {did_you_mean(str(kind), _JUDGED)}")
+        return kinds
+
+    @field_validator("states")
+    @classmethod
+    def _known_states(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in states.NAMES:
+                raise ValueError(f"{name!r} is no state; {did_you_mean(name, states.NAMES)}")
+        return names
+
+    @field_validator("older_than", "stopped_for", "idle_for")
+    @classmethod
+    def _lasts(cls, value: timedelta | None) -> timedelta | None:
+        return value if value is None else check_threshold(value)
+
+    @model_validator(mode="after")
+    def _has_conditions(self) -> Self:
+        if self.older_than is None and self.stopped_for is None and self.idle_for is None and not self.states:
+            raise ValueError("it has no condition; give it older_than, stopped_for, idle_for or states")
+        if self.idle_for is not None and Kind.CONTAINER in self.kinds:
+            raise ValueError("idle_for is for sandboxes only: nothing tells whether a container is idle")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_schedule(self) -> Self:
+        if self.every is not None and self.cron is not None:
+            raise ValueError("every and cron exclude each other; leave one out")
+        if self.every is not None and self.every < timedelta(seconds=1):
+            raise ValueError('every is at least one second, for example "10m"')
+        if self.timezone is not None and self.cron is None:
+            raise ValueError("timezone goes with cron only")
+        if self.cron is not None and (self.cron, self.timezone) != _DEFAULT_CRON:
+            check_cron(self.cron, self.timezone)
+        return self
+
+    def policy(self) -> Policy:
+        """The policy as the rules read it."""
+        narrow = Selector(self.labels, self.names, self.images)
+        return Policy(
+            self.name,
+            frozenset(self.kinds),
+            older_than=self.older_than,
+            stopped_for=self.stopped_for,
+            idle_for=self.idle_for,
+            states=frozenset(self.states),
+            endpoints=frozenset(self.endpoints),
+            selectors=() if narrow == Selector() else (narrow,),
+            stop_timeout=self.stop_timeout,
+        )
+
+
+def check_threshold(value: timedelta) -> timedelta:
+    """``value`` when it is longer than nothing: no threshold at all must not pass for one. Raises ValueError."""
+    if not value:
+        raise ValueError(
+            'it must be greater than 0, since everything is older than that; write for example "6h", or'
+            ' states = ["stopped", "failed"] for what has stopped, however lately'
+        )
+    return value
+
+
+def check_cron(expression: str, timezone: str | None) -> None:
+    """Raise ValueError unless APScheduler can read the five fields of ``expression`` and knows the zone."""
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415 - only for those who use cron
+
+    from apscheduler.triggers.cron import CronTrigger  # noqa: PLC0415 - 30 ms that most configurations do not need
+
+    try:
+        zone = ZoneInfo(timezone or "UTC")
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f'{timezone!r} is no time zone; write for example "Europe/Berlin"') from None
+    try:
+        CronTrigger.from_crontab(expression, timezone=zone)
+    except ValueError as error:
+        raise ValueError(f'{expression!r} is no cron expression ({error}); write for example "15 * * * *"') from None
+
+
+DEFAULT_POLICIES: tuple[dict[str, Any], ...] = (
+    {"name": "stopped-containers", "kinds": ["container"], "stopped_for": "6h", "every": "10m"},
+    {"name": "old-containers", "kinds": ["container"], "older_than": "24h", "stop_timeout": "10s", "every": "30m"},
+    {"name": "stopped-sandboxes", "kinds": ["sandbox"], "stopped_for": "6h", "every": "10m"},
+    {"name": "old-sandboxes", "kinds": ["sandbox"], "older_than": "1d", "idle_for": "2h", "cron": _DEFAULT_CRON[0]},
+)
+
+
+def default_policies() -> tuple[PolicyTable, ...]:
+    """The policies that hold where the file names none."""
+    return tuple(PolicyTable.model_validate(policy) for policy in DEFAULT_POLICIES)

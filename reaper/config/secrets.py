@@ -1,0 +1,84 @@
+"""Where the secrets are: in the environment or in a file, and nowhere in the settings. No error repeats one."""
+
+from collections.abc import Mapping
+
+from reaper.config.settings import LeasesTable, RyukTable
+from reaper.config.trust import read_own
+from reaper.errors import ConfigError
+from reaper.providers.daytona.settings import DEFAULT_API_KEY, DaytonaTable
+
+_CURE = (
+    "set it to an API key of the organisation (Daytona's dashboard makes them), or name another variable or a file with"
+    " api_key_env or api_key_file in [[daytona]]"
+)
+_FILE = "_FILE"
+"""Ends the name of a variable that holds the path of a secret in place of the secret: no environment shows that one."""
+
+
+def api_key(organisation: DaytonaTable, env: Mapping[str, str]) -> str:
+    """The organisation's API key. Raises ConfigError when there is none, or nothing that could be one."""
+    if organisation.api_key_file is not None:
+        where = f"api_key_file = {organisation.api_key_file!r} of endpoint {organisation.name}"
+        text = _read(organisation.api_key_file, where)
+    else:
+        where, text = _of_variable(organisation.api_key_env or DEFAULT_API_KEY, env)
+    return _checked(text, where, "API key")
+
+
+def lease_token(leases: LeasesTable, env: Mapping[str, str]) -> str | None:
+    """What clients must send to take leases, where they must. Raises ConfigError when it is named and not there."""
+    return _shared(leases.token_file, leases.token_env, env, "leases", "token")
+
+
+def ryuk_secret(ryuk: RyukTable, env: Mapping[str, str]) -> str | None:
+    """What Ryuk's clients must send first, where they must. Raises ConfigError when it is named and not there."""
+    return _shared(ryuk.secret_file, ryuk.secret_env, env, "ryuk", "secret")
+
+
+def _shared(file: str | None, variable: str | None, env: Mapping[str, str], table: str, what: str) -> str | None:
+    if file is not None:
+        where = f"{what}_file = {file!r} of [{table}]"
+        return _checked(_read(file, where), where, what)
+    if variable is not None:
+        where, text = _of_variable(variable, env)
+        return _checked(text, where, what)
+    return None
+
+
+def _checked(text: str, where: str, what: str) -> str:
+    key, word = text.strip(), what.rpartition(" ")[2]
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigError(f"{where} holds no {what}", f"it must hold the {word} alone, without spaces or line breaks")
+    return key
+
+
+def is_named(variable: str, env: Mapping[str, str]) -> bool:
+    """Whether the environment has a secret of this name, or the file that holds it."""
+    return bool(env.get(variable, "").strip() or env.get(variable + _FILE, "").strip())
+
+
+def _of_variable(variable: str, env: Mapping[str, str]) -> tuple[str, str]:
+    """Where the secret of this name stands, for people, and the text there."""
+    text, by_file = env.get(variable, ""), variable + _FILE
+    if not (path := env.get(by_file, "").strip()):
+        if not text.strip():
+            raise ConfigError(f"{variable} is not set", _CURE)
+        return variable, text
+    if text.strip():
+        raise ConfigError(f"{variable} and {by_file} are both set", "leave one of them out")
+    if not path.startswith("/"):  # it may be the key itself, so it is not repeated
+        raise ConfigError(
+            f"{by_file} is no absolute path",
+            'it names the file that holds the key, and is not the key itself; write for example "/run/secrets/daytona"',
+        )
+    where = f"{by_file} = {path!r}"
+    return where, _read(path, where)
+
+
+def _read(path: str, where: str) -> str:
+    try:
+        return read_own(path, "ascii")
+    except OSError as error:
+        raise ConfigError(f"{where} cannot be read: {error.strerror}", "name a file that holds the key alone") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{where} holds no API key", "it must hold the key alone, as plain text") from None

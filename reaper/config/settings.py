@@ -1,0 +1,317 @@
+"""What can be configured: one frozen model for each table of the TOML file, with its defaults and its checks.
+
+The models know nothing of files and variables (see ``config``), and the rest of the program sees of a policy or a
+scope only what ``Settings.rules`` makes of it.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from ipaddress import ip_address
+from typing import Annotated, Self
+
+from pydantic import Field, StrictBool, StrictInt, StrictStr, field_validator, model_validator
+
+from reaper.config.policies import PolicyTable, default_policies
+from reaper.core.caps import MAX_LEASE_DELETIONS
+from reaper.core.conditions import Policy
+from reaper.core.rules import SHORTEST_CREATED_GRACE, Rules
+from reaper.core.scope import PRESETS, Protect, Scope, Selector
+from reaper.paths import LISTEN, LONGEST_PATH, NOWHERE, RYUK_LISTEN, host_and_port
+from reaper.providers.daytona.settings import DEFAULT_ORGANISATION, DaytonaTable
+from reaper.providers.docker.settings import DEFAULT_ENGINE, DockerTable
+from reaper.providers.fields import Duration, Globs, Labels, ProtectingGlobs, Table, did_you_mean
+
+MAX_DELETIONS, MAX_DELETIONS_OF_EVERYTHING, MAX_FRACTION_OF_EVERYTHING = 1000, 100, 0.5
+
+DEFAULT_CATCH_UP, SHORTEST_CATCH_UP = timedelta(hours=1), timedelta(minutes=1)
+
+_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^/:@\s\[\]]+):\d{1,5}")
+
+
+def _check_listen(listen: str, example: str) -> str:
+    """``listen`` when it can be listened on, or is "none". Raises ValueError with the hint."""
+    if listen != NOWHERE and not _LISTEN.fullmatch(listen):
+        host, _, port = example.rpartition(":")
+        raise ValueError(
+            f'{listen!r} is no address; write HOST:PORT, for example "{host}:{port}" or "[::1]:{port}", or "none"'
+        )
+    if (place := host_and_port(listen)) is not None and not 0 < place[1] <= 65535:
+        raise ValueError(f'{listen!r} has no port between 1 and 65535; write for example "{example}"')
+    return listen
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False  # nobody knows what a name stands for tomorrow
+
+
+class ScopeTable(Table):
+    """[scope]: what this reaper owns; nothing else is ever touched."""
+
+    presets: tuple[StrictStr, ...] = ("terminal-bench", "harbor")
+    labels: Labels = ()
+    names: Globs = ()
+    images: Globs = ()
+    everything: StrictBool = False
+    image_labels: StrictBool = False
+
+    @field_validator("presets")
+    @classmethod
+    def _known(cls, presets: tuple[str, ...]) -> tuple[str, ...]:
+        for preset in presets:
+            if preset not in PRESETS:
+                raise ValueError(f"{preset!r} is no preset; {did_you_mean(preset, PRESETS)}")
+        return presets
+
+
+class ProtectTable(Table):
+    """[protect]: what is kept although it is owned."""
+
+    labels: Labels = ("reaper.keep",)
+    names: ProtectingGlobs = ()
+    images: ProtectingGlobs = ()
+    restart_policies: tuple[StrictStr, ...] = ("always", "unless-stopped")
+
+    @field_validator("restart_policies")
+    @classmethod
+    def _known(cls, policies: tuple[str, ...]) -> tuple[str, ...]:
+        known = ("always", "unless-stopped", "on-failure", "no")
+        for policy in policies:
+            if policy not in known:
+                raise ValueError(f"{policy!r} is no restart policy; {did_you_mean(policy, known)}")
+        return policies
+
+
+class LimitsTable(Table):
+    """[limits]: more deletions than this in one sweep of one endpoint are refused. "none" means no limit."""
+
+    max_deletions: Annotated[StrictInt, Field(ge=0)] | None = MAX_DELETIONS
+    max_fraction: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+    max_lease_deletions: Annotated[StrictInt, Field(ge=0)] | None = MAX_LEASE_DELETIONS
+
+    @field_validator("max_deletions", "max_fraction", "max_lease_deletions", mode="before")
+    @classmethod
+    def _none(cls, value: object) -> object:
+        return None if value == "none" else value
+
+
+class RetryTable(Table):
+    """[retry]: how often and how long one call is tried."""
+
+    attempts: Annotated[StrictInt, Field(ge=1, le=100)] = 4
+    initial_delay: Duration = timedelta(seconds=2)
+    factor: Annotated[float, Field(strict=True, ge=1, le=100)] = 2.0
+    max_delay: Duration = timedelta(seconds=30)
+    jitter: Duration = timedelta(seconds=1)
+    total: Duration = timedelta(seconds=60)
+    request_timeout: Duration = timedelta(seconds=30)
+
+    @field_validator("total", "request_timeout")
+    @classmethod
+    def _positive(cls, value: timedelta) -> timedelta:
+        if not value:
+            raise ValueError('must be greater than 0; write for example "60s"')
+        return value
+
+
+class ServiceTable(Table):
+    """[service]: how ``reaper`` without arguments runs. ``listen`` "none" serves no page, no metrics and no health.
+
+    ``catch_up`` is how late a policy with ``cron`` may still run when its time was missed.
+    """
+
+    listen: StrictStr = LISTEN
+    sweep_at_start: StrictBool = True
+    catch_up: Duration = DEFAULT_CATCH_UP
+    jitter: Duration = timedelta(seconds=5)
+    sweep_timeout: Duration = timedelta(minutes=30)
+    drain_timeout: Duration = timedelta(seconds=20)
+    docker_events: StrictBool = True
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, listen: str) -> str:
+        return _check_listen(listen, LISTEN)
+
+    @field_validator("sweep_timeout")
+    @classmethod
+    def _positive(cls, value: timedelta) -> timedelta:
+        if not value:
+            raise ValueError('must be greater than 0; write for example "30m"')
+        return value
+
+    @field_validator("catch_up")
+    @classmethod
+    def _long_enough(cls, value: timedelta) -> timedelta:
+        if value < SHORTEST_CATCH_UP:
+            raise ValueError('it is at least one minute, which a busy host may need; write for example "1h"')
+        return value
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port to listen on; None where nothing is to be served."""
+        return host_and_port(self.listen)
+
+
+class JournalTable(Table):
+    """[journal]: the record of what was deleted, when and why. What is older or beyond the size is dropped."""
+
+    enabled: StrictBool = True
+    keep_for: Duration = timedelta(days=90)
+    max_megabytes: Annotated[StrictInt, Field(ge=1)] = 256
+
+
+class LeasesTable(Table):
+    """[leases]: what running benchmarks claim. The token is never written here, but named.
+
+    Without a token only this host can take leases, and claim by these label keys alone, each with its value; over the local
+    socket root, the service's own user and the trusted ones may claim everything. ``socket`` "none" makes none.
+    """
+
+    enabled: StrictBool = True
+    socket: StrictStr | None = None
+    trusted_users: tuple[StrictStr, ...] = ()
+    token_env: StrictStr | None = None
+    token_file: StrictStr | None = None
+    claimable: Globs = ("org.testcontainers.*",)
+
+    @field_validator("socket")
+    @classmethod
+    def _path(cls, socket: str | None) -> str | None:
+        if socket in (None, NOWHERE):
+            return socket
+        if not socket.startswith("/") or socket.endswith("/") or "\0" in socket:
+            raise ValueError('it is no absolute path of a file; write for example "/run/reaper/reaper.sock", or "none"')
+        if (length := len(socket.encode(errors="replace"))) > LONGEST_PATH:
+            raise ValueError(f"it has {length} bytes, and a socket's path has {LONGEST_PATH} at most; name a shorter one")
+        return socket
+
+    @model_validator(mode="after")
+    def _one_token(self) -> Self:
+        if self.token_env is not None and self.token_file is not None:
+            raise ValueError("token_env and token_file exclude each other; leave one out")
+        return self
+
+
+class RyukTable(Table):
+    """[ryuk]: where the service speaks the Ryuk protocol, by which Testcontainers' libraries hold leases.
+
+    Who can connect can have deleted what others have labelled, within what [leases] claimable allows. So an address that
+    others reach needs a secret, which is never written here, but named.
+    """
+
+    listen: StrictStr = NOWHERE
+    secret_env: StrictStr | None = None
+    secret_file: StrictStr | None = None
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, listen: str) -> str:
+        return _check_listen(listen, RYUK_LISTEN)
+
+    @model_validator(mode="after")
+    def _is_guarded(self) -> Self:
+        if self.secret_env is not None and self.secret_file is not None:
+            raise ValueError("secret_env and secret_file exclude each other; leave one out")
+        if self.address is not None and not _is_loopback(self.address[0]) and not self.has_secret:
+            raise ValueError(
+                f"listen = {self.listen!r} can be reached from elsewhere, so it needs a secret: name one with secret_file or"
+                f' secret_env, or write for example listen = "{RYUK_LISTEN}"'
+            )
+        return self
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether clients have to show one."""
+        return self.secret_env is not None or self.secret_file is not None
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port to listen on; None where it is not wanted."""
+        return host_and_port(self.listen)
+
+
+def _check_unique(names: Sequence[tuple[str, str]]) -> None:
+    """Raise ValueError when two tables have one name. ``names`` are pairs of table and name."""
+    seen: dict[str, str] = {}
+    for table, name in names:
+        if (other := seen.get(name)) == table:
+            raise ValueError(f"two [[{table}]] tables have the name {name!r}; give one another name")
+        if other is not None:
+            raise ValueError(f"a [[{other}]] and a [[{table}]] table have the name {name!r}; give one another name")
+        seen[name] = table
+
+
+class Settings(Table):
+    """Everything that can be configured, parsed and checked."""
+
+    scope: ScopeTable = ScopeTable()
+    protect: ProtectTable = ProtectTable()
+    limits: LimitsTable = LimitsTable()
+    retry: RetryTable = RetryTable()
+    service: ServiceTable = ServiceTable()
+    journal: JournalTable = JournalTable()
+    leases: LeasesTable = LeasesTable()
+    ryuk: RyukTable = RyukTable()
+    docker: tuple[DockerTable, ...] = ()
+    daytona: tuple[DaytonaTable, ...] = ()
+    policy: tuple[PolicyTable, ...] = Field(default_factory=default_policies)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        endpoints = (*(("docker", e.name) for e in self.docker), *(("daytona", e.name) for e in self.daytona))
+        _check_unique(endpoints)
+        _check_unique(tuple(("policy", policy.name) for policy in self.policy))
+        return self
+
+    @model_validator(mode="after")
+    def _ryuk_has_leases(self) -> Self:
+        if self.ryuk.address is not None and not self.leases.enabled:
+            raise ValueError("[ryuk] listen needs leases, which [leases] enabled = false turns off; leave one of them out")
+        return self
+
+    @model_validator(mode="after")
+    def _policies_name_endpoints(self) -> Self:
+        configured = {engine.name for engine in self.docker} | {organisation.name for organisation in self.daytona}
+        known = configured or {DEFAULT_ENGINE, DEFAULT_ORGANISATION}
+        for policy in self.policy:
+            for endpoint in policy.endpoints:
+                if endpoint not in known:
+                    hint = did_you_mean(endpoint, known)
+                    raise ValueError(
+                        f"policy {policy.name!r} names the endpoint {endpoint!r}, which is not configured; {hint}"
+                    )
+        return self
+
+    def rules(self) -> Rules:
+        """What the decisions are made by."""
+        scope, protect = self.scope, self.protect
+        return Rules(
+            Scope(
+                scope.presets,
+                Selector(scope.labels, scope.names, scope.images),
+                everything=scope.everything,
+                image_labels=scope.image_labels,
+            ),
+            Protect(Selector(protect.labels, protect.names, protect.images), protect.restart_policies),
+            tuple(policy.policy() for policy in self.policy),
+            created_grace=SHORTEST_CREATED_GRACE,
+        )
+
+    def effective_limits(self) -> LimitsTable:
+        """The limits in force: tight ones where (nearly) everything is owned, unless they were set on purpose."""
+        if self.rules().scope.catch_all is None:
+            return self.limits
+        tight = {"max_deletions": MAX_DELETIONS_OF_EVERYTHING, "max_fraction": MAX_FRACTION_OF_EVERYTHING}
+        unset = {key: value for key, value in tight.items() if key not in self.limits.model_fields_set}
+        return self.limits.model_copy(update=unset)
+
+
+def one_off(rules: Rules, policies: Iterable[Policy], narrow: Selector) -> Rules:
+    """``rules`` with ``policies`` in place of the configured ones, each narrowed to what ``narrow`` selects."""
+    extra = () if narrow == Selector() else (narrow,)
+    return replace(rules, policies=tuple(replace(p, selectors=(*p.selectors, *extra)) for p in policies))

@@ -1,0 +1,78 @@
+"""``reaper config show``, ``schema`` and ``example``: the settings in force, their origins, and all that can be set."""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from importlib.resources import files
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from reaper.config.load import Config, Key
+from reaper.config.settings import Settings
+from reaper.core import durations
+from reaper.providers.fields import DURATION_EXAMPLES, toml_value
+
+
+def schema() -> str:
+    """The JSON schema of the configuration file, as text."""
+    return json.dumps(schema_document(), indent=2)
+
+
+def schema_document() -> dict[str, Any]:
+    """The JSON schema of the configuration file."""
+    document = Settings.model_json_schema()
+    for key in document["$defs"]["LimitsTable"]["properties"].values():  # TOML has no null: no limit is "none"
+        key["anyOf"] = [{"const": "none"} if choice == {"type": "null"} else choice for choice in key["anyOf"]]
+        key["default"] = "none" if key["default"] is None else key["default"]
+    for model in document["$defs"].values():
+        for key in model.get("properties", {}).values():
+            if (
+                _is_duration(key) and key.get("default") is not None
+            ):  # pydantic writes it in ISO 8601, which the file does not
+                key["default"] = durations.spell(TypeAdapter(timedelta).validate_python(key["default"]))
+    return document
+
+
+def _is_duration(schema: Mapping[str, Any]) -> bool:
+    return any(choice.get("examples") == DURATION_EXAMPLES for choice in (schema, *schema.get("anyOf", ())))
+
+
+def example() -> str:
+    """A configuration file with every key, its default and what it means."""
+    return files("reaper").joinpath("reaper.example.toml").read_text(encoding="utf-8")
+
+
+def _values(config: Config) -> Iterator[tuple[Key, str, Any]]:
+    """Each value with its key and the key's name in the file; lists of tables come by the name of the entry."""
+    dumped = config.settings.model_dump(mode="json")
+    for table, content in dumped.items():
+        if isinstance(content, list):
+            for i, entry in enumerate(content):
+                for name, value in entry.items():
+                    yield (table, i, name), f"{table}.{entry['name']}.{name}", value
+        else:
+            for name, value in content.items():
+                yield (table, name), f"{table}.{name}", value
+
+
+def show(config: Config, *, as_json: bool) -> str:
+    """The effective settings, one a line, each with its origin."""
+    limits = config.settings.effective_limits()
+    rows = []
+    for key, name, value in _values(config):
+        origin = config.origin(key)
+        effective = value
+        if key[0] == "limits" and getattr(limits, str(key[1])) != value:
+            taken = config.settings.rules().scope.catch_all
+            effective, origin = getattr(limits, str(key[1])), f"default with {taken}"
+        if key[0] == "limits" and effective is None:
+            effective = "none"  # as it is written in the file: no limit
+        if effective is not None and effective != []:
+            rows.append((name, effective, origin))
+    if as_json:
+        return json.dumps([{"key": name, "value": value, "origin": origin} for name, value, origin in rows])
+    width = max(len(name) for name, _, _ in rows)
+    shown = [(name, toml_value(value), origin) for name, value, origin in rows]
+    middle = min(48, max(len(value) for _, value, _ in shown))
+    return "\n".join(f"{name:<{width}} = {value:<{middle}}  # {origin}" for name, value, origin in shown)

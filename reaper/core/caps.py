@@ -1,0 +1,66 @@
+"""How much one sweep of one endpoint may delete, counted before the first deletion. Pure."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reaper.core.identity import group_name
+from reaper.core.model import CapHit, Decision, Reason
+
+MAX_LEASE_DELETIONS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """More than this, and nothing of its sort is deleted. None means no limit.
+
+    Args:
+        max_deletions: of what policies and label overrides reap.
+        max_fraction: likewise, of what the endpoint holds.
+        max_lease_deletions: of what leases have left that ended.
+    """
+
+    max_deletions: int | None = None
+    max_fraction: float | None = None
+    max_lease_deletions: int | None = None
+
+    def hold_back(self, decisions: Sequence[Decision], held: int) -> tuple[CapHit | None, frozenset[str]]:
+        """What may not go.
+
+        Leases and policies are counted by themselves: a policy that is wrong must not keep a run from cleaning up, nor a
+        lease that claims too much let a policy's share grow.
+
+        Args:
+            decisions: all about one endpoint.
+            held: how many resources it holds.
+
+        Returns:
+            the limit that was hit first, if one was, and the ids of all that stays for it: with a member its group stays.
+        """
+        going = [decision for decision in decisions if decision.reap]
+        ended = [decision for decision in going if decision.reason is Reason.LEASE_ENDED]
+        others = [decision for decision in going if decision.reason is not Reason.LEASE_ENDED]
+        hit: CapHit | None = None
+        back: list[Decision] = []
+        for counted, limits, of_leases in ((others, self._of_policies(held), False), (ended, self._of_leases(), True)):
+            for allowed, limit in sorted(limits):
+                if len(counted) > allowed:
+                    hit = hit or CapHit(wanted=len(counted), allowed=allowed, held=held, limit=limit, of_leases=of_leases)
+                    back += counted
+                    break
+        groups = {group_name(decision.resource) for decision in back} - {None}
+        back += [decision for decision in going if group_name(decision.resource) in groups]
+        return hit, frozenset(decision.resource.id for decision in back)
+
+    def _of_policies(self, held: int) -> list[tuple[int, str]]:
+        limits = []
+        if self.max_deletions is not None:
+            limits.append((self.max_deletions, f"max_deletions = {self.max_deletions}"))
+        if self.max_fraction is not None:
+            limits.append((math.floor(self.max_fraction * held), f"max_fraction = {self.max_fraction:g} of {held}"))
+        return limits
+
+    def _of_leases(self) -> list[tuple[int, str]]:
+        if self.max_lease_deletions is None:
+            return []
+        return [(self.max_lease_deletions, f"max_lease_deletions = {self.max_lease_deletions}")]

@@ -1,0 +1,214 @@
+"""The conditions of one policy, and the label overrides that a resource carries, held against one resource. Pure.
+
+A resource that has been listed but not inspected is judged as if it had stopped when it was created and had never been
+started again. That is the oldest it can be, so whatever is kept on those grounds would be kept after an inspection too.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from reaper.core import durations
+from reaper.core.durations import human, shifted
+from reaper.core.model import Kind, Reason, Resource, State
+from reaper.core.scope import Selector
+
+TTL_LABEL = "reaper.ttl"
+EXPIRES_LABEL = "reaper.expires"
+DEFAULT_STOP_TIMEOUT = timedelta(seconds=10)
+_ARCHIVED = "archived"
+FIRST = datetime(2013, 1, 1, tzinfo=UTC)  # Docker is of March 2013
+FUTURE = timedelta(days=1)  # clocks that differ by less are told of, and corrected up to an hour
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """When an owned, unprotected resource is garbage. The conditions that are set are ANDed.
+
+    Args:
+        older_than: since the latest of creation and last start.
+        stopped_for: since the stop; only stopped and failed resources match.
+        idle_for: since the last activity.
+        states: normalised or raw state names; empty means any.
+        endpoints: names of endpoints; empty means all.
+        selectors: all of them must match.
+        stop_timeout: how long a running one gets to stop by itself before it is killed.
+        every_resource: no condition at all (``--all``); such a policy overrules a label override that is not due yet.
+    """
+
+    name: str
+    kinds: frozenset[Kind]
+    older_than: timedelta | None = None
+    stopped_for: timedelta | None = None
+    idle_for: timedelta | None = None
+    states: frozenset[str] = frozenset()
+    endpoints: frozenset[str] = frozenset()
+    selectors: tuple[Selector, ...] = ()
+    stop_timeout: timedelta = DEFAULT_STOP_TIMEOUT
+    every_resource: bool = False
+
+    def concerns(self, resource: Resource) -> bool:
+        """Whether the policy is for this endpoint and selects this resource, whatever its kind, state and age."""
+        if self.endpoints and resource.endpoint not in self.endpoints:
+            return False
+        return all(selector.all_of(resource) for selector in self.selectors)
+
+
+class Match(NamedTuple):
+    """One policy held against one resource.
+
+    Args:
+        say: puts it into words. Of thousands of matches few are ever told.
+        at: when its conditions are or were all met, if time can tell.
+    """
+
+    policy: Policy
+    matched: bool
+    reason: Reason
+    say: Callable[[], str]
+    at: datetime | None
+
+
+def impossible_time(resource: Resource, now: datetime) -> str | None:
+    """Which of its times cannot be, and why, or None: the clock of its host was wrong, so that its age is unknown.
+
+    An image may be dated 1970: builds that are to be reproducible are.
+    """
+    times = (
+        ("created", resource.created_at),
+        ("started", resource.started_at),
+        ("stopped", resource.stopped_at),
+        ("last active", resource.last_activity_at),
+    )
+    for word, time in times:
+        if time is None:
+            continue
+        if time < FIRST and resource.kind is not Kind.IMAGE:
+            return f"it was {word} at {time:%Y-%m-%dT%H:%M:%SZ}, before there was such a thing: a clock was wrong"
+        if time - now > FUTURE:
+            return f"it was {word} at {time:%Y-%m-%dT%H:%M:%SZ}, which is to come: a clock was wrong"
+    return None
+
+
+def age_base(resource: Resource) -> datetime | None:
+    """From when ``older_than`` counts: the latest of creation and last start, creation while it is restarting."""
+    if resource.created_at is None or resource.started_at is None or resource.raw_state == "restarting":
+        return resource.created_at
+    return max(resource.created_at, resource.started_at)
+
+
+def stop_base(resource: Resource) -> datetime | None:
+    """From when ``stopped_for`` counts, or None when it is not stopped or nobody knows since when."""
+    if resource.state is State.CHANGING and not resource.inspected:
+        return resource.created_at
+    if resource.state not in (State.STOPPED, State.FAILED):
+        return None
+    if resource.never_started or (resource.stopped_at is None and not resource.inspected):
+        return resource.created_at
+    if resource.stopped_at is None:
+        return None
+    return max(resource.stopped_at, resource.started_at or resource.stopped_at)
+
+
+# A timed condition: its reason, from when it counts (None: time alone does not meet it), and for how long.
+_Condition = tuple[Reason, datetime | None, timedelta]
+
+
+def _conditions(resource: Resource, policy: Policy) -> Iterator[_Condition]:
+    if policy.older_than is not None:
+        yield Reason.OLDER_THAN, age_base(resource), policy.older_than
+    if policy.stopped_for is not None:
+        yield Reason.STOPPED_FOR, stop_base(resource), policy.stopped_for
+    if policy.idle_for is not None:
+        yield Reason.IDLE_FOR, resource.last_activity_at, policy.idle_for
+
+
+def _fact(resource: Resource, reason: Reason, base: datetime | None, now: datetime) -> str:
+    """What a timed condition sees."""
+    if reason is Reason.OLDER_THAN:
+        verb = "last started" if base != resource.created_at else "created"
+        return f"{verb} {human(now - base)} ago" if base else "of unknown age"
+    if reason is Reason.IDLE_FOR:
+        return f"idle for {human(now - base)}" if base else "of unknown activity"
+    if base is None:
+        unknown = resource.state in (State.STOPPED, State.FAILED)
+        return "stopped, but nobody knows since when" if unknown else f"{resource.raw_state}, not stopped"
+    if resource.never_started:
+        return f"created {human(now - base)} ago and never started"
+    return f"stopped {'' if resource.inspected else 'at most '}{human(now - base)} ago"
+
+
+def _excludes(resource: Resource, policy: Policy) -> str | None:
+    """Why the policy is not for this resource at all, or None."""
+    if resource.kind not in policy.kinds:
+        return f"is not for a {resource.kind}"
+    if policy.endpoints and resource.endpoint not in policy.endpoints:
+        return f"is not for endpoint {resource.endpoint}"
+    if not policy.concerns(resource):
+        return "does not select it"
+    uncertain = resource.state is State.CHANGING and not resource.inspected
+    if policy.states and not uncertain and not policy.states & {resource.raw_state, resource.state.value}:
+        return f"is not for state {resource.raw_state}"
+    # Somebody archived it on purpose, and it costs next to nothing.
+    if resource.raw_state == _ARCHIVED and not policy.every_resource and _ARCHIVED not in policy.states:
+        return "does not name the state archived"
+    return None
+
+
+def hold(resource: Resource, policy: Policy, now: datetime) -> Match:
+    """Hold one policy against one resource."""
+    if why := _excludes(resource, policy):
+        return Match(policy, False, Reason.NO_POLICY, lambda: f"policy {policy.name} {why}", None)  # noqa: FBT003
+    conditions = tuple(_conditions(resource, policy))
+    if not conditions:
+        reason = Reason.ALL if policy.every_resource else Reason.STATE
+        fact = "everything owned goes" if policy.every_resource else f"its state is {resource.raw_state}"
+        return Match(policy, True, reason, lambda: f"{fact}, policy {policy.name}", None)  # noqa: FBT003
+
+    def say() -> str:
+        facts = " and ".join(_fact(resource, reason, base, now) for reason, base, _ in conditions)
+        limits = " and ".join(human(limit) for _, _, limit in conditions)
+        return f"{facts}, policy {policy.name} allows {limits}"
+
+    known = [shifted(base, limit) for _, base, limit in conditions if base is not None]
+    at = max(known) if len(known) == len(conditions) else None
+    return Match(policy, at is not None and at <= now, conditions[0][0], say, at)
+
+
+def _when(text: str) -> datetime:
+    """An absolute time on a label, as aware UTC. Raises ValueError."""
+    moment = datetime.fromisoformat(text.strip())
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone; write for example 2026-11-21T06:00:00Z")
+    return moment.astimezone(UTC)
+
+
+def override_end(resource: Resource, labels: Mapping[str, str] | None = None) -> tuple[Reason, datetime, str] | None:
+    """When the resource label overrides to go: the later one where it carries both label overrides.
+
+    Args:
+        resource: it.
+        labels: those that count; all of them when None.
+
+    Raises:
+        ValueError: one of them cannot be read, or ended before the resource was made: then it was meant for something else.
+    """
+    labels = (resource.labels or {}) if labels is None else labels
+    ends = []
+    if (text := labels.get(TTL_LABEL)) is not None:
+        try:
+            ttl = durations.parse(text)
+        except ValueError as error:
+            raise ValueError(f"{TTL_LABEL}: {error}") from None
+        if resource.created_at is not None:
+            ends.append((Reason.TTL_ENDED, shifted(resource.created_at, ttl), f"its own {TTL_LABEL} of {text}"))
+    if (text := labels.get(EXPIRES_LABEL)) is not None:
+        try:
+            ends.append((Reason.EXPIRED, _when(text), f"its own {EXPIRES_LABEL} at {text}"))
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"{EXPIRES_LABEL}: {error}") from None
+    for _, end, said in ends:
+        if resource.created_at is not None and end < resource.created_at:
+            raise ValueError(f"{said} ended before it was created, {resource.created_at:%Y-%m-%dT%H:%M:%SZ}")
+    return max(ends, key=lambda end: end[1]) if ends else None

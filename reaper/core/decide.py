@@ -1,0 +1,135 @@
+"""When a resource is garbage. Pure: no I/O, no clock, no logging; time comes in as an argument.
+
+``decide`` judges everything that an endpoint holds; ``explain`` tells the rules one after the other; and
+``needs_inspection`` says what must be looked at more closely before a decision can be trusted. The rules for one
+resource stand in ``judge``, the conditions of a policy in ``conditions``, and what groups add in ``groups``.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+
+from reaper.core.conditions import Policy
+from reaper.core.durations import shifted
+from reaper.core.groups import Units
+from reaper.core.lease import Lease
+from reaper.core.lease_index import Leases
+from reaper.core.model import Decision, Kind, Reason, Resource, State
+from reaper.core.rules import Finding, Judge, Rules
+
+__all__ = [
+    "Finding",
+    "Policy",
+    "Rules",
+    "decide",
+    "explain",
+    "may_be_linked",
+    "needs_inspection",
+    "possible_owners",
+    "young_and_running",
+]
+
+CLOCKS_DIFFER = timedelta(minutes=1)
+
+
+def decide(
+    resources: Sequence[Resource],
+    rules: Rules,
+    leases: Iterable[Lease] | Leases,
+    now: datetime,
+    due: Collection[str] | None = None,
+) -> list[Decision]:
+    """Decide about everything that one listing returned.
+
+    Args:
+        resources: all that the endpoints hold, unowned things included: groups are judged as a whole.
+        rules: scope, protection and policies.
+        leases: the living ones, and those that have ended.
+        now: aware UTC, on the endpoint's clock.
+        due: the policies on whose behalf this pass acts; None means all of them. All policies judge, but a unit is only
+            reaped when one that matches is due.
+
+    Returns:
+        one decision for each resource, in the same order.
+    """
+    judge = Judge(resources, rules, leases, now)
+    decisions = [judge.decide(resource) for resource in resources]
+    units = Units(judge, decisions)
+    units.settle()
+    if due is not None:
+        units.keep_what_is_not_due(due)
+    return units.decisions
+
+
+def needs_inspection(decisions: Iterable[Decision]) -> list[Resource]:
+    """What must be inspected before these decisions can be trusted; decide again with what came of it.
+
+    Those whose image is not known yet come first, since the image may own a whole project and its labels may be the
+    container's own or not; then those that are reaped by what the listing alone says, or would be if it were due.
+    """
+    unseen = [decision for decision in decisions if not decision.resource.inspected]
+    unresolved = [d.resource for d in unseen if _image_matters(d) and not d.resource.unreadable]
+    return unresolved or [d.resource for d in unseen if d.reap or d.reason is Reason.NOT_DUE]
+
+
+def _image_matters(decision: Decision) -> bool:
+    """Whether more must be known of its image: its name, or which labels came with it."""
+    resource = decision.resource
+    unknown = resource.inherited is None and (decision.by_image or resource.group is not None)
+    return resource.image_unresolved or unknown
+
+
+def may_be_linked(decisions: Iterable[Decision]) -> list[Resource]:
+    """What is kept and may go with something that is reaped, while nobody has looked at what it is linked to.
+
+    A container may live in another's PID or IPC namespace, and Docker's listing does not tell. Daytona deletes a sandbox's
+    linked ones with it, and its listing does not show the links. Where they run says nothing: an archived one runs nowhere,
+    and a restored one elsewhere.
+    """
+    decisions = tuple(decisions)
+    oldest: dict[str, Resource] = {}
+    for resource in (decision.resource for decision in decisions if decision.reap and decision.resource.kind.runs):
+        if resource.endpoint not in oldest or _after(oldest[resource.endpoint], resource):
+            oldest[resource.endpoint] = resource
+    kept = (d.resource for d in decisions if not d.reap and not d.resource.links_known)
+    return [r for r in kept if r.endpoint in oldest and _may_be_linked(r, oldest[r.endpoint])]
+
+
+def possible_owners(resource: Resource, decisions: Iterable[Decision]) -> frozenset[str]:
+    """The ids of what is reaped that the resource may be linked to."""
+    endpoint = resource.endpoint
+    reaped = (d.resource for d in decisions if d.reap and d.resource.kind.runs and d.resource.endpoint == endpoint)
+    return frozenset(owner.id for owner in reaped if _may_be_linked(resource, owner))
+
+
+def _may_be_linked(resource: Resource, owner: Resource) -> bool:
+    """What is linked to another one was created after it, as far as the clocks of the platform's servers agree."""
+    if resource.kind is not Kind.SANDBOX or resource.created_at is None or owner.created_at is None:
+        return True  # clocks of engines are set back, and a container may name one that is made later
+    return owner.created_at <= shifted(resource.created_at, CLOCKS_DIFFER)
+
+
+def _after(one: Resource, other: Resource) -> bool:
+    """Whether it was surely created after the other."""
+    return one.created_at is not None and other.created_at is not None and one.created_at > other.created_at
+
+
+def explain(
+    resource: Resource, resources: Sequence[Resource], rules: Rules, leases: Iterable[Lease] | Leases, now: datetime
+) -> list[Finding]:
+    """What every rule says of one of ``resources``, in order, and at the end what became of it as part of its group."""
+    leases = Leases(leases)
+    judge = Judge(resources, rules, leases, now)
+    findings = list(judge.findings(resource))
+    alone = judge.decide(resource)
+    together = next(d for d in decide(resources, rules, leases, now) if d.resource is resource)
+    if together.verdict is not alone.verdict or together.reason is not alone.reason or not any(f.verdict for f in findings):
+        findings.append(Finding("group", together.verdict, lambda: together.sentence, together.reason))
+    return findings
+
+
+def young_and_running(decisions: Iterable[Decision]) -> list[Decision]:
+    """The owned, running resources that are kept for no other reason than that they are young.
+
+    A killed run leaves its containers running and young, and no age threshold sees them.
+    """
+    return [d for d in decisions if d.reason is Reason.TOO_YOUNG and d.resource.state is State.RUNNING and d.owner]

@@ -1,0 +1,90 @@
+"""What people should know of an inventory although nothing failed: rows that say too little, sandboxes that hang. Pure."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from reaper.core.durations import human
+from reaper.core.model import Decision, Kind, Reason, Resource
+
+AHEAD = timedelta(minutes=1)
+STUCK = timedelta(hours=1)
+_SHOWN = 3
+
+
+def notes(decisions: Iterable[Decision], unreadable_rows: int, now: datetime) -> list[str]:
+    """The sentences about one endpoint's inventory.
+
+    Args:
+        decisions: about everything that was listed.
+        unreadable_rows: how many rows of the listing had not even an id.
+        now: aware UTC, on the endpoint's clock.
+    """
+    decisions = tuple(decisions)
+    found = []
+    if unreadable_rows:
+        found.append(f"{_count(unreadable_rows, 'row')} of the listing could not be read at all, and what they are is kept")
+    if odd := [d.resource for d in decisions if d.reason is Reason.UNREADABLE]:
+        found.append(f"{_count(len(odd), 'resource')} could not be read, and {_kept(odd)}: {_names(odd)}")
+    ahead = [d.resource for d in decisions if not d.reap and _ahead(d.resource, now) and d.reason is not Reason.UNREADABLE]
+    if ahead:
+        is_dated = "is dated in the future" if len(ahead) == 1 else "are dated in the future"
+        told = f"{_count(len(ahead), 'resource')} {is_dated} (a clock was wrong), and {_kept(ahead)} until its age is known"
+        found.append(f"{told}: {_names(ahead)}")
+    if unknown := [d.resource for d in decisions if d.reason is Reason.UNKNOWN_STATE]:
+        states = sorted({resource.raw_state for resource in unknown})
+        told = f"{_count(len(unknown), 'resource')} in a state not known here ({', '.join(states)})"
+        found.append(f"{told}, which {_kept(unknown)}: {_names(unknown)}")
+    stuck = [d.resource for d in decisions if d.reason is Reason.CHANGING and is_stuck(d.resource, now)]
+    if stuck:
+        told = ", ".join(f"{r.name} ({r.raw_state} for {human(now - _since(r))})" for r in stuck[:_SHOWN])
+        more = f" and {len(stuck) - _SHOWN} more" if len(stuck) > _SHOWN else ""
+        found.append(f"{_count(len(stuck), 'sandbox')} stuck, which the platform's API cannot delete: {told}{more}")
+    return found
+
+
+def _ahead(resource: Resource, now: datetime) -> bool:
+    """Whether it was made or started later than a small difference between two clocks explains."""
+    return any(time is not None and time - now > AHEAD for time in (resource.created_at, resource.started_at))
+
+
+def not_owned(decisions: Iterable[Decision]) -> str | None:
+    """That some match and are not owned, if so: nothing takes those, whatever is asked for."""
+    unowned = sum(decision.would_match for decision in decisions)
+    if not unowned:
+        return None
+    return f"{unowned} {'matches but is' if unowned == 1 else 'match but are'} not owned; add them to [scope]"
+
+
+def owned_by_image(decisions: Iterable[Decision]) -> str | None:
+    """How many would be owned if the labels of their images counted, if some would."""
+    found = [d.resource for d in decisions if d.by_image and d.resource.inherited]
+    if not found:
+        return None
+    have = "1 resource has" if len(found) == 1 else f"{len(found)} resources have"
+    told = f"{have} a label that [scope] wants from its image alone, and {'is' if len(found) == 1 else 'are'} not owned"
+    return f"{told} ({_names(found)}); to own such: image_labels = true in [scope]"
+
+
+def _since(resource: Resource) -> datetime:
+    """Since when it has been in its state, at the earliest: an accepted deletion is an update and no activity."""
+    times = (resource.created_at, resource.last_activity_at, resource.updated_at)
+    return max(time for time in times if time is not None)  # what has none is unreadable
+
+
+def is_stuck(resource: Resource, now: datetime) -> bool:
+    """Whether what is in transition has been so for longer than any transition takes. ``now`` is on its endpoint's clock."""
+    return resource.kind is Kind.SANDBOX and now - _since(resource) > STUCK
+
+
+def _count(number: int, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith("x") else f"{noun}s"
+    return f"1 {noun}" if number == 1 else f"{number} {plural}"
+
+
+def _kept(resources: Sequence[Resource]) -> str:
+    return "is kept" if len(resources) == 1 else "are kept"
+
+
+def _names(resources: Sequence[Resource]) -> str:
+    more = f" and {len(resources) - _SHOWN} more" if len(resources) > _SHOWN else ""
+    return ", ".join(resource.name for resource in resources[:_SHOWN]) + more

@@ -1,0 +1,405 @@
+"""The words of this program as frozen dataclasses and enums. No behaviour beyond what follows from the fields."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from reaper.core.durations import shifted
+
+TESTCONTAINERS_REAPER = "the reaper of Testcontainers"
+"""What ``Resource.system_container`` says of one: of all system containers the only kind that one run starts for itself."""
+
+TIME_UP = "timeout"
+
+
+class Kind(StrEnum):
+    """What sort of thing a resource is."""
+
+    CONTAINER = "container"
+    SANDBOX = "sandbox"
+    NETWORK = "network"
+    VOLUME = "volume"
+    IMAGE = "image"
+
+    @property
+    def runs(self) -> bool:
+        """Whether it can have processes: then it is judged by policies and decides for its group. The others follow."""
+        return self in _RUN
+
+    @property
+    def only_with_lease(self) -> bool:
+        """Whether nothing but a lease that has ended takes it: no policy, no label override, no scope, no group."""
+        return self in _ONLY_WITH_LEASE
+
+    @property
+    def stage(self) -> int:
+        """Its place in the order of deletion: what uses something goes before it."""
+        return _STAGES[self]
+
+
+_RUN = frozenset({Kind.CONTAINER, Kind.SANDBOX})
+_ONLY_WITH_LEASE = frozenset({Kind.VOLUME, Kind.IMAGE})
+_STAGES = {Kind.CONTAINER: 0, Kind.SANDBOX: 0, Kind.NETWORK: 1, Kind.VOLUME: 2, Kind.IMAGE: 3}
+
+
+class State(StrEnum):
+    """The providers' raw states, mapped onto what the policies need to know."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    CHANGING = "changing"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What an earlier sweep knew about a resource whose own signs of ownership are gone.
+
+    Args:
+        owner: who owned it then, in the words of ``Ownership.by``.
+        free_at: from when a network that has lost its containers may be taken for a leftover (aware UTC).
+        created_at: of a network, when it was made: Podman with CNI makes its id from its name.
+        place: of a network, what told its project from others of the name: see ``identity``.
+    """
+
+    owner: str
+    free_at: datetime
+    created_at: datetime | None = None
+    place: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """One thing that can be deleted, as it was when it was last looked at. All times are aware UTC.
+
+    Fields that the provider could not read are None, which keeps the resource.
+
+    Args:
+        id: what the provider deletes by. Never a name, since names are reused; but of a volume, which has nothing else:
+            see ``identity``.
+        raw_state: the provider's own word for the state.
+        started_at: the last start; None when it never started or is not known yet.
+        stopped_at: the last stop; None when it never stopped or is not known yet.
+        last_activity_at: the last sign of life, where the provider has such a thing.
+        updated_at: the last change of anything about it, where the provider tells that.
+        created_at_inexact: ``created_at`` may be too late: it is the time of the last change, where no other is known.
+        image: the full reference as its creator wrote it; None where there is none. Of an image, the first of ``tags``.
+        tags: all references of an image, in order.
+        group: the key of what it lives and dies with (a Compose project); None when it stands alone.
+        uses: ids of resources that would break it by going (another container's network namespace, networks, volumes,
+            its image).
+        host: the machine of the platform that it runs on, where the platform says so. It may move.
+        links_known: False while only an inspection can tell what it hangs on and would go with.
+        restart_policy: the engine's, when inspected.
+        inspected: False while only the listing has been read: times, image and restart policy may be missing.
+        image_unresolved: the listing had only an image id, so what its creator called it is not known yet.
+        system_container: what part of the host's own machinery it is ("a Kubernetes pod"), else None.
+        remembered: set by the sweep when an earlier one saw its owned group whole.
+        image_id: the id of a container's image, where the endpoint tells.
+        inherited: keys of the labels that its image carries with the same value: an engine gives the labels of an image to
+            each container that is made of it. They protect, and take nothing. None while the image's labels are not known:
+            then none of its labels takes anything.
+        unreadable: why it could not be read, if so.
+        excluded: why the endpoint's own filter leaves it out ("in target eu, ..."), if so: it stays, as does its group.
+    """
+
+    provider: str
+    endpoint: str
+    kind: Kind
+    id: str
+    name: str
+    state: State
+    raw_state: str
+    created_at: datetime | None
+    labels: Mapping[str, str] | None
+    started_at: datetime | None = None
+    stopped_at: datetime | None = None
+    last_activity_at: datetime | None = None
+    updated_at: datetime | None = None
+    created_at_inexact: bool = False
+    image: str | None = None
+    tags: tuple[str, ...] = ()
+    group: str | None = None
+    uses: frozenset[str] = frozenset()
+    host: str | None = None
+    links_known: bool = True
+    restart_policy: str | None = None
+    inspected: bool = True
+    image_unresolved: bool = False
+    system_container: str | None = None
+    remembered: Remembered | None = None
+    image_id: str | None = None
+    inherited: frozenset[str] | None = frozenset()
+    unreadable: str | None = None
+    excluded: str | None = None
+
+    @property
+    def own_labels(self) -> Mapping[str, str]:
+        """The labels that may take it: those that did not come with its image. All of ``labels`` may protect it."""
+        labels = self.labels or {}
+        if self.inherited is None:
+            return {}
+        return {key: text for key, text in labels.items() if key not in self.inherited} if self.inherited else labels
+
+    @property
+    def identity(self) -> tuple[str, datetime | None]:
+        """What no other resource of the endpoint ever has.
+
+        A new volume may have the name of one that is gone, and Podman with CNI makes the id of a network from its name.
+        """
+        by_name = self.kind in (Kind.VOLUME, Kind.NETWORK) and not self.created_at_inexact
+        return self.id, self.created_at if by_name else None
+
+    @property
+    def short_id(self) -> str:
+        """What people call it by beside its name; of a volume that is its whole name."""
+        return self.id if self.kind is Kind.VOLUME else self.id.removeprefix("sha256:")[:12]
+
+    @property
+    def group_word(self) -> str:
+        """What people call its group."""
+        return "session" if self.kind is Kind.SANDBOX else "project"
+
+    @property
+    def never_started(self) -> bool:
+        """Created, and nobody has started it yet."""
+        return self.raw_state == "created"
+
+
+class Verdict(StrEnum):
+    """What the rules say."""
+
+    REAP = "reap"
+    KEEP = "keep"
+
+
+class Reason(StrEnum):
+    """Why a resource is reaped or kept: a closed list. The sentence beside it has the numbers."""
+
+    # reaped
+    OLDER_THAN = "older_than"
+    STOPPED_FOR = "stopped_for"
+    IDLE_FOR = "idle_for"
+    STATE = "state"
+    ALL = "all"
+    TTL_ENDED = "ttl_ended"
+    EXPIRED = "expired"
+    LEASE_ENDED = "lease_ended"
+    GROUP_REAPED = "group_reaped"
+    # kept
+    UNREADABLE = "unreadable"
+    NOT_OWNED = "not_owned"
+    EXCLUDED = "excluded"
+    SYSTEM_CONTAINER = "system_container"
+    PROTECTED = "protected"
+    KEEP_LABEL = "keep_label"
+    INVALID_LABEL = "invalid_label"
+    LEASED = "leased"
+    LEASE_UNKNOWN = "lease_unknown"
+    CHANGING = "changing"
+    UNKNOWN_STATE = "unknown_state"
+    RESTART_POLICY = "restart_policy"
+    CREATED_GRACE = "created_grace"
+    LABEL_NOT_DUE = "label_not_due"
+    TOO_YOUNG = "too_young"
+    NO_POLICY = "no_policy"
+    GROUP_KEPT = "group_kept"
+    GROUP_UNCLEAR = "group_unclear"
+    IN_USE = "in_use"
+    NOT_DUE = "not_due"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to become of one resource, and why.
+
+    Args:
+        owner: what makes it owned ("preset harbor"); None when it is not owned.
+        sentence: the reason for people, with the numbers in it.
+        policy: the first policy that matched; None where none decided.
+        since: from when on it was reapable (aware UTC), where that is known.
+        stop_timeout: how long a running one gets to stop by itself.
+        due_at: for a resource that is only too young: when that ends, if nothing else happens.
+        would_match: for one that is not owned: a policy that it would match if it were.
+        by_image: for one that is not owned: it would be if labels counted that came with its image, or may have done so.
+        lease: the lease that covers it, living or ended.
+    """
+
+    resource: Resource
+    verdict: Verdict
+    reason: Reason
+    sentence: str
+    policy: str | None = None
+    owner: str | None = None
+    since: datetime | None = None
+    stop_timeout: timedelta = timedelta(seconds=10)
+    due_at: datetime | None = None
+    would_match: bool = False
+    by_image: bool = False
+    lease: str | None = None
+
+    @property
+    def reap(self) -> bool:
+        """Whether the verdict is to reap."""
+        return self.verdict is Verdict.REAP
+
+
+class Outcome(StrEnum):
+    """What came of a decision to reap."""
+
+    DELETED = "deleted"
+    GONE = "gone"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    WOULD_DELETE = "would_delete"
+    ABANDONED = "abandoned"
+
+    @property
+    def removed(self) -> bool:
+        """Whether what was to go is not there any more, by us or by somebody else."""
+        return self in (Outcome.DELETED, Outcome.GONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was done about one decision to reap.
+
+    Args:
+        detail: for people: why it was skipped, what failed. Empty when it simply went well.
+        attempts: how many deletion calls were made.
+        seconds: from the first look until the outcome was known.
+        error: the error's class (``ProviderError.label``) when it failed.
+    """
+
+    decision: Decision
+    outcome: Outcome
+    detail: str = ""
+    attempts: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CapHit:
+    """The deletion cap was hit: nothing was deleted.
+
+    Args:
+        wanted: how many resources would have gone.
+        allowed: how many may go in one sweep.
+        held: how many resources the endpoint holds.
+        limit: the limit's name and value, for people.
+        of_leases: whether it is about what leases have left; else about what policies and label overrides reap.
+    """
+
+    wanted: int
+    allowed: int
+    held: int
+    limit: str
+    of_leases: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointFailure:
+    """Why an endpoint could not be listed. ``label`` is the error's class, ``message`` is for people."""
+
+    label: str
+    message: str
+
+
+LARGEST_SKEW = timedelta(hours=1)  # beyond it a clock is wrong, and proves nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The endpoint on which a lease is asked for, and how its clock relates to this host's.
+
+    Args:
+        id: what tells the endpoint from all others; None where that is not known.
+        skew: its clock minus this host's, as times are told to people.
+        slowest: that difference at the least, as far as it was measured.
+        fastest: that difference at the most.
+    """
+
+    id: str | None = None
+    skew: timedelta = timedelta(0)
+    slowest: timedelta = timedelta(0)
+    fastest: timedelta = timedelta(0)
+
+    @property
+    def tells_time(self) -> bool:
+        """Whether its times prove anything."""
+        return max(abs(self.slowest), abs(self.fastest)) <= LARGEST_SKEW
+
+    def made_between(self, created: datetime) -> tuple[datetime, datetime]:
+        """Between which moments of this host's clock a resource was made that the endpoint dates so."""
+        return shifted(created, -self.fastest), shifted(created, -self.slowest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointReport:
+    """What one sweep found and did on one endpoint.
+
+    Args:
+        held: how many resources it holds.
+        decisions: one for every resource that was listed.
+        results: one for every decision to reap, also when nothing was done about it.
+        failure: set when the endpoint could not be listed; then what was not confirmed is failed.
+        clock_skew: the endpoint's clock minus this host's, when that is more than a minute.
+        warnings: what people should know and is no failure.
+        site: where leases were asked about.
+    """
+
+    endpoint: str
+    provider: str
+    held: int = 0
+    decisions: tuple[Decision, ...] = ()
+    results: tuple[Result, ...] = ()
+    failure: EndpointFailure | None = None
+    cap: CapHit | None = None
+    clock_skew: timedelta = timedelta(0)
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+    site: Site = field(default_factory=Site)
+
+    @property
+    def undecided(self) -> int:
+        """How many of those that it holds nothing was decided about: that is not kept, and not deleted either."""
+        return max(self.held - len(self.decisions), 0) if self.failure is not None else 0
+
+    @property
+    def removed(self) -> frozenset[str]:
+        """The ids of what is not there any more."""
+        return frozenset(result.decision.resource.id for result in self.results if result.outcome.removed)
+
+    def count(self, outcome: Outcome) -> int:
+        """How many results have this outcome."""
+        return sum(result.outcome is outcome for result in self.results)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What one sweep found and did.
+
+    Args:
+        interrupted: the signal's name when one ended the sweep early, ``TIME_UP`` when the time was up.
+        hints: sentences that end in a command to try.
+    """
+
+    started_at: datetime
+    seconds: float
+    dry_run: bool
+    endpoints: tuple[EndpointReport, ...]
+    interrupted: str | None = None
+    hints: tuple[str, ...] = field(default=())
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """The results of all endpoints."""
+        return tuple(result for endpoint in self.endpoints for result in endpoint.results)
+
+    def count(self, outcome: Outcome) -> int:
+        """How many results of all endpoints have this outcome."""
+        return sum(endpoint.count(outcome) for endpoint in self.endpoints)

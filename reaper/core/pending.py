@@ -1,0 +1,86 @@
+"""What is kept for a while only: what ends by itself soon, and what ``--all`` leaves. Pure."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from reaper.core.durations import human
+from reaper.core.model import Decision, Reason
+
+SOON = timedelta(minutes=15)
+_WHY = {
+    Reason.CREATED_GRACE: "created and never started",
+    Reason.GROUP_KEPT: "in a group with such a one",
+    Reason.LABEL_NOT_DUE: "with a label that says until when",
+    Reason.TOO_YOUNG: "nearly old enough",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """One that may go as soon as time has passed, if nothing else changes."""
+
+    decision: Decision
+    due_at: datetime
+
+
+def pending(decisions: Iterable[Decision], grace: timedelta) -> list[Pending]:
+    """The owned ones that only time keeps, and with a group all of it: those of one endpoint, on its clock.
+
+    Args:
+        decisions: all about one endpoint.
+        grace: how long a network without containers is left alone.
+    """
+    owned = [decision for decision in decisions if decision.owner is not None and not decision.reap]
+    ends = {id(decision): _end(decision, grace) for decision in owned}
+    groups: dict[object, datetime | None] = {}
+    for decision in owned:
+        key = _group(decision)
+        if key is None or decision.reason is Reason.GROUP_KEPT:
+            continue
+        end = ends[id(decision)]
+        known = groups.get(key, end)
+        groups[key] = None if end is None or known is None else max(end, known)
+    found = []
+    for decision in owned:
+        key = _group(decision)
+        end = groups.get(key) if key is not None and key in groups else ends[id(decision)]
+        if end is not None:
+            found.append(Pending(decision, end))
+    return found
+
+
+def _group(decision: Decision) -> tuple[str, str] | None:
+    """The name of its group: of two groups of one name, the later end counts."""
+    resource = decision.resource
+    return None if resource.group is None else (resource.endpoint, resource.group)
+
+
+def _end(decision: Decision, grace: timedelta) -> datetime | None:
+    if decision.due_at is not None:
+        return decision.due_at
+    if decision.reason is Reason.CREATED_GRACE and decision.resource.created_at is not None:
+        remembered = decision.resource.remembered
+        return remembered.free_at if remembered is not None else decision.resource.created_at + grace
+    return None
+
+
+def in_words(found: Sequence[Pending], now: datetime) -> str:
+    """The sentence that sums them up."""
+    count = Counter(_WHY.get(each.decision.reason, each.decision.reason.value.replace("_", " ")) for each in found)
+    last = max(each.due_at for each in found)
+    subject = "1 owned resource is" if len(found) == 1 else f"{len(found)} owned resources are"
+    whole = ", ".join(f"{number} {why}" for why, number in count.most_common())
+    return f"{subject} kept for {human(max(last - now, timedelta(seconds=1)))} more at most: {whole}"
+
+
+def not_taken(decisions: Iterable[Decision]) -> str | None:
+    """What is owned and ``--all`` does not take, and why; None when it takes everything."""
+    left = (d for d in decisions if d.owner is not None and not d.reap and d.reason is not Reason.NO_POLICY)  # by a filter
+    count = Counter(d.reason.value.replace("_", " ") for d in left)
+    if not count:
+        return None
+    total = count.total()
+    subject = "1 owned resource is" if total == 1 else f"{total} owned resources are"
+    return f"{subject} kept in spite of --all: {', '.join(f'{number} {why}' for why, number in count.most_common())}"

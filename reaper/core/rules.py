@@ -1,0 +1,376 @@
+"""The rules, one after the other, for a single resource among those that were listed together. Pure."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import NamedTuple
+
+from reaper.core.conditions import DEFAULT_STOP_TIMEOUT, Match, Policy, age_base, hold, impossible_time, override_end
+from reaper.core.durations import human, shifted
+from reaper.core.identity import GroupKey, Groups
+from reaper.core.lease import IMAGE_LABEL, Lease
+from reaper.core.lease_index import Leases
+from reaper.core.model import TESTCONTAINERS_REAPER, Decision, Kind, Reason, Resource, State, Verdict
+from reaper.core.scope import BY_CONTAINERS, LEASE_LABEL, Owners, Ownership, Protect, Scope, as_scope_reads
+
+KEEP_LABEL = "reaper.keep"
+_INHERITED = f"its label {LEASE_LABEL} may be its image's, which carries it, too (label images with {IMAGE_LABEL})"
+SHORTEST_CREATED_GRACE = timedelta(minutes=10)
+AGGRESSIVE_AGE = timedelta(hours=8)  # above the longest trial
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Everything that decides, apart from the resources, the leases and the time.
+
+    Args:
+        created_grace: how long a container that nobody has started yet is left alone; never under ten minutes.
+        max_lease: how long a label ``reaper.lease`` protects when nobody here knows the lease.
+        stop_timeout: how long a running one gets to stop by itself that goes for another reason than a policy.
+    """
+
+    scope: Scope = field(default_factory=Scope)
+    protect: Protect = field(default_factory=Protect)
+    policies: tuple[Policy, ...] = ()
+    created_grace: timedelta = SHORTEST_CREATED_GRACE
+    max_lease: timedelta = timedelta(hours=24)
+    stop_timeout: timedelta = DEFAULT_STOP_TIMEOUT
+
+
+class Finding(NamedTuple):
+    """What one rule says of one resource.
+
+    Args:
+        rule: the rule's name, as ``reaper explain`` prints it.
+        verdict: None when the rule leaves the matter to the next one.
+        say: puts it into words. Of all the findings about a resource, one is told as a rule.
+    """
+
+    rule: str
+    verdict: Verdict | None
+    say: Callable[[], str]
+    reason: Reason | None = None
+    policy: Policy | None = None
+    since: datetime | None = None
+    due_at: datetime | None = None
+
+    @property
+    def sentence(self) -> str:
+        """It in words."""
+        return self.say()
+
+
+def _keep(rule: str, reason: Reason, say: Callable[[], str], due_at: datetime | None = None) -> Finding:
+    return Finding(rule, Verdict.KEEP, say, reason, due_at=due_at)
+
+
+def _reap(rule: str, reason: Reason, say: Callable[[], str], policy: Policy | None, since: datetime | None) -> Finding:
+    return Finding(rule, Verdict.REAP, say, reason, policy, since)
+
+
+class Judge:
+    """Judges single resources among those that were listed together."""
+
+    def __init__(self, resources: Iterable[Resource], rules: Rules, leases: Iterable[Lease] | Leases, now: datetime) -> None:
+        self.rules = rules
+        self.now = now
+        self.resources = tuple(resources)
+        self.groups = Groups(self.resources)
+        self.owners = Owners(self.resources, rules.scope, self.groups)
+        self.leases = leases if isinstance(leases, Leases) else Leases(leases)
+        self.grace = max(rules.created_grace, SHORTEST_CREATED_GRACE)
+
+    def findings(self, resource: Resource) -> Iterator[Finding]:
+        """What every rule says, in order. The first one with a verdict decides."""
+        lease = self._covering(resource)
+        return self._findings(resource, self._owner(resource, lease), lease)
+
+    def _covering(self, resource: Resource) -> Lease | None:
+        """The lease that decides about it.
+
+        The name of a project claims what is in it while its lease lives; where several projects have that name, it takes
+        nothing afterwards.
+        """
+        seen = as_scope_reads(resource, self.rules.scope)
+        lease = self.leases.covering(seen)
+        if lease is None or lease.ending is None or not self.groups.several(resource):
+            return lease
+        return self.leases.covering(replace(seen, group=None))
+
+    def _owner(self, resource: Resource, lease: Lease | None) -> Ownership | None:
+        if (owner := self.owners.owner(resource)) is not None:
+            return owner
+        if lease is not None:
+            return Ownership(f"lease {lease.id}")
+        if resource.kind is not Kind.NETWORK or self.leases.empty:
+            return None
+        return self._project_owners.get(self.groups.key(resource))
+
+    @cached_property
+    def _project_owners(self) -> dict[GroupKey | None, Ownership]:
+        """By project whose its networks are where each container is owned, one of them at least by a lease alone."""
+        owners: dict[GroupKey | None, Ownership | None] = {}
+        for resource in self.resources:
+            key = self.groups.key(resource)
+            if key is not None and resource.kind.runs and owners.get(key, True):
+                owner = self._owner(resource, self._covering(resource))
+                owners[key] = owner and Ownership(f"{owner.by}{BY_CONTAINERS}")
+        return {key: owner for key, owner in owners.items() if owner is not None}
+
+    def _findings(self, resource: Resource, owner: Ownership | None, lease: Lease | None) -> Iterator[Finding]:
+        if resource.excluded is not None:
+            yield _keep("endpoint", Reason.EXCLUDED, lambda: f"it is {resource.excluded}")
+        yield self._readable(resource)
+        yield self._owned(resource, owner)
+        yield self._machinery(resource, lease)
+        yield self._protected(resource)
+        yield self._override_to_stay(resource)
+        yield self._leased(resource, lease)
+        if resource.kind.only_with_lease:
+            yield self._tagged_once(resource)
+            if lease is not None:  # else it is not owned
+                yield self._lease_ended(lease)
+            return
+        if resource.kind is Kind.NETWORK:
+            if lease is not None:
+                yield self._lease_ended(lease)
+            yield self._network_override(resource)
+            yield self._told_apart(resource)
+            return  # it goes with its project's containers, and no policy judges it
+        yield self._state(resource)
+        if lease is not None:
+            yield self._lease_ended(lease)
+        yield self._restart_policy(resource, owner)
+        yield self._grace(resource)
+        yield self._override_to_go(resource)
+        yield from self._policies(resource)
+
+    def matches(self, resource: Resource) -> list[Match]:
+        """Every policy held against the resource, in the order of the configuration."""
+        seen = as_scope_reads(resource, self.rules.scope)
+        return [hold(seen, policy, self.now) for policy in self.rules.policies]
+
+    def _readable(self, resource: Resource) -> Finding:
+        rule = "readable"
+        if resource.unreadable is not None:
+            return _keep(rule, Reason.UNREADABLE, lambda: f"it could not be read: {resource.unreadable}")
+        if resource.labels is None:
+            return _keep(rule, Reason.UNREADABLE, lambda: "the answer had no labels")
+        if resource.created_at is None:
+            return _keep(rule, Reason.UNREADABLE, lambda: "the answer had no creation time")
+        if (odd := impossible_time(resource, self.now)) is not None:
+            return _keep(rule, Reason.UNREADABLE, lambda: odd)
+        return Finding(rule, None, lambda: "everything that the rules need was in the answer")
+
+    def _owned(self, resource: Resource, owner: Ownership | None) -> Finding:
+        if owner is None and resource.kind.only_with_lease:
+            article = "an" if resource.kind is Kind.IMAGE else "a"
+            sentence = f"{article} {resource.kind} goes only with a lease that it was made under, and none known here has it"
+            if (claiming := self.leases.claiming(resource)) is not None:
+                sentence = f"lease {claiming.id} claims it, but an engine before Docker 23 does not tell when it was made"
+            return _keep("owned", Reason.NOT_OWNED, lambda: sentence)
+        if owner is None:
+            return _keep("owned", Reason.NOT_OWNED, lambda: f"nothing in [scope] matches it{self._nearly_owned(resource)}")
+        return Finding("owned", None, lambda: f"owned: {owner.by}")
+
+    def owner_by_image(self, resource: Resource) -> Ownership | None:
+        """What would own one that is not owned, if labels counted that (may) have come with its image; else None."""
+        if resource.inherited is not None and not resource.inherited:
+            return None
+        return self.owners.owner(as_scope_reads(resource, replace(self.rules.scope, image_labels=True)))
+
+    def _nearly_owned(self, resource: Resource) -> str:
+        """What looks like ownership and is none, as the rest of a sentence; empty when nothing does."""
+        if resource.inherited is None and resource.labels:
+            return "; which of its labels are its own is not known, since its image could not be read"
+        if (by := self.owner_by_image(resource)) is not None:
+            return f"; {by.by} is its image's label, not its own, and counts only with [scope] image_labels = true"
+        if LEASE_LABEL in (resource.inherited or ()):
+            return f", and {_INHERITED}"
+        if (namesake := self.owners.namesake(resource)) is not None:
+            return f"; another {resource.group_word} of the name {resource.group} is owned ({namesake.by})"
+        return ""
+
+    def _machinery(self, resource: Resource, lease: Lease | None) -> Finding:
+        """A reaper of Testcontainers that was started under a lease is a part of that run; others serve any session."""
+        own = lease is not None and resource.own_labels.get(LEASE_LABEL) == lease.id
+        if own and resource.system_container == TESTCONTAINERS_REAPER:
+            return Finding(
+                "system_container", None, lambda: f"it is {resource.system_container}, and its own label names its lease"
+            )
+        if resource.system_container is not None:
+            return _keep("system_container", Reason.SYSTEM_CONTAINER, lambda: f"it is {resource.system_container}")
+        return Finding("system_container", None, lambda: "neither this program nor the host's machinery")
+
+    def _protected(self, resource: Resource) -> Finding:
+        if sign := self.rules.protect.selector.any_of(resource, resource.labels):
+            return _keep("protected", Reason.PROTECTED, lambda: f"[protect] has {sign}")
+        return Finding("protected", None, lambda: "nothing in [protect] matches it")
+
+    def _override_to_stay(self, resource: Resource) -> Finding:
+        if KEEP_LABEL in (resource.labels or {}):
+            return _keep("label override", Reason.KEEP_LABEL, lambda: f"its label {KEEP_LABEL} says so")
+        try:
+            override_end(resource)
+        except ValueError as error:
+            sentence = f"its label override cannot be read: {error}"
+            return _keep("label override", Reason.INVALID_LABEL, lambda: sentence)
+        return Finding("label override", None, lambda: "it carries no label override to stay")
+
+    def _leased(self, resource: Resource, lease: Lease | None) -> Finding:
+        if lease is not None and lease.ending is None:
+            return _keep("lease", Reason.LEASED, lambda: lease.fate(self.now))
+        if lease is not None:
+            return Finding("lease", None, lambda: lease.fate(self.now))
+        lease_id = (resource.labels or {}).get(LEASE_LABEL)
+        if lease_id is None:
+            return Finding("lease", None, lambda: "no lease covers it")
+        known = self.leases.knows(lease_id)
+        unknown = f"lease {lease_id} {'was taken after it was made' if known else 'is not known here'}"
+        if LEASE_LABEL not in resource.own_labels:
+            unknown = _INHERITED
+        base = age_base(resource)
+        if base is None:
+            return _keep("lease", Reason.LEASE_UNKNOWN, lambda: f"{unknown}, nor is its age")
+        end = shifted(base, self.rules.max_lease)
+        if end > self.now:
+            sentence = f"{unknown} and may be another reaper's for {human(end - self.now)} more"
+            return _keep("lease", Reason.LEASE_UNKNOWN, lambda: sentence)
+        return Finding("lease", None, lambda: f"{unknown}, and it is older than {human(self.rules.max_lease)}")
+
+    def _told_apart(self, network: Resource) -> Finding:
+        """Compose says on a network which project it is of by the name alone, and another project may have the same."""
+        if not self.groups.unclear(network):
+            return Finding("project", None, lambda: "no two projects here have the name of its own")
+        places = " and ".join(place or "an unknown folder" for place in self.groups.several(network))
+        sentence = f"there are several projects called {network.group} ({places}), and it does not say which is its own"
+        return _keep("project", Reason.GROUP_UNCLEAR, lambda: sentence)
+
+    def _tagged_once(self, resource: Resource) -> Finding:
+        """An engine deletes an image with several tags by force only: whoever has tagged it may want it."""
+        tags = resource.tags
+        if len(tags) > 1:
+            return _keep("tags", Reason.IN_USE, lambda: f"it has {len(tags)} tags: {', '.join(tags)}")
+        return Finding("tags", None, lambda: "it has no second tag")
+
+    def _state(self, resource: Resource) -> Finding:
+        raw = resource.raw_state
+        if resource.state is State.CHANGING and not resource.inspected:
+            # After a removal that failed, Docker's listing says removing for ever while the inspection says dead.
+            return Finding("state", None, lambda: f"it is listed as {raw}, which only an inspection can tell")
+        if resource.state is State.CHANGING:
+            return _keep("state", Reason.CHANGING, lambda: f"it is {'being removed' if raw == 'removing' else raw}: wait")
+        if resource.state is State.UNKNOWN:
+            return _keep("state", Reason.UNKNOWN_STATE, lambda: f"its state {raw!r} is not known here")
+        return Finding("state", None, lambda: f"its state is {raw}")
+
+    def _lease_ended(self, lease: Lease) -> Finding:
+        """Whoever made it is dead: it is garbage at once, whatever its age. A living lease has kept it before this."""
+        since = lease.ending.at if lease.ending is not None else None
+        return _reap("lease", Reason.LEASE_ENDED, lambda: lease.fate(self.now), None, since)
+
+    def _restart_policy(self, resource: Resource, owner: Ownership | None) -> Finding:
+        rule = "restart policy"
+        name = resource.restart_policy
+        if name not in self.rules.protect.restart_policies:
+            return Finding(rule, None, lambda: f"its restart policy is {name or 'not known yet'}")
+        if owner is not None and owner.preset:
+            return Finding(rule, None, lambda: f"its restart policy is {name}, but {owner.by} owns it")
+        sentence = f"its restart policy {name} says that somebody wants it up"
+        return _keep(rule, Reason.RESTART_POLICY, lambda: sentence)
+
+    def _grace(self, resource: Resource) -> Finding:
+        rule = "created grace"
+        if not resource.never_started or resource.created_at is None:
+            return Finding(rule, None, lambda: "it has been started")
+        end = shifted(resource.created_at, self.grace)
+        fact = f"created {human(self.now - resource.created_at)} ago and never started"
+        if end > self.now:
+            sentence = f"{fact}; within {human(self.grace)} a runner may be about to start it"
+            return _keep(rule, Reason.CREATED_GRACE, lambda: sentence, due_at=end)
+        return Finding(rule, None, lambda: fact)
+
+    def _override_to_go(self, resource: Resource) -> Finding:
+        try:
+            override = override_end(resource)
+        except ValueError:
+            override = None  # an earlier rule has kept it
+        if override is None:
+            return Finding("label override", None, lambda: "it carries no label override to go")
+        reason, end, said = override
+        if end <= self.now:
+            own = override_end(resource, as_scope_reads(resource, self.rules.scope).own_labels)
+            if own is None:
+                return Finding(
+                    "label override", None, lambda: f"{said} has ended, but came with its image and takes nothing"
+                )
+            reason, ended, own_said = own
+            return _reap("label override", reason, lambda: f"{own_said} ended {human(self.now - ended)} ago", None, ended)
+        sentence = f"{said} has {human(end - self.now)} left"
+        if any(match.matched and match.policy.every_resource for match in self.matches(resource)):
+            return Finding("label override", None, lambda: f"{sentence}, which the operator overrules")
+        return _keep("label override", Reason.LABEL_NOT_DUE, lambda: sentence, due_at=end)
+
+    def _network_override(self, network: Resource) -> Finding:
+        """A label override that is not due keeps a network and its project; one that is due takes nothing by itself."""
+        finding = self._override_to_go(network)
+        if finding.verdict is not Verdict.KEEP:
+            return Finding(finding.rule, None, finding.say)
+        if any(policy.every_resource and policy.concerns(network) for policy in self.rules.policies):
+            return Finding(finding.rule, None, lambda: f"{finding.sentence}, which the operator overrules")
+        return finding
+
+    def _policies(self, resource: Resource) -> Iterator[Finding]:
+        matched, nearest = False, None
+        seen = as_scope_reads(resource, self.rules.scope)
+        for policy in self.rules.policies:  # one by one: whoever decides stops at the first that matches
+            held = hold(seen, policy, self.now)
+            rule = f"policy {policy.name}"
+            if held.matched:
+                matched = True
+                yield _reap(rule, held.reason, held.say, policy, held.at)
+                continue
+            yield Finding(rule, None, held.say)
+            if held.at is not None and (nearest is None or nearest.at is None or held.at < nearest.at):
+                nearest = held
+        if matched:
+            return
+        if nearest is not None:
+            yield _keep("policies", Reason.TOO_YOUNG, nearest.say, due_at=nearest.at)
+        else:
+            yield _keep("policies", Reason.NO_POLICY, lambda: f"no policy matches: {self._why_none(resource)}")
+
+    def _why_none(self, resource: Resource) -> str:
+        concerned = [match.say() for match in self.matches(resource) if resource.kind in match.policy.kinds]
+        return "; ".join(concerned[:2]) or f"there is none for a {resource.kind}"
+
+    def decide(self, resource: Resource) -> Decision:
+        """The decision about one resource by itself; a network that nothing keeps is left to its group."""
+        lease = self._covering(resource)
+        owner = self._owner(resource, lease)
+        by = owner.by if owner and resource.excluded is None else None
+        for finding in self._findings(resource, owner, lease):
+            if finding.verdict is not None:
+                break
+        else:
+            sentence = "a network goes only with its project, and it has none"  # ``groups`` has another if it has one
+            return Decision(
+                resource, Verdict.KEEP, Reason.GROUP_KEPT, sentence, owner=by, lease=lease.id if lease is not None else None
+            )
+        assert finding.reason is not None
+        unowned = finding.reason is Reason.NOT_OWNED
+        return Decision(
+            resource,
+            finding.verdict,
+            finding.reason,
+            finding.sentence,
+            policy=finding.policy.name if finding.policy else None,
+            owner=by,
+            since=finding.since,
+            stop_timeout=finding.policy.stop_timeout if finding.policy else self.rules.stop_timeout,
+            due_at=finding.due_at,
+            would_match=unowned and any(match.matched for match in self.matches(resource)),
+            by_image=owner is None and self.owner_by_image(resource) is not None,
+            lease=lease.id if lease is not None else None,
+        )

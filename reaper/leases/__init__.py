@@ -1,0 +1,1 @@
+"""Leases: their records and store, the watcher of their holders, and the ways in."""

@@ -1,0 +1,38 @@
+"""What goes wrong when an address is listened on, in words that help whoever wrote it."""
+
+import errno
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reaper.errors import ConfigError
+
+
+@contextmanager
+def explained(host: str, port: int, where: str, example: str) -> Iterator[None]:
+    """Raise ConfigError for what listening on an address raises.
+
+    Args:
+        host: it, or "" for all of this machine's.
+        port: its port.
+        where: the key or variable that said so.
+        example: an address that would be right.
+    """
+    write = f'write for example "{example}"'
+    try:
+        yield
+    except (OSError, UnicodeError, OverflowError) as error:
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}" if host else f"port {port}"
+        number = error.errno if isinstance(error, OSError) else None
+        if isinstance(error, socket.gaierror | UnicodeError):
+            raise ConfigError(f"nobody knows the host of {address}", write, where) from error
+        if number == errno.EADDRINUSE:
+            hint = f'stop what listens there (ss -ltnp "sport = {port}"), or name another port'
+            raise ConfigError(f"{address} is taken", hint, where) from error
+        if number in (errno.EACCES, errno.EPERM):
+            hint = "ports below 1024 are for root; name one above"
+            raise ConfigError(f"no permission to listen on {address}", hint, where) from error
+        if number == errno.EADDRNOTAVAIL:
+            hint = 'name one of its own, "0.0.0.0" for all of them'
+            raise ConfigError(f"this machine has no such address: {address}", hint, where) from error
+        raise ConfigError(f"cannot listen on {address}: {error}", write, where) from error

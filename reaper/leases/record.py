@@ -1,0 +1,145 @@
+"""Who holds a lease, how it stands, and what proves that its holder is dead."""
+
+import os
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from reaper import host as hostid
+from reaper.core.lease import IN_FLIGHT, Claim, Ending, Lease
+from reaper.liveness import started
+
+HEARTBEAT_DUE = timedelta(minutes=1)  # from one heartbeat to the next, at the most
+
+
+class LeaseState(StrEnum):
+    """How a lease stands. A holder that is ``RECONNECTING`` has not been heard of for a while, and its lease still keeps."""
+
+    LIVE = "live"
+    RECONNECTING = "reconnecting"
+    EXPIRED = "expired"
+    RELEASED = "released"
+
+    @property
+    def ended(self) -> bool:
+        """Whether what it covers is garbage."""
+        return self in (LeaseState.EXPIRED, LeaseState.RELEASED)
+
+
+class Liveness(StrEnum):
+    """By what a holder is known to be alive."""
+
+    PROCESS = "process"
+    CONNECTION = "connection"
+    HEARTBEAT = "heartbeat"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lease.
+
+    Args:
+        host: the name of the machine.
+        pid: its process there; None where it is not known.
+        started: when that process began, as the machine tells it: process ids are used again.
+        command: what it runs, without arguments that could hold a secret.
+        user: whose it is.
+        uid: the number of that user, where the kernel has said it: of one who asked over the local socket. No lookup of
+            names that fails for a moment may part a holder from its lease.
+    """
+
+    host: str
+    pid: int | None = None
+    started: str | None = None
+    command: str = ""
+    user: str = ""
+    uid: int | None = None
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} on {self.host}" if self.pid is not None else self.host
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is surely alive: a process of this machine that can be seen from here."""
+        here = self.pid is not None and self.started is not None and self.host == os.uname().nodename
+        return here and started(self.pid or 0) == self.started
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRecord:
+    """A lease as it is kept. All times are aware UTC.
+
+    Args:
+        claims: what it covers besides what carries its label.
+        resources: ids that it covers.
+        seen_at: when its holder was last known to be alive.
+        token: of a process: the byte that it holds a lock on while it lives (see ``alive``); else that of the process
+            which watches the holder.
+        machine: the machine on which that process was started, see ``hostid``.
+        boot: the boot of that machine.
+        endpoints: the ids of the endpoints for which it was granted.
+        cause: why it ended, for people.
+    """
+
+    id: str
+    sort: Liveness
+    holder: Holder
+    since: datetime
+    seen_at: datetime
+    claims: tuple[Claim, ...] = ()
+    resources: frozenset[str] = frozenset()
+    token: int | None = None
+    machine: str = field(default_factory=hostid.machine_id)
+    boot: str = field(default_factory=hostid.boot_id)
+    endpoints: frozenset[str] = frozenset()
+    state: LeaseState = LeaseState.LIVE
+    ended_at: datetime | None = None
+    cause: str = ""
+
+    def is_orphan(self, lives: bool | None) -> bool:  # noqa: FBT001 - the answer of ``alive``
+        """Whether its holder is surely dead, and nobody has said so yet. Two proofs are asked of a process.
+
+        Args:
+            lives: whether the process that its token stands for is alive; None where nobody knows.
+        """
+        return self.sort is Liveness.PROCESS and not self.state.ended and self.is_dead(lives) and not self.holder.runs
+
+    def is_dead(self, lives: bool | None) -> bool:  # noqa: FBT001 - see above
+        """Whether the process that its token stands for is surely dead.
+
+        A lock tells that of the processes under this very kernel alone: on a network's file system those of other hosts hold
+        none that is seen from here. Else it is dead only if it was on this machine before it was restarted, and has not been
+        seen since.
+        """
+        if self.token is None or lives is not False:
+            return False
+        return self.is_here or self._was_here_before_this_boot
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the process that its token stands for was started under the kernel that runs now."""
+        return self.boot == hostid.boot_id() != ""
+
+    @property
+    def _was_here_before_this_boot(self) -> bool:
+        if not self.boot or not hostid.boot_id() or self.machine != hostid.machine_id():
+            return False
+        same = bool(self.machine) or self.holder.host == os.uname().nodename
+        return same and self.seen_at < hostid.booted_at()
+
+    def killed(self, at: datetime, cause: str) -> Ending:
+        """How it ended when its holder was found dead then, who had given no sign of life since ``seen_at``."""
+        due = HEARTBEAT_DUE if self.sort is Liveness.HEARTBEAT else timedelta(0)
+        return Ending(at, cause, min(self.seen_at + due, at) + IN_FLIGHT)
+
+    def lease(self) -> Lease:
+        """What the rules need to know of it."""
+        ending: Ending | None = None
+        if self.state is LeaseState.RELEASED:
+            ending = Ending(self.ended_at or self.seen_at, self.cause)
+        elif self.state is LeaseState.EXPIRED:
+            ending = self.killed(self.ended_at or self.seen_at, self.cause)
+        unproven = ending is None and not self.is_here and not self._was_here_before_this_boot
+        return Lease(
+            self.id, str(self.holder), self.resources, self.claims, self.since, ending, self.endpoints, unproven=unproven
+        )

@@ -1,0 +1,339 @@
+"""Watches those who hold leases: takes their leases down, hears of them, and says when one of them is dead.
+
+Only what is known ends a lease: a process is dead when the kernel has let go of its lock, a connection when it has been
+closed for its window, a heartbeat when it has been missed for its own. All windows are on the loop's clock: setting the wall
+clock ends nothing, nor does a time in which this process itself stood still.
+"""
+
+import secrets
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import anyio
+
+from reaper import host
+from reaper.core.lease import Claim
+from reaper.errors import LeasesUnknownError
+from reaper.leases.sources import KILLED
+from reaper.leases.store import HEARTBEAT_DUE, REMEMBER, Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
+
+HEARTBEAT_WINDOW = timedelta(minutes=5)  # for which one that missed it is waited for
+CONNECTION_WINDOW = timedelta(seconds=10)
+RESTART_WINDOW = timedelta(minutes=1)  # at least, for holders whose connection broke since this program ended
+ROUND = 1.0  # seconds between two looks at the holders
+STOOD_STILL = 5.0  # seconds without a look: nobody could be heard in them
+WRITE_EVERY = timedelta(minutes=1)  # how exact the file is about when a holder was last seen
+TRIM_EVERY = timedelta(hours=1)  # what ended too long ago goes from the file
+
+
+class Told(Protocol):
+    """Who is told of what becomes of leases."""
+
+    def changed(self, record: LeaseRecord, /) -> None:
+        """A lease was taken, or stands otherwise than before."""
+
+    def failed(self, error: LeasesUnknownError, /) -> None:
+        """The file cannot be read or written; it is tried again."""
+
+
+@dataclass
+class _Held:
+    """An open lease that this book watches.
+
+    Args:
+        due: when its holder has to be heard of, on the loop's clock; None while its connection is open.
+        heard_at: the last sign of life, which the file has a while later.
+    """
+
+    record: LeaseRecord
+    due: float | None
+    heard_at: datetime
+
+
+class LeaseBook:
+    """The leases whose holders this process watches.
+
+    Args:
+        file: where they are kept.
+        clock: returns the aware time in UTC.
+        told: is told of every change.
+        token: this process's own (see ``alive``): it tells others whether anybody watches.
+        lives: whether the process with a token is alive; None where that cannot be told.
+        endpoints: gives the ids of the endpoints that leases are granted for.
+        heartbeat: how long a holder that missed a heartbeat is waited for.
+        connection: how long one is waited for whose connection is gone.
+    """
+
+    def __init__(
+        self,
+        file: LeaseFile,
+        clock: Callable[[], datetime],
+        told: Told,
+        *,
+        token: int,
+        lives: Callable[[int], bool | None],
+        endpoints: Callable[[], Collection[str]] = tuple,
+        heartbeat: timedelta = HEARTBEAT_WINDOW,
+        connection: timedelta = CONNECTION_WINDOW,
+    ) -> None:
+        self._file = file
+        self._clock = clock
+        self._told = told
+        self._token = token
+        self._lives = lives
+        self._endpoints = endpoints
+        self._written_at = self._trimmed_at = float("-inf")  # on the loop's clock
+        self._alive_at: dict[str, datetime] = {}  # processes that hold leases: when they were last seen
+        self._windows = {Liveness.HEARTBEAT: heartbeat, Liveness.CONNECTION: connection}
+        self._held: dict[str, _Held] = {}
+
+    # -- what holders say ----------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Take over what an earlier process watched: every holder gets a whole window to be heard of again.
+
+        Raises LeasesUnknownError.
+        """
+        create(self._file.file)
+        self._file.forget(self._clock() - REMEMBER)
+        for record in self._file.open():
+            if record.sort is not Liveness.PROCESS:
+                self._adopt(record)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def take(
+        self,
+        sort: Liveness,
+        holder: Holder,
+        claims: Sequence[Claim] = (),
+        *,
+        name: str | None = None,
+        token: int | None = None,
+        since: datetime | None = None,
+    ) -> LeaseRecord:
+        """A new lease. It is on the disk when this returns. Raises LeasesUnknownError: then there is none.
+
+        Args:
+            sort: by what its holder is known to be alive.
+            holder: who that is.
+            claims: what it covers besides what carries its label.
+            name: its id; made up when None.
+            token: of a process, see ``LeaseRecord``.
+            since: from when on it covers what its holder makes; from now on when None.
+        """
+        now = self._clock()
+        record = LeaseRecord(
+            id=name or secrets.token_hex(8),
+            sort=sort,
+            holder=holder,
+            since=since or now,
+            seen_at=now,
+            claims=tuple(claims),
+            token=token if sort is Liveness.PROCESS else self._token,
+            endpoints=frozenset(self._endpoints()),
+        )
+        self._file.put(record)
+        if sort is not Liveness.PROCESS:
+            self._held[record.id] = _Held(record, self._in(HEARTBEAT_DUE) if sort is Liveness.HEARTBEAT else None, now)
+        self._told.changed(record)
+        return record
+
+    def heard(self, id_: str) -> LeaseRecord | None:
+        """The holder is there. None when there is no such lease here, or it has ended: then it covers nothing any more.
+
+        Raises LeasesUnknownError.
+        """
+        if self.find(id_) is None:
+            return None
+        held = self._held[id_]
+        held.due = self._in(HEARTBEAT_DUE) if held.record.sort is Liveness.HEARTBEAT else None
+        now, record = self._clock(), held.record
+        held.heard_at = now
+        if record.state is not LeaseState.LIVE or not record.seen_at <= now < record.seen_at + WRITE_EVERY:
+            self._write(held, state=LeaseState.LIVE, seen_at=now)
+        return held.record
+
+    def lost(self, id_: str) -> None:
+        """The holder's connection is gone; it may come back within the window. Raises LeasesUnknownError."""
+        held = self._held.get(id_)
+        if held is not None and (held.due is None or held.record.state is LeaseState.LIVE):
+            held.due, held.heard_at = self._in(self._windows[held.record.sort]), self._clock()
+            self._write(held, state=LeaseState.RECONNECTING, seen_at=held.heard_at)
+
+    def release(self, id_: str, cause: str = "released", over_for: timedelta = timedelta(0)) -> LeaseRecord | None:
+        """The holder gives its lease back: what it still covers is garbage. None when there is no such lease here.
+
+        Args:
+            id_: the lease.
+            cause: why, for people.
+            over_for: how long ago that ended for which it was taken.
+
+        Raises LeasesUnknownError.
+        """
+        if (record := self.find(id_)) is None:
+            return None
+        now = self._clock()
+        return self._end(self._held[id_], LeaseState.RELEASED, cause, max(now - over_for, min(record.since, now)))
+
+    def records(self) -> Sequence[LeaseRecord]:
+        """All leases in the file, ended ones and those that others watch included. Raises LeasesUnknownError."""
+        return self._file.records()
+
+    def open_records(self) -> Sequence[LeaseRecord]:
+        """Those that have not ended. Raises LeasesUnknownError."""
+        return self._file.open()
+
+    def page(self, after: int, edition: str) -> tuple[int, str, Sequence[LeaseRecord]]:
+        """Some of the leases that have changed since an earlier page: where this one ends, of which file it is, and they.
+
+        Raises LeasesUnknownError.
+        """
+        self._file.open()  # the file that is there now
+        seq, records = self._file.page(after if edition == self._file.edition else 0)
+        return seq, self._file.edition, records
+
+    def states(self) -> Mapping[LeaseState, int]:
+        """How many leases there are in each state. Raises LeasesUnknownError."""
+        return self._file.states()
+
+    def known(self, id_: str) -> LeaseRecord | None:
+        """The lease with this id, ended or not, whoever watches it. Raises LeasesUnknownError."""
+        return self._file.find(id_)
+
+    @property
+    def watched(self) -> Sequence[LeaseRecord]:
+        """The open leases that are watched here."""
+        return tuple(held.record for held in self._held.values())
+
+    def find(self, id_: str) -> LeaseRecord | None:
+        """An open lease that is watched here, or from now on: its watcher may have died a moment ago.
+
+        Raises LeasesUnknownError.
+        """
+        if id_ not in self._held:
+            record = self._file.find(id_)
+            if record is not None and not record.state.ended and record.sort is not Liveness.PROCESS:
+                self._adopt(record)
+        return self._held[id_].record if id_ in self._held else None
+
+    def watches(self, id_: str) -> bool:
+        """Whether it is an open lease that is watched here."""
+        return id_ in self._held
+
+    # -- watching ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look at the holders again and again."""
+        before = anyio.current_time()
+        while True:
+            await anyio.sleep(ROUND)
+            now = anyio.current_time()
+            if now - before > STOOD_STILL:
+                self._begin_anew()
+            try:
+                self._look(now)
+            except LeasesUnknownError as error:
+                self._told.failed(error)
+            before = now
+
+    def _begin_anew(self) -> None:
+        """Nobody could be heard for a while: all who are waited for get their whole window once more."""
+        for held in self._held.values():
+            if held.due is not None:
+                live = held.record.state is LeaseState.LIVE
+                held.due = self._in(HEARTBEAT_DUE if live else self._windows[held.record.sort])
+
+    def _look(self, now: float) -> None:
+        for held in tuple(self._held.values()):
+            if held.due is not None and held.due <= now:
+                self._miss(held)
+        if now - self._written_at >= WRITE_EVERY.total_seconds():
+            self._written_at = now
+            self._write_signs_of_life()
+        if now - self._trimmed_at >= TRIM_EVERY.total_seconds():
+            self._trimmed_at = now
+            self._file.forget(self._clock() - REMEMBER)
+        seen = self._clock()
+        alive_at, self._alive_at = self._alive_at, {}
+        for record in self._file.open():  # others may have taken out leases of processes: the kernel tells us, too
+            if record.id in self._held:
+                continue
+            if record.sort is not Liveness.PROCESS:
+                self._adopt(record)
+            elif record.token is None:
+                continue
+            elif record.is_orphan(lives := self._lives(record.token)):
+                last = max(alive_at.get(record.id, record.seen_at), record.seen_at)
+                self._end(_Held(record, None, last), LeaseState.EXPIRED, KILLED)
+            elif lives:
+                self._alive_at[record.id] = seen
+
+    def _write_signs_of_life(self) -> None:
+        """Of those whose connection is open: if this process is killed, the file tells until when they surely lived."""
+        now, fresh = self._clock(), []
+        for held in self._held.values():
+            if held.due is None:
+                held.heard_at = now
+                if self._file.find(held.record.id) != held.record:
+                    continue  # another process has taken it over: what is written here would undo that
+                held.record = replace(held.record, seen_at=now)
+                fresh.append(held.record)
+        if fresh:
+            self._file.put(*fresh)
+
+    def _adopt(self, record: LeaseRecord) -> None:
+        """Watch this open lease's holder from now on, if nobody does. It gets a whole window to be heard of again."""
+        if not self._has_watcher(record):
+            window = max(self._windows[record.sort], RESTART_WINDOW)
+            held = self._held[record.id] = _Held(record, self._in(window), record.seen_at)
+            of_this_process = {"token": self._token, "machine": host.machine_id(), "boot": host.boot_id()}
+            self._write(held, state=LeaseState.RECONNECTING, **of_this_process)
+
+    def _miss(self, held: _Held) -> None:
+        """Its holder has not been heard of in time."""
+        if self._is_anothers(held.record):
+            del self._held[held.record.id]
+            return
+        sort = held.record.sort
+        window = self._windows[sort]
+        if held.record.state is LeaseState.LIVE:
+            held.due = self._in(window)
+            self._write(held, state=LeaseState.RECONNECTING, seen_at=held.heard_at)
+            return
+        what = "no heartbeat" if sort is Liveness.HEARTBEAT else "its connection was gone"
+        self._end(held, LeaseState.EXPIRED, f"{what} for {window.total_seconds():g} s")
+
+    def _end(self, held: _Held, state: LeaseState, cause: str, at: datetime | None = None) -> LeaseRecord:
+        self._write(held, state=state, seen_at=held.heard_at, ended_at=at or self._clock(), cause=cause)
+        self._held.pop(held.record.id, None)
+        return held.record
+
+    def _write(self, held: _Held, **changes: object) -> None:
+        """Change a lease, on the disk first: what is not there is not in force."""
+        record = replace(held.record, **changes)  # type: ignore[arg-type]  # the fields of a record
+        self._file.put(record)
+        told = record.state is not held.record.state
+        held.record = record
+        if told:
+            self._told.changed(record)
+
+    def _is_anothers(self, record: LeaseRecord) -> bool:
+        """Whether another process watches its holder by now: two may have taken it over from one that died."""
+        there = self._file.find(record.id) or record
+        return there.token != self._token and self._has_watcher(there)
+
+    def _has_watcher(self, record: LeaseRecord) -> bool:
+        """Whether another process watches its holder, or might."""
+        return record.token is not None and record.token != self._token and not self._is_dead(record)
+
+    def _is_dead(self, record: LeaseRecord) -> bool:
+        """Whether the process that its token stands for is surely dead."""
+        return record.token is not None and record.is_dead(self._lives(record.token))
+
+    def _in(self, span: timedelta) -> float:
+        return anyio.current_time() + span.total_seconds()

@@ -1,0 +1,101 @@
+"""What a report's reader can do next, in a sentence each."""
+
+import shlex
+from collections.abc import Sequence
+from datetime import timedelta
+
+from reaper.core.decide import young_and_running
+from reaper.core.inventory_warnings import not_owned, owned_by_image
+from reaper.core.model import Decision, Reason, Report
+from reaper.core.pending import SOON, in_words, not_taken, pending
+from reaper.sweep.plan import Plan
+
+# Kept on purpose: everything else that is owned counts as left by ``check --all``.
+_MEANT_TO_STAY = frozenset(
+    {
+        Reason.EXCLUDED,
+        Reason.NOT_OWNED,
+        Reason.SYSTEM_CONTAINER,
+        Reason.PROTECTED,
+        Reason.KEEP_LABEL,
+        Reason.RESTART_POLICY,
+        Reason.LEASED,
+    }
+)
+
+
+def left(report: Report, *, everything: bool) -> list[Decision]:
+    """What ``check`` finds: what is reapable; with ``everything`` all that is owned and not meant to stay."""
+    decisions = (d for endpoint in report.endpoints for d in endpoint.decisions)
+    if everything:
+        return [d for d in decisions if d.owner is not None and d.reason not in _MEANT_TO_STAY]
+    return [d for d in decisions if d.reap]
+
+
+def _again(argv: Sequence[str], *extra: str, without: str = "") -> str:
+    """The command that was given, with something added, for people to copy."""
+    words: list[str] = []
+    skip = False
+    for word in argv:
+        if not skip and not (without and word.startswith(f"{without}=")) and word != without:
+            words.append(word)
+        skip = bool(without) and word == without
+    return shlex.join(["reaper", *words, *extra])
+
+
+def cap_hints(report: Report, argv: Sequence[str]) -> list[str]:
+    """For each endpoint where the deletion cap was hit, the command that goes on.
+
+    Args:
+        report: of the sweep.
+        argv: the arguments that it was made with.
+    """
+    hints = []
+    for endpoint in report.endpoints:
+        if (cap := endpoint.cap) is not None:
+            if cap.of_leases:
+                left, kept = "leases have left would have gone", "none of that was deleted"
+                go_on = f"REAPER_LIMITS__MAX_LEASE_DELETIONS={cap.wanted} {_again(argv)}"
+            else:
+                left, kept = "would have gone", "nothing was deleted there"
+                go_on = _again(argv, "--max-deletions", str(cap.wanted), without="--max-deletions")
+            hints.append(
+                f"{endpoint.endpoint}: {cap.wanted} {left}, but {cap.limit} allows {cap.allowed}: {kept}; to go on: {go_on}"
+            )
+    return hints
+
+
+def _soon(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
+    """For each endpoint what is kept for a short time only."""
+    hints = []
+    for endpoint in report.endpoints:
+        now = report.started_at + timedelta(seconds=report.seconds) + endpoint.clock_skew
+        soon = [each for each in pending(endpoint.decisions, plan.rules.created_grace) if each.due_at <= now + SOON]
+        if soon:
+            how = "" if plan.wait or not plan.options.act else f"; to wait for that: {_again(argv, '--wait')}"
+            hints.append(f"{endpoint.endpoint}: {in_words(soon, now)}{how}")
+    return hints
+
+
+def hints_of(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
+    """What the report suggests, a sentence each."""
+    hints = cap_hints(report, argv)
+    decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
+    young = young_and_running(decisions)
+    ages = [policy.older_than for policy in plan.rules.policies if policy.older_than is not None]
+    if young and ages and not plan.one_off:
+        from reaper.core.durations import human  # noqa: PLC0415
+
+        keep = [word for only in plan.only for word in ("--only", only)]
+        named = ["--config", plan.config] if plan.config else []
+        command = shlex.join(["reaper", "--once", "--all", *named, *keep, *plan.narrow])
+        subject = "1 owned resource is" if len(young) == 1 else f"{len(young)} owned resources are"
+        hints.append(f"{subject} running and younger than {human(min(ages))}; if no run is alive here: {command}")
+    hints += _soon(report, plan, argv)
+    if plan.everything and plan.options.act and (kept := not_taken(decisions)) is not None:
+        hints.append(kept)
+    if (by_image := owned_by_image(decisions)) is not None:
+        hints.append(by_image)
+    if plan.one_off and plan.narrow and (unowned := not_owned(decisions)):
+        hints.append(unowned)
+    return hints

@@ -1,0 +1,298 @@
+"""The metrics themselves: their names, labels, buckets and series. ``metrics`` says when they change.
+
+Counters are for events and gauges for levels, and every series exists from the start: an alert cannot see a counter that
+appears with its first failure. No label holds an id, so the number of series follows from the configuration alone.
+"""
+
+import platform
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from enum import StrEnum
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Metric
+
+from reaper import __version__
+from reaper.core.conditions import Policy
+from reaper.core.model import TIME_UP, EndpointReport, Kind, Outcome, Reason, State
+from reaper.errors import LeasesUnknownError, ProviderError
+from reaper.sweep.sweep import BUG, PARTLY
+
+# In the place of a policy; the parentheses cannot be in the name of one.
+OVERRIDE = "(label)"  # the resource's own label decided
+LEASE = "(lease)"  # the lease that covered it has ended
+NOBODY = "(none)"  # it could not be inspected, so nothing did
+
+DECIDERS = (OVERRIDE, LEASE)
+
+DELETION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
+SWEEP_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+DELAY_BUCKETS = (1, 10, 60, 300, 600, 900, 1800, 3600, 2 * 3600, 4 * 3600, 8 * 3600, 24 * 3600, 48 * 3600)
+
+COUNTED = tuple(outcome for outcome in Outcome if outcome is not Outcome.WOULD_DELETE)
+REAPED = frozenset(
+    {
+        Reason.OLDER_THAN,
+        Reason.STOPPED_FOR,
+        Reason.IDLE_FOR,
+        Reason.STATE,
+        Reason.ALL,
+        Reason.TTL_ENDED,
+        Reason.EXPIRED,
+        Reason.LEASE_ENDED,
+        Reason.GROUP_REAPED,
+    }
+)
+# What is reapable and waits for its policy's turn is part of the leak, and is counted there.
+KEPT = tuple(reason for reason in Reason if reason not in REAPED and reason is not Reason.NOT_DUE)
+_KINDS = {"docker": (Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME, Kind.IMAGE), "daytona": (Kind.SANDBOX,)}
+
+Labelled = Counter | Gauge | Histogram
+Series = tuple[Labelled, tuple[str, ...]]
+
+
+class SweepResult(StrEnum):
+    """How the sweep of one endpoint ended. Of several, the first that applies."""
+
+    BUG = "internal_error"
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+    LEASES_UNKNOWN = "leases_unknown"
+    UNLISTED = "unlisted"
+    CAPPED = "capped"
+    FAILURES = "failures"
+    SUCCESS = "success"
+
+
+def kinds_of(provider: str) -> tuple[Kind, ...]:
+    """What an endpoint of this provider may hold; all kinds where nobody has said."""
+    return _KINDS.get(provider, tuple(Kind))
+
+
+def states_of(kind: Kind) -> Collection[State]:
+    """In which states one of this kind may be. Volumes and images have none; they count as stopped."""
+    return (State.STOPPED,) if kind.only_with_lease else tuple(State)
+
+
+def _retryable(error: type[ProviderError] = ProviderError) -> set[str]:
+    """The labels of all errors after which a call is tried again."""
+    return {error.label for _ in range(error.retryable)}.union(*(_retryable(one) for one in error.__subclasses__()))
+
+
+class Tidy:
+    """What a registry collects, without the time of creation of each series, which doubles their number for nothing.
+
+    prometheus_client has a switch for that, but it is the whole process's, and others may live in it.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        """See ``prometheus_client.registry.Collector``."""
+        for metric in self._registry.collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
+
+
+class Instruments:
+    """All metrics on one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        r, where = registry, ("provider", "endpoint")
+        by_policy, by_provider = (*where, "policy"), ("provider",)
+        self.deletions = Counter(
+            "reaper_deletions_total",
+            "What was decided to go, by what became of it: deleted (confirmed) and gone are the successes.",
+            (*where, "kind", "policy", "outcome"),
+            registry=r,
+        )
+        self.retries = Counter(
+            "reaper_retries_total", "Failed attempts that were followed by another.", (*where, "error"), registry=r
+        )
+        self.sweeps = Counter(
+            "reaper_sweeps_total", "Sweeps of an endpoint by how they ended.", (*where, "result"), registry=r
+        )
+        self.cap_hits = Counter(
+            "reaper_cap_hits_total", "Sweeps that deleted nothing since the deletion cap forbade it.", where, registry=r
+        )
+        self.sweep_seconds = Histogram(
+            "reaper_sweep_duration_seconds",
+            "How long a sweep of an endpoint took.",
+            by_provider,
+            registry=r,
+            buckets=SWEEP_BUCKETS,
+        )
+        self.deletion_seconds = Histogram(
+            "reaper_deletion_duration_seconds",
+            "From the last look at a resource to the confirmation of its deletion or its acceptance.",
+            by_provider,
+            registry=r,
+            buckets=DELETION_BUCKETS,
+        )
+        self.delay_seconds = Histogram(
+            "reaper_reap_delay_seconds",
+            "From when a resource became reapable to when its deletion was confirmed.",
+            by_provider,
+            registry=r,
+            buckets=DELAY_BUCKETS,
+        )
+        self.lease_seconds = Histogram(
+            "reaper_lease_cleanup_seconds",
+            "From the end of a lease to when the last of what it had left on an endpoint was confirmed to be gone.",
+            by_provider,
+            registry=r,
+            buckets=DELAY_BUCKETS,
+        )
+        self.resources = Gauge(
+            "reaper_resources",
+            "What the endpoint held at the last look, owned or not.",
+            (*where, "kind", "state"),
+            registry=r,
+        )
+        self.kept = Gauge("reaper_kept_resources", "What is kept, by the reason.", (*where, "reason"), registry=r)
+        self.reapable = Gauge(
+            "reaper_reapable_resources", "The leak: what is reapable and still there.", by_policy, registry=r
+        )
+        self.oldest_seconds = Gauge(
+            "reaper_oldest_reapable_seconds", "For how long the oldest of the leak has been reapable.", by_policy, registry=r
+        )
+        self.stuck = Gauge(
+            "reaper_stuck_resources",
+            "What has been in transition for over an hour and cannot be deleted.",
+            where,
+            registry=r,
+        )
+        self.up = Gauge(
+            "reaper_endpoint_up", "Whether the last look went well; NaN before the first one.", where, registry=r
+        )
+        self.breaker = Gauge(
+            "reaper_circuit_breaker_open", "Whether it is asked no more, since call after call failed.", where, registry=r
+        )
+        self.skew = Gauge(
+            "reaper_clock_skew_seconds", "The endpoint's clock minus this host's; 0 up to a minute.", where, registry=r
+        )
+        self.events = Gauge("reaper_events_connected", "Whether the endpoint's events are followed now.", where, registry=r)
+        self.events_lost = Counter("reaper_events_lost_total", "How often the stream of events ended.", where, registry=r)
+        self.last_success = Gauge(
+            "reaper_last_success_timestamp_seconds",
+            "When the last sweep for this policy ended in which nothing failed; 0 for never.",
+            by_policy,
+            registry=r,
+        )
+        self.interval = Gauge(
+            "reaper_policy_interval_seconds",
+            "The longest time between two runs of the policy by its schedule.",
+            by_policy,
+            registry=r,
+        )
+        self.last_sweep = Gauge(
+            "reaper_last_sweep_timestamp_seconds",
+            "When the last sweep of the endpoint ended, however it ended; 0 for never.",
+            where,
+            registry=r,
+        )
+        self.last_sweep_seconds = Gauge(
+            "reaper_last_sweep_duration_seconds", "How long the last sweep of the endpoint took.", where, registry=r
+        )
+        self.leases = Gauge("reaper_leases", "Leases by their state; ended ones for a week.", ("state",), registry=r)
+        self.leases_unknown = Gauge(
+            "reaper_leases_unknown", "Whether the leases cannot be read, so that nothing is deleted.", registry=r
+        )
+        self.ryuk_refused = Counter(
+            "reaper_ryuk_lines_refused_total", "Lines of Ryuk's clients that got no ACK.", registry=r
+        )
+        self.reload = Gauge("reaper_config_last_reload_successful", "Whether the last reload was accepted.", registry=r)
+        self.reloaded_at = Gauge(
+            "reaper_config_last_reload_success_timestamp_seconds", "When the configuration in force was loaded.", registry=r
+        )
+        self.journal_errors = Counter("reaper_journal_errors_total", "Failed attempts to write the journal.", registry=r)
+        self.journal_degraded = Gauge("reaper_journal_degraded", "Whether the journal is not being written.", registry=r)
+        Info("reaper_build", "The version of this program and of its Python.", registry=r).info(
+            {"version": __version__, "python": platform.python_version()}
+        )
+
+    def series(
+        self,
+        providers: Mapping[str, str],
+        policies: Mapping[tuple[str, str], Collection[Kind]],
+        events: Collection[str],
+        intervals: Collection[tuple[str, ...]] = (),
+    ) -> Iterator[Series]:
+        """Every series that there has to be.
+
+        Args:
+            providers: by name of the endpoint.
+            policies: what each takes, by policy and endpoint.
+            events: the endpoints whose events are to be followed.
+            intervals: the labels of those that follow a schedule.
+        """
+        yield from ((self.interval, labels) for labels in intervals)
+        for provider in set(providers.values()):
+            for histogram in (self.sweep_seconds, self.deletion_seconds, self.delay_seconds, self.lease_seconds):
+                yield histogram, (provider,)
+        for name, provider in providers.items():
+            where = (provider, name)
+            for metric in (
+                self.cap_hits,
+                self.stuck,
+                self.up,
+                self.breaker,
+                self.skew,
+                self.last_sweep,
+                self.last_sweep_seconds,
+            ):
+                yield metric, where
+            yield from ((self.retries, (*where, error)) for error in _retryable())
+            yield from ((self.sweeps, (*where, result.value)) for result in SweepResult)
+            yield from ((self.kept, (*where, reason.value)) for reason in KEPT)
+            for kind in kinds_of(provider):
+                yield from ((self.resources, (*where, kind.value, state.value)) for state in states_of(kind))
+                for decider in (LEASE,) if kind.only_with_lease else DECIDERS:
+                    yield from ((self.deletions, (*where, kind.value, decider, outcome.value)) for outcome in COUNTED)
+                yield self.deletions, (*where, kind.value, NOBODY, Outcome.FAILED.value)
+            for decider in DECIDERS:
+                yield from ((metric, (*where, decider)) for metric in (self.reapable, self.oldest_seconds))
+            if name in events:
+                yield from ((metric, where) for metric in (self.events, self.events_lost))
+        for (policy, name), kinds in policies.items():
+            where = (providers[name], name)
+            for gauge in (self.reapable, self.oldest_seconds, self.last_success):
+                yield gauge, (*where, policy)
+            for kind in kinds:
+                yield from ((self.deletions, (*where, kind.value, policy, outcome.value)) for outcome in COUNTED)
+
+
+Reach = Mapping[str, tuple[Collection[Kind], Collection[str]]]
+"""The kinds that each policy is for, and the names of its endpoints."""
+
+
+def sweep_result(report: EndpointReport, interrupted: str | None = None) -> SweepResult:
+    """How the sweep of one endpoint ended.
+
+    Args:
+        report: the endpoint's.
+        interrupted: what ended the whole sweep early, as in ``Report``; what was done by then is not concerned.
+    """
+    failure = report.failure.label if report.failure else None
+    if failure == BUG:
+        return SweepResult.BUG
+    undone = report.cap is None and report.count(Outcome.ABANDONED) > 0
+    if failure == "interrupted" or (interrupted is not None and undone):
+        return SweepResult.TIMEOUT if interrupted == TIME_UP else SweepResult.INTERRUPTED
+    if failure not in (None, PARTLY):
+        return SweepResult.LEASES_UNKNOWN if failure == LeasesUnknownError.label else SweepResult.UNLISTED
+    if report.cap is not None:
+        return SweepResult.CAPPED
+    if failure == PARTLY or undone or report.count(Outcome.FAILED) or report.count(Outcome.STOPPED):
+        return SweepResult.FAILURES
+    return SweepResult.SUCCESS
+
+
+def reach(endpoints: Iterable[str], policies: Iterable[Policy]) -> Reach:
+    """What each of the policies is for, as ``Metrics.configure`` wants it."""
+    names = tuple(endpoints)
+    return {p.name: (p.kinds, tuple(n for n in names if not p.endpoints or n in p.endpoints)) for p in policies}
+
+
+def reclaimed(kinds: Collection[Kind], provider: str) -> list[Kind]:
+    """What a policy for ``kinds`` can take there: networks go with the containers of their project."""
+    return [k for k in kinds_of(provider) if k in kinds or (k is Kind.NETWORK and Kind.CONTAINER in kinds)]

@@ -1,0 +1,120 @@
+"""What the journal keeps of a sweep and of an act, as rows. Pure: ``journaldb`` puts them into a file.
+
+Times are texts of one width in UTC, so that they sort, and so that the ``sqlite3`` command shows what a person can read.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from reaper.core.model import Decision, EndpointReport, Outcome, Result
+
+PENDING = "pending"  # the outcome of what is being deleted
+LABELS = 16_384  # characters of JSON that are kept
+TEXT = 4096  # characters of any other text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """What is known of a sweep when it begins to delete; ``due`` None means all policies. ``at`` is when it had listed."""
+
+    endpoint: str
+    provider: str
+    host: str
+    pid: int
+    token: int
+    version: str
+    due: frozenset[str] | None
+    at: datetime
+
+    def row(self) -> dict[str, object]:
+        """Its columns."""
+        due = None if self.due is None else json.dumps(sorted(self.due))
+        fixed = {name: getattr(self, name) for name in ("endpoint", "provider", "host", "pid", "token", "version")}
+        return {**fixed, "due": due, "at": spell(self.at)}
+
+
+def spell(at: datetime) -> str:
+    """``at``, which is aware, in the form that the file has."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+
+
+def text(value: str) -> str:
+    """``value`` as it can be stored: others may have written half a character, or a book."""
+    return value[:TEXT].encode("utf-8", "backslashreplace").decode()
+
+
+def _maybe(value: str | None) -> str | None:
+    return None if value is None else text(value)
+
+
+def _labels(labels: Mapping[str, str] | None) -> tuple[str | None, int]:
+    """Labels as JSON of a bounded length, and how many of them are missing or shortened in it."""
+    if labels is None:
+        return None, 0
+    whole = json.dumps(dict(labels))
+    if len(whole) <= LABELS:
+        return whole, 0
+    kept: dict[str, str] = {}
+    left, cut = LABELS - 2, 0
+    for key, value in labels.items():
+        short = value[:256]
+        size = len(json.dumps({key: short}))
+        if size <= left:
+            kept[key] = short
+            left -= size
+        cut += kept.get(key) != value
+    return json.dumps(kept), cut
+
+
+def decided(sweep: int, decision: Decision, at: str) -> dict[str, object]:
+    """The row of a decision that is about to lead to an act."""
+    resource = decision.resource
+    labels, cut = _labels(resource.labels)
+    return {
+        "sweep": sweep,
+        "endpoint": resource.endpoint,
+        "provider": resource.provider,
+        "kind": resource.kind.value,
+        "resource": text(resource.id),
+        "name": text(resource.name),
+        "labels": labels,
+        "labels_cut": cut,
+        "image": _maybe(resource.image),
+        "group": _maybe(resource.group),
+        "state": resource.state.value,
+        "raw_state": text(resource.raw_state),
+        "created_at": None if resource.created_at is None else spell(resource.created_at),
+        "owner": _maybe(decision.owner),
+        "policy": decision.policy,
+        "reason": decision.reason.value,
+        "sentence": text(decision.sentence),
+        "since": None if decision.since is None else spell(decision.since),
+        "decided_at": at,
+        "outcome": PENDING,
+        "detail": "",
+        "error": None,
+        "attempts": 0,
+        "seconds": 0.0,
+        "ended_at": None,
+    }
+
+
+def ended(result: Result, at: datetime) -> dict[str, object]:
+    """What changes in that row when its outcome is known."""
+    return {
+        "outcome": result.outcome.value,
+        "detail": text(result.detail),
+        "error": result.error,
+        "attempts": result.attempts,
+        "seconds": result.seconds,
+        "ended_at": spell(at),
+    }
+
+
+def acts(report: EndpointReport) -> list[Result]:
+    """The results that are worth a record each. Over the cap nothing was done, which is one fact and not thousands."""
+    if report.cap is not None:
+        return []
+    return [result for result in report.results if result.outcome is not Outcome.WOULD_DELETE]

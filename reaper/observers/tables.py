@@ -1,0 +1,312 @@
+"""Results for people: tables and a progress bar at a terminal, plain lines with tabs in a pipe.
+
+rich is imported only where there is a terminal to draw on.
+"""
+
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+from reaper.core.model import EndpointReport, Outcome, Report, Result
+from reaper.sweep.sweep import BUG, Observer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from reaper.core.conditions import age_base
+from reaper.core.durations import human
+from reaper.core.model import Decision, Resource
+from reaper.core.rules import Finding
+from reaper.sweep.ports import Quiet
+from reaper.sweep.sweep import CLOCK, PARTLY
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+WIDE = 110  # from here on a table has room for whole sentences
+SHOWN = 40  # deletions that went well are told one by one up to here, at a terminal
+
+_UNKNOWN_AGE = datetime.max.replace(tzinfo=UTC)
+
+STYLES = {
+    "reap": "bold red",
+    "keep": "green",
+    Outcome.DELETED: "green",
+    Outcome.GONE: "green",
+    Outcome.WOULD_DELETE: "yellow",
+    Outcome.FAILED: "bold red",
+    Outcome.ABANDONED: "red",
+    Outcome.SKIPPED: "yellow",
+    Outcome.STOPPED: "yellow",
+}
+
+
+def _age(resource: Resource, now: datetime) -> str:
+    base = age_base(resource)
+    return human(now - base, parts=1) if base is not None and base <= now else "?"
+
+
+def _owner(decision: Decision) -> str:
+    """What owns it in a word or two: the preset, or the entry of [scope]."""
+    if decision.owner is None:
+        return "-"
+    return decision.owner.removeprefix("preset ").removeprefix("scope ").split(",")[0]
+
+
+def _clean(text: str) -> str:
+    """``text`` in one line, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _words(value: str) -> str:
+    return value.replace("_", " ")
+
+
+def line(*fields: str) -> None:
+    """Print fields with tabs between them, whatever others have written in them."""
+    sys.stdout.write("\t".join(_clean(field) for field in fields) + "\n")
+
+
+def report(report: Report, command: str, left: Sequence[Decision] | None) -> None:
+    """Print what a sweep did, a listing found or a check found left (``left``)."""
+    terminal = sys.stdout.isatty()
+    for endpoint in report.endpoints:
+        now = report.started_at + endpoint.clock_skew
+        if command == "list":
+            rows = [_decision_row(d, now) for d in sorted(endpoint.decisions, key=_order)]
+            title = f"{endpoint.endpoint}: {endpoint.held} resources"
+            _table(terminal, title, ("verdict", "name", "owner", "state", "age", "reason"), rows, endpoint.endpoint)
+        elif command == "check":
+            mine = [d for d in left or () if d.resource.endpoint == endpoint.endpoint]
+            rows = [_decision_row(d, now) for d in sorted(mine, key=_order)]
+            title = f"{endpoint.endpoint}: {len(rows)} left"
+            _table(terminal, title, ("verdict", "name", "owner", "state", "age", "reason"), rows, endpoint.endpoint)
+        else:
+            _outcomes(endpoint, now, terminal=terminal)
+        _problems(endpoint)
+    if command == "check":
+        total = len(left or ())
+        if total:
+            line(f"{total} resource{' is' if total == 1 else 's are'} left")
+        elif all(endpoint.failure is None for endpoint in report.endpoints):
+            line("nothing reapable is left")
+    for hint in report.hints:
+        line(f"hint: {hint}")
+
+
+def _order(decision: Decision) -> tuple[bool, bool, datetime, str]:
+    """Reapable first, then what is owned, oldest first."""
+    resource = decision.resource
+    return not decision.reap, decision.owner is None, resource.created_at or _UNKNOWN_AGE, resource.name
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a table: the first field decides its colour, the last is short, and ``sentence`` is its long form."""
+
+    fields: tuple[str, str, str, str, str, str]
+    sentence: str
+    kind: str
+    style: str
+
+
+def _decision_row(decision: Decision, now: datetime) -> Row:
+    resource = decision.resource
+    fields = (
+        decision.verdict.value,
+        resource.name,
+        _owner(decision),
+        resource.raw_state,
+        _age(resource, now),
+        _words(decision.reason.value),
+    )
+    style = "dim" if decision.owner is None else STYLES[decision.verdict.value]
+    return Row(fields, decision.sentence, resource.kind.value, style)
+
+
+def _result_row(result: Result, now: datetime) -> Row:
+    decision = result.decision
+    resource = decision.resource
+    fields = (
+        _words(result.outcome.value),
+        resource.name,
+        _owner(decision),
+        resource.raw_state,
+        _age(resource, now),
+        result.detail or decision.policy or _words(decision.reason.value),
+    )
+    return Row(fields, result.detail or decision.sentence, resource.kind.value, STYLES[result.outcome])
+
+
+def _outcomes(endpoint: EndpointReport, now: datetime, *, terminal: bool) -> None:
+    results = sorted(
+        endpoint.results, key=lambda r: (r.outcome is Outcome.DELETED, r.outcome.value, r.decision.resource.name)
+    )
+    hidden = 0
+    if terminal:
+        well = [r for r in results if r.outcome.removed]
+        hidden = max(0, len(well) - SHOWN)
+        if hidden:
+            results = [r for r in results if not r.outcome.removed] + well[:SHOWN]
+    rows = [_result_row(result, now) for result in results]
+    if rows:
+        _table(terminal, endpoint.endpoint, ("outcome", "name", "owner", "state", "age", "reason"), rows, endpoint.endpoint)
+    if hidden:
+        line(f"... and {hidden} more deleted")
+    counts = ", ".join(f"{n} {_words(o.value)}" for o in Outcome if (n := endpoint.count(o)))
+    undecided = endpoint.undecided
+    kept = endpoint.held - len(endpoint.results) - undecided
+    if undecided:
+        said = [counts, f"{kept} kept" if kept > 0 else "", f"{undecided} not decided about"]
+        line(f"{endpoint.endpoint}: {', '.join(part for part in said if part)}, in {endpoint.seconds:.1f} s")
+    elif endpoint.failure is None or endpoint.held:
+        line(f"{endpoint.endpoint}: {counts or 'nothing to delete'}, {max(kept, 0)} kept, in {endpoint.seconds:.1f} s")
+
+
+def leftovers(report: Report, kept: Sequence[Decision]) -> None:
+    """Print what a run had left and what became of it, and what of it is kept."""
+    terminal = sys.stdout.isatty()
+    for endpoint in report.endpoints:
+        now = report.started_at + endpoint.clock_skew
+        rows = [_decision_row(d, now) for d in kept if d.resource.endpoint == endpoint.endpoint]
+        if endpoint.results or endpoint.failure is not None:
+            _outcomes(endpoint, now, terminal=terminal)
+        if rows:
+            title = f"{endpoint.endpoint}: left where it is"
+            _table(terminal, title, ("verdict", "name", "owner", "state", "age", "reason"), rows, endpoint.endpoint)
+        _problems(endpoint)
+    for hint in report.hints:
+        line(f"hint: {hint}")
+
+
+def _problems(endpoint: EndpointReport) -> None:
+    for warning in endpoint.warnings:
+        line(f"{endpoint.endpoint}: warning: {warning}")
+    if endpoint.failure is not None:
+        what = {BUG: "a bug", CLOCK: "not judged", PARTLY: "the rest was swept, but"}.get(
+            endpoint.failure.label, "could not be listed"
+        )
+        if endpoint.undecided and endpoint.failure.label == "interrupted":
+            what = "was not looked at to the end"
+        line(f"{endpoint.endpoint}: {what}: {endpoint.failure.message}")
+
+
+def _table(terminal: bool, title: str, columns: Sequence[str], rows: Sequence[Row], endpoint: str) -> None:  # noqa: FBT001
+    if not terminal:
+        for row in rows:
+            line(row.fields[0], endpoint, row.kind, *row.fields[1:5], row.sentence)
+        return
+    draw(title, columns, rows)
+
+
+def draw(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """A table at a terminal; without rows, its title."""
+    if not rows:
+        line(title)
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console()
+    wide = console.width >= WIDE
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        if column == "reason":
+            table.add_column(column, overflow="fold", ratio=3 if wide else None, max_width=None if wide else 20)
+        elif column == "name":
+            # People copy names: one that does not fit goes on in the next line.
+            table.add_column(column, overflow="fold", ratio=2, min_width=16)
+        elif column in ("owner", "policy"):
+            table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=24 if wide else 14)
+        else:
+            table.add_column(column, no_wrap=True, justify="right" if column == "age" else "left")
+    table.expand = True
+    for row in rows:
+        cells = [Text(_clean(field)) for field in (*row.fields[:5], row.sentence if wide else row.fields[5])]
+        cells[0].stylize(row.style)
+        table.add_row(*cells, style="dim" if row.style == "dim" else None)
+    console.print(table)
+
+
+def explanation(decision: Decision, findings: Sequence[Finding]) -> None:
+    """Print every rule's word on one resource, in order, and the verdict."""
+    resource = decision.resource
+    line(f"{resource.endpoint}/{resource.name} ({resource.kind} {resource.short_id}, {resource.raw_state})")
+    decided = False
+    width = max(len(finding.rule) for finding in findings)
+    for finding in findings:
+        mark = "    "
+        if finding.verdict is not None:
+            mark = finding.verdict.value if not decided or finding.rule == "group" else f"({finding.verdict.value})"
+            decided = True
+        line(f"  {mark:<6} {finding.rule:<{width}}  {finding.sentence}")
+    line(f"{decision.verdict.value}: {decision.sentence}")
+
+
+class ProgressBar(Quiet):
+    """A bar that counts the deletions. An observer of the sweep, and a context manager.
+
+    Args:
+        console: where it is drawn; on stderr when None.
+    """
+
+    def __init__(self, console: "Console | None" = None) -> None:
+        self._console = console
+        self._progress: Progress | None = None
+        self._total = 0
+        self._done: set[tuple[str, str]] = set()
+
+    def __enter__(self) -> Self:
+        from rich.console import Console  # noqa: PLC0415
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console or Console(stderr=True),
+            transient=True,
+        )
+        self._progress.start()
+        self._task = self._progress.add_task("listing", total=None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:  # noqa: ARG002
+        """See ``sweep.Observer``."""
+        self._total += sum(decision.reap for decision in decisions)
+        self._show("deleting")
+
+    def settled(self, endpoint: str, result: Result) -> None:
+        """See ``sweep.Observer``."""
+        self._done.add((endpoint, result.decision.resource.id))
+        self._show("deleting")
+
+    def _show(self, what: str) -> None:
+        if self._progress is not None and self._total:
+            self._progress.update(self._task, description=what, total=self._total, completed=len(self._done))
+
+
+def progress(observers: list[Observer], *, act: bool, console: "Console | None" = None) -> AbstractContextManager[object]:
+    """A progress bar while deleting, for a person at a terminal only: on stderr, or on ``console``."""
+    terminal = sys.stderr.isatty() if console is None else console.is_terminal
+    if not (act and terminal):
+        return nullcontext()
+
+    bar = ProgressBar(console)
+    observers.append(bar)
+    return bar

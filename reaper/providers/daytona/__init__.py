@@ -1,0 +1,1 @@
+"""Organisations of Daytona: their settings, client, rows and links."""

@@ -1,0 +1,91 @@
+"""What Daytona's JSON says, as resources. Tolerant: one odd row is unreadable and kept, and spoils nothing else.
+
+The few fields that count are read from the raw JSON: the SDK and the generated client fail a whole list for one row with
+null labels, an unknown state or a field that the server does not send yet.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+
+from reaper.core import states
+from reaper.core.identity import SESSION_LABEL
+from reaper.core.model import Kind, Resource, State
+from reaper.providers.parsing import labels, moment, text
+
+Row = Mapping[str, object]
+
+# An id goes into the path of a request.
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_SETTLED = frozenset({"started", "stopped", "paused", "archived"})
+
+
+def _state(row: Row) -> tuple[str, State]:
+    """The state, raw and mapped. What the server works towards counts, too: filters and caches show what was before."""
+    raw, wanted = text(row.get("state")) or "", text(row.get("desiredState"))
+    state = states.DAYTONA.get(raw, State.UNKNOWN)
+    if state is State.CHANGING or wanted == raw:
+        return raw, state
+    if wanted == "destroyed" or (wanted in _SETTLED and raw in _SETTLED):
+        return f"{raw}, to be {wanted}", State.CHANGING
+    return raw, state
+
+
+def sandbox(
+    row: object, endpoint: str, links: Mapping[str, frozenset[str]] | None = None, target: str | None = None
+) -> Resource:
+    """One sandbox. One without an id that a request could name is unreadable. Raises ValueError for what is no object.
+
+    Args:
+        row: an item of the list, or the answer of GET by id, which alone tells of links.
+        endpoint: the organisation's name.
+        links: for an item of the list: what is linked to what, as far as earlier answers of GET have told.
+        target: the only target that the endpoint is about, where it is limited to one.
+    """
+    if not isinstance(row, dict):
+        raise ValueError("a sandbox that is no object")  # noqa: TRY004 - one error for all that is odd in an answer
+    id_ = text(row.get("id")) or ""
+    unreadable = None
+    if not _ID.fullmatch(id_):
+        id_, unreadable = "", "its row has no id that a request could name"
+    times: dict[str, datetime | None] = {}
+    for key in ("createdAt", "updatedAt", "lastActivityAt"):
+        try:
+            times[key] = moment(row.get(key))
+        except ValueError as error:
+            times[key], unreadable = None, unreadable or f"{key}: {error}"
+    created, active = times["createdAt"], times["lastActivityAt"]
+    # Without an activity the latest of what is known: any write of the server moves updatedAt.
+    latest = max((t for t in (created, active or times["updatedAt"]) if t is not None), default=None)
+    raw_state, state = _state(row)
+    place = text(row.get("target"))
+    excluded = None
+    if target is not None and place != target:
+        excluded = f"in target {place or 'unknown'}, and the endpoint is limited to {target}"
+    found = labels(row.get("labels"))
+    linked = text(row.get("linkedSandboxId"))
+    # Deleting the one that it is linked to deletes it too: while it is kept, so is that one.
+    uses = frozenset((linked,)) if linked else links.get(id_, frozenset()) if links else frozenset()
+    return Resource(
+        provider="daytona",
+        endpoint=endpoint,
+        kind=Kind.SANDBOX,
+        id=id_,
+        name=text(row.get("name")) or id_ or "without an id",
+        state=state,
+        raw_state=raw_state,
+        created_at=created,
+        # Every change of state is an activity, so the last one of a stopped sandbox is its stop.
+        stopped_at=latest if state in (State.STOPPED, State.FAILED) else None,
+        last_activity_at=latest,
+        updated_at=times["updatedAt"],
+        labels=found,
+        image=text(row.get("snapshot")),
+        group=(found or {}).get(SESSION_LABEL) or None,
+        uses=uses,
+        links_known=links is None or id_ in links or bool(uses) or not id_,  # one without an id cannot be asked
+        host=text(row.get("runnerId")),
+        system_container="an unclaimed member of a warm pool" if text(row.get("warmPoolId")) else None,
+        unreadable=unreadable,
+        excluded=excluded,
+    )

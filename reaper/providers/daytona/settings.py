@@ -1,0 +1,96 @@
+"""The table of the file that names an organisation of Daytona."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    Field,
+    StrictInt,
+    StrictStr,
+    field_validator,
+    model_validator,
+)
+
+from reaper.providers.fields import (
+    Duration,
+    EndpointName,
+    Table,
+    masked,
+)
+
+DEFAULT_API_URL = "https://app.daytona.io/api"
+
+
+DEFAULT_API_KEY = "DAYTONA_API_KEY"
+
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class DaytonaTable(Table):
+    """[[daytona]]: one organisation. Its API key is never written here, but named.
+
+    Without ``api_url`` it is where DAYTONA_API_URL says, as for Daytona's own tools: a key must not go to another server.
+    ``max_rate_share`` is the share of the organisation's rate limits that may be used, since its runs live on the rest.
+    """
+
+    name: EndpointName
+    api_url: StrictStr | None = None
+    api_key_env: StrictStr | None = None
+    api_key_file: StrictStr | None = None
+    target: StrictStr | None = None
+    ca_file: StrictStr | None = None
+    page_size: Annotated[StrictInt, Field(ge=1, le=200)] = 200
+    max_rate_share: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.5
+    concurrency: Annotated[StrictInt, Field(ge=1, le=256)] = 32
+    confirm_within: Duration = timedelta(seconds=60)
+
+    @field_validator("api_url")
+    @classmethod
+    def _speakable_url(cls, url: str | None) -> str | None:
+        return None if url is None else check_api_url(url)
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _variable(cls, name: str | None) -> str | None:
+        if name is not None and not _VARIABLE.fullmatch(name):
+            # It may be the key itself, so it is not repeated.
+            raise ValueError(
+                f'it names an environment variable, and is not the key itself; write for example "{DEFAULT_API_KEY}"'
+            )
+        return name
+
+    @field_validator("confirm_within")
+    @classmethod
+    def _positive(cls, value: timedelta) -> timedelta:
+        if not value:
+            raise ValueError('a deletion takes its time; write for example "60s"')
+        return value
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if self.api_key_env is not None and self.api_key_file is not None:
+            raise ValueError("api_key_env and api_key_file exclude each other; leave one out")
+        return self
+
+
+def check_api_url(url: str) -> str:
+    """``url`` when it can be Daytona's API, without a slash at its end. Raises ValueError with the hint."""
+    hint = f'write for example "{DEFAULT_API_URL}"'
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises for what is no port
+    except ValueError:
+        raise ValueError(f"{masked(url)!r} is no URL; {hint}") from None
+    if "@" in parts.netloc:
+        raise ValueError("the URL holds a user or a password, which Daytona does not take; the key goes into api_key_env")
+    if parts.scheme not in ("http", "https") or not parts.hostname or any(c.isspace() for c in url):
+        raise ValueError(f"{masked(url)!r} is no http or https URL; {hint}")
+    if parts.query or parts.fragment:
+        raise ValueError(f"{masked(url)!r} has a query or a fragment, which no API's URL has; {hint}")
+    return url.rstrip("/")
+
+
+DEFAULT_ORGANISATION = "default"

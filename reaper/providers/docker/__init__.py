@@ -1,0 +1,1 @@
+"""Docker engines: their settings, client, rows, events and errors."""

@@ -1,0 +1,280 @@
+"""What the Docker Engine's JSON says, as resources. Tolerant: one odd row is unreadable and kept, and spoils nothing else.
+
+``GET /containers/json`` has no start and stop times and no restart policy; ``GET /containers/ID/json`` has.
+"""
+
+import hashlib
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from reaper import host as hostid
+from reaper.core import states
+from reaper.core.identity import PROJECT_LABEL, compose_project
+from reaper.core.model import TESTCONTAINERS_REAPER, Kind, Resource, State
+from reaper.core.scope import LEASE_LABEL
+from reaper.providers import parsing
+from reaper.providers.docker.links import Directory, Links, configured_links
+from reaper.providers.parsing import epoch, labels, text
+
+Row = Mapping[str, object]
+
+# System containers, by the beginning of a label's key: read from the sources of what sets it, which stand beside it.
+_MACHINERY_LABELS = {
+    "com.docker.swarm.": "a Swarm task",
+    "io.kubernetes.": "a Kubernetes pod's",
+    "io.x-k8s.": "a Kubernetes node",
+    "name.minikube.sigs.k8s.io": "a Kubernetes node",
+    "created_by.minikube.sigs.k8s.io": "a Kubernetes node",
+    "k3d.": "a Kubernetes node",  # k3d-io/k3d, pkg/types: LabelClusterName
+    "talos.": "a Kubernetes node",  # siderolabs/talos, pkg/provision/providers/docker
+    "com.hashicorp.nomad.": "a Nomad task",  # hashicorp/nomad, drivers/docker: dockerLabelAllocID
+    "com.amazonaws.ecs.": "a task of Amazon ECS",  # aws/amazon-ecs-agent, agent/engine: labelPrefix
+    "io.rancher.": "a Rancher container",  # rancher/rancher 1.x and rke
+    "io.balena.": "a service of balena",  # balena-os/balena-supervisor
+    "io.resin.supervised": "a service of balena",
+    "net.azure-devices.edge.": "a module of Azure IoT Edge",  # Azure/iotedge, edgelet-docker
+    "com.gitlab.gitlab-runner.": "a job of GitLab Runner",  # gitlab-org/gitlab-runner, executors/docker
+    "com.docker.desktop.": "a part of Docker Desktop",
+    "org.testcontainers.ryuk": TESTCONTAINERS_REAPER,
+}
+_MACHINERY_NAMES = {"buildx_buildkit_": "a BuildKit builder", "k8s_": "a Kubernetes pod's", "mesos-": "a Mesos task"}
+_MACHINERY_IMAGES = {
+    "moby/buildkit": "a BuildKit builder",
+    "amazon/amazon-ecs-agent": "the agent of Amazon ECS",
+    "public.ecr.aws/ecs/amazon-ecs-agent": "the agent of Amazon ECS",
+}
+# Podman's units write their name on what systemd runs, and podman-compose writes one of its own on all that it makes.
+_UNIT_LABEL, _NO_UNIT = "PODMAN_SYSTEMD_UNIT", "podman-compose@"
+_POD_INFRA = re.compile("[0-9a-f]{12}-infra")  # Podman deletes it with its pod alone, whose namespaces it holds
+
+_IMAGE_ID = re.compile(r"(sha256:)?[0-9a-f]{12,64}")
+_OWN_ID = re.compile(r"/([0-9a-f]{64})/(?:userdata/)?(?:hostname|hosts|resolv\.conf)$")
+_FULL_ID = re.compile(r"[0-9a-f]{64}")
+
+
+def engine_id(address: str, networks: Sequence[Row]) -> str:
+    """What tells an engine from all others: its address, and the id of its network "host".
+
+    An engine makes that network once, and keeps it for as long as its data: so another one that listens at the same address
+    later has another id. A path means another engine on each machine. Podman has no such network. It is hashed: leases
+    name it, and their readers need not learn of hosts.
+
+    Args:
+        address: where it is.
+        networks: the rows of ``GET /networks``.
+    """
+    made = (text(row.get("Id")) for row in networks if row.get("Name") == row.get("Driver") == "host")
+    where = address if address.startswith(("tcp:", "http:", "https:", "ssh:")) else f"{address} on {hostid.here()}"
+    return hashlib.sha256(f"{where} {next(made, None)}".encode()).hexdigest()[:32]
+
+
+def own_container_id(mountinfo: str, cgroup: str) -> str | None:
+    """The id of the container that this process runs in, from the texts of /proc/self/mountinfo and /proc/self/cgroup.
+
+    The engine mounts the container's /etc/hostname from a folder that has its id; a name or a hostname would be no proof.
+    """
+    for line in mountinfo.splitlines():
+        fields = line.split(" ")
+        mounted = len(fields) > 4 and fields[4] in ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
+        if mounted and (found := _OWN_ID.search(fields[3])):
+            return found[1]
+    for line in cgroup.splitlines():
+        last = line.rpartition("/")[2].removeprefix("docker-").removesuffix(".scope")
+        if _FULL_ID.fullmatch(last):
+            return last
+    return None
+
+
+def moment(value: object) -> datetime | None:
+    """A time of the engine's; None for year 0001, which means never. Raises ValueError."""
+    return parsing.moment(value, never=1)
+
+
+def table(value: object) -> Row:
+    """The value if it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def machinery(name: str, found: Mapping[str, str] | None, image: str | None) -> str | None:
+    """What part of the host's machinery it is, by its name, labels or image; None when it is none."""
+    for prefix, what in _MACHINERY_LABELS.items():
+        if any(key.startswith(prefix) for key in found or ()):
+            return what
+    if _POD_INFRA.fullmatch(name):
+        return "a Podman pod's infra container"
+    for prefix, what in _MACHINERY_NAMES.items():
+        if name.startswith(prefix):
+            return what
+    unit = (found or {}).get(_UNIT_LABEL)
+    if unit is not None and not unit.startswith(_NO_UNIT):
+        return f"a container of the systemd unit {unit}"
+    reference = (image or "").removeprefix("docker.io/")
+    return next((what for prefix, what in _MACHINERY_IMAGES.items() if reference.startswith(prefix)), None)
+
+
+def _name(value: object) -> str:
+    return (text(value) or "").removeprefix("/")
+
+
+def _uses(row: Row, image: object, directory: Directory, links: Links) -> frozenset[str]:
+    """Ids of its networks, its image and the containers that it hangs on, and names of its volumes."""
+    networks = table(table(row.get("NetworkSettings")).get("Networks"))
+    ids = {text(table(settings).get("NetworkID")) for settings in networks.values()}
+    if isinstance(image, str):
+        ids.add(sys.intern(image))  # thousands have the same
+    ids |= _volumes(row.get("Mounts")) | directory.ids(links)
+    return frozenset(id_ for id_ in ids if id_)
+
+
+def _volumes(mounts: object) -> set[str]:
+    found = [mount for mount in mounts if isinstance(mount, dict)] if isinstance(mounts, list) else []
+    return {name for mount in found if mount.get("Type") == "volume" and (name := text(mount.get("Name")))}
+
+
+def listed_container(
+    row: Row, endpoint: str, directory: Directory | None = None, known: Mapping[str, Links] | None = None
+) -> Resource:
+    """One row of ``GET /containers/json``.
+
+    One without an id is unreadable: it can't be acted on, and keeps its project and, while it may live, what it may use.
+
+    Args:
+        row: it.
+        endpoint: where it is.
+        directory: what the names in its configuration mean.
+        known: by id, what earlier inspections have told of what containers hang on.
+    """
+    id_ = text(row.get("Id")) or ""
+    unreadable = None if id_ else "its row has no Id"
+    links, earlier = configured_links(row), (known or {}).get(id_)
+    if earlier is not None:
+        links = Links(links.containers | earlier.containers, links.networks)
+    names = row.get("Names")
+    shortest = min((_name(name) for name in names), key=lambda n: n.count("/")) if isinstance(names, list) and names else ""
+    found = labels(row.get("Labels"))
+    inherited = None if found else frozenset[str]()
+    image = text(row.get("Image"))
+    try:
+        created = epoch(row.get("Created"))
+    except ValueError as error:
+        created, unreadable = None, unreadable or f"Created: {error}"
+    raw_state = text(row.get("State")) or ""
+    # Once its tag has been rebuilt or removed, the listing shows an image by its id; the inspection still has the name.
+    unresolved = image is None or _IMAGE_ID.fullmatch(image) is not None
+    return Resource(
+        provider="docker",
+        endpoint=endpoint,
+        kind=Kind.CONTAINER,
+        id=id_,
+        name=shortest or id_[:12] or "without an id",
+        state=states.DOCKER.get(raw_state, State.UNKNOWN),
+        raw_state=raw_state,
+        created_at=created,
+        labels=found,
+        image=image,
+        group=compose_project(found, inherited),
+        image_id=text(row.get("ImageID")),
+        inherited=inherited,
+        uses=_uses(row, row.get("ImageID"), directory or Directory(), links),
+        # What is being removed is never started again, and its inspection may not be answered before it is gone.
+        links_known=earlier is not None or raw_state in ("removing", "dead"),
+        inspected=not id_,
+        image_unresolved=unresolved,
+        system_container=machinery(shortest, found, image),
+        unreadable=unreadable,
+    )
+
+
+def inspected_container(row: Row, endpoint: str, directory: Directory | None = None) -> Resource:
+    """The answer of ``GET /containers/ID/json``. Raises ValueError when it has no id; odd times make it unreadable.
+
+    Args:
+        row: it.
+        endpoint: where it is.
+        directory: what the names in its configuration mean.
+    """
+    id_ = text(row.get("Id"))
+    if id_ is None:
+        raise ValueError("a container without Id")
+    state, config, host = table(row.get("State")), table(row.get("Config")), table(row.get("HostConfig"))
+    raw_state = text(state.get("Status")) or ""
+    found = labels(config.get("Labels"))
+    inherited = None if found else frozenset[str]()
+    image = text(config.get("Image"))
+    name = _name(row.get("Name"))
+    unreadable = None
+    times: dict[str, datetime | None] = {}
+    for key, value in (
+        ("created_at", row.get("Created")),
+        ("started_at", state.get("StartedAt")),
+        ("stopped_at", state.get("FinishedAt")),
+    ):
+        try:
+            times[key] = moment(value)
+        except ValueError as error:
+            times[key], unreadable = None, f"{key}: {error}"
+    if raw_state in ("running", "paused", "restarting"):
+        times["stopped_at"] = None  # that of an earlier run
+    restart = table(host.get("RestartPolicy")).get("Name")
+    if not isinstance(restart, str):
+        unreadable = "no restart policy in the answer"
+    if times["started_at"] is None and raw_state in ("running", "paused", "restarting"):
+        unreadable = unreadable or "no start time in the answer"
+    return Resource(
+        provider="docker",
+        endpoint=endpoint,
+        kind=Kind.CONTAINER,
+        id=id_,
+        name=name or id_[:12],
+        state=states.DOCKER.get(raw_state, State.UNKNOWN),
+        raw_state=raw_state,
+        created_at=times["created_at"],
+        started_at=times["started_at"],
+        stopped_at=times["stopped_at"],
+        labels=found,
+        image=image,
+        group=compose_project(found, inherited),
+        image_id=text(row.get("Image")),
+        inherited=inherited,
+        uses=_uses(row, row.get("Image"), directory or Directory(), configured_links(row)),
+        restart_policy=(restart if isinstance(restart, str) else "") or "no",
+        system_container=machinery(name, found, image),
+        unreadable=unreadable,
+    )
+
+
+def network(row: Row, endpoint: str, label_keys: frozenset[str] | None = frozenset()) -> Resource | None:
+    """A row of ``GET /networks``, or an inspected one; None for those of no Compose project and no lease.
+
+    Args:
+        row: it.
+        endpoint: where it is.
+        label_keys: by one of these a lease may claim it; None when it has been chosen already.
+    """
+    found = labels(row.get("Labels"))
+    project = (found or {}).get(PROJECT_LABEL)
+    id_ = text(row.get("Id"))
+    chosen = label_keys is None or project or {LEASE_LABEL, *label_keys} & (found or {}).keys()
+    if id_ is None or not chosen:
+        return None
+    try:
+        created, unreadable = moment(row.get("Created")), None
+    except ValueError as error:
+        created, unreadable = None, f"Created: {error}"
+    attached = bool(table(row.get("Containers")))
+    return Resource(
+        provider="docker",
+        endpoint=endpoint,
+        kind=Kind.NETWORK,
+        id=id_,
+        name=_name(row.get("Name")) or id_[:12],
+        state=State.RUNNING if attached else State.STOPPED,
+        raw_state="attached" if attached else "unattached",
+        created_at=created,
+        labels=found,
+        group=project or None,
+        system_container="a Swarm network" if row.get("Scope") == "swarm" or row.get("Ingress") is True else None,
+        unreadable=unreadable,
+    )

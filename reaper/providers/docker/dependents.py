@@ -1,0 +1,93 @@
+"""Which containers depend on others: what listings and inspections of one engine have told of it so far."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from reaper.core.model import Resource
+from reaper.errors import NotFoundError, ProviderError, UnreadableError
+from reaper.providers.base import Call, may_depend_unseen, possibly_used_by
+from reaper.providers.docker.containers import listed_container
+from reaper.providers.docker.links import Directory, Links, Row, configured_links
+from reaper.providers.sharing import Shared
+
+
+class Dependents:
+    """Knows the links of one engine's containers: each is inspected once, since no configuration changes afterwards.
+
+    Args:
+        endpoint: the engine's name.
+        rows: lists its containers.
+        inspect: inspects one, and tells ``learn``.
+
+    Attributes:
+        directory: the names of the last listing.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        rows: Callable[[], Awaitable[Sequence[Row]]],
+        inspect: Callable[[Resource], Awaitable[Resource]],
+    ) -> None:
+        self.directory = Directory()
+        self._endpoint = endpoint
+        self._rows = rows
+        self._inspect = inspect
+        self._links: dict[str, Links] = {}
+        self._unseen: dict[str, bool] = {}  # whose inspection failed since the last listing: whether it may depend on others
+        self._now: Shared[Sequence[Resource]] = Shared()
+
+    def listed(self, rows: Sequence[Row], networks: Sequence[Row]) -> list[Resource]:
+        """The containers of a whole listing."""
+        self.directory = Directory(rows, networks)
+        self._unseen.clear()
+        found = [self._container(row) for row in rows]
+        self._links = {one.id: self._links[one.id] for one in found if one.id in self._links}
+        return found
+
+    def learn(self, id_: str, row: Row) -> None:
+        """Keep what the inspection of this container tells."""
+        self._links[id_] = configured_links(row)
+
+    def _container(self, row: Row) -> Resource:
+        return listed_container(row, self._endpoint, self.directory, self._links)
+
+    async def of(self, resources: Sequence[Resource], call: Call) -> Sequence[Resource]:
+        """The containers that hang on these, of all that there are now.
+
+        One listing answers for all tasks that ask at the same time.
+        """
+        ids = {resource.id for resource in resources}
+        found = []
+        for container in await self._now.get(partial(self._with_links, call)):
+            hung_on = container.uses if container.links_known else container.uses | possibly_used_by(container, resources)
+            if container.id not in ids and hung_on & ids:
+                found.append(container)
+        return found
+
+    async def _with_links(self, call: Call) -> Sequence[Resource]:
+        """All containers, with their links as far as an inspection tells them."""
+        found = []
+        rows = await call(f"list containers on {self._endpoint}", self._rows)
+        self.directory = self.directory.with_containers(rows)
+        for listed in [self._container(row) for row in rows]:
+            container: Resource | None = listed
+            if not listed.id:
+                container = replace(listed, links_known=not may_depend_unseen(listed, UnreadableError("no id")))
+            elif listed.id in self._unseen:
+                container = replace(listed, links_known=not self._unseen[listed.id])
+            elif not listed.links_known:
+                container = await self._inspected(listed, call)
+            if container is not None:
+                found.append(container)
+        return found
+
+    async def _inspected(self, listed: Resource, call: Call) -> Resource | None:
+        try:
+            return await call(f"inspect container {listed.name}", partial(self._inspect, listed))
+        except NotFoundError:
+            return None
+        except ProviderError as error:
+            self._unseen[listed.id] = may_depend_unseen(listed, error)
+            return replace(listed, links_known=not self._unseen[listed.id])

@@ -1,0 +1,126 @@
+"""The engine that the docker command uses: DOCKER_HOST, else a context's, else the default socket. Read as its CLI does."""
+
+import hashlib
+import os
+import pwd
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from reaper.errors import ConfigError
+from reaper.files import read_json
+from reaper.providers.docker.settings import DEFAULT_ENGINE, DEFAULT_SOCKET, DEFAULT_TLS_HOST, DockerTable, check_docker_host
+
+HINT = "name the engine with DOCKER_HOST, or in a [[docker]] table; or switch with: docker context use default"
+_DEFAULT = "default"
+
+
+def engine_of_commands(env: Mapping[str, str]) -> DockerTable:
+    """Return the engine that ``docker`` would use with this environment.
+
+    Raises ConfigError when that is one that this program cannot reach: it must never take another one in its place.
+    """
+    if host := env.get("DOCKER_HOST"):
+        return engine_of(host, env, "DOCKER_HOST")
+    name, where = _context_name(env)
+    if name == _DEFAULT:
+        return engine_of(DEFAULT_TLS_HOST if _tls_of(env) else DEFAULT_SOCKET, env, "DOCKER_TLS_VERIFY")
+    if "DOCKER_HOST" in env:
+        raise ConfigError(
+            f"DOCKER_HOST is set and empty, and the Docker context {name!r} is in use: versions of docker disagree which of"
+            " the two engines that means",
+            "unset DOCKER_HOST, or name an engine in it",
+            where,
+        )
+    return _engine_of_context(name, env, where)
+
+
+def engine_of(host: str, env: Mapping[str, str], where: str) -> DockerTable:
+    """Return the engine at ``host``, with the TLS files that ``env`` tells the docker command to use. Raises ConfigError."""
+    _check(host, where)
+    tls: dict[str, Any] = {}
+    if _tls_of(env) and host.startswith(("tcp:", "https:")):
+        folder = Path(env.get("DOCKER_CERT_PATH") or _docker_folder(env))
+        # The CLI takes the certificate and its key only where they are, and any text in DOCKER_TLS_VERIFY for yes.
+        tls = {"tls_ca": str(folder / "ca.pem"), "tls_verify": bool(env.get("DOCKER_TLS_VERIFY"))}
+        cert, key = folder / "cert.pem", folder / "key.pem"
+        if cert.exists() or key.exists():
+            tls |= {"tls_cert": str(cert), "tls_key": str(key)}
+    return DockerTable(name=DEFAULT_ENGINE, host=host, **tls)
+
+
+def _check(host: str, where: str) -> None:
+    try:
+        check_docker_host(host)
+    except ValueError as error:
+        raise ConfigError(str(error), where=where) from None
+
+
+def _tls_of(env: Mapping[str, str]) -> bool:
+    return bool(env.get("DOCKER_TLS_VERIFY") or env.get("DOCKER_TLS"))
+
+
+def _docker_folder(env: Mapping[str, str]) -> Path:
+    if given := env.get("DOCKER_CONFIG"):
+        return Path(given)
+    home = env.get("HOME") or ""
+    if not home:
+        with suppress(KeyError):
+            home = pwd.getpwuid(os.getuid()).pw_dir
+    return Path(home or "/") / ".docker"
+
+
+def _context_name(env: Mapping[str, str]) -> tuple[str, str]:
+    """Return the name of the context in use, and what says so. A file that the CLI cannot read counts for nothing there."""
+    if name := env.get("DOCKER_CONTEXT"):
+        return name, "DOCKER_CONTEXT"
+    file = _docker_folder(env) / "config.json"
+    with suppress(OSError, ValueError):
+        current = _field(read_json(file), "currentContext")
+        if isinstance(current, str) and current:
+            return current, f"currentContext in {file}"
+    return _DEFAULT, ""
+
+
+def _engine_of_context(name: str, env: Mapping[str, str], where: str) -> DockerTable:
+    folder, key = _docker_folder(env) / "contexts", hashlib.sha256(name.encode()).hexdigest()
+    meta, tls = folder / "meta" / key / "meta.json", folder / "tls" / key / "docker"
+    try:
+        endpoint = _field(_field(read_json(meta), "Endpoints"), "docker")
+    except FileNotFoundError:
+        raise ConfigError(f"there is no Docker context {name!r}", HINT, where) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the Docker context {name!r} cannot be read: {meta}: {error}", HINT, where) from None
+    host = _field(endpoint, "Host")
+    if not isinstance(endpoint, dict) or not isinstance(host, str | None):
+        raise ConfigError(f"the Docker context {name!r} names no engine: {meta}", HINT, where)
+    host = host or DEFAULT_SOCKET
+    try:
+        check_docker_host(host)
+    except ValueError as error:
+        raise ConfigError(f"the Docker context {name!r} cannot be followed: {error}", HINT, where) from None
+    found: dict[str, Any] = {}
+    if host.startswith(("tcp:", "https:")):
+        files = {"tls_ca": "ca.pem", "tls_cert": "cert.pem", "tls_key": "key.pem"}
+        found = {field: str(tls / file) for field, file in files.items() if _is_there(tls / file)}
+        found["tls_verify"] = _field(endpoint, "SkipTLSVerify") is not True
+        if ("tls_cert" in found) != ("tls_key" in found):
+            raise ConfigError(f"the Docker context {name!r} has a certificate or a key alone: {tls}", HINT, where)
+    return DockerTable(name=DEFAULT_ENGINE, host=host, **found)
+
+
+def _is_there(file: Path) -> bool:
+    """Return whether the file exists; one that cannot be looked at counts, and fails where it is used."""
+    try:
+        return file.exists()
+    except OSError:
+        return True
+
+
+def _field(found: object, name: str) -> object:
+    """Return the field of a JSON object as Go reads it: the last one whose name agrees but for upper and lower case."""
+    if not isinstance(found, dict):
+        return None
+    values = [value for key, value in found.items() if key.casefold() == name.casefold()]
+    return values[-1] if values else None

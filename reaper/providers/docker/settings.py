@@ -1,0 +1,67 @@
+"""The tables of the file that name endpoints: what is needed to reach each, and how it wants to be treated."""
+
+import re
+from typing import Annotated, Self
+
+from pydantic import Field, StrictBool, StrictInt, StrictStr, field_validator, model_validator
+
+from reaper.providers.fields import EndpointName, Table, masked
+
+DEFAULT_SOCKET = "unix:///var/run/docker.sock"
+DEFAULT_TLS_HOST = "tcp://localhost:2376"
+"""Of the docker command, where it is told of TLS and of no host."""
+
+_HOST = re.compile(r"unix:///.+|(tcp|http|https)://(\[[0-9A-Fa-f:.]+\]|[^/:@\s]+)(:\d{1,5})?/?")
+
+
+class DockerTable(Table):
+    """[[docker]]: one engine.
+
+    ``removals`` and ``stops`` bound what is asked of it at the same time: an engine gains nothing from more than about
+    eight removals, while stopping waits for the container and wants all of them at once.
+    """
+
+    name: EndpointName
+    host: StrictStr = DEFAULT_SOCKET
+    tls_ca: StrictStr | None = None
+    tls_cert: StrictStr | None = None
+    tls_key: StrictStr | None = None
+    tls_verify: StrictBool = True
+    removals: Annotated[StrictInt, Field(ge=1, le=64)] = 8
+    stops: Annotated[StrictInt, Field(ge=1, le=4096)] = 128
+
+    @field_validator("host")
+    @classmethod
+    def _speakable(cls, host: str) -> str:
+        return check_docker_host(host)
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together: a client certificate needs both")
+        if self.tls and not self.host.startswith(("tcp://", "https://")):
+            raise ValueError("tls_ca, tls_cert and tls_key are for tcp:// hosts")
+        return self
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.host.startswith("https://") or any((self.tls_ca, self.tls_cert)) or not self.tls_verify
+
+
+def check_docker_host(host: str) -> str:
+    """``host`` when the Docker provider can speak to it. Raises ValueError with the hint."""
+    if host.startswith("ssh://"):
+        raise ValueError(
+            f"{masked(host)!r}: ssh is not supported; forward the socket, ssh -L ./docker.sock:/var/run/docker.sock HOST"
+        )
+    if host.startswith("/"):
+        raise ValueError(f'{host!r} lacks its scheme; write "unix://{host}"')
+    if "@" in host and not host.startswith("unix:"):
+        raise ValueError("the host holds a user or a password, which Docker engines do not take; use TLS certificates")
+    if not _HOST.fullmatch(host):
+        raise ValueError(f'{host!r} is no Docker host; write for example "{DEFAULT_SOCKET}" or "tcp://10.0.0.5:2376"')
+    return host
+
+
+DEFAULT_ENGINE = "local"

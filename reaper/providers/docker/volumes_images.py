@@ -1,0 +1,112 @@
+"""Volumes and images, of which only those that have to do with a lease are listed: what the engine's JSON says of them.
+
+Tolerant, as ``docker_rows`` is: one odd row is unreadable and kept, and spoils nothing else.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from reaper.core.identity import PROJECT_LABEL
+from reaper.core.model import Kind, Resource, State
+from reaper.providers import parsing
+from reaper.providers.docker.calls import IMAGE, NAME
+from reaper.providers.docker.containers import Row, machinery, moment, table
+from reaper.providers.parsing import epoch, text
+
+TELLS_CREATION = (1, 42)
+"""The version of the API since which ``CreatedAt`` of a volume is when it was made (Docker 23, moby/moby#44719).
+
+Before, it is when something last came into the volume's top folder or went from it: 20.10.24 was seen to do so.
+"""
+
+PRESENT = "present"  # neither has a state, and whether it is in use only its deletion tells
+
+
+def tells_creation(api_version: str) -> bool:
+    """Whether an engine of this version ("v1.41") tells when a volume was made."""
+    found = re.fullmatch(r"v?(\d+)\.(\d+)", api_version)
+    return found is not None and (int(found[1]), int(found[2])) >= TELLS_CREATION
+
+
+def volume(row: Row, endpoint: str, *, exact: bool) -> Resource | None:
+    """A row of ``GET /volumes``, or an inspected one; None when it has no name.
+
+    Args:
+        row: as the engine gives it.
+        endpoint: the engine's name.
+        exact: whether the engine tells when it was made; else it may be older than it says.
+    """
+    name = text(row.get("Name"))
+    if name is None:
+        return None
+    unreadable = None if re.fullmatch(NAME, name) else "no engine by itself gives such a name"
+    try:
+        created = moment(row.get("CreatedAt"))
+    except ValueError as error:
+        created, unreadable = None, unreadable or f"CreatedAt: {error}"
+    found = parsing.labels(row.get("Labels"))
+    shared = row.get("Scope") != "local" or row.get("ClusterVolume") is not None
+    return Resource(
+        provider="docker",
+        endpoint=endpoint,
+        kind=Kind.VOLUME,
+        id=name,
+        name=name,
+        state=State.STOPPED,
+        raw_state=PRESENT,
+        created_at=created,
+        created_at_inexact=not exact,
+        labels=found,
+        group=(found or {}).get(PROJECT_LABEL) or None,
+        system_container="a volume of a cluster" if shared else machinery(name, found, None),
+        unreadable=unreadable,
+    )
+
+
+def image(row: Row, endpoint: str) -> Resource | None:
+    """A row of ``GET /images/json``, or the answer of ``GET /images/ID/json``; None when it has no id."""
+    id_ = text(row.get("Id"))
+    if id_ is None:
+        return None
+    unreadable = None if re.fullmatch(IMAGE, id_) else "no engine gives such an id"
+    try:
+        created = _created(row.get("Created"))
+    except ValueError as error:
+        created, unreadable = None, unreadable or f"Created: {error}"
+    found = parsing.labels(row["Labels"] if "Labels" in row else table(row.get("Config")).get("Labels"))
+    tags = _tags(row.get("RepoTags"))
+    return Resource(
+        provider="docker",
+        endpoint=endpoint,
+        kind=Kind.IMAGE,
+        id=id_,
+        name=tags[0] if tags else id_.removeprefix("sha256:")[:12],
+        state=State.STOPPED,
+        raw_state=PRESENT,
+        created_at=created,
+        labels=found,
+        image=tags[0] if tags else None,
+        tags=tags,
+        group=(found or {}).get(PROJECT_LABEL) or None,
+        system_container=_machinery(found, tags),
+        unreadable=unreadable,
+    )
+
+
+def _created(value: object) -> datetime | None:
+    """When it was built, in whole seconds: the listing has no finer ones. 1970 from builds that want to be reproducible."""
+    if isinstance(value, int):
+        return epoch(value) if value != 0 else datetime.fromtimestamp(0, UTC)
+    found = moment(value)
+    return found and found.replace(microsecond=0)
+
+
+def _tags(value: object) -> tuple[str, ...]:
+    found = value if isinstance(value, list) else []
+    return tuple(sorted(tag for tag in found if isinstance(tag, str) and not tag.startswith("<none>")))
+
+
+def _machinery(found: Mapping[str, str] | None, tags: tuple[str, ...]) -> str | None:
+    signs = (machinery("", found, tag) for tag in (*tags, None))
+    return next((sign for sign in signs if sign is not None), None)

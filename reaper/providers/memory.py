@@ -1,0 +1,362 @@
+"""An endpoint in memory that implements the protocols of ``providers.base``: for this program's tests, and for yours.
+
+It is never kinder than a real engine. Deleting what runs without force is refused, deleting twice finds nothing, a
+removal that is under way refuses another one, as does a container for the volumes and the image that it uses, a stop takes
+the container's own time and kills at the grace, every call
+has a latency, cancelling one does not cancel what the engine has begun, and a listing is stale when it arrives::
+
+    world = MemoryWorld([leftover], VirtualClock(now))
+    world.rules.append(Rule("delete", "leftover", calls={1}, error=ServerError("500"), done=True))
+
+All times are anyio's, so that on a clock that jumps (``trio.testing.MockClock``) nothing waits.
+"""
+
+import copy
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import anyio
+
+from reaper.core.identity import same_group
+from reaper.core.model import Kind, Resource, State
+from reaper.errors import ConflictError, DependencyError, InProgressError, NotFoundError
+from reaper.providers import base
+from reaper.providers.base import Inventory, Limits, Traits
+from reaper.providers.sharing import Shared
+
+Clock = Callable[[], datetime]
+
+
+@dataclass
+class VirtualClock:
+    """A wall clock that shows ``start`` when it is first read and then runs as fast as the event loop's clock does."""
+
+    start: datetime
+    origin: float | None = None
+
+    def __call__(self) -> datetime:
+        """The aware time now. Needs a running event loop."""
+        self.origin = anyio.current_time() if self.origin is None else self.origin
+        return self.start + timedelta(seconds=anyio.current_time() - self.origin)
+
+
+@dataclass
+class Held:
+    """One thing that the endpoint holds.
+
+    Args:
+        resource: as an inspection shows it.
+        stop_seconds: how long it takes to stop by itself; infinity ignores the signal and is killed at the grace.
+        removal_seconds: how long its removal takes; until then it is still there, as ``removing``.
+        blocks: while its removal is under way, another request to stop or delete it is answered only when that has ended
+            (Docker since 26).
+        auto_remove: it goes by itself when it stops (``docker run --rm``).
+        links: ids of what it hangs on besides ``resource.uses``, which only an inspection tells (another's PID namespace).
+        stops_at: the loop's time at which a stop that is under way will have ended it; ``gone_at`` likewise for a removal.
+    """
+
+    resource: Resource
+    stop_seconds: float = 0.0
+    removal_seconds: float = 0.0
+    blocks: bool = False
+    auto_remove: bool = False
+    links: frozenset[str] = frozenset()
+    stops_at: float = math.inf
+    gone_at: float = math.inf
+
+
+@dataclass
+class Call:
+    """One call that was made, in the loop's time; ``ended`` is None while it is under way."""
+
+    method: str
+    name: str
+    began: float
+    ended: float | None = None
+
+
+@dataclass
+class Rule:
+    """Something happens at some calls.
+
+    Args:
+        method: "list", "inspect", "members", "dependents", "stop" or "delete".
+        resource: an id or a name; None means any.
+        calls: which of the calls that fit, counted from 1; None means all.
+        error: is raised in place of an answer; ``hang`` lets none ever come. What was asked for is not ``done``, or is.
+        seconds: more latency.
+        before: changes the world when the call arrives; ``after`` when its answer is on its way.
+    """
+
+    method: str
+    resource: str | None = None
+    calls: Container[int] | None = None
+    error: Exception | None = None
+    hang: bool = False
+    done: bool = False
+    seconds: float = 0.0
+    before: Callable[[], object] | None = None
+    after: Callable[[], object] | None = None
+    seen: int = field(default=0, init=False)
+
+    def applies(self, method: str, resource: Resource | None) -> bool:
+        """Whether it is for this call, which is counted if it fits."""
+        same = self.resource is None or (resource is not None and self.resource in (resource.id, resource.name))
+        fits = self.method == method and same
+        self.seen += fits
+        return fits and (self.calls is None or self.seen in self.calls)
+
+    async def go_wrong(self) -> None:
+        """Raise the error, or never return."""
+        if self.error is not None:
+            raise copy.copy(self.error)  # one that is raised twice would collect both tracebacks
+        if self.hang:
+            await anyio.sleep_forever()
+
+
+class MemoryWorld:
+    """What an endpoint holds, what goes wrong with it, and what was asked of it. Readers and providers may share one.
+
+    Args:
+        clock: the host's clock; the endpoint's own is ``skew`` ahead of it.
+        latency: seconds that every call takes; it takes effect half-way.
+        skew: the endpoint's clock minus the host's.
+
+    Attributes:
+        rules: what happens at calls; empty it, and nothing goes wrong any more.
+        calls: every call that was made.
+        removals: every deletion that was accepted: the resource as it was then, and whether force was used.
+        most: how many calls of a method were under way at once, at the most.
+    """
+
+    def __init__(
+        self, things: Iterable[Resource | Held], clock: Clock, *, latency: float = 0.01, skew: timedelta = timedelta(0)
+    ) -> None:
+        self.clock, self.latency, self.skew = clock, latency, skew
+        self.rules: list[Rule] = []
+        self.calls: list[Call] = []
+        self.removals: list[tuple[Resource, bool]] = []
+        self.most, self._under_way = Counter[str](), Counter[str]()
+        self._held: dict[str, Held] = {}
+        for thing in things:
+            self.add(thing)
+
+    def now(self) -> datetime:
+        """The endpoint's own clock."""
+        return self.clock() + self.skew
+
+    def add(self, thing: Resource | Held) -> None:
+        """Somebody creates it."""
+        held = thing if isinstance(thing, Held) else Held(thing)
+        self._held[held.resource.id] = held
+
+    def held(self) -> tuple[Held, ...]:
+        """Everything that is there now."""
+        return tuple(held for held in tuple(self._held.values()) if self._is_there(held))
+
+    def get(self, which: str) -> Resource | None:
+        """The resource with this id or name as it is now, None when there is none."""
+        return next((held.resource for held in self._called(which)), None)
+
+    def change(self, which: str, change: Callable[[Resource], Resource]) -> None:
+        """Somebody changes the resource with this id or name; nothing happens when it is gone or going."""
+        for held in self._called(which):
+            if held.gone_at == math.inf:
+                held.resource, before = change(held.resource), held.resource
+                held.stops_at = held.stops_at if held.resource.state is before.state else math.inf
+
+    def start(self, which: str) -> None:
+        """Somebody starts it again."""
+        now = self.now()
+        self.change(which, lambda r: replace(r, state=State.RUNNING, raw_state="running", started_at=now, stopped_at=None))
+
+    def halt(self, which: str) -> None:
+        """It ends by itself, or somebody stops it."""
+        self.change(which, lambda r: replace(r, state=State.STOPPED, raw_state="exited", stopped_at=self.now()))
+
+    def remove(self, which: str) -> None:
+        """Somebody else removes it, at once."""
+        for held in self._called(which):
+            del self._held[held.resource.id]
+
+    def _called(self, which: str) -> list[Held]:
+        return [held for held in self.held() if which in (held.resource.id, held.resource.name)]
+
+    def _is_there(self, held: Held) -> bool:
+        """Let what is under way happen as far as it has come by now."""
+        now = anyio.current_time()
+        if held.stops_at <= now:
+            ended = self.now() - timedelta(seconds=now - held.stops_at)
+            held.resource = replace(held.resource, state=State.STOPPED, raw_state="exited", stopped_at=ended)
+            held.gone_at = held.stops_at if held.auto_remove else math.inf
+            held.stops_at = math.inf
+        if held.gone_at <= now:
+            self._held.pop(held.resource.id, None)
+        return held.gone_at > now
+
+    def made(self, method: str, name: str | None = None) -> list[Call]:
+        """The calls of one method so far, on the resource of that name if one is given."""
+        return [call for call in self.calls if call.method == method and name in (None, call.name)]
+
+    @asynccontextmanager
+    async def call(self, method: str, resource: Resource | None = None) -> AsyncIterator[None]:
+        """What is done within is one call, and what goes wrong with it happens. For readers and providers."""
+        call = Call(method, resource.name if resource else "", anyio.current_time())
+        self.calls.append(call)
+        self._under_way[method] += 1
+        self.most[method] = max(self.most[method], self._under_way[method])
+        rules = [rule for rule in self.rules if rule.applies(method, resource)]
+        try:
+            await anyio.sleep(self.latency / 2 + sum(rule.seconds for rule in rules))
+            for rule in rules:
+                if rule.before:
+                    rule.before()
+                if not rule.done:
+                    await rule.go_wrong()
+            yield
+            for rule in rules:
+                if rule.after:
+                    rule.after()
+                await rule.go_wrong()
+            await anyio.sleep(self.latency / 2)
+        finally:
+            self._under_way[method] -= 1
+            call.ended = anyio.current_time()
+
+    def find(self, resource: Resource) -> Held:
+        """What is held under the resource's id. Raises NotFoundError."""
+        held = self._held.get(resource.id)
+        if held is None or not self._is_there(held):
+            raise NotFoundError(f"No such {resource.kind}: {resource.id}")
+        return held
+
+    def used(self, resource: Resource) -> bool:
+        """Whether a container, running or not, has it: then a volume or an image cannot be deleted."""
+        return any(h.resource.kind.runs and resource.id in h.resource.uses for h in self.held())
+
+    def attached(self, network: Resource) -> bool:
+        """Whether a running container is on the network: then it cannot be deleted."""
+        return any(h.resource.state is State.RUNNING and network.id in h.resource.uses for h in self.held())
+
+
+class MemoryReader:
+    """Looks at a world; has no method that changes anything. See ``providers.base.Reader`` for its methods."""
+
+    provider = "memory"
+
+    def __init__(
+        self, world: MemoryWorld, endpoint: str = "local", limits: Limits | None = None, traits: Traits | None = None
+    ) -> None:
+        self.world, self.endpoint, self.identity = world, endpoint, f"memory://{endpoint}"
+        self.endpoint_id: str | None = self.identity
+        self.limits = limits or Limits()
+        self.traits = traits or Traits()
+        self._now: Shared[Sequence[Resource]] = Shared()
+
+    async def list(self, call: base.Call, label_keys: frozenset[str] = frozenset()) -> Inventory:
+        """All resources; of a container the listing knows neither times nor restart policy, nor what is on a network."""
+        return await call(f"list {self.endpoint}", lambda: self._list(label_keys))
+
+    async def _list(self, label_keys: frozenset[str]) -> Inventory:
+        async with self.world.call("list"):
+            listed = tuple(_listed(held.resource) for held in self.world.held() if _wanted(held.resource, label_keys))
+        return Inventory(listed, self.world.skew)
+
+    async def identify(self, call: base.Call) -> None:
+        """It is known."""
+
+    async def inspect(self, resource: Resource) -> Resource:
+        """The resource with that id."""
+        async with self.world.call("inspect", resource):
+            held = self.world.find(resource)
+            fresh = replace(held.resource, uses=held.resource.uses | held.links)
+            if fresh.kind is Kind.NETWORK and self.world.attached(fresh):
+                fresh = replace(fresh, state=State.RUNNING, raw_state="attached")
+        return replace(fresh, inspected=True, remembered=resource.remembered, inherited=resource.inherited)
+
+    async def members(self, resource: Resource, call: base.Call) -> Sequence[Resource]:
+        """The containers of the resource's group."""
+        if resource.group is None:
+            return (resource,)
+        return await call(f"list group {resource.group}", lambda: self._members(resource))
+
+    async def _members(self, resource: Resource) -> Sequence[Resource]:
+        async with self.world.call("members", resource):
+            listed = tuple(_listed(held.resource) for held in self.world.held())
+        return tuple(m for m in listed if same_group(m, resource) and m.kind.runs)
+
+    async def dependents(
+        self,
+        resources: Sequence[Resource],
+        listed: base.Listed,  # noqa: ARG002
+        call: base.Call,
+    ) -> Sequence[Resource]:
+        """What uses one of these, whether it was there at the listing or has come since."""
+        ids = {resource.id for resource in resources}
+        held = await self._now.get(lambda: call(f"list dependents on {self.endpoint}", self._dependents))
+        return tuple(resource for resource in held if resource.id not in ids and resource.uses & ids)
+
+    async def _dependents(self) -> Sequence[Resource]:
+        async with self.world.call("dependents"):
+            return [replace(_listed(held.resource), uses=held.resource.uses | held.links) for held in self.world.held()]
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class MemoryProvider(MemoryReader):
+    """A reader that can also act on its world. See ``providers.base.Provider`` for its methods."""
+
+    async def stop(self, resource: Resource, grace: timedelta) -> None:
+        """Takes the container's own time, at most the grace. A paused one does not hear the signal."""
+        async with self.world.call("stop", resource):
+            held = await self._unless_removed(resource)
+            if held.gone_at < math.inf:
+                raise ConflictError(f"{resource.name} is being removed")
+            if held.resource.state is State.RUNNING:
+                own = math.inf if held.resource.raw_state == "paused" else held.stop_seconds
+                held.stops_at = min(held.stops_at, anyio.current_time() + min(own, grace.total_seconds()))
+                if self.traits.stops_first:
+                    await anyio.sleep_until(held.stops_at)
+
+    async def delete(self, resource: Resource, *, force: bool = False) -> None:
+        """Takes the resource's ``removal_seconds``; whoever else deletes it meanwhile is told so."""
+        async with self.world.call("delete", resource):
+            held = await self._unless_removed(resource)
+            if held.gone_at < math.inf:
+                raise InProgressError(f"removal of {resource.kind} {resource.id} is already in progress")
+            if held.resource.kind is Kind.NETWORK and self.world.attached(held.resource):
+                raise ConflictError(f"{resource.name} has active endpoints")
+            if len(held.resource.tags) > 1:
+                raise ConflictError(f"{resource.name} is referenced in multiple repositories")
+            if held.resource.kind.only_with_lease and self.world.used(held.resource):
+                raise DependencyError(f"{resource.name} is in use")
+            if held.resource.state is State.RUNNING and not force and self.traits.stops_first:
+                raise ConflictError(f"You cannot remove a running container {resource.id}")
+            self.world.removals.append((held.resource, force))
+            held.gone_at, held.stops_at = anyio.current_time() + held.removal_seconds, math.inf
+            held.resource = replace(held.resource, state=State.CHANGING, raw_state="removing")
+            if self.traits.confirm_within is None:
+                await anyio.sleep_until(held.gone_at)
+
+    async def _unless_removed(self, resource: Resource) -> Held:
+        held = self.world.find(resource)
+        while held.blocks and held.gone_at < math.inf:
+            await anyio.sleep_until(held.gone_at)
+            held = self.world.find(resource)
+        return held
+
+
+def _wanted(resource: Resource, label_keys: frozenset[str]) -> bool:
+    return not resource.kind.only_with_lease or bool(label_keys & (resource.labels or {}).keys())
+
+
+def _listed(resource: Resource) -> Resource:
+    if resource.kind is not Kind.CONTAINER:
+        return resource
+    links_known = resource.raw_state in ("removing", "dead")
+    return replace(resource, started_at=None, stopped_at=None, restart_policy=None, inspected=False, links_known=links_known)

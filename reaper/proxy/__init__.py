@@ -1,5 +1,0 @@
-"""A Docker socket that puts labels on what is created through it, and passes every other byte on."""
-
-from reaper.proxy.server import DockerProxy
-
-__all__ = ["DockerProxy"]

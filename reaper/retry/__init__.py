@@ -1,0 +1,1 @@
+"""The one place that retries: attempts, budgets, and the circuit breaker of each endpoint."""

@@ -1,0 +1,330 @@
+"""The one place that retries.
+
+Attempts and total time are both bounded; ``Retry-After`` is honoured and clamped; a silence ordered by a rate limit
+costs no attempt and no time of the total; a call that backs off gives up its slot.
+"""
+
+import math
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import anyio
+
+from reaper.errors import CallTimeoutError, CredentialsError, ProviderError, RateLimitedError, UnavailableError
+from reaper.retry.breaker import Breaker, Cooldown
+from reaper.retry.budget import AdaptiveLimiter, Budget
+
+if TYPE_CHECKING:
+    from stamina.instrumentation import RetryDetails
+    from stamina.typing import RetryHook
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how long one call is tried. Delays are the base of the backoff, in the words of [retry].
+
+    Args:
+        attempts: the first try included.
+        total: all tries of one call together, the delays included.
+        request_timeout: for one try, unless the call names its own.
+    """
+
+    attempts: int = 4
+    initial_delay: timedelta = timedelta(seconds=2)
+    factor: float = 2.0
+    max_delay: timedelta = timedelta(seconds=30)
+    jitter: timedelta = timedelta(seconds=1)
+    total: timedelta = timedelta(seconds=60)
+    request_timeout: timedelta = timedelta(seconds=30)
+
+    def delay(self, attempt: int) -> float:
+        """Seconds to wait after the ``attempt``-th failure, counted from 1, jitter included."""
+        base = self.initial_delay.total_seconds() * self.factor ** min(attempt - 1, 64)
+        jitter = random.uniform(0, self.jitter.total_seconds())  # noqa: S311 - spreads tasks, guards nothing
+        return min(base + jitter, self.max_delay.total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """One attempt failed and another one follows.
+
+    Args:
+        what: the call, for people: "delete container chess-1".
+        attempt: which one failed, counted from 1.
+        attempts: of how many.
+        delay: seconds until the next one begins.
+        silence: whether a rate limit ordered the delay: then the attempt does not count.
+    """
+
+    what: str
+    attempt: int
+    attempts: int
+    error: ProviderError
+    delay: float
+    cooldown: bool = False
+
+
+class AttemptCall(Protocol):
+    """Makes a request that belongs to the attempt of another call, and is retried with it."""
+
+    async def __call__(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
+        """The result of ``function``; ``what`` is for messages."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A last look that belongs to each attempt of a change: when it has to be taken again, and how.
+
+    It is made in the attempt's own slot, so that nothing lies between what it sees and the change. ``take`` makes each of
+    its requests through the call that it is given: each has a time-out of its own, and waits for its budget outside it.
+    """
+
+    needed: Callable[[], bool]
+    take: Callable[["AttemptCall"], Awaitable[None]]
+
+
+def prepare() -> None:
+    """Load what a failure needs: before the first change, since a failure may be that nothing can be loaded any more."""
+    import stamina  # noqa: F401, PLC0415
+
+
+class Retrier:
+    """Makes the calls to one endpoint, with retries.
+
+    Args:
+        on_retry: is told of every attempt that is followed by another.
+        reading: the budget of calls that only look.
+        changing: the budget of calls that change something; the same one where the endpoint does not tell them apart.
+    """
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        on_retry: Callable[[FailedAttempt], None] = lambda _: None,
+        breaker: Breaker | None = None,
+        reading: Budget | None = None,
+        changing: Budget | None = None,
+    ) -> None:
+        self.policy = policy
+        self.breaker = breaker or Breaker()
+        self.on_retry = on_retry
+        self.reading = reading or Budget()
+        self.changing = changing or self.reading
+
+    async def call(
+        self,
+        what: str,
+        function: Callable[[], Awaitable[T]],
+        *,
+        slots: AbstractAsyncContextManager[object] | None = None,
+        extra: timedelta = timedelta(0),
+        changes: bool = False,
+        look: Look | None = None,
+    ) -> T:
+        """The result of ``function``, tried until it succeeds, fails for good, or the attempts or the time are used up.
+
+        Args:
+            what: for messages: verb, kind and name.
+            function: makes the call; is called once for each attempt.
+            slots: held during an attempt, and given up while backing off. Waiting for one costs none of the total, nor does
+                waiting for a budget.
+            extra: time that the call needs by its nature (a container's stop time-out), on top of the limits.
+            changes: whether it changes something, and so is counted in the other budget.
+            look: is taken before ``function`` in an attempt that needs it.
+
+        Raises:
+            ProviderError: the last error. ``CircuitOpenError`` at once while the endpoint is given up.
+        """
+        total = (self.policy.total + extra).total_seconds()
+        with anyio.CancelScope() as scope:
+            timeout = (self.policy.request_timeout + extra).total_seconds()
+            budget = self.changing if changes else self.reading
+            call = _Call(self, what, slots or nullcontext(), timeout, _Time(scope, total), budget, look)
+            return await call.run(function)
+        error = CallTimeoutError(f"no answer within {total:g} s in all")
+        if call.unanswered:
+            self.breaker.failed(error)  # an attempt that the total cut short speaks of the endpoint, too
+        raise call.last_error or error
+
+
+class _Time:
+    """The time that is left for one call; waiting for a slot or a budget does not use it up."""
+
+    def __init__(self, scope: anyio.CancelScope, seconds: float) -> None:
+        self._scope = scope
+        self._left = seconds
+
+    def pause(self) -> None:
+        if self._scope.deadline != math.inf:
+            self._left = self._scope.deadline - anyio.current_time()
+            self._scope.deadline = math.inf
+
+    def go_on(self) -> None:
+        self._scope.deadline = anyio.current_time() + self._left
+
+
+@dataclass
+class _Call:
+    """One call with all its attempts."""
+
+    owner: Retrier
+    what: str
+    slots: AbstractAsyncContextManager[object]
+    timeout: float
+    time: _Time
+    budget: Budget
+    look: Look | None
+    number: int = 0
+    last_error: ProviderError | None = None
+    unanswered: bool = False
+
+    def __post_init__(self) -> None:
+        self.asked = self.budget
+
+    async def run(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Try once, and leave the rest to stamina: most calls succeed, and need neither it nor the time to import it."""
+        try:
+            return await self._attempt(function)
+        except ProviderError as error:
+            if not error.retryable:
+                raise
+            failed: ProviderError | None = error
+        from stamina import retry_context  # noqa: PLC0415 - 40 ms that a sweep without failures does not need
+
+        _keep_out_of_hooks()
+
+        policy = self.owner.policy
+        async for attempt in retry_context(
+            on=self._backoff,
+            attempts=policy.attempts,
+            timeout=None,  # the budget bounds the time, since it can be paused
+        ):
+            with attempt:
+                if failed is not None:
+                    first, failed = failed, None
+                    raise first  # the attempt made above: stamina counts it and backs off
+                return await self._attempt(function)
+        raise AssertionError("retry_context yields until an attempt succeeds or its error is raised")
+
+    async def _attempt(self, function: Callable[[], Awaitable[T]]) -> T:
+        self.number += 1
+        for silences_left in range(self.owner.policy.attempts, -1, -1):
+            try:
+                return await self._once(function)
+            except RateLimitedError as error:
+                if error.retry_after is None:
+                    raise
+                asked, self.asked = self.asked, self.budget
+                for budget in {self.owner.reading, self.owner.changing} if error.everything else {asked}:
+                    budget.blocked(error.retry_after)
+                if not silences_left:
+                    raise
+                self._tell(error, min(error.retry_after, Cooldown.LONGEST), cooldown=True)
+        raise AssertionError("the last round of the loop returns or raises")
+
+    async def _once(self, function: Callable[[], Awaitable[T]]) -> T:
+        self.time.pause()
+        while True:
+            async with self.budget, self.slots:
+                if self._is_paused():
+                    continue  # it was ordered while this task waited for its slot
+                self.owner.breaker.check()
+                if self.look is not None and self.look.needed():
+                    await self.look.take(self._look)
+                    if self._is_paused():
+                        continue
+                result = await self._timed(function)
+                self.owner.breaker.succeeded()
+                return result
+
+    def _is_paused(self) -> bool:
+        return self.budget.cooldown.active
+
+    async def _look(self, what: str, function: Callable[[], Awaitable[T]]) -> T:  # noqa: ARG002 - the attempt has a name
+        """Make a request of the last look. Waiting for its budget is part of nobody's time."""
+        async with self.owner.reading:
+            self.owner.breaker.check()
+            self.asked = self.owner.reading
+            result = await self._timed(function)
+            self.asked = self.budget
+        self.time.pause()
+        return result
+
+    async def _timed(self, function: Callable[[], Awaitable[T]]) -> T:
+        self.time.go_on()
+        self.unanswered = True
+        began = anyio.current_time()
+        try:
+            with anyio.fail_after(self.timeout):
+                result = await function()
+        except TimeoutError:
+            self._failed(error := CallTimeoutError(f"no answer within {self.timeout:g} s"), began)
+            raise error from None
+        except ProviderError as error:
+            self._failed(error, began)
+            raise
+        self.unanswered = False
+        self._adapt(began, well=True)
+        return result
+
+    def _adapt(self, began: float, *, well: bool) -> None:
+        if isinstance(self.slots, AdaptiveLimiter):
+            self.slots.observe(anyio.current_time() - began, well=well)
+
+    def _failed(self, error: ProviderError, began: float) -> None:
+        self.last_error = error
+        self.unanswered = False
+        self._adapt(began, well=not isinstance(error, UnavailableError | RateLimitedError))
+        if isinstance(error, CredentialsError):
+            self.owner.breaker.trip(error)
+        else:
+            self.owner.breaker.failed(error)
+
+    def _backoff(self, error: Exception) -> bool | float:
+        """What stamina asks after each failed attempt: no, yes, or yes after so many seconds."""
+        if not isinstance(error, ProviderError) or not error.retryable:
+            return False
+        if self.number >= self.owner.policy.attempts or self.owner.breaker.open:
+            return False
+        delay = self.owner.policy.delay(self.number)
+        if error.retry_after is not None:
+            delay = max(delay, min(error.retry_after, Cooldown.LONGEST))
+        self._tell(error, delay)
+        return delay
+
+    def _tell(self, error: ProviderError, delay: float, *, cooldown: bool = False) -> None:
+        attempts = self.owner.policy.attempts
+        self.owner.on_retry(FailedAttempt(self.what, self.number, attempts, error, delay, cooldown))
+
+
+def _keep_out_of_hooks() -> None:
+    """Keep this program's retries from stamina's hooks, which would log each of them: ``on_retry`` reports them.
+
+    The hooks are global, and other users of stamina in this process keep theirs.
+    """
+    from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks  # noqa: PLC0415 - as above
+
+    hooks = get_on_retry_hooks()
+    if not all(isinstance(hook, _OfOthers) for hook in hooks):
+        set_on_retry_hooks([hook if isinstance(hook, _OfOthers) else _OfOthers(hook) for hook in hooks])
+
+
+class _OfOthers:
+    """A hook of stamina's that is called for the retries of others.
+
+    Args:
+        hook: the hook.
+    """
+
+    def __init__(self, hook: "RetryHook") -> None:
+        self._hook = hook
+
+    def __call__(self, details: "RetryDetails") -> AbstractContextManager[None] | None:
+        return None if isinstance(details.caused_by, ProviderError) else self._hook(details)

@@ -1,0 +1,203 @@
+"""Takes what an ended lease has left: after a run that has ended in order, and, in its guard, after one that was killed."""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+
+from reaper.core.lease import Ending, Lease
+from reaper.core.lease_index import Leases
+from reaper.core.model import Decision, Outcome, Reason, Report
+from reaper.core.scope import Scope
+from reaper.errors import LeasesUnknownError
+from reaper.leases.sources import KILLED, NAME, known_leases
+from reaper.leases.store import LeaseFile, LeaseRecord, LeaseState
+from reaper.observers.journal import Journal, journal_of
+from reaper.run.orders import Orders, OrdersError, Setup
+from reaper.sweep import connect
+from reaper.sweep.runner import Observers, close, run_with_deadline, together
+from reaper.sweep.sweep import Endpoint, Observer, Options, Stop, sweep
+
+PAUSE = 1.0  # seconds between two looks
+PATIENCE = timedelta(seconds=60)  # for what is being created or removed just then
+LATEST = timedelta(seconds=10)  # after a death: what an engine was asked to make before may come so late
+TRIES = timedelta(minutes=10)  # for which a guard goes on when something fails
+
+
+_NOT_ON_PURPOSE = frozenset({Reason.CHANGING, Reason.UNKNOWN_STATE, Reason.UNREADABLE})
+
+
+def clean_up_later(text: bytes, *, holder_died: bool) -> int:
+    """End the lease unless its holder has ended it, and take what it left. Returns 0 when nothing is left.
+
+    Args:
+        text: the guard's orders, as ``Orders.dump`` wrote them.
+        holder_died: else it has ended in order, and something could not be cleaned up.
+    """
+    from reaper.observers import log as logs  # noqa: PLC0415
+
+    log = logs.configure("json", "info")
+    try:
+        orders = Orders.load(text)
+    except OrdersError as error:
+        hint = "the next sweep takes what the lease covers; run reaper --once"
+        log.error("guard_orders_unreadable", problem=str(error), hint=hint)  # noqa: TRY400 - foreseen: no traceback
+        return 1
+    record = orders.record
+    log.info("holder_died" if holder_died else "clean_up_continued", lease=record.id, holder=str(record.holder))
+    try:
+        end(orders.setup.state, record, LeaseState.EXPIRED, KILLED)
+    except LeasesUnknownError as error:
+        # Nothing is deleted by a guess: whoever can read the leases again takes what this one covered.
+        log.error("leases_unknown", problem=str(error))  # noqa: TRY400 - foreseen: no traceback
+        return 1
+    leases = of_lease(record.id, known_leases(orders.setup.state, os.environ))
+
+    async def work(stop: Stop) -> int:
+        observer = logs.LogObserver(log)
+        wanted = Wanted(orders.setup, record.id, leases, at_least=LATEST, patience=TRIES, failures=True)
+        report = await reap(wanted, observer, stop, lambda text: log.warning("journal", problem=text))
+        observer.summary(report)
+        return int(bool(still_there(report, record.id)) or any(e.failure for e in report.endpoints))
+
+    try:
+        return anyio.run(lambda: run_with_deadline(work, 2 * TRIES))
+    finally:
+        if orders.scratch is not None:
+            shutil.rmtree(orders.scratch, ignore_errors=True)
+
+
+def end(state: Path, record: LeaseRecord, how: LeaseState, cause: str, at: datetime | None = None) -> None:
+    """Write that a lease has ended, unless that is written already. Raises LeasesUnknownError.
+
+    Args:
+        state: the state directory.
+        record: the lease.
+        how: how it ended.
+        cause: why, for people.
+        at: when its holder ended; now when None.
+    """
+    file, at = LeaseFile(state / NAME), at or datetime.now(UTC)
+    try:
+        written = file.find(record.id) or record
+        if not written.state.ended:
+            file.put(replace(written, state=how, seen_at=at, ended_at=at, cause=cause))
+    finally:
+        file.close()
+
+
+def of_lease(id_: str, leases: Callable[[], Leases], ending: Ending | None = None) -> Callable[[], Sequence[Lease]]:
+    """The living leases and this one: what others have left is not this sweep's business.
+
+    Args:
+        id_: this one.
+        leases: reads all of them.
+        ending: how this one ended, which only its holder knows yet.
+    """
+
+    def read() -> Sequence[Lease]:
+        found = leases()
+        others = [lease for lease in found.open if lease.id != id_]
+        mine = found.get(id_)
+        if mine is None:
+            return others
+        return [mine if ending is None else replace(mine, ending=ending), *others]
+
+    return read
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be taken, and how patiently.
+
+    Args:
+        setup: where to look.
+        id: the lease.
+        leases: reads this one and the living ones.
+        at_least: it is looked for again and again for so long.
+        patience: for so long when something is in transition, or comes anew with each look.
+        failures: whether what failed is tried again within the patience.
+    """
+
+    setup: Setup
+    id: str
+    leases: Callable[[], Sequence[Lease]]
+    at_least: timedelta = timedelta(0)
+    patience: timedelta = PATIENCE
+    failures: bool = False
+
+
+async def reap(wanted: Wanted, observer: Observer, stop: Stop, troubled: Callable[[str], None]) -> Report:
+    """Take what the lease covers and nothing else; the report tells of all looks together.
+
+    Args:
+        wanted: what is to be taken.
+        observer: is told what happens.
+        stop: ends it early.
+        troubled: is told when the record cannot be written.
+    """
+    plan, state = wanted.setup.plan, wanted.setup.state
+    journal = journal_of(wanted.setup.journal, state, clock=_now, failed=troubled, recovered=troubled)
+    if journal is not None:
+        journal.open()
+    endpoints = connect.endpoints(plan.engines, plan.organisations, plan.retry, state, act=True)
+    # What is owned by other signs is others' business, now that all that counts is the lease.
+    endpoints = [replace(endpoint, memory=None) for endpoint in endpoints]
+    try:
+        return await _looks(wanted, endpoints, journal, observer, stop)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await close(endpoints)
+            if journal is not None:
+                await journal.close()
+
+
+async def _looks(
+    wanted: Wanted, endpoints: Sequence[Endpoint], journal: Journal | None, observer: Observer, stop: Stop
+) -> Report:
+    rules = replace(wanted.setup.plan.rules, scope=Scope(presets=()), policies=())
+    options = Options(max_lease_deletions=wanted.setup.plan.options.max_lease_deletions)
+    observers = Observers([observer, journal] if journal is not None else [observer])
+    total: Report | None = None
+    began = anyio.current_time()
+    while True:
+        report = await sweep(
+            endpoints, rules, options, clock=_now, observer=observers, leases=wanted.leases, ledger=journal, stop=stop
+        )
+        total = report if total is None else together(total, report)
+        passed = timedelta(seconds=anyio.current_time() - began)
+        if stop.why is not None or not (passed < wanted.at_least or (passed < wanted.patience and _again(wanted, report))):
+            return total
+        await anyio.sleep(PAUSE)
+
+
+def _again(wanted: Wanted, report: Report) -> bool:
+    """Whether another look is worth it."""
+    if any(endpoint.cap is not None for endpoint in report.endpoints):
+        return False
+    failed = any(e.failure is not None for e in report.endpoints) or report.count(Outcome.FAILED)
+    if failed and not wanted.failures:
+        return False
+    return bool(failed or report.results or any(d.reason is Reason.CHANGING for d in still_there(report, wanted.id)))
+
+
+def still_there(report: Report, id_: str) -> list[Decision]:
+    """What the lease covers and is there yet, or may be."""
+    found = []
+    for endpoint in report.endpoints:
+        away = endpoint.removed
+        found += [d for d in endpoint.decisions if d.lease == id_ and d.resource.id not in away]
+    return found
+
+
+def unwanted(report: Report, id_: str) -> list[Decision]:
+    """What is still there, and is not kept on purpose."""
+    return [d for d in still_there(report, id_) if d.reap or d.reason in _NOT_ON_PURPOSE]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

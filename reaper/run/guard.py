@@ -1,0 +1,122 @@
+"""Outlives the process that holds a lease, and cleans up after it however it died: ``python -m reaper.run.guard``.
+
+It reads its orders (JSON) from stdin and then waits there. Its holder writes "done" before it ends in order, or "left" when
+it could not clean up everything; when stdin ends without a word the holder is dead, and only the kernel need have noticed.
+It has a session of its own: what kills its holder's process group does not reach it.
+"""
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reaper.run.orders import Orders
+
+DONE, LEFT = b"done", b"left"
+LOG = "guard.log"
+COMMAND = (
+    sys.executable,
+    "-P",
+    "-m",
+    "reaper.run.guard",
+)  # -P: a folder "reaper" in the working directory is not the package
+LOG_BYTES = 1_000_000  # from here on it begins anew
+
+
+class Guard:
+    """The guard of a lease that this process holds.
+
+    Args:
+        orders: what it is to do when this process is dead.
+
+    Raises OSError when it cannot be started.
+    """
+
+    def __init__(self, orders: "Orders") -> None:
+        self._orders = orders
+        self._process = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        process = subprocess.Popen(  # noqa: S603 - this program
+            [*COMMAND, str(self._orders.setup.state / LOG)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        assert process.stdin is not None
+        # By the pipe, where nobody can read along: the API keys are in it.
+        text = self._orders.dump()
+        process.stdin.write(len(text).to_bytes(8, "big") + text)
+        process.stdin.flush()
+        return process
+
+    def keep(self) -> bool:
+        """Start it again if somebody has killed it; whether that was so."""
+        if self._process.poll() is None:
+            return False
+        self._close()
+        self._process = self._start()
+        return True
+
+    def dismiss(self) -> None:
+        """Nothing is left to do for it."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it was killed
+            self._process.stdin.write(DONE)
+        self._close()
+
+    def hand_over(self) -> None:
+        """Have it go on with the clean-up by itself. This process may end."""
+        self.keep()
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it was killed just now
+            self._process.stdin.write(LEFT)
+            self._process.stdin.close()
+
+    def _close(self) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
+
+
+def main() -> int:
+    """Wait for the holder's end. Imports nothing until then: it may be days, and thousands of runs may have a guard."""
+    size = int.from_bytes(sys.stdin.buffer.read(8), "big")
+    text = sys.stdin.buffer.read(size)
+    if len(text) < size or not size:
+        return 0  # the holder died before it had anything to guard
+    word = sys.stdin.buffer.read()
+    if word == DONE:
+        return 0
+    _log_to(Path(sys.argv[1]))  # before anything that an upgrade of the package may have changed
+    try:
+        from reaper.run import cleanup  # noqa: PLC0415
+    except ImportError as error:
+        sys.stderr.write(
+            f"reaper.run.guard: the program cannot be loaded: {error}; install it again and run reaper --once, which takes"
+            " what the lease covers\n"
+        )
+        return 1
+    return cleanup.clean_up_later(text, holder_died=word != LEFT)
+
+
+def _log_to(file: Path) -> None:
+    """Have stderr in a file, since nobody is there to read it; where that cannot be, nowhere."""
+    try:
+        flags = (
+            os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if file.exists() and file.stat().st_size > LOG_BYTES else 0)
+        )
+        descriptor = os.open(file, flags, 0o600)
+    except OSError:
+        return
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

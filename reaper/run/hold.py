@@ -1,0 +1,233 @@
+"""Who holds the lease of a run, and cleans up after it whatever becomes of it."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from reaper.core.lease import Claim, Ending
+from reaper.core.model import Report
+from reaper.errors import ConfigError
+from reaper.leases.peers import is_trusted, listener
+from reaper.leases.sources import known_leases
+from reaper.library.lease import HeldLease, lease
+from reaper.library.lease_client import LeaseRefusedError
+from reaper.run.cleanup import Wanted, of_lease
+from reaper.run.orders import Setup
+from reaper.sweep import connect
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from reaper.core.durations import human
+from reaper.errors import LeasesUnknownError
+from reaper.leases.process import OwnLease
+from reaper.leases.store import LeaseState
+from reaper.observers.log import LogObserver
+from reaper.observers.tables import progress
+from reaper.run.cleanup import TRIES, end, reap
+from reaper.run.guard import LOG, Guard
+from reaper.run.orders import Orders
+from reaper.sweep.runner import Observers, close, run_with_deadline
+from reaper.sweep.sweep import Observer, Stop
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+_PASSING = frozenset(  # failures of a deletion after which another try may do it
+    {
+        "circuit_open",
+        "in_progress",
+        "later",
+        "leases_unknown",
+        "no_endpoint",
+        "rate_limited",
+        "server_error",
+        "still_listed",
+        "timeout",
+        "unavailable",
+        "unconfirmed",
+    }
+)
+IDENTIFY_WITHIN = 5.0  # seconds for all endpoints to say which they are
+
+
+class Hold(Protocol):
+    """A lease that is held for a run."""
+
+    @property
+    def id(self) -> str:
+        """The lease's id."""
+        ...
+
+    def keep(self) -> None:
+        """Is called now and then while the command runs."""
+
+    def clean_up(self, cause: str, log: "FilteringBoundLogger | None") -> Report:
+        """The command has ended: take what it has left, and give the lease back. Raises LeasesUnknownError.
+
+        Until then the lease keeps all of it, so that nobody else begins to take it as well.
+
+        Args:
+            cause: how it ended, for people.
+            log: is told what happens.
+        """
+        ...
+
+
+def identified(setup: Setup) -> frozenset[str]:
+    """The ids of the endpoints that answer: only there can a claim take anything later."""
+    plan = setup.plan
+    endpoints = connect.endpoints(plan.engines, plan.organisations, plan.retry, setup.state, act=False)
+
+    async def ask() -> frozenset[str]:
+        try:
+            with anyio.move_on_after(IDENTIFY_WITHIN):
+                await connect.identify(endpoints)
+        finally:
+            await close(endpoints)
+        return frozenset(id_ for endpoint in endpoints if (id_ := endpoint.reader.endpoint_id) is not None)
+
+    return anyio.run(ask)
+
+
+class GuardedHold:
+    """A lease in the state directory, with a guard that outlives this process.
+
+    Raises LeasesUnknownError when it cannot have one.
+    """
+
+    def __init__(self, setup: Setup, lease: OwnLease, scratch: Path | None, say: Callable[[str], None]) -> None:
+        self._setup, self._lease, self._say = setup, lease, say
+        try:
+            self._guard = Guard(Orders(setup, lease.record, scratch))
+        except OSError as error:
+            end(setup.state, lease.record, LeaseState.RELEASED, "its guard could not be started")
+            raise LeasesUnknownError(f"its guard cannot be started: {error}") from error
+
+    @property
+    def id(self) -> str:
+        """See ``Hold``."""
+        return self._lease.record.id
+
+    def keep(self) -> None:
+        """See ``Hold``."""
+        try:
+            self._lease.keep()
+            if self._guard.keep():
+                self._say("its guard was killed, and another one was started")
+        except (LeasesUnknownError, OSError) as error:
+            self._say(str(error))
+
+    def clean_up(self, cause: str, log: "FilteringBoundLogger | None") -> Report:
+        """See ``Hold``. The guard goes on where this is interrupted."""
+        ended = datetime.now(UTC)  # of what others make while this is cleaned up nothing is the run's
+        leases = of_lease(self.id, known_leases(self._setup.state, os.environ), Ending(ended, cause))
+        report = clean_up(Wanted(self._setup, self.id, leases), log, self._say)
+        if report.interrupted is None:
+            try:
+                end(self._setup.state, self._lease.record, LeaseState.RELEASED, cause, ended)
+            except LeasesUnknownError as error:
+                self._say(f"its lease cannot be given back: {error}")
+            if may_go_later(report):
+                self._guard.hand_over()
+                self._say(
+                    f"not everything could be looked at or deleted; its guard goes on trying for {human(TRIES)} and logs to"
+                    f" {self._setup.state / LOG}"
+                )
+            else:
+                self._guard.dismiss()
+        return report
+
+
+def may_go_later(report: Report) -> bool:
+    """Whether another try may find or delete something: an endpoint was away, or a deletion failed for now."""
+    return any(
+        endpoint.cap is None and (endpoint.failure is not None or any(r.error in _PASSING for r in endpoint.results))
+        for endpoint in report.endpoints
+    )
+
+
+def clean_up(wanted: Wanted, log: "FilteringBoundLogger | None", say: Callable[[str], None]) -> Report:
+    """Take what a run has left, with a progress bar at a terminal. A signal ends it early."""
+    found: list[Report] = []
+
+    async def work(stop: Stop) -> int:
+        observers: list[Observer] = [LogObserver(log)] if log is not None else []
+        with progress(observers, act=True):
+            found.append(await reap(wanted, Observers(observers), stop, say))
+        return 0
+
+    anyio.run(lambda: run_with_deadline(work, wanted.setup.plan.timeout))
+    return found[0]
+
+
+_CURE = (
+    "label what is created with $REAPER_LABEL in place of --own, or have the operator name you in trusted_users of [leases]"
+)
+
+
+class ServedHold:
+    """A lease that the service keeps.
+
+    Args:
+        setup: where what is left has to be looked for.
+        held: the lease.
+        say: tells people.
+    """
+
+    def __init__(self, setup: Setup, held: HeldLease, say: Callable[[str], None]) -> None:
+        self._setup, self._held, self._say = setup, held, say
+        self.id = held.id
+
+    def keep(self) -> None:
+        """See ``holds.Hold``: a thread does it."""
+
+    def clean_up(self, cause: str, log: "FilteringBoundLogger | None") -> Report:
+        """See ``holds.Hold``. The service goes on where this is interrupted."""
+        ended, began = datetime.now(UTC), time.monotonic()
+        try:
+            known = known_leases(self._setup.state, os.environ)
+            leases = of_lease(self.id, known, Ending(ended, cause))
+            report = clean_up(Wanted(self._setup, self.id, leases), log, self._say)
+            if may_go_later(report):
+                self._say("not everything could be looked at or deleted; the service goes on trying")
+            return report
+        finally:
+            self._held.release(cause, over_for=time.monotonic() - began)
+
+
+def served(setup: Setup, claims: Sequence[Claim], url: str, say: Callable[[str], None]) -> ServedHold | None:
+    """A lease of the service, unless it does not answer or does not sweep all that the run may use.
+
+    Args:
+        setup: where what is left has to be looked for.
+        claims: what the lease covers besides what carries its label.
+        url: of the service's local socket.
+        say: tells people.
+
+    Raises ConfigError when the service does not grant it.
+    """
+    if not is_trusted(listener(url.removeprefix("unix://"))):
+        say(f"the service on {url} is another user's, so this run has a guard of its own")
+        return None
+    held = lease([claim.fields() for claim in claims], url=url, on_trouble=lambda text: say(f"the service: {text}"))
+    try:
+        held.__enter__()
+    except LeaseRefusedError as error:
+        raise ConfigError(f"the service on {url} does not grant the lease: {error}", _CURE) from None
+    if held.state == "live":
+        plan = setup.plan
+        looked = connect.endpoints(plan.engines, plan.organisations, plan.retry, setup.state, act=False)
+        missing = {endpoint.reader.identity for endpoint in looked} - {*held.endpoints}
+        if not missing:
+            return ServedHold(setup, held, say)
+        say(f"the service on {url} does not sweep {', '.join(sorted(missing))}, so this run has a guard of its own")
+    held.release("it was not used")
+    return None

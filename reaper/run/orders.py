@@ -1,0 +1,156 @@
+"""What the guard of a lease has to know, as versioned JSON: it is read by the version of the program that cleans up.
+
+A run may last for days, and the package may be upgraded meanwhile.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from reaper.config.settings import JournalTable
+from reaper.core.lease import Claim
+from reaper.core.rules import Rules
+from reaper.core.scope import Protect, Scope, Selector
+from reaper.leases.record import Holder, LeaseRecord, Liveness
+from reaper.providers.daytona.settings import DaytonaTable
+from reaper.providers.docker.settings import DockerTable
+from reaper.retry.retrier import RetryPolicy
+from reaper.sweep.plan import Plan
+from reaper.sweep.sweep import Options
+
+VERSION = 1
+
+
+class OrdersError(ValueError):
+    """The orders cannot be read, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Where something may be left, and where that is put on record.
+
+    Args:
+        plan: the endpoints, with their keys, and the limits; of the rules, the protections.
+        state: the state directory.
+        journal: how the record is kept.
+    """
+
+    plan: Plan = field(repr=False)
+    state: Path
+    journal: JournalTable
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the guard of a lease has to know.
+
+    Args:
+        setup: where to look. Of the rules only what keeps something counts: the lease alone says what goes.
+        record: the lease.
+        scratch: a temporary folder of the holder's, to be removed; None where it has none.
+    """
+
+    setup: Setup
+    record: LeaseRecord
+    scratch: Path | None
+
+    def dump(self) -> bytes:
+        """Return them as JSON. The API keys are in it."""
+        plan, record = self.setup.plan, self.record
+        document = {
+            "version": VERSION,
+            "state": str(self.setup.state),
+            "scratch": None if self.scratch is None else str(self.scratch),
+            "journal": self.setup.journal.model_dump(),
+            "engines": [engine.model_dump() for engine in plan.engines],
+            "organisations": [{"table": table.model_dump(), "key": key} for table, key in plan.organisations],
+            "protect": asdict(plan.rules.protect),
+            "rules": {name: getattr(plan.rules, name) for name in _TIMES_OF_RULES},
+            "max_lease_deletions": plan.options.max_lease_deletions,
+            "retry": asdict(plan.retry),
+            "timeout": plan.timeout,
+            "lease": {
+                "id": record.id,
+                "sort": record.sort.value,
+                "holder": asdict(record.holder),
+                "since": record.since.isoformat(),
+                "seen_at": record.seen_at.isoformat(),
+                "claims": [claim.fields() for claim in record.claims],
+                "resources": sorted(record.resources),
+                "token": record.token,
+                "machine": record.machine,
+                "boot": record.boot,
+                "endpoints": sorted(record.endpoints),
+            },
+        }
+        return json.dumps(document, default=_seconds).encode()
+
+    @classmethod
+    def load(cls, text: bytes) -> "Orders":
+        """Return the orders that ``dump`` wrote. Raises OrdersError, with no secret in it."""
+        try:
+            document = json.loads(text, object_hook=_with_times)
+            version = document["version"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise OrdersError("they are no JSON object with a version") from None
+        if version != VERSION:
+            raise OrdersError(f"they have version {version!r}, and this program reads version {VERSION}")
+        try:
+            scratch = document["scratch"]
+            return cls(_setup(document), _record(document["lease"]), None if scratch is None else Path(scratch))
+        except KeyError as error:
+            raise OrdersError(f"{error} is missing") from None
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+            raise OrdersError(f"a value cannot be read ({type(error).__name__})") from None  # its text could hold a key
+
+
+_TIMES_OF_RULES = ("created_grace", "max_lease", "stop_timeout")
+
+
+def _seconds(value: object) -> dict[str, float]:
+    if not isinstance(value, timedelta):
+        raise TypeError(f"{type(value).__name__} is no value of orders")
+    return {"seconds": value.total_seconds()}
+
+
+def _with_times(values: dict[str, Any]) -> dict[str, Any] | timedelta:
+    return timedelta(**values) if values.keys() == {"seconds"} else values
+
+
+def _setup(document: Mapping[str, Any]) -> Setup:
+    protect = document["protect"]
+    of = {name: tuple(protect["selector"][name]) for name in ("labels", "names", "images")}
+    plan = Plan(
+        engines=tuple(map(DockerTable.model_validate, document["engines"])),
+        organisations=tuple((DaytonaTable.model_validate(one["table"]), one["key"]) for one in document["organisations"]),
+        rules=Rules(
+            Scope(presets=()),
+            Protect(Selector(**of), tuple(protect["restart_policies"])),
+            **{name: document["rules"][name] for name in _TIMES_OF_RULES},
+        ),
+        options=Options(max_lease_deletions=document["max_lease_deletions"]),
+        retry=RetryPolicy(**document["retry"]),
+        timeout=document["timeout"],
+        one_off=False,
+        everything=False,
+    )
+    return Setup(plan, Path(document["state"]), JournalTable.model_validate(document["journal"]))
+
+
+def _record(lease: Mapping[str, Any]) -> LeaseRecord:
+    return LeaseRecord(
+        id=lease["id"],
+        sort=Liveness(lease["sort"]),
+        holder=Holder(**lease["holder"]),
+        since=datetime.fromisoformat(lease["since"]),
+        seen_at=datetime.fromisoformat(lease["seen_at"]),
+        claims=tuple(map(Claim.of, lease["claims"])),
+        resources=frozenset(lease["resources"]),
+        token=lease["token"],
+        machine=lease["machine"],
+        boot=lease["boot"],
+        endpoints=frozenset(lease["endpoints"]),
+    )

@@ -1,0 +1,1 @@
+"""``reaper ryuk``: Testcontainers' resource reaper, for one session."""

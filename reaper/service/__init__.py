@@ -1,0 +1,1 @@
+"""``reaper serve``: the daemon, its scheduler, endpoints, leases and pages."""

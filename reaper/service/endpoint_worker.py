@@ -1,0 +1,349 @@
+"""Keeps one endpoint swept: one sweep at a time, whenever something is due there, for as long as the service lives.
+
+An endpoint that fails is left alone for a while, which no other endpoint notices.
+"""
+
+import gc
+import heapq
+import math
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import anyio
+import anyio.lowlevel
+
+from reaper.config.settings import DEFAULT_CATCH_UP
+from reaper.core.conditions import Policy
+from reaper.core.durations import shifted
+from reaper.core.lease import Lease
+from reaper.core.model import Kind, Outcome, Report, Resource
+from reaper.core.rules import Rules
+from reaper.core.scope import Owners
+from reaper.errors import ReaperError
+from reaper.observers.instruments import SweepResult, sweep_result
+from reaper.providers.base import Watched
+from reaper.sweep.sweep import Endpoint, Ledger, Observer, Options, Stop, sweep
+
+FIRST_REST, LONGEST_REST = 60.0, 900.0  # seconds for which an endpoint that failed is left alone
+FIRST_RECONNECTION, LONGEST_RECONNECTION = 1.0, 60.0
+FIRST_LOOK, LONGEST_LOOK = 60.0, 900.0  # seconds between two looks at an endpoint whose events cannot be followed
+MARGIN = 0.1  # seconds after a death's time-out: the event and the inspection tell the time of death a little differently
+MANY_HINTS = 10_000
+SHORTEST_PAUSE = 0.5  # seconds before a sweep that a death advances; ten times what the last one took where that is more
+INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What the configuration in force says about sweeping; a worker reads it anew for each sweep.
+
+    Args:
+        timeout: how long a sweep may take.
+        follow: whether to follow the events of endpoints that have some.
+        at_times: the policies that run at the times of a cron expression, and at no other time.
+        catch_up: how late such a policy may still run.
+    """
+
+    rules: Rules
+    options: Options
+    timeout: timedelta
+    follow: bool = True
+    at_times: frozenset[str] = frozenset()
+    catch_up: timedelta = DEFAULT_CATCH_UP
+
+
+class Told(Protocol):
+    """Who is told what a worker does."""
+
+    def began(self, worker: "EndpointWorker", due: frozenset[str], /) -> None:
+        """A sweep begins."""
+
+    def swept(self, worker: "EndpointWorker", due: frozenset[str], report: Report, result: SweepResult, /) -> None:
+        """A sweep has ended."""
+
+    def too_late(self, endpoint: str, policies: Sequence[str], /) -> None:
+        """These policies wait for their next time: the endpoint could not be swept near the last one."""
+
+    def bug(self, endpoint: str, error: BaseException, /) -> None:
+        """A sweep has died of something that nobody foresaw."""
+
+    def stumbled(self, endpoint: str, error: BaseException, /) -> None:
+        """Following the events has died of something that nobody foresaw."""
+
+    def watching(self, endpoint: str, /, *, connected: bool, error: str = "") -> None:
+        """The events of the endpoint are followed from now on, or are not any more."""
+
+
+@dataclass
+class EndpointWorker:
+    """Sweeps one endpoint.
+
+    Args:
+        endpoint: its client, for life.
+        in_force: reads what is in force now.
+        clock: the aware time in UTC.
+        observer: see ``sweep``.
+        ledger: see ``sweep``.
+        told: is told of each sweep.
+        before: what kept this endpoint until now: its end is waited for, and what is still due there taken over.
+        leases: see ``sweep``.
+
+    Attributes:
+        due: the policies that wait to be swept for here.
+        failures: how many sweeps in a row could not list it.
+    """
+
+    endpoint: Endpoint
+    in_force: Callable[[], InForce]
+    clock: Callable[[], datetime]
+    observer: Observer
+    ledger: Ledger
+    told: Told
+    before: "EndpointWorker | None" = None
+    leases: Callable[[], Iterable[Lease]] = lambda: ()
+    due: set[str] = field(default_factory=set)
+    failures: int = 0
+    stop: Stop | None = None
+
+    def __post_init__(self) -> None:
+        self.name = self.endpoint.reader.endpoint
+        self.provider = self.endpoint.reader.provider
+        self.rests_until = self._failed_at = -math.inf
+        self.finished = anyio.Event()
+        self._retired = False
+        self._leases_ended = False
+        self._is_suspect = False
+        self._no_look_before, self._look_again = -math.inf, FIRST_LOOK
+        self._due_since: dict[str, float] = {}  # of policies with a cron expression, on this loop's clock
+        self._news = anyio.Event()
+        self._hints: list[tuple[float, str]] = []  # a heap: when to look, on this loop's clock, and for which policy
+        self._hinted: set[tuple[float, str]] = set()
+        self._no_hint_before = -math.inf
+        self._last_death: datetime | None = None
+
+    # -- what others say to it -----------------------------------------------------------------------------------------
+
+    def concerns(self, policy: Policy) -> bool:
+        """Whether the policy is for this endpoint."""
+        kinds = self.endpoint.reader.traits.kinds
+        return bool(policy.kinds & kinds) and (not policy.endpoints or self.name in policy.endpoints)
+
+    def post(self, policies: Iterable[str], *, now: bool = False) -> None:
+        """These are due here; ``now`` ends the rests that failures have brought."""
+        policies = set(policies)
+        self.due |= policies
+        self._due_since |= dict.fromkeys(policies & self.in_force().at_times, anyio.current_time())
+        if now:
+            self.rests_until = -math.inf
+            self.endpoint.rests.end()
+        self._tell()
+
+    def leases_ended(self) -> None:
+        """A lease has ended: what it covered is garbage now, whatever is due."""
+        self._leases_ended = True
+        self._tell()
+
+    def retire(self, drain: timedelta | None = None) -> None:
+        """Begin no other sweep. One that is under way goes on: to its end, or for as long as ``drain``."""
+        self._retired = True
+        if drain is not None and self.stop is not None:
+            self.stop.request(INTERRUPTED, drain)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = anyio.Event()
+
+    # -- sweeping ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Sweep whenever something is due, until retired."""
+        try:
+            if self.before is not None:
+                await self.before.finished.wait()
+                self._take_over(self.before)
+                self.before = None
+            async with anyio.create_task_group() as group:
+                if isinstance(self.endpoint.reader, Watched) and self.in_force().follow:
+                    group.start_soon(self._follow, self.endpoint.reader, name=f"events of {self.name}")
+                while not self._retired:
+                    if (wait := self._must_wait()) > 0:
+                        with anyio.move_on_after(wait):
+                            await self._news.wait()
+                        continue
+                    await self._sweep()
+                    # Of itself it would begin when there are tens of thousands of objects (see cli), and what outlives one
+                    # look would stay for a day. It is quick: what the service consists of is frozen.
+                    gc.collect()
+                group.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.endpoint.reader.close()
+            self.finished.set()
+
+    def _take_over(self, before: "EndpointWorker") -> None:
+        """What was due with another worker of this endpoint, and what it knew of deaths."""
+        self.due |= before.due
+        self._due_since = before._due_since | self._due_since  # noqa: SLF001
+        self._leases_ended = self._leases_ended or before._leases_ended  # noqa: SLF001
+        self._hints, self._hinted, self._last_death = before._hints, before._hinted, before._last_death  # noqa: SLF001
+
+    def _must_wait(self) -> float:
+        """Seconds until there is something to do, as far as is known."""
+        now = anyio.current_time()
+        while self._hints and max(self._hints[0][0], self._no_hint_before) <= now:
+            hint = heapq.heappop(self._hints)
+            self._hinted.discard(hint)
+            self.due.add(hint[1])
+        if now < self.rests_until:
+            return self.rests_until - now
+        if self.due or self._leases_ended or self._is_suspect:
+            return 0.0
+        return max(self._hints[0][0], self._no_hint_before) - now if self._hints else math.inf
+
+    async def _sweep(self) -> None:
+        await anyio.lowlevel.checkpoint()  # what is posted in the same moment shares the listing
+        in_force = self.in_force()
+        known = {policy.name for policy in in_force.rules.policies if self.concerns(policy)}
+        due, self.due = frozenset(self.due & known), set()
+        due -= self._too_late(in_force, due)
+        for_leases, self._leases_ended = self._leases_ended, False
+        is_suspect, self._is_suspect = self._is_suspect, False
+        if not due and not for_leases and not is_suspect:
+            return
+        self.told.began(self, due)
+        began = anyio.current_time()
+        self.stop = Stop()
+        try:
+            report = await self._within_time(in_force, due, self.stop)
+        except Exception as error:  # noqa: BLE001 - the boundary at which a bug costs one sweep, and not the service
+            self.told.bug(self.name, error)
+            return
+        finally:
+            self.stop = None
+            ended = anyio.current_time()
+            self._no_hint_before = ended + max(SHORTEST_PAUSE, 10 * (ended - began))
+        result = sweep_result(report.endpoints[0], report.interrupted)
+        if self._is_well(report, result):
+            self.failures, self.rests_until = 0, -math.inf
+        else:
+            self._rest(due, for_leases=for_leases)
+        self.told.swept(self, due, report, result)
+
+    def _too_late(self, in_force: InForce, due: frozenset[str]) -> frozenset[str]:
+        """The policies that were due at a time that has long passed: their next time will come."""
+        oldest = anyio.current_time() - in_force.catch_up.total_seconds()
+        late = frozenset(name for name in due & in_force.at_times if self._due_since.get(name, math.inf) < oldest)
+        if late:
+            self.told.too_late(self.name, sorted(late))
+        return late
+
+    async def _within_time(self, in_force: InForce, due: frozenset[str], stop: Stop) -> Report:
+        async def work() -> Report:
+            return await sweep(
+                [self.endpoint],
+                in_force.rules,
+                replace(in_force.options, due=due),
+                clock=self.clock,
+                observer=self.observer,
+                ledger=self.ledger,
+                leases=self.leases,
+                stop=stop,
+            )
+
+        return await stop.within(in_force.timeout, work)
+
+    def _is_well(self, report: Report, result: SweepResult) -> bool:
+        """Whether it does what it is asked for. A few things that nobody can delete are no sign that it does not."""
+        breaker = self.endpoint.retrier.breaker
+        if breaker.refused is not None or result in (SweepResult.UNLISTED, SweepResult.TIMEOUT):
+            return False
+        gone = report.count(Outcome.DELETED) + report.count(Outcome.GONE)
+        return not breaker.open or gone > 0 or report.count(Outcome.FAILED) < breaker.limit
+
+    def _rest(self, due: frozenset[str], *, for_leases: bool) -> None:
+        """Leave it alone for a while; what was due stays due."""
+        self.failures += 1
+        self._failed_at = anyio.current_time()
+        self.rests_until = self._failed_at + min(FIRST_REST * 2 ** (self.failures - 1), LONGEST_REST)
+        self.due |= due
+        self._leases_ended = self._leases_ended or for_leases
+
+    def _is_back(self) -> None:
+        """Its events can be followed again: look soon, and less soon each time that the look fails all the same."""
+        if anyio.current_time() < self.rests_until:
+            self.rests_until = min(self.rests_until, self._failed_at + 2.0 ** min(self.failures, 10))
+            self._tell()
+
+    # -- events --------------------------------------------------------------------------------------------------------
+
+    def _suspect(self) -> None:
+        """Its events cannot be followed: look whether it is there at all, and less often while it is."""
+        now = anyio.current_time()
+        if now < self._no_look_before or now < self.rests_until:
+            return
+        self._no_look_before = now + self._look_again
+        self._look_again = min(self._look_again * 2, LONGEST_LOOK)
+        self._is_suspect = True
+        self._tell()
+
+    async def _follow(self, reader: Watched) -> None:
+        """Follow the endpoint's events for as long as it is kept."""
+        delay, is_told, is_open = FIRST_RECONNECTION, False, False
+
+        def connected() -> None:
+            nonlocal is_told, is_open
+            is_open = True
+            self._look_again = FIRST_LOOK
+            if not is_told:
+                is_told = True
+                self.told.watching(self.name, connected=True)
+                self._is_back()
+
+        while True:
+            problem, is_open, began = "", False, anyio.current_time()
+            try:
+                async with aclosing(reader.deaths(connected, self._last_death)) as deaths:  # type: ignore[type-var]
+                    async for death in deaths:
+                        self._hint(death)
+            except ReaperError as error:
+                problem = str(error)
+            except Exception as error:  # noqa: BLE001 - hints are no reason to stop sweeping
+                self.told.stumbled(self.name, error)
+                problem = f"{type(error).__name__}: {error}"
+            lived = anyio.current_time() - began if is_open else 0.0
+            if lived >= LONGEST_RECONNECTION:
+                delay = FIRST_RECONNECTION
+            if problem or not is_open or delay > FIRST_RECONNECTION:  # else a proxy may have closed what was silent for long
+                is_told = False
+                self.told.watching(self.name, connected=False, error=problem or "the stream ended")
+            if not is_open:
+                self._suspect()
+            await anyio.sleep(delay)
+            delay = min(delay * 2, LONGEST_RECONNECTION)
+
+    def _hint(self, death: Resource) -> None:
+        """Look when what has died may become reapable. The look itself decides."""
+        assert death.stopped_at is not None
+        self._last_death = max(death.stopped_at, self._last_death or death.stopped_at)
+        in_force = self.in_force()
+        rules = in_force.rules
+        if death.group is None and Owners((death,), rules.scope).owner(death) is None:
+            return
+        now, wall = anyio.current_time(), self.clock()
+        for policy in rules.policies:
+            if policy.stopped_for is None or Kind.CONTAINER not in policy.kinds or not self.concerns(policy):
+                continue
+            if policy.name in in_force.at_times:
+                continue
+            left = (shifted(death.stopped_at, policy.stopped_for) - wall).total_seconds()
+            at = max(now, now + min(left, policy.stopped_for.total_seconds())) + MARGIN
+            # The deaths of one moment share a look.
+            hint = (math.ceil(at * 4) / 4, policy.name)
+            if hint not in self._hinted and len(self._hints) < MANY_HINTS:
+                self._hinted.add(hint)
+                heapq.heappush(self._hints, hint)
+        self._tell()

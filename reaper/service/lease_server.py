@@ -1,0 +1,219 @@
+"""What the service has to do with leases: it keeps the book, answers those who hold some, and sweeps when one has ended."""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from reaper.config.secrets import lease_token, ryuk_secret
+from reaper.config.settings import LeasesTable, RyukTable
+from reaper.errors import ConfigError, LeasesUnknownError
+from reaper.leases.http_api import LeaseApi
+from reaper.leases.local_socket import LocalSocket
+from reaper.leases.peers import uid_of
+from reaper.leases.ryuk_server import Ryuk
+from reaper.leases.sources import NAME
+from reaper.leases.store import LeaseFile, LeaseRecord, LeaseState
+from reaper.leases.watcher import LeaseBook
+from reaper.liveness import Alive, lock_file, new_token
+from reaper.paths import NOWHERE, sockets_to_listen_on
+from reaper.service.reporter import Reporter
+from reaper.service.status import SHOWN_LEASES, OpenLease
+
+RETRY = 5.0  # seconds until it is tried again to open the book
+COUNT_EVERY = 5.0  # seconds
+IDENTIFY_WITHIN = 5.0  # seconds for all endpoints to say which they are
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What the service sweeps.
+
+    Args:
+        addresses: gives the addresses of the endpoints.
+        identify: asks all of them which they are.
+        ids: gives the ids of those that have said so.
+    """
+
+    addresses: Callable[[], Sequence[str]]
+    identify: Callable[[], Awaitable[None]]
+    ids: Callable[[], Collection[str]]
+
+
+class Leasing:
+    """The service's book of leases.
+
+    Args:
+        folder: the state directory.
+        table: what is configured.
+        env: where the token may be.
+        reporter: its log, metrics and status are told of every change.
+        ended: is called when a lease has ended: what it covered is garbage now.
+        swept: the endpoints for which leases are granted.
+        ryuk: whether and where the Ryuk protocol is spoken.
+
+    Raises ConfigError when the token or the secret is named and not there, and for trusted users whom nobody knows.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        table: LeasesTable,
+        env: Mapping[str, str],
+        reporter: Reporter,
+        ended: Callable[[], None],
+        *,
+        swept: "Swept",
+        ryuk: RyukTable,
+    ) -> None:
+        self._path = folder / NAME
+        self._clock, self._log = reporter.clock, reporter.log
+        self._metrics, self._status = reporter.metrics, reporter.status
+        self._ended = ended
+        self._claimable = table.claimable
+        self._token = lease_token(table, env)
+        self._trusted = _known(table.trusted_users)
+        self._swept = swept
+        paths = sockets_to_listen_on(env) if table.socket is None else (table.socket,)
+        named = table.socket is not None
+        self._local = (
+            None
+            if table.socket == NOWHERE
+            else LocalSocket(lambda: self.api, paths, named=named, log=self._log, trusted=self._trusted)
+        )
+        self._problem: str | None = "it has not been opened yet"
+        self._alive: Alive | None = None
+        self.book: LeaseBook | None = None
+        self.api: LeaseApi | None = None
+        self.ryuk: Ryuk | None = None
+        self._ryuk_address = ryuk.address
+        if ryuk.address is not None:
+            secret, count = ryuk_secret(ryuk, env), reporter.metrics.ryuk_refused
+            self.ryuk = Ryuk(lambda: self.book, table.claimable, reporter.log, secret=secret, refused=count)
+        self._count((), {})
+
+    async def listen(self) -> None:
+        """Listen on the local socket and for Ryuk's clients, where that is wanted. Raises ConfigError when it cannot."""
+        if self._local is not None:
+            with suppress(OSError):  # which the book tells of
+                self._make_folder()
+            await self._local.open()
+        if self.ryuk is not None and self._ryuk_address is not None:
+            await self.ryuk.start(*self._ryuk_address)
+
+    async def run(self) -> None:
+        """Open the book, however long that takes, and watch those who hold leases. A bug in that costs it a few seconds."""
+        async with anyio.create_task_group() as group:
+            if self._local is not None:
+                group.start_soon(self._local.run, name="look after the local socket")
+            # A lease is granted for endpoints: none is while it cannot be told which they are, but for those that are down.
+            with anyio.move_on_after(IDENTIFY_WITHIN):
+                await self._swept.identify()
+            await self._keep()
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                if (book := self._open()) is not None:
+                    await self._watch(book)
+            except Exception as error:  # noqa: BLE001 - the service goes on; the holders get whole windows again
+                self._log.error("internal_error", error=f"{type(error).__name__}: {error}", exc_info=error)
+            self._let_go()
+            await anyio.sleep(RETRY)
+
+    def _let_go(self) -> None:
+        if self.book is not None:
+            self.book.close()
+        self.book = self.api = None
+
+    async def _watch(self, book: LeaseBook) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(book.run, name="watch those who hold leases")
+            while True:
+                with suppress(LeasesUnknownError):  # which the book tells of
+                    self._count(book.open_records(), book.states())
+                    self._problem = self._status.leases_error = None
+                    self._metrics.leases_unknown(False)  # noqa: FBT003 - the value itself
+                await anyio.sleep(COUNT_EVERY)
+
+    def hang_up(self) -> None:
+        """Tell those who hold a lease by an open connection that it ends: no server waits for them then."""
+        if self.api is not None:
+            self.api.hang_up()
+
+    async def close(self) -> None:
+        """Let go: another process may watch from now on."""
+        if self.ryuk is not None:
+            await self.ryuk.close()
+        if self._local is not None:
+            await self._local.close()
+        self._let_go()
+        if self._alive is not None:
+            self._alive.close()
+
+    def _count(self, opened: Sequence[LeaseRecord], states: Mapping[LeaseState, int]) -> None:
+        self._status.leases = tuple(_shown(record) for record in opened[:SHOWN_LEASES])
+        self._status.leases_open = len(opened)
+        self._metrics.leases({state.value: states.get(state, 0) for state in LeaseState})
+
+    def _open(self) -> LeaseBook | None:
+        try:
+            self._make_folder()
+            self._alive = self._alive or Alive(lock_file(self._path), new_token())
+            token, lives = self._alive.token, self._alive.knows
+            book = LeaseBook(LeaseFile(self._path), self._clock, self, token=token, lives=lives, endpoints=self._swept.ids)
+            book.open()
+        except OSError as error:
+            self.failed(LeasesUnknownError(f"the leases in {self._path} cannot be watched: {error.strerror or error}"))
+            return None
+        except LeasesUnknownError as error:
+            self.failed(error)
+            return None
+        trusted, endpoints = self._trusted, self._swept.addresses
+        self.api = LeaseApi(book, token=self._token, claimable=self._claimable, trusted=trusted, endpoints=endpoints)
+        self.book = book
+        return book
+
+    def _make_folder(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    # -- what the book tells -------------------------------------------------------------------------------------------
+
+    def changed(self, record: LeaseRecord) -> None:
+        """See ``leasebook.Told``."""
+        covers = " or ".join(map(str, record.claims))
+        about = {"lease": record.id, "holder": str(record.holder), "user": record.holder.user, "covers": covers}
+        if record.state.ended:
+            self._log.info(f"lease_{record.state}", **about, cause=record.cause)
+            self._ended()
+        else:
+            self._log.info(f"lease_{record.state}", **about)
+
+    def failed(self, error: LeasesUnknownError) -> None:
+        """See ``leasebook.Told``. Said once for each problem: it is tried again every second."""
+        self._metrics.leases_unknown(True)  # noqa: FBT003
+        self._status.leases_error = str(error)
+        if str(error) != self._problem:
+            self._problem = str(error)
+            self._log.error("leases_unknown", problem=str(error))
+
+
+def _known(users: Sequence[str]) -> frozenset[int]:
+    """The numbers of users. Raises ConfigError for one whom this machine does not know."""
+    found = set()
+    for user in users:
+        try:
+            found.add(uid_of(user))
+        except KeyError:
+            hint = "name one that `getent passwd` shows here, or write the user's number"
+            raise ConfigError(f"this machine has no user {user!r}", hint, "[leases] trusted_users") from None
+    return frozenset(found)
+
+
+def _shown(record: LeaseRecord) -> OpenLease:
+    holder = record.holder
+    covers = tuple(str(claim) for claim in record.claims)
+    waiting = record.state is LeaseState.RECONNECTING
+    return OpenLease(record.id, str(holder), holder.user, holder.command, covers, record.since, waiting)

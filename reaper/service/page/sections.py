@@ -1,0 +1,246 @@
+"""The sections of the page: endpoints, what is reapable, policies, the last deletions."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from reaper.core.durations import human
+from reaper.core.model import Outcome
+from reaper.providers.base import LARGEST_SKEW
+from reaper.service.page.markup import Html, el, together
+from reaper.service.page.parts import NONE, ago, badge, by_state, due, empty, moment, named, table
+from reaper.service.page.verdict import Level, age, counted
+from reaper.service.status import SHOWN_REAPABLE, Deletion, EndpointStatus, OpenLease, PolicyStatus, Reapable, Status
+
+FOLD = 20  # of more endpoints than this, those in which nothing happens are folded away
+OPEN = 15  # reapable resources beyond this are folded away
+FEW = 6  # a policy's endpoints beyond this are folded away
+
+_OUTCOMES = {
+    Outcome.DELETED: Level.GOOD,
+    Outcome.GONE: Level.GOOD,
+    Outcome.STOPPED: Level.WARN,
+    Outcome.SKIPPED: Level.QUIET,
+    Outcome.FAILED: Level.BAD,
+}
+
+
+# -- endpoints ---------------------------------------------------------------------------------------------------------
+
+_ENDPOINT_COLUMNS = ("Endpoint", "State", "Held", "Reapable", "Last listed", "Remarks")
+
+
+def endpoints(status: Status, now: datetime) -> Html:
+    """What is known of each endpoint, the worst first."""
+    every = sorted(status.endpoints.values(), key=_worst_first)
+    if not every:
+        return empty("No endpoint is configured. Name one with [[docker]] or [[daytona]] in the configuration.")
+    calm = [e for e in every if _calm(e)] if len(every) > FOLD else []
+    shown = [e for e in every if not calm or not _calm(e)]
+    remarks = any(_remarks(endpoint, now) for endpoint in every)
+    columns = _ENDPOINT_COLUMNS if remarks else _ENDPOINT_COLUMNS[:-1]
+
+    def rows(some: Sequence[EndpointStatus], caption: str) -> Html:
+        return table(caption, columns, [_endpoint(e, now, columns) for e in some], numbers=("Held", "Reapable"))
+
+    first = rows(shown, "Endpoints") if shown else ""
+    if not calm:
+        return together(first)
+    rest = f"{counted(len(calm), 'endpoint')} up, with nothing reapable"
+    return together(first, el("details", el("summary", rest), rows(calm, rest)))
+
+
+def _worst_first(endpoint: EndpointStatus) -> tuple[bool, bool, int, bool, str]:
+    troubled = bool(endpoint.cap or endpoint.breaker_open or endpoint.error)
+    return endpoint.up is not False, not troubled, -endpoint.reapable, endpoint.up is not None, endpoint.name
+
+
+def _calm(endpoint: EndpointStatus) -> bool:
+    troubled = bool(endpoint.cap or endpoint.breaker_open or endpoint.error or endpoint.clock_skew)
+    return endpoint.up is True and not endpoint.reapable and not troubled and endpoint.sweeping_since is None
+
+
+def _endpoint(endpoint: EndpointStatus, now: datetime, columns: Sequence[str]) -> list[Html]:
+    if endpoint.up is None:
+        state = badge(Level.QUIET, "not listed yet")
+    elif endpoint.up:
+        state = badge(Level.GOOD, "up")
+    else:
+        state = badge(Level.BAD, "down")
+        if endpoint.failing_since is not None:
+            since = moment(endpoint.failing_since, age(endpoint.failing_since, now))
+            state = together(state, el("span", "for ", since, class_="sub bad"))
+    if endpoint.sweeping_since is not None:
+        swept = together("sweeping for ", moment(endpoint.sweeping_since, age(endpoint.sweeping_since, now)))
+        state = together(state, el("span", swept, class_="sub"))
+    held = together(f"{endpoint.held:,}", el("span", by_state(endpoint.states), class_="sub"))
+    reapable = el("strong", f"{endpoint.reapable:,}", class_="warn") if endpoint.reapable else el("span", "0", class_="none")
+    cells = [
+        together(named(endpoint.name), el("span", endpoint.provider, class_="sub")),
+        state,
+        held if endpoint.listed_at or endpoint.held else NONE,
+        reapable if endpoint.up is not None else NONE,
+        ago(endpoint.listed_at, now) if endpoint.listed_at else el("span", "never", class_="none"),
+    ]
+    if len(columns) > len(cells):
+        remarks = _remarks(endpoint, now)
+        cells.append(el("ul", *(el("li", remark) for remark in remarks)) if remarks else NONE)
+    return cells
+
+
+def _remarks(endpoint: EndpointStatus, now: datetime) -> list[Html]:
+    remarks = []
+    if endpoint.error is not None:
+        remarks.append(el("span", endpoint.error, class_="bad"))
+    if endpoint.next_try_at is not None:
+        remarks.append(together("Next try ", due(endpoint.next_try_at, now)))
+    if endpoint.cap is not None:
+        remarks.append(el("span", f"Deletion cap: {endpoint.cap}. Nothing was deleted.", class_="bad"))
+    if endpoint.breaker_open:
+        remarks.append(el("span", "Call after call failed: the last sweep stopped asking it.", class_="warn"))
+    if endpoint.clock_skew:
+        way = "ahead of" if endpoint.clock_skew > timedelta(0) else "behind"
+        then = "no age can be told" if abs(endpoint.clock_skew) > LARGEST_SKEW else "ages are corrected"
+        text = f"Its clock is {human(abs(endpoint.clock_skew))} {way} this one; {then}."
+        remarks.append(el("span", text, class_="warn"))
+    if endpoint.events is not None:
+        why = f": {endpoint.events_error}" if endpoint.events_error else ""
+        text = "Events are followed." if endpoint.events else f"Events are not followed now{why}."
+        remarks.append(el("span", text, class_="muted" if endpoint.events or not why else "warn"))
+    return remarks
+
+
+# -- leases ------------------------------------------------------------------------------------------------------------
+
+
+def leases(status: Status, now: datetime) -> Html:
+    """Who holds what, the oldest first."""
+    if status.leases is None:
+        return empty("Nobody can take one: [leases] is not enabled.")
+    if not status.leases:
+        return empty("No run holds one. What runs is judged by its age alone.")
+    columns = ("Lease", "Held by", "State", "Covers", "Since")
+    rows = [_lease_row(lease, now) for lease in status.leases]
+    more = status.leases_open - len(rows)
+    rest: str = el("p", f"{counted(more, 'further lease')} not shown", class_="more") if more > 0 else ""
+    return together(table("Open leases", columns, rows), rest)
+
+
+def _lease_row(lease: OpenLease, now: datetime) -> list[Html]:
+    about = [text for text in (lease.user, lease.command) if text]
+    holder = together(named(lease.holder), *(el("span", el("bdi", text), class_="sub") for text in about))
+    state = badge(Level.WARN, "not heard of") if lease.waiting else badge(Level.GOOD, "alive")
+    covers = ("what carries its label", *lease.covers)
+    return [named(lease.id), holder, state, el("ul", *(el("li", el("bdi", text)) for text in covers)), ago(lease.since, now)]
+
+
+# -- what is reapable --------------------------------------------------------------------------------------------------
+
+
+def reapable(status: Status, now: datetime) -> Html:
+    """What the next sweeps would delete, the longest reapable first."""
+    every = status.endpoints.values()
+    total = sum(endpoint.reapable for endpoint in every)
+    if not any(endpoint.up is not None for endpoint in every):
+        return empty("No endpoint has been looked at yet.")
+    if not total:
+        unseen = any(endpoint.up is not True for endpoint in every)
+        return empty(
+            "Nothing, on the endpoints that could be listed." if unseen else "Nothing. Every leftover has been dealt with."
+        )
+    found = [(endpoint.name, resource) for endpoint in every for resource in endpoint.shown]
+    found.sort(key=lambda pair: (pair[1].since is None, pair[1].since or now, pair[0], pair[1].name))
+    shown = found[:SHOWN_REAPABLE]
+    columns = ("Name", "Endpoint", "Policy", "Reapable for", "Why")
+    rows = [_reapable_row(name, resource, now) for name, resource in shown]
+    first = table("The longest reapable", columns, rows[:OPEN])
+    rest: str = ""
+    if len(rows) > OPEN:
+        title = f"{len(rows) - OPEN} more"
+        rest = el("details", el("summary", title), table(title, columns, rows[OPEN:]))
+    left = total - len(shown)
+    return together(first, rest, el("p", f"and {left:,} more: reaper list has them all", class_="more") if left else "")
+
+
+def _reapable_row(endpoint: str, resource: Reapable, now: datetime) -> list[Html]:
+    return [
+        together(named(resource.name), " ", el("span", resource.kind, class_="kind")),
+        el("bdi", endpoint),
+        el("bdi", resource.policy) if resource.policy is not None else NONE,
+        moment(resource.since, age(resource.since, now))
+        if resource.since is not None
+        else el("span", "unknown", class_="none"),
+        el("bdi", resource.sentence),
+    ]
+
+
+# -- policies ----------------------------------------------------------------------------------------------------------
+
+
+def policies(status: Status, now: datetime) -> Html:
+    """A card for each policy."""
+    if not status.policies:
+        return empty("No policy is configured, so nothing is ever swept.")
+    return el("div", *(_policy(policy, now) for policy in status.policies.values()), class_="cards")
+
+
+def _policy(policy: PolicyStatus, now: datetime) -> Html:
+    last = max(policy.last_at.values(), default=None)
+    facts = el(
+        "dl",
+        el("div", el("dt", "Schedule"), el("dd", policy.schedule)),
+        el("div", el("dt", "Next due"), el("dd", due(policy.next_at, now) if policy.next_at else NONE)),
+        el("div", el("dt", "Last sweep"), el("dd", ago(last, now) if last else el("span", "not yet", class_="none"))),
+    )
+    never = datetime.min.replace(tzinfo=UTC)
+    names = sorted(policy.endpoints, key=lambda n: (policy.last_success_at.get(n, never), n))
+
+    def rows(some: Sequence[str]) -> Html:
+        columns = ("Endpoint", "Last sweep", "Last success")
+        return table(
+            f"Sweeps of {policy.name}", columns, [_policy_row(policy, name, now) for name in some], class_="compact"
+        )
+
+    if not names:
+        rest: str = empty("None of the endpoints has what it is for.")
+    elif len(names) <= FEW:
+        rest = rows(names)
+    else:
+        more = el("summary", counted(len(names) - FEW + 1, "more endpoint"))
+        rest = together(rows(names[: FEW - 1]), el("details", more, rows(names[FEW - 1 :])))
+    return el("article", el("h3", el("bdi", policy.name)), facts, rest, class_="card")
+
+
+def _policy_row(policy: PolicyStatus, name: str, now: datetime) -> list[Html]:
+    last, success = policy.last_at.get(name), policy.last_success_at.get(name)
+    if success is not None:
+        behind = last is not None and last > success
+        succeeded = el("span", ago(success, now), class_="warn" if behind else None)
+    else:
+        succeeded = el("span", "never", class_="bad") if last is not None else el("span", "not yet", class_="none")
+    return [el("bdi", name), ago(last, now) if last is not None else el("span", "not yet", class_="none"), succeeded]
+
+
+# -- deletions ---------------------------------------------------------------------------------------------------------
+
+
+def deletions(status: Status, now: datetime) -> Html:
+    """The results that are remembered."""
+    if not status.deletions:
+        return empty("None yet. What the sweeps delete will be told here, with the reason.")
+    columns = ("When", "Outcome", "Name", "Endpoint", "Policy", "Why")
+    return table("What the last sweeps did, the newest first", columns, [_deletion(d, now) for d in status.deletions])
+
+
+def _deletion(deletion: Deletion, now: datetime) -> list[Html]:
+    why = el("bdi", deletion.sentence)
+    if deletion.detail:
+        colour = Level.BAD if deletion.outcome is Outcome.FAILED else None
+        why = together(el("bdi", deletion.detail, class_=colour), el("span", why, class_="sub"))
+    return [
+        ago(deletion.at, now),
+        badge(_OUTCOMES.get(deletion.outcome, Level.QUIET), deletion.outcome.value.replace("_", " ")),
+        together(named(deletion.name), " ", el("span", deletion.kind, class_="kind")),
+        el("bdi", deletion.endpoint),
+        el("bdi", deletion.policy) if deletion.policy is not None else NONE,
+        why,
+    ]

@@ -1,0 +1,417 @@
+"""The daemon: schedules, workers, signals, reload and drain.
+
+The schedule posts names of policies to a stream; a worker for each endpoint sweeps it for those that are due there. All
+tasks live in one task group. What ends the service ends it in stages: no new sweeps, those under way go on for the drain
+time, then they are cancelled and report.
+"""
+
+import gc
+import os
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.abc
+from prometheus_client import disable_created_metrics
+
+from reaper import __version__
+from reaper.config import load as config
+from reaper.descriptors import make_room
+from reaper.errors import ConfigError, ReaperError
+from reaper.leases.sources import SharedLeases
+from reaper.observers.instruments import reach
+from reaper.observers.journal import NAME, Journal, journal_of
+from reaper.observers.log import LogObserver
+from reaper.observers.metrics import Metrics
+from reaper.providers.base import Watched
+from reaper.service.catchup import LastRuns, last_runs, missed
+from reaper.service.endpoint_worker import EndpointWorker, InForce
+from reaper.service.health import health
+from reaper.service.lease_server import Leasing, Swept
+from reaper.service.loaded import Loaded
+from reaper.service.reporter import Reporter
+from reaper.service.scheduler import Schedule, Timing
+from reaper.service.status import Status
+from reaper.service.systemd import Notifier
+from reaper.service.web import Web
+from reaper.sweep import connect
+from reaper.sweep.ports import NoLedger
+from reaper.sweep.runner import Observers
+from reaper.sweep.sweep import Ledger, Observer
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+LOOK_ROUND = 5.0  # seconds between two rounds of the watch
+CLOCK_JUMP = timedelta(seconds=30)
+POSTS = 1000
+SWITCH = 0.001  # seconds after which a thread lets the loop go on, in place of 5 ms; each turn of the loop waits so long
+DESCRIPTORS = 16_384  # an open connection may be a lease, and the usual 1,024 would be used up by a thousand of them
+SAME_SIGNAL = 1.0  # seconds: timeout(1), among others, signals the process and its whole group, and means one
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class Service:
+    """The running service.
+
+    Args:
+        loaded: what it begins with.
+        load: reads the configuration again.
+        log: for its own lines, and those of the sweeps.
+        env: the environment.
+    """
+
+    loaded: Loaded
+    load: Callable[[], Loaded]
+    log: "FilteringBoundLogger"
+    env: Mapping[str, str]
+    notifier: Notifier
+    metrics: Metrics = field(default_factory=partial(Metrics, process=True))
+    workers: dict[str, EndpointWorker] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        settings = self.loaded.config.settings
+        self.status = Status(__version__, _now())
+        self.reporter = Reporter(self.log, self.status, self.metrics, self.notifier, _now)
+        self.journal = self.reporter.journal = self._open_journal()
+        self.ledger: Ledger = self.journal or NoLedger()
+        folder, leases = config.state_directory(self.env), settings.leases
+        self.leases = SharedLeases(folder)
+        self.leasing: Leasing | None = None
+        if leases.enabled:
+            swept = Swept(self._identities, self._identify, self._endpoint_ids)
+            self.leasing = Leasing(
+                folder, leases, self.env, self.reporter, self._leases_ended, swept=swept, ryuk=settings.ryuk
+            )
+        observers: list[Observer] = [LogObserver(self.log), self.status, self.metrics]
+        self.observer: Observer = Observers([*observers, *([self.journal] if self.journal else [])])
+        self.reporter.observer = self.observer
+        self.schedule = Schedule(self._post, self._beat, settings.service.jitter, settings.service.catch_up)
+        self._send, self._receive = anyio.create_memory_object_stream[str](POSTS)
+        self._drain_requested = anyio.Event()
+        self._leaving: list[EndpointWorker] = []
+
+    def _open_journal(self) -> Journal | None:
+        return journal_of(
+            self.loaded.config.settings.journal,
+            config.state_directory(self.env),
+            clock=_now,
+            failed=self.reporter.journal_failed,
+            recovered=self.reporter.journal_recovered,
+            thorough=True,
+        )
+
+    # -- its life ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """Run until a signal ends it; returns the exit code. Raises ConfigError when it cannot begin."""
+        failed = None
+        async with anyio.create_task_group() as group:
+            self._group = group
+            await group.start(self._listen_for_signals, name="signals")
+            address = self.loaded.config.settings.service.address
+            leasing = self.leasing
+            api = (lambda: leasing.api) if leasing is not None else None
+            web = Web(self.status, self.metrics.render, clock=_now, leases=api, log=self.log) if address else None
+            try:
+                if web is not None and address is not None:
+                    await web.start(*address)
+                if leasing is not None:
+                    await leasing.listen()
+                await self._serve()
+            except ReaperError as error:
+                failed = error  # raised again below: the group would wrap it
+            finally:
+                with anyio.CancelScope(shield=True):
+                    self.schedule.stop()
+                    if leasing is not None:
+                        leasing.hang_up()
+                    if web is not None:
+                        await web.close()
+                    self.leases.close()
+                    if leasing is not None:
+                        await leasing.close()
+                    if self.journal is not None:
+                        await self.journal.close()
+            group.cancel_scope.cancel()
+        self._send.close()
+        self._receive.close()
+        if failed is not None:
+            raise failed
+        self.log.info("service_ended")
+        return 0
+
+    async def _serve(self) -> None:
+        # Read before anything is written: it is what the service before this one has left.
+        runs = await anyio.to_thread.run_sync(last_runs, config.state_directory(self.env) / NAME)
+        if self.journal is not None:
+            self.journal.open()
+        self._apply(self.loaded)
+        gc.collect()
+        gc.freeze()  # all that is here stays: the collection after each sweep need not walk through it
+        self.schedule.start(self.loaded.config.settings.policy)
+        self._group.start_soon(self._dispatch, name="dispatch")
+        self._group.start_soon(self._watch, name="watch")
+        if self.leasing is not None:
+            self._group.start_soon(self.leasing.run, name="leases")
+            if self.leasing.ryuk is not None:
+                self._group.start_soon(self.leasing.ryuk.run, name="ryuk")
+        if self.loaded.config.settings.service.sweep_at_start:
+            self._sweep_at_start(runs)
+        self.log.info(
+            "service_started",
+            version=__version__,
+            config=str(self.loaded.config.file or "the defaults"),
+            endpoints=sorted(self.workers),
+            listen=self.loaded.config.settings.service.listen,
+            ryuk=self.loaded.config.settings.ryuk.listen,
+        )
+        self.notifier.ready()
+        self.notifier.status(f"keeps {', '.join(sorted(self.workers)) or 'nothing'}")
+        await self._drain_requested.wait()
+        await self._drain()
+
+    async def _drain(self) -> None:
+        """No new sweeps; those under way get the drain time, and are cancelled then. They always report."""
+        self.status.draining = True
+        self.notifier.stopping()
+        self.schedule.stop()
+        if self.leasing is not None and self.leasing.ryuk is not None:
+            self.leasing.ryuk.refuse_new()
+        drain = self.loaded.config.settings.service.drain_timeout
+        self.log.info("service_draining", seconds=drain.total_seconds())
+        workers = [*self.workers.values(), *self._leaving]
+        for worker in workers:
+            worker.retire(drain)
+        for worker in workers:
+            await worker.finished.wait()
+
+    # -- signals -------------------------------------------------------------------------------------------------------
+
+    async def _listen_for_signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+        first = 0.0
+        with anyio.open_signal_receiver(*wanted) as signals:
+            task_status.started()
+            async for number in signals:
+                if number is signal.SIGHUP:
+                    if not self._drain_requested.is_set():  # nothing would come of it but endpoints that begin to be kept
+                        await self._reload()
+                elif number is signal.SIGUSR1:
+                    self.log.info("sweep_requested", signal=number.name)
+                    self._sweep_now()
+                elif not self._drain_requested.is_set():
+                    self.log.info("signal", signal=number.name)
+                    self._drain_requested.set()
+                    first = anyio.current_time()
+                elif anyio.current_time() - first > SAME_SIGNAL:
+                    # Not by the signal's default action, which does not end the first process of a container.
+                    self.log.warning("service_killed", signal=number.name)
+                    os._exit(128 + number)
+
+    # -- what is due ---------------------------------------------------------------------------------------------------
+
+    def _post(self, policy: str) -> None:
+        """The schedule's jobs end here: they post, and nothing more."""
+        with suppress(anyio.WouldBlock):  # a thousand wait: the loop stands still, which the watchdog sees
+            self._send.send_nowait(policy)
+
+    async def _dispatch(self) -> None:
+        async for name in self._receive:
+            policy = next((policy for policy in self.loaded.plan.rules.policies if policy.name == name), None)
+            for worker in self.workers.values():
+                if policy is not None and worker.concerns(policy):
+                    worker.post([name])
+            self._show_schedule()
+
+    def _sweep_at_start(self, runs: LastRuns) -> None:
+        """Sweep for all policies but those with ``cron``: these only where their last time was missed just now."""
+        settings, now = self.loaded.config.settings, _now()
+        at_times = self.loaded.in_force().at_times
+        for worker in self.workers.values():
+            policies = self.loaded.plan.rules.policies
+            worker.post([p.name for p in policies if p.name not in at_times and worker.concerns(p)])
+        for name in sorted(at_times):
+            table = next(table for table in settings.policy if table.name == name)
+            found = missed(table, self.status.policies[name].endpoints, runs, now, settings.service)
+            if found is None:
+                self.log.info("policy_waits_for_its_time", policy=name, cron=table.cron, next_at=self._next_at(name))
+                continue
+            at, where = found
+            self.log.warning("missed_run_caught_up", policy=name, cron=table.cron, missed_at=at.isoformat(), endpoints=where)
+            for endpoint in where:
+                self.workers[endpoint].post([name])
+
+    def _next_at(self, policy: str) -> str | None:
+        at = self.schedule.next_at(policy)
+        return at.isoformat(timespec="seconds") if at is not None else None
+
+    def _sweep_now(self) -> None:
+        for worker in self.workers.values():
+            names = [policy.name for policy in self.loaded.plan.rules.policies if worker.concerns(policy)]
+            worker.post(names, now=True)
+
+    def _identities(self) -> list[str]:
+        """What is swept, by its addresses."""
+        return [worker.endpoint.reader.identity for worker in self.workers.values()]
+
+    def _endpoint_ids(self) -> frozenset[str]:
+        """What is swept, as far as it has said which it is."""
+        ids = (worker.endpoint.reader.endpoint_id for worker in self.workers.values())
+        return frozenset(id_ for id_ in ids if id_ is not None)
+
+    async def _identify(self) -> None:
+        """Ask all endpoints which they are. Those that are down say so when they are listed."""
+        await connect.identify([worker.endpoint for worker in self.workers.values()])
+
+    def _leases_ended(self) -> None:
+        for worker in self.workers.values():
+            worker.leases_ended()
+
+    def _beat(self) -> None:
+        self.status.beat_at = _now()
+
+    async def _watch(self) -> None:
+        """Go round: tell the watchdog, and begin the schedule anew when the clock has been set."""
+        before, passed = _now(), anyio.current_time()
+        pause = min(LOOK_ROUND, (self.notifier.watchdog or LOOK_ROUND * 2) / 2)
+        while True:
+            await anyio.sleep(pause)
+            now, loop = _now(), anyio.current_time()
+            jump = (now - before) - timedelta(seconds=loop - passed)
+            if abs(jump) > CLOCK_JUMP:
+                self.log.warning("clock_jump_detected", by=str(jump))
+                in_force = self.loaded.in_force()
+                for name in self.status.policies:
+                    due = self.schedule.next_at(name)
+                    if due is not None and due <= now and (name not in in_force.at_times or now - due <= in_force.catch_up):
+                        self._post(name)
+                self.schedule.restart(self.loaded.config.settings.policy)
+                self.status.beat_at = now
+            before, passed = now, loop
+            self.status.loop_at = now
+            self.status.journal_error = self.journal.degraded if self.journal else None
+            self._show_schedule()
+            if health(self.status, now)[0]:
+                self.notifier.alive()
+
+    def _show_schedule(self) -> None:
+        for name, policy in self.status.policies.items():
+            policy.next_at = self.schedule.next_at(name)
+
+    # -- configuration -------------------------------------------------------------------------------------------------
+
+    async def _reload(self) -> None:
+        """Read the configuration again. What is wrong with it is said, and the old one stays in force."""
+        self.notifier.reloading()
+        problem = await self._try_reload()
+        if problem is not None:
+            self.status.reload_error = problem
+            self.metrics.reloaded(False, _now())  # noqa: FBT003 - the value itself
+            self.log.error("reload_refused", problem=problem)
+            self.notifier.status(f"the new configuration was refused, the old one stays: {problem}")
+        self.notifier.ready()
+
+    async def _try_reload(self) -> str | None:
+        """Why the configuration cannot be put into force, if so."""
+        before = self.loaded.config.settings
+        try:
+            loaded = await anyio.to_thread.run_sync(self.load)
+            self._apply(loaded)
+        except ConfigError as error:
+            return str(error)
+        settings = loaded.config.settings
+        self.schedule.apply(settings.policy, settings.service.jitter, settings.service.catch_up)
+        self._show_schedule()
+        for_start = (before.service.listen, before.journal, before.leases, before.ryuk)
+        if (settings.service.listen, settings.journal, settings.leases, settings.ryuk) != for_start:
+            self.log.warning(
+                "reload_incomplete", problem="listen, [journal], [leases] and [ryuk] take effect at the next start"
+            )
+        self.log.info("reloaded", config=str(loaded.config.file or "the defaults"))
+        return None
+
+    def _apply(self, loaded: Loaded) -> None:
+        """Put a configuration into force: sweeps under way end as they began, the next ones read it."""
+        old, new = self.loaded.endpoints(), loaded.endpoints()
+        self.loaded = loaded
+        self.status.config_file = str(loaded.config.file) if loaded.config.file else None
+        self.status.loaded_at, self.status.reload_error = _now(), None
+        self.metrics.reloaded(True, _now())  # noqa: FBT003
+        for name in [name for name in self.workers if name not in new]:
+            self._leave(self.workers.pop(name))
+        for name in new:
+            if name not in self.workers or old.get(name) != new[name]:
+                self.workers[name] = self._keep(name)
+        self._declare()
+
+    def _terms(self) -> InForce:
+        return self.loaded.in_force()
+
+    def _keep(self, name: str) -> EndpointWorker:
+        """A worker for an endpoint; it takes over what was due with another one, when that has ended."""
+        endpoint = self.loaded.connect(name, self.env)
+        if (before := self.workers.get(name)) is not None:
+            self._leave(before)
+        # One that an earlier reload took away may be sweeping still.
+        before = next((worker for worker in reversed(self._leaving) if worker.name == name), None)
+        worker = EndpointWorker(endpoint, self._terms, _now, self.observer, self.ledger, self.reporter, before, self.leases)
+        self._group.start_soon(worker.run, name=f"keep {name}")
+        return worker
+
+    def _leave(self, worker: EndpointWorker) -> None:
+        """It ends the sweep that it makes now, and makes no other."""
+        worker.retire()
+        self._leaving = [leaving for leaving in self._leaving if not leaving.finished.is_set()] + [worker]
+
+    def _declare(self) -> None:
+        """Tell status and metrics what there is."""
+        endpoints = {name: worker.provider for name, worker in self.workers.items()}
+        policies = {}
+        for table, policy in zip(self.loaded.config.settings.policy, self.loaded.plan.rules.policies, strict=True):
+            names = [name for name, worker in self.workers.items() if worker.concerns(policy)]
+            policies[policy.name] = str(Timing.of(table)), names
+        self.status.configure(endpoints, policies)
+        follows = self.loaded.config.settings.service.docker_events
+        watched = {name for name, worker in self.workers.items() if follows and isinstance(worker.endpoint.reader, Watched)}
+        timings = {table.name: Timing.of(table).interval(_now()) for table in self.loaded.config.settings.policy}
+        intervals = {name: interval for name, interval in timings.items() if interval is not None}
+        self.metrics.configure(endpoints, reach(endpoints, self.loaded.plan.rules.policies), watched, intervals)
+        for name in endpoints.keys() - watched:
+            self.status.endpoints[name].events = None
+        for name, worker in self.workers.items():
+            if not any(worker.concerns(policy) for policy in self.loaded.plan.rules.policies):
+                self.log.warning("endpoint_without_policy", endpoint=name)
+
+
+def settle_in() -> None:
+    """Set what belongs to the whole process, which is the service's own."""
+    # A scrape renders for a tenth of a second in a thread, and a loop that waits for it at each turn stands still for long.
+    sys.setswitchinterval(SWITCH)
+    # The times of creation would be made for each series, and dropped: they cost a fifth of a scrape.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    make_room(DESCRIPTORS)
+
+
+def run(arguments: Namespace, configure: Callable[[], "FilteringBoundLogger"]) -> int:
+    """Run the service in the foreground, and return its exit code. Raises ConfigError when it cannot begin."""
+    notifier = Notifier(os.environ)
+    env = dict(os.environ)
+
+    def load() -> Loaded:
+        return Loaded.load(arguments, env)
+
+    service = Service(load(), load, configure(), env, notifier)
+    settle_in()
+    return anyio.run(service.run)

@@ -1,0 +1,408 @@
+"""Daytona's API over HTTP: who may ask what and how often, and how the answers look."""
+
+import asyncio
+import hashlib
+import json
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import format_datetime
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+
+from reaper.simulator.clock import Clock
+from reaper.simulator.control import Traffic, add_control
+from reaper.simulator.daytona.events import Gateway
+from reaper.simulator.daytona.limits import Limit, Throttler, WrongKeys
+from reaper.simulator.daytona.model import Sandbox, as_item, as_sandbox, micros, stamp
+from reaper.simulator.daytona.query import labels_test, page_number, parse
+from reaper.simulator.daytona.rules import Behaviour, Refusal
+from reaper.simulator.daytona.state import Organisation
+from reaper.simulator.faults import Faults, Handler, middleware
+from reaper.simulator.world import SandboxSpec
+
+DELETE, WRITE = "delete:sandboxes", "write:sandboxes"
+GENERAL, LIFECYCLE, CREATE = "authenticated", "sandbox-lifecycle", "sandbox-create"
+Work = Callable[[web.Request, "_Home"], Awaitable[web.Response]]
+PREFIX = "/api"
+_MANY = 5000
+_MAINTENANCE = "Service is currently under maintenance. Please try again later."
+_THROTTLED = "ThrottlerException: Too Many Requests"
+
+
+@dataclass(slots=True)
+class Key:
+    """An API key: whose it is, what it may, and until when it is good (simulated time)."""
+
+    organisation: str
+    permissions: frozenset[str] = frozenset({DELETE, WRITE})
+    expires: datetime | None = None
+
+
+@dataclass(slots=True)
+class _Home:
+    """An organisation and what the HTTP side keeps for it."""
+
+    organisation: Organisation
+    throttlers: dict[str, Throttler] = field(default_factory=dict)
+    cache: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+
+
+class Daytona:
+    """A Daytona server with any number of organisations.
+
+    Args:
+        clock: what its time is measured by.
+        faults: struck by the organisation's name as endpoint, or `daytona` where no key tells the organisation.
+        seed: decides what is made up.
+        behaviour: of all organisations, unless one is given for one.
+        wrong_keys: so many wrong keys in so many seconds block an address for as long; 10 in 60 s when None.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        faults: Faults,
+        *,
+        seed: int = 0,
+        behaviour: Behaviour | None = None,
+        wrong_keys: Limit | None = None,
+    ) -> None:
+        self.clock = clock
+        self.faults = faults
+        self.traffic = Traffic(clock)
+        self.keys: dict[str, Key] = {}
+        self.maintenance = False
+        self.wrong_keys = WrongKeys(wrong_keys or Limit(10, 60.0), clock)
+        self.url = "http://127.0.0.1"  # where it listens; whoever makes it listen says so
+        self._seed = seed
+        self._behaviour = behaviour or Behaviour()
+        self._homes: dict[str, _Home] = {}
+        self._organisations: list[Organisation] = []
+        self._gateway = Gateway(clock, self._organisations, self._of_token, lambda: self._proxy)
+
+    # What is there
+
+    def add_organisation(
+        self, name: str, *, behaviour: Behaviour | None = None, general: Limit | None = None, lifecycle: Limit | None = None
+    ) -> Organisation:
+        """A new organisation, with a key `key(name)` that may do all. No limit: neither counted nor told."""
+        organisation = Organisation(name, self.clock, self._seed, behaviour or self._behaviour)
+        self._homes[name] = _Home(organisation)
+        self._organisations.append(organisation)
+        self._gateway.listen(organisation)
+        self.set_limits(name, general=general, lifecycle=lifecycle)
+        self.keys[self.key(name)] = Key(name)
+        return organisation
+
+    def key(self, name: str) -> str:
+        """The organisation's first key."""
+        return _secret(f"{self._seed}/{name}")
+
+    def add_key(self, name: str, permissions: Iterable[str] = (DELETE, WRITE), expires: datetime | None = None) -> str:
+        """Another key of the organisation, which may do only what `permissions` say beyond listing and reading."""
+        text = _secret(f"{self._seed}/{name}/{len(self.keys)}")
+        self.keys[text] = Key(name, frozenset(permissions), expires)
+        return text
+
+    def organisation(self, name: str) -> Organisation:
+        """The organisation of that name."""
+        return self._homes[name].organisation
+
+    def set_limits(self, name: str, *, general: Limit | None = None, lifecycle: Limit | None = None) -> None:
+        """Set both limits of an organisation, and forget what was counted."""
+        limits = {GENERAL: general, LIFECYCLE: lifecycle}
+        home = self._homes[name]
+        home.throttlers = {group: Throttler(limit, self.clock) for group, limit in limits.items() if limit is not None}
+
+    def dump(self) -> dict[str, Any]:
+        """What the organisations hold, in short."""
+        shown: dict[str, Any] = {}
+        for name, home in self._homes.items():
+            home.organisation.settle()
+            states: dict[str, int] = {}
+            for row in home.organisation.rows.values():
+                if not row.hidden:
+                    states[row.shown] = states.get(row.shown, 0) + 1
+            shown[name] = {"sandboxes": sum(states.values()), "states": dict(sorted(states.items()))}
+        return {"organisations": shown, "maintenance": self.maintenance}
+
+    @property
+    def _proxy(self) -> str:
+        return f"{self.url}/toolbox"
+
+    # HTTP
+
+    def app(self) -> web.Application:
+        """The aiohttp application: everything below /api, and the control API."""
+        strike = middleware(self.faults, self._endpoint, self.clock, self._names, self.error)
+        app = web.Application(middlewares=[self.traffic.middleware(), self._dated, strike, self._envelope])
+        one = PREFIX + "/sandbox/{sandboxIdOrName}"
+        route = app.router.add_route
+        route("GET", PREFIX + "/config", self._config)
+        route("GET", PREFIX + "/health", self._health)
+        route("GET", PREFIX + "/socket.io/", self._gateway.connect)
+        route("GET", PREFIX + "/shared-regions", self._guarded(self._regions, GENERAL))
+        route("GET", PREFIX + "/regions", self._guarded(self._regions, GENERAL))
+        route("GET", PREFIX + "/sandbox", self._guarded(self._list, GENERAL))
+        route("POST", PREFIX + "/sandbox", self._guarded(self._create, CREATE, WRITE))
+        route("GET", PREFIX + "/sandbox/paginated", self._guarded(self._paginated, GENERAL))
+        route("GET", one, self._guarded(self._get, GENERAL))
+        route("DELETE", one, self._guarded(self._change(Organisation.delete), LIFECYCLE, DELETE))
+        route("POST", one + "/stop", self._guarded(self._change(Organisation.stop), LIFECYCLE, WRITE))
+        route("POST", one + "/start", self._guarded(self._change(Organisation.start), LIFECYCLE, WRITE))
+        route("GET", one + "/toolbox-proxy-url", self._guarded(self._toolbox_url, GENERAL))
+        route("GET", one + "/forks", self._guarded(self._forks, GENERAL))
+        route("GET", one + "/parent", self._guarded(self._parent, GENERAL))
+        route("POST", one + "/last-activity", self._guarded(self._touch, GENERAL))
+        add_control(app, self.clock, self.faults, self.traffic, self.dump)
+        app.on_shutdown.append(self._gateway.close)
+        return app
+
+    def error(self, request: web.Request, status: int, message: str) -> web.Response:
+        """An error in the server's envelope."""
+        try:
+            phrase = HTTPStatus(status).phrase
+        except ValueError:
+            phrase = "Http Exception"
+        body = {
+            "path": request.raw_path,
+            "timestamp": stamp(micros(self.clock.now())),
+            "statusCode": status,
+            "error": phrase,
+            "message": message,
+        }
+        return web.json_response(body, status=status)
+
+    @web.middleware
+    async def _dated(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Clients tell by the Date how far their clock is from the server's, which shows in all its times."""
+        answer = await handler(request)
+        if not answer.prepared:
+            answer.headers.setdefault("Date", format_datetime(self.clock.now(), usegmt=True))
+        return answer
+
+    @web.middleware
+    async def _envelope(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Refusal as refusal:
+            return self.error(request, refusal.status, refusal.message)
+        except web.HTTPException as raised:
+            if raised.status >= 400:
+                return self.error(request, 404, f"Cannot {request.method} {request.raw_path}")
+            raise
+
+    def _of_token(self, token: str) -> Organisation | None:
+        key = self.keys.get(token)
+        if key is None or (key.expires is not None and key.expires <= self.clock.now()):
+            return None
+        return self._homes[key.organisation].organisation
+
+    def _key_of(self, request: web.Request) -> Key | None:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        return self.keys[token] if scheme == "Bearer" and self._of_token(token) is not None else None
+
+    def _endpoint(self, request: web.Request) -> str:
+        key = self._key_of(request)
+        return "daytona" if key is None else key.organisation
+
+    def _names(self, request: web.Request) -> Sequence[str]:
+        wanted = request.match_info.get("sandboxIdOrName")
+        key = self._key_of(request)
+        if wanted is None or key is None:
+            return ()
+        try:
+            row = self._homes[key.organisation].organisation.find(wanted)
+        except Refusal:
+            return (wanted,)
+        return (row.id, row.name)
+
+    def _guarded(self, work: Work, group: str, permission: str | None = None) -> Handler:
+        """Before the work: maintenance, the key, the limit, the permission, in this order."""
+
+        async def guard(request: web.Request) -> web.StreamResponse:
+            if self.maintenance:
+                raise Refusal(503, _MAINTENANCE)
+            address = request.remote or "unix"
+            blocked = self.wrong_keys.blocked(address)
+            if blocked is not None:
+                answer = self.error(request, 429, _THROTTLED)
+                answer.headers["Retry-After"] = str(math.ceil(blocked))
+                return answer
+            key = self._key_of(request)
+            if key is None:
+                self.wrong_keys.count(address)
+                raise Refusal(401, "Invalid credentials")
+            home = self._homes[key.organisation]
+            throttler = home.throttlers.get(group)
+            headers: dict[str, str] = {}
+            if throttler is not None:
+                cooldown = throttler.hit()
+                if cooldown is not None:
+                    answer = self.error(request, 429, _THROTTLED)
+                    answer.headers[f"Retry-After-{group}"] = str(math.ceil(cooldown))
+                    return answer
+                headers = throttler.headers(group)
+            home.organisation.settle()
+            try:
+                if permission is not None and permission not in key.permissions:
+                    raise Refusal(403, "Access denied")
+                answer = await work(request, home)
+            except Refusal as refusal:
+                answer = self.error(request, refusal.status, refusal.message)
+            answer.headers.update(headers)
+            return answer
+
+        return guard
+
+    # Reading
+
+    async def _list(self, request: web.Request, home: _Home) -> web.Response:
+        newer = home.organisation.behaviour.newer
+        query = parse(_params(request), newer=newer)
+        rows, cursor = query.page(home.organisation.views.pick())
+        items = b",".join([row.item or self._item(row, newer=newer) for row in rows])
+        body = b'{"items":[' + items + b'],"nextCursor":' + _bytes(cursor) + b"}"
+        return web.Response(body=body, content_type="application/json", charset="utf-8")
+
+    def _item(self, row: Sandbox, *, newer: bool) -> bytes:
+        row.item = _bytes(as_item(row, self._proxy, newer=newer))
+        return row.item
+
+    async def _paginated(self, request: web.Request, home: _Home) -> web.Response:
+        page, limit = page_number(_params(request))
+        tests = labels_test(_params(request))
+        newer = home.organisation.behaviour.newer
+        walk = home.organisation.views.pick().walk("createdAt", descending=True)
+        rows = [row for row in walk if not row.hidden and row.warm_pool is None and all(test(row) for test in tests)]
+        items = [as_sandbox(row, self._proxy, newer=newer) for row in rows[(page - 1) * limit : page * limit]]
+        return _json({"items": items, "total": len(rows), "page": page, "totalPages": math.ceil(len(rows) / limit)})
+
+    async def _get(self, request: web.Request, home: _Home) -> web.Response:
+        wanted = request.match_info["sandboxIdOrName"]
+        now = home.organisation.now()
+        cached = home.cache.get(wanted)
+        if cached is None or cached[0] <= now:
+            row = home.organisation.find(wanted)
+            until = now + int(home.organisation.behaviour.get_cache * 1_000_000)
+            cached = (until, self._dumped(row, home))
+            if len(home.cache) >= _MANY:
+                home.cache = {key: entry for key, entry in home.cache.items() if entry[0] > now}
+            home.cache[wanted] = cached
+        return web.Response(body=cached[1], content_type="application/json", charset="utf-8")
+
+    def _dumped(self, row: Sandbox, home: _Home) -> bytes:
+        return _bytes(as_sandbox(row, self._proxy, newer=home.organisation.behaviour.newer))
+
+    async def _forks(self, request: web.Request, home: _Home) -> web.Response:
+        row = home.organisation.find(request.match_info["sandboxIdOrName"])
+        newer = home.organisation.behaviour.newer
+        return _json([as_sandbox(fork, self._proxy, newer=newer) for fork in home.organisation.forks(row)])
+
+    async def _parent(self, request: web.Request, home: _Home) -> web.Response:
+        row = home.organisation.find(request.match_info["sandboxIdOrName"])
+        if row.parent is None:
+            raise Refusal(404, f"Sandbox {row.id} has no parent")
+        parent = home.organisation.find(row.parent)
+        return web.Response(body=self._dumped(parent, home), content_type="application/json", charset="utf-8")
+
+    async def _toolbox_url(self, request: web.Request, home: _Home) -> web.Response:
+        home.organisation.find(request.match_info["sandboxIdOrName"])
+        return _json({"url": self._proxy})
+
+    async def _touch(self, request: web.Request, home: _Home) -> web.Response:
+        home.organisation.touch(home.organisation.find(request.match_info["sandboxIdOrName"]))
+        return web.Response()
+
+    # Changing
+
+    def _change(self, act: Callable[[Organisation, Sandbox, int], None]) -> Work:
+        """Read the row, and a moment later write it, unless somebody else did so in between."""
+
+        async def change(request: web.Request, home: _Home) -> web.Response:
+            organisation = home.organisation
+            row = organisation.find(request.match_info["sandboxIdOrName"])
+            version, name = row.version, row.name
+            if organisation.behaviour.race:
+                await asyncio.sleep(organisation.behaviour.race)
+                organisation.settle()
+            act(organisation, row, version)
+            for known in (row.id, name, row.name):
+                home.cache.pop(known, None)
+            return web.Response(body=self._dumped(row, home), content_type="application/json", charset="utf-8")
+
+        return change
+
+    async def _create(self, request: web.Request, home: _Home) -> web.Response:
+        try:
+            body = await request.json()
+            spec = SandboxSpec(
+                name=body.get("name") or "",
+                state="creating",
+                desired="started",
+                labels=body.get("labels") or {},
+                target=body.get("target") or "us",
+                snapshot=body.get("snapshot") or "daytonaio/sandbox:0.5.0-slim",
+                public=bool(body.get("public")),
+                auto_stop=_or(body.get("autoStopInterval"), 15),
+                auto_archive=_or(body.get("autoArchiveInterval"), 10080),
+                auto_delete=_or(body.get("autoDeleteInterval"), -1),
+                linked=body.get("linkedSandbox"),
+            )
+        except (ValueError, AttributeError):
+            raise Refusal(400, "Unexpected token in JSON") from None
+        try:
+            row = home.organisation.add(spec, known=False)
+        except ValueError:
+            raise Refusal(409, f"Sandbox with name {spec.name} already exists") from None
+        return web.Response(body=self._dumped(row, home), content_type="application/json", charset="utf-8")
+
+    # What clients ask on the way
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return _json({"status": "ok"})
+
+    async def _regions(self, _: web.Request, home: _Home) -> web.Response:
+        at = stamp(home.organisation.now())
+        return _json([{"id": "us", "name": "us", "regionType": "shared", "createdAt": at, "updatedAt": at}])
+
+    async def _config(self, _: web.Request) -> web.Response:
+        body = {
+            "version": "0.226.1",
+            "oidc": {"issuer": self.url, "clientId": "daytona", "audience": "daytona", "provider": "oidc"},
+            "linkedAccountsEnabled": False,
+            "announcements": {},
+            "proxyTemplateUrl": f"{self.url}/{{{{PORT}}}}-{{{{sandboxId}}}}",
+            "proxyToolboxUrl": self._proxy,
+            "defaultSnapshot": "daytonaio/sandbox:0.5.0-slim",
+            "dashboardUrl": f"{self.url}/dashboard",
+            "maxAutoArchiveInterval": 43200,
+            "maintananceMode": self.maintenance,
+            "environment": "simulator",
+        }
+        return _json(body)
+
+
+def _secret(text: str) -> str:
+    return f"dtn_{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _or(value: str | float | None, default: int) -> int:
+    return default if value is None else int(value)
+
+
+def _params(request: web.Request) -> dict[str, list[str]]:
+    query = request.query
+    return {key: query.getall(key) for key in query}
+
+
+def _bytes(body: object) -> bytes:
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _json(body: object) -> web.Response:
+    return web.Response(body=_bytes(body), content_type="application/json", charset="utf-8")

@@ -1,0 +1,81 @@
+"""The rules of Daytona's server as data: its refusals, where states lead, and how fast."""
+
+from dataclasses import dataclass
+
+Range = tuple[float, float]
+
+IN_PROGRESS = "Sandbox state change in progress"
+MODIFIED = "Sandbox was modified by another operation"
+FORKED = "Cannot delete sandbox which has active fork children. The forks must be deleted first."
+NOT_STOPPABLE = "Sandbox is not in a stoppable state"
+ERRORED_STATE = "Sandbox is in an errored state"
+
+
+# Where a state of transition leads when nobody asks for anything else: the next state, and the range of `Behaviour`.
+GOES_ON = {
+    "creating": ("started", "start"),
+    "restoring": ("started", "start"),
+    "starting": ("started", "start"),
+    "resuming": ("started", "start"),
+    "pulling_snapshot": ("started", "start"),
+    "building_snapshot": ("started", "start"),
+    "pending_build": ("building_snapshot", "start"),
+    "resizing": ("started", "start"),
+    "snapshotting": ("started", "start"),
+    "forking": ("started", "start"),
+    "stopping": ("stopped", "stop"),
+    "pausing": ("paused", "stop"),
+    "archiving": ("archived", "archive"),
+    "destroying": ("destroyed", "destroy"),
+}
+SETTLED = frozenset({"started", "stopped", "paused", "archived"})
+DESIRED = {
+    "stopped": "stopped",
+    "stopping": "stopped",
+    "paused": "paused",
+    "pausing": "paused",
+    "archived": "archived",
+    "archiving": "archived",
+    "destroying": "destroyed",
+    "destroyed": "destroyed",
+    "resizing": "resized",
+}
+
+
+class Refusal(Exception):  # noqa: N818 - an answer, not a fault of the program
+    """An answer other than 200: its status and its message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """How the server behaves; ranges are in seconds, and which value of the range a sandbox meets depends on the seed.
+
+    Args:
+        pickup: until a label override (desiredState) reaches the stored state; meanwhile the list's filters see the old one.
+        destroy: until a deleted one is gone, pickup included. (0, 0) destroys at once.
+        start, stop, archive: likewise.
+        activity: until the use of a sandbox shows as lastActivityAt.
+        get_cache: for how long GET by id may show what was true.
+        list_lag: for how long an old copy of the list may show what was true.
+        list_flap: at what share of the requests that old copy answers.
+        race: real seconds between the server's reading and its writing of a row, in which another request may win.
+        newer: with the fields and parameters of servers newer than 0.190, warm pools among them. The models of
+            `daytona_api_client_async` 0.226 need some of those fields: its list fails where they are missing.
+    """
+
+    pickup: Range = (0.2, 2.0)
+    destroy: Range = (1.0, 16.0)
+    start: Range = (1.0, 4.0)
+    stop: Range = (1.0, 6.0)
+    archive: Range = (5.0, 30.0)
+    activity: Range = (10.0, 15.0)
+    get_cache: float = 10.0
+    list_lag: float = 1.5
+    list_flap: float = 0.5
+    race: float = 0.003
+    newer: bool = True

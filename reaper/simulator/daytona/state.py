@@ -1,0 +1,348 @@
+"""The state machine of Daytona's sandboxes: what the API's calls set in motion, and what becomes of it in time.
+
+Nothing runs in the background: whoever asks first calls `Organisation.settle`, which does all that was due by then, each
+step with the time at which it was due. So turning the clock by a day is one step, and 50,000 deletions cost no tasks.
+"""
+
+import heapq
+import random
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from reaper.simulator.clock import Clock
+from reaper.simulator.daytona.index import Views
+from reaper.simulator.daytona.model import DELETED_AT_ONCE, DELETED_SLOWLY, ERRORED, Sandbox, micros
+from reaper.simulator.daytona.rules import (
+    DESIRED,
+    ERRORED_STATE,
+    FORKED,
+    GOES_ON,
+    IN_PROGRESS,
+    MODIFIED,
+    NOT_STOPPABLE,
+    SETTLED,
+    Behaviour,
+    Refusal,
+)
+from reaper.simulator.world import SandboxSpec
+
+Listener = Callable[[Sandbox, str, str], None]
+_SECOND = 1_000_000
+_MINUTE = 60 * _SECOND
+
+
+class Organisation:
+    """The sandboxes of one organisation.
+
+    Args:
+        name: how tests and faults call it.
+        seed: decides the made-up ids and how long everything takes.
+    """
+
+    def __init__(self, name: str, clock: Clock, seed: int = 0, behaviour: Behaviour | None = None) -> None:
+        self.name = name
+        self.behaviour = behaviour or Behaviour()
+        self.listeners: list[Listener] = []
+        self.rows: dict[str, Sandbox] = {}
+        self._clock = clock
+        self._seed = f"{seed}/{name}"
+        self._random = random.Random(self._seed)  # noqa: S311 - reproducible on purpose
+        self.id = self._uuid()
+        self.views = Views(self.behaviour.list_lag, self.behaviour.list_flap, self._seed)
+        self._ids: dict[str, str] = {}  # by name
+        self._children: dict[str, set[str]] = {}  # forks and linked ones
+        self._due: list[tuple[int, int, str, int, str]] = []
+        self._number = 0
+
+    def _uuid(self) -> str:
+        return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+
+    def now(self) -> int:
+        """The clock in microseconds since 1970."""
+        return micros(self._clock.now())
+
+    # What is there
+
+    def add(self, spec: SandboxSpec, *, known: bool = True) -> Sandbox:
+        """Put a sandbox there; `known` means that the list has long learned of it.
+
+        Raises ValueError when its id or its name is taken.
+        """
+        now = self.now()
+        own = spec.id or self._uuid()
+        created = _us(spec.created, now)
+        active = _us(spec.active, created)
+        owner = self.rows.get(spec.linked or "")  # what is linked to another one runs beside it
+        row = Sandbox(
+            id=own,
+            organization_id=self.id,
+            name=spec.name or own,
+            state=spec.state,
+            desired=spec.desired or DESIRED.get(spec.state, "started"),
+            created=created,
+            updated=_us(spec.updated, active),
+            active=None if spec.no_activity else active,
+            labels=spec.labels,
+            target=spec.target,
+            runner=spec.runner or (owner and owner.runner) or f"runner-{self._random.randrange(8)}",
+            snapshot=spec.snapshot,
+            public=spec.public,
+            cpu=spec.cpu,
+            gpu=spec.gpu,
+            memory=spec.memory,
+            disk=spec.disk,
+            error_reason=spec.error_reason,
+            recoverable=spec.recoverable,
+            auto_stop=spec.auto_stop,
+            auto_archive=spec.auto_archive,
+            auto_delete=spec.auto_delete,
+            destroy_at=None if spec.destroy_at is None else micros(spec.destroy_at),
+            warm_pool=spec.warm_pool,
+            parent=spec.parent,
+            linked=spec.linked,
+            runner_dead=spec.runner_dead or spec.stuck,
+            inconsistent=spec.inconsistent,
+            destroy_fails=spec.destroy_fails,
+            extra=spec.extra,
+        )
+        if row.id in self.rows or row.name in self._ids:
+            raise ValueError(f"there is a sandbox {row.name!r} ({row.id}) already")
+        self.rows[row.id] = row
+        self._ids[row.name] = row.id
+        for other in (row.parent, row.linked):
+            if other is not None:
+                self._children.setdefault(other, set()).add(row.id)
+        if known:
+            self.views.add(row)
+        else:
+            self.views.after(row, now)
+        self._plan(row, now)
+        if row.destroy_at is not None:
+            self._at(row.destroy_at, row, "ttl", step=-1)
+        return row
+
+    def find(self, id_or_name: str) -> Sandbox:
+        """The row as the database has it. Raises Refusal 404 when nobody may see one."""
+        row = self.rows.get(id_or_name) or self.rows.get(self._ids.get(id_or_name, ""))
+        if row is None or row.hidden:
+            raise Refusal(404, f"Sandbox with ID or name {id_or_name} not found")
+        return row
+
+    def forks(self, row: Sandbox) -> Iterator[Sandbox]:
+        """The living forks of it."""
+        for child in sorted(self._children.get(row.id, ())):
+            if (other := self.rows.get(child)) and other.parent == row.id and not other.hidden:
+                yield other
+
+    # What the API can ask for; each call takes what the row's version was when the request first read it.
+
+    def delete(self, row: Sandbox, version: int) -> None:
+        """Accept the deletion, or raise Refusal."""
+        self._uncontested(row, version)
+        if row.inconsistent:
+            raise Refusal(500, "An unexpected error occurred.")
+        if row.changing or row.state not in DELETED_AT_ONCE | DELETED_SLOWLY | ERRORED:
+            raise Refusal(409, IN_PROGRESS)
+        if any(self.forks(row)):
+            raise Refusal(400, FORKED)
+        self._doom(row, self.now())
+
+    def stop(self, row: Sandbox, version: int) -> None:
+        """Accept the stop, which destroys an ephemeral one, or raise Refusal."""
+        self._uncontested(row, version)
+        if row.state in ERRORED:
+            raise Refusal(400, ERRORED_STATE)
+        if row.changing or row.state not in SETTLED:
+            raise Refusal(409, IN_PROGRESS)
+        if row.state not in {"started", "paused"}:
+            raise Refusal(400, NOT_STOPPABLE)
+        if row.ephemeral:
+            self._doom(row, self.now())
+        else:
+            self._override(row, "stopped", self.now())
+
+    def start(self, row: Sandbox, version: int) -> None:
+        """Accept the start, or raise Refusal."""
+        self._uncontested(row, version)
+        if row.state in ERRORED:
+            raise Refusal(400, ERRORED_STATE)
+        if row.changing or row.state not in SETTLED:
+            raise Refusal(409, IN_PROGRESS)
+        if row.state != "started":
+            self._override(row, "started", self.now())
+
+    def touch(self, row: Sandbox) -> None:
+        """Use the sandbox: its lastActivityAt follows later, with the time of the use."""
+        now = self.now()
+        self._at(now + self._within(row, "activity"), row, f"active {now}", step=-1)
+
+    def change(self, row: Sandbox, **fields: object) -> None:
+        """Change fields behind the API's back: no cache learns of it, and what was planned is void."""
+        if unknown := fields.keys() - set(Sandbox.__slots__):
+            raise ValueError(f"a sandbox has no {', '.join(sorted(unknown))}")
+        now = self.now()
+        row.step += 1
+        self._ids.pop(row.name, None)
+        with self._writing(row, now, activity=False):
+            for name, value in fields.items():
+                setattr(row, name, value)
+        self._ids[row.name] = row.id
+        if row.state == "destroyed":
+            self._gone(row)
+        else:
+            self._plan(row, now)
+
+    def _uncontested(self, row: Sandbox, version: int) -> None:
+        if row.version != version:
+            raise Refusal(409, MODIFIED)
+
+    # What becomes of it
+
+    def settle(self) -> None:
+        """Do all that was due by now. Costs nothing when nothing was."""
+        now = self.now()
+        while self._due and self._due[0][0] <= now:
+            at, _, own, step, what = heapq.heappop(self._due)
+            row = self.rows.get(own)
+            if row is not None and step in {-1, row.step}:
+                self._do(row, what, at)
+        self.views.settle(now)
+
+    def next_due(self) -> float | None:
+        """Seconds until something changes by itself; None when nothing will."""
+        return (self._due[0][0] - self.now()) / _SECOND if self._due else None
+
+    def _do(self, row: Sandbox, what: str, at: int) -> None:
+        word, _, argument = what.partition(" ")
+        match word:
+            case "active":
+                with self._writing(row, at, activity=False):
+                    row.active = max(row.active or 0, int(argument))
+            case "state":
+                self._enter(row, argument, at)
+            case "ttl" | "auto-delete":
+                if not row.hidden and row.desired != "destroyed":
+                    self._doom(row, at)
+            case "auto-stop":
+                due = (row.active or row.updated) + row.auto_stop * _MINUTE
+                if due > at:  # it was used since this was planned
+                    self._at(due, row, "auto-stop")
+                elif row.ephemeral:
+                    self._doom(row, at)
+                else:
+                    self._override(row, "stopped", at)
+            case _:
+                self._override(row, "archived", at)
+
+    def _override(self, row: Sandbox, desired: str, at: int) -> None:
+        """Want another state; the stored one follows when the server has picked the label override up."""
+        row.step += 1
+        with self._writing(row, at, activity=False):  # only a change of the stored state is an activity
+            row.desired = desired
+        if row.runner_dead:
+            return
+        kind, through = {
+            "started": ("start", "restoring" if row.state == "archived" else "starting"),
+            "stopped": ("stop", "stopping"),
+            "archived": ("archive", "archiving"),
+            "destroyed": ("destroy", "destroying"),
+        }[desired]
+        whole = self._within(row, kind)
+        end = "error" if desired == "destroyed" and row.destroy_fails else desired
+        self._at(at + min(self._within(row, "pickup"), whole), row, f"state {through}")
+        self._at(at + whole, row, f"state {end}")
+
+    def _doom(self, row: Sandbox, at: int) -> None:
+        """Destroy it, and what is linked to it."""
+        row.step += 1
+        with self._writing(row, at, activity=row.state in DELETED_AT_ONCE):
+            self._ids.pop(row.name, None)
+            row.name = f"DESTROYED_{row.name}_{at // 1000}"
+            self._ids[row.name] = row.id
+            row.desired = "destroyed"
+            if row.state in DELETED_AT_ONCE:
+                row.state = "destroyed"
+        if row.state == "destroyed":
+            self._gone(row)
+        elif row.hidden:  # an error: nobody sees it any more, though it is still to be cleared away
+            if not row.runner_dead and not row.destroy_fails:
+                self._at(at + self._within(row, "destroy"), row, "state destroyed")
+        else:
+            self._override(row, "destroyed", at)
+        for child in list(self._children.get(row.id, ())):
+            other = self.rows.get(child)
+            if other is not None and other.linked == row.id and other.desired != "destroyed":
+                self._doom(other, at)
+
+    def _enter(self, row: Sandbox, state: str, at: int) -> None:
+        with self._writing(row, at):
+            if row.state == "restoring" and state == "started":
+                row.runner = f"runner-{self._random.randrange(8)}"  # an archived one has none, and gets any
+            row.state = state
+            if state in SETTLED:
+                row.desired = state
+            elif state == "error":
+                row.error_reason = "Failed to destroy sandbox: context deadline exceeded"
+        if state == "destroyed":
+            self._gone(row)
+        elif state not in GOES_ON:
+            self._plan(row, at)
+
+    def _gone(self, row: Sandbox) -> None:
+        del self.rows[row.id]
+        self._ids.pop(row.name, None)
+        self._children.pop(row.id, None)
+        for other in (row.parent, row.linked):
+            if other is not None:
+                self._children.get(other, set()).discard(row.id)
+
+    def _plan(self, row: Sandbox, at: int) -> None:
+        """What will become of it if nobody touches it, counted from then."""
+        if row.runner_dead:
+            return
+        if row.state in GOES_ON:
+            state, kind = GOES_ON[row.state]
+            if state == "destroyed" and row.destroy_fails:
+                state = "error"
+            self._at(at + self._within(row, kind), row, f"state {state}")
+        elif row.state == "started" and row.desired == "started" and row.auto_stop > 0:
+            self._at(at + row.auto_stop * _MINUTE, row, "auto-stop")
+        elif row.state == "stopped" and row.desired == "stopped":
+            if row.auto_delete > 0:
+                self._at(at + row.auto_delete * _MINUTE, row, "auto-delete")
+            if row.auto_archive > 0:
+                self._at(at + row.auto_archive * _MINUTE, row, "auto-archive")
+
+    def _at(self, at: int, row: Sandbox, what: str, step: int | None = None) -> None:
+        self._number += 1
+        heapq.heappush(self._due, (at, self._number, row.id, row.step if step is None else step, what))
+
+    def _within(self, row: Sandbox, kind: str) -> int:
+        """How long this takes this sandbox, in microseconds: the same for the same seed, whatever else happens."""
+        low, high = getattr(self.behaviour, kind)
+        if low == high:
+            return int(low * _SECOND)
+        chance = random.Random(f"{self._seed}/{row.id}/{kind}").random()  # noqa: S311 - reproducible on purpose
+        return int((low + (high - low) * chance) * _SECOND)
+
+    @contextmanager
+    def _writing(self, row: Sandbox, at: int, *, activity: bool = True) -> Iterator[None]:
+        """The server writes the row: its times, its version, the list's copies and the listeners follow."""
+        old = row.shown
+        self.views.before(row)
+        yield
+        row.version += 1
+        row.item = None
+        row.updated = max(row.updated, at)
+        if activity and row.active is not None:
+            row.active = max(row.active, at)
+        self.views.after(row, at)
+        if row.shown != old:
+            for listener in self.listeners:
+                listener(row, old, row.shown)
+
+
+def _us(at: datetime | None, default: int) -> int:
+    return default if at is None else micros(at)

@@ -1,0 +1,343 @@
+"""The routes below `/containers` of a simulated Docker engine."""
+
+from collections.abc import Iterable, Sequence
+
+from aiohttp import web
+
+from reaper.simulator.docker.build import check_policy, create
+from reaper.simulator.docker.engine import Engine
+from reaper.simulator.docker.filters import STATES, Filters
+from reaper.simulator.docker.http import Stream, Work, answer, body_of, empty, flag, query, raw_answer
+from reaper.simulator.docker.json import inspected, listing
+from reaper.simulator.docker.life import KILL, Life
+from reaper.simulator.docker.model import Container, RefusedError, Removal, signal_number
+from reaper.simulator.docker.text import atoi, encode
+
+_LIST_FILTERS = frozenset(
+    [
+        "ancestor",
+        "before",
+        "exited",
+        "expose",
+        "health",
+        "id",
+        "is-task",
+        "isolation",
+        "label",
+        "name",
+        "network",
+        "publish",
+        "since",
+        "status",
+        "volume",
+    ]
+)
+_PRUNE_FILTERS = frozenset(("label", "label!", "until"))
+_TITLES = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
+
+
+class ContainerRoutes:
+    """Each method is one route; the table below says which."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._life = Life(engine)
+
+    def table(self) -> Iterable[tuple[str, str, Work]]:
+        """Method, path and handler."""
+        one = "/containers/{name}"
+        return (
+            ("GET", "/containers/json", self.list),
+            ("POST", "/containers/create", self.create),
+            ("POST", "/containers/prune", self.prune),
+            ("GET", f"{one}/json", self.inspect),
+            ("POST", f"{one}/start", self.start),
+            ("POST", f"{one}/stop", self.stop),
+            ("POST", f"{one}/restart", self.restart),
+            ("POST", f"{one}/kill", self.kill),
+            ("POST", f"{one}/pause", self.pause),
+            ("POST", f"{one}/unpause", self.unpause),
+            ("POST", f"{one}/rename", self.rename),
+            ("POST", f"{one}/wait", self.wait),
+            ("POST", f"{one}/update", self.update),
+            ("POST", f"{one}/exec", self.exec),
+            ("GET", f"{one}/top", self.top),
+            ("GET", f"{one}/logs", self.logs),
+            ("GET", f"{one}/changes", self.changes),
+            ("DELETE", one, self.remove),
+        )
+
+    # Listing
+
+    async def list(self, request: web.Request, _: str) -> web.Response:
+        """GET /containers/json."""
+        limit = atoi(request.query["limit"]) if request.query.get("limit") else 0
+        filters = Filters(query(request, "filters"), _LIST_FILTERS)
+        found = self._found(filters, every=flag(request, "all"), limit=limit)
+        return raw_answer(listing(self._engine, found))
+
+    def _found(self, filters: Filters, *, every: bool, limit: int) -> Sequence[Container]:
+        for state in filters.get("status"):
+            if state not in STATES:
+                raise RefusedError(400, f"Invalid filter 'status={state}'")
+        codes = {atoi(text) for text in filters.get("exited")}
+        if (task := filters.get("is-task")) and task[0] not in ("true", "false", "1", "0"):
+            raise RefusedError(400, f"Invalid filter 'is-task=[{' '.join(task)}]'")
+        for health in filters.get("health"):
+            if health not in ("starting", "healthy", "unhealthy", "none"):
+                raise RefusedError(400, f"Unrecognised filter value for health: {health}")
+        every = every or "status" in filters
+        before, since = self._bounds(filters, "before"), self._bounds(filters, "since")
+        images = {image.id for ref in filters.get("ancestor") if (image := self._engine.images.find(ref)) is not None}
+        found: list[Container] = []
+        for container in self._candidates(filters):
+            if not (every or limit > 0 or container.running):
+                continue
+            if filters and not (
+                ("status" not in filters or container.listed_state in filters.get("status"))
+                and (
+                    "exited" not in filters or (container.exit_code in codes and not container.running and container.started)
+                )
+                and filters.labels(container.labels)
+                and filters.match("id", container.id)
+                and (filters.match("name", container.name) or filters.match("name", f"/{container.name}"))
+                and (before is None or container.created < before)
+                and (since is None or container.created > since)
+                and ("ancestor" not in filters or container.image_id in images)
+                and _in_network(container, filters)
+                and _has_volume(container, filters)
+                and ("health" not in filters or "none" in filters.get("health"))
+                and ("publish" not in filters and "expose" not in filters)
+                and (not task or task[0] in ("false", "0"))
+            ):
+                continue
+            found.append(container)
+            if len(found) == limit:
+                break
+        return found
+
+    def _candidates(self, filters: Filters) -> Iterable[Container]:
+        """The containers that may match: few, where an id or a label tells."""
+        idents = filters.get("id")
+        if idents and all(len(ident) == 64 for ident in idents):
+            known = self._engine.containers
+            return sorted((known[i] for i in set(idents) if i in known), key=lambda c: c.created, reverse=True)
+        for label in filters.get("label"):
+            key, equals, value = label.partition("=")
+            if equals:
+                return self._engine.labelled(key, value)
+        return self._engine.newest_first()
+
+    def _bounds(self, filters: Filters, name: str) -> int | None:
+        bound = None
+        for ref in filters.get(name):
+            try:
+                bound = self._engine.container(ref).created
+            except RefusedError as refused:
+                raise RefusedError(500, f"no such container {ref}") from refused
+        return bound
+
+    # One container
+
+    async def inspect(self, _: web.Request, name: str) -> web.Response:
+        """GET /containers/NAME/json."""
+        container = await self._answering(name)
+        if container.behaviour.lost:
+            raise RefusedError(500, f"stat {self._engine.root}/overlay2/{container.id[::-1]}: no such file or directory")
+        return answer(inspected(self._engine, container))
+
+    async def _answering(self, name: str) -> Container:
+        """The container, when the engine answers requests about it. Raises RefusedError, like ``Engine.container``."""
+        container = self._engine.container(name)
+        if container.removing and container.behaviour.blocks:
+            await self._engine.until(container, lambda: container.removal is None or container.removal.over)
+            return self._engine.container(name)
+        return container
+
+    async def create(self, request: web.Request, _: str) -> web.Response:
+        """POST /containers/create."""
+        body = await body_of(request)
+        container = create(self._engine, query(request, "name") or "", body)
+        return answer({"Id": container.id, "Warnings": []}, 201)
+
+    async def start(self, _: web.Request, name: str) -> web.Response:
+        """POST /containers/NAME/start."""
+        container = self._engine.container(name)
+        if self._engine.start_takes and not container.running:
+            await self._engine.clock.sleep(self._engine.start_takes)
+        return empty(204 if self._life.start(container) else 304)
+
+    async def stop(self, request: web.Request, name: str) -> web.Response:
+        """POST /containers/NAME/stop."""
+        seconds = atoi(request.query["t"]) if request.query.get("t") else None
+        container = await self._answering(name)
+        if not self._life.stop(container, seconds):
+            return empty(304)
+        await self._engine.until(container, lambda: not container.running)
+        return empty()
+
+    async def restart(self, request: web.Request, name: str) -> web.Response:
+        """POST /containers/NAME/restart."""
+        seconds = atoi(request.query["t"]) if request.query.get("t") else None
+        container = self._engine.container(name)
+        kept, container.auto_remove = container.auto_remove, False
+        try:
+            if self._life.stop(container, seconds):
+                await self._engine.until(container, lambda: not container.running)
+            self._life.start(container)
+        except RefusedError as refused:
+            raise RefusedError(500, f"Cannot restart container {name}: {refused.message}") from refused
+        finally:
+            container.auto_remove = kept
+        self._engine.tell(container, "restart")
+        return empty()
+
+    async def kill(self, request: web.Request, name: str) -> web.Response:
+        """POST /containers/NAME/kill."""
+        number = signal_number(query(request, "signal") or "KILL")
+        try:
+            container = self._engine.container(name)
+        except RefusedError as refused:
+            raise RefusedError(refused.status, f"Cannot kill container: {name}: {refused.message}") from refused
+        self._life.kill(container, number, name)
+        if number == KILL:
+            run = container.run
+            await self._engine.until(container, lambda: container.run != run or not container.running)
+        return empty()
+
+    async def pause(self, _: web.Request, name: str) -> web.Response:
+        """POST /containers/NAME/pause."""
+        self._life.pause(self._engine.container(name))
+        return empty()
+
+    async def unpause(self, _: web.Request, name: str) -> web.Response:
+        """POST /containers/NAME/unpause."""
+        self._life.unpause(self._engine.container(name))
+        return empty()
+
+    async def rename(self, request: web.Request, name: str) -> web.Response:
+        """POST /containers/NAME/rename."""
+        wanted = query(request, "name") or ""
+        if not wanted:
+            raise RefusedError(400, "Neither old nor new names may be empty")
+        self._life.rename(self._engine.container(name), wanted)
+        return empty()
+
+    async def wait(self, request: web.Request, name: str) -> web.StreamResponse:
+        """POST /containers/NAME/wait: the head of the answer comes at once, its body at the end."""
+        container = self._engine.container(name)
+        response = Stream()
+        await response.prepare(request)
+        condition, run = query(request, "condition") or "", container.run
+        ids = self._engine.containers
+        match condition:
+            case "removed":
+                await self._engine.until(container, lambda: container.id not in ids)
+            case "next-exit":
+                started = container.running
+                await self._engine.until(
+                    container,
+                    lambda: container.id not in ids or container.run > run + (0 if started else 1),
+                )
+            case _:
+                await self._engine.until(container, lambda: not container.running)
+        await response.write(encode({"Error": None, "StatusCode": container.exit_code}))
+        await response.write_eof()
+        return response
+
+    async def remove(self, request: web.Request, name: str) -> web.Response:
+        """DELETE /containers/NAME."""
+        container = await self._answering(name)
+        removal = self._life.remove(
+            container, name, volumes=flag(request, "v"), force=flag(request, "force"), link=flag(request, "link")
+        )
+        await self._over(container, removal)
+        if removal.error:
+            raise RefusedError(500, removal.error)
+        return empty()
+
+    async def _over(self, container: Container, removal: Removal) -> None:
+        await self._engine.until(container, lambda: removal.over)
+
+    async def prune(self, request: web.Request, _: str) -> web.Response:
+        """POST /containers/prune: one after the other, leaving what cannot be removed."""
+        filters = Filters(query(request, "filters"), _PRUNE_FILTERS)
+        engine = self._engine
+        until = filters.until(engine.time())
+        if "containers" in engine.pruning:
+            raise RefusedError(409, "a prune operation is already running")
+        engine.pruning.add("containers")
+        deleted: list[str] = []
+        try:
+            for container in self._life.prunable():
+                if container.running or container.id not in engine.containers:
+                    continue
+                if not filters.pruned(container.labels, container.created, until):
+                    continue
+                try:
+                    removal = self._life.remove(container, container.id, volumes=False, force=False)
+                except RefusedError:
+                    continue
+                await self._over(container, removal)
+                if not removal.error:
+                    deleted.append(container.id)
+        finally:
+            engine.pruning.discard("containers")
+        engine.events.log("container", "prune", "", {"reclaimed": "0"}, engine.tick())
+        return answer({"ContainersDeleted": deleted or None, "SpaceReclaimed": 0})
+
+    # What is there for completeness
+
+    async def update(self, request: web.Request, name: str) -> web.Response:
+        """POST /containers/NAME/update: the restart policy changes, the rest is taken and forgotten."""
+        body = await body_of(request)
+        policy = body.get("RestartPolicy") or {}
+        checked = check_policy(policy, auto_remove=False)
+        container = self._engine.container(name)
+        if policy.get("Name"):
+            container.policy, container.retries = checked
+        self._engine.tell(container, "update")
+        self._engine.changed(container)
+        return answer({"Warnings": None})
+
+    async def exec(self, _: web.Request, name: str) -> web.Response:
+        """POST /containers/NAME/exec: refused as the engine does, or for want of processes."""
+        container = self._engine.container(name)
+        if not container.running:
+            raise RefusedError(409, f"Container {container.id} is not running")
+        if container.paused:
+            raise RefusedError(409, f"Container {name} is paused, unpause the container before exec")
+        raise RefusedError(500, "the simulator runs no processes")
+
+    async def top(self, _: web.Request, name: str) -> web.Response:
+        """GET /containers/NAME/top."""
+        container = self._engine.container(name)
+        if not container.running:
+            raise RefusedError(409, f"Container {container.id} is not running")
+        row = ["root", str(container.pid), "1", "0", "00:00", "?", "00:00:00", " ".join(container.argv)]
+        return answer({"Processes": [row], "Titles": _TITLES})
+
+    async def logs(self, request: web.Request, name: str) -> web.Response:
+        """GET /containers/NAME/logs: there are none."""
+        if not (flag(request, "stdout") or flag(request, "stderr")):
+            raise RefusedError(400, "Bad parameters: you must choose at least one stream")
+        self._engine.container(name)
+        return empty(200)
+
+    async def changes(self, _: web.Request, name: str) -> web.Response:
+        """GET /containers/NAME/changes."""
+        self._engine.container(name)
+        return answer(None)
+
+
+def _in_network(container: Container, filters: Filters) -> bool:
+    wanted = filters.get("network")
+    return not wanted or any(
+        value in container.networks or any(end.network_id.startswith(value) for end in container.networks.values())
+        for value in wanted
+    )
+
+
+def _has_volume(container: Container, filters: Filters) -> bool:
+    wanted = filters.get("volume")
+    return not wanted or any(value in (mount.name, mount.destination) for mount in container.mounts for value in wanted)

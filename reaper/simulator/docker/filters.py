@@ -1,0 +1,133 @@
+"""The `filters` of the Engine's API: parsing them and matching labels, with the engine's own errors."""
+
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+from reaper.simulator.docker.model import RefusedError
+from reaper.simulator.docker.text import timestamp
+
+STATES = ("paused", "restarting", "removing", "running", "dead", "created", "exited")
+
+
+class Filters:
+    """Filters as a client sent them: a JSON object of lists, or (as older clients and the CLI do) of objects.
+
+    Args:
+        text: the query parameter, or None.
+        accepted: the names that this endpoint knows; None accepts all. Raises RefusedError for another, or bad JSON.
+    """
+
+    def __init__(self, text: str | None, accepted: Collection[str] | None = None) -> None:
+        self._fields: dict[str, list[str]] = {}
+        if text:
+            self._fields = _parse(text)
+        for name in self._fields:
+            if accepted is not None and name not in accepted:
+                raise RefusedError(400, f"Invalid filter '{name}'")
+
+    def __contains__(self, name: str) -> bool:
+        return bool(self._fields.get(name))
+
+    def __bool__(self) -> bool:
+        return any(self._fields.values())
+
+    def get(self, name: str) -> Sequence[str]:
+        """The values of one filter."""
+        return self._fields.get(name, ())
+
+    def match(self, name: str, source: str) -> bool:
+        """Whether `source` equals a value or one is found in it as a regular expression; true without such a filter."""
+        values = self.get(name)
+        return not values or source in values or any(_found(value, source) for value in values)
+
+    def prefix(self, name: str, source: str) -> bool:
+        """Whether `source` begins with a value; true without such a filter."""
+        values = self.get(name)
+        return not values or source.startswith(tuple(values))
+
+    def labels(self, labels: Mapping[str, str] | None, name: str = "label") -> bool:
+        """Whether all `key` and `key=value` are there; true without such a filter."""
+        return all(_has(labels or {}, wanted) for wanted in self.get(name))
+
+    def pruned(self, labels: Mapping[str, str] | None, created: int, until: int | None) -> bool:
+        """Whether a prune with `label`, `label!` and `until` means this."""
+        if until is not None and created > until:
+            return False
+        return self.labels(labels) and not ("label!" in self and self.labels(labels, "label!"))
+
+    def flag(self, name: str) -> bool | None:
+        """A boolean filter; None without. Raises RefusedError for anything but true, false, 1 and 0."""
+        values = self.get(name)
+        if not values:
+            return None
+        if len(values) == 1 and values[0].lower() in ("true", "1"):
+            return True
+        if len(values) == 1 and values[0].lower() in ("false", "0"):
+            return False
+        raise RefusedError(400, f"Invalid filter '{name}=[{' '.join(values)}]'")
+
+    def until(self, now: int) -> int | None:
+        """The latest creation time (ns) that a prune means; None without. Raises RefusedError."""
+        values = self.get("until")
+        if not values:
+            return None
+        if len(values) > 1:
+            raise RefusedError(400, "more than one until filter specified")
+        parsed = timestamp(values[0], now)
+        if parsed is None:
+            raise RefusedError(500, f'failed to parse value as time or duration: "{values[0]}"')
+        return parsed
+
+
+def _found(pattern: str, source: str) -> bool:
+    try:
+        return re.search(pattern, source) is not None
+    except re.error:
+        return False
+
+
+def _has(labels: Mapping[str, str], wanted: str) -> bool:
+    key, equals, value = wanted.partition("=")
+    return key in labels and (not equals or labels[key] == value)
+
+
+def _parse(text: str) -> dict[str, list[str]]:
+    try:
+        parsed = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RefusedError(500, _syntax(error)) from error
+    if not isinstance(parsed, dict):
+        raise RefusedError(500, f"json: cannot unmarshal {_go(parsed)} into Go value of type map[string]map[string]bool")
+    fields: dict[str, list[str]] = {}
+    for name, values in parsed.items():
+        if isinstance(values, dict):
+            fields[name] = [value for value, on in values.items() if on]
+        elif isinstance(values, list) and all(isinstance(value, str) for value in values):
+            fields[name] = values
+        elif values is not None:
+            raise RefusedError(500, f"json: cannot unmarshal {_go(values)} into Go value of type map[string]bool")
+    return fields
+
+
+def _syntax(error: json.JSONDecodeError) -> str:
+    if error.pos >= len(error.doc):
+        return "unexpected end of JSON input"
+    literal = {"f": "false", "t": "true", "n": "null"}.get(error.doc[error.pos])
+    if literal and len(error.doc) > error.pos + 1 and error.doc[error.pos + 1] != literal[1]:
+        return f"invalid character '{error.doc[error.pos + 1]}' in literal {literal} (expecting '{literal[1]}')"
+    return f"invalid character '{error.doc[error.pos]}' looking for beginning of value"
+
+
+def _go(value: object) -> str:
+    match value:
+        case bool():
+            return "bool"
+        case str():
+            return "string"
+        case list():
+            return "array"
+        case dict():
+            return "object"
+        case _:
+            return "number"

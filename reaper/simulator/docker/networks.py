@@ -1,0 +1,219 @@
+"""The networks of a simulated engine: address pools, endpoints, and who is attached."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from reaper.simulator.docker.model import PREDEFINED, Container, Endpoint, Network, RefusedError
+
+if TYPE_CHECKING:
+    from reaper.simulator.docker.engine import Engine
+
+POOLS = tuple(f"172.{n}.0.0/16" for n in range(17, 32)) + tuple(f"192.168.{n}.0/20" for n in range(0, 256, 16))
+"""The engine's default address pools: one each for the default bridge and 30 networks."""
+
+_DRIVERS = ("bridge", "host", "null", "macvlan", "ipvlan", "overlay")
+
+
+class Networks:
+    """The networks by id, the predefined ones first."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._by_id: dict[str, Network] = {}
+        self._by_name: dict[str, dict[str, Network]] = {}
+        self._pools: set[int] = set()
+        self._beyond = 0
+        for name, driver in zip(PREDEFINED, ("null", "host", "bridge"), strict=True):
+            self.add(name, driver=driver)
+
+    def __iter__(self) -> Iterator[Network]:
+        return iter(tuple(self._by_id.values()))
+
+    def add(
+        self,
+        name: str,
+        *,
+        driver: str = "bridge",
+        labels: Mapping[str, str] | None = None,
+        created: int = 0,
+        given: Mapping[str, Any] | None = None,
+        unbounded: bool = True,
+    ) -> Network:
+        """A new network.
+
+        Args:
+            name: need not be new.
+            driver: of the network.
+            labels: its labels.
+            created: when (ns of the engine's clock); now when 0.
+            given: the body of the request that made it.
+            unbounded: it gets addresses even where the pools are used up. Raises RefusedError otherwise.
+        """
+        network = Network(
+            id=self._engine.new_id(),
+            name=name,
+            created=created or self._engine.tick(),
+            labels=labels or {},
+            driver=driver,
+            given=given or {},
+            options=(given or {}).get("Options") or {},
+        )
+        if driver not in ("null", "host"):
+            self._address(network, unbounded=unbounded)
+        self._by_id[network.id] = network
+        self._by_name.setdefault(name, {})[network.id] = network
+        return network
+
+    def _address(self, network: Network, *, unbounded: bool) -> None:
+        configs = (network.given.get("IPAM") or {}).get("Config") or ()
+        if configs and configs[0].get("Subnet"):
+            network.subnet = configs[0]["Subnet"]
+            network.gateway = configs[0].get("Gateway") or _host(network.subnet, 1)
+            return
+        free = next((number for number in range(len(POOLS)) if number not in self._pools), None)
+        if free is not None:
+            self._pools.add(free)
+            network.pool, network.subnet = free, POOLS[free]
+        elif unbounded:  # as where the operator has configured more pools
+            network.subnet = f"10.{self._beyond // 256 % 256}.{self._beyond % 256}.0/24"
+            self._beyond += 1
+        else:
+            text = (
+                "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network"
+            )
+            raise RefusedError(404, text)
+        network.gateway = _host(network.subnet, 1)
+
+    def create(self, body: Mapping[str, Any]) -> tuple[Network, str]:
+        """What `POST /networks/create` does: the network, and a warning. Raises RefusedError."""
+        name, driver = str(body.get("Name") or ""), str(body.get("Driver") or "bridge")
+        same = self._by_name.get(name)
+        warning = ""
+        if name in PREDEFINED:
+            raise RefusedError(403, f"operation is not permitted on predefined {name} network ")
+        if same:
+            if body.get("CheckDuplicate"):
+                raise RefusedError(409, f"network with name {name} already exists")
+            warning = f"Network with name {name} (id : {next(iter(same))}) already exists"
+        if not name.strip():
+            raise RefusedError(500, f"invalid name: {name}")
+        if driver not in _DRIVERS:
+            raise RefusedError(404, f'plugin "{driver}" not found')
+        network = self.add(name, driver=driver, labels=body.get("Labels"), given=body, unbounded=False)
+        self.tell(network, "create")
+        return network, warning
+
+    def find(self, ref: str) -> Network:
+        """The network with that id, name or beginning of an id, as an inspection looks for it. Raises RefusedError."""
+        if ref in self._by_id:
+            return self._by_id[ref]
+        named = self._by_name.get(ref, {})
+        if len(named) > 1:
+            raise RefusedError(400, f"{len(named)} matches found based on name: network {ref} is ambiguous")
+        matches = list(named.values()) or ([n for n in self._by_id.values() if n.id.startswith(ref)] if ref else [])
+        if len(matches) > 1:
+            raise RefusedError(400, f"{len(matches)} matches found based on ID prefix: network {ref} is ambiguous")
+        if not matches:
+            raise RefusedError(404, f"network {ref} not found")
+        return matches[0]
+
+    def delete(self, ref: str) -> None:
+        """What `DELETE /networks/{ref}` does. Raises RefusedError."""
+        named = self._by_name.get(ref, {})
+        if ref not in self._by_id and len(named) > 1:
+            raise RefusedError(400, f"network {ref} is ambiguous ({len(named)} matches found based on name)")
+        network = self.find(ref)
+        if network.predefined:
+            raise RefusedError(403, f"{network.name} is a pre-defined network and cannot be removed")
+        if network.attached or network.stale:
+            text = f"error while removing network: network {network.name} id {network.id} has active endpoints"
+            raise RefusedError(403, text)
+        self.drop(network)
+
+    def drop(self, network: Network) -> None:
+        """A network is gone."""
+        del self._by_id[network.id]
+        del self._by_name[network.name][network.id]
+        if not self._by_name[network.name]:
+            del self._by_name[network.name]
+        if network.pool is not None:
+            self._pools.discard(network.pool)
+        self.tell(network, "destroy")
+
+    def tell(self, network: Network, action: str, **attributes: str) -> None:
+        """Log an event of a network."""
+        engine = self._engine
+        engine.events.log(
+            "network", action, network.id, {"name": network.name, "type": network.driver, **attributes}, engine.tick()
+        )
+
+    def named(self, name: str) -> Network | None:
+        """A network of that name."""
+        return next(iter(self._by_name.get(name, {}).values()), None)
+
+    # Endpoints
+
+    def lookup(self, name: str, endpoint: Endpoint) -> Network:
+        """The network that a container is about to be attached to. Raises RefusedError."""
+        if endpoint.network_id:
+            if endpoint.network_id not in self._by_id:
+                raise RefusedError(404, f"network {endpoint.network_id} not found")
+            return self._by_id[endpoint.network_id]
+        return self.find("bridge" if name == "default" else name)
+
+    def attach(self, container: Container, network: Network, endpoint: Endpoint) -> None:
+        """Give a running container its addresses."""
+        endpoint.network_id, endpoint.id = network.id, self._engine.new_id()
+        if network.subnet:
+            network.hosts = network.hosts % 65_000 + 1
+            endpoint.gateway, endpoint.prefix = network.gateway, int(network.subnet.partition("/")[2])
+            endpoint.address = _host(network.subnet, network.hosts)
+            endpoint.mac = "02:42:" + ":".join(f"{int(part):02x}" for part in endpoint.address.split("."))
+            if not network.predefined and container.id[:12] not in (endpoint.aliases or ()):
+                endpoint.aliases = [*(endpoint.aliases or ()), container.id[:12]]
+        network.attached[container.id] = container
+
+    def attach_all(self, container: Container) -> None:
+        """Attach a container that starts. Raises RefusedError when a network is gone; it is then attached to none."""
+        found = [(self.lookup(name, endpoint), endpoint) for name, endpoint in container.networks.items()]
+        for network, endpoint in found:
+            self.attach(container, network, endpoint)
+            self.tell(network, "connect", container=container.id)
+
+    def detach(self, container: Container, endpoint: Endpoint) -> None:
+        """Take its addresses from a container that ends, or leaves the network."""
+        network = self._by_id.get(endpoint.network_id)
+        endpoint.id = endpoint.gateway = endpoint.address = endpoint.mac = ""
+        endpoint.prefix = 0
+        if network is not None and network.attached.pop(container.id, None) is not None:
+            self.tell(network, "disconnect", container=container.id)
+
+    def connect(self, network: Network, container: Container, given: Mapping[str, Any]) -> None:
+        """What `POST /networks/{id}/connect` does. Raises RefusedError."""
+        if network.name in container.networks:
+            raise RefusedError(403, f"endpoint with name {container.name} already exists in network {network.name}")
+        if container.removing or container.dead:
+            raise RefusedError(403, f"Container {container.id} is marked for removal and cannot be connected to a network.")
+        if container.network_mode == "host" or network.name == "host":
+            text = "container cannot be disconnected from host network or connected to host network"
+            raise RefusedError(500 if container.network_mode == "host" else 403, text)
+        endpoint = Endpoint(aliases=given.get("Aliases"), given=given)
+        container.networks[network.name] = endpoint
+        if container.running and not container.restarting:
+            self.attach(container, network, endpoint)
+            self.tell(network, "connect", container=container.id)
+
+    def disconnect(self, network: Network, container: Container) -> None:
+        """What `POST /networks/{id}/disconnect` does. Raises RefusedError."""
+        endpoint = container.networks.get(network.name)
+        if endpoint is None:
+            raise RefusedError(500, f"container {container.id} is not connected to network {network.name}")
+        self.detach(container, endpoint)
+        del container.networks[network.name]
+
+
+def _host(subnet: str, number: int) -> str:
+    """The address of host `number` in a subnet such as 172.18.0.0/16."""
+    parts = [int(part) for part in subnet.partition("/")[0].split(".")]
+    value = (parts[0] << 24) + (parts[1] << 16) + (parts[2] << 8) + parts[3] + number
+    return ".".join(str(value >> shift & 255) for shift in (24, 16, 8, 0))

@@ -1,0 +1,306 @@
+"""The routes for networks, volumes and images of a simulated Docker engine."""
+
+import fnmatch
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from reaper.simulator.docker import images as docker_images
+from reaper.simulator.docker.build import check_volume
+from reaper.simulator.docker.engine import Engine
+from reaper.simulator.docker.filters import Filters
+from reaper.simulator.docker.http import Work, answer, body_of, empty, flag, query, raw_answer
+from reaper.simulator.docker.json import image, network, volume
+from reaper.simulator.docker.model import Network, RefusedError, Volume
+from reaper.simulator.docker.text import NS, encode
+
+_PRUNE = frozenset(("label", "label!", "until"))
+_REGISTRY = 'Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io: no such host'
+
+
+class NetworkRoutes:
+    """Each method is one route; the table below says which."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def table(self) -> Iterable[tuple[str, str, Work]]:
+        """Method, path and handler."""
+        return (
+            ("GET", "/networks", self.list),
+            ("POST", "/networks/create", self.create),
+            ("POST", "/networks/prune", self.prune),
+            ("POST", "/networks/{name}/connect", self.connect),
+            ("POST", "/networks/{name}/disconnect", self.disconnect),
+            ("GET", "/networks/{name}", self.inspect),
+            ("DELETE", "/networks/{name}", self.delete),
+        )
+
+    async def list(self, request: web.Request, _: str) -> web.Response:
+        """GET /networks."""
+        filters = Filters(query(request, "filters"), ("dangling", "driver", "id", "label", "name", "scope", "type"))
+        for kind in filters.get("type"):
+            if kind not in ("builtin", "custom"):
+                raise RefusedError(500, f"invalid filter: 'type'='{kind}'")
+        dangling = _dangling(filters)
+        found = [
+            network(n, listed=True)
+            for n in self._engine.networks
+            if filters.match("name", n.name)
+            and filters.match("id", n.id)
+            and ("driver" not in filters or n.driver in filters.get("driver"))
+            and ("scope" not in filters or "local" in filters.get("scope"))
+            and ("type" not in filters or ("builtin" if n.predefined else "custom") in filters.get("type"))
+            and filters.labels(n.labels)
+            # The engine looks at the listing, which knows of no containers: whatever is not predefined dangles.
+            and (dangling is None or n.predefined is not dangling)
+        ]
+        return answer(found)
+
+    async def inspect(self, _: web.Request, name: str) -> web.Response:
+        """GET /networks/NAME."""
+        return answer(network(self._engine.networks.find(name), listed=False))
+
+    async def create(self, request: web.Request, _: str) -> web.Response:
+        """POST /networks/create."""
+        made, warning = self._engine.networks.create(await body_of(request))
+        return answer({"Id": made.id, "Warning": warning}, 201)
+
+    async def delete(self, _: web.Request, name: str) -> web.Response:
+        """DELETE /networks/NAME."""
+        self._engine.networks.delete(name)
+        return empty()
+
+    async def connect(self, request: web.Request, name: str) -> web.Response:
+        """POST /networks/NAME/connect."""
+        body = await body_of(request)
+        found = self._engine.networks.find(name)
+        container = self._engine.container(str(body.get("Container") or ""))
+        self._engine.networks.connect(found, container, body.get("EndpointConfig") or {})
+        self._engine.changed(container)
+        return empty(200)
+
+    async def disconnect(self, request: web.Request, name: str) -> web.Response:
+        """POST /networks/NAME/disconnect."""
+        body = await body_of(request)
+        found, ref = self._engine.networks.find(name), str(body.get("Container") or "")
+        try:
+            container = self._engine.container(ref)
+        except RefusedError as refused:
+            if body.get("Force"):
+                raise RefusedError(404, f"endpoint {ref} not found") from refused
+            raise
+        self._engine.networks.disconnect(found, container)
+        self._engine.changed(container)
+        return empty(200)
+
+    async def prune(self, request: web.Request, _: str) -> web.Response:
+        """POST /networks/prune."""
+        engine = self._engine
+        filters = Filters(query(request, "filters"), _PRUNE)
+        until = filters.until(engine.time())
+        gone = [n for n in engine.networks if self._prunable(n) and filters.pruned(n.labels, n.created, until)]
+        for found in gone:
+            engine.networks.drop(found)
+        engine.events.log("network", "prune", "", {"reclaimed": "0"}, engine.tick())
+        return answer({"NetworksDeleted": [found.name for found in gone] or None})
+
+    @staticmethod
+    def _prunable(found: Network) -> bool:
+        return not found.predefined and not found.attached
+
+
+def _dangling(filters: Filters) -> bool | None:
+    values = filters.get("dangling")
+    if len(values) > 1:
+        raise RefusedError(400, 'got more than one value for filter key "dangling"')
+    try:
+        return filters.flag("dangling")
+    except RefusedError as refused:
+        text = 'invalid value for filter \'dangling\', must be "true" (or "1"), or "false" (or "0")'
+        raise RefusedError(400, text) from refused
+
+
+class VolumeRoutes:
+    """Each method is one route; the table below says which."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def table(self) -> Iterable[tuple[str, str, Work]]:
+        """Method, path and handler."""
+        return (
+            ("GET", "/volumes", self.list),
+            ("POST", "/volumes/create", self.create),
+            ("POST", "/volumes/prune", self.prune),
+            ("GET", "/volumes/{name}", self.inspect),
+            ("DELETE", "/volumes/{name}", self.delete),
+        )
+
+    def _find(self, name: str) -> Volume:
+        if name not in self._engine.volumes:
+            raise RefusedError(404, f"get {name}: no such volume")
+        return self._engine.volumes[name]
+
+    async def list(self, request: web.Request, _: str) -> web.Response:
+        """GET /volumes."""
+        filters = Filters(query(request, "filters"), ("dangling", "driver", "label", "name"))
+        dangling = filters.flag("dangling")
+        found = [
+            volume(self._engine, v)
+            for v in self._engine.volumes.values()
+            if filters.match("name", v.name)
+            and filters.labels(v.labels)
+            and ("driver" not in filters or "local" in filters.get("driver"))
+            and (dangling is None or bool(v.users) is not dangling)
+        ]
+        return answer({"Volumes": found, "Warnings": None})
+
+    async def inspect(self, _: web.Request, name: str) -> web.Response:
+        """GET /volumes/NAME."""
+        return answer(volume(self._engine, self._find(name)))
+
+    async def create(self, request: web.Request, _: str) -> web.Response:
+        """POST /volumes/create."""
+        body = await body_of(request)
+        name, driver = str(body.get("Name") or ""), str(body.get("Driver") or "local")
+        if driver != "local":
+            text = f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found'
+            raise RefusedError(404, text)
+        if name:
+            check_volume(name)
+        made = self._engine.add_volume(name, body.get("Labels"), body.get("DriverOpts"))
+        return answer(volume(self._engine, made), 201)
+
+    async def delete(self, request: web.Request, name: str) -> web.Response:
+        """DELETE /volumes/NAME."""
+        if name not in self._engine.volumes and flag(request, "force"):
+            return empty()
+        found = self._find(name)
+        if found.users:
+            users = ", ".join(sorted(found.users))
+            raise RefusedError(409, f"remove {name}: volume is in use - [{users}]")
+        self._engine.drop_volume(found)
+        return empty()
+
+    async def prune(self, request: web.Request, _: str) -> web.Response:
+        """POST /volumes/prune: in 20.10, named ones too."""
+        engine = self._engine
+        filters = Filters(query(request, "filters"), ("label", "label!", "all"))
+        gone = [v for v in engine.volumes.values() if not v.users and filters.pruned(v.labels, v.created, None)]
+        for found in gone:
+            engine.drop_volume(found)
+        engine.events.log("volume", "prune", "", {"reclaimed": "0"}, engine.tick())
+        return answer({"VolumesDeleted": [found.name for found in gone], "SpaceReclaimed": 0})
+
+
+class ImageRoutes:
+    """Each method is one route; the table below says which."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def table(self) -> Iterable[tuple[str, str, Work]]:
+        """Method, path and handler."""
+        return (
+            ("GET", "/images/json", self.list),
+            ("POST", "/images/create", self.create),
+            ("POST", "/images/prune", self.prune),
+            ("GET", "/images/{name}/json", self.inspect),
+            ("GET", "/images/{name}/history", self.history),
+            ("POST", "/images/{name}/tag", self.tag),
+            ("DELETE", "/images/{name}", self.delete),
+            ("POST", "/commit", self.commit),
+        )
+
+    async def list(self, request: web.Request, _: str) -> web.Response:
+        """GET /images/json."""
+        filters = Filters(query(request, "filters"), ("dangling", "label", "before", "since", "reference"))
+        images = self._engine.images
+        dangling = filters.flag("dangling")
+        bounds = {name: self._bound(filters, name) for name in ("before", "since")}
+        found = [
+            docker_images.listed(i)
+            for i in images
+            if (dangling is None or (not i.tags) is dangling)
+            and filters.labels(i.labels)
+            and (bounds["before"] is None or i.created < bounds["before"])
+            and (bounds["since"] is None or i.created > bounds["since"])
+            and ("reference" not in filters or any(_refers(tag, filters) for tag in i.tags))
+        ]
+        return answer(found)
+
+    def _bound(self, filters: Filters, name: str) -> int | None:
+        bound = None
+        for ref in filters.get(name):
+            bound = self._engine.images.need(ref).created
+        return bound
+
+    async def inspect(self, _: web.Request, name: str) -> web.Response:
+        """GET /images/NAME/json."""
+        found = self._engine.images.find(name)
+        if found is None:
+            raise RefusedError(404, f"no such image: {name}: {self._engine.images.missing(name)}")
+        return answer(image(self._engine, found))
+
+    async def history(self, _: web.Request, name: str) -> web.Response:
+        """GET /images/NAME/history."""
+        found = self._engine.images.need(name)
+        row = {"Comment": found.comment, "Created": found.created // NS, "CreatedBy": "", "Id": found.id}
+        return answer([{**row, "Size": found.size, "Tags": list(found.tags) or None}])
+
+    async def create(self, request: web.Request, _: str) -> web.Response:
+        """POST /images/create: an import makes a new image each time; there is no registry to pull from."""
+        if not query(request, "fromSrc"):
+            raise RefusedError(500, _REGISTRY)
+        await request.read()
+        repository, tag = query(request, "repo") or "", query(request, "tag") or "latest"
+        images = self._engine.images
+        labels = docker_images.labels_of(request.query.getall("changes", ()))
+        comment = f"Imported from {query(request, 'fromSrc')}"
+        made = images.add(f"{repository}:{tag}" if repository else "", labels=labels, comment=comment)
+        self._engine.events.log("image", "import", made.id, {"name": made.id}, self._engine.tick())
+        return raw_answer(encode({"status": made.id}))
+
+    async def commit(self, request: web.Request, _: str) -> web.Response:
+        """POST /commit: an image of a container, with all labels of the container, and those of the changes."""
+        await request.read()
+        container = self._engine.container(query(request, "container") or "")
+        repository, tag = query(request, "repo") or "", query(request, "tag") or "latest"
+        labels = {**container.labels, **(docker_images.labels_of(request.query.getall("changes", ())) or {})}
+        images = self._engine.images
+        reference = f"{repository}:{tag}" if repository else ""
+        made = images.add(reference, labels=labels or None, parent=container.image_id)
+        self._engine.tell(container, "commit", comment="", imageID=made.id, imageRef=reference)
+        return answer({"Id": made.id}, 201)
+
+    async def tag(self, request: web.Request, name: str) -> web.Response:
+        """POST /images/NAME/tag."""
+        repository, tag = query(request, "repo") or "", query(request, "tag") or "latest"
+        found = self._engine.images.need(name)
+        self._engine.images.tag(found, f"{repository}:{tag}")
+        return empty(201)
+
+    async def delete(self, request: web.Request, name: str) -> web.Response:
+        """DELETE /images/NAME."""
+        return answer(self._engine.images.delete(name, force=flag(request, "force")))
+
+    async def prune(self, request: web.Request, _: str) -> web.Response:
+        """POST /images/prune: dangling ones, or with dangling=false all that no container has."""
+        engine = self._engine
+        filters = Filters(query(request, "filters"), (*_PRUNE, "dangling"))
+        until = filters.until(engine.time())
+        every = filters.flag("dangling") is False
+        used = engine.images.used()
+        deleted: list[dict[str, str]] = []
+        reclaimed = 0
+        for found in tuple(engine.images):
+            if (every or not found.tags) and found.id not in used and filters.pruned(found.labels, found.created, until):
+                reclaimed += engine.images.drop(found, deleted)
+        engine.events.log("image", "prune", "", {"reclaimed": str(reclaimed)}, engine.tick())
+        return answer({"ImagesDeleted": deleted or None, "SpaceReclaimed": reclaimed})
+
+
+def _refers(tag: str, filters: Filters) -> bool:
+    names = (tag, tag.rpartition(":")[0])
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in filters.get("reference") for name in names)

@@ -1,0 +1,99 @@
+"""What all units of one endpoint share while they are reaped, and what makes a unit stay."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+import anyio
+
+from reaper.core.lease_index import Leases
+from reaper.core.model import Kind, Resource, Result, State
+from reaper.core.rules import Rules
+from reaper.providers.base import Limits, Listed, Provider
+from reaper.retry.budget import AdaptiveLimiter
+from reaper.retry.retrier import Retrier
+from reaper.sweep.confirm import Confirmer
+from reaper.sweep.dependents import Dependents
+
+T = TypeVar("T")
+
+
+class AbandonedError(Exception):
+    """The sweep is ending, and this unit had not begun to act."""
+
+
+class ChangedError(Exception):
+    """The unit is not what it was when it was decided about."""
+
+
+class Slots:
+    """The limits of one endpoint. Removing and stopping wait for different things, so each may have its own.
+
+    Attributes:
+        listings: for listings, which are few. Where all calls share one limit they need no slot, since whoever holds one
+            may wait for somebody else's listing.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        together = AdaptiveLimiter(limits.together) if limits.together is not None else None
+        self.reads: AbstractAsyncContextManager[object] = together or anyio.CapacityLimiter(limits.reads)
+        self.removals: AbstractAsyncContextManager[object] = together or anyio.CapacityLimiter(limits.removals)
+        self.stops: AbstractAsyncContextManager[object] = together or anyio.CapacityLimiter(limits.stops)
+        self.listings: AbstractAsyncContextManager[object] = nullcontext() if together else self.reads
+
+
+@dataclass
+class Context:
+    """What all units of one endpoint share in one sweep.
+
+    Args:
+        now: reads the clock, as the endpoint's clock shows it.
+        leases: reads the leases again. May raise LeasesUnknownError.
+        settled: is told each result as soon as it is known.
+        confirmer: takes the deletions that are only accepted; None where a deletion that has returned is done.
+        going: ids of all that is to go in this sweep, without what is known to stay by now.
+        draining: set when no unit may begin to act any more.
+        listed: what the decisions were made about.
+        dependents: of the round, where deleting one resource deletes what is linked to it.
+        results: by id what became of each resource, as far as it is known.
+    """
+
+    provider: Provider
+    retrier: Retrier
+    slots: Slots
+    rules: Rules
+    now: Callable[[], datetime]
+    leases: Callable[[], Leases]
+    settled: Callable[[Result], None]
+    confirmer: Confirmer | None = None
+    going: set[str] = field(default_factory=set)
+    draining: bool = False
+    listed: Listed = field(default_factory=Listed)
+    dependents: Dependents | None = None
+    results: dict[str, Result] = field(default_factory=dict)
+
+
+def subject(resource: Resource, first: Resource) -> str:
+    """How a sentence about the unit names one of its members."""
+    return "it" if resource.group is None or resource.id == first.id else f"{resource.name} of its {resource.group_word}"
+
+
+def what_changed(before: Resource, now: Resource, *, stopped_by_us: bool = False) -> str | None:
+    """What is different about a resource since it was decided about, for people; None when nothing is that matters."""
+    # "removing": a container of ``docker run --rm``, which the engine removes as soon as our stop has ended it.
+    stopped = stopped_by_us and (now.state in (State.STOPPED, State.FAILED) or now.raw_state == "removing")
+    if before.raw_state != now.raw_state and not stopped:
+        return f"was {before.raw_state} and is {now.raw_state} now"
+    differences = {
+        "was started again": before.started_at != now.started_at,
+        "was stopped again": before.stopped_at != now.stopped_at and not stopped_by_us,
+        "is another one of the same name now": before.identity != now.identity,
+        "has other labels now": before.labels != now.labels,
+        "has other tags now": before.tags != now.tags,
+        f"is in another {now.group_word} now": before.group != now.group,
+        "has another restart policy now": before.restart_policy != now.restart_policy,
+        "is connected to something else now": now.kind is Kind.CONTAINER and not now.uses <= before.uses,
+    }
+    return next((what for what, differs in differences.items() if differs), None)

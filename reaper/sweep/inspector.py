@@ -1,0 +1,119 @@
+"""Looking more closely at what was listed, before anything is decided."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from reaper.core.model import Kind, Resource
+from reaper.errors import NotFoundError, ProviderError, UnreadableError
+from reaper.providers.base import Linking, Reader, may_depend_unseen, possibly_used_by
+from reaper.retry.retrier import Retrier
+from reaper.sweep.concurrency import for_each
+from reaper.sweep.context import Slots
+
+T = TypeVar("T")
+
+FEW = 10  # so many are rather inspected than looked for in a listing of all
+
+
+class Inspector:
+    """Makes the looks of one endpoint's sweep, many at the same time.
+
+    Attributes:
+        unread: by id, why a resource could not be inspected.
+        warnings: what is kept since nobody can tell what it hangs on.
+    """
+
+    def __init__(self, reader: Reader, retrier: Retrier, slots: Slots) -> None:
+        self.unread: dict[str, ProviderError] = {}
+        self.warnings: list[str] = []
+        self._reader = reader
+        self._retrier = retrier
+        self._slots = slots
+
+    async def inspect_call(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
+        """Make a request that looks at one resource: see ``providers.base.Call``."""
+        return await self._retrier.call(what, function, slots=self._slots.reads)
+
+    async def list_call(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
+        """Make a request that lists."""
+        return await self._retrier.call(what, function, slots=self._slots.listings)
+
+    async def inspect(self, resources: Sequence[Resource], wanted: Sequence[Resource]) -> list[Resource]:
+        """``resources`` with the wanted ones inspected, and without those that are gone meanwhile."""
+        fresh: dict[str, Resource | None] = {}
+
+        async def one(resource: Resource) -> None:
+            try:
+                fresh[resource.id] = await self._inspect(resource)
+            except NotFoundError:
+                fresh[resource.id] = None
+            except ProviderError as error:
+                self.unread[resource.id] = error
+                fresh[resource.id] = replace(resource, inspected=True, unreadable=str(error))
+
+        await self._each(wanted, one)
+        looked_at = ((resource, fresh.get(resource.id, resource)) for resource in resources)
+        return [now for _, now in looked_at if now is not None]
+
+    async def inspect_links(
+        self,
+        resources: Sequence[Resource],
+        wanted: Sequence[Resource],
+        possible: Callable[[Resource], frozenset[str]],
+    ) -> list[Resource]:
+        """``resources`` with the links of the wanted ones known.
+
+        Args:
+            resources: all that were listed.
+            wanted: those whose links are not known.
+            possible: what one that cannot be looked at may be linked to.
+        """
+        links: dict[str, frozenset[str]] = {}
+
+        async def one(resource: Resource) -> None:
+            try:
+                if (known := self.unread.get(resource.id)) is not None:
+                    raise known
+                if not resource.id:
+                    raise UnreadableError(resource.unreadable or "its row has no id")
+                found = (await self._inspect(resource)).uses
+            except NotFoundError:
+                found = frozenset()
+            except ProviderError as error:
+                found = self._unknown_links(resource, error, resources, possible(resource))
+            links[resource.id] = links.get(resource.id, frozenset()) | found  # several may have no id
+
+        if len(wanted) > FEW and isinstance(self._reader, Linking):
+            told = await self._reader.links(self.list_call)
+            links = {resource.id: told[resource.id] for resource in wanted if resource.id in told}
+        await self._each([resource for resource in wanted if resource.id not in links], one)
+        return [
+            replace(resource, uses=resource.uses | links[resource.id], links_known=True)
+            if resource.id in links
+            else resource
+            for resource in resources
+        ]
+
+    def _unknown_links(
+        self, resource: Resource, error: ProviderError, resources: Sequence[Resource], suspects: frozenset[str]
+    ) -> frozenset[str]:
+        """What is kept since it cannot be told what this one hangs on."""
+        if resource.kind is not Kind.SANDBOX:  # a sandbox goes with its owner whatever the state of the two
+            if not may_depend_unseen(resource, error):
+                return frozenset()
+            suspects = possibly_used_by(resource, (r for r in resources if r.id in suspects or r.kind is Kind.NETWORK))
+        if suspects:
+            kept = "1 resource is" if len(suspects) == 1 else f"{len(suspects)} resources are"
+            self.warnings.append(
+                f"{resource.kind} {resource.name} could not be inspected, so {kept} kept that it may depend on: {error}"
+            )
+        return suspects
+
+    async def _inspect(self, resource: Resource) -> Resource:
+        return await self.inspect_call(f"inspect {resource.kind} {resource.name}", lambda: self._reader.inspect(resource))
+
+    async def _each(self, wanted: Sequence[Resource], one: Callable[[Resource], Awaitable[None]]) -> None:
+        limits = self._reader.limits
+        # More tasks than slots: one that backs off gives up its slot, and another goes on.
+        await for_each(wanted, one, min(len(wanted), 4 * (limits.together or limits.reads)), "look")

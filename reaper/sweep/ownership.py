@@ -1,0 +1,121 @@
+"""What earlier sweeps knew about ownership that the resources themselves no longer show.
+
+A Compose project whose client container went first leaves sidecars and networks without a sign of a benchmark. So the
+ids of what an owned project holds are remembered for as long as they are listed. Ids of containers are never used again.
+A network is remembered with the time of its creation, and for the project in the same folder alone: another one of that
+name would use the network that is there.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from reaper import files
+from reaper.core.identity import Groups
+from reaper.core.model import Decision, Kind, Remembered, Resource
+
+_VERSION = 2
+
+
+class Memory:
+    """The remembered ids of one endpoint, in a small file. A file that cannot be used is no memory, never an error.
+
+    Args:
+        folder: the state directory; it is made when there is something to write.
+        identity: the endpoint's address: names may come to mean another endpoint.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+        self.file = folder / f"owned-{digest}.json"
+        self._known: Mapping[str, Remembered] = {}
+
+    def recall(self, resources: Iterable[Resource]) -> list[Resource]:
+        """The resources, each with what is remembered of it."""
+        self._known = self._read()
+        resources = list(resources)
+        if not self._known:
+            return resources
+        groups = Groups(resources)
+        return [replace(resource, remembered=self._recalled(resource, groups)) for resource in resources]
+
+    def _recalled(self, resource: Resource, groups: Groups) -> Remembered | None:
+        found = self._known.get(resource.id)
+        if found is None or resource.kind is not Kind.NETWORK:
+            return found
+        places = groups.places(resource)
+        another = bool(places) and found.place not in places
+        return None if another or found.created_at != resource.created_at else found
+
+    def learn(self, decisions: Iterable[Decision], now: datetime, grace: timedelta) -> str | None:
+        """Remember what is owned as part of a project now, and forget what is not listed any more.
+
+        A network whose project is about to be reaped is free at once: when the sweep dies half-way, the next one goes on.
+
+        Returns:
+            why it could not be written, if so.
+        """
+        decisions = tuple(decisions)
+        groups = Groups(decision.resource for decision in decisions)
+        known: dict[str, Remembered] = {}
+        for decision in decisions:
+            resource = decision.resource
+            if resource.group is None or decision.owner is None or resource.kind.only_with_lease:
+                continue  # the ids of volumes are names, which may come to mean others
+            before = resource.remembered
+            if before is not None and not groups.places(resource):
+                known[resource.id] = before
+                continue
+            owner = before.owner if before is not None else decision.owner
+            entry = Remembered(owner, now if decision.reap else now + grace)
+            if resource.kind is Kind.NETWORK:
+                key = groups.key(resource)
+                place = before.place if before is not None else None
+                if key is not None and not groups.unclear(resource):
+                    place = key[2]
+                entry = replace(entry, created_at=resource.created_at, place=place)
+            known[resource.id] = entry
+        if known == self._known:
+            return None
+        return self._write(known)
+
+    def _read(self) -> Mapping[str, Remembered]:
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            content: Any = files.read_json(self.file)
+            if content["version"] == _VERSION:
+                return {id_: _entry(entry) for id_, entry in content["owned"].items()}
+        return {}
+
+    def _write(self, known: Mapping[str, Remembered]) -> str | None:
+        owned = {id_: _fields(entry) for id_, entry in known.items()}
+        partial = self.file.with_suffix(f".{os.getpid()}.partial")  # two reapers may share the folder
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            partial.write_text(json.dumps({"version": _VERSION, "owned": owned}), encoding="utf-8")
+            partial.replace(self.file)
+        except OSError as error:
+            return f"what is owned cannot be remembered in {self.file}: {error.strerror}"
+        return None
+
+
+def _entry(fields: Mapping[str, Any]) -> Remembered:
+    created = fields.get("created_at")
+    return Remembered(
+        str(fields["owner"]),
+        datetime.fromisoformat(fields["free_at"]).astimezone(UTC),
+        None if created is None else datetime.fromisoformat(created).astimezone(UTC),
+        fields.get("place"),
+    )
+
+
+def _fields(entry: Remembered) -> dict[str, str]:
+    fields = {"owner": entry.owner, "free_at": entry.free_at.isoformat()}
+    if entry.created_at is not None:
+        fields["created_at"] = entry.created_at.isoformat()
+    return fields if entry.place is None else fields | {"place": entry.place}

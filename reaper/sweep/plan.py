@@ -1,0 +1,236 @@
+"""From settings and arguments to what one run does: endpoints, rules, limits, options."""
+
+import os
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+
+from reaper.config import load as config
+from reaper.config.secrets import api_key
+from reaper.config.settings import LimitsTable, Settings, one_off
+from reaper.core import durations
+from reaper.core.conditions import Policy
+from reaper.core.model import Kind
+from reaper.core.rules import AGGRESSIVE_AGE, Rules
+from reaper.core.scope import Selector
+from reaper.errors import ConfigError
+from reaper.providers.daytona.address import authority
+from reaper.providers.daytona.settings import DEFAULT_API_KEY, DaytonaTable
+from reaper.providers.docker.address import tls_context
+from reaper.providers.docker.settings import DockerTable
+from reaper.providers.fields import PROVIDERS, check_label, check_narrowing, did_you_mean
+from reaper.retry.retrier import RetryPolicy
+from reaper.sweep.sweep import Options
+
+DEFAULT_TIMEOUT = timedelta(minutes=10)
+DEFAULT_WAIT = timedelta(minutes=20)  # for all, with --wait: a grace is ten minutes long
+_REAPABLE = frozenset({Kind.CONTAINER, Kind.SANDBOX})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one run does.
+
+    Args:
+        organisations: each with its API key.
+        one_off: whether options took the place of the configured policies.
+        everything: whether ``--all`` was given.
+        wait: whether to sweep again for what time alone keeps, within the timeout.
+        only: the selection of endpoints as it was given.
+        narrow: --label, --name and --image as they were given.
+        config: the file that was given with ``--config``.
+        metrics_textfile: where the metrics of the sweep are to be written.
+    """
+
+    engines: tuple[DockerTable, ...]
+    organisations: tuple[tuple[DaytonaTable, str], ...] = field(repr=False)
+    rules: Rules
+    options: Options
+    retry: RetryPolicy
+    timeout: timedelta
+    one_off: bool
+    everything: bool
+    wait: bool = False
+    only: tuple[str, ...] = ()
+    narrow: tuple[str, ...] = ()
+    config: str | None = None
+    metrics_textfile: Path | None = None
+
+
+def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) -> Plan:
+    """What ``arguments`` ask for. Raises ConfigError for what cannot be meant."""
+    rules, replaced = _rules(arguments, settings)
+    limits = _limits(arguments.max_deletions, settings.effective_limits())
+    command = arguments.command or "once"
+    options = Options(
+        act=command == "once" and not arguments.dry_run,
+        due=_due(arguments.policy, rules, one_off_given=replaced),
+        fail_fast=arguments.fail_fast,
+        inspect_everything=command in ("list", "explain"),
+        max_deletions=limits.max_deletions if command == "once" else None,
+        max_fraction=limits.max_fraction if command == "once" else None,
+        max_lease_deletions=limits.max_lease_deletions if command == "once" else None,
+    )
+    wait = command == "once" and bool(getattr(arguments, "wait", False))
+    if wait and arguments.dry_run:
+        raise ConfigError("it waits until more can be deleted, and --dry-run deletes nothing", "leave one out", "--wait")
+    usual = DEFAULT_WAIT if wait else DEFAULT_TIMEOUT
+    timeout = usual if arguments.timeout is None else _duration("--timeout", arguments.timeout)
+    if not timeout:
+        raise ConfigError("must be greater than 0", 'write for example "10m"', "--timeout")
+    engines, organisations = _endpoints(arguments.only, settings, env)
+    return Plan(
+        engines=engines,
+        organisations=organisations,
+        rules=rules,
+        options=options,
+        retry=RetryPolicy(**dict(settings.retry)),
+        timeout=timeout,
+        one_off=replaced,
+        everything=arguments.all,
+        wait=wait,
+        only=tuple(arguments.only or ()),
+        narrow=tuple(
+            word
+            for key in ("label", "name", "image")
+            for value in getattr(arguments, key) or ()
+            for word in (f"--{key}", value)
+        ),
+        config=arguments.config,
+        metrics_textfile=_textfile(arguments.metrics_textfile),
+    )
+
+
+def _duration(option: str, text: str) -> timedelta:
+    try:
+        return durations.parse(text)
+    except ValueError as error:
+        raise ConfigError(str(error), where=option) from None
+
+
+def _textfile(text: str | None) -> Path | None:
+    """Where the metrics go. That this cannot work is better known before anything has been deleted."""
+    if text is None:
+        return None
+    option, path = "--metrics-textfile", Path(text)
+    if path.suffix != ".prom":
+        raise ConfigError(
+            f"node_exporter would not read {text!r}", 'write for example "/var/lib/node_exporter/reaper.prom"', option
+        )
+    if path.is_dir():
+        raise ConfigError(f"{text!r} is a folder", "name a file in it", option)
+    if not path.parent.is_dir():
+        raise ConfigError(f"{text!r} cannot be written: there is no folder {str(path.parent)!r}", "make it first", option)
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"{text!r} cannot be written: no permission on {str(path.parent)!r}", "name another folder", option
+        )
+    return path
+
+
+def _narrow(arguments: Namespace) -> Selector:
+    try:
+        return Selector(
+            tuple(check_label(label) for label in arguments.label or ()),
+            tuple(check_narrowing(name) for name in arguments.name or ()),
+            tuple(check_narrowing(image) for image in arguments.image or ()),
+        )
+    except ValueError as error:
+        raise ConfigError(str(error), where="--label, --name or --image") from None
+
+
+def _rules(arguments: Namespace, settings: Settings) -> tuple[Rules, bool]:
+    """The rules, and whether one-off policies took the place of the configured ones."""
+    rules, narrow = settings.rules(), _narrow(arguments)
+    policies: list[Policy] = []
+    if arguments.stopped:
+        policies.append(Policy("--stopped", _REAPABLE, stopped_for=timedelta(0)))
+    if arguments.older_than is not None:
+        age = _duration("--older-than", arguments.older_than)
+        if not age:
+            raise ConfigError(
+                "it must be greater than 0, since everything is older than that",
+                'write for example "24h"; --all takes everything owned, whatever its age',
+                "--older-than",
+            )
+        policies.append(Policy("--older-than", _REAPABLE, older_than=age))
+    if arguments.all:
+        if policies:
+            raise ConfigError("--all already takes in what --stopped and --older-than would", "leave them or --all out")
+        policies.append(Policy("--all", _REAPABLE, every_resource=True))
+    if policies and arguments.aggressive:
+        raise ConfigError("--aggressive sharpens the configured policies, which one-off options replace", "leave one out")
+    if policies:
+        return one_off(rules, policies, narrow), True
+    if arguments.aggressive:
+        rules = replace(rules, policies=tuple(_sharpen(policy) for policy in rules.policies))
+    return one_off(rules, rules.policies, narrow), False
+
+
+def _sharpen(policy: Policy) -> Policy:
+    """A policy as ``--aggressive`` reads it. The cap on ages stays above the longest trial."""
+    return replace(
+        policy,
+        stopped_for=policy.stopped_for and timedelta(0),
+        older_than=policy.older_than and min(policy.older_than, AGGRESSIVE_AGE),
+    )
+
+
+def _due(names: list[str] | None, rules: Rules, *, one_off_given: bool) -> frozenset[str] | None:
+    if not names:
+        return None
+    if one_off_given:
+        raise ConfigError("--policy picks configured policies, which one-off options replace", "leave one out")
+    known = [policy.name for policy in rules.policies]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"no policy is called {name!r}", did_you_mean(name, known), "--policy")
+    return frozenset(names)
+
+
+def _limits(text: str | None, limits: LimitsTable) -> LimitsTable:
+    """The limits in force: the option replaces both of the policies' ones, so that it means what it says."""
+    if text is None:
+        return limits
+    if text == "none":
+        return limits.model_copy(update={"max_deletions": None, "max_fraction": None})
+    number = text.removesuffix("%")
+    if number.isascii() and number.isdigit() and (number == text or 0 < int(number) <= 100):
+        if number == text:
+            return limits.model_copy(update={"max_deletions": int(text), "max_fraction": None})
+        return limits.model_copy(update={"max_deletions": None, "max_fraction": int(number) / 100})
+    raise ConfigError(f"{text!r} is no limit", 'write a number, a percentage from 1% to 100%, or "none"', "--max-deletions")
+
+
+def _endpoints(
+    only: list[str] | None, settings: Settings, env: Mapping[str, str]
+) -> tuple[tuple[DockerTable, ...], tuple[tuple[DaytonaTable, str], ...]]:
+    """The selected engines, and the selected organisations with their keys."""
+    # The engine of a context that cannot be reached is no reason to leave the organisations alone.
+    engines = () if only and {*only} == {"daytona"} else config.engines(settings, env)
+    organisations = config.organisations(settings, env)
+    if only:
+        names = {engine.name for engine in engines} | {organisation.name for organisation in organisations}
+        for name in only:
+            if name not in (*PROVIDERS, *names):
+                raise ConfigError(f"no endpoint is called {name!r}", did_you_mean(name, {*names, *PROVIDERS}), "--only")
+        if "daytona" in only and not organisations:
+            if settings.docker:
+                raise ConfigError("the configuration has no [[daytona]]", "add one", "--only")
+            api_key(DaytonaTable(name="default", api_key_env=DEFAULT_API_KEY), env)  # says that it is not set
+        if "docker" in only and not engines:
+            raise ConfigError("the configuration has no [[docker]]", "add one", "--only")
+        engines = tuple(engine for engine in engines if "docker" in only or engine.name in only)
+        organisations = tuple(o for o in organisations if "daytona" in only or o.name in only)
+    check_files(engines, organisations)
+    return engines, tuple((organisation, api_key(organisation, env)) for organisation in organisations)
+
+
+def check_files(engines: Iterable[DockerTable], organisations: Iterable[DaytonaTable]) -> None:
+    """Raise ConfigError for certificates that cannot be used: before anything is asked of anyone."""
+    for engine in engines:
+        tls_context(engine)
+    for organisation in organisations:
+        authority(organisation)

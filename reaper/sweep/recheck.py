@@ -1,0 +1,324 @@
+"""The members of one unit: how they are looked at and asked, what is known of them, and what became of each.
+
+Nothing here trusts the listing: every member is inspected again, the group's membership is read again, and anything
+that changed since the decision, other than by our own stop, keeps the whole unit.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TypeVar
+
+import anyio
+
+from reaper.core.decide import decide
+from reaper.core.model import Decision, Kind, Outcome, Resource, Result, State
+from reaper.errors import CircuitOpenError, DependencyError, InProgressError, NotFoundError, ProviderError
+from reaper.providers.base import Call
+from reaper.retry.retrier import Look
+from reaper.sweep.context import AbandonedError, ChangedError, Context, subject, what_changed
+
+T = TypeVar("T")
+
+MOST_LOOKS = 3
+STALE = timedelta(seconds=2)  # a look at a resource that is older than this is taken again just before its deletion
+
+
+@dataclass
+class Members:
+    """The members of one unit.
+
+    Args:
+        decisions: of all its members, its networks last.
+        results: by resource id, as far as they are known. ``DELETED`` is not confirmed yet.
+        retryable: whether a member failed in a way that another round may mend.
+        waits: whether a member can go only when something else is gone.
+    """
+
+    context: Context
+    decisions: Sequence[Decision]
+    results: dict[str, Result] = field(default_factory=dict)
+    retryable: bool = False
+    waits: bool = False
+    _begun: bool = False
+    _started: float = 0.0
+    _attempts: dict[str, int] = field(default_factory=dict)
+    _unanswered: set[str] = field(default_factory=set)  # deletions that may have taken effect, since no answer came
+    _asked_to_stop: set[str] = field(default_factory=set)
+    _looked_at: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """What tells it from the other units."""
+        return self.decisions[0].resource.id
+
+    # -- looking again -------------------------------------------------------------------------------------------------
+
+    def _containers(self) -> list[Decision]:
+        """Its containers or sandboxes; where it is one of volumes or images, these."""
+        return [d for d in self._open() if d.resource.kind is not Kind.NETWORK]
+
+    def _networks(self) -> list[Decision]:
+        return [d for d in self._open() if d.resource.kind is Kind.NETWORK]
+
+    def _open(self) -> list[Decision]:
+        return [d for d in self.decisions if d.resource.id not in self.results]
+
+    async def _look_again(self) -> list[Resource]:
+        """Inspect every member and decide again. Raises ChangedError when anything is not as it was."""
+        open_ = self._open()
+        if not open_:
+            return []
+        if left := [r.decision.resource.name for r in self.results.values() if r.outcome is Outcome.SKIPPED]:
+            raise ChangedError(f"{', '.join(left)} of its {open_[0].resource.group_word} was left in the first round")
+        first = open_[0].resource
+        containers = self._containers()
+        if first.group is not None:
+            await self._check_membership(first)
+        fresh = await self._still_the_same([d.resource for d in containers])
+        await self._nothing_depends(fresh, self._listing)
+        self._judge(fresh, first)
+        return fresh
+
+    def _judge(self, fresh: Iterable[Resource], first: Resource) -> None:
+        """Decide again, with these as they are now, but for our own stop. Raises ChangedError when one is to be kept."""
+        now = {r.id: r for r in fresh if r.id not in self._asked_to_stop and not self._is_ours(r)}
+        everything = [now.get(d.resource.id, d.resource) for d in self.decisions]
+        for decision in decide(everything, self.context.rules, self.context.leases(), self.context.now()):
+            if not decision.reap:
+                raise ChangedError(f"{subject(decision.resource, first)} is to be kept now: {decision.sentence}")
+
+    async def _still_the_same(self, resources: Sequence[Resource]) -> list[Resource]:
+        """The resources as they are now. Raises ChangedError when one of them is not as it was."""
+        fresh = await self._inspect(resources)
+        before = {resource.id: resource for resource in resources}
+        for resource in fresh:
+            ours = resource.id in self._asked_to_stop
+            if self._is_ours(resource):
+                continue
+            if why := what_changed(before[resource.id], resource, stopped_by_us=ours):
+                raise ChangedError(f"{subject(resource, resources[0])} {why}")
+        return fresh
+
+    def _is_ours(self, resource: Resource) -> bool:
+        """Whether it is changing by our own deletion, whose answer was lost: asking again tells how far it is."""
+        return resource.state is State.CHANGING and resource.id in self._attempts
+
+    async def _check_membership(self, first: Resource) -> None:
+        """Raises ChangedError when the group has another member now, or has lost one."""
+        listed = await self._nobody_joined(first)
+        if self.context.confirmer is not None:
+            return  # such a listing lags: the looks by id find out who is gone
+        lost = [d for d in self._containers() if d.resource.kind.runs and d.resource.id not in listed]
+        for decision in lost:
+            self._gone(decision)
+        if lost:
+            # Somebody is at work on this project: what they leave is for the next sweep to judge.
+            raise ChangedError(f"its project {first.group} has lost a member")
+
+    async def _nobody_joined(self, first: Resource) -> set[str]:
+        """The ids of the group's members now. Raises ChangedError when one of them is none of this unit's."""
+        if first.group is None:
+            return {first.id}
+        members = await self.context.provider.members(first, self._listing)
+        self._check_known(members, first)
+        return {member.id for member in members}
+
+    def _check_known(self, members: Iterable[Resource], first: Resource) -> None:
+        known = {decision.resource.id for decision in self.decisions}
+        if joined := sorted(member.name for member in members if member.id not in known):
+            done = "is still in" if first.kind.only_with_lease else "joined"
+            raise ChangedError(f"{', '.join(joined)} {done} its {first.group_word} {first.group}")
+
+    async def _nothing_depends(self, resources: Sequence[Resource], call: Call) -> None:
+        """Raises ChangedError when something that stays depends on one of these now."""
+        resources = [resource for resource in resources if resource.kind.runs]
+        if resources and (found := await self._dependents(resources, call)):
+            used = next((r for r in resources if r.id in found[0].uses), resources[0])
+            raise ChangedError(f"{found[0].name}, which is kept, uses {subject(used, resources[0])}")
+
+    async def _dependents(self, resources: Sequence[Resource], call: Call) -> list[Resource]:
+        """What depends on these now and does not go in this sweep, or was to go and stays."""
+        mine = {decision.resource.id for decision in self.decisions}
+        found = await self.context.provider.dependents(resources, self.context.listed, call)
+        return [one for one in found if one.id not in mine and one.id not in self.context.going]
+
+    async def _linked_are_gone(self, fresh: Sequence[Resource]) -> None:
+        """Wait for what is linked to a member and is reaped as well. Raises ChangedError when that stays."""
+        if self.context.dependents is None or not fresh:
+            return
+        self.context.dependents.inspected(self.key)
+        own = [decision.resource.id for decision in self.decisions]
+        for linked in await self.context.dependents.linked_to(self.key, own, self._look_at_another):
+            result = self.context.results.get(linked.id)
+            if result is None or not result.outcome.removed:
+                why = f": {result.detail}" if result is not None and result.detail else ""
+                how = "is" if linked.uses else "may be"
+                raise ChangedError(f"{linked.name}, which {how} linked to it and would go with it, stays{why}")
+
+    async def _look_at_another(self, resource: Resource) -> Resource:
+        return await self._read(f"inspect {resource.kind} {resource.name}", lambda: self.context.provider.inspect(resource))
+
+    async def _inspect_one(self, resource: Resource) -> Resource:
+        what = f"inspect {resource.kind} {resource.name}"
+        fresh = await self._read(what, lambda: self.context.provider.inspect(resource))
+        if self.context.dependents is not None:
+            self.context.dependents.saw(self.key, fresh)
+        self._looked_at[resource.id] = anyio.current_time()
+        return fresh
+
+    def _last_look(self, resource: Resource) -> Look:
+        """The look at what had to wait for its deletion. Raises as its attempt does, ChangedError included."""
+
+        def stale() -> bool:
+            return anyio.current_time() - self._looked_at.get(resource.id, 0) > STALE.total_seconds()
+
+        async def take(call: Call) -> None:
+            async def listing(what: str, function: Callable[[], Awaitable[T]]) -> T:
+                async with self.context.slots.listings:
+                    return await call(what, function)
+
+            for _ in range(MOST_LOOKS):
+                began = anyio.current_time()
+                if resource.group is not None:
+                    self._check_known(await self.context.provider.members(resource, listing), resource)
+                fresh = await call(
+                    f"inspect {resource.kind} {resource.name}", lambda: self.context.provider.inspect(resource)
+                )
+                if self._is_ours(fresh):
+                    if self.context.confirmer is None:
+                        # Another request would be refused, or keep waiting until the removal has ended (Docker since 26).
+                        raise InProgressError("its removal is under way")
+                    return
+                if why := what_changed(resource, fresh, stopped_by_us=resource.id in self._asked_to_stop):
+                    raise ChangedError(f"it {why}")
+                await self._nothing_depends([fresh], listing)
+                self._judge([fresh], resource)
+                self._looked_at[resource.id] = anyio.current_time()
+                if anyio.current_time() - began <= STALE.total_seconds():
+                    return  # else the first of these looks was long ago: the last ones had to wait for their budget
+
+        return Look(stale, take)
+
+    async def _inspect(self, resources: Sequence[Resource]) -> list[Resource]:
+        fresh: dict[str, Resource] = {}
+
+        async def one(resource: Resource) -> None:
+            try:
+                fresh[resource.id] = await self._inspect_one(resource)
+            except NotFoundError:
+                self._gone(self._decision(resource))
+
+        await self._each(resources, one)
+        if fresh and len(fresh) < len(resources):
+            raise ChangedError(f"its {resources[0].group_word} {resources[0].group} has lost a member")
+        return list(fresh.values())
+
+    # -- calls and results ---------------------------------------------------------------------------------------------
+
+    async def _read(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
+        return await self._look_through(self.context.slots.reads, what, function)
+
+    async def _listing(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
+        return await self._look_through(self.context.slots.listings, what, function)
+
+    async def _look_through(
+        self, slots: AbstractAsyncContextManager[object], what: str, function: Callable[[], Awaitable[T]]
+    ) -> T:
+        async def guarded() -> T:
+            self._may_go_on()
+            return await function()
+
+        return await self.context.retrier.call(what, guarded, slots=slots)
+
+    def _may_go_on(self) -> None:
+        if self.context.draining and not self._begun:
+            raise AbandonedError
+
+    async def _act(
+        self,
+        what: str,
+        function: Callable[[], Awaitable[None]],
+        slots: AbstractAsyncContextManager[object],
+        extra: timedelta = timedelta(0),
+        look: Look | None = None,
+    ) -> None:
+        """Make a call that changes something, unless the sweep is ending and this unit has not begun."""
+
+        async def guarded() -> None:
+            self._may_go_on()
+            self._begun = True
+            await function()
+
+        await self.context.retrier.call(what, guarded, slots=slots, extra=extra, changes=True, look=look)
+
+    async def _each(self, resources: Sequence[Resource], function: Callable[[Resource], Awaitable[None]]) -> None:
+        """``function`` for all of them at once; the first error is raised when all have ended."""
+        if len(resources) == 1:
+            await function(resources[0])
+            return
+        errors: list[Exception] = []
+
+        async def guarded(resource: Resource) -> None:
+            try:
+                await function(resource)
+            except (ChangedError, AbandonedError, ProviderError) as error:
+                errors.append(error)
+
+        async with anyio.create_task_group() as group:
+            for resource in resources:
+                group.start_soon(guarded, resource, name=f"{resource.kind} {resource.name}")
+        if errors:
+            raise next((error for error in errors if isinstance(error, ChangedError)), errors[0])
+
+    def _failed(self, decision: Decision, error: ProviderError) -> None:
+        self.retryable = self.retryable or error.retryable or isinstance(error, CircuitOpenError)
+        self._settle(decision, Outcome.FAILED, error.advice, error=error.label)
+
+    def _accepted(self, decision: Decision) -> None:
+        """Its deletion was accepted. Where that is not all, everybody else learns of it when it is confirmed."""
+
+        def confirmed() -> None:
+            self._settle(decision, Outcome.DELETED, "")
+
+        if self.context.confirmer is None:
+            confirmed()
+        else:
+            self.results[decision.resource.id] = Result(decision, Outcome.DELETED)
+            self.context.results[decision.resource.id] = self.results[decision.resource.id]
+            self.context.confirmer.add(decision.resource, confirmed)
+
+    def _settle_rest(self, outcome: Outcome, detail: str) -> None:
+        for decision in self._open():
+            self._settle(decision, outcome, detail)
+
+    def _gone(self, decision: Decision) -> None:
+        if self.context.dependents is not None:
+            self.context.dependents.gone(decision.resource.id)
+        if decision.resource.id in self._unanswered:
+            self._settle(decision, Outcome.DELETED, "the answer to its deletion was lost")
+        else:
+            self._settle(decision, Outcome.GONE, "somebody else removed it first")
+
+    def _decision(self, resource: Resource) -> Decision:
+        return next(d for d in self.decisions if d.resource.id == resource.id)
+
+    def _settle(self, decision: Decision, outcome: Outcome, detail: str, error: str | None = None) -> None:
+        id_ = decision.resource.id
+        seconds = anyio.current_time() - self._started
+        self.results[id_] = Result(decision, outcome, detail, self._attempts.get(id_, 0), seconds, error)
+        if not outcome.removed:
+            self.context.going.discard(id_)
+        self.context.results[id_] = self.results[id_]
+        self.context.settled(self.results[id_])
+
+    def reopen(self) -> None:
+        """Forget the failures, and what was left because of them (networks, volumes, images), for another round."""
+        self._begun = self.waits = False
+        self.results = {id_: result for id_, result in self.results.items() if not _worth_another_round(result)}
+
+
+def _worth_another_round(result: Result) -> bool:
+    left = result.outcome is Outcome.SKIPPED and not result.decision.resource.kind.runs
+    return result.outcome is Outcome.FAILED or result.error == DependencyError.label or left

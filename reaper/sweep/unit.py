@@ -1,0 +1,364 @@
+"""Reaping one unit: a resource that stands alone, or a group. Look again, stop, delete, in that order."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+import anyio
+
+from reaper.core.durations import human
+from reaper.core.identity import Groups
+from reaper.core.model import Decision, Kind, Outcome, Remembered, Resource, State
+from reaper.core.ordering import users_first
+from reaper.errors import (
+    CircuitOpenError,
+    ConflictError,
+    CredentialsError,
+    DeniedError,
+    DependencyError,
+    InProgressError,
+    NotFoundError,
+    ProviderError,
+    UnavailableError,
+)
+from reaper.sweep.concurrency import not_changing, until
+from reaper.sweep.context import AbandonedError, ChangedError, Context, subject, what_changed
+from reaper.sweep.recheck import Members
+from reaper.sweep.rests import Rest
+
+T = TypeVar("T")
+
+REMOVAL_PATIENCE = timedelta(seconds=30)
+STOP_PATIENCE = timedelta(seconds=60)
+
+
+class Unit(Members):
+    """One unit on its way out."""
+
+    @property
+    def has_running(self) -> bool:
+        """Whether a member ran when it was decided about and must be stopped: then the unit waits for that."""
+        if not self.context.provider.traits.stops_first:
+            return False
+        return any(d.resource.state is State.RUNNING and d.resource.kind.runs for d in self.decisions)
+
+    @property
+    def newest(self) -> datetime:
+        """When its newest member was created."""
+        return max(d.resource.created_at for d in self.decisions if d.resource.created_at is not None)
+
+    @property
+    def stage(self) -> int:
+        """When its turn is: nothing of it can go before all units of an earlier stage have gone, which may use it."""
+        return min(d.resource.kind.stage for d in self.decisions)
+
+    def ids(self) -> frozenset[str]:
+        """The ids of all its members."""
+        return frozenset(d.resource.id for d in self.decisions)
+
+    def uses(self) -> frozenset[str]:
+        """Ids of what its members use."""
+        return frozenset(used for d in self.decisions for used in d.resource.uses)
+
+    async def run(self) -> None:
+        """Reap the unit. Every member has a result afterwards, unless this is cancelled."""
+        self.retryable = False
+        self._started = anyio.current_time()
+        try:
+            fresh = await self._look_again()
+            await self._linked_are_gone(fresh)
+            running = [r for r in fresh if r.state is State.RUNNING and self.context.provider.traits.stops_first]
+            forced: frozenset[str] = frozenset()
+            if running:
+                forced = await self._stop(running)
+                await self._look_after_stops(fresh, forced)
+            await self._delete_all([r for r in fresh if r.id not in self.results], forced)
+            await self._delete_networks()
+        except ChangedError as error:
+            self._settle_rest(Outcome.SKIPPED, str(error))
+        except AbandonedError:
+            self._settle_rest(Outcome.ABANDONED, "the sweep ended first")
+        except ProviderError as error:
+            for decision in self._open():
+                self._failed(decision, error)
+        finally:
+            if self.context.dependents is not None:
+                self.context.dependents.ended(self.key, [decision.resource for decision in self.decisions])
+
+    def leave_alone(self, rests: Mapping[str, Rest]) -> None:
+        """Begin nothing: the deletion of these members has failed in earlier sweeps, and rests."""
+        for decision in self._open():
+            if (rest := rests.get(decision.resource.id)) is not None:
+                sweeps = "the last sweep" if rest.times == 1 else f"{rest.times} sweeps"
+                left = human(timedelta(seconds=math.ceil(rest.left)))
+                self._settle(
+                    decision,
+                    Outcome.FAILED,
+                    f"its deletion failed in {sweeps} and rests for {left}: {rest.why}",
+                    error=rest.error,
+                )
+            else:
+                first = next(d.resource for d in self.decisions if d.resource.id in rests)
+                self._settle(
+                    decision,
+                    Outcome.SKIPPED,
+                    f"the deletion of {first.name} of its {first.group_word} has failed, and rests",
+                )
+
+    # -- stopping ------------------------------------------------------------------------------------------------------
+
+    async def _stop(self, running: Sequence[Resource]) -> frozenset[str]:
+        """Stop them all at once and look at each again; the ids of those that run on, and must be killed."""
+        graces = {d.resource.id: d.stop_timeout for d in self.decisions}
+        survivors: set[str] = set()
+
+        async def one(resource: Resource) -> None:
+            grace = graces[resource.id]
+            error: ProviderError | None = None
+
+            async def stop() -> None:
+                self._asked_to_stop.add(resource.id)
+                await self.context.provider.stop(resource, grace)
+
+            try:
+                await self._act(f"stop {resource.kind} {resource.name}", stop, self.context.slots.stops, grace)
+            except NotFoundError:
+                return  # the deletion will find out and say so
+            except (CircuitOpenError, CredentialsError, DeniedError):
+                raise
+            except ProviderError as failed:
+                error = failed  # look before giving up: the stop may have worked all the same
+            try:
+                fresh = await self._inspect_one(resource)
+            except NotFoundError:
+                return
+            if why := what_changed(resource, fresh, stopped_by_us=True):
+                raise ChangedError(f"{resource.name} {why}")
+            if fresh.state is State.RUNNING:
+                if error is not None:
+                    raise error  # force comes after a stop, never in place of one
+                survivors.add(resource.id)
+
+        await self._each(running, one)
+        return frozenset(survivors)
+
+    async def _look_after_stops(self, before: Sequence[Resource], forced: frozenset[str]) -> None:
+        """Look at all of it again: stopping takes its time, and the unit goes as one or not at all. Raises ChangedError."""
+
+        async def one(resource: Resource) -> None:
+            asked = resource.id in self._asked_to_stop
+            try:
+                fresh = await self._inspect_one(resource)
+            except NotFoundError:
+                if asked:
+                    return  # ``docker run --rm``: the deletion will find out and say so
+                self._gone(self._decision(resource))
+                raise ChangedError(f"its {resource.group_word} {resource.group} has lost a member") from None
+            why = what_changed(resource, fresh, stopped_by_us=asked)
+            if why is None and asked and fresh.state is State.RUNNING and resource.id not in forced:
+                why = "runs again"
+            if why is not None:
+                raise ChangedError(f"{subject(resource, before[0])} {why}")
+
+        await self._nobody_joined(before[0])
+        if len(before) > 1:  # a single one has just been looked at
+            await self._each(before, one)
+        await self._nothing_depends(before, self._listing)
+        self._judge((), before[0])
+
+    # -- deleting ------------------------------------------------------------------------------------------------------
+
+    async def _delete_all(self, resources: Sequence[Resource], forced: frozenset[str]) -> None:
+        """Delete these, each after those of them that use it; while one of those stays, it does, too."""
+        for layer in users_first(resources, lambda r: (r.id,), lambda r: r.uses):
+            for resource in layer:
+                users = [r for r in resources if resource.id in r.uses and r.id in self.results]
+                if left := [r.name for r in users if not self.results[r.id].outcome.removed]:
+                    detail = f"{', '.join(left)} of its {resource.group_word}, which uses it, is not gone"
+                    self.retryable = True
+                    self._settle(self._decision(resource), Outcome.SKIPPED, detail, error=DependencyError.label)
+            free = [r for r in layer if r.id not in self.results]
+            await self._each(free, lambda r: self._delete(r, force=r.id in forced))
+
+    async def _delete(self, resource: Resource, *, force: bool = False) -> None:
+        decision = self._decision(resource)
+
+        async def delete() -> None:
+            self._attempts[resource.id] = self._attempts.get(resource.id, 0) + 1
+            before = resource.id in self._unanswered
+            self._unanswered.add(resource.id)
+            try:
+                await self.context.provider.delete(resource, force=force)
+            except UnavailableError:
+                raise
+            except ProviderError:
+                if not before:
+                    self._unanswered.discard(resource.id)  # it was refused, and nothing has happened
+                raise
+
+        what = f"delete {resource.kind} {resource.name}"
+        try:
+            await self._act(what, delete, self.context.slots.removals, look=self._last_look(resource))
+        except NotFoundError:
+            self._gone(decision)
+        except InProgressError as error:
+            await self._await_removal(decision, error)
+        except DependencyError as error:
+            await self._later(decision, error)
+        except ConflictError as error:
+            await self._refused(decision, error)
+        except DeniedError as error:
+            await self._denied(decision, error)
+        except ProviderError as error:
+            self._failed(decision, error)
+        else:
+            self._accepted(decision)
+
+    async def _refused(self, decision: Decision, error: ProviderError) -> None:
+        """The endpoint refused what the last look allowed. Another look may explain that; else it fails when tried again."""
+        resource = decision.resource
+        try:
+            fresh = await self._inspect_one(resource)
+            why = what_changed(resource, fresh, stopped_by_us=resource.id in self._asked_to_stop)
+            if why is None and resource.kind.stage < Kind.VOLUME.stage:
+                why = next((f"{user.name} uses it" for user in await self._dependents([fresh], self._listing)), None)
+        except NotFoundError:
+            self._gone(decision)
+            return
+        except ProviderError as failed:
+            self._failed(decision, failed)
+            return
+        if why is not None:
+            self._settle(decision, Outcome.SKIPPED, f"the endpoint refused: {error}")
+            return
+        self.retryable = True
+        self._settle(decision, Outcome.FAILED, f"the endpoint refused: {error.advice}", error=error.label)
+
+    async def _later(self, decision: Decision, error: ProviderError) -> None:
+        """It can go when something else is gone. A volume that nothing has any more never can."""
+        volume = decision.resource.kind is Kind.VOLUME
+        if volume and not await self.context.provider.dependents([decision.resource], self.context.listed, self._listing):
+            await self._refused(decision, error)
+            return
+        self.retryable = self.waits = True
+        self._settle(decision, Outcome.SKIPPED, f"the endpoint refused: {error}", error=error.label)
+
+    async def _await_removal(self, decision: Decision, error: ProviderError) -> None:
+        """Another program's removal is under way: wait until GET finds nothing, within a bound.
+
+        Where deletions are only accepted, one that does not end in time is not confirmed, and has failed.
+        """
+        patience = self.context.provider.traits.confirm_within or REMOVAL_PATIENCE
+        try:
+            seen = await until(not_changing(), lambda: self._inspect_one(decision.resource), patience)
+        except ProviderError as failed:
+            self._failed(decision, failed)
+            return
+        if seen is None:
+            self._gone(decision)
+            return
+        if seen.state is not State.CHANGING:
+            self.retryable = True  # whatever was in progress was no removal, and it is over
+            self._failed(decision, error)
+        elif self.context.confirmer is None and decision.resource.id not in self._unanswered:
+            self._settle(decision, Outcome.SKIPPED, "it is being removed by another program, which takes its time")
+        else:
+            self._failed(decision, InProgressError(f"{error} and did not end within {human(patience)}"))
+
+    async def _denied(self, decision: Decision, denied: DeniedError) -> None:
+        """The deletion was denied: where stopping is a thing of its own, that at least ends what it costs."""
+        resource = decision.resource
+        if self.context.provider.traits.stops_first or resource.state is not State.RUNNING:
+            self._failed(decision, denied)
+            return
+
+        async def stop() -> None:
+            self._asked_to_stop.add(resource.id)
+            await self.context.provider.stop(resource, decision.stop_timeout)
+
+        error: ProviderError = denied
+        try:
+            await self._act(
+                f"stop {resource.kind} {resource.name}", stop, self.context.slots.stops, look=self._last_look(resource)
+            )
+        except NotFoundError:
+            pass  # the look below says so
+        except ProviderError as failed:
+            error = failed  # look before giving up: it may have worked all the same
+        try:
+            patience = STOP_PATIENCE if error is denied else timedelta(0)
+            seen = await until(
+                lambda r: r.state in (State.STOPPED, State.FAILED), lambda: self._inspect_one(resource), patience
+            )
+        except ProviderError as failed:
+            self._failed(decision, failed)
+            return
+        why = f"its deletion was denied ({denied})"
+        if seen is None:
+            self._settle(decision, Outcome.DELETED, f"{why}, and stopping it destroyed it")
+        elif seen.state in (State.STOPPED, State.FAILED):
+            self._settle(decision, Outcome.STOPPED, f"{why}; it is {seen.raw_state} now", error=denied.label)
+        else:
+            self._failed(decision, error)
+
+    async def _delete_networks(self) -> None:
+        """The project's networks go last, and only when all its containers are gone."""
+        networks = self._networks()
+        if not networks:
+            return
+        containers = (d.resource.id for d in self.decisions if d.resource.kind is not Kind.NETWORK)
+        if not all(self.results[id_].outcome.removed for id_ in containers):
+            for decision in networks:
+                self._settle(decision, Outcome.SKIPPED, "its project's containers are not all gone")
+            return
+        before = networks[0].resource
+        members = await self.context.provider.members(before, self._listing) if before.group is not None else ()
+        gone = self.results.keys()
+        if back := [m.name for m in members if m.id not in gone and m.kind is not Kind.NETWORK]:
+            raise ChangedError(f"its project {before.group} has {', '.join(back)} now")
+
+        async def one(resource: Resource) -> None:
+            decision = self._decision(resource)
+            try:
+                fresh = await self._inspect_one(resource)
+            except NotFoundError:
+                self._gone(decision)
+                return
+            if fresh.labels != resource.labels:
+                self._settle(decision, Outcome.SKIPPED, "its labels changed")
+            elif fresh.state is State.RUNNING:
+                self._settle(decision, Outcome.SKIPPED, "something is attached to it")
+            elif users := await self._dependents([fresh], self._listing):
+                self._settle(decision, Outcome.SKIPPED, f"{users[0].name}, which is kept, uses it")
+            else:
+                await self._delete(resource)
+
+        await self._each([d.resource for d in networks], one)
+
+
+def make_units(context: Context, decisions: Iterable[Decision]) -> list[Unit]:
+    """The decisions to reap, one unit for each group and for each resource that stands alone; networks come last.
+
+    The volumes of a group are a unit of their own, and so are its images: others than the group's containers may use them,
+    so they wait for their stage.
+    """
+    units: dict[tuple[str, ...], list[Decision]] = {}
+    going = [decision for decision in decisions if decision.reap]
+    groups = Groups(decision.resource for decision in going)
+    for decision in going:
+        resource = decision.resource
+        what = resource.kind.value if resource.kind.only_with_lease else "group"
+        group = groups.key(resource)
+        key = (what, *group) if group is not None else (resource.id,)
+        units.setdefault(key, []).append(_owned_for_good(decision, context.now()))
+    return [Unit(context, sorted(unit, key=lambda d: d.resource.kind.stage)) for unit in units.values()]
+
+
+def _owned_for_good(decision: Decision, now: datetime) -> Decision:
+    """The member that marks a project as owned may go first: the others stay owned without it."""
+    resource = decision.resource
+    if resource.group is None or resource.remembered is not None or decision.owner is None:
+        return decision
+    return replace(decision, resource=replace(resource, remembered=Remembered(decision.owner, now)))
