@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -16,7 +17,7 @@ from tests import needs
 from tests.engine.tls import TlsServer, authority, certificate
 from tests.program.test_docker_context import context
 from tests.run import Program
-from tests.running.lab import until
+from tests.running.lab import end_guards, until
 from tests.running.test_killed import WITHIN, names
 from tests.running.test_nested import NEST
 from tests.simulator.docker_world import World
@@ -97,6 +98,33 @@ def test_a_configured_engine_is_recognised(program: Program, tmp_path: Path, wor
     assert "kept\n" not in ended.err.replace(f"{table}: 1 deleted, 0 kept", "")
     assert "-of-run" not in ended.err
     assert names(world) == set()
+
+
+@pytest.mark.parametrize("level", ["run", "nested run"])
+def test_a_configured_engine_is_recognised_by_another_path(
+    program: Program, tmp_path: Path, world: World, level: str
+) -> None:
+    path = world.host.removeprefix("unix://")
+    (tmp_path / "link.sock").symlink_to(path)
+    (tmp_path / "reaper.toml").write_text(f'[[docker]]\nname = "gpu"\nhost = "unix://{tmp_path}/link.sock"\n')
+    outer = () if level == "run" else (*QUICKLY, sys.executable, "-m", "reaper")
+    ended = program(*outer, *QUICKLY, sys.executable, "-c", MAKE)
+    assert re.findall(r"(\S+): 1 (\w+)", ended.err) == [("gpu", "deleted")]
+
+
+def test_a_claim_of_a_nested_run_is_known_to_every_later_sweep(program: Program, world: World) -> None:
+    """It names the engine, and not the proxy that is gone: what was made past the proxy is taken without any guard."""
+    past = f"DOCKER_HOST={world.host} {sys.executable} -c {shlex.quote(MAKE)} && echo ready && exec sleep 1000"
+    inner = (sys.executable, "-m", "reaper", "run", "--skip-cleanup", "--own", "name=mi*", "--", "sh", "-c", past)
+    with program.start(*QUICKLY, *inner, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        end_guards(program.folder)
+        os.killpg(process.pid, signal.SIGKILL)
+    world.create("other", start=True, networked=False)
+    ended = program("--once", "--json")
+    assert (ended.code, ended.outcomes()) == (0, {"mine": "deleted"})
+    assert names(world) == {"other"}
 
 
 def test_a_table_that_names_the_proxy_means_the_engine_behind_it(program: Program, world: World) -> None:

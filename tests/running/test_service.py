@@ -13,7 +13,10 @@ import pytest
 from tests.daytona.server import Served
 from tests.program.wrapped import started
 from tests.run import Program
+from tests.running.conftest import Simulated
 from tests.running.lab import guards, until
+from tests.running.test_killed import names
+from tests.running.test_nested import NEST
 from tests.running.test_run import QUICKLY, Making
 from tests.service.daemon import SELDOM, Daemon, acts
 
@@ -125,3 +128,21 @@ def test_what_a_dead_service_knew_nobody_guesses(program: Program, service: Prog
     assert served.left() == {"chess-old"}
     assert service("--once", "--all").code == 0, "who shares its state directory knows as much as it did"
     assert served.left() == set()
+
+
+def test_nested_runs_that_are_killed_are_cleaned_up_after(program: Program, service: Program, served: Served) -> None:
+    """Neither needs a guard: the service sweeps the engine behind the proxy of the outer one, which the inner one uses."""
+    client = Simulated(served.sim.docker_host.removeprefix("unix://"))
+    client.import_image()
+    client.create("neighbour", start=True, networked=False)
+    with running(service) as daemon:
+        nest = (sys.executable, str(NEST), "1", "2", "exec")
+        with program.start("run", "--skip-cleanup", "--", *nest, start_new_session=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("ready")
+            assert not guards(program.folder)
+            assert names(client) == {"neighbour", "level-1", "level-2"}
+            os.killpg(process.pid, signal.SIGKILL)
+        until(lambda: names(client) == {"neighbour"}, "it is left", WINDOW)
+        assert daemon.stop() == 0
+    assert {act["name"] for act in acts(service, outcome="deleted")} == {"level-1", "level-2"}

@@ -9,13 +9,17 @@ from reaper.errors import ConfigError
 from reaper.providers.docker.address import tcp_address, tls_context, unix_path
 from reaper.providers.docker.settings import DockerTable
 
-ANSWER_WITHIN = 5.0  # seconds for each request
+ANSWER_WITHIN = 10.0  # seconds for each request: an engine may be busy
 LARGEST_ANSWER = 16 << 20  # bytes
 _HOST_NETWORK = f"/networks?filters={quote(json.dumps({'name': ['host']}))}"
 
 
 class IdentityError(Exception):
     """An engine does not say which it is, and why."""
+
+
+class _RefusedError(IdentityError):
+    """It answered something else than 200, such as a proxy that lets little through."""
 
 
 def identity(engine: DockerTable) -> tuple[object, ...]:
@@ -28,7 +32,7 @@ def identity(engine: DockerTable) -> tuple[object, ...]:
     made = [row.get("Id") for row in rows if isinstance(row, dict) and row.get("Name") == row.get("Driver") == "host"]
     try:
         info = _get(engine, "/info")
-    except IdentityError:  # a proxy that lets little through
+    except _RefusedError:
         info = None
     info = info if isinstance(info, dict) else {}
     identity = (made, info.get("Name"), info.get("DockerRootDir"))
@@ -54,7 +58,7 @@ def _get(engine: DockerTable, path: str) -> object:
         if connection is not None:
             connection.close()
     if answer.status != http.HTTPStatus.OK:
-        raise IdentityError(f"the engine at {engine.host} cannot be asked: GET {path}: status {answer.status}")
+        raise _RefusedError(f"the engine at {engine.host} cannot be asked: GET {path}: status {answer.status}")
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
