@@ -118,9 +118,10 @@ def test_a_claim_of_a_nested_run_is_known_to_every_later_sweep(program: Program,
     inner = (sys.executable, "-m", "reaper", "run", "--skip-cleanup", "--own", "name=mi*", "--", "sh", "-c", past)
     with program.start(*QUICKLY, *inner, start_new_session=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        ready = process.stdout.readline()
         end_guards(program.folder)
         os.killpg(process.pid, signal.SIGKILL)
+    assert ready == "ready\n"
     world.create("other", start=True, networked=False)
     ended = program("--once", "--json")
     assert (ended.code, ended.outcomes()) == (0, {"mine": "deleted"})
@@ -197,6 +198,7 @@ def record(world: World) -> Record:
         ('{"version": 1, "engine": {"host": "tcp://127.0.0.1:9", "tls_ca": "/nowhere"}}', "/nowhere"),
         ('{"version": 1, "engine": {"host": "tcp://127.0.0.1:9"}}', "Connection refused"),
     ],
+    ids=range(11),
 )
 def test_a_record_that_cannot_be_used_is_not(record: Record, text: str, said: str) -> None:
     record.file.write_text(text)

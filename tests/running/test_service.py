@@ -139,10 +139,10 @@ def test_nested_runs_that_are_killed_are_cleaned_up_after(program: Program, serv
         nest = (sys.executable, str(NEST), "1", "2", "exec")
         with program.start("run", "--skip-cleanup", "--", *nest, start_new_session=True) as process:
             assert process.stdout is not None
-            assert process.stdout.readline().startswith("ready")
-            assert not guards(program.folder)
-            assert names(client) == {"neighbour", "level-1", "level-2"}
+            ready, guarding, made = process.stdout.readline(), guards(program.folder), names(client)
             os.killpg(process.pid, signal.SIGKILL)
+        assert ready.startswith("ready")
+        assert (guarding, made) == ([], {"neighbour", "level-1", "level-2"})
         until(lambda: names(client) == {"neighbour"}, "it is left", WINDOW)
         assert daemon.stop() == 0
     assert {act["name"] for act in acts(service, outcome="deleted")} == {"level-1", "level-2"}
