@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from reaper.providers.docker.calls import CALLS
+from reaper.providers.docker.calls import CALLS, EngineCall
 
 SOCKET, PORT = "/var/run/docker.sock", 2375
+BODY_WITHIN = 10  # seconds
 HARD_STOP = 5  # seconds that what is under way gets when it is told to end
 REFUSED = "The socket proxy refuses this: it is none of the calls that reaper makes."
 UNREACHABLE = "The socket proxy cannot reach the engine."
@@ -26,14 +27,22 @@ def config(bind: str = f":{PORT}", settings: Sequence[str] = ()) -> str:
         bind: where it listens.
         settings: further lines of its ``global`` section.
     """
-    rules = [
-        f"    # {call.why}\n    http-request allow if {{ method {call.method} }} {{ url -m reg '^{call.pattern}$' }}\n"
-        for call in CALLS
-    ]
-    return _head(bind, settings) + "\n" + "".join(rules) + TAIL
+    return _head(bind, settings) + "\n" + "".join(map(_rule, CALLS)) + TAIL
+
+
+def _is(call: EngineCall) -> str:
+    return f"{{ method {call.method} }} {{ url -m reg '^{call.pattern}$' }}"
+
+
+def _rule(call: EngineCall) -> str:
+    if not call.body:
+        return f"    # {call.why}\n    http-request allow if {_is(call)}\n"
+    wait = f"    http-request wait-for-body time {BODY_WITHIN}s if {_is(call)}\n"
+    return f"    # {call.why}\n{wait}    http-request allow if {_is(call)} {{ req.body -m reg '^{call.body}$' }}\n"
 
 
 def _head(bind: str, settings: Sequence[str]) -> str:
+    bodies = "".join(f" !{{ url -m reg '^{call.pattern}$' }}" for call in CALLS if call.body)
     extra = "".join(f"    {line}\n" for line in settings)
     return f"""\
 # Made by `python -m devkit.generate` from reaper/providers/docker/calls.py: change it there.
@@ -73,8 +82,9 @@ defaults
 
 frontend calls
     bind {bind} proto h1
-    # None of the calls has a body, and none becomes another protocol.
-    http-request deny if {{ req.hdr(transfer-encoding) -m found }} || {{ req.hdr_val(content-length) gt 0 }}
+    # One of the calls has a body, which is read below, and none becomes another protocol.
+    http-request deny if {{ req.hdr(transfer-encoding) -m found }}
+    http-request deny if {{ req.hdr_val(content-length) gt 0 }}{bodies}
     http-request deny if {{ req.hdr(upgrade) -m found }}
 """
 

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest.mock import ANY
 from urllib.parse import parse_qsl, urlsplit
 
@@ -49,7 +49,8 @@ def test_reaper_works_through_it_and_each_call_and_parameter_of_the_list_is_made
     """One sweep of all that makes a sweep ask for something, and a service that follows the events."""
     with FaultProxy(any_engine.socket) as arriving, HaProxy(arriving.socket, tmp_path) as proxy:
         labels = member_of("chess", OWNED)
-        any_engine.create_network("chess_default", labels)
+        network = any_engine.create_network("chess_default", labels)
+        left_on(arriving, network, any_engine.api.must("GET", f"/networks/{network}"))
         exited(any_engine, "client", labels, network="chess_default")
         any_engine.create("running", cmd=OBEYS_TERM, labels=OWNED, start=True)
         stubborn = any_engine.create("stubborn", cmd=OBEYS_TERM, labels=OWNED, start=True)
@@ -87,6 +88,17 @@ def test_reaper_works_through_it_and_each_call_and_parameter_of_the_list_is_made
     assert [call for call in CALLS if call not in calls] == []
     named = {(call.path, name) for call, (_, target) in zip(calls, sent, strict=True) if call for name in names(target)}
     assert named == {(call.path, name) for call in CALLS for name in call.params}
+
+
+def left_on(arriving: FaultProxy, network: str, inspection: dict[str, Any]) -> None:
+    """The engine has kept the endpoint of a container that is gone, until it is asked to let go of it."""
+    inspection["Containers"] = {f"ep-{ID}": {"Name": "gone", "EndpointID": ID}}
+    refusal = {"message": f"error while removing network: network chess_default id {network} has active endpoints"}
+    arriving.add(
+        Fault("status", "GET", f"/networks/{network}$", status=200, body=inspection),
+        Fault("status", "DELETE", f"/networks/{network}$", times=1, status=403, body=refusal),
+        Fault("status", "POST", f"/networks/{network}/disconnect$", status=200, body=b""),
+    )
 
 
 def over(folder: Path, lease: str) -> None:
@@ -201,7 +213,7 @@ DANGEROUS = [
     ("POST", "/networks/prune"),
     ("POST", "/networks/create"),
     ("POST", f"/networks/{ID}/connect"),
-    ("POST", f"/networks/{ID}/disconnect"),
+    ("POST", f"/networks/{ID}/disconnect?force=1"),
     ("POST", "/images/prune"),
     ("POST", "/images/create?fromImage=x"),
     ("POST", "/images/load"),
@@ -320,12 +332,41 @@ def test_what_is_refused_stands_in_the_log_and_what_works_does_not(before_nothin
         ("Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n", b""),
     ],
 )
-def test_no_call_has_a_body_or_becomes_another_protocol(ask: Callable[..., Verdict], headers: str, body: bytes) -> None:
+def test_no_call_has_a_body_but_one_or_becomes_another_protocol(
+    ask: Callable[..., Verdict], headers: str, body: bytes
+) -> None:
     target = f"/v1.41/containers/{ID}/stop?t=1"
     assert ask("POST", target, "Content-Length: 0\r\n") == (200, ANY, [("POST", target)])
     verdict = ask("POST", target, headers, body)
     assert verdict.status in (400, 403)
     assert verdict.arrived == []
+
+
+DISCONNECT = b'{"Container": "chess-client-1", "Force": true}'
+
+
+def length(body: bytes) -> str:
+    """The header that announces a body."""
+    return f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "passes"),
+    [
+        (DISCONNECT, True),
+        (b"", False),
+        (DISCONNECT.replace(b"true", b"false"), False),
+        (DISCONNECT + DISCONNECT, False),
+        (DISCONNECT + b" " * 70_000, False),
+        (DISCONNECT.replace(b"chess", b"../x"), False),
+        (DISCONNECT.replace(b"}", b', "Container": "db"}'), False),
+    ],
+)
+def test_the_one_body_is_let_through_as_reaper_writes_it(ask: Callable[..., Verdict], body: bytes, passes: bool) -> None:
+    target = f"/v1.41/networks/{ID}/disconnect"
+    verdict = ask("POST", target, length(body), body)
+    assert verdict.arrived == ([("POST", target)] if passes else [])
+    assert (verdict.status == 200) is passes
 
 
 def test_the_second_request_of_a_connection_is_judged_as_the_first_is(
@@ -366,8 +407,9 @@ TARGETS = st.one_of(
 @given(st.sampled_from(["GET", "POST", "DELETE", "PUT", "HEAD"]), TARGETS)
 @example("GET", "/containers/json?all=1&filters=%7B%22label%22:+[%22com.docker.compose.project=it's%22]%7D")
 def test_it_lets_through_exactly_what_is_on_the_list(ask: Callable[..., Verdict], method: str, target: str) -> None:
-    verdict = ask(method, target)
-    if made(method, target):
+    call = made(method, target)
+    verdict = ask(method, target, *((length(DISCONNECT), DISCONNECT) if call is not None and call.body else ()))
+    if call is not None:
         assert (verdict.status, verdict.arrived) == (200, [(method, target)])
     else:
         assert verdict.status in (400, 403)

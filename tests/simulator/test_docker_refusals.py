@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,62 @@ def test_a_network_with_a_stale_endpoint_is_a_failure_with_a_remedy(world: World
     assert ended.code == 3
     assert ended.outcomes() == {"member": "deleted", "p_default": "failed"}
     assert "docker network disconnect --force" in rows(ended)["p_default"]["detail"]
+
+
+def stale(world: World, key: str, name: str = "p-client-1") -> str:
+    """A network of a project, with the endpoint of a container that is gone."""
+    network = world.do(lambda: world.sim.networks.add("p_default", labels=PROJECT))
+    network.stale, network.stale_key = name, key
+    world.add("member", labels={**OWNED, **PROJECT})
+    return network.id
+
+
+@pytest.mark.parametrize("key", ["e" * 64, "ep-" + "e" * 64], ids=["of its sandbox", "of its own"])
+def test_a_network_is_freed_of_what_a_container_that_is_gone_has_left_on_it(world: World, tmp_path: Path, key: str) -> None:
+    network = stale(world, key)
+    with FaultProxy(world.socket) as proxy:
+        ended = Program(tmp_path, {"DOCKER_HOST": proxy.host, **SOON})("--once", "--stopped", "--json")
+        changes = [(call.method, call.path.partition(network)[2], call.status) for call in proxy.calls("*", network)]
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == {"member": "deleted", "p_default": "deleted"}
+    assert [change for change in changes if change[0] != "GET"] == [
+        ("DELETE", "", 403),
+        ("POST", "/disconnect", 200),
+        ("DELETE", "", 204),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("foreign", "key"),
+    [
+        ({"name": "p-client-1"}, "e" * 64),
+        ({"name": "p-client-1", "state": "created"}, "ep-1"),
+        ({"name": "other", "networks": ("p_default",)}, "e" * 64),
+        ({"name": "other", "networks": ("p_default",), "state": "created"}, "e" * 64),
+        ({"name": "other", "state": "running", "behaviour": Behaviour(unnamed=True)}, "e" * 64),
+    ],
+    ids=["of its name", "of its name, never started", "on the network", "to be on the network", "without an id"],
+)
+def test_nothing_is_disconnected_while_a_container_may_be_meant(
+    world: World, tmp_path: Path, foreign: dict[str, Any], key: str
+) -> None:
+    stale(world, key)
+    world.add(**foreign)
+    with FaultProxy(world.socket) as proxy:
+        Program(tmp_path, {"DOCKER_HOST": proxy.host, **SOON})("--once", "--stopped", "--json")
+        assert proxy.calls("POST") == []
+    assert world.networks() == ["p_default"]
+
+
+def test_what_is_of_no_listed_container_and_is_found_by_its_id_is_left(world: World, tmp_path: Path) -> None:
+    """A listing may lag: the inspection is asked as well."""
+    network = stale(world, "e" * 64)
+    with FaultProxy(world.socket) as proxy:
+        proxy.add(Fault("status", "GET", f"/containers/{'e' * 64}/json", status=200, body={"Id": "e" * 64}))
+        ended = Program(tmp_path, {"DOCKER_HOST": proxy.host, **SOON})("--once", "--stopped", "--json")
+        assert proxy.calls("POST") == []
+        assert proxy.calls("DELETE", network) == []
+    assert ended.outcomes() == {"member": "deleted", "p_default": "skipped"}
 
 
 def podman(message: str) -> bytes:

@@ -29,12 +29,14 @@ class EngineCall:
             ``{image}`` for the id of an image: never for its name.
         why: what it is for.
         params: what its query may hold, and nothing else: name to pattern of the value.
+        body: the pattern of its whole body; empty where it has none.
     """
 
     method: str
     path: str
     why: str
     params: Mapping[str, str]
+    body: str = ""
 
     @cached_property
     def pattern(self) -> str:
@@ -61,6 +63,13 @@ CALLS = (
     EngineCall("DELETE", "/containers/{id}", "delete, with anonymous volumes", {"v": _FLAG, "force": _FLAG}),
     EngineCall("GET", "/networks", "list networks", {}),
     EngineCall("GET", "/networks/{id}", "the last look before a deletion", {}),
+    EngineCall(
+        "POST",
+        "/networks/{id}/disconnect",
+        "free it of what a container that is gone has left on it",
+        {},
+        rf'\{{"Container": "{NAME}", "Force": true\}}',
+    ),
     EngineCall("DELETE", "/networks/{id}", "delete a network of a reaped project", {}),
     EngineCall("GET", "/volumes", "list the volumes of leases", {"filters": _JSON}),
     EngineCall("GET", "/volumes/{id}", "the last look before a deletion", {}),

@@ -47,6 +47,7 @@ from reaper.providers.docker.dependents import Dependents
 from reaper.providers.docker.errors import last_cause, last_headers, last_request, last_skew, translate
 from reaper.providers.docker.events import FILTERS, deaths
 from reaper.providers.docker.image_labels import ImageLabels
+from reaper.providers.docker.network_endpoints import freed, proven_stale
 from reaper.providers.docker.settings import DockerTable
 from reaper.providers.docker.volumes_images import image, tells_creation, volume
 from reaper.providers.parsing import clock_skew
@@ -249,6 +250,8 @@ class DockerReader:
             raise UnreadableError("the inspection is of something else")
         if fresh.kind is Kind.CONTAINER:
             self._dependents.learn(fresh.id, row)
+        if fresh.kind is Kind.NETWORK and await proven_stale(row, partial(self._ask, self._connect()), self._containers):
+            fresh = replace(fresh, state=State.STOPPED, raw_state="unattached")
         if resource.image_unresolved and fresh.image is not None:
             self._images[fresh.id] = fresh.image
         fresh = self._image_labels.mark(replace(fresh, remembered=resource.remembered), resource)
@@ -339,6 +342,12 @@ class DockerReader:
     ) -> Sequence[Resource]:
         """The containers that hang on these, of all that there are now."""
         return await self._dependents.of(resources, call)
+
+    async def _ask(self, client: "aiodocker.Docker", method: str, path: str, body: str | None = None) -> object:
+        try:
+            return await client._query_json(path, method, data=body)  # noqa: SLF001
+        except Exception as error:  # noqa: BLE001
+            self._translate(error)
 
     async def _containers(self) -> Sequence[Row]:
         try:
@@ -495,7 +504,9 @@ class DockerProvider(DockerReader):
         client = self._connect()
         try:
             match resource.kind:
-                case Kind.NETWORK | Kind.VOLUME:
+                case Kind.NETWORK:
+                    await self._delete_network(client, resource)
+                case Kind.VOLUME:
                     await client._query_json(_INSPECT[resource.kind].format(resource.id), "DELETE")  # noqa: SLF001
                 case Kind.IMAGE:
                     await client._query_json(f"images/{resource.id}", "DELETE", params={"noprune": "1"})  # noqa: SLF001
@@ -503,6 +514,17 @@ class DockerProvider(DockerReader):
                     await client.containers.container(resource.id).delete(force=force, v=True)
         except Exception as error:  # noqa: BLE001
             self._translate(error)
+
+    async def _delete_network(self, client: "aiodocker.Docker", network: Resource) -> None:
+        """Delete it; where nothing but endpoints of containers that are gone refuses that, free it of them first."""
+        ask = partial(self._ask, client)
+        path = _INSPECT[Kind.NETWORK].format(network.id)
+        try:
+            await ask("DELETE", path)
+        except ConflictError:
+            if not await freed(network.id, ask, self._containers):
+                raise
+            await ask("DELETE", path)
 
 
 def _checked(rows: object, what: str) -> Sequence[Row]:

@@ -239,10 +239,16 @@ def network(found: Network, *, listed: bool) -> dict[str, Any]:
         "Ingress": bool(found.given.get("Ingress")),
         "ConfigFrom": {"Network": ""},
         "ConfigOnly": False,
-        "Containers": {} if listed else {container.id: _attached(found, container) for container in found.attached.values()},
+        "Containers": {} if listed else _containers(found),
         "Options": options,
         "Labels": dict(found.labels),
     }
+
+
+def _containers(found: Network) -> dict[str, dict[str, str]]:
+    stale = {"Name": found.stale, "EndpointID": "", "MacAddress": "", "IPv4Address": "", "IPv6Address": ""}
+    shown = {container.id: _attached(found, container) for container in found.attached.values()}
+    return {**shown, **({found.stale_key: stale} if found.stale_key else {})}
 
 
 def _attached(found: Network, container: Container) -> dict[str, str]:

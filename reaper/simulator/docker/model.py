@@ -250,8 +250,9 @@ class Container:
 class Network:
     """A network; `attached` holds the running containers by id.
 
-    `stale` names a container that is gone and whose endpoint was left: the network cannot be deleted, and its inspection
-    shows nothing.
+    `stale` names a container that is gone and whose endpoint was left: the network cannot be deleted until that is
+    disconnected by this name, with force. Its inspection shows it under `stale_key`; or nothing where that is empty, and it
+    cannot be disconnected either.
     """
 
     id: str
@@ -267,6 +268,7 @@ class Network:
     hosts: int = 1
     attached: dict[str, Container] = field(default_factory=dict)
     stale: str = ""
+    stale_key: str = ""
 
     @property
     def predefined(self) -> bool:

@@ -176,6 +176,8 @@ class Networks:
     def attach_all(self, container: Container) -> None:
         """Attach a container that starts. Raises RefusedError when a network is gone; it is then attached to none."""
         found = [(self.lookup(name, endpoint), endpoint) for name, endpoint in container.networks.items()]
+        if taken := next((network for network, _ in found if network.stale == container.name), None):
+            raise RefusedError(500, f"endpoint with name {container.name} already exists in network {taken.name}")
         for network, endpoint in found:
             self.attach(container, network, endpoint)
             self.tell(network, "connect", container=container.id)
@@ -191,6 +193,8 @@ class Networks:
     def connect(self, network: Network, container: Container, given: Mapping[str, Any]) -> None:
         """What `POST /networks/{id}/connect` does. Raises RefusedError."""
         if network.name in container.networks:
+            raise RefusedError(403, f"endpoint with name {container.name} already exists in network {network.name}")
+        if container.name == network.stale:
             raise RefusedError(403, f"endpoint with name {container.name} already exists in network {network.name}")
         if container.removing or container.dead:
             raise RefusedError(403, f"Container {container.id} is marked for removal and cannot be connected to a network.")

@@ -87,9 +87,12 @@ class NetworkRoutes:
         try:
             container = self._engine.container(ref)
         except RefusedError as refused:
-            if body.get("Force"):
+            if not body.get("Force"):
+                raise
+            if not found.stale_key or ref != found.stale:
                 raise RefusedError(404, f"endpoint {ref} not found") from refused
-            raise
+            found.stale = found.stale_key = ""
+            return empty(200)
         self._engine.networks.disconnect(found, container)
         self._engine.changed(container)
         return empty(200)
