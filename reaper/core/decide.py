@@ -117,7 +117,7 @@ def explain(
     resource: Resource, resources: Sequence[Resource], rules: Rules, leases: Iterable[Lease] | Leases, now: datetime
 ) -> list[Finding]:
     """What every rule says of one of ``resources``, in order, and at the end what became of it as part of its group."""
-    leases = Leases(leases)
+    leases = leases if isinstance(leases, Leases) else Leases(leases)  # with the endpoint that they are asked about
     judge = Judge(resources, rules, leases, now)
     findings = list(judge.findings(resource))
     alone = judge.decide(resource)

@@ -132,6 +132,7 @@ class LeaseIndex:
         self._by_id: dict[str, Lease] = {}
         self._open: dict[str, Lease] = {}
         self._by_resource: dict[str, dict[str, Lease]] = {}
+        self._by_made: dict[str, dict[str, Lease]] = {}
         self._open_claims: dict[Sign, dict[str, Lease]] = {}
         self._ended_claims: dict[Sign, _Times] = {}
         self._keys: Counter[str] = Counter()
@@ -144,6 +145,8 @@ class LeaseIndex:
         self._by_id[lease.id] = lease
         for id_ in lease.resources:
             self._by_resource.setdefault(id_, {})[lease.id] = lease
+        for _, id_ in lease.made:
+            self._by_made.setdefault(id_, {})[lease.id] = lease
         self._keys.update(key for claim in lease.claims if (key := claim.label_key) is not None)
         if lease.ending is None:
             self._open[lease.id] = lease
@@ -163,6 +166,10 @@ class LeaseIndex:
             del self._by_resource[resource][id_]
             if not self._by_resource[resource]:
                 del self._by_resource[resource]
+        for _, made in lease.made:
+            self._by_made[made].pop(id_, None)
+            if not self._by_made[made]:
+                del self._by_made[made]
         self._keys.subtract(key for claim in lease.claims if (key := claim.label_key) is not None)
         for sign in _filed_under(lease):
             if lease.ending is None:
@@ -190,15 +197,25 @@ class LeaseIndex:
         """The labels that claims know their own by."""
         return (key for key, number in self._keys.items() if number > 0)
 
+    @property
+    def made(self) -> Iterable[str]:
+        """The ids of what was seen to be made under one of them."""
+        return self._by_made.keys()
+
+    def makers(self, resource: Resource) -> Iterable[Lease]:
+        """Those under which something with the resource's id was made, on whichever endpoint."""
+        return self._by_made.get(resource.id, {}).values() if resource.kind.only_with_lease else ()
+
     def get(self, id_: str) -> Lease | None:
         """The one with this id."""
         return self._by_id.get(id_)
 
     def asked(self, resource: Resource, site: Site) -> Iterator[Lease]:
-        """Those that may cover the resource: by its id, by its label, by a claim."""
+        """Those that may cover the resource: by its id, by its label, by a claim, or as its makers."""
         if (named := self._by_resource.get(resource.id)) is not None:
             yield from named.values()
         yield from (lease for id_ in named_leases(resource) if (lease := self._by_id.get(id_)) is not None)
+        yield from self.makers(resource)
         if not self._open_claims and not self._ended_claims:
             return
         signs = tuple(_signs_of(resource))
@@ -273,6 +290,17 @@ class Leases:
         if self.empty:
             return frozenset()
         return frozenset({LEASE_LABEL, IMAGE_LABEL, *chain.from_iterable(part.label_keys for part in self._parts)})
+
+    @property
+    def made(self) -> frozenset[str]:
+        """The ids of the volumes and images that were seen to be made under one of them."""
+        return frozenset(chain.from_iterable(part.made for part in self._parts))
+
+    def maker(self, resource: Resource) -> Lease | None:
+        """A lease under which this was seen to be made, whether it covers it or not; its times are the endpoint's."""
+        makers = (lease for part in self._parts for lease in part.makers(resource) if lease.has_made(resource, self._site))
+        found = max(makers, key=lambda lease: lease.since is not None and lease.since.timestamp(), default=None)
+        return found and found.on_clock(self._site.skew)
 
     def get(self, id_: str) -> Lease | None:
         """The lease with this id; of two, the living one."""

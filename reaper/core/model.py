@@ -101,6 +101,7 @@ class Resource:
         inherited: keys of the labels that its image carries with the same value: an engine gives the labels of an image to
             each container that is made of it. They protect, and take nothing. None while the image's labels are not known:
             then none of its labels takes anything.
+        tagged_at: when an image was last built or tagged here, where an inspection tells that.
         unreadable: why it could not be read, if so.
         excluded: why the endpoint's own filter leaves it out ("in target eu, ..."), if so: it stays, as does its group.
     """
@@ -132,6 +133,7 @@ class Resource:
     remembered: Remembered | None = None
     image_id: str | None = None
     inherited: frozenset[str] | None = frozenset()
+    tagged_at: datetime | None = None
     unreadable: str | None = None
     excluded: str | None = None
 
@@ -350,6 +352,7 @@ class EndpointReport:
         clock_skew: the endpoint's clock minus this host's, when that is more than a minute.
         warnings: what people should know and is no failure.
         site: where leases were asked about.
+        unjudged: volumes and images of Compose projects that no rule judges, where they were asked for.
     """
 
     endpoint: str
@@ -363,6 +366,7 @@ class EndpointReport:
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
     site: Site = field(default_factory=Site)
+    unjudged: tuple[Resource, ...] = ()
 
     @property
     def undecided(self) -> int:

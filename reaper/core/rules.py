@@ -38,6 +38,17 @@ class Rules:
     stop_timeout: timedelta = DEFAULT_STOP_TIMEOUT
 
 
+def _not_taken(resource: Resource, maker: Lease) -> str:
+    """Why an ended lease does not take what was seen to be made under it."""
+    made = "its containers were made of it" if resource.kind is Kind.IMAGE else "it was made for one of its containers"
+    fact = f"lease {maker.id} has ended and {made}"
+    if resource.kind is not Kind.IMAGE:
+        return f"{fact}, but something has changed it since, or it carries another's labels"
+    if resource.tagged_at is None:
+        return f"{fact}, but the engine does not tell when it was tagged (Metadata.LastTagTime)"
+    return f"{fact}, but it was tagged at another time or carries another's labels"
+
+
 class Finding(NamedTuple):
     """What one rule says of one resource.
 
@@ -129,6 +140,7 @@ class Judge:
         yield self._leased(resource, lease)
         if resource.kind.only_with_lease:
             yield self._tagged_once(resource)
+            yield self._unused(resource)
             if lease is not None:  # else it is not owned
                 yield self._lease_ended(lease)
             return
@@ -169,6 +181,8 @@ class Judge:
             sentence = f"{article} {resource.kind} goes only with a lease that it was made under, and none known here has it"
             if (claiming := self.leases.claiming(resource)) is not None:
                 sentence = f"lease {claiming.id} claims it, but an engine before Docker 23 does not tell when it was made"
+            elif (maker := self.leases.maker(resource)) is not None:
+                sentence = _not_taken(resource, maker)
             return _keep("owned", Reason.NOT_OWNED, lambda: sentence)
         if owner is None:
             return _keep("owned", Reason.NOT_OWNED, lambda: f"nothing in [scope] matches it{self._nearly_owned(resource)}")
@@ -253,6 +267,19 @@ class Judge:
         if len(tags) > 1:
             return _keep("tags", Reason.IN_USE, lambda: f"it has {len(tags)} tags: {', '.join(tags)}")
         return Finding("tags", None, lambda: "it has no second tag")
+
+    def _unused(self, resource: Resource) -> Finding:
+        """An engine deletes an anonymous volume with its container; while one has it, it is for that to decide."""
+        anonymous = resource.kind is Kind.VOLUME and LEASE_LABEL not in (resource.labels or {})
+        user = self._users.get(resource.id) if anonymous and self.leases.maker(resource) is not None else None
+        if user is not None:
+            return _keep("in use", Reason.IN_USE, lambda: f"{user} has it, and it may go with that")
+        return Finding("in use", None, lambda: "the endpoint refuses its deletion while it is in use")
+
+    @cached_property
+    def _users(self) -> dict[str, str]:
+        """By the name of a volume a container that has it."""
+        return {used: one.name for one in self.resources if one.kind.runs for used in one.uses}
 
     def _state(self, resource: Resource) -> Finding:
         raw = resource.raw_state

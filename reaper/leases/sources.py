@@ -5,7 +5,9 @@ import json
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +55,11 @@ class SharedLeases:
         self._dead = dead
         return self._file.leases(dead)
 
+    @property
+    def made_elsewhere(self) -> Mapping[str, frozenset[tuple[str, str]]]:
+        """What runs of this state directory were seen to make under leases that a service elsewhere keeps."""
+        return {} if self._file is None else self._file.made_elsewhere()
+
     def close(self) -> None:
         """Let go of the file."""
         if self._file is not None:
@@ -77,7 +84,12 @@ class KnownLeases:
         """The leases, living and ended. Blocks for milliseconds. Raises LeasesUnknownError."""
         if self._served is None:
             self._served = self._services()
-        return Leases.of([self._shared(), *(served() for served in self._served)])
+        shared, served = self._shared(), [read() for read in self._served]
+        for id_, made in self._shared.made_elsewhere.items() if served else ():
+            for index in chain.from_iterable(leases.parts for leases in served):
+                if (lease := index.get(id_)) is not None and lease.made is not made:
+                    index.put(replace(lease, made=made))
+        return Leases.of([shared, *served])
 
     def _services(self) -> "Sequence[ServedLeases]":
         there = [path for path in self._sockets if is_there(path)]

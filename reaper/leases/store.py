@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import TypeVar
 
-from reaper.core.lease import Claim, Ending
+from reaper.core.lease import Claim, Ending, Lease
 from reaper.core.lease_index import LeaseIndex, Leases
 from reaper.errors import LeasesUnknownError
 from reaper.files import check_regular
@@ -37,6 +37,14 @@ SMALLEST = 512  # bytes of a database that is not empty
 REMEMBER = timedelta(days=7)  # how long an ended lease goes on taking what carries its label
 PAGE = 200  # records that are read at once
 
+_MADE_TABLE = """CREATE TABLE IF NOT EXISTS made (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    lease TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    id TEXT NOT NULL,
+    at TEXT NOT NULL
+)"""
+_PUT_MADE = "INSERT INTO made (lease, endpoint, id, at) VALUES (:lease, :endpoint, :id, :at)"
 _SCHEMA = f"""
 CREATE TABLE lease (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -62,6 +70,7 @@ CREATE TABLE lease (
 );
 CREATE TABLE edition (id TEXT NOT NULL, forgot TEXT);
 INSERT INTO edition VALUES (lower(hex(randomblob(8))), NULL);
+{_MADE_TABLE};
 CREATE INDEX lease_ended ON lease (ended_at);
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
@@ -192,6 +201,8 @@ class LeaseFile:
         self._states: dict[str, LeaseState] = {}
         self._ended: list[tuple[datetime, str]] = []  # a heap
         self._dead: frozenset[str] = frozenset()
+        self._made: dict[str, frozenset[tuple[str, str]]] = {}
+        self._made_seq = 0
         self._index = LeaseIndex()
         self._leases = Leases(self._index)
 
@@ -204,7 +215,7 @@ class LeaseFile:
         self._refresh()
         for id_ in self._dead - (dead or {}).keys():
             if id_ in self._current:
-                self._index.put(self._current[id_].lease())
+                self._index.put(self._lease(self._current[id_]))
         for id_, ending in (dead or {}).items():
             lease = self._index.get(id_)
             if lease is not None and lease.ending is None:
@@ -269,11 +280,33 @@ class LeaseFile:
             self._with(lambda connection: _write(connection, (_PUT, rows)))
         self._version = -1  # its own changes do not count as such
 
+    def put_made(self, lease: str, made: Collection[tuple[str, str]], at: datetime) -> None:
+        """Write what was seen to be made under a lease, which may be another file's. Raises LeasesUnknownError.
+
+        Args:
+            lease: its id.
+            made: by endpoint id and id, see ``Lease``.
+            at: the time.
+        """
+        rows = [{"lease": lease, "endpoint": place, "id": id_, "at": _spell(at)} for place, id_ in sorted(made)]
+        with _explained(self.file):
+            self._with(lambda connection: _write(connection, (_MADE_TABLE, [{}]), (_PUT_MADE, rows)))
+        self._version = -1
+
+    def made_elsewhere(self) -> Mapping[str, frozenset[tuple[str, str]]]:
+        """What was seen to be made under leases that are no leases of this file, as it was last read."""
+        return {id_: made for id_, made in self._made.items() if id_ not in self._states}
+
     def forget(self, before: datetime) -> None:
         """Drop those that ended before a time. Raises LeasesUnknownError."""
         bound = [{"before": _spell(before)}]
         with _explained(self.file):
-            statements = "DELETE FROM lease WHERE ended_at < :before", "UPDATE edition SET forgot = :before"
+            statements = (
+                "DELETE FROM lease WHERE ended_at < :before",
+                _MADE_TABLE,
+                "DELETE FROM made WHERE at < :before AND lease NOT IN (SELECT id FROM lease)",
+                "UPDATE edition SET forgot = :before",
+            )
             self._with(lambda connection: _write(connection, *((statement, bound) for statement in statements)))
         self._version = -1
 
@@ -286,6 +319,7 @@ class LeaseFile:
                 record = _record(row)
                 self._note(record)
                 self._seq = row["seq"]
+            self._read_made(connection)
             self._version = version
             (forgot,) = connection.execute("SELECT forgot FROM edition").fetchone()
             if forgot is not None:
@@ -296,9 +330,24 @@ class LeaseFile:
                 return
             self._with(read)
 
+    def _read_made(self, connection: sqlite3.Connection) -> None:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'made'").fetchone():
+            return  # an earlier version made the file
+        new: dict[str, set[tuple[str, str]]] = {}
+        for row in connection.execute("SELECT * FROM made WHERE seq > :seq ORDER BY seq", {"seq": self._made_seq}):
+            new.setdefault(row["lease"], set()).add((row["endpoint"], row["id"]))
+            self._made_seq = row["seq"]
+        for id_, made in new.items():
+            self._made[id_] = self._made.get(id_, frozenset()) | made
+            if (lease := self._index.get(id_)) is not None:
+                self._index.put(replace(lease, made=self._made[id_]))
+
+    def _lease(self, record: LeaseRecord) -> Lease:
+        return replace(record.lease(), made=self._made.get(record.id, frozenset()))
+
     def _note(self, record: LeaseRecord) -> None:
         self._states[record.id] = record.state
-        self._index.put(record.lease())
+        self._index.put(self._lease(record))
         if record.state.ended:
             self._current.pop(record.id, None)
             heapq.heappush(self._ended, (record.ended_at or record.seen_at, record.id))
@@ -312,6 +361,7 @@ class LeaseFile:
             lease = self._index.get(id_)
             if lease is not None and lease.ending is not None and lease.ending.at == at:
                 self._index.drop(id_)
+                self._made.pop(id_, None)
                 del self._states[id_]
 
     def close(self) -> None:

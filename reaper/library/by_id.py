@@ -22,7 +22,7 @@ from reaper.errors import ConflictError, InvalidError, NotFoundError
 from reaper.library.access import Access, ReadLeases, failure
 from reaper.library.errors import CleanupError, RetryableCleanupError
 from reaper.library.lease import own_leases
-from reaper.providers.base import Call, Inventory, Listed, Provider
+from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Listed, Provider
 from reaper.retry.retrier import Retrier
 from reaper.sweep.sweep import Endpoint, Options
 
@@ -64,7 +64,12 @@ class _Claimed:
     def endpoint_id(self) -> str | None:
         return self._inner.endpoint_id
 
-    async def list(self, call: Call, label_keys: frozenset[str] = frozenset()) -> Inventory:  # noqa: ARG002 - just one goes
+    async def list(
+        self,
+        call: Call,
+        label_keys: frozenset[str] = frozenset(),  # noqa: ARG002 - just one goes
+        also: Also = NOTHING_ELSE,  # noqa: ARG002
+    ) -> Inventory:
         inventory = await self._inner.list(call)
         resources = inventory.resources
         if all(resource.id != self._wanted for resource in resources):  # a listing may lag

@@ -25,6 +25,27 @@ class Call(Protocol):
         ...
 
 
+async def call_once(what: str, function: Callable[[], Awaitable[T]]) -> T:  # noqa: ARG001
+    """A ``Call`` that does nothing besides."""
+    return await function()
+
+
+@dataclass(frozen=True, slots=True)
+class Also:
+    """Which volumes and images a listing is asked for, besides those with certain labels.
+
+    Args:
+        ids: their ids: what was seen to be made under a lease need not carry a label.
+        projects: whether those of every Compose project are wanted.
+    """
+
+    ids: frozenset[str] = frozenset()
+    projects: bool = False
+
+
+NOTHING_ELSE = Also()
+
+
 @dataclass(frozen=True, slots=True)
 class Inventory:
     """One complete listing.
@@ -175,11 +196,11 @@ class Reader(Protocol):
         """How it wants to be treated."""
         ...
 
-    async def list(self, call: Call, label_keys: frozenset[str] = frozenset()) -> Inventory:
+    async def list(self, call: Call, label_keys: frozenset[str] = frozenset(), also: Also = NOTHING_ELSE) -> Inventory:
         """Everything that the endpoint holds. A partial answer is an error. Each request is made through ``call``.
 
         Of volumes and images, where the endpoint has such things, only those that carry a label with one of ``label_keys``:
-        nothing but a lease takes them, and those are the labels that its leases know them by.
+        nothing but a lease takes them, and those are the labels that its leases know them by; and those that ``also`` says.
         """
         ...
 

@@ -257,13 +257,15 @@ class MemoryReader:
         self.traits = traits or Traits()
         self._now: Shared[Sequence[Resource]] = Shared()
 
-    async def list(self, call: base.Call, label_keys: frozenset[str] = frozenset()) -> Inventory:
+    async def list(
+        self, call: base.Call, label_keys: frozenset[str] = frozenset(), also: base.Also = base.NOTHING_ELSE
+    ) -> Inventory:
         """All resources; of a container the listing knows neither times nor restart policy, nor what is on a network."""
-        return await call(f"list {self.endpoint}", lambda: self._list(label_keys))
+        return await call(f"list {self.endpoint}", lambda: self._list(label_keys, also))
 
-    async def _list(self, label_keys: frozenset[str]) -> Inventory:
+    async def _list(self, label_keys: frozenset[str], also: base.Also) -> Inventory:
         async with self.world.call("list"):
-            listed = tuple(_listed(held.resource) for held in self.world.held() if _wanted(held.resource, label_keys))
+            listed = tuple(_listed(held.resource) for held in self.world.held() if _wanted(held.resource, label_keys, also))
         return Inventory(listed, self.world.skew)
 
     async def identify(self, call: base.Call) -> None:
@@ -351,8 +353,10 @@ class MemoryProvider(MemoryReader):
         return held
 
 
-def _wanted(resource: Resource, label_keys: frozenset[str]) -> bool:
-    return not resource.kind.only_with_lease or bool(label_keys & (resource.labels or {}).keys())
+def _wanted(resource: Resource, label_keys: frozenset[str], also: base.Also) -> bool:
+    if not resource.kind.only_with_lease or label_keys & (resource.labels or {}).keys():
+        return True
+    return resource.id in also.ids or (also.projects and resource.group is not None)
 
 
 def _listed(resource: Resource) -> Resource:

@@ -208,7 +208,7 @@ def _name(number: int) -> str:
 
 @contextmanager
 def _proxy(wanted: Run, lease: str, scratch: Path | None, env: dict[str, str]) -> Iterator[None]:
-    """Have what is created through ``DOCKER_HOST`` carry the lease's label. Runs in a thread of its own.
+    """Have what is created through ``DOCKER_HOST`` carry the lease's label, or recorded. Runs in a thread of its own.
 
     Within an outer run its proxy leaves this label alone: what the inner command makes goes with the inner lease.
     """
@@ -218,10 +218,13 @@ def _proxy(wanted: Run, lease: str, scratch: Path | None, env: dict[str, str]) -
     from anyio.from_thread import start_blocking_portal  # noqa: PLC0415
 
     from reaper.run.proxy import DockerProxy  # noqa: PLC0415
+    from reaper.run.recorder import Recorder  # noqa: PLC0415
 
     socket = scratch / "docker.sock"
-    proxy = DockerProxy(wanted.dialled, {LEASE_LABEL: lease}, _say)
+    recorder = Recorder(wanted.engine, lease, wanted.setup.state, _say)
+    proxy = DockerProxy(wanted.dialled, {LEASE_LABEL: lease}, _say, recorder.created)
     with start_blocking_portal() as portal:
+        portal.call(recorder.begin)
         portal.call(proxy.start, socket)
         try:
             upstream.record(socket, wanted.engine)
@@ -235,6 +238,7 @@ def _proxy(wanted: Run, lease: str, scratch: Path | None, env: dict[str, str]) -
             yield
         finally:
             portal.call(proxy.close)
+            portal.call(recorder.close)
 
 
 def _clean_up(hold: "Hold", cause: str, log: "FilteringBoundLogger | None") -> Report | None:

@@ -92,6 +92,7 @@ def what_changed(before: Resource, now: Resource, *, stopped_by_us: bool = False
         "is another one of the same name now": before.identity != now.identity,
         "has other labels now": before.labels != now.labels,
         "has other tags now": before.tags != now.tags,
+        "was tagged again": before.tagged_at is not None and before.tagged_at != now.tagged_at,
         f"is in another {now.group_word} now": before.group != now.group,
         "has another restart policy now": before.restart_policy != now.restart_policy,
         "is connected to something else now": now.kind is Kind.CONTAINER and not now.uses <= before.uses,

@@ -98,6 +98,7 @@ class Options:
         max_deletions: more than this on one endpoint: delete nothing there. None means no limit.
         max_fraction: likewise, of what the endpoint holds.
         max_lease_deletions: likewise, of what leases have left that ended; these are counted by themselves.
+        list_unjudged: list the volumes and images of Compose projects, too, which no rule judges.
     """
 
     act: bool = True
@@ -107,6 +108,7 @@ class Options:
     max_deletions: int | None = None
     max_fraction: float | None = None
     max_lease_deletions: int | None = None
+    list_unjudged: bool = False
 
 
 class Stop:

@@ -42,7 +42,7 @@ from reaper.errors import (
     ReaperError,
     TooManyFilesError,
 )
-from reaper.providers.base import FEWEST, Inventory, Listed, Provider
+from reaper.providers.base import FEWEST, Also, Inventory, Listed, Provider
 from reaper.retry.retrier import prepare
 from reaper.sweep.concurrency import for_each
 from reaper.sweep.confirm import Confirmer
@@ -198,6 +198,8 @@ class _EndpointSweep:
         self.leases = Leases()
         self.site = Site()
         self.label_keys: frozenset[str] = frozenset()
+        self.also = Also()
+        self.unjudged: tuple[Resource, ...] = ()
         self.unlisted: Mapping[Kind, str] = {}
         self.warnings: list[str] = []
         self.seconds = 0.0
@@ -273,6 +275,7 @@ class _EndpointSweep:
             warnings=tuple(self.warnings),
             seconds=self.seconds,
             site=self.site,
+            unjudged=self.unjudged,
         )
 
     def _untouched(self, decision: Decision) -> Result:
@@ -302,13 +305,14 @@ class _EndpointSweep:
     async def _look(self) -> None:
         if self.shared.too_few is not None:  # what cannot be finished is not begun
             raise TooManyFilesError(self.shared.too_few)
-        self.label_keys = self._leases().label_keys  # says only what to list: the leases that decide are read below
-        inventory = await self.reader.list(self.looker.list_call, self.label_keys)
+        leases = self._leases()  # says only what to list: the leases that decide are read below
+        self.label_keys, self.also = leases.label_keys, Also(leases.made, self.shared.options.list_unjudged)
+        inventory = await self.reader.list(self.looker.list_call, self.label_keys, self.also)
         self.unlisted = inventory.unlisted
         self._set_clock(inventory)
         self.site = Site(self.reader.endpoint_id, self.skew, *inventory.skew_bounds)
         now, leases = self._now(), self._leases()
-        resources = [resource for resource in inventory.resources if _matters(resource, leases)]
+        resources = self._judged(inventory, leases)
         self.held = sum(resource.excluded is None for resource in resources)
         self.shared.observer.listed(self.name, self.held)
         if self.endpoint.memory is not None:
@@ -344,6 +348,14 @@ class _EndpointSweep:
             grace = self.shared.rules.created_grace
             if problem := self.endpoint.memory.learn(self.decisions, now, grace):
                 self.warnings.append(problem)
+
+    def _judged(self, inventory: Inventory, leases: Leases) -> list[Resource]:
+        """What of a listing is to be decided about."""
+        found = [resource for resource in inventory.resources if _matters(resource, leases)]
+        if self.also.projects:
+            judged = {resource.identity for resource in found}
+            self.unjudged = tuple(resource for resource in inventory.resources if resource.identity not in judged)
+        return found
 
     def _set_clock(self, inventory: Inventory) -> None:
         if abs(inventory.clock_skew) > SKEW_TOLERANCE:
@@ -476,8 +488,9 @@ class _EndpointSweep:
         try:
             with self.last_look:
                 kinds = {self.results[id_].decision.resource.kind for id_ in deleted}
-                keys = self.label_keys if any(kind.only_with_lease for kind in kinds) else frozenset[str]()
-                inventory = await self.reader.list(self.looker.list_call, keys)
+                others = any(kind.only_with_lease for kind in kinds)
+                keys, also = (self.label_keys, self.also) if others else (frozenset[str](), Also())
+                inventory = await self.reader.list(self.looker.list_call, keys, also)
                 for kind, why in inventory.unlisted.items():
                     of_kind = {id_ for id_ in deleted if self.results[id_].decision.resource.kind is kind}
                     self._unconfirmed(of_kind, "unconfirmed", f"its deletion could not be confirmed: {why}")
@@ -522,4 +535,6 @@ class _EndpointSweep:
 
 def _matters(resource: Resource, leases: Leases) -> bool:
     """Whether it is one of those to be decided about. Of volumes and images only those are that have to do with a lease."""
-    return not resource.kind.only_with_lease or bool(named_leases(resource)) or leases.claiming(resource) is not None
+    if not resource.kind.only_with_lease or named_leases(resource):
+        return True
+    return leases.claiming(resource) is not None or leases.maker(resource) is not None

@@ -95,12 +95,18 @@ def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
     return [data[a:b] for a, b in pairwise(edges)]
 
 
+async def no_recording(_id: str = "") -> None:
+    """Take a turn of the loop and nothing else."""
+    await asyncio.sleep(0)
+
+
 class Lab:
     """A proxy, what it has told, and the engine behind it.
 
     Attributes:
         conduct: what the engine does with a connection; it is closed afterwards.
         requests: heads and bodies as the engine got them, where it ``serves``.
+        created: the ids of the containers that the proxy has told of; ``recording`` is awaited for each.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -109,7 +115,14 @@ class Lab:
         self.requests: list[tuple[bytes, bytes]] = []
         self.connections = 0
         self.conduct: Conduct = self.serves
-        self.proxy = DockerProxy(DockerTable(name="local", host=f"unix://{self.engine}"), LABELS, self.told.append)
+        self.created: list[str] = []
+        self.recording: Callable[[], Awaitable[None]] = no_recording
+        engine = DockerTable(name="local", host=f"unix://{self.engine}")
+        self.proxy = DockerProxy(engine, LABELS, self.told.append, self._record)
+
+    async def _record(self, id_: str) -> None:
+        self.created.append(id_)
+        await self.recording()
 
     def client(self) -> Client:
         return Client(self.path)
@@ -183,7 +196,8 @@ class Proxied:
         self.path = Path(self._folder.name) / "docker.sock"
         self.host = f"unix://{self.path}"
         self._loop = asyncio.new_event_loop()
-        self._proxy = DockerProxy(DockerTable(name="local", host=host, **settings), LABELS, self.told.append)
+        engine = DockerTable(name="local", host=host, **settings)
+        self._proxy = DockerProxy(engine, LABELS, self.told.append, no_recording)
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
 
     def __enter__(self) -> Self:

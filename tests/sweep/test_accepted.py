@@ -8,7 +8,7 @@ import pytest
 
 from reaper.core.model import Outcome, Resource
 from reaper.errors import CredentialsError, DeniedError, DependencyError, ServerError, UnavailableError
-from reaper.providers.base import Limits, Traits
+from reaper.providers.base import Also, Limits, Traits
 from reaper.providers.memory import Held, Rule
 from tests.sweep.lab import HOUR, Lab, later, many, outcomes, result, running, stopped
 
@@ -74,8 +74,8 @@ async def test_a_listing_never_says_that_one_is_gone() -> None:
     accepted.provider.limits = Limits(together=200)
     list_all = accepted.provider._list
 
-    async def flapping(label_keys: frozenset[str]) -> object:
-        inventory = await list_all(label_keys)
+    async def flapping(label_keys: frozenset[str], also: Also) -> object:
+        inventory = await list_all(label_keys, also)
         if len(accepted.world.made("list")) > 1:
             inventory = replace(inventory, resources=())
         return inventory

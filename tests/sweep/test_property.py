@@ -25,7 +25,7 @@ from reaper.errors import (
     ServerError,
     UnavailableError,
 )
-from reaper.providers.base import Call, Inventory, Limits
+from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits
 from reaper.providers.memory import Held, MemoryProvider, Rule
 from reaper.retry.retrier import RetryPolicy
 from reaper.sweep.ownership import Memory
@@ -236,8 +236,8 @@ class Watchful(MemoryProvider):
         self.seen: dict[str, Resource] = {}
         self.wrong: list[str] = []
 
-    async def list(self, call: Call, label_keys: frozenset[str] = frozenset()) -> Inventory:
-        inventory = await super().list(call, label_keys)
+    async def list(self, call: Call, label_keys: frozenset[str] = frozenset(), also: Also = NOTHING_ELSE) -> Inventory:
+        inventory = await super().list(call, label_keys, also)
         self.listed = inventory
         return inventory
 

@@ -20,7 +20,7 @@ from typing import Any
 from reaper.core.identity import same_group
 from reaper.core.model import Kind, Resource
 from reaper.errors import InvalidError, NotFoundError, ProviderError, UnreadableError
-from reaper.providers.base import Call, Inventory, Limits, Listed, Traits
+from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits
 from reaper.providers.daytona.http import CHANGE, READ, Api
 from reaper.providers.daytona.links import Links
 from reaper.providers.daytona.sandboxes import sandbox
@@ -79,7 +79,12 @@ class DaytonaReader:
         self._news_since: Listed | None = None
         self._reading_news = asyncio.Lock()
 
-    async def list(self, call: Call, label_keys: frozenset[str] = frozenset()) -> Inventory:  # noqa: ARG002
+    async def list(
+        self,
+        call: Call,
+        label_keys: frozenset[str] = frozenset(),  # noqa: ARG002
+        also: Also = NOTHING_ELSE,  # noqa: ARG002
+    ) -> Inventory:
         """Every sandbox of the organisation, page by page in the order of creation, each once.
 
         The default order follows activity, and rows are lost while it changes; this one repeats rows at most. What is

@@ -31,7 +31,7 @@ from reaper.errors import (
     UnreadableError,
 )
 from reaper.providers.answers import REDIRECTS, cause, message, read_bounded, refuse_redirect, text
-from reaper.providers.base import Call, Inventory, Limits, Listed, Traits
+from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits
 from reaper.providers.docker.address import tcp_address, tls_context, unix_path
 from reaper.providers.docker.calls import check
 from reaper.providers.docker.containers import (
@@ -112,23 +112,24 @@ class DockerReader:
         self._image_labels = ImageLabels(engine.name, self._list_images, self._inspect_image)
         self._images: dict[str, str] = {}  # what the creators of containers called the images that are ids now
 
-    async def list(self, call: Call, label_keys: frozenset[str] = frozenset()) -> Inventory:
+    async def list(self, call: Call, label_keys: frozenset[str] = frozenset(), also: Also = NOTHING_ELSE) -> Inventory:
         """Every container, and every network of a Compose project or with a lease's label.
 
-        And every network, volume and image with one of the labels.
+        And every network, volume and image with one of the labels, and the volumes and images that ``also`` names.
         """
         inventory = await call(f"list {self.endpoint}", partial(self._list, label_keys))
         await self._image_labels.read(inventory.resources, call)
         marked = self._mark_own(self._image_labels.mark(resource) for resource in inventory.resources)
         inventory = replace(inventory, resources=marked)
-        if not label_keys:
+        if not label_keys and also == NOTHING_ELSE:
             return inventory
+        keys = sorted(label_keys) if also == NOTHING_ELSE and len(label_keys) <= MANY_KEYS else [None]
         known = {resource.id for resource in inventory.resources}
         labelled: dict[str, Resource] = {}
         unlisted: dict[Kind, str] = {}
         unreadable = inventory.unreadable
         for kind in (Kind.VOLUME, Kind.IMAGE):
-            rows = await self._rows_with(kind, label_keys, call)
+            rows = await self._rows_with(kind, keys, call)
             if isinstance(rows, ProviderError):
                 unlisted[kind] = str(rows)
                 continue
@@ -136,20 +137,31 @@ class DockerReader:
                 found = self._parsed(kind, row)
                 unreadable += found is None
                 # A volume's id is its name, which somebody may have taken from the id of something else.
-                if found is not None and label_keys & (found.labels or {}).keys() and found.id not in known:
+                if found is not None and found.id not in known and _is_wanted(found, label_keys, also):
                     labelled[found.id] = found
+        for found in [found for found in labelled.values() if found.kind is Kind.IMAGE and found.id in also.ids]:
+            labelled[found.id] = await self._with_time_of_tag(found, call)
         resources = (*inventory.resources, *self._mark_own(labelled.values()))
         return replace(inventory, resources=resources, unreadable=unreadable, unlisted=unlisted)
 
-    async def _rows_with(self, kind: Kind, label_keys: frozenset[str], call: Call) -> Sequence[Row] | ProviderError:
-        """The volumes or images with these labels, or why they cannot be listed, which stops nothing else.
+    async def _with_time_of_tag(self, found: Resource, call: Call) -> Resource:
+        """The image as an inspection shows it, which alone tells when it was tagged; as it was listed where that fails."""
+        try:
+            row = await call(f"inspect image {found.name}", partial(self._inspect_image, found.id))
+            fresh = self._parsed(Kind.IMAGE, row)
+        except (ProviderError, ValueError, TypeError, AttributeError):
+            return found
+        return fresh if fresh is not None and fresh.id == found.id else found
+
+    async def _rows_with(self, kind: Kind, keys: Sequence[str | None], call: Call) -> Sequence[Row] | ProviderError:
+        """The volumes or images with one of these labels (None: all), or why they cannot be listed: that stops nothing else.
 
         Their listing may fail alone, for a plugin that is dead or an image that is damaged: that says nothing of the engine,
         and must neither be tried as long as other calls are nor open the circuit breaker.
         """
         rows: list[Row] = []
         with anyio.move_on_after(LISTED_WITHIN):
-            for key in sorted(label_keys) if len(label_keys) <= MANY_KEYS else [None]:
+            for key in keys:
                 what, ask = f"list {kind}s on {self.endpoint}", partial(self._labelled_or_error, kind, key)
                 found = await call(what, ask)
                 if isinstance(found, ProviderError):
@@ -166,6 +178,14 @@ class DockerReader:
             return await self._labelled(kind, key)
         except ProviderError as error:
             return error
+
+    async def ask(self, path: str, **params: str) -> object:
+        """What the engine answers to a GET request. Raises ProviderError."""
+        try:
+            answer: object = await self._connect()._query_json(path, params=params)  # noqa: SLF001
+        except Exception as error:  # noqa: BLE001
+            self._translate(error)
+        return answer
 
     async def identify(self, call: Call) -> None:
         """Ask for the networks, whose ids tell engines apart."""
@@ -525,6 +545,11 @@ class DockerProvider(DockerReader):
             if not await freed(network.id, ask, self._containers):
                 raise
             await ask("DELETE", path)
+
+
+def _is_wanted(found: Resource, label_keys: frozenset[str], also: Also) -> bool:
+    labelled = bool(label_keys & (found.labels or {}).keys())
+    return labelled or found.id in also.ids or (also.projects and found.group is not None)
 
 
 def _checked(rows: object, what: str) -> Sequence[Row]:

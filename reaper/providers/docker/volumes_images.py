@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from reaper.core.identity import PROJECT_LABEL
+from reaper.core.lease import ANONYMOUS
 from reaper.core.model import Kind, Resource, State
 from reaper.providers import parsing
 from reaper.providers.docker.calls import IMAGE, NAME
@@ -45,7 +46,9 @@ def volume(row: Row, endpoint: str, *, exact: bool) -> Resource | None:
         created = moment(row.get("CreatedAt"))
     except ValueError as error:
         created, unreadable = None, unreadable or f"CreatedAt: {error}"
-    found = parsing.labels(row.get("Labels"))
+    # Before Docker 23 null stands for the labels of an anonymous one, which has none.
+    has_none = ANONYMOUS.fullmatch(name) is not None and "Labels" in row and row["Labels"] is None
+    found = {} if has_none else parsing.labels(row.get("Labels"))
     shared = row.get("Scope") != "local" or row.get("ClusterVolume") is not None
     return Resource(
         provider="docker",
@@ -90,6 +93,7 @@ def image(row: Row, endpoint: str) -> Resource | None:
         tags=tags,
         group=(found or {}).get(PROJECT_LABEL) or None,
         system_container=_machinery(found, tags),
+        tagged_at=_tagged(table(row.get("Metadata")).get("LastTagTime")),
         unreadable=unreadable,
     )
 
@@ -100,6 +104,14 @@ def _created(value: object) -> datetime | None:
         return epoch(value) if value != 0 else datetime.fromtimestamp(0, UTC)
     found = moment(value)
     return found and found.replace(microsecond=0)
+
+
+def _tagged(value: object) -> datetime | None:
+    """When it was last built or tagged here. None where that is not told, or cannot be read: it takes nothing then."""
+    try:
+        return moment(value)
+    except ValueError:
+        return None
 
 
 def _tags(value: object) -> tuple[str, ...]:

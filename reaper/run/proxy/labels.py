@@ -13,7 +13,8 @@ from urllib.parse import unquote_to_bytes
 MAX_BODY = 64 << 20
 """Bytes of such a body; those of Docker's tools have some thousand."""
 
-_CREATE = re.compile(rb"(?:/v[0-9.]+)?/(?:containers|networks|volumes)/create")
+_CREATE = re.compile(rb"(?:/v[0-9.]+)?/(containers|networks|volumes)/create")
+_ID = re.compile("[0-9a-f]{64}")
 _HIJACKED = re.compile(rb"(?:/v[0-9.]+)?/(?:containers/.+/attach|exec/.+/start)")
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)  # their values do not matter here
@@ -29,6 +30,21 @@ def creates(method: str, target: bytes) -> bool:
     It is one too where the engine would redirect to the path without its "//" and "..", or would refuse it.
     """
     return method.upper() == "POST" and _CREATE.fullmatch(_path(target)) is not None
+
+
+def creates_container(target: bytes) -> bool:
+    """Whether one of these requests makes a container."""
+    found = _CREATE.fullmatch(_path(target))
+    return found is not None and found[1] == b"containers"
+
+
+def created_id(body: bytes) -> str | None:
+    """The id of the container that the engine says it has made, by the body of its answer; None where that is none."""
+    try:
+        found = json.loads(body)["Id"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return found if isinstance(found, str) and _ID.fullmatch(found) else None
 
 
 def hijacks(method: str, target: bytes) -> bool:

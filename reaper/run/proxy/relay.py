@@ -24,10 +24,12 @@ from reaper.run.proxy.http1 import (
     read_request,
     unchunked,
 )
-from reaper.run.proxy.labels import MAX_BODY, TooDeepError, creates, hijacks, labelled
+from reaper.run.proxy.labels import MAX_BODY, TooDeepError, created_id, creates, creates_container, hijacks, labelled
 from reaper.run.proxy.sockets import PIECE, Side
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+Created = Callable[[str, Callable[[], None]], None]
+MOST_WITHHELD = 1 << 20  # bytes of the answer to a creation
 LINGER = 10.0  # seconds for which the last bytes are waited for of a client that was refused, or that is gone
 
 
@@ -40,15 +42,18 @@ class Relay:
         labels: for what is created.
         told: hears what went wrong, in words.
         over: called once, when both are closed.
+        created: is called with the id of each container that was made, and what it is given last when it is done with that:
+            only then the client hears of the container. None where nothing wants to know.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - one caller
         self,
         client: socket,
         buffer: bytearray,
         labels: Mapping[str, str],
         told: Callable[[str], None],
         over: Callable[["Relay"], None],
+        created: Created | None = None,
     ) -> None:
         self._client = Side(client, buffer, self)
         self._engine: Side | None = None
@@ -67,6 +72,10 @@ class Relay:
         self._answer: Answer | None = None
         self._answered = self._begun = False
         self._astray = False  # whether nothing more of the engine's is read on its way
+        self._created = created
+        self._withheld: bytearray | None = None  # the answer to the creation of a container, until that is known here
+        self._body_at = 0  # where its body begins
+        self._waiting = False  # for that, although the answer has come whole
 
     # Life
 
@@ -99,9 +108,14 @@ class Relay:
         if side is self._client:
             self._from_client(data, 0, size)
         else:
-            self._client.send(memoryview(data)[:size])
+            if self._withheld is None:
+                self._client.send(memoryview(data)[:size])
+            else:
+                self._withheld += memoryview(data)[:size]
             if not self._raw:
                 self._from_engine(data, size)
+            if self._withheld is not None and not self._waiting and (self._astray or len(self._withheld) > MOST_WITHHELD):
+                self._hand_on()
 
     def changed(self, side: Side) -> None:
         """No more comes from one side, what is sent to it has to wait or has to no more, or nothing can be sent to it."""
@@ -130,6 +144,12 @@ class Relay:
             else:
                 client.read(wanted=bool(self._no_engine) and not client.over)
             return
+        if self._waiting and not client.hung_up:
+            client.read(wanted=not client.over and len(self._held) <= PIECE)
+            engine.read(wanted=False)
+            return
+        if engine.over:
+            self._hand_on()
         if ((client.over and engine.over) or client.hung_up or engine.hung_up) and not (client.full or engine.full):
             self.close()
             return
@@ -185,6 +205,8 @@ class Relay:
                 self._sent = None
         else:
             self._kept = bytearray()
+            if self._created is not None and creates_container(request.target):
+                self._withheld = bytearray()
             if request.expects and start == end:
                 self._client.send(CONTINUE)
             self._go_on()
@@ -227,7 +249,7 @@ class Relay:
                 if self._answer is not None:
                     place = self._answer.body.take(data, place, size)
                     if self._answer.body.done:
-                        self._next()
+                        self._answer_ends()
                 elif self._request is None:
                     raise BadMessageError("an answer to nothing that was asked")
                 else:
@@ -252,9 +274,44 @@ class Relay:
         elif answer.status >= 200:
             self._answer = answer
             self._muted = endless  # the last one on this connection
+            if self._withheld is not None:
+                self._body_at = len(self._withheld) - (size - place)
+                if answer.status != HTTPStatus.CREATED or endless:
+                    self._hand_on()
             if answer.body.done:
-                self._next()
+                self._answer_ends()
         return place
+
+    def _answer_ends(self) -> None:
+        """Go on, or wait until what was made is known."""
+        if self._withheld is None or self._created is None:
+            self._next()
+            return
+        body: Data = self._withheld[self._body_at :]
+        if self._answer is not None and isinstance(self._answer.body, Chunks):
+            body = unchunked(body)
+        if (id_ := created_id(bytes(body))) is None:
+            self._hand_on()
+            self._next()
+            return
+        self._waiting = True
+        self._created(id_, self._is_known)
+        self._settle()
+
+    def _is_known(self) -> None:
+        """What was made is known, or cannot be."""
+        if self._closed or not self._waiting:
+            return
+        self._waiting = False
+        self._hand_on()
+        self._next()
+        self._settle()
+
+    def _hand_on(self) -> None:
+        """Send the client what was withheld."""
+        withheld, self._withheld = self._withheld, None
+        if withheld:
+            self._client.send(withheld)
 
     def _next(self) -> None:
         """Go on with the next request once this one has come and is answered whole."""

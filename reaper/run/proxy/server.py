@@ -6,7 +6,7 @@ import os
 import socket
 import ssl
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,12 +32,21 @@ class DockerProxy:
         engine: where the engine is.
         labels: what is put on all that is created.
         told: hears what went wrong, in words.
+        created: is awaited with the id of each container that was made, before the client hears of it; None where nothing
+            wants to know.
     """
 
-    def __init__(self, engine: DockerTable, labels: Mapping[str, str], told: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        engine: DockerTable,
+        labels: Mapping[str, str],
+        told: Callable[[str], None],
+        created: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
         self._engine = engine
         self._labels = dict(labels)
         self._told = told
+        self._created = created
         self._tls: ssl.SSLContext | None = None
         self._listener: socket.socket | None = None
         self._path = Path()
@@ -100,12 +109,28 @@ class DockerProxy:
                 self._told(f"a connection to the proxy has to wait: {os.strerror(error.errno or 0)}")
             return
         client.settimeout(0)
-        relay = Relay(client, self._buffer, self._labels, self._told, self._relays.discard)
+        created = None if self._created is None else self._tell
+        relay = Relay(client, self._buffer, self._labels, self._told, self._relays.discard, created)
         self._relays.add(relay)
         if self._tls is None and (path := unix_path(self._engine)) is not None and (sock := _dial_at_once(path)) is not None:
             self._connected(relay, Side(sock, self._buffer, relay))
             return
         task = asyncio.get_running_loop().create_task(self._connect(relay), name="proxy connects")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _tell(self, id_: str, known: Callable[[], None]) -> None:
+        """Have it told which container was made, and ``known`` called afterwards, whatever becomes of that."""
+        assert self._created is not None
+        created = self._created
+
+        async def tell() -> None:
+            try:
+                await created(id_)
+            finally:
+                known()
+
+        task = asyncio.get_running_loop().create_task(tell(), name=f"tell of container {id_[:12]}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -1,0 +1,142 @@
+"""What a run makes that carries no label: anonymous volumes, and the images that BuildKit builds for it."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from devkit.client import EngineClient
+from devkit.compose import COMMAND
+from devkit.engine import PrivateEngine
+from tests import needs
+from tests.run import NO_DAYTONA, Program
+from tests.running.lab import end_guards, until
+
+LEAVER = Path(__file__).with_name("leaver.py")
+WITHIN = 30.0  # seconds
+ENGINES = pytest.mark.engines(*needs.DOCKERS)
+
+
+@pytest.fixture
+def runner(any_engine: EngineClient, tmp_path: Path) -> Iterator[Program]:
+    yield Program(tmp_path, {"DOCKER_HOST": any_engine.host, **NO_DAYTONA})
+    end_guards(tmp_path)
+
+
+def volumes(engine: EngineClient) -> set[str]:
+    return {volume["Name"] for volume in engine.api.must("GET", "/volumes")["Volumes"] or ()}
+
+
+def of(engine: EngineClient, container: str) -> set[str]:
+    return {mount["Name"] for mount in engine.api.must("GET", f"/containers/{container}/json")["Mounts"]}
+
+
+@ENGINES
+@pytest.mark.parametrize("end", ["normal", "killed"])
+def test_anonymous_volumes_of_what_the_run_removed_go_and_no_others(
+    any_engine: EngineClient, runner: Program, tmp_path: Path, end: str
+) -> None:
+    engine = any_engine
+    engine.create("neighbour", volumes=["/data"], start=True, networked=False)
+    gone = engine.create("gone", volumes=["/data"], networked=False)
+    theirs = of(engine, "neighbour") | of(engine, gone)
+    engine.remove(gone, volumes=False)
+    command = [sys.executable, str(LEAVER), str(tmp_path), "sleep" if end == "killed" else "end"]
+    with runner.start("run", "--skip-cleanup", "--", *command, start_new_session=True) as process, ExitStack() as stack:
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("{"), process.stderr and process.stderr.read()
+        made = json.loads(line)
+        (lent,) = made["lent"]
+        engine.create("tenant", binds=[f"{lent}:/data"], networked=False)
+        engine.create("late", volumes=["/data"], networked=False)
+        theirs |= of(engine, "late")
+        (tmp_path / "go").touch()
+        assert process.stdout.readline() == "removed\n", process.stderr and process.stderr.read()
+        assert {*made["mine"], *made["own"]} <= volumes(engine), "they were gone before the run's end"
+        if end == "killed":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            assert runner.finish(process).code == 0
+        until(lambda: not volumes(engine) & {*made["mine"], *made["own"]} - theirs, "some are left", WITHIN)
+    assert volumes(engine) == theirs | {lent, "own"}, "what a container has stays, and what a client has named"
+    gone_volumes = [act for act in acts(runner) if act["kind"] == "volume"]
+    assert {act["reason"] for act in gone_volumes} == {"lease_ended"}
+    assert "somebody else" not in json.dumps(gone_volumes), "an engine's own removal with a container is not another's"
+
+
+def acts(program: Program) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = program("history", "--json", "--limit", "none").document["acts"]
+    return found
+
+
+def tags(engine: EngineClient) -> set[str]:
+    return {tag.partition(":")[0] for image in engine.api.must("GET", "/images/json") for tag in image["RepoTags"] or ()}
+
+
+def project(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "Dockerfile").write_text("FROM bench:1\nCOPY file /file\n")
+    (folder / "file").write_text("the same in all")
+    service = {"build": ".", "command": ["sleep", "1000"], "stop_grace_period": "0s", "network_mode": "none"}
+    (folder / "compose.yaml").write_text(json.dumps({"services": {"db": service}}))
+    return folder
+
+
+@pytest.mark.engine
+@pytest.mark.engines("docker-28.5", "docker-28.5-containerd")
+@pytest.mark.parametrize("end", ["killed", "down"])
+def test_images_that_were_built_for_a_run_go_and_no_others(engine: PrivateEngine, tmp_path: Path, end: str) -> None:
+    """They were built from the cache, so the engine says that they are as old as the first build."""
+    program = Program(tmp_path, {"DOCKER_HOST": engine.host, "HOME": str(tmp_path), **NO_DAYTONA})
+    ours, theirs = project(tmp_path / "ours"), project(tmp_path / "theirs")
+
+    def compose(name: str, folder: Path, *words: str) -> list[str]:
+        file = str(folder / "compose.yaml")
+        return engine._running_cell().inside(COMMAND, "--ansi", "never", "-p", name, "-f", file, *words)
+
+    def outside(*words: str) -> None:
+        done = subprocess.run(words, env=program.env, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+    def steps(*commands: Sequence[str]) -> str:
+        return " && ".join(f"{shlex.join(command)} >&2" for command in commands)
+
+    outside(*compose("neighbour", theirs, "build"))
+    outside(*compose("before", ours, "build"))  # the same one is built again under the lease: it was there before
+    identical = engine.api.must("GET", "/images/before-db/json")["Id"]
+    script = steps(
+        compose("ours", ours, "up", "-d", "--build"),
+        compose("tagged", ours, "up", "-d", "--build"),
+        compose("used", ours, "up", "-d", "--build"),
+        compose("before", ours, "up", "-d", "--build"),
+    )
+    if end == "down":
+        script += " && " + steps(*(compose(name, ours, "down") for name in ("ours", "tagged", "used", "before")))
+    with ExitStack() as stack:
+        stack.callback(end_guards, tmp_path)
+        words = ("run", "--skip-cleanup", "--", "sh", "-c", f"{script} && echo ready && exec sleep 1000")
+        process = stack.enter_context(program.start(*words, start_new_session=True))
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n", process.stderr and process.stderr.read()
+        outside(*compose("neighbour", theirs, "up", "-d", "--build"))  # in the lease's time, by another
+        engine.api.must("POST", "/images/tagged-db/tag?repo=wanted&tag=1")
+        engine.create("tenant", image="used-db")
+        os.killpg(process.pid, signal.SIGKILL)
+        until(lambda: "ours-db" not in tags(engine), f"it is left: {program('list').out}", WITHIN)
+    until(lambda: len(engine.ids()) == 2, "a container is left", WITHIN)
+    left = {"bench", "neighbour-db", "tagged-db", "wanted", "used-db"}
+    if "before-db" in tags(engine):  # containerd's store makes another one of each build, which was not there before
+        left |= {"before-db"}
+        assert engine.api.must("GET", "/images/before-db/json")["Id"] == identical
+    assert tags(engine) == left
+    assert ("before-db" in left) == ("containerd" not in engine.flavour.name)
