@@ -229,3 +229,55 @@ def test_what_has_not_changed_is_not_read_again(path: Path, file: LeaseFile) -> 
     assert file.open()[0] is mine
     LeaseFile(path).forget(NOW + HOUR)
     assert [lease.id for lease in file.leases()] == [RECORD.id]
+
+
+MADE = frozenset({("engine-1", "ab" * 32), ("engine-1", "sha256:" + "cd" * 32)})
+
+
+def test_what_was_made_under_a_lease_is_read_by_others(file: LeaseFile, path: Path) -> None:
+    other = LeaseFile(path)
+    other.leases()
+    file.put(RECORD)
+    file.put_made(RECORD.id, MADE, NOW)
+    file.put_made(RECORD.id, {("engine-2", "x")}, NOW)
+    for one in (file, other, LeaseFile(path)):
+        lease = one.leases().get(RECORD.id)
+        assert lease is not None
+        assert lease.made == MADE | {("engine-2", "x")}
+    file.put(replace(RECORD, state=LeaseState.EXPIRED, ended_at=NOW, cause="killed"))
+    ended = other.leases().get(RECORD.id)
+    assert ended is not None
+    assert ended.ending is not None
+    assert ended.made == MADE | {("engine-2", "x")}
+
+
+def test_what_was_made_under_a_lease_of_another_file_is_told_apart(file: LeaseFile, path: Path) -> None:
+    file.put_made("elsewhere", MADE, NOW)
+    file.put(RECORD)
+    other = LeaseFile(path)
+    assert other.leases().made == frozenset()
+    assert other.made_elsewhere() == {"elsewhere": MADE}
+
+
+def test_what_was_made_is_forgotten_with_its_lease(file: LeaseFile, path: Path) -> None:
+    other = LeaseFile(path)
+    file.put(ENDED, RECORD)
+    for id_ in (ENDED.id, RECORD.id, "elsewhere"):
+        file.put_made(id_, MADE, NOW - HOUR)
+    assert other.leases().made == {id_ for _, id_ in MADE}
+    file.forget(NOW + HOUR)
+    with closing(sqlite3.connect(path)) as connection:
+        left = {row[0] for row in connection.execute("SELECT lease FROM made")}
+    assert left == {RECORD.id}, "a lease that has not ended keeps it, however old"
+    assert other.leases().get(ENDED.id) is None
+    assert other.leases().get(RECORD.id) is not None
+
+
+def test_a_file_from_before_such_records_is_read_and_written(file: LeaseFile, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE made")
+    file.put(RECORD)
+    assert LeaseFile(path).leases().made == frozenset()
+    file.forget(NOW - HOUR)
+    file.put_made(RECORD.id, MADE, NOW)
+    assert LeaseFile(path).leases().made == {id_ for _, id_ in MADE}

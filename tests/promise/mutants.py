@@ -142,7 +142,7 @@ MUTANTS = (
     ),
     Mutant(
         "a claim takes nothing from before its lease",
-        "return earliest >= _as_exact_as(resource.created_at, self.since) and",
+        "return earliest >= _as_exact_as(moment, self.since) and",
         "return",
     ),
     Mutant("a claim takes nothing from after its lease", " and latest <= self.ending.last", ""),
@@ -153,8 +153,8 @@ MUTANTS = (
     ),
     Mutant(
         "a claim takes nothing that names another lease",
-        "if any(labels.get(key, self.id) != self.id for key in (LEASE_LABEL, IMAGE_LABEL)):",
-        "if False:",
+        "if self._names_another(resource) or not self._is_in_its_time(resource.created_at, site):",
+        "if not self._is_in_its_time(resource.created_at, site):",
     ),
     Mutant(
         "what is in another region stays",
