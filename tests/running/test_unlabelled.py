@@ -6,12 +6,14 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from devkit.api import EngineError
 from devkit.client import EngineClient
 from devkit.compose import COMMAND
 from devkit.engine import PrivateEngine
@@ -79,7 +81,13 @@ def acts(program: Program) -> list[dict[str, str]]:
 
 
 def tags(engine: EngineClient) -> set[str]:
-    return {tag.partition(":")[0] for image in engine.api.must("GET", "/images/json") for tag in image["RepoTags"] or ()}
+    """The repositories of all images. A listing of containerd's store fails while an image in it is being deleted."""
+    try:
+        rows = engine.api.must("GET", "/images/json")
+    except EngineError:
+        time.sleep(0.1)
+        rows = engine.api.must("GET", "/images/json")
+    return {tag.partition(":")[0] for image in rows for tag in image["RepoTags"] or ()}
 
 
 def project(folder: Path) -> Path:
