@@ -31,6 +31,7 @@ name = "default"
 """
 BATCHES = 4  # so that every rate has something to count
 ONCE = {"ReaperOnceFailed", "ReaperOnceSilent"}
+PASSES_WITHIN = 30  # seconds
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def unanswered_panels(scraped: Scraped) -> Iterator[str]:
 
 def unlike_variables(scraped: Scraped) -> Iterator[str]:
     """Variables that offer something else than what there is."""
-    expected = {"endpoint": ["default", "gone", "local"], "policy": ["(lease)", "(label)", "quick"], "provider": ["docker"]}
+    expected = {"endpoint": ["default", "gone", "local"], "policy": ["(label)", "(lease)", "quick"], "provider": ["docker"]}
     for path in DASHBOARDS:
         for variable in variables(path):
             if variable["type"] != "query":
@@ -137,6 +138,12 @@ def blind_alerts(scraped: Scraped) -> Iterator[str]:
                 yield f"{rule['alert']}: {selector}"
 
 
+def alerts(prometheus: Prometheus, at: float | None = None) -> set[tuple[str, str | None, str]]:
+    """Name, endpoint and state (pending, firing) of each alert there is."""
+    rows = [row["metric"] for row in prometheus.now("ALERTS", at)]
+    return {(row["alertname"], row.get("endpoint"), row["alertstate"]) for row in rows}
+
+
 def test_whatever_the_dashboards_and_alerts_ask_has_an_answer(tmp_path: Path) -> None:
     needs.tool("prometheus", "prometheus")
     with scraped(tmp_path) as found:
@@ -147,9 +154,12 @@ def test_whatever_the_dashboards_and_alerts_ask_has_an_answer(tmp_path: Path) ->
         loaded = [rule for group in groups for rule in group["rules"]]
         assert [rule["name"] for rule in loaded] == [rule["alert"] for rule in rules()]
         assert {rule["health"] for rule in loaded} == {"ok"}, json.dumps(loaded)
-        told = {
-            (row["metric"]["alertname"], row["metric"].get("endpoint")) for row in found.prometheus.now("ALERTS", found.end)
-        }
+        told = {(name, endpoint) for name, endpoint, _ in alerts(found.prometheus, found.end)}
         assert told >= {("ReaperDeletionsDenied", "default"), ("ReaperEndpointDown", "gone")}
-        assert {endpoint for _, endpoint in told} == {"default", "gone"}
         assert not {name for name, _ in told} & ONCE
+        # On a loaded machine one of "local" may be pending for a moment (its events are reconnected): that passes.
+        passed = time.monotonic() + PASSES_WITHIN
+        while others := [one for one in alerts(found.prometheus) if one[1] not in {"default", "gone"}]:
+            assert time.monotonic() < passed, others
+            assert "firing" not in {state for _, _, state in others}, others
+            time.sleep(0.5)
