@@ -3,7 +3,7 @@
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from reaper.core.pending import pending
 from reaper.descriptors import with_room
 from reaper.errors import ConfigError, ReaperError
 from reaper.leases.sources import known_leases
-from reaper.observers.hints import hints_of, left
+from reaper.observers.hints import hints_of, left, unjudged
 from reaper.observers.journal import NAME, Journal, journal_of
 from reaper.observers.log import _is_quiet, log_format, log_of
 from reaper.observers.tables import progress
@@ -142,7 +142,10 @@ class Command:
         name = self.arguments.command or "once"
         if name == "explain":
             return self._explain(report)
-        report = replace(report, hints=tuple(hints_of(report, self.plan, self.arguments.argv)))
+        hints = hints_of(report, self.plan, self.arguments.argv)
+        if self.plan.options.list_unjudged:
+            hints += unjudged(report, self.plan.rules.scope, self._reaped())
+        report = replace(report, hints=tuple(hints))
         code = exit_code(report)
         if name == "check" and code == 0 and left(report, everything=self.plan.everything):
             code = exits.LEFT
@@ -222,6 +225,12 @@ class Command:
         except ConfigError as error:
             told = {"file": str(self.plan.metrics_textfile), "error": error.problem}
             self.log.error("metrics_not_written", **told)  # noqa: TRY400 - a full disk is no bug: no traceback
+
+    def _reaped(self) -> Mapping[str, Collection[str]]:
+        """By endpoint the names of the projects that were reaped, as far as the journal knows them."""
+        from reaper.observers.journal_db import reaped_projects  # noqa: PLC0415 - a database, for one command alone
+
+        return reaped_projects(load.state_directory(os.environ) / NAME)
 
     def _load_printer(self) -> None:
         """Load what prints the report before anything is deleted: later it may not be possible."""

@@ -232,6 +232,32 @@ def _scope_in_words(scope: Scope) -> frozenset[str]:
     return frozenset(f"scope {entry}" for entry in entries)
 
 
+def owned_projects(owned: Iterable[Resource], others: Iterable[Resource], scope: Scope) -> dict[str, list[Resource]]:
+    """The volumes and images of owned Compose projects, by the projects' names, where nothing judges them.
+
+    Args:
+        owned: what is owned, or was when it was deleted.
+        others: volumes and images of any projects.
+        scope: what is owned. A volume or an image may itself have what it looks for.
+    """
+    others = [other for other in others if other.group is not None]
+    names = {resource.group for resource in owned}
+    names |= {other.group for other in others if _has_sign(other, scope)}
+    found: dict[str, list[Resource]] = {}
+    for other in others:
+        if other.group is not None and other.group in names:
+            found.setdefault(other.group, []).append(other)
+    return found
+
+
+def _has_sign(resource: Resource, scope: Scope) -> bool:
+    if scope.everything or scope.selector.any_of(resource, resource.labels or {}):
+        return True
+    presets = [PRESETS[name] for name in scope.presets]
+    by_label = any(label_matches(pattern, resource.labels or {}) for preset in presets for pattern in preset.labels)
+    return by_label or any(image_matches(preset.images, image) for preset in presets for image in _images(resource))
+
+
 class Owners:
     """Answers who owns which of the resources that were listed together.
 

@@ -1,13 +1,14 @@
 """What a report's reader can do next, in a sentence each."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 from reaper.core.decide import young_and_running
 from reaper.core.inventory_warnings import not_owned, owned_by_image
-from reaper.core.model import Decision, Reason, Report
+from reaper.core.model import Decision, Kind, Reason, Report
 from reaper.core.pending import SOON, in_words, not_taken, pending
+from reaper.core.scope import Scope, owned_projects
 from reaper.sweep.plan import Plan
 
 # Kept on purpose: everything else that is owned counts as left by ``check --all``.
@@ -22,6 +23,36 @@ _MEANT_TO_STAY = frozenset(
         Reason.LEASED,
     }
 )
+
+
+def unjudged(report: Report, scope: Scope, reaped: Mapping[str, Collection[str]]) -> list[str]:
+    """What ``check --all`` says of the volumes and images of owned projects, which no policy judges.
+
+    Args:
+        report: with what was listed.
+        scope: what is owned.
+        reaped: by endpoint the names of the projects whose containers this program has deleted.
+    """
+    hints = []
+    for endpoint in report.endpoints:
+        owned = (d.resource for d in endpoint.decisions if d.owner is not None and d.lease is None)
+        gone = (r for r in endpoint.unjudged if r.group in reaped.get(endpoint.endpoint, ()))
+        found = owned_projects([*owned, *gone], endpoint.unjudged, scope)
+        if not found:
+            continue
+        of_kind = [one.kind for ones in found.values() for one in ones]
+        counts = " and ".join(
+            f"{number} {kind}{'' if number == 1 else 's'}"
+            for kind in (Kind.VOLUME, Kind.IMAGE)
+            if (number := of_kind.count(kind))
+        )
+        are = "is" if len(of_kind) == 1 else "are"
+        whose = f"{len(found)} owned project{'' if len(found) == 1 else 's'}"
+        first = shlex.join(["docker", "compose", "-p", min(found), "down", "--volumes", "--rmi", "local"])
+        hints.append(
+            f"{endpoint.endpoint}: {counts} of {whose} {are} not judged, since no policy takes such; to remove: {first}"
+        )
+    return hints
 
 
 def left(report: Report, *, everything: bool) -> list[Decision]:

@@ -355,6 +355,25 @@ def reading(file: Path) -> sqlite3.Connection:
     return connection
 
 
+def reaped_projects(file: Path) -> dict[str, set[str]]:
+    """By endpoint the names of the projects whose containers were deleted for another reason than a lease.
+
+    Empty where there is no journal, or it cannot be read: it is asked for what people are told and nothing else.
+    """
+    found: dict[str, set[str]] = {}
+    query = 'SELECT DISTINCT endpoint, "group" FROM act WHERE outcome = ? AND "group" IS NOT NULL AND owner NOT LIKE ?'
+    with suppress(OSError, sqlite3.Error):
+        if not file.exists():
+            return found
+        connection = reading(file)
+        try:
+            for row in rows(connection, query, (Outcome.DELETED.value, "lease %")):
+                found.setdefault(row["endpoint"], set()).add(row["group"])
+        finally:
+            connection.close()
+    return found
+
+
 def rows(connection: sqlite3.Connection, query: str, values: Sequence[Any]) -> Iterator[dict[str, Any]]:
     """The rows of a query as dicts."""
     for row in connection.execute(query, values):

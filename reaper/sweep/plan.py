@@ -69,6 +69,7 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
         due=_due(arguments.policy, rules, one_off_given=replaced),
         fail_fast=arguments.fail_fast,
         inspect_everything=command in ("list", "explain"),
+        list_unjudged=command == "check" and bool(arguments.all),
         max_deletions=limits.max_deletions if command == "once" else None,
         max_fraction=limits.max_fraction if command == "once" else None,
         max_lease_deletions=limits.max_lease_deletions if command == "once" else None,
