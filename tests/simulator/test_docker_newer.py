@@ -1,0 +1,60 @@
+"""Where Docker 28.5 answers otherwise than the simulator, which imitates 20.10: the status of each step of every session."""
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from devkit.engine import PrivateEngine
+from tests.simulator.docker_script import SESSIONS
+from tests.simulator.docker_world import World
+from tests.simulator.test_docker_contract import replay
+
+pytestmark = [pytest.mark.engine, pytest.mark.engines("docker-28.5", "docker-28.5-containerd")]
+
+ALL = "GET /containers/json?all=1&filters="
+DIFFERENT: Mapping[str, Sequence[tuple[str, int, int]]] = {
+    "about": [("GET /v1.50/containers/json ()", 400, 200), ("GET /v1.23/containers/zz/json ()", 404, 400)],
+    "life": [("POST /containers/aaa/kill?signal=99 ()", 500, 400), ("POST /containers/aaa/wait?condition=foo ()", 200, 400)],
+    "creation": [
+        ("POST /containers/create?name=ccc (b'',)", 500, 400),
+        ("POST /containers/create?name=ccc (b'{',)", 500, 400),
+        ("POST /containers/eee/start ()", 404, 500),
+    ],
+    "listing": [
+        (f"{ALL}%7B%22exited%22%3A%20%5B%22x%22%5D%7D ()", 500, 400),
+        (f"{ALL}%7B%22before%22%3A%20%5B%22zz%22%5D%7D ()", 500, 404),
+        (f"{ALL}%7B%22since%22%3A%20%5B%22zz%22%5D%7D ()", 500, 404),
+        (f"{ALL}foo ()", 500, 400),
+        (f"{ALL}%7B%22status%22%3A%22x%22%7D ()", 500, 400),
+        (f"{ALL}%5B%22x%22%5D ()", 500, 400),
+        ("POST /containers/prune?filters=%7B%22until%22%3A%20%5B%22x%22%5D%7D ()", 500, 400),
+    ],
+    # A second network of one name is refused, so the session goes on without one.
+    "networks": [
+        ("POST /networks/create ({'Name': 'n1'},)", 201, 409),
+        ("GET /networks/n1 ()", 400, 200),
+        ("DELETE /networks/n1 ()", 400, 204),
+        ("POST /networks/create ({'Name': ''},)", 500, 400),
+        ("GET /networks/n1 ()", 200, 404),
+        ("GET /networks/n1 ()", 200, 404),
+        ("POST /containers/c1/start ()", 204, 404),
+        ("GET /networks/n1 ()", 200, 404),
+        ("DELETE /networks/n1 ()", 403, 404),
+        ("POST /networks/n1/connect ({'Container': 'c1'},)", 403, 200),
+        ("POST /networks/zz/connect ({'Container': 'c1'},)", 404, 200),
+        ("POST /containers/c1/stop?t=0 ()", 204, 304),
+        ("GET /networks/n1 ()", 200, 404),
+        ("DELETE /networks/n1 ()", 204, 404),
+    ],
+    "images": [("POST /images/bench:1/tag?repo=A ()", 500, 400), ("POST /images/bench:1/tag ()", 500, 200)],
+}
+"""By session: the step, the simulator's status, and this engine's. Nothing of it is asked by reaper."""
+
+
+@pytest.mark.parametrize("session", SESSIONS)
+def test_session_has_the_same_statuses_but_for_those_in_the_table(session: str, engine: PrivateEngine) -> None:
+    with World() as world:
+        world.import_image()
+        pairs = zip(replay(world, session), replay(engine, session), strict=True)
+        found = [(step, ours["status"], theirs["status"]) for (step, ours), (_, theirs) in pairs]
+    assert [each for each in found if each[1] != each[2]] == list(DIFFERENT.get(session, ()))
