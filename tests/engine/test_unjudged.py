@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from devkit.client import EngineClient
+from reaper.simulator.faults import Fault
 from tests import needs
 from tests.run import NO_DAYTONA, Program
+from tests.simulator.docker_world import World
 
 pytestmark = pytest.mark.engines(*needs.DOCKERS)
 SERVICE = {"com.docker.compose.service": "client", "com.docker.compose.container-number": "1"}
@@ -66,3 +68,16 @@ def test_those_of_a_project_that_was_reaped_are_counted(any_engine: EngineClient
     assert engine.ids() == []
     (hint,) = said(program)
     assert "local: 1 volume of 1 owned project is not judged" in hint
+
+
+def test_one_kind_that_cannot_be_listed_hides_nothing_of_the_other(tmp_path: Path) -> None:
+    with World() as world:
+        world.import_image()
+        world.labelled_image("tb__hanoi__client:1", project("hanoi"))
+        world.faults.add(Fault(kind="status", status=500, method="GET", path="/volumes$"))
+        program = Program(tmp_path, {"DOCKER_HOST": world.host, "REAPER_RETRY__TOTAL": "1s", **NO_DAYTONA})
+        ended = program("check", "--all", "--json")
+    assert ended.code == 5
+    assert "its volumes could not be listed" in ended.document["endpoints"][0]["failure"]["message"]
+    (hint,) = (hint for hint in ended.document["hints"] if "not judged" in hint)
+    assert "local: 1 image of 1 owned project is not judged" in hint
