@@ -163,7 +163,7 @@ def check(ended: Ended, where: str, says: tuple[str, ...]) -> None:
     for part in says:
         assert part in ended.err
     assert "Traceback" not in ended.err
-    assert "bug" not in ended.err
+    assert "internal_error" not in ended.err
 
 
 @pytest.fixture

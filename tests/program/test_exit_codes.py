@@ -117,8 +117,8 @@ def test_5_and_not_6_nor_a_promise_when_check_cannot_see_everything(run: Program
 # -- 1: bugs -----------------------------------------------------------------------------------------------------------
 
 BUGS = {
-    "in a sweep": "import reaper.sweep\nreaper.sweep.decide = lambda *a, **k: {}['the missing\\nkey']",
-    "in a command": "import reaper.cli.sweep\nreaper.sweeping.exit_code = lambda report: {}['the missing\\nkey']",
+    "in a sweep": "import reaper.sweep.sweep\nreaper.sweep.sweep.decide = lambda *a, **k: {}['the missing\\nkey']",
+    "in a command": "import reaper.cli.sweep\nreaper.cli.sweep.exit_code = lambda report: {}['the missing\\nkey']",
 }
 
 
@@ -129,7 +129,7 @@ def test_1_for_a_bug_in_one_line_without_a_traceback(run: Program, fake: FakeEng
     assert ended.code == 1
     said = [line for line in ended.err.splitlines() if "KeyError" in line]
     assert len(said) == 1
-    assert "bug" in said[0]
+    assert "internal_error" in said[0]
     assert "Traceback" not in ended.err + ended.out
     assert 'File "' not in ended.err + ended.out
 
@@ -149,7 +149,7 @@ def test_1_tells_the_traceback_in_json_logs_but_no_variables(run: Program, fake:
     fake.add("chess-1")
     ended = patched(run, patch, "--once", env={"DAYTONA_API_KEY": "dtn_0123456789secret", **NO_DAYTONA})
     assert ended.code == 1
-    bug = next(line for line in ended.logs if line["event"] == "bug")
+    bug = next(line for line in ended.logs if line["event"] == "internal_error")
     assert len(ended.err.splitlines()) == len(ended.logs), "every line on stderr is JSON"
     assert bug["exception"][0]["exc_type"] == "KeyError"
     assert bug["exception"][0]["frames"]
@@ -283,7 +283,7 @@ def _endpoint(what: str) -> EndpointReport:
     return EndpointReport(
         endpoint=what,
         provider="docker",
-        failure={"bug": EndpointFailure("bug", "x"), "unlisted": EndpointFailure("denied", "x")}.get(what),
+        failure={"bug": EndpointFailure("internal_error", "x"), "unlisted": EndpointFailure("denied", "x")}.get(what),
         cap=CapHit(2, 1, 2, "max_deletions = 1") if what == "cap" else None,
         results=(Result(DECISION, Outcome.FAILED, "x"),) if what == "failed" else (Result(DECISION, Outcome.DELETED),),
     )

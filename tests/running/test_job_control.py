@@ -216,7 +216,7 @@ def test_interrupted_while_the_command_is_being_started_it_is_not_lost(program: 
     """The terminal signals the group: what came before the fork did not reach the command."""
     patch = """
 import os, signal
-from reaper import foreground
+from reaper.run import foreground
 aside = foreground.stepped_aside.__wrapped__
 from contextlib import contextmanager
 @contextmanager

@@ -94,7 +94,7 @@ def test_orders_that_cannot_be_read_are_logged_plainly(orders: Orders, tmp_path:
 
 
 def test_a_package_that_cannot_be_loaded_any_more_is_logged(orders: Orders, tmp_path: Path) -> None:
-    broken = "import sys; sys.modules['reaper.run.cleanup'] = None; from reaper import guard; sys.exit(guard.main())"
+    broken = "import sys; sys.modules['reaper.run.cleanup'] = None; from reaper.run import guard; sys.exit(guard.main())"
     code, log = guarded(tmp_path, orders.dump(), "-c", broken)
     assert code == 1
     assert "the program cannot be loaded" in log

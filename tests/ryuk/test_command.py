@@ -56,7 +56,7 @@ def test_a_dead_clients_things_go_although_another_one_lives(any_engine: EngineC
     assert acts.keys() == {"a-1", "a-image:1", "a-net", "a-new", "a-stopped", "b-1", "b-net", "c-1"}
     assert {row["reason"] for row in acts.values()} == {"lease_ended"}
     assert all("(its connection was gone for 0.5 s)" in row["sentence"] for row in acts.values())
-    assert ryuk.events("bug") == []
+    assert ryuk.events("internal_error") == []
 
 
 def test_nobody_comes(program: Program) -> None:

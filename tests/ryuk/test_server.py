@@ -320,5 +320,5 @@ async def test_a_bug_costs_one_client_its_connection(tmp_path: Path, monkeypatch
             client = await house.client()
             await client.send(line("b"))
             await client.ended()
-        assert [told["error"] for told in house.told("bug")] == ["ZeroDivisionError: division by zero"]
+        assert [told["error"] for told in house.told("internal_error")] == ["ZeroDivisionError: division by zero"]
         await witness.named("b")

@@ -111,7 +111,7 @@ def test_endpoints_that_go_away_and_come_back(module_engine: PrivateEngine, tmp_
             assert "answered 500" not in daemon.get("/")[1]
             assert daemon.stop() == 0
             assert daemon.other == []
-            assert list(daemon.events("bug")) == []
+            assert list(daemon.events("internal_error")) == []
 
 
 def _recovers(daemon: Daemon, name: str) -> None:

@@ -284,7 +284,7 @@ def check_report(lab: Lab, report: EndpointReport) -> None:
     reaped = {decision.resource.id for decision in report.decisions if decision.reap}
     assert reaped <= set(ids), "a result for every decision to reap"
     if report.failure is not None:
-        assert report.failure.label != "bug", report.failure
+        assert report.failure.label != "internal_error", report.failure
 
 
 def check_removals(lab: Lab, things: list[Held]) -> None:
