@@ -24,7 +24,7 @@ def run(arguments: Namespace) -> int:
         if arguments.log_level == "debug":
             raise
         told = " ".join(f"{type(error).__name__}: {error}".split())
-        sys.stderr.write(f"reaper: this is a bug, please report it with --log-level debug: {told}\n")
+        sys.stderr.write(f"reaper: internal error, please report it with the output of --log-level debug: {told}\n")
         return exits.BUG
 
 

@@ -260,7 +260,7 @@ def _clean_up(hold: "Hold", cause: str, log: "FilteringBoundLogger | None") -> R
 
 
 def _bug(what: str, error: Exception, log: "FilteringBoundLogger | None") -> None:
-    _say(f"{what}: this is a bug, please report it with --log-level debug: {type(error).__name__}: {error}")
+    _say(f"{what}: internal error, please report it with the output of --log-level debug: {type(error).__name__}: {error}")
     if log is not None:
         log.debug("internal_error", exc_info=error)
 

@@ -281,7 +281,7 @@ async def test_the_links_of_many_are_read_from_the_older_listing_where_it_tells_
         if how == "odd answer":
             lab.sim.faults.add("garbage,path=/sandbox/paginated")
         if how == "rows that tell less":
-            lab._patch.setattr("reaper.simulator.daytona.as_sandbox", less_in_rows(as_sandbox))
+            lab._patch.setattr("reaper.simulator.daytona.app.as_sandbox", less_in_rows(as_sandbox))
         assert outcomes(await lab.sweep()) == {"leftover": "deleted"}
         assert lab.left() >= {"owner", "follower"}
         asked = [call for call in lab.asked("GET") if "?" not in call.path]

@@ -74,7 +74,8 @@ def test_nothing_of_daytona_is_imported_where_no_organisation_is(tmp_path: Path)
     with Served(tmp_path) as served:
         modules = imported(Program(tmp_path, {"DOCKER_HOST": served.sim.docker_host}), "--once")
         assert "reaper.providers.docker.client" in modules
-        assert not {name for name in modules if "daytona" in name}
+        configuration = {f"reaper.providers.daytona{module}" for module in ("", ".address", ".settings")}
+        assert {name for name in modules if "daytona" in name} <= configuration
 
 
 def test_nothing_of_docker_nor_an_sdk_is_imported_for_an_organisation(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ ENDS = {
     "interrupted at once": (report(failure=EndpointFailure("interrupted", "")), "SIGINT"),
     "timeout": (report([became("a", Outcome.ABANDONED)]), "timeout"),
     "timeout at once": (report(failure=EndpointFailure("interrupted", "")), "timeout"),
-    "bug": (report([became("a", Outcome.FAILED)], failure=EndpointFailure(BUG, "oops")), "timeout"),
+    "internal_error": (report([became("a", Outcome.FAILED)], failure=EndpointFailure(BUG, "oops")), "timeout"),
     "success before the signal": (report([became("a", Outcome.GONE)]), "SIGTERM"),
 }
 

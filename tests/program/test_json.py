@@ -228,10 +228,13 @@ def test_one_document_when_the_confirmation_fails(run: Program, fake: FakeEngine
 
 
 def test_one_document_for_a_bug(run: Program, fake: FakeEngine) -> None:
-    ended = patched(run, "import reaper.sweep\nreaper.sweep.decide = lambda *a: 1 / 0", "--once", "--json")
+    ended = patched(run, "import reaper.sweep.sweep\nreaper.sweep.sweep.decide = lambda *a: 1 / 0", "--once", "--json")
     document = report(ended)
     assert document["exit_code"] == 1
-    assert document["endpoints"][0]["failure"] == {"error": "internal_error", "message": "ZeroDivisionError: division by zero"}
+    assert document["endpoints"][0]["failure"] == {
+        "error": "internal_error",
+        "message": "ZeroDivisionError: division by zero",
+    }
 
 
 def test_one_document_when_it_is_interrupted(run: Program, fake: FakeEngine) -> None:

@@ -137,8 +137,8 @@ MUTANTS = (
     ),
     Mutant(
         "a label override of the image takes nothing",
-        '            if own is None:\n                return Finding("label override"',
-        '            if False:\n                return Finding("label override"',
+        '            if own is None:\n                return Finding(\n                    "label override"',
+        '            if False:\n                return Finding(\n                    "label override"',
     ),
     Mutant(
         "a claim takes nothing from before its lease",
