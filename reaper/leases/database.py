@@ -1,0 +1,196 @@
+"""The SQLite file of leases: its schema, its rows, and the checked connection to it.
+
+A file that is there and cannot be read is an error. It is never repaired and never made anew by itself: see ``store``.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from tempfile import mkstemp
+
+from reaper.core.lease import Claim
+from reaper.errors import LeasesUnknownError
+from reaper.leases.record import Holder, LeaseRecord, LeaseState, Liveness
+
+APPLICATION = 0x52454C53  # "RELS"
+VERSION = 3
+BUSY_SECONDS = 0.25  # it may be asked on an event loop
+SMALLEST = 512  # bytes of a database that is not empty
+
+MADE_TABLE = """CREATE TABLE IF NOT EXISTS made (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    lease TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    id TEXT NOT NULL,
+    at TEXT NOT NULL
+)"""
+PUT_MADE = "INSERT INTO made (lease, endpoint, id, at) VALUES (:lease, :endpoint, :id, :at)"
+_SCHEMA = f"""
+CREATE TABLE lease (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    sort TEXT NOT NULL,
+    host TEXT NOT NULL,
+    pid INTEGER,
+    started TEXT,
+    command TEXT NOT NULL,
+    user TEXT NOT NULL,
+    uid INTEGER,
+    token INTEGER,
+    machine TEXT NOT NULL,
+    boot TEXT NOT NULL,
+    claims TEXT NOT NULL,
+    resources TEXT NOT NULL,
+    endpoints TEXT NOT NULL,
+    since TEXT NOT NULL,
+    state TEXT NOT NULL,
+    seen_at TEXT NOT NULL,
+    ended_at TEXT,
+    cause TEXT
+);
+CREATE TABLE edition (id TEXT NOT NULL, forgot TEXT);
+INSERT INTO edition VALUES (lower(hex(randomblob(8))), NULL);
+{MADE_TABLE};
+CREATE INDEX lease_ended ON lease (ended_at);
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {VERSION};
+"""  # noqa: S608 - two numbers
+_COLUMNS = (
+    *("id", "sort", "host", "pid", "started", "command", "user", "uid", "token", "machine", "boot", "claims", "resources"),
+    *("endpoints", "since", "state", "seen_at", "ended_at", "cause"),
+)
+PUT = "INSERT OR REPLACE INTO lease ({}) VALUES ({})".format(  # noqa: S608 - from the names above
+    ", ".join(_COLUMNS), ", ".join(f":{column}" for column in _COLUMNS)
+)
+
+
+def spell(at: datetime) -> str:
+    """Return a time as it stands in the file: in UTC, so that texts compare as the times do."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def as_row(record: LeaseRecord) -> dict[str, object]:
+    """Return a lease as the values of ``PUT``."""
+    holder = record.holder
+    return {
+        "id": record.id,
+        "sort": record.sort.value,
+        "host": holder.host,
+        "pid": holder.pid,
+        "started": holder.started,
+        "command": holder.command,
+        "user": holder.user,
+        "uid": holder.uid,
+        "token": record.token,
+        "machine": record.machine,
+        "boot": record.boot,
+        "claims": json.dumps([claim.fields() for claim in record.claims]),
+        "resources": json.dumps(sorted(record.resources)),
+        "endpoints": json.dumps(sorted(record.endpoints)),
+        "since": spell(record.since),
+        "state": record.state.value,
+        "seen_at": spell(record.seen_at),
+        "ended_at": record.ended_at and spell(record.ended_at),
+        "cause": record.cause or None,
+    }
+
+
+@lru_cache(maxsize=1024)  # thousands of leases have none, or the same ones
+def _claims(text: str) -> tuple[Claim, ...]:
+    return tuple(map(Claim.of, json.loads(text)))
+
+
+@lru_cache(maxsize=1024)
+def _texts(text: str) -> frozenset[str]:
+    return frozenset(json.loads(text))
+
+
+def from_row(row: sqlite3.Row) -> LeaseRecord:
+    """Return the lease of a row. Raises what ``explained`` translates when the row holds something else."""
+    return LeaseRecord(
+        id=row["id"],
+        sort=Liveness(row["sort"]),
+        holder=Holder(row["host"], row["pid"], row["started"], row["command"], row["user"], row["uid"]),
+        since=datetime.fromisoformat(row["since"]),
+        seen_at=datetime.fromisoformat(row["seen_at"]),
+        claims=_claims(row["claims"]),
+        token=row["token"],
+        machine=row["machine"],
+        boot=row["boot"],
+        resources=_texts(row["resources"]),
+        endpoints=_texts(row["endpoints"]),
+        state=LeaseState(row["state"]),
+        ended_at=datetime.fromisoformat(row["ended_at"]) if row["ended_at"] else None,
+        cause=row["cause"] or "",
+    )
+
+
+def create(file: Path) -> None:
+    """Make an empty file of leases where there is none. It is there as a whole or not at all.
+
+    Raises LeasesUnknownError.
+    """
+    with explained(file):
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor, name = mkstemp(dir=file.parent, prefix=f".{file.name}.")  # mode 0600
+        os.close(descriptor)
+        partial = Path(name)
+        try:
+            with closing(sqlite3.connect(partial, isolation_level=None)) as connection:
+                connection.executescript(_SCHEMA)
+            with suppress(FileExistsError):  # another process was faster
+                file.hardlink_to(partial)
+        finally:
+            partial.unlink()
+
+
+def connect(file: Path, size: int) -> sqlite3.Connection:
+    """Return a connection to the file, which was checked. Raises sqlite3.Error."""
+    if size < SMALLEST:  # SQLite would take it for an empty one, and there never is an empty one
+        raise sqlite3.DatabaseError("it is cut off")
+    connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        _check(connection)
+    except BaseException:
+        connection.close()
+        raise
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    """Raises sqlite3.DatabaseError when it is no whole file of leases that this program can read."""
+    application, version = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("application_id", "user_version")
+    )
+    if application != APPLICATION:
+        raise sqlite3.DatabaseError("it is no file of leases")
+    if version != VERSION:
+        raise sqlite3.DatabaseError(f"it was written by another version of reaper (its schema is {version}, not {VERSION})")
+    for (problem,) in connection.execute("PRAGMA quick_check(1)"):
+        if problem != "ok":
+            raise sqlite3.DatabaseError(str(problem))
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def write(connection: sqlite3.Connection, *changes: tuple[str, Sequence[Mapping[str, object]]]) -> None:
+    """Execute statements, each with its rows, in one transaction."""
+    connection.execute("BEGIN IMMEDIATE")
+    for statement, values in changes:
+        connection.executemany(statement, values)
+    connection.execute("COMMIT")
+
+
+@contextmanager
+def explained(file: Path) -> Iterator[None]:
+    """Raise LeasesUnknownError in place of what reading or writing the file raised."""
+    try:
+        yield
+    except (OSError, sqlite3.Error, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise LeasesUnknownError(f"the leases in {file} cannot be read: {reason}") from error
