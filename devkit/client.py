@@ -23,6 +23,7 @@ from urllib.parse import quote, urlencode
 from devkit.api import Api, EngineError
 
 DEFAULT_IMAGE = "bench:1"
+_PREDEFINED = ("bridge", "host", "none")
 
 SLEEPS = ("sleep", "infinity")
 """Runs for ever. As process 1 without a handler it ignores SIGTERM too, as every process 1 does."""
@@ -245,7 +246,7 @@ class EngineClient:
     def networks(self, builtin: bool = False) -> list[str]:
         """Names of the networks, sorted; without `bridge`, `host` and `none` unless `builtin`."""
         names = sorted(entry["Name"] for entry in self.api.must("GET", "/networks"))
-        return names if builtin else [name for name in names if name not in ("bridge", "host", "none")]
+        return names if builtin else [name for name in names if name not in _PREDEFINED]
 
     def images(self) -> list[str]:
         """The tags of the images, sorted, as Docker calls them."""
@@ -270,8 +271,9 @@ class EngineClient:
         """Remove all containers, networks and volumes, whatever their state; images stay."""
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda ident: self.remove(ident, force=True), self.ids()))
-        for network in self.networks():
-            self.api.must("DELETE", f"/networks/{quote(network)}")
+        for network in self.api.must("GET", "/networks"):  # by id: two may have one name
+            if network["Name"] not in _PREDEFINED:
+                self.api.must("DELETE", f"/networks/{network['Id']}")
         for volume in self.volumes():
             self.api.must("DELETE", f"/volumes/{quote(volume)}")
 

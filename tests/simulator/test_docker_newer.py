@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.engines("docker-28.5", "docker-28.
 
 ALL = "GET /containers/json?all=1&filters="
 DIFFERENT: Mapping[str, Sequence[tuple[str, int, int]]] = {
-    "about": [("GET /v1.50/containers/json ()", 400, 200), ("GET /v1.23/containers/zz/json ()", 404, 400)],
+    "about": [("GET /v1.50/containers/json ()", 400, 200)],
     "life": [("POST /containers/aaa/kill?signal=99 ()", 500, 400), ("POST /containers/aaa/wait?condition=foo ()", 200, 400)],
     "creation": [
         ("POST /containers/create?name=ccc (b'',)", 500, 400),
@@ -27,24 +27,13 @@ DIFFERENT: Mapping[str, Sequence[tuple[str, int, int]]] = {
         (f"{ALL}foo ()", 500, 400),
         (f"{ALL}%7B%22status%22%3A%22x%22%7D ()", 500, 400),
         (f"{ALL}%5B%22x%22%5D ()", 500, 400),
-        ("POST /containers/prune?filters=%7B%22until%22%3A%20%5B%22x%22%5D%7D ()", 500, 400),
     ],
-    # A second network of one name is refused, so the session goes on without one.
     "networks": [
-        ("POST /networks/create ({'Name': 'n1'},)", 201, 409),
-        ("GET /networks/n1 ()", 400, 200),
-        ("DELETE /networks/n1 ()", 400, 204),
         ("POST /networks/create ({'Name': ''},)", 500, 400),
-        ("GET /networks/n1 ()", 200, 404),
-        ("GET /networks/n1 ()", 200, 404),
-        ("POST /containers/c1/start ()", 204, 404),
-        ("GET /networks/n1 ()", 200, 404),
-        ("DELETE /networks/n1 ()", 403, 404),
-        ("POST /networks/n1/connect ({'Container': 'c1'},)", 403, 200),
-        ("POST /networks/zz/connect ({'Container': 'c1'},)", 404, 200),
-        ("POST /containers/c1/stop?t=0 ()", 204, 304),
-        ("GET /networks/n1 ()", 200, 404),
-        ("DELETE /networks/n1 ()", 204, 404),
+        # A second network of one name is refused.
+        ("POST /networks/create ({'Name': 'n2'},)", 201, 409),
+        ("GET /networks/n2 ()", 400, 200),
+        ("DELETE /networks/n2 ()", 400, 204),
     ],
     "images": [("POST /images/bench:1/tag?repo=A ()", 500, 400), ("POST /images/bench:1/tag ()", 500, 200)],
 }

@@ -13,7 +13,7 @@ from devkit.client import IGNORES_TERM, OBEYS_TERM
 from reaper.simulator.clock import Clock
 from reaper.simulator.docker.app import Behaviour, DockerSimulator, Engine, add_container, load
 from reaper.simulator.docker.model import behaviour_of
-from reaper.simulator.docker.text import NS, go_duration, human, rfc3339
+from reaper.simulator.docker.text import NS, human, rfc3339
 from reaper.simulator.world import ContainerSpec, NetworkSpec
 from tests.simulator.docker_calls import call, filters
 from tests.simulator.docker_world import DAY, HOUR, World
@@ -164,21 +164,8 @@ def test_removal_takes_time_and_goes_on_without_its_client(world: World) -> None
         world.api.request("DELETE", "/containers/big?v=1", timeout=0.1)
     assert world.listed(world.inspect("big")["Id"])["Status"] == "Removal In Progress"
     assert call(world, "DELETE", "/containers/big").message == "removal of container big is already in progress"
-    pruning = Request(world, "POST", "/containers/prune")
-    assert pruning.answer() == 200
     world.turn(seconds=20)
     assert world.state("big") == "gone"
-
-
-def test_a_second_prune_is_refused(world: World) -> None:
-    world.add("big", behaviour=Behaviour(removal=20))
-    first = Request(world, "POST", "/containers/prune")
-    under_way(world, lambda: "containers" in world.sim.pruning)
-    second = call(world, "POST", "/containers/prune")
-    assert (second.status, second.message) == (409, "a prune operation is already running")
-    world.turn(seconds=20)
-    assert first.answer() == 200
-    assert len(first.body["ContainersDeleted"]) == 1
 
 
 def test_removals_fail_as_often_as_told(world: World) -> None:
@@ -322,8 +309,6 @@ def test_ages_in_dockers_words(seconds: float, text: str) -> None:
 def test_small_things() -> None:
     assert rfc3339(0) == "0001-01-01T00:00:00Z"
     assert rfc3339(1_795_254_825 * NS + 439_994_400) == "2026-11-21T09:53:45.4399944Z"
-    assert go_duration("1h30m") == 5400
-    assert go_duration("1 hour") is None
     assert behaviour_of(OBEYS_TERM) == Behaviour(obeys=True, stop_code=0)
     assert behaviour_of(IGNORES_TERM) == Behaviour(obeys=False)
     assert behaviour_of(("sh", "-c", "sleep 2; exit 3")) == Behaviour(runs=2, code=3, obeys=False)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from aiohttp import web
 
-from reaper.simulator.docker.build import check_policy, create
+from reaper.simulator.docker.build import create
 from reaper.simulator.docker.engine import Engine
 from reaper.simulator.docker.filters import STATES, Filters
 from reaper.simulator.docker.http import Stream, Work, answer, body_of, empty, flag, query, raw_answer
@@ -32,8 +32,6 @@ _LIST_FILTERS = frozenset(
         "volume",
     ]
 )
-_PRUNE_FILTERS = frozenset(("label", "label!", "until"))
-_TITLES = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
 
 
 class ContainerRoutes:
@@ -49,21 +47,13 @@ class ContainerRoutes:
         return (
             ("GET", "/containers/json", self.list),
             ("POST", "/containers/create", self.create),
-            ("POST", "/containers/prune", self.prune),
             ("GET", f"{one}/json", self.inspect),
             ("POST", f"{one}/start", self.start),
             ("POST", f"{one}/stop", self.stop),
-            ("POST", f"{one}/restart", self.restart),
             ("POST", f"{one}/kill", self.kill),
             ("POST", f"{one}/pause", self.pause),
             ("POST", f"{one}/unpause", self.unpause),
-            ("POST", f"{one}/rename", self.rename),
             ("POST", f"{one}/wait", self.wait),
-            ("POST", f"{one}/update", self.update),
-            ("POST", f"{one}/exec", self.exec),
-            ("GET", f"{one}/top", self.top),
-            ("GET", f"{one}/logs", self.logs),
-            ("GET", f"{one}/changes", self.changes),
             ("DELETE", one, self.remove),
         )
 
@@ -176,22 +166,6 @@ class ContainerRoutes:
         await self._engine.until(container, lambda: not container.running)
         return empty()
 
-    async def restart(self, request: web.Request, name: str) -> web.Response:
-        """POST /containers/NAME/restart."""
-        seconds = atoi(request.query["t"]) if request.query.get("t") else None
-        container = self._engine.container(name)
-        kept, container.auto_remove = container.auto_remove, False
-        try:
-            if self._life.stop(container, seconds):
-                await self._engine.until(container, lambda: not container.running)
-            self._life.start(container)
-        except RefusedError as refused:
-            raise RefusedError(500, f"Cannot restart container {name}: {refused.message}") from refused
-        finally:
-            container.auto_remove = kept
-        self._engine.tell(container, "restart")
-        return empty()
-
     async def kill(self, request: web.Request, name: str) -> web.Response:
         """POST /containers/NAME/kill."""
         number = signal_number(query(request, "signal") or "KILL")
@@ -213,14 +187,6 @@ class ContainerRoutes:
     async def unpause(self, _: web.Request, name: str) -> web.Response:
         """POST /containers/NAME/unpause."""
         self._life.unpause(self._engine.container(name))
-        return empty()
-
-    async def rename(self, request: web.Request, name: str) -> web.Response:
-        """POST /containers/NAME/rename."""
-        wanted = query(request, "name") or ""
-        if not wanted:
-            raise RefusedError(400, "Neither old nor new names may be empty")
-        self._life.rename(self._engine.container(name), wanted)
         return empty()
 
     async def wait(self, request: web.Request, name: str) -> web.StreamResponse:
@@ -258,76 +224,6 @@ class ContainerRoutes:
 
     async def _over(self, container: Container, removal: Removal) -> None:
         await self._engine.until(container, lambda: removal.over)
-
-    async def prune(self, request: web.Request, _: str) -> web.Response:
-        """POST /containers/prune: one after the other, leaving what cannot be removed."""
-        filters = Filters(query(request, "filters"), _PRUNE_FILTERS)
-        engine = self._engine
-        until = filters.until(engine.time())
-        if "containers" in engine.pruning:
-            raise RefusedError(409, "a prune operation is already running")
-        engine.pruning.add("containers")
-        deleted: list[str] = []
-        try:
-            for container in self._life.prunable():
-                if container.running or container.id not in engine.containers:
-                    continue
-                if not filters.pruned(container.labels, container.created, until):
-                    continue
-                try:
-                    removal = self._life.remove(container, container.id, volumes=False, force=False)
-                except RefusedError:
-                    continue
-                await self._over(container, removal)
-                if not removal.error:
-                    deleted.append(container.id)
-        finally:
-            engine.pruning.discard("containers")
-        engine.events.log("container", "prune", "", {"reclaimed": "0"}, engine.tick())
-        return answer({"ContainersDeleted": deleted or None, "SpaceReclaimed": 0})
-
-    # What is there for completeness
-
-    async def update(self, request: web.Request, name: str) -> web.Response:
-        """POST /containers/NAME/update: the restart policy changes, the rest is taken and forgotten."""
-        body = await body_of(request)
-        policy = body.get("RestartPolicy") or {}
-        checked = check_policy(policy, auto_remove=False)
-        container = self._engine.container(name)
-        if policy.get("Name"):
-            container.policy, container.retries = checked
-        self._engine.tell(container, "update")
-        self._engine.changed(container)
-        return answer({"Warnings": None})
-
-    async def exec(self, _: web.Request, name: str) -> web.Response:
-        """POST /containers/NAME/exec: refused as the engine does, or for want of processes."""
-        container = self._engine.container(name)
-        if not container.running:
-            raise RefusedError(409, f"Container {container.id} is not running")
-        if container.paused:
-            raise RefusedError(409, f"Container {name} is paused, unpause the container before exec")
-        raise RefusedError(500, "the simulator runs no processes")
-
-    async def top(self, _: web.Request, name: str) -> web.Response:
-        """GET /containers/NAME/top."""
-        container = self._engine.container(name)
-        if not container.running:
-            raise RefusedError(409, f"Container {container.id} is not running")
-        row = ["root", str(container.pid), "1", "0", "00:00", "?", "00:00:00", " ".join(container.argv)]
-        return answer({"Processes": [row], "Titles": _TITLES})
-
-    async def logs(self, request: web.Request, name: str) -> web.Response:
-        """GET /containers/NAME/logs: there are none."""
-        if not (flag(request, "stdout") or flag(request, "stderr")):
-            raise RefusedError(400, "Bad parameters: you must choose at least one stream")
-        self._engine.container(name)
-        return empty(200)
-
-    async def changes(self, _: web.Request, name: str) -> web.Response:
-        """GET /containers/NAME/changes."""
-        self._engine.container(name)
-        return answer(None)
 
 
 def _in_network(container: Container, filters: Filters) -> bool:

@@ -53,7 +53,6 @@ class Engine:
         self.start_takes = start_takes
         self.kill_takes = kill_takes
         self.random = random.Random(f"docker/{seed}")  # noqa: S311 - reproducible on purpose
-        self.pruning: set[str] = set()
         self._skew = skew
         self._base = nanoseconds(clock.now() - timedelta(seconds=clock.elapsed()))
         self._moment: float | None = None  # when what is being done was due
@@ -259,12 +258,6 @@ class Engine:
         if self._unsorted:
             self._ids.sort()
             self._unsorted = False
-
-    def rename(self, container: Container, name: str) -> None:
-        """Enter it under another name."""
-        del self.names[container.name]
-        container.name = name
-        self.names[name] = container
 
     # Volumes
 

@@ -5,7 +5,6 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from reaper.simulator.docker.model import RefusedError
-from reaper.simulator.docker.text import timestamp
 
 STATES = ("paused", "restarting", "removing", "running", "dead", "created", "exited")
 
@@ -50,12 +49,6 @@ class Filters:
         """Whether all `key` and `key=value` are there; true without such a filter."""
         return all(_has(labels or {}, wanted) for wanted in self.get(name))
 
-    def pruned(self, labels: Mapping[str, str] | None, created: int, until: int | None) -> bool:
-        """Whether a prune with `label`, `label!` and `until` means this."""
-        if until is not None and created > until:
-            return False
-        return self.labels(labels) and not ("label!" in self and self.labels(labels, "label!"))
-
     def flag(self, name: str) -> bool | None:
         """A boolean filter; None without. Raises RefusedError for anything but true, false, 1 and 0."""
         values = self.get(name)
@@ -66,18 +59,6 @@ class Filters:
         if len(values) == 1 and values[0].lower() in ("false", "0"):
             return False
         raise RefusedError(400, f"Invalid filter '{name}=[{' '.join(values)}]'")
-
-    def until(self, now: int) -> int | None:
-        """The latest creation time (ns) that a prune means; None without. Raises RefusedError."""
-        values = self.get("until")
-        if not values:
-            return None
-        if len(values) > 1:
-            raise RefusedError(400, "more than one until filter specified")
-        parsed = timestamp(values[0], now)
-        if parsed is None:
-            raise RefusedError(500, f'failed to parse value as time or duration: "{values[0]}"')
-        return parsed
 
 
 def _found(pattern: str, source: str) -> bool:

@@ -1,7 +1,6 @@
 """What all routes of a simulated Docker engine share: queries, bodies, answers, headers, and the form of its errors."""
 
 import json
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,8 +14,6 @@ from reaper.simulator.faults import CONTROL, Handler
 
 VERSION, API, OLDEST = "20.10.24+dfsg1", "1.41", "1.12"
 _CHUNKED_FROM = 2048  # what Go's server buffers: longer answers come in chunks
-
-_JSON_ERRORS_FROM = (1, 24)
 
 Work = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
 
@@ -75,10 +72,8 @@ def empty(status: int = 204) -> web.Response:
     return Empty(status=status)
 
 
-def refusal(status: int, message: str, version: str | None = None) -> web.Response:
-    """An error in the engine's form, which was plain text in old versions."""
-    if version is not None and _numbers(version) < _JSON_ERRORS_FROM:
-        return web.Response(status=status, text=f"{message}\n", headers={"X-Content-Type-Options": "nosniff"})
+def refusal(status: int, message: str) -> web.Response:
+    """An error in the engine's form."""
     return answer({"message": message}, status)
 
 
@@ -126,14 +121,11 @@ class Shell:
         async def serve(request: web.Request, handler: Handler) -> web.StreamResponse:
             if request.path.startswith(CONTROL):
                 return await handler(request)
-            if "//" in request.rel_url.raw_path:
-                return web.Response(status=301, headers={"Location": re.sub("/{2,}", "/", request.path_qs)})
             version = request.match_info.get("version")
             known = self.headers()
-            if request.method == "OPTIONS":
-                response: web.StreamResponse = empty(200)
-            elif version is not None and (wrong := _unfit(version)):
-                response, known = wrong, {key: value for key, value in known.items() if key != "Docker-Experimental"}
+            if version is not None and (wrong := _unfit(version)):
+                response: web.StreamResponse = wrong
+                known = {key: value for key, value in known.items() if key != "Docker-Experimental"}
             else:
                 try:
                     if self._engine.latency:
@@ -142,7 +134,7 @@ class Shell:
                     response = await handler(request)
                     self._engine.settle()
                 except RefusedError as refused:
-                    response = refusal(refused.status, refused.message, version)
+                    response = refusal(refused.status, refused.message)
                 except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
                     return refusal(404, "page not found")
             if not response.prepared:
@@ -159,7 +151,7 @@ def _unfit(version: str) -> web.Response | None:
     if numbers < oldest:
         text = f"client version {version} is too old. Minimum supported API version is {OLDEST}, "
         text += "please upgrade your client to a newer version"
-        return refusal(400, text, version)
+        return refusal(400, text)
     return None
 
 

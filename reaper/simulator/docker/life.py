@@ -1,7 +1,6 @@
 """What happens to the containers of a simulated engine: their states, and what moves them from one to the next."""
 
 import re
-from collections.abc import Sequence
 from typing import Final
 
 from reaper.simulator.docker.engine import Engine
@@ -329,27 +328,6 @@ class Life:
             if mount.anonymous and volume is not None and not volume.users:
                 self._engine.drop_volume(volume)
 
-    # The rest
-
-    def rename(self, container: Container, name: str) -> None:
-        """Give it another name."""
-        names = self._engine.names
-        if not name.removeprefix("/"):
-            raise RefusedError(400, "Neither old nor new names may be empty")
-        slashed, name = f"/{name.removeprefix('/')}", name.removeprefix("/")
-        if name == container.name:
-            raise RefusedError(400, "Renaming a container with the same name as its current name")
-        try:
-            check_name(name, slashed)
-            self.free_name(name)
-        except RefusedError as refused:
-            raise RefusedError(refused.status, f"Error when allocating new name: {refused.message}") from None
-        before = container.name
-        assert names[before] is container
-        self._engine.rename(container, name)
-        self._engine.tell(container, "rename", oldName=f"/{before}")
-        self._engine.changed(container)
-
     def free_name(self, name: str) -> None:
         """Raise RefusedError when a container has this name."""
         if other := self._engine.names.get(name):
@@ -358,7 +336,3 @@ class Life:
                 f'Conflict. The container name "/{name}" is already in use by container "{other.id}". '
                 "You have to remove (or rename) that container to be able to reuse that name.",
             )
-
-    def prunable(self) -> Sequence[Container]:
-        """What a prune would try to remove."""
-        return [container for container in self._engine.newest_first() if not container.running]

@@ -11,10 +11,9 @@ from reaper.simulator.docker.engine import Engine
 from reaper.simulator.docker.filters import Filters
 from reaper.simulator.docker.http import Work, answer, body_of, empty, flag, query, raw_answer
 from reaper.simulator.docker.json import image, network, volume
-from reaper.simulator.docker.model import Network, RefusedError, Volume
-from reaper.simulator.docker.text import NS, encode
+from reaper.simulator.docker.model import RefusedError, Volume
+from reaper.simulator.docker.text import encode
 
-_PRUNE = frozenset(("label", "label!", "until"))
 _REGISTRY = 'Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io: no such host'
 
 
@@ -29,7 +28,6 @@ class NetworkRoutes:
         return (
             ("GET", "/networks", self.list),
             ("POST", "/networks/create", self.create),
-            ("POST", "/networks/prune", self.prune),
             ("POST", "/networks/{name}/connect", self.connect),
             ("POST", "/networks/{name}/disconnect", self.disconnect),
             ("GET", "/networks/{name}", self.inspect),
@@ -97,21 +95,6 @@ class NetworkRoutes:
         self._engine.changed(container)
         return empty(200)
 
-    async def prune(self, request: web.Request, _: str) -> web.Response:
-        """POST /networks/prune."""
-        engine = self._engine
-        filters = Filters(query(request, "filters"), _PRUNE)
-        until = filters.until(engine.time())
-        gone = [n for n in engine.networks if self._prunable(n) and filters.pruned(n.labels, n.created, until)]
-        for found in gone:
-            engine.networks.drop(found)
-        engine.events.log("network", "prune", "", {"reclaimed": "0"}, engine.tick())
-        return answer({"NetworksDeleted": [found.name for found in gone] or None})
-
-    @staticmethod
-    def _prunable(found: Network) -> bool:
-        return not found.predefined and not found.attached
-
 
 def _dangling(filters: Filters) -> bool | None:
     values = filters.get("dangling")
@@ -135,7 +118,6 @@ class VolumeRoutes:
         return (
             ("GET", "/volumes", self.list),
             ("POST", "/volumes/create", self.create),
-            ("POST", "/volumes/prune", self.prune),
             ("GET", "/volumes/{name}", self.inspect),
             ("DELETE", "/volumes/{name}", self.delete),
         )
@@ -186,16 +168,6 @@ class VolumeRoutes:
         self._engine.drop_volume(found)
         return empty()
 
-    async def prune(self, request: web.Request, _: str) -> web.Response:
-        """POST /volumes/prune: in 20.10, named ones too."""
-        engine = self._engine
-        filters = Filters(query(request, "filters"), ("label", "label!", "all"))
-        gone = [v for v in engine.volumes.values() if not v.users and filters.pruned(v.labels, v.created, None)]
-        for found in gone:
-            engine.drop_volume(found)
-        engine.events.log("volume", "prune", "", {"reclaimed": "0"}, engine.tick())
-        return answer({"VolumesDeleted": [found.name for found in gone], "SpaceReclaimed": 0})
-
 
 class ImageRoutes:
     """Each method is one route; the table below says which."""
@@ -208,9 +180,7 @@ class ImageRoutes:
         return (
             ("GET", "/images/json", self.list),
             ("POST", "/images/create", self.create),
-            ("POST", "/images/prune", self.prune),
             ("GET", "/images/{name}/json", self.inspect),
-            ("GET", "/images/{name}/history", self.history),
             ("POST", "/images/{name}/tag", self.tag),
             ("DELETE", "/images/{name}", self.delete),
             ("POST", "/commit", self.commit),
@@ -245,12 +215,6 @@ class ImageRoutes:
         if found is None:
             raise RefusedError(404, f"no such image: {name}: {self._engine.images.missing(name)}")
         return answer(image(self._engine, found))
-
-    async def history(self, _: web.Request, name: str) -> web.Response:
-        """GET /images/NAME/history."""
-        found = self._engine.images.need(name)
-        row = {"Comment": found.comment, "Created": found.created // NS, "CreatedBy": "", "Id": found.id}
-        return answer([{**row, "Size": found.size, "Tags": list(found.tags) or None}])
 
     async def create(self, request: web.Request, _: str) -> web.Response:
         """POST /images/create: an import makes a new image each time; there is no registry to pull from."""
@@ -287,21 +251,6 @@ class ImageRoutes:
     async def delete(self, request: web.Request, name: str) -> web.Response:
         """DELETE /images/NAME."""
         return answer(self._engine.images.delete(name, force=flag(request, "force")))
-
-    async def prune(self, request: web.Request, _: str) -> web.Response:
-        """POST /images/prune: dangling ones, or with dangling=false all that no container has."""
-        engine = self._engine
-        filters = Filters(query(request, "filters"), (*_PRUNE, "dangling"))
-        until = filters.until(engine.time())
-        every = filters.flag("dangling") is False
-        used = engine.images.used()
-        deleted: list[dict[str, str]] = []
-        reclaimed = 0
-        for found in tuple(engine.images):
-            if (every or not found.tags) and found.id not in used and filters.pruned(found.labels, found.created, until):
-                reclaimed += engine.images.drop(found, deleted)
-        engine.events.log("image", "prune", "", {"reclaimed": str(reclaimed)}, engine.tick())
-        return answer({"ImagesDeleted": deleted or None, "SpaceReclaimed": reclaimed})
 
 
 def _refers(tag: str, filters: Filters) -> bool:

@@ -11,8 +11,6 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 NS = 1_000_000_000
 NEVER = "0001-01-01T00:00:00Z"
 _HALF_HOUR = 1800 * NS
-_GO_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
-_GO_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -93,31 +91,6 @@ def atoi(text: str) -> int:
 def boolean(text: str | None) -> bool:
     """A flag from a query, as the engine reads it: everything is true but a few words."""
     return text is not None and text.strip().lower() not in ("", "0", "no", "false", "none")
-
-
-def go_duration(text: str) -> float | None:
-    """The seconds that a Go duration such as "1h30m" has, or None."""
-    sign, rest = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
-    if rest == "0":
-        return 0.0
-    parts = _GO_PART.findall(rest)
-    if not parts or "".join(number + unit for number, unit in parts) != rest:
-        return None
-    return sign * sum(float(number) * _GO_UNITS[unit] for number, unit in parts)
-
-
-def timestamp(text: str, now: int) -> int | None:
-    """The time (ns) that a client means by a Unix time, an RFC 3339 time or a duration before `now`, or None."""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        seconds, _, rest = text.partition(".")
-        return int(seconds) * NS + int((rest + "000000000")[:9])
-    if (seconds_ago := go_duration(text)) is not None:
-        return now - int(seconds_ago * NS)
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return nanoseconds(when if when.tzinfo else when.replace(tzinfo=UTC))
 
 
 def listed_command(argv: tuple[str, ...]) -> str:
