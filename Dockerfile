@@ -12,7 +12,7 @@ FROM ${BASE} AS build
 ARG PIP_OPTIONS=""
 WORKDIR /src
 COPY . .
-# The environment is made without pip and filled from outside: none has to be taken out again. Nobody edits the files of
+# The environment is made without pip and filled from outside: none has to be taken out again. No one edits the files of
 # an image, so Python need not look at their dates, which copying a layer may change.
 RUN python3 -m venv --without-pip /opt/reaper \
  && PIP_CONSTRAINT=/src/constraints.txt python3 -m pip --python /opt/reaper/bin/python3 install \
@@ -43,8 +43,8 @@ LABEL org.opencontainers.image.title="reaper" \
 
 # In the place of Ryuk: docker build --target ryuk --tag reaper-ryuk .
 #
-# Testcontainers' libraries start it without a command, and with a socket that belongs to root, or to a group whose number
-# nobody tells.
+# Testcontainers' libraries start it without a command, and with a socket that belongs to root, or to a group of an
+# unknown number.
 FROM common AS ryuk
 USER 0:0
 WORKDIR /var/lib/ryuk

@@ -1,4 +1,4 @@
-"""What leases that have ended cost whoever decides: they are kept for a week, and there may be thousands."""
+"""The cost of ended leases for decisions: they are kept for a week, and there may be thousands."""
 
 from __future__ import annotations
 

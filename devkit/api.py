@@ -49,7 +49,7 @@ class Api:
         """Send one request; `body` goes as it is when it is bytes (a tar archive), else as JSON.
 
         Raises:
-            OSError, http.client.HTTPException: nobody listens, the connection broke, or the time was up.
+            OSError, http.client.HTTPException: no process listens, the connection broke, or the time was up.
         """
         headers = {"Connection": "close"}
         data: bytes | None = None

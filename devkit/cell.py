@@ -7,7 +7,7 @@ process ends the kernel kills every process and drops every mount, bridge and ru
 than the host, with the programs of another release (see `devkit.debian`); /tmp, /dev and /sys are the host's then, so
 sockets and data have the same paths on both sides.
 
-The cell's life hangs on a pipe from this process: should this process be killed without a chance to clean up, the
+The cell lives as long as a pipe from this process is open: should this process be killed without a chance to clean up, the
 pipe closes, the cell ends, and the shell around it removes the directories.
 """
 
@@ -64,7 +64,7 @@ done
 
 # Runs outside the cell, waits for its end, and removes what is not a namespace: directories and control groups
 # (those are busy for a moment after the last process has died, hence the tries).
-_KEEPER = (
+_SUPERVISOR = (
     _GROUPS
     + """
 init=$1 group=$2 data=$3 root=$4
@@ -103,7 +103,7 @@ class Cell:
         self._group, self._data = control_group, data
         # A session of its own: Ctrl-C in a terminal is for the tests, which then close the cell in order.
         self._worker = subprocess.Popen(
-            ["sh", "-c", _KEEPER, "cell", _INIT, control_group, str(data), str(root or ""), str(directory)],
+            ["sh", "-c", _SUPERVISOR, "cell", _INIT, control_group, str(data), str(root or ""), str(directory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

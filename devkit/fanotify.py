@@ -1,4 +1,4 @@
-"""Holding up whoever opens a directory, by the kernel's fanotify permission events.
+"""Delay the processes that open a directory, by the kernel's fanotify permission events.
 
 The engine's `removing` lasts a millisecond. To see it for as long as a test wants, its removal is held where it opens
 the container's directory: the kernel asks us first, and it waits for the answer.
@@ -50,7 +50,7 @@ class OpenHold:
             raise
 
     def wait(self, deadline: float = 30.0) -> bool:
-        """Wait until somebody opens the directory; False when nobody has within `deadline` seconds."""
+        """Wait until a process opens the directory; False when none has within `deadline` seconds."""
         if not self._waiting:
             if not select.select([self._fd], [], [], deadline)[0]:
                 return False
@@ -65,7 +65,7 @@ class OpenHold:
         """Let the opening go on, or the next one, waiting `deadline` seconds for it.
 
         Raises:
-            TimeoutError: nobody opened the directory.
+            TimeoutError: no process opened the directory.
         """
         self._answer(_ALLOW, deadline)
 
@@ -83,7 +83,7 @@ class OpenHold:
 
     def _answer(self, response: int, deadline: float) -> None:
         if not self.wait(deadline):
-            raise TimeoutError(f"nobody opened the directory within {deadline:g} s")
+            raise TimeoutError(f"no process opened the directory within {deadline:g} s")
         for fd in self._waiting:
             os.write(self._fd, _RESPONSE.pack(fd, response))
             os.close(fd)

@@ -23,7 +23,7 @@ class Fault:
     Attributes:
         kind:
             `reset`: the connection is reset; the engine never sees the request.
-            `reset_after`: the engine does it and answers, then the connection is reset: done, and nobody knows.
+            `reset_after`: the engine does it and answers, then the connection is reset: done, and without an answer.
             `status`: answered with `status`, `headers` and `body`; the engine never sees it.
             `hang`: no answer until the client gives up; the engine never sees it.
             `delay`: forwarded after `delay` seconds.
@@ -106,7 +106,7 @@ class Gate:
         return self._reached.is_set()
 
     def release(self) -> None:
-        """Let it go on, and stop nobody any more."""
+        """Let it go on, and stop no more requests."""
         with self._lock:
             self._open.set()
             for loop, event in self._waiters:

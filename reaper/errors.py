@@ -63,7 +63,7 @@ class NotFoundError(ProviderError):
 
 
 class InProgressError(ProviderError):
-    """Somebody's removal of the same resource is under way: wait and verify."""
+    """A removal of the same resource by another client is under way: wait and verify."""
 
     label = "in_progress"
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _FLOCK = "hhqqi"  # struct flock on 64-bit Linux: type, whence, start, length, pid
-_MUTEX = 0  # the byte that whoever needs to be alone holds; tokens are other ones
+_MUTEX = 0  # the byte that is locked for mutual exclusion; tokens are other ones
 
 
 def lock_file(journal: Path) -> Path:
@@ -22,7 +22,7 @@ def lock_file(journal: Path) -> Path:
 
 
 def new_token() -> int:
-    """A byte that nobody else has chosen."""
+    """A byte that no other process has chosen."""
     return secrets.randbelow(2**62) + 1
 
 
@@ -51,7 +51,7 @@ class Alive:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Wait until nobody else is in such a block, and be the only one in it."""
+        """Wait until no other process is in such a block, and be the only one in it."""
         self._lock(fcntl.F_OFD_SETLKW, fcntl.F_WRLCK, _MUTEX)
         try:
             yield
@@ -63,11 +63,11 @@ class Alive:
         return token == self.token or _is_held(self._fd, token)
 
     def knows(self, token: int) -> bool | None:
-        """The same; None when somebody has replaced the file that tells."""
+        """The same; None when the lock file has been replaced."""
         return self.lives(token) if self.is_current() else None
 
     def is_current(self) -> bool:
-        """Whether the file is still the one that others look at: somebody may have emptied the folder."""
+        """Whether the file is still the one that others look at: the folder may have been emptied."""
         try:
             return os.path.samestat(os.fstat(self._fd), self._file.stat())
         except OSError:
@@ -79,7 +79,7 @@ class Alive:
 
 
 def lives(file: Path, token: int) -> bool | None:
-    """Whether the one with this token is alive, for those who only look: nothing is made or changed. None: nobody knows."""
+    """Whether the one with this token is alive, for those who only look: nothing is made or changed. None: unknown."""
     try:
         fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

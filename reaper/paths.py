@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CANDIDATES = ("reaper.toml", "/etc/reaper/reaper.toml")
-"""Where the file is looked for that nobody named."""
+"""Where the file is looked for when none was named."""
 
 LISTEN = "127.0.0.1:9797"
 """Where the service listens unless it is told otherwise."""
@@ -32,7 +32,7 @@ LONGEST_PATH = 107
 
 
 def is_there(path: str) -> bool:
-    """Whether there is such a file. One that cannot be read is there too: nobody means the defaults who wrote it."""
+    """Whether there is such a file. One that cannot be read is there too: its author did not mean the defaults."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -63,7 +63,7 @@ def state_directory(env: "Mapping[str, str]") -> str:
 def sockets_to_listen_on(env: "Mapping[str, str]") -> tuple[str, ...]:
     """Where the service listens for this machine's users unless it is told where: the first of these that can be made.
 
-    Whoever cannot enter the directory cannot connect: into the user's own, and the state directory, that is everybody else.
+    Only users who can enter the directory can connect: into the user's own, and the state directory, that is one user.
     """
     if given := env.get("RUNTIME_DIRECTORY"):  # systemd's
         runtime = given.split(":")[0]

@@ -24,7 +24,7 @@ def listens(env: dict[str, str]) -> object:
     file = env.get("REAPER_CONFIG") or next((path for path in CANDIDATES if is_there(path)), None)
     if file is None:
         return LISTEN
-    import tomllib  # noqa: PLC0415 - costs time that nobody pays who says it by a variable
+    import tomllib  # noqa: PLC0415 - costs time that is saved where a variable is set
 
     with open(file, "rb") as opened:  # noqa: PTH123 - pathlib costs as much as all the rest
         table = tomllib.load(opened).get("service", {})
@@ -52,7 +52,7 @@ def main() -> int:
         listen = listens(dict(os.environ))
         place = host_and_port(str(listen))
         if place is None:
-            sys.stdout.write("there is nobody to ask: listen is none\n")
+            sys.stdout.write("there is nothing to probe: listen is none\n")
             return 0
         status, body = ask(*place)
     except (OSError, ValueError) as error:

@@ -215,7 +215,7 @@ def _deletions(layout: Layout) -> None:
         (8, 8, 8),
         course(
             "By outcome",
-            "Per minute. deleted is confirmed, gone means that somebody else was first; skipped was used again before its "
+            "Per minute. deleted is confirmed, gone means that another client was first; skipped was used again before its "
             "turn, abandoned was left when a sweep had to end. failed and stopped (denied) are failures.",
             Query(done.format("outcome", ""), "{{outcome}}"),
             unit="cpm",
@@ -336,7 +336,7 @@ def _sweeps(layout: Layout) -> None:
 
 
 def _process(layout: Layout) -> None:
-    """Whoever keeps this endpoint: the processes that have a series for it."""
+    """The processes that have a series for this endpoint."""
     here = f" and on (job, instance) reaper_endpoint_up{{{E}}}"
     layout.line(
         6,

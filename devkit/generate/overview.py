@@ -107,8 +107,8 @@ def dashboard() -> model.Dashboard:
         ),
         tile(
             "Endpoints down",
-            "Endpoints whose last sweep could not list them or confirm what it did, of how many. One that nobody has "
-            "looked at yet is neither up nor down.",
+            "Endpoints whose last sweep could not list them or confirm what it did, of how many. One that was not swept "
+            "yet is neither up nor down.",
             Query(f"count({worst('reaper_endpoint_up', E, 'endpoint')} == 0) or vector(0)", "down"),
             Query(f"count({worst('reaper_endpoint_up', E, 'endpoint')})", "of"),
             steps={None: GOOD, 1: BAD},
@@ -127,7 +127,7 @@ def dashboard() -> model.Dashboard:
         course(
             "Leak by endpoint",
             "What is garbage and still there. It grows between two sweeps and falls with each; what only grows is a leak "
-            "that nobody fights.",
+            "that no sweep removes.",
             Query(f"sum by (endpoint) ({leak})", "{{endpoint}}"),
             unit="none",
             alerts=["ReaperLeakTooOld"],
@@ -135,7 +135,7 @@ def dashboard() -> model.Dashboard:
         ),
         course(
             "Deletions by outcome",
-            "Per minute. deleted is confirmed, gone means that somebody else was first; skipped was used again before its "
+            "Per minute. deleted is confirmed, gone means that another client was first; skipped was used again before its "
             "turn, abandoned was left when a sweep had to end. failed and stopped (denied) are failures.",
             Query(f"60 * sum by (outcome) (rate(reaper_deletions_total{{{EP}}}[$__rate_interval]))", "{{outcome}}"),
             unit="cpm",

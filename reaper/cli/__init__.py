@@ -196,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None and not arguments.once and (code := _no_service(arguments)) is not None:
         return code
     _check_fit(parser, arguments)
-    from reaper.cli import commands  # noqa: PLC0415 - everything that costs time hangs on this
+    from reaper.cli import commands  # noqa: PLC0415 - everything that costs time is imported by this
 
     # A listing makes tens of thousands of objects that all stay: walking them again and again took an eighth of the time.
     gc.freeze()
@@ -246,7 +246,7 @@ _OF_ONCE = (
 
 
 def _no_service(arguments: argparse.Namespace) -> int | None:
-    """The exit code when the service must not start: nobody starts a deleting service by accident; else None."""
+    """The exit code when the service must not start: a deleting service is not started by accident; else None."""
     if given := [name.replace("_", "-") for name in _OF_ONCE if getattr(arguments, name)]:
         sys.stderr.write(f"reaper: --{given[0]} needs --once\n  try: reaper --once {' '.join(arguments.argv)}\n")
         return exits.USAGE

@@ -204,14 +204,14 @@ def _read(file: Path, wanted: Wanted, loaded: Config) -> Found:
                 hint = "the next sweep sets it aside and begins a new one; sqlite3 FILE .recover may save what is in it"
                 raise ConfigError(f"is damaged: {error}", hint, str(file)) from None
             raise ConfigError(f"cannot be read: {error}", "be the user that reaper runs as", str(file)) from None
-        # A file that nobody had open was read without its locks: what somebody has begun to write since is no answer.
+        # A file that no process had open was read without its locks: what a process has begun to write since is no answer.
         if attempt == _ATTEMPTS or before[0] or _look(file) == before:
             break
     return found
 
 
 def _look(file: Path) -> tuple[bool, int, int]:
-    """Whether somebody has it open, and what changes when it is written to."""
+    """Whether a process has it open, and what changes when it is written to."""
     try:
         status = file.stat()
     except OSError:

@@ -261,7 +261,7 @@ def _sentence(detail: ErrorDetails, raw: dict[str, Any]) -> str:
     given = detail["input"]
     text = toml_value(given)
     if key == "api_key_env":
-        return f"{place}: {key}: {message}"  # somebody may have written the key itself there
+        return f"{place}: {key}: {message}"  # the key itself may have been written there
     if key in ("host", "api_url"):
         text = toml_value(masked(given)) if isinstance(given, str) else masked(text)
     value = "" if isinstance(given, dict) else f" = {text}"

@@ -46,7 +46,7 @@ def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
-        return False  # nobody knows what a name stands for tomorrow
+        return False  # what a name stands for may change
 
 
 class ScopeTable(Table):

@@ -1,7 +1,7 @@
 """What a lease may claim: one check for all ways in, HTTP, the local socket, Ryuk, the command line and the library. Pure.
 
-When a lease ends, what it claims is deleted. So a claim is refused that can match nothing, or everything; and whoever is not
-trusted claims by labels that are set aside for that, each with its value, one of which tells its session from all others.
+When a lease ends, what it claims is deleted. So a claim is refused that can match nothing, or everything; and a client
+that is not trusted claims by labels that are set aside for that, each with its value, one of which identifies its session.
 """
 
 import fnmatch
@@ -37,7 +37,7 @@ class ClaimError(ValueError):
 
     Args:
         problem: for people.
-        denied: whether somebody who is trusted might claim it.
+        denied: whether a trusted client might claim it.
     """
 
     def __init__(self, problem: str, *, denied: bool = False) -> None:

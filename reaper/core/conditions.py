@@ -99,7 +99,7 @@ def age_base(resource: Resource) -> datetime | None:
 
 
 def stop_base(resource: Resource) -> datetime | None:
-    """From when ``stopped_for`` counts, or None when it is not stopped or nobody knows since when."""
+    """From when ``stopped_for`` counts, or None when it is not stopped or since when is unknown."""
     if resource.state is State.CHANGING and not resource.inspected:
         return resource.created_at
     if resource.state not in (State.STOPPED, State.FAILED):
@@ -133,7 +133,7 @@ def _fact(resource: Resource, reason: Reason, base: datetime | None, now: dateti
         return f"idle for {human(now - base)}" if base else "of unknown activity"
     if base is None:
         unknown = resource.state in (State.STOPPED, State.FAILED)
-        return "stopped, but nobody knows since when" if unknown else f"{resource.raw_state}, not stopped"
+        return "stopped, but since when is unknown" if unknown else f"{resource.raw_state}, not stopped"
     if resource.never_started:
         return f"created {human(now - base)} ago and never started"
     return f"stopped {'' if resource.inspected else 'at most '}{human(now - base)} ago"
@@ -150,7 +150,7 @@ def _excludes(resource: Resource, policy: Policy) -> str | None:
     uncertain = resource.state is State.CHANGING and not resource.inspected
     if policy.states and not uncertain and not policy.states & {resource.raw_state, resource.state.value}:
         return f"is not for state {resource.raw_state}"
-    # Somebody archived it on purpose, and it costs next to nothing.
+    # It was archived on purpose, and it costs next to nothing.
     if resource.raw_state == _ARCHIVED and not policy.every_resource and _ARCHIVED not in policy.states:
         return "does not name the state archived"
     return None

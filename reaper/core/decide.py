@@ -79,7 +79,7 @@ def _image_matters(decision: Decision) -> bool:
 
 
 def may_be_linked(decisions: Iterable[Decision]) -> list[Resource]:
-    """What is kept and may go with something that is reaped, while nobody has looked at what it is linked to.
+    """What is kept and may go with something that is reaped, while its links are not inspected.
 
     A container may live in another's PID or IPC namespace, and Docker's listing does not tell. Daytona deletes a sandbox's
     linked ones with it, and its listing does not show the links. Where they run says nothing: an archived one runs nowhere,

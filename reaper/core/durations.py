@@ -95,7 +95,7 @@ def _in_words(left: int, parts: int) -> str:
         if count:
             words.append(f"{count} {unit}")
         elif words:
-            break  # "2 d 5 s" would pretend to a precision that nobody asked for
+            break  # "2 d 5 s" would claim a precision that is of no use
         if len(words) == parts:
             break
     return " ".join(words)

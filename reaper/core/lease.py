@@ -65,7 +65,7 @@ class Claim:
 
     @property
     def of_one_session(self) -> bool:
-        """Whether it asks for what one session has made up for itself, and nobody before it can have written."""
+        """Whether it asks for a value that one session has generated, and that cannot have been written before."""
         for pattern in self.selector.labels:
             key, _, value = pattern.partition("=")
             # Zeros stand for no session.
@@ -179,7 +179,7 @@ class Lease:
         return any(labels.get(key, self.id) != self.id for key in (LEASE_LABEL, IMAGE_LABEL))
 
     def _may_be_inherited(self, resource: Resource) -> bool:
-        """Whether nobody need have put the label there: a container has its image's, what is committed its container's."""
+        """Whether the label may be inherited: a container has its image's, what is committed its container's."""
         if resource.kind is Kind.IMAGE:
             return (resource.labels or {}).get(IMAGE_LABEL) != self.id
         return LEASE_LABEL not in resource.own_labels
@@ -202,7 +202,7 @@ class Lease:
         return any(claim.covers(resource, taking=True) for claim in sure)
 
     def _is_not_older(self, resource: Resource, site: Site) -> bool:
-        """Whether it may have been made after the lease was taken: nobody else knew the lease's id before."""
+        """Whether it may have been made after the lease was taken: the lease's id was unknown to others before."""
         if self.since is None or resource.created_at is None or not site.tells_time:
             return False
         _, latest = site.made_between(resource.created_at)

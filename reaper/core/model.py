@@ -91,7 +91,7 @@ class Resource:
         uses: ids of resources that would break it by going (another container's network namespace, networks, volumes,
             its image).
         host: the machine of the platform that it runs on, where the platform says so. It may move.
-        links_known: False while only an inspection can tell what it hangs on and would go with.
+        links_known: False while only an inspection can tell what it depends on and would go with.
         restart_policy: the engine's, when inspected.
         inspected: False while only the listing has been read: times, image and restart policy may be missing.
         image_unresolved: the listing had only an image id, so what its creator called it is not known yet.
@@ -166,7 +166,7 @@ class Resource:
 
     @property
     def never_started(self) -> bool:
-        """Created, and nobody has started it yet."""
+        """Created, and not started yet."""
         return self.raw_state == "created"
 
 
@@ -261,7 +261,7 @@ class Outcome(StrEnum):
 
     @property
     def removed(self) -> bool:
-        """Whether what was to go is not there any more, by us or by somebody else."""
+        """Whether what was to go is not there any more, removed by this program or by another client."""
         return self in (Outcome.DELETED, Outcome.GONE)
 
 

@@ -25,8 +25,8 @@ class Rules:
     """Everything that decides, apart from the resources, the leases and the time.
 
     Args:
-        created_grace: how long a container that nobody has started yet is left alone; never under ten minutes.
-        max_lease: how long a label ``reaper.lease`` protects when nobody here knows the lease.
+        created_grace: how long a container that was not started yet is left alone; never under ten minutes.
+        max_lease: how long a label ``reaper.lease`` protects when the lease is unknown here.
         stop_timeout: how long a running one gets to stop by itself that goes for another reason than a policy.
     """
 
@@ -262,7 +262,7 @@ class Judge:
         return _keep("project", Reason.GROUP_UNCLEAR, lambda: sentence)
 
     def _tagged_once(self, resource: Resource) -> Finding:
-        """An engine deletes an image with several tags by force only: whoever has tagged it may want it."""
+        """An engine deletes an image with several tags by force only: each tag may be in use."""
         tags = resource.tags
         if len(tags) > 1:
             return _keep("tags", Reason.IN_USE, lambda: f"it has {len(tags)} tags: {', '.join(tags)}")
@@ -293,7 +293,7 @@ class Judge:
         return Finding("state", None, lambda: f"its state is {raw}")
 
     def _lease_ended(self, lease: Lease) -> Finding:
-        """Whoever made it is dead: it is garbage at once, whatever its age. A living lease has kept it before this."""
+        """Its maker is dead: it is garbage at once, whatever its age. A living lease has kept it before this."""
         since = lease.ending.at if lease.ending is not None else None
         return _reap("lease", Reason.LEASE_ENDED, lambda: lease.fate(self.now), None, since)
 
@@ -304,7 +304,7 @@ class Judge:
             return Finding(rule, None, lambda: f"its restart policy is {name or 'not known yet'}")
         if owner is not None and owner.preset:
             return Finding(rule, None, lambda: f"its restart policy is {name}, but {owner.by} owns it")
-        sentence = f"its restart policy {name} says that somebody wants it up"
+        sentence = f"its restart policy {name} means that it should run"
         return _keep(rule, Reason.RESTART_POLICY, lambda: sentence)
 
     def _grace(self, resource: Resource) -> Finding:
@@ -351,7 +351,7 @@ class Judge:
     def _policies(self, resource: Resource) -> Iterator[Finding]:
         matched, nearest = False, None
         seen = as_scope_reads(resource, self.rules.scope)
-        for policy in self.rules.policies:  # one by one: whoever decides stops at the first that matches
+        for policy in self.rules.policies:  # one by one: the decision stops at the first that matches
             held = hold(seen, policy, self.now)
             rule = f"policy {policy.name}"
             if held.matched:

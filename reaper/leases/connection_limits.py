@@ -1,6 +1,6 @@
 """Bounds the connections to a server: so many in all, so many of one user, and none that says nothing for long.
 
-Whoever can connect could else use up the descriptors of the process, without which it neither sweeps nor hears of a holder's
+Any client could else use up the descriptors of the process, without which it neither sweeps nor hears of a holder's
 death. A door that is full closes the connection that has said nothing for longest, so that a health check gets in.
 """
 
@@ -143,7 +143,7 @@ class Door:
                 self._idle(connection)
 
     def may_hold(self, connection: Connection | None) -> bool:
-        """Whether the connection may be a lease, and stay: where nothing else gets in nobody hears whether this lives."""
+        """Whether the connection may be a lease, and stay: where nothing else gets in no heartbeat arrives either."""
         if sum(entry.held for entry in self._open.values()) >= self.room.most * 3 // 4:
             return False
         if connection is not None and (entry := self._open.get(connection)) is not None:

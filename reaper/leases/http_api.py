@@ -1,14 +1,14 @@
 """Leases over HTTP: POST /leases, PUT and DELETE /leases/ID, GET /leases.
 
-Whoever takes one sends heartbeats, or asks with ``"hold": true`` for an answer without an end: then the open connection is
-the lease, and the kernel closes it however its holder dies.
+The client that takes one sends heartbeats, or asks with ``"hold": true`` for an answer without an end: then the open
+connection is the lease, and the kernel closes it however its holder dies.
 
-A lease is a claim of ownership: when it ends, what it covers is deleted. So whoever takes one without a token may claim
+A lease is a claim of ownership: when it ends, what it covers is deleted. So a client without a token may claim
 little: what carries the lease's own label, and what carries labels that the configuration sets aside for that.
 
 Over the local socket the kernel says who asks. There root, the service's own user and the trusted ones need no token, and
-what the others take is theirs: a lease belongs to the user who took it, one that was taken over TCP to nobody. Whoever is
-not trusted can hear, hold and release only what belongs to him, and over TCP only what belongs to nobody.
+what the others take is theirs: a lease belongs to the user who took it, one that was taken over TCP to no user. A client
+that is not trusted can see, hold and release only what belongs to its user, and over TCP only what belongs to no user.
 """
 
 import hmac
@@ -96,7 +96,7 @@ class _Request(_Body):
     hold: StrictBool = False
 
 
-class _Refused(Exception):  # noqa: N818 - an answer, and no error of ours
+class _Refused(Exception):  # noqa: N818 - an answer, not an error of the service
     """What the client is told in place of what it wanted."""
 
     def __init__(self, status: int, problem: str, **headers: str) -> None:
@@ -132,7 +132,7 @@ class _Asker:
         return Holder(said.host, said.pid, None, said.command, said.user)
 
     def took(self, record: LeaseRecord, holder: Holder) -> bool:
-        """Whether it is he who took this lease; being trusted makes nobody the holder of another's.
+        """Whether this client took the lease; a trusted client does not hold another's.
 
         Over TCP nothing tells who asks but what he says himself.
         """
@@ -187,7 +187,7 @@ class LeaseApi:
 
     Args:
         book: where the leases stand.
-        token: who sends it may do everything; None where nobody can.
+        token: a client that sends it may do everything; None where no client can.
         claimable: globs of label keys by which anybody on this host may claim, with a value and without a glob in it.
         trusted: the numbers of users who may do everything over the local socket, besides root and this process's own.
         endpoints: gives the identities of what the service sweeps. They may tell of hosts, so not everybody is told.
@@ -299,7 +299,7 @@ class LeaseApi:
         if wanted.hold and door is not None and not door.may_hold(request.transport):
             raise _Refused(429, "so many connections are leases that no more can be; send heartbeats")
         record, status = self._taken(wanted, asker)
-        del wanted  # what it has read is not kept while somebody holds on
+        del wanted  # what it has read is not kept while the client stays connected
         given = document(record)
         if asker.trusted or asker.peer is not None:
             given["endpoints"] = sorted(self._endpoints())
@@ -308,7 +308,7 @@ class LeaseApi:
         return _json(status, given, **_place(record))
 
     def _taken(self, wanted: _Request, asker: _Asker) -> tuple[LeaseRecord, int]:
-        """What is given for a request, and the answer's status. What it has read is not kept while somebody holds on."""
+        """The lease for a request, and the answer's status. The request is not kept while the client stays connected."""
         if self._closing:
             raise _Refused(503, "the service is about to end; ask the next one", **{"Retry-After": "1"})
         sort = Liveness.CONNECTION if wanted.hold else Liveness.HEARTBEAT

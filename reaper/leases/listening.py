@@ -1,4 +1,4 @@
-"""What goes wrong when an address is listened on, in words that help whoever wrote it."""
+"""Errors of listening on an address, as messages for its author."""
 
 import errno
 import socket
@@ -25,7 +25,7 @@ def explained(host: str, port: int, where: str, example: str) -> Iterator[None]:
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}" if host else f"port {port}"
         number = error.errno if isinstance(error, OSError) else None
         if isinstance(error, socket.gaierror | UnicodeError):
-            raise ConfigError(f"nobody knows the host of {address}", write, where) from error
+            raise ConfigError(f"cannot resolve the host of {address}", write, where) from error
         if number == errno.EADDRINUSE:
             hint = f'stop what listens there (ss -ltnp "sport = {port}"), or name another port'
             raise ConfigError(f"{address} is taken", hint, where) from error

@@ -90,7 +90,7 @@ class LocalSocket:
             raise ConfigError(f"no socket can be made at {self._paths[0]}: {_reason(error)}", hint, _WHERE) from error
 
     async def run(self) -> None:
-        """Look after it: it comes back when somebody has removed it, and when another service has left its place."""
+        """Watch it: it is bound again when it was removed, and when another service has left its path."""
         while True:
             await anyio.sleep(LOOK_AGAIN)
             if self._place is not None and self._place.is_there():
@@ -164,9 +164,9 @@ def _user(connection: asyncio.BaseTransport) -> int | None:
 
 
 class _Place:
-    """A socket that is bound to its path, which nobody else takes while this lives.
+    """A socket that is bound to its path, which no other process takes while this lives.
 
-    Whoever binds holds a lock beside it first, so that no two find one dead socket and each removes the other's new one.
+    A lock beside it is taken before it is bound, so that no two find one dead socket and each removes the other's new one.
 
     Raises _TakenError and OSError.
     """

@@ -1,4 +1,4 @@
-"""Local unix sockets: who is at the other end, which the kernel says and nobody can forge, and where the service is."""
+"""Local unix sockets: peer credentials, which come from the kernel and cannot be forged, and where the service is."""
 
 import getpass
 import os
@@ -12,7 +12,7 @@ from reaper import liveness, paths
 from reaper.paths import URL
 
 PATIENCE = 1.0  # seconds for a service of this machine to accept a connection
-UNKNOWN_USER = 65534  # the kernel's word for it, and "nobody" as well
+UNKNOWN_USER = 65534  # the kernel's overflow UID, which is the user "nobody" as well
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -48,7 +48,7 @@ def is_trusted(uid: int | None) -> bool:
 
 
 def user_name(uid: int) -> str:
-    """What the user is called; the number where nobody knows."""
+    """The user's name; the number where it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -74,7 +74,7 @@ def uid_of(user: str) -> int:
 
 
 def answers(path: str) -> bool:
-    """Whether somebody listens on this socket."""
+    """Whether a process listens on this socket."""
     return listener(path) is not None
 
 

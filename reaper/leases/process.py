@@ -69,7 +69,7 @@ class OwnLease:
         self._written_at = time.monotonic()
 
     def keep(self) -> None:
-        """Hold on to it although somebody may have cleared the state directory, and write a sign of life now and then.
+        """Keep the lock although the state directory may have been cleared, and write a sign of life now and then.
 
         That tells until when this process lived if nothing is left that sees it die.
         """

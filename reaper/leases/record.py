@@ -97,10 +97,10 @@ class LeaseRecord:
     cause: str = ""
 
     def is_orphan(self, lives: bool | None) -> bool:  # noqa: FBT001 - the answer of ``alive``
-        """Whether its holder is surely dead, and nobody has said so yet. Two proofs are asked of a process.
+        """Whether its holder is surely dead, and that is not recorded yet. Two proofs are asked of a process.
 
         Args:
-            lives: whether the process that its token stands for is alive; None where nobody knows.
+            lives: whether the process that its token stands for is alive; None where that is unknown.
         """
         return self.sort is Liveness.PROCESS and not self.state.ended and self.is_dead(lives) and not self.holder.runs
 

@@ -85,7 +85,7 @@ def _shown(text: str) -> str:
 
 
 def lease_id(claim: Claim) -> str:
-    """The id of the lease for a claim: the same one whoever makes it, and whenever."""
+    """The id of the lease for a claim: the same for every process, at any time."""
     return f"ryuk-{hashlib.sha256(chr(10).join(claim.selector.labels).encode()).hexdigest()[:32]}"
 
 

@@ -2,7 +2,7 @@
 
 There is one lease for each distinct set of filters, and not one for all: what a dead client made goes although another one
 lives, and clients that name the same filters hold one lease together. A line is answered with ACK when its lease is on the
-disk, and not at all when it was not understood, is not allowed or cannot be stored: whoever got no ACK is not covered.
+disk, and not at all when it was not understood, is not allowed or cannot be stored: without an ACK a client is not covered.
 """
 
 import hmac
@@ -50,7 +50,7 @@ class _NotProvenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """What somebody has named, and who did so first."""
+    """What was named, and which client did so first."""
 
     claim: Claim
     holder: Holder
@@ -74,7 +74,7 @@ class Ryuk:
         book: where the leases stand; None while it cannot be written. It may be another one later.
         claimable: globs of the label keys that clients may claim by.
         log: where refusals are told of.
-        secret: what each client must send first; None where nobody has to.
+        secret: what each client must send first; None where none is needed.
         where: the key or variable that holds the address.
         refused: is called for each line that gets no ACK.
         sessions_since: from when on a claim by a session's own id covers what carries it; from its line on when None.
@@ -100,7 +100,7 @@ class Ryuk:
         self._sessions_since = sessions_since
         self._listeners: Sequence[anyio.abc.Listener[anyio.abc.SocketStream]] = ()
         self._held: dict[str, tuple[_Named, set[int]]] = {}  # by lease; with the clients that named it
-        self._gone: set[str] = set()  # leases that nobody names any more, while the book cannot be told
+        self._gone: set[str] = set()  # leases that no client names any more, while the book cannot be written
         self._followed: LeaseBook | None = None
         self._accepting: anyio.CancelScope | None = None  # a scope belongs to a loop, which is not there yet
         self._running: anyio.CancelScope | None = None
@@ -144,7 +144,7 @@ class Ryuk:
         self._listeners = multi.listeners
 
     async def run(self) -> None:
-        """Answer whoever connects, until it is closed."""
+        """Answer the clients that connect, until it is closed."""
         try:
             async with anyio.create_task_group() as group:
                 self._running = group.cancel_scope
@@ -237,7 +237,7 @@ class Ryuk:
             except _NotProvenError as error:
                 self._refused()
                 self._log.error("ryuk_client_refused", peer=peer, problem=str(error))
-            except Exception as error:  # noqa: BLE001 - it costs this client its connection, and nobody else
+            except Exception as error:  # noqa: BLE001 - it costs this client its connection, and no other
                 self._log.error("internal_error", error=f"{type(error).__name__}: {error}", exc_info=error)
             finally:
                 self.clients -= 1
@@ -304,7 +304,7 @@ class Ryuk:
             self._take(book, id_, named)
         except LeasesUnknownError:
             if id_ not in self._held:
-                self._gone.add(id_)  # the book may wait for nobody now
+                self._gone.add(id_)  # the book may be waiting for no client now
             raise
         self._gone.discard(id_)
         if not self._held:

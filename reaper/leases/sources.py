@@ -31,7 +31,7 @@ class SharedLeases:
     A process that holds a lease may die while no service watches. The kernel tells so, and then the lease has ended.
 
     Args:
-        folder: the state directory. Until somebody takes the first lease nothing is made there, and nothing imported.
+        folder: the state directory. Until the first lease is taken nothing is made there, and nothing imported.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -171,7 +171,7 @@ class ServedLeases:
             text = answer.read(LONGEST)
         except (OSError, http.client.HTTPException) as error:
             raise LeasesUnknownError(
-                f"the service behind {self._path} does not answer, so nobody knows what its leases keep ({error});"
+                f"the service behind {self._path} does not answer, so what its leases keep is unknown ({error});"
                 " start it again, or remove the socket when it is gone for good"
             ) from error
         finally:

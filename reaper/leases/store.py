@@ -35,7 +35,7 @@ class LeaseFile:
     What has changed since the last look is read, and nothing else, however many leases have ended.
 
     Args:
-        file: where they are; ``create`` makes it. While there is no such file nobody has ever taken a lease here.
+        file: where they are; ``create`` makes it. While there is no such file no lease was ever taken here.
     """
 
     def __init__(self, file: Path) -> None:

@@ -23,7 +23,7 @@ HEARTBEAT_WINDOW = timedelta(minutes=5)  # for which one that missed it is waite
 CONNECTION_WINDOW = timedelta(seconds=10)
 RESTART_WINDOW = timedelta(minutes=1)  # at least, for holders whose connection broke since this program ended
 ROUND = 1.0  # seconds between two looks at the holders
-STOOD_STILL = 5.0  # seconds without a look: nobody could be heard in them
+STOOD_STILL = 5.0  # seconds without a look: no heartbeat could arrive in them
 WRITE_EVERY = timedelta(minutes=1)  # how exact the file is about when a holder was last seen
 TRIM_EVERY = timedelta(hours=1)  # what ended too long ago goes from the file
 
@@ -202,7 +202,7 @@ class LeaseBook:
         return self._file.states()
 
     def known(self, id_: str) -> LeaseRecord | None:
-        """The lease with this id, ended or not, whoever watches it. Raises LeasesUnknownError."""
+        """The lease with this id, ended or not, in whatever service watches it. Raises LeasesUnknownError."""
         return self._file.find(id_)
 
     @property
@@ -242,7 +242,7 @@ class LeaseBook:
             before = now
 
     def _begin_anew(self) -> None:
-        """Nobody could be heard for a while: all who are waited for get their whole window once more."""
+        """No heartbeat could arrive for a while: all that are waited for get their whole window once more."""
         for held in self._held.values():
             if held.due is not None:
                 live = held.record.state is LeaseState.LIVE
@@ -287,7 +287,7 @@ class LeaseBook:
             self._file.put(*fresh)
 
     def _adopt(self, record: LeaseRecord) -> None:
-        """Watch this open lease's holder from now on, if nobody does. It gets a whole window to be heard of again."""
+        """Watch this open lease's holder from now on, if no service does. It gets a whole window to be heard of again."""
         if not self._has_watcher(record):
             window = max(self._windows[record.sort], RESTART_WINDOW)
             held = self._held[record.id] = _Held(record, self._in(window), record.seen_at)

@@ -46,7 +46,7 @@ RETRY = RetryPolicy(
     request_timeout=timedelta(seconds=10),
 )
 
-# Whoever asks again may be luckier. What says "no engine there" is said of one that restarts, too.
+# Another try may succeed. What says "no engine there" is said of one that restarts, too.
 _RETRYABLE = frozenset(
     {
         "circuit_open",

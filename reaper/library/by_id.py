@@ -2,7 +2,7 @@
 
 An explicit id is the caller's claim of ownership: to the core it is what a lease left that has ended. Everything else holds:
 what is protected stays, what another's lease covers stays, and a member of a group stays while the group has members that
-nobody claimed.
+was not claimed.
 """
 
 import os
@@ -33,7 +33,7 @@ _NOTHING = Scope(presets=(), selector=Selector())
 
 
 class ForeignLeaseError(ConflictError):
-    """Its label names a lease that nobody knows here: it may be another reaper's."""
+    """Its label names a lease that is unknown here: it may be another reaper's."""
 
 
 class _Claimed:

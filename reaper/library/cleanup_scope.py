@@ -22,7 +22,7 @@ T = TypeVar("T")
 EACH, TOTAL = timedelta(seconds=30), timedelta(seconds=60)
 STUBBORN = 1.0  # seconds for a closer to end once its time is up and it has been cancelled
 _METHODS = ("close", "stop")
-_left_alone: set[object] = set()  # tasks that did not end when they were told to: nobody else refers to them
+_left_alone: set[object] = set()  # tasks that did not end when they were cancelled: nothing else refers to them
 
 
 class CleanupFailures(ExceptionGroup[Exception]):
@@ -65,7 +65,7 @@ class CleanupScope:
     deadline, and all together: a closer that hangs can use up its share of the time, and never that of those after it. Under
     asyncio they run in tasks of their own; what must end in the task that began it is entered with ``enter``.
 
-    What fails keeps nobody else from being closed. All failures are collected in ``failures``:
+    A failure does not keep the others from being closed. All failures are collected in ``failures``:
 
     - when the body ended well, they are raised, also a single one, as ``CleanupFailures``;
     - when the body raised, that exception goes on as it is, with a note for each failure; so do CancelledError,
@@ -262,7 +262,7 @@ class CleanupScope:
             self._failures.append(error)
         elif isinstance(error, KeyboardInterrupt | SystemExit):
             self._fatal = error
-        else:  # a cancellation of something else, which is none of ours
+        else:  # a cancellation of something else, which is passed on
             own = RuntimeError(f"it was cancelled by itself: {error!r}")
             own.add_note(f"while closing {closer.name}")
             self._failures.append(own)

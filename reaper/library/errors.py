@@ -17,7 +17,7 @@ class CleanupError(ReaperError):
 
 
 class RetryableCleanupError(CleanupError):
-    """Likewise, but another try may do better: the endpoint was away, the time was up, somebody was at work on it.
+    """Likewise, but another try may do better: the endpoint was away, the time was up, another client was at work on it.
 
     Attributes:
         soon: whether what was to go was in the middle of a change.

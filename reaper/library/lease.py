@@ -71,7 +71,7 @@ class HeldLease:
     async def __aenter__(self) -> Self:
         try:
             await anyio.to_thread.run_sync(self._begin)
-        except BaseException:  # cancelled: nobody would leave the block, which is never entered
+        except BaseException:  # cancelled: the block, which is never entered, would never be left
             async with CleanupScope() as scope:
                 scope.call(self._end, in_thread=True)
             raise

@@ -27,11 +27,11 @@ class LeaseRefusedError(CleanupError):
 
 
 class AwayError(Exception):
-    """Nobody answers, or not as the service does."""
+    """No answer, or not the service's."""
 
 
 class Line:
-    """An open connection that is a lease: whoever has it open holds the lease.
+    """An open connection that is a lease: the lease lasts while it is open.
 
     Nothing is read from it but through the socket itself: a thread that waits in a buffered file would hold that file's lock
     when the interpreter ends, or the process is forked.
@@ -49,7 +49,7 @@ class Line:
                 pass
 
     def end(self) -> None:
-        """Have whoever waits for its end wait no longer. From any thread."""
+        """Wake the thread that waits for its end. From any thread."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -97,7 +97,7 @@ class Service:
         return self._socket is not None
 
     def find(self) -> None:
-        """Look for it, where nobody has said where it is: it may have begun to listen."""
+        """Look for it, where no address was given: it may have begun to listen."""
         if not self._given:
             self._set(service_url())
 

@@ -186,7 +186,7 @@ def managed_daytona_sandbox(
     """Delete a sandbox when the block ends, however it ends; see ``managed_docker_container``.
 
     The deletion lists the organisation, since Daytona deletes what is linked to a sandbox with it, and some of that may be
-    protected or somebody else's::
+    protected or another's::
 
         async with managed_daytona_sandbox(sandbox.id):
             await run_trial(sandbox)

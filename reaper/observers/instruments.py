@@ -19,7 +19,7 @@ from reaper.sweep.sweep import BUG, PARTLY
 # In the place of a policy; the parentheses cannot be in the name of one.
 OVERRIDE = "(label)"  # the resource's own label decided
 LEASE = "(lease)"  # the lease that covered it has ended
-NOBODY = "(none)"  # it could not be inspected, so nothing did
+UNDECIDED = "(none)"  # it could not be inspected, so nothing did
 
 DECIDERS = (OVERRIDE, LEASE)
 
@@ -63,7 +63,7 @@ class SweepResult(StrEnum):
 
 
 def kinds_of(provider: str) -> tuple[Kind, ...]:
-    """What an endpoint of this provider may hold; all kinds where nobody has said."""
+    """What an endpoint of this provider may hold; all kinds where none were given."""
     return _KINDS.get(provider, tuple(Kind))
 
 
@@ -248,7 +248,7 @@ class Instruments:
                 yield from ((self.resources, (*where, kind.value, state.value)) for state in states_of(kind))
                 for decider in (LEASE,) if kind.only_with_lease else DECIDERS:
                     yield from ((self.deletions, (*where, kind.value, decider, outcome.value)) for outcome in COUNTED)
-                yield self.deletions, (*where, kind.value, NOBODY, Outcome.FAILED.value)
+                yield self.deletions, (*where, kind.value, UNDECIDED, Outcome.FAILED.value)
             for decider in DECIDERS:
                 yield from ((metric, (*where, decider)) for metric in (self.reapable, self.oldest_seconds))
             if name in events:

@@ -346,7 +346,7 @@ def inode(file: Path) -> tuple[int, int]:
 def reading(file: Path) -> sqlite3.Connection:
     """Open a journal to read it, beside those who write. Nothing is made or changed. Raises what sqlite3 raises.
 
-    A log beside the file belongs to it; without one nobody has it open, and it can be read as it is: any other way of
+    A log beside the file belongs to it; without one no process has it open, and it can be read as it is: any other way of
     opening it would make such a log.
     """
     mode = "mode=ro" if Path(f"{file}-wal").exists() else "mode=ro&immutable=1"

@@ -11,7 +11,7 @@ from pathlib import Path
 from reaper.files import read_json
 from reaper.observers.journal_rows import spell, text
 
-_MOST = 1000  # files that are read: more of them would be somebody's mischief
+_MOST = 1000  # files that are read: more of them would be an attack
 
 
 @dataclass(frozen=True, slots=True)

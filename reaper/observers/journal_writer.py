@@ -78,7 +78,7 @@ class Writer(threading.Thread):
             job = self.jobs.get()
             self._do(job)
             if not job.last:
-                job.done.set()  # nobody waits for the tidying
+                job.done.set()  # nothing waits for the tidying
             self._tidy(job)
             if job.last:
                 self.leave_gap(job.at)

@@ -118,7 +118,7 @@ class _FromLibraries(logging.Handler):
                 message=record.getMessage(),
                 **({"exc_info": record.exc_info} if record.exc_info else {}),
             )
-        except Exception:  # noqa: BLE001 - as any handler does: a line that cannot be written harms nobody
+        except Exception:  # noqa: BLE001 - as any handler does: a line that cannot be written does no harm
             self.handleError(record)
 
 

@@ -20,8 +20,8 @@ from reaper.observers.instruments import (
     DECIDERS,
     KEPT,
     LEASE,
-    NOBODY,
     OVERRIDE,
+    UNDECIDED,
     Instruments,
     Labelled,
     Reach,
@@ -135,7 +135,7 @@ class Metrics:
         return metric.labels(provider)
 
     def _set(self, metric: Gauge, endpoint: str, value: float, *labels: str) -> None:
-        """Set a level. What is not in force has none: nobody would ever set it right again."""
+        """Set a level. What is not in force has none: it would never be updated again."""
         key = (self._providers.get(endpoint, ""), endpoint, *labels)
         if (metric, key) in self._there:
             metric.labels(*key).set(value)
@@ -198,7 +198,7 @@ class Metrics:
             self._set(self._i.reapable, endpoint, leak[policy], policy)
 
     def _age_of_leak(self, endpoint: str, decisions: Iterable[Decision], skew: timedelta, now: float) -> None:
-        """Remember since when the leak is there. Where nobody knows, it is since when it was seen first."""
+        """Remember since when the leak is there. Where that is unknown, it is since when it was seen first."""
         before, since, oldest = self._since.get(endpoint, {}), {}, dict[str, float]()
         for decision in filter(_leaks, decisions):
             at = before.get(decision.resource.id, now)
@@ -230,7 +230,7 @@ class Metrics:
             if result.outcome is Outcome.WOULD_DELETE:
                 continue
             decision = result.decision
-            policy = _decider(decision) if decision.reap else decision.policy or NOBODY
+            policy = _decider(decision) if decision.reap else decision.policy or UNDECIDED
             counts[decision.resource.kind.value, policy, result.outcome.value] += 1
             if result.outcome is Outcome.DELETED:
                 taken.observe(result.seconds)
@@ -325,7 +325,7 @@ class Metrics:
             self._i.leases.labels(state).set(number)
 
     def leases_unknown(self, unknown: bool) -> None:  # noqa: FBT001 - the value itself
-        """Whether nobody can tell what is leased."""
+        """Whether what is leased is unknown."""
         self._i.leases_unknown.set(unknown)
 
     def ryuk_refused(self) -> None:

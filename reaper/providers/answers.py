@@ -50,13 +50,13 @@ async def read_bounded(response: "aiohttp.ClientResponse", request: str, most: i
         response.close()
         raise UnreadableError(f"the answer of {request} cannot be decompressed: {error}") from error
     except BaseException:
-        response.close()  # the rest is not waited for, and nobody else closes what a middleware has not handed on
+        response.close()  # the rest is not waited for, and nothing else closes what a middleware has not handed on
         raise
     return b"".join(parts)
 
 
 def refuse_redirect(request: str, address: str, status: int, headers: Mapping[str, str], setting: str) -> None:
-    """Raise InvalidError when an answer is a redirect: what it leads to was configured by nobody.
+    """Raise InvalidError when an answer is a redirect: its target was not configured.
 
     Args:
         request: method and path.

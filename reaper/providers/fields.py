@@ -45,7 +45,7 @@ def toml_value(value: object) -> str:
 
 
 def masked(host: str) -> str:
-    """``host`` without a user, a password and a query, which may be secret and nobody should have written there."""
+    """``host`` without a user, a password and a query, which may be secret and do not belong there."""
     without_user = re.sub(r"^([\w+]+://)?.*@", r"\1***@", host, flags=re.DOTALL)
     return re.sub(r"[?#].+", "?***", without_user, flags=re.DOTALL)
 

@@ -55,7 +55,7 @@ class Held:
         blocks: while its removal is under way, another request to stop or delete it is answered only when that has ended
             (Docker since 26).
         auto_remove: it goes by itself when it stops (``docker run --rm``).
-        links: ids of what it hangs on besides ``resource.uses``, which only an inspection tells (another's PID namespace).
+        links: ids of what it depends on besides ``resource.uses``, which only an inspection shows (another's PID namespace).
         stops_at: the loop's time at which a stop that is under way will have ended it; ``gone_at`` likewise for a removal.
     """
 
@@ -150,7 +150,7 @@ class MemoryWorld:
         return self.clock() + self.skew
 
     def add(self, thing: Resource | Held) -> None:
-        """Somebody creates it."""
+        """Create it, as another client."""
         held = thing if isinstance(thing, Held) else Held(thing)
         self._held[held.resource.id] = held
 
@@ -163,23 +163,23 @@ class MemoryWorld:
         return next((held.resource for held in self._called(which)), None)
 
     def change(self, which: str, change: Callable[[Resource], Resource]) -> None:
-        """Somebody changes the resource with this id or name; nothing happens when it is gone or going."""
+        """Change the resource with this id or name, as another client; nothing happens when it is gone or going."""
         for held in self._called(which):
             if held.gone_at == math.inf:
                 held.resource, before = change(held.resource), held.resource
                 held.stops_at = held.stops_at if held.resource.state is before.state else math.inf
 
     def start(self, which: str) -> None:
-        """Somebody starts it again."""
+        """Start it again, as another client."""
         now = self.now()
         self.change(which, lambda r: replace(r, state=State.RUNNING, raw_state="running", started_at=now, stopped_at=None))
 
     def halt(self, which: str) -> None:
-        """It ends by itself, or somebody stops it."""
+        """End it, by itself or by another client."""
         self.change(which, lambda r: replace(r, state=State.STOPPED, raw_state="exited", stopped_at=self.now()))
 
     def remove(self, which: str) -> None:
-        """Somebody else removes it, at once."""
+        """Remove it at once, as another client."""
         for held in self._called(which):
             del self._held[held.resource.id]
 
@@ -326,7 +326,7 @@ class MemoryProvider(MemoryReader):
                     await anyio.sleep_until(held.stops_at)
 
     async def delete(self, resource: Resource, *, force: bool = False) -> None:
-        """Takes the resource's ``removal_seconds``; whoever else deletes it meanwhile is told so."""
+        """Takes the resource's ``removal_seconds``; another deletion meanwhile gets the engine's conflict."""
         async with self.world.call("delete", resource):
             held = await self._unless_removed(resource)
             if held.gone_at < math.inf:

@@ -8,10 +8,10 @@ from reaper.errors import CircuitOpenError, CredentialsError, ProviderError, Una
 
 
 class Cooldown:
-    """A time in which nobody asks the endpoint anything, ordered by a 429."""
+    """A time in which no request goes to the endpoint, ordered by a 429."""
 
     LONGEST = 300.0
-    MARGIN = 0.3  # Daytona lets nobody in who asks a moment too early, and counts the asking
+    MARGIN = 0.3  # Daytona refuses a request that comes a moment too early, and counts it
 
     def __init__(self) -> None:
         self._until = -math.inf

@@ -248,7 +248,7 @@ class _Call:
         return self.budget.cooldown.active
 
     async def _look(self, what: str, function: Callable[[], Awaitable[T]]) -> T:  # noqa: ARG002 - the attempt has a name
-        """Make a request of the last look. Waiting for its budget is part of nobody's time."""
+        """Make a request of the last look. Waiting for its budget counts for no deadline."""
         async with self.owner.reading:
             self.owner.breaker.check()
             self.asked = self.owner.reading

@@ -52,7 +52,7 @@ def clean_up_later(text: bytes, *, holder_died: bool) -> int:
     try:
         end(orders.setup.state, record, LeaseState.EXPIRED, KILLED)
     except LeasesUnknownError as error:
-        # Nothing is deleted by a guess: whoever can read the leases again takes what this one covered.
+        # Nothing is deleted by a guess: the next sweep that can read the leases takes what this one covered.
         log.error("leases_unknown", problem=str(error))  # noqa: TRY400 - foreseen: no traceback
         return 1
     leases = of_lease(record.id, known_leases(orders.setup.state, os.environ))

@@ -1,4 +1,4 @@
-"""Runs a command in the foreground as if nobody stood between it and whoever started it.
+"""Run a command in the foreground as if it was started by the caller directly.
 
 It has this process's terminal, stdin, process group, inherited files, signal mask and dispositions. What the terminal sends
 goes to the whole group, and so reaches it without help; what is sent to this process alone is passed on. This process stops
@@ -62,7 +62,7 @@ def stepped_aside() -> Iterator[Inherited]:
         yield inherited
     finally:
         while signal.sigtimedwait((*PASSED_ON, *STOPPING), 0) is not None:
-            pass  # what came for the command after it had ended is nobody's
+            pass  # what came for the command after it had ended has no reader
         signal.pthread_sigmask(signal.SIG_SETMASK, inherited.mask)
         resource.setrlimit(resource.RLIMIT_NOFILE, inherited.files)
 

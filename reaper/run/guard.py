@@ -48,14 +48,14 @@ class Guard:
             start_new_session=True,
         )
         assert process.stdin is not None
-        # By the pipe, where nobody can read along: the API keys are in it.
+        # By the pipe, which no other process can read: the API keys are in it.
         text = self._orders.dump()
         process.stdin.write(len(text).to_bytes(8, "big") + text)
         process.stdin.flush()
         return process
 
     def keep(self) -> bool:
-        """Start it again if somebody has killed it; whether that was so."""
+        """Start it again if it was killed; return whether it was."""
         if self._process.poll() is None:
             return False
         self._close()
@@ -106,7 +106,7 @@ def main() -> int:
 
 
 def _log_to(file: Path) -> None:
-    """Have stderr in a file, since nobody is there to read it; where that cannot be, nowhere."""
+    """Send stderr to a file, since it has no reader; where that cannot be, nowhere."""
     try:
         flags = (
             os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if file.exists() and file.stat().st_size > LOG_BYTES else 0)

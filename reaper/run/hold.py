@@ -72,7 +72,7 @@ class Hold(Protocol):
     def clean_up(self, cause: str, log: "FilteringBoundLogger | None") -> Report:
         """The command has ended: take what it has left, and give the lease back. Raises LeasesUnknownError.
 
-        Until then the lease keeps all of it, so that nobody else begins to take it as well.
+        Until then the lease keeps all of it, so that no other process begins to take it as well.
 
         Args:
             cause: how it ended, for people.

@@ -238,11 +238,11 @@ class _Session:
     # -- the session ---------------------------------------------------------------------------------------------------
 
     async def _keep(self, book: LeaseBook) -> None:
-        """Clean up after each lease that ends, until there is nobody left, or the time is up."""
+        """Clean up after each lease that ends, until no client is left, or the time is up."""
         while True:
             now = anyio.current_time()
             if self._stopped_at is not None:
-                self._end_what_nobody_holds(book)
+                self._end_disconnected(book)
             if now >= self._deadline(book):
                 return
             if self._due_at is not None:
@@ -252,7 +252,7 @@ class _Session:
             elif self._is_over(book, now):
                 if self._stopped_at is not None:
                     return
-                self._stop()  # and look once more: somebody may have come in this moment
+                self._stop()  # and check once more: a client may have connected in this moment
             with anyio.move_on_after(TICK):
                 await self._news.wait()
             self._news = anyio.Event()
@@ -263,8 +263,8 @@ class _Session:
         self._server.refuse_new()
         self._news.set()
 
-    def _end_what_nobody_holds(self, book: LeaseBook) -> None:
-        """Nobody can come back any more, so a client that has gone is not waited for.
+    def _end_disconnected(self, book: LeaseBook) -> None:
+        """End the leases of clients that have gone: none can come back any more.
 
         Those of an earlier process, which have not come yet, stay for the next one on this state directory.
         """
@@ -333,7 +333,7 @@ class _Session:
             self._again(self._ryuk.changes_retry_interval)
             return
         if report.failure is not None:
-            self._left, self._code = [f"nobody knows what: {report.failure.message}"], exits.UNLISTED
+            self._left, self._code = [f"unknown, since it cannot be listed: {report.failure.message}"], exits.UNLISTED
         self._tries += 1
         if self._tries >= self._ryuk.remove_retries or self._code == exits.CAP:
             self._log.error("ryuk_gave_up", tries=self._tries, left=list(self._left[:NAMED]), number=len(self._left))

@@ -1,8 +1,8 @@
 """Listens before anything else is done, and then becomes ``reaper``: the beginning of the image's target ryuk.
 
 Testcontainers' library for Python connects to its Ryuk as soon as the container has started, through a proxy of Docker that
-closes the connection where nobody listens yet, and does not look whether it is answered. Python and what is imported here
-are there within some 10 ms, what the program needs within some 500. So this is run as ``python3 -I -S``, imports next to
+closes the connection where no process listens yet, and does not check whether it is answered. Python and what is imported
+here are there within some 10 ms, what the program needs within some 500. It is run as ``python3 -I -S``, imports next to
 nothing, and passes the socket on as systemd does (sd_listen_fds(3)).
 """
 

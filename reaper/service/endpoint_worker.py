@@ -68,10 +68,10 @@ class Told(Protocol):
         """These policies wait for their next time: the endpoint could not be swept near the last one."""
 
     def bug(self, endpoint: str, error: BaseException, /) -> None:
-        """A sweep has died of something that nobody foresaw."""
+        """A sweep has died of an unexpected error."""
 
     def stumbled(self, endpoint: str, error: BaseException, /) -> None:
-        """Following the events has died of something that nobody foresaw."""
+        """Following the events has died of an unexpected error."""
 
     def watching(self, endpoint: str, /, *, connected: bool, error: str = "") -> None:
         """The events of the endpoint are followed from now on, or are not any more."""
@@ -257,7 +257,7 @@ class EndpointWorker:
         return await stop.within(in_force.timeout, work)
 
     def _is_well(self, report: Report, result: SweepResult) -> bool:
-        """Whether it does what it is asked for. A few things that nobody can delete are no sign that it does not."""
+        """Whether it does what it is asked for. A few things that cannot be deleted are no sign that it does not."""
         breaker = self.endpoint.retrier.breaker
         if breaker.refused is not None or result in (SweepResult.UNLISTED, SweepResult.TIMEOUT):
             return False

@@ -16,8 +16,8 @@ STALE = timedelta(seconds=60)  # twelve heartbeats; also what the start may take
 def health(status: Status, now: datetime) -> tuple[bool, dict[str, Any]]:
     """Whether the loop comes round and the scheduler fires, and the document that says so.
 
-    A service that is on its way out is healthy: its scheduler has been stopped on purpose, and whoever restarts what is
-    unhealthy would cut its last deletions short.
+    A service that is on its way out is healthy: its scheduler has been stopped on purpose, and a restart of
+    what is unhealthy would cut its last deletions short.
     """
     return _document(
         status,

@@ -54,7 +54,7 @@ class Leasing:
         swept: the endpoints for which leases are granted.
         ryuk: whether and where the Ryuk protocol is spoken.
 
-    Raises ConfigError when the token or the secret is named and not there, and for trusted users whom nobody knows.
+    Raises ConfigError when the token or the secret is named and not there, and for trusted users that do not exist.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""When each policy is looked for. A job only posts the policy's name: whoever reads the stream does the work.
+"""The schedule of each policy. A job only posts the policy's name: the reader of the stream does the work.
 
 APScheduler runs its jobs outside of any task group: cancelling a scope leaves them running, and its ``shutdown`` cancels
 them in place of waiting. So none of them does more than post.

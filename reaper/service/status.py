@@ -139,7 +139,7 @@ class Status(Quiet):
         reload_error: why the last reload was refused; None after one that was not.
         draining: whether the service is on its way out.
         leases: the open ones, the oldest first, no more than are shown, and ``leases_open`` how many there are; None where
-            nobody can take any. ``leases_error`` is why they cannot be read, so that nothing is deleted.
+            no leases can be taken. ``leases_error`` is why they cannot be read, so that nothing is deleted.
         beat_at: when the scheduler last fired its heartbeat, and ``loop_at`` when the event loop last came round.
     """
 

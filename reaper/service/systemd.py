@@ -1,4 +1,4 @@
-"""What systemd wants to know of a service of Type=notify: sd_notify(3). Silent where nobody listens."""
+"""Notifications to systemd for a service of Type=notify: sd_notify(3). None without $NOTIFY_SOCKET."""
 
 import os
 import socket
@@ -48,4 +48,4 @@ class Notifier:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as sender:
                 sender.sendto(state.encode(), address)
         except OSError:
-            pass  # nobody listens any more, or not fast enough: the service goes on
+            pass  # systemd does not read any more, or not fast enough: the service goes on

@@ -56,7 +56,7 @@ class Web:
         status: what the page and the checks show.
         render_metrics: makes the metrics for an ``Accept`` header: the body and its content type. Called in a thread.
         clock: tells the time (aware UTC).
-        leases: what answers about leases, None until they can be read; not given where nobody can take any.
+        leases: what answers about leases, None until they can be read; not given where none can be taken.
         log: is told when connections are refused.
     """
 

@@ -77,7 +77,7 @@ class SandboxSpec:
         stuck: its transition never ends.
         runner_dead: nothing that its host should do is ever done.
         inconsistent: deleting it is an error 500.
-        destroy_fails: its deletion is accepted and ends in an error that nobody sees.
+        destroy_fails: its deletion is accepted and ends in an error that no answer shows.
         extra: JSON fields that replace or, as ABSENT, remove what it would have.
     """
 

@@ -32,8 +32,8 @@ class Slots:
     """The limits of one endpoint. Removing and stopping wait for different things, so each may have its own.
 
     Attributes:
-        listings: for listings, which are few. Where all calls share one limit they need no slot, since whoever holds one
-            may wait for somebody else's listing.
+        listings: for listings, which are few. Where all calls share one limit they need no slot, since its holder
+            may wait for another's listing.
     """
 
     def __init__(self, limits: Limits) -> None:

@@ -21,7 +21,7 @@ class Inspector:
 
     Attributes:
         unread: by id, why a resource could not be inspected.
-        warnings: what is kept since nobody can tell what it hangs on.
+        warnings: what is kept since its dependencies are unknown.
     """
 
     def __init__(self, reader: Reader, retrier: Retrier, slots: Slots) -> None:
@@ -98,7 +98,7 @@ class Inspector:
     def _unknown_links(
         self, resource: Resource, error: ProviderError, resources: Sequence[Resource], suspects: frozenset[str]
     ) -> frozenset[str]:
-        """What is kept since it cannot be told what this one hangs on."""
+        """What is kept since the dependencies of this one are unknown."""
         if resource.kind is not Kind.SANDBOX:  # a sandbox goes with its owner whatever the state of the two
             if not may_depend_unseen(resource, error):
                 return frozenset()

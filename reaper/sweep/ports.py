@@ -37,7 +37,7 @@ class Observer(Protocol):
         """An endpoint is done; its results are final."""
 
     def bug(self, endpoint: str, error: BaseException) -> None:
-        """Something happened on an endpoint that nobody foresaw."""
+        """Something unexpected happened on an endpoint."""
 
 
 class Quiet:

@@ -107,17 +107,17 @@ class Members:
 
     async def _check_membership(self, first: Resource) -> None:
         """Raises ChangedError when the group has another member now, or has lost one."""
-        listed = await self._nobody_joined(first)
+        listed = await self._current_members(first)
         if self.context.confirmer is not None:
             return  # such a listing lags: the looks by id find out who is gone
         lost = [d for d in self._containers() if d.resource.kind.runs and d.resource.id not in listed]
         for decision in lost:
             self._gone(decision)
         if lost:
-            # Somebody is at work on this project: what they leave is for the next sweep to judge.
+            # Another client is at work on this project: what it leaves is for the next sweep to judge.
             raise ChangedError(f"its project {first.group} has lost a member")
 
-    async def _nobody_joined(self, first: Resource) -> set[str]:
+    async def _current_members(self, first: Resource) -> set[str]:
         """The ids of the group's members now. Raises ChangedError when one of them is none of this unit's."""
         if first.group is None:
             return {first.id}
@@ -299,7 +299,7 @@ class Members:
         if decision.resource.id in self._unanswered:
             self._settle(decision, Outcome.DELETED, "the answer to its deletion was lost")
         else:
-            self._settle(decision, Outcome.GONE, "somebody else removed it first")
+            self._settle(decision, Outcome.GONE, "another client removed it first")
 
     def _decision(self, resource: Resource) -> Decision:
         return next(d for d in self.decisions if d.resource.id == resource.id)

@@ -162,7 +162,7 @@ class Unit(Members):
             if why is not None:
                 raise ChangedError(f"{subject(resource, before[0])} {why}")
 
-        await self._nobody_joined(before[0])
+        await self._current_members(before[0])
         if len(before) > 1:  # a single one has just been looked at
             await self._each(before, one)
         await self._nothing_depends(before, self._listing)

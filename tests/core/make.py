@@ -52,7 +52,7 @@ STOPPED = Resource(
     image="tb__chess__client",
     restart_policy="no",
 )
-# Somebody's database, as old as it gets.
+# A user's database, as old as it gets.
 FOREIGN = Resource(
     provider="docker",
     endpoint="local",
@@ -79,7 +79,7 @@ NETWORK = Resource(
     labels={},
     group="chess",
 )
-# What ended leases take besides; by themselves nobody's.
+# What ended leases take besides; by themselves they have no owner.
 VOLUME = Resource(
     provider="docker",
     endpoint="local",

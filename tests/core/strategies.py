@@ -421,7 +421,7 @@ LEASES = st.lists(
         Lease,
         id=st.sampled_from(LEASE_IDS[:2]),
         owner=st.just("pid 4711 on gpu-1"),
-        resources=st.frozensets(st.sampled_from(("c00", "c10", "n00", "a0", "z0", "v9", "nobody")), max_size=2),
+        resources=st.frozensets(st.sampled_from(("c00", "c10", "n00", "a0", "z0", "v9", "unknown")), max_size=2),
         claims=_CLAIMS,
         since=often(None, *(NOW - span for span in SPANS), weight=2),
         ending=_ENDINGS,

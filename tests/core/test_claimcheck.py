@@ -18,7 +18,7 @@ def labels(*entries: str) -> Claim:
     return Claim(Selector(labels=entries))
 
 
-FOR_NOBODY = {
+FOR_NO_CLIENT = {
     "nothing": (Claim(), "claims nothing"),
     "every name": (Claim(Selector(names=("*",))), "claims everything"),
     "every name beside one": (Claim(Selector(names=("chess-*", "?*"))), "claims everything"),
@@ -35,9 +35,9 @@ FOR_NOBODY = {
 }
 
 
-@pytest.mark.parametrize("name", FOR_NOBODY)
-def test_what_matches_everything_or_nothing_is_refused_whoever_asks(name: str) -> None:
-    claim, problem = FOR_NOBODY[name]
+@pytest.mark.parametrize("name", FOR_NO_CLIENT)
+def test_what_matches_everything_or_nothing_is_refused_for_every_client(name: str) -> None:
+    claim, problem = FOR_NO_CLIENT[name]
     for claimable in (None, CLAIMABLE):
         with pytest.raises(ClaimError) as refused:
             check(claim, claimable)

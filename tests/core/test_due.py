@@ -15,7 +15,7 @@ from tests.core.make import CONTAINERS, FOREIGN, HOUR, NETWORK, NOW, OLD_24H, RU
 from tests.core.oracle import Oracle, key
 from tests.core.strategies import PROPERTY, World, worlds
 
-DUE = st.sets(st.sampled_from(("policy-0", "policy-1", "policy-2", "nobody"))).map(tuple)
+DUE = st.sets(st.sampled_from(("policy-0", "policy-1", "policy-2", "unknown"))).map(tuple)
 BOTH = rules(STOPPED_1H, OLD_24H)
 
 

@@ -90,7 +90,7 @@ def test_the_members_may_match_different_policies() -> None:
 )
 def test_one_member_that_stays_keeps_all(spoilt: Resource, reason: Reason) -> None:
     by = Rules(policies=(STOPPED_1H, OLD_24H))
-    decisions = judged([CLIENT, spoilt, NETWORK], by, [Lease("a", "somebody")])
+    decisions = judged([CLIENT, spoilt, NETWORK], by, [Lease("a", "other")])
     assert decisions["c2"].reason is reason
     for kept in ("c1", "n1"):
         assert decisions[kept].reason is Reason.GROUP_KEPT
@@ -117,7 +117,7 @@ def test_an_unowned_member_keeps_all() -> None:
     ],
 )
 def test_a_protected_network_keeps_its_project(labels: dict[str, str], reason: Reason) -> None:
-    decisions = judged([CLIENT, replace(NETWORK, labels=labels)], BOTH, [Lease("a", "somebody")])
+    decisions = judged([CLIENT, replace(NETWORK, labels=labels)], BOTH, [Lease("a", "other")])
     assert (decisions["c1"].reason, decisions["n1"].reason) == (Reason.GROUP_KEPT, reason)
 
 
@@ -130,13 +130,13 @@ def test_a_network_that_overrides_to_stay_keeps_its_project() -> None:
 
 
 def test_a_lease_on_the_network_keeps_its_project() -> None:
-    assert gone([CLIENT, NETWORK], BOTH, Lease("a", "somebody", frozenset({"n1"}))) == set()
+    assert gone([CLIENT, NETWORK], BOTH, Lease("a", "other", frozenset({"n1"}))) == set()
     young = replace(NETWORK, created_at=ago(hours=1), labels={"reaper.lease": "elsewhere"})
     assert judged([CLIENT, young], BOTH)["n1"].reason is Reason.LEASE_UNKNOWN
     assert gone([CLIENT, young]) == set()
 
 
-def test_a_network_belongs_to_whoever_owns_all_the_containers_of_its_project() -> None:
+def test_a_network_belongs_to_the_owner_of_all_containers_of_its_project() -> None:
     by = Rules(scope=Scope(presets=(), selector=Selector(labels=("team",))), policies=(STOPPED_1H,))
     mine = replace(CLIENT, labels={"team": "rl"})
     assert gone([mine, replace(mine, id="c2"), NETWORK], by) == {"c1", "c2", "n1"}

@@ -199,7 +199,7 @@ def test_one_of_which_it_is_not_known_keeps_the_project_and_is_not_taken() -> No
     assert not any(d.reap for d in decide([unknown], OLD, (lease,), NOW))
 
 
-def test_an_image_sign_of_one_that_may_be_no_member_owns_nobody_else() -> None:
+def test_an_image_sign_of_one_that_may_be_no_member_owns_no_other_container() -> None:
     unknown = replace(of_image(ALL), inherited=None, group="chess", image="tb__chess__client")
     other = replace(CLIENT, id="d1", image="postgres:16", restart_policy="always")
     found = {d.resource.id: d for d in decide([unknown, other], OLD, (), NOW)}

@@ -46,10 +46,10 @@ def test_everything_owns_what_is_left(resource: Resource) -> None:
 
 
 @pytest.mark.parametrize("name", ["always", "unless-stopped"])
-def test_a_restart_policy_says_that_somebody_wants_it_up(name: str) -> None:
+def test_a_restart_policy_means_that_it_should_run(name: str) -> None:
     decision = judge_one(replace(FOREIGN, restart_policy=name), OWNS_ALL)
     assert decision.reason is Reason.RESTART_POLICY
-    assert decision.sentence == f"its restart policy {name} says that somebody wants it up"
+    assert decision.sentence == f"its restart policy {name} means that it should run"
     mine = Rules(scope=Scope(selector=Selector(names=("postgres",))), policies=(EVERYTHING,))
     assert judge_one(replace(FOREIGN, restart_policy=name), mine).reason is Reason.RESTART_POLICY
 

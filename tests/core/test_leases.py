@@ -23,7 +23,7 @@ def judge(resource: Resource, *leases: Lease) -> Decision:
     return judge_one(resource, NO_POLICY, leases)
 
 
-def test_what_a_dead_holder_left_is_garbage_at_once_whoever_else_would_own_it() -> None:
+def test_what_a_dead_holder_left_is_garbage_at_once_whatever_else_owns_it() -> None:
     decision = judge(YOUNG, DEAD)
     assert decision.reap
     assert decision.reason is Reason.LEASE_ENDED
@@ -222,11 +222,11 @@ def test_what_is_older_than_the_lease_is_kept_by_its_claim_and_not_taken() -> No
     assert judge(before, replace(alive, ending=DEAD.ending)).reason is Reason.NOT_OWNED
     assert judge(before, replace(alive, since=None, ending=DEAD.ending)).reason is Reason.NOT_OWNED
     named = replace(alive, ending=DEAD.ending, resources=frozenset({"c1"}))
-    assert judge(before, named).reason is Reason.LEASE_ENDED  # whoever names an id knows what it is
+    assert judge(before, named).reason is Reason.LEASE_ENDED  # a claim by id is exact
 
 
-def test_a_label_that_is_older_than_its_lease_is_somebody_else_s() -> None:
-    """Else whoever takes a lease by the name of another's could end what carries it."""
+def test_a_label_that_is_older_than_its_lease_belongs_to_another_run() -> None:
+    """Else a lease by the name of another's could end what carries its label."""
     before = replace(YOUNG, created_at=ago(hours=2), started_at=ago(hours=2))
     assert judge(before, ALIVE).reason is Reason.LEASED
     decision = judge(replace(before, image="tb__chess__client"), DEAD)
@@ -262,8 +262,8 @@ def test_the_networks_of_a_project_are_whose_its_containers_are() -> None:
     for label in ("reaper.keep", "reaper.expires"):
         kept = replace(net, labels={label: "2027-01-01T00:00:00Z"})
         assert not any(decision.reap for decision in judged([mine, kept], NO_POLICY, [lease]).values())
-    nobodys = replace(mine, id="c2", labels={})
-    assert not any(decision.reap for decision in judged([mine, nobodys, net], NO_POLICY, [lease]).values())
+    without_label = replace(mine, id="c2", labels={})
+    assert not any(decision.reap for decision in judged([mine, without_label, net], NO_POLICY, [lease]).values())
 
 
 def test_times_can_be_told_on_another_clock() -> None:

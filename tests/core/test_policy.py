@@ -80,7 +80,7 @@ def test_reaped_and_why(resource: Resource, policy: Policy, reason: Reason, sent
             "stopped 59 min ago, policy stopped-containers allows 1 h",
         ),
         (replace(RUNNING, created_at=ago(hours=1)), STOPPED_1H, Reason.NO_POLICY, "running, not stopped"),
-        (replace(STOPPED, stopped_at=None), STOPPED_1H, Reason.NO_POLICY, "stopped, but nobody knows since when"),
+        (replace(STOPPED, stopped_at=None), STOPPED_1H, Reason.NO_POLICY, "stopped, but since when is unknown"),
         (replace(SANDBOX, last_activity_at=None), OLD_AND_IDLE, Reason.NO_POLICY, "of unknown activity"),
         (replace(SANDBOX, last_activity_at=ago(hours=1)), OLD_AND_IDLE, Reason.TOO_YOUNG, "idle for 1 h"),
         (replace(SANDBOX, created_at=ago(hours=23)), OLD_AND_IDLE, Reason.TOO_YOUNG, "created 23 h ago and idle for 3 h"),
@@ -184,7 +184,7 @@ def test_young_and_running_are_those_that_a_hint_is_about() -> None:
     leased = replace(young, id="c2")
     stopped = replace(STOPPED, id="c3", stopped_at=ago(minutes=1), created_at=ago(hours=1), started_at=ago(hours=1))
     foreign = replace(FOREIGN, created_at=ago(hours=1), started_at=ago(hours=1))
-    lease = Lease("a", "somebody", frozenset({"c2"}))
+    lease = Lease("a", "other", frozenset({"c2"}))
     found = decide([young, leased, stopped, foreign], rules(STOPPED_1H, OLD_24H), [lease], NOW)
     assert [decision.resource.id for decision in young_and_running(found)] == ["c1"]
 

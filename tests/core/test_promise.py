@@ -54,7 +54,7 @@ def test_the_promise_under_aggressive(world: World) -> None:
 
 
 @PROPERTY
-@given(worlds(), st.sets(st.sampled_from(("policy-0", "policy-1", "nobody"))))
+@given(worlds(), st.sets(st.sampled_from(("policy-0", "policy-1", "unknown"))))
 def test_the_promise_when_only_some_policies_are_due(world: World, due: set[str]) -> None:
     check(world, tuple(due))
 

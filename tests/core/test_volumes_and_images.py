@@ -41,7 +41,7 @@ def judge(resource: Resource, *leases: Lease, by: Rules | None = None) -> Decisi
 
 
 def test_an_image_does_not_go_by_what_it_has_from_a_container() -> None:
-    """``docker commit`` gives it the container's labels, and it may be all that somebody wants to keep of a run."""
+    """``docker commit`` gives it the container's labels, and it may be all that a user wants to keep of a run."""
     committed = replace(IMAGE, labels={"reaper.lease": "7f3a"})
     assert judge(committed, DEAD).reason is Reason.NOT_OWNED
     assert judge(committed, ALIVE).reason is Reason.LEASED
@@ -147,7 +147,7 @@ def test_an_id_is_no_claim_to_it(thing: Resource) -> None:
 
 
 @pytest.mark.parametrize("name", TELLING)
-def test_where_nobody_knows_when_it_was_made_only_the_lease_s_own_label_takes_it(name: str) -> None:
+def test_where_its_creation_time_is_unknown_only_the_lease_s_own_label_takes_it(name: str) -> None:
     """An engine before Docker 23 tells of a volume when it was changed last: last month's database looks like this run's."""
     changed = replace(VOLUME, created_at_inexact=True, group="chess", labels={"run": "my-sweep"})
     lease = replace(DEAD, claims=(TELLING[name],))
@@ -238,7 +238,7 @@ def test_a_volume_that_was_made_again_is_another_one() -> None:
     assert what_changed(changed, replace(changed, created_at=ago(minutes=1))) is None
 
 
-def test_an_image_that_somebody_has_tagged_is_not_the_same_any_more() -> None:
+def test_an_image_that_was_tagged_since_is_not_the_same_any_more() -> None:
     assert what_changed(IMAGE, replace(IMAGE, tags=("acme/base:7", "chess:1"))) == "has other tags now"
 
 

@@ -152,7 +152,7 @@ class Lab:
         return {self.add(f"leftover-{i:04}", org=org, age=2 * DAY + i * SECOND).name for i in range(count)}
 
     def left(self, org: str | None = None) -> set[str]:
-        """The names of what somebody who asks would see."""
+        """The names of what a client would see."""
         organisation = self.sim.organisation(org or self.first)
         organisation.settle()
         return {row.name for row in organisation.rows.values() if not row.hidden}

@@ -37,7 +37,7 @@ CHANGES: dict[str, tuple[str, Change, str]] = {
         lambda lab, row: lab.org.change(row, labels={**HARBOR, "reaper.keep": ""}),
         "has other labels now",
     ),
-    "is nobody's now": ("started", lambda lab, row: lab.org.change(row, labels={}), "has other labels now"),
+    "has no owner now": ("started", lambda lab, row: lab.org.change(row, labels={}), "has other labels now"),
     "got a run": ("started", lambda lab, row: lab.org.change(row, labels={**HARBOR, "run": "b"}), "has other labels now"),
     "lost its labels": ("started", lambda lab, row: lab.org.change(row, labels=None), "has other labels now"),
     "is being archived": (
@@ -50,7 +50,7 @@ CHANGES: dict[str, tuple[str, Change, str]] = {
         lambda lab, row: lab.org.change(row, state="resizing"),
         "was started and is resizing now",
     ),
-    "is deleted by somebody": (
+    "is deleted by another client": (
         "started",
         lambda lab, row: lab.org.delete(row, row.version),
         "was started and is destroying now",

@@ -134,9 +134,9 @@ async def test_an_address_that_is_blocked_for_wrong_keys_is_waited_for_with_a_go
 
 
 async def test_an_organisation_is_swept_whole_whatever_befalls_three_others() -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        closed = f"http://127.0.0.1:{nobody.getsockname()[1]}/api"
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{unused.getsockname()[1]}/api"
         async with Lab("well", "down", "wrong", "denied") as lab:
             for org in ("well", "wrong", "denied"):
                 lab.leftovers(40, org)

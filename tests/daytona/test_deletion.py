@@ -80,7 +80,7 @@ async def test_an_inconsistent_row_fails_and_hinders_no_other() -> None:
         assert len(lab.asked("DELETE", row.id)) <= 8
 
 
-async def test_what_somebody_else_deletes_at_the_same_moment_is_gone() -> None:
+async def test_what_another_client_deletes_at_the_same_moment_is_gone() -> None:
     async with Lab() as lab:
         row = lab.add("contested")
         lab.on("GET", row.id, lambda: lab.org.delete(row, row.version))
@@ -90,7 +90,7 @@ async def test_what_somebody_else_deletes_at_the_same_moment_is_gone() -> None:
         assert exit_code(report) == 0
 
 
-async def test_what_somebody_else_deletes_and_never_ends_has_failed() -> None:
+async def test_what_another_client_deletes_and_never_ends_has_failed() -> None:
     async with Lab() as lab:
         row = lab.add("contested", runner_dead=True)
         lab.on("GET", row.id, lambda: lab.org.delete(row, row.version))
@@ -100,7 +100,7 @@ async def test_what_somebody_else_deletes_and_never_ends_has_failed() -> None:
         assert exit_code(report) == 3
 
 
-async def test_a_write_by_somebody_else_that_was_no_deletion_costs_another_round() -> None:
+async def test_a_write_by_another_client_that_was_no_deletion_costs_another_round() -> None:
     async with Lab() as lab:
         row = lab.add("written")
         lab.sim.faults.add(f"status:409,message={MODIFIED},method=DELETE,times=1")
@@ -217,7 +217,7 @@ async def test_our_own_deletion_whose_answer_was_lost_is_ours(fault: str, state:
         assert lab.left() == set()
 
 
-async def test_a_deletion_that_was_refused_and_is_then_found_gone_is_somebody_elses() -> None:
+async def test_a_deletion_that_was_refused_and_is_then_found_gone_is_another_client_s() -> None:
     async with Lab(behaviour=FRESH) as lab:
         row = lab.add("theirs", state="archived")
         lab.sim.faults.add("status:429,method=DELETE,times=1,header=Retry-After-sandbox-lifecycle:5")
@@ -253,7 +253,7 @@ async def test_a_short_outage_costs_seconds_and_calls_nothing_failed_that_is_gon
         assert lab.left() == set()
 
 
-async def test_what_nobody_could_look_at_is_not_called_failed_before_it_is_looked_at() -> None:
+async def test_what_could_not_be_inspected_is_not_called_failed_before_it_is_inspected() -> None:
     async with Lab() as lab:
         names = lab.leftovers(5)
         deleted = 0

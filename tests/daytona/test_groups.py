@@ -39,7 +39,7 @@ async def test_a_session_whose_members_are_all_reapable_goes_whole() -> None:
         assert lab.left() == set()
 
 
-KEEPERS: dict[str, dict[str, Any]] = {
+PROTECTED: dict[str, dict[str, Any]] = {
     "young": {"age": HOUR},
     "protected": {"labels": in_session("chess__abc", **{"reaper.keep": ""})},
     "unowned": {"labels": {"harbor.session_id": "chess__abc"}},
@@ -49,7 +49,7 @@ KEEPERS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("fields", KEEPERS.values(), ids=KEEPERS.keys())
+@pytest.mark.parametrize("fields", PROTECTED.values(), ids=PROTECTED.keys())
 async def test_one_member_that_is_kept_keeps_its_session(fields: dict[str, Any]) -> None:
     async with Lab() as lab:
         for i in range(3):
@@ -301,7 +301,7 @@ def less_in_rows(whole: Callable[..., dict[str, Any]]) -> Callable[..., dict[str
 
 
 async def test_links_cost_a_few_requests_a_deletion_however_many_live() -> None:
-    """Each is asked for once, whatever that takes; from then on nobody is asked again."""
+    """Each is asked for once, whatever that takes; from then on none is asked again."""
     async with Lab() as lab:
         lab.sim.faults.add("status:404,path=/sandbox/paginated,message=Sandbox with ID or name paginated not found")
         owner = lab.add("owner", age=9 * DAY)
@@ -385,7 +385,7 @@ async def test_links_are_kept_from_link_to_link() -> None:
         assert lab.left() == {"first", "second", "third"}
 
 
-async def test_an_owner_is_kept_when_nobody_can_tell_what_is_linked_to_it() -> None:
+async def test_an_owner_is_kept_when_its_links_are_unknown() -> None:
     async with Lab() as lab:
         lab.add("owner", age=3 * DAY, runner="runner-1")
         unsure = lab.add("unsure", age=HOUR, runner="runner-1")

@@ -63,7 +63,7 @@ def test_an_option_takes_exactly_what_it_says(served: Served, options: list[str]
     assert served.left() == ALL - gone
 
 
-def test_what_a_label_matches_and_nobody_owns_is_told(served: Served, run: Program) -> None:
+def test_what_a_label_matches_and_is_not_owned_is_reported(served: Served, run: Program) -> None:
     ended = run("--once", "--only", "daytona", "--all", "--label", "run=nightly")
     assert "1 matches but is not owned; add them to [scope]" in ended.out
 
@@ -159,7 +159,7 @@ def test_two_organisations_each_with_a_key_of_its_own(tmp_path: Path) -> None:
             f'[[daytona]]\nname = "rl-org"\napi_url = "{served.sim.daytona_url}/"\napi_key_env = "RL_KEY"\n'
             f'[[daytona]]\nname = "eval-org"\napi_url = "{served.sim.daytona_url}"\napi_key_file = "{file}"\n'
         )
-        run = served.program(RL_KEY=served.sim.api_key("rl"), DAYTONA_API_KEY="dtn_of_nobody")
+        run = served.program(RL_KEY=served.sim.api_key("rl"), DAYTONA_API_KEY="dtn_unknown")
         ended = run("--once", "--only", "eval-org", "--json", "--config", str(config))
         assert ended.outcomes() == {"b": "deleted"}
         ended = run("--once", "--json", "--config", str(config))

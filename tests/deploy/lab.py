@@ -36,7 +36,7 @@ def fetched(engine: EngineClient, container: str, url: str) -> str:
 
 
 def json_from(engine: EngineClient, container: str, url: str) -> Any:
-    """The same, as JSON; None where nobody answers yet."""
+    """The same, as JSON; None where no server answers yet."""
     try:
         return json.loads(fetched(engine, container, url))
     except (EngineError, ValueError):

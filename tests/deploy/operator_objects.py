@@ -1,7 +1,7 @@
 """The Prometheus Operator's two objects, as far as they are used here: Kubernetes' own schemas do not have them.
 
 Fields, types, required ones, enumerations and the pattern of durations are those of its resource definitions
-(monitoring.coreos.com/v1). What is not used here is not known here: a new field fails until somebody has looked it up.
+(monitoring.coreos.com/v1). What is not used here is not known here: a new field fails until it is looked up.
 """
 
 from typing import Annotated, Literal

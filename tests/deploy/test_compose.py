@@ -75,7 +75,7 @@ def test_compose_takes_the_file_with_what_the_example_says_and_one_password(tmp_
     assert f"VERSION: {__version__}" in shown
 
 
-def test_compose_asks_for_the_password_that_nobody_has_set(tmp_path: Path) -> None:
+def test_compose_asks_for_the_password_that_is_not_set(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"set GRAFANA_ADMIN_PASSWORD in \.env"):
         compose("unix:///nowhere", settings_file(tmp_path), "config")
 
@@ -108,7 +108,7 @@ def test_alertmanager_takes_its_file() -> None:
     route = images.run(
         amtool, "config", "routes", "test", f"--config.file={STACK / 'alertmanager/alertmanager.yml'}", "severity=critical"
     )
-    assert route.splitlines()[-1] == "nobody"
+    assert route.splitlines()[-1] == "none"
 
 
 def test_prometheus_takes_its_file(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def name(service: str) -> str:
 
 
 @pytest.mark.engine
-def test_only_the_proxy_has_the_socket_and_nobody_has_more_than_he_needs(stack: PrivateEngine) -> None:
+def test_only_the_proxy_has_the_socket_and_no_container_has_more_than_it_needs(stack: PrivateEngine) -> None:
     for service in SERVICES:
         found = stack.inspect(name(service))
         host = found["HostConfig"]
@@ -210,7 +210,7 @@ def test_prometheus_scrapes_reaper_knows_the_alerts_and_has_found_alertmanager(s
     assert {rule["health"] for rule in rules} <= {"ok", "unknown"}  # until they have been evaluated
     until(lambda: len(asked("alertmanagers")["activeAlertmanagers"]) == 1, "an Alertmanager", WITHIN)
     status = json_from(stack, name("reaper"), "http://alertmanager:9093/api/v2/status")
-    assert "receiver: nobody" in status["config"]["original"]
+    assert "receiver: none" in status["config"]["original"]
 
 
 @pytest.mark.engine

@@ -99,7 +99,7 @@ def test_every_way_to_write_an_address_of_its_own(tmp_path: Path, bound: str, li
 def test_where_it_looks(tmp_path: Path) -> None:
     """A variable before the file that a variable names, and that one before the file in its directory."""
     with answering() as server:
-        here, nobody = f"127.0.0.1:{server.server_port}", f"127.0.0.1:{free_port()}"
+        here, unused = f"127.0.0.1:{server.server_port}", f"127.0.0.1:{free_port()}"
         files = {name: tmp_path / name for name in ("reaper.toml", "other.toml")}
 
         def write(name: str, listen: str) -> None:
@@ -107,10 +107,10 @@ def test_where_it_looks(tmp_path: Path) -> None:
 
         write("reaper.toml", here)
         assert probe(tmp_path, {})[0] == 0
-        write("other.toml", nobody)
+        write("other.toml", unused)
         assert probe(tmp_path, {"REAPER_CONFIG": str(files["other.toml"])})[0] == 1
         assert probe(tmp_path, {"REAPER_CONFIG": str(files["other.toml"]), "REAPER_SERVICE__LISTEN": here})[0] == 0
-        write("reaper.toml", nobody)
+        write("reaper.toml", unused)
         assert probe(tmp_path, {})[0] == 1
         write("other.toml", here)
         assert probe(tmp_path, {"REAPER_CONFIG": str(files["other.toml"])})[0] == 0
@@ -133,7 +133,7 @@ def test_a_file_that_says_nothing_of_it_means_the_default(tmp_path: Path) -> Non
 
 def test_a_service_that_serves_nothing_cannot_be_asked_and_is_not_ill(tmp_path: Path) -> None:
     code, text = probe(tmp_path, {"REAPER_SERVICE__LISTEN": "none"})
-    assert (code, text) == (0, "there is nobody to ask: listen is none\n")
+    assert (code, text) == (0, "there is nothing to probe: listen is none\n")
 
 
 @pytest.mark.parametrize(

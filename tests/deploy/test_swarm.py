@@ -105,7 +105,7 @@ def swarm(deploy_engine: PrivateEngine, image: str, tmp_path: Path) -> Iterator[
     yield swarm
     for service in swarm.docker("service", "ls", "--quiet").split():
         swarm.docker("service", "rm", service)
-    for ident in deploy_engine.ids():  # a proxy lives on for half a minute, and a network as long as somebody is in it
+    for ident in deploy_engine.ids():  # a proxy lives on for half a minute, and a network as long as an endpoint is in it
         deploy_engine.api.delete(f"/containers/{ident}?force=1&v=1")
     swarm.docker("swarm", "leave", "--force")
     until(lambda: deploy_engine.networks() == ["docker_gwbridge"], "the end of the Swarm's networks")
@@ -134,7 +134,7 @@ def test_the_stack_from_its_start_to_its_end(swarm: Swarm, tmp_path: Path) -> No
     until(lambda: swarm.healthy("reaper"), "a healthy reaper", 60)
     _are_confined(swarm)
 
-    # It tells which node it is, to whoever comes over its network, and what it keeps there.
+    # It serves which node it is over its network, and what it keeps there.
     metrics = swarm.python(ASK, "--network", f"{STACK}_metrics")
     assert of(metrics, "reaper_endpoint_up", endpoint=node) == 1
     assert of(metrics, "reaper_deletions_total", endpoint=node, outcome="deleted") == 2

@@ -182,7 +182,7 @@ def test_a_broken_configuration_ends_the_start_and_is_not_tried_again(machine: M
     assert "/etc/reaper/reaper.toml does not exist" in machine.log()
 
 
-def test_the_key_reaches_the_service_and_nobody_else(machine: Machine) -> None:
+def test_the_key_reaches_the_service_and_no_other_process(machine: Machine) -> None:
     machine.run(
         *shlex.split("systemd-run --quiet --unit simulator --property StandardOutput=truncate:/run/simulator"),
         *shlex.split("/opt/reaper/bin/reaper simulate --seed 7 --containers 0 --sandboxes 0"),
@@ -207,7 +207,7 @@ def test_the_key_reaches_the_service_and_nobody_else(machine: Machine) -> None:
     for told in (environment, machine.systemctl("show", "reaper"), status, machine.log(), everything):
         assert "reaper" in told
         assert key not in told
-    # Nobody else may read it: neither a member of the docker group nor another unit.
+    # No one else may read it: neither a member of the docker group nor another unit.
     inside = f"/proc/{process}/root/run/credentials/reaper.service/daytona"
     for path in ("/etc/reaper/daytona.key", "/run/credentials/reaper.service/daytona", inside):
         assert machine.attempt("runuser", "-u", "bench", "--", "cat", path)[0] == 1
@@ -255,7 +255,7 @@ def test_the_metrics_of_a_sweep_are_for_node_exporter_to_read(machine: Machine) 
 
 
 def test_root_service_and_timer_share_one_journal(machine: Machine) -> None:
-    """Whoever began it: systemd gives what root made before to the units' user."""
+    """By root or by the unit: systemd gives what root made before to the units' user."""
     machine.run("rm", "-f", "/var/lib/reaper")  # systemd's link, which a new machine has not
     machine.run("/opt/reaper/bin/reaper", "--once")
     leave(machine)

@@ -88,7 +88,7 @@ class Echo(BaseHTTPRequestHandler):
         try:
             self.wfile.write(b"5\r\nfirst\r\n")
             self.server.stream_on.wait(DEADLINE)
-            while True:  # ends when nobody reads any more
+            while True:  # ends when the reader has closed
                 self.wfile.write(b"4\r\nmore\r\n")
         except OSError:
             self.server.stream_broken.set()
@@ -285,7 +285,7 @@ def test_a_fault_after_a_gate_still_resets(proxy: FaultProxy, api: Api) -> None:
             answer.result(DEADLINE)
 
 
-def test_nobody_comes_to_the_gate(proxy: FaultProxy) -> None:
+def test_no_request_comes_to_the_gate(proxy: FaultProxy) -> None:
     with proxy.hold() as gate:
         assert not gate.is_reached
         with pytest.raises(TimeoutError, match=re.escape("within 0.01 s")):

@@ -31,7 +31,7 @@ def guests(engine: PrivateEngine) -> Iterator[list[str]]:
 
 
 def lives_in(engine: PrivateEngine, guests: list[str], host: str, way: str, *, start: bool = True) -> str:
-    """A container of nobody's that depends on another one, in one of the ways; its id."""
+    """A container without an owner that depends on another one, in one of the ways; its id."""
     mode = {
         key: [v.replace("HOST", host) for v in value] if isinstance(value, list) else value.replace("HOST", host)
         for key, value in WAYS[way].items()

@@ -21,7 +21,7 @@ def test_among_deletions(engine: PrivateEngine, proxied: Program, proxy: FaultPr
         engine.kill()
         gate.release()
         ended = proxied.finish(process)
-    # It could be listed at first. Whether it is found to be away at the end hangs on how many calls are made then.
+    # It could be listed at first. Whether it is found to be away at the end depends on how many calls are made then.
     assert ended.code in (3, 5), ended.err
     assert bool(ended.document["endpoints"][0]["failure"]) == (ended.code == 5)
     assert set(ended.outcomes()) == names
@@ -51,8 +51,8 @@ def test_it_comes_back_before_the_retries_are_over(engine: PrivateEngine, proxie
     assert containers(engine) == set()
 
 
-def test_behind_a_deletion_that_nobody_confirmed(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
-    """204 has come, and then there is nobody to list: not confirmed is failed, not deleted."""
+def test_behind_a_deletion_that_was_not_confirmed(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
+    """204 has come, and then the engine cannot be listed: not confirmed is failed, not deleted."""
     ident = exited(engine, "deleted")
     gate = proxy.hold("DELETE", ident, after=True)
     with started(proxied, "--once", "--stopped", "--json", env=SHORT) as process:

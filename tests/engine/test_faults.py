@@ -97,7 +97,7 @@ def test_a_denied_deletion_is_not_tried_again(engine: PrivateEngine, proxied: Pr
 
 
 def test_a_cooldown_is_kept_by_all(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
-    """429 with Retry-After: nobody asks anything until it is over, and that costs no attempt."""
+    """429 with Retry-After: no request is made until it is over, and that costs no attempt."""
     names = make_exited(engine, 3)
     proxy.add(Fault("status", "DELETE", times=3, status=429, headers={"Retry-After": "2"}))
     ended = proxied("--once", "--stopped", "--json", env={"REAPER_RETRY__ATTEMPTS": "1"})

@@ -51,7 +51,7 @@ def test_a_living_project_survives_with_all_its_siblings(engine: PrivateEngine, 
         assert ended.code == 0, ended.err
         assert ended.outcomes() == {}
         assert set(projects(engine)["young"]) == everybody
-    assert engine.inspect(ids["client"])["State"] == before, "nobody has touched it"
+    assert engine.inspect(ids["client"])["State"] == before, "it was not touched"
     said = {row["name"]: row["sentence"] for row in rows(ended).values() if row["reason"] == "group_kept"}
     assert set(said) == {engine.compose_name("young", "db"), engine.compose_name("young", "job"), "young_default"}
     assert all(engine.compose_name("young", "client") in sentence for sentence in said.values())
@@ -87,7 +87,7 @@ def test_a_member_that_joins_in_between(engine: PrivateEngine, proxied: Program,
 
 
 def test_a_member_that_joins_while_others_are_stopped(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
-    """Stopping takes its time, in which somebody may bring the project back."""
+    """Stopping takes its time, in which the project may be started again."""
     ident = engine.create("a1", labels=member_of("p", OWNED), cmd=WAITS, start=True)
     gate = proxy.hold("POST", f"{ident}/stop", after=True)
     with started(proxied, "--once", "--all", "--json") as process:
@@ -159,7 +159,7 @@ def test_a_newcomer_keeps_the_network(engine: PrivateEngine, proxied: Program, p
 
 @pytest.mark.engines(*needs.DOCKERS)  # Podman takes a network from under a container that runs
 def test_the_engine_itself_keeps_a_network_in_use(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
-    """Somebody of no project is attached to it after the last look."""
+    """A container of no project is attached to it after the final re-check."""
     network = engine.create_network("p_default", member_of("p"))
     exited(engine, "a1", member_of("p", OWNED))
     gate = proxy.hold("DELETE", network)

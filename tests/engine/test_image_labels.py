@@ -111,7 +111,7 @@ def test_two_projects_of_one_name_from_two_folders(engine: PrivateEngine, reaper
     old(engine, *found.values())
     ended = reaper("--once", "--json")
     assert ended.code == 0, ended.err
-    assert engine.ids() == [found["db"]], "the trial has gone, and what somebody else runs has not"
+    assert engine.ids() == [found["db"]], "the trial has gone, and what others run has not"
     assert engine.inspect(found["db"])["State"]["Running"]
     assert engine.networks() == ["chess_default"]
     said = {name: row["sentence"] for name, row in rows(ended).items() if row["reason"] != "older_than"}

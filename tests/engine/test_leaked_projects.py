@@ -30,7 +30,7 @@ from tests.run import Program
 
 pytestmark = [pytest.mark.engine, pytest.mark.engines(*needs.DOCKERS), pytest.mark.usefixtures("compose_possible")]
 
-POOLS = 30  # of an engine that nobody has configured: 31, of which ``docker0`` has one; a host's own routes take more
+POOLS = 30  # of an engine without configuration: 31, of which ``docker0`` has one; a host's own routes take more
 
 
 def test_leaked_projects_go_beside_living_ones(engine: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_leaked_projects_go_beside_living_ones(engine: PrivateEngine, reaper: Pr
     more_of(engine, trials[0], *trials[1:])
     more_of(engine, sessions[0], *sessions[1:])
     engine.compose("website", services(["web"]), directory=tmp_path / "website")
-    engine.create_network("of-nobody")
+    engine.create_network("unowned")
     leaked = [*trials, *sessions]
     living = [*alive, "kept__session", "website"]
     make_old(engine, *leaked, "website")
@@ -129,7 +129,7 @@ def test_what_is_left_of_a_project_is_remembered(
 
 
 def test_another_project_of_a_remembered_name(engine: PrivateEngine, reaper: Program) -> None:
-    """Ids are remembered, not names: somebody else's project of the same name is somebody else's."""
+    """Ids are remembered, not names: another's project of the same name is not this one."""
     image = engine.tag("bench:1", "tb__chess__client:latest")
     engine.create_network("trial_default", member_of("trial"))
     engine.create("client", image=image, labels=member_of("trial"), cmd=WAITS, start=True, network="trial_default")

@@ -56,7 +56,7 @@ def test_protected_ones_survive_everything(engine: PrivateEngine, reaper: Progra
     team = {"team": "rl"}
     kept = {
         "keep": ({**OWNED, "reaper.keep": ""}, "protected"),
-        "keep-false": ({**OWNED, "reaper.keep": "false"}, "protected"),  # whoever writes the label means it
+        "keep-false": ({**OWNED, "reaper.keep": "false"}, "protected"),  # the label counts, whatever its value
         "by-name-1": (OWNED, "protected"),
         "override-odd": ({**OWNED, "reaper.ttl": "soon"}, "invalid_label"),
         "swarm": ({**OWNED, "com.docker.swarm.task.id": "x"}, "system_container"),

@@ -82,7 +82,7 @@ def test_started_again_before_the_second_look(engine: PrivateEngine, race: Race,
 
 
 def test_started_and_ended_again_in_between(engine: PrivateEngine, race: Race, proxy: FaultProxy) -> None:
-    """It looks as it did, but somebody uses it."""
+    """It looks as it did, but it is in use."""
     ident = exited(engine, "again")
     with race.stands_at("GET", f"{ident}/json", after=True):
         engine.start_container(ident)
@@ -136,7 +136,7 @@ def test_recreated_under_its_name(engine: PrivateEngine, race: Race, step: str, 
         assert race.ended.code == 0
         assert race.ended.outcomes() == {}
         return
-    assert race.result("name") == ("gone", "somebody else removed it first")
+    assert race.result("name") == ("gone", "another client removed it first")
     assert race.ended is not None
     assert rows(race.ended)["name"]["id"] == old
 

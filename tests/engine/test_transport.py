@@ -70,12 +70,12 @@ def test_tls_by_the_file(engine: PrivateEngine, program: Program, server: TlsSer
     assert containers(engine) == {"unowned"}
 
 
-@pytest.mark.parametrize("who", ["stranger", "nobody"])
+@pytest.mark.parametrize("who", ["stranger", "no-certificate"])
 def test_bad_credentials_delete_nothing(
     engine: PrivateEngine, program: Program, server: TlsServer, certificates: Path, who: str
 ) -> None:
     """A certificate of another authority, which does not know the server either, and a client that speaks no TLS."""
-    env = tls(server, None if who == "nobody" else certificates / who)
+    env = tls(server, None if who == "no-certificate" else certificates / who)
     ended = program("--once", "--all", "--json", env=env)
     assert ended.code == 5, ended.err
     assert ended.outcomes() == {}

@@ -75,7 +75,7 @@ class TlsServer:
         self._thread.join(30)
 
     def _run(self) -> None:
-        # A client without a good certificate ends in an error that nobody waits for; that is what is tested.
+        # A client without a good certificate ends in an error without a reader; that is what is tested.
         self._loop.set_exception_handler(lambda _loop, _context: None)
         try:
             self._loop.run_until_complete(self._serve())

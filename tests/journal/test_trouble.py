@@ -165,7 +165,7 @@ def test_a_journal_that_is_locked_for_the_life_of_a_sweep_leaves_its_gap_beside_
         assert list(journal_gaps.left(lab.file)) == []
 
 
-def test_a_gap_that_nobody_can_read_is_dropped(lab: Lab) -> None:
+def test_a_gap_that_cannot_be_read_is_dropped(lab: Lab) -> None:
     lab.sweep(result(decision("old")))
     Path(f"{lab.file}.gap-7").write_text('{"began_at": 5')
     lab.sweep(result(decision("new")))

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests import needs
 
-NOBODY, SOMEBODY = 65534, 65533  # the first one has a name everywhere, the second one nowhere
+NOBODY, NAMELESS = 65534, 65533  # the first one has a name everywhere, the second one nowhere
 
 _ASK = """
 import http.client, json, os, socket, sys

@@ -25,7 +25,7 @@ def anyio_backend() -> str:
 
 
 class Lobby:
-    """A server behind a door, whose clients are whoever they are said to be."""
+    """A server behind a door, whose clients' credentials are set by the test."""
 
     def __init__(self, path: Path, room: Room) -> None:
         self.path = path

@@ -31,7 +31,7 @@ def test_what_a_dead_run_made_goes_and_its_neighbours_things_stay(any_engine: En
     file.put(alive)
     program = Program(tmp_path, {"DOCKER_HOST": any_engine.host})
 
-    for name, labels in (("mine", MINE), ("others", OTHERS), ("nobodys", {})):
+    for name, labels in (("mine", MINE), ("others", OTHERS), ("unowned", {})):
         any_engine.create_network(f"{name}-net", labels)
         any_engine.create(name, labels=labels, cmd=OBEYS_TERM, start=True, network=f"{name}-net")
     # A project of this run, and one into which it has put a single container.
@@ -61,8 +61,8 @@ def test_what_a_dead_run_made_goes_and_its_neighbours_things_stay(any_engine: En
     assert ended.code == 0, ended.err
     gone = ("mine", "mine-net", "p_main_1", "p_default", "guest")
     assert ended.outcomes() == dict.fromkeys(gone, "deleted"), ended.err
-    assert names(any_engine) == {"others", "nobodys", "q_main_1", "q_guest_1"}
-    assert set(any_engine.networks()) == {"others-net", "nobodys-net"}
+    assert names(any_engine) == {"others", "unowned", "q_main_1", "q_guest_1"}
+    assert set(any_engine.networks()) == {"others-net", "unowned-net"}
 
 
 LATER = {"reaper.lease": "run-3"}
@@ -96,7 +96,7 @@ def test_volumes_and_images_go_after_what_uses_them_and_only_those_that_the_run_
 
     any_engine.create_network("mine-net", MINE)
     for name, labels in (
-        *(("mine-data", MINE), ("mine-spare", MINE), ("mine-used", MINE), ("others-data", OTHERS), ("nobodys-data", {})),
+        *(("mine-data", MINE), ("mine-spare", MINE), ("mine-used", MINE), ("others-data", OTHERS), ("unowned-data", {})),
         *(("older", LATER), ("p_data", {PROJECT: "p"}), ("p_cache", {**MINE, PROJECT: "p"})),
     ):
         any_engine.create_volume(name, labels)
@@ -111,7 +111,7 @@ def test_volumes_and_images_go_after_what_uses_them_and_only_those_that_the_run_
     )
     any_engine.create("mine-made", image="mine/built:1", cmd=("/none",), labels=MINE)
     # It is given the labels of its image, that of the lease included, and is not the run's for that.
-    any_engine.create("nobodys", image="mine/used:1", cmd=("/none",), binds=["mine-used:/d", "nobodys-data:/n"])
+    any_engine.create("unowned", image="mine/used:1", cmd=("/none",), binds=["mine-used:/d", "unowned-data:/n"])
 
     assert program("list").code == 0
     ended = program("--once", "--json")
@@ -121,15 +121,15 @@ def test_volumes_and_images_go_after_what_uses_them_and_only_those_that_the_run_
     dated = ["p_data"] if tells_creation(any_engine.api.must("GET", "/version")["ApiVersion"]) else []
     gone = ("mine", "mine-made", "mine-net", "mine-data", "mine-spare", "p_cache", "mine/built:1", *dated)
     assert ended.outcomes() == dict.fromkeys(gone, "deleted"), ended.err
-    assert names(any_engine) == {"nobodys"}
+    assert names(any_engine) == {"unowned"}
     assert any_engine.networks() == []
-    assert any_engine.volumes() == sorted({"mine-used", "nobodys-data", "older", "others-data", "p_data"} - {*dated})
+    assert any_engine.volumes() == sorted({"mine-used", "unowned-data", "older", "others-data", "p_data"} - {*dated})
     left = ["bench:1", "mine/result:1", "mine/twice:1", "mine/used:1", "older/built:1", "others/built:1", "others/twice:1"]
     assert any_engine.images() == left
 
     (endpoint,) = ended.document["endpoints"]
     found = {row["name"]: row for row in endpoint["resources"]}
-    assert "its label reaper.lease may be its image's" in found["nobodys"]["sentence"]
+    assert "its label reaper.lease may be its image's" in found["unowned"]["sentence"]
     assert {name: found[name]["reason"] for name in ("mine-used", "mine/used:1", "others-data", "older")} == {
         "mine-used": "in_use",
         "mine/used:1": "in_use",
@@ -140,7 +140,7 @@ def test_volumes_and_images_go_after_what_uses_them_and_only_those_that_the_run_
         assert found["p_data"]["sentence"] == (
             "lease run-1 claims it, but an engine before Docker 23 does not tell when it was made"
         )
-    assert "nobodys-data" not in found
+    assert "unowned-data" not in found
     # It has the label of the container that it was committed from, and may be all that is left of the run's work.
     assert found["mine/result:1"]["reason"] == "not_owned"
     assert found["mine/twice:1"]["sentence"] == "it has 2 tags: mine/twice:1, others/twice:1"

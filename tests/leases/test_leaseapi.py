@@ -222,7 +222,7 @@ async def test_what_is_no_lease_is_refused(tmp_path: Path) -> None:
         assert client.records() == {}
 
 
-async def test_while_the_file_cannot_be_used_nobody_gets_a_lease(tmp_path: Path) -> None:
+async def test_while_the_file_cannot_be_used_no_client_gets_a_lease(tmp_path: Path) -> None:
     async with serving(tmp_path) as client:
         client.file.file.write_bytes(b"")
         status, refused = await client.take()

@@ -1,4 +1,4 @@
-"""Who holds a lease, and from when on nobody does any more: on time that jumps."""
+"""Who holds a lease, and from when on it has ended: on time that jumps."""
 
 import os
 from collections.abc import AsyncIterator
@@ -103,7 +103,7 @@ async def test_a_heartbeat_that_is_missed_is_waited_for(tmp_path: Path) -> None:
         await wait(HEARTBEAT_DUE + HEARTBEAT_WINDOW + 4 * SECOND)
         assert house.state(id_) is EXPIRED
         assert house.record(id_).cause == "no heartbeat for 300 s"
-        assert book.heard(id_) is None, "whoever comes too late has to know"
+        assert book.heard(id_) is None, "a late heartbeat has to be refused"
     assert [state for _, state in house.told] == [LIVE, RECONNECTING, LIVE, RECONNECTING, EXPIRED]
 
 
@@ -126,7 +126,7 @@ async def test_a_connection_that_is_gone_may_come_back_for_a_while(tmp_path: Pat
     assert [state for _, state in house.told] == [LIVE, RECONNECTING, LIVE, RECONNECTING, EXPIRED]
 
 
-async def test_a_process_is_dead_when_the_kernel_says_so_and_not_when_nobody_can_tell(tmp_path: Path) -> None:
+async def test_a_process_is_dead_when_the_kernel_says_so_and_not_when_that_is_unknown(tmp_path: Path) -> None:
     house = House(tmp_path)
     async with house.watching() as book:
         id_ = book.take(Liveness.PROCESS, HOLDER, token=77).id
@@ -197,7 +197,7 @@ async def test_one_that_is_given_back_has_ended(tmp_path: Path) -> None:
         assert record is not None
         assert (house.state(id_), record.cause, record.ended_at) == (RELEASED, "released", house.clock())
         assert book.release(id_) is None
-        assert book.release("nobody's") is None
+        assert book.release("unknown") is None
         assert book.find(id_) is None
 
 

@@ -44,7 +44,7 @@ def file(path: Path) -> LeaseFile:
     return LeaseFile(path)
 
 
-def test_where_nobody_has_ever_taken_one_there_is_none_and_no_file_is_made(tmp_path: Path) -> None:
+def test_where_none_was_ever_taken_there_is_none_and_no_file_is_made(tmp_path: Path) -> None:
     assert LeaseFile(tmp_path / NAME).records() == ()
     assert list(tmp_path.iterdir()) == []
 
@@ -211,7 +211,7 @@ def test_one_that_is_replaced_while_it_is_open_is_noticed(path: Path, file: Leas
         file.records()
 
 
-def test_one_that_somebody_holds_is_unknown_until_they_let_go(path: Path, file: LeaseFile) -> None:
+def test_one_that_is_locked_is_unknown_until_it_is_unlocked(path: Path, file: LeaseFile) -> None:
     file.put(RECORD)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -26,7 +26,7 @@ from reaper.leases import http_api, local_socket
 from reaper.leases.local_socket import LocalSocket
 from reaper.leases.peers import Peer, user_name
 from reaper.leases.store import LeaseRecord, LeaseState, Liveness
-from tests.leases.others import NOBODY, SOMEBODY, ask
+from tests.leases.others import NAMELESS, NOBODY, ask
 from tests.library.service import ENDPOINTS, Log, Service, serving
 
 TOKEN = "s3cret"
@@ -99,10 +99,10 @@ def test_others_may_take_little_and_the_kernel_says_who_they_are(service: Servic
 
 @pytest.mark.parametrize("who", ["root", "the service's own user", "a trusted user", "who has the token"])
 def test_who_is_trusted_may_claim_everything(tmp_path: Path, path: Path, who: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    uid = 0 if who == "root" else SOMEBODY
-    own = SOMEBODY if who == "the service's own user" else NOBODY  # whom nobody can tell from those whom nobody knows
+    uid = 0 if who == "root" else NAMELESS
+    own = NAMELESS if who == "the service's own user" else NOBODY  # which cannot be told from unknown users
     monkeypatch.setattr(os, "geteuid", lambda: own)
-    trusted = (SOMEBODY,) if who == "a trusted user" else ()
+    trusted = (NAMELESS,) if who == "a trusted user" else ()
     headers = BEARER if who == "who has the token" else {}
     with serving(tmp_path / "state", token=TOKEN, socket=path, trusted=trusted) as service:
         monkeypatch.undo()
@@ -131,9 +131,9 @@ def test_a_lease_belongs_to_who_took_it(service: Service) -> None:
         assert all(user_name(0) in told["error"] or id_ != "roots" for _, told in found)
         return {status for status, _ in found}
 
-    # Somebody else's id is taken, and what is held under it is not touched.
+    # Another user's id is taken, and what is held under it is not touched.
     assert statuses(NOBODY, "roots") == {403, 409}
-    assert statuses(SOMEBODY, "mine") == {403, 409}
+    assert statuses(NAMELESS, "mine") == {403, 409}
     assert statuses(NOBODY, "tcp") == {403, 409}
     for id_ in ("roots", "mine"):
         assert over_tcp(service, "PUT", f"/leases/{id_}")[0] == 403
@@ -144,15 +144,15 @@ def test_a_lease_belongs_to_who_took_it(service: Service) -> None:
     assert [status for status, _ in ask(service.socket, 0, ("DELETE", "/leases/mine"), ("DELETE", "/leases/tcp"))] == [
         200
     ] * 2
-    assert ask(service.socket, NOBODY, ("DELETE", "/leases/nobodys"))[0][0] == 404
+    assert ask(service.socket, NOBODY, ("DELETE", "/leases/unowned"))[0][0] == 404
 
 
-def test_nobody_shares_a_lease_whose_id_another_user_has_taken_first(service: Service) -> None:
+def test_no_user_shares_a_lease_whose_id_another_user_has_taken_first(service: Service) -> None:
     """Else the other one could end it, and what root's run has made would go."""
     assert ask(service.socket, NOBODY, ("POST", "/leases", {"id": "nightly"}))[0][0] == 201
     assert over_tcp(service, "POST", "/leases", {"holder": {"host": "gpu-1", "pid": 1}, "id": "tcp"})[0] == 201
     for hold in (False, True):
-        for uid, id_ in ((0, "nightly"), (SOMEBODY, "nightly"), (0, "tcp")):
+        for uid, id_ in ((0, "nightly"), (NAMELESS, "nightly"), (0, "tcp")):
             ((status, told),) = ask(service.socket, uid, ("POST", "/leases", {"id": id_, "hold": hold}))
             assert status == 409
             assert told["error"].endswith("take another id")
@@ -186,7 +186,7 @@ def test_one_user_cannot_take_all_there_are(service: Service, monkeypatch: pytes
     found = ask(service.socket, NOBODY, *[("POST", "/leases", {})] * 3)
     assert [status for status, _ in found] == [201, 201, 429]
     assert found[2][1]["error"] == f"2 leases of {user_name(NOBODY)} are open already"
-    assert ask(service.socket, SOMEBODY, ("POST", "/leases", {}))[0][0] == 201
+    assert ask(service.socket, NAMELESS, ("POST", "/leases", {}))[0][0] == 201
 
 
 def test_who_holds_on_keeps_nothing_of_what_was_read_for_the_answer(service: Service) -> None:
@@ -364,7 +364,7 @@ async def test_a_socket_of_some_other_program_and_what_is_no_socket_stay(path: P
 
 
 @pytest.mark.anyio
-async def test_one_that_somebody_removed_comes_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_that_was_removed_comes_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_socket, "LOOK_AGAIN", 0.02)
     async with listening(path, log=Log()):
         shutil.rmtree(path.parent)
@@ -401,7 +401,7 @@ def test_a_peer_in_words(tmp_path: Path) -> None:
         assert peer.started() == stat.read().rpartition(")")[2].split()[19]
     assert Peer(None, 0, 0).started() is None
     assert Peer(2**22 + 1, 0, 0).started() is None
-    assert user_name(SOMEBODY) == str(SOMEBODY)
+    assert user_name(NAMELESS) == str(NAMELESS)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ PLACES: dict[str, tuple[dict[str, Any], tuple[bool, bool]]] = {
     ),
     "an earlier boot of this one": ({"boot": "other", "seen_at": BOOTED - HOUR}, (True, False)),
     "a copy of this machine, seen since this one was started": ({"boot": "other", "seen_at": BOOTED + HOUR}, (False, True)),
-    "nobody knows which": ({"machine": "", "boot": "", "seen_at": BOOTED - HOUR}, (False, True)),
+    "unknown": ({"machine": "", "boot": "", "seen_at": BOOTED - HOUR}, (False, True)),
     "a machine without an id": ({"machine": "", "boot": "other", "seen_at": BOOTED - HOUR}, (False, True)),
 }
 
@@ -79,7 +79,7 @@ def test_a_machine_without_an_id_is_known_by_its_name(tmp_path: Path, monkeypatc
 
 
 def test_what_was_made_after_the_last_sign_of_life_is_not_a_killed_run_s(tmp_path: Path) -> None:
-    """It may have been dead for hours when somebody looks, and others have made things of the same names since."""
+    """It may have been dead for hours when it is checked, and others have made things of the same names since."""
     create(tmp_path / NAME)
     LeaseFile(tmp_path / NAME).put(record(seen_at=NOW - HOUR / 2))
     Alive(lock_file(tmp_path / NAME), 1).close()
@@ -103,7 +103,7 @@ def test_a_run_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @contextmanager
 def service(path: Path, *leases: dict[str, Any]) -> Iterator[None]:
-    """Somebody who answers as a service does."""
+    """A server that answers as a service does."""
     text = json.dumps({"leases": leases, "edition": "e", "seq": 1}).encode()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))

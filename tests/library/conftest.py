@@ -24,7 +24,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Nothing of the caller's configuration leaks in, and nobody waits long between two tries; the state directory."""
+    """Nothing of the caller's configuration leaks in, and the pause between two tries is short; the state directory."""
     callers = "DAYTONA_API_KEY", "DAYTONA_API_URL", "DAYTONA_TARGET", "DOCKER_HOST", "DOCKER_CONTEXT", "XDG_RUNTIME_DIR"
     for name in (*callers, "REAPER_CONFIG", "REAPER_LEASE", "REAPER_URL", "REAPER_TOKEN"):
         monkeypatch.delenv(name, raising=False)
@@ -39,7 +39,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Obeying(World):
-    """Its containers end when they are told to: nobody waits ten seconds for each of them."""
+    """Its containers end when they are told to: ten seconds are not waited for each of them."""
 
     def add(self, name: str, age: timedelta = DAY, **wanted: Any) -> Container:
         return super().add(name, age, **{"behaviour": Behaviour(), **wanted})

@@ -96,7 +96,7 @@ class Service:
 
     def end(self, id_: str) -> None:
         async def call() -> None:
-            self.book.release(id_, "by somebody else")
+            self.book.release(id_, "by another client")
 
         asyncio.run_coroutine_threadsafe(call(), self._loop).result(30)
 

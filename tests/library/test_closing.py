@@ -95,7 +95,7 @@ async def test_reverse_order_and_every_sort_of_closer() -> None:
     assert scope.failures is None
 
 
-async def test_what_fails_keeps_nobody_from_being_closed_and_all_is_told() -> None:
+async def test_a_failure_keeps_nothing_from_being_closed_and_all_are_reported() -> None:
     log = Log()
     scope = CleanupScope()
     with pytest.raises(CleanupFailures) as caught:

@@ -83,7 +83,7 @@ def test_an_open_connection_from_its_taking_to_its_end(service: Service) -> None
 
 
 def test_another_users_service_is_asked_where_root_alone_can_have_put_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Systemd runs it as a user of its own; in the folder of this user's session nobody else's is asked."""
+    """Systemd runs it as a user of its own; in the folder of this user's session no other user's is asked."""
     monkeypatch.delenv("REAPER_URL", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1")
     monkeypatch.setattr(peers, "listener", lambda path: None if path.startswith("/var") else os.geteuid() + 1)
@@ -94,7 +94,7 @@ def test_another_users_service_is_asked_where_root_alone_can_have_put_it(monkeyp
 
 
 def test_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody listens it is not, and a service that begins to listen later is found."""
+    """Without a listener it is not, and a service that begins to listen later is found."""
     users, told = tmp_path / "users" / "reaper", Told()
     users.mkdir(parents=True)
     monkeypatch.delenv("REAPER_URL", raising=False)

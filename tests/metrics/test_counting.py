@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from reaper.core.model import CapHit, EndpointFailure, EndpointReport, Kind, Outcome, Reason, Report, State
 from reaper.errors import ConfigError, RateLimitedError, ServerError, UnavailableError
-from reaper.observers.instruments import COUNTED, KEPT, LEASE, NOBODY, OVERRIDE, SweepResult, reach, sweep_result
+from reaper.observers.instruments import COUNTED, KEPT, LEASE, OVERRIDE, UNDECIDED, SweepResult, reach, sweep_result
 from reaper.observers.metrics import Metrics
 from reaper.retry.retrier import FailedAttempt
 from reaper.sweep.sweep import BUG
@@ -53,13 +53,13 @@ def test_every_series_exists_from_the_start(bench: Bench) -> None:
 
 def test_a_policy_has_series_only_for_what_it_can_take(bench: Bench) -> None:
     policies = {dict(labels).get("policy", "") for name, labels in bench.values() if ("endpoint", "rl") in labels}
-    assert policies == {"", OVERRIDE, LEASE, NOBODY, "stopped", "sandboxes"}
+    assert policies == {"", OVERRIDE, LEASE, UNDECIDED, "stopped", "sandboxes"}
     kinds = {dict(labels)["kind"] for name, labels in bench.values() if ("endpoint", "rl") in labels and "deletions" in name}
     assert kinds == {"sandbox"}
     assert not any({("endpoint", "local"), ("policy", "sandboxes")} <= labels for _, labels in bench.values())
 
 
-def test_an_endpoint_nobody_has_looked_at_is_neither_up_nor_down(bench: Bench) -> None:
+def test_an_endpoint_that_was_not_swept_is_neither_up_nor_down(bench: Bench) -> None:
     assert math.isnan(bench("reaper_endpoint_up", endpoint="local"))
     bench.metrics.finished(report())
     assert bench("reaper_endpoint_up", endpoint="local") == 1
@@ -121,10 +121,10 @@ def test_what_is_held_is_kept_or_leaks(things: list[tuple[Reason | None, State, 
     assert bench("reaper_resources") == bench("reaper_reapable_resources") == bench("reaper_kept_resources") == 0
 
 
-def test_what_could_not_be_inspected_is_nobody_s_failure(bench: Bench) -> None:
+def test_what_could_not_be_inspected_fails_under_no_policy(bench: Bench) -> None:
     kept = replace(became("c", Outcome.FAILED, None), decision=decision("c", None, keep=Reason.UNREADABLE))
     bench.metrics.finished(report([kept]))
-    assert bench("reaper_deletions_total", policy=NOBODY, outcome="failed", **WHERE) == 1
+    assert bench("reaper_deletions_total", policy=UNDECIDED, outcome="failed", **WHERE) == 1
     assert bench("reaper_kept_resources", reason="unreadable") == 1
 
 
@@ -165,7 +165,7 @@ def test_the_oldest_grows_between_sweeps(bench: Bench) -> None:
     assert (oldest("stopped"), oldest("old")) == (660, 0)
 
 
-def test_where_nobody_knows_since_when_it_counts_from_the_first_sight(bench: Bench) -> None:
+def test_where_since_when_is_unknown_it_counts_from_the_first_sight(bench: Bench) -> None:
     bench.metrics.finished(report([became("a", Outcome.FAILED)]))
     assert bench("reaper_oldest_reapable_seconds", **WHERE) == 0
     for _ in range(3):

@@ -115,7 +115,7 @@ def test_a_series_never_has_other_labels_than_its_table_row(bench: Bench) -> Non
         assert {key for key, _ in labels} - {"le"} == set(rows[family][1])
 
 
-def test_whoever_renders_while_the_loop_goes_on_counting_sees_whole_texts(bench: Bench) -> None:
+def test_rendering_while_the_loop_goes_on_counting_gives_whole_texts(bench: Bench) -> None:
     done, failed = threading.Event(), []
 
     def scrape() -> None:

@@ -46,10 +46,10 @@ def test_a_sweep_leaves_its_metrics(run: Program, fake: FakeEngine, file: Path, 
     assert total(now, "reaper_circuit_breaker_open") == total(now, "reaper_reapable_resources") == 0
     assert total(now, "reaper_last_success_timestamp_seconds", policy="old-containers") > 1.7e9
     assert total(now, "reaper_last_sweep_timestamp_seconds") > 1.7e9
-    # Who runs it, and how often, it cannot know; and the process is gone when somebody reads this.
+    # Who runs it, and how often, is unknown; and the process is gone when this is read.
     assert not any(name.startswith(("reaper_policy_interval", "process_")) for name, _ in now)
     assert promtool(file.read_bytes()) == ""
-    assert S_IMODE(file.stat().st_mode) & 0o444 == 0o444  # node_exporter is somebody else
+    assert S_IMODE(file.stat().st_mode) & 0o444 == 0o444  # node_exporter is another user
 
 
 def test_sandboxes_of_a_simulated_organisation(tmp_path: Path, file: Path) -> None:

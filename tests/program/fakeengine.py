@@ -40,7 +40,7 @@ class Container:
     """One container, created and started ``ago``, and stopped as long ago where it is stopped.
 
     ``owned`` gives it the label of the preset terminal-bench; every deletion of it is answered with ``refusal``, and where
-    it ``revives`` somebody starts it just before.
+    it ``revives`` it is started just before.
     """
 
     name: str

@@ -64,7 +64,7 @@ def at_terminal(
         while piece := os.read(master, 65536):
             sent += piece
     except OSError:
-        pass  # the way in which a terminal says that nobody is left at the other end
+        pass  # how a terminal reports that the other end is closed
     finally:
         os.close(master)
     return Seen(process.wait(30), sent.decode())

@@ -43,11 +43,11 @@ def demo(tmp_path: Path, home: Path) -> Program:
     """The program, with its temporary files in a folder of their own and no place for any other."""
     state = tmp_path / "state"
     state.mkdir()
-    return Program(state, {"TMPDIR": str(home), "HOME": str(tmp_path / "nobody")})
+    return Program(state, {"TMPDIR": str(home), "HOME": str(tmp_path / "home")})
 
 
 @contextmanager
-def nobody() -> Iterator[socket.socket]:
+def refusing() -> Iterator[socket.socket]:
     """A TCP port that must not be connected to."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         listener.setblocking(False)
@@ -132,7 +132,7 @@ def test_at_a_terminal_it_fits(demo: Program, columns: int, *, colours: bool) ->
 
 def test_nothing_of_the_user_s_is_read_or_contacted(demo: Program, tmp_path: Path) -> None:
     (demo.folder / "reaper.toml").write_text("this is no TOML")
-    with FakeEngine() as engine, nobody() as daytona, nobody() as proxy:
+    with FakeEngine() as engine, refusing() as daytona, refusing() as proxy:
         engine.add("chess-1")
         address = f"http://127.0.0.1:{daytona.getsockname()[1]}"
         through = f"http://127.0.0.1:{proxy.getsockname()[1]}"
@@ -156,7 +156,7 @@ def test_nothing_of_the_user_s_is_read_or_contacted(demo: Program, tmp_path: Pat
     assert (ended.code, ended.err) == (0, "")
     assert "\x1b" not in ended.out
     assert [file.name for file in demo.folder.iterdir()] == ["reaper.toml"]
-    assert not (tmp_path / "nobody").exists()
+    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize("arguments", [("--json",), ("--config", "x"), ("--only", "docker"), ("--stopped",)])
@@ -169,7 +169,7 @@ def test_it_takes_no_orders_about_the_user_s_endpoints(demo: Program, arguments:
 
 @pytest.fixture
 def _no_nohup() -> Iterator[None]:
-    """Whoever runs the tests may ignore SIGHUP, which every process would inherit, and go on ignoring."""
+    """The caller of the tests may ignore SIGHUP, which every process would inherit, and go on ignoring."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)

@@ -80,7 +80,7 @@ def emptied(run: Program) -> None:
 
 
 @pytest.mark.parametrize("harm", [unreadable, truncated, emptied])
-def test_nothing_goes_while_nobody_can_tell_what_is_leased(run: Program, fake: FakeEngine, harm: object) -> None:
+def test_nothing_goes_while_what_is_leased_is_unknown(run: Program, fake: FakeEngine, harm: object) -> None:
     fake.add("leftover", ago="25h")
     take(run)
     harm(run)  # type: ignore[operator]
@@ -92,7 +92,7 @@ def test_nothing_goes_while_nobody_can_tell_what_is_leased(run: Program, fake: F
     assert f"the leases in {run.folder / NAME} cannot be read: " in failure["message"]
 
 
-def test_nor_while_somebody_has_locked_them(run: Program, fake: FakeEngine) -> None:
+def test_nor_while_they_are_locked(run: Program, fake: FakeEngine) -> None:
     fake.add("leftover", ago="25h")
     take(run)
     with closing(sqlite3.connect(run.folder / NAME, isolation_level=None)) as other:

@@ -34,7 +34,7 @@ def test_no_socket(program: Program, tmp_path: Path) -> None:
     assert not [log for log in ended.logs if log["event"] == "attempt_failed"]
 
 
-def test_a_socket_that_nobody_listens_on(program: Program) -> None:
+def test_a_socket_without_a_listener(program: Program) -> None:
     with FakeEngine() as engine:
         path = Path(engine.socket)
     with socket.socket(socket.AF_UNIX) as left:
@@ -54,7 +54,7 @@ def test_a_file_that_is_no_socket(run: Program, tmp_path: Path) -> None:
     told(run("--once", env={"DOCKER_HOST": host}), host)
 
 
-def test_a_port_that_nobody_listens_on(run: Program) -> None:
+def test_a_port_without_a_listener(run: Program) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -85,7 +85,7 @@ def test_tls_files_that_cannot_be_used(run: Program, tmp_path: Path) -> None:
         assert word in ended.err
 
 
-NOBODY = """
+NO_ENGINE = """
 import os, pwd, sys
 
 def unknown(_uid: int) -> None:
@@ -101,7 +101,7 @@ sys.exit(main(sys.argv[1:]))
 def test_a_user_without_a_home_directory_can_sweep(run: Program, fake: FakeEngine) -> None:
     """As systemd's DynamicUser= is, where the name service does not know it."""
     fake.add("leftover")
-    command = [sys.executable, "-c", NOBODY, "--once", "--json"]
+    command = [sys.executable, "-c", NO_ENGINE, "--once", "--json"]
     done = subprocess.run(command, env=run.env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert fake.names() == set()

@@ -1,4 +1,4 @@
-"""A password that somebody wrote into a host, or a key in the environment, never appears in any output."""
+"""A password that was written into a host, or a key in the environment, never appears in any output."""
 
 from pathlib import Path
 

@@ -123,7 +123,7 @@ class Oracle:
     # -- whose labels ----------------------------------------------------------------------------------------------------
 
     def _own(self, thing: Thing) -> Labels:
-        """The labels that somebody gave to it: those that its image carries with the same value may be nobody's."""
+        """The labels that were given to it: those that its image carries with the same value may be inherited."""
         labels = thing.labels or {}
         if not isinstance(thing, Container):
             return labels
@@ -415,7 +415,7 @@ class Oracle:
         if c.restart is None:
             reasons.never.append("no restart policy in the answer")
         if c.started is None and c.state in RUNNING:
-            reasons.never.append("it runs, and nobody knows since when")
+            reasons.never.append("it runs, and since when is unknown")
         if c.state not in RUNNING | STOPPED:
             reasons.never.append(f"its state is {c.state}")
         self._garbage(c, reasons)

@@ -63,7 +63,7 @@ class Container:
 
 @dataclass(frozen=True)
 class Network:
-    """A network that somebody made: those that every engine has are not here."""
+    """A network that was created: those that every engine has are not here."""
 
     id: str
     name: str

@@ -308,7 +308,7 @@ def _engine(draw: st.DrawFn, world: World) -> World:
 
 @st.composite
 def _related(draw: st.DrawFn, one: Container, others: list[Container], networks: list[Network]) -> Container:
-    """Sometimes it depends on another one, or is on somebody's network."""
+    """Sometimes it depends on another one, or is on another's network."""
     way = draw(rarely("", "network_mode", "pid_mode", "ipc_mode", "links", "volumes_from", "networks", weight=5))
     if way == "networks" and networks:
         net = draw(st.sampled_from(networks)).name

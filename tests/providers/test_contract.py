@@ -242,7 +242,7 @@ async def test_what_has_stopped_is_deleted(side: Side) -> None:
     assert (await side.reader.inspect(other)).state is State.STOPPED
 
 
-async def test_a_second_deletion_is_told_that_somebody_was_first(side: Side) -> None:
+async def test_a_second_deletion_is_answered_that_another_was_first(side: Side) -> None:
     resource = await one(side)
     await side.provider.delete(resource)
     with pytest.raises((NotFoundError, InProgressError)):
@@ -259,7 +259,7 @@ async def test_of_many_deletions_at_once_at_least_one_is_told_that_it_succeeded(
         try:
             await side.provider.delete(resource)
         except (NotFoundError, InProgressError):
-            return "somebody was first"
+            return "another was first"
         return "deleted"
 
     told = await asyncio.gather(*(delete() for _ in range(8)))

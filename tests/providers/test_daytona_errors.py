@@ -286,7 +286,7 @@ async def test_how_long_a_429_orders_cooldown(headers: dict[str, str], seconds: 
 
 
 async def test_all_readers_fall_silent_together_and_come_in_again() -> None:
-    """With the retrier as the sweep makes it: one is told, nobody asks meanwhile, and afterwards all get their answer."""
+    """With the sweep's retrier: one is limited, no request is made meanwhile, and afterwards all get their answer."""
     async with Lab() as lab:
         lab.sim.daytona.set_limits("default", general=Limit(5, 10))
         resource = lab.resource(lab.add("chess"))
@@ -299,7 +299,7 @@ async def test_all_readers_fall_silent_together_and_come_in_again() -> None:
         tasks = [asyncio.create_task(look(), name=f"look {number}") for number in range(5)]
         await asyncio.gather(*tasks)
         waiting = asyncio.create_task(look(), name="one too many")
-        while not reading.cooldown.active:  # noqa: ASYNC110 - nobody tells when it is ordered
+        while not reading.cooldown.active:  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0)
         asked = lab.requests()
         others = [asyncio.create_task(look(), name=f"silent {number}") for number in range(3)]

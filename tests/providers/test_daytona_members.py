@@ -88,7 +88,7 @@ async def test_a_listing_that_took_long_answers_for_twice_as_long() -> None:
         assert len(slow.asked) == 2 * PAGES
 
 
-async def test_a_listing_that_fails_answers_for_nobody() -> None:
+async def test_a_listing_that_fails_answers_for_no_session() -> None:
     async with full() as lab:
         lab.sim.faults.add("status:500,skip=1,times=1")
         await refused(ServerError, lambda: members(lab, "s3"), key=lab.key)
@@ -119,11 +119,11 @@ async def test_a_task_that_is_cancelled_while_it_lists_leaves_the_others_to_list
 
 async def reached(condition: Callable[[], bool]) -> None:
     """Let the others run until this is so."""
-    while not condition():  # noqa: ASYNC110 - nobody tells
+    while not condition():  # noqa: ASYNC110 - there is no event to wait for
         await asyncio.sleep(0)
 
 
-async def test_a_session_that_nobody_knows_has_no_members() -> None:
+async def test_an_unknown_session_has_no_members() -> None:
     async with full() as lab:
         assert await members(lab, "s99") == set()
 

@@ -28,7 +28,7 @@ Ages = list[float]
 PROPERTY = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 LAGGING = replace(EXACT, list_lag=1.5, list_flap=0.5)
 
-# One thing that somebody does between two pages: what, to the how manieth sandbox, and how many seconds later.
+# One change between two pages: what, to the how manieth sandbox, and how many seconds later.
 ACT = st.tuples(
     st.sampled_from(["create", "create old", "delete", "vanish", "touch", "stop", "start", "wait"]),
     st.integers(0, 30),
@@ -42,7 +42,7 @@ AGES = st.lists(st.sampled_from([0.0, 1.0, 2.5, 3600.0]) | st.floats(0, 86400, w
 
 @dataclass
 class Story:
-    """One organisation, what somebody does to it while it is listed, and what was there throughout."""
+    """One organisation, what changes in it while it is listed, and what was there throughout."""
 
     sim: Simulator
     org: Organisation
@@ -95,7 +95,7 @@ class Stage:
         self._numbers = count()
 
     def tell(self, ages: Ages, size: int, script: Script, behaviour: Behaviour) -> tuple[Story, Inventory]:
-        """List a new organisation, on which somebody acts meanwhile."""
+        """List a new organisation, which is changed meanwhile."""
         name = f"org-{next(self._numbers)}"
         org = self.sim.do(lambda: self.sim.daytona.add_organisation(name, behaviour=behaviour))
         story = Story(self.sim, org, list(script))

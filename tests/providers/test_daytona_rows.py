@@ -138,12 +138,12 @@ def test_what_failed_stays_failed_whatever_was_wanted(wanted: object) -> None:
 
 
 @pytest.mark.parametrize("state", [None, "", 7, {}, "hibernating", "STOPPED", "Stopped", "unknown"])
-def test_a_state_that_nobody_knows_is_unknown(state: object) -> None:
+def test_an_undocumented_state_is_unknown(state: object) -> None:
     found = read(state=state, desiredState=state)
     assert (found.state, found.stopped_at) == (State.UNKNOWN, None)
 
 
-# Whose it is, and what hangs on it
+# Its owner, and what depends on it
 
 
 @pytest.mark.parametrize("odd", [None, [], "a=b", 7, {"harbor.managed": True}, {"a": None}, {"harbor.session_id": ["x"]}])

@@ -59,7 +59,7 @@ async def test_what_comes_from_others_was_not_made_with_it() -> None:
     rows = {"containers/c/json": row, "containers/neighbour/json": container([volume(theirs)], {})}
     assert await made(rows) == {own}
     del rows["containers/neighbour/json"]
-    assert await made(rows) == set(), "nobody can tell any more"
+    assert await made(rows) == set(), "it is unknown now"
 
 
 @pytest.mark.parametrize("labels", [{}, {"reaper.lease": "another"}], ids=["none", "another"])

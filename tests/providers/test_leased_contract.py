@@ -142,7 +142,7 @@ def short(found: Mapping[str, Resource]) -> Mapping[str, Resource]:
 async def test_only_those_with_a_label_that_is_asked_for_are_listed(side: Side) -> None:
     await side.volume("mine", LEASE)
     await side.volume("theirs", {"run": "x"})
-    await side.volume("nobody-s", {})
+    await side.volume("unowned", {})
     ids = {"mine:1": await side.image("mine:1", LEASE), "theirs:1": await side.image("theirs:1", {"run": "x", "b": ""})}
     assert (await listed(side, frozenset())).keys() == set()
     assert (await listed(side)).keys() == {"mine", "mine:1"}
@@ -248,7 +248,7 @@ async def docker(request: pytest.FixtureRequest, flavour: str) -> AsyncIterator[
 
 @ENGINES
 async def test_what_a_container_carries_may_be_its_image_s(docker: DockerSide) -> None:
-    """Whoever makes a container of an image gets the image's labels with it."""
+    """A container gets the labels of its image."""
     await docker.image("mine:1", {**LEASE, "run": "x"})
     await docker.image("other:1", {"reaper.lease": "b2", "reaper.lease.image": "7f3a"})
     for name, image, labels in (
@@ -265,7 +265,7 @@ async def test_what_a_container_carries_may_be_its_image_s(docker: DockerSide) -
     } == {
         "plain": False,
         "guest": True,
-        "told": True,  # it was given the same by whoever made it, which nobody can see
+        "told": True,  # it was given the same by its maker, which cannot be seen
         "another": False,
         "own": False,
     }

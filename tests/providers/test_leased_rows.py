@@ -122,7 +122,7 @@ def test_what_is_odd_is_unreadable(name: str) -> None:
 
 SYSTEM_CONTAINER: dict[str, tuple[Kind, dict[str, Any]]] = {
     "shared by engines": (Kind.VOLUME, {"Scope": "global"}),
-    "of nobody knows where": (Kind.VOLUME, {"Scope": None}),
+    "of an unknown scope": (Kind.VOLUME, {"Scope": None}),
     "a cluster's": (Kind.VOLUME, {"ClusterVolume": {"ID": "x"}}),
     "a Swarm stack's": (Kind.VOLUME, {"Labels": {"com.docker.swarm.service.id": "x"}}),
     "BuildKit's state": (Kind.VOLUME, {"Name": "buildx_buildkit_builder0_state"}),

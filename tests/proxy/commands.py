@@ -41,7 +41,7 @@ class Docker:
 
     Args:
         host: the engine's address.
-        home: an empty directory, so that nobody's configuration matters.
+        home: an empty directory, so that no user's configuration matters.
         command: which docker.
     """
 
@@ -104,7 +104,7 @@ def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)
     except OSError:
-        return b""  # the way in which a terminal says that nobody is left at the other end
+        return b""  # how a terminal reports that the other end is closed
 
 
 def with_buildkit() -> str:

@@ -87,7 +87,7 @@ def test_input_that_did_not_wait_for_the_answer() -> None:
 
 
 async def flood(sock: socket.socket, data: bytes = b"x" * 65536) -> int:
-    """Send until nobody reads any more: until no byte goes for as long as it takes all others to have had many turns."""
+    """Send until the other end does not read any more: no byte goes for many turns of all others."""
     sent = idle = 0
     while idle < 200:
         try:
@@ -118,7 +118,7 @@ def test_a_slow_reader_fills_no_memory() -> None:
             await client.send(ATTACH)
             assert await client.exactly(len(HIJACKED)) == HIJACKED
             await until(lambda: bool(sent))
-            there = await flood(client.sock)  # nobody reads on the engine's side either
+            there = await flood(client.sock)  # the engine does not read either
             assert sent[0] < 2_000_000
             assert there < 2_000_000
             go_on.set()
@@ -195,8 +195,8 @@ async def sends_until_broken(wire: Wire) -> None:
             await asyncio.sleep(0)
 
 
-def test_who_goes_away_while_nobody_reads_its_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine has its time to take what is still there; then it sees that nobody is."""
+def test_a_client_that_closes_while_its_input_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine has its time to take what is still there; then it sees that the client is gone."""
     monkeypatch.setattr(relay, "LINGER", 0.05)
 
     async def scene() -> None:

@@ -139,7 +139,7 @@ def test_after_a_refused_upgrade_the_connection_goes_on(refused: bytes) -> None:
 
 
 def test_a_stream_is_left_alone() -> None:
-    """What looks like a creation there is somebody's data."""
+    """What looks like a creation there is a client's data."""
 
     async def scene() -> None:
         async with lab() as made:
@@ -211,7 +211,7 @@ def test_what_is_refused_in_the_middle_of_an_answer_gets_no_second_one() -> None
     run(scene())
 
 
-def test_behind_what_nobody_asked_for_nothing_passes() -> None:
+def test_behind_what_was_not_asked_for_nothing_passes() -> None:
     async def scene() -> None:
         async with lab() as made:
 

@@ -117,7 +117,7 @@ def test_requests_and_a_stream_whose_input_ends_first(tcp: tuple[TcpEngine, Prox
     run(scene())
 
 
-@pytest.mark.parametrize("who", ["stranger", "nobody"])
+@pytest.mark.parametrize("who", ["stranger", "no-certificate"])
 def test_credentials_that_are_refused(certificates: Path, who: str) -> None:
     """With TLS 1.3 the server tells only after the handshake: the client then sees a connection that is closed."""
     engine = TcpEngine(certificates / "server")
@@ -138,7 +138,7 @@ def test_credentials_that_are_refused(certificates: Path, who: str) -> None:
     engine.close()
 
 
-def test_nobody_listens() -> None:
+def test_no_listener() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
 

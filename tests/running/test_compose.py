@@ -1,4 +1,4 @@
-"""What the benchmark runners start carries no label of ours: the proxy gives it the lease's."""
+"""What the benchmark runners start carries no label of reaper's: the proxy gives it the lease's."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The command runs as if nobody stood between it and whoever started it."""
+"""The command runs as if it was started by the caller directly."""
 
 import os
 import pty
@@ -91,7 +91,7 @@ print(sorted(os.listdir("/proc/self/fd"), key=int))
 
 
 def test_it_inherits_what_it_would_without_us(program: Program) -> None:
-    """Signals that the caller blocks or ignores, process group, session, the limit of files, and no file of ours."""
+    """Signals that the caller blocks or ignores, process group, session, the limit of files, and no file of this program."""
 
     def callers() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -229,7 +229,7 @@ def test_the_record_says_how_it_ended(program: Program) -> None:
 
 
 def test_one_that_died_unseen_is_known_to_be_dead(program: Program, served: Served) -> None:
-    """No guard, no service: whoever looks next knows it from the kernel."""
+    """No guard, no service: the next sweep knows it from the kernel."""
     with started(program, *QUICKLY, "--", *Making({"mine": {}}, waits=True).words) as process:
         assert process.stdout is not None
         assert process.stdout.readline()

@@ -117,7 +117,7 @@ def test_a_service_that_does_not_sweep_the_run_s_engine_is_not_enough(program: P
     assert "so this run has a guard of its own" in ended.err
 
 
-def test_what_a_dead_service_knew_nobody_guesses(program: Program, service: Program, served: Served) -> None:
+def test_what_a_dead_service_knew_is_not_guessed(program: Program, service: Program, served: Served) -> None:
     served.add("chess-old")
     with running(service) as daemon:
         os.kill(daemon.process.pid, signal.SIGKILL)

@@ -73,7 +73,7 @@ def test_the_command_finds_closed_what_was_closed(program: Program, closed: set[
 
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_a_sweep_and_a_check_keep_their_codes(program: Program, served: Served, channel: str) -> None:
-    """What is on the way to nobody costs no deletion and no exit code."""
+    """Output without a reader costs no deletion and no exit code."""
     for number in range(5):
         served.add(f"old-{number}")
     python = (sys.executable, "-m", "reaper")

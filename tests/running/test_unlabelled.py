@@ -72,7 +72,7 @@ def test_anonymous_volumes_of_what_the_run_removed_go_and_no_others(
     assert volumes(engine) == theirs | {lent, "own"}, "what a container has stays, and what a client has named"
     gone_volumes = [act for act in acts(runner) if act["kind"] == "volume"]
     assert {act["reason"] for act in gone_volumes} == {"lease_ended"}
-    assert "somebody else" not in json.dumps(gone_volumes), "an engine's own removal with a container is not another's"
+    assert "another client" not in json.dumps(gone_volumes), "an engine's own removal with a container is not another's"
 
 
 def acts(program: Program) -> list[dict[str, str]]:

@@ -37,7 +37,7 @@ def test_a_dead_clients_things_go_although_another_one_lives(any_engine: EngineC
             image = any_engine.labelled_image("a-image:1", of("a"))
             any_engine.create("a-new", labels=of("a"))  # created and never started
             any_engine.create("a-stopped", labels=of("a"), cmd=("true",), start=True)
-            # As Node labels its Ryuk, which is never to delete itself, and one that somebody wants to keep.
+            # As Node labels its Ryuk, which is never to delete itself, and one that a user keeps.
             any_engine.create("a-ryuk", labels=of("a", **{"org.testcontainers.ryuk": "true"}), cmd=OBEYS_TERM, start=True)
             any_engine.create("a-kept", labels=of("a", **{"reaper.keep": ""}))
             any_engine.create("foreign", labels={"team": "rl"})
@@ -59,7 +59,7 @@ def test_a_dead_clients_things_go_although_another_one_lives(any_engine: EngineC
     assert ryuk.events("internal_error") == []
 
 
-def test_nobody_comes(program: Program) -> None:
+def test_no_client_comes(program: Program) -> None:
     with RyukProcess(program, RYUK_CONNECTION_TIMEOUT="300ms").started() as ryuk:
         assert ryuk.ended() == 0
     assert ryuk.events("ryuk_ended", exit_code=0)
@@ -68,7 +68,7 @@ def test_nobody_comes(program: Program) -> None:
 def test_who_connects_and_names_nothing_is_waited_for_like_any_other(program: Program) -> None:
     with RyukProcess(program, RYUK_CONNECTION_TIMEOUT="300ms").started() as ryuk:
         with ryuk.client():
-            time.sleep(0.6)  # longer than nobody is waited for
+            time.sleep(0.6)  # longer than the connection timeout
             assert ryuk.process.poll() is None
         assert ryuk.ended() == 0
 

@@ -157,7 +157,7 @@ async def test_there_are_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         await (await house.client()).named("a")
 
 
-async def test_a_lease_of_somebody_else_is_not_taken_over(tmp_path: Path) -> None:
+async def test_a_lease_of_another_is_not_taken_over(tmp_path: Path) -> None:
     async with House(tmp_path).serving() as house:
         assert house.book is not None
         house.book.take(Liveness.HEARTBEAT, Holder("gpu-1"), name=lease("a"))

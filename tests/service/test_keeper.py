@@ -91,7 +91,7 @@ async def test_an_endpoint_that_is_down_rests_longer_and_longer_and_keeps_what_i
     assert house.left() == set()
 
 
-async def test_somebody_who_wants_a_sweep_now_ends_the_rest() -> None:
+async def test_a_requested_sweep_ends_the_rest() -> None:
     house = House(stopped("leftover"))
     house.world.rules.append(down := Rule("list", error=UnavailableError("no engine")))
     async with house.kept() as worker:
@@ -159,7 +159,7 @@ def failing(house: House, count: int) -> None:
         house.world.rules.append(Rule("delete", f"s{number}", error=ServerError("driver failed")))
 
 
-async def test_a_few_that_nobody_can_delete_are_no_sign_that_the_endpoint_is_sick() -> None:
+async def test_a_few_that_cannot_be_deleted_are_no_sign_that_the_endpoint_is_sick() -> None:
     house = House(*(stopped(f"s{number}") for number in range(9)))
     failing(house, 9)
     async with house.kept() as worker:

@@ -149,7 +149,7 @@ def test_a_service_that_cannot_read_its_leases_deletes_nothing_and_says_so(progr
         daemon.until(lambda: daemon.metric("reaper_leases_unknown") == 0, "recovery")
 
 
-def test_nobody_elsewhere_takes_one_without_a_token(program: Program, fake: FakeEngine) -> None:
+def test_none_is_taken_from_elsewhere_without_a_token(program: Program, fake: FakeEngine) -> None:
     token = program.folder / "token"
     token.write_text("s3cret\n")
     rest = f'{SELDOM}\n[leases]\ntoken_file = "{token}"\n'

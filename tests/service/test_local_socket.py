@@ -155,8 +155,8 @@ WRONG = {
     "long": (f'socket = "/{"x" * 107}"', "it has 108 bytes, and a socket's path has 107 at most; name a shorter one"),
     "nowhere": ('socket = "/proc/nowhere/x.sock"', "[leases] socket: no socket can be made at /proc/nowhere/x.sock: "),
     "a user": (
-        'trusted_users = ["nobody-knows"]',
-        "[leases] trusted_users: this machine has no user 'nobody-knows'",
+        'trusted_users = ["no-such-user"]',
+        "[leases] trusted_users: this machine has no user 'no-such-user'",
     ),
 }
 

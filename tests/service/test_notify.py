@@ -38,7 +38,7 @@ def test_each_state_is_one_datagram(systemd: tuple[socket.socket, str]) -> None:
     assert told[2:] == ["WATCHDOG=1", "STATUS=swept local: 3 deleted", "STOPPING=1"]
 
 
-def test_nobody_listening_is_no_error(tmp_path: Path) -> None:
+def test_a_missing_listener_is_no_error(tmp_path: Path) -> None:
     Notifier({}).ready()
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready()
 

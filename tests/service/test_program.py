@@ -145,7 +145,7 @@ def test_a_broken_file_at_the_start_ends_it_before_anything_happens(served: Serv
     assert not served.traffic.calls
 
 
-def test_nobody_starts_it_by_accident_on_a_terminal(served: Served) -> None:
+def test_it_is_not_started_by_accident_on_a_terminal(served: Served) -> None:
     program = served.program()
     master, slave = pty.openpty()
     process = program.start_at(slave)

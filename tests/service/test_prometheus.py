@@ -8,7 +8,7 @@ import pytest
 
 from devkit.engine import PrivateEngine
 from devkit.prometheus import Prometheus
-from reaper.observers.instruments import NOBODY, OVERRIDE
+from reaper.observers.instruments import OVERRIDE, UNDECIDED
 from tests import needs
 from tests.daytona.lab import HARBOR
 from tests.daytona.server import Served
@@ -73,4 +73,4 @@ def test_the_counters_that_it_stores_equal_what_the_journal_says(engine: Private
 
 def _policy(row: dict[str, Any]) -> str:
     found: str | None = row["policy"]
-    return found or (OVERRIDE if row["reason"] in ("ttl_ended", "expired") else NOBODY)
+    return found or (OVERRIDE if row["reason"] in ("ttl_ended", "expired") else UNDECIDED)

@@ -24,13 +24,13 @@ def play(test: Test, **options: Any) -> None:
 
 def test_the_envelope_of_every_error() -> None:
     async def test(world: World) -> None:
-        answer = await world.call("GET", "/sandbox/nobody", {"verbose": "true"})
+        answer = await world.call("GET", "/sandbox/unknown", {"verbose": "true"})
         assert answer.body == {
-            "path": "/api/sandbox/nobody?verbose=true",
+            "path": "/api/sandbox/unknown?verbose=true",
             "timestamp": "2026-11-21T12:00:00.000Z",
             "statusCode": 404,
             "error": "Not Found",
-            "message": "Sandbox with ID or name nobody not found",
+            "message": "Sandbox with ID or name unknown not found",
         }
         for method, path in (("GET", "/nothing"), ("PATCH", "/sandbox")):
             answer = await world.call(method, path)
@@ -85,7 +85,7 @@ def test_without_the_permission_only_deleting_is_denied() -> None:
         lame = world.sim.daytona.add_key("default", ["write:sandboxes"])
         assert (await world.call("GET", "/sandbox", key=lame)).status == 200
         assert (await world.call("GET", f"/sandbox/{row.id}", key=lame)).status == 200
-        for wanted in (row.id, "nobody"):
+        for wanted in (row.id, "unknown"):
             answer = await world.call("DELETE", f"/sandbox/{wanted}", key=lame)
             assert (answer.status, answer.body["error"], answer.message) == (403, "Forbidden", "Access denied")
         reader = world.sim.daytona.add_key("default", [])
@@ -106,7 +106,7 @@ def test_the_headers_tell_the_budget_of_the_group() -> None:
         assert first.headers["X-RateLimit-Reset-authenticated"] == "10"
         assert not [name for name in first.headers if name.endswith("lifecycle")]
         world.turn(3.5)
-        assert (await world.get("nobody")).headers["X-RateLimit-Remaining-authenticated"] == "3"
+        assert (await world.get("unknown")).headers["X-RateLimit-Remaining-authenticated"] == "3"
         second = await world.get(row)
         assert second.headers["X-RateLimit-Remaining-authenticated"] == "2"
         assert second.headers["X-RateLimit-Reset-authenticated"] == "7"

@@ -107,7 +107,7 @@ def test_pushed_states_end_the_wait_although_get_is_stale() -> None:
         sandbox = await client.get("chess")
         dispatcher = client._event_dispatcher
         assert dispatcher is not None
-        while not dispatcher.is_connected:  # noqa: ASYNC110 - the SDK tells nobody
+        while not dispatcher.is_connected:  # noqa: ASYNC110 - the SDK has no event to wait for
             await asyncio.sleep(0)
         clock = sim.clock
 

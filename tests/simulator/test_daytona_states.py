@@ -103,7 +103,7 @@ def test_a_stop_that_loses_against_a_deletion() -> None:
     play(test, replace(EXACT, race=0.1))
 
 
-def test_nobody_deletes_what_is_missing_or_another_organisations() -> None:
+def test_what_is_missing_or_another_organisations_cannot_be_deleted() -> None:
     async def test(world: World) -> None:
         other = world.sim.organisation("theirs")
         (row,) = other.rows.values()
@@ -274,7 +274,7 @@ def test_states_move_on_by_themselves() -> None:
     play(test)
 
 
-def test_somebody_starts_it_again() -> None:
+def test_it_is_started_again() -> None:
     async def test(world: World) -> None:
         row = world.add("chess", state="stopped")
         assert (await world.call("POST", f"/sandbox/{row.id}/start")).body["state"] == "starting"

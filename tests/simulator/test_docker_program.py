@@ -83,7 +83,7 @@ def test_faults_are_retried(world: World, program: Program) -> None:
     assert all(struck for _, _, struck in world.faults.rules())
 
 
-def test_a_clock_that_is_wrong_kills_nobody(world: World, program: Program) -> None:
+def test_a_clock_that_is_wrong_deletes_nothing(world: World, program: Program) -> None:
     world.do(lambda: setattr(world.sim, "skew", timedelta(days=-2)))
     ended = program("--once", "--json")
     assert "living" not in {name for name, outcome in ended.outcomes().items() if outcome == "deleted"}

@@ -147,7 +147,7 @@ Test = Callable[[World], Awaitable[None]]
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - the condition is the server's, which tells nobody
+    while not condition():  # noqa: ASYNC110 - the condition is the server's, which has no event to wait for
         await asyncio.sleep(0)
 
 

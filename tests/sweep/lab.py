@@ -205,7 +205,7 @@ class Lab:
         self.leases.append(Lease("lease-0", "pid 4711", ids, ending=Ending(NOW, "killed")))
 
     def lease(self, *names: str) -> None:
-        """Somebody takes out a lease on the things of these names."""
+        """Take a lease on the things of these names."""
         ids = frozenset(held.resource.id for held in self.world.held() if held.resource.name in names)
         self.leases.append(Lease("lease-1", "harbor run", ids))
 

@@ -35,7 +35,7 @@ class Server:
     """Answers after a latency, as the limit allows, and tells of the budget in its headers unless it is silent.
 
     Attributes:
-        asked: when each request of ours arrived.
+        asked: when each request of the sweep arrived.
         refused: when one was answered with 429.
     """
 
@@ -50,7 +50,7 @@ class Server:
         self.throttler = Throttler(self.limit, LoopClock())
 
     async def answer(self, budget: Budget) -> None:
-        """One request of ours."""
+        """One request of the sweep."""
         sent = anyio.current_time()
         await anyio.sleep(self.latency / 2)
         self.asked.append(anyio.current_time())
@@ -148,7 +148,7 @@ async def test_what_others_use_is_seen_in_the_answers() -> None:
     assert seconds > 3 * 10, "twenty a window are left"
 
 
-async def test_after_a_429_nobody_asks_until_the_block_is_over() -> None:
+async def test_after_a_429_no_request_is_made_until_the_block_is_over() -> None:
     """Requests made while blocked count: who goes on asking is never let in again."""
     server = Server(Limit(50, 10), tells=False)
     await ask(server, 120)

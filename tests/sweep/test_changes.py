@@ -140,7 +140,7 @@ async def test_a_lease_that_is_taken_while_one_is_stopped_keeps_the_whole_projec
         assert await lab.outcomes() == {"quick": "skipped", "slow": "skipped"}
 
 
-async def test_members_that_remove_themselves_when_they_stop_keep_nobody() -> None:
+async def test_members_that_remove_themselves_when_they_stop_keep_no_other() -> None:
     lab = Lab(Held(running("quick", group="p"), auto_remove=True), Held(running("slow", group="p"), stop_seconds=5))
     assert (await lab.outcomes())["slow"] == "deleted"
     assert not lab.left()
@@ -342,8 +342,8 @@ async def test_a_name_that_is_no_longer_owned_is_left() -> None:
     assert lab.left() == {"precious"}
 
 
-async def test_a_stop_by_another_makes_it_younger_for_nobody() -> None:
-    """It ran and was old; somebody stopped it: that was not us, so the next sweep judges it anew."""
+async def test_a_stop_by_another_client_makes_it_no_younger_for_this_sweep() -> None:
+    """It ran and was old; another client stopped it, so the next sweep judges it anew."""
     lab = Lab(running("it"))
     lab.world.rules.append(Rule("inspect", calls={1}, after=lambda: lab.world.halt("it")))
     assert await lab.outcomes() == {"it": "skipped"}

@@ -1,4 +1,4 @@
-"""Whoever depends on a resource keeps it: known from the listing, from an inspection only, or come since."""
+"""A dependent keeps a resource: known from the listing, from an inspection only, or come since."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Sweeps among runs that are alive, dead, and of which nobody can tell."""
+"""Sweeps among runs that are alive, dead, and unknown."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -24,7 +24,7 @@ async def test_what_a_dead_run_left_goes_whatever_no_policy_says() -> None:
     assert lab.left() == {"neighbour"}
 
 
-async def test_its_network_goes_with_it_and_one_that_somebody_else_uses_stays() -> None:
+async def test_its_network_goes_with_it_and_one_that_others_use_stays() -> None:
     label = {"reaper.lease": "7f3a"}
     net, used = (replace(network(name, ""), group=None, labels=label, created_at=NOW) for name in ("net", "used"))
     mine = running("mine", hours=0, image=FOREIGN, labels=label, uses=frozenset({net.id, used.id}))
@@ -35,7 +35,7 @@ async def test_its_network_goes_with_it_and_one_that_somebody_else_uses_stays() 
     assert lab.left() == {"other", "used"}
 
 
-async def test_nothing_goes_while_nobody_can_tell_what_is_leased() -> None:
+async def test_nothing_goes_while_what_is_leased_is_unknown() -> None:
     lab, other = Lab(*many(3)), Lab(*many(2), name="other")
     lab.leases_unknown = True
     report = await lab.sweep(other)

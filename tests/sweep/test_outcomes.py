@@ -124,7 +124,7 @@ async def test_gone_between_decision_and_second_look() -> None:
     lab.world.rules.append(Rule("inspect", "lost", calls={1}, after=lambda: lab.world.remove("lost")))
     report = await lab.sweep()
     assert outcomes(report) == {"lost": "gone"}
-    assert "somebody else" in result(report, "lost").detail
+    assert "another client" in result(report, "lost").detail
     assert not lab.world.made("delete")
 
 
@@ -166,7 +166,7 @@ async def test_each_thing_is_told_of_once() -> None:
 
 
 def being_removed(lab: Lab, name: str, seconds: float) -> Rule:
-    """Somebody's removal begins just before ours."""
+    """Another client's removal begins just before the sweep's."""
 
     def begin() -> None:
         held = lab.world.find(stopped(name))
@@ -335,7 +335,7 @@ async def test_the_second_round_goes_on_when_the_policy_names_the_state_that_we_
     assert await lab.outcomes() == {"long": "deleted"}
 
 
-async def test_the_second_round_goes_on_when_nobody_knows_whether_the_stop_worked() -> None:
+async def test_the_second_round_goes_on_when_the_result_of_the_stop_is_unknown() -> None:
     lab = Lab(running("long"))
     lab.world.rules += [
         Rule("stop", calls={1, 2, 3, 4}, done=True, error=UnavailableError("reset")),
@@ -344,7 +344,7 @@ async def test_the_second_round_goes_on_when_nobody_knows_whether_the_stop_worke
     assert await lab.outcomes() == {"long": "deleted"}
 
 
-async def test_the_second_round_does_not_touch_what_somebody_started_again() -> None:
+async def test_the_second_round_does_not_touch_what_was_started_again() -> None:
     lab = Lab(running("long"))
     lab.world.rules += [
         Rule("delete", calls={1, 2, 3, 4}, error=ServerError("500")),
@@ -365,7 +365,7 @@ async def test_the_second_round_goes_on_with_a_project_whose_sign_is_gone() -> N
 
 
 async def test_the_second_round_leaves_a_project_of_which_one_was_refused() -> None:
-    """Somebody started one of them again: what is left of its project stays with it."""
+    """One of them was started again: what is left of its project stays with it."""
     lab = Lab(stopped("a", group="p"), stopped("b", group="p"), network("net", "p"))
     lab.world.rules += [
         Rule("delete", "a", before=lambda: lab.world.start("a")),
@@ -534,7 +534,7 @@ async def test_the_network_stays_where_a_container_could_not_go() -> None:
     assert await lab.outcomes() == {"client": "deleted", "side": "failed", "net": "skipped"}
 
 
-async def test_a_network_to_which_somebody_is_attached_stays() -> None:
+async def test_a_network_with_an_attached_container_stays() -> None:
     net = network("net", "p")
     lab = Lab(net, stopped("client", group="p"), running("debug", image=FOREIGN, uses=frozenset()))
     attach = lambda r: replace(r, uses=frozenset({net.id}))  # noqa: E731
@@ -544,7 +544,7 @@ async def test_a_network_to_which_somebody_is_attached_stays() -> None:
     assert "attached" in result(report, "net").detail
 
 
-async def test_a_network_to_which_somebody_attaches_just_then_is_refused() -> None:
+async def test_a_network_to_which_a_container_is_attached_just_then_is_refused() -> None:
     net = network("net", "p")
     lab = Lab(net, stopped("client", group="p"), running("debug", image=FOREIGN))
     attach = lambda r: replace(r, uses=frozenset({net.id}))  # noqa: E731

@@ -263,7 +263,7 @@ class Watchful(MemoryProvider):
         if seen.kind is Kind.NETWORK:
             return seen.state is State.STOPPED and "reaper.keep" not in (seen.labels or {})
         if seen.state is State.CHANGING:
-            return True  # a removal is under way: deleting it again harms nobody
+            return True  # a removal is under way: deleting it again does no harm
         before = next((r for r in self.listed.resources if r.id == seen.id), seen)
         as_it_was = replace(seen, state=before.state, raw_state=before.raw_state, group=None, uses=frozenset())
         if seen.group is not None:
@@ -288,11 +288,11 @@ def check_report(lab: Lab, report: EndpointReport) -> None:
 
 
 def check_removals(lab: Lab, things: list[Held]) -> None:
-    """The world's own record: what was accepted for deletion. Nobody takes labels away, so those at first tell enough."""
+    """The world's own record: what was accepted for deletion. No labels are removed, so those at first are enough."""
     labels = {held.resource.id: held.resource.labels or {} for held in things}
     for resource, force in lab.world.removals:
         if resource.kind.only_with_lease:
-            assert labels.get(resource.id, {}).get("reaper.lease") == RUN.id, f"{resource.name} is nobody's"
+            assert labels.get(resource.id, {}).get("reaper.lease") == RUN.id, f"{resource.name} has no owner"
             assert not force
         else:
             assert resource.image == CLIENT or resource.group is not None, f"{resource.name} is not owned"

@@ -256,7 +256,7 @@ async def test_retry_after_is_clamped(seconds: float) -> None:
     assert caller.offsets() == [0, 300]
 
 
-async def test_a_server_error_silences_nobody_else() -> None:
+async def test_a_server_error_pauses_no_other_call() -> None:
     caller = Caller(LONG, ServerError("503", retry_after=100), 0.0)
     async with anyio.create_task_group() as group:
         group.start_soon(caller.call)
@@ -313,7 +313,7 @@ async def test_a_cooldown_is_clamped() -> None:
 async def test_a_negative_cooldown_is_none() -> None:
     caller = Caller(EXACT, RateLimitedError("429", retry_after=-5), 0.0)
     await caller.call()
-    assert caller.offsets() == pytest.approx([0, 0.3])  # the margin: nobody is let in who asks a moment too early
+    assert caller.offsets() == pytest.approx([0, 0.3])  # the margin: a request that comes a moment too early is refused
 
 
 async def test_a_shorter_cooldown_does_not_cut_a_longer_one() -> None:

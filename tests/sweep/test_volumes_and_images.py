@@ -78,7 +78,7 @@ async def test_what_is_not_the_run_s_stays() -> None:
         mine("c", "data"),
         volume("data", MINE),
         volume("theirs", {"reaper.lease": "b2"}),
-        volume("nobody-s", {}),
+        volume("unowned", {}),
         volume("old", MINE, created_at=NOW - 2 * HOUR),
         volume("kept", {**MINE, "reaper.keep": ""}),
         volume("used", MINE),
@@ -90,9 +90,9 @@ async def test_what_is_not_the_run_s_stays() -> None:
     )
     report = await swept.sweep()
     assert outcomes(report) == dict.fromkeys(("c", "data", "built"), "deleted")
-    assert swept.left() == {"theirs", "nobody-s", "old", "kept", "used", "used:1", "theirs:1", "neighbour"}
+    assert swept.left() == {"theirs", "unowned", "old", "kept", "used", "used:1", "theirs:1", "neighbour"}
     # What no lease has to do with is not told of: there may be thousands, of which none could go.
-    assert "nobody-s" not in {decision.resource.name for decision in report.endpoints[0].decisions}
+    assert "unowned" not in {decision.resource.name for decision in report.endpoints[0].decisions}
     assert report.endpoints[0].held == 10
 
 
@@ -149,8 +149,8 @@ def gone(lab: Lab) -> None:
         (image, tagged, "skipped", "has other tags now"),
         (image, leased_again, "skipped", "is to be kept now"),
         (volume, leased_again, "skipped", "is to be kept now"),
-        (volume, gone, "gone", "somebody else removed it first"),
-        (image, gone, "gone", "somebody else removed it first"),
+        (volume, gone, "gone", "another client removed it first"),
+        (image, gone, "gone", "another client removed it first"),
     ],
 )
 async def test_what_changed_since_the_listing(
@@ -165,7 +165,7 @@ async def test_what_changed_since_the_listing(
 
 
 async def test_what_has_waited_for_its_turn_is_looked_at_once_more() -> None:
-    """The volumes wait for a container that takes its time; meanwhile somebody uses the name for another."""
+    """The volumes wait for a container that takes its time; meanwhile the name is used for another."""
     swept = lab(Held(mine("c"), stop_seconds=8), volume("x", MINE))
     swept.world.rules.append(Rule("delete", "c", after=lambda: made_again(swept)))
     assert await swept.outcomes() == {"c": "deleted", "x": "skipped"}
@@ -214,7 +214,7 @@ async def test_deleted_means_not_listed_any_more() -> None:
     swept = lab(volume("stays", MINE), volume("again", MINE), image("stays:1", MINE), volume("goes", MINE))
     for name in ("stays", "stays:1"):
         swept.world.rules.append(Rule("delete", name, after=lambda name=name: put_back(swept, name)))  # type: ignore[misc]
-    # Somebody makes another volume of the same name: the one that was meant is gone all the same.
+    # Another volume of the same name is made: the one that was meant is gone all the same.
     another = volume("again", MINE, created_at=NOW + MINUTE)
     swept.world.rules.append(Rule("delete", "again", after=lambda: swept.world.add(another)))
     held = {thing.resource.name: thing.resource for thing in swept.world.held()}

@@ -117,7 +117,7 @@ def test_what_went_wrong_is_told() -> None:
 
 def test_every_empty_section_says_why() -> None:
     assert len([c for c in read(fresh()).values("class") if c == "empty"]) == 3
-    assert "Nobody can take one" in page.render(fresh(), NOW)
+    assert "No leases can be taken" in page.render(fresh(), NOW)
     leased(status := fresh())
     assert "No run holds one." in page.render(status, NOW)
     assert "No endpoint has been looked at yet." in page.render(fresh(), NOW)

@@ -172,9 +172,9 @@ async def test_a_port_that_is_taken_is_told() -> None:
         assert await refused("127.0.0.1", port) == f"127.0.0.1:{port} is taken"
 
 
-async def test_a_host_that_nobody_knows_is_told() -> None:
-    assert await refused("no-such-host.invalid", 9797) == "nobody knows the host of no-such-host.invalid:9797"
-    assert await refused(".", 9797) == "nobody knows the host of .:9797"
+async def test_an_unknown_host_is_reported() -> None:
+    assert await refused("no-such-host.invalid", 9797) == "cannot resolve the host of no-such-host.invalid:9797"
+    assert await refused(".", 9797) == "cannot resolve the host of .:9797"
 
 
 async def test_an_address_of_another_machine_is_told() -> None:
@@ -221,7 +221,7 @@ class Slow:
         return metrics(accept)
 
 
-async def test_a_slow_rendering_holds_nobody_up() -> None:
+async def test_a_slow_rendering_delays_no_other_request() -> None:
     slow = Slow()
     async with serving(render=slow) as (_, session), asyncio.TaskGroup() as tasks:
         scrape = tasks.create_task(get(session, "/metrics"))
@@ -237,7 +237,7 @@ async def test_many_scrapers_take_turns_and_too_many_are_sent_away() -> None:
     slow = Slow()
     async with serving(render=slow) as (web, session), asyncio.TaskGroup() as tasks:
         scrapes = [tasks.create_task(get(session, "/metrics")) for _ in range(THREADS + WAITING)]
-        while web._rendering < THREADS + WAITING:  # noqa: ASYNC110 - the server tells nobody how many wait
+        while web._rendering < THREADS + WAITING:  # noqa: ASYNC110 - the server has no event for how many wait
             await asyncio.sleep(0)
         code, text, headers = await get(session, "/metrics")
         assert (code, headers["Retry-After"]) == (503, "5"), text

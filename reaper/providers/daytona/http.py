@@ -43,7 +43,7 @@ _STATUS: Mapping[int, type[ProviderError]] = {
     401: CredentialsError,
     403: DeniedError,
     404: NotFoundError,
-    # "state change in progress" and "modified by another operation" both say that somebody is at work on it.
+    # "state change in progress" and "modified by another operation" both say that another client is at work on it.
     409: InProgressError,
 }
 _REMEDIES: Mapping[int, str] = {
@@ -149,7 +149,7 @@ class Api:
                 connector=aiohttp.TCPConnector(limit=0, ssl=authority(self._organisation)),  # bounded above this client
                 headers={"User-Agent": f"reaper/{__version__}", "Accept-Encoding": "gzip, deflate"},
                 auto_decompress=False,  # its size is bounded as it is decompressed
-                timeout=aiohttp.ClientTimeout(),  # whoever calls has one
+                timeout=aiohttp.ClientTimeout(),  # the caller has one
                 proxy=proxy,
                 cookie_jar=aiohttp.DummyCookieJar(),  # nothing here lives on cookies, and keeping them takes time
             )
@@ -163,7 +163,7 @@ class Api:
             with suppress(KeyError, ValueError):
                 limit, remaining = (int(headers[f"X-RateLimit-{name}-{group}"]) for name in ("Limit", "Remaining"))
                 reset = float(headers[f"X-RateLimit-Reset-{group}"])
-                if math.isfinite(reset):  # nobody waits for ever for a window's end
+                if math.isfinite(reset):  # a window's end is not waited for for ever
                     budget.observe(limit, remaining, reset, asked_at)
 
     def _raise(self, request: str, status: int, headers: Mapping[str, str], body: bytes, group: str) -> NoReturn:

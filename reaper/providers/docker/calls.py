@@ -77,7 +77,7 @@ CALLS = (
     EngineCall("DELETE", "/volumes/{id}", "delete a volume of a lease that has ended", {}),
     EngineCall("GET", "/images/json", "which labels came with images, and the images of leases", {"filters": _JSON}),
     EngineCall("GET", "/images/{image}/json", "which labels are an image's, and the last look before its deletion", {}),
-    # With noprune: the untagged images below it may be somebody's who builds on them just now.
+    # With noprune: the untagged images below it may be in use by a build just now.
     EngineCall("DELETE", "/images/{image}", "delete an image of a lease that has ended", {"noprune": "1"}),
     EngineCall("GET", "/events", "who dies", {"filters": _JSON, "since": _MOMENT}),
 )

@@ -1,6 +1,6 @@
 """Docker engines, through aiodocker.
 
-aiodocker is imported when a client is made, not with this module: nobody pays for it who only asks for the version.
+aiodocker is imported when a client is made, not with this module: a command that needs no client does not pay for it.
 """
 
 import asyncio
@@ -136,7 +136,7 @@ class DockerReader:
             for row in rows:
                 found = self._parsed(kind, row)
                 unreadable += found is None
-                # A volume's id is its name, which somebody may have taken from the id of something else.
+                # A volume's id is its name, which may have been taken from the id of something else.
                 if found is not None and found.id not in known and _is_wanted(found, label_keys, also):
                     labelled[found.id] = found
         for found in [found for found in labelled.values() if found.kind is Kind.IMAGE and found.id in also.ids]:
@@ -360,7 +360,7 @@ class DockerReader:
         listed: Listed,  # noqa: ARG002
         call: Call,
     ) -> Sequence[Resource]:
-        """The containers that hang on these, of all that there are now."""
+        """The containers that depend on these, of all that there are now."""
         return await self._dependents.of(resources, call)
 
     async def _ask(self, client: "aiodocker.Docker", method: str, path: str, body: str | None = None) -> object:
@@ -487,7 +487,7 @@ class DockerReader:
         )
 
     def _translate(self, error: Exception) -> NoReturn:
-        """Raise ``error`` as one of ours, from the original."""
+        """Raise ``error`` as one of ``reaper.errors``, from the original."""
         translate(error, self._engine.host, answered=self._answered)
 
 

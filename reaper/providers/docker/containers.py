@@ -119,7 +119,7 @@ def _name(value: object) -> str:
 
 
 def _uses(row: Row, image: object, directory: Directory, links: Links) -> frozenset[str]:
-    """Ids of its networks, its image and the containers that it hangs on, and names of its volumes."""
+    """Ids of its networks, its image and the containers that it depends on, and names of its volumes."""
     networks = table(table(row.get("NetworkSettings")).get("Networks"))
     ids = {text(table(settings).get("NetworkID")) for settings in networks.values()}
     if isinstance(image, str):
@@ -144,7 +144,7 @@ def listed_container(
         row: it.
         endpoint: where it is.
         directory: what the names in its configuration mean.
-        known: by id, what earlier inspections have told of what containers hang on.
+        known: by id, the dependencies of containers that earlier inspections found.
     """
     id_ = text(row.get("Id")) or ""
     unreadable = None if id_ else "its row has no Id"

@@ -54,7 +54,7 @@ class Dependents:
         return listed_container(row, self._endpoint, self.directory, self._links)
 
     async def of(self, resources: Sequence[Resource], call: Call) -> Sequence[Resource]:
-        """The containers that hang on these, of all that there are now.
+        """The containers that depend on these, of all that there are now.
 
         One listing answers for all tasks that ask at the same time.
         """

@@ -106,7 +106,7 @@ last_cause: ContextVar[str] = ContextVar("last_cause")
 
 
 def translate(error: Exception, host: str, *, answered: bool) -> NoReturn:
-    """Raise ``error`` as one of ours, from the original.
+    """Raise ``error`` as one of ``reaper.errors``, from the original.
 
     Args:
         error: whatever a request raised.

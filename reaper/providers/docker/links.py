@@ -1,4 +1,4 @@
-"""What a container hangs on by its configuration: other containers' namespaces, links, volumes-from, and networks by name.
+"""What a container depends on by its configuration: other containers' namespaces, links, volumes-from, and networks by name.
 
 A listing tells little of it: Docker's has no PID and IPC modes, Podman's has no configuration at all. An inspection tells
 all, once for ever: none of it changes after a container has been created.
@@ -16,7 +16,7 @@ _SHORT = 12  # characters: what is shorter is no beginning of an id
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """What one container hangs on, as its configuration names it.
+    """What one container depends on, as its configuration names it.
 
     Args:
         containers: ids or names.

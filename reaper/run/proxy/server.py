@@ -56,7 +56,7 @@ class DockerProxy:
         self._down = False  # whether the last connection failed, of which is told once
 
     async def start(self, path: Path) -> None:
-        """Listen on this unix socket, which nobody but this user can connect to.
+        """Listen on this unix socket, which only this user can connect to.
 
         Raises:
             ConfigError: it cannot be made, or the engine's TLS files cannot be used.
@@ -66,7 +66,7 @@ class DockerProxy:
         try:
             listener.settimeout(0)
             listener.bind(str(path))
-            os.chmod(path, stat.S_IRUSR | stat.S_IWUSR)  # noqa: PTH101 - at once, and nobody can connect yet
+            os.chmod(path, stat.S_IRUSR | stat.S_IWUSR)  # noqa: PTH101 - at once, and no client can connect yet
             listener.listen(BACKLOG)
         except OSError as error:
             listener.close()
@@ -85,7 +85,7 @@ class DockerProxy:
             listener.close()
             with suppress(OSError):
                 self._path.unlink()
-        # Nothing is waited for until all is cut: whoever calls this may have been cancelled.
+        # Nothing is waited for until all is cut: the caller may have been cancelled.
         for task in self._tasks:
             task.cancel()
         for relay in list(self._relays):
@@ -197,7 +197,7 @@ class DockerProxy:
 
 
 async def _dial_unix(path: str) -> socket.socket:
-    """Not loop.sock_connect: where nobody has accepted the last 4,096 yet a unix socket says "again", not "under way"."""
+    """Not loop.sock_connect: where the last 4,096 are not accepted yet a unix socket says "again", not "under way"."""
     while (sock := _dial_at_once(path, raises=True)) is None:  # noqa: ASYNC110 - nothing tells when there is room
         await asyncio.sleep(0.005)
     return sock

@@ -22,7 +22,7 @@ _SEALED = PIECE - (32 << 10)
 
 
 class Owner(Protocol):
-    """What happens on a side is told to whoever has both."""
+    """The owner of both sockets, which is notified of their events."""
 
     def came(self, side: "Side", data: bytearray, size: int) -> None:
         """The first ``size`` bytes of ``data`` have come, which holds others after this call."""
@@ -118,7 +118,7 @@ class Side:
     def _guarded(self, callback: Callable[[], None]) -> None:
         try:
             callback()
-        except BaseException:  # a bug: the loop tells of it, and nobody waits for a connection that will never go on
+        except BaseException:  # a bug: the loop logs it, and nothing waits for a connection that will never go on
             self._owner.close()
             raise
 
@@ -216,7 +216,7 @@ class TlsSide(Side):
             self._stop(hung_up=False)
 
     def _decrypt(self, data: bytes) -> None:
-        """Read all that has come: nobody is told of what stays behind in here."""
+        """Read all that has come: no event follows for what stays behind in here."""
         self._tls.incoming.write(data)
         size, over, failed = 0, False, False
         view = memoryview(self._buffer)

@@ -115,7 +115,7 @@ def _remarks(endpoint: EndpointStatus, now: datetime) -> list[Html]:
 def leases(status: Status, now: datetime) -> Html:
     """Who holds what, the oldest first."""
     if status.leases is None:
-        return empty("Nobody can take one: [leases] is not enabled.")
+        return empty("No leases can be taken: [leases] is not enabled.")
     if not status.leases:
         return empty("No run holds one. What runs is judged by its age alone.")
     columns = ("Lease", "Held by", "State", "Covers", "Since")

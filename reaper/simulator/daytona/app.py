@@ -77,7 +77,7 @@ class Daytona:
         self.keys: dict[str, Key] = {}
         self.maintenance = False
         self.wrong_keys = WrongKeys(wrong_keys or Limit(10, 60.0), clock)
-        self.url = "http://127.0.0.1"  # where it listens; whoever makes it listen says so
+        self.url = "http://127.0.0.1"  # where it listens; set when it listens
         self._seed = seed
         self._behaviour = behaviour or Behaviour()
         self._homes: dict[str, _Home] = {}
@@ -321,7 +321,7 @@ class Daytona:
     # Changing
 
     def _change(self, act: Callable[[Organisation, Sandbox, int], None]) -> Work:
-        """Read the row, and a moment later write it, unless somebody else did so in between."""
+        """Read the row, and a moment later write it, unless another request did so in between."""
 
         async def change(request: web.Request, home: _Home) -> web.Response:
             organisation = home.organisation

@@ -104,7 +104,7 @@ class Gateway:
                 return
 
     async def _watch(self) -> None:
-        """Let what is due happen while somebody listens: nothing else runs in the background."""
+        """Let what is due happen while a client listens: nothing else runs in the background."""
         while self._clients:
             for organisation in set(self._rooms.values()):
                 organisation.settle()

@@ -1,6 +1,6 @@
 """What the list of sandboxes reads: sorted copies of the table, a fresh one and one that lags behind.
 
-Each order in which somebody has asked is kept as a sorted list, so that a page costs a bisection and the rows that it
+Each order that was asked for is kept as a sorted list, so that a page costs a bisection and the rows that it
 looks at, however many there are.
 """
 

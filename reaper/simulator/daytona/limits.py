@@ -18,7 +18,7 @@ class Limit:
 class Throttler:
     """Counts in windows, each of which begins with the first request after the last has ended.
 
-    A request over the limit blocks for a whole window. Requests made while blocked count: whoever made more than the
+    A request over the limit blocks for a whole window. Requests made while blocked count: a client that made more than the
     limit of them in the last window before the block ends is blocked again.
     """
 

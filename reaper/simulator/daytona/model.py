@@ -62,7 +62,7 @@ class Sandbox:
         linked: id of the sandbox that this one is linked to, and goes with.
         runner_dead: nothing that its host should do is ever done.
         inconsistent: deleting it is an error 500.
-        destroy_fails: its deletion is accepted, and ends in an error that nobody sees.
+        destroy_fails: its deletion is accepted, and ends in an error that no answer shows.
         extra: fields that replace or, as ABSENT, remove what the JSON would have.
         version: counts the writes; a deletion that finds it changed has lost the race.
         step: counts the changes of plan, so that what was scheduled before them is void.

@@ -11,7 +11,7 @@ NOT_STOPPABLE = "Sandbox is not in a stoppable state"
 ERRORED_STATE = "Sandbox is in an errored state"
 
 
-# Where a state of transition leads when nobody asks for anything else: the next state, and the range of `Behaviour`.
+# Where a state of transition leads without another request: the next state, and the range of `Behaviour`.
 GOES_ON = {
     "creating": ("started", "start"),
     "restoring": ("started", "start"),

@@ -1,6 +1,6 @@
 """The state machine of Daytona's sandboxes: what the API's calls set in motion, and what becomes of it in time.
 
-Nothing runs in the background: whoever asks first calls `Organisation.settle`, which does all that was due by then, each
+Nothing runs in the background: each request first calls `Organisation.settle`, which does all that was due by then, each
 step with the time at which it was due. So turning the clock by a day is one step, and 50,000 deletions cost no tasks.
 """
 
@@ -124,7 +124,7 @@ class Organisation:
         return row
 
     def find(self, id_or_name: str) -> Sandbox:
-        """The row as the database has it. Raises Refusal 404 when nobody may see one."""
+        """The row as the database has it. Raises Refusal 404 when none is visible."""
         row = self.rows.get(id_or_name) or self.rows.get(self._ids.get(id_or_name, ""))
         if row is None or row.hidden:
             raise Refusal(404, f"Sandbox with ID or name {id_or_name} not found")
@@ -266,7 +266,7 @@ class Organisation:
                 row.state = "destroyed"
         if row.state == "destroyed":
             self._gone(row)
-        elif row.hidden:  # an error: nobody sees it any more, though it is still to be cleared away
+        elif row.hidden:  # an error: it is not visible any more, though it is still to be cleared away
             if not row.runner_dead and not row.destroy_fails:
                 self._at(at + self._within(row, "destroy"), row, "state destroyed")
         else:
@@ -299,7 +299,7 @@ class Organisation:
                 self._children.get(other, set()).discard(row.id)
 
     def _plan(self, row: Sandbox, at: int) -> None:
-        """What will become of it if nobody touches it, counted from then."""
+        """What will become of it without another request, counted from then."""
         if row.runner_dead:
             return
         if row.state in GOES_ON:

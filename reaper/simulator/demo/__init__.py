@@ -33,7 +33,7 @@ from reaper.sweep.sweep import Observer, Options, Stop, sweep
 
 _LIMIT = timedelta(minutes=2)
 _DRAIN = timedelta(seconds=1)  # nothing is lost here when a deletion is cut short
-# The defaults, but for the patience: nobody wants to watch a process ignore its signal for ten seconds.
+# The defaults, but for the patience: ten seconds for a process that ignores its signal are too long for a demo.
 _SETTINGS = {
     "scope": {"labels": ["team=rl"]},
     "retry": {"initial_delay": "300ms", "jitter": "100ms", "max_delay": "2s", "request_timeout": "2s"},
@@ -49,7 +49,7 @@ def run(seed: int, log_level: str | None) -> int:
         log_level: None for no log beside what is shown.
     """
     os.environ["no_proxy"] = "*"  # the servers are on this machine, and a proxy is none of them
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # whoever closes the window wants nothing left behind, either
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # a closed window must leave nothing behind, either
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     log = logs.configure("console", log_level or "error")
     return anyio.run(_Demo(seed, logs.LogObserver(log) if log_level else Quiet()).run)
@@ -84,7 +84,9 @@ class _Demo:
             sections.problems(screen, listed)
             return code
         sections.inventory(screen, listed)
-        screen.heading("The sweep", "Requests fail, a rate limit is hit, and somebody returns to a container.")
+        screen.heading(
+            "The sweep", "Requests fail, a rate limit is hit, and a container is restarted just before its deletion."
+        )
         before = world.there()
         world.go_wrong()
         attempts = sections.Attempts(screen, anyio.current_time)
@@ -133,7 +135,7 @@ class _Demo:
 
 
 class _Returner(Quiet):
-    """Somebody who goes on with a stopped container when its deletion has been decided, and nothing is deleted yet."""
+    """A user who starts a stopped container when its deletion has been decided, and nothing is deleted yet."""
 
     def __init__(self, world: World, attempts: sections.Attempts) -> None:
         self._world = world
@@ -142,7 +144,7 @@ class _Returner(Quiet):
     def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:  # noqa: ARG002
         """See ``sweep.Observer``."""
         if endpoint == ENGINE:
-            self._attempts.tell(endpoint, f"somebody starts {self._world.somebody_returns()} again")
+            self._attempts.tell(endpoint, f"a user starts {self._world.restart()} again")
 
 
 def _deleted(report: Report) -> set[str]:

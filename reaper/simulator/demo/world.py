@@ -1,4 +1,4 @@
-"""The world of the demo: what killed runs left, what is alive, what is somebody else's, and what goes wrong meanwhile.
+"""The world of the demo: what killed runs left, what is alive, what belongs to others, and what goes wrong meanwhile.
 
 Everything follows from the seed and the time. The counts are the same for all seeds.
 """
@@ -17,7 +17,7 @@ from reaper.simulator.world import ContainerSpec, NetworkSpec, SandboxSpec
 
 ENGINE, ORGANISATION, FLAKY = "local", "rl-org", "flaky-org"
 
-WARM = 16  # members of a pool that wait to be claimed: the API lists them to nobody
+WARM = 16  # members of a pool that wait to be claimed: the API never lists them
 
 _SERVERS = {ENGINE: "docker", ORGANISATION: ORGANISATION, FLAKY: FLAKY}  # the simulator's names of the endpoints
 _TASKS: tuple[str, ...] = (
@@ -35,7 +35,7 @@ _TEAMS = ("web", "data", "infra", "research")
 _LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 _COMPOSE = "com.docker.compose."
 _HARBOR_FILE = "/home/ci/.venv/lib/python3.12/site-packages/harbor/environments/docker/docker-compose-build.yaml"
-_RESUMED = "tmux-debug"  # is exited until somebody goes on with it
+_RESUMED = "tmux-debug"  # is exited until a user starts it again
 
 
 def _flaky_id(number: int) -> str:
@@ -89,7 +89,7 @@ class World:
         server = _SERVERS[endpoint]
         return next(met for fault, met, _ in self.simulator.faults.rules() if fault.endpoint == server)
 
-    def somebody_returns(self) -> str:
+    def restart(self) -> str:
         """Start a container that is about to be deleted, as its owner would; its name."""
         engine = self.simulator.engine
         self.simulator.do(lambda: Life(engine).start(engine.container(_RESUMED)))
@@ -144,7 +144,7 @@ def _engine(chance: random.Random, now: datetime) -> tuple[Sequence[ContainerSpe
     for task in _TASKS[:3]:  # trials that are alive
         name = f"{task}__{_code(chance)}"
         project(name, (("main", f"{name}-main", True),), now - timedelta(minutes=chance.randint(4, 50)), _HARBOR_FILE)
-    name = f"path-tracing__{_code(chance)}"  # half of it is old, and somebody uses the other half
+    name = f"path-tracing__{_code(chance)}"  # half of it is old, and the other half is in use
     project(name, (("main", f"{name}-main", False), ("db", "postgres:16", True)), _about(chance, run), _HARBOR_FILE)
     containers[-1] = replace(containers[-1], started=now - timedelta(minutes=12))
     debugged, keep = run - timedelta(hours=chance.randint(2, 9)), {"reaper.keep": "ask anna"}

@@ -1,4 +1,4 @@
-"""What a simulated engine says where nobody asked for anything: fields and values of Docker 20.10."""
+"""Defaults of a simulated engine: fields and values of Docker 20.10."""
 
 from collections.abc import Mapping
 from typing import Any

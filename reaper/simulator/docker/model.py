@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-SIZE = 1_984_132  # of an image, as long as nobody says otherwise
+SIZE = 1_984_132  # of an image, by default
 
 
 class RefusedError(Exception):
@@ -284,7 +284,7 @@ class Volume:
     """A volume; `users` are the ids of the containers that have it, running or not.
 
     `created` is what the engine tells as `CreatedAt`: before Docker 23 it moves when something comes into the volume's top
-    folder. Nothing is ever written here, so it moves only where somebody sets it.
+    folder. Nothing is ever written here, so it moves only where it is set.
     """
 
     name: str
