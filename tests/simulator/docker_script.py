@@ -206,6 +206,8 @@ LISTING: list[Step] = [
         "filters=%7B%22status%22%3A%22x%22%7D",
         "filters=%5B%22x%22%5D",
     ),
+    ("POST", f"/containers/prune?{filters(label=['zz'])}"),
+    ("POST", f"/containers/prune?{filters(label=['a'])}"),
     ("GET", "/containers/json?all=1"),
     ("GET", "/volumes"),
     ("DELETE", "/containers/f1?force=1&v=1"),

@@ -47,6 +47,7 @@ class ContainerRoutes:
         return (
             ("GET", "/containers/json", self.list),
             ("POST", "/containers/create", self.create),
+            ("POST", "/containers/prune", self.prune),
             ("GET", f"{one}/json", self.inspect),
             ("POST", f"{one}/start", self.start),
             ("POST", f"{one}/stop", self.stop),
@@ -224,6 +225,15 @@ class ContainerRoutes:
 
     async def _over(self, container: Container, removal: Removal) -> None:
         await self._engine.until(container, lambda: removal.over)
+
+    async def prune(self, request: web.Request, _: str) -> web.Response:
+        """POST /containers/prune: all that do not run and have the labels go; their volumes stay."""
+        filters = Filters(query(request, "filters"), ("label",))
+        gone = [c for c in self._engine.newest_first() if not c.running and not c.removing and filters.labels(c.labels)]
+        for container in gone:
+            await self._over(container, self._life.remove(container, container.id, volumes=False, force=False))
+        self._engine.events.log("container", "prune", "", {"reclaimed": "0"}, self._engine.tick())
+        return answer({"ContainersDeleted": [container.id for container in gone] or None, "SpaceReclaimed": 0})
 
 
 def _in_network(container: Container, filters: Filters) -> bool:
