@@ -6,8 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 
 from reaper.simulator.docker.model import RefusedError
 
-STATES = ("paused", "restarting", "removing", "running", "dead", "created", "exited")
-
 
 class Filters:
     """Filters as a client sent them: a JSON object of lists, or (as older clients and the CLI do) of objects.
@@ -28,9 +26,6 @@ class Filters:
     def __contains__(self, name: str) -> bool:
         return bool(self._fields.get(name))
 
-    def __bool__(self) -> bool:
-        return any(self._fields.values())
-
     def get(self, name: str) -> Sequence[str]:
         """The values of one filter."""
         return self._fields.get(name, ())
@@ -40,25 +35,9 @@ class Filters:
         values = self.get(name)
         return not values or source in values or any(_found(value, source) for value in values)
 
-    def prefix(self, name: str, source: str) -> bool:
-        """Whether `source` begins with a value; true without such a filter."""
-        values = self.get(name)
-        return not values or source.startswith(tuple(values))
-
-    def labels(self, labels: Mapping[str, str] | None, name: str = "label") -> bool:
+    def labels(self, labels: Mapping[str, str] | None) -> bool:
         """Whether all `key` and `key=value` are there; true without such a filter."""
-        return all(_has(labels or {}, wanted) for wanted in self.get(name))
-
-    def flag(self, name: str) -> bool | None:
-        """A boolean filter; None without. Raises RefusedError for anything but true, false, 1 and 0."""
-        values = self.get(name)
-        if not values:
-            return None
-        if len(values) == 1 and values[0].lower() in ("true", "1"):
-            return True
-        if len(values) == 1 and values[0].lower() in ("false", "0"):
-            return False
-        raise RefusedError(400, f"Invalid filter '{name}=[{' '.join(values)}]'")
+        return all(_has(labels or {}, wanted) for wanted in self.get("label"))
 
 
 def _found(pattern: str, source: str) -> bool:
