@@ -129,8 +129,7 @@ class LeaseRecord:
 
     def killed(self, at: datetime, cause: str) -> Ending:
         """How it ended when its holder was found dead then, who had given no sign of life since ``seen_at``."""
-        due = HEARTBEAT_DUE if self.sort is Liveness.HEARTBEAT else timedelta(0)
-        return Ending(at, cause, min(self.seen_at + due, at) + IN_FLIGHT)
+        return Ending(at, cause, min(self.seen_at, at) + IN_FLIGHT)
 
     def lease(self) -> Lease:
         """What the rules need to know of it."""

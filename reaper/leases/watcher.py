@@ -23,7 +23,7 @@ HEARTBEAT_WINDOW = timedelta(minutes=5)  # for which one that missed it is waite
 CONNECTION_WINDOW = timedelta(seconds=10)
 RESTART_WINDOW = timedelta(minutes=1)  # at least, for holders whose connection broke since this program ended
 ROUND = 1.0  # seconds between two looks at the holders
-STOOD_STILL = 5.0  # seconds without a look: no heartbeat could arrive in them
+STOOD_STILL = 5.0  # seconds without a look: no holder could be heard in them, and as many to read what has come since
 WRITE_EVERY = timedelta(minutes=1)  # how exact the file is about when a holder was last seen
 TRIM_EVERY = timedelta(hours=1)  # what ended too long ago goes from the file
 
@@ -86,6 +86,8 @@ class LeaseBook:
         self._endpoints = endpoints
         self._written_at = self._trimmed_at = float("-inf")  # on the loop's clock
         self._alive_at: dict[str, datetime] = {}  # processes that hold leases: when they were last seen
+        self._looked: tuple[float, datetime] | None = None  # at the holders: on the loop's clock, and on the wall's
+        self._stalled: tuple[float, datetime] | None = None  # until when the time before is made up for, and when it began
         self._windows = {Liveness.HEARTBEAT: heartbeat, Liveness.CONNECTION: connection}
         self._held: dict[str, _Held] = {}
 
@@ -152,7 +154,7 @@ class LeaseBook:
             return None
         held = self._held[id_]
         held.due = self._in(HEARTBEAT_DUE) if held.record.sort is Liveness.HEARTBEAT else None
-        now, record = self._clock(), held.record
+        now, record = self._proven_at(), held.record
         held.heard_at = now
         if record.state is not LeaseState.LIVE or not record.seen_at <= now < record.seen_at + WRITE_EVERY:
             self._write(held, state=LeaseState.LIVE, seen_at=now)
@@ -162,7 +164,7 @@ class LeaseBook:
         """The holder's connection is gone; it may come back within the window. Raises LeasesUnknownError."""
         held = self._held.get(id_)
         if held is not None and (held.due is None or held.record.state is LeaseState.LIVE):
-            held.due, held.heard_at = self._in(self._windows[held.record.sort]), self._clock()
+            held.due, held.heard_at = self._in(self._windows[held.record.sort]), self._proven_at()
             self._write(held, state=LeaseState.RECONNECTING, seen_at=held.heard_at)
 
     def release(self, id_: str, cause: str = "released", over_for: timedelta = timedelta(0)) -> LeaseRecord | None:
@@ -179,6 +181,11 @@ class LeaseBook:
             return None
         now = self._clock()
         return self._end(self._held[id_], LeaseState.RELEASED, cause, max(now - over_for, min(record.since, now)))
+
+    def abandon(self, id_: str, cause: str) -> None:
+        """End a lease at the last sign of life of its holder, who cannot come back. Raises LeasesUnknownError."""
+        if (held := self._held.get(id_)) is not None:
+            self._end(held, LeaseState.EXPIRED, cause)
 
     def records(self) -> Sequence[LeaseRecord]:
         """All leases in the file, ended ones and those that others watch included. Raises LeasesUnknownError."""
@@ -229,17 +236,17 @@ class LeaseBook:
 
     async def run(self) -> None:
         """Look at the holders again and again."""
-        before = anyio.current_time()
+        self._looked = anyio.current_time(), self._clock()
         while True:
             await anyio.sleep(ROUND)
             now = anyio.current_time()
-            if now - before > STOOD_STILL:
+            if self._has_stalled():
                 self._begin_anew()
             try:
                 self._look(now)
             except LeasesUnknownError as error:
                 self._told.failed(error)
-            before = now
+            self._looked = now, self._clock()
 
     def _begin_anew(self) -> None:
         """No heartbeat could arrive for a while: all that are waited for get their whole window once more."""
@@ -247,6 +254,28 @@ class LeaseBook:
             if held.due is not None:
                 live = held.record.state is LeaseState.LIVE
                 held.due = self._in(HEARTBEAT_DUE if live else self._windows[held.record.sort])
+
+    def _has_stalled(self) -> bool:
+        """Whether this process has just stood still; it is remembered for as long as it may take to read what has come."""
+        now = anyio.current_time()
+        if self._looked is None or now - self._looked[0] <= STOOD_STILL:
+            return False
+        looked, since = self._looked
+        if self._stalled is not None and looked < self._stalled[0]:  # once more, before all was read
+            since = self._stalled[1]
+        self._stalled = now + STOOD_STILL, since
+        return True
+
+    def _proven_at(self) -> datetime:
+        """Return until when a holder surely lived that is heard of, or whose connection is found closed, now.
+
+        After a time in which this process stood still that is its beginning: a heartbeat may have been sent, and a
+        connection closed, at any moment of it. Others may have made things of the same names since; no claim may take them.
+        """
+        self._has_stalled()
+        if self._stalled is not None and anyio.current_time() < self._stalled[0]:
+            return self._stalled[1]
+        return self._clock()
 
     def _look(self, now: float) -> None:
         for held in tuple(self._held.values()):
@@ -275,7 +304,7 @@ class LeaseBook:
 
     def _write_signs_of_life(self) -> None:
         """Of those whose connection is open: if this process is killed, the file tells until when they surely lived."""
-        now, fresh = self._clock(), []
+        now, fresh = self._proven_at(), []
         for held in self._held.values():
             if held.due is None:
                 held.heard_at = now

@@ -271,7 +271,7 @@ class _Session:
         for record in book.watched:
             if record.id in self._server.seen - self._server.connected:
                 with suppress(LeasesUnknownError):  # it is tried again
-                    book.release(record.id, "its connection was gone when this program ended")
+                    book.abandon(record.id, "its connection was gone when this program ended")
 
     def _patience(self) -> timedelta:
         """How long a client is waited for while there is none."""

@@ -168,7 +168,8 @@ class Oracle:
         key = "reaper.lease.image" if one.kind is Kind.IMAGE else "reaper.lease"
         if (one.labels or {}).get(key) == lease.id and key not in (one.inherited or ()):
             return True
-        if one.created_at > lease.ending.at or self._names(one) - {lease.id}:
+        last_heard = lease.ending.at if lease.ending.until is None else lease.ending.until
+        if one.created_at > last_heard or self._names(one) - {lease.id}:
             return False
         if one.kind in LEFT and one.created_at_inexact:
             return False

@@ -415,7 +415,12 @@ _CLAIMS = often(
     (Claim(), Claim(Selector(images=("acme/*",)))),
     weight=2,
 )
-_ENDINGS = often(None, *(Ending(NOW - span, "killed") for span in SPANS[:4]), weight=2)
+_ENDINGS = often(
+    None,
+    *(Ending(NOW - span, "killed") for span in SPANS[:4]),
+    *(Ending(NOW - span, "killed", NOW - heard) for span, heard in zip(SPANS[:4], SPANS[2:6], strict=True)),
+    weight=2,
+)
 LEASES = st.lists(
     st.builds(
         Lease,
@@ -438,7 +443,7 @@ ENDED = st.builds(
     owner=st.just("pid 4711 on gpu-1"),
     claims=_CLAIMS,
     since=st.sampled_from([NOW - span for span in SPANS[2:8]]),
-    ending=st.just(Ending(NOW - SECOND, "killed")),
+    ending=st.sampled_from((Ending(NOW - SECOND, "killed"), Ending(NOW - SECOND, "killed", NOW - SPANS[3]))),
 )
 
 

@@ -147,6 +147,11 @@ MUTANTS = (
     ),
     Mutant("a claim takes nothing from after its lease", " and latest <= self.ending.last", ""),
     Mutant(
+        "a claim takes nothing from after its holder's last sign of life",
+        "return Ending(at, cause, min(self.seen_at, at) + IN_FLIGHT)",
+        "return Ending(at, cause, at + IN_FLIGHT)",
+    ),
+    Mutant(
         "a claim takes nothing on another endpoint",
         "if self.endpoints is not None and site.id not in self.endpoints:",
         "if False:",

@@ -211,7 +211,7 @@ class Oracle:
     def _takes(self, lease: Lease, thing: Thing) -> bool:
         """Whether an ended lease proves it to be its own: by the label, by its id, or by a claim of its time and place."""
         assert lease.ended is not None
-        within = thing.created is not None and lease.since <= thing.created <= lease.ended
+        within = thing.created is not None and lease.since <= thing.created <= (lease.heard or lease.ended)
         label = "reaper.lease.image" if isinstance(thing, Image) else "reaper.lease"
         if self._own(thing).get(label) == lease.id:
             return not isinstance(thing, Volume | Image) or (thing.created is not None and lease.since <= thing.created)

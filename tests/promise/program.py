@@ -11,10 +11,11 @@ import anyio
 
 from reaper.config.settings import ScopeTable, Settings, one_off
 from reaper.core.conditions import Policy
-from reaper.core.lease import Claim, Ending, Lease
+from reaper.core.lease import Claim, Lease
 from reaper.core.model import Decision, Kind, Report
 from reaper.core.rules import Rules
 from reaper.core.scope import Selector
+from reaper.leases.record import Holder, LeaseRecord, Liveness
 from reaper.providers.daytona.settings import DaytonaTable
 from reaper.providers.docker.settings import DockerTable
 from reaper.retry.retrier import RetryPolicy
@@ -91,13 +92,20 @@ def leases(world: World, endpoint_id: str | None) -> Sequence[Lease]:
 
 
 def _lease(lease: truth.Lease, skew: timedelta, endpoint_id: str) -> Lease:
+    ending = None
+    if lease.ended is not None:
+        heard = (lease.heard or lease.ended) - skew
+        record = LeaseRecord(
+            id=lease.id, sort=Liveness.HEARTBEAT, holder=Holder("gpu-1"), since=lease.since - skew, seen_at=heard
+        )
+        ending = record.killed(lease.ended - skew, "no heartbeat for 300 s")
     return Lease(
         id=lease.id,
         owner="pid 4711 on gpu-1",
         resources=lease.resources,
         claims=tuple(Claim(Selector(c.labels, c.names, c.images), c.projects) for c in lease.claims),
         since=lease.since - skew,
-        ending=None if lease.ended is None else Ending(lease.ended - skew, "killed"),
+        ending=ending,
         endpoints=frozenset({"another endpoint" if lease.elsewhere else endpoint_id}),
     )
 

@@ -118,11 +118,18 @@ class Claim:
 
 @dataclass(frozen=True)
 class Lease:
-    """A lease; ``elsewhere``: it was granted for another endpoint than the one of this world."""
+    """A lease.
+
+    Args:
+        ended: when its holder was found dead.
+        heard: the holder's last sign of life, where it had been dead for a while by then.
+        elsewhere: it was granted for another endpoint than the one of this world.
+    """
 
     id: str
     since: datetime
     ended: datetime | None = None
+    heard: datetime | None = None
     claims: tuple[Claim, ...] = ()
     resources: frozenset[str] = frozenset()
     elsewhere: bool = False

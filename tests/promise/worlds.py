@@ -397,14 +397,18 @@ def leases(draw: st.DrawFn, id_: str, *, ended: bool | None = None) -> Lease:
         draw(st.sampled_from((31 * DAY, 13 * DAY, 26 * HOUR, 8 * HOUR, 3 * HOUR, HOUR, 6 * MINUTE))) + 30 * SECOND
     )
     lives = draw(st.booleans()) if ended is None else not ended
-    end = None
+    end = heard = None
     if not lives:
         ends = [span for span in (30 * HOUR + 30 * MINUTE, 8 * HOUR, 3 * HOUR, 8 * MINUTE, MINUTE) if NOW - span > since]
         end = NOW - draw(st.sampled_from(ends)) if ends else NOW - SECOND
+        heard = draw(
+            st.sampled_from((None, *(NOW - span for span in (8 * HOUR, 3 * HOUR, 8 * MINUTE) if since < NOW - span < end)))
+        )
     return Lease(
         id_,
         since,
         end,
+        heard,
         claims=tuple(draw(st.lists(st.sampled_from(_CLAIMS), max_size=2))),
         resources=draw(rarely(frozenset(), frozenset({ident(0)}), frozenset({ident(1), "box-0"}), weight=6)),
         elsewhere=draw(rarely(False, True, weight=5)),

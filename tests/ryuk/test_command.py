@@ -183,7 +183,7 @@ def test_told_to_end_it_cleans_up_at_once_after_those_who_have_gone(program: Pro
         ryuk.terminate()
         assert ryuk.ended() == 0
     assert names(world) == set()
-    (told,) = ryuk.events("lease_released")
+    (told,) = ryuk.events("lease_expired")
     assert told["cause"] == "its connection was gone when this program ended"
 
 
