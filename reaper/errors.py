@@ -117,7 +117,7 @@ class CircuitOpenError(ProviderError):
 
 
 class LeasesUnknownError(ProviderError):
-    """It cannot be told what is leased, so nothing is deleted. It speaks for every endpoint."""
+    """What is leased is unknown, so nothing is deleted, on any endpoint."""
 
     label = "leases_unknown"
 

@@ -139,7 +139,7 @@ def _held(layout: Layout) -> None:
         (8, 8, 8),
         course(
             "By state",
-            "What it held at the last look, owned or not.",
+            "What it held when it was last listed, owned or not.",
             Query(f"sum by (state) ({worst('reaper_resources', E, 'kind', 'state')})", "{{state}}"),
             unit="none",
             colors=STATES,
@@ -261,7 +261,7 @@ def _deletions(layout: Layout) -> None:
         ),
         course(
             "Duration of a deletion, all of the provider",
-            "From the last look at a resource to the confirmation, stopping included.",
+            "From the final re-check of a resource to the confirmation, stopping included.",
             Query(quantile(0.5, "reaper_deletion_duration_seconds", provider), "{{provider}} median"),
             Query(quantile(0.95, "reaper_deletion_duration_seconds", provider), "{{provider}} 95 %"),
             unit="s",

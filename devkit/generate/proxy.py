@@ -65,7 +65,7 @@ defaults
     option dontlog-normal
     # Each request to the engine has a connection of its own: none goes to one that the engine has just closed.
     option http-server-close
-    # Who hangs up takes what he asked for with him. (A stop goes on all the same: the engine sees to it.)
+    # A client that disconnects cancels its request. (A stop goes on all the same, in the engine.)
     option abortonclose
     option clitcpka
     # Retrying is reaper's business, and so is giving up: events are silent for hours, and a stop takes its stop_timeout.

@@ -61,8 +61,10 @@ def _selection(parser: argparse.ArgumentParser, timeout: str = "for the whole co
     group = parser.add_argument_group("one-off policies, in place of the configured ones; several are ORed")
     group.add_argument("--stopped", action="store_true", help="everything owned that is stopped or failed")
     group.add_argument("--older-than", metavar="AGE", help="everything owned and older, for example 24h")
-    group.add_argument("--all", action="store_true", help="everything owned: you state that no run is alive there")
-    group = parser.add_argument_group("narrow it; these never widen")
+    group.add_argument(
+        "--all", action="store_true", help="every owned resource regardless of age; unsafe while a run is active"
+    )
+    group = parser.add_argument_group("filters")
     group.add_argument("--label", metavar="K[=V]", action="append", help="with this label (repeatable, ANDed)")
     group.add_argument("--name", metavar="GLOB", action="append", help="with such a name (repeatable, ORed)")
     group.add_argument("--image", metavar="GLOB", action="append", help="of such an image (repeatable, ORed)")
@@ -254,7 +256,7 @@ def _no_service(arguments: argparse.Namespace) -> int | None:
         from reaper.config.load import find_file  # noqa: PLC0415
         from reaper.errors import ConfigError  # noqa: PLC0415
 
-        with suppress(ConfigError):  # a file that is named and missing is told of when the service begins
+        with suppress(ConfigError):  # a named file that is missing is reported when the service starts
             if find_file(None, os.environ) is None:
                 build_parser().print_help(sys.stderr)
                 return exits.USAGE

@@ -33,7 +33,7 @@ OUTCOMES = (PENDING, *(outcome.value for outcome in Outcome if outcome is not Ou
 _ATTEMPTS = 3
 _WRITE_TIME = 'write for example "24h", "2026-11-21" or "2026-11-21T06:00:00Z"'
 _LIVES = "pid {} is deleting it"
-_DIED = "the process that was deleting it (pid {}) died; the next sweep of the endpoint tells what became of it"
+_DIED = "the process that was deleting it (pid {}) died; the next sweep of the endpoint shows what became of it"
 
 
 @dataclass(frozen=True, slots=True)

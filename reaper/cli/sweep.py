@@ -57,7 +57,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _tells_in_the_log(arguments: Namespace) -> bool:
-    """Whether what happens is told in the log: not beside a report that goes to stderr as well, unless asked for."""
+    """Whether events are logged: not beside a report that goes to stderr as well, unless asked for."""
     return "words" not in arguments or arguments.log_level is not None
 
 
@@ -227,7 +227,7 @@ class Command:
             self.log.error("metrics_not_written", **told)  # noqa: TRY400 - a full disk is no bug: no traceback
 
     def _reaped(self) -> Mapping[str, Collection[str]]:
-        """By endpoint the names of the projects that were reaped, as far as the journal knows them."""
+        """By endpoint the names of the projects that were reaped, as far as the journal has them."""
         from reaper.observers.journal_db import reaped_projects  # noqa: PLC0415 - a database, for one command alone
 
         return reaped_projects(load.state_directory(os.environ) / NAME)

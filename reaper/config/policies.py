@@ -71,7 +71,7 @@ class PolicyTable(Table):
         if self.older_than is None and self.stopped_for is None and self.idle_for is None and not self.states:
             raise ValueError("it has no condition; give it older_than, stopped_for, idle_for or states")
         if self.idle_for is not None and Kind.CONTAINER in self.kinds:
-            raise ValueError("idle_for is for sandboxes only: nothing tells whether a container is idle")
+            raise ValueError("idle_for is for sandboxes only: idleness of a container is unknown")
         return self
 
     @model_validator(mode="after")

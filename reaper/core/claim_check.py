@@ -72,7 +72,7 @@ def check(claim: Claim, claimable: Sequence[str] | None) -> None:
         for entry in entries:
             _check_entry(word, entry)
     if not selector.labels and all(any(map(_is_total, entries)) for entries in globs.values() if entries):
-        raise ClaimError("it claims everything that is made while the lease lives; name something that tells its own apart")
+        raise ClaimError("it claims everything that is made while the lease lives; name something that is unique to it")
     if claimable is not None:
         _check_untrusted(claim, claimable)
 

@@ -61,7 +61,7 @@ def owned_by_image(decisions: Iterable[Decision]) -> str | None:
     if not found:
         return None
     have = "1 resource has" if len(found) == 1 else f"{len(found)} resources have"
-    told = f"{have} a label that [scope] wants from its image alone, and {'is' if len(found) == 1 else 'are'} not owned"
+    told = f"{have} a label that [scope] requires, from its image alone, and {'is' if len(found) == 1 else 'are'} not owned"
     return f"{told} ({_names(found)}); to own such: image_labels = true in [scope]"
 
 

@@ -230,7 +230,7 @@ class Lease:
             return f"lease {self.id} of {self.owner} ended {human(now - self.ending.at)} ago ({self.ending.cause})"
         if self.unproven:
             why = "its holder is on another host, or was here before a restart"
-            return f"lease {self.id} of {self.owner} is not known to have ended: {why}, which only that host can tell"
+            return f"lease {self.id} of {self.owner} is not known to have ended: {why}, which only that host can check"
         return f"lease {self.id} of {self.owner} is alive"
 
 

@@ -45,7 +45,7 @@ def _not_taken(resource: Resource, maker: Lease) -> str:
     if resource.kind is not Kind.IMAGE:
         return f"{fact}, but something has changed it since, or it carries another's labels"
     if resource.tagged_at is None:
-        return f"{fact}, but the engine does not tell when it was tagged (Metadata.LastTagTime)"
+        return f"{fact}, but the engine does not report when it was tagged (Metadata.LastTagTime)"
     return f"{fact}, but it was tagged at another time or carries another's labels"
 
 
@@ -180,7 +180,7 @@ class Judge:
             article = "an" if resource.kind is Kind.IMAGE else "a"
             sentence = f"{article} {resource.kind} goes only with a lease that it was made under, and none known here has it"
             if (claiming := self.leases.claiming(resource)) is not None:
-                sentence = f"lease {claiming.id} claims it, but an engine before Docker 23 does not tell when it was made"
+                sentence = f"lease {claiming.id} claims it, but an engine before Docker 23 does not report when it was made"
             elif (maker := self.leases.maker(resource)) is not None:
                 sentence = _not_taken(resource, maker)
             return _keep("owned", Reason.NOT_OWNED, lambda: sentence)
@@ -215,7 +215,7 @@ class Judge:
             )
         if resource.system_container is not None:
             return _keep("system_container", Reason.SYSTEM_CONTAINER, lambda: f"it is {resource.system_container}")
-        return Finding("system_container", None, lambda: "neither this program nor the host's machinery")
+        return Finding("system_container", None, lambda: "neither this program nor a system container of the host")
 
     def _protected(self, resource: Resource) -> Finding:
         if sign := self.rules.protect.selector.any_of(resource, resource.labels):
@@ -285,7 +285,7 @@ class Judge:
         raw = resource.raw_state
         if resource.state is State.CHANGING and not resource.inspected:
             # After a removal that failed, Docker's listing says removing for ever while the inspection says dead.
-            return Finding("state", None, lambda: f"it is listed as {raw}, which only an inspection can tell")
+            return Finding("state", None, lambda: f"it is listed as {raw}, which only an inspection can confirm")
         if resource.state is State.CHANGING:
             return _keep("state", Reason.CHANGING, lambda: f"it is {'being removed' if raw == 'removing' else raw}: wait")
         if resource.state is State.UNKNOWN:

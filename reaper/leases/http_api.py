@@ -244,7 +244,7 @@ class LeaseApi:
         if self._token is not None and (given or peer is None):
             proven = scheme.lower() == "bearer" and hmac.compare_digest(_bytes(given.strip()), _bytes(self._token))
             if not proven:
-                wanted = "the token of [leases] is wanted: Authorization: Bearer TOKEN"
+                wanted = "the token of [leases] is required: Authorization: Bearer TOKEN"
                 raise _Refused(401, wanted, **{"WWW-Authenticate": "Bearer"})
             return _Asker(trusted=True, peer=peer)
         if peer is not None:

@@ -285,7 +285,7 @@ class Ryuk:
         if client.refused < MOST_TOLD:
             self._log.error("ryuk_line_refused", peer=client.peer, problem=why)
         elif client.refused == MOST_TOLD:
-            self._log.error("ryuk_line_refused", peer=client.peer, problem=why, further="of this client are not told of")
+            self._log.error("ryuk_line_refused", peer=client.peer, problem=why, further="of this client are not logged")
 
     # -- its leases ----------------------------------------------------------------------------------------------------
 

@@ -177,7 +177,7 @@ class ServedLeases:
         finally:
             connection.close()
         if answer.status != 200:
-            raise LeasesUnknownError(f"the service on {self._path} cannot tell its leases now: {_problem(text)}")
+            raise LeasesUnknownError(f"the service on {self._path} cannot read its leases now: {_problem(text)}")
         return text, trusted
 
     def _take(self, text: bytes, *, trusted: bool) -> None:

@@ -187,7 +187,7 @@ class HeldLease:
             kept = (
                 "it has it again" if before == self.id else f"lease {self.id} took its place: {LEASE_LABEL}={before} is over"
             )
-            self._told(f"the service did not know lease {before} any more; {kept}")
+            self._told(f"the service did not have lease {before} any more; {kept}")
 
     def _take(self) -> bool:
         """Whether the service had to make a new one. Raises AwayError and LeaseRefusedError."""

@@ -1,1 +1,1 @@
-"""What is told of a sweep: logs, tables, JSON, metrics, the journal."""
+"""Reports of a sweep: logs, tables, JSON, metrics, the journal."""

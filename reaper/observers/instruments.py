@@ -123,7 +123,7 @@ class Instruments:
         )
         self.deletion_seconds = Histogram(
             "reaper_deletion_duration_seconds",
-            "From the last look at a resource to the confirmation of its deletion or its acceptance.",
+            "From the final re-check of a resource to the confirmation of its deletion or its acceptance.",
             by_provider,
             registry=r,
             buckets=DELETION_BUCKETS,
@@ -144,7 +144,7 @@ class Instruments:
         )
         self.resources = Gauge(
             "reaper_resources",
-            "What the endpoint held at the last look, owned or not.",
+            "What the endpoint held when it was last listed, owned or not.",
             (*where, "kind", "state"),
             registry=r,
         )
@@ -162,7 +162,7 @@ class Instruments:
             registry=r,
         )
         self.up = Gauge(
-            "reaper_endpoint_up", "Whether the last look went well; NaN before the first one.", where, registry=r
+            "reaper_endpoint_up", "Whether the last sweep could list it; NaN before the first one.", where, registry=r
         )
         self.breaker = Gauge(
             "reaper_circuit_breaker_open", "Whether it is asked no more, since call after call failed.", where, registry=r

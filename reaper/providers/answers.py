@@ -81,7 +81,7 @@ def _redirects_to(location: str | None) -> str:
             return _clean(f"{parts.scheme or 'http'}://{host}{port}")
         if parts.path:
             return "another path of its own"
-    return "an address that it does not tell"
+    return "an address that it does not give"
 
 
 def message(body: bytes) -> str:

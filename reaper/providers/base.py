@@ -78,7 +78,7 @@ class Inventory:
 
     @property
     def clock_problem(self) -> str | None:
-        """Why no age can be told there, if the clocks differ too much for a correction: one of them is wrong."""
+        """Why ages are unknown there, if the clocks differ too much for a correction: one of them is wrong."""
         if abs(self.clock_skew) <= LARGEST_SKEW:
             return None
         way = "ahead of" if self.clock_skew > timedelta(0) else "behind"

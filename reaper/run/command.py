@@ -247,7 +247,7 @@ def _clean_up(hold: "Hold", cause: str, log: "FilteringBoundLogger | None") -> R
         try:
             report = hold.clean_up(cause, log)
         except LeasesUnknownError as error:
-            _say(f"what the run has left cannot be told: {error}")
+            _say(f"what the run has left is unknown: {error}")
             return None
         except Exception as error:  # noqa: BLE001 - the command's exit code is not this program's to change
             _bug("what the run has left was not cleaned up", error, log)

@@ -211,7 +211,7 @@ def test_a_hint_says_how_many_would_be_owned() -> None:
     hint = owned_by_image(decide(many, rules(STOPPED_1H, EVERYTHING), (), NOW))
     assert hint is not None
     assert hint.startswith(
-        "5 resources have a label that [scope] wants from its image alone, and are not owned (neighbour-0,"
+        "5 resources have a label that [scope] requires, from its image alone, and are not owned (neighbour-0,"
     )
     assert "image_labels = true in [scope]" in hint
     one = owned_by_image(decide(many[:1], OLD, (), NOW))

@@ -80,7 +80,7 @@ def test_what_may_be_another_s_by_now_stays_and_is_explained(name: str) -> None:
     decision = judge(thing, lease)
     assert decision.reason is Reason.NOT_OWNED
     assert decision.sentence.startswith("lease 7f3a has ended and ")
-    assert ("does not tell when it was tagged" in decision.sentence) == ("without the time" in name)
+    assert ("does not report when it was tagged" in decision.sentence) == ("without the time" in name)
 
 
 def test_an_image_with_two_tags_stays() -> None:

@@ -153,7 +153,7 @@ def test_where_its_creation_time_is_unknown_only_the_lease_s_own_label_takes_it(
     lease = replace(DEAD, claims=(TELLING[name],))
     decision = judge(changed, lease)
     assert decision.reason is Reason.NOT_OWNED
-    assert decision.sentence == "lease 7f3a claims it, but an engine before Docker 23 does not tell when it was made"
+    assert decision.sentence == "lease 7f3a claims it, but an engine before Docker 23 does not report when it was made"
     assert judge(replace(changed, labels=LABEL), lease).reap
     assert not judge(replace(changed, labels=LABEL, created_at=ago(hours=2)), lease).reap
 

@@ -130,7 +130,7 @@ def test_the_stack_from_its_start_to_its_end(swarm: Swarm, tmp_path: Path) -> No
     swarm.docker("stack", "deploy", "--resolve-image", "never", *files, STACK)
 
     # It sweeps what was left on its node, is healthy, and runs as it should.
-    until(lambda: containers(engine) & {"exited", "forgotten"} == set(), "the leftovers to go", 60)
+    until(lambda: containers(engine) & {"exited", "forgotten"} == set(), "the leaked resources to go", 60)
     until(lambda: swarm.healthy("reaper"), "a healthy reaper", 60)
     _are_confined(swarm)
 
@@ -171,7 +171,7 @@ def test_the_stack_from_its_start_to_its_end(swarm: Swarm, tmp_path: Path) -> No
 
 
 def _leave_things_behind(swarm: Swarm) -> None:
-    """Two leftovers, two that are none, and two services of Swarm's own that look like leftovers but for its labels."""
+    """Two leaked containers, two others, and two services of Swarm's own that look leaked but for its labels."""
     engine = swarm.engine
     engine.import_image()
     label = ["--container-label", "terminal-bench=yes"]

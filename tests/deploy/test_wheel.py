@@ -53,6 +53,6 @@ def test_the_wheel_runs_the_demo_in_an_environment_of_its_own(dist: Path, tmp_pa
     run(*pip, "--constraint", ROOT / "constraints.txt", wheel, cwd=tmp_path)
     bin_ = environment / "bin"
     assert run(bin_ / "bench-reaper", "--version", cwd=tmp_path) == f"reaper {__version__}\n"
-    assert "a second look: nothing reapable is left" in run(bin_ / "reaper", "demo", cwd=tmp_path)
+    assert "a second listing: nothing reapable is left" in run(bin_ / "reaper", "demo", cwd=tmp_path)
     assert run(bin_ / "reaper", "config", "example", cwd=tmp_path) == (ROOT / "reaper.example.toml").read_text()
     assert '"title"' in run(bin_ / "reaper", "config", "schema", cwd=tmp_path)

@@ -23,7 +23,7 @@ def running(engine: PrivateEngine, name: str, labels: dict[str, str]) -> str:
     return engine.create(name, labels=labels, cmd=SLEEPS, stop_signal="SIGKILL", start=True, networked=False)
 
 
-def test_young_leftovers(engine: PrivateEngine, reaper: Program) -> None:
+def test_young_leaked_resources(engine: PrivateEngine, reaper: Program) -> None:
     """No age tells them from a living run: they are kept, with a hint, and ``--all`` takes them, and only them."""
     beside = {
         "keep": {**OWNED, "reaper.keep": ""},

@@ -121,7 +121,7 @@ def test_a_member_that_starts_again_keeps_the_others(engine: PrivateEngine, prox
 def test_a_project_that_is_brought_up_again(
     engine: PrivateEngine, proxied: Program, proxy: FaultProxy, tmp_path: Path
 ) -> None:
-    """``docker-compose up`` recreates its containers between our decision and our second look: all of it survives."""
+    """``docker-compose up`` recreates its containers between the decision and the re-check: all of it survives."""
     terminal_bench(engine, tmp_path, TRIAL, sidecars=["db"])
     again = services({"client": "tb__chess-best-move__client:latest", "db": "bench:1"})
     old = set(projects(engine)[TRIAL])

@@ -66,7 +66,7 @@ def test_inherited_labels_are_explained_hinted_and_own_if_the_operator_says_so(
     ended = reaper("--once", "--json", "--all")
     assert ended.outcomes() == {}
     (hint,) = [hint for hint in ended.document["hints"] if "image_labels" in hint]
-    assert hint.startswith("3 resources have a label that [scope] wants from its image alone")
+    assert hint.startswith("3 resources have a label that [scope] requires, from its image alone")
     explained = reaper("explain", "one")
     assert "is its image's label, not its own" in explained.out
     assert "is its image's label, not its own" in reaper("list").out

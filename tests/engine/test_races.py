@@ -49,7 +49,7 @@ def race(proxied: Program, proxy: FaultProxy) -> Race:
 
 
 def test_started_again_at_the_last_moment(engine: PrivateEngine, race: Race, proxy: FaultProxy) -> None:
-    """After the second look: the engine itself refuses a deletion without force."""
+    """After the re-check: the engine itself refuses a deletion without force."""
     ident = engine.create("again", labels=OWNED, cmd=WAITS, start=True)
     engine.stop_container(ident)
     other = exited(engine, "other")
@@ -121,13 +121,13 @@ def test_labelled_to_be_kept_in_between(engine: PrivateEngine, race: Race, proxy
 
 @pytest.mark.parametrize(
     ("step", "labels"),
-    [("first look", OWNED), ("second look", OWNED), ("second look", {**OWNED, "reaper.keep": ""}), ("deletion", OWNED)],
-    ids=["first look", "second look", "second look, with reaper.keep", "deletion"],
+    [("first look", OWNED), ("re-check", OWNED), ("re-check", {**OWNED, "reaper.keep": ""}), ("deletion", OWNED)],
+    ids=["first look", "re-check", "re-check, with reaper.keep", "deletion"],
 )
 def test_recreated_under_its_name(engine: PrivateEngine, race: Race, step: str, labels: dict[str, str]) -> None:
     old = exited(engine, "name")
-    at = {"first look": ("GET", f"{old}/json"), "second look": ("GET", f"{old}/json"), "deletion": ("DELETE", old)}
-    with race.stands_at(*at[step], after=step == "second look"):
+    at = {"first look": ("GET", f"{old}/json"), "re-check": ("GET", f"{old}/json"), "deletion": ("DELETE", old)}
+    with race.stands_at(*at[step], after=step == "re-check"):
         engine.remove(old)
         new = exited(engine, "name", labels)
     assert engine.state(new) == "exited"

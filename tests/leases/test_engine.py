@@ -116,7 +116,7 @@ def test_volumes_and_images_go_after_what_uses_them_and_only_those_that_the_run_
     assert program("list").code == 0
     ended = program("--once", "--json")
     assert ended.code == 0, ended.err
-    # An engine that does not tell when it was made cannot tell that p_data is not from long before the run, and nothing but
+    # An engine that does not report when it was made cannot show that p_data is not from before the run, and nothing but
     # its project says whose it is.
     dated = ["p_data"] if tells_creation(any_engine.api.must("GET", "/version")["ApiVersion"]) else []
     gone = ("mine", "mine-made", "mine-net", "mine-data", "mine-spare", "p_cache", "mine/built:1", *dated)
@@ -138,7 +138,7 @@ def test_volumes_and_images_go_after_what_uses_them_and_only_those_that_the_run_
     }
     if not dated:
         assert found["p_data"]["sentence"] == (
-            "lease run-1 claims it, but an engine before Docker 23 does not tell when it was made"
+            "lease run-1 claims it, but an engine before Docker 23 does not report when it was made"
         )
     assert "unowned-data" not in found
     # It has the label of the container that it was committed from, and may be all that is left of the run's work.

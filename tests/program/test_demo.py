@@ -177,7 +177,7 @@ def _no_nohup() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_no_nohup")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
-@pytest.mark.parametrize("moment", ["reaper demo", "silent for"])
+@pytest.mark.parametrize("moment", ["reaper demo", "paused for"])
 def test_a_signal_ends_it_in_order(demo: Program, number: signal.Signals, code: int, moment: str) -> None:
     with started(demo, "demo", env={"PYTHONUNBUFFERED": "1"}) as process:
         assert process.stdout is not None
@@ -188,7 +188,7 @@ def test_a_signal_ends_it_in_order(demo: Program, number: signal.Signals, code: 
         ended = demo.finish(process)
     assert (ended.code, ended.err) == (code, "")
     assert "Now yours" not in ended.out
-    if moment == "silent for":
+    if moment == "paused for":
         assert "abandoned" in ended.out, "what was done is told"
 
 

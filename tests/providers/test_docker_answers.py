@@ -118,10 +118,10 @@ async def test_a_redirect_is_named_and_not_followed(ask: str, status: int) -> No
 @pytest.mark.parametrize(
     ("location", "shown"),
     [
-        (None, "an address that it does not tell"),
-        ("", "an address that it does not tell"),
-        ("http://[", "an address that it does not tell"),
-        ("http://other:port/", "an address that it does not tell"),
+        (None, "an address that it does not give"),
+        ("", "an address that it does not give"),
+        ("http://[", "an address that it does not give"),
+        ("http://other:port/", "an address that it does not give"),
         ("/login", "another path of its own"),
         ("//other/x", "http://other"),
         ("https://[::1]:2376/x", "https://[::1]:2376"),

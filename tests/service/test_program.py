@@ -104,7 +104,7 @@ def test_a_drain_ends_what_takes_longer_and_reports_it(served: Served) -> None:
         served.add(f"s{number:02}")
     served.sim.faults.add("latency:5s,method=DELETE")
     with served.first_deletion(), Daemon(served.program(), SELDOM, 'drain_timeout = "1s"').start() as daemon:
-        daemon.until(lambda: served.traffic.count("GET", "/sandbox/"), "second look")
+        daemon.until(lambda: served.traffic.count("GET", "/sandbox/"), "re-check")
         daemon.wait("service_started")
         assert daemon.stop() == 0
         assert [line["event"] for line in daemon.lines][-1] == "service_ended"

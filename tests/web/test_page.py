@@ -77,7 +77,7 @@ def test_the_headline_answers_at_once() -> None:
     assert headline(troubled()) == ("bad", "1 of 3 endpoints is down: gpu-1")
     assert headline(full()) == ("bad", "6 of 100 endpoints are down: gpu-00, gpu-17, gpu-34 and 3 more")
     assert headline(capped()) == ("bad", "The deletion cap holds the sweeps back on gpu-1")
-    assert headline(fresh()) == ("quiet", "Just started: nothing has been looked at yet")
+    assert headline(fresh()) == ("quiet", "Just started: nothing has been swept yet")
     assert headline(WORLDS["unconfigured"]()) == ("warn", "There is nothing to look after: no endpoint is configured")
     half = healthy()
     half.endpoints["gpu-1"].up = None
@@ -120,7 +120,7 @@ def test_every_empty_section_says_why() -> None:
     assert "No leases can be taken" in page.render(fresh(), NOW)
     leased(status := fresh())
     assert "No run holds one." in page.render(status, NOW)
-    assert "No endpoint has been looked at yet." in page.render(fresh(), NOW)
+    assert "No endpoint has been swept yet." in page.render(fresh(), NOW)
     assert len([c for c in read(WORLDS["unconfigured"]()).values("class") if c == "empty"]) == 8
     status = healthy()
     status.endpoints["local"].up = False

@@ -57,12 +57,12 @@ CALLS = (
     EngineCall("GET", "/version", "which version of the API to speak", {}),
     # Never with size: it makes the engine measure every file system, and blocks it.
     EngineCall("GET", "/containers/json", "list containers", {"all": _FLAG, "filters": _JSON}),
-    EngineCall("GET", "/containers/{id}/json", "the last look before a deletion", {}),
+    EngineCall("GET", "/containers/{id}/json", "the final re-check before a deletion", {}),
     EngineCall("POST", "/containers/{id}/stop", "stop what a policy takes although it runs", {"t": _NUMBER}),
     EngineCall("POST", "/containers/{id}/unpause", "let a paused one stop on Podman, which refuses to stop it", {}),
     EngineCall("DELETE", "/containers/{id}", "delete, with anonymous volumes", {"v": _FLAG, "force": _FLAG}),
     EngineCall("GET", "/networks", "list networks", {}),
-    EngineCall("GET", "/networks/{id}", "the last look before a deletion", {}),
+    EngineCall("GET", "/networks/{id}", "the final re-check before a deletion", {}),
     EngineCall(
         "POST",
         "/networks/{id}/disconnect",
@@ -72,11 +72,11 @@ CALLS = (
     ),
     EngineCall("DELETE", "/networks/{id}", "delete a network of a reaped project", {}),
     EngineCall("GET", "/volumes", "list the volumes of leases", {"filters": _JSON}),
-    EngineCall("GET", "/volumes/{id}", "the last look before a deletion", {}),
+    EngineCall("GET", "/volumes/{id}", "the final re-check before a deletion", {}),
     # Never with force, which deletes what is in use, or (of volumes) takes for deleted what its driver does not know.
     EngineCall("DELETE", "/volumes/{id}", "delete a volume of a lease that has ended", {}),
     EngineCall("GET", "/images/json", "which labels came with images, and the images of leases", {"filters": _JSON}),
-    EngineCall("GET", "/images/{image}/json", "which labels are an image's, and the last look before its deletion", {}),
+    EngineCall("GET", "/images/{image}/json", "which labels are an image's, and the final re-check before its deletion", {}),
     # With noprune: the untagged images below it may be in use by a build just now.
     EngineCall("DELETE", "/images/{image}", "delete an image of a lease that has ended", {"noprune": "1"}),
     EngineCall("GET", "/events", "who dies", {"filters": _JSON, "since": _MOMENT}),

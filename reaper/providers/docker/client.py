@@ -335,7 +335,7 @@ class DockerReader:
         except Exception as error:  # noqa: BLE001
             self._translate(error)
         if not all(member.id for member in listed):
-            raise UnreadableError(f"the listing of project {project} has a row without Id, so nothing tells who is in it")
+            raise UnreadableError(f"the listing of project {project} has a row without Id, so its members are unknown")
         return tuple(self._image_labels.mark(member) for member in listed)
 
     async def _list_images(self) -> Sequence[Row]:
@@ -351,7 +351,7 @@ class DockerReader:
             try:
                 self._translate(error)
             except DeniedError as denied:  # by a proxy, most likely
-                what = "GET /images/ID/json has to be let through: it tells which labels of a container are its image's"
+                what = "GET /images/ID/json has to be let through: it shows which labels of a container are its image's"
                 raise DeniedError(f"{denied}; {what}") from error
 
     async def dependents(

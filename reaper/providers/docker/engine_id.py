@@ -37,7 +37,7 @@ def identity(engine: DockerTable) -> tuple[object, ...]:
     info = info if isinstance(info, dict) else {}
     identity = (made, info.get("Name"), info.get("DockerRootDir"))
     if not any(made) and not all(identity[1:]):
-        raise IdentityError(f"the engine at {engine.host} does not tell which it is")
+        raise IdentityError(f"the engine at {engine.host} does not identify itself")
     return identity
 
 

@@ -91,9 +91,9 @@ _PASSING = ("locked", "timeout", "timed out", "temporarily", "try again", "deadl
 
 # What to do about a refusal that gives no reason: it comes from a proxy or a plugin, since an engine gives one.
 _REMEDIES: Mapping[int, str] = {
-    401: "a proxy before the engine wants credentials, which this program has none of; name the engine itself as host",
+    401: "a proxy before the engine requires credentials, which this program does not have; name the engine itself as host",
     403: "a proxy or an authorization plugin denies this call; let it through (deploy/README.md lists the calls)",
-    404: "no engine answers like this; check that host names an engine, and that the proxy before it knows this call",
+    404: "no engine answers like this; check that host names an engine, and that the proxy before it supports this call",
 }
 
 # aiodocker drops the headers of an error and what it was the answer to; the client's middleware leaves those of the last

@@ -99,7 +99,7 @@ def _remarks(endpoint: EndpointStatus, now: datetime) -> list[Html]:
         remarks.append(el("span", "Call after call failed: the last sweep stopped asking it.", class_="warn"))
     if endpoint.clock_skew:
         way = "ahead of" if endpoint.clock_skew > timedelta(0) else "behind"
-        then = "no age can be told" if abs(endpoint.clock_skew) > LARGEST_SKEW else "ages are corrected"
+        then = "ages are unknown" if abs(endpoint.clock_skew) > LARGEST_SKEW else "ages are corrected"
         text = f"Its clock is {human(abs(endpoint.clock_skew))} {way} this one; {then}."
         remarks.append(el("span", text, class_="warn"))
     if endpoint.events is not None:
@@ -141,11 +141,11 @@ def reapable(status: Status, now: datetime) -> Html:
     every = status.endpoints.values()
     total = sum(endpoint.reapable for endpoint in every)
     if not any(endpoint.up is not None for endpoint in every):
-        return empty("No endpoint has been looked at yet.")
+        return empty("No endpoint has been swept yet.")
     if not total:
         unseen = any(endpoint.up is not True for endpoint in every)
         return empty(
-            "Nothing, on the endpoints that could be listed." if unseen else "Nothing. Every leftover has been dealt with."
+            "Nothing, on the endpoints that could be listed." if unseen else "Nothing. Every leaked resource was deleted."
         )
     found = [(endpoint.name, resource) for endpoint in every for resource in endpoint.shown]
     found.sort(key=lambda pair: (pair[1].since is None, pair[1].since or now, pair[0], pair[1].name))
@@ -226,7 +226,7 @@ def _policy_row(policy: PolicyStatus, name: str, now: datetime) -> list[Html]:
 def deletions(status: Status, now: datetime) -> Html:
     """The results that are remembered."""
     if not status.deletions:
-        return empty("None yet. What the sweeps delete will be told here, with the reason.")
+        return empty("None yet. Deletions are listed here, with the reason.")
     columns = ("When", "Outcome", "Name", "Endpoint", "Policy", "Why")
     return table("What the last sweeps did, the newest first", columns, [_deletion(d, now) for d in status.deletions])
 

@@ -101,15 +101,15 @@ def _calm(status: Status, endpoints: Sequence[EndpointStatus], now: datetime) ->
     if young and not waiting:
         be, they = ("runs", "its age keeps it") if young == 1 else ("run", "their age keeps them")
         headline = f"Nothing is reapable yet; {counted(young, 'owned resource')} {be}, and only {they}"
-        line = f"No lease tells whether a run is alive. {_looked(endpoints, now)}"
+        line = f"What is leased is unknown. {_looked(endpoints, now)}"
         return Verdict(Level.QUIET, headline, line, f"{young:,} running")
     if not waiting:
         return Verdict(Level.GOOD, "Nothing leaks", _looked(endpoints, now), "nothing leaks")
     if len(waiting) == len(endpoints):
         line = f"{counted(len(endpoints), 'endpoint')} to look at, started {age(status.started_at, now)} ago."
-        return Verdict(Level.QUIET, "Just started: nothing has been looked at yet", line, "starting")
+        return Verdict(Level.QUIET, "Just started: nothing has been swept yet", line, "starting")
     headline = f"Nothing leaks on {len(endpoints) - len(waiting)} of {len(endpoints)} endpoints"
-    return Verdict(Level.QUIET, headline, f"Not looked at yet: {_names(waiting)}.", "starting")
+    return Verdict(Level.QUIET, headline, f"Not swept yet: {_names(waiting)}.", "starting")
 
 
 def _leftovers(endpoints: Sequence[EndpointStatus], now: datetime) -> str:
@@ -131,8 +131,8 @@ def _looked(endpoints: Sequence[EndpointStatus], now: datetime) -> str:
     if not times:
         return f"{on}."
     if len(times) == 1:
-        return f"{on}, last looked at {age(times[0], now)} ago."
-    return f"{on}, each looked at within the last {age(min(times), now)}."
+        return f"{on}, last listed {age(times[0], now)} ago."
+    return f"{on}, each listed within the last {age(min(times), now)}."
 
 
 def _names(endpoints: Sequence[EndpointStatus]) -> str:

@@ -84,9 +84,7 @@ class _Demo:
             sections.problems(screen, listed)
             return code
         sections.inventory(screen, listed)
-        screen.heading(
-            "The sweep", "Requests fail, a rate limit is hit, and a container is restarted just before its deletion."
-        )
+        screen.heading("The sweep", "Requests fail, a rate limit is hit, and a container is started again.")
         before = world.there()
         world.go_wrong()
         attempts = sections.Attempts(screen, anyio.current_time)

@@ -27,7 +27,7 @@ class Facts:
         report: of the sweep.
         attempts: those that failed and were made again.
         requests: how many the servers met, by endpoint.
-        reapable: how many a second look found that should be gone.
+        reapable: how many a second listing found that should be gone.
         there: how many the simulator itself holds after all.
         proven: whether that is what it held before, less what is reported as deleted.
     """
@@ -128,7 +128,7 @@ class Attempts(Quiet):
         self.counts[endpoint, label] += 1
         if self.counts[endpoint, label] > _SHOWN:
             return
-        then = f"silent for {event.delay:.1f} s" if event.cooldown else f"again in {event.delay:.1f} s"
+        then = f"paused for {event.delay:.1f} s" if event.cooldown else f"again in {event.delay:.1f} s"
         self.tell(endpoint, f"{_words(label):<12}  {then:<16}  {event.what}", "yellow")
 
     def settled(self, endpoint: str, result: Result) -> None:
@@ -217,10 +217,10 @@ def _example(decisions: Iterable[Decision]) -> Decision:
 
 
 def proof(screen: Screen, facts: Facts) -> None:
-    """That it is true: a second look, and the simulator's own books."""
+    """That it is true: a second listing, and the simulator's own record."""
     screen.heading("Is that true?")
     second = "nothing reapable is left" if not facts.reapable else f"reapable and left: {facts.reapable}"
-    _answer(screen, not facts.reapable, f"a second look: {second}")
+    _answer(screen, not facts.reapable, f"a second listing: {second}")
     books = f"only what was deleted is gone, {facts.there} are left" if facts.proven else "they do not agree"
     _answer(screen, facts.proven, f"the simulator's own books: {books}")
     if facts.proven:
