@@ -15,10 +15,9 @@ from aiohttp import web
 
 from reaper.simulator.clock import Clock
 from reaper.simulator.control import Traffic, add_control
-from reaper.simulator.daytona.events import Gateway
 from reaper.simulator.daytona.limits import Limit, Throttler, WrongKeys
 from reaper.simulator.daytona.model import Sandbox, as_item, as_sandbox, micros, stamp
-from reaper.simulator.daytona.query import labels_test, page_number, parse
+from reaper.simulator.daytona.query import page_number, parse
 from reaper.simulator.daytona.rules import Behaviour, Refusal
 from reaper.simulator.daytona.state import Organisation
 from reaper.simulator.faults import Faults, Handler, middleware
@@ -81,8 +80,6 @@ class Daytona:
         self._seed = seed
         self._behaviour = behaviour or Behaviour()
         self._homes: dict[str, _Home] = {}
-        self._organisations: list[Organisation] = []
-        self._gateway = Gateway(clock, self._organisations, self._of_token, lambda: self._proxy)
 
     # What is there
 
@@ -92,8 +89,6 @@ class Daytona:
         """A new organisation, with a key `key(name)` that may do all. No limit: neither counted nor told."""
         organisation = Organisation(name, self.clock, self._seed, behaviour or self._behaviour)
         self._homes[name] = _Home(organisation)
-        self._organisations.append(organisation)
-        self._gateway.listen(organisation)
         self.set_limits(name, general=general, lifecycle=lifecycle)
         self.keys[self.key(name)] = Key(name)
         return organisation
@@ -142,24 +137,14 @@ class Daytona:
         app = web.Application(middlewares=[self.traffic.middleware(), self._dated, strike, self._envelope])
         one = PREFIX + "/sandbox/{sandboxIdOrName}"
         route = app.router.add_route
-        route("GET", PREFIX + "/config", self._config)
         route("GET", PREFIX + "/health", self._health)
-        route("GET", PREFIX + "/socket.io/", self._gateway.connect)
-        route("GET", PREFIX + "/shared-regions", self._guarded(self._regions, GENERAL))
-        route("GET", PREFIX + "/regions", self._guarded(self._regions, GENERAL))
         route("GET", PREFIX + "/sandbox", self._guarded(self._list, GENERAL))
         route("POST", PREFIX + "/sandbox", self._guarded(self._create, CREATE, WRITE))
         route("GET", PREFIX + "/sandbox/paginated", self._guarded(self._paginated, GENERAL))
         route("GET", one, self._guarded(self._get, GENERAL))
         route("DELETE", one, self._guarded(self._change(Organisation.delete), LIFECYCLE, DELETE))
         route("POST", one + "/stop", self._guarded(self._change(Organisation.stop), LIFECYCLE, WRITE))
-        route("POST", one + "/start", self._guarded(self._change(Organisation.start), LIFECYCLE, WRITE))
-        route("GET", one + "/toolbox-proxy-url", self._guarded(self._toolbox_url, GENERAL))
-        route("GET", one + "/forks", self._guarded(self._forks, GENERAL))
-        route("GET", one + "/parent", self._guarded(self._parent, GENERAL))
-        route("POST", one + "/last-activity", self._guarded(self._touch, GENERAL))
         add_control(app, self.clock, self.faults, self.traffic, self.dump)
-        app.on_shutdown.append(self._gateway.close)
         return app
 
     def error(self, request: web.Request, status: int, message: str) -> web.Response:
@@ -275,10 +260,9 @@ class Daytona:
 
     async def _paginated(self, request: web.Request, home: _Home) -> web.Response:
         page, limit = page_number(_params(request))
-        tests = labels_test(_params(request))
         newer = home.organisation.behaviour.newer
         walk = home.organisation.views.pick().walk("createdAt", descending=True)
-        rows = [row for row in walk if not row.hidden and row.warm_pool is None and all(test(row) for test in tests)]
+        rows = [row for row in walk if not row.hidden and row.warm_pool is None]
         items = [as_sandbox(row, self._proxy, newer=newer) for row in rows[(page - 1) * limit : page * limit]]
         return _json({"items": items, "total": len(rows), "page": page, "totalPages": math.ceil(len(rows) / limit)})
 
@@ -297,26 +281,6 @@ class Daytona:
 
     def _dumped(self, row: Sandbox, home: _Home) -> bytes:
         return _bytes(as_sandbox(row, self._proxy, newer=home.organisation.behaviour.newer))
-
-    async def _forks(self, request: web.Request, home: _Home) -> web.Response:
-        row = home.organisation.find(request.match_info["sandboxIdOrName"])
-        newer = home.organisation.behaviour.newer
-        return _json([as_sandbox(fork, self._proxy, newer=newer) for fork in home.organisation.forks(row)])
-
-    async def _parent(self, request: web.Request, home: _Home) -> web.Response:
-        row = home.organisation.find(request.match_info["sandboxIdOrName"])
-        if row.parent is None:
-            raise Refusal(404, f"Sandbox {row.id} has no parent")
-        parent = home.organisation.find(row.parent)
-        return web.Response(body=self._dumped(parent, home), content_type="application/json", charset="utf-8")
-
-    async def _toolbox_url(self, request: web.Request, home: _Home) -> web.Response:
-        home.organisation.find(request.match_info["sandboxIdOrName"])
-        return _json({"url": self._proxy})
-
-    async def _touch(self, request: web.Request, home: _Home) -> web.Response:
-        home.organisation.touch(home.organisation.find(request.match_info["sandboxIdOrName"]))
-        return web.Response()
 
     # Changing
 
@@ -365,26 +329,6 @@ class Daytona:
 
     async def _health(self, _: web.Request) -> web.Response:
         return _json({"status": "ok"})
-
-    async def _regions(self, _: web.Request, home: _Home) -> web.Response:
-        at = stamp(home.organisation.now())
-        return _json([{"id": "us", "name": "us", "regionType": "shared", "createdAt": at, "updatedAt": at}])
-
-    async def _config(self, _: web.Request) -> web.Response:
-        body = {
-            "version": "0.226.1",
-            "oidc": {"issuer": self.url, "clientId": "daytona", "audience": "daytona", "provider": "oidc"},
-            "linkedAccountsEnabled": False,
-            "announcements": {},
-            "proxyTemplateUrl": f"{self.url}/{{{{PORT}}}}-{{{{sandboxId}}}}",
-            "proxyToolboxUrl": self._proxy,
-            "defaultSnapshot": "daytonaio/sandbox:0.5.0-slim",
-            "dashboardUrl": f"{self.url}/dashboard",
-            "maxAutoArchiveInterval": 43200,
-            "maintananceMode": self.maintenance,
-            "environment": "simulator",
-        }
-        return _json(body)
 
 
 def _secret(text: str) -> str:

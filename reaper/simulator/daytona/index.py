@@ -9,12 +9,11 @@ from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
 
 from reaper.simulator.daytona.model import Sandbox, micros, stamp
 
-Key = Any  # an int or a str, one sort for each order
-SORTS = ("name", "cpu", "memoryGib", "diskGib", "lastActivityAt", "createdAt")
+Key = int  # microseconds since 1970
+SORTS = ("lastActivityAt", "createdAt")
 
 
 def _time_key(us: int | None, *, descending: bool) -> int | None:
@@ -25,43 +24,20 @@ def _time_key(us: int | None, *, descending: bool) -> int | None:
 
 def sort_key(row: Sandbox, sort: str, *, descending: bool) -> Key | None:
     """What the row is sorted by; None where it has no such value."""
-    match sort:
-        case "name":
-            return row.name.casefold()
-        case "cpu":
-            return row.cpu
-        case "memoryGib":
-            return row.memory
-        case "diskGib":
-            return row.disk
-        case "lastActivityAt":
-            return _time_key(row.active, descending=descending)
-        case _:
-            return _time_key(row.created, descending=descending)
+    return _time_key(row.active if sort == "lastActivityAt" else row.created, descending=descending)
 
 
-def cursor_value(row: Sandbox, sort: str) -> str | int | None:
+def cursor_value(row: Sandbox, sort: str) -> str | None:
     """The sortValue of a cursor that points behind the row."""
-    match sort:
-        case "name":
-            return row.name
-        case "cpu" | "memoryGib" | "diskGib":
-            return {"cpu": row.cpu, "memoryGib": row.memory}.get(sort, row.disk)
-        case "lastActivityAt":
-            return None if row.active is None else stamp(row.active)
-        case _:
-            return stamp(row.created)
+    value = row.active if sort == "lastActivityAt" else row.created
+    return None if value is None else stamp(value)
 
 
-def cursor_key(value: object, sort: str) -> Key:
-    """The key that a cursor's sortValue means. Raises ValueError or TypeError when it is none of this sort."""
-    if sort in {"cpu", "memoryGib", "diskGib"}:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError(f"{value!r} is no number")
-        return value
+def cursor_key(value: object) -> Key:
+    """The key that a cursor's sortValue means. Raises ValueError or TypeError when it is no time."""
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
-    return value.casefold() if sort == "name" else micros(datetime.fromisoformat(value))
+    return micros(datetime.fromisoformat(value))
 
 
 class _Order:

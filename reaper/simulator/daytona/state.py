@@ -7,7 +7,7 @@ step with the time at which it was due. So turning the clock by a day is one ste
 import heapq
 import random
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -28,7 +28,6 @@ from reaper.simulator.daytona.rules import (
 )
 from reaper.simulator.world import SandboxSpec
 
-Listener = Callable[[Sandbox, str, str], None]
 _SECOND = 1_000_000
 _MINUTE = 60 * _SECOND
 
@@ -44,7 +43,6 @@ class Organisation:
     def __init__(self, name: str, clock: Clock, seed: int = 0, behaviour: Behaviour | None = None) -> None:
         self.name = name
         self.behaviour = behaviour or Behaviour()
-        self.listeners: list[Listener] = []
         self.rows: dict[str, Sandbox] = {}
         self._clock = clock
         self._seed = f"{seed}/{name}"
@@ -210,10 +208,6 @@ class Organisation:
                 self._do(row, what, at)
         self.views.settle(now)
 
-    def next_due(self) -> float | None:
-        """Seconds until something changes by itself; None when nothing will."""
-        return (self._due[0][0] - self.now()) / _SECOND if self._due else None
-
     def _do(self, row: Sandbox, what: str, at: int) -> None:
         word, _, argument = what.partition(" ")
         match word:
@@ -329,8 +323,7 @@ class Organisation:
 
     @contextmanager
     def _writing(self, row: Sandbox, at: int, *, activity: bool = True) -> Iterator[None]:
-        """The server writes the row: its times, its version, the list's copies and the listeners follow."""
-        old = row.shown
+        """The server writes the row: its times, its version and the list's copies follow."""
         self.views.before(row)
         yield
         row.version += 1
@@ -339,9 +332,6 @@ class Organisation:
         if activity and row.active is not None:
             row.active = max(row.active, at)
         self.views.after(row, at)
-        if row.shown != old:
-            for listener in self.listeners:
-                listener(row, old, row.shown)
 
 
 def _us(at: datetime | None, default: int) -> int:
