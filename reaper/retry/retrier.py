@@ -7,20 +7,16 @@ costs no attempt and no time of the total; a call that backs off gives up its sl
 import math
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import anyio
 
 from reaper.errors import CallTimeoutError, CredentialsError, ProviderError, RateLimitedError, UnavailableError
 from reaper.retry.breaker import Breaker, Cooldown
 from reaper.retry.budget import AdaptiveLimiter, Budget
-
-if TYPE_CHECKING:
-    from stamina.instrumentation import RetryDetails
-    from stamina.typing import RetryHook
 
 T = TypeVar("T")
 
@@ -88,11 +84,6 @@ class Look:
 
     needed: Callable[[], bool]
     take: Callable[["AttemptCall"], Awaitable[None]]
-
-
-def prepare() -> None:
-    """Load what a failure needs: before the first change, since a failure may be that nothing can be loaded any more."""
-    import stamina  # noqa: F401, PLC0415
 
 
 class Retrier:
@@ -189,29 +180,15 @@ class _Call:
         self.asked = self.budget
 
     async def run(self, function: Callable[[], Awaitable[T]]) -> T:
-        """Try once, and leave the rest to stamina: most calls succeed, and need neither it nor the time to import it."""
-        try:
-            return await self._attempt(function)
-        except ProviderError as error:
-            if not error.retryable:
-                raise
-            failed: ProviderError | None = error
-        from stamina import retry_context  # noqa: PLC0415 - 40 ms that a sweep without failures does not need
-
-        _keep_out_of_hooks()
-
-        policy = self.owner.policy
-        async for attempt in retry_context(
-            on=self._backoff,
-            attempts=policy.attempts,
-            timeout=None,  # the budget bounds the time, since it can be paused
-        ):
-            with attempt:
-                if failed is not None:
-                    first, failed = failed, None
-                    raise first  # the attempt made above: stamina counts it and backs off
+        """Try until it succeeds, fails for good, or was tried often enough."""
+        while True:
+            try:
                 return await self._attempt(function)
-        raise AssertionError("retry_context yields until an attempt succeeds or its error is raised")
+            except ProviderError as error:
+                delay = self._backoff(error)
+                if delay is None:
+                    raise
+            await anyio.sleep(delay)
 
     async def _attempt(self, function: Callable[[], Awaitable[T]]) -> T:
         self.number += 1
@@ -287,12 +264,10 @@ class _Call:
         else:
             self.owner.breaker.failed(error)
 
-    def _backoff(self, error: Exception) -> bool | float:
-        """What stamina asks after each failed attempt: no, yes, or yes after so many seconds."""
-        if not isinstance(error, ProviderError) or not error.retryable:
-            return False
-        if self.number >= self.owner.policy.attempts or self.owner.breaker.open:
-            return False
+    def _backoff(self, error: ProviderError) -> float | None:
+        """Seconds to wait before the next attempt; None when there is to be none."""
+        if not error.retryable or self.number >= self.owner.policy.attempts or self.owner.breaker.open:
+            return None
         delay = self.owner.policy.delay(self.number)
         if error.retry_after is not None:
             delay = max(delay, min(error.retry_after, Cooldown.LONGEST))
@@ -302,29 +277,3 @@ class _Call:
     def _tell(self, error: ProviderError, delay: float, *, cooldown: bool = False) -> None:
         attempts = self.owner.policy.attempts
         self.owner.on_retry(FailedAttempt(self.what, self.number, attempts, error, delay, cooldown))
-
-
-def _keep_out_of_hooks() -> None:
-    """Keep this program's retries from stamina's hooks, which would log each of them: ``on_retry`` reports them.
-
-    The hooks are global, and other users of stamina in this process keep theirs.
-    """
-    from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks  # noqa: PLC0415 - as above
-
-    hooks = get_on_retry_hooks()
-    if not all(isinstance(hook, _OfOthers) for hook in hooks):
-        set_on_retry_hooks([hook if isinstance(hook, _OfOthers) else _OfOthers(hook) for hook in hooks])
-
-
-class _OfOthers:
-    """A hook of stamina's that is called for the retries of others.
-
-    Args:
-        hook: the hook.
-    """
-
-    def __init__(self, hook: "RetryHook") -> None:
-        self._hook = hook
-
-    def __call__(self, details: "RetryDetails") -> AbstractContextManager[None] | None:
-        return None if isinstance(details.caused_by, ProviderError) else self._hook(details)

@@ -43,7 +43,6 @@ from reaper.errors import (
     TooManyFilesError,
 )
 from reaper.providers.base import FEWEST, Also, Inventory, Listed, Provider
-from reaper.retry.retrier import prepare
 from reaper.sweep.concurrency import for_each
 from reaper.sweep.confirm import Confirmer
 from reaper.sweep.context import Context, Slots
@@ -394,7 +393,6 @@ class _EndpointSweep:
         self.context.going |= {decision.resource.id for decision in going}
         self.units = make_units(self.context, going)
         if self.units:
-            prepare()
             await self.shared.ledger.begin(self.name, self.reader.provider, going)
         async with anyio.create_task_group() as group:
             if self.confirmer is not None:

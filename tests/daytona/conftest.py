@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from tests.daytona.loop import JumpingLoop
-from tests.sweep.conftest import quiet_stamina  # noqa: F401 - a fixture
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from reaper.observers.journal import Journal
 from reaper.providers.memory import Rule
 from reaper.sweep.sweep import Options, sweep
 from tests.journal.lab import Lab
-from tests.sweep.conftest import anyio_backend, quiet_stamina
+from tests.sweep.conftest import anyio_backend
 from tests.sweep.lab import Lab as World
 from tests.sweep.lab import running, stopped
 
-__all__ = ["anyio_backend", "quiet_stamina"]  # fixtures
+__all__ = ["anyio_backend"]  # a fixture
 
 
 async def swept(world: World, journal: Journal, **options: Any) -> EndpointReport:

@@ -12,9 +12,6 @@ from reaper.library import access, by_id
 from reaper.simulator.docker.model import Behaviour, Container
 from tests.daytona.server import Served
 from tests.simulator.docker_world import DAY, World
-from tests.sweep.conftest import quiet_stamina
-
-__all__ = ["quiet_stamina"]  # a fixture
 
 
 @pytest.fixture

@@ -4,9 +4,8 @@ import pytest
 
 from tests.metrics.lab import Bench, promtool
 from tests.program.conftest import fake, run
-from tests.sweep.conftest import quiet_stamina
 
-__all__ = ["bench", "fake", "promtool", "quiet_stamina", "run"]
+__all__ = ["bench", "fake", "promtool", "run"]
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-HEAVY = {"aiohttp", "aiodocker", "daytona", "anyio", "structlog", "rich", "apscheduler", "prometheus_client", "stamina"}
+HEAVY = {"aiohttp", "aiodocker", "daytona", "anyio", "structlog", "rich", "apscheduler", "prometheus_client"}
 
 
 def test_no_sdk_is_imported() -> None:

@@ -628,7 +628,7 @@ async def test_two_endpoints_of_which_one_hangs() -> None:
 def counted() -> Counter[str]:
     """How many objects there are of each class of this program."""
     kinds = (type(thing) for thing in gc.get_objects())
-    return Counter(kind.__name__ for kind in kinds if kind.__module__.startswith("reaper."))
+    return Counter(kind.__name__ for kind in kinds if str(kind.__module__).startswith("reaper."))
 
 
 @pytest.mark.parametrize("act", [True, False])
