@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             callspec = getattr(item, "callspec", None)
             flavour = callspec.params.get("flavour", DEFAULT) if callspec is not None else DEFAULT
             item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem} {flavour}"))
+
+
+def pytest_collection_finish() -> None:
+    """What pytest and its plugins have loaded stays: a collection after each sweep, as the service makes it, skips it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
