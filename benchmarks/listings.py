@@ -8,7 +8,9 @@ from pathlib import Path
 
 from reaper.config.settings import Settings
 from reaper.observers.log import LogObserver, configure
+from reaper.providers.daytona.registration import REGISTRATION
 from reaper.providers.daytona.settings import DaytonaTable
+from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import RetryPolicy
 from reaper.sweep.connect import endpoints
 from reaper.sweep.sweep import Options, sweep
@@ -22,8 +24,8 @@ def resident_kib() -> int:
 
 async def main(times: int) -> None:
     table = DaytonaTable(name="bench", api_url=os.environ["DAYTONA_API_URL"])
-    key = os.environ["DAYTONA_API_KEY"]
-    (endpoint,) = endpoints((), ((table, key),), RetryPolicy(), Path(os.environ["STATE_DIRECTORY"]), act=False)
+    spec = EndpointSpec(REGISTRATION, table, os.environ["DAYTONA_API_KEY"])
+    (endpoint,) = endpoints([spec], RetryPolicy(), Path(os.environ["STATE_DIRECTORY"]), act=False)
     rules, log = Settings().rules(), LogObserver(configure("json", "error"))
 
     async def held() -> int:

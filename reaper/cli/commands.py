@@ -7,10 +7,10 @@ from argparse import Namespace
 from reaper import exits
 from reaper.cli import sweep as sweep_command
 from reaper.config import load
-from reaper.config.secrets import api_key, lease_token, ryuk_secret
+from reaper.config.secrets import lease_token, ryuk_secret
 from reaper.errors import ConfigError
 from reaper.observers.log import log_of
-from reaper.sweep.plan import check_files
+from reaper.sweep.plan import checked
 
 
 def run(arguments: Namespace) -> int:
@@ -75,14 +75,10 @@ def _config(arguments: Namespace) -> int:
         return 0
     loaded = load.load(arguments.config)
     if arguments.action == "check":
-        engines = load.engines(loaded.settings, os.environ)
-        organisations = load.organisations(loaded.settings, os.environ)
-        check_files(engines, organisations)
-        for organisation in organisations:
-            api_key(organisation, os.environ)
+        endpoints = checked(load.endpoints(loaded.settings, os.environ), os.environ)
         lease_token(loaded.settings.leases, os.environ)
         ryuk_secret(loaded.settings.ryuk, os.environ)
-        print("\n".join(check.described(loaded, engines, organisations, os.environ)))
+        print("\n".join(check.described(loaded, endpoints, os.environ)))
         return 0
     print(show.show(loaded, as_json=arguments.json))
     return 0

@@ -23,7 +23,7 @@ from reaper.observers import journal_gaps
 from reaper.observers.journal import NAME
 from reaper.observers.journal_db import MIGRATIONS, DamagedError, NewerError, check_version, is_damage, reading
 from reaper.observers.journal_rows import PENDING, spell
-from reaper.providers.docker.settings import DEFAULT_ENGINE, DockerTable
+from reaper.providers import registry
 from reaper.providers.fields import check_glob, did_you_mean
 
 FORMAT = 1
@@ -155,9 +155,9 @@ def _limit(given: str | None) -> int | None:
 def _check_known(connection: sqlite3.Connection, wanted: Wanted, loaded: Config) -> None:
     """A misspelt name would find nothing, and that would look like an answer."""
     settings = loaded.settings
-    organisations = load.organisations(settings, os.environ)
-    engines = settings.docker or (() if settings.daytona else (DockerTable(name=DEFAULT_ENGINE),))
-    endpoints = [*(engine.name for engine in engines), *(organisation.name for organisation in organisations)]
+    endpoints = [table.name for _, table in settings.endpoints()] or [
+        str(provider.default_name) for provider in registry.built_in() if provider.has_default(os.environ)
+    ]
     policies = [*(policy.name for policy in settings.policy), *ONE_OFF]
     for option, column, given, configured in (
         ("--endpoint", "endpoint", wanted.endpoints, endpoints),

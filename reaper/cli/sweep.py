@@ -98,9 +98,7 @@ class Command:
 
         folder = load.state_directory(os.environ)
         # A dry run gets clients that have no method to delete with.
-        return connect.endpoints(
-            self.plan.engines, self.plan.organisations, self.plan.retry, folder, act=self.plan.options.act
-        )
+        return connect.endpoints(self.plan.endpoints, self.plan.retry, folder, act=self.plan.options.act)
 
     def _journal(self) -> Journal | None:
         """The record of a sweep that deletes. That it cannot be written is a warning, and changes nothing else."""
@@ -195,7 +193,7 @@ class Command:
         if self.arguments.command not in (None, "run"):
             return
         said = str(self.file.resolve()) if self.file is not None else "the defaults"
-        names = [*(engine.name for engine in self.plan.engines), *(table.name for table, _ in self.plan.organisations)]
+        names = [endpoint.name for endpoint in self.plan.endpoints]
         if _tells_in_the_log(self.arguments):
             self.log.info("sweep_started", config=said, endpoints=names, dry_run=not self.plan.options.act)
         if self.file is not None and _is_quiet(self.arguments):
@@ -207,8 +205,7 @@ class Command:
         from reaper.observers.instruments import reach  # noqa: PLC0415
         from reaper.observers.metrics import Metrics  # noqa: PLC0415 - prometheus_client brings an HTTP server along
 
-        endpoints = {engine.name: "docker" for engine in self.plan.engines}
-        endpoints |= {organisation.name: "daytona" for organisation, _ in self.plan.organisations}
+        endpoints = {endpoint.name: endpoint.provider for endpoint in self.plan.endpoints}
         metrics = Metrics(dry_run=not self.plan.options.act)
         metrics.configure(endpoints, reach(endpoints, self.plan.rules.policies))
         metrics.recall(self.plan.metrics_textfile)

@@ -1,6 +1,6 @@
 """``reaper config check``: what the configuration means, in words, and what in it cannot mean what it says."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from reaper.config.load import Config, unknown_variables
@@ -8,24 +8,21 @@ from reaper.config.policies import PolicyTable
 from reaper.core.conditions import Policy
 from reaper.core.durations import human
 from reaper.core.identity import RUNNER_FILES
+from reaper.core.model import Kind
 from reaper.core.scope import PRESETS, Preset, Selector
-from reaper.providers.daytona.settings import DaytonaTable
-from reaper.providers.docker.settings import DockerTable
 from reaper.providers.fields import masked
+from reaper.providers.registration import EndpointSpec
 
 _STOPPED = frozenset({"stopped", "failed"})
 
 
-def described(
-    loaded: Config, engines: Sequence[DockerTable], organisations: Sequence[DaytonaTable], env: Mapping[str, str]
-) -> list[str]:
+def described(loaded: Config, endpoints: Sequence[EndpointSpec], env: Mapping[str, str]) -> list[str]:
     """The lines of the command. Each warning is one that leaves the configuration valid."""
     settings = loaded.settings
     rules, limits = settings.rules(), settings.effective_limits()
     scope, protect = rules.scope, rules.protect
     lines = [f"{loaded.file or 'no file, the built-in defaults'}: OK ({len(settings.policy)} policies)"]
-    lines += [f"endpoint: {engine.name}, Docker at {masked(engine.host)}" for engine in engines]
-    lines += [f"endpoint: {o.name}, Daytona at {masked(str(o.api_url))}" for o in organisations]
+    lines += [f"endpoint: {e.name}, {e.registration.title} at {masked(e.address)}" for e in endpoints]
     owned = [_preset(PRESETS[name]) for name in scope.presets] + _selected(scope.selector)
     if scope.everything:
         owned.append("everything that the endpoints hold")
@@ -38,7 +35,7 @@ def described(
     most = "any number" if limits.max_deletions is None else f"{limits.max_deletions}"
     share = "" if limits.max_fraction is None else f", and no more than {limits.max_fraction:.0%} of what it holds"
     lines.append(f"limit: {most} deletions for each endpoint and sweep{share}")
-    kinds = {engine.name: "container" for engine in engines} | {o.name: "sandbox" for o in organisations}
+    kinds = {endpoint.name: endpoint.registration.kinds for endpoint in endpoints}
     return [*lines, *(f"warning: {text}" for text in _warnings(loaded, rules.policies, kinds, env))]
 
 
@@ -70,7 +67,9 @@ def _policy(table: PolicyTable) -> str:
     return f"{table.name}: {what} {' and '.join(conditions)}{''.join(f', {entry}' for entry in narrow)}"
 
 
-def _warnings(loaded: Config, policies: Sequence[Policy], kinds: Mapping[str, str], env: Mapping[str, str]) -> Iterator[str]:
+def _warnings(
+    loaded: Config, policies: Sequence[Policy], kinds: Mapping[str, Collection[Kind]], env: Mapping[str, str]
+) -> Iterator[str]:
     for name in unknown_variables(loaded.settings, env):
         yield f"the variable {name} is no setting: it has no effect"
     if (entry := loaded.settings.rules().scope.catch_all) is not None:
@@ -85,9 +84,9 @@ def _warnings(loaded: Config, policies: Sequence[Policy], kinds: Mapping[str, st
             )
 
 
-def _never(policy: Policy, kinds: Mapping[str, str]) -> str | None:
+def _never(policy: Policy, kinds: Mapping[str, Collection[Kind]]) -> str | None:
     """Why the policy can match nothing, if so."""
-    if policy.endpoints and not any(kinds.get(name) in policy.kinds for name in policy.endpoints):
+    if policy.endpoints and policy.kinds.isdisjoint(kind for name in policy.endpoints for kind in kinds.get(name, ())):
         return f"{', '.join(sorted(policy.endpoints))} has no {' or '.join(sorted(policy.kinds))}"
     if policy.stopped_for is not None and policy.states and policy.states <= {"running", "started", "changing", "unknown"}:
         return f"what is {' or '.join(sorted(policy.states))} has not stopped"

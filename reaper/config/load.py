@@ -7,7 +7,7 @@ REAPER_POLICY__STOPPED_CONTAINERS__EVERY. Other variables that begin with REAPER
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -17,22 +17,13 @@ from pydantic_core import ErrorDetails
 
 from reaper import paths
 from reaper.config.policies import DEFAULT_POLICIES
-from reaper.config.secrets import is_named
 from reaper.config.settings import Settings
 from reaper.config.trust import read_own
 from reaper.errors import ConfigError
 from reaper.paths import CANDIDATES, is_there
-from reaper.providers.daytona.settings import (
-    DEFAULT_API_KEY,
-    DEFAULT_API_URL,
-    DEFAULT_ORGANISATION,
-    DaytonaTable,
-    check_api_url,
-)
-from reaper.providers.docker.docker_host import engine_of_commands
-from reaper.providers.docker.settings import DockerTable
-from reaper.providers.docker.upstream import engine_behind
+from reaper.providers import registry
 from reaper.providers.fields import did_you_mean, masked, toml_value
+from reaper.providers.registration import EndpointSpec, EndpointTable
 
 PREFIX = "REAPER_"
 OTHER_VARIABLES = frozenset({"REAPER_CONFIG", "REAPER_LEASE", "REAPER_LABEL", "REAPER_IMAGE_LABEL", "REAPER_URL"})
@@ -89,16 +80,17 @@ def of_environment(env: Mapping[str, str]) -> Config:
 
 def _load(file: Path | None, env: Mapping[str, str]) -> Config:
     raw = _read(file) if file else {}
+    model = _model(raw)
     origins: dict[Key, str] = dict.fromkeys(_leaves(raw), str(file))
     for variable in sorted(env):
         if variable.startswith(PREFIX) and "__" in variable:
-            origins[_override(raw, variable, env[variable])] = variable
-        elif variable.startswith(PREFIX) and (meant := _meant(variable, raw)) is not None:
+            origins[_override(model, raw, variable, env[variable])] = variable
+        elif variable.startswith(PREFIX) and (meant := _meant(model, variable, raw)) is not None:
             raise ConfigError("it is no setting", f"did you mean {meant}, with two underscores?", variable)
     try:
-        settings = Settings.model_validate(raw)
+        settings = model.model_validate(raw)
     except ValidationError as error:
-        raise _explain(error, raw, origins, file) from None
+        raise _explain(error, model, raw, origins, file) from None
     return Config(settings, file, origins)
 
 
@@ -111,6 +103,12 @@ def _read(file: Path) -> dict[str, Any]:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"is not TOML: {error}", "reaper.example.toml shows how it is written", str(file)) from None
+
+
+def _model(raw: Mapping[str, Any]) -> type[Settings]:
+    """The settings with the tables of the providers that other packages bring, where ``raw`` has such tables."""
+    unknown = [table for table in raw if table not in Settings.model_fields]
+    return Settings.with_tables_of(found for table in unknown if (found := registry.find(table)) is not None)
 
 
 def _leaves(value: object, key: Key = ()) -> Iterator[Key]:
@@ -128,14 +126,14 @@ def _variable_form(name: str) -> str:
     return re.sub(r"[^A-Z0-9]", "_", name.upper())
 
 
-def _override(raw: dict[str, Any], variable: str, text: str) -> Key:
+def _override(model_of_all: type[Settings], raw: dict[str, Any], variable: str, text: str) -> Key:
     """Put the variable's value into ``raw`` at the place that it names, and return that place."""
     key: Key
     path = variable.removeprefix(PREFIX).split("__")
     table = path[0].lower()
-    field = Settings.model_fields.get(table)
+    field = model_of_all.model_fields.get(table)
     if field is None:
-        raise ConfigError(f"there is no table [{table}]", did_you_mean(table, Settings.model_fields), variable)
+        raise ConfigError(f"there is no table [{table}]", did_you_mean(table, model_of_all.model_fields), variable)
     model = field.annotation
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         model = next(arg for arg in get_args(field.annotation) if arg is not Ellipsis)
@@ -148,8 +146,7 @@ def _override(raw: dict[str, Any], variable: str, text: str) -> Key:
             raise ConfigError(f"{table} is no list of tables in the file", f"write [[{table}]] there", variable)
         names = {_variable_form(str(e.get("name"))): i for i, e in enumerate(entries) if isinstance(e, dict)}
         if path[1] not in names:
-            without = {"docker": "; DOCKER_HOST names the engine then", "daytona": "; DAYTONA_API_KEY names one then"}
-            hint = did_you_mean(path[1], names) if names else f"the file has no [[{table}]]{without.get(table, '')}"
+            hint = did_you_mean(path[1], names) if names else f"the file has no [[{table}]]{_without(table)}"
             raise ConfigError(f"no [[{table}]] has this name", hint, variable)
         target, key = entries[names[path[1]]], (table, names[path[1]], path[2].lower())
     else:
@@ -166,10 +163,15 @@ def _override(raw: dict[str, Any], variable: str, text: str) -> Key:
     return key
 
 
-def _meant(variable: str, raw: Mapping[str, Any]) -> str | None:
+def _without(table: str) -> str:
+    text = registry.get(table).without_table if table in registry.names() else ""
+    return text and f"; {text}"
+
+
+def _meant(model_of_all: type[Settings], variable: str, raw: Mapping[str, Any]) -> str | None:
     """The setting that ``variable`` names but for its underscores: REAPER_SCOPE__LABELS for REAPER_SCOPE_LABELS."""
     table, _, rest = variable.removeprefix(PREFIX).partition("_")
-    field = Settings.model_fields.get(table.lower())
+    field = model_of_all.model_fields.get(table.lower())
     if field is None or not rest:
         return None
     if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -186,8 +188,8 @@ def _meant(variable: str, raw: Mapping[str, Any]) -> str | None:
 
 def unknown_variables(settings: Settings, env: Mapping[str, str]) -> list[str]:
     """The variables that begin with REAPER_ and mean nothing to this program."""
-    named = {organisation.api_key_env for organisation in settings.daytona}
-    named |= {settings.leases.token_env, settings.ryuk.secret_env}
+    sources = [provider.secret(table) for provider, table in settings.endpoints()]
+    named = {settings.leases.token_env, settings.ryuk.secret_env, *(source.variable for source in sources if source)}
     known = {*OTHER_VARIABLES, *(name for name in named if name), *(f"{name}_FILE" for name in named if name)}
     return sorted(name for name in env if name.startswith(PREFIX) and "__" not in name and name not in known)
 
@@ -225,10 +227,12 @@ _CURES = {
 _EXAMPLES = {"name": '"a-name"', "kinds": '["container"]'}
 
 
-def _explain(error: ValidationError, raw: dict[str, Any], origins: Mapping[Key, str], file: Path | None) -> ConfigError:
+def _explain(
+    error: ValidationError, model: type[Settings], raw: dict[str, Any], origins: Mapping[Key, str], file: Path | None
+) -> ConfigError:
     """Pydantic's errors as sentences that name place, value and hint; all of them, since people mend all at once."""
     details = error.errors(include_url=False, include_input=True)
-    found = [(_where(tuple(detail["loc"]), origins, file), _sentence(detail, raw)) for detail in details]
+    found = [(_where(tuple(detail["loc"]), origins, file), _sentence(detail, model, raw)) for detail in details]
     first = found[0][0]
     lines = [line if where == first else f"{where}: {line}" for where, line in found]
     return ConfigError("\n  ".join(lines), where=first)
@@ -243,26 +247,27 @@ def _where(loc: Key, origins: Mapping[Key, str], file: Path | None) -> str:
     return " and ".join(dict.fromkeys(within)) or str(file or "the environment")
 
 
-def _sentence(detail: ErrorDetails, raw: dict[str, Any]) -> str:
+def _sentence(detail: ErrorDetails, model: type[Settings], raw: dict[str, Any]) -> str:
     loc = list(detail["loc"])
     place, key = _place(loc, raw)
     message = _CURES.get(detail["type"], detail["msg"].removeprefix("Value error, "))
     if detail["type"] == "extra_forbidden":
-        return f"{place}: unknown key {key!r}; {_known_keys(loc)}"
+        return f"{place}: unknown key {key!r}; {_known_keys(loc, model)}"
     if detail["type"] == "missing":
         return f"{place}: {key!r} is missing; write for example {key} = {_EXAMPLES.get(key, '...')}"
     of_table = len(loc) == 1 and detail["type"] == "value_error"
     if not of_table and (len(loc) == 1 or detail["type"] == "model_type"):
-        table = f"[{loc[0]}]" if isinstance(Settings.model_fields[str(loc[0])].default, BaseModel) else f"[[{loc[0]}]]"
+        table = f"[{loc[0]}]" if isinstance(model.model_fields[str(loc[0])].default, BaseModel) else f"[[{loc[0]}]]"
         return f"{place}: {key or 'it'} is no table; write {table} and its keys below it"
     if of_table or not key:
         place = f"[{key}]" if of_table else place
         return f"{place}: {message}" if place else message
     given = detail["input"]
     text = toml_value(given)
-    if key == "api_key_env":
-        return f"{place}: {key}: {message}"  # the key itself may have been written there
-    if key in ("host", "api_url"):
+    entry = _entry(str(loc[0]), model)
+    if issubclass(entry, EndpointTable) and key in entry.unprintable:
+        return f"{place}: {key}: {message}"  # the secret itself may have been written there
+    if issubclass(entry, EndpointTable) and key in entry.addresses:
         text = toml_value(masked(given)) if isinstance(given, str) else masked(text)
     value = "" if isinstance(given, dict) else f" = {text}"
     return f"{place}: {key}{value}: {message[:1].lower()}{message[1:]}"
@@ -283,39 +288,39 @@ def _place(loc: list[str | int], raw: dict[str, Any]) -> tuple[str, str]:
     return f"[{table}]", str(loc[1])
 
 
-def _known_keys(loc: list[str | int]) -> str:
-    if len(loc) == 1:
-        return did_you_mean(str(loc[0]), Settings.model_fields)
-    annotation = Settings.model_fields[str(loc[0])].annotation
+def _known_keys(loc: list[str | int], model: type[Settings]) -> str:
+    known = model if len(loc) == 1 else _entry(str(loc[0]), model)
+    return did_you_mean(str(loc[-1]), known.model_fields)
+
+
+def _entry(table: str, model: type[Settings]) -> type[BaseModel]:
+    """The model of a table, or of each table where there may be several."""
+    annotation = model.model_fields[table].annotation
     models = [annotation, *get_args(annotation)]
-    model = next(m for m in models if isinstance(m, type) and issubclass(m, BaseModel))
-    return did_you_mean(str(loc[-1]), model.model_fields)
+    return next(m for m in models if isinstance(m, type) and issubclass(m, BaseModel))
 
 
-def engines(settings: Settings, env: Mapping[str, str]) -> tuple[DockerTable, ...]:
-    """The configured engines; where no endpoint is configured, the one that the docker command would use.
+def endpoints(
+    settings: Settings, env: Mapping[str, str], providers: Collection[str] | None = None
+) -> tuple[EndpointSpec, ...]:
+    """The configured endpoints, without their secrets; where none is configured, those that the environment names.
 
-    Where that is the proxy of a ``reaper run``, it is the engine behind it. Raises ConfigError.
-    """
-    configured = settings.docker if settings.docker or settings.daytona else (engine_of_commands(env),)
-    return tuple(map(engine_behind, configured))
-
-
-def organisations(settings: Settings, env: Mapping[str, str]) -> tuple[DaytonaTable, ...]:
-    """The configured organisations, where they are; with no endpoint configured, that of DAYTONA_API_KEY if there is one.
+    Args:
+        settings: the configuration.
+        env: the environment.
+        providers: the names of those to ask; None means all.
 
     Raises ConfigError.
     """
-    found = settings.daytona
-    if not found and not settings.docker and is_named(DEFAULT_API_KEY, env):
-        found = (DaytonaTable(name=DEFAULT_ORGANISATION, target=env.get("DAYTONA_TARGET") or None),)
-    if all(organisation.api_url is not None for organisation in found):
-        return found
-    try:
-        url = check_api_url(env.get("DAYTONA_API_URL") or DEFAULT_API_URL)
-    except ValueError as error:
-        raise ConfigError(str(error), where="DAYTONA_API_URL") from None
-    return tuple(o if o.api_url is not None else o.model_copy(update={"api_url": url}) for o in found)
+    found = settings.endpoints()
+    if not found:
+        named = (p for p in registry.built_in() if (providers is None or p.name in providers) and p.has_default(env))
+        found = tuple((provider, provider.default(env)) for provider in named)
+    return tuple(
+        EndpointSpec(provider, provider.resolve(table, env))
+        for provider, table in found
+        if providers is None or provider.name in providers
+    )
 
 
 def state_directory(env: Mapping[str, str]) -> Path:

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, StrictStr, WithJsonSchema, field_validator, model_validator
 
-from reaper.core import states
 from reaper.core.conditions import DEFAULT_STOP_TIMEOUT, Policy
 from reaper.core.model import Kind
 from reaper.core.scope import Selector
+from reaper.providers import registry
 from reaper.providers.fields import Duration, Labels, Name, NarrowingGlobs, Table, did_you_mean
 
 # Known to be right (a test says so): checking it would import a scheduler into every run.
@@ -56,9 +56,10 @@ class PolicyTable(Table):
     @field_validator("states")
     @classmethod
     def _known_states(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        known = registry.states()
         for name in names:
-            if name not in states.NAMES:
-                raise ValueError(f"{name!r} is no state; {did_you_mean(name, states.NAMES)}")
+            if name not in known:
+                raise ValueError(f"{name!r} is no state; {did_you_mean(name, known)}")
         return names
 
     @field_validator("older_than", "stopped_for", "idle_for")

@@ -1,28 +1,25 @@
 """Where the secrets are: in the environment or in a file, and nowhere in the settings. No error repeats one."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from reaper.config.settings import LeasesTable, RyukTable
 from reaper.config.trust import read_own
 from reaper.errors import ConfigError
-from reaper.providers.daytona.settings import DEFAULT_API_KEY, DaytonaTable
-
-_CURE = (
-    "set it to an API key of the organisation (Daytona's dashboard makes them), or name another variable or a file with"
-    " api_key_env or api_key_file in [[daytona]]"
-)
-_FILE = "_FILE"
-"""Ends the name of a variable that holds the path of a secret in place of the secret: no environment shows that one."""
+from reaper.providers.registration import FILE_SUFFIX, EndpointSpec
 
 
-def api_key(organisation: DaytonaTable, env: Mapping[str, str]) -> str:
-    """The organisation's API key. Raises ConfigError when there is none, or nothing that could be one."""
-    if organisation.api_key_file is not None:
-        where = f"api_key_file = {organisation.api_key_file!r} of endpoint {organisation.name}"
-        text = _read(organisation.api_key_file, where)
+def with_secret(endpoint: EndpointSpec, env: Mapping[str, str]) -> EndpointSpec:
+    """The endpoint with its secret. Raises ConfigError when it needs one and there is none, or nothing that could be one."""
+    source = endpoint.registration.secret(endpoint.table)
+    if source is None:
+        return endpoint
+    if source.file is not None:
+        where = f"{source.file_key} = {source.file!r} of endpoint {endpoint.name}"
+        text = _read(source.file, where)
     else:
-        where, text = _of_variable(organisation.api_key_env or DEFAULT_API_KEY, env)
-    return _checked(text, where, "API key")
+        where, text = _of_variable(source.variable, env, source.hint)
+    return replace(endpoint, secret=_checked(text, where, source.what))
 
 
 def lease_token(leases: LeasesTable, env: Mapping[str, str]) -> str | None:
@@ -40,7 +37,8 @@ def _shared(file: str | None, variable: str | None, env: Mapping[str, str], tabl
         where = f"{what}_file = {file!r} of [{table}]"
         return _checked(_read(file, where), where, what)
     if variable is not None:
-        where, text = _of_variable(variable, env)
+        hint = f"set it to the {what}, or name another variable or a file with {what}_env or {what}_file in [{table}]"
+        where, text = _of_variable(variable, env, hint)
         return _checked(text, where, what)
     return None
 
@@ -52,17 +50,12 @@ def _checked(text: str, where: str, what: str) -> str:
     return key
 
 
-def is_named(variable: str, env: Mapping[str, str]) -> bool:
-    """Whether the environment has a secret of this name, or the file that holds it."""
-    return bool(env.get(variable, "").strip() or env.get(variable + _FILE, "").strip())
-
-
-def _of_variable(variable: str, env: Mapping[str, str]) -> tuple[str, str]:
+def _of_variable(variable: str, env: Mapping[str, str], hint: str) -> tuple[str, str]:
     """Where the secret of this name stands, for people, and the text there."""
-    text, by_file = env.get(variable, ""), variable + _FILE
+    text, by_file = env.get(variable, ""), variable + FILE_SUFFIX
     if not (path := env.get(by_file, "").strip()):
         if not text.strip():
-            raise ConfigError(f"{variable} is not set", _CURE)
+            raise ConfigError(f"{variable} is not set", hint)
         return variable, text
     if text.strip():
         raise ConfigError(f"{variable} and {by_file} are both set", "leave one of them out")

@@ -5,13 +5,13 @@ scope only what ``Settings.rules`` makes of it.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_address
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, StrictBool, StrictInt, StrictStr, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictInt, StrictStr, create_model, field_validator, model_validator
 
 from reaper.config.policies import PolicyTable, default_policies
 from reaper.core.caps import MAX_LEASE_DELETIONS
@@ -19,9 +19,9 @@ from reaper.core.conditions import Policy
 from reaper.core.rules import SHORTEST_CREATED_GRACE, Rules
 from reaper.core.scope import PRESETS, Protect, Scope, Selector
 from reaper.paths import LISTEN, LONGEST_PATH, NOWHERE, RYUK_LISTEN, host_and_port
-from reaper.providers.daytona.settings import DEFAULT_ORGANISATION, DaytonaTable
-from reaper.providers.docker.settings import DEFAULT_ENGINE, DockerTable
+from reaper.providers import registry
 from reaper.providers.fields import Duration, Globs, Labels, ProtectingGlobs, Table, did_you_mean
+from reaper.providers.registration import EndpointTable, Registration
 
 MAX_DELETIONS, MAX_DELETIONS_OF_EVERYTHING, MAX_FRACTION_OF_EVERYTHING = 1000, 100, 0.5
 
@@ -235,7 +235,7 @@ class RyukTable(Table):
         return host_and_port(self.listen)
 
 
-def _check_unique(names: Sequence[tuple[str, str]]) -> None:
+def _check_unique(names: Iterable[tuple[str, str]]) -> None:
     """Raise ValueError when two tables have one name. ``names`` are pairs of table and name."""
     seen: dict[str, str] = {}
     for table, name in names:
@@ -246,9 +246,11 @@ def _check_unique(names: Sequence[tuple[str, str]]) -> None:
         seen[name] = table
 
 
-class Settings(Table):
-    """Everything that can be configured, parsed and checked."""
+def _tables_of(providers: Iterable[Registration[Any]]) -> dict[str, Any]:
+    return {provider.name: (tuple[provider.table, ...], ()) for provider in providers}  # type: ignore[name-defined]
 
+
+class _General(Table):
     scope: ScopeTable = ScopeTable()
     protect: ProtectTable = ProtectTable()
     limits: LimitsTable = LimitsTable()
@@ -257,15 +259,38 @@ class Settings(Table):
     journal: JournalTable = JournalTable()
     leases: LeasesTable = LeasesTable()
     ryuk: RyukTable = RyukTable()
-    docker: tuple[DockerTable, ...] = ()
-    daytona: tuple[DaytonaTable, ...] = ()
+
+
+if TYPE_CHECKING:
+    _WithEndpoints = _General
+else:
+    _WithEndpoints = create_model("_WithEndpoints", __base__=_General, **_tables_of(registry.built_in()))
+
+
+class Settings(_WithEndpoints):
+    """Everything that can be configured, parsed and checked."""
+
     policy: tuple[PolicyTable, ...] = Field(default_factory=default_policies)
+
+    @classmethod
+    def with_tables_of(cls, providers: Iterable[Registration[Any]]) -> "type[Settings]":
+        """The settings with the tables of more providers."""
+        fields = _tables_of(providers)
+        return create_model(cls.__name__, __base__=cls, **fields) if fields else cls
+
+    @classmethod
+    def providers(cls) -> tuple[Registration[Any], ...]:
+        """The providers whose tables these settings may have."""
+        return tuple(registry.get(name) for name in registry.names() if name in cls.model_fields)
+
+    def endpoints(self) -> tuple[tuple[Registration[Any], EndpointTable], ...]:
+        """The configured endpoints, each with its provider."""
+        return tuple((provider, table) for provider in self.providers() for table in getattr(self, provider.name))
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        endpoints = (*(("docker", e.name) for e in self.docker), *(("daytona", e.name) for e in self.daytona))
-        _check_unique(endpoints)
-        _check_unique(tuple(("policy", policy.name) for policy in self.policy))
+        _check_unique((provider.name, table.name) for provider, table in self.endpoints())
+        _check_unique(("policy", policy.name) for policy in self.policy)
         return self
 
     @model_validator(mode="after")
@@ -276,8 +301,8 @@ class Settings(Table):
 
     @model_validator(mode="after")
     def _policies_name_endpoints(self) -> Self:
-        configured = {engine.name for engine in self.docker} | {organisation.name for organisation in self.daytona}
-        known = configured or {DEFAULT_ENGINE, DEFAULT_ORGANISATION}
+        configured = {table.name for _, table in self.endpoints()}
+        known = configured or {provider.default_name for provider in registry.built_in() if provider.default_name}
         for policy in self.policy:
             for endpoint in policy.endpoints:
                 if endpoint not in known:

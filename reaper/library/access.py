@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -10,22 +10,18 @@ from typing import TypeVar
 import anyio
 
 from reaper.config import load
-from reaper.config.secrets import api_key as read_api_key
 from reaper.config.settings import Settings
 from reaper.core.lease import Lease
 from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, EndpointReport, Outcome, Report, Resource, Result
 from reaper.core.rules import Rules
-from reaper.errors import ConfigError, NotFoundError, ProviderError
+from reaper.errors import NotFoundError, ProviderError
 from reaper.leases.sources import KnownLeases, known_leases
 from reaper.library.cleanup_scope import CleanupScope
 from reaper.library.errors import CleanupError, RetryableCleanupError
 from reaper.observers.journal import NAME, Journal, journal_of
 from reaper.providers.base import Provider
-from reaper.providers.daytona.settings import DEFAULT_API_URL, DaytonaTable, check_api_url
-from reaper.providers.docker.settings import DockerTable, check_docker_host
-from reaper.providers.docker.upstream import engine_behind
-from reaper.providers.fields import did_you_mean
+from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import RetryPolicy
 from reaper.sweep import connect
 from reaper.sweep.ports import Quiet
@@ -80,20 +76,19 @@ class Access:
     """One endpoint. Nothing is asked of it until something is done, and no connection outlives an operation.
 
     Args:
-        table: where it is.
-        key: the API key of an organisation.
+        spec: where it is, with its secret.
         settings: what protects, owns and limits.
         timeout: seconds for one operation.
     """
 
-    def __init__(self, table: DockerTable | DaytonaTable, key: str, settings: Settings, timeout: float) -> None:
+    def __init__(self, spec: EndpointSpec, settings: Settings, timeout: float | None = None) -> None:
+        timeout = WITHIN.total_seconds() if timeout is None else timeout
         if timeout <= 0:
             raise ValueError(f"timeout = {timeout}: must be greater than 0")
         self.settings = settings
-        self.name = table.name
+        self.name = spec.name
         self.timeout = timeout
-        self._table = table
-        self._key = key
+        self._spec = spec
         self._state = load.state_directory(os.environ)
 
     async def list(self) -> tuple[Resource, ...]:
@@ -212,10 +207,7 @@ class Access:
 
     def _connect(self, scope: CleanupScope, *, act: bool) -> Endpoint:
         """A client, which ``scope`` closes."""
-        table = self._table
-        engines = (table,) if isinstance(table, DockerTable) else ()
-        organisations = ((table, self._key),) if isinstance(table, DaytonaTable) else ()
-        endpoint = connect.endpoints(engines, organisations, RETRY, self._state, act=act)[0]
+        (endpoint,) = connect.endpoints([self._spec], RETRY, self._state, act=act)
         scope.call(endpoint.reader.close, name=f"the client of {self.name}")
         return endpoint
 
@@ -231,72 +223,3 @@ class Access:
             journal.open()
             journal.about(self.name, None)
         return journal
-
-
-def docker(
-    *, host: str | None = None, endpoint: str | None = None, config_file: str | None = None, timeout: float | None = None
-) -> Access:
-    """A Docker engine.
-
-    Args:
-        host: where it is. Without it, it is an engine of the configuration, or the one that the docker command would use.
-        endpoint: its name in the configuration, where that has several.
-        config_file: the configuration; found as the command finds it when None.
-        timeout: seconds for one operation.
-    """
-    settings = load.load(config_file).settings
-    seconds = WITHIN.total_seconds() if timeout is None else timeout
-    if host is not None:
-        try:
-            check_docker_host(host)
-        except ValueError as error:
-            raise ConfigError(str(error), where="host") from None
-        return Access(engine_behind(DockerTable(name=endpoint or "local", host=host)), "", settings, seconds)
-    found = load.engines(settings, os.environ) or load.engines(Settings(), os.environ)
-    return Access(_pick(found, endpoint, "docker"), "", settings, seconds)
-
-
-def daytona(
-    *,
-    api_key: str | None = None,
-    api_url: str | None = None,
-    endpoint: str | None = None,
-    config_file: str | None = None,
-    timeout: float | None = None,
-) -> Access:
-    """A Daytona organisation.
-
-    Args:
-        api_key: its key. Without it, it is an organisation of the configuration, or that of DAYTONA_API_KEY.
-        api_url: where the API is, for a given key; DAYTONA_API_URL, or Daytona's own, when None.
-        endpoint: its name in the configuration, where that has several.
-        config_file: the configuration; found as the command finds it when None.
-        timeout: seconds for one operation.
-    """
-    settings = load.load(config_file).settings
-    seconds = WITHIN.total_seconds() if timeout is None else timeout
-    if api_key is not None:
-        try:
-            url = check_api_url(api_url or os.environ.get("DAYTONA_API_URL") or DEFAULT_API_URL)
-        except ValueError as error:
-            raise ConfigError(str(error), where="api_url") from None
-        return Access(DaytonaTable(name=endpoint or "default", api_url=url), api_key, settings, seconds)
-    if api_url is not None:
-        raise ConfigError("api_url goes with api_key: a key must not go to another server", "give both, or neither")
-    found = load.organisations(settings, os.environ) or load.organisations(Settings(), os.environ)
-    if not found:
-        read_api_key(DaytonaTable(name="default"), os.environ)  # says that it is not set
-    organisation = _pick(found, endpoint, "daytona")
-    return Access(organisation, read_api_key(organisation, os.environ), settings, seconds)
-
-
-_Table = TypeVar("_Table", DockerTable, DaytonaTable)
-
-
-def _pick(tables: Sequence[_Table], name: str | None, kind: str) -> _Table:
-    names = [table.name for table in tables]
-    if name is None and len(tables) > 1:
-        raise ConfigError(f"the configuration has several [[{kind}]]", f"name one with endpoint=: {', '.join(names)}")
-    if name is not None and name not in names:
-        raise ConfigError(f"no [[{kind}]] is called {name!r}", did_you_mean(name, names))
-    return next(table for table in tables if name in (None, table.name))

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from reaper.core.conditions import Policy
 from reaper.core.model import Kind, Outcome, Report, Resource
-from reaper.library import access, by_id, event_loop
+from reaper.library import by_id, endpoints, event_loop
 from reaper.library.bulk import clean
 from reaper.library.docker import age
 
@@ -41,7 +41,7 @@ class AsyncDaytonaCleanupManager:
         config: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        self._organisation = access.daytona(
+        self._organisation = endpoints.daytona(
             api_key=api_key, api_url=api_url, endpoint=endpoint, config_file=config, timeout=timeout
         )
 

@@ -5,13 +5,13 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from reaper.core import states
 from reaper.core.conditions import Policy
 from reaper.core.model import Kind, Outcome, Report, Resource, State
 from reaper.core.scope import Selector
-from reaper.library import access, by_id, event_loop
+from reaper.library import by_id, endpoints, event_loop
 from reaper.library.bulk import clean
 from reaper.library.managed import WHOLE_ID, find
+from reaper.providers.docker.states import STATES
 from reaper.providers.fields import did_you_mean
 
 Filters = Mapping[str, str | Sequence[str]]
@@ -49,7 +49,7 @@ class AsyncDockerCleanupManager:
         config: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        self._engine = access.docker(host=host, endpoint=endpoint, config_file=config, timeout=timeout)
+        self._engine = endpoints.docker(host=host, endpoint=endpoint, config_file=config, timeout=timeout)
 
     async def cleanup_containers(self, filters: Filters, stop_timeout: float = 10.0, fail_fast: bool = False) -> Report:
         """Delete the owned containers that the filters select, whatever their state and age.
@@ -225,8 +225,8 @@ def _parse(filters: Filters) -> tuple[Selector, frozenset[str]]:
         if not values or not all(values):
             raise ValueError(f"filter {key!r} selects nothing; leave it out")
     for state in given.get("status", ()):
-        if state not in states.NAMES:
-            raise ValueError(f"{state!r} is no status; {did_you_mean(state, states.NAMES)}")
+        if state not in STATES and state not in frozenset(State):
+            raise ValueError(f"{state!r} is no status; {did_you_mean(state, {*STATES, *State})}")
     selector = Selector(
         labels=tuple(_label(label) for label in given.get("label", ())),
         names=tuple(_name(name) for name in given.get("name", ())),

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from reaper.core.model import Kind, Outcome, Resource
-from reaper.library import access, by_id, event_loop, process
+from reaper.library import by_id, endpoints, event_loop, process
 from reaper.library.access import Access
 from reaper.library.cleanup_scope import CleanupFailures, CleanupScope
 from reaper.library.errors import CleanupError
@@ -161,7 +161,7 @@ def managed_docker_container(
         WrongLoopError: at the start: ``with`` in an event loop, or ``async with`` under trio.
         ConfigError: at once.
     """
-    engine = access.docker(host=host, endpoint=endpoint, config_file=config, timeout=timeout)
+    engine = endpoints.docker(host=host, endpoint=endpoint, config_file=config, timeout=timeout)
     return Managed(
         engine,
         id_or_name,
@@ -200,7 +200,9 @@ def managed_daytona_sandbox(
         config: the configuration file; found as the command finds it when None.
         timeout: seconds for the whole deletion; 30 when None.
     """
-    organisation = access.daytona(api_key=api_key, api_url=api_url, endpoint=endpoint, config_file=config, timeout=timeout)
+    organisation = endpoints.daytona(
+        api_key=api_key, api_url=api_url, endpoint=endpoint, config_file=config, timeout=timeout
+    )
     return Managed(
         organisation,
         sandbox_id,

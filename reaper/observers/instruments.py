@@ -14,6 +14,7 @@ from reaper import __version__
 from reaper.core.conditions import Policy
 from reaper.core.model import TIME_UP, EndpointReport, Kind, Outcome, Reason, State
 from reaper.errors import LeasesUnknownError, ProviderError
+from reaper.providers.registry import kinds_of
 from reaper.sweep.sweep import BUG, PARTLY
 
 # In the place of a policy; the parentheses cannot be in the name of one.
@@ -43,7 +44,6 @@ REAPED = frozenset(
 )
 # What is reapable and waits for its policy's turn is part of the leak, and is counted there.
 KEPT = tuple(reason for reason in Reason if reason not in REAPED and reason is not Reason.NOT_DUE)
-_KINDS = {"docker": (Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME, Kind.IMAGE), "daytona": (Kind.SANDBOX,)}
 
 Labelled = Counter | Gauge | Histogram
 Series = tuple[Labelled, tuple[str, ...]]
@@ -60,11 +60,6 @@ class SweepResult(StrEnum):
     CAPPED = "capped"
     FAILURES = "failures"
     SUCCESS = "success"
-
-
-def kinds_of(provider: str) -> tuple[Kind, ...]:
-    """What an endpoint of this provider may hold; all kinds where none were given."""
-    return _KINDS.get(provider, tuple(Kind))
 
 
 def states_of(kind: Kind) -> Collection[State]:

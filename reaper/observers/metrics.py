@@ -28,11 +28,11 @@ from reaper.observers.instruments import (
     Series,
     SweepResult,
     Tidy,
-    kinds_of,
     reclaimed,
     states_of,
     sweep_result,
 )
+from reaper.providers.registry import kinds_of
 from reaper.retry.retrier import FailedAttempt
 from reaper.sweep.sweep import BUG, PARTLY
 

@@ -133,15 +133,3 @@ class Table(BaseModel):
     """One table of the file: frozen, and nothing in it that is not known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-PROVIDERS = ("docker", "daytona")
-
-
-def _no_provider(name: str) -> str:
-    if name in PROVIDERS:
-        raise ValueError(f"{name!r} cannot be the name of an endpoint: --only {name} means all endpoints of that kind")
-    return name
-
-
-EndpointName = Annotated[Name, AfterValidator(_no_provider)]

@@ -144,7 +144,7 @@ async def reap(wanted: Wanted, observer: Observer, stop: Stop, troubled: Callabl
     journal = journal_of(wanted.setup.journal, state, clock=_now, failed=troubled, recovered=troubled)
     if journal is not None:
         journal.open()
-    endpoints = connect.endpoints(plan.engines, plan.organisations, plan.retry, state, act=True)
+    endpoints = connect.endpoints(plan.endpoints, plan.retry, state, act=True)
     # What is owned by other signs is others' business, now that all that counts is the lease.
     endpoints = [replace(endpoint, memory=None) for endpoint in endpoints]
     try:

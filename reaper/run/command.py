@@ -22,7 +22,9 @@ from reaper.paths import is_there
 from reaper.providers.docker import upstream
 from reaper.providers.docker.address import same_address, unix_path
 from reaper.providers.docker.docker_host import engine_of_commands
+from reaper.providers.docker.registration import REGISTRATION
 from reaper.providers.docker.settings import DEFAULT_SOCKET, DockerTable
+from reaper.providers.registration import EndpointSpec
 from reaper.run import foreground
 from reaper.run.cleanup import still_there, unwanted
 from reaper.run.foreground import Inherited
@@ -94,8 +96,9 @@ def _run(arguments: Namespace, sweep_once: Callable[[Namespace], int], log: "Fil
     plan = make_plan(once, loaded.settings, env)
     dialled = None if arguments.no_proxy else _engine(env)
     engine = None if dialled is None else _behind(dialled)
-    if engine is not None and not any(same_address(known, engine) for known in plan.engines):
-        plan = replace(plan, engines=(*plan.engines, _named_apart(engine, plan)))
+    swept = [spec.table for spec in plan.endpoints if isinstance(spec.table, DockerTable)]
+    if engine is not None and not any(same_address(known, engine) for known in swept):
+        plan = replace(plan, endpoints=(*plan.endpoints, EndpointSpec(REGISTRATION, _named_apart(engine, plan))))
     setup = Setup(plan, load.state_directory(env).absolute(), loaded.settings.journal)
     wanted = Run(tuple(arguments.words), setup, claims(arguments.own or ()), dialled, engine, arguments.strict, env)
     if not arguments.skip_cleanup and (code := _first_sweep(once, sweep_once, strict=arguments.strict)) is not None:
@@ -142,7 +145,7 @@ def _behind(dialled: DockerTable) -> DockerTable:
 
 
 def _named_apart(engine: DockerTable, plan: Plan) -> DockerTable:
-    names = {known.name for known in plan.engines} | {organisation.name for organisation, _ in plan.organisations}
+    names = {endpoint.name for endpoint in plan.endpoints}
     name = engine.name
     while name in names:
         name += "-of-run"

@@ -84,7 +84,7 @@ class Hold(Protocol):
 def identified(setup: Setup) -> frozenset[str]:
     """The ids of the endpoints that answer: only there can a claim take anything later."""
     plan = setup.plan
-    endpoints = connect.endpoints(plan.engines, plan.organisations, plan.retry, setup.state, act=False)
+    endpoints = connect.endpoints(plan.endpoints, plan.retry, setup.state, act=False)
 
     async def ask() -> frozenset[str]:
         try:
@@ -224,7 +224,7 @@ def served(setup: Setup, claims: Sequence[Claim], url: str, say: Callable[[str],
         raise ConfigError(f"the service on {url} does not grant the lease: {error}", _CURE) from None
     if held.state == "live":
         plan = setup.plan
-        looked = connect.endpoints(plan.engines, plan.organisations, plan.retry, setup.state, act=False)
+        looked = connect.endpoints(plan.endpoints, plan.retry, setup.state, act=False)
         missing = {endpoint.reader.identity for endpoint in looked} - {*held.endpoints}
         if not missing:
             return ServedHold(setup, held, say)

@@ -15,13 +15,13 @@ from reaper.core.lease import Claim
 from reaper.core.rules import Rules
 from reaper.core.scope import Protect, Scope, Selector
 from reaper.leases.record import Holder, LeaseRecord, Liveness
-from reaper.providers.daytona.settings import DaytonaTable
-from reaper.providers.docker.settings import DockerTable
+from reaper.providers import registry
+from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import RetryPolicy
 from reaper.sweep.plan import Plan
 from reaper.sweep.sweep import Options
 
-VERSION = 1
+VERSION = 2
 
 
 class OrdersError(ValueError):
@@ -65,8 +65,7 @@ class Orders:
             "state": str(self.setup.state),
             "scratch": None if self.scratch is None else str(self.scratch),
             "journal": self.setup.journal.model_dump(),
-            "engines": [engine.model_dump() for engine in plan.engines],
-            "organisations": [{"table": table.model_dump(), "key": key} for table, key in plan.organisations],
+            "endpoints": [_endpoint_fields(endpoint) for endpoint in plan.endpoints],
             "protect": asdict(plan.rules.protect),
             "rules": {name: getattr(plan.rules, name) for name in _TIMES_OF_RULES},
             "max_lease_deletions": plan.options.max_lease_deletions,
@@ -124,8 +123,7 @@ def _setup(document: Mapping[str, Any]) -> Setup:
     protect = document["protect"]
     of = {name: tuple(protect["selector"][name]) for name in ("labels", "names", "images")}
     plan = Plan(
-        engines=tuple(map(DockerTable.model_validate, document["engines"])),
-        organisations=tuple((DaytonaTable.model_validate(one["table"]), one["key"]) for one in document["organisations"]),
+        endpoints=tuple(map(_endpoint, document["endpoints"])),
         rules=Rules(
             Scope(presets=()),
             Protect(Selector(**of), tuple(protect["restart_policies"])),
@@ -138,6 +136,15 @@ def _setup(document: Mapping[str, Any]) -> Setup:
         everything=False,
     )
     return Setup(plan, Path(document["state"]), JournalTable.model_validate(document["journal"]))
+
+
+def _endpoint_fields(endpoint: EndpointSpec) -> dict[str, Any]:
+    return {"provider": endpoint.provider, "table": endpoint.table.model_dump(), "secret": endpoint.secret}
+
+
+def _endpoint(fields: Mapping[str, Any]) -> EndpointSpec:
+    provider = registry.get(fields["provider"])
+    return EndpointSpec(provider, provider.table.model_validate(fields["table"]), fields["secret"])
 
 
 def _record(lease: Mapping[str, Any]) -> LeaseRecord:

@@ -35,6 +35,7 @@ from reaper.leases.watcher import RESTART_WINDOW, LeaseBook
 from reaper.liveness import Alive, lock_file, new_token
 from reaper.observers.journal import Journal, journal_of
 from reaper.observers.log import LogObserver
+from reaper.providers.docker.registration import REGISTRATION
 from reaper.retry.retrier import RetryPolicy
 from reaper.ryuk import entrypoint
 from reaper.ryuk.settings import RyukSettings
@@ -93,7 +94,7 @@ class _Session:
     def __init__(self, ryuk: RyukSettings, settings: Settings, env: Mapping[str, str], log: "FilteringBoundLogger") -> None:
         self._ryuk, self._settings, self._env, self._log = ryuk, settings, env, log
         self._folder = load.state_directory(env)
-        self._engines = load.engines(settings, env)
+        self._engines = load.endpoints(settings, env, {REGISTRATION.name})
         # Only leases own anything. The original kills; who has lost its client has nothing to end in order any more.
         rules = replace(settings.rules(), scope=Scope(presets=()), policies=())
         self._rules: Rules = replace(rules, stop_timeout=timedelta(0))
@@ -168,7 +169,7 @@ class _Session:
             self._journal.open()
         book = self._open()
         retry = RetryPolicy(**{**dict(self._settings.retry), "request_timeout": self._ryuk.request_timeout})
-        self._endpoints = connect.endpoints(self._engines, (), retry, self._folder, act=True)
+        self._endpoints = connect.endpoints(self._engines, retry, self._folder, act=True)
         if (failure := (await self._sweep(act=False, limit=FIRST_LOOK)).endpoints[0].failure) is not None:
             self._code = exits.UNLISTED
             self._log.error("ryuk_has_no_engine", problem=failure.message)

@@ -41,13 +41,11 @@ class Loaded:
         """By name what makes an endpoint the same one: when it changes, its client is made anew."""
         plan = self.plan
         follow = self.config.settings.service.docker_events
-        engines = {engine.name: (engine, plan.retry, follow) for engine in plan.engines}
-        return {**engines, **{table.name: (table, key, plan.retry) for table, key in plan.organisations}}
+        return {spec.name: (spec, plan.retry, follow and spec.registration.has_events) for spec in plan.endpoints}
 
     def connect(self, name: str, env: Mapping[str, str]) -> Endpoint:
         """A client for life of one endpoint."""
         plan = self.plan
-        engines = [engine for engine in plan.engines if engine.name == name]
-        organisations = [pair for pair in plan.organisations if pair[0].name == name]
-        (endpoint,) = connect.endpoints(engines, organisations, plan.retry, config.state_directory(env), act=True)
+        specs = [spec for spec in plan.endpoints if spec.name == name]
+        (endpoint,) = connect.endpoints(specs, plan.retry, config.state_directory(env), act=True)
         return endpoint

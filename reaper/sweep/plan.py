@@ -2,13 +2,13 @@
 
 import os
 from argparse import Namespace
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 from reaper.config import load as config
-from reaper.config.secrets import api_key
+from reaper.config.secrets import with_secret
 from reaper.config.settings import LimitsTable, Settings, one_off
 from reaper.core import durations
 from reaper.core.conditions import Policy
@@ -16,11 +16,9 @@ from reaper.core.model import Kind
 from reaper.core.rules import AGGRESSIVE_AGE, Rules
 from reaper.core.scope import Selector
 from reaper.errors import ConfigError
-from reaper.providers.daytona.address import authority
-from reaper.providers.daytona.settings import DEFAULT_API_KEY, DaytonaTable
-from reaper.providers.docker.address import tls_context
-from reaper.providers.docker.settings import DockerTable
-from reaper.providers.fields import PROVIDERS, check_label, check_narrowing, did_you_mean
+from reaper.providers import registry
+from reaper.providers.fields import check_label, check_narrowing, did_you_mean
+from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import RetryPolicy
 from reaper.sweep.sweep import Options
 
@@ -34,7 +32,7 @@ class Plan:
     """What one run does.
 
     Args:
-        organisations: each with its API key.
+        endpoints: what is swept, each with its secret.
         one_off: whether options took the place of the configured policies.
         everything: whether ``--all`` was given.
         wait: whether to sweep again for what time alone keeps, within the timeout.
@@ -44,8 +42,7 @@ class Plan:
         metrics_textfile: where the metrics of the sweep are to be written.
     """
 
-    engines: tuple[DockerTable, ...]
-    organisations: tuple[tuple[DaytonaTable, str], ...] = field(repr=False)
+    endpoints: tuple[EndpointSpec, ...]
     rules: Rules
     options: Options
     retry: RetryPolicy
@@ -81,10 +78,8 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
     timeout = usual if arguments.timeout is None else _duration("--timeout", arguments.timeout)
     if not timeout:
         raise ConfigError("must be greater than 0", 'write for example "10m"', "--timeout")
-    engines, organisations = _endpoints(arguments.only, settings, env)
     return Plan(
-        engines=engines,
-        organisations=organisations,
+        endpoints=_endpoints(arguments.only, settings, env),
         rules=rules,
         options=options,
         retry=RetryPolicy(**dict(settings.retry)),
@@ -205,33 +200,35 @@ def _limits(text: str | None, limits: LimitsTable) -> LimitsTable:
     raise ConfigError(f"{text!r} is no limit", 'write a number, a percentage from 1% to 100%, or "none"', "--max-deletions")
 
 
-def _endpoints(
-    only: list[str] | None, settings: Settings, env: Mapping[str, str]
-) -> tuple[tuple[DockerTable, ...], tuple[tuple[DaytonaTable, str], ...]]:
-    """The selected engines, and the selected organisations with their keys."""
-    # The engine of a context that cannot be reached is no reason to leave the organisations alone.
-    engines = () if only and {*only} == {"daytona"} else config.engines(settings, env)
-    organisations = config.organisations(settings, env)
+def _endpoints(only: Collection[str] | None, settings: Settings, env: Mapping[str, str]) -> tuple[EndpointSpec, ...]:
+    """The selected endpoints with their secrets."""
+    providers = {provider.name for provider in settings.providers()}
+    # The engine of a context that cannot be reached is no reason to leave the endpoints of other providers alone.
+    endpoints = config.endpoints(settings, env, only if only and {*only} <= providers else None)
     if only:
-        names = {engine.name for engine in engines} | {organisation.name for organisation in organisations}
+        known = providers | {endpoint.name for endpoint in endpoints}
         for name in only:
-            if name not in (*PROVIDERS, *names):
-                raise ConfigError(f"no endpoint is called {name!r}", did_you_mean(name, {*names, *PROVIDERS}), "--only")
-        if "daytona" in only and not organisations:
-            if settings.docker:
-                raise ConfigError("the configuration has no [[daytona]]", "add one", "--only")
-            api_key(DaytonaTable(name="default", api_key_env=DEFAULT_API_KEY), env)  # says that it is not set
-        if "docker" in only and not engines:
-            raise ConfigError("the configuration has no [[docker]]", "add one", "--only")
-        engines = tuple(engine for engine in engines if "docker" in only or engine.name in only)
-        organisations = tuple(o for o in organisations if "daytona" in only or o.name in only)
-    check_files(engines, organisations)
-    return engines, tuple((organisation, api_key(organisation, env)) for organisation in organisations)
+            if name not in known:
+                raise ConfigError(f"no endpoint is called {name!r}", did_you_mean(name, known), "--only")
+            if name in providers and not any(endpoint.provider == name for endpoint in endpoints):
+                raise _none_of(name, settings, env)
+        endpoints = tuple(endpoint for endpoint in endpoints if {endpoint.provider, endpoint.name} & {*only})
+    return checked(endpoints, env)
 
 
-def check_files(engines: Iterable[DockerTable], organisations: Iterable[DaytonaTable]) -> None:
-    """Raise ConfigError for certificates that cannot be used: before anything is asked of anyone."""
-    for engine in engines:
-        tls_context(engine)
-    for organisation in organisations:
-        authority(organisation)
+def _none_of(provider: str, settings: Settings, env: Mapping[str, str]) -> ConfigError:
+    """Why there is no endpoint of this provider. Raises it where the environment does not name the default one."""
+    registration = registry.get(provider)
+    if not settings.endpoints() and registration.default_name is not None:
+        with_secret(EndpointSpec(registration, registration.table(name=registration.default_name)), env)
+    return ConfigError(f"the configuration has no [[{provider}]]", "add one", "--only")
+
+
+def checked(endpoints: Collection[EndpointSpec], env: Mapping[str, str]) -> tuple[EndpointSpec, ...]:
+    """The endpoints with their secrets. Raises ConfigError for files and secrets that cannot be used.
+
+    That is found before anything is asked of any of them.
+    """
+    for endpoint in endpoints:
+        endpoint.registration.check(endpoint.table)
+    return tuple(with_secret(endpoint, env) for endpoint in endpoints)

@@ -17,7 +17,9 @@ from reaper.core.model import Decision, Kind, Report, Result
 from reaper.core.rules import Rules
 from reaper.core.scope import Selector
 from reaper.providers.daytona import client as daytona
+from reaper.providers.daytona.registration import REGISTRATION
 from reaper.providers.daytona.settings import DaytonaTable
+from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import RetryPolicy
 from reaper.simulator.clock import Clock
 from reaper.simulator.control import Call, Traffic
@@ -191,7 +193,9 @@ class Lab:
         """Sweep the first organisation, or those of ``tables`` with their keys."""
         act = options.get("act", True)
         wanted = tables or [(self.table(**(table or {})), key or self.sim.api_key(self.first))]
-        endpoints = connect.endpoints((), wanted, self.retry, Path(self.folder.name), act=act)
+        endpoints = connect.endpoints(
+            [EndpointSpec(REGISTRATION, *one) for one in wanted], self.retry, Path(self.folder.name), act=act
+        )
         try:
             return await sweep(
                 endpoints,

@@ -91,7 +91,7 @@ def test_the_example_names_every_variable_of_the_file_with_its_default() -> None
 def test_reapers_configuration_is_right() -> None:
     found = load(str(STACK / "reaper/reaper.toml"), {}).settings
     assert found.service.address == ("0.0.0.0", 9797)
-    assert [engine.host for engine in found.docker] == ["tcp://socket-proxy:2375"]
+    assert [provider.address(table) for provider, table in found.endpoints()] == ["tcp://socket-proxy:2375"]
     grace = re.search(r"stop_grace_period: (\d+)s", FILE.read_text())
     assert grace is not None
     assert int(grace[1]) > found.service.drain_timeout.total_seconds()

@@ -17,6 +17,7 @@ from devkit.generate import swarm as generate
 from reaper import __version__
 from reaper.config import load
 from reaper.core.durations import parse
+from reaper.providers.docker.settings import DockerTable
 from tests import needs
 from tests.deploy import manifests
 from tests.deploy.manifests import DEPLOY, ROOT
@@ -47,7 +48,8 @@ def test_the_program_accepts_the_configuration_and_calls_the_endpoint_after_its_
     assert NODE in env.values()
     checked = Program(tmp_path, env)("config", "check", "--config", str(SWARM / "reaper.toml"))
     assert checked.code == 0, checked.err
-    (engine,) = load.load(str(SWARM / "reaper.toml"), env).settings.docker
+    ((_, engine),) = load.load(str(SWARM / "reaper.toml"), env).settings.endpoints()
+    assert isinstance(engine, DockerTable)
     assert engine.name == NODE
     folder = next(v["target"] for v in stack["services"]["reaper"]["volumes"] if v["source"] == "socket")
     assert engine.host == f"unix://{generate.SOCKET}"

@@ -387,7 +387,8 @@ def test_a_variable_comes_before_the_file(tmp_path: Path) -> None:
     env = {"REAPER_RETRY__ATTEMPTS": "9", "REAPER_DOCKER__GPU_1__HOST": "tcp://10.0.0.9:2375"}
     loaded = load.load(str(file), env)
     assert (loaded.settings.retry.attempts, loaded.settings.retry.factor) == (9, 3.0)
-    assert loaded.settings.docker[0].host == "tcp://10.0.0.9:2375"
+    ((provider, table),) = loaded.settings.endpoints()
+    assert provider.address(table) == "tcp://10.0.0.9:2375"
     assert loaded.origin(("retry", "attempts")) == "REAPER_RETRY__ATTEMPTS"
     assert loaded.origin(("retry", "factor")) == str(file)
     assert loaded.origin(("docker", 0, "host")) == "REAPER_DOCKER__GPU_1__HOST"

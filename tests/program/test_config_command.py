@@ -55,8 +55,10 @@ def test_the_example_says_exactly_the_defaults() -> None:
     assert from_file == from_nothing == Settings()
     assert from_file.rules() == from_nothing.rules()
     assert from_file.effective_limits() == from_nothing.effective_limits()
-    assert load.engines(from_file, {}) == load.engines(from_nothing, {})
-    assert load.engines(from_file, {"DOCKER_HOST": "tcp://h:1"}) == load.engines(from_nothing, {"DOCKER_HOST": "tcp://h:1"})
+    assert load.endpoints(from_file, {}) == load.endpoints(from_nothing, {})
+    assert load.endpoints(from_file, {"DOCKER_HOST": "tcp://h:1"}) == load.endpoints(
+        from_nothing, {"DOCKER_HOST": "tcp://h:1"}
+    )
 
 
 def test_the_example_leaves_the_limits_as_tight_as_the_defaults() -> None:

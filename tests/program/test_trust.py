@@ -8,7 +8,9 @@ import pytest
 
 from reaper.config import load, secrets, trust
 from reaper.errors import ConfigError
+from reaper.providers.daytona.registration import REGISTRATION
 from reaper.providers.daytona.settings import DaytonaTable
+from reaper.providers.registration import EndpointSpec
 from tests.program.fakeengine import FakeEngine
 from tests.run import Program
 
@@ -106,11 +108,11 @@ def test_a_file_that_is_mounted_by_itself_may_have_any_owner(tmp_path: Path, mon
 def test_a_secret_of_another_user_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("dtn_secret")
-    table = DaytonaTable(name="rl", api_key_file=str(file))
-    assert secrets.api_key(table, {}) == "dtn_secret"
+    endpoint = EndpointSpec(REGISTRATION, DaytonaTable(name="rl", api_key_file=str(file)))
+    assert secrets.with_secret(endpoint, {}).secret == "dtn_secret"
     os.chown(file, OTHER, OTHER)
     with pytest.raises(ConfigError, match=f"belongs to user {OTHER}") as refused:
-        secrets.api_key(table, {})
+        secrets.with_secret(endpoint, {})
     assert "dtn_secret" not in str(refused.value)
 
 

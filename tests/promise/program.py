@@ -16,8 +16,11 @@ from reaper.core.model import Decision, Kind, Report
 from reaper.core.rules import Rules
 from reaper.core.scope import Selector
 from reaper.leases.record import Holder, LeaseRecord, Liveness
+from reaper.providers.daytona.registration import REGISTRATION as DAYTONA
 from reaper.providers.daytona.settings import DaytonaTable
+from reaper.providers.docker.registration import REGISTRATION as DOCKER
 from reaper.providers.docker.settings import DockerTable
+from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import RetryPolicy
 from reaper.sweep import connect
 from reaper.sweep.ports import Quiet
@@ -135,13 +138,13 @@ async def _main(world: World, folder: Path, *, act: bool) -> Outcome:
         organisation = Organisation(world)
         async with served_on_port(organisation) as url:
             table = DaytonaTable(name=ORGANISATION, api_url=url, target=world.config.target)
-            (endpoint,) = connect.endpoints([], [(table, "key")], _ONCE, folder, act=act)
+            (endpoint,) = connect.endpoints([EndpointSpec(DAYTONA, table, "key")], _ONCE, folder, act=act)
             report = await _swept(world, endpoint, act=act)
         return _outcome(world, report, organisation.sandboxes.keys(), organisation.unknown)
     engine = Engine(world)
     async with served(engine, folder / "docker.sock"):
         table_ = DockerTable(name=ENDPOINT, host=f"unix://{folder}/docker.sock")
-        (endpoint,) = connect.endpoints([table_], [], _ONCE, folder, act=act)
+        (endpoint,) = connect.endpoints([EndpointSpec(DOCKER, table_)], _ONCE, folder, act=act)
         report = await _swept(world, endpoint, act=act)
     left = {
         key(thing) for held in (engine.containers, engine.networks, engine.volumes, engine.images) for thing in held.values()

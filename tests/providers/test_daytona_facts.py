@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import pytest
 
 from reaper.core.model import State
-from reaper.core.states import DAYTONA
 from reaper.errors import (
     CredentialsError,
     DependencyError,
@@ -22,6 +21,7 @@ from reaper.errors import (
     ServerError,
     UnreadableError,
 )
+from reaper.providers.daytona.states import STATES as MAPPED
 from reaper.simulator.daytona.model import STATES, Sandbox
 from reaper.simulator.world import ABSENT
 from tests.providers.lab import Lab, by_name, direct, named, refused
@@ -60,7 +60,7 @@ async def not_found(lab: Lab, row: Sandbox | str) -> None:
 
 
 def test_every_state_of_the_table_is_tried() -> None:
-    assert {*SLOWLY, *AT_ONCE, *REFUSED, "destroyed"} == STATES == set(DAYTONA)
+    assert {*SLOWLY, *AT_ONCE, *REFUSED, "destroyed"} == STATES == set(MAPPED)
 
 
 # Delete
@@ -230,7 +230,7 @@ async def test_every_state_is_listed_as_the_map_says(state: str) -> None:
     async with Lab() as lab:
         lab.add("chess", state=state, stuck=True)
         (resource,) = (await lab.listed()).values()
-        assert resource.state is DAYTONA.get(state, State.UNKNOWN)
+        assert resource.state is MAPPED.get(state, State.UNKNOWN)
         assert resource.raw_state == state
 
 

@@ -27,9 +27,9 @@ REAPER = f"{sys.executable} -m reaper"
 SHOW = f"{REAPER} config check | grep -o 'Docker at .*'"
 LIBRARY = """
 import os
-from reaper.library import access
+from reaper.library import endpoints
 for host in (None, os.environ["DOCKER_HOST"]):
-    print(access.docker(host=host)._table.host)
+    print(endpoints.docker(host=host)._spec.address)
 """
 
 

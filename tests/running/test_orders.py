@@ -15,11 +15,14 @@ from reaper.config.settings import Settings
 from reaper.core.lease import Claim
 from reaper.core.scope import Scope, Selector
 from reaper.leases.record import Holder, LeaseRecord, Liveness
+from reaper.providers.daytona.registration import REGISTRATION as DAYTONA
 from reaper.providers.daytona.settings import DaytonaTable
+from reaper.providers.docker.registration import REGISTRATION as DOCKER
 from reaper.providers.docker.settings import DockerTable
+from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import RetryPolicy
 from reaper.run.guard import LOG
-from reaper.run.orders import Orders, OrdersError, Setup
+from reaper.run.orders import VERSION, Orders, OrdersError, Setup
 from reaper.sweep.plan import Plan
 from reaper.sweep.sweep import Options
 
@@ -32,8 +35,7 @@ def orders(tmp_path: Path) -> Orders:
     organisation = DaytonaTable(name="org", api_url="https://x/api", target="us", confirm_within=timedelta(seconds=7))
     settings = Settings.model_validate({"protect": {"labels": ["team=rl"], "names": ["db-*"], "restart_policies": []}})
     plan = Plan(
-        engines=(engine,),
-        organisations=((organisation, "dtn_secret"),),
+        endpoints=(EndpointSpec(DOCKER, engine), EndpointSpec(DAYTONA, organisation, "dtn_secret")),
         rules=replace(settings.rules(), scope=Scope(presets=()), policies=(), stop_timeout=timedelta(seconds=2.5)),
         options=Options(max_lease_deletions=9),
         retry=RetryPolicy(attempts=2, initial_delay=timedelta(milliseconds=20)),
@@ -59,7 +61,7 @@ def orders(tmp_path: Path) -> Orders:
 
 def test_orders_are_read_as_they_were_written(orders: Orders) -> None:
     text = orders.dump()
-    assert json.loads(text)["version"] == 1
+    assert json.loads(text)["version"] == VERSION
     assert Orders.load(text) == orders
 
 
@@ -69,7 +71,7 @@ def test_every_field_of_a_living_lease_is_in_the_orders(orders: Orders) -> None:
 
 
 UNREADABLE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "another version": (lambda text: text.replace(b'"version": 1', b'"version": 2'), "version 2"),
+    "another version": (lambda text: text.replace(b'"version": 2', b'"version": 1'), "version 1"),
     "no JSON": (lambda text: b"\x80\x05" + text, "no JSON object"),
     "a list": (lambda text: b"[" + text + b"]", "no JSON object"),
     "a key is missing": (lambda text: text.replace(b'"boot"', b'"boat"'), "'boot' is missing"),

@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 
-from reaper.core import states
 from reaper.core.identity import SESSION_LABEL
 from reaper.core.model import Kind, Resource, State
+from reaper.providers.daytona.states import STATES
 from reaper.providers.parsing import labels, moment, text
 
 Row = Mapping[str, object]
@@ -23,7 +23,7 @@ _SETTLED = frozenset({"started", "stopped", "paused", "archived"})
 def _state(row: Row) -> tuple[str, State]:
     """The state, raw and mapped. What the server works towards counts, too: filters and caches show what was before."""
     raw, wanted = text(row.get("state")) or "", text(row.get("desiredState"))
-    state = states.DAYTONA.get(raw, State.UNKNOWN)
+    state = STATES.get(raw, State.UNKNOWN)
     if state is State.CHANGING or wanted == raw:
         return raw, state
     if wanted == "destroyed" or (wanted in _SETTLED and raw in _SETTLED):

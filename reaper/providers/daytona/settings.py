@@ -13,12 +13,8 @@ from pydantic import (
     model_validator,
 )
 
-from reaper.providers.fields import (
-    Duration,
-    EndpointName,
-    Table,
-    masked,
-)
+from reaper.providers.fields import Duration, masked
+from reaper.providers.registration import EndpointTable
 
 DEFAULT_API_URL = "https://app.daytona.io/api"
 
@@ -29,14 +25,16 @@ DEFAULT_API_KEY = "DAYTONA_API_KEY"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class DaytonaTable(Table):
+class DaytonaTable(EndpointTable):
     """[[daytona]]: one organisation. Its API key is never written here, but named.
 
     Without ``api_url`` it is where DAYTONA_API_URL says, as for Daytona's own tools: a key must not go to another server.
     ``max_rate_share`` is the share of the organisation's rate limits that may be used, since its runs live on the rest.
     """
 
-    name: EndpointName
+    addresses = frozenset({"api_url"})
+    unprintable = frozenset({"api_key_env"})
+
     api_url: StrictStr | None = None
     api_key_env: StrictStr | None = None
     api_key_file: StrictStr | None = None

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from reaper import host as hostid
-from reaper.core import states
 from reaper.core.identity import PROJECT_LABEL, compose_project
 from reaper.core.model import TESTCONTAINERS_REAPER, Kind, Resource, State
 from reaper.core.scope import LEASE_LABEL
 from reaper.providers import parsing
 from reaper.providers.docker.links import Directory, Links, configured_links
+from reaper.providers.docker.states import STATES
 from reaper.providers.parsing import epoch, labels, text
 
 Row = Mapping[str, object]
@@ -169,7 +169,7 @@ def listed_container(
         kind=Kind.CONTAINER,
         id=id_,
         name=shortest or id_[:12] or "without an id",
-        state=states.DOCKER.get(raw_state, State.UNKNOWN),
+        state=STATES.get(raw_state, State.UNKNOWN),
         raw_state=raw_state,
         created_at=created,
         labels=found,
@@ -228,7 +228,7 @@ def inspected_container(row: Row, endpoint: str, directory: Directory | None = N
         kind=Kind.CONTAINER,
         id=id_,
         name=name or id_[:12],
-        state=states.DOCKER.get(raw_state, State.UNKNOWN),
+        state=STATES.get(raw_state, State.UNKNOWN),
         raw_state=raw_state,
         created_at=times["created_at"],
         started_at=times["started_at"],

@@ -5,7 +5,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, StrictBool, StrictInt, StrictStr, field_validator, model_validator
 
-from reaper.providers.fields import EndpointName, Table, masked
+from reaper.providers.fields import masked
+from reaper.providers.registration import EndpointTable
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 DEFAULT_TLS_HOST = "tcp://localhost:2376"
@@ -14,14 +15,15 @@ DEFAULT_TLS_HOST = "tcp://localhost:2376"
 _HOST = re.compile(r"unix:///.+|(tcp|http|https)://(\[[0-9A-Fa-f:.]+\]|[^/:@\s]+)(:\d{1,5})?/?")
 
 
-class DockerTable(Table):
+class DockerTable(EndpointTable):
     """[[docker]]: one engine.
 
     ``removals`` and ``stops`` bound what is asked of it at the same time: an engine gains nothing from more than about
     eight removals, while stopping waits for the container and wants all of them at once.
     """
 
-    name: EndpointName
+    addresses = frozenset({"host"})
+
     host: StrictStr = DEFAULT_SOCKET
     tls_ca: StrictStr | None = None
     tls_cert: StrictStr | None = None

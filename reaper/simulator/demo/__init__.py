@@ -20,8 +20,11 @@ from reaper.config.settings import Settings
 from reaper.core.model import Decision, Report
 from reaper.observers import log as logs
 from reaper.observers.tables import progress
+from reaper.providers.daytona.registration import REGISTRATION as DAYTONA
 from reaper.providers.daytona.settings import DaytonaTable
+from reaper.providers.docker.registration import REGISTRATION as DOCKER
 from reaper.providers.docker.settings import DockerTable
+from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import RetryPolicy
 from reaper.simulator.demo import sections
 from reaper.simulator.demo.screen import Screen
@@ -112,13 +115,12 @@ class _Demo:
 
     async def _sweep(self, world: World, state: Path, stop: Stop, observers: Sequence[Observer], options: Options) -> Report:
         settings, simulator = self._settings, world.simulator
-        organisations = [
-            (DaytonaTable(name=name, api_url=simulator.daytona_url), simulator.api_key(name))
-            for name in (ORGANISATION, FLAKY)
-        ]
-        engine = DockerTable(name=ENGINE, host=simulator.docker_host)
+        specs = [EndpointSpec(DOCKER, DockerTable(name=ENGINE, host=simulator.docker_host))]
+        for name in (ORGANISATION, FLAKY):
+            table = DaytonaTable(name=name, api_url=simulator.daytona_url)
+            specs.append(EndpointSpec(DAYTONA, table, simulator.api_key(name)))
         retry = RetryPolicy(**dict(settings.retry))
-        endpoints = connect.endpoints([engine], organisations, retry, state, act=options.act)
+        endpoints = connect.endpoints(specs, retry, state, act=options.act)
         try:
             return await sweep(
                 endpoints,

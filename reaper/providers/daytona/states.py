@@ -1,22 +1,10 @@
-"""The providers' raw states, mapped onto the normalised ones. Whatever is missing here is unknown, and kept."""
+"""What the raw states of a sandbox mean. Whatever is missing here is unknown, and kept."""
 
 from collections.abc import Mapping
 
 from reaper.core.model import State
 
-DOCKER: Mapping[str, State] = {
-    "created": State.STOPPED,
-    "exited": State.STOPPED,
-    "running": State.RUNNING,
-    "paused": State.RUNNING,
-    "restarting": State.RUNNING,
-    "removing": State.CHANGING,
-    "dead": State.FAILED,
-    "stopped": State.STOPPED,  # this and the next are Podman's: its process has ended, and it is not cleaned up yet
-    "stopping": State.CHANGING,
-}
-
-DAYTONA: Mapping[str, State] = {
+STATES: Mapping[str, State] = {
     "started": State.RUNNING,
     "stopped": State.STOPPED,
     "paused": State.STOPPED,
@@ -45,5 +33,3 @@ DAYTONA: Mapping[str, State] = {
         State.CHANGING,
     ),
 }
-
-NAMES = frozenset(State) | DOCKER.keys() | DAYTONA.keys()

@@ -1,0 +1,76 @@
+"""Daytona organisations, as the rest of the program knows them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from reaper.core.model import Kind
+from reaper.errors import ConfigError
+from reaper.providers.daytona.address import authority
+from reaper.providers.daytona.settings import (
+    DEFAULT_API_KEY,
+    DEFAULT_API_URL,
+    DEFAULT_ORGANISATION,
+    DaytonaTable,
+    check_api_url,
+)
+from reaper.providers.daytona.states import STATES
+from reaper.providers.registration import Connection, Registration, SecretSource
+from reaper.retry.budget import Budget
+
+_HINT = (
+    "set it to an API key of the organisation (Daytona's dashboard makes them), or name another variable or a file with"
+    " api_key_env or api_key_file in [[daytona]]"
+)
+
+
+class _Daytona(Registration[DaytonaTable]):
+    name = "daytona"
+    title = "Daytona"
+    table = DaytonaTable
+    kinds = (Kind.SANDBOX,)
+    states = STATES
+    default_name = DEFAULT_ORGANISATION
+    without_table = "DAYTONA_API_KEY names one then"
+
+    def has_default(self, env: Mapping[str, str]) -> bool:
+        """Whether the environment has an API key."""
+        return self.secret(DaytonaTable(name=DEFAULT_ORGANISATION)).is_named(env)
+
+    def default(self, env: Mapping[str, str]) -> DaytonaTable:
+        """The organisation of that key."""
+        return DaytonaTable(name=DEFAULT_ORGANISATION, target=env.get("DAYTONA_TARGET") or None)
+
+    def resolve(self, table: DaytonaTable, env: Mapping[str, str]) -> DaytonaTable:
+        """Without ``api_url`` it is where DAYTONA_API_URL says. Raises ConfigError."""
+        if table.api_url is not None:
+            return table
+        try:
+            url = check_api_url(env.get("DAYTONA_API_URL") or DEFAULT_API_URL)
+        except ValueError as error:
+            raise ConfigError(str(error), where="DAYTONA_API_URL") from None
+        return table.model_copy(update={"api_url": url})
+
+    def check(self, table: DaytonaTable) -> None:
+        """Raise ConfigError for a certificate file that cannot be used."""
+        authority(table)
+
+    def secret(self, table: DaytonaTable) -> SecretSource:
+        """The organisation's API key."""
+        return SecretSource(table.api_key_env or DEFAULT_API_KEY, table.api_key_file, hint=_HINT)
+
+    def address(self, table: DaytonaTable) -> str:
+        """The URL of the API."""
+        return str(table.api_url)
+
+    def connect(self, table: DaytonaTable, secret: str, state: Path, *, act: bool) -> Connection:
+        """A client of the organisation. Every sandbox carries its own signs of ownership: nothing has to be remembered."""
+        from reaper.providers.daytona import client, links  # noqa: PLC0415 - they bring an HTTP client
+
+        make = client.DaytonaProvider if act else client.DaytonaReader
+        reading = Budget(table.max_rate_share, cautious=True)
+        changing = Budget(table.max_rate_share, cautious=True)
+        known = links.Links(state, f"{table.api_url} {table.name}")
+        return Connection(make(table, secret, reading, changing, known), reading, changing)
+
+
+REGISTRATION = _Daytona()

@@ -1,0 +1,53 @@
+"""Docker engines, as the rest of the program knows them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from reaper.core.model import Kind
+from reaper.providers.docker.address import tls_context
+from reaper.providers.docker.docker_host import engine_of_commands
+from reaper.providers.docker.settings import DEFAULT_ENGINE, DockerTable
+from reaper.providers.docker.states import STATES
+from reaper.providers.docker.upstream import engine_behind
+from reaper.providers.registration import Connection, Registration
+
+
+class _Docker(Registration[DockerTable]):
+    name = "docker"
+    title = "Docker"
+    table = DockerTable
+    kinds = (Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME, Kind.IMAGE)
+    states = STATES
+    has_events = True
+    default_name = DEFAULT_ENGINE
+    without_table = "DOCKER_HOST names the engine then"
+
+    def has_default(self, env: Mapping[str, str]) -> bool:  # noqa: ARG002
+        """There is always an engine that the docker command would use."""
+        return True
+
+    def default(self, env: Mapping[str, str]) -> DockerTable:
+        """The engine that the docker command would use. Raises ConfigError."""
+        return engine_of_commands(env)
+
+    def resolve(self, table: DockerTable, env: Mapping[str, str]) -> DockerTable:  # noqa: ARG002
+        """Where that is the proxy of a ``reaper run``, it is the engine behind it."""
+        return engine_behind(table)
+
+    def check(self, table: DockerTable) -> None:
+        """Raise ConfigError for certificates that cannot be used."""
+        tls_context(table)
+
+    def address(self, table: DockerTable) -> str:
+        """The engine's host."""
+        return table.host
+
+    def connect(self, table: DockerTable, secret: str, state: Path, *, act: bool) -> Connection:  # noqa: ARG002
+        """A client of the engine."""
+        from reaper.providers.docker import client  # noqa: PLC0415 - it brings asyncio
+
+        make = client.DockerProvider if act else client.DockerReader
+        return Connection(make(table, client.detect_own_container()), remembered_as=table.host)
+
+
+REGISTRATION = _Docker()
