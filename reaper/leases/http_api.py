@@ -44,6 +44,7 @@ from reaper.errors import LeasesUnknownError
 from reaper.leases.connection_limits import Door
 from reaper.leases.peers import UNKNOWN_USER, Peer, user_name
 from reaper.leases.store import HEARTBEAT_DUE, Holder, LeaseRecord, Liveness
+from reaper.leases.tcp_peer import TcpPeer
 from reaper.leases.watcher import LeaseBook
 
 PATH = "/leases"
@@ -340,12 +341,14 @@ class LeaseApi:
     ) -> web.StreamResponse:
         """Answer for as long as the client listens: a line with the lease, and an empty one now and then."""
         self._connections[record.id] += 1
+        line = TcpPeer(request.transport)
         try:
             answer = web.StreamResponse(status=status, headers={"Content-Type": _LINES, **_place(record)})
             await answer.prepare(request)
             await answer.write(json.dumps(given).encode() + b"\n")
             quiet = 0.0
             while _listens(request) and self._book.watches(record.id) and not self._closing:
+                line.look()
                 await anyio.sleep(LOOK_EVERY)
                 quiet += LOOK_EVERY
                 if quiet >= SIGN_EVERY:
@@ -358,7 +361,7 @@ class LeaseApi:
             if not self._connections[record.id]:
                 del self._connections[record.id]
                 with suppress(LeasesUnknownError):  # it is looked for all the same
-                    self._book.lost(record.id)
+                    self._book.lost(record.id, line.silent_for(request.content.exception()))
         return answer
 
     @staticmethod

@@ -160,11 +160,17 @@ class LeaseBook:
             self._write(held, state=LeaseState.LIVE, seen_at=now)
         return held.record
 
-    def lost(self, id_: str) -> None:
-        """The holder's connection is gone; it may come back within the window. Raises LeasesUnknownError."""
+    def lost(self, id_: str, silent_for: timedelta = timedelta(0)) -> None:
+        """The holder's connection is gone; it may come back within the window. Raises LeasesUnknownError.
+
+        Args:
+            id_: the lease.
+            silent_for: how long ago the holder's machine was last heard of, where the connection was not closed by it.
+        """
         held = self._held.get(id_)
         if held is not None and (held.due is None or held.record.state is LeaseState.LIVE):
             held.due, held.heard_at = self._in(self._windows[held.record.sort]), self._proven_at()
+            held.heard_at -= silent_for
             self._write(held, state=LeaseState.RECONNECTING, seen_at=held.heard_at)
 
     def release(self, id_: str, cause: str = "released", over_for: timedelta = timedelta(0)) -> LeaseRecord | None:

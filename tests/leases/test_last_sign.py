@@ -125,3 +125,15 @@ async def test_what_is_heard_a_while_after_this_process_stood_still_is_from_now(
         await wait(30 * SECOND)
         book.heard(id_)
         assert (house.state(id_), house.record(id_).seen_at) == (LIVE, house.clock())
+
+
+async def test_of_a_machine_that_answered_no_more_it_is_its_last_answer(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    async with house.watching() as book:
+        id_ = book.take(Liveness.CONNECTION, HOLDER, [BY_NAME]).id
+        await wait(HOUR)
+        last = house.clock() - timedelta(minutes=15)
+        book.lost(id_, timedelta(minutes=15))
+        assert house.state(id_) is not EXPIRED, "it is waited for as ever"
+        await wait(CONNECTION_WINDOW + 4 * SECOND)
+    assert claims_until(house, id_) == last + IN_FLIGHT

@@ -1,6 +1,7 @@
 """Leases over HTTP: who may do what, and what a client is told."""
 
 import asyncio
+import errno
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -45,6 +46,7 @@ class Client:
 
     def __init__(self, session: aiohttp.ClientSession, file: LeaseFile, book: LeaseBook) -> None:
         self.session, self.file, self.book = session, file, book
+        self.transports: list[Any] = []  # the server's ends of the connections
 
     async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         async with self.session.request(method, path, json=body, headers=headers) as answer:
@@ -80,8 +82,11 @@ async def serving(folder: Path, *, token: str | None = None, local: bool = True)
     book.open()
     api = LeaseApi(book, token=token, claimable=CLAIMABLE)
 
+    transports = list[Any]()
+
     async def answer(request: web.Request) -> web.StreamResponse:
         assert concerns(request.path)
+        transports.append(request.transport)
         return await api.answer(request, local=local)
 
     app = web.Application()
@@ -96,10 +101,29 @@ async def serving(folder: Path, *, token: str | None = None, local: bool = True)
             aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session,
         ):
             group.start_soon(book.run)
-            yield Client(session, LeaseFile(file.file), book)
+            client = Client(session, LeaseFile(file.file), book)
+            client.transports = transports
+            yield client
             group.cancel_scope.cancel()
     finally:
         await runner.cleanup()
+
+
+async def test_a_holder_whose_machine_answers_no_more_lived_until_its_last_answer(tmp_path: Path) -> None:
+    """The kernel breaks such a connection a quarter of an hour later."""
+    lost = list[tuple[str, timedelta]]()
+    async with serving(tmp_path) as client:
+        client.book.lost = lambda id_, silent_for=timedelta(0): lost.append((id_, silent_for))  # type: ignore[method-assign]
+        for name, error in (("gone", OSError(errno.ETIMEDOUT, "timed out")), ("killed", None)):
+            async with client.hold(name) as answer:
+                await answer.content.readline()
+                (transport,) = (t for t in client.transports if not t.is_closing())
+                transport._force_close(error)
+                with anyio.fail_after(10):
+                    while not lost or lost[-1][0] != name:  # noqa: ASYNC110 - nothing tells
+                        await anyio.sleep(0.01)
+    assert [id_ for id_, _ in lost] == ["gone", "killed"]
+    assert lost[0][1] > timedelta(0) == lost[1][1]
 
 
 async def test_a_lease_from_its_taking_to_its_end(tmp_path: Path) -> None:
