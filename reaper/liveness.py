@@ -93,7 +93,11 @@ def lives(file: Path, token: int) -> bool | None:
 
 
 def started(pid: int) -> str | None:
-    """When a process began, in the kernel's own count; None when there is none. Process ids are used again."""
+    """When a process began, in the kernel's own count; None when there is none. Process ids are used again.
+
+    It is kept in the file of leases and compared by other processes later, so it must not depend on the clock of the day:
+    psutil's ``create_time`` adds the time of the boot to it, which moves whenever that clock is set.
+    """
     fields = _stat(pid)
     return None if fields is None or fields[0] in ("Z", "X") else fields[19]
 
