@@ -264,11 +264,11 @@ def test_the_deprecated_list() -> None:
     play(test)
 
 
-def test_a_page_of_fifty_thousand_costs_what_it_shows() -> None:
-    """No sorting for each page: 50,000 rows, 250 pages, though a row changes its place before each."""
+def test_a_page_of_many_costs_what_it_shows() -> None:
+    """No sorting for each page: 4,000 rows, 20 pages, though a row changes its place before each."""
 
     async def test(world: World) -> None:
-        _fill(world, 50_000)
+        _fill(world, 4_000)
         rows = list(world.org.rows.values())
         looked = 0
         real = type(world.org.views.fresh).walk
@@ -282,11 +282,11 @@ def test_a_page_of_fifty_thousand_costs_what_it_shows() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(type(world.org.views.fresh), "walk", walk)
             cursor: str | None = ""
-            for number in range(250):
+            for number in range(20):
                 world.org.change(rows[number], cpu=2)
                 answer = await world.call("GET", "/sandbox", {"limit": "200", "sort": "createdAt", "cursor": cursor or ""})
                 cursor = answer.body["nextCursor"]
         assert cursor is None
-        assert looked == 50_000 + 249  # each page looks one row further
+        assert looked == 4_000 + 19  # each page looks one row further
 
     play(test)
