@@ -199,17 +199,6 @@ def test_prefixes_and_names(side: EngineClient) -> None:
     assert [row["Id"] for row in side.api.must("GET", "/containers/json?all=1")] == ids[::-1]
 
 
-def test_address_pools_run_out(world: World) -> None:  # as the real engine's do, which takes 9 s to show it
-    side = world
-    for number in range(30):
-        side.create_network(f"pool-{number}")
-    reply = call(side, "POST", "/networks/create", {"Name": "one-too-many"})
-    assert reply.status == 404
-    assert reply.message.startswith("could not find an available, non-overlapping IPv4 address pool")
-    side.api.must("DELETE", "/networks/pool-7")
-    side.create_network("pool-7")
-
-
 def test_events_tell_a_life(side: EngineClient) -> None:
     ident = side.create("lives", cmd=IGNORES_TERM, labels={"x": "y"}, start=True)
     side.pause_container(ident)

@@ -129,8 +129,6 @@ def test_restarts_back_off_up_to_a_minute(world: World) -> None:
         world.turn(seconds=pause * 0.99)
         assert world.inspect(ident)["RestartCount"] == number
         world.turn(seconds=pause * 0.011)
-    world.turn(days=50)
-    assert 50 * 1440 <= world.inspect(ident)["RestartCount"] <= 50 * 1440 + 20
     assert world.listed(ident)["Status"].startswith("Restarting (1)")
     world.stop_container(ident)
     world.turn(days=1)

@@ -21,44 +21,8 @@ from reaper.simulator.docker.text import NS, nanoseconds
 from reaper.simulator.world import ContainerSpec, NetworkSpec
 
 _VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-_LEFT = [
-    "adoring",
-    "blissful",
-    "crazy",
-    "eager",
-    "focused",
-    "gifted",
-    "happy",
-    "jolly",
-    "keen",
-    "loving",
-    "modest",
-    "nifty",
-    "quirky",
-    "serene",
-    "tender",
-    "vibrant",
-]
-_RIGHT = [
-    "bell",
-    "curie",
-    "darwin",
-    "euler",
-    "fermi",
-    "gauss",
-    "hopper",
-    "keller",
-    "lamarr",
-    "morse",
-    "noether",
-    "pare",
-    "ride",
-    "swirles",
-    "turing",
-    "wiles",
-]
-
-
+_LEFT = ("adoring", "blissful", "crazy", "eager", "focused", "gifted", "happy", "jolly")
+_RIGHT = ("bell", "curie", "darwin", "euler", "fermi", "gauss", "hopper", "keller")
 _COMPOSE = "com.docker.compose."
 
 

@@ -112,15 +112,6 @@ class Engine:
             finally:
                 self._moment = None
 
-    def behind(self) -> float:
-        """How long ago (s) what is being done was due."""
-        return 0.0 if self._moment is None else self.clock.elapsed() - self._moment
-
-    def skip(self, seconds: float) -> None:
-        """What is being done shall have been due that much later."""
-        if self._moment is not None:
-            self._moment += seconds
-
     @property
     def next_due(self) -> float | None:
         """On the clock's scale, when something will be due."""

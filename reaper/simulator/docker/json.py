@@ -49,25 +49,8 @@ def _mount(mount: Mount, *, listed: bool) -> dict[str, Any]:
     return row
 
 
-def _published(container: Container) -> list[tuple[str, int]]:
-    """Published ports of a running container: "80/tcp" and the host's port."""
-    bindings = container.host.get("PortBindings") or {}
-    if not container.running or container.restarting:
-        return []
-    return [
-        (port, int(binding.get("HostPort") or 49_152 + int(port.partition("/")[0]) % 16_000))
-        for port, given in sorted(bindings.items())
-        for binding in given or ()
-    ]
-
-
 def listed(engine: Engine, container: Container) -> dict[str, Any]:
     """A container's row in the listing, with a mark for its Status."""
-    ports = [
-        {"IP": ip, "PrivatePort": int(port.partition("/")[0]), "PublicPort": public, "Type": port.partition("/")[2] or "tcp"}
-        for port, public in _published(container)
-        for ip in ("0.0.0.0", "::")  # noqa: S104 - what the engine says
-    ]
     return {
         **({} if container.behaviour.unnamed else {"Id": container.id}),
         "Names": [f"/{container.name}"],
@@ -75,7 +58,7 @@ def listed(engine: Engine, container: Container) -> dict[str, Any]:
         "ImageID": container.image_id,
         "Command": listed_command(container.argv),
         "Created": container.created // NS,
-        "Ports": ports,
+        "Ports": [],
         "Labels": dict(sorted(container.labels.items())),
         "State": container.listed_state,
         "Status": _MARK,
@@ -185,16 +168,13 @@ def _network_settings(container: Container) -> dict[str, Any]:
     bridge = container.networks.get("bridge") or Endpoint()
     joined = container.network_mode.startswith("container:")
     sandbox = container.id[::-1] if container.started and not joined else ""
-    ports: dict[str, Any] = {}
-    for port, public in _published(container):
-        ports.setdefault(port, []).extend({"HostIp": ip, "HostPort": str(public)} for ip in ("0.0.0.0", "::"))  # noqa: S104
     return {
         "Bridge": "",
         "SandboxID": sandbox,
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
-        "Ports": ports,
+        "Ports": {},
         "SandboxKey": f"/var/run/docker/netns/{sandbox[:12]}" if sandbox else "",
         "SecondaryIPAddresses": None,
         "SecondaryIPv6Addresses": None,

@@ -156,23 +156,12 @@ class Life:
 
         def again() -> None:
             if container.run == run and container.restarting:
-                self._skip_ahead(container)
                 try:
                     self._begin(container)
                 except RefusedError:
                     self._stopped(container)
 
         self._engine.later(seconds, again)
-
-    def _skip_ahead(self, container: Container) -> None:
-        """A clock that was turned by weeks does not play every restart of a loop: count all but the last few."""
-        cycle = _LONGEST_DELAY + (container.behaviour.runs or 0.0)
-        if container.delay < _LONGEST_DELAY or container.policy == "on-failure":
-            return
-        missed = int(self._engine.behind() / cycle) - 3
-        if missed > 0:
-            container.restart_count += missed
-            self._engine.skip(missed * cycle)
 
     def _cancel_restart(self, container: Container) -> None:
         container.run += 1

@@ -1,6 +1,7 @@
 """What a simulated Docker engine holds: containers, networks, volumes and images, and how containers behave."""
 
 import re
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,49 +23,13 @@ class RefusedError(Exception):
         self.message = message
 
 
-_SIGNALS = [
-    "HUP",
-    "INT",
-    "QUIT",
-    "ILL",
-    "TRAP",
-    "ABRT",
-    "BUS",
-    "FPE",
-    "KILL",
-    "USR1",
-    "SEGV",
-    "USR2",
-    "PIPE",
-    "ALRM",
-    "TERM",
-    "STKFLT",
-    "CHLD",
-    "CONT",
-    "STOP",
-    "TSTP",
-    "TTIN",
-    "TTOU",
-    "URG",
-    "XCPU",
-    "XFSZ",
-    "VTALRM",
-    "PROF",
-    "WINCH",
-    "IO",
-    "PWR",
-    "SYS",
-]
 HIGHEST = 64  # number of a signal
 
 
 def signal_number(text: str) -> int:
     """The signal that `9`, `KILL` or `SIGKILL` names. Raises RefusedError."""
-    if text.isdecimal():
-        number = int(text)
-    else:
-        name = text.upper().removeprefix("SIG")
-        number = _SIGNALS.index(name) + 1 if name in _SIGNALS else 0
+    name = f"SIG{text.upper().removeprefix('SIG')}"
+    number = int(text) if text.isdecimal() else int(getattr(signal, name, 0))
     if number == 0:
         raise RefusedError(400, f"Invalid signal: {text}")
     return number
@@ -264,7 +229,6 @@ class Network:
     options: Mapping[str, str] = field(default_factory=dict)
     subnet: str = ""
     gateway: str = ""
-    pool: int | None = None
     hosts: int = 1
     attached: dict[str, Container] = field(default_factory=dict)
     stale: str = ""

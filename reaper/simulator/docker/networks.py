@@ -1,4 +1,4 @@
-"""The networks of a simulated engine: address pools, endpoints, and who is attached."""
+"""The networks of a simulated engine: addresses, endpoints, and who is attached."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -7,9 +7,6 @@ from reaper.simulator.docker.model import PREDEFINED, Container, Endpoint, Netwo
 
 if TYPE_CHECKING:
     from reaper.simulator.docker.engine import Engine
-
-POOLS = tuple(f"172.{n}.0.0/16" for n in range(17, 32)) + tuple(f"192.168.{n}.0/20" for n in range(0, 256, 16))
-"""The engine's default address pools: one each for the default bridge and 30 networks."""
 
 _DRIVERS = ("bridge", "host", "null", "macvlan", "ipvlan", "overlay")
 
@@ -21,8 +18,7 @@ class Networks:
         self._engine = engine
         self._by_id: dict[str, Network] = {}
         self._by_name: dict[str, dict[str, Network]] = {}
-        self._pools: set[int] = set()
-        self._beyond = 0
+        self._numbered = 0
         for name, driver in zip(PREDEFINED, ("null", "host", "bridge"), strict=True):
             self.add(name, driver=driver)
 
@@ -37,7 +33,6 @@ class Networks:
         labels: Mapping[str, str] | None = None,
         created: int = 0,
         given: Mapping[str, Any] | None = None,
-        unbounded: bool = True,
     ) -> Network:
         """A new network.
 
@@ -47,7 +42,6 @@ class Networks:
             labels: its labels.
             created: when (ns of the engine's clock); now when 0.
             given: the body of the request that made it.
-            unbounded: it gets addresses even where the pools are used up. Raises RefusedError otherwise.
         """
         network = Network(
             id=self._engine.new_id(),
@@ -59,30 +53,15 @@ class Networks:
             options=(given or {}).get("Options") or {},
         )
         if driver not in ("null", "host"):
-            self._address(network, unbounded=unbounded)
+            self._address(network)
         self._by_id[network.id] = network
         self._by_name.setdefault(name, {})[network.id] = network
         return network
 
-    def _address(self, network: Network, *, unbounded: bool) -> None:
-        configs = (network.given.get("IPAM") or {}).get("Config") or ()
-        if configs and configs[0].get("Subnet"):
-            network.subnet = configs[0]["Subnet"]
-            network.gateway = configs[0].get("Gateway") or _host(network.subnet, 1)
-            return
-        free = next((number for number in range(len(POOLS)) if number not in self._pools), None)
-        if free is not None:
-            self._pools.add(free)
-            network.pool, network.subnet = free, POOLS[free]
-        elif unbounded:  # as where the operator has configured more pools
-            network.subnet = f"10.{self._beyond // 256 % 256}.{self._beyond % 256}.0/24"
-            self._beyond += 1
-        else:
-            text = (
-                "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network"
-            )
-            raise RefusedError(404, text)
+    def _address(self, network: Network) -> None:
+        network.subnet = f"10.{self._numbered // 256 % 256}.{self._numbered % 256}.0/24"
         network.gateway = _host(network.subnet, 1)
+        self._numbered += 1
 
     def create(self, body: Mapping[str, Any]) -> tuple[Network, str]:
         """What `POST /networks/create` does: the network, and a warning. Raises RefusedError."""
@@ -99,7 +78,7 @@ class Networks:
             raise RefusedError(500, f"invalid name: {name}")
         if driver not in _DRIVERS:
             raise RefusedError(404, f'plugin "{driver}" not found')
-        network = self.add(name, driver=driver, labels=body.get("Labels"), given=body, unbounded=False)
+        network = self.add(name, driver=driver, labels=body.get("Labels"), given=body)
         self.tell(network, "create")
         return network, warning
 
@@ -136,8 +115,6 @@ class Networks:
         del self._by_name[network.name][network.id]
         if not self._by_name[network.name]:
             del self._by_name[network.name]
-        if network.pool is not None:
-            self._pools.discard(network.pool)
         self.tell(network, "destroy")
 
     def tell(self, network: Network, action: str, **attributes: str) -> None:
@@ -165,7 +142,7 @@ class Networks:
         """Give a running container its addresses."""
         endpoint.network_id, endpoint.id = network.id, self._engine.new_id()
         if network.subnet:
-            network.hosts = network.hosts % 65_000 + 1
+            network.hosts = network.hosts % 250 + 1
             endpoint.gateway, endpoint.prefix = network.gateway, int(network.subnet.partition("/")[2])
             endpoint.address = _host(network.subnet, network.hosts)
             endpoint.mac = "02:42:" + ":".join(f"{int(part):02x}" for part in endpoint.address.split("."))
@@ -189,23 +166,6 @@ class Networks:
         endpoint.prefix = 0
         if network is not None and network.attached.pop(container.id, None) is not None:
             self.tell(network, "disconnect", container=container.id)
-
-    def connect(self, network: Network, container: Container, given: Mapping[str, Any]) -> None:
-        """What `POST /networks/{id}/connect` does. Raises RefusedError."""
-        if network.name in container.networks:
-            raise RefusedError(403, f"endpoint with name {container.name} already exists in network {network.name}")
-        if container.name == network.stale:
-            raise RefusedError(403, f"endpoint with name {container.name} already exists in network {network.name}")
-        if container.removing or container.dead:
-            raise RefusedError(403, f"Container {container.id} is marked for removal and cannot be connected to a network.")
-        if container.network_mode == "host" or network.name == "host":
-            text = "container cannot be disconnected from host network or connected to host network"
-            raise RefusedError(500 if container.network_mode == "host" else 403, text)
-        endpoint = Endpoint(aliases=given.get("Aliases"), given=given)
-        container.networks[network.name] = endpoint
-        if container.running and not container.restarting:
-            self.attach(container, network, endpoint)
-            self.tell(network, "connect", container=container.id)
 
     def disconnect(self, network: Network, container: Container) -> None:
         """What `POST /networks/{id}/disconnect` does. Raises RefusedError."""

@@ -27,7 +27,6 @@ class NetworkRoutes:
         return (
             ("GET", "/networks", self.list),
             ("POST", "/networks/create", self.create),
-            ("POST", "/networks/{name}/connect", self.connect),
             ("POST", "/networks/{name}/disconnect", self.disconnect),
             ("GET", "/networks/{name}", self.inspect),
             ("DELETE", "/networks/{name}", self.delete),
@@ -52,15 +51,6 @@ class NetworkRoutes:
         """DELETE /networks/NAME."""
         self._engine.networks.delete(name)
         return empty()
-
-    async def connect(self, request: web.Request, name: str) -> web.Response:
-        """POST /networks/NAME/connect."""
-        body = await body_of(request)
-        found = self._engine.networks.find(name)
-        container = self._engine.container(str(body.get("Container") or ""))
-        self._engine.networks.connect(found, container, body.get("EndpointConfig") or {})
-        self._engine.changed(container)
-        return empty(200)
 
     async def disconnect(self, request: web.Request, name: str) -> web.Response:
         """POST /networks/NAME/disconnect."""
@@ -148,7 +138,6 @@ class ImageRoutes:
             ("GET", "/images/{name}/json", self.inspect),
             ("POST", "/images/{name}/tag", self.tag),
             ("DELETE", "/images/{name}", self.delete),
-            ("POST", "/commit", self.commit),
         )
 
     async def list(self, request: web.Request, _: str) -> web.Response:
@@ -175,18 +164,6 @@ class ImageRoutes:
         made = images.add(f"{repository}:{tag}" if repository else "", labels=labels, comment=comment)
         self._engine.events.log("image", "import", made.id, {"name": made.id}, self._engine.tick())
         return raw_answer(encode({"status": made.id}))
-
-    async def commit(self, request: web.Request, _: str) -> web.Response:
-        """POST /commit: an image of a container, with all labels of the container, and those of the changes."""
-        await request.read()
-        container = self._engine.container(query(request, "container") or "")
-        repository, tag = query(request, "repo") or "", query(request, "tag") or "latest"
-        labels = {**container.labels, **(docker_images.labels_of(request.query.getall("changes", ())) or {})}
-        images = self._engine.images
-        reference = f"{repository}:{tag}" if repository else ""
-        made = images.add(reference, labels=labels or None, parent=container.image_id)
-        self._engine.tell(container, "commit", comment="", imageID=made.id, imageRef=reference)
-        return answer({"Id": made.id}, 201)
 
     async def tag(self, request: web.Request, name: str) -> web.Response:
         """POST /images/NAME/tag."""
