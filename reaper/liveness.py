@@ -62,7 +62,7 @@ class Alive:
         """Whether the one with this token is alive."""
         return token == self.token or _is_held(self._fd, token)
 
-    def knows(self, token: int) -> bool | None:
+    def lives_or_unknown(self, token: int) -> bool | None:
         """The same; None when the lock file has been replaced."""
         return self.lives(token) if self.is_current() else None
 

@@ -19,8 +19,8 @@ _LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 def listens(env: dict[str, str]) -> object:
     """What the configuration says of where the service listens. Raises OSError and ValueError: no such file, no TOML."""
-    if (told := env.get("REAPER_SERVICE__LISTEN")) is not None:
-        return told
+    if (given := env.get("REAPER_SERVICE__LISTEN")) is not None:
+        return given
     file = env.get("REAPER_CONFIG") or next((path for path in CANDIDATES if is_there(path)), None)
     if file is None:
         return LISTEN

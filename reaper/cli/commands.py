@@ -23,8 +23,8 @@ def run(arguments: Namespace) -> int:
     except Exception as error:
         if arguments.log_level == "debug":
             raise
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        sys.stderr.write(f"reaper: internal error, please report it with the output of --log-level debug: {told}\n")
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        sys.stderr.write(f"reaper: internal error, please report it with the output of --log-level debug: {text}\n")
         return exits.BUG
 
 

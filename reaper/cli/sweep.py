@@ -220,8 +220,8 @@ class Command:
         try:
             metrics.write_textfile(self.plan.metrics_textfile)
         except ConfigError as error:
-            told = {"file": str(self.plan.metrics_textfile), "error": error.problem}
-            self.log.error("metrics_not_written", **told)  # noqa: TRY400 - a full disk is no bug: no traceback
+            fields = {"file": str(self.plan.metrics_textfile), "error": error.problem}
+            self.log.error("metrics_not_written", **fields)  # noqa: TRY400 - a full disk is no bug: no traceback
 
     def _reaped(self) -> Mapping[str, Collection[str]]:
         """By endpoint the names of the projects that were reaped, as far as the journal has them."""

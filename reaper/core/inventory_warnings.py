@@ -11,7 +11,7 @@ STUCK = timedelta(hours=1)
 _SHOWN = 3
 
 
-def notes(decisions: Iterable[Decision], unreadable_rows: int, now: datetime) -> list[str]:
+def inventory_warnings(decisions: Iterable[Decision], unreadable_rows: int, now: datetime) -> list[str]:
     """The sentences about one endpoint's inventory.
 
     Args:
@@ -28,17 +28,17 @@ def notes(decisions: Iterable[Decision], unreadable_rows: int, now: datetime) ->
     ahead = [d.resource for d in decisions if not d.reap and _ahead(d.resource, now) and d.reason is not Reason.UNREADABLE]
     if ahead:
         is_dated = "is dated in the future" if len(ahead) == 1 else "are dated in the future"
-        told = f"{_count(len(ahead), 'resource')} {is_dated} (a clock was wrong), and {_kept(ahead)} until its age is known"
-        found.append(f"{told}: {_names(ahead)}")
+        text = f"{_count(len(ahead), 'resource')} {is_dated} (a clock was wrong), and {_kept(ahead)} until its age is known"
+        found.append(f"{text}: {_names(ahead)}")
     if unknown := [d.resource for d in decisions if d.reason is Reason.UNKNOWN_STATE]:
         states = sorted({resource.raw_state for resource in unknown})
-        told = f"{_count(len(unknown), 'resource')} in a state not known here ({', '.join(states)})"
-        found.append(f"{told}, which {_kept(unknown)}: {_names(unknown)}")
+        text = f"{_count(len(unknown), 'resource')} in a state not known here ({', '.join(states)})"
+        found.append(f"{text}, which {_kept(unknown)}: {_names(unknown)}")
     stuck = [d.resource for d in decisions if d.reason is Reason.CHANGING and is_stuck(d.resource, now)]
     if stuck:
-        told = ", ".join(f"{r.name} ({r.raw_state} for {human(now - _since(r))})" for r in stuck[:_SHOWN])
+        text = ", ".join(f"{r.name} ({r.raw_state} for {human(now - _since(r))})" for r in stuck[:_SHOWN])
         more = f" and {len(stuck) - _SHOWN} more" if len(stuck) > _SHOWN else ""
-        found.append(f"{_count(len(stuck), 'sandbox')} stuck, which the platform's API cannot delete: {told}{more}")
+        found.append(f"{_count(len(stuck), 'sandbox')} stuck, which the platform's API cannot delete: {text}{more}")
     return found
 
 
@@ -61,8 +61,8 @@ def owned_by_image(decisions: Iterable[Decision]) -> str | None:
     if not found:
         return None
     have = "1 resource has" if len(found) == 1 else f"{len(found)} resources have"
-    told = f"{have} a label that [scope] requires, from its image alone, and {'is' if len(found) == 1 else 'are'} not owned"
-    return f"{told} ({_names(found)}); to own such: image_labels = true in [scope]"
+    text = f"{have} a label that [scope] requires, from its image alone, and {'is' if len(found) == 1 else 'are'} not owned"
+    return f"{text} ({_names(found)}); to own such: image_labels = true in [scope]"
 
 
 def _since(resource: Resource) -> datetime:

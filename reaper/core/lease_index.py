@@ -307,7 +307,7 @@ class Leases:
         found = [lease for part in self._parts if (lease := part.get(id_)) is not None]
         return min(found, key=lambda lease: lease.ending is not None, default=None)
 
-    def knows(self, id_: str) -> bool:
+    def has(self, id_: str) -> bool:
         """Whether there is, or was lately, such a lease."""
         return self.get(id_) is not None
 

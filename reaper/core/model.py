@@ -95,7 +95,7 @@ class Resource:
         restart_policy: the engine's, when inspected.
         inspected: False while only the listing has been read: times, image and restart policy may be missing.
         image_unresolved: the listing had only an image id, so what its creator called it is not known yet.
-        system_container: what part of the host's own machinery it is ("a Kubernetes pod"), else None.
+        system_container: which system container of the host it is ("a Kubernetes pod"), else None.
         remembered: set by the sweep when an earlier one saw its owned group whole.
         image_id: the id of a container's image, where the endpoint tells.
         inherited: keys of the labels that its image carries with the same value: an engine gives the labels of an image to

@@ -134,7 +134,7 @@ class Judge:
             yield _keep("endpoint", Reason.EXCLUDED, lambda: f"it is {resource.excluded}")
         yield self._readable(resource)
         yield self._owned(resource, owner)
-        yield self._machinery(resource, lease)
+        yield self._system_container(resource, lease)
         yield self._protected(resource)
         yield self._override_to_stay(resource)
         yield self._leased(resource, lease)
@@ -148,7 +148,7 @@ class Judge:
             if lease is not None:
                 yield self._lease_ended(lease)
             yield self._network_override(resource)
-            yield self._told_apart(resource)
+            yield self._distinguished(resource)
             return  # it goes with its project's containers, and no policy judges it
         yield self._state(resource)
         if lease is not None:
@@ -206,7 +206,7 @@ class Judge:
             return f"; another {resource.group_word} of the name {resource.group} is owned ({namesake.by})"
         return ""
 
-    def _machinery(self, resource: Resource, lease: Lease | None) -> Finding:
+    def _system_container(self, resource: Resource, lease: Lease | None) -> Finding:
         """A reaper of Testcontainers that was started under a lease is a part of that run; others serve any session."""
         own = lease is not None and resource.own_labels.get(LEASE_LABEL) == lease.id
         if own and resource.system_container == TESTCONTAINERS_REAPER:
@@ -240,7 +240,7 @@ class Judge:
         lease_id = (resource.labels or {}).get(LEASE_LABEL)
         if lease_id is None:
             return Finding("lease", None, lambda: "no lease covers it")
-        known = self.leases.knows(lease_id)
+        known = self.leases.has(lease_id)
         unknown = f"lease {lease_id} {'was taken after it was made' if known else 'is not known here'}"
         if LEASE_LABEL not in resource.own_labels:
             unknown = _INHERITED
@@ -253,7 +253,7 @@ class Judge:
             return _keep("lease", Reason.LEASE_UNKNOWN, lambda: sentence)
         return Finding("lease", None, lambda: f"{unknown}, and it is older than {human(self.rules.max_lease)}")
 
-    def _told_apart(self, network: Resource) -> Finding:
+    def _distinguished(self, network: Resource) -> Finding:
         """Compose says on a network which project it is of by the name alone, and another project may have the same."""
         if not self.groups.unclear(network):
             return Finding("project", None, lambda: "no two projects here have the name of its own")

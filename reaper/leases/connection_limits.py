@@ -93,7 +93,7 @@ class Door:
         self._trusted = trusted
         self._open: dict[Connection, _Entry] = {}
         self._of: Counter[int | None] = Counter()
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def admit(self, connection: Connection) -> bool:
         """Whether a new connection may stay: perhaps in the place of one that says nothing."""
@@ -123,7 +123,7 @@ class Door:
         if not self._of[entry.user]:
             del self._of[entry.user]
         if len(self._open) < self.room.most // 2:
-            self._told.clear()
+            self._logged.clear()
 
     @contextmanager
     def busy(self, connection: Connection | None) -> Iterator[None]:
@@ -183,8 +183,8 @@ class Door:
 
     def _tell(self, key: str, problem: str) -> None:
         """Once for each problem, until there is room again: thousands may knock in a second."""
-        if key not in self._told:
-            self._told.add(key)
+        if key not in self._logged:
+            self._logged.add(key)
             self._log.warning("connections_limited", server=self._name, problem=problem)
 
 

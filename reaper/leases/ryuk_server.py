@@ -179,16 +179,16 @@ class Ryuk:
                 await listener.aclose()
 
     async def _accept(self, listener: anyio.abc.Listener[anyio.abc.SocketStream], group: anyio.abc.TaskGroup) -> None:
-        told: str | None = None
+        logged: str | None = None
         while True:
             try:
                 await listener.serve(self._serve, group)
             except anyio.ClosedResourceError:
                 return
             except OSError as error:  # a client was gone before it was here, or there are too many open files
-                if str(error) != told:  # said once for each problem: it is tried again every second
-                    told = str(error)
-                    self._log.warning("ryuk_accept_failed", error=told)
+                if str(error) != logged:  # said once for each problem: it is tried again every second
+                    logged = str(error)
+                    self._log.warning("ryuk_accept_failed", error=logged)
                 await anyio.sleep(ROUND)
 
     async def _follow(self) -> None:

@@ -28,8 +28,8 @@ WRITE_EVERY = timedelta(minutes=1)  # how exact the file is about when a holder 
 TRIM_EVERY = timedelta(hours=1)  # what ended too long ago goes from the file
 
 
-class Told(Protocol):
-    """Who is told of what becomes of leases."""
+class LeaseListener(Protocol):
+    """Listener for changes of leases."""
 
     def changed(self, record: LeaseRecord, /) -> None:
         """A lease was taken, or stands otherwise than before."""
@@ -58,8 +58,8 @@ class LeaseBook:
     Args:
         file: where they are kept.
         clock: returns the aware time in UTC.
-        told: is told of every change.
-        token: this process's own (see ``alive``): it tells others whether anybody watches.
+        listener: is notified of every change.
+        token: this process's own (see ``alive``): by it others see whether the leases are watched.
         lives: whether the process with a token is alive; None where that cannot be told.
         endpoints: gives the ids of the endpoints that leases are granted for.
         heartbeat: how long a holder that missed a heartbeat is waited for.
@@ -70,7 +70,7 @@ class LeaseBook:
         self,
         file: LeaseFile,
         clock: Callable[[], datetime],
-        told: Told,
+        listener: LeaseListener,
         *,
         token: int,
         lives: Callable[[int], bool | None],
@@ -80,7 +80,7 @@ class LeaseBook:
     ) -> None:
         self._file = file
         self._clock = clock
-        self._told = told
+        self._listener = listener
         self._token = token
         self._lives = lives
         self._endpoints = endpoints
@@ -142,7 +142,7 @@ class LeaseBook:
         self._file.put(record)
         if sort is not Liveness.PROCESS:
             self._held[record.id] = _Held(record, self._in(HEARTBEAT_DUE) if sort is Liveness.HEARTBEAT else None, now)
-        self._told.changed(record)
+        self._listener.changed(record)
         return record
 
     def heard(self, id_: str) -> LeaseRecord | None:
@@ -251,7 +251,7 @@ class LeaseBook:
             try:
                 self._look(now)
             except LeasesUnknownError as error:
-                self._told.failed(error)
+                self._listener.failed(error)
             self._looked = now, self._clock()
 
     def _begin_anew(self) -> None:
@@ -352,10 +352,10 @@ class LeaseBook:
         """Change a lease, on the disk first: what is not there is not in force."""
         record = replace(held.record, **changes)  # type: ignore[arg-type]  # the fields of a record
         self._file.put(record)
-        told = record.state is not held.record.state
+        is_change = record.state is not held.record.state
         held.record = record
-        if told:
-            self._told.changed(record)
+        if is_change:
+            self._listener.changed(record)
 
     def _is_anothers(self, record: LeaseRecord) -> bool:
         """Whether another process watches its holder by now: two may have taken it over from one that died."""

@@ -44,15 +44,15 @@ def _check(report: Report) -> None:
     endpoint = report.endpoints[0]
     gone = sum(result.outcome.removed for result in report.results)
     left = [r for r in report.results if r.outcome in (Outcome.FAILED, Outcome.STOPPED, Outcome.ABANDONED)]
-    told = f"{endpoint.endpoint}: {gone} deleted, {len(left)} left"
+    text = f"{endpoint.endpoint}: {gone} deleted, {len(left)} left"
     if endpoint.failure is not None:
-        raise failure(endpoint.failure.label, f"{told}: {endpoint.failure.message}", report)
+        raise failure(endpoint.failure.label, f"{text}: {endpoint.failure.message}", report)
     if (cap := endpoint.cap) is not None:
-        raise CleanupError(f"{told}: {cap.wanted} would have gone, and {cap.limit} allows {cap.allowed} in [limits]", report)
+        raise CleanupError(f"{text}: {cap.wanted} would have gone, and {cap.limit} allows {cap.allowed} in [limits]", report)
     if not left:
         return
     names = ", ".join(f"{r.decision.resource.name} ({r.detail})" for r in left[:3])
-    errors = [failure(r.error, f"{told}: {names}", report) for r in left if r.outcome is not Outcome.ABANDONED]
+    errors = [failure(r.error, f"{text}: {names}", report) for r in left if r.outcome is not Outcome.ABANDONED]
     if report.interrupted == TIME_UP:
-        raise RetryableCleanupError(f"{told}: the time was up", report)
+        raise RetryableCleanupError(f"{text}: the time was up", report)
     raise next((e for e in errors if isinstance(e, RetryableCleanupError)), errors[0])

@@ -118,7 +118,7 @@ class _Claimed:
             bare = {key: value for key, value in labels.items() if key not in _OVERRIDES}
             return replace(resource, labels=None if resource.labels is None else bare, group=None)
         lease = labels.get(LEASE_LABEL)
-        if lease is not None and lease not in own_leases() and not self._leases().knows(lease):
+        if lease is not None and lease not in own_leases() and not self._leases().has(lease):
             raise ForeignLeaseError(
                 f"its label names the lease {lease}, which is not known here: it may be another reaper's"
             )
@@ -237,20 +237,20 @@ def _outcome(report: Report, id_: str) -> Outcome:
 
 
 def _unsuccessful(name: str, outcome: Outcome, detail: str, error: str | None, report: Report) -> CleanupError:
-    told = f"{name} was not deleted: {detail}"
+    text = f"{name} was not deleted: {detail}"
     if outcome is Outcome.FAILED or error is not None:
-        return failure(error, told, report)
-    return RetryableCleanupError(told, report, soon=True)  # it changed while it was looked at, or the sweep ended first
+        return failure(error, text, report)
+    return RetryableCleanupError(text, report, soon=True)  # it changed while it was looked at, or the sweep ended first
 
 
 def kept(decision: Decision, report: Report | None = None) -> CleanupError:
     """The error that says why it is kept."""
-    told = f"{decision.resource.name} is kept: {decision.sentence}"
+    text = f"{decision.resource.name} is kept: {decision.sentence}"
     if decision.reason in (Reason.CHANGING, Reason.UNREADABLE):
-        return RetryableCleanupError(told, report, soon=True)
+        return RetryableCleanupError(text, report, soon=True)
     if decision.reason not in (Reason.SYSTEM_CONTAINER, Reason.IN_USE, Reason.UNKNOWN_STATE):
-        told += "; even_protected=True overrules that"
-    return CleanupError(told, report)
+        text += "; even_protected=True overrules that"
+    return CleanupError(text, report)
 
 
 async def stop(

@@ -149,7 +149,7 @@ class CleanupScope:
     async def enter(self, manager: AbstractAsyncContextManager[T] | AbstractContextManager[T]) -> T:
         """Enter a context manager, and leave it at the end, in this task; its value.
 
-        It is told of the body's exception, and cannot suppress it. Unlike other closers, asyncio's own ``Task.cancel``
+        It gets the body's exception, and cannot suppress it. Unlike other closers, asyncio's own ``Task.cancel``
         reaches the end of an asynchronous one: its task has to be this one.
         """
         if isinstance(manager, AbstractAsyncContextManager):
@@ -165,9 +165,11 @@ class CleanupScope:
         self._register(type(manager).__name__, lambda error: _ignored(manager.__exit__(*_details(error))))
         return value
 
-    def _register(self, name: str, run: Callable[[BaseException | None], object], told: object = None, **how: bool) -> None:
+    def _register(
+        self, name: str, run: Callable[[BaseException | None], object], function: object = None, **how: bool
+    ) -> None:
         self._check_open()
-        if inspect.iscoroutinefunction(told) and (self._is_sync() or how.get("in_thread")):
+        if inspect.iscoroutinefunction(function) and (self._is_sync() or how.get("in_thread")):
             where = "in a thread" if how.get("in_thread") else "without an event loop (use async with)"
             raise TypeError(f"{name} is asynchronous and cannot be called {where}")
         self._closers.append(_Closer(name, run, **how))
@@ -328,7 +330,7 @@ async def _leave(leave: Callable[..., Awaitable[object]], error: BaseException |
 
 
 def _details(error: BaseException | None) -> tuple[type[BaseException] | None, BaseException | None, TracebackType | None]:
-    """What a context manager is told of the body's end."""
+    """What a context manager gets about the body's end."""
     return (None, None, None) if error is None else (type(error), error, error.__traceback__)
 
 

@@ -37,14 +37,14 @@ class HeldLease:
         endpoints: the addresses of what the service sweeps: engines' hosts, organisations' URLs. Empty while unknown.
     """
 
-    def __init__(self, service: Service, claims: Sequence[Claim], told: Callable[[str], None], name: str | None) -> None:
+    def __init__(self, service: Service, claims: Sequence[Claim], report: Callable[[str], None], name: str | None) -> None:
         self.id = name or secrets.token_hex(8)
         self._is_named = name is not None
         self.state = "released"
         self.endpoints: tuple[str, ...] = ()
         self._service = service
         self._claims = [{field: list(claim.get(field, ())) for field in _FIELDS} for claim in claims]
-        self._told = told
+        self._report = report
         self._every = 20.0
         self._over = threading.Event()
         self._turn = threading.Lock()  # a task that is cancelled while it begins ends it at once
@@ -144,7 +144,7 @@ class HeldLease:
             try:
                 self._service.ask("DELETE", f"{self.id}?cause={quote(self._cause)}&over_for={self._over_for:.3f}")
             except (AwayError, LeaseRefusedError) as error:
-                self._told(f"lease {self.id} could not be given back, and ends when its holder is missed: {error}")
+                self._report(f"lease {self.id} could not be given back, and ends when its holder is missed: {error}")
         if (line := self._line) is not None:
             self._line = None
             line.close()
@@ -177,7 +177,7 @@ class HeldLease:
             self._is_refused(error)
 
     def _renew(self) -> None:
-        if self._taken and not self._service.holds:
+        if self._taken and not self._service.uses_connection:
             status, answer = self._service.ask("PUT", self.id)
             if status == 200 and answer.get("id") == self.id and answer.get("claims") == self._claims:
                 self._is_live(answer)
@@ -187,7 +187,7 @@ class HeldLease:
             kept = (
                 "it has it again" if before == self.id else f"lease {self.id} took its place: {LEASE_LABEL}={before} is over"
             )
-            self._told(f"the service did not have lease {before} any more; {kept}")
+            self._report(f"the service did not have lease {before} any more; {kept}")
 
     def _take(self) -> bool:
         """Whether the service had to make a new one. Raises AwayError and LeaseRefusedError."""
@@ -215,19 +215,19 @@ class HeldLease:
         self._tries = 0
         self._every = float(answer.get("heartbeat_seconds") or 60) / 3
         if before == "away":
-            self._told(f"lease {self.id} is live")
+            self._report(f"lease {self.id} is live")
 
     def _is_away(self, error: AwayError) -> None:
         self._tries += 1
         before, self.state = self.state, "away"
         if before != "away":
-            self._told(f"lease {self.id} covers nothing yet: {error}" if not self._taken else f"lease {self.id}: {error}")
+            self._report(f"lease {self.id} covers nothing yet: {error}" if not self._taken else f"lease {self.id}: {error}")
 
     def _is_refused(self, error: LeaseRefusedError) -> None:
         self._tries += 1
         before, self.state = self.state, "refused"
         if before != "refused":
-            self._told(f"lease {self.id} is not granted any more: {error}")
+            self._report(f"lease {self.id} is not granted any more: {error}")
 
 
 def lease(

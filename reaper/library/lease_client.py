@@ -92,7 +92,7 @@ class Service:
         self._name = self._socket or parts.netloc
 
     @property
-    def holds(self) -> bool:
+    def uses_connection(self) -> bool:
         """Whether the open connection is the lease."""
         return self._socket is not None
 
@@ -109,7 +109,7 @@ class Service:
 
     def take(self, body: Mapping[str, Any]) -> tuple[int, Mapping[str, Any], Line | None]:
         """Status and answer to who wants a lease, and the connection where it is held by that. Raises as ``ask``."""
-        return self._ask("POST", "", {**body, "hold": True} if self.holds else body)
+        return self._ask("POST", "", {**body, "hold": True} if self.uses_connection else body)
 
     def _ask(self, method: str, name: str, body: Mapping[str, Any] | None) -> tuple[int, Mapping[str, Any], Line | None]:
         connection, hold = self._connection(), body is not None and "hold" in body

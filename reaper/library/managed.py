@@ -68,13 +68,13 @@ class Managed:
         try:
             await self._shielded()
         except CleanupError as error:
-            _told(error, body)
+            _raise_or_note(error, body)
 
     def _run(self, work: Callable[[], None], body: BaseException | None) -> None:
         try:
             work()
         except CleanupError as error:
-            _told(error, body)
+            _raise_or_note(error, body)
 
     def _is_to_be_found(self) -> bool:
         return self._kind is Kind.CONTAINER and not WHOLE_ID.fullmatch(self._wanted)
@@ -102,7 +102,7 @@ class Managed:
         )
 
 
-def _told(error: CleanupError, body: BaseException | None) -> None:
+def _raise_or_note(error: CleanupError, body: BaseException | None) -> None:
     """Raise it, unless the body's exception is on its way: that one goes on, with a note."""
     if body is None:
         raise error

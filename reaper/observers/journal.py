@@ -190,7 +190,7 @@ class Journal(Quiet):
             self.degraded = why
             self._failed(why)
 
-    def tell(self, what: str) -> None:
+    def warn(self, what: str) -> None:
         """Something happened that people should know, and records are not lost any more."""
         self._failed(what)
 

@@ -107,7 +107,7 @@ class Writer(threading.Thread):
                 journal_gaps.leave(self._file, self._token, gap)
         except Exception as error:  # noqa: BLE001 - as above
             if self._journal.degraded is None:
-                self._journal.degrade(_told(error))
+                self._journal.degrade(_message(error))
 
     def _do(self, job: Job) -> None:
         try:
@@ -115,7 +115,7 @@ class Writer(threading.Thread):
         except Exception as error:  # noqa: BLE001 - whatever it is, the deletions go on
             self._let_go()
             self.lose(job)
-            self._journal.degrade(_told(error))
+            self._journal.degrade(_message(error))
 
     def _write(self, job: Job) -> None:
         from reaper.observers import journal_db  # noqa: PLC0415
@@ -188,14 +188,14 @@ class Writer(threading.Thread):
         with self._alive.alone():
             aside = journal_db.set_aside(self._file, damaged, at)
         if aside is not None:
-            self._journal.tell(f"{self._file} was damaged ({error}): it is kept as {aside.name}, and a new one begins")
+            self._journal.warn(f"{self._file} was damaged ({error}): it is kept as {aside.name}, and a new one begins")
 
     def _let_go(self) -> None:
         if self._database is not None:
             try:
                 self._database.close()
             except Exception as error:  # noqa: BLE001 - what could not be written has been told, or will be
-                self._journal.degrade(_told(error))
+                self._journal.degrade(_message(error))
             self._database = None
 
     def _tidy(self, job: Job) -> None:
@@ -221,10 +221,10 @@ class Writer(threading.Thread):
                 self._trimmed_at = job.at
         except Exception as error:  # noqa: BLE001 - as above
             self._let_go()
-            self._journal.degrade(_told(error))
+            self._journal.degrade(_message(error))
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.filename or 'the journal'}: {error.strerror or error}"
     return str(error) or type(error).__name__

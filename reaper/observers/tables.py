@@ -170,7 +170,7 @@ def _outcomes(endpoint: EndpointReport, now: datetime, *, terminal: bool) -> Non
         line(f"{endpoint.endpoint}: {counts or 'nothing to delete'}, {max(kept, 0)} kept, in {endpoint.seconds:.1f} s")
 
 
-def leftovers(report: Report, kept: Sequence[Decision]) -> None:
+def leaked_resources(report: Report, kept: Sequence[Decision]) -> None:
     """Print what a run had left and what became of it, and what of it is kept."""
     terminal = sys.stdout.isatty()
     for endpoint in report.endpoints:

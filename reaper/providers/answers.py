@@ -88,11 +88,11 @@ def message(body: bytes) -> str:
     """Return the message of a JSON error, for people; empty where the body is not such an error."""
     with suppress(ValueError, RecursionError):
         error = json.loads(body)
-        told = error.get("message") if isinstance(error, dict) else None
-        if isinstance(told, list):
-            told = "; ".join(str(part) for part in told)
-        if isinstance(told, str) and not _is_markup(told):
-            return _clean(told)
+        detail = error.get("message") if isinstance(error, dict) else None
+        if isinstance(detail, list):
+            detail = "; ".join(str(part) for part in detail)
+        if isinstance(detail, str) and not _is_markup(detail):
+            return _clean(detail)
     return ""
 
 
@@ -100,16 +100,16 @@ def cause(body: bytes) -> str:
     """Return the cause of a JSON error, which Podman names beside its message; empty where the body has none."""
     with suppress(ValueError, RecursionError):
         error = json.loads(body)
-        told = error.get("cause") if isinstance(error, dict) else None
-        if isinstance(told, str):
-            return _clean(told)
+        detail = error.get("cause") if isinstance(error, dict) else None
+        if isinstance(detail, str):
+            return _clean(detail)
     return ""
 
 
 def text(body: bytes) -> str:
     """Return what an error's body says, for people: its JSON message, or its plain text; never markup."""
-    if told := message(body):
-        return told
+    if detail := message(body):
+        return detail
     plain = body[: 4 * _SHOWN].decode("utf-8", errors="replace")
     if _is_markup(plain) or plain.lstrip()[:1] in ("{", "[") or plain.strip() == "null":
         return ""

@@ -203,7 +203,7 @@ class _Call:
                     budget.blocked(error.retry_after)
                 if not silences_left:
                     raise
-                self._tell(error, min(error.retry_after, Cooldown.LONGEST), cooldown=True)
+                self._report(error, min(error.retry_after, Cooldown.LONGEST), cooldown=True)
         raise AssertionError("the last round of the loop returns or raises")
 
     async def _once(self, function: Callable[[], Awaitable[T]]) -> T:
@@ -271,9 +271,9 @@ class _Call:
         delay = self.owner.policy.delay(self.number)
         if error.retry_after is not None:
             delay = max(delay, min(error.retry_after, Cooldown.LONGEST))
-        self._tell(error, delay)
+        self._report(error, delay)
         return delay
 
-    def _tell(self, error: ProviderError, delay: float, *, cooldown: bool = False) -> None:
+    def _report(self, error: ProviderError, delay: float, *, cooldown: bool = False) -> None:
         attempts = self.owner.policy.attempts
         self.owner.on_retry(FailedAttempt(self.what, self.number, attempts, error, delay, cooldown))

@@ -276,7 +276,7 @@ def _print(report: Report, lease: str) -> None:
     if not report.results and not left and not failed:
         return
     report = replace(report, hints=tuple(cap_hints(report, ["--once"])))
-    tables.leftovers(report, [decision for decision in left if not decision.reap])
+    tables.leaked_resources(report, [decision for decision in left if not decision.reap])
 
 
 def _is_clean(report: Report, lease: str) -> bool:

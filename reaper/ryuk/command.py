@@ -1,7 +1,7 @@
 """``reaper ryuk``: what Testcontainers' libraries start in the place of Ryuk. It lives for as long as a session does.
 
 It has no policies and owns nothing: all that goes is what a lease covers that has ended. Clients that are connected are
-alive, whatever else happens; what is theirs is never touched, not even when this program is told to end.
+alive, whatever else happens; what is theirs is never touched, not even when this program is stopped.
 """
 
 import os
@@ -86,7 +86,7 @@ class _Session:
         ryuk: what the RYUK_ variables say.
         settings: what the REAPER_ variables say: limits, protection, claimable keys.
         env: the environment.
-        log: where it tells what it does.
+        log: the log.
 
     Raises ConfigError.
     """
@@ -114,7 +114,7 @@ class _Session:
             sessions_since=_now() - BEFORE_RYUK,
         )
         self._news = anyio.Event()
-        self._told: str | None = None
+        self._problem: str | None = None
         self._stopped_at: float | None = None
         self._due_at: float | None = None  # when to look after what ended leases have left; None when nothing is left
         self._ended_at = 0.0  # the last lease that did
@@ -195,7 +195,13 @@ class _Session:
             raise LeasesUnknownError(f"the leases in {path} cannot be kept: {error.strerror or error}") from error
         window = self._ryuk.reconnection_timeout
         book = LeaseBook(
-            LeaseFile(path), _now, self, token=alive.token, lives=alive.knows, endpoints=self._ids, connection=window
+            LeaseFile(path),
+            _now,
+            self,
+            token=alive.token,
+            lives=alive.lives_or_unknown,
+            endpoints=self._ids,
+            connection=window,
         )
         book.open()
         return book
@@ -215,11 +221,11 @@ class _Session:
                     self._log.warning("ryuk_killed", signal=number.name)
                     os._exit(128 + number)
 
-    # -- what the book tells -------------------------------------------------------------------------------------------
+    # -- events of the lease book -------------------------------------------------------------------------------------------
 
     def changed(self, record: LeaseRecord) -> None:
-        """See ``leasebook.Told``."""
-        self._told = None
+        """See ``watcher.LeaseListener``."""
+        self._problem = None
         covers = " or ".join(map(str, record.claims))
         about = {"lease": record.id, "holder": str(record.holder), "covers": covers}
         if not record.state.ended:
@@ -231,10 +237,10 @@ class _Session:
         self._news.set()
 
     def failed(self, error: LeasesUnknownError) -> None:
-        """See ``leasebook.Told``. Said once for each problem: it is tried again every second."""
-        if str(error) != self._told:
-            self._told = str(error)
-            self._log.error("leases_unknown", problem=self._told)
+        """See ``watcher.LeaseListener``. Said once for each problem: it is tried again every second."""
+        if str(error) != self._problem:
+            self._problem = str(error)
+            self._log.error("leases_unknown", problem=self._problem)
 
     # -- the session ---------------------------------------------------------------------------------------------------
 
@@ -306,7 +312,7 @@ class _Session:
             self._log.error("clients_still_connected", leases=held[:NAMED], number=len(held), problem=problem)
         elif any(record.id in self._server.seen for record in book.watched):
             self._code = exits.UNLISTED
-            self._log.error("clients_still_connected", problem=f"leases could not be ended: {self._told}")
+            self._log.error("clients_still_connected", problem=f"leases could not be ended: {self._problem}")
         if self._due_at is not None and not self._left:
             self._left = ("what leases left that ended",)
         if self._left:

@@ -55,8 +55,8 @@ class InForce:
     catch_up: timedelta = DEFAULT_CATCH_UP
 
 
-class Told(Protocol):
-    """Who is told what a worker does."""
+class WorkerListener(Protocol):
+    """Listener for what a worker does."""
 
     def began(self, worker: "EndpointWorker", due: frozenset[str], /) -> None:
         """A sweep begins."""
@@ -87,7 +87,7 @@ class EndpointWorker:
         clock: the aware time in UTC.
         observer: see ``sweep``.
         ledger: see ``sweep``.
-        told: is told of each sweep.
+        listener: is notified of each sweep.
         before: what kept this endpoint until now: its end is waited for, and what is still due there taken over.
         leases: see ``sweep``.
 
@@ -101,7 +101,7 @@ class EndpointWorker:
     clock: Callable[[], datetime]
     observer: Observer
     ledger: Ledger
-    told: Told
+    listener: WorkerListener
     before: "EndpointWorker | None" = None
     leases: Callable[[], Iterable[Lease]] = lambda: ()
     due: set[str] = field(default_factory=set)
@@ -214,13 +214,13 @@ class EndpointWorker:
         is_suspect, self._is_suspect = self._is_suspect, False
         if not due and not for_leases and not is_suspect:
             return
-        self.told.began(self, due)
+        self.listener.began(self, due)
         began = anyio.current_time()
         self.stop = Stop()
         try:
             report = await self._within_time(in_force, due, self.stop)
         except Exception as error:  # noqa: BLE001 - the boundary at which a bug costs one sweep, and not the service
-            self.told.bug(self.name, error)
+            self.listener.bug(self.name, error)
             return
         finally:
             self.stop = None
@@ -231,14 +231,14 @@ class EndpointWorker:
             self.failures, self.rests_until = 0, -math.inf
         else:
             self._rest(due, for_leases=for_leases)
-        self.told.swept(self, due, report, result)
+        self.listener.swept(self, due, report, result)
 
     def _too_late(self, in_force: InForce, due: frozenset[str]) -> frozenset[str]:
         """The policies that were due at a time that has long passed: their next time will come."""
         oldest = anyio.current_time() - in_force.catch_up.total_seconds()
         late = frozenset(name for name in due & in_force.at_times if self._due_since.get(name, math.inf) < oldest)
         if late:
-            self.told.too_late(self.name, sorted(late))
+            self.listener.too_late(self.name, sorted(late))
         return late
 
     async def _within_time(self, in_force: InForce, due: frozenset[str], stop: Stop) -> Report:
@@ -300,7 +300,7 @@ class EndpointWorker:
             self._look_again = FIRST_LOOK
             if not is_told:
                 is_told = True
-                self.told.watching(self.name, connected=True)
+                self.listener.watching(self.name, connected=True)
                 self._is_back()
 
         while True:
@@ -312,14 +312,14 @@ class EndpointWorker:
             except ReaperError as error:
                 problem = str(error)
             except Exception as error:  # noqa: BLE001 - hints are no reason to stop sweeping
-                self.told.stumbled(self.name, error)
+                self.listener.stumbled(self.name, error)
                 problem = f"{type(error).__name__}: {error}"
             lived = anyio.current_time() - began if is_open else 0.0
             if lived >= LONGEST_RECONNECTION:
                 delay = FIRST_RECONNECTION
             if problem or not is_open or delay > FIRST_RECONNECTION:  # else a proxy may have closed what was silent for long
                 is_told = False
-                self.told.watching(self.name, connected=False, error=problem or "the stream ended")
+                self.listener.watching(self.name, connected=False, error=problem or "the stream ended")
             if not is_open:
                 self._suspect()
             await anyio.sleep(delay)

@@ -162,7 +162,7 @@ class Leasing:
         try:
             self._make_folder()
             self._alive = self._alive or Alive(lock_file(self._path), new_token())
-            token, lives = self._alive.token, self._alive.knows
+            token, lives = self._alive.token, self._alive.lives_or_unknown
             book = LeaseBook(LeaseFile(self._path), self._clock, self, token=token, lives=lives, endpoints=self._swept.ids)
             book.open()
         except OSError as error:
@@ -182,7 +182,7 @@ class Leasing:
     # -- what the book tells -------------------------------------------------------------------------------------------
 
     def changed(self, record: LeaseRecord) -> None:
-        """See ``leasebook.Told``."""
+        """See ``watcher.LeaseListener``."""
         covers = " or ".join(map(str, record.claims))
         about = {"lease": record.id, "holder": str(record.holder), "user": record.holder.user, "covers": covers}
         if record.state.ended:
@@ -192,7 +192,7 @@ class Leasing:
             self._log.info(f"lease_{record.state}", **about)
 
     def failed(self, error: LeasesUnknownError) -> None:
-        """See ``leasebook.Told``. Said once for each problem: it is tried again every second."""
+        """See ``watcher.LeaseListener``. Said once for each problem: it is tried again every second."""
         self._metrics.leases_unknown(True)  # noqa: FBT003
         self._status.leases_error = str(error)
         if str(error) != self._problem:

@@ -1,4 +1,4 @@
-"""What a sweep of the service was: told to the log, the status, the metrics, the journal and systemd."""
+"""Reports on sweeps of the service: to the log, the status, the metrics, the journal and systemd."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Reporter:
-    """Is told by the workers (``worker.Told``) and tells everybody else.
+    """Listens to the workers and reports to the log, status, metrics, journal and systemd.
 
     Args:
         clock: returns the aware time in UTC.
         journal: where there is one.
-        observer: of the sweeps; is told of bugs.
+        observer: of the sweeps; is notified of bugs.
     """
 
     log: "FilteringBoundLogger"
@@ -40,7 +40,7 @@ class Reporter:
     observer: Observer | None = None
 
     def began(self, worker: EndpointWorker, due: frozenset[str]) -> None:
-        """See ``worker.Told``."""
+        """See ``endpoint_worker.WorkerListener``."""
         if (endpoint := self.status.endpoints.get(worker.name)) is not None:
             endpoint.sweeping_since, endpoint.next_try_at = self.clock(), None
         if self.journal is not None:
@@ -49,7 +49,7 @@ class Reporter:
         self.log.info("sweep_started", endpoint=worker.name, due=sorted(due), config=config)
 
     def swept(self, worker: EndpointWorker, due: frozenset[str], report: Report, result: SweepResult) -> None:
-        """See ``worker.Told``."""
+        """See ``endpoint_worker.WorkerListener``."""
         now, name, found = self.clock(), worker.name, report.endpoints[0]
         LogObserver(self.log.bind(endpoint=name, result=result.value, due=sorted(due))).summary(report)
         self.metrics.ended(report, due, now)
@@ -81,13 +81,13 @@ class Reporter:
                 shown.last_success_at[name] = now
 
     def too_late(self, endpoint: str, policies: Sequence[str]) -> None:
-        """See ``worker.Told``."""
+        """See ``endpoint_worker.WorkerListener``."""
         for policy in policies:
             problem = "the endpoint could not be swept near its time, and its next one will come"
             self.log.warning("run_missed", endpoint=endpoint, policy=policy, problem=problem)
 
     def bug(self, endpoint: str, error: BaseException) -> None:
-        """See ``worker.Told``."""
+        """See ``endpoint_worker.WorkerListener``."""
         if self.observer is not None:
             self.observer.bug(endpoint, error)
         if (shown := self.status.endpoints.get(endpoint)) is not None:  # it may have left the configuration meanwhile
@@ -96,12 +96,12 @@ class Reporter:
             shown.error = f"a bug: {type(error).__name__}: {error}"
 
     def stumbled(self, endpoint: str, error: BaseException) -> None:
-        """See ``worker.Told``."""
+        """See ``endpoint_worker.WorkerListener``."""
         if self.observer is not None:
             self.observer.bug(endpoint, error)
 
     def watching(self, endpoint: str, *, connected: bool, error: str = "") -> None:
-        """See ``worker.Told``."""
+        """See ``endpoint_worker.WorkerListener``."""
         if (shown := self.status.endpoints.get(endpoint)) is None:
             return
         if connected:

@@ -85,8 +85,8 @@ class Inspector:
             links[resource.id] = links.get(resource.id, frozenset()) | found  # several may have no id
 
         if len(wanted) > FEW and isinstance(self._reader, Linking):
-            told = await self._reader.links(self.list_call)
-            links = {resource.id: told[resource.id] for resource in wanted if resource.id in told}
+            found_links = await self._reader.links(self.list_call)
+            links = {resource.id: found_links[resource.id] for resource in wanted if resource.id in found_links}
         await self._each([resource for resource in wanted if resource.id not in links], one)
         return [
             replace(resource, uses=resource.uses | links[resource.id], links_known=True)

@@ -95,8 +95,8 @@ class Observers:
         self._observers = observers
 
     def __getattr__(self, name: str) -> Callable[..., None]:
-        def tell(*arguments: object) -> None:
+        def notify(*arguments: object) -> None:
             for observer in self._observers:
                 getattr(observer, name)(*arguments)
 
-        return tell
+        return notify

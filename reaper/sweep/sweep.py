@@ -15,7 +15,7 @@ import anyio.abc
 
 from reaper.core.caps import Caps
 from reaper.core.decide import decide, may_be_linked, needs_inspection, possible_owners
-from reaper.core.inventory_warnings import notes
+from reaper.core.inventory_warnings import inventory_warnings
 from reaper.core.lease import Lease, named_leases
 from reaper.core.lease_index import Leases
 from reaper.core.model import (
@@ -330,7 +330,7 @@ class _EndpointSweep:
             resources = await self.looker.inspect_links(resources, unknown, partial(possible_owners, decisions=decisions))
             decisions = decide(resources, rules, leases, now, due)
         self.decisions = decisions
-        self.warnings += [*notes(self.decisions, inventory.unreadable, now), *self.looker.warnings]
+        self.warnings += [*inventory_warnings(self.decisions, inventory.unreadable, now), *self.looker.warnings]
         for decision in self.decisions:
             error = self.looker.unread.get(decision.resource.id)
             if error is not None and (decision.owner is not None or decision.by_image):

@@ -38,7 +38,7 @@ def test_the_group_is_named_only_where_there_is_one(world: World) -> None:
             assert "group" not in [finding.rule for finding in findings]
 
 
-def test_every_rule_is_told_in_order() -> None:
+def test_every_rule_is_reported_in_order() -> None:
     assert [(finding.rule, finding.verdict) for finding in told(STOPPED)] == [
         ("readable", None),
         ("owned", None),
@@ -55,20 +55,20 @@ def test_every_rule_is_told_in_order() -> None:
     ]
 
 
-def test_what_only_waits_is_told_when_no_policy_matches() -> None:
+def test_what_only_waits_is_reported_when_no_policy_matches() -> None:
     young = replace(RUNNING, created_at=ago(hours=1), started_at=ago(hours=1))
     last = told(young)[-1]
     assert last == Finding("policies", Verdict.KEEP, last.say, Reason.TOO_YOUNG, due_at=ago(hours=-23))
     assert last.sentence == "created 1 h ago, policy old-containers allows 24 h"
 
 
-def test_rules_after_the_one_that_decides_are_told_too() -> None:
+def test_rules_after_the_one_that_decides_are_reported_too() -> None:
     findings = told(FOREIGN)
     assert [finding.rule for finding in findings if finding.verdict] == ["owned", "policy old-containers"]
     assert "policy stopped-containers" in [finding.rule for finding in findings]
 
 
-def test_a_group_that_changes_the_matter_is_told_at_the_end() -> None:
+def test_a_group_that_changes_the_matter_is_reported_at_the_end() -> None:
     young = replace(RUNNING, id="c2", name="young", group="chess", created_at=ago(hours=1), started_at=ago(hours=1))
     findings = told(replace(STOPPED, group="chess"), young)
     assert (findings[-1].rule, findings[-1].verdict, findings[-1].reason) == ("group", Verdict.KEEP, Reason.GROUP_KEPT)
@@ -78,7 +78,7 @@ def test_a_group_that_changes_the_matter_is_told_at_the_end() -> None:
     assert "group" not in [finding.rule for finding in told(young, replace(STOPPED, group="chess"))]
 
 
-def test_what_uses_it_is_told_at_the_end() -> None:
+def test_what_uses_it_is_reported_at_the_end() -> None:
     user = replace(FOREIGN, uses=frozenset({"c1"}))
     last = told(STOPPED, user)[-1]
     assert (last.rule, last.reason, last.sentence) == ("group", Reason.IN_USE, "postgres, which is kept, uses it")

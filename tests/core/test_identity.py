@@ -149,7 +149,7 @@ def test_what_carries_the_lease_s_own_label_is_its_own_whatever_its_name() -> No
 # Sessions
 
 
-def test_two_sessions_of_one_id_are_told_apart_by_their_instance() -> None:
+def test_two_sessions_of_one_id_are_distinguished_by_their_instance() -> None:
     def sandbox(id_: str, instance: str | None, hours: float) -> Resource:
         labels = {"harbor.managed": "true", **({"harbor.instance_id": instance} if instance else {})}
         made = ago(hours=hours)

@@ -172,7 +172,7 @@ def test_every_selector_must_match() -> None:
     assert not judge_one(RUNNING, rules(replace(EVERYTHING, selectors=(by_name, by_label)))).reap
 
 
-def test_what_would_match_if_it_were_owned_is_told() -> None:
+def test_what_would_match_if_it_were_owned_is_reported() -> None:
     assert judge_one(FOREIGN, rules(OLD_24H)).would_match
     assert not judge_one(FOREIGN, rules(STOPPED_1H)).would_match
     assert not judge_one(replace(RUNNING, labels={"reaper.keep": ""}), rules(OLD_24H)).would_match

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reaper.core.conditions import Policy, age_base, stop_base
 from reaper.core.decide import explain, may_be_linked
-from reaper.core.inventory_warnings import notes
+from reaper.core.inventory_warnings import inventory_warnings
 from reaper.core.lease import Claim, Ending, Lease
 from reaper.core.model import Kind, Reason, Resource, State
 from tests.core.make import (
@@ -160,13 +160,15 @@ def test_a_time_that_cannot_be_does_not_hinder_the_question_who_may_be_linked() 
 
 def test_what_such_a_time_keeps_is_named() -> None:
     odd = replace(RUNNING, started_at=IMPOSSIBLE[1])
-    assert notes([judge_one(odd, rules(OLD_24H))], 0, NOW) == ["1 resource could not be read, and is kept: client"]
+    assert inventory_warnings([judge_one(odd, rules(OLD_24H))], 0, NOW) == [
+        "1 resource could not be read, and is kept: client"
+    ]
 
 
 def test_what_is_dated_in_the_future_is_named() -> None:
     ahead = replace(RUNNING, created_at=NOW + 2 * HOUR, started_at=None)
-    (told,) = notes([judge_one(ahead, rules(OLD_24H)), judge_one(RUNNING, rules(OLD_24H))], 0, NOW)
-    assert told == "1 resource is dated in the future (a clock was wrong), and is kept until its age is known: client"
+    (text,) = inventory_warnings([judge_one(ahead, rules(OLD_24H)), judge_one(RUNNING, rules(OLD_24H))], 0, NOW)
+    assert text == "1 resource is dated in the future (a clock was wrong), and is kept until its age is known: client"
 
 
 @pytest.mark.parametrize("time", IMPOSSIBLE)

@@ -149,7 +149,7 @@ BAD_FILES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize(("env", "says"), BAD_FILES.values(), ids=BAD_FILES.keys())
-def test_a_variable_that_names_no_file_is_told(call: Call, env: dict[str, str], says: tuple[str, ...]) -> None:
+def test_a_variable_that_names_no_file_is_reported(call: Call, env: dict[str, str], says: tuple[str, ...]) -> None:
     for command in (("--once",), ("config", "check")):
         ended = call(*command, text=ORG, env=env)
         assert (ended.code, ended.out) == (2, "")
@@ -176,7 +176,7 @@ def test_only_daytona_with_engines_alone_says_that_there_is_none(call: Call) -> 
     assert "--only: the configuration has no [[daytona]]" in ended.err
 
 
-def test_an_unknown_endpoint_is_told_with_the_names_of_organisations(call: Call) -> None:
+def test_an_unknown_endpoint_is_reported_with_the_names_of_organisations(call: Call) -> None:
     ended = call("--once", "--only", "rll", text=ORG, env={"DAYTONA_API_KEY": KEY})
     assert ended.code == 2
     assert "did you mean 'rl'?" in ended.err
@@ -194,7 +194,7 @@ BAD_URLS = {
 
 
 @pytest.mark.parametrize(("url", "says"), BAD_URLS.values(), ids=BAD_URLS.keys())
-def test_a_bad_variable_is_told_by_its_name(call: Call, url: str, says: str) -> None:
+def test_a_bad_variable_is_reported_by_its_name(call: Call, url: str, says: str) -> None:
     ended = call("--once", env={"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": url})
     assert ended.code == 2
     assert ended.err.startswith("reaper: DAYTONA_API_URL: ")

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 WRONG = "dtn_0000000000000000000000000000000000000000000000000000000000000000"
 
 
-async def test_where_deleting_is_denied_started_ones_are_stopped_and_the_reason_is_told() -> None:
+async def test_where_deleting_is_denied_started_ones_are_stopped_and_the_reason_is_reported() -> None:
     async with Lab() as lab:
         lab.add("started", auto_delete=-1)
         lab.add("ephemeral", auto_delete=0)

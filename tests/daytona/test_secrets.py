@@ -48,7 +48,7 @@ def test_a_server_that_is_not_there_is_named_and_ends_with_5(tmp_path: Path, for
     assert "Traceback" not in ended.err
 
 
-def test_an_address_that_is_no_daytona_is_told_with_its_usual_end(tmp_path: Path) -> None:
+def test_an_address_that_is_no_daytona_is_reported_with_its_usual_end(tmp_path: Path) -> None:
     with Served(tmp_path) as served:
         run = served.program(DAYTONA_API_URL=served.sim.daytona_url.removesuffix("/api"))
         ended = run("--once", "--only", "daytona")
@@ -57,7 +57,7 @@ def test_an_address_that_is_no_daytona_is_told_with_its_usual_end(tmp_path: Path
         assert "its URL ends in /api as a rule" in ended.out
 
 
-def test_a_wrong_key_is_told_once_with_what_would_be_right(tmp_path: Path) -> None:
+def test_a_wrong_key_is_reported_once_with_what_would_be_right(tmp_path: Path) -> None:
     with Served(tmp_path) as served:
         served.believable()
         ended = served.program(DAYTONA_API_KEY=KEY)("--once", "--only", "daytona")

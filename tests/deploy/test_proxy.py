@@ -126,7 +126,7 @@ async def first_death(host: str, since: datetime) -> str:
         await provider.close()
 
 
-def test_an_engine_that_is_not_there_is_told_from_a_refusal(tmp_path: Path) -> None:
+def test_an_engine_that_is_not_there_is_reported_from_a_refusal(tmp_path: Path) -> None:
     with HaProxy(str(tmp_path / "none.sock"), tmp_path) as proxy:
         assert proxy.ask("GET", "/version") == (503, f"{UNREACHABLE}\n")
         ended = Program(tmp_path, {"DOCKER_HOST": proxy.host, **IMPATIENT})("list")

@@ -65,7 +65,7 @@ def test_no_index_but_that_of_debian_itself_is_taken(tmp_path: Path) -> None:
     assert list(debian.indexes(tmp_path)) == ["http://one.test/debian", "http://three.test/debian/"]
 
 
-def test_an_engine_whose_root_is_not_there_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_engine_whose_root_is_not_there_is_reported_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REAPER_ENGINES", str(tmp_path))
     monkeypatch.setattr(debian, "release", lambda: "")
     assert (

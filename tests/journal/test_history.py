@@ -111,14 +111,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("options", "says"), WRONG.values(), ids=WRONG.keys())
-def test_what_is_wrong_is_told_with_the_cure(run: Program, options: list[str], says: tuple[str, ...]) -> None:
+def test_what_is_wrong_is_reported_with_the_cure(run: Program, options: list[str], says: tuple[str, ...]) -> None:
     ended = run("history", *options)
     assert (ended.code, ended.out) == (2, "")
     for part in says:
         assert part in ended.err
 
 
-def test_options_of_a_sweep_before_it_are_told(run: Program) -> None:
+def test_options_of_a_sweep_before_it_are_reported(run: Program) -> None:
     ended = run("--all", "history")
     assert ended.code == 2
     assert "--all does not go with history" in ended.err
@@ -166,14 +166,14 @@ def test_without_a_journal_there_is_nothing_and_nothing_is_made(tmp_path: Path) 
     assert not state.exists()
 
 
-def test_a_journal_that_is_switched_off_is_told(run: Program) -> None:
+def test_a_journal_that_is_switched_off_is_reported(run: Program) -> None:
     ended = run("history", "--json", env={"REAPER_JOURNAL__ENABLED": "false"})
     assert "journal.enabled is false" in ended.err
     assert ended.document["enabled"] is False
     assert len(acts(ended)) == 3
 
 
-def test_a_damaged_journal_is_told_and_left_as_it_is(run: Program, state: Path) -> None:
+def test_a_damaged_journal_is_reported_and_left_as_it_is(run: Program, state: Path) -> None:
     (state / "journal.db").write_bytes(b"garbage " * 1000)
     before = files(state)
     ended = run("history")
@@ -184,7 +184,7 @@ def test_a_damaged_journal_is_told_and_left_as_it_is(run: Program, state: Path) 
 
 
 @pytest.mark.parametrize("version", [7])
-def test_a_journal_of_a_later_version_is_told(run: Program, state: Path, version: int) -> None:
+def test_a_journal_of_a_later_version_is_reported(run: Program, state: Path, version: int) -> None:
     with closing(sqlite3.connect(state / "journal.db")) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
     ended = run("history")
@@ -192,7 +192,7 @@ def test_a_journal_of_a_later_version_is_told(run: Program, state: Path, version
     assert "written by a later version" in ended.err
 
 
-def test_gaps_are_told(run: Program, state: Path) -> None:
+def test_gaps_are_reported(run: Program, state: Path) -> None:
     with closing(sqlite3.connect(state / "journal.db", isolation_level=None)) as connection:
         row = ("2026-11-21T12:10:00.000000Z", "2026-11-21T12:20:00.000000Z", 2, 600, "database or disk is full")
         connection.execute("INSERT INTO gap VALUES (?, ?, ?, ?, ?)", row)

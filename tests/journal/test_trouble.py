@@ -112,7 +112,7 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begins(lab: Lab, damage: byte
     assert lab.recovered == ["a new file is written"]  # what fires on the damage ends here
 
 
-def test_a_file_that_is_set_aside_at_the_start_is_told_as_mended_before_the_first_record(lab: Lab) -> None:
+def test_a_file_that_is_set_aside_at_the_start_is_reported_as_mended_before_the_first_record(lab: Lab) -> None:
     lab.sweep(result(decision("old")))
     lab.file.write_bytes(b"garbage " * 10_000)
 
@@ -262,7 +262,7 @@ def test_a_file_that_another_process_has_set_aside_is_left_at_once(lab: Lab) -> 
     assert lab.outcomes() == {"b": "deleted"}
 
 
-def test_a_folder_that_cannot_be_made_is_told_once(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported_once(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file is in the way")
     lab = Lab(tmp_path)
 
@@ -275,7 +275,7 @@ def test_a_folder_that_cannot_be_made_is_told_once(tmp_path: Path) -> None:
     assert str(tmp_path / "state") in lab.told[0]
 
 
-def test_a_fifo_in_its_place_is_told_and_not_waited_for(lab: Lab) -> None:
+def test_a_fifo_in_its_place_is_reported_and_not_waited_for(lab: Lab) -> None:
     lab.file.parent.mkdir(exist_ok=True)
     os.mkfifo(lab.file)
 

@@ -11,7 +11,7 @@ from reaper.core.lease import Claim
 from reaper.leases.sources import NAME
 from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
 from reaper.providers.docker.containers import engine_id
-from reaper.providers.docker.volumes_images import tells_creation
+from reaper.providers.docker.volumes_images import reports_creation
 from tests import needs
 from tests.engine.lab import member_of
 from tests.run import Program
@@ -118,7 +118,7 @@ def test_volumes_and_images_go_after_what_uses_them_and_only_those_that_the_run_
     assert ended.code == 0, ended.err
     # An engine that does not report when it was made cannot show that p_data is not from before the run, and nothing but
     # its project says whose it is.
-    dated = ["p_data"] if tells_creation(any_engine.api.must("GET", "/version")["ApiVersion"]) else []
+    dated = ["p_data"] if reports_creation(any_engine.api.must("GET", "/version")["ApiVersion"]) else []
     gone = ("mine", "mine-made", "mine-net", "mine-data", "mine-spare", "p_cache", "mine/built:1", *dated)
     assert ended.outcomes() == dict.fromkeys(gone, "deleted"), ended.err
     assert names(any_engine) == {"unowned"}

@@ -252,7 +252,7 @@ def test_what_was_made_under_a_lease_is_read_by_others(file: LeaseFile, path: Pa
     assert ended.made == MADE | {("engine-2", "x")}
 
 
-def test_what_was_made_under_a_lease_of_another_file_is_told_apart(file: LeaseFile, path: Path) -> None:
+def test_what_was_made_under_a_lease_of_another_file_is_distinguished(file: LeaseFile, path: Path) -> None:
     file.put_made("elsewhere", MADE, NOW)
     file.put(RECORD)
     other = LeaseFile(path)

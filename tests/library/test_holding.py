@@ -195,7 +195,7 @@ def test_a_service_that_comes_back_knows_who_holds_what(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_no_failure_of_who_is_told_ends_a_lease(tmp_path: Path) -> None:
+def test_no_failure_of_who_is_reported_ends_a_lease(tmp_path: Path) -> None:
     told = Told()
 
     def fails(problem: str) -> None:

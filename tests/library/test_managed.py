@@ -109,7 +109,7 @@ def test_what_the_configuration_protects(world: World, alone: Path, monkeypatch:
     assert names(world) == {"db-1"}
 
 
-def test_the_machinery_stays_whatever_is_said(world: World) -> None:
+def test_system_containers_stay_with_every_option(world: World) -> None:
     world.add("pod", state="running", labels={"io.kubernetes.pod.name": "pod"})
     with pytest.raises(CleanupError, match="Kubernetes") as caught:
         with managed_docker_container("pod", even_protected=True):
@@ -237,7 +237,7 @@ async def test_a_synchronous_block_in_a_loop_is_refused_at_once(world: World) ->
     assert names(world) == {"mine"}
 
 
-def test_trio_is_told_at_once(world: World) -> None:
+def test_trio_is_reported_at_once(world: World) -> None:
     async def main() -> None:
         async with managed_docker_container("mine"):
             raise AssertionError

@@ -139,7 +139,7 @@ def test_over_the_cap_nothing_goes(world: World, alone: Path) -> None:
     assert len(names(world)) == 5
 
 
-def test_what_fails_is_told_when_the_others_are_gone(world: World) -> None:
+def test_what_fails_is_reported_when_the_others_are_gone(world: World) -> None:
     populate(world)
     world.faults.add("status:500,method=DELETE,resource=old")
     with pytest.raises(RetryableCleanupError, match="2 deleted, 1 left: old") as caught:
@@ -188,7 +188,7 @@ async def test_in_a_loop_the_synchronous_ones_are_refused(world: World, served: 
     assert await manager.remove_container("old", force=True) is Outcome.DELETED
 
 
-def test_trio_is_told_at_once(world: World, served: Served) -> None:
+def test_trio_is_reported_at_once(world: World, served: Served) -> None:
     docker, daytona = AsyncDockerCleanupManager(), AsyncDaytonaCleanupManager()
     for operation in (
         docker.list_containers,
@@ -231,7 +231,7 @@ async def test_cancelled_at_every_await_it_leaves_nothing_of_its_own_and_can_be_
 
 @pytest.mark.parametrize("fault", ["status:500", "reset", "hang", "garbage"])
 @pytest.mark.anyio
-async def test_whatever_fails_from_some_step_on_is_told_and_can_be_done_again(world: World, fault: str) -> None:
+async def test_whatever_fails_from_some_step_on_is_reported_and_can_be_done_again(world: World, fault: str) -> None:
     manager = AsyncDockerCleanupManager(timeout=0.5)
     step, failed = 0, True
     while failed:

@@ -339,7 +339,7 @@ def test_what_the_rules_are_for() -> None:
 INTERVALS = {"old": timedelta(minutes=30), "stopped": timedelta(minutes=10), "sandboxes": timedelta(hours=1)}
 
 
-def test_a_policy_s_interval_is_told_where_it_runs_on_a_schedule(bench: Bench) -> None:
+def test_a_policy_s_interval_is_reported_where_it_runs_on_a_schedule(bench: Bench) -> None:
     metrics, name = bench.metrics, "reaper_policy_interval_seconds"
     assert not any(name == metric for metric, _ in bench.values())
     metrics.configure(ENDPOINTS, POLICIES, intervals=INTERVALS)
@@ -357,7 +357,7 @@ def test_a_policy_s_interval_is_told_where_it_runs_on_a_schedule(bench: Bench) -
     }
 
 
-def test_the_last_sweep_is_told_however_it_ended(bench: Bench) -> None:
+def test_the_last_sweep_is_reported_however_it_ended(bench: Bench) -> None:
     def last(endpoint: str) -> tuple[float, float]:
         return (
             bench("reaper_last_sweep_timestamp_seconds", endpoint=endpoint),

@@ -117,7 +117,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("name", "says"), BAD.values(), ids=BAD.keys())
-def test_a_file_that_cannot_be_written_is_told_before_anything_is_deleted(
+def test_a_file_that_cannot_be_written_is_reported_before_anything_is_deleted(
     run: Program, fake: FakeEngine, tmp_path: Path, name: str, says: tuple[str, ...]
 ) -> None:
     fake.add("chess-1")

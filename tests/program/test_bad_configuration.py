@@ -196,7 +196,7 @@ class Here:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_a_bad_file_is_told_with_place_value_and_cure(here: Here, tmp_path: Path, case: Bad) -> None:
+def test_a_bad_file_is_reported_with_place_value_and_cure(here: Here, tmp_path: Path, case: Bad) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(case.text)
     check(here("--once", "--config", str(file)), str(file), case.says)
@@ -209,7 +209,7 @@ def test_every_command_refuses_a_bad_file(run: Program, fake: FakeEngine, tmp_pa
     assert fake.calls == []
 
 
-def test_everything_that_is_wrong_is_told_at_once(here: Here, tmp_path: Path) -> None:
+def test_everything_that_is_wrong_is_reported_at_once(here: Here, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('[scope]\nnames = ["a[b"]\n[retry]\nattempts = "x"\n')
     ended = here("--once", "--config", str(file), env={"REAPER_RETRY__FACTOR": "fast"})
@@ -315,11 +315,11 @@ VARIABLES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize(("name", "value", "says"), VARIABLES.values(), ids=VARIABLES.keys())
-def test_a_bad_variable_is_told_by_its_name(here: Here, name: str, value: str, says: tuple[str, ...]) -> None:
+def test_a_bad_variable_is_reported_by_its_name(here: Here, name: str, value: str, says: tuple[str, ...]) -> None:
     check(here("--once", env={name: value}), name, says)
 
 
-def test_a_bad_variable_is_told_by_the_program(run: Program, fake: FakeEngine) -> None:
+def test_a_bad_variable_is_reported_by_the_program(run: Program, fake: FakeEngine) -> None:
     ended = run("--once", env={"REAPER_RETRY__ATTEMPTS": "many"})
     check(ended, "REAPER_RETRY__ATTEMPTS", ('[retry]: attempts = "many"', "write a whole number"))
     assert fake.calls == []

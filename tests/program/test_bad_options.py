@@ -66,7 +66,7 @@ CASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize(("arguments", "says"), CASES.values(), ids=CASES.keys())
-def test_a_bad_option_is_told_with_the_cure(
+def test_a_bad_option_is_reported_with_the_cure(
     fake: FakeEngine,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

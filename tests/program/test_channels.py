@@ -57,7 +57,7 @@ def test_no_channel_changes_what_is_done(
     assert fake.names() == (set() if acts else names)
 
 
-def test_what_was_to_be_printed_and_is_lost_is_told(run: Program, fake: FakeEngine) -> None:
+def test_what_was_to_be_printed_and_is_lost_is_reported(run: Program, fake: FakeEngine) -> None:
     fill(fake)
     script = '"$@" >/dev/full'
     command = ["bash", "-c", script, "bash", sys.executable, "-m", "reaper", "list"]

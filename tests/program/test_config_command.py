@@ -200,7 +200,7 @@ def test_check_warns_of_a_policy_for_an_endpoint_that_has_no_such_thing(program:
 
 @pytest.mark.parametrize("command", [("config", "check"), ("--once",), ("list",), ("check",), ("explain", "x")])
 @pytest.mark.parametrize("table", ["docker", "daytona"])
-def test_certificates_that_are_missing_are_told_before_anything_is_asked(
+def test_certificates_that_are_missing_are_reported_before_anything_is_asked(
     program: Program, command: tuple[str, ...], table: str
 ) -> None:
     tables = {

@@ -61,7 +61,7 @@ def test_the_soft_limit_is_raised_as_far_as_it_may_be(run: Program, fake: FakeEn
 
 
 @pytest.mark.parametrize("arguments", [("--once", "--all"), ("list",), ("check",)])
-def test_too_few_are_told_of_before_anything_is_done(run: Program, fake: FakeEngine, arguments: tuple[str, ...]) -> None:
+def test_too_few_are_reported_of_before_anything_is_done(run: Program, fake: FakeEngine, arguments: tuple[str, ...]) -> None:
     many(fake)
     ended = limited(run, 20, 20, *arguments, "--json")
     assert ended.code == 5

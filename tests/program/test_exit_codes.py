@@ -250,7 +250,7 @@ def test_a_second_signal_ends_the_process_at_once(run: Program, fake: FakeEngine
     assert "Traceback" not in ended.err
 
 
-def test_a_signal_while_listing_for_people_is_told_too(run: Program, fake: FakeEngine) -> None:
+def test_a_signal_while_listing_for_people_is_reported_too(run: Program, fake: FakeEngine) -> None:
     with FaultProxy(fake.socket) as proxy:
         gate = proxy.hold("GET", "/containers/json")
         with started(run, "check", env={"DOCKER_HOST": proxy.host}) as process:
@@ -351,7 +351,7 @@ def test_what_nothing_was_decided_about_is_not_called_kept(
         assert endpoint["failure"]["message"] == "the sweep ended before anything there was decided"
 
 
-def test_people_are_told_what_nothing_was_decided_about(run: Program, fake: FakeEngine) -> None:
+def test_people_are_reported_what_nothing_was_decided_about(run: Program, fake: FakeEngine) -> None:
     ids = [fake.add(f"chess-{number}", ago="30h").id for number in range(20)]
     with FaultProxy(fake.socket) as proxy:
         proxy.add(Fault("hang", "GET", f"/containers/{ids[7]}"))

@@ -168,7 +168,7 @@ def test_logs_at_a_terminal_have_colours_unless_they_are_unwanted(run: Program, 
     assert not plain.coloured
 
 
-def test_a_person_is_told_the_failures_and_how_many_went_well(run: Program, fake: FakeEngine) -> None:
+def test_a_person_is_reported_the_failures_and_how_many_went_well(run: Program, fake: FakeEngine) -> None:
     for i in range(SHOWN + 5):
         fake.add(f"chess-{i:03}")
     fake.add("stuck", refusal=(500, "driver failed"))

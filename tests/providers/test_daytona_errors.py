@@ -380,7 +380,7 @@ async def test_rows_that_are_no_objects_are_counted() -> None:
 
 
 @pytest.mark.parametrize("hours", [-3, 0, 26])
-async def test_the_clocks_difference_is_told_by_the_date(hours: int) -> None:
+async def test_the_clocks_difference_is_reported_by_the_date(hours: int) -> None:
     skew = timedelta(hours=hours)
     date = format_datetime(datetime.now(UTC) + skew, usegmt=True)
     async with server(lambda _: page(Date=date)) as url, closing(client(url)) as reader:

@@ -157,7 +157,7 @@ def test_an_empty_object_is_no_labels_and_an_empty_session_is_none() -> None:
     assert read(labels={"harbor.session_id": ""}).group is None
 
 
-def test_an_unclaimed_member_of_a_warm_pool_is_machinery() -> None:
+def test_an_unclaimed_member_of_a_warm_pool_is_a_system_container() -> None:
     assert read(warmPoolId="pool-1").system_container == "an unclaimed member of a warm pool"
     for none in (None, ""):
         assert read(warmPoolId=none).system_container is None

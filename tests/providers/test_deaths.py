@@ -80,7 +80,7 @@ async def test_a_death_tells_what_an_inspection_tells(follower: Follower) -> Non
         assert abs(death.stopped_at - fresh.stopped_at) < SECOND
 
 
-async def test_the_deaths_since_a_time_are_told_again(follower: Follower) -> None:
+async def test_the_deaths_since_a_time_are_reported_again(follower: Follower) -> None:
     one, two = await follower.deaths("one", "two")
     assert one.stopped_at is not None
     assert two.stopped_at is not None

@@ -130,7 +130,7 @@ def test_half_of_a_pair_of_surrogates_is_no_text() -> None:
         ({"Labels": {"desktop.docker.io/binds/0/Source": "/x"}}, None),  # on anybody's container under Docker Desktop
     ],
 )
-def test_machinery(changes: dict[str, Any], what: str | None) -> None:
+def test_system_containers(changes: dict[str, Any], what: str | None) -> None:
     assert listed(**changes).system_container == what
 
 
@@ -212,5 +212,5 @@ HOST = f"99 30 0:50 / /var/lib/docker/containers/{ID}/mounts/shm rw - tmpfs shm 
         (f"1 2 3:4 /home/{ID}/hostname /mnt/hostname rw", "0::/init.scope", None),
     ],
 )
-def test_the_own_container_is_told_by_id(mountinfo: str, cgroup: str, own: str | None) -> None:
+def test_the_own_container_is_reported_by_id(mountinfo: str, cgroup: str, own: str | None) -> None:
     assert own_container_id(mountinfo, cgroup) == own

@@ -13,7 +13,7 @@ from reaper.core.model import Kind, State
 from reaper.providers.base import Inventory
 from reaper.providers.docker.client import DockerProvider
 from reaper.providers.docker.settings import DockerTable
-from reaper.providers.docker.volumes_images import image, tells_creation, volume
+from reaper.providers.docker.volumes_images import image, reports_creation, volume
 from tests.providers.lab import NAME, direct
 from tests.simulator.docker_world import World
 
@@ -59,7 +59,7 @@ def test_a_volume() -> None:
     [("v1.41", False), ("1.24", False), ("v1.42", True), ("v1.50", True), ("v2.0", True), ("auto", False), ("", False)],
 )
 def test_engines_tell_when_a_volume_was_made_since_docker_23(version: str, tells: bool) -> None:
-    assert tells_creation(version) is tells
+    assert reports_creation(version) is tells
 
 
 def test_an_image_is_listed_and_inspected_alike() -> None:
@@ -132,7 +132,7 @@ SYSTEM_CONTAINER: dict[str, tuple[Kind, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", SYSTEM_CONTAINER)
-def test_machinery(name: str) -> None:
+def test_system_containers(name: str) -> None:
     kind, changes = SYSTEM_CONTAINER[name]
     assert (a_volume(**changes) if kind is Kind.VOLUME else an_image(**changes)).system_container
 

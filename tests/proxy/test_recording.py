@@ -86,7 +86,7 @@ def test_any_other_answer_passes_as_it_is(answer: bytes) -> None:
     run(work())
 
 
-def test_nothing_but_a_container_is_told_of() -> None:
+def test_nothing_but_a_container_is_reported_of() -> None:
     async def work() -> None:
         async with lab() as made:
             answering(made, WHOLE, WHOLE)

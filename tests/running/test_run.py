@@ -61,7 +61,7 @@ class Making:
 QUICKLY = ("run", "--no-proxy", "--skip-cleanup")
 
 
-def test_what_is_left_goes_and_is_told(program: Program, served: Served) -> None:
+def test_what_is_left_goes_and_is_reported(program: Program, served: Served) -> None:
     served.add("neighbour")
     ended = program(*QUICKLY, "--", *Making({"mine": {}, "mine-too": {"a": "b"}}).words)
     assert ended.code == 0, ended.err
@@ -108,7 +108,7 @@ def test_with_strict_it_keeps_the_command_from_running(program: Program) -> None
 
 
 @pytest.mark.parametrize(("strict", "code"), [((), 7), (("--strict",), 3)])
-def test_leftovers_that_cannot_be_removed(program: Program, served: Served, strict: tuple[str, ...], code: int) -> None:
+def test_what_cannot_be_removed(program: Program, served: Served, strict: tuple[str, ...], code: int) -> None:
     served.sim.faults.add("status:403,method=DELETE,path=/sandbox/", "status:403,method=POST,path=/stop")
     ended = program(*QUICKLY, *strict, "--", *Making({"x": {}}, code=7).words)
     assert ended.code == code
@@ -180,7 +180,7 @@ def test_what_claims_everything_or_nothing_is_refused(program: Program, own: str
     assert "--own" in ended.err
 
 
-def test_what_is_kept_on_purpose_is_told_and_no_failure(program: Program, served: Served) -> None:
+def test_what_is_kept_on_purpose_is_reported_and_no_failure(program: Program, served: Served) -> None:
     ended = program("run", "--strict", "--no-proxy", "--skip-cleanup", "--", *Making({"look": {"reaper.keep": "1"}}).words)
     assert ended.code == 0
     assert served.left() == {"look"}

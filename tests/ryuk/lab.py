@@ -97,10 +97,10 @@ class House:
         self.refused += 1
 
     def changed(self, record: LeaseRecord) -> None:
-        """See ``leasebook.Told``."""
+        """See ``watcher.LeaseListener``."""
 
     def failed(self, error: LeasesUnknownError) -> None:
-        """See ``leasebook.Told``."""
+        """See ``watcher.LeaseListener``."""
         self.failures.append(str(error))
 
     def open(self) -> LeaseBook:

@@ -80,7 +80,7 @@ def test_without_an_engine_it_never_says_that_it_has_started(program: Program, t
     assert "there is no such socket" in told["problem"]
 
 
-def test_leases_that_cannot_be_kept_are_told(program: Program, tmp_path: Path) -> None:
+def test_leases_that_cannot_be_kept_are_reported(program: Program, tmp_path: Path) -> None:
     (tmp_path / "leases.db").write_text("no database")
     ended = program("ryuk", env={"RYUK_PORT": "0"})
     assert (ended.code, ended.out) == (5, "")
@@ -101,14 +101,14 @@ def test_leases_that_cannot_be_kept_are_told(program: Program, tmp_path: Path) -
         ("REAPER_RYUK__SECRET_ENV", "NO_SUCH", "NO_SUCH is not set"),
     ],
 )
-def test_a_bad_variable_is_told(program: Program, variable: str, value: str, told: str) -> None:
+def test_a_bad_variable_is_reported(program: Program, variable: str, value: str, told: str) -> None:
     ended = program("ryuk", env={variable: value})
     assert (ended.code, ended.out) == (2, "")
     assert told in ended.err
     assert (variable if variable != "REAPER_RYUK__SECRET_ENV" else "NO_SUCH") in ended.err
 
 
-def test_a_port_that_is_taken_is_told(program: Program) -> None:
+def test_a_port_that_is_taken_is_reported(program: Program) -> None:
     with RyukProcess(program).started() as ryuk:
         ended = program("ryuk", env={"RYUK_PORT": str(ryuk.port)})
     assert (ended.code, ended.out) == (2, "")
@@ -294,7 +294,7 @@ def test_killed_and_started_again_it_knows_who_was_there(program: Program, world
     assert names(world) == {"b-1"}, "which the next process on this state directory waits for"
 
 
-def test_the_port_is_as_it_is_told(program: Program) -> None:
+def test_the_port_is_as_it_is_reported(program: Program) -> None:
     port = free_port()
     with RyukProcess(program, RYUK_PORT=str(port), RYUK_VERBOSE="true").started() as ryuk:
         assert ryuk.port == port

@@ -231,7 +231,7 @@ async def test_while_there_is_no_book_there_is_no_ack(tmp_path: Path) -> None:
         await client.named("a")
 
 
-async def test_a_book_that_is_opened_anew_is_told_who_is_there(tmp_path: Path) -> None:
+async def test_a_book_that_is_opened_anew_is_reported_who_is_there(tmp_path: Path) -> None:
     async with House(tmp_path).serving() as house:
         await (await house.client()).named("a")
         gone = await (await house.client()).named("b")

@@ -121,7 +121,7 @@ def test_what_is_changed_takes_effect_at_the_next_start(program: Program) -> Non
         assert "[ryuk]" in daemon.wait("reload_incomplete")["problem"]
 
 
-def test_a_port_that_is_taken_is_told_at_once(program: Program) -> None:
+def test_a_port_that_is_taken_is_reported_at_once(program: Program) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         daemon = Daemon(program, f'{SELDOM}\n[ryuk]\nlisten = "127.0.0.1:{port}"\n', NO_EVENTS)
@@ -142,7 +142,7 @@ def test_a_port_that_is_taken_is_told_at_once(program: Program) -> None:
         ('listen = "127.0.0.1:8080"\n[leases]\nenabled = false', "[ryuk] listen needs leases"),
     ],
 )
-def test_a_bad_table_is_told(program: Program, tmp_path: Path, table: str, told: str) -> None:
+def test_a_bad_table_is_reported(program: Program, tmp_path: Path, table: str, told: str) -> None:
     (tmp_path / "reaper.toml").write_text(f"[ryuk]\n{table}\n")
     ended = program("config", "check")
     assert ended.code == 2
@@ -165,7 +165,7 @@ def test_a_good_table_is_taken(program: Program, tmp_path: Path, table: str) -> 
     assert program("config", "check").code == 0
 
 
-def test_a_secret_that_is_not_there_is_told_at_once(program: Program) -> None:
+def test_a_secret_that_is_not_there_is_reported_at_once(program: Program) -> None:
     daemon = Daemon(program, f'{SELDOM}\n[ryuk]\nlisten = "127.0.0.1:{free_port()}"\nsecret_env = "NO_SUCH"\n', NO_EVENTS)
     ended = program("--config", str(daemon.file))
     assert ended.code == 2

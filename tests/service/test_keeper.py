@@ -218,7 +218,7 @@ async def test_many_deaths_share_few_looks() -> None:
     assert house.left() == set()
 
 
-async def test_a_lost_stream_is_told_of_and_followed_again_from_where_it_broke() -> None:
+async def test_a_lost_stream_is_reported_of_and_followed_again_from_where_it_broke() -> None:
     house = House(running("client", hours=2), rules=Rules(policies=(SOON, OLD)), watched=True)
     async with house.kept():
         await anyio.sleep(1)
@@ -234,7 +234,7 @@ async def test_a_lost_stream_is_told_of_and_followed_again_from_where_it_broke()
     assert house.provider.asked_since == [None, *[death.stopped_at] * 4]
 
 
-async def test_a_bug_in_the_events_is_told_and_hinders_no_sweep() -> None:
+async def test_a_bug_in_the_events_is_reported_and_hinders_no_sweep() -> None:
     house = House(stopped("leftover"), watched=True)
     house.provider.tell(ZeroDivisionError("a bug"))
     async with house.kept() as worker:
@@ -386,7 +386,7 @@ async def test_a_deletion_that_always_fails_is_tried_less_and_less_often() -> No
     assert len(house.diary.sweeps) > 100
 
 
-async def test_what_rests_is_told_as_failed_with_the_reason_and_goes_when_it_can() -> None:
+async def test_what_rests_is_reported_as_failed_with_the_reason_and_goes_when_it_can() -> None:
     house = House(stopped("cursed"))
     house.world.rules.append(Rule("delete", "cursed", calls=range(1, 9), error=ServerError("driver failed")))
     async with house.kept() as worker:

@@ -160,7 +160,7 @@ def test_none_is_taken_from_elsewhere_without_a_token(program: Program, fake: Fa
         assert "s3cret" not in str(daemon.lines)
 
 
-def test_a_token_that_is_not_there_is_told_at_once(program: Program) -> None:
+def test_a_token_that_is_not_there_is_reported_at_once(program: Program) -> None:
     daemon = Daemon(program, f'{SELDOM}\n[leases]\ntoken_env = "NO_SUCH"\n', NO_EVENTS)
     ended = program("--config", str(daemon.file))
     assert ended.code == 2

@@ -162,7 +162,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_told_at_the_start(program: Program, name: str) -> None:
+def test_what_is_wrong_is_reported_at_the_start(program: Program, name: str) -> None:
     line, problem = WRONG[name]
     daemon = Unserved(program, f"{SELDOM}\n[leases]\n{line}\n", UNSERVED)
     ended = program("--config", str(daemon.file))

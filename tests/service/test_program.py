@@ -124,7 +124,7 @@ def test_a_second_signal_ends_it_at_once(served: Served) -> None:
         assert daemon.ended() == 143
 
 
-def test_a_port_that_is_taken_is_told_with_its_key(served: Served) -> None:
+def test_a_port_that_is_taken_is_reported_with_its_key(served: Served) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -158,7 +158,7 @@ def test_it_is_not_started_by_accident_on_a_terminal(served: Served) -> None:
     assert not served.traffic.calls
 
 
-def test_systemd_is_told_what_happens(served: Served, tmp_path: Path) -> None:
+def test_systemd_is_reported_what_happens(served: Served, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(LIMIT)

@@ -90,7 +90,7 @@ def test_pages_of_a_hundred_up_to_two_hundred() -> None:
     play(test)
 
 
-def test_cursors_are_base64_json_and_wrong_ones_are_told_apart() -> None:
+def test_cursors_are_base64_json_and_wrong_ones_are_distinguished() -> None:
     async def test(world: World) -> None:
         _fill(world, 3)
 

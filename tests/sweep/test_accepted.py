@@ -58,7 +58,7 @@ async def test_what_runs_is_deleted_without_a_stop() -> None:
     assert accepted.world.made("stop") == []
 
 
-async def test_many_pending_ones_are_told_by_listings_and_only_the_others_are_asked_by_id() -> None:
+async def test_many_pending_ones_are_reported_by_listings_and_only_the_others_are_asked_by_id() -> None:
     accepted = lab(*(Held(thing, removal_seconds=20) for thing in many(400)))
     accepted.provider.limits = Limits(together=200)
     report = await accepted.sweep()

@@ -92,7 +92,7 @@ async def test_a_project_of_which_a_cap_keeps_a_part_is_kept() -> None:
 
 
 @pytest.mark.parametrize("skew", [timedelta(0), HOUR, -HOUR])
-async def test_whether_it_was_made_under_a_lease_is_told_by_the_endpoint_s_clock(skew: timedelta) -> None:
+async def test_whether_it_was_made_under_a_lease_is_reported_by_the_endpoint_s_clock(skew: timedelta) -> None:
     def made(name: str, ago: timedelta) -> Resource:
         at = NOW + skew - ago
         return replace(running(name, hours=0, image=FOREIGN), created_at=at, started_at=at)

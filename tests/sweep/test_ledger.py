@@ -31,7 +31,7 @@ async def _swept(lab: Lab, **options: object) -> Book:
     return book
 
 
-async def test_it_is_told_of_all_that_goes_before_the_first_deletion() -> None:
+async def test_it_is_reported_of_all_that_goes_before_the_first_deletion() -> None:
     book = await _swept(Lab(*many(3), stopped("young", hours=0.1)))
     assert book.entries == [("local", "memory", {"c0000", "c0001", "c0002"}, 0)]
 

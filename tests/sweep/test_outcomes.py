@@ -154,7 +154,7 @@ async def test_a_project_whose_containers_go_by_themselves_when_they_are_stopped
     assert await lab.outcomes() == {"client": "gone", "side": "gone", "net": "deleted"}
 
 
-async def test_each_thing_is_told_of_once() -> None:
+async def test_each_thing_is_reported_of_once() -> None:
     lab = Lab(running("client", group="p"), stopped("side", group="p"), network("net", "p"))
     lab.world.rules.append(Rule("stop", after=lambda: lab.world.remove("side")))
     report = await lab.sweep()

@@ -250,7 +250,7 @@ async def test_a_dry_run_tells_of_them() -> None:
 
 
 @pytest.mark.parametrize("skew", [timedelta(0), HOUR, -HOUR])
-async def test_whether_it_was_made_under_a_lease_is_told_by_the_endpoint_s_clock(skew: timedelta) -> None:
+async def test_whether_it_was_made_under_a_lease_is_reported_by_the_endpoint_s_clock(skew: timedelta) -> None:
     before, under = (volume(name, MINE, created_at=NOW + skew - ago) for name, ago in (("b", 2 * HOUR), ("u", MINUTE)))
     swept = lab(before, under, skew=skew)
     await swept.sweep()

@@ -35,7 +35,7 @@ def test_it_is_healthy_exactly_while_both_came_round_lately(
     json.dumps(document)
 
 
-def test_a_wedged_scheduler_is_told_from_a_wedged_loop() -> None:
+def test_a_wedged_scheduler_is_reported_from_a_wedged_loop() -> None:
     for field, name in (("beat_at", "scheduler"), ("loop_at", "loop")):
         status = healthy()
         setattr(status, field, NOW - STALE - SECOND)
@@ -76,7 +76,7 @@ def test_it_is_ready_with_one_endpoint_of_many() -> None:
 
 
 @pytest.mark.parametrize("name", ["configuration", "endpoints", "not_draining"])
-def test_each_reason_for_not_being_ready_is_told(name: str) -> None:
+def test_each_reason_for_not_being_ready_is_reported(name: str) -> None:
     status = unconfigured() if name == "endpoints" else healthy()
     if name == "configuration":
         status.loaded_at = None
@@ -84,7 +84,7 @@ def test_each_reason_for_not_being_ready_is_told(name: str) -> None:
     assert list(failing(status)) == [name]
 
 
-def test_a_refused_reload_leaves_it_ready_and_is_told() -> None:
+def test_a_refused_reload_leaves_it_ready_and_is_reported() -> None:
     status = healthy()
     status.reload_error = "bad duration"
     ok, document = readiness(status, NOW)

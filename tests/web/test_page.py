@@ -87,7 +87,7 @@ def test_the_headline_answers_at_once() -> None:
     assert headline(stuck) == ("bad", "Nothing is being swept: the service is stuck")
 
 
-def test_one_leftover_is_told_in_the_singular() -> None:
+def test_one_leftover_is_reported_in_the_singular() -> None:
     status = leaking()
     status.endpoints["local"].reapable = 0
     assert headline(status) == ("warn", "1 resource is reapable for 3 h 20 min")
@@ -95,7 +95,7 @@ def test_one_leftover_is_told_in_the_singular() -> None:
     assert headline(status) == ("warn", "1 resource is reapable")
 
 
-def test_what_went_wrong_is_told() -> None:
+def test_what_went_wrong_is_reported() -> None:
     text = page.render(troubled(), NOW)
     for words in (
         "The last reload was refused",
@@ -127,7 +127,7 @@ def test_every_empty_section_says_why() -> None:
     assert "Nothing, on the endpoints that could be listed." in page.render(status, NOW)
 
 
-def test_who_holds_what_is_told() -> None:
+def test_who_holds_what_is_reported() -> None:
     status = healthy()
     alone = OpenLease("7f3a", "pid 4711 on gpu-1", "ada", "harbor run", ("label run=x and name chess-*",), NOW - HOUR, True)
     leased(status, alone, more=3)
@@ -149,7 +149,7 @@ def test_of_many_endpoints_the_calm_ones_are_folded_away() -> None:
     assert read(healthy()).all("details") == []
 
 
-def test_a_time_that_has_passed_or_not_come_is_told_as_such() -> None:
+def test_a_time_that_has_passed_or_not_come_is_reported_as_such() -> None:
     status = healthy()
     times = iter((NOW, NOW - 5 * SECOND, NOW - HOUR))
     for endpoint, policy in zip(status.endpoints.values(), status.policies.values(), strict=False):

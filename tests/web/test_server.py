@@ -64,7 +64,7 @@ async def test_every_path_answers_and_says_what_it_is() -> None:
         assert headers["Content-Type"].startswith("application/openmetrics-text")
 
 
-async def test_health_and_readiness_are_told_with_the_code_and_the_reasons() -> None:
+async def test_health_and_readiness_are_reported_with_the_code_and_the_reasons() -> None:
     status = healthy()
     async with serving(status) as (_, session):
         for path in ("/healthz", "/readyz"):
@@ -166,7 +166,7 @@ async def refused(host: str, port: int) -> str:
     return caught.value.problem
 
 
-async def test_a_port_that_is_taken_is_told() -> None:
+async def test_a_port_that_is_taken_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert await refused("127.0.0.1", port) == f"127.0.0.1:{port} is taken"
@@ -177,12 +177,12 @@ async def test_an_unknown_host_is_reported() -> None:
     assert await refused(".", 9797) == "cannot resolve the host of .:9797"
 
 
-async def test_an_address_of_another_machine_is_told() -> None:
+async def test_an_address_of_another_machine_is_reported() -> None:
     assert await refused("192.0.2.1", 9797) == "this machine has no such address: 192.0.2.1:9797"
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
-async def test_a_missing_permission_is_told(number: int) -> None:
+async def test_a_missing_permission_is_reported(number: int) -> None:
     with pytest.raises(ConfigError, match=r"no permission to listen on \[::1\]:80"), explained("::1", 80, "here", "x:1"):
         raise OSError(number, "denied")
 

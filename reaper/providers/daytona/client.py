@@ -196,7 +196,7 @@ class DaytonaReader:
         Some servers do not have it any more. That its rows say as much as GET by id is tried on one of them.
         """
         limit = self._organisation.page_size
-        told: dict[str, frozenset[str]] = {}
+        found_links: dict[str, frozenset[str]] = {}
         learned: list[Resource] = []
         number, pages = 1, 1
         with suppress(ProviderError, ValueError):
@@ -218,12 +218,12 @@ class DaytonaReader:
                             if self._links.known.get(found.id, found.uses) != found.uses:
                                 self._tells_links = False  # GET by id has told otherwise
                                 return {}
-                            told[found.id] = found.uses
+                            found_links[found.id] = found.uses
                             learned.append(found)
                 number, pages = number + 1, total
         for found in learned:
             self._links.learn(found)
-        return told
+        return found_links
 
     async def _is_whole(self, row: object, call: Call) -> bool:
         """Whether a row of the older listing has all that GET by id tells of the same sandbox."""

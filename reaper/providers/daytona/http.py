@@ -169,15 +169,15 @@ class Api:
     def _raise(self, request: str, status: int, headers: Mapping[str, str], body: bytes, group: str) -> NoReturn:
         """Raise the error that an answer other than 2xx stands for. Its text names the request and the status."""
         refuse_redirect(request, self.url, status, headers, f"api_url of endpoint {self._name}")
-        told = message(body)
+        detail = message(body)
         if status == 429:
-            raise _rate_limited(told or f"{request} was answered 429", headers, group)
-        if status == 404 and not told:
+            raise _rate_limited(detail or f"{request} was answered 429", headers, group)
+        if status == 404 and not detail:
             # A gateway that has lost its way says this, too, and it must not pass for the end of a sandbox.
             raise InvalidError(f"{self.url} answered {request} with 404, and not as Daytona does; {_REMEDIES[404]}")
-        reason = told or text(body)
-        if status == 400 and "fork children" in told:
-            raise DependencyError(f"{told} [{request}: 400]")
+        reason = detail or text(body)
+        if status == 400 and "fork children" in detail:
+            raise DependencyError(f"{detail} [{request}: 400]")
         if status == 401:
             said = f" ({reason})" if reason else ""
             raise CredentialsError(f"{self.url} refuses the API key{said}: {request} was answered 401; {_REMEDIES[401]}")

@@ -49,7 +49,7 @@ from reaper.providers.docker.events import FILTERS, deaths
 from reaper.providers.docker.image_labels import ImageLabels
 from reaper.providers.docker.network_endpoints import freed, proven_stale
 from reaper.providers.docker.settings import DockerTable
-from reaper.providers.docker.volumes_images import image, tells_creation, volume
+from reaper.providers.docker.volumes_images import image, reports_creation, volume
 from reaper.providers.parsing import clock_skew
 from reaper.providers.parsing import text as text_of
 
@@ -224,7 +224,7 @@ class DockerReader:
             case Kind.NETWORK:
                 return network(row, self.endpoint, None)
             case Kind.VOLUME:
-                exact = self._client is not None and tells_creation(self._client.api_version)
+                exact = self._client is not None and reports_creation(self._client.api_version)
                 return volume(row, self.endpoint, exact=exact)
             case Kind.IMAGE:
                 return image(row, self.endpoint)

@@ -97,8 +97,8 @@ def table(value: object) -> Row:
     return value if isinstance(value, dict) else {}
 
 
-def machinery(name: str, found: Mapping[str, str] | None, image: str | None) -> str | None:
-    """What part of the host's machinery it is, by its name, labels or image; None when it is none."""
+def system_container_of(name: str, found: Mapping[str, str] | None, image: str | None) -> str | None:
+    """Return which system container it is ("a Kubernetes pod"), by its name, labels or image; None when it is none."""
     for prefix, what in _MACHINERY_LABELS.items():
         if any(key.startswith(prefix) for key in found or ()):
             return what
@@ -182,7 +182,7 @@ def listed_container(
         links_known=earlier is not None or raw_state in ("removing", "dead"),
         inspected=not id_,
         image_unresolved=unresolved,
-        system_container=machinery(shortest, found, image),
+        system_container=system_container_of(shortest, found, image),
         unreadable=unreadable,
     )
 
@@ -240,7 +240,7 @@ def inspected_container(row: Row, endpoint: str, directory: Directory | None = N
         inherited=inherited,
         uses=_uses(row, row.get("Image"), directory or Directory(), configured_links(row)),
         restart_policy=(restart if isinstance(restart, str) else "") or "no",
-        system_container=machinery(name, found, image),
+        system_container=system_container_of(name, found, image),
         unreadable=unreadable,
     )
 

@@ -138,9 +138,9 @@ def _of_status(error: "aiodocker.DockerError", host: str, *, answered: bool) -> 
     if status == NO_CONNECTION:
         return _no_connection(error, message, host, answered=answered)
     request = last_request.get("the request")
-    told = next((told for told in _OF_WORDS if status == told.status and all(w in message for w in told.words)), None)
-    if told is not None and not _is_passing(message):
-        return told.kind(f"{message} ({request}: {status})", hint=told.hint)
+    rule = next((rule for rule in _OF_WORDS if status == rule.status and all(w in message for w in rule.words)), None)
+    if rule is not None and not _is_passing(message):
+        return rule.kind(f"{message} ({request}: {status})", hint=rule.hint)
     if status >= 500 and (cause := last_cause.get("")) and not _is_passing(f"{cause} {message}"):
         return RefusedError(f"the engine answered {status}: {message or cause} ({request})")
     known = _OF_STATUS.get(status)

@@ -12,7 +12,7 @@ from reaper.core.lease import ANONYMOUS
 from reaper.core.model import Kind, Resource, State
 from reaper.providers import parsing
 from reaper.providers.docker.calls import IMAGE, NAME
-from reaper.providers.docker.containers import Row, machinery, moment, table
+from reaper.providers.docker.containers import Row, moment, system_container_of, table
 from reaper.providers.parsing import epoch, text
 
 TELLS_CREATION = (1, 42)
@@ -24,7 +24,7 @@ Before, it is when something last came into the volume's top folder or went from
 PRESENT = "present"  # neither has a state, and whether it is in use only its deletion tells
 
 
-def tells_creation(api_version: str) -> bool:
+def reports_creation(api_version: str) -> bool:
     """Whether an engine of this version ("v1.41") tells when a volume was made."""
     found = re.fullmatch(r"v?(\d+)\.(\d+)", api_version)
     return found is not None and (int(found[1]), int(found[2])) >= TELLS_CREATION
@@ -62,7 +62,7 @@ def volume(row: Row, endpoint: str, *, exact: bool) -> Resource | None:
         created_at_inexact=not exact,
         labels=found,
         group=(found or {}).get(PROJECT_LABEL) or None,
-        system_container="a volume of a cluster" if shared else machinery(name, found, None),
+        system_container="a volume of a cluster" if shared else system_container_of(name, found, None),
         unreadable=unreadable,
     )
 
@@ -92,7 +92,7 @@ def image(row: Row, endpoint: str) -> Resource | None:
         image=tags[0] if tags else None,
         tags=tags,
         group=(found or {}).get(PROJECT_LABEL) or None,
-        system_container=_machinery(found, tags),
+        system_container=_system_container_of(found, tags),
         tagged_at=_tagged(table(row.get("Metadata")).get("LastTagTime")),
         unreadable=unreadable,
     )
@@ -119,6 +119,6 @@ def _tags(value: object) -> tuple[str, ...]:
     return tuple(sorted(tag for tag in found if isinstance(tag, str) and not tag.startswith("<none>")))
 
 
-def _machinery(found: Mapping[str, str] | None, tags: tuple[str, ...]) -> str | None:
-    signs = (machinery("", found, tag) for tag in (*tags, None))
+def _system_container_of(found: Mapping[str, str] | None, tags: tuple[str, ...]) -> str | None:
+    signs = (system_container_of("", found, tag) for tag in (*tags, None))
     return next((sign for sign in signs if sign is not None), None)

@@ -25,7 +25,7 @@ from reaper.run.proxy.http1 import (
     unchunked,
 )
 from reaper.run.proxy.labels import MAX_BODY, TooDeepError, created_id, creates, creates_container, hijacks, labelled
-from reaper.run.proxy.sockets import PIECE, Side
+from reaper.run.proxy.sockets import PIECE, ProxySocket
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 Created = Callable[[str, Callable[[], None]], None]
@@ -40,10 +40,10 @@ class Relay:
         client: the client's socket.
         buffer: where what comes is put; all connections may have the same.
         labels: for what is created.
-        told: hears what went wrong, in words.
+        report: is called with what went wrong, in words.
         over: called once, when both are closed.
         created: is called with the id of each container that was made, and what it is given last when it is done with that:
-            only then the client hears of the container. None where nothing wants to know.
+            only then the client hears of the container. None where none is waited for.
     """
 
     def __init__(  # noqa: PLR0917 - one caller
@@ -51,18 +51,18 @@ class Relay:
         client: socket,
         buffer: bytearray,
         labels: Mapping[str, str],
-        told: Callable[[str], None],
+        report: Callable[[str], None],
         over: Callable[["Relay"], None],
         created: Created | None = None,
     ) -> None:
-        self._client = Side(client, buffer, self)
-        self._engine: Side | None = None
+        self._client = ProxySocket(client, buffer, self)
+        self._engine: ProxySocket | None = None
         self._no_engine = ""
         self._labels = labels
-        self._told = told
+        self._report = report
         self._over = over
         self._closed = self._raw = False
-        self._muted = False  # whether nothing more of the client's goes to the engine
+        self._discarding = False  # whether nothing more of the client's goes to the engine
         self._timer: asyncio.TimerHandle | None = None
         self._heads, self._answer_heads = Heads(), Heads()
         self._request: Request | None = None  # whose answer is not over
@@ -71,7 +71,7 @@ class Relay:
         self._held = bytearray()  # what came behind a request that is not answered
         self._answer: Answer | None = None
         self._answered = self._begun = False
-        self._astray = False  # whether nothing more of the engine's is read on its way
+        self._unparsed = False  # whether nothing more of the engine's is read on its way
         self._created = created
         self._withheld: bytearray | None = None  # the answer to the creation of a container, until that is known here
         self._body_at = 0  # where its body begins
@@ -79,7 +79,7 @@ class Relay:
 
     # Life
 
-    def connected(self, engine: Side) -> None:
+    def connected(self, engine: ProxySocket) -> None:
         """Begin."""
         self._engine = engine
         self._settle()
@@ -103,7 +103,7 @@ class Relay:
 
     # What happens
 
-    def came(self, side: Side, data: bytearray, size: int) -> None:
+    def came(self, side: ProxySocket, data: bytearray, size: int) -> None:
         """``size`` bytes came from one side."""
         if side is self._client:
             self._from_client(data, 0, size)
@@ -114,14 +114,14 @@ class Relay:
                 self._withheld += memoryview(data)[:size]
             if not self._raw:
                 self._from_engine(data, size)
-            if self._withheld is not None and not self._waiting and (self._astray or len(self._withheld) > MOST_WITHHELD):
+            if self._withheld is not None and not self._waiting and (self._unparsed or len(self._withheld) > MOST_WITHHELD):
                 self._hand_on()
 
-    def changed(self, side: Side) -> None:
+    def changed(self, side: ProxySocket) -> None:
         """No more comes from one side, what is sent to it has to wait or has to no more, or nothing can be sent to it."""
         if self._closed:
             return
-        if side.deaf:
+        if side.write_failed:
             if side is self._client and side.is_gone():
                 self._linger()
             elif (other := self._engine if side is self._client else self._client) is not None:
@@ -144,27 +144,27 @@ class Relay:
             else:
                 client.read(wanted=bool(self._no_engine) and not client.over)
             return
-        if self._waiting and not client.hung_up:
+        if self._waiting and not client.peer_closed:
             client.read(wanted=not client.over and len(self._held) <= PIECE)
             engine.read(wanted=False)
             return
         if engine.over:
             self._hand_on()
-        if ((client.over and engine.over) or client.hung_up or engine.hung_up) and not (client.full or engine.full):
+        if ((client.over and engine.over) or client.peer_closed or engine.peer_closed) and not (client.full or engine.full):
             self.close()
             return
         if client.over and not self._held:
             engine.end()
         if engine.over:
             client.end()
-        client.read(wanted=not (client.over or engine.hung_up or engine.full or len(self._held) > PIECE))
+        client.read(wanted=not (client.over or engine.peer_closed or engine.full or len(self._held) > PIECE))
         engine.read(wanted=not (engine.over or client.full))
 
     # From the client
 
     def _from_client(self, data: Data, start: int, end: int) -> None:
         view = memoryview(data)
-        while start < end and not self._muted and not self._closed:
+        while start < end and not self._discarding and not self._closed:
             if self._raw:
                 self._to_engine(view[start:end])
                 return
@@ -198,7 +198,7 @@ class Relay:
         request = read_request(raw)
         self._request, self._sent = request, request.body
         if self._engine is None:
-            self._refuse(502, self._no_engine, tell=False)
+            self._refuse(502, self._no_engine, log=False)
         elif not creates(request.method, request.target):
             self._engine.send(raw)
             if request.body.done:
@@ -244,7 +244,7 @@ class Relay:
     def _from_engine(self, data: bytearray, size: int) -> None:
         place = 0
         self._begun = True
-        while place < size and not self._astray and not self._raw:
+        while place < size and not self._unparsed and not self._raw:
             try:
                 if self._answer is not None:
                     place = self._answer.body.take(data, place, size)
@@ -256,8 +256,8 @@ class Relay:
                     place = self._answer_begins(self._request, data, place, size)
             except BadMessageError as error:
                 # It passes to the client, who may make more of it; but where a request would begin is unknown now.
-                self._astray = self._muted = True
-                self._told(f"the engine sent what cannot be read: {error}")
+                self._unparsed = self._discarding = True
+                self._report(f"the engine sent what cannot be read: {error}")
 
     def _answer_begins(self, request: Request, data: bytearray, place: int, size: int) -> int:
         """Read the head of the answer, if all of it has come; the place behind it. Raises BadMessageError."""
@@ -273,7 +273,7 @@ class Relay:
             self._settle()
         elif answer.status >= 200:
             self._answer = answer
-            self._muted = endless  # the last one on this connection
+            self._discarding = endless  # the last one on this connection
             if self._withheld is not None:
                 self._body_at = len(self._withheld) - (size - place)
                 if answer.status != HTTPStatus.CREATED or endless:
@@ -328,11 +328,11 @@ class Relay:
 
     # What is refused
 
-    def _refuse(self, status: int, why: str, *, tell: bool = True) -> None:
+    def _refuse(self, status: int, why: str, *, log: bool = True) -> None:
         """Answer instead of the engine, if no answer has begun, and end the connection: nothing more passes."""
-        if tell:
-            self._told(f"a request was refused ({status}): {why}")
-        self._muted = True
+        if log:
+            self._report(f"a request was refused ({status}): {why}")
+        self._discarding = True
         if self._engine is not None:
             self._engine.close()
             self._engine = None

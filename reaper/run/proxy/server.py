@@ -14,7 +14,7 @@ from reaper.errors import ConfigError
 from reaper.providers.docker.address import tcp_address, tls_context, unix_path
 from reaper.providers.docker.settings import DockerTable
 from reaper.run.proxy.relay import Relay
-from reaper.run.proxy.sockets import PIECE, Side, Tls, TlsSide
+from reaper.run.proxy.sockets import PIECE, ProxySocket, Tls, TlsSocket
 
 CONNECT_WITHIN = 30.0  # seconds
 BACKLOG = 4096
@@ -31,7 +31,7 @@ class DockerProxy:
     Args:
         engine: where the engine is.
         labels: what is put on all that is created.
-        told: hears what went wrong, in words.
+        report: is called with what went wrong, in words.
         created: is awaited with the id of each container that was made, before the client hears of it; None where nothing
             wants to know.
     """
@@ -40,12 +40,12 @@ class DockerProxy:
         self,
         engine: DockerTable,
         labels: Mapping[str, str],
-        told: Callable[[str], None],
+        report: Callable[[str], None],
         created: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._engine = engine
         self._labels = dict(labels)
-        self._told = told
+        self._report = report
         self._created = created
         self._tls: ssl.SSLContext | None = None
         self._listener: socket.socket | None = None
@@ -53,7 +53,7 @@ class DockerProxy:
         self._buffer = bytearray(PIECE)
         self._relays: set[Relay] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._down = False  # whether the last connection failed, of which is told once
+        self._down = False  # whether the last connection failed, which is reported once
 
     async def start(self, path: Path) -> None:
         """Listen on this unix socket, which only this user can connect to.
@@ -106,14 +106,14 @@ class DockerProxy:
                 loop = asyncio.get_running_loop()
                 loop.remove_reader(self._listener)
                 loop.call_later(_REST, self._accept_again)
-                self._told(f"a connection to the proxy has to wait: {os.strerror(error.errno or 0)}")
+                self._report(f"a connection to the proxy has to wait: {os.strerror(error.errno or 0)}")
             return
         client.settimeout(0)
         created = None if self._created is None else self._tell
-        relay = Relay(client, self._buffer, self._labels, self._told, self._relays.discard, created)
+        relay = Relay(client, self._buffer, self._labels, self._report, self._relays.discard, created)
         self._relays.add(relay)
         if self._tls is None and (path := unix_path(self._engine)) is not None and (sock := _dial_at_once(path)) is not None:
-            self._connected(relay, Side(sock, self._buffer, relay))
+            self._connected(relay, ProxySocket(sock, self._buffer, relay))
             return
         task = asyncio.get_running_loop().create_task(self._connect(relay), name="proxy connects")
         self._tasks.add(task)
@@ -124,13 +124,13 @@ class DockerProxy:
         assert self._created is not None
         created = self._created
 
-        async def tell() -> None:
+        async def report_created() -> None:
             try:
                 await created(id_)
             finally:
                 known()
 
-        task = asyncio.get_running_loop().create_task(tell(), name=f"tell of container {id_[:12]}")
+        task = asyncio.get_running_loop().create_task(report_created(), name=f"report container {id_[:12]}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -146,7 +146,7 @@ class DockerProxy:
                 sock.close()
             why = f"no connection to the engine {self._engine.name} at {self._engine.host}: {_reason(error)}"
             if not self._down:
-                self._told(why)
+                self._report(why)
             self._down = True
             relay.failed(why)
         except BaseException:
@@ -157,10 +157,10 @@ class DockerProxy:
         else:
             self._connected(relay, side)
 
-    def _connected(self, relay: Relay, side: Side) -> None:
+    def _connected(self, relay: Relay, side: ProxySocket) -> None:
         self._down = False
         relay.connected(side)
-        if isinstance(side, TlsSide):
+        if isinstance(side, TlsSocket):
             side.begin()
 
     async def _dial(self) -> socket.socket:
@@ -188,17 +188,17 @@ class DockerProxy:
                 return sock
         raise failure or OSError(f"{host} has no address")
 
-    async def _side(self, sock: socket.socket, relay: Relay) -> Side:
+    async def _side(self, sock: socket.socket, relay: Relay) -> ProxySocket:
         if self._tls is None:
-            return Side(sock, self._buffer, relay)
+            return ProxySocket(sock, self._buffer, relay)
         tls = Tls(self._tls, tcp_address(self._engine)[0])
         await tls.shake_hands(sock)
-        return TlsSide(sock, self._buffer, relay, tls)
+        return TlsSocket(sock, self._buffer, relay, tls)
 
 
 async def _dial_unix(path: str) -> socket.socket:
     """Not loop.sock_connect: where the last 4,096 are not accepted yet a unix socket says "again", not "under way"."""
-    while (sock := _dial_at_once(path, raises=True)) is None:  # noqa: ASYNC110 - nothing tells when there is room
+    while (sock := _dial_at_once(path, raises=True)) is None:  # noqa: ASYNC110 - there is no event for room
         await asyncio.sleep(0.005)
     return sock
 

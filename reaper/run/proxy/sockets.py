@@ -24,17 +24,17 @@ _SEALED = PIECE - (32 << 10)
 class Owner(Protocol):
     """The owner of both sockets, which is notified of their events."""
 
-    def came(self, side: "Side", data: bytearray, size: int) -> None:
+    def came(self, side: "ProxySocket", data: bytearray, size: int) -> None:
         """The first ``size`` bytes of ``data`` have come, which holds others after this call."""
 
-    def changed(self, side: "Side") -> None:
+    def changed(self, side: "ProxySocket") -> None:
         """No more comes from there; or something waits to be sent, or all was sent, or nothing can be sent any more."""
 
     def close(self) -> None:
         """Close both."""
 
 
-class Side:
+class ProxySocket:
     """A connected socket that does not block.
 
     Args:
@@ -43,12 +43,12 @@ class Side:
 
     Attributes:
         over: whether no more comes from there.
-        hung_up: whether it does not take anything any more either, as far as can be told.
-        deaf: whether sending to it has failed, or would.
+        peer_closed: whether it does not take anything any more either, as far as that is known.
+        write_failed: whether sending to it has failed, or would.
     """
 
     def __init__(self, sock: socket.socket, buffer: bytearray, owner: Owner) -> None:
-        self.over = self.hung_up = self.deaf = False
+        self.over = self.peer_closed = self.write_failed = False
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._file = sock.fileno()  # with the number asyncio's bookkeeping is quicker than with the socket
@@ -72,11 +72,11 @@ class Side:
 
     def send(self, data: Data | memoryview) -> None:
         """Send it, now or when there is room."""
-        if self.deaf:
+        if self.write_failed:
             return
         if not self._waiting:
             data = data[self._transmit(data) :]
-            if not len(data) or self.deaf:
+            if not len(data) or self.write_failed:
                 return
             self._loop.add_writer(self._file, self._guarded, self._writable)
             self._waiting += data
@@ -86,18 +86,18 @@ class Side:
 
     def end(self) -> None:
         """Send no more after what is waiting; the other end sees the end of the stream and may go on sending."""
-        if not self._ending and not self._waiting and not self.deaf:
+        if not self._ending and not self._waiting and not self.write_failed:
             self._shut(socket.SHUT_WR)
         self._ending = True
 
     def refuse(self) -> None:
-        """Take nothing more from there: who sends is told that the pipe is broken."""
+        """Take nothing more from there: a sender gets EPIPE."""
         self.over = True
         self.read(wanted=False)
         self._shut(socket.SHUT_RD)
 
     def is_gone(self) -> bool:
-        """Whether the peer has closed its socket, which a unix socket can tell from one that has only ended its half."""
+        """Whether the peer has closed its socket, which on a unix socket differs from the end of its half alone."""
         poll = select.poll()
         poll.register(self._sock, 0)
         return bool(poll.poll(0))
@@ -128,18 +128,18 @@ class Side:
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self._stop(hung_up=True)
+            self._stop(peer_closed=True)
             return
         if size:
             self._owner.came(self, self._buffer, size)
         else:
-            self._stop(hung_up=self.is_gone())
+            self._stop(peer_closed=self.is_gone())
 
-    def _stop(self, *, hung_up: bool) -> None:
-        self.over, self.hung_up = True, hung_up
+    def _stop(self, *, peer_closed: bool) -> None:
+        self.over, self.peer_closed = True, peer_closed
         self.read(wanted=False)
-        if hung_up:
-            self.deaf = True
+        if peer_closed:
+            self.write_failed = True
             self.drop()
         self._owner.changed(self)
 
@@ -153,13 +153,13 @@ class Side:
             return 0
 
     def _fail(self) -> None:
-        self.deaf = True
+        self.write_failed = True
         self.drop()
         self._owner.changed(self)
 
     def _writable(self) -> None:
         sent = self._transmit(self._waiting)
-        if self.deaf:
+        if self.write_failed:
             return
         del self._waiting[:sent]
         if not self._waiting:
@@ -173,7 +173,7 @@ class Side:
             self._sock.shutdown(how)
 
 
-class TlsSide(Side):
+class TlsSocket(ProxySocket):
     """An encrypted connection whose handshake is done."""
 
     def __init__(self, sock: socket.socket, buffer: bytearray, owner: Owner, tls: "Tls") -> None:
@@ -182,7 +182,7 @@ class TlsSide(Side):
 
     def send(self, data: Data | memoryview) -> None:
         """Send it, now or when there is room."""
-        if self.deaf:
+        if self.write_failed:
             return
         try:
             self._tls.object.write(data)
@@ -192,8 +192,8 @@ class TlsSide(Side):
             super().send(self._tls.outgoing.read())
 
     def end(self) -> None:
-        """Tell the other end that no more comes. The socket itself stays open in both directions, as with Go's library."""
-        if not self._ending and not self.deaf:
+        """Send the end of the stream. The socket itself stays open in both directions, as with Go's library."""
+        if not self._ending and not self.write_failed:
             self._ending = True
             self._tls.say_goodbye()
             super().send(self._tls.outgoing.read())
@@ -208,12 +208,12 @@ class TlsSide(Side):
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self._stop(hung_up=True)
+            self._stop(peer_closed=True)
             return
         if data:
             self._decrypt(data)
         else:
-            self._stop(hung_up=False)
+            self._stop(peer_closed=False)
 
     def _decrypt(self, data: bytes) -> None:
         """Read all that has come: no event follows for what stays behind in here."""
@@ -235,7 +235,7 @@ class TlsSide(Side):
         if size:
             self._owner.came(self, self._buffer, size)
         if over and not self.over:
-            self._stop(hung_up=failed)
+            self._stop(peer_closed=failed)
 
     def _shut(self, how: int) -> None:
         """One direction of an encrypted connection cannot be shut on the socket."""

@@ -128,7 +128,7 @@ def _figures(status: Status, now: datetime) -> Html:
     at, policy = min(dues, default=(None, None))
     failed = sum(deletion.outcome is Outcome.FAILED for deletion in status.deletions)
     last = next((d for d in status.deletions if d.outcome.removed), None)
-    told = len(status.deletions)
+    total = len(status.deletions)
 
     up_note = f"{down} down" if down else f"{unseen} not looked at yet" if unseen else "none is down"
     held = f"{sum(e.held for e in endpoints):,}" if seen else NONE
@@ -136,7 +136,7 @@ def _figures(status: Status, now: datetime) -> Html:
     if oldest is not None:
         reapable_note = together("oldest for ", moment(oldest, age(oldest, now)))
     last_note = (
-        f"{failed} of the last {told} failed" if failed else f"of the last {told} none failed" if told else "none yet"
+        f"{failed} of the last {total} failed" if failed else f"of the last {total} none failed" if total else "none yet"
     )
     return el(
         "dl",

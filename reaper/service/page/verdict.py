@@ -42,7 +42,7 @@ def age(at: datetime, now: datetime) -> str:
 
 
 def verdict(status: Status, now: datetime) -> Verdict:
-    """The worst that is known: no sweeps, endpoints down, a cap that was hit, leftovers; or that nothing leaks.
+    """The worst that is known: no sweeps, endpoints down, a cap that was hit, leaked resources; or that nothing leaks.
 
     That is said only where no owned resource runs that its age alone keeps: a killed run leaves such ones.
     """
@@ -67,7 +67,7 @@ def _trouble(endpoints: Sequence[EndpointStatus], now: datetime) -> Verdict | No
             return Verdict(
                 Level.BAD, headline, "Nothing can be deleted until one of them answers again.", f"{len(down)} down"
             )
-        line = f"{_leftovers(endpoints, now) or 'Nothing is known to be reapable'}."
+        line = f"{_reapable(endpoints, now) or 'Nothing is known to be reapable'}."
         return Verdict(Level.BAD, headline, line, f"{len(down)} down")
     suspect = [endpoint for endpoint in endpoints if endpoint.suspect_since is not None]
     if suspect:
@@ -86,10 +86,10 @@ def _trouble(endpoints: Sequence[EndpointStatus], now: datetime) -> Verdict | No
 
 
 def _leaking(endpoints: Sequence[EndpointStatus], now: datetime) -> Verdict | None:
-    leftovers = _leftovers(endpoints, now)
-    if not leftovers:
+    reapable = _reapable(endpoints, now)
+    if not reapable:
         return None
-    return Verdict(Level.WARN, leftovers, _looked(endpoints, now), f"{sum(e.reapable for e in endpoints):,} reapable")
+    return Verdict(Level.WARN, reapable, _looked(endpoints, now), f"{sum(e.reapable for e in endpoints):,} reapable")
 
 
 def _calm(status: Status, endpoints: Sequence[EndpointStatus], now: datetime) -> Verdict:
@@ -112,7 +112,7 @@ def _calm(status: Status, endpoints: Sequence[EndpointStatus], now: datetime) ->
     return Verdict(Level.QUIET, headline, f"Not swept yet: {_names(waiting)}.", "starting")
 
 
-def _leftovers(endpoints: Sequence[EndpointStatus], now: datetime) -> str:
+def _reapable(endpoints: Sequence[EndpointStatus], now: datetime) -> str:
     """How many are reapable and since when; empty when none is."""
     count = sum(endpoint.reapable for endpoint in endpoints)
     if not count:

@@ -144,7 +144,7 @@ class _Returner(Quiet):
     def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:  # noqa: ARG002
         """See ``sweep.Observer``."""
         if endpoint == ENGINE:
-            self._attempts.tell(endpoint, f"a user starts {self._world.restart()} again")
+            self._attempts.show(endpoint, f"a user starts {self._world.restart()} again")
 
 
 def _deleted(report: Report) -> set[str]:

@@ -16,7 +16,7 @@ _NEXT = (
     ("reaper explain NAME", "why it stays or goes, rule by rule"),
     ("reaper simulate --containers 500", "an engine to try policies on"),
 )
-_SHOWN = 2  # failed attempts of one kind that are told one by one while they happen
+_SHOWN = 2  # failed attempts of one kind that are shown one by one while they happen
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Attempts(Quiet):
 
     def __init__(self, screen: Screen, now: Callable[[], float]) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
-        self._told: Counter[tuple[str, str]] = Counter()
+        self._counted: Counter[tuple[str, str]] = Counter()
         self._waiting: dict[str, set[str]] = {}
         self._screen = screen
         self._now = now
@@ -113,14 +113,14 @@ class Attempts(Quiet):
         """How many attempts of this endpoint failed and were made again."""
         return sum(number for (name, _), number in self.counts.items() if name == endpoint)
 
-    def tell(self, endpoint: str, text: str, style: str = "") -> None:
+    def show(self, endpoint: str, text: str, style: str = "") -> None:
         """One line: when, where, what."""
         self._screen.say((f"{self._now() - self._began:4.1f} s  {endpoint:<9}  ", "dim"), (text, style))
 
     def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:
         """See ``sweep.Observer``."""
         self._waiting[endpoint] = {decision.resource.id for decision in decisions if decision.reap}
-        self.tell(endpoint, f"{len(decisions)} listed, {len(self._waiting[endpoint])} to reap")
+        self.show(endpoint, f"{len(decisions)} listed, {len(self._waiting[endpoint])} to reap")
 
     def retrying(self, endpoint: str, event: FailedAttempt) -> None:
         """See ``sweep.Observer``."""
@@ -129,18 +129,18 @@ class Attempts(Quiet):
         if self.counts[endpoint, label] > _SHOWN:
             return
         then = f"paused for {event.delay:.1f} s" if event.cooldown else f"again in {event.delay:.1f} s"
-        self.tell(endpoint, f"{_words(label):<12}  {then:<16}  {event.what}", "yellow")
+        self.show(endpoint, f"{_words(label):<12}  {then:<16}  {event.what}", "yellow")
 
     def settled(self, endpoint: str, result: Result) -> None:
         """See ``sweep.Observer``."""
         resource = result.decision.resource
         if result.outcome in (Outcome.GONE, Outcome.SKIPPED):
-            self._told[endpoint, result.outcome] += 1
-            if self._told[endpoint, result.outcome] <= _SHOWN:
-                self.tell(endpoint, f"{result.outcome:<12}  {resource.name}: {result.detail}", "green")
+            self._counted[endpoint, result.outcome] += 1
+            if self._counted[endpoint, result.outcome] <= _SHOWN:
+                self.show(endpoint, f"{result.outcome:<12}  {resource.name}: {result.detail}", "green")
         self._waiting[endpoint].discard(resource.id)
         if not self._waiting[endpoint]:
-            self.tell(endpoint, "all of it is settled")
+            self.show(endpoint, "all of it is settled")
 
 
 # -- after it ----------------------------------------------------------------------------------------------------------

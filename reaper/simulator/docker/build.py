@@ -93,7 +93,7 @@ def create(engine: Engine, name: str, body: Mapping[str, Any]) -> Container:
         stop_timeout=10 if body.get("StopTimeout") is None else int(body["StopTimeout"]),
     )
     engine.enter(container)
-    engine.tell(container, "create")
+    engine.emit(container, "create")
     return container
 
 

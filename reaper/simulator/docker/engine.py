@@ -168,7 +168,7 @@ class Engine:
         container.head = b""
         self.ring(container.id)
 
-    def tell(self, container: Container, action: str, **attributes: str) -> None:
+    def emit(self, container: Container, action: str, **attributes: str) -> None:
         """Log an event of a container."""
         found = {**container.labels, "image": container.image, "name": container.name, **attributes}
         self.events.log("container", action, container.id, found, self.tick())

@@ -63,7 +63,7 @@ class Life:
                 attributes = {"container": container.id, "destination": mount.destination, "driver": "local"}
                 attributes |= {"propagation": "", "read/write": "true" if mount.writable else "false"}
                 engine.events.log("volume", "mount", mount.name, attributes, engine.tick())
-        engine.tell(container, "start")
+        engine.emit(container, "start")
         if behaviour.runs is not None:
             self._end_in(container, behaviour.runs)
         engine.changed(container)
@@ -105,7 +105,7 @@ class Life:
         container.finished = (
             container.started - _QUICK if container.behaviour.runs == 0 and lasted < 10**6 else engine.tick()
         )
-        engine.tell(container, "die", exitCode=str(code))
+        engine.emit(container, "die", exitCode=str(code))
         for other in engine.newest_first():  # the kernel ends all in a PID namespace with its first process
             if other.running and other.host.get("PidMode") in (f"container:{container.id}", f"container:{container.name}"):
                 self._ended(other, 128 + KILL)
@@ -130,7 +130,7 @@ class Life:
     def _stopped(self, container: Container) -> None:
         container.running = container.restarting = False
         for _ in range(container.stops):
-            self._engine.tell(container, "stop")
+            self._engine.emit(container, "stop")
         container.stops = 0
         if container.removal is not None:
             self._remove_files(container)
@@ -185,7 +185,7 @@ class Life:
             self._cancel_restart(container)
             return
         engine = self._engine
-        engine.tell(container, "kill", signal=str(number))
+        engine.emit(container, "kill", signal=str(number))
         configured = bool(container.config.get("StopSignal"))
         thaws = container.paused and number != KILL and (not configured or number == container.stop_signal)
         if number == KILL:
@@ -225,7 +225,7 @@ class Life:
                 self.signal(container, KILL)
 
         if at_once:  # so soon that nothing has time to obey
-            self._engine.tell(container, "kill", signal=str(container.stop_signal))
+            self._engine.emit(container, "kill", signal=str(container.stop_signal))
             container.manually_stopped = True
             if container.paused and not container.config.get("StopSignal"):
                 self.unpause(container)
@@ -249,7 +249,7 @@ class Life:
         container.paused = True
         if container.ends_at is not None:
             container.ends_at -= self._engine.elapsed
-        self._engine.tell(container, "pause")
+        self._engine.emit(container, "pause")
         self._engine.changed(container)
 
     def unpause(self, container: Container) -> None:
@@ -259,7 +259,7 @@ class Life:
         container.paused = False
         if container.ends_at is not None:
             self._end_in(container, max(container.ends_at, 0.0))
-        self._engine.tell(container, "unpause")
+        self._engine.emit(container, "unpause")
         if container.term_pending:
             container.term_pending = False
             self._dies_in(container, container.behaviour.stops_in, container.behaviour.stop_code)
@@ -308,7 +308,7 @@ class Life:
         engine.leave(container)
         if removal.volumes:
             self._remove_volumes(container)
-        engine.tell(container, "destroy")
+        engine.emit(container, "destroy")
         engine.changed(container)
 
     def _remove_volumes(self, container: Container) -> None:
