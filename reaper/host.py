@@ -1,4 +1,4 @@
-"""What tells this machine from others, and this boot of it from earlier ones."""
+"""Identity of this machine, and of this boot of it."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 @cache
 def machine_id() -> str:
-    """A hash of this machine's id, which machine-id(5) wants to be kept from others; empty where it has none.
+    """A hash of this machine's id, which machine-id(5) requires to be kept confidential; empty where it has none.
 
     A container has its own, if any: give it the host's with ``--volume /etc/machine-id:/etc/machine-id:ro``.
     """
@@ -23,7 +23,7 @@ def machine_id() -> str:
 
 @cache
 def boot_id() -> str:
-    """What the running kernel calls this boot; the same in all containers and nowhere else. Empty where it tells none."""
+    """What the running kernel calls this boot; the same in all containers and nowhere else. Empty where it has none."""
     return _read(_BOOT_ID)
 
 

@@ -1,7 +1,7 @@
 """Who of those that share a folder is still alive: each holds a lock on a byte of its own in one file.
 
-The kernel lets go of a lock when its holder dies, however it dies, and tells everybody on the machine, whatever container
-or process namespace they live in. Process ids do none of that: they are used again, and mean nothing elsewhere.
+The kernel releases a lock when its holder dies, however it dies, which every process on the machine can see, in whatever
+container or process namespace. Process ids do none of that: they are used again, and mean nothing elsewhere.
 """
 
 import fcntl

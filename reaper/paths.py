@@ -13,7 +13,7 @@ CANDIDATES = ("reaper.toml", "/etc/reaper/reaper.toml")
 """Where the file is looked for when none was named."""
 
 LISTEN = "127.0.0.1:9797"
-"""Where the service listens unless it is told otherwise."""
+"""Where the service listens by default."""
 
 RYUK_LISTEN = "127.0.0.1:8080"
 """Where it would speak the Ryuk protocol: the port that the original has."""
@@ -61,7 +61,7 @@ def state_directory(env: "Mapping[str, str]") -> str:
 
 
 def sockets_to_listen_on(env: "Mapping[str, str]") -> tuple[str, ...]:
-    """Where the service listens for this machine's users unless it is told where: the first of these that can be made.
+    """Where the service listens for this machine's users by default: the first of these that can be made.
 
     Only users who can enter the directory can connect: into the user's own, and the state directory, that is one user.
     """

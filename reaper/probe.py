@@ -1,7 +1,7 @@
 """Asks the service of this container whether it is alive: ``python -m reaper.probe``, the health check of the image.
 
 It needs no shell and no other program, and imports next to nothing, since it runs every few seconds for as long as the
-service does. It finds the service as the service itself is told where to listen: by REAPER_SERVICE__LISTEN, else in the
+service does. It finds the service by the settings of where it listens: by REAPER_SERVICE__LISTEN, else in the
 file of REAPER_CONFIG, ./reaper.toml or /etc/reaper/reaper.toml. A file that is named with --config is out of its sight.
 """
 

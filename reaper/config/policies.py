@@ -114,7 +114,7 @@ def check_threshold(value: timedelta) -> timedelta:
 
 
 def check_cron(expression: str, timezone: str | None) -> None:
-    """Raise ValueError unless APScheduler can read the five fields of ``expression`` and knows the zone."""
+    """Raise ValueError unless APScheduler can read the five fields of ``expression`` and the zone exists."""
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415 - only for those who use cron
 
     from apscheduler.triggers.cron import CronTrigger  # noqa: PLC0415 - 30 ms that most configurations do not need

@@ -50,7 +50,7 @@ def check_all(claims: Sequence[Claim], claimable: Sequence[str] | None) -> None:
 
     Args:
         claims: they.
-        claimable: globs of the label keys by which everybody may claim; None for those who are trusted.
+        claimable: globs of the label keys by which every client may claim; None for trusted clients.
     """
     if len(claims) > MOST_CLAIMS:
         raise ClaimError(f"a lease has at most {MOST_CLAIMS} claims, and this one {len(claims)}")
@@ -127,11 +127,11 @@ def _check_untrusted(claim: Claim, claimable: Sequence[str]) -> None:
             raise ClaimError(f"label {_shown(key)} comes with two values, and nothing has both")
         if not (key == EVERYBODYS and value == "true") and not _matches(key, claimable):
             raise ClaimError(f"label {_shown(key)}: [leases] claimable does not have this key", denied=True)
-    if not any(_tells_apart(key, value) for key, value in labels.items()):
+    if not any(_is_specific(key, value) for key, value in labels.items()):
         raise ClaimError("it names no session: other sessions carry the same labels", denied=True)
 
 
-def _tells_apart(key: str, value: str) -> bool:
+def _is_specific(key: str, value: str) -> bool:
     if key in SHARED or value.lower() in ("true", "false"):
         return False
     return key not in SESSION_LABELS or bool(value.strip("0-"))  # zeros stand for no session

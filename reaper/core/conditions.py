@@ -19,7 +19,7 @@ EXPIRES_LABEL = "reaper.expires"
 DEFAULT_STOP_TIMEOUT = timedelta(seconds=10)
 _ARCHIVED = "archived"
 FIRST = datetime(2013, 1, 1, tzinfo=UTC)  # Docker is of March 2013
-FUTURE = timedelta(days=1)  # clocks that differ by less are told of, and corrected up to an hour
+FUTURE = timedelta(days=1)  # clocks that differ by less are reported, and corrected up to an hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ class Match(NamedTuple):
     """One policy held against one resource.
 
     Args:
-        say: puts it into words. Of thousands of matches few are ever told.
-        at: when its conditions are or were all met, if time can tell.
+        say: puts it into words. Of thousands of matches few are ever shown.
+        at: when its conditions are or were all met, if that depends on time alone.
     """
 
     policy: Policy

@@ -1,6 +1,6 @@
 """When a resource is garbage. Pure: no I/O, no clock, no logging; time comes in as an argument.
 
-``decide`` judges everything that an endpoint holds; ``explain`` tells the rules one after the other; and
+``decide`` judges everything that an endpoint holds; ``explain`` lists the rules one after the other; and
 ``needs_inspection`` says what must be looked at more closely before a decision can be trusted. The rules for one
 resource stand in ``judge``, the conditions of a policy in ``conditions``, and what groups add in ``groups``.
 """
@@ -81,9 +81,9 @@ def _image_matters(decision: Decision) -> bool:
 def may_be_linked(decisions: Iterable[Decision]) -> list[Resource]:
     """What is kept and may go with something that is reaped, while its links are not inspected.
 
-    A container may live in another's PID or IPC namespace, and Docker's listing does not tell. Daytona deletes a sandbox's
-    linked ones with it, and its listing does not show the links. Where they run says nothing: an archived one runs nowhere,
-    and a restored one elsewhere.
+    A container may live in another's PID or IPC namespace, and Docker's listing does not show it. Daytona deletes a
+    sandbox's linked ones with it, and its listing does not show the links. Where they run says nothing: an archived
+    one runs nowhere, and a restored one elsewhere.
     """
     decisions = tuple(decisions)
     oldest: dict[str, Resource] = {}

@@ -1,4 +1,4 @@
-"""Which resources belong together, and what tells two groups of one name apart. Pure: no I/O, no clock, no logging.
+"""Which resources belong together, and what distinguishes two groups of one name. Pure: no I/O, no clock, no logging.
 
 A name is no identity: Compose takes the name of a project from its folder or its command line, so that two projects of one
 name may share an engine (docker/compose#9742). A project is its name, its working directory and the runner that started it;
@@ -25,7 +25,7 @@ RUNNER_FILES: Mapping[str, tuple[str, ...]] = {
         "/harbor/environments/docker/docker-compose-prebuilt.yaml",
     ),
 }
-"""Endings of a path among a project's configuration files that tell who started it: read from Harbor 0.25.0 and 0.26.0."""
+"""Endings of a path among a project's configuration files that show who started it: read from Harbor 0.25.0 and 0.26.0."""
 
 GroupName = tuple[str, str]
 GroupKey = tuple[str, str, str]
@@ -62,7 +62,7 @@ def made_of(labels: Mapping[str, str] | None, image_id: str | None) -> bool:
 
 @lru_cache(maxsize=4096)
 def runner_sign(config_files: str) -> tuple[str, str] | None:
-    """The runner that started a project and the ending of the file that tells, by the label with its configuration files."""
+    """The runner that started a project and the ending of the file that shows it, by its label of configuration files."""
     files = [file.strip().replace("\\", "/") for file in config_files.split(",")]  # Windows writes backslashes
     for runner, endings in RUNNER_FILES.items():
         for ending in endings:
@@ -72,7 +72,7 @@ def runner_sign(config_files: str) -> tuple[str, str] | None:
 
 
 def place(resource: Resource) -> str | None:
-    """What tells the resource's group from another one of its name; None where the resource does not say."""
+    """What distinguishes the resource's group from another one of its name; None where the resource does not say."""
     labels = resource.labels or {}
     if resource.kind is Kind.SANDBOX:
         return labels.get(INSTANCE_LABEL, "")

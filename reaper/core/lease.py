@@ -1,7 +1,7 @@
 """What a lease covers while its holder lives, and what is garbage once the holder is dead. Pure: no I/O, no clock.
 
-Age thresholds guess whether a run is alive; a lease knows. Where leases come from and how their holders are watched stands
-in ``leases``.
+Age thresholds guess whether a run is alive; a lease proves it. Where leases come from and how their holders are watched
+stands in ``leases``.
 """
 
 import re
@@ -123,11 +123,11 @@ class Lease:
         claims: what else it covers; any of them.
         since: when it was taken out (aware UTC). What is older was not made under it, whatever it carries: such a thing is
             kept while the lease lives, and not taken afterwards, unless its id is among ``resources``; a volume or an image
-            not even then. An image that a build made reproducibly tells no true time of creation: it stays.
+            not even then. An image of a reproducible build has no true time of creation: it stays.
         ending: None while it lives.
         endpoints: the ids of the endpoints that it was granted for: a claim takes nothing elsewhere. None means whichever
             endpoint is asked about, for a lease that its own holder has made up for one endpoint.
-        unproven: nothing on this host can tell whether its holder is alive.
+        unproven: whether its holder is alive cannot be checked on this host.
         made: by endpoint id and id: the anonymous volumes and the built images that were seen to be made under it for its
             containers. Neither carries its label.
     """
@@ -188,8 +188,8 @@ class Lease:
         """Whether a claim takes it: on one of the lease's endpoints, from its time, and with no other lease's label.
 
         More is asked of it for a volume or an image than for what a run starts and nothing outlives: a name or an image says
-        nothing of who made it. And where the endpoint cannot tell when it was made, a volume of the project from long before
-        would look like this run's as soon as the run has written to it.
+        nothing of who made it. And where the endpoint does not report when it was made, a volume of the project from long
+        before would look like this run's as soon as the run has written to it.
         """
         if self.endpoints is not None and site.id not in self.endpoints:
             return False
@@ -203,20 +203,20 @@ class Lease:
 
     def _is_not_older(self, resource: Resource, site: Site) -> bool:
         """Whether it may have been made after the lease was taken: the lease's id was unknown to others before."""
-        if self.since is None or resource.created_at is None or not site.tells_time:
+        if self.since is None or resource.created_at is None or not site.has_known_clock:
             return False
         _, latest = site.made_between(resource.created_at)
         return latest >= _as_exact_as(resource.created_at, self.since)
 
     def _is_in_its_time(self, moment: datetime | None, site: Site) -> bool:
         """Whether a time of the endpoint's was surely while the lease's holder lived."""
-        if self.since is None or moment is None or self.ending is None or not site.tells_time:
+        if self.since is None or moment is None or self.ending is None or not site.has_known_clock:
             return False
         earliest, latest = site.made_between(moment)
         return earliest >= _as_exact_as(moment, self.since) and latest <= self.ending.last
 
     def on_clock(self, skew: timedelta) -> "Lease":
-        """Its times as a clock tells them that is ahead of this host's by ``skew``."""
+        """Its times by a clock that is ahead of this host's by ``skew``."""
         if not skew:
             return self
         ending = self.ending
@@ -235,7 +235,7 @@ class Lease:
 
 
 def _as_exact_as(created: datetime, moment: datetime) -> datetime:
-    """A moment, in whole seconds where an endpoint tells no more: a listing of containers, volumes and images does not."""
+    """A moment, in whole seconds where an endpoint gives no more: a listing of containers, volumes and images does not."""
     return moment if created.microsecond else moment.replace(microsecond=0)
 
 

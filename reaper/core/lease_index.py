@@ -221,7 +221,7 @@ class LeaseIndex:
         signs = tuple(_signs_of(resource))
         for sign in signs if self._open_claims else ():
             yield from self._open_claims.get(sign, {}).values()
-        if not self._ended_claims or resource.created_at is None or not site.tells_time:
+        if not self._ended_claims or resource.created_at is None or not site.has_known_clock:
             return
         earliest, latest = site.made_between(resource.created_at)
         first, last = _unit(earliest), _unit(shifted(latest, _SECOND))
@@ -312,11 +312,11 @@ class Leases:
         return self.get(id_) is not None
 
     def claiming(self, resource: Resource) -> Lease | None:
-        """The lease that would decide about it, were it known when it was made; people want to know that it is not."""
+        """The lease that would decide about it, were it known when it was made; that it is not is reported."""
         return self.covering(replace(resource, created_at_inexact=False) if resource.created_at_inexact else resource)
 
     def covering(self, resource: Resource) -> Lease | None:
-        """The lease that decides about the resource, if one does, with its times as the endpoint's clock tells them."""
+        """The lease that decides about the resource, if one does, with its times by the endpoint's clock."""
         ended: Lease | None = None
         for part in self._parts:
             for lease in part.asked(resource, self._site):

@@ -61,7 +61,7 @@ class Remembered:
         owner: who owned it then, in the words of ``Ownership.by``.
         free_at: from when a network that has lost its containers may be taken for a leftover (aware UTC).
         created_at: of a network, when it was made: Podman with CNI makes its id from its name.
-        place: of a network, what told its project from others of the name: see ``identity``.
+        place: of a network, what distinguished its project from others of the name: see ``identity``.
     """
 
     owner: str
@@ -83,7 +83,7 @@ class Resource:
         started_at: the last start; None when it never started or is not known yet.
         stopped_at: the last stop; None when it never stopped or is not known yet.
         last_activity_at: the last sign of life, where the provider has such a thing.
-        updated_at: the last change of anything about it, where the provider tells that.
+        updated_at: the last change of anything about it, where the provider reports that.
         created_at_inexact: ``created_at`` may be too late: it is the time of the last change, where no other is known.
         image: the full reference as its creator wrote it; None where there is none. Of an image, the first of ``tags``.
         tags: all references of an image, in order.
@@ -91,17 +91,17 @@ class Resource:
         uses: ids of resources that would break it by going (another container's network namespace, networks, volumes,
             its image).
         host: the machine of the platform that it runs on, where the platform says so. It may move.
-        links_known: False while only an inspection can tell what it depends on and would go with.
+        links_known: False while only an inspection can show what it depends on and would go with.
         restart_policy: the engine's, when inspected.
         inspected: False while only the listing has been read: times, image and restart policy may be missing.
         image_unresolved: the listing had only an image id, so what its creator called it is not known yet.
         system_container: which system container of the host it is ("a Kubernetes pod"), else None.
         remembered: set by the sweep when an earlier one saw its owned group whole.
-        image_id: the id of a container's image, where the endpoint tells.
+        image_id: the id of a container's image, where the endpoint reports it.
         inherited: keys of the labels that its image carries with the same value: an engine gives the labels of an image to
             each container that is made of it. They protect, and take nothing. None while the image's labels are not known:
             then none of its labels takes anything.
-        tagged_at: when an image was last built or tagged here, where an inspection tells that.
+        tagged_at: when an image was last built or tagged here, where an inspection shows that.
         unreadable: why it could not be read, if so.
         excluded: why the endpoint's own filter leaves it out ("in target eu, ..."), if so: it stays, as does its group.
     """
@@ -319,8 +319,8 @@ class Site:
     """The endpoint on which a lease is asked for, and how its clock relates to this host's.
 
     Args:
-        id: what tells the endpoint from all others; None where that is not known.
-        skew: its clock minus this host's, as times are told to people.
+        id: what identifies the endpoint; None where that is not known.
+        skew: its clock minus this host's, as times are shown.
         slowest: that difference at the least, as far as it was measured.
         fastest: that difference at the most.
     """
@@ -331,7 +331,7 @@ class Site:
     fastest: timedelta = timedelta(0)
 
     @property
-    def tells_time(self) -> bool:
+    def has_known_clock(self) -> bool:
         """Whether its times prove anything."""
         return max(abs(self.slowest), abs(self.fastest)) <= LARGEST_SKEW
 

@@ -55,7 +55,7 @@ class Finding(NamedTuple):
     Args:
         rule: the rule's name, as ``reaper explain`` prints it.
         verdict: None when the rule leaves the matter to the next one.
-        say: puts it into words. Of all the findings about a resource, one is told as a rule.
+        say: puts it into words. Of all the findings about a resource, one is shown as a rule.
     """
 
     rule: str

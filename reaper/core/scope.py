@@ -41,7 +41,7 @@ def is_catch_all(glob: str) -> bool:
 
 
 def is_catch_all_label(pattern: str) -> bool:
-    """Whether ``pattern`` asks for a label that tools set on all that they make, without a value that tells it apart."""
+    """Whether ``pattern`` asks for a label that tools set on all that they make, without a value that distinguishes it."""
     key, equals, glob = pattern.partition("=")
     if key in _TELLING_LABELS:
         return not equals or is_catch_all(glob)
@@ -130,7 +130,7 @@ class Preset:
     Args:
         labels: a resource with one of these is the runner's.
         images: a container with one of these is the runner's, and so is the whole group that it is in.
-        runner: as ``identity.RUNNER_FILES`` tells it by a Compose project's configuration files: the whole group is its.
+        runner: as ``identity.RUNNER_FILES`` finds it by a Compose project's configuration files: the whole group is its.
     """
 
     name: str

@@ -17,7 +17,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-HEAD_WITHIN = 10.0  # seconds in which a connection has to say what it wants, after it was made and after each answer
+HEAD_WITHIN = 10.0  # seconds in which a connection has to send its request, after it was made and after each answer
 RESERVED = 256  # descriptors at least, for sweeps, files and whatever else the process does
 _FEWEST = 16
 
@@ -72,8 +72,8 @@ class Door:
     Args:
         name: for the log.
         room: how many there may be.
-        log: is told once when connections are refused, and again only after there was room.
-        user: who made a connection; None where nothing tells.
+        log: gets one event when connections are refused, and another only after there was room.
+        user: who made a connection; None where that is unknown.
         trusted: whether that user is bounded by the room alone.
     """
 

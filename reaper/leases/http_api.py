@@ -98,7 +98,7 @@ class _Request(_Body):
 
 
 class _Refused(Exception):  # noqa: N818 - an answer, not an error of the service
-    """What the client is told in place of what it wanted."""
+    """A refusal: status and message for the client."""
 
     def __init__(self, status: int, problem: str, **headers: str) -> None:
         super().__init__(problem)
@@ -111,7 +111,7 @@ class _Asker:
     """Who sent a request.
 
     Args:
-        trusted: whether he may do everything.
+        trusted: whether the client may do everything.
         peer: over the local socket, the process; None over TCP.
     """
 
@@ -123,7 +123,7 @@ class _Asker:
         return None if self.peer is None else self.peer.uid
 
     def holder(self, said: _Holder | None) -> Holder:
-        """Who holds what he takes: as the kernel says where it can, else as he says. Raises _Refused."""
+        """The holder of what the client takes: by the kernel where possible, else as it states. Raises _Refused."""
         if self.peer is not None:
             command = "" if said is None else said.command
             user = user_name(self.peer.uid)
@@ -135,7 +135,7 @@ class _Asker:
     def took(self, record: LeaseRecord, holder: Holder) -> bool:
         """Whether this client took the lease; a trusted client does not hold another's.
 
-        Over TCP nothing tells who asks but what he says himself.
+        Over TCP the client is known only by what it states itself.
         """
         there = record.holder
         if self.uid is not None or there.uid is not None:
@@ -143,7 +143,7 @@ class _Asker:
         return (there.host, there.pid, there.user) == (holder.host, holder.pid, holder.user)
 
     def must_own(self, record: LeaseRecord) -> None:
-        """Raise _Refused where he may not touch the lease."""
+        """Raise _Refused where the client may not touch the lease."""
         owner = record.holder
         if self.trusted or owner.uid == self.uid:
             return
@@ -155,7 +155,7 @@ class _Asker:
 
 
 def document(record: LeaseRecord) -> dict[str, Any]:
-    """A lease as clients see it. It echoes id and scope, so that one notices a reaper that does not know it."""
+    """A lease as clients see it. It echoes id and scope, so that a reaper that ignores it is noticed."""
     holder, ending = record.holder, record.lease().ending
     return {
         "id": record.id,
@@ -189,9 +189,9 @@ class LeaseApi:
     Args:
         book: where the leases stand.
         token: a client that sends it may do everything; None where no client can.
-        claimable: globs of label keys by which anybody on this host may claim, with a value and without a glob in it.
+        claimable: globs of label keys by which any user on this host may claim, with a value and without a glob in it.
         trusted: the numbers of users who may do everything over the local socket, besides root and this process's own.
-        endpoints: gives the identities of what the service sweeps. They may tell of hosts, so not everybody is told.
+        endpoints: gives the identities of what the service sweeps. They may name hosts, so not every client gets them.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """The service's local unix socket: ``/leases`` for every user of this machine, and nothing else.
 
-Anybody may connect; the kernel says who it is, and ``leaseapi`` what he may do. A socket that a dead service has left is
+Any user may connect; the kernel says who it is, and ``http_api`` what it may do. A socket that a dead service has left is
 replaced, one on which another service listens is not: this one goes on without, and takes its place when the other is gone.
 """
 
@@ -44,7 +44,7 @@ class LocalSocket:
         leases: what answers about leases, None until they can be read.
         paths: where it may be; the first one that can be made.
         named: whether the operator has named the path. Then it is an error when it cannot be made.
-        log: is told where it is, and why it is not.
+        log: gets events with where it is, and why it is not.
         trusted: the numbers of users who may have as many connections as there is room for, as root may.
     """
 
@@ -183,7 +183,7 @@ class _Place:
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
                 self.socket.bind(str(path))
-                path.chmod(0o666)  # the peer's user decides what he may do
+                path.chmod(0o666)  # the peer's user decides what the client may do
                 self._found = path.lstat()
             except BaseException:
                 self.socket.close()
@@ -242,7 +242,7 @@ class _Place:
 
 
 def _make(folder: Path) -> None:
-    """Make it, for everybody to enter, where it is not there. Raises OSError."""
+    """Make it, for every user to enter, where it is not there. Raises OSError."""
     with suppress(FileExistsError):
         folder.mkdir()
         folder.chmod(0o755)  # whatever the umask

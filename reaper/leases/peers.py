@@ -22,7 +22,7 @@ class Peer:
 
     Args:
         pid: its id; None when it lives in a namespace of process ids that this process does not see.
-        uid: whose it is; UNKNOWN_USER for all whom this process's user namespace does not know.
+        uid: whose it is; UNKNOWN_USER for all that are not mapped in this process's user namespace.
         gid: its group.
     """
 
@@ -64,7 +64,7 @@ def this_user() -> str:
 
 
 def uid_of(user: str) -> int:
-    """The number of a user who is named, or given by his number already. Raises KeyError."""
+    """The UID of a user who is given by name or by UID. Raises KeyError."""
     try:
         return pwd.getpwnam(user).pw_uid
     except (KeyError, ValueError):
@@ -102,7 +102,7 @@ def service_url(env: Mapping[str, str] | None = None) -> str:
     """Where a client asks the service: $REAPER_URL, a local socket where this user's or root's listens, or its address.
 
     In /run/reaper root alone can have put it, for a user of its own (systemd's DynamicUser): it is asked to protect, as
-    it is at its address, where anybody may listen. What makes anything garbage asks ``is_trusted`` about who answers.
+    it is at its address, where any user may listen. What makes anything garbage asks ``is_trusted`` about who answers.
     """
     env = os.environ if env is None else env
     if given := env.get(URL):

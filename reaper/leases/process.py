@@ -71,7 +71,7 @@ class OwnLease:
     def keep(self) -> None:
         """Keep the lock although the state directory may have been cleared, and write a sign of life now and then.
 
-        That tells until when this process lived if nothing is left that sees it die.
+        It shows until when this process lived if nothing is left that sees it die.
         """
         if not self._alive.is_current():
             self._alive.close()

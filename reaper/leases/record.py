@@ -41,7 +41,7 @@ class Holder:
     Args:
         host: the name of the machine.
         pid: its process there; None where it is not known.
-        started: when that process began, as the machine tells it: process ids are used again.
+        started: when that process began, as the machine reports it: process ids are used again.
         command: what it runs, without arguments that could hold a secret.
         user: whose it is.
         uid: the number of that user, where the kernel has said it: of one who asked over the local socket. No lookup of
@@ -107,7 +107,7 @@ class LeaseRecord:
     def is_dead(self, lives: bool | None) -> bool:  # noqa: FBT001 - see above
         """Whether the process that its token stands for is surely dead.
 
-        A lock tells that of the processes under this very kernel alone: on a network's file system those of other hosts hold
+        A lock shows that of the processes under this very kernel alone: on a network's file system those of other hosts hold
         none that is seen from here. Else it is dead only if it was on this machine before it was restarted, and has not been
         seen since.
         """

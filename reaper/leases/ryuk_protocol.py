@@ -2,7 +2,7 @@
 
 A line is a URL query string of Docker filters, ANDed: ``label=org.testcontainers.session-id=abc``, others behind &.
 What it matches is deleted when its client is gone, so it is a claim of ownership, and is held narrow: labels with their
-values, under keys that are set aside for that, and at least one of them that tells this session from all others.
+values, under keys that are set aside for that, and at least one of them that identifies this session.
 """
 
 import hashlib

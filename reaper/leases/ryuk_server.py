@@ -73,7 +73,7 @@ class Ryuk:
     Args:
         book: where the leases stand; None while it cannot be written. It may be another one later.
         claimable: globs of the label keys that clients may claim by.
-        log: where refusals are told of.
+        log: gets the refusals.
         secret: what each client must send first; None where none is needed.
         where: the key or variable that holds the address.
         refused: is called for each line that gets no ACK.
@@ -192,11 +192,11 @@ class Ryuk:
                 await anyio.sleep(ROUND)
 
     async def _follow(self) -> None:
-        """Tell the book what it could not be told at the time, and a new one everything."""
+        """Update the book with what it could not be given at the time, and a new one with everything."""
         while True:
             await anyio.sleep(ROUND)
             if (book := self._book()) is not None:
-                with suppress(LeasesUnknownError):  # which the book tells of; it is tried again
+                with suppress(LeasesUnknownError):  # which the book reports; it is tried again
                     self._tell(book)
 
     def _tell(self, book: LeaseBook) -> None:
@@ -308,7 +308,7 @@ class Ryuk:
             raise
         self._gone.discard(id_)
         if not self._held:
-            self._followed = book  # it knows all that there is
+            self._followed = book  # it has all that there is
         self._held.setdefault(id_, (named, set()))[1].add(id(client))
         self.seen.add(id_)
         client.leases.add(id_)

@@ -28,7 +28,7 @@ KILLED = "killed"
 class SharedLeases:
     """Reads them, however often: what has not changed is not read again.
 
-    A process that holds a lease may die while no service watches. The kernel tells so, and then the lease has ended.
+    A process that holds a lease may die while no service watches. The kernel shows that, and then the lease has ended.
 
     Args:
         folder: the state directory. Until the first lease is taken nothing is made there, and nothing imported.
@@ -137,8 +137,8 @@ class LocalConnection(http.client.HTTPConnection):
 class ServedLeases:
     """Reads them over the service's local socket.
 
-    What a service of another user says protects, and makes nothing garbage: anybody may listen on a socket. Only this user's
-    own service and root's are believed when they say that a lease has ended.
+    What a service of another user says protects, and makes nothing garbage: any user may listen on a socket. Only this
+    user's own service and root's are believed when they say that a lease has ended.
 
     Args:
         path: the socket.
@@ -153,7 +153,7 @@ class ServedLeases:
     def __call__(self) -> Leases:
         """The leases, living and ended. Blocks for milliseconds.
 
-        Raises LeasesUnknownError when the service does not answer: what it knows may be all that keeps a living run.
+        Raises LeasesUnknownError when the service does not answer: its leases may be all that keeps a living run.
         """
         if time.monotonic() - self._at > FRESH:
             text, trusted = self._read()

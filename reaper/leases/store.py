@@ -120,7 +120,7 @@ class LeaseFile:
 
     @property
     def edition(self) -> str:
-        """What tells this file from another one in its place, whose pages are others."""
+        """What distinguishes this file from another one in its place, whose pages are others."""
         return self._edition
 
     def put(self, *records: LeaseRecord) -> None:

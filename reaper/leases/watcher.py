@@ -60,7 +60,7 @@ class LeaseBook:
         clock: returns the aware time in UTC.
         listener: is notified of every change.
         token: this process's own (see ``alive``): by it others see whether the leases are watched.
-        lives: whether the process with a token is alive; None where that cannot be told.
+        lives: whether the process with a token is alive; None where that is unknown.
         endpoints: gives the ids of the endpoints that leases are granted for.
         heartbeat: how long a holder that missed a heartbeat is waited for.
         connection: how long one is waited for whose connection is gone.
@@ -295,7 +295,7 @@ class LeaseBook:
             self._file.forget(self._clock() - REMEMBER)
         seen = self._clock()
         alive_at, self._alive_at = self._alive_at, {}
-        for record in self._file.open():  # others may have taken out leases of processes: the kernel tells us, too
+        for record in self._file.open():  # others may have taken out leases of processes: the kernel shows their end, too
             if record.id in self._held:
                 continue
             if record.sort is not Liveness.PROCESS:
@@ -309,7 +309,7 @@ class LeaseBook:
                 self._alive_at[record.id] = seen
 
     def _write_signs_of_life(self) -> None:
-        """Of those whose connection is open: if this process is killed, the file tells until when they surely lived."""
+        """Of those whose connection is open: if this process is killed, the file shows until when they surely lived."""
         now, fresh = self._proven_at(), []
         for held in self._held.values():
             if held.due is None:

@@ -247,17 +247,16 @@ def lease(
     it is garbage at once. Over the service's local socket the open connection is the lease: however this process dies, what
     was its own goes ten seconds later, and a thread takes it up again when the service was restarted. To an address the
     thread sends heartbeats; when this process is killed, what was its own goes some minutes later: a network may fail for
-    longer than ten seconds. The block runs although the service does not answer; that is told, and asked again.
+    longer than ten seconds. The block runs although the service does not answer; that is reported, and retried.
 
     Args:
         claims: what it covers besides its label: mappings with "labels" (all of them), "names", "images" and "projects"
             (any of each). Without a token only what the service's ``[leases] claimable`` allows.
         name: its id; made up when None.
         url: where the service listens: "unix:///PATH", or a URL of http or https. Without it ``$REAPER_URL``, else the local
-            socket of the user's own service or the machine's, else the address where the service listens unless told
-            otherwise.
-        token: the service's, where it wants one; ``$REAPER_TOKEN``. Over a socket it may claim more with it.
-        on_trouble: is told, in words and in some thread, when the service is away, back, or did not know the lease any
+            socket of the user's own service or the machine's, else the address where the service listens by default.
+        token: the service's, where it requires one; ``$REAPER_TOKEN``. Over a socket it may claim more with it.
+        on_trouble: is called with a message, in some thread, when the service is away, back, or did not have the lease any
             more; a RuntimeWarning when None.
 
     Raises:

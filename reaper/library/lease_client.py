@@ -108,7 +108,7 @@ class Service:
         return status, answer
 
     def take(self, body: Mapping[str, Any]) -> tuple[int, Mapping[str, Any], Line | None]:
-        """Status and answer to who wants a lease, and the connection where it is held by that. Raises as ``ask``."""
+        """Status and answer to a request for a lease, and the connection where it is held by that. Raises as ``ask``."""
         return self._ask("POST", "", {**body, "hold": True} if self.uses_connection else body)
 
     def _ask(self, method: str, name: str, body: Mapping[str, Any] | None) -> tuple[int, Mapping[str, Any], Line | None]:

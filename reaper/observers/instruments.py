@@ -283,7 +283,7 @@ def sweep_result(report: EndpointReport, interrupted: str | None = None) -> Swee
 
 
 def reach(endpoints: Iterable[str], policies: Iterable[Policy]) -> Reach:
-    """What each of the policies is for, as ``Metrics.configure`` wants it."""
+    """What each of the policies is for, as ``Metrics.configure`` takes it."""
     names = tuple(endpoints)
     return {p.name: (p.kinds, tuple(n for n in names if not p.endpoints or n in p.endpoints)) for p in policies}
 

@@ -70,7 +70,7 @@ class Journal(Quiet):
         keep_for: what is older is dropped.
         max_megabytes: what makes the file larger is dropped, the oldest first.
         clock: returns the aware time in UTC; called on the event loop only.
-        failed: is told when records begin to be lost, and why. Called in the journal's thread or on the loop.
+        failed: is called when records begin to be lost, with why. Called in the journal's thread or on the loop.
         recovered: likewise, when they are written again, and how many were lost.
         thorough: read the whole of a large file at the start to see whether it is damaged: not for those in a hurry.
         patience: how long the deletions wait for the record of what is about to go.

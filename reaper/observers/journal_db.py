@@ -16,7 +16,7 @@ from reaper.observers.journal_rows import PENDING, Begun, acts, decided, ended, 
 
 DIED = "died"  # the failure of a sweep whose process died in it
 
-APPLICATION = 0x52454150  # "REAP": what tells a journal from other programs' databases
+APPLICATION = 0x52454150  # "REAP": what identifies a journal among other programs' databases
 BUSY_SECONDS = 3.0  # less than the journal's own patience
 SMALLEST = 512  # bytes of a database that is not empty
 QUICK_TO_CHECK = 4_000_000  # bytes; reading so many does not delay a start
@@ -309,7 +309,7 @@ def check_version(connection: sqlite3.Connection) -> int:
         raise DamagedError("it is no journal of this program")
     if version > len(MIGRATIONS):
         known = len(MIGRATIONS)
-        raise NewerError(f"it was written by a later version of reaper (its schema is {version}, this one knows {known})")
+        raise NewerError(f"it was written by a later version of reaper (its schema is {version}, this one supports {known})")
     return version
 
 
@@ -335,7 +335,7 @@ def set_aside(file: Path, damaged: tuple[int, int], at: datetime) -> Path | None
 
 
 def inode(file: Path) -> tuple[int, int]:
-    """What tells the file from another one of its name."""
+    """What distinguishes the file from another one of its name."""
     try:
         found = file.stat()
     except FileNotFoundError:
@@ -358,7 +358,7 @@ def reading(file: Path) -> sqlite3.Connection:
 def reaped_projects(file: Path) -> dict[str, set[str]]:
     """By endpoint the names of the projects whose containers were deleted for another reason than a lease.
 
-    Empty where there is no journal, or it cannot be read: it is asked for what people are told and nothing else.
+    Empty where there is no journal, or it cannot be read: it is read for messages only.
     """
     found: dict[str, set[str]] = {}
     query = 'SELECT DISTINCT endpoint, "group" FROM act WHERE outcome = ? AND "group" IS NOT NULL AND owner NOT LIKE ?'

@@ -194,7 +194,7 @@ class Writer(threading.Thread):
         if self._database is not None:
             try:
                 self._database.close()
-            except Exception as error:  # noqa: BLE001 - what could not be written has been told, or will be
+            except Exception as error:  # noqa: BLE001 - what could not be written has been reported, or will be
                 self._journal.degrade(_message(error))
             self._database = None
 

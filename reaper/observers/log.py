@@ -55,7 +55,7 @@ class _Stderr:
 
 
 def _goes_to_journald() -> bool:
-    """Whether stderr is systemd's journal, as systemd.exec(5) says how to tell."""
+    """Whether stderr is systemd's journal, by the check of systemd.exec(5)."""
     try:
         there = os.fstat(sys.stderr.fileno())
     except (OSError, ValueError):
@@ -199,7 +199,7 @@ class LogObserver:
                 allowed=report.cap.allowed,
                 limit=report.cap.limit,
             )
-        if report.failure is not None and report.failure.label != BUG:  # that has been told, with its traceback
+        if report.failure is not None and report.failure.label != BUG:  # that has been logged, with its traceback
             self._log.error("endpoint_failed", endpoint=report.endpoint, error=report.failure.message)
 
     def bug(self, endpoint: str, error: BaseException) -> None:

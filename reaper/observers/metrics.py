@@ -38,13 +38,13 @@ from reaper.sweep.sweep import BUG, PARTLY
 
 
 class Metrics:
-    """An observer of sweeps that counts; the service tells it the rest. Everything but ``render`` belongs to the loop.
+    """An observer of sweeps that counts; the service sets the rest. Everything but ``render`` belongs to the loop.
 
     Args:
         registry: holds the metrics; one of its own by default.
-        dry_run: nothing is deleted, so nothing is counted: only the gauges tell what is there.
+        dry_run: nothing is deleted, so nothing is counted: only the gauges are set.
         clock: seconds since 1970, for the ages that grow between sweeps.
-        process: also tell of this process: its start, memory, processor time and open files, as every exporter does.
+        process: also export this process: its start, memory, processor time and open files, as every exporter does.
     """
 
     def __init__(
@@ -256,7 +256,7 @@ class Metrics:
         for end in ends.values():
             self._timing(self._i.lease_seconds, report.provider).observe(max(0.0, now - end))
 
-    # -- what the service tells ----------------------------------------------------------------------------------------
+    # -- set by the service --------------------------------------------------------------------------------------------
 
     def ended(self, report: Report, due: Collection[str] | None, at: datetime) -> None:
         """A sweep has ended: ``swept`` for each endpoint, and ``succeeded`` for each policy that was ``due`` (None: all)."""
@@ -336,7 +336,7 @@ class Metrics:
         """Body and content type for an Accept header. May be called in any thread, while the loop goes on counting."""
         try:
             encode, content_type = choose_encoder(accept)
-        except (TypeError, ValueError):  # it wants a version that is no number
+        except (TypeError, ValueError):  # it asks for a version that is no number
             encode, content_type = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
         return encode(Tidy(self.registry)), content_type
 

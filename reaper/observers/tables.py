@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 WIDE = 110  # from here on a table has room for whole sentences
-SHOWN = 40  # deletions that went well are told one by one up to here, at a terminal
+SHOWN = 40  # successful deletions are listed one by one up to here, at a terminal
 
 _UNKNOWN_AGE = datetime.max.replace(tzinfo=UTC)
 

@@ -51,7 +51,7 @@ class Inventory:
     """One complete listing.
 
     Args:
-        resources: everything that the endpoint holds of the kinds that the provider knows.
+        resources: everything that the endpoint holds of the kinds that the provider has.
         clock_skew: the endpoint's clock minus this host's.
         clock_error: by how much that may be wrong, either way.
         unreadable: how many rows are not among ``resources`` for want of an id.
@@ -128,7 +128,7 @@ FEWEST = 3  # connections with which an endpoint can be swept: one to look, one 
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """How an endpoint wants to be treated.
+    """The limits and pauses of an endpoint.
 
     Args:
         stops_first: what runs must be stopped before it is deleted.
@@ -178,12 +178,12 @@ class Reader(Protocol):
 
     @property
     def identity(self) -> str:
-        """What tells this endpoint from others whatever its name: its address."""
+        """What identifies this endpoint whatever its name: its address."""
         ...
 
     @property
     def endpoint_id(self) -> str | None:
-        """What tells it from every other endpoint, wherever it is asked from; None until it has been asked."""
+        """Its identity, the same from every client; None until it has been asked."""
         ...
 
     @property
@@ -193,7 +193,7 @@ class Reader(Protocol):
 
     @property
     def traits(self) -> Traits:
-        """How it wants to be treated."""
+        """Its limits and pauses."""
         ...
 
     async def list(self, call: Call, label_keys: frozenset[str] = frozenset(), also: Also = NOTHING_ELSE) -> Inventory:
@@ -225,8 +225,8 @@ class Reader(Protocol):
     async def dependents(self, resources: Sequence[Resource], listed: Listed, call: Call) -> Sequence[Resource]:
         """What would break by the deletion of these, of all that there is now: what uses them, and none of themselves.
 
-        Whether a listing or only an inspection tells: what has come since the last listing is looked at, and what was known
-        before is not asked again. No answer is older than the question.
+        Whether a listing or only an inspection shows it: what has come since the last listing is inspected, and what was
+        known before is not asked again. No answer is older than the question.
 
         Args:
             resources: what is to be deleted.
@@ -242,10 +242,10 @@ class Reader(Protocol):
 
 @runtime_checkable
 class Watched(Protocol):
-    """A reader whose endpoint tells of deaths as they happen."""
+    """A reader whose endpoint has events of deaths."""
 
     def deaths(self, connected: Callable[[], None], since: datetime | None = None) -> AsyncIterator[Resource]:
-        """What has died, as far as the endpoint tells of it: hints, since some may be lost. Raises ``ProviderError``.
+        """What has died, as far as the endpoint reports it: hints, since some may be lost. Raises ``ProviderError``.
 
         ``connected`` is called as soon as it is listened to.
         """
@@ -254,10 +254,10 @@ class Watched(Protocol):
 
 @runtime_checkable
 class Linking(Protocol):
-    """A reader that can tell of the links of many resources with few requests."""
+    """A reader that can list the links of many resources with few requests."""
 
     async def links(self, call: Call) -> Mapping[str, frozenset[str]]:
-        """By id what each uses, as far as that can be told. Never raises ``ProviderError``: the others are inspected."""
+        """By id what each uses, as far as that is known. Never raises ``ProviderError``: the others are inspected."""
         ...
 
 

@@ -260,7 +260,7 @@ class MemoryReader:
     async def list(
         self, call: base.Call, label_keys: frozenset[str] = frozenset(), also: base.Also = base.NOTHING_ELSE
     ) -> Inventory:
-        """All resources; of a container the listing knows neither times nor restart policy, nor what is on a network."""
+        """All resources; of a container the listing has neither times nor restart policy, nor what is on a network."""
         return await call(f"list {self.endpoint}", lambda: self._list(label_keys, also))
 
     async def _list(self, label_keys: frozenset[str], also: base.Also) -> Inventory:

@@ -84,7 +84,7 @@ def retry_after(value: str | None) -> float | None:
 
 
 def clock_skew(headers: Mapping[str, str], asked: datetime, answered: datetime) -> tuple[timedelta, timedelta]:
-    """The server's clock minus this host's, and by how much that may be wrong; zero where no header tells.
+    """The server's clock minus this host's, and by how much that may be wrong; zero without such a header.
 
     Args:
         headers: of an answer. Its Date is cut to whole seconds.

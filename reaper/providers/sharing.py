@@ -30,7 +30,7 @@ class Shared(Generic[T]):
                 number, self._answer, self._error = self._begun, None, None
                 try:
                     self._answer = await take()
-                except Exception as error:  # noqa: BLE001 - every task that waited is told
+                except Exception as error:  # noqa: BLE001 - every task that waited gets it
                     self._error = error
                 self._ended = number
             if self._error is not None:

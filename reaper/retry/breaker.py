@@ -17,7 +17,7 @@ class Cooldown:
         self._until = -math.inf
 
     def order(self, seconds: float) -> None:
-        """Fall silent for ``seconds`` and a margin, at most for five minutes. A longer silence stays in force."""
+        """Pause requests for ``seconds`` and a margin, at most for five minutes. A longer cooldown stays in force."""
         wanted = min(max(seconds, 0.0), self.LONGEST) + self.MARGIN
         self._until = max(self._until, anyio.current_time() + wanted)
 

@@ -13,11 +13,11 @@ from reaper.retry.breaker import Cooldown
 
 
 class Budget:
-    """The requests that one limit group allows in a window, as the server's answers tell.
+    """The requests that one limit group allows in a window, by the server's answers.
 
-    The server counts all clients of an organisation together, blocks everybody for a whole window once the limit is
+    The server counts all clients of an organisation together, blocks all of them for a whole window once the limit is
     passed, and counts what is asked while it blocks. So this stops before the budget is used up, and takes no more than
-    its share, since others live on the rest. A server that tells of no limit is asked without one::
+    its share, since others live on the rest. A server that names no limit is asked without one::
 
         async with budget:  # waits until one more request may be made
             answer = await ask()
@@ -25,8 +25,8 @@ class Budget:
 
     Args:
         share: of the limit, how much this program may use: above 0, up to 1.
-        cautious: make one request at a time until an answer has told of a limit, or has come without telling of one: a small
-            limit would be passed before that. After a 429 there is a limit, whatever answers tell.
+        cautious: make one request at a time until an answer has named a limit, or has come without one: a small
+            limit would be passed before that. After a 429 there is a limit, whatever answers say.
     """
 
     MARGIN = 0.1  # who asks a moment before the window's end still asks in it
@@ -42,7 +42,7 @@ class Budget:
         self._used = 0
         self._under_way = 0
         self._began = -math.inf
-        self._ends: float | None = None  # None: no answer of this window has told yet
+        self._ends: float | None = None  # None: no answer of this window has said yet
         self._cautious = cautious
         self._limited = False  # a 429 has come
         self._answered = None if not cautious else anyio.Event()
@@ -68,7 +68,7 @@ class Budget:
     ) -> None:
         self._under_way -= 1
         if self._answered is not None:
-            # Cancelled, broken off or refused: nothing is known of the limit that an answer would have told.
+            # Cancelled, broken off or refused: nothing is known of the limit that an answer would have named.
             untold = self._limit is None and (self._limited or (error is not None and not isinstance(error, ProviderError)))
             untold = untold or (self._limit is None and isinstance(error, UnavailableError | RateLimitedError))
             answered, self._answered = self._answered, anyio.Event() if untold else None
@@ -83,14 +83,14 @@ class Budget:
         self._limit = limit
         if asked_at < self._began:
             return
-        # Told in whole seconds, rounded up: the earliest end that any answer of the window told is the nearest.
+        # Given in whole seconds, rounded up: the earliest end that any answer of the window gave is the nearest.
         ends = anyio.current_time() + reset
         self._ends = ends if self._ends is None else min(self._ends, ends)
         # Ours are counted when they are made; less than that remains when others have asked, too.
         self._remaining = min(self._remaining, remaining)
 
     def blocked(self, seconds: float) -> None:
-        """A 429 came: everybody falls silent for ``seconds`` and a margin, and then a new window begins."""
+        """A 429 came: all requests pause for ``seconds`` and a margin, and then a new window begins."""
         self._limited = True
         if self._cautious and self._limit is None and self._answered is None:
             self._answered = anyio.Event()
@@ -122,7 +122,7 @@ class Budget:
         if self._used < mine and self._remaining > math.floor(self._limit * self.RESERVE):
             return 0.0
         if self._ends is None:
-            # The first answer of the new window will tell; when all that was counted ended without one, another must ask.
+            # The first answer of the new window will show it; when all that was counted ended without one, another must ask.
             return self.MARGIN if self._under_way else 0.0
         return self._ends + self._margin - now
 

@@ -90,9 +90,9 @@ class Retrier:
     """Makes the calls to one endpoint, with retries.
 
     Args:
-        on_retry: is told of every attempt that is followed by another.
+        on_retry: is called with every attempt that is followed by another.
         reading: the budget of calls that only look.
-        changing: the budget of calls that change something; the same one where the endpoint does not tell them apart.
+        changing: the budget of calls that change something; the same one where the endpoint does not distinguish them.
     """
 
     def __init__(

@@ -96,7 +96,7 @@ def of_lease(id_: str, leases: Callable[[], Leases], ending: Ending | None = Non
     Args:
         id_: this one.
         leases: reads all of them.
-        ending: how this one ended, which only its holder knows yet.
+        ending: how this one ended, which only its holder has yet.
     """
 
     def read() -> Sequence[Lease]:
@@ -132,13 +132,13 @@ class Wanted:
 
 
 async def reap(wanted: Wanted, observer: Observer, stop: Stop, troubled: Callable[[str], None]) -> Report:
-    """Take what the lease covers and nothing else; the report tells of all looks together.
+    """Take what the lease covers and nothing else; the report covers all listings together.
 
     Args:
         wanted: what is to be taken.
-        observer: is told what happens.
+        observer: is notified of events.
         stop: ends it early.
-        troubled: is told when the record cannot be written.
+        troubled: is called when the record cannot be written.
     """
     plan, state = wanted.setup.plan, wanted.setup.state
     journal = journal_of(wanted.setup.journal, state, clock=_now, failed=troubled, recovered=troubled)

@@ -245,7 +245,7 @@ def _proxy(wanted: Run, lease: str, scratch: Path | None, env: dict[str, str]) -
 
 
 def _clean_up(hold: "Hold", cause: str, log: "FilteringBoundLogger | None") -> Report | None:
-    """Take what the run has left, and print what that was; None when it cannot be told."""
+    """Take what the run has left, and print what that was; None when it is unknown."""
     with redirect_stdout(sys.stderr):
         try:
             report = hold.clean_up(cause, log)

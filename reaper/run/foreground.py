@@ -80,7 +80,7 @@ def dispositions_kept() -> Iterator[None]:
 
 
 def run(command: Sequence[str], env: Mapping[str, str], inherited: Inherited, tick: Callable[[], None]) -> int:
-    """Run ``command`` to its end and return how it ended, as ``subprocess`` tells it. Call it in ``stepped_aside``.
+    """Run ``command`` to its end and return how it ended, as ``subprocess`` returns it. Call it in ``stepped_aside``.
 
     The command is asked to end (SIGTERM) when this process dies: what it has made goes then.
 
@@ -96,7 +96,7 @@ def run(command: Sequence[str], env: Mapping[str, str], inherited: Inherited, ti
 
     def prepare() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before it could be told
+        if os.getppid() != parent:  # it died before the signal was set
             os._exit(128 + signal.SIGTERM)
         resource.setrlimit(resource.RLIMIT_NOFILE, inherited.files)
         if inherited.children_ignored:
@@ -156,7 +156,7 @@ def _stopped_by(child: int) -> int | None:
 def _stop_with(child: int, number: int) -> None:
     """Stop as the command has been stopped, for the shell that waits for this process, and let it go on afterwards.
 
-    A command with job control of its own has a process group of its own, which the shell knows nothing of.
+    A command with job control of its own has a process group of its own, which the shell does not track.
     """
     while signal.sigtimedwait((*STOPPING, signal.SIGCONT), 0) is not None:
         pass  # they were the command's, and are done with

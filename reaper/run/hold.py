@@ -76,7 +76,7 @@ class Hold(Protocol):
 
         Args:
             cause: how it ended, for people.
-            log: is told what happens.
+            log: gets the events.
         """
         ...
 
@@ -179,7 +179,7 @@ class ServedHold:
     Args:
         setup: where what is left has to be looked for.
         held: the lease.
-        say: tells people.
+        say: prints a message.
     """
 
     def __init__(self, setup: Setup, held: HeldLease, say: Callable[[str], None]) -> None:
@@ -210,7 +210,7 @@ def served(setup: Setup, claims: Sequence[Claim], url: str, say: Callable[[str],
         setup: where what is left has to be looked for.
         claims: what the lease covers besides what carries its label.
         url: of the service's local socket.
-        say: tells people.
+        say: prints a message.
 
     Raises ConfigError when the service does not grant it.
     """

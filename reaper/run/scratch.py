@@ -12,13 +12,13 @@ from tempfile import mkdtemp
 from reaper.errors import ConfigError
 
 _OF_TEMPFILE = ("TMPDIR", "TEMP", "TMP")
-_UNKNOWN_USER = 65534  # what the kernel calls root where this process's user namespace does not know it
+_UNKNOWN_USER = 65534  # root's UID where it is not mapped in this process's user namespace
 _PROBE = "reaper-probe.sock"  # no socket's name is longer
 
 
 @contextmanager
 def socket_folder(prefix: str, env: Mapping[str, str], hint: str = "") -> Iterator[Path]:
-    """A new folder, removed at the end: where the environment wants temporary files, else in a directory that works.
+    """A new folder, removed at the end: where the environment puts temporary files, else in a directory that works.
 
     A socket's path has 107 bytes at most, and not every file system has sockets. In a directory of another user the folder
     could be replaced.

@@ -1,4 +1,4 @@
-"""Which policies with a cron expression missed their last time while the service was down. The journal knows."""
+"""Which policies with a cron expression missed their last time while the service was down, by the journal."""
 
 import json
 import sqlite3
@@ -33,7 +33,7 @@ class LastRuns:
 
 
 def last_runs(file: Path) -> LastRuns:
-    """Read the journal. One that is missing or cannot be read tells nothing."""
+    """Read the journal. One that is missing or cannot be read has no runs."""
     query = "SELECT endpoint, due, max(at) AS at FROM sweep WHERE ended_at IS NOT NULL AND failure IS NULL GROUP BY 1, 2"
     by_policy: dict[tuple[str, str], datetime] = {}
     by_all: dict[str, datetime] = {}
@@ -64,7 +64,7 @@ def missed(
     Args:
         table: the policy.
         endpoints: those that it is for.
-        runs: what the journal knows.
+        runs: those in the journal.
         now: aware UTC.
         service: says how long ago that time may be, and how much before it a run may begin.
     """

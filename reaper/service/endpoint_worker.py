@@ -30,7 +30,7 @@ from reaper.sweep.sweep import Endpoint, Ledger, Observer, Options, Stop, sweep
 FIRST_REST, LONGEST_REST = 60.0, 900.0  # seconds for which an endpoint that failed is left alone
 FIRST_RECONNECTION, LONGEST_RECONNECTION = 1.0, 60.0
 FIRST_LOOK, LONGEST_LOOK = 60.0, 900.0  # seconds between two looks at an endpoint whose events cannot be followed
-MARGIN = 0.1  # seconds after a death's time-out: the event and the inspection tell the time of death a little differently
+MARGIN = 0.1  # seconds after a death's time-out: the event and the inspection differ a little in the time of death
 MANY_HINTS = 10_000
 SHORTEST_PAUSE = 0.5  # seconds before a sweep that a death advances; ten times what the last one took where that is more
 INTERRUPTED = "interrupted"

@@ -49,7 +49,7 @@ class Leasing:
         folder: the state directory.
         table: what is configured.
         env: where the token may be.
-        reporter: its log, metrics and status are told of every change.
+        reporter: its log, metrics and status get every change.
         ended: is called when a lease has ended: what it covered is garbage now.
         swept: the endpoints for which leases are granted.
         ryuk: whether and where the Ryuk protocol is spoken.
@@ -97,7 +97,7 @@ class Leasing:
     async def listen(self) -> None:
         """Listen on the local socket and for Ryuk's clients, where that is wanted. Raises ConfigError when it cannot."""
         if self._local is not None:
-            with suppress(OSError):  # which the book tells of
+            with suppress(OSError):  # which the book reports
                 self._make_folder()
             await self._local.open()
         if self.ryuk is not None and self._ryuk_address is not None:
@@ -108,7 +108,7 @@ class Leasing:
         async with anyio.create_task_group() as group:
             if self._local is not None:
                 group.start_soon(self._local.run, name="look after the local socket")
-            # A lease is granted for endpoints: none is while it cannot be told which they are, but for those that are down.
+            # A lease is granted for endpoints: none is while their identities are unknown, but for those that are down.
             with anyio.move_on_after(IDENTIFY_WITHIN):
                 await self._swept.identify()
             await self._keep()
@@ -132,7 +132,7 @@ class Leasing:
         async with anyio.create_task_group() as group:
             group.start_soon(book.run, name="watch those who hold leases")
             while True:
-                with suppress(LeasesUnknownError):  # which the book tells of
+                with suppress(LeasesUnknownError):  # which the book reports
                     self._count(book.open_records(), book.states())
                     self._problem = self._status.leases_error = None
                     self._metrics.leases_unknown(False)  # noqa: FBT003 - the value itself
@@ -179,7 +179,7 @@ class Leasing:
     def _make_folder(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    # -- what the book tells -------------------------------------------------------------------------------------------
+    # -- events of the book ---------------------------------------------------------------------------------------------
 
     def changed(self, record: LeaseRecord) -> None:
         """See ``watcher.LeaseListener``."""
@@ -201,7 +201,7 @@ class Leasing:
 
 
 def _known(users: Sequence[str]) -> frozenset[int]:
-    """The numbers of users. Raises ConfigError for one whom this machine does not know."""
+    """The numbers of users. Raises ConfigError for one that does not exist on this machine."""
     found = set()
     for user in users:
         try:

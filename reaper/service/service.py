@@ -283,7 +283,7 @@ class Service:
         self.status.beat_at = _now()
 
     async def _watch(self) -> None:
-        """Go round: tell the watchdog, and begin the schedule anew when the clock has been set."""
+        """Go round: notify the watchdog, and begin the schedule anew when the clock has been set."""
         before, passed = _now(), anyio.current_time()
         pause = min(LOOK_ROUND, (self.notifier.watchdog or LOOK_ROUND * 2) / 2)
         while True:

@@ -1,6 +1,6 @@
-"""What a running service knows about itself: for the status page, the health checks and the metrics. No I/O in here.
+"""State of a running service: for the status page, the health checks and the metrics. No I/O in here.
 
-``Status`` is one more observer of the sweeps; the service tells it the rest. It holds no more than it has to show, so
+``Status`` is one more observer of the sweeps; the service sets the rest. It holds no more than it has to show, so
 that it does not grow with time.
 """
 
@@ -134,7 +134,7 @@ class Status(Quiet):
     """Everything.
 
     Args:
-        clock: tells the time (aware UTC).
+        clock: returns the time (aware UTC).
         config_file: the file in force; None when the defaults are.
         reload_error: why the last reload was refused; None after one that was not.
         draining: whether the service is on its way out.

@@ -9,7 +9,7 @@ from collections.abc import MutableMapping
 class Notifier:
     """Sends states to the socket that systemd has named.
 
-    The variables are taken out of ``env``, so that no child process speaks for the service.
+    The variables are taken out of ``env``, so that no child process notifies for the service.
     """
 
     def __init__(self, env: MutableMapping[str, str]) -> None:
@@ -17,7 +17,7 @@ class Notifier:
         usec, pid = env.pop("WATCHDOG_USEC", ""), env.pop("WATCHDOG_PID", "")
         mine = not pid or pid == str(os.getpid())
         self.watchdog = int(usec) / 1e6 if usec.isascii() and usec.isdigit() and mine else None
-        """Seconds within which systemd wants to hear of this process again and again, or None."""
+        """Seconds within which systemd expects each notification of this process, or None."""
 
     def ready(self) -> None:
         """It serves."""

@@ -1,6 +1,6 @@
-"""What the service tells over HTTP: ``/metrics``, ``/healthz``, ``/readyz`` and the status page. These only read.
+"""What the service serves over HTTP: ``/metrics``, ``/healthz``, ``/readyz`` and the status page. These only read.
 
-``/leases`` is another matter, and ``leaseapi``'s. The rest has no login. It listens on the loopback unless told otherwise,
+``/leases`` is another matter, and ``leaseapi``'s. The rest has no login. It listens on the loopback by default,
 and there it answers only to the loopback's own names: else any page in a browser on this machine could have its own name
 resolve to 127.0.0.1, and read along.
 """
@@ -55,9 +55,9 @@ class Web:
     Args:
         status: what the page and the checks show.
         render_metrics: makes the metrics for an ``Accept`` header: the body and its content type. Called in a thread.
-        clock: tells the time (aware UTC).
+        clock: returns the time (aware UTC).
         leases: what answers about leases, None until they can be read; not given where none can be taken.
-        log: is told when connections are refused.
+        log: gets refused connections.
     """
 
     def __init__(

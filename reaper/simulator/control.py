@@ -79,7 +79,7 @@ class Traffic:
 
 
 def add_control(app: web.Application, clock: Clock, faults: Faults, traffic: Traffic, dump: Callable[[], Any]) -> None:
-    """Give the app the control API; `dump` tells what the server holds."""
+    """Give the app the control API; `dump` returns what the server holds."""
     control = _Control(clock, faults, traffic, dump)
     app.router.add_get(CONTROL + "state", control.state)
     app.router.add_get(CONTROL + "requests", control.requests)

@@ -1,7 +1,7 @@
 """Deleted means confirmed: what was only accepted is looked for by id until nothing is found.
 
-Where an endpoint destroys in its own time, this goes on beside the deletions. A listing tells which of many are still
-pending; that one is gone only its own look by id can tell, since listings lag.
+Where an endpoint destroys in its own time, this goes on beside the deletions. A listing shows which of many are still
+pending; that one is gone only its own GET by id can show, since listings lag.
 """
 
 import heapq
@@ -146,7 +146,7 @@ class Confirmer:
             return
         at = now + pending.delay
         if len(self._pending) > MANY:
-            at = math.ceil(at / LONGEST_DELAY) * LONGEST_DELAY  # together, so that a listing can tell of them all
+            at = math.ceil(at / LONGEST_DELAY) * LONGEST_DELAY  # together, so that one listing covers them all
         self._queue_up(pending, min(at, pending.until))
         pending.delay = min(pending.delay * 2, LONGEST_DELAY)
 

@@ -51,7 +51,7 @@ class Context:
     Args:
         now: reads the clock, as the endpoint's clock shows it.
         leases: reads the leases again. May raise LeasesUnknownError.
-        settled: is told each result as soon as it is known.
+        settled: is called with each result as soon as it is known.
         confirmer: takes the deletions that are only accepted; None where a deletion that has returned is done.
         going: ids of all that is to go in this sweep, without what is known to stay by now.
         draining: set when no unit may begin to act any more.

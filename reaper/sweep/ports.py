@@ -1,4 +1,4 @@
-"""The terms on which a sweep runs: what it sweeps, how, who is told, and what ends it early."""
+"""The ports of a sweep: what it sweeps, how, its observers, and what ends it early."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ DRAIN = timedelta(seconds=10)
 
 
 class Observer(Protocol):
-    """Who is told what happens while it happens: logs, progress bars, metrics, the journal."""
+    """Observer of events while they happen: logs, progress bars, metrics, the journal."""
 
     def listed(self, endpoint: str, held: int) -> None:
         """An endpoint has been listed."""
@@ -63,7 +63,7 @@ class Quiet:
 
 
 class Ledger(Protocol):
-    """Who is told before anything is deleted, so that what a killed process did can be accounted for."""
+    """Is notified before anything is deleted, so that what a killed process did can be accounted for."""
 
     async def begin(self, endpoint: str, provider: str, decisions: Sequence[Decision]) -> None:
         """These are about to be deleted. Returns when that is on record, or cannot be; never raises."""

@@ -50,7 +50,7 @@ class Members:
 
     @property
     def key(self) -> str:
-        """What tells it from the other units."""
+        """What distinguishes it from the other units."""
         return self.decisions[0].resource.id
 
     # -- looking again -------------------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ class Members:
         return fresh
 
     def _is_ours(self, resource: Resource) -> bool:
-        """Whether it is changing by our own deletion, whose answer was lost: asking again tells how far it is."""
+        """Whether it is changing by this sweep's own deletion, whose answer was lost: asking again shows how far it is."""
         return resource.state is State.CHANGING and resource.id in self._attempts
 
     async def _check_membership(self, first: Resource) -> None:
@@ -277,7 +277,7 @@ class Members:
         self._settle(decision, Outcome.FAILED, error.advice, error=error.label)
 
     def _accepted(self, decision: Decision) -> None:
-        """Its deletion was accepted. Where that is not all, everybody else learns of it when it is confirmed."""
+        """Its deletion was accepted. Where that is not all, the others learn of it when it is confirmed."""
 
         def confirmed() -> None:
             self._settle(decision, Outcome.DELETED, "")

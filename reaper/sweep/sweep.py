@@ -101,10 +101,10 @@ async def sweep(
         rules: what decides.
         options: how to sweep.
         clock: returns the aware time in UTC; it is read once at the start and once at each second look.
-        observer: is told what happens.
+        observer: is notified of events.
         leases: reads the leases, living and ended, cheapest as ``Leases``. May raise LeasesUnknownError: then nothing is
             deleted.
-        ledger: is told what is about to be deleted, and waited for.
+        ledger: is notified of what is about to be deleted, and waited for.
         stop: ends the sweep early; what was done until then is reported.
     """
     started_at, began = clock(), anyio.current_time()

@@ -79,7 +79,7 @@ class Watched(Traffic):
 
 
 class Recorder(lab.Recorder):
-    """Remembers what an observer is told; ``on_decided`` is called before the first deletion."""
+    """Remembers an observer's events; ``on_decided`` is called before the first deletion."""
 
     def __init__(self) -> None:
         super().__init__()

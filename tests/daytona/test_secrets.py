@@ -1,4 +1,4 @@
-"""The API key is in no output, and what is wrong with a server is told; what is not needed is not imported."""
+"""The API key is in no output, and what is wrong with a server is reported; what is not needed is not imported."""
 
 import shlex
 import signal

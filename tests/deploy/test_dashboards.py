@@ -33,7 +33,7 @@ def test_the_file_is_what_its_generator_makes(path: Path) -> None:
 
 @every_dashboard
 def test_the_builder_s_own_model_reads_all_of_it(path: Path) -> None:
-    """What it does not know would be missing from what it has read; only defaults may come in addition."""
+    """What is unknown to it would be missing from what it has read; only defaults may come in addition."""
     register_default_plugins()
     read = json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard(path))))
     assert list(_lost(dashboard(path), read)) == []

@@ -196,7 +196,7 @@ def test_it_sweeps_once_through_the_proxy(proxied: PrivateEngine, image: str, tm
 def test_the_service_tells_how_it_is_follows_the_events_and_ends_within_its_drain_time(
     proxied: PrivateEngine, image: str, tmp_path: Path
 ) -> None:
-    """As the first process of its container, with a deletion under way when it is told to end."""
+    """As the first process of its container, with a deletion under way when it is stopped."""
     quick = ("--health-interval", "1s", "--health-start-period", "0s")
     docker(proxied, "run", "-d", "--name", "reaper", *quick, *options(tmp_path), image)
     until(lambda: not proxied.inspect("reaper")["State"]["Running"] or health(proxied)["Status"] == "healthy", "health", 60)

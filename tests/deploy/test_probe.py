@@ -1,4 +1,4 @@
-"""The health check of the image: finds the service as the service is told where to listen, and says how it is."""
+"""The health check of the image: finds the service by the settings of where it listens, and says how it is."""
 
 import json
 import os

@@ -300,7 +300,7 @@ def test_streams_and_takes_back_what_the_client_gave_up(proxy: FaultProxy, upstr
     upstream.stream_on.set()
     response.close()
     connection.close()
-    assert upstream.stream_broken.wait(DEADLINE), "the server was not told that the client has gone"
+    assert upstream.stream_broken.wait(DEADLINE), "the server did not see that the client has gone"
 
 
 def test_engine_gone_and_back(proxy: FaultProxy, api: Api, upstream: Upstream) -> None:

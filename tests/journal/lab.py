@@ -68,7 +68,7 @@ class Clock:
 
 
 class Lab:
-    """A journal in a folder, and what it has told."""
+    """A journal in a folder, and its messages."""
 
     def __init__(self, folder: Path, **fields: Any) -> None:
         self.file = folder / "state" / "journal.db"
@@ -121,7 +121,7 @@ class Lab:
 
 
 async def sweep(journal: Journal, done: EndpointReport) -> None:
-    """What the journal is told by a sweep that ended like this."""
+    """What a sweep that ended like this writes to the journal."""
     journal.listed(done.endpoint, done.held)
     journal.decided(done.endpoint, done.decisions)
     going = [r.decision for r in done.results]

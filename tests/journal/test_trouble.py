@@ -233,7 +233,7 @@ def test_a_file_of_a_later_version_is_not_touched(lab: Lab) -> None:
     before = lab.file.read_bytes()
     lab.sweep(result(decision("b")))
     assert lab.file.read_bytes() == before
-    assert lab.told == ["it was written by a later version of reaper (its schema is 7, this one knows 1)"]
+    assert lab.told == ["it was written by a later version of reaper (its schema is 7, this one supports 1)"]
     assert lab.aside() == []
 
 

@@ -1,4 +1,4 @@
-"""Leases over HTTP: who may do what, and what a client is told."""
+"""Leases over HTTP: who may do what, and the messages to clients."""
 
 import asyncio
 import errno

@@ -25,7 +25,7 @@ SECOND = timedelta(seconds=1)
 
 
 class House:
-    """A book, and what it told."""
+    """A book, and its events."""
 
     def __init__(self, folder: Path, token: int = 1) -> None:
         self.path = folder / NAME

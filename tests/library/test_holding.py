@@ -31,7 +31,7 @@ CLAIM = {"labels": ["org.testcontainers.session-id=abc"]}
 
 
 class Told(list[str]):
-    """What is told, and something to wait for it with."""
+    """The messages, and an event to wait for them."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -156,7 +156,7 @@ CASES: Mapping[str, Bad] = {
 
 
 def check(ended: Ended, where: str, says: tuple[str, ...]) -> None:
-    """It is told in full, and nothing but told."""
+    """It is reported in full, and only reported."""
     assert ended.code == 2
     assert ended.out == ""
     assert ended.err.startswith(f"reaper: {where}: "), ended.err

@@ -189,7 +189,7 @@ def test_a_signal_ends_it_in_order(demo: Program, number: signal.Signals, code: 
     assert (ended.code, ended.err) == (code, "")
     assert "Now yours" not in ended.out
     if moment == "paused for":
-        assert "abandoned" in ended.out, "what was done is told"
+        assert "abandoned" in ended.out, "what was done is reported"
 
 
 def test_a_reader_that_leaves_is_no_bug(demo: Program) -> None:

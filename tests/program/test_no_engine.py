@@ -99,7 +99,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_a_user_without_a_home_directory_can_sweep(run: Program, fake: FakeEngine) -> None:
-    """As systemd's DynamicUser= is, where the name service does not know it."""
+    """As systemd's DynamicUser= is, where the name service does not have it."""
     fake.add("leftover")
     command = [sys.executable, "-c", NO_ENGINE, "--once", "--json"]
     done = subprocess.run(command, env=run.env, capture_output=True, text=True, timeout=60, check=False)

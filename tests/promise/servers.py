@@ -45,7 +45,7 @@ class Engine:
     Attributes:
         deleted: the ids of what was deleted, in order.
         stopped: the ids of the containers that were stopped.
-        unknown: requests that it does not know.
+        unknown: requests that it does not support.
     """
 
     def __init__(self, world: World) -> None:

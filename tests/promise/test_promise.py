@@ -30,7 +30,7 @@ def check(world: World, outcome: Outcome) -> None:
         note(f"{decision.resource.name}: {decision.reason} {decision.sentence}")
     note(f"never: {oracle.never}")
     assert report.failure is None or report.failure.label == "clock", report.failure
-    assert not outcome.unknown, f"calls that the server does not know: {outcome.unknown}"
+    assert not outcome.unknown, f"calls that the server does not support: {outcome.unknown}"
     wrong = {name: oracle.never[name] for name in (outcome.deleted | outcome.reaped) & oracle.never.keys()}
     assert not wrong, f"deleted, and must not be: {wrong}"
     kept = oracle.expected - outcome.reaped

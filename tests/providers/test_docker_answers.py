@@ -160,7 +160,7 @@ async def test_a_refusal_without_a_reason_says_what_was_asked_and_what_to_do(
 async def test_an_engines_own_404_is_the_end_of_a_container_and_a_proxys_is_not() -> None:
     own = web.json_response({"message": f"No such container: {ID[:12]}"}, status=404)
     assert type(await refused("inspect", lambda _: own)) is NotFoundError
-    page = web.Response(status=404, text="404 page not found\n")  # what a Go program says that does not know the path
+    page = web.Response(status=404, text="404 page not found\n")  # a Go program's answer for an unknown path
     assert type(await refused("inspect", lambda _: page)) is InvalidError
 
 

@@ -182,7 +182,7 @@ async def test_one_odd_row_spoils_nothing_else() -> None:
 
 @pytest.mark.anyio
 async def test_a_volume_with_another_thing_s_id_for_a_name_is_left_out() -> None:
-    """Else what is told of the one would be told of the other."""
+    """Else what is said of the one would be said of the other."""
     async with answering() as provider:
         (network,) = await networks(provider)
     stub = {**VOLUME, "Name": "f" * 64}

@@ -132,7 +132,7 @@ def test_a_shell_that_is_killed_leaves_the_terminal(bash: Terminal) -> None:
 
 
 def test_what_is_stopped_without_a_shell_stays_stopped_alone(program: Program) -> None:
-    """Another process may stop the command's and let it go on, and knows nothing of this one."""
+    """Another process may stop the command's and let it go on, and does not inform this one."""
     with program.start(*QUICKLY, "sh", "-c", "echo $$; kill -STOP $$; exit 4", start_new_session=True) as process:
         assert process.stdout is not None
         pid = int(process.stdout.readline())

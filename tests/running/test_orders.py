@@ -1,4 +1,4 @@
-"""What a guard is told, and what becomes of orders that it cannot read."""
+"""The orders of a guard, and what becomes of unreadable ones."""
 
 import json
 import os

@@ -100,7 +100,7 @@ def test_a_pipe_that_another_process_made_non_blocking_gets_all(program: Program
 @pytest.mark.parametrize("fault", ["method=GET,path=/sandbox", "method=DELETE,path=/sandbox/"])
 @pytest.mark.parametrize("first", [(), ("--skip-cleanup",)], ids=["after a sweep", "no sweep before it"])
 def test_a_retry_prints_no_line_of_its_library(program: Program, served: Served, fault: str, first: tuple[str, ...]) -> None:
-    """What is retried in vain is told in the report; without a log, which a sweep before it would open, that is all."""
+    """What is retried in vain is in the report; without a log, which a sweep before it would open, that is all."""
     served.sim.faults.add(f"status:500,{fault}")
     quick = {"REAPER_RETRY__INITIAL_DELAY": "10ms", "REAPER_RETRY__MAX_DELAY": "10ms", "REAPER_RETRY__JITTER": "0s"}
     command = ("sh", "-c", '"$@" >/dev/null', "sh", *Making({"x": {}}).words)
@@ -115,7 +115,7 @@ def test_a_retry_prints_no_line_of_its_library(program: Program, served: Served,
 def test_a_bug_in_the_clean_up_leaves_the_exit_code(
     program: Program, served: Served, broken: str, strict: tuple[str, ...]
 ) -> None:
-    """It is told in a line, without a traceback; with --strict what cannot be told does not pass for clean."""
+    """It is reported in a line, without a traceback; with --strict what is unknown does not pass for clean."""
     module, _, name = broken.rpartition(".")
     patch = f"""
 import {module} as owner

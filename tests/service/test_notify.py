@@ -1,4 +1,4 @@
-"""What systemd is told, over a real socket."""
+"""Notifications to systemd, over a real socket."""
 
 import os
 import socket

@@ -111,7 +111,7 @@ def many(count: int, make: Callable[[str], Resource] = stopped) -> list[Resource
 
 
 class Recorder:
-    """Remembers what an observer is told."""
+    """Remembers an observer's events."""
 
     def __init__(self) -> None:
         self.retries: list[tuple[str, FailedAttempt]] = []

@@ -43,7 +43,7 @@ class DaytonaReader:
     """Lists and inspects what one organisation holds; has no method that changes anything.
 
     Args:
-        organisation: where it is and how it wants to be treated. Its ``api_url`` is known.
+        organisation: its address, limits and pauses. Its ``api_url`` is known.
         key: the API key, which goes into one header and nowhere else.
         reading: the budget of listing and looking.
         changing: the budget of deleting and stopping.
@@ -55,7 +55,7 @@ class DaytonaReader:
         self, organisation: DaytonaTable, key: str, reading: Budget, changing: Budget, links: Links | None = None
     ) -> None:
         self.endpoint = organisation.name
-        # The key tells one organisation from another: a name is the operator's, and an empty organisation says no id.
+        # The key identifies an organisation: a name is the operator's, and an empty organisation says no id.
         mark = hashlib.sha256(f"reaper {key}".encode()).hexdigest()[:16]
         self.identity = f"{organisation.api_url} with key {mark}"
         self.endpoint_id: str | None = hashlib.sha256(self.identity.encode()).hexdigest()[:32]
@@ -73,7 +73,7 @@ class DaytonaReader:
         self._view: dict[str, list[Resource]] = {}
         self._view_until = 0.0
         self._viewing = asyncio.Lock()
-        self._tells_links = True
+        self._has_links = True
         self._news: Sequence[Resource] = ()
         self._news_from = -math.inf
         self._news_since: Listed | None = None
@@ -145,7 +145,7 @@ class DaytonaReader:
         return page
 
     async def _take(self, rows: Sequence[object], found: dict[str, Resource]) -> int:
-        """Put a page's sandboxes into ``found``; returns how many rows cannot even be told apart."""
+        """Put a page's sandboxes into ``found``; returns how many rows have no id."""
         unreadable = 0
         for number, row in enumerate(rows):
             if number % ROWS_AT_A_TIME == 0:
@@ -200,23 +200,23 @@ class DaytonaReader:
         learned: list[Resource] = []
         number, pages = 1, 1
         with suppress(ProviderError, ValueError):
-            while number <= min(pages, MOST_PAGES) and self._tells_links:
+            while number <= min(pages, MOST_PAGES) and self._has_links:
                 params = {"page": str(number), "limit": str(limit)}
                 request = partial(self._api.request, "GET", "sandbox/paginated", READ, params)
                 page, _ = await call(f"list links on {self.endpoint}, page {number}", request)
                 rows = page.get("items") if isinstance(page, dict) else None
                 total = page.get("totalPages") if isinstance(page, dict) else None
                 if not isinstance(rows, list) or not isinstance(total, int):
-                    self._tells_links = False
+                    self._has_links = False
                     break
                 if number == 1 and rows:
-                    self._tells_links = await self._is_whole(rows[0], call)
-                if self._tells_links:
+                    self._has_links = await self._is_whole(rows[0], call)
+                if self._has_links:
                     for row in rows:
                         with suppress(ValueError):
                             found = sandbox(row, self.endpoint)
                             if self._links.known.get(found.id, found.uses) != found.uses:
-                                self._tells_links = False  # GET by id has told otherwise
+                                self._has_links = False  # GET by id has shown otherwise
                                 return {}
                             found_links[found.id] = found.uses
                             learned.append(found)
@@ -226,7 +226,7 @@ class DaytonaReader:
         return found_links
 
     async def _is_whole(self, row: object, call: Call) -> bool:
-        """Whether a row of the older listing has all that GET by id tells of the same sandbox."""
+        """Whether a row of the older listing has all that GET by id shows of the same sandbox."""
         named = sandbox(row, self.endpoint)
         assert isinstance(row, dict)
         if not named.id or not row.keys() >= _ONLY_IN_FULL:

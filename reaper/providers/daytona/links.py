@@ -1,6 +1,6 @@
-"""Which sandbox is linked to which, as far as it was ever told.
+"""Which sandbox is linked to which, as far as answers have shown it.
 
-Only GET by id tells it, so an organisation of a thousand sandboxes would cost a thousand requests before one deletion. But
+Only GET by id shows it, so an organisation of a thousand sandboxes would cost a thousand requests before one deletion. But
 a link is made with the sandbox and never changes, so each is asked for once in its life: what is known is kept in a file.
 """
 

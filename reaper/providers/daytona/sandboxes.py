@@ -37,9 +37,9 @@ def sandbox(
     """One sandbox. One without an id that a request could name is unreadable. Raises ValueError for what is no object.
 
     Args:
-        row: an item of the list, or the answer of GET by id, which alone tells of links.
+        row: an item of the list, or the answer of GET by id, which alone shows links.
         endpoint: the organisation's name.
-        links: for an item of the list: what is linked to what, as far as earlier answers of GET have told.
+        links: for an item of the list: what is linked to what, as far as earlier answers of GET have shown.
         target: the only target that the endpoint is about, where it is limited to one.
     """
     if not isinstance(row, dict):

@@ -1,4 +1,4 @@
-"""Where a Docker engine is, as a socket has to be told it, and the certificates that it asks for."""
+"""Address of a Docker engine, as a socket takes it, and the certificates that it requires."""
 
 import os
 import ssl

@@ -73,7 +73,7 @@ CALLS = (
     EngineCall("DELETE", "/networks/{id}", "delete a network of a reaped project", {}),
     EngineCall("GET", "/volumes", "list the volumes of leases", {"filters": _JSON}),
     EngineCall("GET", "/volumes/{id}", "the final re-check before a deletion", {}),
-    # Never with force, which deletes what is in use, or (of volumes) takes for deleted what its driver does not know.
+    # Never with force, which deletes what is in use, or (of volumes) takes for deleted what its driver does not have.
     EngineCall("DELETE", "/volumes/{id}", "delete a volume of a lease that has ended", {}),
     EngineCall("GET", "/images/json", "which labels came with images, and the images of leases", {"filters": _JSON}),
     EngineCall("GET", "/images/{image}/json", "which labels are an image's, and the final re-check before its deletion", {}),

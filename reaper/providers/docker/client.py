@@ -145,7 +145,7 @@ class DockerReader:
         return replace(inventory, resources=resources, unreadable=unreadable, unlisted=unlisted)
 
     async def _with_time_of_tag(self, found: Resource, call: Call) -> Resource:
-        """The image as an inspection shows it, which alone tells when it was tagged; as it was listed where that fails."""
+        """The image as an inspection shows it, which alone shows when it was tagged; as it was listed where that fails."""
         try:
             row = await call(f"inspect image {found.name}", partial(self._inspect_image, found.id))
             fresh = self._parsed(Kind.IMAGE, row)
@@ -188,7 +188,7 @@ class DockerReader:
         return answer
 
     async def identify(self, call: Call) -> None:
-        """Ask for the networks, whose ids tell engines apart."""
+        """Ask for the networks, whose ids distinguish engines."""
         await call(f"identify {self.endpoint}", self._identify)
 
     async def _identify(self) -> None:
@@ -594,7 +594,7 @@ async def _send(request: "aiohttp.ClientRequest", handler: "ClientHandlerType") 
 
 
 def _ensure_home() -> None:
-    """Aiodocker wants a home directory when it is imported; a user whom systemd or a container made up may have none."""
+    """Aiodocker needs a home directory when it is imported; a user whom systemd or a container made up may have none."""
     try:
         Path.home()
     except RuntimeError:

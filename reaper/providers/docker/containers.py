@@ -55,7 +55,7 @@ _FULL_ID = re.compile(r"[0-9a-f]{64}")
 
 
 def engine_id(address: str, networks: Sequence[Row]) -> str:
-    """What tells an engine from all others: its address, and the id of its network "host".
+    """What identifies an engine: its address, and the id of its network "host".
 
     An engine makes that network once, and keeps it for as long as its data: so another one that listens at the same address
     later has another id. A path means another engine on each machine. Podman has no such network. It is hashed: leases

@@ -1,4 +1,4 @@
-"""Which containers depend on others: what listings and inspections of one engine have told of it so far."""
+"""Which containers depend on others: what listings and inspections of one engine have shown so far."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ class Dependents:
     Args:
         endpoint: the engine's name.
         rows: lists its containers.
-        inspect: inspects one, and tells ``learn``.
+        inspect: inspects one, and calls ``learn``.
 
     Attributes:
         directory: the names of the last listing.
@@ -47,7 +47,7 @@ class Dependents:
         return found
 
     def learn(self, id_: str, row: Row) -> None:
-        """Keep what the inspection of this container tells."""
+        """Keep what the inspection of this container shows."""
         self._links[id_] = configured_links(row)
 
     def _container(self, row: Row) -> Resource:
@@ -67,7 +67,7 @@ class Dependents:
         return found
 
     async def _with_links(self, call: Call) -> Sequence[Resource]:
-        """All containers, with their links as far as an inspection tells them."""
+        """All containers, with their links as far as an inspection shows them."""
         found = []
         rows = await call(f"list containers on {self._endpoint}", self._rows)
         self.directory = self.directory.with_containers(rows)

@@ -37,7 +37,7 @@ def engine_of_commands(env: Mapping[str, str]) -> DockerTable:
 
 
 def engine_of(host: str, env: Mapping[str, str], where: str) -> DockerTable:
-    """Return the engine at ``host``, with the TLS files that ``env`` tells the docker command to use. Raises ConfigError."""
+    """Return the engine at ``host``, with the TLS files that ``env`` gives to the docker command. Raises ConfigError."""
     _check(host, where)
     tls: dict[str, Any] = {}
     if _tls_of(env) and host.startswith(("tcp:", "https:")):

@@ -1,4 +1,4 @@
-"""What tells one Docker engine from another, whatever the way to it. A client without an event loop."""
+"""Identity of a Docker engine, whatever the way to it. A client without an event loop."""
 
 import http.client
 import json
@@ -23,9 +23,9 @@ class _RefusedError(IdentityError):
 
 
 def identity(engine: DockerTable) -> tuple[object, ...]:
-    """Return what tells an engine from others, whatever the way to it. Raises IdentityError where nothing does.
+    """Return the identity of an engine, whatever the way to it. Raises IdentityError where it has none.
 
-    Docker makes its network "host" once for all its data. Podman has none, and tells another ID with each answer.
+    Docker makes its network "host" once for all its data. Podman has none, and gives another ID with each answer.
     """
     rows = _get(engine, _HOST_NETWORK)
     rows = rows if isinstance(rows, list) else []

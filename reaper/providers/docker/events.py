@@ -18,7 +18,7 @@ _WHEN = re.compile(rb'"timeNano":(\d+)\}\s*$')
 
 
 async def deaths(chunks: AsyncIterable[bytes], endpoint: str) -> AsyncIterator[Resource]:
-    """The containers that died, as far as the events tell of them. What cannot be read is passed over.
+    """The containers that died, as far as the events name them. What cannot be read is passed over.
 
     Of an event that is longer than ``LONGEST`` only the id and the time are read, so that it is not asked for again.
     """

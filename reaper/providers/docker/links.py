@@ -1,6 +1,6 @@
 """What a container depends on by its configuration: other containers' namespaces, links, volumes-from, and networks by name.
 
-A listing tells little of it: Docker's has no PID and IPC modes, Podman's has no configuration at all. An inspection tells
+A listing shows little of it: Docker's has no PID and IPC modes, Podman's has no configuration at all. An inspection shows
 all, once for ever: none of it changes after a container has been created.
 """
 
@@ -28,7 +28,7 @@ class Links:
 
 
 def configured_links(row: Row) -> Links:
-    """The links in a row of a listing, as far as it knows, or in an inspection."""
+    """The links in a row of a listing, as far as it has them, or in an inspection."""
     host = _table(row.get("HostConfig"))
     modes = [mode for key in _MODES if isinstance(mode := host.get(key), str)]
     containers = {mode.removeprefix("container:") for mode in modes if mode.startswith("container:")}

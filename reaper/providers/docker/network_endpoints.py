@@ -1,6 +1,6 @@
 """Endpoints of containers that are gone, which an engine has kept on a network: they refuse the network's deletion for ever.
 
-What is left is freed by the endpoint's name, which is its container's: an engine knows no id of it. No living container is
+What is left is freed by the endpoint's name, which is its container's: it has no id on an engine. No living container is
 meant by that. The listing and two inspections prove that there is none of that id or name, and as long as the endpoint is
 there no other one of its name can join the network.
 """
@@ -29,7 +29,7 @@ class Stale:
 
     Args:
         name: its own, which is its container's.
-        container: the container's id, where it is told.
+        container: the container's id, where it is given.
     """
 
     name: str
@@ -92,7 +92,7 @@ async def freed(network_id: str, ask: Ask, listing: Listing) -> bool:
     network = table(await ask("GET", f"networks/{network_id}", None))
     found = await proven_stale(network, ask, listing) if network.get("Id") == network_id else ()
     for one in found:
-        with suppress(NotFoundError):  # the endpoint, which has gone meanwhile; of the network its deletion will tell
+        with suppress(NotFoundError):  # the endpoint, which has gone meanwhile; the network is checked by its deletion
             await ask("POST", f"networks/{network_id}/disconnect", json.dumps({"Container": one.name, "Force": True}))
     return bool(found)
 

@@ -1,4 +1,4 @@
-"""The tables of the file that name endpoints: what is needed to reach each, and how it wants to be treated."""
+"""The tables of the file that name endpoints: how to reach each, and its limits."""
 
 import re
 from typing import Annotated, Self
@@ -10,7 +10,7 @@ from reaper.providers.registration import EndpointTable
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 DEFAULT_TLS_HOST = "tcp://localhost:2376"
-"""Of the docker command, where it is told of TLS and of no host."""
+"""Of the docker command, where TLS is set and no host."""
 
 _HOST = re.compile(r"unix:///.+|(tcp|http|https)://(\[[0-9A-Fa-f:.]+\]|[^/:@\s]+)(:\d{1,5})?/?")
 
@@ -19,7 +19,7 @@ class DockerTable(EndpointTable):
     """[[docker]]: one engine.
 
     ``removals`` and ``stops`` bound what is asked of it at the same time: an engine gains nothing from more than about
-    eight removals, while stopping waits for the container and wants all of them at once.
+    eight removals, while stopping waits for the container and needs all of them at once.
     """
 
     addresses = frozenset({"host"})

@@ -21,11 +21,11 @@ TELLS_CREATION = (1, 42)
 Before, it is when something last came into the volume's top folder or went from it: 20.10.24 was seen to do so.
 """
 
-PRESENT = "present"  # neither has a state, and whether it is in use only its deletion tells
+PRESENT = "present"  # neither has a state, and whether it is in use only its deletion shows
 
 
 def reports_creation(api_version: str) -> bool:
-    """Whether an engine of this version ("v1.41") tells when a volume was made."""
+    """Whether an engine of this version ("v1.41") reports when a volume was made."""
     found = re.fullmatch(r"v?(\d+)\.(\d+)", api_version)
     return found is not None and (int(found[1]), int(found[2])) >= TELLS_CREATION
 
@@ -36,7 +36,7 @@ def volume(row: Row, endpoint: str, *, exact: bool) -> Resource | None:
     Args:
         row: as the engine gives it.
         endpoint: the engine's name.
-        exact: whether the engine tells when it was made; else it may be older than it says.
+        exact: whether the engine reports when it was made; else it may be older than it says.
     """
     name = text(row.get("Name"))
     if name is None:
@@ -99,7 +99,7 @@ def image(row: Row, endpoint: str) -> Resource | None:
 
 
 def _created(value: object) -> datetime | None:
-    """When it was built, in whole seconds: the listing has no finer ones. 1970 from builds that want to be reproducible."""
+    """When it was built, in whole seconds: the listing has no finer ones. 1970 from reproducible builds."""
     if isinstance(value, int):
         return epoch(value) if value != 0 else datetime.fromtimestamp(0, UTC)
     found = moment(value)
@@ -107,7 +107,7 @@ def _created(value: object) -> datetime | None:
 
 
 def _tagged(value: object) -> datetime | None:
-    """When it was last built or tagged here. None where that is not told, or cannot be read: it takes nothing then."""
+    """When it was last built or tagged here. None where that is missing, or cannot be read: it takes nothing then."""
     try:
         return moment(value)
     except ValueError:

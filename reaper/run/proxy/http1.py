@@ -133,7 +133,7 @@ class Request:
         method: "GET".
         target: what the first line names, as it came: a path, with its query, or a whole URL.
         body: finds the end of the body that follows.
-        expects: whether the client wants to be told to go on before it sends the body.
+        expects: whether the client waits for 100 Continue before it sends the body.
     """
 
     raw: bytes

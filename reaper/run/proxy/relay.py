@@ -85,7 +85,7 @@ class Relay:
         self._settle()
 
     def failed(self, why: str) -> None:
-        """There is no engine: tell the client when it has asked for something."""
+        """There is no engine: answer 502 once the client has sent a request."""
         self._no_engine = why
         self._settle()
 

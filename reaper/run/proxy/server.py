@@ -33,7 +33,7 @@ class DockerProxy:
         labels: what is put on all that is created.
         report: is called with what went wrong, in words.
         created: is awaited with the id of each container that was made, before the client hears of it; None where nothing
-            wants to know.
+            is waited for.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class DockerProxy:
         task.add_done_callback(self._tasks.discard)
 
     def _tell(self, id_: str, known: Callable[[], None]) -> None:
-        """Have it told which container was made, and ``known`` called afterwards, whatever becomes of that."""
+        """Report which container was made, and call ``known`` afterwards, whatever becomes of that."""
         assert self._created is not None
         created = self._created
 

@@ -250,7 +250,7 @@ class Tls:
 
     def read(self, into: memoryview) -> int:
         """The number of bytes decrypted; 0 at the end. Raises ssl.SSLError, SSLWantReadError where more must come first."""
-        return self.object.read(len(into), into)  # type: ignore[return-value, arg-type, unused-ignore]  # it tells of bytes
+        return self.object.read(len(into), into)  # type: ignore[return-value, arg-type, unused-ignore]  # typed as bytes
 
     async def shake_hands(self, sock: socket.socket) -> None:
         """Raises OSError, of which ssl.SSLError is one."""

@@ -1,4 +1,4 @@
-"""The status page: one document that needs nothing else. Pure: made of what the service knows and a time."""
+"""The status page: one document that needs nothing else. Pure: made of the service's status and a time."""
 
 from base64 import b64encode
 from collections.abc import Iterable

@@ -54,7 +54,7 @@ def empty(text: str) -> Html:
 
 
 def moment(at: datetime, text: str) -> Html:
-    """A time told as ``text``, with the exact one (UTC) behind it."""
+    """A time shown as ``text``, with the exact one (UTC) behind it."""
     utc = at.astimezone(UTC).replace(microsecond=0)
     return el("time", text, datetime=utc.isoformat().replace("+00:00", "Z"), title=f"{utc:%Y-%m-%d %H:%M:%S} UTC")
 

@@ -1,4 +1,4 @@
-"""The status page's first word: what an operator wants to know at once, and how much it should worry."""
+"""The status page's first word: the worst state, and its level."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

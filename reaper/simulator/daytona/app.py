@@ -55,7 +55,7 @@ class Daytona:
 
     Args:
         clock: what its time is measured by.
-        faults: struck by the organisation's name as endpoint, or `daytona` where no key tells the organisation.
+        faults: struck by the organisation's name as endpoint, or `daytona` where no key names the organisation.
         seed: decides what is made up.
         behaviour: of all organisations, unless one is given for one.
         wrong_keys: so many wrong keys in so many seconds block an address for as long; 10 in 60 s when None.
@@ -86,7 +86,7 @@ class Daytona:
     def add_organisation(
         self, name: str, *, behaviour: Behaviour | None = None, general: Limit | None = None, lifecycle: Limit | None = None
     ) -> Organisation:
-        """A new organisation, with a key `key(name)` that may do all. No limit: neither counted nor told."""
+        """A new organisation, with a key `key(name)` that may do all. No limit: neither counted nor reported."""
         organisation = Organisation(name, self.clock, self._seed, behaviour or self._behaviour)
         self._homes[name] = _Home(organisation)
         self.set_limits(name, general=general, lifecycle=lifecycle)
@@ -164,7 +164,7 @@ class Daytona:
 
     @web.middleware
     async def _dated(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Clients tell by the Date how far their clock is from the server's, which shows in all its times."""
+        """Clients measure by the Date how far their clock is from the server's, which shows in all its times."""
         answer = await handler(request)
         if not answer.prepared:
             answer.headers.setdefault("Date", format_datetime(self.clock.now(), usegmt=True))

@@ -52,7 +52,7 @@ class Throttler:
         return self.limit.seconds
 
     def headers(self, group: str) -> dict[str, str]:
-        """What an answer that passed tells about the group."""
+        """The headers of an answer that passed, about the group."""
         left = max(0.0, self._window_ends - self._clock.elapsed())
         return {
             f"X-RateLimit-Limit-{group}": str(self.limit.requests),

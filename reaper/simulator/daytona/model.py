@@ -118,7 +118,7 @@ class Sandbox:
 
     @property
     def hidden(self) -> bool:
-        """Whether it is 404 for everybody: destroyed, or failed on the way there."""
+        """Whether it is 404 for every client: destroyed, or failed on the way there."""
         return self.state == "destroyed" or (self.state in ERRORED and self.desired == "destroyed")
 
     @property

@@ -6,7 +6,7 @@
     async with simulator.serve("/tmp/docker.sock"): ...   # or web.AppRunner(simulator.app())
 
 It was checked against a private dockerd, call by call (tests/simulator/test_docker_contract.py). It runs no processes:
-what a container does is told by its command or by a `Behaviour`.
+what a container does is set by its command or by a `Behaviour`.
 """
 
 import asyncio

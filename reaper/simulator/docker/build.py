@@ -1,4 +1,4 @@
-"""Making the containers of a simulated engine: from the body of a request, or as a world wants them to be."""
+"""Making the containers of a simulated engine: from the body of a request, or as a world describes them."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -183,7 +183,7 @@ def add_container(
         finished: `started` when None, where it has ended.
         exit_code: of its last end.
         labels: may be shared between containers. Those of its image come to them.
-        command: what `docker ps` shows and, without `behaviour`, tells how it behaves.
+        command: what `docker ps` shows and, without `behaviour`, sets how it behaves.
         networks: names; or one `host`, `none` or `container:ID`.
         restart_policy: no, always, unless-stopped, on-failure.
         volumes: path in the container to the name of a volume, or "" for an anonymous one.

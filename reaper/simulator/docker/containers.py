@@ -60,7 +60,7 @@ class ContainerRoutes:
         return found
 
     def _candidates(self, filters: Filters) -> Iterable[Container]:
-        """The containers that may match: few, where an id or a label tells."""
+        """The containers that may match: few, where an id or a label is given."""
         idents = filters.get("id")
         if idents and all(len(ident) == 64 for ident in idents):
             known = self._engine.containers

@@ -77,7 +77,7 @@ class Events:
 
 
 def wanted(event: Mapping[str, Any], filters: Filters) -> bool:
-    """Whether a client that asked for `filters` gets this event. The engine ignores filters that it does not know."""
+    """Whether a client that asked for `filters` gets this event. The engine ignores unknown filters."""
     kind, action = event["Type"], event["Action"]
     return ("type" not in filters or kind in filters.get("type")) and (
         "event" not in filters or action in filters.get("event")

@@ -12,7 +12,7 @@ class Filters:
 
     Args:
         text: the query parameter, or None.
-        accepted: the names that this endpoint knows; None accepts all. Raises RefusedError for another, or bad JSON.
+        accepted: the names that this endpoint accepts; None accepts all. Raises RefusedError for another, or bad JSON.
     """
 
     def __init__(self, text: str | None, accepted: Collection[str] | None = None) -> None:

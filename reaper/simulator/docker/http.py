@@ -109,7 +109,7 @@ class Shell:
             response.headers.pop("Content-Type", None)
 
     def error(self, _: web.Request, status: int, message: str) -> web.Response:
-        """An error that a fault wants, in the engine's form and with its headers."""
+        """An error that a fault orders, in the engine's form and with its headers."""
         response = refusal(status, message)
         response.headers.update(self.headers())
         return response

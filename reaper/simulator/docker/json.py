@@ -191,7 +191,7 @@ def _network_settings(container: Container) -> dict[str, Any]:
 
 
 def network(found: Network, *, listed: bool) -> dict[str, Any]:
-    """A network. The listing never tells which containers are attached: only the inspection does."""
+    """A network. The listing never shows which containers are attached: only the inspection does."""
     config: list[dict[str, str]] = []
     if found.subnet:
         config = [{"Subnet": found.subnet, **({} if found.predefined else {"Gateway": found.gateway})}]

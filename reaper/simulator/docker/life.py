@@ -268,7 +268,7 @@ class Life:
     # Removing
 
     def remove(self, container: Container, ref: str, *, volumes: bool, force: bool, link: bool = False) -> Removal:
-        """Begin to remove it. `Removal.over` tells when it is done, or has failed."""
+        """Begin to remove it. `Removal.over` is set when it is done, or has failed."""
         if container.removing:
             raise RefusedError(409, f"removal of container {ref} is already in progress")
         if link:

@@ -184,7 +184,7 @@ class Container:
     stops: int = 0  # requests to stop that wait for the end
     delay: float = 0.0  # before the next restart
     failures: int = 0  # removals that have failed
-    half_gone: bool = False  # a failed removal: the listing says `removing` for ever (the engine forgets to tell it)
+    half_gone: bool = False  # a failed removal: the listing says `removing` for ever (the engine does not update it)
     removal: Removal | None = None
     head: bytes = b""  # of its row in the listing, up to the status text
     tail: bytes = b""
@@ -247,7 +247,7 @@ PREDEFINED = ("none", "host", "bridge")
 class Volume:
     """A volume; `users` are the ids of the containers that have it, running or not.
 
-    `created` is what the engine tells as `CreatedAt`: before Docker 23 it moves when something comes into the volume's top
+    `created` is what the engine returns as `CreatedAt`: before Docker 23 it moves when something comes into the volume's top
     folder. Nothing is ever written here, so it moves only where it is set.
     """
 
