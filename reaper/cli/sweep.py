@@ -56,7 +56,7 @@ def run(arguments: Namespace) -> int:
         return exits.BUG
 
 
-def _tells_in_the_log(arguments: Namespace) -> bool:
+def _logs_events(arguments: Namespace) -> bool:
     """Whether events are logged: not beside a report that goes to stderr as well, unless asked for."""
     return "words" not in arguments or arguments.log_level is not None
 
@@ -122,7 +122,7 @@ class Command:
 
         self._load_printer()
         self._name_the_file()
-        watcher = LogObserver(self.log) if _tells_in_the_log(self.arguments) else None
+        watcher = LogObserver(self.log) if _logs_events(self.arguments) else None
         observers: list[Observer] = [watcher] if watcher is not None else []
         metrics = self._metrics()
         if metrics is not None:
@@ -194,7 +194,7 @@ class Command:
             return
         said = str(self.file.resolve()) if self.file is not None else "the defaults"
         names = [endpoint.name for endpoint in self.plan.endpoints]
-        if _tells_in_the_log(self.arguments):
+        if _logs_events(self.arguments):
             self.log.info("sweep_started", config=said, endpoints=names, dry_run=not self.plan.options.act)
         if self.file is not None and _is_quiet(self.arguments):
             sys.stderr.write(f"reaper: the configuration is {said}\n")
