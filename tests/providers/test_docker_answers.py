@@ -22,7 +22,7 @@ from reaper.errors import (
     ServerError,
     UnreadableError,
 )
-from reaper.providers.docker import client as docker
+from reaper.providers.docker import connection, event_stream
 from reaper.providers.docker.client import DockerProvider
 from reaper.providers.docker.settings import DockerTable
 from tests.providers.lab import NAME, direct, server
@@ -187,7 +187,7 @@ def packed(size: int) -> bytes:
 @pytest.mark.parametrize("ask", ["list", "inspect", "delete", "stop"])
 @pytest.mark.parametrize("status", [200, 500])
 async def test_an_answer_without_an_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch, ask: str, status: int) -> None:
-    monkeypatch.setattr(docker, "LARGEST_ANSWER", 1 << 20)
+    monkeypatch.setattr(connection, "LARGEST_ANSWER", 1 << 20)
     for body, encoding in ((b" " * (3 << 20), "identity"), (packed(3 << 20), "gzip")):
         answer = partial(web.Response, status=status, body=body, headers={"Content-Encoding": encoding})
         async with engine(lambda _: answer()) as provider:  # noqa: B023 - it ends before the next one
@@ -234,7 +234,7 @@ async def test_a_deep_refusal_is_one_without_a_reason() -> None:
 
 
 async def test_an_engine_where_nothing_happens_is_asked_anew_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(docker, "QUIET", 0.05)
+    monkeypatch.setattr(event_stream, "QUIET", 0.05)
     asked: list[str] = []
     enough = anyio.Event()
 

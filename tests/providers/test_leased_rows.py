@@ -195,7 +195,7 @@ async def test_a_volume_with_another_thing_s_id_for_a_name_is_left_out() -> None
 
 
 async def networks(provider: DockerProvider) -> list[dict[str, Any]]:
-    rows = await provider._connect()._query_json("networks")
+    rows = await provider._connection.client()._query_json("networks")
     return [row for row in rows if row["Name"] == "bridge"]
 
 

@@ -1,0 +1,203 @@
+"""The connection to one engine: its client, requests with their errors translated, and answers within bounds.
+
+aiodocker is imported when a client is made, not with this module: nothing that only asks for the version pays for it.
+"""
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from reaper.core.model import Kind, Resource
+from reaper.errors import InProgressError, NotFoundError, UnreadableError
+from reaper.providers.answers import REDIRECTS, cause, message, read_bounded, refuse_redirect, text
+from reaper.providers.docker.address import tcp_address, tls_context, unix_path
+from reaper.providers.docker.calls import check
+from reaper.providers.docker.containers import Row
+from reaper.providers.docker.errors import last_cause, last_headers, last_request, last_skew, translate
+from reaper.providers.docker.settings import DockerTable
+from reaper.providers.parsing import clock_skew
+from reaper.providers.parsing import text as text_of
+
+if TYPE_CHECKING:
+    import aiodocker
+    import aiohttp
+    from aiohttp.client_middlewares import ClientHandlerType
+
+T = TypeVar("T")
+
+_LONG_ID = re.compile("[0-9a-f]{64}")
+LARGEST_ANSWER = 128 << 20  # bytes; the listing of 20,000 containers has a third of that
+
+
+class EngineConnection:
+    """One client for life of one engine.
+
+    Attributes:
+        answered: whether the engine has ever been listed: an error then means something else than a wrong address.
+    """
+
+    def __init__(self, engine: DockerTable) -> None:
+        self.answered = False
+        self._engine = engine
+        self._client: aiodocker.Docker | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    async def ask(self, path: str, **params: str) -> object:
+        """What the engine answers to a GET request. Raises ProviderError."""
+        try:
+            answer: object = await self.client()._query_json(path, params=params)  # noqa: SLF001
+        except Exception as error:  # noqa: BLE001
+            self.translate(error)
+        return answer
+
+    async def request(self, method: str, path: str, body: str | None = None) -> object:
+        """What the engine answers to a request. Raises ProviderError."""
+        try:
+            return await self.client()._query_json(path, method, data=body)  # noqa: SLF001
+        except Exception as error:  # noqa: BLE001
+            self.translate(error)
+
+    async def containers(self, **params: str) -> Sequence[Row]:
+        """The listing of containers. Raises ProviderError."""
+        try:
+            return await self.rows(**params)
+        except Exception as error:  # noqa: BLE001
+            self.translate(error)
+
+    async def rows(self, **params: str) -> Sequence[Row]:
+        """The raw listing of containers: ``containers.list()`` takes an empty object for an empty list."""
+        return checked_rows(await self.client()._query_json("containers/json", params={"all": "1", **params}), "containers")  # noqa: SLF001
+
+    async def unless_removed(
+        self, resource: Resource, patience: float, ask: Callable[["aiodocker.Docker"], Awaitable[T]]
+    ) -> T:
+        """Make a request about one resource. Raises InProgressError when the engine is removing it and does not answer.
+
+        Since Docker 26 a removal that is under way blocks all requests about that container, while the listing shows it.
+        """
+        client = self.client()
+
+        async def asked() -> T:
+            try:
+                return await ask(client)
+            except Exception as error:  # noqa: BLE001
+                self.translate(error)
+
+        if resource.kind is not Kind.CONTAINER:
+            return await asked()
+        asking = asyncio.ensure_future(asked())
+        try:
+            answered, _ = await asyncio.wait((asking,), timeout=patience)
+            if not answered and await self._is_being_removed(resource):
+                raise InProgressError("it is being removed")
+            return await asking
+        finally:
+            asking.cancel()
+
+    async def _is_being_removed(self, resource: Resource) -> bool:
+        """Whether the listing shows its removal. Raises NotFoundError when it does not show it at all."""
+        try:
+            rows = await self.rows(filters=json.dumps({"id": [resource.id]}))
+        except Exception:  # noqa: BLE001 - then the answer itself is waited for
+            return False
+        row = next((row for row in rows if row.get("Id") == resource.id), None)
+        if row is None and not all(text_of(row.get("Id")) for row in rows):
+            return False
+        if row is None:
+            raise NotFoundError(f"No such container: {resource.id}")
+        return row.get("State") in ("removing", "dead")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None and self._session is not None:
+            await self._client.close()
+            await self._session.close()
+            self._client = None
+
+    def client(self) -> "aiodocker.Docker":
+        """The client, made at the first call."""
+        if self._client is None:
+            _ensure_home()
+            import aiodocker  # noqa: PLC0415
+            import aiohttp  # noqa: PLC0415
+
+            # The limits above this client bound its connections.
+            connector: aiohttp.BaseConnector
+            path = unix_path(self._engine)
+            if path is not None:
+                connector = aiohttp.UnixConnector(path, limit=0)
+                url = "unix://localhost"
+            else:
+                context = tls_context(self._engine)
+                connector = aiohttp.TCPConnector(limit=0, ssl=context or True)
+                host, port = tcp_address(self._engine)
+                url = f"{'https' if context else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                middlewares=(_send,),
+                timeout=aiohttp.ClientTimeout(),
+                auto_decompress=False,  # its size is bounded as it is decompressed
+                headers={"Accept-Encoding": "identity"},
+            )
+            # aiohttp would repeat a request whose connection broke, DELETE included, unseen by the reports.
+            self._session._retry_connection = False  # noqa: SLF001 - there is no other way to say so
+            self._client = aiodocker.Docker(url=url, connector=connector, session=self._session)
+        return self._client
+
+    def translate(self, error: Exception) -> NoReturn:
+        """Raise ``error`` as one of ``reaper.errors``, from the original."""
+        translate(error, self._engine.host, answered=self.answered)
+
+
+def checked_rows(rows: object, what: str) -> Sequence[Row]:
+    """``rows`` when they are a whole listing: an empty object would pass for an empty engine."""
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UnreadableError(f"the listing of {what} is no list of objects")
+    return rows
+
+
+def _shortened(id_: re.Match[str]) -> str:
+    return id_[0][:12]
+
+
+async def _send(request: "aiohttp.ClientRequest", handler: "ClientHandlerType") -> "aiohttp.ClientResponse":
+    """Send what is one of this program's calls, and read its answer within bounds; a stream is left to be read.
+
+    Raises InvalidError for a redirect, and DockerError for what is refused, whatever form the refusal has.
+    """
+    import aiodocker  # noqa: PLC0415 - loaded with the client
+
+    check(request.method, request.url.raw_path_qs)
+    asked = datetime.now(UTC)
+    response = await handler(request)
+    last_headers.set(response.headers)
+    last_skew.set(clock_skew(response.headers, asked, datetime.now(UTC)))
+    path = request.url.path
+    last_request.set(what := f"{request.method} {_LONG_ID.sub(_shortened, path)}")
+    status = response.status
+    if status in REDIRECTS or (status == 304 and not path.endswith("/stop")):  # of a stop it means that it had stopped
+        response.close()
+        refuse_redirect(what, str(request.url.origin()), status, response.headers, "host of [[docker]]")
+        raise UnreadableError(f"{what} was answered {status}, which says nothing about it")
+    if status < 300 and path.endswith("/events"):
+        return response
+    body = await read_bounded(response, what, LARGEST_ANSWER)
+    if status >= 400:
+        last_cause.set(cause(body))
+        # Below 500 plain text is no engine's: a 404 of a proxy must not pass for the end of a container.
+        raise aiodocker.DockerError(status, text(body) if status >= 500 else message(body))
+    response._body = body  # noqa: SLF001 - what read() would have put there, without a bound
+    return response
+
+
+def _ensure_home() -> None:
+    """Aiodocker needs a home directory when it is imported; a user whom systemd or a container made up may have none."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"

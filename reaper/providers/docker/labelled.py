@@ -1,0 +1,66 @@
+"""The listings of volumes and images, which may fail where those of containers do not."""
+
+import json
+from collections.abc import Sequence
+from functools import partial
+
+import anyio
+
+from reaper.core.model import Kind
+from reaper.errors import CallTimeoutError, DeniedError, ProviderError, UnreadableError
+from reaper.providers.base import Call
+from reaper.providers.docker.connection import EngineConnection, checked_rows
+from reaper.providers.docker.containers import Row
+
+LISTED_WITHIN = 20.0  # seconds for the volumes, and for the images: a plugin that is dead keeps the engine waiting
+SECOND_TRY_AFTER = 1.0
+
+
+async def rows_with(
+    connection: EngineConnection, endpoint: str, kind: Kind, keys: Sequence[str | None], call: Call
+) -> Sequence[Row] | ProviderError:
+    """The volumes or images with one of these labels (None: all), or why they cannot be listed: that stops nothing else.
+
+    Their listing may fail alone, for a plugin that is dead or an image that is damaged: that says nothing of the engine,
+    and must neither be tried as long as other calls are nor open the circuit breaker.
+    """
+    rows: list[Row] = []
+    with anyio.move_on_after(LISTED_WITHIN):
+        for key in keys:
+            what, ask = f"list {kind}s on {endpoint}", partial(_labelled_or_error, connection, kind, key)
+            found = await call(what, ask)
+            if isinstance(found, ProviderError):
+                await anyio.sleep(SECOND_TRY_AFTER)
+                found = await call(what, ask)
+            if isinstance(found, ProviderError):
+                return found
+            rows += found
+        return rows
+    return CallTimeoutError(f"no answer within {LISTED_WITHIN:g} s")
+
+
+async def _labelled_or_error(connection: EngineConnection, kind: Kind, key: str | None) -> Sequence[Row] | ProviderError:
+    try:
+        return await _labelled(connection, kind, key)
+    except ProviderError as error:
+        return error
+
+
+async def _labelled(connection: EngineConnection, kind: Kind, key: str | None) -> Sequence[Row]:
+    """The volumes or images with this label, or all. The filter is an optimisation: what comes back is tested again."""
+    client = connection.client()
+    params = {} if key is None else {"filters": json.dumps({"label": [key]})}
+    try:
+        if kind is Kind.IMAGE:
+            return checked_rows(await client._query_json("images/json", params=params), "images")  # noqa: SLF001
+        answer = await client._query_json("volumes", params=params)  # noqa: SLF001
+        if answer.get("Warnings"):  # a driver did not answer
+            raise UnreadableError(f"the listing of volumes is not whole: {'; '.join(map(str, answer['Warnings']))}")
+        volumes = answer["Volumes"]
+        return checked_rows([] if volumes is None else volumes, "volumes")
+    except Exception as error:  # noqa: BLE001
+        try:
+            connection.translate(error)
+        except DeniedError as denied:  # by a proxy, most likely: an engine that lists containers lists these, too
+            what = "for the sake of leases, GET /volumes and GET /images/json have to be let through"
+            raise DeniedError(f"{denied}; {what}") from error
