@@ -1,7 +1,6 @@
 """``reaper ryuk`` as a process: from its first client to the end of the last lease."""
 
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,18 +12,6 @@ from reaper.simulator.faults import Fault
 from tests.run import Program
 from tests.ryuk.process import RyukProcess, deleted, names, of, until
 from tests.simulator.docker_world import World
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    with World() as world:
-        world.import_image()
-        yield world
-
-
-@pytest.fixture
-def program(world: World, tmp_path: Path) -> Program:
-    return Program(tmp_path, {"DOCKER_HOST": world.host})
 
 
 def test_a_dead_clients_things_go_although_another_one_lives(any_engine: EngineClient, tmp_path: Path) -> None:

@@ -17,18 +17,6 @@ from tests.simulator.docker_world import World
 NO_EVENTS = "docker_events = false"
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
-    with World() as world:
-        world.import_image()
-        yield world
-
-
-@pytest.fixture
-def program(world: World, tmp_path: Path) -> Program:
-    return Program(tmp_path, {"DOCKER_HOST": world.host})
-
-
 class RyukDaemon(Daemon):
     """A service that speaks Ryuk."""
 

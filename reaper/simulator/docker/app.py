@@ -1,4 +1,4 @@
-"""The Docker half of the simulator: a Docker Engine API (20.10, API 1.41) over HTTP that real clients take for one.
+"""The Docker half of the simulator: the calls of a Docker Engine API (20.10) that reaper and its tests make, over HTTP.
 
     engine = Engine(clock, seed=7)
     load(engine, containers, networks)                    # what a world holds, or add_container(engine, ...)
