@@ -11,9 +11,10 @@ from pathlib import Path
 from benchmarks.measure import Run, Series
 from reaper.core.decide import decide
 from reaper.core.lease import Claim
-from reaper.core.model import Kind, Resource, Site, State
+from reaper.core.model import Kind, Resource, State
 from reaper.core.rules import Rules
 from reaper.core.scope import Selector
+from reaper.core.site import Site
 from reaper.leases.sources import NAME, SharedLeases
 from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
 

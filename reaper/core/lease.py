@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 
 from reaper.core.durations import human, shifted
 from reaper.core.identity import MADE_BY_COMPOSE, PROJECT_LABEL
-from reaper.core.model import Kind, Resource, Site
+from reaper.core.model import Kind, Resource
 from reaper.core.scope import LEASE_LABEL, Selector, name_matches
+from reaper.core.site import Site
 
 IMAGE_LABEL = "reaper.lease.image"
 """The same for images, and not what their containers inherit: a neighbour's from the same image would carry it, too."""

@@ -13,8 +13,9 @@ from itertools import chain
 
 from reaper.core.durations import shifted
 from reaper.core.lease import HERE, IMAGE_LABEL, Claim, Lease, named_leases
-from reaper.core.model import Resource, Site
+from reaper.core.model import Resource
 from reaper.core.scope import LEASE_LABEL
+from reaper.core.site import Site
 
 _UNIT = 64  # seconds: how finely time is cut
 _FEW = 16  # leases with the same sign, up to which their times are compared one by one

@@ -28,10 +28,10 @@ from reaper.core.model import (
     Report,
     Resource,
     Result,
-    Site,
 )
 from reaper.core.ordering import users_first
 from reaper.core.rules import Rules
+from reaper.core.site import Site
 from reaper.descriptors import for_connections, limit
 from reaper.errors import (
     CircuitOpenError,

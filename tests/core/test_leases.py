@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from reaper.core.lease import IN_FLIGHT, Claim, Ending, Lease
 from reaper.core.lease_index import LeaseIndex, Leases
-from reaper.core.model import Decision, Kind, Reason, Resource, Site, State
+from reaper.core.model import Decision, Kind, Reason, Resource, State
 from reaper.core.scope import Selector
+from reaper.core.site import Site
 from tests.core.make import FOREIGN, NETWORK, NOW, ago, judge_one, judged, rules
 
 ALIVE = Lease("7f3a", "pid 4711 on gpu-1", since=ago(hours=1))

@@ -8,8 +8,9 @@ import pytest
 from reaper.core.decide import decide, explain
 from reaper.core.lease import Ending, Lease
 from reaper.core.lease_index import LeaseIndex, Leases
-from reaper.core.model import Decision, Reason, Resource, Site
+from reaper.core.model import Decision, Reason, Resource
 from reaper.core.rules import Rules
+from reaper.core.site import Site
 from reaper.sweep.context import what_changed
 from tests.core.make import IMAGE, STOPPED, VOLUME, ago
 
