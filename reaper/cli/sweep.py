@@ -11,21 +11,20 @@ from typing import TYPE_CHECKING
 
 from reaper import exits
 from reaper.config import load
-from reaper.config.settings import JournalTable
 from reaper.core.decide import explain
 from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, Report
 from reaper.core.pending import pending
 from reaper.descriptors import with_room
 from reaper.errors import ConfigError, ReaperError
-from reaper.leases.sources import known_leases
 from reaper.observers.hints import hints_of, left, unjudged
-from reaper.observers.journal import NAME, Journal, journal_of
-from reaper.observers.log import _is_quiet, log_format, log_of
+from reaper.observers.journal import NAME
+from reaper.observers.log import LogObserver, _is_quiet, log_format, log_of
 from reaper.observers.tables import progress
+from reaper.session import Session
 from reaper.sweep.plan import Plan, make_plan
-from reaper.sweep.runner import Observers, close, exit_code, run_with_deadline, together
-from reaper.sweep.sweep import Endpoint, Observer, Stop, sweep
+from reaper.sweep.runner import exit_code, run_with_deadline, together
+from reaper.sweep.sweep import Endpoint, Stop
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -43,8 +42,8 @@ def run(arguments: Namespace) -> int:
     loaded = load.load(arguments.config)
     plan = make_plan(arguments, loaded.settings, os.environ)
     log = log_of(arguments)
-    command = Command(arguments, plan, log, loaded.settings.journal, loaded.file)
     try:
+        command = Command(arguments, plan, log, loaded.file)
         with with_room(DESCRIPTORS):
             return anyio.run(command.run)
     except ReaperError:
@@ -68,75 +67,40 @@ class Command:
     arguments: Namespace
     plan: Plan
     log: "FilteringBoundLogger"
-    record: JournalTable
     file: Path | None = None
 
     def __post_init__(self) -> None:
-        self.leases = known_leases(load.state_directory(os.environ), os.environ)
         self._until = datetime.now(UTC) + self.plan.timeout
+        watches = _logs_events(self.arguments)
+        self._watcher = LogObserver(self.log) if watches else None
+        self._metrics = self._make_metrics()
+        self.session = Session(
+            self.plan,
+            observers=[each for each in (self._watcher, self._metrics) if each is not None],
+            log=self.log,
+        )
 
     async def run(self) -> int:
         """Look, act where it is asked for, and print; returns the exit code. Raises ReaperError."""
 
         async def work(stop: Stop) -> int:
-            journal = self._journal()
-            endpoints = self._connect()
-            try:
-                return await self._run(endpoints, stop, journal)
-            finally:
-                self.leases.close()
-                try:
-                    await close(endpoints)
-                finally:
-                    if journal is not None:
-                        await journal.close()
+            async with self.session:
+                return await self._run(stop)
 
         return await run_with_deadline(work, self.plan.timeout)
 
-    def _connect(self) -> list[Endpoint]:
-        from reaper.sweep import connect  # noqa: PLC0415 - not for config
-
-        folder = load.state_directory(os.environ)
-        # A dry run gets clients that have no method to delete with.
-        return connect.endpoints(self.plan.endpoints, self.plan.retry, folder, act=self.plan.options.act)
-
-    def _journal(self) -> Journal | None:
-        """The record of a sweep that deletes. That it cannot be written is a warning, and changes nothing else."""
-        if not self.plan.options.act:
-            return None
-        folder = load.state_directory(os.environ)
-        file = str(folder / NAME)
-        journal = journal_of(
-            self.record,
-            folder,
-            clock=lambda: datetime.now(UTC),
-            failed=lambda problem: self.log.warning("journal_failed", file=file, problem=problem),
-            recovered=lambda problem: self.log.warning("journal_recovered", file=file, problem=problem),
-        )
-        if journal is not None:
-            journal.open()
-        return journal
-
-    async def _run(self, endpoints: Sequence[Endpoint], stop: Stop, journal: Journal | None) -> int:
-        from reaper.observers.log import LogObserver  # noqa: PLC0415
-
+    async def _run(self, stop: Stop) -> int:
         self._load_printer()
         self._name_the_file()
-        watcher = LogObserver(self.log) if _logs_events(self.arguments) else None
-        observers: list[Observer] = [watcher] if watcher is not None else []
-        metrics = self._metrics()
-        if metrics is not None:
-            observers.append(metrics)
-        if journal is not None:
-            observers.append(journal)
-        with progress(observers, act=self.plan.options.act):
-            report = await self._sweep(endpoints, observers, stop, journal)
+        session = self.session
+        with progress(session.observers, act=self.plan.options.act):
+            report = await session.sweep(stop=stop)
             while self.plan.wait and await self._may_go_on(report, stop):
-                again = await self._sweep(endpoints, observers, stop, journal)
+                again = await session.sweep(stop=stop)
                 report = _with_earlier(report, together(report, again))
             report = replace(report, interrupted=stop.why)
-        if metrics is not None:
-            self._write(metrics, endpoints, report)
+        if self._metrics is not None:
+            self._write(self._metrics, session.endpoints, report)
         name = self.arguments.command or "once"
         if name == "explain":
             return self._explain(report)
@@ -148,26 +112,9 @@ class Command:
         if name == "check" and code == 0 and left(report, everything=self.plan.everything):
             code = exits.LEFT
         self._print(report, name, code)
-        if name == "once" and watcher is not None:
-            watcher.summary(report)
+        if name == "once" and self._watcher is not None:
+            self._watcher.summary(report)
         return code
-
-    async def _sweep(
-        self, endpoints: Sequence[Endpoint], observers: Sequence[Observer], stop: Stop, journal: Journal | None
-    ) -> Report:
-        for endpoint in endpoints if journal is not None else ():
-            assert journal is not None
-            journal.about(endpoint.reader.endpoint, self.plan.options.due)
-        return await sweep(
-            endpoints,
-            self.plan.rules,
-            self.plan.options,
-            clock=lambda: datetime.now(UTC),
-            observer=Observers(observers),
-            leases=self.leases,
-            ledger=journal,
-            stop=stop,
-        )
 
     async def _may_go_on(self, report: Report, stop: Stop) -> bool:
         """Wait until something may go that time alone keeps; False when there is none in time, or the sweep is to end."""
@@ -199,7 +146,7 @@ class Command:
         if self.file is not None and _is_quiet(self.arguments):
             sys.stderr.write(f"reaper: the configuration is {said}\n")
 
-    def _metrics(self) -> "Metrics | None":
+    def _make_metrics(self) -> "Metrics | None":
         if self.plan.metrics_textfile is None:
             return None
         from reaper.observers.instruments import reach  # noqa: PLC0415
@@ -227,7 +174,7 @@ class Command:
         """By endpoint the names of the projects that were reaped, as far as the journal has them."""
         from reaper.observers.journal_db import reaped_projects  # noqa: PLC0415 - a database, for one command alone
 
-        return reaped_projects(load.state_directory(os.environ) / NAME)
+        return reaped_projects(self.plan.state / NAME)
 
     def _load_printer(self) -> None:
         """Load what prints the report before anything is deleted: later it may not be possible."""
@@ -265,7 +212,7 @@ class Command:
         decision = found[0]
         endpoint = next(e for e in report.endpoints if e.endpoint == decision.resource.endpoint)
         resources = [d.resource for d in endpoint.decisions]
-        leases = Leases(self.leases()).on(endpoint.site)
+        leases = Leases(self.session.leases()).on(endpoint.site)
         findings = explain(decision.resource, resources, self.plan.rules, leases, report.started_at + endpoint.clock_skew)
         if self.arguments.json:
             from reaper.observers.json_report import explanation_document  # noqa: PLC0415

@@ -16,7 +16,7 @@ from reaper.core.lease_index import LeaseIndex, Leases
 from reaper.errors import LeasesUnknownError
 from reaper.leases.peers import Peer, is_trusted
 from reaper.liveness import lives, lock_file
-from reaper.paths import is_there, sockets_to_ask
+from reaper.paths import is_there
 
 if TYPE_CHECKING:
     from reaper.leases.store import LeaseFile
@@ -72,11 +72,14 @@ class KnownLeases:
     Args:
         folder: the state directory.
         sockets: where such services listen, if they do.
+
+    Attributes:
+        own: reads those of the state directory alone.
     """
 
     def __init__(self, folder: Path, sockets: Sequence[str]) -> None:
-        self._shared = SharedLeases(folder)
-        self._own = folder / NAME
+        self.own = SharedLeases(folder)
+        self._path = folder / NAME
         self._sockets = sockets
         self._served: Sequence[ServedLeases] | None = None
 
@@ -84,8 +87,8 @@ class KnownLeases:
         """The leases, living and ended. Blocks for milliseconds. Raises LeasesUnknownError."""
         if self._served is None:
             self._served = self._services()
-        shared, served = self._shared(), [read() for read in self._served]
-        for id_, made in self._shared.made_elsewhere.items() if served else ():
+        shared, served = self.own(), [read() for read in self._served]
+        for id_, made in self.own.made_elsewhere.items() if served else ():
             for index in chain.from_iterable(leases.parts for leases in served):
                 if (lease := index.get(id_)) is not None and lease.made is not made:
                     index.put(replace(lease, made=made))
@@ -98,21 +101,11 @@ class KnownLeases:
         from reaper.leases.peers import answers  # noqa: PLC0415 - most have no service beside them
 
         # A socket without a service behind it, where the leases can be read from the disk: that is where it kept them.
-        return [ServedLeases(path) for path in there if answers(path) or not is_there(str(self._own))]
+        return [ServedLeases(path) for path in there if answers(path) or not is_there(str(self._path))]
 
     def close(self) -> None:
         """Let go of the file."""
-        self._shared.close()
-
-
-def known_leases(folder: Path, env: Mapping[str, str]) -> KnownLeases:
-    """Return the reader of all leases that whatever deletes or stops something has to know.
-
-    Args:
-        folder: the state directory.
-        env: names the local sockets on which a service may listen.
-    """
-    return KnownLeases(folder, sockets_to_ask(env))
+        self.own.close()
 
 
 FRESH = 1.0  # seconds for which an answer is good

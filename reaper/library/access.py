@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TypeVar
 
 import anyio
@@ -16,16 +16,15 @@ from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, EndpointReport, Outcome, Report, Resource, Result
 from reaper.core.rules import Rules
 from reaper.errors import NotFoundError, ProviderError
-from reaper.leases.sources import KnownLeases, known_leases
 from reaper.library.cleanup_scope import CleanupScope
 from reaper.library.errors import CleanupError, RetryableCleanupError
-from reaper.observers.journal import NAME, Journal, journal_of
+from reaper.observers.journal import NAME
 from reaper.providers.base import Provider
 from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import RetryPolicy
-from reaper.sweep import connect
-from reaper.sweep.ports import Quiet
-from reaper.sweep.sweep import LAST_LOOK, Endpoint, Options, Stop, sweep
+from reaper.session import Session
+from reaper.sweep.plan import Plan
+from reaper.sweep.sweep import LAST_LOOK, Options, Stop
 
 T = TypeVar("T")
 
@@ -96,14 +95,10 @@ class Access:
 
         async def look() -> tuple[Resource, ...]:
             async with CleanupScope(timeout=CLOSE_WITHIN) as scope:
-                endpoint = self._connect(scope, act=False)
+                (endpoint,) = self._session(scope, Options(act=False)).endpoints
                 return (await endpoint.reader.list(endpoint.retrier.call)).resources
 
         return await self.bounded(look)
-
-    def leases(self) -> KnownLeases:
-        """What reads the leases of this host; to be closed."""
-        return known_leases(self._state, os.environ)
 
     async def bounded(self, work: Callable[[], Awaitable[T]], extra: timedelta = timedelta(0)) -> T:
         """What ``work`` returns, within the time. Raises CleanupError for whatever a provider raises."""
@@ -114,12 +109,12 @@ class Access:
                 raise failure(error.label, f"{self.name}: {error}") from error
         raise RetryableCleanupError(f"{self.name}: no answer within {self.timeout:g} s")
 
-    async def provider(self, work: Callable[[Endpoint], Awaitable[T]], extra: timedelta = timedelta(0)) -> T:
-        """What ``work`` returns, which is given a client that can act."""
+    async def acting(self, work: Callable[[Session], Awaitable[T]], extra: timedelta = timedelta(0)) -> T:
+        """What ``work`` returns, which is given a session with a client that can act."""
 
         async def run() -> T:
             async with CleanupScope(timeout=CLOSE_WITHIN) as scope:
-                return await work(self._connect(scope, act=True))
+                return await work(self._session(scope, Options()))
 
         return await self.bounded(run, extra)
 
@@ -146,80 +141,68 @@ class Access:
         time = timedelta(seconds=self.timeout if within is None else within)
         limit = max(time - LAST_LOOK, time / 2) + extra
         async with CleanupScope(timeout=CLOSE_WITHIN) as scope:
-            shared = scope.add(self.leases())
-            journal = self._journal() if options.act else None
-            if journal is not None:
-                scope.call(journal.close)
-            endpoint = self._connect(scope, act=options.act)
+            session = self._session(scope, options, rules)
+            endpoints = session.endpoints
             if wrap is not None:
+                (endpoint,) = endpoints
                 assert isinstance(endpoint.reader, Provider)
-                endpoint = replace(endpoint, reader=wrap(endpoint.reader, shared), memory=None)
+                endpoints = [replace(endpoint, reader=wrap(endpoint.reader, session.leases), memory=None)]
 
             stop = Stop()
 
             async def run() -> Report:
-                return await sweep(
-                    [endpoint],
-                    rules,
-                    options,
-                    clock=lambda: datetime.now(UTC),
-                    observer=journal or Quiet(),
-                    leases=lambda: leases(shared),
-                    ledger=journal,
-                    stop=stop,
-                )
+                return await session.sweep(endpoints=endpoints, leases=lambda: leases(session.leases), stop=stop)
 
             return await stop.within(limit, run)
 
-    async def on_record(self, endpoint: Endpoint, decision: Decision, act: Callable[[], Awaitable[Outcome]]) -> Outcome:
+    async def on_record(self, session: Session, decision: Decision, act: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Do what ``act`` does, with a record of it in the journal before and after. Raises what ``act`` raises.
 
         Args:
-            endpoint: where it is done.
+            session: with the endpoint where it is done.
             decision: says to what, and why.
             act: returns the outcome.
         """
-        name, provider = endpoint.reader.endpoint, endpoint.reader.provider
-        async with CleanupScope(timeout=CLOSE_WITHIN) as scope:
-            journal = self._journal()
-            if journal is None:
-                return await act()
-            scope.call(journal.close)
-            await journal.begin(name, provider, [decision])
-            began, result = anyio.current_time(), Result(decision, Outcome.FAILED, attempts=1)
-            try:
-                result = replace(result, outcome=await act())
-            except NotFoundError:
-                result = replace(result, outcome=Outcome.GONE)
-                raise
-            except (ProviderError, CleanupError) as error:
-                result = replace(result, detail=str(error), error=getattr(error, "label", None))
-                raise
-            except BaseException:
-                result = replace(result, detail="it was interrupted", error="interrupted")
-                raise
-            finally:
-                result = replace(result, seconds=anyio.current_time() - began)
-                journal.finished(
-                    EndpointReport(endpoint=name, provider=provider, held=1, decisions=(decision,), results=(result,))
-                )
-            return result.outcome
+        journal = session.journal
+        if journal is None:
+            return await act()
+        name, provider = decision.resource.endpoint, decision.resource.provider
+        await journal.begin(name, provider, [decision])
+        began, result = anyio.current_time(), Result(decision, Outcome.FAILED, attempts=1)
+        try:
+            result = replace(result, outcome=await act())
+        except NotFoundError:
+            result = replace(result, outcome=Outcome.GONE)
+            raise
+        except (ProviderError, CleanupError) as error:
+            result = replace(result, detail=str(error), error=getattr(error, "label", None))
+            raise
+        except BaseException:
+            result = replace(result, detail="it was interrupted", error="interrupted")
+            raise
+        finally:
+            result = replace(result, seconds=anyio.current_time() - began)
+            journal.finished(
+                EndpointReport(endpoint=name, provider=provider, held=1, decisions=(decision,), results=(result,))
+            )
+        return result.outcome
 
-    def _connect(self, scope: CleanupScope, *, act: bool) -> Endpoint:
-        """A client, which ``scope`` closes."""
-        (endpoint,) = connect.endpoints([self._spec], RETRY, self._state, act=act)
-        scope.call(endpoint.reader.close, name=f"the client of {self.name}")
-        return endpoint
-
-    def _journal(self) -> Journal | None:
+    def _session(self, scope: CleanupScope, options: Options, rules: Rules | None = None) -> Session:
+        """An open session, which ``scope`` closes."""
         file = self._state / NAME
-        journal = journal_of(
-            self.settings.journal,
-            self._state,
-            clock=lambda: datetime.now(UTC),
-            failed=lambda problem: warnings.warn(f"{file}: no record is kept: {problem}", RuntimeWarning, stacklevel=2),
+        plan = Plan(
+            endpoints=(self._spec,),
+            rules=rules or self.settings.rules(),
+            options=options,
+            retry=RETRY,
+            state=self._state,
+            journal=self.settings.journal,
         )
-        if journal is not None:
-            journal.open()
-            journal.about(self.name, None)
-        return journal
+        session = scope.add(
+            Session(
+                plan,
+                failed=lambda problem: warnings.warn(f"{file}: no record is kept: {problem}", RuntimeWarning, stacklevel=2),
+            )
+        )
+        session.open()
+        return session

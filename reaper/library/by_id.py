@@ -24,7 +24,8 @@ from reaper.library.errors import CleanupError, RetryableCleanupError
 from reaper.library.lease import own_leases
 from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Listed, Provider
 from reaper.retry.retrier import Retrier
-from reaper.sweep.sweep import Endpoint, Options
+from reaper.session import Session
+from reaper.sweep.sweep import Options
 
 LONG_STOP = timedelta(seconds=10)  # a container's longer grace comes on top of the time of the operation
 PAUSE = 1.0  # seconds until something that was changing is looked at again
@@ -263,16 +264,13 @@ async def stop(
     """
     claim, own = _claim(id_), own_leases()
 
-    async def work(endpoint: Endpoint) -> Outcome:
+    async def work(session: Session) -> Outcome:
+        (endpoint,) = session.endpoints
         assert isinstance(endpoint.reader, Provider)
         retrier: Retrier = endpoint.retrier
-        shared = access.leases()
-        try:
-            client = _Claimed(endpoint.reader, id_, kind, shared, alone=even_protected)
-            found = await client.list(retrier.call)
-            living = () if even_protected else tuple(x for x in shared().open if x.id not in own)
-        finally:
-            shared.close()
+        client = _Claimed(endpoint.reader, id_, kind, session.leases, alone=even_protected)
+        found = await client.list(retrier.call)
+        living = () if even_protected else tuple(x for x in session.leases().open if x.id not in own)
         if found.clock_problem is not None:
             raise RetryableCleanupError(f"{id_} was not stopped: {found.clock_problem}")
         named = next((one for one in found.resources if one.id == id_), None)
@@ -297,12 +295,12 @@ async def stop(
                 raise RetryableCleanupError(f"{after.name} was asked to stop, and is {after.raw_state}")
             return Outcome.STOPPED
 
-        return await access.on_record(endpoint, decision, act)
+        return await access.on_record(session, decision, act)
 
-    async def unless_gone(endpoint: Endpoint) -> Outcome:
+    async def unless_gone(session: Session) -> Outcome:
         try:
-            return await work(endpoint)
+            return await work(session)
         except NotFoundError:
             return Outcome.GONE
 
-    return await access.provider(unless_gone, extra=max(stop_timeout - LONG_STOP, timedelta(0)))
+    return await access.acting(unless_gone, extra=max(stop_timeout - LONG_STOP, timedelta(0)))

@@ -15,7 +15,6 @@ import anyio
 import anyio.to_thread
 
 from reaper import __version__
-from reaper.config.settings import JournalTable
 from reaper.core.model import Decision, EndpointReport, Result
 from reaper.liveness import new_token
 from reaper.observers.journal_rows import Begun
@@ -27,29 +26,6 @@ if TYPE_CHECKING:
 
 NAME = "journal.db"
 PATIENCE = timedelta(seconds=5)
-
-
-def journal_of(
-    table: JournalTable,
-    folder: Path,
-    *,
-    clock: Callable[[], datetime],
-    failed: Callable[[str], None],
-    recovered: Callable[[str], None] = lambda _: None,
-    thorough: bool = False,
-) -> "Journal | None":
-    """The journal that the configuration asks for in a state directory; None where it asks for none. See ``Journal``."""
-    if not table.enabled:
-        return None
-    return Journal(
-        folder / NAME,
-        keep_for=table.keep_for,
-        max_megabytes=table.max_megabytes,
-        clock=clock,
-        failed=failed,
-        recovered=recovered,
-        thorough=thorough,
-    )
 
 
 @dataclass

@@ -1,6 +1,5 @@
 """Takes what an ended lease has left: after a run that has ended in order, and, in its guard, after one that was killed."""
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,13 +13,12 @@ from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, Outcome, Reason, Report
 from reaper.core.scope import Scope
 from reaper.errors import LeasesUnknownError
-from reaper.leases.sources import KILLED, NAME, known_leases
+from reaper.leases.sources import KILLED, NAME
 from reaper.leases.store import LeaseFile, LeaseRecord, LeaseState
-from reaper.observers.journal import Journal, journal_of
-from reaper.run.orders import Orders, OrdersError, Setup
-from reaper.sweep import connect
-from reaper.sweep.runner import Observers, close, run_with_deadline, together
-from reaper.sweep.sweep import Endpoint, Observer, Options, Stop, sweep
+from reaper.run.orders import Orders, OrdersError
+from reaper.session import Session
+from reaper.sweep.runner import run_with_deadline, together
+from reaper.sweep.sweep import Options, Stop
 
 PAUSE = 1.0  # seconds between two looks
 PATIENCE = timedelta(seconds=60)  # for what is being created or removed just then
@@ -50,17 +48,17 @@ def clean_up_later(text: bytes, *, holder_died: bool) -> int:
     record = orders.record
     log.info("holder_died" if holder_died else "clean_up_continued", lease=record.id, holder=str(record.holder))
     try:
-        end(orders.setup.state, record, LeaseState.EXPIRED, KILLED)
+        end(orders.plan.state, record, LeaseState.EXPIRED, KILLED)
     except LeasesUnknownError as error:
         # Nothing is deleted by a guess: the next sweep that can read the leases takes what this one covered.
         log.error("leases_unknown", problem=str(error))  # noqa: TRY400 - foreseen: no traceback
         return 1
-    leases = of_lease(record.id, known_leases(orders.setup.state, os.environ))
+    observer = logs.LogObserver(log)
 
     async def work(stop: Stop) -> int:
-        observer = logs.LogObserver(log)
-        wanted = Wanted(orders.setup, record.id, leases, at_least=LATEST, patience=TRIES, failures=True)
-        report = await reap(wanted, observer, stop, lambda text: log.warning("journal", problem=text))
+        patience = Patience(at_least=LATEST, at_most=TRIES, failures=True)
+        session = Session(orders.plan, observers=[observer], log=log)
+        report = await clean_up(session, record.id, stop, patience=patience)
         observer.summary(report)
         return int(bool(still_there(report, record.id)) or any(e.failure for e in report.endpoints))
 
@@ -111,78 +109,59 @@ def of_lease(id_: str, leases: Callable[[], Leases], ending: Ending | None = Non
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is to be taken, and how patiently.
+class Patience:
+    """How long a clean-up goes on.
 
     Args:
-        setup: where to look.
-        id: the lease.
-        leases: reads this one and the living ones.
-        at_least: it is looked for again and again for so long.
-        patience: for so long when something is in transition, or comes anew with each look.
-        failures: whether what failed is tried again within the patience.
+        at_least: the endpoints are swept again and again for so long.
+        at_most: for so long while something is in transition, or something new appears in each sweep.
+        failures: whether what failed is tried again until then.
     """
 
-    setup: Setup
-    id: str
-    leases: Callable[[], Sequence[Lease]]
     at_least: timedelta = timedelta(0)
-    patience: timedelta = PATIENCE
+    at_most: timedelta = PATIENCE
     failures: bool = False
 
 
-async def reap(wanted: Wanted, observer: Observer, stop: Stop, troubled: Callable[[str], None]) -> Report:
-    """Take what the lease covers and nothing else; the report covers all listings together.
+async def clean_up(
+    session: Session, id_: str, stop: Stop, *, ending: Ending | None = None, patience: Patience | None = None
+) -> Report:
+    """Take what the lease covers and nothing else; the report joins those of all sweeps.
 
     Args:
-        wanted: what is to be taken.
-        observer: is notified of events.
+        session: with the endpoints; opened and closed here.
+        id_: the lease.
         stop: ends it early.
-        troubled: is called when the record cannot be written.
+        ending: see ``of_lease``.
+        patience: how long it goes on.
     """
-    plan, state = wanted.setup.plan, wanted.setup.state
-    journal = journal_of(wanted.setup.journal, state, clock=_now, failed=troubled, recovered=troubled)
-    if journal is not None:
-        journal.open()
-    endpoints = connect.endpoints(plan.endpoints, plan.retry, state, act=True)
-    # What is owned by other signs is others' business, now that all that counts is the lease.
-    endpoints = [replace(endpoint, memory=None) for endpoint in endpoints]
-    try:
-        return await _looks(wanted, endpoints, journal, observer, stop)
-    finally:
-        with anyio.CancelScope(shield=True):
-            await close(endpoints)
-            if journal is not None:
-                await journal.close()
-
-
-async def _looks(
-    wanted: Wanted, endpoints: Sequence[Endpoint], journal: Journal | None, observer: Observer, stop: Stop
-) -> Report:
-    rules = replace(wanted.setup.plan.rules, scope=Scope(presets=()), policies=())
-    options = Options(max_lease_deletions=wanted.setup.plan.options.max_lease_deletions)
-    observers = Observers([observer, journal] if journal is not None else [observer])
+    patience = patience or Patience()
+    rules = replace(session.plan.rules, scope=Scope(presets=()), policies=())
+    options = Options(max_lease_deletions=session.plan.options.max_lease_deletions)
     total: Report | None = None
-    began = anyio.current_time()
-    while True:
-        report = await sweep(
-            endpoints, rules, options, clock=_now, observer=observers, leases=wanted.leases, ledger=journal, stop=stop
-        )
-        total = report if total is None else together(total, report)
-        passed = timedelta(seconds=anyio.current_time() - began)
-        if stop.why is not None or not (passed < wanted.at_least or (passed < wanted.patience and _again(wanted, report))):
-            return total
-        await anyio.sleep(PAUSE)
+    async with session:
+        # What is owned by other signs is others' business, now that all that counts is the lease.
+        endpoints = [replace(endpoint, memory=None) for endpoint in session.endpoints]
+        leases = of_lease(id_, session.leases, ending)
+        began = anyio.current_time()
+        while True:
+            report = await session.sweep(rules, options, endpoints=endpoints, leases=leases, stop=stop)
+            total = report if total is None else together(total, report)
+            passed = timedelta(seconds=anyio.current_time() - began)
+            waits = passed < patience.at_least or (passed < patience.at_most and _again(report, id_, patience))
+            if stop.why is not None or not waits:
+                return total
+            await anyio.sleep(PAUSE)
 
 
-def _again(wanted: Wanted, report: Report) -> bool:
+def _again(report: Report, id_: str, patience: Patience) -> bool:
     """Whether another look is worth it."""
     if any(endpoint.cap is not None for endpoint in report.endpoints):
         return False
     failed = any(e.failure is not None for e in report.endpoints) or report.count(Outcome.FAILED)
-    if failed and not wanted.failures:
+    if failed and not patience.failures:
         return False
-    return bool(failed or report.results or any(d.reason is Reason.CHANGING for d in still_there(report, wanted.id)))
+    return bool(failed or report.results or any(d.reason is Reason.CHANGING for d in still_there(report, id_)))
 
 
 def still_there(report: Report, id_: str) -> list[Decision]:
@@ -197,7 +176,3 @@ def still_there(report: Report, id_: str) -> list[Decision]:
 def unwanted(report: Report, id_: str) -> list[Decision]:
     """What is still there, and is not kept on purpose."""
     return [d for d in still_there(report, id_) if d.reap or d.reason in _NOT_ON_PURPOSE]
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -28,7 +28,6 @@ from reaper.providers.registration import EndpointSpec
 from reaper.run import foreground
 from reaper.run.cleanup import still_there, unwanted
 from reaper.run.foreground import Inherited
-from reaper.run.orders import Setup
 from reaper.run.scratch import socket_folder
 from reaper.sweep.plan import Plan, make_plan
 
@@ -50,7 +49,7 @@ class Run:
 
     Args:
         command: with its arguments.
-        setup: of the sweep before it; its endpoints, protections and limits hold for what is left afterwards, too.
+        plan: of the sweep before it; its endpoints, protections and limits hold for what is left afterwards, too.
         claims: what belongs to it besides what carries the lease's label.
         dialled: the engine of its Docker commands, which the proxy connects to; None where they go to it without one.
         engine: the same where it can be reached when this process is dead: what is behind the proxy of an outer run.
@@ -59,7 +58,7 @@ class Run:
     """
 
     command: tuple[str, ...]
-    setup: Setup
+    plan: Plan
     claims: tuple[Claim, ...]
     dialled: DockerTable | None
     engine: DockerTable | None
@@ -99,8 +98,7 @@ def _run(arguments: Namespace, sweep_once: Callable[[Namespace], int], log: "Fil
     swept = [spec.table for spec in plan.endpoints if isinstance(spec.table, DockerTable)]
     if engine is not None and not any(same_address(known, engine) for known in swept):
         plan = replace(plan, endpoints=(*plan.endpoints, EndpointSpec(REGISTRATION, _named_apart(engine, plan))))
-    setup = Setup(plan, load.state_directory(env).absolute(), loaded.settings.journal)
-    wanted = Run(tuple(arguments.words), setup, claims(arguments.own or ()), dialled, engine, arguments.strict, env)
+    wanted = Run(tuple(arguments.words), plan, claims(arguments.own or ()), dialled, engine, arguments.strict, env)
     if not arguments.skip_cleanup and (code := _first_sweep(once, sweep_once, strict=arguments.strict)) is not None:
         return code
     try:
@@ -178,15 +176,15 @@ def _take(wanted: Run, scratch: Path | None) -> "Hold":
     from reaper.leases import peers, process  # noqa: PLC0415
     from reaper.run import hold as holds  # noqa: PLC0415 - databases and clients
 
-    setup, url = wanted.setup, peers.service_url(wanted.env)
+    plan, url = wanted.plan, peers.service_url(wanted.env)
     if url.startswith("unix://"):
         from reaper.run.hold import served  # noqa: PLC0415
 
-        if (hold := served(setup, wanted.claims, url, _say)) is not None:
+        if (hold := served(plan, wanted.claims, url, _say)) is not None:
             return hold
-    endpoints = holds.identified(setup) if wanted.claims else ()
-    lease = process.OwnLease(setup.state, wanted.claims, Path(wanted.command[0]).name, endpoints)
-    return holds.GuardedHold(setup, lease, scratch, _say)
+    endpoints = holds.identified(plan) if wanted.claims else ()
+    lease = process.OwnLease(plan.state, wanted.claims, Path(wanted.command[0]).name, endpoints)
+    return holds.GuardedHold(plan, lease, scratch, _say)
 
 
 def _foreground(command: Sequence[str], env: Mapping[str, str], inherited: Inherited, hold: "Hold") -> tuple[int, str]:
@@ -224,7 +222,7 @@ def _proxy(wanted: Run, lease: str, scratch: Path | None, env: dict[str, str]) -
     from reaper.run.recorder import Recorder  # noqa: PLC0415
 
     socket = scratch / "docker.sock"
-    recorder = Recorder(wanted.engine, lease, wanted.setup.state, _say)
+    recorder = Recorder(wanted.engine, lease, wanted.plan.state, _say)
     proxy = DockerProxy(wanted.dialled, {LEASE_LABEL: lease}, _say, recorder.created)
     with start_blocking_portal() as portal:
         portal.call(recorder.begin)

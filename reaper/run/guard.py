@@ -41,7 +41,7 @@ class Guard:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         process = subprocess.Popen(  # noqa: S603 - this program
-            [*COMMAND, str(self._orders.setup.state / LOG)],
+            [*COMMAND, str(self._orders.plan.state / LOG)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

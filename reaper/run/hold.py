@@ -1,41 +1,32 @@
 """Who holds the lease of a run, and cleans up after it whatever becomes of it."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
-
-from reaper.core.lease import Claim, Ending
-from reaper.core.model import Report
-from reaper.errors import ConfigError
-from reaper.leases.peers import is_trusted, listener
-from reaper.leases.sources import known_leases
-from reaper.library.lease import HeldLease, lease
-from reaper.library.lease_client import LeaseRefusedError
-from reaper.run.cleanup import Wanted, of_lease
-from reaper.run.orders import Setup
-from reaper.sweep import connect
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
 from reaper.core.durations import human
-from reaper.errors import LeasesUnknownError
+from reaper.core.lease import Claim, Ending
+from reaper.core.model import Report
+from reaper.errors import ConfigError, LeasesUnknownError
+from reaper.leases.peers import is_trusted, listener
 from reaper.leases.process import OwnLease
 from reaper.leases.store import LeaseState
+from reaper.library.lease import HeldLease, lease
+from reaper.library.lease_client import LeaseRefusedError
 from reaper.observers.log import LogObserver
 from reaper.observers.tables import progress
-from reaper.run.cleanup import TRIES, end, reap
+from reaper.run.cleanup import TRIES, clean_up, end
 from reaper.run.guard import LOG, Guard
 from reaper.run.orders import Orders
-from reaper.sweep.runner import Observers, close, run_with_deadline
-from reaper.sweep.sweep import Observer, Stop
+from reaper.session import Session
+from reaper.sweep import connect
+from reaper.sweep.plan import Plan
+from reaper.sweep.runner import run_with_deadline
+from reaper.sweep.sweep import Stop
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -81,20 +72,26 @@ class Hold(Protocol):
         ...
 
 
-def identified(setup: Setup) -> frozenset[str]:
+def identified(plan: Plan) -> frozenset[str]:
     """The ids of the endpoints that answer: only there can a claim take anything later."""
-    plan = setup.plan
-    endpoints = connect.endpoints(plan.endpoints, plan.retry, setup.state, act=False)
 
     async def ask() -> frozenset[str]:
-        try:
+        async with Session(plan, act=False) as session:
             with anyio.move_on_after(IDENTIFY_WITHIN):
-                await connect.identify(endpoints)
-        finally:
-            await close(endpoints)
-        return frozenset(id_ for endpoint in endpoints if (id_ := endpoint.reader.endpoint_id) is not None)
+                await connect.identify(session.endpoints)
+            return frozenset(id_ for endpoint in session.endpoints if (id_ := endpoint.reader.endpoint_id) is not None)
 
     return anyio.run(ask)
+
+
+def _addresses(plan: Plan) -> frozenset[str]:
+    """The addresses of all endpoints."""
+
+    async def read() -> frozenset[str]:
+        async with Session(plan, act=False) as session:
+            return frozenset(endpoint.reader.identity for endpoint in session.endpoints)
+
+    return anyio.run(read)
 
 
 class GuardedHold:
@@ -103,12 +100,12 @@ class GuardedHold:
     Raises LeasesUnknownError when it cannot have one.
     """
 
-    def __init__(self, setup: Setup, lease: OwnLease, scratch: Path | None, say: Callable[[str], None]) -> None:
-        self._setup, self._lease, self._say = setup, lease, say
+    def __init__(self, plan: Plan, lease: OwnLease, scratch: Path | None, say: Callable[[str], None]) -> None:
+        self._plan, self._lease, self._say = plan, lease, say
         try:
-            self._guard = Guard(Orders(setup, lease.record, scratch))
+            self._guard = Guard(Orders(plan, lease.record, scratch))
         except OSError as error:
-            end(setup.state, lease.record, LeaseState.RELEASED, "its guard could not be started")
+            end(plan.state, lease.record, LeaseState.RELEASED, "its guard could not be started")
             raise LeasesUnknownError(f"its guard cannot be started: {error}") from error
 
     @property
@@ -128,18 +125,17 @@ class GuardedHold:
     def clean_up(self, cause: str, log: "FilteringBoundLogger | None") -> Report:
         """See ``Hold``. The guard goes on where this is interrupted."""
         ended = datetime.now(UTC)  # of what others make while this is cleaned up nothing is the run's
-        leases = of_lease(self.id, known_leases(self._setup.state, os.environ), Ending(ended, cause))
-        report = clean_up(Wanted(self._setup, self.id, leases), log, self._say)
+        report = _clean_up(self._plan, self.id, Ending(ended, cause), log, self._say)
         if report.interrupted is None:
             try:
-                end(self._setup.state, self._lease.record, LeaseState.RELEASED, cause, ended)
+                end(self._plan.state, self._lease.record, LeaseState.RELEASED, cause, ended)
             except LeasesUnknownError as error:
                 self._say(f"its lease cannot be given back: {error}")
             if may_go_later(report):
                 self._guard.hand_over()
                 self._say(
                     f"not everything could be looked at or deleted; its guard goes on trying for {human(TRIES)} and logs to"
-                    f" {self._setup.state / LOG}"
+                    f" {self._plan.state / LOG}"
                 )
             else:
                 self._guard.dismiss()
@@ -154,17 +150,20 @@ def may_go_later(report: Report) -> bool:
     )
 
 
-def clean_up(wanted: Wanted, log: "FilteringBoundLogger | None", say: Callable[[str], None]) -> Report:
+def _clean_up(
+    plan: Plan, id_: str, ending: Ending, log: "FilteringBoundLogger | None", say: Callable[[str], None]
+) -> Report:
     """Take what a run has left, with a progress bar at a terminal. A signal ends it early."""
     found: list[Report] = []
 
     async def work(stop: Stop) -> int:
-        observers: list[Observer] = [LogObserver(log)] if log is not None else []
-        with progress(observers, act=True):
-            found.append(await reap(wanted, Observers(observers), stop, say))
+        observers = [LogObserver(log)] if log is not None else []
+        session = Session(plan, observers=observers, failed=say, recovered=say)
+        with progress(session.observers, act=True):
+            found.append(await clean_up(session, id_, stop, ending=ending))
         return 0
 
-    anyio.run(lambda: run_with_deadline(work, wanted.setup.plan.timeout))
+    anyio.run(lambda: run_with_deadline(work, plan.timeout))
     return found[0]
 
 
@@ -177,13 +176,13 @@ class ServedHold:
     """A lease that the service keeps.
 
     Args:
-        setup: where what is left has to be looked for.
+        plan: where what is left has to be looked for.
         held: the lease.
         say: prints a message.
     """
 
-    def __init__(self, setup: Setup, held: HeldLease, say: Callable[[str], None]) -> None:
-        self._setup, self._held, self._say = setup, held, say
+    def __init__(self, plan: Plan, held: HeldLease, say: Callable[[str], None]) -> None:
+        self._plan, self._held, self._say = plan, held, say
         self.id = held.id
 
     def keep(self) -> None:
@@ -193,9 +192,7 @@ class ServedHold:
         """See ``holds.Hold``. The service goes on where this is interrupted."""
         ended, began = datetime.now(UTC), time.monotonic()
         try:
-            known = known_leases(self._setup.state, os.environ)
-            leases = of_lease(self.id, known, Ending(ended, cause))
-            report = clean_up(Wanted(self._setup, self.id, leases), log, self._say)
+            report = _clean_up(self._plan, self.id, Ending(ended, cause), log, self._say)
             if may_go_later(report):
                 self._say("not everything could be looked at or deleted; the service goes on trying")
             return report
@@ -203,11 +200,11 @@ class ServedHold:
             self._held.release(cause, over_for=time.monotonic() - began)
 
 
-def served(setup: Setup, claims: Sequence[Claim], url: str, say: Callable[[str], None]) -> ServedHold | None:
+def served(plan: Plan, claims: Sequence[Claim], url: str, say: Callable[[str], None]) -> ServedHold | None:
     """A lease of the service, unless it does not answer or does not sweep all that the run may use.
 
     Args:
-        setup: where what is left has to be looked for.
+        plan: where what is left has to be looked for.
         claims: what the lease covers besides what carries its label.
         url: of the service's local socket.
         say: prints a message.
@@ -223,11 +220,9 @@ def served(setup: Setup, claims: Sequence[Claim], url: str, say: Callable[[str],
     except LeaseRefusedError as error:
         raise ConfigError(f"the service on {url} does not grant the lease: {error}", _CURE) from None
     if held.state == "live":
-        plan = setup.plan
-        looked = connect.endpoints(plan.endpoints, plan.retry, setup.state, act=False)
-        missing = {endpoint.reader.identity for endpoint in looked} - {*held.endpoints}
+        missing = _addresses(plan) - {*held.endpoints}
         if not missing:
-            return ServedHold(setup, held, say)
+            return ServedHold(plan, held, say)
         say(f"the service on {url} does not sweep {', '.join(sorted(missing))}, so this run has a guard of its own")
     held.release("it was not used")
     return None

@@ -5,7 +5,7 @@ A run may last for days, and the package may be upgraded meanwhile.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,42 +29,27 @@ class OrdersError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
-    """Where something may be left, and where that is put on record.
-
-    Args:
-        plan: the endpoints, with their keys, and the limits; of the rules, the protections.
-        state: the state directory.
-        journal: how the record is kept.
-    """
-
-    plan: Plan = field(repr=False)
-    state: Path
-    journal: JournalTable
-
-
-@dataclass(frozen=True, slots=True)
 class Orders:
     """What the guard of a lease has to know.
 
     Args:
-        setup: where to look. Of the rules only what keeps something counts: the lease alone says what goes.
+        plan: where to look. Of the rules only what keeps something counts: the lease alone says what goes.
         record: the lease.
         scratch: a temporary folder of the holder's, to be removed; None where it has none.
     """
 
-    setup: Setup
+    plan: Plan
     record: LeaseRecord
     scratch: Path | None
 
     def dump(self) -> bytes:
         """Return them as JSON. The API keys are in it."""
-        plan, record = self.setup.plan, self.record
+        plan, record = self.plan, self.record
         document = {
             "version": VERSION,
-            "state": str(self.setup.state),
+            "state": str(plan.state),
             "scratch": None if self.scratch is None else str(self.scratch),
-            "journal": self.setup.journal.model_dump(),
+            "journal": plan.journal.model_dump(),
             "endpoints": [_endpoint_fields(endpoint) for endpoint in plan.endpoints],
             "protect": asdict(plan.rules.protect),
             "rules": {name: getattr(plan.rules, name) for name in _TIMES_OF_RULES},
@@ -99,7 +84,7 @@ class Orders:
             raise OrdersError(f"they have version {version!r}, and this program reads version {VERSION}")
         try:
             scratch = document["scratch"]
-            return cls(_setup(document), _record(document["lease"]), None if scratch is None else Path(scratch))
+            return cls(_plan(document), _record(document["lease"]), None if scratch is None else Path(scratch))
         except KeyError as error:
             raise OrdersError(f"{error} is missing") from None
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
@@ -119,10 +104,10 @@ def _with_times(values: dict[str, Any]) -> dict[str, Any] | timedelta:
     return timedelta(**values) if values.keys() == {"seconds"} else values
 
 
-def _setup(document: Mapping[str, Any]) -> Setup:
+def _plan(document: Mapping[str, Any]) -> Plan:
     protect = document["protect"]
     of = {name: tuple(protect["selector"][name]) for name in ("labels", "names", "images")}
-    plan = Plan(
+    return Plan(
         endpoints=tuple(map(_endpoint, document["endpoints"])),
         rules=Rules(
             Scope(presets=()),
@@ -131,11 +116,10 @@ def _setup(document: Mapping[str, Any]) -> Setup:
         ),
         options=Options(max_lease_deletions=document["max_lease_deletions"]),
         retry=RetryPolicy(**document["retry"]),
+        state=Path(document["state"]),
+        journal=JournalTable.model_validate(document["journal"]),
         timeout=document["timeout"],
-        one_off=False,
-        everything=False,
     )
-    return Setup(plan, Path(document["state"]), JournalTable.model_validate(document["journal"]))
 
 
 def _endpoint_fields(endpoint: EndpointSpec) -> dict[str, Any]:

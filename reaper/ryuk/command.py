@@ -24,24 +24,24 @@ from reaper.config.settings import Settings
 from reaper.core.lease import Lease
 from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, EndpointReport, Reason, Report
-from reaper.core.rules import Rules
 from reaper.core.scope import Scope
 from reaper.descriptors import make_room
 from reaper.errors import ConfigError, LeasesUnknownError
 from reaper.leases.ryuk_server import Ryuk
-from reaper.leases.sources import NAME, SharedLeases, known_leases
+from reaper.leases.sources import NAME
 from reaper.leases.store import LeaseFile, LeaseRecord
 from reaper.leases.watcher import RESTART_WINDOW, LeaseBook
 from reaper.liveness import Alive, lock_file, new_token
-from reaper.observers.journal import Journal, journal_of
 from reaper.observers.log import LogObserver
+from reaper.paths import sockets_to_ask
 from reaper.providers.docker.registration import REGISTRATION
 from reaper.retry.retrier import RetryPolicy
 from reaper.ryuk import entrypoint
 from reaper.ryuk.settings import RyukSettings
-from reaper.sweep import connect
-from reaper.sweep.runner import Observers, close, exit_code
-from reaper.sweep.sweep import Endpoint, Observer, Options, Stop, sweep
+from reaper.session import Session
+from reaper.sweep.plan import Plan
+from reaper.sweep.runner import exit_code
+from reaper.sweep.sweep import Options, Stop
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -72,14 +72,14 @@ def run(env: Mapping[str, str], configure: Callable[[str], "FilteringBoundLogger
     """
     make_room(DESCRIPTORS)
     ryuk, settings = RyukSettings.of(env), load.of_environment(env).settings
-    session = _Session(ryuk, settings, env, configure("debug" if ryuk.verbose else "info"))
+    command = _Command(ryuk, settings, env, configure("debug" if ryuk.verbose else "info"))
     try:
-        return anyio.run(session.run)
+        return anyio.run(command.run)
     finally:
-        session.release()
+        command.release()
 
 
-class _Session:
+class _Command:
     """One run of it, from the first client to the last lease.
 
     Args:
@@ -92,18 +92,20 @@ class _Session:
     """
 
     def __init__(self, ryuk: RyukSettings, settings: Settings, env: Mapping[str, str], log: "FilteringBoundLogger") -> None:
-        self._ryuk, self._settings, self._env, self._log = ryuk, settings, env, log
-        self._folder = load.state_directory(env)
-        self._engines = load.endpoints(settings, env, {REGISTRATION.name})
+        self._ryuk, self._env, self._log = ryuk, env, log
         # Only leases own anything. The original kills; who has lost its client has nothing to end in order any more.
-        rules = replace(settings.rules(), scope=Scope(presets=()), policies=())
-        self._rules: Rules = replace(rules, stop_timeout=timedelta(0))
-        self._leases = SharedLeases(self._folder)
-        self._known = known_leases(self._folder, env)
+        rules = replace(settings.rules(), scope=Scope(presets=()), policies=(), stop_timeout=timedelta(0))
+        plan = Plan(
+            endpoints=load.endpoints(settings, env, {REGISTRATION.name}),
+            rules=rules,
+            options=Options(max_lease_deletions=settings.limits.max_lease_deletions),
+            retry=RetryPolicy(**{**dict(settings.retry), "request_timeout": ryuk.request_timeout}),
+            state=load.state_directory(env),
+            journal=settings.journal,
+        )
+        self._session = Session(plan, observers=[LogObserver(log)], sockets=sockets_to_ask(env), log=log)
         self._book: LeaseBook | None = None
         self._alive: Alive | None = None
-        self._journal: Journal | None = None
-        self._endpoints: list[Endpoint] = []
         secret = ryuk_secret(settings.ryuk, env)
         self._server = Ryuk(
             lambda: self._book,
@@ -140,9 +142,7 @@ class _Session:
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._server.close()
-                    await close(self._endpoints)
-                    if self._journal is not None:
-                        await self._journal.close()
+                    await self._session.close()
             group.cancel_scope.cancel()
         if failed is not None:
             raise failed
@@ -150,26 +150,14 @@ class _Session:
 
     def release(self) -> None:
         """Let go of the files."""
-        self._leases.close()
-        self._known.close()
         if self._book is not None:
             self._book.close()
         if self._alive is not None:
             self._alive.close()
 
     async def _run(self, group: anyio.abc.TaskGroup) -> None:
-        self._journal = journal_of(
-            self._settings.journal,
-            self._folder,
-            clock=_now,
-            failed=lambda problem: self._log.warning("journal_failed", problem=problem),
-            recovered=lambda problem: self._log.warning("journal_recovered", problem=problem),
-        )
-        if self._journal is not None:
-            self._journal.open()
         book = self._open()
-        retry = RetryPolicy(**{**dict(self._settings.retry), "request_timeout": self._ryuk.request_timeout})
-        self._endpoints = connect.endpoints(self._engines, retry, self._folder, act=True)
+        self._session.open()
         if (failure := (await self._sweep(act=False, limit=FIRST_LOOK)).endpoints[0].failure) is not None:
             self._code = exits.UNLISTED
             self._log.error("ryuk_has_no_engine", problem=failure.message)
@@ -187,7 +175,7 @@ class _Session:
 
     def _open(self) -> LeaseBook:
         """The book. Raises LeasesUnknownError."""
-        path = self._folder / NAME
+        path = self._session.plan.state / NAME
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._alive = alive = Alive(lock_file(path), new_token())
@@ -207,7 +195,7 @@ class _Session:
         return book
 
     def _ids(self) -> Collection[str]:
-        return {id_ for endpoint in self._endpoints if (id_ := endpoint.reader.endpoint_id) is not None}
+        return {id_ for endpoint in self._session.endpoints if (id_ := endpoint.reader.endpoint_id) is not None}
 
     async def _listen_for_signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -354,7 +342,7 @@ class _Session:
     async def _sweep_away(self, limit: float) -> bool:
         """Sweep; whether all went that was to go."""
         longest = min(limit, self._ryuk.shutdown_timeout.total_seconds())
-        for endpoint in self._endpoints:
+        for endpoint in self._session.endpoints:
             endpoint.rests.end()  # RYUK_REMOVE_RETRIES says how often it is tried
         whole = await self._sweep(act=True, limit=timedelta(seconds=max(longest, TICK)))
         report = whole.endpoints[0]
@@ -374,7 +362,7 @@ class _Session:
         after = now + report.clock_skew + self._ryuk.retry_offset
         patient = {
             lease.id
-            for lease in self._leases()
+            for lease in self._session.leases.own()
             if lease.ending is not None and now - lease.ending.at < self._ryuk.shutdown_timeout
         }
         made = (
@@ -387,8 +375,8 @@ class _Session:
 
         Its own whose things are still being made are not over yet.
         """
-        found = self._leases()
-        others = [lease for lease in self._known().open if found.get(lease.id) is None]
+        found = self._session.leases.own()
+        others = [lease for lease in self._session.leases().open if found.get(lease.id) is None]
         if others:
             found = Leases.of([found, Leases(others)])
         if not self._young:
@@ -396,24 +384,10 @@ class _Session:
         return tuple(replace(lease, ending=None) if lease.id in self._young else lease for lease in found)
 
     async def _sweep(self, *, act: bool, limit: timedelta | None = None) -> Report:
-        observers: list[Observer] = [LogObserver(self._log)]
-        ledger = self._journal if act else None
-        if ledger is not None:
-            observers.append(ledger)
-            ledger.about(self._endpoints[0].reader.endpoint, frozenset())
-        stop = Stop()
+        options, stop = replace(self._session.plan.options, act=act), Stop()
 
         async def work() -> Report:
-            return await sweep(
-                self._endpoints,
-                self._rules,
-                Options(act=act, max_lease_deletions=self._settings.limits.max_lease_deletions),
-                clock=_now,
-                observer=Observers(observers),
-                leases=self._read_leases,
-                ledger=ledger,
-                stop=stop,
-            )
+            return await self._session.sweep(options=options, leases=self._read_leases, stop=stop)
 
         return await stop.within(limit or self._ryuk.shutdown_timeout, work)
 

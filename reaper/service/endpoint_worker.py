@@ -18,14 +18,14 @@ import anyio.lowlevel
 from reaper.config.settings import DEFAULT_CATCH_UP
 from reaper.core.conditions import Policy
 from reaper.core.durations import shifted
-from reaper.core.lease import Lease
 from reaper.core.model import Kind, Outcome, Report, Resource
 from reaper.core.rules import Rules
 from reaper.core.scope import Owners
 from reaper.errors import ReaperError
 from reaper.observers.instruments import SweepResult, sweep_result
 from reaper.providers.base import Watched
-from reaper.sweep.sweep import Endpoint, Ledger, Observer, Options, Stop, sweep
+from reaper.session import Session
+from reaper.sweep.sweep import Endpoint, Options, Stop
 
 FIRST_REST, LONGEST_REST = 60.0, 900.0  # seconds for which an endpoint that failed is left alone
 FIRST_RECONNECTION, LONGEST_RECONNECTION = 1.0, 60.0
@@ -83,13 +83,10 @@ class EndpointWorker:
 
     Args:
         endpoint: its client, for life.
+        session: what sweeps it.
         in_force: reads what is in force now.
-        clock: the aware time in UTC.
-        observer: see ``sweep``.
-        ledger: see ``sweep``.
         listener: is notified of each sweep.
         before: what kept this endpoint until now: its end is waited for, and what is still due there taken over.
-        leases: see ``sweep``.
 
     Attributes:
         due: the policies that wait to be swept for here.
@@ -97,13 +94,10 @@ class EndpointWorker:
     """
 
     endpoint: Endpoint
+    session: Session
     in_force: Callable[[], InForce]
-    clock: Callable[[], datetime]
-    observer: Observer
-    ledger: Ledger
     listener: WorkerListener
     before: "EndpointWorker | None" = None
-    leases: Callable[[], Iterable[Lease]] = lambda: ()
     due: set[str] = field(default_factory=set)
     failures: int = 0
     stop: Stop | None = None
@@ -243,16 +237,8 @@ class EndpointWorker:
 
     async def _within_time(self, in_force: InForce, due: frozenset[str], stop: Stop) -> Report:
         async def work() -> Report:
-            return await sweep(
-                [self.endpoint],
-                in_force.rules,
-                replace(in_force.options, due=due),
-                clock=self.clock,
-                observer=self.observer,
-                ledger=self.ledger,
-                leases=self.leases,
-                stop=stop,
-            )
+            options = replace(in_force.options, due=due)
+            return await self.session.sweep(in_force.rules, options, endpoints=[self.endpoint], stop=stop)
 
         return await stop.within(in_force.timeout, work)
 
@@ -333,7 +319,7 @@ class EndpointWorker:
         rules = in_force.rules
         if death.group is None and Owners((death,), rules.scope).owner(death) is None:
             return
-        now, wall = anyio.current_time(), self.clock()
+        now, wall = anyio.current_time(), self.session.clock()
         for policy in rules.policies:
             if policy.stopped_for is None or Kind.CONTAINER not in policy.kinds or not self.concerns(policy):
                 continue

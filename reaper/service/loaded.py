@@ -2,14 +2,12 @@
 
 from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reaper.config import load as config
 from reaper.config.load import Config
 from reaper.service.endpoint_worker import InForce
-from reaper.sweep import connect
 from reaper.sweep.plan import Plan, make_plan
-from reaper.sweep.sweep import Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +41,6 @@ class Loaded:
         follow = self.config.settings.service.docker_events
         return {spec.name: (spec, plan.retry, follow and spec.registration.has_events) for spec in plan.endpoints}
 
-    def connect(self, name: str, env: Mapping[str, str]) -> Endpoint:
-        """A client for life of one endpoint."""
-        plan = self.plan
-        specs = [spec for spec in plan.endpoints if spec.name == name]
-        (endpoint,) = connect.endpoints(specs, plan.retry, config.state_directory(env), act=True)
-        return endpoint
+    def plan_of(self, name: str) -> Plan:
+        """The plan with this endpoint alone."""
+        return replace(self.plan, endpoints=tuple(spec for spec in self.plan.endpoints if spec.name == name))

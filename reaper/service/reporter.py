@@ -9,7 +9,6 @@ import anyio
 
 from reaper.core.model import Outcome, Report
 from reaper.observers.instruments import SweepResult
-from reaper.observers.journal import Journal
 from reaper.observers.log import LogObserver
 from reaper.observers.metrics import Metrics
 from reaper.service.endpoint_worker import EndpointWorker
@@ -27,8 +26,7 @@ class Reporter:
 
     Args:
         clock: returns the aware time in UTC.
-        journal: where there is one.
-        observer: of the sweeps; is notified of bugs.
+            observer: of the sweeps; is notified of bugs.
     """
 
     log: "FilteringBoundLogger"
@@ -36,15 +34,12 @@ class Reporter:
     metrics: Metrics
     notifier: Notifier
     clock: Callable[[], datetime]
-    journal: Journal | None = None
     observer: Observer | None = None
 
     def began(self, worker: EndpointWorker, due: frozenset[str]) -> None:
         """See ``endpoint_worker.WorkerListener``."""
         if (endpoint := self.status.endpoints.get(worker.name)) is not None:
             endpoint.sweeping_since, endpoint.next_try_at = self.clock(), None
-        if self.journal is not None:
-            self.journal.about(worker.name, due)
         config = self.status.config_file or "the defaults"
         self.log.info("sweep_started", endpoint=worker.name, due=sorted(due), config=config)
 

@@ -12,7 +12,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,12 +22,10 @@ import anyio.abc
 from prometheus_client import disable_created_metrics
 
 from reaper import __version__
-from reaper.config import load as config
 from reaper.descriptors import make_room
 from reaper.errors import ConfigError, ReaperError
-from reaper.leases.sources import SharedLeases
 from reaper.observers.instruments import reach
-from reaper.observers.journal import NAME, Journal, journal_of
+from reaper.observers.journal import NAME
 from reaper.observers.log import LogObserver
 from reaper.observers.metrics import Metrics
 from reaper.providers.base import Watched
@@ -41,10 +39,8 @@ from reaper.service.scheduler import Schedule, Timing
 from reaper.service.status import Status
 from reaper.service.systemd import Notifier
 from reaper.service.web import Web
+from reaper.session import Session
 from reaper.sweep import connect
-from reaper.sweep.ports import NoLedger
-from reaper.sweep.runner import Observers
-from reaper.sweep.sweep import Ledger, Observer
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -84,33 +80,28 @@ class Service:
         settings = self.loaded.config.settings
         self.status = Status(__version__, _now())
         self.reporter = Reporter(self.log, self.status, self.metrics, self.notifier, _now)
-        self.journal = self.reporter.journal = self._open_journal()
-        self.ledger: Ledger = self.journal or NoLedger()
-        folder, leases = config.state_directory(self.env), settings.leases
-        self.leases = SharedLeases(folder)
+        # Its endpoints come and go with the configuration; and the leases of this host's service are its own.
+        self.session = Session(
+            replace(self.loaded.plan, endpoints=()),
+            observers=[LogObserver(self.log), self.status, self.metrics],
+            sockets=(),
+            failed=self.reporter.journal_failed,
+            recovered=self.reporter.journal_recovered,
+            thorough=True,
+            clock=_now,
+        )
+        self.reporter.observer = self.session.observer
+        folder, leases = self.loaded.plan.state, settings.leases
         self.leasing: Leasing | None = None
         if leases.enabled:
             swept = Swept(self._identities, self._identify, self._endpoint_ids)
             self.leasing = Leasing(
                 folder, leases, self.env, self.reporter, self._leases_ended, swept=swept, ryuk=settings.ryuk
             )
-        observers: list[Observer] = [LogObserver(self.log), self.status, self.metrics]
-        self.observer: Observer = Observers([*observers, *([self.journal] if self.journal else [])])
-        self.reporter.observer = self.observer
         self.schedule = Schedule(self._post, self._beat, settings.service.jitter, settings.service.catch_up)
         self._send, self._receive = anyio.create_memory_object_stream[str](POSTS)
         self._drain_requested = anyio.Event()
         self._leaving: list[EndpointWorker] = []
-
-    def _open_journal(self) -> Journal | None:
-        return journal_of(
-            self.loaded.config.settings.journal,
-            config.state_directory(self.env),
-            clock=_now,
-            failed=self.reporter.journal_failed,
-            recovered=self.reporter.journal_recovered,
-            thorough=True,
-        )
 
     # -- its life ------------------------------------------------------------------------------------------------------
 
@@ -139,11 +130,9 @@ class Service:
                         leasing.hang_up()
                     if web is not None:
                         await web.close()
-                    self.leases.close()
                     if leasing is not None:
                         await leasing.close()
-                    if self.journal is not None:
-                        await self.journal.close()
+                    await self.session.close()
             group.cancel_scope.cancel()
         self._send.close()
         self._receive.close()
@@ -154,9 +143,8 @@ class Service:
 
     async def _serve(self) -> None:
         # Read before anything is written: it is what the service before this one has left.
-        runs = await anyio.to_thread.run_sync(last_runs, config.state_directory(self.env) / NAME)
-        if self.journal is not None:
-            self.journal.open()
+        runs = await anyio.to_thread.run_sync(last_runs, self.loaded.plan.state / NAME)
+        self.session.open()
         self._apply(self.loaded)
         gc.collect()
         gc.freeze()  # all that is here stays: the collection after each sweep need not walk through it
@@ -301,7 +289,7 @@ class Service:
                 self.status.beat_at = now
             before, passed = now, loop
             self.status.loop_at = now
-            self.status.journal_error = self.journal.degraded if self.journal else None
+            self.status.journal_error = journal.degraded if (journal := self.session.journal) is not None else None
             self._show_schedule()
             if health(self.status, now)[0]:
                 self.notifier.alive()
@@ -361,12 +349,12 @@ class Service:
 
     def _keep(self, name: str) -> EndpointWorker:
         """A worker for an endpoint; it takes over what was due with another one, when that has ended."""
-        endpoint = self.loaded.connect(name, self.env)
+        (endpoint,) = self.session.connect(self.loaded.plan_of(name))
         if (before := self.workers.get(name)) is not None:
             self._leave(before)
         # One that an earlier reload took away may be sweeping still.
         before = next((worker for worker in reversed(self._leaving) if worker.name == name), None)
-        worker = EndpointWorker(endpoint, self._terms, _now, self.observer, self.ledger, self.reporter, before, self.leases)
+        worker = EndpointWorker(endpoint, self.session, self._terms, self.reporter, before)
         self._group.start_soon(worker.run, name=f"keep {name}")
         return worker
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reaper.config import load as config
 from reaper.config.secrets import with_secret
-from reaper.config.settings import LimitsTable, Settings, one_off
+from reaper.config.settings import JournalTable, LimitsTable, Settings, one_off
 from reaper.core import durations
 from reaper.core.conditions import Policy
 from reaper.core.model import Kind
@@ -33,6 +33,8 @@ class Plan:
 
     Args:
         endpoints: what is swept, each with its secret.
+        state: the state directory.
+        journal: how the record of deletions is kept there.
         one_off: whether options took the place of the configured policies.
         everything: whether ``--all`` was given.
         wait: whether to sweep again for what time alone keeps, within the timeout.
@@ -46,9 +48,11 @@ class Plan:
     rules: Rules
     options: Options
     retry: RetryPolicy
-    timeout: timedelta
-    one_off: bool
-    everything: bool
+    state: Path
+    journal: JournalTable
+    timeout: timedelta = DEFAULT_TIMEOUT
+    one_off: bool = False
+    everything: bool = False
     wait: bool = False
     only: tuple[str, ...] = ()
     narrow: tuple[str, ...] = ()
@@ -83,6 +87,8 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
         rules=rules,
         options=options,
         retry=RetryPolicy(**dict(settings.retry)),
+        state=config.state_directory(env).absolute(),
+        journal=settings.journal,
         timeout=timeout,
         one_off=replaced,
         everything=arguments.all,

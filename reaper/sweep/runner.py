@@ -1,7 +1,7 @@
-"""How a one-shot command conducts a sweep: who watches it, what ends it early, and the exit code that it comes to."""
+"""How a one-shot command runs a sweep: what ends it early, and the exit code that it comes to."""
 
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,7 +10,7 @@ import anyio.abc
 
 from reaper import exits
 from reaper.core.model import EndpointReport, Outcome, Report, Result
-from reaper.sweep.sweep import BUG, DRAIN, Endpoint, Observer, Stop
+from reaper.sweep.sweep import BUG, DRAIN, Stop
 
 
 async def run_with_deadline(work: Callable[[Stop], Awaitable[int]], limit: timedelta, drain: timedelta = DRAIN) -> int:
@@ -46,13 +46,6 @@ async def _listen_for_signals(stop: Stop, drain: timedelta, *, task_status: anyi
     # Leaving the receiver has restored the default handlers.
 
 
-async def close(endpoints: Sequence[Endpoint]) -> None:
-    """Close the clients, whatever has been cancelled."""
-    with anyio.CancelScope(shield=True):
-        for endpoint in endpoints:
-            await endpoint.reader.close()
-
-
 def exit_code(report: Report) -> int:
     """The exit code of a sweep by the table in the README: of several, the first that applies."""
     endpoints = report.endpoints
@@ -86,17 +79,3 @@ def _merged(before: EndpointReport, last: EndpointReport) -> EndpointReport:
     warnings = tuple(dict.fromkeys((*before.warnings, *last.warnings)))
     held, seconds = max(before.held, last.held), before.seconds + last.seconds
     return replace(last, held=held, results=tuple(results.values()), warnings=warnings, seconds=seconds)
-
-
-class Observers:
-    """Passes what happens on to several observers."""
-
-    def __init__(self, observers: Sequence[Observer]) -> None:
-        self._observers = observers
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        def notify(*arguments: object) -> None:
-            for observer in self._observers:
-                getattr(observer, name)(*arguments)
-
-        return notify

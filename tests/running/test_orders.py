@@ -22,7 +22,7 @@ from reaper.providers.docker.settings import DockerTable
 from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import RetryPolicy
 from reaper.run.guard import LOG
-from reaper.run.orders import VERSION, Orders, OrdersError, Setup
+from reaper.run.orders import VERSION, Orders, OrdersError
 from reaper.sweep.plan import Plan
 from reaper.sweep.sweep import Options
 
@@ -39,9 +39,9 @@ def orders(tmp_path: Path) -> Orders:
         rules=replace(settings.rules(), scope=Scope(presets=()), policies=(), stop_timeout=timedelta(seconds=2.5)),
         options=Options(max_lease_deletions=9),
         retry=RetryPolicy(attempts=2, initial_delay=timedelta(milliseconds=20)),
+        state=tmp_path,
+        journal=settings.journal,
         timeout=timedelta(minutes=3),
-        one_off=False,
-        everything=False,
     )
     record = LeaseRecord(
         id="run-1",
@@ -56,7 +56,7 @@ def orders(tmp_path: Path) -> Orders:
         boot="boot-1",
         endpoints=frozenset({"engine-1", "org-1"}),
     )
-    return Orders(Setup(plan, tmp_path, settings.journal), record, tmp_path / "scratch")
+    return Orders(plan, record, tmp_path / "scratch")
 
 
 def test_orders_are_read_as_they_were_written(orders: Orders) -> None:

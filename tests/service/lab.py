@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
 
+from reaper.config.settings import JournalTable
 from reaper.core.lease import Lease
 from reaper.core.model import Report, Resource
 from reaper.core.rules import Rules
@@ -18,7 +20,8 @@ from reaper.providers.memory import Held, MemoryProvider, MemoryWorld, VirtualCl
 from reaper.retry.breaker import Breaker
 from reaper.retry.retrier import Retrier
 from reaper.service.endpoint_worker import EndpointWorker, InForce
-from reaper.sweep.ports import NoLedger
+from reaper.session import Session
+from reaper.sweep.plan import Plan
 from reaper.sweep.sweep import Endpoint, Options
 from tests.sweep.lab import EXACT, NOW, RULES, Recorder
 
@@ -130,14 +133,15 @@ class House:
         self.diary = Diary()
         self.leases: list[Lease] = []
         self.observer = Recorder()
+        nothing = Path("/nonexistent")
+        plan = Plan((), rules, Options(), EXACT, nothing, JournalTable(enabled=False))
+        session = Session(plan, observers=[self.observer], sockets=(), clock=self.clock)
+        session.leases = lambda: self.leases  # type: ignore[assignment]  # the test's own
         self.worker = EndpointWorker(
             Endpoint(reader, Retrier(EXACT, breaker=Breaker())),
+            session,
             lambda: InForce(self.rules, Options(), self.deadline, at_times=self.at_times),
-            self.clock,
-            self.observer,
-            NoLedger(),
             self.diary,
-            leases=lambda: self.leases,
         )
 
     @asynccontextmanager

@@ -16,7 +16,7 @@ import anyio
 
 from reaper import exits
 from reaper.config.policies import DEFAULT_POLICIES
-from reaper.config.settings import Settings
+from reaper.config.settings import JournalTable, Settings
 from reaper.core.model import Decision, Report
 from reaper.observers import log as logs
 from reaper.observers.tables import progress
@@ -26,13 +26,14 @@ from reaper.providers.docker.registration import REGISTRATION as DOCKER
 from reaper.providers.docker.settings import DockerTable
 from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import RetryPolicy
+from reaper.session import Session
 from reaper.simulator.demo import sections
 from reaper.simulator.demo.screen import Screen
 from reaper.simulator.demo.world import ENGINE, FLAKY, ORGANISATION, World
-from reaper.sweep import connect
+from reaper.sweep.plan import Plan
 from reaper.sweep.ports import Quiet
-from reaper.sweep.runner import Observers, close, exit_code, run_with_deadline
-from reaper.sweep.sweep import Observer, Options, Stop, sweep
+from reaper.sweep.runner import exit_code, run_with_deadline
+from reaper.sweep.sweep import Observer, Options, Stop
 
 _LIMIT = timedelta(minutes=2)
 _DRAIN = timedelta(seconds=1)  # nothing is lost here when a deletion is cut short
@@ -119,19 +120,16 @@ class _Demo:
         for name in (ORGANISATION, FLAKY):
             table = DaytonaTable(name=name, api_url=simulator.daytona_url)
             specs.append(EndpointSpec(DAYTONA, table, simulator.api_key(name)))
-        retry = RetryPolicy(**dict(settings.retry))
-        endpoints = connect.endpoints(specs, retry, state, act=options.act)
-        try:
-            return await sweep(
-                endpoints,
-                settings.rules(),
-                options,
-                clock=lambda: datetime.now(UTC),
-                observer=Observers(observers),
-                stop=stop,
-            )
-        finally:
-            await close(endpoints)
+        plan = Plan(
+            endpoints=tuple(specs),
+            rules=settings.rules(),
+            options=options,
+            retry=RetryPolicy(**dict(settings.retry)),
+            state=state,
+            journal=JournalTable(enabled=False),
+        )
+        async with Session(plan, observers=observers, sockets=()) as session:
+            return await session.sweep(stop=stop)
 
 
 class _Returner(Quiet):
