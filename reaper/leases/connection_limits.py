@@ -168,7 +168,7 @@ class Door:
         ]
         if not candidates:
             return False
-        self._tell("crowded", "it is full, so what says nothing is closed early")
+        self._report("crowded", "it is full, so what says nothing is closed early")
         self._close(min(candidates, key=lambda found: found[1].since)[0])
         return True
 
@@ -178,10 +178,10 @@ class Door:
             connection.abort()
 
     def _refuse(self, problem: str) -> bool:
-        self._tell(problem, problem)
+        self._report(problem, problem)
         return False
 
-    def _tell(self, key: str, problem: str) -> None:
+    def _report(self, key: str, problem: str) -> None:
         """Once for each problem, until there is room again: thousands may knock in a second."""
         if key not in self._logged:
             self._logged.add(key)

@@ -99,7 +99,7 @@ class LocalSocket:
                 await self._leave()
                 await self._listen()
             except OSError as error:
-                self._tell("local_socket_failed", str(self._paths[0]), _reason(error))
+                self._report("local_socket_failed", str(self._paths[0]), _reason(error))
             except Exception as error:  # noqa: BLE001 - the service goes on; it is tried again
                 self._log.error("internal_error", error=f"{type(error).__name__}: {error}", exc_info=error)
 
@@ -127,12 +127,12 @@ class LocalSocket:
             try:
                 place = _Place(path)
             except _TakenError:
-                self._tell("local_socket_taken", str(path), "another service listens there; its place is taken when it ends")
+                self._report("local_socket_taken", str(path), "another service listens there; its place is taken when it ends")
                 return
             except OSError as error:
                 if self._named:
                     raise
-                self._tell("local_socket_failed", str(path), _reason(error))
+                self._report("local_socket_failed", str(path), _reason(error))
                 continue
             self._place = place
             self._site = web.SockSite(self._runner, place.socket)
@@ -141,7 +141,7 @@ class LocalSocket:
             self._log.info("local_socket", path=str(path))
             return
 
-    def _tell(self, event: str, path: str, problem: str) -> None:
+    def _report(self, event: str, path: str, problem: str) -> None:
         """Once for each problem: it is tried again every few seconds."""
         if (found := f"{event} {path} {problem}") not in self._problem:
             self._problem += (found,)

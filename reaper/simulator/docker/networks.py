@@ -79,7 +79,7 @@ class Networks:
         if driver not in _DRIVERS:
             raise RefusedError(404, f'plugin "{driver}" not found')
         network = self.add(name, driver=driver, labels=body.get("Labels"), given=body)
-        self.tell(network, "create")
+        self.emit(network, "create")
         return network, warning
 
     def find(self, ref: str) -> Network:
@@ -115,9 +115,9 @@ class Networks:
         del self._by_name[network.name][network.id]
         if not self._by_name[network.name]:
             del self._by_name[network.name]
-        self.tell(network, "destroy")
+        self.emit(network, "destroy")
 
-    def tell(self, network: Network, action: str, **attributes: str) -> None:
+    def emit(self, network: Network, action: str, **attributes: str) -> None:
         """Log an event of a network."""
         engine = self._engine
         engine.events.log(
@@ -157,7 +157,7 @@ class Networks:
             raise RefusedError(500, f"endpoint with name {container.name} already exists in network {taken.name}")
         for network, endpoint in found:
             self.attach(container, network, endpoint)
-            self.tell(network, "connect", container=container.id)
+            self.emit(network, "connect", container=container.id)
 
     def detach(self, container: Container, endpoint: Endpoint) -> None:
         """Take its addresses from a container that ends, or leaves the network."""
@@ -165,7 +165,7 @@ class Networks:
         endpoint.id = endpoint.gateway = endpoint.address = endpoint.mac = ""
         endpoint.prefix = 0
         if network is not None and network.attached.pop(container.id, None) is not None:
-            self.tell(network, "disconnect", container=container.id)
+            self.emit(network, "disconnect", container=container.id)
 
     def disconnect(self, network: Network, container: Container) -> None:
         """What `POST /networks/{id}/disconnect` does. Raises RefusedError."""
