@@ -127,7 +127,9 @@ class LocalSocket:
             try:
                 place = _Place(path)
             except _TakenError:
-                self._report("local_socket_taken", str(path), "another service listens there; its place is taken when it ends")
+                self._report(
+                    "local_socket_taken", str(path), "another service listens there; its place is taken when it ends"
+                )
                 return
             except OSError as error:
                 if self._named:

@@ -197,9 +197,9 @@ class Ryuk:
             await anyio.sleep(ROUND)
             if (book := self._book()) is not None:
                 with suppress(LeasesUnknownError):  # which the book reports; it is tried again
-                    self._tell(book)
+                    self._update_book(book)
 
-    def _tell(self, book: LeaseBook) -> None:
+    def _update_book(self, book: LeaseBook) -> None:
         if book is not self._followed:
             for id_, (named, _) in tuple(self._held.items()):
                 try:

@@ -133,21 +133,21 @@ class EndpointWorker:
         if now:
             self.rests_until = -math.inf
             self.endpoint.rests.end()
-        self._tell()
+        self._notify()
 
     def leases_ended(self) -> None:
         """A lease has ended: what it covered is garbage now, whatever is due."""
         self._leases_ended = True
-        self._tell()
+        self._notify()
 
     def retire(self, drain: timedelta | None = None) -> None:
         """Begin no other sweep. One that is under way goes on: to its end, or for as long as ``drain``."""
         self._retired = True
         if drain is not None and self.stop is not None:
             self.stop.request(INTERRUPTED, drain)
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._news.set()
         self._news = anyio.Event()
 
@@ -262,7 +262,7 @@ class EndpointWorker:
         """Its events can be followed again: look soon, and less soon each time that the look fails all the same."""
         if anyio.current_time() < self.rests_until:
             self.rests_until = min(self.rests_until, self._failed_at + 2.0 ** min(self.failures, 10))
-            self._tell()
+            self._notify()
 
     # -- events --------------------------------------------------------------------------------------------------------
 
@@ -274,7 +274,7 @@ class EndpointWorker:
         self._no_look_before = now + self._look_again
         self._look_again = min(self._look_again * 2, LONGEST_LOOK)
         self._is_suspect = True
-        self._tell()
+        self._notify()
 
     async def _follow(self, reader: Watched) -> None:
         """Follow the endpoint's events for as long as it is kept."""
@@ -332,4 +332,4 @@ class EndpointWorker:
             if hint not in self._hinted and len(self._hints) < MANY_HINTS:
                 self._hinted.add(hint)
                 heapq.heappush(self._hints, hint)
-        self._tell()
+        self._notify()

@@ -64,17 +64,17 @@ class Confirmer:
         self._pending[resource.id] = pending = _Pending(resource, confirmed, now + self._within)
         self._settled = anyio.Event()
         self._queue_up(pending, now)
-        self._tell()
+        self._notify()
 
     def close(self) -> None:
         """Nothing more will be added."""
         self._closed = True
-        self._tell()
+        self._notify()
 
     def _queue_up(self, pending: _Pending, at: float) -> None:
         heapq.heappush(self._queue, (at, next(self._number), pending))
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._news.set()
         self._news = anyio.Event()
 

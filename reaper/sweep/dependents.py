@@ -51,7 +51,7 @@ class Dependents:
         self._inspected[self._place[key]] = True
         while self._all_before < len(self._inspected) and self._inspected[self._all_before]:
             self._all_before += 1
-        self._tell()
+        self._notify()
 
     def ended(self, key: str, members: Iterable[Resource]) -> None:
         """The unit will do nothing more in this round; these are its members."""
@@ -99,6 +99,6 @@ class Dependents:
             self.gone(resource.id)
         del self._unseen[resource.id]
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._news.set()
         self._news = anyio.Event()

@@ -109,7 +109,7 @@ class DockerProxy:
                 self._report(f"a connection to the proxy has to wait: {os.strerror(error.errno or 0)}")
             return
         client.settimeout(0)
-        created = None if self._created is None else self._tell
+        created = None if self._created is None else self._report_created
         relay = Relay(client, self._buffer, self._labels, self._report, self._relays.discard, created)
         self._relays.add(relay)
         if self._tls is None and (path := unix_path(self._engine)) is not None and (sock := _dial_at_once(path)) is not None:
@@ -119,7 +119,7 @@ class DockerProxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _tell(self, id_: str, known: Callable[[], None]) -> None:
+    def _report_created(self, id_: str, known: Callable[[], None]) -> None:
         """Report which container was made, and call ``known`` afterwards, whatever becomes of that."""
         assert self._created is not None
         created = self._created
