@@ -1,8 +1,9 @@
-"""Errors of listening on an address, as messages for its author."""
+"""Listening on an address: its errors as messages for its author, and a socket that listens already."""
 
 import errno
+import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from reaper.errors import ConfigError
@@ -36,3 +37,18 @@ def explained(host: str, port: int, where: str, example: str) -> Iterator[None]:
             hint = 'name one of its own, "0.0.0.0" for all of them'
             raise ConfigError(f"this machine has no such address: {address}", hint, where) from error
         raise ConfigError(f"cannot listen on {address}: {error}", write, where) from error
+
+
+def inherited(env: Mapping[str, str], first: int) -> socket.socket | None:
+    """Return the socket that listens already, where one was passed on as by sd_listen_fds(3). Raises ConfigError.
+
+    Args:
+        env: says so.
+        first: its file descriptor.
+    """
+    if env.get("LISTEN_PID") != str(os.getpid()) or env.get("LISTEN_FDS") != "1":
+        return None
+    try:
+        return socket.socket(fileno=first)
+    except OSError as error:
+        raise ConfigError(f"file descriptor {first} is no socket: {error.strerror}", where="LISTEN_FDS") from None

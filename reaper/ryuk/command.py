@@ -6,7 +6,6 @@ alive, whatever else happens; what is theirs is never touched, not even when thi
 
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +26,7 @@ from reaper.core.model import Decision, EndpointReport, Reason, Report
 from reaper.core.scope import Scope
 from reaper.descriptors import make_room
 from reaper.errors import ConfigError, LeasesUnknownError
+from reaper.leases.listening import inherited
 from reaper.leases.ryuk_server import Ryuk
 from reaper.leases.sources import NAME
 from reaper.leases.store import LeaseFile, LeaseRecord
@@ -162,7 +162,7 @@ class _Command:
             self._code = exits.UNLISTED
             self._log.error("ryuk_has_no_engine", problem=failure.message)
             return
-        await self._server.start(None, self._ryuk.port, _inherited(self._env))
+        await self._server.start(None, self._ryuk.port, inherited(self._env, entrypoint.FIRST))
         self._book = book
         group.start_soon(book.run, name="watch those who hold leases")
         group.start_soon(self._server.run, name="ryuk")
@@ -390,16 +390,6 @@ class _Command:
             return await self._session.sweep(options=options, leases=self._read_leases, stop=stop)
 
         return await stop.within(limit or self._ryuk.shutdown_timeout, work)
-
-
-def _inherited(env: Mapping[str, str]) -> socket.socket | None:
-    """The socket that listens already, where one was passed on as systemd does: see ``early``."""
-    if env.get("LISTEN_PID") != str(os.getpid()) or env.get("LISTEN_FDS") != "1":
-        return None
-    try:
-        return socket.socket(fileno=entrypoint.FIRST)
-    except OSError as error:
-        raise ConfigError(f"file descriptor {entrypoint.FIRST} is no socket: {error.strerror}", where="LISTEN_FDS") from None
 
 
 def _goes_by_itself(decision: Decision) -> bool:

@@ -30,7 +30,7 @@ from reaper.observers.log import LogObserver
 from reaper.observers.metrics import Metrics
 from reaper.providers.base import Watched
 from reaper.service.catchup import LastRuns, last_runs, missed
-from reaper.service.endpoint_worker import EndpointWorker, InForce
+from reaper.service.endpoint_worker import EndpointWorker
 from reaper.service.health import health
 from reaper.service.lease_server import Leasing, Swept
 from reaper.service.loaded import Loaded
@@ -344,9 +344,6 @@ class Service:
                 self.workers[name] = self._keep(name)
         self._declare()
 
-    def _terms(self) -> InForce:
-        return self.loaded.in_force()
-
     def _keep(self, name: str) -> EndpointWorker:
         """A worker for an endpoint; it takes over what was due with another one, when that has ended."""
         (endpoint,) = self.session.connect(self.loaded.plan_of(name))
@@ -354,7 +351,8 @@ class Service:
             self._leave(before)
         # One that an earlier reload took away may be sweeping still.
         before = next((worker for worker in reversed(self._leaving) if worker.name == name), None)
-        worker = EndpointWorker(endpoint, self.session, self._terms, self.reporter, before)
+        now_loaded = lambda: self.loaded.in_force()  # noqa: E731, PLW0108 - a reload changes what is loaded
+        worker = EndpointWorker(endpoint, self.session, now_loaded, self.reporter, before)
         self._group.start_soon(worker.run, name=f"keep {name}")
         return worker
 
@@ -373,8 +371,8 @@ class Service:
         self.status.configure(endpoints, policies)
         follows = self.loaded.config.settings.service.docker_events
         watched = {name for name, worker in self.workers.items() if follows and isinstance(worker.endpoint.reader, Watched)}
-        timings = {table.name: Timing.of(table).interval(_now()) for table in self.loaded.config.settings.policy}
-        intervals = {name: interval for name, interval in timings.items() if interval is not None}
+        timings = {table.name: Timing.of(table) for table in self.loaded.config.settings.policy}
+        intervals = {name: found for name, timing in timings.items() if (found := timing.interval(_now())) is not None}
         self.metrics.configure(endpoints, reach(endpoints, self.loaded.plan.rules.policies), watched, intervals)
         for name in endpoints.keys() - watched:
             self.status.endpoints[name].events = None
@@ -396,10 +394,7 @@ def run(arguments: Namespace, configure: Callable[[], "FilteringBoundLogger"]) -
     """Run the service in the foreground, and return its exit code. Raises ConfigError when it cannot begin."""
     notifier = Notifier(os.environ)
     env = dict(os.environ)
-
-    def load() -> Loaded:
-        return Loaded.load(arguments, env)
-
+    load = partial(Loaded.load, arguments, env)
     service = Service(load(), load, configure(), env, notifier)
     settle_in()
     return anyio.run(service.run)
