@@ -293,8 +293,7 @@ class _Command:
 
     def _finish(self, book: LeaseBook) -> None:
         """Say how it ends."""
-        held = [record.id for record in book.watched if record.id in self._server.connected]
-        if held:
+        if held := [record.id for record in book.watched if record.id in self._server.connected]:
             self._code = exits.FAILED
             problem = "their clients are still connected, so nothing of theirs was deleted"
             self._log.error("clients_still_connected", leases=held[:NAMED], number=len(held), problem=problem)
