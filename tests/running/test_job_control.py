@@ -99,8 +99,8 @@ def test_control_z_stops_and_fg_goes_on(terminal: Terminal, reaper: str) -> None
 
 
 def test_a_command_that_ignores_control_z_goes_on(bash: Terminal) -> None:
-    code = "import signal as s; s.signal(s.SIGTSTP, print); print('re' + 'ady', flush=True); s.pause(); print('en' + 'ded')"
-    bash.types(f'{REAPER} {sys.executable} -c "{code}"\n')
+    wait = "s.pthread_sigmask(s.SIG_BLOCK, [s.SIGTSTP]); print('re' + 'ady', flush=True); s.sigwait([s.SIGTSTP])"
+    bash.types(f"""{REAPER} {sys.executable} -c "import signal as s; {wait}; print('en' + 'ded')"\n""")
     bash.until("ready")
     bash.types("\x1a")
     assert "topped" not in bash.until(r"ended[\s\S]*outer> ")
