@@ -74,7 +74,9 @@ def test_nothing_of_daytona_is_imported_where_no_organisation_is(tmp_path: Path)
     with Served(tmp_path) as served:
         modules = imported(Program(tmp_path, {"DOCKER_HOST": served.sim.docker_host}), "--once")
         assert "reaper.providers.docker.client" in modules
-        configuration = {f"reaper.providers.daytona{module}" for module in ("", ".address", ".settings")}
+        configuration = {
+            f"reaper.providers.daytona{module}" for module in ("", ".address", ".registration", ".settings", ".states")
+        }
         assert {name for name in modules if "daytona" in name} <= configuration
 
 
