@@ -4,9 +4,18 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 import reaper
+from reaper.config.settings import Settings
+from reaper.errors import ConfigError
+from reaper.observers.journal import Journal
+from reaper.retry.retrier import RetryPolicy
+from reaper.session import Session
+from reaper.sweep import connect
+from reaper.sweep.plan import Plan
+from reaper.sweep.sweep import Options
 
 ROOT = Path(reaper.__file__).parent
 PARTS = {
@@ -78,3 +87,27 @@ def test_a_driver_that_wires_by_itself_is_found(source: str) -> None:
 def test_a_driver_that_asks_its_session_is_not_taken_for_one_that_wires() -> None:
     source = "async def f(session):\n    session.endpoints\n    await session.sweep(stop)\n    plan.endpoints()"
     assert list(_calls(ast.parse(source))) == []
+
+
+def test_the_journal_is_closed_when_a_client_cannot_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    closed, really = [], Journal.close
+
+    async def close(journal: Journal) -> None:
+        await really(journal)
+        closed.append(True)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ConfigError("the certificate cannot be read")
+
+    monkeypatch.setattr(Journal, "close", close)
+    monkeypatch.setattr(connect, "endpoints", refuse)
+    settings = Settings()
+    session = Session(Plan((), settings.rules(), Options(), RetryPolicy(), tmp_path, settings.journal), sockets=())
+
+    async def work() -> None:
+        async with session:
+            pytest.fail("it must not open")
+
+    with pytest.raises(ConfigError):
+        anyio.run(work)
+    assert closed == [True]
