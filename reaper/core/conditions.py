@@ -59,13 +59,15 @@ class Match(NamedTuple):
     """One policy held against one resource.
 
     Args:
-        say: puts it into words. Of thousands of matches few are ever shown.
+        phrase: puts it into a few words.
+        say: puts it into a sentence. Of thousands of matches few are ever shown.
         at: when its conditions are or were all met, if that depends on time alone.
     """
 
     policy: Policy
     matched: bool
     reason: Reason
+    phrase: Callable[[], str]
     say: Callable[[], str]
     at: datetime | None
 
@@ -139,6 +141,16 @@ def _fact(resource: Resource, reason: Reason, base: datetime | None, now: dateti
     return f"stopped {'' if resource.inspected else 'at most '}{human(now - base)} ago"
 
 
+def _compared(resource: Resource, condition: _Condition, now: datetime) -> str:
+    """The same beside its limit, in a few words: "stopped 7 h ago > 6 h"."""
+    reason, base, limit = condition
+    if base is None:
+        return _fact(resource, reason, base, now)
+    if reason is Reason.OLDER_THAN and shifted(base, limit) > now:
+        return f"{resource.state}, younger than {human(limit)}"
+    return f"{_fact(resource, reason, base, now)} {'<' if shifted(base, limit) > now else '>'} {human(limit)}"
+
+
 def _excludes(resource: Resource, policy: Policy) -> str | None:
     """Why the policy is not for this resource at all, or None."""
     if resource.kind not in policy.kinds:
@@ -159,12 +171,17 @@ def _excludes(resource: Resource, policy: Policy) -> str | None:
 def hold(resource: Resource, policy: Policy, now: datetime) -> Match:
     """Hold one policy against one resource."""
     if why := _excludes(resource, policy):
-        return Match(policy, False, Reason.NO_POLICY, lambda: f"policy {policy.name} {why}", None)  # noqa: FBT003
+        return Match(policy, False, Reason.NO_POLICY, lambda: why, lambda: f"policy {policy.name} {why}", None)  # noqa: FBT003
     conditions = tuple(_conditions(resource, policy))
     if not conditions:
         reason = Reason.ALL if policy.every_resource else Reason.STATE
         fact = "everything owned goes" if policy.every_resource else f"its state is {resource.raw_state}"
-        return Match(policy, True, reason, lambda: f"{fact}, policy {policy.name}", None)  # noqa: FBT003
+        brief = fact if policy.every_resource else f"state {resource.raw_state}"
+        return Match(policy, True, reason, lambda: brief, lambda: f"{fact}, policy {policy.name}", None)  # noqa: FBT003
+
+    def phrase() -> str:
+        unmet = [one for one in conditions if one[1] is None or shifted(one[1], one[2]) > now]
+        return ", ".join(_compared(resource, one, now) for one in unmet or conditions)
 
     def say() -> str:
         facts = " and ".join(_fact(resource, reason, base, now) for reason, base, _ in conditions)
@@ -173,7 +190,15 @@ def hold(resource: Resource, policy: Policy, now: datetime) -> Match:
 
     known = [shifted(base, limit) for _, base, limit in conditions if base is not None]
     at = max(known) if len(known) == len(conditions) else None
-    return Match(policy, at is not None and at <= now, conditions[0][0], say, at)
+    return Match(policy, at is not None and at <= now, conditions[0][0], phrase, say, at)
+
+
+class InvalidLabelError(ValueError):
+    """A label override that cannot be read; says why. ``label`` is its key."""
+
+    def __init__(self, label: str, problem: str) -> None:
+        super().__init__(problem)
+        self.label = label
 
 
 def _when(text: str) -> datetime:
@@ -192,7 +217,7 @@ def override_end(resource: Resource, labels: Mapping[str, str] | None = None) ->
         labels: those that count; all of them when None.
 
     Raises:
-        ValueError: one of them cannot be read, or ended before the resource was made: then it was meant for something else.
+        InvalidLabelError: one of them cannot be read, or ended before the resource was made, and so was not meant for it.
     """
     labels = (resource.labels or {}) if labels is None else labels
     ends = []
@@ -200,15 +225,17 @@ def override_end(resource: Resource, labels: Mapping[str, str] | None = None) ->
         try:
             ttl = durations.parse(text)
         except ValueError as error:
-            raise ValueError(f"{TTL_LABEL}: {error}") from None
+            raise InvalidLabelError(TTL_LABEL, f"{TTL_LABEL}: {error}") from None
         if resource.created_at is not None:
-            ends.append((Reason.TTL_ENDED, shifted(resource.created_at, ttl), f"its own {TTL_LABEL} of {text}"))
+            ends.append((Reason.TTL_ENDED, shifted(resource.created_at, ttl), f"{TTL_LABEL} of {text}"))
     if (text := labels.get(EXPIRES_LABEL)) is not None:
         try:
-            ends.append((Reason.EXPIRED, _when(text), f"its own {EXPIRES_LABEL} at {text}"))
+            ends.append((Reason.EXPIRED, _when(text), f"{EXPIRES_LABEL} at {text}"))
         except (ValueError, OverflowError) as error:
-            raise ValueError(f"{EXPIRES_LABEL}: {error}") from None
-    for _, end, said in ends:
+            raise InvalidLabelError(EXPIRES_LABEL, f"{EXPIRES_LABEL}: {error}") from None
+    for reason, end, said in ends:
         if resource.created_at is not None and end < resource.created_at:
-            raise ValueError(f"{said} ended before it was created, {resource.created_at:%Y-%m-%dT%H:%M:%SZ}")
+            label = TTL_LABEL if reason is Reason.TTL_ENDED else EXPIRES_LABEL
+            why = f"ended before it was created, {resource.created_at:%Y-%m-%dT%H:%M:%SZ}"
+            raise InvalidLabelError(label, f"its own {said} {why}")
     return max(ends, key=lambda end: end[1]) if ends else None

@@ -10,11 +10,12 @@ from datetime import datetime, timedelta
 
 from reaper.core.conditions import Policy
 from reaper.core.durations import shifted
+from reaper.core.finding import Finding
 from reaper.core.groups import Units
 from reaper.core.lease import Lease
 from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, Kind, Reason, Resource, State
-from reaper.core.rules import Finding, Judge, Rules
+from reaper.core.rules import Judge, Rules
 
 __all__ = [
     "Finding",
@@ -123,7 +124,9 @@ def explain(
     alone = judge.decide(resource)
     together = next(d for d in decide(resources, rules, leases, now) if d.resource is resource)
     if together.verdict is not alone.verdict or together.reason is not alone.reason or not any(f.verdict for f in findings):
-        findings.append(Finding("group", together.verdict, lambda: together.sentence, together.reason))
+        findings.append(
+            Finding("group", together.verdict, lambda: together.sentence, together.reason, phrase=together.phrase)
+        )
     return findings
 
 

@@ -22,6 +22,11 @@ _SPEAKS_FOR_GROUP = frozenset(
 )
 
 
+def _kept_by(member: Decision) -> str:
+    """Why its group is kept, in a phrase. That it is kept as a part of the group as well is no news."""
+    return f"{member.resource.group_word} kept by {member.resource.name}"
+
+
 class Units:
     """Makes one unit of a group: it goes as a whole or stays as a whole, and what is in use stays."""
 
@@ -66,7 +71,8 @@ class Units:
             deciders = [i for i in reaped if self.decisions[i].resource.kind is not Kind.NETWORK] or reaped
             if not any(self._is_due(self.decisions[i], due) for i in deciders):
                 for i in reaped:
-                    self._turn(i, Reason.NOT_DUE, f"{self.decisions[i].sentence}; that is not due in this sweep")
+                    phrase, sentence = f"not due: {self.decisions[i].phrase}", f"{self.decisions[i].sentence}"
+                    self._turn(i, Reason.NOT_DUE, phrase, f"{sentence}; that is not due in this sweep")
         self._spread_keeping()
 
     def _is_due(self, decision: Decision, due: Collection[str]) -> bool:
@@ -83,9 +89,12 @@ class Units:
             changed = True
         return changed
 
-    def _turn(self, i: int, reason: Reason, sentence: str) -> None:
-        since = self.decisions[i].since if reason is Reason.NOT_DUE else None  # it is reapable all the same
-        self.decisions[i] = replace(self.decisions[i], verdict=Verdict.KEEP, reason=reason, sentence=sentence, since=since)
+    def _turn(self, i: int, reason: Reason, phrase: str, sentence: str) -> None:
+        decision = self.decisions[i]
+        since = decision.since if reason is Reason.NOT_DUE else None  # it is reapable all the same
+        self.decisions[i] = replace(
+            decision, verdict=Verdict.KEEP, reason=reason, phrase=phrase, sentence=sentence, since=since
+        )
 
     def _unite_groups(self) -> bool:
         changed = False
@@ -98,9 +107,8 @@ class Units:
             if blocker is not None:
                 why = self.decisions[blocker]
                 its = f"its {why.resource.group_word} {key[1]} has {why.resource.name}, which is kept: {why.sentence}"
-                changed |= self._keep_all(
-                    (*members, *networks, *self.others.get(key, []), *self.others.get(unclear, [])), its
-                )
+                which = (*members, *networks, *self.others.get(key, []), *self.others.get(unclear, []))
+                changed |= self._keep_all(which, _kept_by(why), its)
         return changed
 
     def _keep_namesakes(self) -> bool:
@@ -118,14 +126,14 @@ class Units:
                     its = f"{name[1]} in another folder, which may be the same {why.resource.group_word}, has"
                     its = f"{its} {why.resource.name}, which is owned and kept: {why.sentence}"
                     proven = (i for i in self.members[key] if self.decisions[i].reason is not Reason.LEASE_ENDED)
-                    changed |= self._keep_all(tuple(proven), its)
+                    changed |= self._keep_all(tuple(proven), f"namesake kept by {why.resource.name}", its)
         return changed
 
-    def _keep_all(self, which: Iterable[int], sentence: str) -> bool:
+    def _keep_all(self, which: Iterable[int], phrase: str, sentence: str) -> bool:
         """Keep those of them that were to go; whether there were any."""
         turned = [i for i in which if self.decisions[i].reap]
         for i in turned:
-            self._turn(i, Reason.GROUP_KEPT, sentence)
+            self._turn(i, Reason.GROUP_KEPT, phrase, sentence)
         return bool(turned)
 
     def _keep_what_is_used(self) -> bool:
@@ -136,7 +144,8 @@ class Units:
             for used in decision.resource.uses:
                 i = self.index.get((decision.resource.endpoint, used))
                 if i is not None and self.decisions[i].reap:
-                    self._turn(i, Reason.IN_USE, f"{decision.resource.name}, which is kept, uses it")
+                    name = decision.resource.name
+                    self._turn(i, Reason.IN_USE, f"used by {name}", f"{name}, which is kept, uses it")
                     changed = True
         return changed
 
@@ -155,9 +164,9 @@ class Units:
             first = self.decisions[members[0]]
             if not first.reap:
                 sentence = f"its project still has {first.resource.name}, which is kept: {first.sentence}"
-                self._turn(i, Reason.GROUP_KEPT, sentence)
+                self._turn(i, Reason.GROUP_KEPT, _kept_by(first), sentence)
                 return
-            self._take(i, "it goes with its project's containers", first)
+            self._take(i, "with its project's containers", "it goes with its project's containers", first)
             return
         policies = self._network_policies(network)
         assert network.created_at is not None
@@ -165,19 +174,21 @@ class Units:
         if network.remembered is not None:
             free_at = max(network.created_at, network.remembered.free_at)
         if not policies:
-            self._turn(i, Reason.NO_POLICY, "no policy for containers selects it")
+            self._turn(i, Reason.NO_POLICY, "no policy matches", "no policy for containers selects it")
         elif free_at > self.judge.now:
             left = human(free_at - self.judge.now)
             sentence = f"its project has no containers, but may be about to get some for {left} more"
-            self._turn(i, Reason.CREATED_GRACE, sentence)
+            self._turn(i, Reason.CREATED_GRACE, f"containers may follow for {left} more", sentence)
         else:
-            self._take(i, "its project's containers are gone", replace(decision, policy=policies[0].name, since=free_at))
+            gone = "project's containers are gone"
+            self._take(i, gone, f"its {gone}", replace(decision, policy=policies[0].name, since=free_at))
 
-    def _take(self, i: int, sentence: str, like: Decision) -> None:
+    def _take(self, i: int, phrase: str, sentence: str, like: Decision) -> None:
         self.decisions[i] = replace(
             self.decisions[i],
             verdict=Verdict.REAP,
             reason=Reason.GROUP_REAPED,
+            phrase=phrase,
             sentence=sentence,
             policy=like.policy,
             since=like.since,

@@ -225,6 +225,12 @@ class Lease:
             ending = replace(ending, at=shifted(ending.at, skew), until=ending.until and shifted(ending.until, skew))
         return replace(self, since=self.since and shifted(self.since, skew), ending=ending)
 
+    def brief(self, now: datetime) -> str:
+        """How it stands, in a phrase."""
+        if self.ending is not None:
+            return f"lease {self.id} ended {human(now - self.ending.at)} ago ({self.ending.cause})"
+        return f"lease {self.id} may be live on another host" if self.unproven else f"lease {self.id} is live"
+
     def fate(self, now: datetime) -> str:
         """How it stands, for people."""
         if self.ending is not None:

@@ -13,7 +13,7 @@ from itertools import chain
 
 from reaper.core.durations import shifted
 from reaper.core.lease import HERE, IMAGE_LABEL, Claim, Lease, named_leases
-from reaper.core.model import Resource
+from reaper.core.model import Kind, Resource
 from reaper.core.scope import LEASE_LABEL
 from reaper.core.site import Site
 
@@ -328,3 +328,14 @@ class Leases:
                         return lease.on_clock(self._site.skew)
                     ended = lease
         return ended and ended.on_clock(self._site.skew)
+
+
+def why_not_taken(resource: Resource, maker: Lease) -> str:
+    """Why an ended lease does not take what was seen to be made under it."""
+    made = "its containers were made of it" if resource.kind is Kind.IMAGE else "it was made for one of its containers"
+    fact = f"lease {maker.id} has ended and {made}"
+    if resource.kind is not Kind.IMAGE:
+        return f"{fact}, but something has changed it since, or it carries another's labels"
+    if resource.tagged_at is None:
+        return f"{fact}, but the engine does not report when it was tagged (Metadata.LastTagTime)"
+    return f"{fact}, but it was tagged at another time or carries another's labels"

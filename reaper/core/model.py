@@ -220,6 +220,7 @@ class Decision:
     Args:
         owner: what makes it owned ("preset harbor"); None when it is not owned.
         sentence: the reason for people, with the numbers in it.
+        phrase: the same in a few words, for a table.
         policy: the first policy that matched; None where none decided.
         since: from when on it was reapable (aware UTC), where that is known.
         stop_timeout: how long a running one gets to stop by itself.
@@ -241,6 +242,7 @@ class Decision:
     would_match: bool = False
     by_image: bool = False
     lease: str | None = None
+    phrase: str = ""
 
     @property
     def reap(self) -> bool:

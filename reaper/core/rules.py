@@ -1,16 +1,25 @@
 """The rules, one after the other, for a single resource among those that were listed together. Pure."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import NamedTuple
 
-from reaper.core.conditions import DEFAULT_STOP_TIMEOUT, Match, Policy, age_base, hold, impossible_time, override_end
+from reaper.core.conditions import (
+    DEFAULT_STOP_TIMEOUT,
+    InvalidLabelError,
+    Match,
+    Policy,
+    age_base,
+    hold,
+    impossible_time,
+    override_end,
+)
 from reaper.core.durations import human, shifted
+from reaper.core.finding import Finding, keep, reap
 from reaper.core.identity import GroupKey, Groups
 from reaper.core.lease import IMAGE_LABEL, Lease
-from reaper.core.lease_index import Leases
+from reaper.core.lease_index import Leases, why_not_taken
 from reaper.core.model import TESTCONTAINERS_REAPER, Decision, Kind, Reason, Resource, State, Verdict
 from reaper.core.scope import BY_CONTAINERS, LEASE_LABEL, Owners, Ownership, Protect, Scope, as_scope_reads
 
@@ -36,48 +45,6 @@ class Rules:
     created_grace: timedelta = SHORTEST_CREATED_GRACE
     max_lease: timedelta = timedelta(hours=24)
     stop_timeout: timedelta = DEFAULT_STOP_TIMEOUT
-
-
-def _not_taken(resource: Resource, maker: Lease) -> str:
-    """Why an ended lease does not take what was seen to be made under it."""
-    made = "its containers were made of it" if resource.kind is Kind.IMAGE else "it was made for one of its containers"
-    fact = f"lease {maker.id} has ended and {made}"
-    if resource.kind is not Kind.IMAGE:
-        return f"{fact}, but something has changed it since, or it carries another's labels"
-    if resource.tagged_at is None:
-        return f"{fact}, but the engine does not report when it was tagged (Metadata.LastTagTime)"
-    return f"{fact}, but it was tagged at another time or carries another's labels"
-
-
-class Finding(NamedTuple):
-    """What one rule says of one resource.
-
-    Args:
-        rule: the rule's name, as ``reaper explain`` prints it.
-        verdict: None when the rule leaves the matter to the next one.
-        say: puts it into words. Of all the findings about a resource, one is shown as a rule.
-    """
-
-    rule: str
-    verdict: Verdict | None
-    say: Callable[[], str]
-    reason: Reason | None = None
-    policy: Policy | None = None
-    since: datetime | None = None
-    due_at: datetime | None = None
-
-    @property
-    def sentence(self) -> str:
-        """It in words."""
-        return self.say()
-
-
-def _keep(rule: str, reason: Reason, say: Callable[[], str], due_at: datetime | None = None) -> Finding:
-    return Finding(rule, Verdict.KEEP, say, reason, due_at=due_at)
-
-
-def _reap(rule: str, reason: Reason, say: Callable[[], str], policy: Policy | None, since: datetime | None) -> Finding:
-    return Finding(rule, Verdict.REAP, say, reason, policy, since)
 
 
 class Judge:
@@ -131,7 +98,7 @@ class Judge:
 
     def _findings(self, resource: Resource, owner: Ownership | None, lease: Lease | None) -> Iterator[Finding]:
         if resource.excluded is not None:
-            yield _keep("endpoint", Reason.EXCLUDED, lambda: f"it is {resource.excluded}")
+            yield keep("endpoint", Reason.EXCLUDED, resource.excluded, lambda: f"it is {resource.excluded}")
         yield self._readable(resource)
         yield self._owned(resource, owner)
         yield self._system_container(resource, lease)
@@ -166,26 +133,30 @@ class Judge:
     def _readable(self, resource: Resource) -> Finding:
         rule = "readable"
         if resource.unreadable is not None:
-            return _keep(rule, Reason.UNREADABLE, lambda: f"it could not be read: {resource.unreadable}")
+            sentence = f"it could not be read: {resource.unreadable}"
+            return keep(rule, Reason.UNREADABLE, f"unreadable: {resource.unreadable}", lambda: sentence)
         if resource.labels is None:
-            return _keep(rule, Reason.UNREADABLE, lambda: "the answer had no labels")
+            return keep(rule, Reason.UNREADABLE, "unreadable: no labels", lambda: "the answer had no labels")
         if resource.created_at is None:
-            return _keep(rule, Reason.UNREADABLE, lambda: "the answer had no creation time")
+            return keep(rule, Reason.UNREADABLE, "unreadable: no creation time", lambda: "the answer had no creation time")
         if (odd := impossible_time(resource, self.now)) is not None:
-            return _keep(rule, Reason.UNREADABLE, lambda: odd)
+            return keep(rule, Reason.UNREADABLE, "unreadable: impossible time", lambda: odd)
         return Finding(rule, None, lambda: "everything that the rules need was in the answer")
 
     def _owned(self, resource: Resource, owner: Ownership | None) -> Finding:
         if owner is None and resource.kind.only_with_lease:
             article = "an" if resource.kind is Kind.IMAGE else "a"
+            phrase = "not owned: no lease made it"
             sentence = f"{article} {resource.kind} goes only with a lease that it was made under, and none known here has it"
             if (claiming := self.leases.claiming(resource)) is not None:
+                phrase = f"lease {claiming.id} ended, creation time unknown"
                 sentence = f"lease {claiming.id} claims it, but an engine before Docker 23 does not report when it was made"
             elif (maker := self.leases.maker(resource)) is not None:
-                sentence = _not_taken(resource, maker)
-            return _keep("owned", Reason.NOT_OWNED, lambda: sentence)
+                phrase, sentence = f"lease {maker.id} ended, changed since", why_not_taken(resource, maker)
+            return keep("owned", Reason.NOT_OWNED, phrase, lambda: sentence)
         if owner is None:
-            return _keep("owned", Reason.NOT_OWNED, lambda: f"nothing in [scope] matches it{self._nearly_owned(resource)}")
+            nearly, why = self._nearly_owned(resource)
+            return keep("owned", Reason.NOT_OWNED, f"not owned{nearly}", lambda: f"nothing in [scope] matches it{why}")
         return Finding("owned", None, lambda: f"owned: {owner.by}")
 
     def owner_by_image(self, resource: Resource) -> Ownership | None:
@@ -194,17 +165,19 @@ class Judge:
             return None
         return self.owners.owner(as_scope_reads(resource, replace(self.rules.scope, image_labels=True)))
 
-    def _nearly_owned(self, resource: Resource) -> str:
-        """What looks like ownership and is none, as the rest of a sentence; empty when nothing does."""
+    def _nearly_owned(self, resource: Resource) -> tuple[str, str]:
+        """What looks like ownership and is none, as the rest of a phrase and of a sentence; empty when nothing does."""
         if resource.inherited is None and resource.labels:
-            return "; which of its labels are its own is not known, since its image could not be read"
+            return ": image unreadable", "; which of its labels are its own is not known, since its image could not be read"
         if (by := self.owner_by_image(resource)) is not None:
-            return f"; {by.by} is its image's label, not its own, and counts only with [scope] image_labels = true"
+            why = f"; {by.by} is its image's label, not its own, and counts only with [scope] image_labels = true"
+            return ": label is its image's", why
         if LEASE_LABEL in (resource.inherited or ()):
-            return f", and {_INHERITED}"
+            return f": {LEASE_LABEL} may be its image's", f", and {_INHERITED}"
         if (namesake := self.owners.namesake(resource)) is not None:
-            return f"; another {resource.group_word} of the name {resource.group} is owned ({namesake.by})"
-        return ""
+            word = resource.group_word
+            return f": another {word}'s name", f"; another {word} of the name {resource.group} is owned ({namesake.by})"
+        return "", ""
 
     def _system_container(self, resource: Resource, lease: Lease | None) -> Finding:
         """A reaper of Testcontainers that was started under a lease is a part of that run; others serve any session."""
@@ -214,27 +187,33 @@ class Judge:
                 "system_container", None, lambda: f"it is {resource.system_container}, and its own label names its lease"
             )
         if resource.system_container is not None:
-            return _keep("system_container", Reason.SYSTEM_CONTAINER, lambda: f"it is {resource.system_container}")
+            return keep(
+                "system_container",
+                Reason.SYSTEM_CONTAINER,
+                resource.system_container,
+                lambda: f"it is {resource.system_container}",
+            )
         return Finding("system_container", None, lambda: "neither this program nor a system container of the host")
 
     def _protected(self, resource: Resource) -> Finding:
         if sign := self.rules.protect.selector.any_of(resource, resource.labels):
-            return _keep("protected", Reason.PROTECTED, lambda: f"[protect] has {sign}")
+            return keep("protected", Reason.PROTECTED, f"protected by {sign}", lambda: f"[protect] has {sign}")
         return Finding("protected", None, lambda: "nothing in [protect] matches it")
 
     def _override_to_stay(self, resource: Resource) -> Finding:
         if KEEP_LABEL in (resource.labels or {}):
-            return _keep("label override", Reason.KEEP_LABEL, lambda: f"its label {KEEP_LABEL} says so")
+            sentence = f"its label {KEEP_LABEL} says so"
+            return keep("label override", Reason.KEEP_LABEL, f"label {KEEP_LABEL}", lambda: sentence)
         try:
             override_end(resource)
-        except ValueError as error:
+        except InvalidLabelError as error:
             sentence = f"its label override cannot be read: {error}"
-            return _keep("label override", Reason.INVALID_LABEL, lambda: sentence)
+            return keep("label override", Reason.INVALID_LABEL, f"invalid label {error.label}", lambda: sentence)
         return Finding("label override", None, lambda: "it carries no label override to stay")
 
     def _leased(self, resource: Resource, lease: Lease | None) -> Finding:
         if lease is not None and lease.ending is None:
-            return _keep("lease", Reason.LEASED, lambda: lease.fate(self.now))
+            return keep("lease", Reason.LEASED, lease.brief(self.now), lambda: lease.fate(self.now))
         if lease is not None:
             return Finding("lease", None, lambda: lease.fate(self.now))
         lease_id = (resource.labels or {}).get(LEASE_LABEL)
@@ -242,15 +221,16 @@ class Judge:
             return Finding("lease", None, lambda: "no lease covers it")
         known = self.leases.has(lease_id)
         unknown = f"lease {lease_id} {'was taken after it was made' if known else 'is not known here'}"
+        phrase = f"lease {lease_id} is {'newer' if known else 'unknown'}"
         if LEASE_LABEL not in resource.own_labels:
-            unknown = _INHERITED
+            phrase, unknown = f"{LEASE_LABEL} may be its image's", _INHERITED
         base = age_base(resource)
         if base is None:
-            return _keep("lease", Reason.LEASE_UNKNOWN, lambda: f"{unknown}, nor is its age")
+            return keep("lease", Reason.LEASE_UNKNOWN, phrase, lambda: f"{unknown}, nor is its age")
         end = shifted(base, self.rules.max_lease)
         if end > self.now:
             sentence = f"{unknown} and may be another reaper's for {human(end - self.now)} more"
-            return _keep("lease", Reason.LEASE_UNKNOWN, lambda: sentence)
+            return keep("lease", Reason.LEASE_UNKNOWN, phrase, lambda: sentence)
         return Finding("lease", None, lambda: f"{unknown}, and it is older than {human(self.rules.max_lease)}")
 
     def _distinguished(self, network: Resource) -> Finding:
@@ -259,13 +239,15 @@ class Judge:
             return Finding("project", None, lambda: "no two projects here have the name of its own")
         places = " and ".join(place or "an unknown folder" for place in self.groups.several(network))
         sentence = f"there are several projects called {network.group} ({places}), and it does not say which is its own"
-        return _keep("project", Reason.GROUP_UNCLEAR, lambda: sentence)
+        return keep("project", Reason.GROUP_UNCLEAR, f"several projects called {network.group}", lambda: sentence)
 
     def _tagged_once(self, resource: Resource) -> Finding:
         """An engine deletes an image with several tags by force only: each tag may be in use."""
         tags = resource.tags
         if len(tags) > 1:
-            return _keep("tags", Reason.IN_USE, lambda: f"it has {len(tags)} tags: {', '.join(tags)}")
+            return keep(
+                "tags", Reason.IN_USE, f"has {len(tags)} tags", lambda: f"it has {len(tags)} tags: {', '.join(tags)}"
+            )
         return Finding("tags", None, lambda: "it has no second tag")
 
     def _unused(self, resource: Resource) -> Finding:
@@ -273,7 +255,7 @@ class Judge:
         anonymous = resource.kind is Kind.VOLUME and LEASE_LABEL not in (resource.labels or {})
         user = self._users.get(resource.id) if anonymous and self.leases.maker(resource) is not None else None
         if user is not None:
-            return _keep("in use", Reason.IN_USE, lambda: f"{user} has it, and it may go with that")
+            return keep("in use", Reason.IN_USE, f"used by {user}", lambda: f"{user} has it, and it may go with that")
         return Finding("in use", None, lambda: "the endpoint refuses its deletion while it is in use")
 
     @cached_property
@@ -287,15 +269,18 @@ class Judge:
             # After a removal that failed, Docker's listing says removing for ever while the inspection says dead.
             return Finding("state", None, lambda: f"it is listed as {raw}, which only an inspection can confirm")
         if resource.state is State.CHANGING:
-            return _keep("state", Reason.CHANGING, lambda: f"it is {'being removed' if raw == 'removing' else raw}: wait")
+            doing = "being removed" if raw == "removing" else raw
+            return keep("state", Reason.CHANGING, doing, lambda: f"it is {doing}: wait")
         if resource.state is State.UNKNOWN:
-            return _keep("state", Reason.UNKNOWN_STATE, lambda: f"its state {raw!r} is not known here")
+            return keep(
+                "state", Reason.UNKNOWN_STATE, f"unknown state {raw}", lambda: f"its state {raw!r} is not known here"
+            )
         return Finding("state", None, lambda: f"its state is {raw}")
 
     def _lease_ended(self, lease: Lease) -> Finding:
         """Its maker is dead: it is garbage at once, whatever its age. A living lease has kept it before this."""
         since = lease.ending.at if lease.ending is not None else None
-        return _reap("lease", Reason.LEASE_ENDED, lambda: lease.fate(self.now), None, since)
+        return reap("lease", Reason.LEASE_ENDED, lease.brief(self.now), lambda: lease.fate(self.now), None, since=since)
 
     def _restart_policy(self, resource: Resource, owner: Ownership | None) -> Finding:
         rule = "restart policy"
@@ -305,23 +290,25 @@ class Judge:
         if owner is not None and owner.preset:
             return Finding(rule, None, lambda: f"its restart policy is {name}, but {owner.by} owns it")
         sentence = f"its restart policy {name} means that it should run"
-        return _keep(rule, Reason.RESTART_POLICY, lambda: sentence)
+        return keep(rule, Reason.RESTART_POLICY, f"restart policy {name}", lambda: sentence)
 
     def _grace(self, resource: Resource) -> Finding:
         rule = "created grace"
         if not resource.never_started or resource.created_at is None:
             return Finding(rule, None, lambda: "it has been started")
         end = shifted(resource.created_at, self.grace)
-        fact = f"created {human(self.now - resource.created_at)} ago and never started"
+        age = human(self.now - resource.created_at)
+        fact = f"created {age} ago and never started"
         if end > self.now:
             sentence = f"{fact}; within {human(self.grace)} a runner may be about to start it"
-            return _keep(rule, Reason.CREATED_GRACE, lambda: sentence, due_at=end)
+            phrase = f"created {age} ago < {human(self.grace)}"
+            return keep(rule, Reason.CREATED_GRACE, phrase, lambda: sentence, due_at=end)
         return Finding(rule, None, lambda: fact)
 
     def _override_to_go(self, resource: Resource) -> Finding:
         try:
             override = override_end(resource)
-        except ValueError:
+        except InvalidLabelError:
             override = None  # an earlier rule has kept it
         if override is None:
             return Finding("label override", None, lambda: "it carries no label override to go")
@@ -330,14 +317,16 @@ class Judge:
             own = override_end(resource, as_scope_reads(resource, self.rules.scope).own_labels)
             if own is None:
                 return Finding(
-                    "label override", None, lambda: f"{said} has ended, but came with its image and takes nothing"
+                    "label override", None, lambda: f"its own {said} has ended, but came with its image and takes nothing"
                 )
             reason, ended, own_said = own
-            return _reap("label override", reason, lambda: f"{own_said} ended {human(self.now - ended)} ago", None, ended)
-        sentence = f"{said} has {human(end - self.now)} left"
+            phrase = f"{own_said} ended {human(self.now - ended)} ago"
+            return reap("label override", reason, phrase, lambda: f"its own {phrase}", None, since=ended)
+        phrase = f"{said} has {human(end - self.now)} left"
+        sentence = f"its own {phrase}"
         if any(match.matched and match.policy.every_resource for match in self.matches(resource)):
             return Finding("label override", None, lambda: f"{sentence}, which the operator overrules")
-        return _keep("label override", Reason.LABEL_NOT_DUE, lambda: sentence, due_at=end)
+        return keep("label override", Reason.LABEL_NOT_DUE, phrase, lambda: sentence, due_at=end)
 
     def _network_override(self, network: Resource) -> Finding:
         """A label override that is not due keeps a network and its project; one that is due takes nothing by itself."""
@@ -356,7 +345,7 @@ class Judge:
             rule = f"policy {policy.name}"
             if held.matched:
                 matched = True
-                yield _reap(rule, held.reason, held.say, policy, held.at)
+                yield reap(rule, held.reason, held.phrase(), held.say, policy, since=held.at)
                 continue
             yield Finding(rule, None, held.say)
             if held.at is not None and (nearest is None or nearest.at is None or held.at < nearest.at):
@@ -364,9 +353,10 @@ class Judge:
         if matched:
             return
         if nearest is not None:
-            yield _keep("policies", Reason.TOO_YOUNG, nearest.say, due_at=nearest.at)
+            yield keep("policies", Reason.TOO_YOUNG, nearest.phrase(), nearest.say, due_at=nearest.at)
         else:
-            yield _keep("policies", Reason.NO_POLICY, lambda: f"no policy matches: {self._why_none(resource)}")
+            none = "no policy matches"
+            yield keep("policies", Reason.NO_POLICY, none, lambda: f"{none}: {self._why_none(resource)}")
 
     def _why_none(self, resource: Resource) -> str:
         concerned = [match.say() for match in self.matches(resource) if resource.kind in match.policy.kinds]
@@ -383,7 +373,13 @@ class Judge:
         else:
             sentence = "a network goes only with its project, and it has none"  # ``groups`` has another if it has one
             return Decision(
-                resource, Verdict.KEEP, Reason.GROUP_KEPT, sentence, owner=by, lease=lease.id if lease is not None else None
+                resource,
+                Verdict.KEEP,
+                Reason.GROUP_KEPT,
+                sentence,
+                owner=by,
+                lease=lease.id if lease is not None else None,
+                phrase="network without a project",
             )
         assert finding.reason is not None
         unowned = finding.reason is Reason.NOT_OWNED
@@ -400,4 +396,5 @@ class Judge:
             would_match=unowned and any(match.matched for match in self.matches(resource)),
             by_image=owner is None and self.owner_by_image(resource) is not None,
             lease=lease.id if lease is not None else None,
+            phrase=finding.phrase,
         )

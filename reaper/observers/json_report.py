@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from reaper import __version__
+from reaper.core.finding import Finding
 from reaper.core.model import Decision, EndpointReport, Outcome, Report, Resource, Result
-from reaper.core.rules import Finding
 
 FORMAT = 1
 

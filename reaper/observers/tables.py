@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Self
 
 from reaper.core.conditions import age_base
 from reaper.core.durations import human
-from reaper.core.model import Decision, Resource
-from reaper.core.rules import Finding
+from reaper.core.finding import Finding
+from reaper.core.model import Decision, Reason, Resource
 from reaper.sweep.ports import Quiet
 from reaper.sweep.sweep import CLOCK, PARTLY
 
@@ -101,10 +101,17 @@ def report(report: Report, command: str, left: Sequence[Decision] | None) -> Non
         line(f"hint: {hint}")
 
 
-def _order(decision: Decision) -> tuple[bool, bool, datetime, str]:
-    """Reapable first, then what is owned, oldest first."""
+_ATTENTION = frozenset(
+    {Reason.UNREADABLE, Reason.INVALID_LABEL, Reason.UNKNOWN_STATE, Reason.LEASE_UNKNOWN, Reason.GROUP_UNCLEAR}
+)
+
+
+def _order(decision: Decision) -> tuple[bool, bool, bool, str, datetime, str]:
+    """Reapable first, then what is kept for a reason that needs attention, then what is owned; by project, oldest first."""
     resource = decision.resource
-    return not decision.reap, decision.owner is None, resource.created_at or _UNKNOWN_AGE, resource.name
+    calm = decision.reason not in _ATTENTION
+    age = resource.created_at or _UNKNOWN_AGE
+    return not decision.reap, calm, decision.owner is None, resource.group or "", age, resource.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +132,10 @@ def _decision_row(decision: Decision, now: datetime) -> Row:
         _owner(decision),
         resource.raw_state,
         _age(resource, now),
-        _words(decision.reason.value),
+        decision.phrase,
     )
     style = "dim" if decision.owner is None else STYLES[decision.verdict.value]
-    return Row(fields, decision.sentence, resource.kind.value, style)
+    return Row(fields, decision.phrase, resource.kind.value, style)
 
 
 def _result_row(result: Result, now: datetime) -> Row:

@@ -24,8 +24,11 @@ def test_what_is_explained_is_what_is_decided(world: World) -> None:
         ruling = next(finding for finding in findings if finding.verdict is not None)
         if findings[-1].rule == "group":  # the group has the last word
             ruling = findings[-1]
-        assert (ruling.verdict, ruling.reason, ruling.sentence) == (decision.verdict, decision.reason, decision.sentence)
+        assert (ruling.verdict, ruling.reason) == (decision.verdict, decision.reason)
+        assert (ruling.phrase, ruling.sentence) == (decision.phrase, decision.sentence)
         assert all(finding.sentence for finding in findings)
+        assert all(finding.phrase for finding in findings if finding.verdict is not None)
+        assert decision.phrase
         assert all((finding.verdict is None) == (finding.reason is None) for finding in findings)
 
 
@@ -58,8 +61,9 @@ def test_every_rule_is_reported_in_order() -> None:
 def test_what_only_waits_is_reported_when_no_policy_matches() -> None:
     young = replace(RUNNING, created_at=ago(hours=1), started_at=ago(hours=1))
     last = told(young)[-1]
-    assert last == Finding("policies", Verdict.KEEP, last.say, Reason.TOO_YOUNG, due_at=ago(hours=-23))
+    assert last == Finding("policies", Verdict.KEEP, last.say, Reason.TOO_YOUNG, due_at=ago(hours=-23), phrase=last.phrase)
     assert last.sentence == "created 1 h ago, policy old-containers allows 24 h"
+    assert last.phrase == "running, younger than 24 h"
 
 
 def test_rules_after_the_one_that_decides_are_reported_too() -> None:

@@ -34,11 +34,20 @@ def test_a_listing_in_a_pipe_is_plain_lines(run: Program, fake: FakeEngine) -> N
     assert rows == [
         ["reap", "local", "container", TRIAL, "terminal-bench", "exited", "7 h", rows[0][-1]],
         ["keep", "local", "container", "young", "terminal-bench", "running", rows[1][-2], rows[1][-1]],
-        ["keep", "local", "container", "neighbour", "-", "exited", "26 h", "nothing in [scope] matches it"],
+        ["keep", "local", "container", "neighbour", "-", "exited", "26 h", "not owned"],
     ]
-    assert rows[0][-1] == "stopped 7 h ago, policy stopped-containers allows 6 h"
+    assert rows[0][-1] == "stopped 7 h ago > 6 h"
     assert re.fullmatch(r"5 min( \d+ s)?", rows[1][-2])
-    assert re.fullmatch(r"last started 5 min( \d+ s)? ago, policy old-containers allows 24 h", rows[1][-1])
+    assert rows[1][-1] == "running, younger than 24 h"
+
+
+def test_a_listing_has_what_would_go_first_then_what_needs_attention(run: Program, fake: FakeEngine) -> None:
+    fill(fake)
+    fake.add("unclear", labels={"reaper.ttl": "2 hourz"}, ago="1h")
+    fake.add("older", "running", ago="9h")
+    rows = [line.split("\t") for line in run("list").out.splitlines() if "\t" in line]
+    assert [row[3] for row in rows] == [TRIAL, "unclear", "older", "young", "neighbour"]
+    assert rows[1][-1] == "invalid label reaper.ttl"
 
 
 def test_a_sweep_in_a_pipe_is_plain_lines(run: Program, fake: FakeEngine) -> None:
@@ -148,7 +157,8 @@ def test_a_table_fits_its_terminal(
     name = "".join(line[start["name"] : start["owner"]].strip() for line in table[table.index(row) :][:5])
     assert name.startswith(TRIAL)
     if columns == 160:
-        assert "stopped 7 h ago, policy stopped-containers allows 6 h" in row
+        why = "stopped 7 h ago > 6 h" if arguments == ["list"] else "stopped 7 h ago, policy stopped-containers allows 6 h"
+        assert why in row
     assert f"{'local: 3 resources' if arguments == ['list'] else 'local'}" in table[0]
 
 

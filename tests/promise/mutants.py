@@ -15,13 +15,13 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "what the scope does not match is not owned",
-        '        if owner is None:\n            return _keep("owned"',
-        '        if False:\n            return _keep("owned"',
+        "        if owner is None:\n            nearly",
+        "        if False:\n            nearly",
     ),
     Mutant(
         "no labels in the answer means keep",
-        "if resource.labels is None:\n            return _keep",
-        "if False:\n            return _keep",
+        "if resource.labels is None:\n            return keep",
+        "if False:\n            return keep",
     ),
     Mutant(
         "a time that cannot be is no age",
@@ -33,18 +33,18 @@ MUTANTS = (
     Mutant("reaper.keep keeps", "if KEEP_LABEL in (resource.labels or {}):", "if False:"),
     Mutant(
         "a label override that cannot be read keeps",
-        'return _keep("label override", Reason.INVALID_LABEL',
+        'return keep("label override", Reason.INVALID_LABEL',
         'Finding("label override", Reason.INVALID_LABEL',
     ),
     Mutant(
         "a label override that is not due keeps",
-        'return _keep("label override", Reason.LABEL_NOT_DUE, lambda: sentence, due_at=end)',
+        'return keep("label override", Reason.LABEL_NOT_DUE, phrase, lambda: sentence, due_at=end)',
         'return Finding("label override", None, lambda: sentence)',
     ),
     Mutant(
         "a living lease keeps",
-        "if lease is not None and lease.ending is None:\n            return _keep",
-        "if False:\n            return _keep",
+        "if lease is not None and lease.ending is None:\n            return keep",
+        "if False:\n            return keep",
     ),
     Mutant(
         "an unknown lease keeps for a day",
@@ -53,13 +53,13 @@ MUTANTS = (
     ),
     Mutant(
         "what is changing stays",
-        "if resource.state is State.CHANGING:\n            return _keep",
-        "if False:\n            return _keep",
+        "if resource.state is State.CHANGING:\n            doing",
+        "if False:\n            doing",
     ),
     Mutant(
         "an unknown state stays",
-        "if resource.state is State.UNKNOWN:\n            return _keep",
-        "if False:\n            return _keep",
+        "if resource.state is State.UNKNOWN:\n            return keep",
+        "if False:\n            return keep",
     ),
     Mutant("a restart policy keeps", "if name not in self.rules.protect.restart_policies:", "if True:"),
     Mutant(
@@ -163,8 +163,8 @@ MUTANTS = (
     ),
     Mutant(
         "what is in another region stays",
-        "if resource.excluded is not None:\n            yield _keep",
-        "if False:\n            yield _keep",
+        "if resource.excluded is not None:\n            yield keep",
+        "if False:\n            yield keep",
     ),
     Mutant("clocks that differ by an hour tell no age", "if abs(self.clock_skew) <= LARGEST_SKEW:", "if True:"),
 )
