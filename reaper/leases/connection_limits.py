@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -234,21 +235,30 @@ class _Server:
         return _Guarded(self._door, self._inner())
 
 
+DOOR = web.AppKey("DOOR", Door)
+
+
 class GuardedRunner(web.AppRunner):
-    """A runner whose connections go through a door.
+    """A runner whose connections go through a door, which handlers find in ``request.config_dict`` under ``DOOR``.
 
     Args:
-        app: what answers.
+        app: what answers; it is not started yet.
         door: bounds its connections.
         shutdown_timeout: seconds that answers under way get when it is closed.
     """
 
     def __init__(self, app: web.Application, door: Door, *, shutdown_timeout: float) -> None:
+        app[DOOR] = self._door = door
+        app.middlewares.insert(0, self._busy)
         super().__init__(app, access_log=None, shutdown_timeout=shutdown_timeout)
-        self._door = door
 
     @property
     def server(self) -> "web.Server | None":
         """What its sites make protocols with."""
         inner = super().server
         return None if inner is None else _Server(inner, self._door)  # type: ignore[return-value]  # it is called, no more
+
+    @web.middleware
+    async def _busy(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        with self._door.busy(request.transport):
+            return await handler(request)

@@ -1,30 +1,25 @@
 """Leases over HTTP: POST /leases, PUT and DELETE /leases/ID, GET /leases.
 
-The client that takes one sends heartbeats, or asks with ``"hold": true`` for an answer without an end: then the open
+A client that takes one sends heartbeats, or asks with ``"hold": true`` for an answer without an end: then the open
 connection is the lease, and the kernel closes it however its holder dies.
 
-A lease is a claim of ownership: when it ends, what it covers is deleted. So a client without a token may claim
-little: what carries the lease's own label, and what carries labels that the configuration sets aside for that.
-
-Over the local socket the kernel says who asks. There root, the service's own user and the trusted ones need no token, and
-what the others take is theirs: a lease belongs to the user who took it, one that was taken over TCP to no user. A client
-that is not trusted can see, hold and release only what belongs to its user, and over TCP only what belongs to no user.
+A lease is a claim of ownership: when it ends, what it covers is deleted. So a client without a token may claim little: what
+carries the lease's own label, and what carries labels that the configuration sets aside for that.
 """
 
-import hmac
 import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Annotated, Any, NoReturn
 
 import anyio
 import anyio.lowlevel
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -41,8 +36,9 @@ from reaper.core.claim_check import MOST_CLAIMS, MOST_ENTRIES, ClaimError, check
 from reaper.core.lease import Claim
 from reaper.core.scope import LEASE_LABEL
 from reaper.errors import LeasesUnknownError
-from reaper.leases.connection_limits import Door
-from reaper.leases.peers import UNKNOWN_USER, Peer, user_name
+from reaper.leases.authorization import RefusedError, Requester, authenticate
+from reaper.leases.connection_limits import DOOR
+from reaper.leases.peers import UNKNOWN_USER, Peer
 from reaper.leases.store import HEARTBEAT_DUE, Holder, LeaseRecord, Liveness
 from reaper.leases.tcp_peer import TcpPeer
 from reaper.leases.watcher import LeaseBook
@@ -58,6 +54,8 @@ LONGEST_OVER = 86_400  # seconds
 LOOK_EVERY = 0.5  # seconds between two looks whether a connection is still open
 SIGN_EVERY = 15.0  # seconds between two signs of life on it, by which a peer is noticed that vanished without a word
 _JSON, _LINES = "application/json", "application/x-ndjson"
+_METHODS = ("GET lists the leases, POST takes one", "PUT is a heartbeat, DELETE gives the lease back")
+_Handler = Callable[["LeaseApi", web.Request, Requester], Awaitable[web.StreamResponse]]
 
 
 def _printable(text: str) -> str:
@@ -89,69 +87,15 @@ class _Holder(_Body):
     command: Annotated[StrictStr, Field(max_length=1024), _PRINTABLE] = ""
     user: Annotated[StrictStr, Field(max_length=256), _PRINTABLE] = ""
 
+    def holder(self) -> Holder:
+        return Holder(self.host, self.pid, None, self.command, self.user)
+
 
 class _Request(_Body):
     holder: _Holder | None = None
     id: _Id | None = None
     claims: Annotated[tuple[_Claim, ...], Field(max_length=MOST_CLAIMS)] = ()
     hold: StrictBool = False
-
-
-class _Refused(Exception):  # noqa: N818 - an answer, not an error of the service
-    """A refusal: status and message for the client."""
-
-    def __init__(self, status: int, problem: str, **headers: str) -> None:
-        super().__init__(problem)
-        self.status = status
-        self.headers = headers
-
-
-@dataclass(frozen=True, slots=True)
-class _Asker:
-    """Who sent a request.
-
-    Args:
-        trusted: whether the client may do everything.
-        peer: over the local socket, the process; None over TCP.
-    """
-
-    trusted: bool
-    peer: Peer | None = None
-
-    @property
-    def uid(self) -> int | None:
-        return None if self.peer is None else self.peer.uid
-
-    def holder(self, said: _Holder | None) -> Holder:
-        """The holder of what the client takes: by the kernel where possible, else as it states. Raises _Refused."""
-        if self.peer is not None:
-            command = "" if said is None else said.command
-            user = user_name(self.peer.uid)
-            return Holder(os.uname().nodename, self.peer.pid, self.peer.started(), command, user, self.peer.uid)
-        if said is None:
-            raise _Refused(400, "holder: Field required")
-        return Holder(said.host, said.pid, None, said.command, said.user)
-
-    def took(self, record: LeaseRecord, holder: Holder) -> bool:
-        """Whether this client took the lease; a trusted client does not hold another's.
-
-        Over TCP the client is known only by what it states itself.
-        """
-        there = record.holder
-        if self.uid is not None or there.uid is not None:
-            return self.uid == there.uid
-        return (there.host, there.pid, there.user) == (holder.host, holder.pid, holder.user)
-
-    def must_own(self, record: LeaseRecord) -> None:
-        """Raise _Refused where the client may not touch the lease."""
-        owner = record.holder
-        if self.trusted or owner.uid == self.uid:
-            return
-        if owner.uid is None:
-            raise _Refused(403, f"lease {record.id} was not taken over this socket; use the address where it was")
-        if self.peer is None:
-            raise _Refused(403, f"lease {record.id} is {owner.user}'s, who took it over the local socket; use that")
-        raise _Refused(403, f"lease {record.id} is {owner.user}'s, and you are {user_name(self.peer.uid)}")
 
 
 def document(record: LeaseRecord) -> dict[str, Any]:
@@ -173,14 +117,48 @@ def document(record: LeaseRecord) -> dict[str, Any]:
     }
 
 
-def concerns(path: str) -> bool:
-    """Whether a request for this path is about leases."""
-    return path == PATH or path.startswith(f"{PATH}/")
+def lease_app(
+    api: Callable[[], "LeaseApi | None"],
+    *,
+    local: Callable[[], bool] = lambda: True,
+    peer: Callable[[web.Request], Peer | None] = lambda _: None,
+) -> web.Application:
+    """Return the application that a server mounts at ``PATH``.
+
+    Args:
+        api: gives what answers; None while the leases cannot be read.
+        local: whether only this host can reach the server's address.
+        peer: gives the process that sent a request to the local socket.
+    """
+
+    def admitted(handler: _Handler) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            if (current := api()) is None:
+                raise LeasesUnknownError("the leases cannot be read now; the log says why")
+            return await handler(current, request, current.requester(request, local=local(), peer=peer(request)))
+
+        return answer
+
+    app = web.Application(middlewares=[_explain_errors])
+    for path in ("", "/"):
+        app.router.add_get(path, admitted(LeaseApi.list_all))
+        app.router.add_post(path, admitted(LeaseApi.take))
+    app.router.add_put("/{id:.+}", admitted(LeaseApi.renew))
+    app.router.add_delete("/{id:.+}", admitted(LeaseApi.release))
+    return app
 
 
-def unavailable() -> web.Response:
-    """The answer while the leases cannot be read."""
-    return _json(503, {"error": "the leases cannot be read now; the log says why"}, **{"Retry-After": "5"})
+@web.middleware
+async def _explain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except RefusedError as refused:
+        return _json(refused.status, {"error": str(refused)}, **refused.headers)
+    except LeasesUnknownError as error:
+        return _json(503, {"error": str(error)}, **{"Retry-After": "5"})
+    except web.HTTPMethodNotAllowed as error:
+        methods = ", ".join(sorted(error.allowed_methods))
+        return _json(405, {"error": _METHODS["PUT" in error.allowed_methods]}, Allow=methods)
 
 
 class LeaseApi:
@@ -215,63 +193,30 @@ class LeaseApi:
         """End the answers without an end, within ``LOOK_EVERY``: their readers look for the service that comes next."""
         self._closing = True
 
-    async def answer(
-        self, request: web.Request, *, local: bool, peer: Peer | None = None, door: Door | None = None
-    ) -> web.StreamResponse:
-        """The answer to a request.
+    def requester(self, request: web.Request, *, local: bool, peer: Peer | None) -> Requester:
+        """Return the sender of a request. Raises RefusedError."""
+        header = request.headers.get("Authorization", "")
+        return authenticate(header, token=self._token, trusted=self._trusted, local=local, peer=peer)
 
-        Args:
-            request: it.
-            local: whether only this host can reach the address that it came to.
-            peer: who sent it, where it came over the local socket.
-            door: bounds the connections.
-        """
-        with nullcontext() if door is None else door.busy(request.transport):
-            return await self._answered(request, local=local, peer=peer, door=door)
+    async def renew(self, request: web.Request, requester: Requester) -> web.StreamResponse:
+        """Handle a heartbeat."""
+        name = self._owned(request, requester)
+        return self._found(self._book.heard(name), name)
 
-    async def _answered(
-        self, request: web.Request, *, local: bool, peer: Peer | None, door: Door | None
-    ) -> web.StreamResponse:
-        try:
-            return await self._answer(request, self._admit(request, local=local, peer=peer), door)
-        except _Refused as refused:
-            return _json(refused.status, {"error": str(refused)}, **refused.headers)
-        except LeasesUnknownError as error:
-            return _json(503, {"error": str(error)}, **{"Retry-After": "5"})
+    async def release(self, request: web.Request, requester: Requester) -> web.StreamResponse:
+        """End a lease."""
+        name = self._owned(request, requester)
+        return self._found(self._book.release(name, _cause(request), _over_for(request)), name)
 
-    def _admit(self, request: web.Request, *, local: bool, peer: Peer | None) -> _Asker:
-        """Who the client has proven to be. Raises _Refused where it has to prove that and has not."""
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if self._token is not None and (given or peer is None):
-            proven = scheme.lower() == "bearer" and hmac.compare_digest(_bytes(given.strip()), _bytes(self._token))
-            if not proven:
-                wanted = "the token of [leases] is required: Authorization: Bearer TOKEN"
-                raise _Refused(401, wanted, **{"WWW-Authenticate": "Bearer"})
-            return _Asker(trusted=True, peer=peer)
-        if peer is not None:
-            return _Asker(trusted=peer.uid in self._trusted, peer=peer)
-        if not local:
-            raise _Refused(403, "this address can be reached from elsewhere, so [leases] must have token_file or token_env")
-        return _Asker(trusted=False)
+    def _owned(self, request: web.Request, requester: Requester) -> str:
+        """Return the id that the path names. Raises RefusedError where the lease is another's."""
+        name = request.match_info["id"]
+        if (record := self._book.find(name)) is not None:
+            requester.must_own(record)
+        return name
 
-    async def _answer(self, request: web.Request, asker: _Asker, door: Door | None) -> web.StreamResponse:
-        name = request.path.removeprefix(PATH).removeprefix("/")
-        if not name:
-            if request.method == "POST":
-                return await self._take(request, asker, door)
-            if request.method in ("GET", "HEAD"):
-                return await self._list(request)
-            raise _Refused(405, "GET lists the leases, POST takes one", Allow="GET, HEAD, POST")
-        if (record := self._book.find(name)) is not None and request.method in ("PUT", "DELETE"):
-            asker.must_own(record)
-        if request.method == "PUT":
-            return self._found(self._book.heard(name), name)
-        if request.method == "DELETE":
-            return self._found(self._book.release(name, _cause(request), _over_for(request)), name)
-        raise _Refused(405, "PUT is a heartbeat, DELETE gives the lease back", Allow="PUT, DELETE")
-
-    async def _list(self, request: web.Request) -> web.StreamResponse:
-        """All leases, or those that have changed since an earlier answer: a few at once, since there may be thousands."""
+    async def list_all(self, request: web.Request, _: Requester) -> web.StreamResponse:
+        """Return all leases, or those that changed since an earlier answer: a few at once, since there may be thousands."""
         try:
             seq = max(int(request.query.get("after", "0")[:18]), 0)
         except ValueError:
@@ -295,45 +240,47 @@ class LeaseApi:
         await answer.write_eof()
         return answer
 
-    async def _take(self, request: web.Request, asker: _Asker, door: Door | None) -> web.StreamResponse:
-        wanted = await _read(request, asker)
+    async def take(self, request: web.Request, requester: Requester) -> web.StreamResponse:
+        """Grant a lease."""
+        wanted = await _read(request, requester)
+        door = request.config_dict.get(DOOR)
         if wanted.hold and door is not None and not door.may_hold(request.transport):
-            raise _Refused(429, "so many connections are leases that no more can be; send heartbeats")
-        record, status = self._taken(wanted, asker)
+            raise RefusedError(429, "so many connections are leases that no more can be; send heartbeats")
+        record, status = self._taken(wanted, requester)
         del wanted  # what it has read is not kept while the client stays connected
         given = document(record)
-        if asker.trusted or asker.peer is not None:
+        if requester.trusted or requester.peer is not None:
             given["endpoints"] = sorted(self._endpoints())
         if record.sort is Liveness.CONNECTION:
             return await self._hold(request, record, given, status)
         return _json(status, given, **_place(record))
 
-    def _taken(self, wanted: _Request, asker: _Asker) -> tuple[LeaseRecord, int]:
+    def _taken(self, wanted: _Request, requester: Requester) -> tuple[LeaseRecord, int]:
         """The lease for a request, and the answer's status. The request is not kept while the client stays connected."""
         if self._closing:
-            raise _Refused(503, "the service is about to end; ask the next one", **{"Retry-After": "1"})
+            raise RefusedError(503, "the service is about to end; ask the next one", **{"Retry-After": "1"})
         sort = Liveness.CONNECTION if wanted.hold else Liveness.HEARTBEAT
         claims = [Claim.of(claim.model_dump()) for claim in wanted.claims]
         try:
-            check_all(claims, None if asker.trusted else self._claimable)
+            check_all(claims, None if requester.trusted else self._claimable)
         except ClaimError as error:
-            raise _Refused(403 if error.denied else 400, str(error)) from None
-        holder = asker.holder(wanted.holder)
+            raise RefusedError(403 if error.denied else 400, str(error)) from None
+        holder = requester.holder(None if wanted.holder is None else wanted.holder.holder())
         if wanted.id is not None and (there := self._book.find(wanted.id)) is not None:
-            if not asker.took(there, holder):
+            if not requester.took(there, holder):
                 whose = there.holder.user or there.holder.host
-                raise _Refused(409, f"lease {wanted.id} is there already, and is {whose}'s; take another id")
+                raise RefusedError(409, f"lease {wanted.id} is there already, and is {whose}'s; take another id")
             if list(there.claims) != claims or there.sort is not sort:
-                raise _Refused(409, f"lease {wanted.id} is there already, and is another one")
+                raise RefusedError(409, f"lease {wanted.id} is there already, and is another one")
             return self._book.heard(wanted.id) or there, 200
         if wanted.id is not None and self._book.known(wanted.id) is not None:
-            raise _Refused(409, f"lease {wanted.id} has ended, or is another reaper's; take another id")
+            raise RefusedError(409, f"lease {wanted.id} has ended, or is another reaper's; take another id")
         opened = [record.holder.uid for record in self._book.open_records()]
         if len(opened) >= MOST:
-            raise _Refused(429, f"{MOST} leases are open already")
-        if not asker.trusted and opened.count(asker.uid) >= MOST_OF_ONE:
-            whose = "that were taken over TCP" if asker.uid is None else f"of {holder.user}"
-            raise _Refused(429, f"{MOST_OF_ONE} leases {whose} are open already")
+            raise RefusedError(429, f"{MOST} leases are open already")
+        if not requester.trusted and opened.count(requester.uid) >= MOST_OF_ONE:
+            whose = "that were taken over TCP" if requester.uid is None else f"of {holder.user}"
+            raise RefusedError(429, f"{MOST_OF_ONE} leases {whose} are open already")
         return self._book.take(sort, holder, claims, name=wanted.id), 201
 
     async def _hold(
@@ -367,13 +314,8 @@ class LeaseApi:
     @staticmethod
     def _found(record: LeaseRecord | None, name: str) -> web.Response:
         if record is None:
-            raise _Refused(404, f"no lease {name} is open here; what it covered is not covered any more")
+            raise RefusedError(404, f"no lease {name} is open here; what it covered is not covered any more")
         return _json(200, document(record))
-
-
-def _bytes(text: str) -> bytes:
-    """A header's value as it was sent: it may be no UTF-8."""
-    return text.encode(errors="surrogateescape")
 
 
 def _listens(request: web.Request) -> bool:
@@ -387,14 +329,14 @@ def _cause(request: web.Request) -> str:
 
 
 def _over_for(request: web.Request) -> timedelta:
-    """How long ago that ended for which a lease was taken. Raises _Refused."""
+    """How long ago that ended for which a lease was taken. Raises RefusedError."""
     text = request.query.get("over_for", "0")
     try:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds <= LONGEST_OVER:
-        raise _Refused(400, f"over_for: it is a number of seconds from 0 to {LONGEST_OVER}")
+        raise RefusedError(400, f"over_for: it is a number of seconds from 0 to {LONGEST_OVER}")
     return timedelta(seconds=seconds)
 
 
@@ -402,21 +344,21 @@ def _place(record: LeaseRecord) -> dict[str, str]:
     return {"Location": f"{PATH}/{record.id}"}
 
 
-async def _read(request: web.Request, asker: _Asker) -> _Request:
+async def _read(request: web.Request, requester: Requester) -> _Request:
     # A page in a browser cannot send that elsewhere without being asked about it first, and reaches no socket.
-    if request.content_type != _JSON and asker.peer is None:
-        raise _Refused(415, f"send {_JSON}")
+    if request.content_type != _JSON and requester.peer is None:
+        raise RefusedError(415, f"send {_JSON}")
     body = b""
     try:
         with anyio.fail_after(BODY_WITHIN):
             while len(body) <= LONGEST and not request.content.at_eof():
                 body += await request.content.read(LONGEST + 1 - len(body))
     except TimeoutError:
-        raise _Refused(408, f"the request was not whole within {BODY_WITHIN:g} s", Connection="close") from None
+        raise RefusedError(408, f"the request was not whole within {BODY_WITHIN:g} s", Connection="close") from None
     except (web.HTTPException, web.RequestPayloadError) as error:
-        raise _Refused(400, f"the request cannot be read: {type(error).__name__}", Connection="close") from None
+        raise RefusedError(400, f"the request cannot be read: {type(error).__name__}", Connection="close") from None
     if len(body) > LONGEST:
-        raise _Refused(413, f"a lease has at most {LONGEST} bytes")
+        raise RefusedError(413, f"a lease has at most {LONGEST} bytes")
     try:
         return _Request.model_validate_json(body)
     except ValidationError as error:
@@ -426,7 +368,7 @@ async def _read(request: web.Request, asker: _Asker) -> _Request:
 def _explain(error: ValidationError) -> NoReturn:
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"]))
-    raise _Refused(400, f"{where}: {first['msg']}" if where else str(first["msg"])) from None
+    raise RefusedError(400, f"{where}: {first['msg']}" if where else str(first["msg"])) from None
 
 
 def _json(status: int, body: dict[str, Any], **headers: str) -> web.Response:

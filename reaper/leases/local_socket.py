@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import anyio
 from aiohttp import web
 
-from reaper.errors import ConfigError
+from reaper.errors import ConfigError, LeasesUnknownError
 from reaper.leases import http_api
 from reaper.leases.connection_limits import Door, GuardedRunner, Room
 from reaper.leases.http_api import LeaseApi
@@ -63,7 +63,6 @@ class LocalSocket:
         self._trusted = trusted
         self._log = log
         self._problem: tuple[str, ...] = ()
-        self._door: Door | None = None
         self._runner: web.AppRunner | None = None
         self._site: web.SockSite | None = None
         self._place: _Place | None = None
@@ -76,10 +75,10 @@ class LocalSocket:
     async def open(self) -> None:
         """Listen, if that can be had now. Raises ConfigError when the operator's path cannot be made."""
         app = web.Application()
-        app.router.add_route("*", "/{path:.*}", self._answer)
+        app.add_subapp(http_api.PATH, http_api.lease_app(self._leases, peer=_peer))
+        app.router.add_route("*", "/{path:.*}", _nothing)
         room = Room.share(SHARE)
         door = Door("local socket", room, self._log, user=_user, trusted=lambda uid: is_trusted(uid) or uid in self._trusted)
-        self._door = door
         self._runner = GuardedRunner(app, door, shutdown_timeout=SHUTDOWN_TIMEOUT)
         await self._runner.setup()
         try:
@@ -149,13 +148,15 @@ class LocalSocket:
             self._problem += (found,)
             self._log.warning(event, path=path, problem=problem)
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
-        if not http_api.concerns(request.path):
-            return web.json_response({"error": f"there is nothing here but {http_api.PATH}"}, status=404)
-        if (api := self._leases()) is None or request.transport is None:
-            return http_api.unavailable()
-        peer = Peer.of(request.transport.get_extra_info("socket"))
-        return await api.answer(request, local=True, peer=peer, door=self._door)
+
+async def _nothing(_: web.Request) -> web.Response:
+    return web.json_response({"error": f"there is nothing here but {http_api.PATH}"}, status=404)
+
+
+def _peer(request: web.Request) -> Peer:
+    if request.transport is None:
+        raise LeasesUnknownError("the connection is closed")
+    return Peer.of(request.transport.get_extra_info("socket"))
 
 
 def _user(connection: asyncio.BaseTransport) -> int | None:

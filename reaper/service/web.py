@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from reaper.leases import http_api
 from reaper.leases.connection_limits import Door, GuardedRunner, Room
@@ -90,8 +91,11 @@ class Web:
         Raises:
             ConfigError: it cannot listen there: the port is taken, the host is not known or not here, or it is not allowed.
         """
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", self._answer)
+        app = web.Application(middlewares=[self._check_host, _explain_errors])
+        if self._leases is not None:
+            app.add_subapp(http_api.PATH, http_api.lease_app(self._leases, local=lambda: self._local))
+        handlers = (self._page, self._metrics, self._healthz, self._readyz)
+        app.add_routes([web.get(path, handler) for path, handler in zip(_PATHS, handlers, strict=True)])
         app.on_response_prepare.append(_finish)
         runner = GuardedRunner(app, self._door, shutdown_timeout=SHUTDOWN_TIMEOUT)
         await runner.setup()
@@ -111,46 +115,49 @@ class Web:
         if runner is not None:
             await runner.cleanup()
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    @web.middleware
+    async def _check_host(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if self._local and not _LOCAL.fullmatch(request.headers.get("Host", "localhost")):
             return _text(421, f"This listens on {self.addresses[0][0]} and answers to localhost, 127.0.0.1 and [::1] only.")
-        if self._leases is not None and http_api.concerns(request.path):
-            if (api := self._leases()) is None:
-                return http_api.unavailable()
-            return await api.answer(request, local=self._local, door=self._door)
-        with self._door.busy(request.transport):
-            return self._refused(request) or await self._show(request)
+        return await handler(request)
 
-    async def _show(self, request: web.Request) -> web.Response:
-        if request.path == "/healthz":
-            return _json(*health(self._status, self._clock()))
-        if request.path == "/readyz":
-            return _json(*readiness(self._status, self._clock()))
-        if self._rendering >= THREADS + WAITING:
-            return _text(503, "Too many requests are waiting for their answer already.", **{"Retry-After": "5"})
-        if request.path == "/metrics":
-            accept = request.headers.get("Accept", "")
-            body, kind = await self._in_thread(lambda: self._render_metrics(accept))
-            return web.Response(body=body, headers={"Content-Type": kind})
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return _json(*health(self._status, self._clock()))
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return _json(*readiness(self._status, self._clock()))
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        accept = request.headers.get("Accept", "")
+        body, kind = await self._in_thread(lambda: self._render_metrics(accept))
+        return web.Response(body=body, headers={"Content-Type": kind})
+
+    async def _page(self, request: web.Request) -> web.Response:
         # The thread must not see it change.
         status, now, reload = self._status.snapshot(), self._clock(), request.query.get("refresh") != "off"
         text = await self._in_thread(lambda: page.render(status, now, reload=reload))
         return web.Response(text=text, content_type="text/html", charset="utf-8")
 
-    def _refused(self, request: web.Request) -> web.Response | None:
-        if request.path not in _PATHS:
-            return _text(404, f"There is nothing here. What there is: {' '.join(_PATHS)}")
-        if request.method not in ("GET", "HEAD"):
-            return _text(405, "This can only be read: GET or HEAD.", Allow="GET, HEAD")
-        return None
-
     async def _in_thread(self, render: Callable[[], T]) -> T:
         """Rendering takes milliseconds, and tens of them for the metrics of many endpoints: not on the event loop."""
+        if self._rendering >= THREADS + WAITING:
+            text = "Too many requests are waiting for their answer already.\n"
+            raise web.HTTPServiceUnavailable(text=text, headers={"Retry-After": "5"})
         self._rendering += 1
         try:
             return await anyio.to_thread.run_sync(render, limiter=self._threads, abandon_on_cancel=True)
         finally:
             self._rendering -= 1
+
+
+@web.middleware
+async def _explain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        return _text(404, f"There is nothing here. What there is: {' '.join(_PATHS)}")
+    except web.HTTPMethodNotAllowed as error:
+        return _text(405, "This can only be read: GET or HEAD.", Allow=", ".join(sorted(error.allowed_methods)))
 
 
 async def _finish(_: web.Request, response: web.StreamResponse) -> None:

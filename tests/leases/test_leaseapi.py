@@ -13,8 +13,9 @@ import aiohttp
 import anyio
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from reaper.leases.http_api import LONGEST, LeaseApi, concerns
+from reaper.leases.http_api import LONGEST, PATH, LeaseApi, lease_app
 from reaper.leases.sources import NAME
 from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness
 from reaper.leases.watcher import LeaseBook
@@ -84,13 +85,13 @@ async def serving(folder: Path, *, token: str | None = None, local: bool = True)
 
     transports = list[Any]()
 
-    async def answer(request: web.Request) -> web.StreamResponse:
-        assert concerns(request.path)
+    @web.middleware
+    async def noted(request: web.Request, handler: Handler) -> web.StreamResponse:
         transports.append(request.transport)
-        return await api.answer(request, local=local)
+        return await handler(request)
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
+    app = web.Application(middlewares=[noted])
+    app.add_subapp(PATH, lease_app(lambda: api, local=lambda: local))
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from reaper.leases.http_api import LeaseApi
+from reaper.leases.http_api import PATH, LeaseApi, lease_app
 from reaper.leases.local_socket import LocalSocket
 from reaper.leases.sources import NAME
 from reaper.leases.store import LeaseFile, LeaseRecord, LeaseState
@@ -108,14 +109,15 @@ class Service:
         self.book.open()
         api = LeaseApi(self.book, token=self._token, claimable=CLAIMABLE, trusted=self._trusted, endpoints=lambda: ENDPOINTS)
 
-        async def answer(request: web.Request) -> web.StreamResponse:
-            answer = await api.answer(request, local=True)
+        @web.middleware
+        async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
+            answer = await handler(request)
             if request.method == "PUT":
                 self.heartbeats.release()
             return answer
 
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", answer)
+        app = web.Application(middlewares=[count])
+        app.add_subapp(PATH, lease_app(lambda: api))
         runner = web.AppRunner(app)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", self.port, reuse_address=True).start()
