@@ -303,6 +303,12 @@ class Leases:
         found = max(makers, key=lambda lease: lease.since is not None and lease.since.timestamp(), default=None)
         return found and found.on_clock(self._site.skew)
 
+    def concern(self, resource: Resource) -> bool:
+        """Whether it is to be decided about. Of volumes and images only those are that have to do with a lease."""
+        if not resource.kind.only_with_lease or named_leases(resource):
+            return True
+        return self.claiming(resource) is not None or self.maker(resource) is not None
+
     def get(self, id_: str) -> Lease | None:
         """The lease with this id; of two, the living one."""
         found = [lease for part in self._parts if (lease := part.get(id_)) is not None]

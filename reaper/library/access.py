@@ -23,8 +23,9 @@ from reaper.providers.base import Provider
 from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import RetryPolicy
 from reaper.session import Session
+from reaper.sweep.endpoint_sweep import LAST_LOOK
 from reaper.sweep.plan import Plan
-from reaper.sweep.sweep import LAST_LOOK, Options, Stop
+from reaper.sweep.sweep import Options, Stop
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from reaper.core.conditions import Policy
 from reaper.core.model import TIME_UP, EndpointReport, Kind, Outcome, Reason, State
 from reaper.errors import LeasesUnknownError, ProviderError
 from reaper.providers.registry import kinds_of
-from reaper.sweep.sweep import BUG, PARTLY
+from reaper.sweep.endpoint_sweep import BUG, PARTLY
 
 # In the place of a policy; the parentheses cannot be in the name of one.
 OVERRIDE = "(label)"  # the resource's own label decided

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from reaper.core.model import EndpointReport, Outcome, Resource, Result
 from reaper.retry.retrier import FailedAttempt
-from reaper.sweep.sweep import BUG
+from reaper.sweep.endpoint_sweep import BUG
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

@@ -34,7 +34,7 @@ from reaper.observers.instruments import (
 )
 from reaper.providers.registry import kinds_of
 from reaper.retry.retrier import FailedAttempt
-from reaper.sweep.sweep import BUG, PARTLY
+from reaper.sweep.endpoint_sweep import BUG, PARTLY
 
 
 class Metrics:

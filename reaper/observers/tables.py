@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from reaper.core.model import EndpointReport, Outcome, Report, Result
-from reaper.sweep.sweep import BUG, Observer
+from reaper.sweep.endpoint_sweep import BUG
+from reaper.sweep.sweep import Observer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,8 +24,8 @@ from reaper.core.conditions import age_base
 from reaper.core.durations import human
 from reaper.core.finding import Finding
 from reaper.core.model import Decision, Reason, Resource
+from reaper.sweep.endpoint_sweep import CLOCK, PARTLY
 from reaper.sweep.ports import Quiet
-from reaper.sweep.sweep import CLOCK, PARTLY
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,7 +10,8 @@ import anyio.abc
 
 from reaper import exits
 from reaper.core.model import EndpointReport, Outcome, Report, Result
-from reaper.sweep.sweep import BUG, DRAIN, Stop
+from reaper.sweep.endpoint_sweep import BUG
+from reaper.sweep.sweep import DRAIN, Stop
 
 
 async def run_with_deadline(work: Callable[[Stop], Awaitable[int]], limit: timedelta, drain: timedelta = DRAIN) -> int:

@@ -15,7 +15,7 @@ from reaper.errors import ConfigError, RateLimitedError, ServerError, Unavailabl
 from reaper.observers.instruments import COUNTED, KEPT, LEASE, OVERRIDE, UNDECIDED, SweepResult, reach, sweep_result
 from reaper.observers.metrics import Metrics
 from reaper.retry.retrier import FailedAttempt
-from reaper.sweep.sweep import BUG
+from reaper.sweep.endpoint_sweep import BUG
 from tests.metrics.lab import ENDPOINTS, POLICIES, Bench, became, decision, report, total, values
 from tests.sweep.lab import HOUR, MINUTE, NOW, OLD, SECOND, STOPPED
 

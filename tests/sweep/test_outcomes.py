@@ -644,7 +644,7 @@ async def test_nothing_of_a_sweep_outlives_its_report(act: bool) -> None:
         left = counted() - before
     finally:
         gc.enable()
-    assert not left.keys() & {"_EndpointSweep", "_Pass", "Context", "Unit", "Inspector"}
+    assert not left.keys() & {"EndpointSweep", "SharedPass", "Context", "Unit", "Inspector"}
 
 
 @pytest.mark.parametrize("error", [ServerError("500"), UnavailableError("broke"), UnreadableError("no JSON")])

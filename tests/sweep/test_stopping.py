@@ -10,7 +10,8 @@ from reaper.errors import DeniedError, ServerError
 from reaper.providers.base import Limits
 from reaper.providers.memory import Held, Rule
 from reaper.retry.retrier import RetryPolicy
-from reaper.sweep.sweep import DRAIN, LAST_LOOK
+from reaper.sweep.endpoint_sweep import LAST_LOOK
+from reaper.sweep.sweep import DRAIN
 from tests.sweep.lab import Lab, counts, later, many, network, outcomes, running, stopped
 
 pytestmark = pytest.mark.anyio

@@ -1,0 +1,74 @@
+"""Deleted means confirmed: where deletions are immediate, one complete listing at the end shows that nothing is left."""
+
+from collections.abc import Collection, Mapping
+
+from reaper.core.model import Resource
+from reaper.errors import NotFoundError, ProviderError
+from reaper.providers.base import Also, Inventory, Reader
+from reaper.sweep.concurrency import for_each
+from reaper.sweep.inspector import Inspector
+
+
+class Absence:
+    """Confirms that deleted resources are absent.
+
+    Args:
+        deleted: the resources by their ids.
+
+    Attributes:
+        unconfirmed: label and detail of the failure of each that is not confirmed, by id: all of them before it has looked.
+    """
+
+    def __init__(self, reader: Reader, inspector: Inspector, deleted: Mapping[str, Resource]) -> None:
+        self._reader, self._inspector, self._deleted = reader, inspector, deleted
+        self.unconfirmed = dict.fromkeys(deleted, ("unconfirmed", "the sweep ended before its deletion was confirmed"))
+
+    async def look(self, keys: Collection[str], also: Also) -> None:
+        """List once, with what a listing of volumes and images needs. Raises ProviderError."""
+        others = any(resource.kind.only_with_lease for resource in self._deleted.values())
+        try:
+            inventory = await self._reader.list(
+                self._inspector.list_call, frozenset(keys) if others else frozenset(), also if others else Also()
+            )
+        except ProviderError as error:
+            failed = error.label, f"its deletion could not be confirmed: {error}"
+            self.unconfirmed = dict.fromkeys(self._deleted, failed)
+            raise
+        listed = {resource.identity for resource in inventory.resources}
+        absent = [id_ for id_ in self._deleted if self._is_absent(id_, inventory, listed)]
+        if inventory.is_complete:
+            for id_ in absent:
+                del self.unconfirmed[id_]
+            return
+        limits = self._reader.limits
+        await for_each(sorted(absent), self._inspect, min(len(absent), limits.together or limits.reads), "confirm")
+
+    def _is_absent(self, id_: str, inventory: Inventory, listed: Collection[object]) -> bool:
+        resource = self._deleted[id_]
+        if (why := inventory.unlisted.get(resource.kind)) is not None:
+            self.unconfirmed[id_] = "unconfirmed", f"its deletion could not be confirmed: {why}"
+            return False
+        if resource.identity in listed:
+            self.unconfirmed[id_] = "still_listed", "the endpoint accepted its deletion and still lists it"
+            return False
+        return True
+
+    async def _inspect(self, id_: str) -> None:
+        """The listing has a row without an id, which may be of any of these: only what is not found by its id is gone."""
+        resource = self._deleted[id_]
+        try:
+            found = await self._inspector.inspect_call(
+                f"confirm {resource.kind} {resource.name}", lambda: self._reader.inspect(resource)
+            )
+        except NotFoundError:
+            del self.unconfirmed[id_]
+            return
+        except ProviderError as error:
+            why = f"its inspection failed: {error}"
+        else:
+            if found.identity != resource.identity:  # another one of its name
+                del self.unconfirmed[id_]
+                return
+            why = f"its inspection says {found.raw_state}"
+        what = f"its deletion could not be confirmed: the listing at the end has a row without an id, and {why}"
+        self.unconfirmed[id_] = "unconfirmed", what

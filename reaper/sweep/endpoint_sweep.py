@@ -1,0 +1,400 @@
+"""One sweep of one endpoint: list, decide, re-check, delete, confirm, report. The only place that acts."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
+
+import anyio
+import anyio.abc
+
+from reaper.core.caps import Caps
+from reaper.core.decide import decide, may_be_linked, needs_inspection, possible_owners
+from reaper.core.inventory_warnings import inventory_warnings
+from reaper.core.lease import Lease
+from reaper.core.lease_index import Leases
+from reaper.core.model import (
+    CapHit,
+    Decision,
+    EndpointFailure,
+    EndpointReport,
+    Kind,
+    Outcome,
+    Resource,
+    Result,
+)
+from reaper.core.ordering import users_first
+from reaper.core.rules import Rules
+from reaper.core.site import Site
+from reaper.errors import (
+    CircuitOpenError,
+    CredentialsError,
+    ProviderError,
+    RateLimitedError,
+    ReaperError,
+    TooManyFilesError,
+)
+from reaper.providers.base import Also, Inventory, Listed, Provider
+from reaper.sweep.absence import Absence
+from reaper.sweep.concurrency import for_each
+from reaper.sweep.confirm import Confirmer
+from reaper.sweep.context import Context, Slots
+from reaper.sweep.dependents import Dependents
+from reaper.sweep.inspector import Inspector
+from reaper.sweep.ports import Endpoint, Ledger, Observer, Options
+from reaper.sweep.unit import Unit, make_units
+
+SKEW_TOLERANCE = timedelta(minutes=1)
+OF_THE_ENDPOINT = frozenset({CircuitOpenError.label, CredentialsError.label, RateLimitedError.label})
+LAST_LOOK = timedelta(seconds=5)
+BUG = "internal_error"
+PARTLY = "partly_listed"
+CLOCK = "clock"
+
+
+@dataclass
+class SharedPass:
+    """What the endpoints of one sweep share.
+
+    Args:
+        connections: how many each may have at once, where the descriptors of this process limit that.
+        too_few: why nothing can be looked at, where these are too few.
+    """
+
+    rules: Rules
+    options: Options
+    clock: Callable[[], datetime]
+    leases: Callable[[], Iterable[Lease]]
+    observer: Observer
+    ledger: Ledger
+    connections: int | None = None
+    too_few: str | None = None
+    failed_fast: Callable[[], None] = field(default=lambda: None)
+
+
+class EndpointSweep:
+    """The pass over one endpoint."""
+
+    def __init__(self, endpoint: Endpoint, shared: SharedPass) -> None:
+        self.endpoint = endpoint
+        self.reader = endpoint.reader
+        self.name = endpoint.reader.endpoint
+        self.retrier = endpoint.retrier
+        self.shared = shared
+        self.scope = anyio.CancelScope()
+        self.last_look = anyio.CancelScope()
+        limits = self.reader.limits
+        self.slots = Slots(limits if shared.connections is None else limits.within(shared.connections))
+        self.looker = Inspector(self.reader, self.retrier, self.slots)
+        self.context: Context | None = None
+        self.confirmer: Confirmer | None = None
+        self.draining = False
+        self.ended = False
+        self.held = 0
+        self.skew = timedelta(0)
+        self.decisions: list[Decision] = []
+        self.results: dict[str, Result] = {}
+        self.units: list[Unit] = []
+        self.failure: EndpointFailure | None = None
+        self.cap: CapHit | None = None
+        self.held_back: frozenset[str] = frozenset()
+        self.leases_read: Iterable[Lease] = ()
+        self.leases = Leases()
+        self.site = Site()
+        self.label_keys: frozenset[str] = frozenset()
+        self.also = Also()
+        self.unjudged: tuple[Resource, ...] = ()
+        self.unlisted: Mapping[Kind, str] = {}
+        self.warnings: list[str] = []
+        self.seconds = 0.0
+
+    async def run(self) -> None:
+        """Sweep the endpoint; never raises, and leaves everything for ``report``."""
+        began = anyio.current_time()
+        name, observer = self.name, self.shared.observer  # the retrier outlives this sweep, and must not hold it
+        self.retrier.on_retry = lambda event: observer.retrying(name, event)
+        self.retrier.breaker.renew()
+        await self._guard(self._look_and_act)
+        if self.units:
+            await self._guard(self._confirm)  # after a bug as well: what was done is accounted for
+            self._let_rest()
+        if (refused := self.retrier.breaker.refused) is not None:
+            self._fail(refused.label, str(refused))
+        if self.unlisted:  # after all that could be done
+            self._fail(PARTLY, "; ".join(f"its {kind}s could not be listed: {why}" for kind, why in self.unlisted.items()))
+        self.seconds = anyio.current_time() - began
+
+    async def _guard(self, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await step()
+        except ReaperError as error:
+            self._fail(getattr(error, "label", "error"), str(error))
+        except Exception as error:  # noqa: BLE001 - the boundary at which a bug costs this endpoint's sweep only
+            self.shared.observer.bug(self.name, error)
+            first: BaseException = error
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            self._fail(BUG, f"{type(first).__name__}: {first}")
+
+    async def _look_and_act(self) -> None:
+        with self.scope:
+            await self._look()
+            if self.shared.options.act and not self.draining:
+                await self._act()
+            self.ended = True
+
+    def cut(self) -> None:
+        """End now; what was deleted gets a last look."""
+        self.scope.cancel()
+        self.last_look.deadline = anyio.current_time() + LAST_LOOK.total_seconds()
+
+    def drain(self) -> None:
+        """Begin nothing new."""
+        self.draining = True
+        if self.context is not None:
+            self.context.draining = True
+
+    def forget(self) -> None:
+        """Let go of all that refers back to this pass, so that its thousands of resources end with it at once."""
+        self.context, self.units = None, []
+        self.shared.failed_fast = lambda: None
+
+    def report(self) -> EndpointReport:
+        """What was found and done. What has no result was abandoned."""
+        for decision in self.decisions:
+            if decision.reap and decision.resource.id not in self.results:
+                self.results[decision.resource.id] = self._untouched(decision)
+        if not self.ended and not self.failure and not self.decisions:
+            what = "anything there was decided" if self.held else "it was listed"
+            self.failure = EndpointFailure("interrupted", f"the sweep ended before {what}")
+        return EndpointReport(
+            endpoint=self.name,
+            provider=self.reader.provider,
+            held=self.held,
+            decisions=tuple(self.decisions),
+            results=tuple(self.results.values()),
+            failure=self.failure,
+            cap=self.cap,
+            clock_skew=self.skew,
+            warnings=tuple(self.warnings),
+            seconds=self.seconds,
+            site=self.site,
+            unjudged=self.unjudged,
+        )
+
+    def _untouched(self, decision: Decision) -> Result:
+        if not self.shared.options.act:
+            return Result(decision, Outcome.WOULD_DELETE)
+        if decision.resource.id in self.held_back:
+            return Result(decision, Outcome.ABANDONED, "the deletion cap was hit")
+        return Result(decision, Outcome.ABANDONED, "the sweep ended first")
+
+    def _fail(self, label: str, message: str) -> None:
+        self.failure = self.failure or EndpointFailure(label, message)
+        if self.shared.options.fail_fast:
+            self.shared.failed_fast()
+
+    def _now(self) -> datetime:
+        return self.shared.clock() + self.skew
+
+    def _leases(self) -> Leases:
+        """Those that there are now, asked about this endpoint. Raises LeasesUnknownError."""
+        found = self.shared.leases()
+        if found is not self.leases_read:
+            self.leases_read, self.leases = found, Leases(found)
+        return self.leases.on(self.site)
+
+    # -- looking and deciding ------------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        if self.shared.too_few is not None:  # what cannot be finished is not begun
+            raise TooManyFilesError(self.shared.too_few)
+        leases = self._leases()  # says only what to list: the leases that decide are read below
+        self.label_keys, self.also = leases.label_keys, Also(leases.made, self.shared.options.list_unjudged)
+        inventory = await self.reader.list(self.looker.list_call, self.label_keys, self.also)
+        self.unlisted = inventory.unlisted
+        self._set_clock(inventory)
+        self.site = Site(self.reader.endpoint_id, self.skew, *inventory.skew_bounds)
+        now, leases = self._now(), self._leases()
+        resources = self._judged(inventory, leases)
+        self.held = sum(resource.excluded is None for resource in resources)
+        self.shared.observer.listed(self.name, self.held)
+        if self.endpoint.memory is not None:
+            resources = self.endpoint.memory.recall(resources)
+        if inventory.clock_problem is not None:
+            self._keep_all(resources, inventory.clock_problem)
+            return
+        if self.shared.options.inspect_everything:
+            resources = await self.looker.inspect(resources, [r for r in resources if not r.inspected])
+        leases, rules, due = self._leases(), self.shared.rules, self.shared.options.due
+        decisions = decide(resources, rules, leases, now, due)
+        while wanted := needs_inspection(decisions):
+            resources = await self.looker.inspect(resources, wanted)
+            decisions = decide(resources, rules, leases, now, due)
+        while unknown := may_be_linked(decisions):
+            resources = await self.looker.inspect_links(resources, unknown, partial(possible_owners, decisions=decisions))
+            decisions = decide(resources, rules, leases, now, due)
+        self.decisions = decisions
+        self.warnings += [*inventory_warnings(self.decisions, inventory.unreadable, now), *self.looker.warnings]
+        for decision in self.decisions:
+            error = self.looker.unread.get(decision.resource.id)
+            if error is not None and (decision.owner is not None or decision.by_image):
+                self.results[decision.resource.id] = Result(
+                    decision, Outcome.FAILED, f"it could not be inspected: {error.advice}", error=error.label
+                )
+        if self.results and self.shared.options.fail_fast:
+            self.shared.failed_fast()
+        self.shared.observer.decided(self.name, self.decisions)
+        options = self.shared.options
+        caps = Caps(options.max_deletions, options.max_fraction, options.max_lease_deletions)
+        self.cap, self.held_back = caps.hold_back(decisions, self.held)
+        if self.endpoint.memory is not None and self.shared.options.act and self.cap is None:
+            grace = self.shared.rules.created_grace
+            if problem := self.endpoint.memory.learn(self.decisions, now, grace):
+                self.warnings.append(problem)
+
+    def _judged(self, inventory: Inventory, leases: Leases) -> list[Resource]:
+        """What of a listing is to be decided about."""
+        found = [resource for resource in inventory.resources if leases.concern(resource)]
+        if self.also.projects:
+            judged = {resource.identity for resource in found}
+            self.unjudged = tuple(resource for resource in inventory.resources if resource.identity not in judged)
+        return found
+
+    def _set_clock(self, inventory: Inventory) -> None:
+        if abs(inventory.clock_skew) > SKEW_TOLERANCE:
+            self.skew = inventory.clock_skew
+            if inventory.clock_problem is None:
+                self.warnings.append(f"its clock differs from this host's by {inventory.clock_skew}; ages are corrected")
+
+    def _keep_all(self, resources: Sequence[Resource], problem: str) -> None:
+        """The clock there is wrong, so everything there is as good as unreadable."""
+        self._fail(CLOCK, problem)
+        unreadable = [replace(resource, unreadable=problem) for resource in resources]
+        self.decisions = decide(unreadable, self.shared.rules, self._leases(), self._now())
+        self.shared.observer.decided(self.name, self.decisions)
+
+    # -- context --------------------------------------------------------------------------------------------------------
+
+    async def _act(self) -> None:
+        assert isinstance(self.reader, Provider)
+        within = self.reader.traits.confirm_within
+        if within is not None:
+            self.confirmer = Confirmer(self.reader, self.looker.inspect_call, self.looker.list_call, within)
+        self.context = Context(
+            self.reader,
+            self.retrier,
+            self.slots,
+            self.shared.rules,
+            self._now,
+            self._leases,
+            self._settled,
+            self.confirmer,
+        )
+        everything = [decision.resource for decision in self.decisions]
+        newest = max((r.created_at for r in everything if r.created_at is not None), default=None)
+        self.context.listed = Listed(frozenset(resource.id for resource in everything), newest)
+        going = [d for d in self.decisions if d.reap and d.resource.id not in self.held_back]
+        self.context.going |= {decision.resource.id for decision in going}
+        self.units = make_units(self.context, going)
+        if self.units:
+            await self.shared.ledger.begin(self.name, self.reader.provider, going)
+        async with anyio.create_task_group() as group:
+            if self.confirmer is not None:
+                group.start_soon(self.confirmer.run, name=f"confirm deletions on {self.name}")
+            await self._rounds(self.context)
+            if self.confirmer is not None:
+                self.confirmer.close()
+
+    async def _rounds(self, context: Context) -> None:
+        """One round for all, one more for what failed, and further ones for what waits for others as long as some go."""
+        await self._in_order([unit for unit in self.units if not self._is_resting(unit)])
+        again = [unit for unit in self.units if unit.retryable]
+        while again and not context.draining:
+            if self.confirmer is not None:
+                await self.confirmer.settled()
+            self.retrier.breaker.reset()
+            for unit in again:
+                unit.reopen()
+            before = self._deleted()
+            await self._in_order(again)
+            again = [unit for unit in again if unit.waits] if self._deleted() > before else []
+
+    def _is_resting(self, unit: Unit) -> bool:
+        """Whether a member has failed so lately that nothing is done about the unit, which has its results then."""
+        found = {id_: rest for id_ in unit.ids() if (rest := self.endpoint.rests.of(id_)) is not None}
+        if found:
+            unit.leave_alone(found)
+        return bool(found)
+
+    def _let_rest(self) -> None:
+        """Leave alone for a while what has failed; but a sick endpoint says nothing about one resource."""
+        rests = self.endpoint.rests
+        rests.forget_all_but(
+            {d.resource.id for d in self.decisions} - {r for r, result in self.results.items() if result.outcome.removed}
+        )
+        if self.retrier.breaker.open:
+            return
+        for id_, result in self.results.items():
+            if result.outcome is Outcome.FAILED and result.attempts and result.error not in OF_THE_ENDPOINT:
+                rests.failed(id_, result.detail, result.error)
+
+    def _deleted(self) -> int:
+        return sum(result.outcome is Outcome.DELETED for unit in self.units for result in unit.results.values())
+
+    async def _in_order(self, units: Sequence[Unit]) -> None:
+        """Each stage when the one before is done, and what uses something before that."""
+        for stage in sorted({unit.stage for unit in units}):
+            for layer in users_first([unit for unit in units if unit.stage == stage], Unit.ids, Unit.uses):
+                await self._round(layer)
+
+    async def _round(self, units: Sequence[Unit]) -> None:
+        limits = self.reader.limits
+        if self.context is not None and self.reader.traits.takes_linked:
+            units = sorted(units, key=lambda unit: unit.newest, reverse=True)  # what is linked is newer than its owner
+            self.context.dependents = self.context.dependents or Dependents()
+            self.context.dependents.begin([unit.key for unit in units])
+        running = sum(unit.has_running for unit in units)
+        # Enough for all who may be stopped at once, and for those who wait or back off; not so many that the second looks
+        # grow stale in the queue for a removal.
+        tasks = 4 * (limits.reads + limits.removals) + min(running, limits.stops)
+        if limits.together is not None:
+            tasks = 2 * limits.together
+        await for_each(units, lambda unit: unit.run(), min(len(units), tasks), "reap")
+
+    def _settled(self, result: Result) -> None:
+        self.shared.observer.settled(self.name, result)
+        if result.outcome in (Outcome.FAILED, Outcome.STOPPED) and self.shared.options.fail_fast:
+            self.shared.failed_fast()
+
+    async def _confirm(self) -> None:
+        """Only what is surely gone counts as deleted."""
+        if (confirmer := self.confirmer) is not None:
+            with self.last_look:
+                await confirmer.last_look()
+            confirmer.give_up()
+        for unit in self.units:
+            self.results.update(unit.results)
+        if confirmer is None:
+            await self._confirm_by_listing()
+            return
+        for id_, seen in confirmer.unconfirmed.items():
+            self._unconfirmed(id_, "unconfirmed", f"the endpoint accepted its deletion, but {seen}")
+
+    async def _confirm_by_listing(self) -> None:
+        """What is gone is absent from one complete listing at the end."""
+        deleted = {id_: result.decision.resource for id_, result in self.results.items() if result.outcome.removed}
+        if not deleted:
+            return
+        self.retrier.breaker.reset()
+        absence = Absence(self.reader, self.looker, deleted)
+        try:
+            with self.last_look:
+                await absence.look(self.label_keys, self.also)
+        except ProviderError as error:
+            self._fail(error.label, str(error))
+        for id_, (label, detail) in absence.unconfirmed.items():
+            self._unconfirmed(id_, label, detail)
+
+    def _unconfirmed(self, id_: str, label: str, detail: str) -> None:
+        self.results[id_] = replace(self.results[id_], outcome=Outcome.FAILED, detail=detail, error=label)
