@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from pydantic import field_validator
 
@@ -15,7 +15,9 @@ from reaper.core.model import Kind, State
 from reaper.providers import registry
 from reaper.providers.base import Reader
 from reaper.providers.fields import Name, Table
-from reaper.retry.budget import Budget
+
+if TYPE_CHECKING:
+    from reaper.retry.budget import Budget
 
 FILE_SUFFIX = "_FILE"
 """Ends the name of a variable that holds the path of a secret in place of the secret: no environment shows that one."""
@@ -77,8 +79,8 @@ class Connection:
     """
 
     reader: Reader
-    reading: Budget | None = None
-    changing: Budget | None = None
+    reading: "Budget | None" = None
+    changing: "Budget | None" = None
     remembered_as: str | None = None
 
 
