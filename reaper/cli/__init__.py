@@ -176,6 +176,8 @@ def build_parser() -> argparse.ArgumentParser:
     sub = command("config", "check or show the configuration, or print its JSON schema or an example with every key")
     sub.add_argument("action", choices=("check", "show", "schema", "example"))
     _common(sub)
+    sub = command("completion", 'print a script that completes commands and options: eval "$(reaper completion bash)"')
+    sub.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell that reads it")
     return parser
 
 
@@ -198,13 +200,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None and not arguments.once and (code := _no_service(arguments)) is not None:
         return code
     _check_fit(parser, arguments)
-    from reaper.cli import commands  # noqa: PLC0415 - everything that costs time is imported by this
+    if arguments.command == "completion":
+        from reaper.cli.completion import run  # noqa: PLC0415 - a shell may ask for it whenever it starts
+    else:
+        from reaper.cli.commands import run  # noqa: PLC0415 - everything that costs time is imported by this
 
     # A listing makes tens of thousands of objects that all stay: walking them again and again took an eighth of the time.
     gc.freeze()
     gc.set_threshold(20_000, 50, 20)
     try:
-        code = commands.run(arguments)
+        code = run(arguments)
     except KeyboardInterrupt:
         code = exits.OF_SIGNAL["SIGINT"]
     sys.stdout.flush()
@@ -225,8 +230,9 @@ def _check_fit(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
     """What was given before a command and means nothing to it is a mistake."""
     command, given = arguments.command, vars(arguments)
     wrong: dict[str, str] = {}
-    if command == "demo":
-        wrong |= dict.fromkeys(given.keys() - {"command", "argv", "seed", "log_level"}, ", which reads nothing of yours")
+    if command in ("demo", "completion"):
+        taken = {"command", "argv", "seed", "log_level", "shell"}
+        wrong |= dict.fromkeys(given.keys() - taken, ", which reads nothing of yours")
     if command == "ryuk":
         taken = {"command", "argv", "log_format", "log_level"}
         wrong |= dict.fromkeys(given.keys() - taken, ", which reads RYUK_ variables and no file")
