@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reaper.cli import build_parser
+from reaper.cli.completion import subcommands
 from reaper.config.show import example, schema_document
 from reaper.providers.fields import DURATION_EXAMPLES, toml_value
 
@@ -57,7 +58,6 @@ def _names(action: argparse.Action) -> str:
 def cli() -> str:
     """docs/cli.md."""
     parser = build_parser()
-    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))  # noqa: SLF001
     lines = [
         "# The command line",
         "",
@@ -68,8 +68,8 @@ def cli() -> str:
         parser.description or "",
         *_options(parser),
     ]
-    for name, sub in commands.choices.items():
-        lines += ["", f"## `reaper {name}`", "", f"{_sentence(sub.description or '')}.", *_options(sub)]
+    for name, sub in subcommands(parser).items():
+        lines += ["", f"## `reaper {name}`", "", f"{_sentence(sub.description or '').rstrip('.')}.", *_options(sub)]
     return "\n".join(lines) + "\n"
 
 

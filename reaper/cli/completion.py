@@ -2,11 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
 
 import shtab
 
 from reaper.cli import build_parser
+from reaper.simulator.__main__ import build_parser as build_simulate_parser
 
 # What is completed after `reaper run`: "--", then a command and its arguments; of many commands zsh knows the options.
 # In bash the word is taken from bash itself, since shtab passes none that begins with "-".
@@ -35,19 +35,21 @@ _FUNCTIONS = {
 def run(arguments: argparse.Namespace) -> int:
     """Print the script for the shell that ``arguments`` name."""
     parser = build_parser()
-    for command, sub in _parsers(parser):
-        for action in sub._actions:  # noqa: SLF001 - argparse tells them in no other way
+    commands = subcommands(parser)
+    # What it runs is cut off before argparse reads the rest.
+    words = commands["run"].add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
+    words.complete = _COMMAND  # type: ignore[attr-defined]  # where shtab looks for it
+    for each in (parser, *commands.values()):
+        for action in each._actions:  # noqa: SLF001 - argparse tells them in no other way
             if action.metavar == "FILE":
-                action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks for it
-        if command == "run":  # what it runs is cut off before argparse reads the rest
-            action = sub.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
-            action.complete = _COMMAND  # type: ignore[attr-defined]
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
     sys.stdout.write(shtab.complete(parser, arguments.shell, preamble=_FUNCTIONS.get(arguments.shell, "")) + "\n")
     return 0
 
 
-def _parsers(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    yield "", parser
-    for action in parser._actions:  # noqa: SLF001
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-            yield from action.choices.items()
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command of ``parser``, which gets the options that the simulator reads by itself."""
+    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))  # noqa: SLF001
+    choices: dict[str, argparse.ArgumentParser] = commands.choices
+    choices["simulate"] = build_simulate_parser()
+    return choices

@@ -1,52 +1,70 @@
-"""`reaper simulate --seed 7 --containers 500 --sandboxes 2000` prints what to export, and serves until a signal."""
+"""`reaper simulate --seed 7 --containers 500 --sandboxes 2000` prints what to export, and serves until a signal.
+
+The servers are imported when they are started: a shell completes the options, too.
+"""
 
 import argparse
 import re
 import shlex
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from reaper import exits
 from reaper.errors import ConfigError
-from reaper.simulator.daytona.limits import Limit
-from reaper.simulator.faults import EXAMPLE, Fault
-from reaper.simulator.server import Simulator, run
+from reaper.simulator import EXAMPLE_FAULTS
+
+if TYPE_CHECKING:
+    from reaper.simulator.daytona.limits import Limit
+    from reaper.simulator.faults import Fault
+    from reaper.simulator.server import Simulator
 
 
-def _fault(text: str) -> Fault:
+def _fault(text: str) -> "Fault":
+    from reaper.simulator.faults import Fault  # noqa: PLC0415
+
     try:
         return Fault.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _limit(text: str) -> Limit:
+def _limit(text: str) -> "Limit":
+    from reaper.simulator.daytona.limits import Limit  # noqa: PLC0415
+
     match = re.fullmatch(r"(\d+)/(\d+(?:\.\d+)?)s?", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no limit; write for example 600/10s: requests per seconds")
     return Limit(int(match[1]), float(match[2]))
 
 
-def _announce(simulator: Simulator) -> None:
+def _announce(simulator: "Simulator") -> None:
     for name, value in simulator.environment().items():
         sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
     sys.stdout.flush()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Read the arguments, serve until a signal."""
-    parser = argparse.ArgumentParser(prog="reaper simulate", description=__doc__)
+def build_parser() -> argparse.ArgumentParser:
+    """The options of ``reaper simulate``."""
+    parser = argparse.ArgumentParser(prog="reaper simulate", description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0, help="the same seed makes the same world (default 0)")
     parser.add_argument("--containers", type=int, default=0, metavar="N", help="how many containers to make up")
     parser.add_argument("--sandboxes", type=int, default=0, metavar="N", help="how many sandboxes to make up")
     parser.add_argument("--odd", type=float, default=0.0, help="share of the sandboxes that breaks careless clients")
-    parser.add_argument("--fault", type=_fault, action="append", default=[], help=f"a rule, for example {EXAMPLE}")
+    parser.add_argument("--fault", type=_fault, action="append", default=[], help=f"a rule, for example {EXAMPLE_FAULTS}")
     parser.add_argument("--rate", type=float, default=1.0, help="simulated seconds per second (default 1)")
     parser.add_argument("--limit", type=_limit, metavar="N/S", help="Daytona's limit for list and get, as 1200/10s")
     parser.add_argument("--lifecycle-limit", type=_limit, metavar="N/S", help="its limit for delete and stop")
     parser.add_argument("--docker-port", type=int, help="serve Docker on this TCP port too")
     parser.add_argument("--daytona-port", type=int, default=0, help="serve Daytona on this port (default: a free one)")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the arguments, serve until a signal."""
+    options = build_parser().parse_args(argv)
+    from reaper.simulator.server import run  # noqa: PLC0415
+
     limits = {"general": options.limit, "lifecycle": options.lifecycle_limit}
     try:
         run(

@@ -24,13 +24,13 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from reaper.core.durations import parse as parse_duration
+from reaper.simulator import EXAMPLE_FAULTS
 from reaper.simulator.clock import Clock
 
 Kind = Literal["latency", "reset", "hang", "truncate", "status", "garbage", "empty", "huge", "deep"]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Names = Callable[[web.Request], Sequence[str]]
 CONTROL = "/_simulator/"
-EXAMPLE = '"status:503,method=DELETE,path=/sandbox/,times=3", "latency:50ms", "reset,after,every=10"'
 _KINDS = get_args(Kind)
 _GARBAGE = b"<html><body>this is not the answer you expect</body></html>"
 _PAIR = re.compile(r"((?:[^,\\]|\\.)*)(?:,|$)", re.DOTALL)
@@ -112,7 +112,7 @@ class Fault:
         kind, _, argument = first.strip().partition(":")
         if kind not in _KINDS:
             known = ", ".join(_KINDS)
-            raise ValueError(f"fault {text!r}: {kind!r} is no kind; there are {known}; write for example {EXAMPLE}")
+            raise ValueError(f"fault {text!r}: {kind!r} is no kind; there are {known}; write for example {EXAMPLE_FAULTS}")
         values: dict[str, object] = {"kind": kind}
         headers: dict[str, str] = {}
         try:
@@ -135,7 +135,7 @@ class Fault:
                     values[key] = _value(key, value)
             return cls(**values, headers=headers)  # type: ignore[arg-type]  # _value has seen to the types
         except ValueError as error:
-            raise ValueError(f"fault {text!r}: {error}; write for example {EXAMPLE}") from error
+            raise ValueError(f"fault {text!r}: {error}; write for example {EXAMPLE_FAULTS}") from error
 
     def __str__(self) -> str:
         """The line that `parse` reads."""

@@ -1,6 +1,5 @@
 """``reaper completion``: what a shell offers when the script that it prints is loaded."""
 
-import argparse
 import shlex
 import shutil
 import subprocess
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reaper.cli import build_parser
+from reaper.cli.completion import subcommands
 from tests.program.wrapped import imported
 from tests.run import Program
 
@@ -39,21 +39,17 @@ def offered(script: Path, *words: str) -> set[str]:
     return set(ended.stdout.split())
 
 
-def _subparsers() -> dict[str, argparse.ArgumentParser]:
-    (commands,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return dict(commands.choices)
-
-
 def test_bash_offers_every_command(bash: Path) -> None:
-    assert offered(bash, "") == set(_subparsers())
+    assert offered(bash, "") == set(subcommands(build_parser()))
     assert offered(bash, "--json", "--only", "docker", "ch") == {"check"}
 
 
 def test_bash_offers_the_options_of_the_program_and_of_each_command(bash: Path) -> None:
     assert offered(bash, "-") == set(build_parser()._option_string_actions)
-    for name, parser in _subparsers().items():
+    for name, parser in subcommands(build_parser()).items():
         assert offered(bash, name, "-") == set(parser._option_string_actions), name
     assert offered(bash, "history", "--unt") == {"--until"}
+    assert offered(bash, "simulate", "--fa") == {"--fault"}
 
 
 def test_bash_offers_the_values_of_an_option(bash: Path) -> None:
