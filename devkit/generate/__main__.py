@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from devkit.generate import dashboards, kubernetes, proxy, reference, swarm
+from devkit.generate import dashboards, kubernetes, metrics, proxy, reference, swarm
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 FILES: Mapping[Path, Callable[[], str]] = {
     **dashboards.FILES,
     **kubernetes.FILES,
+    **metrics.FILES,
     **proxy.FILES,
     **reference.FILES,
     **swarm.FILES,

@@ -20,7 +20,8 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _rows(heads: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
+def table_rows(heads: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
+    """The lines of a table in Markdown."""
     yield f"| {' | '.join(heads)} |"
     yield f"| {' | '.join('---' for _ in heads)} |"
     for row in rows:
@@ -42,7 +43,7 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
         yield ""
         yield f"**{_sentence(group.title or '')}**"
         yield ""
-        yield from _rows(("option", "meaning"), ((_names(action), action.help or "") for action in shown))
+        yield from table_rows(("option", "meaning"), ((_names(action), action.help or "") for action in shown))
 
 
 def _sentence(text: str) -> str:
@@ -158,7 +159,7 @@ def configuration() -> str:
             (f"`{key}`", _type(_resolved(schema, document)), _default(schema), keys.get((name, key), ""))
             for key, schema in model["properties"].items()
         )
-        lines += _rows(("key", "type", "default", "meaning"), iter(rows))
+        lines += table_rows(("key", "type", "default", "meaning"), iter(rows))
     return "\n".join(lines) + "\n"
 
 

@@ -96,18 +96,21 @@ class Instruments:
         by_policy, by_provider = (*where, "policy"), ("provider",)
         self.deletions = Counter(
             "reaper_deletions_total",
-            "What was decided to go, by what became of it: deleted (confirmed) and gone are the successes.",
+            "What sweeps decided to delete, by what became of it.",
             (*where, "kind", "policy", "outcome"),
             registry=r,
         )
         self.retries = Counter(
-            "reaper_retries_total", "Failed attempts that were followed by another.", (*where, "error"), registry=r
+            "reaper_retries_total",
+            "Attempts that failed and were followed by another, by the class of the error.",
+            (*where, "error"),
+            registry=r,
         )
         self.sweeps = Counter(
             "reaper_sweeps_total", "Sweeps of an endpoint by how they ended.", (*where, "result"), registry=r
         )
         self.cap_hits = Counter(
-            "reaper_cap_hits_total", "Sweeps that deleted nothing since the deletion cap forbade it.", where, registry=r
+            "reaper_cap_hits_total", "Sweeps that deleted nothing, since the deletion cap forbade it.", where, registry=r
         )
         self.sweep_seconds = Histogram(
             "reaper_sweep_duration_seconds",
@@ -118,14 +121,14 @@ class Instruments:
         )
         self.deletion_seconds = Histogram(
             "reaper_deletion_duration_seconds",
-            "From the final re-check of a resource to the confirmation of its deletion or its acceptance.",
+            "How long a confirmed deletion took, from the final re-check on.",
             by_provider,
             registry=r,
             buckets=DELETION_BUCKETS,
         )
         self.delay_seconds = Histogram(
             "reaper_reap_delay_seconds",
-            "From when a resource became reapable to when its deletion was confirmed.",
+            "From when a resource became reapable to when it was confirmed to be gone, where the former is known.",
             by_provider,
             registry=r,
             buckets=DELAY_BUCKETS,
@@ -143,39 +146,71 @@ class Instruments:
             (*where, "kind", "state"),
             registry=r,
         )
-        self.kept = Gauge("reaper_kept_resources", "What is kept, by the reason.", (*where, "reason"), registry=r)
+        self.kept = Gauge(
+            "reaper_kept_resources",
+            "What is kept, by the reason; all of reaper_resources that is not reapable.",
+            (*where, "reason"),
+            registry=r,
+        )
         self.reapable = Gauge(
-            "reaper_reapable_resources", "The leak: what is reapable and still there.", by_policy, registry=r
+            "reaper_reapable_resources",
+            "The leak: what is garbage and still there, be it due in this sweep or not.",
+            by_policy,
+            registry=r,
         )
         self.oldest_seconds = Gauge(
-            "reaper_oldest_reapable_seconds", "For how long the oldest of the leak has been reapable.", by_policy, registry=r
+            "reaper_oldest_reapable_seconds",
+            "For how long the oldest of the leak has been reapable; 0 where there is none. It grows between sweeps.",
+            by_policy,
+            registry=r,
         )
         self.stuck = Gauge(
             "reaper_stuck_resources",
-            "What has been in transition for over an hour and cannot be deleted.",
+            "Sandboxes that have been in transition for over an hour, which the platform's API cannot delete.",
             where,
             registry=r,
         )
         self.up = Gauge(
-            "reaper_endpoint_up", "Whether the last sweep could list it; NaN before the first one.", where, registry=r
+            "reaper_endpoint_up",
+            "1 if the last sweep could list it and confirm what it did, else 0; NaN before the first one.",
+            where,
+            registry=r,
         )
         self.breaker = Gauge(
-            "reaper_circuit_breaker_open", "Whether it is asked no more, since call after call failed.", where, registry=r
+            "reaper_circuit_breaker_open",
+            "1 if the last sweep ended with calls held back, since call after call failed (one is tried "
+            "every five seconds) or the credentials were refused.",
+            where,
+            registry=r,
         )
         self.skew = Gauge(
-            "reaper_clock_skew_seconds", "The endpoint's clock minus this host's; 0 up to a minute.", where, registry=r
+            "reaper_clock_skew_seconds",
+            "The endpoint's clock minus this host's; 0 where it is no more than a minute.",
+            where,
+            registry=r,
         )
-        self.events = Gauge("reaper_events_connected", "Whether the endpoint's events are followed now.", where, registry=r)
-        self.events_lost = Counter("reaper_events_lost_total", "How often the stream of events ended.", where, registry=r)
+        self.events = Gauge(
+            "reaper_events_connected",
+            "1 while the endpoint's events are followed; only where they are wanted.",
+            where,
+            registry=r,
+        )
+        self.events_lost = Counter(
+            "reaper_events_lost_total",
+            "How often the stream of events ended; only where they are wanted.",
+            where,
+            registry=r,
+        )
         self.last_success = Gauge(
             "reaper_last_success_timestamp_seconds",
-            "When the last sweep for this policy ended in which nothing failed; 0 for never.",
+            "When the last sweep ended in which this policy was due and nothing failed on the endpoint; 0 for never.",
             by_policy,
             registry=r,
         )
         self.interval = Gauge(
             "reaper_policy_interval_seconds",
-            "The longest time between two runs of the policy by its schedule.",
+            "The longest time between two runs of the policy by its schedule; only in the service, since "
+            "nothing else has a schedule.",
             by_policy,
             registry=r,
         )
@@ -185,23 +220,34 @@ class Instruments:
             where,
             registry=r,
         )
-        self.last_sweep_seconds = Gauge(
-            "reaper_last_sweep_duration_seconds", "How long the last sweep of the endpoint took.", where, registry=r
+        self.last_sweep_seconds = Gauge("reaper_last_sweep_duration_seconds", "How long that sweep took.", where, registry=r)
+        self.leases = Gauge(
+            "reaper_leases",
+            "Leases by how they stand: live, reconnecting (its holder has not been heard of for a moment), "
+            "expired, released; ended ones are remembered for a week.",
+            ("state",),
+            registry=r,
         )
-        self.leases = Gauge("reaper_leases", "Leases by their state; ended ones for a week.", ("state",), registry=r)
         self.leases_unknown = Gauge(
-            "reaper_leases_unknown", "Whether the leases cannot be read, so that nothing is deleted.", registry=r
+            "reaper_leases_unknown", "1 while the leases cannot be read, so that nothing is deleted.", registry=r
         )
         self.ryuk_refused = Counter(
-            "reaper_ryuk_lines_refused_total", "Lines of Ryuk's clients that got no ACK.", registry=r
+            "reaper_ryuk_lines_refused_total",
+            "Lines of Ryuk's clients that got no ACK: they could not be understood, were not allowed or "
+            "could not be stored.",
+            registry=r,
         )
-        self.reload = Gauge("reaper_config_last_reload_successful", "Whether the last reload was accepted.", registry=r)
+        self.reload = Gauge(
+            "reaper_config_last_reload_successful",
+            "1 if the last reload of the configuration was accepted, or there was none.",
+            registry=r,
+        )
         self.reloaded_at = Gauge(
             "reaper_config_last_reload_success_timestamp_seconds", "When the configuration in force was loaded.", registry=r
         )
         self.journal_errors = Counter("reaper_journal_errors_total", "Failed attempts to write the journal.", registry=r)
-        self.journal_degraded = Gauge("reaper_journal_degraded", "Whether the journal is not being written.", registry=r)
-        Info("reaper_build", "The version of this program and of its Python.", registry=r).info(
+        self.journal_degraded = Gauge("reaper_journal_degraded", "1 while the journal is not being written.", registry=r)
+        Info("reaper_build", "The version of this program and of its Python; always 1.", registry=r).info(
             {"version": __version__, "python": platform.python_version()}
         )
 
