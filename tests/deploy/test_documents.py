@@ -1,0 +1,43 @@
+"""Links and paths in the documents lead somewhere."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LISTED = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+DOCUMENTS = [Path(name) for name in LISTED] or [path.relative_to(ROOT) for path in ROOT.glob("docs/*.md")]
+LINK = re.compile(r"\[[^\]]+\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
+HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
+NAMED = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|md|toml)|(?:[a-z_]+/)+)`")
+PATHS_OF = (Path("docs/architecture.md"), Path("CONTRIBUTING.md"))
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors that a heading gives, as GitHub makes them."""
+    headings = HEADING.findall(without_code(document.read_text()))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_every_link_leads_to_a_file_and_a_heading(document: Path) -> None:
+    here = ROOT / document
+    broken = []
+    for path, anchor in LINK.findall(without_code(here.read_text())):
+        target = (here.parent / path).resolve() if path else here
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor.lower() not in anchors(target)):
+            broken.append(f"{path}#{anchor}")
+    assert broken == []
+
+
+@pytest.mark.parametrize("document", PATHS_OF, ids=str)
+def test_every_path_that_is_named_exists(document: Path) -> None:
+    names = NAMED.findall((ROOT / document).read_text())
+    assert len(names) > 5
+    assert [name for name in names if not any((ROOT / top / name).exists() for top in (".", "reaper"))] == []
