@@ -161,6 +161,7 @@ def test_the_builder_is_given_what_the_image_is_made_of_and_nothing_else(
         "reaper.example.toml",
         "secret",
     ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     shutil.copy(images.ROOT / ".dockerignore", tmp_path)
     (tmp_path / "Dockerfile").write_text(f"FROM {DEFAULT_IMAGE}\nCOPY . /context\nCMD find /context -type f\n")

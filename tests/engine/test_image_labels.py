@@ -69,7 +69,7 @@ def test_inherited_labels_are_explained_hinted_and_own_if_the_operator_says_so(
     assert hint.startswith("3 resources have a label that [scope] requires, from its image alone")
     explained = reaper("explain", "one")
     assert "is its image's label, not its own" in explained.out
-    assert "is its image's label, not its own" in reaper("list").out
+    assert "not owned: label is its image's" in reaper("list").out
     own = toml(tmp_path, "[scope]\nimage_labels = true\n")
     ended = reaper("--once", "--json", "--all", *own)
     assert ended.outcomes() == {"one": "deleted", "two": "deleted"}

@@ -20,7 +20,7 @@ UNOWNED: dict[str, dict[str, str]] = {
     "near-value": {"harbor.managed": "false"},
     "near-file": member_of("near", HARBOR_NEAR_MISS),
     "in-a-project": member_of("website"),
-    "label overrides": {"reaper.ttl": "1s"},  # a label override to go makes nothing owned
+    "override": {"reaper.ttl": "1s"},  # a label override to go makes nothing owned
 }
 
 
