@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import gc
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from tests.run import Program
 SIMULATOR = "simulator"
 
 pytest_plugins = ["devkit.instantly"]
+
+# A shell starts what runs in its background with SIGINT ignored, and so would be the programs that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("reaper", deadline=None, derandomize=True)
 settings.load_profile("reaper")

@@ -184,7 +184,7 @@ def test_what_is_kept_on_purpose_is_reported_and_no_failure(program: Program, se
     ended = program("run", "--strict", "--no-proxy", "--skip-cleanup", "--", *Making({"look": {"reaper.keep": "1"}}).words)
     assert ended.code == 0
     assert served.left() == {"look"}
-    assert re.search(r"keep\tdefault\tsandbox\tlook\t.*has label reaper.keep", ended.err)
+    assert re.search(r"keep\tdefault\tsandbox\tlook\t.*protected by label reaper.keep", ended.err)
 
 
 def test_its_lease_keeps_while_it_lives(program: Program, served: Served) -> None:
@@ -194,7 +194,8 @@ def test_its_lease_keeps_while_it_lives(program: Program, served: Served) -> Non
         ended = program("--once", "--all", "--json")
         assert ended.code == 0, ended.err
         assert served.left() == {"mine"}
-        assert program("list").out.count(f"lease {lease} of pid {process.pid}") == 1
+        assert program("list").out.count(f"lease {lease} is live") == 1
+        assert f"lease {lease} of pid {process.pid}" in program("explain", "mine").out
         process.send_signal(signal.SIGTERM)
         assert program.finish(process).code == 143
     assert served.left() == set()
