@@ -41,7 +41,7 @@ def test_what_a_killed_service_left_is_finished_and_the_journal_tells_what_becam
     assert {(act["outcome"], act["detail"]) for act in history["acts"]} == {
         (
             "pending",
-            f"the process that was deleting it (pid {killed}) died; the next sweep of the endpoint tells what became of it",
+            f"the process that was deleting it (pid {killed}) died; the next sweep of the endpoint shows what became of it",
         )
     }
     daemon = Daemon(program, SELDOM)
