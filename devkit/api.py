@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 
@@ -61,7 +62,8 @@ class Api:
             headers["Content-Length"] = "0"
         connection = _UnixConnection(self.socket_path, self.timeout if timeout is None else timeout)
         try:
-            connection.request(method, path, data, headers)
+            with suppress(BrokenPipeError):  # an engine that redirects may close before it has read the body
+                connection.request(method, path, data, headers)
             response = connection.getresponse()
             text = response.read().decode(errors="replace")
         finally:
