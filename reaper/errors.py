@@ -179,3 +179,26 @@ class RateLimitedError(ProviderError):
     def __init__(self, message: str, *, retry_after: float | None = None, everything: bool = False) -> None:
         super().__init__(message, retry_after=retry_after)
         self.everything = everything
+
+
+PASSING = frozenset(
+    {
+        *(
+            kind.label
+            for kind in (
+                CallTimeoutError,
+                CircuitOpenError,
+                DependencyError,
+                InProgressError,
+                LeasesUnknownError,
+                NoSuchEndpointError,
+                RateLimitedError,
+                ServerError,
+                UnavailableError,
+            )
+        ),
+        "still_listed",
+        "unconfirmed",
+    }
+)
+"""Labels of failed deletions after which another try may succeed. An engine that restarts is reported as none, too."""

@@ -15,7 +15,7 @@ from reaper.core.lease import Lease
 from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, EndpointReport, Outcome, Report, Resource, Result
 from reaper.core.rules import Rules
-from reaper.errors import NotFoundError, ProviderError
+from reaper.errors import PASSING, NotFoundError, ProviderError, TooManyFilesError, UnreadableError
 from reaper.library.cleanup_scope import CleanupScope
 from reaper.library.errors import CleanupError, RetryableCleanupError
 from reaper.observers.journal import NAME
@@ -42,25 +42,7 @@ RETRY = RetryPolicy(
     request_timeout=timedelta(seconds=10),
 )
 
-# Another try may succeed. What says "no engine there" is said of one that restarts, too.
-_RETRYABLE = frozenset(
-    {
-        "circuit_open",
-        "in_progress",
-        "interrupted",
-        "later",
-        "leases_unknown",
-        "no_endpoint",
-        "rate_limited",
-        "server_error",
-        "still_listed",
-        "timeout",
-        "too_many_files",
-        "unavailable",
-        "unconfirmed",
-        "unreadable",
-    }
-)
+_RETRYABLE = PASSING | {"interrupted", TooManyFilesError.label, UnreadableError.label}
 
 ReadLeases = Callable[[], Leases]
 Wrap = Callable[[Provider, ReadLeases], Provider]

@@ -3,24 +3,15 @@
 A line is a fixed event name and key-values. No line holds a secret: nothing here ever sees one.
 """
 
+import logging
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-from reaper.core.model import Decision, Reason, Report
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
-
-
-import logging
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from reaper.core.model import EndpointReport, Outcome, Resource, Result
+from reaper.core.model import Decision, EndpointReport, Outcome, Reason, Report, Resource, Result
 from reaper.retry.retrier import FailedAttempt
 from reaper.sweep.endpoint_sweep import BUG
 

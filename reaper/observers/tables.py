@@ -6,15 +6,6 @@ rich is imported only where there is a terminal to draw on.
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
-
-from reaper.core.model import EndpointReport, Outcome, Report, Result
-from reaper.sweep.endpoint_sweep import BUG
-from reaper.sweep.sweep import Observer
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -23,9 +14,10 @@ from typing import TYPE_CHECKING, Self
 from reaper.core.conditions import age_base
 from reaper.core.durations import human
 from reaper.core.finding import Finding
-from reaper.core.model import Decision, Reason, Resource
-from reaper.sweep.endpoint_sweep import CLOCK, PARTLY
+from reaper.core.model import Decision, EndpointReport, Outcome, Reason, Report, Resource, Result
+from reaper.sweep.endpoint_sweep import BUG, CLOCK, PARTLY
 from reaper.sweep.ports import Quiet
+from reaper.sweep.sweep import Observer
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,7 +11,7 @@ import anyio
 from reaper.core.durations import human
 from reaper.core.lease import Claim, Ending
 from reaper.core.model import Report
-from reaper.errors import ConfigError, LeasesUnknownError
+from reaper.errors import PASSING, ConfigError, LeasesUnknownError
 from reaper.leases.peers import is_trusted, listener
 from reaper.leases.process import OwnLease
 from reaper.leases.store import LeaseState
@@ -31,21 +31,6 @@ from reaper.sweep.sweep import Stop
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-_PASSING = frozenset(  # failures of a deletion after which another try may do it
-    {
-        "circuit_open",
-        "in_progress",
-        "later",
-        "leases_unknown",
-        "no_endpoint",
-        "rate_limited",
-        "server_error",
-        "still_listed",
-        "timeout",
-        "unavailable",
-        "unconfirmed",
-    }
-)
 IDENTIFY_WITHIN = 5.0  # seconds for all endpoints to say which they are
 
 
@@ -145,7 +130,7 @@ class GuardedHold:
 def may_go_later(report: Report) -> bool:
     """Whether another try may find or delete something: an endpoint was away, or a deletion failed for now."""
     return any(
-        endpoint.cap is None and (endpoint.failure is not None or any(r.error in _PASSING for r in endpoint.results))
+        endpoint.cap is None and (endpoint.failure is not None or any(r.error in PASSING for r in endpoint.results))
         for endpoint in report.endpoints
     )
 

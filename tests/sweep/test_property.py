@@ -20,6 +20,7 @@ from reaper.errors import (
     CallTimeoutError,
     ConflictError,
     DeniedError,
+    DependencyError,
     ProviderError,
     RateLimitedError,
     ServerError,
@@ -279,7 +280,7 @@ def check_report(lab: Lab, report: EndpointReport) -> None:
     for result in report.results:
         if result.outcome in (Outcome.DELETED, Outcome.GONE):
             assert result.decision.resource.id not in there, f"{result} is still there"
-        waits = result.outcome is Outcome.SKIPPED and result.error == "later"
+        waits = result.outcome is Outcome.SKIPPED and result.error == DependencyError.label
         assert (result.error is not None) == (result.outcome is Outcome.FAILED) or waits, result
     reaped = {decision.resource.id for decision in report.decisions if decision.reap}
     assert reaped <= set(ids), "a result for every decision to reap"
