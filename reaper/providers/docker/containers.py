@@ -97,6 +97,11 @@ def table(value: object) -> Row:
     return value if isinstance(value, dict) else {}
 
 
+def image_labels(row: Row) -> object:
+    """The labels of an image as the engine gives them: a listing at the top, an inspection in its configuration."""
+    return row["Labels"] if "Labels" in row else table(row.get("Config")).get("Labels")
+
+
 def system_container_of(name: str, found: Mapping[str, str] | None, image: str | None) -> str | None:
     """Return which system container it is ("a Kubernetes pod"), by its name, labels or image; None when it is none."""
     for prefix, what in _MACHINERY_LABELS.items():

@@ -16,7 +16,7 @@ from reaper.errors import NotFoundError, ProviderError
 from reaper.providers import parsing
 from reaper.providers.base import Call
 from reaper.providers.docker.calls import IMAGE
-from reaper.providers.docker.containers import Row, table
+from reaper.providers.docker.containers import Row, image_labels
 from reaper.providers.parsing import text
 
 FEW = 4  # images to ask for one by one; where there are more, one listing costs less
@@ -72,7 +72,7 @@ class ImageLabels:
         id_ = text(row.get("Id"))
         if id_ is None or id_ not in wanted:
             return
-        found = row["Labels"] if "Labels" in row else table(row.get("Config")).get("Labels")
+        found = image_labels(row)
         labels = {} if found is None else parsing.labels(found)  # an image without labels says null
         if labels is not None:
             self._known[id_] = labels

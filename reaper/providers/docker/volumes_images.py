@@ -12,7 +12,7 @@ from reaper.core.lease import ANONYMOUS
 from reaper.core.model import Kind, Resource, State
 from reaper.providers import parsing
 from reaper.providers.docker.calls import IMAGE, NAME
-from reaper.providers.docker.containers import Row, moment, system_container_of, table
+from reaper.providers.docker.containers import Row, image_labels, moment, system_container_of, table
 from reaper.providers.parsing import epoch, text
 
 TELLS_CREATION = (1, 42)
@@ -77,7 +77,7 @@ def image(row: Row, endpoint: str) -> Resource | None:
         created = _created(row.get("Created"))
     except ValueError as error:
         created, unreadable = None, unreadable or f"Created: {error}"
-    found = parsing.labels(row["Labels"] if "Labels" in row else table(row.get("Config")).get("Labels"))
+    found = parsing.labels(image_labels(row))
     tags = _tags(row.get("RepoTags"))
     return Resource(
         provider="docker",
