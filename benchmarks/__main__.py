@@ -27,6 +27,7 @@ from benchmarks.sandboxes import (
     WINDOW,
     Organisation,
 )
+from benchmarks.scale import FAILING_ROWS, SCALE_ROWS, Scale
 from benchmarks.service import DEATHS, ENDPOINTS, HELD, IDLE, LIVING, SETTLED, STOPPED_FOR, SWEEPS, Services
 from benchmarks.work import EXITED, IMPORTS, RUNNING, Bench
 from devkit.engine import EngineError, PrivateEngine
@@ -60,7 +61,7 @@ SANDBOX_ROWS = (
         "plain aiohttp reading the same pages",
         1.6,
     ),
-    Row("delete", _DELETED, f"the bound: requests made x latency / {AT_ONCE}", 1.3),
+    Row("delete", _DELETED, f"the bound: requests made x latency / {AT_ONCE}", 1.15),
     Row("requests", "requests for each of these sandboxes", "-", 3.2, "requests"),
     Row("beside", f"requests for one deletion beside {NEIGHBOURS:,} living sandboxes, the links known", "-", 15, "requests"),
     Row("limits", _LIMITED, "the bound: the windows that must be waited for", 1.1),
@@ -121,7 +122,15 @@ LEASE_ROWS = (
         for number in ENDED[1:]
     ),
 )
-GROUPS = {"docker": ROWS, "daytona": SANDBOX_ROWS, "service": SERVICE_ROWS, "proxy": PROXY_ROWS, "leases": LEASE_ROWS}
+GROUPS = {
+    "docker": ROWS,
+    "daytona": SANDBOX_ROWS,
+    "service": SERVICE_ROWS,
+    "proxy": PROXY_ROWS,
+    "leases": LEASE_ROWS,
+    "failing": FAILING_ROWS,
+    "scale": SCALE_ROWS,
+}
 _SLOW_RUNS, _QUICK_RUNS, _LONG_RUNS = 5, 25, 1
 
 
@@ -236,6 +245,10 @@ def _measure_group(
         series = EndedLeases(folder, _say).measured(runs or _QUICK_RUNS)
         found = {f"look-{number}": (series[f"look-{number}"], Series()) for number in ENDED}
         found |= {f"decide-{number}": (series[f"decide-{number}"], series["decide-0"]) for number in ENDED[1:]}
+    elif group == "failing":
+        found = Scale(folder, reaper, _say).failing(wanted, runs or _LONG_RUNS)
+    elif group == "scale":
+        found = Scale(folder, reaper, _say).scaled(wanted, runs or _LONG_RUNS)
     elif group == "daytona":
         found = _measure_sandboxes(Organisation(folder, reaper, _say), wanted, runs)
     else:

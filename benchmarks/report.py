@@ -24,8 +24,8 @@ class Row:
     """One line of the table.
 
     `limit` is what is to be reached at most, in `unit`: "times" the other's seconds, "MiB" of memory, "times the memory" of
-    the other, "requests" for each sandbox, file "descriptors more" than the other, "% of a core", or the worst of all runs
-    in "s" or "ms".
+    the other, "requests" for each sandbox, file "descriptors more" than the other, "% of a core", how many are "left" at
+    the most, the growth "as exponent", or the worst of all runs in "s" or "ms".
     """
 
     key: str
@@ -55,6 +55,8 @@ class Measured:
             "descriptors more": lambda: max(a - b for a, b in zip(ours.figures, theirs.figures, strict=True)),
             "% of a core": lambda: median(100 * run.cpu / run.seconds for run in ours.runs),
             "s": lambda: max(ours.figures),
+            "left": lambda: max(ours.figures),
+            "as exponent": lambda: median(ours.figures),
             "ms": lambda: max(ours.figures),
         }
         return values[self.row.unit]()
@@ -89,10 +91,14 @@ class Measured:
             mine = other = "-"
         elif unit in ("s", "ms", "descriptors more"):
             mine, other = _figures(self.ours, unit), _figures(self.theirs, unit)
+        elif unit == "left":
+            mine, other = f"{max(self.ours.figures):g} left, {median(self.ours.seconds):.0f} s in all", "-"
+        elif unit == "as exponent":
+            mine, other = f"{_cpu(self.ours)} for the most", "-"
         elif unit == "% of a core":
             mine, other = _cpu(self.ours), "-"
         else:
-            mine, other = _mib(self.ours), _mib(self.theirs)
+            mine, other = _mib(self.ours), _mib(self.theirs) if self.theirs.runs else "-"
         runs = str(len(self.ours.runs))
         return [self.row.work, self.row.beside, mine, other, runs, target, measured, verdict]
 

@@ -200,6 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None and not arguments.once and (code := _no_service(arguments)) is not None:
         return code
     _check_fit(parser, arguments)
+    gc.disable()  # while modules are imported, which all stay
     if arguments.command == "completion":
         from reaper.cli.completion import run  # noqa: PLC0415 - a shell may ask for it whenever it starts
     else:
@@ -208,6 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A listing makes tens of thousands of objects that all stay: walking them again and again took an eighth of the time.
     gc.freeze()
     gc.set_threshold(20_000, 50, 20)
+    gc.enable()
     try:
         code = run(arguments)
     except KeyboardInterrupt:

@@ -4,7 +4,7 @@ A resource that has been listed but not inspected is judged as if it had stopped
 started again. That is the oldest it can be, so whatever is kept on those grounds would be kept after an inspection too.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -84,7 +84,7 @@ def impossible_time(resource: Resource, now: datetime) -> str | None:
         ("last active", resource.last_activity_at),
     )
     for word, time in times:
-        if time is None:
+        if time is None or FIRST <= time <= now:
             continue
         if time < FIRST and resource.kind is not Kind.IMAGE:
             return f"it was {word} at {time:%Y-%m-%dT%H:%M:%SZ}, before there was such a thing: a clock was wrong"
@@ -113,17 +113,23 @@ def stop_base(resource: Resource) -> datetime | None:
     return max(resource.stopped_at, resource.started_at or resource.stopped_at)
 
 
-# A timed condition: its reason, from when it counts (None: time alone does not meet it), and for how long.
-_Condition = tuple[Reason, datetime | None, timedelta]
+# A timed condition: its reason, from when it counts (None: time alone does not meet it), for how long, and until when.
+_Condition = tuple[Reason, datetime | None, timedelta, datetime | None]
 
 
-def _conditions(resource: Resource, policy: Policy) -> Iterator[_Condition]:
+def _conditions(resource: Resource, policy: Policy) -> list[_Condition]:
+    found: list[_Condition] = []
     if policy.older_than is not None:
-        yield Reason.OLDER_THAN, age_base(resource), policy.older_than
+        found.append(_condition(Reason.OLDER_THAN, age_base(resource), policy.older_than))
     if policy.stopped_for is not None:
-        yield Reason.STOPPED_FOR, stop_base(resource), policy.stopped_for
+        found.append(_condition(Reason.STOPPED_FOR, stop_base(resource), policy.stopped_for))
     if policy.idle_for is not None:
-        yield Reason.IDLE_FOR, resource.last_activity_at, policy.idle_for
+        found.append(_condition(Reason.IDLE_FOR, resource.last_activity_at, policy.idle_for))
+    return found
+
+
+def _condition(reason: Reason, base: datetime | None, limit: timedelta) -> _Condition:
+    return reason, base, limit, None if base is None else shifted(base, limit)
 
 
 def _fact(resource: Resource, reason: Reason, base: datetime | None, now: datetime) -> str:
@@ -143,12 +149,12 @@ def _fact(resource: Resource, reason: Reason, base: datetime | None, now: dateti
 
 def _compared(resource: Resource, condition: _Condition, now: datetime) -> str:
     """The same beside its limit, in a few words: "stopped 7 h ago > 6 h"."""
-    reason, base, limit = condition
-    if base is None:
+    reason, base, limit, until = condition
+    if until is None:
         return _fact(resource, reason, base, now)
-    if reason is Reason.OLDER_THAN and shifted(base, limit) > now:
+    if reason is Reason.OLDER_THAN and until > now:
         return f"{resource.state}, younger than {human(limit)}"
-    return f"{_fact(resource, reason, base, now)} {'<' if shifted(base, limit) > now else '>'} {human(limit)}"
+    return f"{_fact(resource, reason, base, now)} {'<' if until > now else '>'} {human(limit)}"
 
 
 def _excludes(resource: Resource, policy: Policy) -> str | None:
@@ -157,7 +163,7 @@ def _excludes(resource: Resource, policy: Policy) -> str | None:
         return f"is not for a {resource.kind}"
     if policy.endpoints and resource.endpoint not in policy.endpoints:
         return f"is not for endpoint {resource.endpoint}"
-    if not policy.concerns(resource):
+    if policy.selectors and not policy.concerns(resource):
         return "does not select it"
     uncertain = resource.state is State.CHANGING and not resource.inspected
     if policy.states and not uncertain and not policy.states & {resource.raw_state, resource.state.value}:
@@ -172,7 +178,7 @@ def hold(resource: Resource, policy: Policy, now: datetime) -> Match:
     """Hold one policy against one resource."""
     if why := _excludes(resource, policy):
         return Match(policy, False, Reason.NO_POLICY, lambda: why, lambda: f"policy {policy.name} {why}", None)  # noqa: FBT003
-    conditions = tuple(_conditions(resource, policy))
+    conditions = _conditions(resource, policy)
     if not conditions:
         reason = Reason.ALL if policy.every_resource else Reason.STATE
         fact = "everything owned goes" if policy.every_resource else f"its state is {resource.raw_state}"
@@ -180,16 +186,16 @@ def hold(resource: Resource, policy: Policy, now: datetime) -> Match:
         return Match(policy, True, reason, lambda: brief, lambda: f"{fact}, policy {policy.name}", None)  # noqa: FBT003
 
     def phrase() -> str:
-        unmet = [one for one in conditions if one[1] is None or shifted(one[1], one[2]) > now]
-        return ", ".join(_compared(resource, one, now) for one in unmet or conditions)
+        unmet = [one for one in conditions if one[3] is None or one[3] > now]
+        return ", ".join([_compared(resource, one, now) for one in unmet or conditions])
 
     def say() -> str:
-        facts = " and ".join(_fact(resource, reason, base, now) for reason, base, _ in conditions)
-        limits = " and ".join(human(limit) for _, _, limit in conditions)
+        facts = " and ".join([_fact(resource, reason, base, now) for reason, base, _, _ in conditions])
+        limits = " and ".join([human(limit) for _, _, limit, _ in conditions])
         return f"{facts}, policy {policy.name} allows {limits}"
 
-    known = [shifted(base, limit) for _, base, limit in conditions if base is not None]
-    at = max(known) if len(known) == len(conditions) else None
+    ends = [until for _, _, _, until in conditions if until is not None]
+    at = max(ends) if len(ends) == len(conditions) else None
     return Match(policy, at is not None and at <= now, conditions[0][0], phrase, say, at)
 
 

@@ -54,6 +54,8 @@ def decide(
     """
     judge = Judge(resources, rules, leases, now)
     decisions = [judge.decide(resource) for resource in resources]
+    if not any(decision.reap or decision.resource.kind is Kind.NETWORK for decision in decisions):
+        return decisions  # groups keep what was to go, and take networks
     units = Units(judge, decisions)
     units.settle()
     if due is not None:
@@ -124,9 +126,7 @@ def explain(
     alone = judge.decide(resource)
     together = next(d for d in decide(resources, rules, leases, now) if d.resource is resource)
     if together.verdict is not alone.verdict or together.reason is not alone.reason or not any(f.verdict for f in findings):
-        findings.append(
-            Finding("group", together.verdict, lambda: together.sentence, together.reason, phrase=together.phrase)
-        )
+        findings.append(Finding("group", together.verdict, lambda: together.sentence, together.reason, brief=together.brief))
     return findings
 
 

@@ -92,9 +92,7 @@ class Units:
     def _turn(self, i: int, reason: Reason, phrase: str, sentence: str) -> None:
         decision = self.decisions[i]
         since = decision.since if reason is Reason.NOT_DUE else None  # it is reapable all the same
-        self.decisions[i] = replace(
-            decision, verdict=Verdict.KEEP, reason=reason, phrase=phrase, sentence=sentence, since=since
-        )
+        self.decisions[i] = replace(decision, verdict=Verdict.KEEP, reason=reason, brief=phrase, said=sentence, since=since)
 
     def _unite_groups(self) -> bool:
         changed = False
@@ -188,8 +186,8 @@ class Units:
             self.decisions[i],
             verdict=Verdict.REAP,
             reason=Reason.GROUP_REAPED,
-            phrase=phrase,
-            sentence=sentence,
+            brief=phrase,
+            said=sentence,
             policy=like.policy,
             since=like.since,
             lease=like.lease,

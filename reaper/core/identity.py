@@ -6,7 +6,7 @@ a Harbor session is its id and the instance of Harbor's environment that made th
 """
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from reaper.core.model import Kind, Resource
 
@@ -107,11 +107,16 @@ class Groups:
     """
 
     def __init__(self, resources: Iterable[Resource]) -> None:
-        self._places: dict[GroupName, set[str]] = {}
-        for resource in resources:
+        self._resources = tuple(resources)
+
+    @cached_property
+    def _places(self) -> dict[GroupName, set[str]]:
+        places: dict[GroupName, set[str]] = {}
+        for resource in self._resources:
             name = group_name(resource)
             if name is not None and (where := place(resource)) is not None:
-                self._places.setdefault(name, set()).add(where)
+                places.setdefault(name, set()).add(where)
+        return places
 
     def key(self, resource: Resource) -> GroupKey | None:
         """What identifies the resource's group, or None when it stands alone."""

@@ -1,6 +1,6 @@
 """The words of this program as frozen dataclasses and enums. No behaviour beyond what follows from the fields."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -218,9 +218,8 @@ class Decision:
     """What is to become of one resource, and why.
 
     Args:
+        said: ``sentence``, or what returns it: of thousands few are shown.
         owner: what makes it owned ("preset harbor"); None when it is not owned.
-        sentence: the reason for people, with the numbers in it.
-        phrase: the same in a few words, for a table.
         policy: the first policy that matched; None where none decided.
         since: from when on it was reapable (aware UTC), where that is known.
         stop_timeout: how long a running one gets to stop by itself.
@@ -228,12 +227,13 @@ class Decision:
         would_match: for one that is not owned: a policy that it would match if it were.
         by_image: for one that is not owned: it would be if labels counted that came with its image, or may have done so.
         lease: the lease that covers it, living or ended.
+        brief: ``phrase``, or what returns it.
     """
 
     resource: Resource
     verdict: Verdict
     reason: Reason
-    sentence: str
+    said: str | Callable[[], str] = field(compare=False)
     policy: str | None = None
     owner: str | None = None
     since: datetime | None = None
@@ -242,7 +242,17 @@ class Decision:
     would_match: bool = False
     by_image: bool = False
     lease: str | None = None
-    phrase: str = ""
+    brief: str | Callable[[], str] = field(default="", compare=False)
+
+    @property
+    def sentence(self) -> str:
+        """The reason for people, with the numbers in it."""
+        return self.said if isinstance(self.said, str) else self.said()
+
+    @property
+    def phrase(self) -> str:
+        """The reason in a few words, for a table."""
+        return self.brief if isinstance(self.brief, str) else self.brief()
 
     @property
     def reap(self) -> bool:

@@ -16,7 +16,7 @@ from reaper.core.conditions import (
     override_end,
 )
 from reaper.core.durations import human, shifted
-from reaper.core.finding import Finding, keep, reap
+from reaper.core.finding import Finding, keep, of_other_kinds, passed, reap
 from reaper.core.identity import GroupKey, Groups
 from reaper.core.lease import IMAGE_LABEL, Lease
 from reaper.core.lease_index import Leases, why_not_taken
@@ -70,6 +70,8 @@ class Judge:
         The name of a project claims what is in it while its lease lives; where several projects have that name, it takes
         nothing afterwards.
         """
+        if self.leases.empty:
+            return None
         seen = as_scope_reads(resource, self.rules.scope)
         lease = self.leases.covering(seen)
         if lease is None or lease.ending is None or not self.groups.several(resource):
@@ -141,7 +143,7 @@ class Judge:
             return keep(rule, Reason.UNREADABLE, "unreadable: no creation time", lambda: "the answer had no creation time")
         if (odd := impossible_time(resource, self.now)) is not None:
             return keep(rule, Reason.UNREADABLE, "unreadable: impossible time", lambda: odd)
-        return Finding(rule, None, lambda: "everything that the rules need was in the answer")
+        return passed("readable", "everything that the rules need was in the answer")
 
     def _owned(self, resource: Resource, owner: Ownership | None) -> Finding:
         if owner is None and resource.kind.only_with_lease:
@@ -186,19 +188,14 @@ class Judge:
             return Finding(
                 "system_container", None, lambda: f"it is {resource.system_container}, and its own label names its lease"
             )
-        if resource.system_container is not None:
-            return keep(
-                "system_container",
-                Reason.SYSTEM_CONTAINER,
-                resource.system_container,
-                lambda: f"it is {resource.system_container}",
-            )
-        return Finding("system_container", None, lambda: "neither this program nor a system container of the host")
+        if (what := resource.system_container) is not None:
+            return keep("system_container", Reason.SYSTEM_CONTAINER, what, lambda: f"it is {what}")
+        return passed("system_container", "neither this program nor a system container of the host")
 
     def _protected(self, resource: Resource) -> Finding:
         if sign := self.rules.protect.selector.any_of(resource, resource.labels):
             return keep("protected", Reason.PROTECTED, f"protected by {sign}", lambda: f"[protect] has {sign}")
-        return Finding("protected", None, lambda: "nothing in [protect] matches it")
+        return passed("protected", "nothing in [protect] matches it")
 
     def _override_to_stay(self, resource: Resource) -> Finding:
         if KEEP_LABEL in (resource.labels or {}):
@@ -209,7 +206,7 @@ class Judge:
         except InvalidLabelError as error:
             sentence = f"its label override cannot be read: {error}"
             return keep("label override", Reason.INVALID_LABEL, f"invalid label {error.label}", lambda: sentence)
-        return Finding("label override", None, lambda: "it carries no label override to stay")
+        return passed("label override", "it carries no label override to stay")
 
     def _leased(self, resource: Resource, lease: Lease | None) -> Finding:
         if lease is not None and lease.ending is None:
@@ -218,7 +215,7 @@ class Judge:
             return Finding("lease", None, lambda: lease.fate(self.now))
         lease_id = (resource.labels or {}).get(LEASE_LABEL)
         if lease_id is None:
-            return Finding("lease", None, lambda: "no lease covers it")
+            return passed("lease", "no lease covers it")
         known = self.leases.has(lease_id)
         unknown = f"lease {lease_id} {'was taken after it was made' if known else 'is not known here'}"
         phrase = f"lease {lease_id} is {'newer' if known else 'unknown'}"
@@ -295,7 +292,7 @@ class Judge:
     def _grace(self, resource: Resource) -> Finding:
         rule = "created grace"
         if not resource.never_started or resource.created_at is None:
-            return Finding(rule, None, lambda: "it has been started")
+            return passed("created grace", "it has been started")
         end = shifted(resource.created_at, self.grace)
         age = human(self.now - resource.created_at)
         fact = f"created {age} ago and never started"
@@ -311,7 +308,7 @@ class Judge:
         except InvalidLabelError:
             override = None  # an earlier rule has kept it
         if override is None:
-            return Finding("label override", None, lambda: "it carries no label override to go")
+            return passed("label override", "it carries no label override to go")
         reason, end, said = override
         if end <= self.now:
             own = override_end(resource, as_scope_reads(resource, self.rules.scope).own_labels)
@@ -341,11 +338,14 @@ class Judge:
         matched, nearest = False, None
         seen = as_scope_reads(resource, self.rules.scope)
         for policy in self.rules.policies:  # one by one: the decision stops at the first that matches
+            if resource.kind not in policy.kinds:
+                yield of_other_kinds(policy.name, resource.kind)
+                continue
             held = hold(seen, policy, self.now)
             rule = f"policy {policy.name}"
             if held.matched:
                 matched = True
-                yield reap(rule, held.reason, held.phrase(), held.say, policy, since=held.at)
+                yield reap(rule, held.reason, held.phrase, held.say, policy, since=held.at)
                 continue
             yield Finding(rule, None, held.say)
             if held.at is not None and (nearest is None or nearest.at is None or held.at < nearest.at):
@@ -353,7 +353,7 @@ class Judge:
         if matched:
             return
         if nearest is not None:
-            yield keep("policies", Reason.TOO_YOUNG, nearest.phrase(), nearest.say, due_at=nearest.at)
+            yield keep("policies", Reason.TOO_YOUNG, nearest.phrase, nearest.say, due_at=nearest.at)
         else:
             none = "no policy matches"
             yield keep("policies", Reason.NO_POLICY, none, lambda: f"{none}: {self._why_none(resource)}")
@@ -379,7 +379,7 @@ class Judge:
                 sentence,
                 owner=by,
                 lease=lease.id if lease is not None else None,
-                phrase="network without a project",
+                brief="network without a project",
             )
         assert finding.reason is not None
         unowned = finding.reason is Reason.NOT_OWNED
@@ -387,7 +387,7 @@ class Judge:
             resource,
             finding.verdict,
             finding.reason,
-            finding.sentence,
+            finding.say,
             policy=finding.policy.name if finding.policy else None,
             owner=by,
             since=finding.since,
@@ -396,5 +396,5 @@ class Judge:
             would_match=unowned and any(match.matched for match in self.matches(resource)),
             by_image=owner is None and self.owner_by_image(resource) is not None,
             lease=lease.id if lease is not None else None,
-            phrase=finding.phrase,
+            brief=finding.brief,
         )

@@ -271,9 +271,10 @@ class Owners:
         self._groups = groups or Groups(resources)
         self._by_group: dict[GroupKey, Ownership] = {}
         for resource in resources:
-            key = None if resource.kind.only_with_lease or resource.inherited is None else self._groups.key(resource)
-            if key is not None and key not in self._by_group and (ownership := self._of_group(resource)):
-                self._by_group[key] = ownership
+            if resource.group is None or resource.kind.only_with_lease or resource.inherited is None:
+                continue
+            if (ownership := self._of_group(resource)) and (key := self._groups.key(resource)) is not None:
+                self._by_group.setdefault(key, ownership)
         self._in_words = _scope_in_words(scope)
         self._project_owners = self._of_projects(resources)
 

@@ -8,6 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pydantic_core import from_json
+
 from reaper.errors import InvalidError, UnreadableError
 
 if TYPE_CHECKING:
@@ -53,6 +55,18 @@ async def read_bounded(response: "aiohttp.ClientResponse", request: str, most: i
         response.close()  # the rest is not waited for, and nothing else closes what a middleware has not handed on
         raise
     return b"".join(parts)
+
+
+def parsed(body: bytes) -> object:
+    """Return what the JSON of an answer says, short texts that come again and again as one object each.
+
+    Raises ValueError or RecursionError for what is no JSON.
+    """
+    try:
+        found: object = from_json(body, cache_strings="all")  # takes two thirds of the time of ``json``
+    except ValueError:
+        found = json.loads(body)  # reads what the other refuses: halves of surrogate pairs, other encodings
+    return found
 
 
 def refuse_redirect(request: str, address: str, status: int, headers: Mapping[str, str], setting: str) -> None:

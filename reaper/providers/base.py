@@ -262,6 +262,15 @@ class Linking(Protocol):
 
 
 @runtime_checkable
+class Renewing(Protocol):
+    """A reader that answers many with one listing, and can make the next one while the last one still serves."""
+
+    async def renew(self, listed: Listed, call: Call) -> None:
+        """Do so for as long as they are asked for, until cancelled. ``listed`` is what ``dependents`` is asked about."""
+        ...
+
+
+@runtime_checkable
 class Provider(Reader, Protocol):
     """A reader that can also act. Every step is idempotent, so that two reapers do not harm each other."""
 

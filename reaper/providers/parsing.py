@@ -26,7 +26,7 @@ def moment(value: object, never: int | None = None) -> datetime | None:
     if parsed.tzinfo is None:
         raise ValueError(f"{value!r} has no time zone")
     try:
-        return parsed.astimezone(UTC)
+        return parsed if parsed.tzinfo is UTC else parsed.astimezone(UTC)
     except OverflowError:
         raise ValueError(f"{value!r} is no time that there is") from None
 
@@ -45,12 +45,10 @@ def epoch(value: object) -> datetime | None:
 
 def text(value: object) -> str | None:
     """The value if it is a text with something in it that can be written in UTF-8, else None."""
-    return value if isinstance(value, str) and value and _is_utf8(value) else None
+    return value if isinstance(value, str) and value and (value.isascii() or _is_utf8(value)) else None
 
 
 def _is_utf8(value: str) -> bool:
-    if value.isascii():
-        return True
     try:
         value.encode()
     except UnicodeEncodeError:  # half of a pair of surrogates, which JSON can spell
@@ -62,8 +60,10 @@ def labels(value: object) -> Mapping[str, str] | None:
     """The labels, or None when the answer had none: an empty object is no labels, a missing one is missing data."""
     if not isinstance(value, dict):
         return None
-    if not all(isinstance(part, str) and _is_utf8(part) for pair in value.items() for part in pair):
-        return None
+    for pair in value.items():
+        for part in pair:
+            if not isinstance(part, str) or not (part.isascii() or _is_utf8(part)):
+                return None
     return value
 
 

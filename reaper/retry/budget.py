@@ -4,6 +4,7 @@ Shared by all tasks of an endpoint. Times are anyio's, so tests turn the clock.
 """
 
 import math
+from collections import deque
 from types import TracebackType
 
 import anyio
@@ -46,7 +47,7 @@ class Budget:
         self._cautious = cautious
         self._limited = False  # a 429 has come
         self._answered = None if not cautious else anyio.Event()
-        self._turn = anyio.Lock()
+        self._turn = anyio.Lock(fast_acquire=True)
 
     async def __aenter__(self) -> None:
         if self._limit is None and self._answered is None and not self.cooldown.active:
@@ -145,7 +146,8 @@ class AdaptiveLimiter:
     def __init__(self, most: int) -> None:
         self._most = most
         self._tokens = max(1.0, most / 4)
-        self._limiter = anyio.CapacityLimiter(int(self._tokens))
+        self._under_way = 0
+        self._waiting: deque[anyio.Event] = deque()
         self._quickest = math.inf
         self._doubles_up_to = math.inf
         self._went_well = True  # since the last cut
@@ -157,12 +159,33 @@ class AdaptiveLimiter:
         return int(self._tokens)
 
     async def __aenter__(self) -> None:
-        await self._limiter.acquire()
+        # anyio's limiter gives others a turn with each slot that is free, and the slot stays unused meanwhile.
+        if self._under_way < self.now and not self._waiting:
+            self._under_way += 1
+            return
+        turn = anyio.Event()
+        self._waiting.append(turn)
+        try:
+            await turn.wait()
+        except BaseException:
+            if turn.is_set():
+                self._under_way -= 1
+                self._wake()
+            else:
+                self._waiting.remove(turn)
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._limiter.release()
+        self._under_way -= 1
+        self._wake()
+
+    def _wake(self) -> None:
+        """Give the slots that are free to those who have waited longest."""
+        while self._waiting and self._under_way < self.now:
+            self._under_way += 1
+            self._waiting.popleft().set()
 
     def observe(self, seconds: float, *, well: bool) -> None:
         """A call took so long, and went well or not (the endpoint's fault, not the resource's)."""
@@ -179,7 +202,7 @@ class AdaptiveLimiter:
             # It drifts up, so that an endpoint that has become slower for good is not taken for sick for ever.
             drifted = self._quickest * 2 ** (1 / self.RECENT)
             self._quickest = min(seconds, drifted)
-        self._limiter.total_tokens = int(self._tokens)
+        self._wake()
 
     def _cut(self, factor: float, *, outage: bool = False) -> None:
         if self._answers_until_next_cut <= 0:

@@ -25,7 +25,8 @@ class Dependents:
         self._linked: dict[str, dict[str, tuple[str, Resource]]] = {}  # by owner and id: the unit and what is linked
         self._unseen: dict[str, tuple[str, Resource]] = {}  # what was not looked at may be linked to any
         self._asked: set[str] = set()
-        self._asking = anyio.Lock()
+        self._asking = anyio.Lock(fast_acquire=True)
+        self._turns: dict[int, anyio.Event] = {}  # of those who wait until all before their place have been inspected
         self._news = anyio.Event()
 
     def begin(self, keys: Sequence[str]) -> None:
@@ -33,6 +34,7 @@ class Dependents:
         self._place = {key: place for place, key in enumerate(keys)}
         self._inspected = [False] * len(keys)
         self._all_before = 0
+        self._turns = {}
         self._ended = set()
         self._asked = set()
 
@@ -51,7 +53,8 @@ class Dependents:
         self._inspected[self._place[key]] = True
         while self._all_before < len(self._inspected) and self._inspected[self._all_before]:
             self._all_before += 1
-        self._notify()
+            if (turn := self._turns.pop(self._all_before, None)) is not None:
+                turn.set()
 
     def ended(self, key: str, members: Iterable[Resource]) -> None:
         """The unit will do nothing more in this round; these are its members."""
@@ -64,6 +67,8 @@ class Dependents:
                 self._unseen[resource.id] = (key, resource)
         self._ended.add(key)
         self.inspected(key)
+        self._news.set()
+        self._news = anyio.Event()
 
     async def linked_to(
         self, key: str, ids: Collection[str], inspect: Callable[[Resource], Awaitable[Resource]]
@@ -77,8 +82,8 @@ class Dependents:
             ids: of its members.
             inspect: looks at one whose unit has ended before it was looked at.
         """
-        while self._all_before < self._place[key]:
-            await self._news.wait()
+        if self._all_before < (place := self._place[key]):
+            await self._turns.setdefault(place, anyio.Event()).wait()
         async with self._asking:
             for id_, (other, resource) in tuple(self._unseen.items()):
                 if id_ not in self._asked:
@@ -87,7 +92,7 @@ class Dependents:
                         await self._ask(other, resource, inspect)
         found = [*self._unseen.values(), *(entry for id_ in ids for entry in self._linked.get(id_, {}).values())]
         found = [(other, resource) for other, resource in found if other != key]
-        before = {other for other, _ in found if self._place.get(other, len(self._place)) < self._place[key]}
+        before = {other for other, _ in found if self._place.get(other, len(self._place)) < place}
         while not before <= self._ended:
             await self._news.wait()
         return [resource for _, resource in found]
@@ -98,7 +103,3 @@ class Dependents:
         except NotFoundError:
             self.gone(resource.id)
         del self._unseen[resource.id]
-
-    def _notify(self) -> None:
-        self._news.set()
-        self._news = anyio.Event()

@@ -13,16 +13,7 @@ from reaper.core.decide import decide, may_be_linked, needs_inspection, possible
 from reaper.core.inventory_warnings import inventory_warnings
 from reaper.core.lease import Lease
 from reaper.core.lease_index import Leases
-from reaper.core.model import (
-    CapHit,
-    Decision,
-    EndpointFailure,
-    EndpointReport,
-    Kind,
-    Outcome,
-    Resource,
-    Result,
-)
+from reaper.core.model import CapHit, Decision, EndpointFailure, EndpointReport, Kind, Outcome, Resource, Result
 from reaper.core.ordering import users_first
 from reaper.core.rules import Rules
 from reaper.core.site import Site
@@ -34,7 +25,7 @@ from reaper.errors import (
     ReaperError,
     TooManyFilesError,
 )
-from reaper.providers.base import Also, Inventory, Listed, Provider
+from reaper.providers.base import Also, Inventory, Listed, Provider, Renewing
 from reaper.sweep.absence import Absence
 from reaper.sweep.concurrency import for_each
 from reaper.sweep.confirm import Confirmer
@@ -83,6 +74,7 @@ class EndpointSweep:
         self.shared = shared
         self.scope = anyio.CancelScope()
         self.last_look = anyio.CancelScope()
+        self.renewal = anyio.CancelScope()
         limits = self.reader.limits
         self.slots = Slots(limits if shared.connections is None else limits.within(shared.connections))
         self.looker = Inspector(self.reader, self.retrier, self.slots)
@@ -302,9 +294,16 @@ class EndpointSweep:
         async with anyio.create_task_group() as group:
             if self.confirmer is not None:
                 group.start_soon(self.confirmer.run, name=f"confirm deletions on {self.name}")
+            if isinstance(self.reader, Renewing):
+                group.start_soon(self._renew, self.reader, self.context.listed, name=f"renew listings of {self.name}")
             await self._rounds(self.context)
+            self.renewal.cancel()
             if self.confirmer is not None:
                 self.confirmer.close()
+
+    async def _renew(self, reader: Renewing, listed: Listed) -> None:
+        with self.renewal:
+            await reader.renew(listed, self.looker.list_call)
 
     async def _rounds(self, context: Context) -> None:
         """One round for all, one more for what failed, and further ones for what waits for others as long as some go."""

@@ -61,7 +61,7 @@ def test_every_rule_is_reported_in_order() -> None:
 def test_what_only_waits_is_reported_when_no_policy_matches() -> None:
     young = replace(RUNNING, created_at=ago(hours=1), started_at=ago(hours=1))
     last = told(young)[-1]
-    assert last == Finding("policies", Verdict.KEEP, last.say, Reason.TOO_YOUNG, due_at=ago(hours=-23), phrase=last.phrase)
+    assert last == Finding("policies", Verdict.KEEP, last.say, Reason.TOO_YOUNG, due_at=ago(hours=-23), brief=last.brief)
     assert last.sentence == "created 1 h ago, policy old-containers allows 24 h"
     assert last.phrase == "running, younger than 24 h"
 

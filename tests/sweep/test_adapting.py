@@ -128,3 +128,41 @@ def test_an_endpoint_that_fails_now_and_then_is_not_asked_as_before_an_outage() 
         limiter.observe(0.05, well=True)
         limiter.observe(0.05, well=False)
     assert limiter.now <= 3
+
+
+async def test_slots_go_to_those_who_have_waited_longest() -> None:
+    limiter, order = AdaptiveLimiter(4), []
+
+    async def one(number: int) -> None:
+        async with limiter:
+            order.append(number)
+            await anyio.sleep(1)
+
+    async with anyio.create_task_group() as group:
+        for number in range(5):
+            group.start_soon(one, number)
+            await anyio.wait_all_tasks_blocked()
+    assert order == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("after", [0.5, 1.0])
+async def test_one_that_is_cancelled_while_it_waits_leaves_its_slot_to_the_next(after: float) -> None:
+    """At half-time nothing is free; at the end of the first its slot has just been given to the second."""
+    limiter, entered = AdaptiveLimiter(4), []
+
+    async def one(number: int, scope: anyio.CancelScope) -> None:
+        with scope:
+            async with limiter:
+                entered.append(number)
+                await anyio.sleep(1)
+
+    scopes = [anyio.CancelScope() for _ in range(3)]
+    async with anyio.create_task_group() as group:
+        for number, scope in enumerate(scopes):
+            group.start_soon(one, number, scope)
+            await anyio.wait_all_tasks_blocked()
+        await anyio.sleep(after)
+        scopes[1].cancel()
+    assert entered in ([0, 2], [0, 1, 2])
+    async with limiter:
+        assert limiter.now == 1

@@ -9,8 +9,7 @@ generated client 0.23 s and this 0.05 s. The tests hold what is read here agains
 
 import asyncio
 import hashlib
-import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +21,7 @@ from reaper.core.model import Kind, Resource
 from reaper.errors import InvalidError, NotFoundError, ProviderError, UnreadableError
 from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits
 from reaper.providers.daytona.http import CHANGE, READ, Api
+from reaper.providers.daytona.kept import Kept
 from reaper.providers.daytona.links import Links
 from reaper.providers.daytona.sandboxes import sandbox
 from reaper.providers.daytona.settings import DaytonaTable
@@ -70,14 +70,9 @@ class DaytonaReader:
         self._api = Api(organisation, key, {READ: reading, CHANGE: changing})
         self._skew = timedelta(0), timedelta(0)
         self._links = links or Links()
-        self._view: dict[str, list[Resource]] = {}
-        self._view_until = 0.0
-        self._viewing = asyncio.Lock()
         self._has_links = True
-        self._news: Sequence[Resource] = ()
-        self._news_from = -math.inf
-        self._news_since: Listed | None = None
-        self._reading_news = asyncio.Lock()
+        self._view: Kept[Mapping[str, Sequence[Resource]]] = Kept(lambda took: took + max(SHARED_VIEW, 2 * took))
+        self._news: Kept[Sequence[Resource]] = Kept(lambda _: SHARED_NEWS)
 
     async def list(
         self,
@@ -109,7 +104,7 @@ class DaytonaReader:
             following = None
             if cursor := page["nextCursor"]:
                 what = f"list {self.endpoint}, page {number}"
-                following = asyncio.ensure_future(call(what, partial(self._page, filters, cursor)))
+                following = asyncio.ensure_future(self._next_page(what, partial(self._page, filters, cursor), call))
             try:
                 yield page["items"]
                 if following is None:
@@ -121,6 +116,15 @@ class DaytonaReader:
                     following.cancel()
             fruitless = 0 if len(seen) > before else fruitless + 1
         raise UnreadableError(f"the listing of {self.endpoint} does not end")
+
+    async def _next_page(self, what: str, page: Callable[[], Awaitable[dict[str, Any]]], call: Call) -> dict[str, Any]:
+        """A page after the first one, with twice the attempts: others have come, and they are lost without it."""
+        try:
+            return await call(what, page)
+        except ProviderError as error:
+            if not error.retryable:
+                raise
+        return await call(what, page)
 
     async def identify(self, call: Call) -> None:
         """Its address and its key say it all."""
@@ -168,7 +172,7 @@ class DaytonaReader:
         if fresh.id != resource.id:
             raise UnreadableError(f"the answer to GET /sandbox/{resource.id} is of another sandbox")
         self._links.learn(fresh)
-        return replace(fresh, remembered=resource.remembered)
+        return fresh if resource.remembered is None else replace(fresh, remembered=resource.remembered)
 
     async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
         """The Harbor session as it is listed now.
@@ -178,17 +182,16 @@ class DaytonaReader:
         """
         if resource.group is None:
             return (resource,)
-        clock = asyncio.get_running_loop().time
-        async with self._viewing:
-            if clock() >= self._view_until:
-                began = clock()
-                view: dict[str, list[Resource]] = {}
-                for listed in (await self.list(call)).resources:
-                    if listed.group is not None:
-                        view.setdefault(listed.group, []).append(listed)
-                self._view = view
-                self._view_until = clock() + max(SHARED_VIEW, 2 * (clock() - began))
-        return tuple(listed for listed in self._view.get(resource.group, ()) if same_group(listed, resource))
+        view = await self._view.get(None, partial(self._read_view, call))
+        return tuple(listed for listed in view.get(resource.group, ()) if same_group(listed, resource))
+
+    async def _read_view(self, call: Call) -> Mapping[str, Sequence[Resource]]:
+        """All sessions as they are listed now."""
+        view: dict[str, list[Resource]] = {}
+        for listed in (await self.list(call)).resources:
+            if listed.group is not None:
+                view.setdefault(listed.group, []).append(listed)
+        return view
 
     async def links(self, call: Call) -> Mapping[str, frozenset[str]]:
         """What each sandbox is linked to, by the older form of the listing, whose rows are what GET by id answers.
@@ -241,15 +244,15 @@ class DaytonaReader:
 
         One listing of the newest ones answers for all who ask within a second, and each is asked for its link once.
         """
-        clock = asyncio.get_running_loop().time
-        wanted = clock() - SHARED_NEWS
-        async with self._reading_news:
-            if self._news_from < wanted or self._news_since is not listed:
-                began = clock()
-                self._news = await self._read_news(listed, call)
-                self._news_from, self._news_since = began, listed
+        news = await self._news.get(listed, partial(self._read_news, listed, call))
         ids = {resource.id for resource in resources}
-        return [new for new in self._news if new.uses & ids]
+        return [new for new in news if new.uses & ids]
+
+    async def renew(self, listed: Listed, call: Call) -> None:
+        """See ``Renewing``: the sessions, and what was created since the listing."""
+        await asyncio.gather(
+            self._view.renew(partial(self._read_view, call)), self._news.renew(partial(self._read_news, listed, call))
+        )
 
     async def _read_news(self, listed: Listed, call: Call) -> Sequence[Resource]:
         """What was created since the listing, as it is now, with its links."""

@@ -1,7 +1,6 @@
 """One Daytona organisation over HTTP: its requests, what limits them, and its errors as this program's own."""
 
 import asyncio
-import json
 import math
 from base64 import b64encode
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from reaper.errors import (
     UnavailableError,
     UnreadableError,
 )
-from reaper.providers.answers import message, read_bounded, refuse_redirect, text
+from reaper.providers.answers import message, parsed, read_bounded, refuse_redirect, text
 from reaper.providers.daytona.address import authority
 from reaper.providers.daytona.settings import DaytonaTable
 from reaper.providers.parsing import retry_after
@@ -100,7 +99,7 @@ class Api:
         if status >= 300:
             self._raise(f"{method} /{path}", status, headers, body, group)
         try:
-            return json.loads(body) if body else None, headers
+            return parsed(body) if body else None, headers
         except (ValueError, RecursionError) as error:
             raise UnreadableError(f"the answer of {self.url} to {method} /{path} is no JSON") from error
 
@@ -160,8 +159,10 @@ class Api:
     def _observe(self, headers: Mapping[str, str], asked_at: float) -> None:
         """Read the budgets from an answer."""
         for group, budget in self._budgets.items():
+            if (said := headers.get(f"X-RateLimit-Limit-{group}")) is None:
+                continue
             with suppress(KeyError, ValueError):
-                limit, remaining = (int(headers[f"X-RateLimit-{name}-{group}"]) for name in ("Limit", "Remaining"))
+                limit, remaining = int(said), int(headers[f"X-RateLimit-Remaining-{group}"])
                 reset = float(headers[f"X-RateLimit-Reset-{group}"])
                 if math.isfinite(reset):  # a window's end is not waited for for ever
                     budget.observe(limit, remaining, reset, asked_at)

@@ -56,7 +56,9 @@ def sandbox(
             times[key], unreadable = None, unreadable or f"{key}: {error}"
     created, active = times["createdAt"], times["lastActivityAt"]
     # Without an activity the latest of what is known: any write of the server moves updatedAt.
-    latest = max((t for t in (created, active or times["updatedAt"]) if t is not None), default=None)
+    latest = active or times["updatedAt"]
+    if created is not None and (latest is None or latest < created):
+        latest = created
     raw_state, state = _state(row)
     place = text(row.get("target"))
     excluded = None

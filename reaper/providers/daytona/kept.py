@@ -1,0 +1,64 @@
+"""One answer for all who ask while it is fresh, renewed before it is not: so none of thousands waits for the next one."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+from reaper.errors import ProviderError
+
+T = TypeVar("T")
+
+AHEAD = 1.25  # times what the last answer took: so long before its end the next one is asked for
+
+
+class Kept(Generic[T]):
+    """The latest answer, and until when it is fresh.
+
+    Args:
+        lasts: for how many seconds an answer is fresh from when it was asked for, by the seconds that it took.
+    """
+
+    def __init__(self, lasts: Callable[[float], float]) -> None:
+        self._lasts = lasts
+        self._lock = asyncio.Lock()
+        self._wanted = asyncio.Event()
+        self._answer: T | None = None
+        self._about: object = None
+        self._until = self._renew_at = -math.inf
+
+    async def get(self, about: object, take: Callable[[], Awaitable[T]]) -> T:
+        """The answer about this, which was fresh when this was called. Raises what ``take`` raises."""
+        asked = asyncio.get_running_loop().time()
+        if not self._is_fresh(about, asked):
+            async with self._lock:
+                if not self._is_fresh(about, asked):
+                    await self._take(about, take)
+        elif asked >= self._renew_at:
+            self._renew_at = math.inf
+            self._wanted.set()
+        return self._answer  # type: ignore[return-value]  # ``take`` has returned it
+
+    async def renew(self, take: Callable[[], Awaitable[T]]) -> None:
+        """Take the next answer each time that the latest one comes to its end and is still asked for, until cancelled.
+
+        An error is that of whoever asks next.
+        """
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            async with self._lock:
+                with suppress(ProviderError):
+                    await self._take(self._about, take)
+
+    def _is_fresh(self, about: object, asked: float) -> bool:
+        return self._about is about and asked < self._until
+
+    async def _take(self, about: object, take: Callable[[], Awaitable[T]]) -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        answer = await take()
+        took = clock() - began
+        self._answer, self._about, self._until = answer, about, began + self._lasts(took)
+        self._renew_at = self._until - AHEAD * took
