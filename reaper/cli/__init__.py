@@ -214,6 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = run(arguments)
     except KeyboardInterrupt:
         code = exits.OF_SIGNAL["SIGINT"]
+    gc.freeze()  # the process ends, and would look for what it may free among all that it has
     sys.stdout.flush()
     if (problem := channels.problem(sys.stdout)) is not None and not isinstance(problem, BrokenPipeError):
         sys.stderr.write(f"reaper: what was to be printed is lost: {problem.strerror}\n")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from reaper.core.durations import human
+from reaper.core.durations import human, shifted
 from reaper.core.model import Decision, Kind, Reason, Resource
 
 AHEAD = timedelta(minutes=1)
@@ -25,7 +25,10 @@ def inventory_warnings(decisions: Iterable[Decision], unreadable_rows: int, now:
         found.append(f"{_count(unreadable_rows, 'row')} of the listing could not be read at all, and what they are is kept")
     if odd := [d.resource for d in decisions if d.reason is Reason.UNREADABLE]:
         found.append(f"{_count(len(odd), 'resource')} could not be read, and {_kept(odd)}: {_names(odd)}")
-    ahead = [d.resource for d in decisions if not d.reap and _ahead(d.resource, now) and d.reason is not Reason.UNREADABLE]
+    latest = shifted(now, AHEAD)
+    ahead = [
+        d.resource for d in decisions if _is_ahead(d.resource, latest) and not d.reap and d.reason is not Reason.UNREADABLE
+    ]
     if ahead:
         is_dated = "is dated in the future" if len(ahead) == 1 else "are dated in the future"
         text = f"{_count(len(ahead), 'resource')} {is_dated} (a clock was wrong), and {_kept(ahead)} until its age is known"
@@ -42,9 +45,10 @@ def inventory_warnings(decisions: Iterable[Decision], unreadable_rows: int, now:
     return found
 
 
-def _ahead(resource: Resource, now: datetime) -> bool:
+def _is_ahead(resource: Resource, latest: datetime) -> bool:
     """Whether it was made or started later than a small difference between two clocks explains."""
-    return any(time is not None and time - now > AHEAD for time in (resource.created_at, resource.started_at))
+    created, started = resource.created_at, resource.started_at
+    return (created is not None and created > latest) or (started is not None and started > latest)
 
 
 def not_owned(decisions: Iterable[Decision]) -> str | None:

@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from reaper.core.durations import human
 from reaper.core.model import Decision, Reason
@@ -17,8 +17,7 @@ _WHY = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(NamedTuple):
     """One that may go as soon as time has passed, if nothing else changes."""
 
     decision: Decision
@@ -32,22 +31,16 @@ def pending(decisions: Iterable[Decision], grace: timedelta) -> list[Pending]:
         decisions: all about one endpoint.
         grace: how long a network without containers is left alone.
     """
-    owned = [decision for decision in decisions if decision.owner is not None and not decision.reap]
-    ends = {id(decision): _end(decision, grace) for decision in owned}
+    owned = [(d, _group(d), _end(d, grace)) for d in decisions if d.owner is not None and not d.reap]
     groups: dict[object, datetime | None] = {}
-    for decision in owned:
-        key = _group(decision)
-        if key is None or decision.reason is Reason.GROUP_KEPT:
-            continue
-        end = ends[id(decision)]
-        known = groups.get(key, end)
-        groups[key] = None if end is None or known is None else max(end, known)
+    for decision, key, end in owned:
+        if key is not None and decision.reason is not Reason.GROUP_KEPT:
+            known = groups.get(key, end)
+            groups[key] = None if end is None or known is None else max(end, known)
     found = []
-    for decision in owned:
-        key = _group(decision)
-        end = groups.get(key) if key is not None and key in groups else ends[id(decision)]
-        if end is not None:
-            found.append(Pending(decision, end))
+    for decision, key, end in owned:
+        if (last := groups.get(key, end)) is not None:
+            found.append(Pending(decision, last))
     return found
 
 

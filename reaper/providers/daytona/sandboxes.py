@@ -31,6 +31,19 @@ def _state(row: Row) -> tuple[str, State]:
     return raw, state
 
 
+def _times(row: Row) -> tuple[list[datetime | None], str | None]:
+    """When it was created, updated and last active, as far as that can be read, and what is wrong with the first odd one."""
+    times: list[datetime | None] = []
+    odd = None
+    for key in ("createdAt", "updatedAt", "lastActivityAt"):
+        try:
+            times.append(moment(row.get(key)))
+        except ValueError as error:
+            times.append(None)
+            odd = odd or f"{key}: {error}"
+    return times, odd
+
+
 def sandbox(
     row: object, endpoint: str, links: Mapping[str, frozenset[str]] | None = None, target: str | None = None
 ) -> Resource:
@@ -48,15 +61,17 @@ def sandbox(
     unreadable = None
     if not _ID.fullmatch(id_):
         id_, unreadable = "", "its row has no id that a request could name"
-    times: dict[str, datetime | None] = {}
-    for key in ("createdAt", "updatedAt", "lastActivityAt"):
-        try:
-            times[key] = moment(row.get(key))
-        except ValueError as error:
-            times[key], unreadable = None, unreadable or f"{key}: {error}"
-    created, active = times["createdAt"], times["lastActivityAt"]
+    try:
+        created, updated, active = (
+            moment(row.get("createdAt")),
+            moment(row.get("updatedAt")),
+            moment(row.get("lastActivityAt")),
+        )
+    except ValueError:
+        (created, updated, active), odd = _times(row)
+        unreadable = unreadable or odd
     # Without an activity the latest of what is known: any write of the server moves updatedAt.
-    latest = active or times["updatedAt"]
+    latest = active or updated
     if created is not None and (latest is None or latest < created):
         latest = created
     raw_state, state = _state(row)
@@ -80,7 +95,7 @@ def sandbox(
         # Every change of state is an activity, so the last one of a stopped sandbox is its stop.
         stopped_at=latest if state in (State.STOPPED, State.FAILED) else None,
         last_activity_at=latest,
-        updated_at=times["updatedAt"],
+        updated_at=updated,
         labels=found,
         image=text(row.get("snapshot")),
         group=(found or {}).get(SESSION_LABEL) or None,
