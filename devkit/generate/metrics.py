@@ -22,14 +22,15 @@ def _rows() -> Iterator[tuple[str, ...]]:
         (family,) = collector.describe()
         name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
         labels = ("version", "python") if family.type == "info" else collector._labelnames  # noqa: SLF001 - as above
-        yield f"`{name}`", family.type, ", ".join(labels), family.documentation
+        unit = family.unit or ("0 or 1" if family.documentation.startswith("1 ") else "count")
+        yield f"`{name}`", family.type, "" if family.type == "info" else unit, ", ".join(labels), family.documentation
 
 
 def metrics() -> str:
     """docs/metrics.md."""
     before, _, rest = (ROOT / DOCUMENT).read_text(encoding="utf-8").partition(f"{BEGIN}\n")
     _, _, after = rest.partition(END)
-    table = "\n".join(table_rows(("name", "type", "labels", "meaning"), _rows()))
+    table = "\n".join(table_rows(("name", "type", "unit", "labels", "meaning"), _rows()))
     return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
 
 

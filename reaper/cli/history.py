@@ -8,6 +8,7 @@ import sqlite3
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -190,11 +191,8 @@ def _read(file: Path, wanted: Wanted, loaded: Config) -> Found:
     for attempt in range(1, _ATTEMPTS + 1):
         before = _look(file)
         try:
-            connection = reading(file)
-            try:
+            with closing(reading(file)) as connection:
                 found = _select(connection, file, wanted, loaded)
-            finally:
-                connection.close()
         except NewerError as error:
             raise ConfigError(str(error), "upgrade this one", str(file)) from None
         except (sqlite3.Error, DamagedError) as error:
@@ -317,7 +315,7 @@ def _row(row: dict[str, Any]) -> Any:  # noqa: ANN401 - render is imported where
         str(row["detail"] or row["reason"].replace("_", " ")),
     )
     style = "yellow" if outcome == PENDING else tables.STYLES.get(Outcome(outcome), "")
-    return tables.Row(fields, _sentence(row), "", style)
+    return tables.Row(fields, style, sentence=_sentence(row))
 
 
 def _sentence(row: dict[str, Any]) -> str:

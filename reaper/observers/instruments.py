@@ -7,6 +7,7 @@ appears with its first failure. No label holds an id, so the number of series fo
 import platform
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import StrEnum
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Metric
 
@@ -92,162 +93,131 @@ class Instruments:
     """All metrics on one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        r, where = registry, ("provider", "endpoint")
-        by_policy, by_provider = (*where, "policy"), ("provider",)
-        self.deletions = Counter(
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        seconds, timer = partial(gauge, unit="seconds"), partial(Histogram, registry=registry, unit="seconds")
+        where, by_provider = ("provider", "endpoint"), ("provider",)
+        by_policy = (*where, "policy")
+        self.deletions = counter(
             "reaper_deletions_total",
             "What sweeps decided to delete, by what became of it.",
             (*where, "kind", "policy", "outcome"),
-            registry=r,
         )
-        self.retries = Counter(
+        self.retries = counter(
             "reaper_retries_total",
             "Attempts that failed and were followed by another, by the class of the error.",
             (*where, "error"),
-            registry=r,
         )
-        self.sweeps = Counter(
-            "reaper_sweeps_total", "Sweeps of an endpoint by how they ended.", (*where, "result"), registry=r
+        self.sweeps = counter("reaper_sweeps_total", "Sweeps of an endpoint by how they ended.", (*where, "result"))
+        self.cap_hits = counter(
+            "reaper_cap_hits_total", "Sweeps that deleted nothing, since the deletion cap forbade it.", where
         )
-        self.cap_hits = Counter(
-            "reaper_cap_hits_total", "Sweeps that deleted nothing, since the deletion cap forbade it.", where, registry=r
+        self.sweep_seconds = timer(
+            "reaper_sweep_duration_seconds", "How long a sweep of an endpoint took.", by_provider, buckets=SWEEP_BUCKETS
         )
-        self.sweep_seconds = Histogram(
-            "reaper_sweep_duration_seconds",
-            "How long a sweep of an endpoint took.",
-            by_provider,
-            registry=r,
-            buckets=SWEEP_BUCKETS,
-        )
-        self.deletion_seconds = Histogram(
+        self.deletion_seconds = timer(
             "reaper_deletion_duration_seconds",
             "How long a confirmed deletion took, from the final re-check on.",
             by_provider,
-            registry=r,
             buckets=DELETION_BUCKETS,
         )
-        self.delay_seconds = Histogram(
+        self.delay_seconds = timer(
             "reaper_reap_delay_seconds",
             "From when a resource became reapable to when it was confirmed to be gone, where the former is known.",
             by_provider,
-            registry=r,
             buckets=DELAY_BUCKETS,
         )
-        self.lease_seconds = Histogram(
+        self.lease_seconds = timer(
             "reaper_lease_cleanup_seconds",
             "From the end of a lease to when the last of what it had left on an endpoint was confirmed to be gone.",
             by_provider,
-            registry=r,
             buckets=DELAY_BUCKETS,
         )
-        self.resources = Gauge(
-            "reaper_resources",
-            "What the endpoint held when it was last listed, owned or not.",
-            (*where, "kind", "state"),
-            registry=r,
+        self.resources = gauge(
+            "reaper_resources", "What the endpoint held when it was last listed, owned or not.", (*where, "kind", "state")
         )
-        self.kept = Gauge(
+        self.kept = gauge(
             "reaper_kept_resources",
             "What is kept, by the reason; all of reaper_resources that is not reapable.",
             (*where, "reason"),
-            registry=r,
         )
-        self.reapable = Gauge(
+        self.reapable = gauge(
             "reaper_reapable_resources",
             "The leak: what is garbage and still there, be it due in this sweep or not.",
             by_policy,
-            registry=r,
         )
-        self.oldest_seconds = Gauge(
+        self.oldest_seconds = seconds(
             "reaper_oldest_reapable_seconds",
             "For how long the oldest of the leak has been reapable; 0 where there is none. It grows between sweeps.",
             by_policy,
-            registry=r,
         )
-        self.stuck = Gauge(
+        self.stuck = gauge(
             "reaper_stuck_resources",
             "Sandboxes that have been in transition for over an hour, which the platform's API cannot delete.",
             where,
-            registry=r,
         )
-        self.up = Gauge(
+        self.up = gauge(
             "reaper_endpoint_up",
             "1 if the last sweep could list it and confirm what it did, else 0; NaN before the first one.",
             where,
-            registry=r,
         )
-        self.breaker = Gauge(
+        self.breaker = gauge(
             "reaper_circuit_breaker_open",
             "1 if the last sweep ended with calls held back, since call after call failed (one is tried "
             "every five seconds) or the credentials were refused.",
             where,
-            registry=r,
         )
-        self.skew = Gauge(
+        self.skew = seconds(
             "reaper_clock_skew_seconds",
             "The endpoint's clock minus this host's; 0 where it is no more than a minute.",
             where,
-            registry=r,
         )
-        self.events = Gauge(
-            "reaper_events_connected",
-            "1 while the endpoint's events are followed; only where they are wanted.",
-            where,
-            registry=r,
+        self.events = gauge(
+            "reaper_events_connected", "1 while the endpoint's events are followed; only where they are wanted.", where
         )
-        self.events_lost = Counter(
-            "reaper_events_lost_total",
-            "How often the stream of events ended; only where they are wanted.",
-            where,
-            registry=r,
+        self.events_lost = counter(
+            "reaper_events_lost_total", "How often the stream of events ended; only where they are wanted.", where
         )
-        self.last_success = Gauge(
+        self.last_success = seconds(
             "reaper_last_success_timestamp_seconds",
             "When the last sweep ended in which this policy was due and nothing failed on the endpoint; 0 for never.",
             by_policy,
-            registry=r,
         )
-        self.interval = Gauge(
+        self.interval = seconds(
             "reaper_policy_interval_seconds",
             "The longest time between two runs of the policy by its schedule; only in the service, since "
             "nothing else has a schedule.",
             by_policy,
-            registry=r,
         )
-        self.last_sweep = Gauge(
+        self.last_sweep = seconds(
             "reaper_last_sweep_timestamp_seconds",
             "When the last sweep of the endpoint ended, however it ended; 0 for never.",
             where,
-            registry=r,
         )
-        self.last_sweep_seconds = Gauge("reaper_last_sweep_duration_seconds", "How long that sweep took.", where, registry=r)
-        self.leases = Gauge(
+        self.last_sweep_seconds = seconds("reaper_last_sweep_duration_seconds", "How long that sweep took.", where)
+        self.leases = gauge(
             "reaper_leases",
             "Leases by how they stand: live, reconnecting (its holder has not been heard of for a moment), "
             "expired, released; ended ones are remembered for a week.",
             ("state",),
-            registry=r,
         )
-        self.leases_unknown = Gauge(
-            "reaper_leases_unknown", "1 while the leases cannot be read, so that nothing is deleted.", registry=r
+        self.leases_unknown = gauge(
+            "reaper_leases_unknown", "1 while the leases cannot be read, so that nothing is deleted."
         )
-        self.ryuk_refused = Counter(
+        self.ryuk_refused = counter(
             "reaper_ryuk_lines_refused_total",
             "Lines of Ryuk's clients that got no ACK: they could not be understood, were not allowed or "
             "could not be stored.",
-            registry=r,
         )
-        self.reload = Gauge(
+        self.reload = gauge(
             "reaper_config_last_reload_successful",
             "1 if the last reload of the configuration was accepted, or there was none.",
-            registry=r,
         )
-        self.reloaded_at = Gauge(
-            "reaper_config_last_reload_success_timestamp_seconds", "When the configuration in force was loaded.", registry=r
+        self.reloaded_at = seconds(
+            "reaper_config_last_reload_success_timestamp_seconds", "When the configuration in force was loaded."
         )
-        self.journal_errors = Counter("reaper_journal_errors_total", "Failed attempts to write the journal.", registry=r)
-        self.journal_degraded = Gauge("reaper_journal_degraded", "1 while the journal is not being written.", registry=r)
-        Info("reaper_build", "The version of this program and of its Python; always 1.", registry=r).info(
+        self.journal_errors = counter("reaper_journal_errors_total", "Failed attempts to write the journal.")
+        self.journal_degraded = gauge("reaper_journal_degraded", "1 while the journal is not being written.")
+        Info("reaper_build", "The version of this program and of its Python; always 1.", registry=registry).info(
             {"version": __version__, "python": platform.python_version()}
         )
 

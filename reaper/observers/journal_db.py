@@ -4,10 +4,9 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from reaper.core.model import Decision, EndpointReport, Outcome
 from reaper.files import check_regular
@@ -365,16 +364,7 @@ def reaped_projects(file: Path) -> dict[str, set[str]]:
     with suppress(OSError, sqlite3.Error):
         if not file.exists():
             return found
-        connection = reading(file)
-        try:
-            for row in rows(connection, query, (Outcome.DELETED.value, "lease %")):
+        with closing(reading(file)) as connection:
+            for row in connection.execute(query, (Outcome.DELETED.value, "lease %")):
                 found.setdefault(row["endpoint"], set()).add(row["group"])
-        finally:
-            connection.close()
     return found
-
-
-def rows(connection: sqlite3.Connection, query: str, values: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    """The rows of a query as dicts."""
-    for row in connection.execute(query, values):
-        yield dict(row)

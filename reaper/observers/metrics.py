@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reaper import files
 from reaper.core.inventory_warnings import is_stuck
-from reaper.core.model import Decision, EndpointReport, Kind, Outcome, Reason, Report, Result
+from reaper.core.model import Decision, EndpointReport, Kind, Outcome, Reason, Report
 from reaper.errors import ConfigError
 from reaper.observers.instruments import (
     DECIDERS,
@@ -35,9 +35,10 @@ from reaper.observers.instruments import (
 from reaper.providers.registry import kinds_of
 from reaper.retry.retrier import FailedAttempt
 from reaper.sweep.endpoint_sweep import BUG, PARTLY
+from reaper.sweep.ports import Quiet
 
 
-class Metrics:
+class Metrics(Quiet):
     """An observer of sweeps that counts; the service sets the rest. Everything but ``render`` belongs to the loop.
 
     Args:
@@ -142,9 +143,6 @@ class Metrics:
 
     # -- an observer of sweeps -----------------------------------------------------------------------------------------
 
-    def listed(self, endpoint: str, held: int) -> None:
-        """See ``sweep.Observer``."""
-
     def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:
         """See ``sweep.Observer``."""
         self._found(endpoint, decisions)
@@ -153,9 +151,6 @@ class Metrics:
         """See ``sweep.Observer``."""
         if (provider := self._providers.get(endpoint)) is not None:
             self._count(self._i.retries, (provider, endpoint, event.error.label))
-
-    def settled(self, endpoint: str, result: Result) -> None:
-        """See ``sweep.Observer``. It is not final, so it is not counted."""
 
     def finished(self, report: EndpointReport) -> None:
         """See ``sweep.Observer``. Its results are counted, and its levels are what there is until the next sweep."""
@@ -175,9 +170,6 @@ class Metrics:
         if report.cap is not None:
             self._count(self._i.cap_hits, (report.provider, name))
         self._count_results(report, now)
-
-    def bug(self, endpoint: str, error: BaseException) -> None:
-        """See ``sweep.Observer``. It is a result of the sweep, and counted there."""
 
     def _found(self, endpoint: str, decisions: Iterable[Decision]) -> None:
         states: Tally[tuple[str, ...]] = Tally()
@@ -317,8 +309,6 @@ class Metrics:
         """The journal is written, again."""
         self._i.journal_degraded.set(0)
 
-    # -- who reads it --------------------------------------------------------------------------------------------------
-
     def leases(self, states: Mapping[str, int]) -> None:
         """How many leases stand how."""
         for state, number in states.items():
@@ -331,6 +321,8 @@ class Metrics:
     def ryuk_refused(self) -> None:
         """A line of the Ryuk protocol got no ACK."""
         self._i.ryuk_refused.inc()
+
+    # -- who reads it --------------------------------------------------------------------------------------------------
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Body and content type for an Accept header. May be called in any thread, while the loop goes on counting."""

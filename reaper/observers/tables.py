@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Self
 from reaper.core.conditions import age_base
 from reaper.core.durations import human
 from reaper.core.finding import Finding
-from reaper.core.model import Decision, EndpointReport, Outcome, Reason, Report, Resource, Result
+from reaper.core.inventory_warnings import is_stuck
+from reaper.core.model import Decision, EndpointReport, Outcome, Reason, Report, Resource, Result, State
 from reaper.sweep.endpoint_sweep import BUG, CLOCK, PARTLY
 from reaper.sweep.ports import Quiet
 from reaper.sweep.sweep import Observer
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-WIDE = 110  # from here on a table has room for whole sentences
 SHOWN = 40  # successful deletions are listed one by one up to here, at a terminal
 
+_GAP = 2  # blanks between two columns
+_LONGEST_OWNER = 24  # characters of an owner or a policy, where there is room
 _UNKNOWN_AGE = datetime.max.replace(tzinfo=UTC)
+_COLUMNS = ("verdict", "name", "owner", "state", "age", "reason")
 
 STYLES = {
     "reap": "bold red",
@@ -73,14 +76,10 @@ def report(report: Report, command: str, left: Sequence[Decision] | None) -> Non
     for endpoint in report.endpoints:
         now = report.started_at + endpoint.clock_skew
         if command == "list":
-            rows = [_decision_row(d, now) for d in sorted(endpoint.decisions, key=_order)]
-            title = f"{endpoint.endpoint}: {endpoint.held} resources"
-            _table(terminal, title, ("verdict", "name", "owner", "state", "age", "reason"), rows, endpoint.endpoint)
+            _decisions(endpoint, f"{endpoint.held} resources", endpoint.decisions, now, terminal=terminal)
         elif command == "check":
             mine = [d for d in left or () if d.resource.endpoint == endpoint.endpoint]
-            rows = [_decision_row(d, now) for d in sorted(mine, key=_order)]
-            title = f"{endpoint.endpoint}: {len(rows)} left"
-            _table(terminal, title, ("verdict", "name", "owner", "state", "age", "reason"), rows, endpoint.endpoint)
+            _decisions(endpoint, f"{len(mine)} left", mine, now, terminal=terminal)
         else:
             _outcomes(endpoint, now, terminal=terminal)
         _problems(endpoint)
@@ -99,50 +98,45 @@ _ATTENTION = frozenset(
 )
 
 
-def _order(decision: Decision) -> tuple[bool, bool, bool, str, datetime, str]:
-    """Reapable first, then what is kept for a reason that needs attention, then what is owned; by project, oldest first."""
+def _needs_attention(decision: Decision, now: datetime) -> bool:
+    """Whether what is kept will not go by itself: it says too little, hangs in a transition, or has failed."""
     resource = decision.resource
-    calm = decision.reason not in _ATTENTION
-    age = resource.created_at or _UNKNOWN_AGE
+    if decision.reason in _ATTENTION or (decision.reason is Reason.CHANGING and is_stuck(resource, now)):
+        return True
+    return resource.state is State.FAILED and decision.owner is not None
+
+
+def _order(decision: Decision, now: datetime) -> tuple[bool, bool, bool, str, datetime, str]:
+    """Reapable first, then what is kept and needs attention, then what is owned; by project, oldest first."""
+    resource = decision.resource
+    calm, age = not _needs_attention(decision, now), resource.created_at or _UNKNOWN_AGE
     return not decision.reap, calm, decision.owner is None, resource.group or "", age, resource.name
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a table: the first field decides its colour, the last is short, and ``sentence`` is its long form."""
+    """A row of a table: the first field has a style. ``sentence`` says more than the last, where there is room for it."""
 
     fields: tuple[str, str, str, str, str, str]
-    sentence: str
-    kind: str
     style: str
+    kind: str = ""
+    sentence: str = ""
 
 
-def _decision_row(decision: Decision, now: datetime) -> Row:
+def _row(word: str, decision: Decision, reason: str, now: datetime, style: str) -> Row:
     resource = decision.resource
-    fields = (
-        decision.verdict.value,
-        resource.name,
-        _owner(decision),
-        resource.raw_state,
-        _age(resource, now),
-        decision.phrase,
-    )
-    style = "dim" if decision.owner is None else STYLES[decision.verdict.value]
-    return Row(fields, decision.phrase, resource.kind.value, style)
+    fields = (word, resource.name, _owner(decision), resource.raw_state, _age(resource, now), reason)
+    return Row(fields, style, resource.kind.value)
 
 
-def _result_row(result: Result, now: datetime) -> Row:
-    decision = result.decision
-    resource = decision.resource
-    fields = (
-        _words(result.outcome.value),
-        resource.name,
-        _owner(decision),
-        resource.raw_state,
-        _age(resource, now),
-        result.detail or decision.policy or _words(decision.reason.value),
-    )
-    return Row(fields, result.detail or decision.sentence, resource.kind.value, STYLES[result.outcome])
+def _decisions(
+    endpoint: EndpointReport, title: str, decisions: Sequence[Decision], now: datetime, *, terminal: bool
+) -> None:
+    rows = [
+        _row(d.verdict.value, d, d.phrase, now, "dim" if d.owner is None else STYLES[d.verdict.value])
+        for d in sorted(decisions, key=lambda decision: _order(decision, now))
+    ]
+    _table(terminal, f"{endpoint.endpoint}: {title}", _COLUMNS, rows, endpoint.endpoint)
 
 
 def _outcomes(endpoint: EndpointReport, now: datetime, *, terminal: bool) -> None:
@@ -155,9 +149,11 @@ def _outcomes(endpoint: EndpointReport, now: datetime, *, terminal: bool) -> Non
         hidden = max(0, len(well) - SHOWN)
         if hidden:
             results = [r for r in results if not r.outcome.removed] + well[:SHOWN]
-    rows = [_result_row(result, now) for result in results]
+    rows = [
+        _row(_words(r.outcome.value), r.decision, r.detail or r.decision.phrase, now, STYLES[r.outcome]) for r in results
+    ]
     if rows:
-        _table(terminal, endpoint.endpoint, ("outcome", "name", "owner", "state", "age", "reason"), rows, endpoint.endpoint)
+        _table(terminal, endpoint.endpoint, ("outcome", *_COLUMNS[1:]), rows, endpoint.endpoint)
     if hidden:
         line(f"... and {hidden} more deleted")
     counts = ", ".join(f"{n} {_words(o.value)}" for o in Outcome if (n := endpoint.count(o)))
@@ -175,12 +171,10 @@ def leaked_resources(report: Report, kept: Sequence[Decision]) -> None:
     terminal = sys.stdout.isatty()
     for endpoint in report.endpoints:
         now = report.started_at + endpoint.clock_skew
-        rows = [_decision_row(d, now) for d in kept if d.resource.endpoint == endpoint.endpoint]
         if endpoint.results or endpoint.failure is not None:
             _outcomes(endpoint, now, terminal=terminal)
-        if rows:
-            title = f"{endpoint.endpoint}: left where it is"
-            _table(terminal, title, ("verdict", "name", "owner", "state", "age", "reason"), rows, endpoint.endpoint)
+        if mine := [d for d in kept if d.resource.endpoint == endpoint.endpoint]:
+            _decisions(endpoint, "left where it is", mine, now, terminal=terminal)
         _problems(endpoint)
     for hint in report.hints:
         line(f"hint: {hint}")
@@ -201,38 +195,45 @@ def _problems(endpoint: EndpointReport) -> None:
 def _table(terminal: bool, title: str, columns: Sequence[str], rows: Sequence[Row], endpoint: str) -> None:  # noqa: FBT001
     if not terminal:
         for row in rows:
-            line(row.fields[0], endpoint, row.kind, *row.fields[1:5], row.sentence)
+            line(row.fields[0], endpoint, row.kind, *row.fields[1:])
         return
     draw(title, columns, rows)
 
 
 def draw(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """A table at a terminal; without rows, its title."""
+    """A table at a terminal; without rows, its title. The reason stands below the name where one line cannot hold both."""
     if not rows:
         line(title)
         return
+    from rich.cells import cell_len  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    def width(cells: Sequence[Sequence[str]]) -> int:
+        longest = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+        longest[2] = min(longest[2], _LONGEST_OWNER)
+        return sum(longest) + _GAP * (len(longest) - 1)
+
     console = Console()
-    wide = console.width >= WIDE
+    short = [[_clean(field) for field in row.fields] for row in rows]
+    long = [[*cells[:5], _clean(row.sentence) or cells[5]] for cells, row in zip(short, rows, strict=True)]
+    beside = next((cells for cells in (long, short) if width(cells) <= console.width), None)
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        if column == "reason":
-            table.add_column(column, overflow="fold", ratio=3 if wide else None, max_width=None if wide else 20)
-        elif column == "name":
-            # People copy names: one that does not fit goes on in the next line.
-            table.add_column(column, overflow="fold", ratio=2, min_width=16)
+    for column in columns if beside else columns[:5]:
+        if column == "name":  # people copy names: one that does not fit goes on in the next line
+            table.add_column(column if beside else f"{column}, {columns[5]}", overflow="fold", ratio=None if beside else 1)
         elif column in ("owner", "policy"):
-            table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=24 if wide else 14)
+            table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=_LONGEST_OWNER if beside else 14)
         else:
             table.add_column(column, no_wrap=True, justify="right" if column == "age" else "left")
-    table.expand = True
-    for row in rows:
-        cells = [Text(_clean(field)) for field in (*row.fields[:5], row.sentence if wide else row.fields[5])]
-        cells[0].stylize(row.style)
-        table.add_row(*cells, style="dim" if row.style == "dim" else None)
+    for row, cells in zip(rows, beside or short, strict=True):
+        texts = [Text(cell) for cell in cells]
+        if not beside:
+            texts[1].append("\n").append(cells[5], "dim")
+            texts.pop()
+        texts[0].stylize(row.style)
+        table.add_row(*texts, style="dim" if row.style == "dim" else None)
     console.print(table)
 
 

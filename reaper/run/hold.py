@@ -64,7 +64,7 @@ def identified(plan: Plan) -> frozenset[str]:
         async with Session(plan, act=False) as session:
             with anyio.move_on_after(IDENTIFY_WITHIN):
                 await connect.identify(session.endpoints)
-            return frozenset(id_ for endpoint in session.endpoints if (id_ := endpoint.reader.endpoint_id) is not None)
+            return connect.ids(session.endpoints)
 
     return anyio.run(ask)
 

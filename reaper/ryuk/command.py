@@ -7,7 +7,7 @@ alive, whatever else happens; what is theirs is never touched, not even when thi
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -39,6 +39,7 @@ from reaper.retry.retrier import RetryPolicy
 from reaper.ryuk import entrypoint
 from reaper.ryuk.settings import RyukSettings
 from reaper.session import Session
+from reaper.sweep import connect
 from reaper.sweep.plan import Plan
 from reaper.sweep.runner import exit_code
 from reaper.sweep.sweep import Options, Stop
@@ -188,14 +189,11 @@ class _Command:
             self,
             token=alive.token,
             lives=alive.lives_or_unknown,
-            endpoints=self._ids,
+            endpoints=lambda: connect.ids(self._session.endpoints),
             connection=window,
         )
         book.open()
         return book
-
-    def _ids(self) -> Collection[str]:
-        return {id_ for endpoint in self._session.endpoints if (id_ := endpoint.reader.endpoint_id) is not None}
 
     async def _listen_for_signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

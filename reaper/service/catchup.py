@@ -41,7 +41,7 @@ def last_runs(file: Path) -> LastRuns:
         if not file.exists():
             return LastRuns()
         with closing(journal_db.reading(file)) as connection:
-            for row in journal_db.rows(connection, query, ()):
+            for row in connection.execute(query):
                 at = datetime.fromisoformat(row["at"])
                 if row["due"] is None:
                     by_all[row["endpoint"]] = at

@@ -6,26 +6,25 @@ An endpoint that fails is left alone for a while, which no other endpoint notice
 import gc
 import heapq
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import anyio
 import anyio.lowlevel
 
-from reaper.config.settings import DEFAULT_CATCH_UP
 from reaper.core.conditions import Policy
 from reaper.core.durations import shifted
 from reaper.core.model import Kind, Outcome, Report, Resource
-from reaper.core.rules import Rules
 from reaper.core.scope import Owners
 from reaper.errors import ReaperError
 from reaper.observers.instruments import SweepResult, sweep_result
 from reaper.providers.base import Watched
+from reaper.service.loaded import Loaded
+from reaper.service.reporter import Reporter
 from reaper.session import Session
-from reaper.sweep.sweep import Endpoint, Options, Stop
+from reaper.sweep.sweep import Endpoint, Stop
 
 FIRST_REST, LONGEST_REST = 60.0, 900.0  # seconds for which an endpoint that failed is left alone
 FIRST_RECONNECTION, LONGEST_RECONNECTION = 1.0, 60.0
@@ -36,47 +35,6 @@ SHORTEST_PAUSE = 0.5  # seconds before a sweep that a death advances; ten times 
 INTERRUPTED = "interrupted"
 
 
-@dataclass(frozen=True, slots=True)
-class InForce:
-    """What the configuration in force says about sweeping; a worker reads it anew for each sweep.
-
-    Args:
-        timeout: how long a sweep may take.
-        follow: whether to follow the events of endpoints that have some.
-        at_times: the policies that run at the times of a cron expression, and at no other time.
-        catch_up: how late such a policy may still run.
-    """
-
-    rules: Rules
-    options: Options
-    timeout: timedelta
-    follow: bool = True
-    at_times: frozenset[str] = frozenset()
-    catch_up: timedelta = DEFAULT_CATCH_UP
-
-
-class WorkerListener(Protocol):
-    """Listener for what a worker does."""
-
-    def began(self, worker: "EndpointWorker", due: frozenset[str], /) -> None:
-        """A sweep begins."""
-
-    def swept(self, worker: "EndpointWorker", due: frozenset[str], report: Report, result: SweepResult, /) -> None:
-        """A sweep has ended."""
-
-    def too_late(self, endpoint: str, policies: Sequence[str], /) -> None:
-        """These policies wait for their next time: the endpoint could not be swept near the last one."""
-
-    def bug(self, endpoint: str, error: BaseException, /) -> None:
-        """A sweep has died of an unexpected error."""
-
-    def stumbled(self, endpoint: str, error: BaseException, /) -> None:
-        """Following the events has died of an unexpected error."""
-
-    def watching(self, endpoint: str, /, *, connected: bool, error: str = "") -> None:
-        """The events of the endpoint are followed from now on, or are not any more."""
-
-
 @dataclass
 class EndpointWorker:
     """Sweeps one endpoint.
@@ -84,8 +42,8 @@ class EndpointWorker:
     Args:
         endpoint: its client, for life.
         session: what sweeps it.
-        in_force: reads what is in force now.
-        listener: is notified of each sweep.
+        loaded: returns the configuration in force.
+        reporter: is notified of each sweep.
         before: what kept this endpoint until now: its end is waited for, and what is still due there taken over.
 
     Attributes:
@@ -95,8 +53,8 @@ class EndpointWorker:
 
     endpoint: Endpoint
     session: Session
-    in_force: Callable[[], InForce]
-    listener: WorkerListener
+    loaded: Callable[[], Loaded]
+    reporter: Reporter
     before: "EndpointWorker | None" = None
     due: set[str] = field(default_factory=set)
     failures: int = 0
@@ -129,7 +87,7 @@ class EndpointWorker:
         """These are due here; ``now`` ends the rests that failures have brought."""
         policies = set(policies)
         self.due |= policies
-        self._due_since |= dict.fromkeys(policies & self.in_force().at_times, anyio.current_time())
+        self._due_since |= dict.fromkeys(policies & self.loaded().at_times, anyio.current_time())
         if now:
             self.rests_until = -math.inf
             self.endpoint.rests.end()
@@ -161,7 +119,7 @@ class EndpointWorker:
                 self._take_over(self.before)
                 self.before = None
             async with anyio.create_task_group() as group:
-                if isinstance(self.endpoint.reader, Watched) and self.in_force().follow:
+                if isinstance(self.endpoint.reader, Watched) and self.loaded().follows_events:
                     group.start_soon(self._follow, self.endpoint.reader, name=f"events of {self.name}")
                 while not self._retired:
                     if (wait := self._must_wait()) > 0:
@@ -200,21 +158,21 @@ class EndpointWorker:
 
     async def _sweep(self) -> None:
         await anyio.lowlevel.checkpoint()  # what is posted in the same moment shares the listing
-        in_force = self.in_force()
-        known = {policy.name for policy in in_force.rules.policies if self.concerns(policy)}
+        loaded = self.loaded()
+        known = {policy.name for policy in loaded.plan.rules.policies if self.concerns(policy)}
         due, self.due = frozenset(self.due & known), set()
-        due -= self._too_late(in_force, due)
+        due -= self._too_late(loaded, due)
         for_leases, self._leases_ended = self._leases_ended, False
         is_suspect, self._is_suspect = self._is_suspect, False
         if not due and not for_leases and not is_suspect:
             return
-        self.listener.began(self, due)
+        self.reporter.began(self, due)
         began = anyio.current_time()
         self.stop = Stop()
         try:
-            report = await self._within_time(in_force, due, self.stop)
+            report = await self._within_time(loaded, due, self.stop)
         except Exception as error:  # noqa: BLE001 - the boundary at which a bug costs one sweep, and not the service
-            self.listener.bug(self.name, error)
+            self.reporter.bug(self.name, error)
             return
         finally:
             self.stop = None
@@ -225,22 +183,22 @@ class EndpointWorker:
             self.failures, self.rests_until = 0, -math.inf
         else:
             self._rest(due, for_leases=for_leases)
-        self.listener.swept(self, due, report, result)
+        self.reporter.swept(self, due, report, result)
 
-    def _too_late(self, in_force: InForce, due: frozenset[str]) -> frozenset[str]:
+    def _too_late(self, loaded: Loaded, due: frozenset[str]) -> frozenset[str]:
         """The policies that were due at a time that has long passed: their next time will come."""
-        oldest = anyio.current_time() - in_force.catch_up.total_seconds()
-        late = frozenset(name for name in due & in_force.at_times if self._due_since.get(name, math.inf) < oldest)
+        oldest = anyio.current_time() - loaded.settings.service.catch_up.total_seconds()
+        late = frozenset(name for name in due & loaded.at_times if self._due_since.get(name, math.inf) < oldest)
         if late:
-            self.listener.too_late(self.name, sorted(late))
+            self.reporter.too_late(self.name, sorted(late))
         return late
 
-    async def _within_time(self, in_force: InForce, due: frozenset[str], stop: Stop) -> Report:
+    async def _within_time(self, loaded: Loaded, due: frozenset[str], stop: Stop) -> Report:
         async def work() -> Report:
-            options = replace(in_force.options, due=due)
-            return await self.session.sweep(in_force.rules, options, endpoints=[self.endpoint], stop=stop)
+            options = replace(loaded.plan.options, due=due)
+            return await self.session.sweep(loaded.plan.rules, options, endpoints=[self.endpoint], stop=stop)
 
-        return await stop.within(in_force.timeout, work)
+        return await stop.within(loaded.settings.service.sweep_timeout, work)
 
     def _is_well(self, report: Report, result: SweepResult) -> bool:
         """Whether it does what it is asked for. A few things that cannot be deleted are no sign that it does not."""
@@ -286,7 +244,7 @@ class EndpointWorker:
             self._look_again = FIRST_LOOK
             if not is_told:
                 is_told = True
-                self.listener.watching(self.name, connected=True)
+                self.reporter.watching(self.name, connected=True)
                 self._is_back()
 
         while True:
@@ -298,14 +256,14 @@ class EndpointWorker:
             except ReaperError as error:
                 problem = str(error)
             except Exception as error:  # noqa: BLE001 - hints are no reason to stop sweeping
-                self.listener.stumbled(self.name, error)
+                self.reporter.stumbled(self.name, error)
                 problem = f"{type(error).__name__}: {error}"
             lived = anyio.current_time() - began if is_open else 0.0
             if lived >= LONGEST_RECONNECTION:
                 delay = FIRST_RECONNECTION
             if problem or not is_open or delay > FIRST_RECONNECTION:  # else a proxy may have closed what was silent for long
                 is_told = False
-                self.listener.watching(self.name, connected=False, error=problem or "the stream ended")
+                self.reporter.watching(self.name, connected=False, error=problem or "the stream ended")
             if not is_open:
                 self._suspect()
             await anyio.sleep(delay)
@@ -315,15 +273,15 @@ class EndpointWorker:
         """Look when what has died may become reapable. The look itself decides."""
         assert death.stopped_at is not None
         self._last_death = max(death.stopped_at, self._last_death or death.stopped_at)
-        in_force = self.in_force()
-        rules = in_force.rules
+        loaded = self.loaded()
+        rules, at_times = loaded.plan.rules, loaded.at_times
         if death.group is None and Owners((death,), rules.scope).owner(death) is None:
             return
         now, wall = anyio.current_time(), self.session.clock()
         for policy in rules.policies:
             if policy.stopped_for is None or Kind.CONTAINER not in policy.kinds or not self.concerns(policy):
                 continue
-            if policy.name in in_force.at_times:
+            if policy.name in at_times:
                 continue
             left = (shifted(death.stopped_at, policy.stopped_for) - wall).total_seconds()
             at = max(now, now + min(left, policy.stopped_for.total_seconds())) + MARGIN

@@ -1,8 +1,7 @@
 """What the service has to do with leases: it keeps the book, answers those who hold some, and sweeps when one has ended."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -21,25 +20,12 @@ from reaper.liveness import Alive, lock_file, new_token
 from reaper.paths import NOWHERE, sockets_to_listen_on
 from reaper.service.reporter import Reporter
 from reaper.service.status import SHOWN_LEASES, OpenLease
+from reaper.sweep import connect
+from reaper.sweep.sweep import Endpoint
 
 RETRY = 5.0  # seconds until it is tried again to open the book
 COUNT_EVERY = 5.0  # seconds
 IDENTIFY_WITHIN = 5.0  # seconds for all endpoints to say which they are
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What the service sweeps.
-
-    Args:
-        addresses: gives the addresses of the endpoints.
-        identify: asks all of them which they are.
-        ids: gives the ids of those that have said so.
-    """
-
-    addresses: Callable[[], Sequence[str]]
-    identify: Callable[[], Awaitable[None]]
-    ids: Callable[[], Collection[str]]
 
 
 class Leasing:
@@ -51,7 +37,7 @@ class Leasing:
         env: where the token may be.
         reporter: its log, metrics and status get every change.
         ended: is called when a lease has ended: what it covered is garbage now.
-        swept: the endpoints for which leases are granted.
+        endpoints: gives those that the service sweeps: for them leases are granted.
         ryuk: whether and where the Ryuk protocol is spoken.
 
     Raises ConfigError when the token or the secret is named and not there, and for trusted users that do not exist.
@@ -65,7 +51,7 @@ class Leasing:
         reporter: Reporter,
         ended: Callable[[], None],
         *,
-        swept: "Swept",
+        endpoints: Callable[[], Sequence[Endpoint]],
         ryuk: RyukTable,
     ) -> None:
         self._path = folder / NAME
@@ -75,7 +61,7 @@ class Leasing:
         self._claimable = table.claimable
         self._token = lease_token(table, env)
         self._trusted = _known(table.trusted_users)
-        self._swept = swept
+        self._endpoints = endpoints
         paths = sockets_to_listen_on(env) if table.socket is None else (table.socket,)
         named = table.socket is not None
         self._local = (
@@ -108,9 +94,9 @@ class Leasing:
         async with anyio.create_task_group() as group:
             if self._local is not None:
                 group.start_soon(self._local.run, name="look after the local socket")
-            # A lease is granted for endpoints: none is while their identities are unknown, but for those that are down.
+            # A lease is granted for endpoints: none is while their ids are unknown, but for those that are down.
             with anyio.move_on_after(IDENTIFY_WITHIN):
-                await self._swept.identify()
+                await connect.identify(self._endpoints())
             await self._keep()
 
     async def _keep(self) -> None:
@@ -163,7 +149,8 @@ class Leasing:
             self._make_folder()
             self._alive = self._alive or Alive(lock_file(self._path), new_token())
             token, lives = self._alive.token, self._alive.lives_or_unknown
-            book = LeaseBook(LeaseFile(self._path), self._clock, self, token=token, lives=lives, endpoints=self._swept.ids)
+            ids = lambda: connect.ids(self._endpoints())  # noqa: E731
+            book = LeaseBook(LeaseFile(self._path), self._clock, self, token=token, lives=lives, endpoints=ids)
             book.open()
         except OSError as error:
             self.failed(LeasesUnknownError(f"the leases in {self._path} cannot be watched: {error.strerror or error}"))
@@ -171,8 +158,8 @@ class Leasing:
         except LeasesUnknownError as error:
             self.failed(error)
             return None
-        trusted, endpoints = self._trusted, self._swept.addresses
-        self.api = LeaseApi(book, token=self._token, claimable=self._claimable, trusted=trusted, endpoints=endpoints)
+        places = lambda: [endpoint.reader.identity for endpoint in self._endpoints()]  # noqa: E731
+        self.api = LeaseApi(book, token=self._token, claimable=self._claimable, trusted=self._trusted, endpoints=places)
         self.book = book
         return book
 

@@ -11,7 +11,6 @@ from reaper.core.model import Outcome, Report
 from reaper.observers.instruments import SweepResult
 from reaper.observers.log import LogObserver
 from reaper.observers.metrics import Metrics
-from reaper.service.endpoint_worker import EndpointWorker
 from reaper.service.status import Status
 from reaper.service.systemd import Notifier
 from reaper.sweep.sweep import Observer
@@ -19,14 +18,16 @@ from reaper.sweep.sweep import Observer
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from reaper.service.endpoint_worker import EndpointWorker
+
 
 @dataclass
 class Reporter:
-    """Listens to the workers and reports to the log, status, metrics, journal and systemd.
+    """Is notified by the workers, and reports to the log, status, metrics and systemd.
 
     Args:
         clock: returns the aware time in UTC.
-            observer: of the sweeps; is notified of bugs.
+        observer: of the sweeps; is notified of bugs.
     """
 
     log: "FilteringBoundLogger"
@@ -36,15 +37,15 @@ class Reporter:
     clock: Callable[[], datetime]
     observer: Observer | None = None
 
-    def began(self, worker: EndpointWorker, due: frozenset[str]) -> None:
-        """See ``endpoint_worker.WorkerListener``."""
+    def began(self, worker: "EndpointWorker", due: frozenset[str]) -> None:
+        """A sweep begins."""
         if (endpoint := self.status.endpoints.get(worker.name)) is not None:
             endpoint.sweeping_since, endpoint.next_try_at = self.clock(), None
         config = self.status.config_file or "the defaults"
         self.log.info("sweep_started", endpoint=worker.name, due=sorted(due), config=config)
 
-    def swept(self, worker: EndpointWorker, due: frozenset[str], report: Report, result: SweepResult) -> None:
-        """See ``endpoint_worker.WorkerListener``."""
+    def swept(self, worker: "EndpointWorker", due: frozenset[str], report: Report, result: SweepResult) -> None:
+        """A sweep has ended."""
         now, name, found = self.clock(), worker.name, report.endpoints[0]
         LogObserver(self.log.bind(endpoint=name, result=result.value, due=sorted(due))).summary(report)
         self.metrics.ended(report, due, now)
@@ -76,13 +77,13 @@ class Reporter:
                 shown.last_success_at[name] = now
 
     def too_late(self, endpoint: str, policies: Sequence[str]) -> None:
-        """See ``endpoint_worker.WorkerListener``."""
+        """These policies wait for their next time: the endpoint could not be swept near the last one."""
         for policy in policies:
             problem = "the endpoint could not be swept near its time, and its next one will come"
             self.log.warning("run_missed", endpoint=endpoint, policy=policy, problem=problem)
 
     def bug(self, endpoint: str, error: BaseException) -> None:
-        """See ``endpoint_worker.WorkerListener``."""
+        """A sweep has died of an unexpected error."""
         if self.observer is not None:
             self.observer.bug(endpoint, error)
         if (shown := self.status.endpoints.get(endpoint)) is not None:  # it may have left the configuration meanwhile
@@ -91,12 +92,12 @@ class Reporter:
             shown.error = f"a bug: {type(error).__name__}: {error}"
 
     def stumbled(self, endpoint: str, error: BaseException) -> None:
-        """See ``endpoint_worker.WorkerListener``."""
+        """Following the events has died of an unexpected error."""
         if self.observer is not None:
             self.observer.bug(endpoint, error)
 
     def watching(self, endpoint: str, *, connected: bool, error: str = "") -> None:
-        """See ``endpoint_worker.WorkerListener``."""
+        """The events of the endpoint are followed from now on, or are not any more."""
         if (shown := self.status.endpoints.get(endpoint)) is None:
             return
         if connected:

@@ -32,7 +32,7 @@ from reaper.providers.base import Watched
 from reaper.service.catchup import LastRuns, last_runs, missed
 from reaper.service.endpoint_worker import EndpointWorker
 from reaper.service.health import health
-from reaper.service.lease_server import Leasing, Swept
+from reaper.service.lease_server import Leasing
 from reaper.service.loaded import Loaded
 from reaper.service.reporter import Reporter
 from reaper.service.scheduler import Schedule, Timing
@@ -40,7 +40,6 @@ from reaper.service.status import Status
 from reaper.service.systemd import Notifier
 from reaper.service.web import Web
 from reaper.session import Session
-from reaper.sweep import connect
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -77,7 +76,7 @@ class Service:
     workers: dict[str, EndpointWorker] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        settings = self.loaded.config.settings
+        settings = self.loaded.settings
         self.status = Status(__version__, _now())
         self.reporter = Reporter(self.log, self.status, self.metrics, self.notifier, _now)
         # Its endpoints come and go with the configuration; and the leases of this host's service are its own.
@@ -94,9 +93,9 @@ class Service:
         folder, leases = self.loaded.plan.state, settings.leases
         self.leasing: Leasing | None = None
         if leases.enabled:
-            swept = Swept(self._identities, self._identify, self._endpoint_ids)
+            swept = lambda: [worker.endpoint for worker in self.workers.values()]  # noqa: E731
             self.leasing = Leasing(
-                folder, leases, self.env, self.reporter, self._leases_ended, swept=swept, ryuk=settings.ryuk
+                folder, leases, self.env, self.reporter, self._leases_ended, endpoints=swept, ryuk=settings.ryuk
             )
         self.schedule = Schedule(self._post, self._beat, settings.service.jitter, settings.service.catch_up)
         self._send, self._receive = anyio.create_memory_object_stream[str](POSTS)
@@ -111,7 +110,7 @@ class Service:
         async with anyio.create_task_group() as group:
             self._group = group
             await group.start(self._listen_for_signals, name="signals")
-            address = self.loaded.config.settings.service.address
+            address = self.loaded.settings.service.address
             leasing = self.leasing
             api = (lambda: leasing.api) if leasing is not None else None
             web = Web(self.status, self.metrics.render, clock=_now, leases=api, log=self.log) if address else None
@@ -148,22 +147,22 @@ class Service:
         self._apply(self.loaded)
         gc.collect()
         gc.freeze()  # all that is here stays: the collection after each sweep need not walk through it
-        self.schedule.start(self.loaded.config.settings.policy)
+        self.schedule.start(self.loaded.settings.policy)
         self._group.start_soon(self._dispatch, name="dispatch")
         self._group.start_soon(self._watch, name="watch")
         if self.leasing is not None:
             self._group.start_soon(self.leasing.run, name="leases")
             if self.leasing.ryuk is not None:
                 self._group.start_soon(self.leasing.ryuk.run, name="ryuk")
-        if self.loaded.config.settings.service.sweep_at_start:
+        if self.loaded.settings.service.sweep_at_start:
             self._sweep_at_start(runs)
         self.log.info(
             "service_started",
             version=__version__,
-            config=str(self.loaded.config.file or "the defaults"),
+            config=str(self.loaded.file or "the defaults"),
             endpoints=sorted(self.workers),
-            listen=self.loaded.config.settings.service.listen,
-            ryuk=self.loaded.config.settings.ryuk.listen,
+            listen=self.loaded.settings.service.listen,
+            ryuk=self.loaded.settings.ryuk.listen,
         )
         self.notifier.ready()
         self.notifier.status(f"keeps {', '.join(sorted(self.workers)) or 'nothing'}")
@@ -177,7 +176,7 @@ class Service:
         self.schedule.stop()
         if self.leasing is not None and self.leasing.ryuk is not None:
             self.leasing.ryuk.refuse_new()
-        drain = self.loaded.config.settings.service.drain_timeout
+        drain = self.loaded.settings.service.drain_timeout
         self.log.info("service_draining", seconds=drain.total_seconds())
         workers = [*self.workers.values(), *self._leaving]
         for worker in workers:
@@ -225,8 +224,8 @@ class Service:
 
     def _sweep_at_start(self, runs: LastRuns) -> None:
         """Sweep for all policies but those with ``cron``: these only where their last time was missed just now."""
-        settings, now = self.loaded.config.settings, _now()
-        at_times = self.loaded.in_force().at_times
+        settings, now = self.loaded.settings, _now()
+        at_times = self.loaded.at_times
         for worker in self.workers.values():
             policies = self.loaded.plan.rules.policies
             worker.post([p.name for p in policies if p.name not in at_times and worker.concerns(p)])
@@ -250,19 +249,6 @@ class Service:
             names = [policy.name for policy in self.loaded.plan.rules.policies if worker.concerns(policy)]
             worker.post(names, now=True)
 
-    def _identities(self) -> list[str]:
-        """What is swept, by its addresses."""
-        return [worker.endpoint.reader.identity for worker in self.workers.values()]
-
-    def _endpoint_ids(self) -> frozenset[str]:
-        """What is swept, as far as it has said which it is."""
-        ids = (worker.endpoint.reader.endpoint_id for worker in self.workers.values())
-        return frozenset(id_ for id_ in ids if id_ is not None)
-
-    async def _identify(self) -> None:
-        """Ask all endpoints which they are. Those that are down say so when they are listed."""
-        await connect.identify([worker.endpoint for worker in self.workers.values()])
-
     def _leases_ended(self) -> None:
         for worker in self.workers.values():
             worker.leases_ended()
@@ -280,12 +266,12 @@ class Service:
             jump = (now - before) - timedelta(seconds=loop - passed)
             if abs(jump) > CLOCK_JUMP:
                 self.log.warning("clock_jump_detected", by=str(jump))
-                in_force = self.loaded.in_force()
+                at_times, catch_up = self.loaded.at_times, self.loaded.settings.service.catch_up
                 for name in self.status.policies:
                     due = self.schedule.next_at(name)
-                    if due is not None and due <= now and (name not in in_force.at_times or now - due <= in_force.catch_up):
+                    if due is not None and due <= now and (name not in at_times or now - due <= catch_up):
                         self._post(name)
-                self.schedule.restart(self.loaded.config.settings.policy)
+                self.schedule.restart(self.loaded.settings.policy)
                 self.status.beat_at = now
             before, passed = now, loop
             self.status.loop_at = now
@@ -313,13 +299,13 @@ class Service:
 
     async def _try_reload(self) -> str | None:
         """Why the configuration cannot be put into force, if so."""
-        before = self.loaded.config.settings
+        before = self.loaded.settings
         try:
             loaded = await anyio.to_thread.run_sync(self.load)
             self._apply(loaded)
         except ConfigError as error:
             return str(error)
-        settings = loaded.config.settings
+        settings = loaded.settings
         self.schedule.apply(settings.policy, settings.service.jitter, settings.service.catch_up)
         self._show_schedule()
         for_start = (before.service.listen, before.journal, before.leases, before.ryuk)
@@ -327,14 +313,14 @@ class Service:
             self.log.warning(
                 "reload_incomplete", problem="listen, [journal], [leases] and [ryuk] take effect at the next start"
             )
-        self.log.info("reloaded", config=str(loaded.config.file or "the defaults"))
+        self.log.info("reloaded", config=str(loaded.file or "the defaults"))
         return None
 
     def _apply(self, loaded: Loaded) -> None:
         """Put a configuration into force: sweeps under way end as they began, the next ones read it."""
         old, new = self.loaded.endpoints(), loaded.endpoints()
         self.loaded = loaded
-        self.status.config_file = str(loaded.config.file) if loaded.config.file else None
+        self.status.config_file = str(loaded.file) if loaded.file else None
         self.status.loaded_at, self.status.reload_error = _now(), None
         self.metrics.reloaded(True, _now())  # noqa: FBT003
         for name in [name for name in self.workers if name not in new]:
@@ -346,13 +332,13 @@ class Service:
 
     def _keep(self, name: str) -> EndpointWorker:
         """A worker for an endpoint; it takes over what was due with another one, when that has ended."""
-        (endpoint,) = self.session.connect(self.loaded.plan_of(name))
+        plan = self.loaded.plan
+        (endpoint,) = self.session.connect(replace(plan, endpoints=tuple(s for s in plan.endpoints if s.name == name)))
         if (before := self.workers.get(name)) is not None:
             self._leave(before)
         # One that an earlier reload took away may be sweeping still.
         before = next((worker for worker in reversed(self._leaving) if worker.name == name), None)
-        now_loaded = lambda: self.loaded.in_force()  # noqa: E731, PLW0108 - a reload changes what is loaded
-        worker = EndpointWorker(endpoint, self.session, now_loaded, self.reporter, before)
+        worker = EndpointWorker(endpoint, self.session, lambda: self.loaded, self.reporter, before)
         self._group.start_soon(worker.run, name=f"keep {name}")
         return worker
 
@@ -364,21 +350,18 @@ class Service:
     def _declare(self) -> None:
         """Tell status and metrics what there is."""
         endpoints = {name: worker.provider for name, worker in self.workers.items()}
-        policies = {}
-        for table, policy in zip(self.loaded.config.settings.policy, self.loaded.plan.rules.policies, strict=True):
-            names = [name for name, worker in self.workers.items() if worker.concerns(policy)]
-            policies[policy.name] = str(Timing.of(table)), names
-        self.status.configure(endpoints, policies)
-        follows = self.loaded.config.settings.service.docker_events
-        watched = {name for name, worker in self.workers.items() if follows and isinstance(worker.endpoint.reader, Watched)}
-        timings = {table.name: Timing.of(table) for table in self.loaded.config.settings.policy}
+        loaded, policies = self.loaded, self.loaded.plan.rules.policies
+        timings = {table.name: Timing.of(table) for table in loaded.settings.policy}
+        concerned = {p.name: [name for name, worker in self.workers.items() if worker.concerns(p)] for p in policies}
+        self.status.configure(endpoints, {name: (str(timings[name]), names) for name, names in concerned.items()})
+        readers = {name: worker.endpoint.reader for name, worker in self.workers.items()}
+        watched = {name for name, reader in readers.items() if loaded.follows_events and isinstance(reader, Watched)}
         intervals = {name: found for name, timing in timings.items() if (found := timing.interval(_now())) is not None}
-        self.metrics.configure(endpoints, reach(endpoints, self.loaded.plan.rules.policies), watched, intervals)
+        self.metrics.configure(endpoints, reach(endpoints, policies), watched, intervals)
         for name in endpoints.keys() - watched:
             self.status.endpoints[name].events = None
-        for name, worker in self.workers.items():
-            if not any(worker.concerns(policy) for policy in self.loaded.plan.rules.policies):
-                self.log.warning("endpoint_without_policy", endpoint=name)
+        for name in sorted(endpoints.keys() - set().union(*concerned.values())):
+            self.log.warning("endpoint_without_policy", endpoint=name)
 
 
 def settle_in() -> None:

@@ -1,19 +1,17 @@
 """From tables of settings to endpoints: a client for life, with what its tasks share. Providers are imported as needed."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 import anyio
 
 from reaper.errors import ProviderError
+from reaper.providers.base import call_once
 from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import Retrier, RetryPolicy
 from reaper.sweep.ownership import Memory
 from reaper.sweep.ports import Endpoint
-
-T = TypeVar("T")
 
 
 def endpoints(specs: Iterable[EndpointSpec], retry: RetryPolicy, state: Path, *, act: bool) -> list[Endpoint]:
@@ -34,16 +32,17 @@ def _endpoint(spec: EndpointSpec, retry: RetryPolicy, state: Path, *, act: bool)
     return Endpoint(made.reader, Retrier(retry, reading=made.reading, changing=made.changing), memory)
 
 
+def ids(endpoints: Iterable[Endpoint]) -> frozenset[str]:
+    """The ids of those that have said which they are."""
+    return frozenset(id_ for endpoint in endpoints if (id_ := endpoint.reader.endpoint_id) is not None)
+
+
 async def identify(endpoints: Iterable[Endpoint]) -> None:
     """Have each endpoint say which it is, with one try; one that does not answer stays unknown."""
 
-    async def once(what: str, function: Callable[[], Awaitable[T]]) -> T:
-        del what
-        return await function()
-
     async def ask(endpoint: Endpoint) -> None:
         with suppress(ProviderError):
-            await endpoint.reader.identify(once)
+            await endpoint.reader.identify(call_once)
 
     async with anyio.create_task_group() as group:
         for endpoint in endpoints:

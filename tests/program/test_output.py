@@ -50,6 +50,12 @@ def test_a_listing_has_what_would_go_first_then_what_needs_attention(run: Progra
     assert rows[1][-1] == "invalid label reaper.ttl"
 
 
+def test_a_failed_container_that_is_kept_needs_attention(run: Program, fake: FakeEngine) -> None:
+    fake.add("older", ago="5h")
+    fake.add("failed", "dead", ago="1h")
+    assert [line.split("\t")[3] for line in run("list").out.splitlines() if "\t" in line] == ["failed", "older"]
+
+
 def test_a_sweep_in_a_pipe_is_plain_lines(run: Program, fake: FakeEngine) -> None:
     fill(fake)
     for i in range(SHOWN + 5):
@@ -59,6 +65,7 @@ def test_a_sweep_in_a_pipe_is_plain_lines(run: Program, fake: FakeEngine) -> Non
     rows = [line.split("\t") for line in ended.out.splitlines() if "\t" in line]
     assert len(rows) == SHOWN + 6, "a pipe sees all of them"
     assert {(len(row), row[0], row[1], row[2]) for row in rows} == {(8, "deleted", "local", "container")}
+    assert [row[-1] for row in rows if row[3] == TRIAL] == ["stopped 7 h ago > 6 h"]
     summary = [line for line in ended.out.splitlines() if line.startswith("local: ")]
     assert re.fullmatch(rf"local: {SHOWN + 6} deleted, 2 kept, in \d+\.\d s", summary[0])
 
@@ -147,18 +154,21 @@ def test_a_table_fits_its_terminal(
     table = [line for line in seen.lines if not line.startswith("hint: ")]
     assert max(len(line) for line in table) <= columns
     header = table[_header(table)]
-    assert header.split() == heads
+    beside = columns == 160
+    assert header.split() == (heads if beside else [heads[0], "name,", "reason", *heads[2:5]])
     # Every cell begins below its head, and nothing that matters is cut off.
     start = {head: header.index(head) for head in heads}
     row = next(line for line in table[_header(table) + 1 :] if "terminal-bench" in line)
     assert row[start["owner"] :].startswith("terminal-bench  ")
     assert row[start["state"] :].startswith("exited")
     assert row[: start["state"]].strip().startswith(("reap", "would delete"))
-    name = "".join(line[start["name"] : start["owner"]].strip() for line in table[table.index(row) :][:5])
-    assert name.startswith(TRIAL)
-    if columns == 160:
-        why = "stopped 7 h ago > 6 h" if arguments == ["list"] else "stopped 7 h ago, policy stopped-containers allows 6 h"
-        assert why in row
+    cells = [line[start["name"] : start["owner"]].strip() for line in table[table.index(row) :][:3]]
+    if beside:
+        assert cells[0] == TRIAL
+        assert "stopped 7 h ago > 6 h" in row
+    else:
+        assert "".join(cells[:2]) == TRIAL
+        assert cells[2] == "stopped 7 h ago > 6 h"
     assert f"{'local: 3 resources' if arguments == ['list'] else 'local'}" in table[0]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 
-from reaper.config.settings import JournalTable
+from reaper.config.settings import JournalTable, Settings
 from reaper.core.lease import Lease
 from reaper.core.model import Report, Resource
 from reaper.core.rules import Rules
@@ -19,7 +19,8 @@ from reaper.observers.instruments import SweepResult
 from reaper.providers.memory import Held, MemoryProvider, MemoryWorld, VirtualClock
 from reaper.retry.breaker import Breaker
 from reaper.retry.retrier import Retrier
-from reaper.service.endpoint_worker import EndpointWorker, InForce
+from reaper.service.endpoint_worker import EndpointWorker
+from reaper.service.loaded import Loaded
 from reaper.session import Session
 from reaper.sweep.plan import Plan
 from reaper.sweep.sweep import Endpoint, Options
@@ -134,15 +135,23 @@ class House:
         self.leases: list[Lease] = []
         self.observer = Recorder()
         nothing = Path("/nonexistent")
-        plan = Plan((), rules, Options(), EXACT, nothing, JournalTable(enabled=False))
-        session = Session(plan, observers=[self.observer], sockets=(), clock=self.clock)
+        self.plan = Plan((), rules, Options(), EXACT, nothing, JournalTable(enabled=False))
+        session = Session(self.plan, observers=[self.observer], sockets=(), clock=self.clock)
         session.leases = lambda: self.leases  # type: ignore[assignment]  # the test's own
         self.worker = EndpointWorker(
             Endpoint(reader, Retrier(EXACT, breaker=Breaker())),
             session,
-            lambda: InForce(self.rules, Options(), self.deadline, at_times=self.at_times),
-            self.diary,
+            self.loaded,
+            self.diary,  # type: ignore[arg-type]  # in place of the reporter
         )
+
+    def loaded(self) -> Loaded:
+        """The configuration in force."""
+        policies = [
+            {"name": name, "kinds": ["container"], "older_than": "1h", "cron": "0 * * * *"} for name in self.at_times
+        ]
+        raw = {"service": {"sweep_timeout": self.deadline}, "policy": policies}
+        return Loaded(Settings.model_validate(raw), replace(self.plan, rules=self.rules))
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[EndpointWorker]:
