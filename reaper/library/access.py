@@ -1,8 +1,8 @@
-"""One endpoint, as a caller of the library names it: how it is reached, looked at and swept, within a bound."""
+"""One endpoint, as a caller of the library names it: how it is reached, listed and swept, within a bound."""
 
 import os
 import warnings
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
@@ -11,9 +11,11 @@ import anyio
 
 from reaper.config import load
 from reaper.config.settings import Settings
+from reaper.core.conditions import Policy
+from reaper.core.inventory_warnings import not_owned, owned_by_image
 from reaper.core.lease import Lease
 from reaper.core.lease_index import Leases
-from reaper.core.model import Decision, EndpointReport, Outcome, Report, Resource, Result
+from reaper.core.model import TIME_UP, Decision, EndpointReport, Outcome, Report, Resource, Result
 from reaper.core.rules import Rules
 from reaper.errors import PASSING, NotFoundError, ProviderError, TooManyFilesError, UnreadableError
 from reaper.library.cleanup_scope import CleanupScope
@@ -138,6 +140,31 @@ class Access:
 
             return await stop.within(limit, run)
 
+    async def clean(self, policies: Sequence[Policy], *, fail_fast: bool, extra: timedelta = timedelta(0)) -> Report:
+        """Sweep by these policies in place of the configured ones, under the configured scope, protection and caps.
+
+        Args:
+            policies: when an owned, unprotected resource is garbage.
+            fail_fast: begin nothing more once something has failed.
+            extra: time that it needs by its nature.
+
+        Raises:
+            RetryableCleanupError: something is left, and another try may help. The others are gone; ``report`` has it all.
+            CleanupError: something is left, or the cap was hit and nothing was deleted.
+        """
+        limits = self.settings.effective_limits()
+        options = Options(
+            fail_fast=fail_fast,
+            max_deletions=limits.max_deletions,
+            max_fraction=limits.max_fraction,
+            max_lease_deletions=limits.max_lease_deletions,
+        )
+        report = await self.sweep(replace(self.settings.rules(), policies=tuple(policies)), options, extra=extra)
+        _check(report)
+        decisions = report.endpoints[0].decisions
+        hints = (not_owned(decisions), owned_by_image(decisions))
+        return replace(report, hints=tuple(hint for hint in hints if hint is not None))
+
     async def on_record(self, session: Session, decision: Decision, act: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Do what ``act`` does, with a record of it in the journal before and after. Raises what ``act`` raises.
 
@@ -189,3 +216,22 @@ class Access:
         )
         session.open()
         return session
+
+
+def _check(report: Report) -> None:
+    """Raise CleanupError unless all went as it should."""
+    endpoint = report.endpoints[0]
+    gone = sum(result.outcome.removed for result in report.results)
+    left = [r for r in report.results if r.outcome in (Outcome.FAILED, Outcome.STOPPED, Outcome.ABANDONED)]
+    text = f"{endpoint.endpoint}: {gone} deleted, {len(left)} left"
+    if endpoint.failure is not None:
+        raise failure(endpoint.failure.label, f"{text}: {endpoint.failure.message}", report)
+    if (cap := endpoint.cap) is not None:
+        raise CleanupError(f"{text}: {cap.wanted} would have gone, and {cap.limit} allows {cap.allowed} in [limits]", report)
+    if not left:
+        return
+    names = ", ".join(f"{r.decision.resource.name} ({r.detail})" for r in left[:3])
+    errors = [failure(r.error, f"{text}: {names}", report) for r in left if r.outcome is not Outcome.ABANDONED]
+    if report.interrupted == TIME_UP:
+        raise RetryableCleanupError(f"{text}: the time was up", report)
+    raise next((e for e in errors if isinstance(e, RetryableCleanupError)), errors[0])

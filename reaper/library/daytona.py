@@ -5,7 +5,6 @@ from datetime import timedelta
 from reaper.core.conditions import Policy
 from reaper.core.model import Kind, Outcome, Report, Resource
 from reaper.library import by_id, endpoints, event_loop
-from reaper.library.bulk import clean
 from reaper.library.docker import age
 
 _SANDBOXES = frozenset({Kind.SANDBOX})
@@ -54,7 +53,7 @@ class AsyncDaytonaCleanupManager:
         """
         event_loop.asyncio_only("cleanup_old_sandboxes", "aiohttp")
         policy = Policy("cleanup-old-sandboxes", _SANDBOXES, older_than=age(days=max_age_days))
-        return await clean(self._organisation, [policy], fail_fast=fail_fast)
+        return await self._organisation.clean([policy], fail_fast=fail_fast)
 
     async def cleanup_stopped_sandboxes(self, fail_fast: bool = False) -> Report:
         """Delete the owned sandboxes that are stopped or have failed. Archived ones stay: that was meant.
@@ -64,7 +63,7 @@ class AsyncDaytonaCleanupManager:
         """
         event_loop.asyncio_only("cleanup_stopped_sandboxes", "aiohttp")
         policy = Policy("cleanup-stopped-sandboxes", _SANDBOXES, stopped_for=timedelta(0))
-        return await clean(self._organisation, [policy], fail_fast=fail_fast)
+        return await self._organisation.clean([policy], fail_fast=fail_fast)
 
     async def delete_sandbox(self, sandbox_id: str, *, even_protected: bool = False) -> Outcome:
         """Delete one sandbox, and see that it is gone.
@@ -107,23 +106,16 @@ class DaytonaCleanupManager:
 
     def cleanup_old_sandboxes(self, max_age_days: float = 1.0, fail_fast: bool = False) -> Report:
         """See ``AsyncDaytonaCleanupManager.cleanup_old_sandboxes``."""
-        work = self._manager.cleanup_old_sandboxes
-        return event_loop.run(*_twin("cleanup_old_sandboxes"), lambda: work(max_age_days, fail_fast=fail_fast))
+        return event_loop.run_twin(self._manager.cleanup_old_sandboxes, max_age_days, fail_fast=fail_fast)
 
     def cleanup_stopped_sandboxes(self, fail_fast: bool = False) -> Report:
         """See ``AsyncDaytonaCleanupManager.cleanup_stopped_sandboxes``."""
-        work = self._manager.cleanup_stopped_sandboxes
-        return event_loop.run(*_twin("cleanup_stopped_sandboxes"), lambda: work(fail_fast=fail_fast))
+        return event_loop.run_twin(self._manager.cleanup_stopped_sandboxes, fail_fast=fail_fast)
 
     def delete_sandbox(self, sandbox_id: str, *, even_protected: bool = False) -> Outcome:
         """See ``AsyncDaytonaCleanupManager.delete_sandbox``."""
-        work = self._manager.delete_sandbox
-        return event_loop.run(*_twin("delete_sandbox"), lambda: work(sandbox_id, even_protected=even_protected))
+        return event_loop.run_twin(self._manager.delete_sandbox, sandbox_id, even_protected=even_protected)
 
     def list_sandboxes(self) -> list[Resource]:
         """See ``AsyncDaytonaCleanupManager.list_sandboxes``."""
-        return event_loop.run(*_twin("list_sandboxes"), self._manager.list_sandboxes)
-
-
-def _twin(method: str) -> tuple[str, str]:
-    return f"DaytonaCleanupManager.{method}", f"await AsyncDaytonaCleanupManager(...).{method}(...)"
+        return event_loop.run_twin(self._manager.list_sandboxes)

@@ -9,7 +9,6 @@ from reaper.core.conditions import Policy
 from reaper.core.model import Kind, Outcome, Report, Resource, State
 from reaper.core.scope import Selector
 from reaper.library import by_id, endpoints, event_loop
-from reaper.library.bulk import clean
 from reaper.library.managed import WHOLE_ID, find
 from reaper.providers.docker.states import STATES
 from reaper.providers.fields import did_you_mean
@@ -121,11 +120,7 @@ class AsyncDockerCleanupManager:
         found = await self._find(container_id)
         return await by_id.delete(self._engine, found, Kind.CONTAINER, even_protected=even_protected, force=force)
 
-    async def list_containers(
-        self,
-        all_containers: bool = False,
-        filters: Filters | None = None,
-    ) -> list[Resource]:
+    async def list_containers(self, all_containers: bool = False, filters: Filters | None = None) -> list[Resource]:
         """The containers of the engine, owned or not, as its listing has them.
 
         Args:
@@ -148,7 +143,7 @@ class AsyncDockerCleanupManager:
 
     async def _clean(self, what: str, policy: Policy, grace: timedelta, *, fail_fast: bool) -> Report:
         event_loop.asyncio_only(what, "aiodocker")
-        return await clean(self._engine, [policy], fail_fast=fail_fast, extra=max(grace - by_id.LONG_STOP, timedelta(0)))
+        return await self._engine.clean([policy], fail_fast=fail_fast, extra=max(grace - by_id.LONG_STOP, timedelta(0)))
 
 
 class DockerCleanupManager:
@@ -171,36 +166,23 @@ class DockerCleanupManager:
 
     def cleanup_containers(self, filters: Filters, stop_timeout: float = 10.0, fail_fast: bool = False) -> Report:
         """See ``AsyncDockerCleanupManager.cleanup_containers``."""
-        work = self._manager.cleanup_containers
-        return event_loop.run(
-            *_twin("cleanup_containers"), lambda: work(filters, stop_timeout=stop_timeout, fail_fast=fail_fast)
-        )
+        return event_loop.run_twin(self._manager.cleanup_containers, filters, stop_timeout=stop_timeout, fail_fast=fail_fast)
 
     def cleanup_old_containers(self, max_age_hours: float = 24.0, fail_fast: bool = False) -> Report:
         """See ``AsyncDockerCleanupManager.cleanup_old_containers``."""
-        work = self._manager.cleanup_old_containers
-        return event_loop.run(*_twin("cleanup_old_containers"), lambda: work(max_age_hours, fail_fast=fail_fast))
+        return event_loop.run_twin(self._manager.cleanup_old_containers, max_age_hours, fail_fast=fail_fast)
 
     def stop_container(self, container_id: str, timeout: float = 10.0, *, even_protected: bool = False) -> Outcome:
         """See ``AsyncDockerCleanupManager.stop_container``."""
-        work = self._manager.stop_container
-        return event_loop.run(*_twin("stop_container"), lambda: work(container_id, timeout, even_protected=even_protected))
+        return event_loop.run_twin(self._manager.stop_container, container_id, timeout, even_protected=even_protected)
 
     def remove_container(self, container_id: str, force: bool = False, *, even_protected: bool = False) -> Outcome:
         """See ``AsyncDockerCleanupManager.remove_container``."""
-        work = self._manager.remove_container
-        return event_loop.run(
-            *_twin("remove_container"), lambda: work(container_id, force=force, even_protected=even_protected)
-        )
+        return event_loop.run_twin(self._manager.remove_container, container_id, force=force, even_protected=even_protected)
 
-    def list_containers(
-        self,
-        all_containers: bool = False,
-        filters: Filters | None = None,
-    ) -> list[Resource]:
+    def list_containers(self, all_containers: bool = False, filters: Filters | None = None) -> list[Resource]:
         """See ``AsyncDockerCleanupManager.list_containers``."""
-        work = self._manager.list_containers
-        return event_loop.run(*_twin("list_containers"), lambda: work(all_containers, filters))
+        return event_loop.run_twin(self._manager.list_containers, all_containers, filters)
 
 
 def age(**span: float) -> timedelta:
@@ -210,10 +192,6 @@ def age(**span: float) -> timedelta:
         name, value = next(iter(span.items()))
         raise ValueError(f"max_age_{name} = {value}: write how old, for example 24")
     return found
-
-
-def _twin(method: str) -> tuple[str, str]:
-    return f"DockerCleanupManager.{method}", f"await AsyncDockerCleanupManager(...).{method}(...)"
 
 
 def _parse(filters: Filters) -> tuple[Selector, frozenset[str]]:

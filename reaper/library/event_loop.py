@@ -3,10 +3,11 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from reaper.library.errors import WrongLoopError
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -53,3 +54,10 @@ def run(what: str, instead: str, work: Callable[[], Awaitable[T]]) -> T:
     import anyio  # noqa: PLC0415 - not for those who have a loop
 
     return anyio.run(work)
+
+
+def run_twin(method: Callable[P, Awaitable[T]], *arguments: P.args, **keywords: P.kwargs) -> T:
+    """The result of a method of an asynchronous manager, for the synchronous one of the same name. Raises WrongLoopError."""
+    manager, _, name = method.__qualname__.partition(".")
+    instead = f"await {manager}(...).{name}(...)"
+    return run(f"{manager.removeprefix('Async')}.{name}", instead, lambda: method(*arguments, **keywords))

@@ -1,7 +1,6 @@
 """``managed_docker_container`` and ``managed_daytona_sandbox``: what was named is deleted when its block ends."""
 
 import re
-from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -50,8 +49,10 @@ class Managed:
     def __exit__(self, kind: type[BaseException] | None, body: BaseException | None, trace: TracebackType | None) -> None:
         if process.current() != self._process:
             return
-        instead = f"async with {self._maker}(...)"
-        self._run(lambda: event_loop.run(f"with {self._maker}(...)", instead, self._shielded), body)
+        try:
+            event_loop.run(f"with {self._maker}(...)", f"async with {self._maker}(...)", self._shielded)
+        except CleanupError as error:
+            _raise_or_note(error, body)
 
     async def __aenter__(self) -> Self:
         event_loop.asyncio_only(f"async with {self._maker}(...)", self._sdk)
@@ -67,12 +68,6 @@ class Managed:
             return
         try:
             await self._shielded()
-        except CleanupError as error:
-            _raise_or_note(error, body)
-
-    def _run(self, work: Callable[[], None], body: BaseException | None) -> None:
-        try:
-            work()
         except CleanupError as error:
             _raise_or_note(error, body)
 
