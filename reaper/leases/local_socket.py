@@ -21,7 +21,7 @@ from reaper.errors import ConfigError, LeasesUnknownError
 from reaper.leases import http_api
 from reaper.leases.connection_limits import Door, GuardedRunner, Room
 from reaper.leases.http_api import LeaseApi
-from reaper.leases.peers import Peer, answers, is_trusted
+from reaper.leases.peers import Peer, is_trusted, listener
 from reaper.paths import LONGEST_PATH
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class _Place:
             return
         if not stat.S_ISSOCK(there.st_mode):
             raise FileExistsError("there is something else, which is no socket")
-        if answers(str(self.path)):
+        if listener(str(self.path)) is not None:
             raise _TakenError
         self.path.unlink()
 

@@ -6,6 +6,7 @@ import pwd
 import socket
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from reaper import liveness, paths
@@ -73,11 +74,6 @@ def uid_of(user: str) -> int:
         raise KeyError(user) from None
 
 
-def answers(path: str) -> bool:
-    """Whether a process listens on this socket."""
-    return listener(path) is not None
-
-
 def listener(path: str) -> int | None:
     """The user whose process listens on this socket, or whose file it is while it takes no connection; None: none does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -86,16 +82,11 @@ def listener(path: str) -> int | None:
             connection.connect(path)
             return Peer.of(connection).uid
         except (BlockingIOError, TimeoutError):  # so many wait that it does not take more: it lives
-            return _owner(path)
+            with suppress(OSError):
+                return os.lstat(path).st_uid
+            return None
         except (OSError, ValueError):
             return None
-
-
-def _owner(path: str) -> int | None:
-    try:
-        return os.lstat(path).st_uid
-    except OSError:
-        return None
 
 
 def service_url(env: Mapping[str, str] | None = None) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from reaper.core.lease import Claim, Ending, Lease
 from reaper.core.lease_index import LeaseIndex, Leases
 from reaper.errors import LeasesUnknownError
-from reaper.leases.peers import Peer, is_trusted
+from reaper.leases.peers import Peer, is_trusted, listener
 from reaper.liveness import lives, lock_file
 from reaper.paths import is_there
 
@@ -96,12 +96,8 @@ class KnownLeases:
 
     def _services(self) -> "Sequence[ServedLeases]":
         there = [path for path in self._sockets if is_there(path)]
-        if not there:
-            return ()
-        from reaper.leases.peers import answers  # noqa: PLC0415 - most have no service beside them
-
         # A socket without a service behind it, where the leases can be read from the disk: that is where it kept them.
-        return [ServedLeases(path) for path in there if answers(path) or not is_there(str(self._path))]
+        return [ServedLeases(path) for path in there if listener(path) is not None or not is_there(str(self._path))]
 
     def close(self) -> None:
         """Let go of the file."""

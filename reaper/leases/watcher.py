@@ -62,7 +62,6 @@ class LeaseBook:
         token: this process's own (see ``alive``): by it others see whether the leases are watched.
         lives: whether the process with a token is alive; None where that is unknown.
         endpoints: gives the ids of the endpoints that leases are granted for.
-        heartbeat: how long a holder that missed a heartbeat is waited for.
         connection: how long one is waited for whose connection is gone.
     """
 
@@ -75,7 +74,6 @@ class LeaseBook:
         token: int,
         lives: Callable[[int], bool | None],
         endpoints: Callable[[], Collection[str]] = tuple,
-        heartbeat: timedelta = HEARTBEAT_WINDOW,
         connection: timedelta = CONNECTION_WINDOW,
     ) -> None:
         self._file = file
@@ -88,7 +86,7 @@ class LeaseBook:
         self._alive_at: dict[str, datetime] = {}  # processes that hold leases: when they were last seen
         self._looked: tuple[float, datetime] | None = None  # at the holders: on the loop's clock, and on the wall's
         self._stalled: tuple[float, datetime] | None = None  # until when the time before is made up for, and when it began
-        self._windows = {Liveness.HEARTBEAT: heartbeat, Liveness.CONNECTION: connection}
+        self._windows = {Liveness.HEARTBEAT: HEARTBEAT_WINDOW, Liveness.CONNECTION: connection}
         self._held: dict[str, _Held] = {}
 
     # -- what holders say ----------------------------------------------------------------------------------------------
@@ -192,10 +190,6 @@ class LeaseBook:
         """End a lease at the last sign of life of its holder, who cannot come back. Raises LeasesUnknownError."""
         if (held := self._held.get(id_)) is not None:
             self._end(held, LeaseState.EXPIRED, cause)
-
-    def records(self) -> Sequence[LeaseRecord]:
-        """All leases in the file, ended ones and those that others watch included. Raises LeasesUnknownError."""
-        return self._file.records()
 
     def open_records(self) -> Sequence[LeaseRecord]:
         """Those that have not ended. Raises LeasesUnknownError."""
@@ -331,7 +325,7 @@ class LeaseBook:
 
     def _miss(self, held: _Held) -> None:
         """Its holder has not been heard of in time."""
-        if self._is_anothers(held.record):
+        if self._has_watcher(self._file.find(held.record.id) or held.record):  # two may have taken over from a dead one
             del self._held[held.record.id]
             return
         sort = held.record.sort
@@ -357,18 +351,11 @@ class LeaseBook:
         if is_change:
             self._listener.changed(record)
 
-    def _is_anothers(self, record: LeaseRecord) -> bool:
-        """Whether another process watches its holder by now: two may have taken it over from one that died."""
-        there = self._file.find(record.id) or record
-        return there.token != self._token and self._has_watcher(there)
-
     def _has_watcher(self, record: LeaseRecord) -> bool:
         """Whether another process watches its holder, or might."""
-        return record.token is not None and record.token != self._token and not self._is_dead(record)
-
-    def _is_dead(self, record: LeaseRecord) -> bool:
-        """Whether the process that its token stands for is surely dead."""
-        return record.token is not None and record.is_dead(self._lives(record.token))
+        if record.token is None or record.token == self._token:
+            return False
+        return not record.is_dead(self._lives(record.token))
 
     def _in(self, span: timedelta) -> float:
         return anyio.current_time() + span.total_seconds()

@@ -177,11 +177,8 @@ def _take(wanted: Run, scratch: Path | None) -> "Hold":
     from reaper.run import hold as holds  # noqa: PLC0415 - databases and clients
 
     plan, url = wanted.plan, peers.service_url(wanted.env)
-    if url.startswith("unix://"):
-        from reaper.run.hold import served  # noqa: PLC0415
-
-        if (hold := served(plan, wanted.claims, url, _say)) is not None:
-            return hold
+    if url.startswith("unix://") and (hold := holds.served(plan, wanted.claims, url, _say)) is not None:
+        return hold
     endpoints = holds.identified(plan) if wanted.claims else ()
     lease = process.OwnLease(plan.state, wanted.claims, Path(wanted.command[0]).name, endpoints)
     return holds.GuardedHold(plan, lease, scratch, _say)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -32,29 +32,6 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 IDENTIFY_WITHIN = 5.0  # seconds for all endpoints to say which they are
-
-
-class Hold(Protocol):
-    """A lease that is held for a run."""
-
-    @property
-    def id(self) -> str:
-        """The lease's id."""
-        ...
-
-    def keep(self) -> None:
-        """Is called now and then while the command runs."""
-
-    def clean_up(self, cause: str, log: "FilteringBoundLogger | None") -> Report:
-        """The command has ended: take what it has left, and give the lease back. Raises LeasesUnknownError.
-
-        Until then the lease keeps all of it, so that no other process begins to take it as well.
-
-        Args:
-            cause: how it ended, for people.
-            log: gets the events.
-        """
-        ...
 
 
 def identified(plan: Plan) -> frozenset[str]:
@@ -95,11 +72,11 @@ class GuardedHold:
 
     @property
     def id(self) -> str:
-        """See ``Hold``."""
+        """The lease's id."""
         return self._lease.record.id
 
     def keep(self) -> None:
-        """See ``Hold``."""
+        """Is called now and then while the command runs."""
         try:
             self._lease.keep()
             if self._guard.keep():
@@ -108,7 +85,15 @@ class GuardedHold:
             self._say(str(error))
 
     def clean_up(self, cause: str, log: "FilteringBoundLogger | None") -> Report:
-        """See ``Hold``. The guard goes on where this is interrupted."""
+        """The command has ended: take what it has left, and give the lease back. Raises LeasesUnknownError.
+
+        Until then the lease keeps all of it, so that no other process begins to take it as well. The guard goes on where
+        this is interrupted.
+
+        Args:
+            cause: how it ended, for people.
+            log: gets the events.
+        """
         ended = datetime.now(UTC)  # of what others make while this is cleaned up nothing is the run's
         report = _clean_up(self._plan, self.id, Ending(ended, cause), log, self._say)
         if report.interrupted is None:
@@ -171,10 +156,10 @@ class ServedHold:
         self.id = held.id
 
     def keep(self) -> None:
-        """See ``holds.Hold``: a thread does it."""
+        """As ``GuardedHold.keep``: a thread does it."""
 
     def clean_up(self, cause: str, log: "FilteringBoundLogger | None") -> Report:
-        """See ``holds.Hold``. The service goes on where this is interrupted."""
+        """As ``GuardedHold.clean_up``. The service goes on where this is interrupted."""
         ended, began = datetime.now(UTC), time.monotonic()
         try:
             report = _clean_up(self._plan, self.id, Ending(ended, cause), log, self._say)
@@ -183,6 +168,10 @@ class ServedHold:
             return report
         finally:
             self._held.release(cause, over_for=time.monotonic() - began)
+
+
+Hold = GuardedHold | ServedHold
+"""A lease that is held for a run."""
 
 
 def served(plan: Plan, claims: Sequence[Claim], url: str, say: Callable[[str], None]) -> ServedHold | None:

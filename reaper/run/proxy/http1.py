@@ -7,7 +7,6 @@ the next request must never pass as this one's body.
 
 import re
 from dataclasses import dataclass
-from typing import Protocol
 
 MAX_HEAD = 1 << 20
 """Bytes of a head; the engine takes no more either."""
@@ -31,19 +30,8 @@ class BadMessageError(Exception):
     """What came is no HTTP/1, or could end at more than one place. The text says why."""
 
 
-class Body(Protocol):
-    """Finds the end of a body."""
-
-    @property
-    def done(self) -> bool:
-        """Whether the end was found."""
-
-    def take(self, data: Data, start: int, end: int) -> int:
-        """The place behind the last byte of ``data[start:end]`` that belongs to the body. Raises BadMessageError."""
-
-
 class Length:
-    """A body of so many bytes."""
+    """A body of so many bytes. As the two below it finds the end: ``done`` says whether it was found."""
 
     __slots__ = ("_left", "done")
 
@@ -52,7 +40,7 @@ class Length:
         self.done = not length
 
     def take(self, _data: Data, start: int, end: int) -> int:
-        """As ``Body`` says."""
+        """The place behind the last byte of ``data[start:end]`` that belongs to the body. Raises BadMessageError."""
         size = min(self._left, end - start)
         self._left -= size
         self.done = not self._left
@@ -65,7 +53,7 @@ class Endless:
     done = False
 
     def take(self, _data: Data, _start: int, end: int) -> int:
-        """As ``Body`` says."""
+        """As ``Length.take``."""
         return end
 
 
@@ -81,7 +69,7 @@ class Chunks:
         self._trailers = False
 
     def take(self, data: Data, start: int, end: int) -> int:
-        """As ``Body`` says."""
+        """As ``Length.take``."""
         while True:
             if self._left:
                 if self._left > end - start:

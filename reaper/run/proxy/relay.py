@@ -14,11 +14,11 @@ from socket import socket
 from reaper.run.proxy.http1 import (
     Answer,
     BadMessageError,
-    Body,
     Chunks,
     Data,
     Endless,
     Heads,
+    Length,
     Request,
     read_answer,
     read_request,
@@ -66,7 +66,7 @@ class Relay:
         self._timer: asyncio.TimerHandle | None = None
         self._heads, self._answer_heads = Heads(), Heads()
         self._request: Request | None = None  # whose answer is not over
-        self._sent: Body | None = None  # the request's body, while it goes on
+        self._sent: Length | Chunks | None = None  # the request's body, while it goes on
         self._kept: bytearray | None = None  # that body, where it will be changed
         self._held = bytearray()  # what came behind a request that is not answered
         self._answer: Answer | None = None
@@ -104,7 +104,7 @@ class Relay:
     # What happens
 
     def came(self, side: ProxySocket, data: bytearray, size: int) -> None:
-        """``size`` bytes came from one side."""
+        """The first ``size`` bytes of ``data`` came from one side; after this call it holds others."""
         if side is self._client:
             self._from_client(data, 0, size)
         else:

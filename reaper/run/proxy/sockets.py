@@ -10,9 +10,12 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from reaper.run.proxy.http1 import Data
+
+if TYPE_CHECKING:
+    from reaper.run.proxy.relay import Relay
 
 PIECE = 256 << 10
 """Bytes that are read at once, and about as many may wait to be sent in each direction of a connection."""
@@ -21,25 +24,13 @@ _SEALED = PIECE - (32 << 10)
 """Bytes that are read at once of an encrypted stream: with the rest of a record from before they fit in a buffer."""
 
 
-class Owner(Protocol):
-    """The owner of both sockets, which is notified of their events."""
-
-    def came(self, side: "ProxySocket", data: bytearray, size: int) -> None:
-        """The first ``size`` bytes of ``data`` have come, which holds others after this call."""
-
-    def changed(self, side: "ProxySocket") -> None:
-        """No more comes from there; or something waits to be sent, or all was sent, or nothing can be sent any more."""
-
-    def close(self) -> None:
-        """Close both."""
-
-
 class ProxySocket:
     """A connected socket that does not block.
 
     Args:
         sock: the socket, which this owns from here on.
         buffer: where what comes is put; all connections may have the same.
+        owner: of both sockets; is notified of what happens on them.
 
     Attributes:
         over: whether no more comes from there.
@@ -47,7 +38,7 @@ class ProxySocket:
         write_failed: whether sending to it has failed, or would.
     """
 
-    def __init__(self, sock: socket.socket, buffer: bytearray, owner: Owner) -> None:
+    def __init__(self, sock: socket.socket, buffer: bytearray, owner: "Relay") -> None:
         self.over = self.peer_closed = self.write_failed = False
         self._loop = asyncio.get_running_loop()
         self._sock = sock
@@ -176,7 +167,7 @@ class ProxySocket:
 class TlsSocket(ProxySocket):
     """An encrypted connection whose handshake is done."""
 
-    def __init__(self, sock: socket.socket, buffer: bytearray, owner: Owner, tls: "Tls") -> None:
+    def __init__(self, sock: socket.socket, buffer: bytearray, owner: "Relay", tls: "Tls") -> None:
         super().__init__(sock, buffer, owner)
         self._tls = tls
 
