@@ -20,10 +20,9 @@ from reaper.config.load import Config
 from reaper.core import durations
 from reaper.core.model import Outcome
 from reaper.errors import ConfigError
-from reaper.observers import journal_gaps
 from reaper.observers.journal import NAME
 from reaper.observers.journal_db import MIGRATIONS, DamagedError, NewerError, check_version, is_damage, reading
-from reaper.observers.journal_rows import PENDING, spell
+from reaper.observers.journal_rows import PENDING, gaps_left, spell
 from reaper.providers import registry
 from reaper.providers.fields import check_glob, did_you_mean
 
@@ -84,7 +83,7 @@ def run(arguments: Namespace) -> int:
     found, there = Found([], []), _is_there(file)
     if there:
         found = _read(file, wanted, loaded)
-    beside = [{name: getattr(gap, name) for name in gap.__slots__} for _, gap in journal_gaps.left(file) if gap is not None]
+    beside = [{name: getattr(gap, name) for name in gap.__slots__} for _, gap in gaps_left(file) if gap is not None]
     found.gaps += [gap for gap in beside if _overlaps(gap, wanted)]
     if not enabled:
         _note("journal.enabled is false: nothing is recorded now")

@@ -19,7 +19,7 @@ from reaper.descriptors import with_room
 from reaper.errors import ConfigError, ReaperError
 from reaper.observers.hints import hints_of, left, unjudged
 from reaper.observers.journal import NAME
-from reaper.observers.log import LogObserver, _is_quiet, log_format, log_of
+from reaper.observers.log import LogObserver, is_quiet, log_format, log_of
 from reaper.observers.tables import progress
 from reaper.session import Session
 from reaper.sweep.plan import Plan, make_plan
@@ -143,7 +143,7 @@ class Command:
         names = [endpoint.name for endpoint in self.plan.endpoints]
         if _logs_events(self.arguments):
             self.log.info("sweep_started", config=said, endpoints=names, dry_run=not self.plan.options.act)
-        if self.file is not None and _is_quiet(self.arguments):
+        if self.file is not None and is_quiet(self.arguments):
             sys.stderr.write(f"reaper: the configuration is {said}\n")
 
     def _make_metrics(self) -> "Metrics | None":

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from tempfile import mkstemp
+from typing import Any
 
 from reaper.core.lease import Claim
 from reaper.errors import LeasesUnknownError
@@ -110,7 +111,7 @@ def _texts(text: str) -> frozenset[str]:
     return frozenset(json.loads(text))
 
 
-def from_row(row: sqlite3.Row) -> LeaseRecord:
+def from_row(row: sqlite3.Row | Mapping[str, Any]) -> LeaseRecord:
     """Return the lease of a row. Raises what ``explained`` translates when the row holds something else."""
     return LeaseRecord(
         id=row["id"],

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from reaper.core.model import Decision, EndpointReport, Outcome
 from reaper.files import check_regular
-from reaper.observers.journal_gaps import Gap
-from reaper.observers.journal_rows import PENDING, Begun, acts, decided, ended, spell, text
+from reaper.observers.journal_rows import PENDING, Begun, Gap, acts, decided, ended, spell, text
 
 DIED = "died"  # the failure of a sweep whose process died in it
 

@@ -1,18 +1,25 @@
-"""What the journal keeps of a sweep and of an act, as rows. Pure: ``journaldb`` puts them into a file.
+"""What the journal keeps of a sweep, of an act and of a gap: rows, which ``journal_db`` puts into the file.
+
+A gap stands beside the file while that cannot be written.
 
 Times are texts of one width in UTC, so that they sort, and so that the ``sqlite3`` command shows what a person can read.
 """
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from reaper.core.model import Decision, EndpointReport, Outcome, Result
+from reaper.files import read_json
 
 PENDING = "pending"  # the outcome of what is being deleted
 LABELS = 16_384  # characters of JSON that are kept
 TEXT = 4096  # characters of any other text
+_MOST_GAPS = 1000  # files that are read: more of them would be an attack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,3 +125,55 @@ def acts(report: EndpointReport) -> list[Result]:
     if report.cap is not None:
         return []
     return [result for result in report.results if result.outcome is not Outcome.WOULD_DELETE]
+
+
+# -- gaps -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """So many sweeps and deletions are not on record. Times are in the journal's own form."""
+
+    began_at: str
+    ended_at: str
+    sweeps: int
+    acts: int
+    why: str
+
+    @classmethod
+    def of(cls, began_at: datetime, ended_at: datetime, lost: tuple[int, int], why: str) -> "Gap":
+        """A gap between two times, which are aware."""
+        return cls(spell(began_at), spell(ended_at), *lost, text(why))
+
+
+def leave_gap(journal: Path, token: int, gap: Gap) -> None:
+    """Write a gap beside the journal, for the next process that can write that. Raises OSError."""
+    journal.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = Path(f"{journal}.gap-{token}")
+    fields = {name: getattr(gap, name) for name in gap.__slots__}
+    part = Path(f"{file}.part")
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w", encoding="utf-8") as opened:  # noqa: PTH123
+        json.dump(fields, opened)
+    part.rename(file)
+
+
+def gaps_left(journal: Path) -> Iterator[tuple[Path, Gap | None]]:
+    """The gaps beside the journal; None for a file that does not say what it should."""
+    with suppress(OSError):
+        for file in sorted(journal.parent.glob(f"{journal.name}.gap-*"))[:_MOST_GAPS]:
+            if file.suffix == ".part":
+                continue
+            try:
+                found = read_json(file)
+                yield file, _gap(found)
+            except OSError:
+                continue
+            except (ValueError, KeyError, TypeError):
+                yield file, None
+
+
+def _gap(found: object) -> Gap:
+    if not isinstance(found, dict):
+        raise ValueError("it is no object")  # noqa: TRY004 - of the content, not of a type in here
+    began, ended = (spell(datetime.fromisoformat(str(found[name]))) for name in ("began_at", "ended_at"))
+    return Gap(began, ended, int(found["sweeps"]), int(found["acts"]), text(str(found["why"])))

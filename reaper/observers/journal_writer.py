@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reaper.liveness import Alive, lock_file
-from reaper.observers import journal_gaps
-from reaper.observers.journal_gaps import Gap
+from reaper.observers.journal_rows import Gap, gaps_left, leave_gap
 
 if TYPE_CHECKING:
     from reaper.observers.journal import Journal
@@ -104,7 +103,7 @@ class Writer(threading.Thread):
             gap = self._gap(at)
             self._gap_since, self._lost = None, [0, 0]
             if gap is not None:
-                journal_gaps.leave(self._file, self._token, gap)
+                leave_gap(self._file, self._token, gap)
         except Exception as error:  # noqa: BLE001 - as above
             if self._journal.degraded is None:
                 self._journal.degrade(_message(error))
@@ -154,7 +153,7 @@ class Writer(threading.Thread):
     def _take_gaps(self) -> "list[Gap]":
         """Those beside the journal, inside a transaction: no other process takes them, too."""
         found = []
-        for file, gap in journal_gaps.left(self._file):
+        for file, gap in gaps_left(self._file):
             file.unlink(missing_ok=True)
             if gap is not None:
                 found.append(gap)

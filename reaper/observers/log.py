@@ -219,7 +219,7 @@ def log_format(arguments: Namespace) -> str:
     return form
 
 
-def _is_quiet(arguments: Namespace) -> bool:
+def is_quiet(arguments: Namespace) -> bool:
     """Whether the log leaves out what goes well: a command's table says it at a terminal."""
     if arguments.log_level is not None:
         return bool(arguments.log_level not in ("debug", "info"))
@@ -228,5 +228,5 @@ def _is_quiet(arguments: Namespace) -> bool:
 
 def log_of(arguments: Namespace, level: str | None = None) -> "FilteringBoundLogger":
     """Logging as the arguments ask for it, else at ``level``. At a terminal a command's table says what INFO lines would."""
-    quiet = _is_quiet(arguments)
+    quiet = is_quiet(arguments)
     return configure(log_format(arguments), arguments.log_level or level or ("warning" if quiet else "info"))

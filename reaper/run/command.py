@@ -284,7 +284,7 @@ def _say(text: str) -> None:
     sys.stderr.write(f"reaper run: {text}\n")
 
 
-_CURE = 'write for example "label=team=rl", "name=chess-*", "image=tb__*__client" or "project=chess", several with commas'
+_HINT = 'write for example "label=team=rl", "name=chess-*", "image=tb__*__client" or "project=chess", several with commas'
 _FIELDS = {"label": "labels", "name": "names", "image": "images", "project": "projects"}
 
 
@@ -294,7 +294,7 @@ def claims(texts: Iterable[str]) -> tuple[Claim, ...]:
     try:
         check_all(found, None)
     except ClaimError as error:
-        raise ConfigError(str(error), _CURE, "--own") from None
+        raise ConfigError(str(error), _HINT, "--own") from None
     return found
 
 
@@ -303,11 +303,11 @@ def _claim(text: str) -> Claim:
     for part in text.split(","):
         word, equals, value = part.strip().partition("=")
         if word not in _FIELDS or not equals or not value:
-            raise ConfigError(f"{part.strip()!r} selects nothing", _CURE, "--own")
+            raise ConfigError(f"{part.strip()!r} selects nothing", _HINT, "--own")
         fields[_FIELDS[word]].append(value)
     claim = Claim.of(fields)
     try:
         check(claim, None)
     except ClaimError as error:
-        raise ConfigError(f"{text!r}: {error}", _CURE, "--own") from None
+        raise ConfigError(f"{text!r}: {error}", _HINT, "--own") from None
     return claim

@@ -137,7 +137,7 @@ def _clean_up(
     return found[0]
 
 
-_CURE = (
+_HINT = (
     "label what is created with $REAPER_LABEL in place of --own, or have the operator name you in trusted_users of [leases]"
 )
 
@@ -192,7 +192,7 @@ def served(plan: Plan, claims: Sequence[Claim], url: str, say: Callable[[str], N
     try:
         held.__enter__()
     except LeaseRefusedError as error:
-        raise ConfigError(f"the service on {url} does not grant the lease: {error}", _CURE) from None
+        raise ConfigError(f"the service on {url} does not grant the lease: {error}", _HINT) from None
     if held.state == "live":
         missing = _addresses(plan) - {*held.endpoints}
         if not missing:

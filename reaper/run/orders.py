@@ -6,22 +6,22 @@ A run may last for days, and the package may be upgraded meanwhile.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from reaper.config.settings import JournalTable
-from reaper.core.lease import Claim
 from reaper.core.rules import Rules
 from reaper.core.scope import Protect, Scope, Selector
-from reaper.leases.record import Holder, LeaseRecord, Liveness
+from reaper.leases.database import as_row, from_row
+from reaper.leases.record import LeaseRecord
 from reaper.providers import registry
 from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import RetryPolicy
 from reaper.sweep.plan import Plan
 from reaper.sweep.sweep import Options
 
-VERSION = 2
+VERSION = 3
 
 
 class OrdersError(ValueError):
@@ -44,7 +44,7 @@ class Orders:
 
     def dump(self) -> bytes:
         """Return them as JSON. The API keys are in it."""
-        plan, record = self.plan, self.record
+        plan = self.plan
         document = {
             "version": VERSION,
             "state": str(plan.state),
@@ -56,19 +56,7 @@ class Orders:
             "max_lease_deletions": plan.options.max_lease_deletions,
             "retry": asdict(plan.retry),
             "timeout": plan.timeout,
-            "lease": {
-                "id": record.id,
-                "sort": record.sort.value,
-                "holder": asdict(record.holder),
-                "since": record.since.isoformat(),
-                "seen_at": record.seen_at.isoformat(),
-                "claims": [claim.fields() for claim in record.claims],
-                "resources": sorted(record.resources),
-                "token": record.token,
-                "machine": record.machine,
-                "boot": record.boot,
-                "endpoints": sorted(record.endpoints),
-            },
+            "lease": as_row(self.record),
         }
         return json.dumps(document, default=_seconds).encode()
 
@@ -84,7 +72,7 @@ class Orders:
             raise OrdersError(f"they have version {version!r}, and this program reads version {VERSION}")
         try:
             scratch = document["scratch"]
-            return cls(_plan(document), _record(document["lease"]), None if scratch is None else Path(scratch))
+            return cls(_plan(document), from_row(document["lease"]), None if scratch is None else Path(scratch))
         except KeyError as error:
             raise OrdersError(f"{error} is missing") from None
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
@@ -129,19 +117,3 @@ def _endpoint_fields(endpoint: EndpointSpec) -> dict[str, Any]:
 def _endpoint(fields: Mapping[str, Any]) -> EndpointSpec:
     provider = registry.get(fields["provider"])
     return EndpointSpec(provider, provider.table.model_validate(fields["table"]), fields["secret"])
-
-
-def _record(lease: Mapping[str, Any]) -> LeaseRecord:
-    return LeaseRecord(
-        id=lease["id"],
-        sort=Liveness(lease["sort"]),
-        holder=Holder(**lease["holder"]),
-        since=datetime.fromisoformat(lease["since"]),
-        seen_at=datetime.fromisoformat(lease["seen_at"]),
-        claims=tuple(map(Claim.of, lease["claims"])),
-        resources=frozenset(lease["resources"]),
-        token=lease["token"],
-        machine=lease["machine"],
-        boot=lease["boot"],
-        endpoints=frozenset(lease["endpoints"]),
-    )

@@ -10,9 +10,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from reaper.errors import ConfigError
+from reaper.leases.peers import UNKNOWN_USER
 
 _OF_TEMPFILE = ("TMPDIR", "TEMP", "TMP")
-_UNKNOWN_USER = 65534  # root's UID where it is not mapped in this process's user namespace
 _PROBE = "reaper-probe.sock"  # no socket's name is longer
 
 
@@ -61,7 +61,7 @@ def _parents(env: Mapping[str, str]) -> tuple[str, ...]:
 
 def _belongs_to_others(parent: os.stat_result) -> bool:
     sticky = bool(parent.st_mode & stat.S_ISVTX)
-    trusted = {0, os.geteuid(), *((_UNKNOWN_USER,) if sticky else ())}
+    trusted = {0, os.geteuid(), *((UNKNOWN_USER,) if sticky else ())}
     return parent.st_uid not in trusted or (bool(parent.st_mode & stat.S_IWOTH) and not sticky)
 
 

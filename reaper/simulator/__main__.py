@@ -63,22 +63,24 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments, serve until a signal."""
     options = build_parser().parse_args(argv)
-    from reaper.simulator.server import run  # noqa: PLC0415
+    import asyncio  # noqa: PLC0415
 
-    limits = {"general": options.limit, "lifecycle": options.lifecycle_limit}
+    from reaper.simulator.clock import Clock  # noqa: PLC0415
+    from reaper.simulator.server import DEFAULT, Simulator, serve  # noqa: PLC0415
+
+    simulator = Simulator(
+        seed=options.seed,
+        containers=options.containers,
+        sandboxes=options.sandboxes,
+        odd=options.odd,
+        clock=Clock(rate=options.rate),
+        docker_port=options.docker_port,
+        daytona_port=options.daytona_port,
+    )
+    simulator.faults.add(*options.fault)
+    simulator.daytona.set_limits(DEFAULT, general=options.limit, lifecycle=options.lifecycle_limit)
     try:
-        run(
-            seed=options.seed,
-            containers=options.containers,
-            sandboxes=options.sandboxes,
-            faults=options.fault,
-            rate=options.rate,
-            odd=options.odd,
-            limits={key: limit for key, limit in limits.items() if limit is not None},
-            docker_port=options.docker_port,
-            daytona_port=options.daytona_port,
-            announce=_announce,
-        )
+        asyncio.run(serve(simulator, _announce))
     except ConfigError as error:
         sys.stderr.write(f"reaper: {error}\n")
         return exits.USAGE

@@ -184,7 +184,6 @@ def _terminal_bench(chance: random.Random, now: datetime) -> tuple[list[Containe
         started=started,
         finished=finished,
         exit_code=code,
-        project=project,
         networks=(f"{project}_default",),
     )
     return [client], _network(project, created)
@@ -208,7 +207,6 @@ def _harbor_trial(chance: random.Random, now: datetime) -> tuple[list[ContainerS
             started=started,
             finished=finished,
             exit_code=code,
-            project=project,
             networks=(f"{project}_default",),
         )
         for service, of in services

@@ -25,7 +25,7 @@ from reaper.simulator.daytona.limits import Limit
 from reaper.simulator.daytona.rules import Behaviour
 from reaper.simulator.daytona.state import Organisation
 from reaper.simulator.docker.app import DockerSimulator, Engine, load
-from reaper.simulator.faults import Fault, Faults
+from reaper.simulator.faults import Faults
 from reaper.simulator.population import containers as make_containers
 from reaper.simulator.population import sandboxes as make_sandboxes
 from reaper.simulator.world import ContainerSpec, NetworkSpec, SandboxSpec
@@ -237,45 +237,3 @@ async def serve(simulator: Simulator, announce: Callable[[Simulator], None]) -> 
     async with simulator:
         announce(simulator)
         await stop.wait()
-
-
-def run(
-    *,
-    seed: int = 0,
-    containers: int = 0,
-    sandboxes: int = 0,
-    faults: Sequence[str | Fault] = (),
-    rate: float = 1.0,
-    odd: float = 0.0,
-    limits: Mapping[str, Limit] | None = None,
-    docker_port: int | None = None,
-    daytona_port: int = 0,
-    announce: Callable[[Simulator], None],
-) -> None:
-    """Serve a made-up world until a signal: what `reaper simulate` and `python -m reaper.simulator` do.
-
-    Args:
-        seed: the same seed makes the same world.
-        containers: how many to make up.
-        sandboxes: how many to make up.
-        faults: rules in force from the start. ValueError when one cannot be read.
-        rate: simulated seconds per real second.
-        odd: the share of the sandboxes that breaks careless clients.
-        limits: by `general` and `lifecycle`.
-        docker_port: listen for Docker clients there too.
-        daytona_port: of the Daytona API; 0 takes a free one.
-        announce: is called when all listens.
-    """
-    simulator = Simulator(
-        seed=seed,
-        containers=containers,
-        sandboxes=sandboxes,
-        odd=odd,
-        clock=Clock(rate=rate),
-        docker_port=docker_port,
-        daytona_port=daytona_port,
-    )
-    simulator.faults.add(*faults)
-    if limits:
-        simulator.daytona.set_limits(DEFAULT, **limits)
-    asyncio.run(serve(simulator, announce))

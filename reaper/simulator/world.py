@@ -5,15 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-
-class Absent:
-    """The value of a field that the JSON does not have."""
-
-    def __repr__(self) -> str:
-        return "ABSENT"
-
-
-ABSENT: Final = Absent()
+ABSENT: Final = object()
+"""The value of a field that the JSON does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +17,6 @@ class ContainerSpec:
         state: Docker's own word: created, running, paused, restarting, exited, dead.
         started: the last start; None when it never started.
         finished: the last end; None while it runs.
-        project: its Compose project, which `labels` name too; None when it stands alone.
         networks: names of the networks that it is attached to; each is in the world, or is `bridge`, `host` or `none`.
         restart_policy: no, always, unless-stopped or on-failure.
     """
@@ -37,7 +29,6 @@ class ContainerSpec:
     started: datetime | None = None
     finished: datetime | None = None
     exit_code: int = 0
-    project: str | None = None
     networks: tuple[str, ...] = ("bridge",)
     restart_policy: str = "no"
     command: tuple[str, ...] = ("sleep", "infinity")

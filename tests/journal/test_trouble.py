@@ -12,8 +12,9 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 
-from reaper.observers import journal_db, journal_gaps
+from reaper.observers import journal_db
 from reaper.observers.journal import Journal
+from reaper.observers.journal_rows import gaps_left
 from tests.journal.lab import Lab, decision, report, result, sweep
 
 
@@ -154,7 +155,7 @@ def test_a_journal_that_is_locked_for_the_life_of_a_sweep_leaves_its_gap_beside_
 
     with locked(lab.file):
         lab.run(main, patience=timedelta(seconds=0.1))
-        ((_, gap),) = journal_gaps.left(lab.file)
+        ((_, gap),) = gaps_left(lab.file)
     assert gap is not None
     assert (gap.sweeps, gap.acts) == (1, 2)
     assert "lock" in gap.why or "did not answer" in gap.why
@@ -162,7 +163,7 @@ def test_a_journal_that_is_locked_for_the_life_of_a_sweep_leaves_its_gap_beside_
         lab.sweep(result(decision("after")))
         (row,) = lab.rows("SELECT * FROM gap")
         assert (row["sweeps"], row["acts"]) == (1, 2)
-        assert list(journal_gaps.left(lab.file)) == []
+        assert list(gaps_left(lab.file)) == []
 
 
 def test_a_gap_that_cannot_be_read_is_dropped(lab: Lab) -> None:
@@ -170,7 +171,7 @@ def test_a_gap_that_cannot_be_read_is_dropped(lab: Lab) -> None:
     Path(f"{lab.file}.gap-7").write_text('{"began_at": 5')
     lab.sweep(result(decision("new")))
     assert lab.rows("SELECT * FROM gap") == []
-    assert list(journal_gaps.left(lab.file)) == []
+    assert list(gaps_left(lab.file)) == []
 
 
 def test_an_empty_file_is_no_damage(lab: Lab) -> None:

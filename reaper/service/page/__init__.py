@@ -9,8 +9,7 @@ from urllib.parse import quote
 
 from reaper.core.model import Outcome
 from reaper.service.page import sections
-from reaper.service.page.markup import Html, el, together
-from reaper.service.page.parts import NONE, ago, by_state, due, moment
+from reaper.service.page.markup import NONE, Html, ago, by_state, due, el, moment, together
 from reaper.service.page.verdict import Level, Verdict, age, verdict
 from reaper.service.status import EndpointStatus, Status
 

@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 from reaper.core.durations import human
 from reaper.core.model import Outcome
 from reaper.providers.base import LARGEST_SKEW
-from reaper.service.page.markup import Html, el, together
-from reaper.service.page.parts import NONE, ago, badge, by_state, due, empty, moment, named, table
+from reaper.service.page.markup import NONE, Html, ago, badge, by_state, due, el, empty, moment, named, table, together
 from reaper.service.page.verdict import Level, age, counted
 from reaper.service.status import SHOWN_REAPABLE, Deletion, EndpointStatus, OpenLease, PolicyStatus, Reapable, Status
 

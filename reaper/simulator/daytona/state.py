@@ -30,6 +30,10 @@ from reaper.simulator.world import SandboxSpec
 
 _SECOND = 1_000_000
 _MINUTE = 60 * _SECOND
+_AS_SPECIFIED = (
+    *("state", "labels", "target", "snapshot", "public", "cpu", "gpu", "memory", "disk", "error_reason", "recoverable"),
+    *("auto_stop", "auto_archive", "auto_delete", "warm_pool", "parent", "linked", "inconsistent", "destroy_fails", "extra"),
+)
 
 
 class Organisation:
@@ -77,33 +81,14 @@ class Organisation:
             id=own,
             organization_id=self.id,
             name=spec.name or own,
-            state=spec.state,
             desired=spec.desired or DESIRED.get(spec.state, "started"),
             created=created,
             updated=_us(spec.updated, active),
             active=None if spec.no_activity else active,
-            labels=spec.labels,
-            target=spec.target,
             runner=spec.runner or (owner and owner.runner) or f"runner-{self._random.randrange(8)}",
-            snapshot=spec.snapshot,
-            public=spec.public,
-            cpu=spec.cpu,
-            gpu=spec.gpu,
-            memory=spec.memory,
-            disk=spec.disk,
-            error_reason=spec.error_reason,
-            recoverable=spec.recoverable,
-            auto_stop=spec.auto_stop,
-            auto_archive=spec.auto_archive,
-            auto_delete=spec.auto_delete,
             destroy_at=None if spec.destroy_at is None else micros(spec.destroy_at),
-            warm_pool=spec.warm_pool,
-            parent=spec.parent,
-            linked=spec.linked,
             runner_dead=spec.runner_dead or spec.stuck,
-            inconsistent=spec.inconsistent,
-            destroy_fails=spec.destroy_fails,
-            extra=spec.extra,
+            **{name: getattr(spec, name) for name in _AS_SPECIFIED},
         )
         if row.id in self.rows or row.name in self._ids:
             raise ValueError(f"there is a sandbox {row.name!r} ({row.id}) already")

@@ -180,7 +180,6 @@ def _container(
         started=started,
         finished=None if runs else started + timedelta(minutes=40),
         exit_code=0 if runs else 137,
-        project=labels.get(f"{_COMPOSE}project"),
         networks=(network,),
         restart_policy=restart,
     )

@@ -18,13 +18,11 @@ from typing import Any
 from aiohttp import web
 
 from reaper.simulator.control import Traffic, add_control
+from reaper.simulator.docker import containers, objects, system  # noqa: F401 - they register their routes
 from reaper.simulator.docker.build import add_container, load
-from reaper.simulator.docker.containers import ContainerRoutes
 from reaper.simulator.docker.engine import Engine
-from reaper.simulator.docker.http import Shell, route
+from reaper.simulator.docker.http import Shell, add_routes
 from reaper.simulator.docker.model import Behaviour, RefusedError
-from reaper.simulator.docker.objects import ImageRoutes, NetworkRoutes, VolumeRoutes
-from reaper.simulator.docker.system import SystemRoutes
 from reaper.simulator.faults import Faults, middleware
 
 __all__ = ["Behaviour", "DockerSimulator", "Engine", "add_container", "load"]
@@ -53,9 +51,7 @@ class DockerSimulator:
         shell = Shell(self.engine)
         strike = middleware(self.faults, self.name, self.clock, self._names, shell.error)
         app = web.Application(middlewares=[self.traffic.middleware(), strike, shell.middleware()], client_max_size=1 << 30)
-        for routes in (ContainerRoutes, NetworkRoutes, VolumeRoutes, ImageRoutes, SystemRoutes):
-            for method, path, work in routes(self.engine).table():
-                route(app, method, path, work)
+        add_routes(app, self.engine)
         add_control(app, self.clock, self.faults, self.traffic, self.dump)
         app.on_response_prepare.append(shell.finish)
         app.cleanup_ctx.append(self._background)

@@ -278,17 +278,4 @@ def load(engine: Engine, containers: Iterable[ContainerSpec], networks: Iterable
     for container in containers:
         if (built := _built(container)) and engine.images.find(container.image) is None:
             engine.images.add(container.image, labels=built)
-        add_container(
-            engine,
-            name=container.name,
-            image=container.image,
-            state=container.state,
-            created=container.created,
-            started=container.started,
-            finished=container.finished,
-            exit_code=container.exit_code,
-            labels=container.labels,
-            command=container.command,
-            networks=container.networks,
-            restart_policy=container.restart_policy,
-        )
+        add_container(engine, **{field: getattr(container, field) for field in ContainerSpec.__slots__})

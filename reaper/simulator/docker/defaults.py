@@ -5,114 +5,53 @@ from typing import Any
 
 KERNEL = "6.1.0-18-amd64"
 
+
+def _all(names: str, *, are: object) -> dict[str, object]:
+    return dict.fromkeys(names.split(), are)
+
+
 HOST: Mapping[str, Any] = {
-    "Binds": None,
-    "ContainerIDFile": "",
+    **_all(
+        """Binds PortBindings VolumesFrom CapAdd CapDrop Dns DnsOptions DnsSearch ExtraHosts GroupAdd Links
+        SecurityOpt BlkioWeightDevice BlkioDeviceReadBps BlkioDeviceWriteBps BlkioDeviceReadIOps
+        BlkioDeviceWriteIOps Devices DeviceCgroupRules DeviceRequests MemorySwappiness PidsLimit Ulimits""",
+        are=None,
+    ),
+    **_all(
+        """ContainerIDFile VolumeDriver Cgroup PidMode UTSMode UsernsMode Isolation CgroupParent CpusetCpus
+        CpusetMems""",
+        are="",
+    ),
+    **_all("AutoRemove Privileged PublishAllPorts ReadonlyRootfs OomKillDisable", are=False),
+    **_all(
+        """OomScoreAdj CpuShares Memory NanoCpus BlkioWeight CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime
+        KernelMemory KernelMemoryTCP MemoryReservation MemorySwap CpuCount CpuPercent IOMaximumIOps
+        IOMaximumBandwidth""",
+        are=0,
+    ),
     "LogConfig": {"Type": "json-file", "Config": {}},
     "NetworkMode": "default",
-    "PortBindings": None,
     "RestartPolicy": {"Name": "", "MaximumRetryCount": 0},
-    "AutoRemove": False,
-    "VolumeDriver": "",
-    "VolumesFrom": None,
-    "CapAdd": None,
-    "CapDrop": None,
     "CgroupnsMode": "host",
-    "Dns": None,
-    "DnsOptions": None,
-    "DnsSearch": None,
-    "ExtraHosts": None,
-    "GroupAdd": None,
     "IpcMode": "private",
-    "Cgroup": "",
-    "Links": None,
-    "OomScoreAdj": 0,
-    "PidMode": "",
-    "Privileged": False,
-    "PublishAllPorts": False,
-    "ReadonlyRootfs": False,
-    "SecurityOpt": None,
-    "UTSMode": "",
-    "UsernsMode": "",
     "ShmSize": 67108864,
     "Runtime": "runc",
     "ConsoleSize": [0, 0],
-    "Isolation": "",
-    "CpuShares": 0,
-    "Memory": 0,
-    "NanoCpus": 0,
-    "CgroupParent": "",
-    "BlkioWeight": 0,
-    "BlkioWeightDevice": None,
-    "BlkioDeviceReadBps": None,
-    "BlkioDeviceWriteBps": None,
-    "BlkioDeviceReadIOps": None,
-    "BlkioDeviceWriteIOps": None,
-    "CpuPeriod": 0,
-    "CpuQuota": 0,
-    "CpuRealtimePeriod": 0,
-    "CpuRealtimeRuntime": 0,
-    "CpusetCpus": "",
-    "CpusetMems": "",
-    "Devices": None,
-    "DeviceCgroupRules": None,
-    "DeviceRequests": None,
-    "KernelMemory": 0,
-    "KernelMemoryTCP": 0,
-    "MemoryReservation": 0,
-    "MemorySwap": 0,
-    "MemorySwappiness": None,
-    "OomKillDisable": False,
-    "PidsLimit": None,
-    "Ulimits": None,
-    "CpuCount": 0,
-    "CpuPercent": 0,
-    "IOMaximumIOps": 0,
-    "IOMaximumBandwidth": 0,
     "MaskedPaths": [
-        "/proc/asound",
-        "/proc/acpi",
-        "/proc/kcore",
-        "/proc/keys",
-        "/proc/latency_stats",
-        "/proc/timer_list",
-        "/proc/timer_stats",
-        "/proc/sched_debug",
-        "/proc/scsi",
-        "/sys/firmware",
+        *("/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list"),
+        *("/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"),
     ],
     "ReadonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
 }
 HOST_OPTIONAL = ("Init", "Mounts", "StorageOpt", "Sysctls", "Tmpfs")
 
 CONFIG: Mapping[str, Any] = {
-    "Hostname": "",
-    "Domainname": "",
-    "User": "",
-    "AttachStdin": False,
-    "AttachStdout": False,
-    "AttachStderr": False,
-    "Tty": False,
-    "OpenStdin": False,
-    "StdinOnce": False,
-    "Env": None,
-    "Cmd": None,
-    "Image": "",
-    "Volumes": None,
-    "WorkingDir": "",
-    "Entrypoint": None,
-    "OnBuild": None,
-    "Labels": None,
+    **_all("Hostname Domainname User Image WorkingDir", are=""),
+    **_all("AttachStdin AttachStdout AttachStderr Tty OpenStdin StdinOnce", are=False),
+    **_all("Env Cmd Volumes Entrypoint OnBuild Labels", are=None),
 }
-CONFIG_OPTIONAL = (
-    "ExposedPorts",
-    "Healthcheck",
-    "ArgsEscaped",
-    "NetworkDisabled",
-    "MacAddress",
-    "StopSignal",
-    "StopTimeout",
-    "Shell",
+CONFIG_OPTIONAL = tuple(
+    _all("ExposedPorts Healthcheck ArgsEscaped NetworkDisabled MacAddress StopSignal StopTimeout Shell", are=None)
 )
 
 INFO: Mapping[str, Any] = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reaper.simulator.docker.filters import Filters
-from reaper.simulator.docker.text import NS, encode
+from reaper.simulator.docker.text import NS
 
 KEPT = 256
 
@@ -82,8 +82,3 @@ def wanted(event: Mapping[str, Any], filters: Filters) -> bool:
     return ("type" not in filters or kind in filters.get("type")) and (
         "event" not in filters or action in filters.get("event")
     )
-
-
-def line(event: Mapping[str, Any]) -> bytes:
-    """The event as a line of the stream."""
-    return encode(event)

@@ -15,7 +15,8 @@ from reaper.simulator.faults import CONTROL, Handler
 VERSION, API, OLDEST = "20.10.24+dfsg1", "1.41", "1.12"
 _CHUNKED_FROM = 2048  # what Go's server buffers: longer answers come in chunks
 
-Work = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
+Work = Callable[[Engine, web.Request, str], Awaitable[web.StreamResponse]]
+ROUTES: list[tuple[str, str, Work]] = []
 
 
 class Empty(web.Response):
@@ -28,11 +29,6 @@ class Stream(web.StreamResponse):
     def __init__(self) -> None:
         super().__init__(headers={"Content-Type": "application/json"})
         self.enable_chunked_encoding()
-
-
-def query(request: web.Request, name: str) -> str | None:
-    """A parameter of the query."""
-    return request.query.get(name)
 
 
 def flag(request: web.Request, name: str) -> bool:
@@ -89,12 +85,7 @@ class Shell:
 
     def headers(self) -> dict[str, str]:
         """Those that every answer of a known route has."""
-        return {
-            "Api-Version": API,
-            "Docker-Experimental": "false",
-            "Ostype": "linux",
-            "Server": f"Docker/{VERSION} (linux)",
-        }
+        return {"Api-Version": API, "Docker-Experimental": "false", "Ostype": "linux", "Server": f"Docker/{VERSION} (linux)"}
 
     async def finish(self, request: web.Request, response: web.StreamResponse) -> None:
         """The last touch before the head is sent: the engine's own date, and nothing of aiohttp's."""
@@ -159,12 +150,23 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part)
 
 
-def route(app: web.Application, method: str, path: str, work: Work) -> None:
-    """Serve a path, with and without a version before it; `{name}` in it may hold slashes."""
+def route(method: str, path: str) -> Callable[[Work], Work]:
+    """Serve a path by the decorated function, which gets the engine, the request and what stands for `{name}`."""
 
-    async def handle(request: web.Request) -> web.StreamResponse:
-        return await work(request, request.match_info.get("name", ""))
+    def register(work: Work) -> Work:
+        ROUTES.append((method, path, work))
+        return work
 
-    pattern = path.replace("{name}", "{name:.*}")
-    app.router.add_route(method, pattern, handle)
-    app.router.add_route(method, "/v{version:[0-9.]+}" + pattern, handle)
+    return register
+
+
+def add_routes(app: web.Application, engine: Engine) -> None:
+    """Serve all of them, with and without a version before the path; `{name}` in it may hold slashes."""
+
+    def handler(work: Work) -> Handler:
+        return lambda request: work(engine, request, request.match_info.get("name", ""))
+
+    for method, path, work in ROUTES:
+        pattern = path.replace("{name}", "{name:.*}")
+        app.router.add_route(method, pattern, handler(work))
+        app.router.add_route(method, "/v{version:[0-9.]+}" + pattern, handler(work))

@@ -1,14 +1,12 @@
 """The routes for networks, volumes and images of a simulated Docker engine."""
 
-from collections.abc import Iterable
-
 from aiohttp import web
 
 from reaper.simulator.docker import images as docker_images
 from reaper.simulator.docker.build import check_volume
 from reaper.simulator.docker.engine import Engine
 from reaper.simulator.docker.filters import Filters
-from reaper.simulator.docker.http import Work, answer, body_of, empty, flag, query, raw_answer
+from reaper.simulator.docker.http import answer, body_of, empty, flag, raw_answer, route
 from reaper.simulator.docker.json import image, network, volume
 from reaper.simulator.docker.model import RefusedError, Volume
 from reaper.simulator.docker.text import encode
@@ -16,162 +14,128 @@ from reaper.simulator.docker.text import encode
 _REGISTRY = 'Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io: no such host'
 
 
-class NetworkRoutes:
-    """Each method is one route; the table below says which."""
+@route("GET", "/networks")
+async def _list_networks(engine: Engine, request: web.Request, _: str) -> web.Response:
+    filters = Filters(request.query.get("filters"), ("label", "name"))
+    named = [n for n in engine.networks if filters.match("name", n.name) and filters.labels(n.labels)]
+    return answer([network(found, listed=True) for found in named])
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
-    def table(self) -> Iterable[tuple[str, str, Work]]:
-        """Method, path and handler."""
-        return (
-            ("GET", "/networks", self.list),
-            ("POST", "/networks/create", self.create),
-            ("POST", "/networks/{name}/disconnect", self.disconnect),
-            ("GET", "/networks/{name}", self.inspect),
-            ("DELETE", "/networks/{name}", self.delete),
-        )
+@route("GET", "/networks/{name}")
+async def _inspect_network(engine: Engine, _: web.Request, name: str) -> web.Response:
+    return answer(network(engine.networks.find(name), listed=False))
 
-    async def list(self, request: web.Request, _: str) -> web.Response:
-        """GET /networks."""
-        filters = Filters(query(request, "filters"), ("label", "name"))
-        named = [n for n in self._engine.networks if filters.match("name", n.name) and filters.labels(n.labels)]
-        return answer([network(found, listed=True) for found in named])
 
-    async def inspect(self, _: web.Request, name: str) -> web.Response:
-        """GET /networks/NAME."""
-        return answer(network(self._engine.networks.find(name), listed=False))
+@route("POST", "/networks/create")
+async def _create_network(engine: Engine, request: web.Request, _: str) -> web.Response:
+    made, warning = engine.networks.create(await body_of(request))
+    return answer({"Id": made.id, "Warning": warning}, 201)
 
-    async def create(self, request: web.Request, _: str) -> web.Response:
-        """POST /networks/create."""
-        made, warning = self._engine.networks.create(await body_of(request))
-        return answer({"Id": made.id, "Warning": warning}, 201)
 
-    async def delete(self, _: web.Request, name: str) -> web.Response:
-        """DELETE /networks/NAME."""
-        self._engine.networks.delete(name)
-        return empty()
+@route("DELETE", "/networks/{name}")
+async def _delete_network(engine: Engine, _: web.Request, name: str) -> web.Response:
+    engine.networks.delete(name)
+    return empty()
 
-    async def disconnect(self, request: web.Request, name: str) -> web.Response:
-        """POST /networks/NAME/disconnect."""
-        body = await body_of(request)
-        found, ref = self._engine.networks.find(name), str(body.get("Container") or "")
-        try:
-            container = self._engine.container(ref)
-        except RefusedError as refused:
-            if not body.get("Force"):
-                raise
-            if not found.stale_key or ref != found.stale:
-                raise RefusedError(404, f"endpoint {ref} not found") from refused
-            found.stale = found.stale_key = ""
-            return empty(200)
-        self._engine.networks.disconnect(found, container)
-        self._engine.changed(container)
+
+@route("POST", "/networks/{name}/disconnect")
+async def _disconnect(engine: Engine, request: web.Request, name: str) -> web.Response:
+    body = await body_of(request)
+    found, ref = engine.networks.find(name), str(body.get("Container") or "")
+    try:
+        container = engine.container(ref)
+    except RefusedError as refused:
+        if not body.get("Force"):
+            raise
+        if not found.stale_key or ref != found.stale:
+            raise RefusedError(404, f"endpoint {ref} not found") from refused
+        found.stale = found.stale_key = ""
         return empty(200)
+    engine.networks.disconnect(found, container)
+    engine.changed(container)
+    return empty(200)
 
 
-class VolumeRoutes:
-    """Each method is one route; the table below says which."""
+def _find(engine: Engine, name: str) -> Volume:
+    if name not in engine.volumes:
+        raise RefusedError(404, f"get {name}: no such volume")
+    return engine.volumes[name]
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
-    def table(self) -> Iterable[tuple[str, str, Work]]:
-        """Method, path and handler."""
-        return (
-            ("GET", "/volumes", self.list),
-            ("POST", "/volumes/create", self.create),
-            ("GET", "/volumes/{name}", self.inspect),
-            ("DELETE", "/volumes/{name}", self.delete),
-        )
+@route("GET", "/volumes")
+async def _list_volumes(engine: Engine, request: web.Request, _: str) -> web.Response:
+    filters = Filters(request.query.get("filters"), ("label",))
+    found = [volume(engine, v) for v in engine.volumes.values() if filters.labels(v.labels)]
+    return answer({"Volumes": found, "Warnings": None})
 
-    def _find(self, name: str) -> Volume:
-        if name not in self._engine.volumes:
-            raise RefusedError(404, f"get {name}: no such volume")
-        return self._engine.volumes[name]
 
-    async def list(self, request: web.Request, _: str) -> web.Response:
-        """GET /volumes."""
-        filters = Filters(query(request, "filters"), ("label",))
-        found = [volume(self._engine, v) for v in self._engine.volumes.values() if filters.labels(v.labels)]
-        return answer({"Volumes": found, "Warnings": None})
+@route("GET", "/volumes/{name}")
+async def _inspect_volume(engine: Engine, _: web.Request, name: str) -> web.Response:
+    return answer(volume(engine, _find(engine, name)))
 
-    async def inspect(self, _: web.Request, name: str) -> web.Response:
-        """GET /volumes/NAME."""
-        return answer(volume(self._engine, self._find(name)))
 
-    async def create(self, request: web.Request, _: str) -> web.Response:
-        """POST /volumes/create."""
-        body = await body_of(request)
-        name, driver = str(body.get("Name") or ""), str(body.get("Driver") or "local")
-        if driver != "local":
-            text = f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found'
-            raise RefusedError(404, text)
-        if name:
-            check_volume(name)
-        made = self._engine.add_volume(name, body.get("Labels"), body.get("DriverOpts"))
-        return answer(volume(self._engine, made), 201)
+@route("POST", "/volumes/create")
+async def _create_volume(engine: Engine, request: web.Request, _: str) -> web.Response:
+    body = await body_of(request)
+    name, driver = str(body.get("Name") or ""), str(body.get("Driver") or "local")
+    if driver != "local":
+        text = f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found'
+        raise RefusedError(404, text)
+    if name:
+        check_volume(name)
+    made = engine.add_volume(name, body.get("Labels"), body.get("DriverOpts"))
+    return answer(volume(engine, made), 201)
 
-    async def delete(self, request: web.Request, name: str) -> web.Response:
-        """DELETE /volumes/NAME."""
-        if name not in self._engine.volumes and flag(request, "force"):
-            return empty()
-        found = self._find(name)
-        if found.users:
-            users = ", ".join(sorted(found.users))
-            raise RefusedError(409, f"remove {name}: volume is in use - [{users}]")
-        self._engine.drop_volume(found)
+
+@route("DELETE", "/volumes/{name}")
+async def _delete_volume(engine: Engine, request: web.Request, name: str) -> web.Response:
+    if name not in engine.volumes and flag(request, "force"):
         return empty()
+    found = _find(engine, name)
+    if found.users:
+        users = ", ".join(sorted(found.users))
+        raise RefusedError(409, f"remove {name}: volume is in use - [{users}]")
+    engine.drop_volume(found)
+    return empty()
 
 
-class ImageRoutes:
-    """Each method is one route; the table below says which."""
+@route("GET", "/images/json")
+async def _list_images(engine: Engine, request: web.Request, _: str) -> web.Response:
+    filters = Filters(request.query.get("filters"), ("label",))
+    return answer([docker_images.listed(found) for found in engine.images if filters.labels(found.labels)])
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
-    def table(self) -> Iterable[tuple[str, str, Work]]:
-        """Method, path and handler."""
-        return (
-            ("GET", "/images/json", self.list),
-            ("POST", "/images/create", self.create),
-            ("GET", "/images/{name}/json", self.inspect),
-            ("POST", "/images/{name}/tag", self.tag),
-            ("DELETE", "/images/{name}", self.delete),
-        )
+@route("GET", "/images/{name}/json")
+async def _inspect_image(engine: Engine, _: web.Request, name: str) -> web.Response:
+    found = engine.images.find(name)
+    if found is None:
+        raise RefusedError(404, f"no such image: {name}: {engine.images.missing(name)}")
+    return answer(image(engine, found))
 
-    async def list(self, request: web.Request, _: str) -> web.Response:
-        """GET /images/json."""
-        filters = Filters(query(request, "filters"), ("label",))
-        return answer([docker_images.listed(found) for found in self._engine.images if filters.labels(found.labels)])
 
-    async def inspect(self, _: web.Request, name: str) -> web.Response:
-        """GET /images/NAME/json."""
-        found = self._engine.images.find(name)
-        if found is None:
-            raise RefusedError(404, f"no such image: {name}: {self._engine.images.missing(name)}")
-        return answer(image(self._engine, found))
+@route("POST", "/images/create")
+async def _create_image(engine: Engine, request: web.Request, _: str) -> web.Response:
+    """An import makes a new image each time; there is no registry to pull from."""
+    if not request.query.get("fromSrc"):
+        raise RefusedError(500, _REGISTRY)
+    await request.read()
+    repository, tag = request.query.get("repo") or "", request.query.get("tag") or "latest"
+    images = engine.images
+    labels = docker_images.labels_of(request.query.getall("changes", ()))
+    comment = f"Imported from {request.query['fromSrc']}"
+    made = images.add(f"{repository}:{tag}" if repository else "", labels=labels, comment=comment)
+    engine.events.log("image", "import", made.id, {"name": made.id}, engine.tick())
+    return raw_answer(encode({"status": made.id}))
 
-    async def create(self, request: web.Request, _: str) -> web.Response:
-        """POST /images/create: an import makes a new image each time; there is no registry to pull from."""
-        if not query(request, "fromSrc"):
-            raise RefusedError(500, _REGISTRY)
-        await request.read()
-        repository, tag = query(request, "repo") or "", query(request, "tag") or "latest"
-        images = self._engine.images
-        labels = docker_images.labels_of(request.query.getall("changes", ()))
-        comment = f"Imported from {query(request, 'fromSrc')}"
-        made = images.add(f"{repository}:{tag}" if repository else "", labels=labels, comment=comment)
-        self._engine.events.log("image", "import", made.id, {"name": made.id}, self._engine.tick())
-        return raw_answer(encode({"status": made.id}))
 
-    async def tag(self, request: web.Request, name: str) -> web.Response:
-        """POST /images/NAME/tag."""
-        repository, tag = query(request, "repo") or "", query(request, "tag") or "latest"
-        found = self._engine.images.need(name)
-        self._engine.images.tag(found, f"{repository}:{tag}")
-        return empty(201)
+@route("POST", "/images/{name}/tag")
+async def _tag_image(engine: Engine, request: web.Request, name: str) -> web.Response:
+    repository, tag = request.query.get("repo") or "", request.query.get("tag") or "latest"
+    found = engine.images.need(name)
+    engine.images.tag(found, f"{repository}:{tag}")
+    return empty(201)
 
-    async def delete(self, request: web.Request, name: str) -> web.Response:
-        """DELETE /images/NAME."""
-        return answer(self._engine.images.delete(name, force=flag(request, "force")))
+
+@route("DELETE", "/images/{name}")
+async def _delete_image(engine: Engine, request: web.Request, name: str) -> web.Response:
+    return answer(engine.images.delete(name, force=flag(request, "force")))

@@ -1,112 +1,97 @@
 """The routes of a simulated Docker engine that are about itself: what it is, what it holds, and what happens in it."""
 
-from collections.abc import Iterable
-
 from aiohttp import web
 
 from reaper.simulator.docker.defaults import INFO, KERNEL
 from reaper.simulator.docker.engine import Engine
-from reaper.simulator.docker.events import line, wanted
+from reaper.simulator.docker.events import wanted
 from reaper.simulator.docker.filters import Filters
-from reaper.simulator.docker.http import API, OLDEST, VERSION, Stream, Work, answer, query
+from reaper.simulator.docker.http import API, OLDEST, VERSION, Stream, answer, route
 from reaper.simulator.docker.model import RefusedError
-from reaper.simulator.docker.text import NS, rfc3339
+from reaper.simulator.docker.text import NS, encode, rfc3339
 
 _NO_CACHE = {"Cache-Control": "no-cache, no-store, must-revalidate", "Pragma": "no-cache"}
 _GO, _COMMIT, _BUILT = "go1.19.8", "5d6db84", "2023-05-26T21:09:36.000000000+00:00"
 
 
-class SystemRoutes:
-    """Each method is one route; the table below says which."""
+@route("GET", "/_ping")
+@route("HEAD", "/_ping")
+async def _ping(_: Engine, request: web.Request, __: str) -> web.Response:
+    body = b"" if request.method == "HEAD" else b"OK"
+    headers = {**_NO_CACHE, "Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(body))}
+    return web.Response(body=body, headers=headers)
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
-    def table(self) -> Iterable[tuple[str, str, Work]]:
-        """Method, path and handler."""
-        return (
-            ("GET", "/_ping", self.ping),
-            ("HEAD", "/_ping", self.ping),
-            ("GET", "/version", self.version),
-            ("GET", "/info", self.info),
-            ("GET", "/events", self.events),
-        )
+@route("GET", "/version")
+async def _version(_: Engine, __: web.Request, ___: str) -> web.Response:
+    details = {
+        "ApiVersion": API,
+        "Arch": "amd64",
+        "BuildTime": _BUILT,
+        "Experimental": "false",
+        "GitCommit": _COMMIT,
+        "GoVersion": _GO,
+        "KernelVersion": KERNEL,
+        "MinAPIVersion": OLDEST,
+        "Os": "linux",
+    }
+    components = [
+        {"Name": "Engine", "Version": VERSION, "Details": details},
+        {"Name": "containerd", "Version": "1.6.20~ds1", "Details": {"GitCommit": "1.6.20~ds1-1+deb12u3"}},
+        {"Name": "runc", "Version": "1.1.5+ds1", "Details": {"GitCommit": "1.1.5+ds1-1+deb12u1"}},
+        {"Name": "docker-init", "Version": "0.19.0", "Details": {"GitCommit": ""}},
+    ]
+    found = {"Platform": {"Name": ""}, "Components": components, "Version": VERSION}
+    found |= {key: value for key, value in details.items() if key != "Experimental"}
+    return answer(found)
 
-    async def ping(self, request: web.Request, _: str) -> web.Response:
-        """GET or HEAD /_ping."""
-        body = b"" if request.method == "HEAD" else b"OK"
-        headers = {**_NO_CACHE, "Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(body))}
-        return web.Response(body=body, headers=headers)
 
-    async def version(self, _: web.Request, __: str) -> web.Response:
-        """GET /version."""
-        details = {
-            "ApiVersion": API,
-            "Arch": "amd64",
-            "BuildTime": _BUILT,
-            "Experimental": "false",
-            "GitCommit": _COMMIT,
-            "GoVersion": _GO,
-            "KernelVersion": KERNEL,
-            "MinAPIVersion": OLDEST,
-            "Os": "linux",
+@route("GET", "/info")
+async def _info(engine: Engine, _: web.Request, __: str) -> web.Response:
+    states = [container.state for container in engine.containers.values()]
+    running = states.count("running") + states.count("restarting")
+    return answer(
+        {
+            "ID": "SIMU:LATE:DENG:INEO:FREA:PERX:SIMU:LATE:DENG:INEO:FREA:PERX",
+            "Containers": len(states),
+            "ContainersRunning": running,
+            "ContainersPaused": states.count("paused"),
+            "ContainersStopped": len(states) - running - states.count("paused"),
+            "Images": len(engine.images),
+            "NEventsListener": engine.events.listeners,
+            "SystemTime": rfc3339(engine.time()),
+            "DockerRootDir": engine.root,
+            **INFO,
         }
-        components = [
-            {"Name": "Engine", "Version": VERSION, "Details": details},
-            {"Name": "containerd", "Version": "1.6.20~ds1", "Details": {"GitCommit": "1.6.20~ds1-1+deb12u3"}},
-            {"Name": "runc", "Version": "1.1.5+ds1", "Details": {"GitCommit": "1.1.5+ds1-1+deb12u1"}},
-            {"Name": "docker-init", "Version": "0.19.0", "Details": {"GitCommit": ""}},
-        ]
-        found = {"Platform": {"Name": ""}, "Components": components, "Version": VERSION}
-        found |= {key: value for key, value in details.items() if key != "Experimental"}
-        return answer(found)
+    )
 
-    async def info(self, _: web.Request, __: str) -> web.Response:
-        """GET /info."""
-        engine = self._engine
-        states = [container.state for container in engine.containers.values()]
-        running = states.count("running") + states.count("restarting")
-        return answer(
-            {
-                "ID": "SIMU:LATE:DENG:INEO:FREA:PERX:SIMU:LATE:DENG:INEO:FREA:PERX",
-                "Containers": len(states),
-                "ContainersRunning": running,
-                "ContainersPaused": states.count("paused"),
-                "ContainersStopped": len(states) - running - states.count("paused"),
-                "Images": len(engine.images),
-                "NEventsListener": engine.events.listeners,
-                "SystemTime": rfc3339(engine.time()),
-                "DockerRootDir": engine.root,
-                **INFO,
-            }
-        )
 
-    async def events(self, request: web.Request, _: str) -> web.StreamResponse:
-        """GET /events: those that were (with `since`), then those that come, up to `until`."""
-        engine = self._engine
-        since, until = _moment(query(request, "since")), _moment(query(request, "until"))
-        if since is not None and until is not None and since > until:
-            first, last = query(request, "since"), query(request, "until")
-            raise RefusedError(400, f"`since` time ({first}) cannot be after `until` time ({last})")
-        filters = Filters(query(request, "filters"))
-        stream = engine.events.open()
-        response = Stream()
-        try:
-            await response.prepare(request)
-            for event in engine.events.since(since, until) if since is not None else ():
-                if wanted(event, filters):
-                    await response.write(line(event))
-            if until is not None:
-                left = (until - engine.time()) / NS
-                engine.later(max(left, 0.0), lambda: stream.put(None))
-                engine.settle()
-            while (coming := await stream.get()) is not None:
-                if wanted(coming, filters):
-                    await response.write(line(coming))
-        finally:
-            engine.events.close(stream)
-        await response.write_eof()
-        return response
+@route("GET", "/events")
+async def _events(engine: Engine, request: web.Request, _: str) -> web.StreamResponse:
+    """Those that were (with `since`), then those that come, up to `until`."""
+    since, until = _moment(request.query.get("since")), _moment(request.query.get("until"))
+    if since is not None and until is not None and since > until:
+        first, last = request.query.get("since"), request.query.get("until")
+        raise RefusedError(400, f"`since` time ({first}) cannot be after `until` time ({last})")
+    filters = Filters(request.query.get("filters"))
+    stream = engine.events.open()
+    response = Stream()
+    try:
+        await response.prepare(request)
+        for event in engine.events.since(since, until) if since is not None else ():
+            if wanted(event, filters):
+                await response.write(encode(event))
+        if until is not None:
+            left = (until - engine.time()) / NS
+            engine.later(max(left, 0.0), lambda: stream.put(None))
+            engine.settle()
+        while (coming := await stream.get()) is not None:
+            if wanted(coming, filters):
+                await response.write(encode(coming))
+    finally:
+        engine.events.close(stream)
+    await response.write_eof()
+    return response
 
 
 def _moment(text: str | None) -> int | None:
