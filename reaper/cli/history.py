@@ -20,6 +20,7 @@ from reaper.config.load import Config
 from reaper.core import durations
 from reaper.core.model import Outcome
 from reaper.errors import ConfigError
+from reaper.observers import tables
 from reaper.observers.journal import NAME
 from reaper.observers.journal_db import MIGRATIONS, DamagedError, NewerError, check_version, is_damage, reading
 from reaper.observers.journal_rows import PENDING, gaps_left, spell
@@ -283,8 +284,6 @@ def _document(file: Path, found: Found, *, enabled: bool) -> str:
 
 
 def _show(found: Found) -> None:
-    from reaper.observers import tables  # noqa: PLC0415 - not for --json
-
     for gap in found.gaps:
         sentence = f"{gap['sweeps']} sweeps with {gap['acts']} deletions could not be recorded: {gap['why']}"
         _note(f"from {_when(gap['began_at'])} to {_when(gap['ended_at'])} {sentence}")
@@ -301,9 +300,7 @@ def _plain(row: dict[str, Any]) -> Iterable[str]:
     return (_when(row["decided_at"]), *(str(row[column] or "-") for column in columns), str(row["attempts"]), _sentence(row))
 
 
-def _row(row: dict[str, Any]) -> Any:  # noqa: ANN401 - render is imported where it is needed
-    from reaper.observers import tables  # noqa: PLC0415
-
+def _row(row: dict[str, Any]) -> tables.Row:
     outcome = str(row["outcome"])
     fields = (
         outcome,
@@ -311,7 +308,7 @@ def _row(row: dict[str, Any]) -> Any:  # noqa: ANN401 - render is imported where
         str(row["policy"] or "-"),
         str(row["endpoint"]),
         _when(row["decided_at"])[5:16],
-        str(row["detail"] or row["reason"].replace("_", " ")),
+        str(row["detail"] or tables.words(row["reason"])),
     )
     style = "yellow" if outcome == PENDING else tables.STYLES.get(Outcome(outcome), "")
     return tables.Row(fields, style, sentence=_sentence(row))

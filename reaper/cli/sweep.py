@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
+
 from reaper import exits
 from reaper.config import load
 from reaper.core.decide import explain
@@ -17,10 +19,11 @@ from reaper.core.model import Decision, Report
 from reaper.core.pending import pending
 from reaper.descriptors import with_room
 from reaper.errors import ConfigError, ReaperError
+from reaper.observers import tables
 from reaper.observers.hints import hints_of, left, unjudged
 from reaper.observers.journal import NAME
+from reaper.observers.json_report import explanation_document, report_document
 from reaper.observers.log import LogObserver, is_quiet, log_format, log_of
-from reaper.observers.tables import progress
 from reaper.session import Session
 from reaper.sweep.plan import Plan, make_plan
 from reaper.sweep.runner import exit_code, run_with_deadline, together
@@ -37,8 +40,6 @@ MARGIN = timedelta(seconds=2)  # after the end of what is waited for: clocks dif
 
 def run(arguments: Namespace) -> int:
     """Run the command that ``arguments`` name. Raises ReaperError."""
-    import anyio  # noqa: PLC0415 - not for config
-
     loaded = load.load(arguments.config)
     plan = make_plan(arguments, loaded.settings, os.environ)
     log = log_of(arguments)
@@ -90,10 +91,9 @@ class Command:
         return await run_with_deadline(work, self.plan.timeout)
 
     async def _run(self, stop: Stop) -> int:
-        self._load_printer()
         self._name_the_file()
         session = self.session
-        with progress(session.observers, act=self.plan.options.act):
+        with tables.progress(session.observers, act=self.plan.options.act):
             report = await session.sweep(stop=stop)
             while self.plan.wait and await self._may_go_on(report, stop):
                 again = await session.sweep(stop=stop)
@@ -118,8 +118,6 @@ class Command:
 
     async def _may_go_on(self, report: Report, stop: Stop) -> bool:
         """Wait until something may go that time alone keeps; False when there is none in time, or the sweep is to end."""
-        import anyio  # noqa: PLC0415
-
         now = datetime.now(UTC)
         left_over = self._until - now
         waits = [
@@ -176,21 +174,10 @@ class Command:
 
         return reaped_projects(self.plan.state / NAME)
 
-    def _load_printer(self) -> None:
-        """Load what prints the report before anything is deleted: later it may not be possible."""
-        if self.arguments.json:
-            from reaper.observers import json_report  # noqa: F401, PLC0415
-        else:
-            from reaper.observers import tables  # noqa: F401, PLC0415
-
     def _print(self, report: Report, name: str, code: int) -> None:
         if self.arguments.json:
-            from reaper.observers.json_report import report_document  # noqa: PLC0415
-
             print(report_document(report, name, code))
             return
-        from reaper.observers import tables  # noqa: PLC0415
-
         rows = left(report, everything=self.plan.everything) if name == "check" else None
         tables.report(report, name, rows)
 
@@ -215,12 +202,8 @@ class Command:
         leases = Leases(self.session.leases()).on(endpoint.site)
         findings = explain(decision.resource, resources, self.plan.rules, leases, report.started_at + endpoint.clock_skew)
         if self.arguments.json:
-            from reaper.observers.json_report import explanation_document  # noqa: PLC0415
-
             print(explanation_document(decision, findings))
         else:
-            from reaper.observers import tables  # noqa: PLC0415
-
             tables.explanation(decision, findings)
         return code
 

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
+import anyio
+
 from reaper.library.errors import WrongLoopError
 
 P = ParamSpec("P")
@@ -51,8 +53,6 @@ def no_loop(what: str, instead: str) -> None:
 def run(what: str, instead: str, work: Callable[[], Awaitable[T]]) -> T:
     """The result of ``work``, run in a loop of its own. Raises WrongLoopError when one runs already."""
     no_loop(what, instead)
-    import anyio  # noqa: PLC0415 - not for those who have a loop
-
     return anyio.run(work)
 
 

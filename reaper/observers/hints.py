@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 from reaper.core.decide import young_and_running
+from reaper.core.durations import human
 from reaper.core.inventory_warnings import not_owned, owned_by_image
 from reaper.core.model import Decision, Kind, Reason, Report
 from reaper.core.pending import SOON, in_words, not_taken, pending
@@ -115,8 +116,6 @@ def hints_of(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
     young = young_and_running(decisions)
     ages = [policy.older_than for policy in plan.rules.policies if policy.older_than is not None]
     if young and ages and not plan.one_off:
-        from reaper.core.durations import human  # noqa: PLC0415
-
         keep = [word for only in plan.only for word in ("--only", only)]
         named = ["--config", plan.config] if plan.config else []
         command = shlex.join(["reaper", "--once", "--all", *named, *keep, *plan.narrow])

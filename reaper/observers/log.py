@@ -73,7 +73,7 @@ def configure(form: str, level: str) -> "FilteringBoundLogger":
     else:
         colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
         console = structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
-        renderer = [_one_line, console]
+        renderer = [_in_one_line, console]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -113,12 +113,13 @@ class _FromLibraries(logging.Handler):
             self.handleError(record)
 
 
-def _one_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """Keep what a terminal would obey out of the values: labels and error texts are written by others."""
-    for key, value in event.items():
-        if isinstance(value, str):
-            event[key] = "".join(c if c.isprintable() else " " for c in value)
-    return event
+def one_line(text: str) -> str:
+    """``text`` without what a terminal would obey: labels and error texts are written by others."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _in_one_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    return {key: one_line(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def _no_traceback(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:

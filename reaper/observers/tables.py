@@ -16,6 +16,7 @@ from reaper.core.durations import human
 from reaper.core.finding import Finding
 from reaper.core.inventory_warnings import is_stuck
 from reaper.core.model import Decision, EndpointReport, Outcome, Reason, Report, Resource, Result, State
+from reaper.observers.log import one_line
 from reaper.sweep.endpoint_sweep import BUG, CLOCK, PARTLY
 from reaper.sweep.ports import Quiet
 from reaper.sweep.sweep import Observer
@@ -49,25 +50,21 @@ def _age(resource: Resource, now: datetime) -> str:
     return human(now - base, parts=1) if base is not None and base <= now else "?"
 
 
-def _owner(decision: Decision) -> str:
+def owner(decision: Decision) -> str:
     """What owns it in a word or two: the preset, or the entry of [scope]."""
     if decision.owner is None:
         return "-"
     return decision.owner.removeprefix("preset ").removeprefix("scope ").split(",")[0]
 
 
-def _clean(text: str) -> str:
-    """``text`` in one line, without what a terminal would obey."""
-    return "".join(c if c.isprintable() else " " for c in text)
-
-
-def _words(value: str) -> str:
+def words(value: str) -> str:
+    """An outcome or a reason for people."""
     return value.replace("_", " ")
 
 
 def line(*fields: str) -> None:
     """Print fields with tabs between them, whatever others have written in them."""
-    sys.stdout.write("\t".join(_clean(field) for field in fields) + "\n")
+    sys.stdout.write("\t".join(one_line(field) for field in fields) + "\n")
 
 
 def report(report: Report, command: str, left: Sequence[Decision] | None) -> None:
@@ -125,7 +122,7 @@ class Row:
 
 def _row(word: str, decision: Decision, reason: str, now: datetime, style: str) -> Row:
     resource = decision.resource
-    fields = (word, resource.name, _owner(decision), resource.raw_state, _age(resource, now), reason)
+    fields = (word, resource.name, owner(decision), resource.raw_state, _age(resource, now), reason)
     return Row(fields, style, resource.kind.value)
 
 
@@ -149,14 +146,12 @@ def _outcomes(endpoint: EndpointReport, now: datetime, *, terminal: bool) -> Non
         hidden = max(0, len(well) - SHOWN)
         if hidden:
             results = [r for r in results if not r.outcome.removed] + well[:SHOWN]
-    rows = [
-        _row(_words(r.outcome.value), r.decision, r.detail or r.decision.phrase, now, STYLES[r.outcome]) for r in results
-    ]
+    rows = [_row(words(r.outcome.value), r.decision, r.detail or r.decision.phrase, now, STYLES[r.outcome]) for r in results]
     if rows:
         _table(terminal, endpoint.endpoint, ("outcome", *_COLUMNS[1:]), rows, endpoint.endpoint)
     if hidden:
         line(f"... and {hidden} more deleted")
-    counts = ", ".join(f"{n} {_words(o.value)}" for o in Outcome if (n := endpoint.count(o)))
+    counts = ", ".join(f"{n} {words(o.value)}" for o in Outcome if (n := endpoint.count(o)))
     undecided = endpoint.undecided
     kept = endpoint.held - len(endpoint.results) - undecided
     if undecided:
@@ -216,8 +211,8 @@ def draw(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         return sum(longest) + _GAP * (len(longest) - 1)
 
     console = Console()
-    short = [[_clean(field) for field in row.fields] for row in rows]
-    long = [[*cells[:5], _clean(row.sentence) or cells[5]] for cells, row in zip(short, rows, strict=True)]
+    short = [[one_line(field) for field in row.fields] for row in rows]
+    long = [[*cells[:5], one_line(row.sentence) or cells[5]] for cells, row in zip(short, rows, strict=True)]
     beside = next((cells for cells in (long, short) if width(cells) <= console.width), None)
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
     for column in columns if beside else columns[:5]:

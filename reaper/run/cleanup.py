@@ -15,6 +15,7 @@ from reaper.core.scope import Scope
 from reaper.errors import LeasesUnknownError
 from reaper.leases.sources import KILLED, NAME
 from reaper.leases.store import LeaseFile, LeaseRecord, LeaseState
+from reaper.observers.log import LogObserver, configure
 from reaper.run.orders import Orders, OrdersError
 from reaper.session import Session
 from reaper.sweep.runner import run_with_deadline, together
@@ -36,9 +37,7 @@ def clean_up_later(text: bytes, *, holder_died: bool) -> int:
         text: the guard's orders, as ``Orders.dump`` wrote them.
         holder_died: else it has ended in order, and something could not be cleaned up.
     """
-    from reaper.observers import log as logs  # noqa: PLC0415
-
-    log = logs.configure("json", "info")
+    log = configure("json", "info")
     try:
         orders = Orders.load(text)
     except OrdersError as error:
@@ -53,7 +52,7 @@ def clean_up_later(text: bytes, *, holder_died: bool) -> int:
         # Nothing is deleted by a guess: the next sweep that can read the leases takes what this one covered.
         log.error("leases_unknown", problem=str(error))  # noqa: TRY400 - foreseen: no traceback
         return 1
-    observer = logs.LogObserver(log)
+    observer = LogObserver(log)
 
     async def work(stop: Stop) -> int:
         patience = Patience(at_least=LATEST, at_most=TRIES, failures=True)

@@ -17,6 +17,7 @@ from reaper.core.lease import IMAGE_LABEL, Claim
 from reaper.core.model import Report
 from reaper.core.scope import LEASE_LABEL
 from reaper.errors import ConfigError, LeasesUnknownError
+from reaper.observers import tables
 from reaper.observers.hints import cap_hints
 from reaper.paths import is_there
 from reaper.providers.docker import upstream
@@ -264,8 +265,6 @@ def _bug(what: str, error: Exception, log: "FilteringBoundLogger | None") -> Non
 
 
 def _print(report: Report, lease: str) -> None:
-    from reaper.observers import tables  # noqa: PLC0415
-
     left = still_there(report, lease)
     failed = any(endpoint.failure is not None or endpoint.cap is not None for endpoint in report.endpoints)
     if not report.results and not left and not failed:

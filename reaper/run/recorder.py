@@ -12,19 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reaper.core.identity import PROJECT_LABEL
 from reaper.core.scope import LEASE_LABEL
 from reaper.errors import LeasesUnknownError, NotFoundError, ProviderError
 from reaper.leases.sources import NAME
+from reaper.leases.store import LeaseFile, create
 from reaper.providers.base import call_once
 from reaper.providers.docker.client import DockerReader
 from reaper.providers.docker.made import made_with
 from reaper.providers.docker.settings import DockerTable
-
-if TYPE_CHECKING:
-    from reaper.leases.store import LeaseFile
 
 WITHIN = 5.0  # seconds for what is asked about one container: its client waits for so long
 
@@ -93,8 +90,6 @@ class Recorder:
         return self._images is not None and image not in self._images and image not in self._known
 
     def _write(self, made: set[tuple[str, str]]) -> None:
-        from reaper.leases.store import LeaseFile, create  # noqa: PLC0415 - a database: most make nothing of the kind
-
         if self._file is None:
             create(self._path)  # a service elsewhere may keep the lease
             self._file = LeaseFile(self._path)

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
 from reaper.simulator.world import ABSENT, ContainerSpec, NetworkSpec, SandboxSpec
 
@@ -154,24 +155,23 @@ def _compose(project: str, service: str, files: str, folder: str = "") -> dict[s
     }
 
 
-def _life(chance: random.Random, now: datetime) -> tuple[str, datetime, datetime, datetime | None, int]:
-    """State, created, started, finished and exit code of a trial."""
+def _life(chance: random.Random, now: datetime) -> dict[str, Any]:
+    """State, times and exit code of a trial's containers."""
     if chance.random() < 0.2:  # it lives
         created = now - timedelta(hours=chance.uniform(0.05, 7))
-        return "running", created, created + timedelta(seconds=1), None, 0
+        return {"state": "running", "created": created, "started": created + timedelta(seconds=1)}
     created = now - timedelta(hours=chance.uniform(25, 300))
     started = created + timedelta(seconds=chance.uniform(0.5, 3))
     if chance.random() < 0.5:  # its runner was killed
-        return "running", created, started, None, 0
-    finished = started + timedelta(minutes=chance.uniform(2, 90))
-    return "exited", created, started, finished, chance.choice((0, 1, 137))
+        return {"state": "running", "created": created, "started": started}
+    ended = {"finished": started + timedelta(minutes=chance.uniform(2, 90)), "exit_code": chance.choice((0, 1, 137))}
+    return {"state": "exited", "created": created, "started": started, **ended}
 
 
 def _terminal_bench(chance: random.Random, now: datetime) -> tuple[list[ContainerSpec], NetworkSpec]:
     task = chance.choice(_TASKS)
-    state, created, started, finished, code = _life(chance, now)
-    attempt = chance.randint(1, 5)
-    project = f"{task}-{attempt}-of-5-{created:%Y-%m-%d__%H-%M-%S}-{_code(chance).lower()}"
+    life, attempt = _life(chance, now), chance.randint(1, 5)
+    project = f"{task}-{attempt}-of-5-{life['created']:%Y-%m-%d__%H-%M-%S}-{_code(chance).lower()}"
     labels = _compose(project, "client", f"/home/ci/terminal-bench/tasks/{task}/docker-compose.yaml")
     if chance.random() < 0.3:
         labels["terminal-bench"] = "true"
@@ -179,19 +179,15 @@ def _terminal_bench(chance: random.Random, now: datetime) -> tuple[list[Containe
         name=project,
         image=f"tb__{task}__client",
         labels=labels,
-        state=state,
-        created=created,
-        started=started,
-        finished=finished,
-        exit_code=code,
         networks=(f"{project}_default",),
+        **life,
     )
-    return [client], _network(project, created)
+    return [client], _network(project, life["created"])
 
 
 def _harbor_trial(chance: random.Random, now: datetime) -> tuple[list[ContainerSpec], NetworkSpec]:
     task = chance.choice(_TASKS)
-    state, created, started, finished, code = _life(chance, now)
+    life = _life(chance, now)
     project = f"{task}__{_code(chance).lower()}"
     kind = chance.choice(("build", "prebuilt"))
     image = f"{project}-main" if kind == "build" else f"registry.example/bench/{task}:1.0"
@@ -202,16 +198,12 @@ def _harbor_trial(chance: random.Random, now: datetime) -> tuple[list[ContainerS
             name=f"{project}-{service}-1",
             image=of,
             labels=_compose(project, service, files, f"/home/ci/harbor/tasks/{task}/environment"),
-            state=state,
-            created=created,
-            started=started,
-            finished=finished,
-            exit_code=code,
             networks=(f"{project}_default",),
+            **life,
         )
         for service, of in services
     ]
-    return members, _network(project, created)
+    return members, _network(project, life["created"])
 
 
 def _network(project: str, created: datetime) -> NetworkSpec:

@@ -134,11 +134,7 @@ class Organisation:
 
     def stop(self, row: Sandbox, version: int) -> None:
         """Accept the stop, which destroys an ephemeral one, or raise Refusal."""
-        self._uncontested(row, version)
-        if row.state in ERRORED:
-            raise Refusal(400, ERRORED_STATE)
-        if row.changing or row.state not in SETTLED:
-            raise Refusal(409, IN_PROGRESS)
+        self._settled(row, version)
         if row.state not in {"started", "paused"}:
             raise Refusal(400, NOT_STOPPABLE)
         if row.ephemeral:
@@ -148,11 +144,7 @@ class Organisation:
 
     def start(self, row: Sandbox, version: int) -> None:
         """Accept the start, or raise Refusal."""
-        self._uncontested(row, version)
-        if row.state in ERRORED:
-            raise Refusal(400, ERRORED_STATE)
-        if row.changing or row.state not in SETTLED:
-            raise Refusal(409, IN_PROGRESS)
+        self._settled(row, version)
         if row.state != "started":
             self._override(row, "started", self.now())
 
@@ -180,6 +172,13 @@ class Organisation:
     def _uncontested(self, row: Sandbox, version: int) -> None:
         if row.version != version:
             raise Refusal(409, MODIFIED)
+
+    def _settled(self, row: Sandbox, version: int) -> None:
+        self._uncontested(row, version)
+        if row.state in ERRORED:
+            raise Refusal(400, ERRORED_STATE)
+        if row.changing or row.state not in SETTLED:
+            raise Refusal(409, IN_PROGRESS)
 
     # What becomes of it
 

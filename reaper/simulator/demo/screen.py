@@ -8,14 +8,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from reaper.observers.log import one_line
+
 WIDE = 132  # from here on a name and a sentence have room in one line
 _IN_A_PIPE = 100
 _INDENT = 2
 _STYLES = {"reap": "red", "keep": "green", "deleted": "green", "skipped": "yellow", "failed": "bold red"}
-
-
-def _clean(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 class Screen:
@@ -62,7 +60,7 @@ class Screen:
 
     def say(self, *parts: str | tuple[str, str]) -> None:
         """Show one line, cut off where the screen ends."""
-        text = Text.assemble(" " * _INDENT, *((_clean(part), "") if isinstance(part, str) else part for part in parts))
+        text = Text.assemble(" " * _INDENT, *((one_line(part), "") if isinstance(part, str) else part for part in parts))
         self.console.print(text, no_wrap=True, overflow="ellipsis", crop=True)
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], last: Sequence[str] = ()) -> None:
@@ -72,9 +70,9 @@ class Screen:
             right = head.startswith(">")
             table.add_column(head.removeprefix(">"), justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
         for row in rows:
-            table.add_row(*(Text(cell, _style(cell)) for cell in map(_clean, row)))
+            table.add_row(*(Text(cell, _style(cell)) for cell in map(one_line, row)))
         if last:
-            table.add_row(*(Text(_clean(cell), "bold") for cell in last))
+            table.add_row(*(Text(one_line(cell), "bold") for cell in last))
         self._show(table)
 
     def examples(self, rows: Sequence[tuple[str, str, str]]) -> None:
@@ -85,11 +83,11 @@ class Screen:
         if self.wide:
             table.add_column(overflow="fold")
         for word, name, sentence in rows:
-            first = Text(_clean(word), _style(word))
+            first = Text(one_line(word), _style(word))
             if self.wide:
-                table.add_row(first, _clean(name), Text(_clean(sentence), "dim"))
+                table.add_row(first, one_line(name), Text(one_line(sentence), "dim"))
             else:
-                table.add_row(first, Text.assemble(_clean(name), "\n", (_clean(sentence), "dim")))
+                table.add_row(first, Text.assemble(one_line(name), "\n", (one_line(sentence), "dim")))
         self._show(table)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reaper.core.model import Decision, Kind, Outcome, Reason, Report, Resource, Result
+from reaper.observers.tables import owner, words
 from reaper.retry.retrier import FailedAttempt
 from reaper.simulator.demo.screen import Screen
 from reaper.simulator.demo.world import WARM
@@ -43,14 +44,6 @@ class Facts:
 Section = Callable[[Screen, Facts], None]
 
 
-def _words(value: str) -> str:
-    return value.replace("_", " ")
-
-
-def _owner(decision: Decision) -> str:
-    return "-" if decision.owner is None else decision.owner.split(",")[0].removeprefix("preset ")
-
-
 def _where(resource: Resource) -> str:
     return f"{resource.endpoint}/{resource.name}"
 
@@ -72,7 +65,7 @@ def inventory(screen: Screen, listed: Report) -> None:
     )
     groups: dict[tuple[bool, str, str], Counter[str]] = {}
     for decision in decisions:
-        key = (not decision.reap, _words(decision.reason.value), _owner(decision))
+        key = (not decision.reap, words(decision.reason.value), owner(decision))
         groups.setdefault(key, Counter())[decision.resource.endpoint] += 1
     ordered = sorted(groups.items(), key=lambda group: (group[0][0], -group[1].total(), group[0]))
     rows = [
@@ -129,7 +122,7 @@ class Attempts(Quiet):
         if self.counts[endpoint, label] > _SHOWN:
             return
         then = f"paused for {event.delay:.1f} s" if event.cooldown else f"again in {event.delay:.1f} s"
-        self.show(endpoint, f"{_words(label):<12}  {then:<16}  {event.what}", "yellow")
+        self.show(endpoint, f"{words(label):<12}  {then:<16}  {event.what}", "yellow")
 
     def settled(self, endpoint: str, result: Result) -> None:
         """See ``sweep.Observer``."""
@@ -151,7 +144,7 @@ def outcomes(screen: Screen, facts: Facts) -> None:
     report, attempts = facts.report, facts.attempts
     screen.heading("What came of it")
     shown = [o for o in Outcome if report.count(o) or o in (Outcome.DELETED, Outcome.FAILED)]
-    heads = ("endpoint", ">held", *(f">{_words(o.value)}" for o in shown), ">kept", ">time", ">requests", ">retries")
+    heads = ("endpoint", ">held", *(f">{words(o.value)}" for o in shown), ">kept", ">time", ">requests", ">retries")
     rows = [
         (
             endpoint.endpoint,
@@ -170,7 +163,7 @@ def outcomes(screen: Screen, facts: Facts) -> None:
     screen.table(heads, rows, ("all", *map(str, totals), _took(report.seconds), *map(str, last)))
     by_error: Counter[str] = Counter()
     for (_, label), number in attempts.counts.items():
-        by_error[_words(label)] += number
+        by_error[words(label)] += number
     failures = ", ".join(f"{number} {label}" for label, number in by_error.most_common())
     screen.gap()
     screen.say((f"retried: {failures}", "dim"))
@@ -201,7 +194,7 @@ def left_alone(screen: Screen, facts: Facts) -> None:
     )
     reasons = Counter(decision.reason for decision in kept)
     rows = [
-        (f"{number:>4} {_words(reason.value)}", _where(first.resource), first.sentence)
+        (f"{number:>4} {words(reason.value)}", _where(first.resource), first.sentence)
         for reason, number in reasons.most_common()
         for first in [_example(decision for decision in kept if decision.reason is reason)]
     ]
