@@ -225,16 +225,6 @@ class _Guarded(asyncio.Protocol):
             self._inner.resume_writing()
 
 
-class _Server:
-    """Makes the protocols of a server, each guarded."""
-
-    def __init__(self, inner: web.Server, door: Door) -> None:
-        self._inner, self._door = inner, door
-
-    def __call__(self) -> _Guarded:
-        return _Guarded(self._door, self._inner())
-
-
 DOOR = web.AppKey("DOOR", Door)
 
 
@@ -256,7 +246,9 @@ class GuardedRunner(web.AppRunner):
     def server(self) -> "web.Server | None":
         """What its sites make protocols with."""
         inner = super().server
-        return None if inner is None else _Server(inner, self._door)  # type: ignore[return-value]  # it is called, no more
+        if inner is None:
+            return None
+        return lambda: _Guarded(self._door, inner())  # type: ignore[return-value]  # it is called, no more
 
     @web.middleware
     async def _busy(self, request: web.Request, handler: Handler) -> web.StreamResponse:

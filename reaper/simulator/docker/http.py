@@ -1,7 +1,7 @@
 """What all routes of a simulated Docker engine share: queries, bodies, answers, headers, and the form of its errors."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -13,6 +13,7 @@ from reaper.simulator.docker.text import boolean, encode, http_date
 from reaper.simulator.faults import CONTROL, Handler
 
 VERSION, API, OLDEST = "20.10.24+dfsg1", "1.41", "1.12"
+_HEADERS = {"Api-Version": API, "Docker-Experimental": "false", "Ostype": "linux", "Server": f"Docker/{VERSION} (linux)"}
 _CHUNKED_FROM = 2048  # what Go's server buffers: longer answers come in chunks
 
 Work = Callable[[Engine, web.Request, str], Awaitable[web.StreamResponse]]
@@ -83,16 +84,12 @@ class Shell:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def headers(self) -> dict[str, str]:
-        """Those that every answer of a known route has."""
-        return {"Api-Version": API, "Docker-Experimental": "false", "Ostype": "linux", "Server": f"Docker/{VERSION} (linux)"}
-
     async def finish(self, request: web.Request, response: web.StreamResponse) -> None:
         """The last touch before the head is sent: the engine's own date, and nothing of aiohttp's."""
         if request.path.startswith(CONTROL):
             return
         if isinstance(response, Stream):
-            response.headers.update(self.headers())
+            response.headers.update(_HEADERS)
         response.headers["Date"] = http_date(self._engine.time())
         if not response.headers.get("Server", "").startswith("Docker/"):
             response.headers.pop("Server", None)
@@ -102,7 +99,7 @@ class Shell:
     def error(self, _: web.Request, status: int, message: str) -> web.Response:
         """An error that a fault orders, in the engine's form and with its headers."""
         response = refusal(status, message)
-        response.headers.update(self.headers())
+        response.headers.update(_HEADERS)
         return response
 
     def middleware(self) -> Middleware:
@@ -113,7 +110,7 @@ class Shell:
             if request.path.startswith(CONTROL):
                 return await handler(request)
             version = request.match_info.get("version")
-            known = self.headers()
+            known: Mapping[str, str] = _HEADERS
             if version is not None and (wrong := _unfit(version)):
                 response: web.StreamResponse = wrong
                 known = {key: value for key, value in known.items() if key != "Docker-Experimental"}
