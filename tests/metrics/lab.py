@@ -113,5 +113,5 @@ def promtool() -> Callable[[bytes], str]:
 
 def table(document: str) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Type and labels of each metric in the first table of docs/metrics.md."""
-    rows = re.findall(r"^\| `(reaper_\w+)` \| (\w+) \| ([\w, ]*?) ?\| [^|]+ \|$", document, re.MULTILINE)
+    rows = re.findall(r"^\| `(reaper_\w+)` \| (\w+) \| [\w ]* \| ([\w, ]*?) ?\| [^|]+ \|$", document, re.MULTILINE)
     return {name: (kind, tuple(filter(None, labels.replace(" ", "").split(",")))) for name, kind, labels in rows}

@@ -1,6 +1,7 @@
 """What scrapers get: names, labels, formats, and the table that documents them."""
 
 import math
+import re
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -85,6 +86,14 @@ def test_nothing_is_registered_globally(bench: Bench) -> None:
     Metrics()  # and two of them do not clash
     own = CollectorRegistry()
     assert Metrics(own).registry is own
+
+
+def test_every_metric_in_seconds_has_that_unit_and_every_row_of_the_table_has_one(bench: Bench) -> None:
+    families = [family for collector in bench.metrics.registry._collector_to_names for family in collector.collect()]
+    assert {family.name for family in families if family.unit} == {n.name for n in families if n.name.endswith("_seconds")}
+    rows = re.findall(r"^\| `(reaper_\w+)` \| \w+ \| ([\w ]*) \|", DOCUMENT.read_text(), re.MULTILINE)
+    assert {unit for name, unit in rows if name.endswith("_seconds")} == {"seconds"}
+    assert {unit for name, unit in rows if not name.endswith(("_seconds", "_info"))} == {"count", "0 or 1"}
 
 
 def test_the_table_and_the_code_agree(bench: Bench) -> None:

@@ -239,7 +239,6 @@ def test_a_world_is_loaded(world: World) -> None:
         state="running",
         created=START - DAY,
         started=START - DAY,
-        project="p",
         networks=("p_default",),
         restart_policy="always",
     )

@@ -161,7 +161,10 @@ def add_routes(app: web.Application, engine: Engine) -> None:
     """Serve all of them, with and without a version before the path; `{name}` in it may hold slashes."""
 
     def handler(work: Work) -> Handler:
-        return lambda request: work(engine, request, request.match_info.get("name", ""))
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return await work(engine, request, request.match_info.get("name", ""))
+
+        return handle
 
     for method, path, work in ROUTES:
         pattern = path.replace("{name}", "{name:.*}")
