@@ -236,14 +236,25 @@ def _select(connection: sqlite3.Connection, file: Path, wanted: Wanted, loaded: 
     rows = [dict(row) for row in connection.execute(query, [*values, limit])]
     more = wanted.limit is not None and len(rows) > wanted.limit
     living: dict[int, bool] = {}
-    found = [_act(row, file, living) for row in (rows[: wanted.limit] if more else rows)]
     gaps = [dict(row) for row in connection.execute("SELECT * FROM gap ORDER BY began_at DESC")]
-    return Found(found, [gap for gap in gaps if _overlaps(gap, wanted)], more)
+    try:
+        found = [_act(row, file, living) for row in (rows[: wanted.limit] if more else rows)]
+        return Found(found, [gap for gap in gaps if _overlaps(gap, wanted)], more)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise DamagedError(f"a record cannot be read: {error}") from None
 
 
 def _act(row: dict[str, Any], file: Path, living: dict[int, bool]) -> dict[str, Any]:
-    """A row as it is shown: ``living`` remembers which processes are alive."""
+    """A row as it is shown: ``living`` remembers which processes are alive. Raises ValueError, TypeError and KeyError."""
     token = row.pop("token")
+    if row["outcome"] != PENDING:
+        Outcome(row["outcome"])
+    for column in ("decided_at", "reason", "sentence", "detail", "name", "resource"):
+        if not isinstance(row[column], str):
+            raise TypeError(f"{column} is no text")
+    if odd := [column for column, value in row.items() if isinstance(value, bytes)]:
+        raise TypeError(f"{odd[0]} is no text")
+    row["seconds"] = round(row["seconds"], 3)
     if row["outcome"] == PENDING:
         if token not in living:
             living[token] = liveness.lives(liveness.lock_file(file), token) is True
@@ -268,7 +279,7 @@ _KEYS = (
 
 def _document(file: Path, found: Found, *, enabled: bool) -> str:
     """One JSON document; ``reaper/schemas/history.schema.json`` is its schema, and a test holds the two together."""
-    acts = ({**row, "id": row["resource"], "seconds": round(row["seconds"], 3)} for row in found.acts)
+    acts = ({**row, "id": row["resource"]} for row in found.acts)
     return json.dumps(
         {
             "format": FORMAT,

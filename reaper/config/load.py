@@ -26,6 +26,7 @@ from reaper.providers.fields import did_you_mean, masked, toml_value
 from reaper.providers.registration import EndpointSpec, EndpointTable
 
 PREFIX = "REAPER_"
+DEEPEST = 20  # tables in one another
 OTHER_VARIABLES = frozenset({"REAPER_CONFIG", "REAPER_LEASE", "REAPER_LABEL", "REAPER_IMAGE_LABEL", "REAPER_URL"})
 
 Key = tuple[str | int, ...]
@@ -79,9 +80,9 @@ def of_environment(env: Mapping[str, str]) -> Config:
 
 
 def _load(file: Path | None, env: Mapping[str, str]) -> Config:
-    raw = _read(file) if file else {}
+    raw, keys = _read(file) if file else ({}, ())
     model = _model(raw)
-    origins: dict[Key, str] = dict.fromkeys(_leaves(raw), str(file))
+    origins: dict[Key, str] = dict.fromkeys(keys, str(file))
     for variable in sorted(env):
         if variable.startswith(PREFIX) and "__" in variable:
             origins[_override(model, raw, variable, env[variable])] = variable
@@ -94,14 +95,16 @@ def _load(file: Path | None, env: Mapping[str, str]) -> Config:
     return Config(settings, file, origins)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> tuple[dict[str, Any], Collection[Key]]:
+    """The content of the file, and the place of each value in it."""
     try:
-        return tomllib.loads(read_own(file, "utf-8"))
+        raw = tomllib.loads(read_own(file, "utf-8"))
+        return raw, tuple(_leaves(raw))
     except OSError as error:
         raise ConfigError(
             f"cannot be read: {error.strerror}", "name a TOML file that this user can read, with --config", str(file)
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, numbers or nesting beyond what Python reads
         raise ConfigError(f"is not TOML: {error}", "reaper.example.toml shows how it is written", str(file)) from None
 
 
@@ -112,6 +115,9 @@ def _model(raw: Mapping[str, Any]) -> type[Settings]:
 
 
 def _leaves(value: object, key: Key = ()) -> Iterator[Key]:
+    """The places of the values. Raises ValueError for what is nested far beyond any setting."""
+    if len(key) > DEEPEST:
+        raise ValueError("it is nested too deeply")
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _leaves(inner, (*key, name))
@@ -206,12 +212,12 @@ def _value(text: str, annotation: str, variable: str) -> object:
             return [part.strip() for part in text.split(",") if part.strip()]
         try:
             return tomllib.loads(f"v = {text}")["v"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             raise ConfigError(f"{text!r} is no list", 'write a,b or ["a", "b"]', variable) from None
     if any(scalar in annotation for scalar in ("int", "float", "bool")):
         try:
             return tomllib.loads(f"v = {text}")["v"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             return text
     return text
 

@@ -1,7 +1,7 @@
-"""Durations as people write them ("6h", "1d12h", "500ms") and as people read them ("3 h 20 min")."""
+"""Durations as people write them ("6h", "1d12h", "500ms") and as people read them ("3 h 20 min"), and times in files."""
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 GO_EXAMPLES = '"60s", "1m30s", "500ms"'
@@ -11,7 +11,7 @@ _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
 _WHOLE = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+", re.ASCII)
 _GO_SECONDS = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, "\u03bcs": 1e-6, "ms": 0.001, "s": 1, "m": 60, "h": 3600}
-_GO_UNIT = r"(\d+\.?\d*|\.\d+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h)"  # both signs of micro are Go's
+_GO_UNIT = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h)"  # both signs of micro are Go's
 _GO_PART = re.compile(_GO_UNIT, re.ASCII)
 _GO_WHOLE = re.compile(f"(?:{_GO_UNIT})+", re.ASCII)
 _LONGEST = timedelta(days=36500)
@@ -54,6 +54,19 @@ def parse_go(text: str) -> timedelta:
     if abs(total) > _LONGEST:
         raise ValueError(f"{text!r} is longer than a hundred years; write for example {GO_EXAMPLES}")
     return total
+
+
+def parse_time(text: object) -> datetime:
+    """The time that ``isoformat`` wrote, as aware UTC. Raises ValueError for anything else, and for one without a zone."""
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r:.40} is no time")  # noqa: TRY004 - of what a file or an answer holds
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    try:
+        return found.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{text} is no time that there is") from None
 
 
 def spell(value: timedelta) -> str:

@@ -28,6 +28,13 @@ ANONYMOUS = re.compile("[0-9a-f]{64}")
 """The name that an engine gives to a volume without one."""
 
 
+def texts(value: object) -> tuple[str, ...]:
+    """The texts of a list, as a file or an answer has it. Raises ValueError for anything else."""
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+        raise ValueError(f"{value!r:.40} is no list of texts")
+    return tuple(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What a lease says to be its own, besides what carries its label. The fields that are set are ANDed.
@@ -42,8 +49,8 @@ class Claim:
 
     @classmethod
     def of(cls, fields: Mapping[str, Sequence[str]]) -> "Claim":
-        """The claim that ``fields`` made. Raises KeyError."""
-        labels, names, images, projects = (tuple(fields[name]) for name in ("labels", "names", "images", "projects"))
+        """The claim that ``fields`` made. Raises KeyError, and ValueError for what are no lists of texts."""
+        labels, names, images, projects = (texts(fields[name]) for name in ("labels", "names", "images", "projects"))
         return cls(Selector(labels, names, images), projects)
 
     def fields(self) -> dict[str, list[str]]:

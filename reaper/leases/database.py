@@ -14,7 +14,8 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import Any
 
-from reaper.core.lease import Claim
+from reaper.core.durations import parse_time
+from reaper.core.lease import Claim, texts
 from reaper.errors import LeasesUnknownError
 from reaper.leases.record import Holder, LeaseRecord, LeaseState, Liveness
 
@@ -108,17 +109,28 @@ def _claims(text: str) -> tuple[Claim, ...]:
 
 @lru_cache(maxsize=1024)
 def _texts(text: str) -> frozenset[str]:
-    return frozenset(json.loads(text))
+    return frozenset(texts(json.loads(text)))
+
+
+_TYPES: tuple[tuple[tuple[type, ...], tuple[str, ...]], ...] = (
+    ((str,), ("id", "host", "command", "user", "machine", "boot")),
+    ((str, type(None)), ("started", "cause")),
+    ((int, type(None)), ("pid", "uid", "token")),
+)
 
 
 def from_row(row: sqlite3.Row | Mapping[str, Any]) -> LeaseRecord:
     """Return the lease of a row. Raises what ``explained`` translates when the row holds something else."""
+    for kinds, columns in _TYPES:
+        for column in columns:
+            if not isinstance(row[column], kinds):
+                raise TypeError(f"its column {column} holds a {type(row[column]).__name__}")
     return LeaseRecord(
         id=row["id"],
         sort=Liveness(row["sort"]),
         holder=Holder(row["host"], row["pid"], row["started"], row["command"], row["user"], row["uid"]),
-        since=datetime.fromisoformat(row["since"]),
-        seen_at=datetime.fromisoformat(row["seen_at"]),
+        since=parse_time(row["since"]),
+        seen_at=parse_time(row["seen_at"]),
         claims=_claims(row["claims"]),
         token=row["token"],
         machine=row["machine"],
@@ -126,7 +138,7 @@ def from_row(row: sqlite3.Row | Mapping[str, Any]) -> LeaseRecord:
         resources=_texts(row["resources"]),
         endpoints=_texts(row["endpoints"]),
         state=LeaseState(row["state"]),
-        ended_at=datetime.fromisoformat(row["ended_at"]) if row["ended_at"] else None,
+        ended_at=parse_time(row["ended_at"]) if row["ended_at"] else None,
         cause=row["cause"] or "",
     )
 

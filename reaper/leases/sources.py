@@ -11,7 +11,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reaper.core.lease import Claim, Ending, Lease
+from reaper.core.durations import parse_time
+from reaper.core.lease import Claim, Ending, Lease, texts
 from reaper.core.lease_index import LeaseIndex, Leases
 from reaper.errors import LeasesUnknownError
 from reaper.leases.peers import Peer, is_trusted, listener
@@ -200,20 +201,12 @@ def _lease(row: Mapping[str, Any]) -> Lease:
     owner = f"pid {holder['pid']} on {holder['host']}" if holder["pid"] is not None else str(holder["host"])
     ending = None
     if (ended_at := row["ended_at"]) is not None:
-        ending = Ending(_moment(ended_at), row["cause"] or "", _moment(row["claims_until"]))
+        ending = Ending(parse_time(ended_at), str(row["cause"] or ""), parse_time(row["claims_until"]))
     return Lease(
         id=str(row["id"]),
         owner=owner,
         claims=tuple(map(Claim.of, row["claims"])),
-        since=_moment(row["since"]),
+        since=parse_time(row["since"]),
         ending=ending,
-        endpoints=frozenset(map(str, row["granted_for"])),
+        endpoints=frozenset(texts(row["granted_for"])),
     )
-
-
-def _moment(text: str) -> datetime:
-    """A time. Raises ValueError when it does not say in which zone."""
-    found = datetime.fromisoformat(text)
-    if found.tzinfo is None:
-        raise ValueError(f"{text} has no time zone")
-    return found

@@ -350,6 +350,7 @@ def reading(file: Path) -> sqlite3.Connection:
     mode = "mode=ro" if Path(f"{file}-wal").exists() else "mode=ro&immutable=1"
     connection = sqlite3.connect(f"{file.absolute().as_uri()}?{mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
     connection.row_factory = sqlite3.Row
+    connection.text_factory = lambda text: text.decode(errors="replace")  # a damaged one spoils no other
     return connection
 
 

@@ -66,7 +66,7 @@ class Orders:
         try:
             document = json.loads(text, object_hook=_with_times)
             version = document["version"]
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             raise OrdersError("they are no JSON object with a version") from None
         if version != VERSION:
             raise OrdersError(f"they have version {version!r}, and this program reads version {VERSION}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from reaper.config.policies import PolicyTable
 from reaper.config.settings import ServiceTable
+from reaper.core.durations import parse_time
 from reaper.observers import journal_db
 from reaper.service.scheduler import Timing
 
@@ -42,7 +43,7 @@ def last_runs(file: Path) -> LastRuns:
             return LastRuns()
         with closing(journal_db.reading(file)) as connection:
             for row in connection.execute(query):
-                at = datetime.fromisoformat(row["at"])
+                at = parse_time(row["at"])
                 if row["due"] is None:
                     by_all[row["endpoint"]] = at
                     continue

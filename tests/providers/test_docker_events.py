@@ -4,7 +4,6 @@ import json
 import tracemalloc
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -49,14 +48,6 @@ def test_a_death_tells_who_when_and_what_it_was() -> None:
     assert (found.id, found.name, found.image, found.group) == ("id-client", "client", "tb__a__client", "p")
     assert (found.stopped_at, found.state) == (DIED, State.STOPPED)
     assert (found.labels or {})["team"] == "rl"
-
-
-@given(st.lists(st.integers(0, 400), max_size=12))
-def test_where_the_stream_is_cut_into_pieces_makes_no_difference(cuts: list[int]) -> None:
-    whole = lines(event("a"), event("b", "start"), event("c"))
-    places = sorted({0, *(min(cut, len(whole)) for cut in cuts), len(whole)})
-    pieces = [whole[begin:end] for begin, end in pairwise(places)]
-    assert [found.name for found in read(pieces)] == ["a", "c"]
 
 
 json_values = st.recursive(
