@@ -3,7 +3,7 @@
 import json
 import os
 import stat
-from errno import EINVAL
+from errno import EINVAL, EPERM
 from pathlib import Path
 
 LARGEST = 64 << 20  # bytes; a file of a million remembered resources
@@ -15,21 +15,50 @@ def check_regular(path: Path) -> None:
         raise OSError(EINVAL, "it is no regular file", str(path))
 
 
-def read_text(path: Path) -> str:
-    """The content of a regular file. Raises OSError, and ValueError for what is no UTF-8 or too large."""
+def check_own(path: Path, found: os.stat_result) -> None:
+    """Raise OSError where another user could have written a file by which things are taken for garbage.
+
+    Root may read what the service's own user has written.
+    """
+    if found.st_mode & stat.S_IWOTH:
+        raise OSError(EPERM, "every user can write it; make it its owner's alone (chmod go-w)", str(path))
+    if os.geteuid() and found.st_uid not in (0, os.geteuid()):
+        raise OSError(EPERM, f"it belongs to user {found.st_uid}", str(path))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file at once by one that its owner alone can read and write. Raises OSError."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # several processes may share the folder
+    partial.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with open(os.open(partial, flags, 0o600), "w", encoding="utf-8") as opened:  # noqa: PTH123 - it is open already
+        opened.write(text)
+    partial.replace(path)
+
+
+def read_text(path: Path, *, own: bool = False) -> str:
+    """The content of a regular file. Raises OSError, and ValueError for what is no UTF-8 or too large.
+
+    Args:
+        path: the file.
+        own: whether no other user may be able to write it.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     with open(descriptor, "rb") as opened:  # noqa: PTH123 - it is open already
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
             raise OSError(EINVAL, "it is no regular file", str(path))
+        if own:
+            check_own(path, found)
         content = opened.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise ValueError(f"it has more than {LARGEST >> 20} MiB")
     return content.decode("utf-8")
 
 
-def read_json(path: Path) -> object:
-    """The JSON in a regular file. Raises OSError, and ValueError for what is no JSON."""
+def read_json(path: Path, *, own: bool = False) -> object:
+    """The JSON in a regular file; see ``read_text``. Raises OSError, and ValueError for what is no JSON."""
     try:
-        return json.loads(read_text(path))
+        return json.loads(read_text(path, own=own))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None

@@ -14,9 +14,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from reaper.core.durations import parse_time
 from reaper.core.lease import Ending, Lease
 from reaper.core.lease_index import LeaseIndex, Leases
-from reaper.files import check_regular
+from reaper.files import check_own, check_regular
 from reaper.leases.database import MADE_TABLE, PUT, PUT_MADE, as_row, connect, create, explained, from_row, spell, write
 from reaper.leases.record import HEARTBEAT_DUE, Holder, LeaseRecord, LeaseState, Liveness
 from reaper.paths import is_there
@@ -173,7 +174,7 @@ class LeaseFile:
             self._version = version
             (forgot,) = connection.execute("SELECT forgot FROM edition").fetchone()
             if forgot is not None:
-                self._trim(datetime.fromisoformat(forgot))
+                self._trim(parse_time(forgot))
 
         with explained(self.file):
             if self._connection is None and not is_there(str(self.file)):
@@ -232,6 +233,7 @@ class LeaseFile:
         """The connection: to the file that is there now, checked when it was opened."""
         check_regular(self.file)
         found = self.file.stat()
+        check_own(self.file, found)
         if self._connection is not None and (found.st_dev, found.st_ino) == self._inode:
             return self._connection
         self.close()

@@ -8,7 +8,6 @@ name would use the network that is there.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -87,18 +86,16 @@ class Memory:
 
     def _read(self) -> Mapping[str, Remembered]:
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
-            content: Any = files.read_json(self.file)
+            content: Any = files.read_json(self.file, own=True)
             if content["version"] == _VERSION:
                 return {id_: _entry(entry) for id_, entry in content["owned"].items()}
         return {}
 
     def _write(self, known: Mapping[str, Remembered]) -> str | None:
         owned = {id_: _fields(entry) for id_, entry in known.items()}
-        partial = self.file.with_suffix(f".{os.getpid()}.partial")  # two reapers may share the folder
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            partial.write_text(json.dumps({"version": _VERSION, "owned": owned}), encoding="utf-8")
-            partial.replace(self.file)
+            files.write_text(self.file, json.dumps({"version": _VERSION, "owned": owned}))
         except OSError as error:
             return f"what is owned cannot be remembered in {self.file}: {error.strerror}"
         return None

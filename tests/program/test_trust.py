@@ -2,15 +2,22 @@
 
 import json
 import os
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from reaper.config import load, secrets, trust
-from reaper.errors import ConfigError
+from reaper.core.model import Decision, Reason, Verdict
+from reaper.errors import ConfigError, LeasesUnknownError
+from reaper.leases.sources import NAME
+from reaper.leases.store import LeaseFile, create
 from reaper.providers.daytona.registration import REGISTRATION
 from reaper.providers.daytona.settings import DaytonaTable
 from reaper.providers.registration import EndpointSpec
+from reaper.sweep.ownership import Memory
+from tests.core.make import NOW, STOPPED
 from tests.program.fakeengine import FakeEngine
 from tests.run import Program
 
@@ -123,3 +130,38 @@ def test_the_first_line_of_a_sweep_names_the_file_in_force(run: Program, fake: F
     assert (first["event"], first["config"]) == ("sweep_started", str((run.folder / "reaper.toml").resolve()))
     (run.folder / "reaper.toml").unlink()
     assert json.loads(run("--once").err.splitlines()[0])["config"] == "the defaults"
+
+
+def test_files_of_the_state_directory_are_for_their_owner_alone(run: Program, fake: FakeEngine, tmp_path: Path) -> None:
+    """Labels, names and leases stand in them, and what they say is believed."""
+    fake.add("chess-1", project="chess")
+    fake.add("chess-2", project="chess", ago="1m")
+    code = run.finish(run.start("run", "--", "true", umask=0)).code
+    assert code == 0
+    written = [file for file in tmp_path.iterdir() if file.is_file()]
+    assert {"leases.db", "journal.db"} <= {file.name for file in written}
+    assert any(file.name.startswith("owned-") for file in written)
+    assert [file.name for file in written if file.stat().st_mode & 0o077] == []
+
+
+@pytest.mark.parametrize("change", ["every user may write it", "it is another user's"])
+def test_a_state_that_another_user_could_have_written_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    leases, memory = LeaseFile(tmp_path / NAME), Memory(tmp_path, "local")
+    create(leases.file)
+    thing = replace(STOPPED, group="p")
+    memory.learn([Decision(thing, Verdict.KEEP, Reason.TOO_YOUNG, "", owner="label run=x")], NOW, timedelta(0))
+    assert memory.recall([thing])[0].remembered is not None
+    for file in (leases.file, memory.file):
+        if change == "every user may write it":
+            file.chmod(0o666)
+        elif os.geteuid() == 0:
+            os.chown(file, OTHER, OTHER)
+        else:
+            pytest.skip("only root can give files away")
+    if change != "every user may write it":
+        monkeypatch.setattr(os, "geteuid", lambda: OTHER + 1)
+    assert memory.recall([thing])[0].remembered is None
+    with pytest.raises(LeasesUnknownError, match=r"every user can write it|it belongs to user"):
+        leases.records()

@@ -6,14 +6,13 @@ a link is made with the sandbox and never changes, so each is asked for once in 
 
 import hashlib
 import json
-import os
 from collections.abc import Container, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from reaper.core.model import Resource
-from reaper.files import read_json
+from reaper.files import read_json, write_text
 
 _VERSION = 1
 
@@ -60,17 +59,15 @@ class Links:
         if self._saved or self._file is None:
             return
         linked = {id_: next(iter(links), None) for id_, links in self.known.items()}
-        partial = self._file.with_suffix(f".{os.getpid()}.partial")  # several processes may share the folder
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            partial.write_text(json.dumps({"version": _VERSION, "linked": linked}), encoding="utf-8")
-            partial.replace(self._file)
+            write_text(self._file, json.dumps({"version": _VERSION, "linked": linked}))
             self._saved = True
 
     def _read(self) -> dict[str, frozenset[str]]:
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             if self._file is not None:
-                content: Any = read_json(self._file)
+                content: Any = read_json(self._file, own=True)
                 if content["version"] == _VERSION:
                     linked = content["linked"].items()
                     return {str(id_): frozenset((str(owner),)) if owner else frozenset() for id_, owner in linked}
