@@ -20,6 +20,7 @@ SHOWN = 60  # characters of what a client sent, in a message
 
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _GLOB = re.compile(r"[*?\[]")
+_HTTP = re.compile(rb"[A-Z]+ \S+ HTTP/\d\.\d")
 
 
 class LineError(ValueError):
@@ -54,6 +55,11 @@ def claim_of(line: bytes, claimable: Sequence[str]) -> Claim:
     except ClaimError as error:
         raise LineError(str(error)) from None
     return claim
+
+
+def is_http(line: bytes) -> bool:
+    """Whether it begins a request of HTTP: any web page can have a browser send one here, with lines of its own in it."""
+    return _HTTP.fullmatch(line) is not None
 
 
 def _filters(line: bytes) -> Iterator[tuple[str, str]]:

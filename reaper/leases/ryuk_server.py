@@ -22,7 +22,7 @@ from reaper.errors import LeasesUnknownError
 from reaper.leases.connection_limits import Room
 from reaper.leases.http_api import MOST
 from reaper.leases.listening import explained
-from reaper.leases.ryuk_protocol import LineError, Lines, claim_of, lease_id
+from reaper.leases.ryuk_protocol import LineError, Lines, claim_of, is_http, lease_id
 from reaper.leases.store import Holder, Liveness
 from reaper.leases.watcher import LeaseBook
 from reaper.paths import RYUK_LISTEN
@@ -44,8 +44,8 @@ _SECRET = b"secret="
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
 
 
-class _NotProvenError(Exception):
-    """A client that did not begin with the secret."""
+class _NoClientError(Exception):
+    """What connected is no client: it did not begin with the secret, or speaks HTTP. Nothing more of it is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +234,7 @@ class Ryuk:
                 self._log.error("ryuk_client_refused", peer=peer, problem=f"no {what} within {limit:g} s")
             except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
                 pass  # it is gone
-            except _NotProvenError as error:
+            except _NoClientError as error:
                 self._refused()
                 self._log.error("ryuk_client_refused", peer=peer, problem=str(error))
             except Exception as error:  # noqa: BLE001 - it costs this client its connection, and no other
@@ -266,8 +266,10 @@ class Ryuk:
         if not client.proven:
             assert self._secret is not None
             if line is None or not hmac.compare_digest(line, self._secret):
-                raise _NotProvenError("its first line is not secret=VALUE with the secret of [ryuk]")
+                raise _NoClientError("its first line is not secret=VALUE with the secret of [ryuk]")
             client.proven = True
+        elif line is not None and is_http(line):
+            raise _NoClientError("it speaks HTTP, as a browser does, and not the Ryuk protocol")
         elif not line and line is not None:
             return
         else:

@@ -147,16 +147,6 @@ def test_what_is_taken_is_narrow_whatever_is_sent(sent: list[tuple[str, str | No
         assert not label_matches(f"{key}={text}", {key: f"{text}x"}), "as a glob it matches itself alone"
 
 
-@given(st.binary(max_size=200))
-def test_bytes_are_refused_or_understood(line: bytes) -> None:
-    try:
-        claim = claim_of(line, CLAIMABLE)
-    except LineError as refused:
-        assert str(refused).isprintable()  # noqa: PT017 - either is right
-    else:
-        assert claim.selector.labels
-
-
 @given(
     st.lists(st.binary(max_size=30).filter(lambda line: b"\n" not in line and not line.endswith(b"\r")), max_size=6),
     st.data(),

@@ -99,6 +99,18 @@ async def test_what_is_refused_gets_no_ack_and_an_error_that_names_the_peer(tmp_
         assert len(house.records()) == 1
 
 
+async def test_a_page_in_a_browser_takes_no_lease(tmp_path: Path) -> None:
+    """Any page can have a browser send a POST here, with a line of the protocol for its body."""
+    async with House(tmp_path).serving() as house:
+        client = await house.client()
+        await client.send(b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\n\r\n" + line("a"))
+        await client.ended()
+        assert house.records() == ()
+        assert [told["problem"] for told in house.told("ryuk_client_refused")] == [
+            "it speaks HTTP, as a browser does, and not the Ryuk protocol"
+        ]
+
+
 async def test_a_line_that_was_cut_off_claims_nothing(tmp_path: Path) -> None:
     async with House(tmp_path).serving() as house:
         client = await house.client()
