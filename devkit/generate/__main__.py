@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from devkit.generate import dashboards, kubernetes, metrics, proxy, reference, swarm
+from devkit.generate import dashboards, kubernetes, metrics, openapi, proxy, reference, swarm
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -15,6 +15,7 @@ FILES: Mapping[Path, Callable[[], str]] = {
     **dashboards.FILES,
     **kubernetes.FILES,
     **metrics.FILES,
+    **openapi.FILES,
     **proxy.FILES,
     **reference.FILES,
     **swarm.FILES,

@@ -143,8 +143,8 @@ def lease_app(
     for path in ("", "/"):
         app.router.add_get(path, admitted(LeaseApi.list_all))
         app.router.add_post(path, admitted(LeaseApi.take))
-    app.router.add_put("/{id:.+}", admitted(LeaseApi.renew))
-    app.router.add_delete("/{id:.+}", admitted(LeaseApi.release))
+    app.router.add_put(r"/{id:[\s\S]+}", admitted(LeaseApi.renew))
+    app.router.add_delete(r"/{id:[\s\S]+}", admitted(LeaseApi.release))
     return app
 
 
