@@ -18,7 +18,7 @@ from tests.run import Program
 
 SIMULATOR = "simulator"
 
-pytest_plugins = ["devkit.instantly"]
+pytest_plugins = ["devkit.instantly", "tests.secrecy"]
 
 # A shell starts what runs in its background with SIGINT ignored, and so would be the programs that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

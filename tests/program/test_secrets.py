@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.program.fakeengine import FakeEngine
-from tests.run import NO_DAYTONA, Program
+from tests.run import Program
 
 SECRET = "hunter2-s3cr3t"
 HOSTS = [
@@ -61,12 +60,3 @@ def test_the_program_says_that_it_is_no_place_for_a_password(program: Program, t
     assert "use TLS certificates" in ended.err
     assert 'host = "tcp://***@gpu-1:2376"' in ended.err
     assert SECRET not in ended.err
-
-
-def test_a_key_in_the_environment(run: Program, fake: FakeEngine) -> None:
-    fake.add("chess-1")
-    env = {"DAYTONA_API_KEY": SECRET, **NO_DAYTONA}
-    for arguments in (("--once", "--log-level", "debug"), ("config", "show", "--json")):
-        ended = run(*arguments, env=env)
-        assert ended.code == (5 if "--once" in arguments else 0)
-        assert SECRET not in ended.out + ended.err

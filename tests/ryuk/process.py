@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from devkit.client import EngineClient
 from reaper.observers.journal import NAME
+from tests import secrecy
 from tests.run import Program
 
 LIMIT = 60.0  # seconds for anything that is waited for
@@ -58,6 +59,7 @@ class RyukProcess:
     def _read_err(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
+            secrecy.note("the log of reaper ryuk", line)
             (self.lines.append(json.loads(line)) if line.startswith("{") else self.other.append(line))
 
     def started(self) -> Self:

@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 
 from devkit.ports import free_port
 from reaper.observers.journal import NAME
+from tests import secrecy
 from tests.run import Program
 
 T = TypeVar("T")
@@ -88,6 +89,7 @@ class Daemon:
     def _follow(self, process: subprocess.Popen[str]) -> None:
         assert process.stderr is not None
         for line in process.stderr:
+            secrecy.note("the log of the service", line)
             if line.startswith("{"):
                 self.lines.append(json.loads(line))
             else:
@@ -164,10 +166,12 @@ class Daemon:
     def _ask(request: urllib.request.Request) -> tuple[int, str]:
         try:
             with urllib.request.urlopen(request, timeout=LIMIT) as answer:
-                return answer.status, answer.read().decode()
+                status, text = answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
-                return error.code, error.read().decode()
+                status, text = error.code, error.read().decode()
+        secrecy.note(f"the answer to {request.full_url}", text)
+        return status, text
 
     def metric(self, name: str, /, **labels: str) -> float:
         """The sum of a metric's series that have these labels."""
