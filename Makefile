@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 3 ? 3 : 4)))
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 
-.PHONY: run test lint unit parts mutants bench dist image clean
+.PHONY: run test lint unit parts mutants fuzz bench dist image clean
 
 run: $(VENV)/installed
 	$(BIN)/reaper demo
@@ -19,6 +19,7 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m devkit.audit
 
 unit: $(VENV)/ready
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
@@ -31,20 +32,31 @@ parts: $(VENV)/ready
 mutants: $(VENV)/ready
 	REAPER_MUTANTS=all $(BIN)/python -m pytest --numprocesses $(WORKERS) tests/promise
 
+# Every parser of bytes that others wrote: make fuzz SECONDS=3600 TARGETS="docker_rows orders"
+SECONDS ?= 60
+fuzz: $(VENV)/ready
+	$(PIP) --quiet --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
+
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks
 
 dist: $(VENV)/ready
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m devkit.sbom >dist/bench_reaper-$(VERSION).cdx.json
 
 # Where no index is reached: make image DOCKER_BUILD="docker build --build-arg BASE=... --build-arg PIP_OPTIONS=..."
 DOCKER_BUILD ?= docker build
+DOCKER ?= docker
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' reaper/__init__.py)
 
 image:
 	$(DOCKER_BUILD) --tag reaper:$(VERSION) --build-arg VERSION=$(VERSION) \
 	  --build-arg REVISION=$(shell git rev-parse HEAD) --build-arg CREATED=$(shell date -u +%Y-%m-%dT%H:%M:%SZ) .
+	mkdir -p dist
+	$(DOCKER) run --rm --interactive --network none --entrypoint python3 reaper:$(VERSION) - \
+	  <devkit/sbom.py >dist/reaper-$(VERSION).image.cdx.json
 
 clean:
 	rm -rf $(VENV) .venv-3.* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

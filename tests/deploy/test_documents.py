@@ -37,6 +37,21 @@ def test_every_link_leads_to_a_file_and_a_heading(document: Path) -> None:
     assert broken == []
 
 
+def test_every_threat_names_tests_that_exist() -> None:
+    """Each row of the threat model is held by at least one test."""
+    rows = [line for line in (ROOT / "SECURITY.md").read_text().splitlines() if line.startswith("| ") and "--" not in line]
+    named = [(row, re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)) for row in rows if not row.startswith("| threat")]
+    assert len(named) > 20
+    assert [row for row, tests in named if not tests] == []
+    missing = [
+        f"{path}::{name}"
+        for _, tests in named
+        for path, name in tests
+        if not (ROOT / path).exists() or not re.search(rf"^ *(async )?def {name}\(", (ROOT / path).read_text(), re.MULTILINE)
+    ]
+    assert missing == []
+
+
 @pytest.mark.parametrize("document", PATHS_OF, ids=str)
 def test_every_path_that_is_named_exists(document: Path) -> None:
     """A path starts at the top or at ``reaper/``; in the row of a room, at the room."""

@@ -129,6 +129,11 @@ def test_what_is_in_it_and_what_is_not(deploy_engine: PrivateEngine, base: str, 
     assert own == __version__
     assert {name: pinned[name] for name in versions} == versions
     assert not {"pip", "setuptools", "wheel", "hatchling", "pytest", "daytona", "docker"} & versions.keys()
+    script = f"{images.ROOT}/devkit/sbom.py:/sbom.py:ro"
+    bill = json.loads(docker(deploy_engine, "run", *PYTHON, *HARDENED, "-v", script, image, "/sbom.py"))
+    assert {each["name"]: each["version"] for each in bill["components"]} == {
+        n.replace("_", "-"): v for n, v in versions.items()
+    }
     files = {Path(file) for file in found["files"]}
     outer = [file for file in files if file.suffix in (".whl", ".toml") or "tests" in file.parts]
     assert [file.parts[-2:] for file in outer] == [("reaper", "reaper.example.toml")], "what `reaper config example` prints"

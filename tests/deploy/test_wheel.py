@@ -1,12 +1,17 @@
 """The distribution: a wheel that runs in an environment which holds nothing else, on every supported Python."""
 
+import json
+import re
 import subprocess
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from reaper import __version__
 from tests import needs
@@ -20,6 +25,20 @@ def run(*argv: str | Path, cwd: Path) -> str:
     ended = subprocess.run(list(map(str, argv)), cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
+
+
+def bill() -> Any:
+    """The bill of materials that is written beside the wheel."""
+    return json.loads(run(sys.executable, "-m", "devkit.sbom", cwd=ROOT))
+
+
+def test_the_bill_of_materials_is_cyclonedx() -> None:
+    found = bill()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(found)) is None
+    refs = {each["bom-ref"] for each in (*found["components"], found["metadata"]["component"])}
+    assert {each["ref"] for each in found["dependencies"]} == refs
+    assert {ref for each in found["dependencies"] for ref in each["dependsOn"]} <= refs
+    assert not {"pytest", "hypothesis", "daytona"} & {each["name"] for each in found["components"]}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +71,15 @@ def test_the_wheel_runs_the_demo_in_an_environment_of_its_own(dist: Path, tmp_pa
     pip = (environment / "bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
     run(*pip, "--constraint", ROOT / "constraints.txt", wheel, cwd=tmp_path)
     bin_ = environment / "bin"
+    if sys.version.startswith(f"{version}."):
+        brought = {"pip", "setuptools"}
+        listed = json.loads(run(*pip[:-2], "list", "--format", "json", cwd=tmp_path))
+        versions = {re.sub(r"[-_.]+", "-", each["name"]).lower(): each["version"] for each in listed}
+        (own,) = {each["version"] for each in listed if each["name"] == "bench-reaper"}
+        found = bill()
+        assert {each["name"]: each["version"] for each in found["components"]} | {"bench-reaper": own} == {
+            name: version for name, version in versions.items() if name not in brought
+        }
     assert run(bin_ / "bench-reaper", "--version", cwd=tmp_path) == f"reaper {__version__}\n"
     assert "a second listing: nothing reapable is left" in run(bin_ / "reaper", "demo", cwd=tmp_path)
     assert run(bin_ / "reaper", "config", "example", cwd=tmp_path) == (ROOT / "reaper.example.toml").read_text()
