@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -21,7 +21,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "constraints.txt"
 WITHIN = 300  # seconds for all packages
-UNPINNED = {"bench-reaper", "pip", "setuptools", "wheel"}  # what an environment brings along is none of the program's
+PROGRAM = "bench-reaper"
 
 
 def pins(text: str) -> dict[str, str]:
@@ -36,17 +36,33 @@ def pins(text: str) -> dict[str, str]:
     return found
 
 
+def needed(name: str, extras: frozenset[str], found: dict[str, str]) -> None:
+    """Add what a distribution needs here, and all that those need, to the versions by name."""
+    for text in distribution(name).requires or ():
+        requirement = Requirement(text)
+        marker, key = requirement.marker, canonicalize_name(requirement.name)
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            if key in found and not requirement.extras:
+                continue
+            try:
+                found[key] = distribution(requirement.name).version
+            except PackageNotFoundError:
+                found[key] = "not"
+                continue
+            needed(requirement.name, frozenset(requirement.extras), found)
+
+
 def problems(pinned: dict[str, str], installed: dict[str, str], project: str) -> list[str]:
     """What is wrong with the pins.
 
     Args:
         pinned: versions by name.
-        installed: likewise.
+        installed: likewise, what is needed.
         project: the text of pyproject.toml.
     """
     found = []
     for name, version in sorted(installed.items()):
-        if name not in UNPINNED and pinned.get(name) != version:
+        if pinned.get(name) != version:
             found.append(f"{name} {version} is installed, and constraints.txt has {pinned.get(name, 'no such line')}")
     table = tomllib.loads(project)["project"]
     for text in (*table["dependencies"], *(each for extra in table["optional-dependencies"].values() for each in extra)):
@@ -99,7 +115,8 @@ def _asked() -> list[str] | None:
 
 def main() -> int:
     """1 when something is wrong."""
-    installed = {canonicalize_name(each.metadata["Name"]): each.version for each in distributions()}
+    installed: dict[str, str] = {}
+    needed(PROGRAM, frozenset({"dev"}), installed)
     pinned = pins(CONSTRAINTS.read_text(encoding="utf-8"))
     found = problems(pinned, installed, (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     known = _asked()
