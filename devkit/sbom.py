@@ -51,7 +51,7 @@ def _needs(found: Distribution) -> dict[str, Distribution]:
 def _component(found: Distribution, kind: str = "library") -> dict[str, Any]:
     name, version, metadata = _name(found.metadata["Name"]), found.version, found.metadata.json
     purl = f"pkg:pypi/{name}@{version.replace('!', '%21').replace('+', '%2B')}"
-    component = {"type": kind, "bom-ref": purl, "name": name, "version": version, "purl": purl}
+    component: dict[str, Any] = {"type": kind, "bom-ref": purl, "name": name, "version": version, "purl": purl}
     expression, text = metadata.get("license_expression"), str(metadata.get("license", ""))
     if expression:
         component["licenses"] = [{"expression": expression}]

@@ -23,18 +23,18 @@ def test_pins_that_do_not_fit_are_named() -> None:
         audit.pins("a>=1\n")
 
 
-def test_an_advisory_is_told_and_no_answer_is_none() -> None:
+def test_an_advisory_is_told_and_what_is_not_answered_is_not_checked() -> None:
     known = {"id": "PYSEC-1", "fix_versions": ["1.2"]}
     answer = {"dependencies": [{"name": "a", "version": "1.0", "vulns": [known]}, {"name": "b", "skip_reason": "?"}]}
-    assert audit.advisories(json.dumps(answer)) == ["a 1.0: PYSEC-1, mended in 1.2"]
-    assert audit.advisories("") is None
+    assert audit.advisories(json.dumps(answer), ["a", "b", "c"]) == (["a 1.0: PYSEC-1, mended in 1.2"], ["b", "c"])
+    assert audit.advisories("", ["a"]) == ([], ["a"])
 
 
 @pytest.mark.parametrize(("required", "code"), [("", 0), ("1", 1)])
 def test_a_check_that_was_not_made_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], required: str, code: int
 ) -> None:
-    monkeypatch.setattr(audit, "_asked", lambda: None)
+    monkeypatch.setattr(audit, "_ask", lambda: "")
     monkeypatch.setattr(audit, "problems", lambda *_: [])
     monkeypatch.setenv("REAPER_REQUIRE_AUDIT", required)
     assert audit.main() == code

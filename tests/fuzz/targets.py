@@ -216,13 +216,14 @@ def docker_rows(data: bytes) -> None:
     rows = [row for row in (found if isinstance(found, list) else [found]) if isinstance(row, dict)]
     directory = links.Directory(rows, rows)
     for row in rows:
-        for read in (
+        readers: tuple[Callable[[containers.Row], Resource | None], ...] = (
             lambda row: containers.listed_container(row, "local", directory),
             lambda row: containers.inspected_container(row, "local", directory),
             lambda row: containers.network(row, "local", None),
             lambda row: volumes_images.volume(row, "local", exact=True),
             lambda row: volumes_images.image(row, "local"),
-        ):
+        )
+        for read in readers:
             with suppress(ValueError):
                 if (resource := read(row)) is not None:
                     _check(resource)
@@ -243,7 +244,7 @@ def docker_events(data: bytes) -> None:
         found, reading = list[Resource](), events.deaths(stream(), "local")
         while True:
             try:
-                reading.__anext__().send(None)  # type: ignore[attr-defined] - it waits for nothing
+                reading.__anext__().send(None)  # type: ignore[attr-defined]  # it waits for nothing
             except StopIteration as answered:
                 found.append(answered.value)
             except StopAsyncIteration:
