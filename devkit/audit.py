@@ -77,7 +77,7 @@ def problems(pinned: dict[str, str], installed: dict[str, str], project: str) ->
 
 
 def advisories(answer: str, pinned: Collection[str]) -> tuple[list[str], list[str]]:
-    """The known vulnerabilities in the answer of pip-audit, and the packages that it says nothing of: those are not checked."""
+    """The known vulnerabilities in the answer of pip-audit, and the packages that it says nothing of."""
     try:
         answered = {canonicalize_name(each["name"]): each for each in json.loads(answer)["dependencies"] if "vulns" in each}
     except (ValueError, KeyError):

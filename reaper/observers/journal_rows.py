@@ -6,15 +6,15 @@ Times are texts of one width in UTC, so that they sort, and so that the ``sqlite
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from reaper.core.durations import parse_time
 from reaper.core.model import Decision, EndpointReport, Outcome, Result
-from reaper.files import read_json
+from reaper.files import read_json, write_text
 
 PENDING = "pending"  # the outcome of what is being deleted
 LABELS = 16_384  # characters of JSON that are kept
@@ -151,29 +151,26 @@ def leave_gap(journal: Path, token: int, gap: Gap) -> None:
     journal.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     file = Path(f"{journal}.gap-{token}")
     fields = {name: getattr(gap, name) for name in gap.__slots__}
-    part = Path(f"{file}.part")
-    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w", encoding="utf-8") as opened:  # noqa: PTH123
-        json.dump(fields, opened)
-    part.rename(file)
+    write_text(file, json.dumps(fields))
 
 
 def gaps_left(journal: Path) -> Iterator[tuple[Path, Gap | None]]:
     """The gaps beside the journal; None for a file that does not say what it should."""
     with suppress(OSError):
         for file in sorted(journal.parent.glob(f"{journal.name}.gap-*"))[:_MOST_GAPS]:
-            if file.suffix == ".part":
+            if file.suffix == ".partial":
                 continue
             try:
                 found = read_json(file)
                 yield file, _gap(found)
             except OSError:
                 continue
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, OverflowError):
                 yield file, None
 
 
 def _gap(found: object) -> Gap:
     if not isinstance(found, dict):
         raise ValueError("it is no object")  # noqa: TRY004 - of the content, not of a type in here
-    began, ended = (spell(datetime.fromisoformat(str(found[name]))) for name in ("began_at", "ended_at"))
+    began, ended = (spell(parse_time(found[name])) for name in ("began_at", "ended_at"))
     return Gap(began, ended, int(found["sweeps"]), int(found["acts"]), text(str(found["why"])))

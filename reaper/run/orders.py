@@ -75,7 +75,7 @@ class Orders:
             return cls(_plan(document), from_row(document["lease"]), None if scratch is None else Path(scratch))
         except KeyError as error:
             raise OrdersError(f"{error} is missing") from None
-        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise OrdersError(f"a value cannot be read ({type(error).__name__})") from None  # its text could hold a key
 
 

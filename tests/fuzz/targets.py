@@ -28,9 +28,8 @@ from reaper.errors import ConfigError, InvalidError, LeasesUnknownError
 from reaper.leases import authorization, http_api, ryuk_protocol
 from reaper.leases.sources import ServedLeases
 from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
-from reaper.observers import journal_gaps
 from reaper.observers.journal_db import DamagedError, Database, NewerError, reaped_projects
-from reaper.observers.journal_rows import Begun, spell
+from reaper.observers.journal_rows import Begun, Gap, gaps_left, spell
 from reaper.providers import answers, parsing
 from reaper.providers.daytona import links as daytona_links
 from reaper.providers.daytona import sandboxes
@@ -365,7 +364,7 @@ def _check_record(record: LeaseRecord) -> None:
 def remembered(data: bytes) -> None:
     """The small files of the state directory, which an earlier version or a broken disk may have written."""
     folder = _FOLDER.write("state/journal.db.gap-1", data).parent
-    for _, gap in journal_gaps.left(folder / "journal.db"):
+    for _, gap in gaps_left(folder / "journal.db"):
         assert gap is None or gap.began_at == spell(durations.parse_time(gap.began_at))
     for reader in (memory := Memory(folder, "x"), daytona_links.Links(folder, "x")):
         _FOLDER.write(f"state/{(reader.file if isinstance(reader, Memory) else reader._file or folder).name}", data)
@@ -450,7 +449,7 @@ def _journal() -> bytes:
     thing = _container({"Id": "a" * 64, "Names": ["/chess-1"], "Created": 1_700_000_000, "Labels": {"run": "x"}})
     decision = Decision(thing, Verdict.REAP, Reason.OLDER_THAN, "older than 6 h", policy="old", owner="label run=x")
     database.begin(begun, [decision], NOW)
-    database.add_gap(journal_gaps.Gap.of(NOW, NOW, (1, 2), "full"))
+    database.add_gap(Gap.of(NOW, NOW, (1, 2), "full"))
     database.close()
     return path.read_bytes()
 
