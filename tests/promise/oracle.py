@@ -7,6 +7,8 @@ nothing to stay for. Between the two lies what the rules leave open, which eithe
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import Any, TypeVar
 
 from tests.promise.truth import (
     CONFIG_FILES,
@@ -90,6 +92,23 @@ class Reasons:
         self.open: list[str] = []
 
 
+T = TypeVar("T")
+
+
+def _once(find: Callable[["Oracle", Any], T]) -> Callable[["Oracle", Any], T]:
+    """Find it out once for each thing: a world does not change."""
+
+    @wraps(find)
+    def known(self: "Oracle", thing: Any) -> T:
+        place = find.__name__, key(thing)
+        if place not in self._known:
+            self._known[place] = find(self, thing)
+        found: T = self._known[place]
+        return found
+
+    return known
+
+
 class Oracle:
     """Judges one world.
 
@@ -105,6 +124,7 @@ class Oracle:
         self.things: dict[str, Thing] = {}
         for thing in things(world):
             self.things[key(thing)] = thing
+        self._known: dict[tuple[str, str], Any] = {}  # what has been found out, by whom and of what
         self.units: dict[tuple[str, ...], list[Container]] = defaultdict(list)
         for container in world.containers:
             if (unit := self._unit(container)) is not None:
@@ -122,6 +142,7 @@ class Oracle:
 
     # -- whose labels ----------------------------------------------------------------------------------------------------
 
+    @_once
     def _own(self, thing: Thing) -> Labels:
         """The labels that were given to it: those that its image carries with the same value may be inherited."""
         labels = thing.labels or {}
@@ -138,6 +159,7 @@ class Oracle:
 
     # -- groups ----------------------------------------------------------------------------------------------------------
 
+    @_once
     def _unit(self, container: Container) -> tuple[str, ...] | None:
         own, labels = self._own(container), container.labels or {}
         if PROJECT not in labels or not {NUMBER, ONEOFF} & own.keys():
@@ -156,6 +178,7 @@ class Oracle:
 
     # -- ownership -------------------------------------------------------------------------------------------------------
 
+    @_once
     def _preset(self, thing: Container | Sandbox | Network) -> bool:
         presets, labels = self.config.presets, self._own(thing)
         signs = {*(["terminal-bench"] if "terminal-bench" in labels else [])}
@@ -167,6 +190,15 @@ class Oracle:
                 signs |= {"harbor"}
         return bool(signs & set(presets))
 
+    @property
+    def owned_in_groups(self) -> frozenset[str]:
+        """The ids of what is owned and belongs to a project, whose other members may go first."""
+        grouped = (thing for thing in self.things.values() if isinstance(thing, Container | Network))
+        return frozenset(key(thing) for thing in grouped if PROJECT in (thing.labels or {}) and self._owned(thing))
+
+    def _remembered(self, thing: Thing) -> bool:
+        return isinstance(thing, Container | Network) and thing.id in self.world.remembered
+
     def _listed(self, thing: Container | Sandbox | Network) -> bool:
         labels, config = self._own(thing), self.config
         images = thing.image if isinstance(thing, Container) else ""
@@ -176,6 +208,7 @@ class Oracle:
             or any(IMAGE_PATTERNS[pattern](images) for pattern in config.images)
         )
 
+    @_once
     def _owned(self, thing: Thing) -> bool:
         if self._taken(thing):
             return True
@@ -227,6 +260,7 @@ class Oracle:
             claims = tuple(claim for claim in claims if claim.labels or claim.projects)
         return any(self._claims(claim, thing, to_take=True) for claim in claims)
 
+    @_once
     def _taken(self, thing: Thing) -> bool:
         return any(self._takes(lease, thing) for lease in self.world.leases if lease.ended is not None)
 
@@ -374,11 +408,13 @@ class Oracle:
             "no creation time": thing.created is None,
             "a time that cannot be": self._impossible(thing),
             "an odd value": isinstance(thing, Container | Sandbox) and any(not p.startswith("list.") for p in thing.odd),
-            "unowned": not self._owned(thing),
+            "unowned": not self._owned(thing) and not self._remembered(thing),
             "protected": self._protected(thing),
             "a system container": any(name.startswith(SYSTEM_LABELS) for name in thing.labels or {}),
         }
         reasons.never += [why for why, true in found.items() if true]
+        if self._remembered(thing) and not self._owned(thing):
+            reasons.open.append("it was owned when more of its project was there")
         if isinstance(thing, Container) and thing.odd:
             reasons.open.append("an odd value in the listing, where the inspection may be whole")
         self._lease(thing, reasons)
@@ -422,7 +458,7 @@ class Oracle:
         if self._taken(c):
             return
         if c.restart in self.config.restart_policies and not self._preset(c):
-            reasons.never.append(f"restart policy {c.restart}")
+            (reasons.open if self._remembered(c) else reasons.never).append(f"restart policy {c.restart}")
         young = c.created is not None and (self.world.now - c.created < GRACE or abs(self.world.skew) > HOUR)
         if c.state == "created" and young:
             reasons.never.append("it was never started")
@@ -496,6 +532,7 @@ class Oracle:
     def _labelled(self, things: Iterable[Network | Volume], project: str) -> list[Network | Volume]:
         return [thing for thing in things if (thing.labels or {}).get(PROJECT) == project]
 
+    @_once
     def _keeps_its_project(self, network: Network) -> bool:
         if network.labels is None or network.created is None or self._impossible(network) or not self._owned(network):
             return False

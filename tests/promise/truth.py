@@ -175,6 +175,7 @@ class World:
     Args:
         skew: the engine's clock minus this host's; all times here are of the engine's clock.
         podman: whether the engine is Podman: its listing has no HostConfig.
+        remembered: the ids of members of projects that an earlier sweep may have known to be owned.
     """
 
     config: Config
@@ -187,3 +188,4 @@ class World:
     skew: timedelta = timedelta(0)
     podman: bool = False
     now: datetime = NOW
+    remembered: frozenset[str] = frozenset()

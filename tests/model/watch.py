@@ -1,0 +1,190 @@
+"""What is held against the oracle: each request that would change something, each report, and the journal."""
+
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from reaper.core.model import Decision, Kind, Outcome, Report
+from reaper.simulator.faults import Handler
+from tests.model.world import Place, World
+from tests.promise import oracle, truth
+from tests.promise.oracle import Oracle
+
+LONGEST_LOOK = timedelta(minutes=2)  # from the last look at something to the request that deletes it
+_DOCKER = re.compile(r"^(?:/v[0-9.]+)?/(containers|networks|volumes|images)/([^/]+(?:/[^/]+)*?)(/json|/stop|/kill)?$")
+_DAYTONA = re.compile(r"^/api/sandbox/([^/]+)(/stop)?$")
+
+
+class BrokenPromiseError(AssertionError):
+    """A rule of deletion does not hold, or a report is not true."""
+
+
+class Watch:
+    """Looks at all requests of the program.
+
+    Attributes:
+        requests: how many there have been in this step.
+        changes: of these, the ones that would change something.
+        asked: ids whose deletion was asked for in this step, by the endpoint's name.
+        on_request: is called with the number of each request before it is dealt with.
+        wrong: what was found wrong; raised when the step ends, since the program may catch what is raised in a handler.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.requests = self.changes = 0
+        self.asked: dict[str, set[str]] = {}
+        self.seen: dict[str, tuple[bool, float]] = {}
+        self.on_request: Callable[[int], object] = lambda _: None
+        self.wrong: list[str] = []
+        self.statuses: Counter[str] = Counter()
+
+    def begin(self) -> None:
+        """A step begins."""
+        self.requests = self.changes = 0
+        self.asked = {place.name: set() for place in self.world.places}
+        self.seen.clear()
+        for place in self.world.places:
+            place.acted.clear()
+
+    def fail(self, what: str) -> None:
+        """Something is wrong."""
+        self.wrong.append(what)
+
+    def raise_what_is_wrong(self) -> None:
+        """Raise BrokenPromiseError if anything is."""
+        if self.wrong:
+            raise BrokenPromiseError("; ".join(self.wrong[:3]))
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    def middleware(self, place: Place) -> Middleware:
+        """The outermost one of a server."""
+
+        @web.middleware
+        async def watch(request: web.Request, handler: Handler) -> web.StreamResponse:
+            self.requests += 1
+            self.on_request(self.requests)
+            target, stops = _target(request.path)
+            if request.method == "DELETE" or stops:
+                self.changes += 1
+                if target is None:
+                    self.fail(f"{request.method} {request.path} is nothing that the program may ask for")
+                else:
+                    self._check(place, target, "stop" if stops else "delete")
+            answer = await handler(request)
+            if request.method == "GET" and target is not None:
+                never, _ = self._never(place, target)
+                self.seen[target] = not never, self.world.clock.elapsed()
+            return answer
+
+        return watch
+
+    def _never(self, place: Place, target: str) -> tuple[list[str], oracle.Thing | None]:
+        """Why it must stay by either view, and what it is: as it is, and as it would be had the program done nothing."""
+        raw = self.world.truth(place)
+        now = Oracle(raw)
+        undone = Oracle(place.undone(raw)) if place.acted else now
+        place.remembered |= now.owned_in_groups | undone.owned_in_groups
+        key = next((key for key in (target, f"volume {target}") if key in undone.things), target)
+        first = now.never.get(key, [] if key in now.things else ["it is gone"])
+        second = undone.never.get(key, [])
+        return ([*first, *second] if first and second else []), undone.things.get(key)
+
+    def _check(self, place: Place, target: str, what: str) -> None:
+        if what == "delete":
+            self.asked[place.name].add(target)
+        never, thing = self._never(place, target)
+        if thing is None:
+            return  # it is gone, or never was: nothing comes of it
+        key = oracle.key(thing)
+        if key in place.acted and not self._came_back(place, key):
+            return  # once more, since the answer was lost
+        allowed, at = self.seen.get(target, (False, float("-inf")))
+        if never and not allowed:
+            self.fail(f"{what} {thing} on {place.name}, which must stay: {never}")
+        if self.world.clock.elapsed() - at > LONGEST_LOOK.total_seconds():
+            self.fail(f"{what} {thing} on {place.name} without a look at it in the last {LONGEST_LOOK}")
+        place.acted[key] = thing
+
+    def _came_back(self, place: Place, key: str) -> bool:
+        """Whether someone has started it again since the program stopped it."""
+        now = next((thing for thing in oracle.things(self.world.truth(place)) if oracle.key(thing) == key), None)
+        before = place.acted[key]
+        if isinstance(now, truth.Container) and isinstance(before, truth.Container):
+            return now.started != before.started
+        return False
+
+    # -- reports -------------------------------------------------------------------------------------------------------
+
+    def check_report(self, report: Report, *, acted: bool, code: int, alone: bool = True) -> None:
+        """What it says is true, as far as it can be known from outside."""
+        if not acted and self.changes:
+            self.fail(f"{self.changes} requests of a dry run would change something")
+        for endpoint in report.endpoints:
+            place = next(place for place in self.world.places if place.name == endpoint.endpoint)
+            there = {oracle.key(thing) for thing in oracle.things(self.world.truth(place))}
+            if endpoint.failure is not None and endpoint.failure.label == "internal_error":
+                self.fail(f"an internal error on {place.name}: {endpoint.failure.message}")
+            ids = [_key(result.decision) for result in endpoint.results]
+            if len(ids) != len(set(ids)):
+                self.fail(f"two results for one of {ids}")
+            reaped = {decision.resource.id for decision in endpoint.decisions if decision.reap}
+            if alone and (unsaid := self.asked[place.name] - reaped):
+                self.fail(f"{sorted(unsaid)} on {place.name} was to be deleted, and the report says so nowhere")
+            for result in endpoint.results:
+                name = f"{result.decision.resource.kind} {result.decision.resource.name} on {place.name}"
+                if result.outcome.removed and _key(result.decision) in there:
+                    self.fail(f"{name} is called {result.outcome}, and is there")
+                if code == 0 and result.outcome in (Outcome.FAILED, Outcome.STOPPED, Outcome.ABANDONED):
+                    self.fail(f"the exit code is 0, and {name} is {result.outcome}: {result.detail}")
+            missing = reaped - {result.decision.resource.id for result in endpoint.results}
+            if acted and missing:
+                self.fail(f"there is no result for {sorted(missing)} on {place.name}")
+            if code == 0 and (endpoint.failure is not None or endpoint.cap is not None):
+                self.fail(f"the exit code is 0 with {endpoint.failure or endpoint.cap}")
+
+    def check_cap(self, report: Report, cap: int) -> None:
+        """No more was to be deleted than both caps together allow."""
+        for endpoint in report.endpoints:
+            asked = len(self.asked[endpoint.endpoint])
+            if asked > 2 * cap:
+                self.fail(f"{asked} deletions on {endpoint.endpoint} with a cap of {cap}")
+
+    def check_journal(self, state: Path) -> None:
+        """All that the program asked to be deleted in this step can be accounted for."""
+        asked = {target for targets in self.asked.values() for target in targets}
+        if not asked:
+            return
+        file = state / "journal.db"
+        on_record: set[str] = set()
+        with suppress(sqlite3.Error):
+            connection = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)
+            try:
+                on_record = {row[0] for row in connection.execute("SELECT resource FROM act")}
+            finally:
+                connection.close()
+        if missing := asked - on_record:
+            self.fail(f"the journal knows nothing of the deletion of {sorted(missing)}")
+
+
+def _key(decision: Decision) -> str:
+    resource = decision.resource
+    return f"volume {resource.id}" if resource.kind is Kind.VOLUME else resource.id
+
+
+def _target(path: str) -> tuple[str | None, bool]:
+    """What a request addresses, and whether it would stop it."""
+    if (found := _DAYTONA.match(path)) is not None:
+        return found[1], found[2] is not None
+    found = _DOCKER.match(path)
+    if found is None or found[2] in ("json", "create", "prune"):
+        return None, False
+    return found[2], found[3] in ("/stop", "/kill")
