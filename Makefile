@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 3 ? 3 : 4)))
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 
-.PHONY: run test lint unit parts mutants fuzz bench dist image clean
+.PHONY: run test lint unit parts mutants soak fuzz bench dist image clean
 
 run: $(VENV)/installed
 	$(BIN)/reaper demo
@@ -30,7 +30,13 @@ parts: $(VENV)/ready
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup -m "not engine" $(PARTS:%=tests/%)
 
 mutants: $(VENV)/ready
-	REAPER_MUTANTS=all $(BIN)/python -m pytest --numprocesses $(WORKERS) tests/promise
+	REAPER_MUTANTS=all $(BIN)/python -m pytest --numprocesses $(WORKERS) tests/promise tests/model
+
+# Runs of the model for so long in each mode, from this seed on; what was run and found is added to tests/model/soak.json.
+SEED ?= 0
+HOURS ?= 1
+soak: $(VENV)/ready
+	$(BIN)/python -m tests.model soak --seed $(SEED) --hours $(HOURS)
 
 # Every parser of bytes that others wrote: make fuzz SECONDS=3600 TARGETS="docker_rows orders"
 SECONDS ?= 60

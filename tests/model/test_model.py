@@ -1,6 +1,7 @@
 """The model over fixed seeds: the short version of ``make soak``."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,16 @@ from pathlib import Path
 import pytest
 
 from tests.model import script
+from tests.promise.mutants import IN_TIME, MUTANTS, Mutant
+from tests.promise.test_mutants import mutate
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 12  # in each mode
+# Of the other rules no run of the model is likely to have a case: the worlds of tests/promise have many of each.
+UNLIKELY = frozenset[str]()
+CAUGHT = (*IN_TIME, *(mutant for mutant in MUTANTS if mutant.rule not in UNLIKELY))
+# All of them take a quarter of an hour: two in every run, all with ``make mutants``.
+TRIED = CAUGHT if os.environ.get("REAPER_MUTANTS") == "all" else CAUGHT[:2]
 
 
 def model(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,3 +46,15 @@ def test_a_seed_replays_the_same_run() -> None:
 def test_steps_stay_as_they_are_when_others_are_left_out() -> None:
     assert script.steps(3, "safety") == script.steps(3, "safety")
     assert script.steps(3, "safety") != script.steps(4, "safety")
+
+
+@pytest.mark.parametrize("mutant", TRIED, ids=lambda mutant: mutant.rule)
+def test_a_rule_that_is_off_is_noticed(mutant: Mutant, tmp_path: Path) -> None:
+    mutate(mutant, tmp_path)
+    done = model("mutant", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("caught by "), done.stdout + done.stderr
+
+
+def test_twenty_rules_and_more_are_tried() -> None:
+    assert len({mutant.rule for mutant in CAUGHT}) == len(CAUGHT) >= 20

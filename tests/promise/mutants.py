@@ -168,3 +168,72 @@ MUTANTS = (
     ),
     Mutant("clocks that differ by an hour tell no age", "if abs(self.clock_skew) <= LARGEST_SKEW:", "if True:"),
 )
+
+# Rules that only a world which changes, or fails, can show: the model's alone (tests/model).
+IN_TIME = (
+    Mutant(
+        "what has changed since it was listed stays",
+        "            if why := what_changed(before[resource.id], resource, stopped_by_us=ours):",
+        "            if why := None:",
+    ),
+    Mutant(
+        "what is to be kept by now stays",
+        "            if not decision.reap:\n                raise ChangedError",
+        "            if False:\n                raise ChangedError",
+    ),
+    Mutant(
+        "a project that another member has joined stays",
+        "        if joined := sorted(member.name",
+        "        if joined := () and sorted(member.name",
+    ),
+    Mutant(
+        "what something depends on by now stays",
+        "        if resources and (found := await self._dependents(resources, call)):",
+        "        if resources and (found := ()):",
+    ),
+    Mutant(
+        "a dry run changes nothing",
+        "            if self.shared.options.act and not self.draining:",
+        "            if not self.draining:",
+    ),
+    Mutant(
+        "a cap is kept",
+        "        self.cap, self.held_back = caps.hold_back(decisions, self.held)",
+        "        self.cap, self.held_back = None, frozenset()",
+    ),
+    Mutant(
+        "nothing is deleted while no lease can be read",
+        "        found = self.shared.leases()\n",
+        "        try:\n            found = self.shared.leases()\n        except ReaperError:\n            found = ()\n",
+    ),
+    Mutant(
+        "what is about to go is on record first",
+        "            await self.shared.ledger.begin(self.name, self.reader.provider, going)",
+        "            pass",
+    ),
+    Mutant(
+        "a deletion is confirmed before it is reported",
+        "        if self.context.confirmer is None:\n            confirmed()",
+        "        if True:\n            confirmed()",
+    ),
+    Mutant(
+        "a listing that is none ends the sweep",
+        "    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):\n        raise",
+        "    if False:\n        raise",
+    ),
+    Mutant(
+        "a failure is no success",
+        "    if any(report.count(outcome) for outcome in (Outcome.FAILED, Outcome.STOPPED, Outcome.ABANDONED)):",
+        "    if False:",
+    ),
+    Mutant(
+        "a heartbeat keeps a lease alive",
+        " if held.record.sort is Liveness.HEARTBEAT else None\n        now, record",
+        " if held.due is None else held.due\n        now, record",
+    ),
+    Mutant(
+        "a deletion that may pass is tried again",
+        "        self.retryable = self.retryable or error.retryable or isinstance(error, CircuitOpenError)",
+        "        self.retryable = False",
+    ),
+)

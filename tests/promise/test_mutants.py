@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import reaper
-from tests.promise.mutants import MUTANTS, Mutant
+from tests.promise.mutants import IN_TIME, MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
 # All of them take a minute or two: a few in every run, all with ``make mutants``.
@@ -20,8 +20,9 @@ TRIED = MUTANTS if os.environ.get("REAPER_MUTANTS") == "all" else MUTANTS[::5]
 def mutate(mutant: Mutant, folder: Path) -> None:
     """Make a copy of the program in which the rule is off. The text that says it must be there, and once."""
     package = folder / "reaper"
-    shutil.copytree(Path(reaper.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__", *_IGNORED))
-    found = [file for file in package.rglob("*.py") if mutant.text in file.read_text()]
+    shutil.copytree(Path(reaper.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__", "demo"))
+    files = (file for file in package.rglob("*.py") if not _IGNORED & set(file.parts))
+    found = [file for file in files if mutant.text in file.read_text()]
     places = sum(file.read_text().count(mutant.text) for file in found)
     assert places == 1, f"{mutant.text!r} stands in {places} places, so that {mutant.rule!r} is not tried: mend the mutant"
     found[0].write_text(found[0].read_text().replace(mutant.text, mutant.instead))
@@ -36,7 +37,7 @@ def test_a_rule_that_is_off_is_noticed(mutant: Mutant, tmp_path: Path) -> None:
     assert done.stdout.startswith("caught by world "), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.rule)
+@pytest.mark.parametrize("mutant", [*MUTANTS, *IN_TIME], ids=lambda mutant: mutant.rule)
 def test_the_text_of_a_rule_is_where_its_mutant_changes_it(mutant: Mutant) -> None:
     files = [file.read_text() for file in Path(reaper.__file__).parent.rglob("*.py") if not _IGNORED & set(file.parts)]
     assert sum(text.count(mutant.text) for text in files) == 1, f"mend the mutant: {mutant.text!r}"
