@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
 from aiohttp import web
 
-from reaper.config.settings import JournalTable
+from reaper.config.settings import JournalTable, Settings
 from reaper.core.lease import Claim
 from reaper.core.lease_index import Leases
 from reaper.core.model import Report
@@ -38,7 +38,9 @@ from reaper.providers.docker.registration import REGISTRATION as DOCKER
 from reaper.providers.docker.settings import DockerTable
 from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import RetryPolicy
-from reaper.service.endpoint_worker import EndpointWorker, InForce
+from reaper.service.endpoint_worker import EndpointWorker
+from reaper.service.loaded import Loaded
+from reaper.service.reporter import Reporter
 from reaper.session import Session
 from reaper.simulator.faults import Handler
 from reaper.sweep import connect
@@ -448,11 +450,11 @@ class Play:
     async def _service(self, rng: random.Random) -> None:
         """The service for a while: its workers, which follow the events, and sweep when something is due."""
         options = Options(max_deletions=rng.choice((None, None, 3)))
-        in_force = InForce(self.rules, options, TIMEOUT)
         names = [policy.name for policy in self.rules.policies]
-        listener = _Listener(self)
+        reporter = cast("Reporter", _Watching(self))
         async with self.session(options) as session, anyio.create_task_group() as group:
-            workers = [EndpointWorker(endpoint, session, lambda: in_force, listener) for endpoint in session.endpoints]
+            loaded = Loaded(Settings(), session.plan)
+            workers = [EndpointWorker(endpoint, session, lambda: loaded, reporter) for endpoint in session.endpoints]
 
             def lease_ended() -> None:
                 for worker in workers:
@@ -507,7 +509,7 @@ class Play:
         return Oracle(self.world.truth(place)).expected & Oracle(self.world.truth(place, sure=True)).expected
 
 
-class _Listener:
+class _Watching:
     """Holds each sweep of the service against the oracle."""
 
     def __init__(self, play: Play) -> None:
