@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SHOWN = 40  # successful deletions are listed one by one up to here, at a terminal
 
 _GAP = 2  # blanks between two columns
-_LONGEST_OWNER = 24  # characters of an owner or a policy, where there is room
+_SHORTEST_NAME, _LONGEST_OWNER = 40, 24  # columns for a name, and for an owner or a policy, where there are longer ones
 _UNKNOWN_AGE = datetime.max.replace(tzinfo=UTC)
 _COLUMNS = ("verdict", "name", "owner", "state", "age", "reason")
 
@@ -196,39 +196,43 @@ def _table(terminal: bool, title: str, columns: Sequence[str], rows: Sequence[Ro
 
 
 def draw(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """A table at a terminal; without rows, its title. The reason stands below the name where one line cannot hold both."""
+    """A table at a terminal; without rows, its title. Where it is too narrow for columns, each row has two lines."""
     if not rows:
         line(title)
         return
     from rich.cells import cell_len  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
+    from rich.padding import Padding  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     def width(cells: Sequence[Sequence[str]]) -> int:
         longest = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
-        longest[2] = min(longest[2], _LONGEST_OWNER)
+        longest[1:3] = min(longest[1], _SHORTEST_NAME), min(longest[2], _LONGEST_OWNER)
         return sum(longest) + _GAP * (len(longest) - 1)
 
     console = Console()
     short = [[one_line(field) for field in row.fields] for row in rows]
     long = [[*cells[:5], one_line(row.sentence) or cells[5]] for cells, row in zip(short, rows, strict=True)]
     beside = next((cells for cells in (long, short) if width(cells) <= console.width), None)
+    if beside is None:
+        console.print(title, style="bold", markup=False, highlight=False)
+        indent = max(len(cells[0]) for cells in (columns, *short)) + _GAP
+        for cells, style in ((columns, "dim"), *zip(short, (row.style for row in rows), strict=True)):
+            console.print(
+                Text.assemble((cells[0].ljust(indent), style), (cells[1], style if style == "dim" else "")), overflow="fold"
+            )
+            console.print(Padding(Text(f"{', '.join(cells[2:5])}: {cells[5]}", "dim"), (0, 0, 0, indent)))
+        return
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
-    for column in columns if beside else columns[:5]:
+    for column in columns:
         if column == "name":  # people copy names: one that does not fit goes on in the next line
-            table.add_column(column if beside else f"{column}, {columns[5]}", overflow="fold", ratio=None if beside else 1)
-        elif column in ("owner", "policy"):
-            table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=_LONGEST_OWNER if beside else 14)
+            table.add_column(column, overflow="fold")
         else:
-            table.add_column(column, no_wrap=True, justify="right" if column == "age" else "left")
-    for row, cells in zip(rows, beside or short, strict=True):
-        texts = [Text(cell) for cell in cells]
-        if not beside:
-            texts[1].append("\n").append(cells[5], "dim")
-            texts.pop()
-        texts[0].stylize(row.style)
-        table.add_row(*texts, style="dim" if row.style == "dim" else None)
+            longest = _LONGEST_OWNER if column in ("owner", "policy") else None
+            table.add_column(column, no_wrap=True, max_width=longest, justify="right" if column == "age" else "left")
+    for row, cells in zip(rows, beside, strict=True):
+        table.add_row(Text(cells[0], row.style), *map(Text, cells[1:]), style="dim" if row.style == "dim" else None)
     console.print(table)
 
 
