@@ -63,6 +63,17 @@ def test_an_option_takes_exactly_what_it_says(served: Served, options: list[str]
     assert served.left() == ALL - gone
 
 
+def test_what_hangs_or_has_failed_is_listed_before_what_is_well(served: Served, run: Program) -> None:
+    served.add("hangs", state="stopping", stuck=True)
+    served.add("changes", state="stopping", stuck=True, age=10 * MINUTE)
+    served.add("failed", state="error", age=10 * MINUTE)
+    served.add("failed-elsewhere", state="error", age=3 * DAY, labels={})
+    names = [line.split("\t")[3] for line in run("list", "--only", "daytona").out.splitlines() if "\t" in line]
+    assert set(names[:3]) == {"forgotten", "ancient", "stopped"}
+    assert set(names[3:5]) == {"hangs", "failed"}
+    assert set(names[-2:]) == {"foreign", "failed-elsewhere"}
+
+
 def test_what_a_label_matches_and_is_not_owned_is_reported(served: Served, run: Program) -> None:
     ended = run("--once", "--only", "daytona", "--all", "--label", "run=nightly")
     assert "1 matches but is not owned; add them to [scope]" in ended.out
