@@ -29,16 +29,31 @@ from benchmarks.sandboxes import (
 )
 from benchmarks.scale import FAILING_ROWS, SCALE_ROWS, Scale
 from benchmarks.service import DEATHS, ENDPOINTS, HELD, IDLE, LIVING, SETTLED, STOPPED_FOR, SWEEPS, Services
-from benchmarks.work import EXITED, IMPORTS, RUNNING, Bench
+from benchmarks.work import EXITED, IMPORTS, MANY_EXITED, RUNNING, Bench
 from devkit.engine import EngineError, PrivateEngine
+from devkit.flavours import DEFAULT
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 _EXITED = f"{EXITED:,} exited containers, `reaper --once`"
 _IMPORTS = f'`python -c "{IMPORTS}"`'
+
+
+def _neighbour_rows(suffix: str) -> tuple[Row, ...]:
+    """What a removal means for another user of the engine, and what that user means for the removal."""
+    containers = "`docker run --rm IMAGE true` of another user"
+    removed = f"{EXITED:,} exited containers"
+    slow_end = "times at the 95th percentile"
+    return (
+        Row(f"neighbour{suffix}", f"{containers} while {_EXITED}", "undisturbed", 2.0, slow_end),
+        Row(f"neighbour-rm{suffix}", f"{containers} while {_EXITED}", f"while `docker rm -v` of {removed}", 1.0, slow_end),
+        Row(f"neighbour-time{suffix}", f"{_EXITED}, beside {containers}", "`docker rm -v` of all ids, beside the same", 2.0),
+    )
+
+
 ROWS = (
     Row("prune", _EXITED, "`docker container prune -f`", 1.0),
-    Row("rm", _EXITED, "`docker rm -v` of all ids", 1.5),
+    Row("rm", _EXITED, "`docker rm -v` of all ids", 1.25),
     Row(
         "stop",
         f'{RUNNING} running containers that ignore SIGTERM, `stop_timeout = "3s"`',
@@ -49,6 +64,14 @@ ROWS = (
     Row("run", "an empty engine, `reaper run -- true`", "`reaper --once`", 2.5),
     Row("version", "`reaper --version`", "`python -c pass`", 4.0),
     Row("memory", f"peak memory, {_EXITED}", _IMPORTS, 75.0, "MiB"),
+    *_neighbour_rows(""),
+)
+_MANY_EXITED = f"{MANY_EXITED:,} exited containers, `reaper --once --max-deletions none`"
+NEWER = "docker-28.5"
+NEWER_ROWS = (
+    Row("prune-28", _MANY_EXITED, "`docker container prune -f`", 1.0),
+    Row("rm-28", _MANY_EXITED, "`docker rm -v` of all ids", 1.25),
+    *_neighbour_rows("-28"),
 )
 _DELETED = f"delete {DELETED:,} sandboxes at {LATENCY * 1000:g} ms latency, destroyed at once, `--max-deletions none`"
 _LIMITED = f"the same without latency, {LIFECYCLE} deletions and {GENERAL:,} looks per {WINDOW:g} s allowed, share 1.0"
@@ -130,8 +153,9 @@ GROUPS = {
     "leases": LEASE_ROWS,
     "failing": FAILING_ROWS,
     "scale": SCALE_ROWS,
+    "docker28": NEWER_ROWS,
 }
-_SLOW_RUNS, _QUICK_RUNS, _LONG_RUNS = 5, 25, 1
+_SLOW_RUNS, _QUICK_RUNS, _FEW_RUNS, _LONG_RUNS = 5, 25, 3, 1
 
 
 def _say(text: str) -> None:
@@ -160,7 +184,27 @@ def _measure(bench: Bench, wanted: set[str], runs: int | None) -> dict[str, tupl
     if "memory" in wanted:
         ours = series["reaper"] if beside else bench.exited(slow, ())["reaper"]
         found["memory"] = ours, bench.imports(slow)["imports"]
-    return found
+    return found | _measure_neighbour(bench, wanted, slow, "")
+
+
+def _measure_newer(bench: Bench, wanted: set[str], runs: int | None) -> dict[str, tuple[Series, Series]]:
+    few = runs or _FEW_RUNS
+    found: dict[str, tuple[Series, Series]] = {}
+    if beside := [name for name in ("prune", "rm") if f"{name}-28" in wanted]:
+        series = bench.exited(few, beside, MANY_EXITED)
+        found = {f"{name}-28": (series["reaper"], series[name]) for name in beside}
+    return found | _measure_neighbour(bench, wanted, few, "-28")
+
+
+def _measure_neighbour(bench: Bench, wanted: set[str], runs: int, suffix: str) -> dict[str, tuple[Series, Series]]:
+    if not wanted & {row.key for row in _neighbour_rows(suffix)}:
+        return {}
+    series = bench.beside_a_neighbour(runs)
+    return {
+        f"neighbour{suffix}": (series["beside-reaper"], series["undisturbed"]),
+        f"neighbour-rm{suffix}": (series["beside-reaper"], series["beside-rm"]),
+        f"neighbour-time{suffix}": (series["reaper"], series["rm"]),
+    }
 
 
 def _measure_sandboxes(bench: Organisation, wanted: set[str], runs: int | None) -> dict[str, tuple[Series, Series]]:
@@ -231,10 +275,11 @@ def _measure_group(
     """The rows of one group that are wanted, and the version of the engine where there was one."""
     reaper, docker = tools
     engine = ""
-    if group == "docker":
+    if group in ("docker", "docker28"):
         folder.mkdir()
-        bench = Bench(folder, reaper, docker, _say)
-        found = _measure(bench, wanted, runs)
+        newer = group == "docker28"
+        bench = Bench(folder, reaper, docker, _say, NEWER if newer else DEFAULT)
+        found = (_measure_newer if newer else _measure)(bench, wanted, runs)
         engine = bench.docker_versions
     elif group == "proxy":
         folder.mkdir()
@@ -282,7 +327,8 @@ def main() -> int:
         "--runs",
         metavar="N",
         type=int,
-        help=f"default {_SLOW_RUNS}, {_QUICK_RUNS} of what is quick, and {_LONG_RUNS} of what takes minutes",
+        help=f"default {_SLOW_RUNS}, {_QUICK_RUNS} of what is quick, {_FEW_RUNS} on Docker 28.5, "
+        f"and {_LONG_RUNS} of what takes minutes",
     )
     arguments = parser.parse_args()
     if arguments.runs is not None and arguments.runs < 1:
@@ -290,7 +336,7 @@ def main() -> int:
     wanted = set(arguments.only or keys)
     groups = [name for name in arguments.group or GROUPS if wanted & {row.key for row in GROUPS[name]}]
     needed = {row.key for name in groups for row in GROUPS[name]} & wanted
-    tools = _tools(engine=bool(needed & {"late", *(row.key for row in (*ROWS, *PROXY_ROWS))}))
+    tools = _tools(engine=bool(needed & {"late", *(row.key for row in (*ROWS, *NEWER_ROWS, *PROXY_ROWS))}))
     if isinstance(tools, str):
         _say(f"benchmarks: {tools}")
         return 2

@@ -10,9 +10,13 @@ from datetime import timedelta
 from pathlib import Path
 
 from benchmarks.measure import BenchmarkError, Launcher, Series
+from benchmarks.neighbour import Neighbour
 from devkit.engine import SLEEPS, PrivateEngine
+from devkit.flavours import DEFAULT
 
 EXITED, RUNNING = 1000, 100
+MANY_EXITED = 2000
+UNDISTURBED = 10  # containers of the neighbour before each removal
 IMPORTS = "import aiodocker, pydantic, structlog"
 _LABELS = {"terminal-bench": "hello-world"}
 _GRACE = 3
@@ -37,19 +41,21 @@ class Bench:
         reaper: the installed command.
         docker: the docker command.
         say: is told what goes on.
+        flavour: of the engine.
     """
 
-    def __init__(self, folder: Path, reaper: str, docker: str, say: Say) -> None:
+    def __init__(self, folder: Path, reaper: str, docker: str, say: Say, flavour: str = DEFAULT) -> None:
         self._launcher = Launcher(folder)
         self._folder = folder
         self._reaper = reaper
         self._docker = docker
         self._say = say
+        self._flavour = flavour
         self.docker_versions = ""
 
     @contextmanager
     def _engine(self) -> Iterator[PrivateEngine]:
-        with PrivateEngine() as engine:
+        with PrivateEngine(self._flavour) as engine:
             version = engine.api.must("GET", "/version")
             self.docker_versions = f"dockerd {version['Version']} (API {version['ApiVersion']})"
             engine.import_image()
@@ -77,14 +83,8 @@ class Bench:
         return series
 
     def exited(self, runs: int, beside: Sequence[str], count: int = EXITED) -> dict[str, Series]:
-        """`count` containers that exited days ago; ours is `reaper --once` as it comes, without configuration."""
-        reaper, docker = self._reaper, self._docker
-        known: dict[str, Callable[[list[str]], Sequence[str]]] = {
-            "reaper": lambda _: (reaper, "--once"),
-            "prune": lambda _: (docker, "container", "prune", "-f"),
-            "rm": lambda ids: (docker, "rm", "-v", *ids),
-        }
-        commands = {name: known[name] for name in ("reaper", *beside)}
+        """`count` containers that exited days ago; ours is `reaper --once` as it comes, but for the limit of deletions."""
+        commands = self._removals("reaper", *beside)
         with self._engine() as engine:
 
             def prepare(number: int = count) -> list[str]:
@@ -94,6 +94,43 @@ class Bench:
             check = _all_gone(engine)
             self._in_turn("warm-up", commands, 1, prepare=lambda: prepare(3), check=check, env=env)
             return self._in_turn(f"{count} exited", commands, runs, prepare=prepare, check=check, env=env)
+
+    def _removals(self, *names: str) -> dict[str, Callable[[list[str]], Sequence[str]]]:
+        """The commands that remove exited containers."""
+        known: dict[str, Callable[[list[str]], Sequence[str]]] = {
+            "reaper": lambda ids: (self._reaper, "--once", *(("--max-deletions", "none") if len(ids) > EXITED else ())),
+            "prune": lambda _: (self._docker, "container", "prune", "-f"),
+            "rm": lambda ids: (self._docker, "rm", "-v", *ids),
+        }
+        return {name: known[name] for name in names}
+
+    def beside_a_neighbour(self, runs: int, count: int = EXITED) -> dict[str, Series]:
+        """`count` exited containers are removed while another user starts one container after the other.
+
+        Returns:
+            The removals ("reaper", "rm"), and the neighbour's containers while each goes on ("beside-reaper", "beside-rm")
+            and before ("undisturbed").
+        """
+        commands = self._removals("reaper", "rm")
+        series = {name: Series() for name in (*commands, *(f"beside-{name}" for name in commands), "undisturbed")}
+        with self._engine() as engine:
+            neighbour = Neighbour(self._docker, engine.host)
+            neighbour.run()
+            for number in range(1, runs + 1):
+                for name, command in commands.items():
+                    ids = engine.fabricate_exited(count, timedelta(days=3), _LABELS)
+                    series["undisturbed"].runs += [neighbour.run() for _ in range(UNDISTURBED)]
+                    with neighbour.beside() as beside:
+                        run = self._launcher.run(*command(ids), env={"DOCKER_HOST": engine.host})
+                    _all_gone(engine)(run.seconds)
+                    series[name].runs.append(run)
+                    series[f"beside-{name}"].runs += beside
+                    slowest = max(one.seconds for one in beside)
+                    self._say(
+                        f"{count} exited beside a neighbour, run {number} of {runs}: {name}: {run.seconds:.3f} s, "
+                        f"{len(beside)} containers meanwhile, the slowest {slowest:.3f} s"
+                    )
+        return series
 
     def running(self, runs: int, count: int = RUNNING) -> dict[str, Series]:
         """`count` running containers, which all sit out the three seconds between SIGTERM and SIGKILL."""

@@ -115,7 +115,7 @@ class _FromLibraries(logging.Handler):
 
 def one_line(text: str) -> str:
     """``text`` without what a terminal would obey: labels and error texts are written by others."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
 def _in_one_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:

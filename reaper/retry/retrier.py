@@ -4,11 +4,10 @@ Attempts and total time are both bounded; ``Retry-After`` is honoured and clampe
 costs no attempt and no time of the total; a call that backs off gives up its slot.
 """
 
-import math
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
@@ -134,49 +133,38 @@ class Retrier:
             ProviderError: the last error. ``CircuitOpenError`` at once while the endpoint is given up.
         """
         total = (self.policy.total + extra).total_seconds()
-        with anyio.CancelScope() as scope:
-            timeout = (self.policy.request_timeout + extra).total_seconds()
-            budget = self.changing if changes else self.reading
-            call = _Call(self, what, slots or nullcontext(), timeout, _Time(scope, total), budget, look)
-            return await call.run(function)
-        error = CallTimeoutError(f"no answer within {total:g} s in all")
-        if call.unanswered:
-            self.breaker.failed(error)  # an attempt that the total cut short speaks of the endpoint, too
-        raise call.last_error or error
+        timeout = (self.policy.request_timeout + extra).total_seconds()
+        budget = self.changing if changes else self.reading
+        return await _Call(self, what, slots or nullcontext(), timeout, total, budget, look).run(function)
 
 
-class _Time:
-    """The time that is left for one call; waiting for a slot or a budget does not use it up."""
-
-    def __init__(self, scope: anyio.CancelScope, seconds: float) -> None:
-        self._scope = scope
-        self._left = seconds
-
-    def pause(self) -> None:
-        if self._scope.deadline != math.inf:
-            self._left = self._scope.deadline - anyio.current_time()
-            self._scope.deadline = math.inf
-
-    def go_on(self) -> None:
-        self._scope.deadline = anyio.current_time() + self._left
+class _TotalTimeoutError(BaseException):
+    """The time of one call is up: no answer to others that wait for what it asks (see ``Shared``)."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Call:
-    """One call with all its attempts."""
+    """One call with all its attempts.
+
+    Args:
+        timeout: seconds for one attempt.
+        total: seconds for all of them, the delays included.
+    """
 
     owner: Retrier
     what: str
     slots: AbstractAsyncContextManager[object]
     timeout: float
-    time: _Time
+    total: float
     budget: Budget
     look: Look | None
     number: int = 0
     last_error: ProviderError | None = None
-    unanswered: bool = False
+    left: float = field(init=False)  # of the total; waiting for a slot or a budget does not use it up
+    asked: Budget = field(init=False)
 
     def __post_init__(self) -> None:
+        self.left = self.total
         self.asked = self.budget
 
     async def run(self, function: Callable[[], Awaitable[T]]) -> T:
@@ -184,11 +172,18 @@ class _Call:
         while True:
             try:
                 return await self._attempt(function)
+            except _TotalTimeoutError:
+                error = CallTimeoutError(f"no answer within {self.total:g} s in all")
+                self.owner.breaker.failed(error)  # an attempt that the total cut short speaks of the endpoint, too
+                raise self.last_error or error from None
             except ProviderError as error:
                 delay = self._backoff(error)
                 if delay is None:
                     raise
-            await anyio.sleep(delay)
+                await anyio.sleep(min(delay, self.left))
+                self.left -= delay
+                if self.left <= 0:
+                    raise
 
     async def _attempt(self, function: Callable[[], Awaitable[T]]) -> T:
         self.number += 1
@@ -207,7 +202,6 @@ class _Call:
         raise AssertionError("the last round of the loop returns or raises")
 
     async def _once(self, function: Callable[[], Awaitable[T]]) -> T:
-        self.time.pause()
         while True:
             async with self.budget, self.slots:
                 if self._is_paused():
@@ -231,25 +225,27 @@ class _Call:
             self.asked = self.owner.reading
             result = await self._timed(function)
             self.asked = self.budget
-        self.time.pause()
         return result
 
     async def _timed(self, function: Callable[[], Awaitable[T]]) -> T:
-        self.time.go_on()
-        self.unanswered = True
         began = anyio.current_time()
+        within = min(self.timeout, self.left)
         try:
-            with anyio.fail_after(self.timeout):
+            with anyio.CancelScope(deadline=began + within) as scope:
                 result = await function()
+                self._adapt(began, well=True)
+                return result
         except TimeoutError:
-            self._failed(error := CallTimeoutError(f"no answer within {self.timeout:g} s"), began)
-            raise error from None
+            pass
         except ProviderError as error:
             self._failed(error, began)
             raise
-        self.unanswered = False
-        self._adapt(began, well=True)
-        return result
+        finally:
+            self.left -= anyio.current_time() - began
+        if scope.cancelled_caught and within < self.timeout:
+            raise _TotalTimeoutError
+        self._failed(error := CallTimeoutError(f"no answer within {self.timeout:g} s"), began)
+        raise error
 
     def _adapt(self, began: float, *, well: bool) -> None:
         if isinstance(self.slots, AdaptiveLimiter):
@@ -257,7 +253,6 @@ class _Call:
 
     def _failed(self, error: ProviderError, began: float) -> None:
         self.last_error = error
-        self.unanswered = False
         self._adapt(began, well=not isinstance(error, UnavailableError | RateLimitedError))
         if isinstance(error, CredentialsError):
             self.owner.breaker.trip(error)
@@ -266,7 +261,7 @@ class _Call:
 
     def _backoff(self, error: ProviderError) -> float | None:
         """Seconds to wait before the next attempt; None when there is to be none."""
-        if not error.retryable or self.number >= self.owner.policy.attempts or self.owner.breaker.open:
+        if not error.retryable or self.left <= 0 or self.number >= self.owner.policy.attempts or self.owner.breaker.open:
             return None
         delay = self.owner.policy.delay(self.number)
         if error.retry_after is not None:

@@ -34,13 +34,14 @@ from reaper.providers.docker.containers import (
     table,
 )
 from reaper.providers.docker.dependents import Dependents
-from reaper.providers.docker.errors import last_skew
+from reaper.providers.docker.errors import last_dates
 from reaper.providers.docker.event_stream import followed_deaths
 from reaper.providers.docker.image_labels import ImageLabels
 from reaper.providers.docker.labelled import rows_with
 from reaper.providers.docker.network_endpoints import freed, proven_stale
 from reaper.providers.docker.settings import DockerTable
 from reaper.providers.docker.volumes_images import image, reports_creation, volume
+from reaper.providers.parsing import clock_skew
 from reaper.providers.parsing import text as text_of
 
 if TYPE_CHECKING:
@@ -163,9 +164,9 @@ class DockerReader:
         client = self._connection.client()
         try:
             rows = await self._connection.rows()
-            skews = [last_skew.get()]
+            skews = [clock_skew(*last_dates.get())]
             networks = checked_rows(await client.networks.list(), "networks")
-            skew, inexact = min(*skews, last_skew.get(), key=itemgetter(1))
+            skew, inexact = min(*skews, clock_skew(*last_dates.get()), key=itemgetter(1))
         except Exception as error:  # noqa: BLE001 - whatever it is, _translate makes it ours
             self._connection.translate(error)
         try:
@@ -202,7 +203,9 @@ class DockerReader:
             fresh = replace(fresh, state=State.STOPPED, raw_state="unattached")
         if resource.image_unresolved and fresh.image is not None:
             self._images[fresh.id] = fresh.image
-        fresh = self._image_labels.mark(replace(fresh, remembered=resource.remembered), resource)
+        if resource.remembered is not None:
+            fresh = replace(fresh, remembered=resource.remembered)
+        fresh = self._image_labels.mark(fresh, resource)
         if fresh.inherited is None:
             await self._image_labels.read_of(fresh)
             fresh = self._image_labels.mark(fresh)

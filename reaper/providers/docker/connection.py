@@ -18,9 +18,8 @@ from reaper.providers.answers import REDIRECTS, cause, message, read_bounded, re
 from reaper.providers.docker.address import tcp_address, tls_context, unix_path
 from reaper.providers.docker.calls import check
 from reaper.providers.docker.containers import Row
-from reaper.providers.docker.errors import last_cause, last_headers, last_request, last_skew, translate
+from reaper.providers.docker.errors import last_cause, last_dates, last_headers, last_request, translate
 from reaper.providers.docker.settings import DockerTable
-from reaper.providers.parsing import clock_skew
 from reaper.providers.parsing import text as text_of
 
 if TYPE_CHECKING:
@@ -176,7 +175,7 @@ async def _send(request: "aiohttp.ClientRequest", handler: "ClientHandlerType") 
     asked = datetime.now(UTC)
     response = await handler(request)
     last_headers.set(response.headers)
-    last_skew.set(clock_skew(response.headers, asked, datetime.now(UTC)))
+    last_dates.set((response.headers, asked, datetime.now(UTC)))
     path = request.url.path
     last_request.set(what := f"{request.method} {_LONG_ID.sub(_shortened, path)}")
     status = response.status

@@ -39,6 +39,7 @@ _MACHINERY_LABELS = {
     "com.docker.desktop.": "a part of Docker Desktop",
     "org.testcontainers.ryuk": TESTCONTAINERS_REAPER,
 }
+_MACHINERY_PREFIXES = tuple(_MACHINERY_LABELS)
 _MACHINERY_NAMES = {"buildx_buildkit_": "a BuildKit builder", "k8s_": "a Kubernetes pod's", "mesos-": "a Mesos task"}
 _MACHINERY_IMAGES = {
     "moby/buildkit": "a BuildKit builder",
@@ -104,9 +105,8 @@ def image_labels(row: Row) -> object:
 
 def system_container_of(name: str, found: Mapping[str, str] | None, image: str | None) -> str | None:
     """Return which system container it is ("a Kubernetes pod"), by its name, labels or image; None when it is none."""
-    for prefix, what in _MACHINERY_LABELS.items():
-        if any(key.startswith(prefix) for key in found or ()):
-            return what
+    if found and any(key.startswith(_MACHINERY_PREFIXES) for key in found):
+        return next(what for prefix, what in _MACHINERY_LABELS.items() if any(key.startswith(prefix) for key in found))
     if _POD_INFRA.fullmatch(name):
         return "a Podman pod's infra container"
     for prefix, what in _MACHINERY_NAMES.items():
@@ -133,6 +133,14 @@ def _uses(row: Row, image: object, directory: Directory, links: Links) -> frozen
     return frozenset(id_ for id_ in ids if id_)
 
 
+def listed_uses(row: Row, directory: Directory, earlier: Links | None) -> frozenset[str]:
+    """What a row of ``GET /containers/json`` uses; ``earlier`` is what an inspection has found that it depends on."""
+    links = configured_links(row)
+    if earlier is not None:
+        links = Links(links.containers | earlier.containers, links.networks)
+    return _uses(row, row.get("ImageID"), directory, links)
+
+
 def _volumes(mounts: object) -> set[str]:
     found = [mount for mount in mounts if isinstance(mount, dict)] if isinstance(mounts, list) else []
     return {name for mount in found if mount.get("Type") == "volume" and (name := text(mount.get("Name")))}
@@ -153,9 +161,7 @@ def listed_container(
     """
     id_ = text(row.get("Id")) or ""
     unreadable = None if id_ else "its row has no Id"
-    links, earlier = configured_links(row), (known or {}).get(id_)
-    if earlier is not None:
-        links = Links(links.containers | earlier.containers, links.networks)
+    earlier = (known or {}).get(id_)
     names = row.get("Names")
     shortest = min((_name(name) for name in names), key=lambda n: n.count("/")) if isinstance(names, list) and names else ""
     found = labels(row.get("Labels"))
@@ -182,7 +188,7 @@ def listed_container(
         group=compose_project(found, inherited),
         image_id=text(row.get("ImageID")),
         inherited=inherited,
-        uses=_uses(row, row.get("ImageID"), directory or Directory(), links),
+        uses=listed_uses(row, directory or Directory(), earlier),
         # What is being removed is never started again, and its inspection may not be answered before it is gone.
         links_known=earlier is not None or raw_state in ("removing", "dead"),
         inspected=not id_,

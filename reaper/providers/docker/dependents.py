@@ -7,9 +7,28 @@ from functools import partial
 from reaper.core.model import Resource
 from reaper.errors import NotFoundError, ProviderError, UnreadableError
 from reaper.providers.base import Call, may_depend_unseen, possibly_used_by
-from reaper.providers.docker.containers import listed_container
+from reaper.providers.docker.containers import listed_container, listed_uses
 from reaper.providers.docker.links import Directory, Links, Row, configured_links
+from reaper.providers.parsing import text
 from reaper.providers.sharing import Shared
+
+
+class _Users:
+    """The containers of one listing, by what they use.
+
+    Attributes:
+        of: by the id of what is used, each as its row or as what an inspection shows.
+        possible: those that may use what runs, since their links are not known.
+    """
+
+    def __init__(self) -> None:
+        self.of: dict[str, list[Row | Resource]] = {}
+        self.possible: list[Resource] = []
+
+    def add(self, container: Row | Resource, uses: frozenset[str]) -> None:
+        """Add one container of the listing."""
+        for used in uses:
+            self.of.setdefault(used, []).append(container)
 
 
 class Dependents:
@@ -36,7 +55,7 @@ class Dependents:
         self._inspect = inspect
         self._links: dict[str, Links] = {}
         self._unseen: dict[str, bool] = {}  # whose inspection failed since the last listing: whether it may depend on others
-        self._now: Shared[Sequence[Resource]] = Shared()
+        self._now: Shared[_Users] = Shared()
 
     def listed(self, rows: Sequence[Row], networks: Sequence[Row]) -> list[Resource]:
         """The containers of a whole listing."""
@@ -58,20 +77,23 @@ class Dependents:
 
         One listing answers for all tasks that ask at the same time.
         """
+        users = await self._now.get(partial(self._with_links, call))
         ids = {resource.id for resource in resources}
-        found = []
-        for container in await self._now.get(partial(self._with_links, call)):
-            hung_on = container.uses if container.links_known else container.uses | possibly_used_by(container, resources)
-            if container.id not in ids and hung_on & ids:
-                found.append(container)
-        return found
+        using = [one for id_ in ids for one in users.of.get(id_, ())]
+        found = [one if isinstance(one, Resource) else self._container(one) for one in using]
+        found += [container for container in users.possible if possibly_used_by(container, resources)]
+        return [container for container in found if container.id not in ids]
 
-    async def _with_links(self, call: Call) -> Sequence[Resource]:
+    async def _with_links(self, call: Call) -> _Users:
         """All containers, with their links as far as an inspection shows them."""
-        found = []
+        found = _Users()
         rows = await call(f"list containers on {self._endpoint}", self._rows)
         self.directory = self.directory.with_containers(rows)
-        for listed in [self._container(row) for row in rows]:
+        for row in rows:
+            if (links := self._links.get(text(row.get("Id")) or "")) is not None:
+                found.add(row, listed_uses(row, self.directory, links))  # thousands need no more
+                continue
+            listed = self._container(row)
             container: Resource | None = listed
             if not listed.id:
                 container = replace(listed, links_known=not may_depend_unseen(listed, UnreadableError("no id")))
@@ -80,7 +102,9 @@ class Dependents:
             elif not listed.links_known:
                 container = await self._inspected(listed, call)
             if container is not None:
-                found.append(container)
+                found.add(container, container.uses)
+                if not container.links_known:
+                    found.possible.append(container)
         return found
 
     async def _inspected(self, listed: Resource, call: Call) -> Resource | None:

@@ -5,7 +5,7 @@ import errno
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, NoReturn
 
 from reaper.errors import (
@@ -100,7 +100,7 @@ _REMEDIES: Mapping[int, str] = {
 # answer of this task here.
 last_headers: ContextVar[Mapping[str, str]] = ContextVar("last_headers")
 last_request: ContextVar[str] = ContextVar("last_request")
-last_skew: ContextVar[tuple[timedelta, timedelta]] = ContextVar("last_skew")  # see ``clock_skew``
+last_dates: ContextVar[tuple[Mapping[str, str], datetime, datetime]] = ContextVar("last_dates")  # see ``clock_skew``
 # And the cause that Podman has given for a refusal; empty where none was given.
 last_cause: ContextVar[str] = ContextVar("last_cause")
 

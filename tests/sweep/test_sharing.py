@@ -1,0 +1,56 @@
+"""One answer for all tasks that ask at the same time, and rests between the calls for it."""
+
+import anyio
+import pytest
+
+from reaper.providers.sharing import LONGEST_PAUSE, Shared
+
+pytestmark = pytest.mark.anyio
+
+
+class Listing:
+    """Takes ``seconds`` for each answer, which is the time at which it was asked for."""
+
+    def __init__(self, seconds: float) -> None:
+        self.shared: Shared[float] = Shared()
+        self.seconds = seconds
+        self.began: list[float] = []
+
+    async def _take(self) -> float:
+        self.began.append(anyio.current_time())
+        await anyio.sleep(self.seconds)
+        return self.began[-1]
+
+    async def asked_at(self, seconds: float) -> None:
+        """Ask so many seconds from now: the answer must not be older than the question."""
+        await anyio.sleep(seconds)
+        asked = anyio.current_time()
+        assert await self.shared.get(self._take) >= asked
+
+
+@pytest.mark.parametrize(("took", "pause"), [(0.1, 0.1), (LONGEST_PAUSE, LONGEST_PAUSE), (3.0, LONGEST_PAUSE)])
+async def test_the_next_call_waits_as_long_as_the_last_one_took_and_answers_all_who_asked_meanwhile(
+    took: float, pause: float
+) -> None:
+    listing = Listing(took)
+    start = anyio.current_time()
+    async with anyio.create_task_group() as group:
+        for part in (0.0, 0.25, 0.5, 1.0):
+            group.start_soon(listing.asked_at, part * took)
+        group.start_soon(listing.asked_at, took + pause / 2)
+    assert [round(began - start, 6) for began in listing.began] == [0.0, round(took + pause, 6)]
+
+
+async def test_the_first_call_and_one_after_a_long_time_wait_for_nothing() -> None:
+    listing = Listing(0.1)
+    for _ in range(2):
+        began = anyio.current_time()
+        await listing.asked_at(0.0)
+        assert anyio.current_time() - began == pytest.approx(0.1)
+        await anyio.sleep(1.0)
+
+
+async def test_an_answer_is_not_kept_when_all_have_it() -> None:
+    listing = Listing(0.1)
+    await listing.asked_at(0.0)
+    assert listing.shared._answer is None
