@@ -8,21 +8,22 @@ import anyio
 
 T = TypeVar("T")
 
-LONGEST_PAUSE = 0.25  # seconds
+OFTEN = 0.3  # seconds from the beginning of one call to that of the next, but ...
+DUTY = 8  # ... no more than so many times what the call took
 
 
 class Shared(Generic[T]):
     """Makes a call for all tasks that asked before it began: no answer is older than the question.
 
-    However many ask, there is one call under way and at most one more that waits. Between two calls there is a pause as long
-    as the first one took: so more tasks share an answer, and the endpoint is busy with such calls half of the time at most.
+    However many ask, there is one call under way and at most one more that waits. That one is put off for a while: so more
+    tasks share an answer, and the endpoint has time for other things than such calls.
     """
 
     def __init__(self) -> None:
         self._lock = anyio.Lock()
         self._begun = 0
         self._ended = 0
-        self._paused_until = -math.inf
+        self._next_at = -math.inf
         self._answer: T | None = None
         self._error: Exception | None = None
 
@@ -31,7 +32,7 @@ class Shared(Generic[T]):
         wanted = self._begun + 1
         async with self._lock:
             if self._ended < wanted:
-                if (pause := self._paused_until - anyio.current_time()) > 0:
+                if (pause := self._next_at - anyio.current_time()) > 0:
                     await anyio.sleep(pause)
                 self._begun += 1
                 number, self._answer, self._error = self._begun, None, None
@@ -41,11 +42,10 @@ class Shared(Generic[T]):
                 except Exception as error:  # noqa: BLE001 - every task that waited gets it
                     self._error = error
                 self._ended = number
-                ended = anyio.current_time()
-                self._paused_until = ended + min(ended - began, LONGEST_PAUSE)
-            answer, error = self._answer, self._error
+                self._next_at = began + min(DUTY * (anyio.current_time() - began), OFTEN)
+            answer, failure = self._answer, self._error
             if not self._lock.statistics().tasks_waiting:
                 self._answer, self._error = None, None  # it is large, and those who ask from now on get another
-            if error is not None:
-                raise error
+            if failure is not None:
+                raise failure
             return answer  # type: ignore[return-value]  # ``take`` has returned it

@@ -244,8 +244,9 @@ class _Call:
             self.left -= anyio.current_time() - began
         if scope.cancelled_caught and within < self.timeout:
             raise _TotalTimeoutError
-        self._failed(error := CallTimeoutError(f"no answer within {self.timeout:g} s"), began)
-        raise error
+        timed_out = CallTimeoutError(f"no answer within {self.timeout:g} s")
+        self._failed(timed_out, began)
+        raise timed_out
 
     def _adapt(self, began: float, *, well: bool) -> None:
         if isinstance(self.slots, AdaptiveLimiter):

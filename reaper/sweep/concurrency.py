@@ -1,6 +1,7 @@
 """Waiting for what an endpoint does in its own time, by looking again and again."""
 
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from typing import TypeVar
@@ -50,6 +51,34 @@ def not_changing() -> Callable[[Resource], bool]:
         return now - since >= OLDEST_ANSWER
 
     return done
+
+
+class Pace:
+    """Lets as many units begin as end within a second: more would only wait, until what was seen of them is no longer true.
+
+    Args:
+        least: so many at the same time in any case.
+        most: never more than this; also in the first second.
+    """
+
+    WINDOW = 1.0
+
+    def __init__(self, least: int, most: int) -> None:
+        self._least, self._most = least, most
+        self._limiter = anyio.CapacityLimiter(most)
+        self._began = anyio.current_time()
+        self._ended: deque[float] = deque()
+
+    async def within(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do the work when its turn has come."""
+        async with self._limiter:
+            await work()
+        now = anyio.current_time()
+        self._ended.append(now)
+        while self._ended[0] <= now - self.WINDOW:
+            self._ended.popleft()
+        if now - self._began > self.WINDOW:
+            self._limiter.total_tokens = min(max(len(self._ended), self._least), self._most)
 
 
 T = TypeVar("T")

@@ -27,7 +27,7 @@ from reaper.errors import (
 )
 from reaper.providers.base import Also, Inventory, Listed, Provider, Renewing
 from reaper.sweep.absence import Absence
-from reaper.sweep.concurrency import for_each
+from reaper.sweep.concurrency import Pace, for_each
 from reaper.sweep.confirm import Confirmer
 from reaper.sweep.context import Context, Slots
 from reaper.sweep.dependents import Dependents
@@ -353,13 +353,13 @@ class EndpointSweep:
             units = sorted(units, key=lambda unit: unit.newest, reverse=True)  # what is linked is newer than its owner
             self.context.dependents = self.context.dependents or Dependents()
             self.context.dependents.begin([unit.key for unit in units])
-        running = sum(unit.has_running for unit in units)
-        # Enough for all who may be stopped at once, and for those who wait or back off; not so many that the second looks
-        # grow stale in the queue for a removal.
-        tasks = 4 * (limits.reads + limits.removals) + min(running, limits.stops)
         if limits.together is not None:
-            tasks = 2 * limits.together
-        await for_each(units, lambda unit: unit.run(), min(len(units), tasks), "reap")
+            await for_each(units, Unit.run, min(len(units), 2 * limits.together), "reap")
+            return
+        stopping = min(sum(unit.has_running for unit in units), limits.stops)  # all of those at once, beside those who wait
+        most = 6 * (limits.reads + limits.removals) + stopping
+        pace = Pace(2 * limits.removals + stopping, most)
+        await for_each(units, lambda unit: pace.within(unit.run), min(len(units), most), "reap")
 
     def _settled(self, result: Result) -> None:
         self.shared.observer.settled(self.name, result)

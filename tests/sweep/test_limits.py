@@ -203,3 +203,11 @@ async def test_the_stop_time_out_of_the_policy_is_the_grace() -> None:
     assert outcomes(report) == {"deaf": "deleted"}
     assert report.seconds == pytest.approx(90, abs=0.2)
     assert len(lab.world.made("stop")) == 1
+
+
+async def test_a_slow_endpoint_is_not_asked_again_about_what_waits_for_its_deletion() -> None:
+    """More units under way than end in the time for which a look is good would each be looked at once more."""
+    count = 400
+    lab = Lab(*(Held(one, removal_seconds=0.4) for one in many(count)), limits=Limits(reads=16, removals=8))
+    assert counts(await lab.sweep(max_deletions=None)) == {Outcome.DELETED: count}
+    assert len(lab.world.made("inspect")) < 2.4 * count

@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from reaper.providers.sharing import LONGEST_PAUSE, Shared
+from reaper.providers.sharing import DUTY, OFTEN, Shared
 
 pytestmark = pytest.mark.anyio
 
@@ -28,17 +28,23 @@ class Listing:
         assert await self.shared.get(self._take) >= asked
 
 
-@pytest.mark.parametrize(("took", "pause"), [(0.1, 0.1), (LONGEST_PAUSE, LONGEST_PAUSE), (3.0, LONGEST_PAUSE)])
-async def test_the_next_call_waits_as_long_as_the_last_one_took_and_answers_all_who_asked_meanwhile(
-    took: float, pause: float
-) -> None:
+@pytest.mark.parametrize("took", [0.001, 0.01, 0.1, 0.2])
+async def test_the_next_call_waits_so_that_most_of_the_time_is_free_and_answers_all_who_asked_meanwhile(took: float) -> None:
     listing = Listing(took)
+    start, then = anyio.current_time(), min(DUTY * took, OFTEN)
+    async with anyio.create_task_group() as group:
+        for when in (0.0, 0.25 * took, 0.5 * took, took, (took + then) / 2):
+            group.start_soon(listing.asked_at, when)
+    assert [round(began - start, 6) for began in listing.began] == [0.0, round(then, 6)]
+
+
+async def test_calls_that_take_long_follow_each_other_at_once() -> None:
+    listing = Listing(1.0)
     start = anyio.current_time()
     async with anyio.create_task_group() as group:
-        for part in (0.0, 0.25, 0.5, 1.0):
-            group.start_soon(listing.asked_at, part * took)
-        group.start_soon(listing.asked_at, took + pause / 2)
-    assert [round(began - start, 6) for began in listing.began] == [0.0, round(took + pause, 6)]
+        for when in (0.0, 0.5, 1.5):
+            group.start_soon(listing.asked_at, when)
+    assert [round(began - start, 6) for began in listing.began] == [0.0, 1.0, 2.0]
 
 
 async def test_the_first_call_and_one_after_a_long_time_wait_for_nothing() -> None:

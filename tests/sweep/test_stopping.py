@@ -175,11 +175,11 @@ async def test_those_who_wait_are_abandoned_without_being_looked_at() -> None:
     """A thousand inspections would keep those that began from ending in time."""
     lab = Lab(*slow(200, seconds=5), limits=Limits(reads=1, removals=1), latency=1)
     async with anyio.create_task_group() as group:
-        group.start_soon(stop_after, lab, 212)  # all have been inspected once, some twice
+        group.start_soon(stop_after, lab, 216)  # all have been inspected once, some twice
         report = await lab.sweep()
     began = len(lab.world.made("delete"))
     assert counts(report)[Outcome.DELETED] >= 1
-    assert len(lab.world.made("inspect")) < 215
+    assert len(lab.world.made("inspect")) < 220
     assert counts(report)[Outcome.ABANDONED] == 200 - began
 
 
