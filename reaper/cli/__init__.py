@@ -70,6 +70,17 @@ def _selection(parser: argparse.ArgumentParser, timeout: str = "for the whole co
     group.add_argument("--image", metavar="GLOB", action="append", help="of such an image (repeatable, ORed)")
 
 
+def _kind(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("kinds")
+    group.add_argument(
+        "--kind",
+        metavar="KIND",
+        action="append",
+        help="these alone, whether a policy names them or not: container, sandbox, network, volume, image, build-cache"
+        " (repeatable)",
+    )
+
+
 def _acting(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("sweeping, with --once")
     group.add_argument("--once", action="store_true", help="one sweep of every policy, then exit")
@@ -149,12 +160,14 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         sub = command(name, text)
         _selection(sub)
+        _kind(sub)
         _common(sub)
     sub = command("explain", "why a resource is kept or reaped: every rule, in order")
     sub.add_argument(
         "resource", metavar="RESOURCE", help="a name, or the beginning of an id; ENDPOINT/NAME where it is not unique"
     )
     _selection(sub)
+    _kind(sub)
     _common(sub)
     sub = command("run", "sweep, run a command under a lease, and delete what it left; exits as the command did")
     sub.usage = "reaper run [options] -- COMMAND [ARGUMENT ...]"

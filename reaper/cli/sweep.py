@@ -15,7 +15,7 @@ from reaper import exits
 from reaper.config import load
 from reaper.core.decide import explain
 from reaper.core.lease_index import Leases
-from reaper.core.model import Decision, Report
+from reaper.core.model import Decision, Kind, Report
 from reaper.core.pending import pending
 from reaper.descriptors import with_room
 from reaper.errors import ConfigError, ReaperError
@@ -104,6 +104,8 @@ class Command:
         name = self.arguments.command or "once"
         if name == "explain":
             return self._explain(report)
+        if kinds := self.plan.options.kinds:
+            report = _only(report, kinds)
         hints = hints_of(report, self.plan, self.arguments.argv)
         if self.plan.options.list_unjudged:
             hints += unjudged(report, self.plan.rules.scope, self._reaped())
@@ -206,6 +208,16 @@ class Command:
         else:
             tables.explanation(decision, findings)
         return code
+
+
+def _only(report: Report, kinds: Collection[Kind]) -> Report:
+    """The report about these kinds alone."""
+    endpoints = []
+    for endpoint in report.endpoints:
+        decisions = tuple(d for d in endpoint.decisions if d.resource.kind in kinds)
+        results = tuple(r for r in endpoint.results if r.decision.resource.kind in kinds)
+        endpoints.append(replace(endpoint, held=len(decisions), decisions=decisions, results=results))
+    return replace(report, endpoints=tuple(endpoints))
 
 
 def find(report: Report, wanted: str) -> list[Decision]:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from reaper.config.load import Config, unknown_variables
 from reaper.config.policies import PolicyTable
+from reaper.core import sizes
 from reaper.core.conditions import Policy
 from reaper.core.durations import human
 from reaper.core.identity import RUNNER_FILES
@@ -57,13 +58,20 @@ def _policy(table: PolicyTable) -> str:
             ("older than", table.older_than),
             ("stopped for", table.stopped_for),
             ("idle for", table.idle_for),
+            ("unused for", table.unused_for),
         )
         if value is not None
     ]
+    conditions += [f"larger than {sizes.human(table.larger_than)}"] if table.larger_than is not None else []
+    conditions += [word for word in ("untagged", "anonymous", "oneoff") if getattr(table, word)]
     conditions += [f"in state {' or '.join(table.states)}"] if table.states else []
     narrow = _selected(Selector(table.labels, table.names, table.images))
     narrow += [f"on {' or '.join(table.endpoints)}"] if table.endpoints else []
-    what = " and ".join(f"{kind}s" for kind in table.kinds)
+    if table.with_project != ("network",) and Kind.CONTAINER in table.kinds:
+        narrow.append(
+            f"with the {' and '.join(f'{kind}s' for kind in table.with_project) or 'containers alone'} of a project"
+        )
+    what = " and ".join(kind.plural for kind in table.kinds)
     return f"{table.name}: {what} {' and '.join(conditions)}{''.join(f', {entry}' for entry in narrow)}"
 
 
@@ -95,7 +103,7 @@ def _never(policy: Policy, kinds: Mapping[str, Collection[Kind]]) -> str | None:
 
 def is_wider(wide: Policy, narrow: Policy) -> bool:
     """Whether ``wide`` surely matches whatever ``narrow`` matches."""
-    if not narrow.kinds <= wide.kinds or not set(wide.selectors) <= set(narrow.selectors):
+    if not narrow.kinds <= wide.kinds or not set(wide.selectors) <= set(narrow.selectors) or _asks_for_more(wide, narrow):
         return False
     if wide.endpoints and not (narrow.endpoints and narrow.endpoints <= wide.endpoints):
         return False
@@ -108,7 +116,17 @@ def is_wider(wide: Policy, narrow: Policy) -> bool:
         _is_met(wide.older_than, max(ages, default=None))
         and _is_met(wide.stopped_for, narrow.stopped_for)
         and _is_met(wide.idle_for, narrow.idle_for)
+        and _is_met(wide.unused_for, narrow.unused_for)
     )
+
+
+def _asks_for_more(wide: Policy, narrow: Policy) -> bool:
+    """Whether ``wide`` has a condition besides times and states that ``narrow`` does not have, or takes less along."""
+    if any(getattr(wide, only) and not getattr(narrow, only) for only in ("untagged", "anonymous")):
+        return True
+    if narrow.oneoff != wide.oneoff or not narrow.with_project <= wide.with_project:
+        return True
+    return wide.larger_than is not None and (narrow.larger_than is None or narrow.larger_than < wide.larger_than)
 
 
 def _is_met(wanted: timedelta | None, given: timedelta | None) -> bool:

@@ -1,15 +1,15 @@
 """The tables of policies, and those that hold where the file names none."""
 
 from datetime import timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StrictStr, WithJsonSchema, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictStr, WithJsonSchema, field_validator, model_validator
 
 from reaper.core.conditions import DEFAULT_STOP_TIMEOUT, Policy
 from reaper.core.model import Kind
 from reaper.core.scope import Selector
 from reaper.providers import registry
-from reaper.providers.fields import Duration, Labels, Name, NarrowingGlobs, Table, did_you_mean
+from reaper.providers.fields import Duration, Labels, Name, NarrowingGlobs, Size, Table, did_you_mean
 
 # Known to be right (a test says so): checking it would import a scheduler into every run.
 _DEFAULT_CRON = ("15 * * * *", None)
@@ -18,7 +18,22 @@ _DEFAULT_CRON = ("15 * * * *", None)
 DEFAULT_EVERY = timedelta(minutes=10)  # of a policy that says neither every nor cron
 
 
-_JUDGED = tuple(kind.value for kind in Kind if kind.runs)  # by policies; what becomes of the others follows from them
+_KINDS = tuple(kind.value for kind in Kind)
+_RUN = frozenset(kind for kind in Kind if kind.runs)
+_UNUSED = frozenset({Kind.NETWORK, Kind.VOLUME, Kind.IMAGE, Kind.BUILD_CACHE})
+_OF_KINDS: dict[str, frozenset[Kind]] = {
+    "older_than": _RUN | {Kind.NETWORK, Kind.VOLUME, Kind.IMAGE},
+    "stopped_for": _RUN,
+    "states": _RUN,
+    "unused_for": _UNUSED,
+    "larger_than": frozenset({Kind.VOLUME, Kind.IMAGE, Kind.BUILD_CACHE}),
+    "untagged": frozenset({Kind.IMAGE}),
+    "anonymous": frozenset({Kind.VOLUME}),
+    "oneoff": frozenset({Kind.CONTAINER}),
+    "with_project": _RUN,
+}
+"""The kinds that have each condition; a policy with it is for no other."""
+_CONDITIONS = ("older_than", "stopped_for", "idle_for", "unused_for", "larger_than", "untagged", "anonymous", "states")
 
 
 class PolicyTable(Table):
@@ -26,11 +41,17 @@ class PolicyTable(Table):
 
     name: Name
     kinds: Annotated[
-        tuple[Annotated[Kind, WithJsonSchema({"type": "string", "enum": list(_JUDGED)})], ...], Field(min_length=1)
+        tuple[Annotated[Kind, WithJsonSchema({"type": "string", "enum": list(_KINDS)})], ...], Field(min_length=1)
     ]
     older_than: Duration | None = None
     stopped_for: Duration | None = None
     idle_for: Duration | None = None
+    unused_for: Duration | None = None
+    larger_than: Size | None = None
+    untagged: StrictBool = False
+    anonymous: StrictBool = False
+    oneoff: StrictBool = False
+    with_project: tuple[Literal["network", "volume", "image"], ...] = ("network",)
     states: tuple[StrictStr, ...] = ()
     endpoints: tuple[Name, ...] = ()
     labels: Labels = ()
@@ -43,14 +64,10 @@ class PolicyTable(Table):
 
     @field_validator("kinds", mode="before")
     @classmethod
-    def _judged(cls, kinds: object) -> object:
+    def _known_kinds(cls, kinds: object) -> object:
         for kind in kinds if isinstance(kinds, list | tuple) else ():
-            if kind == "network":
-                raise ValueError("networks need no policy: they go with the containers of their project")
-            if kind in ("volume", "image"):
-                raise ValueError(f"{kind}s need no policy: they go only with a lease that has ended")
-            if kind not in _JUDGED:
-                raise ValueError(f"{kind!r} is no kind; {did_you_mean(str(kind), _JUDGED)}")
+            if kind not in _KINDS:
+                raise ValueError(f"{kind!r} is no kind; {did_you_mean(str(kind), _KINDS)}")
         return kinds
 
     @field_validator("states")
@@ -62,17 +79,23 @@ class PolicyTable(Table):
                 raise ValueError(f"{name!r} is no state; {did_you_mean(name, known)}")
         return names
 
-    @field_validator("older_than", "stopped_for", "idle_for")
+    @field_validator("older_than", "stopped_for", "idle_for", "unused_for")
     @classmethod
     def _lasts(cls, value: timedelta | None) -> timedelta | None:
         return value if value is None else check_threshold(value)
 
     @model_validator(mode="after")
     def _has_conditions(self) -> Self:
-        if self.older_than is None and self.stopped_for is None and self.idle_for is None and not self.states:
-            raise ValueError("it has no condition; give it older_than, stopped_for, idle_for or states")
-        if self.idle_for is not None and Kind.CONTAINER in self.kinds:
-            raise ValueError("idle_for is for sandboxes only: idleness of a container is unknown")
+        if all(getattr(self, condition) in (None, False, ()) for condition in _CONDITIONS):
+            fitting = [name for name in _CONDITIONS if set(self.kinds) <= _OF_KINDS.get(name, {Kind.SANDBOX})]
+            raise ValueError(f"it has no condition; give it {' or '.join(', '.join(fitting).rsplit(', ', 1))}")
+        for condition, kinds in _OF_KINDS.items():
+            if condition in self.model_fields_set and (wrong := [kind for kind in self.kinds if kind not in kinds]):
+                fitting = [kind.plural for kind in Kind if kind in kinds]
+                those = " and ".join(", ".join(fitting).rsplit(", ", 1))
+                raise ValueError(f"{condition} is for {those} only, not for a {wrong[0]}")
+        if self.idle_for is not None and (other := [kind for kind in self.kinds if kind is not Kind.SANDBOX]):
+            raise ValueError(f"idle_for is for sandboxes only: idleness of a {other[0]} is unknown")
         return self
 
     @model_validator(mode="after")
@@ -96,6 +119,12 @@ class PolicyTable(Table):
             older_than=self.older_than,
             stopped_for=self.stopped_for,
             idle_for=self.idle_for,
+            unused_for=self.unused_for,
+            larger_than=self.larger_than,
+            untagged=self.untagged,
+            anonymous=self.anonymous,
+            oneoff=self.oneoff,
+            with_project=frozenset(map(Kind, self.with_project)),
             states=frozenset(self.states),
             endpoints=frozenset(self.endpoints),
             selectors=() if narrow == Selector() else (narrow,),

@@ -15,8 +15,8 @@ from pydantic import Field, StrictBool, StrictInt, StrictStr, create_model, fiel
 
 from reaper.config.policies import PolicyTable, default_policies
 from reaper.core.caps import MAX_LEASE_DELETIONS
-from reaper.core.conditions import Policy
-from reaper.core.rules import SHORTEST_CREATED_GRACE, Rules
+from reaper.core.conditions import SHORTEST_CREATED_GRACE, Policy
+from reaper.core.rules import Rules
 from reaper.core.scope import PRESETS, Protect, Scope, Selector
 from reaper.paths import LISTEN, LONGEST_PATH, NOWHERE, RYUK_LISTEN, host_and_port
 from reaper.providers import registry

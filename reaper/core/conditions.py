@@ -9,14 +9,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from reaper.core import durations
+from reaper.core import durations, sizes
 from reaper.core.durations import human, shifted
+from reaper.core.identity import ONEOFF_LABEL
 from reaper.core.model import Kind, Reason, Resource, State
 from reaper.core.scope import Selector
 
 TTL_LABEL = "reaper.ttl"
 EXPIRES_LABEL = "reaper.expires"
 DEFAULT_STOP_TIMEOUT = timedelta(seconds=10)
+SHORTEST_CREATED_GRACE = timedelta(minutes=10)
+"""How old at the least is what no policy says how old it has to be: a runner may be about to use what it has just made."""
+WITH_PROJECT = frozenset({Kind.NETWORK})
 _ARCHIVED = "archived"
 FIRST = datetime(2013, 1, 1, tzinfo=UTC)  # Docker is of March 2013
 FUTURE = timedelta(days=1)  # clocks that differ by less are reported, and corrected up to an hour
@@ -30,6 +34,12 @@ class Policy:
         older_than: since the latest of creation and last start.
         stopped_for: since the stop; only stopped and failed resources match.
         idle_for: since the last activity.
+        unused_for: since the last use of a network, a volume, an image or a build cache.
+        larger_than: bytes; what is larger matches, and of a build cache what is above that is pruned.
+        untagged: whether it is for images without a tag alone.
+        anonymous: whether it is for volumes alone whose name the engine has made up.
+        oneoff: whether it is for the containers of ``docker compose run`` alone, each by itself and not with its project.
+        with_project: what goes with the containers of a project that it takes.
         states: normalised or raw state names; empty means any.
         endpoints: names of endpoints; empty means all.
         selectors: all of them must match.
@@ -42,6 +52,12 @@ class Policy:
     older_than: timedelta | None = None
     stopped_for: timedelta | None = None
     idle_for: timedelta | None = None
+    unused_for: timedelta | None = None
+    larger_than: int | None = None
+    untagged: bool = False
+    anonymous: bool = False
+    oneoff: bool = False
+    with_project: frozenset[Kind] = WITH_PROJECT
     states: frozenset[str] = frozenset()
     endpoints: frozenset[str] = frozenset()
     selectors: tuple[Selector, ...] = ()
@@ -94,7 +110,14 @@ def impossible_time(resource: Resource, now: datetime) -> str | None:
 
 
 def age_base(resource: Resource) -> datetime | None:
-    """From when ``older_than`` counts: the latest of creation and last start, creation while it is restarting."""
+    """From when ``older_than`` counts: the latest of creation and last start, creation while it is restarting.
+
+    An image is dated when it was built, wherever that was. What counts is when it was last built, pulled or tagged here, or
+    where that is unknown since when it has been seen here.
+    """
+    if resource.kind is Kind.IMAGE and resource.created_at is not None and resource.inspected:
+        here = resource.tagged_at or resource.watched_since
+        return here and max(here, resource.created_at)
     if resource.created_at is None or resource.started_at is None or resource.raw_state == "restarting":
         return resource.created_at
     return max(resource.created_at, resource.started_at)
@@ -125,6 +148,10 @@ def _conditions(resource: Resource, policy: Policy) -> list[_Condition]:
         found.append(_condition(Reason.STOPPED_FOR, stop_base(resource), policy.stopped_for))
     if policy.idle_for is not None:
         found.append(_condition(Reason.IDLE_FOR, resource.last_activity_at, policy.idle_for))
+    if policy.unused_for is not None:
+        found.append(_condition(Reason.UNUSED_FOR, resource.last_used_at, policy.unused_for))
+    elif resource.kind in (Kind.VOLUME, Kind.IMAGE) and policy.older_than is None:
+        found.append(_condition(Reason.OLDER_THAN, age_base(resource), SHORTEST_CREATED_GRACE))
     return found
 
 
@@ -134,6 +161,8 @@ def _condition(reason: Reason, base: datetime | None, limit: timedelta) -> _Cond
 
 def _fact(resource: Resource, reason: Reason, base: datetime | None, now: datetime) -> str:
     """What a timed condition sees."""
+    if not resource.kind.runs:
+        return _fact_of_unused(resource, reason, base, now)
     if reason is Reason.OLDER_THAN:
         verb = "last started" if base != resource.created_at else "created"
         return f"{verb} {human(now - base)} ago" if base else "of unknown age"
@@ -147,12 +176,21 @@ def _fact(resource: Resource, reason: Reason, base: datetime | None, now: dateti
     return f"stopped {'' if resource.inspected else 'at most '}{human(now - base)} ago"
 
 
+def _fact_of_unused(resource: Resource, reason: Reason, base: datetime | None, now: datetime) -> str:
+    """The same of what has no processes."""
+    if reason is Reason.UNUSED_FOR:
+        watched = f" (watched for {human(now - resource.watched_since)})" if resource.watched_since is not None else ""
+        return f"unused for {human(now - base)}{watched}" if base else "of unknown use"
+    what = "built, pulled or tagged here" if resource.kind is Kind.IMAGE else "created"
+    return f"{what} {human(now - base)} ago" if base else "of unknown age"
+
+
 def _compared(resource: Resource, condition: _Condition, now: datetime) -> str:
     """The same beside its limit, in a few words: "stopped 7 h ago > 6 h"."""
     reason, base, limit, until = condition
     if until is None:
         return _fact(resource, reason, base, now)
-    if reason is Reason.OLDER_THAN and until > now:
+    if reason is Reason.OLDER_THAN and until > now and resource.kind.runs:
         return f"{resource.state}, younger than {human(limit)}"
     return f"{_fact(resource, reason, base, now)} {'<' if until > now else '>'} {human(limit)}"
 
@@ -163,14 +201,43 @@ def _excludes(resource: Resource, policy: Policy) -> str | None:
         return f"is not for a {resource.kind}"
     if policy.endpoints and resource.endpoint not in policy.endpoints:
         return f"is not for endpoint {resource.endpoint}"
-    if policy.selectors and not policy.concerns(resource):
-        return "does not select it"
+    if (what := "does not select it" if not policy.concerns(resource) else _of_another_sort(resource, policy)) is not None:
+        return what
     uncertain = resource.state is State.CHANGING and not resource.inspected
     if policy.states and not uncertain and not policy.states & {resource.raw_state, resource.state.value}:
         return f"is not for state {resource.raw_state}"
     # It was archived on purpose, and it costs next to nothing.
-    if resource.raw_state == _ARCHIVED and not policy.every_resource and _ARCHIVED not in policy.states:
-        return "does not name the state archived"
+    archived = resource.raw_state == _ARCHIVED and not policy.every_resource and _ARCHIVED not in policy.states
+    return "does not name the state archived" if archived else None
+
+
+def _of_another_sort(resource: Resource, policy: Policy) -> str | None:
+    """Why a condition that no time meets is not met, or None."""
+    if policy.untagged and resource.tags:
+        return "is for images without a tag"
+    if policy.anonymous and not resource.anonymous:
+        return "is for anonymous volumes"
+    if policy.oneoff and not is_oneoff(resource):
+        return "is for one-off containers"
+    if policy.larger_than is not None and (resource.size is None or resource.size <= policy.larger_than):
+        fact = "its size is not known" if resource.size is None else f"it has {sizes.human(resource.size)}"
+        return f"is for what is larger than {sizes.human(policy.larger_than)}, and {fact}"
+    return None
+
+
+def is_oneoff(resource: Resource) -> bool:
+    """Whether Compose has made it for a single command (``docker compose run``), by a label of its own."""
+    return resource.kind is Kind.CONTAINER and resource.own_labels.get(ONEOFF_LABEL) == "True"
+
+
+def _sort(resource: Resource, policy: Policy) -> tuple[Reason, str] | None:
+    """The condition that no time meets and that is met, as a reason and in words, or None."""
+    if policy.untagged:
+        return Reason.UNTAGGED, "without a tag"
+    if policy.anonymous:
+        return Reason.ANONYMOUS, "anonymous"
+    if policy.larger_than is not None and resource.size is not None:
+        return Reason.LARGER_THAN, f"{sizes.human(resource.size)} large"
     return None
 
 
@@ -179,24 +246,31 @@ def hold(resource: Resource, policy: Policy, now: datetime) -> Match:
     if why := _excludes(resource, policy):
         return Match(policy, False, Reason.NO_POLICY, lambda: why, lambda: f"policy {policy.name} {why}", None)  # noqa: FBT003
     conditions = _conditions(resource, policy)
+    sort = _sort(resource, policy)
     if not conditions:
-        reason = Reason.ALL if policy.every_resource else Reason.STATE
+        reason = Reason.ALL if policy.every_resource else sort[0] if sort else Reason.STATE
         fact = "everything owned goes" if policy.every_resource else f"its state is {resource.raw_state}"
         brief = fact if policy.every_resource else f"state {resource.raw_state}"
+        if sort is not None and not policy.every_resource:
+            fact, brief = f"it is {sort[1]}", sort[1]
         return Match(policy, True, reason, lambda: brief, lambda: f"{fact}, policy {policy.name}", None)  # noqa: FBT003
 
     def phrase() -> str:
         unmet = [one for one in conditions if one[3] is None or one[3] > now]
-        return ", ".join([_compared(resource, one, now) for one in unmet or conditions])
+        compared = ", ".join([_compared(resource, one, now) for one in unmet or conditions])
+        return f"{sort[1]}, {compared}" if sort else compared
 
     def say() -> str:
         facts = " and ".join([_fact(resource, reason, base, now) for reason, base, _, _ in conditions])
+        facts = f"{sort[1]}, {facts}" if sort else facts
         limits = " and ".join([human(limit) for _, _, limit, _ in conditions])
         return f"{facts}, policy {policy.name} allows {limits}"
 
     ends = [until for _, _, _, until in conditions if until is not None]
     at = max(ends) if len(ends) == len(conditions) else None
-    return Match(policy, at is not None and at <= now, conditions[0][0], phrase, say, at)
+    timed = policy.older_than is not None or policy.unused_for is not None
+    reason = sort[0] if sort is not None and not timed else conditions[0][0]
+    return Match(policy, at is not None and at <= now, reason, phrase, say, at)
 
 
 class InvalidLabelError(ValueError):

@@ -54,8 +54,8 @@ def decide(
     """
     judge = Judge(resources, rules, leases, now)
     decisions = [judge.decide(resource) for resource in resources]
-    if not any(decision.reap or decision.resource.kind is Kind.NETWORK for decision in decisions):
-        return decisions  # groups keep what was to go, and take networks
+    if not any(decision.reap or not decision.resource.kind.runs for decision in decisions):
+        return decisions  # groups keep what was to go, and take networks, volumes and images
     units = Units(judge, decisions)
     units.settle()
     if due is not None:

@@ -3,10 +3,12 @@
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from reaper.core.conditions import Policy
+from reaper.core.conditions import Policy, is_oneoff
 from reaper.core.durations import human, shifted
 from reaper.core.identity import GroupKey, GroupName, unclear_key
-from reaper.core.model import Decision, Kind, Reason, Resource, Verdict
+from reaper.core.layers import images_below
+from reaper.core.model import Decision, Kind, Reason, Remembered, Resource, Verdict
+from reaper.core.owners import is_built_for_project
 from reaper.core.rules import Judge
 
 # Protections of a network speak for its whole project; that it is in use or unowned does not.
@@ -20,6 +22,8 @@ _SPEAKS_FOR_GROUP = frozenset(
         Reason.LEASE_UNKNOWN,
     }
 )
+_LEFT_OPEN = frozenset({Reason.GROUP_KEPT, Reason.TOO_YOUNG, Reason.NO_POLICY})
+"""Why something is kept that another rule may take: else a rule of its own keeps it."""
 
 
 def _kept_by(member: Decision) -> str:
@@ -35,7 +39,8 @@ class Units:
         self.decisions = decisions
         self.members: dict[GroupKey, list[int]] = {}
         self.networks: dict[GroupKey, list[int]] = {}
-        self.others: dict[GroupKey, list[int]] = {}  # volumes and images: they stay with it, and decide nothing
+        self.others: dict[GroupKey, list[int]] = {}  # volumes and images: they decide nothing
+        self._images = [i for i, decision in enumerate(decisions) if decision.resource.kind is Kind.IMAGE]
         self.index = {(d.resource.endpoint, d.resource.id): i for i, d in enumerate(decisions)}
         for i, decision in enumerate(decisions):
             key = judge.groups.key(decision.resource)
@@ -52,23 +57,33 @@ class Units:
         """Apply the rules of groups and of use until nothing changes any more."""
         while self._spread_keeping() | self._keep_namesakes():
             pass
-        for key, networks in self.networks.items():
-            for i in networks:
-                self._judge_network(i, self.members.get(key, []))
+        for of_kind in (self.networks, self.others):
+            for key, followers in of_kind.items():
+                for i in followers:
+                    self._judge_follower(i, self.members.get(key, []))
+        if self._images:
+            self._take_intermediates()
         while self._spread_keeping() | self._keep_namesakes():
             pass
+        if self._take_oneoffs():
+            self._spread_keeping()
 
     def keep_what_is_not_due(self, due: Collection[str]) -> None:
         """Keep the units none of whose matching policies is due, and what they use."""
         alone = [[i] for i, decision in enumerate(self.decisions) if decision.resource.group is None]
+        alone += [[i] for key, others in self.others.items() if key not in self.members for i in others]
         grouped = [
-            # Only orphaned networks speak for themselves: the others go with their project's containers.
-            [*self.members.get(key, []), *self.networks.get(key, [])]
+            # What is left of a project speaks for itself: the rest goes with their project's containers.
+            [
+                *self.members.get(key, []),
+                *self.networks.get(key, []),
+                *(self.others.get(key, []) if key in self.members else []),
+            ]
             for key in self.members.keys() | self.networks.keys()
         ]
         for unit in alone + grouped:
             reaped = [i for i in unit if self.decisions[i].reap]
-            deciders = [i for i in reaped if self.decisions[i].resource.kind is not Kind.NETWORK] or reaped
+            deciders = [i for i in reaped if self.decisions[i].resource.kind.runs] or reaped
             if not any(self._is_due(self.decisions[i], due) for i in deciders):
                 for i in reaped:
                     phrase, sentence = f"not due: {self.decisions[i].phrase}", f"{self.decisions[i].sentence}"
@@ -76,8 +91,8 @@ class Units:
         self._spread_keeping()
 
     def _is_due(self, decision: Decision, due: Collection[str]) -> bool:
-        if decision.resource.kind is Kind.NETWORK and decision.reason is not Reason.LEASE_ENDED:
-            return any(policy.name in due for policy in self._network_policies(decision.resource))
+        if decision.reason is Reason.GROUP_REAPED:
+            return any(policy.name in due for policy in self._follower_policies(decision.resource))
         if decision.policy is None:
             return True  # its own label override or an ended lease, which wait for no policy
         return any(match.matched and match.policy.name in due for match in self.judge.matches(decision.resource))
@@ -85,7 +100,7 @@ class Units:
     def _spread_keeping(self) -> bool:
         """What is kept keeps its group and what it uses, and those in turn theirs. Whether anything is kept for that."""
         changed = False
-        while self._unite_groups() | self._keep_what_is_used():
+        while self._unite_groups() | self._keep_what_is_used() | self._keep_images_below():
             changed = True
         return changed
 
@@ -147,39 +162,131 @@ class Units:
                     changed = True
         return changed
 
-    def _network_policies(self, network: Resource) -> list[Policy]:
-        """The policies under which a network without containers may go: those that would select its containers."""
-        policies = self.judge.rules.policies
-        return [policy for policy in policies if Kind.CONTAINER in policy.kinds and policy.concerns(network)]
+    def _keep_images_below(self) -> bool:
+        """Keep what a kept image was built on."""
+        if not self._images:
+            return False
+        reaped = [i for i in self._images if self.decisions[i].reap]
+        kept = [self.decisions[i].resource for i in self._images if not self.decisions[i].reap] if reaped else []
+        below = images_below([self.decisions[i].resource for i in reaped], kept)
+        for i in reaped:
+            if (child := below.get(self.decisions[i].resource.id)) is not None:
+                self._turn(i, Reason.IN_USE, f"below {child}", f"{child}, which is kept, was built on it")
+        return bool(below)
 
-    def _judge_network(self, i: int, members: list[int]) -> None:
-        """A network goes with the containers of its project, or alone when an owned project has lost them all."""
+    def _take_intermediates(self) -> None:
+        """What a build has left below an image goes with all that was built on it, as ``docker rmi`` would have it."""
+        children: dict[str, list[int]] = {}
+        for i in self._images:
+            for parent in self.decisions[i].resource.uses:
+                children.setdefault(parent, []).append(i)
+        changed = True
+        while changed:
+            changed = False
+            for i in self._images:
+                decision = self.decisions[i]
+                above = children.get(decision.resource.id)
+                if not above or decision.resource.tags or decision.reason not in _LEFT_OPEN or decision.owner is None:
+                    continue
+                if all(self.decisions[child].reap for child in above):
+                    child = self.decisions[above[0]]
+                    self._take(i, f"with {child.resource.name}", f"it goes with {child.resource.name}, built on it", child)
+                    changed = True
+
+    def _take_oneoffs(self) -> bool:
+        """Take the one-off containers of projects that stay, where a policy is for such; whether there were any."""
+        found = False
+        for members in self.members.values():
+            for i in tuple(members):
+                resource = self.decisions[i].resource
+                if self.decisions[i].reason is not Reason.GROUP_KEPT or not is_oneoff(resource):
+                    continue
+                by = self.judge.decide(resource)
+                match = next((m for m in self.judge.matches(resource) if m.matched and m.policy.oneoff), None)
+                if not by.reap or by.owner is None or match is None:
+                    continue
+                remembered = resource.remembered or Remembered(by.owner, self.judge.now)
+                self.decisions[i] = replace(
+                    by,
+                    resource=replace(resource, group=None, alone=True, remembered=remembered),
+                    reason=match.reason,
+                    brief=match.phrase,
+                    said=match.say,
+                    policy=match.policy.name,
+                    since=match.at,
+                    stop_timeout=match.policy.stop_timeout,
+                )
+                members.remove(i)
+                found = True
+        return found
+
+    def _follower_policies(self, resource: Resource) -> list[Policy]:
+        """The policies under which what is left of a project may go: those that would select its containers."""
+        return [
+            policy
+            for policy in self.judge.rules.policies
+            if Kind.CONTAINER in policy.kinds and resource.kind in policy.with_project and policy.concerns(resource)
+        ]
+
+    def _judge_follower(self, i: int, members: list[int]) -> None:
+        """What has no processes goes with its project's containers, or alone when the project has lost them all."""
         decision = self.decisions[i]
-        if decision.reason is not Reason.GROUP_KEPT:
-            return  # a rule of its own has kept it
-        network = decision.resource
-        if members:
-            first = self.decisions[members[0]]
-            if not first.reap:
-                sentence = f"its project still has {first.resource.name}, which is kept: {first.sentence}"
-                self._turn(i, Reason.GROUP_KEPT, _kept_by(first), sentence)
-                return
+        resource = decision.resource
+        if members and decision.reason is Reason.GROUP_KEPT:
+            self._judge_with_project(i, members)
+        is_leftover = resource.kind is Kind.NETWORK or (resource.remembered is not None and self._may_follow(resource))
+        if not members and is_leftover and decision.reason in _LEFT_OPEN:
+            self._judge_leftover(i)
+
+    @staticmethod
+    def _may_follow(resource: Resource) -> bool:
+        """Of images only what was built for the project goes with it."""
+        return resource.kind is not Kind.IMAGE or is_built_for_project(resource)
+
+    def _judge_with_project(self, i: int, members: list[int]) -> None:
+        first = self.decisions[members[0]]
+        kind = self.decisions[i].resource.kind
+        if not first.reap:
+            sentence = f"its project still has {first.resource.name}, which is kept: {first.sentence}"
+            self._turn(i, Reason.GROUP_KEPT, _kept_by(first), sentence)
+        elif not self._may_follow(self.decisions[i].resource):
+            sentence = "it carries the labels of its project, and has another name than what is built for that"
+            self._turn(i, Reason.GROUP_KEPT, "not built for its project", sentence)
+        elif not all(self._takes_along(self.decisions[m], kind) for m in members):
+            sentence = f"{kind} is not in with_project of each policy that takes its project's containers"
+            self._turn(i, Reason.NO_POLICY, f"no {kind} in with_project", sentence)
+        else:
             self._take(i, "with its project's containers", "it goes with its project's containers", first)
-            return
-        policies = self._network_policies(network)
-        assert network.created_at is not None
-        free_at = shifted(network.created_at, self.judge.grace)
-        if network.remembered is not None:
-            free_at = max(network.created_at, network.remembered.free_at)
-        if not policies:
+
+    def _takes_along(self, member: Decision, kind: Kind) -> bool:
+        """Whether what takes this container takes such a thing of its project along: without a policy, networks alone."""
+        policy = next((policy for policy in self.judge.rules.policies if policy.name == member.policy), None)
+        return kind in policy.with_project if policy is not None else kind is Kind.NETWORK
+
+    def _judge_leftover(self, i: int) -> None:
+        decision = self.decisions[i]
+        resource = decision.resource
+        policies = self._follower_policies(resource)
+        assert resource.created_at is not None
+        free_at = shifted(resource.created_at, self.judge.grace)
+        if resource.remembered is not None:
+            free_at = max(resource.created_at, resource.remembered.free_at)
+        if policies and free_at <= self.judge.now:
+            gone = "project's containers are gone"
+            self._take(i, gone, f"its {gone}", replace(decision, policy=policies[0].name, since=free_at))
+        elif decision.reason is not Reason.GROUP_KEPT:
+            return  # a policy for its kind would take it later
+        elif resource.kind.opt_in:
+            sentence = (
+                "no policy for its kind, and its project's containers were not removed by a policy that takes it along"
+            )
+            self._turn(i, Reason.NO_POLICY, "no policy matches", sentence)
+        elif not policies:
             self._turn(i, Reason.NO_POLICY, "no policy matches", "no policy for containers selects it")
-        elif free_at > self.judge.now:
+        else:
             left = human(free_at - self.judge.now)
             sentence = f"its project has no containers, but may be about to get some for {left} more"
             self._turn(i, Reason.CREATED_GRACE, f"containers may follow for {left} more", sentence)
-        else:
-            gone = "project's containers are gone"
-            self._take(i, gone, f"its {gone}", replace(decision, policy=policies[0].name, since=free_at))
 
     def _take(self, i: int, phrase: str, sentence: str, like: Decision) -> None:
         self.decisions[i] = replace(

@@ -14,7 +14,9 @@ COMPOSE = "com.docker.compose."
 PROJECT_LABEL = COMPOSE + "project"
 WORKING_DIR_LABEL = COMPOSE + "project.working_dir"
 CONFIG_FILES_LABEL = COMPOSE + "project.config_files"
-MADE_BY_COMPOSE = (COMPOSE + "container-number", COMPOSE + "oneoff")
+ONEOFF_LABEL = COMPOSE + "oneoff"
+SERVICE_LABEL = COMPOSE + "service"
+MADE_BY_COMPOSE = (COMPOSE + "container-number", ONEOFF_LABEL)
 """Compose gives these to containers alone, in both its generations; the project's name stands on built images, too."""
 SESSION_LABEL = "harbor.session_id"
 INSTANCE_LABEL = "harbor.instance_id"

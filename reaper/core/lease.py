@@ -156,7 +156,7 @@ class Lease:
             named = resource.id in self.resources or self.id in named_leases(resource)
             claimed = named or any(claim.covers(resource, taking=False) for claim in self.claims)
             return claimed or self.has_made(resource, site)
-        if resource.id in self.resources and not resource.kind.only_with_lease:
+        if resource.id in self.resources and not resource.kind.opt_in:
             return True
         if self.id in named_leases(resource) and not self._may_be_inherited(resource):
             return self._is_not_older(resource, site)
@@ -164,7 +164,7 @@ class Lease:
 
     def has_made(self, resource: Resource, site: Site) -> bool:
         """Whether it was seen to be made under the lease."""
-        return resource.kind.only_with_lease and site.id is not None and (site.id, resource.id) in self.made
+        return resource.kind.opt_in and site.id is not None and (site.id, resource.id) in self.made
 
     def _takes_as_made(self, resource: Resource, site: Site) -> bool:
         """Whether it was made under the lease for its containers, and nothing says that it has become another's since.
@@ -203,7 +203,7 @@ class Lease:
             return False
         if self._names_another(resource) or not self._is_in_its_time(resource.created_at, site):
             return False
-        if not resource.kind.only_with_lease:
+        if not resource.kind.opt_in:
             return any(claim.covers(resource, taking=True) for claim in self.claims)
         telling = (claim for claim in self.claims if claim.label_key is not None)
         sure = (claim for claim in telling if claim.of_one_session or not resource.created_at_inexact)

@@ -205,7 +205,7 @@ class LeaseIndex:
 
     def makers(self, resource: Resource) -> Iterable[Lease]:
         """Those under which something with the resource's id was made, on whichever endpoint."""
-        return self._by_made.get(resource.id, {}).values() if resource.kind.only_with_lease else ()
+        return self._by_made.get(resource.id, {}).values() if resource.kind.opt_in else ()
 
     def get(self, id_: str) -> Lease | None:
         """The one with this id."""
@@ -305,7 +305,7 @@ class Leases:
 
     def concern(self, resource: Resource) -> bool:
         """Whether it is to be decided about. Of volumes and images only those are that have to do with a lease."""
-        if not resource.kind.only_with_lease or named_leases(resource):
+        if not resource.kind.opt_in or named_leases(resource):
             return True
         return self.claiming(resource) is not None or self.maker(resource) is not None
 

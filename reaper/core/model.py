@@ -5,52 +5,32 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from reaper.core.kinds import Kind, State
 from reaper.core.site import Site
+
+__all__ = [
+    "TESTCONTAINERS_REAPER",
+    "TIME_UP",
+    "CapHit",
+    "Decision",
+    "EndpointFailure",
+    "EndpointReport",
+    "Kind",
+    "Outcome",
+    "Prune",
+    "Reason",
+    "Remembered",
+    "Report",
+    "Resource",
+    "Result",
+    "State",
+    "Verdict",
+]
 
 TESTCONTAINERS_REAPER = "the reaper of Testcontainers"
 """What ``Resource.system_container`` says of one: of all system containers the only kind that one run starts for itself."""
 
 TIME_UP = "timeout"
-
-
-class Kind(StrEnum):
-    """What sort of thing a resource is."""
-
-    CONTAINER = "container"
-    SANDBOX = "sandbox"
-    NETWORK = "network"
-    VOLUME = "volume"
-    IMAGE = "image"
-
-    @property
-    def runs(self) -> bool:
-        """Whether it can have processes: then it is judged by policies and decides for its group. The others follow."""
-        return self in _RUN
-
-    @property
-    def only_with_lease(self) -> bool:
-        """Whether nothing but a lease that has ended takes it: no policy, no label override, no scope, no group."""
-        return self in _ONLY_WITH_LEASE
-
-    @property
-    def stage(self) -> int:
-        """Its place in the order of deletion: what uses something goes before it."""
-        return _STAGES[self]
-
-
-_RUN = frozenset({Kind.CONTAINER, Kind.SANDBOX})
-_ONLY_WITH_LEASE = frozenset({Kind.VOLUME, Kind.IMAGE})
-_STAGES = {Kind.CONTAINER: 0, Kind.SANDBOX: 0, Kind.NETWORK: 1, Kind.VOLUME: 2, Kind.IMAGE: 3}
-
-
-class State(StrEnum):
-    """The providers' raw states, mapped onto what the policies need to know."""
-
-    RUNNING = "running"
-    STOPPED = "stopped"
-    CHANGING = "changing"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +39,8 @@ class Remembered:
 
     Args:
         owner: who owned it then, in the words of ``Ownership.by``.
-        free_at: from when a network that has lost its containers may be taken for a leftover (aware UTC).
-        created_at: of a network, when it was made: Podman with CNI makes its id from its name.
+        free_at: from when what has lost its project's containers may be taken for a leftover (aware UTC).
+        created_at: of a network or a volume, when it was made: its id may be that of another one later.
         place: of a network, what distinguished its project from others of the name: see ``identity``.
     """
 
@@ -68,6 +48,14 @@ class Remembered:
     free_at: datetime
     created_at: datetime | None = None
     place: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """What of a build cache is to go: what was not used for so long, until no more than so many bytes are left."""
+
+    unused_for: timedelta | None = None
+    keep: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +90,13 @@ class Resource:
             each container that is made of it. They protect, and take nothing. None while the image's labels are not known:
             then none of its labels takes anything.
         tagged_at: when an image was last built or tagged here, where an inspection shows that.
+        layers: of an image, the digests of its layers from the lowest on; empty while only the listing has been read.
+        size: in bytes, where that is known.
+        alone: it goes by itself although it is a member of a project, and has no ``group`` then.
+        anonymous: of a volume, whether the engine made up its name.
+        prune: of a build cache, what is to go; set when that is decided.
+        last_used_at: when something used it last, as far as that was watched; None where that is not known.
+        watched_since: since when that has been watched without a gap.
         unreadable: why it could not be read, if so.
         excluded: why the endpoint's own filter leaves it out ("in target eu, ..."), if so: it stays, as does its group.
     """
@@ -134,6 +129,13 @@ class Resource:
     image_id: str | None = None
     inherited: frozenset[str] | None = frozenset()
     tagged_at: datetime | None = None
+    layers: tuple[str, ...] = ()
+    size: int | None = None
+    alone: bool = False
+    anonymous: bool = False
+    prune: Prune | None = None
+    last_used_at: datetime | None = None
+    watched_since: datetime | None = None
     unreadable: str | None = None
     excluded: str | None = None
 
@@ -149,15 +151,18 @@ class Resource:
     def identity(self) -> tuple[str, datetime | None]:
         """What no other resource of the endpoint ever has.
 
-        A new volume may have the name of one that is gone, and Podman with CNI makes the id of a network from its name.
+        A new volume may have the name of one that is gone, and Podman with CNI makes the id of a network from its name. Of
+        the build cache, which is never gone, its oldest part stands for what is to go.
         """
+        if self.kind is Kind.BUILD_CACHE:
+            return self.id, self.last_used_at
         by_name = self.kind in (Kind.VOLUME, Kind.NETWORK) and not self.created_at_inexact
         return self.id, self.created_at if by_name else None
 
     @property
     def short_id(self) -> str:
         """What people call it by beside its name; of a volume that is its whole name."""
-        return self.id if self.kind is Kind.VOLUME else self.id.removeprefix("sha256:")[:12]
+        return self.id if self.kind in (Kind.VOLUME, Kind.BUILD_CACHE) else self.id.removeprefix("sha256:")[:12]
 
     @property
     def group_word(self) -> str:
@@ -184,6 +189,10 @@ class Reason(StrEnum):
     OLDER_THAN = "older_than"
     STOPPED_FOR = "stopped_for"
     IDLE_FOR = "idle_for"
+    UNUSED_FOR = "unused_for"
+    LARGER_THAN = "larger_than"
+    UNTAGGED = "untagged"
+    ANONYMOUS = "anonymous"
     STATE = "state"
     ALL = "all"
     TTL_ENDED = "ttl_ended"

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from reaper.core.conditions import (
     DEFAULT_STOP_TIMEOUT,
+    SHORTEST_CREATED_GRACE,
     InvalidLabelError,
     Match,
     Policy,
@@ -21,11 +22,12 @@ from reaper.core.identity import GroupKey, Groups
 from reaper.core.lease import IMAGE_LABEL, Lease
 from reaper.core.lease_index import Leases, why_not_taken
 from reaper.core.model import TESTCONTAINERS_REAPER, Decision, Kind, Reason, Resource, State, Verdict
-from reaper.core.scope import BY_CONTAINERS, LEASE_LABEL, Owners, Ownership, Protect, Scope, as_scope_reads
+from reaper.core.owners import BY_CONTAINERS, Owners, Ownership
+from reaper.core.scope import LEASE_LABEL, Protect, Scope, as_scope_reads
+from reaper.core.unused import Users, distinguished, in_use, left_to_its_container, new, tagged_once
 
 KEEP_LABEL = "reaper.keep"
 _INHERITED = f"its label {LEASE_LABEL} may be its image's, which carries it, too (label images with {IMAGE_LABEL})"
-SHORTEST_CREATED_GRACE = timedelta(minutes=10)
 AGGRESSIVE_AGE = timedelta(hours=8)  # above the longest trial
 
 
@@ -46,6 +48,17 @@ class Rules:
     max_lease: timedelta = timedelta(hours=24)
     stop_timeout: timedelta = DEFAULT_STOP_TIMEOUT
 
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """The kinds that policies name."""
+        return frozenset(kind for policy in self.policies for kind in policy.kinds)
+
+    @property
+    def with_projects(self) -> frozenset[Kind]:
+        """The kinds that go with the containers of their project by one of the policies."""
+        of_containers = (policy for policy in self.policies if Kind.CONTAINER in policy.kinds)
+        return frozenset(kind for policy in of_containers for kind in policy.with_project)
+
 
 class Judge:
     """Judges single resources among those that were listed together."""
@@ -55,7 +68,10 @@ class Judge:
         self.now = now
         self.resources = tuple(resources)
         self.groups = Groups(self.resources)
-        self.owners = Owners(self.resources, rules.scope, self.groups)
+        self.kinds = rules.kinds
+        self._owned_kinds = self.kinds | rules.with_projects
+        self.owners = Owners(self.resources, rules.scope, self.groups, self._owned_kinds)
+        self.users = Users(self.resources)
         self.leases = leases if isinstance(leases, Leases) else Leases(leases)
         self.grace = max(rules.created_grace, SHORTEST_CREATED_GRACE)
 
@@ -107,23 +123,31 @@ class Judge:
         yield self._protected(resource)
         yield self._override_to_stay(resource)
         yield self._leased(resource, lease)
-        if resource.kind.only_with_lease:
-            yield self._tagged_once(resource)
-            yield self._unused(resource)
-            if lease is not None:  # else it is not owned
-                yield self._lease_ended(lease)
+        if not resource.kind.runs:
+            yield from self._findings_of_unused(resource, lease)
             return
-        if resource.kind is Kind.NETWORK:
-            if lease is not None:
-                yield self._lease_ended(lease)
-            yield self._network_override(resource)
-            yield self._distinguished(resource)
-            return  # it goes with its project's containers, and no policy judges it
         yield self._state(resource)
         if lease is not None:
             yield self._lease_ended(lease)
         yield self._restart_policy(resource, owner)
         yield self._grace(resource)
+        yield self._override_to_go(resource)
+        yield from self._policies(resource)
+
+    def _findings_of_unused(self, resource: Resource, lease: Lease | None) -> Iterator[Finding]:
+        """What has no processes goes with its project, where that has containers; else a policy for its kind may take it."""
+        if resource.kind is Kind.IMAGE:
+            yield tagged_once(resource)
+        if lease is not None:
+            if resource.kind.opt_in:
+                yield left_to_its_container(resource, self.users, self.leases)
+            yield self._lease_ended(lease)
+        yield self._override_of_unused(resource)
+        yield distinguished(resource, self.groups)
+        if resource.kind not in self.kinds or self.groups.places(resource):
+            return  # left to its group
+        yield in_use(resource, self.users)
+        yield new(resource, self.grace, self.now)
         yield self._override_to_go(resource)
         yield from self._policies(resource)
 
@@ -146,10 +170,9 @@ class Judge:
         return passed("readable", "everything that the rules need was in the answer")
 
     def _owned(self, resource: Resource, owner: Ownership | None) -> Finding:
-        if owner is None and resource.kind.only_with_lease:
-            article = "an" if resource.kind is Kind.IMAGE else "a"
+        if owner is None and resource.kind.opt_in and resource.kind not in self._owned_kinds:
             phrase = "not owned: no lease made it"
-            sentence = f"{article} {resource.kind} goes only with a lease that it was made under, and none known here has it"
+            sentence = f"{_article(resource)} goes only with a lease that it was made under, and none known here has it"
             if (claiming := self.leases.claiming(resource)) is not None:
                 phrase = f"lease {claiming.id} ended, creation time unknown"
                 sentence = f"lease {claiming.id} claims it, but an engine before Docker 23 does not report when it was made"
@@ -174,6 +197,8 @@ class Judge:
         if (by := self.owner_by_image(resource)) is not None:
             why = f"; {by.by} is its image's label, not its own, and counts only with [scope] image_labels = true"
             return ": label is its image's", why
+        if resource.kind is Kind.IMAGE and (foreign := self.owners.foreign_tags(resource)):
+            return f": tag {foreign[0]} is not", f", nor its {'tag' if len(foreign) == 1 else 'tags'} {', '.join(foreign)}"
         if LEASE_LABEL in (resource.inherited or ()):
             return f": {LEASE_LABEL} may be its image's", f", and {_INHERITED}"
         if (namesake := self.owners.namesake(resource)) is not None:
@@ -229,36 +254,6 @@ class Judge:
             sentence = f"{unknown} and may be another reaper's for {human(end - self.now)} more"
             return keep("lease", Reason.LEASE_UNKNOWN, phrase, lambda: sentence)
         return Finding("lease", None, lambda: f"{unknown}, and it is older than {human(self.rules.max_lease)}")
-
-    def _distinguished(self, network: Resource) -> Finding:
-        """Compose says on a network which project it is of by the name alone, and another project may have the same."""
-        if not self.groups.unclear(network):
-            return Finding("project", None, lambda: "no two projects here have the name of its own")
-        places = " and ".join(place or "an unknown folder" for place in self.groups.several(network))
-        sentence = f"there are several projects called {network.group} ({places}), and it does not say which is its own"
-        return keep("project", Reason.GROUP_UNCLEAR, f"several projects called {network.group}", lambda: sentence)
-
-    def _tagged_once(self, resource: Resource) -> Finding:
-        """An engine deletes an image with several tags by force only: each tag may be in use."""
-        tags = resource.tags
-        if len(tags) > 1:
-            return keep(
-                "tags", Reason.IN_USE, f"has {len(tags)} tags", lambda: f"it has {len(tags)} tags: {', '.join(tags)}"
-            )
-        return Finding("tags", None, lambda: "it has no second tag")
-
-    def _unused(self, resource: Resource) -> Finding:
-        """An engine deletes an anonymous volume with its container; while one has it, it is for that to decide."""
-        anonymous = resource.kind is Kind.VOLUME and LEASE_LABEL not in (resource.labels or {})
-        user = self._users.get(resource.id) if anonymous and self.leases.maker(resource) is not None else None
-        if user is not None:
-            return keep("in use", Reason.IN_USE, f"used by {user}", lambda: f"{user} has it, and it may go with that")
-        return Finding("in use", None, lambda: "the endpoint refuses its deletion while it is in use")
-
-    @cached_property
-    def _users(self) -> dict[str, str]:
-        """By the name of a volume a container that has it."""
-        return {used: one.name for one in self.resources if one.kind.runs for used in one.uses}
 
     def _state(self, resource: Resource) -> Finding:
         raw = resource.raw_state
@@ -325,7 +320,7 @@ class Judge:
             return Finding("label override", None, lambda: f"{sentence}, which the operator overrules")
         return keep("label override", Reason.LABEL_NOT_DUE, phrase, lambda: sentence, due_at=end)
 
-    def _network_override(self, network: Resource) -> Finding:
+    def _override_of_unused(self, network: Resource) -> Finding:
         """A label override that is not due keeps a network and its project; one that is due takes nothing by itself."""
         finding = self._override_to_go(network)
         if finding.verdict is not Verdict.KEEP:
@@ -371,7 +366,7 @@ class Judge:
             if finding.verdict is not None:
                 break
         else:
-            sentence = "a network goes only with its project, and it has none"  # ``groups`` has another if it has one
+            sentence = f"{_article(resource)} goes only with its project, and it has none"
             return Decision(
                 resource,
                 Verdict.KEEP,
@@ -379,7 +374,7 @@ class Judge:
                 sentence,
                 owner=by,
                 lease=lease.id if lease is not None else None,
-                brief="network without a project",
+                brief=f"{resource.kind} without a project",
             )
         assert finding.reason is not None
         unowned = finding.reason is Reason.NOT_OWNED
@@ -398,3 +393,7 @@ class Judge:
             lease=lease.id if lease is not None else None,
             brief=finding.brief,
         )
+
+
+def _article(resource: Resource) -> str:
+    return f"an {resource.kind}" if resource.kind is Kind.IMAGE else f"a {resource.kind}"

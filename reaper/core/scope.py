@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import chain
 
-from reaper.core.identity import COMPOSE, CONFIG_FILES_LABEL, GroupKey, Groups, runner_sign
+from reaper.core.identity import COMPOSE, CONFIG_FILES_LABEL, runner_sign
 from reaper.core.model import Kind, Resource
 
 LEASE_LABEL = "reaper.lease"
@@ -104,7 +104,7 @@ class Selector:
             if fnmatchcase(resource.name, glob):
                 return f"name {glob}"
         for glob in self.images:
-            if any(image_matches((glob,), image) for image in _images(resource)):
+            if any(image_matches((glob,), image) for image in references(resource)):
                 return f"image {glob}"
         return None
 
@@ -114,11 +114,11 @@ class Selector:
         return (
             all(label_matches(pattern, labels) for pattern in self.labels)
             and (not self.names or name_matches(self.names, resource.name))
-            and (not self.images or any(image_matches(self.images, image) for image in _images(resource)))
+            and (not self.images or any(image_matches(self.images, image) for image in references(resource)))
         )
 
 
-def _images(resource: Resource) -> tuple[str | None, ...]:
+def references(resource: Resource) -> tuple[str | None, ...]:
     """The references that globs for images are matched against: an image may have several."""
     return resource.tags or (resource.image,)
 
@@ -130,13 +130,24 @@ class Preset:
     Args:
         labels: a resource with one of these is the runner's.
         images: a container with one of these is the runner's, and so is the whole group that it is in.
+        references: images themselves that are the runner's.
+        projects: the names that the runner gives to Compose projects: what is in one without containers is the runner's.
+        data_projects: likewise, of volumes: what holds data needs a name that nobody else gives.
         runner: as ``identity.RUNNER_FILES`` finds it by a Compose project's configuration files: the whole group is its.
     """
 
     name: str
     labels: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    projects: str = ""
+    data_projects: str = ""
     runner: str | None = None
+
+    def names_project(self, resource: Resource) -> bool:
+        """Whether the name of the Compose project of a network, a volume or an image is one that the runner gives."""
+        names = self.data_projects if resource.kind is Kind.VOLUME else self.projects
+        return bool(names) and resource.group is not None and re.fullmatch(names, resource.group) is not None
 
     def marks_group(self, resource: Resource) -> str | None:
         """The sign on this resource that makes its whole group owned, if there is one."""
@@ -159,12 +170,32 @@ class Preset:
         return self.marks_group(resource)
 
 
-# What the runners leave behind was read from terminal-bench 0.2.18 and harbor 0.25.0.
+_TRIAL = r".+-\d+-of-\d+-\d{4}-\d{2}-\d{2}__\d{2}-\d{2}-\d{2}"
+_NEW_SESSION = r"[a-z0-9][a-z0-9_.-]*__[a-z0-9]{7}__(env|verifier__.+)"
+_SESSION = rf"[a-z0-9][a-z0-9_.-]*__[a-z0-9]{{7}}|{_NEW_SESSION}"
+_SWE_BENCH = ("swebench/sweb.eval.*", "sweb.eval.*", "sweb.env.*")
+# What the runners leave behind was read from terminal-bench 0.2.18, harbor 0.25.0 and 0.26.0.
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
     for preset in (
-        Preset("terminal-bench", labels=("terminal-bench",), images=("tb__*__client",)),
-        Preset("harbor", labels=("harbor.managed=true",), images=("hb__*",), runner="harbor"),
+        Preset(
+            "terminal-bench",
+            labels=("terminal-bench",),
+            images=("tb__*__client",),
+            references=("tb__*",),
+            projects=_TRIAL,
+            data_projects=_TRIAL,
+        ),
+        Preset(
+            "harbor",
+            labels=("harbor.managed=true",),
+            images=("hb__*",),
+            references=("hb__*",),
+            projects=_SESSION,
+            data_projects=_NEW_SESSION,
+            runner="harbor",
+        ),
+        Preset("swe-bench", images=_SWE_BENCH, references=_SWE_BENCH),
     )
 }
 
@@ -200,140 +231,6 @@ class Protect:
 
     selector: Selector = field(default_factory=lambda: Selector(labels=("reaper.keep",)))
     restart_policies: tuple[str, ...] = ("always", "unless-stopped")
-
-
-@dataclass(frozen=True, slots=True)
-class Ownership:
-    """What makes a resource owned.
-
-    Args:
-        by: for people: "preset harbor, image hb__*" or "scope label team=rl".
-        preset: whether a preset owns it: then a restart policy does not protect it.
-    """
-
-    by: str
-    preset: bool = False
-
-
-@lru_cache(maxsize=1024)
-def _preset_ownership(preset: str, sign: str, where: str = "") -> Ownership:
-    """One object for the thousands of resources that carry the same sign."""
-    return Ownership(f"preset {preset}, {sign}{where}", preset=True)
-
-
-BY_CONTAINERS = " on its project's containers"
-
-
-def _scope_in_words(scope: Scope) -> frozenset[str]:
-    """What ``Ownership.by`` may say of this scope, presets apart."""
-    selector = scope.selector
-    entries = [*(f"label {x}" for x in selector.labels), *(f"name {x}" for x in selector.names)]
-    entries += [*(f"image {x}" for x in selector.images), *(["everything"] if scope.everything else [])]
-    return frozenset(f"scope {entry}" for entry in entries)
-
-
-def owned_projects(owned: Iterable[Resource], others: Iterable[Resource], scope: Scope) -> dict[str, list[Resource]]:
-    """The volumes and images of owned Compose projects, by the projects' names, where nothing judges them.
-
-    Args:
-        owned: what is owned, or was when it was deleted.
-        others: volumes and images of any projects.
-        scope: what is owned. A volume or an image may itself have what it looks for.
-    """
-    others = [other for other in others if other.group is not None]
-    names = {resource.group for resource in owned}
-    names |= {other.group for other in others if _has_sign(other, scope)}
-    found: dict[str, list[Resource]] = {}
-    for other in others:
-        if other.group is not None and other.group in names:
-            found.setdefault(other.group, []).append(other)
-    return found
-
-
-def _has_sign(resource: Resource, scope: Scope) -> bool:
-    if scope.everything or scope.selector.any_of(resource, resource.labels or {}):
-        return True
-    presets = [PRESETS[name] for name in scope.presets]
-    by_label = any(label_matches(pattern, resource.labels or {}) for preset in presets for pattern in preset.labels)
-    return by_label or any(image_matches(preset.images, image) for preset in presets for image in _images(resource))
-
-
-class Owners:
-    """Answers who owns which of the resources that were listed together.
-
-    All members of a group must be among ``resources``: a sign on one of them may own the others.
-    """
-
-    def __init__(self, resources: Iterable[Resource], scope: Scope, groups: Groups | None = None) -> None:
-        resources = tuple(resources)
-        self._scope = scope
-        self._presets = tuple(PRESETS[name] for name in scope.presets)
-        self._groups = groups or Groups(resources)
-        self._by_group: dict[GroupKey, Ownership] = {}
-        for resource in resources:
-            if resource.group is None or resource.kind.only_with_lease or resource.inherited is None:
-                continue
-            if (ownership := self._of_group(resource)) and (key := self._groups.key(resource)) is not None:
-                self._by_group.setdefault(key, ownership)
-        self._in_words = _scope_in_words(scope)
-        self._project_owners = self._of_projects(resources)
-
-    def _of_group(self, resource: Resource) -> Ownership | None:
-        for preset in self._presets:
-            if sign := preset.marks_group(resource):
-                return _preset_ownership(preset.name, sign, " in its project")
-        return None
-
-    def _of_projects(self, resources: tuple[Resource, ...]) -> dict[GroupKey, Ownership | None]:
-        """Who owns the containers of each project that has networks; None where one of them is not owned."""
-        owners: dict[GroupKey, Ownership | None] = {}
-        with_networks = {self._groups.key(resource) for resource in resources if resource.kind is Kind.NETWORK}
-        for resource in resources if with_networks else ():
-            key = self._groups.key(resource)
-            if key is not None and key in with_networks and resource.kind.runs:
-                owner = self.owner(resource)
-                owners[key] = owner and owners.get(key, owner)
-        return owners
-
-    def owner(self, resource: Resource) -> Ownership | None:
-        """What makes ``resource`` owned, or None when nothing does; of volumes and images nothing here does."""
-        if resource.kind.only_with_lease:
-            return None
-        seen = as_scope_reads(resource, self._scope)
-        for preset in self._presets:
-            if sign := preset.marks(seen):
-                return _preset_ownership(preset.name, sign)
-        key = None if resource.inherited is None else self._groups.key(resource)
-        if key is not None and (of_group := self._by_group.get(key)) is not None:
-            return of_group
-        if sign := self._scope.selector.any_of(seen):
-            return Ownership(f"scope {sign}")
-        if resource.remembered is not None and (remembered := self._still_in_force(resource.remembered.owner)):
-            return remembered
-        return self._of_project(resource) or (Ownership("scope everything") if self._scope.everything else None)
-
-    def namesake(self, resource: Resource) -> Ownership | None:
-        """What owns another group of the same name, if something does: people may take the two for one."""
-        key = self._groups.key(resource)
-        if key is None:
-            return None
-        return next((owner for other, owner in self._by_group.items() if other[:2] == key[:2] and other != key), None)
-
-    def _still_in_force(self, by: str) -> Ownership | None:
-        """The ownership that an earlier sweep put into words, where the scope would still say so; else None."""
-        if any(by == f"preset {name}" or by.startswith(f"preset {name},") for name in self._scope.presets):
-            return Ownership(f"remembered: {by}", preset=True)
-        if by.removesuffix(BY_CONTAINERS) in self._in_words:
-            return Ownership(f"remembered: {by}")
-        return None
-
-    def _of_project(self, resource: Resource) -> Ownership | None:
-        """Compose gives a network no label of its services: it is whose all the project's containers are."""
-        key = self._groups.key(resource)
-        if key is None or resource.kind is not Kind.NETWORK:
-            return None
-        owner = self._project_owners.get(key)
-        return owner and Ownership(f"{owner.by}{BY_CONTAINERS}")
 
 
 def as_scope_reads(resource: Resource, scope: Scope) -> Resource:

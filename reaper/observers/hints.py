@@ -7,9 +7,10 @@ from datetime import timedelta
 from reaper.core.decide import young_and_running
 from reaper.core.durations import human
 from reaper.core.inventory_warnings import not_owned, owned_by_image
-from reaper.core.model import Decision, Kind, Reason, Report
+from reaper.core.model import Decision, Kind, Outcome, Reason, Report
+from reaper.core.owners import owned_projects
 from reaper.core.pending import SOON, in_words, not_taken, pending
-from reaper.core.scope import Scope, owned_projects
+from reaper.core.scope import Scope
 from reaper.sweep.plan import Plan
 
 # Kept on purpose: everything else that is owned counts as left by ``check --all``.
@@ -97,6 +98,20 @@ def cap_hints(report: Report, argv: Sequence[str]) -> list[str]:
     return hints
 
 
+def _cache_hints(report: Report, plan: Plan) -> list[str]:
+    """That the bytes of deleted images may stay as build cache, where no policy prunes it."""
+    if Kind.BUILD_CACHE in plan.rules.kinds:
+        return []
+    gone = sum(r.outcome is Outcome.DELETED and r.decision.resource.kind is Kind.IMAGE for r in report.results)
+    if not gone:
+        return []
+    which = "1 image was" if gone == 1 else f"{gone} images were"
+    return [
+        f"{which} deleted; layers that the build cache shares with images stay on the disk until that is pruned:"
+        ' a policy with kinds = ["build-cache"] does that'
+    ]
+
+
 def _soon(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
     """For each endpoint what is kept for a short time only."""
     hints = []
@@ -111,7 +126,7 @@ def _soon(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
 
 def hints_of(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
     """What the report suggests, a sentence each."""
-    hints = cap_hints(report, argv)
+    hints = [*cap_hints(report, argv), *_cache_hints(report, plan)]
     decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
     young = young_and_running(decisions)
     ages = [policy.older_than for policy in plan.rules.policies if policy.older_than is not None]

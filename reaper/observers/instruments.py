@@ -35,6 +35,10 @@ REAPED = frozenset(
         Reason.OLDER_THAN,
         Reason.STOPPED_FOR,
         Reason.IDLE_FOR,
+        Reason.UNUSED_FOR,
+        Reason.LARGER_THAN,
+        Reason.UNTAGGED,
+        Reason.ANONYMOUS,
         Reason.STATE,
         Reason.ALL,
         Reason.TTL_ENDED,
@@ -65,7 +69,7 @@ class SweepResult(StrEnum):
 
 def states_of(kind: Kind) -> Collection[State]:
     """In which states one of this kind may be. Volumes and images have none; they count as stopped."""
-    return (State.STOPPED,) if kind.only_with_lease else tuple(State)
+    return (State.STOPPED,) if kind.opt_in else tuple(State)
 
 
 def _retryable(error: type[ProviderError] = ProviderError) -> set[str]:
@@ -257,7 +261,7 @@ class Instruments:
             yield from ((self.kept, (*where, reason.value)) for reason in KEPT)
             for kind in kinds_of(provider):
                 yield from ((self.resources, (*where, kind.value, state.value)) for state in states_of(kind))
-                for decider in (LEASE,) if kind.only_with_lease else DECIDERS:
+                for decider in (LEASE,) if kind.opt_in else DECIDERS:
                     yield from ((self.deletions, (*where, kind.value, decider, outcome.value)) for outcome in COUNTED)
                 yield self.deletions, (*where, kind.value, UNDECIDED, Outcome.FAILED.value)
             for decider in DECIDERS:
@@ -301,7 +305,13 @@ def sweep_result(report: EndpointReport, interrupted: str | None = None) -> Swee
 def reach(endpoints: Iterable[str], policies: Iterable[Policy]) -> Reach:
     """What each of the policies is for, as ``Metrics.configure`` takes it."""
     names = tuple(endpoints)
-    return {p.name: (p.kinds, tuple(n for n in names if not p.endpoints or n in p.endpoints)) for p in policies}
+    return {p.name: (_taken(p), tuple(n for n in names if not p.endpoints or n in p.endpoints)) for p in policies}
+
+
+def _taken(policy: Policy) -> Collection[Kind]:
+    """The kinds that it may take, by itself and with projects; networks go with containers: see ``reclaimed``."""
+    along = policy.with_project - {Kind.NETWORK} if Kind.CONTAINER in policy.kinds else frozenset()
+    return policy.kinds | along
 
 
 def reclaimed(kinds: Collection[Kind], provider: str) -> list[Kind]:

@@ -32,15 +32,19 @@ async def call_once(what: str, function: Callable[[], Awaitable[T]]) -> T:  # no
 
 @dataclass(frozen=True, slots=True)
 class Also:
-    """Which volumes and images a listing is asked for, besides those with certain labels.
+    """What a listing is asked for besides the containers or sandboxes, their projects' networks, and certain labels.
 
     Args:
-        ids: their ids: what was seen to be made under a lease need not carry a label.
-        projects: whether those of every Compose project are wanted.
+        ids: of volumes and images: what was seen to be made under a lease need not carry a label.
+        projects: whether the volumes and images of every Compose project are wanted.
+        kinds: of these kinds all are wanted.
+        sizes: of these kinds the sizes are wanted where measuring takes an engine long.
     """
 
     ids: frozenset[str] = frozenset()
     projects: bool = False
+    kinds: frozenset[Kind] = frozenset()
+    sizes: frozenset[Kind] = frozenset()
 
 
 NOTHING_ELSE = Also()
@@ -199,8 +203,8 @@ class Reader(Protocol):
     async def list(self, call: Call, label_keys: frozenset[str] = frozenset(), also: Also = NOTHING_ELSE) -> Inventory:
         """Everything that the endpoint holds. A partial answer is an error. Each request is made through ``call``.
 
-        Of volumes and images, where the endpoint has such things, only those that carry a label with one of ``label_keys``:
-        nothing but a lease takes them, and those are the labels that its leases know them by; and those that ``also`` says.
+        Of volumes and images, where the endpoint has such things, only those that carry a label with one of ``label_keys``,
+        by which leases know them, and what ``also`` says.
         """
         ...
 
@@ -252,6 +256,30 @@ class Watched(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """What was used since an earlier look.
+
+    Args:
+        ids: ids, names and image references of what something has used since then.
+        complete: whether nothing else was used: False where the endpoint no longer knows all of that time.
+        mark: stands for this moment when it is asked the next time.
+    """
+
+    ids: frozenset[str] = frozenset()
+    complete: bool = False
+    mark: str | None = None
+
+
+@runtime_checkable
+class WatchesUse(Protocol):
+    """A reader whose endpoint tells what was used since an earlier look."""
+
+    async def uses(self, since: str | None, call: Call) -> Uses:
+        """What was used since the look that ``since`` stands for; not complete without one. Raises ``ProviderError``."""
+        ...
+
+
 @runtime_checkable
 class Linking(Protocol):
     """A reader that can list the links of many resources with few requests."""
@@ -281,6 +309,9 @@ class Provider(Reader, Protocol):
         """
         ...
 
-    async def delete(self, resource: Resource, *, force: bool = False) -> None:
-        """Delete it by id. Without ``force`` the endpoint refuses what is running: ``ConflictError``."""
+    async def delete(self, resource: Resource, *, force: bool = False) -> str | None:
+        """Delete it by id. Without ``force`` the endpoint refuses what is running: ``ConflictError``.
+
+        Of a build cache, which has no other way, prune what ``resource.prune`` says. Returns what people should know of it.
+        """
         ...

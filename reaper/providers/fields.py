@@ -18,7 +18,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from reaper.core import durations
+from reaper.core import durations, sizes
 from reaper.core.scope import is_total
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -57,6 +57,12 @@ def _duration(value: object) -> timedelta:
         # pydantic turns ValueError, and only that, into an error of the key
         raise ValueError(f"a duration is a text with a unit, for example {durations.EXAMPLES}")  # noqa: TRY004
     return durations.parse(value)
+
+
+def _size(value: object) -> int:
+    if not isinstance(value, str):
+        raise ValueError(f"a size is a text with a unit, for example {sizes.EXAMPLES}")  # noqa: TRY004
+    return sizes.parse(value)
 
 
 def check_glob(value: str) -> str:
@@ -121,6 +127,12 @@ Duration = Annotated[
     WithJsonSchema(
         {"type": "string", "pattern": r"^\s*(0|(\d+(\.\d+)?(ms|s|m|h|d|w))+)\s*$", "examples": DURATION_EXAMPLES}
     ),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(_size),
+    PlainSerializer(sizes.spell, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*([KMGT]i?B|kB|B)\s*$", "examples": ["500MB", "10GiB"]}),
 ]
 Globs = tuple[Annotated[StrictStr, AfterValidator(check_glob)], ...]
 NarrowingGlobs = tuple[Annotated[StrictStr, AfterValidator(check_narrowing)], ...]

@@ -25,7 +25,7 @@ from reaper.core.identity import same_group
 from reaper.core.model import Kind, Resource, State
 from reaper.errors import ConflictError, DependencyError, InProgressError, NotFoundError
 from reaper.providers import base
-from reaper.providers.base import Inventory, Limits, Traits
+from reaper.providers.base import Inventory, Limits, Traits, Uses
 from reaper.providers.sharing import Shared
 
 Clock = Callable[[], datetime]
@@ -127,6 +127,7 @@ class MemoryWorld:
         skew: the endpoint's clock minus the host's.
 
     Attributes:
+        used_ids: what was used for a moment, in order; ``forgotten`` counts how often the endpoint has lost that.
         rules: what happens at calls; empty it, and nothing goes wrong any more.
         calls: every call that was made.
         removals: every deletion that was accepted: the resource as it was then, and whether force was used.
@@ -141,9 +142,19 @@ class MemoryWorld:
         self.calls: list[Call] = []
         self.removals: list[tuple[Resource, bool]] = []
         self.most, self._under_way = Counter[str](), Counter[str]()
+        self.used_ids: list[str] = []
+        self.forgotten = 0
         self._held: dict[str, Held] = {}
         for thing in things:
             self.add(thing)
+
+    def use(self, *ids: str) -> None:
+        """Something uses these for a moment, unseen by any listing."""
+        self.used_ids += ids
+
+    def forget_uses(self) -> None:
+        """The endpoint no longer knows what was used until now, as an engine that was started again."""
+        self.forgotten += 1
 
     def now(self) -> datetime:
         """The endpoint's own clock."""
@@ -268,6 +279,17 @@ class MemoryReader:
             listed = tuple(_listed(held.resource) for held in self.world.held() if _wanted(held.resource, label_keys, also))
         return Inventory(listed, self.world.skew)
 
+    async def uses(self, since: str | None, call: base.Call) -> Uses:
+        """What was used since that look, if the endpoint still knows all of it."""
+        return await call(f"read the uses of {self.endpoint}", lambda: self._uses(since))
+
+    async def _uses(self, since: str | None) -> Uses:
+        world = self.world
+        async with world.call("uses"):
+            forgotten, number = map(int, (since or "-1 0").split())
+            mark = f"{world.forgotten} {len(world.used_ids)}"
+            return Uses(frozenset(world.used_ids[number:]), forgotten == world.forgotten, mark)
+
     async def identify(self, call: base.Call) -> None:
         """It is known."""
 
@@ -335,7 +357,7 @@ class MemoryProvider(MemoryReader):
                 raise ConflictError(f"{resource.name} has active endpoints")
             if len(held.resource.tags) > 1:
                 raise ConflictError(f"{resource.name} is referenced in multiple repositories")
-            if held.resource.kind.only_with_lease and self.world.used(held.resource):
+            if held.resource.kind.opt_in and self.world.used(held.resource):
                 raise DependencyError(f"{resource.name} is in use")
             if held.resource.state is State.RUNNING and not force and self.traits.stops_first:
                 raise ConflictError(f"You cannot remove a running container {resource.id}")
@@ -354,12 +376,14 @@ class MemoryProvider(MemoryReader):
 
 
 def _wanted(resource: Resource, label_keys: frozenset[str], also: base.Also) -> bool:
-    if not resource.kind.only_with_lease or label_keys & (resource.labels or {}).keys():
+    if not resource.kind.opt_in or resource.kind in also.kinds or label_keys & (resource.labels or {}).keys():
         return True
     return resource.id in also.ids or (also.projects and resource.group is not None)
 
 
 def _listed(resource: Resource) -> Resource:
+    if resource.layers:
+        return replace(resource, layers=(), tagged_at=None, inspected=False)
     if resource.kind is not Kind.CONTAINER:
         return resource
     links_known = resource.raw_state in ("removing", "dead")

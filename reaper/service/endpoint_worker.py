@@ -17,7 +17,7 @@ import anyio.lowlevel
 from reaper.core.conditions import Policy
 from reaper.core.durations import shifted
 from reaper.core.model import Kind, Outcome, Report, Resource
-from reaper.core.scope import Owners
+from reaper.core.owners import Owners
 from reaper.errors import ReaperError
 from reaper.observers.instruments import SweepResult, sweep_result
 from reaper.providers.base import Watched

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from reaper.core.model import Resource
+from reaper.core.model import Kind, Resource
 from reaper.errors import NotFoundError, ProviderError
 from reaper.providers.base import Also, Inventory, Reader
 from reaper.sweep.concurrency import for_each
@@ -20,12 +20,14 @@ class Absence:
     """
 
     def __init__(self, reader: Reader, inspector: Inspector, deleted: Mapping[str, Resource]) -> None:
+        # Of a build cache the endpoint's answer has named what was pruned, and there is always more of it.
+        deleted = {id_: resource for id_, resource in deleted.items() if resource.kind is not Kind.BUILD_CACHE}
         self._reader, self._inspector, self._deleted = reader, inspector, deleted
         self.unconfirmed = dict.fromkeys(deleted, ("unconfirmed", "the sweep ended before its deletion was confirmed"))
 
     async def look(self, keys: Collection[str], also: Also) -> None:
         """List once, with what a listing of volumes and images needs. Raises ProviderError."""
-        others = any(resource.kind.only_with_lease for resource in self._deleted.values())
+        others = any(not resource.kind.runs for resource in self._deleted.values())
         try:
             inventory = await self._reader.list(
                 self._inspector.list_call, frozenset(keys) if others else frozenset(), also if others else Also()

@@ -12,6 +12,7 @@ from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import Retrier, RetryPolicy
 from reaper.sweep.ownership import Memory
 from reaper.sweep.ports import Endpoint
+from reaper.sweep.usage import LastUse
 
 
 def endpoints(specs: Iterable[EndpointSpec], retry: RetryPolicy, state: Path, *, act: bool) -> list[Endpoint]:
@@ -29,7 +30,8 @@ def endpoints(specs: Iterable[EndpointSpec], retry: RetryPolicy, state: Path, *,
 def _endpoint(spec: EndpointSpec, retry: RetryPolicy, state: Path, *, act: bool) -> Endpoint:
     made = spec.registration.connect(spec.table, spec.secret, state, act=act)
     memory = Memory(state, made.remembered_as) if made.remembered_as is not None else None
-    return Endpoint(made.reader, Retrier(retry, reading=made.reading, changing=made.changing), memory)
+    last_use = LastUse(state, made.remembered_as) if made.remembered_as is not None else None
+    return Endpoint(made.reader, Retrier(retry, reading=made.reading, changing=made.changing), memory, last_use)
 
 
 def ids(endpoints: Iterable[Endpoint]) -> frozenset[str]:

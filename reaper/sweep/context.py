@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from reaper.retry.budget import AdaptiveLimiter
 from reaper.retry.retrier import Retrier
 from reaper.sweep.confirm import Confirmer
 from reaper.sweep.dependents import Dependents
+from reaper.sweep.usage import UsedSince
 
 T = TypeVar("T")
 
@@ -57,6 +58,7 @@ class Context:
         draining: set when no unit may begin to act any more.
         listed: what the decisions were made about.
         dependents: of the round, where deleting one resource deletes what is linked to it.
+        used_since: tells what was used since the listing, where a rule depends on that.
         results: by id what became of each resource, as far as it is known.
     """
 
@@ -72,12 +74,28 @@ class Context:
     draining: bool = False
     listed: Listed = field(default_factory=Listed)
     dependents: Dependents | None = None
+    used_since: UsedSince | None = None
     results: dict[str, Result] = field(default_factory=dict)
 
 
 def subject(resource: Resource, first: Resource) -> str:
     """How a sentence about the unit names one of its members."""
     return "it" if resource.group is None or resource.id == first.id else f"{resource.name} of its {resource.group_word}"
+
+
+def carried(before: Resource, now: Resource) -> Resource:
+    """A resource as it was inspected just now, with what was known of it before and no inspection shows."""
+    if before.kind.runs:
+        return replace(now, group=None, alone=True) if before.alone else now
+    return replace(
+        now,
+        last_used_at=now.last_used_at or before.last_used_at,
+        watched_since=before.watched_since,
+        size=before.size if now.size is None else now.size,
+        inherited=before.inherited,
+        prune=before.prune,
+        uses=now.uses or before.uses,
+    )
 
 
 def what_changed(before: Resource, now: Resource, *, stopped_by_us: bool = False) -> str | None:

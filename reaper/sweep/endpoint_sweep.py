@@ -3,13 +3,12 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
 
 import anyio
 import anyio.abc
 
 from reaper.core.caps import Caps
-from reaper.core.decide import decide, may_be_linked, needs_inspection, possible_owners
+from reaper.core.decide import decide
 from reaper.core.inventory_warnings import inventory_warnings
 from reaper.core.lease import Lease
 from reaper.core.lease_index import Leases
@@ -30,10 +29,13 @@ from reaper.sweep.absence import Absence
 from reaper.sweep.concurrency import Pace, for_each
 from reaper.sweep.confirm import Confirmer
 from reaper.sweep.context import Context, Slots
+from reaper.sweep.deciding import decided
 from reaper.sweep.dependents import Dependents
 from reaper.sweep.inspector import Inspector
+from reaper.sweep.kinds import asked_for, decided_about, watches_use
 from reaper.sweep.ports import Endpoint, Ledger, Observer, Options
-from reaper.sweep.unit import Unit, make_units
+from reaper.sweep.unit import Unit
+from reaper.sweep.units import make_units
 
 SKEW_TOLERANCE = timedelta(minutes=1)
 OF_THE_ENDPOINT = frozenset({CircuitOpenError.label, CredentialsError.label, RateLimitedError.label})
@@ -202,13 +204,13 @@ class EndpointSweep:
         if self.shared.too_few is not None:  # what cannot be finished is not begun
             raise TooManyFilesError(self.shared.too_few)
         leases = self._leases()  # says only what to list: the leases that decide are read below
-        self.label_keys, self.also = leases.label_keys, Also(leases.made, self.shared.options.list_unjudged)
+        self.label_keys, self.also = leases.label_keys, asked_for(self.shared.rules, leases, self.shared.options)
         inventory = await self.reader.list(self.looker.list_call, self.label_keys, self.also)
         self.unlisted = inventory.unlisted
         self._set_clock(inventory)
         self.site = Site(self.reader.endpoint_id, self.skew, *inventory.skew_bounds)
         now, leases = self._now(), self._leases()
-        resources = self._judged(inventory, leases)
+        resources, self.unjudged = decided_about(inventory, leases, self.shared.rules, self.shared.options)
         self.held = sum(resource.excluded is None for resource in resources)
         self.shared.observer.listed(self.name, self.held)
         if self.endpoint.memory is not None:
@@ -216,17 +218,14 @@ class EndpointSweep:
         if inventory.clock_problem is not None:
             self._keep_all(resources, inventory.clock_problem)
             return
+        if (use := self.endpoint.last_use) is not None and watches_use(self.shared.rules):
+            look = use.look(resources, self.reader, self.looker.list_call, now, learn=self.shared.options.act)
+            resources, problem = await look
+            self.warnings += [problem] if problem else []
         if self.shared.options.inspect_everything:
             resources = await self.looker.inspect(resources, [r for r in resources if not r.inspected])
         leases, rules, due = self._leases(), self.shared.rules, self.shared.options.due
-        decisions = decide(resources, rules, leases, now, due)
-        while wanted := needs_inspection(decisions):
-            resources = await self.looker.inspect(resources, wanted)
-            decisions = decide(resources, rules, leases, now, due)
-        while unknown := may_be_linked(decisions):
-            resources = await self.looker.inspect_links(resources, unknown, partial(possible_owners, decisions=decisions))
-            decisions = decide(resources, rules, leases, now, due)
-        self.decisions = decisions
+        self.decisions = await decided(resources, lambda found: decide(found, rules, leases, now, due), self.looker)
         self.warnings += [*inventory_warnings(self.decisions, inventory.unreadable, now), *self.looker.warnings]
         for decision in self.decisions:
             error = self.looker.unread.get(decision.resource.id)
@@ -239,19 +238,11 @@ class EndpointSweep:
         self.shared.observer.decided(self.name, self.decisions)
         options = self.shared.options
         caps = Caps(options.max_deletions, options.max_fraction, options.max_lease_deletions)
-        self.cap, self.held_back = caps.hold_back(decisions, self.held)
+        self.cap, self.held_back = caps.hold_back(self.decisions, self.held)
         if self.endpoint.memory is not None and self.shared.options.act and self.cap is None:
             grace = self.shared.rules.created_grace
             if problem := self.endpoint.memory.learn(self.decisions, now, grace):
                 self.warnings.append(problem)
-
-    def _judged(self, inventory: Inventory, leases: Leases) -> list[Resource]:
-        """What of a listing is to be decided about."""
-        found = [resource for resource in inventory.resources if leases.concern(resource)]
-        if self.also.projects:
-            judged = {resource.identity for resource in found}
-            self.unjudged = tuple(resource for resource in inventory.resources if resource.identity not in judged)
-        return found
 
     def _set_clock(self, inventory: Inventory) -> None:
         if abs(inventory.clock_skew) > SKEW_TOLERANCE:
@@ -283,6 +274,8 @@ class EndpointSweep:
             self._settled,
             self.confirmer,
         )
+        if self.endpoint.last_use is not None:
+            self.context.used_since = self.endpoint.last_use.since_listing(self.reader)
         everything = [decision.resource for decision in self.decisions]
         newest = max((r.created_at for r in everything if r.created_at is not None), default=None)
         self.context.listed = Listed(frozenset(resource.id for resource in everything), newest)

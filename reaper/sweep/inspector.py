@@ -9,7 +9,7 @@ from reaper.errors import NotFoundError, ProviderError, UnreadableError
 from reaper.providers.base import Linking, Reader, may_depend_unseen, possibly_used_by
 from reaper.retry.retrier import Retrier
 from reaper.sweep.concurrency import for_each
-from reaper.sweep.context import Slots
+from reaper.sweep.context import Slots, carried
 
 T = TypeVar("T")
 
@@ -111,7 +111,8 @@ class Inspector:
         return suspects
 
     async def _inspect(self, resource: Resource) -> Resource:
-        return await self.inspect_call(f"inspect {resource.kind} {resource.name}", lambda: self._reader.inspect(resource))
+        what = f"inspect {resource.kind} {resource.name}"
+        return carried(resource, await self.inspect_call(what, lambda: self._reader.inspect(resource)))
 
     async def _each(self, wanted: Sequence[Resource], one: Callable[[Resource], Awaitable[None]]) -> None:
         limits = self._reader.limits

@@ -19,6 +19,8 @@ from reaper import files
 from reaper.core.identity import Groups
 from reaper.core.model import Decision, Kind, Remembered, Resource
 
+NOT_REAPED = datetime(9999, 1, 1, tzinfo=UTC)
+"""When a volume or an image is free whose project was not reaped: ``docker compose down`` keeps volumes on purpose."""
 _VERSION = 2
 
 
@@ -46,7 +48,7 @@ class Memory:
 
     def _recalled(self, resource: Resource, groups: Groups) -> Remembered | None:
         found = self._known.get(resource.id)
-        if found is None or resource.kind is not Kind.NETWORK:
+        if found is None or resource.kind.runs or resource.kind is Kind.IMAGE:
             return found
         places = groups.places(resource)
         another = bool(places) and found.place not in places
@@ -65,15 +67,15 @@ class Memory:
         known: dict[str, Remembered] = {}
         for decision in decisions:
             resource = decision.resource
-            if resource.group is None or decision.owner is None or resource.kind.only_with_lease:
-                continue  # the ids of volumes are names, which may come to mean others
+            if decision.owner is None or not _is_remembered(decision):
+                continue
             before = resource.remembered
             if before is not None and not groups.places(resource):
                 known[resource.id] = before
                 continue
             owner = before.owner if before is not None else decision.owner
-            entry = Remembered(owner, now if decision.reap else now + grace)
-            if resource.kind is Kind.NETWORK:
+            entry = Remembered(owner, now if decision.reap else NOT_REAPED if resource.kind.opt_in else now + grace)
+            if not resource.kind.runs and resource.kind is not Kind.IMAGE:
                 key = groups.key(resource)
                 place = before.place if before is not None else None
                 if key is not None and not groups.unclear(resource):
@@ -99,6 +101,14 @@ class Memory:
         except OSError as error:
             return f"what is owned cannot be remembered in {self.file}: {error.strerror}"
         return None
+
+
+def _is_remembered(decision: Decision) -> bool:
+    """Whether its own signs may be lost: with the project's other members, or with the tags of an image."""
+    resource = decision.resource
+    if resource.kind.opt_in and (decision.lease is not None or resource.created_at is None):
+        return False
+    return resource.group is not None or resource.kind is Kind.IMAGE
 
 
 def _entry(fields: Mapping[str, Any]) -> Remembered:

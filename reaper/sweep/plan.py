@@ -11,7 +11,7 @@ from reaper.config import load as config
 from reaper.config.secrets import with_secret
 from reaper.config.settings import JournalTable, LimitsTable, Settings, one_off
 from reaper.core import durations
-from reaper.core.conditions import Policy
+from reaper.core.conditions import WITH_PROJECT, Policy
 from reaper.core.model import Kind
 from reaper.core.rules import AGGRESSIVE_AGE, Rules
 from reaper.core.scope import Selector
@@ -71,6 +71,7 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
         fail_fast=arguments.fail_fast,
         inspect_everything=command in ("list", "explain"),
         list_unjudged=command == "check" and bool(arguments.all),
+        kinds=_kinds(getattr(arguments, "kind", None)),
         max_deletions=limits.max_deletions if command == "once" else None,
         max_fraction=limits.max_fraction if command == "once" else None,
         max_lease_deletions=limits.max_lease_deletions if command == "once" else None,
@@ -103,6 +104,14 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
         config=arguments.config,
         metrics_textfile=_textfile(arguments.metrics_textfile),
     )
+
+
+def _kinds(names: list[str] | None) -> frozenset[Kind]:
+    known = [kind.value for kind in Kind]
+    for name in names or ():
+        if name not in known:
+            raise ConfigError(f"{name!r} is no kind", did_you_mean(name, known), "--kind")
+    return frozenset(map(Kind, names or ()))
 
 
 def _duration(option: str, text: str) -> timedelta:
@@ -147,8 +156,9 @@ def _rules(arguments: Namespace, settings: Settings) -> tuple[Rules, bool]:
     """The rules, and whether one-off policies took the place of the configured ones."""
     rules, narrow = settings.rules(), _narrow(arguments)
     policies: list[Policy] = []
+    along = _with_projects(rules)
     if arguments.stopped:
-        policies.append(Policy("--stopped", _REAPABLE, stopped_for=timedelta(0)))
+        policies.append(Policy("--stopped", _REAPABLE, stopped_for=timedelta(0), with_project=along))
     if arguments.older_than is not None:
         age = _duration("--older-than", arguments.older_than)
         if not age:
@@ -157,11 +167,11 @@ def _rules(arguments: Namespace, settings: Settings) -> tuple[Rules, bool]:
                 'write for example "24h"; --all takes everything owned, whatever its age',
                 "--older-than",
             )
-        policies.append(Policy("--older-than", _REAPABLE, older_than=age))
+        policies.append(Policy("--older-than", _REAPABLE, older_than=age, with_project=along))
     if arguments.all:
         if policies:
             raise ConfigError("--all already takes in what --stopped and --older-than would", "leave them or --all out")
-        policies.append(Policy("--all", _REAPABLE, every_resource=True))
+        policies.append(Policy("--all", _REAPABLE, every_resource=True, with_project=along))
     if policies and arguments.aggressive:
         raise ConfigError("--aggressive sharpens the configured policies, which one-off options replace", "leave one out")
     if policies:
@@ -169,6 +179,12 @@ def _rules(arguments: Namespace, settings: Settings) -> tuple[Rules, bool]:
     if arguments.aggressive:
         rules = replace(rules, policies=tuple(_sharpen(policy) for policy in rules.policies))
     return one_off(rules, rules.policies, narrow), False
+
+
+def _with_projects(rules: Rules) -> frozenset[Kind]:
+    """What every configured policy for containers takes along with a project: so do one-off policies."""
+    each = [policy.with_project for policy in rules.policies if Kind.CONTAINER in policy.kinds]
+    return frozenset.intersection(*each) if each else WITH_PROJECT
 
 
 def _sharpen(policy: Policy) -> Policy:

@@ -7,11 +7,12 @@ from typing import Protocol, TypeVar
 
 import anyio
 
-from reaper.core.model import TIME_UP, Decision, EndpointReport, Result
+from reaper.core.model import TIME_UP, Decision, EndpointReport, Kind, Result
 from reaper.providers.base import Reader
 from reaper.retry.retrier import FailedAttempt, Retrier
 from reaper.sweep.ownership import Memory
 from reaper.sweep.rests import Rests
+from reaper.sweep.usage import LastUse
 
 T = TypeVar("T")
 
@@ -83,6 +84,7 @@ class Endpoint:
     reader: Reader
     retrier: Retrier
     memory: Memory | None = None
+    last_use: LastUse | None = None
     rests: Rests = field(default_factory=Rests)
 
 
@@ -99,6 +101,7 @@ class Options:
         max_fraction: likewise, of what the endpoint holds.
         max_lease_deletions: likewise, of what leases have left that ended; these are counted by themselves.
         list_unjudged: list the volumes and images of Compose projects, too, which no rule judges.
+        kinds: list all of these kinds, too, although no policy names them.
     """
 
     act: bool = True
@@ -109,6 +112,7 @@ class Options:
     max_fraction: float | None = None
     max_lease_deletions: int | None = None
     list_unjudged: bool = False
+    kinds: frozenset[Kind] = frozenset()
 
 
 class Stop:

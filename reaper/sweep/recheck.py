@@ -13,11 +13,11 @@ from typing import TypeVar
 import anyio
 
 from reaper.core.decide import decide
-from reaper.core.model import Decision, Kind, Outcome, Resource, Result, State
+from reaper.core.model import Decision, Kind, Outcome, Reason, Resource, Result, State
 from reaper.errors import CircuitOpenError, DependencyError, InProgressError, NotFoundError, ProviderError
 from reaper.providers.base import Call
 from reaper.retry.retrier import Look
-from reaper.sweep.context import AbandonedError, ChangedError, Context, subject, what_changed
+from reaper.sweep.context import AbandonedError, ChangedError, Context, carried, subject, what_changed
 
 T = TypeVar("T")
 
@@ -77,6 +77,7 @@ class Members:
         if first.group is not None:
             await self._check_membership(first)
         fresh = await self._still_the_same([d.resource for d in containers])
+        await self._not_used_since(fresh, self._listing)
         await self._nothing_depends(fresh, self._listing)
         self._judge(fresh, first)
         return fresh
@@ -128,8 +129,18 @@ class Members:
     def _check_known(self, members: Iterable[Resource], first: Resource) -> None:
         known = {decision.resource.id for decision in self.decisions}
         if joined := sorted(member.name for member in members if member.id not in known):
-            done = "is still in" if first.kind.only_with_lease else "joined"
+            done = "is still in" if first.kind.opt_in else "joined"
             raise ChangedError(f"{', '.join(joined)} {done} its {first.group_word} {first.group}")
+
+    async def _not_used_since(self, resources: Sequence[Resource], call: Call) -> None:
+        """Raises ChangedError when one of these, which a policy takes for itself, was used since it was listed."""
+        if (used := self.context.used_since) is None:
+            return
+        for resource in resources:
+            of_policy = self._decision(resource).reason not in (Reason.GROUP_REAPED, Reason.LEASE_ENDED)
+            asked = of_policy and not resource.kind.runs and resource.kind is not Kind.BUILD_CACHE
+            if asked and (why := await used.why(resource, call)) is not None:
+                raise ChangedError(f"it {why}")
 
     async def _nothing_depends(self, resources: Sequence[Resource], call: Call) -> None:
         """Raises ChangedError when something that stays depends on one of these now."""
@@ -158,11 +169,14 @@ class Members:
                 raise ChangedError(f"{linked.name}, which {how} linked to it and would go with it, stays{why}")
 
     async def _look_at_another(self, resource: Resource) -> Resource:
-        return await self._read(f"inspect {resource.kind} {resource.name}", lambda: self.context.provider.inspect(resource))
+        return await self._inspected(resource, self._read)
+
+    async def _inspected(self, resource: Resource, call: Call) -> Resource:
+        what = f"inspect {resource.kind} {resource.name}"
+        return carried(resource, await call(what, lambda: self.context.provider.inspect(resource)))
 
     async def _inspect_one(self, resource: Resource) -> Resource:
-        what = f"inspect {resource.kind} {resource.name}"
-        fresh = await self._read(what, lambda: self.context.provider.inspect(resource))
+        fresh = await self._inspected(resource, self._read)
         if self.context.dependents is not None:
             self.context.dependents.saw(self.key, fresh)
         self._looked_at[resource.id] = anyio.current_time()
@@ -183,9 +197,7 @@ class Members:
                 began = anyio.current_time()
                 if resource.group is not None:
                     self._check_known(await self.context.provider.members(resource, listing), resource)
-                fresh = await call(
-                    f"inspect {resource.kind} {resource.name}", lambda: self.context.provider.inspect(resource)
-                )
+                fresh = await self._inspected(resource, call)
                 if self._is_ours(fresh):
                     if self.context.confirmer is None:
                         # Another request would be refused, or keep waiting until the removal has ended (Docker since 26).
@@ -193,6 +205,7 @@ class Members:
                     return
                 if why := what_changed(resource, fresh, stopped_by_us=resource.id in self._asked_to_stop):
                     raise ChangedError(f"it {why}")
+                await self._not_used_since([fresh], listing)
                 await self._nothing_depends([fresh], listing)
                 self._judge([fresh], resource)
                 self._looked_at[resource.id] = anyio.current_time()
@@ -276,11 +289,11 @@ class Members:
         self.retryable = self.retryable or error.retryable or isinstance(error, CircuitOpenError)
         self._settle(decision, Outcome.FAILED, error.advice, error=error.label)
 
-    def _accepted(self, decision: Decision) -> None:
+    def _accepted(self, decision: Decision, detail: str = "") -> None:
         """Its deletion was accepted. Where that is not all, the others learn of it when it is confirmed."""
 
         def confirmed() -> None:
-            self._settle(decision, Outcome.DELETED, "")
+            self._settle(decision, Outcome.DELETED, detail)
 
         if self.context.confirmer is None:
             confirmed()

@@ -1,16 +1,14 @@
 """Reaping one unit: a resource that stands alone, or a group. Look again, stop, delete, in that order."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 import anyio
 
 from reaper.core.durations import human
-from reaper.core.identity import Groups
-from reaper.core.model import Decision, Kind, Outcome, Remembered, Resource, State
+from reaper.core.model import Decision, Kind, Outcome, Resource, State
 from reaper.core.ordering import users_first
 from reaper.errors import (
     CircuitOpenError,
@@ -24,7 +22,7 @@ from reaper.errors import (
     UnavailableError,
 )
 from reaper.sweep.concurrency import not_changing, until
-from reaper.sweep.context import AbandonedError, ChangedError, Context, subject, what_changed
+from reaper.sweep.context import AbandonedError, ChangedError, subject, what_changed
 from reaper.sweep.recheck import Members
 from reaper.sweep.rests import Rest
 
@@ -32,6 +30,7 @@ T = TypeVar("T")
 
 REMOVAL_PATIENCE = timedelta(seconds=30)
 STOP_PATIENCE = timedelta(seconds=60)
+PRUNE_PATIENCE = timedelta(minutes=5)  # for a build cache: one request deletes thousands of records
 
 
 class Unit(Members):
@@ -184,23 +183,16 @@ class Unit(Members):
 
     async def _delete(self, resource: Resource, *, force: bool = False) -> None:
         decision = self._decision(resource)
+        details: list[str] = []
 
         async def delete() -> None:
-            self._attempts[resource.id] = self._attempts.get(resource.id, 0) + 1
-            before = resource.id in self._unanswered
-            self._unanswered.add(resource.id)
-            try:
-                await self.context.provider.delete(resource, force=force)
-            except UnavailableError:
-                raise
-            except ProviderError:
-                if not before:
-                    self._unanswered.discard(resource.id)  # it was refused, and nothing has happened
-                raise
+            if (detail := await self._try_to_delete(resource, force=force)) is not None:
+                details.append(detail)
 
         what = f"delete {resource.kind} {resource.name}"
         try:
-            await self._act(what, delete, self.context.slots.removals, look=self._last_look(resource))
+            extra = PRUNE_PATIENCE if resource.kind is Kind.BUILD_CACHE else timedelta(0)
+            await self._act(what, delete, self.context.slots.removals, extra, look=self._last_look(resource))
         except NotFoundError:
             self._gone(decision)
         except InProgressError as error:
@@ -214,7 +206,20 @@ class Unit(Members):
         except ProviderError as error:
             self._failed(decision, error)
         else:
-            self._accepted(decision)
+            self._accepted(decision, "; ".join(details))
+
+    async def _try_to_delete(self, resource: Resource, *, force: bool) -> str | None:
+        self._attempts[resource.id] = self._attempts.get(resource.id, 0) + 1
+        before = resource.id in self._unanswered
+        self._unanswered.add(resource.id)
+        try:
+            return await self.context.provider.delete(resource, force=force)
+        except UnavailableError:
+            raise
+        except ProviderError:
+            if not before:
+                self._unanswered.discard(resource.id)  # it was refused, and nothing has happened
+            raise
 
     async def _refused(self, decision: Decision, error: ProviderError) -> None:
         """The endpoint refused what the last look allowed. Another look may explain that; else it fails when tried again."""
@@ -326,8 +331,11 @@ class Unit(Members):
             except NotFoundError:
                 self._gone(decision)
                 return
+            await self._not_used_since([fresh], self._listing)
             if fresh.labels != resource.labels:
                 self._settle(decision, Outcome.SKIPPED, "its labels changed")
+            elif fresh.identity != resource.identity:
+                self._settle(decision, Outcome.SKIPPED, "it is another one of the same name now")
             elif fresh.state is State.RUNNING:
                 self._settle(decision, Outcome.SKIPPED, "something is attached to it")
             elif users := await self._dependents([fresh], self._listing):
@@ -336,29 +344,3 @@ class Unit(Members):
                 await self._delete(resource)
 
         await self._each([d.resource for d in networks], one)
-
-
-def make_units(context: Context, decisions: Iterable[Decision]) -> list[Unit]:
-    """The decisions to reap, one unit for each group and for each resource that stands alone; networks come last.
-
-    The volumes of a group are a unit of their own, and so are its images: others than the group's containers may use them,
-    so they wait for their stage.
-    """
-    units: dict[tuple[str, ...], list[Decision]] = {}
-    going = [decision for decision in decisions if decision.reap]
-    groups = Groups(decision.resource for decision in going)
-    for decision in going:
-        resource = decision.resource
-        what = resource.kind.value if resource.kind.only_with_lease else "group"
-        group = groups.key(resource)
-        key = (what, *group) if group is not None else (resource.id,)
-        units.setdefault(key, []).append(_owned_for_good(decision, context.now()))
-    return [Unit(context, sorted(unit, key=lambda d: d.resource.kind.stage)) for unit in units.values()]
-
-
-def _owned_for_good(decision: Decision, now: datetime) -> Decision:
-    """The member that marks a project as owned may go first: the others stay owned without it."""
-    resource = decision.resource
-    if resource.group is None or resource.remembered is not None or decision.owner is None:
-        return decision
-    return replace(decision, resource=replace(resource, remembered=Remembered(decision.owner, now)))

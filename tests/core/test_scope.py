@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from reaper.core.model import Kind, Reason, Remembered, Resource, State
+from reaper.core.owners import Owners
 from reaper.core.rules import Rules
-from reaper.core.scope import Owners, Protect, Scope, Selector, image_forms, image_matches, label_matches
+from reaper.core.scope import Protect, Scope, Selector, image_forms, image_matches, label_matches
 from tests.core.make import EVERYTHING, FOREIGN, HARBOR_FILE, NETWORK, NOW, RUNNING, SANDBOX, judge_one
 from tests.core.strategies import DIGEST, PROJECT_FILES
 

@@ -93,14 +93,21 @@ CASES: Mapping[str, Bad] = {
         '[protect]\nrestart_policies = ["alway"]', "restart_policies", "'alway'", "did you mean 'always'?"
     ),
     # policies
-    "no condition": bad(POLICY, "[[policy]] 'mine'", "no condition", "older_than, stopped_for, idle_for or states"),
+    "no condition": bad(POLICY, "[[policy]] 'mine'", "no condition", "older_than, stopped_for or states"),
     "narrowed without a condition": bad(POLICY + 'names = ["a*"]', "[[policy]] 'mine'", "no condition"),
     "idle containers": bad(POLICY + 'idle_for = "1h"', "[[policy]] 'mine'", "idle_for is for sandboxes only"),
-    "networks": bad(
-        '[[policy]]\nname = "n"\nkinds = ["network"]\nolder_than = "1h"', 'kinds = ["network"]', "with the containers"
+    "stopped networks": bad(
+        '[[policy]]\nname = "n"\nkinds = ["network"]\nstopped_for = "1h"', "stopped_for is for containers and sandboxes only"
     ),
-    "volumes": bad('[[policy]]\nname = "n"\nkinds = ["volume"]\nolder_than = "1h"', "only with a lease that has ended"),
-    "images": bad('[[policy]]\nname = "n"\nkinds = ["image"]\nolder_than = "1h"', "images need no policy"),
+    "untagged volumes": bad('[[policy]]\nname = "n"\nkinds = ["volume"]\nuntagged = true', "untagged is for images only"),
+    "unused containers": bad(POLICY + 'unused_for = "1h"', "unused_for is for networks, volumes, images and"),
+    "an old build cache": bad('[[policy]]\nname = "n"\nkinds = ["build-cache"]\nolder_than = "1h"', "not for a build-cache"),
+    "a size without a unit": bad('[[policy]]\nname = "n"\nkinds = ["image"]\nlarger_than = 5', "a text with a unit"),
+    "an odd size": bad('[[policy]]\nname = "n"\nkinds = ["image"]\nlarger_than = "5 apples"', "'5 apples' is no size"),
+    "volumes without a condition": bad(
+        '[[policy]]\nname = "n"\nkinds = ["volume"]', "older_than, unused_for, larger_than or anonymous"
+    ),
+    "sandboxes with a project": bad(POLICY + 'older_than = "1h"\nwith_project = ["pod"]', "with_project"),
     "unknown kind": bad('[[policy]]\nname = "n"\nkinds = ["containers"]\nolder_than = "1h"', "did you mean 'container'?"),
     "no kind": bad('[[policy]]\nname = "n"\nkinds = []\nolder_than = "1h"', "kinds = []", "write at least one"),
     "kinds missing": bad('[[policy]]\nname = "n"\nolder_than = "1h"', "'kinds' is missing", 'kinds = ["container"]'),

@@ -94,7 +94,7 @@ def test_what_the_example_shows_in_comments_would_be_accepted() -> None:
     tables: dict[str, list[str]] = {"limits": [], "docker": [], "daytona": [], "policy": []}
     for table, section in _sections():
         tables.get(table, []).extend(re.findall(r"^# (\w+ = .*)$", section, flags=re.MULTILINE))
-    assert [len(lines) for lines in tables.values()] == [2, 8, 10, 6]
+    assert [len(lines) for lines in tables.values()] == [2, 8, 10, 12]
     LimitsTable.model_validate(tomllib.loads("\n".join(tables["limits"])))
     engine = tomllib.loads("\n".join(tables["docker"]))
     assert DockerTable(name=engine["name"], host=engine["host"]) == DockerTable(name="local")
@@ -104,9 +104,12 @@ def test_what_the_example_shows_in_comments_would_be_accepted() -> None:
         name="default", api_url=DEFAULT_API_URL, api_key_env="DAYTONA_API_KEY"
     )
     DaytonaTable.model_validate({k: v for k, v in organisation.items() if k != "api_key_env"})
-    PolicyTable.model_validate(
-        {**tomllib.loads("\n".join(tables["policy"])), "name": "x", "kinds": ["container"], "cron": "15 * * * *"}
-    )
+    policy = tomllib.loads("\n".join(tables["policy"]))
+    of_unused = {key: policy.pop(key) for key in ("unused_for", "larger_than", "untagged", "anonymous")}
+    PolicyTable.model_validate({**policy, "name": "x", "kinds": ["container"], "cron": "15 * * * *"})
+    for kind, wrong in (("image", "anonymous"), ("volume", "untagged")):
+        fields = {key: value for key, value in of_unused.items() if key != wrong}
+        PolicyTable.model_validate({**fields, "name": "x", "kinds": [kind]})
 
 
 def test_the_commented_defaults_are_the_defaults() -> None:
@@ -309,7 +312,10 @@ def test_the_schema_is_valid_and_accepts_the_example(program: Program) -> None:
         "scope": {"labels": ["a=b*"], "everything": True},
         "limits": {"max_deletions": 5, "max_fraction": 0.5},
         "docker": [{"name": "gpu-1", "host": "tcp://gpu-1:2375", "tls_verify": False}],
-        "policy": [{"name": "x", "kinds": ["container"], "older_than": "1d", "states": ["exited"]}],
+        "policy": [
+            {"name": "x", "kinds": ["container"], "older_than": "1d", "states": ["exited"], "with_project": ["volume"]},
+            {"name": "y", "kinds": ["volume", "image"], "unused_for": "1d", "larger_than": "1.5GiB"},
+        ],
     }
     assert list(validator.iter_errors(everything)) == []
     Settings.model_validate(everything)
@@ -325,8 +331,8 @@ def test_the_schema_is_valid_and_accepts_the_example(program: Program) -> None:
         {"retry": {"total": "60"}},
         {"docker": [{"host": "tcp://h:1"}]},
         {"policy": [{"name": "x", "kinds": ["pod"], "older_than": "1h"}]},
-        {"policy": [{"name": "x", "kinds": ["network"], "older_than": "1h"}]},
-        {"policy": [{"name": "x", "kinds": ["container", "volume"], "older_than": "1h"}]},
+        {"policy": [{"name": "x", "kinds": ["image"], "larger_than": "5"}]},
+        {"policy": [{"name": "x", "kinds": ["container"], "older_than": "1h", "with_project": ["container"]}]},
     ],
 )
 def test_the_schema_refuses_what_the_program_refuses(wrong: dict[str, Any]) -> None:

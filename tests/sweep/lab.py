@@ -19,6 +19,7 @@ from reaper.retry.breaker import Breaker
 from reaper.retry.retrier import FailedAttempt, Retrier, RetryPolicy
 from reaper.sweep.ownership import Memory
 from reaper.sweep.sweep import Endpoint, Options, Stop, sweep
+from reaper.sweep.usage import LastUse
 
 T = TypeVar("T")
 
@@ -153,6 +154,7 @@ class Lab:
         retry: RetryPolicy = EXACT,
         limits: Limits | None = None,
         memory: Memory | None = None,
+        last_use: LastUse | None = None,
         name: str = "local",
         **world: Any,
     ) -> None:
@@ -166,12 +168,13 @@ class Lab:
         self.provider = MemoryProvider(self.world, name, limits)
         self.retry = retry
         self.memory = memory
+        self.last_use = last_use
         self.name = name
         self.stop = Stop()
 
     def endpoint(self, *, act: bool = True) -> Endpoint:
         retrier = Retrier(self.retry, breaker=Breaker())
-        return Endpoint(self.provider if act else self.reader, retrier, self.memory)
+        return Endpoint(self.provider if act else self.reader, retrier, self.memory, self.last_use)
 
     async def sweep(self, *others: "Lab", **options: Any) -> Report:
         """Sweep this endpoint and the other ones."""

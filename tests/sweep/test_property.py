@@ -256,7 +256,7 @@ class Watchful(MemoryProvider):
 
     def _reapable(self, seen: Resource) -> bool:
         """By itself, as a running one would be judged had our stop not stopped it."""
-        if seen.kind.only_with_lease:
+        if seen.kind.opt_in:
             labels = seen.labels or {}
             young = seen.created_at is not None and seen.created_at > NOW - HOUR
             going = seen.state is State.CHANGING
@@ -292,7 +292,7 @@ def check_removals(lab: Lab, things: list[Held]) -> None:
     """The world's own record: what was accepted for deletion. No labels are removed, so those at first are enough."""
     labels = {held.resource.id: held.resource.labels or {} for held in things}
     for resource, force in lab.world.removals:
-        if resource.kind.only_with_lease:
+        if resource.kind.opt_in:
             assert labels.get(resource.id, {}).get("reaper.lease") == RUN.id, f"{resource.name} has no owner"
             assert not force
         else:

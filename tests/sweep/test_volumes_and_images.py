@@ -70,7 +70,7 @@ async def test_each_kind_goes_when_all_of_the_kind_before_has_gone() -> None:
     for earlier, later in ((0, 2), (1, 2), (2, 3)):  # a project's network goes as soon as its own containers have gone
         ended = max(deleted[name].ended or 0 for name in stages[earlier])
         assert ended <= min(deleted[name].began for name in stages[later])
-    assert not any(force for resource, force in swept.world.removals if resource.kind.only_with_lease)
+    assert not any(force for resource, force in swept.world.removals if resource.kind.opt_in)
 
 
 async def test_what_is_not_the_run_s_stays() -> None:

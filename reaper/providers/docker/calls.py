@@ -70,16 +70,26 @@ CALLS = (
         {},
         rf'\{{"Container": "{NAME}", "Force": true\}}',
     ),
-    EngineCall("DELETE", "/networks/{id}", "delete a network of a reaped project", {}),
-    EngineCall("GET", "/volumes", "list the volumes of leases", {"filters": _JSON}),
+    EngineCall("DELETE", "/networks/{id}", "delete a network of a reaped project, or one that a policy takes", {}),
+    EngineCall("GET", "/volumes", "list the volumes of leases and policies", {"filters": _JSON}),
     EngineCall("GET", "/volumes/{id}", "the final re-check before a deletion", {}),
     # Never with force, which deletes what is in use, or (of volumes) takes for deleted what its driver does not have.
-    EngineCall("DELETE", "/volumes/{id}", "delete a volume of a lease that has ended", {}),
-    EngineCall("GET", "/images/json", "which labels came with images, and the images of leases", {"filters": _JSON}),
+    EngineCall("DELETE", "/volumes/{id}", "delete a volume that a lease has left or a policy takes", {}),
+    # With all: what a build has left below an image keeps the bytes of that.
+    EngineCall(
+        "GET",
+        "/images/json",
+        "which labels came with images, the images of leases and policies",
+        {"all": _FLAG, "filters": _JSON},
+    ),
     EngineCall("GET", "/images/{image}/json", "which labels are an image's, and the final re-check before its deletion", {}),
     # With noprune: the untagged images below it may be in use by a build just now.
-    EngineCall("DELETE", "/images/{image}", "delete an image of a lease that has ended", {"noprune": "1"}),
-    EngineCall("GET", "/events", "who dies", {"filters": _JSON, "since": _MOMENT}),
+    EngineCall("DELETE", "/images/{image}", "delete an image that a lease has left or a policy takes", {"noprune": "1"}),
+    # Of one type where the engine can (API 1.42): measuring everything takes it minutes.
+    EngineCall("GET", "/system/df", "how large the build cache and volumes are", {"type": "build-cache|volume"}),
+    # There is no other way; never with all, which takes what images share and what builds need first.
+    EngineCall("POST", "/build/prune", "prune the build cache", {"filters": _JSON, "keep-storage": "[0-9]{1,18}"}),
+    EngineCall("GET", "/events", "who dies, and what was used", {"filters": _JSON, "since": _MOMENT, "until": _MOMENT}),
 )
 
 

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from reaper.core.identity import PROJECT_LABEL, same_group
-from reaper.core.model import Kind, Resource, State
+from reaper.core.model import Kind, Prune, Resource, State
 from reaper.errors import (
     ConflictError,
     DeniedError,
     InProgressError,
+    NotFoundError,
     ProviderError,
     UnreadableError,
 )
-from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits
+from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits, Uses
 from reaper.providers.docker.connection import EngineConnection, checked_rows
 from reaper.providers.docker.containers import (
     Row,
@@ -34,12 +35,14 @@ from reaper.providers.docker.containers import (
     table,
 )
 from reaper.providers.docker.dependents import Dependents
+from reaper.providers.docker.disk import Disk
 from reaper.providers.docker.errors import last_dates
 from reaper.providers.docker.event_stream import followed_deaths
 from reaper.providers.docker.image_labels import ImageLabels
-from reaper.providers.docker.labelled import rows_with
+from reaper.providers.docker.labelled import is_wanted, rows_with
 from reaper.providers.docker.network_endpoints import freed, proven_stale
 from reaper.providers.docker.settings import DockerTable
+from reaper.providers.docker.uses import uses_since
 from reaper.providers.docker.volumes_images import image, reports_creation, volume
 from reaper.providers.parsing import clock_skew
 from reaper.providers.parsing import text as text_of
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MANY_KEYS = 8  # labels to ask for; where there are more, one listing of everything costs less
+NEVER = timedelta(days=36500)
 BLOCKED = 2.0  # seconds without an answer about a container until the listing is asked whether it is being removed
 _INSPECT = {
     Kind.CONTAINER: "containers/{}/json",
@@ -79,7 +83,7 @@ class DockerReader:
     """
 
     provider = "docker"
-    traits = Traits()
+    traits = Traits(kinds=frozenset({Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME, Kind.IMAGE, Kind.BUILD_CACHE}))
 
     def __init__(self, engine: DockerTable, own_container: str | None = None) -> None:
         self.endpoint = engine.name
@@ -92,6 +96,10 @@ class DockerReader:
         self._connection = EngineConnection(engine)
         self._dependents = Dependents(self.endpoint, self._connection.containers, self.inspect)
         self._image_labels = ImageLabels(engine.name, self._list_images, self._inspect_image)
+        self._disk = Disk(engine.name, self._connection)
+        self._layers: dict[str, tuple[str, ...]] = {}  # by the id of an image, as inspections have shown them
+        self._start: str | None = None  # the id of the network that the engine makes at each of its starts
+        self._skew = timedelta(0)
         self._images: dict[str, str] = {}  # what the creators of containers called the images that are ids now
 
     async def list(self, call: Call, label_keys: frozenset[str] = frozenset(), also: Also = NOTHING_ELSE) -> Inventory:
@@ -99,32 +107,63 @@ class DockerReader:
 
         And every network, volume and image with one of the labels, and the volumes and images that ``also`` names.
         """
-        inventory = await call(f"list {self.endpoint}", partial(self._list, label_keys))
+        every_network = Kind.NETWORK in also.kinds
+        inventory = await call(f"list {self.endpoint}", partial(self._list, label_keys, every_network=every_network))
         await self._image_labels.read(inventory.resources, call)
         marked = self._mark_own(self._image_labels.mark(resource) for resource in inventory.resources)
         inventory = replace(inventory, resources=marked)
         if not label_keys and also == NOTHING_ELSE:
             return inventory
-        keys = sorted(label_keys) if also == NOTHING_ELSE and len(label_keys) <= MANY_KEYS else [None]
+        few = not also.ids and not also.projects and len(label_keys) <= MANY_KEYS
         known = {resource.id for resource in inventory.resources}
         labelled: dict[str, Resource] = {}
         unlisted: dict[Kind, str] = {}
         unreadable = inventory.unreadable
         for kind in (Kind.VOLUME, Kind.IMAGE):
-            rows = await rows_with(self._connection, self.endpoint, kind, keys, call)
+            whole = kind in also.kinds
+            if not whole and not label_keys and not also.ids and not also.projects:
+                continue
+            keys = sorted(label_keys) if few and not whole else [None]
+            intermediate = whole and kind is Kind.IMAGE
+            rows = await rows_with(self._connection, self.endpoint, kind, keys, call, intermediate=intermediate)
             if isinstance(rows, ProviderError):
                 unlisted[kind] = str(rows)
                 continue
             for row in rows:
-                found = self._parsed(kind, row)
+                found = self._listed_image(row) if intermediate else self._parsed(kind, row)
                 unreadable += found is None
                 # A volume's id is its name, which may have been taken from the id of something else.
-                if found is not None and found.id not in known and _is_wanted(found, label_keys, also):
+                if found is not None and found.id not in known and is_wanted(found, label_keys, also):
                     labelled[found.id] = found
         for found in [found for found in labelled.values() if found.kind is Kind.IMAGE and found.id in also.ids]:
             labelled[found.id] = await self._with_time_of_tag(found, call)
-        resources = (*inventory.resources, *self._mark_own(labelled.values()))
+        resources = (*inventory.resources, *self._mark_own(await self._measured(labelled.values(), also, call)))
+        if Kind.BUILD_CACHE in also.kinds:
+            try:
+                cache = await call(f"measure the build cache of {self.endpoint}", self._disk.build_cache)
+                resources = resources if cache is None else (*resources, cache)
+            except ProviderError as error:
+                unlisted[Kind.BUILD_CACHE] = str(error)
         return replace(inventory, resources=resources, unreadable=unreadable, unlisted=unlisted)
+
+    def _listed_image(self, row: Row) -> Resource | None:
+        """An image of which more has to be known before a policy may take it: when it was tagged, and its layers."""
+        return image(row, self.endpoint, inspected=False, layers=self._layers.get(text_of(row.get("Id")) or "", ()))
+
+    async def _measured(self, found: Iterable[Resource], also: Also, call: Call) -> Iterable[Resource]:
+        """These with the sizes of volumes, where they are wanted and can be measured in time."""
+        if Kind.VOLUME not in also.sizes:
+            return found
+        try:
+            sizes = await call(f"measure the volumes of {self.endpoint}", self._disk.volume_sizes)
+        except ProviderError:
+            return found  # what has no size is kept
+        return [replace(one, size=sizes.get(one.id)) if one.kind is Kind.VOLUME else one for one in found]
+
+    async def uses(self, since: str | None, call: Call) -> Uses:
+        """See ``WatchesUse``: by the events that the engine still knows."""
+        ask = partial(uses_since, self._connection, since, self._start, self._skew)
+        return await call(f"read the events of {self.endpoint}", ask)
 
     async def _with_time_of_tag(self, found: Resource, call: Call) -> Resource:
         """The image as an inspection shows it, which alone shows when it was tagged; as it was listed where that fails."""
@@ -160,7 +199,7 @@ class DockerReader:
             case _:
                 return inspected_container(row, self.endpoint, self._dependents.directory)
 
-    async def _list(self, label_keys: frozenset[str]) -> Inventory:
+    async def _list(self, label_keys: frozenset[str], *, every_network: bool) -> Inventory:
         client = self._connection.client()
         try:
             rows = await self._connection.rows()
@@ -171,11 +210,16 @@ class DockerReader:
             self._connection.translate(error)
         try:
             containers = self._dependents.listed(rows, networks)
-            projects = [net for row in networks if (net := network(row, self.endpoint, label_keys)) is not None]
+            parsed = (network(row, self.endpoint, label_keys, every=every_network) for row in networks)
+            projects = [net for net in parsed if net is not None]
         except (ValueError, TypeError, AttributeError) as error:
             raise UnreadableError(f"the listing cannot be read: {error}") from error
         self._connection.answered = True
         self.endpoint_id = engine_id(self._engine.host, networks)
+        self._start = next(
+            (text_of(row.get("Id")) for row in networks if row.get("Name") == row.get("Driver") == "bridge"), None
+        )
+        self._skew = skew
         found = [*(self._known_image(container) for container in containers), *projects]
         self._images = {c.id: self._images[c.id] for c in containers if c.id in self._images}
         unreadable = sum(text_of(row.get("Id")) is None for row in networks)
@@ -185,6 +229,10 @@ class DockerReader:
         """It as it is now. Raises NotFoundError when it is gone."""
         if not resource.id:
             raise UnreadableError("its row has no Id to ask for")
+        if resource.kind is Kind.BUILD_CACHE:
+            if (cache := await self._disk.build_cache()) is None:
+                raise NotFoundError("the build cache is empty")
+            return cache
         path = _INSPECT[resource.kind].format(resource.id)
         try:
             row = await self._connection.unless_removed(resource, BLOCKED, lambda client: client._query_json(path))  # noqa: SLF001
@@ -197,6 +245,8 @@ class DockerReader:
             raise UnreadableError(f"the inspection cannot be read: {error}") from error
         if fresh is None or fresh.id != resource.id:
             raise UnreadableError("the inspection is of something else")
+        if fresh.kind is Kind.IMAGE and fresh.layers:
+            self._layers[fresh.id] = fresh.layers
         if fresh.kind is Kind.CONTAINER:
             self._dependents.learn(fresh.id, row)
         if fresh.kind is Kind.NETWORK and await proven_stale(row, self._connection.request, self._connection.containers):
@@ -315,11 +365,13 @@ class DockerProvider(DockerReader):
     def _unpause(self, resource: Resource) -> Callable[["aiodocker.Docker"], Awaitable[None]]:
         return lambda client: client.containers.container(resource.id).unpause()
 
-    async def delete(self, resource: Resource, *, force: bool = False) -> None:
+    async def delete(self, resource: Resource, *, force: bool = False) -> str | None:
         """Delete the container with its anonymous volumes (named ones stay); or the network, volume or image, by no force.
 
         Of an image its only tag goes with it; the untagged ones that it was built on stay.
         """
+        if resource.kind is Kind.BUILD_CACHE:
+            return await self._disk.prune(resource.prune or Prune(unused_for=NEVER))
         client = self._connection.client()
         try:
             match resource.kind:
@@ -333,6 +385,7 @@ class DockerProvider(DockerReader):
                     await client.containers.container(resource.id).delete(force=force, v=True)
         except Exception as error:  # noqa: BLE001
             self._connection.translate(error)
+        return None
 
     async def _delete_network(self, network: Resource) -> None:
         """Delete it; where nothing but endpoints of containers that are gone refuses that, free it of them first."""
@@ -344,8 +397,3 @@ class DockerProvider(DockerReader):
             if not await freed(network.id, ask, self._connection.containers):
                 raise
             await ask("DELETE", path)
-
-
-def _is_wanted(found: Resource, label_keys: frozenset[str], also: Also) -> bool:
-    labelled = bool(label_keys & (found.labels or {}).keys())
-    return labelled or found.id in also.ids or (also.projects and found.group is not None)

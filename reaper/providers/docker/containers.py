@@ -256,18 +256,32 @@ def inspected_container(row: Row, endpoint: str, directory: Directory | None = N
     )
 
 
-def network(row: Row, endpoint: str, label_keys: frozenset[str] | None = frozenset()) -> Resource | None:
+_OWN_NETWORKS = (("bridge", "bridge"), ("host", "host"), ("none", "null"))
+
+
+def _network_of_engine(row: Row) -> str | None:
+    """Which network it is that no client has made, or None."""
+    if row.get("Scope") == "swarm" or row.get("Ingress") is True or row.get("Name") == "docker_gwbridge":
+        return "a Swarm network"
+    return "Podman's own network" if row.get("Name") == "podman" else None
+
+
+def network(
+    row: Row, endpoint: str, label_keys: frozenset[str] | None = frozenset(), *, every: bool = False
+) -> Resource | None:
     """A row of ``GET /networks``, or an inspected one; None for those of no Compose project and no lease.
 
     Args:
         row: it.
         endpoint: where it is.
         label_keys: by one of these a lease may claim it; None when it has been chosen already.
+        every: whether those are chosen as well that somebody has made by hand; the engine's own are never.
     """
     found = labels(row.get("Labels"))
     project = (found or {}).get(PROJECT_LABEL)
     id_ = text(row.get("Id"))
-    chosen = label_keys is None or project or {LEASE_LABEL, *label_keys} & (found or {}).keys()
+    chosen: object = label_keys is None or project or {LEASE_LABEL, *label_keys} & (found or {}).keys()
+    chosen = bool(chosen) or (every and (row.get("Name"), row.get("Driver")) not in _OWN_NETWORKS)
     if id_ is None or not chosen:
         return None
     try:
@@ -286,6 +300,6 @@ def network(row: Row, endpoint: str, label_keys: frozenset[str] | None = frozens
         created_at=created,
         labels=found,
         group=project or None,
-        system_container="a Swarm network" if row.get("Scope") == "swarm" or row.get("Ingress") is True else None,
+        system_container=_network_of_engine(row),
         unreadable=unreadable,
     )

@@ -6,9 +6,9 @@ from functools import partial
 
 import anyio
 
-from reaper.core.model import Kind
+from reaper.core.model import Kind, Resource
 from reaper.errors import CallTimeoutError, DeniedError, ProviderError, UnreadableError
-from reaper.providers.base import Call
+from reaper.providers.base import Also, Call
 from reaper.providers.docker.connection import EngineConnection, checked_rows
 from reaper.providers.docker.containers import Row
 
@@ -16,10 +16,24 @@ LISTED_WITHIN = 20.0  # seconds for the volumes, and for the images: a plugin th
 SECOND_TRY_AFTER = 1.0
 
 
+def is_wanted(found: Resource, label_keys: frozenset[str], also: Also) -> bool:
+    """Whether a volume or an image is among those that a listing is asked for."""
+    labelled = bool(label_keys & (found.labels or {}).keys())
+    return labelled or found.kind in also.kinds or found.id in also.ids or (also.projects and found.group is not None)
+
+
 async def rows_with(
-    connection: EngineConnection, endpoint: str, kind: Kind, keys: Sequence[str | None], call: Call
+    connection: EngineConnection,
+    endpoint: str,
+    kind: Kind,
+    keys: Sequence[str | None],
+    call: Call,
+    *,
+    intermediate: bool = False,
 ) -> Sequence[Row] | ProviderError:
     """The volumes or images with one of these labels (None: all), or why they cannot be listed: that stops nothing else.
+
+    With ``intermediate``, those images as well that others were built on.
 
     Their listing may fail alone, for a plugin that is dead or an image that is damaged: that says nothing of the engine,
     and must neither be tried as long as other calls are nor open the circuit breaker.
@@ -27,7 +41,10 @@ async def rows_with(
     rows: list[Row] = []
     with anyio.move_on_after(LISTED_WITHIN):
         for key in keys:
-            what, ask = f"list {kind}s on {endpoint}", partial(_labelled_or_error, connection, kind, key)
+            what, ask = (
+                f"list {kind}s on {endpoint}",
+                partial(_labelled_or_error, connection, kind, key, intermediate=intermediate),
+            )
             found = await call(what, ask)
             if isinstance(found, ProviderError):
                 await anyio.sleep(SECOND_TRY_AFTER)
@@ -39,17 +56,21 @@ async def rows_with(
     return CallTimeoutError(f"no answer within {LISTED_WITHIN:g} s")
 
 
-async def _labelled_or_error(connection: EngineConnection, kind: Kind, key: str | None) -> Sequence[Row] | ProviderError:
+async def _labelled_or_error(
+    connection: EngineConnection, kind: Kind, key: str | None, *, intermediate: bool
+) -> Sequence[Row] | ProviderError:
     try:
-        return await _labelled(connection, kind, key)
+        return await _labelled(connection, kind, key, intermediate=intermediate)
     except ProviderError as error:
         return error
 
 
-async def _labelled(connection: EngineConnection, kind: Kind, key: str | None) -> Sequence[Row]:
+async def _labelled(connection: EngineConnection, kind: Kind, key: str | None, *, intermediate: bool) -> Sequence[Row]:
     """The volumes or images with this label, or all. The filter is an optimisation: what comes back is tested again."""
     client = connection.client()
     params = {} if key is None else {"filters": json.dumps({"label": [key]})}
+    if intermediate:
+        params["all"] = "1"
     try:
         if kind is Kind.IMAGE:
             return checked_rows(await client._query_json("images/json", params=params), "images")  # noqa: SLF001

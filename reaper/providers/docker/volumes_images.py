@@ -1,4 +1,4 @@
-"""Volumes and images, of which only those that have to do with a lease are listed: what the engine's JSON says of them.
+"""Volumes and images, which are listed where leases or policies ask for them: what the engine's JSON says of them.
 
 Tolerant, as ``docker_rows`` is: one odd row is unreadable and kept, and spoils nothing else.
 """
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from reaper.core.identity import PROJECT_LABEL
 from reaper.core.lease import ANONYMOUS
 from reaper.core.model import Kind, Resource, State
+from reaper.core.scope import LEASE_LABEL
 from reaper.providers import parsing
 from reaper.providers.docker.calls import IMAGE, NAME
 from reaper.providers.docker.containers import Row, image_labels, moment, system_container_of, table
@@ -21,13 +22,19 @@ TELLS_CREATION = (1, 42)
 Before, it is when something last came into the volume's top folder or went from it: 20.10.24 was seen to do so.
 """
 
+ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 PRESENT = "present"  # neither has a state, and whether it is in use only its deletion shows
 
 
-def reports_creation(api_version: str) -> bool:
+def api_version(text: str) -> tuple[int, int]:
+    """A version of the API ("v1.41") as two numbers; zeros when it is none."""
+    found = re.fullmatch(r"v?(\d+)\.(\d+)", text)
+    return (0, 0) if found is None else (int(found[1]), int(found[2]))
+
+
+def reports_creation(version: str) -> bool:
     """Whether an engine of this version ("v1.41") reports when a volume was made."""
-    found = re.fullmatch(r"v?(\d+)\.(\d+)", api_version)
-    return found is not None and (int(found[1]), int(found[2])) >= TELLS_CREATION
+    return api_version(version) >= TELLS_CREATION
 
 
 def volume(row: Row, endpoint: str, *, exact: bool) -> Resource | None:
@@ -50,6 +57,10 @@ def volume(row: Row, endpoint: str, *, exact: bool) -> Resource | None:
     has_none = ANONYMOUS.fullmatch(name) is not None and "Labels" in row and row["Labels"] is None
     found = {} if has_none else parsing.labels(row.get("Labels"))
     shared = row.get("Scope") != "local" or row.get("ClusterVolume") is not None
+    driver = text(row.get("Driver"))
+    elsewhere = None if driver in (None, "local") or LEASE_LABEL in (found or {}) else f"a volume of the driver {driver}"
+    # An engine since Docker 23 labels those whose name it has made up.
+    anonymous = ANONYMOUS_LABEL in (found or {}) or (not exact and ANONYMOUS.fullmatch(name) is not None and not found)
     return Resource(
         provider="docker",
         endpoint=endpoint,
@@ -62,13 +73,21 @@ def volume(row: Row, endpoint: str, *, exact: bool) -> Resource | None:
         created_at_inexact=not exact,
         labels=found,
         group=(found or {}).get(PROJECT_LABEL) or None,
-        system_container="a volume of a cluster" if shared else system_container_of(name, found, None),
+        system_container="a volume of a cluster" if shared else elsewhere or system_container_of(name, found, None),
+        anonymous=anonymous,
         unreadable=unreadable,
     )
 
 
-def image(row: Row, endpoint: str) -> Resource | None:
-    """A row of ``GET /images/json``, or the answer of ``GET /images/ID/json``; None when it has no id."""
+def image(row: Row, endpoint: str, *, inspected: bool = True, layers: tuple[str, ...] = ()) -> Resource | None:
+    """A row of ``GET /images/json``, or the answer of ``GET /images/ID/json``; None when it has no id.
+
+    Args:
+        row: as the engine gives it.
+        endpoint: the engine's name.
+        inspected: False for a row of the listing when more has to be known before a policy may take it.
+        layers: its layers, where they are known from an earlier inspection.
+    """
     id_ = text(row.get("Id"))
     if id_ is None:
         return None
@@ -77,8 +96,10 @@ def image(row: Row, endpoint: str) -> Resource | None:
         created = _created(row.get("Created"))
     except ValueError as error:
         created, unreadable = None, unreadable or f"Created: {error}"
-    found = parsing.labels(image_labels(row))
-    tags = _tags(row.get("RepoTags"))
+    has_none = image_labels(row) is None and ("Labels" in row or "Config" in row)  # of one without labels that is null
+    found = {} if has_none else parsing.labels(image_labels(row))
+    tags = _references(row)
+    parent = text(row.get("ParentId")) or text(row.get("Parent"))
     return Resource(
         provider="docker",
         endpoint=endpoint,
@@ -91,6 +112,10 @@ def image(row: Row, endpoint: str) -> Resource | None:
         labels=found,
         image=tags[0] if tags else None,
         tags=tags,
+        uses=frozenset() if parent is None else frozenset({parent}),
+        inspected=inspected,
+        layers=layers_of(row) or layers,
+        size=size if isinstance(size := row.get("Size"), int) and size >= 0 else None,
         group=(found or {}).get(PROJECT_LABEL) or None,
         system_container=_system_container_of(found, tags),
         tagged_at=_tagged(table(row.get("Metadata")).get("LastTagTime")),
@@ -117,6 +142,20 @@ def _tagged(value: object) -> datetime | None:
 def _tags(value: object) -> tuple[str, ...]:
     found = value if isinstance(value, list) else []
     return tuple(sorted(tag for tag in found if isinstance(tag, str) and not tag.startswith("<none>")))
+
+
+def layers_of(row: Row) -> tuple[str, ...]:
+    """The layers that an inspection shows, from the lowest on; of one platform, where there are several."""
+    layers = table(row.get("RootFS")).get("Layers")
+    return tuple(layer for layer in layers if isinstance(layer, str)) if isinstance(layers, list) else ()
+
+
+def _references(row: Row) -> tuple[str, ...]:
+    """Its tags, and the references by digest to other repositories than theirs."""
+    tags = _tags(row.get("RepoTags"))
+    repositories = {tag.rpartition(":")[0] for tag in tags}
+    digests = _tags(row.get("RepoDigests"))
+    return (*tags, *(digest for digest in digests if digest.partition("@")[0] not in repositories))
 
 
 def _system_container_of(found: Mapping[str, str] | None, tags: tuple[str, ...]) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from reaper.simulator.control import Traffic, add_control
-from reaper.simulator.docker import containers, objects, system  # noqa: F401 - they register their routes
+from reaper.simulator.docker import cache, containers, objects, system  # noqa: F401 - they register their routes
 from reaper.simulator.docker.build import add_container, load
 from reaper.simulator.docker.engine import Engine
 from reaper.simulator.docker.http import Shell, add_routes

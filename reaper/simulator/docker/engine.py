@@ -19,7 +19,7 @@ from itertools import count
 from reaper.simulator.clock import Clock
 from reaper.simulator.docker.events import Events
 from reaper.simulator.docker.images import Images
-from reaper.simulator.docker.model import Container, RefusedError, Volume
+from reaper.simulator.docker.model import CacheRecord, Container, RefusedError, Volume
 from reaper.simulator.docker.networks import Networks
 from reaper.simulator.docker.text import NS, nanoseconds
 
@@ -67,6 +67,7 @@ class Engine:
         self.containers: dict[str, Container] = {}
         self.names: dict[str, Container] = {}
         self.volumes: dict[str, Volume] = {}
+        self.cache: list[CacheRecord] = []
         self.events = Events()
         self.networks = Networks(self)
         self.images = Images(self)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from reaper.simulator.docker.model import Container, Image, RefusedError
+from reaper.simulator.docker.model import SIZE, Container, Image, RefusedError
 
 if TYPE_CHECKING:
     from reaper.simulator.docker.engine import Engine
@@ -63,12 +63,28 @@ class Images:
         labels: Mapping[str, str] | None = None,
         comment: str = "",
         parent: str = "",
+        on: str = "",
+        size: int = SIZE,
     ) -> Image:
-        """A new image under that tag, which it takes from the image that had it. Raises RefusedError for a bad name."""
+        """A new image under that tag, which it takes from the image that had it. Raises RefusedError for a bad name.
+
+        Args:
+            reference: its tag; empty for none.
+            created: when (ns of the engine's clock); now when 0.
+            labels: its labels.
+            comment: of the build.
+            parent: the id of the image that the classic builder made it of, without a layer of its own.
+            on: the id of the image that it has the lower layers of, with one of its own above them.
+            size: in bytes.
+        """
+        base = self._by_id.get(parent) or self._by_id.get(on)
+        own = f"sha256:{self._engine.new_id()}"
         image = Image(
             id=f"sha256:{self._engine.new_id()}",
             created=created or self._engine.tick(),
-            layer=self._by_id[parent].layer if parent in self._by_id else f"sha256:{self._engine.new_id()}",
+            size=size,
+            layer=base.layer if base is not None and parent else own,
+            below=() if base is None else base.below if parent else (*base.below, base.layer),
             labels=labels,
             config={"Labels": dict(labels) if labels else None},
             comment=comment,
@@ -184,7 +200,14 @@ class Images:
         """The ids of the images that containers have."""
         return {container.image_id for container in self._engine.containers.values()}
 
+    def children(self, image: Image) -> list[Image]:
+        """Those that the classic builder made of it."""
+        return [other for other in self._by_id.values() if other.parent == image.id]
+
     def _conflict(self, image: Image, *, force: bool, references: bool = True) -> None:
+        if self.children(image):
+            text = f"conflict: unable to delete {_short(image)} (cannot be forced) - image has dependent child images"
+            raise RefusedError(409, text)
         users = self._users(image)
         running = next((user for user in users if user.running), None)
         what = f"conflict: unable to delete {_short(image)}"

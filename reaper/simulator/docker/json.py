@@ -280,6 +280,6 @@ def image(engine: Engine, found: Image) -> dict[str, Any]:
             "Data": {"MergedDir": f"{layer}/merged", "UpperDir": f"{layer}/diff", "WorkDir": f"{layer}/work"},
             "Name": "overlay2",
         },
-        "RootFS": {"Type": "layers", "Layers": [found.layer]},
+        "RootFS": {"Type": "layers", "Layers": [*found.below, found.layer]},
         "Metadata": {"LastTagTime": rfc3339(found.tagged)},
     }

@@ -255,20 +255,40 @@ class Volume:
     created: int
     labels: Mapping[str, str] | None
     options: Mapping[str, str] | None = None
+    size: int = 0
     users: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Image:
-    """An image; `tags` are its references in short form."""
+    """An image; `tags` are its references in short form, `below` the layers of what it was built on.
+
+    `parent` is the id of the image that the classic builder made it of; BuildKit writes none.
+    """
 
     id: str
     created: int
     tagged: int = 0
     size: int = SIZE
     layer: str = ""
+    below: tuple[str, ...] = ()
     tags: list[str] = field(default_factory=list)
     labels: Mapping[str, str] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     comment: str = ""
     parent: str = ""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class CacheRecord:
+    """One record of the build cache; times in ns of the engine's clock.
+
+    `shared` ones have a layer that an image has, and go by no pruning without `all`.
+    """
+
+    id: str
+    size: int
+    created: int
+    used: int
+    in_use: bool = False
+    shared: bool = False

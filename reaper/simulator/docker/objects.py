@@ -102,7 +102,9 @@ async def _delete_volume(engine: Engine, request: web.Request, name: str) -> web
 @route("GET", "/images/json")
 async def _list_images(engine: Engine, request: web.Request, _: str) -> web.Response:
     filters = Filters(request.query.get("filters"), ("label",))
-    return answer([docker_images.listed(found) for found in engine.images if filters.labels(found.labels)])
+    every = flag(request, "all")
+    shown = (found for found in engine.images if every or found.tags or not engine.images.children(found))
+    return answer([docker_images.listed(found) for found in shown if filters.labels(found.labels)])
 
 
 @route("GET", "/images/{name}/json")

@@ -1,0 +1,252 @@
+"""Who owns which of the resources that were listed together. Pure: no I/O, no clock, no logging."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from reaper.core.identity import MADE_BY_COMPOSE, SERVICE_LABEL, GroupKey, Groups
+from reaper.core.model import Kind, Resource
+from reaper.core.scope import PRESETS, Preset, Scope, as_scope_reads, image_matches, label_matches, references
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """What makes a resource owned.
+
+    Args:
+        by: for people: "preset harbor, image hb__*" or "scope label team=rl".
+        preset: whether a preset owns it: then a restart policy does not protect it.
+    """
+
+    by: str
+    preset: bool = False
+
+
+@lru_cache(maxsize=1024)
+def _preset_ownership(preset: str, sign: str, where: str = "") -> Ownership:
+    """One object for the thousands of resources that carry the same sign."""
+    return Ownership(f"preset {preset}, {sign}{where}", preset=True)
+
+
+BY_CONTAINERS = " on its project's containers"
+
+
+def _scope_in_words(scope: Scope) -> frozenset[str]:
+    """What ``Ownership.by`` may say of this scope, presets apart."""
+    selector = scope.selector
+    entries = [*(f"label {x}" for x in selector.labels), *(f"name {x}" for x in selector.names)]
+    entries += [*(f"image {x}" for x in selector.images), *(["everything"] if scope.everything else [])]
+    return frozenset(f"scope {entry}" for entry in entries)
+
+
+def owned_projects(owned: Iterable[Resource], others: Iterable[Resource], scope: Scope) -> dict[str, list[Resource]]:
+    """The volumes and images of owned Compose projects, by the projects' names, where nothing judges them.
+
+    Args:
+        owned: what is owned, or was when it was deleted.
+        others: volumes and images of any projects.
+        scope: what is owned. A volume or an image may itself have what it looks for.
+    """
+    others = [other for other in others if other.group is not None]
+    names = {resource.group for resource in owned}
+    names |= {other.group for other in others if _has_sign(other, scope)}
+    found: dict[str, list[Resource]] = {}
+    for other in others:
+        if other.group is not None and other.group in names:
+            found.setdefault(other.group, []).append(other)
+    return found
+
+
+def _has_sign(resource: Resource, scope: Scope) -> bool:
+    if scope.everything or scope.selector.any_of(resource, resource.labels or {}):
+        return True
+    presets = [PRESETS[name] for name in scope.presets]
+    by_label = any(label_matches(pattern, resource.labels or {}) for preset in presets for pattern in preset.labels)
+    return by_label or any(image_matches(preset.images, image) for preset in presets for image in references(resource))
+
+
+class Owners:
+    """Answers who owns which of the resources that were listed together.
+
+    All members of a group must be among ``resources``: a sign on one of them may own the others.
+
+    Args:
+        resources: all that the endpoint holds.
+        scope: what is owned.
+        groups: of the resources.
+        kinds: those that policies name: of networks, volumes, images and build caches these alone are owned by themselves.
+    """
+
+    def __init__(
+        self,
+        resources: Iterable[Resource],
+        scope: Scope,
+        groups: Groups | None = None,
+        kinds: Collection[Kind] = frozenset(),
+    ) -> None:
+        resources = tuple(resources)
+        self._scope = scope
+        self._kinds = kinds
+        self._presets = tuple(PRESETS[name] for name in scope.presets)
+        self._groups = groups or Groups(resources)
+        self._built_on = _built_on(resources) if Kind.IMAGE in kinds else {}
+        self._by_group: dict[GroupKey, Ownership] = {}
+        for resource in resources:
+            if resource.group is None or resource.kind.opt_in or resource.inherited is None:
+                continue
+            if (ownership := self._of_group(resource)) and (key := self._groups.key(resource)) is not None:
+                self._by_group.setdefault(key, ownership)
+        self._in_words = _scope_in_words(scope)
+        self._project_owners = self._of_projects(resources)
+
+    def _of_group(self, resource: Resource) -> Ownership | None:
+        for preset in self._presets:
+            if sign := preset.marks_group(resource):
+                return _preset_ownership(preset.name, sign, " in its project")
+        return None
+
+    def _of_projects(self, resources: tuple[Resource, ...]) -> dict[GroupKey, Ownership | None]:
+        """Who owns the containers of each project that has more than these; None where one of them is not owned."""
+        owners: dict[GroupKey, Ownership | None] = {}
+        with_more = {self._groups.key(resource) for resource in resources if not resource.kind.runs}
+        for resource in resources if with_more else ():
+            key = self._groups.key(resource)
+            if key is not None and key in with_more and resource.kind.runs:
+                owner = self.owner(resource)
+                owners[key] = owner and owners.get(key, owner)
+        return owners
+
+    def owner(self, resource: Resource) -> Ownership | None:
+        """What makes ``resource`` owned, or None when nothing does."""
+        if resource.kind.opt_in and resource.kind not in self._kinds:
+            return None
+        match resource.kind:
+            case Kind.BUILD_CACHE:
+                return Ownership("a policy for the build cache")
+            case Kind.IMAGE:
+                return self._of_image(resource)
+            case _:
+                return self._of_others(resource)
+
+    def _of_others(self, resource: Resource) -> Ownership | None:
+        seen = as_scope_reads(resource, self._scope)
+        for preset in self._presets:
+            if sign := preset.marks(seen):
+                return _preset_ownership(preset.name, sign)
+        if (runner := self._of_project_name(resource)) is not None:
+            return _preset_ownership(runner.name, "name of its project")
+        key = None if resource.inherited is None else self._groups.key(resource)
+        if key is not None and (of_group := self._by_group.get(key)) is not None:
+            return of_group
+        if sign := self._scope.selector.any_of(seen):
+            return Ownership(f"scope {sign}")
+        if resource.remembered is not None and (remembered := self._still_in_force(resource.remembered.owner)):
+            return remembered
+        return self._of_project(resource) or (Ownership("scope everything") if self._scope.everything else None)
+
+    def _of_project_name(self, resource: Resource) -> Preset | None:
+        """The preset whose runner has named its project, where no container is there any more that says more about it."""
+        if resource.kind.runs or resource.kind not in self._kinds or self._groups.places(resource):
+            return None
+        return next((preset for preset in self._presets if preset.names_project(resource)), None)
+
+    def _of_image(self, image: Resource) -> Ownership | None:
+        """An image is owned when each of its tags is; by a label, when it has no second tag that somebody may have given."""
+        signs = [self._of_reference(tag) for tag in image.tags]
+        first = signs[0] if signs else None
+        if first is not None and None not in signs:
+            return first
+        if len(image.tags) <= 1 and (by := self._of_image_label(image) or self._of_built(image)) is not None:
+            return by
+        if not image.tags and (children := self._built_on.get(image.id)):
+            owners = [self._of_image(child) for child in children]
+            return None if None in owners else owners[0]
+        remembered = image.remembered
+        if remembered is not None and not image.tags and (by := self._still_in_force(remembered.owner)) is not None:
+            return by
+        return Ownership("scope everything") if self._scope.everything else None
+
+    def foreign_tags(self, image: Resource) -> tuple[str, ...]:
+        """The tags of an image that are not owned, where another tag of it is."""
+        foreign = tuple(tag for tag in image.tags if self._of_reference(tag) is None)
+        return foreign if len(foreign) < len(image.tags) else ()
+
+    def _of_reference(self, tag: str) -> Ownership | None:
+        for preset in self._presets:
+            for glob in preset.references:
+                if image_matches((glob,), tag):
+                    return _preset_ownership(preset.name, f"image {glob}")
+        for glob in self._scope.selector.images:
+            if image_matches((glob,), tag):
+                return Ownership(f"scope image {glob}")
+        return None
+
+    def _of_image_label(self, image: Resource) -> Ownership | None:
+        """Who owns it by a label of its own: not one of a container that was committed, nor one of an image below it."""
+        labels = image.own_labels
+        if any(key in (image.labels or {}) for key in MADE_BY_COMPOSE):
+            return None
+        for preset in self._presets:
+            for pattern in preset.labels:
+                if label_matches(pattern, labels):
+                    return _preset_ownership(preset.name, f"label {pattern}")
+        for pattern in self._scope.selector.labels:
+            if label_matches(pattern, labels):
+                return Ownership(f"scope label {pattern}")
+        return None
+
+    def _of_built(self, image: Resource) -> Ownership | None:
+        """Who owns the project that Compose has built it for, by its labels and its name."""
+        if not is_built_for_project(image):
+            return None
+        if (preset := self._of_project_name(image)) is not None:
+            return _preset_ownership(preset.name, "name of its project")
+        if (remembered := image.remembered) is not None and (by := self._still_in_force(remembered.owner)) is not None:
+            return by
+        return self._of_project(image)
+
+    def namesake(self, resource: Resource) -> Ownership | None:
+        """What owns another group of the same name, if something does: people may take the two for one."""
+        key = self._groups.key(resource)
+        if key is None:
+            return None
+        return next((owner for other, owner in self._by_group.items() if other[:2] == key[:2] and other != key), None)
+
+    def _still_in_force(self, by: str) -> Ownership | None:
+        """The ownership that an earlier sweep put into words, where the scope would still say so; else None."""
+        if any(by == f"preset {name}" or by.startswith(f"preset {name},") for name in self._scope.presets):
+            return Ownership(f"remembered: {by}", preset=True)
+        if by.removesuffix(BY_CONTAINERS) in self._in_words:
+            return Ownership(f"remembered: {by}")
+        return None
+
+    def _of_project(self, resource: Resource) -> Ownership | None:
+        """Compose gives a network no label of its services: it is whose all the project's containers are."""
+        key = self._groups.key(resource)
+        if key is None or resource.kind.runs:
+            return None
+        owner = self._project_owners.get(key)
+        return owner and Ownership(f"{owner.by}{BY_CONTAINERS}")
+
+
+def is_built_for_project(image: Resource) -> bool:
+    """Whether a build of its Compose project made it and gave it the only name that it has (``PROJECT-SERVICE``).
+
+    What was committed from a container of the project carries the labels of containers, too.
+    """
+    labels = image.labels or {}
+    if image.group is None or any(key in labels for key in MADE_BY_COMPOSE):
+        return False
+    service = labels.get(SERVICE_LABEL)
+    names = {f"{image.group}{between}{service}" for between in "-_"}
+    tags = {tag.removesuffix(":latest") for tag in image.tags}
+    return service is not None and len(tags) == 1 and tags <= names
+
+
+def _built_on(resources: Iterable[Resource]) -> dict[str, list[Resource]]:
+    """By the id of an image those that the engine says were built on it."""
+    found: dict[str, list[Resource]] = {}
+    for image in resources:
+        for parent in image.uses if image.kind is Kind.IMAGE else ():
+            found.setdefault(parent, []).append(image)
+    return found

@@ -1,0 +1,127 @@
+"""The build cache of an engine, and how large its volumes are: what ``GET /system/df`` tells of one type.
+
+Engines before Docker 23 measure everything at once, which takes a large host minutes: they are asked seldom, and not long.
+"""
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import anyio
+
+from reaper.core import sizes
+from reaper.core.model import Kind, Prune, Resource, State
+from reaper.errors import CallTimeoutError, NotFoundError, UnreadableError
+from reaper.providers.docker.connection import EngineConnection
+from reaper.providers.docker.containers import Row, moment, table
+from reaper.providers.docker.volumes_images import api_version
+from reaper.providers.parsing import text
+
+CACHE = "build-cache"
+OF_ONE_TYPE = (1, 42)
+"""The version of the API since which ``type`` chooses what is measured (Docker 23)."""
+MEASURED_WITHIN = 20.0  # seconds
+SELDOM = 3600.0  # seconds between two measurements by an engine that measures everything
+
+
+class Disk:
+    """Measures what one engine holds, and prunes its build cache.
+
+    Args:
+        endpoint: the engine's name.
+        connection: to it.
+    """
+
+    def __init__(self, endpoint: str, connection: EngineConnection) -> None:
+        self._endpoint = endpoint
+        self._connection = connection
+        self._everything: tuple[float, Row] | None = None
+
+    async def build_cache(self) -> Resource | None:
+        """The build cache as one resource; None where there is none. Raises ProviderError."""
+        records = _rows((await self._measured(CACHE)).get("BuildCache"), "the build cache")
+        return build_cache(records, self._endpoint)
+
+    async def volume_sizes(self) -> Mapping[str, int]:
+        """The sizes of the volumes by name, as far as they are known. Raises ProviderError."""
+        rows = _rows((await self._measured("volume")).get("Volumes"), "the volumes")
+        found = {text(row.get("Name")): table(row.get("UsageData")).get("Size") for row in rows}
+        return {name: size for name, size in found.items() if name is not None and isinstance(size, int) and size >= 0}
+
+    async def prune(self, prune: Prune) -> str:
+        """Prune the build cache; returns what came of it. Raises ProviderError, NotFoundError when nothing could go."""
+        filters = {} if prune.unused_for is None else {"until": [f"{math.ceil(prune.unused_for.total_seconds())}s"]}
+        params = {"filters": json.dumps(filters)}
+        if prune.keep is not None:
+            params["keep-storage"] = str(prune.keep)
+        try:
+            client = self._connection.client()
+            answer = table(await client._query_json("build/prune", "POST", params=params))  # noqa: SLF001
+        except Exception as error:  # noqa: BLE001
+            self._connection.translate(error)
+        deleted, freed = answer.get("CachesDeleted"), answer.get("SpaceReclaimed")
+        self._everything = None
+        if not deleted:
+            raise NotFoundError("nothing of the build cache could be pruned")
+        count = len(deleted) if isinstance(deleted, list) else 0
+        size = sizes.human(freed) if isinstance(freed, int) else "an unknown size"
+        return f"{count} record{'' if count == 1 else 's'} pruned, {size} freed"
+
+    async def _measured(self, what: str) -> Row:
+        client = self._connection.client()
+        one_type = api_version(client.api_version) >= OF_ONE_TYPE
+        if not one_type and self._everything is not None and time.monotonic() - self._everything[0] < SELDOM:
+            return self._everything[1]
+        answer: object = None
+        with anyio.move_on_after(MEASURED_WITHIN) as scope:
+            answer = await self._connection.ask("system/df", **({"type": what} if one_type else {}))
+        if scope.cancelled_caught:
+            raise CallTimeoutError(f"GET /system/df was not answered within {MEASURED_WITHIN:g} s")
+        found = table(answer)
+        if not one_type:
+            self._everything = time.monotonic(), found
+        return found
+
+
+def build_cache(records: Sequence[Row], endpoint: str) -> Resource | None:
+    """The records of a build cache as one resource; None when there are none.
+
+    What counts is what may be pruned: neither what is in use nor what images share, whose bytes no pruning gives back.
+    """
+    if not records:
+        return None
+    free = [row for row in records if row.get("InUse") is False and row.get("Shared") is False]
+    used = [at for row in free if (at := _moment(row.get("LastUsedAt")) or _moment(row.get("CreatedAt"))) is not None]
+    made = [at for row in records if (at := _moment(row.get("CreatedAt"))) is not None]
+    own = [size for row in records if row.get("Shared") is False and isinstance(size := row.get("Size"), int)]
+    return Resource(
+        provider="docker",
+        endpoint=endpoint,
+        kind=Kind.BUILD_CACHE,
+        id=CACHE,
+        name=CACHE,
+        state=State.STOPPED,
+        raw_state="present",
+        created_at=min(made, default=None),
+        labels={},
+        size=sum(own) if free else None,
+        last_used_at=min(used, default=None) if len(used) == len(free) else None,
+    )
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        found = moment(value)
+    except ValueError:
+        return None
+    return found and found.astimezone(UTC)
+
+
+def _rows(value: object, what: str) -> Sequence[Row]:
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+        raise UnreadableError(f"the measurement of {what} is no list of objects")
+    return value

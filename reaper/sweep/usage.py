@@ -1,0 +1,186 @@
+"""When something was used last: what no engine remembers of its networks, volumes and images.
+
+Each look tells what containers have now, and the endpoint's events what they had since the look before. What is new to this
+memory counts as used now, and so does everything when the time since the last look was not watched without a gap: nothing
+goes because this program is new, or was away.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from reaper import files
+from reaper.core.model import Kind, Resource
+from reaper.core.unused import Users
+from reaper.errors import ProviderError
+from reaper.providers.base import Call, Reader, Uses, WatchesUse
+from reaper.providers.sharing import Shared
+
+WATCHED = frozenset({Kind.NETWORK, Kind.VOLUME, Kind.IMAGE})
+_VERSION = 1
+
+
+class _Entry(NamedTuple):
+    """What is known of one: what it was then, when it was first seen, and when it was last used (seconds since 1970)."""
+
+    what: str
+    first: float
+    last: float
+
+
+@dataclass
+class _Known:
+    """What is known of one endpoint: as it is in the file."""
+
+    engine: str | None = None
+    mark: str | None = None
+    since: float = 0.0
+    entries: Mapping[str, _Entry] = field(default_factory=dict)
+
+
+class LastUse:
+    """The times of last use of one endpoint, in a small file. A file that cannot be used is no memory, never an error.
+
+    Args:
+        folder: the state directory; it is made when there is something to write.
+        identity: the endpoint's address: names may come to mean another endpoint.
+
+    Attributes:
+        mark: stands for the last look when the endpoint is asked what was used since then.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+        self.file = folder / f"used-{digest}.json"
+        self.mark: str | None = None
+        self._unwritten: _Known | None = None  # a full disk must not make everything used for ever
+
+    async def look(
+        self, resources: Iterable[Resource], reader: Reader, call: Call, now: datetime, *, learn: bool
+    ) -> tuple[list[Resource], str | None]:
+        """The resources, each with the time of its last use, and why that could not be remembered, if so.
+
+        Args:
+            resources: all that was listed, just now.
+            reader: of the endpoint.
+            call: makes each request.
+            now: on the endpoint's clock.
+            learn: whether to remember it.
+        """
+        resources = list(resources)
+        known = self._unwritten or self._read()
+        if known.engine != reader.endpoint_id:
+            known = _Known(engine=reader.endpoint_id)
+        uses = await self._uses(reader, known.mark, call)
+        self.mark = uses.mark
+        moment = now.timestamp()
+        is_watched = uses.complete and known.since > 0 and known.since <= moment
+        since = known.since if is_watched else moment
+        users = Users(resources)
+        used, named = users.ids() | uses.ids, users.references() | uses.ids
+        entries: dict[str, _Entry] = {}
+        found = []
+        for resource in resources:
+            if resource.kind not in WATCHED or not resource.id:
+                found.append(resource)
+                continue
+            key, what = f"{resource.kind} {resource.id}", _what(resource)
+            before = known.entries.get(key)
+            is_used = resource.id in used or (resource.kind is Kind.IMAGE and _is_named(resource, named))
+            if before is None or before.what != what or before.last > moment or not is_watched:
+                entry = _Entry(what, moment, moment)
+            else:
+                entry = _Entry(what, before.first, moment if is_used else before.last)
+            entries[key] = entry
+            found.append(replace(resource, last_used_at=_time(entry.last), watched_since=_time(max(entry.first, since))))
+        problem = self._write(_Known(reader.endpoint_id, uses.mark, since, entries)) if learn else None
+        return found, problem
+
+    def since_listing(self, reader: Reader) -> "UsedSince | None":
+        """What tells what was used since the last look; None where there was none, or the endpoint does not tell."""
+        return UsedSince(reader, self.mark) if self.mark is not None and isinstance(reader, WatchesUse) else None
+
+    @staticmethod
+    async def _uses(reader: Reader, mark: str | None, call: Call) -> Uses:
+        if not isinstance(reader, WatchesUse):
+            return Uses()
+        try:
+            return await reader.uses(mark, call)
+        except ProviderError:
+            return Uses()
+
+    def _read(self) -> _Known:
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            content: Any = files.read_json(self.file)
+            if content["version"] == _VERSION:
+                entries = {key: _Entry(str(what), float(a), float(b)) for key, (what, a, b) in content["seen"].items()}
+                return _Known(content["engine"], content["mark"], float(content["since"]), entries)
+        return _Known()
+
+    def _write(self, known: _Known) -> str | None:
+        content = {
+            "version": _VERSION,
+            "engine": known.engine,
+            "mark": known.mark,
+            "since": known.since,
+            "seen": known.entries,
+        }
+        partial = self.file.with_suffix(f".{os.getpid()}.partial")  # two reapers may share the folder
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            partial.write_text(json.dumps(content), encoding="utf-8")
+            partial.replace(self.file)
+        except OSError as error:
+            self._unwritten = known
+            return f"what was used when cannot be remembered in {self.file}: {error.strerror}"
+        self._unwritten = None
+        return None
+
+
+class UsedSince:
+    """What was used on an endpoint since it was listed.
+
+    Args:
+        reader: of the endpoint.
+        mark: stands for the listing.
+    """
+
+    def __init__(self, reader: WatchesUse, mark: str) -> None:
+        self._reader = reader
+        self._mark = mark
+        self._ids: frozenset[str] = frozenset()
+        self._complete = True
+        self._news: Shared[None] = Shared()
+
+    async def why(self, resource: Resource, call: Call) -> str | None:
+        """Why the resource counts as used since then, or None. Raises ``ProviderError``."""
+        await self._news.get(partial(self._ask, call))
+        if resource.id in self._ids or (resource.kind is Kind.IMAGE and _is_named(resource, self._ids)):
+            return "was used, pulled, built or tagged since it was listed"
+        return None if self._complete else "may have been used since it was listed: the endpoint no longer knows"
+
+    async def _ask(self, call: Call) -> None:
+        uses = await self._reader.uses(self._mark, call)
+        self._mark, self._ids = uses.mark or self._mark, self._ids | uses.ids
+        self._complete = self._complete and uses.complete
+
+
+def _what(resource: Resource) -> str:
+    """What changes when it is another one of its name, or is meant for something else: then it counts as used now."""
+    made = resource.created_at.isoformat() if resource.created_at is not None and not resource.created_at_inexact else ""
+    return " ".join([made if resource.kind is not Kind.IMAGE else "", *resource.tags])
+
+
+def _is_named(image: Resource, references: frozenset[str]) -> bool:
+    return any(tag in references or tag.removesuffix(":latest") in references for tag in image.tags)
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

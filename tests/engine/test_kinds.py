@@ -1,0 +1,178 @@
+"""Networks, volumes and images by policies of their own, on real engines: what is owned goes, and nothing else."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from devkit.client import EngineClient
+from devkit.engine import PrivateEngine
+from tests import needs
+from tests.engine.lab import DAY, exited, member_of, rows, toml
+from tests.run import Program
+
+pytestmark = [pytest.mark.engine, pytest.mark.engines(*needs.DOCKERS)]
+
+OWNED = """
+[scope]
+names = ["bench-*"]
+labels = ["team=rl"]
+images = ["acme/*"]
+"""
+NETWORKS = '[[policy]]\nname = "networks"\nkinds = ["network"]\nolder_than = "1d"\n'
+VOLUMES = '[[policy]]\nname = "volumes"\nkinds = ["volume"]\nolder_than = "1ms"\n'
+UNUSED = '[[policy]]\nname = "unused"\nkinds = ["network", "volume", "image"]\nunused_for = "1ms"\n'
+
+
+@pytest.fixture
+def clean(engine: PrivateEngine) -> Iterator[PrivateEngine]:
+    yield engine
+    engine.clear()
+    engine.remove_images()
+
+
+def volume(engine: EngineClient, name: str = "", labels: Mapping[str, str] | None = None) -> str:
+    made: str = engine.api.must("POST", "/volumes/create", {"Name": name, "Labels": labels or {}})["Name"]
+    return made
+
+
+def test_networks_outside_of_projects_go(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+    engine = clean
+    for name in ("bench-a", "bench-used", "bench-young", "other"):
+        engine.create_network(name)
+    engine.create_network("labelled", {"team": "rl"})
+    engine.create_network("p_default", {"com.docker.compose.project": "p", "team": "rl"})
+    exited(engine, "user", {}, network="bench-used")
+    old = [name for name in engine.networks() if name != "bench-young"]
+    engine.backdate({}, networks=dict.fromkeys(old, 2 * DAY))
+    ended = reaper("--once", "--json", *toml(tmp_path, OWNED + NETWORKS))
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == dict.fromkeys(("bench-a", "labelled", "p_default"), "deleted")
+    assert sorted(engine.networks()) == ["bench-used", "bench-young", "other"]
+
+
+def test_anonymous_volumes_go_and_named_ones_stay(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+    engine = clean
+    engine.import_image()
+    anonymous = [volume(engine) for _ in range(20)]
+    named = [volume(engine, f"data-{number}") for number in range(5)]
+    engine.create("user", cmd=("/none",), binds=[f"{anonymous[0]}:/data"])
+    policy = VOLUMES + "anonymous = true\n"
+    ended = reaper("--once", "--json", "--max-deletions", "none", *toml(tmp_path, "[scope]\neverything = true\n" + policy))
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == dict.fromkeys(anonymous[1:], "deleted")
+    assert sorted(engine.volumes()) == sorted([anonymous[0], *named])
+
+
+def test_owned_volumes_go_and_foreign_ones_stay(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+    engine = clean
+    engine.import_image()
+    for name in ("bench-a", "bench-used", "foreign"):
+        volume(engine, name)
+    volume(engine, "labelled", {"team": "rl"})
+    volume(engine, "kept", {"team": "rl", "reaper.keep": ""})
+    engine.create("user", cmd=("/none",), binds=["bench-used:/data"])
+    ended = reaper("--once", "--json", *toml(tmp_path, OWNED + VOLUMES))
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == {"bench-a": "deleted", "labelled": "deleted"}
+    assert sorted(engine.volumes()) == ["bench-used", "foreign", "kept"]
+
+
+def test_what_was_unused_goes_at_the_second_look(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+    """Also on an engine that has just been started, where nothing has happened since."""
+    engine = clean
+    engine.import_image()
+    engine.create_network("bench-net")
+    volume(engine, "bench-data")
+    engine.labelled_image("acme/x:1", {})
+    engine.backdate({}, networks={"bench-net": 2 * DAY})
+    config = toml(tmp_path, OWNED + UNUSED)
+    assert reaper("--once", "--json", *config).outcomes() == {}
+    ended = reaper("--once", "--json", *config)
+    assert ended.outcomes() == dict.fromkeys(("bench-net", "bench-data", "acme/x:1"), "deleted"), ended.err
+
+
+def test_a_use_between_two_looks_counts(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+    engine = clean
+    engine.rebuild_tag("acme/x:1")
+    engine.labelled_image("acme/tagged:1", {})
+    for name in ("bench-data", "bench-unused"):
+        volume(engine, name)
+    engine.create_network("bench-net")
+    engine.backdate({}, networks={"bench-net": 2 * DAY})
+    config = toml(tmp_path, OWNED + UNUSED)
+    reaper("--once", *config)
+    user = exited(engine, "user", {}, image="acme/x:1", binds=["bench-data:/data"], network="bench-net")
+    engine.remove(user, volumes=False)
+    engine.tag("acme/tagged:1", "acme/tagged:1")
+    assert reaper("--once", "--json", *config).outcomes() == {"bench-unused": "deleted"}
+    ended = reaper("--once", "--json", *config)
+    names = ("bench-net", "bench-data", "acme/x:1", "acme/tagged:1")
+    assert ended.outcomes() == dict.fromkeys(names, "deleted"), rows(ended)
+
+
+def test_a_start_of_the_engine_counts_as_a_use(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+    """What happened before it is not known any more."""
+    engine = clean
+    volume(engine, "bench-data")
+    config = toml(tmp_path, OWNED + UNUSED)
+    reaper("--once", *config)
+    engine.backdate({})
+    assert reaper("--once", "--json", *config).outcomes() == {}
+    assert reaper("--once", "--json", *config).outcomes() == {"bench-data": "deleted"}
+
+
+def test_images_go_by_their_names_and_nothing_else_does(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+    engine = clean
+    engine.import_image()
+    engine.rebuild_tag("acme/base:1")
+    for name in ("acme/a:1", "acme/used:1", "acme/mixed:1", "acme/kept:1", "neighbour/x:1"):
+        engine.labelled_image(name, {"reaper.keep": ""} if "kept" in name else {})
+    engine.tag("acme/mixed:1", "neighbour/mixed:1")
+    engine.create("user", image="acme/used:1", cmd=("/none",))
+    child = engine.create("child", image="acme/base:1", cmd=("sh", "-c", "echo x > /new"), start=True)
+    engine.wait_state(child, "exited")
+    engine.commit(child, "neighbour/child:1")
+    engine.remove(child)
+    config = toml(tmp_path, OWNED + UNUSED)
+    before = set(engine.images())
+    assert reaper("--once", "--json", *config).outcomes() == {}
+    ended = reaper("--once", "--json", *config)
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == {"acme/a:1": "deleted"}
+    assert set(engine.images()) == before - {"acme/a:1"}
+
+
+def test_an_image_that_lost_its_tag_goes(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+    engine = clean
+    engine.labelled_image("acme/x:1", {"n": "1"})
+    engine.labelled_image("neighbour/x:1", {"n": "1"})
+    config = toml(tmp_path, OWNED + UNUSED)
+    reaper("--once", *config)
+    for name in ("acme/x:1", "neighbour/x:1"):
+        engine.labelled_image(name, {"n": "2"})
+    untagged = [row for row in engine.api.must("GET", "/images/json") if row["RepoTags"] in (None, [], ["<none>:<none>"])]
+    assert len(untagged) == 2
+    assert reaper("--once", "--json", *config).outcomes() == {}
+    ended = reaper("--once", "--json", *config)
+    assert len(ended.outcomes()) == 2, ended.err
+    assert set(ended.outcomes().values()) == {"deleted"}
+    left = [row for row in engine.api.must("GET", "/images/json") if row["RepoTags"] in (None, [], ["<none>:<none>"])]
+    assert len(left) == 1
+
+
+def test_a_project_goes_with_its_volumes(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+    engine = clean
+    for project in ("gone", "alive"):
+        volume(engine, f"{project}_data", {"com.docker.compose.project": project})
+        network = engine.create_network(f"{project}_default", {"com.docker.compose.project": project})
+        exited(engine, project, member_of(project, {"team": "rl"}), network=network, binds=[f"{project}_data:/data"])
+    engine.create("more", labels=member_of("alive", {"team": "rl"}), start=True)
+    policy = (
+        '[[policy]]\nname = "stopped"\nkinds = ["container"]\nstopped_for = "1ms"\nwith_project = ["network", "volume"]\n'
+    )
+    ended = reaper("--once", "--json", *toml(tmp_path, OWNED + policy))
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == dict.fromkeys(("gone", "gone_default", "gone_data"), "deleted")
+    assert engine.volumes() == ["alive_data"]
+    assert engine.networks() == ["alive_default"]

@@ -1,0 +1,331 @@
+"""Sweeps of networks, volumes, images and build caches by policies of their own: remembered, re-checked, in order."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from reaper.core.conditions import Policy
+from reaper.core.model import Kind, Outcome, Prune, Resource
+from reaper.core.rules import Rules
+from reaper.core.scope import Scope, Selector
+from reaper.errors import ServerError
+from reaper.providers.memory import Held, Rule
+from reaper.sweep.ownership import Memory
+from reaper.sweep.usage import LastUse
+from tests.sweep.lab import (
+    FOREIGN,
+    HOUR,
+    MINUTE,
+    NOW,
+    Lab,
+    counts,
+    image,
+    network,
+    outcomes,
+    result,
+    running,
+    stopped,
+    volume,
+)
+
+pytestmark = pytest.mark.anyio
+DAY = 24 * HOUR
+OLD = NOW - 30 * DAY
+SCOPE = Scope(selector=Selector(names=("bench-*",), images=("acme/*", "tb__*"), labels=("team=rl",)))
+MINE = {"team": "rl"}
+
+
+def policy(kind: str, **fields: Any) -> Policy:
+    return Policy(f"{kind}s", frozenset({Kind(kind)}), **fields)
+
+
+def rules(*policies: Policy, scope: Scope = SCOPE) -> Rules:
+    return Rules(scope, policies=policies)
+
+
+UNUSED = tuple(policy(kind, unused_for=2 * DAY) for kind in ("network", "volume", "image"))
+OLDER = tuple(policy(kind, older_than=DAY) for kind in ("network", "volume", "image"))
+
+
+def net(name: str, **fields: Any) -> Resource:
+    return replace(network(name, "p", created_at=OLD), group=None, **fields)
+
+
+def vol(name: str, **fields: Any) -> Resource:
+    return volume(name, {}, created_at=OLD, **fields)
+
+
+def img(name: str, **fields: Any) -> Resource:
+    return replace(image(name, {}, created_at=OLD, tagged_at=OLD, layers=(name,)), **fields)
+
+
+def lab(*things: Resource | Held, by: Rules, state: Path | None = None, **fields: Any) -> Lab:
+    if state is not None:
+        fields |= {"last_use": LastUse(state, "memory://local"), "memory": Memory(state, "memory://local")}
+    return Lab(*things, rules=by, **fields)
+
+
+THINGS = (net("bench-net"), vol("bench-data"), img("acme/x:1"))
+NAMES = {thing.name for thing in THINGS}
+
+
+async def later(swept: Lab, days: float) -> None:
+    await anyio.sleep(days * DAY.total_seconds())
+
+
+async def test_what_was_unused_for_long_goes_once_it_has_been_watched_for_so_long(tmp_path: Path) -> None:
+    swept = lab(*THINGS, by=rules(*UNUSED), state=tmp_path)
+    assert outcomes(await swept.sweep()) == {}, "the memory is new"
+    await later(swept, 1.9)
+    assert outcomes(await swept.sweep()) == {}
+    await later(swept, 0.2)
+    assert outcomes(await swept.sweep()) == dict.fromkeys(NAMES, "deleted")
+
+
+async def test_a_use_between_two_looks_counts(tmp_path: Path) -> None:
+    swept = lab(*THINGS, by=rules(*UNUSED), state=tmp_path)
+    await swept.sweep()
+    await later(swept, 1)
+    swept.world.use("bench-data", "id-bench-net", "acme/x:1")
+    await later(swept, 1.5)
+    assert outcomes(await swept.sweep()) == {}
+    await later(swept, 2.1)
+    assert outcomes(await swept.sweep()) == dict.fromkeys(NAMES, "deleted")
+
+
+async def test_a_use_by_a_listed_container_counts(tmp_path: Path) -> None:
+    user = running("user", image=FOREIGN, uses=frozenset({"bench-data", "id-bench-net", "id-acme/x:1"}))
+    swept = lab(*THINGS, user, by=rules(*UNUSED), state=tmp_path)
+    await swept.sweep()
+    await later(swept, 3)
+    await swept.sweep()
+    swept.world.remove("user")
+    assert outcomes(await swept.sweep()) == {}
+    await later(swept, 2.1)
+    assert outcomes(await swept.sweep()) == dict.fromkeys(NAMES, "deleted")
+
+
+async def test_a_time_that_was_not_watched_counts_as_used(tmp_path: Path) -> None:
+    swept = lab(*THINGS, by=rules(*UNUSED), state=tmp_path)
+    await swept.sweep()
+    await later(swept, 3)
+    swept.world.forget_uses()
+    assert outcomes(await swept.sweep()) == {}
+    await later(swept, 2.1)
+    assert outcomes(await swept.sweep()) == dict.fromkeys(NAMES, "deleted")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"version": 1}', '{"version": 9}', '{"version": 1, "seen": {"volume x": 1}}']
+)
+async def test_a_memory_that_cannot_be_read_is_none(tmp_path: Path, content: str) -> None:
+    swept = lab(*THINGS, by=rules(*UNUSED), state=tmp_path)
+    await swept.sweep()
+    assert swept.last_use is not None
+    swept.last_use.file.write_text(content)
+    await later(swept, 3)
+    assert outcomes(await swept.sweep()) == {}
+
+
+async def test_a_memory_that_cannot_be_written_lasts_as_long_as_the_program(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    swept = lab(*THINGS, by=rules(*UNUSED), state=tmp_path / "file")
+    report = await swept.sweep()
+    assert any("cannot be remembered" in warning for warning in report.endpoints[0].warnings)
+    await later(swept, 2.1)
+    assert outcomes(await swept.sweep()) == dict.fromkeys(NAMES, "deleted")
+
+
+async def test_a_dry_run_learns_nothing_and_says_the_same(tmp_path: Path) -> None:
+    swept = lab(*THINGS, by=rules(*UNUSED), state=tmp_path)
+    await swept.sweep(act=False)
+    assert swept.last_use is not None
+    assert not swept.last_use.file.exists()
+    await swept.sweep()
+    await later(swept, 2.1)
+    assert outcomes(await swept.sweep(act=False)) == dict.fromkeys(NAMES, "would_delete")
+
+
+async def test_another_volume_of_the_name_is_new(tmp_path: Path) -> None:
+    swept = lab(*THINGS, by=rules(*UNUSED), state=tmp_path)
+    await swept.sweep()
+    await later(swept, 2.1)
+    swept.world.change("bench-data", lambda v: replace(v, created_at=NOW + 2 * DAY))
+    swept.world.change("acme/x:1", lambda i: replace(i, tags=("acme/x:1", "acme/x:2")))
+    assert outcomes(await swept.sweep()) == {"bench-net": "deleted"}
+
+
+async def test_what_changes_between_the_listing_and_the_deletion_stays(tmp_path: Path) -> None:
+    things: dict[str, tuple[Resource, Callable[[Resource], Resource]]] = {
+        "bench-data": (vol("bench-data"), lambda v: replace(v, created_at=NOW)),
+        "acme/a:1": (img("acme/a:1"), lambda i: replace(i, tags=("acme/a:1", "neighbour:1"))),
+        "acme/b:1": (img("acme/b:1"), lambda i: replace(i, tagged_at=NOW)),
+        "acme/c:1": (img("acme/c:1"), lambda i: replace(i, labels={"reaper.keep": ""})),
+        "bench-net": (net("bench-net"), lambda n: replace(n, labels={"x": ""})),
+    }
+    for name, (thing, change) in things.items():
+        swept = lab(thing, by=rules(*OLDER))
+        number = 2 if thing.kind is Kind.IMAGE else 1  # the first inspection of an image belongs to the listing
+        happens = partial(swept.world.change, name, change)
+        swept.world.rules.append(Rule("inspect", name, calls={number}, before=happens))
+        assert (await swept.outcomes(), name in swept.left()) == ({name: "skipped"}, True)
+
+
+async def test_what_is_used_between_the_listing_and_the_deletion_stays(tmp_path: Path) -> None:
+    swept = lab(*THINGS, by=rules(*UNUSED, *OLDER), state=tmp_path)
+    await swept.sweep(act=False)
+    swept.world.rules.append(Rule("inspect", "bench-data", before=lambda: swept.world.use("bench-data")))
+    swept.world.rules.append(Rule("inspect", "bench-net", before=lambda: swept.world.use("id-bench-net")))
+    swept.world.rules.append(Rule("inspect", "acme/x:1", calls={2}, before=lambda: swept.world.use("acme/x:1")))
+    report = await swept.sweep()
+    assert outcomes(report) == dict.fromkeys(NAMES, "skipped")
+    assert "since it was listed" in result(report, "acme/x:1").detail
+
+
+async def test_a_container_that_comes_meanwhile_keeps_what_it_uses() -> None:
+    swept = lab(*THINGS, by=rules(*OLDER))
+    user = running("user", image=FOREIGN, uses=frozenset({"bench-data", "id-bench-net", "id-acme/x:1"}))
+    swept.world.rules.append(Rule("inspect", "bench-net", before=lambda: swept.world.add(user)))
+    report = await swept.sweep()
+    assert Outcome.DELETED not in counts(report)
+    assert swept.left() == {*NAMES, "user"}
+
+
+async def test_without_a_policy_for_them_nothing_more_is_asked(tmp_path: Path) -> None:
+    by = rules(Policy("stopped", frozenset({Kind.CONTAINER}), stopped_for=HOUR))
+    swept = lab(*THINGS, stopped("a"), by=by, state=tmp_path)
+    await swept.sweep()
+    assert {call.method for call in swept.world.calls} == {"list", "inspect", "dependents", "delete"}
+    assert swept.left() >= NAMES
+    assert swept.last_use is not None
+    assert not swept.last_use.file.exists()
+
+
+async def test_children_go_before_what_they_were_built_on() -> None:
+    base, middle = img("acme/base:1", layers=("a",)), img("acme/m:1", layers=("a", "b"), uses=frozenset({"id-acme/base:1"}))
+    top = img("acme/top:1", layers=("a", "b", "c"), uses=frozenset({"id-acme/m:1"}))
+    swept = lab(*(Held(thing, removal_seconds=3) for thing in (base, middle, top)), by=rules(*OLDER))
+    assert await swept.outcomes() == dict.fromkeys((base.name, middle.name, top.name), "deleted")
+    assert [gone.name for gone, _ in swept.world.removals] == [top.name, middle.name, base.name]
+
+
+async def test_what_a_build_left_below_an_image_goes_after_it() -> None:
+    top = img("tb__x__client:1", uses=frozenset({"id-below"}), layers=("a", "b"))
+    below = img("below", tags=(), image=None, layers=("a",), tagged_at=None)
+    swept = lab(top, below, by=rules(*OLDER))
+    assert await swept.outcomes() == {"tb__x__client:1": "deleted", "below": "deleted"}
+    assert [gone.name for gone, _ in swept.world.removals] == [top.name, "below"]
+    kept = lab(top, below, by=rules(*OLDER))
+    kept.world.rules.append(
+        Rule("inspect", top.name, calls={2}, before=lambda: kept.world.change(top.name, lambda i: replace(i, tagged_at=NOW)))
+    )
+    assert set((await kept.outcomes()).values()) == {"skipped"}
+
+
+def project(*along: str) -> tuple[list[Resource], Rules]:
+    labels = {"com.docker.compose.project": "p", "com.docker.compose.service": "web"}
+    uses = frozenset({"p_data", "id-p_default", "id-p-web:latest"})
+    things = [
+        stopped("web", group="p", labels=MINE, image="p-web", uses=uses),
+        network("p_default", "p"),
+        volume("p_data", {"com.docker.compose.project": "p"}, group="p"),
+        img("p-web:latest", labels=labels, group="p"),
+    ]
+    taken = frozenset(map(Kind, along))
+    return things, rules(Policy("stopped", frozenset({Kind.CONTAINER}), stopped_for=HOUR, with_project=taken))
+
+
+async def test_a_project_goes_with_its_network_alone_by_default() -> None:
+    things, by = project("network")
+    swept = lab(*things, by=by)
+    assert await swept.outcomes() == {"web": "deleted", "p_default": "deleted"}
+
+
+async def test_a_project_goes_with_all_that_was_made_for_it() -> None:
+    things, by = project("network", "volume", "image")
+    swept = lab(*(Held(thing, removal_seconds=2) for thing in things), by=by)
+    assert await swept.outcomes() == dict.fromkeys(("web", "p_default", "p_data", "p-web:latest"), "deleted")
+    assert [gone.kind for gone, _ in swept.world.removals] == [Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME, Kind.IMAGE]
+
+
+async def test_a_projects_volume_stays_where_a_container_of_it_stays_or_comes() -> None:
+    things, by = project("network", "volume", "image")
+    swept = lab(*things, by=by)
+    again = running("again", hours=0, group="p", labels=MINE)
+    swept.world.rules.append(Rule("delete", "web", after=lambda: swept.world.add(again)))
+    report = await swept.sweep()
+    assert {"p_data", "p-web:latest", "p_default"} <= swept.left()
+    assert result(report, "p_data").outcome is Outcome.SKIPPED
+
+
+async def test_the_next_sweep_takes_what_is_left_of_a_project_that_was_reaped(tmp_path: Path) -> None:
+    things, by = project("network", "volume", "image")
+    swept = lab(*things, by=by, state=tmp_path)
+    swept.world.rules.append(Rule("delete", "p_data", error=ServerError("500")))
+    swept.world.rules.append(Rule("delete", "p-web:latest", error=ServerError("500")))
+    await swept.sweep()
+    assert swept.left() == {"p_data", "p-web:latest"}
+    swept.world.rules.clear()
+    assert await swept.outcomes() == {"p_data": "deleted", "p-web:latest": "deleted"}
+
+
+async def test_what_compose_down_has_left_of_a_project_stays(tmp_path: Path) -> None:
+    things, by = project("network", "volume", "image")
+    swept = lab(*things, by=by, state=tmp_path)
+    swept.world.start("web")
+    await swept.sweep()
+    for name in ("web", "p_default"):
+        swept.world.remove(name)
+    await later(swept, 3)
+    await swept.sweep()
+    assert swept.left() == {"p_data", "p-web:latest"}
+
+
+async def test_a_one_off_container_goes_beside_its_living_project() -> None:
+    labels = {**MINE, "com.docker.compose.project": "p"}
+    oneoff = stopped("run", group="p", labels={**labels, "com.docker.compose.oneoff": "True"}, image=FOREIGN)
+    web = running("web", group="p", labels=labels, image=FOREIGN, hours=1)
+    by = rules(Policy("oneoff", frozenset({Kind.CONTAINER}), stopped_for=HOUR, oneoff=True))
+    swept = lab(oneoff, web, network("p_default", "p"), by=by)
+    assert await swept.outcomes() == {"run": "deleted"}
+    assert swept.left() == {"web", "p_default"}
+
+
+async def test_a_one_off_container_that_the_client_container_owns_goes() -> None:
+    labels = {"com.docker.compose.project": "p"}
+    oneoff = stopped("run", group="p", labels={**labels, "com.docker.compose.oneoff": "True"}, image=FOREIGN)
+    client = running("client", group="p", labels=labels, hours=1)
+    by = rules(Policy("oneoff", frozenset({Kind.CONTAINER}), stopped_for=HOUR, oneoff=True))
+    swept = lab(oneoff, client, by=by)
+    assert await swept.outcomes() == {"run": "deleted"}
+
+
+async def test_the_build_cache_is_pruned_as_its_policy_says() -> None:
+    cache = vol("build-cache", kind=Kind.BUILD_CACHE, last_used_at=NOW - 3 * DAY, size=5 << 30)
+    swept = lab(cache, vol("bench-data"), by=rules(policy("build-cache", unused_for=2 * DAY, larger_than=1 << 30), *OLDER))
+    assert await swept.outcomes() == {"build-cache": "deleted", "bench-data": "deleted"}
+    assert [gone.kind for gone, _ in swept.world.removals] == [Kind.VOLUME, Kind.BUILD_CACHE]
+    assert swept.world.removals[1][0].prune in (None, Prune(2 * DAY, 1 << 30))
+
+
+async def test_their_cap_counts_them_all() -> None:
+    swept = lab(*(vol(f"bench-{number}") for number in range(20)), by=rules(*OLDER))
+    report = await swept.sweep(max_deletions=19)
+    assert report.endpoints[0].cap is not None
+    assert len(swept.left()) == 20
+
+
+async def test_a_sweep_acts_for_the_policies_that_are_due() -> None:
+    swept = lab(*THINGS, by=rules(*OLDER))
+    assert await swept.outcomes(due=frozenset({"volumes"})) == {"bench-data": "deleted"}
+
+
+async def test_minutes_old_things_stay() -> None:
+    young = [net("bench-net", created_at=NOW - MINUTE), vol("bench-data"), img("acme/x:1", tagged_at=NOW - MINUTE)]
+    swept = lab(*young, by=rules(policy("network", unused_for=MINUTE), policy("image", untagged=True), *OLDER[1:]))
+    assert await swept.outcomes() == {"bench-data": "deleted"}
