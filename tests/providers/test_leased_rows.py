@@ -87,10 +87,15 @@ def test_what_has_no_time_has_none(created: object) -> None:
     assert a_volume(CreatedAt=created if isinstance(created, str) else None).created_at is None
 
 
-@pytest.mark.parametrize("labels", [None, ["a"], {"a": 1}, "reaper.lease"])
+@pytest.mark.parametrize("labels", [["a"], {"a": 1}, "reaper.lease"])
 def test_odd_labels_are_missing_labels(labels: object) -> None:
     assert a_volume(Labels=labels).labels is None
     assert an_image(Labels=labels).labels is None
+
+
+def test_null_means_that_an_image_has_no_labels_and_that_those_of_a_named_volume_are_missing() -> None:
+    assert a_volume(Labels=None).labels is None
+    assert an_image(Labels=None).labels == {}
 
 
 @pytest.mark.parametrize("row", [{}, {"Name": "", "Id": ""}, {"Name": 5, "Id": 5}, {"Name": None, "Id": None}])
