@@ -19,7 +19,6 @@ from reaper.errors import (
     ConflictError,
     DeniedError,
     InProgressError,
-    NotFoundError,
     ProviderError,
     UnreadableError,
 )
@@ -230,9 +229,7 @@ class DockerReader:
         if not resource.id:
             raise UnreadableError("its row has no Id to ask for")
         if resource.kind is Kind.BUILD_CACHE:
-            if (cache := await self._disk.build_cache()) is None:
-                raise NotFoundError("the build cache is empty")
-            return cache
+            return await self._disk.inspect()
         path = _INSPECT[resource.kind].format(resource.id)
         try:
             row = await self._connection.unless_removed(resource, BLOCKED, lambda client: client._query_json(path))  # noqa: SLF001

@@ -44,6 +44,12 @@ class Disk:
         records = _rows((await self._measured(CACHE)).get("BuildCache"), "the build cache")
         return build_cache(records, self._endpoint)
 
+    async def inspect(self) -> Resource:
+        """The same. Raises NotFoundError where there is none."""
+        if (cache := await self.build_cache()) is None:
+            raise NotFoundError("the build cache is empty")
+        return cache
+
     async def volume_sizes(self) -> Mapping[str, int]:
         """The sizes of the volumes by name, as far as they are known. Raises ProviderError."""
         rows = _rows((await self._measured("volume")).get("Volumes"), "the volumes")
