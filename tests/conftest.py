@@ -57,7 +57,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side, those that share an engine run one after the other, in one process."""
     for item in items:
-        if "engine_possible" in getattr(item, "fixturenames", ()) or item.get_closest_marker("engine") is not None:
+        fixtures = getattr(item, "fixturenames", ())
+        if "images_possible" in fixtures:  # which take longer to make than to test
+            item.add_marker(pytest.mark.xdist_group("images"))
+        elif "engine_possible" in fixtures or item.get_closest_marker("engine") is not None:
             callspec = getattr(item, "callspec", None)
             flavour = callspec.params.get("flavour", DEFAULT) if callspec is not None else DEFAULT
             item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem} {flavour}"))

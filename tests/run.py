@@ -1,13 +1,14 @@
 """Runs the program as its users do: as a process."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests import forks
 
 NO_DAYTONA = {"DAYTONA_API_URL": "http://127.0.0.1:9/api"}
 """Where nothing listens: no test may ask the real service."""
@@ -48,15 +49,14 @@ class Program:
     """
 
     def __init__(self, state: Path, env: Mapping[str, str] | None = None) -> None:
-        keep = {name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH", "HOME") if name in os.environ}
         # The socket is there, too: no test's service may be found by another's client.
         own = {"STATE_DIRECTORY": str(state), "RUNTIME_DIRECTORY": str(state), "DOCKER_CONFIG": str(state / ".docker")}
-        self.env = {**keep, **own, **(env or {})}
+        self.env = {**forks.kept(), **own, **(env or {})}
         self.folder = state
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None, **popen: Any) -> subprocess.Popen[str]:
         """Start the program without waiting for it."""
-        return subprocess.Popen(
+        return forks.Forked(
             [sys.executable, "-m", "reaper", *arguments],
             env={**self.env, **(env or {})},
             cwd=self.folder,
@@ -70,7 +70,7 @@ class Program:
     def start_at(self, terminal: int, *arguments: str) -> subprocess.Popen[bytes]:
         """Start the program at a terminal, given as its file descriptor."""
         command = [sys.executable, "-m", "reaper", *arguments]
-        return subprocess.Popen(command, env=self.env, cwd=self.folder, stdin=terminal, stdout=terminal, stderr=terminal)
+        return forks.Forked(command, env=self.env, cwd=self.folder, stdin=terminal, stdout=terminal, stderr=terminal)
 
     def __call__(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
         """Run the program to its end."""

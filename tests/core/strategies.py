@@ -1,11 +1,10 @@
-"""What hypothesis makes: whole worlds of resources, rules, leases and a time.
-
-Images, labels and label overrides are drawn from tables that say what they mean, so that the oracle need not parse them.
+"""What hypothesis makes: whole worlds of resources, rules, leases and a time. Whether they hold the promise of the rules of
+deletion is told in ``tests/promise``; here they are what properties of single parts are tried with.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
@@ -45,35 +44,12 @@ PROJECT_FILES = "com.docker.compose.project.config_files"
 HARBOR_FILES = (HARBOR_FILE, f"/srv/task/compose.yaml,{HARBOR_FILE.replace('build', 'prebuilt')}")
 OTHER_FILES = ("/srv/shop/compose.yaml", f"{HARBOR_FILE}.bak,/srv/x.yaml")
 
-# The patterns that scopes, protections and policies are drawn from, each with its meaning in other words.
-LABEL_PATTERNS: Mapping[str, Callable[[Mapping[str, str]], bool]] = {
-    "bench": lambda labels: "bench" in labels,
-    "team=rl": lambda labels: labels.get("team") == "rl",
-    "run=my-*": lambda labels: labels.get("run", "").startswith("my-"),
-    "reaper.keep": lambda labels: "reaper.keep" in labels,
-}
-PROJECT_PATTERNS: Mapping[str, Callable[[str], bool]] = {
-    "project-0": lambda name: name == "project-0",
-    "project-1": lambda name: name == "project-1",
-    "project-*": lambda name: name.startswith("project-"),
-}
-NAME_PATTERNS: Mapping[str, Callable[[str], bool]] = {
-    "trial-*": lambda name: name.startswith("trial-"),
-    "*-db": lambda name: name.endswith("-db"),
-}
-IMAGE_PATTERNS: Mapping[str, Callable[[str | None], bool]] = {
-    "acme/*": lambda image: image in ACME_IMAGES,
-    "*worker*": lambda image: image == ACME_IMAGES[0],
-}
+LABEL_PATTERNS = ("bench", "team=rl", "run=my-*", "reaper.keep")
 LABELS = (("bench", ""), ("team", "rl"), ("team", "rlx"), ("team", "web"), ("run", "my-sweep"), ("run", "yours"))
 SIGNS = (("terminal-bench", ""), ("harbor.managed", "true"), ("harbor.managed", "false"))
 
-TTLS = {"0s": timedelta(0), "90m": timedelta(minutes=90), "1d12h": timedelta(hours=36), "100d": timedelta(days=100)}
-EXPIRIES = {
-    "2026-11-21T06:00:00Z": datetime(2026, 11, 21, 6, tzinfo=UTC),
-    "2026-11-21T13:00:00+01:00": datetime(2026, 11, 21, 12, tzinfo=UTC),
-    "2027-01-01T00:00:00Z": datetime(2027, 1, 1, tzinfo=UTC),
-}
+TTLS = ("0s", "90m", "1d12h", "100d")
+EXPIRIES = ("2026-11-21T06:00:00Z", "2026-11-21T13:00:00+01:00", "2027-01-01T00:00:00Z")
 UNREADABLE_OVERRIDES = (
     ("reaper.ttl", "soon"),
     ("reaper.ttl", "-1h"),
@@ -107,6 +83,14 @@ SPANS = tuple(
 )
 
 
+Key = tuple[str, str]
+
+
+def key(resource: Resource) -> Key:
+    """What tells resources of several endpoints apart."""
+    return resource.endpoint, resource.id
+
+
 @dataclass(frozen=True)
 class World:
     """All that decides."""
@@ -118,14 +102,6 @@ class World:
 
     def decide(self, due: Sequence[str] | None = None) -> list[Decision]:
         return decide(self.resources, self.rules, self.leases, self.now, due)
-
-    def after(self, lease: Lease) -> "World":
-        """The same world with this lease in place of the one with its id."""
-        return replace(self, leases=(lease, *(other for other in self.leases if other.id != lease.id)))
-
-    def ask(self, policies: tuple[Policy, ...]) -> "World":
-        """The same world under other policies."""
-        return replace(self, rules=replace(self.rules, policies=policies))
 
 
 def often(usual: T, *others: T, weight: int = 4) -> st.SearchStrategy[T]:
@@ -436,17 +412,6 @@ LEASES = st.lists(
 )
 
 
-# One that has taken much with it: what is young and carries its label was made under it.
-ENDED = st.builds(
-    Lease,
-    id=st.just(LEASE_IDS[0]),
-    owner=st.just("pid 4711 on gpu-1"),
-    claims=_CLAIMS,
-    since=st.sampled_from([NOW - span for span in SPANS[2:8]]),
-    ending=st.sampled_from((Ending(NOW - SECOND, "killed"), Ending(NOW - SECOND, "killed", NOW - SPANS[3]))),
-)
-
-
 _GRACES = often(timedelta(minutes=10), timedelta(0), timedelta(minutes=40), weight=2)
 _MAX_LEASES = often(timedelta(hours=24), timedelta(hours=2), weight=2)
 
@@ -465,17 +430,4 @@ def worlds(draw: st.DrawFn, *, links: bool = True) -> World:
         ),
         leases=tuple(draw(LEASES)),
         now=NOW,
-    )
-
-
-def aggressive(found: tuple[Policy, ...]) -> tuple[Policy, ...]:
-    """What --aggressive makes of policies: stopped_for 0, and older_than at most 8 h."""
-    most = timedelta(hours=8)
-    return tuple(
-        replace(
-            policy,
-            stopped_for=None if policy.stopped_for is None else timedelta(0),
-            older_than=None if policy.older_than is None else min(policy.older_than, most),
-        )
-        for policy in found
     )

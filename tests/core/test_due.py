@@ -12,8 +12,7 @@ from reaper.core.lease import Claim, Ending, Lease
 from reaper.core.model import Reason, Resource
 from reaper.core.scope import Selector
 from tests.core.make import CONTAINERS, FOREIGN, HOUR, NETWORK, NOW, OLD_24H, RUNNING, STOPPED, STOPPED_1H, ago, rules
-from tests.core.oracle import Oracle, key
-from tests.core.strategies import PROPERTY, World, worlds
+from tests.core.strategies import PROPERTY, World, key, worlds
 
 DUE = st.sets(st.sampled_from(("policy-0", "policy-1", "policy-2", "unknown"))).map(tuple)
 BOTH = rules(STOPPED_1H, OLD_24H)
@@ -30,13 +29,6 @@ def test_a_pass_for_some_policies_reaps_no_more_than_one_for_all(world: World, d
     assert {key(d.resource) for d in world.decide(due) if d.reap} <= everything
     names = [policy.name for policy in world.rules.policies]
     assert {key(d.resource) for d in world.decide(names) if d.reap} == everything
-
-
-@PROPERTY
-@given(worlds(), DUE)
-def test_a_unit_goes_when_a_policy_of_a_member_is_due(world: World, due: tuple[str, ...]) -> None:
-    got = {key(d.resource) for d in world.decide(due) if d.reap}
-    assert got == {key(resource) for resource in world.resources} - Oracle(world).stays(due)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ from reaper.core.decide import decide, needs_inspection
 from reaper.core.model import Kind, Reason, Resource, State
 from reaper.core.scope import Protect, Selector
 from tests.core.make import EVERYTHING, FOREIGN, NOW, OLD_24H, RUNNING, STOPPED, STOPPED_1H, ago, rules
-from tests.core.oracle import key
-from tests.core.strategies import DIGEST, IMAGES, PROPERTY, World, worlds
+from tests.core.strategies import DIGEST, IMAGES, PROPERTY, World, key, worlds
 
 
 def listed(truth: Resource, rebuilt: frozenset[str]) -> Resource:

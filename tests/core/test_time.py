@@ -28,8 +28,7 @@ from tests.core.make import (
     judged,
     rules,
 )
-from tests.core.oracle import Key, key
-from tests.core.strategies import PROPERTY, SPANS, World, worlds
+from tests.core.strategies import PROPERTY, SPANS, Key, World, key, worlds
 
 LATER = st.sampled_from(SPANS[1:])
 CHOSEN = st.sets(st.integers(0, 30))

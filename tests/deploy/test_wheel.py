@@ -67,9 +67,9 @@ def test_the_wheel_runs_the_demo_in_an_environment_of_its_own(dist: Path, tmp_pa
     python = needs.python(version)
     (wheel,) = dist.glob("*.whl")
     environment = tmp_path / "environment"
-    run(python, "-m", "venv", environment, cwd=tmp_path)
-    pip = (environment / "bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
-    run(*pip, "--constraint", ROOT / "constraints.txt", wheel, cwd=tmp_path)
+    run(python, "-m", "venv", "--without-pip", environment, cwd=tmp_path)
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", environment, "install", "--quiet")
+    run(*pip, "--no-compile", "--constraint", ROOT / "constraints.txt", wheel, cwd=tmp_path)
     bin_ = environment / "bin"
     if sys.version.startswith(f"{version}."):
         brought = {"pip", "setuptools"}

@@ -4,7 +4,7 @@ import pytest
 
 from devkit.engine import PrivateEngine
 from devkit.faults import FaultProxy
-from tests.engine.lab import OWNED, WAITS, containers, exited, in_parallel, reached, rows, started
+from tests.engine.lab import OWNED, WAITS, containers, exited, in_parallel, reached, started
 from tests.run import Program
 
 pytestmark = pytest.mark.engine
@@ -13,9 +13,9 @@ SHORT = {"REAPER_RETRY__ATTEMPTS": "2", "REAPER_RETRY__TOTAL": "5s"}
 
 
 def test_among_deletions(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
-    ids = in_parallel(lambda number: exited(engine, f"exited-{number}"), 24)
-    names = {f"exited-{number}" for number in range(24)}
-    gate = proxy.hold("DELETE", "|".join(ids[:12]), times=12)  # the newest are listed and deleted first
+    ids = in_parallel(lambda number: exited(engine, f"exited-{number}"), 12)
+    names = {f"exited-{number}" for number in range(12)}
+    gate = proxy.hold("DELETE", "|".join(ids[:6]), times=6)  # the newest are listed and deleted first
     with started(proxied, "--once", "--stopped", "--json", env=SHORT) as process:
         reached(gate, process)
         engine.kill()
@@ -28,7 +28,7 @@ def test_among_deletions(engine: PrivateEngine, proxied: Program, proxy: FaultPr
     assert set(ended.outcomes().values()) == {"failed"}, "nothing could be confirmed"
     engine.restart()
     left = containers(engine)
-    assert {f"exited-{number}" for number in range(12)} <= left
+    assert {f"exited-{number}" for number in range(6)} <= left
     proxy.clear()
     ended = proxied("--once", "--stopped", "--json")
     assert ended.code == 0, ended.err
@@ -51,27 +51,6 @@ def test_it_comes_back_before_the_retries_are_over(engine: PrivateEngine, proxie
     assert containers(engine) == set()
 
 
-def test_behind_a_deletion_that_was_not_confirmed(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
-    """204 has come, and then the engine cannot be listed: not confirmed is failed, not deleted."""
-    ident = exited(engine, "deleted")
-    gate = proxy.hold("DELETE", ident, after=True)
-    with started(proxied, "--once", "--stopped", "--json", env=SHORT) as process:
-        reached(gate, process)
-        engine.kill()
-        gate.release()
-        ended = proxied.finish(process)
-    assert ended.code == 5, ended.err
-    row = rows(ended)["deleted"]
-    assert row["outcome"] == "failed"
-    assert row["detail"].startswith("its deletion could not be confirmed: ")
-    assert ended.document["counts"]["deleted"] == 0
-    engine.restart()
-    assert containers(engine) == set()
-    proxy.clear()
-    ended = proxied("--once", "--stopped", "--json")
-    assert (ended.code, ended.outcomes()) == (0, {})
-
-
 def test_among_stops(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
     """With all its containers, as when the host loses power: they have exited when it is back, and are young."""
     in_parallel(lambda n: engine.create(f"running-{n}", labels=OWNED, cmd=WAITS, start=True), 4)
@@ -90,17 +69,3 @@ def test_among_stops(engine: PrivateEngine, proxied: Program, proxy: FaultProxy)
     ended = proxied("--once", "--all", "--json")
     assert ended.code == 0, ended.err
     assert containers(engine) == {"unowned"}
-
-
-def test_while_it_is_listed(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
-    exited(engine, "leftover")
-    gate = proxy.hold("GET", "/networks")
-    with started(proxied, "--once", "--stopped", "--json", env=SHORT) as process:
-        reached(gate, process)
-        engine.kill()
-        gate.release()
-        ended = proxied.finish(process)
-    assert ended.code == 5, ended.err
-    assert ended.outcomes() == {}
-    engine.restart()
-    assert containers(engine) == {"leftover"}

@@ -6,7 +6,6 @@ import pytest
 
 from devkit.engine import EngineError, PrivateEngine
 from devkit.faults import FaultProxy
-from tests import needs
 from tests.engine.lab import (
     DAY,
     OWNED,
@@ -28,11 +27,16 @@ from tests.engine.lab import (
 )
 from tests.run import Program
 
-pytestmark = [pytest.mark.engine, pytest.mark.engines(*needs.DOCKERS), pytest.mark.usefixtures("compose_possible")]
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.engines("docker-20.10", "docker-28.5"),
+    pytest.mark.usefixtures("compose_possible"),
+]
 
 POOLS = 30  # of an engine without configuration: 31, of which ``docker0`` has one; a host's own routes take more
 
 
+@pytest.mark.engines("docker-20.10")
 def test_leaked_projects_go_beside_living_ones(engine: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
     trials = [f"hello-{n}-1-of-1-2026-11-21__06-30-00" for n in range(12)]
     sessions = [f"hello-world__a{n:06}" for n in range(13)]

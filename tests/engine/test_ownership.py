@@ -6,7 +6,21 @@ import pytest
 
 from devkit.engine import Age, PrivateEngine
 from tests import needs
-from tests.engine.lab import DAY, HOUR, OWNED, WAITS, containers, exited, member_of, ran, reasons, rows, stopped, toml
+from tests.engine.lab import (
+    DAY,
+    HOUR,
+    OWNED,
+    WAITS,
+    containers,
+    exited,
+    in_parallel,
+    member_of,
+    ran,
+    reasons,
+    rows,
+    stopped,
+    toml,
+)
 from tests.run import Program
 
 pytestmark = [pytest.mark.engine, pytest.mark.engines(*needs.DOCKERS)]
@@ -27,16 +41,17 @@ UNOWNED: dict[str, dict[str, str]] = {
 def test_unowned_ones_survive_everything(engine: PrivateEngine, reaper: Program) -> None:
     wanted: dict[str, Age] = {}
 
-    def make(name: str, labels: dict[str, str], image: str = "bench:1") -> None:
+    def make(name: str, labels: dict[str, str], images: dict[str, str]) -> str:
         """One that has been running for long, and one that ended long ago."""
+        image = images.get(name, "bench:1")
         running = engine.create(f"{name}-runs", labels=labels, cmd=WAITS, start=True, image=image)
         ended = engine.create(name, labels=labels, cmd=WAITS, image=image)
         wanted.update({running: ran(9 * DAY), ended: stopped(9 * DAY)})
+        return ended
 
-    for name, labels in UNOWNED.items():
-        make(name, labels)
-    make("near-image", {}, engine.tag("bench:1", "tb__chess__server:latest"))
-    make("owned", OWNED)
+    everything = {**UNOWNED, "near-image": {}, "owned": OWNED}
+    images = {"near-image": engine.tag("bench:1", "tb__chess__server:latest")}
+    in_parallel(lambda number: make(*list(everything.items())[number], images), len(everything))
     engine.backdate(wanted)
     names = {*UNOWNED, "near-image"}
     everybody = names | {f"{name}-runs" for name in names}

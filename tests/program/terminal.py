@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from tests import forks
 from tests.run import Program
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -49,7 +50,7 @@ def at_terminal(
     """Run the program with its stdout, its stderr or both at a terminal of this width; what goes elsewhere is lost."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    process = subprocess.Popen(
+    process = forks.Forked[bytes](
         [sys.executable, "-m", "reaper", *arguments],
         env={**program.env, "TERM": "xterm-256color", **(env or {})},
         cwd=program.folder,

@@ -21,7 +21,6 @@ from tests.running.test_killed import WITHIN, acts, names
 NEST = Path(__file__).with_name("nest.py")
 STAYS = {"neighbour", "foreign"}
 QUICKLY = ("run", "--skip-cleanup", "--")
-DOCKERS = ("docker-20.10", "docker-28.5")
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,11 @@ def left_is(engine: EngineClient, expected: set[str]) -> None:
     assert names(engine) == expected
 
 
-@pytest.mark.engines(*DOCKERS, "podman-5.8")
-@pytest.mark.parametrize("depth", [2, 3])
+@pytest.mark.engines("docker-20.10", "docker-28.5", "podman-5.8")
 def test_all_that_was_made_inside_goes_when_all_runs_are_killed_at_once(
-    program: Program, engine_of_run: EngineClient, depth: int
+    program: Program, engine_of_run: EngineClient
 ) -> None:
+    depth = 3
     with nested(program, engine_of_run, depth) as found:
         assert len(guards(program.folder)) == depth
         os.killpg(found.process.pid, signal.SIGKILL)
@@ -74,7 +73,6 @@ def test_all_that_was_made_inside_goes_when_all_runs_are_killed_at_once(
     assert len({act["owner"] for act in acts(program)}) == depth
 
 
-@pytest.mark.engines(*DOCKERS)
 def test_what_the_outer_run_made_stays_when_the_inner_one_alone_is_killed(
     program: Program, engine_of_run: EngineClient
 ) -> None:
@@ -88,7 +86,6 @@ def test_what_the_outer_run_made_stays_when_the_inner_one_alone_is_killed(
         left_is(engine_of_run, STAYS)
 
 
-@pytest.mark.engines(*DOCKERS)
 @pytest.mark.parametrize("way", ["exec", "child"])
 def test_the_outer_run_alone_is_killed(program: Program, engine_of_run: EngineClient, way: str) -> None:
     """Where the inner run is not asked to end with it, what that made is kept for as long as it lives."""

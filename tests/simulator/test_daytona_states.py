@@ -10,15 +10,11 @@ from typing import Any
 
 import pytest
 
-from reaper.simulator.daytona.model import STATES
 from reaper.simulator.daytona.rules import Behaviour
 from tests.simulator.daytona_client import EXACT, START, World
 
 Test = Callable[[World], Awaitable[None]]
 IN_PROGRESS = "Sandbox state change in progress"
-CHANGING = STATES - {
-    "started", "stopped", "archived", "pending_build", "paused", "archiving", "error", "build_failed", "destroyed",
-}  # fmt: skip
 
 
 def play(test: Test, behaviour: Behaviour = EXACT, **options: Any) -> None:
@@ -52,48 +48,6 @@ def test_a_deletion_is_accepted_and_takes_its_time(state: str) -> None:
     play(test)
 
 
-@pytest.mark.parametrize("state", ["archived", "pending_build", "error", "build_failed"])
-def test_some_are_gone_at_once(state: str) -> None:
-    async def test(world: World) -> None:
-        row = world.add("chess", state=state)
-        assert (await world.get(row)).status == 200  # and a cache remembers it
-        answer = await world.delete(row)
-        assert (answer.status, answer.body["desiredState"]) == (200, "destroyed")
-        assert (await world.get(row)).status == 404
-        assert (await world.delete(row)).status == 404
-        assert await world.items() == []
-
-    play(test, replace(EXACT, get_cache=10))
-
-
-@pytest.mark.parametrize("state", sorted(CHANGING | {"hibernating"}))
-def test_a_sandbox_in_transition_cannot_be_deleted_or_stopped(state: str) -> None:
-    async def test(world: World) -> None:
-        row = world.add("chess", state=state, stuck=True)
-        for _ in range(2):
-            for answer in (await world.delete(row), await world.stop(row)):
-                assert (answer.status, answer.message) == (409, IN_PROGRESS)
-            world.clock.advance(timedelta(days=30))  # stuck: it never ends
-        assert (await world.get(row)).body["state"] == state
-
-    play(test)
-
-
-def test_every_state_is_covered() -> None:
-    assert len(STATES) == 22
-    assert len(CHANGING) == 13
-
-
-def test_of_ten_at_the_same_time_one_wins() -> None:
-    async def test(world: World) -> None:
-        row = world.add("chess")
-        answers = await asyncio.gather(*(world.delete(row) for _ in range(10)))
-        assert Counter(answer.status for answer in answers) == {200: 1, 409: 9}
-        assert {a.message for a in answers if a.status == 409} == {"Sandbox was modified by another operation"}
-
-    play(test, replace(EXACT, race=0.3))
-
-
 def test_a_stop_that_loses_against_a_deletion() -> None:
     async def test(world: World) -> None:
         row = world.add("chess")
@@ -101,29 +55,6 @@ def test_a_stop_that_loses_against_a_deletion() -> None:
         assert sorted(answer.status for answer in answers) == [200, 409]
 
     play(test, replace(EXACT, race=0.1))
-
-
-def test_what_is_missing_or_another_organisations_cannot_be_deleted() -> None:
-    async def test(world: World) -> None:
-        other = world.sim.organisation("theirs")
-        (row,) = other.rows.values()
-        for wanted in ("no-such-id", row.id, row.name):
-            for answer in (await world.delete(wanted), await world.get(wanted)):
-                assert (answer.status, answer.message) == (404, f"Sandbox with ID or name {wanted} not found")
-        assert row.desired == "started"
-
-    async def main() -> None:
-        async with World(sandboxes={"mine": 0, "theirs": 0}) as world:
-            world.sim.organisation("theirs").add(_spec("chess"))
-            await test(world)
-
-    asyncio.run(main())
-
-
-def _spec(name: str) -> Any:
-    from reaper.simulator.world import SandboxSpec
-
-    return SandboxSpec(name=name)
 
 
 def test_names_are_reused_so_an_id_is_safer() -> None:
@@ -134,73 +65,6 @@ def test_names_are_reused_so_an_id_is_safer() -> None:
         second = world.add("chess")
         assert (await world.get("chess")).body["id"] == second.id
         assert (await world.get(first)).body["state"] == "destroying"
-
-    play(test)
-
-
-def test_parents_of_living_forks_stay() -> None:
-    async def test(world: World) -> None:
-        parent = world.add("parent")
-        child = world.add("child", parent=parent.id)
-        said = "Cannot delete sandbox which has active fork children. The forks must be deleted first."
-        answer = await world.delete(parent)
-        assert (answer.status, answer.message, answer.body["error"]) == (400, said, "Bad Request")
-        assert (await world.delete(child)).status == 200
-        assert (await world.delete(parent)).status == 400  # the fork is not gone yet
-        world.turn(9)
-        assert (await world.delete(parent)).status == 200
-
-    play(test)
-
-
-def test_linked_sandboxes_go_with_their_owner() -> None:
-    async def test(world: World) -> None:
-        owner = world.add("owner")
-        linked = world.add("linked", linked=owner.id, auto_delete=0)
-        other = world.add("other")
-        assert (await world.get(linked)).body["linkedSandboxId"] == owner.id
-        assert (await world.delete(owner)).status == 200
-        assert (await world.get(linked)).body["state"] == "destroying"
-        assert (await world.delete(linked)).status == 409
-        world.turn(9)
-        assert {item["id"] for item in await world.items()} == {other.id}
-
-    play(test)
-
-
-def test_an_inconsistent_row_is_an_error_of_the_server() -> None:
-    async def test(world: World) -> None:
-        row = world.add("chess", inconsistent=True)
-        for _ in range(2):
-            answer = await world.delete(row)
-            assert (answer.status, answer.message) == (500, "An unexpected error occurred.")
-        assert (await world.get(row)).body["state"] == "started"
-
-    play(test)
-
-
-def test_a_destruction_that_fails_later_is_hidden() -> None:
-    async def test(world: World) -> None:
-        row = world.add("chess", destroy_fails=True)
-        assert (await world.delete(row)).status == 200
-        assert (await world.get(row)).body["state"] == "destroying"
-        world.turn(60)
-        assert (await world.get(row)).status == 404
-        assert (await world.delete(row)).status == 404
-        assert await world.items() == []
-        assert (row.state, row.desired) == ("error", "destroyed")
-
-    play(test)
-
-
-def test_on_a_dead_runner_a_deletion_never_ends() -> None:
-    async def test(world: World) -> None:
-        row = world.add("chess", runner_dead=True)
-        assert (await world.delete(row)).status == 200
-        world.clock.advance(timedelta(days=9))
-        assert (await world.get(row)).body["state"] == "destroying"
-        assert (await world.delete(row)).status == 409
-        assert [item["state"] for item in await world.items()] == ["destroying"]
 
     play(test)
 
@@ -220,35 +84,6 @@ def test_a_stop_takes_its_time(state: str) -> None:
         assert (stopped["state"], stopped["desiredState"]) == ("stopped", "stopped")
         assert stopped["lastActivityAt"] == "2026-11-21T12:00:04.000Z"
         assert stopped["createdAt"] == "2026-11-19T12:00:00.000Z"
-
-    play(test)
-
-
-def test_stopping_an_ephemeral_sandbox_destroys_it() -> None:
-    async def test(world: World) -> None:
-        row = world.add("chess", auto_delete=0)
-        answer = await world.stop(row)
-        assert (answer.status, answer.body["state"], answer.body["desiredState"]) == (200, "destroying", "destroyed")
-        assert answer.body["name"].startswith("DESTROYED_chess_")
-        world.turn(9)
-        assert (await world.get(row)).status == 404
-
-    play(test)
-
-
-@pytest.mark.parametrize(
-    ("state", "says"),
-    [
-        ("stopped", "Sandbox is not in a stoppable state"),
-        ("archived", "Sandbox is not in a stoppable state"),
-        ("error", "Sandbox is in an errored state"),
-        ("build_failed", "Sandbox is in an errored state"),
-    ],
-)
-def test_what_cannot_be_stopped(state: str, says: str) -> None:
-    async def test(world: World) -> None:
-        answer = await world.stop(world.add("chess", state=state))
-        assert (answer.status, answer.message) == (400, says)
 
     play(test)
 

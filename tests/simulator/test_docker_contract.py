@@ -16,8 +16,6 @@ from tests.simulator.docker_script import SESSIONS
 from tests.simulator.docker_world import World
 
 RUNNING = "You cannot remove a running container {id}. Stop the container before attempting removal or force remove"
-HOW = "top the container before attempting removal or force remove"
-PAUSED = f"You cannot remove a paused container {{id}}. Unpause and then s{HOW}"
 RESTARTING = "You cannot remove a restarting container {id}. Stop the container before attempting removal or force remove"
 
 
@@ -67,50 +65,6 @@ def test_sessions_pass_without_a_server_error_of_our_own(world: World) -> None:
 # What reaper asks, in each state
 
 
-def states(client: EngineClient) -> dict[str, str]:
-    ids = {state: client.create(f"in-{state}") for state in ("created", "exited", "running", "paused")}
-    for state in ("exited", "running", "paused"):
-        client.start_container(ids[state])
-    client.stop_container(ids["exited"], 0)
-    client.pause_container(ids["paused"])
-    return ids
-
-
-def test_states_are_listed_and_inspected_alike(side: EngineClient) -> None:
-    for state, ident in states(side).items():
-        row = side.listed(ident)
-        assert row["State"] == state
-        assert row["Names"] == [f"/in-{state}"]
-        assert isinstance(row["Created"], int)
-        found = side.inspect(ident)["State"]
-        assert found["Status"] == state
-        assert found["Running"] is (state in ("running", "paused"))
-        assert (found["StartedAt"] == "0001-01-01T00:00:00Z") is (state == "created")
-        assert (found["FinishedAt"] == "0001-01-01T00:00:00Z") is (state != "exited")
-
-
-def test_deletion_without_force(side: EngineClient) -> None:
-    refused = {"running": RUNNING, "paused": PAUSED}
-    for state, ident in states(side).items():
-        reply = call(side, "DELETE", f"/containers/{ident}?v=1")
-        assert reply.status == (409 if state in refused else 204)
-        assert state not in refused or reply.message == refused[state].format(id=ident)
-        assert side.state(ident) == (state if state in refused else "gone")
-
-
-def test_deletion_with_force_takes_all(side: EngineClient) -> None:
-    for ident in states(side).values():
-        assert call(side, "DELETE", f"/containers/{ident}?v=1&force=1").status == 204
-        gone = call(side, "DELETE", f"/containers/{ident}?v=1")
-        assert (gone.status, gone.message) == (404, f"No such container: {ident}")
-
-
-def test_stop(side: EngineClient) -> None:
-    for state, ident in states(side).items():
-        assert call(side, "POST", f"/containers/{ident}/stop?t=0").status == (204 if state in ("running", "paused") else 304)
-        assert side.state(ident) == ("created" if state == "created" else "exited")
-
-
 @pytest.mark.parametrize(("command", "code"), [(OBEYS_TERM, 0), (IGNORES_TERM, 137)])
 def test_stop_is_obeyed_or_ends_in_a_kill(side: EngineClient, command: tuple[str, ...], code: int) -> None:
     ident = side.create("stops", cmd=command, start=True)
@@ -143,35 +97,6 @@ def test_stopped_by_hand_stays_stopped(side: EngineClient, policy: str) -> None:
         side.wait_state(ident, "exited")
         assert side.state(ident) == "exited"
         assert side.inspect(ident)["RestartCount"] == 0
-
-
-def test_volumes_named_ones_stay_and_anonymous_ones_go(side: EngineClient) -> None:
-    for number, query in enumerate(("?v=1", "")):
-        ident = side.create(f"with-volumes-{number}", binds=[f"named-{number}:/n"], volumes=["/v"])
-        before = set(side.volumes())
-        side.api.must("DELETE", f"/containers/{ident}{query}")
-        assert len(before - set(side.volumes())) == (1 if query else 0)
-        assert f"named-{number}" in side.volumes()
-
-
-def test_network_with_endpoints_refuses(side: EngineClient) -> None:
-    network = side.create_network("busy", {"com.docker.compose.project": "p"})
-    ident = side.create("member", network="busy", start=True)
-    reply = call(side, "DELETE", f"/networks/{network}")
-    assert reply.status == 403
-    assert reply.message == f"error while removing network: network busy id {network} has active endpoints"
-    side.stop_container(ident, 0)
-    assert call(side, "DELETE", f"/networks/{network}").status == 204
-    assert call(side, "GET", f"/networks/{network}").message == f"network {network} not found"
-    assert call(side, "POST", f"/containers/{ident}/start").message == f"network {network} not found"
-
-
-def test_network_listing_knows_of_no_containers(side: EngineClient) -> None:
-    side.create_network("busy")
-    ident = side.create("member", network="busy", start=True)
-    (row,) = side.api.must("GET", f"/networks?{filters(name=['busy'])}")
-    assert row["Containers"] == {}
-    assert list(side.api.must("GET", "/networks/busy")["Containers"]) == [ident]
 
 
 def test_rebuilt_tag_shows_as_an_id(side: EngineClient) -> None:

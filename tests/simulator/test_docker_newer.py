@@ -9,7 +9,7 @@ from tests.simulator.docker_script import SESSIONS
 from tests.simulator.docker_world import World
 from tests.simulator.test_docker_contract import replay
 
-pytestmark = [pytest.mark.engine, pytest.mark.engines("docker-28.5", "docker-28.5-containerd")]
+pytestmark = [pytest.mark.engine, pytest.mark.engines("docker-28.5")]
 
 ALL = "GET /containers/json?all=1&filters="
 DIFFERENT: Mapping[str, Sequence[tuple[str, int, int]]] = {
