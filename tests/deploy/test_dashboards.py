@@ -12,7 +12,6 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from devkit.generate.dashboards import FILES
 from devkit.generate.panels import OUTCOMES, RESULTS, STATES
 from reaper.core.model import Outcome, State
 from reaper.observers.instruments import SweepResult
@@ -24,11 +23,6 @@ UNSHOWN: dict[str, str] = {}
 """Metrics that stand in no panel and no alert, each with the reason."""
 
 every_dashboard = pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-
-
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_the_file_is_what_its_generator_makes(path: Path) -> None:
-    assert (ROOT / path).read_text() == FILES[path](), "python -m devkit.generate"
 
 
 @every_dashboard

@@ -249,7 +249,7 @@ async def test_whatever_fails_from_some_step_on_is_reported_and_can_be_done_agai
     assert names(world) == set()
 
 
-@pytest.mark.parametrize("fault", ["status:500", "reset", "hang"])
+@pytest.mark.parametrize("fault", ["status:500", "reset"])
 @pytest.mark.anyio
 async def test_and_so_it_is_with_sandboxes(served: Served, fault: str) -> None:
     manager = AsyncDaytonaCleanupManager(timeout=1)
@@ -309,8 +309,6 @@ async def test_sandboxes_cancelled_at_every_await(served: Served) -> None:
     one = ""
     for operation in (
         manager.cleanup_stopped_sandboxes,
-        lambda: manager.cleanup_old_sandboxes(0.5),
-        manager.list_sandboxes,
         lambda: manager.delete_sandbox(one),  # noqa: B023 - called before it changes
     ):
         point, reached = 0, True

@@ -331,8 +331,10 @@ def test_a_timeout_is_no_signal() -> None:
     assert exit_code(_report(_endpoint("fine"), interrupted="SIGINT")) == 130
 
 
-@pytest.mark.parametrize("way", ["its time is up", "a signal"])
-@pytest.mark.parametrize("command", [("--once",), ("check",), ("list",)])
+@pytest.mark.parametrize(
+    ("command", "way"),
+    [(("--once",), "its time is up"), (("--once",), "a signal"), (("check",), "a signal"), (("list",), "a signal")],
+)
 def test_what_nothing_was_decided_about_is_not_called_kept(
     run: Program, fake: FakeEngine, command: tuple[str, ...], way: str
 ) -> None:

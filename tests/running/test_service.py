@@ -71,19 +71,35 @@ def test_its_lease_is_the_service_s(program: Program, service: Program, served: 
         assert daemon.stop() == 0
 
 
-def test_one_that_is_killed_is_cleaned_up_after(program: Program, service: Program, served: Served) -> None:
+def test_those_that_are_killed_are_cleaned_up_after(program: Program, service: Program, served: Served) -> None:
+    """Nested ones need no guard either: the service sweeps the engine behind the outer one's proxy, which the inner uses."""
     served.add("neighbour", labels={})
+    client = Simulated(served.sim.docker_host.removeprefix("unix://"))
+    client.import_image()
+    client.create("neighbour", start=True, networked=False)
+    nest = (sys.executable, str(NEST), "1", "2", "exec")
     with running(service) as daemon:
-        with started(program, *QUICKLY, "--", *Making({"mine": {}}, waits=True).words) as process:
+        with (
+            started(program, *QUICKLY, "--", *Making({"mine": {}}, waits=True).words) as process,
+            program.start("run", "--skip-cleanup", "--", *nest, start_new_session=True) as outer,
+        ):
             assert process.stdout is not None
             assert process.stdout.readline()
+            assert outer.stdout is not None
+            ready, guarding, made = outer.stdout.readline(), guards(program.folder), names(client)
+            os.killpg(outer.pid, signal.SIGKILL)
             process.kill()
+            assert ready.startswith("ready")
+            assert (guarding, made) == ([], {"neighbour", "level-1", "level-2"})
             until(lambda: served.left() == {"neighbour"}, "it is left", WINDOW)
-            daemon.wait("deleted", name="mine")
+            until(lambda: names(client) == {"neighbour"}, "it is left", WINDOW)
+            for name in ("mine", "level-1", "level-2"):
+                daemon.wait("deleted", name=name)
         assert daemon.stop() == 0
-    (act,) = acts(service, outcome="deleted")
-    assert f"of pid {process.pid} on {os.uname().nodename} ended " in act["sentence"]
-    assert act["sentence"].endswith("(its connection was gone for 10 s)")
+    found = {act["name"]: act["sentence"] for act in acts(service, outcome="deleted")}
+    assert found.keys() == {"mine", "level-1", "level-2"}
+    assert f"of pid {process.pid} on {os.uname().nodename} ended " in found["mine"]
+    assert found["mine"].endswith("(its connection was gone for 10 s)")
 
 
 def test_it_outlives_the_service_s_restart(program: Program, service: Program, served: Served) -> None:
@@ -128,21 +144,3 @@ def test_what_a_dead_service_knew_is_not_guessed(program: Program, service: Prog
     assert served.left() == {"chess-old"}
     assert service("--once", "--all").code == 0, "who shares its state directory knows as much as it did"
     assert served.left() == set()
-
-
-def test_nested_runs_that_are_killed_are_cleaned_up_after(program: Program, service: Program, served: Served) -> None:
-    """Neither needs a guard: the service sweeps the engine behind the proxy of the outer one, which the inner one uses."""
-    client = Simulated(served.sim.docker_host.removeprefix("unix://"))
-    client.import_image()
-    client.create("neighbour", start=True, networked=False)
-    with running(service) as daemon:
-        nest = (sys.executable, str(NEST), "1", "2", "exec")
-        with program.start("run", "--skip-cleanup", "--", *nest, start_new_session=True) as process:
-            assert process.stdout is not None
-            ready, guarding, made = process.stdout.readline(), guards(program.folder), names(client)
-            os.killpg(process.pid, signal.SIGKILL)
-        assert ready.startswith("ready")
-        assert (guarding, made) == ([], {"neighbour", "level-1", "level-2"})
-        until(lambda: names(client) == {"neighbour"}, "it is left", WINDOW)
-        assert daemon.stop() == 0
-    assert {act["name"] for act in acts(service, outcome="deleted")} == {"level-1", "level-2"}
