@@ -18,6 +18,8 @@ from tests import needs
 from tests.run import Program
 
 SIMULATOR = "simulator"
+QUICK = {"core", "providers", "proxy"}
+"""Folders of quick tests, the engines' aside."""
 
 pytest_plugins = ["devkit.instantly", "tests.secrecy"]
 
@@ -56,7 +58,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups, which else finds none
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, those that share an engine run one after the other, in one process."""
+    """Where tests run side by side, those that share an engine run one after the other, in one process.
+
+    Those that take milliseconds come last: no process is left with a long one when the others have nothing to do any more.
+    """
+    items.sort(key=lambda item: item.path.parent.name in QUICK)
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if "images_possible" in fixtures:  # which take longer to make than to test

@@ -88,7 +88,8 @@ def in_parallel(make: Callable[[int], str], number: int, threads: int = 4) -> li
 
 def exited(engine: EngineClient, name: str, labels: Mapping[str, str] = OWNED, **more: Any) -> str:
     """A container that has run, and has ended this moment; owned unless ``labels`` say otherwise. It has no network unless
-    one is named: to get one costs more than to run."""
+    one is named: to get one costs more than to run.
+    """
     ident = engine.create(name, cmd=("true",), labels=labels, start=True, networked="network" in more, **more)
     engine.wait_state(ident, "exited")
     return ident

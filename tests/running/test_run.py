@@ -173,13 +173,6 @@ def test_a_claim_takes_nothing_that_was_made_before_the_run_or_after_it(program:
     assert served.left() == {"chess-just-before", "chess-9"}
 
 
-@pytest.mark.parametrize("own", ["name=*", "project=*", "label=team-*=rl"])
-def test_what_claims_everything_or_nothing_is_refused(program: Program, own: str) -> None:
-    ended = program(*QUICKLY, "--own", own, "--", "echo", "runs")
-    assert (ended.code, ended.out) == (2, "")
-    assert "--own" in ended.err
-
-
 def test_what_is_kept_on_purpose_is_reported_and_no_failure(program: Program, served: Served) -> None:
     ended = program("run", "--strict", "--no-proxy", "--skip-cleanup", "--", *Making({"look": {"reaper.keep": "1"}}).words)
     assert ended.code == 0
