@@ -20,6 +20,24 @@ def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[so
         yield receiver, f"@{name}" if request.param == "abstract" else name
 
 
+def test_each_state_is_one_datagram(systemd: tuple[socket.socket, str]) -> None:
+    receiver, address = systemd
+    env = {"NOTIFY_SOCKET": address, "HOME": "/"}
+    notifier = Notifier(env)
+    assert env == {"HOME": "/"}
+    notifier.ready()
+    notifier.reloading()
+    notifier.alive()
+    notifier.status("swept local:\n 3 deleted")
+    notifier.stopping()
+    told = [receiver.recv(4096).decode() for _ in range(5)]
+    assert told[0] == "READY=1"
+    first, second = told[1].split("\n")
+    assert first == "RELOADING=1"
+    assert int(second.removeprefix("MONOTONIC_USEC=")) > 0
+    assert told[2:] == ["WATCHDOG=1", "STATUS=swept local: 3 deleted", "STOPPING=1"]
+
+
 def test_a_missing_listener_is_no_error(tmp_path: Path) -> None:
     Notifier({}).ready()
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready()
