@@ -150,8 +150,11 @@ def test_the_stack_from_its_start_to_its_end(swarm: Swarm, tmp_path: Path) -> No
     assert swarm.docker("exec", ident, "python3", "-c", REFUSED).split() == ["403"] * 3
 
     # In the middle of a deletion the stack is removed: the deletion is brought to its end first.
+    began = time.time()
     stubborn = engine.create("stubborn", cmd=IGNORES_TERM, labels=OWNED, start=True)
-    until(lambda: any(event["name"] == "stubborn" for event in events(engine, "kill")), "the stop of what is stubborn")
+    until(
+        lambda: any(event["name"] == "stubborn" for event in events(engine, "kill", began)), "the stop of what is stubborn"
+    )
     swarm.docker("stack", "rm", STACK)
     removed = time.monotonic()
     until(lambda: bool(_died(engine, ident)), "the end of reaper", 40)
@@ -159,7 +162,7 @@ def test_the_stack_from_its_start_to_its_end(swarm: Swarm, tmp_path: Path) -> No
     (end,) = _died(engine, ident)
     assert end["exitCode"] == "0"
     assert engine.state(stubborn) == "gone"
-    gone = next(event for event in events(engine, "destroy") if event["name"] == "stubborn")  # it may be told twice
+    gone = next(event for event in events(engine, "destroy", began) if event["name"] == "stubborn")  # it may be told twice
     assert gone["at"] < end["at"]
     assert [event for event in events(engine, "die") if event["name"].startswith(f"{STACK}_proxy")] == []
 
