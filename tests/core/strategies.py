@@ -22,7 +22,7 @@ T = TypeVar("T")
 ZERO = timedelta(0)
 
 PROPERTY = settings(
-    max_examples=200,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     database=None,
@@ -102,6 +102,10 @@ class World:
 
     def decide(self, due: Sequence[str] | None = None) -> list[Decision]:
         return decide(self.resources, self.rules, self.leases, self.now, due)
+
+    def ask(self, policies: tuple[Policy, ...]) -> "World":
+        """The same world under other policies."""
+        return replace(self, rules=replace(self.rules, policies=policies))
 
 
 def often(usual: T, *others: T, weight: int = 4) -> st.SearchStrategy[T]:

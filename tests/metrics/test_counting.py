@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reaper.core.model import CapHit, EndpointFailure, EndpointReport, Kind, Outcome, Reason, Report, State
@@ -72,6 +72,7 @@ def test_an_endpoint_that_was_not_swept_is_neither_up_nor_down(bench: Bench) -> 
     assert bench("reaper_endpoint_up", endpoint="local") == 1
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.sampled_from(Outcome), st.sampled_from(("old", "stopped", None)), st.floats(0, 500)), max_size=20),
     st.integers(1, 3),
@@ -94,6 +95,7 @@ def test_the_counters_are_the_results_of_the_reports(results: list[tuple[Outcome
     assert bench("reaper_reap_delay_seconds_sum", provider="docker") == times * len(deleted) * 3600
 
 
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(

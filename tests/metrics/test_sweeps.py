@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reaper.core.model import Outcome, Reason, Report
@@ -36,6 +36,7 @@ def _swept(lab: Lab, **options: object) -> tuple[Report, Metrics, int]:
     return report, metrics, left
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.sampled_from((stopped, running)), max_size=4),
     st.lists(RULES, max_size=3),
