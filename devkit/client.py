@@ -189,7 +189,7 @@ class EngineClient:
 
     def remove(self, ident: str, force: bool = False, volumes: bool = True) -> None:
         """Delete a container, and its anonymous volumes with `volumes`."""
-        self.api.must("DELETE", f"/containers/{ident}?force={int(force)}&v={int(volumes)}&timeout=0")
+        self.api.must("DELETE", f"/containers/{ident}?force={int(force)}&v={int(volumes)}")
 
     def make_restarting(
         self, name: str | None = None, *, image: str = DEFAULT_IMAGE, labels: Mapping[str, str] | None = None

@@ -8,6 +8,7 @@ import pytest
 
 from devkit.engine import Age, PrivateEngine
 from devkit.faults import FaultProxy
+from devkit.flavours import FLAVOURS
 from tests import needs
 from tests.engine.lab import (
     DAY,
@@ -36,6 +37,14 @@ EXITED = {"exited-young": None, "exited-1h": HOUR, "exited-7h": 7 * HOUR}
 DEAD = {"dead-1h": HOUR, "dead-7h": 7 * HOUR}
 FLAPPING = "flapping"  # running and restarting by turns
 ALL = {*CREATED, *RUNNING, *PAUSED, *EXITED, *DEAD}
+
+
+@pytest.mark.engines(*FLAVOURS)
+def test_each_is_what_its_name_says(engine: PrivateEngine, flavour: str) -> None:
+    version = engine.api.must("GET", "/version")["Version"]
+    assert version.startswith(f"{'.'.join(map(str, engine.flavour.release))}.")
+    store = {"docker-28.5-containerd": "overlayfs", "podman-5.8": "overlay"}.get(flavour, "overlay2")
+    assert engine.api.must("GET", "/info")["Driver"] == store
 
 
 @pytest.fixture
