@@ -7,6 +7,7 @@ arguments that it is given. What concerns the interpreter's own start (limits, i
 import ctypes
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -65,7 +66,13 @@ class Forked(subprocess.Popen[AnyStr]):
                 restore_signals, gid, gids, uid, umask, start_new_session, process_group,
             )  # fmt: skip
             return
-        order = {"arguments": list(args[3:]), "env": dict(env), "folder": str(cwd), "session": start_new_session}
+        order: dict[str, object] = {
+            "arguments": list(args[3:]),
+            "env": dict(env),
+            "folder": str(cwd),
+            "session": start_new_session,
+        }
+        order["files"] = resource.getrlimit(resource.RLIMIT_NOFILE)
         streams = [given if given != -1 else number for number, given in enumerate((p2cread, c2pwrite, errwrite))]
         self.pid = _fork(order, streams)
         self._child_created = True

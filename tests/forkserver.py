@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import pkgutil
+import resource
 import runpy
 import socket
 import sys
@@ -67,13 +68,14 @@ def _become(order: dict[str, Any]) -> None:
     """What an interpreter does that is started as ``python -m reaper ...``."""
     if order["session"]:
         os.setsid()
+    resource.setrlimit(resource.RLIMIT_NOFILE, order["files"])
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["env"])
     time.tzset()
-    sys.stdin = sys.__stdin__ = _stream(0, sys.stdin)  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = _stream(1, sys.stdout)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _stream(2, sys.stderr)  # type: ignore[misc]
+    sys.stdin = sys.__stdin__ = _stream(0, sys.stdin)  # type: ignore[misc,assignment]
+    sys.stdout = sys.__stdout__ = _stream(1, sys.stdout)  # type: ignore[misc,assignment]
+    sys.stderr = sys.__stderr__ = _stream(2, sys.stderr)  # type: ignore[misc,assignment]
     sys.path[0] = order["folder"]
     sys.argv[1:] = order["arguments"]
     runpy.run_module("reaper", run_name="__main__", alter_sys=True)
