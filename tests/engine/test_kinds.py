@@ -1,11 +1,13 @@
 """Networks, volumes and images by policies of their own, on real engines: what is owned goes, and nothing else."""
 
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from devkit.client import EngineClient
+from devkit import images
+from devkit.client import DEFAULT_IMAGE, EngineClient
 from devkit.engine import PrivateEngine
 from tests import needs
 from tests.engine.lab import DAY, exited, member_of, rows, toml
@@ -176,3 +178,75 @@ def test_a_project_goes_with_its_volumes(clean: PrivateEngine, reaper: Program, 
     assert ended.outcomes() == dict.fromkeys(("gone", "gone_default", "gone_data"), "deleted")
     assert engine.volumes() == ["alive_data"]
     assert engine.networks() == ["alive_default"]
+
+
+def built(engine: PrivateEngine, folder: Path, name: str, base: str) -> str:
+    """Build an image with BuildKit; its id."""
+    folder.mkdir(exist_ok=True)
+    (folder / "Dockerfile").write_text(f'FROM {base}\nCOPY file /{name.partition("/")[0]}\nRUN ["true"]\n')
+    (folder / "file").write_bytes(name.encode() * 50_000)
+    docker = ["/usr/bin/docker", "--host", engine.host, "build", "--network", "none", "--tag", name, str(folder)]
+    command = engine.beside("/usr/bin/env", "DOCKER_BUILDKIT=1", f"HOME={folder}", *docker)
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return str(engine.api.must("GET", f"/images/{name}/json")["Id"])
+
+
+def cached(engine: PrivateEngine) -> int:
+    """Bytes of the build cache that no image shares."""
+    records = engine.api.must("GET", "/system/df?type=build-cache")["BuildCache"] or []
+    return sum(record["Size"] for record in records if not record["Shared"])
+
+
+@pytest.mark.engines("docker-28.5", "docker-28.5-containerd")
+def test_what_buildkit_built_goes_and_then_its_cache(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+    engine = clean
+    engine.import_image()
+    built(engine, tmp_path / "b", "acme/base:1", DEFAULT_IMAGE)
+    built(engine, tmp_path / "c", "neighbour/child:1", "acme/base:1")
+    built(engine, tmp_path / "g", "acme/gone:1", DEFAULT_IMAGE)
+    config = toml(tmp_path, OWNED + UNUSED)
+    reaper("--once", *config)
+    ended = reaper("--once", "--json", *config)
+    assert ended.outcomes() == {"acme/gone:1": "deleted"}, ended.err
+    assert "was built on it" in rows(ended)["acme/base:1"]["sentence"]
+    assert any("build cache" in hint for hint in ended.document["hints"])
+    before = cached(engine)
+    assert before > 0
+    cache = '[[policy]]\nname = "cache"\nkinds = ["build-cache"]\nunused_for = "1ms"\n'
+    dry = reaper("--once", "--dry-run", "--json", *toml(tmp_path, cache))
+    assert dry.outcomes() == {"build-cache": "would_delete"}
+    assert cached(engine) == before
+    ended = reaper("--once", "--json", *toml(tmp_path, cache))
+    assert ended.outcomes() == {"build-cache": "deleted"}, ended.err
+    assert "freed" in rows(ended)["build-cache"]["detail"]
+    assert cached(engine) < before
+    assert reaper("--once", "--json", *toml(tmp_path, cache)).outcomes() == {}
+    assert {"acme/base:1", "neighbour/child:1"} <= set(engine.images())
+
+
+@pytest.mark.engines("docker-20.10", "docker-28.5")
+def test_what_the_classic_builder_left_below_an_image_goes_with_it(
+    clean: PrivateEngine, reaper: Program, tmp_path: Path
+) -> None:
+    """Else the bytes stay: the layer of a file is that of an image without a name, which the listing does not show."""
+    engine = clean
+    engine.import_image()
+    folder = tmp_path / "context"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"x" * 500_000)
+    for name, last in (("acme/x:1", "A=1"), ("acme/y:1", "A=2"), ("neighbour/z:1", "A=3")):
+        steps = ["FROM " + DEFAULT_IMAGE, *(["COPY file /file"] if "z" not in name else []), "ENV B=1", f"ENV {last}"]
+        (folder / "Dockerfile").write_text("\n".join(steps))
+        images.build(engine, folder, name)
+    everything = engine.api.must("GET", "/images/json?all=1")
+    assert len(everything) > len(engine.api.must("GET", "/images/json"))
+    config = toml(tmp_path, OWNED + UNUSED)
+    reaper("--once", *config)
+    ended = reaper("--once", "--json", *config)
+    assert ended.code == 0, ended.err
+    assert set(ended.outcomes().values()) == {"deleted"}, ended.outcomes()
+    assert {"acme/x:1", "acme/y:1"} <= set(ended.outcomes())
+    kept = engine.api.must("GET", "/images/neighbour/z:1/json")["Id"]
+    left = {row["Id"] for row in engine.api.must("GET", "/images/json?all=1")}
+    assert len(left) == 3, "the base, the neighbour's image, and what is below that"
+    assert kept in left
