@@ -16,6 +16,7 @@ import anyio
 from reaper.errors import CallTimeoutError, CredentialsError, ProviderError, RateLimitedError, UnavailableError
 from reaper.retry.breaker import Breaker, Cooldown
 from reaper.retry.budget import AdaptiveLimiter, Budget
+from reaper.retry.resting import Resting
 
 T = TypeVar("T")
 
@@ -107,6 +108,7 @@ class Retrier:
         self.on_retry = on_retry
         self.reading = reading or Budget()
         self.changing = changing or self.reading
+        self.resting = Resting()
 
     async def call(
         self,
@@ -180,7 +182,8 @@ class _Call:
                 delay = self._backoff(error)
                 if delay is None:
                     raise
-                await anyio.sleep(min(delay, self.left))
+                with self.owner.resting.one():
+                    await anyio.sleep(min(delay, self.left))
                 self.left -= delay
                 if self.left <= 0:
                     raise

@@ -10,6 +10,7 @@ import anyio
 
 from reaper.core.model import Resource, State
 from reaper.errors import NotFoundError
+from reaper.retry.resting import Resting
 
 FIRST_DELAY, LONGEST_DELAY = 0.1, 2.0
 # Daytona's GET may be ten seconds old, so a state that does not change for longer than this has not changed.
@@ -59,12 +60,13 @@ class Pace:
     Args:
         least: so many at the same time in any case.
         most: never more than this; also in the first second.
+        resting: counts those that do not count.
     """
 
     WINDOW = 1.0
 
-    def __init__(self, least: int, most: int) -> None:
-        self._least, self._most = least, most
+    def __init__(self, least: int, most: int, resting: Resting) -> None:
+        self._least, self._most, self._resting = least, most, resting
         self._limiter = anyio.CapacityLimiter(most)
         self._began = anyio.current_time()
         self._ended: deque[float] = deque()
@@ -77,21 +79,54 @@ class Pace:
         self._ended.append(now)
         while self._ended[0] <= now - self.WINDOW:
             self._ended.popleft()
+        busy = self._most
         if now - self._began > self.WINDOW:
-            self._limiter.total_tokens = min(max(len(self._ended), self._least), self._most)
+            busy = min(max(len(self._ended), self._least), self._most)
+        self._limiter.total_tokens = busy + self._resting.number
 
 
 T = TypeVar("T")
 
 
-async def for_each(items: Iterable[T], function: Callable[[T], Awaitable[None]], workers: int, name: str) -> None:
-    """``function`` for all items, by so many tasks at the most: a task for each of thousands costs memory."""
-    left = iter(items)
+MOST_RESTING = 1000  # a task for each of tens of thousands costs memory
+
+
+async def for_each(
+    items: Iterable[T],
+    function: Callable[[T], Awaitable[None]],
+    workers: int,
+    name: str,
+    resting: Resting | None = None,
+) -> None:
+    """``function`` for all items, by so many tasks at the same time.
+
+    Args:
+        items: what there is to do.
+        function: does one of them.
+        workers: how many tasks. One for each of thousands would cost memory.
+        name: of the tasks.
+        resting: counts those of them for which another one may go on meanwhile.
+    """
+    left, busy, more = iter(items), 0, True
+    resting = resting or Resting()
 
     async def work() -> None:
+        nonlocal busy, more
         for item in left:
             await function(item)
+            if busy > workers + resting.number:
+                break
+        else:
+            more = False
+        busy -= 1
 
-    async with anyio.create_task_group() as group:
-        for number in range(workers):
-            group.start_soon(work, name=f"{name} {number}")
+    def begin() -> None:
+        nonlocal busy
+        if more and busy < workers + min(resting.number, MOST_RESTING):
+            busy += 1
+            group.start_soon(work, name=f"{name} {busy}")
+
+    with resting.calls(begin):
+        async with anyio.create_task_group() as group:
+            for _ in range(workers):
+                begin()

@@ -64,7 +64,6 @@ class Confirmer:
         self._pending[resource.id] = pending = _Pending(resource, confirmed, now + self._within)
         self._settled = anyio.Event()
         self._queue_up(pending, now)
-        self._notify()
 
     def close(self) -> None:
         """Nothing more will be added."""
@@ -73,6 +72,7 @@ class Confirmer:
 
     def _queue_up(self, pending: _Pending, at: float) -> None:
         heapq.heappush(self._queue, (at, next(self._number), pending))
+        self._notify()
 
     def _notify(self) -> None:
         self._news.set()
@@ -85,15 +85,16 @@ class Confirmer:
 
     async def run(self) -> None:
         """Look for what is pending until everything is settled and nothing more will come."""
-        while self._pending or not self._closed:
-            now, due = anyio.current_time(), []
-            while self._queue and self._queue[0][0] <= now:
-                due.append(heapq.heappop(self._queue)[2])
-            if due:
-                await self._look_at(due)
-            else:
-                with anyio.CancelScope(deadline=self._queue[0][0] if self._queue else math.inf):
-                    await self._news.wait()
+        async with anyio.create_task_group() as group:  # one that backs off keeps no other from being looked at
+            while self._pending or not self._closed:
+                now, due = anyio.current_time(), []
+                while self._queue and self._queue[0][0] <= now:
+                    due.append(heapq.heappop(self._queue)[2])
+                if not due:
+                    with anyio.CancelScope(deadline=self._queue[0][0] if self._queue else math.inf):
+                        await self._news.wait()
+                for pending in await self._not_listed(due) if len(due) > MANY else due:
+                    group.start_soon(self._look_at_one, pending, name=f"confirm {pending.resource.name}")
 
     async def last_look(self) -> None:
         """Look once at all that is pending: the sweep is ending. What is still there is unconfirmed."""
@@ -160,3 +161,4 @@ class Confirmer:
             self.unconfirmed[id_] = still
         if not self._pending:
             self._settled.set()
+            self._notify()

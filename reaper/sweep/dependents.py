@@ -11,12 +11,18 @@ import anyio
 
 from reaper.core.model import Resource
 from reaper.errors import NotFoundError, ProviderError
+from reaper.retry.resting import Resting
 
 
 class Dependents:
-    """What is known of the links in one sweep, and the order of the units in each of its rounds. Units have keys."""
+    """What is known of the links in one sweep, and the order of the units in each of its rounds. Units have keys.
 
-    def __init__(self) -> None:
+    Args:
+        resting: counts the units that wait for others to be inspected.
+    """
+
+    def __init__(self, resting: Resting) -> None:
+        self._resting = resting
         self._place: dict[str, int] = {}
         self._inspected: list[bool] = []
         self._all_before = 0  # all units before this place have been inspected
@@ -83,7 +89,8 @@ class Dependents:
             inspect: looks at one whose unit has ended before it was looked at.
         """
         if self._all_before < (place := self._place[key]):
-            await self._turns.setdefault(place, anyio.Event()).wait()
+            with self._resting.one():
+                await self._turns.setdefault(place, anyio.Event()).wait()
         async with self._asking:
             for id_, (other, resource) in tuple(self._unseen.items()):
                 if id_ not in self._asked:

@@ -344,15 +344,15 @@ class EndpointSweep:
         limits = self.reader.limits
         if self.context is not None and self.reader.traits.takes_linked:
             units = sorted(units, key=lambda unit: unit.newest, reverse=True)  # what is linked is newer than its owner
-            self.context.dependents = self.context.dependents or Dependents()
+            self.context.dependents = self.context.dependents or Dependents(self.retrier.resting)
             self.context.dependents.begin([unit.key for unit in units])
         if limits.together is not None:
-            await for_each(units, Unit.run, min(len(units), 2 * limits.together), "reap")
+            await for_each(units, Unit.run, min(len(units), 2 * limits.together), "reap", self.retrier.resting)
             return
         stopping = min(sum(unit.has_running for unit in units), limits.stops)  # all of those at once, beside those who wait
         most = 6 * (limits.reads + limits.removals) + stopping
-        pace = Pace(2 * limits.removals + stopping, most)
-        await for_each(units, lambda unit: pace.within(unit.run), min(len(units), most), "reap")
+        pace, resting = Pace(2 * limits.removals + stopping, most, self.retrier.resting), self.retrier.resting
+        await for_each(units, lambda unit: pace.within(unit.run), min(len(units), most), "reap", resting)
 
     def _settled(self, result: Result) -> None:
         self.shared.observer.settled(self.name, result)

@@ -116,5 +116,4 @@ class Inspector:
 
     async def _each(self, wanted: Sequence[Resource], one: Callable[[Resource], Awaitable[None]]) -> None:
         limits = self._reader.limits
-        # More tasks than slots: one that backs off gives up its slot, and another goes on.
-        await for_each(wanted, one, min(len(wanted), 4 * (limits.together or limits.reads)), "look")
+        await for_each(wanted, one, min(len(wanted), 2 * (limits.together or limits.reads)), "look", self._retrier.resting)
