@@ -90,10 +90,16 @@ class Claim:
         """
         selected = self.selector.all_of(resource, None if taking else resource.labels or {})
         if self.projects:
-            in_one = resource.group is not None and name_matches(self.projects, resource.group)
+            in_one = any(name_matches(self.projects, name) for name in named_projects(resource, members_only=taking))
             unclear = taking and resource.inherited is None  # it may be no member, but of an image that was made of one
             return in_one and selected and not unclear
         return self.selector != Selector() and selected
+
+
+def named_projects(resource: Resource, *, members_only: bool) -> Sequence[str]:
+    """The names of the groups that it belongs to; or also of the project that only its image's labels name."""
+    names = (resource.group, None if members_only else (resource.labels or {}).get(PROJECT_LABEL))
+    return [name for name in dict.fromkeys(names) if name is not None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from itertools import chain
 
 from reaper.core.durations import shifted
-from reaper.core.lease import HERE, IMAGE_LABEL, Claim, Lease, named_leases
+from reaper.core.lease import HERE, IMAGE_LABEL, Claim, Lease, named_leases, named_projects
 from reaper.core.model import Kind, Resource
 from reaper.core.scope import LEASE_LABEL
 from reaper.core.site import Site
@@ -53,9 +53,9 @@ def _signs_of(resource: Resource) -> Iterator[Sign]:
     for key, value in (resource.labels or {}).items():
         yield "label", key, value
         yield "label", key
-    for kind, text in (("project", resource.group), ("name", resource.name)):
-        if text is not None:
-            yield from ((kind, text[:length]) for length in range(len(text) + 1))
+    projects = named_projects(resource, members_only=False)
+    for kind, text in (*(("project", project) for project in projects), ("name", resource.name)):
+        yield from ((kind, text[:length]) for length in range(len(text) + 1))
 
 
 class _Times:

@@ -123,6 +123,16 @@ def test_an_ended_lease_takes_nothing_by_a_label_of_the_image(claim: Claim, know
     assert judge(one, OLD, replace(lease, ending=None)).reason is Reason.LEASED
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_claim_to_a_project_protects_what_only_its_image_says_to_be_of_it(known: bool) -> None:
+    one = of_image(BUILT, image="tb__chess__client")
+    one = one if known else replace(one, inherited=None)
+    lease = replace(ENDED, claims=(Claim(projects=("che*",)),))
+    assert judge(one, OLD).reason is Reason.OLDER_THAN
+    assert judge(one, OLD, replace(lease, ending=None)).reason is Reason.LEASED
+    assert judge(replace(one, created_at=ago(hours=20), started_at=ago(hours=20)), OLD, lease).reason is Reason.TOO_YOUNG
+
+
 def test_the_label_of_a_lease_is_never_taken_from_an_image() -> None:
     by = replace(OLD, scope=Scope(image_labels=True))
     assert judge(of_image({"reaper.lease": "7f3a"}), by, ENDED).reason is Reason.NOT_OWNED

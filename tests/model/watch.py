@@ -41,7 +41,8 @@ class Watch:
         self.world = world
         self.requests = self.changes = 0
         self.asked: dict[str, set[str]] = {}
-        self.seen: dict[str, tuple[bool, float]] = {}
+        self.seen: dict[str, tuple[bool, float]] = {}  # at its last look: whether it might go, and when that was
+        self.listed: dict[str, frozenset[str]] = {}  # by endpoint: what had to stay at the last listing
         self.on_request: Callable[[int], object] = lambda _: None
         self.wrong: list[str] = []
         self.statuses: Counter[str] = Counter()
@@ -51,6 +52,7 @@ class Watch:
         self.requests = self.changes = 0
         self.asked = {place.name: set() for place in self.world.places}
         self.seen.clear()
+        self.listed.clear()
         for place in self.world.places:
             place.acted.clear()
 
@@ -80,19 +82,36 @@ class Watch:
                 else:
                     self._check(place, target, "stop" if stops else "delete")
             answer = await handler(request)
-            if request.method == "GET" and target is not None:
-                never, _ = self._never(place, target)
-                self.seen[target] = not never, self.world.clock.elapsed()
+            if request.method == "GET":
+                self._saw(place, request.path, target)
             return answer
 
         return watch
 
-    def _never(self, place: Place, target: str) -> tuple[list[str], oracle.Thing | None]:
-        """Why it must stay by either view, and what it is: as it is, and as it would be had the program done nothing."""
+    def _saw(self, place: Place, path: str, target: str | None) -> None:
+        """The program has looked at something, or at a group: no answer shows both, so each is held to what it showed."""
+        if target is not None:
+            never, _ = self._never(place, target)
+            by_itself = not any(not _is_of_others(why) for why in never)
+            might_go = not never or (by_itself and target not in self.listed.get(place.name, {target}))
+            self.seen[target] = might_go, self.world.clock.elapsed()
+        elif path.endswith(("/containers/json", "/api/sandbox")):
+            first, second = self._views(place)
+            self.listed[place.name] = frozenset(
+                key.removeprefix("volume ") for key in first.never.keys() & second.never.keys()
+            )
+
+    def _views(self, place: Place) -> tuple[Oracle, Oracle]:
+        """How it is, and how it would be had the program done nothing in this step."""
         raw = self.world.truth(place)
         now = Oracle(raw)
         undone = Oracle(place.undone(raw)) if place.acted else now
         place.remembered |= now.owned_in_groups | undone.owned_in_groups
+        return now, undone
+
+    def _never(self, place: Place, target: str) -> tuple[list[str], oracle.Thing | None]:
+        """Why it must stay by both views, and what it was before the program did anything."""
+        now, undone = self._views(place)
         key = next((key for key in (target, f"volume {target}") if key in undone.things), target)
         first = now.never.get(key, [] if key in now.things else ["it is gone"])
         second = undone.never.get(key, [])
@@ -173,6 +192,11 @@ class Watch:
                 connection.close()
         if missing := asked - on_record:
             self.fail(f"the journal knows nothing of the deletion of {sorted(missing)}")
+
+
+def _is_of_others(why: str) -> bool:
+    """Whether it must stay because of others: an inspection of it alone does not show that."""
+    return why.startswith(("its project", "its session", "its network is")) or why.endswith("depends on it")
 
 
 def _key(decision: Decision) -> str:

@@ -44,7 +44,10 @@ OVERRIDES: tuple[Mapping[str, str], ...] = (
     {"reaper.keep": ""},
     {"reaper.keep": ""},
     {"reaper.lease": "unknown"},
+    {"reaper.lease": "run-1"},  # of a run that may be about to begin
+    {"reaper.lease": "run-2"},
 )
+IMPOSSIBLE = (datetime(1970, 1, 1, 0, 0, 7, tzinfo=UTC), datetime(2012, 12, 31, tzinfo=UTC), truth.NOW + 400 * DAY)
 STATES = ("running",) * 5 + ("exited",) * 5 + ("created", "paused", "restarting")
 SYSTEM: tuple[Mapping[str, str], ...] = ({"com.docker.swarm.service.id": "x"}, {"io.kubernetes.pod.name": "x"})
 PROJECTS = (("chess", "/srv/a"), ("chess", "/srv/b"), ("zz__1", "/srv/z"), ("hb", "/srv/t"))
@@ -174,7 +177,9 @@ class DockerPlace(Place):
         age = fields.get("age", rng.choice(AGES))
         assert isinstance(age, timedelta)
         created = now - age
-        started = created + age * rng.choice((0.0, 0.0, 0.5, 0.9))
+        if age and rng.random() < 0.04:
+            created = rng.choice(IMPOSSIBLE)
+        started = min(created + age * rng.choice((0.0, 0.0, 0.5, 0.9)), created + age)
         finished = started + (now - started) * rng.choice((0.0, 0.5, 0.9)) if state == "exited" else None
         manners = Behaviour(
             obeys=rng.random() < 0.7,
@@ -287,7 +292,9 @@ class DaytonaPlace(Place):
         """A sandbox."""
         age = rng.choice(AGES) if age is None else age
         created = now - age
-        states = ("started",) * 5 + ("stopped",) * 4 + ("archived", "error", "build_failed", "creating")
+        states = (
+            ("started",) * 5 + ("stopped",) * 4 + ("archived", "error", "build_failed", "creating", "unknown", "resizing")
+        )
         number = len(self.organisation.rows)
         owner = rng.choice(list(self.organisation.rows.values())) if self.organisation.rows and rng.random() < 0.15 else None
         linked = owner.id if owner is not None and owner.desired == owner.state and moment(owner.created) < created else None
