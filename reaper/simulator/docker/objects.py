@@ -56,7 +56,7 @@ async def _disconnect(engine: Engine, request: web.Request, name: str) -> web.Re
     return empty(200)
 
 
-def _find(engine: Engine, name: str) -> Volume:
+def _volume(engine: Engine, name: str) -> Volume:
     if name not in engine.volumes:
         raise RefusedError(404, f"get {name}: no such volume")
     return engine.volumes[name]
@@ -71,7 +71,7 @@ async def _list_volumes(engine: Engine, request: web.Request, _: str) -> web.Res
 
 @route("GET", "/volumes/{name}")
 async def _inspect_volume(engine: Engine, _: web.Request, name: str) -> web.Response:
-    return answer(volume(engine, _find(engine, name)))
+    return answer(volume(engine, _volume(engine, name)))
 
 
 @route("POST", "/volumes/create")
@@ -91,7 +91,7 @@ async def _create_volume(engine: Engine, request: web.Request, _: str) -> web.Re
 async def _delete_volume(engine: Engine, request: web.Request, name: str) -> web.Response:
     if name not in engine.volumes and flag(request, "force"):
         return empty()
-    found = _find(engine, name)
+    found = _volume(engine, name)
     if found.users:
         users = ", ".join(sorted(found.users))
         raise RefusedError(409, f"remove {name}: volume is in use - [{users}]")
