@@ -53,8 +53,7 @@ def volume(row: Row, endpoint: str, *, exact: bool) -> Resource | None:
         created = moment(row.get("CreatedAt"))
     except ValueError as error:
         created, unreadable = None, unreadable or f"CreatedAt: {error}"
-    # Before Docker 23 null stands for the labels of an anonymous one, which has none.
-    has_none = ANONYMOUS.fullmatch(name) is not None and "Labels" in row and row["Labels"] is None
+    has_none = "Labels" in row and row["Labels"] is None  # of one that was made without labels that is null
     found = {} if has_none else parsing.labels(row.get("Labels"))
     shared = row.get("Scope") != "local" or row.get("ClusterVolume") is not None
     driver = text(row.get("Driver"))
