@@ -325,9 +325,9 @@ class Play:
 
     def _inject(self, rng: random.Random) -> list[str]:
         found = []
-        for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
+        for _ in range(rng.choice((0, 0, 1, 2, 3, 4))):
             place = rng.choice(self.world.places)
-            what = rng.choice(("strike", "strike", "strike", "strike", "listing", "refused"))
+            what = rng.choice(("strike",) * 10 + ("listing", "listing", "refused"))
             if what == "strike":
                 found.append(f"{place.name} {(text := script.fault(rng))}")
                 place.faults.add(text)

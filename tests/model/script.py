@@ -86,8 +86,8 @@ def _policy(rng: random.Random, number: int) -> Policy:
     )
 
 
-METHODS = ("*", "GET", "GET", "DELETE", "DELETE", "POST")
-PATHS = ("", "", "/json$", "/containers/json", "/containers/[0-9a-f]+/json", "/networks", "/images", "/volumes", "/sandbox")
+METHODS = ("*", "*", "GET", "GET", "DELETE", "DELETE", "POST")
+PATHS = ("", "", "", "", "", "/json$", "/containers/json", "/containers/[0-9a-f]+/json", "/networks", "/images", "/volumes")
 STRIKES = (
     "reset",
     "reset,after",
@@ -116,13 +116,13 @@ LISTINGS = ("no rows", "half the rows", "no list")
 
 def fault(rng: random.Random) -> str:
     """One that the simulators know, as a text."""
-    times = rng.choice(("times=1", "times=1", "times=3", "probability=0.3", "probability=0.1", ""))
+    times = rng.choice(("times=1", "times=1", "times=2", "times=5", "probability=0.5", "probability=0.3", "probability=0.2"))
     what = rng.choice(STRIKES)
     parts = [
         what,
         f"method={rng.choice(METHODS)}",
         f"path={rng.choice(PATHS)}",
-        f"skip={rng.choice((0, 0, 0, 1, 3, 6))}",
+        f"skip={rng.choice((0, 0, 0, 1, 2, 4, 7))}",
         times,
     ]
     return ",".join(part for part in parts if part)

@@ -28,7 +28,9 @@ MUTANTS = (
         "if (odd := impossible_time(resource, self.now)) is not None:",
         "if (odd := None) is not None:",
     ),
-    Mutant("system containers stay", "if resource.system_container is not None:", "if False:"),
+    Mutant(
+        "system containers stay", "if (what := resource.system_container) is not None:", "if (what := None) is not None:"
+    ),
     Mutant("[protect] keeps", "if sign := self.rules.protect.selector", "if False and self.rules.protect.selector"),
     Mutant("reaper.keep keeps", "if KEEP_LABEL in (resource.labels or {}):", "if False:"),
     Mutant(
@@ -77,19 +79,19 @@ MUTANTS = (
     ),
     Mutant(
         "older_than is waited for",
-        "yield Reason.OLDER_THAN, age_base(resource), policy.older_than",
-        "yield Reason.OLDER_THAN, age_base(resource), timedelta(0)",
+        "_condition(Reason.OLDER_THAN, age_base(resource), policy.older_than)",
+        "_condition(Reason.OLDER_THAN, age_base(resource), timedelta(0))",
     ),
     Mutant(
         "idle_for is waited for",
-        "yield Reason.IDLE_FOR, resource.last_activity_at, policy.idle_for",
-        "yield Reason.IDLE_FOR, resource.last_activity_at, timedelta(0)",
+        "_condition(Reason.IDLE_FOR, resource.last_activity_at, policy.idle_for)",
+        "_condition(Reason.IDLE_FOR, resource.last_activity_at, timedelta(0))",
     ),
-    Mutant("what is archived stays", "if resource.raw_state == _ARCHIVED and", "if False and"),
+    Mutant("what is archived stays", "archived = resource.raw_state == _ARCHIVED and", "archived = False and"),
     Mutant(
-        "a group is one unit", "while self._unite_groups() | self._keep_what_is_used():", "while self._keep_what_is_used():"
+        "a group is one unit", "while self._unite_groups() | self._keep_what_is_used()", "while self._keep_what_is_used()"
     ),
-    Mutant("what is in use stays", "while self._unite_groups() | self._keep_what_is_used():", "while self._unite_groups():"),
+    Mutant("what is in use stays", "while self._unite_groups() | self._keep_what_is_used()", "while self._unite_groups()"),
     Mutant("a protected network keeps its project", "if self.decisions[i].reason in _SPEAKS_FOR_GROUP)", "if False)"),
     Mutant("what is already being destroyed stays", 'if wanted == "destroyed" or', "if False or"),
     Mutant(
@@ -198,7 +200,7 @@ IN_TIME = (
     ),
     Mutant(
         "a cap is kept",
-        "        self.cap, self.held_back = caps.hold_back(decisions, self.held)",
+        "        self.cap, self.held_back = caps.hold_back(self.decisions, self.held)",
         "        self.cap, self.held_back = None, frozenset()",
     ),
     Mutant(
