@@ -188,7 +188,12 @@ def _with_projects(rules: Rules) -> frozenset[Kind]:
 
 
 def _sharpen(policy: Policy) -> Policy:
-    """A policy as ``--aggressive`` reads it. The cap on ages stays above the longest trial."""
+    """A policy as ``--aggressive`` reads it. The cap on ages stays above the longest trial.
+
+    That says nothing of volumes, images and networks: what holds data or was built is kept for as long as it is configured.
+    """
+    if any(not kind.runs for kind in policy.kinds):
+        return policy
     return replace(
         policy,
         stopped_for=policy.stopped_for and timedelta(0),

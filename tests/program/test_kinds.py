@@ -80,3 +80,17 @@ def test_the_configuration_is_told_in_words(run: Program) -> None:
     said = run("config", "check").out
     assert "policy: large: volumes older than 1 s and larger than 1.0 GiB" in said, said
     assert "policy: cache: build-caches unused for 2 d" in said
+
+
+def test_aggressive_leaves_their_ages_as_they_are_configured(world: World, run: Program, tmp_path: Path) -> None:
+    policy = '[scope]\nnames = ["bench-*"]\n[[policy]]\nname = "old"\nkinds = ["volume"]\nolder_than = "30d"\n'
+    (tmp_path / "reaper.toml").write_text(policy)
+    assert run("--once", "--aggressive", "--json").outcomes() == {}
+
+
+def test_a_variable_overrides_their_conditions(world: World, run: Program) -> None:
+    env = {"REAPER_POLICY__LARGE__LARGER_THAN": "3GiB", "REAPER_POLICY__CACHE__UNUSED_FOR": "9d"}
+    assert run("--once", "--json", env=env).outcomes() == {}
+    wrong = run("--once", env={"REAPER_POLICY__LARGE__LARGER_THAN": "3 apples"})
+    assert wrong.code == 2
+    assert "'3 apples' is no size" in wrong.err
