@@ -8,6 +8,7 @@ test's own process, and the files that the program writes into the test's folder
 import re
 import subprocess
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 USUAL = re.compile(rb"dtn_[0-9A-Za-z]{12,}|hunter2|s3cr3t|s3cret")
 """Keys as Daytona and its simulator make them, and the passwords and tokens of the tests."""
 
-_NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD")
+_NAMES = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD)(?!\w*_(?:ENV|FILE)$)")  # those say where a secret stands
 _SHORTEST = 6  # characters: what is shorter is found by chance
 _WRITTEN = ("*.db*", "*.log", "*.prom", "owned-*", "links-*")  # by the program; tests write configurations and secrets
 _LARGEST = 8 << 20  # bytes of a file that is read
@@ -41,8 +42,9 @@ def shown(said: Iterable[tuple[str, bytes]], secrets: Iterable[bytes]) -> list[s
 def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
     for pattern in _WRITTEN:
         for file in folder.rglob(pattern):
-            if file.is_file() and file.stat().st_size <= _LARGEST:
-                yield str(file), file.read_bytes()
+            with suppress(OSError):  # a test has made it unreadable
+                if file.is_file() and file.stat().st_size <= _LARGEST:
+                    yield str(file), file.read_bytes()
 
 
 def _is_searched(arguments: Any) -> bool:
