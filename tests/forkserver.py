@@ -13,6 +13,7 @@ import runpy
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import Any, TextIO
 
 ORDER = 1 << 20  # bytes, more than any order has
@@ -24,7 +25,8 @@ def _import_all() -> None:
 
     for module in pkgutil.walk_packages(reaper.__path__, "reaper."):
         if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+            with suppress(ImportError):  # which is the program's to report
+                importlib.import_module(module.name)
     gc.collect()
     gc.freeze()
 
