@@ -203,7 +203,7 @@ class Cell:
         for made in self._data.glob("overlay-containers/*/"):
             yield from hierarchy.glob(f"libpod_parent/libpod-*{made.name}*")
 
-    def close(self, deadline: float = 30.0) -> None:
+    def close(self, deadline: float = 120.0) -> None:
         """End the cell: kill all in it and remove the directories. Harmless when it has ended already.
 
         Raises:
