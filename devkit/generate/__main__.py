@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from devkit.generate import dashboards, kubernetes, metrics, openapi, proxy, reference, swarm
+from devkit.generate import dashboards, kubernetes, metrics, openapi, proxy, reference, reliability, swarm
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -18,6 +18,7 @@ FILES: Mapping[Path, Callable[[], str]] = {
     **openapi.FILES,
     **proxy.FILES,
     **reference.FILES,
+    **reliability.FILES,
     **swarm.FILES,
 }
 

@@ -14,15 +14,22 @@ class Absence:
 
     Args:
         deleted: the resources by their ids.
+        kept: those that this sweep has left alone.
 
     Attributes:
         unconfirmed: label and detail of the failure of each that is not confirmed, by id: all of them before it has looked.
     """
 
-    def __init__(self, reader: Reader, inspector: Inspector, deleted: Mapping[str, Resource]) -> None:
+    def __init__(
+        self, reader: Reader, inspector: Inspector, deleted: Mapping[str, Resource], kept: Collection[Resource]
+    ) -> None:
         # Of a build cache the endpoint's answer has named what was pruned, and there is always more of it.
         deleted = {id_: resource for id_, resource in deleted.items() if resource.kind is not Kind.BUILD_CACHE}
         self._reader, self._inspector, self._deleted = reader, inspector, deleted
+        self._gap = "has nothing of what was kept"
+        self._kept: dict[Kind, set[object]] = {}
+        for resource in kept:
+            self._kept.setdefault(resource.kind, set()).add(resource.identity)
         self.unconfirmed = dict.fromkeys(deleted, ("unconfirmed", "the sweep ended before its deletion was confirmed"))
 
     async def look(self, keys: Collection[str], also: Also) -> None:
@@ -38,12 +45,14 @@ class Absence:
             raise
         listed = {resource.identity for resource in inventory.resources}
         absent = [id_ for id_ in self._deleted if self._is_absent(id_, inventory, listed)]
-        if inventory.is_complete:
-            for id_ in absent:
-                del self.unconfirmed[id_]
-            return
+        doubtful = {kind for kind, kept in self._kept.items() if kept.isdisjoint(listed)}  # an empty list shows nothing
+        if not inventory.is_complete:
+            doubtful, self._gap = set(Kind), "has a row without an id"
+        unsure = sorted(id_ for id_ in absent if self._deleted[id_].kind in doubtful)
+        for id_ in set(absent).difference(unsure):
+            del self.unconfirmed[id_]
         limits = self._reader.limits
-        await for_each(sorted(absent), self._inspect, min(len(absent), limits.together or limits.reads), "confirm")
+        await for_each(unsure, self._inspect, min(len(unsure), limits.together or limits.reads), "confirm")
 
     def _is_absent(self, id_: str, inventory: Inventory, listed: Collection[object]) -> bool:
         resource = self._deleted[id_]
@@ -56,7 +65,7 @@ class Absence:
         return True
 
     async def _inspect(self, id_: str) -> None:
-        """The listing has a row without an id, which may be of any of these: only what is not found by its id is gone."""
+        """The listing does not show what is there: only what is not found by its id is gone."""
         resource = self._deleted[id_]
         try:
             found = await self._inspector.inspect_call(
@@ -72,5 +81,5 @@ class Absence:
                 del self.unconfirmed[id_]
                 return
             why = f"its inspection says {found.raw_state}"
-        what = f"its deletion could not be confirmed: the listing at the end has a row without an id, and {why}"
+        what = f"its deletion could not be confirmed: the listing at the end {self._gap}, and {why}"
         self.unconfirmed[id_] = "unconfirmed", what

@@ -227,12 +227,7 @@ class EndpointSweep:
         leases, rules, due = self._leases(), self.shared.rules, self.shared.options.due
         self.decisions = await decided(resources, lambda found: decide(found, rules, leases, now, due), self.looker)
         self.warnings += [*inventory_warnings(self.decisions, inventory.unreadable, now), *self.looker.warnings]
-        for decision in self.decisions:
-            error = self.looker.unread.get(decision.resource.id)
-            if error is not None and (decision.owner is not None or decision.by_image):
-                self.results[decision.resource.id] = Result(
-                    decision, Outcome.FAILED, f"it could not be inspected: {error.advice}", error=error.label
-                )
+        self.results |= self.looker.failures(self.decisions)
         if self.results and self.shared.options.fail_fast:
             self.shared.failed_fast()
         self.shared.observer.decided(self.name, self.decisions)
@@ -379,7 +374,8 @@ class EndpointSweep:
         if not deleted:
             return
         self.retrier.breaker.reset()
-        absence = Absence(self.reader, self.looker, deleted)
+        kept = [decision.resource for decision in self.decisions if not decision.reap]
+        absence = Absence(self.reader, self.looker, deleted, kept)
         try:
             with self.last_look:
                 await absence.look(self.label_keys, self.also)

@@ -1,10 +1,10 @@
 """Looking more closely at what was listed, before anything is decided."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from reaper.core.model import Kind, Resource
+from reaper.core.model import Decision, Kind, Outcome, Reason, Resource, Result
 from reaper.errors import NotFoundError, ProviderError, UnreadableError
 from reaper.providers.base import Linking, Reader, may_depend_unseen, possibly_used_by
 from reaper.retry.retrier import Retrier
@@ -21,12 +21,15 @@ class Inspector:
 
     Attributes:
         unread: by id, why a resource could not be inspected.
+        undecided: by id, for want of whose inspection a resource is kept that might go, and why that one failed.
         warnings: what is kept since its dependencies are unknown.
     """
 
     def __init__(self, reader: Reader, retrier: Retrier, slots: Slots) -> None:
         self.unread: dict[str, ProviderError] = {}
+        self.undecided: dict[str, tuple[Resource, ProviderError]] = {}
         self.warnings: list[str] = []
+        self._shows = False  # whether any inspection has succeeded
         self._reader = reader
         self._retrier = retrier
         self._slots = slots
@@ -104,15 +107,35 @@ class Inspector:
                 return frozenset()
             suspects = possibly_used_by(resource, (r for r in resources if r.id in suspects or r.kind is Kind.NETWORK))
         if suspects:
+            if resource.id:  # else nothing has failed: its row is unreadable, and will be
+                self.undecided |= dict.fromkeys(suspects, (resource, error))
             kept = "1 resource is" if len(suspects) == 1 else f"{len(suspects)} resources are"
             self.warnings.append(
                 f"{resource.kind} {resource.name} could not be inspected, so {kept} kept that it may depend on: {error}"
             )
         return suspects
 
+    def failures(self, decisions: Iterable[Decision]) -> dict[str, Result]:
+        """By id: what is owned and kept only because inspections failed is left undone, which is no success.
+
+        One resource of others that cannot be inspected is no failure of this sweep; that none can is.
+        """
+        found: dict[str, Result] = {}
+        for decision in decisions:
+            id_ = decision.resource.id
+            error, detail = self.unread.get(id_), "it could not be inspected"
+            if error is None and not self._shows and decision.reason is Reason.IN_USE and id_ in self.undecided:
+                other, error = self.undecided[id_]
+                detail = f"{other.kind} {other.name}, which may depend on it, could not be inspected"
+            if error is not None and (decision.owner is not None or decision.by_image):
+                found[id_] = Result(decision, Outcome.FAILED, f"{detail}: {error.advice}", error=error.label)
+        return found
+
     async def _inspect(self, resource: Resource) -> Resource:
         what = f"inspect {resource.kind} {resource.name}"
-        return carried(resource, await self.inspect_call(what, lambda: self._reader.inspect(resource)))
+        found = carried(resource, await self.inspect_call(what, lambda: self._reader.inspect(resource)))
+        self._shows = True
+        return found
 
     async def _each(self, wanted: Sequence[Resource], one: Callable[[Resource], Awaitable[None]]) -> None:
         limits = self._reader.limits

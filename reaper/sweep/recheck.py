@@ -14,7 +14,14 @@ import anyio
 
 from reaper.core.decide import decide
 from reaper.core.model import Decision, Kind, Outcome, Reason, Resource, Result, State
-from reaper.errors import CircuitOpenError, DependencyError, InProgressError, NotFoundError, ProviderError
+from reaper.errors import (
+    CircuitOpenError,
+    DependencyError,
+    InProgressError,
+    NotFoundError,
+    ProviderError,
+    UnreadableError,
+)
 from reaper.providers.base import Call
 from reaper.retry.retrier import Look
 from reaper.sweep.context import AbandonedError, ChangedError, Context, carried, subject, what_changed
@@ -107,13 +114,19 @@ class Members:
         return resource.state is State.CHANGING and resource.id in self._attempts
 
     async def _check_membership(self, first: Resource) -> None:
-        """Raises ChangedError when the group has another member now, or has lost one."""
+        """Raises ChangedError when the group has another member now or has lost one, and what its looks by id raise."""
         listed = await self._current_members(first)
         if self.context.confirmer is not None:
             return  # such a listing lags: the looks by id find out who is gone
         lost = [d for d in self._containers() if d.resource.kind.runs and d.resource.id not in listed]
         for decision in lost:
-            self._gone(decision)
+            try:
+                await self._inspect_one(decision.resource)
+            except NotFoundError:
+                self._gone(decision)
+            else:  # no listing says that something is gone
+                what = f"the listing of its project {first.group} lacks {decision.resource.name}, which is there"
+                raise UnreadableError(what)
         if lost:
             # Another client is at work on this project: what it leaves is for the next sweep to judge.
             raise ChangedError(f"its project {first.group} has lost a member")

@@ -1,14 +1,12 @@
 """Deleted means confirmed: what became of a deletion that was accepted, refused, lost or never finished."""
 
 import asyncio
-from datetime import timedelta
 
 import anyio
 import pytest
 
 from reaper.core.model import Report
-from reaper.retry.retrier import RetryPolicy
-from reaper.simulator.daytona.rules import MODIFIED, Behaviour
+from reaper.simulator.daytona.rules import Behaviour
 from reaper.sweep.runner import exit_code
 from tests.daytona.lab import DAY, FRESH, HOUR, MINUTE, Lab, everything, outcomes, reasons, result, warnings
 
@@ -60,14 +58,6 @@ async def test_a_deletion_that_never_ends_has_failed_and_is_left_alone_afterward
         assert row.id in lab.org.rows
 
 
-async def test_a_destruction_that_fails_later_is_404_and_so_deleted() -> None:
-    async with Lab() as lab:
-        lab.add("doomed", destroy_fails=True)
-        report = await lab.sweep()
-        assert outcomes(report) == {"doomed": "deleted"}
-        assert lab.left() == set()
-
-
 async def test_an_inconsistent_row_fails_and_hinders_no_other() -> None:
     async with Lab() as lab:
         row = lab.add("inconsistent", inconsistent=True)
@@ -98,72 +88,6 @@ async def test_what_another_client_deletes_and_never_ends_has_failed() -> None:
         assert outcomes(report) == {"contested": "failed"}
         assert result(report, "contested").error == "in_progress"
         assert exit_code(report) == 3
-
-
-async def test_a_write_by_another_client_that_was_no_deletion_costs_another_round() -> None:
-    async with Lab() as lab:
-        row = lab.add("written")
-        lab.sim.faults.add(f"status:409,message={MODIFIED},method=DELETE,times=1")
-        report = await lab.sweep()
-        assert outcomes(report) == {"written": "deleted"}
-        assert [call.status for call in lab.asked("DELETE", row.id)] == [409, 200]
-
-
-async def test_one_that_is_written_to_for_ever_has_failed_in_the_server_s_words() -> None:
-    async with Lab() as lab:
-        lab.add("written")
-        lab.sim.faults.add(f"status:409,message={MODIFIED},method=DELETE")
-        report = await lab.sweep()
-        assert outcomes(report) == {"written": "failed"}
-        assert MODIFIED in result(report, "written").detail
-        assert len(lab.asked("DELETE")) == 2
-        assert lab.left() == {"written"}
-
-
-LOST = {
-    "500": "status:500,method=DELETE,after,times=5",
-    "503": "status:503,method=DELETE,after,times=5",
-    "no answer": "hang,method=DELETE,after,times=5",
-    "a reset": "reset,method=DELETE,after,times=5",
-    "half an answer": "truncate,method=DELETE,times=5",
-    "no JSON": "garbage,method=DELETE,after,times=5",
-}
-
-
-@pytest.mark.parametrize("fault", LOST.values(), ids=LOST.keys())
-async def test_a_deletion_that_was_done_although_its_answer_was_lost_is_no_failure(fault: str) -> None:
-    patience = RetryPolicy(jitter=timedelta(0), request_timeout=timedelta(seconds=5))
-    async with Lab(retry=patience) as lab:
-        names = lab.leftovers(12)
-        lab.sim.faults.add(fault)
-        report = await lab.sweep()
-        assert outcomes(report).keys() == names
-        assert set(outcomes(report).values()) <= {"deleted", "gone"}
-        assert exit_code(report) == 0
-        assert lab.left() == set()
-
-
-@pytest.mark.parametrize("fault", ["status:500", "status:503", "reset", "hang", "garbage"])
-async def test_faults_before_the_deletion_are_retried_until_all_is_gone(fault: str) -> None:
-    patience = RetryPolicy(jitter=timedelta(0), request_timeout=timedelta(seconds=5))
-    async with Lab(retry=patience) as lab:
-        names = lab.leftovers(25)
-        lab.sim.faults.add(f"{fault},every=7,times=15")
-        report = await lab.sweep()
-        assert outcomes(report).keys() == names
-        assert set(outcomes(report).values()) <= {"deleted", "gone"}
-        assert exit_code(report) == 0
-        assert lab.left() == set()
-
-
-async def test_a_deletion_that_the_server_never_did_is_not_called_deleted() -> None:
-    """It answers 200 and does nothing: GET by id tells."""
-    async with Lab() as lab:
-        lab.add("ignored")
-        lab.sim.faults.add("garbage,method=DELETE")
-        report = await lab.sweep()
-        assert outcomes(report) == {"ignored": "failed"}
-        assert lab.left() == {"ignored"}
 
 
 async def test_two_reapers_delete_everything_once_and_neither_fails() -> None:

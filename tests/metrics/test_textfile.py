@@ -14,7 +14,7 @@ from reaper.core.model import Outcome
 from tests.daytona.server import Served
 from tests.metrics.lab import Bench, Values, became, report, total
 from tests.program.fakeengine import FakeEngine
-from tests.program.wrapped import imported, patched, started
+from tests.program.wrapped import imported, started
 from tests.run import Program
 
 
@@ -138,19 +138,6 @@ def test_a_folder_without_permission(
     assert cli.main(["--once", "--metrics-textfile", str(tmp_path / "reaper.prom")]) == 2
     assert "no permission on" in capsys.readouterr().err
     assert fake.calls == []
-
-
-def test_a_disk_that_is_full_stops_no_sweep(run: Program, fake: FakeEngine, file: Path) -> None:
-    file.write_text("reaper_build_info 1\n")
-    fake.add("chess-1")
-    full = "import prometheus_client.exposition as e\ndef full(*_):\n    raise OSError(28, 'No space left on device')\n"
-    ended = patched(run, f"{full}e.generate_latest = full\n", "--once", "--metrics-textfile", str(file))
-    assert (ended.code, fake.names()) == (0, set())
-    (line,) = [line for line in ended.logs if line["event"] == "metrics_not_written"]
-    assert (line["level"], line["file"]) == ("error", str(file))
-    assert "No space left on device" in line["error"]
-    assert "exception" not in line
-    assert file.read_text() == "reaper_build_info 1\n"
 
 
 def test_it_goes_with_once_only(run: Program) -> None:

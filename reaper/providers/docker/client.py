@@ -213,7 +213,6 @@ class DockerReader:
             projects = [net for net in parsed if net is not None]
         except (ValueError, TypeError, AttributeError) as error:
             raise UnreadableError(f"the listing cannot be read: {error}") from error
-        self._connection.answered = True
         self.endpoint_id = engine_id(self._engine.host, networks)
         self._start = next(
             (text_of(row.get("Id")) for row in networks if row.get("Name") == row.get("Driver") == "bridge"), None

@@ -37,7 +37,7 @@ class EngineConnection:
     """One client for life of one engine.
 
     Attributes:
-        answered: whether the engine has ever been listed: an error then means something else than a wrong address.
+        answered: whether anything has ever answered there: an error then means something else than a wrong address.
     """
 
     def __init__(self, engine: DockerTable) -> None:
@@ -138,7 +138,7 @@ class EngineConnection:
                 url = f"{'https' if context else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
             self._session = aiohttp.ClientSession(
                 connector=connector,
-                middlewares=(_send,),
+                middlewares=(self._send,),
                 timeout=aiohttp.ClientTimeout(),
                 auto_decompress=False,  # its size is bounded as it is decompressed
                 headers={"Accept-Encoding": "identity"},
@@ -147,6 +147,14 @@ class EngineConnection:
             self._session._retry_connection = False  # noqa: SLF001 - there is no other way to say so
             self._client = aiodocker.Docker(url=url, connector=connector, session=self._session)
         return self._client
+
+    async def _send(self, request: "aiohttp.ClientRequest", handler: "ClientHandlerType") -> "aiohttp.ClientResponse":
+        async def hear(request: "aiohttp.ClientRequest") -> "aiohttp.ClientResponse":
+            response = await handler(request)
+            self.answered = True
+            return response
+
+        return await _send(request, hear)
 
     def translate(self, error: Exception) -> NoReturn:
         """Raise ``error`` as one of ``reaper.errors``, from the original."""

@@ -176,4 +176,6 @@ def _no_connection(error: "aiodocker.DockerError", message: str, host: str, *, a
         return NoSuchEndpointError(f"no engine at {host}: there is no such socket; {hint}")
     if number == errno.ECONNREFUSED and host.startswith("unix:"):
         return NoSuchEndpointError(f"no engine at {host}: nothing listens on the socket; {hint}")
+    if isinstance(cause, aiohttp.ClientSSLError):
+        hint = "renew its certificate, or name the authority that issued it: tls_ca in [[docker]]"
     return UnavailableError(f"no engine at {host}: {cause or message}; {hint}")

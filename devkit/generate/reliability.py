@@ -1,0 +1,135 @@
+"""The tables of docs/reliability.md, from what the tests have recorded; the prose around them is written by hand."""
+
+import ast
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from devkit.flavours import FLAVOURS
+from devkit.generate.reference import table_rows
+
+DOCUMENT = Path("docs/reliability.md")
+ROOT = Path(__file__).resolve().parents[2]
+OUTCOMES = Path("tests/matrix/outcomes.json")
+SOAK = Path("tests/model/soak.json")
+END = "<!-- end of what is generated -->"
+CALLS = ("list", "inspect", "group", "re-check", "stop", "delete", "confirm")
+
+SUITES = {
+    "contract of a provider": "tests/providers/test_contract.py",
+    "leases' volumes and images": "tests/providers/test_leased_contract.py",
+    "events": "tests/providers/test_deaths.py",
+    "states": "tests/engine/test_states.py",
+    "groups": "tests/engine/test_groups.py",
+    "dependents": "tests/engine/test_dependents.py",
+    "ownership": "tests/engine/test_ownership.py",
+    "labels of images": "tests/engine/test_image_labels.py",
+    "leaked projects": "tests/engine/test_leaked_projects.py",
+    "leases": "tests/leases/test_engine.py",
+    "proxy": "tests/proxy/test_commands.py",
+}
+"""What is tried on several engines, and the module that does."""
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((ROOT / file).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+def matrix(provider: str) -> Sequence[str]:
+    """One provider's faults by calls."""
+    found = _read(OUTCOMES)
+    faults: Sequence[str] = found.get("rows", {}).get("of calls", {}).get("names", "").split("\n")
+    cells = found.get(provider, {})
+    calls = CALLS if provider == "daytona" else (*CALLS, "events")
+    rows = [(name, *(cells.get(name, {}).get(call, "") for call in calls)) for name in faults if name in cells]
+    return list(table_rows(("fault", *calls), iter(rows)))
+
+
+def processes() -> Sequence[str]:
+    """The faults that befall the whole process."""
+    found = _read(OUTCOMES).get("process", {})
+    rows = [(name, cells.get("docker", ""), cells.get("daytona", "")) for name, cells in sorted(found.items())]
+    return list(table_rows(("fault", "docker", "daytona"), iter(rows)))
+
+
+def no_cells() -> Sequence[str]:
+    """The cells that make no sense, with the reason."""
+    found = _read(OUTCOMES).get("no cell", {})
+    rows = [(name, cells["calls"], cells["faults"]) for name, cells in sorted(found.items())]
+    return list(table_rows(("reason", "calls", "faults"), iter(rows)))
+
+
+def engines() -> Sequence[str]:
+    """Which suites run on which engines."""
+    names = ["docker-simulator", *FLAVOURS, "daytona", "memory"]
+    rows = []
+    for suite, module in SUITES.items():
+        on = {*_engines_of(module)}
+        rows.append((suite, *("yes" if name in on else "" for name in names)))
+    return list(table_rows(("", *(f"`{name}`" for name in names)), iter(rows)))
+
+
+def _engines_of(module: str) -> Iterator[str]:
+    """The names in the module's ``pytestmark``."""
+    groups = {"DOCKERS": _constant("DOCKERS"), "ENGINES": _constant("ENGINES")}
+    for node in ast.walk(ast.parse((ROOT / module).read_text(encoding="utf-8"))):
+        is_mark = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "engines"
+        for argument in node.args if is_mark and isinstance(node, ast.Call) else ():
+            if isinstance(argument, ast.Constant):
+                yield str(argument.value)
+            elif isinstance(argument, ast.Starred) and isinstance(argument.value, ast.Attribute | ast.Name):
+                of = argument.value.attr if isinstance(argument.value, ast.Attribute) else argument.value.id
+                yield from groups.get(of, ())
+
+
+def _constant(name: str) -> Sequence[str]:
+    from tests import needs  # noqa: PLC0415 - the tests are not needed for the other files
+
+    found: Sequence[str] = getattr(needs, name)
+    return found
+
+
+def soak() -> Sequence[str]:
+    """The model test's runs: seeds, faults and steps."""
+    runs = _read(SOAK).get("runs", [])
+    if not runs:
+        return ["No long run is recorded yet."]
+    columns = tuple(dict.fromkeys(key for run in runs for key in run))
+    return list(table_rows(columns, (tuple(_shown(run.get(key, "")) for key in columns) for run in runs)))
+
+
+def _shown(value: object) -> str:
+    """A list, as of findings, by its length; counts by name, as of faults, by their sum."""
+    if isinstance(value, dict):
+        return str(sum(value.values()))
+    return str(len(value) if isinstance(value, list) else value)
+
+
+SECTIONS: Mapping[str, Callable[[], Sequence[str]]] = {
+    "docker": lambda: matrix("docker"),
+    "daytona": lambda: matrix("daytona"),
+    "process": processes,
+    "no cell": no_cells,
+    "engines": engines,
+    "soak": soak,
+}
+
+
+def reliability() -> str:
+    """docs/reliability.md."""
+    text = (ROOT / DOCUMENT).read_text(encoding="utf-8")
+    for name, make in SECTIONS.items():
+        begin = f"<!-- generated: {name} -->"
+        before, _, rest = text.partition(f"{begin}\n")
+        _, _, after = rest.partition(END)
+        lines = "\n".join(make())
+        text = f"{before}{begin}\n\n{lines}\n\n{END}{after}"
+    return text
+
+
+FILES: Mapping[Path, Callable[[], str]] = {DOCUMENT: reliability}
