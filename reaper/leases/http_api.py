@@ -294,7 +294,12 @@ class LeaseApi:
             await answer.prepare(request)
             await answer.write(json.dumps(given).encode() + b"\n")
             quiet = 0.0
-            while _listens(request) and self._book.watches(record.id) and not self._closing:
+            while (
+                (to := request.transport) is not None
+                and not to.is_closing()
+                and self._book.watches(record.id)
+                and not self._closing
+            ):
                 line.look()
                 await anyio.sleep(LOOK_EVERY)
                 quiet += LOOK_EVERY
@@ -316,10 +321,6 @@ class LeaseApi:
         if record is None:
             raise RefusedError(404, f"no lease {name} is open here; what it covered is not covered any more")
         return _json(200, document(record))
-
-
-def _listens(request: web.Request) -> bool:
-    return request.transport is not None and not request.transport.is_closing()
 
 
 def _cause(request: web.Request) -> str:

@@ -121,7 +121,7 @@ def run(command: Sequence[str], env: Mapping[str, str], inherited: Inherited, ti
                 tick()
             elif came.si_signo != signal.SIGCHLD and _is_for_the_command(came, process.pid):
                 process.send_signal(came.si_signo)
-        _take_terminal_back(process.pid)
+        _give_terminal(process.pid, os.getpgrp())  # one with a process group of its own may have died with the terminal
         return process.returncode
 
 
@@ -176,11 +176,6 @@ def _stop_with(child: int, number: int) -> None:
             os.killpg(group, signal.SIGCONT)
         elif is_stopped(child):
             os.kill(child, signal.SIGCONT)
-
-
-def _take_terminal_back(child: int) -> None:
-    """A command with a process group of its own may have died with the terminal."""
-    _give_terminal(child, os.getpgrp())
 
 
 def _give_terminal(owner: int, group: int) -> None:

@@ -50,7 +50,10 @@ class Orders:
             "state": str(plan.state),
             "scratch": None if self.scratch is None else str(self.scratch),
             "journal": plan.journal.model_dump(),
-            "endpoints": [_endpoint_fields(endpoint) for endpoint in plan.endpoints],
+            "endpoints": [
+                {"provider": endpoint.provider, "table": endpoint.table.model_dump(), "secret": endpoint.secret}
+                for endpoint in plan.endpoints
+            ],
             "protect": asdict(plan.rules.protect),
             "rules": {name: getattr(plan.rules, name) for name in _TIMES_OF_RULES},
             "max_lease_deletions": plan.options.max_lease_deletions,
@@ -108,10 +111,6 @@ def _plan(document: Mapping[str, Any]) -> Plan:
         journal=JournalTable.model_validate(document["journal"]),
         timeout=document["timeout"],
     )
-
-
-def _endpoint_fields(endpoint: EndpointSpec) -> dict[str, Any]:
-    return {"provider": endpoint.provider, "table": endpoint.table.model_dump(), "secret": endpoint.secret}
 
 
 def _endpoint(fields: Mapping[str, Any]) -> EndpointSpec:

@@ -311,7 +311,8 @@ class _Command:
         """One look at what ended leases have left, and one sweep of it. It is done when a look finds nothing more."""
         self._due_at, self._young = None, frozenset()  # due again when a lease ends meanwhile
         report = (await self._sweep(act=False)).endpoints[0]
-        waiting = [decision for decision in report.decisions if decision.reap or _goes_by_itself(decision)]
+        # What an ended lease covers and is in the middle of a change goes by itself.
+        waiting = [d for d in report.decisions if d.reap or (d.reason is Reason.CHANGING and d.lease is not None)]
         if report.failure is None and not waiting:
             self._left, self._code = (), 0
             return
@@ -387,11 +388,6 @@ class _Command:
             return await self._session.sweep(options=options, leases=self._read_leases, stop=stop)
 
         return await stop.within(limit or self._ryuk.shutdown_timeout, work)
-
-
-def _goes_by_itself(decision: Decision) -> bool:
-    """Whether an ended lease covers it, and it is in the middle of a change."""
-    return decision.reason is Reason.CHANGING and decision.lease is not None
 
 
 def _name(decision: Decision) -> str:

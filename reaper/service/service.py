@@ -233,16 +233,14 @@ class Service:
             table = next(table for table in settings.policy if table.name == name)
             found = missed(table, self.status.policies[name].endpoints, runs, now, settings.service)
             if found is None:
-                self.log.info("policy_waits_for_its_time", policy=name, cron=table.cron, next_at=self._next_at(name))
+                next_at = self.schedule.next_at(name)
+                said = next_at and next_at.isoformat(timespec="seconds")
+                self.log.info("policy_waits_for_its_time", policy=name, cron=table.cron, next_at=said)
                 continue
             at, where = found
             self.log.warning("missed_run_caught_up", policy=name, cron=table.cron, missed_at=at.isoformat(), endpoints=where)
             for endpoint in where:
                 self.workers[endpoint].post([name])
-
-    def _next_at(self, policy: str) -> str | None:
-        at = self.schedule.next_at(policy)
-        return at.isoformat(timespec="seconds") if at is not None else None
 
     def _sweep_now(self) -> None:
         for worker in self.workers.values():

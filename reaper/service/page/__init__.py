@@ -10,7 +10,7 @@ from urllib.parse import quote
 from reaper.core.model import Outcome
 from reaper.service.page import sections
 from reaper.service.page.markup import NONE, Html, ago, by_state, due, el, moment, together
-from reaper.service.page.verdict import Level, Verdict, age, verdict
+from reaper.service.page.verdict import Level, age, verdict
 from reaper.service.status import EndpointStatus, Status
 
 RELOAD = 30  # seconds
@@ -54,7 +54,7 @@ def render(status: Status, now: datetime, *, reload: bool = True) -> str:
     )
     main = el(
         "main",
-        _verdict(word),
+        el("div", el("h1", word.headline), el("p", word.line), class_=f"verdict {word.level}"),
         _banners(status, now),
         _figures(status, now),
         _section("endpoints", "Endpoints", len(status.endpoints), sections.endpoints(status, now)),
@@ -88,10 +88,6 @@ def _header(now: datetime, *, reload: bool) -> Html:
             class_="asof",
         ),
     )
-
-
-def _verdict(word: Verdict) -> Html:
-    return el("div", el("h1", word.headline), el("p", word.line), class_=f"verdict {word.level}")
 
 
 def _banners(status: Status, now: datetime) -> Html:

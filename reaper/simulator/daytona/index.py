@@ -16,15 +16,12 @@ Key = int  # microseconds since 1970
 SORTS = ("lastActivityAt", "createdAt")
 
 
-def _time_key(us: int | None, *, descending: bool) -> int | None:
+def sort_key(row: Sandbox, sort: str, *, descending: bool) -> Key | None:
+    """What the row is sorted by; None where it has no such value."""
+    us = row.active if sort == "lastActivityAt" else row.created
     # A cursor holds milliseconds, the rows hold microseconds. Going up, the rows of the cursor's own millisecond are
     # therefore still greater than it, and come again; going down, the real server was seen to be exact.
     return us if us is None or not descending else us - us % 1000
-
-
-def sort_key(row: Sandbox, sort: str, *, descending: bool) -> Key | None:
-    """What the row is sorted by; None where it has no such value."""
-    return _time_key(row.active if sort == "lastActivityAt" else row.created, descending=descending)
 
 
 def cursor_value(row: Sandbox, sort: str) -> str | None:

@@ -105,7 +105,7 @@ class _Demo:
         again = await self._sweep(world, state, stop, [self._watcher], Options(act=False))
         reapable = sum(decision.reap for endpoint in again.endpoints for decision in endpoint.decisions)
         there = world.there()
-        proven = there == before - _deleted(report)
+        proven = there == before.difference(*(endpoint.removed for endpoint in report.endpoints))
         if code := exit_code(again):
             sections.problems(screen, again)
             return code
@@ -143,8 +143,3 @@ class _Returner(Quiet):
         """See ``sweep.Observer``."""
         if endpoint == ENGINE:
             self._attempts.show(endpoint, f"a user starts {self._world.restart()} again")
-
-
-def _deleted(report: Report) -> set[str]:
-    """The ids of what a sweep says is gone."""
-    return {r.decision.resource.id for r in report.results if r.outcome.removed}
