@@ -250,3 +250,19 @@ def test_what_the_classic_builder_left_below_an_image_goes_with_it(
     left = {row["Id"] for row in engine.api.must("GET", "/images/json?all=1")}
     assert len(left) == 3, "the base, the neighbour's image, and what is below that"
     assert kept in left
+
+
+def test_an_image_that_lost_its_tag_and_is_used_stays(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+    """And so does the one that has the tag now: the container names it."""
+    engine = clean
+    used = engine.labelled_image("acme/x:1", {"n": "1"})
+    engine.create("user", image="acme/x:1", cmd=("/none",), networked=False)
+    config = toml(tmp_path, OWNED + UNUSED)
+    reaper("--once", *config)
+    engine.labelled_image("acme/x:1", {"n": "2"})
+    reaper("--once", *config)
+    ended = reaper("--once", "--json", *config)
+    assert ended.outcomes() == {}, ended.err
+    found = {row["id"]: row for row in rows(ended).values() if row["kind"] == "image"}
+    assert "user uses it" in found[used]["sentence"]
+    assert engine.api.get(f"/images/{used}/json")[0] == 200
