@@ -148,7 +148,8 @@ class Judge:
             return  # left to its group
         yield in_use(resource, self.users)
         yield new(resource, self.grace, self.now)
-        yield self._override_to_go(resource)
+        if resource.kind is not Kind.IMAGE:  # an image's labels are said of its containers
+            yield self._override_to_go(resource)
         yield from self._policies(resource)
 
     def matches(self, resource: Resource) -> list[Match]:

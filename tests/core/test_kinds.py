@@ -298,6 +298,15 @@ def test_a_one_off_container_goes_without_its_project() -> None:
     assert not one(rules, inherited, other).reap
 
 
+def test_a_time_on_a_label_ends_a_volume_and_no_image() -> None:
+    """A Dockerfile says it of the containers, and what was built long ago may have been pulled just now."""
+    ended = {"reaper.ttl": "1h"}
+    volume, image = replace(VOL, labels=ended), replace(IMG, labels=ended, tagged_at=ago(minutes=20))
+    assert one(by(policy("volume", older_than=400 * DAY)), volume).reason is Reason.TTL_ENDED
+    assert not one(by(policy("image", older_than=400 * DAY)), image).reap
+    assert not one(by(), volume).reap
+
+
 def test_the_build_cache_goes_by_a_policy_for_it_alone() -> None:
     assert one(by(policy("build-cache", unused_for=DAY)), CACHE).reap
     assert not one(by(policy("build-cache", unused_for=10 * DAY)), CACHE).reap

@@ -82,6 +82,13 @@ def test_the_configuration_is_told_in_words(run: Program) -> None:
     assert "policy: cache: build-caches unused for 2 d" in said
 
 
+def test_a_volume_may_be_called_like_the_build_cache(world: World, run: Program) -> None:
+    long_ago = int((datetime.now(UTC) - timedelta(days=5)).timestamp()) * 10**9
+    world.sim.add_volume("build-cache", created=long_ago).size = 2 * GIB
+    assert run("--once", "--json").outcomes() == {"bench-large": "deleted", "build-cache": "deleted"}
+    assert "build-cache" in world.sim.volumes
+
+
 def test_aggressive_leaves_their_ages_as_they_are_configured(world: World, run: Program, tmp_path: Path) -> None:
     policy = '[scope]\nnames = ["bench-*"]\n[[policy]]\nname = "old"\nkinds = ["volume"]\nolder_than = "30d"\n'
     (tmp_path / "reaper.toml").write_text(policy)

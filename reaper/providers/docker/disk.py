@@ -19,7 +19,7 @@ from reaper.providers.docker.containers import Row, moment, table
 from reaper.providers.docker.volumes_images import api_version
 from reaper.providers.parsing import text
 
-CACHE = "build-cache"
+CACHE, CACHE_ID = "build-cache", "/build-cache"  # no volume can have such a name
 OF_ONE_TYPE = (1, 42)
 """The version of the API since which ``type`` chooses what is measured (Docker 23)."""
 MEASURED_WITHIN = 20.0  # seconds
@@ -106,7 +106,7 @@ def build_cache(records: Sequence[Row], endpoint: str) -> Resource | None:
         provider="docker",
         endpoint=endpoint,
         kind=Kind.BUILD_CACHE,
-        id=CACHE,
+        id=CACHE_ID,
         name=CACHE,
         state=State.STOPPED,
         raw_state="present",
