@@ -13,7 +13,7 @@ from tests.promise.mutants import IN_TIME, MUTANTS, Mutant
 from tests.promise.test_mutants import mutate
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 12  # in each mode
+SEEDS = 24  # in each mode
 # Of the other rules no run of the model is likely to have a case: the worlds of tests/promise have many of each.
 UNLIKELY = frozenset[str]()
 CAUGHT = (*IN_TIME, *(mutant for mutant in MUTANTS if mutant.rule not in UNLIKELY))
