@@ -331,7 +331,7 @@ class Play:
             if what == "strike":
                 found.append(f"{place.name} {(text := script.fault(rng))}")
                 place.faults.add(text)
-            elif what == "listing" and isinstance(place, DockerPlace):
+            elif what == "listing":
                 some = ["pass"] * rng.choice((0, 0, 1, 2, 3)) + [rng.choice(script.LISTINGS)]
                 self.listing_faults[place.name] = some
                 found.append(f"{place.name} listing {some}")
@@ -414,6 +414,7 @@ class Play:
 
     async def _two(self, rng: random.Random) -> None:
         """Another reaper, with a state directory of its own, sweeps at the same time."""
+        self.watch.reapers = 2
         lag, reports = rng.choice((0.0, 0.003, 0.01, 0.05, 0.5, 5.0)), []
 
         async def other() -> None:
@@ -441,6 +442,7 @@ class Play:
         async with session:
             with scope:
                 await session.sweep(leases=KnownLeases(self.folder / "a", ()))
+            await anyio.sleep(1)  # what it had sent arrives
         if scope.cancelled_caught:
             self.played.faults["killed"] += 1
             self.log(f"    killed at request {at}")
@@ -553,8 +555,9 @@ def _listing(path: str, answer: bytes, kind: str) -> bytes:
     if kind == "no list":
         return b"{}"
     body = json.loads(answer)
-    if path.endswith("/volumes"):
-        return json.dumps({**body, "Volumes": [] if kind == "no rows" else (body["Volumes"] or [])[::2]}).encode()
+    name = {"/volumes": "Volumes", "/api/sandbox": "items"}.get(path[path.rindex("/") :] if path != "/api/sandbox" else path)
+    if name is not None:
+        return json.dumps({**body, name: [] if kind == "no rows" else (body[name] or [])[::2]}).encode()
     return json.dumps([] if kind == "no rows" else body[::2]).encode()
 
 

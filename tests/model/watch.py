@@ -41,7 +41,8 @@ class Watch:
         self.world = world
         self.requests = self.changes = 0
         self.asked: dict[str, set[str]] = {}
-        self.seen: dict[str, tuple[bool, float]] = {}  # at its last look: whether it might go, and when that was
+        self.reapers = 1  # at work in this step: nothing tells whose a look was
+        self.seen: dict[str, list[tuple[bool, float]]] = {}  # at each look: whether it might go, and when that was
         self.listed: dict[str, frozenset[str]] = {}  # by endpoint: what had to stay at the last listing
         self.on_request: Callable[[int], object] = lambda _: None
         self.wrong: list[str] = []
@@ -49,7 +50,7 @@ class Watch:
 
     def begin(self) -> None:
         """A step begins."""
-        self.requests = self.changes = 0
+        self.requests, self.changes, self.reapers = 0, 0, 1
         self.asked = {place.name: set() for place in self.world.places}
         self.seen.clear()
         self.listed.clear()
@@ -94,7 +95,7 @@ class Watch:
             never, _ = self._never(place, target)
             by_itself = not any(not _is_of_others(why) for why in never)
             might_go = not never or (by_itself and target not in self.listed.get(place.name, {target}))
-            self.seen[target] = might_go, self.world.clock.elapsed()
+            self.seen.setdefault(target, []).append((might_go, self.world.clock.elapsed()))
         elif path.endswith(("/containers/json", "/api/sandbox")):
             first, second = self._views(place)
             self.listed[place.name] = frozenset(
@@ -126,10 +127,10 @@ class Watch:
         key = oracle.key(thing)
         if key in place.acted and not self._came_back(place, key):
             return  # once more, since the answer was lost
-        allowed, at = self.seen.get(target, (False, float("-inf")))
-        if never and not allowed:
+        looks = self.seen.get(target, [(False, float("-inf"))])
+        if never and not any(might_go for might_go, _ in looks[-self.reapers :]):
             self.fail(f"{what} {thing} on {place.name}, which must stay: {never}")
-        if self.world.clock.elapsed() - at > LONGEST_LOOK.total_seconds():
+        if self.world.clock.elapsed() - looks[-1][1] > LONGEST_LOOK.total_seconds():
             self.fail(f"{what} {thing} on {place.name} without a look at it in the last {LONGEST_LOOK}")
         place.acted[key] = thing
 

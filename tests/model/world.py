@@ -184,7 +184,7 @@ class DockerPlace(Place):
         manners = Behaviour(
             obeys=rng.random() < 0.7,
             stops_in=rng.choice((0.0, 0.5, 3.0)),
-            removal=rng.choice((0.0, 0.0, 0.1, 4.0)),
+            removal=rng.choice((0.0, 0.0, 0.0, 0.1, 4.0, 4.0, 400.0)),
             removal_failures=rng.choice((0, 0, 0, 0, 1)),
             blocks=rng.random() < 0.5,
         )
@@ -203,6 +203,7 @@ class DockerPlace(Place):
             volumes=fields.get("volumes") or {},  # type: ignore[arg-type]
             behaviour=Behaviour(runs=0, code=1) if state == "restarting" else manners,
         )
+        made.auto_remove = made.policy == "no" and rng.random() < 0.1
         if host := fields.get("host"):
             made.host = host  # type: ignore[assignment]
         return made
