@@ -266,3 +266,60 @@ def test_an_image_that_lost_its_tag_and_is_used_stays(clean: PrivateEngine, reap
     found = {row["id"]: row for row in rows(ended).values() if row["kind"] == "image"}
     assert "user uses it" in found[used]["sentence"]
     assert engine.api.get(f"/images/{used}/json")[0] == 200
+
+
+HOST = """
+[scope]
+names = ["bench-*"]
+images = ["acme/*"]
+
+[[policy]]
+name = "stopped"
+kinds = ["container"]
+stopped_for = "1ms"
+with_project = ["network", "volume", "image"]
+
+[[policy]]
+name = "unused"
+kinds = ["network", "volume", "image"]
+unused_for = "1ms"
+"""
+
+
+def test_a_whole_host_is_cleaned_and_its_neighbours_keep_everything(
+    clean: PrivateEngine, reaper: Program, tmp_path: Path
+) -> None:
+    engine = clean
+    engine.import_image()
+    trials = [f"hello-{n}-1-of-1-2026-11-21__06-30-00" for n in range(6)]
+    neighbours = ["website", "shop"]
+    for number, project in enumerate((*trials, *neighbours)):
+        labels = {"com.docker.compose.project": project}
+        volume(engine, f"{project}_data", labels)
+        network = engine.create_network(f"{project}_default", labels)
+        owned = project in trials
+        service = {**labels, "com.docker.compose.service": "client"}
+        engine.labelled_image(f"{project}-client:latest", service)
+        if owned and number % 2:
+            continue  # its containers went long before
+        image = engine.tag(DEFAULT_IMAGE, "tb__hello__client:latest") if owned else DEFAULT_IMAGE
+        make = {"network": network, "binds": [f"{project}_data:/data"], "image": image}
+        if owned:
+            exited(engine, f"{project}-client", {**member_of(project), **service}, **make)
+        else:
+            engine.create(f"{project}-client", labels={**member_of(project), **service}, start=True, **make)
+    for name in ("bench-a", "data", "cache"):
+        volume(engine, name)
+        engine.create_network(name)
+    for name in ("acme/x:1", "tb__other__client:latest", "hb__x:1", "postgres:16", "someone/tb__x:1"):
+        engine.labelled_image(name, {})
+    engine.backdate({}, networks=dict.fromkeys(engine.networks(), DAY))
+    config = toml(tmp_path, HOST)
+    for _ in range(3):
+        ended = reaper("--once", "--json", *config)
+        assert ended.code == 0, ended.err
+    assert sorted(engine.networks()) == sorted(["cache", "data", "shop_default", "website_default"])
+    assert sorted(engine.volumes()) == sorted(["cache", "data", "shop_data", "website_data"])
+    assert len(engine.ids()) == len(engine.ids(all=False)) == len(neighbours)
+    kept = {"postgres:16", "someone/tb__x:1", "shop-client:latest", "website-client:latest"}
+    assert set(engine.images()) == kept | {DEFAULT_IMAGE, "tb__hello__client:latest"}  # two names of one image
