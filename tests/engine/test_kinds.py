@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -303,7 +304,7 @@ def test_a_whole_host_is_cleaned_and_its_neighbours_keep_everything(
         if owned and number % 2:
             continue  # its containers went long before
         image = engine.tag(DEFAULT_IMAGE, "tb__hello__client:latest") if owned else DEFAULT_IMAGE
-        make = {"network": network, "binds": [f"{project}_data:/data"], "image": image}
+        make: dict[str, Any] = {"network": network, "binds": [f"{project}_data:/data"], "image": image}
         if owned:
             exited(engine, f"{project}-client", {**member_of(project), **service}, **make)
         else:
