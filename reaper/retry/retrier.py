@@ -161,6 +161,7 @@ class _Call:
     budget: Budget
     look: Look | None
     number: int = 0
+    vain_looks: int = 0  # last looks that failed
     last_error: ProviderError | None = None
     left: float = field(init=False)  # of the total; waiting for a slot or a budget does not use it up
     asked: Budget = field(init=False)
@@ -211,7 +212,7 @@ class _Call:
                     continue  # it was ordered while this task waited for its slot
                 self.owner.breaker.check()
                 if self.look is not None and self.look.needed():
-                    await self.look.take(self._look)
+                    await self._take(self.look)
                     if self._is_paused():
                         continue
                 result = await self._timed(function)
@@ -263,11 +264,22 @@ class _Call:
         else:
             self.owner.breaker.failed(error)
 
+    async def _take(self, look: Look) -> None:
+        """Take the last look. One that is refused is no try of the change, up to twice as many times as there are tries."""
+        try:
+            await look.take(self._look)
+        except ProviderError as error:
+            slow = isinstance(error, CallTimeoutError)
+            if error.retryable and not slow and self.vain_looks < 2 * self.owner.policy.attempts:
+                self.vain_looks += 1
+                self.number -= 1
+            raise
+
     def _backoff(self, error: ProviderError) -> float | None:
         """Seconds to wait before the next attempt; None when there is to be none."""
         if not error.retryable or self.left <= 0 or self.number >= self.owner.policy.attempts or self.owner.breaker.open:
             return None
-        delay = self.owner.policy.delay(self.number)
+        delay = self.owner.policy.delay(max(self.number, 1))
         if error.retry_after is not None:
             delay = max(delay, min(error.retry_after, Cooldown.LONGEST))
         self._report(error, delay)
@@ -275,4 +287,4 @@ class _Call:
 
     def _report(self, error: ProviderError, delay: float, *, cooldown: bool = False) -> None:
         attempts = self.owner.policy.attempts
-        self.owner.on_retry(FailedAttempt(self.what, self.number, attempts, error, delay, cooldown))
+        self.owner.on_retry(FailedAttempt(self.what, max(self.number, 1), attempts, error, delay, cooldown))

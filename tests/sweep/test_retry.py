@@ -589,3 +589,25 @@ async def test_a_429_of_a_last_look_pauses_the_reads() -> None:
         await anyio.sleep(1)
         assert retrier.reading.cooldown.active
         assert not retrier.changing.cooldown.active
+
+
+async def test_a_last_look_that_fails_uses_up_no_try_of_the_change() -> None:
+    looks = changes = 0
+
+    async def ask() -> None:
+        nonlocal looks
+        looks += 1
+        if looks <= 6:
+            raise ServerError("500")
+
+    async def take(call: AttemptCall) -> None:
+        await call("look", ask)
+
+    async def change() -> None:
+        nonlocal changes
+        changes += 1
+        if changes < EXACT.attempts:
+            raise ServerError("500")
+
+    await Retrier(EXACT).call("change", change, changes=True, look=Look(lambda: True, take))
+    assert (changes, looks) == (EXACT.attempts, 6 + EXACT.attempts)

@@ -35,7 +35,6 @@ from reaper.providers.docker.containers import (
 )
 from reaper.providers.docker.dependents import Dependents
 from reaper.providers.docker.disk import Disk
-from reaper.providers.docker.errors import last_dates
 from reaper.providers.docker.event_stream import followed_deaths
 from reaper.providers.docker.image_labels import ImageLabels
 from reaper.providers.docker.labelled import is_wanted, rows_with
@@ -43,7 +42,6 @@ from reaper.providers.docker.network_endpoints import freed, proven_stale
 from reaper.providers.docker.settings import DockerTable
 from reaper.providers.docker.uses import uses_since
 from reaper.providers.docker.volumes_images import image, reports_creation, volume
-from reaper.providers.parsing import clock_skew
 from reaper.providers.parsing import text as text_of
 
 if TYPE_CHECKING:
@@ -107,7 +105,10 @@ class DockerReader:
         And every network, volume and image with one of the labels, and the volumes and images that ``also`` names.
         """
         every_network = Kind.NETWORK in also.kinds
-        inventory = await call(f"list {self.endpoint}", partial(self._list, label_keys, every_network=every_network))
+        listed, skew = await call(f"list {self.endpoint}", self._connection.dated_rows)
+        networks, other = await call(f"list networks of {self.endpoint}", self._connection.dated_networks)
+        skew = min(skew, other, key=itemgetter(1))
+        inventory = self._inventory(listed, networks, skew, label_keys, every_network=every_network)
         await self._image_labels.read(inventory.resources, call)
         marked = self._mark_own(self._image_labels.mark(resource) for resource in inventory.resources)
         inventory = replace(inventory, resources=marked)
@@ -178,9 +179,8 @@ class DockerReader:
         await call(f"identify {self.endpoint}", self._identify)
 
     async def _identify(self) -> None:
-        client = self._connection.client()
         try:
-            networks = checked_rows(await client.networks.list(), "networks")
+            networks = await self._connection.networks()
         except Exception as error:  # noqa: BLE001
             self._connection.translate(error)
         self.endpoint_id = engine_id(self._engine.host, networks)
@@ -198,15 +198,15 @@ class DockerReader:
             case _:
                 return inspected_container(row, self.endpoint, self._dependents.directory)
 
-    async def _list(self, label_keys: frozenset[str], *, every_network: bool) -> Inventory:
-        client = self._connection.client()
-        try:
-            rows = await self._connection.rows()
-            skews = [clock_skew(*last_dates.get())]
-            networks = checked_rows(await client.networks.list(), "networks")
-            skew, inexact = min(*skews, clock_skew(*last_dates.get()), key=itemgetter(1))
-        except Exception as error:  # noqa: BLE001 - whatever it is, _translate makes it ours
-            self._connection.translate(error)
+    def _inventory(
+        self,
+        rows: Sequence[Row],
+        networks: Sequence[Row],
+        skew: tuple[timedelta, timedelta],
+        label_keys: frozenset[str],
+        *,
+        every_network: bool,
+    ) -> Inventory:
         try:
             containers = self._dependents.listed(rows, networks)
             parsed = (network(row, self.endpoint, label_keys, every=every_network) for row in networks)
@@ -217,11 +217,11 @@ class DockerReader:
         self._start = next(
             (text_of(row.get("Id")) for row in networks if row.get("Name") == row.get("Driver") == "bridge"), None
         )
-        self._skew = skew
+        self._skew = skew[0]
         found = [*(self._known_image(container) for container in containers), *projects]
         self._images = {c.id: self._images[c.id] for c in containers if c.id in self._images}
         unreadable = sum(text_of(row.get("Id")) is None for row in networks)
-        return Inventory(tuple(found), skew, unreadable, inexact)
+        return Inventory(tuple(found), skew[0], unreadable, skew[1])
 
     async def inspect(self, resource: Resource) -> Resource:
         """It as it is now. Raises NotFoundError when it is gone."""

@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -20,6 +20,7 @@ from reaper.providers.docker.calls import check
 from reaper.providers.docker.containers import Row
 from reaper.providers.docker.errors import last_cause, last_dates, last_headers, last_request, translate
 from reaper.providers.docker.settings import DockerTable
+from reaper.providers.parsing import clock_skew
 from reaper.providers.parsing import text as text_of
 
 if TYPE_CHECKING:
@@ -71,6 +72,24 @@ class EngineConnection:
     async def rows(self, **params: str) -> Sequence[Row]:
         """The raw listing of containers: ``containers.list()`` takes an empty object for an empty list."""
         return checked_rows(await self.client()._query_json("containers/json", params={"all": "1", **params}), "containers")  # noqa: SLF001
+
+    async def networks(self) -> Sequence[Row]:
+        """The raw listing of networks."""
+        return checked_rows(await self.client().networks.list(), "networks")
+
+    async def dated_rows(self) -> tuple[Sequence[Row], tuple[timedelta, timedelta]]:
+        """The listing of containers, and the engine's clock by its answer. Raises ProviderError."""
+        return await self._dated(self.rows)
+
+    async def dated_networks(self) -> tuple[Sequence[Row], tuple[timedelta, timedelta]]:
+        """The listing of networks, likewise."""
+        return await self._dated(self.networks)
+
+    async def _dated(self, ask: Callable[[], Awaitable[Sequence[Row]]]) -> tuple[Sequence[Row], tuple[timedelta, timedelta]]:
+        try:
+            return await ask(), clock_skew(*last_dates.get())
+        except Exception as error:  # noqa: BLE001
+            self.translate(error)
 
     async def unless_removed(
         self, resource: Resource, patience: float, ask: Callable[["aiodocker.Docker"], Awaitable[T]]
