@@ -91,7 +91,7 @@ def carried(before: Resource, now: Resource) -> Resource:
         now,
         last_used_at=now.last_used_at or before.last_used_at,
         watched_since=before.watched_since,
-        size=before.size if now.size is None else now.size,
+        size=now.size if before.size is None else before.size,  # a containerd store measures less when it inspects
         inherited=before.inherited,
         prune=before.prune,
         uses=now.uses or before.uses,
