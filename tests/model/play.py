@@ -332,7 +332,7 @@ class Play:
                 found.append(f"{place.name} {(text := script.fault(rng))}")
                 place.faults.add(text)
             elif what == "listing":
-                some = ["pass"] * rng.choice((0, 0, 1, 2, 3)) + [rng.choice(script.LISTINGS)]
+                some = ["pass"] * rng.choice((0, 0, 1, 2, 3)) + [rng.choice(script.LISTINGS[place.provider])]
                 self.listing_faults[place.name] = some
                 found.append(f"{place.name} listing {some}")
             elif what == "refused":
@@ -530,8 +530,7 @@ class _Watching:
 
     def began(self, worker: EndpointWorker, _due: frozenset[str]) -> None:
         self._play.played.sweeps += 1
-        self._place(worker).acted.clear()
-        self._play.watch.asked[worker.name] = set()
+        self._play.watch.begin_sweep(self._place(worker))
 
     def swept(self, _worker: EndpointWorker, _due: frozenset[str], report: Report, _result: SweepResult) -> None:
         self._play.log_report(report)

@@ -14,11 +14,34 @@ from tests.promise.test_mutants import mutate
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 24  # in each mode
-# Of the other rules no run of the model is likely to have a case: the worlds of tests/promise have many of each.
-UNLIKELY = frozenset[str]()
-CAUGHT = (*IN_TIME, *(mutant for mutant in MUTANTS if mutant.rule not in UNLIKELY))
+# Of the other rules few runs of the model have a case: the worlds of tests/promise have many of each.
+LIKELY = frozenset(
+    {
+        "what the scope does not match is not owned",
+        "no labels in the answer means keep",
+        "system containers stay",
+        "[protect] keeps",
+        "reaper.keep keeps",
+        "a label override that cannot be read keeps",
+        "a label override that is not due keeps",
+        "a living lease keeps",
+        "what is changing stays",
+        "a preset's sign is an exact one",
+        "policies select by name",
+        "a project that another member has joined stays",
+        "what something depends on by now stays",
+        "a dry run changes nothing",
+        "a cap is kept",
+        "nothing is deleted while no lease can be read",
+        "what is about to go is on record first",
+        "a deletion is confirmed before it is reported",
+        "a failure is no success",
+        "an unknown lease keeps for a day",
+    }
+)
+CAUGHT = [mutant for mutant in (*MUTANTS, *IN_TIME) if mutant.rule in LIKELY]
 # All of them take a quarter of an hour: two in every run, all with ``make mutants``.
-TRIED = CAUGHT if os.environ.get("REAPER_MUTANTS") == "all" else CAUGHT[:2]
+TRIED = CAUGHT if os.environ.get("REAPER_MUTANTS") == "all" else CAUGHT[-2:]
 
 
 def model(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -57,4 +80,4 @@ def test_a_rule_that_is_off_is_noticed(mutant: Mutant, tmp_path: Path) -> None:
 
 
 def test_twenty_rules_and_more_are_tried() -> None:
-    assert len({mutant.rule for mutant in CAUGHT}) == len(CAUGHT) >= 20
+    assert len(CAUGHT) == len(LIKELY) >= 20

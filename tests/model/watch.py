@@ -43,6 +43,8 @@ class Watch:
         self.asked: dict[str, set[str]] = {}
         self.reapers = 1  # at work in this step: nothing tells whose a look was
         self.seen: dict[str, list[tuple[bool, float]]] = {}  # at each look: whether it might go, and when that was
+        self.first: dict[str, dict[str, oracle.Thing]] = {}  # by endpoint: what was there at the first listing of a sweep
+        self.changed: set[str] = set()  # what was seen to have changed since
         self.listed: dict[str, frozenset[str]] = {}  # by endpoint: what had to stay at the last listing
         self.on_request: Callable[[int], object] = lambda _: None
         self.wrong: list[str] = []
@@ -51,15 +53,21 @@ class Watch:
     def begin(self) -> None:
         """A step begins."""
         self.requests, self.changes, self.reapers = 0, 0, 1
-        self.asked = {place.name: set() for place in self.world.places}
         self.seen.clear()
         self.listed.clear()
         for place in self.world.places:
-            place.acted.clear()
+            self.begin_sweep(place)
 
     def fail(self, what: str) -> None:
         """Something is wrong."""
         self.wrong.append(what)
+
+    def begin_sweep(self, place: Place) -> None:
+        """A sweep of one endpoint begins."""
+        self.asked[place.name] = set()
+        self.first.pop(place.name, None)
+        self.changed.clear()
+        place.acted.clear()
 
     def raise_what_is_wrong(self) -> None:
         """Raise BrokenPromiseError if anything is."""
@@ -93,6 +101,7 @@ class Watch:
         """The program has looked at something, or at a group: no answer shows both, so each is held to what it showed."""
         if target is not None:
             never, _ = self._never(place, target)
+            self._compare(place, target)
             by_itself = not any(not _is_of_others(why) for why in never)
             might_go = not never or (by_itself and target not in self.listed.get(place.name, {target}))
             self.seen.setdefault(target, []).append((might_go, self.world.clock.elapsed()))
@@ -101,6 +110,15 @@ class Watch:
             self.listed[place.name] = frozenset(
                 key.removeprefix("volume ") for key in first.never.keys() & second.never.keys()
             )
+
+    def _compare(self, place: Place, target: str) -> None:
+        """Note what has changed since it was listed, other than by the program."""
+        before = self.first.get(place.name, {}).get(target)
+        if before is None or target in place.acted or self.reapers > 1:
+            return
+        now = next((thing for thing in oracle.things(self.world.truth(place)) if oracle.key(thing) == target), None)
+        if now is not None and _signs(now) != _signs(before):
+            self.changed.add(target)
 
     def _views(self, place: Place) -> tuple[Oracle, Oracle]:
         """How it is, and how it would be had the program done nothing in this step."""
@@ -132,6 +150,8 @@ class Watch:
             self.fail(f"{what} {thing} on {place.name}, which must stay: {never}")
         if self.world.clock.elapsed() - looks[-1][1] > LONGEST_LOOK.total_seconds():
             self.fail(f"{what} {thing} on {place.name} without a look at it in the last {LONGEST_LOOK}")
+        if target in self.changed:
+            self.fail(f"{what} {thing} on {place.name}, which had changed since it was listed")
         place.acted[key] = thing
 
     def _came_back(self, place: Place, key: str) -> bool:
@@ -193,6 +213,11 @@ class Watch:
                 connection.close()
         if missing := asked - on_record:
             self.fail(f"the journal knows nothing of the deletion of {sorted(missing)}")
+
+
+def _signs(thing: oracle.Thing) -> tuple[object, ...]:
+    """What must be as it was when it was decided about."""
+    return getattr(thing, "state", None), getattr(thing, "started", None), thing.labels
 
 
 def _is_of_others(why: str) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 from reaper.simulator.clock import Clock
 from reaper.simulator.daytona.app import Daytona
@@ -105,6 +106,7 @@ class Place:
         remembered: what an earlier sweep may have known to be owned.
     """
 
+    provider: ClassVar[str]
     name: str
     faults: Faults
     skew: timedelta = timedelta(0)
@@ -139,6 +141,8 @@ def _before(now: oracle.Thing | None, before: oracle.Thing) -> oracle.Thing:
 
 class DockerPlace(Place):
     """An engine."""
+
+    provider = "docker"
 
     def __init__(self, name: str, clock: Clock, seed: int, faults: Faults, skew: timedelta) -> None:
         super().__init__(name, faults, skew)
@@ -275,6 +279,8 @@ def _container(c: Container) -> truth.Container:
 
 class DaytonaPlace(Place):
     """An organisation."""
+
+    provider = "daytona"
 
     def __init__(self, name: str, clock: Clock, rng: random.Random, faults: Faults) -> None:
         super().__init__(name, faults)
