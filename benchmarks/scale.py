@@ -148,8 +148,8 @@ class Scale:
             found |= {"organisations": (series, bound), "memory-organisations": (series, Series())}
         for kind, place in _KINDS.items():
             if f"growth-{kind}" in wanted:
-                found[f"growth-{kind}"] = self._grown(runs, place), Series()
-            if f"memory-{kind}" in wanted or (kind == "containers" and "engines" in wanted):
+                found[f"growth-{kind}"] = found[f"memory-{kind}"] = self._grown(runs, place), Series()
+            elif f"memory-{kind}" in wanted or (kind == "containers" and "engines" in wanted):
                 found[f"memory-{kind}"] = self._deleted(runs, f"--{place}s", "1", "--each", str(MANY)), Series()
         if wanted & {"engines", "memory-engines"}:
             series = self._deleted(runs, "--engines", str(ENGINES), "--each", str(MANY // ENGINES))

@@ -56,6 +56,10 @@ class Inspector:
                 fresh[resource.id] = replace(resource, inspected=True, unreadable=str(error))
 
         await self._each(wanted, one)
+        if again := [r for r in wanted if (error := self.unread.get(r.id)) is not None and error.retryable]:
+            for resource in again:  # one more round, as for deletions
+                del self.unread[resource.id]
+            await self._each(again, one)
         looked_at = ((resource, fresh.get(resource.id, resource)) for resource in resources)
         return [now for _, now in looked_at if now is not None]
 
