@@ -6,7 +6,7 @@ that changed since the decision, other than by our own stop, keeps the whole uni
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -186,7 +186,11 @@ class Members:
 
     async def _inspected(self, resource: Resource, call: Call) -> Resource:
         what = f"inspect {resource.kind} {resource.name}"
-        return carried(resource, await call(what, lambda: self.context.provider.inspect(resource)))
+        fresh = carried(resource, await call(what, lambda: self.context.provider.inspect(resource)))
+        if fresh.state is State.FAILED and resource.state is State.STOPPED and fresh.id in self._attempts:
+            # This sweep's own deletion has failed half-way, which Docker calls dead. That is no change by others.
+            return replace(fresh, state=resource.state, raw_state=resource.raw_state)
+        return fresh
 
     async def _inspect_one(self, resource: Resource) -> Resource:
         fresh = await self._inspected(resource, self._read)
