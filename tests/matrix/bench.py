@@ -21,7 +21,7 @@ from reaper.observers.instruments import SweepResult, reach, sweep_result
 from reaper.observers.json_report import report_document
 from reaper.observers.metrics import Metrics
 from reaper.providers.daytona import client as daytona
-from reaper.providers.docker import client as docker
+from reaper.providers.docker import connection as docker
 from reaper.providers.parsing import clock_skew
 from reaper.retry.retrier import RetryPolicy
 from reaper.session import Session
