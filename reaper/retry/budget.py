@@ -141,11 +141,12 @@ class AdaptiveLimiter:
 
     SLOW = 3.0  # times the quickest answers of late
     NEVER_SLOW = 0.25  # seconds: an answer within this is quick, whatever others were
+    LEAST = 1.0
     RECENT = 64  # answers after which the quickest one is forgotten by half
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._tokens = max(1.0, most / 4)
+        self._tokens = self._first(most)
         self._under_way = 0
         self._waiting: deque[anyio.Event] = deque()
         self._quickest = math.inf
@@ -204,10 +205,40 @@ class AdaptiveLimiter:
             self._quickest = min(seconds, drifted)
         self._wake()
 
+    def _first(self, most: int) -> float:
+        return max(1.0, most / 4)
+
     def _cut(self, factor: float, *, outage: bool = False) -> None:
         if self._answers_until_next_cut <= 0:
             self._answers_until_next_cut = int(self._tokens)
-            self._tokens = max(1.0, self._tokens * factor)
+            self._tokens = max(min(self.LEAST, self._most), self._tokens * factor)
             if not outage:  # else it says nothing of what the endpoint bears when it is well again
                 self._doubles_up_to = self._tokens
             self._went_well = False
+
+
+class RemovalLimiter(AdaptiveLimiter):
+    """The same for the removals of an engine, which knows no limit but slows down for its other users.
+
+    It starts with all of them, and a failure takes none away: the circuit breaker ends what fails. One removal takes many
+    times as long as another (a busy disk, a large container): only when they are slow on average others suffer.
+    """
+
+    SLOW = 2.0
+    NEVER_SLOW = 0.02  # eight at a time take no longer on an engine with two cores and no other work
+    AVERAGED = 8  # removals
+    LEAST = 2.0
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self._average: float | None = None
+
+    def observe(self, seconds: float, *, well: bool) -> None:
+        """See ``AdaptiveLimiter``."""
+        if well:
+            before = seconds if self._average is None else self._average
+            self._average = before + (seconds - before) / self.AVERAGED
+            super().observe(self._average, well=True)
+
+    def _first(self, most: int) -> float:
+        return float(most)

@@ -227,17 +227,18 @@ class _Call:
         async with self.owner.reading:
             self.owner.breaker.check()
             self.asked = self.owner.reading
-            result = await self._timed(function)
+            result = await self._timed(function, look=True)
             self.asked = self.budget
         return result
 
-    async def _timed(self, function: Callable[[], Awaitable[T]]) -> T:
+    async def _timed(self, function: Callable[[], Awaitable[T]], *, look: bool = False) -> T:
         began = anyio.current_time()
         within = min(self.timeout, self.left)
         try:
             with anyio.CancelScope(deadline=began + within) as scope:
                 result = await function()
-                self._adapt(began, well=True)
+                if not look:  # which says nothing of how quick changes are
+                    self._adapt(began, well=True)
                 return result
         except TimeoutError:
             pass

@@ -12,7 +12,7 @@ from reaper.core.lease_index import Leases
 from reaper.core.model import Kind, Resource, Result, State
 from reaper.core.rules import Rules
 from reaper.providers.base import Limits, Listed, Provider
-from reaper.retry.budget import AdaptiveLimiter
+from reaper.retry.budget import AdaptiveLimiter, RemovalLimiter
 from reaper.retry.retrier import Retrier
 from reaper.sweep.confirm import Confirmer
 from reaper.sweep.dependents import Dependents
@@ -40,7 +40,7 @@ class Slots:
     def __init__(self, limits: Limits) -> None:
         together = AdaptiveLimiter(limits.together) if limits.together is not None else None
         self.reads: AbstractAsyncContextManager[object] = together or anyio.CapacityLimiter(limits.reads)
-        self.removals: AbstractAsyncContextManager[object] = together or anyio.CapacityLimiter(limits.removals)
+        self.removals: AbstractAsyncContextManager[object] = together or RemovalLimiter(limits.removals)
         self.stops: AbstractAsyncContextManager[object] = together or anyio.CapacityLimiter(limits.stops)
         self.listings: AbstractAsyncContextManager[object] = nullcontext() if together else self.reads
 

@@ -1,12 +1,15 @@
 """How many calls are under way: more while answers stay quick, fewer when they slow down or fail."""
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from reaper.errors import NotFoundError, ProviderError, ServerError
+from reaper.providers.base import Limits
 from reaper.retry.budget import AdaptiveLimiter
-from reaper.retry.retrier import Retrier
+from reaper.retry.retrier import AttemptCall, Look, Retrier
 from reaper.sweep.concurrency import for_each
+from reaper.sweep.context import Slots
 from tests.sweep.lab import EXACT
 
 pytestmark = pytest.mark.anyio
@@ -166,3 +169,46 @@ async def test_one_that_is_cancelled_while_it_waits_leaves_its_slot_to_the_next(
     assert entered in ([0, 2], [0, 1, 2])
     async with limiter:
         assert limiter.now == 1
+
+
+class Engine:
+    """Takes the longer for each removal the more are under way, those of its other users included."""
+
+    def __init__(self) -> None:
+        self.slots = Slots(Limits(removals=8))
+        self.others = 0
+        self.under_way: list[int] = []
+        self._now = 0
+
+    async def remove(self) -> None:
+        self._now += 1
+        self.under_way.append(self._now)
+        await anyio.sleep(0.002 * (self._now + self.others))
+        self._now -= 1
+
+    async def glance(self, call: AttemptCall) -> None:
+        await call("look", anyio.lowlevel.checkpoint)
+
+    async def sweep(self, count: int) -> list[int]:
+        """Remove so many, each with a last look; how many were under way at the beginning of each."""
+        retrier, look = Retrier(EXACT), Look(lambda: True, self.glance)
+        self.under_way = []
+
+        async def one(number: int) -> None:
+            await retrier.call(f"delete {number}", self.remove, slots=self.slots.removals, changes=True, look=look)
+
+        await for_each(range(count), one, 64, "delete")
+        return self.under_way
+
+
+async def test_an_engine_without_other_work_is_asked_for_as_many_removals_as_are_allowed() -> None:
+    assert (await Engine().sweep(200))[50:190] == [8] * 140
+
+
+async def test_removals_are_fewer_while_another_user_slows_the_engine_down_and_many_again_afterwards() -> None:
+    engine = Engine()
+    await engine.sweep(100)
+    engine.others = 16
+    assert max((await engine.sweep(60))[30:]) <= 4
+    engine.others = 0
+    assert max(await engine.sweep(300)) == 8

@@ -19,7 +19,7 @@ class DockerTable(EndpointTable):
     """[[docker]]: one engine.
 
     ``removals`` and ``stops`` bound what is asked of it at the same time: an engine gains nothing from more than about
-    eight removals, while stopping waits for the container and needs all of them at once.
+    eight removals, and gets fewer while they slow down; stopping waits for the container and needs all of them at once.
     """
 
     addresses = frozenset({"host"})
