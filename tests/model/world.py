@@ -88,7 +88,7 @@ class Run:
             heard = max(self.heard - UNWRITTEN, self.since) if sure else self.heard + IN_FLIGHT
         return truth.Lease(
             self.id,
-            self.since + skew,
+            (self.since if sure else self.since.replace(microsecond=0)) + skew,  # listings give whole seconds
             None if ended is None else ended + skew,
             None if heard is None else heard + skew,
             claims=self.claims,
