@@ -5,27 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from reaper.core.kinds import Kind, State
+from reaper.core.kinds import Kind as Kind  # noqa: PLC0414 - they are words of the model, too
+from reaper.core.kinds import State as State  # noqa: PLC0414 - they are words of the model, too
 from reaper.core.site import Site
-
-__all__ = [
-    "TESTCONTAINERS_REAPER",
-    "TIME_UP",
-    "CapHit",
-    "Decision",
-    "EndpointFailure",
-    "EndpointReport",
-    "Kind",
-    "Outcome",
-    "Prune",
-    "Reason",
-    "Remembered",
-    "Report",
-    "Resource",
-    "Result",
-    "State",
-    "Verdict",
-]
 
 TESTCONTAINERS_REAPER = "the reaper of Testcontainers"
 """What ``Resource.system_container`` says of one: of all system containers the only kind that one run starts for itself."""
