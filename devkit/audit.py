@@ -43,7 +43,7 @@ def needed(name: str, extras: frozenset[str], found: dict[str, str]) -> None:
         requirement = Requirement(text)
         marker, key = requirement.marker, canonicalize_name(requirement.name)
         if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
-            if key in found and not requirement.extras:
+            if key == "pip" or (key in found and not requirement.extras):  # a virtual environment brings its pip
                 continue
             try:
                 found[key] = distribution(requirement.name).version

@@ -25,6 +25,7 @@ from reaper.errors import (
     TooManyFilesError,
 )
 from reaper.providers.base import Also, Inventory, Listed, Provider, Renewing
+from reaper.retry.resting import Resting
 from reaper.sweep.absence import Absence
 from reaper.sweep.concurrency import Pace, for_each
 from reaper.sweep.confirm import Confirmer
@@ -341,12 +342,14 @@ class EndpointSweep:
             units = sorted(units, key=lambda unit: unit.newest, reverse=True)  # what is linked is newer than its owner
             self.context.dependents = self.context.dependents or Dependents(self.retrier.resting)
             self.context.dependents.begin([unit.key for unit in units])
+        # With --fail-fast none begins in the place of one that waits, so that few have begun when the first one fails.
+        resting = Resting() if self.shared.options.fail_fast else self.retrier.resting
         if limits.together is not None:
-            await for_each(units, Unit.run, min(len(units), 2 * limits.together), "reap", self.retrier.resting)
+            await for_each(units, Unit.run, min(len(units), 2 * limits.together), "reap", resting)
             return
         stopping = min(sum(unit.has_running for unit in units), limits.stops)  # all of those at once, beside those who wait
         most = 6 * (limits.reads + limits.removals) + stopping
-        pace, resting = Pace(2 * limits.removals + stopping, most, self.retrier.resting), self.retrier.resting
+        pace = Pace(2 * limits.removals + stopping, most, resting)
         await for_each(units, lambda unit: pace.within(unit.run), min(len(units), most), "reap", resting)
 
     def _settled(self, result: Result) -> None:

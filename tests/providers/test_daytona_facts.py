@@ -320,7 +320,9 @@ ODD: tuple[dict[str, Any], ...] = (
 )
 
 
-@pytest.mark.parametrize("odd", ODD, ids=str)
+@pytest.mark.parametrize(
+    "odd", ODD, ids=[", ".join(f"{key}={'' if odd[key] is ABSENT else odd[key]}" for key in odd) for odd in ODD]
+)
 async def test_an_odd_row_is_listed_and_spoils_nothing(odd: dict[str, Any]) -> None:
     async with Lab() as lab:
         ids = {lab.add("before").id, lab.add("odd", extra=odd).id, lab.add("after").id}
