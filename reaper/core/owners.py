@@ -151,7 +151,7 @@ class Owners:
         return next((preset for preset in self._presets if preset.names_project(resource)), None)
 
     def _of_image(self, image: Resource) -> Ownership | None:
-        """An image is owned when each of its tags is; by a label, when it has no second tag that somebody may have given."""
+        """An image is owned when each of its tags is; by a label, when it has no second tag, which may be another user's."""
         signs = [self._of_reference(tag) for tag in image.tags]
         first = signs[0] if signs else None
         if first is not None and None not in signs:

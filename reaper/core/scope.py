@@ -132,7 +132,7 @@ class Preset:
         images: a container with one of these is the runner's, and so is the whole group that it is in.
         references: images themselves that are the runner's.
         projects: the names that the runner gives to Compose projects: what is in one without containers is the runner's.
-        data_projects: likewise, of volumes: what holds data needs a name that nobody else gives.
+        data_projects: likewise, of volumes: what holds data needs a name that is given to nothing else.
         runner: as ``identity.RUNNER_FILES`` finds it by a Compose project's configuration files: the whole group is its.
     """
 

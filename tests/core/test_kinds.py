@@ -164,7 +164,7 @@ def test_each_tag_of_an_image_must_be_owned() -> None:
     assert "neighbour/y:1" in one(rules, mixed).sentence
     assert one(rules, replace(mixed, tags=("neighbour/y:1",))).reason is Reason.NOT_OWNED
     labelled = replace(mixed, labels={"team": "rl"})
-    assert not one(rules, labelled).reap, "a label does not own what somebody has given another name"
+    assert not one(rules, labelled).reap, "a label does not own what has another name"
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ class Play:
         if self.book is not None:
             self.book.release(run.id)
         else:
-            run.over, run.alive = None, False  # nobody heard of it: its heartbeats will be missed
+            run.over, run.alive = None, False  # it was not heard of: its heartbeats will be missed
 
     @asynccontextmanager
     async def leasing(self) -> AsyncIterator[None]:

@@ -307,7 +307,7 @@ class DaytonaPlace(Place):
         linked = owner.id if owner is not None and owner.desired == owner.state and moment(owner.created) < created else None
         if owner is not None and linked is not None and owner.linked is not None:
             linked = None
-        pool = "pool-1" if rng.random() < 0.05 and linked is None else None  # one that nobody has claimed has no labels
+        pool = "pool-1" if rng.random() < 0.05 and linked is None else None  # one that is not claimed has no labels
         spec = SandboxSpec(
             name=f"trial-box-{number}-{rng.randrange(1000)}",
             state=rng.choice(states) if age else "started",

@@ -44,7 +44,7 @@ def run(work: object) -> None:
         runner.run(work)  # type: ignore[arg-type]
 
 
-def test_nobody_waits_for_an_answer_that_is_renewed_ahead(source: Source) -> None:
+def test_none_waits_for_an_answer_that_is_renewed_ahead(source: Source) -> None:
     async def work() -> None:
         renewal = asyncio.create_task(source.kept.renew(source.take))
         await source.get()

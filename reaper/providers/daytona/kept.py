@@ -43,7 +43,7 @@ class Kept(Generic[T]):
     async def renew(self, take: Callable[[], Awaitable[T]]) -> None:
         """Take the next answer each time that the latest one comes to its end and is still asked for, until cancelled.
 
-        An error is that of whoever asks next.
+        An error is raised to the next one that asks.
         """
         while True:
             await self._wanted.wait()

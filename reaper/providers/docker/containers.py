@@ -275,7 +275,7 @@ def network(
         row: it.
         endpoint: where it is.
         label_keys: by one of these a lease may claim it; None when it has been chosen already.
-        every: whether those are chosen as well that somebody has made by hand; the engine's own are never.
+        every: whether those are chosen as well that were made by hand; the engine's own are never.
     """
     found = labels(row.get("Labels"))
     project = (found or {}).get(PROJECT_LABEL)
