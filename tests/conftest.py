@@ -3,7 +3,6 @@
 import gc
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -70,7 +69,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         elif "engine_possible" in fixtures or item.get_closest_marker("engine") is not None:
             callspec = getattr(item, "callspec", None)
             flavour = callspec.params.get("flavour", DEFAULT) if callspec is not None else DEFAULT
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name} {flavour}"))
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem} {flavour}"))
 
 
 def pytest_collection_finish() -> None:
@@ -109,33 +108,14 @@ def flavour(request: pytest.FixtureRequest) -> str:
     return str(getattr(request, "param", DEFAULT))
 
 
-@pytest.fixture(scope="session")
-def kept_engine() -> Iterator[list[PrivateEngine]]:
-    """The engine of the module before, if it is still good: the next module on the same one need not start it."""
-    kept: list[PrivateEngine] = []
-    yield kept
-    for engine in kept:
-        engine.stop()
-
-
 @pytest.fixture(scope="module")
-def module_engine(engine_possible: None, flavour: str, kept_engine: list[PrivateEngine]) -> Iterator[PrivateEngine]:
-    """An engine for a module's tests, with the image bench:1 and nothing else."""
+def module_engine(engine_possible: None, flavour: str) -> Iterator[PrivateEngine]:
+    """An engine for a module's tests, with the image bench:1."""
     if reason := PrivateEngine.available(flavour):
         needs.lacking(reason)
-    engine = kept_engine.pop() if kept_engine else PrivateEngine(flavour)
-    if engine.flavour.name != flavour:
-        engine.stop()
-        engine = PrivateEngine(flavour)
-    with ExitStack() as stack:
-        stack.enter_context(engine)  # which starts it, unless it runs
+    with PrivateEngine(flavour) as engine:
         engine.import_image()
         yield engine
-        engine.import_image()  # a test may have removed it
-        engine.clear()
-        engine.remove_images()
-        stack.pop_all()
-        kept_engine.append(engine)
 
 
 @pytest.fixture
