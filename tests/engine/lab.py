@@ -103,13 +103,13 @@ def until(condition: Callable[[], bool], what: str, deadline: float = 30.0) -> N
         time.sleep(0.01)
 
 
-def events(engine: EngineClient, action: str) -> list[dict[str, Any]]:
-    """The events of containers with this action since the engine started (it keeps the last 256), oldest first.
+def events(engine: EngineClient, action: str, since: float = 0) -> list[dict[str, Any]]:
+    """The events of containers with this action since then (it keeps the last 256 since its start), oldest first.
 
     Each is the actor's attributes (``name``, ``signal``, ``exitCode``, ...) and ``at`` in seconds.
     """
     filters = quote(json.dumps({"type": ["container"], "event": [action]}))
-    answer = engine.api.must("GET", f"/events?since=0&until={time.time():.9f}&filters={filters}")
+    answer = engine.api.must("GET", f"/events?since={since:.9f}&until={time.time():.9f}&filters={filters}")
     lines = [answer] if isinstance(answer, dict) else [json.loads(line) for line in answer.splitlines()]
     return [{**line["Actor"]["Attributes"], "at": line["timeNano"] / 1e9} for line in lines]
 

@@ -1,5 +1,7 @@
 """How running containers are ended, and what goes with a container."""
 
+import time
+
 import pytest
 
 from devkit.engine import IGNORES_TERM, SLEEPS, PrivateEngine
@@ -18,6 +20,7 @@ stop_timeout = "1s"
 
 
 def test_each_gets_its_own_signal_and_then_its_time(engine: PrivateEngine, reaper: Program) -> None:
+    began = time.time()
     engine.create("obeys", labels=OWNED, cmd=WAITS, start=True)
     engine.create("ignores", labels=OWNED, cmd=IGNORES_TERM, start=True)
     interrupt = ("sh", "-c", "trap 'exit 7' INT; sleep infinity & wait")
@@ -27,7 +30,7 @@ def test_each_gets_its_own_signal_and_then_its_time(engine: PrivateEngine, reape
     assert ended.outcomes() == dict.fromkeys(("obeys", "ignores", "interrupt"), "deleted")
     assert containers(engine) == set()
     signals: dict[str, list[tuple[str, float]]] = {}
-    for event in events(engine, "kill"):
+    for event in events(engine, "kill", began):
         signals.setdefault(event["name"], []).append((event["signal"], event["at"]))
     assert {name: [signal for signal, _ in sent] for name, sent in signals.items()} == {
         "obeys": ["15"],
@@ -36,7 +39,7 @@ def test_each_gets_its_own_signal_and_then_its_time(engine: PrivateEngine, reape
     }
     (_, asked), (_, killed) = signals["ignores"]
     assert 1.0 <= killed - asked < 8.0, "the policy's time-out, not the engine's ten seconds"
-    codes = {event["name"]: event["exitCode"] for event in events(engine, "die")}
+    codes = {event["name"]: event["exitCode"] for event in events(engine, "die", began)}
     assert codes == {"obeys": "0", "ignores": "137", "interrupt": "7"}
 
 
