@@ -12,6 +12,7 @@ from reaper.simulator.daytona.rules import Behaviour
 from reaper.simulator.server import Simulator
 from reaper.simulator.world import ContainerSpec, SandboxSpec
 from tests.daytona.lab import DAY, HARBOR, HOUR, Watched
+from tests.engine.lab import until
 from tests.run import Program
 
 QUICK = Behaviour(pickup=(0, 0), destroy=(0, 0.2), stop=(0, 0), get_cache=0, list_lag=0)
@@ -86,6 +87,16 @@ class Served:
             return {row.name for row in organisation.rows.values() if not row.hidden}
 
         return self.sim.do(names)
+
+    def finish_destroying(self) -> None:
+        """Wait for what the platform is destroying: it takes its own time, whatever has become of the client."""
+        organisation = self.sim.organisation(self.first)
+
+        def destroying() -> bool:
+            organisation.settle()
+            return any(row.desired == "destroyed" and not row.hidden for row in organisation.rows.values())
+
+        until(lambda: not self.sim.do(destroying), "the end of what is being destroyed")
 
     def changes(self) -> list[str]:
         """The requests that would change something."""

@@ -246,6 +246,7 @@ def test_a_sweep_that_was_killed_is_finished_by_the_next_one_and_the_journal_say
     assert {act["outcome"] for act in pending} == {"pending"}
     assert all(f"the process that was deleting it (pid {process.pid}) died" in act["detail"] for act in pending)
     served.sim.faults.clear()
+    served.finish_destroying()
     assert run("--once", "--only", "daytona").code == 0
     assert not served.left() & leftover
     after: dict[str, list[str]] = {}

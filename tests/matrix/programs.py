@@ -17,6 +17,7 @@ from reaper.simulator.control import Traffic
 from reaper.simulator.daytona.rules import Behaviour
 from reaper.simulator.faults import Handler
 from reaper.simulator.server import Simulator
+from tests.engine.lab import until
 from tests.matrix.faults import CONFIRM, DAYTONA, DELETION, DOCKER, GROUP, INSPECT, LIST, STOP
 from tests.matrix.worlds import DELETE, INSPECTION, LEASED, LISTING, DaytonaWorld, DockerWorld, World
 from tests.matrix.worlds import STOP as STOPPING
@@ -90,6 +91,10 @@ class Town:
 
     def names(self) -> set[str]:
         return self.sim.do(self.world.names)
+
+    def finish_deletions(self) -> None:
+        """Wait for what the server has accepted."""
+        until(lambda: self.sim.do(self.world.ends), "the end of what is being deleted")
 
     def check(self, ended: Ended) -> None:
         """Everything is gone that must go, all that must live is there, and the program says so."""

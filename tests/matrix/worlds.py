@@ -52,6 +52,9 @@ class World(Protocol):
     def names(self) -> set[str]:
         """The names of what is there now, as far as any client could see it."""
 
+    def ends(self) -> bool:
+        """Whether nothing is on its way to its end: a deletion that was accepted is done in the server's own time."""
+
     def kind(self, request: web.Request) -> str | None:
         """Which sort of request this is."""
 
@@ -119,6 +122,10 @@ class DockerWorld:
         self.engine.settle()
         networks = {network.name for network in self.engine.networks if not network.predefined}
         return set(self.engine.names) | networks
+
+    def ends(self) -> bool:
+        self.engine.settle()
+        return True
 
     def kind(self, request: web.Request) -> str | None:
         path = re.sub(r"^/v[\d.]+", "", request.path)
@@ -212,6 +219,11 @@ class DaytonaWorld:
         stopped = {"stopped"} if self.denied else set[str]()
         rows = [row for row in self.organisation.rows.values() if not row.hidden]
         return {self._names[row.id] for row in rows if row.state not in stopped or self._names[row.id] in self.live}
+
+    def ends(self) -> bool:
+        self.organisation.settle()
+        rows = [row for row in self.organisation.rows.values() if self._names[row.id] in self.go and not row.hidden]
+        return not any(row.desired == "destroyed" for row in rows)
 
     def kind(self, request: web.Request) -> str | None:
         match request.method, *request.path.strip("/").split("/"):
