@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,6 +36,22 @@ def tool(name: str, package: str) -> str:
         package: Debian's package that has it.
     """
     return shutil.which(name) or lacking(f"{name} (Debian's package {package}) is not installed")
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of its own, mounted at a folder that is made for it.
+
+    Args:
+        folder: does not exist yet.
+        size: as ``mount`` takes it, for example "256k".
+    """
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
+        pytest.skip("only root may mount a file system, and not everywhere")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
 
 
 def python(version: str) -> str:

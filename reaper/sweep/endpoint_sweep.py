@@ -342,7 +342,7 @@ class EndpointSweep:
             units = sorted(units, key=lambda unit: unit.newest, reverse=True)  # what is linked is newer than its owner
             self.context.dependents = self.context.dependents or Dependents(self.retrier.resting)
             self.context.dependents.begin([unit.key for unit in units])
-        # With --fail-fast none begins in the place of one that waits, so that few have begun when the first one fails.
+        # With --fail-fast no unit begins while another one waits, so that few have begun when the first one fails.
         resting = Resting() if self.shared.options.fail_fast else self.retrier.resting
         if limits.together is not None:
             await for_each(units, Unit.run, min(len(units), 2 * limits.together), "reap", resting)

@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,19 +14,15 @@ import pytest
 from reaper.observers import journal_db
 from reaper.observers.journal import Journal
 from reaper.observers.journal_rows import gaps_left
+from tests import needs
 from tests.journal.lab import Lab, decision, report, result, sweep
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB."""
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
-        pytest.skip("only root may mount a file system, and not everywhere")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    with needs.small_disk(tmp_path / "tiny", "256k") as folder:
+        yield folder
 
 
 def many(prefix: str, count: int = 300) -> list[str]:

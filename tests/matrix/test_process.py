@@ -1,6 +1,5 @@
 """The faults that befall the whole process: killed at every stage, without descriptors, disk, name or certificate."""
 
-import os
 import resource
 import signal
 import ssl
@@ -14,6 +13,7 @@ import pytest
 
 from reaper.simulator.docker.app import add_container
 from reaper.simulator.world import SandboxSpec
+from tests import needs
 from tests.engine.tls import authority
 from tests.matrix import outcomes
 from tests.matrix.faults import DAYTONA, DOCKER, PROVIDERS, STOP
@@ -42,6 +42,7 @@ def test_killed_at_a_stage(tmp_path: Path, provider: str, stage: str, done: bool
             process.send_signal(signal.SIGKILL)
             assert program.finish(process).code == -signal.SIGKILL
         town.check_living()
+        town.finish_deletions()
         ended = town.sweep(program)
         assert ended.code in ((0, 3) if denied else (0,)), ended.err
         assert not town.world.go & town.names(), ended.out
@@ -87,13 +88,8 @@ def more(town: Town, number: int) -> None:
 @pytest.fixture
 def full(tmp_path: Path) -> Iterator[Path]:
     """A folder on a file system that is full; removing ``ballast`` makes room."""
-    folder = tmp_path / "full"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
-        pytest.skip("only root may mount a file system, and not everywhere")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    with needs.small_disk(tmp_path / "full", "1m") as folder:
+        yield folder
 
 
 def fill(folder: Path) -> None:

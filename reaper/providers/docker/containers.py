@@ -93,6 +93,14 @@ def moment(value: object) -> datetime | None:
     return parsing.moment(value, never=1)
 
 
+def readable_moment(value: object) -> datetime | None:
+    """The same; None also where it cannot be read, for times that take nothing while they are unknown."""
+    try:
+        return moment(value)
+    except ValueError:
+        return None
+
+
 def table(value: object) -> Row:
     """The value if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}

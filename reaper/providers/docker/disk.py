@@ -7,7 +7,6 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 import anyio
 
@@ -15,7 +14,7 @@ from reaper.core import sizes
 from reaper.core.model import Kind, Prune, Resource, State
 from reaper.errors import CallTimeoutError, NotFoundError, UnreadableError
 from reaper.providers.docker.connection import EngineConnection
-from reaper.providers.docker.containers import Row, moment, table
+from reaper.providers.docker.containers import Row, readable_moment, table
 from reaper.providers.docker.volumes_images import api_version
 from reaper.providers.parsing import text
 
@@ -99,8 +98,9 @@ def build_cache(records: Sequence[Row], endpoint: str) -> Resource | None:
     if not records:
         return None
     free = [row for row in records if row.get("InUse") is False and row.get("Shared") is False]
-    used = [at for row in free if (at := _moment(row.get("LastUsedAt")) or _moment(row.get("CreatedAt"))) is not None]
-    made = [at for row in records if (at := _moment(row.get("CreatedAt"))) is not None]
+    last = [readable_moment(row.get("LastUsedAt")) or readable_moment(row.get("CreatedAt")) for row in free]
+    used = [at for at in last if at is not None]
+    made = [at for row in records if (at := readable_moment(row.get("CreatedAt"))) is not None]
     own = [size for row in records if row.get("Shared") is False and isinstance(size := row.get("Size"), int)]
     return Resource(
         provider="docker",
@@ -115,14 +115,6 @@ def build_cache(records: Sequence[Row], endpoint: str) -> Resource | None:
         size=sum(own) if free else None,
         last_used_at=min(used, default=None) if len(used) == len(free) else None,
     )
-
-
-def _moment(value: object) -> datetime | None:
-    try:
-        found = moment(value)
-    except ValueError:
-        return None
-    return found and found.astimezone(UTC)
 
 
 def _rows(value: object, what: str) -> Sequence[Row]:

@@ -13,7 +13,7 @@ from reaper.core.model import Kind, Resource, State
 from reaper.core.scope import LEASE_LABEL
 from reaper.providers import parsing
 from reaper.providers.docker.calls import IMAGE, NAME
-from reaper.providers.docker.containers import Row, image_labels, moment, system_container_of, table
+from reaper.providers.docker.containers import Row, image_labels, moment, readable_moment, system_container_of, table
 from reaper.providers.parsing import epoch, text
 
 TELLS_CREATION = (1, 42)
@@ -117,7 +117,7 @@ def image(row: Row, endpoint: str, *, inspected: bool = True, layers: tuple[str,
         size=size if isinstance(size := row.get("Size"), int) and size >= 0 else None,
         group=(found or {}).get(PROJECT_LABEL) or None,
         system_container=_system_container_of(found, tags),
-        tagged_at=_tagged(table(row.get("Metadata")).get("LastTagTime")),
+        tagged_at=readable_moment(table(row.get("Metadata")).get("LastTagTime")),
         unreadable=unreadable,
     )
 
@@ -128,14 +128,6 @@ def _created(value: object) -> datetime | None:
         return epoch(value) if value != 0 else datetime.fromtimestamp(0, UTC)
     found = moment(value)
     return found and found.replace(microsecond=0)
-
-
-def _tagged(value: object) -> datetime | None:
-    """When it was last built or tagged here. None where that is missing, or cannot be read: it takes nothing then."""
-    try:
-        return moment(value)
-    except ValueError:
-        return None
 
 
 def _tags(value: object) -> tuple[str, ...]:
