@@ -96,7 +96,7 @@ class DockerReader:
         self._disk = Disk(engine.name, self._connection)
         self._layers: dict[str, tuple[str, ...]] = {}  # by the id of an image, as inspections have shown them
         self._start: str | None = None  # the id of the network that the engine makes at each of its starts
-        self._skew = timedelta(0)
+        self._ahead = timedelta(0)  # of this host's clock the engine's is, at the most
         self._images: dict[str, str] = {}  # what the creators of containers called the images that are ids now
 
     async def list(self, call: Call, label_keys: frozenset[str] = frozenset(), also: Also = NOTHING_ELSE) -> Inventory:
@@ -162,7 +162,7 @@ class DockerReader:
 
     async def uses(self, since: str | None, call: Call) -> Uses:
         """See ``WatchesUse``: by the events that the engine still knows."""
-        ask = partial(uses_since, self._connection, since, self._start, self._skew)
+        ask = partial(uses_since, self._connection, since, self._start, self._ahead)
         return await call(f"read the events of {self.endpoint}", ask)
 
     async def _with_time_of_tag(self, found: Resource, call: Call) -> Resource:
@@ -217,7 +217,7 @@ class DockerReader:
         self._start = next(
             (text_of(row.get("Id")) for row in networks if row.get("Name") == row.get("Driver") == "bridge"), None
         )
-        self._skew = skew[0]
+        self._ahead = self._connection.ahead(*skew)
         found = [*(self._known_image(container) for container in containers), *projects]
         self._images = {c.id: self._images[c.id] for c in containers if c.id in self._images}
         unreadable = sum(text_of(row.get("Id")) is None for row in networks)

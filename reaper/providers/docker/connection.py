@@ -47,6 +47,16 @@ class EngineConnection:
         self._client: aiodocker.Docker | None = None
         self._session: aiohttp.ClientSession | None = None
 
+    def ahead(self, skew: timedelta, error: timedelta) -> timedelta:
+        """By how much the engine's clock is ahead of this host's at the most. The same host has the same clock.
+
+        Args:
+            skew: the engine's clock minus this host's, by a header that is cut to seconds.
+            error: by how much that may be wrong.
+        """
+        is_same = unix_path(self._engine) is not None and abs(skew) <= error
+        return timedelta(0) if is_same else skew + error
+
     async def ask(self, path: str, **params: str) -> object:
         """What the engine answers to a GET request. Raises ProviderError."""
         try:

@@ -20,6 +20,7 @@ from reaper.providers.parsing import text
 
 MOST = 256  # events that an engine keeps (moby: daemon/events, eventsLimit)
 LARGEST = 32 << 20  # bytes
+_ROUNDED = 1e-6  # seconds: a float has no nanoseconds
 _IMAGE = frozenset({"pull", "push", "tag", "load", "import", "save", "create", "build"})
 _VOLUME = frozenset({"create", "mount", "unmount"})
 _NETWORK = frozenset({"create", "connect", "disconnect"})
@@ -27,19 +28,19 @@ _NETWORK = frozenset({"create", "connect", "disconnect"})
 Event = Mapping[str, Any]
 
 
-async def uses_since(connection: EngineConnection, mark: str | None, start: str | None, skew: timedelta) -> Uses:
+async def uses_since(connection: EngineConnection, mark: str | None, start: str | None, ahead: timedelta) -> Uses:
     """What was used since the look that ``mark`` stands for. Raises ProviderError.
 
     Args:
         connection: to the engine.
         mark: what this returned then.
         start: the id of the network "bridge" now, where there is one.
-        skew: the engine's clock minus this host's.
+        ahead: of this host's clock the engine's is, at the most: it answers when its own has got there.
     """
     before = _parsed(mark)
-    now = time.time() + skew.total_seconds()
+    now = time.time() + ahead.total_seconds()
     since = str(before.get("at", "0")) if before else "0"
-    events = await _events(connection, since, f"{max(now, float(since)):.9f}")
+    events = await _events(connection, since, f"{max(now, float(since) + _ROUNDED):.9f}")
     last = max(events, key=lambda event: int(event["timeNano"]), default=None)
     at = _seconds(int(last["timeNano"])) if last is not None else since if before else f"{now:.9f}"
     new = {"at": at, "event": _name(last) if last is not None else before.get("event"), "start": start}
