@@ -11,8 +11,8 @@ from devkit import images
 from devkit.client import DEFAULT_IMAGE, EngineClient
 from devkit.engine import PrivateEngine
 from tests import needs
-from tests.engine.lab import DAY, exited, member_of, rows, toml
-from tests.run import Ended, Program
+from tests.engine.lab import DAY, exited, member_of, rows, toml, until
+from tests.run import Program
 
 pytestmark = [pytest.mark.engine, pytest.mark.engines(*needs.DOCKERS)]
 
@@ -37,15 +37,6 @@ def clean(engine: PrivateEngine) -> Iterator[PrivateEngine]:
 def volume(engine: EngineClient, name: str = "", labels: Mapping[str, str] | None = None) -> str:
     made: str = engine.api.must("POST", "/volumes/create", {"Name": name, "Labels": labels or {}})["Name"]
     return made
-
-
-def later(reaper: Program, config: tuple[str, str]) -> Ended:
-    """The first of a few looks at which something goes: clocks are compared to the second, and a look may seem too early."""
-    for _ in range(6):
-        ended = reaper("--once", "--json", *config)
-        if ended.outcomes():
-            break
-    return ended
 
 
 def test_networks_outside_of_projects_go(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
@@ -100,7 +91,7 @@ def test_what_was_unused_goes_at_the_second_look(clean: PrivateEngine, reaper: P
     engine.backdate({}, networks={"bench-net": 2 * DAY})
     config = toml(tmp_path, OWNED + UNUSED)
     assert reaper("--once", "--json", *config).outcomes() == {}
-    ended = later(reaper, config)
+    ended = reaper("--once", "--json", *config)
     assert ended.outcomes() == dict.fromkeys(("bench-net", "bench-data", "acme/x:1"), "deleted"), ended.err
 
 
@@ -117,8 +108,8 @@ def test_a_use_between_two_looks_counts(clean: PrivateEngine, reaper: Program, t
     user = exited(engine, "user", {}, image="acme/x:1", binds=["bench-data:/data"], network="bench-net")
     engine.remove(user, volumes=False)
     engine.tag("acme/tagged:1", "acme/tagged:1")
-    assert later(reaper, config).outcomes() == {"bench-unused": "deleted"}
-    ended = later(reaper, config)
+    assert reaper("--once", "--json", *config).outcomes() == {"bench-unused": "deleted"}
+    ended = reaper("--once", "--json", *config)
     names = ("bench-net", "bench-data", "acme/x:1", "acme/tagged:1")
     assert ended.outcomes() == dict.fromkeys(names, "deleted"), rows(ended)
 
@@ -131,7 +122,7 @@ def test_a_start_of_the_engine_counts_as_a_use(clean: PrivateEngine, reaper: Pro
     reaper("--once", *config)
     engine.backdate({})
     assert reaper("--once", "--json", *config).outcomes() == {}
-    assert later(reaper, config).outcomes() == {"bench-data": "deleted"}
+    assert reaper("--once", "--json", *config).outcomes() == {"bench-data": "deleted"}
 
 
 def test_images_go_by_their_names_and_nothing_else_does(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
@@ -149,7 +140,7 @@ def test_images_go_by_their_names_and_nothing_else_does(clean: PrivateEngine, re
     config = toml(tmp_path, OWNED + UNUSED)
     before = set(engine.images())
     assert reaper("--once", "--json", *config).outcomes() == {}
-    ended = later(reaper, config)
+    ended = reaper("--once", "--json", *config)
     assert ended.code == 0, ended.err
     assert ended.outcomes() == {"acme/a:1": "deleted"}
     assert set(engine.images()) == before - {"acme/a:1"}
@@ -166,11 +157,9 @@ def test_an_image_that_lost_its_tag_goes(clean: PrivateEngine, reaper: Program, 
     untagged = [row for row in engine.api.must("GET", "/images/json") if row["RepoTags"] in (None, [], ["<none>:<none>"])]
     assert len(untagged) == 2
     assert reaper("--once", "--json", *config).outcomes() == {}
-    gone = later(reaper, config).outcomes()
-    if len(gone) < 2:
-        gone |= later(reaper, config).outcomes()
-    assert len(gone) == 2
-    assert set(gone.values()) == {"deleted"}
+    ended = reaper("--once", "--json", *config)
+    assert len(ended.outcomes()) == 2, ended.err
+    assert set(ended.outcomes().values()) == {"deleted"}
     left = [row for row in engine.api.must("GET", "/images/json") if row["RepoTags"] in (None, [], ["<none>:<none>"])]
     assert len(left) == 1
 
@@ -218,7 +207,7 @@ def test_what_buildkit_built_goes_and_then_its_cache(clean: PrivateEngine, reape
     built(engine, tmp_path / "g", "acme/gone:1", DEFAULT_IMAGE)
     config = toml(tmp_path, OWNED + UNUSED)
     reaper("--once", *config)
-    ended = later(reaper, config)
+    ended = reaper("--once", "--json", *config)
     assert ended.outcomes() == {"acme/gone:1": "deleted"}, ended.err
     assert "was built on it" in rows(ended)["acme/base:1"]["sentence"]
     assert any("build cache" in hint for hint in ended.document["hints"])
@@ -232,7 +221,8 @@ def test_what_buildkit_built_goes_and_then_its_cache(clean: PrivateEngine, reape
     assert ended.outcomes() == {"build-cache": "deleted"}, ended.err
     assert "freed" in rows(ended)["build-cache"]["detail"]
     assert cached(engine) < before
-    assert reaper("--once", "--json", *toml(tmp_path, cache)).outcomes() == {}
+    # containerd gives back in its own time what the pruned records held, and some count as free until then.
+    until(lambda: reaper("--once", "--json", *toml(tmp_path, cache)).outcomes() == {}, "nothing left to prune")
     assert {"acme/base:1", "neighbour/child:1"} <= set(engine.images())
 
 
@@ -327,7 +317,7 @@ def test_a_whole_host_is_cleaned_and_its_neighbours_keep_everything(
         engine.labelled_image(name, {})
     engine.backdate({}, networks=dict.fromkeys(engine.networks(), DAY))
     config = toml(tmp_path, HOST)
-    for _ in range(6):
+    for _ in range(3):
         ended = reaper("--once", "--json", *config)
         assert ended.code == 0, ended.err
     assert sorted(engine.networks()) == sorted(["cache", "data", "shop_default", "website_default"])
