@@ -48,7 +48,10 @@ class Clock:
 
     async def sleep(self, seconds: float) -> None:
         """Return when that many simulated seconds have gone, by passing or by turning."""
-        due = self.elapsed() + seconds
+        await self.sleep_until(self.elapsed() + seconds)
+
+    async def sleep_until(self, due: float) -> None:
+        """Return when so many simulated seconds have gone since the start."""
         event = asyncio.Event()
         entry = (asyncio.get_running_loop(), event)
         with self._lock:

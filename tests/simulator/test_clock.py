@@ -112,3 +112,13 @@ def test_a_cancelled_sleeper_is_forgotten() -> None:
     asyncio.run(main())
     clock.advance(timedelta(seconds=10))
     assert not clock._sleepers
+
+
+def test_a_turn_before_a_sleep_has_begun_counts() -> None:
+    async def main() -> None:
+        clock = Clock(datetime(2026, 11, 21, tzinfo=UTC), rate=0)
+        sleeping = asyncio.ensure_future(clock.sleep_until(clock.elapsed() + 4))
+        clock.advance(timedelta(seconds=4))
+        await asyncio.wait_for(sleeping, 20)
+
+    asyncio.run(main())

@@ -128,7 +128,7 @@ class Engine:
                 continue
             waiting = [
                 asyncio.ensure_future(self.rung("")),
-                asyncio.ensure_future(self.clock.sleep(due - self.clock.elapsed())),
+                asyncio.ensure_future(self.clock.sleep_until(due)),
             ]
             try:
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
