@@ -262,6 +262,7 @@ def test_tls_files_are_handed_down(program: Program, world: World, tmp_path: Pat
             finally:
                 os.killpg(process.pid, signal.SIGKILL)
             until(lambda: names(world) <= {"neighbour"}, "something is left", WITHIN)
+        end_guards(program.folder)  # which look on for a while, and would warn of the server's end
     assert names(world) == {"neighbour"}
     log = (tmp_path / "guard.log").read_text()
     assert {json.loads(line)["level"] for line in log.splitlines()} <= {"info", "debug"}
