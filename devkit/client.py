@@ -259,9 +259,14 @@ class EngineClient:
     def remove_images(self) -> None:
         """Remove all images but `DEFAULT_IMAGE`, which no container may use any more, by their ids."""
         kept = self.api.must("GET", f"/images/{DEFAULT_IMAGE}/json")["Id"]
-        for image in self.api.must("GET", "/images/json?all=1"):
-            if image["Id"] != kept:
-                self.api.delete(f"/images/{image['Id']}?force=1")
+        left, before = self._image_ids(), set[str]()
+        while left - {kept} and left != before:  # of two that were made in one second the lower one may come first
+            for id_ in left - {kept}:
+                self.api.delete(f"/images/{id_}?force=1")
+            left, before = self._image_ids(), left
+
+    def _image_ids(self) -> set[str]:
+        return {image["Id"] for image in self.api.must("GET", "/images/json?all=1")}
 
     def volumes(self) -> list[str]:
         """Names of the volumes, sorted."""

@@ -122,7 +122,8 @@ class Unit(Members):
                 await self.context.provider.stop(resource, grace)
 
             try:
-                await self._act(f"stop {resource.kind} {resource.name}", stop, self.context.slots.stops, grace)
+                what = f"stop {resource.kind} {resource.name}"
+                await self._act(what, stop, self.context.slots.stops, grace, look=self._last_look(resource))
             except NotFoundError:
                 return  # the deletion will find out and say so
             except (CircuitOpenError, CredentialsError, DeniedError):

@@ -70,6 +70,7 @@ class Town:
         leases.close()
         self.held = threading.Event()
         self._hold: tuple[str, bool] | None = None
+        self._to_hold = 0
         self._accepted: set[str] = set()
         self._inspected = False
 
@@ -106,9 +107,14 @@ class Town:
         assert self.world.live <= self.names(), self.world.live - self.names()
 
     @contextmanager
-    def holding(self, stage: str, *, done: bool) -> Iterator[threading.Event]:
-        """Hold the first request of this stage: before the server reads it, or when it was done and is not answered."""
+    def holding(self, stage: str, *, done: bool, requests: int = 1) -> Iterator[threading.Event]:
+        """Hold requests of this stage: before the server reads them, or when they were done and are not answered.
+
+        Yields:
+            is set when there are so many.
+        """
         self._hold = stage, done
+        self._to_hold = requests
         self.held.clear()
         yield self.held
         self._hold = None
@@ -120,7 +126,9 @@ class Town:
         if self._hold is None or stage != self._hold[0]:
             return await self._answered(request, handler)
         answer = await self._answered(request, handler) if self._hold[1] else None
-        self.held.set()
+        self._to_hold -= 1
+        if self._to_hold <= 0:
+            self.held.set()
         await self.sim.faults.hang()
         return answer or web.Response(status=503)
 

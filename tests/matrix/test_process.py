@@ -36,7 +36,7 @@ def test_killed_at_a_stage(tmp_path: Path, provider: str, stage: str, done: bool
     denied = provider == DAYTONA and stage == STOP
     with Town(tmp_path, provider, denied=denied) as town:
         program = town.program()
-        with town.holding(stage, done=done) as held:
+        with town.holding(stage, done=done, requests=len(town.world.go) if denied else 1) as held:
             process = program.start("--once", "--only", provider, "--json")
             assert held.wait(30), program.finish(process)
             process.send_signal(signal.SIGKILL)

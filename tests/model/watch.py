@@ -84,13 +84,16 @@ class Watch:
             self.requests += 1
             self.on_request(self.requests)
             target, stops = _target(request.path)
+            must_refuse = None
             if request.method == "DELETE" or stops:
                 self.changes += 1
                 if target is None:
                     self.fail(f"{request.method} {request.path} is nothing that the program may ask for")
                 else:
-                    self._check(place, target, "stop" if stops else "delete")
+                    must_refuse = self._check(place, target, "stop" if stops else "delete")
             answer = await handler(request)
+            if must_refuse is not None and (answer.status != 409 or request.query.get("force")):
+                self.fail(f"{must_refuse}, and the answer was {answer.status}")
             if request.method == "GET":
                 self._saw(place, request.path, target)
             return answer
@@ -136,23 +139,28 @@ class Watch:
         second = undone.never.get(key, [])
         return ([*first, *second] if first and second else []), undone.things.get(key)
 
-    def _check(self, place: Place, target: str, what: str) -> None:
+    def _check(self, place: Place, target: str, what: str) -> str | None:
+        """Note what is wrong with a request, or return what is unless the engine refuses it: a volume that is in use."""
         if what == "delete":
             self.asked[place.name].add(target)
         never, thing = self._never(place, target)
         if thing is None:
-            return  # it is gone, or never was: nothing comes of it
+            return None  # it is gone, or never was: nothing comes of it
         key = oracle.key(thing)
         if key in place.acted and not self._came_back(place, key):
-            return  # once more, since the answer was lost
+            return None  # once more, since the answer was lost
         looks = self.seen.get(target, [(False, float("-inf"))])
         if never and not any(might_go for might_go, _ in looks[-self.reapers :]):
-            self.fail(f"{what} {thing} on {place.name}, which must stay: {never}")
+            wrong = f"{what} {thing} on {place.name}, which must stay: {never}"
+            if isinstance(thing, truth.Volume) and all(why.endswith("depends on it") for why in never):
+                return wrong
+            self.fail(wrong)
         if self.world.clock.elapsed() - looks[-1][1] > LONGEST_LOOK.total_seconds():
             self.fail(f"{what} {thing} on {place.name} without a look at it in the last {LONGEST_LOOK}")
         if target in self.changed:
             self.fail(f"{what} {thing} on {place.name}, which had changed since it was listed")
-        place.acted[key] = thing
+        place.act(key, thing, self.world.truth(place))
+        return None
 
     def _came_back(self, place: Place, key: str) -> bool:
         """Whether someone has started it again since the program stopped it."""

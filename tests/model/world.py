@@ -81,14 +81,14 @@ class Run:
     over: datetime | None = None
 
     def lease(self, now: datetime, skew: timedelta, endpoint: str, *, sure: bool) -> truth.Lease:
-        """As the oracle knows it; ``sure`` leaves out what only its holder knows."""
-        ended, heard = self.over, None
+        """As the oracle knows it; ``sure`` leaves out what only its holder knows, and what another clock leaves open."""
+        ended, heard, unsure = self.over, None, SECOND if skew else timedelta(0)
         if ended is None and not self.alive and now - self.heard >= SILENCE:
             ended = self.heard + SILENCE
             heard = max(self.heard - UNWRITTEN, self.since) if sure else self.heard + IN_FLIGHT
         return truth.Lease(
             self.id,
-            (self.since if sure else self.since.replace(microsecond=0)) + skew,  # listings give whole seconds
+            (self.since + unsure if sure else self.since.replace(microsecond=0)) + skew,  # listings give whole seconds
             None if ended is None else ended + skew,
             None if heard is None else heard + skew,
             claims=self.claims,
@@ -104,6 +104,7 @@ class Place:
         things: gives what it holds now, in the oracle's terms.
         acted: what the program has begun to delete or to stop in this step, as it was before.
         remembered: what an earlier sweep may have known to be owned.
+        begun: networks whose project the program has begun to reap.
     """
 
     provider: ClassVar[str]
@@ -112,10 +113,17 @@ class Place:
     skew: timedelta = timedelta(0)
     acted: dict[str, oracle.Thing] = field(default_factory=dict)
     remembered: set[str] = field(default_factory=set)
+    begun: set[str] = field(default_factory=set)
 
     def world(self, config: Config, now: datetime, leases: tuple[truth.Lease, ...]) -> truth.World:
         """What it holds now."""
         raise NotImplementedError
+
+    def act(self, key: str, thing: oracle.Thing, world: truth.World) -> None:
+        """The program begins to delete this, or to stop it, in a world like this."""
+        self.acted[key] = thing
+        if isinstance(thing, truth.Container) and (project := (thing.labels or {}).get(PROJECT)):
+            self.begun |= {network.id for network in world.networks if (network.labels or {}).get(PROJECT) == project}
 
     def undone(self, world: truth.World) -> truth.World:
         """The same, as if the program had done nothing in this step."""
@@ -166,6 +174,7 @@ class DockerPlace(Place):
             skew=self.skew,
             now=now + self.skew,
             remembered=frozenset(self.remembered),
+            begun=frozenset(self.begun),
         )
 
     def add(self, rng: random.Random, now: datetime, name: str, labels: Mapping[str, str], **fields: object) -> Container:
@@ -289,6 +298,7 @@ class DaytonaPlace(Place):
         self.daytona.url = f"http://{name}.test:80"
         limits = rng.choice((None, Limit(30, 60.0), Limit(10, 30.0)))
         self.organisation = self.daytona.add_organisation(name, general=limits, lifecycle=limits)
+        self.made = 0
 
     def world(self, config: Config, now: datetime, leases: tuple[truth.Lease, ...]) -> truth.World:
         self.organisation.settle()
@@ -302,14 +312,14 @@ class DaytonaPlace(Place):
         states = (
             ("started",) * 5 + ("stopped",) * 4 + ("archived", "error", "build_failed", "creating", "unknown", "resizing")
         )
-        number = len(self.organisation.rows)
+        self.made += 1
         owner = rng.choice(list(self.organisation.rows.values())) if self.organisation.rows and rng.random() < 0.15 else None
         linked = owner.id if owner is not None and owner.desired == owner.state and moment(owner.created) < created else None
         if owner is not None and linked is not None and owner.linked is not None:
             linked = None
         pool = "pool-1" if rng.random() < 0.05 and linked is None else None  # one that is not claimed has no labels
         spec = SandboxSpec(
-            name=f"trial-box-{number}-{rng.randrange(1000)}",
+            name=f"trial-box-{self.made}-{rng.randrange(1000)}",
             state=rng.choice(states) if age else "started",
             created=created,
             active=created + age * rng.choice((0.0, 0.5, 0.9)),

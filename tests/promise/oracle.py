@@ -244,7 +244,10 @@ class Oracle:
     def _takes(self, lease: Lease, thing: Thing) -> bool:
         """Whether an ended lease proves it to be its own: by the label, by its id, or by a claim of its time and place."""
         assert lease.ended is not None
-        within = thing.created is not None and lease.since <= thing.created <= (lease.heard or lease.ended)
+        made = thing.created
+        if made is not None and isinstance(thing, Volume):
+            made = made.replace(microsecond=0)  # an engine tells no more of it: so much may have been in flight
+        within = made is not None and lease.since <= made <= (lease.heard or lease.ended)
         label = "reaper.lease.image" if isinstance(thing, Image) else "reaper.lease"
         if self._own(thing).get(label) == lease.id:
             return not isinstance(thing, Volume | Image) or (thing.created is not None and lease.since <= thing.created)
@@ -491,7 +494,8 @@ class Oracle:
             reasons.never.append("it has no project")
         elif not self._of_project(project):
             reasons.open.append("it has lost its project")
-            if network.created is not None and self.world.now - network.created < GRACE:
+            young = network.created is not None and self.world.now - network.created < GRACE
+            if young and network.id not in self.world.begun:
                 reasons.never.append("its project may be about to begin")
         elif len(self._directories(project)) > 1:
             reasons.open.append("two projects share it")

@@ -176,6 +176,7 @@ class World:
         skew: the engine's clock minus this host's; all times here are of the engine's clock.
         podman: whether the engine is Podman: its listing has no HostConfig.
         remembered: the ids of members of projects that an earlier sweep may have known to be owned.
+        begun: the ids of networks whose project an earlier sweep has begun to reap.
     """
 
     config: Config
@@ -189,3 +190,4 @@ class World:
     podman: bool = False
     now: datetime = NOW
     remembered: frozenset[str] = frozenset()
+    begun: frozenset[str] = frozenset()

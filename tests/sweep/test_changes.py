@@ -286,6 +286,35 @@ async def test_what_had_to_be_stopped_is_looked_at_again_when_its_deletion_had_t
     assert "is running now" in result(report, changed[0]).detail or "was started" in result(report, changed[0]).detail
 
 
+@pytest.mark.parametrize("what", ["restarted", "leased", "relabelled"])
+async def test_a_look_is_taken_again_when_the_stop_had_to_wait(what: str) -> None:
+    lab = Lab(*[Held(running(f"r{i:02}"), stop_seconds=1) for i in range(20)], limits=Limits(stops=1))
+    changed: list[str] = []
+
+    async def change_one_that_runs() -> None:
+        await anyio.sleep(9.9)
+        asked = {call.name for call in lab.world.made("stop")}
+        changed.append(next(held.resource.name for held in lab.world.held() if held.resource.name not in asked))
+        RUNNING_CHANGES[what][0](lab, changed[0])
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(change_one_that_runs)
+        report = await lab.sweep()
+    assert [name for name, outcome in outcomes(report).items() if outcome != "deleted"] == changed
+    assert RUNNING_CHANGES[what][1] in result(report, changed[0]).detail
+    assert not lab.world.made("stop", changed[0])
+
+
+async def test_a_look_is_taken_again_when_a_stop_is_tried_again_after_long() -> None:
+    lab = Lab(running("it"))
+    lab.world.rules.append(Rule("stop", calls={1}, error=RateLimitedError("429", retry_after=200)))
+    async with anyio.create_task_group() as group:
+        group.start_soon(later, 100, lambda: lab.world.start("it"))
+        report = await lab.sweep()
+    assert outcomes(report) == {"it": "skipped"}
+    assert len(lab.world.made("stop")) == 1
+
+
 async def test_a_quick_sweep_looks_once_more_and_not_twice() -> None:
     lab = Lab(*many(50))
     await lab.sweep()

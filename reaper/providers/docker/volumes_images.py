@@ -123,11 +123,10 @@ def image(row: Row, endpoint: str, *, inspected: bool = True, layers: tuple[str,
 
 
 def _created(value: object) -> datetime | None:
-    """When it was built, in whole seconds: the listing has no finer ones. 1970 from reproducible builds."""
+    """When it was built: in a listing in whole seconds. 1970 from reproducible builds."""
     if isinstance(value, int):
         return epoch(value) if value != 0 else datetime.fromtimestamp(0, UTC)
-    found = moment(value)
-    return found and found.replace(microsecond=0)
+    return moment(value)
 
 
 def _tags(value: object) -> tuple[str, ...]:
