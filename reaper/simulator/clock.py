@@ -7,6 +7,9 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 
+_TICK = 1e-6  # seconds: a loop wakes those up at once who wait for less than it can tell, on a virtual one for ever
+
+
 class Clock:
     """Simulated time. It may be read and turned from any thread; sleepers may live on any asyncio loop.
 
@@ -61,7 +64,7 @@ class Clock:
                 event.clear()
                 # A turn between the two lines above is not lost: the wake-up comes through the loop, after them.
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(left / self.rate if self.rate else None):
+                    async with asyncio.timeout(max(left / self.rate, _TICK) if self.rate else None):
                         await event.wait()
         finally:
             with self._lock:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from reaper.simulator.clock import Clock
+from tests.daytona.loop import JumpingLoop, LoopClock
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -122,3 +123,28 @@ def test_a_turn_before_a_sleep_has_begun_counts() -> None:
         await asyncio.wait_for(sleeping, 20)
 
     asyncio.run(main())
+
+
+class Impatient(JumpingLoop):
+    """Its time stands still while tasks run: one that is woken too early is woken for ever."""
+
+    asked = 0
+
+    def time(self) -> float:
+        self.asked += 1
+        assert self.asked < 1000, "it is woken again and again"
+        return super().time()
+
+
+@pytest.mark.parametrize("left", [1e-12, 1e-10, 1e-9, 3e-9])
+def test_a_sleep_shorter_than_its_loop_can_tell_ends(left: float) -> None:
+    async def main() -> float:
+        clock = LoopClock(START)
+        await clock.sleep_until(left)
+        return clock.elapsed()
+
+    loop = Impatient()
+    try:
+        assert loop.run_until_complete(main()) >= left
+    finally:
+        loop.close()
