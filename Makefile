@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # Tests wait more than they compute: three processes for two cores.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 3 ? 3 : 4)))
+TEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --max-worker-restart 1
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 
 .PHONY: run test lint unit parts mutants soak fuzz bench dist image clean
@@ -22,15 +23,15 @@ lint: $(VENV)/ready
 	$(BIN)/python -m devkit.audit
 
 unit: $(VENV)/ready
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
+	$(TEST)
 
 # What another version of Python may do otherwise, without engines and without the tests that start the program.
 PARTS = core sweep library providers leases journal metrics proxy daytona
 parts: $(VENV)/ready
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup -m "not engine" $(PARTS:%=tests/%)
+	$(TEST) -m "not engine" $(PARTS:%=tests/%)
 
 mutants: $(VENV)/ready
-	REAPER_MUTANTS=all $(BIN)/python -m pytest --numprocesses $(WORKERS) tests/promise tests/model
+	REAPER_MUTANTS=all $(TEST) tests/promise tests/model
 
 # Runs of the model for so long in each mode, from this seed on; what was run and found is added to tests/model/soak.json.
 SEED ?= 0

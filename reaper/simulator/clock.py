@@ -6,7 +6,6 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-
 _TICK = 1e-6  # seconds: a loop wakes those up at once who wait for less than it can tell, on a virtual one for ever
 
 
