@@ -14,7 +14,8 @@ from aiohttp.typedefs import Middleware
 from reaper.leases.sources import NAME
 from reaper.leases.store import Holder, LeaseFile, LeaseRecord, Liveness, create
 from reaper.simulator.control import Traffic
-from reaper.simulator.daytona.rules import Behaviour
+from reaper.simulator.daytona.rules import Behaviour as Manners
+from reaper.simulator.docker.model import Behaviour
 from reaper.simulator.faults import Handler
 from reaper.simulator.server import Simulator
 from tests.engine.lab import until
@@ -23,7 +24,7 @@ from tests.matrix.worlds import DELETE, INSPECTION, LEASED, LISTING, DaytonaWorl
 from tests.matrix.worlds import STOP as STOPPING
 from tests.run import Ended, Program
 
-QUICK = Behaviour(pickup=(0, 0), destroy=(0, 0.1), stop=(0, 0), get_cache=0, list_lag=0)
+QUICK = Manners(pickup=(0, 0), destroy=(0, 0.1), stop=(0, 0), get_cache=0, list_lag=0)
 RETRY = {
     "REAPER_RETRY__ATTEMPTS": "3",
     "REAPER_RETRY__INITIAL_DELAY": "20ms",
@@ -63,6 +64,8 @@ class Town:
         self.sim.daytona.traffic, self.sim.docker.traffic = _Traffic(self), _Traffic(self)
         self.world: World = DaytonaWorld(denied=denied) if provider == DAYTONA else DockerWorld()
         self.world.fill(self.sim)
+        for container in self.sim.engine.containers.values():
+            container.behaviour = Behaviour()  # here time passes as it does: none is to take its whole stop time-out
         create(folder / NAME)
         leases, now = LeaseFile(folder / NAME), self.sim.clock.now()
         holder, since = Holder("gpu-1"), now - timedelta(days=3)

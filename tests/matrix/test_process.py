@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from reaper.simulator.docker.app import add_container
+from reaper.simulator.docker.model import Behaviour
 from reaper.simulator.world import SandboxSpec
 from tests import needs
 from tests.engine.tls import authority
@@ -73,8 +74,9 @@ def more(town: Town, number: int) -> None:
         if town.provider == DOCKER:
             old = now.replace(year=now.year - 1)
             labels = {"terminal-bench": "1"}
+            times = {"created": old, "started": old}
             add_container(
-                town.sim.engine, name=name, image="bench:1", state="running", labels=labels, created=old, started=old
+                town.sim.engine, name=name, image="bench:1", state="running", labels=labels, behaviour=Behaviour(), **times
             )
         else:
             old = now.replace(year=now.year - 1)
