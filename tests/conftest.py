@@ -32,18 +32,23 @@ settings.load_profile("reaper")
 
 def pytest_report_header() -> list[str]:
     no_browser = browser.available()
-    reasons = {name: PrivateEngine.available(name) for name in FLAVOURS}
+    reasons = {name: PrivateEngine.available(name) for name in needs.flavours()}
+    rest = len(FLAVOURS) - len(reasons)
     return [
         *(
             f"engine tests: {f'on {name}' if reason is None else f'SKIPPED on {name}: {reason}'}"
             for name, reason in reasons.items()
         ),
+        *([f"engine tests: SKIPPED on {rest} other engines: REAPER_FLAVOURS=all runs them, too"] if rest else []),
         f"browser tests: {'in a headless browser' if no_browser is None else f'SKIPPED, {no_browser}'}",
     ]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Runs the tests that are marked with ``engines`` on each of these engines, and all others on the default one."""
+    """Runs the tests that are marked with ``engines`` on each of these engines, and all others on the default one.
+
+    Of a mark the default engine alone is used, unless all are asked for.
+    """
     if "flavour" not in metafunc.fixturenames:
         return
     mark, names = metafunc.definition.get_closest_marker("engines"), list[str]()
@@ -51,7 +56,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names += [SIMULATOR] if mark else [SIMULATOR, DEFAULT]
     names += mark.args if mark else ()
     if names:
+        names = [name for name in names if name not in FLAVOURS or name in needs.flavours()]
         params = [pytest.param(name, marks=[pytest.mark.engine] if name in FLAVOURS else []) for name in names]
+        if not params:
+            why = f"it is for {', '.join(mark.args) if mark else ''}; REAPER_FLAVOURS=all runs it"
+            params = [pytest.param("none", marks=[pytest.mark.engine, pytest.mark.skip(reason=why)])]
         metafunc.parametrize("flavour", params, indirect=True, scope="module")
 
 

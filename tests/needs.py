@@ -10,11 +10,18 @@ from typing import NoReturn
 
 import pytest
 
+from devkit.flavours import DEFAULT, FLAVOURS
+
 DOCKERS = ("docker-20.10", "docker-28.5", "docker-28.5-containerd")
 """The engines of ``devkit.flavours`` on which everything is tried that an engine may do otherwise than another one."""
 
 ENGINES = (*DOCKERS, "podman-5.8")
 """Those on which the provider's contract, the states and the groups are tried."""
+
+
+def flavours() -> tuple[str, ...]:
+    """The engines that tests run on: the default one, and all with REAPER_FLAVOURS=all."""
+    return tuple(FLAVOURS) if os.environ.get("REAPER_FLAVOURS") == "all" else (DEFAULT,)
 
 
 def lacking(reason: str) -> NoReturn:

@@ -74,9 +74,15 @@ def more(town: Town, number: int) -> None:
         if town.provider == DOCKER:
             old = now.replace(year=now.year - 1)
             labels = {"terminal-bench": "1"}
-            times = {"created": old, "started": old}
             add_container(
-                town.sim.engine, name=name, image="bench:1", state="running", labels=labels, behaviour=Behaviour(), **times
+                town.sim.engine,
+                name=name,
+                image="bench:1",
+                state="running",
+                labels=labels,
+                created=old,
+                started=old,
+                behaviour=Behaviour(),
             )
         else:
             old = now.replace(year=now.year - 1)
