@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
@@ -12,12 +13,15 @@ import anyio
 
 from reaper.core.lease import Lease
 from reaper.core.model import Report
+from reaper.core.pressure import awake
 from reaper.core.rules import Rules
 from reaper.leases.sources import KnownLeases
 from reaper.observers.journal import NAME, Journal
 from reaper.paths import sockets_to_ask
 from reaper.sweep import connect
 from reaper.sweep.plan import Plan
+from reaper.sweep.ports import Choose
+from reaper.sweep.pressure import Pressure, Relief, concerned, meter_of
 from reaper.sweep.sweep import Endpoint, Observer, Options, Stop, sweep
 
 if TYPE_CHECKING:
@@ -163,6 +167,29 @@ class Session:
             ledger=journal,
             stop=stop,
         )
+
+    async def relieve(
+        self, endpoint: Endpoint, rules: Rules | None = None, options: Options | None = None, *, stop: Stop | None = None
+    ) -> Relief | None:
+        """Sweep under pressure until the endpoint's disk is not too full, or nothing more may go; None without pressure.
+
+        Args:
+            endpoint: it.
+            rules: the plan's when None.
+            options: the plan's when None; of ``due`` only policies that run under pressure count.
+            stop: ends it early.
+        """
+        rules, options, stop = rules or self.plan.rules, options or self.plan.options, stop or Stop()
+        due = concerned(rules, endpoint)
+        due = due if options.due is None else due & options.due
+        if (meter := meter_of(endpoint)) is None or not due:
+            return None
+        woken = awake(rules, {endpoint.reader.endpoint})
+
+        async def once(choose: Choose) -> Report:
+            return await self.sweep(woken, replace(options, due=due, choose=choose), endpoints=[endpoint], stop=stop)
+
+        return await Pressure(meter, self.plan.disk, once, stop).relieve()
 
 
 async def _close(endpoint: Endpoint) -> None:

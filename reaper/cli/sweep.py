@@ -14,9 +14,11 @@ import anyio
 from reaper import exits
 from reaper.config import load
 from reaper.core.decide import explain
+from reaper.core.disk import DiskUsage
 from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, Kind, Report
 from reaper.core.pending import pending
+from reaper.core.pressure import awake
 from reaper.descriptors import with_room
 from reaper.errors import ConfigError, ReaperError
 from reaper.observers import tables
@@ -26,7 +28,8 @@ from reaper.observers.json_report import explanation_document, report_document
 from reaper.observers.log import LogObserver, is_quiet, log_format, log_of
 from reaper.session import Session
 from reaper.sweep.plan import Plan, make_plan
-from reaper.sweep.runner import exit_code, run_with_deadline, together
+from reaper.sweep.pressure import Relief, measured, with_relief
+from reaper.sweep.runner import exit_code, run_with_deadline, together, with_earlier
 from reaper.sweep.sweep import Endpoint, Stop
 
 if TYPE_CHECKING:
@@ -71,6 +74,8 @@ class Command:
     file: Path | None = None
 
     def __post_init__(self) -> None:
+        self.rules = self.plan.rules
+        self._disks: dict[str, DiskUsage] = {}
         self._until = datetime.now(UTC) + self.plan.timeout
         watches = _logs_events(self.arguments)
         self._watcher = LogObserver(self.log) if watches else None
@@ -94,11 +99,12 @@ class Command:
         self._name_the_file()
         session = self.session
         with tables.progress(session.observers, act=self.plan.options.act):
-            report = await session.sweep(stop=stop)
+            relieved = await self._look_at_disks(stop)
+            report = await session.sweep(self.rules, stop=stop)
             while self.plan.wait and await self._may_go_on(report, stop):
-                again = await session.sweep(stop=stop)
-                report = _with_earlier(report, together(report, again))
-            report = replace(report, interrupted=stop.why)
+                again = await session.sweep(self.rules, stop=stop)
+                report = with_earlier(report, together(report, again))
+            report = replace(with_relief(report, relieved, self._disks, self.plan.disk), interrupted=stop.why)
         if self._metrics is not None:
             self._write(self._metrics, session.endpoints, report)
         name = self.arguments.command or "once"
@@ -117,6 +123,26 @@ class Command:
         if name == "once" and self._watcher is not None:
             self._watcher.summary(report)
         return code
+
+    async def _look_at_disks(self, stop: Stop) -> Mapping[str, Relief]:
+        """Sweep what is under pressure first. What only looks, looks with the policies that hold then."""
+        endpoints, rules = self.session.endpoints, self.rules
+        self._disks = dict(await measured(endpoints, rules))
+        pressed = [e for e in endpoints if self.plan.disk.exceeded(self._disks.get(e.reader.endpoint, DiskUsage()))]
+        if not self.plan.options.act:
+            self.rules = awake(rules, {endpoint.reader.endpoint for endpoint in pressed})
+            return {}
+        found: dict[str, Relief] = {}
+
+        async def relieve(endpoint: Endpoint) -> None:
+            if (relief := await self.session.relieve(endpoint, rules, stop=stop)) is not None:
+                found[endpoint.reader.endpoint] = relief
+                self._disks[endpoint.reader.endpoint] = relief.after
+
+        async with anyio.create_task_group() as group:
+            for endpoint in pressed:
+                group.start_soon(relieve, endpoint, name=f"relieve {endpoint.reader.endpoint}")
+        return found
 
     async def _may_go_on(self, report: Report, stop: Stop) -> bool:
         """Wait until something may go that time alone keeps; False when there is none in time, or the sweep is to end."""
@@ -202,7 +228,7 @@ class Command:
         endpoint = next(e for e in report.endpoints if e.endpoint == decision.resource.endpoint)
         resources = [d.resource for d in endpoint.decisions]
         leases = Leases(self.session.leases()).on(endpoint.site)
-        findings = explain(decision.resource, resources, self.plan.rules, leases, report.started_at + endpoint.clock_skew)
+        findings = explain(decision.resource, resources, self.rules, leases, report.started_at + endpoint.clock_skew)
         if self.arguments.json:
             print(explanation_document(decision, findings))
         else:
@@ -225,15 +251,3 @@ def find(report: Report, wanted: str) -> list[Decision]:
     decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
     exact = [d for d in decisions if wanted in (d.resource.name, d.resource.id, f"{d.resource.endpoint}/{d.resource.name}")]
     return exact or [d for d in decisions if d.resource.id.startswith(wanted) or d.resource.short_id.startswith(wanted)]
-
-
-def _with_earlier(before: Report, report: Report) -> Report:
-    """``report`` with the decisions about what is not there any more, which ``before`` has."""
-    earlier = {endpoint.endpoint: endpoint.decisions for endpoint in before.endpoints}
-    endpoints = []
-    for endpoint in report.endpoints:
-        there = {decision.resource.id for decision in endpoint.decisions}
-        away = endpoint.removed
-        gone = [d for d in earlier[endpoint.endpoint] if d.resource.id in away and d.resource.id not in there]
-        endpoints.append(replace(endpoint, decisions=(*gone, *endpoint.decisions)))
-    return replace(report, endpoints=tuple(endpoints))

@@ -71,6 +71,8 @@ def _policy(table: PolicyTable) -> str:
         narrow.append(
             f"with the {' and '.join(f'{kind}s' for kind in table.with_project) or 'containers alone'} of a project"
         )
+    if table.under_pressure:
+        narrow.append("only while the disk is too full" if table.only_under_pressure else "also when the disk is too full")
     what = " and ".join(kind.plural for kind in table.kinds)
     return f"{table.name}: {what} {' and '.join(conditions)}{''.join(f', {entry}' for entry in narrow)}"
 
@@ -121,8 +123,10 @@ def is_wider(wide: Policy, narrow: Policy) -> bool:
 
 
 def _asks_for_more(wide: Policy, narrow: Policy) -> bool:
-    """Whether ``wide`` has a condition besides times and states that ``narrow`` does not have, or takes less along."""
+    """Whether ``wide`` has a condition besides times and states that ``narrow`` does not have, takes less, or runs later."""
     if any(getattr(wide, only) and not getattr(narrow, only) for only in ("untagged", "anonymous")):
+        return True
+    if wide.asleep > narrow.asleep or narrow.under_pressure > wide.under_pressure:
         return True
     if narrow.oneoff != wide.oneoff or not narrow.with_project <= wide.with_project:
         return True

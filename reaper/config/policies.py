@@ -31,6 +31,7 @@ _OF_KINDS: dict[str, frozenset[Kind]] = {
     "anonymous": frozenset({Kind.VOLUME}),
     "oneoff": frozenset({Kind.CONTAINER}),
     "with_project": _RUN,
+    "under_pressure": frozenset({Kind.CONTAINER, Kind.VOLUME, Kind.IMAGE, Kind.BUILD_CACHE}),
 }
 """The kinds that have each condition; a policy with it is for no other."""
 _CONDITIONS = ("older_than", "stopped_for", "idle_for", "unused_for", "larger_than", "untagged", "anonymous", "states")
@@ -58,6 +59,7 @@ class PolicyTable(Table):
     names: NarrowingGlobs = ()
     images: NarrowingGlobs = ()
     stop_timeout: Duration = DEFAULT_STOP_TIMEOUT
+    under_pressure: StrictBool = False
     every: Duration | None = None
     cron: StrictStr | None = None
     timezone: StrictStr | None = None
@@ -110,6 +112,11 @@ class PolicyTable(Table):
             check_cron(self.cron, self.timezone)
         return self
 
+    @property
+    def only_under_pressure(self) -> bool:
+        """Whether it has no schedule, and runs only while the disk is too full."""
+        return self.under_pressure and self.every is None and self.cron is None
+
     def policy(self) -> Policy:
         """The policy as the rules read it."""
         narrow = Selector(self.labels, self.names, self.images)
@@ -129,6 +136,8 @@ class PolicyTable(Table):
             endpoints=frozenset(self.endpoints),
             selectors=() if narrow == Selector() else (narrow,),
             stop_timeout=self.stop_timeout,
+            under_pressure=self.under_pressure,
+            asleep=self.only_under_pressure,
         )
 
 

@@ -16,11 +16,12 @@ from pydantic import Field, StrictBool, StrictInt, StrictStr, create_model, fiel
 from reaper.config.policies import PolicyTable, default_policies
 from reaper.core.caps import MAX_LEASE_DELETIONS
 from reaper.core.conditions import SHORTEST_CREATED_GRACE, Policy
+from reaper.core.disk import DEFAULT_HIGH, DEFAULT_LOW, Thresholds
 from reaper.core.rules import Rules
 from reaper.core.scope import PRESETS, Protect, Scope, Selector
 from reaper.paths import LISTEN, LONGEST_PATH, NOWHERE, RYUK_LISTEN, host_and_port
 from reaper.providers import registry
-from reaper.providers.fields import Duration, Globs, Labels, ProtectingGlobs, Table, did_you_mean
+from reaper.providers.fields import DiskLevel, Duration, Globs, Labels, ProtectingGlobs, Table, did_you_mean
 from reaper.providers.registration import EndpointTable, Registration
 
 MAX_DELETIONS, MAX_DELETIONS_OF_EVERYTHING, MAX_FRACTION_OF_EVERYTHING = 1000, 100, 0.5
@@ -97,6 +98,30 @@ class LimitsTable(Table):
     @classmethod
     def _none(cls, value: object) -> object:
         return None if value == "none" else value
+
+
+class DiskTable(Table):
+    """[disk]: from when on an engine's disk is too full, and to where policies with ``under_pressure`` empty it."""
+
+    high: DiskLevel = DEFAULT_HIGH
+    low: DiskLevel = DEFAULT_LOW
+
+    @model_validator(mode="after")
+    def _is_a_span(self) -> Self:
+        if (self.high.part is None) != (self.low.part is None):
+            raise ValueError(
+                f'high = "{self.high}" and low = "{self.low}" cannot be compared; give both in % or both in bytes'
+            )
+        if self.thresholds.low_reaches_high:
+            raise ValueError(
+                f'low = "{self.low}" has to be less than high = "{self.high}"; write for example "85%" and "75%"'
+            )
+        return self
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The same, as sweeps read it."""
+        return Thresholds(self.high, self.low)
 
 
 class RetryTable(Table):
@@ -254,6 +279,7 @@ class _General(Table):
     scope: ScopeTable = ScopeTable()
     protect: ProtectTable = ProtectTable()
     limits: LimitsTable = LimitsTable()
+    disk: DiskTable = DiskTable()
     retry: RetryTable = RetryTable()
     service: ServiceTable = ServiceTable()
     journal: JournalTable = JournalTable()

@@ -45,6 +45,8 @@ class Policy:
         selectors: all of them must match.
         stop_timeout: how long a running one gets to stop by itself before it is killed.
         every_resource: no condition at all (``--all``); such a policy overrules a label override that is not due yet.
+        under_pressure: whether it runs when the disk is too full.
+        asleep: whether it runs only then, and that is not so now: it takes nothing.
     """
 
     name: str
@@ -63,10 +65,12 @@ class Policy:
     selectors: tuple[Selector, ...] = ()
     stop_timeout: timedelta = DEFAULT_STOP_TIMEOUT
     every_resource: bool = False
+    under_pressure: bool = False
+    asleep: bool = False
 
     def concerns(self, resource: Resource) -> bool:
         """Whether the policy is for this endpoint and selects this resource, whatever its kind, state and age."""
-        if self.endpoints and resource.endpoint not in self.endpoints:
+        if self.asleep or (self.endpoints and resource.endpoint not in self.endpoints):
             return False
         return all(selector.all_of(resource) for selector in self.selectors)
 
@@ -201,6 +205,8 @@ def _excludes(resource: Resource, policy: Policy) -> str | None:
         return f"is not for a {resource.kind}"
     if policy.endpoints and resource.endpoint not in policy.endpoints:
         return f"is not for endpoint {resource.endpoint}"
+    if policy.asleep:
+        return "takes something only while the disk is too full"
     if (what := "does not select it" if not policy.concerns(resource) else _of_another_sort(resource, policy)) is not None:
         return what
     uncertain = resource.state is State.CHANGING and not resource.inspected

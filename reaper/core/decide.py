@@ -38,6 +38,8 @@ def decide(
     leases: Iterable[Lease] | Leases,
     now: datetime,
     due: Collection[str] | None = None,
+    *,
+    chosen: Collection[str] | None = None,
 ) -> list[Decision]:
     """Decide about everything that one listing returned.
 
@@ -48,6 +50,7 @@ def decide(
         now: aware UTC, on the endpoint's clock.
         due: the policies on whose behalf this pass acts; None means all of them. All policies judge, but a unit is only
             reaped when one that matches is due.
+        chosen: ids of what may go in this round; None means all.
 
     Returns:
         one decision for each resource, in the same order.
@@ -60,6 +63,8 @@ def decide(
     units.settle()
     if due is not None:
         units.keep_what_is_not_due(due)
+    if chosen is not None:
+        units.postpone_all_but(chosen)
     return units.decisions
 
 

@@ -90,6 +90,14 @@ class Units:
                     self._turn(i, Reason.NOT_DUE, phrase, f"{sentence}; that is not due in this sweep")
         self._spread_keeping()
 
+    def postpone_all_but(self, chosen: Collection[str]) -> None:
+        """Keep for a later round what is not chosen, and what that needs."""
+        for i, decision in enumerate(self.decisions):
+            if decision.reap and decision.resource.id not in chosen:
+                sentence = f"{decision.sentence}; it goes only if the disk is still too full without what goes first"
+                self._turn(i, Reason.NOT_DUE, f"not its turn: {decision.phrase}", sentence)
+        self._spread_keeping()
+
     def _is_due(self, decision: Decision, due: Collection[str]) -> bool:
         if decision.reason is Reason.GROUP_REAPED:
             return any(policy.name in due for policy in self._follower_policies(decision.resource))

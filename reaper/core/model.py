@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from reaper.core.disk import DiskUsage
 from reaper.core.kinds import Kind as Kind  # noqa: PLC0414 - they are words of the model, too
 from reaper.core.kinds import State as State  # noqa: PLC0414 - they are words of the model, too
 from reaper.core.site import Site
@@ -72,6 +73,7 @@ class Resource:
             each container that is made of it. They protect, and take nothing. None while the image's labels are not known:
             then none of its labels takes anything.
         tagged_at: when an image was last built or tagged here, where an inspection shows that.
+        pulled: of an image, whether a registry is known to have it: it can be pulled again.
         layers: of an image, the digests of its layers from the lowest on; empty while only the listing has been read.
         size: in bytes, where that is known.
         alone: it goes by itself although it is a member of a project, and has no ``group`` then.
@@ -111,6 +113,7 @@ class Resource:
     image_id: str | None = None
     inherited: frozenset[str] | None = frozenset()
     tagged_at: datetime | None = None
+    pulled: bool = False
     layers: tuple[str, ...] = ()
     size: int | None = None
     alone: bool = False
@@ -327,6 +330,7 @@ class EndpointReport:
         warnings: what people should know and is no failure.
         site: where leases were asked about.
         unjudged: volumes and images of Compose projects that no rule judges, where they were asked for.
+        disk: how full its disk was at the end, where a policy depends on that.
     """
 
     endpoint: str
@@ -341,6 +345,7 @@ class EndpointReport:
     seconds: float = 0.0
     site: Site = field(default_factory=Site)
     unjudged: tuple[Resource, ...] = ()
+    disk: DiskUsage | None = None
 
     @property
     def undecided(self) -> int:

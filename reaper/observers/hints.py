@@ -129,7 +129,7 @@ def hints_of(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
     hints = [*cap_hints(report, argv), *_cache_hints(report, plan)]
     decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
     young = young_and_running(decisions)
-    ages = [policy.older_than for policy in plan.rules.policies if policy.older_than is not None]
+    ages = [policy.older_than for policy in plan.rules.policies if policy.older_than is not None and not policy.asleep]
     if young and ages and not plan.one_off:
         keep = [word for only in plan.only for word in ("--only", only)]
         named = ["--config", plan.config] if plan.config else []

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from reaper import __version__
+from reaper.core.disk import BYTES, INODES, DiskUsage
 from reaper.core.finding import Finding
 from reaper.core.model import Decision, EndpointReport, Outcome, Report, Resource, Result
 
@@ -55,6 +56,11 @@ def _counts(report: Report | EndpointReport) -> dict[str, int]:
     return {outcome.value: report.count(outcome) for outcome in Outcome}
 
 
+def _disk(disk: DiskUsage) -> dict[str, Any]:
+    rooms = {sort: {"used": room.used, "available": room.available} for sort, room in disk.rooms.items()}
+    return {"where": disk.where, "bytes": rooms.get(BYTES), "inodes": rooms.get(INODES)}
+
+
 def _endpoint(report: EndpointReport) -> dict[str, Any]:
     results = {result.decision.resource.id: result for result in report.results}
     failure, cap = report.failure, report.cap
@@ -68,6 +74,7 @@ def _endpoint(report: EndpointReport) -> dict[str, Any]:
         "failure": None if failure is None else {"error": failure.label, "message": failure.message},
         "cap": None if cap is None else {"wanted": cap.wanted, "allowed": cap.allowed, "held": cap.held, "limit": cap.limit},
         "warnings": list(report.warnings),
+        "disk": None if report.disk is None or not report.disk.rooms else _disk(report.disk),
         "counts": _counts(report),
         "resources": [_decided(decision, results.get(decision.resource.id)) for decision in report.decisions],
     }

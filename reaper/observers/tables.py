@@ -79,6 +79,8 @@ def report(report: Report, command: str, left: Sequence[Decision] | None) -> Non
             _decisions(endpoint, f"{len(mine)} left", mine, now, terminal=terminal)
         else:
             _outcomes(endpoint, now, terminal=terminal)
+        if endpoint.disk is not None and endpoint.disk.rooms:
+            line(f"{endpoint.endpoint}: disk ({endpoint.disk.where}): {endpoint.disk.words()} in use")
         _problems(endpoint)
     if command == "check":
         total = len(left or ())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar, runtime_checkable
 
+from reaper.core.disk import DiskUsage
 from reaper.core.durations import human
 from reaper.core.model import Kind, Resource, State
 from reaper.errors import ProviderError, RefusedError
@@ -277,6 +278,41 @@ class WatchesUse(Protocol):
 
     async def uses(self, since: str | None, call: Call) -> Uses:
         """What was used since the look that ``since`` stands for; not complete without one. Raises ``ProviderError``."""
+        ...
+
+
+class DiskMeter(Protocol):
+    """Measures the disk that an endpoint's data are on."""
+
+    @property
+    def every(self) -> float:
+        """Seconds between two measurements that nothing asks for."""
+        ...
+
+    @property
+    def pause(self) -> float:
+        """Seconds at the least between two measurements while something is deleted."""
+        ...
+
+    async def usage(self) -> DiskUsage:
+        """How full it is now; with ``problem`` where that cannot be known. Never raises ``ProviderError``."""
+        ...
+
+    async def sizes(self, resources: Sequence[Resource]) -> Mapping[str, int]:
+        """By id how large the file systems of these stopped containers are, as far as that is measured in time.
+
+        Never raises ``ProviderError``: what is not measured goes later.
+        """
+        ...
+
+
+@runtime_checkable
+class OnDisk(Protocol):
+    """A reader whose endpoint has a disk that may be measured."""
+
+    @property
+    def meter(self) -> DiskMeter | None:
+        """What measures it; None where nothing does."""
         ...
 
 

@@ -266,6 +266,7 @@ class MemoryReader:
         self.endpoint_id: str | None = self.identity
         self.limits = limits or Limits()
         self.traits = traits or Traits()
+        self.meter: base.DiskMeter | None = None
         self._now: Shared[Sequence[Resource]] = Shared()
 
     async def list(

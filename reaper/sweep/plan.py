@@ -3,7 +3,7 @@
 import os
 from argparse import Namespace
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from reaper.config.secrets import with_secret
 from reaper.config.settings import JournalTable, LimitsTable, Settings, one_off
 from reaper.core import durations
 from reaper.core.conditions import WITH_PROJECT, Policy
+from reaper.core.disk import Thresholds
 from reaper.core.model import Kind
 from reaper.core.rules import AGGRESSIVE_AGE, Rules
 from reaper.core.scope import Selector
@@ -42,6 +43,7 @@ class Plan:
         narrow: --label, --name and --image as they were given.
         config: the file that was given with ``--config``.
         metrics_textfile: where the metrics of the sweep are to be written.
+        disk: when an endpoint's disk is too full.
     """
 
     endpoints: tuple[EndpointSpec, ...]
@@ -58,6 +60,7 @@ class Plan:
     narrow: tuple[str, ...] = ()
     config: str | None = None
     metrics_textfile: Path | None = None
+    disk: Thresholds = field(default_factory=Thresholds)
 
 
 def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) -> Plan:
@@ -103,6 +106,7 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
         ),
         config=arguments.config,
         metrics_textfile=_textfile(arguments.metrics_textfile),
+        disk=settings.disk.thresholds,
     )
 
 

@@ -1,6 +1,6 @@
 """The ports of a sweep: what it sweeps, how, its observers, and what ends it early."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, TypeVar
@@ -17,6 +17,14 @@ from reaper.sweep.usage import LastUse
 T = TypeVar("T")
 
 DRAIN = timedelta(seconds=10)
+
+
+class Choose(Protocol):
+    """Says what of what is to be reaped may go in this round."""
+
+    async def __call__(self, decisions: Sequence[Decision]) -> Collection[str]:
+        """The ids; ``decisions`` are all about the endpoint."""
+        ...
 
 
 class Observer(Protocol):
@@ -102,6 +110,7 @@ class Options:
         max_lease_deletions: likewise, of what leases have left that ended; these are counted by themselves.
         list_unjudged: list the volumes and images of Compose projects, too, which no rule judges.
         kinds: list all of these kinds, too, although no policy names them.
+        choose: says what may go in this round; None where all may.
     """
 
     act: bool = True
@@ -113,6 +122,7 @@ class Options:
     max_lease_deletions: int | None = None
     list_unjudged: bool = False
     kinds: frozenset[Kind] = frozenset()
+    choose: Choose | None = None
 
 
 class Stop:

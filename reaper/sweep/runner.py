@@ -80,3 +80,15 @@ def _merged(before: EndpointReport, last: EndpointReport) -> EndpointReport:
     warnings = tuple(dict.fromkeys((*before.warnings, *last.warnings)))
     held, seconds = max(before.held, last.held), before.seconds + last.seconds
     return replace(last, held=held, results=tuple(results.values()), warnings=warnings, seconds=seconds)
+
+
+def with_earlier(before: Report, report: Report) -> Report:
+    """``report`` with the decisions about what is not there any more, which ``before`` has."""
+    earlier = {endpoint.endpoint: endpoint.decisions for endpoint in before.endpoints}
+    endpoints = []
+    for endpoint in report.endpoints:
+        there = {decision.resource.id for decision in endpoint.decisions}
+        away = endpoint.removed
+        gone = [d for d in earlier[endpoint.endpoint] if d.resource.id in away and d.resource.id not in there]
+        endpoints.append(replace(endpoint, decisions=(*gone, *endpoint.decisions)))
+    return replace(report, endpoints=tuple(endpoints))

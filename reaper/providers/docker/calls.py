@@ -55,9 +55,13 @@ class EngineCall:
 
 CALLS = (
     EngineCall("GET", "/version", "which version of the API to speak", {}),
+    EngineCall("GET", "/info", "where its data are, for policies that run under disk pressure", {}),
     # Never with size: it makes the engine measure every file system, and blocks it.
     EngineCall("GET", "/containers/json", "list containers", {"all": _FLAG, "filters": _JSON}),
-    EngineCall("GET", "/containers/{id}/json", "the final re-check before a deletion", {}),
+    # With size only of a stopped one, whose layer alone is measured then.
+    EngineCall(
+        "GET", "/containers/{id}/json", "the final re-check before a deletion, and the size of its layer", {"size": "1"}
+    ),
     EngineCall("POST", "/containers/{id}/stop", "stop what a policy takes although it runs", {"t": _NUMBER}),
     EngineCall("POST", "/containers/{id}/unpause", "let a paused one stop on Podman, which refuses to stop it", {}),
     EngineCall("DELETE", "/containers/{id}", "delete, with anonymous volumes", {"v": _FLAG, "force": _FLAG}),

@@ -33,6 +33,7 @@ from reaper.providers.docker.containers import (
     own_container_id,
     table,
 )
+from reaper.providers.docker.data_root import DataRoot
 from reaper.providers.docker.dependents import Dependents
 from reaper.providers.docker.disk import Disk
 from reaper.providers.docker.event_stream import followed_deaths
@@ -94,6 +95,7 @@ class DockerReader:
         self._dependents = Dependents(self.endpoint, self._connection.containers, self.inspect)
         self._image_labels = ImageLabels(engine.name, self._list_images, self._inspect_image)
         self._disk = Disk(engine.name, self._connection)
+        self.meter = DataRoot(engine, self._connection)
         self._layers: dict[str, tuple[str, ...]] = {}  # by the id of an image, as inspections have shown them
         self._start: str | None = None  # the id of the network that the engine makes at each of its starts
         self._ahead = timedelta(0)  # of this host's clock the engine's is, at the most

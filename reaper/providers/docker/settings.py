@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, StrictBool, StrictInt, StrictStr, field_validator, model_validator
 
-from reaper.providers.fields import masked
+from reaper.providers.fields import Size, masked
 from reaper.providers.registration import EndpointTable
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
@@ -20,6 +20,7 @@ class DockerTable(EndpointTable):
 
     ``removals`` and ``stops`` bound what is asked of it at the same time: an engine gains nothing from more than about
     eight removals, and gets fewer while they slow down; stopping waits for the container and needs all of them at once.
+    ``disk_size`` is what an engine on another host may use, since its disk cannot be looked at.
     """
 
     addresses = frozenset({"host"})
@@ -31,6 +32,7 @@ class DockerTable(EndpointTable):
     tls_verify: StrictBool = True
     removals: Annotated[StrictInt, Field(ge=1, le=64)] = 8
     stops: Annotated[StrictInt, Field(ge=1, le=4096)] = 128
+    disk_size: Size | None = None
 
     @field_validator("host")
     @classmethod

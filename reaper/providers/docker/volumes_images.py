@@ -112,6 +112,7 @@ def image(row: Row, endpoint: str, *, inspected: bool = True, layers: tuple[str,
         image=tags[0] if tags else None,
         tags=tags,
         uses=frozenset() if parent is None else frozenset({parent}),
+        pulled=_is_pulled(row, id_),
         inspected=inspected,
         layers=layers_of(row) or layers,
         size=size if isinstance(size := row.get("Size"), int) and size >= 0 else None,
@@ -146,6 +147,11 @@ def _references(row: Row) -> tuple[str, ...]:
     repositories = {tag.rpartition(":")[0] for tag in tags}
     digests = _tags(row.get("RepoDigests"))
     return (*tags, *(digest for digest in digests if digest.partition("@")[0] not in repositories))
+
+
+def _is_pulled(row: Row, id_: str) -> bool:
+    """Whether a registry has given it a digest. containerd's store gives one to each image: its own id."""
+    return any(digest.partition("@")[2] not in ("", id_) for digest in _tags(row.get("RepoDigests")))
 
 
 def _system_container_of(found: Mapping[str, str] | None, tags: tuple[str, ...]) -> str | None:

@@ -1,0 +1,166 @@
+"""The disk that an engine's data are on: looked at where the engine runs on this host, else by what it says of itself."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from reaper.core.disk import BYTES, INODES, DiskUsage, Room
+from reaper.core.model import Resource
+from reaper.errors import ProviderError
+from reaper.providers.docker.address import unix_path
+from reaper.providers.docker.connection import EngineConnection
+from reaper.providers.docker.containers import Row, table
+from reaper.providers.docker.settings import DockerTable
+from reaper.providers.parsing import text
+
+OFTEN, SELDOM = 15.0, 3600.0  # seconds between two measurements: of a file system, and by the engine
+BETWEEN = 60.0  # seconds between two measurements by the engine while something is deleted
+ANSWER_WITHIN = 20.0  # seconds for a measurement by the engine
+LOOK_WITHIN = 5.0  # seconds for a file system, which may be one that hangs, and for one container
+SIZES_WITHIN = 15.0  # seconds for all containers together
+ROOT_FOR = 600.0  # seconds for which the data root is taken to be the same
+AT_ONCE = 2  # measurements of containers
+_OF_CONTAINERS = ("/.dockerenv", "/run/.containerenv")
+
+
+@dataclass(frozen=True, slots=True)
+class _Root:
+    """Where the data are, or why they cannot be looked at."""
+
+    path: str | None
+    problem: str = ""
+
+
+class DataRoot:
+    """Measures the disk of one engine.
+
+    Args:
+        engine: where it is.
+        connection: to it.
+    """
+
+    def __init__(self, engine: DockerTable, connection: EngineConnection) -> None:
+        self._engine = engine
+        self._connection = connection
+        self._root: tuple[float, _Root] | None = None
+        self._asks_engine = unix_path(engine) is None
+
+    @property
+    def every(self) -> float:
+        """See ``DiskMeter``."""
+        return SELDOM if self._asks_engine else OFTEN
+
+    @property
+    def pause(self) -> float:
+        """See ``DiskMeter``."""
+        return BETWEEN if self._asks_engine else 0.0
+
+    async def usage(self) -> DiskUsage:
+        """See ``DiskMeter``."""
+        try:
+            root = await self._where()
+            self._asks_engine = root.path is None and self._engine.disk_size is not None
+            if root.path is not None:
+                return await _of_file_system(root.path)
+            if self._engine.disk_size is None:
+                return DiskUsage(problem=f"{root.problem}, or set disk_size in its [[docker]] table")
+            return DiskUsage("what the engine counts", {BYTES: await self._counted(self._engine.disk_size)})
+        except ProviderError as error:
+            return DiskUsage(problem=f"the disk of the engine cannot be measured: {error}")
+
+    async def sizes(self, resources: Sequence[Resource]) -> Mapping[str, int]:
+        """See ``DiskMeter``. One by one: a listing with sizes measures all that there is, and blocks the engine."""
+        found: dict[str, int] = {}
+        waiting = list(reversed(resources))
+
+        async def measure() -> None:
+            while waiting:
+                one = waiting.pop()
+                with anyio.move_on_after(LOOK_WITHIN):
+                    try:
+                        size = table(await self._connection.ask(f"containers/{one.id}/json", size="1")).get("SizeRw")
+                    except ProviderError:
+                        continue
+                    if isinstance(size, int) and size >= 0:
+                        found[one.id] = size
+
+        with anyio.move_on_after(SIZES_WITHIN):
+            async with anyio.create_task_group() as group:
+                for number in range(AT_ONCE):
+                    group.start_soon(measure, name=f"measure containers {number}")
+        return found
+
+    async def _where(self) -> _Root:
+        if unix_path(self._engine) is None:
+            where = f"the engine is reached at {self._engine.host}"
+            return _Root(None, f"{where}, so its disk cannot be looked at: run reaper on that host")
+        if self._root is not None and time.monotonic() - self._root[0] < ROOT_FOR:
+            return self._root[1]
+        info = table(await self._connection.ask("info"))
+        with anyio.move_on_after(LOOK_WITHIN):
+            root = await anyio.to_thread.run_sync(_seen_here, info, abandon_on_cancel=True)
+            self._root = time.monotonic(), root
+            return root
+        return _Root(None, "the file system of the engine's data does not answer: mend it")
+
+    async def _counted(self, size: int) -> Room:
+        """What the engine says that its images, containers, volumes and build cache take. Raises ProviderError."""
+        found: Row = {}
+        with anyio.move_on_after(ANSWER_WITHIN) as scope:
+            found = table(await self._connection.ask("system/df"))
+        if scope.cancelled_caught:
+            raise ProviderError(f"GET /system/df was not answered within {ANSWER_WITHIN:g} s")
+        used = _number(found.get("LayersSize"))
+        used += sum(_number(row.get("SizeRw")) for row in _rows(found.get("Containers")))
+        used += sum(_number(table(row.get("UsageData")).get("Size")) for row in _rows(found.get("Volumes")))
+        used += sum(_number(row.get("Size")) for row in _rows(found.get("BuildCache")) if row.get("Shared") is False)
+        return Room(used, max(size - used, 0))
+
+
+def _seen_here(info: Row) -> _Root:
+    """The data root by what the engine says of itself, where that is this host's and not another one's of the same name."""
+    path, kernel, name = (text(info.get(key)) for key in ("DockerRootDir", "KernelVersion", "Name"))
+    here = os.uname()
+    if path is None or not path.startswith("/"):
+        return _Root(None, "the engine does not say where its data are: ask it with docker info")
+    if kernel != here.release:
+        return _Root(None, f"the engine's kernel ({kernel}) is not this one: run reaper on that (virtual) machine")
+    contained = any(Path(file).exists() for file in _OF_CONTAINERS) or "KUBERNETES_SERVICE_HOST" in os.environ
+    mount = f"mount the engine's data root into this container, read-only and at the same path (--volume {path}:{path}:ro)"
+    if not contained and name != here.nodename:
+        return _Root(None, f"the engine runs on {name}, and this is {here.nodename}: run reaper on that host")
+    try:
+        device = Path(path).stat().st_dev
+    except OSError as error:
+        why = f"{path}, where the engine's data are, cannot be looked at here ({error.strerror})"
+        return _Root(None, f"{why}: {mount if contained else 'run reaper where the engine runs'}")
+    if contained and device == Path("/").stat().st_dev:
+        return _Root(None, f"{path} is this container's own, not the engine's: {mount}")
+    return _Root(path)
+
+
+async def _of_file_system(path: str) -> DiskUsage:
+    with anyio.move_on_after(LOOK_WITHIN):
+        try:
+            seen = await anyio.to_thread.run_sync(os.statvfs, path, abandon_on_cancel=True)
+        except OSError as error:
+            return DiskUsage(path, problem=f"{path} cannot be measured: {error.strerror}; is it still mounted?")
+        block = seen.f_frsize or seen.f_bsize
+        rooms = {BYTES: Room((seen.f_blocks - seen.f_bfree) * block, seen.f_bavail * block)}
+        if seen.f_files:  # btrfs has no such limit
+            rooms[INODES] = Room(seen.f_files - seen.f_ffree, seen.f_favail)
+        return DiskUsage(path, rooms)
+    return DiskUsage(path, problem=f"{path} cannot be measured: its file system does not answer within {LOOK_WITHIN:g} s")
+
+
+def _rows(value: object) -> Sequence[Row]:
+    return [table(row) for row in value] if isinstance(value, list) else []
+
+
+def _number(value: object) -> int:
+    return max(value, 0) if isinstance(value, int) else 0

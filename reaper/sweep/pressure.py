@@ -1,0 +1,217 @@
+"""Sweeps of an endpoint whose disk is too full, in rounds: delete a few, measure, wait for what comes back late, go on.
+
+Each round is a sweep like any other one: it lists, decides, inspects again and confirms. What may go, the rules say; how
+much of it goes, and in which order, is decided here.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import anyio
+
+from reaper.core.disk import BYTES, DiskUsage, Thresholds
+from reaper.core.model import Decision, Kind, Report, State
+from reaper.core.pressure import Candidate, Rank, Yield, batch, in_order, in_the_way, to_measure
+from reaper.core.rules import Rules
+from reaper.providers.base import DiskMeter, OnDisk
+from reaper.sweep.ports import Choose, Endpoint, Stop
+from reaper.sweep.runner import together, with_earlier
+
+PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds between two measurements while space may come back: some file systems give it back after half a minute only."""
+SETTLED = 3
+"""So many of the pauses at the least, where it is not known how much has to come back."""
+MEASURED = 50  # stopped containers that stay, for what is said of them
+NEARLY = 0.9  # of what has to come back: others write meanwhile
+
+Run = Callable[[Choose], Awaitable[Report]]
+
+
+def meter_of(endpoint: Endpoint) -> DiskMeter | None:
+    """What measures the endpoint's disk, if anything does."""
+    return endpoint.reader.meter if isinstance(endpoint.reader, OnDisk) else None
+
+
+def concerned(rules: Rules, endpoint: Endpoint) -> frozenset[str]:
+    """The names of the policies that run under pressure there."""
+    name, kinds = endpoint.reader.endpoint, endpoint.reader.traits.kinds
+    fitting = (p for p in rules.policies if p.under_pressure and p.kinds & kinds)
+    return frozenset(policy.name for policy in fitting if not policy.endpoints or name in policy.endpoints)
+
+
+async def measured(endpoints: Iterable[Endpoint], rules: Rules) -> Mapping[str, DiskUsage]:
+    """How full the disks are, by the names of the endpoints that have policies which depend on it."""
+    found: dict[str, DiskUsage] = {}
+
+    async def measure(name: str, meter: DiskMeter) -> None:
+        found[name] = await meter.usage()
+
+    async with anyio.create_task_group() as group:
+        for endpoint in endpoints:
+            if (meter := meter_of(endpoint)) is not None and concerned(rules, endpoint):
+                name = endpoint.reader.endpoint
+                group.start_soon(measure, name, meter, name=f"measure the disk of {name}")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Relief:
+    """What a sweep under pressure has come to.
+
+    Args:
+        before: the disk when it began, and ``after`` when it ended.
+        sorts: of what too much was in use.
+        report: of all rounds together; None where there was none.
+        relieved: whether no more than ``low`` is in use now.
+        exhausted: whether nothing more may go.
+        in_the_way: what would have to go and may not, where nothing more may go.
+    """
+
+    before: DiskUsage
+    after: DiskUsage
+    sorts: frozenset[str]
+    report: Report | None
+    relieved: bool
+    exhausted: bool = False
+    in_the_way: tuple[str, ...] = ()
+
+    def problem(self, thresholds: Thresholds) -> str | None:
+        """What people should know: that it is still too full."""
+        if not self.exhausted:
+            return None
+        state = f"the disk ({self.after.where}) is under pressure: {self.after.words()} in use, low is {thresholds.low}"
+        largest = f"; the largest of what stays: {'; '.join(self.in_the_way)}" if self.in_the_way else ""
+        return f"{state}, and nothing more may be deleted{largest}"
+
+
+@dataclass
+class Pressure:
+    """One sweep under pressure of one endpoint.
+
+    Args:
+        meter: measures its disk.
+        thresholds: when it is too full, and when it is not any more.
+        run: sweeps it once, for what it is given chooses.
+        stop: ends it early.
+    """
+
+    meter: DiskMeter
+    thresholds: Thresholds
+    run: Run
+    stop: Stop
+    given: dict[Rank, Yield] = field(default_factory=dict)
+    stuck: set[str] = field(default_factory=set)
+
+    async def relieve(self) -> Relief | None:
+        """Delete until it is not too full or nothing more may go; None where there is no pressure."""
+        before = usage = await self.meter.usage()
+        sorts = self.thresholds.exceeded(usage)
+        if not sorts:
+            return None
+        reports: list[Report] = []
+        exhausted = False
+        while (missing := self.thresholds.missing(usage, sorts)) and self.stop.why is None:
+            choice = _Choice(self.meter, missing, self.given, self.stuck)
+            reports.append(await self.run(choice))
+            report = reports[-1].endpoints[0]
+            if report.failure is not None or report.cap is not None or not choice.taken:
+                exhausted = report.failure is None and report.cap is None and self.stop.why is None
+                break
+            gone = [one for one in choice.taken if one.ids & report.removed]
+            self.stuck |= {id_ for one in choice.taken for id_ in one.ids} - report.removed
+            if gone:
+                usage = await self._settled(usage, gone, sorts)
+        relieved = not self.thresholds.missing(usage, sorts)
+        whole = merged(reports)
+        kept = await self._in_the_way(whole, reports[-1]) if exhausted and whole is not None else ()
+        return Relief(before, usage, sorts, whole, relieved, exhausted and not relieved, kept)
+
+    async def _in_the_way(self, whole: Report, last: Report) -> tuple[str, ...]:
+        """What would have to go and may not, the largest first."""
+        failed = {r.decision.resource.id: r.detail for r in whole.results if not r.outcome.removed}
+        decisions = last.endpoints[0].decisions
+        stopped = [d.resource for d in decisions if not d.reap and d.resource.kind is Kind.CONTAINER]
+        sizes = await self.meter.sizes([one for one in stopped if one.state is not State.RUNNING][:MEASURED])
+        return tuple(in_the_way(decisions, failed, sizes))
+
+    async def _settled(self, before: DiskUsage, gone: Sequence[Candidate], sorts: Collection[str]) -> DiskUsage:
+        """How full it is when what has gone has come back, or that has been waited for long enough."""
+        own = NEARLY * sum(one.own for one in gone)
+        with anyio.move_on_after(self.meter.pause):
+            await self.stop.wait()
+        usage = last = await self._measure(before)
+        for number, pause in enumerate(PAUSES):
+            if self.meter.pause or not self.thresholds.missing(usage, sorts):
+                break
+            is_back = _freed(before, usage).get(BYTES, 0) >= own
+            if number >= SETTLED and is_back and not any(_freed(last, usage).values()):
+                break
+            if own > 0 and is_back and number >= 1:
+                break
+            with anyio.move_on_after(pause):
+                await self.stop.wait()
+            last, usage = usage, await self._measure(usage)
+        freed = _freed(before, usage)
+        rank = gone[0].rank
+        self.given[rank] = self.given.get(rank, Yield()).and_(gone, freed)
+        return usage
+
+    async def _measure(self, last: DiskUsage) -> DiskUsage:
+        """How full it is now; as before where that cannot be measured."""
+        usage = await self.meter.usage()
+        return usage if usage.problem is None else last
+
+
+@dataclass
+class _Choice:
+    """What goes in one round, as ``Choose`` has it. ``taken`` is that."""
+
+    meter: DiskMeter
+    missing: Mapping[str, int]
+    given: Mapping[Rank, Yield]
+    stuck: Collection[str]
+    taken: Sequence[Candidate] = ()
+
+    async def __call__(self, decisions: Sequence[Decision]) -> Collection[str]:
+        waiting = [d for d in decisions if d.reap]
+        sizes = await self.meter.sizes(to_measure(waiting)) if waiting else {}
+        candidates = [one for one in in_order(decisions, sizes) if not one.ids & set(self.stuck)]
+        self.taken = batch(candidates, self.missing, self.given)
+        return frozenset(id_ for one in self.taken for id_ in one.ids)
+
+
+def _freed(before: DiskUsage, now: DiskUsage) -> dict[str, int]:
+    """How much came back between two measurements, by sort; nothing where others have taken more."""
+    both = before.rooms.keys() & now.rooms.keys()
+    return {sort: max(before.rooms[sort].used - now.rooms[sort].used, 0) for sort in both}
+
+
+def merged(reports: Sequence[Report]) -> Report | None:
+    """The rounds as one report; None of none."""
+    whole: Report | None = None
+    for report in reports:
+        whole = report if whole is None else with_earlier(whole, together(whole, report))
+    return whole
+
+
+def with_relief(
+    report: Report, relieved: Mapping[str, Relief], disks: Mapping[str, DiskUsage], thresholds: Thresholds
+) -> Report:
+    """The report of a sweep with what was done under pressure before it, and how full the disks are.
+
+    Args:
+        report: of the sweep.
+        relieved: by endpoint, what was done before.
+        disks: how full each disk is, where that was measured.
+        thresholds: that were in force.
+    """
+    endpoints = []
+    for endpoint in report.endpoints:
+        usage, relief = disks.get(endpoint.endpoint), relieved.get(endpoint.endpoint)
+        if relief is not None and relief.report is not None:
+            alone = replace(report, endpoints=(endpoint,))
+            (endpoint,) = with_earlier(relief.report, together(relief.report, alone)).endpoints  # noqa: PLW2901
+        problems = [usage.problem if usage is not None else None, relief.problem(thresholds) if relief is not None else None]
+        warnings = (*endpoint.warnings, *(problem for problem in problems if problem is not None))
+        endpoints.append(replace(endpoint, disk=usage, warnings=warnings))
+    return replace(report, endpoints=tuple(endpoints))

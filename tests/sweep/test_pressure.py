@@ -1,0 +1,241 @@
+"""Sweeps under disk pressure, in rounds: they stop at low, wait for what comes back late, and delete nothing else."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+
+from reaper.core.conditions import Policy
+from reaper.core.disk import BYTES, Level, Thresholds
+from reaper.core.model import Kind, Outcome, Report, Resource
+from reaper.core.pressure import awake
+from reaper.core.rules import Rules
+from reaper.core.scope import Scope, Selector
+from reaper.errors import DeniedError
+from reaper.providers.base import Traits
+from reaper.providers.memory import Held, Rule
+from reaper.providers.memory_disk import MemoryDisk
+from reaper.sweep.ports import Choose, Options
+from reaper.sweep.pressure import Pressure, Relief, concerned, measured
+from reaper.sweep.sweep import sweep
+from tests.sweep.lab import EVERYTHING, HOUR, NOW, Lab, image, running, stopped, volume
+
+pytestmark = pytest.mark.anyio
+
+GIB = 1 << 30
+GUARD = Policy("guard", frozenset({Kind.CONTAINER}), stopped_for=HOUR, under_pressure=True, asleep=True)
+IMAGES = Policy("images", frozenset({Kind.IMAGE}), older_than=HOUR, under_pressure=True, asleep=True)
+VOLUMES = Policy("volumes", frozenset({Kind.VOLUME}), older_than=HOUR, under_pressure=True, asleep=True)
+OWNED = Scope(presets=("terminal-bench",), selector=Selector(images=("acme/*",), labels=("team=rl",)))
+OLD = {"created_at": NOW - 9 * HOUR}
+
+
+class PressureLab(Lab):
+    """A lab with a disk of 100 GiB."""
+
+    def __init__(self, *things: Resource | Held, policies: Sequence[Policy] = (GUARD, IMAGES, VOLUMES), **disk: Any) -> None:
+        super().__init__(*things, rules=Rules(OWNED, policies=tuple(policies)))
+        self.disk = MemoryDisk(self.world, 100 * GIB, **disk)
+        self.provider.meter = self.reader.meter = self.disk
+        self.provider.traits = Traits(kinds=frozenset({Kind.CONTAINER, Kind.VOLUME, Kind.IMAGE}))
+        self.rounds: list[list[str]] = []
+
+    async def relieve(self, thresholds: Thresholds | None = None, **options: Any) -> Relief | None:
+        endpoint = self.endpoint()
+        rules = awake(self.rules, {self.name})
+
+        async def once(choose: Choose) -> Report:
+            before = len(self.world.removals)
+            found = Options(due=concerned(rules, endpoint), choose=choose, **options)
+            clock, observer, stop = self.clock, self.observer, self.stop
+            report = await sweep(
+                [endpoint], rules, found, clock=clock, observer=observer, leases=self._read_leases, stop=stop
+            )
+            self.rounds.append([one.name for one, _ in self.world.removals[before:]])
+            return report
+
+        return await Pressure(self.disk, thresholds or Thresholds(), once, self.stop).relieve()
+
+    async def used(self) -> int:
+        return round((await self.disk.usage()).rooms[BYTES].used / GIB)
+
+
+def large(name: str, size: int, **fields: Any) -> Resource:
+    return stopped(name, size=size * GIB, **fields)
+
+
+def old_image(name: str, size: int, **fields: Any) -> Resource:
+    return replace(image(name, {}), **{**OLD, "tagged_at": NOW - 9 * HOUR, "size": size * GIB, **fields})
+
+
+async def test_no_pressure_deletes_nothing() -> None:
+    lab = PressureLab(large("c", 80))
+    assert await lab.relieve() is None
+    assert lab.left() == {"c"}
+    assert lab.world.calls == []
+
+
+async def test_it_begins_with_the_largest_and_stops_at_low() -> None:
+    lab = PressureLab(*(large(f"c{size}", size) for size in (1, 2, 3, 30)), large("young", 9, hours=0.5), others=50 * GIB)
+    relief = await lab.relieve()
+    assert relief is not None
+    assert relief.relieved
+    assert lab.rounds == [["c30"]]
+    assert lab.left() == {"c1", "c2", "c3", "young"}
+    assert await lab.used() == 65
+
+
+async def test_containers_go_before_images_and_those_before_volumes() -> None:
+    lab = PressureLab(
+        volume("data", {"team": "rl"}, **OLD, size=40 * GIB),
+        old_image("acme/built:1", 5),
+        old_image("acme/pulled:1", 5, pulled=True),
+        old_image("dangling", 5, tags=(), image=None, labels={"team": "rl"}),
+        large("c", 5),
+        others=36 * GIB,
+    )
+    relief = await lab.relieve(Thresholds(Level(0.85), Level(0.77)))
+    assert relief is not None
+    assert relief.relieved
+    assert lab.rounds == [["c"], ["dangling"], ["acme/built:1"], ["acme/pulled:1"]]
+    assert lab.left() == {"data"}
+
+
+@pytest.mark.parametrize("late", [0.0, 3.0, 20.0, 30.0])
+async def test_space_that_comes_back_late_is_waited_for_and_not_deleted_past(late: float) -> None:
+    lab = PressureLab(large("first", 30), *(large(f"c{number}", 5) for number in range(10)), late=late, others=10 * GIB)
+    relief = await lab.relieve()
+    assert relief is not None
+    assert relief.relieved
+    assert lab.rounds == [["first"]]
+    assert late <= anyio.current_time() < late + 17
+
+
+async def test_space_that_never_comes_back_is_not_waited_for_for_ever() -> None:
+    lab = PressureLab(large("first", 30), large("second", 30), large("third", 1), late=10**6, others=35 * GIB)
+    relief = await lab.relieve()
+    assert relief is not None
+    assert not relief.relieved
+    assert relief.exhausted
+    assert lab.left() == set()
+    assert anyio.current_time() < 200
+
+
+async def test_images_that_share_their_layers_go_in_batches_that_learn() -> None:
+    """Each says 10 GiB and gives back one: the batches grow, and the last one stops near low."""
+    things = [old_image(f"acme/x:{number:02}", 10) for number in range(60)]
+    lab = PressureLab(*things, real=lambda one: GIB if one.kind is Kind.IMAGE else 0, others=32 * GIB)
+    relief = await lab.relieve()
+    assert relief is not None
+    assert relief.relieved
+    assert 60 <= await lab.used() <= 75
+    assert len(lab.rounds) <= 5
+    assert lab.rounds[0] == [f"acme/x:{number:02}" for number in range(2)]
+
+
+async def test_where_nothing_more_may_go_it_says_what_would_have_to() -> None:
+    used = old_image("acme/used:1", 50)
+    lab = PressureLab(used, running("user", hours=0.5, uses=frozenset({used.id})), large("c", 1), others=40 * GIB)
+    relief = await lab.relieve()
+    assert relief is not None
+    assert (relief.relieved, relief.exhausted) == (False, True)
+    assert lab.left() == {"acme/used:1", "user"}
+    problem = relief.problem(Thresholds())
+    assert problem is not None
+    assert "90% of bytes in use, low is 75%" in problem
+    assert "image acme/used:1 (50 GiB): used by user" in problem
+
+
+async def test_what_cannot_be_deleted_is_passed_over_and_the_next_goes() -> None:
+    lab = PressureLab(large("denied", 40), large("c", 20), others=35 * GIB)
+    lab.world.rules.append(Rule("delete", "denied", error=DeniedError("no")))
+    relief = await lab.relieve()
+    assert relief is not None
+    assert relief.relieved
+    assert lab.left() == {"denied"}
+    assert relief.report is not None
+    assert {r.decision.resource.name: r.outcome for r in relief.report.results} == {
+        "denied": Outcome.FAILED,
+        "c": Outcome.DELETED,
+    }
+
+
+async def test_more_than_the_cap_allows_and_nothing_goes() -> None:
+    lab = PressureLab(*(large(f"c{number}", 9) for number in range(10)))
+    relief = await lab.relieve(max_deletions=9)
+    assert relief is not None
+    assert relief.report is not None
+    assert relief.report.endpoints[0].cap is not None
+    assert lab.world.removals == []
+
+
+async def test_inodes_alone_are_pressure_as_well() -> None:
+    lab = PressureLab(*(stopped(f"c{number:03}", size=0) for number in range(100)), inodes=100)
+    relief = await lab.relieve()
+    assert relief is not None
+    assert relief.relieved
+    assert 70 <= len(lab.left()) <= 75
+
+
+async def test_without_pressure_a_policy_that_waits_for_it_takes_nothing() -> None:
+    """Not even as a part of a project of which another policy takes the rest."""
+    scheduled = Policy("scheduled", frozenset({Kind.CONTAINER}), stopped_for=5 * HOUR)
+    lab = PressureLab(
+        large("c", 99, hours=2), large("p1", 1, group="p"), large("p2", 1, group="p", hours=2), policies=(GUARD, scheduled)
+    )
+    report = await lab.sweep()
+    assert report.results == ()
+    assert lab.left() == {"c", "p1", "p2"}
+
+
+async def test_a_lease_keeps_under_pressure_what_it_covers() -> None:
+    lab = PressureLab(large("leased", 60), large("c", 30))
+    lab.lease("leased")
+    await lab.relieve()
+    assert lab.left() == {"leased"}
+
+
+async def test_others_that_fill_the_disk_meanwhile_do_not_keep_it_from_ending() -> None:
+    lab = PressureLab(*(large(f"c{number}", 1) for number in range(20)), others=70 * GIB)
+
+    def fill() -> None:
+        lab.disk.others += GIB
+
+    lab.world.rules.append(Rule("delete", after=fill))
+    relief = await lab.relieve()
+    assert relief is not None
+    assert (relief.relieved, relief.exhausted) == (False, True)
+    assert lab.left() == set()
+
+
+async def test_a_stop_ends_it_between_two_rounds() -> None:
+    lab = PressureLab(*(large(f"c{number}", 3) for number in range(30)), others=9 * GIB, late=10**6)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(_stop_after, lab, 5.0)
+        relief = await lab.relieve()
+    assert relief is not None
+    assert not relief.exhausted, "that is not known"
+    assert len(lab.rounds) == 1
+    assert anyio.current_time() < 10
+
+
+async def _stop_after(lab: Lab, seconds: float) -> None:
+    await anyio.sleep(seconds)
+    lab.stop.request("SIGTERM")
+
+
+async def test_only_endpoints_with_such_policies_are_measured() -> None:
+    lab = PressureLab(large("c", 99))
+    assert (await measured([lab.endpoint()], lab.rules)).keys() == {"local"}
+    elsewhere = replace(GUARD, endpoints=frozenset({"gpu-1"}))
+    assert await measured([lab.endpoint()], Rules(policies=(EVERYTHING, elsewhere))) == {}
+
+
+async def test_a_disk_that_cannot_be_measured_is_no_pressure() -> None:
+    lab = PressureLab(large("c", 99))
+    lab.disk.problem = "no such path"
+    assert await lab.relieve() is None
+    assert lab.left() == {"c"}
