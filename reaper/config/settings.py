@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import Field, StrictBool, StrictInt, StrictStr, create_model, field_validator, model_validator
 
 from reaper.config.policies import PolicyTable, default_policies
+from reaper.core import disk
 from reaper.core.caps import MAX_LEASE_DELETIONS
 from reaper.core.conditions import SHORTEST_CREATED_GRACE, Policy
 from reaper.core.disk import DEFAULT_HIGH, DEFAULT_LOW, Thresholds
@@ -21,7 +22,7 @@ from reaper.core.rules import Rules
 from reaper.core.scope import PRESETS, Protect, Scope, Selector
 from reaper.paths import LISTEN, LONGEST_PATH, NOWHERE, RYUK_LISTEN, host_and_port
 from reaper.providers import registry
-from reaper.providers.fields import DiskLevel, Duration, Globs, Labels, ProtectingGlobs, Table, did_you_mean
+from reaper.providers.fields import Duration, Globs, Labels, ProtectingGlobs, Table, did_you_mean
 from reaper.providers.registration import EndpointTable, Registration
 
 MAX_DELETIONS, MAX_DELETIONS_OF_EVERYTHING, MAX_FRACTION_OF_EVERYTHING = 1000, 100, 0.5
@@ -103,25 +104,28 @@ class LimitsTable(Table):
 class DiskTable(Table):
     """[disk]: from when on an engine's disk is too full, and to where policies with ``under_pressure`` empty it."""
 
-    high: DiskLevel = DEFAULT_HIGH
-    low: DiskLevel = DEFAULT_LOW
+    high: StrictStr = str(DEFAULT_HIGH)
+    low: StrictStr = str(DEFAULT_LOW)
+
+    @field_validator("high", "low")
+    @classmethod
+    def _level(cls, value: str) -> str:
+        disk.parse(value)
+        return value
 
     @model_validator(mode="after")
     def _is_a_span(self) -> Self:
-        if (self.high.part is None) != (self.low.part is None):
-            raise ValueError(
-                f'high = "{self.high}" and low = "{self.low}" cannot be compared; give both in % or both in bytes'
-            )
-        if self.thresholds.low_reaches_high:
-            raise ValueError(
-                f'low = "{self.low}" has to be less than high = "{self.high}"; write for example "85%" and "75%"'
-            )
+        thresholds, pair = self.thresholds, f'low = "{self.low}" and high = "{self.high}"'
+        if (thresholds.high.part is None) != (thresholds.low.part is None):
+            raise ValueError(f"{pair} cannot be compared; write both in % or both in bytes")
+        if thresholds.low_reaches_high:
+            raise ValueError(f'{pair}: low has to be less; write for example high = "85%" and low = "75%"')
         return self
 
     @property
     def thresholds(self) -> Thresholds:
         """The same, as sweeps read it."""
-        return Thresholds(self.high, self.low)
+        return Thresholds(disk.parse(self.high), disk.parse(self.low))
 
 
 class RetryTable(Table):

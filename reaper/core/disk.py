@@ -1,5 +1,6 @@
 """How full the disk of an endpoint is, and when that is too full. Pure."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -67,6 +68,22 @@ class Level:
 
 
 DEFAULT_HIGH, DEFAULT_LOW = Level(0.85), Level(0.75)
+EXAMPLES = '"85%" or "900GB"'
+
+
+def parse(text: str) -> Level:
+    """The level that ``text`` names. Raises ValueError, with an example of what would be right."""
+    if (number := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", text.strip(), re.ASCII)) is not None:
+        if not 0 < float(number[1]) < 100:
+            raise ValueError(f"{text!r} is not between 0% and 100%; write for example {EXAMPLES}")
+        return Level(part=float(number[1]) / 100)
+    try:
+        size = sizes.parse(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no level; write for example {EXAMPLES}") from None
+    if not size:
+        raise ValueError(f"{text!r} is exceeded by every disk; write for example {EXAMPLES}")
+    return Level(size=size)
 
 
 @dataclass(frozen=True, slots=True)

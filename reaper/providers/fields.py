@@ -19,7 +19,6 @@ from pydantic import (
 )
 
 from reaper.core import durations, sizes
-from reaper.core.disk import Level
 from reaper.core.scope import is_total
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -64,24 +63,6 @@ def _size(value: object) -> int:
     if not isinstance(value, str):
         raise ValueError(f"a size is a text with a unit, for example {sizes.EXAMPLES}")  # noqa: TRY004
     return sizes.parse(value)
-
-
-def _level(value: object) -> Level:
-    if isinstance(value, Level):
-        return value
-    if not isinstance(value, str):
-        raise ValueError('a level is a text with a unit, for example "85%" or "900GB"')  # noqa: TRY004
-    if (number := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", value.strip(), re.ASCII)) is not None:
-        if not 0 < float(number[1]) < 100:
-            raise ValueError(f'{value!r} is not between 0% and 100%; write for example "85%"')
-        return Level(part=float(number[1]) / 100)
-    try:
-        size = sizes.parse(value)
-    except ValueError:
-        raise ValueError(f'{value!r} is no level; write for example "85%" or "900GB"') from None
-    if not size:
-        raise ValueError(f'{value!r} is exceeded by every disk; write for example "85%" or "900GB"')
-    return Level(size=size)
 
 
 def check_glob(value: str) -> str:
@@ -152,12 +133,6 @@ Size = Annotated[
     BeforeValidator(_size),
     PlainSerializer(sizes.spell, return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*([KMGT]i?B|kB|B)\s*$", "examples": ["500MB", "10GiB"]}),
-]
-DiskLevel = Annotated[
-    Level,
-    BeforeValidator(_level),
-    PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(%|[KMGT]i?B|kB|B)\s*$", "examples": ["85%", "900GB"]}),
 ]
 Globs = tuple[Annotated[StrictStr, AfterValidator(check_glob)], ...]
 NarrowingGlobs = tuple[Annotated[StrictStr, AfterValidator(check_narrowing)], ...]

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
 
 import anyio
 import anyio.abc
@@ -226,8 +225,8 @@ class EndpointSweep:
             self.warnings += [problem] if problem else []
         if self.shared.options.inspect_everything:
             resources = await self.looker.inspect(resources, [r for r in resources if not r.inspected])
-        judge = partial(decide, rules=self.shared.rules, leases=self._leases(), now=now, due=self.shared.options.due)
-        self.decisions = await decided(resources, judge, self.looker)
+        leases, rules, due = self._leases(), self.shared.rules, self.shared.options.due
+        self.decisions = await decided(resources, lambda found: decide(found, rules, leases, now, due), self.looker)
         self.warnings += [*inventory_warnings(self.decisions, inventory.unreadable, now), *self.looker.warnings]
         self.results |= self.looker.failures(self.decisions)
         if self.results and self.shared.options.fail_fast:
@@ -238,7 +237,7 @@ class EndpointSweep:
         self.cap, self.held_back = caps.hold_back(self.decisions, self.held)
         if options.choose is not None and self.cap is None:
             chosen = await options.choose(self.decisions)
-            self.decisions = judge([decision.resource for decision in self.decisions], chosen=chosen)
+            self.decisions = decide([d.resource for d in self.decisions], rules, leases, now, due, chosen=chosen)
         if self.endpoint.memory is not None and self.shared.options.act and self.cap is None:
             grace = self.shared.rules.created_grace
             if problem := self.endpoint.memory.learn(self.decisions, now, grace):

@@ -173,7 +173,8 @@ _RESOURCES = st.builds(
 def inventories(draw: st.DrawFn) -> tuple[list[Decision], dict[str, int]]:
     """What an endpoint holds, some of it to be reaped, and how many bytes each really gives back: not more than it says."""
     rows = draw(st.lists(_RESOURCES, max_size=40, unique_by=lambda row: row[0]))
-    decisions, real = [], {}
+    decisions: list[Decision] = []
+    real: dict[str, int] = {}
     for place, (number, kind, size, tagged, pulled, is_running, user) in enumerate(rows):
         name = f"{kind}-{number}"
         uses = frozenset({decisions[user % place].resource.id} if place and user % 3 == 0 else ())

@@ -40,7 +40,7 @@ CASES: Mapping[str, Bad] = {
     "unknown table like nothing": bad(
         "[quux]",
         "'quux'",
-        "known are: daytona, docker, journal, leases, limits, policy, protect, retry, ryuk, scope, service",
+        "known are: daytona, disk, docker, journal, leases, limits, policy, protect, retry, ryuk, scope, service",
     ),
     "unknown key": bad('[scope]\nlable = ["a"]', "[scope]", "unknown key 'lable'", "did you mean 'labels'?"),
     "unknown key like nothing": bad("[retry]\nquux = 1", "[retry]", "'quux'", "known are: attempts, factor,"),
@@ -104,6 +104,17 @@ CASES: Mapping[str, Bad] = {
     "an old build cache": bad('[[policy]]\nname = "n"\nkinds = ["build-cache"]\nolder_than = "1h"', "not for a build-cache"),
     "a size without a unit": bad('[[policy]]\nname = "n"\nkinds = ["image"]\nlarger_than = 5', "a text with a unit"),
     "an odd size": bad('[[policy]]\nname = "n"\nkinds = ["image"]\nlarger_than = "5 apples"', "'5 apples' is no size"),
+    "a level without a unit": bad('[disk]\nhigh = "85"', "high", "'85' is no level", '"85%"'),
+    "a level that is a number": bad("[disk]\nhigh = 85", "high"),
+    "a level of everything": bad('[disk]\nhigh = "100%"', "not between 0% and 100%"),
+    "a level of nothing": bad('[disk]\nhigh = "900GB"\nlow = "0GB"', "low", "exceeded by every disk"),
+    "low above high": bad('[disk]\nhigh = "70%"', "low has to be less", 'low = "75%"'),
+    "low and high in bytes alike": bad('[disk]\nhigh = "1GiB"\nlow = "1GiB"', "low has to be less"),
+    "levels of two sorts": bad('[disk]\nhigh = "900GB"', "cannot be compared", "both in % or both in bytes"),
+    "networks under pressure": bad(
+        '[[policy]]\nname = "n"\nkinds = ["network"]\nolder_than = "1d"\nunder_pressure = true',
+        "under_pressure is for containers, volumes, images and build-caches only",
+    ),
     "volumes without a condition": bad(
         '[[policy]]\nname = "n"\nkinds = ["volume"]', "older_than, unused_for, larger_than or anonymous"
     ),

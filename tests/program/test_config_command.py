@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from reaper.config import load
 from reaper.config.policies import PolicyTable
 from reaper.config.settings import (
+    DiskTable,
     JournalTable,
     LeasesTable,
     LimitsTable,
@@ -34,6 +35,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "scope": ScopeTable,
     "protect": ProtectTable,
     "limits": LimitsTable,
+    "disk": DiskTable,
     "retry": RetryTable,
     "service": ServiceTable,
     "journal": JournalTable,
@@ -94,7 +96,7 @@ def test_what_the_example_shows_in_comments_would_be_accepted() -> None:
     tables: dict[str, list[str]] = {"limits": [], "docker": [], "daytona": [], "policy": []}
     for table, section in _sections():
         tables.get(table, []).extend(re.findall(r"^# (\w+ = .*)$", section, flags=re.MULTILINE))
-    assert [len(lines) for lines in tables.values()] == [2, 8, 10, 12]
+    assert [len(lines) for lines in tables.values()] == [2, 9, 10, 13]
     LimitsTable.model_validate(tomllib.loads("\n".join(tables["limits"])))
     engine = tomllib.loads("\n".join(tables["docker"]))
     assert DockerTable(name=engine["name"], host=engine["host"]) == DockerTable(name="local")
