@@ -155,7 +155,7 @@ CASES: Mapping[str, Bad] = {
     "a name with a blank": bad('[[docker]]\nname = "gpu 1"', 'name = "gpu 1"', '"gpu-1"'),
     "a path for a host": bad('[[docker]]\nname = "a"\nhost = "/run/d.sock"', "lacks its scheme", '"unix:///run/d.sock"'),
     "no scheme": bad('[[docker]]\nname = "a"\nhost = "gpu-1:2375"', '"gpu-1:2375"', '"tcp://10.0.0.5:2376"'),
-    "ssh": bad('[[docker]]\nname = "a"\nhost = "ssh://gpu-1"', "ssh is not supported", "forward the socket, ssh -L"),
+    "ssh": bad('[[docker]]\nname = "a"\nhost = "ssh://-gpu-1"', "is no address for ssh", '"ssh://me@gpu-1"'),
     "unknown scheme": bad('[[docker]]\nname = "a"\nhost = "npipe:////./x"', "is no Docker host", '"unix:///var'),
     "a relative socket": bad('[[docker]]\nname = "a"\nhost = "unix://x.sock"', "is no Docker host", '"unix:///var'),
     "a certificate without its key": bad(
@@ -354,7 +354,7 @@ def test_a_variable_on_top_of_a_file_that_is_no_better(here: Here, tmp_path: Pat
     ("host", "says"),
     [
         ("/var/run/docker.sock", ("lacks its scheme", '"unix:///var/run/docker.sock"')),
-        ("ssh://gpu-1", ("ssh is not supported", "ssh -L")),
+        ("ssh://gpu-1:port", ("is no address for ssh", '"ssh://me@gpu-1"')),
         ("gpu-1", ("'gpu-1' is no Docker host", '"tcp://10.0.0.5:2376"')),
     ],
 )

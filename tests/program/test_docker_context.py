@@ -95,7 +95,7 @@ def test_the_library_and_a_run_use_it_too(
 
 
 REFUSED: list[tuple[Any, str]] = [
-    ({"Host": "ssh://gpu-1"}, "ssh is not supported"),
+    ({"Host": "ssh://-gpu-1"}, "is no address for ssh"),
     ({"Host": "npipe:////./pipe/docker_engine"}, "is no Docker host"),
     ({"Host": 7}, "names no engine"),
     (None, "names no engine"),
@@ -114,7 +114,7 @@ def test_a_context_that_cannot_be_followed_is_refused_by_all(tmp_path: Path, end
 
 
 def test_organisations_are_swept_all_the_same(tmp_path: Path) -> None:
-    context(tmp_path / ".docker", "far", {"Host": "ssh://gpu-1"}, current=True)
+    context(tmp_path / ".docker", "far", {"Host": "ssh://-gpu-1"}, current=True)
     env = {**NO_DAYTONA, "DAYTONA_API_KEY": "key", "REAPER_RETRY__ATTEMPTS": "1"}
     assert Program(tmp_path, env)("list", "--only", "daytona").code == 5, "nothing listens there"
     assert Program(tmp_path, env)("history").code == 0

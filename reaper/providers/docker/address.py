@@ -12,6 +12,11 @@ def unix_path(engine: DockerTable) -> str | None:
     return engine.host.removeprefix("unix://") if engine.host.startswith("unix://") else None
 
 
+def is_ssh(engine: DockerTable) -> bool:
+    """Return whether the engine is behind ssh."""
+    return engine.host.startswith("ssh://")
+
+
 def tcp_address(engine: DockerTable) -> tuple[str, int]:
     """Host and port of an engine that is reached over TCP; Docker's own ports where none is named."""
     host, colon, port = engine.host.split("://", 1)[1].rstrip("/").rpartition(":")
@@ -29,6 +34,8 @@ def _address(engine: DockerTable) -> tuple[str, int]:
     path = unix_path(engine)
     if path is not None:
         return os.path.realpath(path), 0
+    if is_ssh(engine):
+        return engine.host.rstrip("/"), 0
     host, port = tcp_address(engine)
     return host.lower(), port
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from reaper.core.model import Kind, Resource
-from reaper.errors import InProgressError, NotFoundError, UnreadableError
+from reaper.errors import InProgressError, NoSuchEndpointError, NotFoundError, UnavailableError, UnreadableError
 from reaper.providers.answers import REDIRECTS, cause, message, read_bounded, refuse_redirect, text
-from reaper.providers.docker.address import tcp_address, tls_context, unix_path
+from reaper.providers.docker import ssh
+from reaper.providers.docker.address import is_ssh, tcp_address, tls_context, unix_path
 from reaper.providers.docker.calls import check
 from reaper.providers.docker.containers import Row
 from reaper.providers.docker.errors import last_cause, last_dates, last_headers, last_request, translate
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LONG_ID = re.compile("[0-9a-f]{64}")
+_TRY_SSH = "ssh -o BatchMode=yes HOST docker version"
 LARGEST_ANSWER = 128 << 20  # bytes; the listing of 20,000 containers has a third of that
 
 
@@ -46,6 +48,7 @@ class EngineConnection:
         self._engine = engine
         self._client: aiodocker.Docker | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._tunnel: ssh.Tunnel | None = None
 
     def ahead(self, skew: timedelta, error: timedelta) -> timedelta:
         """By how much the engine's clock is ahead of this host's at the most. The same host has the same clock.
@@ -146,6 +149,9 @@ class EngineConnection:
             await self._client.close()
             await self._session.close()
             self._client = None
+        if self._tunnel is not None:
+            ssh.leave(self._engine.host)
+            self._tunnel = None
 
     def client(self) -> "aiodocker.Docker":
         """The client, made at the first call."""
@@ -156,7 +162,9 @@ class EngineConnection:
 
             # The limits above this client bound its connections.
             connector: aiohttp.BaseConnector
-            path = unix_path(self._engine)
+            if is_ssh(self._engine):
+                self._tunnel = ssh.use(self._engine.host)
+            path = unix_path(self._engine) if self._tunnel is None else self._tunnel.path
             if path is not None:
                 connector = aiohttp.UnixConnector(path, limit=0)
                 url = "unix://localhost"
@@ -183,11 +191,27 @@ class EngineConnection:
             self.answered = True
             return response
 
+        if self._tunnel is not None:
+            await self._open(self._tunnel)
         return await _send(request, hear)
+
+    async def _open(self, tunnel: ssh.Tunnel) -> None:
+        try:
+            await tunnel.open()
+        except ssh.SshError as error:
+            host = self._engine.host
+            if self.answered:
+                raise UnavailableError(f"the connection to {host} failed: {error}") from error
+            raise NoSuchEndpointError(f"no engine at {host}: {error}; this must succeed: {_TRY_SSH}") from error
 
     def translate(self, error: Exception) -> NoReturn:
         """Raise ``error`` as one of ``reaper.errors``, from the original."""
-        translate(error, self._engine.host, answered=self.answered)
+        try:
+            translate(error, self._engine.host, answered=self.answered)
+        except UnavailableError as told:
+            if self._tunnel is None or not (words := self._tunnel.words()) or words in str(told):
+                raise
+            raise type(told)(f"{told}; ssh said: {words}") from error
 
 
 def checked_rows(rows: object, what: str) -> Sequence[Row]:

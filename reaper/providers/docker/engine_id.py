@@ -6,7 +6,8 @@ import socket
 from urllib.parse import quote
 
 from reaper.errors import ConfigError
-from reaper.providers.docker.address import tcp_address, tls_context, unix_path
+from reaper.providers.docker import ssh
+from reaper.providers.docker.address import is_ssh, tcp_address, tls_context, unix_path
 from reaper.providers.docker.settings import DockerTable
 
 ANSWER_WITHIN = 10.0  # seconds for each request: an engine may be busy
@@ -49,7 +50,7 @@ def _get(engine: DockerTable, path: str) -> object:
         connection.request("GET", path, headers={"Connection": "close"})
         answer = connection.getresponse()
         content = answer.read(LARGEST_ANSWER + 1)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ssh.SshError) as error:
         why = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
         raise IdentityError(f"the engine at {engine.host} cannot be asked: GET {path}: {why}") from None
     except ConfigError as error:
@@ -70,11 +71,17 @@ class _Connection(http.client.HTTPConnection):
 
     def __init__(self, engine: DockerTable) -> None:
         self._path, self._tls = unix_path(engine), tls_context(engine)
+        self._tunnel = ssh.use(engine.host) if is_ssh(engine) else None
+        if self._tunnel is not None:
+            self._path = self._tunnel.path
+        self._address = engine.host
         host, port = ("docker", None) if self._path is not None else tcp_address(engine)
         super().__init__(host, port, timeout=ANSWER_WITHIN)
 
     def connect(self) -> None:
-        """See the base class."""
+        """See the base class. Raises SshError, too."""
+        if self._tunnel is not None:
+            self._tunnel.open_now()
         if self._path is not None:
             self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self.sock.settimeout(self.timeout)
@@ -83,3 +90,10 @@ class _Connection(http.client.HTTPConnection):
         super().connect()
         if self._tls is not None:
             self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
+
+    def close(self) -> None:
+        """See the base class."""
+        super().close()
+        if self._tunnel is not None:
+            ssh.leave(self._address)
+            self._tunnel = None

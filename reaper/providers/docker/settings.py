@@ -14,6 +14,12 @@ DEFAULT_TLS_HOST = "tcp://localhost:2376"
 
 _HOST = re.compile(r"unix:///.+|(tcp|http|https)://(\[[0-9A-Fa-f:.]+\]|[^/:@\s]+)(:\d{1,5})?/?")
 
+SSH_ADDRESS = re.compile(
+    r"ssh://((?P<user>[^\s:@/?#-][^\s:@/?#]*)@)?(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s:@/?#\[\]-][^\s:@/?#\[\]]*)"
+    r"(:(?P<port>\d{1,5}))?(?P<path>/[^\s:?#]*)?"
+)
+"""``ssh://[USER@]HOST[:PORT][/SOCKET]``. No part can be taken for an option, and a colon would end the socket's path."""
+
 
 class DockerTable(EndpointTable):
     """[[docker]]: one engine.
@@ -56,9 +62,10 @@ class DockerTable(EndpointTable):
 def check_docker_host(host: str) -> str:
     """``host`` when the Docker provider can speak to it. Raises ValueError with the hint."""
     if host.startswith("ssh://"):
-        raise ValueError(
-            f"{masked(host)!r}: ssh is not supported; forward the socket, ssh -L ./docker.sock:/var/run/docker.sock HOST"
-        )
+        if SSH_ADDRESS.fullmatch(host):
+            return host
+        examples = '"ssh://me@gpu-1" or "ssh://gpu-1:2222/run/user/1000/docker.sock"'
+        raise ValueError(f"{masked(host)!r} is no address for ssh; write for example {examples}")
     if host.startswith("/"):
         raise ValueError(f'{host!r} lacks its scheme; write "unix://{host}"')
     if "@" in host and not host.startswith("unix:"):

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from reaper.errors import ConfigError
-from reaper.providers.docker.address import tcp_address, tls_context, unix_path
+from reaper.providers.docker import ssh
+from reaper.providers.docker.address import is_ssh, tcp_address, tls_context, unix_path
 from reaper.providers.docker.settings import DockerTable
 from reaper.run.proxy.relay import Relay
 from reaper.run.proxy.sockets import PIECE, ProxySocket, Tls, TlsSocket
@@ -48,6 +49,7 @@ class DockerProxy:
         self._report = report
         self._created = created
         self._tls: ssl.SSLContext | None = None
+        self._tunnel: ssh.Tunnel | None = None
         self._listener: socket.socket | None = None
         self._path = Path()
         self._buffer = bytearray(PIECE)
@@ -62,6 +64,7 @@ class DockerProxy:
             ConfigError: it cannot be made, or the engine's TLS files cannot be used.
         """
         self._tls = tls_context(self._engine)
+        self._tunnel = ssh.use(self._engine.host) if is_ssh(self._engine) else None
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.settimeout(0)
@@ -92,6 +95,9 @@ class DockerProxy:
             relay.close()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        if self._tunnel is not None:
+            ssh.leave(self._engine.host)
+            self._tunnel = None
 
     def _accept_again(self) -> None:
         if self._listener is not None:
@@ -166,6 +172,12 @@ class DockerProxy:
     async def _dial(self) -> socket.socket:
         """A connected socket. Raises OSError."""
         path = unix_path(self._engine)
+        if self._tunnel is not None:
+            try:
+                await self._tunnel.open()
+            except ssh.SshError as error:
+                raise OSError(str(error)) from None
+            path = self._tunnel.path
         if path is not None:
             return await _dial_unix(path)
         host, port = tcp_address(self._engine)
