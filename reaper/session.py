@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
+from reaper.core.disk import Thresholds
 from reaper.core.lease import Lease
 from reaper.core.model import Report
 from reaper.core.pressure import awake
@@ -169,7 +170,13 @@ class Session:
         )
 
     async def relieve(
-        self, endpoint: Endpoint, rules: Rules | None = None, options: Options | None = None, *, stop: Stop | None = None
+        self,
+        endpoint: Endpoint,
+        rules: Rules | None = None,
+        options: Options | None = None,
+        *,
+        disk: Thresholds | None = None,
+        stop: Stop | None = None,
     ) -> Relief | None:
         """Sweep under pressure until the endpoint's disk is not too full, or nothing more may go; None without pressure.
 
@@ -177,6 +184,7 @@ class Session:
             endpoint: it.
             rules: the plan's when None.
             options: the plan's when None; of ``due`` only policies that run under pressure count.
+            disk: when it is too full; the plan's when None.
             stop: ends it early.
         """
         rules, options, stop = rules or self.plan.rules, options or self.plan.options, stop or Stop()
@@ -189,7 +197,7 @@ class Session:
         async def once(choose: Choose) -> Report:
             return await self.sweep(woken, replace(options, due=due, choose=choose), endpoints=[endpoint], stop=stop)
 
-        return await Pressure(meter, self.plan.disk, once, stop).relieve()
+        return await Pressure(meter, disk or self.plan.disk, once, stop).relieve()
 
 
 async def _close(endpoint: Endpoint) -> None:

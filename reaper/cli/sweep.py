@@ -106,7 +106,7 @@ class Command:
                 report = with_earlier(report, together(report, again))
             report = replace(with_relief(report, relieved, self._disks, self.plan.disk), interrupted=stop.why)
         if self._metrics is not None:
-            self._write(self._metrics, session.endpoints, report)
+            self._write(self._metrics, session.endpoints, report, relieved)
         name = self.arguments.command or "once"
         if name == "explain":
             return self._explain(report)
@@ -138,6 +138,8 @@ class Command:
             if (relief := await self.session.relieve(endpoint, rules, stop=stop)) is not None:
                 found[endpoint.reader.endpoint] = relief
                 self._disks[endpoint.reader.endpoint] = relief.after
+                if self._watcher is not None:
+                    self._watcher.relieved(endpoint.reader.endpoint, relief, self.plan.disk)
 
         async with anyio.create_task_group() as group:
             for endpoint in pressed:
@@ -184,11 +186,16 @@ class Command:
         metrics.recall(self.plan.metrics_textfile)
         return metrics
 
-    def _write(self, metrics: "Metrics", endpoints: Sequence[Endpoint], report: Report) -> None:
+    def _write(
+        self, metrics: "Metrics", endpoints: Sequence[Endpoint], report: Report, relieved: Mapping[str, Relief]
+    ) -> None:
         """Write the metrics. That this fails is no reason to call a sweep failed that was not."""
         assert self.plan.metrics_textfile is not None
         for endpoint in endpoints:
             metrics.breaker(endpoint.reader.endpoint, endpoint.retrier.breaker.open)
+        for name, usage in self._disks.items():
+            unrelieved = name in relieved and relieved[name].exhausted
+            metrics.disk(name, usage, pressed=bool(self.plan.disk.exceeded(usage)), unrelieved=unrelieved)
         metrics.ended(report, self.plan.options.due, datetime.now(UTC))
         try:
             metrics.write_textfile(self.plan.metrics_textfile)

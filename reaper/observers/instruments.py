@@ -175,6 +175,21 @@ class Instruments:
             "The endpoint's clock minus this host's; 0 where it is no more than a minute.",
             where,
         )
+        self.disk_used = gauge(
+            "reaper_disk_used_ratio",
+            "The part of the disk that is in use, of bytes and of inodes; only where a policy runs under pressure.",
+            (*where, "resource"),
+            unit="ratio",
+        )
+        self.disk_pressure = gauge(
+            "reaper_disk_pressure", "1 while more of the disk is in use than [disk] high allows; only as above.", where
+        )
+        self.disk_unrelieved = gauge(
+            "reaper_disk_unrelieved",
+            "1 since a sweep under pressure could not bring the disk down to [disk] low, for nothing more may be deleted.",
+            where,
+        )
+        self.disk_unknown = gauge("reaper_disk_unknown", "1 while the disk cannot be measured; only as above.", where)
         self.events = gauge(
             "reaper_events_connected", "1 while the endpoint's events are followed; only where they are wanted.", where
         )

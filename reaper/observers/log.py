@@ -11,9 +11,11 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from reaper.core.disk import Thresholds
 from reaper.core.model import Decision, EndpointReport, Outcome, Reason, Report, Resource, Result
 from reaper.retry.retrier import FailedAttempt
 from reaper.sweep.endpoint_sweep import BUG
+from reaper.sweep.pressure import Relief
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -197,6 +199,16 @@ class LogObserver:
     def bug(self, endpoint: str, error: BaseException) -> None:
         """See ``sweep.Observer``."""
         self._log.error("internal_error", endpoint=endpoint, error=f"{type(error).__name__}: {error}", exc_info=error)
+
+    def relieved(self, endpoint: str, relief: Relief, thresholds: Thresholds) -> None:
+        """A sweep under disk pressure has ended."""
+        found = {"endpoint": endpoint, "disk": relief.after.where, "in_use": relief.after.words()}
+        if relief.relieved:
+            self._log.info("disk_pressure_relieved", **found, low=str(thresholds.low))
+        elif relief.exhausted:
+            largest = list(relief.in_the_way)
+            problem = "nothing more may be deleted"
+            self._log.error("disk_pressure_unrelieved", **found, low=str(thresholds.low), problem=problem, stays=largest)
 
     def summary(self, report: Report) -> None:
         """One line at the end of a sweep: counts and seconds."""

@@ -13,6 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encode
 from prometheus_client.parser import text_string_to_metric_families
 
 from reaper import files
+from reaper.core.disk import DiskUsage
 from reaper.core.inventory_warnings import is_stuck
 from reaper.core.model import Decision, EndpointReport, Kind, Outcome, Reason, Report
 from reaper.errors import ConfigError
@@ -293,6 +294,21 @@ class Metrics(Quiet):
         """The stream of its events has ended."""
         if (provider := self._providers.get(endpoint)) is not None:
             self._count(self._i.events_lost, (provider, endpoint))
+
+    def disk(self, endpoint: str, usage: DiskUsage, *, pressed: bool, unrelieved: bool) -> None:
+        """How full its disk is, whether that is too full, and whether nothing more may be deleted there."""
+        if (provider := self._providers.get(endpoint)) is None:
+            return
+        where = (provider, endpoint)
+        levels: dict[tuple[Gauge, tuple[str, ...]], float] = {
+            (self._i.disk_pressure, where): pressed,
+            (self._i.disk_unrelieved, where): unrelieved,
+            (self._i.disk_unknown, where): usage.problem is not None,
+        }
+        levels |= {(self._i.disk_used, (*where, sort)): room.ratio for sort, room in usage.rooms.items()}
+        for (metric, labels), level in levels.items():
+            self._there[metric, labels] = None
+            metric.labels(*labels).set(level)
 
     def reloaded(self, ok: bool, at: datetime) -> None:  # noqa: FBT001 - the value itself
         """The configuration has been read again, and was accepted or not."""

@@ -21,9 +21,11 @@ from reaper.core.owners import Owners
 from reaper.errors import ReaperError
 from reaper.observers.instruments import SweepResult, sweep_result
 from reaper.providers.base import Watched
+from reaper.service.disk_watch import DiskWatch
 from reaper.service.loaded import Loaded
 from reaper.service.reporter import Reporter
 from reaper.session import Session
+from reaper.sweep.pressure import Relief, concerned, meter_of, with_relief
 from reaper.sweep.sweep import Endpoint, Stop
 
 FIRST_REST, LONGEST_REST = 60.0, 900.0  # seconds for which an endpoint that failed is left alone
@@ -75,6 +77,8 @@ class EndpointWorker:
         self._hinted: set[tuple[float, str]] = set()
         self._no_hint_before = -math.inf
         self._last_death: datetime | None = None
+        meter = meter_of(self.endpoint)
+        self.disk = DiskWatch(self.endpoint, meter, self.loaded, self.reporter, self._notify) if meter is not None else None
 
     # -- what others say to it -----------------------------------------------------------------------------------------
 
@@ -121,6 +125,8 @@ class EndpointWorker:
             async with anyio.create_task_group() as group:
                 if isinstance(self.endpoint.reader, Watched) and self.loaded().follows_events:
                     group.start_soon(self._follow, self.endpoint.reader, name=f"events of {self.name}")
+                if self.disk is not None:
+                    group.start_soon(self.disk.run, name=f"disk of {self.name}")
                 while not self._retired:
                     if (wait := self._must_wait()) > 0:
                         with anyio.move_on_after(wait):
@@ -152,7 +158,7 @@ class EndpointWorker:
             self.due.add(hint[1])
         if now < self.rests_until:
             return self.rests_until - now
-        if self.due or self._leases_ended or self._is_suspect:
+        if self.due or self._leases_ended or self._is_suspect or (self.disk is not None and self.disk.wants_sweep):
             return 0.0
         return max(self._hints[0][0], self._no_hint_before) - now if self._hints else math.inf
 
@@ -162,15 +168,17 @@ class EndpointWorker:
         known = {policy.name for policy in loaded.plan.rules.policies if self.concerns(policy)}
         due, self.due = frozenset(self.due & known), set()
         due -= self._too_late(loaded, due)
+        looks, due = due & loaded.asleep, due - loaded.asleep
+        is_pressed = self.disk is not None and self.disk.wants_sweep
         for_leases, self._leases_ended = self._leases_ended, False
         is_suspect, self._is_suspect = self._is_suspect, False
-        if not due and not for_leases and not is_suspect:
+        if not due and not looks and not for_leases and not is_suspect and not is_pressed:
             return
-        self.reporter.began(self, due)
+        self.reporter.began(self, due | (concerned(loaded.plan.rules, self.endpoint) if is_pressed else frozenset()))
         began = anyio.current_time()
         self.stop = Stop()
         try:
-            report = await self._within_time(loaded, due, self.stop)
+            report = await self._within_time(loaded, due, self.stop, is_pressed=is_pressed)
         except Exception as error:  # noqa: BLE001 - the boundary at which a bug costs one sweep, and not the service
             self.reporter.bug(self.name, error)
             return
@@ -193,12 +201,27 @@ class EndpointWorker:
             self.reporter.too_late(self.name, sorted(late))
         return late
 
-    async def _within_time(self, loaded: Loaded, due: frozenset[str], stop: Stop) -> Report:
+    async def _within_time(self, loaded: Loaded, due: frozenset[str], stop: Stop, *, is_pressed: bool) -> Report:
         async def work() -> Report:
-            options = replace(loaded.plan.options, due=due)
-            return await self.session.sweep(loaded.plan.rules, options, endpoints=[self.endpoint], stop=stop)
+            plan = loaded.plan
+            relief = await self._relieve(loaded, stop) if is_pressed else None
+            options = replace(plan.options, due=due)
+            report = await self.session.sweep(plan.rules, options, endpoints=[self.endpoint], stop=stop)
+            found = {} if relief is None else {self.name: relief}
+            return with_relief(report, found, {name: each.after for name, each in found.items()}, plan.disk)
 
         return await stop.within(loaded.settings.service.sweep_timeout, work)
+
+    async def _relieve(self, loaded: Loaded, stop: Stop) -> Relief | None:
+        """Sweep under pressure; what comes of it says when the next such sweep may begin."""
+        relief = None
+        try:
+            plan = loaded.plan
+            relief = await self.session.relieve(self.endpoint, plan.rules, plan.options, disk=plan.disk, stop=stop)
+        finally:
+            if self.disk is not None:
+                self.disk.swept(relief)
+        return relief
 
     def _is_well(self, report: Report, result: SweepResult) -> bool:
         """Whether it does what it is asked for. A few things that cannot be deleted are no sign that it does not."""
@@ -281,7 +304,7 @@ class EndpointWorker:
         for policy in rules.policies:
             if policy.stopped_for is None or Kind.CONTAINER not in policy.kinds or not self.concerns(policy):
                 continue
-            if policy.name in at_times:
+            if policy.name in at_times or policy.asleep:
                 continue
             left = (shifted(death.stopped_at, policy.stopped_for) - wall).total_seconds()
             at = max(now, now + min(left, policy.stopped_for.total_seconds())) + MARGIN

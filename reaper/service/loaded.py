@@ -34,6 +34,11 @@ class Loaded:
         """The policies that run at the times of a cron expression, and at no other time."""
         return frozenset(policy.name for policy in self.settings.policy if policy.cron is not None)
 
+    @property
+    def asleep(self) -> frozenset[str]:
+        """The policies that run only under disk pressure. What they would take is looked at on a schedule all the same."""
+        return frozenset(policy.name for policy in self.plan.rules.policies if policy.asleep)
+
     def endpoints(self) -> dict[str, object]:
         """By name what makes an endpoint the same one: when it changes, its client is made anew."""
         plan = self.plan

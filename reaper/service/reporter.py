@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from reaper.core.disk import DiskUsage, Thresholds
 from reaper.core.model import Outcome, Report
 from reaper.observers.instruments import SweepResult
 from reaper.observers.log import LogObserver
 from reaper.observers.metrics import Metrics
 from reaper.service.status import Status
 from reaper.service.systemd import Notifier
+from reaper.sweep.pressure import Relief
 from reaper.sweep.sweep import Observer
 
 if TYPE_CHECKING:
@@ -112,6 +114,26 @@ class Reporter:
             shown.events_error = error
         shown.events = connected
         self.metrics.events(endpoint, connected)
+
+    def disk(self, endpoint: str, usage: DiskUsage, thresholds: Thresholds, *, pressed: bool, relief: Relief | None) -> None:
+        """The disk of an endpoint has been measured; ``relief`` is set at the end of a sweep under pressure."""
+        if (shown := self.status.endpoints.get(endpoint)) is None:
+            return
+        before, shown.disk = shown.disk, usage
+        if relief is not None:
+            LogObserver(self.log).relieved(endpoint, relief, thresholds)
+            shown.in_the_way = relief.problem(thresholds)
+        elif pressed and not shown.pressed:
+            found = {"disk": usage.where, "in_use": usage.words()}
+            self.log.warning("disk_pressure_started", endpoint=endpoint, **found, high=str(thresholds.high))
+        elif shown.pressed and not pressed:
+            self.log.info("disk_pressure_ended", endpoint=endpoint, disk=usage.where, in_use=usage.words())
+        if usage.problem is not None and (before is None or before.problem != usage.problem):
+            self.log.warning("disk_not_measured", endpoint=endpoint, problem=usage.problem)
+        shown.pressed = pressed
+        if not pressed:
+            shown.in_the_way = None
+        self.metrics.disk(endpoint, usage, pressed=pressed, unrelieved=shown.in_the_way is not None)
 
     def journal_failed(self, problem: str) -> None:
         """Records are being lost. May be called in the journal's thread."""

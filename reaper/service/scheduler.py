@@ -26,21 +26,29 @@ _HEART = "heartbeat of the scheduler"  # no policy's name has a space
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When one policy is due: ``every`` so often, or as ``cron`` says in a zone. A policy with neither: every 10 minutes."""
+    """When one policy is due: ``every`` so often, or as ``cron`` says in a zone. A policy with neither: every 10 minutes.
+
+    What runs only under disk pressure is looked at so often: that something was used has to be seen.
+    """
 
     every: timedelta | None
     cron: str | None
     timezone: str
+    under_pressure: bool = False
+    only_under_pressure: bool = False
 
     @classmethod
     def of(cls, policy: PolicyTable) -> "Timing":
         """What the configuration says."""
         if policy.cron is not None:
-            return cls(None, policy.cron, policy.timezone or "UTC")
-        return cls(policy.every or DEFAULT_EVERY, None, "UTC")
+            return cls(None, policy.cron, policy.timezone or "UTC", policy.under_pressure)
+        return cls(policy.every or DEFAULT_EVERY, None, "UTC", policy.under_pressure, policy.only_under_pressure)
 
     def __str__(self) -> str:
-        return f"every {spell(self.every)}" if self.every is not None else f"cron {self.cron} ({self.timezone})"
+        if self.only_under_pressure:
+            return "under disk pressure"
+        said = f"every {spell(self.every)}" if self.every is not None else f"cron {self.cron} ({self.timezone})"
+        return f"{said} and under disk pressure" if self.under_pressure else said
 
     def trigger(self, jitter: timedelta) -> BaseTrigger:
         """APScheduler's form of it; ``jitter`` is at most a tenth of an interval."""
@@ -52,7 +60,9 @@ class Timing:
         return trigger
 
     def interval(self, now: datetime) -> timedelta | None:
-        """The longest time between two runs; with ``cron``, of those of the year after ``now``. None: it never runs."""
+        """The longest time between two runs; with ``cron``, of those of the year after ``now``. None: it runs by none."""
+        if self.only_under_pressure:
+            return None
         return self.every if self.every is not None else _longest_gap(self.trigger(timedelta(0)), now)
 
     def last_time(self, now: datetime, within: timedelta) -> datetime | None:

@@ -279,8 +279,9 @@ class Service:
                 self.notifier.alive()
 
     def _show_schedule(self) -> None:
+        asleep = self.loaded.asleep
         for name, policy in self.status.policies.items():
-            policy.next_at = self.schedule.next_at(name)
+            policy.next_at = None if name in asleep else self.schedule.next_at(name)
 
     # -- configuration -------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from reaper.core.decide import young_and_running
+from reaper.core.disk import DiskUsage
 from reaper.core.model import Decision, EndpointReport, Outcome, Reason
 from reaper.sweep.ports import Quiet
 
@@ -66,6 +67,8 @@ class EndpointStatus:
         suspect_since: when they were lost, while it has not been listed since; it may be down.
         young: how many that are owned run, and are kept for no other reason than their age.
         sweeping_since: set while it is being swept.
+        disk: how full its disk is, where a policy runs under pressure; ``pressed`` whether that is too full, and
+            ``in_the_way`` what is said where nothing more may be deleted.
     """
 
     name: str
@@ -88,6 +91,9 @@ class EndpointStatus:
     suspect_since: datetime | None = None
     young: int = 0
     sweeping_since: datetime | None = None
+    disk: DiskUsage | None = None
+    pressed: bool = False
+    in_the_way: str | None = None
 
 
 @dataclass(slots=True)

@@ -49,12 +49,12 @@ def endpoints(status: Status, now: datetime) -> Html:
 
 
 def _worst_first(endpoint: EndpointStatus) -> tuple[bool, bool, int, bool, str]:
-    troubled = bool(endpoint.cap or endpoint.breaker_open or endpoint.error)
+    troubled = bool(endpoint.cap or endpoint.breaker_open or endpoint.error or endpoint.pressed)
     return endpoint.up is not False, not troubled, -endpoint.reapable, endpoint.up is not None, endpoint.name
 
 
 def _calm(endpoint: EndpointStatus) -> bool:
-    troubled = bool(endpoint.cap or endpoint.breaker_open or endpoint.error or endpoint.clock_skew)
+    troubled = bool(endpoint.cap or endpoint.breaker_open or endpoint.error or endpoint.clock_skew or endpoint.pressed)
     return endpoint.up is True and not endpoint.reapable and not troubled and endpoint.sweeping_since is None
 
 
@@ -101,6 +101,13 @@ def _remarks(endpoint: EndpointStatus, now: datetime) -> list[Html]:
         then = "ages are unknown" if abs(endpoint.clock_skew) > LARGEST_SKEW else "ages are corrected"
         text = f"Its clock is {human(abs(endpoint.clock_skew))} {way} this one; {then}."
         remarks.append(el("span", text, class_="warn"))
+    if (disk := endpoint.disk) is not None and endpoint.in_the_way is not None:
+        remarks.append(el("span", f"{endpoint.in_the_way[0].upper()}{endpoint.in_the_way[1:]}.", class_="bad"))
+    elif disk is not None and disk.rooms:
+        text = f"Disk ({disk.where}): {disk.words()} in use{'; that is too much' if endpoint.pressed else ''}."
+        remarks.append(el("span", text, class_="warn" if endpoint.pressed else "muted"))
+    elif disk is not None and disk.problem is not None:
+        remarks.append(el("span", f"Its disk is not measured: {disk.problem}.", class_="warn"))
     if endpoint.events is not None:
         why = f": {endpoint.events_error}" if endpoint.events_error else ""
         text = "Events are followed." if endpoint.events else f"Events are not followed now{why}."

@@ -82,6 +82,10 @@ def _trouble(endpoints: Sequence[EndpointStatus], now: datetime) -> Verdict | No
         headline = f"The deletion cap holds the sweeps back on {_names(capped)}"
         line = "Nothing was deleted there. If that many are right, raise [limits] or sweep once with --max-deletions."
         return Verdict(Level.BAD, headline, line, "cap hit")
+    full = [endpoint for endpoint in endpoints if endpoint.in_the_way]
+    if full:
+        headline = f"The disk is too full, and nothing more may be deleted, on {_names(full)}"
+        return Verdict(Level.BAD, headline, "The endpoint's remarks say what would have to go.", "disk full")
     return None
 
 
