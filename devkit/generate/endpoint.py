@@ -63,7 +63,7 @@ def dashboard() -> model.Dashboard:
 def _now(layout: Layout) -> None:
     layout.line(
         4,
-        (3, 3, 3, 3, 3, 3, 3, 3),
+        (3, 3, 3, 3, 2, 2, 2, 3, 3),
         tile(
             "State",
             "Whether its last sweep could list it and confirm what it did.",
@@ -111,6 +111,15 @@ def _now(layout: Layout) -> None:
             Query(worst("reaper_stuck_resources", E, "endpoint")),
             steps={None: GOOD, 1: BAD},
             alerts=["ReaperStuck"],
+        ),
+        tile(
+            "Disk",
+            "The part of its disk that is in use, of bytes or of inodes, whichever is more.",
+            Query(f"max({worst('reaper_disk_used_ratio', E, 'endpoint', 'resource')})"),
+            unit="percentunit",
+            steps={None: GOOD, 0.75: ODD, 0.85: BAD},
+            alerts=["ReaperDiskFull", "ReaperDiskPressure", "ReaperDiskUnknown"],
+            empty="no policy asks",
         ),
         tile(
             "Last sweep",

@@ -179,7 +179,6 @@ class Instruments:
             "reaper_disk_used_ratio",
             "The part of the disk that is in use, of bytes and of inodes; only where a policy runs under pressure.",
             (*where, "resource"),
-            unit="ratio",
         )
         self.disk_pressure = gauge(
             "reaper_disk_pressure", "1 while more of the disk is in use than [disk] high allows; only as above.", where
