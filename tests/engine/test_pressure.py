@@ -1,0 +1,189 @@
+"""Disk pressure on real engines, whose data are on a small file system of their own that is filled."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from devkit.client import DEFAULT_IMAGE
+from devkit.engine import PrivateEngine
+from tests import needs
+from tests.engine.lab import OWNED, exited, toml
+from tests.run import Ended, Program
+from tests.service.daemon import acts
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(280)]
+
+FLAVOURS = pytest.mark.parametrize("flavour", needs.DOCKERS)
+MIB = 1 << 20
+SIZE, INODES = 400, 8000  # MiB, and files
+CONFIG = """
+[scope]
+presets = ["terminal-bench"]
+images = ["acme/*"]
+[disk]
+high = "85%"
+low = "75%"
+[[policy]]
+name = "guard"
+kinds = ["container"]
+stopped_for = "1ms"
+under_pressure = true
+[[policy]]
+name = "images"
+kinds = ["image"]
+older_than = "1ms"
+under_pressure = true
+"""
+
+
+@contextmanager
+def engine_on(folder: Path, flavour: str, *, inodes: int | None = None) -> Iterator[tuple[PrivateEngine, Path]]:
+    """An engine on a loop device of 400 MiB, and where that is mounted."""
+    if reason := PrivateEngine.available(flavour):
+        needs.lacking(reason)
+    disk, mount = folder / "disk", Path(f"{PrivateEngine(flavour).directory}-disk")
+    with disk.open("wb") as file:
+        file.truncate(SIZE * MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", *(["-N", str(inodes)] if inodes else []), str(disk)], check=True)
+    mount.mkdir()
+    try:
+        if subprocess.run(["mount", "-o", "loop", str(disk), str(mount)], check=False).returncode:
+            pytest.skip("only root may mount a loop device, and not everywhere")
+        try:
+            with PrivateEngine(flavour).start(directory=mount) as engine:
+                yield engine, mount
+        finally:
+            subprocess.run(["umount", "--lazy", mount], check=True)
+    finally:
+        mount.rmdir()
+
+
+def used(mount: Path) -> float:
+    """The part of the bytes that is in use, as ``df`` says it."""
+    found = os.statvfs(mount)
+    taken = found.f_blocks - found.f_bfree
+    return taken / (taken + found.f_bavail)
+
+
+def used_inodes(mount: Path) -> float:
+    found = os.statvfs(mount)
+    return (found.f_files - found.f_ffree) / found.f_files
+
+
+def fill(mount: Path, part: float) -> None:
+    """Let a file of another program take what is missing to that part of the bytes; all that there is for 1."""
+    found = os.statvfs(mount)
+    total = (found.f_blocks - found.f_bfree + found.f_bavail) * found.f_frsize
+    wanted = int((part - used(mount)) * total)
+    with (mount / "others").open("ab") as file:
+        try:
+            for _ in range(wanted // MIB + (SIZE if part >= 1 else 0)):
+                os.write(file.fileno(), b"x" * MIB)
+        except OSError:
+            os.sync()
+
+
+def wrote(engine: PrivateEngine, name: str, size: int, **more: object) -> str:
+    """A container that has written so many MiB and has ended."""
+    command = ("dd", "if=/dev/urandom", "of=/file", "bs=1M", f"count={size}")
+    ident = engine.create(name, cmd=command, start=True, networked=False, **{"labels": OWNED, **more})  # type: ignore[arg-type]
+    engine.wait_state(ident, "exited")
+    return ident
+
+
+def world(engine: PrivateEngine) -> None:
+    """Containers of 60, 20 and 10 MiB, one of 20 that is not owned, one that runs, one that is kept; two images of 20."""
+    engine.import_image()
+    for name in ("acme/first:1", "acme/second:1"):
+        ident = wrote(engine, f"for-{name[5:-2]}", 20, labels={})
+        engine.commit(ident, name)
+        engine.remove(ident)
+    for size in (10, 60, 20):
+        wrote(engine, f"mine-{size}", size)
+    wrote(engine, "theirs", 20, labels={})
+    engine.create("running", labels=OWNED, start=True, networked=False)
+    exited(engine, "kept", {**OWNED, "reaper.keep": ""})
+
+
+def ran(reaper: Program, folder: Path, text: str = CONFIG, *more: str) -> Ended:
+    return reaper("--once", "--json", *more, *toml(folder, text))
+
+
+def left(engine: PrivateEngine) -> set[str]:
+    return {row["Names"][0].removeprefix("/") for row in engine.api.must("GET", "/containers/json?all=1")}
+
+
+def in_order(program: Program) -> list[str]:
+    """What was deleted, as the journal has it."""
+    return [row["name"] for row in acts(program, outcome="deleted")]
+
+
+MINE = {"mine-60", "mine-20", "mine-10"}
+OTHERS = {"theirs", "running", "kept"}
+
+
+@FLAVOURS
+@pytest.mark.parametrize("part", [0.95, 1.0])
+def test_a_full_disk_is_emptied_to_low_and_no_further(flavour: str, part: float, tmp_path: Path) -> None:
+    """The largest container is enough; the others stay, although the same policy is for them."""
+    config = CONFIG.replace("85%", "90%").replace("75%", "88%")
+    with engine_on(tmp_path, flavour) as (engine, mount):
+        world(engine)
+        program = Program(tmp_path, {"DOCKER_HOST": engine.host})
+        assert ran(program, tmp_path, config).outcomes() == {}, "there is no pressure"
+        fill(mount, part)
+        assert used(mount) > 0.94
+        ended = ran(program, tmp_path, config)
+        assert (ended.code, ended.outcomes()) == (0, {"mine-60": "deleted"}), ended.err
+        assert used(mount) <= 0.88
+        assert left(engine) == {"mine-20", "mine-10", *OTHERS}
+        (endpoint,) = ended.document["endpoints"]
+        assert endpoint["disk"]["where"] == str(engine.data)
+        assert endpoint["warnings"] == []
+        assert ran(program, tmp_path, config).outcomes() == {}
+
+
+@FLAVOURS
+@pytest.mark.parametrize("part", [0.95, 1.0])
+def test_containers_go_before_images_and_what_may_not_go_is_named(flavour: str, part: float, tmp_path: Path) -> None:
+    config = CONFIG.replace("75%", "20%")
+    with engine_on(tmp_path, flavour) as (engine, mount):
+        world(engine)
+        fill(mount, part)
+        program = Program(tmp_path, {"DOCKER_HOST": engine.host})
+        assert "disk" in program("check", *toml(tmp_path, config)).out
+        ended = ran(program, tmp_path, config)
+        assert ended.code == 0, ended.err
+        order = in_order(program)
+        assert set(order[:3]) == MINE
+        assert sorted(order[3:]) == ["acme/first:1", "acme/second:1"]
+        assert left(engine) == OTHERS
+        assert DEFAULT_IMAGE in engine.images()
+        (warning,) = ended.document["endpoints"][0]["warnings"]
+        assert "nothing more may be deleted" in warning
+        assert "container theirs (20 MiB): not owned" in warning
+
+
+@pytest.mark.parametrize("flavour", [needs.DOCKERS[0], needs.DOCKERS[1]])
+def test_inodes_are_freed_to_low_and_no_further(flavour: str, tmp_path: Path) -> None:
+    script = "mkdir /d && cd /d && i=0 && while [ $i -lt 300 ]; do : >$i; i=$((i+1)); done"
+    config = CONFIG.replace("75%", "80%")
+    with engine_on(tmp_path, flavour, inodes=INODES) as (engine, mount):
+        engine.import_image()
+        for number in range(12):
+            ident = engine.create(f"c{number:02}", cmd=("sh", "-c", script), labels=OWNED, start=True, networked=False)
+            engine.wait_state(ident, "exited")
+        for number in range(INODES):
+            if used_inodes(mount) > 0.95:
+                break
+            (mount / f"others-{number}").touch()
+        assert used_inodes(mount) > 0.95
+        ended = ran(Program(tmp_path, {"DOCKER_HOST": engine.host}), tmp_path, config)
+        assert ended.code == 0, ended.err
+        assert used_inodes(mount) <= 0.80
+        assert used(mount) < 0.75, "bytes were never too many"
+        assert 2 <= len(left(engine)) < 12, "a batch of eight is the most that goes before it is known what each gives back"
