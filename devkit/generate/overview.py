@@ -224,7 +224,61 @@ def dashboard() -> model.Dashboard:
             empty="nothing fires",
         ),
     )
+    _worth(layout)
     return made.build()
+
+
+def _worth(layout: Layout) -> None:
+    """What the deletions in the time shown were worth, and that they kept the rules."""
+
+    def since(metric: str) -> Query:
+        return Query(f"sum(increase({metric}{{{EP}}}[$__range]))", now=True)
+
+    layout.section("What it was worth")
+    layout.line(
+        5,
+        (4, 4, 4, 4, 8),
+        tile(
+            "Time avoided",
+            "For how long the containers and sandboxes that were deleted in the time shown would have gone on: each until "
+            "the next of the other policies would have taken it, and a day at the most.",
+            since("reaper_avoided_seconds_total"),
+            unit="s",
+            steps={None: GOOD},
+            decimals=1,
+        ),
+        tile(
+            "Cost avoided",
+            "What that time would have cost, by [prices] and in its currency; 0 where there are no prices.",
+            since("reaper_avoided_cost_total"),
+            steps={None: GOOD},
+            decimals=2,
+        ),
+        tile(
+            "Bytes reclaimed",
+            "What the deletions gave back, where that is known; what containers had written is never measured.",
+            since("reaper_reclaimed_bytes_total"),
+            unit="bytes",
+            steps={None: GOOD},
+            decimals=1,
+        ),
+        tile(
+            "Against the rules",
+            "What was deleted or stopped although its last look on record, its owner or its labels forbade it. Anything but "
+            "0 is a bug of reaper: reaper history --summary names it.",
+            since("reaper_violations_total"),
+            steps={None: GOOD, 1: BAD},
+            decimals=0,
+        ),
+        course(
+            "Time avoided by policy",
+            "In the time between two points.",
+            Query(f"sum by (policy) (increase(reaper_avoided_seconds_total{{{EP}}}[$__rate_interval]))", "{{policy}}"),
+            unit="s",
+            stacked=True,
+            bars=True,
+        ),
+    )
 
 
 def _longest_ago() -> str:

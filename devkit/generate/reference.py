@@ -11,7 +11,7 @@ from reaper.cli.completion import subcommands
 from reaper.config.show import example, schema_document
 from reaper.providers.fields import DURATION_EXAMPLES, toml_value
 
-_KEY = re.compile(r"^(?:# )?(?P<key>[a-z_]+) = (?P<value>\"[^\"]*\"|\[[^\]]*\]|[^#\s]+) *(?:# ?(?P<text>.*))?$")
+_KEY = re.compile(r"^(?:# )?(?P<key>[a-z_]+) = (?P<value>\"[^\"]*\"|\[[^\]]*\]|\{[^#]*\}|[^#\s]+) *(?:# ?(?P<text>.*))?$")
 _TABLE = re.compile(r"^(?:# )?\[+(?P<table>[a-z]+)\]+ *(?:# ?(?P<text>.*))?$")
 _MORE = re.compile(r"^(?:#)? {12,}# ?(?P<text>.*)$|^# {6,}(?:# ?)?(?P<more>\S.*)$")
 
@@ -115,7 +115,9 @@ def _type(schema: Mapping[str, Any]) -> str:
         return f"list of {_type(schema.get('items', {}))}s" if "enum" not in schema.get("items", {}) else "list of kinds"
     if schema.get("examples") == DURATION_EXAMPLES:
         return "duration"
-    return {"boolean": "true or false", "integer": "integer", "number": "number", "string": "string"}[schema["type"]]
+    return {"object": "table", "boolean": "true or false", "integer": "integer", "number": "number", "string": "string"}[
+        schema["type"]
+    ]
 
 
 def _default(schema: Mapping[str, Any]) -> str:

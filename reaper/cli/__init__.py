@@ -128,9 +128,12 @@ def _history(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--outcome", metavar="OUTCOME", action="append", help="deleted, failed, pending, ...")
     group.add_argument("--name", metavar="GLOB", action="append", help="of resources with such a name")
     group.add_argument("--limit", metavar="N|none", help="how many at most (default 100)")
+    group.add_argument(
+        "--summary", action="store_true", help="what they were worth, by endpoint, owner and policy, in place of each one"
+    )
     _file(group)
     group.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    parser.set_defaults(since=None, until=None, endpoint=None, outcome=None, limit=None)
+    parser.set_defaults(since=None, until=None, endpoint=None, outcome=None, limit=None, summary=False)
 
 
 def build_parser() -> argparse.ArgumentParser:

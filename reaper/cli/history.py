@@ -9,20 +9,23 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from reaper import __version__, liveness
+from reaper.cli import summary
+from reaper.cli.summary import Summary
 from reaper.config import load
 from reaper.config.load import Config
 from reaper.core import durations
 from reaper.core.model import Outcome
+from reaper.core.savings import Prices
 from reaper.errors import ConfigError
 from reaper.observers import tables
 from reaper.observers.journal import NAME
-from reaper.observers.journal_db import MIGRATIONS, DamagedError, NewerError, check_version, is_damage, reading
+from reaper.observers.journal_db import DamagedError, NewerError, check_version, is_damage, reading
 from reaper.observers.journal_rows import PENDING, gaps_left, spell
 from reaper.providers import registry
 from reaper.providers.fields import check_glob, did_you_mean
@@ -65,6 +68,14 @@ class Wanted:
             conditions.append("named(act.name)")
         return " AND ".join(conditions) or "1", values
 
+    @property
+    def span(self) -> str:
+        """Of which time it is, for people; empty when it is all of it."""
+        said = [
+            f"{word} {at:%Y-%m-%d %H:%M}" for word, at in (("since", self.since), ("until", self.until)) if at is not None
+        ]
+        return " ".join(said)
+
 
 @dataclass
 class Found:
@@ -73,6 +84,7 @@ class Found:
     acts: list[dict[str, Any]]
     gaps: list[dict[str, Any]]
     more: bool = False
+    summary: Summary = field(default_factory=Summary)
 
 
 def run(arguments: Namespace) -> int:
@@ -81,16 +93,23 @@ def run(arguments: Namespace) -> int:
     file = load.state_directory(os.environ) / NAME
     wanted = _wanted(arguments, datetime.now(UTC))
     enabled = loaded.settings.journal.enabled
+    prices = loaded.settings.prices.prices()
     found, there = Found([], []), _is_there(file)
     if there:
-        found = _read(file, wanted, loaded)
+        found = _read(file, wanted, loaded, prices if arguments.summary else None)
     beside = [{name: getattr(gap, name) for name in gap.__slots__} for _, gap in gaps_left(file) if gap is not None]
     found.gaps += [gap for gap in beside if _overlaps(gap, wanted)]
     if not enabled:
         _note("journal.enabled is false: nothing is recorded now")
     if not there:
         _note(f"no journal at {file} yet")
-    if arguments.json:
+    if arguments.summary and arguments.json:
+        about = {"file": str(file), "enabled": enabled, "gaps": _gaps(found)}
+        sys.stdout.write(summary.document(found.summary, prices, wanted.since, wanted.until, about) + "\n")
+    elif arguments.summary:
+        _show_gaps(found)
+        summary.show(found.summary, prices, wanted.span)
+    elif arguments.json:
         sys.stdout.write(_document(file, found, enabled=enabled) + "\n")
     else:
         _show(found)
@@ -108,6 +127,8 @@ def _note(text: str) -> None:
 
 def _wanted(arguments: Namespace, now: datetime) -> Wanted:
     since, until = _time(arguments.since, now, "--since"), _time(arguments.until, now, "--until")
+    if arguments.summary and arguments.limit is not None:
+        raise ConfigError("a summary adds up all that is asked for", "leave it or --summary out", "--limit")
     if since is not None and until is not None and since >= until:
         raise ConfigError("it is not before --until, so nothing lies between them", "exchange them", "--since")
     for outcome in arguments.outcome or ():
@@ -187,12 +208,13 @@ def _is_there(file: Path) -> bool:
         raise ConfigError(f"cannot be read: {error.strerror}", "be the user that reaper runs as", str(file)) from None
 
 
-def _read(file: Path, wanted: Wanted, loaded: Config) -> Found:
+def _read(file: Path, wanted: Wanted, loaded: Config, prices: Prices | None) -> Found:
+    """What the journal says; with ``prices`` what it adds up to, in place of the records."""
     for attempt in range(1, _ATTEMPTS + 1):
         before = _look(file)
         try:
             with closing(reading(file)) as connection:
-                found = _select(connection, file, wanted, loaded)
+                found = _select(connection, file, wanted, loaded, prices)
         except NewerError as error:
             raise ConfigError(str(error), "upgrade this one", str(file)) from None
         except (sqlite3.Error, DamagedError) as error:
@@ -217,17 +239,19 @@ def _look(file: Path) -> tuple[bool, int, int]:
     return Path(f"{file}-wal").exists(), status.st_mtime_ns, status.st_size
 
 
-def _select(connection: sqlite3.Connection, file: Path, wanted: Wanted, loaded: Config) -> Found:
-    version = check_version(connection)
-    if version == 0:
+def _select(connection: sqlite3.Connection, file: Path, wanted: Wanted, loaded: Config, prices: Prices | None) -> Found:
+    """See ``_read``. A journal that an earlier version has written lacks columns, which are null then."""
+    if check_version(connection) == 0:
         return Found([], [])
-    if version < len(MIGRATIONS):
-        hint = "the next reaper --once, or the service, brings it up to date"
-        raise ConfigError(f"was written by an earlier version of reaper (schema {version})", hint, str(file))
     _check_known(connection, wanted, loaded)
     patterns = [re.compile(fnmatch.translate(name)) for name in wanted.names]
     connection.create_function("named", 1, lambda name: any(p.match(name) for p in patterns), deterministic=True)
     conditions, values = wanted.where()
+    gaps = [
+        gap for row in connection.execute("SELECT * FROM gap ORDER BY began_at DESC") if _overlaps(gap := dict(row), wanted)
+    ]
+    if prices is not None:
+        return Found([], gaps, summary=summary.select(connection, conditions, values, prices))
     query = (
         "SELECT act.*, sweep.host, sweep.pid, sweep.token FROM act JOIN sweep ON sweep.id = act.sweep"  # noqa: S608
         f" WHERE {conditions} ORDER BY act.decided_at DESC, act.id DESC LIMIT ?"
@@ -236,10 +260,9 @@ def _select(connection: sqlite3.Connection, file: Path, wanted: Wanted, loaded: 
     rows = [dict(row) for row in connection.execute(query, [*values, limit])]
     more = wanted.limit is not None and len(rows) > wanted.limit
     living: dict[int, bool] = {}
-    gaps = [dict(row) for row in connection.execute("SELECT * FROM gap ORDER BY began_at DESC")]
     try:
         found = [_act(row, file, living) for row in (rows[: wanted.limit] if more else rows)]
-        return Found(found, [gap for gap in gaps if _overlaps(gap, wanted)], more)
+        return Found(found, gaps, more)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise DamagedError(f"a record cannot be read: {error}") from None
 
@@ -247,6 +270,7 @@ def _select(connection: sqlite3.Connection, file: Path, wanted: Wanted, loaded: 
 def _act(row: dict[str, Any], file: Path, living: dict[int, bool]) -> dict[str, Any]:
     """A row as it is shown: ``living`` remembers which processes are alive. Raises ValueError, TypeError and KeyError."""
     token = row.pop("token")
+    row |= dict.fromkeys(set(_KEYS.split()) - row.keys())
     if row["outcome"] != PENDING:
         Outcome(row["outcome"])
     for column in ("decided_at", "reason", "sentence", "detail", "name", "resource"):
@@ -274,6 +298,7 @@ def _overlaps(gap: dict[str, Any], wanted: Wanted) -> bool:
 _KEYS = (
     "endpoint provider kind id name group image state raw_state created_at labels labels_cut owner policy reason sentence"
     " since decided_at outcome detail error attempts seconds ended_at sweep host pid"
+    " freed cpu memory disk avoided waited acted looked_at looked_state looked_differs"
 )
 
 
@@ -288,16 +313,24 @@ def _document(file: Path, found: Found, *, enabled: bool) -> str:
             "file": str(file),
             "enabled": enabled,
             "more": found.more,
-            "gaps": [{key: gap[key] for key in ("began_at", "ended_at", "sweeps", "acts", "why")} for gap in found.gaps],
+            "gaps": _gaps(found),
             "acts": [{key: row[key] for key in _KEYS.split()} for row in acts],
         },
     )
 
 
-def _show(found: Found) -> None:
+def _gaps(found: Found) -> list[dict[str, Any]]:
+    return [{key: gap[key] for key in ("began_at", "ended_at", "sweeps", "acts", "why")} for gap in found.gaps]
+
+
+def _show_gaps(found: Found) -> None:
     for gap in found.gaps:
         sentence = f"{gap['sweeps']} sweeps with {gap['acts']} deletions could not be recorded: {gap['why']}"
         _note(f"from {_when(gap['began_at'])} to {_when(gap['ended_at'])} {sentence}")
+
+
+def _show(found: Found) -> None:
+    _show_gaps(found)
     if not sys.stdout.isatty():
         for row in found.acts:
             tables.line(*_plain(row))

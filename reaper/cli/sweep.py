@@ -182,7 +182,7 @@ class Command:
 
         endpoints = {endpoint.name: endpoint.provider for endpoint in self.plan.endpoints}
         metrics = Metrics(dry_run=not self.plan.options.act)
-        metrics.configure(endpoints, reach(endpoints, self.plan.rules.policies))
+        metrics.configure(endpoints, reach(endpoints, self.plan.rules.policies), prices=self.plan.prices)
         metrics.recall(self.plan.metrics_textfile)
         return metrics
 

@@ -214,7 +214,7 @@ def _value(text: str, annotation: str, variable: str) -> object:
             return tomllib.loads(f"v = {text}")["v"]
         except (ValueError, RecursionError):
             raise ConfigError(f"{text!r} is no list", 'write a,b or ["a", "b"]', variable) from None
-    if any(scalar in annotation for scalar in ("int", "float", "bool")):
+    if any(scalar in annotation for scalar in ("int", "float", "bool", "dict")):
         try:
             return tomllib.loads(f"v = {text}")["v"]
         except (ValueError, RecursionError):
@@ -227,6 +227,7 @@ _CURES = {
     "float_type": "write a number, for example 2.0",
     "bool_type": "write true or false, without quotes",
     "string_type": "write a text in quotes",
+    "dict_type": "write a table, for example { a = 1 }",
     "tuple_type": 'write a list, for example ["a", "b"]',
     "too_short": 'write at least one, for example ["container"]',
 }
@@ -254,7 +255,7 @@ def _where(loc: Key, origins: Mapping[Key, str], file: Path | None) -> str:
 
 
 def _sentence(detail: ErrorDetails, model: type[Settings], raw: dict[str, Any]) -> str:
-    loc = list(detail["loc"])
+    loc = [part for part in detail["loc"] if part != "[key]"]
     place, key = _place(loc, raw)
     message = _CURES.get(detail["type"], detail["msg"].removeprefix("Value error, "))
     if detail["type"] == "extra_forbidden":
@@ -263,7 +264,8 @@ def _sentence(detail: ErrorDetails, model: type[Settings], raw: dict[str, Any]) 
         return f"{place}: {key!r} is missing; write for example {key} = {_EXAMPLES.get(key, '...')}"
     of_table = len(loc) == 1 and detail["type"] == "value_error"
     if not of_table and (len(loc) == 1 or detail["type"] == "model_type"):
-        table = f"[{loc[0]}]" if isinstance(model.model_fields[str(loc[0])].default, BaseModel) else f"[[{loc[0]}]]"
+        single = isinstance(model.model_fields[str(loc[0])].default, BaseModel)
+        table = f"[{'.'.join(map(str, loc))}]" if single else f"[[{loc[0]}]]"
         return f"{place}: {key or 'it'} is no table; write {table} and its keys below it"
     if of_table or not key:
         place = f"[{key}]" if of_table else place
@@ -291,19 +293,24 @@ def _place(loc: list[str | int], raw: dict[str, Any]) -> tuple[str, str]:
         return f"[[{table}]] {name!r}" if name else f"[[{table}]] number {loc[1] + 1}", str(loc[2]) if len(loc) > 2 else ""
     if len(loc) == 1:
         return "the file", table
+    if all(isinstance(part, str) for part in loc):  # a table in a table
+        return f"[{'.'.join(map(str, loc[:-1]))}]", str(loc[-1])
     return f"[{table}]", str(loc[1])
 
 
 def _known_keys(loc: list[str | int], model: type[Settings]) -> str:
-    known = model if len(loc) == 1 else _entry(str(loc[0]), model)
+    known: type[BaseModel] = model
+    for part in loc[:-1]:
+        if part in known.model_fields:
+            known = _entry(str(part), known)
     return did_you_mean(str(loc[-1]), known.model_fields)
 
 
-def _entry(table: str, model: type[Settings]) -> type[BaseModel]:
+def _entry(table: str, model: type[BaseModel]) -> type[BaseModel]:
     """The model of a table, or of each table where there may be several."""
     annotation = model.model_fields[table].annotation
     models = [annotation, *get_args(annotation)]
-    return next(m for m in models if isinstance(m, type) and issubclass(m, BaseModel))
+    return next((m for m in models if isinstance(m, type) and issubclass(m, BaseModel)), model)
 
 
 def endpoints(

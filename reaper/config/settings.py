@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import Field, StrictBool, StrictInt, StrictStr, create_model, field_validator, model_validator
 
 from reaper.config.policies import PolicyTable, default_policies
+from reaper.config.prices import PricesTable
 from reaper.core import disk
 from reaper.core.caps import MAX_LEASE_DELETIONS
 from reaper.core.conditions import SHORTEST_CREATED_GRACE, Policy
@@ -289,6 +290,7 @@ class _General(Table):
     journal: JournalTable = JournalTable()
     leases: LeasesTable = LeasesTable()
     ryuk: RyukTable = RyukTable()
+    prices: PricesTable = PricesTable()
 
 
 if TYPE_CHECKING:
@@ -330,16 +332,15 @@ class Settings(_WithEndpoints):
         return self
 
     @model_validator(mode="after")
-    def _policies_name_endpoints(self) -> Self:
+    def _endpoints_are_known(self) -> Self:
         configured = {table.name for _, table in self.endpoints()}
         known = configured or {provider.default_name for provider in registry.built_in() if provider.default_name}
-        for policy in self.policy:
-            for endpoint in policy.endpoints:
-                if endpoint not in known:
-                    hint = did_you_mean(endpoint, known)
-                    raise ValueError(
-                        f"policy {policy.name!r} names the endpoint {endpoint!r}, which is not configured; {hint}"
-                    )
+        named = [(f"policy {policy.name!r} names", endpoint) for policy in self.policy for endpoint in policy.endpoints]
+        named += [("[prices.endpoints] names", endpoint) for endpoint in self.prices.endpoints]
+        for which, endpoint in named:
+            if endpoint not in known:
+                hint = did_you_mean(endpoint, known)
+                raise ValueError(f"{which} the endpoint {endpoint!r}, which is not configured; {hint}")
         return self
 
     def rules(self) -> Rules:

@@ -52,8 +52,16 @@ def _values(config: Config) -> Iterator[tuple[Key, str, Any]]:
                 for name, value in entry.items():
                     yield (table, i, name), f"{table}.{entry['name']}.{name}", value
         else:
-            for name, value in content.items():
-                yield (table, name), f"{table}.{name}", value
+            yield from _nested((table,), content)
+
+
+def _nested(key: Key, content: Mapping[str, Any]) -> Iterator[tuple[Key, str, Any]]:
+    """The values of a table, and of the tables in it."""
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from _nested((*key, name), value)
+        else:
+            yield (*key, name), ".".join(map(str, (*key, name))), value
 
 
 def show(config: Config, *, as_json: bool) -> str:
@@ -68,7 +76,7 @@ def show(config: Config, *, as_json: bool) -> str:
             effective, origin = getattr(limits, str(key[1])), f"default with {taken}"
         if key[0] == "limits" and effective is None:
             effective = "none"  # as it is written in the file: no limit
-        if effective is not None and effective != []:
+        if effective not in (None, []):
             rows.append((name, effective, origin))
     if as_json:
         return json.dumps([{"key": name, "value": value, "origin": origin} for name, value, origin in rows])

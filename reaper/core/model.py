@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from reaper.core.accounts import UNKNOWN_FOOTPRINT, Footprint, LastLook, Saving
 from reaper.core.disk import DiskUsage
 from reaper.core.kinds import Kind as Kind  # noqa: PLC0414 - they are words of the model, too
 from reaper.core.kinds import State as State  # noqa: PLC0414 - they are words of the model, too
@@ -76,6 +77,7 @@ class Resource:
         pulled: of an image, whether a registry is known to have it: it can be pulled again.
         layers: of an image, the digests of its layers from the lowest on; empty while only the listing has been read.
         size: in bytes, where that is known.
+        footprint: what it takes up while it is there, as far as its endpoint reports that.
         alone: it goes by itself although it is a member of a project, and has no ``group`` then.
         anonymous: of a volume, whether the engine made up its name.
         prune: of a build cache, what is to go; set when that is decided.
@@ -116,6 +118,7 @@ class Resource:
     pulled: bool = False
     layers: tuple[str, ...] = ()
     size: int | None = None
+    footprint: Footprint = UNKNOWN_FOOTPRINT
     alone: bool = False
     anonymous: bool = False
     prune: Prune | None = None
@@ -222,6 +225,7 @@ class Decision:
         by_image: for one that is not owned: it would be if labels counted that came with its image, or may have done so.
         lease: the lease that covers it, living or ended.
         brief: ``phrase``, or what returns it.
+        saving: what its deletion is worth; set when it is about to be deleted.
     """
 
     resource: Resource
@@ -237,6 +241,7 @@ class Decision:
     by_image: bool = False
     lease: str | None = None
     brief: str | Callable[[], str] = field(default="", compare=False)
+    saving: Saving | None = None
 
     @property
     def sentence(self) -> str:
@@ -280,6 +285,8 @@ class Result:
         attempts: how many deletion calls were made.
         seconds: from the first look until the outcome was known.
         error: the error's class (``ProviderError.label``) when it failed.
+        freed: bytes that its deletion gave back, where that is known.
+        look: the last look at it.
     """
 
     decision: Decision
@@ -288,6 +295,8 @@ class Result:
     attempts: int = 0
     seconds: float = 0.0
     error: str | None = None
+    freed: int | None = None
+    look: LastLook | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from reaper import __version__
 from reaper.core.conditions import Policy
 from reaper.core.model import TIME_UP, EndpointReport, Kind, Outcome, Reason, State
+from reaper.core.savings import LEASE as LEASE  # noqa: PLC0414 - the values of a label
+from reaper.core.savings import OVERRIDE as OVERRIDE  # noqa: PLC0414 - the same
 from reaper.errors import LeasesUnknownError, ProviderError
 from reaper.providers.registry import kinds_of
 from reaper.sweep.endpoint_sweep import BUG, PARTLY
 
-# In the place of a policy; the parentheses cannot be in the name of one.
-OVERRIDE = "(label)"  # the resource's own label decided
-LEASE = "(lease)"  # the lease that covered it has ended
-UNDECIDED = "(none)"  # it could not be inspected, so nothing did
+UNDECIDED = "(none)"  # in the place of a policy: it could not be inspected, so nothing decided
 
 DECIDERS = (OVERRIDE, LEASE)
 
@@ -136,6 +135,29 @@ class Instruments:
             by_provider,
             buckets=DELAY_BUCKETS,
         )
+        self.reclaimed = counter(
+            "reaper_reclaimed_bytes_total",
+            "Bytes that confirmed deletions gave back, where that is known: of images, volumes that were measured, build "
+            "caches and the disks of sandboxes.",
+            by_policy,
+            unit="bytes",
+        )
+        self.avoided_seconds = counter(
+            "reaper_avoided_seconds_total",
+            "For how long the deleted containers and sandboxes would have gone on: each until the next of the other "
+            "policies would have taken it, and a day at the most.",
+            by_policy,
+            unit="seconds",
+        )
+        self.avoided_cost = counter(
+            "reaper_avoided_cost_total", "What that time would have cost, by [prices] and in its currency.", by_policy
+        )
+        self.violations = counter(
+            "reaper_violations_total",
+            "What was deleted or stopped against the rules by what is on record about it, such as its last look; every "
+            "one of them is a bug of this program.",
+            by_policy,
+        )
         self.resources = gauge(
             "reaper_resources", "What the endpoint held when it was last listed, owned or not.", (*where, "kind", "state")
         )
@@ -239,6 +261,11 @@ class Instruments:
             {"version": __version__, "python": platform.python_version()}
         )
 
+    @property
+    def worth(self) -> tuple[Labelled, ...]:
+        """What tells what the deletions were worth, and that they kept the rules."""
+        return self.reclaimed, self.avoided_seconds, self.avoided_cost, self.violations
+
     def series(
         self,
         providers: Mapping[str, str],
@@ -279,13 +306,13 @@ class Instruments:
                     yield from ((self.deletions, (*where, kind.value, decider, outcome.value)) for outcome in COUNTED)
                 yield self.deletions, (*where, kind.value, UNDECIDED, Outcome.FAILED.value)
             for decider in DECIDERS:
-                yield from ((metric, (*where, decider)) for metric in (self.reapable, self.oldest_seconds))
+                yield from ((metric, (*where, decider)) for metric in (self.reapable, self.oldest_seconds, *self.worth))
             if name in events:
                 yield from ((metric, where) for metric in (self.events, self.events_lost))
         for (policy, name), kinds in policies.items():
             where = (providers[name], name)
-            for gauge in (self.reapable, self.oldest_seconds, self.last_success):
-                yield gauge, (*where, policy)
+            yield from ((metric, (*where, policy)) for metric in (self.reapable, self.oldest_seconds, self.last_success))
+            yield from ((metric, (*where, policy)) for metric in self.worth)
             for kind in kinds:
                 yield from ((self.deletions, (*where, kind.value, policy, outcome.value)) for outcome in COUNTED)
 

@@ -77,18 +77,32 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX act_decided_at ON act (decided_at)",
         "CREATE TABLE gap (began_at TEXT NOT NULL, ended_at TEXT NOT NULL, sweeps INTEGER, acts INTEGER, why TEXT NOT NULL)",
     ),
+    (  # what a deletion was worth, and what the last look before it showed; acted is NULL where that was not recorded
+        "ALTER TABLE act ADD COLUMN freed INTEGER",
+        "ALTER TABLE act ADD COLUMN cpu REAL",
+        "ALTER TABLE act ADD COLUMN memory INTEGER",
+        "ALTER TABLE act ADD COLUMN disk INTEGER",
+        "ALTER TABLE act ADD COLUMN avoided REAL",
+        "ALTER TABLE act ADD COLUMN waited REAL",
+        "ALTER TABLE act ADD COLUMN acted INTEGER",
+        "ALTER TABLE act ADD COLUMN looked_at TEXT",
+        "ALTER TABLE act ADD COLUMN looked_state TEXT",
+        "ALTER TABLE act ADD COLUMN looked_differs TEXT",
+    ),
 )
 """What makes a file of each version one of the next; a change of the schema is one more entry, never a change of one."""
 
 _COLUMNS = (  # of an act, but for its id
     "sweep endpoint provider kind resource name labels labels_cut image group state raw_state created_at owner policy reason"
     " sentence since decided_at outcome detail error attempts seconds ended_at"
+    " freed cpu memory disk avoided waited acted looked_at looked_state looked_differs"
 )
 _INSERT_ACT = "INSERT INTO act ({}) VALUES ({})".format(  # noqa: S608 - from the names above
     ", ".join(f'"{column}"' for column in _COLUMNS.split()), ", ".join(f":{column}" for column in _COLUMNS.split())
 )
 _UPDATE_ACT = """UPDATE act SET outcome = :outcome, detail = :detail, error = :error, attempts = :attempts,
-    seconds = :seconds, ended_at = :ended_at WHERE id = :id"""
+    seconds = :seconds, ended_at = :ended_at, freed = :freed, acted = :acted, looked_at = :looked_at,
+    looked_state = :looked_state, looked_differs = :looked_differs WHERE id = :id"""
 _INSERT_SWEEP = """INSERT INTO sweep (endpoint, provider, host, pid, token, version, due, at)
     VALUES (:endpoint, :provider, :host, :pid, :token, :version, :due, :at)"""
 _END_SWEEP = """UPDATE sweep SET ended_at = :ended_at, seconds = :seconds, held = :held, reapable = :reapable,

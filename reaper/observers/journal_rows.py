@@ -9,11 +9,14 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+from reaper.core.accounts import Footprint, LastLook, Saving
 from reaper.core.durations import parse_time
-from reaper.core.model import Decision, EndpointReport, Outcome, Result
+from reaper.core.model import Decision, EndpointReport, Kind, Outcome, Result, State
+from reaper.core.savings import Entry
 from reaper.files import read_json, write_text
 
 PENDING = "pending"  # the outcome of what is being deleted
@@ -77,7 +80,7 @@ def _labels(labels: Mapping[str, str] | None) -> tuple[str | None, int]:
 
 def decided(sweep: int, decision: Decision, at: str) -> dict[str, object]:
     """The row of a decision that is about to lead to an act."""
-    resource = decision.resource
+    resource, saving = decision.resource, decision.saving
     labels, cut = _labels(resource.labels)
     return {
         "sweep": sweep,
@@ -105,6 +108,13 @@ def decided(sweep: int, decision: Decision, at: str) -> dict[str, object]:
         "attempts": 0,
         "seconds": 0.0,
         "ended_at": None,
+        "freed": None,
+        "cpu": resource.footprint.cpu,
+        "memory": resource.footprint.memory,
+        "disk": resource.footprint.disk,
+        "avoided": None if saving is None else saving.avoided.total_seconds(),
+        "waited": None if saving is None or saving.waited is None else saving.waited.total_seconds(),
+        **_looked(None),
     }
 
 
@@ -117,7 +127,56 @@ def ended(result: Result, at: datetime) -> dict[str, object]:
         "attempts": result.attempts,
         "seconds": result.seconds,
         "ended_at": spell(at),
+        "freed": result.freed,
+        **_looked(result.look),
     }
+
+
+def _looked(look: LastLook | None) -> dict[str, object]:
+    """The columns of the last look; without one nothing was done."""
+    if look is None:
+        return {"acted": 0, "looked_at": None, "looked_state": None, "looked_differs": None}
+    return {
+        "acted": int(look.acted),
+        "looked_at": spell(look.at),
+        "looked_state": text(look.raw_state),
+        "looked_differs": _maybe(look.differs),
+    }
+
+
+_TEXTS = "endpoint owner policy reason raw_state labels created_at looked_at looked_state looked_differs"
+_NUMBERS = "avoided waited freed cpu memory disk acted"
+
+
+def entry(row: Mapping[str, Any]) -> Entry:
+    """A row of an act as the summary reads it. Raises ValueError, TypeError and KeyError for what is no such row.
+
+    One without ``acted`` was written by an earlier version.
+    """
+    for kinds, names in (((str, type(None)), _TEXTS), ((int, float, type(None)), _NUMBERS)):
+        if odd := [name for name in names.split() if not isinstance(row[name], kinds)]:
+            raise TypeError(f"{odd[0]} is {row[odd[0]]!r:.40}")
+    avoided, waited = (None if row[key] is None else timedelta(seconds=row[key]) for key in ("avoided", "waited"))
+    look = None
+    if row["looked_at"] is not None:
+        look = LastLook(parse_time(row["looked_at"]), row["looked_state"], row["looked_differs"], bool(row["acted"]))
+    return Entry(
+        endpoint=row["endpoint"],
+        owner=row["owner"],
+        policy=row["policy"],
+        reason=row["reason"],
+        kind=Kind(row["kind"]),
+        state=State(row["state"]),
+        raw_state=row["raw_state"],
+        outcome=Outcome(row["outcome"]),
+        labels=None if row["labels"] is None else json.loads(row["labels"]),
+        has_age=row["created_at"] is not None,
+        saving=None if avoided is None else Saving(avoided, waited),
+        freed=row["freed"],
+        footprint=Footprint(row["cpu"], row["memory"], row["disk"]),
+        look=look,
+        looks_recorded=row["acted"] is not None,
+    )
 
 
 def acts(report: EndpointReport) -> list[Result]:

@@ -16,6 +16,7 @@ from reaper import files
 from reaper.core.disk import DiskUsage
 from reaper.core.inventory_warnings import is_stuck
 from reaper.core.model import Decision, EndpointReport, Kind, Outcome, Reason, Report
+from reaper.core.savings import NO_PRICES, Entry, Prices, avoided_cost, avoided_hours
 from reaper.errors import ConfigError
 from reaper.observers.instruments import (
     DECIDERS,
@@ -61,6 +62,7 @@ class Metrics(Quiet):
         if process:
             ProcessCollector(registry=self.registry)
         self._dry_run = dry_run
+        self._prices = NO_PRICES
         self._clock = clock
         self._providers: dict[str, str] = {}
         self._reach: dict[tuple[str, str], list[Kind]] = {}  # by policy and endpoint
@@ -79,6 +81,7 @@ class Metrics(Quiet):
         policies: Reach,
         events: Collection[str] = (),
         intervals: Mapping[str, timedelta] | None = None,
+        prices: Prices = NO_PRICES,
     ) -> None:
         """These are in force from now on: their series exist, and those of what has gone do not. What stays keeps its value.
 
@@ -87,7 +90,9 @@ class Metrics(Quiet):
             policies: the kinds and the endpoints that each is for, by name (``reach`` makes it from the rules).
             events: the endpoints whose events are to be followed.
             intervals: how long it is at the most between two runs of a policy, by name; none where there is no schedule.
+            prices: what turns the time that deletions avoid into money.
         """
+        self._prices = prices
         self._providers = dict(endpoints)
         self._reach = {
             (policy, name): taken
@@ -126,7 +131,7 @@ class Metrics(Quiet):
         elif metric is self._i.oldest_seconds:
             self._i.oldest_seconds.labels(*labels).set_function(partial(self._age, labels))
 
-    def _count(self, metric: Counter, labels: tuple[str, ...], number: int = 1) -> None:
+    def _count(self, metric: Counter, labels: tuple[str, ...], number: float = 1) -> None:
         """Count an event, even one of what a reload took out of force while it happened; the next one drops its series."""
         if not self._dry_run:
             self._there[metric, labels] = None
@@ -224,6 +229,7 @@ class Metrics(Quiet):
                 continue
             decision = result.decision
             policy = _decider(decision) if decision.reap else decision.policy or UNDECIDED
+            self._count_worth(Entry.of(result), (*where, policy))
             counts[decision.resource.kind.value, policy, result.outcome.value] += 1
             if result.outcome is Outcome.DELETED:
                 taken.observe(result.seconds)
@@ -232,6 +238,14 @@ class Metrics(Quiet):
         for labels, number in counts.items():
             self._count(self._i.deletions, (*where, *labels), number)
         self._time_leases(report, now)
+
+    def _count_worth(self, entry: Entry, labels: tuple[str, ...]) -> None:
+        if entry.violation is not None:
+            self._count(self._i.violations, labels)
+        if entry.outcome is Outcome.DELETED:
+            self._count(self._i.reclaimed, labels, entry.freed or 0)
+            self._count(self._i.avoided_seconds, labels, avoided_hours(entry) * 3600)
+            self._count(self._i.avoided_cost, labels, avoided_cost(entry, self._prices) or 0)
 
     def _time_leases(self, report: EndpointReport, now: float) -> None:
         """How long it took to take what leases had left, of those of which nothing is left."""

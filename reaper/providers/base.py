@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar, runtime_checkable
 
+from reaper.core.accounts import Pruned
 from reaper.core.disk import DiskUsage
 from reaper.core.durations import human
 from reaper.core.model import Kind, Resource, State
@@ -345,7 +346,7 @@ class Provider(Reader, Protocol):
         """
         ...
 
-    async def delete(self, resource: Resource, *, force: bool = False) -> str | None:
+    async def delete(self, resource: Resource, *, force: bool = False) -> Pruned | None:
         """Delete it by id. Without ``force`` the endpoint refuses what is running: ``ConflictError``.
 
         Of a build cache, which has no other way, prune what ``resource.prune`` says. Returns what people should know of it.

@@ -356,7 +356,8 @@ class Service:
         readers = {name: worker.endpoint.reader for name, worker in self.workers.items()}
         watched = {name for name, reader in readers.items() if loaded.follows_events and isinstance(reader, Watched)}
         intervals = {name: found for name, timing in timings.items() if (found := timing.interval(_now())) is not None}
-        self.metrics.configure(endpoints, reach(endpoints, policies), watched, intervals)
+        self.metrics.configure(endpoints, reach(endpoints, policies), watched, intervals, loaded.plan.prices)
+        self.status.prices = loaded.plan.prices
         for name in endpoints.keys() - watched:
             self.status.endpoints[name].events = None
         for name in sorted(endpoints.keys() - set().union(*concerned.values())):

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from reaper.core.decide import young_and_running
 from reaper.core.disk import DiskUsage
 from reaper.core.model import Decision, EndpointReport, Outcome, Reason
+from reaper.core.savings import NO_PRICES, Entry, Prices, Total
 from reaper.sweep.ports import Quiet
 
 SHOWN_REAPABLE, SHOWN_DELETIONS, SHOWN_LEASES = 100, 50, 50
@@ -146,6 +147,7 @@ class Status(Quiet):
         draining: whether the service is on its way out.
         leases: the open ones, the oldest first, no more than are shown, and ``leases_open`` how many there are; None where
             no leases can be taken. ``leases_error`` is why they cannot be read, so that nothing is deleted.
+        worth: what the deletions since its start were worth, by endpoint, owner and policy, at these ``prices``.
         beat_at: when the scheduler last fired its heartbeat, and ``loop_at`` when the event loop last came round.
     """
 
@@ -165,6 +167,8 @@ class Status(Quiet):
     endpoints: dict[str, EndpointStatus] = field(default_factory=dict)
     policies: dict[str, PolicyStatus] = field(default_factory=dict)
     deletions: deque[Deletion] = field(default_factory=lambda: deque(maxlen=SHOWN_DELETIONS))
+    prices: Prices = NO_PRICES
+    worth: dict[tuple[str, str, str], Total] = field(default_factory=dict)
 
     def configure(self, endpoints: Mapping[str, str], policies: Mapping[str, tuple[str, Sequence[str]]]) -> None:
         """These are what there is from now on; what is known of those that stay is kept.
@@ -195,6 +199,7 @@ class Status(Quiet):
                 for name, policy in self.policies.items()
             },
             deletions=deque(self.deletions, maxlen=SHOWN_DELETIONS),
+            worth={key: replace(total) for key, total in self.worth.items()},
         )
 
     # -- an observer of sweeps -----------------------------------------------------------------------------------------
@@ -241,7 +246,8 @@ class Status(Quiet):
         for result in report.results:
             if result.outcome in (Outcome.WOULD_DELETE, Outcome.ABANDONED):
                 continue
-            decision, resource = result.decision, result.decision.resource
+            decision, resource, entry = result.decision, result.decision.resource, Entry.of(result)
+            self.worth.setdefault(entry.key, Total()).add(entry, self.prices)
             self.deletions.appendleft(
                 Deletion(
                     at,

@@ -116,3 +116,12 @@ def what_changed(before: Resource, now: Resource, *, stopped_by_us: bool = False
         "is connected to something else now": now.kind is Kind.CONTAINER and not now.uses <= before.uses,
     }
     return next((what for what, differs in differences.items() if differs), None)
+
+
+def difference(decided: Resource, seen: Resource, *, stopped_by_us: bool) -> str | None:
+    """How what was seen last differs from what was decided about, for the record. A network loses its users first."""
+    if decided.kind is not Kind.NETWORK:
+        return what_changed(decided, seen, stopped_by_us=stopped_by_us)
+    if seen.state is State.RUNNING:
+        return "had something attached to it"
+    return what_changed(replace(decided, raw_state=seen.raw_state), seen)

@@ -15,6 +15,7 @@ from reaper.core.lease_index import Leases
 from reaper.core.model import CapHit, Decision, EndpointFailure, EndpointReport, Kind, Outcome, Resource, Result
 from reaper.core.ordering import users_first
 from reaper.core.rules import Rules
+from reaper.core.savings import saving
 from reaper.core.site import Site
 from reaper.errors import (
     CircuitOpenError,
@@ -278,7 +279,9 @@ class EndpointSweep:
         everything = [decision.resource for decision in self.decisions]
         newest = max((r.created_at for r in everything if r.created_at is not None), default=None)
         self.context.listed = Listed(frozenset(resource.id for resource in everything), newest)
+        now, policies = self._now(), self.shared.rules.policies
         going = [d for d in self.decisions if d.reap and d.resource.id not in self.held_back]
+        going = [replace(d, saving=saving(d, policies, now)) for d in going]
         self.context.going |= {decision.resource.id for decision in going}
         self.units = make_units(self.context, going)
         if self.units:

@@ -15,6 +15,7 @@ from reaper.core.conditions import WITH_PROJECT, Policy
 from reaper.core.disk import Thresholds
 from reaper.core.model import Kind
 from reaper.core.rules import AGGRESSIVE_AGE, Rules
+from reaper.core.savings import NO_PRICES, Prices
 from reaper.core.scope import Selector
 from reaper.errors import ConfigError
 from reaper.providers import registry
@@ -44,6 +45,7 @@ class Plan:
         config: the file that was given with ``--config``.
         metrics_textfile: where the metrics of the sweep are to be written.
         disk: when an endpoint's disk is too full.
+        prices: what turns the time that deletions avoid into money.
     """
 
     endpoints: tuple[EndpointSpec, ...]
@@ -61,6 +63,7 @@ class Plan:
     config: str | None = None
     metrics_textfile: Path | None = None
     disk: Thresholds = field(default_factory=Thresholds)
+    prices: Prices = NO_PRICES
 
 
 def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) -> Plan:
@@ -107,6 +110,7 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
         config=arguments.config,
         metrics_textfile=_textfile(arguments.metrics_textfile),
         disk=settings.disk.thresholds,
+        prices=settings.prices.prices(),
     )
 
 

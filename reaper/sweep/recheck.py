@@ -12,8 +12,10 @@ from typing import TypeVar
 
 import anyio
 
+from reaper.core.accounts import LastLook
 from reaper.core.decide import decide
 from reaper.core.model import Decision, Kind, Outcome, Reason, Resource, Result, State
+from reaper.core.savings import freed_by
 from reaper.errors import (
     CircuitOpenError,
     DependencyError,
@@ -24,7 +26,7 @@ from reaper.errors import (
 )
 from reaper.providers.base import Call
 from reaper.retry.retrier import Look
-from reaper.sweep.context import AbandonedError, ChangedError, Context, carried, subject, what_changed
+from reaper.sweep.context import AbandonedError, ChangedError, Context, carried, difference, subject, what_changed
 
 T = TypeVar("T")
 
@@ -54,6 +56,9 @@ class Members:
     _unanswered: set[str] = field(default_factory=set)  # deletions that may have taken effect, since no answer came
     _asked_to_stop: set[str] = field(default_factory=set)
     _looked_at: dict[str, float] = field(default_factory=dict)
+    _seen: dict[str, LastLook] = field(default_factory=dict)
+    _acted_on: dict[str, LastLook] = field(default_factory=dict)  # as they were last seen before that
+    _freed: dict[str, int] = field(default_factory=dict)  # what the endpoint has said itself
 
     @property
     def key(self) -> str:
@@ -189,8 +194,17 @@ class Members:
         fresh = carried(resource, await call(what, lambda: self.context.provider.inspect(resource)))
         if fresh.state is State.FAILED and resource.state is State.STOPPED and fresh.id in self._attempts:
             # This sweep's own deletion has failed half-way, which Docker calls dead. That is no change by others.
-            return replace(fresh, state=resource.state, raw_state=resource.raw_state)
+            fresh = replace(fresh, state=resource.state, raw_state=resource.raw_state)
+        decided = next((d.resource for d in self.decisions if d.resource.id == fresh.id), None)
+        if decided is not None and not self._is_ours(fresh):
+            differs = difference(decided, fresh, stopped_by_us=fresh.id in self._asked_to_stop)
+            self._seen[fresh.id] = LastLook(self.context.now(), fresh.raw_state, differs)
         return fresh
+
+    def _record_look(self, resource: Resource) -> None:
+        """Something is about to be done to it: what was seen of it last is what that rests on."""
+        if (seen := self._seen.get(resource.id)) is not None:
+            self._acted_on[resource.id] = replace(seen, acted=True)
 
     async def _inspect_one(self, resource: Resource) -> Resource:
         fresh = await self._inspected(resource, self._read)
@@ -315,7 +329,7 @@ class Members:
         if self.context.confirmer is None:
             confirmed()
         else:
-            self.results[decision.resource.id] = Result(decision, Outcome.DELETED)
+            self.results[decision.resource.id] = self._result(decision, Outcome.DELETED)
             self.context.results[decision.resource.id] = self.results[decision.resource.id]
             self.context.confirmer.add(decision.resource, confirmed)
 
@@ -336,12 +350,24 @@ class Members:
 
     def _settle(self, decision: Decision, outcome: Outcome, detail: str, error: str | None = None) -> None:
         id_ = decision.resource.id
-        seconds = anyio.current_time() - self._started
-        self.results[id_] = Result(decision, outcome, detail, self._attempts.get(id_, 0), seconds, error)
+        self.results[id_] = self._result(decision, outcome, detail, error)
         if not outcome.removed:
             self.context.going.discard(id_)
         self.context.results[id_] = self.results[id_]
         self.context.settled(self.results[id_])
+
+    def _result(self, decision: Decision, outcome: Outcome, detail: str = "", error: str | None = None) -> Result:
+        resource = decision.resource
+        return Result(
+            decision,
+            outcome,
+            detail,
+            self._attempts.get(resource.id, 0),
+            anyio.current_time() - self._started,
+            error,
+            freed_by(resource, self._freed.get(resource.id)) if outcome is Outcome.DELETED else None,
+            self._acted_on.get(resource.id) or self._seen.get(resource.id),
+        )
 
     def reopen(self) -> None:
         """Forget the failures, and what was left because of them (networks, volumes, images), for another round."""

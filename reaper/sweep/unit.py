@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import anyio
 
+from reaper.core.accounts import Pruned
 from reaper.core.durations import human
 from reaper.core.model import Decision, Kind, Outcome, Resource, State
 from reaper.core.ordering import users_first
@@ -118,6 +119,7 @@ class Unit(Members):
             error: ProviderError | None = None
 
             async def stop() -> None:
+                self._record_look(resource)
                 self._asked_to_stop.add(resource.id)
                 await self.context.provider.stop(resource, grace)
 
@@ -187,8 +189,10 @@ class Unit(Members):
         details: list[str] = []
 
         async def delete() -> None:
-            if (detail := await self._try_to_delete(resource, force=force)) is not None:
-                details.append(detail)
+            if (pruned := await self._try_to_delete(resource, force=force)) is not None:
+                details.append(pruned.detail)
+                if pruned.freed is not None:
+                    self._freed[resource.id] = pruned.freed
 
         what = f"delete {resource.kind} {resource.name}"
         try:
@@ -209,7 +213,8 @@ class Unit(Members):
         else:
             self._accepted(decision, "; ".join(details))
 
-    async def _try_to_delete(self, resource: Resource, *, force: bool) -> str | None:
+    async def _try_to_delete(self, resource: Resource, *, force: bool) -> Pruned | None:
+        self._record_look(resource)
         self._attempts[resource.id] = self._attempts.get(resource.id, 0) + 1
         before = resource.id in self._unanswered
         self._unanswered.add(resource.id)
@@ -281,6 +286,7 @@ class Unit(Members):
             return
 
         async def stop() -> None:
+            self._record_look(resource)
             self._asked_to_stop.add(resource.id)
             await self.context.provider.stop(resource, decision.stop_timeout)
 

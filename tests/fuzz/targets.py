@@ -17,13 +17,14 @@ from types import MappingProxyType
 
 from pydantic import ValidationError
 
-from reaper.cli import history
+from reaper.cli import history, summary
 from reaper.config import load
 from reaper.core import conditions, durations
 from reaper.core.claim_check import ClaimError, check_all
 from reaper.core.lease import Claim
 from reaper.core.lease_index import Leases
-from reaper.core.model import Decision, Kind, Reason, Resource, State, Verdict
+from reaper.core.model import Decision, EndpointReport, Kind, Outcome, Reason, Resource, Result, State, Verdict
+from reaper.core.savings import Prices, Rates
 from reaper.errors import ConfigError, InvalidError, LeasesUnknownError
 from reaper.leases import authorization, http_api, ryuk_protocol
 from reaper.leases.sources import ServedLeases
@@ -410,11 +411,15 @@ def journal_file(data: bytes) -> None:
     reaped_projects(file)
     wanted = history.Wanted(None, None, (), (), (), (), None)
     with suppress(ConfigError):
-        found = history._read(file, wanted, load.of_environment({}))
+        found = history._read(file, wanted, load.of_environment({}), None)
         json.loads(history._document(file, found, enabled=True))
         for row in found.acts:
             "".join(history._plain(row))
             history._row(row)
+    with suppress(ConfigError):
+        prices = Prices("USD", Rates(1.0, 1.0, 1.0, 1.0))
+        added = history._read(file, wanted, load.of_environment({}), prices).summary
+        json.loads(summary.document(added, prices, None, None, {}))
     with suppress(DamagedError, NewerError, sqlite3.Error):
         Database(file, thorough=True).close()
 
@@ -448,6 +453,16 @@ def _journal() -> bytes:
     )
     thing = _container({"Id": "a" * 64, "Names": ["/chess-1"], "Created": 1_700_000_000, "Labels": {"run": "x"}})
     decision = Decision(thing, Verdict.REAP, Reason.OLDER_THAN, "older than 6 h", policy="old", owner="label run=x")
+    database.begin(begun, [decision], NOW)
+    database.finish(
+        begun,
+        EndpointReport(
+            endpoint="local", provider="docker", decisions=(decision,), results=(Result(decision, Outcome.DELETED),)
+        ),
+        NOW,
+        NOW,
+        {},
+    )
     database.begin(begun, [decision], NOW)
     database.add_gap(Gap.of(NOW, NOW, (1, 2), "full"))
     database.close()

@@ -3,6 +3,7 @@
 import json
 import stat
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +11,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reaper.core.accounts import Footprint, LastLook, Saving
 from reaper.core.model import CapHit, EndpointFailure, Outcome
 from reaper.observers.journal import Journal
 from tests.journal.lab import NOW, Lab, decision, report, result, sweep
@@ -18,7 +20,13 @@ from tests.journal.lab import NOW, Lab, decision, report, result, sweep
 def test_an_act_has_everything_that_people_ask_for(lab: Lab) -> None:
     async def main(journal: Journal) -> None:
         journal.about("local", frozenset({"stopped-containers"}))
-        failed = result(decision("chess"), Outcome.FAILED, detail="500 from the engine", attempts=4, error="server")
+        look = LastLook(NOW + timedelta(seconds=2), "exited", acted=True)
+        decided = replace(
+            decision("chess", footprint=Footprint(2.0, 4096, 8192)), saving=Saving(timedelta(hours=4), timedelta(days=1))
+        )
+        failed = result(
+            decided, Outcome.FAILED, detail="500 from the engine", attempts=4, error="server", freed=None, look=look
+        )
         done = report(failed)
         journal.listed("local", 1)
         journal.decided("local", done.decisions)
@@ -57,6 +65,16 @@ def test_an_act_has_everything_that_people_ask_for(lab: Lab) -> None:
         "attempts": 4,
         "seconds": 0.5,
         "ended_at": "2026-11-21T12:00:07.000000Z",
+        "freed": None,
+        "cpu": 2.0,
+        "memory": 4096,
+        "disk": 8192,
+        "avoided": 14400.0,
+        "waited": 86400.0,
+        "acted": 1,
+        "looked_at": "2026-11-21T12:00:02.000000Z",
+        "looked_state": "exited",
+        "looked_differs": None,
     }
     (whole,) = lab.rows("SELECT * FROM sweep")
     assert (whole["at"], whole["ended_at"]) == ("2026-11-21T12:00:00.000000Z", "2026-11-21T12:00:14.000000Z")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from reaper.core.accounts import LastLook
 from reaper.core.model import Decision, EndpointReport, Kind, Outcome, Reason, Resource, Result, Verdict
 from reaper.observers.instruments import Reach, Tidy
 from reaper.observers.metrics import Metrics
@@ -89,7 +90,8 @@ def report(
 
 
 def became(name: str, outcome: Outcome, policy: str | None = "stopped", seconds: float = 1.0, **fields: Any) -> Result:
-    return Result(decision(name, policy, **fields), outcome, seconds=seconds)
+    look = LastLook(NOW, "exited", acted=outcome in (Outcome.DELETED, Outcome.STOPPED))
+    return Result(decision(name, policy, **fields), outcome, seconds=seconds, look=look)
 
 
 def watched(lab: Lab, metrics: Metrics) -> Lab:

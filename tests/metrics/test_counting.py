@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reaper.core.accounts import Saving
 from reaper.core.model import CapHit, EndpointFailure, EndpointReport, Kind, Outcome, Reason, Report, State
+from reaper.core.savings import Prices, Rates
 from reaper.errors import ConfigError, RateLimitedError, ServerError, UnavailableError
 from reaper.observers.instruments import COUNTED, KEPT, LEASE, OVERRIDE, UNDECIDED, SweepResult, reach, sweep_result
 from reaper.observers.metrics import Metrics
@@ -307,7 +309,8 @@ def test_what_ends_after_a_reload_took_it_out_of_force_is_counted_until_the_next
     bench.metrics.events_lost("local")
     assert bench("reaper_deletions_total", outcome="deleted", **WHERE) == 1
     of_local = {name for name, labels in bench.values() if ("endpoint", "local") in labels}
-    assert of_local == {"reaper_deletions_total", "reaper_sweeps_total"}
+    worth = {"reaper_avoided_cost_total", "reaper_avoided_seconds_total", "reaper_reclaimed_bytes_total"}
+    assert of_local == {"reaper_deletions_total", "reaper_sweeps_total", *worth}
     bench.metrics.configure({"rl": "daytona"}, POLICIES)
     assert not any({("endpoint", "local"), ("provider", "docker")} & labels for _, labels in bench.values())
 
@@ -383,3 +386,35 @@ def test_the_process_tells_of_itself_where_it_is_asked_to(bench: Bench) -> None:
     found = values(Metrics(process=True))
     assert total(found, "process_resident_memory_bytes") > 1e6
     assert total(found, "process_start_time_seconds") > 1.7e9
+
+
+# -- what it was worth -------------------------------------------------------------------------------------------------
+
+
+def test_what_deletions_are_worth_is_counted_by_policy(bench: Bench) -> None:
+    prices = Prices("USD", Rates(container=0.5))
+    bench.metrics.configure(ENDPOINTS, POLICIES, prices=prices)
+    saved = replace(became("a", Outcome.DELETED), freed=7)
+    saved = replace(saved, decision=replace(saved.decision, saving=Saving(timedelta(hours=4))))
+    ran = replace(saved, decision=replace(saved.decision, resource=replace(saved.decision.resource, state=State.RUNNING)))
+    failed = replace(ran, outcome=Outcome.FAILED, freed=None)
+    bench.metrics.finished(report([saved, ran, failed, became("b", Outcome.GONE)]))
+    assert bench("reaper_reclaimed_bytes_total", **WHERE, policy="stopped") == 14
+    assert bench("reaper_avoided_seconds_total", **WHERE, policy="stopped") == 8 * 3600
+    assert bench("reaper_avoided_cost_total", **WHERE, policy="stopped") == 2
+    assert bench("reaper_violations_total") == 0
+
+
+def test_what_was_touched_against_the_rules_is_counted(bench: Bench) -> None:
+    good = became("a", Outcome.DELETED)
+    assert good.look is not None
+    seen = replace(good.look, differs="was started again")
+    bench.metrics.finished(report([good, replace(good, look=seen), replace(good, outcome=Outcome.SKIPPED, look=None)]))
+    assert bench("reaper_violations_total", **WHERE, policy="stopped") == 1
+    assert bench("reaper_violations_total") == 1
+
+
+def test_a_dry_run_is_worth_nothing() -> None:
+    bench = Bench(dry_run=True)
+    bench.metrics.finished(report([replace(became("a", Outcome.DELETED), freed=7)]))
+    assert bench("reaper_reclaimed_bytes_total") == 0

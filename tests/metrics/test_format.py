@@ -90,10 +90,13 @@ def test_nothing_is_registered_globally(bench: Bench) -> None:
 
 def test_every_metric_in_seconds_has_that_unit_and_every_row_of_the_table_has_one(bench: Bench) -> None:
     families = [family for collector in bench.metrics.registry._collector_to_names for family in collector.collect()]
-    assert {family.name for family in families if family.unit} == {n.name for n in families if n.name.endswith("_seconds")}
+    measured = {family.name: family.unit for family in families if family.name.endswith(("_seconds", "_bytes"))}
+    assert {family.name: family.unit for family in families if family.unit} == measured
     rows = re.findall(r"^\| `(reaper_\w+)` \| \w+ \| ([\w ]*) \|", DOCUMENT.read_text(), re.MULTILINE)
-    assert {unit for name, unit in rows if name.endswith("_seconds")} == {"seconds"}
-    assert {unit for name, unit in rows if not name.endswith(("_seconds", "_info"))} == {"count", "0 or 1"}
+    for ends in ("seconds", "bytes"):
+        assert {unit for name, unit in rows if name.removesuffix("_total").endswith(f"_{ends}")} == {ends}
+    others = {unit for name, unit in rows if not name.removesuffix("_total").endswith(("_seconds", "_bytes", "_info"))}
+    assert others == {"count", "0 or 1"}
 
 
 def test_the_table_and_the_code_agree(bench: Bench) -> None:

@@ -40,7 +40,7 @@ CASES: Mapping[str, Bad] = {
     "unknown table like nothing": bad(
         "[quux]",
         "'quux'",
-        "known are: daytona, disk, docker, journal, leases, limits, policy, protect, retry, ryuk, scope, service",
+        "known are: daytona, disk, docker, journal, leases, limits, policy, prices, protect, retry, ryuk, scope, service",
     ),
     "unknown key": bad('[scope]\nlable = ["a"]', "[scope]", "unknown key 'lable'", "did you mean 'labels'?"),
     "unknown key like nothing": bad("[retry]\nquux = 1", "[retry]", "'quux'", "known are: attempts, factor,"),
@@ -49,6 +49,18 @@ CASES: Mapping[str, Bad] = {
     "unknown key in an organisation": bad(
         '[[daytona]]\nname = "a"\napi_kye_env = "X"', "[[daytona]] 'a'", "did you mean 'api_key_env'?"
     ),
+    "unknown key in a table in a table": bad(
+        "[prices.endpoints.local]\ncpuhour = 1",
+        "[prices.endpoints.local]: unknown key 'cpuhour'",
+        "did you mean 'cpu_hour'?",
+    ),
+    "unknown endpoint with prices": bad(
+        '[[docker]]\nname = "gpu-1"\n[prices.endpoints.gpu1]\ncpu_hour = 1', "names the endpoint 'gpu1'", "mean 'gpu-1'?"
+    ),
+    "a negative price": bad("[prices]\ncpu_hour = -1", "[prices]: cpu_hour = -1", "greater than or equal to 0"),
+    "no size": bad("[prices]\nsizes = { large = 1 }", "'large' is no size of a sandbox", '"4x8x10" = 0.33'),
+    "a number for a table": bad("[prices]\nsizes = 1", "[prices]: sizes = 1", "write a table"),
+    "a price in a table of prices": bad("[prices.endpoints]\nlocal = 1", "write [prices.endpoints.local] and its keys"),
     # wrong types
     "a text for a number": bad('[retry]\nattempts = "many"', '[retry]: attempts = "many"', "write a whole number"),
     "a fraction for a number": bad("[retry]\nattempts = 2.5", "attempts = 2.5", "write a whole number"),

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from reaper.config import load
 from reaper.config.policies import PolicyTable
+from reaper.config.prices import PricesTable
 from reaper.config.settings import (
     DiskTable,
     JournalTable,
@@ -41,6 +42,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "journal": JournalTable,
     "leases": LeasesTable,
     "ryuk": RyukTable,
+    "prices": PricesTable,
     "docker": DockerTable,
     "daytona": DaytonaTable,
     "policy": PolicyTable,
@@ -93,11 +95,13 @@ def test_the_example_mentions_no_key_that_does_not_exist() -> None:
 
 
 def test_what_the_example_shows_in_comments_would_be_accepted() -> None:
-    tables: dict[str, list[str]] = {"limits": [], "docker": [], "daytona": [], "policy": []}
+    tables: dict[str, list[str]] = {"limits": [], "prices": [], "docker": [], "daytona": [], "policy": []}
     for table, section in _sections():
         tables.get(table, []).extend(re.findall(r"^# (\w+ = .*)$", section, flags=re.MULTILINE))
-    assert [len(lines) for lines in tables.values()] == [2, 9, 10, 13]
+    assert [len(lines) for lines in tables.values()] == [2, 6, 9, 10, 13]
     LimitsTable.model_validate(tomllib.loads("\n".join(tables["limits"])))
+    shown = PricesTable.model_validate(tomllib.loads("\n".join(tables["prices"]))).prices()
+    assert (shown.rates.cpu, shown.endpoints["gpu-1"].container, shown.sizes[4, 8, 10]) == (0.05, 2.5, 0.33)
     engine = tomllib.loads("\n".join(tables["docker"]))
     assert DockerTable(name=engine["name"], host=engine["host"]) == DockerTable(name="local")
     DockerTable.model_validate({**engine, "host": "tcp://gpu-1:2376"})

@@ -12,6 +12,7 @@ from reaper.core.conditions import Policy
 from reaper.core.lease import Ending, Lease
 from reaper.core.model import Decision, EndpointReport, Kind, Outcome, Report, Resource, Result, State
 from reaper.core.rules import Rules
+from reaper.core.savings import Entry
 from reaper.errors import LeasesUnknownError
 from reaper.providers.base import Limits
 from reaper.providers.memory import Held, MemoryProvider, MemoryReader, MemoryWorld, VirtualClock
@@ -179,7 +180,7 @@ class Lab:
     async def sweep(self, *others: "Lab", **options: Any) -> Report:
         """Sweep this endpoint and the other ones."""
         act = options.get("act", True)
-        return await sweep(
+        report = await sweep(
             [lab.endpoint(act=act) for lab in (self, *others)],
             self.rules,
             Options(**options),
@@ -188,6 +189,9 @@ class Lab:
             leases=self._read_leases,
             stop=self.stop,
         )
+        broken = {r.decision.resource.name: why for r in report.results if (why := Entry.of(r).violation) is not None}
+        assert broken == {}, broken  # by what every sweep puts on record about itself
+        return report
 
     def _read_leases(self) -> tuple[Lease, ...]:
         if self.leases_unknown:

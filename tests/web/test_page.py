@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reaper.core.model import Outcome
+from reaper.core.savings import Prices, Rates, Total
 from reaper.service import page
 from reaper.service.page.markup import LONGEST, clean
 from reaper.service.status import Deletion, EndpointStatus, OpenLease, PolicyStatus, Reapable, Status
@@ -116,12 +117,12 @@ def test_what_went_wrong_is_reported() -> None:
 
 
 def test_every_empty_section_says_why() -> None:
-    assert len([c for c in read(fresh()).values("class") if c == "empty"]) == 3
+    assert len([c for c in read(fresh()).values("class") if c == "empty"]) == 4
     assert "No leases can be taken" in page.render(fresh(), NOW)
     leased(status := fresh())
     assert "No run holds one." in page.render(status, NOW)
     assert "No endpoint has been swept yet." in page.render(fresh(), NOW)
-    assert len([c for c in read(WORLDS["unconfigured"]()).values("class") if c == "empty"]) == 8
+    assert len([c for c in read(WORLDS["unconfigured"]()).values("class") if c == "empty"]) == 9
     status = healthy()
     status.endpoints["local"].up = False
     assert "Nothing, on the endpoints that could be listed." in page.render(status, NOW)
@@ -140,6 +141,21 @@ def test_who_holds_what_is_reported() -> None:
         "3 further leases not shown",
     ):
         assert words in text, words
+
+
+def test_what_the_deletions_were_worth_is_reported_with_the_sum() -> None:
+    status = healthy()
+    status.prices = Prices("EUR", Rates(container=1.0))
+    assert "Nothing yet. What deletions avoid" in page.render(status, NOW)
+    status.worth = {
+        ("local", "harbor", "old-containers"): Total(leaks=1200, hours=4800.0, freed=2**31, cost=4800.0, failures=2),
+        ("gpu-1", "label team=rl", "(lease)"): Total(leaks=1, hours=2.5, unmeasured=1),
+    }
+    text = page.render(status, NOW)
+    for part in ("1,200", "4,800.0", "2.0 GiB", "4,800.00 EUR", "label team=rl", "(lease)", "1,201", "4,802.5"):
+        assert part in text
+    status.worth["local", "harbor", "old-containers"].violations = 1
+    assert '<span class="bad">1</span>' in page.render(status, NOW)
 
 
 def test_of_many_endpoints_the_calm_ones_are_folded_away() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from reaper.core.model import Outcome
+from reaper.core.savings import Total
 from reaper.service.status import Deletion, EndpointStatus, OpenLease, Reapable, Status
 
 NOW = datetime(2026, 11, 21, 12, 0, 5, tzinfo=UTC)
@@ -109,6 +110,10 @@ def full() -> Status:
     swept(status)
     status.policies["stopped-containers"].name = NASTY
     deleted(status, 60, *Outcome)
+    for number in range(70):
+        status.worth[f"gpu-{number:02}", NASTY, LONG] = Total(
+            leaks=number, hours=1e6, freed=2**50, cost=1e9, failures=number
+        )
     return status
 
 

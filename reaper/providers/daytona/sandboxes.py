@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 
+from reaper.core.accounts import Footprint
 from reaper.core.identity import SESSION_LABEL
 from reaper.core.model import Kind, Resource, State
 from reaper.providers.daytona.states import STATES
@@ -17,6 +18,8 @@ Row = Mapping[str, object]
 
 # An id goes into the path of a request.
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+GIB = 2**30
+MOST = 1e9  # of CPUs or GiB: what is more is no number that a server means; nor is NaN
 _SETTLED = frozenset({"started", "stopped", "paused", "archived"})
 
 
@@ -42,6 +45,17 @@ def _times(row: Row) -> tuple[list[datetime | None], str | None]:
             times.append(None)
             odd = odd or f"{key}: {error}"
     return times, odd
+
+
+def _footprint(row: Row) -> Footprint:
+    """What it was given: the server counts memory and disk in GiB. What is odd is not known."""
+    cpu, memory, disk = (_amount(row.get(key)) for key in ("cpu", "memory", "disk"))
+    return Footprint(cpu, None if memory is None else round(memory * GIB), None if disk is None else round(disk * GIB))
+
+
+def _amount(value: object) -> float | None:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < MOST
+    return float(value) if number else None  # type: ignore[arg-type]  # a number by now
 
 
 def sandbox(
@@ -102,6 +116,7 @@ def sandbox(
         uses=uses,
         links_known=links is None or id_ in links or bool(uses) or not id_,  # one without an id cannot be asked
         host=text(row.get("runnerId")),
+        footprint=_footprint(row),
         system_container="an unclaimed member of a warm pool" if text(row.get("warmPoolId")) else None,
         unreadable=unreadable,
         excluded=excluded,

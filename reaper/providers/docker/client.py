@@ -13,6 +13,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from reaper.core.accounts import Pruned
 from reaper.core.identity import PROJECT_LABEL, same_group
 from reaper.core.model import Kind, Prune, Resource, State
 from reaper.errors import (
@@ -363,7 +364,7 @@ class DockerProvider(DockerReader):
     def _unpause(self, resource: Resource) -> Callable[["aiodocker.Docker"], Awaitable[None]]:
         return lambda client: client.containers.container(resource.id).unpause()
 
-    async def delete(self, resource: Resource, *, force: bool = False) -> str | None:
+    async def delete(self, resource: Resource, *, force: bool = False) -> Pruned | None:
         """Delete the container with its anonymous volumes (named ones stay); or the network, volume or image, by no force.
 
         Of an image its only tag goes with it; the untagged ones that it was built on stay.

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from reaper import host as hostid
+from reaper.core.accounts import Footprint
 from reaper.core.identity import PROJECT_LABEL, compose_project
 from reaper.core.model import TESTCONTAINERS_REAPER, Kind, Resource, State
 from reaper.core.scope import LEASE_LABEL
@@ -258,10 +259,19 @@ def inspected_container(row: Row, endpoint: str, directory: Directory | None = N
         image_id=text(row.get("Image")),
         inherited=inherited,
         uses=_uses(row, row.get("Image"), directory or Directory(), configured_links(row)),
+        footprint=_footprint(host),
         restart_policy=(restart if isinstance(restart, str) else "") or "no",
         system_container=system_container_of(name, found, image),
         unreadable=unreadable,
     )
+
+
+def _footprint(host: Row) -> Footprint:
+    """The limits that it was given, in billionths of a CPU and in bytes; 0 stands for none."""
+    cpu, memory = (
+        value if isinstance(value, int) and value > 0 else None for value in map(host.get, ("NanoCpus", "Memory"))
+    )
+    return Footprint(None if cpu is None else cpu / 1e9, memory)
 
 
 _OWN_NETWORKS = (("bridge", "bridge"), ("host", "host"), ("none", "null"))

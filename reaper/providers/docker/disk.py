@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import anyio
 
 from reaper.core import sizes
+from reaper.core.accounts import Pruned
 from reaper.core.model import Kind, Prune, Resource, State
 from reaper.errors import CallTimeoutError, NotFoundError, UnreadableError
 from reaper.providers.docker.connection import EngineConnection
@@ -55,7 +56,7 @@ class Disk:
         found = {text(row.get("Name")): table(row.get("UsageData")).get("Size") for row in rows}
         return {name: size for name, size in found.items() if name is not None and isinstance(size, int) and size >= 0}
 
-    async def prune(self, prune: Prune) -> str:
+    async def prune(self, prune: Prune) -> Pruned:
         """Prune the build cache; returns what came of it. Raises ProviderError, NotFoundError when nothing could go."""
         filters = {} if prune.unused_for is None else {"until": [f"{math.ceil(prune.unused_for.total_seconds())}s"]}
         params = {"filters": json.dumps(filters)}
@@ -71,8 +72,9 @@ class Disk:
         if not deleted:
             raise NotFoundError("nothing of the build cache could be pruned")
         count = len(deleted) if isinstance(deleted, list) else 0
-        size = sizes.human(freed) if isinstance(freed, int) else "an unknown size"
-        return f"{count} record{'' if count == 1 else 's'} pruned, {size} freed"
+        freed = freed if isinstance(freed, int) and freed >= 0 else None
+        size = "an unknown size" if freed is None else sizes.human(freed)
+        return Pruned(f"{count} record{'' if count == 1 else 's'} pruned, {size} freed", freed)
 
     async def _measured(self, what: str) -> Row:
         client = self._connection.client()

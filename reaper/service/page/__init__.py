@@ -10,6 +10,7 @@ from urllib.parse import quote
 from reaper.core.model import Outcome
 from reaper.service.page import sections
 from reaper.service.page.markup import NONE, Html, ago, by_state, due, el, moment, together
+from reaper.service.page.savings import worth
 from reaper.service.page.verdict import Level, age, verdict
 from reaper.service.status import EndpointStatus, Status
 
@@ -64,6 +65,7 @@ def render(status: Status, now: datetime, *, reload: bool = True) -> str:
         _section("leases", "Leases", status.leases_open, sections.leases(status, now)),
         _section("policies", "Policies", len(status.policies), sections.policies(status, now)),
         _section("deletions", "Last deletions", len(status.deletions), sections.deletions(status, now)),
+        _section("worth", "What it was worth", 0, worth(status)),
     )
     body = el("body", _header(now, reload=reload), main, _footer(status, now))
     return f"<!doctype html>\n{el('html', head, body, lang='en')}\n"
@@ -73,7 +75,7 @@ def render(status: Status, now: datetime, *, reload: bool = True) -> str:
 
 
 def _header(now: datetime, *, reload: bool) -> Html:
-    names = ("Endpoints", "Reapable", "Leases", "Policies", "Deletions")
+    names = ("Endpoints", "Reapable", "Leases", "Policies", "Deletions", "Worth")
     control = el("a", "stop", href="/?refresh=off") if reload else el("a", "resume", href="/")
     return el(
         "header",

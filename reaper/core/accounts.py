@@ -1,0 +1,65 @@
+"""What is put on record of a deletion besides its outcome. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a resource takes up, as far as its endpoint reports it; None where it does not.
+
+    Args:
+        cpu: in CPUs.
+        memory: in bytes.
+        disk: in bytes.
+    """
+
+    cpu: float | None = None
+    memory: int | None = None
+    disk: int | None = None
+
+
+UNKNOWN_FOOTPRINT = Footprint()
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """Two times of what is about to be deleted.
+
+    Args:
+        avoided: for how long it would have gone on: see ``savings.saving``.
+        waited: for how long it had been garbage when that was decided; None where that is not known.
+    """
+
+    avoided: timedelta
+    waited: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a deletion that took a part only has come to.
+
+    Args:
+        detail: for people.
+        freed: bytes, where the endpoint says so.
+    """
+
+    detail: str
+    freed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LastLook:
+    """The last inspection of a resource before anything was done to it, or at all where nothing was done.
+
+    Args:
+        at: when it was made, by the endpoint's clock.
+        raw_state: what it showed.
+        differs: how that differs from what was decided about, for people; None where it does not in any way that matters.
+        acted: whether it was asked to stop, or its deletion was asked for, afterwards.
+    """
+
+    at: datetime
+    raw_state: str
+    differs: str | None = None
+    acted: bool = False
