@@ -94,7 +94,7 @@ class Watch:
             answer = await handler(request)
             if must_refuse is not None and (answer.status != 409 or request.query.get("force")):
                 self.fail(f"{must_refuse}, and the answer was {answer.status}")
-            if request.method == "GET":
+            if request.method == "GET" and _is_readable(answer):
                 self._saw(place, request.path, target)
             return answer
 
@@ -137,7 +137,13 @@ class Watch:
         key = next((key for key in (target, f"volume {target}") if key in undone.things), target)
         first = now.never.get(key, [] if key in now.things else ["it is gone"])
         second = undone.never.get(key, [])
+        first, second = ([why for why in found if not self._is_hidden(now, why)] for found in (first, second))
         return ([*first, *second] if first and second else []), undone.things.get(key)
+
+    def _is_hidden(self, now: Oracle, why: str) -> bool:
+        """Whether only an inspection tells that, and none of this step was answered: what has ended lives in nothing."""
+        user = now.things.get(why.removesuffix(" depends on it"))
+        return isinstance(user, truth.Container) and user.state not in oracle.RUNNING and user.id not in self.seen
 
     def _check(self, place: Place, target: str, what: str) -> str | None:
         """Note what is wrong with a request, or return what is unless the engine refuses it: a volume that is in use."""
@@ -236,6 +242,10 @@ def _is_of_others(why: str) -> bool:
 def _key(decision: Decision) -> str:
     resource = decision.resource
     return f"volume {resource.id}" if resource.kind is Kind.VOLUME else resource.id
+
+
+def _is_readable(answer: web.StreamResponse) -> bool:
+    return isinstance(answer, web.Response) and isinstance(answer.body, bytes) and answer.body[:1] in (b"{", b"[")
 
 
 def _target(path: str) -> tuple[str | None, bool]:
