@@ -15,9 +15,8 @@ from tests.engine.lab import OWNED, exited, toml
 from tests.run import Ended, Program
 from tests.service.daemon import acts
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.engine, pytest.mark.engines(*needs.DOCKERS)]
 
-FLAVOURS = pytest.mark.parametrize("flavour", needs.DOCKERS)
 MIB = 1 << 20
 SIZE, INODES = 400, 8000  # MiB, and files
 CONFIG = """
@@ -126,7 +125,6 @@ MINE = {"mine-60", "mine-20", "mine-10"}
 OTHERS = {"theirs", "running", "kept"}
 
 
-@FLAVOURS
 @pytest.mark.parametrize("part", [0.95, 1.0])
 def test_a_full_disk_is_emptied_to_low_and_no_further(flavour: str, part: float, tmp_path: Path) -> None:
     """The largest container is enough; the others stay, although the same policy is for them."""
@@ -147,7 +145,6 @@ def test_a_full_disk_is_emptied_to_low_and_no_further(flavour: str, part: float,
         assert ran(program, tmp_path, config).outcomes() == {}
 
 
-@FLAVOURS
 @pytest.mark.parametrize("part", [0.95, 1.0])
 def test_containers_go_before_images_and_what_may_not_go_is_named(flavour: str, part: float, tmp_path: Path) -> None:
     config = CONFIG.replace("75%", "20%")
@@ -168,7 +165,6 @@ def test_containers_go_before_images_and_what_may_not_go_is_named(flavour: str, 
         assert "container theirs (20 MiB): not owned" in warning
 
 
-@pytest.mark.parametrize("flavour", [needs.DOCKERS[0], needs.DOCKERS[1]])
 def test_inodes_are_freed_to_low_and_no_further(flavour: str, tmp_path: Path) -> None:
     script = "mkdir /d && cd /d && i=0 && while [ $i -lt 300 ]; do : >$i; i=$((i+1)); done"
     config = CONFIG.replace("75%", "80%")
