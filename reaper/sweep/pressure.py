@@ -21,6 +21,7 @@ PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between two measurements while space may come back: some file systems give it back after half a minute only."""
 SETTLED = 3
 """So many of the pauses at the least, where it is not known how much has to come back."""
+IMAGES = frozenset({Rank.UNTAGGED, Rank.BUILT, Rank.PULLED})
 MEASURED = 50  # stopped containers that stay, for what is said of them
 NEARLY = 0.9  # of what has to come back: others write meanwhile
 
@@ -93,6 +94,11 @@ class Pressure:
         thresholds: when it is too full, and when it is not any more.
         run: sweeps it once, for what it is given chooses.
         stop: ends it early.
+
+    Attributes:
+        given: what has come back so far, by rank.
+        tried: ids of what has been chosen: each once, since a build cache is there again after it was pruned.
+        pruned: those of build caches: once more after images have gone.
     """
 
     meter: DiskMeter
@@ -100,7 +106,8 @@ class Pressure:
     run: Run
     stop: Stop
     given: dict[Rank, Yield] = field(default_factory=dict)
-    stuck: set[str] = field(default_factory=set)
+    tried: set[str] = field(default_factory=set)
+    pruned: set[str] = field(default_factory=set)
 
     async def relieve(self) -> Relief | None:
         """Delete until it is not too full or nothing more may go; None where there is no pressure."""
@@ -111,14 +118,17 @@ class Pressure:
         reports: list[Report] = []
         exhausted = False
         while (missing := self.thresholds.missing(usage, sorts)) and self.stop.why is None:
-            choice = _Choice(self.meter, missing, self.given, self.stuck)
+            choice = _Choice(self.meter, missing, self.given, self.tried)
             reports.append(await self.run(choice))
             report = reports[-1].endpoints[0]
             if report.failure is not None or report.cap is not None or not choice.taken:
                 exhausted = report.failure is None and report.cap is None and self.stop.why is None
                 break
             gone = [one for one in choice.taken if one.ids & report.removed]
-            self.stuck |= {id_ for one in choice.taken for id_ in one.ids} - report.removed
+            self.tried |= {id_ for one in choice.taken for id_ in one.ids}
+            if any(one.rank in IMAGES for one in gone):  # deleting what BuildKit has built leaves its bytes to its cache
+                self.tried -= self.pruned
+            self.pruned |= {id_ for one in choice.taken for id_ in one.ids if one.rank is Rank.BUILD_CACHE}
             if gone:
                 usage = await self._settled(usage, gone, sorts)
         relieved = not self.thresholds.missing(usage, sorts)
@@ -169,13 +179,13 @@ class _Choice:
     meter: DiskMeter
     missing: Mapping[str, int]
     given: Mapping[Rank, Yield]
-    stuck: Collection[str]
+    tried: Collection[str]
     taken: Sequence[Candidate] = ()
 
     async def __call__(self, decisions: Sequence[Decision]) -> Collection[str]:
         waiting = [d for d in decisions if d.reap]
         sizes = await self.meter.sizes(to_measure(waiting)) if waiting else {}
-        candidates = [one for one in in_order(decisions, sizes) if not one.ids & set(self.stuck)]
+        candidates = [one for one in in_order(decisions, sizes) if not one.ids & set(self.tried)]
         self.taken = batch(candidates, self.missing, self.given)
         return frozenset(id_ for one in self.taken for id_ in one.ids)
 

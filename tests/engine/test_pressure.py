@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from devkit.client import DEFAULT_IMAGE
 from devkit.engine import PrivateEngine
 from tests import needs
 from tests.engine.lab import OWNED, exited, toml
+from tests.engine.test_kinds import built
 from tests.run import Ended, Program
 from tests.service.daemon import acts
 
@@ -183,3 +185,35 @@ def test_inodes_are_freed_to_low_and_no_further(flavour: str, tmp_path: Path) ->
         assert used_inodes(mount) <= 0.80
         assert used(mount) < 0.75, "bytes were never too many"
         assert 2 <= len(left(engine)) < 12, "a batch of eight is the most that goes before it is known what each gives back"
+
+
+CACHE = """
+[[policy]]
+name = "cache"
+kinds = ["build-cache"]
+unused_for = "1s"
+under_pressure = true
+"""
+
+
+@pytest.mark.engines("docker-28.5", "docker-28.5-containerd")
+def test_the_build_cache_goes_before_images_and_again_after_them(flavour: str, tmp_path: Path) -> None:
+    """Of what BuildKit has built the bytes come back only when its cache is pruned."""
+    config = CONFIG.replace("85%", "60%").replace("75%", "20%") + CACHE
+    with engine_on(tmp_path, flavour) as (engine, mount):
+        engine.import_image()
+        for name in ("acme/first:1", "acme/second:1"):
+            built(engine, tmp_path / name[5:10], name, DEFAULT_IMAGE)
+        wrote(engine, "mine", 10)
+        fill(mount, 0.9)
+        before = used(mount)
+        time.sleep(2)  # the engine counts in whole seconds what the cache was used at
+        program = Program(tmp_path, {"DOCKER_HOST": engine.host})
+        ended = ran(program, tmp_path, config)
+        assert ended.code == 0, ended.err
+        order = in_order(program)
+        assert order[0] == "mine"
+        assert order.index("build-cache") < order.index("acme/first:1"), order
+        assert order[-1] == "build-cache", order
+        assert {"acme/first:1", "acme/second:1"} <= set(order)
+        assert used(mount) < before

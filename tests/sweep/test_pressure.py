@@ -53,7 +53,7 @@ class PressureLab(Lab):
             report = await sweep(
                 [endpoint], rules, found, clock=clock, observer=observer, leases=self._read_leases, stop=stop
             )
-            self.rounds.append([one.name for one, _ in self.world.removals[before:]])
+            self.rounds.append(sorted(one.name for one, _ in self.world.removals[before:]))
             return report
 
         return await Pressure(self.disk, thresholds or Thresholds(), once, self.stop).relieve()
@@ -160,6 +160,36 @@ async def test_what_cannot_be_deleted_is_passed_over_and_the_next_goes() -> None
         "denied": Outcome.FAILED,
         "c": Outcome.DELETED,
     }
+
+
+async def test_what_is_there_again_is_not_deleted_for_ever() -> None:
+    """A build cache is, after each time that it was pruned."""
+    again = volume("again", {"team": "rl"}, **OLD, size=50 * GIB)
+    lab = PressureLab(again, large("c", 1), others=49 * GIB)
+    lab.world.rules.append(Rule("delete", "again", after=lambda: lab.world.add(again)))
+    relief = await lab.relieve()
+    assert relief is not None
+    assert relief.exhausted
+    assert [name for names in lab.rounds for name in names] == ["c", "again"]
+
+
+async def test_the_build_cache_is_pruned_again_after_images_have_gone() -> None:
+    """Deleting images turns their bytes into build cache; only pruning that gives the disk back."""
+    cache = replace(volume("build-cache", {}), kind=Kind.BUILD_CACHE, size=GIB, last_used_at=NOW - 9 * HOUR)
+    policy = Policy("cache", frozenset({Kind.BUILD_CACHE}), unused_for=HOUR, under_pressure=True, asleep=True)
+    built = old_image("acme/built:1", 40)
+    lab = PressureLab(cache, built, large("c", 1), policies=(GUARD, IMAGES, policy), others=50 * GIB)
+    lab.provider.traits = Traits(kinds=frozenset(Kind))
+    lab.world.rules += [
+        Rule("delete", "build-cache", calls={1}, after=lambda: lab.world.add(replace(cache, size=0))),
+        Rule(
+            "delete", "acme/built:1", after=lambda: lab.world.change("build-cache", lambda one: replace(one, size=40 * GIB))
+        ),
+    ]
+    relief = await lab.relieve()
+    assert relief is not None
+    assert relief.relieved
+    assert [name for names in lab.rounds for name in names] == ["c", "build-cache", "acme/built:1", "build-cache"]
 
 
 async def test_more_than_the_cap_allows_and_nothing_goes() -> None:
