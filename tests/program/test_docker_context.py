@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -12,6 +14,7 @@ import pytest
 
 from reaper import DockerCleanupManager
 from reaper.errors import ConfigError
+from reaper.providers.docker import docker_host
 from reaper.providers.docker.docker_host import engine_of_commands
 from reaper.providers.docker.settings import DEFAULT_SOCKET
 from tests.library.lab import names
@@ -178,3 +181,42 @@ def test_certificates_are_those_of_docker(tmp_path: Path) -> None:
     for file in files:
         (tmp_path / file).write_text("PEM")
     assert of(tmp_path, DOCKER_TLS_VERIFY="1", DOCKER_HOST="tcp://engine:1")[1] == "ca.pem cert.pem key.pem"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the default socket would be, were there one."""
+    monkeypatch.setattr(docker_host, "DEFAULT_SOCKET", f"unix://{tmp_path}/default.sock")
+    return tmp_path / "default.sock"
+
+
+def listening(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+    return path
+
+
+def test_a_rootless_engine_of_this_user_is_found_where_there_is_no_other(tmp_path: Path, elsewhere: Path) -> None:
+    env = {"XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    assert of(tmp_path, **env)[0] == f"unix://{elsewhere}"
+    rootless = listening(tmp_path / "run" / "docker.sock")
+    assert of(tmp_path, **env)[0] == f"unix://{rootless}"
+    assert of(tmp_path, **env, DOCKER_HOST="tcp://gpu-1:2375")[0] == "tcp://gpu-1:2375"
+    assert of(tmp_path, **env, DOCKER_TLS_VERIFY="1")[0] == "tcp://localhost:2376"
+    listening(elsewhere)
+    assert of(tmp_path, **env)[0] == f"unix://{elsewhere}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_one_of_another_user_is_not(tmp_path: Path, elsewhere: Path) -> None:
+    os.chown(listening(tmp_path / "run" / "docker.sock"), 1234, 1234)
+    assert of(tmp_path, XDG_RUNTIME_DIR=str(tmp_path / "run"))[0] == f"unix://{elsewhere}"
+
+
+def test_where_there_is_none_the_ones_of_other_programs_are_named(tmp_path: Path) -> None:
+    colima = listening(tmp_path / ".colima" / "default" / "docker.sock")
+    env = {**NO_DAYTONA, "HOME": str(tmp_path), "DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    ended = Program(tmp_path, env)("--once", "--json", "--only", "docker")
+    assert ended.code == 5
+    assert f"there is one at unix://{colima}: name the one you mean" in ended.document["endpoints"][0]["failure"]["message"]

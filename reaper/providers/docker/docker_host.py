@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pwd
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,8 +25,11 @@ def engine_of_commands(env: Mapping[str, str]) -> DockerTable:
     if host := env.get("DOCKER_HOST"):
         return engine_of(host, env, "DOCKER_HOST")
     name, where = _context_name(env)
+    if name == _DEFAULT and _tls_of(env):
+        return engine_of(DEFAULT_TLS_HOST, env, "DOCKER_TLS_VERIFY")
     if name == _DEFAULT:
-        return engine_of(DEFAULT_TLS_HOST if _tls_of(env) else DEFAULT_SOCKET, env, "DOCKER_TLS_VERIFY")
+        own = None if _is_there(Path(DEFAULT_SOCKET.removeprefix("unix://"))) else _rootless(env)
+        return engine_of(own or DEFAULT_SOCKET, env, "")
     if "DOCKER_HOST" in env:
         raise ConfigError(
             f"DOCKER_HOST is set and empty, and the Docker context {name!r} is in use: versions of docker disagree which of"
@@ -34,6 +38,32 @@ def engine_of_commands(env: Mapping[str, str]) -> DockerTable:
             where,
         )
     return _engine_of_context(name, env, where)
+
+
+def _rootless(env: Mapping[str, str]) -> str | None:
+    """Return the address of this user's own rootless engine, where it listens."""
+    path = Path(env.get("XDG_RUNTIME_DIR") or "/nowhere") / "docker.sock"
+    return f"unix://{path}" if _is_own_socket(path) else None
+
+
+def other_sockets(env: Mapping[str, str]) -> list[str]:
+    """Return the addresses of engines that listen where desktop programs and Podman put their sockets."""
+    home, runtime = Path(env.get("HOME") or "/nowhere"), Path(env.get("XDG_RUNTIME_DIR") or "/nowhere")
+    known = (
+        *(runtime / "docker.sock", home / ".docker/desktop/docker.sock", home / ".docker/run/docker.sock"),
+        *(home / ".colima/default/docker.sock", home / ".orbstack/run/docker.sock", home / ".rd/docker.sock"),
+        *(runtime / "podman/podman.sock", Path("/run/podman/podman.sock")),
+    )
+    return [f"unix://{path}" for path in known if _is_own_socket(path)]
+
+
+def _is_own_socket(path: Path) -> bool:
+    """Return whether it is a socket of this user's; following a link, as a client does."""
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return stat.S_ISSOCK(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def engine_of(host: str, env: Mapping[str, str], where: str) -> DockerTable:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from reaper.errors import (
     UnavailableError,
     UnreadableError,
 )
+from reaper.providers.docker.docker_host import other_sockets
 from reaper.providers.parsing import retry_after
 
 if TYPE_CHECKING:
@@ -173,6 +175,10 @@ def _no_connection(error: "aiodocker.DockerError", message: str, host: str, *, a
         return UnavailableError(f"the connection to {host} failed: {cause or message}")
     hint = "start the engine, or name the right one with DOCKER_HOST or host in [[docker]]"
     if number == errno.ENOENT:
+        if found := other_sockets(os.environ):
+            hint = (
+                f"there is one at {' and one at '.join(found)}: name the one you mean with DOCKER_HOST or host in [[docker]]"
+            )
         return NoSuchEndpointError(f"no engine at {host}: there is no such socket; {hint}")
     if number == errno.ECONNREFUSED and host.startswith("unix:"):
         return NoSuchEndpointError(f"no engine at {host}: nothing listens on the socket; {hint}")
