@@ -179,6 +179,7 @@ CASES: Mapping[str, Bad] = {
         '[[docker]]\nname = "a"\nhost = "tcp://h:1"\ntls_key = "k.pem"', "tls_cert and tls_key go together"
     ),
     "tls on a socket": bad('[[docker]]\nname = "a"\ntls_ca = "ca.pem"', "[[docker]] 'a'", "are for tcp:// hosts"),
+    "a relative data root": bad('[[docker]]\nname = "a"\ndata_root = "docker"', "no absolute path", '"/var/lib/docker"'),
     # no TOML at all
     "not TOML": bad("scope = [", "is not TOML", "reaper.example.toml"),
     "the same table twice": bad("[scope]\n[scope]", "is not TOML", "line 2"),

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ LOOK_WITHIN = 5.0  # seconds for a file system, which may be one that hangs, and
 SIZES_WITHIN = 15.0  # seconds for all containers together
 ROOT_FOR = 600.0  # seconds for which the data root is taken to be the same
 AT_ONCE = 2  # measurements of containers
+_ELSEWHERE = "run reaper on that host, or set data_root or disk_size in its [[docker]] table"
+_MOUNT = "mount the engine's data root into this container, read-only and at the same path (--volume {path}:{path}:ro)"
 _OF_CONTAINERS = ("/.dockerenv", "/run/.containerenv")
 
 
@@ -48,7 +50,7 @@ class DataRoot:
         self._engine = engine
         self._connection = connection
         self._root: tuple[float, _Root] | None = None
-        self._asks_engine = unix_path(engine) is None
+        self._asks_engine = unix_path(engine) is None and engine.data_root is None
 
     @property
     def every(self) -> float:
@@ -68,7 +70,7 @@ class DataRoot:
             if root.path is not None:
                 return await _of_file_system(root.path)
             if self._engine.disk_size is None:
-                return DiskUsage(problem=f"{root.problem}, or set disk_size in its [[docker]] table")
+                return DiskUsage(problem=root.problem)
             return DiskUsage("what the engine counts", {BYTES: await self._counted(self._engine.disk_size)})
         except ProviderError as error:
             return DiskUsage(problem=f"the disk of the engine cannot be measured: {error}")
@@ -96,17 +98,17 @@ class DataRoot:
         return found
 
     async def _where(self) -> _Root:
+        if self._engine.data_root is not None:  # looked at anew each time: it may be mounted later
+            return await _in_time(lambda: _looked_at(self._engine.data_root or "", _is_contained()))
         if unix_path(self._engine) is None:
             where = f"the engine is reached at {self._engine.host}"
-            return _Root(None, f"{where}, so its disk cannot be looked at: run reaper on that host")
+            return _Root(None, f"{where}, so its disk is not looked at: {_ELSEWHERE}")
         if self._root is not None and time.monotonic() - self._root[0] < ROOT_FOR:
             return self._root[1]
         info = table(await self._connection.ask("info"))
-        with anyio.move_on_after(LOOK_WITHIN):
-            root = await anyio.to_thread.run_sync(_seen_here, info, abandon_on_cancel=True)
-            self._root = time.monotonic(), root
-            return root
-        return _Root(None, "the file system of the engine's data does not answer: mend it")
+        root = await _in_time(lambda: _seen_here(info))
+        self._root = time.monotonic(), root
+        return root
 
     async def _counted(self, size: int) -> Room:
         """What the engine says that its images, containers, volumes and build cache take. Raises ProviderError."""
@@ -122,25 +124,39 @@ class DataRoot:
         return Room(used, max(size - used, 0))
 
 
+async def _in_time(look: Callable[[], _Root]) -> _Root:
+    """What a look at a file system shows, which may be one that hangs."""
+    with anyio.move_on_after(LOOK_WITHIN):
+        return await anyio.to_thread.run_sync(look, abandon_on_cancel=True)
+    return _Root(None, f"the file system of the engine's data did not answer within {LOOK_WITHIN:g} s: mend it")
+
+
+def _is_contained() -> bool:
+    return any(Path(file).exists() for file in _OF_CONTAINERS) or "KUBERNETES_SERVICE_HOST" in os.environ
+
+
 def _seen_here(info: Row) -> _Root:
     """The data root by what the engine says of itself, where that is this host's and not another one's of the same name."""
     path, kernel, name = (text(info.get(key)) for key in ("DockerRootDir", "KernelVersion", "Name"))
-    here = os.uname()
+    here, contained = os.uname(), _is_contained()
     if path is None or not path.startswith("/"):
-        return _Root(None, "the engine does not say where its data are: ask it with docker info")
+        return _Root(None, f"the engine does not say where its data are: {_ELSEWHERE}")
     if kernel != here.release:
-        return _Root(None, f"the engine's kernel ({kernel}) is not this one: run reaper on that (virtual) machine")
-    contained = any(Path(file).exists() for file in _OF_CONTAINERS) or "KUBERNETES_SERVICE_HOST" in os.environ
-    mount = f"mount the engine's data root into this container, read-only and at the same path (--volume {path}:{path}:ro)"
+        return _Root(None, f"the engine's kernel ({kernel}) is not this host's ({here.release}): {_ELSEWHERE}")
     if not contained and name != here.nodename:
-        return _Root(None, f"the engine runs on {name}, and this is {here.nodename}: run reaper on that host")
+        return _Root(None, f"the engine runs on {name}, and this is {here.nodename}: {_ELSEWHERE}")
+    return _looked_at(path, contained)
+
+
+def _looked_at(path: str, contained: bool) -> _Root:  # noqa: FBT001 - the value itself
+    """The path, where it is there and is not merely a folder of this container's own."""
     try:
-        device = Path(path).stat().st_dev
+        own = Path(path).stat().st_dev == Path("/").stat().st_dev and contained
     except OSError as error:
         why = f"{path}, where the engine's data are, cannot be looked at here ({error.strerror})"
-        return _Root(None, f"{why}: {mount if contained else 'run reaper where the engine runs'}")
-    if contained and device == Path("/").stat().st_dev:
-        return _Root(None, f"{path} is this container's own, not the engine's: {mount}")
+        return _Root(None, f"{why}: {_MOUNT.format(path=path) if contained else _ELSEWHERE}")
+    if own:
+        return _Root(None, f"{path} is this container's own folder and not the engine's: {_MOUNT.format(path=path)}")
     return _Root(path)
 
 

@@ -26,7 +26,8 @@ class DockerTable(EndpointTable):
 
     ``removals`` and ``stops`` bound what is asked of it at the same time: an engine gains nothing from more than about
     eight removals, and gets fewer while they slow down; stopping waits for the container and needs all of them at once.
-    ``disk_size`` is what an engine on another host may use, since its disk cannot be looked at.
+    ``data_root`` is where the engine's data are seen from here, in place of where it says that they are; ``disk_size`` is
+    what an engine on another host may use, since its disk cannot be looked at.
     """
 
     addresses = frozenset({"host"})
@@ -38,12 +39,20 @@ class DockerTable(EndpointTable):
     tls_verify: StrictBool = True
     removals: Annotated[StrictInt, Field(ge=1, le=64)] = 8
     stops: Annotated[StrictInt, Field(ge=1, le=4096)] = 128
+    data_root: StrictStr | None = None
     disk_size: Size | None = None
 
     @field_validator("host")
     @classmethod
     def _speakable(cls, host: str) -> str:
         return check_docker_host(host)
+
+    @field_validator("data_root")
+    @classmethod
+    def _absolute(cls, path: str | None) -> str | None:
+        if path is not None and (not path.startswith("/") or "\0" in path):
+            raise ValueError(f'{path!r} is no absolute path; write for example "/var/lib/docker"')
+        return path
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
