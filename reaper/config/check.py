@@ -10,7 +10,8 @@ from reaper.core.conditions import Policy
 from reaper.core.durations import human
 from reaper.core.identity import RUNNER_FILES
 from reaper.core.model import Kind
-from reaper.core.scope import PRESETS, Preset, Selector
+from reaper.core.presets import PRESETS, Preset
+from reaper.core.scope import Selector
 from reaper.providers.fields import masked
 from reaper.providers.registration import EndpointSpec
 
@@ -43,7 +44,9 @@ def described(loaded: Config, endpoints: Sequence[EndpointSpec], env: Mapping[st
 def _preset(preset: Preset) -> str:
     files = [f"config file *{ending} (with its whole project)" for ending in RUNNER_FILES.get(preset.runner or "", ())]
     images = [f"image {glob} (with its whole project)" for glob in preset.images]
-    return f"preset {preset.name}: {', or '.join([*(f'label {label}' for label in preset.labels), *images, *files])}"
+    signs = [*(f"label {label}" for label in preset.labels), *(f"name {glob}" for glob, _ in preset.names), *images, *files]
+    signs += [f"project {preset.members[0]}"] if preset.members is not None else []
+    return f"preset {preset.name}: {', or '.join(signs)}"
 
 
 def _selected(selector: Selector) -> list[str]:

@@ -19,8 +19,9 @@ from reaper.core import disk
 from reaper.core.caps import MAX_LEASE_DELETIONS
 from reaper.core.conditions import SHORTEST_CREATED_GRACE, Policy
 from reaper.core.disk import DEFAULT_HIGH, DEFAULT_LOW, Thresholds
+from reaper.core.presets import PRESETS
 from reaper.core.rules import Rules
-from reaper.core.scope import PRESETS, Protect, Scope, Selector
+from reaper.core.scope import Protect, Scope, Selector
 from reaper.paths import LISTEN, LONGEST_PATH, NOWHERE, RYUK_LISTEN, host_and_port
 from reaper.providers import registry
 from reaper.providers.fields import Duration, Globs, Labels, ProtectingGlobs, Table, did_you_mean

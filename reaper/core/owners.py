@@ -6,7 +6,8 @@ from functools import lru_cache
 
 from reaper.core.identity import MADE_BY_COMPOSE, SERVICE_LABEL, GroupKey, Groups
 from reaper.core.model import Kind, Resource
-from reaper.core.scope import PRESETS, Preset, Scope, as_scope_reads, image_matches, label_matches, references
+from reaper.core.presets import PRESETS, Preset
+from reaper.core.scope import Scope, as_scope_reads, image_matches, label_matches, references
 
 
 @dataclass(frozen=True, slots=True)

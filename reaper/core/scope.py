@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import chain
 
-from reaper.core.identity import COMPOSE, CONFIG_FILES_LABEL, runner_sign
-from reaper.core.model import Kind, Resource
+from reaper.core.identity import COMPOSE
+from reaper.core.model import Resource
 
 LEASE_LABEL = "reaper.lease"
 
@@ -121,83 +121,6 @@ class Selector:
 def references(resource: Resource) -> tuple[str | None, ...]:
     """The references that globs for images are matched against: an image may have several."""
     return resource.tags or (resource.image,)
-
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """The signs that one benchmark runner leaves on its resources.
-
-    Args:
-        labels: a resource with one of these is the runner's.
-        images: a container with one of these is the runner's, and so is the whole group that it is in.
-        references: images themselves that are the runner's.
-        projects: the names that the runner gives to Compose projects: what is in one without containers is the runner's.
-        data_projects: likewise, of volumes: what holds data needs a name that is given to nothing else.
-        runner: as ``identity.RUNNER_FILES`` finds it by a Compose project's configuration files: the whole group is its.
-    """
-
-    name: str
-    labels: tuple[str, ...] = ()
-    images: tuple[str, ...] = ()
-    references: tuple[str, ...] = ()
-    projects: str = ""
-    data_projects: str = ""
-    runner: str | None = None
-
-    def names_project(self, resource: Resource) -> bool:
-        """Whether the name of the Compose project of a network, a volume or an image is one that the runner gives."""
-        names = self.data_projects if resource.kind is Kind.VOLUME else self.projects
-        return bool(names) and resource.group is not None and re.fullmatch(names, resource.group) is not None
-
-    def marks_group(self, resource: Resource) -> str | None:
-        """The sign on this resource that makes its whole group owned, if there is one."""
-        if resource.kind is Kind.CONTAINER:
-            for glob in self.images:
-                if image_matches((glob,), resource.image):
-                    return f"image {glob}"
-        files = (resource.labels or {}).get(CONFIG_FILES_LABEL)
-        if files and self.runner is not None and resource.group is not None and resource.inherited is not None:
-            sign = runner_sign(files)
-            if sign is not None and sign[0] == self.runner:
-                return f"config file *{sign[1]}"
-        return None
-
-    def marks(self, resource: Resource) -> str | None:
-        """The sign on this resource that makes it owned, if there is one."""
-        for pattern in self.labels:
-            if label_matches(pattern, resource.own_labels):
-                return f"label {pattern}"
-        return self.marks_group(resource)
-
-
-_TRIAL = r".+-\d+-of-\d+-\d{4}-\d{2}-\d{2}__\d{2}-\d{2}-\d{2}"
-_NEW_SESSION = r"[a-z0-9][a-z0-9_.-]*__[a-z0-9]{7}__(env|verifier__.+)"
-_SESSION = rf"[a-z0-9][a-z0-9_.-]*__[a-z0-9]{{7}}|{_NEW_SESSION}"
-_SWE_BENCH = ("swebench/sweb.eval.*", "sweb.eval.*", "sweb.env.*")
-# What the runners leave behind was read from terminal-bench 0.2.18, harbor 0.25.0 and 0.26.0.
-PRESETS: Mapping[str, Preset] = {
-    preset.name: preset
-    for preset in (
-        Preset(
-            "terminal-bench",
-            labels=("terminal-bench",),
-            images=("tb__*__client",),
-            references=("tb__*",),
-            projects=_TRIAL,
-            data_projects=_TRIAL,
-        ),
-        Preset(
-            "harbor",
-            labels=("harbor.managed=true",),
-            images=("hb__*",),
-            references=("hb__*",),
-            projects=_SESSION,
-            data_projects=_NEW_SESSION,
-            runner="harbor",
-        ),
-        Preset("swe-bench", images=_SWE_BENCH, references=_SWE_BENCH),
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from reaper.core.inventory_warnings import not_owned, owned_by_image
 from reaper.core.model import Decision, Kind, Outcome, Reason, Report
 from reaper.core.owners import owned_projects
 from reaper.core.pending import SOON, in_words, not_taken, pending
+from reaper.core.presets import would_own
 from reaper.core.scope import Scope
 from reaper.sweep.plan import Plan
 
@@ -124,6 +125,19 @@ def _soon(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
     return hints
 
 
+def _presets(decisions: Sequence[Decision], presets: Sequence[str]) -> list[str]:
+    """Which other presets would own what nothing owns."""
+    unowned = (d.resource for d in decisions if d.reason is Reason.NOT_OWNED)
+    hints = []
+    for name, number in would_own(unowned, presets).items():
+        one = number == 1
+        what = "1 resource that is not owned has" if one else f"{number} resources that are not owned have"
+        all_of = ", ".join(f'"{preset}"' for preset in (*presets, name))
+        own = f"to own {'it' if one else 'them'}: presets = [{all_of}] in [scope]"
+        hints.append(f"{what} the signs of preset {name}; {own}")
+    return hints
+
+
 def hints_of(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
     """What the report suggests, a sentence each."""
     hints = [*cap_hints(report, argv), *_cache_hints(report, plan)]
@@ -141,6 +155,7 @@ def hints_of(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
         hints.append(kept)
     if (by_image := owned_by_image(decisions)) is not None:
         hints.append(by_image)
+    hints += _presets(decisions, plan.rules.scope.presets)
     if plan.one_off and plan.narrow and (unowned := not_owned(decisions)):
         hints.append(unowned)
     return hints

@@ -154,6 +154,21 @@ def test_the_caps_of_everything_are_tight(run: Program, fake: FakeEngine) -> Non
 # -- other hints -------------------------------------------------------------------------------------------------------
 
 
+def test_what_another_preset_would_own_is_named(run: Program, fake: FakeEngine) -> None:
+    fake.add("minisweagent-0a1b2c3d", "running", owned=False)
+    fake.add("neighbour", "running", owned=False)
+    ended = run("--once")
+    assert (ended.code, fake.changes()) == (0, [])
+    (hint,) = hints(ended)
+    presets = '["terminal-bench", "harbor", "mini-swe-agent"]'
+    assert hint == (
+        f"1 resource that is not owned has the signs of preset mini-swe-agent; to own it: presets = {presets} in [scope]"
+    )
+    env = {"REAPER_SCOPE__PRESETS": presets}
+    assert run("--once", env=env).code == 0
+    assert fake.names() == {"neighbour"}
+
+
 def test_young_and_running_ones_are_kept_with_the_hint(run: Program, fake: FakeEngine) -> None:
     for i in range(3):
         fake.add(f"chess-{i}", "running", ago="5m")
