@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from reaper.library.lease import lease
     from reaper.library.lease_client import LeaseRefusedError
     from reaper.library.managed import managed_daytona_sandbox, managed_docker_container
+    from reaper.library.owner import owner_label
 
 __all__ = [
     "AsyncDaytonaCleanupManager",
@@ -30,6 +31,7 @@ __all__ = [
     "lease",
     "managed_daytona_sandbox",
     "managed_docker_container",
+    "owner_label",
 ]
 
 __version__ = "0.1.0"
@@ -48,6 +50,7 @@ _HOMES = {
     "lease": "reaper.library.lease",
     "managed_daytona_sandbox": "reaper.library.managed",
     "managed_docker_container": "reaper.library.managed",
+    "owner_label": "reaper.library.owner",
 }
 
 

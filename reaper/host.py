@@ -11,14 +11,24 @@ _MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id", "/sys/class/dmi/i
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
-@cache
+FIRST_PID_NAMESPACE = 0xEFFFFFFC
+"""The inode of the PID namespace that the kernel starts with (PROC_PID_INIT_INO in its sources)."""
+
+
 def machine_id() -> str:
     """A hash of this machine's id, which machine-id(5) requires to be kept confidential; empty where it has none.
 
     A container has its own, if any: give it the host's with ``--volume /etc/machine-id:/etc/machine-id:ro``.
     """
+    return machine_id_in(FIRST_PID_NAMESPACE)
+
+
+@cache
+def machine_id_in(pid_namespace: int) -> str:
+    """The same, and another one for each PID namespace but the first: a process id means another process in each."""
     found = next((text for file in _MACHINE_IDS if (text := _read(file)) and text != "uninitialized"), None)
-    return "" if found is None else hashlib.sha256(f"reaper {found}".encode()).hexdigest()[:32]
+    inner = "" if pid_namespace == FIRST_PID_NAMESPACE else str(pid_namespace)
+    return "" if found is None else hashlib.sha256(f"reaper {found}{inner}".encode()).hexdigest()[:32]
 
 
 @cache

@@ -102,6 +102,18 @@ def started(pid: int) -> str | None:
     return None if fields is None or fields[0] in ("Z", "X") else fields[19]
 
 
+def process_state(pid: int) -> tuple[int, bool] | None:
+    """When a process began, in clock ticks since the boot, and whether it has ended and only its parent does not know yet.
+
+    None where /proc does not show it. One whose first thread alone has ended is alive.
+    """
+    fields = _stat(pid)
+    if fields is None:
+        return None
+    threads = int(fields[17])
+    return int(fields[19]), fields[0] in ("X", "x") or (fields[0] == "Z" and threads <= 1)
+
+
 def is_stopped(pid: int) -> bool:
     """Return whether a process has been stopped by a signal, and not gone on since."""
     fields = _stat(pid)

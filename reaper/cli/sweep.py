@@ -17,6 +17,7 @@ from reaper.core.decide import explain
 from reaper.core.disk import DiskUsage
 from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, Kind, Report
+from reaper.core.owner_process import NO_PROOFS
 from reaper.core.pending import pending
 from reaper.core.pressure import awake
 from reaper.descriptors import with_room
@@ -235,7 +236,10 @@ class Command:
         endpoint = next(e for e in report.endpoints if e.endpoint == decision.resource.endpoint)
         resources = [d.resource for d in endpoint.decisions]
         leases = Leases(self.session.leases()).on(endpoint.site)
-        findings = explain(decision.resource, resources, self.rules, leases, report.started_at + endpoint.clock_skew)
+        rules, now = self.rules, report.started_at + endpoint.clock_skew
+        owners = next(e.owners for e in self.session.endpoints if e.reader.endpoint == endpoint.endpoint)
+        proofs = owners.again(resources, rules.owner_rules, endpoint.clock_skew) if owners is not None else NO_PROOFS
+        findings = explain(decision.resource, resources, rules, leases, now, proofs=proofs)
         if self.arguments.json:
             print(explanation_document(decision, findings))
         else:

@@ -62,6 +62,7 @@ def _policy(table: PolicyTable) -> str:
             ("stopped for", table.stopped_for),
             ("idle for", table.idle_for),
             ("unused for", table.unused_for),
+            ("orphaned for", table.orphaned_for),
         )
         if value is not None
     ]
@@ -122,6 +123,7 @@ def is_wider(wide: Policy, narrow: Policy) -> bool:
         and _is_met(wide.stopped_for, narrow.stopped_for)
         and _is_met(wide.idle_for, narrow.idle_for)
         and _is_met(wide.unused_for, narrow.unused_for)
+        and _is_met(wide.orphaned_for, narrow.orphaned_for)
     )
 
 

@@ -26,6 +26,7 @@ _OF_KINDS: dict[str, frozenset[Kind]] = {
     "stopped_for": _RUN,
     "states": _RUN,
     "unused_for": _UNUSED,
+    "orphaned_for": _RUN,
     "larger_than": frozenset({Kind.VOLUME, Kind.IMAGE, Kind.BUILD_CACHE}),
     "untagged": frozenset({Kind.IMAGE}),
     "anonymous": frozenset({Kind.VOLUME}),
@@ -34,7 +35,17 @@ _OF_KINDS: dict[str, frozenset[Kind]] = {
     "under_pressure": frozenset({Kind.CONTAINER, Kind.VOLUME, Kind.IMAGE, Kind.BUILD_CACHE}),
 }
 """The kinds that have each condition; a policy with it is for no other."""
-_CONDITIONS = ("older_than", "stopped_for", "idle_for", "unused_for", "larger_than", "untagged", "anonymous", "states")
+_CONDITIONS = (
+    "older_than",
+    "stopped_for",
+    "idle_for",
+    "unused_for",
+    "orphaned_for",
+    "larger_than",
+    "untagged",
+    "anonymous",
+    "states",
+)
 
 
 class PolicyTable(Table):
@@ -48,6 +59,7 @@ class PolicyTable(Table):
     stopped_for: Duration | None = None
     idle_for: Duration | None = None
     unused_for: Duration | None = None
+    orphaned_for: Duration | None = None
     larger_than: Size | None = None
     untagged: StrictBool = False
     anonymous: StrictBool = False
@@ -81,7 +93,7 @@ class PolicyTable(Table):
                 raise ValueError(f"{name!r} is no state; {did_you_mean(name, known)}")
         return names
 
-    @field_validator("older_than", "stopped_for", "idle_for", "unused_for")
+    @field_validator("older_than", "stopped_for", "idle_for", "unused_for", "orphaned_for")
     @classmethod
     def _lasts(cls, value: timedelta | None) -> timedelta | None:
         return value if value is None else check_threshold(value)
@@ -127,6 +139,7 @@ class PolicyTable(Table):
             stopped_for=self.stopped_for,
             idle_for=self.idle_for,
             unused_for=self.unused_for,
+            orphaned_for=self.orphaned_for,
             larger_than=self.larger_than,
             untagged=self.untagged,
             anonymous=self.anonymous,
@@ -170,6 +183,7 @@ def check_cron(expression: str, timezone: str | None) -> None:
 DEFAULT_POLICIES: tuple[dict[str, Any], ...] = (
     {"name": "stopped-containers", "kinds": ["container"], "stopped_for": "6h", "every": "10m"},
     {"name": "old-containers", "kinds": ["container"], "older_than": "24h", "stop_timeout": "10s", "every": "30m"},
+    {"name": "orphaned", "kinds": ["container", "sandbox"], "orphaned_for": "10m", "every": "5m"},
     {"name": "stopped-sandboxes", "kinds": ["sandbox"], "stopped_for": "6h", "every": "10m"},
     {"name": "old-sandboxes", "kinds": ["sandbox"], "older_than": "1d", "idle_for": "2h", "cron": _DEFAULT_CRON[0]},
 )

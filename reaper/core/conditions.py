@@ -13,6 +13,7 @@ from reaper.core import durations, sizes
 from reaper.core.durations import human, shifted
 from reaper.core.identity import ONEOFF_LABEL
 from reaper.core.model import Kind, Reason, Resource, State
+from reaper.core.owner_process import NO_OWNER, Orphan
 from reaper.core.scope import Selector
 
 TTL_LABEL = "reaper.ttl"
@@ -35,6 +36,7 @@ class Policy:
         stopped_for: since the stop; only stopped and failed resources match.
         idle_for: since the last activity.
         unused_for: since the last use of a network, a volume, an image or a build cache.
+        orphaned_for: since all its owner processes are dead, or it was created or last started.
         larger_than: bytes; what is larger matches, and of a build cache what is above that is pruned.
         untagged: whether it is for images without a tag alone.
         anonymous: whether it is for volumes alone whose name the engine has made up.
@@ -55,6 +57,7 @@ class Policy:
     stopped_for: timedelta | None = None
     idle_for: timedelta | None = None
     unused_for: timedelta | None = None
+    orphaned_for: timedelta | None = None
     larger_than: int | None = None
     untagged: bool = False
     anonymous: bool = False
@@ -144,8 +147,10 @@ def stop_base(resource: Resource) -> datetime | None:
 _Condition = tuple[Reason, datetime | None, timedelta, datetime | None]
 
 
-def _conditions(resource: Resource, policy: Policy) -> list[_Condition]:
+def _conditions(resource: Resource, policy: Policy, orphan: Orphan) -> list[_Condition]:
     found: list[_Condition] = []
+    if policy.orphaned_for is not None:
+        found.append(_condition(Reason.ORPHANED, orphan.since, policy.orphaned_for))
     if policy.older_than is not None:
         found.append(_condition(Reason.OLDER_THAN, age_base(resource), policy.older_than))
     if policy.stopped_for is not None:
@@ -163,8 +168,12 @@ def _condition(reason: Reason, base: datetime | None, limit: timedelta) -> _Cond
     return reason, base, limit, None if base is None else shifted(base, limit)
 
 
-def _fact(resource: Resource, reason: Reason, base: datetime | None, now: datetime) -> str:
+def _fact(resource: Resource, reason: Reason, base: datetime | None, now: datetime, orphan: Orphan) -> str:
     """What a timed condition sees."""
+    return orphan.brief if reason is Reason.ORPHANED else _fact_of_time(resource, reason, base, now)
+
+
+def _fact_of_time(resource: Resource, reason: Reason, base: datetime | None, now: datetime) -> str:
     if not resource.kind.runs:
         return _fact_of_unused(resource, reason, base, now)
     if reason is Reason.OLDER_THAN:
@@ -189,14 +198,14 @@ def _fact_of_unused(resource: Resource, reason: Reason, base: datetime | None, n
     return f"{what} {human(now - base)} ago" if base else "of unknown age"
 
 
-def _compared(resource: Resource, condition: _Condition, now: datetime) -> str:
+def _compared(resource: Resource, condition: _Condition, now: datetime, orphan: Orphan) -> str:
     """The same beside its limit, in a few words: "stopped 7 h ago > 6 h"."""
     reason, base, limit, until = condition
     if until is None:
-        return _fact(resource, reason, base, now)
+        return _fact(resource, reason, base, now, orphan)
     if reason is Reason.OLDER_THAN and until > now and resource.kind.runs:
         return f"{resource.state}, younger than {human(limit)}"
-    return f"{_fact(resource, reason, base, now)} {'<' if until > now else '>'} {human(limit)}"
+    return f"{_fact(resource, reason, base, now, orphan)} {'<' if until > now else '>'} {human(limit)}"
 
 
 def _excludes(resource: Resource, policy: Policy) -> str | None:
@@ -247,11 +256,11 @@ def _sort(resource: Resource, policy: Policy) -> tuple[Reason, str] | None:
     return None
 
 
-def hold(resource: Resource, policy: Policy, now: datetime) -> Match:
-    """Hold one policy against one resource."""
+def hold(resource: Resource, policy: Policy, now: datetime, orphan: Orphan = NO_OWNER) -> Match:
+    """Hold one policy against one resource. ``orphan`` says what is known of its owners."""
     if why := _excludes(resource, policy):
         return Match(policy, False, Reason.NO_POLICY, lambda: why, lambda: f"policy {policy.name} {why}", None)  # noqa: FBT003
-    conditions = _conditions(resource, policy)
+    conditions = _conditions(resource, policy, orphan)
     sort = _sort(resource, policy)
     if not conditions:
         reason = Reason.ALL if policy.every_resource else sort[0] if sort else Reason.STATE
@@ -263,18 +272,20 @@ def hold(resource: Resource, policy: Policy, now: datetime) -> Match:
 
     def phrase() -> str:
         unmet = [one for one in conditions if one[3] is None or one[3] > now]
-        compared = ", ".join([_compared(resource, one, now) for one in unmet or conditions])
+        compared = ", ".join([_compared(resource, one, now, orphan) for one in unmet or conditions])
         return f"{sort[1]}, {compared}" if sort else compared
 
     def say() -> str:
-        facts = " and ".join([_fact(resource, reason, base, now) for reason, base, _, _ in conditions])
+        facts = " and ".join([_fact(resource, reason, base, now, orphan) for reason, base, _, _ in conditions])
         facts = f"{sort[1]}, {facts}" if sort else facts
+        if policy.orphaned_for is not None and orphan.since is not None:
+            facts = f"{orphan.say}; {facts}"
         limits = " and ".join([human(limit) for _, _, limit, _ in conditions])
         return f"{facts}, policy {policy.name} allows {limits}"
 
     ends = [until for _, _, _, until in conditions if until is not None]
     at = max(ends) if len(ends) == len(conditions) else None
-    timed = policy.older_than is not None or policy.unused_for is not None
+    timed = any(span is not None for span in (policy.older_than, policy.unused_for, policy.orphaned_for))
     reason = sort[0] if sort is not None and not timed else conditions[0][0]
     return Match(policy, at is not None and at <= now, reason, phrase, say, at)
 

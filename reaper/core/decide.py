@@ -15,6 +15,7 @@ from reaper.core.groups import Units
 from reaper.core.lease import Lease
 from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, Kind, Reason, Resource, State
+from reaper.core.owner_process import NO_PROOFS, OWNER_LABEL, Proofs
 from reaper.core.rules import Judge, Rules
 
 __all__ = [
@@ -40,6 +41,7 @@ def decide(
     due: Collection[str] | None = None,
     *,
     chosen: Collection[str] | None = None,
+    proofs: Proofs = NO_PROOFS,
 ) -> list[Decision]:
     """Decide about everything that one listing returned.
 
@@ -51,11 +53,12 @@ def decide(
         due: the policies on whose behalf this pass acts; None means all of them. All policies judge, but a unit is only
             reaped when one that matches is due.
         chosen: ids of what may go in this round; None means all.
+        proofs: what this host has found out about owner processes.
 
     Returns:
         one decision for each resource, in the same order.
     """
-    judge = Judge(resources, rules, leases, now)
+    judge = Judge(resources, rules, leases, now, proofs)
     decisions = [judge.decide(resource) for resource in resources]
     if not any(decision.reap or not decision.resource.kind.runs for decision in decisions):
         return decisions  # groups keep what was to go, and take networks, volumes and images
@@ -82,7 +85,8 @@ def needs_inspection(decisions: Iterable[Decision]) -> list[Resource]:
 def _image_matters(decision: Decision) -> bool:
     """Whether more must be known of its image: its name, or which labels came with it."""
     resource = decision.resource
-    unknown = resource.inherited is None and (decision.by_image or resource.group is not None)
+    names_owner = OWNER_LABEL in (resource.labels or {})
+    unknown = resource.inherited is None and (decision.by_image or resource.group is not None or names_owner)
     return resource.image_unresolved or unknown
 
 
@@ -122,14 +126,20 @@ def _after(one: Resource, other: Resource) -> bool:
 
 
 def explain(
-    resource: Resource, resources: Sequence[Resource], rules: Rules, leases: Iterable[Lease] | Leases, now: datetime
+    resource: Resource,
+    resources: Sequence[Resource],
+    rules: Rules,
+    leases: Iterable[Lease] | Leases,
+    now: datetime,
+    *,
+    proofs: Proofs = NO_PROOFS,
 ) -> list[Finding]:
     """What every rule says of one of ``resources``, in order, and at the end what became of it as part of its group."""
     leases = leases if isinstance(leases, Leases) else Leases(leases)  # with the endpoint that they are asked about
-    judge = Judge(resources, rules, leases, now)
+    judge = Judge(resources, rules, leases, now, proofs)
     findings = list(judge.findings(resource))
     alone = judge.decide(resource)
-    together = next(d for d in decide(resources, rules, leases, now) if d.resource is resource)
+    together = next(d for d in decide(resources, rules, leases, now, proofs=proofs) if d.resource is resource)
     if together.verdict is not alone.verdict or together.reason is not alone.reason or not any(f.verdict for f in findings):
         findings.append(Finding("group", together.verdict, lambda: together.sentence, together.reason, brief=together.brief))
     return findings

@@ -179,6 +179,7 @@ class Reason(StrEnum):
     IDLE_FOR = "idle_for"
     UNUSED_FOR = "unused_for"
     LARGER_THAN = "larger_than"
+    ORPHANED = "orphaned"
     UNTAGGED = "untagged"
     ANONYMOUS = "anonymous"
     STATE = "state"

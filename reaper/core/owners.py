@@ -22,6 +22,13 @@ class Ownership:
     by: str
     preset: bool = False
 
+    @property
+    def preset_name(self) -> str | None:
+        """The preset that owns it, if one does."""
+        if not self.preset:
+            return None
+        return self.by.removeprefix("remembered: ").removeprefix("preset ").partition(",")[0]
+
 
 @lru_cache(maxsize=1024)
 def _preset_ownership(preset: str, sign: str, where: str = "") -> Ownership:

@@ -21,7 +21,9 @@ from reaper.core.finding import Finding, keep, of_other_kinds, passed, reap
 from reaper.core.identity import GroupKey, Groups
 from reaper.core.lease import IMAGE_LABEL, Lease
 from reaper.core.lease_index import Leases, why_not_taken
-from reaper.core.model import TESTCONTAINERS_REAPER, Decision, Kind, Reason, Resource, State, Verdict
+from reaper.core.lifecycle import created_grace, restart_policy, state
+from reaper.core.model import TESTCONTAINERS_REAPER, Decision, Kind, Reason, Resource, Verdict
+from reaper.core.owner_process import NO_PROOFS, Orphan, OwnerProcesses, OwnerRule, Proofs
 from reaper.core.owners import BY_CONTAINERS, Owners, Ownership
 from reaper.core.scope import LEASE_LABEL, Protect, Scope, as_scope_reads
 from reaper.core.unused import Users, distinguished, in_use, left_to_its_container, new, tagged_once
@@ -39,6 +41,7 @@ class Rules:
         created_grace: how long a container that was not started yet is left alone; never under ten minutes.
         max_lease: how long a label ``reaper.lease`` protects when the lease is unknown here.
         stop_timeout: how long a running one gets to stop by itself that goes for another reason than a policy.
+        owner_rules: how owners are found besides their own label.
     """
 
     scope: Scope = field(default_factory=Scope)
@@ -47,6 +50,7 @@ class Rules:
     created_grace: timedelta = SHORTEST_CREATED_GRACE
     max_lease: timedelta = timedelta(hours=24)
     stop_timeout: timedelta = DEFAULT_STOP_TIMEOUT
+    owner_rules: tuple[OwnerRule, ...] = ()
 
     @property
     def kinds(self) -> frozenset[Kind]:
@@ -63,7 +67,14 @@ class Rules:
 class Judge:
     """Judges single resources among those that were listed together."""
 
-    def __init__(self, resources: Iterable[Resource], rules: Rules, leases: Iterable[Lease] | Leases, now: datetime) -> None:
+    def __init__(
+        self,
+        resources: Iterable[Resource],
+        rules: Rules,
+        leases: Iterable[Lease] | Leases,
+        now: datetime,
+        proofs: Proofs = NO_PROOFS,
+    ) -> None:
         self.rules = rules
         self.now = now
         self.resources = tuple(resources)
@@ -74,6 +85,7 @@ class Judge:
         self.users = Users(self.resources)
         self.leases = leases if isinstance(leases, Leases) else Leases(leases)
         self.grace = max(rules.created_grace, SHORTEST_CREATED_GRACE)
+        self.processes = OwnerProcesses(self.resources, proofs, self.groups, self._preset, now)
 
     def findings(self, resource: Resource) -> Iterator[Finding]:
         """What every rule says, in order. The first one with a verdict decides."""
@@ -126,12 +138,13 @@ class Judge:
         if not resource.kind.runs:
             yield from self._findings_of_unused(resource, lease)
             return
-        yield self._state(resource)
+        yield state(resource)
         if lease is not None:
             yield self._lease_ended(lease)
-        yield self._restart_policy(resource, owner)
-        yield self._grace(resource)
+        yield restart_policy(resource, owner, self.rules.protect)
+        yield created_grace(resource, self.grace, self.now)
         yield self._override_to_go(resource)
+        yield self._owner_process(resource)
         yield from self._policies(resource)
 
     def _findings_of_unused(self, resource: Resource, lease: Lease | None) -> Iterator[Finding]:
@@ -155,7 +168,18 @@ class Judge:
     def matches(self, resource: Resource) -> list[Match]:
         """Every policy held against the resource, in the order of the configuration."""
         seen = as_scope_reads(resource, self.rules.scope)
-        return [hold(seen, policy, self.now) for policy in self.rules.policies]
+        return [hold(seen, policy, self.now, self._orphan(resource)) for policy in self.rules.policies]
+
+    def _preset(self, resource: Resource) -> str | None:
+        owner = self.owners.owner(resource)
+        return None if owner is None else owner.preset_name
+
+    def _orphan(self, resource: Resource) -> Orphan:
+        return self.processes.orphan(resource, age_base(resource))
+
+    def _owner_process(self, resource: Resource) -> Finding:
+        say = self._orphan(resource).say
+        return Finding("owner process", None, lambda: say)
 
     def _readable(self, resource: Resource) -> Finding:
         rule = "readable"
@@ -256,47 +280,10 @@ class Judge:
             return keep("lease", Reason.LEASE_UNKNOWN, phrase, lambda: sentence)
         return Finding("lease", None, lambda: f"{unknown}, and it is older than {human(self.rules.max_lease)}")
 
-    def _state(self, resource: Resource) -> Finding:
-        raw = resource.raw_state
-        if resource.state is State.CHANGING and not resource.inspected:
-            # After a removal that failed, Docker's listing says removing for ever while the inspection says dead.
-            return Finding("state", None, lambda: f"it is listed as {raw}, which only an inspection can confirm")
-        if resource.state is State.CHANGING:
-            doing = "being removed" if raw == "removing" else raw
-            return keep("state", Reason.CHANGING, doing, lambda: f"it is {doing}: wait")
-        if resource.state is State.UNKNOWN:
-            return keep(
-                "state", Reason.UNKNOWN_STATE, f"unknown state {raw}", lambda: f"its state {raw!r} is not known here"
-            )
-        return Finding("state", None, lambda: f"its state is {raw}")
-
     def _lease_ended(self, lease: Lease) -> Finding:
         """Its maker is dead: it is garbage at once, whatever its age. A living lease has kept it before this."""
         since = lease.ending.at if lease.ending is not None else None
         return reap("lease", Reason.LEASE_ENDED, lease.brief(self.now), lambda: lease.fate(self.now), None, since=since)
-
-    def _restart_policy(self, resource: Resource, owner: Ownership | None) -> Finding:
-        rule = "restart policy"
-        name = resource.restart_policy
-        if name not in self.rules.protect.restart_policies:
-            return Finding(rule, None, lambda: f"its restart policy is {name or 'not known yet'}")
-        if owner is not None and owner.preset:
-            return Finding(rule, None, lambda: f"its restart policy is {name}, but {owner.by} owns it")
-        sentence = f"its restart policy {name} means that it should run"
-        return keep(rule, Reason.RESTART_POLICY, f"restart policy {name}", lambda: sentence)
-
-    def _grace(self, resource: Resource) -> Finding:
-        rule = "created grace"
-        if not resource.never_started or resource.created_at is None:
-            return passed("created grace", "it has been started")
-        end = shifted(resource.created_at, self.grace)
-        age = human(self.now - resource.created_at)
-        fact = f"created {age} ago and never started"
-        if end > self.now:
-            sentence = f"{fact}; within {human(self.grace)} a runner may be about to start it"
-            phrase = f"created {age} ago < {human(self.grace)}"
-            return keep(rule, Reason.CREATED_GRACE, phrase, lambda: sentence, due_at=end)
-        return Finding(rule, None, lambda: fact)
 
     def _override_to_go(self, resource: Resource) -> Finding:
         try:
@@ -332,12 +319,12 @@ class Judge:
 
     def _policies(self, resource: Resource) -> Iterator[Finding]:
         matched, nearest = False, None
-        seen = as_scope_reads(resource, self.rules.scope)
+        seen, orphan = as_scope_reads(resource, self.rules.scope), self._orphan(resource)
         for policy in self.rules.policies:  # one by one: the decision stops at the first that matches
             if resource.kind not in policy.kinds:
                 yield of_other_kinds(policy.name, resource.kind)
                 continue
-            held = hold(seen, policy, self.now)
+            held = hold(seen, policy, self.now, orphan)
             rule = f"policy {policy.name}"
             if held.matched:
                 matched = True

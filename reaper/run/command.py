@@ -5,7 +5,7 @@ import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from reaper.config import load
 from reaper.core.claim_check import ClaimError, check, check_all
 from reaper.core.lease import IMAGE_LABEL, Claim
 from reaper.core.model import Report
+from reaper.core.owner_process import OWNER_LABEL
 from reaper.core.scope import LEASE_LABEL
 from reaper.errors import ConfigError, LeasesUnknownError
 from reaper.observers import tables
@@ -218,10 +219,14 @@ def _proxy(wanted: Run, lease: str, scratch: Path | None, env: dict[str, str]) -
 
     from reaper.run.proxy import DockerProxy  # noqa: PLC0415
     from reaper.run.recorder import Recorder  # noqa: PLC0415
+    from reaper.sweep.processes import label_of  # noqa: PLC0415
 
     socket = scratch / "docker.sock"
     recorder = Recorder(wanted.engine, lease, wanted.plan.state, _say)
-    proxy = DockerProxy(wanted.dialled, {LEASE_LABEL: lease}, _say, recorder.created)
+    labels = {LEASE_LABEL: lease}
+    with suppress(OSError):  # where it would prove nothing
+        labels[OWNER_LABEL] = str(label_of(os.getpid()))
+    proxy = DockerProxy(wanted.dialled, labels, _say, recorder.created)
     with start_blocking_portal() as portal:
         portal.call(recorder.begin)
         portal.call(proxy.start, socket)

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -10,6 +12,7 @@ from reaper.errors import ProviderError
 from reaper.providers.base import call_once
 from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import Retrier, RetryPolicy
+from reaper.sweep.owner_proofs import OwnerProofs
 from reaper.sweep.ownership import Memory
 from reaper.sweep.ports import Endpoint
 from reaper.sweep.usage import LastUse
@@ -31,7 +34,21 @@ def _endpoint(spec: EndpointSpec, retry: RetryPolicy, state: Path, *, act: bool)
     made = spec.registration.connect(spec.table, spec.secret, state, act=act)
     memory = Memory(state, made.remembered_as) if made.remembered_as is not None else None
     last_use = LastUse(state, made.remembered_as) if made.remembered_as is not None else None
-    return Endpoint(made.reader, Retrier(retry, reading=made.reading, changing=made.changing), memory, last_use)
+    owners = OwnerProofs(
+        state, made.remembered_as or f"{spec.provider} {spec.name} {spec.address}", is_local=_is_local(spec.address)
+    )
+    return Endpoint(made.reader, Retrier(retry, reading=made.reading, changing=made.changing), memory, last_use, owners)
+
+
+def _is_local(address: str) -> bool:
+    """Whether it is this host's own."""
+    host = urlsplit(address).hostname
+    if address.startswith("unix:") or host == "localhost":
+        return True
+    try:
+        return host is not None and ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def ids(endpoints: Iterable[Endpoint]) -> frozenset[str]:

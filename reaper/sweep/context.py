@@ -1,6 +1,6 @@
 """What all units of one endpoint share while they are reaped, and what makes a unit stay."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -10,6 +10,7 @@ import anyio
 
 from reaper.core.lease_index import Leases
 from reaper.core.model import Kind, Resource, Result, State
+from reaper.core.owner_process import NO_PROOFS, Proofs
 from reaper.core.rules import Rules
 from reaper.providers.base import Limits, Listed, Provider
 from reaper.retry.budget import AdaptiveLimiter, RemovalLimiter
@@ -59,6 +60,7 @@ class Context:
         listed: what the decisions were made about.
         dependents: of the round, where deleting one resource deletes what is linked to it.
         used_since: tells what was used since the listing, where a rule depends on that.
+        proofs: looks again whether the owners of these are dead.
         results: by id what became of each resource, as far as it is known.
     """
 
@@ -75,6 +77,7 @@ class Context:
     listed: Listed = field(default_factory=Listed)
     dependents: Dependents | None = None
     used_since: UsedSince | None = None
+    proofs: Callable[[Iterable[Resource]], Proofs] = lambda _: NO_PROOFS
     results: dict[str, Result] = field(default_factory=dict)
 
 

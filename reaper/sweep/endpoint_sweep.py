@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import anyio
 import anyio.abc
@@ -14,6 +15,7 @@ from reaper.core.lease import Lease
 from reaper.core.lease_index import Leases
 from reaper.core.model import CapHit, Decision, EndpointFailure, EndpointReport, Kind, Outcome, Resource, Result
 from reaper.core.ordering import users_first
+from reaper.core.owner_process import NO_PROOFS
 from reaper.core.rules import Rules
 from reaper.core.savings import saving
 from reaper.core.site import Site
@@ -227,7 +229,11 @@ class EndpointSweep:
         if self.shared.options.inspect_everything:
             resources = await self.looker.inspect(resources, [r for r in resources if not r.inspected])
         leases, rules, due = self._leases(), self.shared.rules, self.shared.options.due
-        self.decisions = await decided(resources, lambda found: decide(found, rules, leases, now, due), self.looker)
+        proofs = NO_PROOFS
+        if (owners := self.endpoint.owners) is not None:
+            proofs, problem = owners.look(resources, rules.owner_rules, self.skew, learn=self.shared.options.act)
+            self.warnings += [problem] if problem else []
+        self.decisions = await decided(resources, lambda r: decide(r, rules, leases, now, due, proofs=proofs), self.looker)
         self.warnings += [*inventory_warnings(self.decisions, inventory.unreadable, now), *self.looker.warnings]
         self.results |= self.looker.failures(self.decisions)
         if self.results and self.shared.options.fail_fast:
@@ -276,6 +282,8 @@ class EndpointSweep:
         )
         if self.endpoint.last_use is not None:
             self.context.used_since = self.endpoint.last_use.since_listing(self.reader)
+        if (owners := self.endpoint.owners) is not None:
+            self.context.proofs = partial(owners.again, rules=self.shared.rules.owner_rules, skew=self.skew)
         everything = [decision.resource for decision in self.decisions]
         newest = max((r.created_at for r in everything if r.created_at is not None), default=None)
         self.context.listed = Listed(frozenset(resource.id for resource in everything), newest)

@@ -10,6 +10,7 @@ import anyio
 from reaper.core.model import TIME_UP, Decision, EndpointReport, Kind, Result
 from reaper.providers.base import Reader
 from reaper.retry.retrier import FailedAttempt, Retrier
+from reaper.sweep.owner_proofs import OwnerProofs
 from reaper.sweep.ownership import Memory
 from reaper.sweep.rests import Rests
 from reaper.sweep.usage import LastUse
@@ -93,6 +94,7 @@ class Endpoint:
     retrier: Retrier
     memory: Memory | None = None
     last_use: LastUse | None = None
+    owners: OwnerProofs | None = None
     rests: Rests = field(default_factory=Rests)
 
 

@@ -98,7 +98,8 @@ class Members:
         """Decide again, with these as they are now, but for our own stop. Raises ChangedError when one is to be kept."""
         now = {r.id: r for r in fresh if r.id not in self._asked_to_stop and not self._is_ours(r)}
         everything = [now.get(d.resource.id, d.resource) for d in self.decisions]
-        for decision in decide(everything, self.context.rules, self.context.leases(), self.context.now()):
+        leases, proofs = self.context.leases(), self.context.proofs(everything)
+        for decision in decide(everything, self.context.rules, leases, self.context.now(), proofs=proofs):
             if not decision.reap:
                 raise ChangedError(f"{subject(decision.resource, first)} is to be kept now: {decision.sentence}")
 

@@ -53,6 +53,7 @@ def test_every_rule_is_reported_in_order() -> None:
         ("restart policy", None),
         ("created grace", None),
         ("label override", None),
+        ("owner process", None),
         ("policy stopped-containers", Verdict.REAP),
         ("policy old-containers", Verdict.REAP),
     ]

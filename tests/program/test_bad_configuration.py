@@ -105,7 +105,7 @@ CASES: Mapping[str, Bad] = {
         '[protect]\nrestart_policies = ["alway"]', "restart_policies", "'alway'", "did you mean 'always'?"
     ),
     # policies
-    "no condition": bad(POLICY, "[[policy]] 'mine'", "no condition", "older_than, stopped_for or states"),
+    "no condition": bad(POLICY, "[[policy]] 'mine'", "no condition", "older_than, stopped_for, orphaned_for or states"),
     "narrowed without a condition": bad(POLICY + 'names = ["a*"]', "[[policy]] 'mine'", "no condition"),
     "idle containers": bad(POLICY + 'idle_for = "1h"', "[[policy]] 'mine'", "idle_for is for sandboxes only"),
     "stopped networks": bad(

@@ -132,7 +132,7 @@ def test_the_commented_defaults_are_the_defaults() -> None:
 def test_check_names_the_file(run: Program, tmp_path: Path) -> None:
     ended = run("config", "check", "--config", str(EXAMPLE))
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out.startswith(f"{EXAMPLE}: OK (4 policies)\n")
+    assert ended.out.startswith(f"{EXAMPLE}: OK (5 policies)\n")
     assert run("config", "check").out.startswith("no file, the built-in defaults: OK (4 policies)\n")
 
 

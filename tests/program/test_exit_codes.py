@@ -166,7 +166,7 @@ def test_1_for_a_bug_on_one_endpoint_hinders_no_other(run: Program, fake: FakeEn
         )
         patch = (
             "import reaper.sweep.endpoint_sweep as s\nreal = s.decide\n"
-            "s.decide = lambda resources, *a: real(resources, *a) if resources[0].endpoint == 'fine' else 1 / 0"
+            "s.decide = lambda resources, *a, **k: real(resources, *a, **k) if resources[0].endpoint == 'fine' else 1 / 0"
         )
         ended = patched(run, patch, "--once", "--config", str(file))
         assert ended.code == 1

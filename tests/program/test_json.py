@@ -228,7 +228,7 @@ def test_one_document_when_the_confirmation_fails(run: Program, fake: FakeEngine
 
 
 def test_one_document_for_a_bug(run: Program, fake: FakeEngine) -> None:
-    ended = patched(run, "import reaper.sweep.endpoint_sweep as s\ns.decide = lambda *a: 1 / 0", "--once", "--json")
+    ended = patched(run, "import reaper.sweep.endpoint_sweep as s\ns.decide = lambda *a, **k: 1 / 0", "--once", "--json")
     document = report(ended)
     assert document["exit_code"] == 1
     assert document["endpoints"][0]["failure"] == {

@@ -63,7 +63,7 @@ MUTANTS = (
         "if resource.state is State.UNKNOWN:\n            return keep",
         "if False:\n            return keep",
     ),
-    Mutant("a restart policy keeps", "if name not in self.rules.protect.restart_policies:", "if True:"),
+    Mutant("a restart policy keeps", "if name not in protect.restart_policies:", "if True:"),
     Mutant(
         "what was never started has a grace", "if not resource.never_started or resource.created_at is None:", "if True:"
     ),

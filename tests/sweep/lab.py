@@ -18,6 +18,7 @@ from reaper.providers.base import Limits
 from reaper.providers.memory import Held, MemoryProvider, MemoryReader, MemoryWorld, VirtualClock
 from reaper.retry.breaker import Breaker
 from reaper.retry.retrier import FailedAttempt, Retrier, RetryPolicy
+from reaper.sweep.owner_proofs import OwnerProofs
 from reaper.sweep.ownership import Memory
 from reaper.sweep.sweep import Endpoint, Options, Stop, sweep
 from reaper.sweep.usage import LastUse
@@ -156,6 +157,7 @@ class Lab:
         limits: Limits | None = None,
         memory: Memory | None = None,
         last_use: LastUse | None = None,
+        owners: OwnerProofs | None = None,
         name: str = "local",
         **world: Any,
     ) -> None:
@@ -170,12 +172,13 @@ class Lab:
         self.retry = retry
         self.memory = memory
         self.last_use = last_use
+        self.owners = owners
         self.name = name
         self.stop = Stop()
 
     def endpoint(self, *, act: bool = True) -> Endpoint:
         retrier = Retrier(self.retry, breaker=Breaker())
-        return Endpoint(self.provider if act else self.reader, retrier, self.memory, self.last_use)
+        return Endpoint(self.provider if act else self.reader, retrier, self.memory, self.last_use, self.owners)
 
     async def sweep(self, *others: "Lab", **options: Any) -> Report:
         """Sweep this endpoint and the other ones."""

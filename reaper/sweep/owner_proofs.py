@@ -1,0 +1,167 @@
+"""What this host can prove about the owners of what an endpoint holds, and since when each was known to be dead.
+
+That an owner is dead is proven anew at each look, and just before each deletion. What is remembered in the state directory
+is when that was seen first: from then on a policy counts, whether the service or ``--once`` looks. Where the proof itself
+shows the time (this host was restarted since, or another process has begun to use the id), nothing has to be remembered.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from reaper import files
+from reaper.core.durations import shifted
+from reaper.core.model import Resource
+from reaper.core.owner_process import (
+    NO_PROOFS,
+    OWNER_LABEL,
+    Fate,
+    Key,
+    OwnerLabel,
+    OwnerProcess,
+    OwnerRule,
+    Proofs,
+    named_processes,
+)
+from reaper.sweep.processes import Machine, ThisMachine, judged
+
+FRESH = 1.0  # seconds for which a look at the processes is not repeated
+_VERSION = 1
+_MOST_BOOTS = 100
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is remembered of one endpoint, as it is in the file: moments are seconds since 1970 by this host's clock."""
+
+    boots: tuple[str, ...] = ()
+    dead: Mapping[str, float] = field(default_factory=dict)
+
+
+class OwnerProofs:
+    """The proofs about one endpoint, and a small file. A file that cannot be used is no memory, never an error.
+
+    Args:
+        folder: the state directory; it is made when there is something to write.
+        identity: the endpoint's address: names may come to mean another endpoint.
+        is_local: whether only this host's processes use the endpoint: then another boot was this machine's. Where others
+            use it, too, one of them may be a clone with the same machine id.
+        machine: this one.
+        clock: returns the aware time in UTC.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: str,
+        *,
+        is_local: bool,
+        machine: Machine | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+        self.file = folder / f"owners-{digest}.json"
+        self._is_local = is_local
+        self._machine = machine or ThisMachine()
+        self._clock = clock
+        self._known = _Known()
+        self._unwritten: _Known | None = None
+        self._last: tuple[float, frozenset[Key], Proofs] | None = None
+
+    def look(
+        self, resources: Iterable[Resource], rules: tuple[OwnerRule, ...], skew: timedelta, *, learn: bool
+    ) -> tuple[Proofs, str | None]:
+        """What is known of the owners of these, and why that could not be remembered, if so.
+
+        Args:
+            resources: all that was listed.
+            rules: the [[owner]] tables.
+            skew: the endpoint's clock minus this host's.
+            learn: whether to remember it.
+        """
+        self._known = self._unwritten or self._read()
+        resources = tuple(resources)
+        proofs = self._proofs(self._keys(resources, rules), rules, skew)
+        return proofs, self._learn(proofs) if learn else None
+
+    def again(self, resources: Iterable[Resource], rules: tuple[OwnerRule, ...], skew: timedelta) -> Proofs:
+        """The same once more, just before something is deleted; nothing is read or remembered."""
+        keys, now = self._keys(resources, rules), anyio.current_time()
+        if self._last is not None and now - self._last[0] <= FRESH and keys <= self._last[1]:
+            return self._last[2]
+        proofs = self._proofs(keys, rules, skew)
+        self._last = now, keys, proofs
+        return proofs
+
+    @staticmethod
+    def _keys(resources: Iterable[Resource], rules: tuple[OwnerRule, ...]) -> frozenset[Key]:
+        """Whatever any label names: whether the label counts is for the rules to say."""
+        return frozenset(key for one in resources for key in named_processes(one.endpoint, one.labels or {}, rules))
+
+    def _proofs(self, keys: frozenset[Key], rules: tuple[OwnerRule, ...], skew: timedelta) -> Proofs:
+        if not keys:
+            return NO_PROOFS
+        return Proofs({key: self._owner(key, skew) for key in keys}, rules=rules)
+
+    def _owner(self, key: Key, skew: timedelta) -> OwnerProcess:
+        owner = judged(key[1], self._machine, knows_boot=self._is_local or self._knows_boot(key[1]))
+        if owner.fate is not Fate.DEAD:
+            return owner
+        return replace(owner, since=shifted(owner.since or self._first_seen(key), skew))
+
+    def _first_seen(self, key: Key) -> datetime:
+        now = self._clock()
+        seen = self._known.dead.get(_text(key))
+        return now if seen is None else min(now, datetime.fromtimestamp(seen, UTC))
+
+    def _knows_boot(self, text: str) -> bool:
+        with suppress(ValueError):
+            return OwnerLabel.parse(text).boot in self._known.boots
+        return False
+
+    def _learn(self, proofs: Proofs) -> str | None:
+        """Remember who is dead, and forget who is named no more."""
+        here = any(key[0] == OWNER_LABEL and self._machine.boot in key[1] for key in proofs.named if self._machine.boot)
+        boots = self._known.boots
+        if here and self._machine.boot not in boots:
+            boots = (*boots, self._machine.boot)[-_MOST_BOOTS:]
+        dead = {
+            _text(key): self._first_seen(key).timestamp() for key, owner in proofs.named.items() if owner.fate is Fate.DEAD
+        }
+        known = _Known(boots, dead)
+        if known == self._known and self._unwritten is None:
+            return None
+        self._known = known
+        return self._write(known)
+
+    def _read(self) -> _Known:
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            content: Any = files.read_json(self.file, own=True)
+            if content["version"] == _VERSION:
+                dead = {str(key): float(seen) for key, seen in content["dead"].items()}
+                for seen in dead.values():
+                    datetime.fromtimestamp(seen, UTC)  # raises for what is no moment
+                return _Known(tuple(map(str, content["boots"])), dead)
+        return _Known()
+
+    def _write(self, known: _Known) -> str | None:
+        content = {"version": _VERSION, "boots": known.boots, "dead": known.dead}
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            files.write_text(self.file, json.dumps(content))
+        except OSError as error:
+            self._unwritten = known  # a full disk must not make everything orphaned just now for ever
+            return f"which owners are dead cannot be remembered in {self.file}: {error.strerror}"
+        self._unwritten = None
+        return None
+
+
+def _text(key: Key) -> str:
+    return "\t".join(key)

@@ -1,0 +1,121 @@
+"""What a killed process owned goes, young and running as it is, and what a living one owns stays: on real engines."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from devkit.client import OBEYS_TERM, EngineClient
+from devkit.engine import PrivateEngine
+from tests import forks, needs
+from tests.engine.lab import OWNED, containers, member_of, reasons, rows
+from tests.run import Program
+
+pytestmark = pytest.mark.engines(*needs.DOCKERS)
+OWNER = "import reaper, time; print(reaper.owner_label(), flush=True); time.sleep(600)"
+SOON = {"REAPER_POLICY__ORPHANED__ORPHANED_FOR": "1s"}
+OTHER_BOOT = "00000000-1111-2222-3333-444444444444"
+
+
+@contextmanager
+def owner() -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
+    """A process, and the labels of what it owns."""
+    with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True, env=forks.kept()) as process:
+        try:
+            assert process.stdout is not None
+            key, _, value = process.stdout.readline().strip().partition("=")
+            yield process, {**OWNED, key: value}
+        finally:
+            process.kill()
+
+
+def killed() -> dict[str, str]:
+    """The labels of what belongs to a process that was killed."""
+    with owner() as (process, labels):
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    return labels
+
+
+def test_what_a_killed_process_owned_goes_and_what_a_living_one_owns_stays(any_engine: EngineClient, tmp_path: Path) -> None:
+    program = Program(tmp_path, {"DOCKER_HOST": any_engine.host, **SOON})
+    with owner() as (dies, its), owner() as (_, others):
+        any_engine.create_network("its_default", {**its, "com.docker.compose.project": "its"})
+        any_engine.create("its", labels={**its, **member_of("its")}, cmd=OBEYS_TERM, start=True, network="its_default")
+        any_engine.create("others", labels=others, cmd=OBEYS_TERM, start=True)
+        any_engine.create("unowned", labels={k: v for k, v in its.items() if k not in OWNED}, cmd=OBEYS_TERM, start=True)
+        any_engine.create("leased", labels={**its, "reaper.lease": "another"}, cmd=OBEYS_TERM, start=True)
+        any_engine.create("kept", labels={**its, "reaper.keep": ""}, cmd=OBEYS_TERM, start=True)
+        mixed = [member_of("mixed") | labels for labels in (its, others)]
+        for number, labels in enumerate(mixed):
+            any_engine.create(f"mixed-{number}", labels=labels, cmd=OBEYS_TERM, start=True)
+        assert program("--once", "--json").outcomes() == {}
+
+        dies.send_signal(signal.SIGKILL)
+        dies.wait()
+        ended = program("--once", "--json", "--wait", "--timeout", "20s")
+        assert ended.outcomes() == {"its": "deleted", "its_default": "deleted"}, ended.err
+        assert containers(any_engine) == {"others", "unowned", "leased", "kept", "mixed-0", "mixed-1"}
+        row = rows(ended)["its"]
+        assert (row["reason"], row["policy"]) == ("orphaned", "orphaned")
+        assert f"process {dies.pid} (reaper.owner), is dead: there is no such process" in row["sentence"]
+        assert reasons(ended)["others"] == "too_young"
+        (act,) = [act for act in program("history", "--json").document["acts"] if act["name"] == "its"]
+        assert act["reason"] == "orphaned"
+        explained = program("explain", "others").out
+        assert "is alive: it runs" in explained
+        assert "the owner of mixed-1 of its project is not dead" in program("explain", "mixed-0").out
+
+
+def test_what_cannot_be_proven_stays_and_is_explained(any_engine: EngineClient, tmp_path: Path) -> None:
+    labels = killed()
+    host, boot, pid, start = labels["reaper.owner"].split("/")
+    unproven = {
+        "malformed": (f"{pid}", "malformed"),
+        "elsewhere": (f"{'0' * 32}/{OTHER_BOOT}/{pid}/{start}", "on another host"),
+        "container": (f"{'0' * 32}/{boot}/{pid}/{start}", "another PID namespace"),
+    }
+    proven = {
+        "restarted": f"{host}/{OTHER_BOOT}/1/{start}",
+        "reused": f"{host}/{boot}/1/999999999",
+        "dead": labels["reaper.owner"],
+    }
+    for name, value in {**{name: value for name, (value, _) in unproven.items()}, **proven}.items():
+        any_engine.create(name, labels={**OWNED, "reaper.owner": value}, cmd=OBEYS_TERM, start=True)
+    program = Program(tmp_path, {"DOCKER_HOST": any_engine.host, **SOON})
+    ended = program("--once", "--json", "--wait", "--timeout", "20s")
+    assert ended.outcomes() == dict.fromkeys(proven, "deleted"), ended.err
+    for name, (_, why) in unproven.items():
+        assert why in program("explain", name).out
+    document = json.loads(program("explain", "malformed", "--json").out)
+    (rule,) = [rule for rule in document["rules"] if rule["rule"] == "owner process"]
+    assert "HOST_ID/BOOT_ID/PID/START_TIME" in rule["sentence"]
+
+
+@pytest.mark.engine
+def test_the_label_of_an_image_proves_nothing(engine: PrivateEngine, tmp_path: Path) -> None:
+    source = engine.create("source", labels=killed(), cmd=OBEYS_TERM)
+    engine.commit(source, "inherits:1")
+    engine.remove(source)
+    engine.create("inherits", image="inherits:1", labels={"terminal-bench": "1"}, cmd=OBEYS_TERM, start=True)
+    program = Program(tmp_path, {"DOCKER_HOST": engine.host, **SOON})
+    assert program("--once", "--json", "--wait", "--timeout", "5s").outcomes() == {}
+    assert "no label of its own names a process" in program("explain", "inherits").out
+
+
+def test_the_default_is_ten_minutes_from_when_the_death_was_seen_first(any_engine: EngineClient, tmp_path: Path) -> None:
+    any_engine.create("its", labels=killed(), cmd=OBEYS_TERM, start=True)
+    program = Program(tmp_path, {"DOCKER_HOST": any_engine.host})
+    ended = program("--once", "--json")
+    assert ended.outcomes() == {}
+    assert "allows 10 min" in program("explain", "its").out
+    (file,) = tmp_path.glob("owners-*.json")
+    content = json.loads(file.read_text())
+    content["dead"] = {key: seen - 600 for key, seen in content["dead"].items()}
+    file.write_text(json.dumps(content))
+    assert program("--once", "--json").outcomes() == {}  # no longer than it has been there

@@ -1,0 +1,161 @@
+"""Sweeps that find owners dead: remembered, looked at once more before each deletion."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from reaper.core.conditions import Policy
+from reaper.core.model import Decision, Kind, Outcome, Reason
+from reaper.core.owner_process import OWNER_LABEL
+from reaper.core.rules import Rules
+from reaper.core.scope import Scope, Selector
+from reaper.providers.memory import Held
+from reaper.sweep.owner_proofs import OwnerProofs
+from tests.owners.machine import LAST_BOOT, THIS_BOOT, FakeMachine, label
+from tests.sweep.lab import HOUR, MINUTE, NOW, Lab, result, running
+
+pytestmark = pytest.mark.anyio
+RULES = Rules(
+    Scope(selector=Selector(names=("bench-*",))),
+    policies=(Policy("orphaned", frozenset({Kind.CONTAINER}), orphaned_for=10 * MINUTE),),
+)
+
+
+def box(name: str, owner: str) -> Held | Any:
+    return running(name, labels={OWNER_LABEL: owner}, created_at=NOW - HOUR, started_at=NOW - HOUR)
+
+
+def soon(decision: Decision, minutes: float) -> bool:
+    """Whether it is due so many minutes after the beginning, and the moment that a listing takes."""
+    assert decision.due_at is not None
+    return timedelta(0) <= decision.due_at - NOW - minutes * MINUTE < timedelta(seconds=1)
+
+
+class Bench:
+    """An endpoint with a machine whose processes own what is there."""
+
+    def __init__(self, state: Path, *things: Any, is_local: bool = True) -> None:
+        self.machine, self.state, self.is_local = FakeMachine(), state, is_local
+        self.lab = Lab(*things, rules=RULES)
+        self.restart()
+
+    def restart(self) -> None:
+        """Another process, with the same state directory."""
+        owners = OwnerProofs(
+            self.state, "memory://local", is_local=self.is_local, machine=self.machine, clock=self.lab.clock
+        )
+        self.lab.owners = owners
+
+
+async def test_a_process_that_is_gone_counts_as_dead_from_when_that_was_seen_first(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, box("bench-1", label(pid=1)), box("bench-2", label(pid=2)))
+    bench.machine.start(2, 1000)
+    assert await bench.lab.outcomes() == {}
+    await anyio.sleep(599)
+    bench.restart()
+    assert await bench.lab.outcomes() == {}
+    await anyio.sleep(1)
+    bench.restart()
+    assert await bench.lab.outcomes() == {"bench-1": "deleted"}
+    assert bench.lab.left() == {"bench-2"}
+
+
+async def test_what_only_looks_remembers_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, box("bench-1", label()))
+    await bench.lab.sweep(act=False)
+    assert bench.lab.owners is not None
+    assert not bench.lab.owners.file.exists()
+
+
+@pytest.mark.parametrize("used", [(1, 1000 * 100), (2, 0)], ids=["its id is used again", "this host was restarted"])
+async def test_where_the_proof_shows_the_time_the_first_look_is_enough(tmp_path: Path, used: tuple[int, int]) -> None:
+    owner = label(pid=1) if used[0] == 1 else label(pid=1, boot=LAST_BOOT)
+    bench = Bench(tmp_path, box("bench-1", owner))
+    bench.machine.start(*used)
+    assert await bench.lab.outcomes() == {"bench-1": "deleted"}
+
+
+async def test_an_owner_that_is_found_alive_just_before_the_deletion_keeps_its_own(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, box("bench-1", label(boot=LAST_BOOT)), box("bench-2", label(pid=2, boot=LAST_BOOT)))
+    real = bench.lab.owners
+    assert real is not None
+    again = real.again
+
+    def changed(*arguments: Any, **named: Any) -> Any:
+        bench.machine.boot = LAST_BOOT
+        bench.machine.start(4711, 1000)
+        return again(*arguments, **named)
+
+    real.again = changed  # type: ignore[method-assign]
+    report = await bench.lab.sweep()
+    assert result(report, "bench-1").outcome is Outcome.SKIPPED
+    assert "is to be kept now: no policy matches: owner alive" in result(report, "bench-1").detail
+    assert result(report, "bench-2").outcome is Outcome.SKIPPED  # dead since this look alone, by what is seen now
+
+
+async def test_the_times_are_those_of_the_endpoint(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, box("bench-1", label()))
+    bench.lab.world.skew = timedelta(minutes=30)
+    report = await bench.lab.sweep()
+    (decision,) = report.endpoints[0].decisions
+    assert soon(decision, 40)
+
+
+async def test_of_an_engine_that_others_use_a_boot_counts_only_when_it_is_remembered(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, box("bench-1", label(boot=LAST_BOOT)), is_local=False)
+    report = await bench.lab.sweep()
+    assert report.results == ()
+    bench.machine.boot = LAST_BOOT
+    bench.machine.start(4711, 1000)
+    bench.restart()
+    await bench.lab.sweep()
+    bench.machine.boot = THIS_BOOT
+    bench.restart()
+    assert await bench.lab.outcomes() == {"bench-1": "deleted"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"version": 1, "boots": 3, "dead": {}}',
+        '{"version": 1, "boots": [], "dead": {"reaper.owner\\t%s": 1e300}}',
+        '{"version": 1, "boots": [], "dead": {"reaper.owner\\t%s": "x"}}',
+        '{"version": 2, "boots": [], "dead": {"reaper.owner\\t%s": 0}}',
+        '{"version": 1, "boots": [], "dead": {"reaper.owner\\t%s": 99999999999}}',
+    ],
+)
+async def test_a_memory_that_cannot_be_used_is_none(tmp_path: Path, content: str) -> None:
+    bench = Bench(tmp_path, box("bench-1", label()))
+    assert bench.lab.owners is not None
+    bench.lab.owners.file.write_text(content.replace("%s", label()))
+    report = await bench.lab.sweep()
+    (decision,) = report.endpoints[0].decisions
+    assert (decision.reason, soon(decision, 10)) == (Reason.TOO_YOUNG, True)
+    assert report.endpoints[0].warnings == ()
+
+
+async def test_a_memory_that_others_could_have_written_is_none(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, box("bench-1", label()))
+    assert bench.lab.owners is not None
+    file = bench.lab.owners.file
+    file.write_text(json.dumps({"version": 1, "boots": [], "dead": {f"reaper.owner\t{label()}": 0}}))
+    file.chmod(0o666)
+    assert await bench.lab.outcomes() == {}
+
+
+async def test_a_disk_that_is_full_delays_nothing_within_one_process(tmp_path: Path) -> None:
+    blocked = tmp_path / "state"
+    blocked.write_text("no folder")
+    bench = Bench(blocked, box("bench-1", label()))
+    report = await bench.lab.sweep()
+    (warning,) = report.endpoints[0].warnings
+    assert warning.startswith(f"which owners are dead cannot be remembered in {blocked}/owners-")
+    await anyio.sleep(600)
+    assert await bench.lab.outcomes() == {"bench-1": "deleted"}
