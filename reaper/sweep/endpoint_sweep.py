@@ -15,7 +15,6 @@ from reaper.core.lease import Lease
 from reaper.core.lease_index import Leases
 from reaper.core.model import CapHit, Decision, EndpointFailure, EndpointReport, Kind, Outcome, Resource, Result
 from reaper.core.ordering import users_first
-from reaper.core.owner_process import NO_PROOFS
 from reaper.core.rules import Rules
 from reaper.core.savings import saving
 from reaper.core.site import Site
@@ -37,6 +36,7 @@ from reaper.sweep.deciding import decided
 from reaper.sweep.dependents import Dependents
 from reaper.sweep.inspector import Inspector
 from reaper.sweep.kinds import asked_for, decided_about, watches_use
+from reaper.sweep.owner_proofs import look
 from reaper.sweep.ports import Endpoint, Ledger, Observer, Options
 from reaper.sweep.unit import Unit
 from reaper.sweep.units import make_units
@@ -222,33 +222,28 @@ class EndpointSweep:
         if inventory.clock_problem is not None:
             self._keep_all(resources, inventory.clock_problem)
             return
-        if (use := self.endpoint.last_use) is not None and watches_use(self.shared.rules):
-            look = use.look(resources, self.reader, self.looker.list_call, now, learn=self.shared.options.act)
-            resources, problem = await look
+        rules, options = self.shared.rules, self.shared.options
+        if (use := self.endpoint.last_use) is not None and watches_use(rules):
+            resources, problem = await use.look(resources, self.reader, self.looker.list_call, now, learn=options.act)
             self.warnings += [problem] if problem else []
-        if self.shared.options.inspect_everything:
+        if options.inspect_everything:
             resources = await self.looker.inspect(resources, [r for r in resources if not r.inspected])
-        leases, rules, due = self._leases(), self.shared.rules, self.shared.options.due
-        proofs = NO_PROOFS
-        if (owners := self.endpoint.owners) is not None:
-            proofs, problem = owners.look(resources, rules.owner_rules, self.skew, learn=self.shared.options.act)
-            self.warnings += [problem] if problem else []
-        self.decisions = await decided(resources, lambda r: decide(r, rules, leases, now, due, proofs=proofs), self.looker)
+        proofs, problems = look(self.endpoint.owners, resources, rules.owner_rules, self.skew, learn=options.act)
+        self.warnings += problems
+        judge = partial(decide, rules=rules, leases=self._leases(), now=now, due=options.due, proofs=proofs)
+        self.decisions = await decided(resources, judge, self.looker)
         self.warnings += [*inventory_warnings(self.decisions, inventory.unreadable, now), *self.looker.warnings]
         self.results |= self.looker.failures(self.decisions)
-        if self.results and self.shared.options.fail_fast:
+        if self.results and options.fail_fast:
             self.shared.failed_fast()
         self.shared.observer.decided(self.name, self.decisions)
-        options = self.shared.options
         caps = Caps(options.max_deletions, options.max_fraction, options.max_lease_deletions)
         self.cap, self.held_back = caps.hold_back(self.decisions, self.held)
         if options.choose is not None and self.cap is None:
-            chosen = await options.choose(self.decisions)
-            self.decisions = decide([d.resource for d in self.decisions], rules, leases, now, due, chosen=chosen)
-        if self.endpoint.memory is not None and self.shared.options.act and self.cap is None:
-            grace = self.shared.rules.created_grace
-            if problem := self.endpoint.memory.learn(self.decisions, now, grace):
-                self.warnings.append(problem)
+            self.decisions = judge([d.resource for d in self.decisions], chosen=await options.choose(self.decisions))
+        memory = self.endpoint.memory if options.act and self.cap is None else None
+        if memory is not None and (problem := memory.learn(self.decisions, now, rules.created_grace)):
+            self.warnings.append(problem)
 
     def _set_clock(self, inventory: Inventory) -> None:
         if abs(inventory.clock_skew) > SKEW_TOLERANCE:

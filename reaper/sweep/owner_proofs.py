@@ -163,5 +163,15 @@ class OwnerProofs:
         return None
 
 
+def look(
+    owners: OwnerProofs | None, resources: Iterable[Resource], rules: tuple[OwnerRule, ...], skew: timedelta, *, learn: bool
+) -> tuple[Proofs, list[str]]:
+    """The same where nothing may be known of any owner; with what is to be warned of."""
+    if owners is None:
+        return NO_PROOFS, []
+    proofs, problem = owners.look(resources, rules, skew, learn=learn)
+    return proofs, [] if problem is None else [problem]
+
+
 def _text(key: Key) -> str:
     return "\t".join(key)

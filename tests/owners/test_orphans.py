@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -78,7 +78,7 @@ def test_a_sandbox_goes_as_a_container_does() -> None:
 @pytest.mark.parametrize(
     "fields", [{"created_at": ago(minutes=9), "started_at": ago(minutes=9)}, {"started_at": ago(minutes=9)}]
 )
-def test_it_counts_from_creation_and_last_start_at_the_earliest(fields: dict[str, datetime]) -> None:
+def test_it_counts_from_creation_and_last_start_at_the_earliest(fields: dict[str, Any]) -> None:
     decision = decided(box("dead", **fields))
     assert (decision.reason, decision.due_at) == (Reason.TOO_YOUNG, NOW + MINUTE)
     assert decision.phrase == "owner dead for 9 min < 10 min"

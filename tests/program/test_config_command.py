@@ -98,7 +98,7 @@ def test_what_the_example_shows_in_comments_would_be_accepted() -> None:
     tables: dict[str, list[str]] = {"limits": [], "prices": [], "docker": [], "daytona": [], "policy": []}
     for table, section in _sections():
         tables.get(table, []).extend(re.findall(r"^# (\w+ = .*)$", section, flags=re.MULTILINE))
-    assert [len(lines) for lines in tables.values()] == [2, 6, 10, 10, 13]
+    assert [len(lines) for lines in tables.values()] == [2, 6, 10, 10, 14]
     LimitsTable.model_validate(tomllib.loads("\n".join(tables["limits"])))
     shown = PricesTable.model_validate(tomllib.loads("\n".join(tables["prices"]))).prices()
     assert (shown.rates.cpu, shown.endpoints["gpu-1"].container, shown.sizes[4, 8, 10]) == (0.05, 2.5, 0.33)
@@ -133,7 +133,7 @@ def test_check_names_the_file(run: Program, tmp_path: Path) -> None:
     ended = run("config", "check", "--config", str(EXAMPLE))
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith(f"{EXAMPLE}: OK (5 policies)\n")
-    assert run("config", "check").out.startswith("no file, the built-in defaults: OK (4 policies)\n")
+    assert run("config", "check").out.startswith("no file, the built-in defaults: OK (5 policies)\n")
 
 
 def _checked(program: Program, text: str, **env: str) -> list[str]:
