@@ -10,6 +10,7 @@ from reaper.core.conditions import Policy
 from reaper.core.durations import human
 from reaper.core.identity import RUNNER_FILES
 from reaper.core.model import Kind
+from reaper.core.owner_process import OwnerRule
 from reaper.core.presets import PRESETS, Preset
 from reaper.core.scope import Selector
 from reaper.providers.fields import masked
@@ -33,6 +34,7 @@ def described(loaded: Config, endpoints: Sequence[EndpointSpec], env: Mapping[st
     if protect.restart_policies:
         kept.append(f"restart policy {' or '.join(protect.restart_policies)}, unless a preset owns it")
     lines += [f"protected: {entry}" for entry in dict.fromkeys((*kept, "label reaper.keep"))]
+    lines += [f"owner: {_owner(rule)}" for rule in rules.owner_rules]
     lines += [f"policy: {_policy(table)}" for table in settings.policy]
     most = "any number" if limits.max_deletions is None else f"{limits.max_deletions}"
     share = "" if limits.max_fraction is None else f", and no more than {limits.max_fraction:.0%} of what it holds"
@@ -52,6 +54,15 @@ def _preset(preset: Preset) -> str:
 def _selected(selector: Selector) -> list[str]:
     words = ("label", selector.labels), ("name", selector.names), ("image", selector.images)
     return [f"{word} {entry}" for word, entries in words for entry in entries]
+
+
+def _owner(rule: OwnerRule) -> str:
+    what = [f"the process in label {rule.pid_label}"] if rule.pid_label else []
+    if rule.processes:
+        of = " or ".join(sorted(rule.presets)) or "any preset"
+        what.append(f"for what {of} owns a process like {' or '.join(rule.processes)}")
+    where = f", on {' or '.join(sorted(rule.endpoints))}" if rule.endpoints else ""
+    return f"{rule.name}: {', and '.join(what)}{where}"
 
 
 def _policy(table: PolicyTable) -> str:
@@ -88,6 +99,8 @@ def _warnings(
         yield f"the variable {name} is no setting: it has no effect"
     if (entry := loaded.settings.rules().scope.catch_all) is not None:
         yield f"[scope] {entry} takes nearly everything that an endpoint holds"
+    if loaded.settings.owner and not any(policy.orphaned_for for policy in policies):
+        yield "[[owner]] has no effect: no policy has orphaned_for"
     for policy in policies:
         if why := _never(policy, kinds):
             yield f"policy {policy.name} never matches: {why}"

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, StrictBool, StrictInt, StrictStr, create_model, field_validator, model_validator
 
+from reaper.config.owners import OwnerTable
 from reaper.config.policies import PolicyTable, default_policies
 from reaper.config.prices import PricesTable
 from reaper.core import disk
 from reaper.core.caps import MAX_LEASE_DELETIONS
 from reaper.core.conditions import SHORTEST_CREATED_GRACE, Policy
 from reaper.core.disk import DEFAULT_HIGH, DEFAULT_LOW, Thresholds
+from reaper.core.owner_process import OwnerRule
 from reaper.core.presets import PRESETS
 from reaper.core.rules import Rules
 from reaper.core.scope import Protect, Scope, Selector
@@ -303,6 +305,7 @@ else:
 class Settings(_WithEndpoints):
     """Everything that can be configured, parsed and checked."""
 
+    owner: tuple[OwnerTable, ...] = ()
     policy: tuple[PolicyTable, ...] = Field(default_factory=default_policies)
 
     @classmethod
@@ -325,6 +328,29 @@ class Settings(_WithEndpoints):
         _check_unique((provider.name, table.name) for provider, table in self.endpoints())
         _check_unique(("policy", policy.name) for policy in self.policy)
         return self
+
+    @model_validator(mode="after")
+    def _owners_can_be_proven(self) -> Self:
+        _check_unique(("owner", rule.name) for rule in self.owner_rules())
+        addresses = {table.name: provider.address(table) for provider, table in self.endpoints()}
+        for owner in self.owner:
+            for preset in owner.presets:
+                if preset not in self.scope.presets:
+                    raise ValueError(f"[[owner]] names the preset {preset!r}, which [scope] presets does not have")
+            for endpoint in owner.endpoints if addresses else ():
+                if endpoint not in addresses:
+                    hint = did_you_mean(endpoint, addresses)
+                    raise ValueError(f"[[owner]] names the endpoint {endpoint!r}, which is not configured; {hint}")
+                if not addresses[endpoint].startswith("unix:"):
+                    raise ValueError(
+                        f"[[owner]] names the endpoint {endpoint!r}, which other hosts may use, too: it is for engines on a unix"
+                        " socket of this host"
+                    )
+        return self
+
+    def owner_rules(self) -> tuple[OwnerRule, ...]:
+        """How owners are found besides by their own label."""
+        return tuple(table.rule(number) for number, table in enumerate(self.owner, 1))
 
     @model_validator(mode="after")
     def _ryuk_has_leases(self) -> Self:
@@ -357,6 +383,7 @@ class Settings(_WithEndpoints):
             Protect(Selector(protect.labels, protect.names, protect.images), protect.restart_policies),
             tuple(policy.policy() for policy in self.policy),
             created_grace=SHORTEST_CREATED_GRACE,
+            owner_rules=self.owner_rules(),
         )
 
     def effective_limits(self) -> LimitsTable:

@@ -35,7 +35,10 @@ def _endpoint(spec: EndpointSpec, retry: RetryPolicy, state: Path, *, act: bool)
     memory = Memory(state, made.remembered_as) if made.remembered_as is not None else None
     last_use = LastUse(state, made.remembered_as) if made.remembered_as is not None else None
     owners = OwnerProofs(
-        state, made.remembered_as or f"{spec.provider} {spec.name} {spec.address}", is_local=_is_local(spec.address)
+        state,
+        made.remembered_as or f"{spec.provider} {spec.name} {spec.address}",
+        is_local=_is_local(spec.address),
+        socket=spec.address.removeprefix("unix://") if spec.address.startswith("unix://") else None,
     )
     return Endpoint(made.reader, Retrier(retry, reading=made.reading, changing=made.changing), memory, last_use, owners)
 

@@ -9,8 +9,9 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,14 @@ from reaper.core.owner_process import (
     OWNER_LABEL,
     Fate,
     Key,
+    Matched,
     OwnerLabel,
     OwnerProcess,
     OwnerRule,
     Proofs,
     named_processes,
 )
-from reaper.sweep.processes import Machine, ThisMachine, judged
+from reaper.sweep.processes import Machine, ThisMachine, began, judged, labelled
 
 FRESH = 1.0  # seconds for which a look at the processes is not repeated
 _VERSION = 1
@@ -39,10 +41,19 @@ _MOST_BOOTS = 100
 
 @dataclass(frozen=True)
 class _Known:
-    """What is remembered of one endpoint, as it is in the file: moments are seconds since 1970 by this host's clock."""
+    """What is remembered of one endpoint, as it is in the file: moments are seconds since 1970 by this host's clock.
+
+    Args:
+        boots: of this machine.
+        dead: by what names a process, when it was first seen dead.
+        matched: the [[owner]] tables whose globs have matched a process once.
+        unmatched: by table and by id of a resource, when it was first seen without a process that is older.
+    """
 
     boots: tuple[str, ...] = ()
     dead: Mapping[str, float] = field(default_factory=dict)
+    matched: tuple[str, ...] = ()
+    unmatched: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class OwnerProofs:
@@ -53,6 +64,7 @@ class OwnerProofs:
         identity: the endpoint's address: names may come to mean another endpoint.
         is_local: whether only this host's processes use the endpoint: then another boot was this machine's. Where others
             use it, too, one of them may be a clone with the same machine id.
+        socket: the endpoint's unix socket, if it has one.
         machine: this one.
         clock: returns the aware time in UTC.
     """
@@ -63,12 +75,14 @@ class OwnerProofs:
         identity: str,
         *,
         is_local: bool,
+        socket: str | None = None,
         machine: Machine | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
         self.file = folder / f"owners-{digest}.json"
         self._is_local = is_local
+        self._socket = socket
         self._machine = machine or ThisMachine()
         self._clock = clock
         self._known = _Known()
@@ -88,15 +102,16 @@ class OwnerProofs:
         """
         self._known = self._unwritten or self._read()
         resources = tuple(resources)
-        proofs = self._proofs(self._keys(resources, rules), rules, skew)
-        return proofs, self._learn(proofs) if learn else None
+        proofs = self._proofs(resources, rules, skew)
+        return proofs, self._learn(proofs, resources, skew) if learn else None
 
     def again(self, resources: Iterable[Resource], rules: tuple[OwnerRule, ...], skew: timedelta) -> Proofs:
         """The same once more, just before something is deleted; nothing is read or remembered."""
+        resources = tuple(resources)
         keys, now = self._keys(resources, rules), anyio.current_time()
         if self._last is not None and now - self._last[0] <= FRESH and keys <= self._last[1]:
             return self._last[2]
-        proofs = self._proofs(keys, rules, skew)
+        proofs = self._proofs(resources, rules, skew)
         self._last = now, keys, proofs
         return proofs
 
@@ -105,20 +120,52 @@ class OwnerProofs:
         """Whatever any label names: whether the label counts is for the rules to say."""
         return frozenset(key for one in resources for key in named_processes(one.endpoint, one.labels or {}, rules))
 
-    def _proofs(self, keys: frozenset[Key], rules: tuple[OwnerRule, ...], skew: timedelta) -> Proofs:
-        if not keys:
+    def _proofs(self, resources: tuple[Resource, ...], rules: tuple[OwnerRule, ...], skew: timedelta) -> Proofs:
+        keys = self._keys(resources, rules)
+        here = {rule.name: rule for rule in rules if resources and rule.concerns(resources[0].endpoint)}
+        if not keys and not any(rule.processes for rule in here.values()):
             return NO_PROOFS
-        return Proofs({key: self._owner(key, skew) for key in keys}, rules=rules)
+        refused = self._machine.not_of(self._socket) if here else None
+        named = {key: self._owner(key, here.get(key[0]), refused, skew) for key in keys}
+        running = tuple(self._machine.commands()) if refused is None and any(r.processes for r in here.values()) else ()
+        matched = {rule.name: self._matched(rule, running, refused, skew) for rule in here.values() if rule.processes}
+        return Proofs(named, matched, rules)
 
-    def _owner(self, key: Key, skew: timedelta) -> OwnerProcess:
-        owner = judged(key[1], self._machine, knows_boot=self._is_local or self._knows_boot(key[1]))
+    def _matched(
+        self, rule: OwnerRule, running: Iterable[tuple[int, str, int]], refused: str | None, skew: timedelta
+    ) -> Matched:
+        found = [
+            (start, pid) for pid, command, start in running if any(fnmatchcase(command, glob) for glob in rule.processes)
+        ]
+        if refused is not None:
+            return Matched(refused=refused)
+        if not found and _named(rule) not in self._known.matched:
+            return Matched(
+                refused="no process like that was ever seen here, so it is not known that these patterns are right"
+            )
+        since = {
+            id_: shifted(self._not_after_now(seen), skew)
+            for id_, seen in self._known.unmatched.get(_named(rule), {}).items()
+        }
+        if not found:
+            return Matched(since=since)
+        start, pid = min(found)
+        return Matched(shifted(began(self._machine, start), skew), f"process {pid}", since)
+
+    def _owner(self, key: Key, rule: OwnerRule | None, refused: str | None, skew: timedelta) -> OwnerProcess:
+        if rule is None:
+            owner = judged(key[1], self._machine, knows_boot=self._is_local or self._knows_boot(key[1]))
+        else:
+            owner = labelled(rule, key, self._machine, refused)
         if owner.fate is not Fate.DEAD:
             return owner
         return replace(owner, since=shifted(owner.since or self._first_seen(key), skew))
 
     def _first_seen(self, key: Key) -> datetime:
+        return self._not_after_now(self._known.dead.get(_text(key)))
+
+    def _not_after_now(self, seen: float | None) -> datetime:
         now = self._clock()
-        seen = self._known.dead.get(_text(key))
         return now if seen is None else min(now, datetime.fromtimestamp(seen, UTC))
 
     def _knows_boot(self, text: str) -> bool:
@@ -126,7 +173,7 @@ class OwnerProofs:
             return OwnerLabel.parse(text).boot in self._known.boots
         return False
 
-    def _learn(self, proofs: Proofs) -> str | None:
+    def _learn(self, proofs: Proofs, resources: tuple[Resource, ...], skew: timedelta) -> str | None:
         """Remember who is dead, and forget who is named no more."""
         here = any(key[0] == OWNER_LABEL and self._machine.boot in key[1] for key in proofs.named if self._machine.boot)
         boots = self._known.boots
@@ -135,7 +182,20 @@ class OwnerProofs:
         dead = {
             _text(key): self._first_seen(key).timestamp() for key, owner in proofs.named.items() if owner.fate is Fate.DEAD
         }
-        known = _Known(boots, dead)
+        matched, unmatched = set(self._known.matched), dict[str, Mapping[str, float]]()
+        for rule in proofs.rules:
+            match = proofs.matched.get(rule.name)
+            if match is None or match.refused:
+                continue
+            if match.oldest is not None:
+                matched.add(_named(rule))
+            now = shifted(self._clock(), skew)
+            unmatched[_named(rule)] = {
+                one.id: shifted(match.since.get(one.id, now), -skew).timestamp()
+                for one in resources
+                if one.kind.runs and not match.guards(one)
+            }
+        known = _Known(boots, dead, tuple(sorted(matched)), unmatched)
         if known == self._known and self._unwritten is None:
             return None
         self._known = known
@@ -148,11 +208,18 @@ class OwnerProofs:
                 dead = {str(key): float(seen) for key, seen in content["dead"].items()}
                 for seen in dead.values():
                     datetime.fromtimestamp(seen, UTC)  # raises for what is no moment
-                return _Known(tuple(map(str, content["boots"])), dead)
+                unmatched = {
+                    str(rule): {str(id_): float(seen) for id_, seen in ids.items()}
+                    for rule, ids in content["unmatched"].items()
+                }
+                for ids in unmatched.values():
+                    for seen in ids.values():
+                        datetime.fromtimestamp(seen, UTC)
+                return _Known(tuple(map(str, content["boots"])), dead, tuple(map(str, content["matched"])), unmatched)
         return _Known()
 
     def _write(self, known: _Known) -> str | None:
-        content = {"version": _VERSION, "boots": known.boots, "dead": known.dead}
+        content = {"version": _VERSION, **asdict(known)}
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             files.write_text(self.file, json.dumps(content))
@@ -171,6 +238,11 @@ def look(
         return NO_PROOFS, []
     proofs, problem = owners.look(resources, rules, skew, learn=learn)
     return proofs, [] if problem is None else [problem]
+
+
+def _named(rule: OwnerRule) -> str:
+    """What stands for the globs of a table: others have matched nothing yet."""
+    return " | ".join((rule.name, *rule.processes))
 
 
 def _text(key: Key) -> str:

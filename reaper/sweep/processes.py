@@ -5,7 +5,10 @@ with another's /proc, that shows less than there is. What cannot be seen is not 
 """
 
 import os
-from collections.abc import Iterator
+import re
+import socket
+import struct
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import Enum
@@ -13,10 +16,13 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from reaper import host
-from reaper.core.owner_process import Fate, OwnerLabel, OwnerProcess
+from reaper.core.owner_process import Fate, Key, OwnerLabel, OwnerProcess, OwnerRule
 from reaper.liveness import process_state
 
 _CAP_SYS_PTRACE = 19
+_PID = re.compile("[1-9][0-9]{0,8}")
+_START = re.compile("0|[1-9][0-9]{0,8}")  # ticks of up to 115 days: what is longer may be seconds since 1970
+_FORWARDERS = ("ssh", "sshd", "sshd-session", "socat")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -72,6 +78,18 @@ class Machine(Protocol):
 
     def inside(self, machine: str, pid: int) -> Seen | None:
         """What is known of a process of another PID namespace, by its machine id; None where that cannot be seen."""
+        ...
+
+    def names(self) -> frozenset[str]:
+        """What this host is called."""
+        ...
+
+    def not_of(self, path: str | None) -> str | None:
+        """Why the processes that use the engine at this unix socket may not be seen from here; None when they are."""
+        ...
+
+    def commands(self) -> Iterable[tuple[int, str, int]]:
+        """All processes that are seen: the id, the whole command line, and the start in clock ticks since the boot."""
         ...
 
 
@@ -138,6 +156,43 @@ class ThisMachine:
         if found is not None:
             return self.seen(found)
         return Seen(Presence.ABSENT) if is_seen and all_readable else None
+
+    def names(self) -> frozenset[str]:
+        """See ``Machine``."""
+        return frozenset({os.uname().nodename, self.whole_id} - {""})
+
+    def not_of(self, path: str | None) -> str | None:
+        """See ``Machine``."""
+        if path is None:
+            return "the engine is not on a unix socket of this host, so processes of other hosts may use it"
+        return sees_less() or _not_served_here(path)
+
+    def commands(self) -> Iterable[tuple[int, str, int]]:
+        """See ``Machine``."""
+        import psutil  # noqa: PLC0415 - 15 ms that only those need who have configured it
+
+        for process in psutil.process_iter(["cmdline"]):
+            state = process_state(process.pid)
+            if state is not None and not state[1] and process.info["cmdline"]:
+                yield process.pid, " ".join(process.info["cmdline"]), state[0]
+
+
+def _not_served_here(path: str) -> str | None:
+    """Why what listens on a unix socket is no process of this PID namespace, or only forwards to another host."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(5)
+            connection.connect(path)
+            pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    except OSError as error:
+        return f"it cannot be seen which process serves {path}: {error.strerror or error}"
+    if not pid:
+        return "the engine's process is not seen from here: in a container this needs the host's PID namespace (--pid host)"
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError as error:
+        return f"it cannot be seen which process serves {path}: {error.strerror}"
+    return f"{path} is forwarded by {name}" if name in _FORWARDERS or name.startswith("com.docker") else None
 
 
 def pid_namespace() -> int | None:
@@ -275,3 +330,24 @@ def verdict(name: str, seen: Seen, start: int | None, machine: Machine) -> Owner
     if seen.ended:
         return OwnerProcess(name, Fate.DEAD, "it has ended, and is a zombie")
     return OwnerProcess(name, Fate.ALIVE, "it runs")
+
+
+def labelled(rule: OwnerRule, key: Key, machine: Machine, refused: str | None) -> OwnerProcess:
+    """The same of the process that the labels of a runner name, as an [[owner]] table reads them.
+
+    Args:
+        rule: the table.
+        key: the values of its labels, see ``named_processes``.
+        machine: this one.
+        refused: why nothing can be proven of the processes that use the endpoint, if so.
+    """
+    _, pid, place, began_at = key
+    name = f"its owner, process {pid:.20} ({rule.pid_label}),"
+    if refused is not None:
+        return OwnerProcess(name, Fate.UNPROVEN, refused)
+    if rule.host_label and place not in machine.names():
+        return OwnerProcess(name, Fate.UNPROVEN, "it is on another host, which alone can check that")
+    if not _PID.fullmatch(pid):
+        return OwnerProcess(name, Fate.UNPROVEN, f"label {rule.pid_label} is malformed: {pid!r:.40} is no process id")
+    start = int(began_at) if rule.start_label and _START.fullmatch(began_at) else None
+    return verdict(name, machine.seen(int(pid)), start, machine)

@@ -13,7 +13,7 @@ from reaper.core.conditions import Policy
 from reaper.core.decide import decide, explain
 from reaper.core.lease import Lease
 from reaper.core.model import Decision, Kind, Reason, Resource, State
-from reaper.core.owner_process import OWNER_LABEL, Fate, OwnerProcess, Proofs
+from reaper.core.owner_process import OWNER_LABEL, Fate, Matched, OwnerProcess, OwnerRule, Proofs
 from reaper.core.rules import Rules
 from reaper.core.scope import Protect, Scope, Selector
 from tests.core.make import HOUR, MINUTE, NOW, RUNNING, SANDBOX, ago
@@ -195,3 +195,60 @@ def test_nothing_goes_for_a_dead_owner_that_would_not_go_for_its_age_as_well(wor
                     for r in same
                     if r.endpoint == decision.resource.endpoint
                 )
+
+
+# -- [[owner]] ---------------------------------------------------------------------------------------------------------
+
+SESSIONS = OwnerRule(name="acme", pid_label="acme.pid", session_label="acme.run")
+RUNNERS = OwnerRule(name="harbor", presets=frozenset({"terminal-bench"}), processes=("*/bin/tb run*",))
+
+
+def of_session(run: str, pid: str | None = None, id_: str = "c1") -> Resource:
+    return box(None, id_, labels={"acme.run": run} | ({} if pid is None else {"acme.pid": pid}))
+
+
+@pytest.mark.parametrize(
+    ("owners", "goes"),
+    [(("dead",), True), (("dead", "dead"), True), (("alive",), False), (("dead", "unproven"), False), ((), False)],
+)
+def test_what_has_a_session_has_the_owners_of_all_of_it(owners: tuple[str, ...], goes: bool) -> None:
+    named = {("acme", pid, "", ""): owner for pid, owner in (("dead", DEAD), ("alive", ALIVE), ("unproven", UNPROVEN))}
+    others = [of_session("x", pid, f"o{number}") for number, pid in enumerate(owners)]
+    another = of_session("y", "alive" if goes else "dead", "z1")
+    decision = decided(of_session("x"), *others, another, proofs=Proofs(named, rules=(SESSIONS,)))
+    assert decision.reap is goes
+
+
+def test_what_a_preset_owns_is_orphaned_when_no_process_is_older() -> None:
+    at = ago(hours=1)
+    for oldest, goes in ((None, True), (at + MINUTE, True), (at + timedelta(seconds=1), False), (at - MINUTE, False)):
+        matched = Matched(oldest, "process 5", {"c1": ago(minutes=30)})
+        decision = decided(box(None), proofs=Proofs(matched={"harbor": matched}, rules=(RUNNERS,)))
+        assert decision.reap is goes, oldest
+
+
+def test_it_is_orphaned_from_when_that_was_seen_first() -> None:
+    matched = {"harbor": Matched(since={"c1": ago(minutes=4)})}
+    assert decided(box(None), proofs=Proofs(matched=matched, rules=(RUNNERS,))).due_at == NOW + 6 * MINUTE
+
+
+@pytest.mark.parametrize(
+    ("rule", "matched"),
+    [
+        (RUNNERS, Matched(refused="it is not seen from here", since={"c1": ago(hours=1)})),
+        (replace(RUNNERS, presets=frozenset({"harbor"})), Matched(since={"c1": ago(hours=1)})),
+        (replace(RUNNERS, endpoints=frozenset({"another"})), Matched(since={"c1": ago(hours=1)})),
+    ],
+    ids=["refused", "another preset", "another endpoint"],
+)
+def test_processes_prove_nothing_elsewhere(rule: OwnerRule, matched: Matched) -> None:
+    assert not decided(box(None), proofs=Proofs(matched={"harbor": matched}, rules=(rule,))).reap
+
+
+def test_what_the_scope_owns_without_a_preset_belongs_to_no_runner() -> None:
+    rules = replace(RULES, scope=Scope(selector=Selector(names=("c*",))))
+    matched = {"harbor": Matched(since={"c1": ago(hours=1)})}
+    resource = box(None, image="worker")
+    assert not decided(
+        resource, rules=rules, proofs=Proofs(matched=matched, rules=(replace(RUNNERS, presets=frozenset()),))
+    ).reap

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from reaper.core.owner_process import Fate, OwnerLabel
-from reaper.sweep.processes import Presence, Seen, began, judged
+from reaper.core.owner_process import Fate, OwnerLabel, OwnerRule
+from reaper.sweep.processes import Presence, Seen, began, judged, labelled
 from tests.owners.machine import ABSENT, ELSEWHERE, HERE, INSIDE, LAST_BOOT, FakeMachine, label
 
 ALIVE = Seen(Presence.HERE, 1000)
@@ -91,3 +91,32 @@ def test_the_proof_shows_since_when_the_owner_is_dead_at_the_latest() -> None:
     assert began(machine, 90_000) == machine.booted_at() + timedelta(seconds=900)
     assert judged(label(boot=LAST_BOOT), machine, knows_boot=True).since == machine.booted_at()
     assert judged(label(), FakeMachine(), knows_boot=True).since is None
+
+
+RULE = OwnerRule(name="acme", pid_label="acme.pid", host_label="acme.host", start_label="acme.start")
+LABELLED = {
+    "alive": (RULE, ("4711", "gpu-1", "1000"), Fate.ALIVE, "runs"),
+    "used again": (RULE, ("4711", "gpu-1", "999"), Fate.DEAD, "another process"),
+    "gone": (RULE, ("4712", "gpu-1", "1000"), Fate.DEAD, "no such process"),
+    "by the machine's id": (RULE, ("4712", HERE, "1000"), Fate.DEAD, "no such process"),
+    "another host": (RULE, ("4712", "gpu-2", "1000"), Fate.UNPROVEN, "another host"),
+    "no host": (RULE, ("4712", "?", "1000"), Fate.UNPROVEN, "another host"),
+    "no start": (RULE, ("4711", "gpu-1", "?"), Fate.UNPROVEN, "may be another one"),
+    "a start in seconds since 1970": (RULE, ("4711", "gpu-1", "1764389000"), Fate.UNPROVEN, "may be another one"),
+    "a start as text": (RULE, ("4711", "gpu-1", "2026-11-21T06:00:00Z"), Fate.UNPROVEN, "may be another one"),
+    "gone, no start": (RULE, ("4712", "gpu-1", "?"), Fate.DEAD, "no such process"),
+    "no number": (RULE, ("abc", "gpu-1", "1000"), Fate.UNPROVEN, "malformed"),
+    "no process": (RULE, ("0", "gpu-1", "1000"), Fate.UNPROVEN, "malformed"),
+}
+
+
+@pytest.mark.parametrize(("rule", "values", "fate", "why"), LABELLED.values(), ids=LABELLED.keys())
+def test_the_labels_of_a_runner_prove_the_same(rule: OwnerRule, values: tuple[str, ...], fate: Fate, why: str) -> None:
+    owner = labelled(rule, ("acme", *values), machine_with(ALIVE), None)
+    assert owner.fate is fate, str(owner)
+    assert why in str(owner)
+
+
+def test_labels_without_a_host_prove_nothing_of_an_engine_that_others_use() -> None:
+    owner = labelled(RULE, ("acme", "4712", "gpu-1", "1000"), FakeMachine(), "processes of other hosts may use it")
+    assert owner.fate is Fate.UNPROVEN

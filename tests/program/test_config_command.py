@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from reaper.config import load
+from reaper.config.owners import OwnerTable
 from reaper.config.policies import PolicyTable
 from reaper.config.prices import PricesTable
 from reaper.config.settings import (
@@ -45,6 +46,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "prices": PricesTable,
     "docker": DockerTable,
     "daytona": DaytonaTable,
+    "owner": OwnerTable,
     "policy": PolicyTable,
 }
 

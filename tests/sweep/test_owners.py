@@ -1,6 +1,7 @@
 """Sweeps that find owners dead: remembered, looked at once more before each deletion."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from reaper.core.conditions import Policy
 from reaper.core.model import Decision, Kind, Outcome, Reason
-from reaper.core.owner_process import OWNER_LABEL
+from reaper.core.owner_process import OWNER_LABEL, OwnerRule
 from reaper.core.rules import Rules
 from reaper.core.scope import Scope, Selector
 from reaper.providers.memory import Held
@@ -159,3 +160,72 @@ async def test_a_disk_that_is_full_delays_nothing_within_one_process(tmp_path: P
     assert warning.startswith(f"which owners are dead cannot be remembered in {blocked}/owners-")
     await anyio.sleep(600)
     assert await bench.lab.outcomes() == {"bench-1": "deleted"}
+
+
+# -- the processes of runners ------------------------------------------------------------------------------------------
+
+TB = OwnerRule(name="tb", processes=("*/bin/tb run*",))
+
+
+def trial(name: str, *, ago: timedelta) -> Any:
+    return running(name, image="tb__chess__client", created_at=NOW - ago, started_at=NOW - ago)
+
+
+def of_runners(tmp_path: Path, *things: Any) -> Bench:
+    bench = Bench(tmp_path, *things)
+    bench.lab.rules = replace(RULES, scope=Scope(), owner_rules=(TB,))
+    return bench
+
+
+async def test_what_a_dead_run_left_goes_beside_that_of_a_living_one(tmp_path: Path) -> None:
+    bench = of_runners(tmp_path, trial("old", ago=HOUR), trial("new", ago=10 * MINUTE))
+    bench.machine.run(1, "/venv/bin/python /venv/bin/tb run --dataset x", ago=2 * HOUR)
+    bench.machine.run(2, "/venv/bin/python /venv/bin/tb run --dataset y", ago=20 * MINUTE)
+    assert await bench.lab.outcomes() == {}
+    await anyio.sleep(3600)
+    del bench.machine.lines[1]
+    assert await bench.lab.outcomes() == {}
+    await anyio.sleep(590)
+    bench.restart()
+    assert await bench.lab.outcomes() == {}
+    await anyio.sleep(10)
+    assert await bench.lab.outcomes() == {"old": "deleted"}
+    assert bench.lab.left() == {"new"}
+
+
+async def test_patterns_that_have_never_matched_prove_nothing(tmp_path: Path) -> None:
+    bench = of_runners(tmp_path, trial("living", ago=HOUR))
+    bench.machine.run(1, "python -m terminal_bench run", ago=2 * HOUR)  # as a wrapper starts it
+    for _ in range(3):
+        assert await bench.lab.outcomes() == {}
+        await anyio.sleep(1200)
+    bench.machine.run(2, "/bin/tb run", ago=timedelta(0))
+    assert await bench.lab.outcomes() == {}  # only now it is known that they are right: it counts from here
+
+
+async def test_processes_that_are_not_seen_prove_nothing(tmp_path: Path) -> None:
+    bench = of_runners(tmp_path, trial("old", ago=HOUR))
+    bench.machine.run(1, "/bin/tb run", ago=timedelta(0))
+    await bench.lab.sweep()
+    bench.machine.refused = "/proc is mounted with hidepid=2"
+    bench.machine.lines.clear()
+    await anyio.sleep(1200)
+    assert await bench.lab.outcomes() == {}
+
+
+async def test_a_process_that_is_seen_just_before_the_deletion_keeps_its_own(tmp_path: Path) -> None:
+    bench = of_runners(tmp_path, trial("old", ago=HOUR))
+    bench.machine.run(1, "/bin/tb run", ago=timedelta(0))
+    await bench.lab.sweep()
+    await anyio.sleep(1200)
+    real = bench.lab.owners
+    assert real is not None
+    again = real.again
+
+    def changed(*arguments: Any, **named: Any) -> Any:
+        bench.machine.run(2, "/bin/tb run", ago=2 * HOUR)
+        return again(*arguments, **named)
+
+    real.again = changed  # type: ignore[method-assign]
+    report = await bench.lab.sweep()
+    assert result(report, "old").outcome is Outcome.SKIPPED

@@ -1,0 +1,51 @@
+"""The tables that say how the processes are found to which resources belong, besides by their own label."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, StrictStr, model_validator
+
+from reaper.core.owner_process import OwnerRule
+from reaper.core.scope import is_catch_all
+from reaper.providers.fields import Name, Table
+
+_WITH_PID = ("host_label", "start_label", "session_label")
+
+
+class OwnerTable(Table):
+    """[[owner]]: what names the process that owns something; its death is proven on this host alone."""
+
+    name: Name | None = None
+    endpoints: tuple[Name, ...] = ()
+    pid_label: Annotated[StrictStr, Field(min_length=1)] | None = None
+    host_label: Annotated[StrictStr, Field(min_length=1)] | None = None
+    start_label: Annotated[StrictStr, Field(min_length=1)] | None = None
+    session_label: Annotated[StrictStr, Field(min_length=1)] | None = None
+    presets: tuple[StrictStr, ...] = ()
+    processes: tuple[StrictStr, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.pid_label is None and not self.processes:
+            raise ValueError('it names no owner; give it pid_label = "KEY", or processes = ["*/bin/harbor run*"]')
+        for key in _WITH_PID:
+            if self.pid_label is None and getattr(self, key) is not None:
+                raise ValueError(f"{key} goes with pid_label only")
+        if self.presets and not self.processes:
+            raise ValueError("presets goes with processes only: labels say themselves what they are on")
+        for glob in self.processes:
+            if is_catch_all(glob):
+                raise ValueError(f'{glob!r} would match nearly every process; write for example "*/bin/harbor run*"')
+        return self
+
+    def rule(self, number: int) -> OwnerRule:
+        """The rule as the sweep reads it. ``number`` is its place in the file, for one without a name."""
+        return OwnerRule(
+            name=self.name or f"owner-{number}",
+            endpoints=frozenset(self.endpoints),
+            pid_label=self.pid_label or "",
+            host_label=self.host_label or "",
+            start_label=self.start_label or "",
+            session_label=self.session_label or "",
+            presets=frozenset(self.presets),
+            processes=self.processes,
+        )
