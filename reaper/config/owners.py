@@ -1,12 +1,13 @@
 """The tables that say how the processes are found to which resources belong, besides by their own label."""
 
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Self
 
 from pydantic import Field, StrictStr, model_validator
 
 from reaper.core.owner_process import OwnerRule
 from reaper.core.scope import is_catch_all
-from reaper.providers.fields import Name, Table
+from reaper.providers.fields import Name, Table, did_you_mean
 
 _WITH_PID = ("host_label", "start_label", "session_label")
 
@@ -49,3 +50,24 @@ class OwnerTable(Table):
             presets=frozenset(self.presets),
             processes=self.processes,
         )
+
+
+def check_owners(owners: Iterable[OwnerTable], presets: Collection[str], addresses: Mapping[str, str]) -> None:
+    """Raise ValueError for a table that names what there is not, or where nothing could be proven.
+
+    Args:
+        owners: the tables.
+        presets: those of [scope].
+        addresses: of the configured endpoints, by name.
+    """
+    for owner in owners:
+        for preset in owner.presets:
+            if preset not in presets:
+                raise ValueError(f"[[owner]] names the preset {preset!r}, which [scope] presets does not have")
+        for endpoint in owner.endpoints if addresses else ():
+            if endpoint not in addresses:
+                hint = did_you_mean(endpoint, addresses)
+                raise ValueError(f"[[owner]] names the endpoint {endpoint!r}, which is not configured; {hint}")
+            if not addresses[endpoint].startswith("unix:"):
+                why = "which other hosts may use, too: it is for engines on a unix socket of this host"
+                raise ValueError(f"[[owner]] names the endpoint {endpoint!r}, {why}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, StrictBool, StrictInt, StrictStr, create_model, field_validator, model_validator
 
-from reaper.config.owners import OwnerTable
+from reaper.config.owners import OwnerTable, check_owners
 from reaper.config.policies import PolicyTable, default_policies
 from reaper.config.prices import PricesTable
 from reaper.core import disk
@@ -333,19 +333,7 @@ class Settings(_WithEndpoints):
     def _owners_can_be_proven(self) -> Self:
         _check_unique(("owner", rule.name) for rule in self.owner_rules())
         addresses = {table.name: provider.address(table) for provider, table in self.endpoints()}
-        for owner in self.owner:
-            for preset in owner.presets:
-                if preset not in self.scope.presets:
-                    raise ValueError(f"[[owner]] names the preset {preset!r}, which [scope] presets does not have")
-            for endpoint in owner.endpoints if addresses else ():
-                if endpoint not in addresses:
-                    hint = did_you_mean(endpoint, addresses)
-                    raise ValueError(f"[[owner]] names the endpoint {endpoint!r}, which is not configured; {hint}")
-                if not addresses[endpoint].startswith("unix:"):
-                    raise ValueError(
-                        f"[[owner]] names the endpoint {endpoint!r}, which other hosts may use, too: it is for engines on a unix"
-                        " socket of this host"
-                    )
+        check_owners(self.owner, self.scope.presets, addresses)
         return self
 
     def owner_rules(self) -> tuple[OwnerRule, ...]:

@@ -13,7 +13,7 @@ from reaper.core.conditions import Policy
 from reaper.core.decide import decide, explain
 from reaper.core.lease import Lease
 from reaper.core.model import Decision, Kind, Reason, Resource, State
-from reaper.core.owner_process import OWNER_LABEL, Fate, Matched, OwnerProcess, OwnerRule, Proofs
+from reaper.core.owner_process import OWNER_LABEL, Fate, Key, Matched, OwnerProcess, OwnerRule, Proofs
 from reaper.core.rules import Rules
 from reaper.core.scope import Protect, Scope, Selector
 from tests.core.make import HOUR, MINUTE, NOW, RUNNING, SANDBOX, ago
@@ -212,7 +212,9 @@ def of_session(run: str, pid: str | None = None, id_: str = "c1") -> Resource:
     [(("dead",), True), (("dead", "dead"), True), (("alive",), False), (("dead", "unproven"), False), ((), False)],
 )
 def test_what_has_a_session_has_the_owners_of_all_of_it(owners: tuple[str, ...], goes: bool) -> None:
-    named = {("acme", pid, "", ""): owner for pid, owner in (("dead", DEAD), ("alive", ALIVE), ("unproven", UNPROVEN))}
+    named: dict[Key, OwnerProcess] = {
+        ("acme", pid, "", ""): owner for pid, owner in (("dead", DEAD), ("alive", ALIVE), ("unproven", UNPROVEN))
+    }
     others = [of_session("x", pid, f"o{number}") for number, pid in enumerate(owners)]
     another = of_session("y", "alive" if goes else "dead", "z1")
     decision = decided(of_session("x"), *others, another, proofs=Proofs(named, rules=(SESSIONS,)))
