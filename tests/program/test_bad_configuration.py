@@ -40,7 +40,7 @@ CASES: Mapping[str, Bad] = {
     "unknown table like nothing": bad(
         "[quux]",
         "'quux'",
-        "known are: daytona, disk, docker, journal, leases, limits, owner, policy, prices, protect, retry, ryuk, scope, service",
+        "known are: daytona, disk, docker, journal, leases, limits, owner, policy, prices, protect, retry, ryuk, scope",
     ),
     "unknown key": bad('[scope]\nlable = ["a"]', "[scope]", "unknown key 'lable'", "did you mean 'labels'?"),
     "unknown key like nothing": bad("[retry]\nquux = 1", "[retry]", "'quux'", "known are: attempts, factor,"),
