@@ -15,7 +15,7 @@ from tests import needs
 from tests.engine.lab import OWNED, exited, toml
 from tests.engine.test_kinds import built
 from tests.run import Ended, Program
-from tests.service.daemon import acts
+from tests.service.daemon import Daemon, acts
 
 pytestmark = [pytest.mark.engine, pytest.mark.engines(*needs.DOCKERS)]
 
@@ -217,3 +217,33 @@ def test_the_build_cache_goes_before_images_and_again_after_them(flavour: str, t
         assert order[-1] == "build-cache", order
         assert {"acme/first:1", "acme/second:1"} <= set(order)
         assert used(mount) < before
+
+
+def unrelieved_by(daemon: Daemon) -> list[str]:
+    """What the metric says of each endpoint."""
+    lines = daemon.get("/metrics")[1].splitlines()
+    return [line.split()[-1] for line in lines if line.startswith("reaper_disk_unrelieved{")]
+
+
+def test_the_service_empties_a_disk_that_fills_up_and_says_what_is_in_the_way(flavour: str, tmp_path: Path) -> None:
+    policies = CONFIG.partition("[[policy]]")
+    config = policies[0].replace("85%", "60%").replace("75%", "50%") + "".join(policies[1:])
+    with engine_on(tmp_path, flavour) as (engine, mount):
+        world(engine)
+        program = Program(tmp_path, {"DOCKER_HOST": engine.host})
+        with Daemon(program, config).start() as daemon:
+            daemon.wait("service_started")
+            daemon.until(lambda: "reaper_disk_pressure{" in daemon.get("/metrics")[1], "a first measurement")
+            assert left(engine) > MINE
+            fill(mount, 0.95)
+            started = daemon.wait("disk_pressure_started", endpoint="local")
+            assert started["high"] == "60%"
+            unrelieved = daemon.wait("disk_pressure_unrelieved", endpoint="local")
+            assert any(text.startswith("container theirs (20 MiB): not owned") for text in unrelieved["stays"])
+            assert left(engine) == OTHERS
+            assert unrelieved_by(daemon) == ["1.0"]
+            assert "The disk is too full, and nothing more may be deleted, on local" in daemon.get("/")[1]
+            (mount / "others").unlink()
+            daemon.wait("disk_pressure_ended", endpoint="local")
+            assert unrelieved_by(daemon) == ["0.0"]
+            assert daemon.stop() == 0

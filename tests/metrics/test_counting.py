@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reaper.core.accounts import Saving
+from reaper.core.disk import DiskUsage, Room
 from reaper.core.model import CapHit, EndpointFailure, EndpointReport, Kind, Outcome, Reason, Report, State
 from reaper.core.savings import Prices, Rates
 from reaper.errors import ConfigError, RateLimitedError, ServerError, UnavailableError
@@ -418,3 +419,18 @@ def test_a_dry_run_is_worth_nothing() -> None:
     bench = Bench(dry_run=True)
     bench.metrics.finished(report([replace(became("a", Outcome.DELETED), freed=7)]))
     assert bench("reaper_reclaimed_bytes_total") == 0
+
+
+def test_a_disk_is_exported_where_it_is_measured_and_nowhere_else(bench: Bench) -> None:
+    assert not [name for name, _ in bench.values() if name.startswith("reaper_disk")]
+    rooms = {"bytes": Room(90, 10), "inodes": Room(1, 3)}
+    bench.metrics.disk("local", DiskUsage("/d", rooms), pressed=True, unrelieved=False)
+    bench.metrics.disk("gone", DiskUsage("/d", rooms), pressed=True, unrelieved=True)
+    assert bench("reaper_disk_used_ratio", **WHERE, resource="bytes") == 0.9
+    assert bench("reaper_disk_used_ratio", **WHERE, resource="inodes") == 0.25
+    levels = [bench(f"reaper_disk_{name}", endpoint="local") for name in ("pressure", "unrelieved", "unknown")]
+    assert levels == [1, 0, 0]
+    bench.metrics.disk("local", DiskUsage(problem="no such path"), pressed=False, unrelieved=False)
+    assert bench("reaper_disk_unknown") == 1
+    bench.metrics.configure(ENDPOINTS, POLICIES)
+    assert not [name for name, _ in bench.values() if name.startswith("reaper_disk")]

@@ -197,10 +197,19 @@ def test_check_warns_of_a_policy_that_a_wider_one_makes_useless(program: Program
         ('stopped_for = "1h"\nnames = ["chess-*"]', 'stopped_for = "6h"'),
         ('older_than = "1h"\nendpoints = ["local"]', 'older_than = "6h"'),
         ('states = ["stopped"]', 'stopped_for = "6h"'),
+        ('older_than = "1h"\nunder_pressure = true', 'older_than = "24h"'),
+        ('older_than = "1h"\nevery = "1d"', 'older_than = "24h"\nunder_pressure = true'),
     ],
 )
 def test_check_warns_of_no_policy_that_has_an_effect(program: Program, one: str, other: str) -> None:
     assert not [line for line in _checked(program, _TWO.format(one, other)) if line.startswith("warning")]
+
+
+def test_check_says_which_policies_wait_for_a_full_disk(program: Program) -> None:
+    said = "\n".join(_checked(program, _TWO.format('older_than = "1h"\nunder_pressure = true', 'older_than = "24h"')))
+    assert "wide: containers older than 1 h, only while the disk is too full" in said
+    scheduled = _TWO.format('older_than = "1h"\nunder_pressure = true\nevery = "1d"', 'older_than = "24h"')
+    assert "also when the disk is too full" in "\n".join(_checked(program, scheduled))
 
 
 def test_check_warns_of_a_policy_for_an_endpoint_that_has_no_such_thing(program: Program) -> None:

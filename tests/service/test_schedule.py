@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 
 
-def policy(name: str = "p", **timing: str) -> PolicyTable:
+def policy(name: str = "p", **timing: Any) -> PolicyTable:
     return PolicyTable.model_validate({"name": name, "kinds": ["container"], "older_than": "1d", **timing})
 
 
@@ -27,10 +28,17 @@ def policy(name: str = "p", **timing: str) -> PolicyTable:
         ({}, "every 10m"),
         ({"cron": "15 * * * *"}, "cron 15 * * * * (UTC)"),
         ({"cron": "0 3 * * *", "timezone": "Europe/Berlin"}, "cron 0 3 * * * (Europe/Berlin)"),
+        ({"under_pressure": True}, "under disk pressure"),
+        ({"under_pressure": True, "every": "1h"}, "every 1h and under disk pressure"),
     ],
 )
-def test_a_timing_says_when(timing: dict[str, str], text: str) -> None:
+def test_a_timing_says_when(timing: dict[str, Any], text: str) -> None:
     assert str(Timing.of(policy(**timing))) == text
+
+
+def test_what_runs_only_under_pressure_has_no_interval_to_be_late_by() -> None:
+    assert Timing.of(policy(under_pressure=True)).interval(NOON) is None
+    assert Timing.of(policy(under_pressure=True, every="1h")).interval(NOON) == 3600 * SECOND
 
 
 def test_a_zone_has_its_own_midnight() -> None:

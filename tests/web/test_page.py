@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from reaper.core.disk import DiskUsage, Room
 from reaper.core.model import Outcome
 from reaper.core.savings import Prices, Rates, Total
 from reaper.service import page
@@ -114,6 +115,21 @@ def test_what_went_wrong_is_reported() -> None:
     assert "Deletion cap: 2431 would have gone, max_deletions = 1000" in text
     assert "The service is shutting down." in text
     assert "and 2,368 more: reaper list has them all" in text
+
+
+def test_a_disk_is_reported_by_how_full_it_is() -> None:
+    status = healthy()
+    local, gpu = status.endpoints["local"], status.endpoints["gpu-1"]
+    local.disk = DiskUsage("/var/lib/docker", {"bytes": Room(92, 8), "inodes": Room(3, 97)})
+    gpu.disk = DiskUsage(problem="the engine runs on gpu-7")
+    assert "Disk (/var/lib/docker): 92% of bytes, 3% of inodes in use." in page.render(status, NOW)
+    assert "Its disk is not measured: the engine runs on gpu-7." in page.render(status, NOW)
+    assert headline(status)[0] == "good"
+    local.pressed = True
+    assert "in use; that is too much." in page.render(status, NOW)
+    local.in_the_way = "the disk (/var/lib/docker) is under pressure; image x (4 GiB): used by y"
+    assert "image x (4 GiB): used by y" in page.render(status, NOW)
+    assert headline(status) == ("bad", "The disk is too full, and nothing more may be deleted, on local")
 
 
 def test_every_empty_section_says_why() -> None:
