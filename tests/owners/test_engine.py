@@ -1,9 +1,11 @@
 """What a killed process owned goes, young and running as it is, and what a living one owns stays: on real engines."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from devkit.client import OBEYS_TERM, EngineClient
 from devkit.engine import PrivateEngine
 from tests import forks, needs
-from tests.engine.lab import OWNED, containers, member_of, reasons, rows
+from tests.engine.lab import OWNED, containers, member_of, reasons, rows, until
 from tests.run import Program
 
 pytestmark = pytest.mark.engines(*needs.DOCKERS)
@@ -119,3 +121,92 @@ def test_the_default_is_ten_minutes_from_when_the_death_was_seen_first(any_engin
     content["dead"] = {key: seen - 600 for key, seen in content["dead"].items()}
     file.write_text(json.dumps(content))
     assert program("--once", "--json").outcomes() == {}  # no longer than it has been there
+
+
+RUNNERS = """
+[[docker]]
+name = "local"
+host = "{host}"
+[[owner]]
+presets = ["terminal-bench"]
+processes = ["*/{folder}/bin/tb run*"]
+[[policy]]
+name = "orphaned"
+kinds = ["container"]
+orphaned_for = "1s"
+every = "1s"
+"""
+
+
+def test_what_a_killed_runner_left_goes_by_its_processes_and_a_living_one_s_stays(
+    any_engine: EngineClient, tmp_path: Path
+) -> None:
+    """Neither container says to whom it belongs."""
+    (tmp_path / "bin").mkdir()
+    tb = tmp_path / "bin" / "tb"
+    tb.write_text(f"#!{sys.executable}\nimport time\nprint(flush=True)\ntime.sleep(600)\n")
+    tb.chmod(0o700)
+    (tmp_path / "reaper.toml").write_text(RUNNERS.format(host=any_engine.host, folder=tmp_path.name))
+    program = Program(tmp_path)
+    with runner(tb) as killed_one:
+        any_engine.create("its", labels=OWNED, cmd=OBEYS_TERM, start=True)
+        until(lambda: age_of(any_engine, "its") > 3, "a runner that is surely younger")
+        with runner(tb):
+            any_engine.create("others", labels=OWNED, cmd=OBEYS_TERM, start=True)
+            any_engine.create("unowned", cmd=OBEYS_TERM, start=True)
+            assert program("--once", "--json").outcomes() == {}
+            killed_one.kill()
+            killed_one.wait()
+            ended = program("--once", "--json", "--wait", "--timeout", "20s")
+            assert ended.outcomes() == {"its": "deleted"}, ended.err
+            assert "no such process is older than this" in rows(ended)["its"]["sentence"]
+            hidden = Program(tmp_path, {"STATE_DIRECTORY": str(tmp_path)})
+            assert hidden("--once", "--json", "--wait", "--timeout", "5s").outcomes() == {}
+            assert containers(any_engine) == {"others", "unowned"}
+
+
+@contextmanager
+def runner(command: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    with subprocess.Popen([str(command), "run"], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
+def age_of(engine: EngineClient, name: str) -> float:
+    """Seconds since the engine has made it."""
+    (row,) = [row for row in engine.api.must("GET", "/containers/json?all=1") if row["Names"] == [f"/{name}"]]
+    return time.time() - float(row["Created"])
+
+
+def test_patterns_that_never_matched_a_process_take_nothing(any_engine: EngineClient, tmp_path: Path) -> None:
+    (tmp_path / "reaper.toml").write_text(RUNNERS.format(host=any_engine.host, folder=tmp_path.name))
+    any_engine.create("living", labels=OWNED, cmd=OBEYS_TERM, start=True)
+    program = Program(tmp_path)
+    for _ in range(2):
+        assert program("--once", "--json").outcomes() == {}
+    assert "no process like that was ever seen here" in program("explain", "living").out
+
+
+INSIDE = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "reaper"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it needs root")
+def test_a_reaper_that_does_not_see_the_host_s_processes_takes_nothing(any_engine: EngineClient, tmp_path: Path) -> None:
+    (tmp_path / "reaper.toml").write_text(RUNNERS.format(host=any_engine.host, folder=tmp_path.name))
+    any_engine.create("its", labels=OWNED, cmd=OBEYS_TERM, start=True)
+    any_engine.create("labelled", labels=killed(), cmd=OBEYS_TERM, start=True)
+    program = Program(tmp_path)
+    for _ in range(2):
+        command = [*INSIDE, "--once", "--json"]
+        ended = subprocess.run(
+            command, env=program.env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+        )
+        assert all(row["verdict"] == "keep" for row in json.loads(ended.stdout)["endpoints"][0]["resources"])
+    said = subprocess.run(
+        [*INSIDE, "explain", "its"], env=program.env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "the engine's process is not seen from here" in said.stdout
