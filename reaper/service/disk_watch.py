@@ -39,6 +39,7 @@ class DiskWatch:
         self.name = self.endpoint.reader.endpoint
         self._rest = FIRST_REST
         self._rests_until = -math.inf
+        self._unrelieved: frozenset[str] = frozenset()
 
     @property
     def wants_sweep(self) -> bool:
@@ -69,6 +70,11 @@ class DiskWatch:
         self.is_pressed = bool(thresholds.exceeded(usage))
         if not self.is_pressed:
             self._rest, self._rests_until = FIRST_REST, -math.inf
-        self.reporter.disk(self.name, usage, thresholds, pressed=self.is_pressed, relief=relief)
+        if relief is not None:
+            self._unrelieved = relief.sorts if relief.exhausted else frozenset()
+        elif usage.problem is None and not thresholds.missing(usage, self._unrelieved):
+            self._unrelieved = frozenset()
+        is_stuck = bool(self._unrelieved)
+        self.reporter.disk(self.name, usage, thresholds, pressed=self.is_pressed, unrelieved=is_stuck, relief=relief)
         if self.wants_sweep:
             self.wake()

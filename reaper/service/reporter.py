@@ -115,25 +115,43 @@ class Reporter:
         shown.events = connected
         self.metrics.events(endpoint, connected)
 
-    def disk(self, endpoint: str, usage: DiskUsage, thresholds: Thresholds, *, pressed: bool, relief: Relief | None) -> None:
-        """The disk of an endpoint has been measured; ``relief`` is set at the end of a sweep under pressure."""
+    def disk(
+        self,
+        endpoint: str,
+        usage: DiskUsage,
+        thresholds: Thresholds,
+        *,
+        pressed: bool,
+        unrelieved: bool,
+        relief: Relief | None,
+    ) -> None:
+        """The disk of an endpoint has been measured.
+
+        Args:
+            endpoint: its name.
+            usage: what was found.
+            thresholds: that are in force.
+            pressed: whether more than ``high`` is in use.
+            unrelieved: whether more than ``low`` is, since nothing more might be deleted.
+            relief: what came of it, at the end of a sweep under pressure.
+        """
         if (shown := self.status.endpoints.get(endpoint)) is None:
             return
         before, shown.disk = shown.disk, usage
         if relief is not None:
             LogObserver(self.log).relieved(endpoint, relief, thresholds)
             shown.in_the_way = relief.problem(thresholds)
-        elif pressed and not shown.pressed:
-            found = {"disk": usage.where, "in_use": usage.words()}
+        found = {"disk": usage.where, "in_use": usage.words()}
+        if pressed and not shown.pressed:
             self.log.warning("disk_pressure_started", endpoint=endpoint, **found, high=str(thresholds.high))
         elif shown.pressed and not pressed:
-            self.log.info("disk_pressure_ended", endpoint=endpoint, disk=usage.where, in_use=usage.words())
+            self.log.info("disk_pressure_ended", endpoint=endpoint, **found)
         if usage.problem is not None and (before is None or before.problem != usage.problem):
             self.log.warning("disk_not_measured", endpoint=endpoint, problem=usage.problem)
         shown.pressed = pressed
-        if not pressed:
+        if not unrelieved:
             shown.in_the_way = None
-        self.metrics.disk(endpoint, usage, pressed=pressed, unrelieved=shown.in_the_way is not None)
+        self.metrics.disk(endpoint, usage, pressed=pressed, unrelieved=unrelieved)
 
     def journal_failed(self, problem: str) -> None:
         """Records are being lost. May be called in the journal's thread."""

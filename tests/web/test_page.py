@@ -129,7 +129,7 @@ def test_a_disk_is_reported_by_how_full_it_is() -> None:
     assert "in use; that is too much." in page.render(status, NOW)
     local.in_the_way = "the disk (/var/lib/docker) is under pressure; image x (4 GiB): used by y"
     assert "image x (4 GiB): used by y" in page.render(status, NOW)
-    assert headline(status) == ("bad", "The disk is too full, and nothing more may be deleted, on local")
+    assert headline(status) == ("bad", "The disk is fuller than low, and nothing more may be deleted, on local")
 
 
 def test_every_empty_section_says_why() -> None:

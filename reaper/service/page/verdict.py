@@ -84,7 +84,7 @@ def _trouble(endpoints: Sequence[EndpointStatus], now: datetime) -> Verdict | No
         return Verdict(Level.BAD, headline, line, "cap hit")
     full = [endpoint for endpoint in endpoints if endpoint.in_the_way]
     if full:
-        headline = f"The disk is too full, and nothing more may be deleted, on {_names(full)}"
+        headline = f"The disk is fuller than low, and nothing more may be deleted, on {_names(full)}"
         return Verdict(Level.BAD, headline, "The endpoint's remarks say what would have to go.", "disk full")
     return None
 
