@@ -29,6 +29,7 @@ PREFIX = "REAPER_"
 DEEPEST = 20  # tables in one another
 OTHER_VARIABLES = frozenset({"REAPER_CONFIG", "REAPER_LEASE", "REAPER_LABEL", "REAPER_IMAGE_LABEL", "REAPER_URL"})
 
+TOP_LEVEL = ("default_policies",)  # keys that stand above all tables
 Key = tuple[str | int, ...]
 
 
@@ -84,9 +85,14 @@ def _load(file: Path | None, env: Mapping[str, str]) -> Config:
     model = _model(raw)
     origins: dict[Key, str] = dict.fromkeys(keys, str(file))
     for variable in sorted(env):
-        if variable.startswith(PREFIX) and "__" in variable:
+        if not variable.startswith(PREFIX):
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name in TOP_LEVEL:
+            raw[name], origins[name,] = _value(env[variable], str(model.model_fields[name].annotation), variable), variable
+        elif "__" in variable:
             origins[_override(model, raw, variable, env[variable])] = variable
-        elif variable.startswith(PREFIX) and (meant := _meant(model, variable, raw)) is not None:
+        elif (meant := _meant(model, variable, raw)) is not None:
             raise ConfigError("it is no setting", f"did you mean {meant}, with two underscores?", variable)
     try:
         settings = model.model_validate(raw)
@@ -98,7 +104,7 @@ def _load(file: Path | None, env: Mapping[str, str]) -> Config:
 def _read(file: Path) -> tuple[dict[str, Any], Collection[Key]]:
     """The content of the file, and the place of each value in it."""
     try:
-        raw = tomllib.loads(read_own(file, "utf-8"))
+        raw = tomllib.loads(read_own(file, "utf-8-sig"))  # editors on Windows begin a file with a byte order mark
         return raw, tuple(_leaves(raw))
     except OSError as error:
         raise ConfigError(
@@ -138,15 +144,16 @@ def _override(model_of_all: type[Settings], raw: dict[str, Any], variable: str, 
     path = variable.removeprefix(PREFIX).split("__")
     table = path[0].lower()
     field = model_of_all.model_fields.get(table)
-    if field is None:
-        raise ConfigError(f"there is no table [{table}]", did_you_mean(table, model_of_all.model_fields), variable)
+    if field is None or table in TOP_LEVEL:
+        tables = [name for name in model_of_all.model_fields if name not in TOP_LEVEL]
+        raise ConfigError(f"there is no table [{table}]", did_you_mean(table, tables), variable)
     model = field.annotation
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         model = next(arg for arg in get_args(field.annotation) if arg is not Ellipsis)
         if len(path) != 3:
             raise ConfigError("it names no entry", f"write {PREFIX}{table.upper()}__NAME__KEY", variable)
         if table == "policy":
-            raw.setdefault("policy", [dict(policy) for policy in DEFAULT_POLICIES])
+            raw["policy"] = _with_default_policies(raw)
         entries = raw.get(table, [])
         if not isinstance(entries, list):
             raise ConfigError(f"{table} is no list of tables in the file", f"write [[{table}]] there", variable)
@@ -169,6 +176,15 @@ def _override(model_of_all: type[Settings], raw: dict[str, Any], variable: str, 
     return key
 
 
+def _with_default_policies(raw: Mapping[str, Any]) -> object:
+    """The file's policies and those of the four built-in ones that hold beside them: a variable may name these, too."""
+    policies = raw.get("policy")
+    if policies is not None and (raw.get("default_policies") is not True or not isinstance(policies, list)):
+        return policies
+    named = {entry.get("name") for entry in policies or () if isinstance(entry, dict)}
+    return [*(policies or ()), *(dict(policy) for policy in DEFAULT_POLICIES if policy["name"] not in named)]
+
+
 def _without(table: str) -> str:
     text = registry.get(table).without_table if table in registry.names() else ""
     return text and f"; {text}"
@@ -183,7 +199,7 @@ def _meant(model_of_all: type[Settings], variable: str, raw: Mapping[str, Any]) 
     if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
         return f"{PREFIX}{table}__{rest}" if rest.lower() in field.annotation.model_fields else None
     model = next(arg for arg in get_args(field.annotation) if arg is not Ellipsis)
-    entries = raw.get(table.lower(), DEFAULT_POLICIES if table == "POLICY" else ())
+    entries = _with_default_policies(raw) if table == "POLICY" else raw.get(table.lower(), ())
     for entry in entries if isinstance(entries, list | tuple) else ():
         name = _variable_form(str(entry.get("name"))) if isinstance(entry, dict) else ""
         key = rest.removeprefix(f"{name}_").lower()
@@ -214,7 +230,7 @@ def _value(text: str, annotation: str, variable: str) -> object:
             return tomllib.loads(f"v = {text}")["v"]
         except (ValueError, RecursionError):
             raise ConfigError(f"{text!r} is no list", 'write a,b or ["a", "b"]', variable) from None
-    if any(scalar in annotation for scalar in ("int", "float", "bool", "dict")):
+    if text.lstrip().startswith("{") or any(scalar in annotation for scalar in ("int", "float", "bool", "dict")):
         try:
             return tomllib.loads(f"v = {text}")["v"]
         except (ValueError, RecursionError):
@@ -259,11 +275,13 @@ def _sentence(detail: ErrorDetails, model: type[Settings], raw: dict[str, Any]) 
     place, key = _place(loc, raw)
     message = _CURES.get(detail["type"], detail["msg"].removeprefix("Value error, "))
     if detail["type"] == "extra_forbidden":
-        return f"{place}: unknown key {key!r}; {_known_keys(loc, model)}"
+        elsewhere = loc[-1] in TOP_LEVEL
+        hint = "it stands at the top of the file, above the first table" if elsewhere else _known_keys(loc, model)
+        return f"{place}: unknown key {key!r}; {hint}"
     if detail["type"] == "missing":
         return f"{place}: {key!r} is missing; write for example {key} = {_EXAMPLES.get(key, '...')}"
-    of_table = len(loc) == 1 and detail["type"] == "value_error"
-    if not of_table and (len(loc) == 1 or detail["type"] == "model_type"):
+    scalar, of_table = loc[:1] in [[key] for key in TOP_LEVEL], len(loc) == 1 and detail["type"] == "value_error"
+    if not of_table and not scalar and (len(loc) == 1 or detail["type"] == "model_type"):
         single = isinstance(model.model_fields[str(loc[0])].default, BaseModel)
         table = f"[{'.'.join(map(str, loc))}]" if single else f"[[{loc[0]}]]"
         return f"{place}: {key or 'it'} is no table; write {table} and its keys below it"
@@ -290,12 +308,17 @@ def _place(loc: list[str | int], raw: dict[str, Any]) -> tuple[str, str]:
         entries = raw.get(table)
         entry = entries[loc[1]] if isinstance(entries, list) and loc[1] < len(entries) else None
         name = entry.get("name") if isinstance(entry, dict) else None
-        return f"[[{table}]] {name!r}" if name else f"[[{table}]] number {loc[1] + 1}", str(loc[2]) if len(loc) > 2 else ""
+        return f"[[{table}]] {name!r}" if name else f"[[{table}]] number {loc[1] + 1}", _nested(loc[2:])
     if len(loc) == 1:
         return "the file", table
     if all(isinstance(part, str) for part in loc):  # a table in a table
         return f"[{'.'.join(map(str, loc[:-1]))}]", str(loc[-1])
     return f"[{table}]", str(loc[1])
+
+
+def _nested(loc: list[str | int]) -> str:
+    """The key, with that of a table in it: "exclude.labels"."""
+    return ".".join(str(part) for i, part in enumerate(loc[:2]) if i == 0 or isinstance(part, str))
 
 
 def _known_keys(loc: list[str | int], model: type[Settings]) -> str:

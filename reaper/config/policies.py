@@ -1,15 +1,19 @@
 """The tables of policies, and those that hold where the file names none."""
 
-from datetime import timedelta
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, time, timedelta, tzinfo
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StrictBool, StrictStr, WithJsonSchema, field_validator, model_validator
 
 from reaper.core.conditions import DEFAULT_STOP_TIMEOUT, Policy
 from reaper.core.model import Kind
+from reaper.core.narrowing import ExitCodes, Window
 from reaper.core.scope import Selector
 from reaper.providers import registry
-from reaper.providers.fields import Duration, Labels, Name, NarrowingGlobs, Size, Table, did_you_mean
+from reaper.providers.fields import Duration, Labels, Name, NarrowingGlobs, ProtectingGlobs, Size, Table, did_you_mean
 
 # Known to be right (a test says so): checking it would import a scheduler into every run.
 _DEFAULT_CRON = ("15 * * * *", None)
@@ -33,6 +37,8 @@ _OF_KINDS: dict[str, frozenset[Kind]] = {
     "oneoff": frozenset({Kind.CONTAINER}),
     "with_project": _RUN,
     "under_pressure": frozenset({Kind.CONTAINER, Kind.VOLUME, Kind.IMAGE, Kind.BUILD_CACHE}),
+    "exit_codes": frozenset({Kind.CONTAINER}),
+    "all": _RUN,
 }
 """The kinds that have each condition; a policy with it is for no other."""
 _CONDITIONS = (
@@ -46,6 +52,24 @@ _CONDITIONS = (
     "anonymous",
     "states",
 )
+_ALL_OR_THESE = ("older_than", "stopped_for", "idle_for", "states", "exit_codes", "under_pressure")
+LONGEST_WINDOW_OF_ALL = timedelta(hours=12)
+_WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)\s*-\s*(?:([01]\d|2[0-3]):([0-5]\d)|24:00)", re.ASCII)
+_LARGEST_CODE = 255
+
+
+class ExcludeTable(Table):
+    """exclude = { ... } in a policy: what it is not for. The entries are ORed."""
+
+    labels: Labels = ()
+    names: ProtectingGlobs = ()
+    images: ProtectingGlobs = ()
+
+    @model_validator(mode="after")
+    def _has_entries(self) -> Self:
+        if not (self.labels or self.names or self.images):
+            raise ValueError('it excludes nothing; write for example exclude = { labels = ["user=bob"] }, or leave it out')
+        return self
 
 
 class PolicyTable(Table):
@@ -66,10 +90,15 @@ class PolicyTable(Table):
     oneoff: StrictBool = False
     with_project: tuple[Literal["network", "volume", "image"], ...] = ("network",)
     states: tuple[StrictStr, ...] = ()
+    exit_codes: tuple[Literal["zero", "nonzero"] | Annotated[int, Field(strict=True, ge=0, le=_LARGEST_CODE)], ...] = ()
+    all: StrictBool = False
     endpoints: tuple[Name, ...] = ()
     labels: Labels = ()
     names: NarrowingGlobs = ()
     images: NarrowingGlobs = ()
+    exclude: ExcludeTable | None = None
+    exclusive: StrictBool = False
+    window: StrictStr | None = None
     stop_timeout: Duration = DEFAULT_STOP_TIMEOUT
     under_pressure: StrictBool = False
     every: Duration | None = None
@@ -93,6 +122,35 @@ class PolicyTable(Table):
                 raise ValueError(f"{name!r} is no state; {did_you_mean(name, known)}")
         return names
 
+    @field_validator("exit_codes", mode="before")
+    @classmethod
+    def _known_codes(cls, codes: object) -> object:
+        if not isinstance(codes, list | tuple):
+            raise ValueError('write a list, for example exit_codes = ["nonzero"]')  # noqa: TRY004 - see _duration
+        found = [int(code) if isinstance(code, str) and code.isascii() and code.isdigit() else code for code in codes]
+        for code in found:
+            is_number = isinstance(code, int) and not isinstance(code, bool) and 0 <= code <= _LARGEST_CODE
+            if not is_number and code not in ("zero", "nonzero"):
+                raise ValueError(
+                    f'{code!r} is no exit code; write "zero", "nonzero" or numbers from 0 to {_LARGEST_CODE},'
+                    ' for example ["nonzero"] or [0, 137]'
+                )
+        return found
+
+    @field_validator("exclude", mode="before")
+    @classmethod
+    def _is_table(cls, exclude: object) -> object:
+        if exclude is not None and not isinstance(exclude, dict | ExcludeTable):
+            raise ValueError('write for example exclude = { labels = ["user=bob"] }')
+        return exclude
+
+    @field_validator("window")
+    @classmethod
+    def _is_part_of_a_day(cls, window: str | None) -> str | None:
+        if window is not None:
+            read_window(window, UTC, "UTC")
+        return window
+
     @field_validator("older_than", "stopped_for", "idle_for", "unused_for", "orphaned_for")
     @classmethod
     def _lasts(cls, value: timedelta | None) -> timedelta | None:
@@ -100,9 +158,10 @@ class PolicyTable(Table):
 
     @model_validator(mode="after")
     def _has_conditions(self) -> Self:
-        if all(getattr(self, condition) in (None, False, ()) for condition in _CONDITIONS):
+        if not self.all and not any(getattr(self, condition) not in (None, False, ()) for condition in _CONDITIONS):
             fitting = [name for name in _CONDITIONS if set(self.kinds) <= _OF_KINDS.get(name, {Kind.SANDBOX})]
-            raise ValueError(f"it has no condition; give it {' or '.join(', '.join(fitting).rsplit(', ', 1))}")
+            what = "exit_codes alone would take what has just ended" if self.exit_codes else "it has no condition"
+            raise ValueError(f"{what}; give it {' or '.join(', '.join(fitting).rsplit(', ', 1))}")
         for condition, kinds in _OF_KINDS.items():
             if condition in self.model_fields_set and (wrong := [kind for kind in self.kinds if kind not in kinds]):
                 fitting = [kind.plural for kind in Kind if kind in kinds]
@@ -113,13 +172,40 @@ class PolicyTable(Table):
         return self
 
     @model_validator(mode="after")
+    def _all_is_bounded(self) -> Self:
+        if not self.all:
+            return self
+        if given := [name for name in _ALL_OR_THESE if getattr(self, name)]:
+            raise ValueError(
+                f"all = true takes everything that is owned, so {given[0]} does not go with it; leave one of them out"
+            )
+        if self.window is None or (window := self.opening()) is None:
+            raise ValueError(
+                "all = true takes every run that is alive and has no lease: say when none is, for example window ="
+                ' "02:00-05:00" with timezone = "Europe/Berlin"'
+            )
+        if window.length > LONGEST_WINDOW_OF_ALL:
+            raise ValueError(f"window = {self.window!r}: all = true needs one of 12 hours at most, for example 02:00-05:00")
+        return self
+
+    @model_validator(mode="after")
+    def _exclusive_selects(self) -> Self:
+        if self.exclusive and not (self.labels or self.names or self.images):
+            raise ValueError(
+                'exclusive = true is for what labels, names or images select; add for example labels = ["user=bob"]'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _has_a_schedule(self) -> Self:
         if self.every is not None and self.cron is not None:
             raise ValueError("every and cron exclude each other; leave one out")
         if self.every is not None and self.every < timedelta(seconds=1):
             raise ValueError('every is at least one second, for example "10m"')
-        if self.timezone is not None and self.cron is None:
-            raise ValueError("timezone goes with cron only")
+        if self.timezone is not None and self.cron is None and self.window is None:
+            raise ValueError("timezone goes with cron and window only")
+        if self.timezone is not None:
+            read_zone(self.timezone)
         if self.cron is not None and (self.cron, self.timezone) != _DEFAULT_CRON:
             check_cron(self.cron, self.timezone)
         return self
@@ -128,6 +214,12 @@ class PolicyTable(Table):
     def only_under_pressure(self) -> bool:
         """Whether it has no schedule, and runs only while the disk is too full."""
         return self.under_pressure and self.every is None and self.cron is None
+
+    def opening(self) -> Window | None:
+        """The part of the day in which it matches; None where that is all day. Raises ValueError."""
+        if self.window is None:
+            return None
+        return read_window(self.window, read_zone(self.timezone) if self.timezone else UTC, self.timezone or "UTC")
 
     def policy(self) -> Policy:
         """The policy as the rules read it."""
@@ -146,12 +238,49 @@ class PolicyTable(Table):
             oneoff=self.oneoff,
             with_project=frozenset(map(Kind, self.with_project)),
             states=frozenset(self.states),
+            exit_codes=_exit_codes(self.exit_codes),
+            window=self.opening(),
             endpoints=frozenset(self.endpoints),
             selectors=() if narrow == Selector() else (narrow,),
+            exclude=Selector() if (no := self.exclude) is None else Selector(no.labels, no.names, no.images),
             stop_timeout=self.stop_timeout,
             under_pressure=self.under_pressure,
             asleep=self.only_under_pressure,
+            every_resource=self.all,
         )
+
+
+def policies(tables: Iterable[PolicyTable]) -> tuple[Policy, ...]:
+    """The policies as the rules read them: what exclusive ones select is for these alone."""
+    found = [(table.policy(), table.exclusive) for table in tables]
+    exclusive = tuple(policy for policy, alone in found if alone)
+    return tuple(policy if alone else replace(policy, yields_to=exclusive) for policy, alone in found)
+
+
+def _exit_codes(codes: Iterable[str | int]) -> ExitCodes:
+    numbers = frozenset(0 if code == "zero" else code for code in codes if code != "nonzero")
+    return ExitCodes(frozenset(code for code in numbers if isinstance(code, int)), nonzero="nonzero" in tuple(codes))
+
+
+def read_window(text: str, zone: tzinfo, zone_name: str) -> Window:
+    """The part of the day that ``text`` names. Raises ValueError."""
+    found = _WINDOW.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f'{text!r} is no part of a day; write for example "02:00-05:00", or "22:00-04:00" over midnight')
+    begin, end = time(int(found[1]), int(found[2])), time(int(found[3] or 0), int(found[4] or 0))
+    if begin == end:
+        raise ValueError(f"{text!r} is no part of a day: it ends when it begins; for all day leave window out")
+    return Window(begin, end, zone, zone_name)
+
+
+def read_zone(name: str) -> tzinfo:
+    """The time zone of that name. Raises ValueError."""
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415 - only for those who name one
+
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f'{name!r} is no time zone; write for example "Europe/Berlin"') from None
 
 
 def check_threshold(value: timedelta) -> timedelta:
@@ -166,14 +295,9 @@ def check_threshold(value: timedelta) -> timedelta:
 
 def check_cron(expression: str, timezone: str | None) -> None:
     """Raise ValueError unless APScheduler can read the five fields of ``expression`` and the zone exists."""
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415 - only for those who use cron
-
     from apscheduler.triggers.cron import CronTrigger  # noqa: PLC0415 - 30 ms that most configurations do not need
 
-    try:
-        zone = ZoneInfo(timezone or "UTC")
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f'{timezone!r} is no time zone; write for example "Europe/Berlin"') from None
+    zone = read_zone(timezone or "UTC")
     try:
         CronTrigger.from_crontab(expression, timezone=zone)
     except ValueError as error:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import Field, StrictBool, StrictInt, StrictStr, create_model, field_validator, model_validator
 
 from reaper.config.owners import OwnerTable, check_owners
-from reaper.config.policies import PolicyTable, default_policies
+from reaper.config.policies import PolicyTable, policies
+from reaper.config.policies import default_policies as built_in_policies
 from reaper.config.prices import PricesTable
 from reaper.core import disk
 from reaper.core.caps import MAX_LEASE_DELETIONS
@@ -306,7 +307,18 @@ class Settings(_WithEndpoints):
     """Everything that can be configured, parsed and checked."""
 
     owner: tuple[OwnerTable, ...] = ()
-    policy: tuple[PolicyTable, ...] = Field(default_factory=default_policies)
+    default_policies: StrictBool = False
+    policy: tuple[PolicyTable, ...] = Field(default_factory=built_in_policies)
+
+    @model_validator(mode="after")
+    def _keep_the_default_policies(self) -> Self:
+        if (
+            self.default_policies
+        ):  # behind the file's own, whose places error messages name; one of the same name replaces it
+            named = {policy.name for policy in self.policy}
+            kept = tuple(policy for policy in built_in_policies() if policy.name not in named)
+            object.__setattr__(self, "policy", (*self.policy, *kept))
+        return self
 
     @classmethod
     def with_tables_of(cls, providers: Iterable[Registration[Any]]) -> "type[Settings]":
@@ -369,14 +381,20 @@ class Settings(_WithEndpoints):
                 image_labels=scope.image_labels,
             ),
             Protect(Selector(protect.labels, protect.names, protect.images), protect.restart_policies),
-            tuple(policy.policy() for policy in self.policy),
+            policies(self.policy),
             created_grace=SHORTEST_CREATED_GRACE,
             owner_rules=self.owner_rules(),
         )
 
+    @property
+    def catch_all(self) -> str | None:
+        """The first entry that takes (nearly) all, as it is written in the file; None without one."""
+        of_policies = (f"all = true in policy {policy.name}" for policy in self.policy if policy.all)
+        return self.rules().scope.catch_all or next(of_policies, None)
+
     def effective_limits(self) -> LimitsTable:
-        """The limits in force: tight ones where (nearly) everything is owned, unless they were set on purpose."""
-        if self.rules().scope.catch_all is None:
+        """The limits in force: tight ones where (nearly) everything is owned or taken, unless they were set on purpose."""
+        if self.catch_all is None:
             return self.limits
         tight = {"max_deletions": MAX_DELETIONS_OF_EVERYTHING, "max_fraction": MAX_FRACTION_OF_EVERYTHING}
         unset = {key: value for key, value in tight.items() if key not in self.limits.model_fields_set}

@@ -47,7 +47,9 @@ def _values(config: Config) -> Iterator[tuple[Key, str, Any]]:
     """Each value with its key and the key's name in the file; lists of tables come by the name of the entry."""
     dumped = config.settings.model_dump(mode="json")
     for table, content in dumped.items():
-        if isinstance(content, list):
+        if not isinstance(content, dict | list):
+            yield (table,), table, content
+        elif isinstance(content, list):
             for i, entry in enumerate(content):
                 for name, value in entry.items():
                     yield (table, i, name), f"{table}.{entry['name']}.{name}", value
@@ -72,8 +74,7 @@ def show(config: Config, *, as_json: bool) -> str:
         origin = config.origin(key)
         effective = value
         if key[0] == "limits" and getattr(limits, str(key[1])) != value:
-            taken = config.settings.rules().scope.catch_all
-            effective, origin = getattr(limits, str(key[1])), f"default with {taken}"
+            effective, origin = getattr(limits, str(key[1])), f"default with {config.settings.catch_all}"
         if key[0] == "limits" and effective is None:
             effective = "none"  # as it is written in the file: no limit
         if effective not in (None, []):

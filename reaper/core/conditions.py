@@ -13,6 +13,7 @@ from reaper.core import durations, sizes
 from reaper.core.durations import human, shifted
 from reaper.core.identity import ONEOFF_LABEL
 from reaper.core.model import Kind, Reason, Resource, State
+from reaper.core.narrowing import ExitCodes, Window
 from reaper.core.owner_process import NO_OWNER, Orphan
 from reaper.core.scope import Selector
 
@@ -23,6 +24,7 @@ SHORTEST_CREATED_GRACE = timedelta(minutes=10)
 """How old at the least is what no policy says how old it has to be: a runner may be about to use what it has just made."""
 WITH_PROJECT = frozenset({Kind.NETWORK})
 _ARCHIVED = "archived"
+ANY_EXIT_CODE, NOTHING = ExitCodes(), Selector()
 FIRST = datetime(2013, 1, 1, tzinfo=UTC)  # Docker is of March 2013
 FUTURE = timedelta(days=1)  # clocks that differ by less are reported, and corrected up to an hour
 
@@ -43,10 +45,14 @@ class Policy:
         oneoff: whether it is for the containers of ``docker compose run`` alone, each by itself and not with its project.
         with_project: what goes with the containers of a project that it takes.
         states: normalised or raw state names; empty means any.
+        exit_codes: of containers; an unknown one does not match.
+        window: the part of the day in which it matches at all, on this host's clock; None means all day.
         endpoints: names of endpoints; empty means all.
         selectors: all of them must match.
+        exclude: what one of its entries matches is not for this policy, also by a label that came with its image.
+        yields_to: what one of these selects is for that policy, and not for this one.
         stop_timeout: how long a running one gets to stop by itself before it is killed.
-        every_resource: no condition at all (``--all``); such a policy overrules a label override that is not due yet.
+        every_resource: no condition at all (``--all``).
         under_pressure: whether it runs when the disk is too full.
         asleep: whether it runs only then, and that is not so now: it takes nothing.
     """
@@ -64,18 +70,45 @@ class Policy:
     oneoff: bool = False
     with_project: frozenset[Kind] = WITH_PROJECT
     states: frozenset[str] = frozenset()
+    exit_codes: ExitCodes = ANY_EXIT_CODE
+    window: Window | None = None
     endpoints: frozenset[str] = frozenset()
     selectors: tuple[Selector, ...] = ()
+    exclude: Selector = NOTHING
+    yields_to: tuple["Policy", ...] = ()
     stop_timeout: timedelta = DEFAULT_STOP_TIMEOUT
     every_resource: bool = False
     under_pressure: bool = False
     asleep: bool = False
+
+    @property
+    def overrules(self) -> bool:
+        """Whether it is the operator's own word (``--all``), which takes what was archived or has a label until when."""
+        return self.every_resource and self.window is None
 
     def concerns(self, resource: Resource) -> bool:
         """Whether the policy is for this endpoint and selects this resource, whatever its kind, state and age."""
         if self.asleep or (self.endpoints and resource.endpoint not in self.endpoints):
             return False
         return all(selector.all_of(resource) for selector in self.selectors)
+
+    def leaves_out(self, resource: Resource, kind: Kind | None = None) -> str | None:
+        """Why it is not for what it selects, or None: labels that came with the image count as well, since they keep it.
+
+        Args:
+            resource: it.
+            kind: what it is taken for, when that is not its own kind: what goes with containers is taken with these.
+        """
+        if (sign := self.exclude.any_of(resource, resource.labels or {})) is not None:
+            return f"excludes {sign}"
+        claimed = (other for other in self.yields_to if other._claims(resource, kind or resource.kind))  # noqa: SLF001
+        return f"leaves it to policy {other.name}, which is exclusive" if (other := next(claimed, None)) else None
+
+    def _claims(self, resource: Resource, kind: Kind) -> bool:
+        if kind not in self.kinds or (self.endpoints and resource.endpoint not in self.endpoints):
+            return False
+        labels = resource.labels or {}
+        return self.exclude.any_of(resource, labels) is None and all(one.all_of(resource, labels) for one in self.selectors)
 
 
 class Match(NamedTuple):
@@ -208,21 +241,23 @@ def _compared(resource: Resource, condition: _Condition, now: datetime, orphan: 
     return f"{_fact(resource, reason, base, now, orphan)} {'<' if until > now else '>'} {human(limit)}"
 
 
-def _excludes(resource: Resource, policy: Policy) -> str | None:
-    """Why the policy is not for this resource at all, or None."""
+def _excludes(resource: Resource, policy: Policy, here: datetime) -> str | None:
+    """Why the policy is not for this resource at all, or not at this time of the day, or None."""
     if resource.kind not in policy.kinds:
         return f"is not for a {resource.kind}"
-    if policy.endpoints and resource.endpoint not in policy.endpoints:
-        return f"is not for endpoint {resource.endpoint}"
-    if policy.asleep:
-        return "takes something only while the disk is too full"
-    if (what := "does not select it" if not policy.concerns(resource) else _of_another_sort(resource, policy)) is not None:
+    if not policy.concerns(resource):
+        elsewhere = policy.endpoints and resource.endpoint not in policy.endpoints
+        what = f"is not for endpoint {resource.endpoint}" if elsewhere else "does not select it"
+        return "takes something only while the disk is too full" if policy.asleep and not elsewhere else what
+    if (what := policy.leaves_out(resource) or _of_another_sort(resource, policy)) is not None:
         return what
+    if policy.window is not None and not policy.window.is_open(here):
+        return f"matches {policy.window} only"
     uncertain = resource.state is State.CHANGING and not resource.inspected
     if policy.states and not uncertain and not policy.states & {resource.raw_state, resource.state.value}:
         return f"is not for state {resource.raw_state}"
     # It was archived on purpose, and it costs next to nothing.
-    archived = resource.raw_state == _ARCHIVED and not policy.every_resource and _ARCHIVED not in policy.states
+    archived = resource.raw_state == _ARCHIVED and not policy.overrules and _ARCHIVED not in policy.states
     return "does not name the state archived" if archived else None
 
 
@@ -234,6 +269,8 @@ def _of_another_sort(resource: Resource, policy: Policy) -> str | None:
         return "is for anonymous volumes"
     if policy.oneoff and not is_oneoff(resource):
         return "is for one-off containers"
+    if policy.exit_codes and (why := policy.exit_codes.excludes(resource)) is not None:
+        return why
     if policy.larger_than is not None and (resource.size is None or resource.size <= policy.larger_than):
         fact = "its size is not known" if resource.size is None else f"it has {sizes.human(resource.size)}"
         return f"is for what is larger than {sizes.human(policy.larger_than)}, and {fact}"
@@ -256,27 +293,46 @@ def _sort(resource: Resource, policy: Policy) -> tuple[Reason, str] | None:
     return None
 
 
-def hold(resource: Resource, policy: Policy, now: datetime, orphan: Orphan = NO_OWNER) -> Match:
-    """Hold one policy against one resource. ``orphan`` says what is known of its owners."""
-    if why := _excludes(resource, policy):
+def _code(resource: Resource, policy: Policy) -> str:
+    """The rest of a sentence: with which code it exited, where the policy asks for that."""
+    return f", exit code {resource.exit_code}" if policy.exit_codes and resource.exit_code is not None else ""
+
+
+def hold(
+    resource: Resource, policy: Policy, now: datetime, orphan: Orphan = NO_OWNER, here: datetime | None = None
+) -> Match:
+    """Hold one policy against one resource.
+
+    Args:
+        resource: it.
+        policy: it.
+        now: aware UTC, on the endpoint's clock.
+        orphan: what is known of its owners.
+        here: likewise on this host's clock, by which windows are open; ``now`` when None.
+    """
+    if why := _excludes(resource, policy, now if here is None else here):
         return Match(policy, False, Reason.NO_POLICY, lambda: why, lambda: f"policy {policy.name} {why}", None)  # noqa: FBT003
     conditions = _conditions(resource, policy, orphan)
     sort = _sort(resource, policy)
     if not conditions:
         reason = Reason.ALL if policy.every_resource else sort[0] if sort else Reason.STATE
-        fact = "everything owned goes" if policy.every_resource else f"its state is {resource.raw_state}"
-        brief = fact if policy.every_resource else f"state {resource.raw_state}"
+        every = f"everything owned goes{f' {policy.window}' if policy.window is not None else ''}"
+        fact = every if policy.every_resource else f"its state is {resource.raw_state}{_code(resource, policy)}"
+        brief = every if policy.every_resource else f"state {resource.raw_state}{_code(resource, policy)}"
         if sort is not None and not policy.every_resource:
             fact, brief = f"it is {sort[1]}", sort[1]
         return Match(policy, True, reason, lambda: brief, lambda: f"{fact}, policy {policy.name}", None)  # noqa: FBT003
 
     def phrase() -> str:
         unmet = [one for one in conditions if one[3] is None or one[3] > now]
-        compared = ", ".join([_compared(resource, one, now, orphan) for one in unmet or conditions])
+        compared = ", ".join([_compared(resource, one, now, orphan) for one in unmet or conditions]) + _code(
+            resource, policy
+        )
         return f"{sort[1]}, {compared}" if sort else compared
 
     def say() -> str:
         facts = " and ".join([_fact(resource, reason, base, now, orphan) for reason, base, _, _ in conditions])
+        facts += _code(resource, policy)
         facts = f"{sort[1]}, {facts}" if sort else facts
         if policy.orphaned_for is not None and orphan.since is not None:
             facts = f"{orphan.say}; {facts}"

@@ -8,8 +8,11 @@ GO_EXAMPLES = '"60s", "1m30s", "500ms"'
 EXAMPLES = '"90s", "10m", "6h", "1d12h"'
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
-_WHOLE = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+", re.ASCII)
+_PART = re.compile(r"(\d+(?:\.\d+)?)[ \t]*(ms|s|m|h|d|w)", re.ASCII)
+_WHOLE = re.compile(r"(?:\d+(?:\.\d+)?[ \t]*(?:ms|s|m|h|d|w)[ \t]*)+", re.ASCII)
+_WORDS = {"min": "m", "mins": "m", "minute": "m", "minutes": "m", "sec": "s", "secs": "s", "second": "s", "seconds": "s"}
+_WORDS |= {"hr": "h", "hrs": "h", "hour": "h", "hours": "h", "day": "d", "days": "d", "week": "w", "weeks": "w"}
+_WORD = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
 _GO_SECONDS = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, "\u03bcs": 1e-6, "ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _GO_UNIT = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h)"  # both signs of micro are Go's
 _GO_PART = re.compile(_GO_UNIT, re.ASCII)
@@ -18,7 +21,7 @@ _LONGEST = timedelta(days=36500)
 
 
 def parse(text: str) -> timedelta:
-    """The duration that ``text`` names: numbers with units ms, s, m, h, d or w, added up.
+    """The duration that ``text`` names: numbers with units ms, s, m, h, d or w, added up ("1d12h", "24 h").
 
     Raises ValueError, with an example of what would be right, for anything else: a number without
     a unit, a sign, a unit that does not exist, or more than a hundred years.
@@ -27,7 +30,7 @@ def parse(text: str) -> timedelta:
     if stripped == "0":
         return timedelta(0)
     if not _WHOLE.fullmatch(stripped):
-        raise ValueError(f"{text!r} is not a duration; write for example {EXAMPLES}")
+        raise ValueError(f"{text!r} is not a duration; {_meant(stripped)}")
     try:
         total = timedelta(seconds=sum(float(n) * _SECONDS[unit] for n, unit in _PART.findall(stripped)))
     except OverflowError:
@@ -35,6 +38,18 @@ def parse(text: str) -> timedelta:
     if total > _LONGEST:
         raise ValueError(f"{text!r} is longer than a hundred years; write for example {EXAMPLES}")
     return total
+
+
+def _meant(text: str) -> str:
+    """What was probably meant by what is no duration."""
+    units = [_WORDS.get(unit.lower(), unit.lower()) for _, unit in _WORD.findall(text)]
+    rest = _WORD.sub("", text).strip(" \t")
+    if units and not rest and all(unit in _SECONDS for unit in units):
+        numbers = [number for number, _ in _WORD.findall(text)]
+        return f'did you mean "{"".join(number + unit for number, unit in zip(numbers, units, strict=True))}"?'
+    if text.isascii() and text.isdigit():
+        return f'it has no unit; did you mean "{text}s", "{text}m" or "{text}h"? Write for example {EXAMPLES}'
+    return f"write for example {EXAMPLES}; the units are {', '.join(_SECONDS)}"
 
 
 def parse_go(text: str) -> timedelta:

@@ -234,6 +234,8 @@ class Units:
             policy
             for policy in self.judge.rules.policies
             if Kind.CONTAINER in policy.kinds and resource.kind in policy.with_project and policy.concerns(resource)
+            if policy.leaves_out(resource, Kind.CONTAINER) is None
+            if policy.window is None or policy.window.is_open(self.judge.here)
         ]
 
     def _judge_follower(self, i: int, members: list[int]) -> None:
@@ -263,12 +265,23 @@ class Units:
         elif not all(self._takes_along(self.decisions[m], kind) for m in members):
             sentence = f"{kind} is not in with_project of each policy that takes its project's containers"
             self._turn(i, Reason.NO_POLICY, f"no {kind} in with_project", sentence)
+        elif (why := self._left_out(self.decisions[i].resource, members)) is not None:
+            self._turn(i, Reason.NO_POLICY, why, f"what takes its project's containers is not for it: {why}")
         else:
             self._take(i, "with its project's containers", "it goes with its project's containers", first)
 
+    def _policy_of(self, decision: Decision) -> Policy | None:
+        return next((policy for policy in self.judge.rules.policies if policy.name == decision.policy), None)
+
+    def _left_out(self, follower: Resource, members: list[int]) -> str | None:
+        """Why a policy that takes one of the containers does not take this along, or None."""
+        policies = filter(None, (self._policy_of(self.decisions[m]) for m in members))
+        found = ((policy, policy.leaves_out(follower, Kind.CONTAINER)) for policy in policies)
+        return next((f"policy {policy.name} {why}" for policy, why in found if why is not None), None)
+
     def _takes_along(self, member: Decision, kind: Kind) -> bool:
         """Whether what takes this container takes such a thing of its project along: without a policy, networks alone."""
-        policy = next((policy for policy in self.judge.rules.policies if policy.name == member.policy), None)
+        policy = self._policy_of(member)
         return kind in policy.with_project if policy is not None else kind is Kind.NETWORK
 
     def _judge_leftover(self, i: int) -> None:

@@ -261,6 +261,11 @@ class Leases:
         return joined
 
     @property
+    def site(self) -> Site:
+        """The endpoint that they are asked about."""
+        return self._site
+
+    @property
     def parts(self) -> tuple[LeaseIndex, ...]:
         """Where they are found."""
         return self._parts

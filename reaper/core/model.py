@@ -57,6 +57,7 @@ class Resource:
         last_activity_at: the last sign of life, where the provider has such a thing.
         updated_at: the last change of anything about it, where the provider reports that.
         created_at_inexact: ``created_at`` may be too late: it is the time of the last change, where no other is known.
+        exit_code: of a container that has run and ended; None of any other, and where it is not known.
         image: the full reference as its creator wrote it; None where there is none. Of an image, the first of ``tags``.
         tags: all references of an image, in order.
         group: the key of what it lives and dies with (a Compose project); None when it stands alone.
@@ -101,6 +102,7 @@ class Resource:
     last_activity_at: datetime | None = None
     updated_at: datetime | None = None
     created_at_inexact: bool = False
+    exit_code: int | None = None
     image: str | None = None
     tags: tuple[str, ...] = ()
     group: str | None = None

@@ -84,6 +84,7 @@ class Judge:
         self.owners = Owners(self.resources, rules.scope, self.groups, self._owned_kinds)
         self.users = Users(self.resources)
         self.leases = leases if isinstance(leases, Leases) else Leases(leases)
+        self.here = shifted(now, -self.leases.site.skew)
         self.grace = max(rules.created_grace, SHORTEST_CREATED_GRACE)
         self.processes = OwnerProcesses(self.resources, proofs, self.groups, self._preset, now)
 
@@ -168,7 +169,7 @@ class Judge:
     def matches(self, resource: Resource) -> list[Match]:
         """Every policy held against the resource, in the order of the configuration."""
         seen = as_scope_reads(resource, self.rules.scope)
-        return [hold(seen, policy, self.now, self._orphan(resource)) for policy in self.rules.policies]
+        return [hold(seen, policy, self.now, self._orphan(resource), self.here) for policy in self.rules.policies]
 
     def _preset(self, resource: Resource) -> str | None:
         owner = self.owners.owner(resource)
@@ -304,7 +305,7 @@ class Judge:
             return reap("label override", reason, phrase, lambda: f"its own {phrase}", None, since=ended)
         phrase = f"{said} has {human(end - self.now)} left"
         sentence = f"its own {phrase}"
-        if any(match.matched and match.policy.every_resource for match in self.matches(resource)):
+        if any(match.matched and match.policy.overrules for match in self.matches(resource)):
             return Finding("label override", None, lambda: f"{sentence}, which the operator overrules")
         return keep("label override", Reason.LABEL_NOT_DUE, phrase, lambda: sentence, due_at=end)
 
@@ -313,7 +314,7 @@ class Judge:
         finding = self._override_to_go(network)
         if finding.verdict is not Verdict.KEEP:
             return Finding(finding.rule, None, finding.say)
-        if any(policy.every_resource and policy.concerns(network) for policy in self.rules.policies):
+        if any(policy.overrules and policy.concerns(network) for policy in self.rules.policies):
             return Finding(finding.rule, None, lambda: f"{finding.sentence}, which the operator overrules")
         return finding
 
@@ -324,7 +325,7 @@ class Judge:
             if resource.kind not in policy.kinds:
                 yield of_other_kinds(policy.name, resource.kind)
                 continue
-            held = hold(seen, policy, self.now, orphan)
+            held = hold(seen, policy, self.now, orphan, self.here)
             rule = f"policy {policy.name}"
             if held.matched:
                 matched = True

@@ -125,7 +125,7 @@ Duration = Annotated[
     BeforeValidator(_duration),
     PlainSerializer(durations.spell, return_type=str),
     WithJsonSchema(
-        {"type": "string", "pattern": r"^\s*(0|(\d+(\.\d+)?(ms|s|m|h|d|w))+)\s*$", "examples": DURATION_EXAMPLES}
+        {"type": "string", "pattern": r"^\s*(0|(\d+(\.\d+)?[ \t]*(ms|s|m|h|d|w)[ \t]*)+)\s*$", "examples": DURATION_EXAMPLES}
     ),
 ]
 Size = Annotated[

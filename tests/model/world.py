@@ -275,6 +275,7 @@ def _container(c: Container) -> truth.Container:
         _moment(c.created),
         _moment(c.started) if c.started else None,
         _moment(c.finished) if c.finished else None,
+        c.exit_code,
         c.policy or "no",
         network_mode=c.network_mode,
         pid_mode=str(host.get("PidMode") or ""),

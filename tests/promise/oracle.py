@@ -354,6 +354,9 @@ class Oracle:
             return False
         if policy.names and not any(NAME_PATTERNS[pattern](thing.name) for pattern in policy.names):
             return False
+        exited_so = not policy.exit_codes or self._exited_so(thing, policy.exit_codes)
+        if self._left_out(thing, policy) or not self._is_open(policy) or not exited_so:
+            return False
         words = {thing.state, WORDS.get(thing.state, "running" if thing.state in RUNNING else thing.state)}
         if thing.state == "created":
             words = {"created", "stopped"}
@@ -362,6 +365,41 @@ class Oracle:
         if thing.state == "archived" and "archived" not in policy.states:
             return False
         return all(self._old_enough(thing, policy))
+
+    def _excluded(self, thing: Thing, policy: Policy) -> bool:
+        """What protects may have come with the image: it counts all the same."""
+        labels, image = thing.labels or {}, thing.image if isinstance(thing, Container) else ""
+        return (
+            any(LABEL_PATTERNS[pattern](labels) for pattern in policy.exclude_labels)
+            or any(NAME_PATTERNS[pattern](thing.name) for pattern in policy.exclude_names)  # type: ignore[union-attr]
+            or any(IMAGE_PATTERNS[pattern](image) for pattern in policy.exclude_images)
+        )
+
+    def _left_out(self, thing: Container | Sandbox, policy: Policy) -> bool:
+        """Whether the policy is not for it, or leaves it to one that has it for itself."""
+        if self._excluded(thing, policy):
+            return True
+        kind = "container" if isinstance(thing, Container) else "sandbox"
+        return not policy.exclusive and any(
+            kind in other.kinds
+            and all(LABEL_PATTERNS[pattern](thing.labels or {}) for pattern in other.labels)
+            and (not other.names or any(NAME_PATTERNS[pattern](thing.name) for pattern in other.names))
+            and not self._excluded(thing, other)
+            for other in self.config.policies
+            if other.exclusive
+        )
+
+    def _is_open(self, policy: Policy) -> bool:
+        """Whether this host's clock shows a time in its window."""
+        if policy.window is None:
+            return True
+        shown, (begin, end) = f"{self.world.now - self.world.skew:%H:%M}", policy.window
+        return begin <= shown < end if begin < end else not end <= shown < begin
+
+    def _exited_so(self, thing: Container | Sandbox, codes: tuple[str | int, ...]) -> bool:
+        if not isinstance(thing, Container) or thing.state not in ("exited", "dead") or thing.exit_code is None:
+            return False
+        return thing.exit_code in codes or ("zero" if thing.exit_code == 0 else "nonzero") in codes
 
     def _old_enough(self, thing: Container | Sandbox, policy: Policy) -> Iterator[bool]:
         if policy.older_than is not None:
@@ -399,6 +437,8 @@ class Oracle:
             reasons.never.append("no policy takes it")
         elif not any(self._matches(thing, policy, own) for policy in policies):
             reasons.open.append("a policy takes it by a label of its image")
+        if isinstance(thing, Container) and any(p.exit_codes for p in policies) and thing.odd:
+            reasons.open.append("an exit code that cannot be read")
 
     # -- each by itself --------------------------------------------------------------------------------------------------
 
@@ -499,6 +539,8 @@ class Oracle:
                 reasons.never.append("its project may be about to begin")
         elif len(self._directories(project)) > 1:
             reasons.open.append("two projects share it")
+        if any(policy.exclude_labels or policy.exclude_names for policy in self.config.policies):
+            reasons.open.append("a policy may exclude it, whatever it says of its project's containers")
 
     # -- one for another -------------------------------------------------------------------------------------------------
 

@@ -85,7 +85,16 @@ def _policy(policy: truth.Policy) -> dict[str, Any]:
         "labels": policy.labels,
         "names": policy.names,
         **{name: span for name, span in spans.items() if span is not None},
+        **_narrowed(policy),
     }
+
+
+def _narrowed(policy: truth.Policy) -> dict[str, Any]:
+    excluded = {"labels": policy.exclude_labels, "names": policy.exclude_names, "images": policy.exclude_images}
+    found: dict[str, Any] = {"exit_codes": policy.exit_codes} if policy.exit_codes else {}
+    found |= {"exclude": excluded} if any(excluded.values()) else {}
+    found |= {"window": "-".join(policy.window)} if policy.window is not None else {}
+    return found | {"exclusive": policy.exclusive, "all": policy.everything}
 
 
 def leases(world: World, endpoint_id: str | None) -> Sequence[Lease]:

@@ -156,7 +156,7 @@ class Engine:
             "Ports": [],
             "Labels": None if c.labels is None else dict(c.labels),
             "State": state,
-            "Status": "Up",
+            "Status": f"Exited ({_code(c)}) 3 hours ago" if state == "exited" and c.started is not None else "Up",
             "HostConfig": None if self.world.podman else {"NetworkMode": c.network_mode},
             "NetworkSettings": {"Networks": self._attached(c)},
             "Mounts": self._mounts(c),
@@ -175,7 +175,7 @@ class Engine:
                 "Paused": state == "paused",
                 "Restarting": state == "restarting",
                 "Dead": state == "dead",
-                "ExitCode": 0,
+                **({} if c.exit_code is None else {"ExitCode": c.exit_code if state in ("exited", "dead") else 0}),
                 "StartedAt": _rfc3339(c.started),
                 "FinishedAt": _rfc3339(self.world.now if stopped else c.finished),
             },
@@ -325,3 +325,7 @@ async def _listening(answer: Any) -> AsyncIterator[web.AppRunner]:
         yield runner
     finally:
         await runner.cleanup()
+
+
+def _code(container: Container) -> str:
+    return "" if container.exit_code is None else str(container.exit_code)

@@ -36,6 +36,7 @@ class Container:
 
     Args:
         image: the reference as its creator wrote it.
+        exit_code: what the engine says; it says 0 of what runs, and nothing where it is None.
         network_mode: as in HostConfig; likewise ``pid_mode``, ``ipc_mode``, ``links`` and ``volumes_from``.
         networks: names of networks that it is attached to. The engine gives their ids once it has been started.
         odd: values of the listing's row and of the inspection that are not what an engine gives: by a path in its JSON.
@@ -50,6 +51,7 @@ class Container:
     created: datetime | None
     started: datetime | None = None
     finished: datetime | None = None
+    exit_code: int | None = 0
     restart: str | None = "no"
     network_mode: str = "default"
     pid_mode: str = ""
@@ -137,7 +139,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class Policy:
-    """A policy as the file has it, its durations as such."""
+    """A policy as the file has it, its durations as such, its ``window`` in UTC. ``everything`` is all = true."""
 
     name: str
     kinds: tuple[str, ...] = ("container",)
@@ -147,6 +149,13 @@ class Policy:
     states: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    exit_codes: tuple[str | int, ...] = ()
+    exclude_labels: tuple[str, ...] = ()
+    exclude_names: tuple[str, ...] = ()
+    exclude_images: tuple[str, ...] = ()
+    exclusive: bool = False
+    everything: bool = False
+    window: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,7 @@ def _container(draw: st.DrawFn, number: int, image: Image, reference: str, label
         created=created,
         started=started,
         finished=finished,
+        exit_code=draw(st.sampled_from((0, 0, 1, 137, None))),
         restart=draw(_RESTART),
         odd=draw(rarely({}, *ODD_CONTAINER, weight=20)),
     )
@@ -423,6 +424,16 @@ _POLICY_KINDS = st.sampled_from((("container",), ("container",), ("container", "
 @st.composite
 def _policy(draw: st.DrawFn, number: int, part: str) -> Policy:
     kinds = draw(_POLICY_KINDS) if part == "engine" else ("sandbox",)
+    excluded = {
+        "exclude_labels": draw(rarely((), *((pattern,) for pattern in oracle.LABEL_PATTERNS), weight=3)),
+        "exclude_names": draw(rarely((), ("*-db",), weight=8)),
+        "exclude_images": draw(rarely((), ("acme/*",), weight=8)),
+    }
+    window = draw(rarely(None, *WINDOWS, weight=4))
+    if draw(rarely(False, True, weight=4)):
+        window = draw(st.sampled_from(WINDOWS[:4]))  # twelve hours at most
+        return Policy(f"policy-{number}", kinds, everything=True, window=window, **excluded)
+    labels, names = draw(rarely((), ("bench",), ("team=rl",), weight=4)), draw(rarely((), ("trial-*",), weight=8))
     conditions = ("older", "older", "stopped", "stopped", "both", "state") + (("idle",) * 6 if kinds == ("sandbox",) else ())
     condition = draw(st.sampled_from(conditions))
     return Policy(
@@ -432,11 +443,22 @@ def _policy(draw: st.DrawFn, number: int, part: str) -> Policy:
         stopped_for=draw(_SPANS) if condition in ("stopped", "both") else None,
         idle_for=draw(_SPANS) if condition == "idle" else None,
         states=draw(st.sampled_from((("exited",), ("running", "archived"), ("failed",)))) if condition == "state" else (),
-        labels=draw(rarely((), ("bench",), ("team=rl",), weight=8)),
-        names=draw(rarely((), ("trial-*",), weight=8)),
+        labels=labels,
+        names=names,
+        exit_codes=draw(rarely((), ("nonzero",), ("zero",), (137,), weight=3)) if kinds == ("container",) else (),
+        exclusive=bool(labels or names) and draw(st.booleans()),
+        window=window,
+        **excluded,
     )
 
 
+WINDOWS = (
+    ("11:00", "13:00"),
+    ("01:00", "12:30"),
+    ("02:00", "05:00"),
+    ("22:00", "04:00"),
+    ("22:00", "12:30"),
+)  # it is noon there
 BOTH = ("container", "sandbox")
 ORDINARY = (Policy("old", BOTH, older_than=DAY), Policy("stopped", BOTH, stopped_for=6 * HOUR))
 

@@ -52,6 +52,8 @@ _UNIT_LABEL, _NO_UNIT = "PODMAN_SYSTEMD_UNIT", "podman-compose@"
 _POD_INFRA = re.compile("[0-9a-f]{12}-infra")  # Podman deletes it with its pod alone, whose namespaces it holds
 
 _IMAGE_ID = re.compile(r"(sha256:)?[0-9a-f]{12,64}")
+_EXITED = re.compile(r"Exited \((\d{1,9})\)", re.ASCII)
+_ENDED = ("exited", "dead")
 _OWN_ID = re.compile(r"/([0-9a-f]{64})/(?:userdata/)?(?:hostname|hosts|resolv\.conf)$")
 _FULL_ID = re.compile(r"[0-9a-f]{64}")
 
@@ -192,6 +194,7 @@ def listed_container(
         state=STATES.get(raw_state, State.UNKNOWN),
         raw_state=raw_state,
         created_at=created,
+        exit_code=_listed_exit_code(row.get("Status")) if raw_state == "exited" else None,
         labels=found,
         image=image,
         group=compose_project(found, inherited),
@@ -205,6 +208,17 @@ def listed_container(
         system_container=system_container_of(shortest, found, image),
         unreadable=unreadable,
     )
+
+
+def _exit_code(value: object) -> int | None:
+    """What an inspection says of one that has ended. None for what no process exits with: Podman has -1 for unknown."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _listed_exit_code(status: object) -> int | None:
+    """What a listing says: "Exited (137) 3 hours ago". None where it says nothing."""
+    found = _EXITED.match(status) if isinstance(status, str) else None
+    return int(found[1]) if found is not None else None
 
 
 def inspected_container(row: Row, endpoint: str, directory: Directory | None = None) -> Resource:
@@ -253,6 +267,7 @@ def inspected_container(row: Row, endpoint: str, directory: Directory | None = N
         created_at=times["created_at"],
         started_at=times["started_at"],
         stopped_at=times["stopped_at"],
+        exit_code=_exit_code(state.get("ExitCode")) if raw_state in _ENDED else None,
         labels=found,
         image=image,
         group=compose_project(found, inherited),
