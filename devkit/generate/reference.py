@@ -8,6 +8,7 @@ from typing import Any
 
 from reaper.cli import build_parser
 from reaper.cli.completion import subcommands
+from reaper.config.load import TOP_LEVEL
 from reaper.config.show import example, schema_document
 from reaper.providers.fields import DURATION_EXAMPLES, toml_value
 
@@ -107,8 +108,8 @@ def _comments() -> tuple[dict[str, str], dict[tuple[str, str], str]]:
 def _type(schema: Mapping[str, Any]) -> str:
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(_type(choice) for choice in schema["anyOf"] if choice != {"type": "null"}))
-    if "const" in schema:
-        return f'"{schema["const"]}"'
+    if "const" in schema or "$ref" in schema:
+        return f'"{schema["const"]}"' if "const" in schema else "table"
     if "enum" in schema:
         return " or ".join(f'"{value}"' for value in schema["enum"])
     if schema.get("type") == "array":
@@ -146,7 +147,13 @@ def configuration() -> str:
     document = schema_document()
     tables, keys = _comments()
     lines = [_HEAD]
+    top = ((name, entry) for name, entry in document["properties"].items() if name in TOP_LEVEL)
+    lines += ["", "## Above the first table", ""]
+    rows = ((f"`{name}`", _type(entry), _default(entry), keys.get(("", name), "")) for name, entry in top)
+    lines += table_rows(("key", "type", "default", "meaning"), rows)
     for name, entry in document["properties"].items():
+        if name in TOP_LEVEL:
+            continue
         listed = entry.get("type") == "array"
         reference = (entry.get("items") or entry).get("$ref") or entry["allOf"][0]["$ref"]
         model = document["$defs"][reference.rsplit("/", 1)[1]]

@@ -191,6 +191,9 @@ def build_parser() -> argparse.ArgumentParser:
     command("simulate", "a Docker engine and a Daytona server to test policies with; prints what to export")
     sub = command("config", "check or show the configuration, or print its JSON schema or an example with every key")
     sub.add_argument("action", choices=("check", "show", "schema", "example"))
+    sub.add_argument(
+        "--offline", action="store_true", default=False, help="with check: name missing secrets and files, and go on without"
+    )
     _common(sub)
     sub = command("completion", 'print a script that completes commands and options: eval "$(reaper completion bash)"')
     sub.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell that reads it")

@@ -3,6 +3,8 @@
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from reaper import exits
 from reaper.cli import sweep as sweep_command
@@ -10,6 +12,7 @@ from reaper.config import load
 from reaper.config.secrets import lease_token, ryuk_secret
 from reaper.errors import ConfigError
 from reaper.observers.log import log_of
+from reaper.providers.registration import EndpointSpec
 from reaper.sweep.plan import checked
 
 
@@ -67,6 +70,8 @@ def _ryuk(arguments: Namespace) -> int:
 def _config(arguments: Namespace) -> int:
     from reaper.config import check, show  # noqa: PLC0415 - only this command needs them
 
+    if arguments.offline and arguments.action != "check":
+        raise ConfigError(f"it does not go with config {arguments.action}", "leave it out", "--offline")
     if arguments.action == "schema":
         print(show.schema())
         return 0
@@ -75,10 +80,15 @@ def _config(arguments: Namespace) -> int:
         return 0
     loaded = load.load(arguments.config)
     if arguments.action == "check":
-        endpoints = checked(load.endpoints(loaded.settings, os.environ), os.environ)
-        lease_token(loaded.settings.leases, os.environ)
-        ryuk_secret(loaded.settings.ryuk, os.environ)
-        print("\n".join(check.described(loaded, endpoints, os.environ)))
+        problems: list[str] = []
+        endpoints: Sequence[EndpointSpec]
+        if arguments.offline:
+            endpoints, problems = check.offline(loaded, os.environ)
+        else:
+            endpoints = checked(load.endpoints(loaded.settings, os.environ), os.environ)
+            lease_token(loaded.settings.leases, os.environ)
+            ryuk_secret(loaded.settings.ryuk, os.environ)
+        print("\n".join(check.described(loaded, endpoints, os.environ, datetime.now(UTC), problems)))
         return 0
     print(show.show(loaded, as_json=arguments.json))
     return 0

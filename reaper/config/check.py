@@ -1,26 +1,67 @@
 """``reaper config check``: what the configuration means, in words, and what in it cannot mean what it says."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import partial
 
+from reaper.config import load, policy_warnings
 from reaper.config.load import Config, unknown_variables
+from reaper.config.next_run import NEVER, schedule
 from reaper.config.policies import PolicyTable
+from reaper.config.secrets import lease_token, ryuk_secret, with_secret
 from reaper.core import sizes
-from reaper.core.conditions import Policy
 from reaper.core.durations import human
 from reaper.core.identity import RUNNER_FILES
 from reaper.core.model import Kind
 from reaper.core.owner_process import OwnerRule
 from reaper.core.presets import PRESETS, Preset
 from reaper.core.scope import Selector
+from reaper.errors import ConfigError
 from reaper.providers.fields import masked
 from reaper.providers.registration import EndpointSpec
 
-_STOPPED = frozenset({"stopped", "failed"})
+
+def offline(loaded: Config, env: Mapping[str, str]) -> tuple[list[EndpointSpec], list[str]]:
+    """The endpoints without secrets and certificates, and what is missing here of these, each as a sentence."""
+    settings, found, problems = loaded.settings, list[EndpointSpec](), list[str]()
+    tables = settings.endpoints()
+    try:
+        found += [] if tables else load.endpoints(settings, env)
+    except ConfigError as error:
+        problems.append(str(error))
+    for registration, table in tables:
+        try:
+            found.append(EndpointSpec(registration, registration.resolve(table, env)))
+        except ConfigError as error:
+            found.append(EndpointSpec(registration, table))
+            problems.append(str(error))
+    checks: list[Callable[[], object]] = [partial(e.registration.check, e.table) for e in found]
+    checks += [partial(with_secret, e, env) for e in found]
+    checks += [partial(lease_token, settings.leases, env), partial(ryuk_secret, settings.ryuk, env)]
+    for check in checks:
+        try:
+            check()
+        except ConfigError as error:
+            problems.append(str(error))
+    return found, [" ".join(problem.split()) for problem in problems]
 
 
-def described(loaded: Config, endpoints: Sequence[EndpointSpec], env: Mapping[str, str]) -> list[str]:
-    """The lines of the command. Each warning is one that leaves the configuration valid."""
+def described(
+    loaded: Config,
+    endpoints: Sequence[EndpointSpec],
+    env: Mapping[str, str],
+    now: datetime,
+    problems: Sequence[str] = (),
+) -> list[str]:
+    """The lines of the command. Each warning is one that leaves the configuration valid.
+
+    Args:
+        loaded: the configuration.
+        endpoints: those that are swept.
+        env: the environment.
+        now: aware UTC.
+        problems: what ``offline`` found missing.
+    """
     settings = loaded.settings
     rules, limits = settings.rules(), settings.effective_limits()
     scope, protect = rules.scope, rules.protect
@@ -35,12 +76,21 @@ def described(loaded: Config, endpoints: Sequence[EndpointSpec], env: Mapping[st
         kept.append(f"restart policy {' or '.join(protect.restart_policies)}, unless a preset owns it")
     lines += [f"protected: {entry}" for entry in dict.fromkeys((*kept, "label reaper.keep"))]
     lines += [f"owner: {_owner(rule)}" for rule in rules.owner_rules]
-    lines += [f"policy: {_policy(table)}" for table in settings.policy]
+    schedules = {table.name: schedule(table, now, at_start=settings.service.sweep_at_start) for table in settings.policy}
+    lines += [f"policy: {_policy(table)}{_after(schedules[table.name])}" for table in settings.policy]
     most = "any number" if limits.max_deletions is None else f"{limits.max_deletions}"
     share = "" if limits.max_fraction is None else f", and no more than {limits.max_fraction:.0%} of what it holds"
     lines.append(f"limit: {most} deletions for each endpoint and sweep{share}")
     kinds = {endpoint.name: endpoint.registration.kinds for endpoint in endpoints}
-    return [*lines, *(f"warning: {text}" for text in _warnings(loaded, rules.policies, kinds, env))]
+    named = [(table.name, table.window) for table in settings.policy if (schedules[table.name] or "").endswith(NEVER)]
+    late = [f"policy {name} never runs: no time of its cron lies in its window" for name, window in named if window]
+    late += [f"policy {name} never runs: its cron names no time that there is" for name, window in named if not window]
+    found = [*problems, *_warnings(loaded, kinds, env), *late]
+    return [*lines, *(f"warning: {text}" for text in found)]
+
+
+def _after(text: str | None) -> str:
+    return f"; {text}" if text else ""
 
 
 def _preset(preset: Preset) -> str:
@@ -80,7 +130,17 @@ def _policy(table: PolicyTable) -> str:
     conditions += [f"larger than {sizes.human(table.larger_than)}"] if table.larger_than is not None else []
     conditions += [word for word in ("untagged", "anonymous", "oneoff") if getattr(table, word)]
     conditions += [f"in state {' or '.join(table.states)}"] if table.states else []
+    if table.exit_codes:
+        conditions.append(f"that exited with {' or '.join(map(str, table.exit_codes))}")
+    if table.all:
+        conditions.append("of any age and state, but for what has a lease")
     narrow = _selected(Selector(table.labels, table.names, table.images))
+    if table.exclude is not None:
+        excluded = Selector(table.exclude.labels, table.exclude.names, table.exclude.images)
+        narrow += [f"except {entry}" for entry in _selected(excluded)]
+    narrow += ["which no other policy takes"] if table.exclusive else []
+    if (window := table.opening()) is not None:
+        narrow.append(f"{window} only")
     narrow += [f"on {' or '.join(table.endpoints)}"] if table.endpoints else []
     if table.with_project != ("network",) and Kind.CONTAINER in table.kinds:
         narrow.append(
@@ -92,64 +152,16 @@ def _policy(table: PolicyTable) -> str:
     return f"{table.name}: {what} {' and '.join(conditions)}{''.join(f', {entry}' for entry in narrow)}"
 
 
-def _warnings(
-    loaded: Config, policies: Sequence[Policy], kinds: Mapping[str, Collection[Kind]], env: Mapping[str, str]
-) -> Iterator[str]:
-    for name in unknown_variables(loaded.settings, env):
+def _warnings(loaded: Config, kinds: Mapping[str, Collection[Kind]], env: Mapping[str, str]) -> Iterator[str]:
+    settings = loaded.settings
+    rules = settings.rules()
+    for name in unknown_variables(settings, env):
         yield f"the variable {name} is no setting: it has no effect"
-    if (entry := loaded.settings.rules().scope.catch_all) is not None:
+    if (entry := rules.scope.catch_all) is not None:
         yield f"[scope] {entry} takes nearly everything that an endpoint holds"
-    if loaded.settings.owner and not any(policy.orphaned_for for policy in policies):
+    if settings.owner and not any(policy.orphaned_for for policy in rules.policies):
         yield "[[owner]] has no effect: no policy has orphaned_for"
-    for policy in policies:
-        if why := _never(policy, kinds):
-            yield f"policy {policy.name} never matches: {why}"
-        elif wider := next((other for other in policies if other is not policy and is_wider(other, policy)), None):
-            yield (
-                f"policy {policy.name} has no effect of its own: policies are ORed, and {wider.name} matches all that it"
-                " matches, and no later"
-            )
-
-
-def _never(policy: Policy, kinds: Mapping[str, Collection[Kind]]) -> str | None:
-    """Why the policy can match nothing, if so."""
-    if policy.endpoints and policy.kinds.isdisjoint(kind for name in policy.endpoints for kind in kinds.get(name, ())):
-        return f"{', '.join(sorted(policy.endpoints))} has no {' or '.join(sorted(policy.kinds))}"
-    if policy.stopped_for is not None and policy.states and policy.states <= {"running", "started", "changing", "unknown"}:
-        return f"what is {' or '.join(sorted(policy.states))} has not stopped"
-    return None
-
-
-def is_wider(wide: Policy, narrow: Policy) -> bool:
-    """Whether ``wide`` surely matches whatever ``narrow`` matches."""
-    if not narrow.kinds <= wide.kinds or not set(wide.selectors) <= set(narrow.selectors) or _asks_for_more(wide, narrow):
-        return False
-    if wide.endpoints and not (narrow.endpoints and narrow.endpoints <= wide.endpoints):
-        return False
-    states = narrow.states or (_STOPPED if narrow.stopped_for is not None else frozenset())
-    if wide.states and not (states and states <= wide.states):
-        return False
-    # What has stopped or been idle for some time is at least as old.
-    ages = [value for value in (narrow.older_than, narrow.stopped_for, narrow.idle_for) if value is not None]
-    return (
-        _is_met(wide.older_than, max(ages, default=None))
-        and _is_met(wide.stopped_for, narrow.stopped_for)
-        and _is_met(wide.idle_for, narrow.idle_for)
-        and _is_met(wide.unused_for, narrow.unused_for)
-        and _is_met(wide.orphaned_for, narrow.orphaned_for)
-    )
-
-
-def _asks_for_more(wide: Policy, narrow: Policy) -> bool:
-    """Whether ``wide`` has a condition besides times and states that ``narrow`` does not have, takes less, or runs later."""
-    if any(getattr(wide, only) and not getattr(narrow, only) for only in ("untagged", "anonymous")):
-        return True
-    if wide.asleep > narrow.asleep or narrow.under_pressure > wide.under_pressure:
-        return True
-    if narrow.oneoff != wide.oneoff or not narrow.with_project <= wide.with_project:
-        return True
-    return wide.larger_than is not None and (narrow.larger_than is None or narrow.larger_than < wide.larger_than)
-
-
-def _is_met(wanted: timedelta | None, given: timedelta | None) -> bool:
-    return wanted is None or (given is not None and given >= wanted)
+    own: list[str] = []  # without tables of endpoints other ones may be swept where the environment is another
+    if settings.endpoints():
+        own = [policy.name for i, policy in enumerate(settings.policy) if loaded.origin(("policy", i, "kinds")) != "default"]
+    yield from policy_warnings.warnings(rules.policies, rules.protect, kinds, own)

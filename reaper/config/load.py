@@ -177,7 +177,7 @@ def _override(model_of_all: type[Settings], raw: dict[str, Any], variable: str, 
 
 
 def _with_default_policies(raw: Mapping[str, Any]) -> object:
-    """The file's policies and those of the four built-in ones that hold beside them: a variable may name these, too."""
+    """The file's policies and the built-in ones that hold beside them: a variable may name these, too."""
     policies = raw.get("policy")
     if policies is not None and (raw.get("default_policies") is not True or not isinstance(policies, list)):
         return policies

@@ -247,8 +247,8 @@ def _excludes(resource: Resource, policy: Policy, here: datetime) -> str | None:
         return f"is not for a {resource.kind}"
     if not policy.concerns(resource):
         elsewhere = policy.endpoints and resource.endpoint not in policy.endpoints
-        what = f"is not for endpoint {resource.endpoint}" if elsewhere else "does not select it"
-        return "takes something only while the disk is too full" if policy.asleep and not elsewhere else what
+        why = "takes something only while the disk is too full" if policy.asleep else "does not select it"
+        return f"is not for endpoint {resource.endpoint}" if elsewhere else why
     if (what := policy.leaves_out(resource) or _of_another_sort(resource, policy)) is not None:
         return what
     if policy.window is not None and not policy.window.is_open(here):

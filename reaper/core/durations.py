@@ -30,7 +30,7 @@ def parse(text: str) -> timedelta:
     if stripped == "0":
         return timedelta(0)
     if not _WHOLE.fullmatch(stripped):
-        raise ValueError(f"{text!r} is not a duration; {_meant(stripped)}")
+        raise ValueError(f"{text!r} is not a duration; write for example {EXAMPLES}{_meant(stripped)}")
     try:
         total = timedelta(seconds=sum(float(n) * _SECONDS[unit] for n, unit in _PART.findall(stripped)))
     except OverflowError:
@@ -41,15 +41,15 @@ def parse(text: str) -> timedelta:
 
 
 def _meant(text: str) -> str:
-    """What was probably meant by what is no duration."""
+    """The rest of the sentence: what was probably meant by what is no duration."""
     units = [_WORDS.get(unit.lower(), unit.lower()) for _, unit in _WORD.findall(text)]
     rest = _WORD.sub("", text).strip(" \t")
     if units and not rest and all(unit in _SECONDS for unit in units):
         numbers = [number for number, _ in _WORD.findall(text)]
-        return f'did you mean "{"".join(number + unit for number, unit in zip(numbers, units, strict=True))}"?'
+        return f'; did you mean "{"".join(number + unit for number, unit in zip(numbers, units, strict=True))}"?'
     if text.isascii() and text.isdigit():
-        return f'it has no unit; did you mean "{text}s", "{text}m" or "{text}h"? Write for example {EXAMPLES}'
-    return f"write for example {EXAMPLES}; the units are {', '.join(_SECONDS)}"
+        return f'; it has no unit: did you mean "{text}s", "{text}m" or "{text}h"?'
+    return f"; the units are {', '.join(_SECONDS)}" if units else ""
 
 
 def parse_go(text: str) -> timedelta:

@@ -19,6 +19,8 @@ MILLISECONDS = st.integers(0, HUNDRED_YEARS // timedelta(milliseconds=1)).map(la
         ("0s", timedelta(0)),
         ("500ms", timedelta(milliseconds=500)),
         ("90s", timedelta(seconds=90)),
+        ("24 h", timedelta(hours=24)),
+        ("1h 30m", timedelta(minutes=90)),
         ("10m", timedelta(minutes=10)),
         ("6h", timedelta(hours=6)),
         ("1.5h", timedelta(minutes=90)),
@@ -34,7 +36,7 @@ def test_parse(text: str, value: timedelta) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "90", "-1h", "+1h", "1 h", "6H", "1y", "h", "1h-", "1,5h", ".5h", "1.h", "inf", "nan", "1e3s", "٣h", "1h 30m"],
+    ["", " ", "90", "-1h", "+1h", "6H", "1y", "h", "1h-", "1,5h", ".5h", "1.h", "inf", "nan", "1e3s", "٣h", "1\nh"],
 )
 def test_what_is_no_duration_is_named_and_an_example_given(text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f'{text!r} is not a duration; write for example "90s", "10m"')):

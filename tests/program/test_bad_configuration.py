@@ -40,7 +40,7 @@ CASES: Mapping[str, Bad] = {
     "unknown table like nothing": bad(
         "[quux]",
         "'quux'",
-        "known are: daytona, disk, docker, journal, leases, limits, owner, policy, prices, protect, retry, ryuk, scope",
+        "known are: daytona, default_policies, disk, docker, journal, leases, limits, owner, policy, prices, protect,",
     ),
     "unknown key": bad('[scope]\nlable = ["a"]', "[scope]", "unknown key 'lable'", "did you mean 'labels'?"),
     "unknown key like nothing": bad("[retry]\nquux = 1", "[retry]", "'quux'", "known are: attempts, factor,"),
@@ -159,7 +159,9 @@ CASES: Mapping[str, Bad] = {
         "is no time zone",
         '"Europe/Berlin"',
     ),
-    "a zone without cron": bad(POLICY + 'older_than = "1h"\nevery = "1m"\ntimezone = "UTC"', "timezone goes with cron only"),
+    "a zone without cron": bad(
+        POLICY + 'older_than = "1h"\nevery = "1m"\ntimezone = "UTC"', "timezone goes with cron and window only"
+    ),
     # engines
     "two engines of one name": bad('[[docker]]\nname = "a"\n' * 2, "two [[docker]] tables", "'a'", "another name"),
     "an engine called docker": bad('[[docker]]\nname = "docker"', 'name = "docker"', "--only docker"),

@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from reaper.config import load
+from reaper.config.load import TOP_LEVEL
 from reaper.config.owners import OwnerTable
 from reaper.config.policies import PolicyTable
 from reaper.config.prices import PricesTable
@@ -79,7 +80,8 @@ def _sections() -> Iterator[tuple[str, str]]:
 
 
 def test_no_table_is_forgotten_here() -> None:
-    assert list(TABLES) == list(Settings.model_fields)
+    assert [*TABLES, *TOP_LEVEL] == sorted(Settings.model_fields, key=lambda name: name in TOP_LEVEL)
+    assert re.search(r"^# default_policies = true ", EXAMPLE.read_text().split("\n[", 1)[0], flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -100,7 +102,7 @@ def test_what_the_example_shows_in_comments_would_be_accepted() -> None:
     tables: dict[str, list[str]] = {"limits": [], "prices": [], "docker": [], "daytona": [], "policy": []}
     for table, section in _sections():
         tables.get(table, []).extend(re.findall(r"^# (\w+ = .*)$", section, flags=re.MULTILINE))
-    assert [len(lines) for lines in tables.values()] == [2, 6, 10, 10, 14]
+    assert [len(lines) for lines in tables.values()] == [2, 6, 10, 10, 19]
     LimitsTable.model_validate(tomllib.loads("\n".join(tables["limits"])))
     shown = PricesTable.model_validate(tomllib.loads("\n".join(tables["prices"]))).prices()
     assert (shown.rates.cpu, shown.endpoints["gpu-1"].container, shown.sizes[4, 8, 10]) == (0.05, 2.5, 0.33)
@@ -114,7 +116,9 @@ def test_what_the_example_shows_in_comments_would_be_accepted() -> None:
     DaytonaTable.model_validate({k: v for k, v in organisation.items() if k != "api_key_env"})
     policy = tomllib.loads("\n".join(tables["policy"]))
     of_unused = {key: policy.pop(key) for key in ("unused_for", "larger_than", "untagged", "anonymous")}
+    of_all = {key: policy[key] for key in ("window", "timezone")} | {"all": policy.pop("all")}
     PolicyTable.model_validate({**policy, "name": "x", "kinds": ["container"], "cron": "15 * * * *"})
+    PolicyTable.model_validate({**of_all, "name": "x", "kinds": ["container"]})
     for kind, wrong in (("image", "anonymous"), ("volume", "untagged")):
         fields = {key: value for key, value in of_unused.items() if key != wrong}
         PolicyTable.model_validate({**fields, "name": "x", "kinds": [kind]})
@@ -158,7 +162,7 @@ def test_check_tells_in_words_what_is_owned_and_what_is_protected(program: Progr
         "owned: label team=rl",
         "protected: label reaper.keep",
         "protected: name db-*",
-        "policy: old: containers older than 1 h, on gpu-1",
+        "policy: old: containers older than 1 h, on gpu-1; every 10 min, first when the service starts",
         "limit: 1000 deletions for each endpoint and sweep",
     ]
 

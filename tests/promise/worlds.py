@@ -424,19 +424,14 @@ _POLICY_KINDS = st.sampled_from((("container",), ("container",), ("container", "
 @st.composite
 def _policy(draw: st.DrawFn, number: int, part: str) -> Policy:
     kinds = draw(_POLICY_KINDS) if part == "engine" else ("sandbox",)
-    excluded = {
-        "exclude_labels": draw(rarely((), *((pattern,) for pattern in oracle.LABEL_PATTERNS), weight=3)),
-        "exclude_names": draw(rarely((), ("*-db",), weight=8)),
-        "exclude_images": draw(rarely((), ("acme/*",), weight=8)),
-    }
     window = draw(rarely(None, *WINDOWS, weight=4))
     if draw(rarely(False, True, weight=4)):
         window = draw(st.sampled_from(WINDOWS[:4]))  # twelve hours at most
-        return Policy(f"policy-{number}", kinds, everything=True, window=window, **excluded)
+        return _excluding(draw, Policy(f"policy-{number}", kinds, everything=True, window=window))
     labels, names = draw(rarely((), ("bench",), ("team=rl",), weight=4)), draw(rarely((), ("trial-*",), weight=8))
     conditions = ("older", "older", "stopped", "stopped", "both", "state") + (("idle",) * 6 if kinds == ("sandbox",) else ())
     condition = draw(st.sampled_from(conditions))
-    return Policy(
+    policy = Policy(
         f"policy-{number}",
         kinds,
         older_than=draw(_SPANS) if condition in ("older", "both") else None,
@@ -448,7 +443,16 @@ def _policy(draw: st.DrawFn, number: int, part: str) -> Policy:
         exit_codes=draw(rarely((), ("nonzero",), ("zero",), (137,), weight=3)) if kinds == ("container",) else (),
         exclusive=bool(labels or names) and draw(st.booleans()),
         window=window,
-        **excluded,
+    )
+    return _excluding(draw, policy)
+
+
+def _excluding(draw: st.DrawFn, policy: Policy) -> Policy:
+    return replace(
+        policy,
+        exclude_labels=draw(rarely((), *((pattern,) for pattern in oracle.LABEL_PATTERNS), weight=3)),
+        exclude_names=draw(rarely((), ("*-db",), weight=8)),
+        exclude_images=draw(rarely((), ("acme/*",), weight=8)),
     )
 
 
