@@ -15,6 +15,7 @@ from reaper.core.pressure import MOST, Rank, Yield, awake, batch, in_order, in_t
 from reaper.core.rules import Rules
 from reaper.core.scope import Scope, Selector
 from tests.core.make import IMAGE, NETWORK, NOW, RUNNING, STOPPED, VOLUME, ago
+from tests.core.strategies import PROPERTY, Key, World, key, worlds
 
 GIB = 1 << 30
 OWNED = Scope(selector=Selector(labels=("team=rl",)))
@@ -228,3 +229,35 @@ def test_inodes_are_freed_by_what_the_last_ones_gave(missing: int, each: int) ->
         candidates = candidates[len(taken) :]
     assert left <= 0
     assert -left < each * 8, "no more than one too many once it is known how much each gives, and eight at first"
+
+
+# -- pressure widens nothing -------------------------------------------------------------------------------------------
+
+
+def _going(world: World, *asleep: str, **more: object) -> set[Key]:
+    policies = tuple(replace(policy, asleep=policy.name in asleep) for policy in world.rules.policies)
+    rules = replace(world.rules, policies=policies)
+    return {key(d.resource) for d in decide(world.resources, rules, world.leases, NOW, **more) if d.reap}  # type: ignore[arg-type]
+
+
+_SOME = st.sets(st.sampled_from(("policy-0", "policy-1", "policy-2")))
+
+
+@PROPERTY
+@given(worlds(), _SOME)
+def test_a_policy_that_waits_for_pressure_is_as_if_it_were_not_there(world: World, asleep: set[str]) -> None:
+    others = tuple(policy for policy in world.rules.policies if policy.name not in asleep)
+    without = replace(world, rules=replace(world.rules, policies=others))
+    assert _going(world, *asleep) == _going(without)
+
+
+@PROPERTY
+@given(worlds(), _SOME, st.data())
+def test_a_round_takes_of_what_is_chosen_and_would_go_anyhow(world: World, due: set[str], data: st.DataObject) -> None:
+    whole = _going(world, due=due)
+    ids = sorted({one.id for one in world.resources})
+    chosen = data.draw(st.sets(st.sampled_from(ids))) if ids else set()
+    taken = _going(world, due=due, chosen=chosen)
+    assert taken <= whole
+    assert {one.id for one in world.resources if key(one) in taken} <= chosen
+    assert _going(world, due=due, chosen=ids) == whole
