@@ -27,6 +27,9 @@ SOCKET, SHARED_RUNTIME = "reaper.sock", "/run/reaper"
 URL = "REAPER_URL"
 """The variable that says where the service is."""
 
+TOKEN = "REAPER_TOKEN"  # noqa: S105 - the name of a variable
+"""The variable that has the service's token."""
+
 LONGEST_PATH = 107
 """Bytes of a socket's path: the kernel takes no more."""
 

@@ -16,7 +16,8 @@ from reaper.core.lease import Lease
 from reaper.core.model import Report
 from reaper.core.pressure import awake
 from reaper.core.rules import Rules
-from reaper.leases.sources import KnownLeases
+from reaper.leases.served import FollowedLeases, ServedLeases
+from reaper.leases.sources import KnownLeases, other_service, service_at
 from reaper.observers.journal import NAME, Journal
 from reaper.paths import sockets_to_ask
 from reaper.sweep import connect
@@ -50,7 +51,8 @@ class Session:
             What the plan's options say when None.
         observers: are notified of every sweep, besides the journal. More may be appended.
         sockets: where services may listen whose leases count as those in the state directory do; those of this host when
-            None.
+            None, and then the one at REAPER_URL as well.
+        other: asks a service elsewhere, where ``sockets`` is given.
         log: gets a warning when the journal begins to lose records, and when they are written again.
         failed: is called in place of the first, with the reason; perhaps in the journal's thread.
         recovered: likewise, in place of the second.
@@ -72,6 +74,7 @@ class Session:
         act: bool | None = None,
         observers: Iterable[Observer] = (),
         sockets: Sequence[str] | None = None,
+        other: ServedLeases | FollowedLeases | None = None,
         log: "FilteringBoundLogger | None" = None,
         failed: Callable[[str], None] | None = None,
         recovered: Callable[[str], None] | None = None,
@@ -82,7 +85,9 @@ class Session:
         self.endpoints: Sequence[Endpoint] = ()
         self.observers = list(observers)
         self.observer: Observer = _Observers(self.observers)
-        self.leases = KnownLeases(plan.state, sockets_to_ask(os.environ) if sockets is None else sockets)
+        if sockets is None:
+            sockets, other = sockets_to_ask(os.environ), service_at(other_service(os.environ), os.environ)
+        self.leases = KnownLeases(plan.state, sockets, other)
         self.journal: Journal | None = None
         self._act = plan.options.act if act is None else act
         self.clock = clock

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reaper.leases import http_api
+from reaper.leases import documents, http_api
 
 _SCHEMAS = "#/components/schemas/"
 _JSON = "application/json"
@@ -44,7 +44,7 @@ _LEASE: dict[str, Any] = {
             "claims_until",
             "cause",
         ),
-        "heartbeat_seconds",
+        *("max_age_seconds", "ended_by", "heartbeat_seconds"),
     ],
     "properties": {
         "id": _TEXT,
@@ -58,6 +58,8 @@ _LEASE: dict[str, Any] = {
         "ended_at": {"type": ["string", "null"], "format": "date-time"},
         "claims_until": {"type": ["string", "null"], "format": "date-time"},
         "cause": _TEXT,
+        "max_age_seconds": {"type": ["number", "null"], "description": "how old it may become; null for as old as it likes"},
+        "ended_by": {**_MAYBE, "description": "who or what ended it, where that was not its holder or the holder's death"},
         "heartbeat_seconds": {"type": ["number", "null"], "description": "null where no heartbeat is needed"},
         "endpoints": {**_TEXTS, "description": "what the service sweeps; for clients that are trusted, or on the socket"},
     },
@@ -76,6 +78,7 @@ _REFUSED = {
     "403": "this client may not do that",
     "404": "no such lease is open here",
     "408": "the request did not come whole in time",
+    "410": "an operator, or its age, has ended it: its holder does not get it back",
     "409": "this id is another lease's",
     "413": "the request is too large",
     "415": "over TCP a request is application/json, which no web page can send unasked",
@@ -110,7 +113,7 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
 
 def document() -> dict[str, Any]:
     """The document."""
-    request = http_api._Request.model_json_schema(ref_template=_SCHEMAS + "{model}")  # noqa: SLF001
+    request = documents.LeaseRequest.model_json_schema(ref_template=_SCHEMAS + "{model}")
     models = {name.strip("_"): _plain(model) for name, model in request.pop("$defs").items()}
     request |= {"required": ["holder"], "example": _EXAMPLE}
     request["properties"]["holder"] = {
@@ -133,6 +136,7 @@ def document() -> dict[str, Any]:
             "leases": {"type": "array", "items": {"$ref": f"{_SCHEMAS}Lease"}},
             "edition": _TEXT,
             "seq": {"type": "integer", "minimum": 0},
+            "label_keys": {**_TEXTS, "description": "with state=open: what claims of any lease know their own by"},
         },
     }
     found = {
@@ -150,14 +154,18 @@ def document() -> dict[str, Any]:
                     "parameters": [
                         _query("after", "seq of an earlier answer", _TEXT),
                         _query("edition", "edition of that answer; of another file all are listed", _TEXT),
+                        _query("state", "those that have not ended", {"enum": ["open"]}),
+                        _query("id", "the one with this id, ended or not", _TEXT),
+                        _query("from", "with until: those that ended with claims and lived at some moment between", _TIME),
+                        _query("until", "see from", _TIME),
                     ],
-                    "responses": _answers({"200": {"description": "they", "content": {_JSON: {"schema": listed}}}}),
+                    "responses": _answers({"200": {"description": "they", "content": {_JSON: {"schema": listed}}}}, "400"),
                 },
                 "post": {
                     "operationId": "take",
                     "summary": "Take a lease. With hold the answer does not end, and its connection is the lease.",
                     "requestBody": {"required": True, "content": {_JSON: {"schema": {"$ref": f"{_SCHEMAS}Request"}}}},
-                    "responses": _answers(taken, "400", "408", "409", "413", "415", "429"),
+                    "responses": _answers(taken, "400", "408", "409", "410", "413", "415", "429"),
                 },
             },
             "/leases/{id}": {
@@ -167,7 +175,7 @@ def document() -> dict[str, Any]:
                 "put": {
                     "operationId": "renew",
                     "summary": "A heartbeat.",
-                    "responses": _answers({"200": _lease("it lives")}, "404"),
+                    "responses": _answers({"200": _lease("it lives")}, "404", "410"),
                 },
                 "delete": {
                     "operationId": "release",
@@ -175,12 +183,15 @@ def document() -> dict[str, Any]:
                     "parameters": [
                         _query("cause", "for people", _TEXT),
                         _query(
+                            "by", "who ends it in its holder's place; over the socket the kernel says who that is", _TEXT
+                        ),
+                        _query(
                             "over_for",
                             "how many seconds ago that ended for which it was taken",
                             {"type": "number", "minimum": 0, "maximum": http_api.LONGEST_OVER, "default": 0},
                         ),
                     ],
-                    "responses": _answers({"200": _lease("it has ended")}, "400", "404"),
+                    "responses": _answers({"200": _lease("it has ended")}, "400", "404", "410"),
                 },
             },
         },

@@ -114,6 +114,12 @@ def _running(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--no-proxy", action="store_true", default=False, help="leave DOCKER_HOST alone: nothing is labelled by itself"
     )
+    group.add_argument(
+        "--max-age",
+        metavar="DURATION",
+        default=None,
+        help="its lease ends after so long although it runs on, for example 24h (default: max_age of [leases], else never)",
+    )
     group.add_argument("--max-deletions", metavar="N|P%|none", help="refuse to delete more than this on one endpoint")
     group.add_argument("--fail-fast", action="store_true", help="stop that sweep at the first failure")
 
@@ -181,6 +187,13 @@ def build_parser() -> argparse.ArgumentParser:
     _logging(group, "default: console", "a line for each step as well; default: the reports alone")
     sub = command("history", "what was deleted, when and why, from the journal: the newest first")
     _history(sub)
+    sub = command("leases", "which leases keep something, whose they are, and an end for one whose holder hangs")
+    sub.add_argument("action", choices=("list", "show", "end"), help="all of them, one, or an end for one")
+    sub.add_argument("lease", metavar="ID", nargs="?", default=None, help="of show and end: the lease")
+    sub.add_argument("--ended", action="store_true", default=False, help="list those that have ended, too")
+    sub.add_argument("--reason", metavar="TEXT", default=None, help="of end: why, for the record")
+    sub.add_argument("--yes", action="store_true", default=False, help="of end: do not ask for a confirmation")
+    sub.add_argument("--json", action="store_true", help="one JSON document on stdout")
     sub = command("demo", "the whole thing against the built-in simulator: no Docker, no account, no network")
     sub.add_argument("--seed", type=int, default=7, help="the same seed makes the same world (default 7)")
     sub = command(
@@ -258,6 +271,9 @@ def _check_fit(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
     if command == "ryuk":
         taken = {"command", "argv", "log_format", "log_level"}
         wrong |= dict.fromkeys(given.keys() - taken, ", which reads RYUK_ variables and no file")
+    if command == "leases":
+        taken = {"command", "argv", "action", "lease", "ended", "reason", "yes", "json", "log_level"}
+        wrong |= dict.fromkeys(given.keys() - taken, ", which looks at no endpoint")
     if command == "history":
         wrong |= dict.fromkeys(_LOOKING, ", which looks at no endpoint")
     if command == "run":

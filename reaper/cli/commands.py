@@ -10,7 +10,7 @@ from reaper import exits
 from reaper.cli import sweep as sweep_command
 from reaper.config import load
 from reaper.config.secrets import lease_token, ryuk_secret
-from reaper.errors import ConfigError
+from reaper.errors import ConfigError, LeasesUnknownError
 from reaper.observers.log import log_of
 from reaper.providers.registration import EndpointSpec
 from reaper.sweep.plan import checked
@@ -32,7 +32,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _run(arguments: Namespace) -> int:
-    own = {"config": _config, "demo": _demo, "history": _history, "run": _run_command, "ryuk": _ryuk}
+    own = {"config": _config, "demo": _demo, "history": _history, "leases": _leases, "run": _run_command, "ryuk": _ryuk}
     if arguments.command in own:
         return own[arguments.command](arguments)
     if arguments.command is None and not arguments.once:
@@ -52,6 +52,16 @@ def _history(arguments: Namespace) -> int:
     from reaper.cli import history  # noqa: PLC0415 - it needs SQLite
 
     return history.run(arguments)
+
+
+def _leases(arguments: Namespace) -> int:
+    from reaper.cli import leases  # noqa: PLC0415 - it needs SQLite
+
+    try:
+        return leases.run(arguments)
+    except LeasesUnknownError as error:
+        sys.stderr.write(f"reaper: {error}\n")
+        return exits.UNLISTED
 
 
 def _run_command(arguments: Namespace) -> int:

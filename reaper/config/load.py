@@ -27,7 +27,9 @@ from reaper.providers.registration import EndpointSpec, EndpointTable
 
 PREFIX = "REAPER_"
 DEEPEST = 20  # tables in one another
-OTHER_VARIABLES = frozenset({"REAPER_CONFIG", "REAPER_LEASE", "REAPER_LABEL", "REAPER_IMAGE_LABEL", "REAPER_URL"})
+OTHER_VARIABLES = frozenset(
+    {"REAPER_CONFIG", "REAPER_LEASE", "REAPER_LABEL", "REAPER_IMAGE_LABEL", "REAPER_URL", "REAPER_TOKEN"}
+)
 
 TOP_LEVEL = ("default_policies",)  # keys that stand above all tables
 Key = tuple[str | int, ...]

@@ -32,6 +32,7 @@ from reaper.providers.registration import EndpointTable, Registration
 
 MAX_DELETIONS, MAX_DELETIONS_OF_EVERYTHING, MAX_FRACTION_OF_EVERYTHING = 1000, 100, 0.5
 
+SHORTEST_MAX_AGE = timedelta(minutes=1)
 DEFAULT_CATCH_UP, SHORTEST_CATCH_UP = timedelta(hours=1), timedelta(minutes=1)
 
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^/:@\s\[\]]+):\d{1,5}")
@@ -203,7 +204,8 @@ class LeasesTable(Table):
     """[leases]: what running benchmarks claim. The token is never written here, but named.
 
     Without a token only this host can take leases, and claim by these label keys alone, each with its value; over the local
-    socket root, the service's own user and the trusted ones may claim everything. ``socket`` "none" makes none.
+    socket root, the service's own user and the trusted ones may claim everything. ``socket`` "none" makes none. A lease that
+    is older than ``max_age`` ends, although its holder lives; "none" lets it become as old as that likes.
     """
 
     enabled: StrictBool = True
@@ -212,6 +214,19 @@ class LeasesTable(Table):
     token_env: StrictStr | None = None
     token_file: StrictStr | None = None
     claimable: Globs = ("org.testcontainers.*",)
+    max_age: Duration | None = None
+
+    @field_validator("max_age", mode="before")
+    @classmethod
+    def _unbounded(cls, value: object) -> object:
+        return None if value == "none" else value
+
+    @field_validator("max_age")
+    @classmethod
+    def _long_enough(cls, value: timedelta | None) -> timedelta | None:
+        if value is not None and value < SHORTEST_MAX_AGE:
+            raise ValueError('it is at least one minute; write for example "3d", or "none"')
+        return value
 
     @field_validator("socket")
     @classmethod

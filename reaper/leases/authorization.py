@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from reaper.leases.peers import Peer, user_name
-from reaper.leases.record import Holder, LeaseRecord
+from reaper.leases.record import Holder, LeaseRecord, Liveness
 
 
 class RefusedError(Exception):
@@ -65,6 +65,18 @@ class Requester:
             return self.uid == record.holder.uid
         there = record.holder
         return (there.host, there.pid, there.user) == (holder.host, holder.pid, holder.user)
+
+    def must_have_power(self, record: LeaseRecord) -> None:
+        """Raise RefusedError where the sender may not end the lease in its holder's place."""
+        if record.sort is not Liveness.PROCESS:  # which no client has taken
+            self.must_own(record)
+        elif not self.trusted:
+            whose = record.holder.user or record.holder.host
+            raise RefusedError(403, f"lease {record.id} is of a process of {whose}'s; only a trusted user may end it")
+
+    def named(self, said: str) -> str:
+        """Return who the sender is, for the record: as the kernel says where it can."""
+        return user_name(self.peer.uid) if self.peer is not None else f"{said} over TCP"
 
     def must_own(self, record: LeaseRecord) -> None:
         """Raise RefusedError where the sender may not renew or release the lease."""

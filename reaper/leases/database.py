@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from tempfile import mkstemp
@@ -32,6 +32,13 @@ MADE_TABLE = """CREATE TABLE IF NOT EXISTS made (
     at TEXT NOT NULL
 )"""
 PUT_MADE = "INSERT INTO made (lease, endpoint, id, at) VALUES (:lease, :endpoint, :id, :at)"
+_LATER = """ALTER TABLE lease ADD COLUMN max_age REAL;
+ALTER TABLE lease ADD COLUMN uptime REAL;
+ALTER TABLE lease ADD COLUMN ended_by TEXT;
+CREATE INDEX lease_state ON lease (state);
+CREATE INDEX lease_with_claims ON lease (ended_at, since) WHERE claims != '[]';
+CREATE TABLE claimed (key TEXT NOT NULL PRIMARY KEY)"""  # in files that earlier versions made: see ``_complete``
+PUT_CLAIMED = "INSERT OR IGNORE INTO claimed (key) VALUES (:key)"
 _SCHEMA = f"""
 CREATE TABLE lease (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -59,16 +66,19 @@ CREATE TABLE edition (id TEXT NOT NULL, forgot TEXT);
 INSERT INTO edition VALUES (lower(hex(randomblob(8))), NULL);
 {MADE_TABLE};
 CREATE INDEX lease_ended ON lease (ended_at);
+{_LATER};
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 """  # noqa: S608 - two numbers
 _COLUMNS = (
     *("id", "sort", "host", "pid", "started", "command", "user", "uid", "token", "machine", "boot", "claims", "resources"),
-    *("endpoints", "since", "state", "seen_at", "ended_at", "cause"),
+    *("endpoints", "since", "state", "seen_at", "ended_at", "cause", "max_age", "uptime", "ended_by"),
 )
-PUT = "INSERT OR REPLACE INTO lease ({}) VALUES ({})".format(  # noqa: S608 - from the names above
+TAKE = "INSERT OR REPLACE INTO lease ({}) SELECT {}".format(
     ", ".join(_COLUMNS), ", ".join(f":{column}" for column in _COLUMNS)
 )
+PUT = f"{TAKE} WHERE NOT EXISTS (SELECT 1 FROM lease WHERE id = :id AND ended_at IS NOT NULL)"  # noqa: S608 - likewise
+"""What has ended stays as it ended: its holder, or the service that watches it, may not know that yet."""
 
 
 def spell(at: datetime) -> str:
@@ -99,7 +109,15 @@ def as_row(record: LeaseRecord) -> dict[str, object]:
         "seen_at": spell(record.seen_at),
         "ended_at": record.ended_at and spell(record.ended_at),
         "cause": record.cause or None,
+        "max_age": None if record.max_age is None else record.max_age.total_seconds(),
+        "uptime": record.uptime,
+        "ended_by": record.ended_by or None,
     }
+
+
+def as_keys(record: LeaseRecord) -> list[dict[str, str]]:
+    """Return the labels that its claims know their own by, as the values of ``PUT_CLAIMED``."""
+    return [{"key": claim.label_key} for claim in record.claims if claim.label_key is not None]
 
 
 @lru_cache(maxsize=1024)  # thousands of leases have none, or the same ones
@@ -125,6 +143,7 @@ def from_row(row: sqlite3.Row | Mapping[str, Any]) -> LeaseRecord:
         for column in columns:
             if not isinstance(row[column], kinds):
                 raise TypeError(f"its column {column} holds a {type(row[column]).__name__}")
+    later = {column: row[column] if column in row.keys() else None for column in ("max_age", "uptime", "ended_by")}  # noqa: SIM118
     return LeaseRecord(
         id=row["id"],
         sort=Liveness(row["sort"]),
@@ -140,6 +159,9 @@ def from_row(row: sqlite3.Row | Mapping[str, Any]) -> LeaseRecord:
         state=LeaseState(row["state"]),
         ended_at=parse_time(row["ended_at"]) if row["ended_at"] else None,
         cause=row["cause"] or "",
+        max_age=None if later["max_age"] is None else timedelta(seconds=later["max_age"]),
+        uptime=later["uptime"],
+        ended_by=later["ended_by"] or "",
     )
 
 
@@ -169,6 +191,7 @@ def connect(file: Path, size: int) -> sqlite3.Connection:
     connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         _check(connection)
+        _complete(connection)
     except BaseException:
         connection.close()
         raise
@@ -189,6 +212,21 @@ def _check(connection: sqlite3.Connection) -> None:
         if problem != "ok":
             raise sqlite3.DatabaseError(str(problem))
     connection.execute("PRAGMA synchronous = FULL")
+
+
+def _complete(connection: sqlite3.Connection) -> None:
+    """Add what a file of an earlier version lacks, whose programs read it all the same."""
+    there = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'claimed'"
+    if connection.execute(there).fetchone():
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    if not connection.execute(there).fetchone():  # another process was faster
+        for statement in _LATER.split(";"):
+            connection.execute(statement)
+        claims = (json.loads(text) for (text,) in connection.execute("SELECT DISTINCT claims FROM lease"))
+        keys = {claim.label_key for each in claims for claim in map(Claim.of, each)} - {None}
+        connection.executemany(PUT_CLAIMED, [{"key": key} for key in keys])
+    connection.execute("COMMIT")
 
 
 def write(connection: sqlite3.Connection, *changes: tuple[str, Sequence[Mapping[str, object]]]) -> None:

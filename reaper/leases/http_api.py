@@ -11,110 +11,42 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
-from typing import Annotated, Any, NoReturn
+from datetime import datetime, timedelta
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    StringConstraints,
-    ValidationError,
-)
 
-from reaper.core.claim_check import MOST_CLAIMS, MOST_ENTRIES, ClaimError, check_all
+from reaper.core.claim_check import ClaimError, check_all
+from reaper.core.durations import parse_time
 from reaper.core.lease import Claim
-from reaper.core.scope import LEASE_LABEL
 from reaper.errors import LeasesUnknownError
 from reaper.leases.authorization import RefusedError, Requester, authenticate
 from reaper.leases.connection_limits import DOOR
+from reaper.leases.documents import LeaseRequest, answer_json, document, read
 from reaper.leases.peers import UNKNOWN_USER, Peer
-from reaper.leases.store import HEARTBEAT_DUE, Holder, LeaseRecord, Liveness
+from reaper.leases.record import THIS_PROCESS
+from reaper.leases.served import SERVICE_HEADER
+from reaper.leases.store import PAGE, LeaseRecord, Liveness
 from reaper.leases.tcp_peer import TcpPeer
 from reaper.leases.watcher import LeaseBook
 
 PATH = "/leases"
-LONGEST = 64 * 1024  # bytes of a request
 MOST = 10_000  # leases that are open at once
 MOST_OF_ONE = 1000  # of them, of one user who is not trusted, or of all who are not and came over TCP
-LARGEST_PID = 2**31 - 1
-BODY_WITHIN = 10.0  # seconds for a whole request
 LONGEST_CAUSE = 200  # characters
 LONGEST_OVER = 86_400  # seconds
 LOOK_EVERY = 0.5  # seconds between two looks whether a connection is still open
 SIGN_EVERY = 15.0  # seconds between two signs of life on it, by which a peer is noticed that vanished without a word
 _JSON, _LINES = "application/json", "application/x-ndjson"
 _METHODS = ("GET lists the leases, POST takes one", "PUT is a heartbeat, DELETE gives the lease back")
+Page = tuple[int, str, Sequence[LeaseRecord]]
+"""Where it ends, of which file it is, and its leases."""
 _Handler = Callable[["LeaseApi", web.Request, Requester], Awaitable[web.StreamResponse]]
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("it has a character that cannot be printed")
-    return text
-
-
-_PRINTABLE = AfterValidator(_printable)
-_Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=1024)]
-_Texts = Annotated[tuple[_Text, ...], Field(max_length=MOST_ENTRIES)]
-_Id = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Claim(_Body):
-    labels: _Texts = ()
-    names: _Texts = ()
-    images: _Texts = ()
-    projects: _Texts = ()
-
-
-class _Holder(_Body):
-    host: Annotated[_Text, _PRINTABLE]
-    pid: Annotated[StrictInt, Field(ge=1, le=LARGEST_PID)] | None = None
-    command: Annotated[StrictStr, Field(max_length=1024), _PRINTABLE] = ""
-    user: Annotated[StrictStr, Field(max_length=256), _PRINTABLE] = ""
-
-    def holder(self) -> Holder:
-        return Holder(self.host, self.pid, None, self.command, self.user)
-
-
-class _Request(_Body):
-    holder: _Holder | None = None
-    id: _Id | None = None
-    claims: Annotated[tuple[_Claim, ...], Field(max_length=MOST_CLAIMS)] = ()
-    hold: StrictBool = False
-
-
-def document(record: LeaseRecord) -> dict[str, Any]:
-    """A lease as clients see it. It echoes id and scope, so that a reaper that ignores it is noticed."""
-    holder, ending = record.holder, record.lease().ending
-    return {
-        "id": record.id,
-        "label": f"{LEASE_LABEL}={record.id}",
-        "state": record.state.value,
-        "holder": {"host": holder.host, "pid": holder.pid, "command": holder.command, "user": holder.user},
-        "claims": [claim.fields() for claim in record.claims],
-        "granted_for": sorted(record.endpoints),
-        "since": record.since.isoformat(),
-        "seen_at": record.seen_at.isoformat(timespec="seconds"),
-        "ended_at": ending and ending.at.isoformat(),
-        "claims_until": ending and ending.last.isoformat(),
-        "cause": record.cause,
-        "heartbeat_seconds": HEARTBEAT_DUE.total_seconds() if record.sort is Liveness.HEARTBEAT else None,
-    }
 
 
 def lease_app(
@@ -140,6 +72,7 @@ def lease_app(
         return answer
 
     app = web.Application(middlewares=[_explain_errors])
+    app.on_response_prepare.append(_name_service)
     for path in ("", "/"):
         app.router.add_get(path, admitted(LeaseApi.list_all))
         app.router.add_post(path, admitted(LeaseApi.take))
@@ -148,17 +81,21 @@ def lease_app(
     return app
 
 
+async def _name_service(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers[SERVICE_HEADER] = THIS_PROCESS.name
+
+
 @web.middleware
 async def _explain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except RefusedError as refused:
-        return _json(refused.status, {"error": str(refused)}, **refused.headers)
+        return answer_json(refused.status, {"error": str(refused)}, **refused.headers)
     except LeasesUnknownError as error:
-        return _json(503, {"error": str(error)}, **{"Retry-After": "5"})
+        return answer_json(503, {"error": str(error)}, **{"Retry-After": "5"})
     except web.HTTPMethodNotAllowed as error:
         methods = ", ".join(sorted(error.allowed_methods))
-        return _json(405, {"error": _METHODS["PUT" in error.allowed_methods]}, Allow=methods)
+        return answer_json(405, {"error": _METHODS["PUT" in error.allowed_methods]}, Allow=methods)
 
 
 class LeaseApi:
@@ -205,8 +142,14 @@ class LeaseApi:
 
     async def release(self, request: web.Request, requester: Requester) -> web.StreamResponse:
         """End a lease."""
-        name = self._owned(request, requester)
-        return self._found(self._book.release(name, _cause(request), _over_for(request)), name)
+        name, by = request.match_info["id"], _line(request, "by")
+        if by is None:
+            self._owned(request, requester)
+            return self._found(self._book.release(name, _line(request, "cause") or "released", _over_for(request)), name)
+        if (record := self._book.known(name)) is not None:
+            requester.must_have_power(record)
+            by = requester.named(by)
+        return self._found(self._book.end(name, by, _line(request, "cause") or "no reason was given"), name)
 
     def _owned(self, request: web.Request, requester: Requester) -> str:
         """Return the id that the path names. Raises RefusedError where the lease is another's."""
@@ -216,33 +159,59 @@ class LeaseApi:
         return name
 
     async def list_all(self, request: web.Request, _: Requester) -> web.StreamResponse:
-        """Return all leases, or those that changed since an earlier answer: a few at once, since there may be thousands."""
-        try:
-            seq = max(int(request.query.get("after", "0")[:18]), 0)
-        except ValueError:
-            seq = 0
-        seq, edition, records = self._book.page(seq, request.query.get("edition", ""))
+        """Return all leases, or those that are asked for: a few at once, since there may be thousands."""
+        pages, more = self._pages(request.query)
         answer = web.StreamResponse(headers={"Content-Type": f"{_JSON}; charset=utf-8"})
         await answer.prepare(request)
         await answer.write(b'{"leases": [')
-        before = b"\n"
-        while records:
-            await answer.write(before + b",\n".join(json.dumps(document(record)).encode() for record in records))
-            before = b",\n"
-            await anyio.lowlevel.checkpoint()
-            try:
-                seq, edition, records = self._book.page(seq, edition)
-            except LeasesUnknownError:  # half a list is none
-                if request.transport is not None:
-                    request.transport.abort()
-                return answer
-        await answer.write(f'\n], "edition": "{edition}", "seq": {seq}}}\n'.encode())
+        before, end = b"\n", (0, "")
+        try:
+            for seq, edition, records in pages:
+                if records:
+                    await answer.write(before + b",\n".join(json.dumps(document(record)).encode() for record in records))
+                    before = b",\n"
+                end = seq, edition
+                await anyio.lowlevel.checkpoint()
+        except LeasesUnknownError:  # half a list is none
+            if request.transport is not None:
+                request.transport.abort()
+            return answer
+        rest = json.dumps({"edition": end[1], "seq": end[0], **more})
+        await answer.write(f"\n], {rest[1:]}\n".encode())
         await answer.write_eof()
         return answer
 
+    def _pages(self, query: Mapping[str, str]) -> tuple[Iterator[Page], Mapping[str, Any]]:
+        """The pages of the leases that a query asks for, and what the answer says besides. Raises RefusedError.
+
+        The first page is read at once: an error of it has an answer of its own.
+        """
+        if (id_ := query.get("id")) is not None:
+            return self._cut([record] if (record := self._book.known(id_)) is not None else []), {}
+        if query.get("state") == "open":
+            return self._cut(self._book.open_records()), {"label_keys": sorted(self._book.label_keys)}
+        if "from" in query and "until" in query:
+            return self._cut(self._book.with_claims(_time(query["from"], "from"), _time(query["until"], "until"))), {}
+        try:
+            seq = max(int(query.get("after", "0")[:18]), 0)
+        except ValueError:
+            seq = 0
+        first = self._book.page(seq, query.get("edition", ""))
+        return self._following(first), {}
+
+    def _cut(self, records: Sequence[LeaseRecord]) -> Iterator[Page]:
+        seq, edition = self._book.position()
+        return ((seq, edition, records[at : at + PAGE]) for at in range(0, max(len(records), 1), PAGE))
+
+    def _following(self, page: Page) -> Iterator[Page]:
+        while page[2]:
+            yield page
+            page = self._book.page(page[0], page[1])
+        yield page
+
     async def take(self, request: web.Request, requester: Requester) -> web.StreamResponse:
         """Grant a lease."""
-        wanted = await _read(request, requester)
+        wanted = await read(request, requester)
         door = request.config_dict.get(DOOR)
         if wanted.hold and door is not None and not door.may_hold(request.transport):
             raise RefusedError(429, "so many connections are leases that no more can be; send heartbeats")
@@ -253,9 +222,9 @@ class LeaseApi:
             given["endpoints"] = sorted(self._endpoints())
         if record.sort is Liveness.CONNECTION:
             return await self._hold(request, record, given, status)
-        return _json(status, given, **_place(record))
+        return answer_json(status, given, **_place(record))
 
-    def _taken(self, wanted: _Request, requester: Requester) -> tuple[LeaseRecord, int]:
+    def _taken(self, wanted: LeaseRequest, requester: Requester) -> tuple[LeaseRecord, int]:
         """The lease for a request, and the answer's status. The request is not kept while the client stays connected."""
         if self._closing:
             raise RefusedError(503, "the service is about to end; ask the next one", **{"Retry-After": "1"})
@@ -273,7 +242,10 @@ class LeaseApi:
             if list(there.claims) != claims or there.sort is not sort:
                 raise RefusedError(409, f"lease {wanted.id} is there already, and is another one")
             return self._book.heard(wanted.id) or there, 200
-        if wanted.id is not None and self._book.known(wanted.id) is not None:
+        known = None if wanted.id is None else self._book.known(wanted.id)
+        if known is not None and known.ended_by:
+            raise _ended(known)
+        if known is not None:
             raise RefusedError(409, f"lease {wanted.id} has ended, or is another reaper's; take another id")
         opened = [record.holder.uid for record in self._book.open_records()]
         if len(opened) >= MOST:
@@ -281,7 +253,8 @@ class LeaseApi:
         if not requester.trusted and opened.count(requester.uid) >= MOST_OF_ONE:
             whose = "that were taken over TCP" if requester.uid is None else f"of {holder.user}"
             raise RefusedError(429, f"{MOST_OF_ONE} leases {whose} are open already")
-        return self._book.take(sort, holder, claims, name=wanted.id), 201
+        max_age = None if wanted.max_age_seconds is None else timedelta(seconds=wanted.max_age_seconds)
+        return self._book.take(sort, holder, claims, name=wanted.id, max_age=max_age), 201
 
     async def _hold(
         self, request: web.Request, record: LeaseRecord, given: dict[str, Any], status: int
@@ -316,17 +289,31 @@ class LeaseApi:
                     self._book.lost(record.id, line.silent_for(request.content.exception()))
         return answer
 
-    @staticmethod
-    def _found(record: LeaseRecord | None, name: str) -> web.Response:
+    def _found(self, record: LeaseRecord | None, name: str) -> web.Response:
+        if record is None and (known := self._book.known(name)) is not None and known.ended_by:
+            raise _ended(known)
         if record is None:
             raise RefusedError(404, f"no lease {name} is open here; what it covered is not covered any more")
-        return _json(200, document(record))
+        return answer_json(200, document(record))
 
 
-def _cause(request: web.Request) -> str:
-    """Why a lease is given back, for people."""
-    said = request.query.get("cause", "")[:LONGEST_CAUSE]
-    return "".join(c if c.isprintable() else " " for c in said) or "released"
+def _ended(record: LeaseRecord) -> RefusedError:
+    """The answer to a holder whose lease was ended, and who does not get it back."""
+    return RefusedError(410, f"lease {record.id} was ended by {record.ended_by}: {record.cause}")
+
+
+def _line(request: web.Request, name: str) -> str | None:
+    """A line for people that a query holds, if it does."""
+    said = request.query.get(name, "")[:LONGEST_CAUSE]
+    return "".join(c if c.isprintable() else " " for c in said).strip() or None
+
+
+def _time(text: str, name: str) -> datetime:
+    """A time of a query. Raises RefusedError."""
+    try:
+        return parse_time(text)
+    except (ValueError, OverflowError):
+        raise RefusedError(400, f'{name}: it is a time such as "2026-11-21T06:00:00Z"') from None
 
 
 def _over_for(request: web.Request) -> timedelta:
@@ -343,34 +330,3 @@ def _over_for(request: web.Request) -> timedelta:
 
 def _place(record: LeaseRecord) -> dict[str, str]:
     return {"Location": f"{PATH}/{record.id}"}
-
-
-async def _read(request: web.Request, requester: Requester) -> _Request:
-    # A page in a browser cannot send that elsewhere without being asked about it first, and reaches no socket.
-    if request.content_type != _JSON and requester.peer is None:
-        raise RefusedError(415, f"send {_JSON}")
-    body = b""
-    try:
-        with anyio.fail_after(BODY_WITHIN):
-            while len(body) <= LONGEST and not request.content.at_eof():
-                body += await request.content.read(LONGEST + 1 - len(body))
-    except TimeoutError:
-        raise RefusedError(408, f"the request was not whole within {BODY_WITHIN:g} s", Connection="close") from None
-    except (web.HTTPException, web.RequestPayloadError) as error:
-        raise RefusedError(400, f"the request cannot be read: {type(error).__name__}", Connection="close") from None
-    if len(body) > LONGEST:
-        raise RefusedError(413, f"a lease has at most {LONGEST} bytes")
-    try:
-        return _Request.model_validate_json(body)
-    except ValidationError as error:
-        _explain(error)
-
-
-def _explain(error: ValidationError) -> NoReturn:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, first["loc"]))
-    raise RefusedError(400, f"{where}: {first['msg']}" if where else str(first["msg"])) from None
-
-
-def _json(status: int, body: dict[str, Any], **headers: str) -> web.Response:
-    return web.Response(status=status, text=json.dumps(body, indent=2) + "\n", content_type=_JSON, headers=headers)

@@ -1,6 +1,7 @@
 """Who holds a lease, how it stands, and what proves that its holder is dead."""
 
 import os
+import secrets
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -9,7 +10,23 @@ from reaper import host as hostid
 from reaper.core.lease import IN_FLIGHT, Claim, Ending, Lease
 from reaper.liveness import started
 
+MAX_AGE, MAX_AGE_CAUSE = "max_age", "it was older than its max_age, {}"
+"""By what a lease is ended that has become too old, and why, for people."""
 HEARTBEAT_DUE = timedelta(minutes=1)  # from one heartbeat to the next, at the most
+
+
+class _Process:
+    """Names this very process: a service that asks itself learns nothing. A forked child is another one."""
+
+    def __init__(self) -> None:
+        self.anew()
+        os.register_at_fork(after_in_child=self.anew)
+
+    def anew(self) -> None:
+        self.name = secrets.token_hex(16)
+
+
+THIS_PROCESS = _Process()
 
 
 class LeaseState(StrEnum):
@@ -79,6 +96,10 @@ class LeaseRecord:
         boot: the boot of that machine.
         endpoints: the ids of the endpoints for which it was granted.
         cause: why it ended, for people.
+        max_age: how old it may become, whatever its holder says; None for as old as that likes.
+        uptime: for how many seconds the machine had run when it was taken: setting a clock makes no lease older.
+        ended_by: who or what ended it, where that was neither its holder nor the holder's death. Its holder does not get it
+            back then.
     """
 
     id: str
@@ -95,6 +116,9 @@ class LeaseRecord:
     state: LeaseState = LeaseState.LIVE
     ended_at: datetime | None = None
     cause: str = ""
+    max_age: timedelta | None = None
+    uptime: float | None = None
+    ended_by: str = ""
 
     def is_orphan(self, lives: bool | None) -> bool:  # noqa: FBT001 - the answer of ``alive``
         """Whether its holder is surely dead, and that is not recorded yet. Two proofs are asked of a process.
@@ -126,6 +150,21 @@ class LeaseRecord:
             return False
         same = bool(self.machine) or self.holder.host == os.uname().nodename
         return same and self.seen_at < hostid.booted_at()
+
+    def age(self, uptime: float) -> timedelta:
+        """For how long it has surely been there: it is no younger, by the clock that cannot be set.
+
+        Args:
+            uptime: for how long this machine has run, in seconds; while it sleeps neither it nor a run goes on.
+        """
+        if self.is_here and self.uptime is not None:
+            return timedelta(seconds=max(uptime - self.uptime, 0.0))
+        return timedelta(seconds=max(uptime, 0.0)) if self._was_here_before_this_boot else timedelta(0)
+
+    def is_too_old(self, uptime: float, now: datetime, most: timedelta | None = None) -> bool:
+        """Whether it is surely older than it may become, or than ``most``: by the machine's clocks, both of them."""
+        bounds = [bound for bound in (self.max_age, most) if bound is not None]
+        return bool(bounds) and min(bounds) <= min(self.age(uptime), now - self.since)
 
     def killed(self, at: datetime, cause: str) -> Ending:
         """How it ended when its holder was found dead then, who had given no sign of life since ``seen_at``."""

@@ -325,6 +325,8 @@ class Ryuk:
         before = book.known(id_)
         if before is not None and not before.state.ended:
             raise LineError(f"lease {id_} is held by another process that shares the state directory")
+        if before is not None and before.ended_by:
+            raise LineError(f"lease {id_} was ended by {before.ended_by}: {before.cause}")
         if len(book.open_records()) >= MOST:
             raise LineError(f"{MOST} leases are open already")
         # Who comes back late has not forgotten what it made before.

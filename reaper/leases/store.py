@@ -5,20 +5,36 @@ So it is never set aside, repaired or made anew by itself. A file that is there 
 that error deletes nothing that a lease could cover.
 """
 
-import heapq
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 from reaper.core.durations import parse_time
 from reaper.core.lease import Ending, Lease
-from reaper.core.lease_index import LeaseIndex, Leases
+from reaper.core.lease_index import Leases
+from reaper.errors import LeasesUnknownError
 from reaper.files import check_own, check_regular
-from reaper.leases.database import MADE_TABLE, PUT, PUT_MADE, as_row, connect, create, explained, from_row, spell, write
+from reaper.leases.database import (
+    MADE_TABLE,
+    PUT,
+    PUT_CLAIMED,
+    PUT_MADE,
+    TAKE,
+    as_keys,
+    as_row,
+    connect,
+    create,
+    explained,
+    from_row,
+    spell,
+    write,
+)
+from reaper.leases.history import LazyIndex
 from reaper.leases.record import HEARTBEAT_DUE, Holder, LeaseRecord, LeaseState, Liveness
 from reaper.paths import is_there
 
@@ -26,6 +42,7 @@ T = TypeVar("T")
 
 __all__ = ["HEARTBEAT_DUE", "REMEMBER", "Holder", "LeaseFile", "LeaseRecord", "LeaseState", "Liveness", "create"]
 
+_OPEN = "state IN ('live', 'reconnecting')"
 REMEMBER = timedelta(days=7)  # how long an ended lease goes on taking what carries its label
 PAGE = 200  # records that are read at once
 
@@ -47,14 +64,14 @@ class LeaseFile:
         self._forget_all()
 
     def _forget_all(self) -> None:
-        self._version, self._seq = -1, 0
+        self._version, self._seq = -1, -1
         self._current: dict[str, LeaseRecord] = {}
-        self._states: dict[str, LeaseState] = {}
-        self._ended: list[tuple[datetime, str]] = []  # a heap
         self._dead: frozenset[str] = frozenset()
         self._made: dict[str, frozenset[tuple[str, str]]] = {}
         self._made_seq = 0
-        self._index = LeaseIndex()
+        self._elsewhere: frozenset[str] = frozenset()
+        self._forgot: str | None = None
+        self._index = LazyIndex(self)
         self._leases = Leases(self._index)
 
     def leases(self, dead: Mapping[str, Ending] | None = None) -> Leases:
@@ -81,21 +98,14 @@ class LeaseFile:
 
     def states(self) -> Mapping[LeaseState, int]:
         """How many there are in each state. Raises LeasesUnknownError."""
-        self._refresh()
-        return Counter(self._states.values())
+        rows = self._rows("SELECT state, count(*) AS number FROM lease GROUP BY state")
+        with explained(self.file):
+            return Counter({LeaseState(row["state"]): int(row["number"]) for row in rows})
 
     def find(self, id_: str) -> LeaseRecord | None:
         """The one with this id. Raises LeasesUnknownError."""
         self._refresh()
-        if id_ in self._current or id_ not in self._states:
-            return self._current.get(id_)
-
-        def read(connection: sqlite3.Connection) -> LeaseRecord | None:
-            row = connection.execute("SELECT * FROM lease WHERE id = :id", {"id": id_}).fetchone()
-            return None if row is None else from_row(row)
-
-        with explained(self.file):
-            return self._with(read)
+        return self._current.get(id_) or next(iter(self._records("id = :id", id=id_)), None)
 
     def records(self) -> Sequence[LeaseRecord]:
         """All of them, in the order in which they were taken. Raises LeasesUnknownError."""
@@ -120,15 +130,25 @@ class LeaseFile:
             return self._with(read)
 
     @property
+    def position(self) -> int:
+        """Up to where it was last read: what changes later is on later pages."""
+        return max(self._seq, 0)
+
+    @property
     def edition(self) -> str:
         """What distinguishes this file from another one in its place, whose pages are others."""
         return self._edition
 
-    def put(self, *records: LeaseRecord) -> None:
-        """Write leases, new ones or changed ones. They are on the disk afterwards. Raises LeasesUnknownError."""
-        rows = [*map(as_row, records)]
+    def put(self, *records: LeaseRecord, anew: bool = False) -> None:
+        """Write leases, new ones or changed ones. They are on the disk afterwards. Raises LeasesUnknownError.
+
+        Args:
+            records: the leases. One that has ended already is not changed.
+            anew: whether they are taken in the place of ended ones with their ids.
+        """
+        rows, keys = [*map(as_row, records)], [*chain.from_iterable(map(as_keys, records))]
         with explained(self.file):
-            self._with(lambda connection: write(connection, (PUT, rows)))
+            self._with(lambda connection: write(connection, (TAKE if anew else PUT, rows), (PUT_CLAIMED, keys)))
         self._version = -1  # its own changes do not count as such
 
     def put_made(self, lease: str, made: Collection[tuple[str, str]], at: datetime) -> None:
@@ -146,7 +166,7 @@ class LeaseFile:
 
     def made_elsewhere(self) -> Mapping[str, frozenset[tuple[str, str]]]:
         """What was seen to be made under leases that are no leases of this file, as it was last read."""
-        return {id_: made for id_, made in self._made.items() if id_ not in self._states}
+        return {id_: self._made[id_] for id_ in self._elsewhere}
 
     def forget(self, before: datetime) -> None:
         """Drop those that ended before a time. Raises LeasesUnknownError."""
@@ -166,15 +186,21 @@ class LeaseFile:
             version = int(connection.execute("PRAGMA data_version").fetchone()[0])
             if version == self._version:
                 return
+            if self._seq < 0:  # of those that have ended none is read before it is asked for
+                (self._seq,) = connection.execute("SELECT coalesce(max(seq), 0) FROM lease").fetchone()
+                for row in connection.execute(f"SELECT * FROM lease WHERE {_OPEN}"):  # noqa: S608 - two states
+                    self._note(from_row(row))
             for row in connection.execute("SELECT * FROM lease WHERE seq > :seq ORDER BY seq", {"seq": self._seq}):
-                record = from_row(row)
-                self._note(record)
+                self._note(from_row(row))
                 self._seq = row["seq"]
-            self._read_made(connection)
-            self._version = version
             (forgot,) = connection.execute("SELECT forgot FROM edition").fetchone()
-            if forgot is not None:
+            if forgot is not None and forgot != self._forgot:
+                self._forgot = forgot
                 self._trim(parse_time(forgot))
+            self._read_made(connection)
+            self._index.keys = frozenset(row["key"] for row in connection.execute("SELECT key FROM claimed"))
+            self._index.changed()
+            self._version = version
 
         with explained(self.file):
             if self._connection is None and not is_there(str(self.file)):
@@ -190,30 +216,70 @@ class LeaseFile:
             self._made_seq = row["seq"]
         for id_, made in new.items():
             self._made[id_] = self._made.get(id_, frozenset()) | made
-            if (lease := self._index.get(id_)) is not None:
+            if (lease := self._index.read(id_)) is not None:
                 self._index.put(replace(lease, made=self._made[id_]))
+        query = "SELECT DISTINCT lease FROM made WHERE lease NOT IN (SELECT id FROM lease)"
+        elsewhere = frozenset(row["lease"] for row in connection.execute(query))
+        if new or elsewhere != self._elsewhere:
+            self._elsewhere, self._index.made_by = elsewhere, {}
+            for id_ in self._made.keys() - elsewhere:
+                for _, resource in self._made[id_]:
+                    self._index.made_by.setdefault(resource, set()).add(id_)
 
     def _lease(self, record: LeaseRecord) -> Lease:
         return replace(record.lease(), made=self._made.get(record.id, frozenset()))
 
     def _note(self, record: LeaseRecord) -> None:
-        self._states[record.id] = record.state
         self._index.put(self._lease(record))
         if record.state.ended:
             self._current.pop(record.id, None)
-            heapq.heappush(self._ended, (record.ended_at or record.seen_at, record.id))
         else:
             self._current[record.id] = record
 
     def _trim(self, before: datetime) -> None:
         """Forget what has been dropped from the file, by whomever."""
-        while self._ended and self._ended[0][0] < before:
-            at, id_ = heapq.heappop(self._ended)
-            lease = self._index.get(id_)
-            if lease is not None and lease.ending is not None and lease.ending.at == at:
-                self._index.drop(id_)
-                self._made.pop(id_, None)
-                del self._states[id_]
+        for lease in self._index.known:
+            if lease.ending is not None and lease.ending.at < before and lease.id not in self._current:
+                self._index.drop(lease.id)
+        self._made, self._made_seq, self._elsewhere, self._index.made_by = {}, 0, frozenset(), {}  # they are read again
+
+    # -- the ended ones, see ``history.History`` ------------------------------------------------------------------------
+
+    def ended(self, id_: str) -> Lease | None:
+        """The ended lease with this id. Raises LeasesUnknownError."""
+        return next(map(self._lease, self._records(f"id = :id AND NOT {_OPEN}", id=id_)), None)
+
+    def with_claims(self, first: datetime, last: datetime) -> Iterable[Lease]:
+        """Those that ended with claims, and lived at some moment between two times. Raises LeasesUnknownError."""
+        return map(self._lease, self.records_with_claims(first, last))
+
+    def records_with_claims(self, first: datetime, last: datetime) -> Sequence[LeaseRecord]:
+        """The same ones, as they are kept. Raises LeasesUnknownError."""
+        where = "claims != '[]' AND ended_at >= :first AND since <= :last"
+        return self._records(where, first=spell(first), last=spell(last))
+
+    def all_ended(self) -> Iterable[Lease]:
+        """All that have ended. Raises LeasesUnknownError."""
+        return map(self._lease, self._records(f"NOT {_OPEN}"))
+
+    def count(self) -> int:
+        """How many there are, ended or not. Raises LeasesUnknownError."""
+        return sum(self.states().values())
+
+    def _records(self, where: str, **values: str) -> Sequence[LeaseRecord]:
+        rows = self._rows(f"SELECT * FROM lease WHERE {where}", **values)  # noqa: S608 - a condition of this module
+        with explained(self.file):
+            return tuple(map(from_row, rows))
+
+    def _rows(self, query: str, **values: str) -> Sequence[sqlite3.Row]:
+        edition = self._edition
+        with explained(self.file):
+            if self._connection is None and not is_there(str(self.file)):
+                return ()
+            rows = self._with(lambda connection: connection.execute(query, values).fetchall())
+        if edition and edition != self._edition:
+            raise LeasesUnknownError(f"the leases in {self.file} cannot be read: another file is in its place just now")
+        return rows
 
     def close(self) -> None:
         """Let go of the file."""

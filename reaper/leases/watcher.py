@@ -7,15 +7,17 @@ clock ends nothing, nor does a time in which this process itself stood still.
 
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import anyio
 
 from reaper import host
+from reaper.core.durations import human
 from reaper.core.lease import Claim
 from reaper.errors import LeasesUnknownError
+from reaper.leases.held import Held, LeaseListener
+from reaper.leases.record import MAX_AGE, MAX_AGE_CAUSE
 from reaper.leases.sources import KILLED
 from reaper.leases.store import HEARTBEAT_DUE, REMEMBER, Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
 
@@ -26,30 +28,6 @@ ROUND = 1.0  # seconds between two looks at the holders
 STOOD_STILL = 5.0  # seconds without a look: no holder could be heard in them, and as many to read what has come since
 WRITE_EVERY = timedelta(minutes=1)  # how exact the file is about when a holder was last seen
 TRIM_EVERY = timedelta(hours=1)  # what ended too long ago goes from the file
-
-
-class LeaseListener(Protocol):
-    """Listener for changes of leases."""
-
-    def changed(self, record: LeaseRecord, /) -> None:
-        """A lease was taken, or stands otherwise than before."""
-
-    def failed(self, error: LeasesUnknownError, /) -> None:
-        """The file cannot be read or written; it is tried again."""
-
-
-@dataclass
-class _Held:
-    """An open lease that this book watches.
-
-    Args:
-        due: when its holder has to be heard of, on the loop's clock; None while its connection is open.
-        heard_at: the last sign of life, which the file has a while later.
-    """
-
-    record: LeaseRecord
-    due: float | None
-    heard_at: datetime
 
 
 class LeaseBook:
@@ -63,6 +41,7 @@ class LeaseBook:
         lives: whether the process with a token is alive; None where that is unknown.
         endpoints: gives the ids of the endpoints that leases are granted for.
         connection: how long one is waited for whose connection is gone.
+        max_age: how old any of them may become; None for as old as its own bound allows.
     """
 
     def __init__(
@@ -75,6 +54,7 @@ class LeaseBook:
         lives: Callable[[int], bool | None],
         endpoints: Callable[[], Collection[str]] = tuple,
         connection: timedelta = CONNECTION_WINDOW,
+        max_age: timedelta | None = None,
     ) -> None:
         self._file = file
         self._clock = clock
@@ -87,7 +67,8 @@ class LeaseBook:
         self._looked: tuple[float, datetime] | None = None  # at the holders: on the loop's clock, and on the wall's
         self._stalled: tuple[float, datetime] | None = None  # until when the time before is made up for, and when it began
         self._windows = {Liveness.HEARTBEAT: HEARTBEAT_WINDOW, Liveness.CONNECTION: connection}
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, Held] = {}
+        self._max_age = max_age
 
     # -- what holders say ----------------------------------------------------------------------------------------------
 
@@ -115,6 +96,7 @@ class LeaseBook:
         name: str | None = None,
         token: int | None = None,
         since: datetime | None = None,
+        max_age: timedelta | None = None,
     ) -> LeaseRecord:
         """A new lease. It is on the disk when this returns. Raises LeasesUnknownError: then there is none.
 
@@ -125,6 +107,7 @@ class LeaseBook:
             name: its id; made up when None.
             token: of a process, see ``LeaseRecord``.
             since: from when on it covers what its holder makes; from now on when None.
+            max_age: how old it may become; as old as any when None.
         """
         now = self._clock()
         record = LeaseRecord(
@@ -136,10 +119,12 @@ class LeaseBook:
             claims=tuple(claims),
             token=token if sort is Liveness.PROCESS else self._token,
             endpoints=frozenset(self._endpoints()),
+            max_age=max_age,
+            uptime=anyio.current_time(),  # asyncio's clock is that of the machine's uptime
         )
-        self._file.put(record)
+        self._file.put(record, anew=True)
         if sort is not Liveness.PROCESS:
-            self._held[record.id] = _Held(record, self._in(HEARTBEAT_DUE) if sort is Liveness.HEARTBEAT else None, now)
+            self._held[record.id] = Held(record, self._in(HEARTBEAT_DUE) if sort is Liveness.HEARTBEAT else None, now)
         self._listener.changed(record)
         return record
 
@@ -186,6 +171,32 @@ class LeaseBook:
         now = self._clock()
         return self._end(self._held[id_], LeaseState.RELEASED, cause, max(now - over_for, min(record.since, now)))
 
+    def end(self, id_: str, by: str, cause: str) -> LeaseRecord | None:
+        """End a lease whose holder may live: an operator says so. None when no such lease is open.
+
+        Raises LeasesUnknownError.
+
+        Args:
+            id_: the lease, of any holder.
+            by: who says so, for people.
+            cause: why, for people.
+        """
+        if (held := self._anyone(id_)) is None:
+            return None
+        return self._end(held, LeaseState.EXPIRED, cause, by=by)
+
+    def _anyone(self, id_: str) -> Held | None:
+        """An open lease of this file, whoever watches its holder, with the last sign of life."""
+        if self.find(id_) is not None:
+            held = self._held[id_]
+            if held.due is None:
+                held.heard_at = self._proven_at()
+            return held
+        record = self._file.find(id_)
+        if record is None or record.state.ended:
+            return None
+        return Held(record, None, max(self._alive_at.get(id_, record.seen_at), record.seen_at))
+
     def abandon(self, id_: str, cause: str) -> None:
         """End a lease at the last sign of life of its holder, who cannot come back. Raises LeasesUnknownError."""
         if (held := self._held.get(id_)) is not None:
@@ -203,6 +214,19 @@ class LeaseBook:
         self._file.open()  # the file that is there now
         seq, records = self._file.page(after if edition == self._file.edition else 0)
         return seq, self._file.edition, records
+
+    def with_claims(self, first: datetime, last: datetime) -> Sequence[LeaseRecord]:
+        """Those that ended with claims, and lived at some moment between two times. Raises LeasesUnknownError."""
+        return self._file.records_with_claims(first, last)
+
+    @property
+    def label_keys(self) -> Collection[str]:
+        """The labels that claims know their own by, of leases that have ended, too. Raises LeasesUnknownError."""
+        return self._file.leases().label_keys
+
+    def position(self) -> tuple[int, str]:
+        """Where the last page would end now, and of which file it is. Raises LeasesUnknownError."""
+        return self._file.position, self._file.edition
 
     def states(self) -> Mapping[LeaseState, int]:
         """How many leases there are in each state. Raises LeasesUnknownError."""
@@ -289,7 +313,12 @@ class LeaseBook:
             self._file.forget(self._clock() - REMEMBER)
         seen = self._clock()
         alive_at, self._alive_at = self._alive_at, {}
-        for record in self._file.open():  # others may have taken out leases of processes: the kernel shows their end, too
+        opened = self._file.open()
+        self._drop_ended({record.id for record in opened})
+        for record in opened:  # others may have taken out leases of processes: the kernel shows their end, too
+            if record.is_too_old(now, seen, self._max_age) and (old := self._anyone(record.id)) is not None:
+                bound = min(bound for bound in (record.max_age, self._max_age) if bound is not None)
+                self._end(old, LeaseState.EXPIRED, MAX_AGE_CAUSE.format(human(bound)), by=MAX_AGE)
             if record.id in self._held:
                 continue
             if record.sort is not Liveness.PROCESS:
@@ -298,9 +327,17 @@ class LeaseBook:
                 continue
             elif record.is_orphan(lives := self._lives(record.token)):
                 last = max(alive_at.get(record.id, record.seen_at), record.seen_at)
-                self._end(_Held(record, None, last), LeaseState.EXPIRED, KILLED)
+                self._end(Held(record, None, last), LeaseState.EXPIRED, KILLED)
             elif lives:
                 self._alive_at[record.id] = seen
+
+    def _drop_ended(self, opened: Collection[str]) -> None:
+        """Watch no lease any longer that another process has ended."""
+        for id_ in self._held.keys() - opened:
+            record = self._file.find(id_)
+            if record is not None and record.state.ended:  # one that is missing is written again
+                del self._held[id_]
+                self._listener.changed(record)
 
     def _write_signs_of_life(self) -> None:
         """Of those whose connection is open: if this process is killed, the file shows until when they surely lived."""
@@ -319,11 +356,12 @@ class LeaseBook:
         """Watch this open lease's holder from now on, if no service does. It gets a whole window to be heard of again."""
         if not self._has_watcher(record):
             window = max(self._windows[record.sort], RESTART_WINDOW)
-            held = self._held[record.id] = _Held(record, self._in(window), record.seen_at)
+            held = self._held[record.id] = Held(record, self._in(window), record.seen_at)
             of_this_process = {"token": self._token, "machine": host.machine_id(), "boot": host.boot_id()}
-            self._write(held, state=LeaseState.RECONNECTING, **of_this_process)
+            uptime = anyio.current_time() - record.age(anyio.current_time()).total_seconds()
+            self._write(held, state=LeaseState.RECONNECTING, uptime=uptime, **of_this_process)
 
-    def _miss(self, held: _Held) -> None:
+    def _miss(self, held: Held) -> None:
         """Its holder has not been heard of in time."""
         if self._has_watcher(self._file.find(held.record.id) or held.record):  # two may have taken over from a dead one
             del self._held[held.record.id]
@@ -337,12 +375,13 @@ class LeaseBook:
         what = "no heartbeat" if sort is Liveness.HEARTBEAT else "its connection was gone"
         self._end(held, LeaseState.EXPIRED, f"{what} for {window.total_seconds():g} s")
 
-    def _end(self, held: _Held, state: LeaseState, cause: str, at: datetime | None = None) -> LeaseRecord:
-        self._write(held, state=state, seen_at=held.heard_at, ended_at=at or self._clock(), cause=cause)
+    def _end(self, held: Held, state: LeaseState, cause: str, at: datetime | None = None, by: str = "") -> LeaseRecord:
+        ended_at = at or self._clock()
+        self._write(held, state=state, seen_at=held.heard_at, ended_at=ended_at, cause=cause, ended_by=by)
         self._held.pop(held.record.id, None)
         return held.record
 
-    def _write(self, held: _Held, **changes: object) -> None:
+    def _write(self, held: Held, **changes: object) -> None:
         """Change a lease, on the disk first: what is not there is not in force."""
         record = replace(held.record, **changes)  # type: ignore[arg-type]  # the fields of a record
         self._file.put(record)

@@ -17,10 +17,9 @@ from reaper.core.scope import LEASE_LABEL
 from reaper.leases.peers import this_user
 from reaper.library import process
 from reaper.library.cleanup_scope import CleanupScope
-from reaper.library.lease_client import ANSWERS_WITHIN, AwayError, LeaseRefusedError, Line, Service
-from reaper.paths import URL
+from reaper.library.lease_client import ANSWERS_WITHIN, ENDED, AwayError, LeaseRefusedError, Line, Service
+from reaper.paths import TOKEN, URL
 
-TOKEN = "REAPER_TOKEN"  # noqa: S105 - the name of a variable
 SOON, AGAIN = 0.1, 5.0  # seconds until one asks again who has had no answer: at first, and after a while
 _FIELDS = ("labels", "names", "images", "projects")
 
@@ -37,7 +36,14 @@ class HeldLease:
         endpoints: the addresses of what the service sweeps: engines' hosts, organisations' URLs. Empty while unknown.
     """
 
-    def __init__(self, service: Service, claims: Sequence[Claim], report: Callable[[str], None], name: str | None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        claims: Sequence[Claim],
+        report: Callable[[str], None],
+        name: str | None,
+        max_age: float | None = None,
+    ) -> None:
         self.id = name or secrets.token_hex(8)
         self._is_named = name is not None
         self.state = "released"
@@ -45,6 +51,7 @@ class HeldLease:
         self._service = service
         self._claims = [{field: list(claim.get(field, ())) for field in _FIELDS} for claim in claims]
         self._report = report
+        self._max_age = max_age
         self._every = 20.0
         self._over = threading.Event()
         self._turn = threading.Lock()  # a task that is cancelled while it begins ends it at once
@@ -175,6 +182,8 @@ class HeldLease:
             self._is_away(error)
         except LeaseRefusedError as error:
             self._is_refused(error)
+            if error.ended:
+                self._over.set()  # an operator, or its age, has ended it: it is not taken again
 
     def _renew(self) -> None:
         if self._taken and not self._service.uses_connection:
@@ -182,6 +191,8 @@ class HeldLease:
             if status == 200 and answer.get("id") == self.id and answer.get("claims") == self._claims:
                 self._is_live(answer)
                 return
+            if status == ENDED:
+                raise LeaseRefusedError(str(answer.get("error", status)), ended=True)
         known, before = self._taken, self.id
         if self._take() and known:
             kept = (
@@ -194,7 +205,9 @@ class HeldLease:
         if not self._taken:
             self._service.find()
         for _ in range(2):
-            body = {"id": self.id, "holder": _holder(), "claims": self._claims}
+            body: dict[str, Any] = {"id": self.id, "holder": _holder(), "claims": self._claims}
+            if self._max_age is not None:
+                body["max_age_seconds"] = self._max_age
             status, answer, line = self._service.take(body)
             if status in (200, 201) and answer.get("id") == self.id:
                 self._taken, self._line = True, line
@@ -208,7 +221,7 @@ class HeldLease:
             held.discard(self.id)
             self.id = secrets.token_hex(8)  # the service has ended the other one, and what it covered is going
             held.add(self.id)
-        raise LeaseRefusedError(str(answer.get("error", f"the service answered {status}")))
+        raise LeaseRefusedError(str(answer.get("error", f"the service answered {status}")), ended=status == ENDED)
 
     def _is_live(self, answer: Mapping[str, Any]) -> None:
         before, self.state = self.state, "live"
@@ -237,6 +250,7 @@ def lease(
     url: str | None = None,
     token: str | None = None,
     on_trouble: Callable[[str], None] | None = None,
+    max_age: float | None = None,
 ) -> HeldLease:
     """Hold a lease while a block runs. Works with ``with`` and with ``async with``, under asyncio and trio::
 
@@ -258,16 +272,19 @@ def lease(
         token: the service's, where it requires one; ``$REAPER_TOKEN``. Over a socket it may claim more with it.
         on_trouble: is called with a message, in some thread, when the service is away, back, or did not have the lease any
             more; a RuntimeWarning when None.
+        max_age: after how many seconds it ends although its holder lives: a run that hangs keeps nothing for longer.
 
     Raises:
         LeaseRefusedError: at the start of the block: the service does not grant it.
-        ValueError: the URL is none, or a claim has other keys.
+        ValueError: the URL is none, a claim has other keys, or ``max_age`` is less than a second.
     """
     for claim in claims:
         if (odd := sorted(set(claim) - set(_FIELDS))) or not any(claim.values()):
             raise ValueError(f"a claim has some of {', '.join(_FIELDS)}, not {odd or 'nothing'}")
+    if max_age is not None and not max_age >= 1:
+        raise ValueError(f"max_age is a number of seconds, at least 1, not {max_age!r}")
     service = Service(url or os.environ.get(URL), token or os.environ.get(TOKEN))
-    return HeldLease(service, claims, _warn if on_trouble is None else on_trouble, name)
+    return HeldLease(service, claims, _warn if on_trouble is None else on_trouble, name, max_age)
 
 
 def _warn(problem: str) -> None:

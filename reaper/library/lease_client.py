@@ -11,11 +11,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from reaper.leases.peers import service_url
-from reaper.leases.sources import WITHIN, LocalConnection
+from reaper.leases.served import WITHIN, LocalConnection
 from reaper.library.errors import CleanupError
 from reaper.paths import LISTEN
 
 ANSWERS_WITHIN = WITHIN
+ENDED = 410  # the status of an answer about a lease that its holder does not get back
 SILENT_FOR = 60.0  # seconds after which a connection is given up on which there should be a sign every 15
 LONGEST = 1_000_000  # bytes of an answer
 
@@ -23,7 +24,15 @@ _lines: "weakref.WeakSet[Line]" = weakref.WeakSet()
 
 
 class LeaseRefusedError(CleanupError):
-    """The service answers, and does not grant the lease: the token or the claims are not what it takes."""
+    """The service answers, and does not grant the lease: the token or the claims are not what it takes.
+
+    Attributes:
+        ended: whether the lease was ended for good, by an operator or by its age.
+    """
+
+    def __init__(self, problem: str, *, ended: bool = False) -> None:
+        super().__init__(problem)
+        self.ended = ended
 
 
 class AwayError(Exception):

@@ -240,6 +240,9 @@ class Instruments:
             "expired, released; ended ones are remembered for a week.",
             ("state",),
         )
+        self.oldest_lease_seconds = seconds(
+            "reaper_oldest_lease_seconds", "How old the oldest lease is that has not ended; 0 where there is none."
+        )
         self.leases_unknown = gauge(
             "reaper_leases_unknown", "1 while the leases cannot be read, so that nothing is deleted."
         )

@@ -339,8 +339,9 @@ class Metrics(Quiet):
         """The journal is written, again."""
         self._i.journal_degraded.set(0)
 
-    def leases(self, states: Mapping[str, int]) -> None:
-        """How many leases stand how."""
+    def leases(self, states: Mapping[str, int], oldest: float = 0.0) -> None:
+        """How many leases stand how, and for how many seconds the oldest open one has."""
+        self._i.oldest_lease_seconds.set(oldest)
         for state, number in states.items():
             self._i.leases.labels(state).set(number)
 

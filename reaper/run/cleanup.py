@@ -1,21 +1,26 @@
 """Takes what an ended lease has left: after a run that has ended in order, and, in its guard, after one that was killed."""
 
+import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlencode
 
 import anyio
 
 from reaper.core.lease import Ending, Lease
-from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, Outcome, Reason, Report
 from reaper.core.scope import Scope
-from reaper.errors import LeasesUnknownError
-from reaper.leases.sources import KILLED, NAME
+from reaper.errors import ConfigError, LeasesUnknownError
+from reaper.leases.sources import KILLED, NAME, KnownLeases, other_service
 from reaper.leases.store import LeaseFile, LeaseRecord, LeaseState
+from reaper.library.lease_client import AwayError, LeaseRefusedError, Service
 from reaper.observers.log import LogObserver, configure
+from reaper.paths import TOKEN
 from reaper.run.orders import Orders, OrdersError
 from reaper.session import Session
 from reaper.sweep.runner import run_with_deadline, together
@@ -52,7 +57,7 @@ def clean_up_later(text: bytes, *, holder_died: bool) -> int:
         # Nothing is deleted by a guess: the next sweep that can read the leases takes what this one covered.
         log.error("leases_unknown", problem=str(error))  # noqa: TRY400 - foreseen: no traceback
         return 1
-    observer = LogObserver(log)
+    observer, began = LogObserver(log), time.monotonic()
 
     async def work(stop: Stop) -> int:
         patience = Patience(at_least=LATEST, at_most=TRIES, failures=True)
@@ -64,8 +69,17 @@ def clean_up_later(text: bytes, *, holder_died: bool) -> int:
     try:
         return anyio.run(lambda: run_with_deadline(work, 2 * TRIES))
     finally:
+        _release_elsewhere(record.id, time.monotonic() - began)
         if orders.scratch is not None:
             shutil.rmtree(orders.scratch, ignore_errors=True)
+
+
+def _release_elsewhere(id_: str, over_for: float) -> None:
+    """Give the lease back to the service at REAPER_URL, if it was held there, too: that takes minutes to miss its holder."""
+    with suppress(ConfigError, AwayError, LeaseRefusedError):
+        if (url := other_service(os.environ)) is not None:
+            query = urlencode({"cause": KILLED, "over_for": f"{over_for:.3f}"})
+            Service(url, os.environ.get(TOKEN)).ask("DELETE", f"{id_}?{query}")
 
 
 def end(state: Path, record: LeaseRecord, how: LeaseState, cause: str, at: datetime | None = None) -> None:
@@ -87,19 +101,20 @@ def end(state: Path, record: LeaseRecord, how: LeaseState, cause: str, at: datet
         file.close()
 
 
-def of_lease(id_: str, leases: Callable[[], Leases], ending: Ending | None = None) -> Callable[[], Sequence[Lease]]:
+def of_lease(id_: str, leases: KnownLeases, ending: Ending | None = None) -> Callable[[], Sequence[Lease]]:
     """The living leases and this one: what others have left is not this sweep's business.
 
     Args:
         id_: this one.
-        leases: reads all of them.
+        leases: reads all of them. How this one stands the state directory knows best: a service elsewhere takes a while to
+            miss its holder.
         ending: how this one ended, which only its holder has yet.
     """
 
     def read() -> Sequence[Lease]:
         found = leases()
         others = [lease for lease in found.open if lease.id != id_]
-        mine = found.get(id_)
+        mine = leases.own().get(id_) or found.get(id_)
         if mine is None:
             return others
         return [mine if ending is None else replace(mine, ending=ending), *others]

@@ -7,11 +7,14 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reaper import exits
 from reaper.config import load
+from reaper.config.settings import SHORTEST_MAX_AGE
+from reaper.core import durations
 from reaper.core.claim_check import ClaimError, check, check_all
 from reaper.core.lease import IMAGE_LABEL, Claim
 from reaper.core.model import Report
@@ -55,6 +58,7 @@ class Run:
         claims: what belongs to it besides what carries the lease's label.
         dialled: the engine of its Docker commands, which the proxy connects to; None where they go to it without one.
         engine: the same where it can be reached when this process is dead: what is behind the proxy of an outer run.
+        max_age: after how long its lease ends although it runs on; None for never.
         strict: whether a sweep that does not end well keeps it from running, and leftovers make it fail.
         env: the environment.
     """
@@ -65,6 +69,7 @@ class Run:
     dialled: DockerTable | None
     engine: DockerTable | None
     strict: bool
+    max_age: timedelta | None
     env: Mapping[str, str] = field(repr=False)
 
 
@@ -95,12 +100,13 @@ def _run(arguments: Namespace, sweep_once: Callable[[Namespace], int], log: "Fil
     env = dict(os.environ)
     loaded = load.load(arguments.config, env)
     plan = make_plan(once, loaded.settings, env)
+    max_age = _max_age(arguments.max_age, loaded.settings.leases.max_age)
     dialled = None if arguments.no_proxy else _engine(env)
     engine = None if dialled is None else _behind(dialled)
     swept = [spec.table for spec in plan.endpoints if isinstance(spec.table, DockerTable)]
     if engine is not None and not any(same_address(known, engine) for known in swept):
         plan = replace(plan, endpoints=(*plan.endpoints, EndpointSpec(REGISTRATION, _named_apart(engine, plan))))
-    wanted = Run(tuple(arguments.words), plan, claims(arguments.own or ()), dialled, engine, arguments.strict, env)
+    wanted = Run(tuple(arguments.words), plan, claims(arguments.own or ()), dialled, engine, arguments.strict, max_age, env)
     if not arguments.skip_cleanup and (code := _first_sweep(once, sweep_once, strict=arguments.strict)) is not None:
         return code
     try:
@@ -108,6 +114,17 @@ def _run(arguments: Namespace, sweep_once: Callable[[Namespace], int], log: "Fil
     except LeasesUnknownError as error:
         _say(f"no lease can be taken, so the command was not run: {error}")
         return exits.UNLISTED
+
+
+def _max_age(text: str | None, bound: timedelta | None) -> timedelta | None:
+    """How old the lease may become: as the command line says, within what the configuration allows. Raises ConfigError."""
+    try:
+        given = None if text is None else durations.parse(text)
+    except ValueError as error:
+        raise ConfigError(str(error), 'write for example "24h"', "--max-age") from None
+    if given is not None and given < SHORTEST_MAX_AGE:
+        raise ConfigError("it is at least one minute", 'write for example "24h"', "--max-age")
+    return min((age for age in (given, bound) if age is not None), default=None)
 
 
 def _first_sweep(arguments: Namespace, sweep_once: Callable[[Namespace], int], *, strict: bool) -> int | None:
@@ -175,15 +192,16 @@ def _take(wanted: Run, scratch: Path | None) -> "Hold":
 
     Raises LeasesUnknownError, and ConfigError for claims that the service does not allow.
     """
-    from reaper.leases import peers, process  # noqa: PLC0415
+    from reaper.leases import peers, process, sources  # noqa: PLC0415
     from reaper.run import hold as holds  # noqa: PLC0415 - databases and clients
 
-    plan, url = wanted.plan, peers.service_url(wanted.env)
-    if url.startswith("unix://") and (hold := holds.served(plan, wanted.claims, url, _say)) is not None:
+    plan, url, other = wanted.plan, peers.service_url(wanted.env), sources.other_service(wanted.env)
+    if url.startswith("unix://") and (hold := holds.served(plan, wanted.claims, url, _say, wanted.max_age)) is not None:
         return hold
     endpoints = holds.identified(plan) if wanted.claims else ()
-    lease = process.OwnLease(plan.state, wanted.claims, Path(wanted.command[0]).name, endpoints)
-    return holds.GuardedHold(plan, lease, scratch, _say)
+    lease = process.OwnLease(plan.state, wanted.claims, Path(wanted.command[0]).name, endpoints, wanted.max_age)
+    elsewhere = None if other is None else holds.held_elsewhere(plan, lease.record, other, _say)
+    return holds.GuardedHold(plan, lease, scratch, _say, elsewhere)
 
 
 def _foreground(command: Sequence[str], env: Mapping[str, str], inherited: Inherited, hold: "Hold") -> tuple[int, str]:

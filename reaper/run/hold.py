@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,12 @@ from reaper.core.model import Report
 from reaper.errors import PASSING, ConfigError, LeasesUnknownError
 from reaper.leases.peers import is_trusted, listener
 from reaper.leases.process import OwnLease
-from reaper.leases.store import LeaseState
+from reaper.leases.store import LeaseRecord, LeaseState
 from reaper.library.lease import HeldLease, lease
 from reaper.library.lease_client import LeaseRefusedError
 from reaper.observers.log import LogObserver
 from reaper.observers.tables import progress
+from reaper.paths import TOKEN, URL
 from reaper.run.cleanup import TRIES, clean_up, end
 from reaper.run.guard import LOG, Guard
 from reaper.run.orders import Orders
@@ -62,12 +63,21 @@ class GuardedHold:
     Raises LeasesUnknownError when it cannot have one.
     """
 
-    def __init__(self, plan: Plan, lease: OwnLease, scratch: Path | None, say: Callable[[str], None]) -> None:
-        self._plan, self._lease, self._say = plan, lease, say
+    def __init__(
+        self,
+        plan: Plan,
+        lease: OwnLease,
+        scratch: Path | None,
+        say: Callable[[str], None],
+        elsewhere: HeldLease | None = None,
+    ) -> None:
+        self._plan, self._lease, self._say, self._elsewhere = plan, lease, say, elsewhere
+        self._is_open = True
         try:
             self._guard = Guard(Orders(plan, lease.record, scratch))
         except OSError as error:
             end(plan.state, lease.record, LeaseState.RELEASED, "its guard could not be started")
+            self._release_elsewhere("its guard could not be started")
             raise LeasesUnknownError(f"its guard cannot be started: {error}") from error
 
     @property
@@ -79,6 +89,10 @@ class GuardedHold:
         """Is called now and then while the command runs."""
         try:
             self._lease.keep()
+            if self._is_open and (record := self._lease.record).state.ended:
+                self._is_open = False
+                self._say(f"its lease was ended by {record.ended_by}: {record.cause}; what it has made is garbage now")
+                self._release_elsewhere(record.cause)
             if self._guard.keep():
                 self._say("its guard was killed, and another one was started")
         except (LeasesUnknownError, OSError) as error:
@@ -94,6 +108,7 @@ class GuardedHold:
             cause: how it ended, for people.
             log: gets the events.
         """
+        began = time.monotonic()
         ended = datetime.now(UTC)  # of what others make while this is cleaned up nothing is the run's
         report = _clean_up(self._plan, self.id, Ending(ended, cause), log, self._say)
         if report.interrupted is None:
@@ -101,6 +116,7 @@ class GuardedHold:
                 end(self._plan.state, self._lease.record, LeaseState.RELEASED, cause, ended)
             except LeasesUnknownError as error:
                 self._say(f"its lease cannot be given back: {error}")
+            self._release_elsewhere(cause, over_for=time.monotonic() - began)
             if may_go_later(report):
                 self._guard.hand_over()
                 self._say(
@@ -110,6 +126,30 @@ class GuardedHold:
             else:
                 self._guard.dismiss()
         return report
+
+    def _release_elsewhere(self, cause: str, over_for: float = 0.0) -> None:
+        if self._elsewhere is not None:
+            self._elsewhere.release(cause, over_for=over_for)
+
+
+def held_elsewhere(plan: Plan, record: LeaseRecord, url: str, say: Callable[[str], None]) -> HeldLease:
+    """The lease of a run, held at the service at REAPER_URL as well, for those on other hosts who ask it.
+
+    What the run leaves is taken on this host, by the run or its guard, which know how it ended. When the host dies that
+    service misses the heartbeats, and takes what is on the endpoints that it sweeps. While it is away the run goes on.
+
+    Raises ConfigError when the service does not grant it.
+    """
+    age = None if record.max_age is None else record.max_age.total_seconds()
+    said = lambda text: say(f"the service at {URL}: {text}")  # noqa: E731
+    held = lease([claim.fields() for claim in record.claims], name=record.id, url=url, on_trouble=said, max_age=age)
+    try:
+        held.__enter__()
+    except LeaseRefusedError as error:
+        end(plan.state, record, LeaseState.RELEASED, "the service elsewhere did not grant it")
+        hint = f"set {TOKEN} to the token of its [leases]"
+        raise ConfigError(f"the service does not grant the lease: {error}", hint, URL) from None
+    return held
 
 
 def may_go_later(report: Report) -> bool:
@@ -174,7 +214,9 @@ Hold = GuardedHold | ServedHold
 """A lease that is held for a run."""
 
 
-def served(plan: Plan, claims: Sequence[Claim], url: str, say: Callable[[str], None]) -> ServedHold | None:
+def served(
+    plan: Plan, claims: Sequence[Claim], url: str, say: Callable[[str], None], max_age: timedelta | None = None
+) -> ServedHold | None:
     """A lease of the service, unless it does not answer or does not sweep all that the run may use.
 
     Args:
@@ -182,13 +224,15 @@ def served(plan: Plan, claims: Sequence[Claim], url: str, say: Callable[[str], N
         claims: what the lease covers besides what carries its label.
         url: of the service's local socket.
         say: prints a message.
+        max_age: how old the lease may become.
 
     Raises ConfigError when the service does not grant it.
     """
     if not is_trusted(listener(url.removeprefix("unix://"))):
         say(f"the service on {url} is another user's, so this run has a guard of its own")
         return None
-    held = lease([claim.fields() for claim in claims], url=url, on_trouble=lambda text: say(f"the service: {text}"))
+    said, age = lambda text: say(f"the service: {text}"), None if max_age is None else max_age.total_seconds()
+    held = lease([claim.fields() for claim in claims], url=url, on_trouble=said, max_age=age)
     try:
         held.__enter__()
     except LeaseRefusedError as error:

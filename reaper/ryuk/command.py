@@ -28,7 +28,7 @@ from reaper.descriptors import make_room
 from reaper.errors import ConfigError, LeasesUnknownError
 from reaper.leases.listening import inherited
 from reaper.leases.ryuk_server import Ryuk
-from reaper.leases.sources import NAME
+from reaper.leases.sources import NAME, other_service, service_at
 from reaper.leases.store import LeaseFile, LeaseRecord
 from reaper.leases.watcher import RESTART_WINDOW, LeaseBook
 from reaper.liveness import Alive, lock_file, new_token
@@ -104,7 +104,8 @@ class _Command:
             state=load.state_directory(env),
             journal=settings.journal,
         )
-        self._session = Session(plan, observers=[LogObserver(log)], sockets=sockets_to_ask(env), log=log)
+        other = service_at(other_service(env), env)
+        self._session = Session(plan, observers=[LogObserver(log)], sockets=sockets_to_ask(env), other=other, log=log)
         self._book: LeaseBook | None = None
         self._alive: Alive | None = None
         secret = ryuk_secret(settings.ryuk, env)

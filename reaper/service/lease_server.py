@@ -58,7 +58,7 @@ class Leasing:
         self._clock, self._log = reporter.clock, reporter.log
         self._metrics, self._status = reporter.metrics, reporter.status
         self._ended = ended
-        self._claimable = table.claimable
+        self._claimable, self._max_age = table.claimable, table.max_age
         self._token = lease_token(table, env)
         self._trusted = _known(table.trusted_users)
         self._endpoints = endpoints
@@ -142,7 +142,9 @@ class Leasing:
     def _count(self, opened: Sequence[LeaseRecord], states: Mapping[LeaseState, int]) -> None:
         self._status.leases = tuple(_shown(record) for record in opened[:SHOWN_LEASES])
         self._status.leases_open = len(opened)
-        self._metrics.leases({state.value: states.get(state, 0) for state in LeaseState})
+        oldest = min((record.since for record in opened), default=None)
+        age = None if oldest is None else (self._clock() - oldest).total_seconds()
+        self._metrics.leases({state.value: states.get(state, 0) for state in LeaseState}, max(age or 0.0, 0.0))
 
     def _open(self) -> LeaseBook | None:
         try:
@@ -150,7 +152,9 @@ class Leasing:
             self._alive = self._alive or Alive(lock_file(self._path), new_token())
             token, lives = self._alive.token, self._alive.lives_or_unknown
             ids = lambda: connect.ids(self._endpoints())  # noqa: E731
-            book = LeaseBook(LeaseFile(self._path), self._clock, self, token=token, lives=lives, endpoints=ids)
+            book = LeaseBook(
+                LeaseFile(self._path), self._clock, self, token=token, lives=lives, endpoints=ids, max_age=self._max_age
+            )
             book.open()
         except OSError as error:
             self.failed(LeasesUnknownError(f"the leases in {self._path} cannot be watched: {error.strerror or error}"))

@@ -24,10 +24,12 @@ from prometheus_client import disable_created_metrics
 from reaper import __version__
 from reaper.descriptors import make_room
 from reaper.errors import ConfigError, ReaperError
+from reaper.leases.sources import other_service, service_at
 from reaper.observers.instruments import reach
 from reaper.observers.journal import NAME
 from reaper.observers.log import LogObserver
 from reaper.observers.metrics import Metrics
+from reaper.paths import URL
 from reaper.providers.base import Watched
 from reaper.service.catchup import LastRuns, last_runs, missed
 from reaper.service.endpoint_worker import EndpointWorker
@@ -84,6 +86,7 @@ class Service:
             replace(self.loaded.plan, endpoints=()),
             observers=[LogObserver(self.log), self.status, self.metrics],
             sockets=(),
+            other=service_at(other_service(self.env) or self.env.get(URL), self.env, follow=True),
             failed=self.reporter.journal_failed,
             recovered=self.reporter.journal_recovered,
             thorough=True,
@@ -143,6 +146,7 @@ class Service:
     async def _serve(self) -> None:
         # Read before anything is written: it is what the service before this one has left.
         runs = await anyio.to_thread.run_sync(last_runs, self.loaded.plan.state / NAME)
+        await anyio.to_thread.run_sync(self.session.leases.wait)
         self.session.open()
         self._apply(self.loaded)
         gc.collect()

@@ -26,8 +26,8 @@ from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, EndpointReport, Kind, Outcome, Reason, Resource, Result, State, Verdict
 from reaper.core.savings import Prices, Rates
 from reaper.errors import ConfigError, InvalidError, LeasesUnknownError
-from reaper.leases import authorization, http_api, ryuk_protocol
-from reaper.leases.sources import ServedLeases
+from reaper.leases import authorization, documents, ryuk_protocol
+from reaper.leases.served import ServedLeases
 from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
 from reaper.observers.journal_db import DamagedError, Database, NewerError, reaped_projects
 from reaper.observers.journal_rows import Begun, Gap, gaps_left, spell
@@ -167,7 +167,7 @@ def lease_request(data: bytes) -> None:
         requester = authorization.authenticate(text, token="t0ken", trusted=(), local=True, peer=None)
         assert requester.trusted is text.lower().startswith("bearer ")
     with suppress(ValidationError, ClaimError):
-        wanted = http_api._Request.model_validate_json(body)
+        wanted = documents.LeaseRequest.model_validate_json(body)
         claims = [Claim.of(claim.model_dump()) for claim in wanted.claims]
         check_all(claims, CLAIMABLE)
         assert all(key.startswith("org.testcontainers") for claim in claims for key in claim.selector.labels)
@@ -178,7 +178,8 @@ def served_leases(data: bytes) -> None:
     for trusted in (False, True):
         reader = ServedLeases("/nowhere")
         with suppress(LeasesUnknownError):
-            reader._take(data, trusted=trusted)
+            with suppress(ValueError, TypeError, RecursionError):
+                reader.take({**json.loads(data), "whole": True, "trusted": trusted})
             _ask(Leases(reader._index))
             assert trusted or all(lease.ending is None for lease in reader._index)
 

@@ -15,7 +15,8 @@ import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from reaper.leases.http_api import LONGEST, PATH, LeaseApi, lease_app
+from reaper.leases.documents import LONGEST
+from reaper.leases.http_api import PATH, LeaseApi, lease_app
 from reaper.leases.sources import NAME
 from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness
 from reaper.leases.watcher import LeaseBook

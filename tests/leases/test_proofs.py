@@ -19,7 +19,8 @@ from reaper.core.scope import Selector
 from reaper.errors import LeasesUnknownError
 from reaper.leases.peers import Peer
 from reaper.leases.process import OwnLease
-from reaper.leases.sources import NAME, KnownLeases, ServedLeases, SharedLeases
+from reaper.leases.served import ServedLeases
+from reaper.leases.sources import NAME, KnownLeases, SharedLeases
 from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
 from reaper.liveness import Alive, lock_file
 

@@ -18,7 +18,7 @@ import trio
 import reaper
 from devkit.ports import free_port
 from reaper import CleanupError, LeaseRefusedError, lease, managed_docker_container, paths
-from reaper.leases import http_api, peers
+from reaper.leases import documents, peers
 from reaper.leases.store import LeaseState, Liveness
 from reaper.library import lease as holding
 from reaper.library import lease as own
@@ -50,7 +50,7 @@ class Told(list[str]):
 @pytest.fixture(autouse=True)
 def soon(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A heartbeat is due every 0.3 s: it is sent three times in that."""
-    monkeypatch.setattr(http_api, "HEARTBEAT_DUE", timedelta(seconds=0.3))
+    monkeypatch.setattr(documents, "HEARTBEAT_DUE", timedelta(seconds=0.3))
     monkeypatch.setattr(holding, "SOON", 0.05)
     monkeypatch.setattr(holding, "AGAIN", 0.05)
 
