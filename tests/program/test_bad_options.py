@@ -15,7 +15,7 @@ CASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "unknown option of a command": ("list --no-such-option", ("--no-such-option", "--help")),
     "unknown command": (
         "lst",
-        ("'lst'", "'list', 'check', 'explain', 'run', 'history', 'leases', 'demo', 'ryuk', 'simulate', 'config', 'completion'"),
+        ("'lst'", "'list', 'check', 'explain', 'run', 'history', 'leases', 'demo', 'ryuk', 'simulate', 'config'"),
     ),
     "unknown action of config": ("config chekc", ("'chekc'", "'check', 'show', 'schema'")),
     "config alone": ("config", ("action",)),
