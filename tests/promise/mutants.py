@@ -55,13 +55,13 @@ MUTANTS = (
     ),
     Mutant(
         "what is changing stays",
-        "if resource.state is State.CHANGING:\n            doing",
-        "if False:\n            doing",
+        "if resource.state is State.CHANGING:\n        doing",
+        "if False:\n        doing",
     ),
     Mutant(
         "an unknown state stays",
-        "if resource.state is State.UNKNOWN:\n            return keep",
-        "if False:\n            return keep",
+        "if resource.state is State.UNKNOWN:\n        return keep",
+        "if False:\n        return keep",
     ),
     Mutant("a restart policy keeps", "if name not in protect.restart_policies:", "if True:"),
     Mutant(
