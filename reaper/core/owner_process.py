@@ -131,18 +131,24 @@ class Matched:
         process: that one, for people.
         since: by id of a resource, when it was first seen without a process that is older.
         refused: why nothing is proven by it, if so.
+        clock_set_at: when this host's clock was last seen to have been set. Whether a process is younger than what was made
+            before is not known.
     """
 
     oldest: datetime | None = None
     process: str = ""
     since: Mapping[str, datetime] = field(default_factory=dict)
     refused: str = ""
+    clock_set_at: datetime | None = None
 
     def guards(self, resource: Resource) -> bool:
         """Whether one of them may have made the resource."""
         if self.refused or resource.created_at is None:
             return True
-        return self.oldest is not None and self.oldest <= shifted(resource.created_at, IN_FLIGHT)
+        if self.oldest is None:
+            return False
+        unclear = self.clock_set_at is not None and resource.created_at <= self.clock_set_at
+        return unclear or self.oldest <= shifted(resource.created_at, IN_FLIGHT)
 
     def owner(self, resource: Resource, rule: OwnerRule) -> OwnerProcess:
         """What it says about one resource."""
@@ -150,7 +156,7 @@ class Matched:
         if self.refused:
             return OwnerProcess(name, Fate.UNPROVEN, self.refused)
         if self.guards(resource):
-            return OwnerProcess(name, Fate.ALIVE, f"{self.process} was started before this was created")
+            return OwnerProcess(name, Fate.ALIVE, f"{self.process} may have been started before this was created")
         why = "no such process is older than this"
         return OwnerProcess(name, Fate.DEAD, why, self.since.get(resource.id))
 

@@ -34,6 +34,7 @@ from reaper.core.owner_process import (
 )
 from reaper.sweep.processes import Machine, ThisMachine, began, judged, labelled
 
+STEP = 2.0  # seconds by which a clock seems to be set when it was only read
 FRESH = 1.0  # seconds for which a look at the processes is not repeated
 _VERSION = 1
 _MOST_BOOTS = 100
@@ -48,12 +49,16 @@ class _Known:
         dead: by what names a process, when it was first seen dead.
         matched: the [[owner]] tables whose globs have matched a process once.
         unmatched: by table and by id of a resource, when it was first seen without a process that is older.
+        booted: this boot, and when it was by this host's clock: that moves when the clock is set.
+        clock_set: when the clock was last seen to have been set.
     """
 
     boots: tuple[str, ...] = ()
     dead: Mapping[str, float] = field(default_factory=dict)
     matched: tuple[str, ...] = ()
     unmatched: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    booted: tuple[str, float] = ("", 0.0)
+    clock_set: float | None = None
 
 
 class OwnerProofs:
@@ -86,6 +91,7 @@ class OwnerProofs:
         self._machine = machine or ThisMachine()
         self._clock = clock
         self._known = _Known()
+        self._written = _Known()
         self._unwritten: _Known | None = None
         self._last: tuple[float, frozenset[Key], Proofs] | None = None
 
@@ -100,10 +106,20 @@ class OwnerProofs:
             skew: the endpoint's clock minus this host's.
             learn: whether to remember it.
         """
-        self._known = self._unwritten or self._read()
+        self._written = self._read()
+        self._known = self._with_clock(self._unwritten or self._written)
         resources = tuple(resources)
         proofs = self._proofs(resources, rules, skew)
         return proofs, self._learn(proofs, resources, skew) if learn else None
+
+    def _with_clock(self, known: _Known) -> _Known:
+        """What is known, with whether the clock was set since that was written."""
+        boot, booted = self._machine.boot, self._machine.booted_at().timestamp()
+        if known.booted[0] != boot:
+            return replace(known, booted=(boot, booted))
+        if abs(booted - known.booted[1]) <= STEP:
+            return known
+        return replace(known, booted=(boot, booted), clock_set=self._clock().timestamp())
 
     def again(self, resources: Iterable[Resource], rules: tuple[OwnerRule, ...], skew: timedelta) -> Proofs:
         """The same once more, just before something is deleted; nothing is read or remembered."""
@@ -150,7 +166,9 @@ class OwnerProofs:
         if not found:
             return Matched(since=since)
         start, pid = min(found)
-        return Matched(shifted(began(self._machine, start), skew), f"process {pid}", since)
+        clock = self._known.clock_set
+        clock_set_at = None if clock is None else shifted(datetime.fromtimestamp(clock, UTC), skew)
+        return Matched(shifted(began(self._machine, start), skew), f"process {pid}", since, clock_set_at=clock_set_at)
 
     def _owner(self, key: Key, rule: OwnerRule | None, refused: str | None, skew: timedelta) -> OwnerProcess:
         if rule is None:
@@ -195,8 +213,9 @@ class OwnerProofs:
                 for one in resources
                 if one.kind.runs and not match.guards(one)
             }
-        known = _Known(boots, dead, tuple(sorted(matched)), unmatched)
-        if known == self._known and self._unwritten is None:
+        known = replace(self._known, boots=boots, dead=dead, matched=tuple(sorted(matched)), unmatched=unmatched)
+        is_empty = not (known.boots or known.dead or known.matched or any(unmatched.values()))
+        if self._unwritten is None and (known == self._written or (is_empty and self._written == _Known())):
             return None
         self._known = known
         return self._write(known)
@@ -215,7 +234,11 @@ class OwnerProofs:
                 for ids in unmatched.values():
                     for seen in ids.values():
                         datetime.fromtimestamp(seen, UTC)
-                return _Known(tuple(map(str, content["boots"])), dead, tuple(map(str, content["matched"])), unmatched)
+                boot, booted = content["booted"]
+                clock_set = None if content["clock_set"] is None else float(content["clock_set"])
+                datetime.fromtimestamp(clock_set or 0, UTC)
+                boots, matched = tuple(map(str, content["boots"])), tuple(map(str, content["matched"]))
+                return _Known(boots, dead, matched, unmatched, (str(boot), float(booted)), clock_set)
         return _Known()
 
     def _write(self, known: _Known) -> str | None:

@@ -26,9 +26,10 @@ class FakeMachine:
     boot: str = THIS_BOOT
     lines: dict[int, tuple[str, int]] = field(default_factory=dict)
     refused: str | None = None
+    moved: timedelta = timedelta(0)
 
     def booted_at(self) -> datetime:
-        return NOW - timedelta(hours=5)
+        return NOW - timedelta(hours=5) + self.moved
 
     def seen(self, pid: int) -> Seen:
         return self.processes.get(pid, ABSENT)

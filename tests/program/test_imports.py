@@ -5,7 +5,7 @@ from tests.program.wrapped import imported
 from tests.run import Program
 
 SDKS = {"pydantic", "aiohttp", "aiodocker", "daytona", "anyio", "structlog", "rich", "apscheduler", "prometheus_client"}
-SDKS |= {"shtab", "asyncio", "tomllib", "logging"}
+SDKS |= {"shtab", "psutil", "asyncio", "tomllib", "logging"}
 
 
 def _found(modules: set[str], *names: str) -> set[str]:
@@ -24,7 +24,7 @@ def test_a_sweep_in_a_pipe_needs_little(run: Program, fake: FakeEngine) -> None:
     modules = imported(run, "--once")
     assert fake.names() == set()
     assert {"pydantic", "aiohttp", "aiodocker", "structlog"} <= modules
-    unneeded = ("rich", "apscheduler", "daytona", "prometheus_client", "shtab")
+    unneeded = ("rich", "apscheduler", "daytona", "prometheus_client", "shtab", "psutil")
     assert _found(modules, *unneeded, "reaper.simulator", "reaper.library") == set()
     assert _found(modules, "reaper.providers.daytona.client", "daytona_api_client", "daytona_api_client_async") == set()
     assert _found(modules, "aiohttp.web", "aiohttp.web_app", "aiohttp.web_server") == set()

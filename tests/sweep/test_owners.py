@@ -135,20 +135,23 @@ async def test_of_an_engine_that_others_use_a_boot_counts_only_when_it_is_rememb
 async def test_a_memory_that_cannot_be_used_is_none(tmp_path: Path, content: str) -> None:
     bench = Bench(tmp_path, box("bench-1", label()))
     assert bench.lab.owners is not None
-    bench.lab.owners.file.write_text(content.replace("%s", label()))
+    rest = '"matched": [], "unmatched": {}, "booted": ["", 0], "clock_set": null, "dead"'
+    bench.lab.owners.file.write_text(content.replace("%s", label()).replace('"dead"', rest))
     report = await bench.lab.sweep()
     (decision,) = report.endpoints[0].decisions
     assert (decision.reason, soon(decision, 10)) == (Reason.TOO_YOUNG, True)
     assert report.endpoints[0].warnings == ()
 
 
-async def test_a_memory_that_others_could_have_written_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "outcomes"), [(0o600, {"bench-1": "deleted"}), (0o666, {})])
+async def test_a_memory_that_others_could_have_written_is_none(tmp_path: Path, mode: int, outcomes: dict[str, str]) -> None:
     bench = Bench(tmp_path, box("bench-1", label()))
     assert bench.lab.owners is not None
     file = bench.lab.owners.file
-    file.write_text(json.dumps({"version": 1, "boots": [], "dead": {f"reaper.owner\t{label()}": 0}}))
-    file.chmod(0o666)
-    assert await bench.lab.outcomes() == {}
+    others = {"matched": [], "unmatched": {}, "booted": ["", 0], "clock_set": None}
+    file.write_text(json.dumps({"version": 1, "boots": [], "dead": {f"reaper.owner\t{label()}": 0}, **others}))
+    file.chmod(mode)
+    assert await bench.lab.outcomes() == outcomes
 
 
 async def test_a_disk_that_is_full_delays_nothing_within_one_process(tmp_path: Path) -> None:
@@ -229,3 +232,20 @@ async def test_a_process_that_is_seen_just_before_the_deletion_keeps_its_own(tmp
     real.again = changed  # type: ignore[method-assign]
     report = await bench.lab.sweep()
     assert result(report, "old").outcome is Outcome.SKIPPED
+
+
+async def test_after_the_clock_was_set_what_is_older_is_kept_by_any_such_process(tmp_path: Path) -> None:
+    """A clock that is set forward makes the processes that live seem to be younger than what they have made."""
+    bench = of_runners(tmp_path, trial("living", ago=HOUR))
+    bench.machine.run(1, "/bin/tb run", ago=2 * HOUR)
+    await bench.lab.sweep()
+    bench.machine.moved = timedelta(hours=3)
+    bench.lab.clock.start += timedelta(hours=3)
+    for _ in range(3):
+        bench.restart()
+        assert await bench.lab.outcomes() == {}
+        await anyio.sleep(1200)
+    del bench.machine.lines[1]
+    await bench.lab.sweep()
+    await anyio.sleep(1200)
+    assert await bench.lab.outcomes() == {"living": "deleted"}
