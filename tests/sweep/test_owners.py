@@ -148,7 +148,7 @@ async def test_a_memory_that_others_could_have_written_is_none(tmp_path: Path, m
     bench = Bench(tmp_path, box("bench-1", label()))
     assert bench.lab.owners is not None
     file = bench.lab.owners.file
-    others = {"matched": [], "unmatched": {}, "booted": ["", 0], "clock_set": None}
+    others: dict[str, Any] = {"matched": [], "unmatched": {}, "booted": ["", 0], "clock_set": None}
     file.write_text(json.dumps({"version": 1, "boots": [], "dead": {f"reaper.owner\t{label()}": 0}, **others}))
     file.chmod(mode)
     assert await bench.lab.outcomes() == outcomes
