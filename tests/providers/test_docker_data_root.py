@@ -119,7 +119,7 @@ async def test_in_a_container_the_path_has_to_be_mounted(engine: Engine, monkeyp
     engine.info |= {"DockerRootDir": "/", "Name": "the-host"}
     found = await usage(engine)
     assert found.rooms == {}
-    assert "mount the engine's data root into this container, read-only" in (found.problem or "")
+    assert "mount the engine's data root into this container at the same path, read-only" in (found.problem or "")
 
 
 async def test_a_path_that_is_named_is_measured_whatever_the_engine_says(engine: Engine, tmp_path: Path) -> None:

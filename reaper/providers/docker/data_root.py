@@ -26,7 +26,7 @@ SIZES_WITHIN = 15.0  # seconds for all containers together
 ROOT_FOR = 600.0  # seconds for which the data root is taken to be the same
 AT_ONCE = 2  # measurements of containers
 _ELSEWHERE = "run reaper on that host, or set data_root or disk_size in its [[docker]] table"
-_MOUNT = "mount the engine's data root into this container, read-only and at the same path (--volume {path}:{path}:ro)"
+_MOUNT = "mount the engine's data root into this container at the same path, read-only (--volume {path}:{path}:ro,rslave)"
 _OF_CONTAINERS = ("/.dockerenv", "/run/.containerenv")
 
 
