@@ -128,7 +128,7 @@ class Command:
     async def _look_at_disks(self, stop: Stop) -> Mapping[str, Relief]:
         """Sweep what is under pressure first. What only looks, looks with the policies that hold then."""
         endpoints, rules = self.session.endpoints, self.rules
-        self._disks = dict(await measured(endpoints, rules))
+        self._disks = dict(await measured(endpoints, rules, stop))
         pressed = [e for e in endpoints if self.plan.disk.exceeded(self._disks.get(e.reader.endpoint, DiskUsage()))]
         if not self.plan.options.act:
             self.rules = awake(rules, {endpoint.reader.endpoint for endpoint in pressed})

@@ -20,10 +20,11 @@ from reaper.sweep.runner import together, with_earlier
 PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between two measurements while space may come back: some file systems give it back after half a minute only."""
 SETTLED = 3
-"""So many of the pauses at the least, where it is not known how much has to come back."""
+"""So many of the pauses at the least, where it is not known at all how much has to come back."""
 IMAGES = frozenset({Rank.UNTAGGED, Rank.BUILT, Rank.PULLED})
 MEASURED = 50  # stopped containers that stay, for what is said of them
 NEARLY = 0.9  # of what has to come back: others write meanwhile
+SHARED = 0.5  # of what should come back by what the ones before gave: how much of it is shared differs
 
 Run = Callable[[Choose], Awaitable[Report]]
 
@@ -40,18 +41,29 @@ def concerned(rules: Rules, endpoint: Endpoint) -> frozenset[str]:
     return frozenset(policy.name for policy in fitting if not policy.endpoints or name in policy.endpoints)
 
 
-async def measured(endpoints: Iterable[Endpoint], rules: Rules) -> Mapping[str, DiskUsage]:
-    """How full the disks are, by the names of the endpoints that have policies which depend on it."""
+async def measured(endpoints: Iterable[Endpoint], rules: Rules, stop: Stop) -> Mapping[str, DiskUsage]:
+    """How full the disks are, by the names of the endpoints that have policies which depend on it.
+
+    One that does not answer is not among them when ``stop`` is requested.
+    """
     found: dict[str, DiskUsage] = {}
 
     async def measure(name: str, meter: DiskMeter) -> None:
         found[name] = await meter.usage()
 
-    async with anyio.create_task_group() as group:
-        for endpoint in endpoints:
-            if (meter := meter_of(endpoint)) is not None and concerned(rules, endpoint):
-                name = endpoint.reader.endpoint
-                group.start_soon(measure, name, meter, name=f"measure the disk of {name}")
+    async def give_up(scope: anyio.CancelScope) -> None:
+        await stop.wait()
+        scope.cancel()
+
+    async with anyio.create_task_group() as watch:
+        with anyio.CancelScope() as scope:
+            watch.start_soon(give_up, scope, name="watch for a stop")
+            async with anyio.create_task_group() as group:
+                for endpoint in endpoints:
+                    if (meter := meter_of(endpoint)) is not None and concerned(rules, endpoint):
+                        name = endpoint.reader.endpoint
+                        group.start_soon(measure, name, meter, name=f"measure the disk of {name}")
+        watch.cancel_scope.cancel()
     return found
 
 
@@ -146,24 +158,24 @@ class Pressure:
 
     async def _settled(self, before: DiskUsage, gone: Sequence[Candidate], sorts: Collection[str]) -> DiskUsage:
         """How full it is when what has gone has come back, or that has been waited for long enough."""
-        own = NEARLY * sum(one.own for one in gone)
+        rank = gone[0].rank
+        given = self.given.get(rank, Yield())
+        own = sum(one.own for one in gone)
+        wanted = NEARLY * own + SHARED * given.share * (sum(one.size for one in gone) - own)
         with anyio.move_on_after(self.meter.pause):
             await self.stop.wait()
         usage = last = await self._measure(before)
         for number, pause in enumerate(PAUSES):
-            if self.meter.pause or not self.thresholds.missing(usage, sorts):
+            if self.meter.pause or self.stop.why is not None or not self.thresholds.missing(usage, sorts):
                 break
-            is_back = _freed(before, usage).get(BYTES, 0) >= own
-            if number >= SETTLED and is_back and not any(_freed(last, usage).values()):
-                break
-            if own > 0 and is_back and number >= 1:
+            is_back = _freed(before, usage).get(BYTES, 0) >= wanted
+            is_steady = not any(_freed(last, usage).values())
+            if is_back and (number > 0 if wanted > 0 else number >= SETTLED and is_steady):
                 break
             with anyio.move_on_after(pause):
                 await self.stop.wait()
             last, usage = usage, await self._measure(usage)
-        freed = _freed(before, usage)
-        rank = gone[0].rank
-        self.given[rank] = self.given.get(rank, Yield()).and_(gone, freed)
+        self.given[rank] = given.and_(gone, _freed(before, usage))
         return usage
 
     async def _measure(self, last: DiskUsage) -> DiskUsage:

@@ -150,7 +150,9 @@ async def test_an_engine_that_measures_for_too_long_is_left_alone(engine: Engine
     engine.info["Name"] = "gpu-7"
     engine.hangs.add("/system/df")
     found = await usage(engine, disk_size="100GB")
-    assert "was not answered within" in (found.problem or "")
+    assert "GET /system/df was not answered within" in (found.problem or "")
+    engine.hangs.add("/info")
+    assert "GET /info was not answered within" in ((await usage(engine)).problem or "")
 
 
 async def test_stopped_containers_are_measured_one_by_one_and_not_for_long(

@@ -113,6 +113,16 @@ async def test_space_that_comes_back_late_is_waited_for_and_not_deleted_past(lat
     assert late <= anyio.current_time() < late + 17
 
 
+@pytest.mark.parametrize("late", [0.0, 3.0, 10.0, 30.0])
+async def test_late_space_of_images_is_waited_for_although_they_may_share_it(late: float) -> None:
+    things = [old_image(f"acme/x:{number}", 12) for number in range(6)]
+    lab = PressureLab(*things, late=late, real=lambda _: 10 * GIB, others=30 * GIB)
+    relief = await lab.relieve()
+    assert relief is not None
+    assert relief.relieved
+    assert lab.rounds == [["acme/x:0", "acme/x:1"]]
+
+
 async def test_space_that_never_comes_back_is_not_waited_for_for_ever() -> None:
     lab = PressureLab(large("first", 30), large("second", 30), large("third", 1), late=10**6, others=35 * GIB)
     relief = await lab.relieve()
@@ -259,9 +269,19 @@ async def _stop_after(lab: Lab, seconds: float) -> None:
 
 async def test_only_endpoints_with_such_policies_are_measured() -> None:
     lab = PressureLab(large("c", 99))
-    assert (await measured([lab.endpoint()], lab.rules)).keys() == {"local"}
+    assert (await measured([lab.endpoint()], lab.rules, lab.stop)).keys() == {"local"}
     elsewhere = replace(GUARD, endpoints=frozenset({"gpu-1"}))
-    assert await measured([lab.endpoint()], Rules(policies=(EVERYTHING, elsewhere))) == {}
+    assert await measured([lab.endpoint()], Rules(policies=(EVERYTHING, elsewhere)), lab.stop) == {}
+
+
+async def test_a_measurement_that_hangs_ends_with_the_sweep() -> None:
+    lab = PressureLab(large("c", 99))
+    lab.disk.usage = anyio.sleep_forever  # type: ignore[method-assign,assignment]
+    async with anyio.create_task_group() as group:
+        group.start_soon(_stop_after, lab, 5.0)
+        found = await measured([lab.endpoint()], lab.rules, lab.stop)
+    assert found == {}
+    assert anyio.current_time() < 6
 
 
 async def test_a_disk_that_cannot_be_measured_is_no_pressure() -> None:

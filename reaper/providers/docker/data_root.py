@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from reaper.core.disk import BYTES, INODES, DiskUsage, Room
 from reaper.core.model import Resource
-from reaper.errors import ProviderError
+from reaper.errors import CallTimeoutError, ProviderError
 from reaper.providers.docker.address import unix_path
 from reaper.providers.docker.connection import EngineConnection
 from reaper.providers.docker.containers import Row, table
@@ -105,18 +105,20 @@ class DataRoot:
             return _Root(None, f"{where}, so its disk is not looked at: {_ELSEWHERE}")
         if self._root is not None and time.monotonic() - self._root[0] < ROOT_FOR:
             return self._root[1]
-        info = table(await self._connection.ask("info"))
+        info = await self._asked("info")
         root = await _in_time(lambda: _seen_here(info))
         self._root = time.monotonic(), root
         return root
 
+    async def _asked(self, path: str) -> Row:
+        """What the engine answers in time. Raises ProviderError."""
+        with anyio.move_on_after(ANSWER_WITHIN):
+            return table(await self._connection.ask(path))
+        raise CallTimeoutError(f"GET /{path} was not answered within {ANSWER_WITHIN:g} s")
+
     async def _counted(self, size: int) -> Room:
         """What the engine says that its images, containers, volumes and build cache take. Raises ProviderError."""
-        found: Row = {}
-        with anyio.move_on_after(ANSWER_WITHIN) as scope:
-            found = table(await self._connection.ask("system/df"))
-        if scope.cancelled_caught:
-            raise ProviderError(f"GET /system/df was not answered within {ANSWER_WITHIN:g} s")
+        found = await self._asked("system/df")
         used = _number(found.get("LayersSize"))
         used += sum(_number(row.get("SizeRw")) for row in _rows(found.get("Containers")))
         used += sum(_number(table(row.get("UsageData")).get("Size")) for row in _rows(found.get("Volumes")))
