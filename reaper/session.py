@@ -48,7 +48,8 @@ class Session:
     Args:
         plan: the endpoints, how they are swept, the state directory and how the journal is kept.
         act: whether the clients can delete, and a journal is kept. False gives clients that have no method to delete with.
-            What the plan's options say when None.
+            What the plan's options say when None; of each plan that is connected.
+        records_dry_runs: whether a journal is kept, and sweeps that delete nothing are on record as well.
         observers: are notified of every sweep, besides the journal. More may be appended.
         sockets: where services may listen whose leases count as those in the state directory do; those of this host when
             None, and then the one at REAPER_URL as well.
@@ -72,6 +73,7 @@ class Session:
         plan: Plan,
         *,
         act: bool | None = None,
+        records_dry_runs: bool = False,
         observers: Iterable[Observer] = (),
         sockets: Sequence[str] | None = None,
         other: ServedLeases | FollowedLeases | None = None,
@@ -89,10 +91,10 @@ class Session:
             sockets, other = sockets_to_ask(os.environ), service_at(other_service(os.environ), os.environ)
         self.leases = KnownLeases(plan.state, sockets, other)
         self.journal: Journal | None = None
-        self._act = plan.options.act if act is None else act
+        self._act, self._records_dry_runs = act, records_dry_runs
         self.clock = clock
         self._stack = AsyncExitStack()
-        if self._act and plan.journal.enabled:
+        if (self._can_act(plan) or records_dry_runs) and plan.journal.enabled:
             self.journal = Journal(
                 plan.state / NAME,
                 keep_for=plan.journal.keep_for,
@@ -137,7 +139,10 @@ class Session:
 
     def connect(self, plan: Plan) -> list[Endpoint]:
         """Return clients of the plan's endpoints that end on their own, as those of the service do at a reload."""
-        return connect.endpoints(plan.endpoints, plan.retry, plan.state, act=self._act)
+        return connect.endpoints(plan.endpoints, plan.retry, plan.state, act=self._can_act(plan))
+
+    def _can_act(self, plan: Plan) -> bool:
+        return plan.options.act if self._act is None else self._act
 
     async def sweep(
         self,
@@ -148,7 +153,7 @@ class Session:
         leases: Callable[[], Iterable[Lease]] | None = None,
         stop: Stop | None = None,
     ) -> Report:
-        """Sweep once. One that may delete is on record in the journal.
+        """Sweep once. One that may delete is on record in the journal; others only where the session keeps record of them.
 
         Args:
             rules: what decides; the plan's when None.
@@ -159,7 +164,7 @@ class Session:
         """
         rules, options = rules or self.plan.rules, options or self.plan.options
         endpoints = self.endpoints if endpoints is None else endpoints
-        journal = self.journal if options.act else None
+        journal = self.journal if options.act or self._records_dry_runs else None
         if journal is not None:
             for endpoint in endpoints:  # what goes without any policy goes on behalf of a lease
                 journal.about(endpoint.reader.endpoint, options.due if rules.policies else frozenset())
@@ -170,7 +175,7 @@ class Session:
             clock=self.clock,
             observer=self.observer if journal is None else _Observers([*self.observers, journal]),
             leases=leases or self.leases,
-            ledger=journal,
+            ledger=journal if options.act else None,
             stop=stop,
         )
 

@@ -166,6 +166,7 @@ class ServiceTable(Table):
     sweep_timeout: Duration = timedelta(minutes=30)
     drain_timeout: Duration = timedelta(seconds=20)
     docker_events: StrictBool = True
+    dry_run: StrictBool = False
 
     @field_validator("listen")
     @classmethod

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from reaper import __version__
 from reaper.core.conditions import Policy
-from reaper.core.model import TIME_UP, EndpointReport, Kind, Outcome, Reason, State
+from reaper.core.model import TIME_UP, Decision, EndpointReport, Kind, Outcome, Reason, State
 from reaper.core.savings import LEASE as LEASE  # noqa: PLC0414 - the values of a label
 from reaper.core.savings import OVERRIDE as OVERRIDE  # noqa: PLC0414 - the same
 from reaper.errors import LeasesUnknownError, ProviderError
@@ -64,6 +64,16 @@ class SweepResult(StrEnum):
     CAPPED = "capped"
     FAILURES = "failures"
     SUCCESS = "success"
+
+
+def decider(decision: Decision) -> str:
+    """What decided that it goes, as the label ``policy`` has it."""
+    return decision.policy or (LEASE if decision.lease is not None else OVERRIDE)
+
+
+def leaks(decision: Decision) -> bool:
+    """Whether it is garbage that should go, in this sweep or in the next one that is due."""
+    return decision.reap or decision.reason is Reason.NOT_DUE
 
 
 def states_of(kind: Kind) -> Collection[State]:
@@ -169,6 +179,12 @@ class Instruments:
         self.reapable = gauge(
             "reaper_reapable_resources",
             "The leak: what is garbage and still there, be it due in this sweep or not.",
+            by_policy,
+        )
+        self.dry_run = gauge("reaper_dry_run", "1 while the service deletes nothing ([service] dry_run), else 0.")
+        self.would_delete = gauge(
+            "reaper_would_delete_resources",
+            "What the last sweep would have deleted; only in a service that deletes nothing.",
             by_policy,
         )
         self.oldest_seconds = seconds(

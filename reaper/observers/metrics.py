@@ -21,8 +21,6 @@ from reaper.errors import ConfigError
 from reaper.observers.instruments import (
     DECIDERS,
     KEPT,
-    LEASE,
-    OVERRIDE,
     UNDECIDED,
     Instruments,
     Labelled,
@@ -30,6 +28,8 @@ from reaper.observers.instruments import (
     Series,
     SweepResult,
     Tidy,
+    decider,
+    leaks,
     reclaimed,
     states_of,
     sweep_result,
@@ -62,6 +62,7 @@ class Metrics(Quiet):
         if process:
             ProcessCollector(registry=self.registry)
         self._dry_run = dry_run
+        self._rehearses = False
         self._prices = NO_PRICES
         self._clock = clock
         self._providers: dict[str, str] = {}
@@ -173,9 +174,19 @@ class Metrics(Quiet):
             moment = datetime.fromtimestamp(now, UTC) + report.clock_skew
             stuck = sum(d.reason is Reason.CHANGING and is_stuck(d.resource, moment) for d in there)
             self._set(self._i.stuck, name, stuck)
-        if report.cap is not None:
+        if report.cap is not None and not self._rehearses:
             self._count(self._i.cap_hits, (report.provider, name))
         self._count_results(report, now)
+        if self._rehearses:
+            self._show_rehearsed(report)
+
+    def _show_rehearsed(self, report: EndpointReport) -> None:
+        would = Tally(decider(r.decision) for r in report.results if r.outcome is Outcome.WOULD_DELETE)
+        if (provider := self._providers.get(report.endpoint)) is not None:
+            for policy in self._policies_of(report.endpoint):
+                labels = (provider, report.endpoint, policy)
+                self._there[self._i.would_delete, labels] = None
+                self._i.would_delete.labels(*labels).set(would[policy])
 
     def _found(self, endpoint: str, decisions: Iterable[Decision]) -> None:
         states: Tally[tuple[str, ...]] = Tally()
@@ -183,8 +194,8 @@ class Metrics(Quiet):
         leak: Tally[str] = Tally()
         for decision in decisions:
             states[decision.resource.kind.value, decision.resource.state.value] += 1
-            if _leaks(decision):
-                leak[_decider(decision)] += 1
+            if leaks(decision):
+                leak[decider(decision)] += 1
             else:
                 reasons[decision.reason.value] += 1
         for kind in kinds_of(self._providers.get(endpoint, "")):
@@ -198,17 +209,18 @@ class Metrics(Quiet):
     def _age_of_leak(self, endpoint: str, decisions: Iterable[Decision], skew: timedelta, now: float) -> None:
         """Remember since when the leak is there. Where that is unknown, it is since when it was seen first."""
         before, since, oldest = self._since.get(endpoint, {}), {}, dict[str, float]()
-        for decision in filter(_leaks, decisions):
+        for decision in filter(leaks, decisions):
             at = before.get(decision.resource.id, now)
             if decision.since is not None:
                 at = (decision.since - skew).timestamp()
             since[decision.resource.id] = at
-            policy = _decider(decision)
+            policy = decider(decision)
             oldest[policy] = min(at, oldest.get(policy, at))
         if (provider := self._providers.get(endpoint)) is not None:
             self._since[endpoint] = since
             for policy in self._policies_of(endpoint):
-                self._oldest[provider, endpoint, policy] = oldest.get(policy, math.inf)
+                at = oldest.get(policy, math.inf)  # what a rehearsal leaves there is no leak that grows too old
+                self._oldest[provider, endpoint, policy] = math.inf if self._rehearses else at
 
     def _age(self, key: tuple[str, ...]) -> float:
         """Is called while rendering, in whatever thread that is."""
@@ -228,7 +240,7 @@ class Metrics(Quiet):
             if result.outcome is Outcome.WOULD_DELETE:
                 continue
             decision = result.decision
-            policy = _decider(decision) if decision.reap else decision.policy or UNDECIDED
+            policy = decider(decision) if decision.reap else decision.policy or UNDECIDED
             self._count_worth(Entry.of(result), (*where, policy))
             counts[decision.resource.kind.value, policy, result.outcome.value] += 1
             if result.outcome is Outcome.DELETED:
@@ -316,13 +328,18 @@ class Metrics(Quiet):
         where = (provider, endpoint)
         levels: dict[tuple[Gauge, tuple[str, ...]], float] = {
             (self._i.disk_pressure, where): pressed,
-            (self._i.disk_unrelieved, where): unrelieved,
+            (self._i.disk_unrelieved, where): unrelieved and not self._rehearses,
             (self._i.disk_unknown, where): usage.problem is not None,
         }
         levels |= {(self._i.disk_used, (*where, sort)): room.ratio for sort, room in usage.rooms.items()}
         for (metric, labels), level in levels.items():
             self._there[metric, labels] = None
             metric.labels(*labels).set(level)
+
+    def rehearse(self, on: bool) -> None:  # noqa: FBT001 - the value itself
+        """Whether the service deletes nothing: what it would delete has a level then, and is no leak that it has left."""
+        self._rehearses = on
+        self._i.dry_run.set(on)
 
     def reloaded(self, ok: bool, at: datetime) -> None:  # noqa: FBT001 - the value itself
         """The configuration has been read again, and was accepted or not."""
@@ -381,13 +398,3 @@ class Metrics(Quiet):
                 self._set(
                     self._i.last_success, sample.labels.get("endpoint", ""), sample.value, sample.labels.get("policy", "")
                 )
-
-
-def _decider(decision: Decision) -> str:
-    """What decided that it goes, as the label ``policy`` has it."""
-    return decision.policy or (LEASE if decision.lease is not None else OVERRIDE)
-
-
-def _leaks(decision: Decision) -> bool:
-    """Whether it is garbage that should go, in this sweep or in the next one that is due."""
-    return decision.reap or decision.reason is Reason.NOT_DUE

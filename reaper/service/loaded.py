@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reaper.config import load as config
@@ -22,7 +22,9 @@ class Loaded:
     def load(cls, arguments: Namespace, env: Mapping[str, str]) -> "Loaded":
         """Read and check everything. Raises ConfigError."""
         found = config.load(arguments.config, env)
-        return cls(found.settings, make_plan(arguments, found.settings, env), found.file)
+        plan = make_plan(arguments, found.settings, env)
+        options = replace(plan.options, act=not found.settings.service.dry_run)
+        return cls(found.settings, replace(plan, options=options), found.file)
 
     @property
     def follows_events(self) -> bool:
@@ -42,4 +44,5 @@ class Loaded:
     def endpoints(self) -> dict[str, object]:
         """By name what makes an endpoint the same one: when it changes, its client is made anew."""
         plan = self.plan
-        return {s.name: (s, plan.retry, self.follows_events and s.registration.has_events) for s in plan.endpoints}
+        acts = plan.options.act
+        return {s.name: (s, acts, plan.retry, self.follows_events and s.registration.has_events) for s in plan.endpoints}

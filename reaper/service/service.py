@@ -87,6 +87,7 @@ class Service:
             observers=[LogObserver(self.log), self.status, self.metrics],
             sockets=(),
             other=service_at(other_service(self.env) or self.env.get(URL), self.env, follow=True),
+            records_dry_runs=True,
             failed=self.reporter.journal_failed,
             recovered=self.reporter.journal_recovered,
             thorough=True,
@@ -104,6 +105,7 @@ class Service:
         self._send, self._receive = anyio.create_memory_object_stream[str](POSTS)
         self._drain_requested = anyio.Event()
         self._leaving: list[EndpointWorker] = []
+        self._ends_deleting = False
 
     # -- its life ------------------------------------------------------------------------------------------------------
 
@@ -166,6 +168,7 @@ class Service:
             config=str(self.loaded.file or "the defaults"),
             endpoints=sorted(self.workers),
             listen=self.loaded.settings.service.listen,
+            dry_run=self.loaded.settings.service.dry_run,
             ryuk=self.loaded.settings.ryuk.listen,
         )
         self.notifier.ready()
@@ -326,6 +329,10 @@ class Service:
         self.status.config_file = str(loaded.file) if loaded.file else None
         self.status.loaded_at, self.status.reload_error = _now(), None
         self.metrics.reloaded(True, _now())  # noqa: FBT003
+        dry_run = loaded.settings.service.dry_run
+        self._ends_deleting = dry_run and not self.status.dry_run
+        self.status.dry_run = dry_run
+        self.metrics.rehearse(dry_run)
         for name in [name for name in self.workers if name not in new]:
             self._leave(self.workers.pop(name))
         for name in new:
@@ -346,8 +353,8 @@ class Service:
         return worker
 
     def _leave(self, worker: EndpointWorker) -> None:
-        """It ends the sweep that it makes now, and makes no other."""
-        worker.retire()
+        """It ends the sweep that it makes now, and makes no other; one that still deletes goes no further than it has to."""
+        worker.retire(self.loaded.settings.service.drain_timeout if self._ends_deleting else None)
         self._leaving = [leaving for leaving in self._leaving if not leaving.finished.is_set()] + [worker]
 
     def _declare(self) -> None:

@@ -145,6 +145,7 @@ class Status(Quiet):
         config_file: the file in force; None when the defaults are.
         reload_error: why the last reload was refused; None after one that was not.
         draining: whether the service is on its way out.
+        dry_run: whether it deletes nothing.
         leases: the open ones, the oldest first, no more than are shown, and ``leases_open`` how many there are; None where
             no leases can be taken. ``leases_error`` is why they cannot be read, so that nothing is deleted.
         worth: what the deletions since its start were worth, by endpoint, owner and policy, at these ``prices``.
@@ -158,6 +159,7 @@ class Status(Quiet):
     loaded_at: datetime | None = None
     reload_error: str | None = None
     draining: bool = False
+    dry_run: bool = False
     beat_at: datetime | None = None
     loop_at: datetime | None = None
     journal_error: str | None = None

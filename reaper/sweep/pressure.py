@@ -133,6 +133,8 @@ class Pressure:
             choice = _Choice(self.meter, missing, self.given, self.tried)
             reports.append(await self.run(choice))
             report = reports[-1].endpoints[0]
+            if reports[-1].dry_run:
+                break  # nothing has come back, and nothing will
             if report.failure is not None or report.cap is not None or not choice.taken:
                 exhausted = report.failure is None and report.cap is None and self.stop.why is None
                 break

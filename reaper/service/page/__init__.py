@@ -60,7 +60,10 @@ def render(status: Status, now: datetime, *, reload: bool = True) -> str:
         _figures(status, now),
         _section("endpoints", "Endpoints", len(status.endpoints), sections.endpoints(status, now)),
         _section(
-            "reapable", "Reapable now", sum(e.reapable for e in status.endpoints.values()), sections.reapable(status, now)
+            "reapable",
+            "Would be deleted now" if status.dry_run else "Reapable now",
+            sum(e.reapable for e in status.endpoints.values()),
+            sections.reapable(status, now),
         ),
         _section("leases", "Leases", status.leases_open, sections.leases(status, now)),
         _section("policies", "Policies", len(status.policies), sections.policies(status, now)),
@@ -94,6 +97,9 @@ def _header(now: datetime, *, reload: bool) -> Html:
 
 def _banners(status: Status, now: datetime) -> Html:
     banners = []
+    if status.dry_run:
+        text = "[service] dry_run is true: each sweep looks, decides and says what it would delete, and deletes nothing."
+        banners.append(_banner(Level.QUIET, "This is a dry run.", text))
     if status.draining:
         text = "No new sweep starts; what is being deleted is finished first."
         banners.append(_banner(Level.QUIET, "The service is shutting down.", text))
@@ -140,10 +146,10 @@ def _figures(status: Status, now: datetime) -> Html:
         _figure("Endpoints up", f"{up} of {len(endpoints)}", up_note, bad=bool(down)),
         _figure("Resources held", held, _states(endpoints) if seen else "not known yet"),
         _figure(
-            "Reapable now",
+            "Would be deleted now" if status.dry_run else "Reapable now",
             f"{reapable:,}" if seen else NONE,
             reapable_note if seen else "not known yet",
-            warn=bool(reapable),
+            warn=bool(reapable) and not status.dry_run,
         ),
         _figure(
             "Next sweep", due(at, now) if at else NONE, el("bdi", policy) if policy is not None else "nothing is scheduled"

@@ -39,7 +39,12 @@ def endpoints(status: Status, now: datetime) -> Html:
     columns = _ENDPOINT_COLUMNS if remarks else _ENDPOINT_COLUMNS[:-1]
 
     def rows(some: Sequence[EndpointStatus], caption: str) -> Html:
-        return table(caption, columns, [_endpoint(e, now, columns) for e in some], numbers=("Held", "Reapable"))
+        return table(
+            caption,
+            columns,
+            [_endpoint(e, now, columns, dry_run=status.dry_run) for e in some],
+            numbers=("Held", "Reapable"),
+        )
 
     first = rows(shown, "Endpoints") if shown else ""
     if not calm:
@@ -58,7 +63,7 @@ def _calm(endpoint: EndpointStatus) -> bool:
     return endpoint.up is True and not endpoint.reapable and not troubled and endpoint.sweeping_since is None
 
 
-def _endpoint(endpoint: EndpointStatus, now: datetime, columns: Sequence[str]) -> list[Html]:
+def _endpoint(endpoint: EndpointStatus, now: datetime, columns: Sequence[str], *, dry_run: bool) -> list[Html]:
     if endpoint.up is None:
         state = badge(Level.QUIET, "not listed yet")
     elif endpoint.up:
@@ -81,19 +86,20 @@ def _endpoint(endpoint: EndpointStatus, now: datetime, columns: Sequence[str]) -
         ago(endpoint.listed_at, now) if endpoint.listed_at else el("span", "never", class_="none"),
     ]
     if len(columns) > len(cells):
-        remarks = _remarks(endpoint, now)
+        remarks = _remarks(endpoint, now, dry_run=dry_run)
         cells.append(el("ul", *(el("li", remark) for remark in remarks)) if remarks else NONE)
     return cells
 
 
-def _remarks(endpoint: EndpointStatus, now: datetime) -> list[Html]:
+def _remarks(endpoint: EndpointStatus, now: datetime, *, dry_run: bool = False) -> list[Html]:
     remarks = []
     if endpoint.error is not None:
         remarks.append(el("span", endpoint.error, class_="bad"))
     if endpoint.next_try_at is not None:
         remarks.append(together("Next try ", due(endpoint.next_try_at, now)))
     if endpoint.cap is not None:
-        remarks.append(el("span", f"Deletion cap: {endpoint.cap}. Nothing was deleted.", class_="bad"))
+        text = f"Deletion cap: {endpoint.cap}. Nothing was deleted."
+        remarks.append(el("span", text, class_="warn" if dry_run else "bad"))
     if endpoint.breaker_open:
         remarks.append(el("span", "Call after call failed: the last sweep stopped asking it.", class_="warn"))
     if endpoint.clock_skew:

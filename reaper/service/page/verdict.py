@@ -47,7 +47,11 @@ def verdict(status: Status, now: datetime) -> Verdict:
     That is said only where no owned resource runs that its age alone keeps: a killed run leaves such ones.
     """
     endpoints = list(status.endpoints.values())
-    return _stuck(status, now) or _trouble(endpoints, now) or _leaking(endpoints, now) or _calm(status, endpoints, now)
+    if (found := _stuck(status, now) or _trouble(endpoints, now, dry_run=status.dry_run)) is not None:
+        return found
+    if status.dry_run and (would := _reapable(endpoints, now, "would be deleted")):
+        return Verdict(Level.QUIET, f"A dry run: {would}", _looked(endpoints, now), "dry run")
+    return _leaking(endpoints, now) or _calm(status, endpoints, now)
 
 
 def _stuck(status: Status, now: datetime) -> Verdict | None:
@@ -58,7 +62,7 @@ def _stuck(status: Status, now: datetime) -> Verdict | None:
     return Verdict(Level.BAD, "Nothing is being swept: the service is stuck", f"{reasons}.", "stuck")
 
 
-def _trouble(endpoints: Sequence[EndpointStatus], now: datetime) -> Verdict | None:
+def _trouble(endpoints: Sequence[EndpointStatus], now: datetime, *, dry_run: bool) -> Verdict | None:
     down = [endpoint for endpoint in endpoints if endpoint.up is False]
     if down:
         be = "is" if len(down) == 1 else "are"
@@ -77,15 +81,23 @@ def _trouble(endpoints: Sequence[EndpointStatus], now: datetime) -> Verdict | No
         return Verdict(
             Level.WARN, headline, f"{errors}. {'It' if be == 'is' else 'They'} {be} being looked at.", "may be down"
         )
+    return _held_back(endpoints, dry_run=dry_run)
+
+
+def _held_back(endpoints: Sequence[EndpointStatus], *, dry_run: bool) -> Verdict | None:
     capped = [endpoint for endpoint in endpoints if endpoint.cap]
     if capped:
         headline = f"The deletion cap holds the sweeps back on {_names(capped)}"
         line = "Nothing was deleted there. If that many are right, raise [limits] or sweep once with --max-deletions."
+        if dry_run:
+            headline = f"A dry run: the deletion cap would hold the sweeps back on {_names(capped)}"
+            return Verdict(Level.WARN, headline, "If that many are right, raise [limits].", "dry run")
         return Verdict(Level.BAD, headline, line, "cap hit")
     full = [endpoint for endpoint in endpoints if endpoint.in_the_way]
     if full:
+        level = Level.WARN if dry_run else Level.BAD
         headline = f"The disk is fuller than low, and nothing more may be deleted, on {_names(full)}"
-        return Verdict(Level.BAD, headline, "The endpoint's remarks say what would have to go.", "disk full")
+        return Verdict(level, headline, "The endpoint's remarks say what would have to go.", "disk full")
     return None
 
 
@@ -116,14 +128,14 @@ def _calm(status: Status, endpoints: Sequence[EndpointStatus], now: datetime) ->
     return Verdict(Level.QUIET, headline, f"Not swept yet: {_names(waiting)}.", "starting")
 
 
-def _reapable(endpoints: Sequence[EndpointStatus], now: datetime) -> str:
-    """How many are reapable and since when; empty when none is."""
+def _reapable(endpoints: Sequence[EndpointStatus], now: datetime, would: str = "") -> str:
+    """How many are reapable and since when; empty when none is. ``would`` says it in other words."""
     count = sum(endpoint.reapable for endpoint in endpoints)
     if not count:
         return ""
-    text = f"{counted(count, 'resource')} {'is' if count == 1 else 'are'} reapable"
+    text = f"{counted(count, 'resource')} {would or ('is reapable' if count == 1 else 'are reapable')}"
     oldest = min((endpoint.oldest for endpoint in endpoints if endpoint.oldest is not None), default=None)
-    if oldest is None:
+    if oldest is None or would:
         return text
     return f"{text}{'' if count == 1 else ', the oldest'} for {age(oldest, now)}"
 
