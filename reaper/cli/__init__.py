@@ -6,6 +6,7 @@ Only the standard library is imported here, and of it little: ``reaper --version
 import argparse
 import gc
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +21,10 @@ _EPILOG = """exit codes:
   2  usage or configuration                  6  check: reapable resources are left
   3  some deletions failed                   130, 143  interrupted; what was done is reported
 """
+_WHY_HELP = """
+reaper: without a command this would be the service, which deletes, and there is no configuration file: it is not started
+  by accident. See what one sweep would delete: reaper --once --dry-run. Run the service: reaper --config FILE
+"""
 _LOOKING = ("only", "timeout", "aggressive", "stopped", "older_than", "all", "label", "image")  # not for history
 
 
@@ -27,7 +32,27 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the page of usage that hides it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(exits.USAGE, f"{self.prog}: {message}\n  try: {self.prog} --help\n")
+        meant = self._meant(message)
+        self.exit(exits.USAGE, f"{self.prog}: {message}{meant}\n  try: {self.prog} --help\n")
+
+    def _meant(self, message: str) -> str:
+        """What a mistyped command or option is like, as the rest of a sentence."""
+        word = message.partition("unrecognized arguments: ")[2].partition(" ")[0].partition("=")[0]
+        known = _options_of(self)
+        if not word and (choice := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)) is not None:
+            word, known = choice[1], re.findall(r"[\w-]+", choice[2])
+        import difflib  # noqa: PLC0415 - only where something was mistyped
+
+        near = difflib.get_close_matches(word, known, n=1, cutoff=0.7) if word else []
+        return f"; did you mean {near[0]}?" if near else ""
+
+
+def _options_of(parser: argparse.ArgumentParser) -> list[str]:
+    """The options of a parser and of its commands."""
+    actions = parser._actions  # noqa: SLF001 - as completion reads them
+    own = [option for action in actions for option in action.option_strings]
+    subs = [sub for action in actions if isinstance(action, argparse._SubParsersAction) for sub in action.choices.values()]  # noqa: SLF001
+    return [*own, *(option for sub in subs for option in _options_of(sub))]
 
 
 def _file(group: argparse._ArgumentGroup) -> None:
@@ -223,7 +248,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return simulate(argv[1:])
     parser = build_parser()
     argv, words = _command_to_run(argv)
-    arguments = parser.parse_args(argv)
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and arguments.command == "run" and not words and not rest[0].startswith("-"):
+        parser.error(f"the command to run stands behind --: reaper run [options] -- {' '.join(rest)}")
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.argv = list(argv)
     if arguments.command == "run":
         if not words:
@@ -303,5 +332,6 @@ def _no_service(arguments: argparse.Namespace) -> int | None:
         with suppress(ConfigError):  # a named file that is missing is reported when the service starts
             if find_file(None, os.environ) is None:
                 build_parser().print_help(sys.stderr)
+                sys.stderr.write(_WHY_HELP)
                 return exits.USAGE
     return None

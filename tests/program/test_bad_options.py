@@ -6,6 +6,7 @@ import pytest
 
 from reaper.cli import build_parser, main
 from tests.program.fakeengine import FakeEngine
+from tests.program.terminal import at_terminal
 from tests.run import Program
 
 # The arguments, and what must be said.
@@ -18,6 +19,11 @@ CASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ("'lst'", "'list', 'check', 'explain', 'run', 'history', 'leases', 'demo', 'ryuk', 'simulate', 'config'"),
     ),
     "unknown action of config": ("config chekc", ("'chekc'", "'check', 'show', 'schema'")),
+    "mistyped command": ("lst", ("; did you mean list?",)),
+    "mistyped option": ("--once --dry-rnu", ("unrecognized arguments: --dry-rnu; did you mean --dry-run?",)),
+    "mistyped option of a command": ("list --lable x", ("; did you mean --label?",)),
+    "mistyped action of config": ("config chek", ("; did you mean check?",)),
+    "a command to run without --": ("run ls -la", ("stands behind --: reaper run [options] -- ls -la",)),
     "config alone": ("config", ("action",)),
     "completion alone": ("completion", ("shell",)),
     "unknown shell": ("completion ksh", ("'ksh'", "'bash', 'zsh', 'tcsh'")),
@@ -131,3 +137,11 @@ def test_options_may_stand_before_and_behind_the_command(run: Program, fake: Fak
     for ended in (before, behind):
         (resource,) = ended.document["endpoints"][0]["resources"]
         assert resource["verdict"] == "keep"
+
+
+def test_bare_at_a_terminal_it_says_why_it_prints_the_help(run: Program, fake: FakeEngine) -> None:
+    seen = at_terminal(run, where="err")
+    assert seen.code == 2
+    assert "there is no configuration file" in seen.text
+    assert "reaper --once --dry-run" in seen.lines[-1]
+    assert fake.calls == []
