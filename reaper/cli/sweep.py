@@ -178,12 +178,13 @@ class Command:
     def _make_metrics(self) -> "Metrics | None":
         if self.plan.metrics_textfile is None:
             return None
-        from reaper.observers.instruments import reach  # noqa: PLC0415
+        from reaper.observers.instruments import actions, reach  # noqa: PLC0415
         from reaper.observers.metrics import Metrics  # noqa: PLC0415 - prometheus_client brings an HTTP server along
 
         endpoints = {endpoint.name: endpoint.provider for endpoint in self.plan.endpoints}
         metrics = Metrics(dry_run=not self.plan.options.act)
-        metrics.configure(endpoints, reach(endpoints, self.plan.rules.policies), prices=self.plan.prices)
+        policies = self.plan.rules.policies
+        metrics.configure(endpoints, reach(endpoints, policies), prices=self.plan.prices, actions=actions(policies))
         metrics.recall(self.plan.metrics_textfile)
         return metrics
 

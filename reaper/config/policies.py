@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StrictBool, StrictStr, WithJsonSchema, field_validator, model_validator
 
+from reaper.core.actions import OF_KINDS
 from reaper.core.conditions import DEFAULT_STOP_TIMEOUT, Policy
-from reaper.core.model import Kind
+from reaper.core.model import Action, Kind
 from reaper.core.narrowing import ExitCodes, Window
 from reaper.core.scope import Selector
 from reaper.providers import registry
@@ -76,6 +77,7 @@ class PolicyTable(Table):
     """[[policy]]: when an owned, unprotected resource is garbage, and how often it is looked for."""
 
     name: Name
+    action: Action = Action.DELETE
     kinds: Annotated[
         tuple[Annotated[Kind, WithJsonSchema({"type": "string", "enum": list(_KINDS)})], ...], Field(min_length=1)
     ]
@@ -112,6 +114,14 @@ class PolicyTable(Table):
             if kind not in _KINDS:
                 raise ValueError(f"{kind!r} is no kind; {did_you_mean(str(kind), _KINDS)}")
         return kinds
+
+    @field_validator("action", mode="before")
+    @classmethod
+    def _known_action(cls, action: object) -> object:
+        known = tuple(each.value for each in Action)
+        if action not in known:
+            raise ValueError(f"{action!r} is no action; {did_you_mean(str(action), known)}")
+        return action
 
     @field_validator("states")
     @classmethod
@@ -197,6 +207,20 @@ class PolicyTable(Table):
         return self
 
     @model_validator(mode="after")
+    def _can_act(self) -> Self:
+        if wrong := [kind for kind in self.kinds if kind not in OF_KINDS[self.action]]:
+            fitting = " and ".join(kind.plural for kind in Kind if kind in OF_KINDS[self.action])
+            raise ValueError(f'action = "{self.action}" is for {fitting} only, not for {wrong[0].article}')
+        for key in ("stopped_for", "exit_codes"):
+            if self.action is Action.STOP and getattr(self, key):
+                raise ValueError(f'action = "stop" is for what runs, and {key} for what has stopped; leave one out')
+        only_deleted = {"with_project", "under_pressure", "only_under_pressure"} & self.model_fields_set
+        if self.action is not Action.DELETE and only_deleted:
+            key = min(only_deleted)
+            raise ValueError(f'{key} is for what is deleted, and not for action = "{self.action}"; leave one out')
+        return self
+
+    @model_validator(mode="after")
     def _has_a_schedule(self) -> Self:
         if self.every is not None and self.cron is not None:
             raise ValueError("every and cron exclude each other; leave one out")
@@ -247,6 +271,7 @@ class PolicyTable(Table):
             under_pressure=self.under_pressure,
             asleep=self.only_under_pressure,
             every_resource=self.all,
+            action=self.action,
         )
 
 

@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from reaper.core import durations, sizes
+from reaper.core.actions import ARCHIVED, obstacle
 from reaper.core.durations import human, shifted
 from reaper.core.identity import ONEOFF_LABEL
-from reaper.core.model import Kind, Reason, Resource, State
+from reaper.core.model import Action, Kind, Reason, Resource, State
 from reaper.core.narrowing import ExitCodes, Window
 from reaper.core.owner_process import NO_OWNER, Orphan
 from reaper.core.scope import Selector
@@ -23,7 +24,6 @@ DEFAULT_STOP_TIMEOUT = timedelta(seconds=10)
 SHORTEST_CREATED_GRACE = timedelta(minutes=10)
 """How old at the least is what no policy says how old it has to be: a runner may be about to use what it has just made."""
 WITH_PROJECT = frozenset({Kind.NETWORK})
-_ARCHIVED = "archived"
 ANY_EXIT_CODE, NOTHING = ExitCodes(), Selector()
 FIRST = datetime(2013, 1, 1, tzinfo=UTC)  # Docker is of March 2013
 FUTURE = timedelta(days=1)  # clocks that differ by less are reported, and corrected up to an hour
@@ -34,6 +34,7 @@ class Policy:
     """When an owned, unprotected resource is garbage. The conditions that are set are ANDed.
 
     Args:
+        action: what is done with what matches. What had it already does not match.
         older_than: since the latest of creation and last start.
         stopped_for: since the stop; only stopped and failed resources match.
         idle_for: since the last activity.
@@ -80,6 +81,7 @@ class Policy:
     every_resource: bool = False
     under_pressure: bool = False
     asleep: bool = False
+    action: Action = Action.DELETE
 
     @property
     def overrules(self) -> bool:
@@ -247,8 +249,8 @@ def _excludes(resource: Resource, policy: Policy, here: datetime) -> str | None:
         return f"is not for a {resource.kind}"
     if not policy.concerns(resource):
         elsewhere = policy.endpoints and resource.endpoint not in policy.endpoints
-        why = "takes something only while the disk is too full" if policy.asleep else "does not select it"
-        return f"is not for endpoint {resource.endpoint}" if elsewhere else why
+        asleep = "takes something only while the disk is too full" if policy.asleep else "does not select it"
+        return f"is not for endpoint {resource.endpoint}" if elsewhere else asleep
     if (what := policy.leaves_out(resource) or _of_another_sort(resource, policy)) is not None:
         return what
     if policy.window is not None and not policy.window.is_open(here):
@@ -256,9 +258,15 @@ def _excludes(resource: Resource, policy: Policy, here: datetime) -> str | None:
     uncertain = resource.state is State.CHANGING and not resource.inspected
     if policy.states and not uncertain and not policy.states & {resource.raw_state, resource.state.value}:
         return f"is not for state {resource.raw_state}"
+    return _leaves_alone(resource, policy)
+
+
+def _leaves_alone(resource: Resource, policy: Policy) -> str | None:
+    """Why there is nothing for the policy to do in the state that the resource is in, or None."""
     # It was archived on purpose, and it costs next to nothing.
-    archived = resource.raw_state == _ARCHIVED and not policy.overrules and _ARCHIVED not in policy.states
-    return "does not name the state archived" if archived else None
+    if resource.raw_state == ARCHIVED and not policy.overrules and ARCHIVED not in policy.states:
+        return "does not name the state archived"
+    return f"is to {policy.action} it, but it {why}" if (why := obstacle(resource, policy.action)) is not None else None
 
 
 def _of_another_sort(resource: Resource, policy: Policy) -> str | None:

@@ -140,7 +140,8 @@ def explain(
     findings = list(judge.findings(resource))
     alone = judge.decide(resource)
     together = next(d for d in decide(resources, rules, leases, now, proofs=proofs) if d.resource is resource)
-    if together.verdict is not alone.verdict or together.reason is not alone.reason or not any(f.verdict for f in findings):
+    same = (together.verdict, together.reason, together.action) == (alone.verdict, alone.reason, alone.action)
+    if not same or not any(f.verdict for f in findings):
         findings.append(Finding("group", together.verdict, lambda: together.sentence, together.reason, brief=together.brief))
     return findings
 

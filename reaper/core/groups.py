@@ -1,13 +1,14 @@
 """A group is one unit: it goes as a whole or stays as a whole, and what is in use stays. Pure."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from reaper.core.conditions import Policy, is_oneoff
 from reaper.core.durations import human, shifted
+from reaper.core.group_actions import common, given
 from reaper.core.identity import GroupKey, GroupName, unclear_key
 from reaper.core.layers import images_below
-from reaper.core.model import Decision, Kind, Reason, Remembered, Resource, Verdict
+from reaper.core.model import Action, Decision, Kind, Reason, Remembered, Resource, Verdict
 from reaper.core.owners import is_built_for_project
 from reaper.core.rules import Judge
 
@@ -52,9 +53,12 @@ class Units:
         for key in self.members:
             names.setdefault(key[:2], []).append(key)
         self._namesakes = {name: keys for name, keys in names.items() if len(keys) > 1}
+        self._some_only_stop = any(policy.action is not Action.DELETE for policy in judge.rules.policies)
 
     def settle(self) -> None:
         """Apply the rules of groups and of use until nothing changes any more."""
+        if self._some_only_stop:
+            self._agree_on_actions()
         while self._spread_keeping() | self._keep_namesakes():
             pass
         for of_kind in (self.networks, self.others):
@@ -67,6 +71,19 @@ class Units:
             pass
         if self._take_oneoffs():
             self._spread_keeping()
+
+    def _agree_on_actions(self) -> None:
+        """Give the members of each group one action, where there is one that all of them allow; else the group is kept."""
+        for members in self.members.values():
+            decisions = [self.decisions[i] for i in members]
+            if all(d.deletes for d in decisions) or not any(d.reap for d in decisions):
+                continue
+            if (action := common(self.judge, decisions)) is not None:
+                for i in members:
+                    self.decisions[i] = given(self.judge, self.decisions[i], action)
+            elif all(d.reap for d in decisions):
+                word = decisions[0].resource.group_word
+                self._keep_all(members, f"no action fits its {word}", f"no action fits all members of its {word}")
 
     def keep_what_is_not_due(self, due: Collection[str]) -> None:
         """Keep the units none of whose matching policies is due, and what they use."""
@@ -84,8 +101,9 @@ class Units:
         for unit in alone + grouped:
             reaped = [i for i in unit if self.decisions[i].reap]
             deciders = [i for i in reaped if self.decisions[i].resource.kind.runs] or reaped
-            if not any(self._is_due(self.decisions[i], due) for i in deciders):
-                for i in reaped:
+            going = self._limit_to_due(reaped, deciders, due)
+            for i in reaped:
+                if i not in going:
                     phrase, sentence = f"not due: {self.decisions[i].phrase}", f"{self.decisions[i].sentence}"
                     self._turn(i, Reason.NOT_DUE, phrase, f"{sentence}; that is not due in this sweep")
         self._spread_keeping()
@@ -98,12 +116,30 @@ class Units:
                 self._turn(i, Reason.NOT_DUE, f"not its turn: {decision.phrase}", sentence)
         self._spread_keeping()
 
-    def _is_due(self, decision: Decision, due: Collection[str]) -> bool:
+    def _limit_to_due(self, reaped: Sequence[int], deciders: Sequence[int], due: Collection[str]) -> Collection[int]:
+        """Those of a unit that go in this sweep. No action is stronger than those of the policies that are due."""
+        actions = [action for i in deciders if (action := self._due_action(self.decisions[i], due)) is not None]
+        if not actions:
+            return ()
+        strongest = max(actions, key=lambda action: action.strength)
+        if strongest.strength >= self.decisions[deciders[0]].action.strength:
+            return reaped
+        action = common(self.judge, [self.decisions[i] for i in deciders], strongest)
+        if action is None:
+            return ()
+        for i in deciders:
+            self.decisions[i] = given(self.judge, self.decisions[i], action)
+        return deciders
+
+    def _due_action(self, decision: Decision, due: Collection[str]) -> Action | None:
+        """The strongest action for which a policy that matches is due, or None."""
         if decision.reason is Reason.GROUP_REAPED:
-            return any(policy.name in due for policy in self._follower_policies(decision.resource))
+            is_due = any(policy.name in due for policy in self._follower_policies(decision.resource))
+            return Action.DELETE if is_due else None
         if decision.policy is None:
-            return True  # its own label override or an ended lease, which wait for no policy
-        return any(match.matched and match.policy.name in due for match in self.judge.matches(decision.resource))
+            return Action.DELETE  # its own label override or an ended lease, which wait for no policy
+        matches = (m for m in self.judge.matches(decision.resource) if m.matched and m.policy.name in due)
+        return max((match.policy.action for match in matches), key=lambda action: action.strength, default=None)
 
     def _spread_keeping(self) -> bool:
         """What is kept keeps its group and what it uses, and those in turn theirs. Whether anything is kept for that."""
@@ -140,12 +176,15 @@ class Units:
         changed = False
         for name, keys in self._namesakes.items():
             for key in keys:
-                others = (i for other in keys if other != key for i in self.members[other])
-                blocker = next((i for i in others if not self.decisions[i].reap and self.decisions[i].owner), None)
-                if blocker is not None:
-                    why = self.decisions[blocker]
+                if not (mine := self.members[key]):
+                    continue
+                others = (self.decisions[i] for other in keys if other != key for i in self.members[other])
+                least = self.decisions[mine[0]].action.strength
+                why = next((d for d in others if d.owner and not (d.reap and d.action.strength >= least)), None)
+                if why is not None:
                     its = f"{name[1]} in another folder, which may be the same {why.resource.group_word}, has"
-                    its = f"{its} {why.resource.name}, which is owned and kept: {why.sentence}"
+                    how = f"only to be {why.action.done}" if why.reap else "kept"
+                    its = f"{its} {why.resource.name}, which is owned and {how}: {why.sentence}"
                     proven = (i for i in self.members[key] if self.decisions[i].reason is not Reason.LEASE_ENDED)
                     changed |= self._keep_all(tuple(proven), f"namesake kept by {why.resource.name}", its)
         return changed
@@ -160,15 +199,20 @@ class Units:
     def _keep_what_is_used(self) -> bool:
         changed = False
         for decision in tuple(self.decisions):
-            if decision.reap:
+            if decision.deletes:
                 continue
             for used in decision.resource.uses:
                 i = self.index.get((decision.resource.endpoint, used))
-                if i is not None and self.decisions[i].reap:
-                    name = decision.resource.name
-                    self._turn(i, Reason.IN_USE, f"used by {name}", f"{name}, which is kept, uses it")
+                if i is not None and self.decisions[i].reap and not (decision.reap and self._is_beside(decision, i)):
+                    name, how = decision.resource.name, f"only to be {decision.action.done}" if decision.reap else "kept"
+                    self._turn(i, Reason.IN_USE, f"used by {name}", f"{name}, which is {how}, uses it")
                     changed = True
         return changed
+
+    def _is_beside(self, decision: Decision, other: int) -> bool:
+        """Whether the other one runs in the same group, whose members get the same action."""
+        key = self.judge.groups.key(decision.resource)
+        return key is not None and other in self.members.get(key, ())
 
     def _keep_images_below(self) -> bool:
         """Keep what a kept image was built on."""
@@ -210,7 +254,8 @@ class Units:
                 if self.decisions[i].reason is not Reason.GROUP_KEPT or not is_oneoff(resource):
                     continue
                 by = self.judge.decide(resource)
-                match = next((m for m in self.judge.matches(resource) if m.matched and m.policy.oneoff), None)
+                matches = [m for m in self.judge.matches(resource) if m.matched and m.policy.oneoff]
+                match = max(matches, key=lambda m: m.policy.action.strength, default=None)
                 if not by.reap or by.owner is None or match is None:
                     continue
                 remembered = resource.remembered or Remembered(by.owner, self.judge.now)
@@ -223,6 +268,7 @@ class Units:
                     policy=match.policy.name,
                     since=match.at,
                     stop_timeout=match.policy.stop_timeout,
+                    action=match.policy.action,
                 )
                 members.remove(i)
                 found = True
@@ -256,8 +302,9 @@ class Units:
     def _judge_with_project(self, i: int, members: list[int]) -> None:
         first = self.decisions[members[0]]
         kind = self.decisions[i].resource.kind
-        if not first.reap:
-            sentence = f"its project still has {first.resource.name}, which is kept: {first.sentence}"
+        if not first.deletes:
+            how = f"only to be {first.action.done}" if first.reap else "kept"
+            sentence = f"its project still has {first.resource.name}, which is {how}: {first.sentence}"
             self._turn(i, Reason.GROUP_KEPT, _kept_by(first), sentence)
         elif not self._may_follow(self.decisions[i].resource):
             sentence = "it carries the labels of its project, and has another name than what is built for that"

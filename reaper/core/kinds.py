@@ -1,4 +1,4 @@
-"""The kinds of resources and the states that they are in. Pure."""
+"""The kinds of resources, the states that they are in, what is done with them and what comes of that. Pure."""
 
 from enum import StrEnum
 
@@ -29,6 +29,11 @@ class Kind(StrEnum):
         return f"{self.value}es" if self.value.endswith("x") else f"{self.value}s"
 
     @property
+    def article(self) -> str:
+        """It with its indefinite article."""
+        return f"an {self.value}" if self is Kind.IMAGE else f"a {self.value}"
+
+    @property
     def stage(self) -> int:
         """Its place in the order of deletion: what uses something goes before it."""
         return _STAGES[self]
@@ -39,6 +44,28 @@ _OPT_IN = frozenset({Kind.VOLUME, Kind.IMAGE, Kind.BUILD_CACHE})
 _STAGES = {Kind.CONTAINER: 0, Kind.SANDBOX: 0, Kind.NETWORK: 1, Kind.VOLUME: 2, Kind.IMAGE: 3, Kind.BUILD_CACHE: 4}
 
 
+class Action(StrEnum):
+    """What is done with a resource that a policy matches."""
+
+    DELETE = "delete"
+    STOP = "stop"
+    ARCHIVE = "archive"
+
+    @property
+    def strength(self) -> int:
+        """How much it takes away: of several that are allowed the strongest is done, and a group gets the weakest."""
+        return _STRENGTHS[self]
+
+    @property
+    def done(self) -> str:
+        """What has become of the resource then."""
+        return _DONE[self]
+
+
+_STRENGTHS = {Action.STOP: 1, Action.ARCHIVE: 2, Action.DELETE: 3}
+_DONE = {Action.STOP: "stopped", Action.ARCHIVE: "archived", Action.DELETE: "deleted"}
+
+
 class State(StrEnum):
     """The providers' raw states, mapped onto what the policies need to know."""
 
@@ -47,3 +74,21 @@ class State(StrEnum):
     CHANGING = "changing"
     FAILED = "failed"
     UNKNOWN = "unknown"
+
+
+class Outcome(StrEnum):
+    """What came of a decision to reap."""
+
+    DELETED = "deleted"
+    GONE = "gone"
+    STOPPED = "stopped"
+    ARCHIVED = "archived"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    WOULD_DELETE = "would_delete"
+    ABANDONED = "abandoned"
+
+    @property
+    def removed(self) -> bool:
+        """Whether what was to go is not there any more, removed by this program or by another client."""
+        return self in (Outcome.DELETED, Outcome.GONE)

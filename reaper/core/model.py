@@ -7,7 +7,9 @@ from enum import StrEnum
 
 from reaper.core.accounts import UNKNOWN_FOOTPRINT, Footprint, LastLook, Saving
 from reaper.core.disk import DiskUsage
+from reaper.core.kinds import Action as Action  # noqa: PLC0414 - they are words of the model, too
 from reaper.core.kinds import Kind as Kind  # noqa: PLC0414 - they are words of the model, too
+from reaper.core.kinds import Outcome as Outcome  # noqa: PLC0414 - they are words of the model, too
 from reaper.core.kinds import State as State  # noqa: PLC0414 - they are words of the model, too
 from reaper.core.site import Site
 
@@ -66,6 +68,7 @@ class Resource:
         host: the machine of the platform that it runs on, where the platform says so. It may move.
         links_known: False while only an inspection can show what it depends on and would go with.
         restart_policy: the engine's, when inspected.
+        lost_when_stopped: whether a stop destroys it (``docker run --rm``, an ephemeral sandbox); None when not known.
         inspected: False while only the listing has been read: times, image and restart policy may be missing.
         image_unresolved: the listing had only an image id, so what its creator called it is not known yet.
         system_container: which system container of the host it is ("a Kubernetes pod"), else None.
@@ -110,6 +113,7 @@ class Resource:
     host: str | None = None
     links_known: bool = True
     restart_policy: str | None = None
+    lost_when_stopped: bool | None = False
     inspected: bool = True
     image_unresolved: bool = False
     system_container: str | None = None
@@ -220,7 +224,8 @@ class Decision:
     Args:
         said: ``sentence``, or what returns it: of thousands few are shown.
         owner: what makes it owned ("preset harbor"); None when it is not owned.
-        policy: the first policy that matched; None where none decided.
+        policy: the first policy of the strongest action that matched; None where none decided.
+        action: what is to be done with it when the verdict is to reap.
         since: from when on it was reapable (aware UTC), where that is known.
         stop_timeout: how long a running one gets to stop by itself.
         due_at: for a resource that is only too young: when that ends, if nothing else happens.
@@ -245,6 +250,7 @@ class Decision:
     lease: str | None = None
     brief: str | Callable[[], str] = field(default="", compare=False)
     saving: Saving | None = None
+    action: Action = Action.DELETE
 
     @property
     def sentence(self) -> str:
@@ -261,22 +267,10 @@ class Decision:
         """Whether the verdict is to reap."""
         return self.verdict is Verdict.REAP
 
-
-class Outcome(StrEnum):
-    """What came of a decision to reap."""
-
-    DELETED = "deleted"
-    GONE = "gone"
-    STOPPED = "stopped"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    WOULD_DELETE = "would_delete"
-    ABANDONED = "abandoned"
-
     @property
-    def removed(self) -> bool:
-        """Whether what was to go is not there any more, removed by this program or by another client."""
-        return self in (Outcome.DELETED, Outcome.GONE)
+    def deletes(self) -> bool:
+        """Whether it is to be deleted, and not only stopped or archived."""
+        return self.reap and self.action is Action.DELETE
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +279,7 @@ class Result:
 
     Args:
         detail: for people: why it was skipped, what failed. Empty when it simply went well.
-        attempts: how many deletion calls were made.
+        attempts: how many calls to delete, stop or archive it were made.
         seconds: from the first look until the outcome was known.
         error: the error's class (``ProviderError.label``) when it failed.
         freed: bytes that its deletion gave back, where that is known.
@@ -300,6 +294,11 @@ class Result:
     error: str | None = None
     freed: int | None = None
     look: LastLook | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether what was decided could not be done, or only something weaker: a stop where the deletion was denied."""
+        return self.outcome is Outcome.FAILED or (self.outcome is Outcome.STOPPED and self.decision.action is Action.DELETE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from reaper.core.identity import GroupKey, Groups
 from reaper.core.lease import IMAGE_LABEL, Lease
 from reaper.core.lease_index import Leases, why_not_taken
 from reaper.core.lifecycle import created_grace, restart_policy, state
-from reaper.core.model import TESTCONTAINERS_REAPER, Decision, Kind, Reason, Resource, Verdict
+from reaper.core.model import TESTCONTAINERS_REAPER, Action, Decision, Kind, Reason, Resource, Verdict
 from reaper.core.owner_process import NO_PROOFS, Orphan, OwnerProcesses, OwnerRule, Proofs
 from reaper.core.owners import BY_CONTAINERS, Owners, Ownership
 from reaper.core.scope import LEASE_LABEL, Protect, Scope, as_scope_reads
@@ -80,6 +80,7 @@ class Judge:
         self.resources = tuple(resources)
         self.groups = Groups(self.resources)
         self.kinds = rules.kinds
+        self._strongest_first = sorted(rules.policies, key=lambda policy: -policy.action.strength)
         self._owned_kinds = self.kinds | rules.with_projects
         self.owners = Owners(self.resources, rules.scope, self.groups, self._owned_kinds)
         self.users = Users(self.resources)
@@ -166,10 +167,10 @@ class Judge:
             yield self._override_to_go(resource)
         yield from self._policies(resource)
 
-    def matches(self, resource: Resource) -> list[Match]:
-        """Every policy held against the resource, in the order of the configuration."""
-        seen = as_scope_reads(resource, self.rules.scope)
-        return [hold(seen, policy, self.now, self._orphan(resource), self.here) for policy in self.rules.policies]
+    def matches(self, resource: Resource, policies: Iterable[Policy] | None = None) -> list[Match]:
+        """Every policy, or these, held against the resource, in the order of the configuration."""
+        seen, policies = as_scope_reads(resource, self.rules.scope), self.rules.policies if policies is None else policies
+        return [hold(seen, policy, self.now, self._orphan(resource), self.here) for policy in policies]
 
     def _preset(self, resource: Resource) -> str | None:
         owner = self.owners.owner(resource)
@@ -198,7 +199,7 @@ class Judge:
     def _owned(self, resource: Resource, owner: Ownership | None) -> Finding:
         if owner is None and resource.kind.opt_in and resource.kind not in self._owned_kinds:
             phrase = "not owned: no lease made it"
-            sentence = f"{_article(resource)} goes only with a lease that it was made under, and none known here has it"
+            sentence = f"{resource.kind.article} goes only with a lease that it was made under, and none known here has it"
             if (claiming := self.leases.claiming(resource)) is not None:
                 phrase = f"lease {claiming.id} ended, creation time unknown"
                 sentence = f"lease {claiming.id} claims it, but an engine before Docker 23 does not report when it was made"
@@ -321,7 +322,7 @@ class Judge:
     def _policies(self, resource: Resource) -> Iterator[Finding]:
         matched, nearest = False, None
         seen, orphan = as_scope_reads(resource, self.rules.scope), self._orphan(resource)
-        for policy in self.rules.policies:  # one by one: the decision stops at the first that matches
+        for policy in self._strongest_first:  # one by one: the decision stops at the first that matches
             if resource.kind not in policy.kinds:
                 yield of_other_kinds(policy.name, resource.kind)
                 continue
@@ -355,7 +356,7 @@ class Judge:
             if finding.verdict is not None:
                 break
         else:
-            sentence = f"{_article(resource)} goes only with its project, and it has none"
+            sentence = f"{resource.kind.article} goes only with its project, and it has none"
             return Decision(
                 resource,
                 Verdict.KEEP,
@@ -381,8 +382,5 @@ class Judge:
             by_image=owner is None and self.owner_by_image(resource) is not None,
             lease=lease.id if lease is not None else None,
             brief=finding.brief,
+            action=finding.policy.action if finding.policy else Action.DELETE,
         )
-
-
-def _article(resource: Resource) -> str:
-    return f"an {resource.kind}" if resource.kind is Kind.IMAGE else f"a {resource.kind}"

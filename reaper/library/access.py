@@ -222,7 +222,7 @@ def _check(report: Report) -> None:
     """Raise CleanupError unless all went as it should."""
     endpoint = report.endpoints[0]
     gone = sum(result.outcome.removed for result in report.results)
-    left = [r for r in report.results if r.outcome in (Outcome.FAILED, Outcome.STOPPED, Outcome.ABANDONED)]
+    left = [r for r in report.results if r.failed or r.outcome is Outcome.ABANDONED]
     text = f"{endpoint.endpoint}: {gone} deleted, {len(left)} left"
     if endpoint.failure is not None:
         raise failure(endpoint.failure.label, f"{text}: {endpoint.failure.message}", report)

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from reaper import __version__
 from reaper.core.conditions import Policy
-from reaper.core.model import TIME_UP, Decision, EndpointReport, Kind, Outcome, Reason, State
+from reaper.core.model import TIME_UP, Action, Decision, EndpointReport, Kind, Outcome, Reason, State
 from reaper.core.savings import LEASE as LEASE  # noqa: PLC0414 - the values of a label
 from reaper.core.savings import OVERRIDE as OVERRIDE  # noqa: PLC0414 - the same
 from reaper.errors import LeasesUnknownError, ProviderError
@@ -28,7 +28,8 @@ DELETION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 SWEEP_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 DELAY_BUCKETS = (1, 10, 60, 300, 600, 900, 1800, 3600, 2 * 3600, 4 * 3600, 8 * 3600, 24 * 3600, 48 * 3600)
 
-COUNTED = tuple(outcome for outcome in Outcome if outcome is not Outcome.WOULD_DELETE)
+COUNTED = tuple(outcome for outcome in Outcome if outcome not in (Outcome.WOULD_DELETE, Outcome.ARCHIVED))
+DONE = tuple(outcome for outcome in Outcome if outcome not in (Outcome.WOULD_DELETE, Outcome.DELETED))
 REAPED = frozenset(
     {
         Reason.OLDER_THAN,
@@ -114,6 +115,11 @@ class Instruments:
             "reaper_deletions_total",
             "What sweeps decided to delete, by what became of it.",
             (*where, "kind", "policy", "outcome"),
+        )
+        self.actions = counter(
+            "reaper_actions_total",
+            "What sweeps decided to stop or to archive, by what became of it.",
+            (*where, "kind", "policy", "action", "outcome"),
         )
         self.retries = counter(
             "reaper_retries_total",
@@ -335,6 +341,24 @@ class Instruments:
             for kind in kinds:
                 yield from ((self.deletions, (*where, kind.value, policy, outcome.value)) for outcome in COUNTED)
 
+    def of_actions(
+        self,
+        providers: Mapping[str, str],
+        policies: Mapping[tuple[str, str], Collection[Kind]],
+        actions: Mapping[str, Action],
+    ) -> Iterator[Series]:
+        """The series of the policies that stop or archive: see ``series``."""
+        for (policy, name), kinds in policies.items():
+            if (action := actions.get(policy)) is not None:
+                for kind in kinds:
+                    labels = (providers[name], name, kind.value, policy, action.value)
+                    yield from ((self.actions, (*labels, outcome.value)) for outcome in DONE)
+
+
+def actions(policies: Iterable[Policy]) -> Mapping[str, Action]:
+    """The actions of those of them that do not delete, by name."""
+    return {policy.name: policy.action for policy in policies if policy.action is not Action.DELETE}
+
 
 Reach = Mapping[str, tuple[Collection[Kind], Collection[str]]]
 """The kinds that each policy is for, and the names of its endpoints."""
@@ -357,7 +381,7 @@ def sweep_result(report: EndpointReport, interrupted: str | None = None) -> Swee
         return SweepResult.LEASES_UNKNOWN if failure == LeasesUnknownError.label else SweepResult.UNLISTED
     if report.cap is not None:
         return SweepResult.CAPPED
-    if failure == PARTLY or undone or report.count(Outcome.FAILED) or report.count(Outcome.STOPPED):
+    if failure == PARTLY or undone or any(result.failed for result in report.results):
         return SweepResult.FAILURES
     return SweepResult.SUCCESS
 

@@ -41,6 +41,7 @@ def _decided(decision: Decision, result: Result | None) -> dict[str, Any]:
         "owner": decision.owner,
         "lease": decision.lease,
         "verdict": decision.verdict.value,
+        "action": decision.action.value if decision.reap else None,
         "reason": decision.reason.value,
         "sentence": decision.sentence,
         "policy": decision.policy,

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from reaper import files
 from reaper.core.disk import DiskUsage
 from reaper.core.inventory_warnings import is_stuck
-from reaper.core.model import Decision, EndpointReport, Kind, Outcome, Reason, Report
+from reaper.core.model import Action, Decision, EndpointReport, Kind, Outcome, Reason, Report
 from reaper.core.savings import NO_PRICES, Entry, Prices, avoided_cost, avoided_hours
 from reaper.errors import ConfigError
 from reaper.observers.instruments import (
@@ -83,6 +83,8 @@ class Metrics(Quiet):
         events: Collection[str] = (),
         intervals: Mapping[str, timedelta] | None = None,
         prices: Prices = NO_PRICES,
+        *,
+        actions: Mapping[str, Action] | None = None,
     ) -> None:
         """These are in force from now on: their series exist, and those of what has gone do not. What stays keeps its value.
 
@@ -92,6 +94,7 @@ class Metrics(Quiet):
             events: the endpoints whose events are to be followed.
             intervals: how long it is at the most between two runs of a policy, by name; none where there is no schedule.
             prices: what turns the time that deletions avoid into money.
+            actions: of the policies that do not delete, by name.
         """
         self._prices = prices
         self._providers = dict(endpoints)
@@ -102,7 +105,8 @@ class Metrics(Quiet):
             if name in endpoints and (taken := reclaimed(kinds, endpoints[name]))
         }
         waits = self._waits(intervals or {})
-        wanted = dict.fromkeys(self._i.series(self._providers, self._reach, events, waits))
+        series = self._i.series(self._providers, self._reach, events, waits)
+        wanted = dict.fromkeys((*series, *self._i.of_actions(self._providers, self._reach, actions or {})))
         for metric, labels in self._there.keys() - wanted.keys():
             metric.remove(*labels)
         for metric, labels in wanted:
@@ -242,6 +246,10 @@ class Metrics(Quiet):
             decision = result.decision
             policy = decider(decision) if decision.reap else decision.policy or UNDECIDED
             self._count_worth(Entry.of(result), (*where, policy))
+            if decision.action is not Action.DELETE:
+                kind, action = decision.resource.kind.value, decision.action.value
+                self._count(self._i.actions, (*where, kind, policy, action, result.outcome.value))
+                continue
             counts[decision.resource.kind.value, policy, result.outcome.value] += 1
             if result.outcome is Outcome.DELETED:
                 taken.observe(result.seconds)

@@ -42,6 +42,7 @@ STYLES = {
     Outcome.ABANDONED: "red",
     Outcome.SKIPPED: "yellow",
     Outcome.STOPPED: "yellow",
+    Outcome.ARCHIVED: "yellow",
 }
 
 
@@ -60,6 +61,17 @@ def owner(decision: Decision) -> str:
 def words(value: str) -> str:
     """An outcome or a reason for people."""
     return value.replace("_", " ")
+
+
+def _verdict(decision: Decision) -> str:
+    """The verdict, and what is to be done where that is not to delete it."""
+    return decision.verdict.value if decision.deletes or not decision.reap else f"{decision.verdict} ({decision.action})"
+
+
+def _outcome(result: Result) -> str:
+    """What came of it, for people; of a dry run what would."""
+    would = result.outcome is Outcome.WOULD_DELETE
+    return f"would {result.decision.action}" if would else words(result.outcome.value)
 
 
 def line(*fields: str) -> None:
@@ -132,7 +144,7 @@ def _decisions(
     endpoint: EndpointReport, title: str, decisions: Sequence[Decision], now: datetime, *, terminal: bool
 ) -> None:
     rows = [
-        _row(d.verdict.value, d, d.phrase, now, "dim" if d.owner is None else STYLES[d.verdict.value])
+        _row(_verdict(d), d, d.phrase, now, "dim" if d.owner is None else STYLES[d.verdict.value])
         for d in sorted(decisions, key=lambda decision: _order(decision, now))
     ]
     _table(terminal, f"{endpoint.endpoint}: {title}", _COLUMNS, rows, endpoint.endpoint)
@@ -148,7 +160,7 @@ def _outcomes(endpoint: EndpointReport, now: datetime, *, terminal: bool) -> Non
         hidden = max(0, len(well) - SHOWN)
         if hidden:
             results = [r for r in results if not r.outcome.removed] + well[:SHOWN]
-    rows = [_row(words(r.outcome.value), r.decision, r.detail or r.decision.phrase, now, STYLES[r.outcome]) for r in results]
+    rows = [_row(_outcome(r), r.decision, r.detail or r.decision.phrase, now, STYLES[r.outcome]) for r in results]
     if rows:
         _table(terminal, endpoint.endpoint, ("outcome", *_COLUMNS[1:]), rows, endpoint.endpoint)
     if hidden:
@@ -250,7 +262,7 @@ def explanation(decision: Decision, findings: Sequence[Finding]) -> None:
             mark = finding.verdict.value if not decided or finding.rule == "group" else f"({finding.verdict.value})"
             decided = True
         line(f"  {mark:<6} {finding.rule:<{width}}  {finding.sentence}")
-    line(f"{decision.verdict.value}: {decision.sentence}")
+    line(f"{_verdict(decision)}: {decision.sentence}")
 
 
 class ProgressBar(Quiet):

@@ -336,13 +336,22 @@ class Renewing(Protocol):
 
 
 @runtime_checkable
+class Archiving(Protocol):
+    """A provider whose endpoint keeps what has stopped where it costs next to nothing, and can start it from there."""
+
+    async def archive(self, resource: Resource) -> None:
+        """Archive what has stopped. Returns when that is accepted; the endpoint refuses what runs: ``ProviderError``."""
+        ...
+
+
+@runtime_checkable
 class Provider(Reader, Protocol):
     """A reader that can also act. Every step is idempotent, so that two reapers do not harm each other."""
 
     async def stop(self, resource: Resource, grace: timedelta) -> None:
         """Ask it to stop and wait until it has; after ``grace`` it is killed. Returns when it had stopped already.
 
-        Without ``stops_first`` this is only asked for when a deletion was denied, and returns when it is accepted.
+        Without ``stops_first`` this returns when it is accepted.
         """
         ...
 

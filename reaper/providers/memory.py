@@ -202,8 +202,9 @@ class MemoryWorld:
         now = anyio.current_time()
         if held.stops_at <= now:
             ended = self.now() - timedelta(seconds=now - held.stops_at)
-            held.resource = replace(held.resource, state=State.STOPPED, raw_state="exited", stopped_at=ended)
-            held.gone_at = held.stops_at if held.auto_remove else math.inf
+            raw = "stopped" if held.resource.kind is Kind.SANDBOX else "exited"
+            held.resource = replace(held.resource, state=State.STOPPED, raw_state=raw, stopped_at=ended)
+            held.gone_at = held.stops_at if held.auto_remove or held.resource.lost_when_stopped else math.inf
             held.stops_at = math.inf
         if held.gone_at <= now:
             self._held.pop(held.resource.id, None)
@@ -347,6 +348,14 @@ class MemoryProvider(MemoryReader):
                 held.stops_at = min(held.stops_at, anyio.current_time() + min(own, grace.total_seconds()))
                 if self.traits.stops_first:
                     await anyio.sleep_until(held.stops_at)
+
+    async def archive(self, resource: Resource) -> None:
+        """Archive a sandbox that has stopped, at once."""
+        async with self.world.call("archive", resource):
+            held = self.world.find(resource)
+            if held.resource.raw_state != "stopped" or held.resource.lost_when_stopped:
+                raise ConflictError(f"{resource.name} is not stopped, or ephemeral")
+            held.resource = replace(held.resource, raw_state="archived", last_activity_at=self.world.now())
 
     async def delete(self, resource: Resource, *, force: bool = False) -> None:
         """Takes the resource's ``removal_seconds``; another deletion meanwhile gets the engine's conflict."""

@@ -25,7 +25,7 @@ from reaper import __version__
 from reaper.descriptors import make_room
 from reaper.errors import ConfigError, ReaperError
 from reaper.leases.sources import other_service, service_at
-from reaper.observers.instruments import reach
+from reaper.observers.instruments import actions, reach
 from reaper.observers.journal import NAME
 from reaper.observers.log import LogObserver
 from reaper.observers.metrics import Metrics
@@ -367,7 +367,8 @@ class Service:
         readers = {name: worker.endpoint.reader for name, worker in self.workers.items()}
         watched = {name for name, reader in readers.items() if loaded.follows_events and isinstance(reader, Watched)}
         intervals = {name: found for name, timing in timings.items() if (found := timing.interval(_now())) is not None}
-        self.metrics.configure(endpoints, reach(endpoints, policies), watched, intervals, loaded.plan.prices)
+        reached, prices = reach(endpoints, policies), loaded.plan.prices
+        self.metrics.configure(endpoints, reached, watched, intervals, prices, actions=actions(policies))
         self.status.prices = loaded.plan.prices
         for name in endpoints.keys() - watched:
             self.status.endpoints[name].events = None

@@ -55,7 +55,7 @@ class Context:
         leases: reads the leases again. May raise LeasesUnknownError.
         settled: is called with each result as soon as it is known.
         confirmer: takes the deletions that are only accepted; None where a deletion that has returned is done.
-        going: ids of all that is to go in this sweep, without what is known to stay by now.
+        going: ids of all that is to be deleted in this sweep, without what is known to stay by now.
         draining: set when no unit may begin to act any more.
         listed: what the decisions were made about.
         dependents: of the round, where deleting one resource deletes what is linked to it.

@@ -285,7 +285,7 @@ class EndpointSweep:
         now, policies = self._now(), self.shared.rules.policies
         going = [d for d in self.decisions if d.reap and d.resource.id not in self.held_back]
         going = [replace(d, saving=saving(d, policies, now)) for d in going]
-        self.context.going |= {decision.resource.id for decision in going}
+        self.context.going |= {decision.resource.id for decision in going if decision.deletes}
         self.units = make_units(self.context, going)
         if self.units:
             await self.shared.ledger.begin(self.name, self.reader.provider, going)
@@ -363,7 +363,7 @@ class EndpointSweep:
 
     def _settled(self, result: Result) -> None:
         self.shared.observer.settled(self.name, result)
-        if result.outcome in (Outcome.FAILED, Outcome.STOPPED) and self.shared.options.fail_fast:
+        if result.failed and self.shared.options.fail_fast:
             self.shared.failed_fast()
 
     async def _confirm(self) -> None:

@@ -74,7 +74,7 @@ class Memory:
                 known[resource.id] = before
                 continue
             owner = before.owner if before is not None else decision.owner
-            entry = Remembered(owner, now if decision.reap else NOT_REAPED if resource.kind.opt_in else now + grace)
+            entry = Remembered(owner, now if decision.deletes else NOT_REAPED if resource.kind.opt_in else now + grace)
             if not resource.kind.runs and resource.kind is not Kind.IMAGE:
                 key = groups.key(resource)
                 place = before.place if before is not None else None

@@ -14,7 +14,7 @@ import anyio
 
 from reaper.core.accounts import LastLook
 from reaper.core.decide import decide
-from reaper.core.model import Decision, Kind, Outcome, Reason, Resource, Result, State
+from reaper.core.model import Action, Decision, Kind, Outcome, Reason, Resource, Result, State
 from reaper.core.savings import freed_by
 from reaper.errors import (
     CircuitOpenError,
@@ -55,6 +55,7 @@ class Members:
     _attempts: dict[str, int] = field(default_factory=dict)
     _unanswered: set[str] = field(default_factory=set)  # deletions that may have taken effect, since no answer came
     _asked_to_stop: set[str] = field(default_factory=set)
+    _orders: dict[str, int] = field(default_factory=dict)  # requests to stop or archive for good
     _looked_at: dict[str, float] = field(default_factory=dict)
     _seen: dict[str, LastLook] = field(default_factory=dict)
     _acted_on: dict[str, LastLook] = field(default_factory=dict)  # as they were last seen before that
@@ -64,6 +65,11 @@ class Members:
     def key(self) -> str:
         """What distinguishes it from the other units."""
         return self.decisions[0].resource.id
+
+    @property
+    def action(self) -> Action:
+        """What is to be done with all of them."""
+        return self.decisions[0].action
 
     # -- looking again -------------------------------------------------------------------------------------------------
 
@@ -102,6 +108,9 @@ class Members:
         for decision in decide(everything, self.context.rules, leases, self.context.now(), proofs=proofs):
             if not decision.reap:
                 raise ChangedError(f"{subject(decision.resource, first)} is to be kept now: {decision.sentence}")
+            if decision.action.strength < self.action.strength:
+                what = f"is only to be {decision.action.done} now"
+                raise ChangedError(f"{subject(decision.resource, first)} {what}: {decision.sentence}")
 
     async def _still_the_same(self, resources: Sequence[Resource]) -> list[Resource]:
         """The resources as they are now. Raises ChangedError when one of them is not as it was."""
@@ -116,8 +125,9 @@ class Members:
         return fresh
 
     def _is_ours(self, resource: Resource) -> bool:
-        """Whether it is changing by this sweep's own deletion, whose answer was lost: asking again shows how far it is."""
-        return resource.state is State.CHANGING and resource.id in self._attempts
+        """Whether it is changing by this sweep's own request, whose answer was lost: asking again shows how far it is."""
+        ordered = self._attempts if self.action is Action.DELETE else self._asked_to_stop
+        return resource.state is State.CHANGING and resource.id in ordered
 
     async def _check_membership(self, first: Resource) -> None:
         """Raises ChangedError when the group has another member now or has lost one, and what its looks by id raise."""
@@ -363,7 +373,7 @@ class Members:
             decision,
             outcome,
             detail,
-            self._attempts.get(resource.id, 0),
+            self._attempts.get(resource.id, 0) + self._orders.get(resource.id, 0),
             anyio.current_time() - self._started,
             error,
             freed_by(resource, self._freed.get(resource.id)) if outcome is Outcome.DELETED else None,

@@ -58,7 +58,7 @@ def exit_code(report: Report) -> int:
         return exits.UNLISTED
     if any(e.cap is not None for e in endpoints):
         return exits.CAP
-    if any(report.count(outcome) for outcome in (Outcome.FAILED, Outcome.STOPPED, Outcome.ABANDONED)):
+    if any(result.failed or result.outcome is Outcome.ABANDONED for result in report.results):
         return exits.FAILED
     return 0
 

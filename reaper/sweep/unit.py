@@ -9,7 +9,7 @@ import anyio
 
 from reaper.core.accounts import Pruned
 from reaper.core.durations import human
-from reaper.core.model import Decision, Kind, Outcome, Resource, State
+from reaper.core.model import Action, Decision, Kind, Outcome, Resource, State
 from reaper.core.ordering import users_first
 from reaper.errors import (
     CircuitOpenError,
@@ -29,8 +29,10 @@ from reaper.sweep.rests import Rest
 
 T = TypeVar("T")
 
+NOUNS = {Action.DELETE: "deletion", Action.STOP: "stop", Action.ARCHIVE: "archiving"}
 REMOVAL_PATIENCE = timedelta(seconds=30)
 STOP_PATIENCE = timedelta(seconds=60)
+NO_TIME = timedelta(0)
 PRUNE_PATIENCE = timedelta(minutes=5)  # for a build cache: one request deletes thousands of records
 
 
@@ -69,13 +71,7 @@ class Unit(Members):
         try:
             fresh = await self._look_again()
             await self._linked_are_gone(fresh)
-            running = [r for r in fresh if r.state is State.RUNNING and self.context.provider.traits.stops_first]
-            forced: frozenset[str] = frozenset()
-            if running:
-                forced = await self._stop(running)
-                await self._look_after_stops(fresh, forced)
-            await self._delete_all([r for r in fresh if r.id not in self.results], forced)
-            await self._delete_networks()
+            await self._carry_out(fresh)
         except ChangedError as error:
             self._settle_rest(Outcome.SKIPPED, str(error))
         except AbandonedError:
@@ -87,6 +83,16 @@ class Unit(Members):
             if self.context.dependents is not None:
                 self.context.dependents.ended(self.key, [decision.resource for decision in self.decisions])
 
+    async def _carry_out(self, fresh: Sequence[Resource]) -> None:
+        """Delete the members, which have just been looked at; those that run are stopped before."""
+        running = [r for r in fresh if r.state is State.RUNNING and self.context.provider.traits.stops_first]
+        forced: frozenset[str] = frozenset()
+        if running:
+            forced = await self._stop(running)
+            await self._look_after_stops(fresh, forced)
+        await self._delete_all([r for r in fresh if r.id not in self.results], forced)
+        await self._delete_networks()
+
     def leave_alone(self, rests: Mapping[str, Rest]) -> None:
         """Begin nothing: the deletion of these members has failed in earlier sweeps, and rests."""
         for decision in self._open():
@@ -96,7 +102,7 @@ class Unit(Members):
                 self._settle(
                     decision,
                     Outcome.FAILED,
-                    f"its deletion failed in {sweeps} and rests for {left}: {rest.why}",
+                    f"its {NOUNS[decision.action]} failed in {sweeps} and rests for {left}: {rest.why}",
                     error=rest.error,
                 )
             else:
@@ -104,7 +110,7 @@ class Unit(Members):
                 self._settle(
                     decision,
                     Outcome.SKIPPED,
-                    f"the deletion of {first.name} of its {first.group_word} has failed, and rests",
+                    f"the {NOUNS[decision.action]} of {first.name} of its {first.group_word} has failed, and rests",
                 )
 
     # -- stopping ------------------------------------------------------------------------------------------------------
@@ -284,26 +290,8 @@ class Unit(Members):
         if self.context.provider.traits.stops_first or resource.state is not State.RUNNING:
             self._failed(decision, denied)
             return
-
-        async def stop() -> None:
-            self._record_look(resource)
-            self._asked_to_stop.add(resource.id)
-            await self.context.provider.stop(resource, decision.stop_timeout)
-
-        error: ProviderError = denied
         try:
-            await self._act(
-                f"stop {resource.kind} {resource.name}", stop, self.context.slots.stops, look=self._last_look(resource)
-            )
-        except NotFoundError:
-            pass  # the look below says so
-        except ProviderError as failed:
-            error = failed  # look before giving up: it may have worked all the same
-        try:
-            patience = STOP_PATIENCE if error is denied else timedelta(0)
-            seen = await until(
-                lambda r: r.state in (State.STOPPED, State.FAILED), lambda: self._inspect_one(resource), patience
-            )
+            seen, error = await self._order_stop(resource, decision.stop_timeout)
         except ProviderError as failed:
             self._failed(decision, failed)
             return
@@ -313,7 +301,38 @@ class Unit(Members):
         elif seen.state in (State.STOPPED, State.FAILED):
             self._settle(decision, Outcome.STOPPED, f"{why}; it is {seen.raw_state} now", error=denied.label)
         else:
-            self._failed(decision, error)
+            self._failed(decision, error or denied)
+
+    async def _order_stop(self, resource: Resource, grace: timedelta) -> tuple[Resource | None, ProviderError | None]:
+        """Stop one and wait until it has stopped, within a bound.
+
+        Returns:
+            the resource as it was seen last, None when it is gone; and what the endpoint answered if not yes.
+
+        Raises:
+            ProviderError: it could not be looked at.
+        """
+        error: ProviderError | None = None
+
+        async def stop() -> None:
+            self._record_look(resource)
+            self._asked_to_stop.add(resource.id)
+            await self.context.provider.stop(resource, grace)
+
+        what, extra = f"stop {resource.kind} {resource.name}", grace if self.context.provider.traits.stops_first else NO_TIME
+        try:
+            await self._act(what, stop, self.context.slots.stops, extra, look=self._last_look(resource))
+        except NotFoundError:
+            pass  # the look below says so
+        except ProviderError as failed:
+            error = failed  # look before giving up: it may have worked all the same
+        waits = error is None or isinstance(error, InProgressError | ConflictError)
+        seen = await until(
+            lambda r: r.state in (State.STOPPED, State.FAILED) or (error is not None and r.state is State.RUNNING),
+            lambda: self._inspect_one(resource),
+            STOP_PATIENCE if waits else NO_TIME,
+        )
+        return seen, error
 
     async def _delete_networks(self) -> None:
         """The project's networks go last, and only when all its containers are gone."""

@@ -5,9 +5,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from reaper.core.identity import Groups
-from reaper.core.model import Decision, Kind, Prune, Reason, Remembered
+from reaper.core.model import Action, Decision, Kind, Prune, Reason, Remembered
 from reaper.core.rules import Rules
 from reaper.sweep.context import Context
+from reaper.sweep.stopping_unit import StoppingUnit
 from reaper.sweep.unit import Unit
 
 
@@ -28,7 +29,11 @@ def make_units(context: Context, decisions: Iterable[Decision]) -> list[Unit]:
         group = groups.key(resource) if follows else None
         key = (what, *group) if group is not None else (resource.kind.value, below.get(resource.id, resource.id))
         units.setdefault(key, []).append(_with_prune(_owned_for_good(decision, context.now()), context.rules))
-    return [Unit(context, sorted(unit, key=lambda d: d.resource.kind.stage)) for unit in units.values()]
+    return [_unit(context, sorted(unit, key=lambda d: d.resource.kind.stage)) for unit in units.values()]
+
+
+def _unit(context: Context, decisions: list[Decision]) -> Unit:
+    return (Unit if decisions[0].action is Action.DELETE else StoppingUnit)(context, decisions)
 
 
 def _below_others(going: Iterable[Decision]) -> dict[str, str]:

@@ -78,3 +78,30 @@ def test_one_that_removes_itself_when_it_is_stopped(engine: PrivateEngine, reape
     assert set(ended.outcomes().values()) <= {"deleted", "gone"}
     assert len(ended.outcomes()) == 8
     assert containers(engine) == set()
+
+
+STOP_ALL = """
+[[policy]]
+name = "stop-all-that-run"
+kinds = ["container"]
+action = "stop"
+states = ["running"]
+stop_timeout = "1s"
+"""
+
+
+def test_a_policy_that_stops_deletes_nothing(engine: PrivateEngine, reaper: Program) -> None:
+    engine.create("obeys", labels=OWNED, cmd=WAITS, start=True)
+    engine.create("ignores", labels=OWNED, cmd=IGNORES_TERM, start=True)
+    engine.create("removed-by-a-stop", labels=OWNED, cmd=WAITS, start=True, auto_remove=True)
+    engine.create("neighbour", cmd=WAITS, start=True)
+    exited(engine, "ended")
+    everything = containers(engine)
+    assert reaper("check", *toml(reaper.folder, STOP_ALL)).code == 6
+    ended = reaper("--once", "--json", *toml(reaper.folder, STOP_ALL))
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == dict.fromkeys(("obeys", "ignores"), "stopped")
+    assert containers(engine) == everything
+    assert reaper("check", *toml(reaper.folder, STOP_ALL)).code == 0
+    again = reaper("--once", "--json", *toml(reaper.folder, STOP_ALL))
+    assert again.outcomes() == {}

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from reaper.core.accounts import Saving
 from reaper.core.disk import DiskUsage, Room
-from reaper.core.model import CapHit, EndpointFailure, EndpointReport, Kind, Outcome, Reason, Report, State
+from reaper.core.model import Action, CapHit, EndpointFailure, EndpointReport, Kind, Outcome, Reason, Report, State
 from reaper.core.savings import Prices, Rates
 from reaper.errors import ConfigError, RateLimitedError, ServerError, UnavailableError
-from reaper.observers.instruments import COUNTED, KEPT, LEASE, OVERRIDE, UNDECIDED, SweepResult, reach, sweep_result
+from reaper.observers.instruments import COUNTED, KEPT, LEASE, OVERRIDE, UNDECIDED, SweepResult, actions, reach, sweep_result
 from reaper.observers.metrics import Metrics
 from reaper.retry.retrier import FailedAttempt
 from reaper.sweep.endpoint_sweep import BUG
@@ -46,7 +46,7 @@ def test_every_series_exists_from_the_start(bench: Bench) -> None:
     bench("reaper_last_success_timestamp_seconds", endpoint="rl", policy="sandboxes")
     metrics = bench.metrics
     metrics.finished(
-        report([became(f"c{i}", outcome, since=NOW) for i, outcome in enumerate(Outcome)], cap=CapHit(1, 0, 1, ""))
+        report([became(f"c{i}", outcome, since=NOW) for i, outcome in enumerate(COUNTED)], cap=CapHit(1, 0, 1, ""))
     )
     metrics.retrying("local", FailedAttempt("delete", 1, 4, ServerError("500"), 2.0))
     metrics.swept("local", "docker", "success", 1.0)
@@ -77,7 +77,12 @@ def test_an_endpoint_that_was_not_swept_is_neither_up_nor_down(bench: Bench) -> 
 
 @settings(max_examples=40)
 @given(
-    st.lists(st.tuples(st.sampled_from(Outcome), st.sampled_from(("old", "stopped", None)), st.floats(0, 500)), max_size=20),
+    st.lists(
+        st.tuples(
+            st.sampled_from((*COUNTED, Outcome.WOULD_DELETE)), st.sampled_from(("old", "stopped", None)), st.floats(0, 500)
+        ),
+        max_size=20,
+    ),
     st.integers(1, 3),
 )
 def test_the_counters_are_the_results_of_the_reports(results: list[tuple[Outcome, str | None, float]], times: int) -> None:
@@ -434,3 +439,21 @@ def test_a_disk_is_exported_where_it_is_measured_and_nowhere_else(bench: Bench) 
     assert bench("reaper_disk_unknown") == 1
     bench.metrics.configure(ENDPOINTS, POLICIES)
     assert not [name for name, _ in bench.values() if name.startswith("reaper_disk")]
+
+
+def test_what_is_stopped_or_archived_has_a_counter_of_its_own_from_the_start() -> None:
+    policy = replace(OLD, action=Action.STOP)
+    metrics = Metrics(clock=NOW.timestamp)
+    metrics.configure({"local": "docker"}, reach(("local",), (policy,)), actions=actions((policy,)))
+    labels = {"provider": "docker", "endpoint": "local", "kind": "container", "policy": "old", "action": "stop"}
+
+    def value(outcome: str) -> float | None:
+        return metrics.registry.get_sample_value("reaper_actions_total", {**labels, "outcome": outcome})
+
+    assert value("stopped") == 0
+    done = became("c1", Outcome.STOPPED, "old")
+    metrics.finished(report([replace(done, decision=replace(done.decision, action=Action.STOP))]))
+    assert value("stopped") == 1
+    deletions = {**labels, "outcome": "stopped"}
+    del deletions["action"]
+    assert metrics.registry.get_sample_value("reaper_deletions_total", deletions) == 0

@@ -130,6 +130,21 @@ CASES: Mapping[str, Bad] = {
     "volumes without a condition": bad(
         '[[policy]]\nname = "n"\nkinds = ["volume"]', "older_than, unused_for, larger_than or anonymous"
     ),
+    "unknown action": bad(POLICY + 'older_than = "1h"\naction = "pause"', "'pause' is no action", "stop"),
+    "archiving a container": bad(
+        POLICY + 'older_than = "1h"\naction = "archive"', 'action = "archive" is for sandboxes only, not for a container'
+    ),
+    "stopping a network": bad(
+        '[[policy]]\nname = "mine"\nkinds = ["network"]\nolder_than = "1h"\naction = "stop"',
+        'action = "stop" is for containers and sandboxes only, not for a network',
+    ),
+    "stopping what has stopped": bad(POLICY + 'stopped_for = "1h"\naction = "stop"', "stopped_for", "leave one out"),
+    "stopping with a project": bad(
+        POLICY + 'older_than = "1h"\naction = "stop"\nwith_project = ["network"]', "with_project", "leave one out"
+    ),
+    "stopping under pressure": bad(
+        POLICY + 'older_than = "1h"\naction = "stop"\nunder_pressure = true', "under_pressure", "leave one out"
+    ),
     "sandboxes with a project": bad(POLICY + 'older_than = "1h"\nwith_project = ["pod"]', "with_project"),
     "unknown kind": bad('[[policy]]\nname = "n"\nkinds = ["containers"]\nolder_than = "1h"', "did you mean 'container'?"),
     "no kind": bad('[[policy]]\nname = "n"\nkinds = []\nolder_than = "1h"', "kinds = []", "write at least one"),

@@ -102,7 +102,7 @@ def test_what_the_example_shows_in_comments_would_be_accepted() -> None:
     tables: dict[str, list[str]] = {"limits": [], "prices": [], "docker": [], "daytona": [], "policy": []}
     for table, section in _sections():
         tables.get(table, []).extend(re.findall(r"^# (\w+ = .*)$", section, flags=re.MULTILINE))
-    assert [len(lines) for lines in tables.values()] == [2, 6, 10, 10, 19]
+    assert [len(lines) for lines in tables.values()] == [2, 6, 10, 10, 20]
     LimitsTable.model_validate(tomllib.loads("\n".join(tables["limits"])))
     shown = PricesTable.model_validate(tomllib.loads("\n".join(tables["prices"]))).prices()
     assert (shown.rates.cpu, shown.endpoints["gpu-1"].container, shown.sizes[4, 8, 10]) == (0.05, 2.5, 0.33)
@@ -116,6 +116,8 @@ def test_what_the_example_shows_in_comments_would_be_accepted() -> None:
     DaytonaTable.model_validate({k: v for k, v in organisation.items() if k != "api_key_env"})
     policy = tomllib.loads("\n".join(tables["policy"]))
     of_unused = {key: policy.pop(key) for key in ("unused_for", "larger_than", "untagged", "anonymous")}
+    stops = {"action": policy.pop("action"), "states": policy["states"]}
+    PolicyTable.model_validate({**stops, "name": "x", "kinds": ["container"]})
     of_all = {key: policy[key] for key in ("window", "timezone")} | {"all": policy.pop("all")}
     PolicyTable.model_validate({**policy, "name": "x", "kinds": ["container"], "cron": "15 * * * *"})
     PolicyTable.model_validate({**of_all, "name": "x", "kinds": ["container"]})

@@ -234,3 +234,39 @@ def test_instant_destruction_still_answers_destroying() -> None:
         assert (await world.get(row)).status == 404
 
     play(test, replace(EXACT, destroy=(0, 0)))
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "message"),
+    [
+        ({"state": "started"}, 400, "Sandbox is not stopped"),
+        ({"state": "paused"}, 400, "Sandbox is not stopped"),
+        ({"state": "archived"}, 400, "Sandbox is not stopped"),
+        ({"state": "stopped", "auto_delete": 0}, 400, "Ephemeral sandboxes cannot be archived"),
+        ({"state": "error"}, 400, "Sandbox is in an errored state"),
+        ({"state": "stopping", "desired": "stopped"}, 409, IN_PROGRESS),
+        ({"state": "started", "desired": "stopped"}, 409, IN_PROGRESS),
+        ({"state": "starting"}, 409, IN_PROGRESS),
+    ],
+)
+def test_only_a_stopped_sandbox_that_is_not_ephemeral_can_be_archived(spec: Any, status: int, message: str) -> None:
+    async def test(world: World) -> None:
+        row = world.add("chess", **spec)
+        answer = await world.call("POST", f"/sandbox/{row.id}/archive")
+        assert (answer.status, answer.message) == (status, message)
+
+    play(test)
+
+
+def test_archiving_takes_its_time_and_is_an_activity() -> None:
+    async def test(world: World) -> None:
+        row = world.add("chess", state="stopped", active=START - timedelta(days=1))
+        answer = await world.call("POST", f"/sandbox/{row.id}/archive")
+        assert (answer.status, answer.body["state"], answer.body["desiredState"]) == (200, "archiving", "archived")
+        assert answer.body["lastActivityAt"] == answer.body["updatedAt"]
+        assert (await world.call("POST", f"/sandbox/{row.id}/archive")).status == 409
+        world.turn(30)
+        body = (await world.get(row)).body
+        assert (body["state"], body["runnerId"]) == ("archived", None)
+
+    play(test)

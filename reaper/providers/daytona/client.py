@@ -288,6 +288,10 @@ class DaytonaProvider(DaytonaReader):
         """Stop it; an ephemeral one is destroyed by that. Returns when the server has accepted it."""
         await self._api.request("POST", f"sandbox/{resource.id}/stop", CHANGE)
 
+    async def archive(self, resource: Resource) -> None:
+        """Archive it. The server refuses what has not stopped and what is ephemeral, accepts, and archives afterwards."""
+        await self._api.request("POST", f"sandbox/{resource.id}/archive", CHANGE)
+
     async def delete(self, resource: Resource, *, force: bool = False) -> None:  # noqa: ARG002 - nothing is refused here
         """Delete it. The server accepts, and destroys afterwards."""
         await self._api.request("DELETE", f"sandbox/{resource.id}", CHANGE)

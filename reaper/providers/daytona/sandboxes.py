@@ -34,6 +34,12 @@ def _state(row: Row) -> tuple[str, State]:
     return raw, state
 
 
+def _is_ephemeral(row: Row) -> bool | None:
+    """Whether a stop destroys it; None when the row does not say."""
+    interval = row.get("autoDeleteInterval")
+    return interval == 0 if isinstance(interval, int) and not isinstance(interval, bool) else None
+
+
 def _times(row: Row) -> tuple[list[datetime | None], str | None]:
     """When it was created, updated and last active, as far as that can be read, and what is wrong with the first odd one."""
     times: list[datetime | None] = []
@@ -117,6 +123,7 @@ def sandbox(
         links_known=links is None or id_ in links or bool(uses) or not id_,  # one without an id cannot be asked
         host=text(row.get("runnerId")),
         footprint=_footprint(row),
+        lost_when_stopped=_is_ephemeral(row),
         system_container="an unclaimed member of a warm pool" if text(row.get("warmPoolId")) else None,
         unreadable=unreadable,
         excluded=excluded,

@@ -276,6 +276,7 @@ def inspected_container(row: Row, endpoint: str, directory: Directory | None = N
         uses=_uses(row, row.get("Image"), directory or Directory(), configured_links(row)),
         footprint=_footprint(host),
         restart_policy=(restart if isinstance(restart, str) else "") or "no",
+        lost_when_stopped=removed if isinstance(removed := host.get("AutoRemove"), bool) else None,
         system_container=system_container_of(name, found, image),
         unreadable=unreadable,
     )

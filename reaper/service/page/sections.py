@@ -18,6 +18,7 @@ _OUTCOMES = {
     Outcome.DELETED: Level.GOOD,
     Outcome.GONE: Level.GOOD,
     Outcome.STOPPED: Level.WARN,
+    Outcome.ARCHIVED: Level.GOOD,
     Outcome.SKIPPED: Level.QUIET,
     Outcome.FAILED: Level.BAD,
 }

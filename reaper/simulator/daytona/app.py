@@ -144,6 +144,7 @@ class Daytona:
         route("GET", one, self._guarded(self._get, GENERAL))
         route("DELETE", one, self._guarded(self._change(Organisation.delete), LIFECYCLE, DELETE))
         route("POST", one + "/stop", self._guarded(self._change(Organisation.stop), LIFECYCLE, WRITE))
+        route("POST", one + "/archive", self._guarded(self._change(Organisation.archive), LIFECYCLE, WRITE))
         add_control(app, self.clock, self.faults, self.traffic, self.dump)
         return app
 

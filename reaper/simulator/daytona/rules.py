@@ -8,6 +8,8 @@ IN_PROGRESS = "Sandbox state change in progress"
 MODIFIED = "Sandbox was modified by another operation"
 FORKED = "Cannot delete sandbox which has active fork children. The forks must be deleted first."
 NOT_STOPPABLE = "Sandbox is not in a stoppable state"
+NOT_STOPPED = "Sandbox is not stopped"
+EPHEMERAL = "Ephemeral sandboxes cannot be archived"
 ERRORED_STATE = "Sandbox is in an errored state"
 
 

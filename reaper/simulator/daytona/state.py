@@ -16,12 +16,14 @@ from reaper.simulator.daytona.index import Views
 from reaper.simulator.daytona.model import DELETED_AT_ONCE, DELETED_SLOWLY, ERRORED, Sandbox, micros
 from reaper.simulator.daytona.rules import (
     DESIRED,
+    EPHEMERAL,
     ERRORED_STATE,
     FORKED,
     GOES_ON,
     IN_PROGRESS,
     MODIFIED,
     NOT_STOPPABLE,
+    NOT_STOPPED,
     SETTLED,
     Behaviour,
     Refusal,
@@ -141,6 +143,23 @@ class Organisation:
             self._doom(row, self.now())
         else:
             self._override(row, "stopped", self.now())
+
+    def archive(self, row: Sandbox, version: int) -> None:
+        """Accept that it is archived, or raise Refusal. The stored state changes at once."""
+        self._uncontested(row, version)
+        if row.state in ERRORED:
+            raise Refusal(400, ERRORED_STATE)
+        if row.state != row.desired:
+            raise Refusal(409, IN_PROGRESS)
+        if row.state != "stopped":
+            raise Refusal(400, NOT_STOPPED)
+        if row.ephemeral:
+            raise Refusal(400, EPHEMERAL)
+        now = self.now()
+        row.step += 1
+        with self._writing(row, now):
+            row.state, row.desired = "archiving", "archived"
+        self._plan(row, now)
 
     def start(self, row: Sandbox, version: int) -> None:
         """Accept the start, or raise Refusal."""

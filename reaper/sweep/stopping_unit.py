@@ -1,0 +1,123 @@
+"""Stopping or archiving one unit for good, by a policy whose action that is: nothing of it is deleted."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from datetime import timedelta
+
+from reaper.core.actions import ARCHIVED, is_done, obstacle
+from reaper.core.durations import human
+from reaper.core.model import Action, Decision, Outcome, Resource, State
+from reaper.errors import ConflictError, DependencyError, InProgressError, InvalidError, NotFoundError, ProviderError
+from reaper.providers.base import Archiving
+from reaper.sweep.concurrency import not_changing, until
+from reaper.sweep.context import ChangedError, subject
+from reaper.sweep.unit import NO_TIME, NOUNS, STOP_PATIENCE, Unit
+
+ARCHIVE_PATIENCE = timedelta(minutes=5)  # the platform copies the whole disk to its archive
+UNCONFIRMED = "unconfirmed"
+_OUTCOMES = {Action.STOP: Outcome.STOPPED, Action.ARCHIVE: Outcome.ARCHIVED}
+
+
+class StoppingUnit(Unit):
+    """One unit whose members are stopped or archived."""
+
+    async def _carry_out(self, fresh: Sequence[Resource]) -> None:
+        """Stop what runs, and archive it where that is wanted; done means that a look by id shows it."""
+        had = [r for r in fresh if is_done(self._decision(r).resource, self.action)]
+        left = [r for r in fresh if r not in had and r.id not in self.results]
+        for resource in left:
+            if not is_done(resource, self.action) and (why := obstacle(resource, self.action)) is not None:
+                raise ChangedError(f"{subject(resource, fresh[0])} {why}")
+        stopped: list[Resource] = []
+
+        async def stop(resource: Resource) -> None:
+            if resource.state is not State.RUNNING or await self._stop_one(resource):
+                stopped.append(resource)
+
+        await self._each(left, stop)
+        if self.action is Action.ARCHIVE and len(stopped) == len(left):
+            await self._look_after_stops(fresh, frozenset())
+            await self._each(left, self._archive_one)
+        if any(self.results[r.id].failed for r in left if r.id in self.results):
+            word = fresh[0].group_word
+            for decision in self._open():
+                why = f"not all of its {word} could be {self.action.done}"
+                self._settle(decision, Outcome.SKIPPED, why, error=DependencyError.label)  # it has another round with them
+        for decision in self._open():
+            already = f"it was {decision.resource.raw_state} already" if is_done(decision.resource, self.action) else ""
+            self._settle(decision, _OUTCOMES[self.action], already)
+
+    async def _stop_one(self, resource: Resource) -> bool:
+        """Whether it has stopped; else it has a result."""
+        decision = self._decision(resource)
+        self._orders[resource.id] = self._orders.get(resource.id, 0) + 1
+        try:
+            with nullcontext() if self.context.provider.traits.stops_first else self.context.retrier.resting.one():
+                seen, error = await self._order_stop(resource, decision.stop_timeout)
+        except ProviderError as failed:
+            self._failed(decision, failed)
+            return False
+        if seen is not None and seen.state in (State.STOPPED, State.FAILED):
+            if self.action is Action.STOP:
+                others = isinstance(error, ConflictError | InProgressError | InvalidError)
+                self._settle(decision, Outcome.STOPPED, "another client stopped it" if others else "")
+            return True
+        self._not_done(decision, seen, error, STOP_PATIENCE)
+        return False
+
+    async def _archive_one(self, resource: Resource) -> None:
+        """Archive what has stopped. The endpoint refuses what runs again."""
+        decision = self._decision(resource)
+        provider = self.context.provider
+        if not isinstance(provider, Archiving):
+            self._failed(decision, InvalidError(f"{provider.provider} cannot archive a {resource.kind}"))
+            return
+        error: ProviderError | None = None
+
+        async def archive() -> None:
+            self._record_look(resource)
+            self._asked_to_stop.add(resource.id)  # that it is archived is no change by others
+            self._orders[resource.id] = self._orders.get(resource.id, 0) + 1
+            await provider.archive(resource)
+
+        what = f"archive {resource.kind} {resource.name}"
+        try:
+            await self._act(what, archive, self.context.slots.removals, look=self._last_look(resource))
+        except NotFoundError:
+            pass  # the look below says so
+        except ProviderError as failed:
+            error = failed  # look before giving up: it may have worked all the same
+        waits = error is None or isinstance(error, InProgressError | ConflictError)
+
+        steady = not_changing()
+
+        def settled(seen: Resource) -> bool:
+            refused = error is not None and seen.state is not State.CHANGING
+            return seen.raw_state == ARCHIVED or refused or steady(seen)
+
+        try:
+            with self.context.retrier.resting.one():
+                seen = await until(
+                    settled,
+                    lambda: self._inspect_one(resource),
+                    ARCHIVE_PATIENCE if waits else NO_TIME,
+                )
+        except ProviderError as failed:
+            self._failed(decision, failed)
+            return
+        if seen is not None and seen.raw_state == ARCHIVED:
+            self._settle(decision, Outcome.ARCHIVED, "")
+        elif seen is not None and seen.state is State.RUNNING:
+            raise ChangedError(f"{subject(resource, resource)} runs again")
+        else:
+            self._not_done(decision, seen, error, ARCHIVE_PATIENCE)
+
+    def _not_done(self, decision: Decision, seen: Resource | None, error: ProviderError | None, patience: timedelta) -> None:
+        if seen is None:
+            self._gone(decision)
+        elif error is not None:
+            self.retryable = self.retryable or isinstance(error, ConflictError)
+            self._failed(decision, error)
+        else:
+            what = f"the endpoint accepted its {NOUNS[self.action]}, but it is still {seen.raw_state}"
+            self._settle(decision, Outcome.FAILED, f"{what} after {human(patience)}", error=UNCONFIRMED)

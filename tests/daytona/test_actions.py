@@ -1,0 +1,149 @@
+"""Sandboxes that policies stop and archive before they delete them, on the simulated platform."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from reaper.core.conditions import Policy
+from reaper.core.model import Action, Kind
+from reaper.core.rules import Rules
+from reaper.simulator.daytona.rules import Behaviour
+from reaper.sweep.runner import exit_code
+from tests.daytona.lab import DAY, HOUR, MINUTE, Lab, outcomes, result
+from tests.daytona.server import Served
+from tests.engine.lab import toml
+from tests.run import Program
+
+SANDBOXES = frozenset({Kind.SANDBOX})
+CHAIN = Rules(
+    policies=(
+        Policy("stop-idle", SANDBOXES, idle_for=2 * HOUR, action=Action.STOP),
+        Policy("archive", SANDBOXES, stopped_for=DAY, action=Action.ARCHIVE),
+        Policy("delete", SANDBOXES, older_than=7 * DAY, states=frozenset({"stopped", "archived"})),
+    )
+)
+REAL = Behaviour()
+
+
+@pytest.mark.anyio
+async def test_three_policies_stop_archive_and_delete_as_time_goes_by() -> None:
+    async with Lab(behaviour=REAL) as lab:
+        lab.add("idle", age=3 * HOUR, auto_delete=-1)
+        lab.add("busy", age=3 * HOUR, idle=MINUTE, auto_delete=-1)
+        lab.add("ephemeral", age=3 * HOUR)
+        report = await lab.sweep(CHAIN)
+        assert outcomes(report) == {"idle": "stopped"}
+        assert exit_code(report) == 0
+        assert not (await lab.sweep(CHAIN)).results
+        lab.clock.advance(20 * HOUR)
+        assert "idle" not in outcomes(await lab.sweep(CHAIN))  # ``stopped_for`` counts from the stop
+        lab.clock.advance(5 * HOUR)
+        assert outcomes(await lab.sweep(CHAIN))["idle"] == "archived"
+        assert lab.left() == {"idle", "busy", "ephemeral"}
+        lab.clock.advance(7 * DAY)
+        assert outcomes(await lab.sweep(CHAIN))["idle"] == "deleted"
+        assert "ephemeral" in lab.left()  # a stop would have destroyed it
+
+
+@pytest.mark.anyio
+async def test_a_running_one_that_is_to_be_archived_is_stopped_before() -> None:
+    async with Lab(behaviour=REAL) as lab:
+        row = lab.add("old", auto_delete=-1)
+        report = await lab.sweep(Rules(policies=(Policy("archive", SANDBOXES, older_than=DAY, action=Action.ARCHIVE),)))
+        assert outcomes(report) == {"old": "archived"}
+        assert [call.path.rpartition("/")[2] for call in lab.asked("POST")] == ["stop", "archive"]
+        assert row.state == "archived"
+
+
+@pytest.mark.anyio
+async def test_one_that_becomes_ephemeral_meanwhile_is_neither_stopped_nor_destroyed() -> None:
+    async with Lab(behaviour=Behaviour(get_cache=0)) as lab:
+        row = lab.add("idle", auto_delete=-1)
+        lab.on("GET", "sandbox?", lambda: lab.org.change(row, auto_delete=0))
+        lab.on("GET", "sandbox", lambda: lab.org.change(row, auto_delete=0))
+        report = await lab.sweep(CHAIN)
+        assert outcomes(report) in ({"idle": "skipped"}, {})
+        assert lab.asked("POST") == []
+
+
+@pytest.mark.anyio
+async def test_a_key_that_may_not_write_fails_to_stop() -> None:
+    async with Lab() as lab:
+        lab.add("idle", auto_delete=-1)
+        report = await lab.sweep(CHAIN, key=lab.sim.daytona.add_key(lab.first, ["delete:sandboxes"]))
+        assert outcomes(report) == {"idle": "failed"}
+        assert result(report, "idle").error == "denied"
+        assert exit_code(report) == 3
+
+
+@pytest.mark.anyio
+async def test_one_whose_runner_is_dead_is_not_confirmed_as_stopped() -> None:
+    async with Lab() as lab:
+        lab.add("dead", auto_delete=-1, runner_dead=True)
+        report = await lab.sweep(CHAIN)
+        assert outcomes(report) == {"dead": "failed"}
+        assert result(report, "dead").error == "unconfirmed"
+        assert "but it is still stopping after 1 min" in result(report, "dead").detail
+
+
+THREE = """
+[[policy]]
+name = "stop-idle"
+kinds = ["sandbox"]
+action = "stop"
+idle_for = "2h"
+
+[[policy]]
+name = "archive"
+kinds = ["sandbox"]
+action = "archive"
+stopped_for = "1d"
+
+[[policy]]
+name = "delete"
+kinds = ["sandbox"]
+older_than = "7d"
+states = ["stopped", "archived"]
+"""
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with Served(tmp_path) as served:
+        yield served
+
+
+def pass_time(served: Served, time: timedelta) -> None:
+    """Let it be later by so much: the program's clock is this host's, so the times of what there is go back."""
+    organisation = served.sim.organisation(served.first)
+    micros = time // timedelta(microseconds=1)
+
+    def shift() -> None:
+        for row in list(organisation.rows.values()):
+            times = {"created": row.created - micros, "active": (row.active or row.updated) - micros}
+            organisation.change(row, updated=row.updated - micros, **times)
+
+    served.sim.do(shift)
+
+
+def test_the_program_stops_archives_and_deletes_by_three_policies(served: Served) -> None:
+    served.add("idle", age=3 * HOUR, auto_delete=-1)
+    served.add("kept", age=30 * DAY, auto_delete=-1, labels={"harbor.managed": "true", "reaper.keep": ""})
+    run: Program = served.program()
+    chain = toml(served.folder, THREE)
+    steps = [("stop", "stopped", timedelta(0)), ("archive", "archived", 25 * HOUR), ("delete", "deleted", 7 * DAY)]
+    for action, outcome, later in steps:
+        pass_time(served, later)
+        assert run("check", "--only", "daytona", *chain).code == 6
+        dry = run("--once", "--dry-run", "--only", "daytona", *chain)
+        assert f"would {action}" in dry.out
+        ended = run("--once", "--json", "--only", "daytona", *chain)
+        assert ended.code == 0, ended.err
+        assert ended.outcomes() == {"idle": outcome}
+        assert run("check", "--only", "daytona", *chain).code == 0
+    assert served.left() == {"kept"}
+    assert [call.rpartition("/")[2] for call in served.changes() if call.startswith("POST")] == ["stop", "archive"]
+    history = run("history")
+    assert [line.split("\t")[1] for line in history.out.splitlines()] == ["deleted", "archived", "stopped"]
