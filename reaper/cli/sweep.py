@@ -15,6 +15,7 @@ from reaper import exits
 from reaper.config import load
 from reaper.core.decide import explain
 from reaper.core.disk import DiskUsage
+from reaper.core.inventory_warnings import without_timers
 from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, Kind, Report
 from reaper.core.owner_process import NO_PROOFS
@@ -117,6 +118,8 @@ class Command:
         if self.plan.options.list_unjudged:
             hints += unjudged(report, self.plan.rules.scope, self._reaped())
         report = replace(report, hints=tuple(hints))
+        if name == "check":
+            report = _with_timers(report)
         code = exit_code(report)
         if name == "check" and code == 0 and left(report, everything=self.plan.everything):
             code = exits.LEFT
@@ -255,6 +258,12 @@ def _only(report: Report, kinds: Collection[Kind]) -> Report:
         decisions = tuple(d for d in endpoint.decisions if d.resource.kind in kinds)
         results = tuple(r for r in endpoint.results if r.decision.resource.kind in kinds)
         endpoints.append(replace(endpoint, held=len(decisions), decisions=decisions, results=results))
+    return replace(report, endpoints=tuple(endpoints))
+
+
+def _with_timers(report: Report) -> Report:
+    """The report with warnings of what only this program would end."""
+    endpoints = (replace(e, warnings=(*e.warnings, *without_timers(e.decisions))) for e in report.endpoints)
     return replace(report, endpoints=tuple(endpoints))
 
 

@@ -51,6 +51,20 @@ def _is_ahead(resource: Resource, latest: datetime) -> bool:
     return (created is not None and created > latest) or (started is not None and started > latest)
 
 
+def without_timers(decisions: Iterable[Decision]) -> list[str]:
+    """For each of the platform's own timers how many owned sandboxes have it off: only this program would end those."""
+    by_timer: dict[str, list[Resource]] = {}
+    for decision in decisions:
+        for timer in decision.resource.timers_off if decision.owner is not None else ():
+            by_timer.setdefault(timer, []).append(decision.resource)
+    return [
+        f"{_count(len(found), 'owned sandbox')} with {timer} off, so only this program ends "
+        f"{'it' if len(found) == 1 else 'them'}; the platform's interval would do it while this program does not run: "
+        f"{_names(found)}"
+        for timer, found in sorted(by_timer.items(), reverse=True)
+    ]
+
+
 def not_owned(decisions: Iterable[Decision]) -> str | None:
     """That some match and are not owned, if so: nothing takes those, whatever is asked for."""
     unowned = sum(decision.would_match for decision in decisions)

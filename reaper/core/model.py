@@ -63,12 +63,12 @@ class Resource:
         image: the full reference as its creator wrote it; None where there is none. Of an image, the first of ``tags``.
         tags: all references of an image, in order.
         group: the key of what it lives and dies with (a Compose project); None when it stands alone.
-        uses: ids of resources that would break it by going (another container's network namespace, networks, volumes,
-            its image).
+        uses: ids of what would break it by going (another container's network namespace, networks, volumes, its image).
         host: the machine of the platform that it runs on, where the platform says so. It may move.
         links_known: False while only an inspection can show what it depends on and would go with.
         restart_policy: the engine's, when inspected.
         lost_when_stopped: whether a stop destroys it (``docker run --rm``, an ephemeral sandbox); None when not known.
+        timers_off: the timers of the platform that would end it without this program, and are off ("auto-stop").
         inspected: False while only the listing has been read: times, image and restart policy may be missing.
         image_unresolved: the listing had only an image id, so what its creator called it is not known yet.
         system_container: which system container of the host it is ("a Kubernetes pod"), else None.
@@ -114,6 +114,7 @@ class Resource:
     links_known: bool = True
     restart_policy: str | None = None
     lost_when_stopped: bool | None = False
+    timers_off: tuple[str, ...] = ()
     inspected: bool = True
     image_unresolved: bool = False
     system_container: str | None = None

@@ -147,3 +147,20 @@ def test_the_program_stops_archives_and_deletes_by_three_policies(served: Served
     assert [call.rpartition("/")[2] for call in served.changes() if call.startswith("POST")] == ["stop", "archive"]
     history = run("history")
     assert [line.split("\t")[1] for line in history.out.splitlines()] == ["deleted", "archived", "stopped"]
+
+
+def test_check_warns_of_owned_sandboxes_that_nothing_but_the_program_would_end(served: Served) -> None:
+    served.add("endless", age=HOUR, auto_stop=0, auto_delete=-1)
+    served.add("stops", age=HOUR, auto_stop=15, auto_delete=-1)
+    served.add("ends", age=HOUR, auto_stop=15)
+    served.add("foreign", age=HOUR, auto_stop=0, auto_delete=-1, labels={})
+    run = served.program()
+    ended = run("check", "--only", "daytona")
+    assert ended.code == 0
+    warnings = [line for line in ended.out.splitlines() if "warning:" in line]
+    assert ["1 owned sandbox with auto-stop off" in line for line in warnings] == [True, False]
+    assert "2 owned sandboxes with auto-delete off" in warnings[1]
+    assert warnings[0].endswith(": endless")
+    assert "foreign" not in ended.out
+    assert served.changes() == []
+    assert "auto-stop" not in run("--once", "--only", "daytona").out

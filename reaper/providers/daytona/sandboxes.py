@@ -5,7 +5,7 @@ null labels, an unknown state or a field that the server does not send yet.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from reaper.core.accounts import Footprint
@@ -36,8 +36,19 @@ def _state(row: Row) -> tuple[str, State]:
 
 def _is_ephemeral(row: Row) -> bool | None:
     """Whether a stop destroys it; None when the row does not say."""
-    interval = row.get("autoDeleteInterval")
-    return interval == 0 if isinstance(interval, int) and not isinstance(interval, bool) else None
+    interval = _minutes(row, "autoDeleteInterval")
+    return None if interval is None else interval == 0
+
+
+def _minutes(row: Row, key: str) -> int | None:
+    interval = row.get(key)
+    return interval if isinstance(interval, int) and not isinstance(interval, bool) else None
+
+
+_TIMERS: Mapping[str, Callable[[Row], bool]] = {
+    "auto-stop": lambda row: row.get("state") == "started" and _minutes(row, "autoStopInterval") == 0,
+    "auto-delete": lambda row: (_minutes(row, "autoDeleteInterval") or 0) < 0,
+}
 
 
 def _times(row: Row) -> tuple[list[datetime | None], str | None]:
@@ -124,6 +135,7 @@ def sandbox(
         host=text(row.get("runnerId")),
         footprint=_footprint(row),
         lost_when_stopped=_is_ephemeral(row),
+        timers_off=tuple(name for name, is_off in _TIMERS.items() if is_off(row)),
         system_container="an unclaimed member of a warm pool" if text(row.get("warmPoolId")) else None,
         unreadable=unreadable,
         excluded=excluded,
