@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN = 2.0  # seconds between two looks whether the socket is still there, or can be had
 SHARE = 0.5  # of the connections that this process may have
+ACCEPTED_AT_ONCE = 16  # connections in one turn of the loop: those that are refused have their descriptors for a few turns
+WAITING = 512  # that may wait to be accepted
 SHUTDOWN_TIMEOUT = 2.0  # seconds that answers under way get when it is closed
 _WHERE = "[leases] socket"
 
@@ -136,8 +138,9 @@ class LocalSocket:
                 self._report("local_socket_failed", str(path), _reason(error))
                 continue
             self._place = place
-            self._site = web.SockSite(self._runner, place.socket)
+            self._site = web.SockSite(self._runner, place.socket, backlog=ACCEPTED_AT_ONCE)
             await self._site.start()
+            place.socket.listen(WAITING)
             self._problem = ()
             self._log.info("local_socket", path=str(path))
             return
