@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -19,6 +20,7 @@ from reaper import host
 from reaper.core.owner_process import Fate, Key, OwnerLabel, OwnerProcess, OwnerRule
 from reaper.liveness import process_state
 
+SCANNED_FOR = 0.5  # seconds for which one look at all namespaces serves
 _CAP_SYS_PTRACE = 19
 _PID = re.compile("[1-9][0-9]{0,8}")
 _START = re.compile("0|[1-9][0-9]{0,8}")  # ticks of up to 115 days: what is longer may be seconds since 1970
@@ -96,6 +98,10 @@ class Machine(Protocol):
 class ThisMachine:
     """The real one."""
 
+    def __init__(self) -> None:
+        self._inner: _Namespaces | None = None
+        self._inner_at = 0.0
+
     @property
     def id(self) -> str:
         """See ``Machine``."""
@@ -135,27 +141,10 @@ class ThisMachine:
 
     def inside(self, machine: str, pid: int) -> Seen | None:
         """See ``Machine``."""
-        if sees_less() is not None:
-            return None
-        is_seen, all_readable, found = False, True, None
-        for outer in _pids():
-            try:
-                ids = _ids(outer)
-                if len(ids) == 1:
-                    continue  # it is in this very namespace
-                namespace = _inode(_link(f"{outer}/ns/pid"))
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # it has just ended
-            except OSError:
-                all_readable = False
-                continue
-            if namespace is not None and host.machine_id_in(namespace) == machine:
-                is_seen = True
-                if ids[-1:] == [pid]:
-                    found = outer
-        if found is not None:
-            return self.seen(found)
-        return Seen(Presence.ABSENT) if is_seen and all_readable else None
+        now = time.monotonic()
+        if self._inner is None or now - self._inner_at > SCANNED_FOR:
+            self._inner, self._inner_at = _Namespaces(), now
+        return self._inner.seen(machine, pid, self)
 
     def names(self) -> frozenset[str]:
         """See ``Machine``."""
@@ -175,6 +164,35 @@ class ThisMachine:
             state = process_state(process.pid)
             if state is not None and not state[1] and process.info["cmdline"]:
                 yield process.pid, " ".join(process.info["cmdline"]), state[0]
+
+
+class _Namespaces:
+    """The processes of PID namespaces inside of this one, as they are now: all of /proc is read for them, once for many."""
+
+    def __init__(self) -> None:
+        self._is_complete = sees_less() is None
+        self._outer: dict[str, dict[int, int]] = {}
+        for outer in _pids() if self._is_complete else ():
+            try:
+                ids = _ids(outer)
+                if len(ids) == 1:
+                    continue  # it is in this very namespace
+                namespace = _inode(_link(f"{outer}/ns/pid"))
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has just ended
+            except OSError:
+                namespace = None
+            if namespace is None or not ids:
+                self._is_complete = False
+            else:
+                self._outer.setdefault(host.machine_id_in(namespace), {})[ids[-1]] = outer
+
+    def seen(self, machine: str, pid: int, this: ThisMachine) -> Seen | None:
+        """What is known of a process of the namespace that has this machine id; None where that cannot be seen."""
+        processes = self._outer.get(machine, {})
+        if pid in processes:
+            return this.seen(processes[pid])
+        return Seen(Presence.ABSENT) if processes and self._is_complete else None
 
 
 def _not_served_here(path: str) -> str | None:

@@ -16,6 +16,7 @@ import pytest
 import reaper
 from reaper import host
 from reaper.core.owner_process import OWNER_LABEL, Fate, OwnerProcess
+from reaper.sweep import processes
 from reaper.sweep.processes import ThisMachine, judged, sees_less
 from tests import forks
 
@@ -207,6 +208,7 @@ def test_from_inside_of_a_namespace_a_process_outside_is_not_dead(proc: list[str
 
 HIDDEN = """
 import os, sys
+from reaper.sweep import processes
 from reaper.sweep.processes import ThisMachine, judged, sees_less
 judged(sys.argv[1].partition("=")[2], ThisMachine(), knows_boot=True)  # loads what this user could not read
 os.setgid(65534); os.setuid(65534)
@@ -229,3 +231,19 @@ def test_a_process_that_proc_hides_is_not_dead(hidepid: int) -> None:
 def test_this_test_sees_all_processes() -> None:
     if os.geteuid() == 0:
         assert sees_less() is None
+
+
+def test_all_processes_are_read_once_for_many_labels_of_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, real = list[int](), processes._pids
+
+    def counted() -> Iterator[int]:
+        looks.append(1)
+        return real()
+
+    monkeypatch.setattr(processes, "_pids", counted)
+    monkeypatch.setattr("time.monotonic", lambda: 100.0)
+    this = ThisMachine()
+    for pid in range(1, 100):
+        text = f"{'c' * 32}/{host.boot_id()}/{pid}/1"
+        assert judged(text, this, knows_boot=True).fate is Fate.UNPROVEN
+    assert len(looks) == 1
