@@ -236,10 +236,10 @@ def _worth(layout: Layout) -> None:
     def since(metric: str) -> Query:
         return Query(f"sum(increase({metric}{{{EP}}}[$__range]))", now=True)
 
-    layout.section("What it was worth")
+    layout.section("What it was worth, and quotas")
     layout.line(
         5,
-        (4, 4, 4, 4, 8),
+        (6, 6, 6, 6),
         tile(
             "Time avoided",
             "For how long the containers and sandboxes that were deleted in the time shown would have gone on: each until "
@@ -272,6 +272,10 @@ def _worth(layout: Layout) -> None:
             steps={None: GOOD, 1: BAD},
             decimals=0,
         ),
+    )
+    layout.line(
+        7,
+        (12, 12),
         course(
             "Time avoided by policy",
             "In the time between two points.",
@@ -279,6 +283,15 @@ def _worth(layout: Layout) -> None:
             unit="s",
             stacked=True,
             bars=True,
+        ),
+        course(
+            "Quotas",
+            "How full each quota is; of one by label the fullest value. Above 100 % more goes than else would.",
+            Query(
+                f"max by (endpoint, quota, resource) (reaper_quota_used_ratio{{{E}}})", "{{endpoint}} {{quota}} {{resource}}"
+            ),
+            unit="percentunit",
+            line=1,
         ),
     )
 

@@ -20,7 +20,7 @@ FORMAT = 1
 SHOWN_VIOLATIONS = 10
 
 _READ = (
-    "endpoint kind resource name labels state raw_state created_at owner policy reason decided_at outcome"
+    "endpoint kind resource name labels state raw_state created_at owner policy reason decided_at outcome error"
     " freed cpu memory disk avoided waited acted looked_at looked_state looked_differs"
 )
 _COLUMNS = ("endpoint", "owner", "policy", "leaks", "hours", "freed", "saved", "failed", "skipped", "violations")

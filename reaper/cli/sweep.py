@@ -186,8 +186,9 @@ class Command:
 
         endpoints = {endpoint.name: endpoint.provider for endpoint in self.plan.endpoints}
         metrics = Metrics(dry_run=not self.plan.options.act)
-        policies = self.plan.rules.policies
-        metrics.configure(endpoints, reach(endpoints, policies), prices=self.plan.prices, actions=actions(policies))
+        policies, prices, quotas = self.plan.rules.policies, self.plan.prices, self.plan.quotas
+        reached, others = reach(endpoints, policies), actions(policies)
+        metrics.configure(endpoints, reached, prices=prices, actions=others, quotas=quotas)
         metrics.recall(self.plan.metrics_textfile)
         return metrics
 
@@ -216,10 +217,12 @@ class Command:
 
     def _print(self, report: Report, name: str, code: int) -> None:
         if self.arguments.json:
-            print(report_document(report, name, code))
+            print(report_document(report, name, code, self.plan.quotas))
             return
         rows = left(report, everything=self.plan.everything) if name == "check" else None
         tables.report(report, name, rows)
+        if name == "check":
+            tables.quotas(self.plan.quotas, report)
 
     def _explain(self, report: Report) -> int:
         code = exit_code(report)

@@ -8,6 +8,7 @@ from reaper.config import load, policy_warnings
 from reaper.config.load import Config, unknown_variables
 from reaper.config.next_run import NEVER, schedule
 from reaper.config.policies import PolicyTable
+from reaper.config.quotas import QuotaTable
 from reaper.config.secrets import lease_token, ryuk_secret, with_secret
 from reaper.core import sizes
 from reaper.core.durations import human
@@ -15,10 +16,13 @@ from reaper.core.identity import RUNNER_FILES
 from reaper.core.model import Kind
 from reaper.core.owner_process import OwnerRule
 from reaper.core.presets import PRESETS, Preset
+from reaper.core.quota import COUNT, CPU, DISK, MEMORY
 from reaper.core.scope import Selector
 from reaper.errors import ConfigError
 from reaper.providers.fields import masked
 from reaper.providers.registration import EndpointSpec
+
+_MEASURES = {COUNT: "at once", CPU: "CPUs", MEMORY: "of memory", DISK: "of disk"}
 
 
 def offline(loaded: Config, env: Mapping[str, str]) -> tuple[list[EndpointSpec], list[str]]:
@@ -78,6 +82,7 @@ def described(
     lines += [f"owner: {_owner(rule)}" for rule in rules.owner_rules]
     schedules = {table.name: schedule(table, now, at_start=settings.service.sweep_at_start) for table in settings.policy}
     lines += [f"policy: {_policy(table)}{_after(schedules[table.name])}" for table in settings.policy]
+    lines += [f"quota: {_quota(table)}" for table in settings.quota]
     most = "any number" if limits.max_deletions is None else f"{limits.max_deletions}"
     share = "" if limits.max_fraction is None else f", and no more than {limits.max_fraction:.0%} of what it holds"
     lines.append(f"limit: {most} deletions for each endpoint and sweep{share}")
@@ -150,6 +155,17 @@ def _policy(table: PolicyTable) -> str:
         narrow.append("only while the disk is too full" if table.only_under_pressure else "also when the disk is too full")
     what = " and ".join(kind.plural for kind in table.kinds)
     return f"{table.name}: {what} {' and '.join(conditions)}{''.join(f', {entry}' for entry in narrow)}"
+
+
+def _quota(table: QuotaTable) -> str:
+    limits = [
+        f"{sizes.human(round(n)) if m in (MEMORY, DISK) else f'{n:g}'} {_MEASURES[m]}" for m, n in table.limits.items()
+    ]
+    what = " and ".join(kind.plural for kind in table.kinds)
+    more = [f"for each value of label {table.per_label}"] if table.per_label is not None else []
+    more += [f"on {' or '.join(table.endpoints)}"] if table.endpoints else []
+    more += [f"enforced on what is idle for {human(table.idle_for)}"] if table.enforce else []
+    return f"{table.name}: at most {' and '.join(limits)}{''.join(f', {entry}' for entry in (f'of {what}', *more))}"
 
 
 def _warnings(loaded: Config, kinds: Mapping[str, Collection[Kind]], env: Mapping[str, str]) -> Iterator[str]:

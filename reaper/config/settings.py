@@ -17,6 +17,7 @@ from reaper.config.owners import OwnerTable, check_owners
 from reaper.config.policies import PolicyTable, policies
 from reaper.config.policies import default_policies as built_in_policies
 from reaper.config.prices import PricesTable
+from reaper.config.quotas import QuotaTable
 from reaper.core import disk
 from reaper.core.caps import MAX_LEASE_DELETIONS
 from reaper.core.conditions import SHORTEST_CREATED_GRACE, Policy
@@ -325,6 +326,7 @@ class Settings(_WithEndpoints):
     owner: tuple[OwnerTable, ...] = ()
     default_policies: StrictBool = False
     policy: tuple[PolicyTable, ...] = Field(default_factory=built_in_policies)
+    quota: tuple[QuotaTable, ...] = ()
 
     @model_validator(mode="after")
     def _keep_the_default_policies(self) -> Self:
@@ -354,7 +356,8 @@ class Settings(_WithEndpoints):
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         _check_unique((provider.name, table.name) for provider, table in self.endpoints())
-        _check_unique(("policy", policy.name) for policy in self.policy)
+        named = [("policy", policy.name) for policy in self.policy]
+        _check_unique([*named, *(("quota", quota.name) for quota in self.quota)])
         return self
 
     @model_validator(mode="after")
@@ -379,6 +382,7 @@ class Settings(_WithEndpoints):
         configured = {table.name for _, table in self.endpoints()}
         known = configured or {provider.default_name for provider in registry.built_in() if provider.default_name}
         named = [(f"policy {policy.name!r} names", endpoint) for policy in self.policy for endpoint in policy.endpoints]
+        named += [(f"quota {quota.name!r} names", endpoint) for quota in self.quota for endpoint in quota.endpoints]
         named += [("[prices.endpoints] names", endpoint) for endpoint in self.prices.endpoints]
         for which, endpoint in named:
             if endpoint not in known:

@@ -1,8 +1,8 @@
 """What deletions were worth: time and money that they avoided, bytes that they freed, and the rules that they kept. Pure."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -46,6 +46,14 @@ def saving(decision: Decision, policies: Iterable[Policy], now: datetime) -> Sav
             avoided = min(avoided, max(match.at - now, timedelta(0)))
     waited = None if decision.since is None else max(now - decision.since, timedelta(0))
     return Saving(avoided, waited)
+
+
+def to_delete(
+    decisions: Iterable[Decision], held_back: Collection[str], policies: Sequence[Policy], now: datetime
+) -> list[Decision]:
+    """The decisions to reap, but for the ids that are held back, each with what its deletion is worth."""
+    reaped = (decision for decision in decisions if decision.reap and decision.resource.id not in held_back)
+    return [replace(decision, saving=saving(decision, policies, now)) for decision in reaped]
 
 
 def freed_by(resource: Resource, told: int | None) -> int | None:
@@ -159,6 +167,7 @@ class Entry:
         labels: the keys of its labels; None where they were not known.
         has_age: whether it was known when it was made.
         saving: None where that is not on record.
+        failed: whether what was decided could not be done, as in ``Result``.
         freed: bytes, where that is known.
         look: the last look before it was touched.
         looks_recorded: whether looks are on record at all: an earlier version kept none.
@@ -174,6 +183,7 @@ class Entry:
     outcome: Outcome
     labels: Collection[str] | None
     has_age: bool
+    failed: bool = False
     saving: Saving | None = None
     freed: int | None = None
     footprint: Footprint = UNKNOWN_FOOTPRINT
@@ -195,6 +205,7 @@ class Entry:
             outcome=result.outcome,
             labels=resource.labels,
             has_age=resource.created_at is not None,
+            failed=result.failed,
             saving=decision.saving,
             freed=result.freed,
             footprint=resource.footprint,
@@ -215,7 +226,7 @@ class Entry:
     def touched(self) -> bool:
         """Whether something was done to it: this program has asked to delete it or to stop it."""
         acted = self.look is not None and self.look.acted
-        return acted or self.outcome in (Outcome.DELETED, Outcome.STOPPED)
+        return acted or self.outcome in (Outcome.DELETED, Outcome.STOPPED, Outcome.ARCHIVED)
 
     @property
     def violation(self) -> str | None:
@@ -278,7 +289,7 @@ class Total:
 
     def add(self, entry: Entry, prices: Prices) -> None:
         """Count one more."""
-        self.failures += entry.outcome in (Outcome.FAILED, Outcome.STOPPED)
+        self.failures += entry.failed
         self.skipped += entry.outcome is Outcome.SKIPPED
         self.violations += entry.violation is not None
         self.unrecorded += entry.touched and not entry.looks_recorded

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from reaper import __version__
 from reaper.core.conditions import Policy
 from reaper.core.model import TIME_UP, Action, Decision, EndpointReport, Kind, Outcome, Reason, State
+from reaper.core.quota import Quota
 from reaper.core.savings import LEASE as LEASE  # noqa: PLC0414 - the values of a label
 from reaper.core.savings import OVERRIDE as OVERRIDE  # noqa: PLC0414 - the same
 from reaper.errors import LeasesUnknownError, ProviderError
@@ -198,6 +199,11 @@ class Instruments:
             "For how long the oldest of the leak has been reapable; 0 where there is none. It grows between sweeps.",
             by_policy,
         )
+        self.quota_used = gauge(
+            "reaper_quota_used_ratio",
+            "How full a quota is: 1 is full, and more is exceeded. Of one by label that of the fullest value.",
+            (*where, "quota", "resource"),
+        )
         self.stuck = gauge(
             "reaper_stuck_resources",
             "Sandboxes that have been in transition for over an hour, which the platform's API cannot delete.",
@@ -297,6 +303,7 @@ class Instruments:
         policies: Mapping[tuple[str, str], Collection[Kind]],
         events: Collection[str],
         intervals: Collection[tuple[str, ...]] = (),
+        quotas: Collection[Quota] = (),
     ) -> Iterator[Series]:
         """Every series that there has to be.
 
@@ -305,6 +312,7 @@ class Instruments:
             policies: what each takes, by policy and endpoint.
             events: the endpoints whose events are to be followed.
             intervals: the labels of those that follow a schedule.
+            quotas: how much may be there at once.
         """
         yield from ((self.interval, labels) for labels in intervals)
         for provider in set(providers.values()):
@@ -325,6 +333,8 @@ class Instruments:
             yield from ((self.retries, (*where, error)) for error in _retryable())
             yield from ((self.sweeps, (*where, result.value)) for result in SweepResult)
             yield from ((self.kept, (*where, reason.value)) for reason in KEPT)
+            concerned = [quota for quota in quotas if quota.concerns(name, kinds_of(provider))]
+            yield from ((self.quota_used, (*where, quota.name, measure)) for quota in concerned for measure in quota.limits)
             for kind in kinds_of(provider):
                 yield from ((self.resources, (*where, kind.value, state.value)) for state in states_of(kind))
                 for decider in (LEASE,) if kind.opt_in else DECIDERS:

@@ -171,6 +171,7 @@ def entry(row: Mapping[str, Any]) -> Entry:
         outcome=Outcome(row["outcome"]),
         labels=None if row["labels"] is None else json.loads(row["labels"]),
         has_age=row["created_at"] is not None,
+        failed=row["outcome"] == Outcome.FAILED or (row["outcome"] == Outcome.STOPPED and row["error"] is not None),
         saving=None if avoided is None else Saving(avoided, waited),
         freed=row["freed"],
         footprint=Footprint(row["cpu"], row["memory"], row["disk"]),

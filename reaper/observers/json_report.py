@@ -1,7 +1,7 @@
 """Reports as one JSON document. ``reaper/schemas/report.schema.json`` is its schema; a test holds the two together."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +9,8 @@ from reaper import __version__
 from reaper.core.disk import BYTES, INODES, DiskUsage
 from reaper.core.finding import Finding
 from reaper.core.model import Decision, EndpointReport, Outcome, Report, Resource, Result
+from reaper.core.quota import Quota, usages_of
+from reaper.providers.registry import kinds_of
 
 FORMAT = 1
 
@@ -62,7 +64,21 @@ def _disk(disk: DiskUsage) -> dict[str, Any]:
     return {"where": disk.where, "bytes": rooms.get(BYTES), "inodes": rooms.get(INODES)}
 
 
-def _endpoint(report: EndpointReport) -> dict[str, Any]:
+def _quotas(quotas: Iterable[Quota], report: EndpointReport) -> list[dict[str, Any]]:
+    return [
+        {
+            "quota": usage.quota.name,
+            "label": usage.quota.label,
+            "value": usage.value if usage.quota.label is not None else None,
+            "resource": usage.measure,
+            "used": usage.used,
+            "limit": usage.limit,
+        }
+        for usage in usages_of(quotas, report, kinds_of(report.provider))
+    ]
+
+
+def _endpoint(report: EndpointReport, quotas: Iterable[Quota]) -> dict[str, Any]:
     results = {result.decision.resource.id: result for result in report.results}
     failure, cap = report.failure, report.cap
     return {
@@ -76,13 +92,14 @@ def _endpoint(report: EndpointReport) -> dict[str, Any]:
         "cap": None if cap is None else {"wanted": cap.wanted, "allowed": cap.allowed, "held": cap.held, "limit": cap.limit},
         "warnings": list(report.warnings),
         "disk": None if report.disk is None or not report.disk.rooms else _disk(report.disk),
+        "quotas": _quotas(quotas, report),
         "counts": _counts(report),
         "resources": [_decided(decision, results.get(decision.resource.id)) for decision in report.decisions],
     }
 
 
-def report_document(report: Report, command: str, exit_code: int) -> str:
-    """The whole report of a sweep, a listing or a check."""
+def report_document(report: Report, command: str, exit_code: int, quotas: Sequence[Quota] = ()) -> str:
+    """The whole report of a sweep, a listing or a check, and how full these quotas are."""
     return json.dumps(
         {
             "format": FORMAT,
@@ -95,7 +112,7 @@ def report_document(report: Report, command: str, exit_code: int) -> str:
             "interrupted": report.interrupted,
             "hints": list(report.hints),
             "counts": _counts(report),
-            "endpoints": [_endpoint(endpoint) for endpoint in report.endpoints],
+            "endpoints": [_endpoint(endpoint, quotas) for endpoint in report.endpoints],
         },
     )
 

@@ -16,6 +16,7 @@ from reaper import files
 from reaper.core.disk import DiskUsage
 from reaper.core.inventory_warnings import is_stuck
 from reaper.core.model import Action, Decision, EndpointReport, Kind, Outcome, Reason, Report
+from reaper.core.quota import Quota, fullest
 from reaper.core.savings import NO_PRICES, Entry, Prices, avoided_cost, avoided_hours
 from reaper.errors import ConfigError
 from reaper.observers.instruments import (
@@ -64,6 +65,7 @@ class Metrics(Quiet):
         self._dry_run = dry_run
         self._rehearses = False
         self._prices = NO_PRICES
+        self._quotas: Sequence[Quota] = ()
         self._clock = clock
         self._providers: dict[str, str] = {}
         self._reach: dict[tuple[str, str], list[Kind]] = {}  # by policy and endpoint
@@ -82,9 +84,10 @@ class Metrics(Quiet):
         policies: Reach,
         events: Collection[str] = (),
         intervals: Mapping[str, timedelta] | None = None,
-        prices: Prices = NO_PRICES,
         *,
+        prices: Prices = NO_PRICES,
         actions: Mapping[str, Action] | None = None,
+        quotas: Sequence[Quota] = (),
     ) -> None:
         """These are in force from now on: their series exist, and those of what has gone do not. What stays keeps its value.
 
@@ -95,8 +98,9 @@ class Metrics(Quiet):
             intervals: how long it is at the most between two runs of a policy, by name; none where there is no schedule.
             prices: what turns the time that deletions avoid into money.
             actions: of the policies that do not delete, by name.
+            quotas: how much may be there at once.
         """
-        self._prices = prices
+        self._prices, self._quotas = prices, quotas
         self._providers = dict(endpoints)
         self._reach = {
             (policy, name): taken
@@ -105,7 +109,7 @@ class Metrics(Quiet):
             if name in endpoints and (taken := reclaimed(kinds, endpoints[name]))
         }
         waits = self._waits(intervals or {})
-        series = self._i.series(self._providers, self._reach, events, waits)
+        series = self._i.series(self._providers, self._reach, events, waits, quotas)
         wanted = dict.fromkeys((*series, *self._i.of_actions(self._providers, self._reach, actions or {})))
         for metric, labels in self._there.keys() - wanted.keys():
             metric.remove(*labels)
@@ -192,7 +196,7 @@ class Metrics(Quiet):
                 self._there[self._i.would_delete, labels] = None
                 self._i.would_delete.labels(*labels).set(would[policy])
 
-    def _found(self, endpoint: str, decisions: Iterable[Decision]) -> None:
+    def _found(self, endpoint: str, decisions: Sequence[Decision]) -> None:
         states: Tally[tuple[str, ...]] = Tally()
         reasons: Tally[str] = Tally()
         leak: Tally[str] = Tally()
@@ -209,6 +213,8 @@ class Metrics(Quiet):
             self._set(self._i.kept, endpoint, reasons[reason.value], reason.value)
         for policy in self._policies_of(endpoint):
             self._set(self._i.reapable, endpoint, leak[policy], policy)
+        for labels, share in fullest(self._quotas, endpoint, [d.resource for d in decisions]).items():
+            self._set(self._i.quota_used, endpoint, share, *labels)
 
     def _age_of_leak(self, endpoint: str, decisions: Iterable[Decision], skew: timedelta, now: float) -> None:
         """Remember since when the leak is there. Where that is unknown, it is since when it was seen first."""

@@ -16,7 +16,9 @@ from reaper.core.durations import human
 from reaper.core.finding import Finding
 from reaper.core.inventory_warnings import is_stuck
 from reaper.core.model import Decision, EndpointReport, Outcome, Reason, Report, Resource, Result, State
+from reaper.core.quota import Quota, usages_of
 from reaper.observers.log import one_line
+from reaper.providers.registry import kinds_of
 from reaper.sweep.endpoint_sweep import BUG, CLOCK, PARTLY
 from reaper.sweep.ports import Quiet
 from reaper.sweep.sweep import Observer
@@ -102,6 +104,16 @@ def report(report: Report, command: str, left: Sequence[Decision] | None) -> Non
             line("nothing reapable is left")
     for hint in report.hints:
         line(f"hint: {hint}")
+
+
+def quotas(quotas: Sequence[Quota], report: Report) -> None:
+    """Print how full each quota is, the fullest first; of one by label the fullest values."""
+    for endpoint in report.endpoints:
+        found = sorted(usages_of(quotas, endpoint, kinds_of(endpoint.provider)), key=lambda usage: -usage.share)
+        for usage in found[:SHOWN]:
+            line(f"{endpoint.endpoint}: {usage} ({usage.share:.0%}{', exceeded' if usage.exceeded else ''})")
+        if len(found) > SHOWN:
+            line(f"{endpoint.endpoint}: {len(found) - SHOWN} more values of labels are less full")
 
 
 _ATTENTION = frozenset(

@@ -367,9 +367,10 @@ class Service:
         readers = {name: worker.endpoint.reader for name, worker in self.workers.items()}
         watched = {name for name, reader in readers.items() if loaded.follows_events and isinstance(reader, Watched)}
         intervals = {name: found for name, timing in timings.items() if (found := timing.interval(_now())) is not None}
-        reached, prices = reach(endpoints, policies), loaded.plan.prices
-        self.metrics.configure(endpoints, reached, watched, intervals, prices, actions=actions(policies))
-        self.status.prices = loaded.plan.prices
+        reached, prices, quotas = reach(endpoints, policies), loaded.plan.prices, loaded.plan.quotas
+        others = actions(policies)
+        self.metrics.configure(endpoints, reached, watched, intervals, prices=prices, actions=others, quotas=quotas)
+        self.status.prices = prices
         for name in endpoints.keys() - watched:
             self.status.endpoints[name].events = None
         for name in sorted(endpoints.keys() - set().union(*concerned.values())):

@@ -15,8 +15,9 @@ from reaper.core.lease import Lease
 from reaper.core.lease_index import Leases
 from reaper.core.model import CapHit, Decision, EndpointFailure, EndpointReport, Kind, Outcome, Resource, Result
 from reaper.core.ordering import users_first
+from reaper.core.quota import decide_within, in_force
 from reaper.core.rules import Rules
-from reaper.core.savings import saving
+from reaper.core.savings import to_delete
 from reaper.core.site import Site
 from reaper.errors import (
     CircuitOpenError,
@@ -230,7 +231,8 @@ class EndpointSweep:
             resources = await self.looker.inspect(resources, [r for r in resources if not r.inspected])
         proofs, problems = look(self.endpoint.owners, resources, rules.owner_rules, self.skew, learn=options.act)
         self.warnings += problems
-        judge = partial(decide, rules=rules, leases=self._leases(), now=now, due=options.due, proofs=proofs)
+        quotas, leases = options.quotas if options.choose is None else (), self._leases()
+        judge = partial(decide_within, rules=rules, leases=leases, now=now, quotas=quotas, due=options.due, proofs=proofs)
         self.decisions = await decided(resources, judge, self.looker)
         self.warnings += [*inventory_warnings(self.decisions, inventory.unreadable, now), *self.looker.warnings]
         self.results |= self.looker.failures(self.decisions)
@@ -269,7 +271,7 @@ class EndpointSweep:
             self.reader,
             self.retrier,
             self.slots,
-            self.shared.rules,
+            in_force(self.shared.rules, self.shared.options.quotas, self.decisions),
             self._now,
             self._leases,
             self._settled,
@@ -282,9 +284,7 @@ class EndpointSweep:
         everything = [decision.resource for decision in self.decisions]
         newest = max((r.created_at for r in everything if r.created_at is not None), default=None)
         self.context.listed = Listed(frozenset(resource.id for resource in everything), newest)
-        now, policies = self._now(), self.shared.rules.policies
-        going = [d for d in self.decisions if d.reap and d.resource.id not in self.held_back]
-        going = [replace(d, saving=saving(d, policies, now)) for d in going]
+        going = to_delete(self.decisions, self.held_back, self.shared.rules.policies, self._now())
         self.context.going |= {decision.resource.id for decision in going if decision.deletes}
         self.units = make_units(self.context, going)
         if self.units:

@@ -8,12 +8,14 @@ from datetime import timedelta
 from pathlib import Path
 
 from reaper.config import load as config
+from reaper.config.quotas import quotas
 from reaper.config.secrets import with_secret
 from reaper.config.settings import JournalTable, LimitsTable, Settings, one_off
 from reaper.core import durations
 from reaper.core.conditions import WITH_PROJECT, Policy
 from reaper.core.disk import Thresholds
 from reaper.core.model import Kind
+from reaper.core.quota import Quota
 from reaper.core.rules import AGGRESSIVE_AGE, Rules
 from reaper.core.savings import NO_PRICES, Prices
 from reaper.core.scope import Selector
@@ -45,6 +47,7 @@ class Plan:
         config: the file that was given with ``--config``.
         metrics_textfile: where the metrics of the sweep are to be written.
         disk: when an endpoint's disk is too full.
+        quotas: how much may be there at once.
         prices: what turns the time that deletions avoid into money.
     """
 
@@ -63,6 +66,7 @@ class Plan:
     config: str | None = None
     metrics_textfile: Path | None = None
     disk: Thresholds = field(default_factory=Thresholds)
+    quotas: tuple[Quota, ...] = ()
     prices: Prices = NO_PRICES
 
 
@@ -71,6 +75,8 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
     rules, replaced = _rules(arguments, settings)
     limits = _limits(arguments.max_deletions, settings.effective_limits())
     command = arguments.command or "once"
+    limited = quotas(settings.quota, settings.policy)
+    narrowed = replaced or arguments.policy or _narrow(arguments) != Selector()
     options = Options(
         act=command == "once" and not arguments.dry_run,
         due=_due(arguments.policy, rules, one_off_given=replaced),
@@ -78,6 +84,7 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
         inspect_everything=command in ("list", "explain"),
         list_unjudged=command == "check" and bool(arguments.all),
         kinds=_kinds(getattr(arguments, "kind", None)),
+        quotas=() if narrowed else limited,  # they take more than what was asked for
         max_deletions=limits.max_deletions if command == "once" else None,
         max_fraction=limits.max_fraction if command == "once" else None,
         max_lease_deletions=limits.max_lease_deletions if command == "once" else None,
@@ -110,6 +117,7 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
         config=arguments.config,
         metrics_textfile=_textfile(arguments.metrics_textfile),
         disk=settings.disk.thresholds,
+        quotas=limited,
         prices=settings.prices.prices(),
     )
 

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 import anyio
 
 from reaper.core.model import TIME_UP, Decision, EndpointReport, Kind, Result
+from reaper.core.quota import Quota
 from reaper.providers.base import Reader
 from reaper.retry.retrier import FailedAttempt, Retrier
 from reaper.sweep.owner_proofs import OwnerProofs
@@ -111,6 +112,7 @@ class Options:
         max_fraction: likewise, of what the endpoint holds.
         max_lease_deletions: likewise, of what leases have left that ended; these are counted by themselves.
         list_unjudged: list the volumes and images of Compose projects, too, which no rule judges.
+        quotas: how much may be there at once: over them more goes.
         kinds: list all of these kinds, too, although no policy names them.
         choose: says what may go in this round; None where all may.
     """
@@ -124,6 +126,7 @@ class Options:
     max_lease_deletions: int | None = None
     list_unjudged: bool = False
     kinds: frozenset[Kind] = frozenset()
+    quotas: tuple[Quota, ...] = ()
     choose: Choose | None = None
 
 

@@ -29,6 +29,10 @@ name = "gone"
 host = "tcp://127.0.0.1:9"
 [[daytona]]
 name = "default"
+[[quota]]
+name = "containers"
+kinds = ["container"]
+max_count = 100
 """
 GUARD = """
 [[policy]]

@@ -61,6 +61,24 @@ CASES: Mapping[str, Bad] = {
     "no size": bad("[prices]\nsizes = { large = 1 }", "'large' is no size of a sandbox", '"4x8x10" = 0.33'),
     "a number for a table": bad("[prices]\nsizes = 1", "[prices]: sizes = 1", "write a table"),
     "a price in a table of prices": bad("[prices.endpoints]\nlocal = 1", "write [prices.endpoints.local] and its keys"),
+    "a quota without a limit": bad('[[quota]]\nname = "q"\nkinds = ["sandbox"]', "[[quota]] 'q'", "it limits nothing"),
+    "a quota of volumes": bad('[[quota]]\nname = "q"\nkinds = ["volume"]\nmax_count = 1', "no 'volume'"),
+    "CPUs of containers": bad('[[quota]]\nname = "q"\nkinds = ["container"]\nmax_cpu = 1.5', "max_cpu is for kinds"),
+    "a pattern for a key": bad(
+        '[[quota]]\nname = "q"\nkinds = ["container"]\nmax_count = 1\nper_label = "user=*"', "is no key of a label"
+    ),
+    "idle for moments": bad(
+        '[[quota]]\nname = "q"\nkinds = ["sandbox"]\nmax_count = 1\nenforce = true\nidle_for = "1m"', "at least ten minutes"
+    ),
+    "idle and not enforced": bad(
+        '[[quota]]\nname = "q"\nkinds = ["sandbox"]\nmax_count = 1\nidle_for = "1h"', "goes with enforce = true"
+    ),
+    "a quota of a policy's name": bad(
+        '[[quota]]\nname = "old-containers"\nkinds = ["sandbox"]\nmax_count = 1', "have the name 'old-containers'"
+    ),
+    "a quota of an unknown endpoint": bad(
+        '[[quota]]\nname = "q"\nkinds = ["sandbox"]\nmax_count = 1\nendpoints = ["rl"]', "quota 'q' names the endpoint 'rl'"
+    ),
     # wrong types
     "a text for a number": bad('[retry]\nattempts = "many"', '[retry]: attempts = "many"', "write a whole number"),
     "a fraction for a number": bad("[retry]\nattempts = 2.5", "attempts = 2.5", "write a whole number"),

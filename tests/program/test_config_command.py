@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from reaper.config.load import TOP_LEVEL
 from reaper.config.owners import OwnerTable
 from reaper.config.policies import PolicyTable
 from reaper.config.prices import PricesTable
+from reaper.config.quotas import QuotaTable
 from reaper.config.settings import (
     DiskTable,
     JournalTable,
@@ -29,6 +31,7 @@ from reaper.config.settings import (
     Settings,
 )
 from reaper.config.show import schema, show
+from reaper.core.quota import Quota
 from reaper.providers.daytona.settings import DEFAULT_API_URL, DaytonaTable
 from reaper.providers.docker.settings import DockerTable
 from tests.run import Program
@@ -49,6 +52,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "daytona": DaytonaTable,
     "owner": OwnerTable,
     "policy": PolicyTable,
+    "quota": QuotaTable,
 }
 
 SAID = DaytonaTable.model_fields.keys() - {"api_key_file", "target", "ca_file"}
@@ -99,13 +103,15 @@ def test_the_example_mentions_no_key_that_does_not_exist() -> None:
 
 
 def test_what_the_example_shows_in_comments_would_be_accepted() -> None:
-    tables: dict[str, list[str]] = {"limits": [], "prices": [], "docker": [], "daytona": [], "policy": []}
+    tables: dict[str, list[str]] = {"limits": [], "prices": [], "docker": [], "daytona": [], "policy": [], "quota": []}
     for table, section in _sections():
         tables.get(table, []).extend(re.findall(r"^# (\w+ = .*)$", section, flags=re.MULTILINE))
-    assert [len(lines) for lines in tables.values()] == [2, 6, 10, 10, 20]
+    assert [len(lines) for lines in tables.values()] == [2, 6, 10, 10, 20, 10]
     LimitsTable.model_validate(tomllib.loads("\n".join(tables["limits"])))
     shown = PricesTable.model_validate(tomllib.loads("\n".join(tables["prices"]))).prices()
     assert (shown.rates.cpu, shown.endpoints["gpu-1"].container, shown.sizes[4, 8, 10]) == (0.05, 2.5, 0.33)
+    quota = QuotaTable.model_validate(tomllib.loads("\n".join(tables["quota"]))).quota()
+    assert quota == replace(quota, idle_for=Quota("x", frozenset(), {}).idle_for)
     engine = tomllib.loads("\n".join(tables["docker"]))
     assert DockerTable(name=engine["name"], host=engine["host"]) == DockerTable(name="local")
     DockerTable.model_validate({**engine, "host": "tcp://gpu-1:2376"})
@@ -377,3 +383,12 @@ def test_every_default_of_the_schema_is_valid_by_the_schema() -> None:
 def test_the_schema_accepts_no_limit() -> None:
     validator = Draft202012Validator(json.loads(schema()))
     assert validator.is_valid({"limits": {"max_deletions": "none", "max_fraction": "none"}})
+
+
+def test_check_says_what_quotas_limit(run: Program, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        '[[quota]]\nname = "q"\nkinds = ["sandbox"]\nmax_count = 20\nmax_memory = "8GiB"\nper_label = "user"\nenforce = true\n'
+    )
+    said = "quota: q: at most 20 at once and 8.0 GiB of memory, of sandboxes, for each value of label user"
+    assert f"{said}, enforced on what is idle for 8 h" in run("config", "check", "--config", str(file)).out
