@@ -387,8 +387,7 @@ def test_the_schema_accepts_no_limit() -> None:
 
 def test_check_says_what_quotas_limit(run: Program, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
-    file.write_text(
-        '[[quota]]\nname = "q"\nkinds = ["sandbox"]\nmax_count = 20\nmax_memory = "8GiB"\nper_label = "user"\nenforce = true\n'
-    )
+    keys = 'kinds = ["sandbox"]\nmax_count = 20\nmax_memory = "8GiB"\nper_label = "user"\nenforce = true\n'
+    file.write_text(f'[[quota]]\nname = "q"\n{keys}')
     said = "quota: q: at most 20 at once and 8.0 GiB of memory, of sandboxes, for each value of label user"
     assert f"{said}, enforced on what is idle for 8 h" in run("config", "check", "--config", str(file)).out

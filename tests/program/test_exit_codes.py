@@ -117,7 +117,7 @@ def test_5_and_not_6_nor_a_promise_when_check_cannot_see_everything(run: Program
 # -- 1: bugs -----------------------------------------------------------------------------------------------------------
 
 BUGS = {
-    "in a sweep": "import reaper.sweep.endpoint_sweep as s\ns.decide = lambda *a, **k: {}['the missing\\nkey']",
+    "in a sweep": "import reaper.sweep.endpoint_sweep as s\ns.decide_within = lambda *a, **k: {}['the missing\\nkey']",
     "in a command": "import reaper.cli.sweep\nreaper.cli.sweep.exit_code = lambda report: {}['the missing\\nkey']",
 }
 
@@ -165,8 +165,8 @@ def test_1_for_a_bug_on_one_endpoint_hinders_no_other(run: Program, fake: FakeEn
             f'[[docker]]\nname = "buggy"\nhost = "{fake.host}"\n[[docker]]\nname = "fine"\nhost = "{other.host}"\n'
         )
         patch = (
-            "import reaper.sweep.endpoint_sweep as s\nreal = s.decide\n"
-            "s.decide = lambda resources, *a, **k: real(resources, *a, **k) if resources[0].endpoint == 'fine' else 1 / 0"
+            "import reaper.sweep.endpoint_sweep as s\nreal = s.decide_within\n"
+            "s.decide_within = lambda found, *a, **k: real(found, *a, **k) if found[0].endpoint == 'fine' else 1 / 0"
         )
         ended = patched(run, patch, "--once", "--config", str(file))
         assert ended.code == 1

@@ -77,7 +77,7 @@ def _subschemas(node: Any) -> Iterator[dict[str, Any]]:
 def test_the_schema_is_valid_and_strict() -> None:
     Draft202012Validator.check_schema(SCHEMA)
     objects = [node for node in _subschemas(DEFS) if node.get("type") == "object" and "properties" in node]
-    assert len(objects) == 10
+    assert len(objects) == 11
     for node in objects:
         assert node["additionalProperties"] is False
         assert node["required"] == list(node["properties"]), "all of them, in the order in which they come"
@@ -228,7 +228,9 @@ def test_one_document_when_the_confirmation_fails(run: Program, fake: FakeEngine
 
 
 def test_one_document_for_a_bug(run: Program, fake: FakeEngine) -> None:
-    ended = patched(run, "import reaper.sweep.endpoint_sweep as s\ns.decide = lambda *a, **k: 1 / 0", "--once", "--json")
+    ended = patched(
+        run, "import reaper.sweep.endpoint_sweep as s\ns.decide_within = lambda *a, **k: 1 / 0", "--once", "--json"
+    )
     document = report(ended)
     assert document["exit_code"] == 1
     assert document["endpoints"][0]["failure"] == {
