@@ -17,6 +17,7 @@ from devkit.engine import PrivateEngine
 from tests import forks, needs
 from tests.engine.lab import OWNED, containers, member_of, reasons, rows, until
 from tests.run import Program
+from tests.running.lab import end_guards
 
 pytestmark = pytest.mark.engines(*needs.DOCKERS)
 OWNER = "import reaper, time; print(reaper.owner_label(), flush=True); time.sleep(600)"
@@ -210,3 +211,23 @@ def test_a_reaper_that_does_not_see_the_host_s_processes_takes_nothing(any_engin
         [*INSIDE, "explain", "its"], env=program.env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
     )
     assert "the engine's process is not seen from here" in said.stdout
+
+
+MAKES = """
+import docker, json
+client = docker.from_env()
+print(json.dumps(client.containers.create("bench:1", ["true"], network_mode="none").labels), flush=True)
+client.close()
+"""
+
+
+def test_what_a_run_makes_names_the_run_as_its_owner(any_engine: EngineClient, tmp_path: Path) -> None:
+    program = Program(tmp_path, {"DOCKER_HOST": any_engine.host, "DAYTONA_API_URL": "http://127.0.0.1:9/api"})
+    process = program.start("run", "--skip-cleanup", "--", sys.executable, "-c", MAKES)
+    ended = program.finish(process)
+    end_guards(tmp_path)
+    assert ended.code == 0, ended.err
+    labels = json.loads(ended.out)
+    assert labels.keys() >= {"reaper.lease", "reaper.owner"}
+    assert labels["reaper.owner"].split("/")[2] == str(process.pid)
+    assert containers(any_engine) == set()
