@@ -45,6 +45,21 @@ name = "others"
 kinds = ["image", "volume"]
 larger_than = "1GB"
 """
+GUARD = """
+[disk]
+high = "2B"
+low = "1B"
+
+[[policy]]
+name = "guard"
+kinds = ["container"]
+stopped_for = "1ms"
+under_pressure = true
+
+[[docker]]
+name = "local"
+host = "{host}"
+"""
 DEATHS = """
 [[policy]]
 name = "dead"
@@ -92,6 +107,13 @@ def test_reaper_works_through_it_and_each_call_and_parameter_of_the_list_is_made
         swept = program("--once", "--json", "--config", str(tmp_path / "kinds.toml"))
         assert swept.code == 0, swept.err
         assert swept.outcomes() == {"build-cache": "gone"}  # there is none: the answer above was made up
+        exited(any_engine, "guarded", OWNED)
+        guard = tmp_path / "guard.toml"
+        guard.write_text(GUARD.format(host=proxy.host) + f'data_root = "{tmp_path}"\n')
+        swept = program("--once", "--json", "--config", str(guard))
+        assert (swept.code, swept.outcomes()) == (0, {"guarded": "deleted"}), swept.err
+        guard.write_text(GUARD.format(host=arriving.host))  # where its data are is asked of a unix socket only
+        assert program("check", "--config", str(guard)).code == 0
         with Daemon(program, DEATHS, "sweep_at_start = false").start() as daemon:
             daemon.wait("event_stream_connected", endpoint="local")
             began = datetime.now(UTC)
@@ -268,14 +290,14 @@ DANGEROUS = [
     ("POST", "/services/create"),
     ("POST", "/plugins/pull"),
     ("POST", "/auth"),
-    ("GET", "/info"),
+    ("GET", "/info?x=1"),
     ("GET", "/_ping"),
     ("GET", "/system/df?type=container"),
     # a call of the list with what it does not have
     ("GET", "/containers/json?all=1&size=1"),
     ("GET", "/containers/json?size=1"),
     ("GET", "/containers/json?filters=x;size=1"),
-    ("GET", f"/containers/{ID}/json?size=1"),
+    ("GET", f"/containers/{ID}/json?size=true"),
     ("DELETE", f"/containers/{ID}?v=1&link=1"),
     ("POST", f"/containers/{ID}/stop?t=1&signal=KILL"),
     ("POST", f"/containers/{ID}/stop?t=-1"),

@@ -99,7 +99,7 @@ class DataRoot:
 
     async def _where(self) -> _Root:
         if self._engine.data_root is not None:  # looked at anew each time: it may be mounted later
-            return await _in_time(lambda: _looked_at(self._engine.data_root or "", _is_contained()))
+            return await _in_time(lambda: _looked_at(self._engine.data_root or "", contained=False))
         if unix_path(self._engine) is None:
             where = f"the engine is reached at {self._engine.host}"
             return _Root(None, f"{where}, so its disk is not looked at: {_ELSEWHERE}")
@@ -140,17 +140,18 @@ def _is_contained() -> bool:
 def _seen_here(info: Row) -> _Root:
     """The data root by what the engine says of itself, where that is this host's and not another one's of the same name."""
     path, kernel, name = (text(info.get(key)) for key in ("DockerRootDir", "KernelVersion", "Name"))
-    here, contained = os.uname(), _is_contained()
+    here = os.uname()
+    contained = name != here.nodename and _is_contained()  # an engine in this very container has its name
     if path is None or not path.startswith("/"):
         return _Root(None, f"the engine does not say where its data are: {_ELSEWHERE}")
     if kernel != here.release:
         return _Root(None, f"the engine's kernel ({kernel}) is not this host's ({here.release}): {_ELSEWHERE}")
     if not contained and name != here.nodename:
         return _Root(None, f"the engine runs on {name}, and this is {here.nodename}: {_ELSEWHERE}")
-    return _looked_at(path, contained)
+    return _looked_at(path, contained=contained)
 
 
-def _looked_at(path: str, contained: bool) -> _Root:  # noqa: FBT001 - the value itself
+def _looked_at(path: str, *, contained: bool) -> _Root:
     """The path, where it is there and is not merely a folder of this container's own."""
     try:
         own = Path(path).stat().st_dev == Path("/").stat().st_dev and contained
