@@ -227,7 +227,7 @@ def unrelieved_by(daemon: Daemon) -> list[str]:
 
 def test_the_service_empties_a_disk_that_fills_up_and_says_what_is_in_the_way(flavour: str, tmp_path: Path) -> None:
     policies = CONFIG.partition("[[policy]]")
-    config = policies[0].replace("85%", "60%").replace("75%", "50%") + "".join(policies[1:])
+    config = policies[0].replace("85%", "60%").replace("75%", "20%") + "".join(policies[1:])
     with engine_on(tmp_path, flavour) as (engine, mount):
         world(engine)
         program = Program(tmp_path, {"DOCKER_HOST": engine.host})
