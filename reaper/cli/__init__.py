@@ -106,6 +106,21 @@ def _kind(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _view(parser: argparse.ArgumentParser, *, rows: bool = True) -> None:
+    group = parser.add_argument_group("what to show; repeated ones are ORed, different ones ANDed")
+    group.add_argument("--verdict", choices=("reap", "keep"), action="append", help="of this verdict (repeatable)")
+    group.add_argument("--state", metavar="STATE", action="append", help="in this raw or normalised state (repeatable)")
+    group.add_argument(
+        "--owner", metavar="GLOB", action="append", help='owned so, as the column says; "-" for what is not (repeatable)'
+    )
+    if rows:
+        sorts = ("verdict", "name", "kind", "owner", "state", "age")
+        group.add_argument("--sort", choices=sorts, help="by this; the oldest first")
+        group.add_argument("--limit", metavar="N|none", help="so many rows at most, of all endpoints together")
+        names = "verdict, endpoint, kind, name, id, owner, state, age, image, project, policy, reason"
+        group.add_argument("--columns", metavar="NAME,...", help=f"these columns: {names}")
+
+
 def _acting(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("sweeping, with --once")
     group.add_argument("--once", action="store_true", help="one sweep of every policy, then exit")
@@ -195,6 +210,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub = command(name, text)
         _selection(sub)
         _kind(sub)
+        _view(sub)
         _common(sub)
     sub = command("explain", "why a resource is kept or reaped: every rule, in order")
     sub.add_argument(
@@ -202,6 +218,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _selection(sub)
     _kind(sub)
+    _view(sub, rows=False)
     _common(sub)
     sub = command("run", "sweep, run a command under a lease, and delete what it left; exits as the command did")
     sub.usage = "reaper run [options] -- COMMAND [ARGUMENT ...]"

@@ -28,6 +28,7 @@ from reaper.observers.hints import hints_of, left, unjudged
 from reaper.observers.journal import NAME
 from reaper.observers.json_report import explanation_document, report_document
 from reaper.observers.log import LogObserver, is_quiet, log_format, log_of
+from reaper.observers.view import View
 from reaper.session import Session
 from reaper.sweep.plan import Plan, make_plan
 from reaper.sweep.pressure import Relief, measured, with_relief
@@ -78,6 +79,7 @@ class Command:
     def __post_init__(self) -> None:
         self.rules = self.plan.rules
         self._disks: dict[str, DiskUsage] = {}
+        self._view = View.of(self.arguments)
         self._until = datetime.now(UTC) + self.plan.timeout
         watches = _logs_events(self.arguments)
         self._watcher = LogObserver(self.log) if watches else None
@@ -114,6 +116,7 @@ class Command:
             return self._explain(report)
         if kinds := self.plan.options.kinds:
             report = _only(report, kinds)
+        report = self._view.only(report)
         hints = hints_of(report, self.plan, self.arguments.argv)
         if self.plan.options.list_unjudged:
             hints += unjudged(report, self.plan.rules.scope, self._reaped())
@@ -220,14 +223,14 @@ class Command:
             print(report_document(report, name, code, self.plan.quotas))
             return
         rows = left(report, everything=self.plan.everything) if name == "check" else None
-        tables.report(report, name, rows)
+        tables.report(report, name, rows, self._view)
         if name == "check":
             tables.quotas(self.plan.quotas, report)
 
     def _explain(self, report: Report) -> int:
         code = exit_code(report)
         wanted = self.arguments.resource
-        found = find(report, wanted)
+        found = find(self._view.only(report), wanted)
         if not found:
             if code:
                 sys.stderr.write(

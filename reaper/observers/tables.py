@@ -11,13 +11,12 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from reaper.core.conditions import age_base
-from reaper.core.durations import human
 from reaper.core.finding import Finding
 from reaper.core.inventory_warnings import is_stuck
-from reaper.core.model import Decision, EndpointReport, Outcome, Reason, Report, Resource, Result, State
+from reaper.core.model import Decision, EndpointReport, Outcome, Reason, Report, Result, State
 from reaper.core.quota import Quota, usages_of
 from reaper.observers.log import one_line
+from reaper.observers.view import COLUMNS, View, age, owner, summary, verdict
 from reaper.providers.registry import kinds_of
 from reaper.sweep.endpoint_sweep import BUG, CLOCK, PARTLY
 from reaper.sweep.ports import Quiet
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
 SHOWN = 40  # successful deletions are listed one by one up to here, at a terminal
 
+EVERYTHING = View()
 _GAP = 2  # blanks between two columns
 _SHORTEST_NAME, _LONGEST_OWNER = 40, 24  # columns for a name, and for an owner or a policy, where there are longer ones
 _UNKNOWN_AGE = datetime.max.replace(tzinfo=UTC)
@@ -48,26 +48,9 @@ STYLES = {
 }
 
 
-def _age(resource: Resource, now: datetime) -> str:
-    base = age_base(resource)
-    return human(now - base, parts=1) if base is not None and base <= now else "?"
-
-
-def owner(decision: Decision) -> str:
-    """What owns it in a word or two: the preset, or the entry of [scope]."""
-    if decision.owner is None:
-        return "-"
-    return decision.owner.removeprefix("preset ").removeprefix("scope ").split(",")[0]
-
-
 def words(value: str) -> str:
     """An outcome or a reason for people."""
     return value.replace("_", " ")
-
-
-def _verdict(decision: Decision) -> str:
-    """The verdict, and what is to be done where that is not to delete it."""
-    return decision.verdict.value if decision.deletes or not decision.reap else f"{decision.verdict} ({decision.action})"
 
 
 def _outcome(result: Result) -> str:
@@ -81,21 +64,29 @@ def line(*fields: str) -> None:
     sys.stdout.write("\t".join(one_line(field) for field in fields) + "\n")
 
 
-def report(report: Report, command: str, left: Sequence[Decision] | None) -> None:
+def report(report: Report, command: str, left: Sequence[Decision] | None, view: View = EVERYTHING) -> None:
     """Print what a sweep did, a listing found or a check found left (``left``)."""
     terminal = sys.stdout.isatty()
+    shown = there = 0
     for endpoint in report.endpoints:
         now = report.started_at + endpoint.clock_skew
         if command == "list":
-            _decisions(endpoint, f"{endpoint.held} resources", endpoint.decisions, now, terminal=terminal)
+            there += len(endpoint.decisions)
+            title = f"{endpoint.held} resources"
+            shown += _decisions(endpoint, title, endpoint.decisions, now, view, terminal=terminal, shown=shown)
         elif command == "check":
             mine = [d for d in left or () if d.resource.endpoint == endpoint.endpoint]
-            _decisions(endpoint, f"{len(mine)} left", mine, now, terminal=terminal)
+            there += len(mine)
+            shown += _decisions(endpoint, f"{len(mine)} left", mine, now, view, terminal=terminal, shown=shown)
         else:
             _outcomes(endpoint, now, terminal=terminal)
         if endpoint.disk is not None and endpoint.disk.rooms:
             line(f"{endpoint.endpoint}: disk ({endpoint.disk.where}): {endpoint.disk.words()} in use")
         _problems(endpoint)
+    if there > shown:
+        line(f"... and {there - shown:,} more: --limit none shows all")
+    if command == "list" and (terminal or len(report.endpoints) > 1):
+        line(summary(report))
     if command == "check":
         total = len(left or ())
         if total:
@@ -148,18 +139,48 @@ class Row:
 
 def _row(word: str, decision: Decision, reason: str, now: datetime, style: str) -> Row:
     resource = decision.resource
-    fields = (word, resource.name, owner(decision), resource.raw_state, _age(resource, now), reason)
+    fields = (word, resource.name, owner(decision), resource.raw_state, age(decision, now), reason)
     return Row(fields, style, resource.kind.value)
 
 
 def _decisions(
-    endpoint: EndpointReport, title: str, decisions: Sequence[Decision], now: datetime, *, terminal: bool
-) -> None:
-    rows = [
-        _row(_verdict(d), d, d.phrase, now, "dim" if d.owner is None else STYLES[d.verdict.value])
-        for d in sorted(decisions, key=lambda decision: _order(decision, now))
-    ]
+    endpoint: EndpointReport,
+    title: str,
+    decisions: Sequence[Decision],
+    now: datetime,
+    view: View = EVERYTHING,
+    *,
+    terminal: bool,
+    shown: int = 0,
+) -> int:
+    """Print them, and return how many rows that were; ``shown`` is how many were printed before."""
+    some = view.rows(sorted(decisions, key=lambda decision: _order(decision, now)), shown)
+    if view.columns:
+        _chosen_columns(f"{endpoint.endpoint}: {title}", some, view.columns, now, terminal=terminal)
+        return len(some)
+    rows = [_row(verdict(d), d, d.phrase, now, "dim" if d.owner is None else STYLES[d.verdict.value]) for d in some]
     _table(terminal, f"{endpoint.endpoint}: {title}", _COLUMNS, rows, endpoint.endpoint)
+    return len(some)
+
+
+def _chosen_columns(
+    title: str, decisions: Sequence[Decision], columns: Sequence[str], now: datetime, *, terminal: bool
+) -> None:
+    rows = [[one_line(COLUMNS[column](decision, now)) for column in columns] for decision in decisions]
+    if not terminal:
+        for row in rows:
+            line(*row)
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)
 
 
 def _outcomes(endpoint: EndpointReport, now: datetime, *, terminal: bool) -> None:
@@ -274,7 +295,7 @@ def explanation(decision: Decision, findings: Sequence[Finding]) -> None:
             mark = finding.verdict.value if not decided or finding.rule == "group" else f"({finding.verdict.value})"
             decided = True
         line(f"  {mark:<6} {finding.rule:<{width}}  {finding.sentence}")
-    line(f"{_verdict(decision)}: {decision.sentence}")
+    line(f"{verdict(decision)}: {decision.sentence}")
 
 
 class ProgressBar(Quiet):

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reaper.core.model import Decision, Kind, Outcome, Reason, Report, Resource, Result
-from reaper.observers.tables import owner, words
+from reaper.observers.tables import words
+from reaper.observers.view import owner
 from reaper.retry.retrier import FailedAttempt
 from reaper.simulator.demo.screen import Screen
 from reaper.simulator.demo.world import WARM
