@@ -137,6 +137,9 @@ PROXY_ROWS = (
     Row("connections", f"{PINGS:,} pings through it, each over a connection of its own", _DIRECT, 5.0),
     Row("proxy-memory", f"peak memory of the proxy, a build with a context of {CONTEXT} MB", "-", 60.0, "MiB"),
 )
+_START = "the first look at the leases in a process, the worst of all runs"
+_LIST = "the open leases and the numbers of all, the worst of all runs"
+_COLD = f"that first look, and a decision about {DECIDED:,} containers"
 _LOOK = "a look at the leases after one was taken, the worst of all runs"
 LEASE_ROWS = (
     *(Row(f"look-{number}", f"{_LOOK}: {number:,} have ended", "-", 5.0, "ms") for number in ENDED),
@@ -144,6 +147,9 @@ LEASE_ROWS = (
         Row(f"decide-{number}", f"decide about {DECIDED:,} containers, {number:,} leases have ended", "none has", 1.5)
         for number in ENDED[1:]
     ),
+    *(Row(f"start-{number}", f"{_START}: {number:,} have ended", "-", 30.0, "ms") for number in ENDED),
+    *(Row(f"list-{number}", f"{_LIST}: {number:,} have ended", "-", 5.0, "ms") for number in ENDED),
+    *(Row(f"cold-{number}", f"{_COLD}, {number:,} leases have ended", "none has", 1.5) for number in ENDED[1:]),
 )
 GROUPS = {
     "docker": ROWS,
@@ -288,7 +294,9 @@ def _measure_group(
         engine = proxies.docker_versions
     elif group == "leases":
         series = EndedLeases(folder, _say).measured(runs or _QUICK_RUNS)
-        found = {f"look-{number}": (series[f"look-{number}"], Series()) for number in ENDED}
+        alone = [f"{what}-{number}" for what in ("look", "start", "list") for number in ENDED]
+        found = {key: (series[key], Series()) for key in alone}
+        found |= {f"cold-{number}": (series[f"cold-{number}"], series["cold-0"]) for number in ENDED[1:]}
         found |= {f"decide-{number}": (series[f"decide-{number}"], series["decide-0"]) for number in ENDED[1:]}
     elif group == "failing":
         found = Scale(folder, reaper, _say).failing(wanted, runs or _LONG_RUNS)

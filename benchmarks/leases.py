@@ -39,10 +39,13 @@ class EndedLeases:
     def measured(self, runs: int) -> dict[str, Series]:
         """Milliseconds for one look at the file after a change, and seconds for a decision about 1,000 containers.
 
-        By number: "look-2000" and "decide-2000".
+        By number: "look-2000" and "decide-2000". "start-2000" is the first look of a process, in milliseconds, "list-2000" a
+        listing of the open leases by a service's book, "cold-2000" that first look with the decision, in seconds, about
+        containers that were made when none of the leases lived.
         """
-        found = {f"{what}-{number}": Series() for what in ("look", "decide") for number in ENDED}
+        found = {f"{what}-{number}": Series() for what in ("look", "decide", "start", "list", "cold") for number in ENDED}
         now = datetime.now(UTC)
+        later = [_container(number, now - _HOUR / 2) for number in range(DECIDED)]
         containers = [_container(number, now - 2 * _HOUR) for number in range(DECIDED)]
         for number in ENDED:
             self._say(f"leases: {number:,} that have ended")
@@ -60,6 +63,22 @@ class EndedLeases:
                 decided = time.perf_counter() - looked
                 found[f"look-{number}"].runs.append(Run(looked - began, 0.0, 0.0, figure=1000 * (looked - began)))
                 found[f"decide-{number}"].runs.append(Run(decided, 0.0, 0.0))
+            for _ in range(runs):
+                first, asked = SharedLeases(folder), LeaseFile(folder / NAME)
+                began = time.perf_counter()
+                known = first()
+                started = time.perf_counter() - began
+                decide(later, Rules(), known.on(Site(_ENDPOINT)), now)
+                cold = time.perf_counter() - began
+                asked.open()
+                began = time.perf_counter()
+                asked.open(), asked.states()
+                listed = time.perf_counter() - began
+                found[f"start-{number}"].runs.append(Run(started, 0.0, 0.0, figure=1000 * started))
+                found[f"list-{number}"].runs.append(Run(listed, 0.0, 0.0, figure=1000 * listed))
+                found[f"cold-{number}"].runs.append(Run(cold, 0.0, 0.0))
+                first.close()
+                asked.close()
             leases.close()
             file.close()
         return found

@@ -48,6 +48,7 @@ class LazyIndex(LeaseIndex):
         self._history = history
         self._missing: set[str] = set()
         self._read: set[int] = set()
+        self._count: int | None = None  # asked for with each resource
         self._all_claims = False
         self.keys: frozenset[str] = frozenset()
         self.made_by: dict[str, set[str]] = {}
@@ -55,6 +56,7 @@ class LazyIndex(LeaseIndex):
     def changed(self) -> None:
         """What was not found may be there now."""
         self._missing.clear()
+        self._count = None
 
     @property
     def known(self) -> Iterable[Lease]:
@@ -110,7 +112,9 @@ class LazyIndex(LeaseIndex):
                 self.put(lease)
 
     def __len__(self) -> int:
-        return self._history.count()
+        if self._count is None:
+            self._count = self._history.count()
+        return self._count
 
     def __iter__(self) -> Iterator[Lease]:
         for lease in self._history.all_ended():

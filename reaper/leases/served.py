@@ -207,8 +207,8 @@ class ServedLeases:
             yield from (lease for lease in self._leases_of(found) if lease.ending is not None)
 
     def count(self) -> int:
-        """How many have been read: enough to know whether there are any."""
-        return len(tuple(self._index.known))
+        """How many there may be at the least, and one more for the ended ones that have not been asked for."""
+        return len(tuple(self._index.known)) + self._trusted
 
 
 class RemoteLeases(ServedLeases):

@@ -251,5 +251,6 @@ def test_a_service_elsewhere_protects_and_makes_nothing_garbage(service: Service
         remote._at = local._at = float("-inf")
         assert {each.id for each in remote()} == {"alive"}
         assert remote().get("dead") is None
+        assert not local().empty
         assert local().get("dead") is not None, "root's own service on this machine is believed, whenever it is asked"
         assert RemoteLeases(service.url, None)().get("dead") is None
