@@ -9,6 +9,7 @@ import pytest
 from reaper import exits
 from reaper.core.conditions import Policy
 from reaper.core.model import Action, Kind, Outcome, Resource, State
+from reaper.core.savings import Entry
 from reaper.errors import DeniedError, ServerError
 from reaper.providers.base import Limits, Traits
 from reaper.providers.memory import Held, MemoryProvider, MemoryReader, Rule
@@ -199,3 +200,17 @@ async def test_a_session_is_archived_as_one_or_not_at_all() -> None:
     report = await lab.sweep()
     assert {r.decision.resource.name: r.outcome for r in report.results} == {"one": Outcome.SKIPPED, "other": Outcome.FAILED}
     assert lab.world.made("archive") == []
+
+
+@pytest.mark.parametrize("policy", [STOP_IDLE, ARCHIVE])
+async def test_no_rule_counts_as_broken_by_a_stop_or_an_archiving(policy: Policy) -> None:
+    session = {"harbor.managed": "true", "harbor.session": "s"}
+    ended = sandbox("ended", labels=session, group="s", state=State.STOPPED, raw_state="stopped", stopped_at=NOW - 30 * HOUR)
+    lab = organisation(Held(sandbox("one", labels=session, group="s"), stop_seconds=3), ended, policy=policy)
+    report = await lab.sweep()
+    assert len(report.results) == 2
+    assert [Entry.of(result).violation for result in report.results] == [None, None]
+
+    lab = stopping(running("a", group="chess"), stopped("b", group="chess", hours=30))
+    report = await lab.sweep()
+    assert [Entry.of(result).violation for result in report.results] == [None, None]
