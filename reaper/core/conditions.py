@@ -262,8 +262,7 @@ def _excludes(resource: Resource, policy: Policy, here: datetime) -> str | None:
 
 
 def _leaves_alone(resource: Resource, policy: Policy) -> str | None:
-    """Why there is nothing for the policy to do in the state that the resource is in, or None."""
-    # It was archived on purpose, and it costs next to nothing.
+    """Why there is nothing for the policy to do, or None. What is archived is so on purpose, and costs next to nothing."""
     if resource.raw_state == ARCHIVED and not policy.overrules and ARCHIVED not in policy.states:
         return "does not name the state archived"
     return f"is to {policy.action} it, but it {why}" if (why := obstacle(resource, policy.action)) is not None else None

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import StrEnum
 from functools import partial
+from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Metric
 
@@ -304,6 +305,7 @@ class Instruments:
         events: Collection[str],
         intervals: Collection[tuple[str, ...]] = (),
         quotas: Collection[Quota] = (),
+        actions: Mapping[str, Action] = MappingProxyType({}),
     ) -> Iterator[Series]:
         """Every series that there has to be.
 
@@ -313,6 +315,7 @@ class Instruments:
             events: the endpoints whose events are to be followed.
             intervals: the labels of those that follow a schedule.
             quotas: how much may be there at once.
+            actions: of the policies that do not delete.
         """
         yield from ((self.interval, labels) for labels in intervals)
         for provider in set(providers.values()):
@@ -350,18 +353,8 @@ class Instruments:
             yield from ((metric, (*where, policy)) for metric in self.worth)
             for kind in kinds:
                 yield from ((self.deletions, (*where, kind.value, policy, outcome.value)) for outcome in COUNTED)
-
-    def of_actions(
-        self,
-        providers: Mapping[str, str],
-        policies: Mapping[tuple[str, str], Collection[Kind]],
-        actions: Mapping[str, Action],
-    ) -> Iterator[Series]:
-        """The series of the policies that stop or archive: see ``series``."""
-        for (policy, name), kinds in policies.items():
-            if (action := actions.get(policy)) is not None:
-                for kind in kinds:
-                    labels = (providers[name], name, kind.value, policy, action.value)
+                if (action := actions.get(policy)) is not None:
+                    labels = (*where, kind.value, policy, action.value)
                     yield from ((self.actions, (*labels, outcome.value)) for outcome in DONE)
 
 

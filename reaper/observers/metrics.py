@@ -109,8 +109,8 @@ class Metrics(Quiet):
             if name in endpoints and (taken := reclaimed(kinds, endpoints[name]))
         }
         waits = self._waits(intervals or {})
-        series = self._i.series(self._providers, self._reach, events, waits, quotas)
-        wanted = dict.fromkeys((*series, *self._i.of_actions(self._providers, self._reach, actions or {})))
+        series = self._i.series(self._providers, self._reach, events, waits, quotas, actions or {})
+        wanted = dict.fromkeys(series)
         for metric, labels in self._there.keys() - wanted.keys():
             metric.remove(*labels)
         for metric, labels in wanted:

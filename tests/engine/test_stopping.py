@@ -5,6 +5,7 @@ import time
 import pytest
 
 from devkit.engine import IGNORES_TERM, SLEEPS, PrivateEngine
+from tests import needs
 from tests.engine.lab import OWNED, WAITS, containers, events, exited, in_parallel, toml
 from tests.run import Program
 
@@ -90,6 +91,7 @@ stop_timeout = "1s"
 """
 
 
+@pytest.mark.engines(*needs.DOCKERS)
 def test_a_policy_that_stops_deletes_nothing(engine: PrivateEngine, reaper: Program) -> None:
     engine.create("obeys", labels=OWNED, cmd=WAITS, start=True)
     engine.create("ignores", labels=OWNED, cmd=IGNORES_TERM, start=True)

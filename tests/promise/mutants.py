@@ -87,7 +87,7 @@ MUTANTS = (
         "_condition(Reason.IDLE_FOR, resource.last_activity_at, policy.idle_for)",
         "_condition(Reason.IDLE_FOR, resource.last_activity_at, timedelta(0))",
     ),
-    Mutant("what is archived stays", "archived = resource.raw_state == _ARCHIVED and", "archived = False and"),
+    Mutant("what is archived stays", "if resource.raw_state == ARCHIVED and", "if False and"),
     Mutant(
         "a group is one unit", "while self._unite_groups() | self._keep_what_is_used()", "while self._keep_what_is_used()"
     ),
@@ -225,7 +225,7 @@ IN_TIME = (
     ),
     Mutant(
         "a failure is no success",
-        "    if any(report.count(outcome) for outcome in (Outcome.FAILED, Outcome.STOPPED, Outcome.ABANDONED)):",
+        "    if any(result.failed or result.outcome is Outcome.ABANDONED for result in report.results):",
         "    if False:",
     ),
     Mutant(
