@@ -305,6 +305,7 @@ class Instruments:
         events: Collection[str],
         intervals: Collection[tuple[str, ...]] = (),
         quotas: Collection[Quota] = (),
+        *,
         actions: Mapping[str, Action] = MappingProxyType({}),
     ) -> Iterator[Series]:
         """Every series that there has to be.

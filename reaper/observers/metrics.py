@@ -109,7 +109,7 @@ class Metrics(Quiet):
             if name in endpoints and (taken := reclaimed(kinds, endpoints[name]))
         }
         waits = self._waits(intervals or {})
-        series = self._i.series(self._providers, self._reach, events, waits, quotas, actions or {})
+        series = self._i.series(self._providers, self._reach, events, waits, quotas, actions=actions or {})
         wanted = dict.fromkeys(series)
         for metric, labels in self._there.keys() - wanted.keys():
             metric.remove(*labels)
