@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,9 +17,10 @@ from reaper.core.lease_index import Leases
 from reaper.core.model import Kind, Resource, State
 from reaper.core.scope import LEASE_LABEL, Selector
 from reaper.core.site import Site
+from reaper.errors import LeasesUnknownError
 from reaper.leases import database, served, store
 from reaper.leases.process import OwnLease
-from reaper.leases.served import RemoteLeases, ServedLeases
+from reaper.leases.served import FollowedLeases, RemoteLeases, ServedLeases
 from reaper.leases.sources import NAME, SharedLeases
 from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
 from reaper.library.lease import lease
@@ -254,3 +256,31 @@ def test_a_service_elsewhere_protects_and_makes_nothing_garbage(service: Service
         assert not local().empty
         assert local().get("dead") is not None, "root's own service on this machine is believed, whenever it is asked"
         assert RemoteLeases(service.url, None)().get("dead") is None
+
+
+def test_a_service_that_is_followed_is_known_without_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the daemon asks it."""
+    monkeypatch.setattr(served, "FRESH", 0.05)
+    monkeypatch.setattr(served, "THIS_PROCESS", SimpleNamespace(name="another"))
+    with ExitStack() as stack:
+        with serving(tmp_path / "service") as service:
+            followed = FollowedLeases(RemoteLeases(service.url, None))
+            stack.callback(followed.close)
+            followed.wait(20)
+            with lease(url=service.url, name="alive"):
+                until(lambda: followed().get("alive") is not None, "it is not known")
+            until(lambda: followed().get("alive") is None, "its end is not known")
+        until(lambda: _unknown(followed), "what is unknown is taken for nothing")
+
+
+def test_a_service_that_asks_itself_learns_nothing(service: Service) -> None:
+    with lease(url=service.url, name="own"):
+        assert [*RemoteLeases(service.url, None)()] == []
+
+
+def _unknown(read: FollowedLeases) -> bool:
+    try:
+        read()
+    except LeasesUnknownError:
+        return True
+    return False
