@@ -161,6 +161,7 @@ def worlds_with_actions(draw: st.DrawFn) -> worlds.World:
     return replace(world.ask(tuple(policies)), resources=resources)
 
 
+@worlds.PROPERTY
 @given(world=worlds_with_actions(), data=st.data())
 def test_an_action_never_exceeds_what_the_policies_say(world: worlds.World, data: st.DataObject) -> None:
     names = [policy.name for policy in world.rules.policies]
