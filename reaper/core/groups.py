@@ -279,7 +279,10 @@ class Units:
         return [
             policy
             for policy in self.judge.rules.policies
-            if Kind.CONTAINER in policy.kinds and resource.kind in policy.with_project and policy.concerns(resource)
+            if policy.action is Action.DELETE
+            and Kind.CONTAINER in policy.kinds
+            and resource.kind in policy.with_project
+            and policy.concerns(resource)
             if policy.leaves_out(resource, Kind.CONTAINER) is None
             if policy.window is None or policy.window.is_open(self.judge.here)
         ]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reaper.core.conditions import Policy
 from reaper.core.decide import decide, explain, needs_inspection
 from reaper.core.identity import place
-from reaper.core.model import Action, Kind, Reason, Resource, State
+from reaper.core.model import Action, Kind, Reason, Remembered, Resource, State
 from tests.core import strategies as worlds
 from tests.core.make import CONTAINERS, HOUR, NETWORK, NOW, RUNNING, SANDBOX, STOPPED, ago, judge_one, judged, rules
 
@@ -135,6 +135,12 @@ def test_the_network_of_a_project_that_is_only_stopped_stays_when_its_deletion_i
     decisions = decide([MAIN, NETWORK], rules(STOP_OLD, delete), (), NOW, {"stop-old"})
     assert [(d.reap, d.action) for d in decisions] == [(True, Action.STOP), (False, Action.DELETE)]
     assert [d.reap for d in decide([MAIN, NETWORK], rules(STOP_OLD, delete), (), NOW, {"delete"})] == [True, True]
+
+
+def test_a_policy_that_stops_takes_no_network_that_a_project_has_left() -> None:
+    left = replace(NETWORK, remembered=Remembered("preset harbor", ago(days=1)))
+    assert judge_one(left, rules(replace(STOP_OLD, action=Action.DELETE))).reap
+    assert not judge_one(left, rules(STOP_OLD)).reap
 
 
 # -- promises over generated worlds ------------------------------------------------------------------------------------
