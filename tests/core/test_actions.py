@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reaper.core.conditions import Policy
@@ -167,7 +167,7 @@ def worlds_with_actions(draw: st.DrawFn) -> worlds.World:
     return replace(world.ask(tuple(policies)), resources=resources)
 
 
-@worlds.PROPERTY
+@settings(worlds.PROPERTY, max_examples=600)
 @given(world=worlds_with_actions(), data=st.data())
 def test_an_action_never_exceeds_what_the_policies_say(world: worlds.World, data: st.DataObject) -> None:
     names = [policy.name for policy in world.rules.policies]
