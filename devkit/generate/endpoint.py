@@ -255,6 +255,28 @@ def _deletions(layout: Layout) -> None:
             line=0.1,
         ),
     )
+    layout.line(
+        8,
+        (12, 12),
+        course(
+            "Stopped and archived, by outcome",
+            "Per minute, by policies with another action than delete.",
+            Query(
+                f"60 * sum by (action, outcome) (rate(reaper_actions_total{{{EP}}}[$__rate_interval]))",
+                "{{action}} {{outcome}}",
+            ),
+            unit="cpm",
+            stacked=True,
+            bars=True,
+        ),
+        course(
+            "Would go",
+            "What the last sweep of a service that deletes nothing ([service] dry_run) would have deleted, by policy.",
+            Query(f"sum by (policy) (reaper_would_delete_resources{{{EP}}} and on() (reaper_dry_run == 1))", "{{policy}}"),
+            unit="none",
+            stacked=True,
+        ),
+    )
     provider = 'provider="$provider"'
     layout.line(
         8,

@@ -17,7 +17,9 @@ BLUE, SKY, GREEN, YELLOW, ORANGE, RED, PINK, GREY = (
 )  # fmt: skip
 GOOD, ODD, BAD = SKY, ORANGE, RED
 
-OUTCOMES = {"deleted": GREEN, "gone": SKY, "stopped": YELLOW, "skipped": GREY, "abandoned": PINK, "failed": RED}
+OUTCOMES = {
+    "deleted": GREEN, "gone": SKY, "archived": BLUE, "stopped": YELLOW, "skipped": GREY, "abandoned": PINK, "failed": RED,
+}  # fmt: skip
 RESULTS = {
     "success": GREEN, "failures": ORANGE, "capped": YELLOW, "leases_unknown": SKY, "unlisted": RED, "timeout": PINK,
     "interrupted": GREY, "internal_error": BLUE,
