@@ -104,10 +104,13 @@ def soak() -> Sequence[str]:
 
 
 def _shown(value: object) -> str:
-    """A list, as of findings, by its length; counts by name, as of faults, by their sum."""
+    """A list, as of findings, by its length, and how many of it are open; counts by name, as of faults, by their sum."""
     if isinstance(value, dict):
         return str(sum(value.values()))
-    return str(len(value) if isinstance(value, list) else value)
+    if isinstance(value, list):
+        still = sum("judged" not in finding for finding in value)
+        return f"{len(value)}, {still or 'none'} open" if value else "0"
+    return str(value)
 
 
 SECTIONS: Mapping[str, Callable[[], Sequence[str]]] = {
