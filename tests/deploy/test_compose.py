@@ -216,7 +216,7 @@ def test_prometheus_scrapes_reaper_knows_the_alerts_and_has_found_alertmanager(s
 @pytest.mark.engine
 def test_the_proxy_refuses_what_reaper_does_not_ask_and_has_refused_nothing_that_it_asked(stack: PrivateEngine) -> None:
     assert " 403 " not in docker(stack, "logs", name("socket-proxy"))
-    told = fetched(stack, name("reaper"), "http://socket-proxy:2375/info")
+    told = fetched(stack, name("reaper"), "http://socket-proxy:2375/swarm")
     assert "none of the calls that reaper makes" in told
     # And from the network of the others there is no way to it.
     proxy = stack.inspect(name("socket-proxy"))["NetworkSettings"]["Networks"][f"{PROJECT}_engine"]["IPAddress"]

@@ -47,7 +47,7 @@ for address in sorted(found):
 
 REFUSED = """
 import http.client, socket
-for method, path in (("GET", "/info"), ("POST", "/containers/create"), ("GET", "/containers/json?size=1")):
+for method, path in (("GET", "/swarm"), ("POST", "/containers/create"), ("GET", "/containers/json?size=1")):
     connection = http.client.HTTPConnection("engine", timeout=10)
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect("/run/docker-proxy/docker.sock")
