@@ -104,7 +104,7 @@ def test_the_proxy_goes_on_while_reaper_ends_and_then_ends_too(tmp_path: Path) -
             process.send_signal(signal.SIGUSR1)
             told = last = time.monotonic()
             with suppress(OSError):
-                while Api(str(path)).get("/info").status == 403:
+                while Api(str(path)).get("/swarm").status == 403:
                     last = time.monotonic()
             assert 1.5 < last - told < 10
             assert process.wait(10) == 0
