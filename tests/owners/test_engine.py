@@ -151,7 +151,7 @@ def test_what_a_killed_runner_left_goes_by_its_processes_and_a_living_one_s_stay
     program = Program(tmp_path)
     with runner(tb) as killed_one:
         any_engine.create("its", labels=OWNED, cmd=OBEYS_TERM, start=True)
-        until(lambda: age_of(any_engine, "its") > 3, "a runner that is surely younger")
+        until(lambda: age_of(any_engine, "its") > 5, "a runner that is surely younger")  # both are told in whole seconds
         with runner(tb):
             any_engine.create("others", labels=OWNED, cmd=OBEYS_TERM, start=True)
             any_engine.create("unowned", cmd=OBEYS_TERM, start=True)
