@@ -3,8 +3,13 @@
 import json
 import os
 import stat
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from errno import EINVAL, EPERM
 from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 LARGEST = 64 << 20  # bytes; a file of a million remembered resources
 
@@ -62,3 +67,37 @@ def read_json(path: Path, *, own: bool = False) -> object:
         return json.loads(read_text(path, own=own))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+class EndpointFile:
+    """Remembers something about one endpoint. What cannot be used, or another user could have written, is no memory.
+
+    Args:
+        folder: the state directory; it is made when there is something to write.
+        name: of the file, before the endpoint's part of it.
+        identity: the endpoint's address: names may come to mean another endpoint.
+        version: of the content.
+    """
+
+    def __init__(self, folder: Path, name: str, identity: str, version: int) -> None:
+        import hashlib  # noqa: PLC0415 - most who use this module have no need of it
+
+        self.path = folder / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
+        self._version = version
+
+    def read(self, parse: Callable[[Any], T]) -> T | None:
+        """What ``parse`` makes of the content, which may have any form; None without one of this version."""
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            content: Any = read_json(self.path, own=True)
+            if content["version"] == self._version:
+                return parse(content)
+        return None
+
+    def write(self, what: str, content: Mapping[str, object]) -> str | None:
+        """Write the content; why ``what`` cannot be remembered, if so."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_text(self.path, json.dumps({"version": self._version, **content}))
+        except OSError as error:
+            return f"{what} cannot be remembered in {self.path}: {error.strerror}"
+        return None

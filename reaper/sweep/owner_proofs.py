@@ -5,8 +5,6 @@ is when that was seen first: from then on a policy counts, whether the service o
 shows the time (this host was restarted since, or another process has begun to use the id), nothing has to be remembered.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +15,6 @@ from typing import Any
 
 import anyio
 
-from reaper import files
 from reaper.core.durations import shifted
 from reaper.core.model import Resource
 from reaper.core.owner_process import (
@@ -32,6 +29,7 @@ from reaper.core.owner_process import (
     Proofs,
     named_processes,
 )
+from reaper.files import EndpointFile
 from reaper.sweep.processes import Machine, ThisMachine, began, judged, labelled
 
 STEP = 2.0  # seconds by which a clock seems to be set when it was only read
@@ -84,8 +82,8 @@ class OwnerProofs:
         machine: Machine | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-        self.file = folder / f"owners-{digest}.json"
+        self._stored = EndpointFile(folder, "owners", identity, _VERSION)
+        self.file = self._stored.path
         self._is_local = is_local
         self._socket = socket
         self._machine = machine or ThisMachine()
@@ -106,7 +104,7 @@ class OwnerProofs:
             skew: the endpoint's clock minus this host's.
             learn: whether to remember it.
         """
-        self._written = self._read()
+        self._written = self._stored.read(_remembered) or _Known()
         self._known = self._with_clock(self._unwritten or self._written)
         resources = tuple(resources)
         proofs = self._proofs(resources, rules, skew)
@@ -220,37 +218,10 @@ class OwnerProofs:
         self._known = known
         return self._write(known)
 
-    def _read(self) -> _Known:
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
-            content: Any = files.read_json(self.file, own=True)
-            if content["version"] == _VERSION:
-                dead = {str(key): float(seen) for key, seen in content["dead"].items()}
-                for seen in dead.values():
-                    datetime.fromtimestamp(seen, UTC)  # raises for what is no moment
-                unmatched = {
-                    str(rule): {str(id_): float(seen) for id_, seen in ids.items()}
-                    for rule, ids in content["unmatched"].items()
-                }
-                for ids in unmatched.values():
-                    for seen in ids.values():
-                        datetime.fromtimestamp(seen, UTC)
-                boot, booted = content["booted"]
-                clock_set = None if content["clock_set"] is None else float(content["clock_set"])
-                datetime.fromtimestamp(clock_set or 0, UTC)
-                boots, matched = tuple(map(str, content["boots"])), tuple(map(str, content["matched"]))
-                return _Known(boots, dead, matched, unmatched, (str(boot), float(booted)), clock_set)
-        return _Known()
-
     def _write(self, known: _Known) -> str | None:
-        content = {"version": _VERSION, **asdict(known)}
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            files.write_text(self.file, json.dumps(content))
-        except OSError as error:
-            self._unwritten = known  # a full disk must not make everything orphaned just now for ever
-            return f"which owners are dead cannot be remembered in {self.file}: {error.strerror}"
-        self._unwritten = None
-        return None
+        problem = self._stored.write("which owners are dead", asdict(known))
+        self._unwritten = known if problem is not None else None  # a full disk must not make all orphaned just now for ever
+        return problem
 
 
 def look(
@@ -261,6 +232,23 @@ def look(
         return NO_PROOFS, []
     proofs, problem = owners.look(resources, rules, skew, learn=learn)
     return proofs, [] if problem is None else [problem]
+
+
+def _remembered(content: Mapping[str, Any]) -> _Known:
+    """What a file says. Raises for what is no moment, as for all else that cannot be read."""
+    dead = _moments(content["dead"])
+    unmatched = {str(rule): _moments(ids) for rule, ids in content["unmatched"].items()}
+    boot, booted = content["booted"]
+    clock_set = None if content["clock_set"] is None else _moments({"": content["clock_set"]})[""]
+    boots, matched = tuple(map(str, content["boots"])), tuple(map(str, content["matched"]))
+    return _Known(boots, dead, matched, unmatched, (str(boot), float(booted)), clock_set)
+
+
+def _moments(found: Mapping[str, Any]) -> dict[str, float]:
+    seconds = {str(key): float(seen) for key, seen in found.items()}
+    for seen in seconds.values():
+        datetime.fromtimestamp(seen, UTC)
+    return seconds
 
 
 def _named(rule: OwnerRule) -> str:

@@ -6,18 +6,15 @@ A network is remembered with the time of its creation, and for the project in th
 name would use the network that is there.
 """
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from reaper import files
 from reaper.core.identity import Groups
 from reaper.core.model import Decision, Kind, Remembered, Resource
+from reaper.files import EndpointFile
 
 NOT_REAPED = datetime(9999, 1, 1, tzinfo=UTC)
 """When a volume or an image is free whose project was not reaped: ``docker compose down`` keeps volumes on purpose."""
@@ -33,13 +30,13 @@ class Memory:
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
-        digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-        self.file = folder / f"owned-{digest}.json"
+        self._stored = EndpointFile(folder, "owned", identity, _VERSION)
+        self.file = self._stored.path
         self._known: Mapping[str, Remembered] = {}
 
     def recall(self, resources: Iterable[Resource]) -> list[Resource]:
         """The resources, each with what is remembered of it."""
-        self._known = self._read()
+        self._known = self._stored.read(_entries) or {}
         resources = list(resources)
         if not self._known:
             return resources
@@ -84,23 +81,11 @@ class Memory:
             known[resource.id] = entry
         if known == self._known:
             return None
-        return self._write(known)
+        return self._stored.write("what is owned", {"owned": {id_: _fields(entry) for id_, entry in known.items()}})
 
-    def _read(self) -> Mapping[str, Remembered]:
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
-            content: Any = files.read_json(self.file, own=True)
-            if content["version"] == _VERSION:
-                return {id_: _entry(entry) for id_, entry in content["owned"].items()}
-        return {}
 
-    def _write(self, known: Mapping[str, Remembered]) -> str | None:
-        owned = {id_: _fields(entry) for id_, entry in known.items()}
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            files.write_text(self.file, json.dumps({"version": _VERSION, "owned": owned}))
-        except OSError as error:
-            return f"what is owned cannot be remembered in {self.file}: {error.strerror}"
-        return None
+def _entries(content: Mapping[str, Any]) -> Mapping[str, Remembered]:
+    return {id_: _entry(entry) for id_, entry in content["owned"].items()}
 
 
 def _is_remembered(decision: Decision) -> bool:

@@ -5,21 +5,17 @@ memory counts as used now, and so does everything when the time since the last l
 goes because this program is new, or was away.
 """
 
-import hashlib
-import json
-import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reaper import files
 from reaper.core.model import Kind, Resource
 from reaper.core.unused import Users
 from reaper.errors import ProviderError
+from reaper.files import EndpointFile
 from reaper.providers.base import Call, Reader, Uses, WatchesUse
 from reaper.providers.sharing import Shared
 
@@ -57,8 +53,8 @@ class LastUse:
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
-        digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-        self.file = folder / f"used-{digest}.json"
+        self._stored = EndpointFile(folder, "used", identity, _VERSION)
+        self.file = self._stored.path
         self.mark: str | None = None
         self._unwritten: _Known | None = None  # a full disk must not make everything used for ever
 
@@ -75,7 +71,7 @@ class LastUse:
             learn: whether to remember it.
         """
         resources = list(resources)
-        known = self._unwritten or self._read()
+        known = self._unwritten or self._stored.read(_known) or _Known()
         if known.engine != reader.endpoint_id:
             known = _Known(engine=reader.endpoint_id)
         uses = await self._uses(reader, known.mark, call)
@@ -116,32 +112,11 @@ class LastUse:
         except ProviderError:
             return Uses()
 
-    def _read(self) -> _Known:
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
-            content: Any = files.read_json(self.file)
-            if content["version"] == _VERSION:
-                entries = {key: _Entry(str(what), float(a), float(b)) for key, (what, a, b) in content["seen"].items()}
-                return _Known(content["engine"], content["mark"], float(content["since"]), entries)
-        return _Known()
-
     def _write(self, known: _Known) -> str | None:
-        content = {
-            "version": _VERSION,
-            "engine": known.engine,
-            "mark": known.mark,
-            "since": known.since,
-            "seen": known.entries,
-        }
-        partial = self.file.with_suffix(f".{os.getpid()}.partial")  # two reapers may share the folder
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            partial.write_text(json.dumps(content), encoding="utf-8")
-            partial.replace(self.file)
-        except OSError as error:
-            self._unwritten = known
-            return f"what was used when cannot be remembered in {self.file}: {error.strerror}"
-        self._unwritten = None
-        return None
+        content = {"engine": known.engine, "mark": known.mark, "since": known.since, "seen": known.entries}
+        problem = self._stored.write("what was used when", content)
+        self._unwritten = known if problem is not None else None
+        return problem
 
 
 class UsedSince:
@@ -170,6 +145,11 @@ class UsedSince:
         uses = await self._reader.uses(self._mark, call)
         self._mark, self._ids = uses.mark or self._mark, self._ids | uses.ids
         self._complete = self._complete and uses.complete
+
+
+def _known(content: Mapping[str, Any]) -> _Known:
+    entries = {key: _Entry(str(what), float(a), float(b)) for key, (what, a, b) in content["seen"].items()}
+    return _Known(content["engine"], content["mark"], float(content["since"]), entries)
 
 
 def _what(resource: Resource) -> str:

@@ -368,11 +368,13 @@ def remembered(data: bytes) -> None:
     folder = _FOLDER.write("state/journal.db.gap-1", data).parent
     for _, gap in gaps_left(folder / "journal.db"):
         assert gap is None or gap.began_at == spell(durations.parse_time(gap.began_at))
-    for reader in (memory := Memory(folder, "x"), daytona_links.Links(folder, "x")):
-        _FOLDER.write(f"state/{(reader.file if isinstance(reader, Memory) else reader._file or folder).name}", data)
-        for id_ in reader._read():
-            assert isinstance(id_, str)
+    memory, links = Memory(folder, "x"), daytona_links.Links(folder, "x")
+    for stored in (memory._stored, links._stored):
+        assert stored is not None
+        _FOLDER.write(f"state/{stored.path.name}", data)
     memory.recall([_container({"Id": "a" * 64})])
+    for id_ in (*memory._known, *links.known):
+        assert isinstance(id_, str)
 
 
 def leases_rows(data: bytes) -> None:

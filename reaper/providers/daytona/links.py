@@ -4,15 +4,12 @@ Only GET by id shows it, so an organisation of a thousand sandboxes would cost a
 a link is made with the sandbox and never changes, so each is asked for once in its life: what is known is kept in a file.
 """
 
-import hashlib
-import json
 from collections.abc import Container, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from reaper.core.model import Resource
-from reaper.files import read_json, write_text
+from reaper.files import EndpointFile
 
 _VERSION = 1
 
@@ -27,8 +24,7 @@ class Links:
     """
 
     def __init__(self, folder: Path | None = None, identity: str = "") -> None:
-        digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-        self._file = folder / f"links-{digest}.json" if folder is not None else None
+        self._stored = EndpointFile(folder, "links", identity, _VERSION) if folder is not None else None
         self._known: dict[str, frozenset[str]] | None = None
         self._saved = True
 
@@ -36,7 +32,7 @@ class Links:
     def known(self) -> Mapping[str, frozenset[str]]:
         """By id of a sandbox what it is linked to: one id, or none. What is not here is not known."""
         if self._known is None:
-            self._known = self._read()
+            self._known = (self._stored.read(_linked) if self._stored is not None else None) or {}
         return self._known
 
     def learn(self, sandbox: Resource) -> None:
@@ -56,19 +52,11 @@ class Links:
 
     def save(self) -> None:
         """Write what has changed since it was written."""
-        if self._saved or self._file is None:
+        if self._saved or self._stored is None:
             return
         linked = {id_: next(iter(links), None) for id_, links in self.known.items()}
-        with suppress(OSError):
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_text(self._file, json.dumps({"version": _VERSION, "linked": linked}))
-            self._saved = True
+        self._saved = self._stored.write("what is linked", {"linked": linked}) is None
 
-    def _read(self) -> dict[str, frozenset[str]]:
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            if self._file is not None:
-                content: Any = read_json(self._file, own=True)
-                if content["version"] == _VERSION:
-                    linked = content["linked"].items()
-                    return {str(id_): frozenset((str(owner),)) if owner else frozenset() for id_, owner in linked}
-        return {}
+
+def _linked(content: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    return {str(id_): frozenset((str(owner),)) if owner else frozenset() for id_, owner in content["linked"].items()}
