@@ -28,21 +28,28 @@ def images_below(reaped: Iterable[Resource], kept: Iterable[Resource]) -> Mappin
     return found
 
 
+def images_under(images: Iterable[Resource]) -> dict[str, list[Resource]]:
+    """By the id of each image with layers the others that it may have been built on."""
+    with_layers = [image for image in images if image.kind is Kind.IMAGE and image.layers]
+    by_layers: dict[Layers, list[Resource]] = {}
+    for image in with_layers:
+        by_layers.setdefault(image.layers, []).append(image)
+    return {i.id: [parent for below in _below(i.layers) for parent in by_layers.get(below, ())] for i in with_layers}
+
+
 def mark_inherited(resources: Iterable[Resource]) -> list[Resource]:
     """The resources with the labels marked that an image has from another one that it was built on."""
     resources = list(resources)
     if not any(one.layers for one in resources):
         return resources
-    by_layers: dict[Layers, list[Resource]] = {}
-    for image in resources:
-        if image.kind is Kind.IMAGE and image.layers:
-            by_layers.setdefault(image.layers, []).append(image)
-    return [_marked(one, by_layers) if one.kind is Kind.IMAGE and one.layers and one.labels else one for one in resources]
+    under = images_under(resources)
+    return [
+        _marked(one, under[one.id]) if one.kind is Kind.IMAGE and one.layers and one.labels else one for one in resources
+    ]
 
 
-def _marked(image: Resource, by_layers: Mapping[Layers, list[Resource]]) -> Resource:
+def _marked(image: Resource, parents: Iterable[Resource]) -> Resource:
     labels = image.labels or {}
-    parents = (parent for below in _below(image.layers) for parent in by_layers.get(below, ()))
     inherited = frozenset(
         key for parent in parents for key, value in (parent.labels or {}).items() if labels.get(key) == value
     )

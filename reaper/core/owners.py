@@ -36,6 +36,11 @@ def _preset_ownership(preset: str, sign: str, where: str = "") -> Ownership:
     return Ownership(f"preset {preset}, {sign}{where}", preset=True)
 
 
+def in_a_word(by: str) -> str:
+    """What ``Ownership.by`` says in a word or two: the preset, or the entry of [scope]."""
+    return by.removeprefix("preset ").removeprefix("scope ").split(",")[0]
+
+
 BY_CONTAINERS = " on its project's containers"
 
 

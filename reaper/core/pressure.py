@@ -11,6 +11,7 @@ from enum import IntEnum
 from reaper.core import sizes
 from reaper.core.disk import BYTES
 from reaper.core.identity import GroupKey, Groups
+from reaper.core.layers import images_under
 from reaper.core.model import Decision, Kind, Reason, Resource, State
 from reaper.core.ordering import users_first
 from reaper.core.rules import Rules
@@ -123,16 +124,8 @@ def _units(decisions: Sequence[Decision]) -> list[list[Decision]]:
 
 def _built_on(decisions: Sequence[Decision]) -> Mapping[str, frozenset[str]]:
     """By the id of each image that is to go the ids of those that were built on it by their layers, and go as well."""
-    images = [d.resource for d in decisions if d.reap and d.resource.kind is Kind.IMAGE and d.resource.layers]
-    by_layers: dict[tuple[str, ...], list[Resource]] = {}
-    for image in images:
-        by_layers.setdefault(image.layers, []).append(image)
-    found: dict[str, frozenset[str]] = {}
-    for image in images:
-        for length in range(1, len(image.layers)):
-            for below in by_layers.get(image.layers[:length], ()):
-                found[image.id] = found.get(image.id, frozenset()) | {below.id}
-    return found
+    under = images_under(decision.resource for decision in decisions if decision.reap)
+    return {id_: frozenset(image.id for image in images) for id_, images in under.items()}
 
 
 def _candidate(unit: Sequence[Resource], below: Mapping[str, frozenset[str]], measured: Mapping[str, int]) -> Candidate:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from reaper.core import sizes
+from reaper.core.actions import ARCHIVED
 from reaper.core.conditions import Policy
 from reaper.core.decide import decide
 from reaper.core.identity import group_name
@@ -51,7 +52,7 @@ class Quota:
         """The value of the label that it counts for; empty where all count together, None where it does not count."""
         if resource.kind not in self.kinds or (self.endpoints and resource.endpoint not in self.endpoints):
             return None
-        if is_leaving(resource) or resource.raw_state == "archived":
+        if is_leaving(resource) or resource.raw_state == ARCHIVED:
             return None  # an archived one takes nothing of what is limited
         return "" if self.label is None else resource.own_labels.get(self.label) or None
 
@@ -206,7 +207,7 @@ def _after(decision: Decision) -> Resource | None:
         return decision.resource
     if decision.deletes:
         return None
-    raw = "archived" if decision.action is Action.ARCHIVE else "stopped"
+    raw = ARCHIVED if decision.action is Action.ARCHIVE else "stopped"
     return replace(decision.resource, state=State.STOPPED, raw_state=raw)
 
 

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from reaper.core.accounts import UNKNOWN_FOOTPRINT, Footprint, LastLook, Saving
+from reaper.core.actions import ARCHIVED
 from reaper.core.conditions import Policy, hold
 from reaper.core.model import Decision, Kind, Outcome, Reason, Resource, Result, State
-from reaper.core.owners import BY_CONTAINERS
+from reaper.core.owners import BY_CONTAINERS, in_a_word
 from reaper.core.rules import KEEP_LABEL
 
 LONGEST = timedelta(days=1)
@@ -17,10 +18,9 @@ LONGEST = timedelta(days=1)
 HOUR = timedelta(hours=1)
 GIB = 2**30
 
-# In the place of a policy; the parentheses cannot be in the name of one.
+# What stands for a policy where none decided; the parentheses cannot be in the name of one.
 OVERRIDE = "(label)"  # the resource's own label decided
 LEASE = "(lease)"  # the lease that covered it has ended
-_ARCHIVED = "archived"
 
 
 def saving(decision: Decision, policies: Iterable[Policy], now: datetime) -> Saving:
@@ -70,7 +70,7 @@ def freed_by(resource: Resource, told: int | None) -> int | None:
         case Kind.NETWORK:
             return 0
         case Kind.SANDBOX:
-            return None if resource.raw_state == _ARCHIVED else resource.footprint.disk
+            return None if resource.raw_state == ARCHIVED else resource.footprint.disk
         case Kind.BUILD_CACHE:
             return told
         case _:
@@ -130,7 +130,7 @@ class Prices:
             parts.append(_times(_first(own.cpu, general.cpu), takes.cpu if runs else 0.0))
             parts.append(_times(_first(own.memory, general.memory), _gib(takes.memory) if runs else 0.0))
         disk = takes.disk if entry.kind.runs else entry.freed
-        archived = entry.raw_state == _ARCHIVED
+        archived = entry.raw_state == ARCHIVED
         parts.append(_times(_first(own.disk, general.disk), 0.0 if archived else _gib(disk)))
         known = [part for part in parts if part is not None]
         return math.fsum(known) if known else None
@@ -257,7 +257,7 @@ def short_owner(owner: str | None) -> str:
     words = (owner or "-").removeprefix("remembered: ").removesuffix(BY_CONTAINERS)
     if words.startswith(_BY_LEASE):
         return LEASE
-    return words.removeprefix("preset ").removeprefix("scope ").split(",")[0]
+    return in_a_word(words)
 
 
 @dataclass(slots=True)

@@ -144,7 +144,7 @@ class LeaseFile:
 
         Args:
             records: the leases. One that has ended already is not changed.
-            anew: whether they are taken in the place of ended ones with their ids.
+            anew: whether they replace ended ones with their ids.
         """
         rows, keys = [*map(as_row, records)], [*chain.from_iterable(map(as_keys, records))]
         with explained(self.file):

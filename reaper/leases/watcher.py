@@ -186,7 +186,7 @@ class LeaseBook:
         return self._end(held, LeaseState.EXPIRED, cause, by=by)
 
     def _anyone(self, id_: str) -> Held | None:
-        """An open lease of this file, whoever watches its holder, with the last sign of life."""
+        """An open lease of this file, also one whose holder another process watches, with the last sign of life."""
         if self.find(id_) is not None:
             held = self._held[id_]
             if held.due is None:

@@ -22,7 +22,7 @@ from reaper.errors import LeasesUnknownError, ProviderError
 from reaper.providers.registry import kinds_of
 from reaper.sweep.endpoint_sweep import BUG, PARTLY
 
-UNDECIDED = "(none)"  # in the place of a policy: it could not be inspected, so nothing decided
+UNDECIDED = "(none)"  # for a policy where there is none: it could not be inspected, so nothing decided
 
 DECIDERS = (OVERRIDE, LEASE)
 
@@ -341,11 +341,11 @@ class Instruments:
             yield from ((self.quota_used, (*where, quota.name, measure)) for quota in concerned for measure in quota.limits)
             for kind in kinds_of(provider):
                 yield from ((self.resources, (*where, kind.value, state.value)) for state in states_of(kind))
-                for decider in (LEASE,) if kind.opt_in else DECIDERS:
-                    yield from ((self.deletions, (*where, kind.value, decider, outcome.value)) for outcome in COUNTED)
+                for by in (LEASE,) if kind.opt_in else DECIDERS:
+                    yield from ((self.deletions, (*where, kind.value, by, outcome.value)) for outcome in COUNTED)
                 yield self.deletions, (*where, kind.value, UNDECIDED, Outcome.FAILED.value)
-            for decider in DECIDERS:
-                yield from ((metric, (*where, decider)) for metric in (self.reapable, self.oldest_seconds, *self.worth))
+            for by in DECIDERS:
+                yield from ((metric, (*where, by)) for metric in (self.reapable, self.oldest_seconds, *self.worth))
             if name in events:
                 yield from ((metric, where) for metric in (self.events, self.events_lost))
         for (policy, name), kinds in policies.items():

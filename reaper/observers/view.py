@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from reaper.core.conditions import age_base
 from reaper.core.durations import human
 from reaper.core.model import Decision, Report
+from reaper.core.owners import in_a_word
 from reaper.errors import ConfigError
 from reaper.providers import registry
 from reaper.providers.fields import did_you_mean
@@ -20,9 +21,7 @@ _NONE = "-"
 
 def owner(decision: Decision) -> str:
     """What owns it in a word or two: the preset, or the entry of [scope]."""
-    if decision.owner is None:
-        return _NONE
-    return decision.owner.removeprefix("preset ").removeprefix("scope ").split(",")[0]
+    return _NONE if decision.owner is None else in_a_word(decision.owner)
 
 
 def verdict(decision: Decision) -> str:
