@@ -26,7 +26,9 @@ from tests.service.daemon import SELDOM, Daemon
 
 __all__ = ["fake"]  # a fixture
 
-FIRST, SECOND = "10.213.77.1", "10.213.77.2"
+# Tests that run side by side have a network each, as each process has a number.
+_NETWORK = f"10.{200 + os.getpid() // 250 % 50}.{os.getpid() % 250}"
+FIRST, SECOND = f"{_NETWORK}.1", f"{_NETWORK}.2"
 TOKEN = "t0ken-of-the-first"
 
 
