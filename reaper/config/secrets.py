@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from reaper.config.settings import LeasesTable, RyukTable
+from reaper.config.service_tables import LeasesTable, RyukTable
 from reaper.config.trust import read_own
 from reaper.errors import ConfigError
 from reaper.providers.registration import FILE_SUFFIX, EndpointSpec

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from reaper import exits
 from reaper.config import load
-from reaper.config.settings import SHORTEST_MAX_AGE
+from reaper.config.service_tables import SHORTEST_MAX_AGE
 from reaper.core import durations
 from reaper.core.claim_check import ClaimError, check, check_all
 from reaper.core.lease import IMAGE_LABEL, Claim

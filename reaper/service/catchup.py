@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from reaper.config.policies import PolicyTable
-from reaper.config.settings import ServiceTable
+from reaper.config.service_tables import ServiceTable
 from reaper.core.durations import parse_time
 from reaper.observers import journal_db
 from reaper.service.scheduler import Timing

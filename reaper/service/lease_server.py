@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 
 from reaper.config.secrets import lease_token, ryuk_secret
-from reaper.config.settings import LeasesTable, RyukTable
+from reaper.config.service_tables import LeasesTable, RyukTable
 from reaper.errors import ConfigError, LeasesUnknownError
 from reaper.leases.http_api import LeaseApi
 from reaper.leases.local_socket import LocalSocket

@@ -16,7 +16,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from reaper.config.policies import DEFAULT_EVERY, PolicyTable
-from reaper.config.settings import DEFAULT_CATCH_UP
+from reaper.config.service_tables import DEFAULT_CATCH_UP
 from reaper.core.durations import spell
 
 HEARTBEAT = timedelta(seconds=5)

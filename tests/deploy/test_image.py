@@ -16,7 +16,7 @@ from devkit import images
 from devkit.client import DEFAULT_IMAGE, IGNORES_TERM, OBEYS_TERM
 from devkit.engine import PrivateEngine
 from reaper import __version__, lease
-from reaper.config.settings import ServiceTable
+from reaper.config.service_tables import ServiceTable
 from reaper.paths import SOCKET
 from tests.deploy.lab import HARDENED, NOBODY, docker, haproxy_image, logged
 from tests.engine.lab import OWNED, containers, events, exited, until

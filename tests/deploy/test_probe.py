@@ -14,7 +14,8 @@ from threading import Thread
 import pytest
 
 from devkit.ports import free_port
-from reaper.config.settings import ServiceTable, Settings
+from reaper.config.service_tables import ServiceTable
+from reaper.config.settings import Settings
 from tests.run import LIMIT, Program
 from tests.service.daemon import Daemon
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reaper import exits
-from reaper.config.settings import ServiceTable
+from reaper.config.service_tables import ServiceTable
 from reaper.core.durations import parse
 from reaper.service.health import STALE
 from reaper.sweep.plan import DEFAULT_TIMEOUT

@@ -18,18 +18,8 @@ from reaper.config.owners import OwnerTable
 from reaper.config.policies import PolicyTable
 from reaper.config.prices import PricesTable
 from reaper.config.quotas import QuotaTable
-from reaper.config.settings import (
-    DiskTable,
-    JournalTable,
-    LeasesTable,
-    LimitsTable,
-    ProtectTable,
-    RetryTable,
-    RyukTable,
-    ScopeTable,
-    ServiceTable,
-    Settings,
-)
+from reaper.config.service_tables import LeasesTable, RyukTable, ServiceTable
+from reaper.config.settings import DiskTable, JournalTable, LimitsTable, ProtectTable, RetryTable, ScopeTable, Settings
 from reaper.config.show import schema, show
 from reaper.core.quota import Quota
 from reaper.providers.daytona.settings import DEFAULT_API_URL, DaytonaTable

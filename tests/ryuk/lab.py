@@ -10,7 +10,7 @@ import anyio
 import anyio.abc
 import structlog
 
-from reaper.config.settings import LeasesTable
+from reaper.config.service_tables import LeasesTable
 from reaper.errors import LeasesUnknownError
 from reaper.leases.ryuk_protocol import claim_of, lease_id
 from reaper.leases.ryuk_server import Ryuk

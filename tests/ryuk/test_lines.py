@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reaper.config.settings import LeasesTable
+from reaper.config.service_tables import LeasesTable
 from reaper.core.claim_check import SHARED
 from reaper.core.lease import Claim
 from reaper.core.scope import Selector, label_matches

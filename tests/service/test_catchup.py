@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from reaper.config.policies import PolicyTable
-from reaper.config.settings import ServiceTable
+from reaper.config.service_tables import ServiceTable
 from reaper.core.model import EndpointFailure, EndpointReport
 from reaper.errors import UnavailableError
 from reaper.observers.journal import NAME
