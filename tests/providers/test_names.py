@@ -24,7 +24,7 @@ ALLOWED = {
     },
     "Ryuk, which is Docker's own": {"ryuk/command.py"},
     "a hint with a command of docker compose": {"observers/hints.py"},
-    "the key [service] docker_events": {"config/settings.py", "service/loaded.py"},
+    "the key [service] docker_events": {"config/service_tables.py", "service/loaded.py"},
 }
 
 
