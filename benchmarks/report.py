@@ -224,7 +224,7 @@ def command_version(docker: str) -> str:
 def _versions(engine: str | None) -> list[str]:
     python = f"{platform.python_implementation()} {platform.python_version()}"
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    return [f"reaper {version('reaper')}{_commit()}, {python}", packages, *([engine] if engine else [])]
+    return [f"reaper {version('bench-reaper')}{_commit()}, {python}", packages, *([engine] if engine else [])]
 
 
 def _commit() -> str:
