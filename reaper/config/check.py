@@ -70,7 +70,10 @@ def described(
     rules, limits = settings.rules(), settings.effective_limits()
     scope, protect = rules.scope, rules.protect
     lines = [f"{loaded.file or 'no file, the built-in defaults'}: OK ({len(settings.policy)} policies)"]
-    lines += [f"endpoint: {e.name}, {e.registration.title} at {masked(e.address)}" for e in endpoints]
+    named_in = {name: f", named in {line}" for name, line in loaded.hosts.lines.items()}
+    lines += [
+        f"endpoint: {e.name}, {e.registration.title} at {masked(e.address)}{named_in.get(e.name, '')}" for e in endpoints
+    ]
     owned = [_preset(PRESETS[name]) for name in scope.presets] + _selected(scope.selector)
     if scope.everything:
         owned.append("everything that the endpoints hold")
@@ -81,7 +84,7 @@ def described(
     lines += [f"protected: {entry}" for entry in dict.fromkeys((*kept, "label reaper.keep"))]
     lines += [f"owner: {_owner(rule)}" for rule in rules.owner_rules]
     schedules = {table.name: schedule(table, now, at_start=settings.service.sweep_at_start) for table in settings.policy}
-    lines += [f"policy: {_policy(table)}{_after(schedules[table.name])}" for table in settings.policy]
+    lines += [f"policy: {table.name}: {takes(table)}{_after(schedules[table.name])}" for table in settings.policy]
     lines += [f"quota: {_quota(table)}" for table in settings.quota]
     most = "any number" if limits.max_deletions is None else f"{limits.max_deletions}"
     share = "" if limits.max_fraction is None else f", and no more than {limits.max_fraction:.0%} of what it holds"
@@ -120,7 +123,8 @@ def _owner(rule: OwnerRule) -> str:
     return f"{rule.name}: {', and '.join(what)}{where}"
 
 
-def _policy(table: PolicyTable) -> str:
+def takes(table: PolicyTable) -> str:
+    """What a policy takes and under which conditions, as one sentence."""
     conditions = [
         f"{word} {human(value)}"
         for word, value in (
@@ -154,7 +158,7 @@ def _policy(table: PolicyTable) -> str:
     if table.under_pressure:
         narrow.append("only while the disk is too full" if table.only_under_pressure else "also when the disk is too full")
     what = " and ".join(kind.plural for kind in table.kinds)
-    return f"{table.name}: {what} {' and '.join(conditions)}{''.join(f', {entry}' for entry in narrow)}"
+    return f"{what} {' and '.join(conditions)}{''.join(f', {entry}' for entry in narrow)}"
 
 
 def _quota(table: QuotaTable) -> str:

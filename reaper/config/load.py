@@ -8,7 +8,7 @@ import os
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from reaper import paths
+from reaper.config.hosts import Hosts, Key, expand
 from reaper.config.policies import DEFAULT_POLICIES
 from reaper.config.settings import Settings
 from reaper.config.trust import read_own
@@ -32,7 +33,6 @@ OTHER_VARIABLES = frozenset(
 )
 
 TOP_LEVEL = ("default_policies",)  # keys that stand above all tables
-Key = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,16 @@ class Config:
 
     Args:
         file: the file that was read, or None when there is none.
+        text: what stands in it; empty without one.
+        hosts: what files of hosts have named.
         origins: for each value that is not the default: "file" or the name of a variable, by its place.
     """
 
     settings: Settings
     file: Path | None
     origins: Mapping[Key, str]
+    text: str = ""
+    hosts: Hosts = field(default_factory=Hosts)
 
     def origin(self, key: Key) -> str:
         """Where the value at ``key`` comes from, for people."""
@@ -74,6 +78,11 @@ def load(explicit: str | None = None, env: Mapping[str, str] | None = None) -> C
     return _load(find_file(explicit, env), env)
 
 
+def with_hosts_of_now(before: Config, env: Mapping[str, str]) -> Config:
+    """The same configuration, with its files of hosts read again. Raises ConfigError."""
+    return _load(before.file, env, before.text)
+
+
 def of_environment(env: Mapping[str, str]) -> Config:
     """The configuration of a command that reads no file: the defaults, and what REAPER_ variables override.
 
@@ -82,8 +91,9 @@ def of_environment(env: Mapping[str, str]) -> Config:
     return _load(None, env)
 
 
-def _load(file: Path | None, env: Mapping[str, str]) -> Config:
-    raw, keys = _read(file) if file else ({}, ())
+def _load(file: Path | None, env: Mapping[str, str], text: str | None = None) -> Config:
+    text = (_read(file) if file else "") if text is None else text
+    raw, keys = _parse(file, text) if file else ({}, ())
     model = _model(raw)
     origins: dict[Key, str] = dict.fromkeys(keys, str(file))
     for variable in sorted(env):
@@ -96,24 +106,36 @@ def _load(file: Path | None, env: Mapping[str, str]) -> Config:
             origins[_override(model, raw, variable, env[variable])] = variable
         elif (meant := _meant(model, variable, raw)) is not None:
             raise ConfigError("it is no setting", f"did you mean {meant}, with two underscores?", variable)
+    hosts = expand(raw, origins, file.parent if file else Path())
     try:
         settings = model.model_validate(raw)
     except ValidationError as error:
         raise _explain(error, model, raw, origins, file) from None
-    return Config(settings, file, origins)
+    return Config(settings.with_groups(hosts.groups), file, origins, text, hosts)
 
 
-def _read(file: Path) -> tuple[dict[str, Any], Collection[Key]]:
-    """The content of the file, and the place of each value in it."""
+def _read(file: Path) -> str:
     try:
-        raw = tomllib.loads(read_own(file, "utf-8-sig"))  # editors on Windows begin a file with a byte order mark
-        return raw, tuple(_leaves(raw))
+        return read_own(file, "utf-8-sig")  # editors on Windows begin a file with a byte order mark
     except OSError as error:
         raise ConfigError(
             f"cannot be read: {error.strerror}", "name a TOML file that this user can read, with --config", str(file)
         ) from None
-    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, numbers or nesting beyond what Python reads
-        raise ConfigError(f"is not TOML: {error}", "reaper.example.toml shows how it is written", str(file)) from None
+    except ValueError as error:
+        raise _no_toml(file, error) from None
+
+
+def _parse(file: Path, text: str) -> tuple[dict[str, Any], Collection[Key]]:
+    """The content of the file, and the place of each value in it."""
+    try:
+        raw = tomllib.loads(text)
+        return raw, tuple(_leaves(raw))
+    except (ValueError, RecursionError) as error:  # no TOML, numbers or nesting beyond what Python reads
+        raise _no_toml(file, error) from None
+
+
+def _no_toml(file: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"is not TOML: {error}", "reaper.example.toml shows how it is written", str(file))
 
 
 def _model(raw: Mapping[str, Any]) -> type[Settings]:

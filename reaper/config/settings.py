@@ -4,12 +4,12 @@ The models know nothing of files and variables (see ``config``), and the rest of
 scope only what ``Settings.rules`` makes of it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, StrictBool, StrictInt, StrictStr, create_model, field_validator, model_validator
+from pydantic import Field, PrivateAttr, StrictBool, StrictInt, StrictStr, create_model, field_validator, model_validator
 
 from reaper.config.owners import OwnerTable, check_owners
 from reaper.config.policies import PolicyTable, policies
@@ -186,6 +186,18 @@ class Settings(_WithEndpoints):
             named = {policy.name for policy in self.policy}
             kept = tuple(policy for policy in built_in_policies() if policy.name not in named)
             object.__setattr__(self, "policy", (*self.policy, *kept))
+        return self
+
+    _groups: Mapping[str, tuple[str, ...]] = PrivateAttr(default_factory=dict)
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """By the name of a table that names files of hosts, the names of its endpoints."""
+        return self._groups
+
+    def with_groups(self, groups: Mapping[str, tuple[str, ...]]) -> Self:
+        """These settings, which know from now on that these names mean so many endpoints."""
+        self._groups = groups
         return self
 
     @classmethod

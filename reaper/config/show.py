@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from reaper.config.load import Config, Key
+from reaper.config.hosts import KEYS, Key
+from reaper.config.load import Config
 from reaper.config.settings import Settings
 from reaper.core import durations
 from reaper.providers.fields import DURATION_EXAMPLES, toml_value
@@ -26,6 +27,9 @@ def schema_document() -> dict[str, Any]:
         key["anyOf"] = [{"const": "none"} if choice == {"type": "null"} else choice for choice in key["anyOf"]]
         key["default"] = "none" if key["default"] is None else key["default"]
     for model in document["$defs"].values():
+        if KEYS[0] in model.get("properties", {}):  # a table that names files of hosts needs no name: each host has its own
+            del model["required"]
+            model["anyOf"] = [{"required": [key]} for key in ("name", *KEYS)]
         for key in model.get("properties", {}).values():
             if (
                 _is_duration(key) and key.get("default") is not None
@@ -69,7 +73,7 @@ def _nested(key: Key, content: Mapping[str, Any]) -> Iterator[tuple[Key, str, An
 def show(config: Config, *, as_json: bool) -> str:
     """The effective settings, one a line, each with its origin."""
     limits = config.settings.effective_limits()
-    rows = []
+    rows, lines = [], {*config.hosts.lines.values()}
     for key, name, value in _values(config):
         origin = config.origin(key)
         effective = value
@@ -77,7 +81,8 @@ def show(config: Config, *, as_json: bool) -> str:
             effective, origin = getattr(limits, str(key[1])), f"default with {config.settings.catch_all}"
         if key[0] == "limits" and effective is None:
             effective = "none"  # as it is written in the file: no limit
-        if effective not in (None, []):
+        of_file = len(key) > 2 and config.origin((*key[:2], "host")) in lines  # its defaults are those of its neighbours
+        if effective not in (None, []) and not (of_file and (origin == "default" or key[2] == "name")):
             rows.append((name, effective, origin))
     if as_json:
         return json.dumps([{"key": name, "value": value, "origin": origin} for name, value, origin in rows])

@@ -122,6 +122,13 @@ class Metrics(Quiet):
         self._since = {name: since for name, since in self._since.items() if name in endpoints}
         self._oldest = {key: since for key, since in self._oldest.items() if (self._i.oldest_seconds, key) in wanted}
 
+    def forget(self, endpoint: str) -> None:
+        """What the last sweep of an endpoint has counted goes, where that has left the configuration meanwhile."""
+        if endpoint not in self._providers:
+            for metric, labels in [key for key in self._there if endpoint in key[1][1:2]]:
+                metric.remove(*labels)
+                del self._there[metric, labels]
+
     def _waits(self, intervals: Mapping[str, timedelta]) -> dict[tuple[str, ...], timedelta]:
         """How long what is reapable waits for a sweep at the most, by labels. What no policy decides waits for any sweep."""
         found: dict[tuple[str, ...], timedelta] = {}

@@ -2,13 +2,13 @@
 
 It is never kinder than a real engine. Deleting what runs without force is refused, deleting twice finds nothing, a
 removal that is under way refuses another one, as does a container for the volumes and the image that it uses, a stop takes
-the container's own time and kills at the grace, every call
-has a latency, cancelling one does not cancel what the engine has begun, and a listing is stale when it arrives::
+the container's own time and kills at the grace, every call has a latency, cancelling one does not cancel what was begun, and
+a listing is stale when it arrives::
 
     world = MemoryWorld([leftover], VirtualClock(now))
     world.rules.append(Rule("delete", "leftover", calls={1}, error=ServerError("500"), done=True))
 
-All times are anyio's, so that on a clock that jumps (``trio.testing.MockClock``) nothing waits.
+All times are anyio's: on a clock that jumps (``trio.testing.MockClock``) nothing waits.
 """
 
 import copy
@@ -52,8 +52,7 @@ class Held:
         resource: as an inspection shows it.
         stop_seconds: how long it takes to stop by itself; infinity ignores the signal and is killed at the grace.
         removal_seconds: how long its removal takes; until then it is still there, as ``removing``.
-        blocks: while its removal is under way, another request to stop or delete it is answered only when that has ended
-            (Docker since 26).
+        blocks: while its removal is under way, others to stop or delete it are answered only when it has ended (Docker 26).
         auto_remove: it goes by itself when it stops (``docker run --rm``).
         links: ids of what it depends on besides ``resource.uses``, which only an inspection shows (another's PID namespace).
         stops_at: the loop's time at which a stop that is under way will have ended it; ``gone_at`` likewise for a removal.
@@ -84,7 +83,7 @@ class Rule:
     """Something happens at some calls.
 
     Args:
-        method: "list", "inspect", "members", "dependents", "stop" or "delete".
+        method: "list", "identify", "inspect", "members", "dependents", "stop" or "delete".
         resource: an id or a name; None means any.
         calls: which of the calls that fit, counted from 1; None means all.
         error: is raised in place of an answer; ``hang`` lets none ever come. What was asked for is not ``done``, or is.
@@ -265,8 +264,7 @@ class MemoryReader:
     ) -> None:
         self.world, self.endpoint, self.identity = world, endpoint, f"memory://{endpoint}"
         self.endpoint_id: str | None = self.identity
-        self.limits = limits or Limits()
-        self.traits = traits or Traits()
+        self.limits, self.traits = limits or Limits(), traits or Traits()
         self.meter: base.DiskMeter | None = None
         self._now: Shared[Sequence[Resource]] = Shared()
 
@@ -293,7 +291,9 @@ class MemoryReader:
             return Uses(frozenset(world.used_ids[number:]), forgotten == world.forgotten, mark)
 
     async def identify(self, call: base.Call) -> None:
-        """It is known."""
+        """It is known, where it answers."""
+        async with self.world.call("identify"):
+            await call(f"identify {self.endpoint}", anyio.lowlevel.checkpoint)
 
     async def inspect(self, resource: Resource) -> Resource:
         """The resource with that id."""

@@ -4,7 +4,7 @@ Nothing here imports a client: a registration is read by commands that ask nothi
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -118,6 +118,21 @@ class Registration(ABC, Generic[T]):
     def resolve(self, table: T, env: Mapping[str, str]) -> T:  # noqa: ARG002
         """``table`` with what the environment adds to it. Raises ConfigError."""
         return table
+
+    def of_host(self, address: str, shared: Mapping[str, object]) -> dict[str, str]:
+        """The keys of its own that a host of a file has: its address and its name, where tables have ``hosts_file``.
+
+        Args:
+            address: as it stands in the file.
+            shared: the other keys of the table that names the file.
+
+        Raises ValueError for what is no address.
+        """
+        raise NotImplementedError
+
+    def place(self, table: T) -> Hashable:
+        """What two tables have in common that lead to one endpoint."""
+        return self.address(table)
 
     def check(self, table: T) -> None:
         """Raise ConfigError for files that cannot be used, before any endpoint is asked."""

@@ -18,9 +18,9 @@ from reaper.core.conditions import Policy
 from reaper.core.durations import shifted
 from reaper.core.model import Kind, Outcome, Report, Resource
 from reaper.core.owners import Owners
-from reaper.errors import ReaperError
+from reaper.errors import NoSuchEndpointError, ReaperError, UnavailableError
 from reaper.observers.instruments import SweepResult, sweep_result
-from reaper.providers.base import Watched
+from reaper.providers.base import Watched, call_once
 from reaper.service.disk_watch import DiskWatch
 from reaper.service.loaded import Loaded
 from reaper.service.reporter import Reporter
@@ -31,6 +31,7 @@ from reaper.sweep.sweep import Endpoint, Stop
 FIRST_REST, LONGEST_REST = 60.0, 900.0  # seconds for which an endpoint that failed is left alone
 FIRST_RECONNECTION, LONGEST_RECONNECTION = 1.0, 60.0
 FIRST_LOOK, LONGEST_LOOK = 60.0, 900.0  # seconds between two looks at an endpoint whose events cannot be followed
+LIFE_EVERY, ANSWER_WITHIN = 60.0, 10.0  # seconds between two looks whether it answers at all, and for its answer
 MARGIN = 0.1  # seconds after a death's time-out: the event and the inspection differ a little in the time of death
 MANY_HINTS = 10_000
 SHORTEST_PAUSE = 0.5  # seconds before a sweep that a death advances; ten times what the last one took where that is more
@@ -65,7 +66,7 @@ class EndpointWorker:
     def __post_init__(self) -> None:
         self.name = self.endpoint.reader.endpoint
         self.provider = self.endpoint.reader.provider
-        self.rests_until = self._failed_at = -math.inf
+        self.rests_until = self._failed_at = self._swept_at = -math.inf
         self.finished = anyio.Event()
         self._retired = False
         self._leases_ended = False
@@ -127,6 +128,7 @@ class EndpointWorker:
                     group.start_soon(self._follow, self.endpoint.reader, name=f"events of {self.name}")
                 if self.disk is not None:
                     group.start_soon(self.disk.run, name=f"disk of {self.name}")
+                group.start_soon(self._watch_life, name=f"life of {self.name}")
                 while not self._retired:
                     if (wait := self._must_wait()) > 0:
                         with anyio.move_on_after(wait):
@@ -140,6 +142,7 @@ class EndpointWorker:
         finally:
             with anyio.CancelScope(shield=True):
                 await self.endpoint.reader.close()
+            self.reporter.left(self.name)
             self.finished.set()
 
     def _take_over(self, before: "EndpointWorker") -> None:
@@ -184,7 +187,7 @@ class EndpointWorker:
             return
         finally:
             self.stop = None
-            ended = anyio.current_time()
+            self._swept_at = ended = anyio.current_time()
             self._no_hint_before = ended + max(SHORTEST_PAUSE, 10 * (ended - began))
         result = sweep_result(report.endpoints[0], report.interrupted)
         if self._is_well(report, result):
@@ -244,6 +247,32 @@ class EndpointWorker:
         if anyio.current_time() < self.rests_until:
             self.rests_until = min(self.rests_until, self._failed_at + 2.0 ** min(self.failures, 10))
             self._notify()
+
+    # -- its life ------------------------------------------------------------------------------------------------------
+
+    async def _watch_life(self) -> None:
+        """Sweep it soon after it has died or come back: its next run may be far, and a stream of events is just silent."""
+        while True:
+            await anyio.sleep(LIFE_EVERY)
+            now = anyio.current_time()
+            if self.stop is not None or now < max(self.rests_until, self._swept_at + LIFE_EVERY / 2):
+                continue
+            if await self._answers() == bool(self.failures):
+                self._is_suspect = True
+                self._notify()
+
+    async def _answers(self) -> bool:
+        try:
+            with anyio.move_on_after(ANSWER_WITHIN):
+                await self.endpoint.reader.identify(call_once)
+                return True
+        except (UnavailableError, NoSuchEndpointError):
+            return False
+        except Exception as error:  # noqa: BLE001 - a refusal is an answer, and a bug is none of the endpoint's
+            if not isinstance(error, ReaperError):
+                self.reporter.stumbled(self.name, error)
+            return True
+        return False
 
     # -- events --------------------------------------------------------------------------------------------------------
 

@@ -1,30 +1,34 @@
 """The configuration in force, and what follows from it. A reload changes it: what it says is read anew for each sweep."""
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import anyio
+
 from reaper.config import load as config
+from reaper.config.check import takes
 from reaper.config.settings import Settings
 from reaper.sweep.plan import Plan, make_plan
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The settings, the file that they come from, if any, and the plan that was made of them."""
+    """The settings, the file that they come from, if any, the plan that was made of them, and where all of that was read."""
 
     settings: Settings
     plan: Plan
     file: Path | None = None
+    read: config.Config | None = None
 
     @classmethod
-    def load(cls, arguments: Namespace, env: Mapping[str, str]) -> "Loaded":
-        """Read and check everything. Raises ConfigError."""
-        found = config.load(arguments.config, env)
+    def load(cls, arguments: Namespace, env: Mapping[str, str], before: config.Config | None = None) -> "Loaded":
+        """Read and check everything, or the files of hosts alone, with all else as it was ``before``. Raises ConfigError."""
+        found = config.load(arguments.config, env) if before is None else config.with_hosts_of_now(before, env)
         plan = make_plan(arguments, found.settings, env)
         options = replace(plan.options, act=not found.settings.service.dry_run)
-        return cls(found.settings, replace(plan, options=options), found.file)
+        return cls(found.settings, replace(plan, options=options), found.file, found)
 
     @property
     def follows_events(self) -> bool:
@@ -37,6 +41,11 @@ class Loaded:
         return frozenset(policy.name for policy in self.settings.policy if policy.cron is not None)
 
     @property
+    def takes(self) -> dict[str, str]:
+        """What each policy takes and under which conditions, for people, by its name."""
+        return {policy.name: takes(policy) for policy in self.settings.policy}
+
+    @property
     def asleep(self) -> frozenset[str]:
         """The policies that run only under disk pressure. What they would take is looked at on a schedule all the same."""
         return frozenset(policy.name for policy in self.plan.rules.policies if policy.asleep)
@@ -46,3 +55,17 @@ class Loaded:
         plan = self.plan
         acts = plan.options.act
         return {s.name: (s, acts, plan.retry, self.follows_events and s.registration.has_events) for s in plan.endpoints}
+
+
+class HostFiles:
+    """Watches the files of hosts that the configuration in force names."""
+
+    def __init__(self) -> None:
+        self._seen: list[Hashable] = []
+
+    async def changed(self, loaded: Loaded) -> bool:
+        """Whether one of them is another than when it was read; what has been refused is said once."""
+        if loaded.read is None or not loaded.read.hosts.sources:
+            return False
+        before, self._seen = self._seen, await anyio.to_thread.run_sync(loaded.read.hosts.look)
+        return self._seen not in (before, loaded.read.hosts.stamps)

@@ -93,6 +93,10 @@ class Reporter:
             shown.sweeping_since = None
             shown.error = f"a bug: {type(error).__name__}: {error}"
 
+    def left(self, endpoint: str) -> None:
+        """The last sweep of an endpoint's worker has ended."""
+        self.metrics.forget(endpoint)
+
     def stumbled(self, endpoint: str, error: BaseException) -> None:
         """Following the events has died of an unexpected error."""
         if self.observer is not None:

@@ -22,6 +22,7 @@ import anyio.abc
 from prometheus_client import disable_created_metrics
 
 from reaper import __version__
+from reaper.config.load import Config
 from reaper.descriptors import make_room
 from reaper.errors import ConfigError, ReaperError
 from reaper.leases.sources import other_service, service_at
@@ -35,7 +36,7 @@ from reaper.service.catchup import LastRuns, last_runs, missed
 from reaper.service.endpoint_worker import EndpointWorker
 from reaper.service.health import health
 from reaper.service.lease_server import Leasing
-from reaper.service.loaded import Loaded
+from reaper.service.loaded import HostFiles, Loaded
 from reaper.service.reporter import Reporter
 from reaper.service.scheduler import Schedule, Timing
 from reaper.service.status import Status
@@ -64,13 +65,13 @@ class Service:
 
     Args:
         loaded: what it begins with.
-        load: reads the configuration again.
+        load: reads the configuration again; with the one in force as its argument, only the files of hosts that it names.
         log: for its own lines, and those of the sweeps.
         env: the environment.
     """
 
     loaded: Loaded
-    load: Callable[[], Loaded]
+    load: Callable[..., Loaded]
     log: "FilteringBoundLogger"
     env: Mapping[str, str]
     notifier: Notifier
@@ -106,6 +107,7 @@ class Service:
         self._drain_requested = anyio.Event()
         self._leaving: list[EndpointWorker] = []
         self._ends_deleting = False
+        self._reloading, self._host_files = anyio.Lock(), HostFiles()
 
     # -- its life ------------------------------------------------------------------------------------------------------
 
@@ -232,9 +234,8 @@ class Service:
     def _sweep_at_start(self, runs: LastRuns) -> None:
         """Sweep for all policies but those with ``cron``: these only where their last time was missed just now."""
         settings, now = self.loaded.settings, _now()
-        at_times = self.loaded.at_times
+        at_times, policies = self.loaded.at_times, self.loaded.plan.rules.policies
         for worker in self.workers.values():
-            policies = self.loaded.plan.rules.policies
             worker.post([p.name for p in policies if p.name not in at_times and worker.concerns(p)])
         for name in sorted(at_times):
             table = next(table for table in settings.policy if table.name == name)
@@ -284,6 +285,8 @@ class Service:
             self._show_schedule()
             if health(self.status, now)[0]:
                 self.notifier.alive()
+            if not self._drain_requested.is_set() and await self._host_files.changed(self.loaded):
+                await self._reload(hosts_only=True)  # an edit of the configuration itself waits for its signal
 
     def _show_schedule(self) -> None:
         asleep = self.loaded.asleep
@@ -292,22 +295,23 @@ class Service:
 
     # -- configuration -------------------------------------------------------------------------------------------------
 
-    async def _reload(self) -> None:
+    async def _reload(self, *, hosts_only: bool = False) -> None:
         """Read the configuration again. What is wrong with it is said, and the old one stays in force."""
-        self.notifier.reloading()
-        problem = await self._try_reload()
-        if problem is not None:
-            self.status.reload_error = problem
-            self.metrics.reloaded(False, _now())  # noqa: FBT003 - the value itself
-            self.log.error("reload_refused", problem=problem)
-            self.notifier.status(f"the new configuration was refused, the old one stays: {problem}")
-        self.notifier.ready()
+        async with self._reloading:
+            self.notifier.reloading()
+            problem = await self._try_reload(self.loaded.read if hosts_only else None)
+            if problem is not None:
+                self.status.reload_error = problem
+                self.metrics.reloaded(False, _now())  # noqa: FBT003 - the value itself
+                self.log.error("reload_refused", problem=problem)
+                self.notifier.status(f"the new configuration was refused, the old one stays: {problem}")
+            self.notifier.ready()
 
-    async def _try_reload(self) -> str | None:
+    async def _try_reload(self, hosts_of: Config | None) -> str | None:
         """Why the configuration cannot be put into force, if so."""
         before = self.loaded.settings
         try:
-            loaded = await anyio.to_thread.run_sync(self.load)
+            loaded = await anyio.to_thread.run_sync(self.load if hosts_of is None else partial(self.load, hosts_of))
             self._apply(loaded)
         except ConfigError as error:
             return str(error)
@@ -363,14 +367,14 @@ class Service:
         loaded, policies = self.loaded, self.loaded.plan.rules.policies
         timings = {table.name: Timing.of(table) for table in loaded.settings.policy}
         concerned = {p.name: [name for name, worker in self.workers.items() if worker.concerns(p)] for p in policies}
-        self.status.configure(endpoints, {name: (str(timings[name]), names) for name, names in concerned.items()})
+        schedules = {name: (str(timings[name]), names) for name, names in concerned.items()}
+        self.status.configure(endpoints, schedules, loaded.takes)
         readers = {name: worker.endpoint.reader for name, worker in self.workers.items()}
         watched = {name for name, reader in readers.items() if loaded.follows_events and isinstance(reader, Watched)}
         intervals = {name: found for name, timing in timings.items() if (found := timing.interval(_now())) is not None}
-        reached, prices, quotas = reach(endpoints, policies), loaded.plan.prices, loaded.plan.quotas
-        others = actions(policies)
+        self.status.prices = prices = loaded.plan.prices
+        reached, others, quotas = reach(endpoints, policies), actions(policies), loaded.plan.quotas
         self.metrics.configure(endpoints, reached, watched, intervals, prices=prices, actions=others, quotas=quotas)
-        self.status.prices = prices
         for name in endpoints.keys() - watched:
             self.status.endpoints[name].events = None
         for name in sorted(endpoints.keys() - set().union(*concerned.values())):

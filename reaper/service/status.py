@@ -107,6 +107,7 @@ class PolicyStatus:
         next_at: when it is due next.
         last_at: by endpoint, when the last sweep ended in which it was due.
         last_success_at: by endpoint, when the last one ended that failed nowhere.
+        takes: for people: what it takes, and under which conditions.
     """
 
     name: str
@@ -115,6 +116,7 @@ class PolicyStatus:
     next_at: datetime | None = None
     last_at: dict[str, datetime] = field(default_factory=dict)
     last_success_at: dict[str, datetime] = field(default_factory=dict)
+    takes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +174,18 @@ class Status(Quiet):
     prices: Prices = NO_PRICES
     worth: dict[tuple[str, str, str], Total] = field(default_factory=dict)
 
-    def configure(self, endpoints: Mapping[str, str], policies: Mapping[str, tuple[str, Sequence[str]]]) -> None:
+    def configure(
+        self,
+        endpoints: Mapping[str, str],
+        policies: Mapping[str, tuple[str, Sequence[str]]],
+        takes: Mapping[str, str] | None = None,
+    ) -> None:
         """These are what there is from now on; what is known of those that stay is kept.
 
         Args:
             endpoints: the provider of each, by name.
             policies: the schedule of each for people, and the endpoints that it is for, by name.
+            takes: what each takes, for people, by its name.
         """
         self.endpoints = {n: self.endpoints.get(n) or EndpointStatus(n, provider) for n, provider in endpoints.items()}
         before, self.policies = self.policies, {}
@@ -189,6 +197,7 @@ class Status(Quiet):
                 tuple(names),
                 last_at={n: at for n, at in old.last_at.items() if n in names} if old else {},
                 last_success_at={n: at for n, at in old.last_success_at.items() if n in names} if old else {},
+                takes=(takes or {}).get(name, ""),
             )
 
     def snapshot(self) -> "Status":

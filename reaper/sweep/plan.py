@@ -249,13 +249,14 @@ def _endpoints(only: Collection[str] | None, settings: Settings, env: Mapping[st
     # The engine of a context that cannot be reached is no reason to leave the endpoints of other providers alone.
     endpoints = config.endpoints(settings, env, only if only and {*only} <= providers else None)
     if only:
-        known = providers | {endpoint.name for endpoint in endpoints}
+        known = providers | {endpoint.name for endpoint in endpoints} | settings.groups.keys()
         for name in only:
             if name not in known:
                 raise ConfigError(f"no endpoint is called {name!r}", did_you_mean(name, known), "--only")
             if name in providers and not any(endpoint.provider == name for endpoint in endpoints):
                 raise _none_of(name, settings, env)
-        endpoints = tuple(endpoint for endpoint in endpoints if {endpoint.provider, endpoint.name} & {*only})
+        wanted = {member for name in only for member in settings.groups.get(name, (name,))}
+        endpoints = tuple(endpoint for endpoint in endpoints if {endpoint.provider, endpoint.name} & wanted)
     return checked(endpoints, env)
 
 

@@ -542,6 +542,9 @@ class _Watching:
     def bug(self, endpoint: str, error: BaseException) -> None:
         self._play.watch.fail(f"an internal error on {endpoint}: {error!r}")
 
+    def left(self, endpoint: str) -> None:
+        """Nothing to say."""
+
     def stumbled(self, endpoint: str, error: BaseException) -> None:
         self._play.watch.fail(f"an internal error in the events of {endpoint}: {error!r}")
 

@@ -96,7 +96,7 @@ def test_what_the_example_shows_in_comments_would_be_accepted() -> None:
     tables: dict[str, list[str]] = {"limits": [], "prices": [], "docker": [], "daytona": [], "policy": [], "quota": []}
     for table, section in _sections():
         tables.get(table, []).extend(re.findall(r"^# (\w+ = .*)$", section, flags=re.MULTILINE))
-    assert [len(lines) for lines in tables.values()] == [2, 6, 10, 10, 20, 10]
+    assert [len(lines) for lines in tables.values()] == [2, 6, 12, 10, 20, 10]
     LimitsTable.model_validate(tomllib.loads("\n".join(tables["limits"])))
     shown = PricesTable.model_validate(tomllib.loads("\n".join(tables["prices"]))).prices()
     assert (shown.rates.cpu, shown.endpoints["gpu-1"].container, shown.sizes[4, 8, 10]) == (0.05, 2.5, 0.33)

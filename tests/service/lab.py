@@ -63,6 +63,9 @@ class Diary:
     def bug(self, _endpoint: str, error: BaseException) -> None:
         self.bugs.append(error)
 
+    def left(self, _endpoint: str) -> None:
+        """Nothing to say."""
+
     def stumbled(self, _endpoint: str, error: BaseException) -> None:
         self.stumbles.append(error)
 

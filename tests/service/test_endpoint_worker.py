@@ -9,7 +9,7 @@ import pytest
 
 from reaper.core.model import Kind, Outcome
 from reaper.core.rules import Rules
-from reaper.errors import ServerError, UnavailableError
+from reaper.errors import DeniedError, ServerError, UnavailableError
 from reaper.observers.instruments import SweepResult
 from reaper.providers.memory import Rule
 from tests.service.lab import House
@@ -289,8 +289,37 @@ async def test_an_endpoint_whose_events_cannot_be_followed_is_looked_at_at_once(
         house.world.rules.remove(down)
         house.provider.broken = 0
         await anyio.sleep(180)
-    assert house.diary.results[1:] == []  # nothing is due there
+    assert house.diary.results[1:] == [SweepResult.SUCCESS]  # nothing is due there, but that it is back has to be known
     assert house.left() == {"living"}
+
+
+@pytest.mark.parametrize("watched", [True, False])
+@pytest.mark.parametrize("dead", [Rule("identify", error=UnavailableError("refused")), Rule("identify", hang=True)])
+async def test_an_endpoint_that_dies_without_a_word_is_known_to_be_down_before_any_policy_is_due(
+    dead: Rule, *, watched: bool
+) -> None:
+    """Its stream of events stays open and silent; two minutes and a half leave the alert as long."""
+    house = House(running("living", hours=1), watched=watched)
+    lists = Rule("list", error=dead.error, hang=dead.hang)
+    async with house.kept():
+        await anyio.sleep(1000)
+        assert house.diary.sweeps == []
+        house.world.rules += [dead, lists]
+        await anyio.sleep(150)
+        assert house.diary.results == [SweepResult.UNLISTED]
+        await anyio.sleep(3600)
+        assert house.diary.results == [SweepResult.UNLISTED]  # nothing is due there
+        house.world.rules.clear()
+        await anyio.sleep(62)
+    assert house.diary.results == [SweepResult.UNLISTED, SweepResult.SUCCESS]
+
+
+async def test_an_endpoint_that_refuses_to_say_which_it_is_lives() -> None:
+    house = House(running("living", hours=1))
+    house.world.rules.append(Rule("identify", error=DeniedError("a proxy lets no one through")))
+    async with house.kept():
+        await anyio.sleep(3600)
+    assert house.diary.sweeps == []
 
 
 async def test_an_endpoint_that_only_refuses_its_events_is_looked_at_less_and_less_often() -> None:

@@ -214,7 +214,7 @@ def filled(text: str) -> Status:
     status.beat_at = status.loop_at = NOW
     status.endpoints = {text: EndpointStatus(text, text, False, NOW, text, NOW, NOW, 3, {text: 3}, 1, cap=f"x{text}")}
     status.endpoints[text].shown = (Reapable(text, text, text, text, text, NOW),)
-    status.policies = {text: PolicyStatus(text, text, (text,), NOW, {text: NOW}, {text: NOW})}
+    status.policies = {text: PolicyStatus(text, text, (text,), NOW, {text: NOW}, {text: NOW}, text)}
     for outcome in Outcome:
         status.deletions.append(Deletion(NOW, text, text, text, text, text, outcome, f"x{text}"))
     return status

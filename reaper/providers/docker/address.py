@@ -27,10 +27,11 @@ def tcp_address(engine: DockerTable) -> tuple[str, int]:
 
 def same_address(one: DockerTable, other: DockerTable) -> bool:
     """Return whether two tables name one address: a path is the file that it leads to."""
-    return _address(one) == _address(other)
+    return place(one) == place(other)
 
 
-def _address(engine: DockerTable) -> tuple[str, int]:
+def place(engine: DockerTable) -> tuple[str, int]:
+    """Return what is equal in tables that name one address."""
     path = unix_path(engine)
     if path is not None:
         return os.path.realpath(path), 0

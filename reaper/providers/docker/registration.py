@@ -1,11 +1,12 @@
 """Docker engines, as the rest of the program knows them."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 
 from reaper.core.model import Kind
-from reaper.providers.docker.address import tls_context
+from reaper.providers.docker.address import place, tls_context
 from reaper.providers.docker.docker_host import engine_of_commands
+from reaper.providers.docker.hosts import own_keys
 from reaper.providers.docker.settings import DEFAULT_ENGINE, DockerTable
 from reaper.providers.docker.states import STATES
 from reaper.providers.docker.upstream import engine_behind
@@ -33,6 +34,14 @@ class _Docker(Registration[DockerTable]):
     def resolve(self, table: DockerTable, env: Mapping[str, str]) -> DockerTable:  # noqa: ARG002
         """Where that is the proxy of a ``reaper run``, it is the engine behind it."""
         return engine_behind(table)
+
+    def of_host(self, address: str, shared: Mapping[str, object]) -> dict[str, str]:
+        """Its host and name."""
+        return own_keys(address, shared)
+
+    def place(self, table: DockerTable) -> Hashable:
+        """Its address; of a unix socket the file that the path leads to."""
+        return place(table)
 
     def check(self, table: DockerTable) -> None:
         """Raise ConfigError for certificates that cannot be used."""

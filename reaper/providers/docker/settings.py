@@ -27,12 +27,15 @@ class DockerTable(EndpointTable):
     ``removals`` and ``stops`` bound what is asked of it at the same time: an engine gains nothing from more than about
     eight removals, and gets fewer while they slow down; stopping waits for the container and needs all of them at once.
     ``data_root`` is where the engine's data are seen from here, in place of where it says that they are; ``disk_size`` is
-    what an engine on another host may use, since its disk cannot be looked at.
+    what an engine on another host may use, since its disk cannot be looked at. ``hosts_file`` and ``file_sd`` name files of
+    hosts: a table for each is put in place of this one before the settings are checked.
     """
 
     addresses = frozenset({"host"})
 
     host: StrictStr = DEFAULT_SOCKET
+    hosts_file: StrictStr | None = None
+    file_sd: tuple[StrictStr, ...] = ()
     tls_ca: StrictStr | None = None
     tls_cert: StrictStr | None = None
     tls_key: StrictStr | None = None

@@ -200,6 +200,7 @@ def _policy(policy: PolicyStatus, now: datetime) -> Html:
     last = max(policy.last_at.values(), default=None)
     facts = el(
         "dl",
+        el("div", el("dt", "Takes"), el("dd", el("bdi", policy.takes))),
         el("div", el("dt", "Schedule"), el("dd", policy.schedule)),
         el("div", el("dt", "Next due"), el("dd", due(policy.next_at, now) if policy.next_at else NONE)),
         el("div", el("dt", "Last sweep"), el("dd", ago(last, now) if last else el("span", "not yet", class_="none"))),
