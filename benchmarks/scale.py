@@ -20,6 +20,7 @@ from benchmarks.report import Row
 MANY = 10_000
 ORGANISATIONS, LATENCY, AT_ONCE = 10, 0.05, 32
 ENGINES = 50
+LIVING, DEAD, OF_EACH = 190, 10, 5
 SIZES = (1250, 2500, 5000, MANY)
 SEED = 7
 
@@ -48,7 +49,10 @@ _ALL = f"{MANY:,} sandboxes in {ORGANISATIONS} organisations at {LATENCY * 1000:
 _SPREAD = f"{ENGINES} engines of {MANY // ENGINES} exited containers"
 _FIT = "processor time beyond that for none, fitted over {}: its growth with the number of {}"
 _OVER = f"{', '.join(f'{size:,}' for size in SIZES[:-1])} and {SIZES[-1]:,}"
+_FLEET = f"{LIVING + DEAD} engines of {OF_EACH} exited containers, {DEAD} of them dead (refused, or never answering)"
 SCALE_ROWS = (
+    Row("dead", f"delete all of {_FLEET}", f"the {LIVING} living ones alone", 1.1),
+    Row("memory-dead", f"peak memory, {_FLEET}", "-", 200.0, "MiB"),
     Row("organisations", f"delete {_ALL}", f"the bound: requests made x latency / {ORGANISATIONS * AT_ONCE}", 4.0),
     Row("engines", f"delete all of {_SPREAD}", f"one engine of {MANY:,}", 1.25),
     *(Row(f"growth-{kind}", _FIT.format(_OVER, kind), "-", 1.1, "as exponent") for kind in _KINDS),
@@ -155,14 +159,21 @@ class Scale:
             series = self._deleted(runs, "--engines", str(ENGINES), "--each", str(MANY // ENGINES))
             found |= {"engines": (series, found.get("memory-containers", (Series(), Series()))[0])}
             found["memory-engines"] = series, Series()
+        if wanted & {"dead", "memory-dead"}:
+            living = ("--engines", str(LIVING), "--each", str(OF_EACH))
+            alone, beside = Series(), Series()
+            for _ in range(runs):  # in turns: what else the machine does falls on both
+                alone.runs += self._deleted(1, *living).runs
+                beside.runs += self._deleted(1, *living, "--dead", str(DEAD), may_fail=True).runs
+            found |= {"dead": (beside, alone), "memory-dead": (beside, Series())}
         return found
 
-    def _deleted(self, runs: int, *world: str) -> Series:
+    def _deleted(self, runs: int, *world: str, may_fail: bool = False) -> Series:
         """Sweeps of such worlds, each of which leaves nothing; ``requests`` of a run is how many were made in all."""
         series = Series()
         for _ in range(runs):
             with self._serve(*world) as served:
-                run = self._sweep(served)
+                run = self._sweep(served, may_fail=may_fail)
                 report = served.report()
             if report["left"]:
                 raise BenchmarkError(f"{report['left']} are left")

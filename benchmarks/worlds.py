@@ -1,6 +1,6 @@
 """Many simulated engines or organisations in a process of their own, all of whose resources are leftovers of days ago.
 
-    python -m benchmarks.worlds CONFIG [--engines N] [--organisations N] [--each N] [--latency SECONDS]
+    python -m benchmarks.worlds CONFIG [--engines N] [--dead N] [--organisations N] [--each N] [--latency SECONDS]
         [--failing SHARE] [--seed N]
 
 It writes the configuration that names them all, prints the variables to export and an empty line, and a line of JSON with
@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import signal
+import socket
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -64,6 +65,11 @@ class Worlds:
         ]
         homes = {f"org-{number}": _sandboxes(each, clock) for number in range(arguments.organisations)}
         behaviour = Behaviour(destroy=INSTANT, pickup=INSTANT)
+        self.dead = [socket.socket() for _ in range(arguments.dead)]
+        for number, dead in enumerate(self.dead):
+            dead.bind(("127.0.0.1", 0))
+            if number % 2:
+                dead.listen()  # connections are made, and never answered; without it they are refused
         self.daytona = Simulator(seed=seed, sandboxes=homes, clock=clock, behaviour=behaviour) if homes else None
         for simulator in self.simulators:
             if arguments.latency:
@@ -81,6 +87,10 @@ class Worlds:
         tables = [
             f'[[docker]]\nname = "engine-{number}"\nhost = "{simulator.docker_host}"\n'
             for number, simulator in enumerate(self.engines)
+        ]
+        tables += [
+            f'[[docker]]\nname = "dead-{number}"\nhost = "tcp://127.0.0.1:{dead.getsockname()[1]}"\n'
+            for number, dead in enumerate(self.dead)
         ]
         if self.daytona is not None:
             for number in range(len(self.daytona.daytona.dump()["organisations"])):
@@ -114,6 +124,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("--engines", type=int, default=0)
+    parser.add_argument(
+        "--dead", type=int, default=0, help="engines besides; every other one refuses, the rest never answer"
+    )
     parser.add_argument("--organisations", type=int, default=0)
     parser.add_argument("--each", type=int, default=0, help="containers or sandboxes")
     parser.add_argument("--latency", type=float, default=0.0)

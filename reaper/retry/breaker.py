@@ -45,7 +45,8 @@ class Breaker:
         self.limit = failures
         self._in_a_row = 0
         self._next_probe = math.inf
-        self._last: ProviderError | None = None
+        self.last: ProviderError | None = None  # that speaks of the endpoint, in this sweep
+        self.answered = False  # in this sweep
         self.refused: CredentialsError | None = None
 
     @property
@@ -61,21 +62,21 @@ class Breaker:
             if anyio.current_time() >= self._next_probe:
                 self._next_probe = anyio.current_time() + self.PROBE_EVERY
                 return
-            raise CircuitOpenError(f"{self._in_a_row} calls in a row failed, the last one with: {self._last}")
+            raise CircuitOpenError(f"{self._in_a_row} calls in a row failed, the last one with: {self.last}")
 
     def succeeded(self) -> None:
         """An answer came: the endpoint lives."""
-        self._in_a_row = 0
+        self._in_a_row, self.answered = 0, True
 
     def failed(self, error: ProviderError) -> None:
         """A call failed. Only errors that speak of the endpoint, not of the resource, count."""
         if isinstance(error, UnavailableError):
             self._in_a_row += 1
-            self._last = error
+            self.last = error
             if self._in_a_row == self.limit:
                 self._next_probe = anyio.current_time() + self.PROBE_EVERY
         else:
-            self._in_a_row = 0
+            self.succeeded()
 
     def trip(self, error: CredentialsError) -> None:
         """The credentials are refused: ask nothing until ``renew``. Wrong ones are counted, and block good ones."""
@@ -88,4 +89,4 @@ class Breaker:
     def renew(self) -> None:
         """A new sweep begins: try everything again."""
         self._in_a_row = 0
-        self.refused = None
+        self.last, self.answered, self.refused = None, False, None

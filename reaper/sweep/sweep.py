@@ -5,23 +5,23 @@ never hinders another, and a sweep that is cut short still reports what it did.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import anyio
 import anyio.abc
 
 from reaper.core.lease import Lease
-from reaper.core.model import (
-    Report,
-)
+from reaper.core.model import EndpointFailure, Report
 from reaper.core.rules import Rules
 from reaper.descriptors import for_connections, limit
-from reaper.errors import (
-    TooManyFilesError,
-)
+from reaper.errors import TooManyFilesError, UnavailableError
 from reaper.providers.base import FEWEST
 from reaper.sweep.endpoint_sweep import EndpointSweep, SharedPass
 from reaper.sweep.ports import DRAIN, Endpoint, Ledger, NoLedger, Observer, Options, Stop
+
+MANY, FEW = 10, 4  # of so many endpoints, no more than one in four ...
+PATIENCE = 2.0  # seconds: for so long even a few are waited for that do not answer
 
 __all__ = ["DRAIN", "Endpoint", "Ledger", "Observer", "Options", "Stop", "sweep"]
 
@@ -89,8 +89,49 @@ def _passes(endpoints: Sequence[Endpoint], shared: SharedPass) -> list[EndpointS
 
 
 def _begin(group: anyio.abc.TaskGroup, passes: Sequence[EndpointSweep]) -> None:
+    wait = _Wait(passes, {each.name for each in passes})
     for each in passes:
-        group.start_soon(each.run, name=f"sweep {each.name}")
+        group.start_soon(wait.run, each, name=f"sweep {each.name}")
+
+
+@dataclass
+class _Wait:
+    """Waits for all endpoints, but not for a few of many that do not answer at all: these may be dead.
+
+    Args:
+        passes: all of them.
+        left: the names of those that are not done.
+    """
+
+    passes: Sequence[EndpointSweep]
+    left: set[str]
+    over: anyio.Event = field(default_factory=anyio.Event)
+    began: float = field(default_factory=anyio.current_time)
+
+    async def run(self, each: EndpointSweep) -> None:
+        """Make one pass."""
+        await each.run()
+        self.left.remove(each.name)
+        if not self.left:
+            self.over.set()
+        elif self._only_silent():
+            with anyio.move_on_after(max(self.began + PATIENCE - anyio.current_time(), 0)):
+                await self.over.wait()
+            if self._only_silent():
+                self._give_up()
+
+    def _only_silent(self) -> bool:
+        many = len(self.passes) >= MANY and len(self.left) * FEW <= len(self.passes)
+        return many and not any(each.retrier.breaker.answered for each in self.passes if each.name in self.left)
+
+    def _give_up(self) -> None:
+        seconds, done = anyio.current_time() - self.began, len(self.passes) - len(self.left)
+        for each in self.passes:
+            if each.name in self.left and each.failure is None:
+                why = each.retrier.breaker.last or f"no answer within {seconds:.1f} s"
+                said = f"{why}; given up when the other {done} endpoints were done"
+                each.failure = EndpointFailure(UnavailableError.label, said)
+                each.scope.cancel()
 
 
 def _forget(passes: list[EndpointSweep]) -> None:
