@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import shutil
 import sys
@@ -32,6 +33,7 @@ from benchmarks.service import DEATHS, ENDPOINTS, HELD, IDLE, LIVING, SETTLED, S
 from benchmarks.work import EXITED, IMPORTS, MANY_EXITED, RUNNING, Bench
 from devkit.engine import EngineError, PrivateEngine
 from devkit.flavours import DEFAULT
+from reaper import __file__ as package
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
@@ -348,6 +350,7 @@ def main() -> int:
     if isinstance(tools, str):
         _say(f"benchmarks: {tools}")
         return 2
+    compileall.compile_dir(Path(package).parent, quiet=1)  # as an installer does; a tree that is worked on may lack it
     before = os.getloadavg()[0]  # what loads the machine afterwards is these measurements themselves
     for group in groups:
         try:
