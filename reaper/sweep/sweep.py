@@ -4,9 +4,11 @@ Errors become outcomes in a sweep, and only there. One resource that fails never
 never hinders another, and a sweep that is cut short still reports what it did.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 import anyio
 import anyio.abc
@@ -20,8 +22,11 @@ from reaper.providers.base import FEWEST
 from reaper.sweep.endpoint_sweep import EndpointSweep, SharedPass
 from reaper.sweep.ports import DRAIN, Endpoint, Ledger, NoLedger, Observer, Options, Stop
 
+T = TypeVar("T")
+
 MANY, FEW = 10, 4  # of so many endpoints, no more than one in four ...
 PATIENCE = 2.0  # seconds: for so long even a few are waited for that do not answer
+SLOW = 0.5  # seconds without an answer after which something is asked that costs an endpoint little, whatever its size
 
 __all__ = ["DRAIN", "Endpoint", "Ledger", "Observer", "Options", "Stop", "sweep"]
 
@@ -98,6 +103,8 @@ def _begin(group: anyio.abc.TaskGroup, passes: Sequence[EndpointSweep]) -> None:
 class _Wait:
     """Waits for all endpoints, but not for a few of many that do not answer at all: these may be dead.
 
+    A large one that takes its time for its listing is none of these: it answers a small question meanwhile.
+
     Args:
         passes: all of them.
         left: the names of those that are not done.
@@ -110,7 +117,11 @@ class _Wait:
 
     async def run(self, each: EndpointSweep) -> None:
         """Make one pass."""
-        await each.run()
+        async with anyio.create_task_group() as group:
+            if len(self.passes) >= MANY:
+                group.start_soon(self._ask, each, name=f"ask {each.name}")
+            await each.run()
+            group.cancel_scope.cancel()
         self.left.remove(each.name)
         if not self.left:
             self.over.set()
@@ -119,6 +130,19 @@ class _Wait:
                 await self.over.wait()
             if self._only_silent():
                 self._give_up()
+
+    async def _ask(self, each: EndpointSweep) -> None:
+        """Note that it lives if it answers; an endpoint whose identity needs no request is not asked."""
+
+        async def answered(what: str, function: Callable[[], Awaitable[T]]) -> T:  # noqa: ARG001
+            answer = await function()
+            each.retrier.breaker.answered = True
+            return answer
+
+        await anyio.sleep(SLOW)
+        if not each.retrier.breaker.answered:
+            with suppress(Exception):  # its sweep finds out what is wrong there
+                await each.reader.identify(answered)
 
     def _only_silent(self) -> bool:
         many = len(self.passes) >= MANY and len(self.left) * FEW <= len(self.passes)

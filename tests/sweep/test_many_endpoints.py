@@ -14,13 +14,13 @@ REFUSED = UnavailableError("connection refused")
 
 
 class Fleet:
-    """So many endpoints with one leftover each; a request to a living one takes ``seconds``."""
+    """So many endpoints with one leftover each; a request to a living one takes ``seconds``. A dead one answers nothing."""
 
-    def __init__(self, living: int, *rules: Rule, seconds: float = 1.0) -> None:
+    def __init__(self, living: int, *rules: Rule | tuple[Rule, ...], seconds: float = 1.0) -> None:
         names = [f"engine-{number}" for number in range(living + len(rules))]
         self.labs = [Lab(stopped("leftover", endpoint=name), name=name, latency=seconds) for name in names]
         for lab, rule in zip(reversed(self.labs), reversed(rules), strict=False):
-            lab.world.rules.append(rule)
+            lab.world.rules += rule if isinstance(rule, tuple) else (rule,)
 
     async def sweep(self) -> float:
         """The seconds that it took."""
@@ -32,12 +32,16 @@ class Fleet:
         return {each.endpoint: each.failure.message for each in self.report.endpoints if each.failure is not None}
 
 
-SILENT = Rule("list", seconds=3600.0)
+def silent(*methods: str, error: UnavailableError | None = None) -> tuple[Rule, ...]:
+    return tuple(Rule(method, error=error, seconds=0.0 if error else 3600.0) for method in methods)
 
 
-@pytest.mark.parametrize("dead", [Rule("list", error=REFUSED), SILENT], ids=["refused", "silent"])
+DEAD = silent("list", "identify")
+
+
+@pytest.mark.parametrize("dead", [silent("list", "identify", error=REFUSED), DEAD], ids=["refused", "silent"])
 @pytest.mark.parametrize("seconds", [0.5, 5.0])
-async def test_a_few_dead_ones_of_many_do_not_hold_the_sweep_up(dead: Rule, seconds: float) -> None:
+async def test_a_few_dead_ones_of_many_do_not_hold_the_sweep_up(dead: tuple[Rule, ...], seconds: float) -> None:
     alone, fleet = Fleet(190, seconds=seconds), Fleet(190, *[dead] * 10, seconds=seconds)
     without, taken = await alone.sweep(), await fleet.sweep()
     assert taken <= max(without * 1.1, PATIENCE)
@@ -47,6 +51,13 @@ async def test_a_few_dead_ones_of_many_do_not_hold_the_sweep_up(dead: Rule, seco
     assert why.startswith(("connection refused", "no answer within"))
     if seconds == 0.5:  # else the others took longer than every attempt there
         assert why.endswith("; given up when the other 190 endpoints were done")
+
+
+async def test_a_large_one_is_waited_for_whose_listing_takes_long() -> None:
+    fleet = Fleet(MANY, Rule("list", seconds=10 * PATIENCE), DEAD, seconds=0.01)
+    assert await fleet.sweep() >= 10 * PATIENCE
+    assert set(fleet.failures()) == {f"engine-{MANY + 1}"}
+    assert fleet.report.count(Outcome.DELETED) == MANY + 1
 
 
 async def test_one_that_is_slow_to_answer_is_waited_for_once_it_has_answered() -> None:
@@ -63,7 +74,7 @@ async def test_a_sweep_in_which_all_answer_does_not_wait_for_its_patience() -> N
 
 @pytest.mark.parametrize(("living", "dead"), [(MANY - 2, 1), (MANY, MANY)], ids=["of few", "many"])
 async def test_where_it_is_one_of_few_or_many_are_dead_every_attempt_is_made(living: int, dead: int) -> None:
-    fleet = Fleet(living, *[Rule("list", error=REFUSED)] * dead, seconds=0.1)
+    fleet = Fleet(living, *[silent("list", "identify", error=REFUSED)] * dead, seconds=0.1)
     assert await fleet.sweep() >= 14  # after 2, 4 and 8 s
     assert set(fleet.failures().values()) == {"connection refused"}
 
