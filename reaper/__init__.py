@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from reaper.library.cleanup_scope import CleanupFailures, CleanupScope
+    from reaper.library.creation import sandbox
     from reaper.library.daytona import AsyncDaytonaCleanupManager, DaytonaCleanupManager
     from reaper.library.docker import AsyncDockerCleanupManager, DockerCleanupManager
     from reaper.library.errors import CleanupError, RetryableCleanupError, WrongLoopError
@@ -32,6 +33,7 @@ __all__ = [
     "managed_daytona_sandbox",
     "managed_docker_container",
     "owner_label",
+    "sandbox",
 ]
 
 __version__ = "0.1.0"
@@ -51,6 +53,7 @@ _HOMES = {
     "managed_daytona_sandbox": "reaper.library.managed",
     "managed_docker_container": "reaper.library.managed",
     "owner_label": "reaper.library.owner",
+    "sandbox": "reaper.library.creation",
 }
 
 

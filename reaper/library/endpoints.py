@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 
 from reaper.config import load
 from reaper.config.secrets import with_secret
 from reaper.config.settings import Settings
 from reaper.errors import ConfigError
 from reaper.library.access import Access
+from reaper.library.sdk import organisation_of
 from reaper.providers.daytona.registration import REGISTRATION as DAYTONA
 from reaper.providers.daytona.settings import DEFAULT_API_URL, DEFAULT_ORGANISATION, DaytonaTable, check_api_url
 from reaper.providers.docker.registration import REGISTRATION as DOCKER
@@ -46,6 +48,7 @@ def daytona(
     endpoint: str | None = None,
     config_file: str | None = None,
     timeout: float | None = None,
+    holder: object = None,
 ) -> Access:
     """A Daytona organisation.
 
@@ -55,8 +58,11 @@ def daytona(
         endpoint: its name in the configuration, where that has several.
         config_file: the configuration; found as the command finds it when None.
         timeout: seconds for one operation.
+        holder: a client of the package ``daytona``, or an object of one: its organisation, where none of these names one.
     """
     settings = load.load(config_file).settings
+    if api_key is None and endpoint is None and holder is not None and (found_key := organisation_of(holder)) is not None:
+        return Access(_with_key(settings, *found_key), settings, timeout)
     if api_key is not None:
         try:
             url = check_api_url(api_url or os.environ.get("DAYTONA_API_URL") or DEFAULT_API_URL)
@@ -70,6 +76,17 @@ def daytona(
     if not found:
         with_secret(EndpointSpec(DAYTONA, DaytonaTable(name=DEFAULT_ORGANISATION)), os.environ)  # says that it is not set
     return Access(with_secret(_pick(found, endpoint, DAYTONA.name), os.environ), settings, timeout)
+
+
+def _with_key(settings: Settings, key: str, url: str) -> EndpointSpec:
+    """The organisation of a key: one of the configuration where that has it, since it may have a certificate of its own."""
+    url = check_api_url(url)
+    for spec in _configured(settings, DAYTONA.name):
+        with suppress(ConfigError):
+            known = with_secret(spec, os.environ)
+            if known.secret == key and known.address == url:
+                return known
+    return EndpointSpec(DAYTONA, DaytonaTable(name=DEFAULT_ORGANISATION, api_url=url), key)
 
 
 def _configured(settings: Settings, provider: str) -> tuple[EndpointSpec, ...]:

@@ -68,6 +68,11 @@ class HeldLease:
         """What makes a resource the lease's: ``docker run --label``, or Daytona's labels."""
         return f"{LEASE_LABEL}={self.id}"
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """The same as a mapping of its own, for ``labels=`` of the SDKs: ``{**held.labels, "run": "nightly"}``."""
+        return {LEASE_LABEL: self.id}
+
     def __enter__(self) -> Self:
         self._begin()
         return self

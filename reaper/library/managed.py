@@ -1,6 +1,7 @@
 """``managed_docker_container`` and ``managed_daytona_sandbox``: what was named is deleted when its block ends."""
 
 import re
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -10,9 +11,10 @@ from reaper.library import by_id, endpoints, event_loop, process
 from reaper.library.access import Access
 from reaper.library.cleanup_scope import CleanupFailures, CleanupScope
 from reaper.library.errors import CleanupError
+from reaper.library.sdk import ContainerObject, SandboxObject, engine_of, id_of
 
 WHOLE_ID = re.compile(r"[0-9a-f]{64}")
-_LAST = 10.0  # seconds beyond its own time in which a deletion has surely given up by itself
+LAST = 10.0  # seconds beyond its own time in which a deletion has surely given up by itself
 
 
 class Managed:
@@ -26,12 +28,22 @@ class Managed:
     """
 
     def __init__(
-        self, endpoint: Access, wanted: str, kind: Kind, maker: str, sdk: str, *, even_protected: bool, stop_timeout: float
+        self,
+        endpoint: Access,
+        wanted: str,
+        kind: Kind,
+        maker: str,
+        sdk: str,
+        *,
+        even_protected: bool,
+        stop_timeout: float,
+        look_first: bool = False,
     ) -> None:
         self.id = wanted
         self.outcome: Outcome | None = None
         self._endpoint = endpoint
         self._wanted = wanted
+        self._look_first = look_first
         self._kind = kind
         self._maker = maker
         self._sdk = sdk
@@ -52,7 +64,7 @@ class Managed:
         try:
             event_loop.run(f"with {self._maker}(...)", f"async with {self._maker}(...)", self._shielded)
         except CleanupError as error:
-            _raise_or_note(error, body)
+            raise_or_note(error, body)
 
     async def __aenter__(self) -> Self:
         event_loop.asyncio_only(f"async with {self._maker}(...)", self._sdk)
@@ -69,23 +81,17 @@ class Managed:
         try:
             await self._shielded()
         except CleanupError as error:
-            _raise_or_note(error, body)
+            raise_or_note(error, body)
 
     def _is_to_be_found(self) -> bool:
-        return self._kind is Kind.CONTAINER and not WHOLE_ID.fullmatch(self._wanted)
+        return self._kind is Kind.CONTAINER and (self._look_first or not WHOLE_ID.fullmatch(self._wanted))
 
     async def _find(self) -> str:
         return (await find(self._endpoint, self._wanted)).id
 
     async def _shielded(self) -> None:
         """Delete it, whatever is cancelled meanwhile."""
-        limit = self._endpoint.timeout + self._stop_timeout + _LAST
-        scope = CleanupScope(timeout=limit, each=limit)
-        try:
-            async with scope:
-                scope.call(self._delete, name=f"{self._kind} {self._wanted}")
-        except CleanupFailures as failures:
-            raise failures.exceptions[0] from None
+        await shielded(self._delete, f"{self._kind} {self._wanted}", self._endpoint.timeout + self._stop_timeout + LAST)
 
     async def _delete(self) -> None:
         self.outcome = await by_id.delete(
@@ -97,7 +103,17 @@ class Managed:
         )
 
 
-def _raise_or_note(error: CleanupError, body: BaseException | None) -> None:
+async def shielded(work: Callable[[], Awaitable[None]], name: str, limit: float) -> None:
+    """Do ``work``, whatever is cancelled meanwhile, within ``limit`` seconds. Raises what it raises."""
+    scope = CleanupScope(timeout=limit, each=limit)
+    try:
+        async with scope:
+            scope.call(work, name=name)
+    except CleanupFailures as failures:
+        raise failures.exceptions[0] from None
+
+
+def raise_or_note(error: CleanupError, body: BaseException | None) -> None:
     """Raise it, unless the body's exception is on its way: that one goes on, with a note."""
     if body is None:
         raise error
@@ -118,7 +134,7 @@ async def find(endpoint: Access, wanted: str) -> Resource:
 
 
 def managed_docker_container(
-    id_or_name: str,
+    id_or_name: str | ContainerObject,
     *,
     even_protected: bool = False,
     stop_timeout: float = 10.0,
@@ -139,7 +155,8 @@ def managed_docker_container(
     protects it keeps it all the same, and so does its Compose project while that has other containers.
 
     Args:
-        id_or_name: of the container.
+        id_or_name: of the container, or the container itself, as docker-py and aiodocker give it; then the engine is that
+            of its client where that is a socket or plain TCP, else the configured one, which has to hold it at the start.
         even_protected: delete it although something protects it: ``[protect]``, its label ``reaper.keep``, its project,
             another's lease.
         stop_timeout: seconds that it gets to stop by itself.
@@ -156,20 +173,25 @@ def managed_docker_container(
         WrongLoopError: at the start: ``with`` in an event loop, or ``async with`` under trio.
         ConfigError: at once.
     """
+    wanted = id_of(id_or_name, "an id or a name of a container, or a container of docker-py or aiodocker")
+    is_named, of_object = host is not None or endpoint is not None, None
+    if not isinstance(id_or_name, str) and not is_named:
+        host = of_object = engine_of(id_or_name)
     engine = endpoints.docker(host=host, endpoint=endpoint, config_file=config, timeout=timeout)
     return Managed(
         engine,
-        id_or_name,
+        wanted,
         Kind.CONTAINER,
         "managed_docker_container",
         "aiodocker",
         even_protected=even_protected,
         stop_timeout=stop_timeout,
+        look_first=not isinstance(id_or_name, str) and of_object is None,
     )
 
 
 def managed_daytona_sandbox(
-    sandbox_id: str,
+    sandbox_id: str | SandboxObject,
     *,
     even_protected: bool = False,
     api_key: str | None = None,
@@ -183,11 +205,12 @@ def managed_daytona_sandbox(
     The deletion lists the organisation, since Daytona deletes what is linked to a sandbox with it, and some of that may be
     protected or another's::
 
-        async with managed_daytona_sandbox(sandbox.id):
+        async with managed_daytona_sandbox(sandbox):
             await run_trial(sandbox)
 
     Args:
-        sandbox_id: its id. Names are not taken: they are used again, and change on deletion.
+        sandbox_id: its id, or the sandbox itself, as the package ``daytona`` gives it, synchronous or not; then the
+            organisation is that of its client. Names are not taken: they are used again, and change on deletion.
         even_protected: delete it although something protects it.
         api_key: the organisation's key. Without it, it is an organisation of the configuration, or that of DAYTONA_API_KEY.
         api_url: where the API is, for a given key.
@@ -195,12 +218,14 @@ def managed_daytona_sandbox(
         config: the configuration file; found as the command finds it when None.
         timeout: seconds for the whole deletion; 30 when None.
     """
+    wanted = id_of(sandbox_id, "an id of a sandbox, or a sandbox of the package daytona")
+    holder = None if isinstance(sandbox_id, str) else sandbox_id
     organisation = endpoints.daytona(
-        api_key=api_key, api_url=api_url, endpoint=endpoint, config_file=config, timeout=timeout
+        api_key=api_key, api_url=api_url, endpoint=endpoint, config_file=config, timeout=timeout, holder=holder
     )
     return Managed(
         organisation,
-        sandbox_id,
+        wanted,
         Kind.SANDBOX,
         "managed_daytona_sandbox",
         "aiohttp",
