@@ -120,7 +120,8 @@ class _Creation(Generic[S]):
         done: set[str] = set()
         problems: list[CleanupError] = []
         while True:
-            new, unlisted = {self._made} - {None}, None
+            new = {self._made} if self._made is not None else set()
+            unlisted = None
             try:
                 new |= await self._labelled()
             except CleanupError as error:
@@ -180,8 +181,7 @@ class _SyncCreation(_Creation[S], AbstractContextManager[S]):
             made: S = self._create(params, **self._options)
             self._made = id_of(made, "a sandbox")
         except BaseException as error:
-            failure = error
-            anyio.run(self._clean_up_failed, failure)
+            anyio.run(self._clean_up_failed, error)
             raise
         return made
 

@@ -1,6 +1,7 @@
 """The examples in docs/library.md run, against simulated endpoints."""
 
 import re
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from tests.daytona.server import Served
 from tests.library.lab import names
+from tests.library.service import serving
 from tests.simulator.docker_world import World
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "library.md"
@@ -17,7 +19,11 @@ BENCH = {"terminal-bench": ""}
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
 def test_an_example_runs(
-    number: int, world: World, served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    number: int,
+    world: World,
+    served: Served,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if "import lease" in EXAMPLES[number]:
         monkeypatch.setenv("REAPER_URL", "http://127.0.0.1:9")  # where nothing listens
@@ -28,7 +34,10 @@ def test_an_example_runs(
     served.believable()
     sandbox = served.add("mine", labels={}, age=timedelta(0))
     containers, sandboxes = names(world), served.left()
-    exec(compile(EXAMPLES[number], str(DOCUMENT), "exec"), {"SANDBOX_ID": sandbox, "__name__": "__main__"})
+    with serving(served.folder) if "held.labels" in EXAMPLES[number] else nullcontext() as service:
+        if service is not None:
+            monkeypatch.setenv("REAPER_URL", service.url)
+        exec(compile(EXAMPLES[number], str(DOCUMENT), "exec"), {"SANDBOX_ID": sandbox, "__name__": "__main__"})
     out = capsys.readouterr().out
     gone = (containers - names(world), sandboxes - served.left())
     stopped = {"stopped", "just-stopped"}
@@ -36,14 +45,20 @@ def test_an_example_runs(
         ({"chess-1"}, set()),
         (set(), {"mine"}),
         (set(), set()),
+        (set(), set()),
+        (set(), set()),
+        (set(), set()),
         ({"old", "nightly", "go-1"}, set()),
         (set(), {"mine", "forgotten", "ancient", *stopped}),
         (set(), set()),
     ]
     assert gone == wanted[number]
-    told = ["working with ", "", "called first\nclosed last", "", "living", "docker run --label reaper.lease="]
+    told = [
+        *("working with ", "", "", "working in ", "working in "),
+        *("called first\nclosed last", "", "living", "docker run --label reaper.lease="),
+    ]
     assert told[number] in out
 
 
 def test_all_examples_are_known() -> None:
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 9
