@@ -32,25 +32,10 @@ DELAY_BUCKETS = (1, 10, 60, 300, 600, 900, 1800, 3600, 2 * 3600, 4 * 3600, 8 * 3
 
 COUNTED = tuple(outcome for outcome in Outcome if outcome not in (Outcome.WOULD_DELETE, Outcome.ARCHIVED))
 DONE = tuple(outcome for outcome in Outcome if outcome not in (Outcome.WOULD_DELETE, Outcome.DELETED))
-REAPED = frozenset(
-    {
-        Reason.OLDER_THAN,
-        Reason.STOPPED_FOR,
-        Reason.IDLE_FOR,
-        Reason.UNUSED_FOR,
-        Reason.LARGER_THAN,
-        Reason.UNTAGGED,
-        Reason.ANONYMOUS,
-        Reason.STATE,
-        Reason.ALL,
-        Reason.TTL_ENDED,
-        Reason.EXPIRED,
-        Reason.LEASE_ENDED,
-        Reason.GROUP_REAPED,
-    }
-)
 # What is reapable and waits for its policy's turn is part of the leak, and is counted there.
-KEPT = tuple(reason for reason in Reason if reason not in REAPED and reason is not Reason.NOT_DUE)
+# Among the reasons, those to keep follow those to reap.
+_FIRST_KEPT = tuple(Reason).index(Reason.GROUP_REAPED) + 1
+KEPT = tuple(reason for reason in tuple(Reason)[_FIRST_KEPT:] if reason is not Reason.NOT_DUE)
 
 Labelled = Counter | Gauge | Histogram
 Series = tuple[Labelled, tuple[str, ...]]

@@ -19,6 +19,7 @@ from reaper.observers.instruments import COUNTED, KEPT, LEASE, OVERRIDE, UNDECID
 from reaper.observers.metrics import Metrics
 from reaper.retry.retrier import FailedAttempt
 from reaper.sweep.endpoint_sweep import BUG
+from tests.core.strategies import World, worlds
 from tests.metrics.lab import ENDPOINTS, POLICIES, Bench, became, decision, report, total, values
 from tests.sweep.lab import HOUR, MINUTE, NOW, OLD, SECOND, STOPPED
 
@@ -101,6 +102,14 @@ def test_the_counters_are_the_results_of_the_reports(results: list[tuple[Outcome
     assert bench("reaper_deletion_duration_seconds_count", provider="docker") == times * len(deleted)
     assert bench("reaper_deletion_duration_seconds_sum", provider="docker") == pytest.approx(times * sum(deleted))
     assert bench("reaper_reap_delay_seconds_sum", provider="docker") == times * len(deleted) * 3600
+
+
+@settings(max_examples=200)
+@given(worlds())
+def test_reasons_to_keep_and_no_others_have_series_of_what_is_kept(world: World) -> None:
+    assert Reason.ORPHANED not in KEPT
+    for one in world.decide():
+        assert (one.reason in KEPT) is not one.reap
 
 
 @settings(max_examples=40)
