@@ -110,6 +110,12 @@ class NoSuchEndpointError(ProviderError):
     label = "no_endpoint"
 
 
+class SameEndpointError(ProviderError):
+    """Two endpoints lead to one place: it is swept under one name, since limits are counted by name."""
+
+    label = "same_endpoint"
+
+
 class CircuitOpenError(ProviderError):
     """The endpoint failed so often in a row that it is left alone for the rest of this round."""
 

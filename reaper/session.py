@@ -21,6 +21,7 @@ from reaper.leases.sources import KnownLeases, other_service, service_at
 from reaper.observers.journal import NAME, Journal
 from reaper.paths import sockets_to_ask
 from reaper.sweep import connect
+from reaper.sweep.engines import Engines
 from reaper.sweep.plan import Plan
 from reaper.sweep.ports import Choose
 from reaper.sweep.pressure import Pressure, Relief, concerned, meter_of
@@ -64,6 +65,7 @@ class Session:
         endpoints: the plan's, while the session is open.
         journal: None where none is kept.
         clock: the one that was given.
+        engines: what the endpoints lead to, as far as they have been listed.
         leases: reads the leases that protect something here. May raise LeasesUnknownError.
         observer: all observers as one.
     """
@@ -89,6 +91,7 @@ class Session:
         self.observer: Observer = _Observers(self.observers)
         if sockets is None:
             sockets, other = sockets_to_ask(os.environ), service_at(other_service(os.environ), os.environ)
+        self.engines = Engines()
         self.leases = KnownLeases(plan.state, sockets, other)
         self.journal: Journal | None = None
         self._act, self._records_dry_runs = act, records_dry_runs
@@ -177,6 +180,7 @@ class Session:
             leases=leases or self.leases,
             ledger=journal if options.act else None,
             stop=stop,
+            engines=self.engines,
         )
 
     async def relieve(

@@ -63,6 +63,8 @@ class Inventory:
         unreadable: how many rows are not among ``resources`` for want of an id.
         unlisted: kinds that only leases take and that could not be listed, each with the error; nothing of them is in
             ``resources``.
+        engine: what identifies the one that has answered, whatever the way to it, for as long as it runs; None where nothing
+            does.
     """
 
     resources: tuple[Resource, ...]
@@ -70,6 +72,7 @@ class Inventory:
     unreadable: int = 0
     clock_error: timedelta = timedelta(0)
     unlisted: Mapping[Kind, str] = field(default_factory=dict)
+    engine: str | None = None
 
     @property
     def is_complete(self) -> bool:

@@ -142,6 +142,7 @@ class EndpointWorker:
         finally:
             with anyio.CancelScope(shield=True):
                 await self.endpoint.reader.close()
+            self.session.engines.release(self.name)
             self.reporter.left(self.name)
             self.finished.set()
 

@@ -19,14 +19,7 @@ from reaper.core.quota import decide_within, in_force
 from reaper.core.rules import Rules
 from reaper.core.savings import to_delete
 from reaper.core.site import Site
-from reaper.errors import (
-    CircuitOpenError,
-    CredentialsError,
-    ProviderError,
-    RateLimitedError,
-    ReaperError,
-    TooManyFilesError,
-)
+from reaper.errors import CircuitOpenError, CredentialsError, ProviderError, RateLimitedError, ReaperError, TooManyFilesError
 from reaper.providers.base import Also, Inventory, Listed, Provider, Renewing
 from reaper.retry.resting import Resting
 from reaper.sweep.absence import Absence
@@ -35,6 +28,7 @@ from reaper.sweep.confirm import Confirmer
 from reaper.sweep.context import Context, Slots
 from reaper.sweep.deciding import decided
 from reaper.sweep.dependents import Dependents
+from reaper.sweep.engines import Engines
 from reaper.sweep.inspector import Inspector
 from reaper.sweep.kinds import asked_for, decided_about, watches_use
 from reaper.sweep.owner_proofs import look
@@ -55,6 +49,7 @@ class SharedPass:
     """What the endpoints of one sweep share.
 
     Args:
+        engines: what endpoints lead to.
         connections: how many each may have at once, where the descriptors of this process limit that.
         too_few: why nothing can be looked at, where these are too few.
     """
@@ -65,6 +60,7 @@ class SharedPass:
     leases: Callable[[], Iterable[Lease]]
     observer: Observer
     ledger: Ledger
+    engines: Engines
     connections: int | None = None
     too_few: str | None = None
     failed_fast: Callable[[], None] = field(default=lambda: None)
@@ -211,6 +207,7 @@ class EndpointSweep:
         leases = self._leases()  # says only what to list: the leases that decide are read below
         self.label_keys, self.also = leases.label_keys, asked_for(self.shared.rules, leases, self.shared.options)
         inventory = await self.reader.list(self.looker.list_call, self.label_keys, self.also)
+        self.shared.engines.claim(self.name, inventory.engine)
         self.unlisted = inventory.unlisted
         self._set_clock(inventory)
         self.site = Site(self.reader.endpoint_id, self.skew, *inventory.skew_bounds)

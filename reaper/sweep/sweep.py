@@ -20,6 +20,7 @@ from reaper.descriptors import for_connections, limit
 from reaper.errors import TooManyFilesError, UnavailableError
 from reaper.providers.base import FEWEST
 from reaper.sweep.endpoint_sweep import EndpointSweep, SharedPass
+from reaper.sweep.engines import Engines
 from reaper.sweep.ports import DRAIN, Endpoint, Ledger, NoLedger, Observer, Options, Stop
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ async def sweep(
     leases: Callable[[], Iterable[Lease]] = lambda: (),
     ledger: Ledger | None = None,
     stop: Stop | None = None,
+    engines: Engines | None = None,
 ) -> Report:
     """Sweep all endpoints at once.
 
@@ -54,12 +56,14 @@ async def sweep(
             deleted.
         ledger: is notified of what is about to be deleted, and waited for.
         stop: ends the sweep early; what was done until then is reported.
+        engines: what the endpoints of this process lead to; these alone when None.
     """
     started_at, began = clock(), anyio.current_time()
     stop = stop or Stop()
     # The traceback of the watch, which is cancelled, refers to this function's frame until the collector runs: none of its
     # variables may hold an endpoint's pass, but this list, which is empty in the end.
-    passes = _passes(endpoints, SharedPass(rules, options, clock, leases, observer, ledger or NoLedger()))
+    engines = Engines() if engines is None else engines
+    passes = _passes(endpoints, SharedPass(rules, options, clock, leases, observer, ledger or NoLedger(), engines))
     async with anyio.create_task_group() as watch:
         watch.start_soon(_watch, stop, passes, name="watch for a stop")
         async with anyio.create_task_group() as group:

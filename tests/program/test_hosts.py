@@ -4,6 +4,8 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,9 @@ from jsonschema import Draft202012Validator
 from reaper.config import load
 from reaper.config.show import schema
 from reaper.errors import ConfigError
+from reaper.simulator.server import Simulator
+from reaper.simulator.world import ContainerSpec
+from tests.program.conftest import QUICK as RETRY
 from tests.program.fakeengine import FakeEngine
 from tests.run import Program
 from tests.service.daemon import QUICK, Daemon
@@ -311,3 +316,45 @@ def test_hosts_come_and_go_with_their_file(
         daemon.wait("reloaded", times=2)
         assert daemon.metric("reaper_config_last_reload_successful") == 1
         assert daemon.stop() == 0
+
+
+# -- one engine by two addresses ---------------------------------------------------------------------------------------
+
+
+def leftovers(count: int) -> list[ContainerSpec]:
+    then = datetime.now(UTC) - timedelta(days=3)
+    one = ContainerSpec(name="c", image="b:1", labels={"terminal-bench": "yes"}, state="exited", created=then, finished=then)
+    return [replace(one, name=f"c{number}") for number in range(count)]
+
+
+def test_one_engine_by_two_addresses_is_swept_under_one_name_alone(tmp_path: Path) -> None:
+    """Else the deletion cap would hold twice as much as it says. No address tells: only the engine does."""
+    with Simulator(containers=leftovers(3), docker_port=0) as one, Simulator(seed=1, containers=leftovers(3)) as other:
+        (tmp_path / "hosts.txt").write_text(f"{one.docker_host} a\n{one.docker_tcp} b\n{other.docker_host}\n")
+        (tmp_path / "reaper.toml").write_text(TABLE + "[limits]\nmax_deletions = 2\n")
+        ended = Program(tmp_path)("--once", "--dry-run", "--json")
+        failed = {e["endpoint"]: e["failure"] for e in ended.document["endpoints"] if e["failure"] is not None}
+        (refused,) = failed
+        assert refused in ("a", "b")
+        assert failed[refused]["error"] == "same_endpoint"
+        assert f"the engine of endpoint {'a' if refused == 'b' else 'b'} by another address" in failed[refused]["message"]
+        assert ended.code == 5
+
+
+def test_an_engine_that_gets_another_name_is_swept_under_it(tmp_path: Path) -> None:
+    with Simulator(docker_port=0) as one:
+        hosts = tmp_path / "hosts.txt"
+        hosts.write_text(f"{one.docker_host} a\n")
+        with Daemon(Program(tmp_path, RETRY), QUICK + TABLE).start() as daemon:
+            daemon.wait("sweep_finished", endpoint="a")
+            hosts.write_text(f"{one.docker_tcp} b\n")
+            daemon.signal(signal.SIGHUP)
+            daemon.wait("sweep_finished", endpoint="b", result="success")
+            hosts.write_text(f"{one.docker_host} a\n{one.docker_tcp} b\n")
+            daemon.signal(signal.SIGHUP)
+            daemon.wait("endpoint_failed", endpoint="a")
+            swept = len(list(daemon.events("sweep_finished", endpoint="b", result="success")))
+            daemon.wait("sweep_finished", endpoint="b", result="success", times=swept + 2)
+            assert daemon.metric("reaper_endpoint_up", endpoint="b") == 1
+            assert daemon.metric("reaper_endpoint_up", endpoint="a") == 0
+            assert daemon.stop() == 0

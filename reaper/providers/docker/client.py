@@ -224,7 +224,7 @@ class DockerReader:
         found = [*(self._known_image(container) for container in containers), *projects]
         self._images = {c.id: self._images[c.id] for c in containers if c.id in self._images}
         unreadable = sum(text_of(row.get("Id")) is None for row in networks)
-        return Inventory(tuple(found), skew[0], unreadable, skew[1])
+        return Inventory(tuple(found), skew[0], unreadable, skew[1], engine=self._start)
 
     async def inspect(self, resource: Resource) -> Resource:
         """It as it is now. Raises NotFoundError when it is gone."""
