@@ -17,7 +17,25 @@ from reaper.service import page
 from reaper.service.page.markup import LONGEST, clean
 from reaper.service.status import Deletion, EndpointStatus, OpenLease, PolicyStatus, Reapable, Status
 from tests.web.document import Document
-from tests.web.world import DAY, HOUR, NASTY, NOW, SECOND, WORLDS, capped, fresh, full, healthy, leaking, leased, troubled
+from tests.web.world import (
+    DAY,
+    HOUR,
+    MINUTE,
+    NASTY,
+    NOW,
+    SECOND,
+    WORLDS,
+    capped,
+    fresh,
+    full,
+    healthy,
+    leak,
+    leaking,
+    leased,
+    look,
+    started,
+    troubled,
+)
 
 
 def read(status: Status, now: datetime = NOW, **options: Any) -> Document:
@@ -179,6 +197,32 @@ def test_of_many_endpoints_the_calm_ones_are_folded_away() -> None:
     assert "85 endpoints up, with nothing reapable" in document.text("summary")
     assert len(document.all("details")) == 6  # endpoints, reapable, and the four policies
     assert read(healthy()).all("details") == []
+
+
+def test_of_many_endpoints_that_leak_the_worst_are_shown_and_the_rest_is_summed_up() -> None:
+    status = started(*(f"gpu-{number:03}" for number in range(200)))
+    for number, endpoint in enumerate(status.endpoints.values()):
+        look(endpoint, running=3, stopped=0, ago=MINUTE)
+        leak(endpoint, 1 + number)
+    failing = list(status.endpoints.values())[:30]
+    for endpoint in failing:
+        endpoint.up, endpoint.error = False, "connection refused"
+        endpoint.events, endpoint.events_error = False, "connection refused"
+    document = read(status)
+    leaking = sum(endpoint.reapable for endpoint in list(status.endpoints.values())[30:])
+    assert f"170 more endpoints, with {leaking:,} reapable resources in all" in document.text("summary")
+    text = page.render(status, NOW)
+    assert text.index("gpu-029") < text.index("170 more endpoints") < text.index("gpu-030")
+    assert text.count("connection refused") == 30  # once for each, and not once more for its events
+    for endpoint in failing:
+        endpoint.up, endpoint.error = True, None
+    assert "180 more endpoints, with 16,290 reapable resources in all" in page.render(status, NOW)
+
+
+def test_a_card_says_what_its_policy_takes() -> None:
+    status = healthy()
+    status.policies["old-containers"].takes = "containers older than 24 h, on gpu-1"
+    assert "containers older than 24 h, on gpu-1" in page.render(status, NOW)
 
 
 def test_a_time_that_has_passed_or_not_come_is_reported_as_such() -> None:

@@ -171,8 +171,10 @@ def _no_connection(error: "aiodocker.DockerError", message: str, host: str, *, a
         return local
     if number == errno.EACCES:
         return DeniedError(f"no permission on {host}; run as root or as a member of the group that owns the socket")
+    # aiohttp's own words repeat the address, and speak of SSL where there is none.
+    why = os.strerror(number).lower() if number is not None and number > 0 else cause or message
     if answered:
-        return UnavailableError(f"the connection to {host} failed: {cause or message}")
+        return UnavailableError(f"the connection to {host} failed: {why}")
     hint = "start the engine, or name the right one with DOCKER_HOST or host in [[docker]]"
     if number == errno.ENOENT:
         if found := other_sockets(os.environ):
@@ -184,4 +186,4 @@ def _no_connection(error: "aiodocker.DockerError", message: str, host: str, *, a
         return NoSuchEndpointError(f"no engine at {host}: nothing listens on the socket; {hint}")
     if isinstance(cause, aiohttp.ClientSSLError):
         hint = "renew its certificate, or name the authority that issued it: tls_ca in [[docker]]"
-    return UnavailableError(f"no engine at {host}: {cause or message}; {hint}")
+    return UnavailableError(f"no engine at {host}: {why}; {hint}")

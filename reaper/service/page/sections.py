@@ -10,7 +10,7 @@ from reaper.service.page.markup import NONE, Html, ago, badge, by_state, due, el
 from reaper.service.page.verdict import Level, age, counted
 from reaper.service.status import SHOWN_REAPABLE, Deletion, EndpointStatus, OpenLease, PolicyStatus, Reapable, Status
 
-FOLD = 20  # of more endpoints than this, those in which nothing happens are folded away
+FOLD = 20  # of more endpoints than this, those without trouble are folded away
 OPEN = 15  # reapable resources beyond this are folded away
 FEW = 6  # a policy's endpoints beyond this are folded away
 
@@ -36,6 +36,8 @@ def endpoints(status: Status, now: datetime) -> Html:
         return empty("No endpoint is configured. Name one with [[docker]] or [[daytona]] in the configuration.")
     calm = [e for e in every if _calm(e)] if len(every) > FOLD else []
     shown = [e for e in every if not calm or not _calm(e)]
+    cut = max(FOLD, sum(map(_troubled, shown)))
+    shown, least = shown[:cut], shown[cut:]
     remarks = any(_remarks(endpoint, now) for endpoint in every)
     columns = _ENDPOINT_COLUMNS if remarks else _ENDPOINT_COLUMNS[:-1]
 
@@ -47,21 +49,24 @@ def endpoints(status: Status, now: datetime) -> Html:
             numbers=("Held", "Reapable"),
         )
 
-    first = rows(shown, "Endpoints") if shown else ""
-    if not calm:
-        return together(first)
-    rest = f"{counted(len(calm), 'endpoint')} up, with nothing reapable"
-    return together(first, el("details", el("summary", rest), rows(calm, rest)))
+    leak = counted(sum(e.reapable for e in least), "reapable resource")
+    quiet = f"{counted(len(calm), 'endpoint')} up, with nothing reapable"
+    folded = (least, f"{counted(len(least), 'more endpoint')}, with {leak} in all"), (calm, quiet)
+    rest = [el("details", el("summary", text), rows(some, text)) for some, text in folded if some]
+    return together(rows(shown, "Endpoints") if shown else "", *rest)
 
 
 def _worst_first(endpoint: EndpointStatus) -> tuple[bool, bool, int, bool, str]:
-    troubled = bool(endpoint.cap or endpoint.breaker_open or endpoint.error or endpoint.pressed)
-    return endpoint.up is not False, not troubled, -endpoint.reapable, endpoint.up is not None, endpoint.name
+    return endpoint.up is not False, not _troubled(endpoint), -endpoint.reapable, endpoint.up is not None, endpoint.name
+
+
+def _troubled(endpoint: EndpointStatus) -> bool:
+    return endpoint.up is False or bool(endpoint.cap or endpoint.breaker_open or endpoint.error or endpoint.pressed)
 
 
 def _calm(endpoint: EndpointStatus) -> bool:
-    troubled = bool(endpoint.cap or endpoint.breaker_open or endpoint.error or endpoint.clock_skew or endpoint.pressed)
-    return endpoint.up is True and not endpoint.reapable and not troubled and endpoint.sweeping_since is None
+    quiet = not endpoint.reapable and not endpoint.clock_skew and endpoint.sweeping_since is None
+    return endpoint.up is True and quiet and not _troubled(endpoint)
 
 
 def _endpoint(endpoint: EndpointStatus, now: datetime, columns: Sequence[str], *, dry_run: bool) -> list[Html]:
@@ -116,7 +121,7 @@ def _remarks(endpoint: EndpointStatus, now: datetime, *, dry_run: bool = False) 
     elif disk is not None and disk.problem is not None:
         remarks.append(el("span", f"Its disk is not measured: {disk.problem}.", class_="warn"))
     if endpoint.events is not None:
-        why = f": {endpoint.events_error}" if endpoint.events_error else ""
+        why = f": {endpoint.events_error}" if endpoint.events_error and endpoint.events_error != endpoint.error else ""
         text = "Events are followed." if endpoint.events else f"Events are not followed now{why}."
         remarks.append(el("span", text, class_="muted" if endpoint.events or not why else "warn"))
     return remarks
