@@ -20,7 +20,7 @@ DOCKER = ("docker.io", "docker-cli", "docker-compose", "docker-buildx")
 PACKAGES = {
     "bookworm": ("docker.io", "docker-compose"),
     "trixie": DOCKER,
-    "forky": (*DOCKER, "podman", "nftables", "aardvark-dns"),
+    "forky": (*DOCKER, "podman", "catatonit", "uidmap", "nftables", "aardvark-dns"),
 }
 """What each release brings beside `iptables` and certificates."""
 

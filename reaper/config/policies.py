@@ -23,7 +23,7 @@ _DEFAULT_CRON = ("15 * * * *", None)
 DEFAULT_EVERY = timedelta(minutes=10)  # of a policy that says neither every nor cron
 
 
-_KINDS = tuple(kind.value for kind in Kind)
+_KINDS = tuple(kind.value for kind in Kind if kind is not Kind.POD)  # which goes with its containers
 _RUN = frozenset(kind for kind in Kind if kind.runs)
 _UNUSED = frozenset({Kind.NETWORK, Kind.VOLUME, Kind.IMAGE, Kind.BUILD_CACHE})
 _OF_KINDS: dict[str, frozenset[Kind]] = {
@@ -260,7 +260,7 @@ class PolicyTable(Table):
             untagged=self.untagged,
             anonymous=self.anonymous,
             oneoff=self.oneoff,
-            with_project=frozenset(map(Kind, self.with_project)),
+            with_project=frozenset(map(Kind, self.with_project)) | {Kind.POD},
             states=frozenset(self.states),
             exit_codes=_exit_codes(self.exit_codes),
             window=self.opening(),

@@ -23,7 +23,7 @@ EXPIRES_LABEL = "reaper.expires"
 DEFAULT_STOP_TIMEOUT = timedelta(seconds=10)
 SHORTEST_CREATED_GRACE = timedelta(minutes=10)
 """How old at the least is what no policy says how old it has to be: a runner may be about to use what it has just made."""
-WITH_PROJECT = frozenset({Kind.NETWORK})
+WITH_PROJECT = frozenset({Kind.NETWORK, Kind.POD})
 ANY_EXIT_CODE, NOTHING = ExitCodes(), Selector()
 FIRST = datetime(2013, 1, 1, tzinfo=UTC)  # Docker is of March 2013
 FUTURE = timedelta(days=1)  # clocks that differ by less are reported, and corrected up to an hour

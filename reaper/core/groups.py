@@ -27,6 +27,13 @@ _LEFT_OPEN = frozenset({Reason.GROUP_KEPT, Reason.TOO_YOUNG, Reason.NO_POLICY})
 """Why something is kept that another rule may take: else a rule of its own keeps it."""
 
 
+def _speaks_for_group(decision: Decision) -> bool:
+    """Whether what containers have joined keeps them. A pod is kept with all that is in it, if not by one of them."""
+    if decision.resource.kind is Kind.POD:
+        return not decision.reap and decision.reason not in _LEFT_OPEN
+    return decision.reason in _SPEAKS_FOR_GROUP
+
+
 def _kept_by(member: Decision) -> str:
     """Why its group is kept, in a phrase. That it is kept as a part of the group as well is no news."""
     return f"{member.resource.group_word} kept by {member.resource.name}"
@@ -39,7 +46,7 @@ class Units:
         self.judge = judge
         self.decisions = decisions
         self.members: dict[GroupKey, list[int]] = {}
-        self.networks: dict[GroupKey, list[int]] = {}
+        self.networks: dict[GroupKey, list[int]] = {}  # and pods
         self.others: dict[GroupKey, list[int]] = {}  # volumes and images: they decide nothing
         self._images = [i for i, decision in enumerate(decisions) if decision.resource.kind is Kind.IMAGE]
         self.index = {(d.resource.endpoint, d.resource.id): i for i, d in enumerate(decisions)}
@@ -47,7 +54,7 @@ class Units:
             key = judge.groups.key(decision.resource)
             if key is not None:
                 kind = decision.resource.kind
-                of_kind = self.members if kind.runs else self.networks if kind is Kind.NETWORK else self.others
+                of_kind = self.members if kind.runs else self.networks if kind.joined else self.others
                 of_kind.setdefault(key, []).append(i)
         names: dict[GroupName, list[GroupKey]] = {}
         for key in self.members:
@@ -158,7 +165,7 @@ class Units:
         for key, members in self.members.items():
             unclear = unclear_key(key)
             networks = (*self.networks.get(key, []), *self.networks.get(unclear, []))
-            speakers = (i for i in networks if self.decisions[i].reason in _SPEAKS_FOR_GROUP)
+            speakers = (i for i in networks if _speaks_for_group(self.decisions[i]))
             kept = next((i for i in members if not self.decisions[i].reap), None)
             blocker = kept if kept is not None else next(speakers, None)
             if blocker is not None:
@@ -293,7 +300,7 @@ class Units:
         resource = decision.resource
         if members and decision.reason is Reason.GROUP_KEPT:
             self._judge_with_project(i, members)
-        is_leftover = resource.kind is Kind.NETWORK or (resource.remembered is not None and self._may_follow(resource))
+        is_leftover = resource.kind.joined or (resource.remembered is not None and self._may_follow(resource))
         if not members and is_leftover and decision.reason in _LEFT_OPEN:
             self._judge_leftover(i)
 
@@ -307,7 +314,8 @@ class Units:
         kind = self.decisions[i].resource.kind
         if not first.deletes:
             how = f"only to be {first.action.done}" if first.reap else "kept"
-            sentence = f"its project still has {first.resource.name}, which is {how}: {first.sentence}"
+            its = f"its {first.resource.group_word} still has {first.resource.name}"
+            sentence = f"{its}, which is {how}: {first.sentence}"
             self._turn(i, Reason.GROUP_KEPT, _kept_by(first), sentence)
         elif not self._may_follow(self.decisions[i].resource):
             sentence = "it carries the labels of its project, and has another name than what is built for that"
@@ -318,7 +326,8 @@ class Units:
         elif (why := self._left_out(self.decisions[i].resource, members)) is not None:
             self._turn(i, Reason.NO_POLICY, why, f"what takes its project's containers is not for it: {why}")
         else:
-            self._take(i, "with its project's containers", "it goes with its project's containers", first)
+            along = f"with its {first.resource.group_word}'s containers"
+            self._take(i, along, f"it goes {along}", first)
 
     def _policy_of(self, decision: Decision) -> Policy | None:
         return next((policy for policy in self.judge.rules.policies if policy.name == decision.policy), None)
@@ -330,9 +339,9 @@ class Units:
         return next((f"policy {policy.name} {why}" for policy, why in found if why is not None), None)
 
     def _takes_along(self, member: Decision, kind: Kind) -> bool:
-        """Whether what takes this container takes such a thing of its project along: without a policy, networks alone."""
+        """Whether what takes this container takes such a thing along: without a policy, pods and networks alone."""
         policy = self._policy_of(member)
-        return kind in policy.with_project if policy is not None else kind is Kind.NETWORK
+        return kind in policy.with_project if policy is not None else kind.joined
 
     def _judge_leftover(self, i: int) -> None:
         decision = self.decisions[i]
@@ -343,7 +352,7 @@ class Units:
         if resource.remembered is not None:
             free_at = max(resource.created_at, resource.remembered.free_at)
         if policies and free_at <= self.judge.now:
-            gone = "project's containers are gone"
+            gone = f"{resource.group_word}'s containers are gone"
             self._take(i, gone, f"its {gone}", replace(decision, policy=policies[0].name, since=free_at))
         elif decision.reason is not Reason.GROUP_KEPT:
             return  # a policy for its kind would take it later
@@ -356,7 +365,7 @@ class Units:
             self._turn(i, Reason.NO_POLICY, "no policy matches", "no policy for containers selects it")
         else:
             left = human(free_at - self.judge.now)
-            sentence = f"its project has no containers, but may be about to get some for {left} more"
+            sentence = f"its {resource.group_word} has no containers, but may be about to get some for {left} more"
             self._turn(i, Reason.CREATED_GRACE, f"containers may follow for {left} more", sentence)
 
     def _take(self, i: int, phrase: str, sentence: str, like: Decision) -> None:

@@ -76,6 +76,8 @@ def runner_sign(config_files: str) -> tuple[str, str] | None:
 def place(resource: Resource) -> str | None:
     """What distinguishes the resource's group from another one of its name; None where the resource does not say."""
     labels = resource.labels or {}
+    if resource.in_pod:
+        return ""  # the name of the group says which pod it is
     if resource.kind is Kind.SANDBOX:
         return labels.get(INSTANCE_LABEL, "")
     if not resource.kind.runs:

@@ -8,6 +8,7 @@ class Kind(StrEnum):
 
     CONTAINER = "container"
     SANDBOX = "sandbox"
+    POD = "pod"
     NETWORK = "network"
     VOLUME = "volume"
     IMAGE = "image"
@@ -17,6 +18,11 @@ class Kind(StrEnum):
     def runs(self) -> bool:
         """Whether it can have processes: then it decides for its group. The others follow."""
         return self in _RUN
+
+    @property
+    def joined(self) -> bool:
+        """Whether containers join it, and it goes with the last of them: a network, or a pod of Podman."""
+        return self in _JOINED
 
     @property
     def opt_in(self) -> bool:
@@ -40,8 +46,17 @@ class Kind(StrEnum):
 
 
 _RUN = frozenset({Kind.CONTAINER, Kind.SANDBOX})
+_JOINED = frozenset({Kind.POD, Kind.NETWORK})
 _OPT_IN = frozenset({Kind.VOLUME, Kind.IMAGE, Kind.BUILD_CACHE})
-_STAGES = {Kind.CONTAINER: 0, Kind.SANDBOX: 0, Kind.NETWORK: 1, Kind.VOLUME: 2, Kind.IMAGE: 3, Kind.BUILD_CACHE: 4}
+_STAGES = {
+    Kind.CONTAINER: 0,
+    Kind.SANDBOX: 0,
+    Kind.POD: 1,
+    Kind.NETWORK: 2,
+    Kind.VOLUME: 3,
+    Kind.IMAGE: 4,
+    Kind.BUILD_CACHE: 5,
+}
 
 
 class Action(StrEnum):

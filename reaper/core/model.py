@@ -54,15 +54,14 @@ class Resource:
         id: what the provider deletes by. Never a name, since names are reused; but of a volume, which has nothing else:
             see ``identity``.
         raw_state: the provider's own word for the state.
-        started_at: the last start; None when it never started or is not known yet.
-        stopped_at: the last stop; None when it never stopped or is not known yet.
+        started_at: the last start; as ``stopped_at``, the last stop, None when there was none or it is not known yet.
         last_activity_at: the last sign of life, where the provider has such a thing.
         updated_at: the last change of anything about it, where the provider reports that.
         created_at_inexact: ``created_at`` may be too late: it is the time of the last change, where no other is known.
         exit_code: of a container that has run and ended; None of any other, and where it is not known.
         image: the full reference as its creator wrote it; None where there is none. Of an image, the first of ``tags``.
         tags: all references of an image, in order.
-        group: the key of what it lives and dies with (a Compose project); None when it stands alone.
+        group: the key of what it lives and dies with (a Compose project; if ``in_pod`` a pod); None when it stands alone.
         uses: ids of what would break it by going (another container's network namespace, networks, volumes, its image).
         host: the machine of the platform that it runs on, where the platform says so. It may move.
         links_known: False while only an inspection can show what it depends on and would go with.
@@ -109,6 +108,7 @@ class Resource:
     image: str | None = None
     tags: tuple[str, ...] = ()
     group: str | None = None
+    in_pod: bool = False
     uses: frozenset[str] = frozenset()
     host: str | None = None
     links_known: bool = True
@@ -162,7 +162,7 @@ class Resource:
     @property
     def group_word(self) -> str:
         """What people call its group."""
-        return "session" if self.kind is Kind.SANDBOX else "project"
+        return "session" if self.kind is Kind.SANDBOX else "pod" if self.in_pod else "project"
 
     @property
     def never_started(self) -> bool:

@@ -105,8 +105,8 @@ class Owners:
         self._built_on = _built_on(resources) if Kind.IMAGE in kinds else {}
         self._by_group: dict[GroupKey, Ownership] = {}
         for resource in resources:
-            if resource.group is None or resource.kind.opt_in or resource.inherited is None:
-                continue
+            if resource.group is None or resource.in_pod or resource.kind.opt_in or resource.inherited is None:
+                continue  # what is in a pod says nothing of who made the rest of it
             if (ownership := self._of_group(resource)) and (key := self._groups.key(resource)) is not None:
                 self._by_group.setdefault(key, ownership)
         self._in_words = _scope_in_words(scope)

@@ -212,7 +212,8 @@ def _after(decision: Decision) -> Resource | None:
 
 
 _Unit = tuple[str, ...]
-_MAY_GO = frozenset({Kind.CONTAINER, Kind.SANDBOX, Kind.NETWORK})  # volumes and images of a project follow in another sweep
+# Volumes and images of a project follow in another sweep.
+_MAY_GO = frozenset(kind for kind in Kind if not kind.opt_in)
 
 
 def _unit(resource: Resource) -> _Unit:

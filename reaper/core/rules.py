@@ -113,7 +113,7 @@ class Judge:
             return owner
         if lease is not None:
             return Ownership(f"lease {lease.id}")
-        if resource.kind is not Kind.NETWORK or self.leases.empty:
+        if not resource.kind.joined or self.leases.empty:
             return None
         return self._project_owners.get(self.groups.key(resource))
 

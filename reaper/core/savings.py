@@ -67,7 +67,7 @@ def freed_by(resource: Resource, told: int | None) -> int | None:
         told: what the endpoint has said itself, as it does of a build cache.
     """
     match resource.kind:
-        case Kind.NETWORK:
+        case Kind.POD | Kind.NETWORK:
             return 0
         case Kind.SANDBOX:
             return None if resource.raw_state == ARCHIVED else resource.footprint.disk

@@ -382,11 +382,11 @@ def reach(endpoints: Iterable[str], policies: Iterable[Policy]) -> Reach:
 
 
 def _taken(policy: Policy) -> Collection[Kind]:
-    """The kinds that it may take, by itself and with projects; networks go with containers: see ``reclaimed``."""
-    along = policy.with_project - {Kind.NETWORK} if Kind.CONTAINER in policy.kinds else frozenset()
-    return policy.kinds | along
+    """The kinds that it may take, by itself and with projects; pods and networks go with containers: see ``reclaimed``."""
+    along = policy.with_project if Kind.CONTAINER in policy.kinds else ()
+    return policy.kinds | {kind for kind in along if not kind.joined}
 
 
 def reclaimed(kinds: Collection[Kind], provider: str) -> list[Kind]:
-    """What a policy for ``kinds`` can take there: networks go with the containers of their project."""
-    return [k for k in kinds_of(provider) if k in kinds or (k is Kind.NETWORK and Kind.CONTAINER in kinds)]
+    """What a policy for ``kinds`` can take there: what they have joined goes with containers."""
+    return [k for k in kinds_of(provider) if k in kinds or (k.joined and Kind.CONTAINER in kinds)]

@@ -122,8 +122,8 @@ def what_changed(before: Resource, now: Resource, *, stopped_by_us: bool = False
 
 
 def difference(decided: Resource, seen: Resource, *, stopped_by_us: bool) -> str | None:
-    """How what was seen last differs from what was decided about, for the record. A network loses its users first."""
-    if decided.kind is not Kind.NETWORK:
+    """How what was seen last differs from what was decided about, for the record. What was joined loses its users first."""
+    if not decided.kind.joined:
         return what_changed(decided, seen, stopped_by_us=stopped_by_us)
     if seen.state is State.RUNNING:
         return "had something attached to it"

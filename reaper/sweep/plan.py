@@ -123,7 +123,7 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
 
 
 def _kinds(names: list[str] | None) -> frozenset[Kind]:
-    known = [kind.value for kind in Kind]
+    known = [kind.value for kind in Kind if kind is not Kind.POD]
     for name in names or ():
         if name not in known:
             raise ConfigError(f"{name!r} is no kind", did_you_mean(name, known), "--kind")

@@ -75,10 +75,10 @@ class Members:
 
     def _containers(self) -> list[Decision]:
         """Its containers or sandboxes; where it is one of volumes or images, these."""
-        return [d for d in self._open() if d.resource.kind is not Kind.NETWORK]
+        return [d for d in self._open() if not d.resource.kind.joined]
 
     def _networks(self) -> list[Decision]:
-        return [d for d in self._open() if d.resource.kind is Kind.NETWORK]
+        return [d for d in self._open() if d.resource.kind.joined]
 
     def _open(self) -> list[Decision]:
         return [d for d in self.decisions if d.resource.id not in self.results]
@@ -141,11 +141,11 @@ class Members:
             except NotFoundError:
                 self._gone(decision)
             else:  # no listing says that something is gone
-                what = f"the listing of its project {first.group} lacks {decision.resource.name}, which is there"
+                what = f"the listing of its {first.group_word} {first.group} lacks {decision.resource.name}, which is there"
                 raise UnreadableError(what)
         if lost:
             # Another client is at work on this project: what it leaves is for the next sweep to judge.
-            raise ChangedError(f"its project {first.group} has lost a member")
+            raise ChangedError(f"its {first.group_word} {first.group} has lost a member")
 
     async def _current_members(self, first: Resource) -> set[str]:
         """The ids of the group's members now. Raises ChangedError when one of them is none of this unit's."""

@@ -335,20 +335,21 @@ class Unit(Members):
         return seen, error
 
     async def _delete_networks(self) -> None:
-        """The project's networks go last, and only when all its containers are gone."""
+        """The group's pods and networks go last, in this order, and only when all its containers are gone."""
         networks = self._networks()
         if not networks:
             return
-        containers = (d.resource.id for d in self.decisions if d.resource.kind is not Kind.NETWORK)
+        containers = (d.resource.id for d in self.decisions if not d.resource.kind.joined)
         if not all(self.results[id_].outcome.removed for id_ in containers):
             for decision in networks:
-                self._settle(decision, Outcome.SKIPPED, "its project's containers are not all gone")
+                word = decision.resource.group_word
+                self._settle(decision, Outcome.SKIPPED, f"its {word}'s containers are not all gone")
             return
         before = networks[0].resource
         members = await self.context.provider.members(before, self._listing) if before.group is not None else ()
         gone = self.results.keys()
-        if back := [m.name for m in members if m.id not in gone and m.kind is not Kind.NETWORK]:
-            raise ChangedError(f"its project {before.group} has {', '.join(back)} now")
+        if back := [m.name for m in members if m.id not in gone and not m.kind.joined]:
+            raise ChangedError(f"its {before.group_word} {before.group} has {', '.join(back)} now")
 
         async def one(resource: Resource) -> None:
             decision = self._decision(resource)
@@ -369,4 +370,5 @@ class Unit(Members):
             else:
                 await self._delete(resource)
 
-        await self._each([d.resource for d in networks], one)
+        for kind in (Kind.POD, Kind.NETWORK):
+            await self._each([d.resource for d in networks if d.resource.kind is kind], one)

@@ -254,7 +254,13 @@ def test_it_can_be_explained_without_a_lease_and_with_one(thing: Resource) -> No
 
 def test_only_what_runs_decides_for_its_group() -> None:
     assert {kind for kind in Kind if kind.runs} == {Kind.CONTAINER, Kind.SANDBOX}
-    assert sorted(Kind, key=lambda kind: kind.stage)[2:] == [Kind.NETWORK, Kind.VOLUME, Kind.IMAGE, Kind.BUILD_CACHE]
+    assert sorted(Kind, key=lambda kind: kind.stage)[2:] == [
+        Kind.POD,
+        Kind.NETWORK,
+        Kind.VOLUME,
+        Kind.IMAGE,
+        Kind.BUILD_CACHE,
+    ]
 
 
 def test_what_is_older_than_the_lease_by_a_second_is_not_its_own() -> None:

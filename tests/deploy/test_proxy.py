@@ -127,7 +127,7 @@ def test_reaper_works_through_it_and_each_call_and_parameter_of_the_list_is_made
         sent = [(call.method, call.path) for call in arriving.log]
     calls = [made(*request) for request in sent]
     assert None not in calls
-    assert [call for call in CALLS if call not in calls] == []
+    assert [call for call in CALLS if call not in calls and "/libpod/" not in call.path] == []  # Podman has these alone
     named = {(call.path, name) for call, (_, target) in zip(calls, sent, strict=True) if call for name in names(target)}
     every = {(call.path, name) for call in CALLS for name in call.params}
     assert named == every - {("/system/df", "type")}  # which engines have since API 1.42

@@ -92,7 +92,8 @@ MUTANTS = (
         "a group is one unit", "while self._unite_groups() | self._keep_what_is_used()", "while self._keep_what_is_used()"
     ),
     Mutant("what is in use stays", "while self._unite_groups() | self._keep_what_is_used()", "while self._unite_groups()"),
-    Mutant("a protected network keeps its project", "if self.decisions[i].reason in _SPEAKS_FOR_GROUP)", "if False)"),
+    Mutant("a protected network keeps its project", "return decision.reason in _SPEAKS_FOR_GROUP", "return False"),
+    Mutant("a protected pod keeps what is in it", "return not decision.reap and decision.reason not in", "return None in"),
     Mutant("what is already being destroyed stays", 'if wanted == "destroyed" or', "if False or"),
     Mutant(
         "a warm pool is the platform's",

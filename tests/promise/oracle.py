@@ -22,13 +22,14 @@ from tests.promise.truth import (
     Image,
     Lease,
     Network,
+    Pod,
     Policy,
     Sandbox,
     Volume,
     World,
 )
 
-Thing = Container | Network | Volume | Image | Sandbox
+Thing = Container | Network | Pod | Volume | Image | Sandbox
 Labels = Mapping[str, str]
 
 # What the worlds are made of, each with its meaning: nothing here has to parse anything.
@@ -172,6 +173,9 @@ class Oracle:
     def _directories(self, project: str) -> set[str]:
         return {unit[1] for unit in self.units if unit[0] == project}
 
+    def _inside(self, pod: Pod) -> list[Container]:
+        return [c for c in self.world.containers if c.pod == pod.id]
+
     def _mates(self, container: Container) -> list[Container]:
         unit = self._unit(container)
         return [container] if unit is None else self.units[unit]
@@ -179,7 +183,7 @@ class Oracle:
     # -- ownership -------------------------------------------------------------------------------------------------------
 
     @_once
-    def _preset(self, thing: Container | Sandbox | Network) -> bool:
+    def _preset(self, thing: Container | Sandbox | Network | Pod) -> bool:
         presets, labels = self.config.presets, self._own(thing)
         signs = {*(["terminal-bench"] if "terminal-bench" in labels else [])}
         signs |= {"harbor"} if labels.get("harbor.managed") == "true" else set()
@@ -199,7 +203,7 @@ class Oracle:
     def _remembered(self, thing: Thing) -> bool:
         return isinstance(thing, Container | Network) and thing.id in self.world.remembered
 
-    def _listed(self, thing: Container | Sandbox | Network) -> bool:
+    def _listed(self, thing: Container | Sandbox | Network | Pod) -> bool:
         labels, config = self._own(thing), self.config
         images = thing.image if isinstance(thing, Container) else ""
         return (
@@ -214,8 +218,9 @@ class Oracle:
             return True
         if isinstance(thing, Volume | Image):
             return False
-        if isinstance(thing, Network):
-            members = self._of_project((thing.labels or {}).get(PROJECT, ""))
+        if isinstance(thing, Network | Pod):
+            project = (thing.labels or {}).get(PROJECT, "")
+            members = self._inside(thing) if isinstance(thing, Pod) else self._of_project(project)
             by_members = bool(members) and all(self._owned(member) for member in members)
             return by_members or self._preset(thing) or self._listed(thing) or self.config.everything
         return self._preset(thing) or self._listed(thing) or self.config.everything
@@ -468,6 +473,8 @@ class Oracle:
                 self._sandbox(thing, reasons)
             case Network():
                 self._network(thing, reasons)
+            case Pod():
+                self._pod(thing, reasons)
             case Volume() | Image():
                 self._override(thing, reasons)
                 if isinstance(thing, Image):
@@ -542,6 +549,22 @@ class Oracle:
         if any(policy.exclude_labels or policy.exclude_names for policy in self.config.policies):
             reasons.open.append("a policy may exclude it, whatever it says of its project's containers")
 
+    def _pod(self, pod: Pod, reasons: Reasons) -> None:
+        override = self._override(pod, reasons)
+        taken = self._taken(pod)
+        if override is not None and override > self.world.now and not taken:
+            (reasons.open if self.config.everything_goes else reasons.never).append("its own label override is not due")
+        if any(policy.exclude_labels or policy.exclude_names for policy in self.config.policies):
+            reasons.open.append("a policy may exclude it, whatever it says of what is in it")
+        inside = self._inside(pod)
+        if len({self._unit(container) for container in inside}) > 1:
+            reasons.open.append("what is in it does not belong together")
+        if inside or taken:
+            return
+        reasons.open.append("it is empty")
+        if pod.created is not None and self.world.now - pod.created < GRACE:
+            reasons.never.append("containers may be about to follow")
+
     # -- one for another -------------------------------------------------------------------------------------------------
 
     def _spread(self, kept: dict[str, list[str]], *, cautious: bool = False) -> None:
@@ -568,6 +591,10 @@ class Oracle:
             project = (network.labels or {}).get(PROJECT, "")
             if self._keeps_its_project(network) and (cautious or len(self._directories(project)) == 1):
                 yield from ((key(member), "its network is protected") for member in self._of_project(project))
+        for pod in self.world.pods:
+            together = [pod.id, *(key(container) for container in self._inside(pod))]
+            if any(name in kept for name in together):
+                yield from ((name, "its pod has one that is kept, or is kept itself") for name in together)
         for session in self.sessions.values():
             if any(key(sandbox) in kept for sandbox in session):
                 yield from ((key(sandbox), "its session has one that is kept") for sandbox in session)
@@ -624,4 +651,4 @@ def key(thing: Thing) -> str:
 
 def things(world: World) -> list[Thing]:
     """All that there is."""
-    return [*world.containers, *world.networks, *world.volumes, *world.images, *world.sandboxes]
+    return [*world.containers, *world.networks, *world.pods, *world.volumes, *world.images, *world.sandboxes]

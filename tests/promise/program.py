@@ -156,7 +156,9 @@ async def _main(world: World, folder: Path, *, act: bool) -> Outcome:
         (endpoint,) = connect.endpoints([EndpointSpec(DOCKER, table_)], _ONCE, folder, act=act)
         report = await _swept(world, endpoint, act=act)
     left = {
-        key(thing) for held in (engine.containers, engine.networks, engine.volumes, engine.images) for thing in held.values()
+        key(thing)
+        for held in (engine.containers, engine.networks, engine.pods, engine.volumes, engine.images)
+        for thing in held.values()
     }
     return _outcome(world, report, left, engine.unknown)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.promise.truth import Container, Image, Network, Sandbox, Volume, World
+from tests.promise.truth import Container, Image, Network, Pod, Sandbox, Volume, World
 
 OWN_NETWORKS = tuple(
     {"Id": digit * 64, "Name": name, "Driver": name, "Scope": "local", "Labels": {}, "Created": "2026-01-02T03:04:05.6Z"}
@@ -52,6 +52,7 @@ class Engine:
         self.world = world
         self.containers: dict[str, Container] = {c.id: c for c in world.containers}
         self.networks: dict[str, Network] = {n.id: n for n in world.networks}
+        self.pods: dict[str, Pod] = {p.id: p for p in world.pods}
         self.volumes: dict[str, Volume] = {v.name: v for v in world.volumes}
         self.images: dict[str, Image] = {i.id: i for i in world.images if not i.missing}
         self.deleted: list[str] = []
@@ -72,6 +73,8 @@ class Engine:
                 status, found = 200, self._listed(kind, json.loads(request.query.get("filters", "{}")))
             case "GET", "containers", id_, "json":
                 status, found = self._one(self.containers, id_, self._inspected)
+            case method, "libpod", "pods", *rest if self.world.podman:
+                status, found = self._of_pods(method, *rest)
             case "GET", "networks", id_:
                 status, found = self._one(self.networks, id_, self._network)
             case "GET", "volumes", id_:
@@ -88,7 +91,8 @@ class Engine:
                 status, found = 404, {"message": "page not found"}
         date = format_datetime(datetime.now(UTC) + self.world.skew, usegmt=True)
         body = b"" if found is None else json.dumps(found).encode()
-        return web.Response(status=status, body=body, headers={"Date": date}, content_type="application/json")
+        headers = {"Date": date, "Api-Version": "1.44"} | ({"Libpod-Api-Version": "5.8.6"} if self.world.podman else {})
+        return web.Response(status=status, body=body, headers=headers, content_type="application/json")
 
     def _one(self, held: Mapping[str, Any], id_: str, show: Callable[[Any], object]) -> tuple[int, object]:
         return (200, show(held[id_])) if id_ in held else (404, {"message": f"No such thing: {id_}"})
@@ -104,7 +108,8 @@ class Engine:
             case "containers":
                 ids = filters.get("id", [])
                 found = [c for c in self.containers.values() if passes(c.labels) and (not ids or c.id in ids)]
-                return [self._row(container) for container in found]
+                infra = [] if filters else [self._infra(pod) for pod in self.pods.values() if pod.infra is not None]
+                return [*(self._row(container) for container in found), *infra]
             case "networks":
                 made = [self._network(network) for network in self.networks.values() if passes(network.labels)]
                 return made if wanted or self.world.podman else [*made, *OWN_NETWORKS]
@@ -113,6 +118,58 @@ class Engine:
                 return {"Volumes": rows, "Warnings": None}
             case _:
                 return [self._image_row(image) for image in self.images.values() if passes(image.labels)]
+
+    def _of_pods(self, method: str, id_: str, *rest: str) -> tuple[int, object]:
+        if (method, id_) == ("GET", "json"):
+            return 200, [self._pod(pod) for pod in self.pods.values()]
+        if method == "GET" and rest == ("json",):
+            return self._one(self.pods, id_, self._pod_inspected)
+        return self._delete_pod(id_)
+
+    def _infra(self, pod: Pod) -> dict[str, Any]:
+        return {
+            "Id": pod.infra,
+            "Names": [f"/{pod.id[:12]}-infra"],
+            "Image": "",
+            "ImageID": "sha256:",
+            "Created": int(pod.created.timestamp()) if pod.created is not None else 0,
+            "Labels": None if pod.labels is None else dict(pod.labels),
+            "State": "running",
+            "NetworkSettings": {"Networks": {}},
+            "Mounts": [],
+        }
+
+    def _pod(self, pod: Pod) -> dict[str, Any]:
+        inside = [{"Id": c.id, "Names": c.name, "Status": c.state} for c in self.containers.values() if c.pod == pod.id]
+        infra = [] if pod.infra is None else [{"Id": pod.infra, "Names": f"{pod.id[:12]}-infra", "Status": "running"}]
+        return {
+            "Id": pod.id,
+            "Name": pod.name,
+            "Created": _rfc3339(pod.created),
+            "InfraId": pod.infra or "",
+            "Containers": [*inside, *infra],
+            "Labels": None if pod.labels is None else dict(pod.labels),
+        }
+
+    def _pod_inspected(self, pod: Pod) -> dict[str, Any]:
+        row = self._pod(pod)
+        inside = [{"Id": one["Id"], "Name": one["Names"], "State": one["Status"]} for one in row["Containers"]]
+        row |= {"InfraContainerID": row.pop("InfraId"), "Containers": inside}
+        return {key: value for key, value in row.items() if key != "Labels" or value}
+
+    def _delete_pod(self, id_: str) -> tuple[int, object]:
+        """Without force what has stopped goes with its pod, and what runs keeps it."""
+        inside = [c for c in self.containers.values() if c.pod == id_]
+        if id_ not in self.pods:
+            return 404, {"message": f"no pod with name or ID {id_} found: no such pod", "cause": "no such pod"}
+        if any(map(self._runs, inside)):
+            what = "not all containers could be removed from pod: container state improper"
+            return 500, {"message": what, "cause": "removing pod containers"}
+        for gone in (*(c.id for c in inside), id_):
+            self.containers.pop(gone, None)
+            self.deleted.append(gone)
+        del self.pods[id_]
+        return 200, {"Id": id_, "Err": None, "RemovedCtrs": {}}
 
     def _delete(self, kind: str, id_: str, *, force: bool) -> tuple[int, object]:
         held: dict[str, Any] = getattr(self, kind)

@@ -54,7 +54,7 @@ def test_the_worlds_hold_every_reason() -> None:
     seen, deleted = set[Reason](), Counter[str]()
 
     def complete() -> bool:
-        enough = min(deleted[kind] for kind in ("Container", "Sandbox", "Network", "Volume")) >= 5
+        enough = min(deleted[kind] for kind in ("Container", "Sandbox", "Network", "Volume", "Pod")) >= 5
         return set(Reason) - seen <= {Reason.NOT_DUE, *_OF_FURTHER_KINDS, *_OF_PROCESSES} and enough
 
     @settings(PROMISE, max_examples=150, phases=[Phase.generate])

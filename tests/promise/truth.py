@@ -38,6 +38,7 @@ class Container:
         image: the reference as its creator wrote it.
         exit_code: what the engine says; it says 0 of what runs, and nothing where it is None.
         network_mode: as in HostConfig; likewise ``pid_mode``, ``ipc_mode``, ``links`` and ``volumes_from``.
+        pod: the id of the pod that it is in.
         networks: names of networks that it is attached to. The engine gives their ids once it has been started.
         odd: values of the listing's row and of the inspection that are not what an engine gives: by a path in its JSON.
     """
@@ -60,7 +61,19 @@ class Container:
     volumes_from: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
+    pod: str | None = None
     odd: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod of Podman: what is in it says so. ``infra`` is the id of its infra container, if it has one."""
+
+    id: str
+    name: str
+    labels: Mapping[str, str] | None
+    created: datetime | None
+    infra: str | None = None
 
 
 @dataclass(frozen=True)
@@ -192,6 +205,7 @@ class World:
     images: tuple[Image, ...] = ()
     containers: tuple[Container, ...] = ()
     networks: tuple[Network, ...] = ()
+    pods: tuple[Pod, ...] = ()
     volumes: tuple[Volume, ...] = ()
     sandboxes: tuple[Sandbox, ...] = ()
     leases: tuple[Lease, ...] = ()

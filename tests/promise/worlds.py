@@ -22,6 +22,7 @@ from tests.promise.truth import (
     Image,
     Lease,
     Network,
+    Pod,
     Policy,
     Sandbox,
     Volume,
@@ -245,6 +246,23 @@ class _Made:
                 made = replace(made, networks=(net,), network_mode=net)
             self.containers.append(_in_a_group(made))
 
+    def pod(self, number: int) -> Pod:
+        """A pod, of a whole project, of any containers, or of none."""
+        draw = self.draw
+        id_, of = ident(150 + number), draw(st.sampled_from(("project", "project", "any", "plain", "none")))
+        free = [one for one in self.containers if one.pod is None]
+        if of == "project":
+            project = next((name for one in free if (name := (one.labels or {}).get(PROJECT))), None)
+            inside = [one for one in free if project is not None and (one.labels or {}).get(PROJECT) == project]
+        else:
+            fits = [one for one in free if of == "any" or (of == "plain" and PROJECT not in (one.labels or {}))]
+            inside = draw(st.lists(st.sampled_from(fits), max_size=3, unique_by=lambda one: one.id)) if fits else []
+        names = {one.id for one in inside}
+        self.containers = [replace(one, pod=id_) if one.id in names else one for one in self.containers]
+        infra = draw(st.sampled_from((ident(160 + number), None)))
+        name = draw(st.sampled_from(("trial-pod", "work-pod", "pod-db")))
+        return Pod(id_, f"{name}-{number}", draw(_EXTRAS), _moment(draw(_AGES)), infra)
+
     def single(self) -> None:
         """A container that Compose has not made: of a plain image, or of one with labels, as ``docker commit`` makes."""
         draw = self.draw
@@ -298,13 +316,16 @@ def _engine(draw: st.DrawFn, world: World) -> World:
         made.containers[number] = draw(_related(one, others, made.networks))
     for _ in range(draw(st.integers(0, 2))):
         made.volume()
+    podman = draw(rarely(False, True, weight=3))
+    pods = [made.pod(number) for number in range(draw(st.integers(0, 2)))] if podman else []
     return replace(
         world,
         images=tuple(made.images),
         containers=tuple(draw(st.permutations(made.containers))),
         networks=tuple(made.networks),
         volumes=tuple(made.volumes),
-        podman=draw(rarely(False, True, weight=5)),
+        pods=tuple(pods),
+        podman=podman,
     )
 
 

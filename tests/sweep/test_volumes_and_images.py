@@ -64,10 +64,10 @@ async def test_each_kind_goes_when_all_of_the_kind_before_has_gone() -> None:
     assert swept.left() == set()
     deleted = {call.name: call for call in swept.world.made("delete")}
     kinds = {thing.name: thing.kind for thing in things}
-    stages: list[list[str]] = [[], [], [], []]
+    stages: list[list[str]] = [[], [], [], [], []]
     for name, kind in kinds.items():
         stages[kind.stage].append(name)
-    for earlier, later in ((0, 2), (1, 2), (2, 3)):  # a project's network goes as soon as its own containers have gone
+    for earlier, later in ((0, 3), (2, 3), (3, 4)):  # a project's network goes as soon as its own containers have gone
         ended = max(deleted[name].ended or 0 for name in stages[earlier])
         assert ended <= min(deleted[name].began for name in stages[later])
     assert not any(force for resource, force in swept.world.removals if resource.kind.opt_in)

@@ -65,6 +65,10 @@ CALLS = (
     EngineCall("POST", "/containers/{id}/stop", "stop what a policy takes although it runs", {"t": _NUMBER}),
     EngineCall("POST", "/containers/{id}/unpause", "let a paused one stop on Podman, which refuses to stop it", {}),
     EngineCall("DELETE", "/containers/{id}", "delete, with anonymous volumes", {"v": _FLAG, "force": _FLAG}),
+    # Of Podman alone, which deletes an infra container with its pod. Never with force, which stops what runs in it.
+    EngineCall("GET", "/libpod/pods/json", "which containers are in one of Podman's pods", {}),
+    EngineCall("GET", "/libpod/pods/{id}/json", "the final re-check before a deletion", {}),
+    EngineCall("DELETE", "/libpod/pods/{id}", "delete a pod with its infra container when nothing else is in it", {}),
     EngineCall("GET", "/networks", "list networks", {}),
     EngineCall("GET", "/networks/{id}", "the final re-check before a deletion", {}),
     EngineCall(

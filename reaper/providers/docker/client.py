@@ -40,7 +40,8 @@ from reaper.providers.docker.disk import Disk
 from reaper.providers.docker.event_stream import followed_deaths
 from reaper.providers.docker.image_labels import ImageLabels
 from reaper.providers.docker.labelled import is_wanted, rows_with
-from reaper.providers.docker.network_endpoints import freed, proven_stale
+from reaper.providers.docker.network_endpoints import delete_network, proven_stale
+from reaper.providers.docker.pods import Pods
 from reaper.providers.docker.settings import DockerTable
 from reaper.providers.docker.uses import uses_since
 from reaper.providers.docker.volumes_images import image, reports_creation, volume
@@ -96,6 +97,7 @@ class DockerReader:
         self._dependents = Dependents(self.endpoint, self._connection.containers, self.inspect)
         self._image_labels = ImageLabels(engine.name, self._list_images, self._inspect_image)
         self._disk = Disk(engine.name, self._connection)
+        self._pods = Pods(engine.name, self._connection)
         self.meter = DataRoot(engine, self._connection)
         self._layers: dict[str, tuple[str, ...]] = {}  # by the id of an image, as inspections have shown them
         self._start: str | None = None  # the id of the network that the engine makes at each of its starts
@@ -111,9 +113,11 @@ class DockerReader:
         listed, skew = await call(f"list {self.endpoint}", self._connection.dated_rows)
         networks, other = await call(f"list networks of {self.endpoint}", self._connection.dated_networks)
         skew = min(skew, other, key=itemgetter(1))
+        # After the containers: each of them that is in a pod is in one that was there before.
+        await self._pods.read((text_of(row.get("Id")) for row in listed), call)
         inventory = self._inventory(listed, networks, skew, label_keys, every_network=every_network)
         await self._image_labels.read(inventory.resources, call)
-        marked = self._mark_own(self._image_labels.mark(resource) for resource in inventory.resources)
+        marked = self._mark_own(self._pods.grouped(map(self._image_labels.mark, inventory.resources)))
         inventory = replace(inventory, resources=marked)
         if not label_keys and also == NOTHING_ELSE:
             return inventory
@@ -230,8 +234,12 @@ class DockerReader:
         """It as it is now. Raises NotFoundError when it is gone."""
         if not resource.id:
             raise UnreadableError("its row has no Id to ask for")
-        if resource.kind is Kind.BUILD_CACHE:
-            return await self._disk.inspect()
+        others: dict[Kind, Callable[[], Awaitable[Resource]]] = {
+            Kind.BUILD_CACHE: self._disk.inspect,
+            Kind.POD: partial(self._pods.inspect, resource),
+        }
+        if (look := others.get(resource.kind)) is not None:
+            return self._mark_own((await look(),))[0]
         path = _INSPECT[resource.kind].format(resource.id)
         try:
             row = await self._connection.unless_removed(resource, BLOCKED, lambda client: client._query_json(path))  # noqa: SLF001
@@ -258,15 +266,15 @@ class DockerReader:
         if fresh.inherited is None:
             await self._image_labels.read_of(fresh)
             fresh = self._image_labels.mark(fresh)
-        return self._mark_own((fresh,))[0]
+        return self._mark_own((await self._pods.with_pod(fresh),))[0]
 
     async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
-        """The Compose project as it is listed now. The filter is an optimisation: what comes back is tested again."""
+        """The Compose project or the pod as it is now. The filter is an optimisation: what comes back is tested again."""
         project = resource.group
         if project is None:
             return (resource,)
-        listed = await call(f"list project {project}", lambda: self._members(project))
-        return tuple(member for member in listed if same_group(member, resource))
+        listed = () if resource.in_pod else await call(f"list project {project}", lambda: self._members(project))
+        return await self._pods.members(resource, [member for member in listed if same_group(member, resource)], call)
 
     async def _members(self, project: str) -> Sequence[Resource]:
         filters = json.dumps({"label": [f"{PROJECT_LABEL}={project}"]})
@@ -329,10 +337,11 @@ class DockerReader:
         for resource in found:
             if resource.id == self._own:
                 self._own_project = resource.group
+        own = "pod" if "@" in (self._own_project or "") else "Compose project"
         return tuple(
             replace(resource, system_container="this program's own container")
             if resource.id == self._own
-            else replace(resource, system_container="in this program's own Compose project")
+            else replace(resource, system_container=f"in this program's own {own}")
             if self._own_project is not None and resource.group == self._own_project
             else resource
             for resource in found
@@ -374,8 +383,10 @@ class DockerProvider(DockerReader):
         client = self._connection.client()
         try:
             match resource.kind:
+                case Kind.POD:
+                    await self._pods.delete(resource)
                 case Kind.NETWORK:
-                    await self._delete_network(resource)
+                    await delete_network(resource.id, self._connection.request, self._connection.containers)
                 case Kind.VOLUME:
                     await client._query_json(_INSPECT[resource.kind].format(resource.id), "DELETE")  # noqa: SLF001
                 case Kind.IMAGE:
@@ -385,14 +396,3 @@ class DockerProvider(DockerReader):
         except Exception as error:  # noqa: BLE001
             self._connection.translate(error)
         return None
-
-    async def _delete_network(self, network: Resource) -> None:
-        """Delete it; where nothing but endpoints of containers that are gone refuses that, free it of them first."""
-        ask = self._connection.request
-        path = _INSPECT[Kind.NETWORK].format(network.id)
-        try:
-            await ask("DELETE", path)
-        except ConflictError:
-            if not await freed(network.id, ask, self._connection.containers):
-                raise
-            await ask("DELETE", path)

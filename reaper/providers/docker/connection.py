@@ -41,10 +41,12 @@ class EngineConnection:
 
     Attributes:
         answered: whether anything has ever answered there: an error then means something else than a wrong address.
+        is_podman: whether it is Podman that answers.
     """
 
     def __init__(self, engine: DockerTable) -> None:
         self.answered = False
+        self.is_podman = False
         self._engine = engine
         self._client: aiodocker.Docker | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -189,6 +191,8 @@ class EngineConnection:
         async def hear(request: "aiohttp.ClientRequest") -> "aiohttp.ClientResponse":
             response = await handler(request)
             self.answered = True
+            if "Api-Version" in response.headers:  # else it is a proxy's own answer
+                self.is_podman = "Libpod-Api-Version" in response.headers
             return response
 
         if self._tunnel is not None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from reaper.errors import NotFoundError
+from reaper.errors import ConflictError, NotFoundError
 from reaper.providers.docker.calls import NAME
 from reaper.providers.docker.containers import Row, table
 from reaper.providers.parsing import text
@@ -79,6 +79,22 @@ async def proven_stale(network: Row, ask: Ask, listing: Listing) -> tuple[Stale,
             continue
         return ()
     return found
+
+
+async def delete_network(network_id: str, ask: Ask, listing: Listing) -> None:
+    """Delete a network; where nothing but endpoints of containers that are gone refuses that, free it of them first.
+
+    Args:
+        network_id: of it.
+        ask: as in ``proven_stale``.
+        listing: as in ``proven_stale``.
+    """
+    try:
+        await ask("DELETE", f"networks/{network_id}", None)
+    except ConflictError:
+        if not await freed(network_id, ask, listing):
+            raise
+        await ask("DELETE", f"networks/{network_id}", None)
 
 
 async def freed(network_id: str, ask: Ask, listing: Listing) -> bool:

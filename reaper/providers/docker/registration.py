@@ -17,7 +17,7 @@ class _Docker(Registration[DockerTable]):
     name = "docker"
     title = "Docker"
     table = DockerTable
-    kinds = (Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME, Kind.IMAGE, Kind.BUILD_CACHE)
+    kinds = (Kind.CONTAINER, Kind.POD, Kind.NETWORK, Kind.VOLUME, Kind.IMAGE, Kind.BUILD_CACHE)
     states = STATES
     has_events = True
     default_name = DEFAULT_ENGINE
