@@ -56,6 +56,7 @@ CONTEXT = (
     "LICENSE",
     "README.md",
     "constraints.txt",
+    "docs/reaper.1",
     "pyproject.toml",
     "reaper",
     "reaper.example.toml",

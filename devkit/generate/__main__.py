@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from devkit.generate import dashboards, kubernetes, metrics, openapi, proxy, reference, reliability, swarm
+from devkit.generate import dashboards, kubernetes, manual, metrics, openapi, proxy, reference, reliability, swarm
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 FILES: Mapping[Path, Callable[[], str]] = {
     **dashboards.FILES,
     **kubernetes.FILES,
+    **manual.FILES,
     **metrics.FILES,
     **openapi.FILES,
     **proxy.FILES,

@@ -23,7 +23,8 @@ _EPILOG = """exit codes:
 """
 _WHY_HELP = """
 reaper: without a command this would be the service, which deletes, and there is no configuration file: it is not started
-  by accident. See what one sweep would delete: reaper --once --dry-run. Run the service: reaper --config FILE
+  by accident. See what one sweep would delete: reaper --once --dry-run. Write a configuration: reaper init.
+  Run the service: reaper --config FILE
 """
 _LOOKING = ("only", "timeout", "aggressive", "stopped", "older_than", "all", "label", "image")  # not for history
 
@@ -182,6 +183,17 @@ def _history(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(since=None, until=None, endpoint=None, outcome=None, limit=None, summary=False)
 
 
+def _init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output", metavar="FILE", default=None, help="the file, which must not exist (default: reaper.toml); - for stdout"
+    )
+    group = parser.add_argument_group("what to look at")
+    group.add_argument("--only", metavar="WHICH", action="append", help="docker or daytona (repeatable)")
+    group.add_argument("--timeout", metavar="DURATION", help="for the whole command (default 10m)")
+    group = parser.add_argument_group("output")
+    _logging(group, "default: console on a terminal, else json", "default: info; warning on a terminal")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = _Parser(
@@ -227,6 +239,7 @@ def build_parser() -> argparse.ArgumentParser:
     group = sub.add_argument_group("configuration and output, which goes to stderr")
     _file(group)
     _logging(group, "default: console", "a line for each step as well; default: the reports alone")
+    _init(command("init", "write a reaper.toml for the endpoints and runners that are found; deletes nothing"))
     sub = command("history", "what was deleted, when and why, from the journal: the newest first")
     _history(sub)
     sub = command("leases", "which leases keep something, whose they are, and an end for one whose holder hangs")
@@ -317,6 +330,9 @@ def _check_fit(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
     if command == "ryuk":
         taken = {"command", "argv", "log_format", "log_level"}
         wrong |= dict.fromkeys(given.keys() - taken, ", which reads RYUK_ variables and no file")
+    if command == "init":
+        taken = {"command", "argv", "output", "only", "timeout", "log_format", "log_level"}
+        wrong |= dict.fromkeys(given.keys() - taken, ", which writes the defaults of what it finds")
     if command == "leases":
         taken = {"command", "argv", "action", "lease", "ended", "reason", "yes", "json", "log_level"}
         wrong |= dict.fromkeys(given.keys() - taken, ", which looks at no endpoint")

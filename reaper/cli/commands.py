@@ -32,7 +32,8 @@ def run(arguments: Namespace) -> int:
 
 
 def _run(arguments: Namespace) -> int:
-    own = {"config": _config, "demo": _demo, "history": _history, "leases": _leases, "run": _run_command, "ryuk": _ryuk}
+    own = {"config": _config, "demo": _demo, "history": _history, "init": _init, "leases": _leases}
+    own |= {"run": _run_command, "ryuk": _ryuk}
     if arguments.command in own:
         return own[arguments.command](arguments)
     if arguments.command is None and not arguments.once:
@@ -52,6 +53,12 @@ def _history(arguments: Namespace) -> int:
     from reaper.cli import history  # noqa: PLC0415 - it needs SQLite
 
     return history.run(arguments)
+
+
+def _init(arguments: Namespace) -> int:
+    from reaper.cli import init  # noqa: PLC0415 - only this command needs it
+
+    return init.run(arguments)
 
 
 def _leases(arguments: Namespace) -> int:

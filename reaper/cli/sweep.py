@@ -23,11 +23,13 @@ from reaper.core.pending import pending
 from reaper.core.pressure import awake
 from reaper.descriptors import with_room
 from reaper.errors import ConfigError, ReaperError
-from reaper.observers import tables
+from reaper.observers import outcomes, tables
 from reaper.observers.hints import hints_of, left, unjudged
 from reaper.observers.journal import NAME
 from reaper.observers.json_report import explanation_document, report_document
-from reaper.observers.log import LogObserver, is_quiet, log_format, log_of
+from reaper.observers.log import LogObserver, is_brief, is_quiet, log_format, log_of
+from reaper.observers.overview import overview
+from reaper.observers.progress import progress
 from reaper.observers.view import View
 from reaper.session import Session
 from reaper.sweep.plan import Plan, make_plan
@@ -82,7 +84,7 @@ class Command:
         self._view = View.of(self.arguments)
         self._until = datetime.now(UTC) + self.plan.timeout
         watches = _logs_events(self.arguments)
-        self._watcher = LogObserver(self.log) if watches else None
+        self._watcher = LogObserver(self.log, brief=is_brief(self.arguments)) if watches else None
         self._metrics = self._make_metrics()
         self.session = Session(
             self.plan,
@@ -102,7 +104,7 @@ class Command:
     async def _run(self, stop: Stop) -> int:
         self._name_the_file()
         session = self.session
-        with tables.progress(session.observers, act=self.plan.options.act):
+        with progress(session.observers, act=self.plan.options.act, endpoints=len(self.plan.endpoints)):
             relieved = await self._look_at_disks(stop)
             report = await session.sweep(self.rules, stop=stop)
             while self.plan.wait and await self._may_go_on(report, stop):
@@ -117,7 +119,7 @@ class Command:
         if kinds := self.plan.options.kinds:
             report = _only(report, kinds)
         report = self._view.only(report)
-        hints = hints_of(report, self.plan, self.arguments.argv)
+        hints = hints_of(report, self.plan, self.arguments.argv, presets=not self._introduces())
         if self.plan.options.list_unjudged:
             hints += unjudged(report, self.plan.rules.scope, self._reaped())
         report = replace(report, hints=tuple(hints))
@@ -222,10 +224,28 @@ class Command:
         if self.arguments.json:
             print(report_document(report, name, code, self.plan.quotas))
             return
-        rows = left(report, everything=self.plan.everything) if name == "check" else None
-        tables.report(report, name, rows, self._view)
-        if name == "check":
+        if name == "list":
+            tables.listing(report, self._view)
+        elif name == "check":
+            tables.left_over(report, left(report, everything=self.plan.everything), self._view)
             tables.quotas(self.plan.quotas, report)
+        else:
+            recorded = self.plan.options.act and self.plan.journal.enabled
+            outcomes.report(report, recorded=recorded, most=self._introduce(report))
+
+    def _introduces(self) -> bool:
+        """Whether a person sees a sweep without a configuration, and so perhaps the first one."""
+        once = self.arguments.command is None and "words" not in self.arguments and not self.arguments.json
+        return once and self.file is None and sys.stdout.isatty()
+
+    def _introduce(self, report: Report) -> int:
+        """Say what there is where no configuration says what is meant. Returns how many rows may follow."""
+        if not self._introduces():
+            return tables.SHOWN
+        lines = overview(report, self.plan.endpoints, self.plan.rules.scope.presets)
+        for each in lines:
+            tables.line(each)
+        return tables.SHOWN if self.plan.options.act else tables.rows_left(len(lines), report)
 
     def _explain(self, report: Report) -> int:
         code = exit_code(report)

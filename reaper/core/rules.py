@@ -143,7 +143,8 @@ class Judge:
         yield state(resource)
         if lease is not None:
             yield self._lease_ended(lease)
-        yield restart_policy(resource, owner, self.rules.protect)
+        if resource.kind is Kind.CONTAINER or resource.restart_policy is not None:
+            yield restart_policy(resource, owner, self.rules.protect)
         yield created_grace(resource, self.grace, self.now)
         yield self._override_to_go(resource)
         yield self._owner_process(resource)
@@ -235,14 +236,14 @@ class Judge:
 
     def _system_container(self, resource: Resource, lease: Lease | None) -> Finding:
         """A reaper of Testcontainers that was started under a lease is a part of that run; others serve any session."""
-        own = lease is not None and resource.own_labels.get(LEASE_LABEL) == lease.id
+        own, rule = lease is not None and resource.own_labels.get(LEASE_LABEL) == lease.id, f"system_{resource.kind}"
         if own and resource.system_container == TESTCONTAINERS_REAPER:
-            return Finding(
-                "system_container", None, lambda: f"it is {resource.system_container}, and its own label names its lease"
-            )
+            return Finding(rule, None, lambda: f"it is {resource.system_container}, and its own label names its lease")
         if (what := resource.system_container) is not None:
-            return keep("system_container", Reason.SYSTEM_CONTAINER, what, lambda: f"it is {what}")
-        return passed("system_container", "neither this program nor a system container of the host")
+            return keep(rule, Reason.SYSTEM_CONTAINER, what, lambda: f"it is {what}")
+        if resource.kind is Kind.SANDBOX:
+            return passed(rule, "no system sandbox of the platform")
+        return passed(rule, f"neither this program nor a system {resource.kind} of the host")
 
     def _protected(self, resource: Resource) -> Finding:
         if sign := self.rules.protect.selector.any_of(resource, resource.labels):

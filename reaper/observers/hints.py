@@ -1,8 +1,11 @@
 """What a report's reader can do next, in a sentence each."""
 
+import os
 import shlex
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 
 from reaper.core.decide import young_and_running
 from reaper.core.durations import human
@@ -66,6 +69,17 @@ def left(report: Report, *, everything: bool) -> list[Decision]:
     return [d for d in decisions if d.reap]
 
 
+def command_name() -> str:
+    """What the program is called by, for commands to copy: uvx installs it for one call only."""
+    by_distribution = Path(sys.argv[0]).name == "bench-reaper"
+    return "uvx bench-reaper" if by_distribution and "UV" in os.environ else "reaper"
+
+
+def _command(words: Sequence[str]) -> str:
+    """The program with these arguments, for people to copy."""
+    return f"{command_name()} {shlex.join(words)}"
+
+
 def _again(argv: Sequence[str], *extra: str, without: str = "") -> str:
     """The command that was given, with something added, for people to copy."""
     words: list[str] = []
@@ -74,7 +88,7 @@ def _again(argv: Sequence[str], *extra: str, without: str = "") -> str:
         if not skip and not (without and word.startswith(f"{without}=")) and word != without:
             words.append(word)
         skip = bool(without) and word == without
-    return shlex.join(["reaper", *words, *extra])
+    return _command([*words, *extra])
 
 
 def cap_hints(report: Report, argv: Sequence[str]) -> list[str]:
@@ -138,8 +152,8 @@ def _presets(decisions: Sequence[Decision], presets: Sequence[str]) -> list[str]
     return hints
 
 
-def hints_of(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
-    """What the report suggests, a sentence each."""
+def hints_of(report: Report, plan: Plan, argv: Sequence[str], *, presets: bool = True) -> list[str]:
+    """What the report suggests, a sentence each; with ``presets`` also which others would own something."""
     hints = [*cap_hints(report, argv), *_cache_hints(report, plan)]
     decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
     young = young_and_running(decisions)
@@ -147,7 +161,7 @@ def hints_of(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
     if young and ages and not plan.one_off:
         keep = [word for only in plan.only for word in ("--only", only)]
         named = ["--config", plan.config] if plan.config else []
-        command = shlex.join(["reaper", "--once", "--all", *named, *keep, *plan.narrow])
+        command = _command(["--once", "--all", *named, *keep, *plan.narrow])
         subject = "1 owned resource is" if len(young) == 1 else f"{len(young)} owned resources are"
         hints.append(f"{subject} running and younger than {human(min(ages))}; if no run is alive here: {command}")
     hints += _soon(report, plan, argv)
@@ -155,7 +169,7 @@ def hints_of(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
         hints.append(kept)
     if (by_image := owned_by_image(decisions)) is not None:
         hints.append(by_image)
-    hints += _presets(decisions, plan.rules.scope.presets)
+    hints += _presets(decisions, plan.rules.scope.presets) if presets else []
     if plan.one_off and plan.narrow and (unowned := not_owned(decisions)):
         hints.append(unowned)
     return hints

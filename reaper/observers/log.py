@@ -5,6 +5,7 @@ A line is a fixed event name and key-values. No line holds a secret: nothing her
 
 import logging
 import os
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 LEVELS = ("debug", "info", "warning", "error")
+_PARTICULAR = re.compile(r"\b[0-9a-f]{12,}\b|\d+")
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # as sd-daemon(3) has them
 
 
@@ -120,6 +122,13 @@ def one_line(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
+def cause(text: str, *names: str) -> str:
+    """What an error says, without the resource that it is about: what has one cause has one text."""
+    for name in filter(None, names):
+        text = text.replace(name, "...")
+    return _PARTICULAR.sub("...", text)
+
+
 def _in_one_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
     return {key: one_line(value) if isinstance(value, str) else value for key, value in event.items()}
 
@@ -134,10 +143,18 @@ def _about(resource: Resource) -> dict[str, str]:
 
 
 class LogObserver:
-    """Writes a line for what happens: INFO for deletions, WARNING for failed attempts, ERROR for what failed for good."""
+    """Writes a line for what happens: INFO for deletions, WARNING for failed attempts, ERROR for what failed for good.
 
-    def __init__(self, log: "FilteringBoundLogger") -> None:
+    Args:
+        log: where to.
+        brief: for a person who is shown the report beside it: failed attempts are counted by their cause, and what the
+            report says is left out.
+    """
+
+    def __init__(self, log: "FilteringBoundLogger", *, brief: bool = False) -> None:
         self._log = log
+        self._brief = brief
+        self._attempts: dict[tuple[str, str, str], tuple[FailedAttempt, int]] = {}
 
     def listed(self, endpoint: str, held: int) -> None:
         """See ``sweep.Observer``."""
@@ -155,6 +172,11 @@ class LogObserver:
     def retrying(self, endpoint: str, event: FailedAttempt) -> None:
         """See ``sweep.Observer``."""
         name = "rate_limited" if event.cooldown else "attempt_failed"
+        if self._brief:
+            key = endpoint, name, cause(str(event.error), *event.what.split()[-1:])
+            first, number = self._attempts.get(key, (event, 0))
+            self._attempts[key] = first, number + 1
+            return
         self._log.warning(
             name,
             endpoint=endpoint,
@@ -179,6 +201,9 @@ class LogObserver:
 
     def finished(self, report: EndpointReport) -> None:
         """See ``sweep.Observer``."""
+        if self._brief:
+            self._count_attempts(report.endpoint)
+            return
         for warning in report.warnings:
             self._log.warning("endpoint_warning", endpoint=report.endpoint, problem=warning)
         for result in report.results:
@@ -195,6 +220,11 @@ class LogObserver:
             )
         if report.failure is not None and report.failure.label != BUG:  # that has been logged, with its traceback
             self._log.error("endpoint_failed", endpoint=report.endpoint, error=report.failure.message)
+
+    def _count_attempts(self, endpoint: str) -> None:
+        for key in [key for key in self._attempts if key[0] == endpoint]:
+            first, number = self._attempts.pop(key)
+            self._log.warning(key[1], endpoint=endpoint, times=number, first=first.what, error=str(first.error))
 
     def bug(self, endpoint: str, error: BaseException) -> None:
         """See ``sweep.Observer``."""
@@ -237,6 +267,12 @@ def is_quiet(arguments: Namespace) -> bool:
     if arguments.log_level is not None:
         return bool(arguments.log_level not in ("debug", "info"))
     return "words" in arguments or (sys.stderr.isatty() and (arguments.command is not None or arguments.once))
+
+
+def is_brief(arguments: Namespace) -> bool:
+    """Whether the log leaves out what the report says, too: a person is shown that at the same terminal."""
+    shown = arguments.command != "explain" and sys.stdout.isatty()
+    return shown and arguments.log_level is None and is_quiet(arguments) and sys.stderr.isatty()
 
 
 def log_of(arguments: Namespace, level: str | None = None) -> "FilteringBoundLogger":

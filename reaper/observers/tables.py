@@ -1,38 +1,32 @@
-"""Results for people: tables and a progress bar at a terminal, plain lines with tabs in a pipe.
+"""Listings for people: tables at a terminal, plain lines with tabs in a pipe.
 
 rich is imported only where there is a terminal to draw on.
 """
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
 
 from reaper.core.finding import Finding
 from reaper.core.inventory_warnings import is_stuck
-from reaper.core.model import Decision, EndpointReport, Outcome, Reason, Report, Result, State
+from reaper.core.model import Decision, EndpointReport, Outcome, Reason, Report, State
 from reaper.core.quota import Quota, usages_of
 from reaper.observers.log import one_line
 from reaper.observers.view import COLUMNS, View, age, owner, summary, verdict
 from reaper.providers.registry import kinds_of
 from reaper.sweep.endpoint_sweep import BUG, CLOCK, PARTLY
-from reaper.sweep.ports import Quiet
-from reaper.sweep.sweep import Observer
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
-
-SHOWN = 40  # successful deletions are listed one by one up to here, at a terminal
+SHOWN = 40  # rows of what went well, and of quotas, are listed one by one up to here, at a terminal
 
 EVERYTHING = View()
+_FEWEST = 2  # rows, however small the screen is
 _GAP = 2  # blanks between two columns
 _SHORTEST_NAME, _LONGEST_OWNER = 40, 24  # columns for a name, and for an owner or a policy, where there are longer ones
 _UNKNOWN_AGE = datetime.max.replace(tzinfo=UTC)
-_COLUMNS = ("verdict", "name", "owner", "state", "age", "reason")
+_COLUMNS = ("verdict", "kind", "name", "owner", "state", "age", "reason")
 
 STYLES = {
     "reap": "bold red",
@@ -53,48 +47,67 @@ def words(value: str) -> str:
     return value.replace("_", " ")
 
 
-def _outcome(result: Result) -> str:
-    """What came of it, for people; of a dry run what would."""
-    would = result.outcome is Outcome.WOULD_DELETE
-    return f"would {result.decision.action}" if would else words(result.outcome.value)
-
-
 def line(*fields: str) -> None:
     """Print fields with tabs between them, whatever others have written in them."""
     sys.stdout.write("\t".join(one_line(field) for field in fields) + "\n")
 
 
-def report(report: Report, command: str, left: Sequence[Decision] | None, view: View = EVERYTHING) -> None:
-    """Print what a sweep did, a listing found or a check found left (``left``)."""
-    terminal = sys.stdout.isatty()
-    shown = there = 0
+def note(text: str) -> None:
+    """Print a sentence for people: in a pipe to stderr, so that stdout has nothing but rows."""
+    if sys.stdout.isatty():
+        line(text)
+    else:
+        sys.stderr.write(f"{one_line(text)}\n")
+
+
+def listing(report: Report, view: View = EVERYTHING) -> None:
+    """Print what the endpoints hold. In a pipe there is nothing but rows on stdout."""
+    rows = [(endpoint, f"{endpoint.held} resources", endpoint.decisions) for endpoint in report.endpoints]
+    _rows(report, rows, view)
     for endpoint in report.endpoints:
+        for sentence in facts(endpoint):
+            note(sentence)
+    if sys.stdout.isatty() or len(report.endpoints) > 1:
+        note(summary(report))
+    hints(report)
+
+
+def left_over(report: Report, left: Sequence[Decision], view: View = EVERYTHING) -> None:
+    """Print what a check found left."""
+    found = [(e, [d for d in left if d.resource.endpoint == e.endpoint]) for e in report.endpoints]
+    _rows(report, [(endpoint, f"{len(mine)} left", mine) for endpoint, mine in found], view)
+    for endpoint in report.endpoints:
+        for sentence in facts(endpoint):
+            line(sentence)
+    if left:
+        line(f"{len(left)} resource{' is' if len(left) == 1 else 's are'} left")
+    elif all(endpoint.failure is None for endpoint in report.endpoints):
+        line("nothing reapable is left")
+    hints(report)
+
+
+def _rows(report: Report, found: Sequence[tuple[EndpointReport, str, Sequence[Decision]]], view: View) -> None:
+    """Print the rows of each endpoint below its title, and how many more there are than were asked for."""
+    terminal, shown = sys.stdout.isatty(), 0
+    for endpoint, title, decisions in found:
         now = report.started_at + endpoint.clock_skew
-        if command == "list":
-            there += len(endpoint.decisions)
-            title = f"{endpoint.held} resources"
-            shown += _decisions(endpoint, title, endpoint.decisions, now, view, terminal=terminal, shown=shown)
-        elif command == "check":
-            mine = [d for d in left or () if d.resource.endpoint == endpoint.endpoint]
-            there += len(mine)
-            shown += _decisions(endpoint, f"{len(mine)} left", mine, now, view, terminal=terminal, shown=shown)
-        else:
-            _outcomes(endpoint, now, terminal=terminal)
-        if endpoint.disk is not None and endpoint.disk.rooms:
-            line(f"{endpoint.endpoint}: disk ({endpoint.disk.where}): {endpoint.disk.words()} in use")
-        _problems(endpoint)
-    if there > shown:
-        line(f"... and {there - shown:,} more: --limit none shows all")
-    if command == "list" and (terminal or len(report.endpoints) > 1):
-        line(summary(report))
-    if command == "check":
-        total = len(left or ())
-        if total:
-            line(f"{total} resource{' is' if total == 1 else 's are'} left")
-        elif all(endpoint.failure is None for endpoint in report.endpoints):
-            line("nothing reapable is left")
+        shown += show_decisions(endpoint, title, decisions, now, view, terminal=terminal, shown=shown)
+    if more := sum(len(decisions) for _, _, decisions in found) - shown:
+        note(f"... and {more:,} more: --limit none shows all")
+
+
+def rows_left(above: int, report: Report) -> int:
+    """How many rows of two lines fit a terminal's screen with so many lines above them, and the result below them."""
+    columns, lines = shutil.get_terminal_size()
+    below = sum(1 + len(f"hint: {hint}") // columns for hint in report.hints) + 2 * len(report.endpoints)
+    heads = 4  # the title, two lines of heads, and how many more there are
+    return max(_FEWEST, (lines - 1 - above - below - heads) // 2)
+
+
+def hints(report: Report) -> None:
+    """Print what the report suggests."""
     for hint in report.hints:
-        line(f"hint: {hint}")
+        note(f"hint: {hint}")
 
 
 def quotas(quotas: Sequence[Quota], report: Report) -> None:
@@ -131,19 +144,19 @@ def _order(decision: Decision, now: datetime) -> tuple[bool, bool, bool, str, da
 class Row:
     """A row of a table: the first field has a style. ``sentence`` says more than the last, where there is room for it."""
 
-    fields: tuple[str, str, str, str, str, str]
+    fields: tuple[str, ...]
     style: str
-    kind: str = ""
     sentence: str = ""
 
 
-def _row(word: str, decision: Decision, reason: str, now: datetime, style: str) -> Row:
+def row_of(word: str, decision: Decision, reason: str, now: datetime, style: str) -> Row:
+    """The row of one resource."""
     resource = decision.resource
-    fields = (word, resource.name, owner(decision), resource.raw_state, age(decision, now), reason)
-    return Row(fields, style, resource.kind.value)
+    about = (resource.kind.value, resource.name, owner(decision), resource.raw_state, age(decision, now))
+    return Row((word, *about, reason), style)
 
 
-def _decisions(
+def show_decisions(
     endpoint: EndpointReport,
     title: str,
     decisions: Sequence[Decision],
@@ -158,8 +171,8 @@ def _decisions(
     if view.columns:
         _chosen_columns(f"{endpoint.endpoint}: {title}", some, view.columns, now, terminal=terminal)
         return len(some)
-    rows = [_row(verdict(d), d, d.phrase, now, "dim" if d.owner is None else STYLES[d.verdict.value]) for d in some]
-    _table(terminal, f"{endpoint.endpoint}: {title}", _COLUMNS, rows, endpoint.endpoint)
+    rows = [row_of(verdict(d), d, d.phrase, now, "dim" if d.owner is None else STYLES[d.verdict.value]) for d in some]
+    show_rows(f"{endpoint.endpoint}: {title}", "verdict", rows, endpoint.endpoint, terminal=terminal)
     return len(some)
 
 
@@ -183,63 +196,29 @@ def _chosen_columns(
     Console().print(table)
 
 
-def _outcomes(endpoint: EndpointReport, now: datetime, *, terminal: bool) -> None:
-    results = sorted(
-        endpoint.results, key=lambda r: (r.outcome is Outcome.DELETED, r.outcome.value, r.decision.resource.name)
-    )
-    hidden = 0
-    if terminal:
-        well = [r for r in results if r.outcome.removed]
-        hidden = max(0, len(well) - SHOWN)
-        if hidden:
-            results = [r for r in results if not r.outcome.removed] + well[:SHOWN]
-    rows = [_row(_outcome(r), r.decision, r.detail or r.decision.phrase, now, STYLES[r.outcome]) for r in results]
-    if rows:
-        _table(terminal, endpoint.endpoint, ("outcome", *_COLUMNS[1:]), rows, endpoint.endpoint)
-    if hidden:
-        line(f"... and {hidden} more deleted")
-    counts = ", ".join(f"{n} {words(o.value)}" for o in Outcome if (n := endpoint.count(o)))
-    undecided = endpoint.undecided
-    kept = endpoint.held - len(endpoint.results) - undecided
-    if undecided:
-        said = [counts, f"{kept} kept" if kept > 0 else "", f"{undecided} not decided about"]
-        line(f"{endpoint.endpoint}: {', '.join(part for part in said if part)}, in {endpoint.seconds:.1f} s")
-    elif endpoint.failure is None or endpoint.held:
-        line(f"{endpoint.endpoint}: {counts or 'nothing to delete'}, {max(kept, 0)} kept, in {endpoint.seconds:.1f} s")
-
-
-def leaked_resources(report: Report, kept: Sequence[Decision]) -> None:
-    """Print what a run had left and what became of it, and what of it is kept."""
-    terminal = sys.stdout.isatty()
-    for endpoint in report.endpoints:
-        now = report.started_at + endpoint.clock_skew
-        if endpoint.results or endpoint.failure is not None:
-            _outcomes(endpoint, now, terminal=terminal)
-        if mine := [d for d in kept if d.resource.endpoint == endpoint.endpoint]:
-            _decisions(endpoint, "left where it is", mine, now, terminal=terminal)
-        _problems(endpoint)
-    for hint in report.hints:
-        line(f"hint: {hint}")
-
-
-def _problems(endpoint: EndpointReport) -> None:
-    for warning in endpoint.warnings:
-        line(f"{endpoint.endpoint}: warning: {warning}")
+def facts(endpoint: EndpointReport) -> list[str]:
+    """What there is to say of an endpoint besides its resources, a sentence each; the worst is the last."""
+    found = []
+    if endpoint.disk is not None and endpoint.disk.rooms:
+        found.append(f"{endpoint.endpoint}: disk ({endpoint.disk.where}): {endpoint.disk.words()} in use")
+    found += [f"{endpoint.endpoint}: warning: {warning}" for warning in endpoint.warnings]
     if endpoint.failure is not None:
         what = {BUG: "a bug", CLOCK: "not judged", PARTLY: "the rest was swept, but"}.get(
             endpoint.failure.label, "could not be listed"
         )
         if endpoint.undecided and endpoint.failure.label == "interrupted":
             what = "was not looked at to the end"
-        line(f"{endpoint.endpoint}: {what}: {endpoint.failure.message}")
+        found.append(f"{endpoint.endpoint}: {what}: {endpoint.failure.message}")
+    return found
 
 
-def _table(terminal: bool, title: str, columns: Sequence[str], rows: Sequence[Row], endpoint: str) -> None:  # noqa: FBT001
+def show_rows(title: str, first: str, rows: Sequence[Row], endpoint: str, *, terminal: bool) -> None:
+    """Print rows of resources: a table at a terminal, lines in a pipe. ``first`` names the first column."""
     if not terminal:
         for row in rows:
-            line(row.fields[0], endpoint, row.kind, *row.fields[1:])
+            line(row.fields[0], endpoint, *row.fields[1:])
         return
-    draw(title, columns, rows)
+    draw(title, (first, *_COLUMNS[1:]), rows)
 
 
 def draw(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
@@ -253,23 +232,26 @@ def draw(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    at = {column: i for i, column in enumerate(columns)}
+    name = at["name"]
+    bounds = {name: _SHORTEST_NAME, **{at[c]: _LONGEST_OWNER for c in ("owner", "policy") if c in at}}
+
     def width(cells: Sequence[Sequence[str]]) -> int:
         longest = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
-        longest[1:3] = min(longest[1], _SHORTEST_NAME), min(longest[2], _LONGEST_OWNER)
-        return sum(longest) + _GAP * (len(longest) - 1)
+        return sum(min(n, bounds.get(i, n)) for i, n in enumerate(longest)) + _GAP * (len(longest) - 1)
 
     console = Console()
     short = [[one_line(field) for field in row.fields] for row in rows]
-    long = [[*cells[:5], one_line(row.sentence) or cells[5]] for cells, row in zip(short, rows, strict=True)]
+    long = [[*cells[:-1], one_line(row.sentence) or cells[-1]] for cells, row in zip(short, rows, strict=True)]
     beside = next((cells for cells in (long, short) if width(cells) <= console.width), None)
     if beside is None:
         console.print(title, style="bold", markup=False, highlight=False)
         indent = max(len(cells[0]) for cells in (columns, *short)) + _GAP
         for cells, style in ((columns, "dim"), *zip(short, (row.style for row in rows), strict=True)):
-            console.print(
-                Text.assemble((cells[0].ljust(indent), style), (cells[1], style if style == "dim" else "")), overflow="fold"
-            )
-            console.print(Padding(Text(f"{', '.join(cells[2:5])}: {cells[5]}", "dim"), (0, 0, 0, indent)))
+            first = Text.assemble((cells[0].ljust(indent), style), (cells[name], style if style == "dim" else ""))
+            console.print(first, overflow="fold")
+            between = ", ".join(cell for i, cell in enumerate(cells[1:-1], 1) if i != name)
+            console.print(Padding(Text(f"{between}: {cells[-1]}", "dim"), (0, 0, 0, indent)))
         return
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
     for column in columns:
@@ -283,77 +265,35 @@ def draw(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
     console.print(table)
 
 
+_SENTENCE = 40  # columns that a rule's sentence needs beside its name; else it stands below it
+
+
 def explanation(decision: Decision, findings: Sequence[Finding]) -> None:
-    """Print every rule's word on one resource, in order, and the verdict."""
+    """Print every rule's word on one resource, in order, and the verdict; at a terminal in lines that fit it."""
     resource = decision.resource
-    line(f"{resource.endpoint}/{resource.name} ({resource.kind} {resource.short_id}, {resource.raw_state})")
-    decided = False
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     width = max(len(finding.rule) for finding in findings)
+    beside = columns is None or columns - width - 11 >= _SENTENCE
+    _wrapped(f"{resource.endpoint}/{resource.name} ({resource.kind} {resource.short_id}, {resource.raw_state})", columns, 4)
+    decided = False
     for finding in findings:
         mark = "    "
         if finding.verdict is not None:
             mark = finding.verdict.value if not decided or finding.rule == "group" else f"({finding.verdict.value})"
             decided = True
-        line(f"  {mark:<6} {finding.rule:<{width}}  {finding.sentence}")
-    line(f"{verdict(decision)}: {decision.sentence}")
+        if not beside:
+            line(f"  {mark:<6} {finding.rule}")
+        rule = f"  {mark:<6} {finding.rule:<{width}}  " if beside else " " * 11
+        _wrapped(f"{rule}{finding.sentence}", columns, len(rule))
+    _wrapped(f"{verdict(decision)}: {decision.sentence}", columns, 4)
 
 
-class ProgressBar(Quiet):
-    """A bar that counts the deletions. An observer of the sweep, and a context manager.
-
-    Args:
-        console: where it is drawn; on stderr when None.
-    """
-
-    def __init__(self, console: "Console | None" = None) -> None:
-        self._console = console
-        self._progress: Progress | None = None
-        self._total = 0
-        self._done: set[tuple[str, str]] = set()
-
-    def __enter__(self) -> Self:
-        from rich.console import Console  # noqa: PLC0415
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
-
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=self._console or Console(stderr=True),
-            transient=True,
-        )
-        self._progress.start()
-        self._task = self._progress.add_task("listing", total=None)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:  # noqa: ARG002
-        """See ``sweep.Observer``."""
-        self._total += sum(decision.reap for decision in decisions)
-        self._show("deleting")
-
-    def settled(self, endpoint: str, result: Result) -> None:
-        """See ``sweep.Observer``."""
-        self._done.add((endpoint, result.decision.resource.id))
-        self._show("deleting")
-
-    def _show(self, what: str) -> None:
-        if self._progress is not None and self._total:
-            self._progress.update(self._task, description=what, total=self._total, completed=len(self._done))
-
-
-def progress(observers: list[Observer], *, act: bool, console: "Console | None" = None) -> AbstractContextManager[object]:
-    """A progress bar while deleting, for a person at a terminal only: on stderr, or on ``console``."""
-    terminal = sys.stderr.isatty() if console is None else console.is_terminal
-    if not (act and terminal):
-        return nullcontext()
-
-    bar = ProgressBar(console)
-    observers.append(bar)
-    return bar
+def _wrapped(text: str, columns: int | None, indent: int) -> None:
+    """Print a line in lines that are no wider; a word, which people may copy, is never broken."""
+    if columns is None:
+        line(text)
+        return
+    for part in textwrap.wrap(
+        one_line(text), columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    ):
+        line(part)

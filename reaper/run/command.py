@@ -21,7 +21,7 @@ from reaper.core.model import Report
 from reaper.core.owner_process import OWNER_LABEL
 from reaper.core.scope import LEASE_LABEL
 from reaper.errors import ConfigError, LeasesUnknownError
-from reaper.observers import tables
+from reaper.observers import outcomes
 from reaper.observers.hints import cap_hints
 from reaper.paths import is_there
 from reaper.providers.docker import upstream
@@ -293,7 +293,7 @@ def _print(report: Report, lease: str) -> None:
     if not report.results and not left and not failed:
         return
     report = replace(report, hints=tuple(cap_hints(report, ["--once"])))
-    tables.leaked_resources(report, [decision for decision in left if not decision.reap])
+    outcomes.leaked_resources(report, [decision for decision in left if not decision.reap])
 
 
 def _is_clean(report: Report, lease: str) -> bool:

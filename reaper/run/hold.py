@@ -18,7 +18,7 @@ from reaper.leases.store import LeaseRecord, LeaseState
 from reaper.library.lease import HeldLease, lease
 from reaper.library.lease_client import LeaseRefusedError
 from reaper.observers.log import LogObserver
-from reaper.observers.tables import progress
+from reaper.observers.progress import progress
 from reaper.paths import TOKEN, URL
 from reaper.run.cleanup import TRIES, clean_up, end
 from reaper.run.guard import LOG, Guard
@@ -169,7 +169,7 @@ def _clean_up(
     async def work(stop: Stop) -> int:
         observers = [LogObserver(log)] if log is not None else []
         session = Session(plan, observers=observers, failed=say, recovered=say)
-        with progress(session.observers, act=True):
+        with progress(session.observers, act=True, endpoints=len(plan.endpoints)):
             found.append(await clean_up(session, id_, stop, ending=ending))
         return 0
 

@@ -55,11 +55,14 @@ def test_both_are_named_for_the_distribution_and_hold_what_is_printed_from_them(
     assert sdist.name == f"bench_reaper-{__version__}.tar.gz"
     with zipfile.ZipFile(wheel) as archive:
         held = set(archive.namelist())
-    assert {name.split("/")[0] for name in held} == {"reaper", f"bench_reaper-{__version__}.dist-info"}
+    own = f"bench_reaper-{__version__}"
+    assert {name.split("/")[0] for name in held} == {"reaper", f"{own}.dist-info", f"{own}.data"}
+    assert {name for name in held if name.startswith(f"{own}.data/")} == {f"{own}.data/data/share/man/man1/reaper.1"}
     assert {"reaper/reaper.example.toml", "reaper/schemas/report.schema.json", "reaper/schemas/history.schema.json"} <= held
     with tarfile.open(sdist) as sources:
         names = {name.partition("/")[2] for name in sources.getnames()}
     assert {"reaper/cli/__init__.py", "reaper.example.toml", "tests/conftest.py", "constraints.txt", "Makefile"} <= names
+    assert "docs/reaper.1" in names
 
 
 @pytest.mark.parametrize("version", PYTHONS)
@@ -84,3 +87,4 @@ def test_the_wheel_runs_the_demo_in_an_environment_of_its_own(dist: Path, tmp_pa
     assert "a second listing: nothing reapable is left" in run(bin_ / "reaper", "demo", cwd=tmp_path)
     assert run(bin_ / "reaper", "config", "example", cwd=tmp_path) == (ROOT / "reaper.example.toml").read_text()
     assert '"title"' in run(bin_ / "reaper", "config", "schema", cwd=tmp_path)
+    assert (environment / "share/man/man1/reaper.1").read_text() == (ROOT / "docs/reaper.1").read_text()

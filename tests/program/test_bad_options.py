@@ -16,7 +16,7 @@ CASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "unknown option of a command": ("list --no-such-option", ("--no-such-option", "--help")),
     "unknown command": (
         "lst",
-        ("'lst'", "'list', 'check', 'explain', 'run', 'history', 'leases', 'demo', 'ryuk', 'simulate', 'config'"),
+        ("'lst'", "'list', 'check', 'explain', 'run', 'init', 'history', 'leases', 'demo', 'ryuk', 'simulate', 'config'"),
     ),
     "unknown action of config": ("config chekc", ("'chekc'", "'check', 'show', 'schema'")),
     "mistyped command": ("lst", ("; did you mean list?",)),
@@ -143,5 +143,5 @@ def test_bare_at_a_terminal_it_says_why_it_prints_the_help(run: Program, fake: F
     seen = at_terminal(run, where="err")
     assert seen.code == 2
     assert "there is no configuration file" in seen.text
-    assert "reaper --once --dry-run" in seen.lines[-1]
+    assert "See what one sweep would delete: reaper --once --dry-run. Write a configuration: reaper init." in seen.lines[-2]
     assert fake.calls == []

@@ -74,7 +74,7 @@ def test_4_when_the_cap_was_hit_and_nothing_was_deleted(run: Program, fake: Fake
         fake.add(f"chess-{i}")
     ended = run("--once", "--max-deletions", "2")
     assert (ended.code, fake.changes()) == (4, [])
-    assert "3 would have gone, but max_deletions = 2 allows 2" in ended.out
+    assert "3 would have gone, but max_deletions = 2 allows 2" in ended.err
 
 
 def test_5_when_an_endpoint_is_down_which_hinders_no_other(run: Program, fake: FakeEngine, tmp_path: Path) -> None:

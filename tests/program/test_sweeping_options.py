@@ -101,7 +101,7 @@ def test_without_fail_fast_one_failure_stops_nothing(run: Program, fake: FakeEng
 
 
 def hints(ended: Ended) -> list[str]:
-    return [line.removeprefix("hint: ") for line in ended.out.splitlines() if line.startswith("hint: ")]
+    return [line.removeprefix("hint: ") for line in ended.err.splitlines() if line.startswith("hint: ")]
 
 
 def command_in(hint: str) -> list[str]:
@@ -146,7 +146,7 @@ def test_the_caps_of_everything_are_tight(run: Program, fake: FakeEngine) -> Non
     env = {"REAPER_SCOPE__EVERYTHING": "true"}
     ended = run("--once", env=env)
     assert (ended.code, fake.changes()) == (4, [])
-    assert "max_fraction = 0.5 of 4 allows 2" in ended.out
+    assert "max_fraction = 0.5 of 4 allows 2" in ended.err
     assert run("--once", "--max-deletions", "3", env=env).code == 0
     assert fake.names() == {"young"}
 

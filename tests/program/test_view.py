@@ -53,7 +53,7 @@ def test_rows_are_sorted_and_no_more_than_asked_for(run: Program) -> None:
     assert _names(run, "--sort", "age") == ["foreign", "gone", "old", "young"]
     ended = run("list", "--sort", "name", "--limit", "2")
     assert [line.split("\t")[3] for line in ended.out.splitlines() if "\t" in line] == ["foreign", "gone"]
-    assert "... and 2 more: --limit none shows all" in ended.out.splitlines()
+    assert "... and 2 more: --limit none shows all" in ended.err.splitlines()
     assert len(_names(run, "--limit", "none")) == 4
 
 

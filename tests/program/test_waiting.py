@@ -21,7 +21,7 @@ def test_what_may_go_in_a_moment_is_summed_up_and_all_says_what_it_leaves(run: P
     ended = run("--once", "--all")
     assert ended.code == 0
     assert fake.names() == {"fresh", "client", "server"}
-    (soon, kept) = (line for line in ended.out.splitlines() if line.startswith("hint"))
+    (soon, kept) = (line for line in ended.err.splitlines() if line.startswith("hint"))
     assert soon.startswith("hint: local: 3 owned resources are kept for 7 min 5")
     assert "2 created and never started, 1 in a group with such a one" in soon
     assert soon.endswith("to wait for that: reaper --once --all --wait")
@@ -43,7 +43,7 @@ def test_it_does_not_wait_for_what_cannot_go_in_time(run: Program, fake: FakeEng
     ended = run("--once", "--all", "--wait", "--timeout", "60s")
     assert time.monotonic() - began < 30
     assert ended.code == 0
-    assert "3 owned resources are kept for 7 min 5" in ended.out
+    assert "3 owned resources are kept for 7 min 5" in ended.err
     assert fake.names() == {"fresh", "client", "server"}
 
 

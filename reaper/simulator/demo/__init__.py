@@ -19,7 +19,7 @@ from reaper.config.policies import DEFAULT_POLICIES
 from reaper.config.settings import JournalTable, Settings
 from reaper.core.model import Decision, Report
 from reaper.observers import log as logs
-from reaper.observers.tables import progress
+from reaper.observers.progress import progress
 from reaper.providers.daytona.registration import REGISTRATION as DAYTONA
 from reaper.providers.daytona.settings import DaytonaTable
 from reaper.providers.docker.registration import REGISTRATION as DOCKER
@@ -95,7 +95,7 @@ class _Demo:
         observers: list[Observer] = [self._watcher, attempts, _Returner(world, attempts)]
         limits = self._settings.effective_limits()
         options = Options(max_deletions=limits.max_deletions, max_fraction=limits.max_fraction)
-        with progress(observers, act=True, console=screen.console):
+        with progress(observers, act=True, endpoints=len(listed.endpoints), console=screen.console):
             report = await self._sweep(world, state, stop, observers, options)
         requests = {endpoint.endpoint: world.requests(endpoint.endpoint) for endpoint in report.endpoints}
         if code := exit_code(report):

@@ -1,0 +1,160 @@
+"""``reaper init``: look at the endpoints that there are, and write a configuration for them. Nothing is deleted."""
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+
+from reaper.cli.sweep import DESCRIPTORS
+from reaper.config import load
+from reaper.core.model import EndpointReport, Report
+from reaper.core.presets import PRESETS
+from reaper.descriptors import with_room
+from reaper.errors import ConfigError
+from reaper.observers import tables
+from reaper.observers.hints import command_name
+from reaper.observers.log import LogObserver, log_of, one_line
+from reaper.observers.overview import by_preset
+from reaper.providers.fields import masked, toml_value
+from reaper.providers.registration import EndpointSpec
+from reaper.session import Session
+from reaper.sweep.plan import make_plan
+from reaper.sweep.runner import exit_code, run_with_deadline
+from reaper.sweep.sweep import Stop
+
+DEFAULT = "reaper.toml"
+_COLUMN = 30  # where the comments begin
+_WHY = {
+    "name": "what reports, policies and --only call it",
+    "host": "where it is",
+    "api_url": "where its API is",
+    "api_key_env": "the variable that holds the API key, which never stands in a file like this",
+    "target": "delete in this region only",
+    "tls_ca": "the authority that it is trusted by",
+    "tls_cert": "what it is shown, and",
+    "tls_key": "the key of that",
+    "tls_verify": "false: encrypted, but the engine is not authenticated",
+}
+
+
+def run(arguments: Namespace) -> int:
+    """Write the file and say what is in it. Raises ReaperError."""
+    to_stdout = arguments.output == "-"
+    target = Path(arguments.output or DEFAULT)
+    if not to_stdout and os.path.lexists(target):
+        raise _exists(target)
+    settings = load.of_environment(os.environ).settings
+    presets = settings.scope.presets
+    plan = make_plan(arguments, settings, os.environ)
+    # What each preset would own, so that the file can name those that have left something. Nothing here can delete.
+    rules = replace(plan.rules, scope=replace(plan.rules.scope, presets=tuple(PRESETS)))
+    log, found = log_of(arguments), list[Report]()
+
+    async def look(stop: Stop) -> int:
+        async with Session(plan, observers=[LogObserver(log)], log=log) as session:
+            found.append(await session.sweep(rules, stop=stop))
+        return exit_code(found[0])
+
+    with with_room(DESCRIPTORS):
+        code = anyio.run(lambda: run_with_deadline(look, plan.timeout))
+    reached = [endpoint for endpoint in found[0].endpoints if endpoint.failure is None]
+    for endpoint in found[0].endpoints:
+        if endpoint.failure is not None:
+            sys.stderr.write(f"reaper: {endpoint.endpoint}: could not be listed: {one_line(endpoint.failure.message)}\n")
+    if not reached:
+        sys.stderr.write("reaper: no endpoint answers, so there is nothing to write a configuration for\n")
+        return code
+    text = _file(found[0], plan.endpoints, presets)
+    if to_stdout:
+        sys.stdout.write(text)
+        return code
+    _write(target, text)
+    _report(target, reached)
+    return code
+
+
+def _exists(target: Path) -> ConfigError:
+    return ConfigError("it exists, and is not overwritten", "name another file with --output, or - for stdout", str(target))
+
+
+def _write(target: Path, text: str) -> None:
+    """Write the file, which must not exist; what cannot be written whole is not left behind. Raises ConfigError."""
+    try:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - it is open already
+                file.write(text)
+        except OSError:
+            target.unlink()
+            raise
+    except FileExistsError:
+        raise _exists(target) from None
+    except OSError as error:
+        problem = f"it cannot be written: {error.strerror}"
+        raise ConfigError(problem, "name another file with --output", str(target)) from None
+
+
+def _report(target: Path, reached: Sequence[EndpointReport]) -> None:
+    held = ", ".join(f"{endpoint.endpoint} ({endpoint.held:,} resources)" for endpoint in reached)
+    tables.line(f"{target} is written for {held}; nothing was deleted")
+    meant = os.environ.get("REAPER_CONFIG", DEFAULT)
+    option = "" if str(target) == meant else f"--config {target} "
+    tables.line(f"check it:               {command_name()} {option}config check")
+    tables.line(f"what would be deleted:  {command_name()} {option}--once --dry-run")
+
+
+def _file(report: Report, endpoints: Sequence[EndpointSpec], presets: Sequence[str]) -> str:
+    """The content of the file."""
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    lines = [
+        f"# Made by `reaper init` on {day} of what it found. What is left out has its default: `reaper config example`.",
+        "# When something owned is garbage: `reaper config check`. What would be deleted now: `reaper --once --dry-run`.",
+        "",
+        *_scope(report, presets),
+    ]
+    for endpoint in endpoints:
+        (found,) = (one for one in report.endpoints if one.endpoint == endpoint.name)
+        lines += ["", *_endpoint(endpoint, found)]
+    return "\n".join(lines) + "\n"
+
+
+def _scope(report: Report, presets: Sequence[str]) -> Iterator[str]:
+    decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
+    seen = {name: number for name, number in by_preset(decisions).items() if name in PRESETS}
+    unowned = sum(decision.owner is None for decision in decisions)
+    yield _explained("[scope]", "what reaper owns; nothing else is ever touched")
+    if seen:
+        yield _explained("presets = [", "the runners that have left something, with how much; known are also")
+        yield _explained("", ", ".join(name for name in PRESETS if name not in seen))
+        for name, number in seen.items():
+            yield _explained(f'  "{name}",', f"{number:,} resource{'' if number == 1 else 's'}")
+        yield "]"
+    else:
+        yield _explained(f"presets = {toml_value(presets)}", "the defaults: nothing has the signs of a runner;")
+        yield _explained("", f"known are also {', '.join(name for name in PRESETS if name not in presets)}")
+    yield _explained('# labels = ["team=rl"]', f"own more by a label; {unowned:,} are not owned: `reaper list --owner -`")
+
+
+def _endpoint(endpoint: EndpointSpec, found: EndpointReport) -> Iterator[str]:
+    """The table of an endpoint, with the keys that differ from what they are without any environment."""
+    registration, table = endpoint.registration, endpoint.table
+    usual = registration.resolve(registration.table(name=table.name), {}).model_dump()
+    keys = {key: value for key, value in table.model_dump(mode="json").items() if value != usual[key] or key == "name"}
+    if (source := registration.secret(table)) is not None:
+        keys["api_key_env"] = source.variable
+    off = "# " if found.failure is not None else ""
+    what = f"{registration.title} at {masked(endpoint.address)}"
+    if found.failure is not None:
+        what = f"left out, since {what} could not be listed: {found.failure.message}"
+    yield _explained(f"{off}[[{registration.name}]]", what)
+    for key, value in keys.items():
+        yield _explained(f"{off}{key} = {toml_value(value)}", _WHY.get(key, ""))
+
+
+def _explained(code: str, why: str) -> str:
+    return one_line(f"{code:<{_COLUMN}}# {why}" if why else code)

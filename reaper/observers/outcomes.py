@@ -1,0 +1,131 @@
+"""What a sweep did, for people: a row for each resource in a pipe; at a terminal what is alike is counted.
+
+The result comes last, where it is seen.
+"""
+
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import chain
+
+from reaper.core.kinds import Action
+from reaper.core.model import Decision, EndpointReport, Outcome, Report, Result
+from reaper.observers.hints import command_name
+from reaper.observers.log import cause
+from reaper.observers.tables import SHOWN, STYLES, facts, hints, line, row_of, show_decisions, show_rows, words
+
+_ALIKE = 5  # of one cause: each has its row up to here
+_EXAMPLES = 3
+
+
+def report(report: Report, *, recorded: bool, most: int = SHOWN) -> None:
+    """Print what a sweep did.
+
+    Args:
+        report: of the sweep.
+        recorded: whether the journal has each deletion.
+        most: how many rows of what went well, or would go, a terminal is shown of each endpoint.
+    """
+    terminal = sys.stdout.isatty()
+    below = [_rows(e, report.started_at + e.clock_skew, most, terminal=terminal) for e in report.endpoints]
+    for sentence in chain.from_iterable(below):
+        line(sentence)
+    for endpoint in report.endpoints:
+        for sentence in (*_counts(endpoint), *facts(endpoint)):
+            line(sentence)
+    if terminal and len(report.endpoints) > 1:
+        line(f"all {len(report.endpoints)} endpoints: {_counted(report) or 'nothing to delete'}, in {report.seconds:.1f} s")
+    hints(report)
+    if terminal and recorded and report.results:
+        since = report.started_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+        line(f"each of them, with its reason: {command_name()} history --since {since}")
+
+
+def leaked_resources(report: Report, kept: Sequence[Decision]) -> None:
+    """Print what a run had left and what became of it, and what of it is kept."""
+    terminal = sys.stdout.isatty()
+    for endpoint in report.endpoints:
+        now = report.started_at + endpoint.clock_skew
+        for sentence in _rows(endpoint, now, SHOWN, terminal=terminal):
+            line(sentence)
+        if endpoint.results or endpoint.failure is not None:
+            for sentence in _counts(endpoint):
+                line(sentence)
+        if mine := [d for d in kept if d.resource.endpoint == endpoint.endpoint]:
+            show_decisions(endpoint, "left where it is", mine, now, terminal=terminal)
+        for sentence in facts(endpoint):
+            line(sentence)
+    hints(report)
+
+
+def _outcome(result: Result) -> str:
+    """What came of it, for people; of a dry run what would."""
+    would = result.outcome is Outcome.WOULD_DELETE
+    return f"would {result.decision.action}" if would else words(result.outcome.value)
+
+
+def _went_well(result: Result) -> bool:
+    done = {Action.STOP: Outcome.STOPPED, Action.ARCHIVE: Outcome.ARCHIVED}.get(result.decision.action)
+    return result.outcome.removed or result.outcome in (Outcome.WOULD_DELETE, done)
+
+
+def _cause(result: Result) -> tuple[Outcome, str]:
+    resource = result.decision.resource
+    return result.outcome, cause(_detail(result), resource.id, resource.short_id, resource.name)
+
+
+def _detail(result: Result) -> str:
+    return result.detail or result.decision.phrase
+
+
+def _rows(endpoint: EndpointReport, now: datetime, most: int, *, terminal: bool) -> list[str]:
+    """Print the rows of the results, and return what is to be said below them of those that have none."""
+    results = sorted(
+        endpoint.results, key=lambda r: (r.outcome is Outcome.DELETED, r.outcome.value, r.decision.resource.name)
+    )
+    below: list[str] = []
+    if terminal:
+        well = [result for result in results if _went_well(result)]
+        others: dict[tuple[Outcome, str], list[Result]] = {}
+        for result in results:
+            if not _went_well(result):
+                others.setdefault(_cause(result), []).append(result)
+        results = [r for alike in others.values() if len(alike) <= _ALIKE for r in alike] + well[:most]
+        many = sorted((alike for alike in others.values() if len(alike) > _ALIKE), key=len, reverse=True)
+        below = [_in_one(endpoint.endpoint, alike) for alike in many]
+        if hidden := len(well) - most:
+            below += [f"{endpoint.endpoint}: {hidden} more {_hidden(well)}"] if hidden > 0 else []
+    rows = [row_of(_outcome(r), r.decision, _detail(r), now, STYLES[r.outcome]) for r in results]
+    if rows:
+        show_rows(endpoint.endpoint, "outcome", rows, endpoint.endpoint, terminal=terminal)
+    return below
+
+
+def _hidden(well: Sequence[Result]) -> str:
+    if well[-1].outcome is Outcome.WOULD_DELETE:
+        return f"would go: {command_name()} list --verdict reap"
+    return "deleted"
+
+
+def _in_one(endpoint: str, alike: Sequence[Result]) -> str:
+    """Many results of one cause in a sentence, with the first ones by name."""
+    first = alike[0]
+    names = ", ".join(result.decision.resource.name for result in alike[:_EXAMPLES])
+    return f"{endpoint}: {len(alike):,} {words(first.outcome.value)} ({names}, ...): {_detail(first)}"
+
+
+def _counted(report: Report | EndpointReport) -> str:
+    return ", ".join(f"{n} {words(o.value)}" for o in Outcome if (n := report.count(o)))
+
+
+def _counts(endpoint: EndpointReport) -> list[str]:
+    """How many of what, and in which time."""
+    counts, undecided = _counted(endpoint), endpoint.undecided
+    kept = endpoint.held - len(endpoint.results) - undecided
+    took = f"in {endpoint.seconds:.1f} s"
+    if undecided:
+        said = [counts, f"{kept} kept" if kept > 0 else "", f"{undecided} not decided about"]
+        return [f"{endpoint.endpoint}: {', '.join(part for part in said if part)}, {took}"]
+    if endpoint.failure is None or endpoint.held:
+        return [f"{endpoint.endpoint}: {counts or 'nothing to delete'}, {max(kept, 0)} kept, {took}"]
+    return []

@@ -1,0 +1,70 @@
+"""What a sweep found that has no configuration: what is there, whose it is, and how to change what is owned."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from reaper.core.model import Decision, Report
+from reaper.core.owners import in_a_word
+from reaper.core.presets import would_own
+from reaper.observers.hints import command_name
+from reaper.providers.fields import masked
+from reaper.providers.registration import EndpointSpec
+
+_INDENT, _COLUMNS = 11, 80
+
+
+def overview(report: Report, endpoints: Sequence[EndpointSpec], presets: Sequence[str]) -> list[str]:
+    """The lines, for a screen of 80 columns.
+
+    Args:
+        report: of the sweep.
+        endpoints: what was swept.
+        presets: those in force.
+    """
+    decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
+    owned, unowned = by_preset(decisions), [d.resource for d in decisions if d.owner is None]
+    others = would_own(unowned, presets)
+    by = ", ".join(f"{number:,} by {name}" for name, number in owned.items()) or "nothing"
+    rest = len(unowned) - sum(others.values())
+    foreign = [f"{number:,} with the signs of {name}" for name, number in others.items()]
+    foreign += [f"{rest:,} that no preset recognises"] if rest else []
+    lines = ["There is no configuration file, so the built-in defaults hold.", ""]
+    lines += _column("found", _wrapped(*(_found(report, endpoint) for endpoint in endpoints)))
+    lines += _column("owned", _wrapped(by))
+    lines += _column("not owned", _wrapped(", ".join(foreign) or "nothing"))
+    name = command_name()
+    ways = [(f"{name} init", "write a reaper.toml of what was found, to edit")]
+    if unowned:
+        ways.append((f"{name} list --owner -", "what is not owned, and so never touched"))
+    width = max(len(way) for way, _ in ways) + 2
+    lines += _column("change it", (f"{way:<{width}}{why}" for way, why in ways))
+    if others:
+        lines += _column("", [f"REAPER_SCOPE__PRESETS={','.join((*presets, *others))} {name} --once --dry-run"])
+    return [*lines, ""]
+
+
+def by_preset(decisions: Iterable[Decision]) -> dict[str, int]:
+    """How many are owned by each preset, or else by what: the most first."""
+    found: dict[str, int] = {}
+    for decision in decisions:
+        if decision.owner is not None:
+            owner = in_a_word(decision.owner.removeprefix("remembered: "))
+            found[owner] = found.get(owner, 0) + 1
+    return dict(sorted(found.items(), key=lambda entry: -entry[1]))
+
+
+def _found(report: Report, endpoint: EndpointSpec) -> str:
+    (found,) = (one for one in report.endpoints if one.endpoint == endpoint.name)
+    what = f"{found.held:,} resource{'' if found.held == 1 else 's'}"
+    if found.failure is not None and not found.held:
+        what = "could not be listed"
+    return f"{what} on {endpoint.name} ({endpoint.registration.title} at {masked(endpoint.address)})"
+
+
+def _wrapped(*texts: str) -> list[str]:
+    width = _COLUMNS - _INDENT
+    return [line for text in texts for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)]
+
+
+def _column(head: str, lines: Iterable[str]) -> list[str]:
+    return [f"{head if i == 0 else '':<{_INDENT}}{text}" for i, text in enumerate(lines)]
