@@ -2,6 +2,7 @@
 
 import os
 import sys
+import textwrap
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -28,7 +29,7 @@ from reaper.sweep.runner import exit_code, run_with_deadline
 from reaper.sweep.sweep import Stop
 
 DEFAULT = "reaper.toml"
-_COLUMN = 30  # where the comments begin
+_COLUMN, _WIDTH = 30, 115  # where the comments begin; columns of a line that is broken
 _WHY = {
     "name": "what reports, policies and --only call it",
     "host": "where it is",
@@ -56,7 +57,7 @@ def run(arguments: Namespace) -> int:
     log, found = log_of(arguments), list[Report]()
 
     async def look(stop: Stop) -> int:
-        async with Session(plan, observers=[LogObserver(log)], log=log) as session:
+        async with Session(plan, observers=[LogObserver(log, brief=True)], log=log) as session:
             found.append(await session.sweep(rules, stop=stop))
         return exit_code(found[0])
 
@@ -101,7 +102,7 @@ def _write(target: Path, text: str) -> None:
 
 def _report(target: Path, reached: Sequence[EndpointReport]) -> None:
     held = ", ".join(f"{endpoint.endpoint} ({endpoint.held:,} resources)" for endpoint in reached)
-    tables.line(f"{target} is written for {held}; nothing was deleted")
+    tables.wrapped(f"{target} is written for {held}; nothing was deleted", 2)
     meant = os.environ.get("REAPER_CONFIG", DEFAULT)
     option = "" if str(target) == meant else f"--config {target} "
     tables.line(f"check it:               {command_name()} {option}config check")
@@ -148,13 +149,13 @@ def _endpoint(endpoint: EndpointSpec, found: EndpointReport) -> Iterator[str]:
     if (source := registration.secret(table)) is not None:
         keys["api_key_env"] = source.variable
     off = "# " if found.failure is not None else ""
-    what = f"{registration.title} at {masked(endpoint.address)}"
     if found.failure is not None:
-        what = f"left out, since {what} could not be listed: {found.failure.message}"
-    yield _explained(f"{off}[[{registration.name}]]", what)
+        why = f"Left out, since it could not be listed: {one_line(found.failure.message)}"
+        yield from textwrap.wrap(why, _WIDTH, initial_indent="# ", subsequent_indent="#   ", break_long_words=False)
+    yield _explained(f"{off}[[{registration.name}]]", f"{registration.title} at {masked(endpoint.address)}")
     for key, value in keys.items():
         yield _explained(f"{off}{key} = {toml_value(value)}", _WHY.get(key, ""))
 
 
 def _explained(code: str, why: str) -> str:
-    return one_line(f"{code:<{_COLUMN}}# {why}" if why else code)
+    return one_line(f"{code:<{_COLUMN - 2}}  # {why}" if why else code)

@@ -24,7 +24,7 @@ from reaper.core.pressure import awake
 from reaper.descriptors import with_room
 from reaper.errors import ConfigError, ReaperError
 from reaper.observers import outcomes, tables
-from reaper.observers.hints import hints_of, left, unjudged
+from reaper.observers.hints import as_listing, hints_of, left, unjudged
 from reaper.observers.journal import NAME
 from reaper.observers.json_report import explanation_document, report_document
 from reaper.observers.log import LogObserver, is_brief, is_quiet, log_format, log_of
@@ -231,7 +231,8 @@ class Command:
             tables.quotas(self.plan.quotas, report)
         else:
             recorded = self.plan.options.act and self.plan.journal.enabled
-            outcomes.report(report, recorded=recorded, most=self._introduce(report))
+            listing = as_listing(self.arguments.argv)
+            outcomes.report(report, recorded=recorded, listing=listing, most=self._introduce(report))
 
     def _introduces(self) -> bool:
         """Whether a person sees a sweep without a configuration, and so perhaps the first one."""
@@ -245,7 +246,7 @@ class Command:
         lines = overview(report, self.plan.endpoints, self.plan.rules.scope.presets)
         for each in lines:
             tables.line(each)
-        return tables.SHOWN if self.plan.options.act else tables.rows_left(len(lines), report)
+        return tables.SHOWN if self.plan.options.act else tables.rows_left(lines, report)
 
     def _explain(self, report: Report) -> int:
         code = exit_code(report)

@@ -29,6 +29,8 @@ _MEANT_TO_STAY = frozenset(
         Reason.LEASED,
     }
 )
+_OF_SWEEPS = ("--once", "--dry-run", "--fail-fast")
+_OF_SWEEPS_WITH_VALUE = ("--max-deletions", "--metrics-textfile")
 
 
 def unjudged(report: Report, scope: Scope, reaped: Mapping[str, Collection[str]]) -> list[str]:
@@ -89,6 +91,16 @@ def _again(argv: Sequence[str], *extra: str, without: str = "") -> str:
             words.append(word)
         skip = bool(without) and word == without
     return _command([*words, *extra])
+
+
+def as_listing(argv: Sequence[str]) -> str:
+    """The command that lists what a dry run with these arguments would delete."""
+    words, left_out = [], False
+    for word in argv:
+        if not (left_out or word in _OF_SWEEPS or word.partition("=")[0] in _OF_SWEEPS_WITH_VALUE):
+            words.append(word)
+        left_out = not left_out and word in _OF_SWEEPS_WITH_VALUE
+    return _command(["list", "--verdict", "reap", *words])
 
 
 def cap_hints(report: Report, argv: Sequence[str]) -> list[str]:

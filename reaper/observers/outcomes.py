@@ -12,24 +12,25 @@ from reaper.core.kinds import Action
 from reaper.core.model import Decision, EndpointReport, Outcome, Report, Result
 from reaper.observers.hints import command_name
 from reaper.observers.log import cause
-from reaper.observers.tables import SHOWN, STYLES, facts, hints, line, row_of, show_decisions, show_rows, words
+from reaper.observers.tables import SHOWN, STYLES, facts, hints, line, row_of, show_decisions, show_rows, words, wrapped
 
 _ALIKE = 5  # of one cause: each has its row up to here
 _EXAMPLES = 3
 
 
-def report(report: Report, *, recorded: bool, most: int = SHOWN) -> None:
+def report(report: Report, *, recorded: bool, listing: str, most: int = SHOWN) -> None:
     """Print what a sweep did.
 
     Args:
         report: of the sweep.
         recorded: whether the journal has each deletion.
+        listing: the command that lists what would go.
         most: how many rows of what went well, or would go, a terminal is shown of each endpoint.
     """
     terminal = sys.stdout.isatty()
-    below = [_rows(e, report.started_at + e.clock_skew, most, terminal=terminal) for e in report.endpoints]
+    below = [_rows(e, report.started_at + e.clock_skew, listing, most, terminal=terminal) for e in report.endpoints]
     for sentence in chain.from_iterable(below):
-        line(sentence)
+        wrapped(sentence, 4)
     for endpoint in report.endpoints:
         for sentence in (*_counts(endpoint), *facts(endpoint)):
             line(sentence)
@@ -46,8 +47,8 @@ def leaked_resources(report: Report, kept: Sequence[Decision]) -> None:
     terminal = sys.stdout.isatty()
     for endpoint in report.endpoints:
         now = report.started_at + endpoint.clock_skew
-        for sentence in _rows(endpoint, now, SHOWN, terminal=terminal):
-            line(sentence)
+        for sentence in _rows(endpoint, now, "", SHOWN, terminal=terminal):
+            wrapped(sentence, 4)
         if endpoint.results or endpoint.failure is not None:
             for sentence in _counts(endpoint):
                 line(sentence)
@@ -78,7 +79,7 @@ def _detail(result: Result) -> str:
     return result.detail or result.decision.phrase
 
 
-def _rows(endpoint: EndpointReport, now: datetime, most: int, *, terminal: bool) -> list[str]:
+def _rows(endpoint: EndpointReport, now: datetime, listing: str, most: int, *, terminal: bool) -> list[str]:
     """Print the rows of the results, and return what is to be said below them of those that have none."""
     results = sorted(
         endpoint.results, key=lambda r: (r.outcome is Outcome.DELETED, r.outcome.value, r.decision.resource.name)
@@ -94,24 +95,19 @@ def _rows(endpoint: EndpointReport, now: datetime, most: int, *, terminal: bool)
         many = sorted((alike for alike in others.values() if len(alike) > _ALIKE), key=len, reverse=True)
         below = [_in_one(endpoint.endpoint, alike) for alike in many]
         if hidden := len(well) - most:
-            below += [f"{endpoint.endpoint}: {hidden} more {_hidden(well)}"] if hidden > 0 else []
+            what = f"would go: {listing}" if well and well[-1].outcome is Outcome.WOULD_DELETE else "deleted"
+            below += [f"{endpoint.endpoint}: {hidden}{' more' if most else ''} {what}"] if hidden > 0 else []
     rows = [row_of(_outcome(r), r.decision, _detail(r), now, STYLES[r.outcome]) for r in results]
     if rows:
         show_rows(endpoint.endpoint, "outcome", rows, endpoint.endpoint, terminal=terminal)
     return below
 
 
-def _hidden(well: Sequence[Result]) -> str:
-    if well[-1].outcome is Outcome.WOULD_DELETE:
-        return f"would go: {command_name()} list --verdict reap"
-    return "deleted"
-
-
 def _in_one(endpoint: str, alike: Sequence[Result]) -> str:
     """Many results of one cause in a sentence, with the first ones by name."""
-    first = alike[0]
+    first, more = alike[0], len(alike) - _EXAMPLES
     names = ", ".join(result.decision.resource.name for result in alike[:_EXAMPLES])
-    return f"{endpoint}: {len(alike):,} {words(first.outcome.value)} ({names}, ...): {_detail(first)}"
+    return f"{endpoint}: {len(alike)} {words(first.outcome.value)}: {_detail(first)}: {names} and {more} more"
 
 
 def _counted(report: Report | EndpointReport) -> str:

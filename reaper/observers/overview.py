@@ -1,5 +1,6 @@
 """What a sweep found that has no configuration: what is there, whose it is, and how to change what is owned."""
 
+import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
 
@@ -10,17 +11,19 @@ from reaper.observers.hints import command_name
 from reaper.providers.fields import masked
 from reaper.providers.registration import EndpointSpec
 
-_INDENT, _COLUMNS = 11, 80
+_INDENT, _LONGEST = 11, 80  # columns
 
 
 def overview(report: Report, endpoints: Sequence[EndpointSpec], presets: Sequence[str]) -> list[str]:
-    """The lines, for a screen of 80 columns.
+    """The lines, for a screen of at most 80 columns; none where nothing could be listed.
 
     Args:
         report: of the sweep.
         endpoints: what was swept.
         presets: those in force.
     """
+    if all(endpoint.failure is not None and not endpoint.held for endpoint in report.endpoints):
+        return []  # what failed says it
     decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
     owned, unowned = by_preset(decisions), [d.resource for d in decisions if d.owner is None]
     others = would_own(unowned, presets)
@@ -28,7 +31,7 @@ def overview(report: Report, endpoints: Sequence[EndpointSpec], presets: Sequenc
     rest = len(unowned) - sum(others.values())
     foreign = [f"{number:,} with the signs of {name}" for name, number in others.items()]
     foreign += [f"{rest:,} that no preset recognises"] if rest else []
-    lines = ["There is no configuration file, so the built-in defaults hold.", ""]
+    lines = ["There is no configuration file, so the built-in defaults hold."]
     lines += _column("found", _wrapped(*(_found(report, endpoint) for endpoint in endpoints)))
     lines += _column("owned", _wrapped(by))
     lines += _column("not owned", _wrapped(", ".join(foreign) or "nothing"))
@@ -50,7 +53,7 @@ def by_preset(decisions: Iterable[Decision]) -> dict[str, int]:
         if decision.owner is not None:
             owner = in_a_word(decision.owner.removeprefix("remembered: "))
             found[owner] = found.get(owner, 0) + 1
-    return dict(sorted(found.items(), key=lambda entry: -entry[1]))
+    return dict(sorted(found.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
 def _found(report: Report, endpoint: EndpointSpec) -> str:
@@ -58,11 +61,11 @@ def _found(report: Report, endpoint: EndpointSpec) -> str:
     what = f"{found.held:,} resource{'' if found.held == 1 else 's'}"
     if found.failure is not None and not found.held:
         what = "could not be listed"
-    return f"{what} on {endpoint.name} ({endpoint.registration.title} at {masked(endpoint.address)})"
+    return f"{endpoint.name}, {endpoint.registration.title} at {masked(endpoint.address)}: {what}"
 
 
 def _wrapped(*texts: str) -> list[str]:
-    width = _COLUMNS - _INDENT
+    width = min(_LONGEST, shutil.get_terminal_size().columns) - _INDENT
     return [line for text in texts for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)]
 
 

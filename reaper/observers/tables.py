@@ -22,7 +22,7 @@ from reaper.sweep.endpoint_sweep import BUG, CLOCK, PARTLY
 SHOWN = 40  # rows of what went well, and of quotas, are listed one by one up to here, at a terminal
 
 EVERYTHING = View()
-_FEWEST = 2  # rows, however small the screen is
+_TALLEST, _ROOMY = 3, 160  # lines of a row where its columns do not fit a terminal; columns where they do
 _GAP = 2  # blanks between two columns
 _SHORTEST_NAME, _LONGEST_OWNER = 40, 24  # columns for a name, and for an owner or a policy, where there are longer ones
 _UNKNOWN_AGE = datetime.max.replace(tzinfo=UTC)
@@ -96,12 +96,13 @@ def _rows(report: Report, found: Sequence[tuple[EndpointReport, str, Sequence[De
         note(f"... and {more:,} more: --limit none shows all")
 
 
-def rows_left(above: int, report: Report) -> int:
-    """How many rows of two lines fit a terminal's screen with so many lines above them, and the result below them."""
+def rows_left(above: Sequence[str], report: Report) -> int:
+    """How many rows fit a terminal's screen with these lines above them, and the result below them."""
     columns, lines = shutil.get_terminal_size()
-    below = sum(1 + len(f"hint: {hint}") // columns for hint in report.hints) + 2 * len(report.endpoints)
-    heads = 4  # the title, two lines of heads, and how many more there are
-    return max(_FEWEST, (lines - 1 - above - below - heads) // 2)
+    sentences = (*above, *(f"hint: {hint}" for hint in report.hints))
+    taken, tables = sum(1 + max(len(each) - 1, 0) // columns for each in sentences), len(report.endpoints)
+    around = 6 * tables  # the title, two lines of heads, how many more there are, the result, and something else
+    return max(0, (lines - 1 - taken - around) // ((_TALLEST if columns < _ROOMY else 1) * tables))
 
 
 def hints(report: Report) -> None:
@@ -271,10 +272,9 @@ _SENTENCE = 40  # columns that a rule's sentence needs beside its name; else it 
 def explanation(decision: Decision, findings: Sequence[Finding]) -> None:
     """Print every rule's word on one resource, in order, and the verdict; at a terminal in lines that fit it."""
     resource = decision.resource
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    width = max(len(finding.rule) for finding in findings)
-    beside = columns is None or columns - width - 11 >= _SENTENCE
-    _wrapped(f"{resource.endpoint}/{resource.name} ({resource.kind} {resource.short_id}, {resource.raw_state})", columns, 4)
+    columns, longest = width(), max(len(finding.rule) for finding in findings)
+    beside = columns is None or columns - longest - 11 >= _SENTENCE
+    wrapped(f"{resource.endpoint}/{resource.name} ({resource.kind} {resource.short_id}, {resource.raw_state})", 4)
     decided = False
     for finding in findings:
         mark = "    "
@@ -283,14 +283,19 @@ def explanation(decision: Decision, findings: Sequence[Finding]) -> None:
             decided = True
         if not beside:
             line(f"  {mark:<6} {finding.rule}")
-        rule = f"  {mark:<6} {finding.rule:<{width}}  " if beside else " " * 11
-        _wrapped(f"{rule}{finding.sentence}", columns, len(rule))
-    _wrapped(f"{verdict(decision)}: {decision.sentence}", columns, 4)
+        rule = f"  {mark:<6} {finding.rule:<{longest}}  " if beside else " " * 11
+        wrapped(f"{rule}{finding.sentence}", len(rule))
+    wrapped(f"{verdict(decision)}: {decision.sentence}", 4)
 
 
-def _wrapped(text: str, columns: int | None, indent: int) -> None:
-    """Print a line in lines that are no wider; a word, which people may copy, is never broken."""
-    if columns is None:
+def width() -> int | None:
+    """How wide the terminal is; None in a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def wrapped(text: str, indent: int) -> None:
+    """Print a line, at a terminal in lines that fit it; a word, which people may copy, is never broken."""
+    if (columns := width()) is None:
         line(text)
         return
     for part in textwrap.wrap(

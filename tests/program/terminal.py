@@ -45,11 +45,16 @@ class Seen:
 
 
 def at_terminal(
-    program: Program, *arguments: str, columns: int = 80, where: Where = "out", env: Mapping[str, str] | None = None
+    program: Program,
+    *arguments: str,
+    columns: int = 80,
+    rows: int = 50,
+    where: Where = "out",
+    env: Mapping[str, str] | None = None,
 ) -> Seen:
-    """Run the program with its stdout, its stderr or both at a terminal of this width; what goes elsewhere is lost."""
+    """Run the program with its stdout, its stderr or both at a terminal of this size; what goes elsewhere is lost."""
     master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     process = forks.Forked[bytes](
         [sys.executable, "-m", "reaper", *arguments],
         env={**program.env, "TERM": "xterm-256color", **(env or {})},

@@ -89,3 +89,27 @@ def test_it_fits_a_terminal_and_ends_with_what_there_is_on_all_endpoints(run: Pr
         sentences = ("hint: ", "4 resources on ")
         assert max(len(line) for line in seen.lines if not line.startswith(sentences)) <= columns
         assert any(line.startswith("4 resources on 1 endpoint: 2 to reap, 2 kept, 1 of these") for line in seen.lines)
+
+
+def test_a_pipe_sees_nothing_but_rows(run: Program, fake: FakeEngine) -> None:
+    fake.add("minisweagent-0a1b2c3d", "running", owned=False)
+    for command in (["list"], ["list", "--limit", "2"], ["list", "--columns", "name,state"]):
+        ended = run(*command)
+        assert [line for line in ended.out.splitlines() if "\t" not in line] == []
+        assert "hint: 1 owned resource is running and younger than 24 h" in ended.err
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_an_explanation_fits_its_terminal(run: Program, columns: int) -> None:
+    seen = at_terminal(run, "explain", "young", columns=columns)
+    assert max(map(len, seen.lines)) <= columns
+    text = " ".join(seen.text.split())
+    assert "neither this program nor a system container of the host" in text
+    assert seen.text.rstrip().splitlines()[-1].strip()
+    assert "policy old-containers allows 24 h" in text
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_the_kind_is_shown_at_any_width(run: Program, columns: int) -> None:
+    rows = [line for line in at_terminal(run, "list", columns=columns).lines if "not owned" in line]
+    assert any(line.split()[:2] in (["keep", "container"], ["container,", "-,"]) for line in rows)
