@@ -144,7 +144,7 @@ def _scope(report: Report, presets: Sequence[str]) -> Iterator[str]:
 def _endpoint(endpoint: EndpointSpec, found: EndpointReport) -> Iterator[str]:
     """The table of an endpoint, with the keys that differ from what they are without any environment."""
     registration, table = endpoint.registration, endpoint.table
-    usual = registration.resolve(registration.table(name=table.name), {}).model_dump()
+    usual = registration.resolve(registration.table(name=table.name), {}).model_dump(mode="json")
     keys = {key: value for key, value in table.model_dump(mode="json").items() if value != usual[key] or key == "name"}
     if (source := registration.secret(table)) is not None:
         keys["api_key_env"] = source.variable
