@@ -207,7 +207,7 @@ class EndpointSweep:
         leases = self._leases()  # says only what to list: the leases that decide are read below
         self.label_keys, self.also = leases.label_keys, asked_for(self.shared.rules, leases, self.shared.options)
         inventory = await self.reader.list(self.looker.list_call, self.label_keys, self.also)
-        self.shared.engines.claim(self.name, inventory.engine)
+        self.shared.engines.claim(self.name, inventory)
         self.unlisted = inventory.unlisted
         self._set_clock(inventory)
         self.site = Site(self.reader.endpoint_id, self.skew, *inventory.skew_bounds)

@@ -329,7 +329,7 @@ def leftovers(count: int) -> list[ContainerSpec]:
 
 def test_one_engine_by_two_addresses_is_swept_under_one_name_alone(tmp_path: Path) -> None:
     """Else the deletion cap would hold twice as much as it says. No address tells: only the engine does."""
-    with Simulator(containers=leftovers(3), docker_port=0) as one, Simulator(seed=1, containers=leftovers(3)) as other:
+    with Simulator(containers=leftovers(3), docker_port=0) as one, Simulator(containers=leftovers(3)) as other:
         (tmp_path / "hosts.txt").write_text(f"{one.docker_host} a\n{one.docker_tcp} b\n{other.docker_host}\n")
         (tmp_path / "reaper.toml").write_text(TABLE + "[limits]\nmax_deletions = 2\n")
         ended = Program(tmp_path)("--once", "--dry-run", "--json")
@@ -342,7 +342,7 @@ def test_one_engine_by_two_addresses_is_swept_under_one_name_alone(tmp_path: Pat
 
 
 def test_an_engine_that_gets_another_name_is_swept_under_it(tmp_path: Path) -> None:
-    with Simulator(docker_port=0) as one:
+    with Simulator(containers=[replace(leftovers(1)[0], labels={})], docker_port=0) as one:
         hosts = tmp_path / "hosts.txt"
         hosts.write_text(f"{one.docker_host} a\n")
         with Daemon(Program(tmp_path, RETRY), QUICK + TABLE).start() as daemon:

@@ -1,5 +1,6 @@
 """The networks of a simulated engine: addresses, endpoints, and who is attached."""
 
+import secrets
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +44,9 @@ class Networks:
             created: when (ns of the engine's clock); now when 0.
             given: the body of the request that made it.
         """
+        ident = self._engine.new_id()
         network = Network(
-            id=self._engine.new_id(),
+            id=secrets.token_hex(32) if name == "bridge" else ident,  # an engine makes it anew at each start: no two have it
             name=name,
             created=created or self._engine.tick(),
             labels=labels or {},
