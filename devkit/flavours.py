@@ -24,12 +24,14 @@ class Flavour:
         suite: the Debian release that it comes from.
         config: what goes into the engine's configuration file beside what every private engine has.
         release: the tenth of the product's version, `(28, 5)`.
+        way: how the program reaches it, where that is not its socket: "ssh" or "tls".
     """
 
     name: str
     suite: str
     release: tuple[int, int]
     config: Mapping[str, Any] = field(default_factory=dict)
+    way: str | None = None
 
     @property
     def is_podman(self) -> bool:
@@ -71,6 +73,8 @@ _ALL = (
     Flavour("docker-28.5", "forky", (28, 5)),
     Flavour("docker-28.5-containerd", "forky", (28, 5), {"features": {"containerd-snapshotter": True}}),
     Flavour("podman-5.8", "forky", (5, 8)),
+    Flavour("docker-28.5-ssh", "forky", (28, 5), way="ssh"),
+    Flavour("docker-28.5-tls", "forky", (28, 5), way="tls"),
 )
 
 FLAVOURS: Mapping[str, Flavour] = {flavour.name: flavour for flavour in _ALL}

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import anyio
 
 from devkit.client import OBEYS_TERM, EngineClient
+from devkit.engine import PrivateEngine
 from reaper.core.identity import MADE_BY_COMPOSE, PROJECT_LABEL, SESSION_LABEL
 from reaper.core.model import Kind, Resource, State
 from reaper.providers.base import Provider, Reader, Traits
@@ -46,13 +47,19 @@ class Side(ABC):
 
 
 class DockerSide(Side):
-    """An engine behind a unix socket, simulated or real."""
+    """An engine, simulated or real.
+
+    Args:
+        engine: it.
+        table: how the clients reach it; by its unix socket when None.
+    """
 
     whole_seconds = True
 
-    def __init__(self, engine: EngineClient) -> None:
+    def __init__(self, engine: EngineClient, table: DockerTable | None = None) -> None:
         self._engine = engine
-        table = DockerTable(name=NAME, host=engine.host)
+        self.is_podman = isinstance(engine, PrivateEngine) and engine.flavour.is_podman
+        table = table or DockerTable(name=NAME, host=engine.host)
         self.provider, self.reader = DockerProvider(table), DockerReader(table)
 
     async def add(self, name: str, group: str | None = None, *, running: bool = False) -> str:

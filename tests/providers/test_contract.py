@@ -1,7 +1,7 @@
 """What ``providers.base`` promises, tried on every provider: simulated, on a real engine, and in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import pytest
 
+from devkit.engine import PrivateEngine
+from devkit.flavours import FLAVOURS
 from reaper.core.model import Kind, Remembered, Resource, State
 from reaper.errors import (
     ConflictError,
@@ -24,13 +26,17 @@ from reaper.providers.base import Provider, Reader, Traits
 from reaper.providers.docker.client import DockerProvider
 from reaper.providers.docker.settings import DockerTable
 from tests import needs
+from tests.engine.sshd import Sshd
+from tests.engine.tls import TlsServer, authority, certificate
 from tests.providers.lab import NAME, Recorder, by_name, client, direct
 from tests.providers.sides import CONFIRMS, DockerSide, MemorySide, Side, daytona_side, unlike
 from tests.simulator.docker_world import World
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.engines("docker-simulator", *needs.ENGINES, "daytona", "memory", "memory-confirms"),
+    pytest.mark.engines(
+        "docker-simulator", *needs.ENGINES, "docker-28.5-ssh", "docker-28.5-tls", "daytona", "memory", "memory-confirms"
+    ),
 ]
 T = TypeVar("T")
 SECOND = timedelta(seconds=1)
@@ -50,8 +56,44 @@ async def side(request: pytest.FixtureRequest, flavour: str) -> AsyncIterator[Si
         case "memory" | "memory-confirms":
             yield MemorySide(Traits() if flavour == "memory" else CONFIRMS)
         case _:
-            async for made in _closing(DockerSide(request.getfixturevalue("engine"))):
+            way = FLAVOURS[flavour].way
+            table = request.getfixturevalue(f"table_of_{way}") if way is not None else None
+            async for made in _closing(DockerSide(request.getfixturevalue("engine"), table)):
                 yield made
+
+
+@pytest.fixture
+def table_of_ssh(engine: PrivateEngine, sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> DockerTable:
+    """The engine's socket on a host that only ssh reaches."""
+    monkeypatch.setenv("PATH", sshd.path)
+    return DockerTable(name=NAME, host=f"ssh://root@gpu-1{engine.socket}")
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    with Sshd(tmp_path_factory.mktemp("ssh") / "sshd") as sshd:
+        yield sshd
+
+
+@pytest.fixture
+def table_of_tls(tls_server: TlsServer, tls_client: Path) -> DockerTable:
+    files = {f"tls_{what}": str(tls_client / f"{what}.pem") for what in ("ca", "cert", "key")}
+    return DockerTable.model_validate({"name": NAME, "host": tls_server.host, **files})
+
+
+@pytest.fixture(scope="module")
+def tls_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The client's certificate; that of the server is beside it."""
+    folder = tmp_path_factory.mktemp("certificates")
+    ca = authority(folder / "ca")
+    certificate(ca, folder / "server", "serverAuth")
+    return certificate(ca, folder / "client", "clientAuth")
+
+
+@pytest.fixture(scope="module")
+def tls_server(module_engine: PrivateEngine, tls_client: Path) -> Iterator[TlsServer]:
+    with TlsServer(module_engine.socket, tls_client.parent / "server") as server:
+        yield server
 
 
 async def _closing(side: Side) -> AsyncIterator[Side]:
@@ -213,7 +255,8 @@ async def test_each_request_of_a_listing_can_be_made_again(side: Side) -> None:
     found = by_name(await side.reader.list(call))
     assert found.keys() == names
     several = side.provider.provider in ("daytona", "docker")  # pages; and containers, networks and their image
-    assert call.requests == (3 if several else 1)
+    podman = isinstance(side, DockerSide) and side.is_podman  # and its pods
+    assert call.requests == (4 if podman else 3 if several else 1)
     assert {member.name for member in await side.reader.members(found["c0"], call)} == names
 
 
