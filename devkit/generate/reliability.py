@@ -74,6 +74,14 @@ def engines() -> Sequence[str]:
     return list(table_rows(("", *(f"`{name}`" for name in names)), iter(rows)))
 
 
+def contract() -> Sequence[str]:
+    """What came of each part of the providers' contract on each engine."""
+    found = _read(OUTCOMES).get("contract", {})
+    columns = sorted({column for cells in found.values() for column in cells})
+    rows = ((name, *(cells.get(column, "") for column in columns)) for name, cells in sorted(found.items()))
+    return list(table_rows(("", *(f"`{column}`" for column in columns)), rows))
+
+
 def _engines_of(module: str) -> Iterator[str]:
     """The names in the module's ``pytestmark``."""
     groups = {"DOCKERS": _constant("DOCKERS"), "ENGINES": _constant("ENGINES")}
@@ -119,6 +127,7 @@ SECTIONS: Mapping[str, Callable[[], Sequence[str]]] = {
     "process": processes,
     "no cell": no_cells,
     "engines": engines,
+    "contract": contract,
     "soak": soak,
 }
 

@@ -1,6 +1,7 @@
 """What came of each cell, as it is checked in: ``docs/reliability.md`` is generated from it.
 
 REAPER_MATRIX=record python -m pytest tests/matrix      # writes what comes out now; then python -m devkit.generate
+REAPER_MATRIX=record REAPER_FLAVOURS=all python -m pytest tests/providers/test_contract.py      # likewise
 """
 
 import fcntl
@@ -15,14 +16,14 @@ RECORD = os.environ.get("REAPER_MATRIX") == "record"
 def hold(table: str, row: str, column: str, came: str) -> None:
     """Hold what came of a cell against the file; or write it there."""
     if RECORD:
-        _write(table, row, column, came)
+        write(table, row, column, came)
         return
     known = json.loads(FILE.read_text(encoding="utf-8")).get(table, {}).get(row, {}).get(column)
     assert came == known, f"{row}, {column}: {came}, where {FILE.name} has {known}; REAPER_MATRIX=record writes it"
 
 
-def _write(table: str, row: str, column: str, came: str) -> None:
-    """Several processes write it at once."""
+def write(table: str, row: str, column: str, came: str) -> None:
+    """Write what came of a cell to the file. Several processes do at once."""
     with FILE.open("a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
