@@ -209,7 +209,8 @@ class Session:
         woken = awake(rules, {endpoint.reader.endpoint})
 
         async def once(choose: Choose) -> Report:
-            return await self.sweep(woken, replace(options, due=due, choose=choose), endpoints=[endpoint], stop=stop)
+            pressed = replace(options, due=due, choose=choose, safety_net=False)
+            return await self.sweep(woken, pressed, endpoints=[endpoint], stop=stop)
 
         return await Pressure(meter, disk or self.plan.disk, once, stop).relieve()
 

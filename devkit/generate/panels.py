@@ -12,13 +12,14 @@ from grafana_foundation_sdk.models import common as style
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-BLUE, SKY, GREEN, YELLOW, ORANGE, RED, PINK, GREY = (
-    "#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00", "#CC79A7", "#8C8C8C",
+BLUE, SKY, GREEN, YELLOW, ORANGE, RED, PINK, GREY, VIOLET = (
+    "#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00", "#CC79A7", "#8C8C8C", "#7A5195",
 )  # fmt: skip
 GOOD, ODD, BAD = SKY, ORANGE, RED
 
 OUTCOMES = {
     "deleted": GREEN, "gone": SKY, "archived": BLUE, "stopped": YELLOW, "skipped": GREY, "abandoned": PINK, "failed": RED,
+    "timer_set": VIOLET,
 }  # fmt: skip
 RESULTS = {
     "success": GREEN, "failures": ORANGE, "capped": YELLOW, "leases_unknown": SKY, "unlisted": RED, "timeout": PINK,

@@ -296,8 +296,8 @@ def _overlaps(gap: dict[str, Any], wanted: Wanted) -> bool:
 # -- showing -----------------------------------------------------------------------------------------------------------
 
 _KEYS = (
-    "endpoint provider kind id name group image state raw_state created_at labels labels_cut owner policy reason sentence"
-    " since decided_at outcome detail error attempts seconds ended_at sweep host pid"
+    "endpoint provider kind id name group image state raw_state created_at labels labels_cut owner policy action"
+    " reason sentence since decided_at outcome detail error attempts seconds ended_at sweep host pid"
     " freed cpu memory disk avoided waited acted looked_at looked_state looked_differs"
 )
 

@@ -77,7 +77,7 @@ class PolicyTable(Table):
     """[[policy]]: when an owned, unprotected resource is garbage, and how often it is looked for."""
 
     name: Name
-    action: Action = Action.DELETE
+    action: Annotated[Action, WithJsonSchema({"type": "string", "enum": [each.value for each in OF_KINDS]})] = Action.DELETE
     kinds: Annotated[
         tuple[Annotated[Kind, WithJsonSchema({"type": "string", "enum": list(_KINDS)})], ...], Field(min_length=1)
     ]
@@ -118,7 +118,7 @@ class PolicyTable(Table):
     @field_validator("action", mode="before")
     @classmethod
     def _known_action(cls, action: object) -> object:
-        known = tuple(each.value for each in Action)
+        known = tuple(each.value for each in OF_KINDS)
         if action not in known:
             raise ValueError(f"{action!r} is no action; {did_you_mean(str(action), known)}")
         return action

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reaper.core.actions import before, is_done, obstacle
+from reaper.core.actions import OF_KINDS, before, is_done, obstacle
 from reaper.core.model import Action, Decision, Reason, Resource, Verdict
 from reaper.core.rules import Judge
 
 _NO_POLICY_MATCHES = frozenset({Reason.TOO_YOUNG, Reason.NO_POLICY})
-_STRONGEST_FIRST = sorted(Action, key=lambda action: -action.strength)
+_STRONGEST_FIRST = sorted(OF_KINDS, key=lambda action: -action.strength)
 
 
 def common(judge: Judge, members: Sequence[Decision], at_most: Action = Action.DELETE) -> Action | None:

@@ -65,6 +65,8 @@ class Action(StrEnum):
     DELETE = "delete"
     STOP = "stop"
     ARCHIVE = "archive"
+    SET_TIMER = "set_timer"
+    """The platform's own timer is set, for what is kept: no policy's action."""
 
     @property
     def strength(self) -> int:
@@ -77,8 +79,8 @@ class Action(StrEnum):
         return _DONE[self]
 
 
-_STRENGTHS = {Action.STOP: 1, Action.ARCHIVE: 2, Action.DELETE: 3}
-_DONE = {Action.STOP: "stopped", Action.ARCHIVE: "archived", Action.DELETE: "deleted"}
+_STRENGTHS = {Action.SET_TIMER: 0, Action.STOP: 1, Action.ARCHIVE: 2, Action.DELETE: 3}
+_DONE = {Action.SET_TIMER: "given a timer", Action.STOP: "stopped", Action.ARCHIVE: "archived", Action.DELETE: "deleted"}
 
 
 class State(StrEnum):
@@ -92,12 +94,13 @@ class State(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What came of a decision to reap."""
+    """What came of a decision to act."""
 
     DELETED = "deleted"
     GONE = "gone"
     STOPPED = "stopped"
     ARCHIVED = "archived"
+    TIMER_SET = "timer_set"
     FAILED = "failed"
     SKIPPED = "skipped"
     WOULD_DELETE = "would_delete"

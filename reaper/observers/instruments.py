@@ -16,6 +16,7 @@ from reaper import __version__
 from reaper.core.conditions import Policy
 from reaper.core.model import TIME_UP, Action, Decision, EndpointReport, Kind, Outcome, Reason, State
 from reaper.core.quota import Quota
+from reaper.core.safety_net import SAFETY_NET
 from reaper.core.savings import LEASE as LEASE  # noqa: PLC0414 - the values of a label
 from reaper.core.savings import OVERRIDE as OVERRIDE  # noqa: PLC0414 - the same
 from reaper.errors import LeasesUnknownError, ProviderError
@@ -30,8 +31,9 @@ DELETION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 SWEEP_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 DELAY_BUCKETS = (1, 10, 60, 300, 600, 900, 1800, 3600, 2 * 3600, 4 * 3600, 8 * 3600, 24 * 3600, 48 * 3600)
 
-COUNTED = tuple(outcome for outcome in Outcome if outcome not in (Outcome.WOULD_DELETE, Outcome.ARCHIVED))
-DONE = tuple(outcome for outcome in Outcome if outcome not in (Outcome.WOULD_DELETE, Outcome.DELETED))
+COUNTED = tuple(outcome for outcome in Outcome if outcome not in (Outcome.WOULD_DELETE, Outcome.ARCHIVED, Outcome.TIMER_SET))
+TIMED = {Kind.SANDBOX: (Outcome.TIMER_SET, Outcome.GONE, Outcome.FAILED, Outcome.SKIPPED, Outcome.ABANDONED)}
+DONE = tuple(outcome for outcome in Outcome if outcome not in (Outcome.WOULD_DELETE, Outcome.DELETED, Outcome.TIMER_SET))
 # What is reapable and waits for its policy's turn is part of the leak, and is counted there.
 # Among the reasons, those to keep follow those to reap.
 _FIRST_KEPT = tuple(Reason).index(Reason.GROUP_REAPED) + 1
@@ -105,7 +107,7 @@ class Instruments:
         )
         self.actions = counter(
             "reaper_actions_total",
-            "What sweeps decided to stop or to archive, by what became of it.",
+            "What sweeps decided to stop, to archive or to give a timer of the platform, by what became of it.",
             (*where, "kind", "policy", "action", "outcome"),
         )
         self.retries = counter(
@@ -329,6 +331,8 @@ class Instruments:
                 for by in (LEASE,) if kind.opt_in else DECIDERS:
                     yield from ((self.deletions, (*where, kind.value, by, outcome.value)) for outcome in COUNTED)
                 yield self.deletions, (*where, kind.value, UNDECIDED, Outcome.FAILED.value)
+                timed = (*where, kind.value, SAFETY_NET, Action.SET_TIMER.value)
+                yield from ((self.actions, (*timed, outcome.value)) for outcome in TIMED.get(kind, ()))
             for by in DECIDERS:
                 yield from ((metric, (*where, by)) for metric in (self.reapable, self.oldest_seconds, *self.worth))
             if name in events:

@@ -89,13 +89,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE act ADD COLUMN looked_state TEXT",
         "ALTER TABLE act ADD COLUMN looked_differs TEXT",
     ),
+    ("ALTER TABLE act ADD COLUMN action TEXT",),  # what was to be done; NULL where that was not recorded
 )
 """What makes a file of each version one of the next; a change of the schema is one more entry, never a change of one."""
 
 _COLUMNS = (  # of an act, but for its id
     "sweep endpoint provider kind resource name labels labels_cut image group state raw_state created_at owner policy reason"
     " sentence since decided_at outcome detail error attempts seconds ended_at"
-    " freed cpu memory disk avoided waited acted looked_at looked_state looked_differs"
+    " freed cpu memory disk avoided waited acted looked_at looked_state looked_differs action"
 )
 _INSERT_ACT = "INSERT INTO act ({}) VALUES ({})".format(  # noqa: S608 - from the names above
     ", ".join(f'"{column}"' for column in _COLUMNS.split()), ", ".join(f":{column}" for column in _COLUMNS.split())

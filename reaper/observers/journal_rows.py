@@ -98,6 +98,7 @@ def decided(sweep: int, decision: Decision, at: str) -> dict[str, object]:
         "created_at": None if resource.created_at is None else spell(resource.created_at),
         "owner": _maybe(decision.owner),
         "policy": decision.policy,
+        "action": decision.action.value,
         "reason": decision.reason.value,
         "sentence": text(decision.sentence),
         "since": None if decision.since is None else spell(decision.since),

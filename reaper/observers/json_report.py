@@ -8,7 +8,7 @@ from typing import Any
 from reaper import __version__
 from reaper.core.disk import BYTES, INODES, DiskUsage
 from reaper.core.finding import Finding
-from reaper.core.model import Decision, EndpointReport, Outcome, Report, Resource, Result
+from reaper.core.model import Action, Decision, EndpointReport, Outcome, Report, Resource, Result
 from reaper.core.quota import Quota, usages_of
 from reaper.providers.registry import kinds_of
 
@@ -38,15 +38,16 @@ def resource(value: Resource) -> dict[str, Any]:
 
 
 def _decided(decision: Decision, result: Result | None) -> dict[str, Any]:
+    acted = result.decision if result else decision
     return {
         **resource(decision.resource),
         "owner": decision.owner,
         "lease": decision.lease,
         "verdict": decision.verdict.value,
-        "action": decision.action.value if decision.reap else None,
+        "action": acted.action.value if acted.reap or acted.action is Action.SET_TIMER else None,
         "reason": decision.reason.value,
         "sentence": decision.sentence,
-        "policy": decision.policy,
+        "policy": acted.policy,
         "outcome": result.outcome.value if result else None,
         "detail": result.detail if result else "",
         "attempts": result.attempts if result else 0,

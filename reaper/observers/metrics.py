@@ -196,7 +196,8 @@ class Metrics(Quiet):
             self._show_rehearsed(report)
 
     def _show_rehearsed(self, report: EndpointReport) -> None:
-        would = Tally(decider(r.decision) for r in report.results if r.outcome is Outcome.WOULD_DELETE)
+        mine = (r.decision for r in report.results if r.outcome is Outcome.WOULD_DELETE and r.decision.reap)
+        would = Tally(map(decider, mine))
         if (provider := self._providers.get(report.endpoint)) is not None:
             for policy in self._policies_of(report.endpoint):
                 labels = (provider, report.endpoint, policy)

@@ -4,6 +4,7 @@ The result comes last, where it is seen.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import chain
@@ -16,6 +17,8 @@ from reaper.observers.tables import SHOWN, STYLES, facts, hints, line, row_of, s
 
 _ALIKE = 5  # of one cause: each has its row up to here
 _EXAMPLES = 3
+_DONE = {Action.STOP: Outcome.STOPPED, Action.ARCHIVE: Outcome.ARCHIVED, Action.SET_TIMER: Outcome.TIMER_SET}
+_PLACES = {outcome: place for place, outcome in enumerate(Outcome)}
 
 
 def report(report: Report, *, recorded: bool, listing: str, most: int = SHOWN) -> None:
@@ -62,11 +65,11 @@ def leaked_resources(report: Report, kept: Sequence[Decision]) -> None:
 def _outcome(result: Result) -> str:
     """What came of it, for people; of a dry run what would."""
     would = result.outcome is Outcome.WOULD_DELETE
-    return f"would {result.decision.action}" if would else words(result.outcome.value)
+    return f"would {words(result.decision.action)}" if would else words(result.outcome.value)
 
 
 def _went_well(result: Result) -> bool:
-    done = {Action.STOP: Outcome.STOPPED, Action.ARCHIVE: Outcome.ARCHIVED}.get(result.decision.action)
+    done = _DONE.get(result.decision.action)
     return result.outcome.removed or result.outcome in (Outcome.WOULD_DELETE, done)
 
 
@@ -111,13 +114,14 @@ def _in_one(endpoint: str, alike: Sequence[Result]) -> str:
 
 
 def _counted(report: Report | EndpointReport) -> str:
-    return ", ".join(f"{n} {words(o.value)}" for o in Outcome if (n := report.count(o)))
+    found = Counter(map(_outcome, sorted(report.results, key=lambda r: _PLACES[r.outcome])))
+    return ", ".join(f"{n} {word}" for word, n in found.items())
 
 
 def _counts(endpoint: EndpointReport) -> list[str]:
     """How many of what, and in which time."""
     counts, undecided = _counted(endpoint), endpoint.undecided
-    kept = endpoint.held - len(endpoint.results) - undecided
+    kept = endpoint.held - sum(r.decision.action is not Action.SET_TIMER for r in endpoint.results) - undecided
     took = f"in {endpoint.seconds:.1f} s"
     if undecided:
         said = [counts, f"{kept} kept" if kept > 0 else "", f"{undecided} not decided about"]

@@ -69,8 +69,9 @@ class ProgressBar(Quiet):
 
     def settled(self, endpoint: str, result: Result) -> None:
         """See ``sweep.Observer``."""
-        self._done.add((endpoint, result.decision.resource.id))
-        self._show()
+        if result.decision.reap:
+            self._done.add((endpoint, result.decision.resource.id))
+            self._show()
 
     def _show(self) -> None:
         total = sum(map(len, self._planned.values()))

@@ -39,6 +39,7 @@ STYLES = {
     Outcome.SKIPPED: "yellow",
     Outcome.STOPPED: "yellow",
     Outcome.ARCHIVED: "yellow",
+    Outcome.TIMER_SET: "green",
 }
 
 

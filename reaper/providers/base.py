@@ -12,6 +12,7 @@ from reaper.core.accounts import Pruned
 from reaper.core.disk import DiskUsage
 from reaper.core.durations import human
 from reaper.core.model import Kind, Resource, State
+from reaper.core.safety_net import SafetyNet, Timer
 from reaper.errors import ProviderError, RefusedError
 
 T = TypeVar("T")
@@ -145,12 +146,14 @@ class Traits:
         confirm_within: a deletion is only accepted at first. It is done when a look by id finds nothing, which is awaited
             for so long; None where a deletion that has returned is done, and one listing confirms them all.
         takes_linked: deleting one deletes those that are linked to it, which refuses nothing and only an inspection shows.
+        safety_net: the intervals that owned sandboxes without one are to get.
     """
 
     stops_first: bool = True
     confirm_within: timedelta | None = None
     kinds: frozenset[Kind] = frozenset({Kind.CONTAINER})
     takes_linked: bool = False
+    safety_net: SafetyNet | None = None
 
 
 def may_depend_unseen(resource: Resource, error: ProviderError) -> bool:
@@ -344,6 +347,15 @@ class Archiving(Protocol):
 
     async def archive(self, resource: Resource) -> None:
         """Archive what has stopped. Returns when that is accepted; the endpoint refuses what runs: ``ProviderError``."""
+        ...
+
+
+@runtime_checkable
+class SetsTimers(Protocol):
+    """A provider whose endpoint ends what it holds by timers of its own."""
+
+    async def set_timer(self, resource: Resource, timer: Timer) -> None:
+        """Set one. Returns when that is accepted, whatever it was before."""
         ...
 
 

@@ -33,6 +33,7 @@ from reaper.sweep.inspector import Inspector
 from reaper.sweep.kinds import asked_for, decided_about, watches_use
 from reaper.sweep.owner_proofs import look
 from reaper.sweep.ports import Endpoint, Ledger, Observer, Options
+from reaper.sweep.safety_net import set_timers, without_timers
 from reaper.sweep.unit import Unit
 from reaper.sweep.units import make_units
 
@@ -89,6 +90,7 @@ class EndpointSweep:
         self.skew = timedelta(0)
         self.decisions: list[Decision] = []
         self.results: dict[str, Result] = {}
+        self.timerless: list[Decision] = []
         self.units: list[Unit] = []
         self.failure: EndpointFailure | None = None
         self.cap: CapHit | None = None
@@ -156,8 +158,8 @@ class EndpointSweep:
 
     def report(self) -> EndpointReport:
         """What was found and done. What has no result was abandoned."""
-        for decision in self.decisions:
-            if decision.reap and decision.resource.id not in self.results:
+        for decision in (*(decision for decision in self.decisions if decision.reap), *self.timerless):
+            if decision.resource.id not in self.results:
                 self.results[decision.resource.id] = self._untouched(decision)
         if not self.ended and not self.failure and not self.decisions:
             what = "anything there was decided" if self.held else "it was listed"
@@ -199,8 +201,6 @@ class EndpointSweep:
             self.leases_read, self.leases = found, Leases(found)
         return self.leases.on(self.site)
 
-    # -- looking and deciding ------------------------------------------------------------------------------------------
-
     async def _look(self) -> None:
         if self.shared.too_few is not None:  # what cannot be finished is not begun
             raise TooManyFilesError(self.shared.too_few)
@@ -240,6 +240,8 @@ class EndpointSweep:
         self.cap, self.held_back = caps.hold_back(self.decisions, self.held)
         if options.choose is not None and self.cap is None:
             self.decisions = judge([d.resource for d in self.decisions], chosen=await options.choose(self.decisions))
+        net = self.reader.traits.safety_net if options.safety_net and self.cap is None else None
+        self.timerless = await without_timers(net, self.decisions, self.looker, now)
         memory = self.endpoint.memory if options.act and self.cap is None else None
         if memory is not None and (problem := memory.learn(self.decisions, now, rules.created_grace)):
             self.warnings.append(problem)
@@ -257,12 +259,9 @@ class EndpointSweep:
         self.decisions = decide(unreadable, self.shared.rules, self._leases(), self._now())
         self.shared.observer.decided(self.name, self.decisions)
 
-    # -- context --------------------------------------------------------------------------------------------------------
-
     async def _act(self) -> None:
         assert isinstance(self.reader, Provider)
-        within = self.reader.traits.confirm_within
-        if within is not None:
+        if (within := self.reader.traits.confirm_within) is not None:
             self.confirmer = Confirmer(self.reader, self.looker.inspect_call, self.looker.list_call, within)
         self.context = Context(
             self.reader,
@@ -284,14 +283,15 @@ class EndpointSweep:
         going = to_delete(self.decisions, self.held_back, self.shared.rules.policies, self._now())
         self.context.going |= {decision.resource.id for decision in going if decision.deletes}
         self.units = make_units(self.context, going)
-        if self.units:
-            await self.shared.ledger.begin(self.name, self.reader.provider, going)
+        if self.units or self.timerless:
+            await self.shared.ledger.begin(self.name, self.reader.provider, [*going, *self.timerless])
         async with anyio.create_task_group() as group:
             if self.confirmer is not None:
                 group.start_soon(self.confirmer.run, name=f"confirm deletions on {self.name}")
             if isinstance(self.reader, Renewing):
                 group.start_soon(self._renew, self.reader, self.context.listed, name=f"renew listings of {self.name}")
             await self._rounds(self.context)
+            await set_timers(self.timerless, self.context, self.results)
             self.renewal.cancel()
             if self.confirmer is not None:
                 self.confirmer.close()
@@ -329,9 +329,9 @@ class EndpointSweep:
         )
         if self.retrier.breaker.open:
             return
-        for id_, result in self.results.items():
-            if result.outcome is Outcome.FAILED and result.attempts and result.error not in OF_THE_ENDPOINT:
-                rests.failed(id_, result.detail, result.error)
+        for id_, r in self.results.items():
+            if r.decision.reap and r.outcome is Outcome.FAILED and r.attempts and r.error not in OF_THE_ENDPOINT:
+                rests.failed(id_, r.detail, r.error)
 
     def _deleted(self) -> int:
         return sum(result.outcome is Outcome.DELETED for unit in self.units for result in unit.results.values())

@@ -85,6 +85,7 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
         list_unjudged=command == "check" and bool(arguments.all),
         kinds=_kinds(getattr(arguments, "kind", None)),
         quotas=() if narrowed else limited,  # they take more than what was asked for
+        safety_net=command == "once" and not narrowed,
         max_deletions=limits.max_deletions if command == "once" else None,
         max_fraction=limits.max_fraction if command == "once" else None,
         max_lease_deletions=limits.max_lease_deletions if command == "once" else None,

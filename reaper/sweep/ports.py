@@ -115,6 +115,7 @@ class Options:
         quotas: how much may be there at once: over them more goes.
         kinds: list all of these kinds, too, although no policy names them.
         choose: says what may go in this round; None where all may.
+        safety_net: whether the endpoint's own timers are set, where its settings say so.
     """
 
     act: bool = True
@@ -128,6 +129,7 @@ class Options:
     kinds: frozenset[Kind] = frozenset()
     quotas: tuple[Quota, ...] = ()
     choose: Choose | None = None
+    safety_net: bool = False
 
 
 class Stop:

@@ -55,6 +55,7 @@ def test_an_act_has_everything_that_people_ask_for(lab: Lab) -> None:
         "created_at": "2026-11-19T12:00:00.000000Z",
         "owner": "preset harbor",
         "policy": "stopped-containers",
+        "action": "delete",
         "reason": "stopped_for",
         "sentence": "stopped 2 d ago, policy stopped-containers allows 6 h",
         "since": "2026-11-20T12:00:00.000000Z",

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 from reaper.core.accounts import Footprint, LastLook, Saving
 from reaper.core.model import Outcome, State
+from reaper.observers.journal_db import MIGRATIONS
 from tests.daytona.server import Served
 from tests.journal.lab import NOW, Lab, decision, report, result, sweep
 from tests.program.terminal import at_terminal
@@ -185,7 +186,7 @@ def test_it_is_brought_up_to_date_by_the_next_sweep_and_keeps_what_it_has(old: P
     assert lab.rows("PRAGMA user_version") == [{"user_version": 1}]
     lab.sweep(seen("later"))
     assert lab.told == []
-    assert lab.rows("PRAGMA user_version") == [{"user_version": 2}]
+    assert lab.rows("PRAGMA user_version") == [{"user_version": len(MIGRATIONS)}]
     assert lab.is_whole()
     assert lab.outcomes() == {"chess": "deleted", "go": "failed", "chess-2": "gone", "shogi": "skipped", "later": "deleted"}
     total = document(old("history", "--summary", "--json"))["total"]

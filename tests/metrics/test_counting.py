@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from reaper.core.accounts import Saving
 from reaper.core.disk import DiskUsage, Room
 from reaper.core.model import Action, CapHit, EndpointFailure, EndpointReport, Kind, Outcome, Reason, Report, State
+from reaper.core.safety_net import SAFETY_NET
 from reaper.core.savings import Prices, Rates
 from reaper.errors import ConfigError, RateLimitedError, ServerError, UnavailableError
 from reaper.observers.instruments import COUNTED, KEPT, LEASE, OVERRIDE, UNDECIDED, SweepResult, actions, reach, sweep_result
@@ -57,7 +58,7 @@ def test_every_series_exists_from_the_start(bench: Bench) -> None:
 
 def test_a_policy_has_series_only_for_what_it_can_take(bench: Bench) -> None:
     policies = {dict(labels).get("policy", "") for name, labels in bench.values() if ("endpoint", "rl") in labels}
-    assert policies == {"", OVERRIDE, LEASE, UNDECIDED, "stopped", "sandboxes"}
+    assert policies == {"", OVERRIDE, LEASE, UNDECIDED, "stopped", "sandboxes", SAFETY_NET}
     kinds = {dict(labels)["kind"] for name, labels in bench.values() if ("endpoint", "rl") in labels and "deletions" in name}
     assert kinds == {"sandbox"}
     assert not any({("endpoint", "local"), ("policy", "sandboxes")} <= labels for _, labels in bench.values())

@@ -18,6 +18,7 @@ from reaper.config import load
 from tests.program.fakeengine import FakeEngine
 from tests.run import Ended, Program
 
+NET = '[[daytona]]\nname = "a"\n[daytona.safety_net]\n'
 POLICY = '[[policy]]\nname = "mine"\nkinds = ["container"]\n'
 
 
@@ -148,6 +149,10 @@ CASES: Mapping[str, Bad] = {
     "volumes without a condition": bad(
         '[[policy]]\nname = "n"\nkinds = ["volume"]', "older_than, unused_for, larger_than or anonymous"
     ),
+    "a safety net that stops what works": bad(NET + 'auto_stop = "2h"', "safety_net", "at least 8 hours"),
+    "a safety net that deletes soon": bad(NET + 'auto_delete = "10m"', "safety_net", "at least one hour"),
+    "a safety net that catches nothing": bad(NET, "safety_net", "it sets no timer"),
+    "the safety net as a policy": bad(POLICY + 'older_than = "1h"\naction = "set_timer"', "'set_timer' is no action"),
     "unknown action": bad(POLICY + 'older_than = "1h"\naction = "pause"', "'pause' is no action", "stop"),
     "archiving a container": bad(
         POLICY + 'older_than = "1h"\naction = "archive"', 'action = "archive" is for sandboxes only, not for a container'

@@ -18,6 +18,7 @@ from typing import Any
 
 from reaper.core.identity import same_group
 from reaper.core.model import Kind, Resource
+from reaper.core.safety_net import AUTO_STOP, Timer
 from reaper.errors import InvalidError, NotFoundError, ProviderError, UnreadableError
 from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits
 from reaper.providers.daytona.http import CHANGE, READ, Api
@@ -65,6 +66,7 @@ class DaytonaReader:
             confirm_within=organisation.confirm_within,
             kinds=frozenset({Kind.SANDBOX}),
             takes_linked=True,
+            safety_net=None if organisation.safety_net is None else organisation.safety_net.net(),
         )
         self._organisation = organisation
         self._api = Api(organisation, key, {READ: reading, CHANGE: changing})
@@ -291,6 +293,11 @@ class DaytonaProvider(DaytonaReader):
     async def archive(self, resource: Resource) -> None:
         """Archive it. The server refuses what has not stopped and what is ephemeral, accepts, and archives afterwards."""
         await self._api.request("POST", f"sandbox/{resource.id}/archive", CHANGE)
+
+    async def set_timer(self, resource: Resource, timer: Timer) -> None:
+        """Set an interval in minutes. The server takes it in any state, and whatever the interval was before."""
+        route = "autostop" if timer.name == AUTO_STOP else "autodelete"
+        await self._api.request("POST", f"sandbox/{resource.id}/{route}/{timer.minutes}", CHANGE)
 
     async def delete(self, resource: Resource, *, force: bool = False) -> None:  # noqa: ARG002 - nothing is refused here
         """Delete it. The server accepts, and destroys afterwards."""

@@ -11,6 +11,7 @@ from datetime import datetime
 from reaper.core.accounts import Footprint
 from reaper.core.identity import SESSION_LABEL
 from reaper.core.model import Kind, Resource, State
+from reaper.core.safety_net import AUTO_DELETE, AUTO_STOP
 from reaper.providers.daytona.states import STATES
 from reaper.providers.parsing import labels, moment, text
 
@@ -46,8 +47,8 @@ def _minutes(row: Row, key: str) -> int | None:
 
 
 _TIMERS: Mapping[str, Callable[[Row], bool]] = {
-    "auto-stop": lambda row: row.get("state") == "started" and _minutes(row, "autoStopInterval") == 0,
-    "auto-delete": lambda row: (_minutes(row, "autoDeleteInterval") or 0) < 0,
+    AUTO_STOP: lambda row: row.get("state") == "started" and _minutes(row, "autoStopInterval") == 0,
+    AUTO_DELETE: lambda row: (_minutes(row, "autoDeleteInterval") or 0) < 0,
 }
 
 

@@ -13,7 +13,8 @@ from pydantic import (
     model_validator,
 )
 
-from reaper.providers.fields import Duration, masked
+from reaper.core.safety_net import SafetyNet
+from reaper.providers.fields import Duration, Table, masked
 from reaper.providers.registration import EndpointTable
 
 DEFAULT_API_URL = "https://app.daytona.io/api"
@@ -22,7 +23,44 @@ DEFAULT_API_URL = "https://app.daytona.io/api"
 DEFAULT_API_KEY = "DAYTONA_API_KEY"
 
 
+LEAST_AUTO_STOP, LEAST_AUTO_DELETE = timedelta(hours=8), timedelta(hours=1)
+
+
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class SafetyNetTable(Table):
+    """[daytona.safety_net]: the platform's own timers for owned sandboxes that have them off; they outlive this program."""
+
+    auto_stop: Duration | None = None
+    auto_delete: Duration | None = None
+
+    @field_validator("auto_stop")
+    @classmethod
+    def _outlasts_trials(cls, interval: timedelta | None) -> timedelta | None:
+        if interval is not None and interval < LEAST_AUTO_STOP:
+            raise ValueError(
+                "it is at least 8 hours: an agent may be at work for so long without one call from outside, and the platform"
+                ' would stop it; write for example "1d", or leave stopping to a policy with idle_for'
+            )
+        return interval
+
+    @field_validator("auto_delete")
+    @classmethod
+    def _is_long(cls, interval: timedelta | None) -> timedelta | None:
+        if interval is not None and interval < LEAST_AUTO_DELETE:
+            raise ValueError('it is at least one hour after the stop; write for example "3d"')
+        return interval
+
+    @model_validator(mode="after")
+    def _sets_something(self) -> Self:
+        if self.auto_stop is None and self.auto_delete is None:
+            raise ValueError('it sets no timer; write for example auto_stop = "1d" and auto_delete = "3d", or leave it out')
+        return self
+
+    def net(self) -> SafetyNet:
+        """The intervals, as the sweep sets them."""
+        return SafetyNet(self.auto_stop, self.auto_delete)
 
 
 class DaytonaTable(EndpointTable):
@@ -44,6 +82,7 @@ class DaytonaTable(EndpointTable):
     max_rate_share: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.5
     concurrency: Annotated[StrictInt, Field(ge=1, le=256)] = 32
     confirm_within: Duration = timedelta(seconds=60)
+    safety_net: SafetyNetTable | None = None
 
     @field_validator("api_url")
     @classmethod

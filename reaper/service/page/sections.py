@@ -19,6 +19,7 @@ _OUTCOMES = {
     Outcome.GONE: Level.GOOD,
     Outcome.STOPPED: Level.WARN,
     Outcome.ARCHIVED: Level.GOOD,
+    Outcome.TIMER_SET: Level.GOOD,
     Outcome.SKIPPED: Level.QUIET,
     Outcome.FAILED: Level.BAD,
 }

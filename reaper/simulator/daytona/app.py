@@ -145,6 +145,8 @@ class Daytona:
         route("DELETE", one, self._guarded(self._change(Organisation.delete), LIFECYCLE, DELETE))
         route("POST", one + "/stop", self._guarded(self._change(Organisation.stop), LIFECYCLE, WRITE))
         route("POST", one + "/archive", self._guarded(self._change(Organisation.archive), LIFECYCLE, WRITE))
+        for path, timer in (("autostop", "auto_stop"), ("autodelete", "auto_delete")):
+            route("POST", f"{one}/{path}/{{interval}}", self._guarded(self._set_timer(timer), GENERAL, WRITE))
         add_control(app, self.clock, self.faults, self.traffic, self.dump)
         return app
 
@@ -299,6 +301,15 @@ class Daytona:
             for known in (row.id, name, row.name):
                 home.cache.pop(known, None)
             return web.Response(body=self._dumped(row, home), content_type="application/json", charset="utf-8")
+
+        return change
+
+    def _set_timer(self, timer: str) -> Work:
+        """Likewise, for an interval."""
+
+        async def change(request: web.Request, home: _Home) -> web.Response:
+            minutes = request.match_info["interval"]
+            return await self._change(lambda org, row, version: org.set_timer(row, version, timer, minutes))(request, home)
 
         return change
 

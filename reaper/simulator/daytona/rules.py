@@ -10,6 +10,8 @@ FORKED = "Cannot delete sandbox which has active fork children. The forks must b
 NOT_STOPPABLE = "Sandbox is not in a stoppable state"
 NOT_STOPPED = "Sandbox is not stopped"
 EPHEMERAL = "Ephemeral sandboxes cannot be archived"
+EPHEMERAL_GPU = "GPU sandboxes must remain ephemeral"
+NEGATIVE = "Auto-stop interval must be non-negative"
 ERRORED_STATE = "Sandbox is in an errored state"
 
 

@@ -6,6 +6,7 @@ step with the time at which it was due. So turning the clock by a day is one ste
 
 import heapq
 import random
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +18,13 @@ from reaper.simulator.daytona.model import DELETED_AT_ONCE, DELETED_SLOWLY, ERRO
 from reaper.simulator.daytona.rules import (
     DESIRED,
     EPHEMERAL,
+    EPHEMERAL_GPU,
     ERRORED_STATE,
     FORKED,
     GOES_ON,
     IN_PROGRESS,
     MODIFIED,
+    NEGATIVE,
     NOT_STOPPABLE,
     NOT_STOPPED,
     SETTLED,
@@ -160,6 +163,21 @@ class Organisation:
         with self._writing(row, now):
             row.state, row.desired = "archiving", "archived"
         self._plan(row, now)
+
+    def set_timer(self, row: Sandbox, version: int, field: str, minutes: str) -> None:
+        """Set the auto-stop or auto-delete interval, in any state, or raise Refusal. It counts from the last activity."""
+        self._uncontested(row, version)
+        if not re.fullmatch(r"-?\d+", minutes) or abs(int(minutes)) >= 2**31:
+            raise Refusal(500, "An unexpected error occurred.")
+        if field == "auto_stop" and int(minutes) < 0:
+            raise Refusal(400, NEGATIVE)
+        if field == "auto_delete" and row.gpu > 0:
+            raise Refusal(400, EPHEMERAL_GPU)
+        with self._writing(row, self.now(), activity=False):
+            setattr(row, field, int(minutes))
+        if row.state == row.desired and row.state in ("started", "stopped"):
+            row.step += 1
+            self._plan(row, row.active or row.updated)
 
     def start(self, row: Sandbox, version: int) -> None:
         """Accept the start, or raise Refusal."""
