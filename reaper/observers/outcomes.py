@@ -6,6 +6,7 @@ The result comes last, where it is seen.
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import chain
 
@@ -13,7 +14,20 @@ from reaper.core.kinds import Action
 from reaper.core.model import Decision, EndpointReport, Outcome, Report, Result
 from reaper.observers.hints import command_name
 from reaper.observers.log import cause
-from reaper.observers.tables import SHOWN, STYLES, facts, hints, line, row_of, show_decisions, show_rows, words, wrapped
+from reaper.observers.tables import (
+    SHOWN,
+    STYLES,
+    all_facts,
+    are_many,
+    facts,
+    hints,
+    line,
+    row_of,
+    show_decisions,
+    show_rows,
+    words,
+    wrapped,
+)
 
 _ALIKE = 5  # of one cause: each has its row up to here
 _EXAMPLES = 3
@@ -31,12 +45,22 @@ def report(report: Report, *, recorded: bool, listing: str, most: int = SHOWN) -
         most: how many rows of what went well, or would go, a terminal is shown of each endpoint.
     """
     terminal = sys.stdout.isatty()
-    below = [_rows(e, report.started_at + e.clock_skew, listing, most, terminal=terminal) for e in report.endpoints]
+    calm = [endpoint for endpoint in report.endpoints if _is_calm(endpoint)] if are_many(report) else []
+    names = {endpoint.endpoint for endpoint in calm}
+    shown = [endpoint for endpoint in report.endpoints if endpoint.endpoint not in names]
+    below = [_rows(e, report.started_at + e.clock_skew, listing, most, terminal=terminal) for e in shown]
     for sentence in chain.from_iterable(below):
         wrapped(sentence, 4)
-    for endpoint in report.endpoints:
-        for sentence in (*_counts(endpoint), *facts(endpoint)):
-            line(sentence)
+    if not are_many(report):
+        for endpoint in shown:
+            for sentence in (*_counts(endpoint), *facts(endpoint)):
+                line(sentence)
+    else:
+        for sentence in (*chain.from_iterable(map(_counts, shown)), *all_facts(report)):
+            wrapped(sentence, 4)
+        counts = _counted(replace(report, endpoints=tuple(calm))) or "nothing to delete"
+        kept = sum(endpoint.held - len(endpoint.results) for endpoint in calm)
+        line(f"{len(calm)} endpoints without trouble: {counts}, {kept} kept")
     if terminal and len(report.endpoints) > 1:
         line(f"all {len(report.endpoints)} endpoints: {_counted(report) or 'nothing to delete'}, in {report.seconds:.1f} s")
     hints(report)
@@ -60,6 +84,12 @@ def leaked_resources(report: Report, kept: Sequence[Decision]) -> None:
         for sentence in facts(endpoint):
             line(sentence)
     hints(report)
+
+
+def _is_calm(endpoint: EndpointReport) -> bool:
+    """Whether there is nothing to say of it but numbers."""
+    well = all(map(_went_well, endpoint.results))
+    return endpoint.failure is None and endpoint.cap is None and well and not endpoint.undecided
 
 
 def _outcome(result: Result) -> str:

@@ -14,7 +14,7 @@ from reaper.core.finding import Finding
 from reaper.core.inventory_warnings import is_stuck
 from reaper.core.model import Decision, EndpointReport, Outcome, Reason, Report, State
 from reaper.core.quota import Quota, usages_of
-from reaper.observers.log import one_line
+from reaper.observers.log import cause, one_line
 from reaper.observers.view import COLUMNS, View, age, owner, summary, verdict
 from reaper.providers.registry import kinds_of
 from reaper.sweep.endpoint_sweep import BUG, CLOCK, PARTLY
@@ -22,6 +22,7 @@ from reaper.sweep.endpoint_sweep import BUG, CLOCK, PARTLY
 SHOWN = 40  # rows of what went well, and of quotas, are listed one by one up to here, at a terminal
 
 EVERYTHING = View()
+MANY = 20  # of more endpoints than this a terminal is shown what is alike once, and those without a row as a sum
 _TALLEST, _ROOMY = 3, 160  # lines of a row where its columns do not fit a terminal; columns where they do
 _GAP = 2  # blanks between two columns
 _SHORTEST_NAME, _LONGEST_OWNER = 40, 24  # columns for a name, and for an owner or a policy, where there are longer ones
@@ -65,9 +66,8 @@ def listing(report: Report, view: View = EVERYTHING) -> None:
     """Print what the endpoints hold. In a pipe there is nothing but rows on stdout."""
     rows = [(endpoint, f"{endpoint.held} resources", endpoint.decisions) for endpoint in report.endpoints]
     _rows(report, rows, view)
-    for endpoint in report.endpoints:
-        for sentence in facts(endpoint):
-            note(sentence)
+    for sentence in all_facts(report):
+        note(sentence)
     if sys.stdout.isatty() or len(report.endpoints) > 1:
         note(summary(report))
     hints(report)
@@ -77,9 +77,8 @@ def left_over(report: Report, left: Sequence[Decision], view: View = EVERYTHING)
     """Print what a check found left."""
     found = [(e, [d for d in left if d.resource.endpoint == e.endpoint]) for e in report.endpoints]
     _rows(report, [(endpoint, f"{len(mine)} left", mine) for endpoint, mine in found], view)
-    for endpoint in report.endpoints:
-        for sentence in facts(endpoint):
-            line(sentence)
+    for sentence in all_facts(report):
+        line(sentence)
     if left:
         line(f"{len(left)} resource{' is' if len(left) == 1 else 's are'} left")
     elif all(endpoint.failure is None for endpoint in report.endpoints):
@@ -89,10 +88,15 @@ def left_over(report: Report, left: Sequence[Decision], view: View = EVERYTHING)
 
 def _rows(report: Report, found: Sequence[tuple[EndpointReport, str, Sequence[Decision]]], view: View) -> None:
     """Print the rows of each endpoint below its title, and how many more there are than were asked for."""
-    terminal, shown = sys.stdout.isatty(), 0
+    terminal, shown, rowless = sys.stdout.isatty(), 0, 0
     for endpoint, title, decisions in found:
+        if are_many(report) and (not decisions or (view.limit is not None and shown >= view.limit)):
+            rowless += endpoint.failure is None
+            continue
         now = report.started_at + endpoint.clock_skew
         shown += show_decisions(endpoint, title, decisions, now, view, terminal=terminal, shown=shown)
+    if rowless:
+        note(f"{rowless} more endpoint{'' if rowless == 1 else 's'} without a row here")
     if more := sum(len(decisions) for _, _, decisions in found) - shown:
         note(f"... and {more:,} more: --limit none shows all")
 
@@ -212,6 +216,26 @@ def facts(endpoint: EndpointReport) -> list[str]:
             what = "was not looked at to the end"
         found.append(f"{endpoint.endpoint}: {what}: {endpoint.failure.message}")
     return found
+
+
+def are_many(report: Report) -> bool:
+    """Whether a terminal is shown so many endpoints that no one would read of each."""
+    return sys.stdout.isatty() and len(report.endpoints) > MANY
+
+
+def all_facts(report: Report) -> list[str]:
+    """What there is to say of all endpoints; of many, what is alike in one sentence with the names of theirs."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for endpoint in report.endpoints:
+        for sentence in facts(endpoint):
+            text = sentence.removeprefix(f"{endpoint.endpoint}: ")
+            key = cause(text, endpoint.endpoint) if are_many(report) else sentence
+            found.setdefault(key, []).append((endpoint.endpoint, text))
+    said = []
+    for alike in found.values():
+        (first, text), differ = alike[0], len({text for _, text in alike}) > 1
+        said.append(f"{', '.join(name for name, _ in alike)}: {text}{f' (of {first})' if differ else ''}")
+    return said
 
 
 def show_rows(title: str, first: str, rows: Sequence[Row], endpoint: str, *, terminal: bool) -> None:
