@@ -36,9 +36,13 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # several processes may share the folder
     partial.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with open(os.open(partial, flags, 0o600), "w", encoding="utf-8") as opened:  # noqa: PTH123 - it is open already
-        opened.write(text)
-    partial.replace(path)
+    try:
+        with open(os.open(partial, flags, 0o600), "w", encoding="utf-8") as opened:  # noqa: PTH123 - it is open already
+            opened.write(text)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)  # half a file would keep the last bytes of a full disk
+        raise
 
 
 def read_text(path: Path, *, own: bool = False) -> str:

@@ -18,6 +18,7 @@ from reaper.core.pressure import awake
 from reaper.core.rules import Rules
 from reaper.leases.served import FollowedLeases, ServedLeases
 from reaper.leases.sources import KnownLeases, other_service, service_at
+from reaper.observers.evidence import EvidenceFiles
 from reaper.observers.journal import NAME, Journal
 from reaper.paths import sockets_to_ask
 from reaper.sweep import connect
@@ -97,6 +98,7 @@ class Session:
         self._act, self._records_dry_runs = act, records_dry_runs
         self.clock = clock
         self._stack = AsyncExitStack()
+        self._evidence = EvidenceFiles(plan.state, plan.evidence, clock)
         if (self._can_act(plan) or records_dry_runs) and plan.journal.enabled:
             self.journal = Journal(
                 plan.state / NAME,
@@ -171,7 +173,7 @@ class Session:
         if journal is not None:
             for endpoint in endpoints:  # what goes without any policy goes on behalf of a lease
                 journal.about(endpoint.reader.endpoint, options.due if rules.policies else frozenset())
-        return await sweep(
+        report = await sweep(
             endpoints,
             rules,
             options,
@@ -179,9 +181,13 @@ class Session:
             observer=self.observer if journal is None else _Observers([*self.observers, journal]),
             leases=leases or self.leases,
             ledger=journal if options.act else None,
+            evidence=self._evidence if options.act and self.plan.evidence.wanted else None,
             stop=stop,
             engines=self.engines,
         )
+        if options.act:
+            await self._evidence.tidy()  # what is old goes, too, when nothing more is saved
+        return report
 
     async def relieve(
         self,

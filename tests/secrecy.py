@@ -19,7 +19,14 @@ USUAL = re.compile(rb"dtn_[0-9A-Za-z]{12,}|hunter2|s3cr3t|s3cret")
 
 _NAMES = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD)(?!\w*_(?:ENV|FILE)$)")  # those say where a secret stands
 _SHORTEST = 6  # characters: what is shorter is found by chance
-_WRITTEN = ("*.db*", "*.log", "*.prom", "owned-*", "links-*")  # by the program; tests write configurations and secrets
+_WRITTEN = (
+    "*.db*",
+    "*.log",
+    "*.prom",
+    "owned-*",
+    "links-*",
+    "evidence/*",
+)  # by the program; tests write configurations and secrets
 _LARGEST = 8 << 20  # bytes of a file that is read
 _MAKE_SECRETS = {"simulate", "demo"}  # commands that print the keys of their own worlds
 

@@ -257,7 +257,7 @@ def _deletions(layout: Layout) -> None:
     )
     layout.line(
         8,
-        (12, 12),
+        (8, 8, 8),
         course(
             "Stopped and archived, by outcome",
             "Per minute, by policies with another action than delete.",
@@ -275,6 +275,15 @@ def _deletions(layout: Layout) -> None:
             Query(f"sum by (policy) (reaper_would_delete_resources{{{EP}}} and on() (reaper_dry_run == 1))", "{{policy}}"),
             unit="none",
             stacked=True,
+        ),
+        course(
+            "Evidence",
+            "Per minute: what was saved ([evidence]) of what is deleted. failed hinders no deletion, and its reason is a "
+            "warning of the sweep.",
+            Query(f"60 * sum by (result) (rate(reaper_evidence_total{{{E}}}[$__rate_interval]))", "{{result}}"),
+            unit="cpm",
+            stacked=True,
+            bars=True,
         ),
     )
     provider = 'provider="$provider"'

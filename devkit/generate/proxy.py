@@ -35,6 +35,8 @@ def _is(call: EngineCall) -> str:
 
 
 def _rule(call: EngineCall) -> str:
+    if call.setting:  # logs may hold secrets: closed unless the operator uncomments the rule
+        return f"    # {call.why}: uncomment it for {call.setting}\n    # http-request allow if {_is(call)}\n"
     if not call.body:
         return f"    # {call.why}\n    http-request allow if {_is(call)}\n"
     wait = f"    http-request wait-for-body time {BODY_WITHIN}s if {_is(call)}\n"

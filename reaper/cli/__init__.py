@@ -178,9 +178,10 @@ def _history(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--summary", action="store_true", help="what they were worth, by endpoint, owner and policy, in place of each one"
     )
+    group.add_argument("--show", metavar="ID", help="what was saved of one, named by its id or name, before its deletion")
     _file(group)
     group.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    parser.set_defaults(since=None, until=None, endpoint=None, outcome=None, limit=None, summary=False)
+    parser.set_defaults(since=None, until=None, endpoint=None, outcome=None, limit=None, summary=False, show=None)
 
 
 def _init(parser: argparse.ArgumentParser) -> None:

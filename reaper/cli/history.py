@@ -16,6 +16,7 @@ from typing import Any
 
 from reaper import __version__, liveness
 from reaper.cli import summary
+from reaper.cli.evidence import show_evidence
 from reaper.cli.summary import Summary
 from reaper.config import load
 from reaper.config.load import Config
@@ -23,7 +24,7 @@ from reaper.core import durations
 from reaper.core.model import Outcome
 from reaper.core.savings import Prices
 from reaper.errors import ConfigError
-from reaper.observers import tables
+from reaper.observers import evidence, tables
 from reaper.observers.journal import NAME
 from reaper.observers.journal_db import DamagedError, NewerError, check_version, is_damage, reading
 from reaper.observers.journal_rows import PENDING, gaps_left, spell
@@ -91,12 +92,17 @@ def run(arguments: Namespace) -> int:
     """Print what the journal says of what ``arguments`` ask for. Raises ConfigError."""
     loaded = load.load(arguments.config)
     file = load.state_directory(os.environ) / NAME
+    if arguments.show is not None:
+        return show_evidence(arguments, file, loaded.settings.evidence)
     wanted = _wanted(arguments, datetime.now(UTC))
     enabled = loaded.settings.journal.enabled
     prices = loaded.settings.prices.prices()
     found, there = Found([], []), _is_there(file)
     if there:
         found = _read(file, wanted, loaded, prices if arguments.summary else None)
+    with_evidence = evidence.ids(file.parent)
+    for row in found.acts:  # by the files: a process that was killed has left them, and records of nothing
+        row["evidence"] = row["resource"] in with_evidence
     beside = [{name: getattr(gap, name) for name in gap.__slots__} for _, gap in gaps_left(file) if gap is not None]
     found.gaps += [gap for gap in beside if _overlaps(gap, wanted)]
     if not enabled:
@@ -298,7 +304,7 @@ def _overlaps(gap: dict[str, Any], wanted: Wanted) -> bool:
 _KEYS = (
     "endpoint provider kind id name group image state raw_state created_at labels labels_cut owner policy action"
     " reason sentence since decided_at outcome detail error attempts seconds ended_at sweep host pid"
-    " freed cpu memory disk avoided waited acted looked_at looked_state looked_differs"
+    " freed cpu memory disk avoided waited acted looked_at looked_state looked_differs evidence"
 )
 
 
@@ -359,7 +365,8 @@ def _row(row: dict[str, Any]) -> tables.Row:
 
 
 def _sentence(row: dict[str, Any]) -> str:
-    return f"{row['sentence']}; {row['detail']}" if row["detail"] else str(row["sentence"])
+    sentence = f"{row['sentence']}; {row['detail']}" if row["detail"] else str(row["sentence"])
+    return f"{sentence}; evidence: --show {row['resource'][:12]}" if row["evidence"] else sentence
 
 
 def _when(at: str) -> str:

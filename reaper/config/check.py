@@ -10,6 +10,7 @@ from reaper.config.next_run import NEVER, schedule
 from reaper.config.policies import PolicyTable
 from reaper.config.quotas import QuotaTable
 from reaper.config.secrets import lease_token, ryuk_secret, with_secret
+from reaper.config.settings import EvidenceTable
 from reaper.core import sizes
 from reaper.core.durations import human
 from reaper.core.identity import RUNNER_FILES
@@ -89,6 +90,7 @@ def described(
     most = "any number" if limits.max_deletions is None else f"{limits.max_deletions}"
     share = "" if limits.max_fraction is None else f", and no more than {limits.max_fraction:.0%} of what it holds"
     lines.append(f"limit: {most} deletions for each endpoint and sweep{share}")
+    lines += [f"evidence: {_evidence(settings.evidence)}"] if settings.evidence.wanted else []
     kinds = {endpoint.name: endpoint.registration.kinds for endpoint in endpoints}
     named = [(table.name, table.window) for table in settings.policy if (schedules[table.name] or "").endswith(NEVER)]
     late = [f"policy {name} never runs: no time of its cron lies in its window" for name, window in named if window]
@@ -99,6 +101,13 @@ def described(
 
 def _after(text: str | None) -> str:
     return f"; {text}" if text else ""
+
+
+def _evidence(table: EvidenceTable) -> str:
+    parts = [f"the last {table.logs} log lines"] if table.logs else []
+    parts += ["the inspection"] if table.inspect else []
+    kept = f"for {human(table.keep_for)}, no more than {sizes.human(table.max_size)}"
+    return f"{' and '.join(parts)} of what is deleted, {kept}; secrets that programs log are in it"
 
 
 def _preset(preset: Preset) -> str:
@@ -177,6 +186,8 @@ def _warnings(loaded: Config, kinds: Mapping[str, Collection[Kind]], env: Mappin
     rules = settings.rules()
     for name in unknown_variables(settings, env):
         yield f"the variable {name} is no setting: it has no effect"
+    if settings.evidence.model_fields_set and not settings.evidence.wanted:
+        yield "[evidence] saves nothing: set logs, inspect or both"
     if (entry := rules.scope.catch_all) is not None:
         yield f"[scope] {entry} takes nearly everything that an endpoint holds"
     if settings.owner and not any(policy.orphaned_for for policy in rules.policies):

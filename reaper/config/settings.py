@@ -26,7 +26,7 @@ from reaper.core.presets import PRESETS
 from reaper.core.rules import Rules
 from reaper.core.scope import Protect, Scope, Selector
 from reaper.providers import registry
-from reaper.providers.fields import Duration, Globs, Labels, ProtectingGlobs, Table, did_you_mean
+from reaper.providers.fields import Duration, Globs, Labels, ProtectingGlobs, Size, Table, did_you_mean
 from reaper.providers.registration import EndpointTable, Registration
 
 MAX_DELETIONS, MAX_DELETIONS_OF_EVERYTHING, MAX_FRACTION_OF_EVERYTHING = 1000, 100, 0.5
@@ -136,6 +136,30 @@ class JournalTable(Table):
     max_megabytes: Annotated[StrictInt, Field(ge=1)] = 256
 
 
+class EvidenceTable(Table):
+    """[evidence]: what is saved of a container or sandbox before it is deleted. Nothing unless this is set.
+
+    Secrets in environment variables are masked; what a program writes to its log is its own affair.
+    """
+
+    logs: Annotated[StrictInt, Field(ge=0, le=1000)] = 0
+    inspect: StrictBool = False
+    keep_for: Duration = timedelta(days=14)
+    max_size: Size = 1 << 30
+
+    @field_validator("max_size")
+    @classmethod
+    def _large_enough(cls, value: int) -> int:
+        if value < 10_000_000:
+            raise ValueError('it is at least 10MB, which a few logs may have; write for example "1GiB"')
+        return value
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is saved."""
+        return bool(self.logs) or self.inspect
+
+
 def _check_unique(names: Iterable[tuple[str, str]]) -> None:
     """Raise ValueError when two tables have one name. ``names`` are pairs of table and name."""
     seen: dict[str, str] = {}
@@ -159,6 +183,7 @@ class _General(Table):
     retry: RetryTable = RetryTable()
     service: ServiceTable = ServiceTable()
     journal: JournalTable = JournalTable()
+    evidence: EvidenceTable = EvidenceTable()
     leases: LeasesTable = LeasesTable()
     ryuk: RyukTable = RyukTable()
     prices: PricesTable = PricesTable()

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from reaper.config.hosts import KEYS, Key
 from reaper.config.load import Config
 from reaper.config.settings import Settings
-from reaper.core import durations
+from reaper.core import durations, sizes
 from reaper.providers.fields import DURATION_EXAMPLES, toml_value
 
 
@@ -31,10 +31,11 @@ def schema_document() -> dict[str, Any]:
             del model["required"]
             model["anyOf"] = [{"required": [key]} for key in ("name", *KEYS)]
         for key in model.get("properties", {}).values():
-            if (
-                _is_duration(key) and key.get("default") is not None
-            ):  # pydantic writes it in ISO 8601, which the file does not
-                key["default"] = durations.spell(TypeAdapter(timedelta).validate_python(key["default"]))
+            default = key.get("default")
+            if _is_duration(key) and default is not None:  # pydantic writes it in ISO 8601, which the file does not
+                key["default"] = durations.spell(TypeAdapter(timedelta).validate_python(default))
+            elif key.get("type") == "string" and isinstance(default, int):  # a size
+                key["default"] = sizes.spell(default)
     return document
 
 

@@ -13,9 +13,7 @@ from reaper.core.kinds import Outcome as Outcome  # noqa: PLC0414 - they are wor
 from reaper.core.kinds import State as State  # noqa: PLC0414 - they are words of the model, too
 from reaper.core.site import Site
 
-TESTCONTAINERS_REAPER = "the reaper of Testcontainers"
-"""What ``Resource.system_container`` says of one: of all system containers the only kind that one run starts for itself."""
-
+TESTCONTAINERS_REAPER = "the reaper of Testcontainers"  # of all system containers the only kind that a run starts for itself
 TIME_UP = "timeout"
 
 
@@ -285,6 +283,7 @@ class Result:
         error: the error's class (``ProviderError.label``) when it failed.
         freed: bytes that its deletion gave back, where that is known.
         look: the last look at it.
+        evidence: whether what was known of it was saved before; None where that was not tried.
     """
 
     decision: Decision
@@ -295,6 +294,7 @@ class Result:
     error: str | None = None
     freed: int | None = None
     look: LastLook | None = None
+    evidence: bool | None = None
 
     @property
     def failed(self) -> bool:

@@ -207,6 +207,7 @@ class Access:
             retry=RETRY,
             state=self._state,
             journal=self.settings.journal,
+            evidence=self.settings.evidence,
         )
         session = scope.add(
             Session(

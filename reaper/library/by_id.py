@@ -18,11 +18,11 @@ from reaper.core.lease import Ending, Lease
 from reaper.core.model import TIME_UP, Decision, Kind, Outcome, Reason, Report, Resource, State
 from reaper.core.rules import KEEP_LABEL, Rules
 from reaper.core.scope import LEASE_LABEL, Protect, Scope, Selector
-from reaper.errors import ConflictError, InvalidError, NotFoundError
+from reaper.errors import ConflictError, InvalidError, NotFoundError, UnreadableError
 from reaper.library.access import Access, ReadLeases, failure
 from reaper.library.errors import CleanupError, RetryableCleanupError
 from reaper.library.lease import own_leases
-from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Listed, Provider
+from reaper.providers.base import NOTHING_ELSE, Also, Call, Evidence, GivesEvidence, Inventory, Listed, Provider
 from reaper.retry.retrier import Retrier
 from reaper.session import Session
 from reaper.sweep.sweep import Options
@@ -92,6 +92,11 @@ class _Claimed:
 
     async def dependents(self, resources: Sequence[Resource], listed: Listed, call: Call) -> Sequence[Resource]:
         return await self._inner.dependents(resources, listed, call)
+
+    async def evidence(self, resource: Resource, lines: int) -> Evidence:
+        if not isinstance(self._inner, GivesEvidence):
+            raise UnreadableError("its provider has none")
+        return await self._inner.evidence(resource, lines)
 
     async def stop(self, resource: Resource, grace: timedelta) -> None:
         self._check(resource)

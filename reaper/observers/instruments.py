@@ -34,6 +34,7 @@ DELAY_BUCKETS = (1, 10, 60, 300, 600, 900, 1800, 3600, 2 * 3600, 4 * 3600, 8 * 3
 COUNTED = tuple(outcome for outcome in Outcome if outcome not in (Outcome.WOULD_DELETE, Outcome.ARCHIVED, Outcome.TIMER_SET))
 TIMED = {Kind.SANDBOX: (Outcome.TIMER_SET, Outcome.GONE, Outcome.FAILED, Outcome.SKIPPED, Outcome.ABANDONED)}
 DONE = tuple(outcome for outcome in Outcome if outcome not in (Outcome.WOULD_DELETE, Outcome.DELETED, Outcome.TIMER_SET))
+EVIDENCE = ("saved", "failed")
 # What is reapable and waits for its policy's turn is part of the leak, and is counted there.
 # Among the reasons, those to keep follow those to reap.
 _FIRST_KEPT = tuple(Reason).index(Reason.GROUP_REAPED) + 1
@@ -109,6 +110,11 @@ class Instruments:
             "reaper_actions_total",
             "What sweeps decided to stop, to archive or to give a timer of the platform, by what became of it.",
             (*where, "kind", "policy", "action", "outcome"),
+        )
+        self.evidence = counter(
+            "reaper_evidence_total",
+            "Containers and sandboxes whose evidence was to be saved before their deletion, by whether it was.",
+            (*where, "result"),
         )
         self.retries = counter(
             "reaper_retries_total",
@@ -321,6 +327,7 @@ class Instruments:
                 self.last_sweep_seconds,
             ):
                 yield metric, where
+            yield from ((self.evidence, (*where, result)) for result in EVIDENCE)
             yield from ((self.retries, (*where, error)) for error in _retryable())
             yield from ((self.sweeps, (*where, result.value)) for result in SweepResult)
             yield from ((self.kept, (*where, reason.value)) for reason in KEPT)

@@ -90,20 +90,21 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE act ADD COLUMN looked_differs TEXT",
     ),
     ("ALTER TABLE act ADD COLUMN action TEXT",),  # what was to be done; NULL where that was not recorded
+    ("ALTER TABLE act ADD COLUMN evidence INTEGER NOT NULL DEFAULT 0",),
 )
 """What makes a file of each version one of the next; a change of the schema is one more entry, never a change of one."""
 
 _COLUMNS = (  # of an act, but for its id
     "sweep endpoint provider kind resource name labels labels_cut image group state raw_state created_at owner policy reason"
     " sentence since decided_at outcome detail error attempts seconds ended_at"
-    " freed cpu memory disk avoided waited acted looked_at looked_state looked_differs action"
+    " freed cpu memory disk avoided waited acted looked_at looked_state looked_differs action evidence"
 )
 _INSERT_ACT = "INSERT INTO act ({}) VALUES ({})".format(  # noqa: S608 - from the names above
     ", ".join(f'"{column}"' for column in _COLUMNS.split()), ", ".join(f":{column}" for column in _COLUMNS.split())
 )
 _UPDATE_ACT = """UPDATE act SET outcome = :outcome, detail = :detail, error = :error, attempts = :attempts,
     seconds = :seconds, ended_at = :ended_at, freed = :freed, acted = :acted, looked_at = :looked_at,
-    looked_state = :looked_state, looked_differs = :looked_differs WHERE id = :id"""
+    looked_state = :looked_state, looked_differs = :looked_differs, evidence = :evidence WHERE id = :id"""
 _INSERT_SWEEP = """INSERT INTO sweep (endpoint, provider, host, pid, token, version, due, at)
     VALUES (:endpoint, :provider, :host, :pid, :token, :version, :due, :at)"""
 _END_SWEEP = """UPDATE sweep SET ended_at = :ended_at, seconds = :seconds, held = :held, reapable = :reapable,

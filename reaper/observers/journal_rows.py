@@ -116,6 +116,7 @@ def decided(sweep: int, decision: Decision, at: str) -> dict[str, object]:
         "avoided": None if saving is None else saving.avoided.total_seconds(),
         "waited": None if saving is None or saving.waited is None else saving.waited.total_seconds(),
         **_looked(None),
+        "evidence": False,
     }
 
 
@@ -130,6 +131,7 @@ def ended(result: Result, at: datetime) -> dict[str, object]:
         "ended_at": spell(at),
         "freed": result.freed,
         **_looked(result.look),
+        "evidence": bool(result.evidence),
     }
 
 

@@ -21,6 +21,7 @@ from reaper.core.savings import NO_PRICES, Entry, Prices, avoided_cost, avoided_
 from reaper.errors import ConfigError
 from reaper.observers.instruments import (
     DECIDERS,
+    EVIDENCE,
     KEPT,
     UNDECIDED,
     Instruments,
@@ -265,6 +266,8 @@ class Metrics(Quiet):
                 self._count(self._i.actions, (*where, kind, policy, action, result.outcome.value))
                 continue
             counts[decision.resource.kind.value, policy, result.outcome.value] += 1
+            if result.evidence is not None:
+                self._count(self._i.evidence, (*where, EVIDENCE[not result.evidence]))
             if result.outcome is Outcome.DELETED:
                 taken.observe(result.seconds)
                 if decision.since is not None:

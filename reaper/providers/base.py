@@ -323,6 +323,32 @@ class OnDisk(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of a resource before it is deleted, without its secrets.
+
+    Args:
+        inspection: how it was made and how it ended: exit code, out of memory, health.
+        log: the last that it wrote; None where none is to be had.
+        note: why its log is missing or not whole.
+        problem: what could not be had and should have been, for a warning.
+    """
+
+    inspection: Mapping[str, object]
+    log: str | None = None
+    note: str = ""
+    problem: str = ""
+
+
+@runtime_checkable
+class GivesEvidence(Protocol):
+    """A reader that can tell how a container or sandbox ended, and perhaps what it wrote last."""
+
+    async def evidence(self, resource: Resource, lines: int) -> Evidence:
+        """What is known of it, with so many of the last lines of its log; none with 0. Raises ``ProviderError``."""
+        ...
+
+
 @runtime_checkable
 class Linking(Protocol):
     """A reader that can list the links of many resources with few requests."""

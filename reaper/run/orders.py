@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from reaper.config.settings import JournalTable
+from reaper.config.settings import EvidenceTable, JournalTable
 from reaper.core.rules import Rules
 from reaper.core.scope import Protect, Scope, Selector
 from reaper.leases.database import as_row, from_row
@@ -50,6 +50,7 @@ class Orders:
             "state": str(plan.state),
             "scratch": None if self.scratch is None else str(self.scratch),
             "journal": plan.journal.model_dump(),
+            "evidence": plan.evidence.model_dump(),
             "endpoints": [
                 {"provider": endpoint.provider, "table": endpoint.table.model_dump(), "secret": endpoint.secret}
                 for endpoint in plan.endpoints
@@ -109,6 +110,7 @@ def _plan(document: Mapping[str, Any]) -> Plan:
         retry=RetryPolicy(**document["retry"]),
         state=Path(document["state"]),
         journal=JournalTable.model_validate(document["journal"]),
+        evidence=EvidenceTable.model_validate(document.get("evidence", {})),  # orders of an earlier version have none
         timeout=document["timeout"],
     )
 

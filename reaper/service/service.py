@@ -318,11 +318,12 @@ class Service:
         settings = loaded.settings
         self.schedule.apply(settings.policy, settings.service.jitter, settings.service.catch_up)
         self._show_schedule()
-        for_start = (before.service.listen, before.journal, before.leases, before.ryuk)
-        if (settings.service.listen, settings.journal, settings.leases, settings.ryuk) != for_start:
-            self.log.warning(
-                "reload_incomplete", problem="listen, [journal], [leases] and [ryuk] take effect at the next start"
-            )
+        tables = ("journal", "evidence", "leases", "ryuk")
+        if settings.service.listen != before.service.listen or any(
+            getattr(settings, table) != getattr(before, table) for table in tables
+        ):
+            named = "listen, [journal], [evidence], [leases] and [ryuk]"
+            self.log.warning("reload_incomplete", problem=f"{named} take effect at the next start")
         self.log.info("reloaded", config=str(loaded.file or "the defaults"))
         return None
 

@@ -36,7 +36,11 @@ class Reapable:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """One result of a sweep that acted, as the page shows it."""
+    """One result of a sweep that acted, as the page shows it.
+
+    Args:
+        evidence_of: the id by which ``reaper history --show`` prints its evidence, where some was saved.
+    """
 
     at: datetime
     endpoint: str
@@ -46,6 +50,7 @@ class Deletion:
     sentence: str
     outcome: Outcome
     detail: str
+    evidence_of: str | None = None
 
 
 @dataclass(slots=True)
@@ -269,5 +274,6 @@ class Status(Quiet):
                     decision.sentence,
                     result.outcome,
                     result.detail,
+                    resource.short_id if result.evidence else None,
                 )
             )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
@@ -18,6 +18,9 @@ from reaper.retry.retrier import Retrier
 from reaper.sweep.confirm import Confirmer
 from reaper.sweep.dependents import Dependents
 from reaper.sweep.usage import UsedSince
+
+if TYPE_CHECKING:
+    from reaper.sweep.evidence import EvidenceRecorder
 
 T = TypeVar("T")
 
@@ -62,6 +65,7 @@ class Context:
         used_since: tells what was used since the listing, where a rule depends on that.
         proofs: looks again whether the owners of these are dead.
         results: by id what became of each resource, as far as it is known.
+        evidence: records what is known of what is about to be deleted, where that is wanted.
     """
 
     provider: Provider
@@ -79,6 +83,7 @@ class Context:
     used_since: UsedSince | None = None
     proofs: Callable[[Iterable[Resource]], Proofs] = lambda _: NO_PROOFS
     results: dict[str, Result] = field(default_factory=dict)
+    evidence: "EvidenceRecorder | None" = None
 
 
 def subject(resource: Resource, first: Resource) -> str:

@@ -20,7 +20,7 @@ from reaper.core.rules import Rules
 from reaper.core.savings import to_delete
 from reaper.core.site import Site
 from reaper.errors import CircuitOpenError, CredentialsError, ProviderError, RateLimitedError, ReaperError, TooManyFilesError
-from reaper.providers.base import Also, Inventory, Listed, Provider, Renewing
+from reaper.providers.base import Also, GivesEvidence, Inventory, Listed, Provider, Renewing
 from reaper.retry.resting import Resting
 from reaper.sweep.absence import Absence
 from reaper.sweep.concurrency import Pace, for_each
@@ -29,10 +29,11 @@ from reaper.sweep.context import Context, Slots
 from reaper.sweep.deciding import decided
 from reaper.sweep.dependents import Dependents
 from reaper.sweep.engines import Engines
+from reaper.sweep.evidence import EvidenceRecorder
 from reaper.sweep.inspector import Inspector
 from reaper.sweep.kinds import asked_for, decided_about, watches_use
 from reaper.sweep.owner_proofs import look
-from reaper.sweep.ports import Endpoint, Ledger, Observer, Options
+from reaper.sweep.ports import Endpoint, EvidenceStore, Ledger, Observer, Options
 from reaper.sweep.safety_net import set_timers, without_timers
 from reaper.sweep.unit import Unit
 from reaper.sweep.units import make_units
@@ -40,9 +41,7 @@ from reaper.sweep.units import make_units
 SKEW_TOLERANCE = timedelta(minutes=1)
 OF_THE_ENDPOINT = frozenset({CircuitOpenError.label, CredentialsError.label, RateLimitedError.label})
 LAST_LOOK = timedelta(seconds=5)
-BUG = "internal_error"
-PARTLY = "partly_listed"
-CLOCK = "clock"
+BUG, PARTLY, CLOCK = "internal_error", "partly_listed", "clock"
 
 
 @dataclass
@@ -62,6 +61,7 @@ class SharedPass:
     observer: Observer
     ledger: Ledger
     engines: Engines
+    evidence: EvidenceStore | None = None
     connections: int | None = None
     too_few: str | None = None
     failed_fast: Callable[[], None] = field(default=lambda: None)
@@ -273,6 +273,8 @@ class EndpointSweep:
             self._settled,
             self.confirmer,
         )
+        if (store := self.shared.evidence) is not None and isinstance(self.reader, GivesEvidence):
+            self.context.evidence = EvidenceRecorder(self.reader, store, self.retrier, self.slots, self.warnings)
         if self.endpoint.last_use is not None:
             self.context.used_since = self.endpoint.last_use.since_listing(self.reader)
         if (owners := self.endpoint.owners) is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from reaper.config import load as config
 from reaper.config.quotas import quotas
 from reaper.config.secrets import with_secret
-from reaper.config.settings import JournalTable, LimitsTable, Settings, one_off
+from reaper.config.settings import EvidenceTable, JournalTable, LimitsTable, Settings, one_off
 from reaper.core import durations
 from reaper.core.conditions import WITH_PROJECT, Policy
 from reaper.core.disk import Thresholds
@@ -39,6 +39,7 @@ class Plan:
         endpoints: what is swept, each with its secret.
         state: the state directory.
         journal: how the record of deletions is kept there.
+        evidence: what is saved there of what is deleted.
         one_off: whether options took the place of the configured policies.
         everything: whether ``--all`` was given.
         wait: whether to sweep again for what time alone keeps, within the timeout.
@@ -57,6 +58,7 @@ class Plan:
     retry: RetryPolicy
     state: Path
     journal: JournalTable
+    evidence: EvidenceTable = field(default_factory=EvidenceTable)
     timeout: timedelta = DEFAULT_TIMEOUT
     one_off: bool = False
     everything: bool = False
@@ -104,6 +106,7 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
         retry=RetryPolicy(**dict(settings.retry)),
         state=config.state_directory(env).absolute(),
         journal=settings.journal,
+        evidence=settings.evidence,
         timeout=timeout,
         one_off=replaced,
         everything=arguments.all,

@@ -7,9 +7,9 @@ from typing import Protocol, TypeVar
 
 import anyio
 
-from reaper.core.model import TIME_UP, Decision, EndpointReport, Kind, Result
+from reaper.core.model import TIME_UP, Decision, EndpointReport, Kind, Resource, Result
 from reaper.core.quota import Quota
-from reaper.providers.base import Reader
+from reaper.providers.base import Evidence, Reader
 from reaper.retry.retrier import FailedAttempt, Retrier
 from reaper.sweep.owner_proofs import OwnerProofs
 from reaper.sweep.ownership import Memory
@@ -85,6 +85,16 @@ class NoLedger:
 
     async def begin(self, endpoint: str, provider: str, decisions: Sequence[Decision]) -> None:
         """See ``Ledger``."""
+
+
+class EvidenceStore(Protocol):
+    """Keeps what was known of a container or sandbox before it was deleted, with so many of the last lines of its log."""
+
+    lines: int
+
+    async def save(self, resource: Resource, found: Evidence) -> str | None:
+        """Keep it. Returns why that could not be done, if so; never raises, and may be cancelled."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -378,6 +378,7 @@ class Members:
             error,
             freed_by(resource, self._freed.get(resource.id)) if outcome is Outcome.DELETED else None,
             self._acted_on.get(resource.id) or self._seen.get(resource.id),
+            None if self.context.evidence is None else self.context.evidence.saved.get(resource.id),
         )
 
     def reopen(self) -> None:

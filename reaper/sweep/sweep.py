@@ -21,7 +21,7 @@ from reaper.errors import TooManyFilesError, UnavailableError
 from reaper.providers.base import FEWEST
 from reaper.sweep.endpoint_sweep import EndpointSweep, SharedPass
 from reaper.sweep.engines import Engines
-from reaper.sweep.ports import DRAIN, Endpoint, Ledger, NoLedger, Observer, Options, Stop
+from reaper.sweep.ports import DRAIN, Endpoint, EvidenceStore, Ledger, NoLedger, Observer, Options, Stop
 
 T = TypeVar("T")
 
@@ -41,6 +41,7 @@ async def sweep(
     observer: Observer,
     leases: Callable[[], Iterable[Lease]] = lambda: (),
     ledger: Ledger | None = None,
+    evidence: EvidenceStore | None = None,
     stop: Stop | None = None,
     engines: Engines | None = None,
 ) -> Report:
@@ -55,6 +56,7 @@ async def sweep(
         leases: reads the leases, living and ended, cheapest as ``Leases``. May raise LeasesUnknownError: then nothing is
             deleted.
         ledger: is notified of what is about to be deleted, and waited for.
+        evidence: keeps what was known of each container and sandbox that is deleted, where that is wanted.
         stop: ends the sweep early; what was done until then is reported.
         engines: what the endpoints of this process lead to; these alone when None.
     """
@@ -63,7 +65,7 @@ async def sweep(
     # The traceback of the watch, which is cancelled, refers to this function's frame until the collector runs: none of its
     # variables may hold an endpoint's pass, but this list, which is empty in the end.
     engines = Engines() if engines is None else engines
-    passes = _passes(endpoints, SharedPass(rules, options, clock, leases, observer, ledger or NoLedger(), engines))
+    passes = _passes(endpoints, SharedPass(rules, options, clock, leases, observer, ledger or NoLedger(), engines, evidence))
     async with anyio.create_task_group() as watch:
         watch.start_soon(_watch, stop, passes, name="watch for a stop")
         async with anyio.create_task_group() as group:

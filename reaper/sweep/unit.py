@@ -69,6 +69,7 @@ class Unit(Members):
         self.retryable = False
         self._started = anyio.current_time()
         try:
+            await self._save_evidence()
             fresh = await self._look_again()
             await self._linked_are_gone(fresh)
             await self._carry_out(fresh)
@@ -82,6 +83,13 @@ class Unit(Members):
         finally:
             if self.context.dependents is not None:
                 self.context.dependents.ended(self.key, [decision.resource for decision in self.decisions])
+
+    async def _save_evidence(self) -> None:
+        """Save what is known of what is to be deleted: before it is looked at again, and before a stop hides how it was."""
+        recorder = self.context.evidence
+        if recorder is not None and self.action is Action.DELETE and not self.context.draining:
+            going = [d.resource for d in self._open() if d.resource.kind.runs]
+            await self._each(going, lambda r: recorder.record(r, lambda: self.context.draining))
 
     async def _carry_out(self, fresh: Sequence[Resource]) -> None:
         """Delete the members, which have just been looked at; those that run are stopped before."""

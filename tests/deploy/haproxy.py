@@ -26,13 +26,13 @@ class HaProxy:
         lines: what it has logged.
     """
 
-    def __init__(self, upstream: str, folder: Path) -> None:
+    def __init__(self, upstream: str, folder: Path, *, opened: bool = False) -> None:
         self.port = free_port()
         self.host = f"tcp://127.0.0.1:{self.port}"
         self.lines: list[str] = []
         self._file = folder / "haproxy.cfg"
         text = config().replace(f"bind :{PORT}", f"bind 127.0.0.1:{self.port}").replace(SOCKET, upstream)
-        self._file.write_text(text)
+        self._file.write_text(text.replace("    # http-request allow", "    http-request allow") if opened else text)
 
     def __enter__(self) -> Self:
         command = [needs.tool("haproxy", "haproxy"), "-db", "-f", str(self._file)]

@@ -76,6 +76,7 @@ def test_an_act_has_everything_that_people_ask_for(lab: Lab) -> None:
         "looked_at": "2026-11-21T12:00:02.000000Z",
         "looked_state": "exited",
         "looked_differs": None,
+        "evidence": 0,
     }
     (whole,) = lab.rows("SELECT * FROM sweep")
     assert (whole["at"], whole["ended_at"]) == ("2026-11-21T12:00:00.000000Z", "2026-11-21T12:00:14.000000Z")

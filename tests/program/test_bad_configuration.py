@@ -41,7 +41,7 @@ CASES: Mapping[str, Bad] = {
     "unknown table like nothing": bad(
         "[quux]",
         "'quux'",
-        "known are: daytona, default_policies, disk, docker, journal, leases, limits, owner, policy, prices, protect,",
+        "known are: daytona, default_policies, disk, docker, evidence, journal, leases, limits, owner, policy, prices,",
     ),
     "unknown key": bad('[scope]\nlable = ["a"]', "[scope]", "unknown key 'lable'", "did you mean 'labels'?"),
     "unknown key like nothing": bad("[retry]\nquux = 1", "[retry]", "'quux'", "known are: attempts, factor,"),

@@ -19,7 +19,16 @@ from reaper.config.policies import PolicyTable
 from reaper.config.prices import PricesTable
 from reaper.config.quotas import QuotaTable
 from reaper.config.service_tables import LeasesTable, RyukTable, ServiceTable
-from reaper.config.settings import DiskTable, JournalTable, LimitsTable, ProtectTable, RetryTable, ScopeTable, Settings
+from reaper.config.settings import (
+    DiskTable,
+    EvidenceTable,
+    JournalTable,
+    LimitsTable,
+    ProtectTable,
+    RetryTable,
+    ScopeTable,
+    Settings,
+)
 from reaper.config.show import schema, show
 from reaper.core.quota import Quota
 from reaper.providers.daytona.settings import DEFAULT_API_URL, DaytonaTable, SafetyNetTable
@@ -35,6 +44,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "retry": RetryTable,
     "service": ServiceTable,
     "journal": JournalTable,
+    "evidence": EvidenceTable,
     "leases": LeasesTable,
     "ryuk": RyukTable,
     "prices": PricesTable,

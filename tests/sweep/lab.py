@@ -20,6 +20,7 @@ from reaper.retry.breaker import Breaker
 from reaper.retry.retrier import FailedAttempt, Retrier, RetryPolicy
 from reaper.sweep.owner_proofs import OwnerProofs
 from reaper.sweep.ownership import Memory
+from reaper.sweep.ports import EvidenceStore
 from reaper.sweep.sweep import Endpoint, Options, Stop, sweep
 from reaper.sweep.usage import LastUse
 
@@ -158,6 +159,7 @@ class Lab:
         memory: Memory | None = None,
         last_use: LastUse | None = None,
         owners: OwnerProofs | None = None,
+        evidence: EvidenceStore | None = None,
         name: str = "local",
         **world: Any,
     ) -> None:
@@ -173,6 +175,7 @@ class Lab:
         self.memory = memory
         self.last_use = last_use
         self.owners = owners
+        self.evidence = evidence
         self.name = name
         self.stop = Stop()
 
@@ -190,6 +193,7 @@ class Lab:
             clock=self.clock,
             observer=self.observer,
             leases=self._read_leases,
+            evidence=self.evidence,
             stop=self.stop,
         )
         broken = {r.decision.resource.name: why for r in report.results if (why := Entry.of(r).violation) is not None}

@@ -20,12 +20,13 @@ from reaper.core.identity import same_group
 from reaper.core.model import Kind, Resource
 from reaper.core.safety_net import AUTO_STOP, Timer
 from reaper.errors import InvalidError, NotFoundError, ProviderError, UnreadableError
-from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits
+from reaper.providers.base import NOTHING_ELSE, Also, Call, Evidence, Inventory, Limits, Listed, Traits
 from reaper.providers.daytona.http import CHANGE, READ, Api
 from reaper.providers.daytona.kept import Kept
 from reaper.providers.daytona.links import Links
 from reaper.providers.daytona.sandboxes import sandbox
 from reaper.providers.daytona.settings import DaytonaTable
+from reaper.providers.masking import Mask
 from reaper.providers.parsing import clock_skew
 from reaper.retry.budget import Budget
 
@@ -276,6 +277,13 @@ class DaytonaReader:
                 continue
             fresh.append(linked)
         return fresh
+
+    async def evidence(self, resource: Resource, lines: int) -> Evidence:  # noqa: ARG002 - the platform keeps no log
+        """What GET by id shows: state, error, sizes, times and labels."""
+        row, _ = await self._api.request("GET", f"sandbox/{resource.id}", READ)
+        if not isinstance(row, dict) or row.get("id") != resource.id:
+            raise UnreadableError(f"the answer to GET /sandbox/{resource.id} is of another sandbox")
+        return Evidence(Mask().inspection(row), note="the platform keeps no log of a sandbox")
 
     async def close(self) -> None:
         """Close the connections."""

@@ -30,6 +30,7 @@ class EngineCall:
         why: what it is for.
         params: what its query may hold, and nothing else: name to pattern of the value.
         body: the pattern of its whole body; empty where it has none.
+        setting: what in the configuration turns it on; empty for what is made in any case.
     """
 
     method: str
@@ -37,6 +38,7 @@ class EngineCall:
     why: str
     params: Mapping[str, str]
     body: str = ""
+    setting: str = ""
 
     @cached_property
     def pattern(self) -> str:
@@ -61,6 +63,14 @@ CALLS = (
     # With size only of a stopped one, whose layer alone is measured then.
     EngineCall(
         "GET", "/containers/{id}/json", "the final re-check before a deletion, and the size of its layer", {"size": "1"}
+    ),
+    # Never with follow, which has no end.
+    EngineCall(
+        "GET",
+        "/containers/{id}/logs",
+        "save the last lines before a deletion",
+        {"stdout": _FLAG, "stderr": _FLAG, "tail": _NUMBER},
+        setting="[evidence] logs",
     ),
     EngineCall("POST", "/containers/{id}/stop", "stop what a policy takes although it runs", {"t": _NUMBER}),
     EngineCall("POST", "/containers/{id}/unpause", "let a paused one stop on Podman, which refuses to stop it", {}),

@@ -23,7 +23,7 @@ from reaper.errors import (
     ProviderError,
     UnreadableError,
 )
-from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits, Uses
+from reaper.providers.base import NOTHING_ELSE, Also, Call, Evidence, Inventory, Limits, Listed, Traits, Uses
 from reaper.providers.docker.connection import EngineConnection, checked_rows
 from reaper.providers.docker.containers import (
     Row,
@@ -38,6 +38,7 @@ from reaper.providers.docker.data_root import DataRoot
 from reaper.providers.docker.dependents import Dependents
 from reaper.providers.docker.disk import Disk
 from reaper.providers.docker.event_stream import followed_deaths
+from reaper.providers.docker.evidence import evidence_of
 from reaper.providers.docker.image_labels import ImageLabels
 from reaper.providers.docker.labelled import is_wanted, rows_with
 from reaper.providers.docker.network_endpoints import delete_network, proven_stale
@@ -302,18 +303,17 @@ class DockerReader:
                 what = "GET /images/ID/json has to be let through: it shows which labels of a container are its image's"
                 raise DeniedError(f"{denied}; {what}") from error
 
-    async def dependents(
-        self,
-        resources: Sequence[Resource],
-        listed: Listed,  # noqa: ARG002
-        call: Call,
-    ) -> Sequence[Resource]:
+    async def dependents(self, resources: Sequence[Resource], listed: Listed, call: Call) -> Sequence[Resource]:  # noqa: ARG002
         """The containers that depend on these, of all that there are now."""
         return await self._dependents.of(resources, call)
 
     def deaths(self, connected: Callable[[], None], since: datetime | None = None) -> AsyncIterator[Resource]:
         """See ``Watched``. ``since`` a time: the engine remembers the last few hundred events."""
         return followed_deaths(self._connection, self.endpoint, connected, since)
+
+    async def evidence(self, resource: Resource, lines: int) -> Evidence:
+        """See ``GivesEvidence``."""
+        return await evidence_of(self._connection, resource, lines)
 
     async def ask(self, path: str, **params: str) -> object:
         """What the engine answers to a GET request. Raises ProviderError."""

@@ -248,7 +248,7 @@ async def _send(request: "aiohttp.ClientRequest", handler: "ClientHandlerType") 
         response.close()
         refuse_redirect(what, str(request.url.origin()), status, response.headers, "host of [[docker]]")
         raise UnreadableError(f"{what} was answered {status}, which says nothing about it")
-    if status < 300 and path.endswith("/events"):
+    if status < 300 and path.endswith(("/events", "/logs")):
         return response
     body = await read_bounded(response, what, LARGEST_ANSWER)
     if status >= 400:

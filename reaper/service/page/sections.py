@@ -256,6 +256,9 @@ def _deletion(deletion: Deletion, now: datetime) -> list[Html]:
     if deletion.detail:
         colour = Level.BAD if deletion.outcome is Outcome.FAILED else None
         why = together(el("bdi", deletion.detail, class_=colour), el("span", why, class_="sub"))
+    if deletion.evidence_of is not None:
+        command = el("code", f"reaper history --show {deletion.evidence_of}")
+        why = together(why, el("span", "its evidence was saved: ", command, class_="sub"))
     return [
         ago(deletion.at, now),
         badge(_OUTCOMES.get(deletion.outcome, Level.QUIET), deletion.outcome.value.replace("_", " ")),

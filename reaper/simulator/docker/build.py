@@ -211,7 +211,7 @@ def add_container(
         mounts.append(Mount("volume", made.name, engine.mountpoint(made.name), path, mode_of, anonymous=not volume))
     acts = behaviour or behaviour_of(command)
     if behaviour is None and state in ("running", "paused"):
-        acts = Behaviour(obeys=acts.obeys, stop_code=acts.stop_code)  # it has not ended so far
+        acts = Behaviour(obeys=acts.obeys, stop_code=acts.stop_code, log=acts.log)  # it has not ended so far
     container = Container(
         id=ident,
         name=name,
@@ -230,6 +230,8 @@ def add_container(
         started=begun,
         finished=ended,
         exit_code=exit_code,
+        oom_killed=acts.oom and bool(ended),
+        log=list(acts.log) if begun else [],
     )
     engine.enter(container)
     _put_into_state(engine, container, state)

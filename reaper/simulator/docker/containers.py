@@ -7,7 +7,7 @@ from aiohttp import web
 from reaper.simulator.docker.build import create
 from reaper.simulator.docker.engine import Engine
 from reaper.simulator.docker.filters import Filters
-from reaper.simulator.docker.http import Stream, answer, body_of, empty, flag, raw_answer, route
+from reaper.simulator.docker.http import RawStream, Stream, answer, body_of, empty, flag, raw_answer, route
 from reaper.simulator.docker.json import inspected, listing
 from reaper.simulator.docker.life import KILL, Life
 from reaper.simulator.docker.model import Container, RefusedError, signal_number
@@ -68,6 +68,30 @@ async def _answering(engine: Engine, name: str) -> Container:
         await engine.until(container, lambda: container.removal is None or container.removal.over)
         return engine.container(name)
     return container
+
+
+@route("GET", "/containers/{name}/logs")
+async def _logs(engine: Engine, request: web.Request, name: str) -> web.StreamResponse:
+    """What it has written. With a terminal it is that, else each entry has a head; without ``follow`` it has an end."""
+    container = await _answering(engine, name)
+    wanted = {stream for stream, key in ((1, "stdout"), (2, "stderr")) if flag(request, key)}
+    if not wanted:
+        raise RefusedError(400, "Bad parameters: you must choose at least one stream")
+    if container.removing or container.dead:
+        raise RefusedError(409, "can not get logs from container which is dead or marked for removal")
+    if (container.host.get("LogConfig") or {}).get("Type") == "none":
+        raise RefusedError(501, "configured logging driver does not support reading")
+    tail = request.query.get("tail") or "all"
+    entries = container.log[-int(tail) or len(container.log) :] if tail.isdecimal() else container.log
+    response = RawStream()
+    await response.prepare(request)
+    for stream, text in entries:
+        if container.config.get("Tty"):
+            await response.write(text.replace(b"\n", b"\r\n"))
+        elif stream in wanted:
+            await response.write(bytes([stream, 0, 0, 0]) + len(text).to_bytes(4) + text)
+    await response.write_eof()
+    return response
 
 
 @route("POST", "/containers/create")

@@ -32,6 +32,10 @@ class Stream(web.StreamResponse):
         self.enable_chunked_encoding()
 
 
+class RawStream(Stream):
+    """One without a type, as Docker 20.10 sends logs."""
+
+
 def flag(request: web.Request, name: str) -> bool:
     """A flag of the query."""
     return boolean(request.query.get(name))
@@ -93,7 +97,7 @@ class Shell:
         response.headers["Date"] = http_date(self._engine.time())
         if not response.headers.get("Server", "").startswith("Docker/"):
             response.headers.pop("Server", None)
-        if isinstance(response, Empty):
+        if isinstance(response, Empty | RawStream):
             response.headers.pop("Content-Type", None)
 
     def error(self, _: web.Request, status: int, message: str) -> web.Response:

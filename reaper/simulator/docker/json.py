@@ -129,7 +129,7 @@ def _state(container: Container) -> dict[str, Any]:
         "Running": container.running,
         "Paused": container.paused,
         "Restarting": container.restarting,
-        "OOMKilled": False,
+        "OOMKilled": container.oom_killed,
         "Dead": container.dead,
         "Pid": container.pid,
         "ExitCode": container.exit_code,

@@ -58,6 +58,8 @@ class Life:
         container.pid = engine.random.randrange(1000, 4_000_000)
         container.exit_code, container.error = 0, ""
         container.started = engine.tick()
+        container.oom_killed = False
+        container.log += behaviour.log
         for mount in container.mounts:
             if mount.kind == "volume":
                 attributes = {"container": container.id, "destination": mount.destination, "driver": "local"}
@@ -102,6 +104,7 @@ class Life:
         container.run += 1
         container.pid, container.exit_code, container.ends_at = 0, code, None
         container.paused = container.term_pending = False
+        container.oom_killed = container.behaviour.oom and code == container.behaviour.code
         container.finished = (
             container.started - _QUICK if container.behaviour.runs == 0 and lasted < 10**6 else engine.tick()
         )

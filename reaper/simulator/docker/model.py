@@ -52,6 +52,8 @@ class Behaviour:
             engines since Docker 26.
         lost: its layer is gone from the engine's disk: an inspection fails (500), a removal works.
         unnamed: its row in the listing has lost its Id, as a proxy before the engine may lose it.
+        log: what each of its runs writes at its start, each entry as the number of the stream (1 or 2) and the bytes.
+        oom: the kernel ends it for want of memory when it ends by itself.
     """
 
     runs: float | None = None
@@ -65,6 +67,8 @@ class Behaviour:
     blocks: bool = False
     lost: bool = False
     unnamed: bool = False
+    log: tuple[tuple[int, bytes], ...] = ()
+    oom: bool = False
 
 
 _SHELLS = ("sh", "bash", "ash", "dash")
@@ -72,6 +76,7 @@ _EXIT_TRAP = re.compile(r"trap\s+['\"]exit(?:\s+(\d+))?['\"]\s+(?:SIG)?TERM")
 _NULL_TRAP = re.compile(r"trap\s+(?:''|\"\")\s+(?:SIG)?TERM")
 _SLEEP = re.compile(r"\bsleep\s+(\d+(?:\.\d+)?)\b")
 _EXIT = re.compile(r"(?:^|[;&|\s])exit\s+(\d+)\s*;?\s*$")
+_ECHO = re.compile(r"(?:^|[;&\n])\s*echo\s+([\w .:=-]+?)\s*(>&2)?\s*(?=[;&\n]|$)")
 
 
 def behaviour_of(argv: Sequence[str]) -> Behaviour:
@@ -103,6 +108,7 @@ def _script(text: str) -> Behaviour:
         code=int(code[1]) if code else 0,
         obeys=trap is not None and _NULL_TRAP.search(text) is None,
         stop_code=int(trap[1] or 0) if trap else 0,
+        log=tuple((2 if error else 1, f"{words}\n".encode()) for words, error in _ECHO.findall(text)),
     )
 
 
@@ -183,6 +189,8 @@ class Container:
     term_pending: bool = False
     stops: int = 0  # requests to stop that wait for the end
     delay: float = 0.0  # before the next restart
+    oom_killed: bool = False
+    log: list[tuple[int, bytes]] = field(default_factory=list)  # all that it has written, by stream
     failures: int = 0  # removals that have failed
     half_gone: bool = False  # a failed removal: the listing says `removing` for ever (the engine does not update it)
     removal: Removal | None = None
