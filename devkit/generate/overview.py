@@ -270,6 +270,7 @@ def _worth(layout: Layout) -> None:
             "0 is a bug of reaper: reaper history --summary names it.",
             since("reaper_violations_total"),
             steps={None: GOOD, 1: BAD},
+            alerts=["ReaperRuleBroken"],
             decimals=0,
         ),
     )

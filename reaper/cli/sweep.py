@@ -33,7 +33,7 @@ from reaper.observers.progress import progress
 from reaper.observers.view import View
 from reaper.session import Session
 from reaper.sweep.plan import Plan, make_plan
-from reaper.sweep.pressure import Relief, measured, with_relief
+from reaper.sweep.pressure import Relief, looked_again, measured, with_relief
 from reaper.sweep.runner import exit_code, run_with_deadline, together, with_earlier
 from reaper.sweep.sweep import Endpoint, Stop
 
@@ -110,6 +110,8 @@ class Command:
             while self.plan.wait and await self._may_go_on(report, stop):
                 again = await session.sweep(self.rules, stop=stop)
                 report = with_earlier(report, together(report, again))
+            relieved = await looked_again(relieved, report, session.endpoints, self.rules, disk=self.plan.disk, stop=stop)
+            self._disks |= {name: relief.after for name, relief in relieved.items()}
             report = replace(with_relief(report, relieved, self._disks, self.plan.disk), interrupted=stop.why)
         if self._metrics is not None:
             self._write(self._metrics, session.endpoints, report, relieved)
@@ -128,6 +130,8 @@ class Command:
         code = exit_code(report)
         if name == "check" and code == 0 and left(report, everything=self.plan.everything):
             code = exits.LEFT
+        if code == 0 and any(relief.exhausted for relief in relieved.values()):
+            code = exits.FAILED
         self._print(report, name, code)
         if name == "once" and self._watcher is not None:
             self._watcher.summary(report)

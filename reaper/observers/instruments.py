@@ -340,6 +340,7 @@ class Instruments:
                 yield self.deletions, (*where, kind.value, UNDECIDED, Outcome.FAILED.value)
                 timed = (*where, kind.value, SAFETY_NET, Action.SET_TIMER.value)
                 yield from ((self.actions, (*timed, outcome.value)) for outcome in TIMED.get(kind, ()))
+            yield self.violations, (*where, SAFETY_NET)
             for by in DECIDERS:
                 yield from ((metric, (*where, by)) for metric in (self.reapable, self.oldest_seconds, *self.worth))
             if name in events:

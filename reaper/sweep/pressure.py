@@ -218,6 +218,25 @@ def merged(reports: Sequence[Report]) -> Report | None:
     return whole
 
 
+async def looked_again(
+    relieved: Mapping[str, Relief],
+    report: Report,
+    endpoints: Iterable[Endpoint],
+    rules: Rules,
+    *,
+    disk: Thresholds,
+    stop: Stop,
+) -> Mapping[str, Relief]:
+    """What was done under pressure, after the sweep that followed: that may have freed what pressure could not."""
+    stuck = {e.endpoint for e in report.endpoints if e.removed and e.endpoint in relieved and relieved[e.endpoint].exhausted}
+    now = await measured([e for e in endpoints if e.reader.endpoint in stuck], rules, stop) if stuck else {}
+    enough = {name for name, usage in now.items() if not usage.problem and not disk.missing(usage, relieved[name].sorts)}
+    return {
+        name: replace(relief, after=now[name], relieved=True, exhausted=False) if name in enough else relief
+        for name, relief in relieved.items()
+    }
+
+
 def with_relief(
     report: Report, relieved: Mapping[str, Relief], disks: Mapping[str, DiskUsage], thresholds: Thresholds
 ) -> Report:

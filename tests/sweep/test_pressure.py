@@ -18,7 +18,7 @@ from reaper.providers.base import Traits
 from reaper.providers.memory import Held, Rule
 from reaper.providers.memory_disk import MemoryDisk
 from reaper.sweep.ports import Choose, Options
-from reaper.sweep.pressure import Pressure, Relief, concerned, measured
+from reaper.sweep.pressure import Pressure, Relief, concerned, looked_again, measured
 from reaper.sweep.sweep import sweep
 from tests.sweep.lab import EVERYTHING, HOUR, NOW, Lab, image, running, stopped, volume
 
@@ -156,6 +156,23 @@ async def test_where_nothing_more_may_go_it_says_what_would_have_to() -> None:
     assert problem is not None
     assert "90% of bytes in use, low is 75%" in problem
     assert "image acme/used:1 (50 GiB): used by user" in problem
+
+
+async def test_what_the_sweep_that_follows_frees_counts() -> None:
+    """A policy that waits for no pressure may take what those under pressure may not."""
+    lab = PressureLab(large("c", 5), large("d", 85, stopped_at=NOW - HOUR / 2), policies=(GUARD,))
+    relief = await lab.relieve()
+    assert relief is not None
+    assert relief.exhausted
+    pressed, thresholds = {lab.name: relief}, Thresholds()
+    idle = await lab.sweep()
+    again = await looked_again(pressed, idle, [lab.endpoint()], lab.rules, disk=thresholds, stop=lab.stop)
+    assert again[lab.name].exhausted, "it took nothing"
+    lab.rules = replace(lab.rules, policies=(GUARD, replace(GUARD, name="all", stopped_for=HOUR / 4, asleep=False)))
+    swept = await lab.sweep()
+    assert swept.count(Outcome.DELETED) == 1
+    again = await looked_again(pressed, swept, [lab.endpoint()], lab.rules, disk=thresholds, stop=lab.stop)
+    assert (again[lab.name].exhausted, again[lab.name].relieved) == (False, True)
 
 
 async def test_what_cannot_be_deleted_is_passed_over_and_the_next_goes() -> None:
