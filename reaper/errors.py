@@ -104,6 +104,12 @@ class RefusedError(ProviderError):
     label = "refused"
 
 
+class PartlyListedError(ProviderError):
+    """Some of what the endpoint holds cannot be seen from here; the rest was swept."""
+
+    label = "partly_listed"
+
+
 class NoSuchEndpointError(ProviderError):
     """Nothing is there to talk to: no socket, no such host, and nothing has answered before."""
 

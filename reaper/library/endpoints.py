@@ -68,7 +68,7 @@ def daytona(
             url = check_api_url(api_url or os.environ.get("DAYTONA_API_URL") or DEFAULT_API_URL)
         except ValueError as error:
             raise ConfigError(str(error), where="api_url") from None
-        table = DaytonaTable(name=endpoint or DEFAULT_ORGANISATION, api_url=url)
+        table = DAYTONA.resolve(DaytonaTable(name=endpoint or DEFAULT_ORGANISATION, api_url=url), {})
         return Access(EndpointSpec(DAYTONA, table, api_key), settings, timeout)
     if api_url is not None:
         raise ConfigError("api_url goes with api_key: a key must not go to another server", "give both, or neither")
@@ -86,7 +86,7 @@ def _with_key(settings: Settings, key: str, url: str) -> EndpointSpec:
             known = with_secret(spec, os.environ)
             if known.secret == key and known.address == url:
                 return known
-    return EndpointSpec(DAYTONA, DaytonaTable(name=DEFAULT_ORGANISATION, api_url=url), key)
+    return EndpointSpec(DAYTONA, DAYTONA.resolve(DaytonaTable(name=DEFAULT_ORGANISATION, api_url=url), {}), key)
 
 
 def _configured(settings: Settings, provider: str) -> tuple[EndpointSpec, ...]:

@@ -21,7 +21,8 @@ from reaper.core.savings import LEASE as LEASE  # noqa: PLC0414 - the values of 
 from reaper.core.savings import OVERRIDE as OVERRIDE  # noqa: PLC0414 - the same
 from reaper.errors import LeasesUnknownError, ProviderError
 from reaper.providers.registry import kinds_of
-from reaper.sweep.endpoint_sweep import BUG, PARTLY
+from reaper.sweep.endpoint_sweep import BUG
+from reaper.sweep.reach import PARTLY
 
 UNDECIDED = "(none)"  # for a policy where there is none: it could not be inspected, so nothing decided
 

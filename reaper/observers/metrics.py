@@ -38,8 +38,9 @@ from reaper.observers.instruments import (
 )
 from reaper.providers.registry import kinds_of
 from reaper.retry.retrier import FailedAttempt
-from reaper.sweep.endpoint_sweep import BUG, PARTLY
+from reaper.sweep.endpoint_sweep import BUG
 from reaper.sweep.ports import Quiet
+from reaper.sweep.reach import PARTLY
 
 
 class Metrics(Quiet):

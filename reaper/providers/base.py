@@ -368,6 +368,18 @@ class Renewing(Protocol):
 
 
 @runtime_checkable
+class Elsewhere(Protocol):
+    """A reader whose platform may hold something of the same owner where this program cannot list it."""
+
+    async def elsewhere(self) -> str | None:
+        """What is known to be there, for people; None where nothing is. Raises ``ProviderError`` where that is unknown.
+
+        It has a bound of its own, and says nothing about the endpoint.
+        """
+        ...
+
+
+@runtime_checkable
 class Archiving(Protocol):
     """A provider whose endpoint keeps what has stopped where it costs next to nothing, and can start it from there."""
 

@@ -110,6 +110,11 @@ class Simulator:
         """What DAYTONA_API_URL has to be."""
         return f"{self.daytona.url}/api"
 
+    @property
+    def daytona_v2_url(self) -> str:
+        """What DAYTONA_V2_API_URL has to be: the second platform, for which the same keys are good."""
+        return f"{self.daytona.url}/v2"
+
     def api_key(self, organisation: str = DEFAULT) -> str:
         """What DAYTONA_API_KEY has to be."""
         return self.daytona.key(organisation)
@@ -124,6 +129,7 @@ class Simulator:
         return {
             "DOCKER_HOST": self.docker_host,
             "DAYTONA_API_URL": self.daytona_url,
+            "DAYTONA_V2_API_URL": self.daytona_v2_url,
             "DAYTONA_API_KEY": self.api_key(first),
         }
 

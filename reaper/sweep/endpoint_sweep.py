@@ -34,6 +34,7 @@ from reaper.sweep.inspector import Inspector
 from reaper.sweep.kinds import asked_for, decided_about, watches_use
 from reaper.sweep.owner_proofs import look
 from reaper.sweep.ports import Endpoint, EvidenceStore, Ledger, Observer, Options
+from reaper.sweep.reach import check_reach
 from reaper.sweep.safety_net import set_timers, without_timers
 from reaper.sweep.unit import Unit
 from reaper.sweep.units import make_units
@@ -41,7 +42,7 @@ from reaper.sweep.units import make_units
 SKEW_TOLERANCE = timedelta(minutes=1)
 OF_THE_ENDPOINT = frozenset({CircuitOpenError.label, CredentialsError.label, RateLimitedError.label})
 LAST_LOOK = timedelta(seconds=5)
-BUG, PARTLY, CLOCK = "internal_error", "partly_listed", "clock"
+BUG, CLOCK = "internal_error", "clock"
 
 
 @dataclass
@@ -117,8 +118,8 @@ class EndpointSweep:
             self._let_rest()
         if (refused := self.retrier.breaker.refused) is not None:
             self._fail(refused.label, str(refused))
-        if self.unlisted:  # after all that could be done
-            self._fail(PARTLY, "; ".join(f"its {kind}s could not be listed: {why}" for kind, why in self.unlisted.items()))
+        ask = self.ended and not self.draining
+        await self._guard(partial(check_reach, self.reader, self.unlisted, self.warnings, ask=ask))
         self.seconds = anyio.current_time() - began
 
     async def _guard(self, step: Callable[[], Awaitable[None]]) -> None:

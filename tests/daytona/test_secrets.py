@@ -110,7 +110,7 @@ def test_the_simulator_prints_what_the_program_needs(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=Program(tmp_path).env) as simulator:
         try:
             assert simulator.stdout is not None
-            lines = [simulator.stdout.readline() for _ in range(3)]
+            lines = [simulator.stdout.readline() for _ in range(4)]
             exported = [shlex.split(line)[1].split("=", 1) for line in lines]
             run = Program(tmp_path, {**dict(exported), "REAPER_RETRY__JITTER": "0"})
             assert run("check", "--only", "daytona").code == 6

@@ -29,9 +29,9 @@ from reaper.simulator.control import Traffic
 from reaper.simulator.daytona.rules import Behaviour
 from reaper.simulator.faults import Handler
 from reaper.simulator.server import Simulator
-from reaper.sweep.endpoint_sweep import PARTLY
 from reaper.sweep.plan import Plan
 from reaper.sweep.ports import Quiet
+from reaper.sweep.reach import PARTLY
 from reaper.sweep.runner import exit_code
 from reaper.sweep.sweep import Options, Stop
 from tests.daytona.loop import LoopClock

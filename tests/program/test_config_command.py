@@ -31,7 +31,7 @@ from reaper.config.settings import (
 )
 from reaper.config.show import schema, show
 from reaper.core.quota import Quota
-from reaper.providers.daytona.settings import DEFAULT_API_URL, DaytonaTable, SafetyNetTable
+from reaper.providers.daytona.settings import DEFAULT_API_URL, DEFAULT_V2_API_URL, DaytonaTable, SafetyNetTable
 from reaper.providers.docker.settings import DockerTable
 from tests.run import Program
 
@@ -106,7 +106,7 @@ def test_what_the_example_shows_in_comments_would_be_accepted() -> None:
     tables: dict[str, list[str]] = {"limits": [], "prices": [], "docker": [], "daytona": [], "policy": [], "quota": []}
     for table, section in _sections():
         tables.get(table, []).extend(re.findall(r"^# (\w+ = .*)$", section, flags=re.MULTILINE))
-    assert [len(lines) for lines in tables.values()] == [2, 6, 12, 11, 20, 10]
+    assert [len(lines) for lines in tables.values()] == [2, 6, 12, 12, 20, 10]
     LimitsTable.model_validate(tomllib.loads("\n".join(tables["limits"])))
     shown = PricesTable.model_validate(tomllib.loads("\n".join(tables["prices"]))).prices()
     assert (shown.rates.cpu, shown.endpoints["gpu-1"].container, shown.sizes[4, 8, 10]) == (0.05, 2.5, 0.33)
@@ -118,7 +118,7 @@ def test_what_the_example_shows_in_comments_would_be_accepted() -> None:
     organisation = tomllib.loads("\n".join(tables["daytona"]))
     assert SafetyNetTable.model_validate(organisation.pop("safety_net")).net().auto_stop
     assert DaytonaTable.model_validate({k: v for k, v in organisation.items() if k in SAID}) == DaytonaTable(
-        name="default", api_url=DEFAULT_API_URL, api_key_env="DAYTONA_API_KEY"
+        name="default", api_url=DEFAULT_API_URL, v2_api_url=DEFAULT_V2_API_URL, api_key_env="DAYTONA_API_KEY"
     )
     DaytonaTable.model_validate({k: v for k, v in organisation.items() if k != "api_key_env"})
     policy = tomllib.loads("\n".join(tables["policy"]))

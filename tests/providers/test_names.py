@@ -11,8 +11,10 @@ PRODUCT = Path(reaper.__file__).parent
 ALLOWED = {
     "the public names of the package": {"__init__.py"},
     "the managers of the library, each for one provider": {
+        "library/creation.py",
         "library/docker.py",
         "library/daytona.py",
+        "library/sdk.py",
         "library/managed.py",
         "library/endpoints.py",
     },

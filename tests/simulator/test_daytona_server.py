@@ -41,7 +41,7 @@ def test_in_a_thread_of_its_own() -> None:
         with pytest.raises(urllib.error.HTTPError, match="404") as gone:
             ask(f"{sim.daytona_url}/sandbox/{row.id}", sim.api_key())
         gone.value.close()
-        assert set(sim.environment()) == {"DOCKER_HOST", "DAYTONA_API_URL", "DAYTONA_API_KEY"}
+        assert set(sim.environment()) == {"DOCKER_HOST", "DAYTONA_API_URL", "DAYTONA_V2_API_URL", "DAYTONA_API_KEY"}
         socket = Path(sim.docker_host.removeprefix("unix://"))
         assert socket.is_socket()
     assert not socket.parent.exists()
@@ -97,7 +97,7 @@ def program(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, 
     assert process.stdout is not None
     assert process.stderr is not None
     try:
-        found = [re.fullmatch(r"export (\w+)=(\S+)\n", process.stdout.readline()) for _ in range(3)]
+        found = [re.fullmatch(r"export (\w+)=(\S+)\n", process.stdout.readline()) for _ in range(4)]
         assert all(found), process.stderr.read()
         yield process, {match[1]: match[2] for match in found if match is not None}
     finally:

@@ -25,6 +25,7 @@ from reaper.providers.daytona.http import CHANGE, READ, Api
 from reaper.providers.daytona.kept import Kept
 from reaper.providers.daytona.links import Links
 from reaper.providers.daytona.sandboxes import sandbox
+from reaper.providers.daytona.second_platform import SecondPlatform
 from reaper.providers.daytona.settings import DaytonaTable
 from reaper.providers.masking import Mask
 from reaper.providers.parsing import clock_skew
@@ -71,6 +72,7 @@ class DaytonaReader:
         )
         self._organisation = organisation
         self._api = Api(organisation, key, {READ: reading, CHANGE: changing})
+        self._second = SecondPlatform(organisation, key) if organisation.v2_api_url else None
         self._skew = timedelta(0), timedelta(0)
         self._links = links or Links()
         self._has_links = True
@@ -131,6 +133,10 @@ class DaytonaReader:
 
     async def identify(self, call: Call) -> None:
         """Its address and its key say it all."""
+
+    async def elsewhere(self) -> str | None:
+        """See ``Elsewhere``: on Daytona's second platform."""
+        return None if self._second is None else await self._second.look()
 
     async def _page(self, filters: Mapping[str, str], cursor: str) -> dict[str, Any]:
         """One page. A partial one is an error."""
@@ -289,6 +295,8 @@ class DaytonaReader:
         """Close the connections."""
         self._links.save()
         await self._api.close()
+        if self._second is not None:
+            await self._second.close()
 
 
 class DaytonaProvider(DaytonaReader):

@@ -59,15 +59,19 @@ class Api:
         organisation: where it is. Its ``api_url`` is known.
         key: the API key, which goes into one header and nowhere else.
         budgets: by limit group.
+        is_second: it is to be Daytona's second platform.
     """
 
-    def __init__(self, organisation: DaytonaTable, key: str, budgets: Mapping[str, Budget]) -> None:
+    def __init__(
+        self, organisation: DaytonaTable, key: str, budgets: Mapping[str, Budget], *, is_second: bool = False
+    ) -> None:
         assert organisation.api_url is not None
         self.url = organisation.api_url
         self._name = organisation.name
         self._organisation = organisation
         self._key = key
         self._budgets = budgets
+        self._is_second = is_second
         self._session: aiohttp.ClientSession | None = None
         self._headers: dict[str, str] = {}
         self._proxy_headers: dict[str, str] = {}
@@ -171,6 +175,17 @@ class Api:
         """Raise the error that an answer other than 2xx stands for. Its text names the request and the status."""
         refuse_redirect(request, self.url, status, headers, f"api_url of endpoint {self._name}")
         detail = message(body)
+        if not self._is_second and _is_of_second_platform(body):
+            raise InvalidError(
+                f"{self.url} is the API of Daytona's second platform, which reaper does not speak ({request} was answered"
+                f" {status}): nothing there is seen or deleted. For the first platform unset DAYTONA_API_URL, or mend"
+                " api_url"
+            )
+        if status == 410:
+            raise InvalidError(
+                f"{self.url} is gone: {request} was answered 410 ({detail or 'without a reason'}); the organisation may have"
+                " moved to Daytona's second platform, which reaper does not speak"
+            )
         if status == 429:
             raise _rate_limited(detail or f"{request} was answered 429", headers, group)
         if status == 404 and not detail:
@@ -193,6 +208,15 @@ class Api:
             remedy = _REMEDIES.get(status, "the log of the server, or of the proxy before it, may say why")
             words = f"{request} was answered {status} without a reason; {remedy}"
         raise kind(words, retry_after=retry_after(headers.get("Retry-After")) if status >= 500 else None)
+
+
+def _is_of_second_platform(body: bytes) -> bool:
+    """Whether an error is in the envelope of that platform: a code and the service in place of a status."""
+    try:
+        error = parsed(body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(error, dict) and error.get("source") == "DAYTONA_API" and "code" in error and "statusCode" not in error
 
 
 def _rate_limited(message: str, headers: Mapping[str, str], group: str) -> RateLimitedError:

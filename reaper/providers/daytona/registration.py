@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from reaper.core.model import Kind
 from reaper.errors import ConfigError
@@ -10,6 +11,7 @@ from reaper.providers.daytona.settings import (
     DEFAULT_API_KEY,
     DEFAULT_API_URL,
     DEFAULT_ORGANISATION,
+    DEFAULT_V2_API_URL,
     DaytonaTable,
     check_api_url,
 )
@@ -41,14 +43,17 @@ class _Daytona(Registration[DaytonaTable]):
         return DaytonaTable(name=DEFAULT_ORGANISATION, target=env.get("DAYTONA_TARGET") or None)
 
     def resolve(self, table: DaytonaTable, env: Mapping[str, str]) -> DaytonaTable:
-        """Without ``api_url`` it is where DAYTONA_API_URL says. Raises ConfigError."""
-        if table.api_url is not None:
-            return table
-        try:
-            url = check_api_url(env.get("DAYTONA_API_URL") or DEFAULT_API_URL)
-        except ValueError as error:
-            raise ConfigError(str(error), where="DAYTONA_API_URL") from None
-        return table.model_copy(update={"api_url": url})
+        """Without ``api_url`` both platforms are where DAYTONA_API_URL and DAYTONA_V2_API_URL say. Raises ConfigError.
+
+        With it, the second one is known of Daytona's own URL only: a key must not go to another server.
+        """
+        first, second = table.api_url, table.v2_api_url
+        if first is None:
+            first = _url(env, "DAYTONA_API_URL") or DEFAULT_API_URL
+            second = _url(env, "DAYTONA_V2_API_URL") if second is None else second
+        if second is None and urlsplit(first).hostname == urlsplit(DEFAULT_API_URL).hostname:
+            second = DEFAULT_V2_API_URL
+        return table.model_copy(update={"api_url": first, "v2_api_url": second})
 
     def check(self, table: DaytonaTable) -> None:
         """Raise ConfigError for a certificate file that cannot be used."""
@@ -71,6 +76,14 @@ class _Daytona(Registration[DaytonaTable]):
         changing = Budget(table.max_rate_share, cautious=True)
         known = links.Links(state, f"{table.api_url} {table.name}")
         return Connection(make(table, secret, reading, changing, known), reading, changing)
+
+
+def _url(env: Mapping[str, str], variable: str) -> str | None:
+    """The URL in a variable; None where it is unset. Raises ConfigError."""
+    try:
+        return check_api_url(url) if (url := env.get(variable)) else None
+    except ValueError as error:
+        raise ConfigError(str(error), where=variable) from None
 
 
 REGISTRATION = _Daytona()

@@ -9,6 +9,7 @@ from pydantic import (
     Field,
     StrictInt,
     StrictStr,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -19,6 +20,9 @@ from reaper.providers.registration import EndpointTable
 
 DEFAULT_API_URL = "https://app.daytona.io/api"
 
+
+DEFAULT_V2_API_URL = "https://api.daytona.com"
+"""Of Daytona's second platform, where the keys of the first one are good."""
 
 DEFAULT_API_KEY = "DAYTONA_API_KEY"
 
@@ -67,13 +71,15 @@ class DaytonaTable(EndpointTable):
     """[[daytona]]: one organisation. Its API key is never written here, but named.
 
     Without ``api_url`` it is where DAYTONA_API_URL says, as for Daytona's own tools: a key must not go to another server.
+    ``v2_api_url`` is Daytona's second platform, which is asked whether the organisation has sandboxes there; not if empty.
     ``max_rate_share`` is the share of the organisation's rate limits that may be used, since its runs live on the rest.
     """
 
-    addresses = frozenset({"api_url"})
+    addresses = frozenset({"api_url", "v2_api_url"})
     unprintable = frozenset({"api_key_env"})
 
     api_url: StrictStr | None = None
+    v2_api_url: StrictStr | None = None
     api_key_env: StrictStr | None = None
     api_key_file: StrictStr | None = None
     target: StrictStr | None = None
@@ -84,10 +90,10 @@ class DaytonaTable(EndpointTable):
     confirm_within: Duration = timedelta(seconds=60)
     safety_net: SafetyNetTable | None = None
 
-    @field_validator("api_url")
+    @field_validator("api_url", "v2_api_url")
     @classmethod
-    def _speakable_url(cls, url: str | None) -> str | None:
-        return None if url is None else check_api_url(url)
+    def _speakable_url(cls, url: str | None, info: ValidationInfo) -> str | None:
+        return url if url is None or (not url and info.field_name == "v2_api_url") else check_api_url(url)
 
     @field_validator("api_key_env")
     @classmethod

@@ -19,6 +19,8 @@ from reaper.simulator.daytona.limits import Limit, Throttler, WrongKeys
 from reaper.simulator.daytona.model import Sandbox, as_item, as_sandbox, micros, stamp
 from reaper.simulator.daytona.query import page_number, parse
 from reaper.simulator.daytona.rules import Behaviour, Refusal
+from reaper.simulator.daytona.second import PREFIX as SECOND
+from reaper.simulator.daytona.second import SecondPlatform
 from reaper.simulator.daytona.state import Organisation
 from reaper.simulator.faults import Faults, Handler, middleware
 from reaper.simulator.world import SandboxSpec
@@ -80,6 +82,7 @@ class Daytona:
         self._seed = seed
         self._behaviour = behaviour or Behaviour()
         self._homes: dict[str, _Home] = {}
+        self.second = SecondPlatform(lambda request: key.organisation if (key := self._key_of(request)) else None)
 
     # What is there
 
@@ -147,11 +150,14 @@ class Daytona:
         route("POST", one + "/archive", self._guarded(self._change(Organisation.archive), LIFECYCLE, WRITE))
         for path, timer in (("autostop", "auto_stop"), ("autodelete", "auto_delete")):
             route("POST", f"{one}/{path}/{{interval}}", self._guarded(self._set_timer(timer), GENERAL, WRITE))
+        self.second.add_routes(app)
         add_control(app, self.clock, self.faults, self.traffic, self.dump)
         return app
 
     def error(self, request: web.Request, status: int, message: str) -> web.Response:
         """An error in the server's envelope."""
+        if request.path.startswith(SECOND):
+            return self.second.error(status, message)
         try:
             phrase = HTTPStatus(status).phrase
         except ValueError:
