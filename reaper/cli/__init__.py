@@ -107,18 +107,21 @@ def _kind(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _view(parser: argparse.ArgumentParser, *, rows: bool = True) -> None:
+def _view(parser: argparse.ArgumentParser, *, rows: bool = True, unowned: bool = False) -> None:
     group = parser.add_argument_group("what to show; repeated ones are ORed, different ones ANDed")
     group.add_argument("--verdict", choices=("reap", "keep"), action="append", help="of this verdict (repeatable)")
     group.add_argument("--state", metavar="STATE", action="append", help="in this raw or normalised state (repeatable)")
     group.add_argument(
         "--owner", metavar="GLOB", action="append", help='owned so, as the column says; "-" for what is not (repeatable)'
     )
+    if unowned:
+        text = "what nothing owns alone, with the preset that would own it"
+        group.add_argument("--unowned", action="store_true", help=text)
     if rows:
         sorts = ("verdict", "name", "kind", "owner", "state", "age")
         group.add_argument("--sort", choices=sorts, help="by this; the oldest first")
         group.add_argument("--limit", metavar="N|none", help="so many rows at most, of all endpoints together")
-        names = "verdict, endpoint, kind, name, id, owner, state, age, image, project, policy, reason"
+        names = "verdict, endpoint, kind, name, id, owner, state, age, image, project, policy, preset, reason"
         group.add_argument("--columns", metavar="NAME,...", help=f"these columns: {names}")
 
 
@@ -223,7 +226,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub = command(name, text)
         _selection(sub)
         _kind(sub)
-        _view(sub)
+        _view(sub, unowned=name == "list")
         _common(sub)
     sub = command("explain", "why a resource is kept or reaped: every rule, in order")
     sub.add_argument(

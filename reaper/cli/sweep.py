@@ -24,13 +24,13 @@ from reaper.core.pressure import awake
 from reaper.descriptors import with_room
 from reaper.errors import ConfigError, ReaperError
 from reaper.observers import outcomes, tables
-from reaper.observers.hints import as_listing, hints_of, left, unjudged
+from reaper.observers.hints import as_listing, hints_of, left, unjudged, without_preset
 from reaper.observers.journal import NAME
 from reaper.observers.json_report import explanation_document, report_document
 from reaper.observers.log import LogObserver, is_brief, is_quiet, log_format, log_of
 from reaper.observers.overview import overview
 from reaper.observers.progress import progress
-from reaper.observers.view import View
+from reaper.observers.view import View, with_presets
 from reaper.session import Session
 from reaper.sweep.plan import Plan, make_plan
 from reaper.sweep.pressure import Relief, looked_again, measured, with_relief
@@ -112,6 +112,8 @@ class Command:
                 report = with_earlier(report, together(report, again))
             relieved = await looked_again(relieved, report, session.endpoints, self.rules, disk=self.plan.disk, stop=stop)
             self._disks |= {name: relief.after for name, relief in relieved.items()}
+            endpoints = tuple(with_presets(endpoint, self.rules.scope) for endpoint in report.endpoints)
+            report = replace(report, endpoints=endpoints)
             report = replace(with_relief(report, relieved, self._disks, self.plan.disk), interrupted=stop.why)
         if self._metrics is not None:
             self._write(self._metrics, session.endpoints, report, relieved)
@@ -122,6 +124,8 @@ class Command:
             report = _only(report, kinds)
         report = self._view.only(report)
         hints = hints_of(report, self.plan, self.arguments.argv, presets=not self._introduces())
+        if self._view.unowned:
+            hints += without_preset(report)
         if self.plan.options.list_unjudged:
             hints += unjudged(report, self.plan.rules.scope, self._reaped())
         report = replace(report, hints=tuple(hints))

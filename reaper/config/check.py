@@ -13,10 +13,9 @@ from reaper.config.secrets import lease_token, ryuk_secret, with_secret
 from reaper.config.settings import EvidenceTable
 from reaper.core import sizes
 from reaper.core.durations import human
-from reaper.core.identity import RUNNER_FILES
 from reaper.core.model import Kind
 from reaper.core.owner_process import OwnerRule
-from reaper.core.presets import PRESETS, Preset
+from reaper.core.presets import Preset, in_force
 from reaper.core.quota import COUNT, CPU, DISK, MEMORY
 from reaper.core.scope import Selector
 from reaper.errors import ConfigError
@@ -75,7 +74,7 @@ def described(
     lines += [
         f"endpoint: {e.name}, {e.registration.title} at {masked(e.address)}{named_in.get(e.name, '')}" for e in endpoints
     ]
-    owned = [_preset(PRESETS[name]) for name in scope.presets] + _selected(scope.selector)
+    owned = [_preset(preset) for preset in in_force(scope)] + _selected(scope.selector)
     if scope.everything:
         owned.append("everything that the endpoints hold")
     lines += [f"owned: {entry}" for entry in owned] or ["owned: nothing but what leases cover"]
@@ -111,10 +110,8 @@ def _evidence(table: EvidenceTable) -> str:
 
 
 def _preset(preset: Preset) -> str:
-    files = [f"config file *{ending} (with its whole project)" for ending in RUNNER_FILES.get(preset.runner or "", ())]
-    images = [f"image {glob} (with its whole project)" for glob in preset.images]
-    signs = [*(f"label {label}" for label in preset.labels), *(f"name {glob}" for glob, _ in preset.names), *images, *files]
-    signs += [f"project {preset.members[0]}"] if preset.members is not None else []
+    signs = [f"{sign}{' (with its whole project)' * sign.startswith('image ')}" for sign in preset.signs]
+    signs += [] if signs else ["its images and volumes, where a policy is for such"]
     return f"preset {preset.name}: {', or '.join(signs)}"
 
 
@@ -146,6 +143,7 @@ def takes(table: PolicyTable) -> str:
         if value is not None
     ]
     conditions += [f"larger than {sizes.human(table.larger_than)}"] if table.larger_than is not None else []
+    conditions += ["that a runner kept alive (by a preset's keepalive)"] if table.keepalive else []
     conditions += [word for word in ("untagged", "anonymous", "oneoff") if getattr(table, word)]
     conditions += [f"in state {' or '.join(table.states)}"] if table.states else []
     if table.exit_codes:
@@ -190,6 +188,9 @@ def _warnings(loaded: Config, kinds: Mapping[str, Collection[Kind]], env: Mappin
         yield "[evidence] saves nothing: set logs, inspect or both"
     if (entry := rules.scope.catch_all) is not None:
         yield f"[scope] {entry} takes nearly everything that an endpoint holds"
+    for preset in rules.scope.own_presets:
+        if preset.name not in rules.scope.presets:
+            yield f"[[preset]] {preset.name!r} owns nothing: [scope] presets does not name it"
     if settings.owner and not any(policy.orphaned_for for policy in rules.policies):
         yield "[[owner]] has no effect: no policy has orphaned_for"
     own: list[str] = []  # without tables of endpoints other ones may be swept where the environment is another

@@ -36,6 +36,7 @@ _OF_KINDS: dict[str, frozenset[Kind]] = {
     "untagged": frozenset({Kind.IMAGE}),
     "anonymous": frozenset({Kind.VOLUME}),
     "oneoff": frozenset({Kind.CONTAINER}),
+    "keepalive": frozenset({Kind.SANDBOX}),
     "with_project": _RUN,
     "under_pressure": frozenset({Kind.CONTAINER, Kind.VOLUME, Kind.IMAGE, Kind.BUILD_CACHE}),
     "exit_codes": frozenset({Kind.CONTAINER}),
@@ -90,6 +91,7 @@ class PolicyTable(Table):
     untagged: StrictBool = False
     anonymous: StrictBool = False
     oneoff: StrictBool = False
+    keepalive: StrictBool = False
     with_project: tuple[Literal["network", "volume", "image"], ...] = ("network",)
     states: tuple[StrictStr, ...] = ()
     exit_codes: tuple[Literal["zero", "nonzero"] | Annotated[int, Field(strict=True, ge=0, le=_LARGEST_CODE)], ...] = ()
@@ -179,6 +181,8 @@ class PolicyTable(Table):
                 raise ValueError(f"{condition} is for {those} only, not for a {wrong[0]}")
         if self.idle_for is not None and (other := [kind for kind in self.kinds if kind is not Kind.SANDBOX]):
             raise ValueError(f"idle_for is for sandboxes only: idleness of a {other[0]} is unknown")
+        if self.keepalive and self.idle_for is None:
+            raise ValueError('keepalive = true says where idleness means that the runner is gone; add idle_for = "30m"')
         return self
 
     @model_validator(mode="after")
@@ -275,9 +279,16 @@ class PolicyTable(Table):
         )
 
 
-def policies(tables: Iterable[PolicyTable]) -> tuple[Policy, ...]:
-    """The policies as the rules read them: what exclusive ones select is for these alone."""
-    found = [(table.policy(), table.exclusive) for table in tables]
+def policies(tables: Iterable[PolicyTable], keepalive: tuple[str, ...] = ()) -> tuple[Policy, ...]:
+    """The policies as the rules read them: what exclusive ones select is for these alone.
+
+    Args:
+        tables: they.
+        keepalive: the labels of sandboxes whose runner keeps them alive, by the presets in force.
+    """
+    found = [
+        (replace(table.policy(), keepalive=keepalive if table.keepalive else None), table.exclusive) for table in tables
+    ]
     exclusive = tuple(policy for policy, alone in found if alone)
     return tuple(policy if alone else replace(policy, yields_to=exclusive) for policy, alone in found)
 
@@ -334,6 +345,14 @@ DEFAULT_POLICIES: tuple[dict[str, Any], ...] = (
     {"name": "old-containers", "kinds": ["container"], "older_than": "24h", "stop_timeout": "10s", "every": "30m"},
     {"name": "orphaned", "kinds": ["container", "sandbox"], "orphaned_for": "10m", "every": "5m"},
     {"name": "stopped-sandboxes", "kinds": ["sandbox"], "stopped_for": "6h", "every": "10m"},
+    {
+        "name": "idle-sandboxes",
+        "kinds": ["sandbox"],
+        "idle_for": "30m",
+        "keepalive": True,
+        "states": ["running"],
+        "every": "10m",
+    },
     {"name": "old-sandboxes", "kinds": ["sandbox"], "older_than": "1d", "idle_for": "2h", "cron": _DEFAULT_CRON[0]},
 )
 

@@ -85,8 +85,9 @@ def _never(policy: Policy, protect: Protect, kinds: Mapping[str, Collection[Kind
     known = policy.endpoints and policy.endpoints <= kinds.keys()
     if known and policy.kinds.isdisjoint(kind for name in policy.endpoints for kind in kinds[name]):
         return f"{', '.join(sorted(policy.endpoints))} has no {wanted}"
-    if named and kinds and policy.kinds.isdisjoint(kind for held in kinds.values() for kind in held):
-        return f"no endpoint has a {wanted}"
+    nowhere = kinds and policy.kinds.isdisjoint(kind for held in kinds.values() for kind in held)
+    if named and (nowhere or policy.keepalive == ()):
+        return f"no endpoint has a {wanted}" if nowhere else "no preset that [scope] names has a keepalive"
     if policy.stopped_for is not None and policy.states and policy.states <= _NOT_STOPPED:
         return f"what is {' or '.join(sorted(policy.states))} has not stopped"
     if policy.exit_codes and policy.states and policy.states <= {*_NOT_STOPPED, "created", "paused", "restarting"}:
@@ -151,11 +152,12 @@ def is_wider(wide: Policy, narrow: Policy) -> bool:
 
 def _asks_for_more(wide: Policy, narrow: Policy) -> bool:
     """Whether ``wide`` has a condition besides times and states that ``narrow`` does not have, takes less, or runs later."""
-    if any(getattr(wide, only) and not getattr(narrow, only) for only in ("untagged", "anonymous")):
+    pressed = wide.asleep > narrow.asleep or narrow.under_pressure > wide.under_pressure
+    if pressed or any(getattr(wide, only) and not getattr(narrow, only) for only in ("untagged", "anonymous")):
         return True
-    if wide.asleep > narrow.asleep or narrow.under_pressure > wide.under_pressure:
+    if any(getattr(wide, only) not in (None, getattr(narrow, only)) for only in ("window", "keepalive")):
         return True
-    if wide.window not in (None, narrow.window) or wide.exclude not in (Selector(), narrow.exclude):
+    if wide.exclude not in (Selector(), narrow.exclude):
         return True
     if wide.yields_to != narrow.yields_to or (wide.exit_codes and not _has_codes_of(wide, narrow)):
         return True

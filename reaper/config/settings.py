@@ -9,11 +9,22 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, PrivateAttr, StrictBool, StrictInt, StrictStr, create_model, field_validator, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from reaper.config.owners import OwnerTable, check_owners
 from reaper.config.policies import PolicyTable, policies
 from reaper.config.policies import default_policies as built_in_policies
+from reaper.config.presets import PresetTable
 from reaper.config.prices import PricesTable
 from reaper.config.quotas import QuotaTable
 from reaper.config.service_tables import LeasesTable, RyukTable, ServiceTable
@@ -22,11 +33,11 @@ from reaper.core.caps import MAX_LEASE_DELETIONS
 from reaper.core.conditions import SHORTEST_CREATED_GRACE, Policy
 from reaper.core.disk import DEFAULT_HIGH, DEFAULT_LOW, Thresholds
 from reaper.core.owner_process import OwnerRule
-from reaper.core.presets import PRESETS
+from reaper.core.presets import PRESETS, in_force
 from reaper.core.rules import Rules
 from reaper.core.scope import Protect, Scope, Selector
 from reaper.providers import registry
-from reaper.providers.fields import Duration, Globs, Labels, ProtectingGlobs, Size, Table, did_you_mean
+from reaper.providers.fields import Duration, Globs, Labels, ProtectingGlobs, Size, Table, did_you_mean, toml_value
 from reaper.providers.registration import EndpointTable, Registration
 
 MAX_DELETIONS, MAX_DELETIONS_OF_EVERYTHING, MAX_FRACTION_OF_EVERYTHING = 1000, 100, 0.5
@@ -41,14 +52,6 @@ class ScopeTable(Table):
     images: Globs = ()
     everything: StrictBool = False
     image_labels: StrictBool = False
-
-    @field_validator("presets")
-    @classmethod
-    def _known(cls, presets: tuple[str, ...]) -> tuple[str, ...]:
-        for preset in presets:
-            if preset not in PRESETS:
-                raise ValueError(f"{preset!r} is no preset; {did_you_mean(preset, PRESETS)}")
-        return presets
 
 
 class ProtectTable(Table):
@@ -176,6 +179,7 @@ def _tables_of(providers: Iterable[Registration[Any]]) -> dict[str, Any]:
 
 
 class _General(Table):
+    preset: tuple[PresetTable, ...] = ()
     scope: ScopeTable = ScopeTable()
     protect: ProtectTable = ProtectTable()
     limits: LimitsTable = LimitsTable()
@@ -187,6 +191,23 @@ class _General(Table):
     leases: LeasesTable = LeasesTable()
     ryuk: RyukTable = RyukTable()
     prices: PricesTable = PricesTable()
+
+    @field_validator("preset")
+    @classmethod
+    def _presets_are_unique(cls, presets: tuple[PresetTable, ...]) -> tuple[PresetTable, ...]:
+        _check_unique(("preset", preset.name) for preset in presets)
+        return presets
+
+    @field_validator("scope")
+    @classmethod
+    def _presets_are_known(cls, scope: ScopeTable, info: ValidationInfo) -> ScopeTable:
+        known = {*PRESETS, *(preset.name for preset in info.data.get("preset", ()))}
+        for preset in scope.presets if "preset" in info.data else ():  # else the tables are wrong themselves
+            if preset not in known:
+                raise ValueError(
+                    f"presets = {toml_value(scope.presets)}: {preset!r} is no preset; {did_you_mean(preset, known)}"
+                )
+        return scope
 
 
 if TYPE_CHECKING:
@@ -279,16 +300,18 @@ class Settings(_WithEndpoints):
 
     def rules(self) -> Rules:
         """What the decisions are made by."""
-        scope, protect = self.scope, self.protect
+        table, protect = self.scope, self.protect
+        scope = Scope(
+            table.presets,
+            Selector(table.labels, table.names, table.images),
+            everything=table.everything,
+            image_labels=table.image_labels,
+            own_presets=tuple(preset.preset() for preset in self.preset),
+        )
         return Rules(
-            Scope(
-                scope.presets,
-                Selector(scope.labels, scope.names, scope.images),
-                everything=scope.everything,
-                image_labels=scope.image_labels,
-            ),
+            scope,
             Protect(Selector(protect.labels, protect.names, protect.images), protect.restart_policies),
-            policies(self.policy),
+            policies(self.policy, tuple(preset.keepalive for preset in in_force(scope) if preset.keepalive)),
             created_grace=SHORTEST_CREATED_GRACE,
             owner_rules=self.owner_rules(),
         )

@@ -1,4 +1,4 @@
-"""What is put on record of a deletion besides its outcome. Pure."""
+"""What is put on record of a deletion besides its outcome, and what of a build cache is to go. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -63,3 +63,11 @@ class LastLook:
     raw_state: str
     differs: str | None = None
     acted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """What of a build cache is to go: what was not used for so long, until no more than so many bytes are left."""
+
+    unused_for: timedelta | None = None
+    keep: int | None = None

@@ -12,9 +12,8 @@ from typing import NamedTuple
 from reaper.core import durations, sizes
 from reaper.core.actions import ARCHIVED, obstacle
 from reaper.core.durations import human, shifted
-from reaper.core.identity import ONEOFF_LABEL
 from reaper.core.model import Action, Kind, Reason, Resource, State
-from reaper.core.narrowing import ExitCodes, Window
+from reaper.core.narrowing import ExitCodes, Window, is_oneoff, without_keepalive
 from reaper.core.owner_process import NO_OWNER, Orphan
 from reaper.core.scope import Selector
 
@@ -44,6 +43,7 @@ class Policy:
         untagged: whether it is for images without a tag alone.
         anonymous: whether it is for volumes alone whose name the engine has made up.
         oneoff: whether it is for the containers of ``docker compose run`` alone, each by itself and not with its project.
+        keepalive: the labels of the sandboxes that it is for alone, which their runner keeps alive; None means any sandbox.
         with_project: what goes with the containers of a project that it takes.
         states: normalised or raw state names; empty means any.
         exit_codes: of containers; an unknown one does not match.
@@ -69,6 +69,7 @@ class Policy:
     untagged: bool = False
     anonymous: bool = False
     oneoff: bool = False
+    keepalive: tuple[str, ...] | None = None
     with_project: frozenset[Kind] = WITH_PROJECT
     states: frozenset[str] = frozenset()
     exit_codes: ExitCodes = ANY_EXIT_CODE
@@ -276,17 +277,15 @@ def _of_another_sort(resource: Resource, policy: Policy) -> str | None:
         return "is for anonymous volumes"
     if policy.oneoff and not is_oneoff(resource):
         return "is for one-off containers"
-    if policy.exit_codes and (why := policy.exit_codes.excludes(resource)) is not None:
+    why = policy.exit_codes.excludes(resource) if policy.exit_codes else None
+    if policy.keepalive is not None:
+        why = without_keepalive(resource, policy.keepalive, policy.idle_for)
+    if why is not None:
         return why
     if policy.larger_than is not None and (resource.size is None or resource.size <= policy.larger_than):
         fact = "its size is not known" if resource.size is None else f"it has {sizes.human(resource.size)}"
         return f"is for what is larger than {sizes.human(policy.larger_than)}, and {fact}"
     return None
-
-
-def is_oneoff(resource: Resource) -> bool:
-    """Whether Compose has made it for a single command (``docker compose run``), by a label of its own."""
-    return resource.kind is Kind.CONTAINER and resource.own_labels.get(ONEOFF_LABEL) == "True"
 
 
 def _sort(resource: Resource, policy: Policy) -> tuple[Reason, str] | None:

@@ -3,12 +3,13 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
-from reaper.core.conditions import Policy, is_oneoff
+from reaper.core.conditions import Policy
 from reaper.core.durations import human, shifted
 from reaper.core.group_actions import common, given
 from reaper.core.identity import GroupKey, GroupName, unclear_key
 from reaper.core.layers import images_below
 from reaper.core.model import Action, Decision, Kind, Reason, Remembered, Resource, Verdict
+from reaper.core.narrowing import is_oneoff
 from reaper.core.owners import is_built_for_project
 from reaper.core.rules import Judge
 

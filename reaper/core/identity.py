@@ -63,13 +63,17 @@ def made_of(labels: Mapping[str, str] | None, image_id: str | None) -> bool:
 
 
 @lru_cache(maxsize=4096)
+def config_file_sign(config_files: str, endings: tuple[str, ...]) -> str | None:
+    """The first of these endings of a path that one of a project's configuration files has, by their label."""
+    files = [file.strip().replace("\\", "/") for file in config_files.split(",")]  # Windows writes backslashes
+    return next((ending for ending in endings if any(file.endswith(ending) for file in files)), None)
+
+
 def runner_sign(config_files: str) -> tuple[str, str] | None:
     """The runner that started a project and the ending of the file that shows it, by its label of configuration files."""
-    files = [file.strip().replace("\\", "/") for file in config_files.split(",")]  # Windows writes backslashes
     for runner, endings in RUNNER_FILES.items():
-        for ending in endings:
-            if any(file.endswith(ending) for file in files):
-                return runner, ending
+        if (ending := config_file_sign(config_files, endings)) is not None:
+            return runner, ending
     return None
 
 

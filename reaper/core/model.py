@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from reaper.core.accounts import UNKNOWN_FOOTPRINT, Footprint, LastLook, Saving
+from reaper.core.accounts import Prune as Prune  # noqa: PLC0414 - it is a word of the model, too
 from reaper.core.disk import DiskUsage
 from reaper.core.kinds import Action as Action  # noqa: PLC0414 - they are words of the model, too
 from reaper.core.kinds import Kind as Kind  # noqa: PLC0414 - they are words of the model, too
@@ -34,14 +35,6 @@ class Remembered:
     place: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Prune:
-    """What of a build cache is to go: what was not used for so long, until no more than so many bytes are left."""
-
-    unused_for: timedelta | None = None
-    keep: int | None = None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
     """One thing that can be deleted, as it was when it was last looked at. All times are aware UTC.
@@ -65,6 +58,8 @@ class Resource:
         links_known: False while only an inspection can show what it depends on and would go with.
         restart_policy: the engine's, when inspected.
         lost_when_stopped: whether a stop destroys it (``docker run --rm``, an ephemeral sandbox); None when not known.
+        auto_stop: for how long without activity the platform lets it run; 0 when for ever, None when that or its activity is
+            not known.
         timers_off: the timers of the platform that would end it without this program, and are off ("auto-stop").
         inspected: False while only the listing has been read: times, image and restart policy may be missing.
         image_unresolved: the listing had only an image id, so what its creator called it is not known yet.
@@ -112,6 +107,7 @@ class Resource:
     links_known: bool = True
     restart_policy: str | None = None
     lost_when_stopped: bool | None = False
+    auto_stop: timedelta | None = None
     timers_off: tuple[str, ...] = ()
     inspected: bool = True
     image_unresolved: bool = False
@@ -230,6 +226,7 @@ class Decision:
         due_at: for a resource that is only too young: when that ends, if nothing else happens.
         would_match: for one that is not owned: a policy that it would match if it were.
         by_image: for one that is not owned: it would be if labels counted that came with its image, or may have done so.
+        preset: for one that is not owned: which preset would own it if [scope] named that; set where people look.
         lease: the lease that covers it, living or ended.
         brief: ``phrase``, or what returns it.
         saving: what its deletion is worth; set when it is about to be deleted.
@@ -246,6 +243,7 @@ class Decision:
     due_at: datetime | None = None
     would_match: bool = False
     by_image: bool = False
+    preset: str | None = None
     lease: str | None = None
     brief: str | Callable[[], str] = field(default="", compare=False)
     saving: Saving | None = None

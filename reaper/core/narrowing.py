@@ -1,10 +1,13 @@
-"""What a policy is for besides kinds, labels and ages: the exit codes of containers, and a part of the day. Pure."""
+"""What a policy is for besides kinds, labels and ages: exit codes, one-off containers, keepalives, times of day. Pure."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta, tzinfo
 from functools import cached_property
 
-from reaper.core.model import Resource, State
+from reaper.core.durations import human
+from reaper.core.identity import ONEOFF_LABEL
+from reaper.core.model import Kind, Resource, State
 
 _DAY = timedelta(days=1)
 
@@ -90,3 +93,31 @@ class Window:
 
     def __str__(self) -> str:
         return f"between {self.begin:%H:%M} and {self.end:%H:%M} ({self.zone_name})"
+
+
+def is_oneoff(resource: Resource) -> bool:
+    """Whether Compose has made it for a single command (``docker compose run``), by a label of its own."""
+    return resource.kind is Kind.CONTAINER and resource.own_labels.get(ONEOFF_LABEL) == "True"
+
+
+def without_keepalive(resource: Resource, labels: Collection[str], idle_for: timedelta | None) -> str | None:
+    """Why no activity says nothing of a sandbox's runner, or None where it means that the runner is gone.
+
+    An idle sandbox may have an agent in it that works for hours. It is gone only where its runner refreshes the activity for
+    as long as it lives, and has the platform stop what had none for no longer than the policy waits for.
+
+    Args:
+        resource: it.
+        labels: one of these is on each sandbox whose runner does so.
+        idle_for: for how long the policy waits.
+    """
+    if not any(label in resource.own_labels for label in labels):
+        which = f"label {' or '.join(labels)}" if labels else "which no preset in force has"
+        return f"is for sandboxes that a runner keeps alive ({which}), and it is none"
+    if resource.auto_stop is None:
+        return "is for what a runner keeps alive, and the answer has no auto-stop interval or no last activity"
+    if resource.auto_stop <= timedelta(0):
+        return "is for what a runner keeps alive, and its auto-stop is off: it was kept on purpose"
+    if idle_for is None or resource.auto_stop > idle_for:
+        return f"is for what the platform would have stopped by now, and its auto-stop waits for {human(resource.auto_stop)}"
+    return None

@@ -1,13 +1,13 @@
 """Who owns which of the resources that were listed together. Pure: no I/O, no clock, no logging."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from reaper.core.identity import MADE_BY_COMPOSE, SERVICE_LABEL, GroupKey, Groups
 from reaper.core.model import Kind, Resource
-from reaper.core.presets import PRESETS, Preset
-from reaper.core.scope import Scope, as_scope_reads, image_matches, label_matches, references
+from reaper.core.presets import PROJECT_NAME, Preset, in_force, known
+from reaper.core.scope import Scope, Selector, as_scope_reads, image_matches, label_matches, references
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,19 @@ def in_a_word(by: str) -> str:
 
 
 BY_CONTAINERS = " on its project's containers"
+_IN_PROJECT = " in its project"
 
 
 def _scope_in_words(scope: Scope) -> frozenset[str]:
-    """What ``Ownership.by`` may say of this scope, presets apart."""
+    """What ``Ownership.by`` may say of this scope, but for where the sign is."""
     selector = scope.selector
     entries = [*(f"label {x}" for x in selector.labels), *(f"name {x}" for x in selector.names)]
     entries += [*(f"image {x}" for x in selector.images), *(["everything"] if scope.everything else [])]
-    return frozenset(f"scope {entry}" for entry in entries)
+    words = [f"scope {entry}" for entry in entries]
+    for preset in in_force(scope):
+        signs = (*preset.signs, *(f"image {glob}" for glob in preset.references), PROJECT_NAME)
+        words += [f"preset {preset.name}", *(f"preset {preset.name}, {sign}" for sign in signs)]
+    return frozenset(words)
 
 
 def owned_projects(owned: Iterable[Resource], others: Iterable[Resource], scope: Scope) -> dict[str, list[Resource]]:
@@ -73,7 +78,7 @@ def owned_projects(owned: Iterable[Resource], others: Iterable[Resource], scope:
 def _has_sign(resource: Resource, scope: Scope) -> bool:
     if scope.everything or scope.selector.any_of(resource, resource.labels or {}):
         return True
-    presets = [PRESETS[name] for name in scope.presets]
+    presets = in_force(scope)
     by_label = any(label_matches(pattern, resource.labels or {}) for preset in presets for pattern in preset.labels)
     return by_label or any(image_matches(preset.images, image) for preset in presets for image in references(resource))
 
@@ -100,7 +105,7 @@ class Owners:
         resources = tuple(resources)
         self._scope = scope
         self._kinds = kinds
-        self._presets = tuple(PRESETS[name] for name in scope.presets)
+        self._presets = in_force(scope)
         self._groups = groups or Groups(resources)
         self._built_on = _built_on(resources) if Kind.IMAGE in kinds else {}
         self._by_group: dict[GroupKey, Ownership] = {}
@@ -115,7 +120,7 @@ class Owners:
     def _of_group(self, resource: Resource) -> Ownership | None:
         for preset in self._presets:
             if sign := preset.marks_group(resource):
-                return _preset_ownership(preset.name, sign, " in its project")
+                return _preset_ownership(preset.name, sign, _IN_PROJECT)
         return None
 
     def _of_projects(self, resources: tuple[Resource, ...]) -> dict[GroupKey, Ownership | None]:
@@ -147,13 +152,13 @@ class Owners:
             if sign := preset.marks(seen):
                 return _preset_ownership(preset.name, sign)
         if (runner := self._of_project_name(resource)) is not None:
-            return _preset_ownership(runner.name, "name of its project")
+            return _preset_ownership(runner.name, PROJECT_NAME)
         key = None if resource.inherited is None else self._groups.key(resource)
         if key is not None and (of_group := self._by_group.get(key)) is not None:
             return of_group
         if sign := self._scope.selector.any_of(seen):
             return Ownership(f"scope {sign}")
-        if resource.remembered is not None and (remembered := self._still_in_force(resource.remembered.owner)):
+        if (remembered := self._remembered(resource)) is not None:
             return remembered
         return self._of_project(resource) or (Ownership("scope everything") if self._scope.everything else None)
 
@@ -174,8 +179,7 @@ class Owners:
         if not image.tags and (children := self._built_on.get(image.id)):
             owners = [self._of_image(child) for child in children]
             return None if None in owners else owners[0]
-        remembered = image.remembered
-        if remembered is not None and not image.tags and (by := self._still_in_force(remembered.owner)) is not None:
+        if not image.tags and (by := self._remembered(image)) is not None:
             return by
         return Ownership("scope everything") if self._scope.everything else None
 
@@ -213,10 +217,8 @@ class Owners:
         if not is_built_for_project(image):
             return None
         if (preset := self._of_project_name(image)) is not None:
-            return _preset_ownership(preset.name, "name of its project")
-        if (remembered := image.remembered) is not None and (by := self._still_in_force(remembered.owner)) is not None:
-            return by
-        return self._of_project(image)
+            return _preset_ownership(preset.name, PROJECT_NAME)
+        return self._remembered(image) or self._of_project(image)
 
     def namesake(self, resource: Resource) -> Ownership | None:
         """What owns another group of the same name, if something does: people may take the two for one."""
@@ -225,13 +227,19 @@ class Owners:
             return None
         return next((owner for other, owner in self._by_group.items() if other[:2] == key[:2] and other != key), None)
 
-    def _still_in_force(self, by: str) -> Ownership | None:
-        """The ownership that an earlier sweep put into words, where the scope would still say so; else None."""
-        if any(by == f"preset {name}" or by.startswith(f"preset {name},") for name in self._scope.presets):
-            return Ownership(f"remembered: {by}", preset=True)
-        if by.removesuffix(BY_CONTAINERS) in self._in_words:
-            return Ownership(f"remembered: {by}")
-        return None
+    def _remembered(self, resource: Resource) -> Ownership | None:
+        """The ownership that an earlier sweep put into words, where the scope and its presets would still say so."""
+        if resource.remembered is None:
+            return None
+        by = resource.remembered.owner
+        said = by.removesuffix(BY_CONTAINERS).removesuffix(_IN_PROJECT)
+        if said not in self._in_words:
+            return None
+        ownership = Ownership(f"remembered: {by}", preset=said.startswith("preset "))
+        if said.endswith(f", {PROJECT_NAME}"):
+            named = any(p.name == ownership.preset_name and p.names_project(resource) for p in self._presets)
+            return ownership if named else None
+        return ownership
 
     def _of_project(self, resource: Resource) -> Ownership | None:
         """Compose gives a network no label of its services: it is whose all the project's containers are."""
@@ -239,7 +247,21 @@ class Owners:
         if key is None or resource.kind.runs:
             return None
         owner = self._project_owners.get(key)
-        return owner and Ownership(f"{owner.by}{BY_CONTAINERS}")
+        return owner and replace(owner, by=f"{owner.by}{BY_CONTAINERS}")
+
+
+def would_own(resources: Collection[Resource], scope: Scope) -> dict[str, str]:
+    """By id the preset that would own a resource if ``scope`` named it. Those that do not take part own nothing of it.
+
+    Args:
+        resources: all that the endpoint holds.
+        scope: what is owned.
+    """
+    others = tuple(name for name in known(scope) if name not in scope.presets)
+    kinds = frozenset(resource.kind for resource in resources)
+    owners = Owners(resources, replace(scope, presets=others, selector=Selector(), everything=False), kinds=kinds)
+    found = ((resource.id, owners.owner(resource)) for resource in resources)
+    return {id_: owner.preset_name for id_, owner in found if owner is not None and owner.preset_name is not None}
 
 
 def is_built_for_project(image: Resource) -> bool:

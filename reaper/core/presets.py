@@ -1,15 +1,18 @@
 """The signs by which the containers, sandboxes and images of known runners are recognised. Pure data.
 
-Each preset is one entry in one table. The first two are in force by default.
+Each preset is one entry in one table, the built-in ones here and those of [[preset]] alike. The first two are in force by
+default.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reaper.core.identity import CONFIG_FILES_LABEL, runner_sign
+from reaper.core.identity import CONFIG_FILES_LABEL, INSTANCE_LABEL, RUNNER_FILES, config_file_sign
 from reaper.core.model import Kind, Resource
-from reaper.core.scope import image_matches, label_matches
+from reaper.core.scope import Scope, image_matches, label_matches
+
+PROJECT_NAME = "name of its project"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,22 +23,36 @@ class Preset:
         labels: a resource with one of these is the runner's.
         names: of containers: globs as people write them, each with what it means exactly.
         images: a container with one of these is the runner's, and so is the whole group that it is in.
-        members: the names that the runner gives to Compose projects, where every container in one is the runner's.
+        members: the names that the runner gives to Compose projects, likewise, where every container in one is the runner's.
         references: images themselves that are the runner's.
         projects: the names that the runner gives to Compose projects: what is in one without containers is the runner's.
         data_projects: likewise, of volumes: what holds data needs a name that is given to nothing else.
-        runner: as ``identity.RUNNER_FILES`` finds it by a Compose project's configuration files: the whole group is its.
+        config_files: endings of paths: a container of a Compose project with such a configuration file is the runner's.
+        keepalive: the label of the sandboxes whose activity the runner refreshes for as long as it lives.
     """
 
     name: str
     labels: tuple[str, ...] = ()
     names: tuple[tuple[str, str], ...] = ()
     images: tuple[str, ...] = ()
-    members: tuple[str, str] | None = None
+    members: tuple[tuple[str, str], ...] = ()
     references: tuple[str, ...] = ()
     projects: str = ""
     data_projects: str = ""
-    runner: str | None = None
+    config_files: tuple[str, ...] = ()
+    keepalive: str = ""
+
+    @property
+    def signs(self) -> tuple[str, ...]:
+        """What ``marks`` may say of a container or a sandbox."""
+        entries = (
+            ("label", self.labels),
+            ("name", [glob for glob, _ in self.names]),
+            ("image", self.images),
+            ("project", [glob for glob, _ in self.members]),
+            ("config file", [f"*{ending}" for ending in self.config_files]),
+        )
+        return tuple(f"{word} {entry}" for word, some in entries for entry in some)
 
     def names_project(self, resource: Resource) -> bool:
         """Whether the name of the Compose project of a network, a volume or an image is one that the runner gives."""
@@ -44,20 +61,18 @@ class Preset:
 
     def marks_group(self, resource: Resource) -> str | None:
         """The sign on this resource that makes its whole group owned, if there is one."""
-        if resource.kind is Kind.CONTAINER:
-            for glob in self.images:
-                if image_matches((glob,), resource.image):
-                    return f"image {glob}"
+        if resource.kind is not Kind.CONTAINER:
+            return None
+        for glob in self.images:
+            if image_matches((glob,), resource.image):
+                return f"image {glob}"
         if resource.group is None or resource.inherited is None:
             return None
-        if self.members is not None and re.fullmatch(self.members[1], resource.group):
-            return f"project {self.members[0]}"
-        files = (resource.labels or {}).get(CONFIG_FILES_LABEL)
-        if files and self.runner is not None:
-            sign = runner_sign(files)
-            if sign is not None and sign[0] == self.runner:
-                return f"config file *{sign[1]}"
-        return None
+        for glob, exactly in self.members:
+            if re.fullmatch(exactly, resource.group):
+                return f"project {glob}"
+        ending = self._config_file(resource)
+        return f"config file *{ending}" if ending in _IN_PLACE else None
 
     def marks(self, resource: Resource) -> str | None:
         """The sign on this resource that makes it owned, if there is one."""
@@ -67,9 +82,21 @@ class Preset:
         for glob, exactly in self.names if resource.kind is Kind.CONTAINER else ():
             if re.fullmatch(exactly, resource.name):
                 return f"name {glob}"
-        return self.marks_group(resource)
+        if (sign := self.marks_group(resource)) is not None:
+            return sign
+        ending = self._config_file(resource)
+        return None if ending is None else f"config file *{ending}"
+
+    def _config_file(self, resource: Resource) -> str | None:
+        """The ending of a configuration file that the resource's own project was started with, if it is a sign."""
+        files = (resource.labels or {}).get(CONFIG_FILES_LABEL)
+        if not files or not self.config_files or resource.group is None or resource.inherited is None:
+            return None
+        return config_file_sign(files, self.config_files)
 
 
+_IN_PLACE = frozenset(ending for endings in RUNNER_FILES.values() for ending in endings)
+"""Files that are a part of what ``identity.place`` takes for one group: they speak for all of it, others for a container."""
 _TRIAL = r".+-\d+-of-\d+-\d{4}-\d{2}-\d{2}__\d{2}-\d{2}-\d{2}"
 _NEW_SESSION = r"[a-z0-9][a-z0-9_.-]*__[a-z0-9]{7}__(env|verifier__.+)"
 _SESSION = rf"[a-z0-9][a-z0-9_.-]*__[a-z0-9]{{7}}|{_NEW_SESSION}"
@@ -96,7 +123,8 @@ PRESETS: Mapping[str, Preset] = {
             references=("hb__*",),
             projects=_SESSION,
             data_projects=_NEW_SESSION,
-            runner="harbor",
+            config_files=RUNNER_FILES["harbor"],
+            keepalive=INSTANCE_LABEL,
         ),
         Preset(
             "swe-bench",
@@ -104,7 +132,7 @@ PRESETS: Mapping[str, Preset] = {
             images=_SWE_BENCH,
             references=_SWE_BENCH,
         ),
-        Preset("inspect-ai", members=("inspect-*-i*", _INSPECT), projects=_INSPECT),
+        Preset("inspect-ai", members=(("inspect-*-i*", _INSPECT),), projects=_INSPECT),
         Preset("mini-swe-agent", names=(("minisweagent-*", r"minisweagent-[0-9a-f]{8}"),)),
         Preset("openhands", names=tuple((f"openhands-{word}-*", rf"openhands-{word}-.+") for word in _OPENHANDS)),
         Preset("benchflow", labels=("benchflow.managed=1", "benchflow.managed=1:*")),
@@ -113,11 +141,12 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
-def would_own(resources: Iterable[Resource], presets: Iterable[str]) -> dict[str, int]:
-    """How many of these other presets than the ones in force would own, by the presets' names."""
-    others = [preset for preset in PRESETS.values() if preset.name not in set(presets)]
-    found: dict[str, int] = {}
-    for resource in resources:
-        if (preset := next((one for one in others if one.marks(resource)), None)) is not None:
-            found[preset.name] = found.get(preset.name, 0) + 1
-    return found
+def known(scope: Scope) -> Mapping[str, Preset]:
+    """All presets that ``scope`` may name, by name."""
+    return {**PRESETS, **{preset.name: preset for preset in scope.own_presets}} if scope.own_presets else PRESETS
+
+
+def in_force(scope: Scope) -> tuple[Preset, ...]:
+    """The presets that ``scope`` names, in its order."""
+    presets = known(scope)
+    return tuple(presets[name] for name in scope.presets)

@@ -10,9 +10,13 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from reaper.core.identity import COMPOSE
 from reaper.core.model import Resource
+
+if TYPE_CHECKING:
+    from reaper.core.presets import Preset
 
 LEASE_LABEL = "reaper.lease"
 
@@ -128,13 +132,16 @@ class Scope:
     """What this reaper owns. The entries are ORed.
 
     Args:
+        presets: the names of those that are in force.
         image_labels: whether labels that a container has from its image count as its own.
+        own_presets: those that are not built in, in force or not.
     """
 
     presets: tuple[str, ...] = ("terminal-bench", "harbor")
     selector: Selector = field(default_factory=Selector)
     everything: bool = False
     image_labels: bool = False
+    own_presets: "tuple[Preset, ...]" = ()
 
     @property
     def catch_all(self) -> str | None:

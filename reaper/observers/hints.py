@@ -3,7 +3,8 @@
 import os
 import shlex
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from reaper.core.inventory_warnings import not_owned, owned_by_image
 from reaper.core.model import Decision, Kind, Outcome, Reason, Report
 from reaper.core.owners import owned_projects
 from reaper.core.pending import SOON, in_words, not_taken, pending
-from reaper.core.presets import would_own
 from reaper.core.scope import Scope
 from reaper.sweep.plan import Plan
 
@@ -151,17 +151,31 @@ def _soon(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
     return hints
 
 
+def other_presets(decisions: Iterable[Decision]) -> dict[str, int]:
+    """How many each preset would own that is not in force, the most first."""
+    return dict(Counter(d.preset for d in decisions if d.preset is not None).most_common())
+
+
 def _presets(decisions: Sequence[Decision], presets: Sequence[str]) -> list[str]:
     """Which other presets would own what nothing owns."""
-    unowned = (d.resource for d in decisions if d.reason is Reason.NOT_OWNED)
     hints = []
-    for name, number in would_own(unowned, presets).items():
+    for name, number in other_presets(decisions).items():
         one = number == 1
         what = "1 resource that is not owned has" if one else f"{number} resources that are not owned have"
         all_of = ", ".join(f'"{preset}"' for preset in (*presets, name))
         own = f"to own {'it' if one else 'them'}: presets = [{all_of}] in [scope]"
         hints.append(f"{what} the signs of preset {name}; {own}")
     return hints
+
+
+def without_preset(report: Report) -> list[str]:
+    """How much no preset would own of what nothing owns."""
+    decisions = (d for endpoint in report.endpoints for d in endpoint.decisions)
+    number = sum(d.reason is Reason.NOT_OWNED and d.preset is None for d in decisions)
+    if not number:
+        return []
+    what = "1 resource that is not owned has" if number == 1 else f"{number} resources that are not owned have"
+    return [f"{what} the signs of no preset; labels, names or images in [scope], or a [[preset]], could own such"]
 
 
 def hints_of(report: Report, plan: Plan, argv: Sequence[str], *, presets: bool = True) -> list[str]:

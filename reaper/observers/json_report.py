@@ -48,6 +48,7 @@ def _decided(decision: Decision, result: Result | None) -> dict[str, Any]:
         "reason": decision.reason.value,
         "sentence": decision.sentence,
         "policy": acted.policy,
+        "preset": decision.preset,
         "outcome": result.outcome.value if result else None,
         "detail": result.detail if result else "",
         "attempts": result.attempts if result else 0,

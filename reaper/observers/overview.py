@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from reaper.core.model import Decision, Report
 from reaper.core.owners import in_a_word
-from reaper.core.presets import would_own
-from reaper.observers.hints import command_name
+from reaper.observers.hints import command_name, other_presets
 from reaper.providers.fields import masked
 from reaper.providers.registration import EndpointSpec
 
@@ -25,8 +24,8 @@ def overview(report: Report, endpoints: Sequence[EndpointSpec], presets: Sequenc
     if all(endpoint.failure is not None and not endpoint.held for endpoint in report.endpoints):
         return []  # what failed says it
     decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
-    owned, unowned = by_preset(decisions), [d.resource for d in decisions if d.owner is None]
-    others = would_own(unowned, presets)
+    owned, unowned = by_preset(decisions), [d for d in decisions if d.owner is None]
+    others = other_presets(decisions)
     by = ", ".join(f"{number:,} by {name}" for name, number in owned.items()) or "nothing"
     rest = len(unowned) - sum(others.values())
     foreign = [f"{number:,} with the signs of {name}" for name, number in others.items()]
@@ -38,7 +37,7 @@ def overview(report: Report, endpoints: Sequence[EndpointSpec], presets: Sequenc
     name = command_name()
     ways = [(f"{name} init", "write a reaper.toml of what was found, to edit")]
     if unowned:
-        ways.append((f"{name} list --owner -", "what is not owned, and so never touched"))
+        ways.append((f"{name} list --unowned", "what is not owned, and so never touched"))
     width = max(len(way) for way, _ in ways) + 2
     lines += _column("change it", (f"{way:<{width}}{why}" for way, why in ways))
     if others:

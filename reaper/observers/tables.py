@@ -312,6 +312,8 @@ def explanation(decision: Decision, findings: Sequence[Finding]) -> None:
         rule = f"  {mark:<6} {finding.rule:<{longest}}  " if beside else " " * 11
         wrapped(f"{rule}{finding.sentence}", len(rule))
     wrapped(f"{verdict(decision)}: {decision.sentence}", 4)
+    if decision.preset is not None:
+        wrapped(f"hint: preset {decision.preset} would own it, if [scope] presets named that", 4)
 
 
 def width() -> int | None:

@@ -8,8 +8,9 @@ from fnmatch import fnmatchcase
 
 from reaper.core.conditions import age_base
 from reaper.core.durations import human
-from reaper.core.model import Decision, Report
-from reaper.core.owners import in_a_word
+from reaper.core.model import Decision, EndpointReport, Reason, Report
+from reaper.core.owners import in_a_word, would_own
+from reaper.core.scope import Scope
 from reaper.errors import ConfigError
 from reaper.providers import registry
 from reaper.providers.fields import did_you_mean
@@ -47,8 +48,10 @@ COLUMNS: Mapping[str, Callable[[Decision, datetime], str]] = {
     "image": lambda d, _: d.resource.image or _NONE,
     "project": lambda d, _: d.resource.group or _NONE,
     "policy": lambda d, _: d.policy or _NONE,
+    "preset": lambda d, _: d.preset or _NONE,
     "reason": lambda d, _: d.phrase,
 }
+UNOWNED_COLUMNS = ("endpoint", "kind", "name", "state", "age", "image", "project", "preset")
 SORTS: Mapping[str, Callable[[Decision], str]] = {
     "verdict": lambda d: str(VERDICTS.index(d.verdict.value)),
     "name": lambda d: d.resource.name,
@@ -65,6 +68,7 @@ class View:
 
     Args:
         owners: globs; "-" for what is not owned.
+        unowned: what nothing owns alone.
         sort: one of ``SORTS``; the usual order when None.
         limit: how many rows at most, of all endpoints together; None means all.
         columns: of ``COLUMNS``; the usual ones when empty.
@@ -73,6 +77,7 @@ class View:
     verdicts: tuple[str, ...] = ()
     states: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
+    unowned: bool = False
     sort: str | None = None
     limit: int | None = None
     columns: tuple[str, ...] = ()
@@ -92,13 +97,15 @@ class View:
         for column in columns:
             if column not in COLUMNS:
                 raise ConfigError(f"there is no column {column!r}", did_you_mean(column, COLUMNS), "--columns")
+        unowned = getattr(arguments, "unowned", False)
         return cls(
             tuple(getattr(arguments, "verdict", None) or ()),
             states,
             tuple(getattr(arguments, "owner", None) or ()),
+            unowned,
             getattr(arguments, "sort", None),
             None if limit in (None, "none") else int(limit),
-            columns,
+            columns or (UNOWNED_COLUMNS if unowned else ()),
         )
 
     def wants(self, decision: Decision) -> bool:
@@ -107,12 +114,13 @@ class View:
         return (
             (not self.verdicts or decision.verdict.value in self.verdicts)
             and (not self.states or bool({resource.raw_state, resource.state.value} & set(self.states)))
+            and (not self.unowned or decision.reason is Reason.NOT_OWNED)
             and (not self.owners or any(fnmatchcase(owner(decision), glob) for glob in self.owners))
         )
 
     def only(self, report: Report) -> Report:
         """The report about what is to be shown alone."""
-        if not (self.verdicts or self.states or self.owners):
+        if not (self.verdicts or self.states or self.owners or self.unowned):
             return report
         endpoints = []
         for endpoint in report.endpoints:
@@ -125,6 +133,17 @@ class View:
         """Those that are shown, in order, when so many rows have been shown before."""
         ordered = sorted(decisions, key=SORTS[self.sort]) if self.sort is not None else decisions
         return ordered if self.limit is None else ordered[: max(self.limit - shown, 0)]
+
+
+def with_presets(report: EndpointReport, scope: Scope) -> EndpointReport:
+    """The report with the presets that would own what nothing owns."""
+    if all(decision.reason is not Reason.NOT_OWNED for decision in report.decisions):
+        return report
+    found = would_own([decision.resource for decision in report.decisions], scope)
+    decisions = (
+        replace(d, preset=found.get(d.resource.id)) if d.reason is Reason.NOT_OWNED else d for d in report.decisions
+    )
+    return replace(report, decisions=tuple(decisions))
 
 
 def summary(report: Report) -> str:

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from reaper.core.model import Kind, Reason, Resource
-from reaper.core.presets import PRESETS, would_own
+from reaper.core.owners import would_own
+from reaper.core.presets import PRESETS
 from reaper.core.rules import Rules
 from reaper.core.scope import Scope, Selector
 from tests.core.make import FOREIGN as POSTGRES
@@ -94,13 +95,13 @@ def test_what_a_runner_leaves_is_owned_by_its_preset_alone(preset: str, resource
     assert found.startswith(f"preset {preset}, ")
     assert owner(resource, *(name for name in PRESETS if name != preset)) is None
     assert owner(resource, *Scope().presets) is None, "it is not among the defaults"
-    assert would_own([resource], Scope().presets) == {preset: 1}
+    assert would_own([resource], Scope()) == {resource.id: preset}
 
 
 @pytest.mark.parametrize(("preset", "resource"), [(p, r) for p, some in FOREIGN.items() for r in some])
 def test_what_is_like_it_is_not(preset: str, resource: Resource) -> None:
     assert owner(resource, preset) is None
-    assert would_own([resource], Scope().presets) == {}
+    assert would_own([resource], Scope()) == {}
 
 
 @pytest.mark.parametrize("preset", ["mini-swe-agent", "openhands", "swe-bench"])

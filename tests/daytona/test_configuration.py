@@ -221,7 +221,7 @@ def test_show_names_where_the_key_is_and_not_the_key(call: Call) -> None:
 def test_check_is_content_with_a_whole_organisation(call: Call) -> None:
     ended = call("config", "check", text=ORG, env={"DAYTONA_API_KEY": KEY})
     assert (ended.code, ended.err) == (0, "")
-    assert "OK (5 policies)" in ended.out
+    assert "OK (6 policies)" in ended.out
 
 
 def test_the_schema_knows_organisations(call: Call) -> None:

@@ -43,6 +43,13 @@ ALWAYS_KEPT: dict[str, tuple[dict[str, Any], str]] = {
     "to-be-destroyed": ({"desired": "destroyed", "stuck": True}, "changing"),
     "to-be-started": ({"state": "stopped", "desired": "started", "stuck": True}, "changing"),
 }
+KEPT_ALIVE: dict[str, Any] = {
+    "labels": {**HARBOR, "harbor.instance_id": "i-1"},
+    "age": 2 * HOUR,
+    "idle": 31 * MINUTE,
+    "extra": {"autoStopInterval": 15},
+}
+"""As Harbor 0.26 makes them, on a server that has not stopped it yet."""
 # Kept by the configured policies, but not by --all.
 KEPT_BY_POLICIES: dict[str, tuple[dict[str, Any], str]] = {
     "young": ({"age": 23 * HOUR}, "too_young"),
@@ -51,10 +58,19 @@ KEPT_BY_POLICIES: dict[str, tuple[dict[str, Any], str]] = {
     "just-stopped": ({"state": "stopped", "age": 20 * HOUR, "idle": HOUR}, "too_young"),
     "just-failed": ({"state": "error", "age": 5 * HOUR, "idle": 5 * HOUR}, "too_young"),
     "archived": ({"state": "archived", "age": 30 * DAY}, "no_policy"),
+    "kept-alive": ({**KEPT_ALIVE, "idle": 29 * MINUTE}, "too_young"),
+    "no-delete": ({**KEPT_ALIVE, "extra": {"autoStopInterval": 0}}, "too_young"),
+    "no-auto-stop": ({**KEPT_ALIVE, "extra": {"autoStopInterval": ABSENT}}, "too_young"),
+    "odd-auto-stop": ({**KEPT_ALIVE, "extra": {"autoStopInterval": "soon"}}, "too_young"),
+    "negative-auto-stop": ({**KEPT_ALIVE, "extra": {"autoStopInterval": -1}}, "too_young"),
+    "longer-auto-stop": ({**KEPT_ALIVE, "extra": {"autoStopInterval": 60}}, "too_young"),
+    "no-activity-known": ({**KEPT_ALIVE, "extra": {"autoStopInterval": 15, "lastActivityAt": None}}, "too_young"),
+    "no-keepalive": ({**KEPT_ALIVE, "labels": HARBOR}, "too_young"),
     "ttl": ({"labels": {**HARBOR, "reaper.ttl": "3d"}}, "label_not_due"),
     "expires": ({"labels": {**HARBOR, "reaper.expires": "2026-11-22T00:00:00Z"}}, "label_not_due"),
 }
 REAPED: dict[str, tuple[dict[str, Any], str]] = {
+    "runner-gone": (KEPT_ALIVE, "idle_for"),
     "forgotten": ({}, "older_than"),
     "no-activity": ({"no_activity": True, "updated": NOW - DAY}, "older_than"),
     "stopped": ({"state": "stopped", "age": 20 * HOUR, "idle": 7 * HOUR}, "stopped_for"),

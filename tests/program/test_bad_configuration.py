@@ -19,6 +19,7 @@ from tests.program.fakeengine import FakeEngine
 from tests.run import Ended, Program
 
 NET = '[[daytona]]\nname = "a"\n[daytona.safety_net]\n'
+PRESET = '[[preset]]\nname = "acme"\n'
 POLICY = '[[policy]]\nname = "mine"\nkinds = ["container"]\n'
 
 
@@ -41,7 +42,7 @@ CASES: Mapping[str, Bad] = {
     "unknown table like nothing": bad(
         "[quux]",
         "'quux'",
-        "known are: daytona, default_policies, disk, docker, evidence, journal, leases, limits, owner, policy, prices,",
+        "known are: daytona, default_policies, disk, docker, evidence, journal, leases, limits, owner, policy, preset,",
     ),
     "unknown key": bad('[scope]\nlable = ["a"]', "[scope]", "unknown key 'lable'", "did you mean 'labels'?"),
     "unknown key like nothing": bad("[retry]\nquux = 1", "[retry]", "'quux'", "known are: attempts, factor,"),
@@ -80,6 +81,46 @@ CASES: Mapping[str, Bad] = {
     "a quota of an unknown endpoint": bad(
         '[[quota]]\nname = "q"\nkinds = ["sandbox"]\nmax_count = 1\nendpoints = ["rl"]', "quota 'q' names the endpoint 'rl'"
     ),
+    # presets of one's own
+    "a preset without a sign": bad(PRESET, "[[preset]] 'acme'", "it owns nothing; give it labels, names, images"),
+    "a preset that only keeps alive": bad(PRESET + 'keepalive = "acme.run"', "[[preset]] 'acme'", "it owns nothing"),
+    "a preset without a name": bad('[[preset]]\nlabels = ["a.b"]', "[[preset]] number 1", "'name' is missing"),
+    "a preset of every name": bad(PRESET + 'names = ["*"]', "[[preset]] 'acme': names", "'*' would own nearly everything"),
+    "a preset of nearly every name": bad(PRESET + 'names = ["acme-*", "a*"]', "'a*' would own nearly everything"),
+    "a preset of every image": bad(PRESET + 'images = ["*:latest"]', "images", "would own nearly everything"),
+    "a preset of every project": bad(PRESET + 'projects = ["[a-z]*"]', "projects", "would own nearly everything"),
+    "a preset of every volume": bad(PRESET + 'volume_projects = ["?*"]', "volume_projects", "would own nearly everything"),
+    "a preset of every built image": bad(PRESET + 'built_images = ["**"]', "built_images", "would own nearly everything"),
+    "a preset of all that Compose makes": bad(
+        PRESET + 'labels = ["com.docker.compose.project"]', "labels", "would own nearly everything"
+    ),
+    "a preset of a built-in one's name": bad(
+        '[[preset]]\nname = "harbor"\nlabels = ["a.b"]', "'harbor' is a built-in preset"
+    ),
+    "two presets of one name": bad(
+        PRESET + 'labels = ["a.b"]\n' + PRESET + 'labels = ["c.d"]', "two [[preset]] tables have the name 'acme'"
+    ),
+    "an unknown key in a preset": bad(PRESET + 'lables = ["a.b"]', "[[preset]] 'acme'", "did you mean 'labels'?"),
+    "a preset with conditions": bad(PRESET + 'labels = ["a.b"]\nolder_than = "1h"', "unknown key 'older_than'"),
+    "a preset's empty glob": bad(PRESET + 'names = [""]', "an empty glob matches nothing"),
+    "a preset's project in capitals": bad(PRESET + 'projects = ["Acme-*"]', "projects in lower case; write 'acme-*'"),
+    "a preset's file without a folder": bad(
+        PRESET + 'config_files = ["/docker-compose.yaml"]', "config_files", 'for example "/acme/runner/compose.yaml"'
+    ),
+    "a preset's glob for a file": bad(PRESET + 'config_files = ["/acme/*/compose.yaml"]', "without globs"),
+    "a preset's keepalive with a value": bad(
+        PRESET + 'labels = ["a.b"]\nkeepalive = "a.b=1"', "keepalive", "is not the key of a label"
+    ),
+    "an unknown preset": bad(
+        '[scope]\npresets = ["harbour"]', "[scope]", "'harbour' is no preset", "did you mean 'harbor'?"
+    ),
+    "a preset in scope like one's own": bad(
+        f'{PRESET}labels = ["a.b"]\n[scope]\npresets = ["acne"]', "'acne' is no preset", "did you mean 'acme'?"
+    ),
+    "a keepalive without idleness": bad(
+        '[[policy]]\nname = "i"\nkinds = ["sandbox"]\nolder_than = "1h"\nkeepalive = true', 'add idle_for = "30m"'
+    ),
+    "a keepalive of containers": bad(POLICY + 'older_than = "1h"\nkeepalive = true', "keepalive is for sandboxes only"),
     # wrong types
     "a text for a number": bad('[retry]\nattempts = "many"', '[retry]: attempts = "many"', "write a whole number"),
     "a fraction for a number": bad("[retry]\nattempts = 2.5", "attempts = 2.5", "write a whole number"),

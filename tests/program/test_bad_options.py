@@ -46,7 +46,7 @@ CASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "unknown endpoint": ("--once --only locla", ("--only: no endpoint is called 'locla'", "did you mean 'local'?")),
     "daytona": ("--once --only daytona", ("DAYTONA_API_KEY is not set", "api_key_env or api_key_file in [[daytona]]")),
     "unknown policy": ("--once --policy old-container", ("--policy: no policy", "did you mean 'old-containers'?")),
-    "a policy like nothing": ("check --policy quux", ("'quux'", "known are: old-containers,")),
+    "a policy like nothing": ("check --policy quux", ("'quux'", "known are: idle-sandboxes, old-containers,")),
     "policy and one-off": (
         "--once --policy old-containers --stopped",
         ("--policy", "one-off options replace", "leave one out"),

@@ -16,6 +16,7 @@ from reaper.config import load
 from reaper.config.load import TOP_LEVEL
 from reaper.config.owners import OwnerTable
 from reaper.config.policies import PolicyTable
+from reaper.config.presets import PresetTable
 from reaper.config.prices import PricesTable
 from reaper.config.quotas import QuotaTable
 from reaper.config.service_tables import LeasesTable, RyukTable, ServiceTable
@@ -37,6 +38,7 @@ from tests.run import Program
 
 EXAMPLE = Path(__file__).parents[2] / "reaper.example.toml"
 TABLES: dict[str, type[BaseModel]] = {
+    "preset": PresetTable,
     "scope": ScopeTable,
     "protect": ProtectTable,
     "limits": LimitsTable,
@@ -133,6 +135,12 @@ def test_what_the_example_shows_in_comments_would_be_accepted() -> None:
         PolicyTable.model_validate({**fields, "name": "x", "kinds": [kind]})
 
 
+def test_the_preset_that_the_example_shows_would_be_accepted() -> None:
+    (section,) = [section for table, section in _sections() if table == "preset"]
+    shown = tomllib.loads("\n".join(re.findall(r"^# (\w+ = .*)$", section, flags=re.MULTILINE)))
+    assert PresetTable.model_validate(shown).preset().keepalive == "acme.instance"
+
+
 def test_the_commented_defaults_are_the_defaults() -> None:
     """Where a comment shows a value that is the default, it is the one."""
     text = EXAMPLE.read_text()
@@ -147,8 +155,8 @@ def test_the_commented_defaults_are_the_defaults() -> None:
 def test_check_names_the_file(run: Program, tmp_path: Path) -> None:
     ended = run("config", "check", "--config", str(EXAMPLE))
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out.startswith(f"{EXAMPLE}: OK (5 policies)\n")
-    assert run("config", "check").out.startswith("no file, the built-in defaults: OK (5 policies)\n")
+    assert ended.out.startswith(f"{EXAMPLE}: OK (6 policies)\n")
+    assert run("config", "check").out.startswith("no file, the built-in defaults: OK (6 policies)\n")
 
 
 def _checked(program: Program, text: str, **env: str) -> list[str]:

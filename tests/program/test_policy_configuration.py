@@ -8,7 +8,7 @@ from reaper.config import load
 from tests.run import Program
 
 X = '[[policy]]\nname = "x"\nkinds = ["container"]\n'
-DEFAULTS = ["stopped-containers", "old-containers", "orphaned", "stopped-sandboxes", "old-sandboxes"]
+DEFAULTS = ["stopped-containers", "old-containers", "orphaned", "stopped-sandboxes", "idle-sandboxes", "old-sandboxes"]
 
 
 def _loaded(folder: Path, text: str, **env: str) -> load.Config:
@@ -214,7 +214,7 @@ def test_each_policy_is_one_sentence_with_its_next_run(program: Program) -> None
     )
     (program.folder / "reaper.toml").write_text(text)
     policies = [line for line in program("config", "check").out.splitlines() if line.startswith("policy: ")]
-    assert len(policies) == 6
+    assert len(policies) == 7
     assert policies[0] == (
         "policy: failed: containers stopped for 24 h and that exited with nonzero or 0, label team, except label user=bob,"
         " which no other policy takes; every 10 min, first when the service starts"

@@ -106,7 +106,7 @@ def test_the_first_screen_says_what_is_owned_and_how_to_change_that(run: Program
         "owned 30 by terminal-bench",
         "not owned 1 with the signs of swe-bench, 1 that no preset recognises",
         "reaper init ",
-        "reaper list --owner - ",
+        "reaper list --unowned ",
         "local: 30 would delete, 2 kept",
         "would go: reaper list --verdict reap",
     ):

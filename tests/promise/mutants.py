@@ -87,6 +87,17 @@ MUTANTS = (
         "_condition(Reason.IDLE_FOR, resource.last_activity_at, policy.idle_for)",
         "_condition(Reason.IDLE_FOR, resource.last_activity_at, timedelta(0))",
     ),
+    Mutant(
+        "idleness means death only where a runner keeps alive",
+        "why = without_keepalive(resource, policy.keepalive, policy.idle_for)",
+        "why = None",
+    ),
+    Mutant("what is kept alive on purpose stays", "if resource.auto_stop <= timedelta(0):", "if False:"),
+    Mutant(
+        "an unknown activity is no idleness",
+        "auto_stop=_auto_stop(row) if active is not None else None",
+        "auto_stop=_auto_stop(row)",
+    ),
     Mutant("what is archived stays", "if resource.raw_state == ARCHIVED and", "if False and"),
     Mutant(
         "a group is one unit", "while self._unite_groups() | self._keep_what_is_used()", "while self._keep_what_is_used()"

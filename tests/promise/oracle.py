@@ -369,7 +369,14 @@ class Oracle:
             return False
         if thing.state == "archived" and "archived" not in policy.states:
             return False
-        return all(self._old_enough(thing, policy))
+        return all(self._old_enough(thing, policy)) and (not policy.keepalive or self._kept_alive(thing, policy))
+
+    def _kept_alive(self, thing: Container | Sandbox, policy: Policy) -> bool:
+        """Whether its runner refreshes its activity, and the platform by its order stops what had none for so long."""
+        if not isinstance(thing, Sandbox) or "harbor.instance_id" not in (thing.labels or {}) or policy.idle_for is None:
+            return False
+        known = thing.active is not None and thing.auto_stop is not None and "harbor" in self.config.presets
+        return known and timedelta(0) < timedelta(minutes=thing.auto_stop or 0) <= policy.idle_for
 
     def _excluded(self, thing: Thing, policy: Policy) -> bool:
         """What protects may have come with the image: it counts all the same."""

@@ -94,6 +94,7 @@ def _narrowed(policy: truth.Policy) -> dict[str, Any]:
     found: dict[str, Any] = {"exit_codes": policy.exit_codes} if policy.exit_codes else {}
     found |= {"exclude": excluded} if any(excluded.values()) else {}
     found |= {"window": "-".join(policy.window)} if policy.window is not None else {}
+    found |= {"keepalive": True} if policy.keepalive else {}
     return found | {"exclusive": policy.exclusive, "all": policy.everything}
 
 

@@ -346,6 +346,8 @@ class Organisation:
             "updatedAt": _iso(s.updated),
             "lastActivityAt": _iso(s.active),
         }
+        if s.auto_stop is not None:
+            row["autoStopInterval"] = s.auto_stop
         if s.warm:
             row["warmPoolId"] = "pool-1"
         return _odd(row, s.odd, "row")

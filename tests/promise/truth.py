@@ -103,6 +103,7 @@ class Sandbox:
     Args:
         linked: the id of its owner; only GET by id shows it.
         wanted: its desired state, where that is not its state.
+        auto_stop: minutes without activity after which the platform stops it; 0 never, None is not in the answer.
         odd: values of its JSON that are not what the platform gives.
     """
 
@@ -118,6 +119,7 @@ class Sandbox:
     runner: str | None = "runner-1"
     linked: str | None = None
     warm: bool = False
+    auto_stop: int | None = 0
     odd: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -159,6 +161,7 @@ class Policy:
     older_than: timedelta | None = None
     stopped_for: timedelta | None = None
     idle_for: timedelta | None = None
+    keepalive: bool = False
     states: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     names: tuple[str, ...] = ()

@@ -368,6 +368,8 @@ def _sandboxes(draw: st.DrawFn) -> tuple[Sandbox, ...]:
         labels = {**draw(rarely({"harbor.managed": "true"}, {}, weight=4)), **draw(_RARE_EXTRAS)}
         if (session := draw(_SESSIONS)) is not None:
             labels[SESSION] = session
+        elif draw(st.booleans()):
+            labels["harbor.instance_id"] = f"instance-{number}"
         active = created + age * draw(st.sampled_from((0.0, 0.5, 0.9)))
         if draw(rarely("", "1970", weight=30)):
             created = IMPOSSIBLE[draw(st.integers(0, 3))]
@@ -386,6 +388,7 @@ def _sandboxes(draw: st.DrawFn) -> tuple[Sandbox, ...]:
                 runner=None if state == "archived" else draw(_RUNNERS),
                 linked=f"box-{draw(st.integers(0, number - 1))}" if number and draw(st.integers(0, 3)) == 0 else None,
                 warm=draw(rarely(False, True, weight=30)),
+                auto_stop=draw(st.sampled_from((15, 15, 0, 90, None))),
                 odd=draw(rarely({}, *ODD_SANDBOX, weight=25)),
             )
         )
@@ -458,6 +461,7 @@ def _policy(draw: st.DrawFn, number: int, part: str) -> Policy:
         older_than=draw(_SPANS) if condition in ("older", "both") else None,
         stopped_for=draw(_SPANS) if condition in ("stopped", "both") else None,
         idle_for=draw(_SPANS) if condition == "idle" else None,
+        keepalive=condition == "idle" and draw(st.booleans()),
         states=draw(st.sampled_from((("exited",), ("running", "archived"), ("failed",)))) if condition == "state" else (),
         labels=labels,
         names=names,

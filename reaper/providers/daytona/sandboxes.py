@@ -6,7 +6,7 @@ null labels, an unknown state or a field that the server does not send yet.
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from reaper.core.accounts import Footprint
 from reaper.core.identity import SESSION_LABEL
@@ -44,6 +44,12 @@ def _is_ephemeral(row: Row) -> bool | None:
 def _minutes(row: Row, key: str) -> int | None:
     interval = row.get(key)
     return interval if isinstance(interval, int) and not isinstance(interval, bool) else None
+
+
+def _auto_stop(row: Row) -> timedelta | None:
+    """How long the server lets it run without activity: 0 for ever; None when the row does not say."""
+    minutes = _minutes(row, "autoStopInterval")
+    return None if minutes is None or not 0 <= minutes <= MOST else timedelta(minutes=minutes)
 
 
 _TIMERS: Mapping[str, Callable[[Row], bool]] = {
@@ -136,6 +142,7 @@ def sandbox(
         host=text(row.get("runnerId")),
         footprint=_footprint(row),
         lost_when_stopped=_is_ephemeral(row),
+        auto_stop=_auto_stop(row) if active is not None else None,
         timers_off=tuple(name for name, is_off in _TIMERS.items() if is_off(row)),
         system_container="an unclaimed member of a warm pool" if text(row.get("warmPoolId")) else None,
         unreadable=unreadable,
