@@ -1,7 +1,7 @@
 """The configuration in force, and what follows from it. A reload changes it: what it says is read anew for each sweep."""
 
 from argparse import Namespace
-from collections.abc import Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from reaper.config import load as config
 from reaper.config.check import takes
 from reaper.config.settings import Settings
 from reaper.sweep.plan import Plan, make_plan
+
+LOOK_EVERY = 5.0  # seconds between two looks whether a file of hosts has changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +59,18 @@ class Loaded:
         return {s.name: (s, acts, plan.retry, self.follows_events and s.registration.has_events) for s in plan.endpoints}
 
 
-class HostFiles:
-    """Watches the files of hosts that the configuration in force names."""
+async def watch_hosts(loaded: Callable[[], Loaded], changed: Callable[[], Awaitable[None]]) -> None:
+    """Have the files of hosts read again when one has changed; an edit of the configuration itself waits for its signal.
 
-    def __init__(self) -> None:
-        self._seen: list[Hashable] = []
-
-    async def changed(self, loaded: Loaded) -> bool:
-        """Whether one of them is another than when it was read; what has been refused is said once."""
-        if loaded.read is None or not loaded.read.hosts.sources:
-            return False
-        before, self._seen = self._seen, await anyio.to_thread.run_sync(loaded.read.hosts.look)
-        return self._seen not in (before, loaded.read.hosts.stamps)
+    Args:
+        loaded: returns what is in force.
+        changed: reads them; it is called once for each change, whether that can be accepted or not.
+    """
+    seen: list[Hashable] = []
+    while True:
+        await anyio.sleep(LOOK_EVERY)
+        if (read := loaded().read) is None or not read.hosts.sources:
+            continue
+        before, seen = seen, await anyio.to_thread.run_sync(read.hosts.look, abandon_on_cancel=True)
+        if loaded().read is read and seen not in (before, read.hosts.stamps):
+            await changed()

@@ -36,7 +36,7 @@ from reaper.service.catchup import LastRuns, last_runs, missed
 from reaper.service.endpoint_worker import EndpointWorker
 from reaper.service.health import health
 from reaper.service.lease_server import Leasing
-from reaper.service.loaded import HostFiles, Loaded
+from reaper.service.loaded import Loaded, watch_hosts
 from reaper.service.reporter import Reporter
 from reaper.service.scheduler import Schedule, Timing
 from reaper.service.status import Status
@@ -107,7 +107,7 @@ class Service:
         self._drain_requested = anyio.Event()
         self._leaving: list[EndpointWorker] = []
         self._ends_deleting = False
-        self._reloading, self._host_files = anyio.Lock(), HostFiles()
+        self._reloading = anyio.Lock()
 
     # -- its life ------------------------------------------------------------------------------------------------------
 
@@ -158,6 +158,7 @@ class Service:
         self.schedule.start(self.loaded.settings.policy)
         self._group.start_soon(self._dispatch, name="dispatch")
         self._group.start_soon(self._watch, name="watch")
+        self._group.start_soon(watch_hosts, lambda: self.loaded, partial(self._reload, hosts_only=True))
         if self.leasing is not None:
             self._group.start_soon(self.leasing.run, name="leases")
             if self.leasing.ryuk is not None:
@@ -202,8 +203,7 @@ class Service:
             task_status.started()
             async for number in signals:
                 if number is signal.SIGHUP:
-                    if not self._drain_requested.is_set():  # nothing would come of it but endpoints that begin to be kept
-                        await self._reload()
+                    await self._reload()
                 elif number is signal.SIGUSR1:
                     self.log.info("sweep_requested", signal=number.name)
                     self._sweep_now()
@@ -285,8 +285,6 @@ class Service:
             self._show_schedule()
             if health(self.status, now)[0]:
                 self.notifier.alive()
-            if not self._drain_requested.is_set() and await self._host_files.changed(self.loaded):
-                await self._reload(hosts_only=True)  # an edit of the configuration itself waits for its signal
 
     def _show_schedule(self) -> None:
         asleep = self.loaded.asleep
@@ -297,6 +295,8 @@ class Service:
 
     async def _reload(self, *, hosts_only: bool = False) -> None:
         """Read the configuration again. What is wrong with it is said, and the old one stays in force."""
+        if self._drain_requested.is_set():
+            return  # nothing would come of it but endpoints that begin to be kept
         async with self._reloading:
             self.notifier.reloading()
             problem = await self._try_reload(self.loaded.read if hosts_only else None)
