@@ -56,6 +56,15 @@ def test_every_series_exists_from_the_start(bench: Bench) -> None:
     assert bench.values().keys() == before.keys()
 
 
+def test_evidence_is_counted_by_whether_it_was_saved_and_not_where_none_was_tried(bench: Bench) -> None:
+    before = [bench("reaper_evidence_total", **WHERE, result=result) for result in ("saved", "failed")]
+    tried = [True, True, False, None]
+    results = [replace(became(f"c{i}", Outcome.DELETED), evidence=evidence) for i, evidence in enumerate(tried)]
+    bench.metrics.finished(report(results))
+    assert before == [0, 0]
+    assert [bench("reaper_evidence_total", **WHERE, result=result) for result in ("saved", "failed")] == [2, 1]
+
+
 def test_a_policy_has_series_only_for_what_it_can_take(bench: Bench) -> None:
     policies = {dict(labels).get("policy", "") for name, labels in bench.values() if ("endpoint", "rl") in labels}
     assert policies == {"", OVERRIDE, LEASE, UNDECIDED, "stopped", "sandboxes", SAFETY_NET}

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from reaper.simulator.docker.model import Behaviour
+from tests.daytona.lab import HARBOR
+from tests.daytona.server import Served
 from tests.program.terminal import at_terminal
 from tests.run import Ended, Program
 from tests.simulator.docker_world import World
@@ -236,3 +238,17 @@ def test_config_check_says_what_is_saved(run: Program) -> None:
     assert "evidence: the last 200 log lines and the inspection of what is deleted" in run("config", "check").out
     assert "[evidence] saves nothing" in configured(run, 'keep_for = "1d"')("config", "check").out
     assert "evidence" not in configured(run, "")("config", "check").out
+
+
+def test_a_sandbox_has_its_state_and_no_log(tmp_path: Path) -> None:
+    with Served(tmp_path) as served:
+        served.add("trial-1", labels={**HARBOR, "team": "rl"})
+        run = served.program()
+        (run.folder / "reaper.toml").write_text(f"[evidence]\n{ALL}")
+        assert run("--once", "--only", "daytona").code == 0
+        assert served.left() == set()
+        shown = run("history", "--show", "trial-1")
+    assert shown.code == 0
+    assert "state: started" in shown.out
+    assert "log: none, the platform keeps no log of a sandbox" in shown.out
+    assert '"team": "rl"' in shown.out

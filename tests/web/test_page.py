@@ -260,8 +260,18 @@ def filled(text: str) -> Status:
     status.endpoints[text].shown = (Reapable(text, text, text, text, text, NOW),)
     status.policies = {text: PolicyStatus(text, text, (text,), NOW, {text: NOW}, {text: NOW}, text)}
     for outcome in Outcome:
-        status.deletions.append(Deletion(NOW, text, text, text, text, text, outcome, f"x{text}"))
+        status.deletions.append(Deletion(NOW, text, text, text, text, text, outcome, f"x{text}", text))
     return status
+
+
+def test_a_deletion_says_that_there_is_evidence_and_links_to_nothing() -> None:
+    status = Status("1", NOW, loaded_at=NOW)
+    for evidence in (None, "0123456789ab"):
+        status.deletions.append(Deletion(NOW, "local", "container", "a", "p", "old", Outcome.DELETED, "", evidence))
+    assert page.render(status, NOW).count("reaper history --show") == 1
+    document = read(status)
+    assert "reaper history --show 0123456789ab" in document.text("code")
+    assert [href for href in document.values("href") if "0123456789ab" in href] == []
 
 
 @given(TEXT)

@@ -181,8 +181,7 @@ def as_item(row: Sandbox, proxy_url: str, *, newer: bool) -> dict[str, Any]:
 
 def as_sandbox(row: Sandbox, proxy_url: str, *, newer: bool) -> dict[str, Any]:
     """The whole object that GET, DELETE and the others answer."""
-    shown = as_item(row, proxy_url, newer=newer)
-    shown |= {"env": {}, "networkBlockAll": False, "volumes": []}
+    shown = {"env": {}, "networkBlockAll": False, "volumes": [], **as_item(row, proxy_url, newer=newer)}
     if newer:
         shown["kvm"] = False
         if row.linked is not None:
