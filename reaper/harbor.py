@@ -1,11 +1,12 @@
-"""A Harbor job plugin: a lease for the job, as under ``reaper run``, without it. ``harbor run --plugin reaper.harbor:Lease``.
+"""A Harbor job plugin, a lease for the job without ``reaper run`` before it: ``harbor run --plugin reaper.harbor:Lease``.
 
-``reaper run`` is started beside the job with a command that only waits for the job's end, so that the proxy, the lease, its guard
-and the clean-up are the same. It has a session of its own: what kills Harbor, or its process group, does not reach it. Harbor's
-package is not needed to import this.
+``reaper run`` is started beside the job with a command that only waits for the job's end, so that the proxy, the lease, its
+guard and the clean-up are the same. It has a session of its own: what kills Harbor, or its process group, does not reach it.
+Harbor's package is not needed to import this.
 """
 
 import asyncio
+import importlib
 import json
 import os
 import select
@@ -13,9 +14,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, Protocol, Self
 
 from reaper.core.scope import LEASE_LABEL
 from reaper.liveness import started
@@ -26,6 +27,27 @@ _VARIABLES = (
     "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_TLS",
     "REAPER_LEASE", "REAPER_LABEL", "REAPER_IMAGE_LABEL",
 )  # fmt: skip
+
+
+class _Environment(Protocol):
+    """What is used of Harbor's ``EnvironmentConfig``."""
+
+    type: object
+    delete: bool
+    kwargs: dict[str, object]
+
+    def model_copy(self, *, update: Mapping[str, object]) -> Self: ...
+
+
+class _Config(Protocol):
+    environment: _Environment
+
+
+class _Job(Protocol):
+    """What is used of Harbor's ``Job``."""
+
+    config: _Config
+    job_dir: Path
 
 
 class Lease:
@@ -44,7 +66,7 @@ class Lease:
         self._options += [f"--max-age={max_age}"] if max_age is not None else []
         self._is_held = False
 
-    async def on_job_start(self, job: Any) -> None:
+    async def on_job_start(self, job: _Job) -> None:
         """Take the lease. Without one the job does not start, as no command does under ``reaper run``."""
         environment = job.config.environment
         if not environment.delete or environment.kwargs.get("keep_containers"):
@@ -53,7 +75,7 @@ class Lease:
         await asyncio.to_thread(_process.enter, self._options, job.job_dir / LOG)
         self._is_held = True
 
-    async def on_job_end(self, job_result: Any) -> None:  # noqa: ARG002 - Harbor's interface
+    async def on_job_end(self, job_result: object) -> None:  # noqa: ARG002 - Harbor's interface
         """Delete what the job has left, and say what that was."""
         if self._is_held:
             self._is_held = False
@@ -145,22 +167,22 @@ def _label_sandboxes(lease: str) -> Callable[[], None]:
 
     The job's own configuration stays as it is: Harbor stores it, and resumes a job only with an equal one.
     """
-    from harbor.environments.factory import EnvironmentFactory as Factory  # noqa: PLC0415 - only there under Harbor
+    factory = importlib.import_module("harbor.environments.factory").EnvironmentFactory
+    original = factory.create_environment_from_config
 
-    original = Factory.create_environment_from_config
-
-    def create(config: Any, **others: Any) -> Any:
+    def create(config: _Environment, **others: object) -> object:
         if getattr(config.type, "value", None) == "daytona":
-            labels = {LEASE_LABEL: lease, **(config.kwargs.get("labels") or {})}
+            given = config.kwargs.get("labels")
+            labels = {LEASE_LABEL: lease, **(given if isinstance(given, dict) else {})}
             config = config.model_copy(update={"kwargs": {**config.kwargs, "labels": labels}})
         return original(config=config, **others)
 
-    Factory.create_environment_from_config = create
-    return lambda: setattr(Factory, "create_environment_from_config", original)
+    factory.create_environment_from_config = create
+    return lambda: setattr(factory, "create_environment_from_config", original)
 
 
 def main(process: int, began: str) -> int:
-    """Print the variables that ``reaper run`` has set, and wait until stdin has a word, or that process is dead: then it is 1."""
+    """Print the variables that ``reaper run`` has set, and wait for a word on stdin, or that process's end, and return 1."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # where all processes are asked to end, Harbor cleans up first
     waited = os.pidfd_open(process)

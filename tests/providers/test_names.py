@@ -24,6 +24,7 @@ ALLOWED = {
         "run/proxy/__init__.py",
         "run/proxy/server.py",
     },
+    "the Harbor plugin, which labels Harbor's own kinds of environments": {"harbor.py"},
     "Ryuk, which is Docker's own": {"ryuk/command.py"},
     "a hint with a command of docker compose": {"observers/hints.py"},
     "the key [service] docker_events": {"config/service_tables.py", "service/loaded.py"},

@@ -1,7 +1,7 @@
 """What Harbor does with a plugin, without Harbor: ``python harbor_job.py FOLDER JOBS [KEYWORD=VALUE...]``.
 
-Each job has a container, made as Harbor makes it: by what ``DOCKER_HOST`` names. It says "ready" with what it has seen when all
-are there, and ends the jobs, one for each line of stdin, in their order.
+Each job has a container, made as Harbor makes it: by what ``DOCKER_HOST`` names. It says what it has seen when all are
+there, and ends the jobs, one for each line of stdin, in their order.
 """
 
 import asyncio
@@ -63,5 +63,9 @@ async def main(folder: Path, jobs: int, options: dict[str, Any]) -> None:
 if __name__ == "__main__":
     module = ModuleType("harbor.environments.factory")
     module.EnvironmentFactory = Factory  # type: ignore[attr-defined]
-    sys.modules |= {"harbor": ModuleType("harbor"), "harbor.environments": ModuleType("harbor.environments"), module.__name__: module}
+    sys.modules |= {
+        "harbor": ModuleType("harbor"),
+        "harbor.environments": ModuleType("harbor.environments"),
+        module.__name__: module,
+    }
     asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), dict(word.split("=") for word in sys.argv[3:])))
