@@ -98,6 +98,9 @@ class EngineClient:
         answer = self.api.must("POST", f"/images/create?{query}", tar)
         if "errorDetail" in str(answer):  # the status was sent before the work was done
             raise EngineError(f"import of {name}: {answer}")
+        if self.api.get(f"/images/{name}/json")[0] == 404:  # Podman 4 overlooks the tag
+            self.api.must("POST", f"/images/{repo}/tag?{urlencode({'repo': repo, 'tag': tag})}")
+            self.api.must("DELETE", f"/images/{repo}:latest")
 
     # Containers
 

@@ -18,7 +18,7 @@ from devkit.api import EngineError
 
 DOCKER = ("docker.io", "docker-cli", "docker-compose", "docker-buildx")
 PACKAGES = {
-    "bookworm": ("docker.io", "docker-compose"),
+    "bookworm": ("docker.io", "docker-compose", "podman", "catatonit"),
     "trixie": DOCKER,
     "forky": (*DOCKER, "podman", "catatonit", "uidmap", "nftables", "aardvark-dns"),
 }

@@ -44,6 +44,7 @@ log_driver = "k8s-file"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "runc"
+{engine}
 [network]
 firewall_driver = "none"
 network_config_dir = "{networks}"
@@ -216,7 +217,9 @@ class PrivateEngine(EngineClient):
 
     def _podman(self) -> tuple[list[str], dict[str, str]]:
         config = self.directory / "containers.conf"
-        config.write_text(_CONTAINERS_CONF.format(networks=self._networks))
+        # Podman 4 gives another name to what is imported than it looks for.
+        own = "compat_api_enforce_docker_hub = false\n" if self.flavour.release < (5, 0) else ""
+        config.write_text(_CONTAINERS_CONF.format(networks=self._networks, engine=own))
         (self.directory / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
         Path(self.socket).unlink(missing_ok=True)
         argv = ["podman", "--root", str(self.data), "--runroot", str(self.directory / "run"), *self._flags]

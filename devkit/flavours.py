@@ -72,6 +72,7 @@ _ALL = (
     Flavour("docker-26.1", "trixie", (26, 1)),
     Flavour("docker-28.5", "forky", (28, 5)),
     Flavour("docker-28.5-containerd", "forky", (28, 5), {"features": {"containerd-snapshotter": True}}),
+    Flavour("podman-4.3", "bookworm", (4, 3)),
     Flavour("podman-5.8", "forky", (5, 8)),
     Flavour("docker-28.5-ssh", "forky", (28, 5), way="ssh"),
     Flavour("docker-28.5-tls", "forky", (28, 5), way="tls"),

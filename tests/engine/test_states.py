@@ -43,7 +43,7 @@ ALL = {*CREATED, *RUNNING, *PAUSED, *EXITED, *DEAD}
 def test_each_is_what_its_name_says(engine: PrivateEngine, flavour: str) -> None:
     version = engine.api.must("GET", "/version")["Version"]
     assert version.startswith(f"{'.'.join(map(str, engine.flavour.release))}.")
-    store = {"docker-28.5-containerd": "overlayfs", "podman-5.8": "overlay"}.get(flavour, "overlay2")
+    store = "overlay" if engine.flavour.is_podman else "overlayfs" if "containerd" in flavour else "overlay2"
     assert engine.api.must("GET", "/info")["Driver"] == store
 
 

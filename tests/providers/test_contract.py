@@ -35,7 +35,14 @@ from tests.simulator.docker_world import World
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.engines(
-        "docker-simulator", *needs.ENGINES, "docker-28.5-ssh", "docker-28.5-tls", "daytona", "memory", "memory-confirms"
+        "docker-simulator",
+        *needs.ENGINES,
+        "podman-4.3",
+        "docker-28.5-ssh",
+        "docker-28.5-tls",
+        "daytona",
+        "memory",
+        "memory-confirms",
     ),
 ]
 T = TypeVar("T")
