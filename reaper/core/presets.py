@@ -104,7 +104,7 @@ _SWE_BENCH = ("swebench/sweb.eval.*", "sweb.eval.*", "sweb.env.*")
 _INSPECT = r"inspect-[a-z0-9_-]{1,12}-i[a-z0-9]{6}"
 _OPENHANDS = ("runtime", "sandbox")  # the word changed between releases
 # Read from terminal-bench 0.2.18, harbor 0.25.0 and 0.26.0, swebench 5.0.2, inspect_ai 0.3.285, mini-swe-agent 2.4.6,
-# openhands-ai 0.9.8 and testcontainers 4.15.0; benchflow's label from its documents.
+# openhands-ai 0.9.8 and 1.11.0, benchflow 0.7.11 and testcontainers 4.15.0.
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
     for preset in (
@@ -134,8 +134,18 @@ PRESETS: Mapping[str, Preset] = {
         ),
         Preset("inspect-ai", members=(("inspect-*-i*", _INSPECT),), projects=_INSPECT),
         Preset("mini-swe-agent", names=(("minisweagent-*", r"minisweagent-[0-9a-f]{8}"),)),
-        Preset("openhands", names=tuple((f"openhands-{word}-*", rf"openhands-{word}-.+") for word in _OPENHANDS)),
-        Preset("benchflow", labels=("benchflow.managed=1", "benchflow.managed=1:*")),
+        Preset(
+            "openhands",
+            names=(
+                *((f"openhands-{word}-*", rf"openhands-{word}-.+") for word in _OPENHANDS),
+                ("oh-agent-server-*", r"oh-agent-server-[0-9A-Za-z]{16,}"),
+            ),
+        ),
+        Preset(
+            "benchflow",
+            labels=("benchflow.managed=1", "benchflow.managed=1:*", "benchflow.owned=true"),
+            config_files=("/benchflow/sandbox/_compose_files/docker-compose-base.yaml",),
+        ),
         Preset("testcontainers", labels=("org.testcontainers.session-id",)),
     )
 }

@@ -3,7 +3,7 @@
 A path is one in the released package; "run" means that the release was run on a real engine, and what it left was read.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 from reaper.core.model import Kind, Resource, State
@@ -12,6 +12,8 @@ from tests.core.make import ago
 COMPOSE = "com.docker.compose."
 FOLDER = "/opt/venv/lib/python3.12/site-packages/harbor/environments/docker/"
 BUILD, PREBUILT = f"{FOLDER}docker-compose-build.yaml", f"{FOLDER}docker-compose-prebuilt.yaml"
+BENCHFLOW = "/opt/venv/lib/python3.12/site-packages/benchflow/sandbox/_compose_files/docker-compose-"
+BENCHFLOW_FILES = f"{BENCHFLOW}base.yaml,{BENCHFLOW}build.yaml,/tasks/t/docker-compose.yaml"
 _ids = count(1)
 
 
@@ -67,6 +69,10 @@ def member(project: str, service: str, image: str, files: str, folder: str = "/t
         f"{COMPOSE}project.config_files": files,
     }
     return container(f"{project}-{service}-1", image, labels, group=project, **fields)
+
+
+def _labelled(resource: Resource, more: dict[str, str]) -> Resource:
+    return replace(resource, labels={**(resource.labels or {}), **more})
 
 
 def network(project: str, name: str = "default") -> Resource:
@@ -464,9 +470,40 @@ WORLDS: tuple[World, ...] = (
         ),
     ),
     World(
+        "openhands",
+        "1.11.0 agent server",
+        "openhands/app_server/sandbox/docker_sandbox_service.py: the prefix, and 16 random bytes in base 62",
+        (container("oh-agent-server-4qHk0ZbVx7Lw1Rs9TnYp3E", "ghcr.io/openhands/agent-server:1", {"sandbox_spec_id": "x"}),),
+        (
+            container("oh-agent-server-proxy", "acme/proxy:1"),
+            container("oh-agent-server-", "acme/proxy:1"),
+            container("oh-agent-server-my-own-long-name-1", "acme/proxy:1"),
+        ),
+    ),
+    World(
         "benchflow",
-        "sandbox without an owner",
-        "its daytona_reaper.py: benchflow.managed is 1",
+        "0.7.11 task with a database, on Docker",
+        "benchflow/sandbox/_compose_files/docker-compose-base.yaml: main and the default network have the label",
+        (
+            _labelled(member("sql-0a1b", "main", "sql-0a1b-main", BENCHFLOW_FILES), {"benchflow.owned": "true"}),
+            member("sql-0a1b", "db", "postgres:16", BENCHFLOW_FILES),
+            _made(
+                Kind.NETWORK,
+                "sql-0a1b_default",
+                {f"{COMPOSE}project": "sql-0a1b", "benchflow.owned": "true"},
+                group="sql-0a1b",
+            ),
+        ),
+        (
+            member("flow", "main", "acme/flow:1", "/home/ann/benchflow/docker-compose-base.yaml", "/home/ann/benchflow"),
+            container("owned", "acme/flow:1", {"benchflow.owned": "false"}),
+            network("flow"),
+        ),
+    ),
+    World(
+        "benchflow",
+        "0.7.11 sandbox without an owner",
+        "benchflow/sandbox/daytona_reaper.py: benchflow.managed is 1",
         (sandbox("b-1", {"benchflow.managed": "1"}),),
         (
             sandbox("b-0", {"benchflow.managed": "0"}),
@@ -476,8 +513,8 @@ WORLDS: tuple[World, ...] = (
     ),
     World(
         "benchflow",
-        "sandbox of an owner",
-        "its daytona_reaper.py: benchflow.managed is 1:OWNER",
+        "0.7.11 sandbox of an owner",
+        "benchflow/sandbox/daytona_reaper.py: benchflow.managed is 1:OWNER",
         (sandbox("b-ann", {"benchflow.managed": "1:ann", "benchflow.owner": "ann"}),),
         (sandbox("b-owner", {"benchflow.owner": "ann"}), sandbox("b-2", {"benchflow.managed": "2:ann"})),
     ),

@@ -75,8 +75,11 @@ WRITTEN: dict[str, dict[str, object]] = {
     },
     "inspect-ai": {"projects": [f"inspect-{'?' * length}-i{WORD * 6}" for length in range(1, 13)]},
     "mini-swe-agent": {"names": [f"minisweagent-{HEX * 8}"]},
-    "openhands": {"names": ["openhands-runtime-?*", "openhands-sandbox-?*"]},
-    "benchflow": {"labels": ["benchflow.managed=1", "benchflow.managed=1:*"]},
+    "openhands": {"names": ["openhands-runtime-?*", "openhands-sandbox-?*", f"oh-agent-server-{'[0-9A-Za-z]' * 22}"]},
+    "benchflow": {
+        "labels": ["benchflow.managed=1", "benchflow.managed=1:*", "benchflow.owned=true"],
+        "config_files": list(PRESETS["benchflow"].config_files),
+    },
     "testcontainers": {"labels": ["org.testcontainers.session-id"]},
     "harbor": {
         "labels": ["harbor.managed=true"],
