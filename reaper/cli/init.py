@@ -4,7 +4,7 @@ import os
 import sys
 import textwrap
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,12 +29,12 @@ from reaper.sweep.runner import exit_code, run_with_deadline
 from reaper.sweep.sweep import Stop
 
 DEFAULT = "reaper.toml"
-_COLUMN, _WIDTH = 30, 115  # where the comments begin; columns of a line that is broken
+_COLUMN, _WIDTH = 30, 80  # where the comments begin; columns of a line that is broken
 _WHY = {
     "name": "what reports, policies and --only call it",
     "host": "where it is",
     "api_url": "where its API is",
-    "api_key_env": "the variable that holds the API key, which never stands in a file like this",
+    "api_key_env": "the variable that holds the API key",
     "target": "delete in this region only",
     "tls_ca": "the authority that it is trusted by",
     "tls_cert": "what it is shown, and",
@@ -113,8 +113,9 @@ def _file(report: Report, endpoints: Sequence[EndpointSpec], presets: Sequence[s
     """The content of the file."""
     day = f"{datetime.now(UTC):%Y-%m-%d}"
     lines = [
-        f"# Made by `reaper init` on {day} of what it found. What is left out has its default: `reaper config example`.",
-        "# When something owned is garbage: `reaper config check`. What would be deleted now: `reaper --once --dry-run`.",
+        f"# Made by `reaper init` on {day} of what it found.",
+        "# What is left out has its default: `reaper config example` shows all keys.",
+        "# When what is owned is garbage: `reaper config check` says it in sentences.",
         "",
         *_scope(report, presets),
     ]
@@ -130,15 +131,22 @@ def _scope(report: Report, presets: Sequence[str]) -> Iterator[str]:
     unowned = sum(decision.owner is None for decision in decisions)
     yield _explained("[scope]", "what reaper owns; nothing else is ever touched")
     if seen:
-        yield _explained("presets = [", "the runners that have left something, with how much; known are also")
-        yield _explained("", ", ".join(name for name in PRESETS if name not in seen))
+        yield _explained("presets = [", "the runners that have left something")
         for name, number in seen.items():
             yield _explained(f'  "{name}",', f"{number:,} resource{'' if number == 1 else 's'}")
         yield "]"
+        yield from _others(seen)
     else:
-        yield _explained(f"presets = {toml_value(presets)}", "the defaults: nothing has the signs of a runner;")
-        yield _explained("", f"known are also {', '.join(name for name in PRESETS if name not in presets)}")
-    yield _explained('# labels = ["team=rl"]', f"own more by a label; {unowned:,} are not owned: `reaper list --owner -`")
+        yield "# Nothing has the signs of a runner, so these are the defaults:"
+        yield f"presets = {toml_value(presets)}"
+        yield from _others(presets)
+    yield _explained('# labels = ["team=rl"]', f"own more; {unowned:,} not owned: `reaper list --owner -`")
+
+
+def _others(presets: Collection[str]) -> Iterator[str]:
+    """The presets that are left out, as comments."""
+    known = f"Known besides: {', '.join(name for name in PRESETS if name not in presets)}."
+    yield from textwrap.wrap(known, _WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False)
 
 
 def _endpoint(endpoint: EndpointSpec, found: EndpointReport) -> Iterator[str]:

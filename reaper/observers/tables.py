@@ -65,8 +65,7 @@ def note(text: str) -> None:
 
 def listing(report: Report, view: View = EVERYTHING) -> None:
     """Print what the endpoints hold. In a pipe there is nothing but rows on stdout."""
-    rows = [(endpoint, f"{endpoint.held} resources", endpoint.decisions) for endpoint in report.endpoints]
-    _rows(report, rows, view)
+    _rows(report, [(e, f"{e.held} resource{'' if e.held == 1 else 's'}", e.decisions) for e in report.endpoints], view)
     for sentence in all_facts(report):
         note(sentence)
     if sys.stdout.isatty() or len(report.endpoints) > 1:

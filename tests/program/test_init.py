@@ -51,7 +51,8 @@ def test_every_line_of_the_file_is_explained(run: Program, fake: FakeEngine) -> 
     assert len(lines) <= 20
     assert [line for line in lines if line and line != "]" and "# " not in line] == []
     assert any('"swe-bench",' in line and "# 1 resource" in line for line in lines)
-    assert any("1 are not owned: `reaper list --owner -`" in line for line in lines)
+    assert max(map(len, lines)) <= 80 or fake.host in max(lines, key=len)
+    assert any("1 not owned: `reaper list --owner -`" in line for line in lines)
     known = {name for name in PRESETS if any(name in line for line in lines)}
     assert known == set(PRESETS), "what else it could own is named"
 
@@ -61,7 +62,7 @@ def test_nothing_of_a_runner_leaves_the_defaults_and_says_so(run: Program, fake:
     ended = run("init", "--output", "-")
     assert ended.code == 0
     assert tomllib.loads(ended.out)["scope"] == {"presets": ["terminal-bench", "harbor"]}
-    assert "nothing has the signs of a runner" in ended.out
+    assert "# Nothing has the signs of a runner, so these are the defaults:" in ended.out
     assert not (run.folder / "reaper.toml").exists()
 
 
