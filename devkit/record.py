@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "once.svg"
-COLUMNS = 124
+COLUMNS = 136
 
 
 def main() -> int:

@@ -36,8 +36,8 @@ def test_once_deletes_what_the_policies_take_and_check_agrees(served: Served, ru
     assert ended.code == 0, ended.err
     assert served.left() == ALL - {"forgotten", "ancient", "stopped"}
     assert "default: 3 deleted, 5 kept" in ended.out
-    assert "2 owned resources are running and younger than 24 h" in ended.out
-    assert "reaper --once --all --only daytona" in ended.out
+    assert "2 owned resources are running and younger than 24 h" in ended.err
+    assert "reaper --once --all --only daytona" in ended.err
     assert run("check", "--only", "daytona").code == 0
     assert run("check", "--all", "--only", "daytona").code == 6
 
@@ -76,7 +76,7 @@ def test_what_hangs_or_has_failed_is_listed_before_what_is_well(served: Served, 
 
 def test_what_a_label_matches_and_is_not_owned_is_reported(served: Served, run: Program) -> None:
     ended = run("--once", "--only", "daytona", "--all", "--label", "run=nightly")
-    assert "1 matches but is not owned; add them to [scope]" in ended.out
+    assert "1 matches but is not owned; add them to [scope]" in ended.err
 
 
 def test_a_dry_run_changes_nothing_at_the_server(served: Served, run: Program) -> None:
@@ -105,7 +105,7 @@ def test_list_and_explain_name_owner_state_and_reason(served: Served, run: Progr
 def test_the_cap_is_said_with_the_command_that_goes_on(served: Served, run: Program) -> None:
     ended = run("--once", "--only", "daytona", "--max-deletions", "2")
     assert (ended.code, served.changes()) == (4, [])
-    assert "reaper --once --only daytona --max-deletions 3" in ended.out
+    assert "reaper --once --only daytona --max-deletions 3" in ended.err
     assert run("--once", "--only", "daytona", "--max-deletions", "3").code == 0
 
 

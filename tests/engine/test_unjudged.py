@@ -48,7 +48,7 @@ def test_volumes_and_images_of_owned_projects_are_counted(any_engine: EngineClie
         found = re.fullmatch(r"(.*)local: 4 volumes and 2 images of 3 owned projects are not judged.*", hint)
         assert found, hint
         assert hint.endswith("docker compose -p chess down --volumes --rmi local")
-        assert "not judged" not in program("check").out, "only --all asks for them"
+        assert "not judged" not in program("check").err, "only --all asks for them"
         for one in (owned, client):
             engine.remove(one, force=True)
         (hint,) = said(program)
