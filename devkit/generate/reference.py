@@ -133,8 +133,9 @@ _HEAD = """# The configuration
 *Generated from the settings and from `reaper.example.toml` by `python -m devkit.generate`.*
 
 One TOML file: `--config FILE`, else `$REAPER_CONFIG`, else `./reaper.toml`, else `/etc/reaper/reaper.toml`, else the
-defaults below. `reaper init` writes one for what it finds, `reaper config example` prints a file with every key, `reaper config check` checks yours, `reaper config
-show` prints what is in force and where it comes from, and `reaper config schema` prints the JSON schema.
+defaults below. `reaper init` writes one for what it finds, `reaper config example` prints a file with every key, `reaper
+config check` checks yours, `reaper config show` prints what is in force and where it comes from, and `reaper config schema`
+prints the JSON schema.
 
 Every key can be overridden by an environment variable that names its place: `REAPER_RETRY__ATTEMPTS=2`, and for an entry
 of a list by its name: `REAPER_POLICY__STOPPED_CONTAINERS__STOPPED_FOR=1h`. Secrets never stand in the file: name a variable
