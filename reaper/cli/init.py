@@ -34,6 +34,7 @@ _WHY = {
     "name": "what reports, policies and --only call it",
     "host": "where it is",
     "api_url": "where its API is",
+    "v2_api_url": "where that of the second platform is",
     "api_key_env": "the variable that holds the API key",
     "target": "delete in this region only",
     "tls_ca": "the authority that it is trusted by",
@@ -140,7 +141,7 @@ def _scope(report: Report, presets: Sequence[str]) -> Iterator[str]:
         yield "# Nothing has the signs of a runner, so these are the defaults:"
         yield f"presets = {toml_value(presets)}"
         yield from _others(presets)
-    yield _explained('# labels = ["team=rl"]', f"own more; {unowned:,} not owned: `reaper list --owner -`")
+    yield _explained('# labels = ["team=rl"]', f"own more; {unowned:,} not owned: `reaper list --unowned`")
 
 
 def _others(presets: Collection[str]) -> Iterator[str]:

@@ -52,7 +52,7 @@ def test_every_line_of_the_file_is_explained(run: Program, fake: FakeEngine) -> 
     assert [line for line in lines if line and line != "]" and "# " not in line] == []
     assert any('"swe-bench",' in line and "# 1 resource" in line for line in lines)
     assert max(map(len, lines)) <= 80 or fake.host in max(lines, key=len)
-    assert any("1 not owned: `reaper list --owner -`" in line for line in lines)
+    assert any("1 not owned: `reaper list --unowned`" in line for line in lines)
     known = {name for name in PRESETS if any(name in line for line in lines)}
     assert known == set(PRESETS), "what else it could own is named"
 
@@ -110,7 +110,9 @@ def test_an_organisation_is_named_by_the_variable_of_its_key(
     ended = run("init", "--output", "-", env=daytona)
     assert ended.code == 0, ended.err
     (found,) = tomllib.loads(ended.out)["daytona"]
-    assert found == {"name": "default", "api_url": daytona["DAYTONA_API_URL"], "api_key_env": "DAYTONA_API_KEY"}
+    wanted = {"name": "default", "api_url": daytona["DAYTONA_API_URL"], "api_key_env": "DAYTONA_API_KEY"}
+    assert {key: found[key] for key in wanted} == wanted
+    assert [line for line in ended.out.splitlines() if line and line != "]" and "# " not in line] == []
     assert daytona["DAYTONA_API_KEY"] not in ended.out + ended.err
 
 
