@@ -84,3 +84,17 @@ def test_projects(engine: PrivateEngine, pair: Pair, state: str) -> None:
     assert containers(engine) == {"unowned"}
     assert len(engine.ids(all=False)) == 1
     assert engine.networks() == []
+
+
+def test_one_engine_by_two_addresses_of_one_reaper_is_swept_under_one_name(
+    engine: PrivateEngine, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    """The cap of each name would be counted by itself. What stands between hides that it is one engine."""
+    names = [exited(engine, f"exited-{number}") for number in range(3)]
+    (tmp_path / "hosts.txt").write_text(f"unix://{engine.socket} direct\n{proxy.host} behind-a-proxy\n")
+    (tmp_path / "reaper.toml").write_text('[[docker]]\nhosts_file = "hosts.txt"\n[limits]\nmax_deletions = 2\n')
+    ended = Program(tmp_path, IMPATIENT)("--once", "--stopped", "--json")
+    assert ended.code == 5
+    failures = {e["endpoint"]: e["failure"]["error"] for e in ended.document["endpoints"] if e["failure"] is not None}
+    assert list(failures.values()) == ["same_endpoint"]
+    assert len(containers(engine)) == len(names)  # over the cap of the one that was listed first
