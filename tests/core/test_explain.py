@@ -101,3 +101,16 @@ def test_what_cannot_be_read_can_be_explained() -> None:
     assert explain(broken, [broken], rules(EVERYTHING, OLD_24H), [], NOW)[0].verdict is Verdict.KEEP
     bare = replace(STOPPED, labels=None, created_at=None)
     assert explain(bare, [bare], BOTH, [], NOW)[0].sentence == "the answer had no labels"
+
+
+@PROPERTY
+@given(worlds())
+def test_a_sandbox_is_not_spoken_of_as_a_container(world: World) -> None:
+    policies = {f"policy {policy.name}": "" for policy in world.rules.policies}
+    for resource in (one for one in world.resources if one.kind is Kind.SANDBOX and one.restart_policy is None):
+        for finding in explain(resource, world.resources, world.rules, world.leases, world.now):
+            said = f"{finding.rule}: {finding.sentence} ({finding.phrase})"
+            for name in policies:
+                said = said.replace(name, "")
+            assert "container" not in said
+            assert "restart policy" not in said
