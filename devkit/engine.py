@@ -50,6 +50,13 @@ firewall_driver = "none"
 network_config_dir = "{networks}"
 """
 
+# A user whose ids are mapped, and who is nobody else's; there is no user of this name outside of the cell.
+_USER, _UID = "bench", 1000
+_AS_USER = f"""
+for file in passwd subuid subgid; do mount --bind "$0/$file" /etc/$file; done
+exec setpriv --reuid={_UID} --regid={_UID} --clear-groups "$@"
+"""
+
 
 class PrivateEngine(EngineClient):
     """One engine of one's own; a context manager that starts it and stops it.
@@ -219,12 +226,32 @@ class PrivateEngine(EngineClient):
         config = self.directory / "containers.conf"
         # Podman 4 gives another name to what is imported than it looks for.
         own = "compat_api_enforce_docker_hub = false\n" if self.flavour.release < (5, 0) else ""
-        config.write_text(_CONTAINERS_CONF.format(networks=self._networks, engine=own))
+        text = _CONTAINERS_CONF.format(networks=self._networks, engine=own)
+        config.write_text(text.replace("[engine]", 'netns = "none"\n[engine]') if self.flavour.rootless else text)
         (self.directory / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
         Path(self.socket).unlink(missing_ok=True)
         argv = ["podman", "--root", str(self.data), "--runroot", str(self.directory / "run"), *self._flags]
         env = {"CONTAINERS_CONF": str(config), "PODMAN_IGNORE_CGROUPSV1_WARNING": "1", "HOME": str(self.directory)}
-        return [*argv, "system", "service", "--time=0", self.host], env
+        argv += ["system", "service", "--time=0", self.host]
+        if self.flavour.rootless:
+            env |= {"XDG_RUNTIME_DIR": str(self.directory)}
+            argv = ["sh", "-ec", _AS_USER, str(self.directory), *argv]
+            self._prepare_user()
+        return argv, env
+
+    def _prepare_user(self) -> None:
+        """Make the user's entries, and give him the directories."""
+        (self.directory / "passwd").write_text(
+            f"root:x:0:0::/root:/bin/sh\n{_USER}:x:{_UID}:{_UID}::{self.directory}:/bin/sh\n"
+        )
+        policy = self.directory / ".config/containers/policy.json"
+        policy.parent.mkdir(parents=True, exist_ok=True)
+        policy.write_text((self.directory / "policy.json").read_text())
+        for file in ("subuid", "subgid"):
+            (self.directory / file).write_text(f"{_USER}:100000:65536\n")
+        self.data.mkdir(exist_ok=True)
+        for path in (self.data, self.directory, *policy.parents[:2]):
+            os.chown(path, _UID, _UID)
 
     @property
     def _networks(self) -> Path:

@@ -24,6 +24,7 @@ class Flavour:
         suite: the Debian release that it comes from.
         config: what goes into the engine's configuration file beside what every private engine has.
         release: the tenth of the product's version, `(28, 5)`.
+        rootless: whether it runs as an ordinary user, in a user namespace.
         way: how the program reaches it, where that is not its socket: "ssh" or "tls".
     """
 
@@ -31,6 +32,7 @@ class Flavour:
     suite: str
     release: tuple[int, int]
     config: Mapping[str, Any] = field(default_factory=dict)
+    rootless: bool = False
     way: str | None = None
 
     @property
@@ -74,6 +76,7 @@ _ALL = (
     Flavour("docker-28.5-containerd", "forky", (28, 5), {"features": {"containerd-snapshotter": True}}),
     Flavour("podman-4.3", "bookworm", (4, 3)),
     Flavour("podman-5.8", "forky", (5, 8)),
+    Flavour("podman-5.8-rootless", "forky", (5, 8), rootless=True),
     Flavour("docker-28.5-ssh", "forky", (28, 5), way="ssh"),
     Flavour("docker-28.5-tls", "forky", (28, 5), way="tls"),
 )

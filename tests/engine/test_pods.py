@@ -13,10 +13,10 @@ from devkit.pods import backdate_pod, create_in_pod, create_pod, infra_of, pods
 from tests.engine.lab import OWNED, WAITS, member_of, ran, reached, reasons, rows, started, stopped
 from tests.run import Program
 
-pytestmark = [pytest.mark.engine, pytest.mark.engines("podman-4.3", "podman-5.8")]
+pytestmark = [pytest.mark.engine, pytest.mark.engines("podman-4.3", "podman-5.8", "podman-5.8-rootless")]
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
-EDITS = pytest.mark.engines("podman-5.8")  # the database of Podman 4 cannot be edited
+EDITS = pytest.mark.engines("podman-5.8", "podman-5.8-rootless")  # the database of Podman 4 cannot be edited
 ENDS = ("true",)
 
 

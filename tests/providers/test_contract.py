@@ -38,6 +38,7 @@ pytestmark = [
         "docker-simulator",
         *needs.ENGINES,
         "podman-4.3",
+        "podman-5.8-rootless",
         "docker-28.5-ssh",
         "docker-28.5-tls",
         "daytona",
