@@ -11,7 +11,10 @@ from devkit.faults import FaultProxy
 from tests.engine.lab import OWNED, WAITS, containers, member_of, reached, reasons, rows, started
 from tests.run import Program
 
-pytestmark = [pytest.mark.engine, pytest.mark.engines("docker-20.10", "docker-28.5", "podman-5.8")]
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.engines("docker-20.10", "docker-28.5", "podman-4.3", "podman-5.8", "podman-5.8-rootless"),
+]
 
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "pid": {"NetworkMode": "none", "PidMode": "container:HOST"},
@@ -98,6 +101,7 @@ def test_a_dependent_that_goes_as_well_goes_first(engine: PrivateEngine, reaper:
     assert ended.outcomes() == {"host": "deleted", "rider": "deleted"}
 
 
+@pytest.mark.engines("docker-20.10", "docker-28.5", "podman-5.8")  # Podman 4 shows it in the inspection alone
 def test_a_container_that_was_never_started_keeps_its_network(
     engine: PrivateEngine, reaper: Program, guests: list[str]
 ) -> None:

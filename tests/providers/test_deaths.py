@@ -15,7 +15,7 @@ from reaper.providers.docker.settings import DockerTable
 from tests import needs
 from tests.providers.lab import NAME
 
-pytestmark = [pytest.mark.anyio, pytest.mark.engines(*needs.ENGINES)]
+pytestmark = [pytest.mark.anyio, pytest.mark.engines(*needs.ENGINES, "podman-5.8-rootless")]
 SECOND, MOMENT = timedelta(seconds=1), timedelta(microseconds=2)
 LABELS = {"terminal-bench": "yes", "team": "rl", "com.docker.compose.project": "chess"} | {
     "com.docker.compose.container-number": "1"
