@@ -33,7 +33,9 @@ NOW = datetime(2026, 11, 28, 12, 0, 1, 5, tzinfo=UTC)
 def orders(tmp_path: Path) -> Orders:
     engine = DockerTable(name="gpu", host="tcp://gpu:2376", tls_ca="/ca", tls_cert="/cert", tls_key="/key", removals=3)
     organisation = DaytonaTable(name="org", api_url="https://x/api", target="us", confirm_within=timedelta(seconds=7))
-    settings = Settings.model_validate({"protect": {"labels": ["team=rl"], "names": ["db-*"], "restart_policies": []}})
+    protected = {"labels": ["team=rl"], "names": ["db-*"], "restart_policies": []}
+    evidence = {"logs": 200, "inspect": True, "keep_for": "90m", "max_size": "20MB"}
+    settings = Settings.model_validate({"protect": protected, "evidence": evidence})
     plan = Plan(
         endpoints=(EndpointSpec(DOCKER, engine), EndpointSpec(DAYTONA, organisation, "dtn_secret")),
         rules=replace(settings.rules(), scope=Scope(presets=()), policies=(), stop_timeout=timedelta(seconds=2.5)),
@@ -41,6 +43,7 @@ def orders(tmp_path: Path) -> Orders:
         retry=RetryPolicy(attempts=2, initial_delay=timedelta(milliseconds=20)),
         state=tmp_path,
         journal=settings.journal,
+        evidence=settings.evidence,
         timeout=timedelta(minutes=3),
     )
     record = LeaseRecord(

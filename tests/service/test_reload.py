@@ -195,3 +195,19 @@ def test_a_reload_does_not_begin_anything_while_the_service_drains(served: Serve
         assert list(daemon.events("reloaded")) == []
         assert daemon.other == []
     assert (served.left("rl-one"), served.left("rl-two")) == (set(), {"other"})
+
+
+def test_the_service_saves_evidence_and_says_that_a_change_of_it_waits_for_the_next_start(
+    served: Served, program: Program
+) -> None:
+    served.add("it", org="rl-one")
+    wanted = tables(served, "rl-one") + "\n[evidence]\ninspect = true\n"
+    with Daemon(program, wanted).start() as daemon:
+        daemon.wait("deleted", name="it")
+        daemon.until(lambda: daemon.metric("reaper_evidence_total", endpoint="rl-one", result="saved") == 1, "count")
+        assert "reaper history --show" in daemon.get("/")[1]
+        daemon.configure(tables(served, "rl-one"))
+        daemon.signal(signal.SIGHUP)
+        assert "[evidence]" in str(daemon.wait("reload_incomplete")["problem"])
+        assert daemon.stop() == 0
+    assert "state: started" in program("history", "--show", "it").out
