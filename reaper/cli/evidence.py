@@ -34,12 +34,12 @@ def show_evidence(arguments: Namespace, journal: Path, table: EvidenceTable) -> 
     """
     if given := next((name for name in _OTHERS if getattr(arguments, name)), None):
         raise ConfigError("it chooses among all deletions, and --show names one", "leave it out", f"--{given}")
-    recorded = _recorded(journal, arguments.show)
-    id_ = _find(arguments.show, evidence.ids(journal.parent), recorded, table)
+    recorded, file = _recorded(journal, arguments.show), journal.parent / evidence.FOLDER
     try:
+        id_ = _find(arguments.show, evidence.ids(journal.parent), recorded, table)
+        file /= f"{id_}.json"
         found = evidence.read(journal.parent, id_)
     except (OSError, ValueError) as error:
-        file = journal.parent / evidence.FOLDER / f"{id_}.json"
         why = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"it cannot be read: {why}", "be the user that reaper runs as", str(file)) from None
     act = next((act for act in recorded if act["resource"] == id_), None)

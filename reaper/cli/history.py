@@ -8,7 +8,7 @@ import sqlite3
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,7 +100,9 @@ def run(arguments: Namespace) -> int:
     found, there = Found([], []), _is_there(file)
     if there:
         found = _read(file, wanted, loaded, prices if arguments.summary else None)
-    with_evidence = evidence.ids(file.parent)
+    with_evidence: frozenset[str] = frozenset()
+    with suppress(OSError):
+        with_evidence = evidence.ids(file.parent)
     for row in found.acts:  # by the files: a process that was killed has left them, and records of nothing
         row["evidence"] = row["resource"] in with_evidence
     beside = [{name: getattr(gap, name) for name in gap.__slots__} for _, gap in gaps_left(file) if gap is not None]

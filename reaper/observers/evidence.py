@@ -82,10 +82,11 @@ class EvidenceFiles:
     async def tidy(self) -> None:
         """Delete what is too old or too much, now and then. Never raises, and does not wait for a disk that hangs."""
         at = self._clock()
-        if self._folder.exists() and (self._trimmed_at is None or at - self._trimmed_at >= TRIM_EVERY):
+        if self._trimmed_at is None or at - self._trimmed_at >= TRIM_EVERY:
             self._trimmed_at = at
             with anyio.move_on_after(TRIM_WITHIN), suppress(OSError):
-                await self._in_thread(self._trim)
+                if self._folder.exists():  # else no thread is needed
+                    await self._in_thread(self._trim)
 
     async def _in_thread(self, function: Callable[..., str | None], *arguments: object) -> str | None:
         return await anyio.to_thread.run_sync(function, *arguments, limiter=self._thread, abandon_on_cancel=True)
@@ -138,10 +139,8 @@ def _files(folder: Path) -> Iterator[_File]:
 
 
 def ids(state: Path) -> frozenset[str]:
-    """The ids of all of which there is evidence; none where that cannot be told."""
-    with suppress(OSError):
-        return frozenset(Path(file.path).stem for file in _files(state / FOLDER) if file.path.endswith(_SUFFIX))
-    return frozenset()
+    """The ids of all of which there is evidence. Raises OSError where that cannot be told."""
+    return frozenset(Path(file.path).stem for file in _files(state / FOLDER) if file.path.endswith(_SUFFIX))
 
 
 def read(state: Path, id_: str) -> dict[str, Any]:

@@ -155,6 +155,14 @@ def test_a_folder_that_cannot_be_made_is_a_problem_that_names_it(tmp_path: Path)
     anyio.run(files(tmp_path).tidy)
 
 
+def test_a_state_directory_that_cannot_even_be_looked_for_is_a_problem_and_raises_nothing(tmp_path: Path) -> None:
+    store = files(tmp_path / ("x" * 300))
+    anyio.run(store.tidy)
+    (problem,) = save(store, "a")
+    assert problem is not None
+    assert problem.endswith("File name too long")
+
+
 @pytest.mark.parametrize(
     "found",
     [

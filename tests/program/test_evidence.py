@@ -197,6 +197,15 @@ def test_it_is_shown_without_a_journal_and_by_a_damaged_one(run: Program) -> Non
     assert "Traceback" not in shown.err
 
 
+def test_a_folder_that_cannot_be_read_is_said_to_be_and_the_list_goes_on(run: Program) -> None:
+    (run.folder / "evidence").write_text("a file in its place")
+    swept(run)
+    shown = run("history", "--show", "trial-1")
+    assert shown.code == 2
+    assert f"{run.folder / 'evidence'}: it cannot be read: Not a directory" in shown.err
+    assert {act["evidence"] for act in run("history", "--json").document["acts"]} == {False}
+
+
 def test_what_is_old_is_dropped_by_the_next_sweep(run: Program) -> None:
     swept(run)
     first = ids(run)["trial-1"]
