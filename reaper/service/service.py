@@ -104,10 +104,9 @@ class Service:
             )
         self.schedule = Schedule(self._post, self._beat, settings.service.jitter, settings.service.catch_up)
         self._send, self._receive = anyio.create_memory_object_stream[str](POSTS)
-        self._drain_requested = anyio.Event()
+        self._drain_requested, self._reloading = anyio.Event(), anyio.Lock()
         self._leaving: list[EndpointWorker] = []
         self._ends_deleting = False
-        self._reloading = anyio.Lock()
 
     # -- its life ------------------------------------------------------------------------------------------------------
 
