@@ -214,3 +214,10 @@ HOST = f"99 30 0:50 / /var/lib/docker/containers/{ID}/mounts/shm rw - tmpfs shm 
 )
 def test_the_own_container_is_reported_by_id(mountinfo: str, cgroup: str, own: str | None) -> None:
     assert own_container_id(mountinfo, cgroup) == own
+
+
+def test_a_network_is_known_by_its_name_where_its_id_is_its_name() -> None:
+    """Podman 4 says so of each network of each container, running or not."""
+    row = {**LISTED, "NetworkSettings": {"Networks": {"chess_default": {"NetworkID": "chess_default"}}}}
+    directory = Directory([row], [{"Id": "n" * 64, "Name": "chess_default"}])
+    assert "n" * 64 in listed_container(row, "local", directory).uses

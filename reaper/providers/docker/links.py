@@ -35,8 +35,9 @@ def configured_links(row: Row) -> Links:
     containers |= {link.removeprefix("/").partition(":")[0] for link in _texts(host.get("Links"))}
     containers |= {source.partition(":")[0] for source in _texts(host.get("VolumesFrom"))}
     places = _table(_table(row.get("NetworkSettings")).get("Networks"))
-    # One that was never started has no id of its networks: Docker looks for the name when it starts it.
-    networks = {name for name, place in places.items() if not _table(place).get("NetworkID")}
+    # One that was never started has no id of its networks: Docker looks for the name when it starts it. Podman 4 has
+    # the name in its place, always.
+    networks = {name for name, place in places.items() if _table(place).get("NetworkID") in (None, "", name)}
     mode = host.get("NetworkMode")
     if not places and isinstance(mode, str) and mode not in _NO_NETWORK and not mode.startswith(("container:", "ns:")):
         networks.add(mode)
