@@ -4,7 +4,7 @@ Nothing here trusts the listing: every member is inspected again, the group's me
 that changed since the decision, other than by our own stop, keeps the whole unit.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -92,9 +92,9 @@ class Members:
             raise ChangedError(f"{', '.join(left)} of its {open_[0].resource.group_word} was left in the first round")
         first = open_[0].resource
         containers = self._containers()
-        if first.group is not None:
-            await self._check_membership(first)
+        listed = await self._current_members(first)
         fresh = await self._still_the_same([d.resource for d in containers])
+        self._check_listed(listed, fresh)
         await self._not_used_since(fresh, self._listing)
         await self._nothing_depends(fresh, self._listing)
         self._judge(fresh, first)
@@ -129,29 +129,22 @@ class Members:
         ordered = self._attempts if self.action is Action.DELETE else self._asked_to_stop
         return resource.state is State.CHANGING and resource.id in ordered
 
-    async def _check_membership(self, first: Resource) -> None:
-        """Raises ChangedError when the group has another member now or has lost one, and what its looks by id raise."""
-        listed = await self._current_members(first)
-        if self.context.confirmer is not None:
-            return  # such a listing lags: the looks by id find out who is gone
-        lost = [d for d in self._containers() if d.resource.kind.runs and d.resource.id not in listed]
-        for decision in lost:
-            try:
-                await self._inspect_one(decision.resource)
-            except NotFoundError:
-                self._gone(decision)
-            else:  # no listing says that something is gone
-                what = f"the listing of its {first.group_word} {first.group} lacks {decision.resource.name}, which is there"
-                raise UnreadableError(what)
-        if lost:
-            # Another client is at work on this project: what it leaves is for the next sweep to judge.
-            raise ChangedError(f"its {first.group_word} {first.group} has lost a member")
+    def _check_listed(self, listed: Collection[str], fresh: Iterable[Resource]) -> None:
+        """Raises UnreadableError when the listing of a group lacks one that is there: others may be missing as well.
 
-    async def _current_members(self, first: Resource) -> set[str]:
+        Where a deletion is only accepted, what has been asked to go may leave the listing before the look by id knows.
+        """
+        left = self._attempts if self.context.confirmer is not None else ()
+        for resource in fresh:
+            if resource.group is not None and resource.kind.runs and resource.id not in {*listed, *left}:
+                its = f"{resource.group_word} {resource.group}"
+                raise UnreadableError(f"the listing of its {its} lacks {resource.name}, which is there")
+
+    async def _current_members(self, first: Resource, call: Call | None = None) -> set[str]:
         """The ids of the group's members now. Raises ChangedError when one of them is none of this unit's."""
         if first.group is None:
             return {first.id}
-        members = await self.context.provider.members(first, self._listing)
+        members = await self.context.provider.members(first, call or self._listing)
         self._check_known(members, first)
         return {member.id for member in members}
 
@@ -237,9 +230,9 @@ class Members:
 
             for _ in range(MOST_LOOKS):
                 began = anyio.current_time()
-                if resource.group is not None:
-                    self._check_known(await self.context.provider.members(resource, listing), resource)
+                listed = await self._current_members(resource, listing)
                 fresh = await self._inspected(resource, call)
+                self._check_listed(listed, (fresh,))
                 if self._is_ours(fresh):
                     if self.context.confirmer is None:
                         # Another request would be refused, or keep waiting until the removal has ended (Docker since 26).

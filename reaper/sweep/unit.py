@@ -177,8 +177,9 @@ class Unit(Members):
                 why = "runs again"
             if why is not None:
                 raise ChangedError(f"{subject(resource, before[0])} {why}")
+            self._check_listed(listed, (fresh,))
 
-        await self._current_members(before[0])
+        listed = await self._current_members(before[0])
         if len(before) > 1:  # a single one has just been looked at
             await self._each(before, one)
         await self._nothing_depends(before, self._listing)

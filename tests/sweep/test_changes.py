@@ -1,7 +1,8 @@
 """The world moves on between the listing, the decision and the deletion: then nothing is touched."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 
 import anyio
 import pytest
@@ -11,9 +12,23 @@ from reaper.core.model import Resource, State
 from reaper.core.rules import Rules
 from reaper.core.scope import Scope, Selector
 from reaper.errors import RateLimitedError, ServerError
-from reaper.providers.base import Limits
+from reaper.providers.base import Call, Limits, Traits
 from reaper.providers.memory import Held, Rule
-from tests.sweep.lab import CONTAINERS, FOREIGN, HOUR, NOW, Lab, later, many, network, outcomes, result, running, stopped
+from tests.sweep.lab import (
+    CONTAINERS,
+    FOREIGN,
+    HOUR,
+    MINUTE,
+    NOW,
+    Lab,
+    later,
+    many,
+    network,
+    outcomes,
+    result,
+    running,
+    stopped,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -177,6 +192,29 @@ async def test_a_member_that_joined_keeps_the_project() -> None:
     assert outcomes(report) == {"a": "skipped", "b": "skipped", "net": "skipped"}
     assert "new joined its project p" in result(report, "a").detail
     assert not lab.world.removals
+
+
+@pytest.mark.parametrize("first", [1, 2], ids=["the first listing", "the one after the stops"])
+@pytest.mark.parametrize("traits", [Traits(), Traits(confirm_within=MINUTE)], ids=["exact", "accepting"])
+async def test_a_listing_of_a_project_that_lacks_what_is_there_says_nothing_of_who_joined(
+    traits: Traits, first: int
+) -> None:
+    """An endpoint or a proxy that answers with no rows at all."""
+    lab = Lab(running("a", group="p"), stopped("b", group="p"))
+    lab.provider.traits = traits
+    listed, calls = lab.provider.members, count(1)
+
+    async def rows(resource: Resource, call: Call) -> Sequence[Resource]:
+        found = await listed(resource, call)
+        return () if next(calls) >= first else found
+
+    lab.provider.members = rows  # type: ignore[method-assign]
+    lab.world.rules.append(Rule("members", calls={first}, before=lambda: lab.world.add(running("new", hours=0, group="p"))))
+    report = await lab.sweep()
+    assert set(outcomes(report).values()) == {"failed"}
+    assert not lab.world.removals
+    assert {r.error for r in report.results} == {"unreadable"}
+    assert all("the listing of its project p lacks" in r.detail for r in report.results)
 
 
 async def test_a_member_that_went_keeps_the_rest() -> None:

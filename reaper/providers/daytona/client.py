@@ -78,6 +78,7 @@ class DaytonaReader:
         self._has_links = True
         self._view: Kept[Mapping[str, Sequence[Resource]]] = Kept(lambda took: took + max(SHARED_VIEW, 2 * took))
         self._news: Kept[Sequence[Resource]] = Kept(lambda _: SHARED_NEWS)
+        self._sweep: object = None
 
     async def list(
         self,
@@ -90,6 +91,10 @@ class DaytonaReader:
         The default order follows activity, and rows are lost while it changes; this one repeats rows at most. What is
         created meanwhile comes at the end.
         """
+        self._sweep = object()  # an older view of the sessions may lack what this listing has
+        return await self._list(call)
+
+    async def _list(self, call: Call) -> Inventory:
         found: dict[str, Resource] = {}
         unreadable = 0
         async for page in self._pages(call, {}):
@@ -191,13 +196,13 @@ class DaytonaReader:
         """
         if resource.group is None:
             return (resource,)
-        view = await self._view.get(None, partial(self._read_view, call))
+        view = await self._view.get(self._sweep, partial(self._read_view, call))
         return tuple(listed for listed in view.get(resource.group, ()) if same_group(listed, resource))
 
     async def _read_view(self, call: Call) -> Mapping[str, Sequence[Resource]]:
         """All sessions as they are listed now."""
         view: dict[str, list[Resource]] = {}
-        for listed in (await self.list(call)).resources:
+        for listed in (await self._list(call)).resources:
             if listed.group is not None:
                 view.setdefault(listed.group, []).append(listed)
         return view
