@@ -128,23 +128,25 @@ class Pods:
             pods = {pod.id: pod for pod in map(read_pod, await self._rows())}
             found = next((pod for pod in pods.values() if container.id in pod.containers), None)
             self._of[container.id] = found
-            if found is not None:
-                self._groups.setdefault(found.id, _Group(found.key, in_pod=True))
         return self._in_pod(container)
 
     def _in_pod(self, container: Resource) -> Resource:
         pod = self._of.get(container.id) if container.kind is Kind.CONTAINER else None
         if pod is None:
             return container
-        group = self._groups[pod.id]
+        group = self._group(pod)
         inside = replace(container, uses=container.uses | {pod.id})
         if group.in_pod:
             return replace(inside, group=group.name, in_pod=True)
         other = None if container.group == group.name else f"its pod {pod.name} is of another project"
         return replace(inside, unreadable=container.unreadable or group.unreadable or other)
 
+    def _group(self, pod: Pod) -> _Group:
+        """Its group by the last listing; of a pod that is newer than that, the pod."""
+        return self._groups.get(pod.id, _Group(pod.key, in_pod=True))
+
     def _resource(self, pod: Pod, infra: Resource | None = None) -> Resource:
-        group = self._groups.get(pod.id, _Group(pod.key, in_pod=True))
+        group = self._group(pod)
         try:
             created, unreadable = moment(pod.created), group.unreadable
         except ValueError as error:
