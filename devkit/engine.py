@@ -321,6 +321,10 @@ class PrivateEngine(EngineClient):
         """Return what calls the docker-compose of its release, with DOCKER_HOST in the environment."""
         return [compose.COMMAND] if self.flavour.root() is None else self._running_cell().inside(compose.COMMAND)
 
+    def docker_command(self) -> list[str]:
+        """Return what calls the docker of its release, with its own builder, with DOCKER_HOST in the environment."""
+        return ["docker"] if self.flavour.root() is None else self._running_cell().inside("docker")
+
     # States that pass too quickly to be seen
 
     def wait_state(self, ident: str, *states: str, deadline: float = 30.0) -> None:
