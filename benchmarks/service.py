@@ -137,6 +137,19 @@ class Daemon:
         """What it takes now, `seconds` after the beginning: its memory, and the descriptors as the figure."""
         return Run(seconds, self.cpu(), self.resident_mib(), figure=self.descriptors())
 
+    def idle(self, seconds: float) -> Run:
+        """What it takes while there is nothing to do, after its first sweep: with one more sweep, and scrapes."""
+        held = self.wait("sweep_finished")["held"]
+        time.sleep(2)
+        began, cpu, swept = time.perf_counter(), self.cpu(), False
+        while (passed := time.perf_counter() - began) < seconds:
+            if not swept and passed > seconds / 2:
+                self.sweep(1, held)
+                swept = True
+            time.sleep(min(SCRAPE_EVERY, seconds - passed))
+            self.get("/metrics")
+        return Run(time.perf_counter() - began, self.cpu() - cpu, self.resident_mib())
+
     def cpu(self) -> float:
         """Seconds of processor time so far."""
         fields = (self._proc / "stat").read_text().rpartition(")")[2].split()
@@ -206,16 +219,7 @@ class Services:
         with serve("0", "--containers", str(LIVING)) as env:
             for number in range(1, runs + 1):
                 with self._daemon("", {"DOCKER_HOST": env["DOCKER_HOST"]}) as service:
-                    service.wait("sweep_finished")
-                    time.sleep(2)
-                    began, cpu, swept = time.perf_counter(), service.cpu(), False
-                    while (passed := time.perf_counter() - began) < seconds:
-                        if not swept and passed > seconds / 2:
-                            service.sweep(1, LIVING)
-                            swept = True
-                        time.sleep(min(SCRAPE_EVERY, seconds - passed))
-                        service.get("/metrics")
-                    run = Run(time.perf_counter() - began, service.cpu() - cpu, service.resident_mib())
+                    run = service.idle(seconds)
                 series["service"].runs.append(run)
                 share = f"{run.cpu:.2f} s of processor time in {run.seconds:.0f} s"
                 self._say(f"idle with {LIVING} containers, run {number} of {runs}: {share}, {run.peak_mib:.1f} MiB")
