@@ -388,7 +388,7 @@ def _sandboxes(draw: st.DrawFn) -> tuple[Sandbox, ...]:
                 runner=None if state == "archived" else draw(_RUNNERS),
                 linked=f"box-{draw(st.integers(0, number - 1))}" if number and draw(st.integers(0, 3)) == 0 else None,
                 warm=draw(rarely(False, True, weight=30)),
-                auto_stop=draw(st.sampled_from((15, 15, 0, 90, None))),
+                auto_stop=draw(st.sampled_from((15, 0, 0, 90, None))),
                 odd=draw(rarely({}, *ODD_SANDBOX, weight=25)),
             )
         )
