@@ -3,7 +3,7 @@
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from tests.model.world import Place, World
 from tests.promise import oracle, truth
 from tests.promise.oracle import Oracle
 
+LINKED_LATE = timedelta(seconds=2)  # what is linked to a sandbox within that time before its deletion may not be seen
 LONGEST_LOOK = timedelta(minutes=2)  # from the last look at something to the request that deletes it
 _DOCKER = re.compile(r"^(?:/v[0-9.]+)?/(containers|networks|volumes|images)/([^/]+(?:/[^/]+)*?)(/json|/stop|/kill)?$")
 _DAYTONA = re.compile(r"^/api/sandbox/([^/]+)(/stop)?$")
@@ -45,7 +46,7 @@ class Watch:
         self.seen: dict[str, list[tuple[bool, float]]] = {}  # at each look: whether it might go, and when that was
         self.first: dict[str, dict[str, oracle.Thing]] = {}  # by endpoint: what was there at the first listing of a sweep
         self.changed: set[str] = set()  # what was seen to have changed since
-        self.listed: dict[str, frozenset[str]] = {}  # by endpoint: what had to stay at the last listing
+        self.listed: dict[str, list[tuple[float, frozenset[str]]]] = {}  # by endpoint: what had to stay at each listing
         self.on_request: Callable[[int], object] = lambda _: None
         self.wrong: list[str] = []
         self.statuses: Counter[str] = Counter()
@@ -106,13 +107,27 @@ class Watch:
             never, _ = self._never(place, target)
             self._compare(place, target)
             by_itself = not any(not _is_of_others(why) for why in never)
-            might_go = not never or (by_itself and target not in self.listed.get(place.name, {target}))
+            might_go = not never or (by_itself and not self._listed_to_stay(place, target, never))
             self.seen.setdefault(target, []).append((might_go, self.world.clock.elapsed()))
         elif path.endswith(("/containers/json", "/api/sandbox")):
             first, second = self._views(place)
-            self.listed[place.name] = frozenset(
-                key.removeprefix("volume ") for key in first.never.keys() & second.never.keys()
-            )
+            to_stay = frozenset(key.removeprefix("volume ") for key in first.never.keys() & second.never.keys())
+            self.listed.setdefault(place.name, []).append((self.world.clock.elapsed(), to_stay))
+
+    def _listed_to_stay(self, place: Place, target: str, never: Iterable[str]) -> bool:
+        """Whether the listings showed that it had to stay: the last one, or all that a program may have gone by.
+
+        Another program's listing tells this one nothing; and no listing shows what links a sandbox: that is asked of what
+        one of the last second or two has shown to be new (docs/safety.md, the windows that remain).
+        """
+        listed = self.listed.get(place.name, [])
+        links = place.provider == "daytona" and all(why.endswith("depends on it") for why in never)
+        if self.reapers > 1 or links:
+            since = self.world.clock.elapsed() - LINKED_LATE.total_seconds()
+            listed = [one for one in listed if one[0] >= since] or listed
+        else:
+            listed = listed[-1:]
+        return all(target in to_stay for _, to_stay in listed)
 
     def _compare(self, place: Place, target: str) -> None:
         """Note what has changed since it was listed, other than by the program."""
