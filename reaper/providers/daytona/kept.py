@@ -40,6 +40,11 @@ class Kept(Generic[T]):
             self._wanted.set()
         return self._answer  # type: ignore[return-value]  # ``take`` has returned it
 
+    def drop(self, answer: T) -> None:
+        """Take this answer for no fresh one any more, unless another has come since."""
+        if self._answer is answer:
+            self._until = -math.inf
+
     async def renew(self, take: Callable[[], Awaitable[T]]) -> None:
         """Take the next answer each time that the latest one comes to its end and is still asked for, until cancelled.
 
