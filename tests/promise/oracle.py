@@ -260,7 +260,8 @@ class Oracle:
             return True
         if lease.elsewhere:
             return False
-        names_another = {"reaper.lease", "reaper.lease.image"} & (thing.labels or {}).keys()
+        named = {(thing.labels or {}).get(key) for key in ("reaper.lease", "reaper.lease.image")}
+        names_another = named - {None, lease.id}
         if names_another or not within or abs(self.world.skew) > HOUR:
             return False
         claims = lease.claims

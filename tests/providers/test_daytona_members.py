@@ -33,7 +33,10 @@ def full() -> Lab:
 
 async def members(lab: Lab, session: str, call: Call = direct) -> set[str]:
     """The names of the session's sandboxes, as some member of it asks."""
-    found = await lab.provider.members(replace(lab.resource("some-id"), group=session), call)
+    rows = [row for row in lab.org.rows.values() if row.state != "destroyed"]
+    there = [row for row in rows if (row.labels or {}).get(SESSION_LABEL) == session]
+    asking = lab.resource(there[0].id if there else "some-id")
+    found = await lab.provider.members(replace(asking, group=session), call)
     assert all(member.group == session for member in found)
     names = {member.name for member in found}
     assert len(names) == len(found)
@@ -73,6 +76,17 @@ async def test_a_member_that_is_gone_and_one_of_another_session_are_seen_no_long
         turn_loop(5.1)
         assert await members(lab, "s3") == {"c23"}
         assert await members(lab, "s4") == {"c04", "c13", "c14", "c24"}
+        assert pages(lab) == 2 * PAGES
+
+
+async def test_a_listing_that_lacks_who_asks_is_asked_for_once_more_and_then_believed() -> None:
+    async with full() as lab:
+        lost = replace(lab.resource("lost"), group="s3")
+        found = await asyncio.gather(*(lab.provider.members(lost, direct) for _ in range(40)))
+        assert {member.name for one in found for member in one} == {"c03", "c13", "c23"}
+        assert pages(lab) == 2 * PAGES
+        turn_loop(4)
+        await lab.provider.members(lost, direct)
         assert pages(lab) == 2 * PAGES
 
 

@@ -198,7 +198,7 @@ class DaytonaReader:
             return (resource,)
         view = await self._view.get(self._sweep, partial(self._read_view, call))
         if not any(listed.id == resource.id for listed in view.get(resource.group, ())):
-            self._view.drop(view)  # it is gone, or that listing was not whole
+            self._view.doubt(view)  # it is gone, or that listing was not whole
             view = await self._view.get(self._sweep, partial(self._read_view, call))
         return tuple(listed for listed in view.get(resource.group, ()) if same_group(listed, resource))
 

@@ -26,7 +26,7 @@ class Kept(Generic[T]):
         self._wanted = asyncio.Event()
         self._answer: T | None = None
         self._about: object = None
-        self._until = self._renew_at = -math.inf
+        self._until = self._renew_at = self._believed_until = -math.inf
 
     async def get(self, about: object, take: Callable[[], Awaitable[T]]) -> T:
         """The answer about this, which was fresh when this was called. Raises what ``take`` raises."""
@@ -40,10 +40,10 @@ class Kept(Generic[T]):
             self._wanted.set()
         return self._answer  # type: ignore[return-value]  # ``take`` has returned it
 
-    def drop(self, answer: T) -> None:
-        """Take this answer for no fresh one any more, unless another has come since."""
-        if self._answer is answer:
-            self._until = -math.inf
+    def doubt(self, answer: T) -> None:
+        """Take this answer for no fresh one any more; the one after it is believed for as long as it would have been."""
+        if self._answer is answer and asyncio.get_running_loop().time() >= self._believed_until:
+            self._believed_until, self._until = self._until, -math.inf
 
     async def renew(self, take: Callable[[], Awaitable[T]]) -> None:
         """Take the next answer each time that the latest one comes to its end and is still asked for, until cancelled.
