@@ -125,6 +125,7 @@ def context() -> Iterator[Path]:
             if source.is_dir():
                 shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
+                (folder / name).parent.mkdir(exist_ok=True)
                 shutil.copy2(source, folder / name)
         shutil.copytree(wheels(), folder / "wheels")
         yield folder

@@ -22,7 +22,8 @@ from reaper.errors import ConflictError, InvalidError, NotFoundError, Unreadable
 from reaper.library.access import Access, ReadLeases, failure
 from reaper.library.errors import CleanupError, RetryableCleanupError
 from reaper.library.lease import own_leases
-from reaper.providers.base import NOTHING_ELSE, Also, Call, Evidence, GivesEvidence, Inventory, Listed, Provider
+from reaper.providers.abilities import Evidence, GivesEvidence
+from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Listed, Provider
 from reaper.retry.retrier import Retrier
 from reaper.session import Session
 from reaper.sweep.sweep import Options

@@ -21,7 +21,7 @@ from reaper.config.settings import EvidenceTable
 from reaper.core import sizes
 from reaper.core.model import Resource
 from reaper.files import read_json, write_text
-from reaper.providers.base import Evidence
+from reaper.providers.abilities import Evidence
 
 FOLDER = "evidence"
 FORMAT = 1

@@ -1,9 +1,8 @@
 """An endpoint in memory that implements the protocols of ``providers.base``: for this program's tests, and for yours.
 
-It is never kinder than a real engine. Deleting what runs without force is refused, deleting twice finds nothing, a
-removal that is under way refuses another one, as does a container for the volumes and the image that it uses, a stop takes
-the container's own time and kills at the grace, every call has a latency, cancelling one does not cancel what was begun, and
-a listing is stale when it arrives::
+It is never kinder than a real engine. Deleting what runs without force is refused, deleting twice finds nothing, a removal
+that is under way refuses another, as does a container for its volumes and its image, a stop takes the container's own time
+and kills at the grace, each call has a latency, a cancelled one goes on there, and a listing is stale when it arrives::
 
     world = MemoryWorld([leftover], VirtualClock(now))
     world.rules.append(Rule("delete", "leftover", calls={1}, error=ServerError("500"), done=True))
@@ -25,7 +24,8 @@ from reaper.core.identity import same_group
 from reaper.core.model import Kind, Resource, State
 from reaper.errors import ConflictError, DependencyError, InProgressError, NotFoundError
 from reaper.providers import base
-from reaper.providers.base import Inventory, Limits, Traits, Uses
+from reaper.providers.abilities import DiskMeter, Uses
+from reaper.providers.base import Inventory, Limits, Traits
 from reaper.providers.sharing import Shared
 
 Clock = Callable[[], datetime]
@@ -265,7 +265,7 @@ class MemoryReader:
         self.world, self.endpoint, self.identity = world, endpoint, f"memory://{endpoint}"
         self.endpoint_id: str | None = self.identity
         self.limits, self.traits = limits or Limits(), traits or Traits()
-        self.meter: base.DiskMeter | None = None
+        self.meter: DiskMeter | None = None
         self._now: Shared[Sequence[Resource]] = Shared()
 
     async def list(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import anyio
 
 from reaper.core.disk import DiskUsage
-from reaper.providers.base import DiskMeter
+from reaper.providers.abilities import DiskMeter
 from reaper.service.loaded import Loaded
 from reaper.service.reporter import Reporter
 from reaper.sweep.pressure import Relief, concerned

@@ -20,7 +20,8 @@ from reaper.core.model import Kind, Outcome, Report, Resource
 from reaper.core.owners import Owners
 from reaper.errors import NoSuchEndpointError, ReaperError, UnavailableError
 from reaper.observers.instruments import SweepResult, sweep_result
-from reaper.providers.base import Watched, call_once
+from reaper.providers.abilities import Watched
+from reaper.providers.base import call_once
 from reaper.service.disk_watch import DiskWatch
 from reaper.service.loaded import Loaded
 from reaper.service.reporter import Reporter

@@ -31,7 +31,7 @@ from reaper.observers.journal import NAME
 from reaper.observers.log import LogObserver
 from reaper.observers.metrics import Metrics
 from reaper.paths import URL
-from reaper.providers.base import Watched
+from reaper.providers.abilities import Watched
 from reaper.service.catchup import LastRuns, last_runs, missed
 from reaper.service.endpoint_worker import EndpointWorker
 from reaper.service.health import health

@@ -20,7 +20,8 @@ from reaper.core.rules import Rules
 from reaper.core.savings import to_delete
 from reaper.core.site import Site
 from reaper.errors import CircuitOpenError, CredentialsError, ProviderError, RateLimitedError, ReaperError, TooManyFilesError
-from reaper.providers.base import Also, GivesEvidence, Inventory, Listed, Provider, Renewing
+from reaper.providers.abilities import GivesEvidence, Renewing
+from reaper.providers.base import Also, Inventory, Listed, Provider
 from reaper.retry.resting import Resting
 from reaper.sweep.absence import Absence
 from reaper.sweep.concurrency import Pace, for_each

@@ -6,7 +6,7 @@ import anyio
 
 from reaper.core.model import Resource
 from reaper.errors import NotFoundError, ProviderError, RateLimitedError
-from reaper.providers.base import GivesEvidence
+from reaper.providers.abilities import GivesEvidence
 from reaper.retry.retrier import Retrier
 from reaper.sweep.context import Slots
 from reaper.sweep.ports import EvidenceStore

@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from reaper.core.model import Decision, Kind, Outcome, Reason, Resource, Result
 from reaper.errors import NotFoundError, ProviderError, UnreadableError
-from reaper.providers.base import Linking, Reader, may_depend_unseen, possibly_used_by
+from reaper.providers.abilities import Linking
+from reaper.providers.base import Reader, may_depend_unseen, possibly_used_by
 from reaper.retry.retrier import Retrier
 from reaper.sweep.concurrency import for_each
 from reaper.sweep.context import Slots, carried

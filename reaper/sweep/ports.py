@@ -9,7 +9,8 @@ import anyio
 
 from reaper.core.model import TIME_UP, Decision, EndpointReport, Kind, Resource, Result
 from reaper.core.quota import Quota
-from reaper.providers.base import Evidence, Reader
+from reaper.providers.abilities import Evidence
+from reaper.providers.base import Reader
 from reaper.retry.retrier import FailedAttempt, Retrier
 from reaper.sweep.owner_proofs import OwnerProofs
 from reaper.sweep.ownership import Memory

@@ -13,7 +13,7 @@ from reaper.core.disk import BYTES, DiskUsage, Thresholds
 from reaper.core.model import Decision, Kind, Report, State
 from reaper.core.pressure import Candidate, Rank, Yield, batch, in_order, in_the_way, to_measure
 from reaper.core.rules import Rules
-from reaper.providers.base import DiskMeter, OnDisk
+from reaper.providers.abilities import DiskMeter, OnDisk
 from reaper.sweep.ports import Choose, Endpoint, Stop
 from reaper.sweep.runner import together, with_earlier
 

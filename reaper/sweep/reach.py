@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from reaper.core.model import Kind
 from reaper.errors import PartlyListedError, ProviderError
-from reaper.providers.base import Elsewhere, Reader
+from reaper.providers.abilities import Elsewhere
+from reaper.providers.base import Reader
 
 PARTLY = PartlyListedError.label
 

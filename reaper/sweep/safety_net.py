@@ -12,7 +12,8 @@ from reaper.core.durations import human
 from reaper.core.model import Decision, Outcome, Resource, Result
 from reaper.core.safety_net import SafetyNet, Timer, candidates, is_kept_by_age, timers
 from reaper.errors import DeniedError, NotFoundError, ProviderError
-from reaper.providers.base import Call, SetsTimers
+from reaper.providers.abilities import SetsTimers
+from reaper.providers.base import Call
 from reaper.retry.retrier import Look
 from reaper.sweep.concurrency import for_each, until
 from reaper.sweep.context import ChangedError, Context, what_changed

@@ -8,7 +8,7 @@ from reaper.core.actions import ARCHIVED, is_done, obstacle
 from reaper.core.durations import human
 from reaper.core.model import Action, Decision, Outcome, Resource, State
 from reaper.errors import ConflictError, DependencyError, InProgressError, InvalidError, NotFoundError, ProviderError
-from reaper.providers.base import Archiving
+from reaper.providers.abilities import Archiving
 from reaper.sweep.concurrency import not_changing, until
 from reaper.sweep.context import ChangedError, subject
 from reaper.sweep.unit import NO_TIME, NOUNS, STOP_PATIENCE, Unit

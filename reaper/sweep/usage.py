@@ -16,7 +16,8 @@ from reaper.core.model import Kind, Resource
 from reaper.core.unused import Users
 from reaper.errors import ProviderError
 from reaper.files import EndpointFile
-from reaper.providers.base import Call, Reader, Uses, WatchesUse
+from reaper.providers.abilities import Uses, WatchesUse
+from reaper.providers.base import Call, Reader
 from reaper.providers.sharing import Shared
 
 WATCHED = frozenset({Kind.NETWORK, Kind.VOLUME, Kind.IMAGE})

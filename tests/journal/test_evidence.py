@@ -16,7 +16,7 @@ import pytest
 from reaper.config.settings import EvidenceTable
 from reaper.observers import evidence
 from reaper.observers.evidence import FOLDER, EvidenceFiles, ids, read
-from reaper.providers.base import Evidence
+from reaper.providers.abilities import Evidence
 from tests import needs
 from tests.journal.lab import NOW, resource
 

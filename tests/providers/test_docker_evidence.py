@@ -14,7 +14,7 @@ from aiohttp import web
 
 from devkit.client import EngineClient
 from reaper.errors import NotFoundError, ProviderError, UnreadableError
-from reaper.providers.base import Evidence
+from reaper.providers.abilities import Evidence
 from reaper.providers.docker.client import DockerProvider
 from reaper.providers.docker.evidence import KEPT, LONGEST_SECRET, READ, Unframed
 from reaper.providers.docker.settings import DockerTable

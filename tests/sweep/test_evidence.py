@@ -10,7 +10,7 @@ import pytest
 from reaper.core.conditions import Policy
 from reaper.core.model import Action, Resource
 from reaper.errors import DeniedError, NotFoundError, RateLimitedError, ServerError
-from reaper.providers.base import Evidence
+from reaper.providers.abilities import Evidence
 from reaper.providers.memory import Held, MemoryProvider, Rule
 from reaper.sweep import evidence, unit
 from tests.sweep.lab import CONTAINERS, HOUR, RULES, Lab, many, network, outcomes, result, running, stopped

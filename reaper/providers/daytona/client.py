@@ -20,7 +20,8 @@ from reaper.core.identity import same_group
 from reaper.core.model import Kind, Resource
 from reaper.core.safety_net import AUTO_STOP, Timer
 from reaper.errors import InvalidError, NotFoundError, ProviderError, UnreadableError
-from reaper.providers.base import NOTHING_ELSE, Also, Call, Evidence, Inventory, Limits, Listed, Traits
+from reaper.providers.abilities import Evidence
+from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits
 from reaper.providers.daytona.http import CHANGE, READ, Api
 from reaper.providers.daytona.kept import Kept
 from reaper.providers.daytona.links import Links

@@ -23,7 +23,8 @@ from reaper.errors import (
     ProviderError,
     UnreadableError,
 )
-from reaper.providers.base import NOTHING_ELSE, Also, Call, Evidence, Inventory, Limits, Listed, Traits, Uses
+from reaper.providers.abilities import Evidence, Uses
+from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits
 from reaper.providers.docker.connection import EngineConnection, checked_rows
 from reaper.providers.docker.containers import (
     Row,

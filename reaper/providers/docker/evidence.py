@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from reaper.core.model import Resource
 from reaper.errors import NotFoundError, ProviderError, UnreadableError
-from reaper.providers.base import Evidence
+from reaper.providers.abilities import Evidence
 from reaper.providers.docker.connection import EngineConnection
 from reaper.providers.docker.containers import Row, table
 from reaper.providers.masking import Mask

@@ -13,8 +13,8 @@ from datetime import timedelta
 from typing import Any
 
 from reaper.errors import UnreadableError
+from reaper.providers.abilities import Uses
 from reaper.providers.answers import read_bounded
-from reaper.providers.base import Uses
 from reaper.providers.docker.connection import EngineConnection
 from reaper.providers.parsing import text
 
