@@ -158,7 +158,7 @@ def test_what_a_killed_runner_left_goes_by_its_processes_and_a_living_one_s_stay
             assert program("--once", "--json").outcomes() == {}
             killed_one.kill()
             killed_one.wait()
-            ended = program("--once", "--json", "--wait", "--timeout", "20s")
+            ended = program("--once", "--json", "--wait", "--timeout", "60s")
             assert ended.outcomes() == {"its": "deleted"}, ended.err
             assert "no such process is older than this" in rows(ended)["its"]["sentence"]
             hidden = Program(tmp_path, {"STATE_DIRECTORY": str(tmp_path)})
