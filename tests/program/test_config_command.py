@@ -108,7 +108,7 @@ def test_what_the_example_shows_in_comments_would_be_accepted() -> None:
     tables: dict[str, list[str]] = {"limits": [], "prices": [], "docker": [], "daytona": [], "policy": [], "quota": []}
     for table, section in _sections():
         tables.get(table, []).extend(re.findall(r"^# (\w+ = .*)$", section, flags=re.MULTILINE))
-    assert [len(lines) for lines in tables.values()] == [2, 6, 12, 12, 20, 10]
+    assert [len(lines) for lines in tables.values()] == [2, 6, 13, 12, 20, 10]
     LimitsTable.model_validate(tomllib.loads("\n".join(tables["limits"])))
     shown = PricesTable.model_validate(tomllib.loads("\n".join(tables["prices"]))).prices()
     assert (shown.rates.cpu, shown.endpoints["gpu-1"].container, shown.sizes[4, 8, 10]) == (0.05, 2.5, 0.33)
@@ -116,6 +116,7 @@ def test_what_the_example_shows_in_comments_would_be_accepted() -> None:
     assert quota == replace(quota, idle_for=Quota("x", frozenset(), {}).idle_for)
     engine = tomllib.loads("\n".join(tables["docker"]))
     assert DockerTable(name=engine["name"], host=engine["host"]) == DockerTable(name="local")
+    assert DockerTable(name="gpu", context=engine.pop("context")).context == "gpu-1"
     DockerTable.model_validate({**engine, "host": "tcp://gpu-1:2376"})
     organisation = tomllib.loads("\n".join(tables["daytona"]))
     assert SafetyNetTable.model_validate(organisation.pop("safety_net")).net().auto_stop

@@ -116,6 +116,45 @@ def test_a_context_that_cannot_be_followed_is_refused_by_all(tmp_path: Path, end
     assert "DOCKER_HOST" in ended.err, "it says what to do"
 
 
+def test_a_table_names_a_context_whatever_the_docker_command_would_use(tmp_path: Path, engines: tuple[World, World]) -> None:
+    one, other = engines
+    table = '[[docker]]\nname = "gpu"\ncontext = "{}"\n'
+    for name in ("other", "default"):
+        (tmp_path / f"{name}.toml").write_text(table.format(name))
+    program = Program(tmp_path, {**NO_DAYTONA, "DOCKER_HOST": one.host})
+    assert f"endpoint: gpu, Docker at {other.host}" in program("config", "check", "--config", "other.toml").out
+    ended = program("--once", "--stopped", "--config", "other.toml")
+    assert ended.code == 0, ended.err
+    assert (names(one), names(other)) == ({"left"}, set())
+    ended = program("run", "--stopped", "--config", "default.toml", "--", "true")
+    end_guards(tmp_path)
+    assert ended.code == 0, ended.err
+    assert (names(one), names(other)) == (set(), set())
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ('context = "gpu-9"', "there is no Docker context 'gpu-9'"),
+        ('context = ""', "context"),
+        ('context = "other"\nhost = "tcp://a:2375"', "context and host do not go together"),
+        ('context = "other"\ntls_verify = false', "context and tls_verify do not go together"),
+        ('context = "other"\nhosts_file = "hosts.txt"', "context and host do not go together"),
+    ],
+)
+def test_a_table_whose_context_cannot_be_used_is_refused(
+    tmp_path: Path, engines: tuple[World, World], keys: str, said: str
+) -> None:
+    (tmp_path / "hosts.txt").write_text("tcp://a:2375\n")
+    (tmp_path / "reaper.toml").write_text(f'[[docker]]\nname = "gpu"\n{keys}\n')
+    program = Program(tmp_path, {**NO_DAYTONA, "DOCKER_HOST": engines[0].host})
+    for command in ("--once --stopped", "config check"):
+        ended = program(*command.split())
+        assert ended.code == 2, ended.err
+        assert said in ended.err
+    assert names(engines[0]) == names(engines[1]) == {"left"}
+
+
 def test_organisations_are_swept_all_the_same(tmp_path: Path) -> None:
     context(tmp_path / ".docker", "far", {"Host": "ssh://-gpu-1"}, current=True)
     env = {**NO_DAYTONA, "DAYTONA_API_KEY": "key", "REAPER_RETRY__ATTEMPTS": "1"}

@@ -25,11 +25,8 @@ def engine_of_commands(env: Mapping[str, str]) -> DockerTable:
     if host := env.get("DOCKER_HOST"):
         return engine_of(host, env, "DOCKER_HOST")
     name, where = _context_name(env)
-    if name == _DEFAULT and _tls_of(env):
-        return engine_of(DEFAULT_TLS_HOST, env, "DOCKER_TLS_VERIFY")
     if name == _DEFAULT:
-        own = None if _is_there(Path(DEFAULT_SOCKET.removeprefix("unix://"))) else _rootless(env)
-        return engine_of(own or DEFAULT_SOCKET, env, "")
+        return _default_engine(env)
     if "DOCKER_HOST" in env:
         raise ConfigError(
             f"DOCKER_HOST is set and empty, and the Docker context {name!r} is in use: versions of docker disagree which of"
@@ -38,6 +35,28 @@ def engine_of_commands(env: Mapping[str, str]) -> DockerTable:
             where,
         )
     return _engine_of_context(name, env, where)
+
+
+def engine_of_table(table: DockerTable, env: Mapping[str, str]) -> DockerTable:
+    """Return the table with the address and the TLS files of its context, where it names one. Raises ConfigError."""
+    if table.context is None:
+        return table
+    if table.context == _DEFAULT:
+        host = env.get("DOCKER_HOST")
+        found = engine_of(host, env, "DOCKER_HOST") if host else _default_engine(env)
+    else:
+        found = _engine_of_context(
+            table.context, env, f"context of [[docker]] {table.name!r}", "docker context ls lists them"
+        )
+    own = table.model_dump(exclude_unset=True, exclude={"context"})
+    return DockerTable.model_validate({**own, **found.model_dump(exclude_unset=True, exclude={"name"})})
+
+
+def _default_engine(env: Mapping[str, str]) -> DockerTable:
+    if _tls_of(env):
+        return engine_of(DEFAULT_TLS_HOST, env, "DOCKER_TLS_VERIFY")
+    own = None if _is_there(Path(DEFAULT_SOCKET.removeprefix("unix://"))) else _rootless(env)
+    return engine_of(own or DEFAULT_SOCKET, env, "")
 
 
 def _rootless(env: Mapping[str, str]) -> str | None:
@@ -113,30 +132,30 @@ def _context_name(env: Mapping[str, str]) -> tuple[str, str]:
     return _DEFAULT, ""
 
 
-def _engine_of_context(name: str, env: Mapping[str, str], where: str) -> DockerTable:
+def _engine_of_context(name: str, env: Mapping[str, str], where: str, hint: str = HINT) -> DockerTable:
     folder, key = _docker_folder(env) / "contexts", hashlib.sha256(name.encode()).hexdigest()
     meta, tls = folder / "meta" / key / "meta.json", folder / "tls" / key / "docker"
     try:
         endpoint = _field(_field(read_json(meta), "Endpoints"), "docker")
     except FileNotFoundError:
-        raise ConfigError(f"there is no Docker context {name!r}", HINT, where) from None
+        raise ConfigError(f"there is no Docker context {name!r}", hint, where) from None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"the Docker context {name!r} cannot be read: {meta}: {error}", HINT, where) from None
+        raise ConfigError(f"the Docker context {name!r} cannot be read: {meta}: {error}", hint, where) from None
     host = _field(endpoint, "Host")
     if not isinstance(endpoint, dict) or not isinstance(host, str | None):
-        raise ConfigError(f"the Docker context {name!r} names no engine: {meta}", HINT, where)
+        raise ConfigError(f"the Docker context {name!r} names no engine: {meta}", hint, where)
     host = host or DEFAULT_SOCKET
     try:
         check_docker_host(host)
     except ValueError as error:
-        raise ConfigError(f"the Docker context {name!r} cannot be followed: {error}", HINT, where) from None
+        raise ConfigError(f"the Docker context {name!r} cannot be followed: {error}", hint, where) from None
     found: dict[str, Any] = {}
     if host.startswith(("tcp:", "https:")):
         files = {"tls_ca": "ca.pem", "tls_cert": "cert.pem", "tls_key": "key.pem"}
         found = {field: str(tls / file) for field, file in files.items() if _is_there(tls / file)}
         found["tls_verify"] = _field(endpoint, "SkipTLSVerify") is not True
         if ("tls_cert" in found) != ("tls_key" in found):
-            raise ConfigError(f"the Docker context {name!r} has a certificate or a key alone: {tls}", HINT, where)
+            raise ConfigError(f"the Docker context {name!r} has a certificate or a key alone: {tls}", hint, where)
     return DockerTable(name=DEFAULT_ENGINE, host=host, **found)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from reaper.core.model import Kind
 from reaper.providers.docker.address import place, tls_context
-from reaper.providers.docker.docker_host import engine_of_commands
+from reaper.providers.docker.docker_host import engine_of_commands, engine_of_table
 from reaper.providers.docker.hosts import own_keys
 from reaper.providers.docker.settings import DEFAULT_ENGINE, DockerTable
 from reaper.providers.docker.states import STATES
@@ -31,9 +31,9 @@ class _Docker(Registration[DockerTable]):
         """The engine that the docker command would use. Raises ConfigError."""
         return engine_of_commands(env)
 
-    def resolve(self, table: DockerTable, env: Mapping[str, str]) -> DockerTable:  # noqa: ARG002
-        """Where that is the proxy of a ``reaper run``, it is the engine behind it."""
-        return engine_behind(table)
+    def resolve(self, table: DockerTable, env: Mapping[str, str]) -> DockerTable:
+        """That of its context; where it is the proxy of a ``reaper run``, the one behind it. Raises ConfigError."""
+        return engine_behind(engine_of_table(table, env))
 
     def of_host(self, address: str, shared: Mapping[str, object]) -> dict[str, str]:
         """Its host and name."""
@@ -41,7 +41,7 @@ class _Docker(Registration[DockerTable]):
 
     def place(self, table: DockerTable) -> Hashable:
         """Its address; of a unix socket the file that the path leads to."""
-        return place(table)
+        return place(table) if table.context is None else (table.context,)
 
     def check(self, table: DockerTable) -> None:
         """Raise ConfigError for certificates that cannot be used."""

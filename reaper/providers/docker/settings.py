@@ -28,12 +28,14 @@ class DockerTable(EndpointTable):
     eight removals, and gets fewer while they slow down; stopping waits for the container and needs all of them at once.
     ``data_root`` is where the engine's data are seen from here, in place of where it says that they are; ``disk_size`` is
     what an engine on another host may use, since its disk cannot be looked at. ``hosts_file`` and ``file_sd`` name files of
-    hosts: a table for each is put in place of this one before the settings are checked.
+    hosts: a table for each is put in place of this one before the settings are checked. ``context`` names one of the docker
+    command's contexts, whose address and TLS files are put in its place when the endpoints are made.
     """
 
     addresses = frozenset({"host"})
 
     host: StrictStr = DEFAULT_SOCKET
+    context: Annotated[StrictStr, Field(min_length=1)] | None = None
     hosts_file: StrictStr | None = None
     file_sd: tuple[StrictStr, ...] = ()
     tls_ca: StrictStr | None = None
@@ -56,6 +58,17 @@ class DockerTable(EndpointTable):
         if path is not None and (not path.startswith("/") or "\0" in path):
             raise ValueError(f'{path!r} is no absolute path; write for example "/var/lib/docker"')
         return path
+
+    @model_validator(mode="after")
+    def _context_says_all(self) -> Self:
+        others = sorted(
+            self.model_fields_set & {"host", "hosts_file", "file_sd", "tls_ca", "tls_cert", "tls_key", "tls_verify"}
+        )
+        if self.context is not None and others:
+            raise ValueError(
+                f"context and {' and '.join(others)} do not go together: a context has its own address and TLS files"
+            )
+        return self
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
