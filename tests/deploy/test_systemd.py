@@ -188,7 +188,11 @@ def test_the_key_reaches_the_service_and_no_other_process(machine: Machine) -> N
         *shlex.split("/opt/reaper/bin/reaper simulate --seed 7 --containers 0 --sandboxes 0"),
     )
     printed = machine.until(lambda: machine.attempt("grep", "KEY=", "/run/simulator")[1], "simulator")
-    exported = dict(shlex.split(line)[1].split("=", 1) for line in machine.run("cat", "/run/simulator").splitlines()[:3])
+    exported = dict(
+        shlex.split(line)[1].split("=", 1)
+        for line in machine.run("cat", "/run/simulator").splitlines()
+        if line.startswith("export ")
+    )
     key = exported["DAYTONA_API_KEY"]
     assert key in printed
     machine.put("/etc/reaper/daytona.key", f"{key}\n", "600")
