@@ -166,7 +166,9 @@ def _no_connection(error: "aiodocker.DockerError", message: str, host: str, *, a
     import aiohttp  # noqa: PLC0415
 
     cause = error.__context__
-    number = cause.os_error.errno if isinstance(cause, aiohttp.ClientConnectorError) else None
+    number = None
+    if isinstance(cause, aiohttp.ClientConnectorError) and not isinstance(cause, aiohttp.ClientSSLError):
+        number = cause.os_error.errno  # TLS has numbers of its own: its 1 is no EPERM
     if (local := TooManyFilesError.of(number, host)) is not None:
         return local
     if number == errno.EACCES:
