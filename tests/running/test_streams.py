@@ -100,7 +100,7 @@ def test_a_retry_prints_no_line_of_its_library(program: Program, served: Served,
 
 
 @pytest.mark.parametrize("strict", [(), ("--strict",)], ids=["", "strict"])
-@pytest.mark.parametrize("broken", ["reaper.run.hold.clean_up", "reaper.observers.tables.leaked_resources"])
+@pytest.mark.parametrize("broken", ["reaper.run.hold.clean_up", "reaper.observers.outcomes.leaked_resources"])
 def test_a_bug_in_the_clean_up_leaves_the_exit_code(
     program: Program, served: Served, broken: str, strict: tuple[str, ...]
 ) -> None:
