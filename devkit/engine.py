@@ -50,7 +50,7 @@ firewall_driver = "none"
 network_config_dir = "{networks}"
 """
 
-# A user whose ids are mapped, and who is nobody else's; there is no user of this name outside of the cell.
+# A user whose ids are mapped and no other's; there is no user of this name outside of the cell.
 _USER, _UID = "bench", 1000
 _AS_USER = f"""
 for file in passwd subuid subgid; do mount --bind "$0/$file" /etc/$file; done

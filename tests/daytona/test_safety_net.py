@@ -202,7 +202,7 @@ async def test_the_server_takes_intervals_as_the_real_one_does() -> None:
             (f"{gpu.id}/autostop/60", 200),
             (f"{row.id}/autostop/soon", 500),
             (f"{row.id}/autostop/99999999999", 500),
-            ("nobody/autostop/60", 404),
+            ("missing/autostop/60", 404),
         ):
             assert await _post(lab, path) == status, path
         assert (row.auto_stop, row.auto_delete, gpu.auto_stop) == (60, -1, 60)
