@@ -9,7 +9,6 @@ import inspect
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
-from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar, overload
 from uuid import uuid4
 
@@ -22,7 +21,7 @@ from reaper.library import by_id, endpoints, event_loop, process
 from reaper.library.access import Access
 from reaper.library.errors import CleanupError
 from reaper.library.lease import OWN_LEASE, held
-from reaper.library.managed import LAST, raise_or_note, shielded
+from reaper.library.managed import LAST, Ending, raise_or_note, shielded
 from reaper.library.owner import owner_label
 from reaper.library.sdk import SandboxObject, id_of
 
@@ -58,7 +57,7 @@ class Client(Protocol[S_co]):
         ...
 
 
-class _Creation(Generic[S]):
+class _Creation(Ending, Generic[S]):
     """What both sorts of block do.
 
     Args:
@@ -69,6 +68,8 @@ class _Creation(Generic[S]):
         access: the organisation.
         even_protected: delete it although something protects it.
     """
+
+    _sync = "with sandbox(...)", "async with sandbox(...) with an AsyncDaytona"
 
     def __init__(
         self,
@@ -107,6 +108,9 @@ class _Creation(Generic[S]):
             await self._clean_up(within)
         except CleanupError as problem:
             raise_or_note(problem, error)
+
+    async def _end(self) -> None:
+        await self._clean_up()
 
     async def _clean_up(self, within: float = 0.0) -> None:
         async def delete() -> None:
@@ -160,22 +164,12 @@ class _AsyncCreation(_Creation[S], AbstractAsyncContextManager[S]):
             raise
         return made
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, body: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if process.current() != self._process:
-            return
-        try:
-            await self._clean_up()
-        except CleanupError as error:
-            raise_or_note(error, body)
-
 
 class _SyncCreation(_Creation[S], AbstractContextManager[S]):
     """The block of a synchronous client."""
 
     def __enter__(self) -> S:
-        event_loop.no_loop("with sandbox(...)", "async with sandbox(...) with an AsyncDaytona")
+        event_loop.no_loop(*self._sync)
         params = self._begin()
         try:
             made: S = self._create(params, **self._options)
@@ -184,14 +178,6 @@ class _SyncCreation(_Creation[S], AbstractContextManager[S]):
             anyio.run(self._clean_up_failed, error)
             raise
         return made
-
-    def __exit__(self, kind: type[BaseException] | None, body: BaseException | None, trace: TracebackType | None) -> None:
-        if process.current() != self._process:
-            return
-        try:
-            event_loop.run("with sandbox(...)", "async with sandbox(...) with an AsyncDaytona", self._clean_up)
-        except CleanupError as error:
-            raise_or_note(error, body)
 
 
 @overload

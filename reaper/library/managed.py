@@ -17,7 +17,36 @@ WHOLE_ID = re.compile(r"[0-9a-f]{64}")
 LAST = 10.0  # seconds beyond its own time in which a deletion has surely given up by itself
 
 
-class Managed:
+class Ending:
+    """The end of a block, of both sorts: it cleans up in the process that began it, and hides no exception of the body."""
+
+    _process: object
+    _sync: tuple[str, str]  # what the block is written as, and what to write where an event loop runs
+
+    async def _end(self) -> None:
+        """Clean up, whatever is cancelled meanwhile. Raises CleanupError."""
+        raise NotImplementedError
+
+    def __exit__(self, kind: type[BaseException] | None, body: BaseException | None, trace: TracebackType | None) -> None:
+        if process.current() != self._process:
+            return
+        try:
+            event_loop.run(*self._sync, self._end)
+        except CleanupError as error:
+            raise_or_note(error, body)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, body: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if process.current() != self._process:
+            return
+        try:
+            await self._end()
+        except CleanupError as error:
+            raise_or_note(error, body)
+
+
+class Managed(Ending):
     """A block at whose end one resource is deleted. Works with ``with`` and with ``async with``; see who makes it.
 
     A forked child that leaves the block deletes nothing: the block is its parent's.
@@ -46,25 +75,18 @@ class Managed:
         self._look_first = look_first
         self._kind = kind
         self._maker = maker
+        self._sync = f"with {maker}(...)", f"async with {maker}(...)"
         self._sdk = sdk
         self._even_protected = even_protected
         self._stop_timeout = stop_timeout
         self._process = process.current()
 
     def __enter__(self) -> Self:
-        event_loop.no_loop(f"with {self._maker}(...)", f"async with {self._maker}(...)")
+        event_loop.no_loop(*self._sync)
         self._process = process.current()
         if self._is_to_be_found():
             self.id = event_loop.run(self._maker, "", self._find)
         return self
-
-    def __exit__(self, kind: type[BaseException] | None, body: BaseException | None, trace: TracebackType | None) -> None:
-        if process.current() != self._process:
-            return
-        try:
-            event_loop.run(f"with {self._maker}(...)", f"async with {self._maker}(...)", self._shielded)
-        except CleanupError as error:
-            raise_or_note(error, body)
 
     async def __aenter__(self) -> Self:
         event_loop.asyncio_only(f"async with {self._maker}(...)", self._sdk)
@@ -73,23 +95,13 @@ class Managed:
             self.id = await self._find()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, body: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if process.current() != self._process:
-            return
-        try:
-            await self._shielded()
-        except CleanupError as error:
-            raise_or_note(error, body)
-
     def _is_to_be_found(self) -> bool:
         return self._kind is Kind.CONTAINER and (self._look_first or not WHOLE_ID.fullmatch(self._wanted))
 
     async def _find(self) -> str:
         return (await find(self._endpoint, self._wanted)).id
 
-    async def _shielded(self) -> None:
+    async def _end(self) -> None:
         """Delete it, whatever is cancelled meanwhile."""
         await shielded(self._delete, f"{self._kind} {self._wanted}", self._endpoint.timeout + self._stop_timeout + LAST)
 
