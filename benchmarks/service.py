@@ -137,18 +137,21 @@ class Daemon:
         """What it takes now, `seconds` after the beginning: its memory, and the descriptors as the figure."""
         return Run(seconds, self.cpu(), self.resident_mib(), figure=self.descriptors())
 
-    def idle(self, seconds: float) -> Run:
-        """What it takes while there is nothing to do, after its first sweep: with one more sweep, and scrapes."""
+    def idle(self, seconds: float, watched: float) -> Run:
+        """What it takes in so many seconds with nothing to do: one sweep, and scrapes.
+
+        It is watched for `watched` of these seconds after a sweep of its own; the rest is taken to be like them.
+        """
         held = self.wait("sweep_finished")["held"]
         time.sleep(2)
-        began, cpu, swept = time.perf_counter(), self.cpu(), False
-        while (passed := time.perf_counter() - began) < seconds:
-            if not swept and passed > seconds / 2:
-                self.sweep(1, held)
-                swept = True
-            time.sleep(min(SCRAPE_EVERY, seconds - passed))
+        before = self.cpu()
+        self.sweep(1, held)
+        time.sleep(2)
+        began, swept = time.perf_counter(), self.cpu()
+        while (passed := time.perf_counter() - began) < watched:
+            time.sleep(min(SCRAPE_EVERY, watched - passed))
             self.get("/metrics")
-        return Run(time.perf_counter() - began, self.cpu() - cpu, self.resident_mib())
+        return Run(seconds, swept - before + (self.cpu() - swept) * seconds / passed, self.resident_mib())
 
     def cpu(self) -> float:
         """Seconds of processor time so far."""
@@ -219,7 +222,7 @@ class Services:
         with serve("0", "--containers", str(LIVING)) as env:
             for number in range(1, runs + 1):
                 with self._daemon("", {"DOCKER_HOST": env["DOCKER_HOST"]}) as service:
-                    run = service.idle(seconds)
+                    run = service.idle(seconds, seconds)
                 series["service"].runs.append(run)
                 share = f"{run.cpu:.2f} s of processor time in {run.seconds:.0f} s"
                 self._say(f"idle with {LIVING} containers, run {number} of {runs}: {share}, {run.peak_mib:.1f} MiB")

@@ -93,7 +93,7 @@ class Policy:
         """Whether the policy is for this endpoint and selects this resource, whatever its kind, state and age."""
         if self.asleep or (self.endpoints and resource.endpoint not in self.endpoints):
             return False
-        return all(selector.all_of(resource) for selector in self.selectors)
+        return not self.selectors or all(selector.all_of(resource) for selector in self.selectors)
 
     def leaves_out(self, resource: Resource, kind: Kind | None = None) -> str | None:
         """Why it is not for what it selects, or None: labels that came with the image count as well, since they keep it.
@@ -104,6 +104,8 @@ class Policy:
         """
         if (sign := self.exclude.any_of(resource, resource.labels or {})) is not None:
             return f"excludes {sign}"
+        if not self.yields_to:
+            return None
         claimed = (other for other in self.yields_to if other._claims(resource, kind or resource.kind))  # noqa: SLF001
         return f"leaves it to policy {other.name}, which is exclusive" if (other := next(claimed, None)) else None
 
@@ -304,6 +306,35 @@ def _code(resource: Resource, policy: Policy) -> str:
     return f", exit code {resource.exit_code}" if policy.exit_codes and resource.exit_code is not None else ""
 
 
+class _Held(NamedTuple):
+    """What the words about a policy with timed conditions are made of. Closures would take twice the memory."""
+
+    resource: Resource
+    policy: Policy
+    now: datetime
+    orphan: Orphan
+    conditions: list[_Condition]
+    sort: tuple[Reason, str] | None
+
+    def phrase(self) -> str:
+        resource, now = self.resource, self.now
+        unmet = [one for one in self.conditions if one[3] is None or one[3] > now]
+        compared = ", ".join([_compared(resource, one, now, self.orphan) for one in unmet or self.conditions])
+        compared += _code(resource, self.policy)
+        return f"{self.sort[1]}, {compared}" if self.sort else compared
+
+    def say(self) -> str:
+        facts = " and ".join(
+            [_fact(self.resource, reason, base, self.now, self.orphan) for reason, base, _, _ in self.conditions]
+        )
+        facts += _code(self.resource, self.policy)
+        facts = f"{self.sort[1]}, {facts}" if self.sort else facts
+        if self.policy.orphaned_for is not None and self.orphan.since is not None:
+            facts = f"{self.orphan.say}; {facts}"
+        limits = " and ".join([human(limit) for _, _, limit, _ in self.conditions])
+        return f"{facts}, policy {self.policy.name} allows {limits}"
+
+
 def hold(
     resource: Resource, policy: Policy, now: datetime, orphan: Orphan = NO_OWNER, here: datetime | None = None
 ) -> Match:
@@ -329,27 +360,13 @@ def hold(
             fact, brief = f"it is {sort[1]}", sort[1]
         return Match(policy, True, reason, lambda: brief, lambda: f"{fact}, policy {policy.name}", None)  # noqa: FBT003
 
-    def phrase() -> str:
-        unmet = [one for one in conditions if one[3] is None or one[3] > now]
-        compared = ", ".join([_compared(resource, one, now, orphan) for one in unmet or conditions]) + _code(
-            resource, policy
-        )
-        return f"{sort[1]}, {compared}" if sort else compared
-
-    def say() -> str:
-        facts = " and ".join([_fact(resource, reason, base, now, orphan) for reason, base, _, _ in conditions])
-        facts += _code(resource, policy)
-        facts = f"{sort[1]}, {facts}" if sort else facts
-        if policy.orphaned_for is not None and orphan.since is not None:
-            facts = f"{orphan.say}; {facts}"
-        limits = " and ".join([human(limit) for _, _, limit, _ in conditions])
-        return f"{facts}, policy {policy.name} allows {limits}"
-
     ends = [until for _, _, _, until in conditions if until is not None]
     at = max(ends) if len(ends) == len(conditions) else None
-    timed = any(span is not None for span in (policy.older_than, policy.unused_for, policy.orphaned_for))
-    reason = sort[0] if sort is not None and not timed else conditions[0][0]
-    return Match(policy, at is not None and at <= now, reason, phrase, say, at)
+    reason = conditions[0][0]
+    if sort is not None and policy.older_than is policy.unused_for is policy.orphaned_for is None:
+        reason = sort[0]
+    held = _Held(resource, policy, now, orphan, conditions, sort)
+    return Match(policy, at is not None and at <= now, reason, held.phrase, held.say, at)
 
 
 class InvalidLabelError(ValueError):

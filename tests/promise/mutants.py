@@ -95,8 +95,8 @@ MUTANTS = (
     Mutant("what is kept alive on purpose stays", "if resource.auto_stop <= timedelta(0):", "if False:"),
     Mutant(
         "an unknown activity is no idleness",
-        "auto_stop=_auto_stop(row) if active is not None else None",
-        "auto_stop=_auto_stop(row)",
+        "auto_stop=_auto_stop(stop) if active is not None else None",
+        "auto_stop=_auto_stop(stop)",
     ),
     Mutant("what is archived stays", "if resource.raw_state == ARCHIVED and", "if False and"),
     Mutant(

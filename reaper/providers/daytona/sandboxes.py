@@ -5,8 +5,9 @@ null labels, an unknown state or a field that the server does not send yet.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from reaper.core.accounts import Footprint
 from reaper.core.identity import SESSION_LABEL
@@ -35,27 +36,15 @@ def _state(row: Row) -> tuple[str, State]:
     return raw, state
 
 
-def _is_ephemeral(row: Row) -> bool | None:
-    """Whether a stop destroys it; None when the row does not say."""
-    interval = _minutes(row, "autoDeleteInterval")
-    return None if interval is None else interval == 0
-
-
 def _minutes(row: Row, key: str) -> int | None:
     interval = row.get(key)
     return interval if isinstance(interval, int) and not isinstance(interval, bool) else None
 
 
-def _auto_stop(row: Row) -> timedelta | None:
+@lru_cache(maxsize=256)
+def _auto_stop(minutes: int | None) -> timedelta | None:
     """How long the server lets it run without activity: 0 for ever; None when the row does not say."""
-    minutes = _minutes(row, "autoStopInterval")
     return None if minutes is None or not 0 <= minutes <= MOST else timedelta(minutes=minutes)
-
-
-_TIMERS: Mapping[str, Callable[[Row], bool]] = {
-    AUTO_STOP: lambda row: row.get("state") == "started" and _minutes(row, "autoStopInterval") == 0,
-    AUTO_DELETE: lambda row: (_minutes(row, "autoDeleteInterval") or 0) < 0,
-}
 
 
 def _times(row: Row) -> tuple[list[datetime | None], str | None]:
@@ -71,15 +60,15 @@ def _times(row: Row) -> tuple[list[datetime | None], str | None]:
     return times, odd
 
 
-def _footprint(row: Row) -> Footprint:
-    """What it was given: the server counts memory and disk in GiB. What is odd is not known."""
-    cpu, memory, disk = (_amount(row.get(key)) for key in ("cpu", "memory", "disk"))
-    return Footprint(cpu, None if memory is None else round(memory * GIB), None if disk is None else round(disk * GIB))
-
-
 def _amount(value: object) -> float | None:
     number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < MOST
     return float(value) if number else None  # type: ignore[arg-type]  # a number by now
+
+
+@lru_cache(maxsize=256)
+def _footprint(cpu: float | None, memory: float | None, disk: float | None) -> Footprint:
+    """What it was given: the server counts memory and disk in GiB. One object for the thousands of the same size."""
+    return Footprint(cpu, None if memory is None else round(memory * GIB), None if disk is None else round(disk * GIB))
 
 
 def sandbox(
@@ -113,6 +102,10 @@ def sandbox(
     if created is not None and (latest is None or latest < created):
         latest = created
     raw_state, state = _state(row)
+    stop, delete = _minutes(row, "autoStopInterval"), _minutes(row, "autoDeleteInterval")
+    timers_off = (AUTO_STOP,) if stop == 0 and row.get("state") == "started" else ()
+    if delete is not None and delete < 0:
+        timers_off = (*timers_off, AUTO_DELETE)
     place = text(row.get("target"))
     excluded = None
     if target is not None and place != target:
@@ -140,10 +133,10 @@ def sandbox(
         uses=uses,
         links_known=links is None or id_ in links or bool(uses) or not id_,  # one without an id cannot be asked
         host=text(row.get("runnerId")),
-        footprint=_footprint(row),
-        lost_when_stopped=_is_ephemeral(row),
-        auto_stop=_auto_stop(row) if active is not None else None,
-        timers_off=tuple(name for name, is_off in _TIMERS.items() if is_off(row)),
+        footprint=_footprint(_amount(row.get("cpu")), _amount(row.get("memory")), _amount(row.get("disk"))),
+        lost_when_stopped=None if delete is None else delete == 0,  # an ephemeral one
+        auto_stop=_auto_stop(stop) if active is not None else None,
+        timers_off=timers_off,
         system_container="an unclaimed member of a warm pool" if text(row.get("warmPoolId")) else None,
         unreadable=unreadable,
         excluded=excluded,
