@@ -146,6 +146,11 @@ class Owners:
             case _:
                 return self._of_others(resource)
 
+    def preset_of(self, resource: Resource) -> str | None:
+        """The preset that owns it, if one does."""
+        owner = self.owner(resource)
+        return None if owner is None else owner.preset_name
+
     def _of_others(self, resource: Resource) -> Ownership | None:
         seen = as_scope_reads(resource, self._scope)
         for preset in self._presets:

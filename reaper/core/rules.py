@@ -87,7 +87,7 @@ class Judge:
         self.leases = leases if isinstance(leases, Leases) else Leases(leases)
         self.here = shifted(now, -self.leases.site.skew)
         self.grace = max(rules.created_grace, SHORTEST_CREATED_GRACE)
-        self.processes = OwnerProcesses(self.resources, proofs, self.groups, self._preset, now)
+        self.processes = OwnerProcesses(self.resources, proofs, self.groups, self.owners.preset_of, now)
 
     def findings(self, resource: Resource) -> Iterator[Finding]:
         """What every rule says, in order. The first one with a verdict decides."""
@@ -172,10 +172,6 @@ class Judge:
         """Every policy, or these, held against the resource, in the order of the configuration."""
         seen, policies = as_scope_reads(resource, self.rules.scope), self.rules.policies if policies is None else policies
         return [hold(seen, policy, self.now, self._orphan(resource), self.here) for policy in policies]
-
-    def _preset(self, resource: Resource) -> str | None:
-        owner = self.owners.owner(resource)
-        return None if owner is None else owner.preset_name
 
     def _orphan(self, resource: Resource) -> Orphan:
         return self.processes.orphan(resource, age_base(resource))

@@ -23,6 +23,14 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 GIB = 2**30
 MOST = 1e9  # of CPUs or GiB: what is more is no number that a server means; nor is NaN
 _SETTLED = frozenset({"started", "stopped", "paused", "archived"})
+# One object each for all of thousands.
+_NO_LINK: frozenset[str] = frozenset()
+_TIMERS_OFF = {
+    (False, False): (),
+    (True, False): (AUTO_STOP,),
+    (False, True): (AUTO_DELETE,),
+    (True, True): (AUTO_STOP, AUTO_DELETE),
+}
 
 
 def _state(row: Row) -> tuple[str, State]:
@@ -103,9 +111,6 @@ def sandbox(
         latest = created
     raw_state, state = _state(row)
     stop, delete = _minutes(row, "autoStopInterval"), _minutes(row, "autoDeleteInterval")
-    timers_off = (AUTO_STOP,) if stop == 0 and row.get("state") == "started" else ()
-    if delete is not None and delete < 0:
-        timers_off = (*timers_off, AUTO_DELETE)
     place = text(row.get("target"))
     excluded = None
     if target is not None and place != target:
@@ -113,7 +118,7 @@ def sandbox(
     found = labels(row.get("labels"))
     linked = text(row.get("linkedSandboxId"))
     # Deleting the one that it is linked to deletes it too: while it is kept, so is that one.
-    uses = frozenset((linked,)) if linked else links.get(id_, frozenset()) if links else frozenset()
+    uses = frozenset((linked,)) if linked else links.get(id_, _NO_LINK) if links else _NO_LINK
     return Resource(
         provider="daytona",
         endpoint=endpoint,
@@ -136,7 +141,7 @@ def sandbox(
         footprint=_footprint(_amount(row.get("cpu")), _amount(row.get("memory")), _amount(row.get("disk"))),
         lost_when_stopped=None if delete is None else delete == 0,  # an ephemeral one
         auto_stop=_auto_stop(stop) if active is not None else None,
-        timers_off=timers_off,
+        timers_off=_TIMERS_OFF[stop == 0 and row.get("state") == "started", delete is not None and delete < 0],
         system_container="an unclaimed member of a warm pool" if text(row.get("warmPoolId")) else None,
         unreadable=unreadable,
         excluded=excluded,
