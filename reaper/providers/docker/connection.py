@@ -16,7 +16,7 @@ from reaper.core.model import Kind, Resource
 from reaper.errors import InProgressError, NoSuchEndpointError, NotFoundError, UnavailableError, UnreadableError
 from reaper.providers.answers import REDIRECTS, cause, message, read_bounded, refuse_redirect, text
 from reaper.providers.docker import ssh
-from reaper.providers.docker.address import is_ssh, tcp_address, tls_context, unix_path
+from reaper.providers.docker.address import tcp_address, tls_context, unix_path
 from reaper.providers.docker.calls import check
 from reaper.providers.docker.containers import Row
 from reaper.providers.docker.errors import last_cause, last_dates, last_headers, last_request, translate
@@ -152,7 +152,7 @@ class EngineConnection:
             await self._session.close()
             self._client = None
         if self._tunnel is not None:
-            ssh.leave(self._engine.host)
+            self._tunnel.leave()
             self._tunnel = None
 
     def client(self) -> "aiodocker.Docker":
@@ -164,8 +164,7 @@ class EngineConnection:
 
             # The limits above this client bound its connections.
             connector: aiohttp.BaseConnector
-            if is_ssh(self._engine):
-                self._tunnel = ssh.use(self._engine.host)
+            self._tunnel = ssh.tunnel_to(self._engine)
             path = unix_path(self._engine) if self._tunnel is None else self._tunnel.path
             if path is not None:
                 connector = aiohttp.UnixConnector(path, limit=0)

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from reaper.errors import ConfigError
 from reaper.providers.docker import ssh
-from reaper.providers.docker.address import is_ssh, tcp_address, tls_context, unix_path
+from reaper.providers.docker.address import tcp_address, tls_context, unix_path
 from reaper.providers.docker.settings import DockerTable
 
 ANSWER_WITHIN = 10.0  # seconds for each request: an engine may be busy
@@ -70,11 +70,8 @@ class _Connection(http.client.HTTPConnection):
     """One connection to an engine. Raises ConfigError for TLS files that cannot be used."""
 
     def __init__(self, engine: DockerTable) -> None:
-        self._path, self._tls = unix_path(engine), tls_context(engine)
-        self._tunnel = ssh.use(engine.host) if is_ssh(engine) else None
-        if self._tunnel is not None:
-            self._path = self._tunnel.path
-        self._address = engine.host
+        self._tls, self._tunnel = tls_context(engine), ssh.tunnel_to(engine)
+        self._path = unix_path(engine) if self._tunnel is None else self._tunnel.path
         host, port = ("docker", None) if self._path is not None else tcp_address(engine)
         super().__init__(host, port, timeout=ANSWER_WITHIN)
 
@@ -95,5 +92,5 @@ class _Connection(http.client.HTTPConnection):
         """See the base class."""
         super().close()
         if self._tunnel is not None:
-            ssh.leave(self._address)
+            self._tunnel.leave()
             self._tunnel = None

@@ -14,7 +14,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from reaper.providers.docker.settings import SSH_ADDRESS
+from reaper.providers.docker.address import is_ssh
+from reaper.providers.docker.settings import SSH_ADDRESS, DockerTable
 
 OPENS_WITHIN = 30.0  # seconds: a slow network, a hop, and a server that looks up names
 _LOOKS = 0.02  # seconds between two looks for the socket: ssh says nothing when it is there
@@ -34,6 +35,7 @@ class Tunnel:
     """
 
     def __init__(self, address: str) -> None:
+        self._address = address
         found = SSH_ADDRESS.fullmatch(address)
         assert found is not None, "the settings have checked it"
         self._folder = Path(tempfile.mkdtemp(prefix="reaper-ssh-"))  # for this user alone
@@ -74,6 +76,12 @@ class Tunnel:
             return ""
         said = [line.strip() for line in lines if line.strip() and not line.startswith("Warning: Permanently added")]
         return "".join(c if c.isprintable() else "?" for c in said[-1])[:_LONGEST] if said else ""
+
+    def leave(self) -> None:
+        """End one use of it, and the connection with the last one."""
+        self.users -= 1
+        if self.users == 0 and _tunnels.pop(self._address, None) is not None:
+            self.close()
 
     def close(self) -> None:
         """End the connection, and remove the socket. A fork leaves both to its parent."""
@@ -119,25 +127,16 @@ class Tunnel:
 _tunnels: dict[str, Tunnel] = {}
 
 
-def use(address: str) -> Tunnel:
-    """Return the tunnel to this address, which all users of this process share; ``leave`` it afterwards."""
-    if address not in _tunnels:
-        if not _tunnels:
-            atexit.register(_close_all)
-        _tunnels[address] = Tunnel(address)
-    _tunnels[address].users += 1
-    return _tunnels[address]
-
-
-def leave(address: str) -> None:
-    """End the use of a tunnel, and the tunnel with the last one."""
-    tunnel = _tunnels.get(address)
-    if tunnel is None:
-        return
-    tunnel.users -= 1
-    if tunnel.users == 0:
-        del _tunnels[address]
-        tunnel.close()
+def tunnel_to(engine: DockerTable) -> Tunnel | None:
+    """Return the tunnel that all of this process share, each until its ``leave``; None where there is no ssh in between."""
+    if not is_ssh(engine):
+        return None
+    if not _tunnels:
+        atexit.register(_close_all)
+    tunnel = _tunnels.get(engine.host) or Tunnel(engine.host)
+    _tunnels[engine.host] = tunnel
+    tunnel.users += 1
+    return tunnel
 
 
 def _close_all() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reaper.errors import ConfigError
 from reaper.providers.docker import ssh
-from reaper.providers.docker.address import is_ssh, tcp_address, tls_context, unix_path
+from reaper.providers.docker.address import tcp_address, tls_context, unix_path
 from reaper.providers.docker.settings import DockerTable
 from reaper.run.proxy.relay import Relay
 from reaper.run.proxy.sockets import PIECE, ProxySocket, Tls, TlsSocket
@@ -64,7 +64,7 @@ class DockerProxy:
             ConfigError: it cannot be made, or the engine's TLS files cannot be used.
         """
         self._tls = tls_context(self._engine)
-        self._tunnel = ssh.use(self._engine.host) if is_ssh(self._engine) else None
+        self._tunnel = ssh.tunnel_to(self._engine)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.settimeout(0)
@@ -96,7 +96,7 @@ class DockerProxy:
         if self._tasks:
             await asyncio.wait(self._tasks)
         if self._tunnel is not None:
-            ssh.leave(self._engine.host)
+            self._tunnel.leave()
             self._tunnel = None
 
     def _accept_again(self) -> None:
