@@ -1,11 +1,7 @@
-"""Files that name the engines of one table: ``hosts_file`` with an address a line, ``file_sd`` as Prometheus reads it.
-
-Each host becomes a table of its own, with the other keys of the table that named the file.
-"""
+"""Tables that name files of engines: each engine gets a table of its own, with the other keys of the first."""
 
 import glob
 import json
-import re
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reaper.config.trust import read_own
+from reaper.config.host_files import Host, HostsFile
 from reaper.errors import ConfigError
-from reaper.files import check_regular
 from reaper.providers import registry
 from reaper.providers.fields import masked
 from reaper.providers.registration import Registration
@@ -23,7 +18,6 @@ from reaper.providers.registration import Registration
 Key = tuple[str | int, ...]
 KEYS = ("hosts_file", "file_sd")
 _SHOWN = 10  # problems that one message names
-_GROUP_KEYS = frozenset({"targets", "labels"})
 
 
 @dataclass(slots=True)
@@ -39,42 +33,12 @@ class Hosts:
 
     lines: dict[str, str] = field(default_factory=dict)
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    sources: list["_Source"] = field(default_factory=list)
+    sources: list[HostsFile] = field(default_factory=list)
     stamps: list[Hashable] = field(default_factory=list)
 
     def look(self) -> list[Hashable]:
         """The stamps as they are now: others as soon as one of the files has changed."""
         return [source.stamp() for source in self.sources]
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A file with an address a line, or the files of ``file_sd``, whose name may be a glob."""
-
-    path: Path
-    is_sd: bool
-
-    def files(self) -> list[Path]:
-        """In the order of their names; hidden ones, such as those that are half written, are none."""
-        if not self.is_sd or not glob.has_magic(self.path.name):
-            return [self.path]
-        return sorted(file for file in self.path.parent.glob(self.path.name) if not file.name.startswith("."))
-
-    def stamp(self) -> Hashable:
-        """Differs as soon as one of the files has changed."""
-        return tuple((str(file), _state(file)) for file in self.files())
-
-    def hosts(self) -> Iterator["_Host"]:
-        """Those that are named there. Raises ConfigError."""
-        for file in self.files():
-            yield from _targets(file, _text(file)) if self.is_sd else _lines(file, _text(file))
-
-
-@dataclass(frozen=True, slots=True)
-class _Host:
-    address: str
-    name: str | None
-    where: str
 
 
 def expand(raw: MutableMapping[str, Any], origins: MutableMapping[Key, str], folder: Path) -> Hosts:
@@ -150,7 +114,7 @@ class _Expansion:
                 made.append(keys)
         self.raw[table] = made
 
-    def _members(self, entry: dict[str, Any], own: Mapping[Key, str]) -> Iterator[tuple[_Host, dict[str, Any]]]:
+    def _members(self, entry: dict[str, Any], own: Mapping[Key, str]) -> Iterator[tuple[Host, dict[str, Any]]]:
         shared = {key: value for key, value in entry.items() if key not in (*KEYS, "name")}
         group = entry.get("name")
         label = f"[[{self.provider.name}]]" + (f" {group!r}" if group is not None else "")
@@ -180,7 +144,7 @@ class _Expansion:
         if isinstance(group, str):
             self.found.groups[group] = tuple(names)
 
-    def _source(self, text: str, label: str, where: str, *, is_sd: bool = False) -> _Source:
+    def _source(self, text: str, label: str, where: str, *, is_sd: bool = False) -> HostsFile:
         key, problem, hint = "file_sd" if is_sd else "hosts_file", "", ""
         if not text.strip() or "\0" in text:
             problem, hint = "names no file", 'write for example hosts_file = "hosts.txt" or file_sd = ["targets/*.json"]'
@@ -191,7 +155,7 @@ class _Expansion:
             problem, hint = "globs work in a file's name only, not in its folder", 'write for example "targets/*.json"'
         if problem:
             raise ConfigError(f"{label}: {key} = {json.dumps(text)}: {problem}", hint, where)
-        return _Source(self.folder / text, is_sd)
+        return HostsFile(self.folder / text, is_sd)
 
     def _claim(self, keys: dict[str, Any], where: str) -> None:
         """Note the host's name and place. Raises ConfigError where another one has them."""
@@ -211,72 +175,6 @@ class _Expansion:
         except ValidationError:
             return None  # it is refused where all values are
         return None if (other := self.places.setdefault(place, where)) is where else other
-
-
-def _state(file: Path) -> Hashable:
-    try:
-        found = file.stat()
-    except OSError as error:
-        return error.errno
-    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_mode, found.st_uid
-
-
-def _text(file: Path) -> str:
-    hint = "name a file that this user can read"
-    try:
-        check_regular(file)
-        return read_own(file, "utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", hint, str(file)) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"is no text in UTF-8: {error.reason}", hint, str(file)) from None
-
-
-def _lines(file: Path, text: str) -> Iterator[_Host]:
-    for number, line in enumerate(text.splitlines(), 1):
-        words = re.sub(r"(^|\s)#.*", "", line).split()
-        if len(words) > 2:
-            hint = 'write an address, or an address and a name: "tcp://10.0.0.5:2376 gpu-1"'
-            raise ConfigError(f"it has {len(words)} words", hint, f"{file}:{number}")
-        if words:
-            yield _Host(words[0], words[1] if len(words) > 1 else None, f"{file}:{number}")
-
-
-def _targets(file: Path, text: str) -> Iterator[_Host]:
-    """The hosts of a list of ``{"targets": [...], "labels": {...}}``; of the labels, "name" is the endpoint's."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        why = error.msg if isinstance(error, json.JSONDecodeError) else "it is nested too deeply"
-        raise ConfigError(f"is not JSON: {why}", _SD_HINT, f"{file}{line}") from None
-    if not isinstance(document, list):
-        raise ConfigError("is no list", _SD_HINT, str(file))
-    seen = 0
-    for number, group in enumerate(document, 1):
-        if (problem := _problem(group)) is not None:
-            raise ConfigError(f"entry {number} {problem}", _SD_HINT, str(file))
-        for target in group.get("targets") or ():
-            at = text.find(json.dumps(target, ensure_ascii=False), seen)
-            seen = max(at, seen)
-            where = f"{file}:{text.count(chr(10), 0, at) + 1}" if at >= 0 else str(file)
-            yield _Host(target, (group.get("labels") or {}).get("name"), where)
-
-
-_SD_HINT = 'write for example [{"targets": ["10.0.0.5:2376"], "labels": {"name": "gpu-1"}}]'
-
-
-def _problem(group: object) -> str | None:
-    if not isinstance(group, dict):
-        return "is no object"
-    if unknown := group.keys() - _GROUP_KEYS:
-        return f"has the unknown key {min(unknown)!r}"
-    targets, labels = group.get("targets"), group.get("labels")
-    if not isinstance(targets, list | None) or not all(isinstance(target, str) for target in targets or ()):
-        return "has targets that are no list of texts"
-    if not isinstance(labels, dict | None) or not all(isinstance(value, str) for value in (labels or {}).values()):
-        return "has labels that are no texts"
-    return None
 
 
 def _name_members(raw: MutableMapping[str, Any], groups: Mapping[str, Collection[str]]) -> None:
