@@ -4,7 +4,7 @@ A quota never takes what a rule keeps: over it, what is reapable goes before its
 be reapable by one more policy: stopped or idle for long enough. All rules hold for both, groups included.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -22,7 +22,6 @@ from reaper.core.rules import Rules
 
 DEFAULT_IDLE_FOR = timedelta(hours=8)  # above the longest trial: what looks idle may be at work
 COUNT, CPU, MEMORY, DISK = "count", "cpu", "memory", "disk"
-MEASURES = (COUNT, CPU, MEMORY, DISK)
 _LAST = datetime.max.replace(tzinfo=UTC)
 
 
@@ -174,11 +173,11 @@ def decide_within(
     if not quotas or not (over := list(_exceeded(quotas, decisions))):
         return decisions
     if due is not None:
-        decisions = _take(decisions, judge(resources, rules), over)
+        decisions = _take(decisions, partial(judge, resources, rules), over)
     enforced = [usage for usage in _exceeded(quotas, decisions) if usage.quota.enforce]
     if enforced:
         wider = with_policies(rules, [usage.quota for usage in enforced])
-        decisions = _take(decisions, judge(resources, wider), enforced)
+        decisions = _take(decisions, partial(judge, resources, wider), enforced)
     return decisions
 
 
@@ -221,41 +220,43 @@ def _unit(resource: Resource) -> _Unit:
     return group_name(resource) or (resource.endpoint, "", resource.kind.value, resource.id)
 
 
-def _take(decisions: list[Decision], wider: Sequence[Decision], over: Sequence[Usage]) -> list[Decision]:
+def _take(decisions: list[Decision], judge: Callable[..., list[Decision]], over: Sequence[Usage]) -> list[Decision]:
     """Take units from what more may go, the oldest first, until nothing is over any more or there are no more of them.
 
     Args:
         decisions: as they stand.
-        wider: about the same resources, when everything went that may.
+        judge: decides about the same resources when everything may go that this quota takes.
         over: what is exceeded.
     """
+    wider = judge()
     units: dict[_Unit, list[int]] = {}
     for i, decision in enumerate(decisions):
         units.setdefault(_unit(decision.resource), []).append(i)
     new = {i for i, one in enumerate(wider) if one.reap and not decisions[i].reap and one.resource.kind in _MAY_GO}
     free = {
-        unit: members
+        unit: [i for i in members if i in new]
         for unit, members in units.items()
         if any(i in new for i in members) and all(wider[i].reap or not _is_deciding(decisions[i]) for i in members)
     }
     taken: dict[_Unit, Usage] = {}
     excess = [usage.used - usage.limit for usage in over]
-    for unit in sorted(free, key=lambda unit: (_oldest(decisions, free[unit]), unit)):
-        going = [wider[i] for i in free[unit] if i in new]
-        gains = [_gain(usage, going) for usage in over]
+    for unit in sorted(free, key=lambda unit: (_oldest(decisions, units[unit]), unit)):
+        gains = [_gain(usage, [wider[i] for i in free[unit]]) for usage in over]
         reason = next((usage for usage, left, gain in zip(over, excess, gains, strict=True) if left > 0 and gain > 0), None)
         if reason is not None:
             taken[unit] = reason
             excess = [left - gain for left, gain in zip(excess, gains, strict=True)]
-    while used := _used_by_others(decisions, wider, units, taken, new):
-        for unit in used:
-            del taken[unit]
     result = list(decisions)
+    while taken:  # what something uses that stays does so as well
+        chosen = {decisions[i].resource.id for unit in taken for i in free[unit]}
+        going = judge(chosen=chosen | {decision.resource.id for decision in decisions if decision.deletes})
+        if not (kept := [unit for unit in taken if not all(going[i].reap for i in free[unit])]):
+            break
+        for unit in kept:
+            del taken[unit]
     for unit, usage in taken.items():
-        for i in units[unit]:
-            if i in new:
-                why = f"{wider[i].sentence}; {usage}"
-                result[i] = replace(wider[i], said=why, brief=f"quota {usage.quota.name} exceeded")
+        for i in free[unit]:
+            result[i] = replace(going[i], said=f"{going[i].sentence}; {usage}", brief=f"quota {usage.quota.name} exceeded")
     return result
 
 
@@ -277,25 +278,3 @@ def _counted(usage: Usage, resource: Resource | None) -> float:
     if resource is None or resource.endpoint != usage.endpoint or usage.quota.scope_of(resource) != usage.value:
         return 0.0
     return _amount(resource, usage.measure)
-
-
-def _used_by_others(
-    decisions: Sequence[Decision],
-    wider: Sequence[Decision],
-    units: Mapping[_Unit, Sequence[int]],
-    taken: Mapping[_Unit, Usage],
-    new: Collection[int],
-) -> list[_Unit]:
-    """What of the taken units is used by something that stays."""
-    going = {i for unit in taken for i in units[unit] if i in new}
-    used = {
-        (decision.resource.endpoint, id_)
-        for i, decision in enumerate(decisions)
-        if not decision.deletes and not (i in going and wider[i].deletes)
-        for id_ in decision.resource.uses
-    }
-    return [
-        unit
-        for unit in taken
-        if any((decisions[i].resource.endpoint, decisions[i].resource.id) in used for i in units[unit] if i in new)
-    ]
