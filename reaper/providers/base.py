@@ -12,7 +12,7 @@ from reaper.core.accounts import Pruned
 from reaper.core.durations import human
 from reaper.core.model import Kind, Resource, State
 from reaper.core.safety_net import SafetyNet
-from reaper.errors import ProviderError, RefusedError
+from reaper.errors import NoSuchEndpointError, ProviderError, RefusedError, UnavailableError
 
 T = TypeVar("T")
 
@@ -249,6 +249,24 @@ class Reader(Protocol):
     async def close(self) -> None:
         """Close the client."""
         ...
+
+
+async def answers(reader: Reader) -> bool | None:
+    """Whether the endpoint answers a small question, be it with a refusal; None where it knows its identity unasked."""
+    answered: bool | None = None
+
+    async def ask(what: str, function: Callable[[], Awaitable[T]]) -> T:  # noqa: ARG001
+        nonlocal answered
+        answered = True
+        return await function()
+
+    try:
+        await reader.identify(ask)
+    except (UnavailableError, NoSuchEndpointError):
+        return False
+    except ProviderError:
+        pass
+    return answered
 
 
 @runtime_checkable

@@ -292,8 +292,11 @@ class MemoryReader:
 
     async def identify(self, call: base.Call) -> None:
         """It is known, where it answers."""
+        await call(f"identify {self.endpoint}", self._identify)
+
+    async def _identify(self) -> None:
         async with self.world.call("identify"):
-            await call(f"identify {self.endpoint}", anyio.lowlevel.checkpoint)
+            pass
 
     async def inspect(self, resource: Resource) -> Resource:
         """The resource with that id."""

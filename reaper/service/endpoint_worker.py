@@ -18,15 +18,15 @@ from reaper.core.conditions import Policy
 from reaper.core.durations import shifted
 from reaper.core.model import Kind, Outcome, Report, Resource
 from reaper.core.owners import Owners
-from reaper.errors import NoSuchEndpointError, ReaperError, UnavailableError
-from reaper.observers.instruments import SweepResult, sweep_result
+from reaper.errors import ReaperError
 from reaper.providers.abilities import Watched
-from reaper.providers.base import call_once
+from reaper.providers.base import answers
 from reaper.service.disk_watch import DiskWatch
 from reaper.service.loaded import Loaded
 from reaper.service.reporter import Reporter
 from reaper.session import Session
 from reaper.sweep.pressure import Relief, concerned, meter_of, with_relief
+from reaper.sweep.result import SweepResult, sweep_result
 from reaper.sweep.sweep import Endpoint, Stop
 
 FIRST_REST, LONGEST_REST = 60.0, 900.0  # seconds for which an endpoint that failed is left alone
@@ -259,22 +259,16 @@ class EndpointWorker:
             now = anyio.current_time()
             if self.stop is not None or now < max(self.rests_until, self._swept_at + LIFE_EVERY / 2):
                 continue
-            if await self._answers() == bool(self.failures):
+            answered: bool | None = False
+            try:
+                with anyio.move_on_after(ANSWER_WITHIN):
+                    answered = await answers(self.endpoint.reader)
+            except Exception as error:  # noqa: BLE001 - a bug is none of the endpoint's
+                self.reporter.stumbled(self.name, error)
+                continue
+            if answered == bool(self.failures):
                 self._is_suspect = True
                 self._notify()
-
-    async def _answers(self) -> bool:
-        try:
-            with anyio.move_on_after(ANSWER_WITHIN):
-                await self.endpoint.reader.identify(call_once)
-                return True
-        except (UnavailableError, NoSuchEndpointError):
-            return False
-        except Exception as error:  # noqa: BLE001 - a refusal is an answer, and a bug is none of the endpoint's
-            if not isinstance(error, ReaperError):
-                self.reporter.stumbled(self.name, error)
-            return True
-        return False
 
     # -- events --------------------------------------------------------------------------------------------------------
 

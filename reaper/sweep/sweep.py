@@ -4,11 +4,10 @@ Errors become outcomes in a sweep, and only there. One resource that fails never
 never hinders another, and a sweep that is cut short still reports what it did.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
 
 import anyio
 import anyio.abc
@@ -18,12 +17,10 @@ from reaper.core.model import EndpointFailure, Report
 from reaper.core.rules import Rules
 from reaper.descriptors import for_connections, limit
 from reaper.errors import TooManyFilesError, UnavailableError
-from reaper.providers.base import FEWEST
+from reaper.providers.base import FEWEST, answers
 from reaper.sweep.endpoint_sweep import EndpointSweep, SharedPass
 from reaper.sweep.engines import Engines
 from reaper.sweep.ports import DRAIN, Endpoint, EvidenceStore, Ledger, NoLedger, Observer, Options, Stop
-
-T = TypeVar("T")
 
 MANY, FEW = 10, 4  # of so many endpoints, no more than one in four ...
 PATIENCE = 2.0  # seconds: for so long even a few are waited for that do not answer
@@ -138,17 +135,11 @@ class _Wait:
                 self._give_up()
 
     async def _ask(self, each: EndpointSweep) -> None:
-        """Note that it lives if it answers; an endpoint whose identity needs no request is not asked."""
-
-        async def answered(what: str, function: Callable[[], Awaitable[T]]) -> T:  # noqa: ARG001
-            answer = await function()
-            each.retrier.breaker.answered = True
-            return answer
-
+        """Note that it lives if it answers."""
         await anyio.sleep(SLOW)
         if not each.retrier.breaker.answered:
             with suppress(Exception):  # its sweep finds out what is wrong there
-                await each.reader.identify(answered)
+                each.retrier.breaker.answered = await answers(each.reader) or each.retrier.breaker.answered
 
     def _only_silent(self) -> bool:
         many = len(self.passes) >= MANY and len(self.left) * FEW <= len(self.passes)
