@@ -47,7 +47,7 @@ class Units:
         self.judge = judge
         self.decisions = decisions
         self.members: dict[GroupKey, list[int]] = {}
-        self.networks: dict[GroupKey, list[int]] = {}  # and pods
+        self.joined: dict[GroupKey, list[int]] = {}  # networks and pods
         self.others: dict[GroupKey, list[int]] = {}  # volumes and images: they decide nothing
         self._images = [i for i, decision in enumerate(decisions) if decision.resource.kind is Kind.IMAGE]
         self.index = {(d.resource.endpoint, d.resource.id): i for i, d in enumerate(decisions)}
@@ -55,7 +55,7 @@ class Units:
             key = judge.groups.key(decision.resource)
             if key is not None:
                 kind = decision.resource.kind
-                of_kind = self.members if kind.runs else self.networks if kind.joined else self.others
+                of_kind = self.members if kind.runs else self.joined if kind.joined else self.others
                 of_kind.setdefault(key, []).append(i)
         names: dict[GroupName, list[GroupKey]] = {}
         for key in self.members:
@@ -69,7 +69,7 @@ class Units:
             self._agree_on_actions()
         while self._spread_keeping() | self._keep_namesakes():
             pass
-        for of_kind in (self.networks, self.others):
+        for of_kind in (self.joined, self.others):
             for key, followers in of_kind.items():
                 for i in followers:
                     self._judge_follower(i, self.members.get(key, []))
@@ -101,10 +101,10 @@ class Units:
             # What is left of a project speaks for itself: the rest goes with their project's containers.
             [
                 *self.members.get(key, []),
-                *self.networks.get(key, []),
+                *self.joined.get(key, []),
                 *(self.others.get(key, []) if key in self.members else []),
             ]
-            for key in self.members.keys() | self.networks.keys()
+            for key in self.members.keys() | self.joined.keys()
         ]
         for unit in alone + grouped:
             reaped = [i for i in unit if self.decisions[i].reap]
@@ -165,14 +165,14 @@ class Units:
         changed = False
         for key, members in self.members.items():
             unclear = unclear_key(key)
-            networks = (*self.networks.get(key, []), *self.networks.get(unclear, []))
-            speakers = (i for i in networks if _speaks_for_group(self.decisions[i]))
+            joined = (*self.joined.get(key, []), *self.joined.get(unclear, []))
+            speakers = (i for i in joined if _speaks_for_group(self.decisions[i]))
             kept = next((i for i in members if not self.decisions[i].reap), None)
             blocker = kept if kept is not None else next(speakers, None)
             if blocker is not None:
                 why = self.decisions[blocker]
                 its = f"its {why.resource.group_word} {key[1]} has {why.resource.name}, which is kept: {why.sentence}"
-                which = (*members, *networks, *self.others.get(key, []), *self.others.get(unclear, []))
+                which = (*members, *joined, *self.others.get(key, []), *self.others.get(unclear, []))
                 changed |= self._keep_all(which, _kept_by(why), its)
         return changed
 

@@ -39,7 +39,7 @@ class Members:
     """The members of one unit.
 
     Args:
-        decisions: of all its members, its networks last.
+        decisions: of all its members, its networks and pods last.
         results: by resource id, as far as they are known. ``DELETED`` is not confirmed yet.
         retryable: whether a member failed in a way that another round may mend.
         waits: whether a member can go only when something else is gone.
@@ -77,7 +77,8 @@ class Members:
         """Its containers or sandboxes; where it is one of volumes or images, these."""
         return [d for d in self._open() if not d.resource.kind.joined]
 
-    def _networks(self) -> list[Decision]:
+    def _joined(self) -> list[Decision]:
+        """Its networks and pods."""
         return [d for d in self._open() if d.resource.kind.joined]
 
     def _open(self) -> list[Decision]:

@@ -99,7 +99,7 @@ class Unit(Members):
             forced = await self._stop(running)
             await self._look_after_stops(fresh, forced)
         await self._delete_all([r for r in fresh if r.id not in self.results], forced)
-        await self._delete_networks()
+        await self._delete_joined()
 
     def leave_alone(self, rests: Mapping[str, Rest]) -> None:
         """Begin nothing: the deletion of these members has failed in earlier sweeps, and rests."""
@@ -343,18 +343,18 @@ class Unit(Members):
         )
         return seen, error
 
-    async def _delete_networks(self) -> None:
+    async def _delete_joined(self) -> None:
         """The group's pods and networks go last, in this order, and only when all its containers are gone."""
-        networks = self._networks()
-        if not networks:
+        joined = self._joined()
+        if not joined:
             return
         containers = (d.resource.id for d in self.decisions if not d.resource.kind.joined)
         if not all(self.results[id_].outcome.removed for id_ in containers):
-            for decision in networks:
+            for decision in joined:
                 word = decision.resource.group_word
                 self._settle(decision, Outcome.SKIPPED, f"its {word}'s containers are not all gone")
             return
-        before = networks[0].resource
+        before = joined[0].resource
         members = await self.context.provider.members(before, self._listing) if before.group is not None else ()
         gone = self.results.keys()
         if back := [m.name for m in members if m.id not in gone and not m.kind.joined]:
@@ -380,4 +380,4 @@ class Unit(Members):
                 await self._delete(resource)
 
         for kind in (Kind.POD, Kind.NETWORK):
-            await self._each([d.resource for d in networks if d.resource.kind is kind], one)
+            await self._each([d.resource for d in joined if d.resource.kind is kind], one)
