@@ -19,11 +19,12 @@ from time import perf_counter, process_time
 from prometheus_client import generate_latest
 
 from reaper.config.settings import Settings
-from reaper.observers.instruments import SweepResult, reach
+from reaper.observers.instruments import reach
 from reaper.observers.metrics import Metrics
 from reaper.service.service import settle_in
 from reaper.service.status import Status
 from reaper.service.web import Web
+from reaper.sweep.result import SweepResult
 
 TICK = 0.001
 TEXT = "text/plain;version=0.0.4"

@@ -6,23 +6,21 @@ appears with its first failure. No label holds an id, so the number of series fo
 
 import platform
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from enum import StrEnum
 from functools import partial
 from types import MappingProxyType
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from reaper import __version__
 from reaper.core.conditions import Policy
-from reaper.core.model import TIME_UP, Action, Decision, EndpointReport, Kind, Outcome, Reason, State
+from reaper.core.model import Action, Decision, Kind, Outcome, Reason, State
 from reaper.core.quota import Quota
 from reaper.core.safety_net import SAFETY_NET
 from reaper.core.savings import LEASE as LEASE  # noqa: PLC0414 - the values of a label
 from reaper.core.savings import OVERRIDE as OVERRIDE  # noqa: PLC0414 - the same
-from reaper.errors import LeasesUnknownError, ProviderError
+from reaper.errors import ProviderError
 from reaper.providers.registry import kinds_of
-from reaper.sweep.endpoint_sweep import BUG
-from reaper.sweep.reach import PARTLY
+from reaper.sweep.result import SweepResult
 
 UNDECIDED = "(none)"  # for a policy where there is none: it could not be inspected, so nothing decided
 
@@ -45,19 +43,6 @@ Labelled = Counter | Gauge | Histogram
 Series = tuple[Labelled, tuple[str, ...]]
 
 
-class SweepResult(StrEnum):
-    """How the sweep of one endpoint ended. Of several, the first that applies."""
-
-    BUG = "internal_error"
-    TIMEOUT = "timeout"
-    INTERRUPTED = "interrupted"
-    LEASES_UNKNOWN = "leases_unknown"
-    UNLISTED = "unlisted"
-    CAPPED = "capped"
-    FAILURES = "failures"
-    SUCCESS = "success"
-
-
 def decider(decision: Decision) -> str:
     """What decided that it goes, as the label ``policy`` has it."""
     return decision.policy or (LEASE if decision.lease is not None else OVERRIDE)
@@ -76,22 +61,6 @@ def states_of(kind: Kind) -> Collection[State]:
 def _retryable(error: type[ProviderError] = ProviderError) -> set[str]:
     """The labels of all errors after which a call is tried again."""
     return {error.label for _ in range(error.retryable)}.union(*(_retryable(one) for one in error.__subclasses__()))
-
-
-class Tidy:
-    """What a registry collects, without the time of creation of each series, which doubles their number for nothing.
-
-    prometheus_client has a switch for that, but it is the whole process's, and others may live in it.
-    """
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-
-    def collect(self) -> Iterator[Metric]:
-        """See ``prometheus_client.registry.Collector``."""
-        for metric in self._registry.collect():
-            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
-            yield metric
 
 
 class Instruments:
@@ -364,28 +333,6 @@ def actions(policies: Iterable[Policy]) -> Mapping[str, Action]:
 
 Reach = Mapping[str, tuple[Collection[Kind], Collection[str]]]
 """The kinds that each policy is for, and the names of its endpoints."""
-
-
-def sweep_result(report: EndpointReport, interrupted: str | None = None) -> SweepResult:
-    """How the sweep of one endpoint ended.
-
-    Args:
-        report: the endpoint's.
-        interrupted: what ended the whole sweep early, as in ``Report``; what was done by then is not concerned.
-    """
-    failure = report.failure.label if report.failure else None
-    if failure == BUG:
-        return SweepResult.BUG
-    undone = report.cap is None and report.count(Outcome.ABANDONED) > 0
-    if failure == "interrupted" or (interrupted is not None and undone):
-        return SweepResult.TIMEOUT if interrupted == TIME_UP else SweepResult.INTERRUPTED
-    if failure not in (None, PARTLY):
-        return SweepResult.LEASES_UNKNOWN if failure == LeasesUnknownError.label else SweepResult.UNLISTED
-    if report.cap is not None:
-        return SweepResult.CAPPED
-    if failure == PARTLY or undone or any(result.failed for result in report.results):
-        return SweepResult.FAILURES
-    return SweepResult.SUCCESS
 
 
 def reach(endpoints: Iterable[str], policies: Iterable[Policy]) -> Reach:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from reaper.core.disk import Thresholds
 from reaper.core.model import Decision, EndpointReport, Outcome, Reason, Report, Resource, Result
 from reaper.retry.retrier import FailedAttempt
-from reaper.sweep.endpoint_sweep import BUG
 from reaper.sweep.pressure import Relief
+from reaper.sweep.result import BUG
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

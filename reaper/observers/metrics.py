@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, write_to_textfile
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
 from reaper import files
@@ -18,7 +17,7 @@ from reaper.core.inventory_warnings import is_stuck
 from reaper.core.model import Action, Decision, EndpointReport, Kind, Outcome, Reason, Report
 from reaper.core.quota import Quota, fullest
 from reaper.core.savings import NO_PRICES, Entry, Prices, avoided_cost, avoided_hours
-from reaper.errors import ConfigError
+from reaper.observers.exposition import Tidy
 from reaper.observers.instruments import (
     DECIDERS,
     EVIDENCE,
@@ -28,19 +27,16 @@ from reaper.observers.instruments import (
     Labelled,
     Reach,
     Series,
-    SweepResult,
-    Tidy,
     decider,
     leaks,
     reclaimed,
     states_of,
-    sweep_result,
 )
 from reaper.providers.registry import kinds_of
 from reaper.retry.retrier import FailedAttempt
-from reaper.sweep.endpoint_sweep import BUG
 from reaper.sweep.ports import Quiet
 from reaper.sweep.reach import PARTLY
+from reaper.sweep.result import BUG, SweepResult, sweep_result
 
 
 class Metrics(Quiet):
@@ -64,6 +60,8 @@ class Metrics(Quiet):
         self.registry = registry or CollectorRegistry()
         if process:
             ProcessCollector(registry=self.registry)
+        shown = Tidy(self.registry)
+        self.render, self.write_textfile = shown.render, shown.write_textfile
         self._dry_run = dry_run
         self._rehearses = False
         self._prices = NO_PRICES
@@ -167,10 +165,6 @@ class Metrics(Quiet):
 
     # -- an observer of sweeps -----------------------------------------------------------------------------------------
 
-    def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:
-        """See ``sweep.Observer``."""
-        self._found(endpoint, decisions)
-
     def retrying(self, endpoint: str, event: FailedAttempt) -> None:
         """See ``sweep.Observer``."""
         if (provider := self._providers.get(endpoint)) is not None:
@@ -186,7 +180,7 @@ class Metrics(Quiet):
             self._set(self._i.skew, name, report.clock_skew.total_seconds())
             away = report.removed
             there = [decision for decision in report.decisions if decision.resource.id not in away]
-            self._found(name, there)
+            self.decided(name, there)
             self._age_of_leak(name, there, report.clock_skew, now)
             moment = datetime.fromtimestamp(now, UTC) + report.clock_skew
             stuck = sum(d.reason is Reason.CHANGING and is_stuck(d.resource, moment) for d in there)
@@ -206,7 +200,8 @@ class Metrics(Quiet):
                 self._there[self._i.would_delete, labels] = None
                 self._i.would_delete.labels(*labels).set(would[policy])
 
-    def _found(self, endpoint: str, decisions: Sequence[Decision]) -> None:
+    def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:
+        """See ``sweep.Observer``."""
         states: Tally[tuple[str, ...]] = Tally()
         reasons: Tally[str] = Tally()
         leak: Tally[str] = Tally()
@@ -253,7 +248,6 @@ class Metrics(Quiet):
         if self._dry_run:
             return
         where = (report.provider, report.endpoint)
-        counts: Tally[tuple[str, ...]] = Tally()
         taken = self._timing(self._i.deletion_seconds, report.provider)
         delay = self._timing(self._i.delay_seconds, report.provider)
         for result in report.results:
@@ -266,15 +260,13 @@ class Metrics(Quiet):
                 kind, action = decision.resource.kind.value, decision.action.value
                 self._count(self._i.actions, (*where, kind, policy, action, result.outcome.value))
                 continue
-            counts[decision.resource.kind.value, policy, result.outcome.value] += 1
+            self._count(self._i.deletions, (*where, decision.resource.kind.value, policy, result.outcome.value))
             if result.evidence is not None:
                 self._count(self._i.evidence, (*where, EVIDENCE[not result.evidence]))
             if result.outcome is Outcome.DELETED:
                 taken.observe(result.seconds)
                 if decision.since is not None:
                     delay.observe(max(0.0, now - (decision.since - report.clock_skew).timestamp()))
-        for labels, number in counts.items():
-            self._count(self._i.deletions, (*where, *labels), number)
         self._time_leases(report, now)
 
     def _count_worth(self, entry: Entry, labels: tuple[str, ...]) -> None:
@@ -290,14 +282,9 @@ class Metrics(Quiet):
         away = report.removed
         left, ends = {decision.lease for decision in report.decisions if decision.resource.id not in away}, {}
         for result in report.results:
-            decision = result.decision
-            if (
-                result.outcome.removed
-                and decision.lease is not None
-                and decision.lease not in left
-                and decision.since is not None
-            ):
-                ends[decision.lease] = (decision.since - report.clock_skew).timestamp()
+            lease, since = result.decision.lease, result.decision.since
+            if result.outcome.removed and lease is not None and lease not in left and since is not None:
+                ends[lease] = (since - report.clock_skew).timestamp()
         for end in ends.values():
             self._timing(self._i.lease_seconds, report.provider).observe(max(0.0, now - end))
 
@@ -398,21 +385,6 @@ class Metrics(Quiet):
 
     # -- who reads it --------------------------------------------------------------------------------------------------
 
-    def render(self, accept: str) -> tuple[bytes, str]:
-        """Body and content type for an Accept header. May be called in any thread, while the loop goes on counting."""
-        try:
-            encode, content_type = choose_encoder(accept)
-        except (TypeError, ValueError):  # it asks for a version that is no number
-            encode, content_type = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
-        return encode(Tidy(self.registry)), content_type
-
-    def write_textfile(self, path: Path) -> None:
-        """Write everything for node_exporter, which never sees a part of it. Raises ConfigError when that cannot be done."""
-        try:
-            write_to_textfile(str(path), Tidy(self.registry))
-        except OSError as error:
-            raise ConfigError(f"the metrics cannot be written: {error.strerror or error}", where=str(path)) from error
-
     def recall(self, path: Path) -> None:
         """Take over when the policies succeeded last from a file that an earlier process wrote, if there is one."""
         try:
@@ -421,6 +393,5 @@ class Metrics(Quiet):
             return
         for sample in (sample for family in families for sample in family.samples):
             if sample.name == "reaper_last_success_timestamp_seconds":
-                self._set(
-                    self._i.last_success, sample.labels.get("endpoint", ""), sample.value, sample.labels.get("policy", "")
-                )
+                endpoint, policy = (sample.labels.get(key, "") for key in ("endpoint", "policy"))
+                self._set(self._i.last_success, endpoint, sample.value, policy)

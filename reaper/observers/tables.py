@@ -17,8 +17,8 @@ from reaper.core.quota import Quota, usages_of
 from reaper.observers.log import cause, one_line
 from reaper.observers.view import COLUMNS, View, age, owner, summary, verdict
 from reaper.providers.registry import kinds_of
-from reaper.sweep.endpoint_sweep import BUG, CLOCK
 from reaper.sweep.reach import PARTLY
+from reaper.sweep.result import BUG, CLOCK
 
 SHOWN = 40  # rows of what went well, and of quotas, are listed one by one up to here, at a terminal
 

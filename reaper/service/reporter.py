@@ -9,12 +9,12 @@ import anyio
 
 from reaper.core.disk import DiskUsage, Thresholds
 from reaper.core.model import Outcome, Report
-from reaper.observers.instruments import SweepResult
 from reaper.observers.log import LogObserver
 from reaper.observers.metrics import Metrics
 from reaper.service.status import Status
 from reaper.service.systemd import Notifier
 from reaper.sweep.pressure import Relief
+from reaper.sweep.result import SweepResult
 from reaper.sweep.sweep import Observer
 
 if TYPE_CHECKING:

@@ -36,6 +36,7 @@ from reaper.sweep.kinds import asked_for, decided_about, watches_use
 from reaper.sweep.owner_proofs import look
 from reaper.sweep.ports import Endpoint, EvidenceStore, Ledger, Observer, Options
 from reaper.sweep.reach import check_reach
+from reaper.sweep.result import BUG, CLOCK
 from reaper.sweep.safety_net import set_timers, without_timers
 from reaper.sweep.unit import Unit
 from reaper.sweep.units import make_units
@@ -43,7 +44,6 @@ from reaper.sweep.units import make_units
 SKEW_TOLERANCE = timedelta(minutes=1)
 OF_THE_ENDPOINT = frozenset({CircuitOpenError.label, CredentialsError.label, RateLimitedError.label})
 LAST_LOOK = timedelta(seconds=5)
-BUG, CLOCK = "internal_error", "clock"
 
 
 @dataclass
@@ -184,9 +184,8 @@ class EndpointSweep:
     def _untouched(self, decision: Decision) -> Result:
         if not self.shared.options.act:
             return Result(decision, Outcome.WOULD_DELETE)
-        if decision.resource.id in self.held_back:
-            return Result(decision, Outcome.ABANDONED, "the deletion cap was hit")
-        return Result(decision, Outcome.ABANDONED, "the sweep ended first")
+        why = "the deletion cap was hit" if decision.resource.id in self.held_back else "the sweep ended first"
+        return Result(decision, Outcome.ABANDONED, why)
 
     def _fail(self, label: str, message: str) -> None:
         self.failure = self.failure or EndpointFailure(label, message)

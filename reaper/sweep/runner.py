@@ -10,7 +10,7 @@ import anyio.abc
 
 from reaper import exits
 from reaper.core.model import EndpointReport, Outcome, Report, Result
-from reaper.sweep.endpoint_sweep import BUG
+from reaper.sweep.result import BUG
 from reaper.sweep.sweep import DRAIN, Stop
 
 

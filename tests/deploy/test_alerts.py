@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from reaper.core.model import Outcome
-from reaper.observers.instruments import KEPT, SweepResult
+from reaper.observers.instruments import KEPT
+from reaper.sweep.result import SweepResult
 from tests import needs
 from tests.deploy.files import ALERTS, CASES, ROOT, RUNBOOK, SWARM_ALERTS, alert_names, metrics_in, rules
 from tests.metrics.lab import table

@@ -14,7 +14,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from devkit.generate.panels import OUTCOMES, RESULTS, STATES
 from reaper.core.model import Outcome, State
-from reaper.observers.instruments import SweepResult
+from reaper.sweep.result import SweepResult
 from tests.deploy.files import DASHBOARDS, ROOT, alert_names, dashboard, metrics_in, panels, queries, rules, variables
 from tests.metrics.lab import table
 

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from reaper.config.settings import JournalTable, Settings
 from reaper.core.model import EndpointReport, Outcome, Report
-from reaper.observers.instruments import SweepResult, reach, sweep_result
+from reaper.observers.instruments import reach
 from reaper.observers.json_report import report_document
 from reaper.observers.metrics import Metrics
 from reaper.providers.daytona import client as daytona
@@ -32,6 +32,7 @@ from reaper.simulator.server import Simulator
 from reaper.sweep.plan import Plan
 from reaper.sweep.ports import Quiet
 from reaper.sweep.reach import PARTLY
+from reaper.sweep.result import SweepResult, sweep_result
 from reaper.sweep.runner import exit_code
 from reaper.sweep.sweep import Options, Stop
 from tests.daytona.loop import LoopClock

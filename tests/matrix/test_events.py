@@ -12,9 +12,9 @@ import anyio
 import pytest
 
 from reaper.core.durations import parse
-from reaper.observers.instruments import SweepResult
 from reaper.service.endpoint_worker import EndpointWorker
 from reaper.service.loaded import Loaded
+from reaper.sweep.result import SweepResult
 from tests.matrix import outcomes
 from tests.matrix.bench import Bench
 from tests.matrix.faults import DOCKER, EVENTS, FAULTS, Fault

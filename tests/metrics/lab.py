@@ -11,7 +11,8 @@ import pytest
 
 from reaper.core.accounts import LastLook
 from reaper.core.model import Decision, EndpointReport, Kind, Outcome, Reason, Resource, Result, Verdict
-from reaper.observers.instruments import Reach, Tidy
+from reaper.observers.exposition import Tidy
+from reaper.observers.instruments import Reach
 from reaper.observers.metrics import Metrics
 from tests import needs
 from tests.sweep.lab import NOW, Lab, stopped

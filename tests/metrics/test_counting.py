@@ -16,10 +16,10 @@ from reaper.core.model import Action, CapHit, EndpointFailure, EndpointReport, K
 from reaper.core.safety_net import SAFETY_NET
 from reaper.core.savings import Prices, Rates
 from reaper.errors import ConfigError, RateLimitedError, ServerError, UnavailableError
-from reaper.observers.instruments import COUNTED, KEPT, LEASE, OVERRIDE, UNDECIDED, SweepResult, actions, reach, sweep_result
+from reaper.observers.instruments import COUNTED, KEPT, LEASE, OVERRIDE, UNDECIDED, actions, reach
 from reaper.observers.metrics import Metrics
 from reaper.retry.retrier import FailedAttempt
-from reaper.sweep.endpoint_sweep import BUG
+from reaper.sweep.result import BUG, SweepResult, sweep_result
 from tests.core.strategies import World, worlds
 from tests.metrics.lab import ENDPOINTS, POLICIES, Bench, became, decision, report, total, values
 from tests.sweep.lab import HOUR, MINUTE, NOW, OLD, SECOND, STOPPED

@@ -30,7 +30,6 @@ from reaper.leases.sources import NAME, KnownLeases
 from reaper.leases.store import LeaseFile
 from reaper.leases.watcher import LeaseBook
 from reaper.liveness import Alive, lock_file, new_token
-from reaper.observers.instruments import SweepResult
 from reaper.observers.journal_db import Database
 from reaper.providers.daytona.registration import REGISTRATION as DAYTONA
 from reaper.providers.daytona.settings import DaytonaTable
@@ -46,6 +45,7 @@ from reaper.simulator.faults import Handler
 from reaper.sweep import connect
 from reaper.sweep.plan import Plan
 from reaper.sweep.ports import Options, Quiet, Stop
+from reaper.sweep.result import SweepResult
 from reaper.sweep.runner import exit_code
 from tests.daytona.loop import LoopClock
 from tests.model import script
