@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import timedelta
 from typing import Annotated, Self
 
 from pydantic import Field, StrictBool, StrictInt, StrictStr, WithJsonSchema, field_validator, model_validator
@@ -11,7 +10,7 @@ from reaper.config.policies import PolicyTable
 from reaper.core.conditions import SHORTEST_CREATED_GRACE
 from reaper.core.kinds import Kind
 from reaper.core.quota import COUNT, CPU, DEFAULT_IDLE_FOR, DISK, MEMORY, Quota
-from reaper.providers.fields import Duration, Name, Size, Table, did_you_mean
+from reaper.providers.fields import Duration, Name, Size, Table, at_least, did_you_mean
 
 _KINDS = (Kind.CONTAINER.value, Kind.SANDBOX.value)
 
@@ -30,7 +29,10 @@ class QuotaTable(Table):
     endpoints: tuple[Name, ...] = ()
     per_label: StrictStr | None = None
     enforce: StrictBool = False
-    idle_for: Duration = DEFAULT_IDLE_FOR
+    idle_for: Annotated[
+        Duration,
+        at_least(SHORTEST_CREATED_GRACE, 'it is at least ten minutes: a run may pause for so long; write for example "8h"'),
+    ] = DEFAULT_IDLE_FOR
 
     @field_validator("kinds", mode="before")
     @classmethod
@@ -48,13 +50,6 @@ class QuotaTable(Table):
                 f'{key!r} is no key of a label; write for example "user", and each of its values counts by itself'
             )
         return key
-
-    @field_validator("idle_for")
-    @classmethod
-    def _is_long_enough(cls, idle_for: timedelta) -> timedelta:
-        if idle_for < SHORTEST_CREATED_GRACE:
-            raise ValueError('it is at least ten minutes: a run may pause for so long; write for example "8h"')
-        return idle_for
 
     @model_validator(mode="after")
     def _has_a_limit(self) -> Self:

@@ -3,15 +3,14 @@
 import re
 from datetime import timedelta
 from ipaddress import ip_address
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import StrictBool, StrictStr, field_validator, model_validator
 
 from reaper.paths import LISTEN, LONGEST_PATH, NOWHERE, RYUK_LISTEN, host_and_port
-from reaper.providers.fields import Duration, Globs, Table
+from reaper.providers.fields import Duration, Globs, Positive, Table, at_least, check_one_of
 
-SHORTEST_MAX_AGE = timedelta(minutes=1)
-DEFAULT_CATCH_UP, SHORTEST_CATCH_UP = timedelta(hours=1), timedelta(minutes=1)
+MINUTE, DEFAULT_CATCH_UP = timedelta(minutes=1), timedelta(hours=1)
 
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^/:@\s\[\]]+):\d{1,5}")
 
@@ -43,9 +42,11 @@ class ServiceTable(Table):
 
     listen: StrictStr = LISTEN
     sweep_at_start: StrictBool = True
-    catch_up: Duration = DEFAULT_CATCH_UP
+    catch_up: Annotated[
+        Duration, at_least(MINUTE, 'it is at least one minute, which a busy host may need; write for example "1h"')
+    ] = DEFAULT_CATCH_UP
     jitter: Duration = timedelta(seconds=5)
-    sweep_timeout: Duration = timedelta(minutes=30)
+    sweep_timeout: Positive = timedelta(minutes=30)
     drain_timeout: Duration = timedelta(seconds=20)
     docker_events: StrictBool = True
     dry_run: StrictBool = False
@@ -54,20 +55,6 @@ class ServiceTable(Table):
     @classmethod
     def _address(cls, listen: str) -> str:
         return _check_listen(listen, LISTEN)
-
-    @field_validator("sweep_timeout")
-    @classmethod
-    def _positive(cls, value: timedelta) -> timedelta:
-        if not value:
-            raise ValueError('must be greater than 0; write for example "30m"')
-        return value
-
-    @field_validator("catch_up")
-    @classmethod
-    def _long_enough(cls, value: timedelta) -> timedelta:
-        if value < SHORTEST_CATCH_UP:
-            raise ValueError('it is at least one minute, which a busy host may need; write for example "1h"')
-        return value
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -89,19 +76,14 @@ class LeasesTable(Table):
     token_env: StrictStr | None = None
     token_file: StrictStr | None = None
     claimable: Globs = ("org.testcontainers.*",)
-    max_age: Duration | None = None
+    max_age: Annotated[Duration, at_least(MINUTE, 'it is at least one minute; write for example "3d", or "none"')] | None = (
+        None
+    )
 
     @field_validator("max_age", mode="before")
     @classmethod
     def _unbounded(cls, value: object) -> object:
         return None if value == "none" else value
-
-    @field_validator("max_age")
-    @classmethod
-    def _long_enough(cls, value: timedelta | None) -> timedelta | None:
-        if value is not None and value < SHORTEST_MAX_AGE:
-            raise ValueError('it is at least one minute; write for example "3d", or "none"')
-        return value
 
     @field_validator("socket")
     @classmethod
@@ -116,8 +98,7 @@ class LeasesTable(Table):
 
     @model_validator(mode="after")
     def _one_token(self) -> Self:
-        if self.token_env is not None and self.token_file is not None:
-            raise ValueError("token_env and token_file exclude each other; leave one out")
+        check_one_of(self, "token_env", "token_file")
         return self
 
 
@@ -139,8 +120,7 @@ class RyukTable(Table):
 
     @model_validator(mode="after")
     def _is_guarded(self) -> Self:
-        if self.secret_env is not None and self.secret_file is not None:
-            raise ValueError("secret_env and secret_file exclude each other; leave one out")
+        check_one_of(self, "secret_env", "secret_file")
         if self.address is not None and not _is_loopback(self.address[0]) and not self.has_secret:
             raise ValueError(
                 f"listen = {self.listen!r} can be reached from elsewhere, so it needs a secret: name one with secret_file or"

@@ -37,7 +37,18 @@ from reaper.core.presets import PRESETS, in_force
 from reaper.core.rules import Rules
 from reaper.core.scope import Protect, Scope, Selector
 from reaper.providers import registry
-from reaper.providers.fields import Duration, Globs, Labels, ProtectingGlobs, Size, Table, did_you_mean, toml_value
+from reaper.providers.fields import (
+    Duration,
+    Globs,
+    Labels,
+    Positive,
+    ProtectingGlobs,
+    Size,
+    Table,
+    at_least,
+    did_you_mean,
+    toml_value,
+)
 from reaper.providers.registration import EndpointTable, Registration
 
 MAX_DELETIONS, MAX_DELETIONS_OF_EVERYTHING, MAX_FRACTION_OF_EVERYTHING = 1000, 100, 0.5
@@ -120,15 +131,8 @@ class RetryTable(Table):
     factor: Annotated[float, Field(strict=True, ge=1, le=100)] = 2.0
     max_delay: Duration = timedelta(seconds=30)
     jitter: Duration = timedelta(seconds=1)
-    total: Duration = timedelta(seconds=60)
-    request_timeout: Duration = timedelta(seconds=30)
-
-    @field_validator("total", "request_timeout")
-    @classmethod
-    def _positive(cls, value: timedelta) -> timedelta:
-        if not value:
-            raise ValueError('must be greater than 0; write for example "60s"')
-        return value
+    total: Positive = timedelta(seconds=60)
+    request_timeout: Positive = timedelta(seconds=30)
 
 
 class JournalTable(Table):
@@ -148,14 +152,9 @@ class EvidenceTable(Table):
     logs: Annotated[StrictInt, Field(ge=0, le=1000)] = 0
     inspect: StrictBool = False
     keep_for: Duration = timedelta(days=14)
-    max_size: Size = 1 << 30
-
-    @field_validator("max_size")
-    @classmethod
-    def _large_enough(cls, value: int) -> int:
-        if value < 10_000_000:
-            raise ValueError('it is at least 10MB, which a few logs may have; write for example "1GiB"')
-        return value
+    max_size: Annotated[
+        Size, at_least(10**7, 'it is at least 10MB, which a few logs may have; write for example "1GiB"')
+    ] = 2**30
 
     @property
     def wanted(self) -> bool:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +20,8 @@ from pydantic import (
 
 from reaper.core import durations, sizes
 from reaper.core.scope import is_total
+
+Least = TypeVar("Least", timedelta, int)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -63,6 +65,17 @@ def _size(value: object) -> int:
     if not isinstance(value, str):
         raise ValueError(f"a size is a text with a unit, for example {sizes.EXAMPLES}")  # noqa: TRY004
     return sizes.parse(value)
+
+
+def at_least(least: Least, why: str) -> AfterValidator:
+    """A check that refuses what is less; ``why`` says what would be right."""
+
+    def check(value: Least) -> Least:
+        if value < least:
+            raise ValueError(why)
+        return value
+
+    return AfterValidator(check)
 
 
 def check_glob(value: str) -> str:
@@ -119,6 +132,12 @@ def _name(value: str) -> str:
     return value
 
 
+def check_one_of(table: BaseModel, one: str, other: str) -> None:
+    """Raise ValueError when the table has both of these keys."""
+    if getattr(table, one) is not None and getattr(table, other) is not None:
+        raise ValueError(f"{one} and {other} exclude each other; leave one out")
+
+
 DURATION_EXAMPLES = ["90s", "6h", "1d12h"]
 Duration = Annotated[
     timedelta,
@@ -128,6 +147,7 @@ Duration = Annotated[
         {"type": "string", "pattern": r"^\s*(0|(\d+(\.\d+)?[ \t]*(ms|s|m|h|d|w)[ \t]*)+)\s*$", "examples": DURATION_EXAMPLES}
     ),
 ]
+Positive = Annotated[Duration, at_least(timedelta.resolution, 'must be greater than 0; write for example "60s"')]
 Size = Annotated[
     int,
     BeforeValidator(_size),

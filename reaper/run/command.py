@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from reaper import exits
 from reaper.config import load
-from reaper.config.service_tables import SHORTEST_MAX_AGE
+from reaper.config.service_tables import MINUTE
 from reaper.core import durations
 from reaper.core.claim_check import ClaimError, check, check_all
 from reaper.core.lease import IMAGE_LABEL, Claim
@@ -122,7 +122,7 @@ def _max_age(text: str | None, bound: timedelta | None) -> timedelta | None:
         given = None if text is None else durations.parse(text)
     except ValueError as error:
         raise ConfigError(str(error), 'write for example "24h"', "--max-age") from None
-    if given is not None and given < SHORTEST_MAX_AGE:
+    if given is not None and given < MINUTE:
         raise ConfigError("it is at least one minute", 'write for example "24h"', "--max-age")
     return min((age for age in (given, bound) if age is not None), default=None)
 

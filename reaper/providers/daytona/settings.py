@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from reaper.core.safety_net import SafetyNet
-from reaper.providers.fields import Duration, Table, masked
+from reaper.providers.fields import Duration, Positive, Table, at_least, check_one_of, masked
 from reaper.providers.registration import EndpointTable
 
 DEFAULT_API_URL = "https://app.daytona.io/api"
@@ -27,7 +27,10 @@ DEFAULT_V2_API_URL = "https://api.daytona.com"
 DEFAULT_API_KEY = "DAYTONA_API_KEY"
 
 
-LEAST_AUTO_STOP, LEAST_AUTO_DELETE = timedelta(hours=8), timedelta(hours=1)
+_OUTLASTS_TRIALS = (
+    "it is at least 8 hours: an agent may be at work for so long without one call from outside, and the platform"
+    ' would stop it; write for example "1d", or leave stopping to a policy with idle_for'
+)
 
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -36,25 +39,11 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class SafetyNetTable(Table):
     """[daytona.safety_net]: the platform's own timers for owned sandboxes that have them off; they outlive this program."""
 
-    auto_stop: Duration | None = None
-    auto_delete: Duration | None = None
-
-    @field_validator("auto_stop")
-    @classmethod
-    def _outlasts_trials(cls, interval: timedelta | None) -> timedelta | None:
-        if interval is not None and interval < LEAST_AUTO_STOP:
-            raise ValueError(
-                "it is at least 8 hours: an agent may be at work for so long without one call from outside, and the platform"
-                ' would stop it; write for example "1d", or leave stopping to a policy with idle_for'
-            )
-        return interval
-
-    @field_validator("auto_delete")
-    @classmethod
-    def _is_long(cls, interval: timedelta | None) -> timedelta | None:
-        if interval is not None and interval < LEAST_AUTO_DELETE:
-            raise ValueError('it is at least one hour after the stop; write for example "3d"')
-        return interval
+    auto_stop: Annotated[Duration, at_least(timedelta(hours=8), _OUTLASTS_TRIALS)] | None = None
+    auto_delete: (
+        Annotated[Duration, at_least(timedelta(hours=1), 'it is at least one hour after the stop; write for example "3d"')]
+        | None
+    ) = None
 
     @model_validator(mode="after")
     def _sets_something(self) -> Self:
@@ -87,7 +76,7 @@ class DaytonaTable(EndpointTable):
     page_size: Annotated[StrictInt, Field(ge=1, le=200)] = 200
     max_rate_share: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.5
     concurrency: Annotated[StrictInt, Field(ge=1, le=256)] = 32
-    confirm_within: Duration = timedelta(seconds=60)
+    confirm_within: Positive = timedelta(seconds=60)
     safety_net: SafetyNetTable | None = None
 
     @field_validator("api_url", "v2_api_url")
@@ -105,17 +94,9 @@ class DaytonaTable(EndpointTable):
             )
         return name
 
-    @field_validator("confirm_within")
-    @classmethod
-    def _positive(cls, value: timedelta) -> timedelta:
-        if not value:
-            raise ValueError('a deletion takes its time; write for example "60s"')
-        return value
-
     @model_validator(mode="after")
     def _one_key(self) -> Self:
-        if self.api_key_env is not None and self.api_key_file is not None:
-            raise ValueError("api_key_env and api_key_file exclude each other; leave one out")
+        check_one_of(self, "api_key_env", "api_key_file")
         return self
 
 
