@@ -226,15 +226,14 @@ async def _close(endpoint: Endpoint) -> None:
         await endpoint.reader.close()
 
 
-class _Observers:
+class _Observers(Observer):
     """Notifies several observers; a list that grows meanwhile is followed."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
-        self._observers = observers
+        for name in (name for name in vars(Observer) if not name.startswith("_")):
+            setattr(self, name, partial(self._notify, observers, name))
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        def notify(*arguments: object) -> None:
-            for observer in self._observers:
-                getattr(observer, name)(*arguments)
-
-        return notify
+    @staticmethod
+    def _notify(observers: Sequence[Observer], name: str, *arguments: object) -> None:
+        for observer in observers:
+            getattr(observer, name)(*arguments)

@@ -19,7 +19,7 @@ from reaper.core.model import Decision, EndpointReport, Result
 from reaper.liveness import new_token
 from reaper.observers.journal_rows import Begun
 from reaper.observers.journal_writer import WAITING, Job, Writer
-from reaper.sweep.ports import Quiet
+from reaper.sweep.ports import Observer
 
 if TYPE_CHECKING:
     from reaper.observers.journal_db import Database
@@ -38,7 +38,7 @@ class _Sweep:
     settled: dict[str, datetime] = field(default_factory=dict)
 
 
-class Journal(Quiet):
+class Journal(Observer):
     """The record of what sweeps do: an observer of them, and their ledger. Any number of processes may share a file.
 
     Args:

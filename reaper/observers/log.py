@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from reaper.core.disk import Thresholds
 from reaper.core.model import Decision, EndpointReport, Outcome, Reason, Report, Resource, Result
 from reaper.retry.retrier import FailedAttempt
+from reaper.sweep.ports import Observer
 from reaper.sweep.pressure import Relief
 from reaper.sweep.result import BUG
 
@@ -142,7 +143,7 @@ def _about(resource: Resource) -> dict[str, str]:
     return {"kind": resource.kind.value, "name": resource.name, "id": resource.short_id}
 
 
-class LogObserver:
+class LogObserver(Observer):
     """Writes a line for what happens: INFO for deletions, WARNING for failed attempts, ERROR for what failed for good.
 
     Args:

@@ -34,12 +34,12 @@ from reaper.observers.instruments import (
 )
 from reaper.providers.registry import kinds_of
 from reaper.retry.retrier import FailedAttempt
-from reaper.sweep.ports import Quiet
+from reaper.sweep.ports import Observer
 from reaper.sweep.reach import PARTLY
 from reaper.sweep.result import BUG, SweepResult, sweep_result
 
 
-class Metrics(Quiet):
+class Metrics(Observer):
     """An observer of sweeps that counts; the service sets the rest. Everything but ``render`` belongs to the loop.
 
     Args:

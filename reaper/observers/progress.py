@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Self
 
 from reaper.core.model import Decision, Result
 from reaper.retry.retrier import FailedAttempt
-from reaper.sweep.ports import Quiet
-from reaper.sweep.sweep import Observer
+from reaper.sweep.ports import Observer
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
 
-class ProgressBar(Quiet):
+class ProgressBar(Observer):
     """A bar that counts the deletions. An observer of the sweep, and a context manager.
 
     It has no total until the last endpoint has been decided about: one that grows says nothing of the time that is left.

@@ -13,7 +13,7 @@ from reaper.core.decide import young_and_running
 from reaper.core.disk import DiskUsage
 from reaper.core.model import Decision, EndpointReport, Outcome, Reason
 from reaper.core.savings import NO_PRICES, Entry, Prices, Total
-from reaper.sweep.ports import Quiet
+from reaper.sweep.ports import Observer
 
 SHOWN_REAPABLE, SHOWN_DELETIONS, SHOWN_LEASES = 100, 50, 50
 
@@ -144,7 +144,7 @@ class OpenLease:
 
 
 @dataclass
-class Status(Quiet):
+class Status(Observer):
     """Everything.
 
     Args:

@@ -61,7 +61,7 @@ class SharedPass:
     clock: Callable[[], datetime]
     leases: Callable[[], Iterable[Lease]]
     observer: Observer
-    ledger: Ledger
+    ledger: Ledger | None
     engines: Engines
     evidence: EvidenceStore | None = None
     connections: int | None = None
@@ -286,8 +286,8 @@ class EndpointSweep:
         going = to_delete(self.decisions, self.held_back, self.shared.rules.policies, self._now())
         self.context.going |= {decision.resource.id for decision in going if decision.deletes}
         self.units = make_units(self.context, going)
-        if self.units or self.timerless:
-            await self.shared.ledger.begin(self.name, self.reader.provider, [*going, *self.timerless])
+        if (self.units or self.timerless) and (ledger := self.shared.ledger) is not None:
+            await ledger.begin(self.name, self.reader.provider, [*going, *self.timerless])
         async with anyio.create_task_group() as group:
             if self.confirmer is not None:
                 group.start_soon(self.confirmer.run, name=f"confirm deletions on {self.name}")

@@ -30,8 +30,8 @@ class Choose(Protocol):
         ...
 
 
-class Observer(Protocol):
-    """Observer of events while they happen: logs, progress bars, metrics, the journal."""
+class Observer:
+    """Observer of events while they happen: logs, progress bars, metrics, the journal. This one does nothing about them."""
 
     def listed(self, endpoint: str, held: int) -> None:
         """An endpoint has been listed."""
@@ -52,40 +52,11 @@ class Observer(Protocol):
         """Something unexpected happened on an endpoint."""
 
 
-class Quiet:
-    """An observer that nothing is of interest to: for those whom only some of it is."""
-
-    def listed(self, endpoint: str, held: int) -> None:
-        """See ``Observer``."""
-
-    def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:
-        """See ``Observer``."""
-
-    def retrying(self, endpoint: str, event: FailedAttempt) -> None:
-        """See ``Observer``."""
-
-    def settled(self, endpoint: str, result: Result) -> None:
-        """See ``Observer``."""
-
-    def finished(self, report: EndpointReport) -> None:
-        """See ``Observer``."""
-
-    def bug(self, endpoint: str, error: BaseException) -> None:
-        """See ``Observer``."""
-
-
 class Ledger(Protocol):
     """Is notified before anything is deleted, so that what a killed process did can be accounted for."""
 
     async def begin(self, endpoint: str, provider: str, decisions: Sequence[Decision]) -> None:
         """These are about to be deleted. Returns when that is on record, or cannot be; never raises."""
-
-
-class NoLedger:
-    """Keeps no record."""
-
-    async def begin(self, endpoint: str, provider: str, decisions: Sequence[Decision]) -> None:
-        """See ``Ledger``."""
 
 
 class EvidenceStore(Protocol):

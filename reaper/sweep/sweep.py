@@ -20,7 +20,7 @@ from reaper.errors import TooManyFilesError, UnavailableError
 from reaper.providers.base import FEWEST, answers
 from reaper.sweep.endpoint_sweep import EndpointSweep, SharedPass
 from reaper.sweep.engines import Engines
-from reaper.sweep.ports import DRAIN, Endpoint, EvidenceStore, Ledger, NoLedger, Observer, Options, Stop
+from reaper.sweep.ports import DRAIN, Endpoint, EvidenceStore, Ledger, Observer, Options, Stop
 
 MANY, FEW = 10, 4  # of so many endpoints, no more than one in four ...
 PATIENCE = 2.0  # seconds: for so long even a few are waited for that do not answer
@@ -62,7 +62,7 @@ async def sweep(
     # The traceback of the watch, which is cancelled, refers to this function's frame until the collector runs: none of its
     # variables may hold an endpoint's pass, but this list, which is empty in the end.
     engines = Engines() if engines is None else engines
-    passes = _passes(endpoints, SharedPass(rules, options, clock, leases, observer, ledger or NoLedger(), engines, evidence))
+    passes = _passes(endpoints, SharedPass(rules, options, clock, leases, observer, ledger, engines, evidence))
     async with anyio.create_task_group() as watch:
         watch.start_soon(_watch, stop, passes, name="watch for a stop")
         async with anyio.create_task_group() as group:

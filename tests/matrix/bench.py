@@ -30,7 +30,7 @@ from reaper.simulator.daytona.rules import Behaviour
 from reaper.simulator.faults import Handler
 from reaper.simulator.server import Simulator
 from reaper.sweep.plan import Plan
-from reaper.sweep.ports import Quiet
+from reaper.sweep.ports import Observer
 from reaper.sweep.reach import PARTLY
 from reaper.sweep.result import SweepResult, sweep_result
 from reaper.sweep.runner import exit_code
@@ -74,7 +74,7 @@ class _Traffic(Traffic):
         return meet
 
 
-class _Watch(Quiet):
+class _Watch(Observer):
     """Follows the phases of a sweep, by which the same request is one call or another."""
 
     def __init__(self, bench: "Bench") -> None:

@@ -44,7 +44,7 @@ from reaper.session import Session
 from reaper.simulator.faults import Handler
 from reaper.sweep import connect
 from reaper.sweep.plan import Plan
-from reaper.sweep.ports import Options, Quiet, Stop
+from reaper.sweep.ports import Observer, Options, Stop
 from reaper.sweep.result import SweepResult
 from reaper.sweep.runner import exit_code
 from tests.daytona.loop import LoopClock
@@ -83,7 +83,7 @@ class Played:
     faults: Counter[str] = field(default_factory=Counter)
 
 
-class _Bugs(Quiet):
+class _Bugs(Observer):
     """Says which error was unexpected."""
 
     def __init__(self, watch: Watch) -> None:

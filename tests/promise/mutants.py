@@ -222,7 +222,7 @@ IN_TIME = (
     ),
     Mutant(
         "what is about to go is on record first",
-        "            await self.shared.ledger.begin(self.name, self.reader.provider, [*going, *self.timerless])",
+        "            await ledger.begin(self.name, self.reader.provider, [*going, *self.timerless])",
         "            pass",
     ),
     Mutant(

@@ -23,7 +23,7 @@ from reaper.providers.docker.settings import DockerTable
 from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import RetryPolicy
 from reaper.sweep import connect
-from reaper.sweep.ports import Quiet
+from reaper.sweep.ports import Observer
 from reaper.sweep.sweep import Options, sweep
 from tests.promise import truth
 from tests.promise.oracle import key, things
@@ -136,7 +136,7 @@ async def _swept(world: World, endpoint: Any, *, act: bool) -> Report:
             rules(world),
             Options(act=act),
             clock=lambda: world.now - world.skew,
-            observer=Quiet(),
+            observer=Observer(),
             leases=lambda: known,
         )
     finally:

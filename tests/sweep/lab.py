@@ -19,7 +19,7 @@ from reaper.retry.breaker import Breaker
 from reaper.retry.retrier import FailedAttempt, Retrier, RetryPolicy
 from reaper.sweep.owner_proofs import OwnerProofs
 from reaper.sweep.ownership import Memory
-from reaper.sweep.ports import EvidenceStore
+from reaper.sweep.ports import EvidenceStore, Observer
 from reaper.sweep.sweep import Endpoint, Options, Stop, sweep
 from reaper.sweep.usage import LastUse
 from tests.memory import Held, MemoryProvider, MemoryReader, MemoryWorld, VirtualClock
@@ -114,7 +114,7 @@ def many(count: int, make: Callable[[str], Resource] = stopped) -> list[Resource
     return [make(f"c{i:04}") for i in range(count)]
 
 
-class Recorder:
+class Recorder(Observer):
     """Remembers an observer's events."""
 
     def __init__(self) -> None:

@@ -31,7 +31,6 @@ from reaper.simulator.demo import sections
 from reaper.simulator.demo.screen import Screen
 from reaper.simulator.demo.world import ENGINE, FLAKY, ORGANISATION, World
 from reaper.sweep.plan import Plan
-from reaper.sweep.ports import Quiet
 from reaper.sweep.runner import exit_code, run_with_deadline
 from reaper.sweep.sweep import Observer, Options, Stop
 
@@ -56,7 +55,7 @@ def run(seed: int, log_level: str | None) -> int:
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # a closed window must leave nothing behind, either
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     log = logs.configure("console", log_level or "error")
-    return anyio.run(_Demo(seed, logs.LogObserver(log) if log_level else Quiet()).run)
+    return anyio.run(_Demo(seed, logs.LogObserver(log) if log_level else Observer()).run)
 
 
 class _Demo:
@@ -132,7 +131,7 @@ class _Demo:
             return await session.sweep(stop=stop)
 
 
-class _Returner(Quiet):
+class _Returner(Observer):
     """A user who starts a stopped container when its deletion has been decided, and nothing is deleted yet."""
 
     def __init__(self, world: World, attempts: sections.Attempts) -> None:

@@ -10,7 +10,7 @@ from reaper.observers.view import owner
 from reaper.retry.retrier import FailedAttempt
 from reaper.simulator.demo.screen import Screen
 from reaper.simulator.demo.world import WARM
-from reaper.sweep.ports import Quiet
+from reaper.sweep.ports import Observer
 
 _NEXT = (
     ("reaper --once --dry-run", "what would go here; deletes nothing"),
@@ -92,7 +92,7 @@ def _typical(decisions: Sequence[Decision]) -> list[Decision]:
 # -- while it runs -----------------------------------------------------------------------------------------------------
 
 
-class Attempts(Quiet):
+class Attempts(Observer):
     """Tells of what happens during the sweep as it happens, and counts the attempts that failed. An observer."""
 
     def __init__(self, screen: Screen, now: Callable[[], float]) -> None:
