@@ -105,6 +105,15 @@ def test_what_something_uses_that_stays_does_not_go() -> None:
     assert not going([stopped("a", 5), user], [quota(0)], {"late"})
 
 
+def test_of_two_projects_of_one_name_none_goes_while_something_that_stays_uses_the_other() -> None:
+    labels = {f"com.docker.compose.{key}": "p" for key in ("project", "container-number")}
+    folders = [{**labels, "com.docker.compose.project.working_dir": folder} for folder in ("/a", "/b")]
+    found = [stopped(f"c{number}", 5, group="p", labels=folder) for number, folder in enumerate(folders)]
+    assert set(going(found, [quota(0)], {"late"})) == {"c0", "c1"}
+    user = replace(RUNNING, id="u", name="u", uses=frozenset({"c0"}), created_at=ago(hours=1), started_at=ago(hours=1))
+    assert set(going([*found, user, stopped("other", 3)], [quota(0)], {"late"})) == {"other"}
+
+
 def test_what_is_on_its_way_out_or_archived_is_not_counted() -> None:
     leaving = stopped("gone", 9, state=State.CHANGING, raw_state="removing")
     assert not going([leaving, stopped("a", 2)], [quota(1)], {"late"})
