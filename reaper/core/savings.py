@@ -324,14 +324,6 @@ def avoided_cost(entry: Entry, prices: Prices) -> float | None:
     return hourly * (entry.saving.avoided / HOUR)
 
 
-def summarize(entries: Iterable[Entry], prices: Prices) -> dict[tuple[str, str, str], Total]:
-    """By endpoint, owner and policy what these were worth; nothing of those of which nothing came."""
-    found: dict[tuple[str, str, str], Total] = {}
-    for entry in entries:
-        found.setdefault(entry.key, Total()).add(entry, prices)
-    return found
-
-
 def money(cost: float | None, prices: Prices) -> str:
     """Such as "1,204.50 USD"; a dash where nothing had a price."""
     return "-" if cost is None else f"{cost:,.2f} {prices.currency}"

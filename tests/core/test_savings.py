@@ -28,7 +28,6 @@ from reaper.core.savings import (
     freed_by,
     saving,
     short_owner,
-    summarize,
 )
 from tests.core.make import HOUR, IMAGE, NETWORK, NOW, RUNNING, SANDBOX, STOPPED, VOLUME, ago
 from tests.core.strategies import World, worlds
@@ -197,7 +196,8 @@ def test_what_was_left_alone_breaks_no_rule_whatever_the_last_look_showed(outcom
 def test_what_an_earlier_version_recorded_is_judged_by_what_it_has() -> None:
     assert entry(look=None, looks_recorded=False).violation is None
     assert entry(look=None, looks_recorded=False, owner=None).violation == "nothing owned it"
-    (total,) = summarize([entry(look=None, looks_recorded=False)], Prices()).values()
+    total = Total()
+    total.add(entry(look=None, looks_recorded=False), Prices())
     assert (total.violations, total.unrecorded) == (0, 1)
 
 
@@ -240,7 +240,9 @@ ENTRIES = st.lists(
 
 @given(ENTRIES)
 def test_the_rows_add_up_to_all_of_it(entries: list[Entry]) -> None:
-    totals = summarize(entries, PER_PART)
+    totals: dict[tuple[str, str, str], Total] = {}
+    for one in entries:
+        totals.setdefault(one.key, Total()).add(one, PER_PART)
     whole = Total()
     for total in totals.values():
         whole += total

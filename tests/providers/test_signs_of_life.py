@@ -14,7 +14,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(
-    ("error", "lives"), [(None, True), (DeniedError("a proxy lets no one through"), True), (UnavailableError("refused"), False)]
+    ("error", "lives"),
+    [(None, True), (DeniedError("a proxy refuses"), True), (UnavailableError("refused"), False)],
 )
 async def test_only_silence_and_a_broken_connection_are_no_answer(error: ProviderError | None, *, lives: bool) -> None:
     world = MemoryWorld((), VirtualClock(datetime(2026, 11, 21, tzinfo=UTC)), latency=0.0)

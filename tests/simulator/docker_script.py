@@ -68,8 +68,6 @@ LIFE: list[Step] = [
     ("POST", "/containers/aaa/stop?t=abc"),
     ("GET", "/containers/aaa/json"),
     ("GET", "/containers/json?all=1"),
-    ("POST", "/containers/aaa/wait"),
-    ("POST", "/containers/aaa/wait?condition=foo"),
     ("POST", "/containers/create?name=aaa", OBEYS),
     ("DELETE", "/volumes/named"),
     ("DELETE", "/volumes/named?force=1"),
@@ -136,7 +134,7 @@ CREATION: list[Step] = [
 
 ABSENT: list[Step] = [
     ("GET", "/containers/zz/json"),
-    *[("POST", f"/containers/zz/{verb}") for verb in ("start", "stop", "kill", "pause", "unpause", "wait")],
+    *[("POST", f"/containers/zz/{verb}") for verb in ("start", "stop", "kill", "pause", "unpause")],
     ("DELETE", "/containers/zz?force=1"),
     ("GET", "/networks/zz"),
     ("DELETE", "/networks/zz"),
@@ -156,10 +154,6 @@ LISTING: list[Step] = [
     ("GET", "/containers/f0/json"),
     *_filtered(
         "/containers/json",
-        "limit=1",
-        "limit=2",
-        "limit=x",
-        "limit=-1",
         "all=false",
         "filters=%7B%7D",
     ),
@@ -177,10 +171,9 @@ LISTING: list[Step] = [
         "filters=%7B%22label%22%3A%22x%22%7D",
         "filters=%5B%22x%22%5D",
     ),
-    ("POST", f"/containers/prune?{filters(label=['zz'])}"),
-    ("POST", f"/containers/prune?{filters(label=['a'])}"),
     ("GET", "/containers/json?all=1"),
     ("GET", "/volumes"),
+    ("DELETE", "/containers/f0"),
     ("DELETE", "/containers/f1?force=1&v=1"),
 ]
 

@@ -72,18 +72,13 @@ def test_both_halves_share_clock_and_faults() -> None:
                     async with session.get(f"{base}/v1.41/containers/json?all=1") as answer:
                         (shown,) = await answer.json()
                         assert shown["Names"] == ["/chess"]
-                    async with session.post(f"{base}/_simulator/faults", json={"add": ["status:503,times=1"]}) as answer:
-                        assert answer.status == 200
+                    sim.faults.add("status:503,times=1")
                     async with session.get(f"{base}/v1.41/containers/json") as answer:
                         assert answer.status == 503
-            hang = {"add": ["hang,endpoint=docker"]}
-            async with aiohttp.ClientSession() as session:
-                async with session.post(f"{sim.daytona.url}/_simulator/clock", json={"advance": "1h"}) as answer:
-                    assert answer.status == 200
-                async with session.post(f"{sim.daytona.url}/_simulator/faults", json=hang) as answer:
-                    assert answer.status == 200
-                async with session.get(f"{sim.daytona_url}/health") as answer:
-                    assert answer.status == 200
+            sim.clock.advance(timedelta(hours=1))
+            sim.faults.add("hang,endpoint=docker")
+            async with aiohttp.ClientSession() as session, session.get(f"{sim.daytona_url}/health") as answer:
+                assert answer.status == 200
             assert sim.engine.clock.elapsed() == 3600
 
     asyncio.run(main())

@@ -253,39 +253,26 @@ def test_latency_is_simulated_time() -> None:
     _in_world(test)
 
 
-def test_another_process_can_drive_it() -> None:
+def test_another_process_can_look_at_it() -> None:
     async def test(world: World) -> None:
         url = world.sim.daytona.url + "/_simulator/"
         world.add("a")
+        world.sim.faults.add("status:500,times=1")
 
-        async def ask(method: str, what: str, body: object = None) -> Any:
-            async with world.session.request(method, url + what, json=body) as answer:
-                return answer.status, await answer.json()
+        async def ask(what: str) -> Any:
+            async with world.session.get(url + what) as answer:
+                return await answer.json()
 
-        assert (await ask("POST", "faults", {"add": ["status:500,times=1"]}))[0] == 200
         assert (await world.call("GET", "/sandbox")).status == 500
         assert (await world.call("GET", "/sandbox")).status == 200
-        assert (await ask("GET", "faults"))[1] == [{"fault": "status,times=1,status=500", "met": 2, "struck": 1}]
-        status, said = await ask("POST", "faults", {"add": ["nonsense"]})
-        assert status == 400
-        assert "no kind" in said["message"]
-        assert (await ask("POST", "faults", ["?"]))[0] == 400
-        assert (await ask("DELETE", "faults"))[1] == []
-
-        status, said = await ask("POST", "clock", {"advance": "2h"})
-        assert (status, world.clock.elapsed(), said["elapsed"]) == (200, 7200, 7200)
-        assert (await ask("POST", "clock", {"advance": "soon"}))[0] == 400
-        assert (await ask("GET", "clock"))[1]["now"] == "2026-11-21T14:00:00+00:00"
-
-        state = (await ask("GET", "state"))[1]
-        assert state["organisations"] == {"default": {"sandboxes": 1, "states": {"started": 1}}}
-        counted = (await ask("GET", "requests"))[1]
-        assert counted["total"] == 2
-        assert counted["requests"] == [
-            {"method": "GET", "route": "/api/sandbox", "status": 200, "count": 1},
-            {"method": "GET", "route": "/api/sandbox", "status": 500, "count": 1},
-        ]
-        assert (await ask("DELETE", "requests"))[1]["total"] == 0
+        assert (await ask("state"))["organisations"] == {"default": {"sandboxes": 1, "states": {"started": 1}}}
+        assert await ask("requests") == {
+            "total": 2,
+            "requests": [
+                {"method": "GET", "route": "/api/sandbox", "status": 200, "count": 1},
+                {"method": "GET", "route": "/api/sandbox", "status": 500, "count": 1},
+            ],
+        }
 
     _in_world(test)
 

@@ -151,7 +151,7 @@ class Daytona:
         for path, timer in (("autostop", "auto_stop"), ("autodelete", "auto_delete")):
             route("POST", f"{one}/{path}/{{interval}}", self._guarded(self._set_timer(timer), GENERAL, WRITE))
         self.second.add_routes(app)
-        add_control(app, self.clock, self.faults, self.traffic, self.dump)
+        add_control(app, self.traffic, self.dump)
         return app
 
     def error(self, request: web.Request, status: int, message: str) -> web.Response:

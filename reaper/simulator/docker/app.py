@@ -52,7 +52,7 @@ class DockerSimulator:
         strike = middleware(self.faults, self.name, self.clock, self._names, shell.error)
         app = web.Application(middlewares=[self.traffic.middleware(), strike, shell.middleware()], client_max_size=1 << 30)
         add_routes(app, self.engine)
-        add_control(app, self.clock, self.faults, self.traffic, self.dump)
+        add_control(app, self.traffic, self.dump)
         app.on_response_prepare.append(shell.finish)
         app.cleanup_ctx.append(self._background)
         app.on_shutdown.append(self._end)

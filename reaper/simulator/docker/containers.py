@@ -1,40 +1,27 @@
 """The routes below `/containers` of a simulated Docker engine."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from aiohttp import web
 
 from reaper.simulator.docker.build import create
 from reaper.simulator.docker.engine import Engine
 from reaper.simulator.docker.filters import Filters
-from reaper.simulator.docker.http import RawStream, Stream, answer, body_of, empty, flag, raw_answer, route
+from reaper.simulator.docker.http import RawStream, answer, body_of, empty, flag, raw_answer, route
 from reaper.simulator.docker.json import inspected, listing
 from reaper.simulator.docker.life import KILL, Life
 from reaper.simulator.docker.model import Container, RefusedError, signal_number
-from reaper.simulator.docker.text import atoi, encode
+from reaper.simulator.docker.text import atoi
 
 # Listing
 
 
 @route("GET", "/containers/json")
 async def _list_containers(engine: Engine, request: web.Request, _: str) -> web.Response:
-    limit = atoi(request.query["limit"]) if request.query.get("limit") else 0
     filters = Filters(request.query.get("filters"), ("id", "label"))
-    found = _found(engine, filters, every=flag(request, "all"), limit=limit)
-    return raw_answer(listing(engine, found))
-
-
-def _found(engine: Engine, filters: Filters, *, every: bool, limit: int) -> Sequence[Container]:
-    found: list[Container] = []
-    for container in _candidates(engine, filters):
-        if not (every or limit > 0 or container.running):
-            continue
-        if not (filters.labels(container.labels) and filters.match("id", container.id)):
-            continue
-        found.append(container)
-        if len(found) == limit:
-            break
-    return found
+    every = flag(request, "all")
+    found = (container for container in _candidates(engine, filters) if every or container.running)
+    return raw_answer(listing(engine, (c for c in found if filters.labels(c.labels) and filters.match("id", c.id))))
 
 
 def _candidates(engine: Engine, filters: Filters) -> Iterable[Container]:
@@ -145,27 +132,6 @@ async def _unpause(engine: Engine, _: web.Request, name: str) -> web.Response:
     return empty()
 
 
-@route("POST", "/containers/{name}/wait")
-async def _wait(engine: Engine, request: web.Request, name: str) -> web.StreamResponse:
-    """The head of the answer comes at once, its body at the end."""
-    container = engine.container(name)
-    response = Stream()
-    await response.prepare(request)
-    condition, run = request.query.get("condition") or "", container.run
-    ids = engine.containers
-    match condition:
-        case "removed":
-            await engine.until(container, lambda: container.id not in ids)
-        case "next-exit":
-            started = container.running
-            await engine.until(container, lambda: container.id not in ids or container.run > run + (0 if started else 1))
-        case _:
-            await engine.until(container, lambda: not container.running)
-    await response.write(encode({"Error": None, "StatusCode": container.exit_code}))
-    await response.write_eof()
-    return response
-
-
 @route("DELETE", "/containers/{name}")
 async def _remove(engine: Engine, request: web.Request, name: str) -> web.Response:
     container = await _answering(engine, name)
@@ -176,15 +142,3 @@ async def _remove(engine: Engine, request: web.Request, name: str) -> web.Respon
     if removal.error:
         raise RefusedError(500, removal.error)
     return empty()
-
-
-@route("POST", "/containers/prune")
-async def _prune(engine: Engine, request: web.Request, _: str) -> web.Response:
-    """All that do not run and have the labels go; their volumes stay."""
-    filters = Filters(request.query.get("filters"), ("label",))
-    gone = [c for c in engine.newest_first() if not c.running and not c.removing and filters.labels(c.labels)]
-    for container in gone:
-        removal = Life(engine).remove(container, container.id, volumes=False, force=False)
-        await engine.until(container, lambda: removal.over)  # noqa: B023 - it is awaited here
-    engine.events.log("container", "prune", "", {"reclaimed": "0"}, engine.tick())
-    return answer({"ContainersDeleted": [container.id for container in gone] or None, "SpaceReclaimed": 0})
