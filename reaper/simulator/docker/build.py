@@ -1,12 +1,11 @@
 """Making the containers of a simulated engine: from the body of a request, or as a world describes them."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from reaper.simulator.docker.engine import Engine
-from reaper.simulator.docker.life import Life, check_name
+from reaper.simulator.docker.life import Life
 from reaper.simulator.docker.model import (
     Behaviour,
     Container,
@@ -20,56 +19,21 @@ from reaper.simulator.docker.model import (
 from reaper.simulator.docker.text import NS, nanoseconds
 from reaper.simulator.world import ContainerSpec, NetworkSpec
 
-_VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _LEFT = ("adoring", "blissful", "crazy", "eager", "focused", "gifted", "happy", "jolly")
 _RIGHT = ("bell", "curie", "darwin", "euler", "fermi", "gauss", "hopper", "keller")
 _COMPOSE = "com.docker.compose."
 
 
-def check_volume(name: str) -> None:
-    """Raise RefusedError unless the engine takes this as a volume's name."""
-    if not _VOLUME.fullmatch(name):
-        raise RefusedError(
-            400,
-            f'create {name}: "{name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" '
-            "are allowed. If you intended to pass a host directory, use absolute path",
-        )
-
-
-def check_policy(policy: Mapping[str, Any], *, auto_remove: bool) -> tuple[str, int]:
-    """A restart policy's name and number of retries. Raises RefusedError for one that the engine does not take."""
-    name, retries = str(policy.get("Name") or ""), int(policy.get("MaximumRetryCount") or 0)
-    if name not in ("", "no", "always", "unless-stopped", "on-failure"):
-        raise RefusedError(400, f"invalid restart policy '{name}'")
-    if retries and name != "on-failure":
-        raise RefusedError(400, f"maximum retry count cannot be used with restart policy '{name}'")
-    if retries < 0:
-        raise RefusedError(400, "maximum retry count cannot be negative")
-    if auto_remove and name not in ("", "no"):
-        raise RefusedError(400, "can't create 'AutoRemove' container with restart policy")
-    return name, retries
-
-
 def create(engine: Engine, name: str, body: Mapping[str, Any]) -> Container:
     """What `POST /containers/create` does. Raises RefusedError."""
     host: Mapping[str, Any] = body.get("HostConfig") or {}
-    auto_remove = bool(host.get("AutoRemove"))
-    policy, retries = check_policy(host.get("RestartPolicy") or {}, auto_remove=auto_remove)
+    policy: Mapping[str, Any] = host.get("RestartPolicy") or {}
     given = (body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
-    if len(given) > 1:
-        raise RefusedError(400, f"Container cannot be connected to network endpoints: {', '.join(sorted(given))}")
     ref = str(body.get("Image") or "")
     argv = (*_words(body.get("Entrypoint")), *_words(body.get("Cmd")))
-    if not argv and not ref:
-        raise RefusedError(400, "No command specified")
     image = engine.images.need(ref)
-    argv = argv or tuple(_words(image.config.get("Cmd")))
-    if not argv:
-        raise RefusedError(400, "No command specified")
     bare = name.removeprefix("/")
-    if name:
-        check_name(bare, name)
-        Life(engine).free_name(bare)
+    Life(engine).free_name(bare)
     mode, networks = _networks(engine, str(host.get("NetworkMode") or "default"), given)
     ident = engine.new_id()
     container = Container(
@@ -86,9 +50,9 @@ def create(engine: Engine, name: str, body: Mapping[str, Any]) -> Container:
         networks=networks,
         mounts=_mounts(engine, body, host),
         behaviour=behaviour_of(argv),
-        policy=policy,
-        retries=retries,
-        auto_remove=auto_remove,
+        policy=str(policy.get("Name") or ""),
+        retries=int(policy.get("MaximumRetryCount") or 0),
+        auto_remove=bool(host.get("AutoRemove")),
         stop_signal=signal_number(str(body["StopSignal"])) if body.get("StopSignal") else 15,
         stop_timeout=10 if body.get("StopTimeout") is None else int(body["StopTimeout"]),
     )
@@ -128,8 +92,6 @@ def _mounts(engine: Engine, body: Mapping[str, Any], host: Mapping[str, Any]) ->
     for bind in host.get("Binds") or ():
         source, _, rest = str(bind).partition(":")
         destination, _, mode = rest.partition(":")
-        if not source.startswith("/"):
-            check_volume(source)
         mounts[destination] = _mount(engine, source, destination, mode)
     for wanted in host.get("Mounts") or ():
         kind, source, target = wanted.get("Type"), str(wanted.get("Source") or ""), str(wanted.get("Target") or "")

@@ -11,7 +11,6 @@ from reaper.simulator.docker.http import RawStream, answer, body_of, empty, flag
 from reaper.simulator.docker.json import inspected, listing
 from reaper.simulator.docker.life import KILL, Life
 from reaper.simulator.docker.model import Container, RefusedError, signal_number
-from reaper.simulator.docker.text import atoi
 
 # Listing
 
@@ -98,7 +97,7 @@ async def _start(engine: Engine, _: web.Request, name: str) -> web.Response:
 
 @route("POST", "/containers/{name}/stop")
 async def _stop(engine: Engine, request: web.Request, name: str) -> web.Response:
-    seconds = atoi(request.query["t"]) if request.query.get("t") else None
+    seconds = int(request.query["t"]) if request.query.get("t") else None
     container = await _answering(engine, name)
     if not Life(engine).stop(container, seconds):
         return empty(304)

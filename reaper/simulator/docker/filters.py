@@ -1,4 +1,4 @@
-"""The `filters` of the Engine's API: parsing them and matching labels, with the engine's own errors."""
+"""The `filters` of the Engine's API: parsing them and matching labels."""
 
 import json
 import re
@@ -12,7 +12,7 @@ class Filters:
 
     Args:
         text: the query parameter, or None.
-        accepted: the names that this endpoint accepts; None accepts all. Raises RefusedError for another, or bad JSON.
+        accepted: the names that this endpoint accepts; None accepts all. Raises RefusedError for another.
     """
 
     def __init__(self, text: str | None, accepted: Collection[str] | None = None) -> None:
@@ -53,41 +53,8 @@ def _has(labels: Mapping[str, str], wanted: str) -> bool:
 
 
 def _parse(text: str) -> dict[str, list[str]]:
-    try:
-        parsed = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RefusedError(500, _syntax(error)) from error
-    if not isinstance(parsed, dict):
-        raise RefusedError(500, f"json: cannot unmarshal {_go(parsed)} into Go value of type map[string]map[string]bool")
-    fields: dict[str, list[str]] = {}
-    for name, values in parsed.items():
-        if isinstance(values, dict):
-            fields[name] = [value for value, on in values.items() if on]
-        elif isinstance(values, list) and all(isinstance(value, str) for value in values):
-            fields[name] = values
-        elif values is not None:
-            raise RefusedError(500, f"json: cannot unmarshal {_go(values)} into Go value of type map[string]bool")
-    return fields
-
-
-def _syntax(error: json.JSONDecodeError) -> str:
-    if error.pos >= len(error.doc):
-        return "unexpected end of JSON input"
-    literal = {"f": "false", "t": "true", "n": "null"}.get(error.doc[error.pos])
-    if literal and len(error.doc) > error.pos + 1 and error.doc[error.pos + 1] != literal[1]:
-        return f"invalid character '{error.doc[error.pos + 1]}' in literal {literal} (expecting '{literal[1]}')"
-    return f"invalid character '{error.doc[error.pos]}' looking for beginning of value"
-
-
-def _go(value: object) -> str:
-    match value:
-        case bool():
-            return "bool"
-        case str():
-            return "string"
-        case list():
-            return "array"
-        case dict():
-            return "object"
-        case _:
-            return "number"
+    parsed = json.loads(text)
+    return {
+        name: [value for value, on in values.items() if on] if isinstance(values, dict) else list(values)
+        for name, values in parsed.items()
+    }

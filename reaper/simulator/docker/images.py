@@ -247,14 +247,9 @@ def listed(image: Image) -> dict[str, Any]:
 
 
 def labels_of(changes: Iterable[str]) -> dict[str, str] | None:
-    """The labels that lines of a Dockerfile give, such as `LABEL a=b "c=d e"`; None for no line. Raises RefusedError."""
-    found: dict[str, str] = {}
-    for line in changes:
-        instruction, _, rest = line.strip().partition(" ")
-        if instruction.upper() != "LABEL":
-            raise RefusedError(400, f"{instruction.lower()} is not a valid change command")
-        found |= {key: value for key, _, value in (word.partition("=") for word in shlex.split(rest))}
-    return found or None
+    """The labels that lines of a Dockerfile give, such as `LABEL a=b "c=d e"`; None for no line."""
+    words = (word.partition("=") for line in changes for word in shlex.split(line)[1:])
+    return {key: value for key, _, value in words} or None
 
 
 def _short(image: Image) -> str:

@@ -1,21 +1,13 @@
 """What happens to the containers of a simulated engine: their states, and what moves them from one to the next."""
 
-import re
 from typing import Final
 
 from reaper.simulator.docker.engine import Engine
-from reaper.simulator.docker.model import HIGHEST, Container, RefusedError, Removal
+from reaper.simulator.docker.model import Container, RefusedError, Removal
 
 KILL, TERM = 9, 15
 _FIRST_DELAY, _LONGEST_DELAY, _STEADY = 0.1, 60.0, 10.0  # seconds: pauses between restarts; running this long resets them
 _QUICK: Final = 700_000  # ns; a program that ends at once is seen to end before the engine notes that it has started
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-
-
-def check_name(name: str, shown: str) -> None:
-    """Raise RefusedError unless the engine takes this as a container's name."""
-    if not _NAME.fullmatch(name):
-        raise RefusedError(400, f"Invalid container name ({shown}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
 
 
 class Life:
@@ -177,8 +169,6 @@ class Life:
         """Send a signal, as `docker kill` does."""
         if not container.running:
             raise RefusedError(409, f"Cannot kill container: {ref}: Container {container.id} is not running")
-        if number > HIGHEST:
-            raise RefusedError(500, f"Cannot kill container: {ref}: The linux daemon does not support signal {number}")
         self.signal(container, number)
 
     def signal(self, container: Container, number: int) -> None:

@@ -9,8 +9,6 @@ from reaper.simulator.docker.model import PREDEFINED, Container, Endpoint, Netwo
 if TYPE_CHECKING:
     from reaper.simulator.docker.engine import Engine
 
-_DRIVERS = ("bridge", "host", "null", "macvlan", "ipvlan", "overlay")
-
 
 class Networks:
     """The networks by id, the predefined ones first."""
@@ -70,16 +68,10 @@ class Networks:
         name, driver = str(body.get("Name") or ""), str(body.get("Driver") or "bridge")
         same = self._by_name.get(name)
         warning = ""
-        if name in PREDEFINED:
-            raise RefusedError(403, f"operation is not permitted on predefined {name} network ")
         if same:
             if body.get("CheckDuplicate"):
                 raise RefusedError(409, f"network with name {name} already exists")
             warning = f"Network with name {name} (id : {next(iter(same))}) already exists"
-        if not name.strip():
-            raise RefusedError(500, f"invalid name: {name}")
-        if driver not in _DRIVERS:
-            raise RefusedError(404, f'plugin "{driver}" not found')
         network = self.add(name, driver=driver, labels=body.get("Labels"), given=body)
         self.emit(network, "create")
         return network, warning

@@ -3,15 +3,12 @@
 from aiohttp import web
 
 from reaper.simulator.docker import images as docker_images
-from reaper.simulator.docker.build import check_volume
 from reaper.simulator.docker.engine import Engine
 from reaper.simulator.docker.filters import Filters
 from reaper.simulator.docker.http import answer, body_of, empty, flag, raw_answer, route
 from reaper.simulator.docker.json import image, network, volume
 from reaper.simulator.docker.model import RefusedError, Volume
 from reaper.simulator.docker.text import encode
-
-_REGISTRY = 'Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io: no such host'
 
 
 @route("GET", "/networks")
@@ -77,13 +74,7 @@ async def _inspect_volume(engine: Engine, _: web.Request, name: str) -> web.Resp
 @route("POST", "/volumes/create")
 async def _create_volume(engine: Engine, request: web.Request, _: str) -> web.Response:
     body = await body_of(request)
-    name, driver = str(body.get("Name") or ""), str(body.get("Driver") or "local")
-    if driver != "local":
-        text = f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found'
-        raise RefusedError(404, text)
-    if name:
-        check_volume(name)
-    made = engine.add_volume(name, body.get("Labels"), body.get("DriverOpts"))
+    made = engine.add_volume(str(body.get("Name") or ""), body.get("Labels"), body.get("DriverOpts"))
     return answer(volume(engine, made), 201)
 
 
@@ -118,8 +109,6 @@ async def _inspect_image(engine: Engine, _: web.Request, name: str) -> web.Respo
 @route("POST", "/images/create")
 async def _create_image(engine: Engine, request: web.Request, _: str) -> web.Response:
     """An import makes a new image each time; there is no registry to pull from."""
-    if not request.query.get("fromSrc"):
-        raise RefusedError(500, _REGISTRY)
     await request.read()
     repository, tag = request.query.get("repo") or "", request.query.get("tag") or "latest"
     images = engine.images

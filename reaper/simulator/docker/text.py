@@ -1,11 +1,10 @@
 """Times, durations and numbers in the forms that Go and Docker write and read."""
 
 import json
-import re
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-from reaper.simulator.docker.model import Container, RefusedError
+from reaper.simulator.docker.model import Container
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 NS = 1_000_000_000
@@ -76,16 +75,6 @@ def status_text(container: Container, now: int) -> tuple[str, int]:
         case _:
             text = f"Up {text}{' (Paused)' if container.paused else ''}"
     return text, now + left
-
-
-def atoi(text: str) -> int:
-    """A number from a query. Raises RefusedError in Go's words, with the status that the engine gives to them."""
-    try:
-        if re.fullmatch(r"[+-]?[0-9]+", text):
-            return int(text)
-    except ValueError:
-        pass
-    raise RefusedError(500, f'strconv.Atoi: parsing "{text}": invalid syntax')
 
 
 def boolean(text: str | None) -> bool:
