@@ -17,7 +17,7 @@ from reaper.core.decide import explain
 from reaper.core.disk import DiskUsage
 from reaper.core.inventory_warnings import without_timers
 from reaper.core.lease_index import Leases
-from reaper.core.model import Decision, Kind, Report
+from reaper.core.model import Decision, Report
 from reaper.core.owner_process import NO_PROOFS
 from reaper.core.pending import pending
 from reaper.core.pressure import awake
@@ -30,7 +30,7 @@ from reaper.observers.json_report import explanation_document, report_document
 from reaper.observers.log import LogObserver, is_brief, is_quiet, log_format, log_of
 from reaper.observers.overview import overview
 from reaper.observers.progress import progress
-from reaper.observers.view import View, with_presets
+from reaper.observers.view import View, filtered, with_presets
 from reaper.session import Session
 from reaper.sweep.plan import Plan, make_plan
 from reaper.sweep.pressure import Relief, looked_again, measured, with_relief
@@ -121,7 +121,7 @@ class Command:
         if name == "explain":
             return self._explain(report)
         if kinds := self.plan.options.kinds:
-            report = _only(report, kinds)
+            report = filtered(report, lambda decision: decision.resource.kind in kinds)
         report = self._view.only(report)
         hints = hints_of(report, self.plan, self.arguments.argv, presets=not self._introduces())
         if self._view.unowned:
@@ -284,16 +284,6 @@ class Command:
         else:
             tables.explanation(decision, findings)
         return code
-
-
-def _only(report: Report, kinds: Collection[Kind]) -> Report:
-    """The report about these kinds alone."""
-    endpoints = []
-    for endpoint in report.endpoints:
-        decisions = tuple(d for d in endpoint.decisions if d.resource.kind in kinds)
-        results = tuple(r for r in endpoint.results if r.decision.resource.kind in kinds)
-        endpoints.append(replace(endpoint, held=len(decisions), decisions=decisions, results=results))
-    return replace(report, endpoints=tuple(endpoints))
 
 
 def _with_timers(report: Report) -> Report:

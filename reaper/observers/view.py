@@ -122,17 +122,22 @@ class View:
         """The report about what is to be shown alone."""
         if not (self.verdicts or self.states or self.owners or self.unowned):
             return report
-        endpoints = []
-        for endpoint in report.endpoints:
-            decisions = tuple(d for d in endpoint.decisions if self.wants(d))
-            results = tuple(r for r in endpoint.results if self.wants(r.decision))
-            endpoints.append(replace(endpoint, held=len(decisions), decisions=decisions, results=results))
-        return replace(report, endpoints=tuple(endpoints))
+        return filtered(report, self.wants)
 
     def rows(self, decisions: Sequence[Decision], shown: int) -> Sequence[Decision]:
         """Those that are shown, in order, when so many rows have been shown before."""
         ordered = sorted(decisions, key=SORTS[self.sort]) if self.sort is not None else decisions
         return ordered if self.limit is None else ordered[: max(self.limit - shown, 0)]
+
+
+def filtered(report: Report, wanted: Callable[[Decision], bool]) -> Report:
+    """The report about what is wanted alone."""
+    endpoints = []
+    for endpoint in report.endpoints:
+        decisions = tuple(d for d in endpoint.decisions if wanted(d))
+        results = tuple(r for r in endpoint.results if wanted(r.decision))
+        endpoints.append(replace(endpoint, held=len(decisions), decisions=decisions, results=results))
+    return replace(report, endpoints=tuple(endpoints))
 
 
 def with_presets(report: EndpointReport, scope: Scope) -> EndpointReport:
