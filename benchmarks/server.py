@@ -53,7 +53,7 @@ def main() -> None:
     arguments = parser.parse_args()
     clock = Clock()
     containers = [_container(number, clock.now()) for number in range(arguments.containers)]
-    simulator = Simulator(containers=containers, clock=clock, behaviour=Behaviour(destroy=INSTANT, pickup=INSTANT))
+    simulator = Simulator(containers=containers, clock=clock, behaviour=Behaviour(destroy=INSTANT, pickup=INSTANT, race=0.0))
     age = timedelta(days=3 if arguments.old else 0)
     organisation = simulator.organisation()
     for number in range(arguments.sandboxes):

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from reaper.core.identity import MADE_BY_COMPOSE, SERVICE_LABEL, GroupKey, Groups
 from reaper.core.model import Kind, Resource
@@ -114,8 +114,12 @@ class Owners:
                 continue  # what is in a pod says nothing of who made the rest of it
             if (ownership := self._of_group(resource)) and (key := self._groups.key(resource)) is not None:
                 self._by_group.setdefault(key, ownership)
-        self._in_words = _scope_in_words(scope)
         self._project_owners = self._of_projects(resources)
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        """What an earlier sweep may have said of this scope."""
+        return _scope_in_words(self._scope)
 
     def _of_group(self, resource: Resource) -> Ownership | None:
         for preset in self._presets:
@@ -238,7 +242,7 @@ class Owners:
             return None
         by = resource.remembered.owner
         said = by.removesuffix(BY_CONTAINERS).removesuffix(_IN_PROJECT)
-        if said not in self._in_words:
+        if said not in self._words:
             return None
         ownership = Ownership(f"remembered: {by}", preset=said.startswith("preset "))
         if said.endswith(f", {PROJECT_NAME}"):
