@@ -1,12 +1,15 @@
 """An answer that many share is renewed while it still serves, and none of them waits for that."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from reaper.errors import ServerError
 from reaper.providers.daytona.kept import Kept
 from tests.daytona.loop import JumpingLoop
+
+pytestmark = pytest.mark.anyio
 
 LASTS, TAKES = 5.0, 1.0
 
@@ -39,69 +42,54 @@ def source() -> Source:
     return Source()
 
 
-def run(work: object) -> None:
-    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        runner.run(work)  # type: ignore[arg-type]
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "asyncio", {"loop_factory": JumpingLoop}
 
 
-def test_none_waits_for_an_answer_that_is_renewed_ahead(source: Source) -> None:
-    async def work() -> None:
-        renewal = asyncio.create_task(source.kept.renew(source.take))
+async def test_none_waits_for_an_answer_that_is_renewed_ahead(source: Source) -> None:
+    renewal = asyncio.create_task(source.kept.renew(source.take))
+    await source.get()
+    waited = []
+    for _ in range(200):
+        await asyncio.sleep(0.1)
+        waited.append((await source.get())[1])
+    renewal.cancel()
+    assert max(waited) == 0
+    assert source.taken in (4, 5, 6)
+
+
+async def test_without_a_renewal_the_first_who_asks_too_late_takes_the_next(source: Source) -> None:
+    assert await source.get() == (1, TAKES)
+    await asyncio.sleep(LASTS - 0.1)
+    assert await source.get() == (1, 0)
+    await asyncio.sleep(0.2)
+    assert await source.get() == (2, TAKES)
+
+
+async def test_an_answer_that_is_not_asked_for_is_not_renewed(source: Source) -> None:
+    renewal = asyncio.create_task(source.kept.renew(source.take))
+    await source.get()
+    await asyncio.sleep(10 * LASTS)
+    renewal.cancel()
+    assert source.taken == 1
+    assert await source.get() == (2, TAKES)
+
+
+async def test_a_renewal_that_fails_serves_the_old_answer_to_its_end_and_no_longer(source: Source) -> None:
+    renewal = asyncio.create_task(source.kept.renew(source.take))
+    await source.get()
+    source.fails = True
+    await asyncio.sleep(LASTS - 1)
+    assert await source.get() == (1, 0)
+    await asyncio.sleep(TAKES + 0.1)
+    with pytest.raises(ServerError):
         await source.get()
-        waited = []
-        for _ in range(200):
-            await asyncio.sleep(0.1)
-            waited.append((await source.get())[1])
-        renewal.cancel()
-        assert max(waited) == 0
-        assert source.taken in (4, 5, 6)
-
-    run(work())
+    renewal.cancel()
 
 
-def test_without_a_renewal_the_first_who_asks_too_late_takes_the_next(source: Source) -> None:
-    async def work() -> None:
-        assert await source.get() == (1, TAKES)
-        await asyncio.sleep(LASTS - 0.1)
-        assert await source.get() == (1, 0)
-        await asyncio.sleep(0.2)
-        assert await source.get() == (2, TAKES)
-
-    run(work())
-
-
-def test_an_answer_that_is_not_asked_for_is_not_renewed(source: Source) -> None:
-    async def work() -> None:
-        renewal = asyncio.create_task(source.kept.renew(source.take))
-        await source.get()
-        await asyncio.sleep(10 * LASTS)
-        renewal.cancel()
-        assert source.taken == 1
-        assert await source.get() == (2, TAKES)
-
-    run(work())
-
-
-def test_a_renewal_that_fails_serves_the_old_answer_to_its_end_and_no_longer(source: Source) -> None:
-    async def work() -> None:
-        renewal = asyncio.create_task(source.kept.renew(source.take))
-        await source.get()
-        source.fails = True
-        await asyncio.sleep(LASTS - 1)
-        assert await source.get() == (1, 0)
-        await asyncio.sleep(TAKES + 0.1)
-        with pytest.raises(ServerError):
-            await source.get()
-        renewal.cancel()
-
-    run(work())
-
-
-def test_another_question_is_not_answered_by_the_last_one(source: Source) -> None:
-    async def work() -> None:
-        first, second = object(), object()
-        assert await source.get(first) == (1, TAKES)
-        assert await source.get(second) == (2, TAKES)
-        assert await source.get(second) == (2, 0)
-
-    run(work())
+async def test_another_question_is_not_answered_by_the_last_one(source: Source) -> None:
+    first, second = object(), object()
+    assert await source.get(first) == (1, TAKES)
+    assert await source.get(second) == (2, TAKES)
+    assert await source.get(second) == (2, 0)

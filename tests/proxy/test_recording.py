@@ -7,7 +7,9 @@ import pytest
 
 from devkit.wire import Wire
 from reaper.run.proxy.labels import created_id
-from tests.proxy.lab import OK, Client, Lab, lab, run, until
+from tests.proxy.lab import OK, Client, Lab, lab, until
+
+pytestmark = pytest.mark.anyio
 
 ID = "ab" * 32
 BODY = json.dumps({"Id": ID, "Warnings": []}).encode()
@@ -35,29 +37,26 @@ def answering(made: Lab, *answers: bytes, piece: int = 1_000_000) -> None:
 
 @pytest.mark.parametrize("answer", [WHOLE, CHUNKED, INTERIM], ids=["whole", "chunked", "interim"])
 @pytest.mark.parametrize("piece", [1_000_000, 7, 1])
-def test_the_client_hears_of_a_container_when_it_is_known_here(answer: bytes, piece: int) -> None:
-    async def work() -> None:
-        async with lab() as made:
-            answering(made, answer, OK, piece=piece)
-            known = asyncio.Event()
+async def test_the_client_hears_of_a_container_when_it_is_known_here(answer: bytes, piece: int) -> None:
+    async with lab() as made:
+        answering(made, answer, OK, piece=piece)
+        known = asyncio.Event()
 
-            async def wait() -> None:
-                await known.wait()
+        async def wait() -> None:
+            await known.wait()
 
-            made.recording = wait
-            client = Client(made.path)
-            await client.send(CREATE + PING)  # what follows waits as it does without
-            await until(lambda: made.created == [ID])
-            assert len(made.requests) == 1
-            heard = asyncio.create_task(client.everything())
-            for _ in range(20):
-                await asyncio.sleep(0)
-            assert not heard.done()
-            known.set()
-            assert await heard == answer + OK
-            client.close()
-
-    run(work())
+        made.recording = wait
+        client = Client(made.path)
+        await client.send(CREATE + PING)  # what follows waits as it does without
+        await until(lambda: made.created == [ID])
+        assert len(made.requests) == 1
+        heard = asyncio.create_task(client.everything())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not heard.done()
+        known.set()
+        assert await heard == answer + OK
+        client.close()
 
 
 @pytest.mark.parametrize(
@@ -73,56 +72,47 @@ def test_the_client_hears_of_a_container_when_it_is_known_here(answer: bytes, pi
         b"HTTP/1.1 201 Created\r\nContent-Length: 2000000\r\n\r\n" + b" " * 2_000_000,
     ],
 )
-def test_any_other_answer_passes_as_it_is(answer: bytes) -> None:
-    async def work() -> None:
-        async with lab() as made:
-            answering(made, answer)
-            client = Client(made.path)
-            await client.send(CREATE)
-            assert await client.everything() == answer
-            assert made.created == []
-            client.close()
-
-    run(work())
+async def test_any_other_answer_passes_as_it_is(answer: bytes) -> None:
+    async with lab() as made:
+        answering(made, answer)
+        client = Client(made.path)
+        await client.send(CREATE)
+        assert await client.everything() == answer
+        assert made.created == []
+        client.close()
 
 
-def test_nothing_but_a_container_is_reported_of() -> None:
-    async def work() -> None:
-        async with lab() as made:
-            answering(made, WHOLE, WHOLE)
-            client = Client(made.path)
-            await client.send(CREATE.replace(b"containers", b"networks") + CREATE.replace(b"containers", b"volumes"))
-            assert await client.everything() == WHOLE + WHOLE
-            assert made.created == []
-            client.close()
-
-    run(work())
+async def test_nothing_but_a_container_is_reported_of() -> None:
+    async with lab() as made:
+        answering(made, WHOLE, WHOLE)
+        client = Client(made.path)
+        await client.send(CREATE.replace(b"containers", b"networks") + CREATE.replace(b"containers", b"volumes"))
+        assert await client.everything() == WHOLE + WHOLE
+        assert made.created == []
+        client.close()
 
 
-def test_a_client_that_has_gone_stops_no_recording_and_the_proxy_s_end_does() -> None:
-    async def work() -> None:
-        async with lab() as made:
-            answering(made, WHOLE, OK)
-            done = list[str]()
+async def test_a_client_that_has_gone_stops_no_recording_and_the_proxy_s_end_does() -> None:
+    async with lab() as made:
+        answering(made, WHOLE, OK)
+        done = list[str]()
 
-            async def wait() -> None:
-                try:
-                    await made.quiet()
-                    done.append("recorded")
-                    await asyncio.Event().wait()
-                except asyncio.CancelledError:
-                    done.append("ended")
-                    raise
+        async def wait() -> None:
+            try:
+                await made.quiet()
+                done.append("recorded")
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                done.append("ended")
+                raise
 
-            made.recording = wait
-            client = Client(made.path)
-            await client.send(CREATE)
-            await until(lambda: made.created == [ID])
-            client.close()
-            await until(lambda: done == ["recorded"])
-        assert done == ["recorded", "ended"]
-
-    run(work())
+        made.recording = wait
+        client = Client(made.path)
+        await client.send(CREATE)
+        await until(lambda: made.created == [ID])
+        client.close()
+        await until(lambda: done == ["recorded"])
+    assert done == ["recorded", "ended"]
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"Id": null}', b'{"Id": "../x"}', b"[" * 100_000])

@@ -17,6 +17,8 @@ from tests.proxy.lab import LABELS, OK, Client, Proxied, create, run
 from tests.proxy.test_connections import UPGRADED
 from tests.proxy.test_labels import ATTACH, PING
 
+pytestmark = pytest.mark.anyio
+
 BACK = b"0123456789abcdef" * 200_000
 
 
@@ -99,22 +101,18 @@ def tls(folder: Path | None) -> dict[str, str]:
     return {"tls_ca": str(folder / "ca.pem"), "tls_cert": str(folder / "cert.pem"), "tls_key": str(folder / "key.pem")}
 
 
-def test_requests_and_a_stream_whose_input_ends_first(tcp: tuple[TcpEngine, Proxied]) -> None:
+async def test_requests_and_a_stream_whose_input_ends_first(tcp: tuple[TcpEngine, Proxied]) -> None:
     engine, proxied = tcp
     data = bytes(range(256)) * 20_000
-
-    async def scene() -> None:
-        client = Client(proxied.path)
-        assert await client.ask(PING) == (200, b"OK")
-        assert await client.ask(create("volumes", {"Name": "x"})) == (200, b"OK")
-        assert [json.loads(body or b"null") for body in engine.bodies] == [None, {"Name": "x", "Labels": LABELS}]
-        assert (await client.ask(ATTACH))[0] == 101
-        async with asyncio.TaskGroup() as group:
-            group.create_task(client.send(data)).add_done_callback(lambda _: client.end())
-            assert await client.everything() == BACK + hashlib.sha256(data).digest()
-        client.close()
-
-    run(scene())
+    client = Client(proxied.path)
+    assert await client.ask(PING) == (200, b"OK")
+    assert await client.ask(create("volumes", {"Name": "x"})) == (200, b"OK")
+    assert [json.loads(body or b"null") for body in engine.bodies] == [None, {"Name": "x", "Labels": LABELS}]
+    assert (await client.ask(ATTACH))[0] == 101
+    async with asyncio.TaskGroup() as group:
+        group.create_task(client.send(data)).add_done_callback(lambda _: client.end())
+        assert await client.everything() == BACK + hashlib.sha256(data).digest()
+    client.close()
 
 
 @pytest.mark.parametrize("who", ["stranger", "no-certificate"])

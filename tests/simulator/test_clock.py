@@ -8,6 +8,8 @@ import pytest
 from reaper.simulator.clock import Clock
 from tests.daytona.loop import JumpingLoop, LoopClock
 
+pytestmark = pytest.mark.anyio
+
 START = datetime(2026, 11, 21, tzinfo=UTC)
 
 
@@ -115,14 +117,11 @@ def test_a_cancelled_sleeper_is_forgotten() -> None:
     assert not clock._sleepers
 
 
-def test_a_turn_before_a_sleep_has_begun_counts() -> None:
-    async def main() -> None:
-        clock = Clock(datetime(2026, 11, 21, tzinfo=UTC), rate=0)
-        sleeping = asyncio.ensure_future(clock.sleep_until(clock.elapsed() + 4))
-        clock.advance(timedelta(seconds=4))
-        await asyncio.wait_for(sleeping, 20)
-
-    asyncio.run(main())
+async def test_a_turn_before_a_sleep_has_begun_counts() -> None:
+    clock = Clock(datetime(2026, 11, 21, tzinfo=UTC), rate=0)
+    sleeping = asyncio.ensure_future(clock.sleep_until(clock.elapsed() + 4))
+    clock.advance(timedelta(seconds=4))
+    await asyncio.wait_for(sleeping, 20)
 
 
 class Impatient(JumpingLoop):

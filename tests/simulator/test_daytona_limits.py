@@ -1,26 +1,16 @@
 """Credentials, permissions, rate limits, maintenance and the envelope of errors, as in facts/daytona.md."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+import pytest
 
 from reaper.simulator.daytona.limits import Limit
 from tests.simulator.daytona_client import EXACT, World
 
-Test = Callable[[World], Awaitable[None]]
+pytestmark = pytest.mark.anyio
 THROTTLED = "ThrottlerException: Too Many Requests"
 
 
-def play(test: Test, **options: Any) -> None:
-    async def main() -> None:
-        async with World(EXACT, **options) as world:
-            await test(world)
-
-    asyncio.run(main())
-
-
-def test_the_envelope_of_every_error() -> None:
-    async def test(world: World) -> None:
+async def test_the_envelope_of_every_error() -> None:
+    async with World() as world:
         answer = await world.call("GET", "/sandbox/unknown", {"verbose": "true"})
         assert answer.body == {
             "path": "/api/sandbox/unknown?verbose=true",
@@ -33,11 +23,9 @@ def test_the_envelope_of_every_error() -> None:
             answer = await world.call(method, path)
             assert (answer.status, answer.message) == (404, f"Cannot {method} /api{path}")
 
-    play(test)
 
-
-def test_the_headers_tell_the_budget_of_the_group() -> None:
-    async def test(world: World) -> None:
+async def test_the_headers_tell_the_budget_of_the_group() -> None:
+    async with World() as world:
         world.sim.daytona.set_limits("default", general=Limit(5, 10), lifecycle=Limit(2, 20))
         row = world.add("chess")
         first = await world.call("GET", "/sandbox")
@@ -58,11 +46,9 @@ def test_the_headers_tell_the_budget_of_the_group() -> None:
         world.turn(6.5)
         assert (await world.get(row)).headers["X-RateLimit-Remaining-authenticated"] == "4"
 
-    play(test)
 
-
-def test_over_the_limit_the_group_is_blocked_for_a_whole_window() -> None:
-    async def test(world: World) -> None:
+async def test_over_the_limit_the_group_is_blocked_for_a_whole_window() -> None:
+    async with World() as world:
         world.sim.daytona.set_limits("default", general=Limit(3, 10), lifecycle=Limit(1, 20))
         row = world.add("chess")
         for _ in range(3):
@@ -80,11 +66,9 @@ def test_over_the_limit_the_group_is_blocked_for_a_whole_window() -> None:
         world.turn(0.8)  # Retry-After plus 0.3 s
         assert (await world.call("GET", "/sandbox")).status == 200
 
-    play(test)
 
-
-def test_requests_made_while_blocked_count() -> None:
-    async def test(world: World) -> None:
+async def test_requests_made_while_blocked_count() -> None:
+    async with World() as world:
         world.sim.daytona.set_limits("default", general=Limit(10, 10))
 
         async def ask() -> int:
@@ -97,28 +81,21 @@ def test_requests_made_while_blocked_count() -> None:
         world.turn(10.3)
         assert await ask() == 200
 
-    play(test)
+
+async def test_all_clients_and_keys_of_an_organisation_share_its_budget_and_no_other() -> None:
+    async with World(EXACT, sandboxes={"a": 1, "b": 1}) as world:
+        for name in "ab":
+            world.sim.daytona.set_limits(name, general=Limit(2, 10))
+        second = world.sim.daytona.add_key("a")
+        assert (await world.call("GET", "/sandbox")).status == 200
+        assert (await world.call("GET", "/sandbox", key=second)).status == 200
+        assert (await world.call("GET", "/sandbox", key=second)).status == 429
+        assert (await world.call("GET", "/sandbox")).status == 429
+        assert (await world.call("GET", "/sandbox", key=world.sim.api_key("b"))).status == 200
 
 
-def test_all_clients_and_keys_of_an_organisation_share_its_budget_and_no_other() -> None:
-    async def main() -> None:
-        async with World(EXACT, sandboxes={"a": 1, "b": 1}) as world:
-            for name in "ab":
-                world.sim.daytona.set_limits(name, general=Limit(2, 10))
-            second = world.sim.daytona.add_key("a")
-            assert (await world.call("GET", "/sandbox")).status == 200
-            assert (await world.call("GET", "/sandbox", key=second)).status == 200
-            assert (await world.call("GET", "/sandbox", key=second)).status == 429
-            assert (await world.call("GET", "/sandbox")).status == 429
-            assert (await world.call("GET", "/sandbox", key=world.sim.api_key("b"))).status == 200
-
-    asyncio.run(main())
-
-
-def test_a_wrong_key_costs_the_organisation_nothing() -> None:
-    async def test(world: World) -> None:
+async def test_a_wrong_key_costs_the_organisation_nothing() -> None:
+    async with World() as world:
         world.sim.daytona.set_limits("default", general=Limit(2, 10))
         await world.call("GET", "/sandbox", key="wrong")
         assert (await world.call("GET", "/sandbox")).headers["X-RateLimit-Remaining-authenticated"] == "1"
-
-    play(test)

@@ -1,31 +1,20 @@
 """The list of facts/daytona.md: its pages, its filters, and what it loses."""
 
-import asyncio
 import base64
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from reaper.simulator.daytona.rules import Behaviour
 from reaper.simulator.world import ABSENT
 from tests.simulator.daytona_client import EXACT, START, World
 
-Test = Callable[[World], Awaitable[None]]
+pytestmark = pytest.mark.anyio
 OLDER = replace(EXACT, newer=False)
 BY_CREATION = ("sort", "createdAt")
-
-
-def play(test: Test, behaviour: Behaviour = EXACT, **options: Any) -> None:
-    async def main() -> None:
-        async with World(behaviour, **options) as world:
-            await test(world)
-
-    asyncio.run(main())
 
 
 def _fill(world: World, number: int, **fields: Any) -> None:
@@ -35,8 +24,8 @@ def _fill(world: World, number: int, **fields: Any) -> None:
         world.add(f"s{place:04d}", created=START - timedelta(hours=3) + place * step, **fields)
 
 
-def test_one_item_has_exactly_the_fields_of_the_real_server() -> None:
-    async def test(world: World) -> None:
+async def test_one_item_has_exactly_the_fields_of_the_real_server() -> None:
+    async with World(OLDER) as world:
         world.add("chess", created=START - timedelta(hours=1, microseconds=-123999))
         (item,) = await world.items()
         assert item == {
@@ -71,11 +60,9 @@ def test_one_item_has_exactly_the_fields_of_the_real_server() -> None:
         assert len(item["id"]) == 36
         assert item["toolboxProxyUrl"].startswith("http://")
 
-    play(test, OLDER)
 
-
-def test_pages_of_a_hundred_up_to_two_hundred() -> None:
-    async def test(world: World) -> None:
+async def test_pages_of_a_hundred_up_to_two_hundred() -> None:
+    async with World() as world:
         _fill(world, 250)
         answer = await world.call("GET", "/sandbox")
         assert set(answer.body) == {"items", "nextCursor"}
@@ -87,11 +74,9 @@ def test_pages_of_a_hundred_up_to_two_hundred() -> None:
             answer = await world.call("GET", "/sandbox", {"limit": limit})
             assert (answer.status, answer.body["error"]) == (400, "Bad Request"), limit
 
-    play(test)
 
-
-def test_cursors_are_base64_json_and_wrong_ones_are_distinguished() -> None:
-    async def test(world: World) -> None:
+async def test_cursors_are_base64_json_and_wrong_ones_are_distinguished() -> None:
+    async with World() as world:
         _fill(world, 3)
 
         async def at(content: object) -> tuple[int, Any]:
@@ -110,26 +95,20 @@ def test_cursors_are_base64_json_and_wrong_ones_are_distinguished() -> None:
         for wrong in odd:
             assert await at(wrong) == (200, [])
 
-    play(test)
 
-
-def test_unknown_parameters_are_ignored_without_a_word() -> None:
-    async def test(world: World) -> None:
+async def test_unknown_parameters_are_ignored_without_a_word() -> None:
+    async with World(OLDER) as world:
         world.add("chess", warm_pool="pool")
         assert await world.names(("colour", "red")) == {"chess"}
-
-    play(test, OLDER)
 
 
 @pytest.mark.parametrize(
     "params",
     [("sort", "updatedAt"), ("sort", "state"), ("order", "up"), ("createdAtAfter", "yesterday")],
 )
-def test_wrong_values_are_refused(params: tuple[str, str]) -> None:
-    async def test(world: World) -> None:
+async def test_wrong_values_are_refused(params: tuple[str, str]) -> None:
+    async with World() as world:
         assert (await world.call("GET", "/sandbox", [params])).status == 400
-
-    play(test)
 
 
 @pytest.mark.parametrize(
@@ -140,8 +119,8 @@ def test_wrong_values_are_refused(params: tuple[str, str]) -> None:
         ("createdAt", "desc", "acb"),
     ],
 )
-def test_sorting(sort: str, order: str, expected: str) -> None:
-    async def test(world: World) -> None:
+async def test_sorting(sort: str, order: str, expected: str) -> None:
+    async with World() as world:
         hour = timedelta(hours=1)
         world.add("a", cpu=2, memory=8, disk=9, created=START - 1 * hour, active=START - 1 * hour)
         world.add("b", cpu=4, memory=1, disk=3, created=START - 3 * hour, active=START)
@@ -151,11 +130,9 @@ def test_sorting(sort: str, order: str, expected: str) -> None:
         walked = await world.walk(("sort", sort), ("order", order), ("limit", "1"))
         assert walked == [item["id"] for item in items]
 
-    play(test)
 
-
-def test_the_default_order_loses_what_has_no_activity() -> None:
-    async def test(world: World) -> None:
+async def test_the_default_order_loses_what_has_no_activity() -> None:
+    async with World() as world:
         _fill(world, 957 - 96)
         for number in range(96):
             world.add(f"m{number}", no_activity=True, created=START - timedelta(hours=2))
@@ -164,11 +141,9 @@ def test_the_default_order_loses_what_has_no_activity() -> None:
         assert len(await world.walk(("sort", "lastActivityAt"), ("order", "asc"))) >= 957 - 96
         assert len(set(await world.walk(BY_CREATION))) == 957
 
-    play(test)
 
-
-def test_the_default_order_loses_what_is_used_during_the_walk() -> None:
-    async def test(world: World) -> None:
+async def test_the_default_order_loses_what_is_used_during_the_walk() -> None:
+    async with World() as world:
         _fill(world, 300)
         rows = sorted(world.org.rows.values(), key=lambda row: row.created)
 
@@ -189,11 +164,9 @@ def test_the_default_order_loses_what_is_used_during_the_walk() -> None:
         assert rows[0].id not in found
         assert rows[0].id in await walk(BY_CREATION)
 
-    play(test)
 
-
-def test_createdat_asc_returns_some_rows_twice_and_desc_is_exact() -> None:
-    async def test(world: World) -> None:
+async def test_createdat_asc_returns_some_rows_twice_and_desc_is_exact() -> None:
+    async with World() as world:
         _fill(world, 500)
         for number in range(5):  # one millisecond
             world.add(f"same{number}", created=START - timedelta(hours=1, microseconds=-number * 100))
@@ -204,11 +177,9 @@ def test_createdat_asc_returns_some_rows_twice_and_desc_is_exact() -> None:
         down = await world.walk(BY_CREATION, ("limit", "2"))
         assert len(down) == len(set(down)) == 505
 
-    play(test)
 
-
-def test_what_was_created_since_is_listed_alone() -> None:
-    async def test(world: World) -> None:
+async def test_what_was_created_since_is_listed_alone() -> None:
+    async with World() as world:
         for number in range(3):
             world.add(f"s{number}", created=START - number * timedelta(hours=1))
         for since in ("2026-11-21T11:00:00.000Z", "2026-11-21T12:00:00+01:00"):
@@ -219,20 +190,16 @@ def test_what_was_created_since_is_listed_alone() -> None:
         ) as answer:
             assert answer.status == 400
 
-    play(test)
 
-
-def test_warm_pool_members_are_hidden() -> None:
-    async def test(world: World) -> None:
+async def test_warm_pool_members_are_hidden() -> None:
+    async with World() as world:
         row = world.add("warm", warm_pool="pool-1")
         assert await world.items() == []
         assert (await world.get(row)).body["warmPoolId"] == "pool-1"
 
-    play(test)
 
-
-def test_odd_rows() -> None:
-    async def test(world: World) -> None:
+async def test_odd_rows() -> None:
+    async with World() as world:
         world.add("null", labels=None, no_activity=True)
         world.add("absent", extra={"labels": ABSENT, "lastActivityAt": ABSENT})
         world.add("unknown", state="hibernating", stuck=True)
@@ -245,11 +212,9 @@ def test_odd_rows() -> None:
         assert items["cobol"]["labels"] == {"code-toolbox-language": "cobol"}
         assert items["new"]["quantum"] == {"qubits": 8}
 
-    play(test)
 
-
-def test_the_deprecated_list() -> None:
-    async def test(world: World) -> None:
+async def test_the_deprecated_list() -> None:
+    async with World() as world:
         _fill(world, 25)
         answer = await world.call("GET", "/sandbox/paginated", {"page": "3", "limit": "10"})
         assert {key: value for key, value in answer.body.items() if key != "items"} == {
@@ -261,13 +226,10 @@ def test_the_deprecated_list() -> None:
         for wrong in ({"page": "0"}, {"limit": "201"}, {"page": "x"}):
             assert (await world.call("GET", "/sandbox/paginated", wrong)).status == 400
 
-    play(test)
 
-
-def test_a_page_of_many_costs_what_it_shows() -> None:
+async def test_a_page_of_many_costs_what_it_shows() -> None:
     """No sorting for each page: 4,000 rows, 20 pages, though a row changes its place before each."""
-
-    async def test(world: World) -> None:
+    async with World() as world:
         _fill(world, 4_000)
         rows = list(world.org.rows.values())
         looked = 0
@@ -288,5 +250,3 @@ def test_a_page_of_many_costs_what_it_shows() -> None:
                 cursor = answer.body["nextCursor"]
         assert cursor is None
         assert looked == 4_000 + 19  # each page looks one row further
-
-    play(test)

@@ -1,7 +1,6 @@
 """Daytona's own packages against the simulated server."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -28,6 +27,7 @@ from reaper.simulator.server import Simulator
 from reaper.simulator.world import ABSENT, SandboxSpec
 from tests.simulator.daytona_client import START
 
+pytestmark = pytest.mark.anyio
 QUICK = Behaviour(pickup=(0.05, 0.05), destroy=(0.2, 0.3), start=(0.1, 0.2), stop=(0.1, 0.2), list_lag=0, race=0)
 
 
@@ -39,16 +39,8 @@ async def sdk(behaviour: Behaviour = QUICK, key: str = "", **options: Any) -> As
             yield client, sim
 
 
-def play(test: Callable[[AsyncDaytona, Simulator], Awaitable[None]], behaviour: Behaviour = QUICK, **options: Any) -> None:
-    async def main() -> None:
-        async with sdk(behaviour, **options) as (client, sim):
-            await test(client, sim)
-
-    asyncio.run(main())
-
-
-def test_list_and_get() -> None:
-    async def test(client: AsyncDaytona, sim: Simulator) -> None:
+async def test_list_and_get() -> None:
+    async with sdk(sandboxes=250, clock=Clock(START, rate=0)) as (client, sim):
         found = [sandbox async for sandbox in client.list()]
         shown = {row.id: row for row in sim.organisation().rows.values()}
         assert {sandbox.id for sandbox in found} == set(shown)
@@ -58,11 +50,9 @@ def test_list_and_get() -> None:
         assert (one.name, one.labels, one.created_at) == (found[0].name, found[0].labels, found[0].created_at)
         assert (await client.get(one.name)).id == one.id
 
-    play(test, sandboxes=250, clock=Clock(START, rate=0))
 
-
-def test_delete_and_stop() -> None:
-    async def test(client: AsyncDaytona, sim: Simulator) -> None:
+async def test_delete_and_stop() -> None:
+    async with sdk(replace(QUICK, get_cache=0)) as (client, sim):
         org = sim.organisation()
         for name in ("first", "plain", "ephemeral"):
             org.add(SandboxSpec(name=name, auto_delete=0 if name == "ephemeral" else -1))
@@ -76,11 +66,9 @@ def test_delete_and_stop() -> None:
         await client.stop(ephemeral, timeout=30)
         assert ephemeral.state is State.DESTROYED
 
-    play(test, replace(QUICK, get_cache=0))
 
-
-def test_errors_arrive_as_the_sdks_own() -> None:
-    async def test(client: AsyncDaytona, sim: Simulator) -> None:
+async def test_errors_arrive_as_the_sdks_own() -> None:
+    async with sdk() as (client, sim):
         org = sim.organisation()
         parent = org.add(SandboxSpec(name="parent"))
         org.add(SandboxSpec(name="child", parent=parent.id))
@@ -96,23 +84,18 @@ def test_errors_arrive_as_the_sdks_own() -> None:
             await client.get("child")
         assert limited.value.headers["Retry-After-authenticated"] == "10"
 
-    play(test)
 
-
-def test_credentials() -> None:
-    async def main() -> None:
-        async with sdk(key="dtn_wrong") as (client, sim):
-            with pytest.raises(DaytonaAuthenticationError, match="Invalid credentials"):
-                await client.get("x")
-            lame = sim.daytona.add_key("default", [])
-            row = sim.organisation().add(SandboxSpec())
-            config = DaytonaConfig(api_key=lame, api_url=sim.daytona_url, target="us")
-            async with AsyncDaytona(config) as other:
-                sandbox = await other.get(row.id)
-                with pytest.raises(DaytonaForbiddenError, match="Access denied"):
-                    await other.delete(sandbox)
-
-    asyncio.run(main())
+async def test_credentials() -> None:
+    async with sdk(key="dtn_wrong") as (client, sim):
+        with pytest.raises(DaytonaAuthenticationError, match="Invalid credentials"):
+            await client.get("x")
+        lame = sim.daytona.add_key("default", [])
+        row = sim.organisation().add(SandboxSpec())
+        config = DaytonaConfig(api_key=lame, api_url=sim.daytona_url, target="us")
+        async with AsyncDaytona(config) as other:
+            sandbox = await other.get(row.id)
+            with pytest.raises(DaytonaForbiddenError, match="Access denied"):
+                await other.delete(sandbox)
 
 
 @pytest.mark.parametrize(
@@ -123,13 +106,11 @@ def test_credentials() -> None:
         SandboxSpec(extra={"networkBlockAll": ABSENT}),
     ],
 )
-def test_one_odd_row_fails_the_whole_list(odd: SandboxSpec) -> None:
-    async def test(client: AsyncDaytona, sim: Simulator) -> None:
+async def test_one_odd_row_fails_the_whole_list(odd: SandboxSpec) -> None:
+    async with sdk(sandboxes=3) as (client, sim):
         sim.organisation().add(odd)
         with pytest.raises(DaytonaError):
             assert [sandbox async for sandbox in client.list()]
-
-    play(test, sandboxes=3)
 
 
 # The models that `daytona_api_client_async` ships
@@ -144,37 +125,31 @@ async def api(**options: Any) -> AsyncIterator[tuple[generated.SandboxApi, Simul
         yield generated.SandboxApi(client), sim
 
 
-def test_every_answer_fits_its_model_and_says_nothing_more() -> None:
-    async def main() -> None:
-        async with api(sandboxes=300, behaviour=QUICK) as (sandboxes, sim):
-            page = await sandboxes.list_sandboxes(limit=200)
-            assert len(page.items) == 200
-            for item in page.items:
-                assert item.additional_properties == {}
-                assert item.state is not None
-                assert item.state.value != "unknown_default_open_api"
-                assert item.desired_state is not None
-                assert item.desired_state.value != "unknown_default_open_api"
-            rest = await sandboxes.list_sandboxes(limit=200, cursor=page.next_cursor)
-            assert rest.next_cursor is None
-            started = next(item for item in page.items if item.state and item.state.value == "started")
-            whole = await sandboxes.get_sandbox(started.id)
-            deleted = await sandboxes.delete_sandbox(started.id)
-            assert whole.additional_properties == deleted.additional_properties == {}
-            assert deleted.desired_state is not None
-            assert deleted.desired_state.value == "destroyed"
-            other = sim.organisation().add(SandboxSpec())
-            assert (await sandboxes.stop_sandbox(other.id)).additional_properties == {}
-
-    asyncio.run(main())
+async def test_every_answer_fits_its_model_and_says_nothing_more() -> None:
+    async with api(sandboxes=300, behaviour=QUICK) as (sandboxes, sim):
+        page = await sandboxes.list_sandboxes(limit=200)
+        assert len(page.items) == 200
+        for item in page.items:
+            assert item.additional_properties == {}
+            assert item.state is not None
+            assert item.state.value != "unknown_default_open_api"
+            assert item.desired_state is not None
+            assert item.desired_state.value != "unknown_default_open_api"
+        rest = await sandboxes.list_sandboxes(limit=200, cursor=page.next_cursor)
+        assert rest.next_cursor is None
+        started = next(item for item in page.items if item.state and item.state.value == "started")
+        whole = await sandboxes.get_sandbox(started.id)
+        deleted = await sandboxes.delete_sandbox(started.id)
+        assert whole.additional_properties == deleted.additional_properties == {}
+        assert deleted.desired_state is not None
+        assert deleted.desired_state.value == "destroyed"
+        other = sim.organisation().add(SandboxSpec())
+        assert (await sandboxes.stop_sandbox(other.id)).additional_properties == {}
 
 
-def test_the_models_do_not_fit_the_older_server() -> None:
-    async def main() -> None:
-        async with api(sandboxes=3, behaviour=replace(QUICK, newer=False)) as (sandboxes, _):
-            with pytest.raises(ValidationError, match="network_block_all"):
-                await sandboxes.list_sandboxes()
-            raw = await sandboxes.list_sandboxes_without_preload_content()
-            assert raw.status == 200
-
-    asyncio.run(main())
+async def test_the_models_do_not_fit_the_older_server() -> None:
+    async with api(sandboxes=3, behaviour=replace(QUICK, newer=False)) as (sandboxes, _):
+        with pytest.raises(ValidationError, match="network_block_all"):
+            await sandboxes.list_sandboxes()
+        raw = await sandboxes.list_sandboxes_without_preload_content()
+        assert raw.status == 200

@@ -1,6 +1,5 @@
 """The simulated world as a whole: in a loop, in a thread, and as a process of its own."""
 
-import asyncio
 import json
 import re
 import signal
@@ -23,6 +22,8 @@ from reaper.simulator.population import containers, sandboxes
 from reaper.simulator.server import Simulator
 from reaper.simulator.world import ContainerSpec, NetworkSpec, SandboxSpec
 from tests.simulator.daytona_client import EXACT, START
+
+pytestmark = pytest.mark.anyio
 
 
 def ask(url: str, key: str = "", method: str = "GET", body: object = None) -> Any:
@@ -58,30 +59,27 @@ def test_what_fails_in_the_thread_fails_where_it_was_started() -> None:
             sim.do(lambda: 1 // 0)
 
 
-def test_both_halves_share_clock_and_faults() -> None:
-    async def main() -> None:
-        members = [ContainerSpec(name="chess", image="tb__chess__client", labels={"a": "b"}, state="exited", created=START)]
-        networks = [NetworkSpec(name="chess_default", created=START)]
-        world = Simulator(containers=members, networks=networks, sandboxes=3, docker_port=0, clock=Clock(START, rate=0))
-        async with world as sim:
-            paths = (sim.docker_host.removeprefix("unix://"), None)
-            for path in paths:
-                connector = aiohttp.UnixConnector(path) if path else None
-                base = "http://docker" if path else sim.docker_tcp.replace("tcp", "http")
-                async with aiohttp.ClientSession(connector=connector) as session:
-                    async with session.get(f"{base}/v1.41/containers/json?all=1") as answer:
-                        (shown,) = await answer.json()
-                        assert shown["Names"] == ["/chess"]
-                    sim.faults.add("status:503,times=1")
-                    async with session.get(f"{base}/v1.41/containers/json") as answer:
-                        assert answer.status == 503
-            sim.clock.advance(timedelta(hours=1))
-            sim.faults.add("hang,endpoint=docker")
-            async with aiohttp.ClientSession() as session, session.get(f"{sim.daytona_url}/health") as answer:
-                assert answer.status == 200
-            assert sim.engine.clock.elapsed() == 3600
-
-    asyncio.run(main())
+async def test_both_halves_share_clock_and_faults() -> None:
+    members = [ContainerSpec(name="chess", image="tb__chess__client", labels={"a": "b"}, state="exited", created=START)]
+    networks = [NetworkSpec(name="chess_default", created=START)]
+    world = Simulator(containers=members, networks=networks, sandboxes=3, docker_port=0, clock=Clock(START, rate=0))
+    async with world as sim:
+        paths = (sim.docker_host.removeprefix("unix://"), None)
+        for path in paths:
+            connector = aiohttp.UnixConnector(path) if path else None
+            base = "http://docker" if path else sim.docker_tcp.replace("tcp", "http")
+            async with aiohttp.ClientSession(connector=connector) as session:
+                async with session.get(f"{base}/v1.41/containers/json?all=1") as answer:
+                    (shown,) = await answer.json()
+                    assert shown["Names"] == ["/chess"]
+                sim.faults.add("status:503,times=1")
+                async with session.get(f"{base}/v1.41/containers/json") as answer:
+                    assert answer.status == 503
+        sim.clock.advance(timedelta(hours=1))
+        sim.faults.add("hang,endpoint=docker")
+        async with aiohttp.ClientSession() as session, session.get(f"{sim.daytona_url}/health") as answer:
+            assert answer.status == 200
+        assert sim.engine.clock.elapsed() == 3600
 
 
 @contextmanager

@@ -3,31 +3,21 @@
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from reaper.simulator.daytona.rules import Behaviour
 from tests.simulator.daytona_client import EXACT, START, World
 
-Test = Callable[[World], Awaitable[None]]
+pytestmark = pytest.mark.anyio
 IN_PROGRESS = "Sandbox state change in progress"
 
 
-def play(test: Test, behaviour: Behaviour = EXACT, **options: Any) -> None:
-    async def main() -> None:
-        async with World(behaviour, **options) as world:
-            await test(world)
-
-    asyncio.run(main())
-
-
 @pytest.mark.parametrize("state", ["started", "stopped", "paused", "archiving"])
-def test_a_deletion_is_accepted_and_takes_its_time(state: str) -> None:
-    async def test(world: World) -> None:
+async def test_a_deletion_is_accepted_and_takes_its_time(state: str) -> None:
+    async with World() as world:
         row = world.add("chess", state=state, labels={"a": "b"})
         answer = await world.delete(row)
         assert answer.status == 200
@@ -45,20 +35,16 @@ def test_a_deletion_is_accepted_and_takes_its_time(state: str) -> None:
             assert (answer.status, answer.message) == (404, f"Sandbox with ID or name {row.id} not found")
         assert await world.items() == []
 
-    play(test)
 
-
-def test_a_stop_that_loses_against_a_deletion() -> None:
-    async def test(world: World) -> None:
+async def test_a_stop_that_loses_against_a_deletion() -> None:
+    async with World(replace(EXACT, race=0.1)) as world:
         row = world.add("chess")
         answers = await asyncio.gather(world.delete(row), world.stop(row))
         assert sorted(answer.status for answer in answers) == [200, 409]
 
-    play(test, replace(EXACT, race=0.1))
 
-
-def test_names_are_reused_so_an_id_is_safer() -> None:
-    async def test(world: World) -> None:
+async def test_names_are_reused_so_an_id_is_safer() -> None:
+    async with World() as world:
         first = world.add("chess")
         assert (await world.delete("chess")).status == 200
         assert (await world.get("chess")).status == 404
@@ -66,15 +52,13 @@ def test_names_are_reused_so_an_id_is_safer() -> None:
         assert (await world.get("chess")).body["id"] == second.id
         assert (await world.get(first)).body["state"] == "destroying"
 
-    play(test)
-
 
 # Stop
 
 
 @pytest.mark.parametrize("state", ["started", "paused"])
-def test_a_stop_takes_its_time(state: str) -> None:
-    async def test(world: World) -> None:
+async def test_a_stop_takes_its_time(state: str) -> None:
+    async with World() as world:
         row = world.add("chess", state=state, created=START - timedelta(days=2))
         answer = await world.call("POST", f"/sandbox/{row.id}/stop", {"force": "true"})
         assert (answer.status, answer.body["state"], answer.body["name"]) == (200, "stopping", "chess")
@@ -85,14 +69,12 @@ def test_a_stop_takes_its_time(state: str) -> None:
         assert stopped["lastActivityAt"] == "2026-11-21T12:00:04.000Z"
         assert stopped["createdAt"] == "2026-11-19T12:00:00.000Z"
 
-    play(test)
-
 
 # Time
 
 
-def test_states_move_on_by_themselves() -> None:
-    async def test(world: World) -> None:
+async def test_states_move_on_by_themselves() -> None:
+    async with World() as world:
         goes = {"creating": "started", "starting": "started", "stopping": "stopped", "archiving": "archived"}
         rows = {state: world.add(state, state=state) for state in goes}
         gone = world.add("gone", state="destroying")
@@ -101,11 +83,9 @@ def test_states_move_on_by_themselves() -> None:
             assert (await world.get(rows[state])).body["state"] == end
         assert (await world.get(gone)).status == 404
 
-    play(test)
 
-
-def test_use_shows_as_activity_later_and_reading_is_no_use() -> None:
-    async def test(world: World) -> None:
+async def test_use_shows_as_activity_later_and_reading_is_no_use() -> None:
+    async with World() as world:
         row = world.add("chess", created=START - timedelta(hours=1))
         before = (await world.get(row)).body["lastActivityAt"]
         await world.items()
@@ -116,11 +96,9 @@ def test_use_shows_as_activity_later_and_reading_is_no_use() -> None:
         world.turn(1)
         assert (await world.get(row)).body["lastActivityAt"] == "2026-11-21T12:00:01.000Z"
 
-    play(test)
 
-
-def test_the_platforms_own_intervals() -> None:
-    async def test(world: World) -> None:
+async def test_the_platforms_own_intervals() -> None:
+    async with World() as world:
         idle = world.add("idle", auto_stop=10)
         brief = world.add("brief", auto_stop=10, auto_delete=0)
         stopped = world.add("stopped", state="stopped", auto_delete=30, auto_archive=0)
@@ -141,14 +119,12 @@ def test_the_platforms_own_intervals() -> None:
         assert (await world.get(idle)).body["state"] == "archived"
         assert (await world.get(for_ever)).body["state"] == "stopped"
 
-    play(test)
-
 
 # What is stale
 
 
-def test_get_may_show_what_was_true_ten_seconds_ago() -> None:
-    async def test(world: World) -> None:
+async def test_get_may_show_what_was_true_ten_seconds_ago() -> None:
+    async with World(replace(EXACT, get_cache=10)) as world:
         row = world.add("chess", state="stopping")
         assert (await world.get(row)).body["state"] == "stopping"
         world.turn(9)
@@ -159,11 +135,9 @@ def test_get_may_show_what_was_true_ten_seconds_ago() -> None:
         world.turn(2)
         assert (await world.get(row)).body["state"] == "stopped"
 
-    play(test, replace(EXACT, get_cache=10))
 
-
-def test_get_may_show_what_is_gone() -> None:
-    async def test(world: World) -> None:
+async def test_get_may_show_what_is_gone() -> None:
+    async with World(replace(EXACT, get_cache=10)) as world:
         row = world.add("chess")
         await world.delete(row)
         world.turn(7)
@@ -174,11 +148,9 @@ def test_get_may_show_what_is_gone() -> None:
         world.turn(2)
         assert (await world.get(row)).status == 404
 
-    play(test, replace(EXACT, get_cache=10))
 
-
-def test_the_list_flaps_between_a_fresh_and_a_late_copy() -> None:
-    async def test(world: World) -> None:
+async def test_the_list_flaps_between_a_fresh_and_a_late_copy() -> None:
+    async with World(replace(EXACT, list_lag=5, list_flap=0.5)) as world:
         gone, kept = world.add("gone", state="archived"), world.add("kept", state="started")
         await world.delete(gone)
         await world.stop(kept)
@@ -191,11 +163,9 @@ def test_the_list_flaps_between_a_fresh_and_a_late_copy() -> None:
         world.turn(6)
         assert [await world.items() for _ in range(20)] == [await world.items()] * 20
 
-    play(test, replace(EXACT, list_lag=5, list_flap=0.5))
 
-
-def test_a_new_sandbox_may_be_absent_from_the_list() -> None:
-    async def test(world: World) -> None:
+async def test_a_new_sandbox_may_be_absent_from_the_list() -> None:
+    async with World(replace(EXACT, list_lag=5, list_flap=0.5)) as world:
         async with world.session.post(
             world.sim.daytona_url + "/sandbox", json={"name": "new"}, headers={"Authorization": f"Bearer {world.key}"}
         ) as answer:
@@ -204,8 +174,6 @@ def test_a_new_sandbox_may_be_absent_from_the_list() -> None:
         assert set(counts) == {0, 1}
         world.turn(5)
         assert {len(await world.items()) for _ in range(20)} == {1}
-
-    play(test, replace(EXACT, list_lag=5, list_flap=0.5))
 
 
 def test_the_same_seed_takes_the_same_time() -> None:
@@ -227,13 +195,11 @@ def test_the_same_seed_takes_the_same_time() -> None:
     assert first[0] >= 18
 
 
-def test_instant_destruction_still_answers_destroying() -> None:
-    async def test(world: World) -> None:
+async def test_instant_destruction_still_answers_destroying() -> None:
+    async with World(replace(EXACT, destroy=(0, 0))) as world:
         row = world.add("chess")
         assert (await world.delete(row)).body["state"] == "destroying"
         assert (await world.get(row)).status == 404
-
-    play(test, replace(EXACT, destroy=(0, 0)))
 
 
 @pytest.mark.parametrize(
@@ -249,17 +215,15 @@ def test_instant_destruction_still_answers_destroying() -> None:
         ({"state": "starting"}, 409, IN_PROGRESS),
     ],
 )
-def test_only_a_stopped_sandbox_that_is_not_ephemeral_can_be_archived(spec: Any, status: int, message: str) -> None:
-    async def test(world: World) -> None:
+async def test_only_a_stopped_sandbox_that_is_not_ephemeral_can_be_archived(spec: Any, status: int, message: str) -> None:
+    async with World() as world:
         row = world.add("chess", **spec)
         answer = await world.call("POST", f"/sandbox/{row.id}/archive")
         assert (answer.status, answer.message) == (status, message)
 
-    play(test)
 
-
-def test_archiving_takes_its_time_and_is_an_activity() -> None:
-    async def test(world: World) -> None:
+async def test_archiving_takes_its_time_and_is_an_activity() -> None:
+    async with World() as world:
         row = world.add("chess", state="stopped", active=START - timedelta(days=1))
         answer = await world.call("POST", f"/sandbox/{row.id}/archive")
         assert (answer.status, answer.body["state"], answer.body["desiredState"]) == (200, "archiving", "archived")
@@ -268,5 +232,3 @@ def test_archiving_takes_its_time_and_is_an_activity() -> None:
         world.turn(30)
         body = (await world.get(row)).body
         assert (body["state"], body["runnerId"]) == ("archived", None)
-
-    play(test)

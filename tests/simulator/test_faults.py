@@ -1,7 +1,7 @@
 import asyncio
 import errno
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from reaper.simulator.faults import Fault, Faults
 from tests.simulator.daytona_client import World
+
+pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(
@@ -143,24 +145,14 @@ def test_latencies_add_up_and_the_first_other_fault_decides() -> None:
 
 # Through a server
 
-Test = Callable[[World], Awaitable[None]]
-
 
 async def _until(condition: Callable[[], bool]) -> None:
     while not condition():  # noqa: ASYNC110 - the condition is the server's, which has no event to wait for
         await asyncio.sleep(0)
 
 
-def _in_world(test: Test) -> None:
-    async def main() -> None:
-        async with World() as world:
-            await test(world)
-
-    asyncio.run(main())
-
-
-def test_status_answers_in_the_servers_own_envelope() -> None:
-    async def test(world: World) -> None:
+async def test_status_answers_in_the_servers_own_envelope() -> None:
+    async with World() as world:
         row = world.add("a")
         world.sim.faults.add("status:503,method=DELETE,resource=a,times=1,header=Retry-After:7")
         answer = await world.delete(row)
@@ -169,11 +161,9 @@ def test_status_answers_in_the_servers_own_envelope() -> None:
         assert row.state == "started"
         assert (await world.delete(row)).status == 200
 
-    _in_world(test)
 
-
-def test_after_does_what_was_asked_and_then_fails() -> None:
-    async def test(world: World) -> None:
+async def test_after_does_what_was_asked_and_then_fails() -> None:
+    async with World() as world:
         rows = [world.add(str(number)) for number in range(3)]
         world.sim.faults.add("status:500,after,times=1", "reset,after,times=1", "garbage,after,times=1")
         assert (await world.delete(rows[0])).status == 500
@@ -183,11 +173,9 @@ def test_after_does_what_was_asked_and_then_fails() -> None:
             await world.delete(rows[2])
         assert {row.desired for row in rows} == {"destroyed"}
 
-    _in_world(test)
 
-
-def test_reset_breaks_the_connection_and_does_nothing() -> None:
-    async def test(world: World) -> None:
+async def test_reset_breaks_the_connection_and_does_nothing() -> None:
+    async with World() as world:
         row = world.add("a")
         world.sim.faults.add("reset")
         with pytest.raises(aiohttp.ClientOSError) as raised:
@@ -196,11 +184,9 @@ def test_reset_breaks_the_connection_and_does_nothing() -> None:
         assert row.desired == "started"
         assert world.sim.daytona.traffic.count("DELETE", status=0) == 1
 
-    _in_world(test)
 
-
-def test_truncate_sends_the_true_head_and_half_of_the_body() -> None:
-    async def test(world: World) -> None:
+async def test_truncate_sends_the_true_head_and_half_of_the_body() -> None:
+    async with World() as world:
         row = world.add("a")
         whole = json.dumps((await world.get(row)).body, separators=(",", ":"))
         world.sim.faults.add("truncate")
@@ -213,28 +199,23 @@ def test_truncate_sends_the_true_head_and_half_of_the_body() -> None:
                 await answer.content.readany()
         assert half.decode() == whole[: len(whole) // 2]
 
-    _in_world(test)
+
+async def test_hang_never_answers_until_the_server_closes() -> None:
+    async with World() as world:
+        world.sim.faults.add("hang,times=1")
+        row = world.add("a")
+        hanging = asyncio.create_task(world.get(row))
+        await _until(lambda: world.sim.faults.rules()[0][2] == 1)
+        world.turn(100_000)
+        assert (await world.get(row)).status == 200
+        assert not hanging.done()
+        await world.sim.__aexit__(None, None, None)
+        with pytest.raises(aiohttp.ClientError):
+            await hanging
 
 
-def test_hang_never_answers_until_the_server_closes() -> None:
-    async def main() -> None:
-        async with World() as world:
-            world.sim.faults.add("hang,times=1")
-            row = world.add("a")
-            hanging = asyncio.create_task(world.get(row))
-            await _until(lambda: world.sim.faults.rules()[0][2] == 1)
-            world.turn(100_000)
-            assert (await world.get(row)).status == 200
-            assert not hanging.done()
-            await world.sim.__aexit__(None, None, None)
-            with pytest.raises(aiohttp.ClientError):
-                await hanging
-
-    asyncio.run(main())
-
-
-def test_latency_is_simulated_time() -> None:
-    async def test(world: World) -> None:
+async def test_latency_is_simulated_time() -> None:
+    async with World() as world:
         world.sim.faults.add("latency:1h,times=1", "latency:1h,after,times=1")
         row = world.add("a")
         slow = asyncio.create_task(world.delete(row))
@@ -250,11 +231,9 @@ def test_latency_is_simulated_time() -> None:
         assert world.clock.elapsed() >= 7200
         assert (await slow).status == 200
 
-    _in_world(test)
 
-
-def test_another_process_can_look_at_it() -> None:
-    async def test(world: World) -> None:
+async def test_another_process_can_look_at_it() -> None:
+    async with World() as world:
         url = world.sim.daytona.url + "/_simulator/"
         world.add("a")
         world.sim.faults.add("status:500,times=1")
@@ -274,26 +253,19 @@ def test_another_process_can_look_at_it() -> None:
             ],
         }
 
-    _in_world(test)
+
+async def test_an_organisation_can_be_down_alone() -> None:
+    async with World(sandboxes={"up": 3, "down": 3}) as world:
+        world.sim.faults.add("reset,endpoint=down")
+        assert (await world.call("GET", "/sandbox", key=world.sim.api_key("up"))).status == 200
+        with pytest.raises(aiohttp.ClientError):
+            await world.call("GET", "/sandbox", key=world.sim.api_key("down"))
 
 
-def test_an_organisation_can_be_down_alone() -> None:
-    async def main() -> None:
-        async with World(sandboxes={"up": 3, "down": 3}) as world:
-            world.sim.faults.add("reset,endpoint=down")
-            assert (await world.call("GET", "/sandbox", key=world.sim.api_key("up"))).status == 200
-            with pytest.raises(aiohttp.ClientError):
-                await world.call("GET", "/sandbox", key=world.sim.api_key("down"))
-
-    asyncio.run(main())
-
-
-def test_a_turn_of_days_is_one_step() -> None:
-    async def test(world: World) -> None:
+async def test_a_turn_of_days_is_one_step() -> None:
+    async with World() as world:
         row = world.add("a", auto_stop=60, auto_archive=60 * 24)
         world.clock.advance(timedelta(days=3))
         answer = await world.get(row)
         assert answer.body["state"] == "archived"
         assert answer.body["updatedAt"] < "2026-11-23"
-
-    _in_world(test)

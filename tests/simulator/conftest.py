@@ -1,0 +1,8 @@
+"""What is asynchronous here runs on asyncio, in real time."""
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
