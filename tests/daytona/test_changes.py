@@ -103,16 +103,6 @@ async def test_one_that_was_used_meanwhile_is_kept_by_the_policy_that_would_have
         assert lab.left() == {"busy"}
 
 
-async def test_one_that_is_gone_meanwhile_is_gone() -> None:
-    async with Lab() as lab:
-        row = lab.add("quick", state="archived")
-        lab.observer.on_decided = lambda: lab.org.delete(row, row.version)
-        report = await lab.sweep(everything())
-        assert outcomes(report) == {"quick": "gone"}
-        assert exit_code(report) == 0
-        assert lab.asked("DELETE") == []
-
-
 async def test_what_changes_while_its_deletion_waits_for_the_rate_limit_survives() -> None:
     """Its first look is long past when its turn comes, so another one is taken."""
     async with Lab(behaviour=FRESH) as lab:

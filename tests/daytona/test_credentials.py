@@ -41,14 +41,6 @@ async def test_where_deleting_is_denied_started_ones_are_stopped_and_the_reason_
         assert len(lab.asked("DELETE")) == 5
 
 
-async def test_a_stop_alone_ends_with_code_3() -> None:
-    async with Lab() as lab:
-        lab.add("started", auto_delete=-1)
-        report = await lab.sweep(key=lab.sim.daytona.add_key(lab.first, {"write:sandboxes"}))
-        assert outcomes(report) == {"started": "stopped"}
-        assert exit_code(report) == 3
-
-
 async def test_a_key_that_may_only_read_changes_nothing_and_says_so() -> None:
     async with Lab() as lab:
         names = lab.leftovers(5)
@@ -87,19 +79,6 @@ async def test_a_key_that_expires_in_mid_sweep_is_used_once_more_by_each_call_un
         assert failure.label == "credentials"
         assert exit_code(report) == 5
         assert report.seconds < 1
-
-
-async def test_one_call_at_a_time_meets_exactly_one_refusal() -> None:
-    async with Lab() as lab:
-        lab.leftovers(100)
-        key = lab.sim.api_key(lab.first)
-        lab.on("DELETE", "", lambda: setattr(lab.sim.daytona.keys[key], "expires", lab.clock.now()), times=1)
-        report = await lab.sweep(table={"concurrency": 1})
-        assert [call.status for call in lab.traffic.calls].count(401) == 1
-        assert lab.traffic.calls[-1].status == 401
-        assert exit_code(report) == 5
-        assert outcomes(report)["leftover-0099"] == "failed"
-        assert "deleted" not in outcomes(report).values()
 
 
 async def test_a_key_that_expires_while_deletions_are_confirmed_leaves_them_unconfirmed() -> None:

@@ -1,6 +1,5 @@
 """Refused keys, rate limits, maintenance and answers that are none, each as the error that the sweep understands."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -24,7 +23,6 @@ from reaper.errors import (
     UnreadableError,
 )
 from reaper.providers.daytona.client import DaytonaProvider, DaytonaReader
-from reaper.retry.budget import Budget
 from reaper.retry.retrier import Retrier, RetryPolicy
 from reaper.simulator.daytona.limits import Limit
 from tests.providers.lab import (
@@ -39,7 +37,6 @@ from tests.providers.lab import (
     page,
     refused,
     server,
-    turn_loop,
 )
 from tests.simulator.daytona_client import START
 
@@ -89,15 +86,6 @@ async def answered(
 # Credentials
 
 
-@pytest.mark.parametrize("ask", ASKS)
-async def test_a_wrong_key_is_refused_and_never_repeated(ask: str) -> None:
-    async with Lab() as lab:
-        reader = lab.client(WRONG)
-        error = await refused(CredentialsError, lambda: ASKS[ask](reader), "refuses the API key", key=WRONG)
-        assert not error.retryable
-        assert lab.requests(status=401) == 1
-
-
 async def test_an_expired_key() -> None:
     async with Lab() as lab:
         key = lab.sim.daytona.add_key("default", expires=START + timedelta(hours=1))
@@ -118,20 +106,6 @@ async def test_wrong_keys_block_the_address_for_good_keys_too() -> None:
             assert (error.retry_after, error.everything) == (40, True)
         lab.turn(40)
         await lab.provider.list(direct)
-
-
-async def test_a_key_that_may_not_delete_may_list_look_and_stop() -> None:
-    async with Lab() as lab:
-        row = lab.add("chess")
-        reader = lab.client(key := lab.sim.daytona.add_key("default", permissions=["write:sandboxes"]))
-        assert isinstance(reader, DaytonaProvider)
-        (resource,) = (await reader.list(direct)).resources
-        await reader.inspect(resource)
-        error = await refused(DeniedError, lambda: reader.delete(resource), "Access denied", key=key)
-        assert not error.retryable
-        assert row.desired == "started"
-        await reader.stop(resource, GRACE)
-        assert row.desired == "stopped"
 
 
 # The envelope
@@ -283,33 +257,6 @@ async def test_how_long_a_429_orders_cooldown(headers: dict[str, str], seconds: 
     error = await answered(lambda: envelope(429, "ThrottlerException", headers), ASKS["list"], RateLimitedError)
     assert isinstance(error, RateLimitedError)
     assert (error.retry_after, error.everything) == (seconds, everything)
-
-
-async def test_all_readers_fall_silent_together_and_come_in_again() -> None:
-    """With the sweep's retrier: one is limited, no request is made meanwhile, and afterwards all get their answer."""
-    async with Lab() as lab:
-        lab.sim.daytona.set_limits("default", general=Limit(5, 10))
-        resource = lab.resource(lab.add("chess"))
-        reading = Budget()  # it knows of no limit, and so passes it
-        retrier = Retrier(RetryPolicy(jitter=timedelta(0)), reading=reading, changing=Budget())
-
-        async def look() -> str:
-            return (await retrier.call("inspect", lambda: lab.provider.inspect(resource))).id
-
-        tasks = [asyncio.create_task(look(), name=f"look {number}") for number in range(5)]
-        await asyncio.gather(*tasks)
-        waiting = asyncio.create_task(look(), name="one too many")
-        while not reading.cooldown.active:  # noqa: ASYNC110 - there is no event to wait for
-            await asyncio.sleep(0)
-        asked = lab.requests()
-        others = [asyncio.create_task(look(), name=f"silent {number}") for number in range(3)]
-        for _ in range(100):
-            await asyncio.sleep(0)
-        assert lab.requests() == asked == 6
-        lab.turn(10.3)
-        turn_loop(10.3)
-        assert await asyncio.gather(waiting, *others) == [resource.id] * 4
-        assert lab.requests(status=429) == 1
 
 
 # Answers that are none

@@ -12,12 +12,9 @@ import pytest
 
 from reaper.core.model import State
 from reaper.errors import (
-    CredentialsError,
-    DependencyError,
     InProgressError,
     InvalidError,
     NotFoundError,
-    ProviderError,
     ServerError,
     UnreadableError,
 )
@@ -117,19 +114,6 @@ async def test_a_missing_one_and_another_organisations_are_not_found() -> None:
         assert await lab.listed() == {}
 
 
-async def test_the_parent_of_a_living_fork_goes_later() -> None:
-    async with Lab() as lab:
-        parent = lab.add("parent")
-        child = lab.add("child", parent=parent.id)
-        error = await refused(DependencyError, lambda: delete(lab, parent), "active fork children", key=lab.key)
-        assert not error.retryable
-        await delete(lab, child)
-        lab.turn(9)
-        await delete(lab, parent)
-        lab.turn(9)
-        assert await lab.listed() == {}
-
-
 async def test_linked_ones_go_with_their_owner_and_a_look_by_id_tells() -> None:
     async with Lab() as lab:
         owner = lab.add("owner")
@@ -152,14 +136,6 @@ async def test_the_links_of_what_is_gone_are_forgotten() -> None:
         lab.org.change(row, state="destroyed")
         await lab.provider.list(direct)
         assert lab.provider._links.known == {}
-
-
-async def test_an_inconsistent_row_is_the_servers_error() -> None:
-    async with Lab() as lab:
-        row = lab.add("chess", inconsistent=True)
-        error = await refused(ServerError, lambda: delete(lab, row), "500.*An unexpected error occurred", key=lab.key)
-        assert error.retryable
-        assert await inspected(lab, row) is State.RUNNING
 
 
 async def test_a_destruction_that_fails_later_looks_like_success() -> None:
@@ -195,15 +171,6 @@ async def test_a_stop_is_accepted_and_goes_on(state: str) -> None:
         lab.turn(4)
         resource = await lab.provider.inspect(lab.resource(row))
         assert (resource.state, resource.stopped_at) == (State.STOPPED, START + timedelta(seconds=4))
-
-
-async def test_stopping_an_ephemeral_one_destroys_it() -> None:
-    async with Lab() as lab:
-        row = lab.add("chess", auto_delete=0)
-        await stop(lab, row)
-        assert await inspected(lab, row) is State.CHANGING
-        lab.turn(9)
-        await not_found(lab, row)
 
 
 @pytest.mark.parametrize(
@@ -267,19 +234,6 @@ async def test_a_page_that_fails_is_asked_for_again_by_itself() -> None:
         found = by_name(await lab.provider.list(patient))
         assert len(found) == 6
         assert lab.requests("GET") == 4
-
-
-@pytest.mark.parametrize("fault", ["status:502", "garbage", "truncate", "reset", "status:401"])
-async def test_a_listing_whose_later_page_fails_is_an_error_and_no_shorter_listing(fault: str) -> None:
-    async with Lab(table={"page_size": 2}) as lab:
-        for number in range(6):
-            lab.add(f"c{number}", created=START - timedelta(hours=number))
-        times = 1 if fault == "status:401" else 2  # a page is asked for once more, unless the key is refused
-        lab.sim.faults.add(f"{fault},skip=2,times={times}")
-        with pytest.raises(ProviderError) as caught:
-            await lab.provider.list(direct)
-        assert isinstance(caught.value, CredentialsError) is (fault == "status:401")
-        assert len(await lab.listed()) == 6
 
 
 async def test_sandboxes_of_another_target_are_seen_and_marked() -> None:

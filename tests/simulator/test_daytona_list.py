@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from reaper.simulator.world import ABSENT
 from tests.simulator.daytona_client import EXACT, START, World
 
 pytestmark = pytest.mark.anyio
@@ -189,28 +188,6 @@ async def test_what_was_created_since_is_listed_alone() -> None:
             headers={"Authorization": f"Bearer {world.key}"},
         ) as answer:
             assert answer.status == 400
-
-
-async def test_warm_pool_members_are_hidden() -> None:
-    async with World() as world:
-        row = world.add("warm", warm_pool="pool-1")
-        assert await world.items() == []
-        assert (await world.get(row)).body["warmPoolId"] == "pool-1"
-
-
-async def test_odd_rows() -> None:
-    async with World() as world:
-        world.add("null", labels=None, no_activity=True)
-        world.add("absent", extra={"labels": ABSENT, "lastActivityAt": ABSENT})
-        world.add("unknown", state="hibernating", stuck=True)
-        world.add("cobol", labels={"code-toolbox-language": "cobol"})
-        world.add("new", extra={"quantum": {"qubits": 8}})
-        items = {item["name"]: item for item in await world.items(BY_CREATION)}
-        assert (items["null"]["labels"], items["null"]["lastActivityAt"]) == (None, None)
-        assert not {"labels", "lastActivityAt"} & set(items["absent"])
-        assert items["unknown"]["state"] == "hibernating"
-        assert items["cobol"]["labels"] == {"code-toolbox-language": "cobol"}
-        assert items["new"]["quantum"] == {"qubits": 8}
 
 
 async def test_the_deprecated_list() -> None:

@@ -42,9 +42,6 @@ from tests.sweep.lab import (
 
 pytestmark = pytest.mark.anyio
 
-HEALTHY = {1}  # the first listing goes well, later ones do not
-
-
 async def test_what_is_reapable_goes_and_all_else_stays() -> None:
     lab = Lab(
         stopped("old"),
