@@ -79,17 +79,6 @@ async def test_a_lease_is_on_the_disk_when_it_is_taken(tmp_path: Path) -> None:
     assert [state for _, state in house.told] == [LIVE, LIVE]
 
 
-async def test_one_that_is_heard_of_lives(tmp_path: Path) -> None:
-    house = House(tmp_path)
-    async with house.watching() as book:
-        id_ = book.take(Liveness.HEARTBEAT, HOLDER).id
-        for _ in range(8):
-            await wait(HEARTBEAT_DUE - 2 * SECOND)
-            assert book.heard(id_) is not None
-        assert house.clock() - house.record(id_).seen_at <= HEARTBEAT_DUE
-    assert house.told == [(id_, LIVE)]
-
-
 async def test_a_heartbeat_that_is_missed_is_waited_for(tmp_path: Path) -> None:
     house = House(tmp_path)
     async with house.watching() as book:
@@ -187,18 +176,6 @@ async def test_of_two_that_take_a_lease_over_the_one_that_is_spoken_to_decides(t
         await wait(RESTART_WINDOW + 5 * SECOND)
         assert not other.book.watches(record.id)
         assert (other.state(record.id), other.told[-1]) == (LIVE, (record.id, RECONNECTING))
-
-
-async def test_one_that_is_given_back_has_ended(tmp_path: Path) -> None:
-    house = House(tmp_path)
-    async with house.watching() as book:
-        id_ = book.take(Liveness.CONNECTION, HOLDER).id
-        record = book.release(id_)
-        assert record is not None
-        assert (house.state(id_), record.cause, record.ended_at) == (RELEASED, "released", house.clock())
-        assert book.release(id_) is None
-        assert book.release("unknown") is None
-        assert book.find(id_) is None
 
 
 async def test_a_restart_gives_everybody_a_whole_window(tmp_path: Path) -> None:

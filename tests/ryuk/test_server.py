@@ -286,21 +286,6 @@ async def test_who_came_back_when_nothing_could_be_written_is_not_waited_for_for
         await until(lambda: house.states("a") == [EXPIRED], "end")
 
 
-async def test_leases_outlive_the_server_and_are_found_again(tmp_path: Path) -> None:
-    async with House(tmp_path).serving() as house:
-        await (await house.client()).named("a")
-        await (await house.client()).named("b")
-        since = house.record("a").since
-    assert house.states("a", "b") == [RECONNECTING, RECONNECTING]
-    async with House(tmp_path, token=2).serving() as successor:
-        assert successor.book is not None
-        await (await successor.client()).named("a")
-        assert successor.states("a", "b") == [LIVE, RECONNECTING]
-        assert successor.record("a").since == since
-        await anyio.sleep(0.4)  # longer than a window: after a restart it is a minute
-        assert successor.states("b") == [RECONNECTING]
-
-
 async def test_those_who_are_connected_may_go_on_when_no_others_are_taken(tmp_path: Path) -> None:
     async with House(tmp_path).serving() as house:
         client = await (await house.client()).named("a")

@@ -1,9 +1,6 @@
 """Leases that the running service takes: over HTTP, across its restarts and its death."""
 
 import os
-import signal
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -74,58 +71,6 @@ def test_an_ended_lease_waits_for_no_policy(program: Program, fake: FakeEngine) 
         daemon.send("DELETE", "/leases/run-1")
         daemon.wait("deleted", name="young")
         assert list(daemon.wait("sweep_finished", times=2)["due"]) == []
-
-
-HOLD = """
-import http.client, json, sys
-connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))
-body = {"holder": {"host": "gpu-1", "pid": 4711}, "id": "run-1", "hold": True}
-connection.request("POST", "/leases", json.dumps(body), {"Content-Type": "application/json"})
-answer = connection.getresponse()
-print(answer.status, flush=True)
-while answer.readline():
-    pass
-"""
-
-
-def test_a_holder_that_is_killed_takes_what_it_made_with_it(program: Program, fake: FakeEngine) -> None:
-    fake.add("neighbour", "running", ago="1m", owned=False)
-    with Daemon(program, SELDOM, NO_EVENTS).start() as daemon:
-        serving(daemon)
-        with subprocess.Popen([sys.executable, "-c", HOLD, str(daemon.port)], stdout=subprocess.PIPE, text=True) as holder:
-            assert holder.stdout is not None
-            assert holder.stdout.readline() == "201\n"
-            make(fake, "mine")
-            daemon.signal(signal.SIGUSR1)
-            daemon.wait("sweep_finished", times=2)
-            assert fake.names() == {"mine", "neighbour"}
-            holder.kill()
-        daemon.wait("lease_reconnecting", lease="run-1")
-        daemon.wait("lease_expired", lease="run-1", cause="its connection was gone for 10 s")
-        daemon.wait("deleted", name="mine")
-        assert fake.names() == {"neighbour"}
-
-
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-def test_leases_survive_the_service(program: Program, fake: FakeEngine, end: signal.Signals) -> None:
-    """However it ends: their holders come back to the one that follows, and nothing of theirs was touched meanwhile."""
-    names = [f"run-{number}" for number in range(10)]
-    for name in names:
-        fake.add(f"of-{name}", ago="25h", labels={"reaper.lease": name})
-    fake.add("leftover", ago="25h")
-    everything = fake.names()
-    with Daemon(program, SELDOM, f"{NO_EVENTS}\nsweep_at_start = false").start() as daemon:
-        for name in names:
-            take(daemon, name)
-        daemon.signal(end)
-        daemon.ended()
-    assert program("--once", "--all", "--json").outcomes() == {"leftover": "deleted"}, "while there is no service"
-    with Daemon(program, QUICK, NO_EVENTS).start() as daemon:
-        serving(daemon)
-        assert [daemon.send("PUT", f"/leases/{name}")[0] for name in names] == [200] * 10
-        daemon.wait("sweep_finished", times=3)
-        assert daemon.stop() == 0
-    assert fake.names() == everything - {"leftover"}
 
 
 def test_a_service_that_cannot_read_its_leases_deletes_nothing_and_says_so(program: Program, fake: FakeEngine) -> None:
