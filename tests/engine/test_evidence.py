@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from devkit.engine import PrivateEngine
-from devkit.faults import Fault, FaultProxy
-from tests.engine.lab import OWNED, containers, exited, member_of, toml
+from devkit.faults import FaultProxy
+from tests.engine.lab import OWNED, containers, member_of, toml
 from tests.run import Program
 
 pytestmark = [pytest.mark.engine, pytest.mark.engines("docker-20.10", "docker-28.5")]
@@ -43,25 +43,3 @@ def test_it_is_saved_before_the_first_stop_and_the_first_deletion(
         assert (shown.code, words in shown.out) == (0, True), shown.out + shown.err
         assert SECRET not in shown.out
     assert "API_KEY=***" in proxied("history", "--show", "removed").out
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Fault("status", "GET", "/logs", status=500, body={"message": "the log is damaged"}),
-        Fault("status", "GET", "/logs", status=403, body={"message": "not let through"}),
-        Fault("hang", "GET", "/logs"),
-        Fault("reset", "GET", "/logs"),
-    ],
-    ids=["500", "403", "hangs", "reset"],
-)
-def test_a_log_that_cannot_be_read_hinders_no_deletion(
-    engine: PrivateEngine, proxied: Program, proxy: FaultProxy, tmp_path: Path, fault: Fault
-) -> None:
-    exited(engine, "a1")
-    exited(engine, "b1")
-    proxy.add(fault)
-    ended = proxied("--once", "--all", "--json", *toml(tmp_path, FILE))
-    assert (ended.code, ended.outcomes()) == (0, {"a1": "deleted", "b1": "deleted"}), ended.err
-    assert containers(engine) == set()
-    assert [w for w in ended.document["endpoints"][0]["warnings"] if w.startswith("the evidence of ")]

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from devkit.engine import Age, PrivateEngine
+from devkit.faults import Fault, FaultProxy
 from tests import needs
 from tests.engine.lab import (
     DAY,
@@ -154,3 +155,15 @@ def test_everything_owned_is_capped(engine: PrivateEngine, reaper: Program) -> N
     ended = reaper("--once", "--stopped", "--json", *config, "--max-deletions", "3")
     assert ended.code == 0, ended.err
     assert containers(engine) == {"kept"}
+
+
+def test_a_filter_that_is_ignored(engine: PrivateEngine, proxied: Program, proxy: FaultProxy) -> None:
+    """An old engine answered a filtered question with everything: what comes back is matched again."""
+    exited(engine, "member", member_of("trial", OWNED))
+    exited(engine, "foreign", {})
+    exited(engine, "neighbour", member_of("website"))
+    proxy.add(Fault("status", "GET", "filters=", status=200, body=engine.api.must("GET", "/containers/json?all=1")))
+    ended = proxied("--once", "--stopped", "--json")
+    assert proxy.calls("GET", "filters=")
+    assert ended.outcomes() == {"member": "deleted"}
+    assert containers(engine) == {"foreign", "neighbour"}

@@ -54,21 +54,6 @@ def test_0_when_looking_finds_garbage(run: Program, fake: FakeEngine) -> None:
     assert "chess-1" in ended.out
 
 
-def test_2_for_usage(run: Program, fake: FakeEngine) -> None:
-    ended = run("--once", "--no-such-option")
-    assert (ended.code, ended.out, fake.calls) == (2, "", [])
-
-
-def test_3_when_some_deletions_failed_and_the_others_were_done(run: Program, fake: FakeEngine) -> None:
-    fake.add("chess-1")
-    fake.add("stuck", refusal=(500, "driver failed to remove root filesystem"))
-    ended = run("--once")
-    assert ended.code == 3
-    assert fake.names() == {"stuck"}
-    assert "driver failed to remove root filesystem" in ended.out
-    assert "local: 1 deleted, 1 failed" in ended.out
-
-
 def test_4_when_the_cap_was_hit_and_nothing_was_deleted(run: Program, fake: FakeEngine) -> None:
     for i in range(3):
         fake.add(f"chess-{i}")

@@ -1,7 +1,6 @@
 """``--json``: one document on stdout, whatever happens, as reaper/schemas/report.schema.json says."""
 
 import json
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import reaper
 from devkit.faults import Fault, FaultProxy
 from reaper.core.model import Kind, Outcome, Reason, State, Verdict
 from tests.program.fakeengine import FakeEngine
-from tests.program.wrapped import patched, started
+from tests.program.wrapped import patched
 from tests.run import Ended, Program
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "reaper" / "schemas" / "report.schema.json").read_text())
@@ -237,18 +236,6 @@ def test_one_document_for_a_bug(run: Program, fake: FakeEngine) -> None:
         "error": "internal_error",
         "message": "ZeroDivisionError: division by zero",
     }
-
-
-def test_one_document_when_it_is_interrupted(run: Program, fake: FakeEngine) -> None:
-    fake.add("chess-1")
-    with FaultProxy(fake.socket) as proxy:
-        gate = proxy.hold("GET", "/containers/json")
-        with started(run, "list", "--json", env={"DOCKER_HOST": proxy.host}) as process:
-            gate.reached()
-            process.send_signal(signal.SIGTERM)
-            document = report(run.finish(process))
-    assert (document["exit_code"], document["interrupted"]) == (143, "SIGTERM")
-    assert document["endpoints"][0]["failure"]["error"] == "interrupted"
 
 
 def test_a_document_survives_any_encoding(run: Program, fake: FakeEngine) -> None:

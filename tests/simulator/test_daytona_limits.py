@@ -6,6 +6,8 @@ from reaper.simulator.daytona.limits import Limit
 from tests.simulator.daytona_client import EXACT, World
 
 pytestmark = pytest.mark.anyio
+
+
 async def test_the_envelope_of_every_error() -> None:
     async with World() as world:
         answer = await world.call("GET", "/sandbox/unknown", {"verbose": "true"})

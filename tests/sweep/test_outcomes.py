@@ -42,6 +42,7 @@ from tests.sweep.lab import (
 
 pytestmark = pytest.mark.anyio
 
+
 async def test_what_is_reapable_goes_and_all_else_stays() -> None:
     lab = Lab(
         stopped("old"),
@@ -311,14 +312,6 @@ async def test_a_retryable_failure_gets_one_more_round() -> None:
     assert result(report, "old").attempts == 6
 
 
-async def test_and_not_more_than_one() -> None:
-    lab = Lab(stopped("old"))
-    lab.world.rules.append(Rule("delete", error=ServerError("500")))
-    report = await lab.sweep()
-    assert outcomes(report) == {"old": "failed"}
-    assert (result(report, "old").attempts, result(report, "old").error) == (8, "server_error")
-
-
 async def test_the_second_round_goes_on_with_what_the_first_one_stopped() -> None:
     lab = Lab(running("long"))
     lab.world.rules.append(Rule("delete", calls={1, 2, 3, 4}, error=ServerError("500")))
@@ -372,13 +365,6 @@ async def test_the_second_round_leaves_a_project_of_which_one_was_refused() -> N
     report = await lab.sweep()
     assert outcomes(report) == {"a": "skipped", "b": "skipped", "net": "skipped"}
     assert lab.left() == {"a", "b", "net"}
-
-
-async def test_a_deletion_whose_answer_is_lost_is_gone() -> None:
-    lab = Lab(stopped("old"))
-    lab.world.rules.append(Rule("delete", calls={1}, done=True, error=UnavailableError("reset")))
-    assert (await lab.outcomes())["old"] in ("deleted", "gone")
-    assert len(lab.world.removals) == 1
 
 
 async def test_the_breaker_lets_the_second_round_try() -> None:
@@ -518,12 +504,6 @@ async def test_a_project_goes_as_a_whole_with_its_networks_last() -> None:
     )
     assert await lab.outcomes() == {"client": "deleted", "side": "deleted", "net": "deleted"}
     assert [r.kind for r, _ in lab.world.removals] == [Kind.CONTAINER, Kind.CONTAINER, Kind.NETWORK]
-
-
-async def test_a_young_member_keeps_all() -> None:
-    lab = Lab(stopped("client", group="p"), running("side", hours=1, group="p"), network("net", "p"), stopped("old"))
-    assert await lab.outcomes() == {"old": "deleted"}
-    assert lab.left() == {"client", "side", "net"}
 
 
 async def test_the_network_stays_where_a_container_could_not_go() -> None:

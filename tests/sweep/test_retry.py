@@ -81,13 +81,6 @@ async def took(awaitable: Awaitable[object]) -> float:
     return anyio.current_time() - began
 
 
-async def test_a_success_is_tried_once() -> None:
-    caller = Caller(EXACT, 0.0)
-    assert await caller.call() == "done"
-    assert len(caller.times) == 1
-    assert not caller.told
-
-
 async def test_attempts_are_bounded_and_the_last_error_is_raised() -> None:
     errors = [ServerError(f"{n}") for n in range(1, 9)]
     caller = Caller(LONG, *errors)
@@ -277,13 +270,6 @@ async def test_a_rate_limit_costs_no_attempt_and_no_time_of_the_total() -> None:
     assert [event.attempt for event in caller.told] == [1, 1, 1, 1, 2, 3]
 
 
-async def test_a_cooldown_takes_nothing_from_the_total() -> None:
-    policy = RetryPolicy(jitter=timedelta(0), total=20 * SECOND)
-    caller = Caller(policy, RateLimitedError("429", retry_after=200), ServerError("1"), 0.0)
-    assert await caller.call() == "done"
-    assert caller.offsets() == pytest.approx([0, 200 + MARGIN, 200 + MARGIN + 2])
-
-
 async def test_a_rate_limit_silences_everybody_for_the_whole_time() -> None:
     caller = Caller(EXACT, RateLimitedError("429", retry_after=50), 0.0)
     async with anyio.create_task_group() as group:
@@ -448,12 +434,6 @@ async def test_the_breaker_opens_after_twenty_failures_in_a_row() -> None:
     assert isinstance(error, CircuitOpenError)
     assert "20 calls in a row failed, the last one with: 500" in str(error)
     assert len(caller.times) == 20
-
-
-async def test_nineteen_are_not_enough() -> None:
-    caller = Caller(ONCE, *[ServerError("500")] * 19, 0.0)
-    await fail(caller, 19)
-    assert await caller.call() == "done"
 
 
 @pytest.mark.parametrize("answer", [0.0, NotFoundError("404"), ConflictError("409"), RateLimitedError("429")])
