@@ -1,44 +1,21 @@
-"""An event loop on which time jumps, though real sockets are spoken through, and a simulated clock that follows it."""
+"""A simulated clock that follows the time of a loop in which time jumps.
+
+Both ends of every connection live in that loop: what one end sends is there for the other one before the loop waits.
+"""
 
 import asyncio
-import selectors
 from datetime import datetime
-from typing import Any
 
 from reaper.simulator.clock import Clock
-
-ARRIVES = 0.003  # real seconds within which what was sent through the loopback arrives
-
-
-class _JumpingSelector(selectors.DefaultSelector):
-    loop: "JumpingLoop"
-
-    def select(self, timeout: float | None = None) -> Any:
-        if timeout is None:
-            return super().select(None)
-        ready = super().select(0)
-        if ready or timeout <= 0:
-            return ready
-        if ready := super().select(min(timeout, ARRIVES)):
-            return ready
-        self.loop.now += timeout
-        return ready
+from tests.sweep import loops
 
 
-class JumpingLoop(asyncio.SelectorEventLoop):
-    """Its time stands still while tasks run and sockets speak, and jumps when all wait.
-
-    Both ends of every connection live in this loop, so an answer that is under way arrives at once.
-    """
+class JumpingLoop(loops.JumpingLoop):
+    """On a machine that has been up for a while."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.now = 1000.0
-        selector = _JumpingSelector()
-        selector.loop = self
-        super().__init__(selector)
-
-    def time(self) -> float:
-        return self.now
 
 
 class LoopClock(Clock):
