@@ -3,17 +3,20 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# Tests wait more than they compute: three processes for two cores.
-WORKERS ?= $(shell n=$$(nproc); echo $$((n < 3 ? 3 : 4)))
-TEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --max-worker-restart 1
+# Tests wait more than they compute: five processes for two cores.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 3 ? 5 : 6)))
+TEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder --max-worker-restart 1
+export PYTHONDONTWRITEBYTECODE =
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 
-.PHONY: run test lint unit parts mutants soak fuzz bench dist image clean
+.PHONY: run test lint compiled unit parts mutants soak fuzz bench dist image clean
 
 run: $(VENV)/installed
 	$(BIN)/reaper demo
 
-test: lint unit
+test: $(VENV)/ready
+	$(MAKE) --jobs 2 lint compiled
+	$(MAKE) unit
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check
@@ -21,6 +24,10 @@ lint: $(VENV)/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m devkit.audit
+
+# Once, and not by each of the processes: they begin at the same time.
+compiled: $(VENV)/ready
+	@$(BIN)/python -m pytest --collect-only --quiet >/dev/null
 
 unit: $(VENV)/ready
 	$(TEST)

@@ -2,7 +2,8 @@
 
 import gc
 import signal
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,13 @@ from tests import needs
 from tests.run import Program
 
 SIMULATOR = "simulator"
-QUICK = {"core", "providers", "proxy"}
-"""Folders of quick tests, the engines' aside."""
+WAITS = {"running": 2.0, "service": 2.0, "ryuk": 1.0, "owners": 1.0, "library": 0.7, "leases": 0.5, "deploy": 0.1}
+"""Folders whose tests wait more than they compute, as all do that have an engine, and about how many seconds one takes."""
+COMPUTES = {"model": 15.0, "promise": 1.0, "matrix": 0.3, "program": 0.2}
+"""The same of those that compute; in all other folders a test takes milliseconds."""
+OF_ENGINES = 3.0
+LONG = {"test_wheel": 20.0, "test_queries": 12.0, "test_beside_sweeps": 25.0, "test_prometheus": 30.0}
+"""Modules whose tests take longer than those of their folders."""
 
 pytest_plugins = ["devkit.instantly", "tests.secrecy"]
 
@@ -68,17 +74,55 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side, those that share an engine run one after the other, in one process.
 
-    Those that take milliseconds come last: no process is left with a long one when the others have nothing to do any more.
+    Those that wait run beside those that compute, from the first to the last, and those that take long come first.
     """
-    items.sort(key=lambda item: item.path.parent.name in QUICK)
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        if "images_possible" in fixtures:  # which take longer to make than to test
-            item.add_marker(pytest.mark.xdist_group("images"))
-        elif "engine_possible" in fixtures or item.get_closest_marker("engine") is not None:
-            callspec = getattr(item, "callspec", None)
-            flavour = callspec.params.get("flavour", DEFAULT) if callspec is not None else DEFAULT
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem} {flavour}"))
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
+    waiting, computing = defaultdict[str, list[pytest.Item]](list), defaultdict[str, list[pytest.Item]](list)
+    for item, group in groups.items():
+        waits = item.path.parent.name in WAITS or _has_engine(item)
+        (waiting if waits else computing)[group or item.nodeid].append(item)
+    places = {**_places(waiting, 0.9), **_places(computing, 1.0)}
+    items.sort(key=places.__getitem__)
+
+
+def _has_engine(item: pytest.Item) -> bool:
+    fixtures = getattr(item, "fixturenames", ())
+    return "engine_possible" in fixtures or item.get_closest_marker("engine") is not None
+
+
+def _group(item: pytest.Item) -> str | None:
+    """What a test has to stay with: those of its engine, or of what its module makes once."""
+    if "images_possible" in getattr(item, "fixturenames", ()):  # which take longer to make than to test
+        return "images"
+    module = item.nodeid.partition("::")[0]
+    if _has_engine(item):
+        callspec = getattr(item, "callspec", None)
+        return f"{module} {callspec.params.get('flavour', DEFAULT) if callspec is not None else DEFAULT}"
+    made = getattr(item, "_fixtureinfo", None)
+    once = made is not None and any(
+        d[-1].scope == "module" and d[-1].baseid == module for d in made.name2fixturedefs.values()
+    )
+    return module if once else None
+
+
+def _places(groups: Mapping[str, list[pytest.Item]], end: float) -> dict[pytest.Item, float]:
+    """Where each stands between the beginning (0) and the end (1), by the time that those before it take."""
+    seconds = {name: sum(map(_seconds, items)) for name, items in groups.items()}
+    total, before, places = sum(seconds.values()), 0.0, dict[pytest.Item, float]()
+    for name in sorted(groups, key=lambda name: -seconds[name]):
+        places |= dict.fromkeys(groups[name], end * before / total)
+        before += seconds[name]
+    return places
+
+
+def _seconds(item: pytest.Item) -> float:
+    folder = item.path.parent.name
+    if item.get_closest_marker("skip") is not None:
+        return 0.0
+    return LONG.get(item.path.stem) or (OF_ENGINES if _has_engine(item) else WAITS.get(folder) or COMPUTES.get(folder, 0.02))
 
 
 def pytest_collection_finish() -> None:

@@ -39,9 +39,8 @@ def example() -> list[Object]:
 
 
 @pytest.fixture(params=["base", "example"])
-def objects(request: pytest.FixtureRequest) -> list[Object]:
-    found: list[Object] = request.getfixturevalue(request.param)
-    return found
+def objects(request: pytest.FixtureRequest, base: list[Object], example: list[Object]) -> list[Object]:
+    return {"base": base, "example": example}[request.param]
 
 
 def config_of(objects: list[Object], folder: Path) -> Path:
