@@ -15,9 +15,10 @@ import anyio.to_thread
 
 from reaper.core.scope import LEASE_LABEL
 from reaper.leases.peers import this_user
+from reaper.leases.served import WITHIN
 from reaper.library import process
 from reaper.library.cleanup_scope import CleanupScope
-from reaper.library.lease_client import ANSWERS_WITHIN, ENDED, AwayError, LeaseRefusedError, Line, Service
+from reaper.library.lease_client import ENDED, AwayError, LeaseRefusedError, Line, Service
 from reaper.paths import TOKEN, URL
 
 SOON, AGAIN = 0.1, 5.0  # seconds until one asks again who has had no answer: at first, and after a while
@@ -148,7 +149,7 @@ class HeldLease:
         if (line := self._line) is not None:
             line.end()
         if self._thread is not None:
-            self._thread.join(3 * ANSWERS_WITHIN)
+            self._thread.join(3 * WITHIN)
             self._thread = None
         held.discard(self.id)
         if self._taken:

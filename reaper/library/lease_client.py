@@ -11,11 +11,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from reaper.leases.peers import service_url
-from reaper.leases.served import WITHIN, LocalConnection
+from reaper.leases.served import LocalConnection, connection_to
 from reaper.library.errors import CleanupError
 from reaper.paths import LISTEN
 
-ANSWERS_WITHIN = WITHIN
 ENDED = 410  # the status of an answer about a lease that its holder does not get back
 SILENT_FOR = 60.0  # seconds after which a connection is given up on which there should be a sign every 15
 LONGEST = 1_000_000  # bytes of an answer
@@ -153,8 +152,4 @@ class Service:
         raise LeaseRefusedError(str(answer.get("error", status)))
 
     def _connection(self) -> http.client.HTTPConnection:
-        if self._socket is not None:
-            return LocalConnection(self._socket)
-        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-        assert self._parts.hostname is not None
-        return kind(self._parts.hostname, self._parts.port, timeout=ANSWERS_WITHIN)
+        return LocalConnection(self._socket) if self._socket is not None else connection_to(self._parts.geturl())
