@@ -27,7 +27,6 @@ from reaper.sweep.absence import Absence
 from reaper.sweep.concurrency import Pace, for_each
 from reaper.sweep.confirm import Confirmer
 from reaper.sweep.context import Context, Slots
-from reaper.sweep.deciding import decided
 from reaper.sweep.dependents import Dependents
 from reaper.sweep.engines import Engines
 from reaper.sweep.evidence import EvidenceRecorder
@@ -231,7 +230,7 @@ class EndpointSweep:
         self.warnings += problems
         quotas, leases = options.quotas if options.choose is None else (), self._leases()
         judge = partial(decide_within, rules=rules, leases=leases, now=now, quotas=quotas, due=options.due, proofs=proofs)
-        self.decisions = await decided(resources, judge, self.looker)
+        self.decisions = await self.looker.decided(resources, judge)
         self.warnings += [*inventory_warnings(self.decisions, inventory.unreadable, now), *self.looker.warnings]
         self.results |= self.looker.failures(self.decisions)
         if self.results and options.fail_fast:

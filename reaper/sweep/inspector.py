@@ -1,9 +1,12 @@
-"""Looking more closely at what was listed, before anything is decided."""
+"""Looking more closely at what was listed, until the decisions about it can be trusted."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
+from reaper.core.decide import may_be_linked, needs_inspection, possible_owners
+from reaper.core.layers import mark_inherited, unread_images
 from reaper.core.model import Decision, Kind, Outcome, Reason, Resource, Result
 from reaper.errors import NotFoundError, ProviderError, UnreadableError
 from reaper.providers.abilities import Linking
@@ -42,6 +45,20 @@ class Inspector:
     async def list_call(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
         """Make a request that lists."""
         return await self._retrier.call(what, function, slots=self._slots.listings)
+
+    async def decided(
+        self, resources: list[Resource], decide: Callable[[Sequence[Resource]], list[Decision]]
+    ) -> list[Decision]:
+        """The decisions about all of these that ``decide`` makes when all that they depend on has been inspected."""
+        resources = mark_inherited(resources)
+        decisions = decide(resources)
+        while wanted := needs_inspection(decisions) or unread_images(decisions):
+            resources = mark_inherited(await self.inspect(resources, wanted))
+            decisions = decide(resources)
+        while unknown := may_be_linked(decisions):
+            resources = await self.inspect_links(resources, unknown, partial(possible_owners, decisions=decisions))
+            decisions = decide(resources)
+        return decisions
 
     async def inspect(self, resources: Sequence[Resource], wanted: Sequence[Resource]) -> list[Resource]:
         """``resources`` with the wanted ones inspected, and without those that are gone meanwhile."""

@@ -23,7 +23,7 @@ from reaper.leases.sources import NAME as LEASES
 from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
 from reaper.providers.docker.calls import CALLS, made
 from reaper.providers.docker.client import DockerProvider
-from reaper.providers.docker.event_stream import QUIET
+from reaper.providers.docker.events import QUIET
 from reaper.providers.docker.settings import DockerTable
 from tests.deploy.haproxy import LIMIT, HaProxy
 from tests.engine.lab import IMPATIENT, OWNED, containers, exited, member_of, until

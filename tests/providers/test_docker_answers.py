@@ -22,7 +22,7 @@ from reaper.errors import (
     ServerError,
     UnreadableError,
 )
-from reaper.providers.docker import connection, event_stream
+from reaper.providers.docker import connection, events
 from reaper.providers.docker.client import DockerProvider
 from reaper.providers.docker.settings import DockerTable
 from tests.providers.lab import NAME, direct, server
@@ -234,7 +234,7 @@ async def test_a_deep_refusal_is_one_without_a_reason() -> None:
 
 
 async def test_an_engine_where_nothing_happens_is_asked_anew_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_stream, "QUIET", 0.05)
+    monkeypatch.setattr(events, "QUIET", 0.05)
     asked: list[str] = []
     enough = anyio.Event()
 

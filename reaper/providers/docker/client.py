@@ -38,7 +38,7 @@ from reaper.providers.docker.containers import (
 from reaper.providers.docker.data_root import DataRoot
 from reaper.providers.docker.dependents import Dependents
 from reaper.providers.docker.disk import Disk
-from reaper.providers.docker.event_stream import followed_deaths
+from reaper.providers.docker.events import followed_deaths
 from reaper.providers.docker.evidence import evidence_of
 from reaper.providers.docker.image_labels import ImageLabels
 from reaper.providers.docker.labelled import is_wanted, rows_with

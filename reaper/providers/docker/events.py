@@ -1,20 +1,76 @@
-"""The engine's events: who has died just now. Hints only; the listing stays the truth."""
+"""The engine's events: what has died just now. Hints only; the listing stays the truth."""
 
 import json
 import re
-from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 
 from reaper.core.identity import compose_project
 from reaper.core.model import Kind, Resource, State
+from reaper.providers.docker.connection import EngineConnection
 
 _DEATHS = ("die", "died")  # Podman 4 says died
 FILTERS = json.dumps({"type": ["container"], "event": list(_DEATHS)})
+CONNECT_WITHIN, QUIET = 30.0, 600.0  # seconds
 LONGEST = 16 << 20  # bytes of one event: labels may be long, and each of them stands in it
 _TAIL = 512  # bytes at the end of an event that is passed over: its time stands there
 _WHO = re.compile(rb'"Actor":\{"ID":"([0-9a-f]+)"')
 _WHEN = re.compile(rb'"timeNano":(\d+)\}\s*$')
+
+
+async def followed_deaths(
+    connection: EngineConnection, endpoint: str, connected: Callable[[], None], since: datetime | None
+) -> AsyncIterator[Resource]:
+    """The containers that die, from now on or ``since`` a time (the engine remembers the last few hundred events).
+
+    Ends when the engine closes the stream. One that is silent for ten minutes is asked anew, since nothing tells whether
+    it still lives. Raises ``ProviderError`` when it cannot be followed.
+    """
+    is_connected = False
+
+    def begun() -> None:
+        nonlocal is_connected
+        if not is_connected:
+            is_connected = True
+            connected()
+
+    while True:
+        silent = False
+        async with aclosing(_of_one_connection(connection, endpoint, begun, since)) as found:
+            async for container in found:
+                if container is None:
+                    silent = True
+                    break
+                since = container.stopped_at
+                yield container
+        if not silent:
+            return
+
+
+async def _of_one_connection(
+    connection: EngineConnection, endpoint: str, begun: Callable[[], None], since: datetime | None
+) -> AsyncGenerator[Resource | None]:
+    """The deaths of one connection; None at its end where it has been silent for too long."""
+    client = connection.client()
+    import aiohttp  # noqa: PLC0415
+
+    params = {"filters": FILTERS} | ({"since": f"{since.timestamp():.9f}"} if since else {})
+    quiet = aiohttp.ClientTimeout(sock_connect=CONNECT_WITHIN, sock_read=QUIET)
+    is_open = False
+    try:
+        async with client._query("events", params=params, timeout=quiet) as answer:  # noqa: SLF001
+            try:
+                is_open = True
+                begun()
+                async for container in deaths(answer.content.iter_any(), endpoint):
+                    yield container
+            finally:
+                answer.close()  # aiodocker leaves it open
+    except Exception as error:  # noqa: BLE001
+        if not (is_open and isinstance(error, TimeoutError)):
+            connection.translate(error)
+        yield None
 
 
 async def deaths(chunks: AsyncIterable[bytes], endpoint: str) -> AsyncIterator[Resource]:

@@ -1,13 +1,13 @@
 """Docker engines, as the rest of the program knows them."""
 
+import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 
 from reaper.core.model import Kind
 from reaper.providers.docker.address import place, tls_context
 from reaper.providers.docker.docker_host import engine_of_commands, engine_of_table
-from reaper.providers.docker.hosts import own_keys
-from reaper.providers.docker.settings import DEFAULT_ENGINE, DockerTable
+from reaper.providers.docker.settings import DEFAULT_ENGINE, DEFAULT_SOCKET, DockerTable, check_docker_host
 from reaper.providers.docker.states import STATES
 from reaper.providers.docker.upstream import engine_behind
 from reaper.providers.registration import Connection, Registration
@@ -36,8 +36,15 @@ class _Docker(Registration[DockerTable]):
         return engine_behind(engine_of_table(table, env))
 
     def of_host(self, address: str, shared: Mapping[str, object]) -> dict[str, str]:
-        """Its host and name."""
-        return own_keys(address, shared)
+        """Its host, and the name that its address alone determines. Raises ValueError for what is no address."""
+        host = check_docker_host(address if "://" in address or address.startswith("/") else f"tcp://{address}")
+        if host == DEFAULT_SOCKET:
+            return {"host": host, "name": DEFAULT_ENGINE}
+        scheme, _, rest = host.partition("://")
+        has_tls = scheme == "https" or shared.get("tls_verify") is False or {"tls_ca", "tls_cert"} & shared.keys()
+        usual = ":22" if scheme == "ssh" else ":2376" if has_tls else ":2375"
+        name = re.sub(r"[^A-Za-z0-9_.]+", "-", rest.rstrip("/").removesuffix(usual).removesuffix(".sock"))
+        return {"host": host, "name": name.strip("-_.")}
 
     def place(self, table: DockerTable) -> Hashable:
         """Its address; of a unix socket the file that the path leads to."""

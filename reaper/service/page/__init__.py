@@ -10,7 +10,6 @@ from urllib.parse import quote
 from reaper.core.model import Outcome
 from reaper.service.page import sections
 from reaper.service.page.markup import NONE, Html, ago, by_state, due, el, moment, together
-from reaper.service.page.savings import worth
 from reaper.service.page.verdict import Level, age, verdict
 from reaper.service.status import EndpointStatus, Status
 
@@ -68,7 +67,7 @@ def render(status: Status, now: datetime, *, reload: bool = True) -> str:
         _section("leases", "Leases", status.leases_open, sections.leases(status, now)),
         _section("policies", "Policies", len(status.policies), sections.policies(status, now)),
         _section("deletions", "Last deletions", len(status.deletions), sections.deletions(status, now)),
-        _section("worth", "What it was worth", 0, worth(status)),
+        _section("worth", "What it was worth", 0, sections.worth(status)),
     )
     body = el("body", _header(now, reload=reload), main, _footer(status, now))
     return f"<!doctype html>\n{el('html', head, body, lang='en')}\n"
