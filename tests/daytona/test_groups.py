@@ -291,8 +291,8 @@ async def test_the_links_of_many_are_read_from_the_older_listing_where_it_tells_
 def less_in_rows(whole: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     """The answers of a server whose older listing does not tell of links, as GET by id does."""
 
-    def shown(row: Sandbox, proxy: str, *, newer: bool) -> dict[str, Any]:
-        answer = whole(row, proxy, newer=newer)
+    def shown(row: Sandbox, proxy: str) -> dict[str, Any]:
+        answer = whole(row, proxy)
         if sys._getframe(1).f_code.co_name != "_dumped":
             answer = {key: value for key, value in answer.items() if key not in ("linkedSandboxId", "env")}
         return answer

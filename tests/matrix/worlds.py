@@ -241,7 +241,7 @@ class DaytonaWorld:
         return self.organisation.rows[request.match_info["sandboxIdOrName"]]
 
     def never_done(self, request: web.Request, /) -> web.Response:
-        return web.json_response(shown(self._addressed(request), "", newer=True))
+        return web.json_response(shown(self._addressed(request), ""))
 
     def fails_later(self, request: web.Request) -> None:
         self._addressed(request).destroy_fails = True

@@ -18,7 +18,6 @@ from daytona import (
     DaytonaRateLimitError,
 )
 from daytona_api_client_async import SandboxState as State
-from pydantic import ValidationError
 
 from reaper.simulator.clock import Clock
 from reaper.simulator.daytona.limits import Limit
@@ -145,11 +144,3 @@ async def test_every_answer_fits_its_model_and_says_nothing_more() -> None:
         assert deleted.desired_state.value == "destroyed"
         other = sim.organisation().add(SandboxSpec())
         assert (await sandboxes.stop_sandbox(other.id)).additional_properties == {}
-
-
-async def test_the_models_do_not_fit_the_older_server() -> None:
-    async with api(sandboxes=3, behaviour=replace(QUICK, newer=False)) as (sandboxes, _):
-        with pytest.raises(ValidationError, match="network_block_all"):
-            await sandboxes.list_sandboxes()
-        raw = await sandboxes.list_sandboxes_without_preload_content()
-        assert raw.status == 200

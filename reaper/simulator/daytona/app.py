@@ -256,23 +256,21 @@ class Daytona:
     # Reading
 
     async def _list(self, request: web.Request, home: _Home) -> web.Response:
-        newer = home.organisation.behaviour.newer
-        query = parse(_params(request), newer=newer)
+        query = parse(_params(request))
         rows, cursor = query.page(home.organisation.views.pick())
-        items = b",".join([row.item or self._item(row, newer=newer) for row in rows])
+        items = b",".join([row.item or self._item(row) for row in rows])
         body = b'{"items":[' + items + b'],"nextCursor":' + _bytes(cursor) + b"}"
         return web.Response(body=body, content_type="application/json", charset="utf-8")
 
-    def _item(self, row: Sandbox, *, newer: bool) -> bytes:
-        row.item = _bytes(as_item(row, self._proxy, newer=newer))
+    def _item(self, row: Sandbox) -> bytes:
+        row.item = _bytes(as_item(row, self._proxy))
         return row.item
 
     async def _paginated(self, request: web.Request, home: _Home) -> web.Response:
         page, limit = page_number(_params(request))
-        newer = home.organisation.behaviour.newer
         walk = home.organisation.views.pick().walk("createdAt", descending=True)
         rows = [row for row in walk if not row.hidden and row.warm_pool is None]
-        items = [as_sandbox(row, self._proxy, newer=newer) for row in rows[(page - 1) * limit : page * limit]]
+        items = [as_sandbox(row, self._proxy) for row in rows[(page - 1) * limit : page * limit]]
         return _json({"items": items, "total": len(rows), "page": page, "totalPages": math.ceil(len(rows) / limit)})
 
     async def _get(self, request: web.Request, home: _Home) -> web.Response:
@@ -282,14 +280,14 @@ class Daytona:
         if cached is None or cached[0] <= now:
             row = home.organisation.find(wanted)
             until = now + int(home.organisation.behaviour.get_cache * 1_000_000)
-            cached = (until, self._dumped(row, home))
+            cached = (until, self._dumped(row))
             if len(home.cache) >= _MANY:
                 home.cache = {key: entry for key, entry in home.cache.items() if entry[0] > now}
             home.cache[wanted] = cached
         return web.Response(body=cached[1], content_type="application/json", charset="utf-8")
 
-    def _dumped(self, row: Sandbox, home: _Home) -> bytes:
-        return _bytes(as_sandbox(row, self._proxy, newer=home.organisation.behaviour.newer))
+    def _dumped(self, row: Sandbox) -> bytes:
+        return _bytes(as_sandbox(row, self._proxy))
 
     # Changing
 
@@ -306,7 +304,7 @@ class Daytona:
             act(organisation, row, version)
             for known in (row.id, name, row.name):
                 home.cache.pop(known, None)
-            return web.Response(body=self._dumped(row, home), content_type="application/json", charset="utf-8")
+            return web.Response(body=self._dumped(row), content_type="application/json", charset="utf-8")
 
         return change
 
@@ -341,7 +339,7 @@ class Daytona:
             row = home.organisation.add(spec, known=False)
         except ValueError:
             raise Refusal(409, f"Sandbox with name {spec.name} already exists") from None
-        return web.Response(body=self._dumped(row, home), content_type="application/json", charset="utf-8")
+        return web.Response(body=self._dumped(row), content_type="application/json", charset="utf-8")
 
     # What clients ask on the way
 

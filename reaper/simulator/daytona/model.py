@@ -131,8 +131,8 @@ class Sandbox:
         return copy.copy(self)
 
 
-def as_item(row: Sandbox, proxy_url: str, *, newer: bool) -> dict[str, Any]:
-    """One item of the list, with the fields and the order of the real server; `newer` adds those of later releases."""
+def as_item(row: Sandbox, proxy_url: str) -> dict[str, Any]:
+    """One item of the list, with the fields and the order of the real server."""
     shown: dict[str, Any] = {
         "id": row.id,
         "organizationId": row.organization_id,
@@ -161,16 +161,15 @@ def as_item(row: Sandbox, proxy_url: str, *, newer: bool) -> dict[str, Any]:
         "lastActivityAt": None if row.active is None else stamp(row.active),
         "daemonVersion": None,
         "toolboxProxyUrl": proxy_url,
+        "networkBlockAll": False,
+        "spot": False,
+        "autoPauseInterval": 0,
+        "queueTimeout": None,
     }
-    if newer:
-        shown["networkBlockAll"] = False
-        shown["spot"] = False
-        shown["autoPauseInterval"] = 0
-        shown["queueTimeout"] = None
-        if row.destroy_at is not None:
-            shown["autoDestroyAt"] = stamp(row.destroy_at)
-        if row.warm_pool is not None:
-            shown["warmPoolId"] = row.warm_pool
+    if row.destroy_at is not None:
+        shown["autoDestroyAt"] = stamp(row.destroy_at)
+    if row.warm_pool is not None:
+        shown["warmPoolId"] = row.warm_pool
     for key, value in row.extra.items():
         if value is ABSENT:
             shown.pop(key, None)
@@ -179,11 +178,7 @@ def as_item(row: Sandbox, proxy_url: str, *, newer: bool) -> dict[str, Any]:
     return shown
 
 
-def as_sandbox(row: Sandbox, proxy_url: str, *, newer: bool) -> dict[str, Any]:
+def as_sandbox(row: Sandbox, proxy_url: str) -> dict[str, Any]:
     """The whole object that GET, DELETE and the others answer."""
-    shown = {"env": {}, "networkBlockAll": False, "volumes": [], **as_item(row, proxy_url, newer=newer)}
-    if newer:
-        shown["kvm"] = False
-        if row.linked is not None:
-            shown["linkedSandboxId"] = row.linked
-    return shown
+    linked = {} if row.linked is None else {"linkedSandboxId": row.linked}
+    return {"env": {}, "volumes": [], **as_item(row, proxy_url), "kvm": False, **linked}

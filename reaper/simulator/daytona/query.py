@@ -47,11 +47,11 @@ def encode_cursor(row: Sandbox, sort: str) -> str:
     return base64.b64encode(content.encode()).decode()
 
 
-def parse(params: Params, *, newer: bool) -> Query:
+def parse(params: Params) -> Query:
     """What the parameters ask for. Unknown ones mean nothing. Raises Refusal 400."""
     sort = _choice(params, "sort", SORTS, "lastActivityAt")
     limit = _integer(params, "limit", 100)
-    tests: list[Test] = [lambda row: not row.hidden and (row.warm_pool is None or not newer)]
+    tests: list[Test] = [lambda row: not row.hidden and row.warm_pool is None]
     if (text := _one(params, "createdAtAfter")) is not None:
         earliest = _date("createdAtAfter", text)
         tests.append(lambda row: row.created >= earliest)

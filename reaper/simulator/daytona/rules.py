@@ -68,8 +68,6 @@ class Behaviour:
         list_lag: for how long an old copy of the list may show what was true.
         list_flap: at what share of the requests that old copy answers.
         race: real seconds between the server's reading and its writing of a row, in which another request may win.
-        newer: with the fields and parameters of servers newer than 0.190, warm pools among them. The models of
-            `daytona_api_client_async` 0.226 need some of those fields: its list fails where they are missing.
     """
 
     pickup: Range = (0.2, 2.0)
@@ -82,4 +80,3 @@ class Behaviour:
     list_lag: float = 1.5
     list_flap: float = 0.5
     race: float = 0.003
-    newer: bool = True

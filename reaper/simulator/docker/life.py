@@ -36,15 +36,9 @@ class Life:
             self._join(container)
             engine.networks.attach_all(container)
         except RefusedError as refused:
-            self._not_started(container, 128, refused)
+            self._not_started(container, refused)
             raise
         behaviour = container.behaviour
-        if behaviour.start_error:
-            for endpoint in container.networks.values():
-                engine.networks.detach(container, endpoint)
-            failure = RefusedError(400, behaviour.start_error)
-            self._not_started(container, 127, failure)
-            raise failure
         container.running, container.restarting, container.paused, container.half_gone = True, False, False, False
         container.run += 1
         container.pid = engine.random.randrange(1000, 4_000_000)
@@ -69,11 +63,11 @@ class Life:
             if not other.running:
                 raise RefusedError(409, f"cannot join network of a non running container: {other.id}")
 
-    def _not_started(self, container: Container, code: int, refused: RefusedError) -> None:
+    def _not_started(self, container: Container, refused: RefusedError) -> None:
         container.error = refused.message
         container.running = container.restarting = False
         if not container.started:
-            container.exit_code = code
+            container.exit_code = 128
         self._engine.changed(container)
 
     def _end_in(self, container: Container, seconds: float) -> None:

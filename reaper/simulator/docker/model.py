@@ -38,7 +38,6 @@ class Behaviour:
         obeys: ends when it is sent its stop signal. As process 1 most programs do not.
         stops_in: how long it takes to end then.
         stop_code: exit code of that end.
-        start_error: starting it fails with this message.
         removal: how long the removal of its files takes; its state is `removing` meanwhile.
         removal_failures: so many removals fail (500) and leave it `dead`.
         blocks: while its removal is under way no other request about it is answered, and the listing says `dead`: so do
@@ -54,7 +53,6 @@ class Behaviour:
     obeys: bool = True
     stops_in: float = 0.0
     stop_code: int = 0
-    start_error: str = ""
     removal: float = 0.0
     removal_failures: int = 0
     blocks: bool = False
