@@ -1,7 +1,7 @@
 """Reports on sweeps of the service: to the log, the status, the metrics, the journal and systemd."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ class Reporter:
     metrics: Metrics
     notifier: Notifier
     clock: Callable[[], datetime]
-    observer: Observer | None = None
+    observer: Observer = field(default_factory=Observer)
 
     def began(self, worker: "EndpointWorker", due: frozenset[str]) -> None:
         """A sweep begins."""
@@ -86,8 +86,7 @@ class Reporter:
 
     def bug(self, endpoint: str, error: BaseException) -> None:
         """A sweep has died of an unexpected error."""
-        if self.observer is not None:
-            self.observer.bug(endpoint, error)
+        self.observer.bug(endpoint, error)
         if (shown := self.status.endpoints.get(endpoint)) is not None:  # it may have left the configuration meanwhile
             self.metrics.swept(endpoint, shown.provider, SweepResult.BUG.value, 0.0)
             shown.sweeping_since = None
@@ -99,8 +98,7 @@ class Reporter:
 
     def stumbled(self, endpoint: str, error: BaseException) -> None:
         """Following the events has died of an unexpected error."""
-        if self.observer is not None:
-            self.observer.bug(endpoint, error)
+        self.observer.bug(endpoint, error)
 
     def watching(self, endpoint: str, *, connected: bool, error: str = "") -> None:
         """The events of the endpoint are followed from now on, or are not any more."""

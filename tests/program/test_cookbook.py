@@ -171,9 +171,9 @@ def test_a_shared_gpu_workstation(tmp_path: Path) -> None:
         _foreign(_running("bob-older", 97, bob)),
         _foreign(_running("bobby-old", 80, {"user": "bobby"})),
         _running("trial", 25),
-        _foreign(_running("nobodys", 900)),
+        _foreign(_running("unowned-run", 900)),
     ]
-    assert _kept(tmp_path, "shared-gpu.toml", world) == {"eve-young", "bob-stopped", "bob-old", "nobodys"}
+    assert _kept(tmp_path, "shared-gpu.toml", world) == {"eve-young", "bob-stopped", "bob-old", "unowned-run"}
 
 
 def test_daytona_with_several_users_and_two_keys(tmp_path: Path) -> None:
