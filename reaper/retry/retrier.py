@@ -228,6 +228,7 @@ class _Call:
             self.owner.breaker.check()
             self.asked = self.owner.reading
             result = await self._timed(function, look=True)
+            self.owner.breaker.succeeded()
             self.asked = self.budget
         return result
 

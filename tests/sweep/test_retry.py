@@ -444,6 +444,18 @@ async def test_any_answer_that_shows_life_starts_the_count_again(answer: object)
     assert await caller.call() == "done"
 
 
+async def test_a_last_look_that_is_answered_starts_the_count_again() -> None:
+    caller = Caller(ONCE, ServerError("500"))
+
+    async def take(call: AttemptCall) -> None:
+        await call("look", anyio.lowlevel.checkpoint)
+
+    for _ in range(20):
+        with pytest.raises(ServerError):
+            await caller.retrier.call("change", caller.answer, changes=True, look=Look(lambda: True, take))
+    assert not caller.retrier.breaker.open
+
+
 async def test_a_call_that_backs_off_gives_up_when_the_breaker_opens() -> None:
     caller = Caller(EXACT, ServerError("500"))
     results: list[object] = []
