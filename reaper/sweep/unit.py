@@ -129,17 +129,9 @@ class Unit(Members):
         survivors: set[str] = set()
 
         async def one(resource: Resource) -> None:
-            grace = graces[resource.id]
             error: ProviderError | None = None
-
-            async def stop() -> None:
-                self._record_look(resource)
-                self._asked_to_stop.add(resource.id)
-                await self.context.provider.stop(resource, grace)
-
             try:
-                what = f"stop {resource.kind} {resource.name}"
-                await self._act(what, stop, self.context.slots.stops, grace, look=self._last_look(resource))
+                await self._ask_to_stop(resource, graces[resource.id])
             except NotFoundError:
                 return  # the deletion will find out and say so
             except (CircuitOpenError, CredentialsError, DeniedError):
@@ -312,6 +304,17 @@ class Unit(Members):
         else:
             self._failed(decision, error or denied)
 
+    async def _ask_to_stop(self, resource: Resource, grace: timedelta) -> None:
+        """Have one stopped, after a last look at it."""
+
+        async def stop() -> None:
+            self._record_look(resource)
+            self._asked_to_stop.add(resource.id)
+            await self.context.provider.stop(resource, grace)
+
+        what, extra = f"stop {resource.kind} {resource.name}", grace if self.context.provider.traits.stops_first else NO_TIME
+        await self._act(what, stop, self.context.slots.stops, extra, look=self._last_look(resource))
+
     async def _order_stop(self, resource: Resource, grace: timedelta) -> tuple[Resource | None, ProviderError | None]:
         """Stop one and wait until it has stopped, within a bound.
 
@@ -322,15 +325,8 @@ class Unit(Members):
             ProviderError: it could not be looked at.
         """
         error: ProviderError | None = None
-
-        async def stop() -> None:
-            self._record_look(resource)
-            self._asked_to_stop.add(resource.id)
-            await self.context.provider.stop(resource, grace)
-
-        what, extra = f"stop {resource.kind} {resource.name}", grace if self.context.provider.traits.stops_first else NO_TIME
         try:
-            await self._act(what, stop, self.context.slots.stops, extra, look=self._last_look(resource))
+            await self._ask_to_stop(resource, grace)
         except NotFoundError:
             pass  # the look below says so
         except ProviderError as failed:
