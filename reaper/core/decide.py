@@ -8,7 +8,6 @@ resource stand in ``judge``, the conditions of a policy in ``conditions``, and w
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
-from reaper.core.conditions import Policy
 from reaper.core.durations import shifted
 from reaper.core.finding import Finding
 from reaper.core.groups import Units
@@ -17,18 +16,6 @@ from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, Kind, Reason, Resource, State
 from reaper.core.owner_process import NO_PROOFS, OWNER_LABEL, Proofs
 from reaper.core.rules import Judge, Rules
-
-__all__ = [
-    "Finding",
-    "Policy",
-    "Rules",
-    "decide",
-    "explain",
-    "may_be_linked",
-    "needs_inspection",
-    "possible_owners",
-    "young_and_running",
-]
 
 CLOCKS_DIFFER = timedelta(minutes=1)
 

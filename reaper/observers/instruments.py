@@ -16,8 +16,7 @@ from reaper.core.conditions import Policy
 from reaper.core.model import Action, Decision, Kind, Outcome, Reason, State
 from reaper.core.quota import Quota
 from reaper.core.safety_net import SAFETY_NET
-from reaper.core.savings import LEASE as LEASE  # noqa: PLC0414 - the values of a label
-from reaper.core.savings import OVERRIDE as OVERRIDE  # noqa: PLC0414 - the same
+from reaper.core.savings import LEASE, OVERRIDE
 from reaper.errors import ProviderError
 from reaper.providers.registry import kinds_of
 from reaper.sweep.result import SweepResult

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from hypothesis import given
 
-from reaper.core.decide import Finding, explain
+from reaper.core.decide import explain
+from reaper.core.finding import Finding
 from reaper.core.model import Kind, Reason, Resource, Verdict
 from tests.core.make import EVERYTHING, FOREIGN, NETWORK, NOW, OLD_24H, RUNNING, STOPPED, STOPPED_1H, ago, rules
 from tests.core.strategies import PROPERTY, World, worlds

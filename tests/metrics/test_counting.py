@@ -14,9 +14,9 @@ from reaper.core.accounts import Saving
 from reaper.core.disk import DiskUsage, Room
 from reaper.core.model import Action, CapHit, EndpointFailure, EndpointReport, Kind, Outcome, Reason, Report, State
 from reaper.core.safety_net import SAFETY_NET
-from reaper.core.savings import Prices, Rates
+from reaper.core.savings import LEASE, OVERRIDE, Prices, Rates
 from reaper.errors import ConfigError, RateLimitedError, ServerError, UnavailableError
-from reaper.observers.instruments import COUNTED, KEPT, LEASE, OVERRIDE, UNDECIDED, actions, reach
+from reaper.observers.instruments import COUNTED, KEPT, UNDECIDED, actions, reach
 from reaper.observers.metrics import Metrics
 from reaper.retry.retrier import FailedAttempt
 from reaper.sweep.result import BUG, SweepResult, sweep_result

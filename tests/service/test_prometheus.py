@@ -9,7 +9,8 @@ import pytest
 
 from devkit.engine import PrivateEngine
 from devkit.prometheus import Prometheus
-from reaper.observers.instruments import OVERRIDE, UNDECIDED
+from reaper.core.savings import OVERRIDE
+from reaper.observers.instruments import UNDECIDED
 from tests import needs
 from tests.daytona.lab import HARBOR
 from tests.daytona.server import Served
