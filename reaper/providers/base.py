@@ -12,7 +12,7 @@ from reaper.core.accounts import Pruned
 from reaper.core.durations import human
 from reaper.core.model import Kind, Resource, State
 from reaper.core.safety_net import SafetyNet
-from reaper.errors import NoSuchEndpointError, ProviderError, RefusedError, UnavailableError
+from reaper.errors import NoSuchEndpointError, ProviderError, ReaperError, RefusedError, UnavailableError
 
 T = TypeVar("T")
 
@@ -252,7 +252,7 @@ class Reader(Protocol):
 
 
 async def answers(reader: Reader) -> bool | None:
-    """Whether the endpoint answers a small question, be it with a refusal; None where it knows its identity unasked."""
+    """Whether the endpoint answers a small question, be it with a refusal; None where its identity takes no question."""
     answered: bool | None = None
 
     async def ask(what: str, function: Callable[[], Awaitable[T]]) -> T:  # noqa: ARG001
@@ -266,6 +266,8 @@ async def answers(reader: Reader) -> bool | None:
         return False
     except ProviderError:
         pass
+    except ReaperError:
+        return None  # such as certificates that cannot be read: nothing was sent
     return answered
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reaper.errors import DeniedError, ProviderError, UnavailableError
+from reaper.errors import ConfigError, DeniedError, ReaperError, UnavailableError
 from reaper.providers.base import answers
 from tests.example_provider import REGISTRATION
 from tests.memory import MemoryReader, MemoryWorld, Rule, VirtualClock
@@ -15,9 +15,14 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize(
     ("error", "lives"),
-    [(None, True), (DeniedError("a proxy refuses"), True), (UnavailableError("refused"), False)],
+    [
+        (None, True),
+        (DeniedError("a proxy refuses"), True),
+        (UnavailableError("refused"), False),
+        (ConfigError("the certificates cannot be read"), None),
+    ],
 )
-async def test_only_silence_and_a_broken_connection_are_no_answer(error: ProviderError | None, *, lives: bool) -> None:
+async def test_only_an_answer_is_a_sign_of_life(error: ReaperError | None, *, lives: bool | None) -> None:
     world = MemoryWorld((), VirtualClock(datetime(2026, 11, 21, tzinfo=UTC)), latency=0.0)
     world.rules += [Rule("identify", error=error)] if error is not None else []
     assert await answers(MemoryReader(world)) is lives
