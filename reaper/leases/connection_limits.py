@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 HEAD_WITHIN = 10.0  # seconds in which a connection has to send its request, after it was made and after each answer
 RESERVED = 256  # descriptors at least, for sweeps, files and whatever else the process does
+ACCEPTED_AT_ONCE = 16  # connections in one turn of the loop: those that are refused have their descriptors for a few turns
+WAITING = 512  # that may wait to be accepted
 _FEWEST = 16
 
 Protocol = Callable[[], asyncio.BaseProtocol]
@@ -249,6 +251,15 @@ class GuardedRunner(web.AppRunner):
         if inner is None:
             return None
         return lambda: _Guarded(self._door, inner())  # type: ignore[return-value]  # it is called, no more
+
+    async def listen(self, site: web.BaseSite) -> None:
+        """Start a site of this runner, made with the backlog ``ACCEPTED_AT_ONCE``. Raises OSError."""
+        await site.start()
+        server = site._server  # noqa: SLF001 - nothing else has the sockets of an address
+        assert isinstance(server, asyncio.Server)
+        for listening in server.sockets:
+            with listening.dup() as same:
+                same.listen(WAITING)
 
     @web.middleware
     async def _busy(self, request: web.Request, handler: Handler) -> web.StreamResponse:

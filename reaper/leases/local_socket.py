@@ -19,7 +19,7 @@ from aiohttp import web
 
 from reaper.errors import ConfigError, LeasesUnknownError
 from reaper.leases import http_api
-from reaper.leases.connection_limits import Door, GuardedRunner, Room
+from reaper.leases.connection_limits import ACCEPTED_AT_ONCE, Door, GuardedRunner, Room
 from reaper.leases.http_api import LeaseApi
 from reaper.leases.peers import Peer, is_trusted, listener
 from reaper.paths import LONGEST_PATH
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN = 2.0  # seconds between two looks whether the socket is still there, or can be had
 SHARE = 0.5  # of the connections that this process may have
-ACCEPTED_AT_ONCE = 16  # connections in one turn of the loop: those that are refused have their descriptors for a few turns
-WAITING = 512  # that may wait to be accepted
 SHUTDOWN_TIMEOUT = 2.0  # seconds that answers under way get when it is closed
 _WHERE = "[leases] socket"
 
@@ -65,7 +63,7 @@ class LocalSocket:
         self._trusted = trusted
         self._log = log
         self._problem: tuple[str, ...] = ()
-        self._runner: web.AppRunner | None = None
+        self._runner: GuardedRunner | None = None
         self._site: web.SockSite | None = None
         self._place: _Place | None = None
 
@@ -139,8 +137,7 @@ class LocalSocket:
                 continue
             self._place = place
             self._site = web.SockSite(self._runner, place.socket, backlog=ACCEPTED_AT_ONCE)
-            await self._site.start()
-            place.socket.listen(WAITING)
+            await self._runner.listen(self._site)
             self._problem = ()
             self._log.info("local_socket", path=str(path))
             return

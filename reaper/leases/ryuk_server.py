@@ -65,6 +65,7 @@ class _Client:
     proven: bool
     leases: set[str] = field(default_factory=set)
     refused: int = 0
+    limit: anyio.CancelScope | None = None
 
 
 class Ryuk:
@@ -107,6 +108,7 @@ class Ryuk:
         self._refuses = False
         self._ended = anyio.Event()
         self.clients = 0
+        self._talking: dict[int, _Client] = {}  # the oldest first, but for those that are hung up on
         self._crowded = False
         self.served = 0
         self.seen: set[str] = set()
@@ -216,7 +218,7 @@ class Ryuk:
     async def _serve(self, stream: anyio.abc.SocketStream) -> None:
         async with stream:
             peer = _peer(stream)
-            if self.clients >= (most := min(MOST_CLIENTS, Room.share(SHARE).most)):
+            if self.clients >= (most := min(MOST_CLIENTS, Room.share(SHARE).most)) and not self._make_room():
                 if not self._crowded:  # said once, until there is room again
                     self._crowded = True
                     self._log.error("ryuk_client_refused", peer=peer, problem=f"{most} connections are open already")
@@ -240,19 +242,33 @@ class Ryuk:
             except Exception as error:  # noqa: BLE001 - it costs this client its connection, and no other
                 self._log.error("internal_error", error=f"{type(error).__name__}: {error}", exc_info=error)
             finally:
+                self._talking.pop(id(client), None)
                 self.clients -= 1
-                self._crowded = self._crowded and self.clients >= MOST_CLIENTS // 2
+                self._crowded = self._crowded and self.clients >= most // 2
                 self.quiet_since = anyio.current_time()
                 for id_ in client.leases:
                     self._let_go(client, id_)
                 self._log.debug("ryuk_client_gone", peer=peer, clients=self.clients)
 
+    def _make_room(self) -> bool:
+        """Hang up on the client that has named nothing for longest, if there is one."""
+        client = next((client for client in self._talking.values() if not client.leases), None)
+        if client is None or client.limit is None:
+            return False
+        del self._talking[id(client)]
+        client.limit.cancel()
+        return True
+
     async def _talk(self, client: _Client) -> None:
         lines, began = Lines(), anyio.current_time()
         with anyio.fail_after(FIRST_LINE_WITHIN if client.proven else SECRET_WITHIN) as limit:
+            client.limit = limit
+            self._talking[id(client)] = client
             try:
                 while True:
                     for line in lines.feed(await client.stream.receive(_CHUNK)):
+                        if limit.cancel_called:
+                            return  # it was hung up on while this was under way: no lease begins now
                         await self._answer(client, line)
                         if client.leases:
                             limit.deadline = float("inf")

@@ -19,7 +19,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from reaper.leases import http_api
-from reaper.leases.connection_limits import Door, GuardedRunner, Room
+from reaper.leases.connection_limits import ACCEPTED_AT_ONCE, Door, GuardedRunner, Room
 from reaper.leases.http_api import LeaseApi
 from reaper.leases.listening import explained
 from reaper.paths import LISTEN
@@ -101,7 +101,7 @@ class Web:
         await runner.setup()
         try:
             with explained(host, port, _WHERE, LISTEN):
-                await web.TCPSite(runner, host, port).start()
+                await runner.listen(web.TCPSite(runner, host, port, backlog=ACCEPTED_AT_ONCE))
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await runner.cleanup()

@@ -169,6 +169,23 @@ async def test_there_are_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         await (await house.client()).named("a")
 
 
+async def test_a_client_that_names_nothing_makes_room_for_one_that_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ryuk_server, "MOST_CLIENTS", 2)
+    async with House(tmp_path).serving() as house:
+        one = await house.client()
+        await one.named("a")
+        idle = await house.client()
+        await until(lambda: house.server.clients == 2, "both")
+        other = await house.client()
+        await other.named("b")
+        await idle.ended()
+        await one.named("c")
+        assert house.server.connected == {lease("a"), lease("b"), lease("c")}
+        assert house.told("ryuk_client_refused") == []
+
+
 async def test_a_lease_of_another_is_not_taken_over(tmp_path: Path) -> None:
     async with House(tmp_path).serving() as house:
         assert house.book is not None
