@@ -6,7 +6,7 @@ anything into its own labels.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -131,6 +131,8 @@ class Matched:
         process: that one, for people.
         since: by id of a resource, when it was first seen without a process that is older.
         refused: why nothing is proven by it, if so.
+        until: when the last of them was seen to have ended; None while one lives.
+        hidden: ids of what was created while no such process lived, so a process that looks otherwise has made it.
         clock_set_at: when this host's clock was last seen to have been set. Whether a process is younger than what was made
             before is not known.
     """
@@ -139,7 +141,15 @@ class Matched:
     process: str = ""
     since: Mapping[str, datetime] = field(default_factory=dict)
     refused: str = ""
+    until: datetime | None = None
+    hidden: Collection[str] = ()
     clock_set_at: datetime | None = None
+
+    def knows(self, resource: Resource) -> bool:
+        """Whether a process like that may have made the resource, alive or dead."""
+        if resource.id in self.hidden:
+            return False
+        return self.until is None or resource.created_at is None or resource.created_at <= self.until
 
     def guards(self, resource: Resource) -> bool:
         """Whether one of them may have made the resource."""
@@ -157,6 +167,9 @@ class Matched:
             return OwnerProcess(name, Fate.UNPROVEN, self.refused)
         if self.guards(resource):
             return OwnerProcess(name, Fate.ALIVE, f"{self.process} may have been started before this was created")
+        if not self.knows(resource):
+            why = "this was created when the last such process had ended, so one with another command line has made it"
+            return OwnerProcess(name, Fate.UNPROVEN, why)
         why = "no such process is older than this"
         return OwnerProcess(name, Fate.DEAD, why, self.since.get(resource.id))
 

@@ -45,16 +45,18 @@ class _Known:
     Args:
         boots: of this machine.
         dead: by what names a process, when it was first seen dead.
-        matched: the [[owner]] tables whose globs have matched a process once.
-        unmatched: by table and by id of a resource, when it was first seen without a process that is older.
+        matched: by each [[owner]] table whose globs have matched a process once, when it was first seen that none does any
+            more; None while one does.
+        unmatched: by table and by id of a resource, when it was first seen without a process that is older; None when it was
+            created while none lived at all.
         booted: this boot, and when it was by this host's clock: that moves when the clock is set.
         clock_set: when the clock was last seen to have been set.
     """
 
     boots: tuple[str, ...] = ()
     dead: Mapping[str, float] = field(default_factory=dict)
-    matched: tuple[str, ...] = ()
-    unmatched: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    matched: Mapping[str, float | None] = field(default_factory=dict)
+    unmatched: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     booted: tuple[str, float] = ("", 0.0)
     clock_set: float | None = None
 
@@ -157,16 +159,17 @@ class OwnerProofs:
             return Matched(
                 refused="no process like that was ever seen here, so it is not known that these patterns are right"
             )
-        since = {
-            id_: shifted(self._not_after_now(seen), skew)
-            for id_, seen in self._known.unmatched.get(_named(rule), {}).items()
-        }
+        known = self._known.unmatched.get(_named(rule), {})
+        since = {id_: shifted(self._not_after_now(seen), skew) for id_, seen in known.items() if seen is not None}
+        hidden = known.keys() - since.keys()
         if not found:
-            return Matched(since=since)
+            until = shifted(self._not_after_now(self._known.matched[_named(rule)]), skew)
+            return Matched(since=since, until=until, hidden=hidden)
         start, pid = min(found)
         clock = self._known.clock_set
         clock_set_at = None if clock is None else shifted(datetime.fromtimestamp(clock, UTC), skew)
-        return Matched(shifted(began(self._machine, start), skew), f"process {pid}", since, clock_set_at=clock_set_at)
+        oldest = shifted(began(self._machine, start), skew)
+        return Matched(oldest, f"process {pid}", since, hidden=hidden, clock_set_at=clock_set_at)
 
     def _owner(self, key: Key, rule: OwnerRule | None, refused: str | None, skew: timedelta) -> OwnerProcess:
         if rule is None:
@@ -198,20 +201,19 @@ class OwnerProofs:
         dead = {
             _text(key): self._first_seen(key).timestamp() for key, owner in proofs.named.items() if owner.fate is Fate.DEAD
         }
-        matched, unmatched = set(self._known.matched), dict[str, Mapping[str, float]]()
+        matched, unmatched = dict(self._known.matched), dict[str, Mapping[str, float | None]]()
         for rule in proofs.rules:
             match = proofs.matched.get(rule.name)
             if match is None or match.refused:
                 continue
-            if match.oldest is not None:
-                matched.add(_named(rule))
             now = shifted(self._clock(), skew)
+            matched[_named(rule)] = None if match.oldest is not None else shifted(match.until or now, -skew).timestamp()
             unmatched[_named(rule)] = {
-                one.id: shifted(match.since.get(one.id, now), -skew).timestamp()
+                one.id: shifted(match.since.get(one.id, now), -skew).timestamp() if match.knows(one) else None
                 for one in resources
                 if one.kind.runs and not match.guards(one)
             }
-        known = replace(self._known, boots=boots, dead=dead, matched=tuple(sorted(matched)), unmatched=unmatched)
+        known = replace(self._known, boots=boots, dead=dead, matched=matched, unmatched=unmatched)
         is_empty = not (known.boots or known.dead or known.matched or any(unmatched.values()))
         if self._unwritten is None and (known == self._written or (is_empty and self._written == _Known())):
             return None
@@ -237,10 +239,10 @@ def look(
 def _remembered(content: Mapping[str, Any]) -> _Known:
     """What a file says. Raises for what is no moment, as for all else that cannot be read."""
     dead = _moments(content["dead"])
-    unmatched = {str(rule): _moments(ids) for rule, ids in content["unmatched"].items()}
+    unmatched = {str(rule): _moments_or_none(ids) for rule, ids in content["unmatched"].items()}
     boot, booted = content["booted"]
-    clock_set = None if content["clock_set"] is None else _moments({"": content["clock_set"]})[""]
-    boots, matched = tuple(map(str, content["boots"])), tuple(map(str, content["matched"]))
+    clock_set = _moments_or_none({"": content["clock_set"]})[""]
+    boots, matched = tuple(map(str, content["boots"])), _moments_or_none(content["matched"])
     return _Known(boots, dead, matched, unmatched, (str(boot), float(booted)), clock_set)
 
 
@@ -249,6 +251,11 @@ def _moments(found: Mapping[str, Any]) -> dict[str, float]:
     for seen in seconds.values():
         datetime.fromtimestamp(seen, UTC)
     return seconds
+
+
+def _moments_or_none(found: Mapping[str, Any]) -> dict[str, float | None]:
+    moments = _moments({key: seen for key, seen in found.items() if seen is not None})
+    return {str(key): moments.get(str(key)) for key in found}
 
 
 def _named(rule: OwnerRule) -> str:

@@ -238,10 +238,12 @@ def test_it_is_orphaned_from_when_that_was_seen_first() -> None:
     ("rule", "matched"),
     [
         (RUNNERS, Matched(refused="it is not seen from here", since={"c1": ago(hours=1)})),
+        (RUNNERS, Matched(since={"c1": ago(hours=1)}, until=ago(hours=5))),
+        (RUNNERS, Matched(NOW, since={"c1": ago(hours=1)}, hidden=("c1",))),
         (replace(RUNNERS, presets=frozenset({"harbor"})), Matched(since={"c1": ago(hours=1)})),
         (replace(RUNNERS, endpoints=frozenset({"another"})), Matched(since={"c1": ago(hours=1)})),
     ],
-    ids=["refused", "another preset", "another endpoint"],
+    ids=["refused", "no such process lived", "none had lived", "another preset", "another endpoint"],
 )
 def test_processes_prove_nothing_elsewhere(rule: OwnerRule, matched: Matched) -> None:
     assert not decided(box(None), proofs=Proofs(matched={"harbor": matched}, rules=(rule,))).reap

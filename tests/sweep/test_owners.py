@@ -135,7 +135,7 @@ async def test_of_an_engine_that_others_use_a_boot_counts_only_when_it_is_rememb
 async def test_a_memory_that_cannot_be_used_is_none(tmp_path: Path, content: str) -> None:
     bench = Bench(tmp_path, box("bench-1", label()))
     assert bench.lab.owners is not None
-    rest = '"matched": [], "unmatched": {}, "booted": ["", 0], "clock_set": null, "dead"'
+    rest = '"matched": {}, "unmatched": {}, "booted": ["", 0], "clock_set": null, "dead"'
     bench.lab.owners.file.write_text(content.replace("%s", label()).replace('"dead"', rest))
     report = await bench.lab.sweep()
     (decision,) = report.endpoints[0].decisions
@@ -148,7 +148,7 @@ async def test_a_memory_that_others_could_have_written_is_none(tmp_path: Path, m
     bench = Bench(tmp_path, box("bench-1", label()))
     assert bench.lab.owners is not None
     file = bench.lab.owners.file
-    others: dict[str, Any] = {"matched": [], "unmatched": {}, "booted": ["", 0], "clock_set": None}
+    others: dict[str, Any] = {"matched": {}, "unmatched": {}, "booted": ["", 0], "clock_set": None}
     file.write_text(json.dumps({"version": 1, "boots": [], "dead": {f"reaper.owner\t{label()}": 0}, **others}))
     file.chmod(mode)
     assert await bench.lab.outcomes() == outcomes
@@ -204,6 +204,34 @@ async def test_patterns_that_have_never_matched_prove_nothing(tmp_path: Path) ->
         await anyio.sleep(1200)
     bench.machine.run(2, "/bin/tb run", ago=timedelta(0))
     assert await bench.lab.outcomes() == {}  # only now it is known that they are right: it counts from here
+
+
+async def test_what_was_made_while_no_such_process_lived_is_no_orphan(tmp_path: Path) -> None:
+    """A wrapper may hide a run on a host where others were seen."""
+    bench = of_runners(tmp_path, trial("old", ago=HOUR))
+    bench.machine.run(1, "/bin/tb run", ago=2 * HOUR)
+    await bench.lab.sweep()
+    await anyio.sleep(60)
+    bench.lab.world.add(trial("last", ago=-MINUTE))
+    del bench.machine.lines[1]
+    await anyio.sleep(60)
+    await bench.lab.sweep()
+    bench.machine.run(2, "python -m terminal_bench run", ago=-2 * MINUTE)
+    await anyio.sleep(60)
+    bench.lab.world.add(trial("hidden", ago=-3 * MINUTE))
+    for _ in range(2):
+        bench.restart()
+        await bench.lab.sweep()
+        await anyio.sleep(1200)
+    assert bench.lab.left() == {"hidden"}
+    (decision,) = (await bench.lab.sweep(act=False)).endpoints[0].decisions
+    assert "owner unproven" in decision.sentence
+    bench.machine.run(3, "/bin/tb run", ago=-HOUR)
+    for _ in range(2):
+        bench.restart()
+        await bench.lab.sweep()
+        await anyio.sleep(1200)
+    assert bench.lab.left() == {"hidden"}
 
 
 async def test_processes_that_are_not_seen_prove_nothing(tmp_path: Path) -> None:
