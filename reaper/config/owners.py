@@ -5,8 +5,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, StrictStr, model_validator
 
-from reaper.core.owner_process import OwnerRule
-from reaper.core.scope import is_catch_all
+from reaper.core.owner_process import OWNER_LABEL, OwnerRule
+from reaper.core.scope import is_catch_all, is_catch_all_label
 from reaper.providers.fields import Name, Table, did_you_mean
 
 _WITH_PID = ("host_label", "start_label", "session_label")
@@ -27,15 +27,23 @@ class OwnerTable(Table):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if self.pid_label is None and not self.processes:
-            raise ValueError('it names no owner; give it pid_label = "KEY", or processes = ["*/bin/harbor run*"]')
+            raise ValueError('it names no owner; give it pid_label = "KEY", or processes = ["*/bin/harbor *"]')
         for key in _WITH_PID:
             if self.pid_label is None and getattr(self, key) is not None:
                 raise ValueError(f"{key} goes with pid_label only")
+        if self.name == OWNER_LABEL:
+            raise ValueError(f"name: {OWNER_LABEL!r} is the label that needs no table; give it another name")
+        labels = [key for key in (self.pid_label, self.host_label, self.start_label) if key is not None]
+        if len({*labels}) < len(labels):
+            raise ValueError("pid_label, host_label and start_label are one label; each has a value of its own")
+        for label in (*labels, self.session_label or ""):
+            if is_catch_all_label(label):
+                raise ValueError(f"{label!r} is a label that tools set on all that they make; name one that the runner sets")
         if self.presets and not self.processes:
             raise ValueError("presets goes with processes only: labels say themselves what they are on")
         for glob in self.processes:
             if is_catch_all(glob):
-                raise ValueError(f'{glob!r} would match nearly every process; write for example "*/bin/harbor run*"')
+                raise ValueError(f'{glob!r} would match nearly every process; write for example "*/bin/harbor *"')
         return self
 
     def rule(self, number: int) -> OwnerRule:

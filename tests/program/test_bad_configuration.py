@@ -35,7 +35,31 @@ def bad(text: str, *says: str) -> Bad:
     return Bad(text, says)
 
 
+OWNERS: Mapping[str, Bad] = {
+    "an owner without anything": bad("[[owner]]", "it names no owner", 'pid_label = "KEY"'),
+    "an owner by its host alone": bad(
+        '[[owner]]\nprocesses = ["*/bin/x *"]\nhost_label = "a"', "host_label goes with pid_label only"
+    ),
+    "an owner with presets alone": bad('[[owner]]\npid_label = "a"\npresets = ["harbor"]', "goes with processes only"),
+    "an owner by any process": bad('[[owner]]\nprocesses = ["*"]', "'*' would match nearly every process"),
+    "an owner of a preset that is not used": bad(
+        '[[owner]]\npresets = ["swe-bench"]\nprocesses = ["*/bin/x *"]',
+        "the preset 'swe-bench', which [scope]",
+    ),
+    "an owner elsewhere": bad(
+        '[[docker]]\nname = "a"\nhost = "tcp://gpu-1:2375"\n[[owner]]\nendpoints = ["a"]\npid_label = "b"',
+        "'a', which other hosts may use, too",
+    ),
+    "two owners of one name": bad(2 * '[[owner]]\nname = "a"\npid_label = "b"\n', "two [[owner]] tables have the name 'a'"),
+    "an owner called as the label": bad('[[owner]]\nname = "reaper.owner"\npid_label = "b"', "give it another name"),
+    "an owner whose start is its id": bad('[[owner]]\npid_label = "b"\nstart_label = "b"', "start_label are one label"),
+    "an owner by a tool's label": bad(
+        '[[owner]]\npid_label = "b"\nsession_label = "com.docker.compose.project"', "label that tools set on all"
+    ),
+}
+
 CASES: Mapping[str, Bad] = {
+    **OWNERS,
     # unknown tables and keys, with a suggestion
     "unknown table": bad("[scpoe]\nnames = []", "unknown key 'scpoe'", "did you mean 'scope'?"),
     "unknown empty table": bad("[retri]", "unknown key 'retri'", "did you mean 'retry'?"),
