@@ -1,4 +1,7 @@
-"""Two hosts that share an engine: the leases of the first one count on the second, also when its service is stopped."""
+"""Two hosts that share an engine: the leases of the first one count on the second, also when its service is stopped.
+
+The second has its own network, machine id and boot id.
+"""
 
 import os
 import shutil
@@ -18,6 +21,7 @@ from reaper import lease
 from reaper.leases.sources import NAME
 from reaper.leases.store import LeaseFile, LeaseState
 from tests import needs
+from tests.owners.test_engine import killed
 from tests.program.conftest import fake
 from tests.program.fakeengine import FakeEngine
 from tests.run import Ended, Program
@@ -30,6 +34,12 @@ __all__ = ["fake"]  # a fixture
 _NETWORK = f"10.{200 + os.getpid() // 250 % 50}.{os.getpid() % 250}"
 FIRST, SECOND = f"{_NETWORK}.1", f"{_NETWORK}.2"
 TOKEN = "t0ken-of-the-first"
+_AS_ITSELF = """
+mount --bind "$1" /etc/machine-id
+mount --bind "$2" /proc/sys/kernel/random/boot_id
+shift 2
+exec "$@"
+"""
 
 
 def _ip(*arguments: str) -> None:
@@ -47,6 +57,7 @@ def second() -> Iterator[str]:
         _ip("netns", "add", name)
         stack.callback(_ip, "netns", "del", name)
         _ip("link", "add", link, "type", "veth", "peer", "name", f"{link}b", "netns", name)
+        stack.callback(_ip, "link", "del", link)  # the end of its namespace is none of it yet
         _ip("addr", "add", f"{FIRST}/24", "dev", link)
         _ip("link", "set", link, "up")
         for words in (
@@ -101,7 +112,9 @@ class Hosts:
     """The service of the first host, and the program on the second one."""
 
     def __init__(self, folder: Path, engine: str, name: str) -> None:
-        self.name = name
+        self.name, self._folder = name, folder
+        (folder / "machine-id").write_text(f"{'5ec0d' * 6}00\n")
+        (folder / "boot_id").write_text("5ec0d5ec-0d5e-c0d5-ec0d-5ec0d5ec0d5e\n")
         (folder / "first").mkdir()
         (folder / "second").mkdir()
         of_first = {"DOCKER_HOST": engine, "TOKEN_OF_FIRST": TOKEN}
@@ -122,7 +135,9 @@ class Hosts:
 
     def begin(self, *arguments: str, **env: str) -> "subprocess.Popen[str]":
         """Start the program on the second host."""
-        command = ["ip", "netns", "exec", self.name, sys.executable, "-m", "reaper", *arguments]
+        ids = [str(self._folder / name) for name in ("machine-id", "boot_id")]
+        there = ["unshare", "--mount", "sh", "-ec", _AS_ITSELF, "sh", *ids, sys.executable, "-m", "reaper"]
+        command = ["ip", "netns", "exec", self.name, *there, *arguments]
         pipe = subprocess.PIPE
         return subprocess.Popen(
             command,
@@ -191,3 +206,14 @@ def test_a_run_on_the_second_holds_its_lease_at_the_first(hosts: Hosts, fake: Fa
         until(lambda: hosts.lease(id_) is LeaseState.RELEASED, "the guard does not give it back", 60.0)
         assert fake.names() == set(), hosts.run("explain", "chess-1").out
         assert daemon.stop() == 0
+
+
+def test_a_dead_owner_on_the_first_is_not_proven_to_be_dead_on_the_second(hosts: Hosts, fake: FakeEngine) -> None:
+    fake.add("its", state="running", ago="1h", labels=killed())
+    soon = {"REAPER_URL": "", "REAPER_POLICY__ORPHANED__ORPHANED_FOR": "1s"}
+    sweep = ["--once", "--json", "--wait", "--timeout"]
+    ended = hosts.run(*sweep, "3s", **soon)
+    assert (ended.code, ended.outcomes()) == (0, {}), ended.err
+    assert "it is on another host, which alone can check that" in hosts.run("explain", "its", **soon).out
+    first = Program(hosts.daemon.program.folder, {**hosts.daemon.program.env, **soon})
+    assert first(*sweep, "30s").outcomes() == {"its": "deleted"}
