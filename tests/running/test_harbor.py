@@ -16,6 +16,7 @@ from devkit.client import EngineClient
 from devkit.engine import PrivateEngine
 from tests.run import Program
 from tests.running.lab import guards, until
+from tests.running.runners import HARBOR, RealRunner, in_trial
 from tests.running.test_killed import names
 
 JOB = Path(__file__).with_name("harbor_job.py")
@@ -113,66 +114,6 @@ def test_a_job_without_a_lease_does_not_start(program: Program, engine_of_run: E
     assert names(engine_of_run) == OTHERS
 
 
-DOCKERFILE = r"""FROM bench:1
-RUN printf '#!/bin/sh\nexec sh "$@"\n' >/bin/bash && chmod +x /bin/bash && echo root:x:0:0:root:/:/bin/sh >/etc/passwd \
- && mkdir -p /logs/agent /logs/verifier /logs/artifacts /solution /tests /tmp
-"""
-TASK = {
-    "task.toml": 'version = "1.0"\n[environment]\nbuild_timeout_sec = 120.0\n[agent]\ntimeout_sec = 600.0\n',
-    "instruction.md": "Wait until the file /go is there.\n",
-    "environment/Dockerfile": DOCKERFILE,
-    "solution/solve.sh": "#!/bin/sh\ntouch /started\nwhile [ ! -e /go ]; do sleep 0.1; done\n",
-    "tests/test.sh": "#!/bin/sh\necho 1 >/logs/verifier/reward.txt\n",
-}
-
-
-class Harbor:
-    """Harbor itself, from a virtual environment of its own, at an engine with Compose 2."""
-
-    def __init__(self, folder: Path, engine: PrivateEngine, program: Program) -> None:
-        self.command = os.environ.get("REAPER_HARBOR") or pytest.skip(
-            "REAPER_HARBOR does not name the command of Harbor; .ci/run installs it by tests/running/harbor.txt"
-        )
-        self.folder = folder
-        root = engine.flavour.root() or Path("/")
-        plugins, programs = folder / "docker/cli-plugins", folder / "bin"
-        for place in (plugins, programs):
-            place.mkdir(parents=True)
-        (programs / "docker").symlink_to(root / "usr/bin/docker")
-        for name in ("docker-compose", "docker-buildx"):
-            (plugins / name).symlink_to(root / "usr/libexec/docker/cli-plugins" / name)
-        self.env = {
-            **program.env,
-            "PATH": f"{programs}:{program.env['PATH']}",
-            "DOCKER_CONFIG": str(folder / "docker"),
-            "DOCKER_HOST": engine.host,
-            "PYTHONPATH": str(ROOT),
-            "HOME": str(folder),
-            "HARBOR_TELEMETRY": "off",
-        }
-
-    @contextmanager
-    def job(self, name: str) -> Iterator["subprocess.Popen[bytes]"]:
-        task = self.folder / name
-        for path, text in TASK.items():
-            (task / path).parent.mkdir(parents=True, exist_ok=True)
-            (task / path).write_text(text)
-        words = ["run", "-p", str(task), "-a", "oracle", "-o", str(self.folder / "jobs"), "--job-name", name]
-        with (self.folder / f"{name}.out").open("wb") as out:
-            command = [self.command, *words, "--plugin", "reaper.harbor:Lease"]
-            process = subprocess.Popen(
-                command, env=self.env, cwd=self.folder, stdout=out, stderr=out, stdin=subprocess.DEVNULL
-            )
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
-
-    def said(self, name: str) -> str:
-        return (self.folder / f"{name}.out").read_text()
-
-
 def projects(engine: PrivateEngine) -> set[str]:
     """What the running jobs have: the names of their tasks, of whatever kind."""
     found = [c["Labels"]["com.docker.compose.project"] for c in engine.api.must("GET", "/containers/json?all=1")]
@@ -186,20 +127,16 @@ def projects(engine: PrivateEngine) -> set[str]:
 def test_harbor_itself_killed_in_mid_trial_leaves_nothing_and_a_neighbour_s_job_goes_on(
     engine: PrivateEngine, program: Program, tmp_path: Path
 ) -> None:
-    harbor = Harbor(tmp_path / "harbor", engine, program)
-    engine.import_image()
+    harbor = RealRunner(HARBOR, tmp_path / "harbor", engine, program)
+    plugin = ("--plugin", "reaper.harbor:Lease")
 
-    def running() -> list[str]:
-        found = {c["Id"] for c in engine.api.must("GET", "/containers/json")}
-        return [i for i in found if "/started" in json.dumps(engine.api.get(f"/containers/{i}/changes")[1])]
-
-    with harbor.job("killed") as killed, harbor.job("neighbour") as neighbour:
-        until(lambda: len(running()) == 2, "the trials do not run", 240.0)
+    with harbor.job("killed", *plugin) as killed, harbor.job("neighbour", *plugin) as neighbour:
+        until(lambda: len(in_trial(engine)) == 2, "the trials do not run", 240.0)
         assert projects(engine) == {"killed", "neighbour"}
         killed.kill()
         until(lambda: projects(engine) == {"neighbour"}, "something is left", 30.0)
         assert neighbour.poll() is None
-        (ident,) = running()
+        (ident,) = in_trial(engine)
         exec_ = engine.api.must("POST", f"/containers/{ident}/exec", {"Cmd": ["touch", "/go"]})
         engine.api.must("POST", f"/exec/{exec_['Id']}/start", {"Detach": True})
         assert neighbour.wait(120) == 0, harbor.said("neighbour")
