@@ -162,10 +162,13 @@ def failing(house: House, count: int) -> None:
 async def test_a_few_that_cannot_be_deleted_are_no_sign_that_the_endpoint_is_sick() -> None:
     house = House(*(stopped(f"s{number}") for number in range(9)))
     failing(house, 9)
+    looks = Rule("inspect", calls=range(10, 1000), error=ServerError("driver failed"))  # but the first one at each
+    house.world.rules.append(looks)
     async with house.kept() as worker:
         worker.post(["stopped"])
         await anyio.sleep(300)
         assert worker.endpoint.retrier.breaker.open
+        house.world.rules.remove(looks)
         worker.post(["old"])
         await anyio.sleep(300)
         assert worker.failures == 0
