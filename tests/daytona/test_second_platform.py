@@ -132,8 +132,14 @@ def test_which_server_is_asked(table: dict[str, str], env: dict[str, str], expec
 
 
 @pytest.mark.anyio
-async def test_an_answer_counts_for_ten_minutes_and_a_refused_key_is_not_tried_again(moved: Served) -> None:
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the server lives in a thread, for which no time may jump
+async def test_an_answer_counts_for_ten_minutes_and_a_refused_key_is_not_tried_again(
+    moved: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = DaytonaTable(name="org", api_url="https://first.example/api")
+    loop = asyncio.get_running_loop()
+    time, passed = loop.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: time() + passed)
     with moved as served:
         table = table.model_copy(update={"v2_api_url": served.sim.daytona_v2_url})
         platform = second_platform.SecondPlatform(table, served.key)
@@ -141,10 +147,10 @@ async def test_an_answer_counts_for_ten_minutes_and_a_refused_key_is_not_tried_a
         assert found is not None
         assert await platform.look() == found
         assert served.traffic.count(route="/v2") == 1
-        await asyncio.sleep(second_platform.FRESH)  # in virtual time
+        passed += second_platform.FRESH
         served.sim.daytona.second.unknown.add(served.first)
         for _ in range(3):
             assert await platform.look() is None
-            await asyncio.sleep(second_platform.FRESH)
+            passed += second_platform.FRESH
         assert served.traffic.count(route="/v2") == 2
         await platform.close()
