@@ -21,6 +21,7 @@ from reaper import lease
 from reaper.leases.sources import NAME
 from reaper.leases.store import LeaseFile, LeaseState
 from tests import needs
+from tests.engine.lab import rows
 from tests.owners.test_engine import killed
 from tests.program.conftest import fake
 from tests.program.fakeengine import FakeEngine
@@ -217,3 +218,20 @@ def test_a_dead_owner_on_the_first_is_not_proven_to_be_dead_on_the_second(hosts:
     assert "it is on another host, which alone can check that" in hosts.run("explain", "its", **soon).out
     first = Program(hosts.daemon.program.folder, {**hosts.daemon.program.env, **soon})
     assert first(*sweep, "30s").outcomes() == {"its": "deleted"}
+
+
+def test_nothing_more_goes_when_the_service_of_the_first_dies_during_a_sweep(hosts: Hosts, fake: FakeEngine) -> None:
+    for number in range(200):
+        fake.add(f"old-{number}", state="running", ago="25h")
+    fake.stop_takes = 1.5
+    with hosts.start() as daemon:
+        sweep = hosts.begin("--once", "--json")
+        until(lambda: len(fake.names()) < 200, "nothing goes")
+        daemon.signal(signal.SIGKILL)
+        daemon.ended()
+        ended = hosts.second.finish(sweep)
+    assert ended.code == 3
+    failed = [name for name, outcome in ended.outcomes().items() if outcome == "failed"]
+    assert fake.names() == {*failed}
+    assert len(failed) > 50
+    assert all("does not answer" in str(rows(ended)[name]) for name in failed), rows(ended)[failed[0]]
