@@ -18,6 +18,7 @@ _GO_UNIT = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h)"  # both sign
 _GO_PART = re.compile(_GO_UNIT, re.ASCII)
 _GO_WHOLE = re.compile(f"(?:{_GO_UNIT})+", re.ASCII)
 _LONGEST = timedelta(days=36500)
+_LONGEST_MEANT = 100
 
 
 def parse(text: str) -> timedelta:
@@ -41,7 +42,9 @@ def parse(text: str) -> timedelta:
 
 
 def _meant(text: str) -> str:
-    """The rest of the sentence: what was probably meant by what is no duration."""
+    """The rest of the sentence: what was probably meant by what is no duration. A label may have a million digits."""
+    if len(text) > _LONGEST_MEANT:
+        return ""
     units = [_WORDS.get(unit.lower(), unit.lower()) for _, unit in _WORD.findall(text)]
     rest = _WORD.sub("", text).strip(" \t")
     if units and not rest and all(unit in _SECONDS for unit in units):

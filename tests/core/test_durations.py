@@ -43,6 +43,12 @@ def test_what_is_no_duration_is_named_and_an_example_given(text: str) -> None:
         parse(text)
 
 
+@pytest.mark.timeout(20)
+def test_a_long_text_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse("9" * 60_000)
+
+
 @pytest.mark.parametrize("text", ["36501d", "36500d1ms", "99999999999999999999w", "9" * 400 + "d"])
 def test_more_than_a_hundred_years_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=f'{text!r} is longer than a hundred years; write for example "90s"'):

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
@@ -294,6 +295,7 @@ def test_ctrl_c_while_the_creation_is_in_flight(served: Served, alone: Path) -> 
     with served.first_deletion() as deleted:
         while not served.left():
             assert program.poll() is None
+            time.sleep(0.01)
         served.sim.faults.clear()
         program.send_signal(signal.SIGINT)
         assert program.wait(60) != 0

@@ -35,7 +35,7 @@ def test_interrupted_in_the_block_and_again_while_it_is_left(world: World, alone
         process.send_signal(signal.SIGINT)
         end = time.monotonic() + 30
         while not world.faults.rules()[0][1] and time.monotonic() < end:
-            pass
+            time.sleep(0.001)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT
