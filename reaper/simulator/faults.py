@@ -14,7 +14,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from http import HTTPStatus
@@ -136,20 +136,6 @@ class Fault:
             return cls(**values, headers=headers)  # type: ignore[arg-type]  # _value has seen to the types
         except ValueError as error:
             raise ValueError(f"fault {text!r}: {error}; write for example {EXAMPLE_FAULTS}") from error
-
-    def __str__(self) -> str:
-        """The line that `parse` reads."""
-        parts: list[str] = [self.kind]
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if item.name in {"kind", "headers"} or value == item.default:
-                continue
-            parts.append("after" if item.name == "after" else f"{item.name}={_escape(str(value))}")
-        return ",".join(parts + [f"header={_escape(f'{name}:{value}')}" for name, value in self.headers.items()])
-
-
-def _escape(text: str) -> str:
-    return re.sub(r"([\\,])", r"\\\1", text)
 
 
 def _split(text: str) -> list[str]:

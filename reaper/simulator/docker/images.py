@@ -51,10 +51,6 @@ class Images:
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def get(self, ident: str) -> Image | None:
-        """The image with that full id."""
-        return self._by_id.get(ident)
-
     def add(
         self,
         reference: str,
@@ -195,10 +191,6 @@ class Images:
 
     def _users(self, image: Image) -> list[Container]:
         return [c for c in self._engine.containers.values() if c.image_id == image.id]
-
-    def used(self) -> set[str]:
-        """The ids of the images that containers have."""
-        return {container.image_id for container in self._engine.containers.values()}
 
     def children(self, image: Image) -> list[Image]:
         """Those that the classic builder made of it."""
