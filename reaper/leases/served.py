@@ -229,7 +229,7 @@ class RemoteLeases(ServedLeases):
     @property
     def _name(self) -> str:
         parts = urlsplit(self._path)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # a password may stand before it
+        return f"{parts.scheme}://{parts.netloc}"
 
     @property
     def _cure(self) -> str:

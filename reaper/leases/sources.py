@@ -83,6 +83,8 @@ def other_service(env: Mapping[str, str]) -> str | None:
     if not well:
         hint = 'write for example "http://gpu-1:9797" or "unix:///run/reaper/reaper.sock", or unset it'
         raise ConfigError("it is no http or https URL, and no socket's", hint, URL)
+    if "@" in parts.netloc:
+        raise ConfigError("it has a user or a password, which no service asks for", f"put its token into {TOKEN}", URL)
     return url
 
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from reaper.leases.peers import service_url
 from reaper.leases.served import LocalConnection, connection_to
 from reaper.library.errors import CleanupError
-from reaper.paths import LISTEN
+from reaper.paths import LISTEN, TOKEN
 
 ENDED = 410  # the status of an answer about a lease that its holder does not get back
 SILENT_FOR = 60.0  # seconds after which a connection is given up on which there should be a sign every 15
@@ -90,6 +90,10 @@ class Service:
 
     def _set(self, url: str) -> None:
         parts = urlsplit(url)
+        if "@" in parts.netloc:
+            raise ValueError(
+                f"the service's URL has a user or a password, which it does not ask for; put its token into {TOKEN}"
+            )
         self._socket = unquote(parts.path) if parts.scheme == "unix" and not parts.netloc else None
         if not self._socket and (parts.scheme not in ("http", "https") or not parts.hostname):
             raise ValueError(

@@ -25,7 +25,7 @@ from reaper.leases.sources import NAME, SharedLeases
 from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
 from reaper.library.lease import lease
 from tests.library.service import Service, serving
-from tests.run import Program
+from tests.run import NO_DAYTONA, Program
 from tests.running.lab import until
 
 NOW = datetime.now(UTC)
@@ -239,6 +239,18 @@ def test_an_end_is_refused_without_the_token(tmp_path: Path) -> None:
         ended = Program(tmp_path, {**env, "REAPER_TOKEN": "t0ken"})("leases", "end", held.id, "--reason", "x", "--yes")
         assert ended.code == 0, ended.err
         assert service.records()["run"].ended_by.endswith("over TCP")
+
+
+@pytest.mark.parametrize("words", [["leases", "list"], ["leases", "end", "x"], ["--once"], ["run", "--", "true"]])
+def test_a_password_in_the_service_s_url_is_refused_and_not_shown(tmp_path: Path, words: list[str]) -> None:
+    program = Program(tmp_path, {"REAPER_URL": "http://me:s3cret@127.0.0.1:9", **NO_DAYTONA})
+    ended = program(*words)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("reaper: REAPER_URL: it has a user or a password")
+    assert "s3cret" not in ended.err
+    with pytest.raises(ValueError, match="put its token into REAPER_TOKEN") as caught:
+        lease(url="http://me:s3cret@127.0.0.1:9").__enter__()
+    assert "s3cret" not in str(caught.value)
 
 
 # -- the service at REAPER_URL -----------------------------------------------------------------------------------------
