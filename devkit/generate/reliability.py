@@ -60,8 +60,25 @@ def processes() -> Sequence[str]:
 def no_cells() -> Sequence[str]:
     """The cells that make no sense, with the reason."""
     found = _read(OUTCOMES).get("no cell", {})
-    rows = [(name, cells["calls"], cells["faults"]) for name, cells in sorted(found.items())]
-    return list(table_rows(("reason", "calls", "faults"), iter(rows)))
+    faults: dict[tuple[str, str], list[str]] = {}  # by reason and calls
+    for fault, reasons in found.items():
+        for reason, calls in reasons.items():
+            faults.setdefault((reason, _calls(calls.split(", "))), []).append(fault)
+    rows = [("; ".join(names), calls, reason) for (reason, calls), names in sorted(faults.items())]
+    return list(table_rows(("fault", "has no cell for", "because"), iter(rows)))
+
+
+def _calls(names: Sequence[str]) -> str:
+    """The calls of both providers in a few words."""
+    shown = []
+    for provider in ("docker", "daytona"):
+        mine = [call for call in (*CALLS, "events") if f"{provider}: {call}" in names]
+        others = [call for call in (*CALLS, "events") if call not in mine]
+        if len(others) <= 2:
+            shown.append(f"{provider}: all{' but ' if others else ''}{' and '.join(others)}")
+        elif mine:
+            shown.append(f"{provider}: {', '.join(mine)}")
+    return "; ".join(shown)
 
 
 def engines() -> Sequence[str]:
@@ -78,8 +95,15 @@ def contract() -> Sequence[str]:
     """What came of each part of the providers' contract on each engine."""
     found = _read(OUTCOMES).get("contract", {})
     columns = sorted({column for cells in found.values() for column in cells})
-    rows = ((name, *(cells.get(column, "") for column in columns)) for name, cells in sorted(found.items()))
-    return list(table_rows(("", *(f"`{column}`" for column in columns)), rows))
+    failed = [
+        f"- `{column}`: {name}: {cells.get(column, 'not run')}"
+        for name, cells in sorted(found.items())
+        for column in columns
+        if cells.get(column) != "passed"
+    ]
+    on = ", ".join(f"`{column}`" for column in columns)
+    first = f"{len(found)} parts on {len(columns)} kinds of endpoint: {on}. {'Not passed:' if failed else 'All passed:'}"
+    return [first, "", *(failed or (f"- {name}" for name in sorted(found)))]
 
 
 def _engines_of(module: str) -> Iterator[str]:
@@ -108,7 +132,10 @@ def soak() -> Sequence[str]:
     if not runs:
         return ["No long run is recorded yet."]
     columns = tuple(dict.fromkeys(key for run in runs for key in run))
-    return list(table_rows(columns, (tuple(_shown(run.get(key, "")) for key in columns) for run in runs)))
+    table = table_rows(columns, (tuple(_shown(run.get(key, "")) for key in columns) for run in runs))
+    findings = [(run["mode"], finding) for run in runs for finding in run.get("findings", ())]
+    rows = ((mode, str(finding["seed"]), finding.get("judged", "open")) for mode, finding in findings)
+    return [*table, "", *table_rows(("mode", "seed", "what was wrong"), rows)]
 
 
 def _shown(value: object) -> str:

@@ -84,7 +84,7 @@ class EvidenceFiles:
         at = self._clock()
         if self._trimmed_at is None or at - self._trimmed_at >= TRIM_EVERY:
             self._trimmed_at = at
-            with anyio.move_on_after(TRIM_WITHIN), suppress(OSError):
+            with anyio.move_on_after(TRIM_WITHIN), suppress(OSError, RuntimeError):  # the second: no thread can be started
                 if self._folder.exists():  # else no thread is needed
                     await self._in_thread(self._trim)
 

@@ -18,7 +18,7 @@ import anyio
 import pytest
 from aiohttp import web
 
-from reaper.config.settings import JournalTable, Settings
+from reaper.config.settings import EvidenceTable, JournalTable, Settings
 from reaper.core.lease import Claim
 from reaper.core.lease_index import Leases
 from reaper.core.model import Report
@@ -50,7 +50,7 @@ from reaper.sweep.runner import exit_code
 from tests.daytona.loop import LoopClock
 from tests.model import script
 from tests.model.script import Mode, Step
-from tests.model.watch import BrokenPromiseError, Watch
+from tests.model.watch import BrokenPromiseError, Watch, is_lost_when_stopped
 from tests.model.wire import Network, joined
 from tests.model.world import HOUR, DaytonaPlace, DockerPlace, Place, Run, World
 from tests.promise import oracle, program, truth
@@ -58,6 +58,7 @@ from tests.promise.oracle import Oracle
 from tests.sweep.loops import JumpingLoop
 
 TIMEOUT = timedelta(minutes=10)
+DISKS = ("works", "works", "full", "broken", "hangs")  # of the evidence, which changes nothing that is deleted
 ROUNDS = 6  # sweeps after the end of all faults, after which nothing reapable is left
 MEMORY = Path("/dev/shm")
 
@@ -105,6 +106,7 @@ class Play:
         self.watch = Watch(self.world)
         self.network = Network(seed)
         self.rules: Rules = program.rules(truth.World(self.world.config))
+        self.evidence = random.Random(f"evidence/{seed}").choice((EvidenceTable(), EvidenceTable(logs=20, inspect=True)))
         self.ids: dict[str, str] = {}
         self.listing_faults: dict[str, list[str]] = {}
         self.book: LeaseBook | None = None
@@ -118,7 +120,7 @@ class Play:
     async def serving(self) -> AsyncIterator[None]:
         """The servers listen, and the program finds them."""
         runners: list[web.AppRunner] = []
-        with joined(self.network, self.clock):
+        with joined(self.network, self.clock, self.world.host.machine):
             for place in self.world.places:
                 docker = isinstance(place, DockerPlace)
                 app = place.simulator.app() if isinstance(place, DockerPlace) else place.daytona.app()  # type: ignore[attr-defined]
@@ -168,7 +170,9 @@ class Play:
         for place in self.world.places:
             if isinstance(place, DaytonaPlace):
                 target = self.world.config.target
-                table = DaytonaTable(name=place.name, api_url=f"http://{self.address(place)}/api", target=target)
+                net = {"auto_stop": "1d", "auto_delete": "3d"} if self.world.config.safety_net else None
+                fields: dict[str, Any] = {"target": target, "safety_net": net}
+                table = DaytonaTable(name=place.name, api_url=f"http://{self.address(place)}/api", **fields)
                 found.append(EndpointSpec(DAYTONA, table, place.daytona.key(place.name)))
             else:
                 found.append(EndpointSpec(DOCKER, DockerTable(name=place.name, host=f"unix://{self.address(place)}")))
@@ -183,6 +187,7 @@ class Play:
             retry=RetryPolicy(),
             state=self.folder / reaper,
             journal=JournalTable(),
+            evidence=self.evidence,
         )
         return Session(plan, sockets=(), observers=[_Bugs(self.watch)], clock=self.clock.now)
 
@@ -325,6 +330,10 @@ class Play:
 
     def _inject(self, rng: random.Random) -> list[str]:
         found = []
+        self.network.disk = rng.choice(DISKS)
+        if self.evidence.wanted and self.network.disk != "works":
+            found.append(f"the disk of the evidence {self.network.disk}")
+            self.played.faults[f"evidence: {self.network.disk}"] += 1
         for _ in range(rng.choice((0, 0, 1, 2, 3, 4))):
             place = rng.choice(self.world.places)
             what = rng.choice(("strike",) * 10 + ("listing", "listing", "refused"))
@@ -378,6 +387,7 @@ class Play:
             max_deletions=cap,
             max_lease_deletions=cap,
             max_fraction=rng.choice((None, None, None, 0.5)),
+            safety_net=True,
         )
 
     async def _once(self, rng: random.Random) -> None:
@@ -451,7 +461,7 @@ class Play:
 
     async def _service(self, rng: random.Random) -> None:
         """The service for a while: its workers, which follow the events, and sweep when something is due."""
-        options = Options(max_deletions=rng.choice((None, None, 3)))
+        options = Options(max_deletions=rng.choice((None, None, 3)), safety_net=True)
         names = [policy.name for policy in self.rules.policies]
         reporter = cast("Reporter", _Watching(self))
         async with self.session(options) as session, anyio.create_task_group() as group:
@@ -488,6 +498,7 @@ class Play:
         for _ in range(ROUNDS):
             self.watch.begin()
             due = {place.name: self._expected(place) for place in self.world.places}
+            halts = {place.name: self._to_stop(place) for place in self.world.places}
             report = await self.once(Options())
             code = exit_code(report)
             self.watch.check_report(report, acted=True, code=code)
@@ -495,6 +506,8 @@ class Play:
             self.watch.raise_what_is_wrong()
             there = {place.name: self._things(place) for place in self.world.places}
             left = {key: there[name][key] for name, keys in due.items() for key in keys if key in there[name]}
+            running = ((key, there[name].get(key)) for name, keys in halts.items() for key in keys)
+            left |= {key: thing for key, thing in running if getattr(thing, "state", "") in oracle.RUNNING}
             if not left and not code:
                 return
             await anyio.sleep(700)
@@ -517,6 +530,16 @@ class Play:
             for key in known.expected & sure.expected
             if not isinstance(thing := known.things[key], truth.Volume) or "reaper.lease" in (thing.labels or {})
         ]
+
+    def _to_stop(self, place: Place) -> Collection[str]:
+        """What runs there, stands alone, and is to be stopped at least."""
+        known, sure = (Oracle(self.world.truth(place, sure=exactly), "stop") for exactly in (False, True))
+        halts = [
+            key
+            for key in known.expected & sure.expected
+            if getattr(thing := known.things[key], "state", "") in ("running", "started") and not is_lost_when_stopped(thing)
+        ]
+        return [key for key in halts if not {truth.PROJECT, truth.SESSION} & (known.things[key].labels or {}).keys()]
 
 
 class _Watching:

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tests.model import host
 from tests.model.world import DAY, HOUR, MINUTE
 from tests.promise import oracle
 from tests.promise.truth import Config, Policy
 
 Mode = Literal["safety", "liveness"]
 PEOPLE = ("start", "stop", "restart", "remove", "again", "join", "connect", "dependent", "relabel", "sandbox_state")
-RUNNERS = ("run", "run", "trial", "finish", "kill_holder")
+RUNNERS = ("run", "run", "trial", "finish", "kill_holder", "process", "process_ends", "process_ends")
 DEEDS = (*PEOPLE, *RUNNERS)
 MAKES = ("project", "project", "project", "single", "single", "single", "volume", "sandbox", "sandbox", "run", "dependent")
 SWEEPS = ("once",) * 8 + ("dry", "two", "two", "killed", "killed", "service", "service", "no_leases", "full_disk")
@@ -43,6 +44,7 @@ def steps(seed: int, mode: Mode) -> Sequence[Step]:
 
 BOTH = ("container", "sandbox")
 ORDINARY = (Policy("old", BOTH, older_than=DAY), Policy("stopped", BOTH, stopped_for=6 * HOUR))
+ORPHANED = Policy("orphaned", BOTH, orphaned_for=10 * MINUTE)
 
 
 def config(seed: int) -> Config:
@@ -53,7 +55,7 @@ def config(seed: int) -> Config:
         return rng.choice(others) if rng.randrange(weight) == 0 else usual
 
     labels = [(pattern,) for pattern in oracle.LABEL_PATTERNS if pattern != "reaper.keep"]
-    policies = rng.choice((ORDINARY, ORDINARY, ()))
+    policies = rng.choice((ORDINARY, (*ORDINARY, ORPHANED), (ORPHANED,), ()))
     return Config(
         presets=rarely(4, ("terminal-bench", "harbor"), ("harbor",), ("terminal-bench",), ()),
         labels=rarely(3, (), *labels),
@@ -68,15 +70,20 @@ def config(seed: int) -> Config:
         policies=policies + tuple(_policy(rng, number) for number in range(rng.choice((0, 1, 2)))),
         everything_goes=rng.random() < 0.35,
         target="us" if rng.random() < 0.3 else None,
+        runners=host.RUNNERS if rng.random() < 0.25 else (),
+        safety_net=rng.random() < 0.25,
     )
 
 
 def _policy(rng: random.Random, number: int) -> Policy:
     span = rng.choice((MINUTE, 10 * MINUTE, HOUR, 6 * HOUR, 8 * HOUR, DAY))
-    condition = rng.choice(("older", "older", "stopped", "stopped", "both", "state", "idle"))
+    condition = rng.choice(("older", "older", "stopped", "stopped", "both", "state", "idle", "orphaned"))
+    action = rng.choice(("delete", "delete", "archive", "delete" if condition in ("stopped", "both") else "stop"))
     return Policy(
         f"policy-{number}",
-        ("sandbox",) if condition == "idle" else BOTH,
+        ("sandbox",) if condition == "idle" or action == "archive" else BOTH,
+        action,
+        orphaned_for=span if condition == "orphaned" else None,
         older_than=span if condition in ("older", "both") else None,
         stopped_for=span if condition in ("stopped", "both") else None,
         idle_for=span if condition == "idle" else None,

@@ -20,7 +20,7 @@ from tests.promise.oracle import Oracle
 LINKED_LATE = timedelta(seconds=2)  # what is linked to a sandbox within that time before its deletion may not be seen
 LONGEST_LOOK = timedelta(minutes=2)  # from the last look at something to the request that deletes it
 _DOCKER = re.compile(r"^(?:/v[0-9.]+)?/(containers|networks|volumes|images)/([^/]+(?:/[^/]+)*?)(/json|/stop|/kill)?$")
-_DAYTONA = re.compile(r"^/api/sandbox/([^/]+)(/stop)?$")
+_DAYTONA = re.compile(r"^/api/sandbox/([^/]+)(/stop|/archive|/autostop/\d+|/autodelete/\d+)?$")
 
 
 class BrokenPromiseError(AssertionError):
@@ -33,20 +33,24 @@ class Watch:
     Attributes:
         requests: how many there have been in this step.
         changes: of these, the ones that would change something.
-        asked: ids whose deletion was asked for in this step, by the endpoint's name.
+        asked: ids of what was asked to be deleted, stopped or archived in this step, by the endpoint's name.
         on_request: is called with the number of each request before it is dealt with.
         wrong: what was found wrong; raised when the step ends, since the program may catch what is raised in a handler.
     """
 
     def __init__(self, world: World) -> None:
         self.world = world
+        actions = {"delete", *(policy.action for policy in world.config.policies)}
+        actions |= {"stop"} if "archive" in actions else set()
+        actions |= {"timer"} if world.config.safety_net else set()
+        self.deeds = tuple(deed for deed in oracle.DEEDS if deed in actions)
         self.requests = self.changes = 0
         self.asked: dict[str, set[str]] = {}
         self.reapers = 1  # at work in this step: nothing tells whose a look was
-        self.seen: dict[str, list[tuple[bool, float]]] = {}  # at each look: whether it might go, and when that was
-        self.first: dict[str, dict[str, oracle.Thing]] = {}  # by endpoint: what was there at the first listing of a sweep
-        self.changed: set[str] = set()  # what was seen to have changed since
-        self.listed: dict[str, list[tuple[float, frozenset[str]]]] = {}  # by endpoint: what had to stay at each listing
+        self.seen: dict[str, list[tuple[frozenset[str], float]]] = {}  # at each look: what might be done, and when that was
+        self.signs: dict[str, list[tuple[object, ...]]] = {}  # how it was at each look of a sweep, until something was done
+        self.listed: dict[tuple[str, str], list[tuple[float, frozenset[str]]]] = {}  # what had to stay at each listing
+        self.timed: set[str] = set()
         self.on_request: Callable[[int], object] = lambda _: None
         self.wrong: list[str] = []
         self.statuses: Counter[str] = Counter()
@@ -55,6 +59,7 @@ class Watch:
         """A step begins."""
         self.requests, self.changes, self.reapers = 0, 0, 1
         self.seen.clear()
+        self.timed.clear()
         self.listed.clear()
         for place in self.world.places:
             self.begin_sweep(place)
@@ -66,8 +71,7 @@ class Watch:
     def begin_sweep(self, place: Place) -> None:
         """A sweep of one endpoint begins."""
         self.asked[place.name] = set()
-        self.first.pop(place.name, None)
-        self.changed.clear()
+        self.signs.clear()
         place.acted.clear()
 
     def raise_what_is_wrong(self) -> None:
@@ -84,14 +88,14 @@ class Watch:
         async def watch(request: web.Request, handler: Handler) -> web.StreamResponse:
             self.requests += 1
             self.on_request(self.requests)
-            target, stops = _target(request.path)
+            target, deed = _target(request.path)
             must_refuse = None
-            if request.method == "DELETE" or stops:
+            if request.method != "GET":
                 self.changes += 1
-                if target is None:
+                if target is None or (deed is None and request.method != "DELETE"):
                     self.fail(f"{request.method} {request.path} is nothing that the program may ask for")
                 else:
-                    must_refuse = self._check(place, target, "stop" if stops else "delete")
+                    must_refuse = self._check(place, target, deed or "delete", request.path)
             answer = await handler(request)
             if must_refuse is not None and (answer.status != 409 or request.query.get("force")):
                 self.fail(f"{must_refuse}, and the answer was {answer.status}")
@@ -104,23 +108,28 @@ class Watch:
     def _saw(self, place: Place, path: str, target: str | None) -> None:
         """The program has looked at something, or at a group: no answer shows both, so each is held to what it showed."""
         if target is not None:
-            never, _ = self._never(place, target)
-            self._compare(place, target)
-            by_itself = not any(not _is_of_others(why) for why in never)
-            might_go = not never or (by_itself and not self._listed_to_stay(place, target, never))
-            self.seen.setdefault(target, []).append((might_go, self.world.clock.elapsed()))
+            self._note_signs(place, target)
+            might = frozenset(deed for deed in self.deeds if self._might(place, target, deed))
+            self.seen.setdefault(target, []).append((might, self.world.clock.elapsed()))
         elif path.endswith(("/containers/json", "/api/sandbox")):
-            first, second = self._views(place)
-            to_stay = frozenset(key.removeprefix("volume ") for key in first.never.keys() & second.never.keys())
-            self.listed.setdefault(place.name, []).append((self.world.clock.elapsed(), to_stay))
+            for deed in self.deeds:
+                first, second = self._views(place, deed)
+                to_stay = frozenset(key.removeprefix("volume ") for key in first.never.keys() & second.never.keys())
+                self.listed.setdefault((place.name, deed), []).append((self.world.clock.elapsed(), to_stay))
 
-    def _listed_to_stay(self, place: Place, target: str, never: Iterable[str]) -> bool:
+    def _might(self, place: Place, target: str, deed: str) -> bool:
+        """Whether that might be done with it by what this look shows and the listings have shown."""
+        never, _ = self._never(place, target, deed)
+        by_itself = not any(not _is_of_others(why) for why in never)
+        return not never or (by_itself and not self._listed_to_stay(place, target, never, deed))
+
+    def _listed_to_stay(self, place: Place, target: str, never: Iterable[str], deed: str) -> bool:
         """Whether the listings showed that it had to stay: the last one, or all that a program may have gone by.
 
         Another program's listing tells this one nothing; and no listing shows what links a sandbox: that is asked of what
         one of the last second or two has shown to be new (docs/safety.md, the windows that remain).
         """
-        listed = self.listed.get(place.name, [])
+        listed = self.listed.get((place.name, deed), [])
         links = place.provider == "daytona" and all(why.endswith("depends on it") for why in never)
         if self.reapers > 1 or links:
             since = self.world.clock.elapsed() - LINKED_LATE.total_seconds()
@@ -129,26 +138,30 @@ class Watch:
             listed = listed[-1:]
         return all(target in to_stay for _, to_stay in listed)
 
-    def _compare(self, place: Place, target: str) -> None:
-        """Note what has changed since it was listed, other than by the program."""
-        before = self.first.get(place.name, {}).get(target)
-        if before is None or target in place.acted or self.reapers > 1:
-            return
+    def _note_signs(self, place: Place, target: str) -> None:
         now = next((thing for thing in oracle.things(self.world.truth(place)) if oracle.key(thing) == target), None)
-        if now is not None and _signs(now) != _signs(before):
-            self.changed.add(target)
+        if now is not None and target not in place.acted and self.reapers == 1:
+            self.signs.setdefault(target, []).append(_signs(now))
 
-    def _views(self, place: Place) -> tuple[Oracle, Oracle]:
+    def _has_changed(self, target: str) -> bool:
+        """Whether the last look at it was the only one that showed it so: no decision can rest on that.
+
+        The answer to another one may have been lost, so that the first one says nothing.
+        """
+        *before, last = self.signs.get(target, [None])
+        return bool(before) and last not in before
+
+    def _views(self, place: Place, deed: str) -> tuple[Oracle, Oracle]:
         """How it is, and how it would be had the program done nothing in this step."""
         raw = self.world.truth(place)
-        now = Oracle(raw)
-        undone = Oracle(place.undone(raw)) if place.acted else now
+        now = Oracle(raw, deed)
+        undone = Oracle(place.undone(raw), deed) if place.acted else now
         place.remembered |= now.owned_in_groups | undone.owned_in_groups
         return now, undone
 
-    def _never(self, place: Place, target: str) -> tuple[list[str], oracle.Thing | None]:
+    def _never(self, place: Place, target: str, deed: str) -> tuple[list[str], oracle.Thing | None]:
         """Why it must stay by both views, and what it was before the program did anything."""
-        now, undone = self._views(place)
+        now, undone = self._views(place, deed)
         key = next((key for key in (target, f"volume {target}") if key in undone.things), target)
         first = now.never.get(key, [] if key in now.things else ["it is gone"])
         second = undone.never.get(key, [])
@@ -160,28 +173,44 @@ class Watch:
         user = now.things.get(why.removesuffix(" depends on it"))
         return isinstance(user, truth.Container) and user.state not in oracle.RUNNING and user.id not in self.seen
 
-    def _check(self, place: Place, target: str, what: str) -> str | None:
+    def _check(self, place: Place, target: str, what: str, path: str) -> str | None:
         """Note what is wrong with a request, or return what is unless the engine refuses it: a volume that is in use."""
-        if what == "delete":
+        deed = what if what in self.deeds else "delete"
+        never, thing = self._never(place, target, deed)
+        if deed != "timer":
             self.asked[place.name].add(target)
-        never, thing = self._never(place, target)
+        if is_lost_when_stopped(thing) and deed == "stop":
+            deed = "delete"
+            never, thing = self._never(place, target, deed)
         if thing is None:
             return None  # it is gone, or never was: nothing comes of it
         key = oracle.key(thing)
-        if key in place.acted and not self._came_back(place, key):
+        done = key in place.acted and oracle.DEEDS.index(place.did[key]) >= oracle.DEEDS.index(deed)
+        if done and not self._came_back(place, key):
             return None  # once more, since the answer was lost
-        looks = self.seen.get(target, [(False, float("-inf"))])
-        if never and not any(might_go for might_go, _ in looks[-self.reapers :]):
+        looks = self.seen.get(target, [(frozenset(), float("-inf"))])
+        if never and not any(deed in might for might, _ in looks[-self.reapers :]):
             wrong = f"{what} {thing} on {place.name}, which must stay: {never}"
             if isinstance(thing, truth.Volume) and all(why.endswith("depends on it") for why in never):
                 return wrong
             self.fail(wrong)
         if self.world.clock.elapsed() - looks[-1][1] > LONGEST_LOOK.total_seconds():
             self.fail(f"{what} {thing} on {place.name} without a look at it in the last {LONGEST_LOOK}")
-        if target in self.changed:
-            self.fail(f"{what} {thing} on {place.name}, which had changed since it was listed")
-        place.act(key, thing, self.world.truth(place))
+        if deed == "timer":
+            self._check_timer(path, thing)
+            return None
+        if key not in place.acted and self._has_changed(target):
+            self.fail(f"{what} {thing} on {place.name}, which had changed since it was decided about")
+        place.act(key, thing, self.world.truth(place), deed)
         return None
+
+    def _check_timer(self, path: str, thing: oracle.Thing) -> None:
+        """One that is off is turned on, for a day at least."""
+        name, minutes = path.split("/")[-2:]
+        is_off = isinstance(thing, truth.Sandbox) and (thing.auto_stop == 0 if name == "autostop" else thing.auto_delete < 0)
+        if int(minutes) < 24 * 60 or not (is_off or path in self.timed):
+            self.fail(f"{path} for {thing}")
+        self.timed.add(path)
 
     def _came_back(self, place: Place, key: str) -> bool:
         """Whether someone has started it again since the program stopped it."""
@@ -212,13 +241,24 @@ class Watch:
                 name = f"{result.decision.resource.kind} {result.decision.resource.name} on {place.name}"
                 if result.outcome.removed and _key(result.decision) in there:
                     self.fail(f"{name} is called {result.outcome}, and is there")
-                if code == 0 and result.outcome in (Outcome.FAILED, Outcome.STOPPED, Outcome.ABANDONED):
+                if result.outcome is Outcome.STOPPED and alone and self._runs_on(place, _key(result.decision)):
+                    self.fail(f"{name} is called {result.outcome}, and runs")
+                done = result.outcome is not Outcome.STOPPED or result.decision.action == "stop"
+                if code == 0 and (not done or result.outcome in (Outcome.FAILED, Outcome.ABANDONED)):
                     self.fail(f"the exit code is 0, and {name} is {result.outcome}: {result.detail}")
             missing = reaped - {result.decision.resource.id for result in endpoint.results}
             if acted and missing:
                 self.fail(f"there is no result for {sorted(missing)} on {place.name}")
             if code == 0 and (endpoint.failure is not None or endpoint.cap is not None):
                 self.fail(f"the exit code is 0 with {endpoint.failure or endpoint.cap}")
+
+    def _runs_on(self, place: Place, key: str) -> bool:
+        """Whether a container runs as it did before the program asked for its stop."""
+        now = next((thing for thing in oracle.things(self.world.truth(place)) if oracle.key(thing) == key), None)
+        before = place.acted.get(key)
+        if not isinstance(now, truth.Container) or not isinstance(before, truth.Container):
+            return False
+        return now.state in oracle.RUNNING and now.started == before.started
 
     def check_cap(self, report: Report, cap: int) -> None:
         """No more was to be deleted than both caps together allow."""
@@ -263,11 +303,16 @@ def _is_readable(answer: web.StreamResponse) -> bool:
     return isinstance(answer, web.Response) and isinstance(answer.body, bytes) and answer.body[:1] in (b"{", b"[")
 
 
-def _target(path: str) -> tuple[str | None, bool]:
-    """What a request addresses, and whether it would stop it."""
+def is_lost_when_stopped(thing: oracle.Thing | None) -> bool:
+    """Whether a stop would destroy it."""
+    return bool(getattr(thing, "auto_remove", False)) or getattr(thing, "auto_delete", -1) == 0
+
+
+def _target(path: str) -> tuple[str | None, str | None]:
+    """What a request addresses, and what it would do with it besides deleting it."""
     if (found := _DAYTONA.match(path)) is not None:
-        return found[1], found[2] is not None
+        return found[1], found[2] and ("timer" if "/auto" in found[2] else found[2][1:])
     found = _DOCKER.match(path)
     if found is None or found[2] in ("json", "create", "prune"):
-        return None, False
-    return found[2], found[3] in ("/stop", "/kill")
+        return None, None
+    return found[2], {"/stop": "stop", "/kill": "stop"}.get(found[3] or "")

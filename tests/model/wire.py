@@ -18,13 +18,15 @@ from aiohttp import connector
 from aiohttp.client_exceptions import ClientConnectorError, UnixClientConnectorError
 
 from reaper.leases import sources, watcher
-from reaper.observers import journal
+from reaper.observers import evidence, journal
 from reaper.providers import parsing
 from reaper.providers.daytona import client as daytona
 from reaper.providers.docker import connection as docker
 from reaper.retry import retrier
 from reaper.service import endpoint_worker
 from reaper.simulator.clock import Clock
+from reaper.sweep import owner_proofs
+from reaper.sweep.processes import Machine
 
 Server = Callable[[], asyncio.Protocol]
 DELAYS = (0.0, 0.0, 0.001, 0.004, 0.02)  # seconds that a piece of a message is under way
@@ -37,12 +39,14 @@ class Network:
         servers: by the path of a unix socket or "HOST:PORT".
         refused: addresses at which connections are refused.
         cut: whether the program is dead: nothing that it sends or is sent arrives, but the end of its connections.
+        disk: what comes of evidence that is written: it "works", is "full", "broken" or "hangs".
     """
 
     def __init__(self, seed: int) -> None:
         self.servers: dict[str, Server] = {}
         self.refused: set[str] = set()
         self.cut = False
+        self.disk = "works"
         self.random = random.Random(f"network/{seed}")
 
     async def connect(self, address: str, factory: Callable[[], Any]) -> Any:
@@ -152,8 +156,8 @@ def _virtual(clock: Clock) -> type[datetime]:
 
 
 @contextmanager
-def joined(network: Network, clock: Clock) -> Iterator[None]:
-    """The program's connections go through the network, and it reads the clock, while the block runs."""
+def joined(network: Network, clock: Clock, machine: Machine) -> Iterator[None]:
+    """The program's connections go through the network, and it reads the clock and this machine, while the block runs."""
 
     async def unix(self: Any, request: aiohttp.ClientRequest, *_: object) -> Any:
         try:
@@ -170,8 +174,19 @@ def joined(network: Network, clock: Clock) -> Iterator[None]:
     async def wait(job: Any, seconds: float) -> bool:
         return bool(job.done.wait(seconds))  # in this thread: no virtual time passes while the journal is written
 
+    async def write(_: Any, function: Callable[..., str | None], *arguments: object) -> str | None:
+        if network.disk == "hangs":
+            await asyncio.sleep(3600)
+        if network.disk == "full" and function.__name__ == "_write":
+            return "No space left on device"
+        if network.disk == "broken":
+            raise RuntimeError("can't start new thread")
+        return function(*arguments)
+
     with pytest.MonkeyPatch.context() as patch:
-        for module in (sources, parsing, daytona, docker):
+        patch.setattr(evidence.EvidenceFiles, "_in_thread", write)
+        patch.setattr(owner_proofs, "ThisMachine", lambda: machine)
+        for module in (sources, parsing, daytona, docker, owner_proofs):
             patch.setattr(module, "datetime", _virtual(clock))
         patch.setattr(journal, "_wait", wait)
         patch.setattr(retrier, "random", network.random)

@@ -20,6 +20,7 @@ from reaper.simulator.docker.model import Behaviour, Container, RefusedError
 from reaper.simulator.docker.text import NS, nanoseconds
 from reaper.simulator.faults import Faults
 from reaper.simulator.world import SandboxSpec
+from tests.model.host import Host
 from tests.promise import oracle, truth
 from tests.promise.truth import CONFIG_FILES, NUMBER, ONEOFF, PROJECT, SESSION, WORKING_DIR, Config
 
@@ -105,23 +106,31 @@ class Place:
         acted: what the program has begun to delete or to stop in this step, as it was before.
         remembered: what an earlier sweep may have known to be owned.
         begun: networks whose project the program has begun to reap.
+        host: that of the program, whose processes make what there is.
+        did: how far the program has gone with each of what it has acted on.
     """
 
     provider: ClassVar[str]
     name: str
     faults: Faults
+    host: Host
     skew: timedelta = timedelta(0)
     acted: dict[str, oracle.Thing] = field(default_factory=dict)
     remembered: set[str] = field(default_factory=set)
     begun: set[str] = field(default_factory=set)
+    did: dict[str, str] = field(default_factory=dict)
 
     def world(self, config: Config, now: datetime, leases: tuple[truth.Lease, ...]) -> truth.World:
         """What it holds now."""
         raise NotImplementedError
 
-    def act(self, key: str, thing: oracle.Thing, world: truth.World) -> None:
-        """The program begins to delete this, or to stop it, in a world like this."""
-        self.acted[key] = thing
+    def owner(self, rng: random.Random) -> Mapping[str, str]:
+        """What something new says of its owner, if it does."""
+        return self.host.labels(rng) if rng.random() < 0.3 else {}
+
+    def act(self, key: str, thing: oracle.Thing, world: truth.World, deed: str) -> None:
+        """The program begins to do this with it, in a world like this."""
+        self.acted[key], self.did[key] = thing, deed
         if isinstance(thing, truth.Container) and (project := (thing.labels or {}).get(PROJECT)):
             self.begun |= {network.id for network in world.networks if (network.labels or {}).get(PROJECT) == project}
 
@@ -152,11 +161,11 @@ class DockerPlace(Place):
 
     provider = "docker"
 
-    def __init__(self, name: str, clock: Clock, seed: int, faults: Faults, skew: timedelta) -> None:
-        super().__init__(name, faults, skew)
+    def __init__(self, name: str, clock: Clock, seed: int, host: Host, skew: timedelta) -> None:
+        super().__init__(name, Faults(seed), host, skew)
         self.engine = Engine(clock, seed=seed, skew=skew)
         self.life = Life(self.engine)
-        self.simulator = DockerSimulator(self.engine, faults, name)
+        self.simulator = DockerSimulator(self.engine, self.faults, name)
         self.made = 0
 
     def world(self, config: Config, now: datetime, leases: tuple[truth.Lease, ...]) -> truth.World:
@@ -175,15 +184,18 @@ class DockerPlace(Place):
             now=now + self.skew,
             remembered=frozenset(self.remembered),
             begun=frozenset(self.begun),
+            dead={label: ended + self.skew for label, ended in self.host.dead(local=True).items()},
+            runners=tuple((began + self.skew, ended and ended + self.skew) for began, ended in self.host.runners()),
         )
 
     def add(self, rng: random.Random, now: datetime, name: str, labels: Mapping[str, str], **fields: object) -> Container:
         """A container with a past, or a new one."""
         reference = str(fields.get("image") or rng.choice(IMAGES))
         given = rng.choice(({},) * 9 + (*SIGNS, {"reaper.keep": ""}))
-        image = self.engine.images.find(reference)
+        image, owner = self.engine.images.find(reference), self.owner(rng)
         if image is None or rng.random() < 0.3:
-            image = self.engine.images.add(reference, labels={**given, **(fields.get("built") or {})})  # type: ignore[dict-item]
+            of_image = {**given, **(fields.get("built") or {}), **(owner if rng.random() < 0.15 else {})}  # type: ignore[dict-item]
+            image = self.engine.images.add(reference, labels=of_image)
         state = str(
             fields.get("state") or rng.choice(("running",) * 5 + ("exited",) * 5 + ("created", "paused", "restarting"))
         )
@@ -210,7 +222,7 @@ class DockerPlace(Place):
             created=created,
             started=None if state == "created" else started,
             finished=finished,
-            labels=labels,
+            labels={**owner, **labels},
             networks=networks,  # type: ignore[arg-type]
             restart_policy=rng.choice(("no",) * 20 + ("always", "unless-stopped", "on-failure")),
             volumes=fields.get("volumes") or {},  # type: ignore[arg-type]
@@ -284,6 +296,7 @@ def _container(c: Container) -> truth.Container:
         volumes_from=tuple(host.get("VolumesFrom") or ()),
         networks=tuple(c.networks),
         volumes=tuple(mount.name for mount in c.mounts if mount.kind == "volume"),
+        auto_remove=c.auto_remove,
     )
 
 
@@ -292,10 +305,10 @@ class DaytonaPlace(Place):
 
     provider = "daytona"
 
-    def __init__(self, name: str, clock: Clock, rng: random.Random, faults: Faults) -> None:
-        super().__init__(name, faults)
+    def __init__(self, name: str, clock: Clock, rng: random.Random, seed: int, host: Host) -> None:
+        super().__init__(name, Faults(seed), host)
         quick = Manners(get_cache=0, list_lag=rng.choice((0.0, 1.5)), destroy=rng.choice(((0.0, 0.0), (1.0, 16.0))))
-        self.daytona = Daytona(clock, faults, seed=rng.randrange(1 << 30), behaviour=quick)
+        self.daytona = Daytona(clock, self.faults, seed=rng.randrange(1 << 30), behaviour=quick)
         self.daytona.url = f"http://{name}.test:80"
         limits = rng.choice((None, Limit(30, 60.0), Limit(10, 30.0)))
         self.organisation = self.daytona.add_organisation(name, general=limits, lifecycle=limits)
@@ -304,7 +317,8 @@ class DaytonaPlace(Place):
     def world(self, config: Config, now: datetime, leases: tuple[truth.Lease, ...]) -> truth.World:
         self.organisation.settle()
         rows = [_sandbox(row) for row in self.organisation.rows.values() if not row.hidden]
-        return truth.World(config, sandboxes=tuple(rows), leases=leases, now=now, remembered=frozenset(self.remembered))
+        remembered, dead = frozenset(self.remembered), self.host.dead(local=False)
+        return truth.World(config, sandboxes=tuple(rows), leases=leases, now=now, remembered=remembered, dead=dead)
 
     def add(self, rng: random.Random, now: datetime, labels: Mapping[str, str], age: timedelta | None = None) -> None:
         """A sandbox."""
@@ -324,7 +338,7 @@ class DaytonaPlace(Place):
             state=rng.choice(states) if age else "started",
             created=created,
             active=created + age * rng.choice((0.0, 0.5, 0.9)),
-            labels={} if pool else rng.choice((dict(labels),) * 9 + (None,)),
+            labels={} if pool else rng.choice(({**self.owner(rng), **labels},) * 9 + (None,)),
             target=rng.choice(("us", "us", "us", "eu")),
             linked=linked,
             runner=owner.runner or "" if linked and owner else "",
@@ -332,7 +346,9 @@ class DaytonaPlace(Place):
             destroy_fails=rng.random() < 0.05,
             runner_dead=rng.random() < 0.05,
             inconsistent=rng.random() < 0.05,
+            auto_stop=rng.choice((0, 0, 0, 30000)),
             auto_archive=0,
+            auto_delete=0 if rng.random() < 0.1 else -1,
         )
         self.organisation.add(spec)
 
@@ -360,6 +376,8 @@ def _sandbox(row: Sandbox) -> truth.Sandbox:
         runner=row.runner,
         linked=row.linked,
         warm=row.warm_pool is not None,
+        auto_stop=row.auto_stop,
+        auto_delete=row.auto_delete,
     )
 
 
@@ -379,8 +397,10 @@ class World:
         self.take: Callable[[Run], bool] = lambda _: False
         self.give_back: Callable[[Run], object] = lambda _: None
         engines, organisations = rng.choice((1, 1, 1, 2)), rng.choice((0, 1, 1))
-        self.dockers = [DockerPlace(f"engine-{n}", clock, seed + n, Faults(seed), self._skew(rng)) for n in range(engines)]
-        self.daytonas = [DaytonaPlace(f"org-{n}", clock, rng, Faults(seed)) for n in range(organisations)]
+        self.host = Host(clock)
+        self.host.start()
+        self.dockers = [DockerPlace(f"engine-{n}", clock, seed + n, self.host, self._skew(rng)) for n in range(engines)]
+        self.daytonas = [DaytonaPlace(f"org-{n}", clock, rng, seed, self.host) for n in range(organisations)]
 
     @staticmethod
     def _skew(rng: random.Random) -> timedelta:
@@ -501,6 +521,14 @@ class World:
             run = rng.choice(alive)
             run.over, run.alive = self.clock.now(), False
             self.give_back(run)
+
+    def _do_process(self, rng: random.Random) -> None:
+        """A process begins that owns what is made from now on, or a runner does."""
+        rng.choice((self.host.start, self.host.run))()
+
+    def _do_process_ends(self, rng: random.Random) -> None:
+        if living := self.host.living():
+            self.host.end(rng.choice(living), rng)
 
     def _do_kill_holder(self, rng: random.Random) -> None:
         if alive := self._alive():

@@ -180,6 +180,36 @@ MUTANTS = (
         "if resource.excluded is not None:\n            yield keep",
         "if False:\n            yield keep",
     ),
+    Mutant(
+        "a policy that stops deletes nothing",
+        "action=finding.policy.action if finding.policy else Action.DELETE,",
+        "action=Action.DELETE,",
+    ),
+    Mutant(
+        "what a stop destroys is not stopped",
+        'return "would be destroyed by a stop" if resource.lost_when_stopped else None',
+        "return None",
+    ),
+    Mutant(
+        "no action is stronger than each member of the group allows",
+        "return possible and member.action.strength >= action.strength",
+        "return possible",
+    ),
+    Mutant(
+        "a member that is kept keeps its group from a stop",
+        "return member.reason in _NO_POLICY_MATCHES and member.owner is not None and _has_had(judge, resource, action)",
+        "return True",
+    ),
+    Mutant(
+        "what is only stopped keeps what it uses",
+        "            if decision.deletes:\n                continue",
+        "            if decision.reap:\n                continue",
+    ),
+    Mutant(
+        "a project that is only stopped keeps its networks",
+        "        if not first.deletes:\n            how",
+        "        if not first.reap:\n            how",
+    ),
     Mutant("clocks that differ by an hour tell no age", "if abs(self.clock_skew) <= LARGEST_SKEW:", "if True:"),
 )
 
@@ -249,5 +279,63 @@ IN_TIME = (
         "a deletion that may pass is tried again",
         "        self.retryable = self.retryable or error.retryable or isinstance(error, CircuitOpenError)",
         "        self.retryable = False",
+    ),
+)
+
+# Of owners, evidence and timers: only the model has processes, a disk and time for them.
+OF_THE_HOST = (
+    Mutant(
+        "an owner that lives is not dead",
+        "        living = next((one for one in owners if one.fate is not Fate.DEAD), None)",
+        "        living = None",
+    ),
+    Mutant("all owners of a group must be dead", "if key is not None and key in self._living:", "if False:"),
+    Mutant(
+        "an owner that the image names is none",
+        "labels = resource.own_labels if is_own else resource.labels or {}",
+        "labels = resource.labels or {}",
+    ),
+    Mutant(
+        "orphaned_for is waited for",
+        "_condition(Reason.ORPHANED, orphan.since, policy.orphaned_for)",
+        "_condition(Reason.ORPHANED, orphan.since, timedelta(0))",
+    ),
+    Mutant("what was just started is no orphan", "since = max(base, *(", "since = min(base, *("),
+    Mutant(
+        "a process of another host is not proven to be dead",
+        "if label.host not in (machine.id, machine.whole_id):",
+        "if False:",
+    ),
+    Mutant(
+        "a process of another PID namespace is not proven to be dead",
+        "if label.host == machine.id:\n        seen",
+        "if True:\n        seen",
+    ),
+    Mutant("a process that is hidden is not proven to be dead", "if seen.presence is Presence.HIDDEN:", "if False:"),
+    Mutant("another boot may be another host's", "    if not knows_boot:", "    if False:"),
+    Mutant(
+        "globs that have matched nothing prove nothing",
+        "if not found and _named(rule) not in self._known.matched:",
+        "if False:",
+    ),
+    Mutant(
+        "a runner that may have made it keeps it",
+        "return unclear or self.oldest <= shifted(resource.created_at, IN_FLIGHT)",
+        "return unclear",
+    ),
+    Mutant(
+        "evidence that cannot be saved keeps nothing",
+        '            return f"an internal error, {type(error).__name__}"',
+        "            raise",
+    ),
+    Mutant(
+        "evidence that hangs keeps nothing",
+        "with anyio.move_on_after(PATIENCE):",
+        "with anyio.move_on_after(3600):",
+    ),
+    Mutant(
+        "the safety net is for what nothing keeps but its age",
+        "d.owner is not None and not d.reap and d.reason in _ONLY_AGE for d",
+        "d.owner is not None and not d.reap for d",
     ),
 )

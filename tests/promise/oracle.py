@@ -73,6 +73,8 @@ SYSTEM_LABELS = (
 SYSTEM_NAMES = ("buildx_buildkit_", "k8s_")
 
 COMPOSE = "com.docker.compose."
+OWNER = "reaper.owner"
+LAUNCH = timedelta(seconds=2)  # by so much a process may seem to be younger than what it has made
 GRACE = timedelta(minutes=10)
 LONGEST_LEASE = timedelta(hours=24)
 HOUR = timedelta(hours=1)
@@ -81,6 +83,7 @@ FAR = timedelta(days=30)
 
 RUNNING = frozenset({"running", "paused", "restarting", "started"})
 STOPPED = frozenset({"exited", "created", "dead", "stopped", "archived", "error", "build_failed"})
+DEEDS = ("timer", "stop", "archive", "delete")  # each takes more than the one before
 GONE = frozenset({"dead", "removing"})  # it will never run again, and needs nothing
 WORDS = {"dead": "failed", "error": "failed", "build_failed": "failed", "archived": "stopped", "exited": "stopped"}
 
@@ -113,14 +116,20 @@ def _once(find: Callable[["Oracle", Any], T]) -> Callable[["Oracle", Any], T]:
 class Oracle:
     """Judges one world.
 
+    Args:
+        world: it.
+        deed: what may not be done is judged by the policies for this or for more; a timer needs none.
+
     Attributes:
         never: by the key of what must stay, why.
         expected: the keys of what is to go.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, deed: str = "delete") -> None:
         self.world = world
         self.config = world.config
+        self.deed = deed
+        self.policies = [policy for policy in world.config.policies if DEEDS.index(policy.action) >= DEEDS.index(deed)]
         self.images = {image.id: image for image in world.images if not image.missing}
         self.things: dict[str, Thing] = {}
         for thing in things(world):
@@ -152,7 +161,7 @@ class Oracle:
         image = self.images.get(thing.image_id)
         given = {} if image is None else {n: value for n, value in labels.items() if image.labels.get(n) != value}
         if self.config.image_labels:  # the operator says that they count; who made it and for whom they never say
-            given |= {n: value for n, value in labels.items() if not n.startswith((COMPOSE, "reaper.lease"))}
+            given |= {n: value for n, value in labels.items() if not n.startswith((COMPOSE, "reaper.lease", OWNER))}
         return given
 
     def _inherited(self, thing: Thing) -> frozenset[str]:
@@ -420,13 +429,47 @@ class Oracle:
         if policy.stopped_for is not None:
             stop = self._stop(thing)
             yield stop is not None and self.world.now - stop >= policy.stopped_for
+        if policy.orphaned_for is not None:
+            lost = self._orphaned(thing)
+            yield lost is not None and self.world.now - lost >= policy.orphaned_for
         if policy.idle_for is not None and isinstance(thing, Sandbox):
             known = (thing.created, thing.active or thing.updated)
             active = max((time for time in known if time is not None), default=None)
             yield active is not None and self.world.now - active >= policy.idle_for
 
     def _by_age(self, policy: Policy) -> bool:
-        return any(span is not None for span in (policy.older_than, policy.stopped_for, policy.idle_for))
+        spans = (policy.older_than, policy.stopped_for, policy.idle_for, policy.orphaned_for)
+        return any(span is not None for span in spans)
+
+    # -- owners ----------------------------------------------------------------------------------------------------------
+
+    def _orphaned(self, thing: Container | Sandbox) -> datetime | None:
+        """Since when all processes that it belongs to are proven to be dead; None while one is not, of its group either."""
+        group: Iterable[Container | Sandbox] = [thing]
+        if isinstance(thing, Container):
+            group = self._mates(thing)
+        elif session := (thing.labels or {}).get(SESSION):
+            group = self.sessions[session]
+        ends, base = self._ends(thing), self._base(thing)
+        if base is None or not ends or any(None in self._ends(member) for member in group):
+            return None
+        return max(base, *(end for end in ends if end is not None))
+
+    @_once
+    def _ends(self, thing: Container | Sandbox) -> list[datetime | None]:
+        """Of each process that it belongs to when that died; None of one whose death is not proven on this host."""
+        own = self._own(thing)
+        found = [self.world.dead.get(own[OWNER])] if OWNER in own else []
+        if self.config.runners and (self._preset(thing) or (self._remembered(thing) and not found)):
+            found.append(self._end_of_runners(thing))
+        return found
+
+    def _end_of_runners(self, thing: Container | Sandbox) -> datetime | None:
+        """When the last one ended that may have made it; where none ever ran, the globs may be misspelt."""
+        if not self.world.runners or thing.created is None:
+            return None
+        ends = [end for began, end in self.world.runners if began <= thing.created + LAUNCH]
+        return None if None in ends else max((end for end in ends if end is not None), default=thing.created)
 
     def _garbage(self, thing: Container | Sandbox, reasons: Reasons) -> None:
         """Whether anything makes it garbage; else it stays."""
@@ -444,12 +487,16 @@ class Oracle:
             return
         if override is not None:
             reasons.never.append("its own label override is not due")
+        if self.deed == "timer":
+            return
         own, labels = self._own(thing), thing.labels or {}
-        policies = [p for p in self.config.policies if not (skewed and self._by_age(p))]
+        policies = [p for p in self.policies if not (skewed and self._by_age(p))]
         if not any(self._matches(thing, policy, labels) for policy in policies):
             reasons.never.append("no policy takes it")
         elif not any(self._matches(thing, policy, own) for policy in policies):
             reasons.open.append("a policy takes it by a label of its image")
+        elif self.config.runners and not any(self._matches(thing, p, own) for p in policies if p.orphaned_for is None):
+            reasons.open.append("whether its runner was ever seen is not known here")
         if isinstance(thing, Container) and any(p.exit_codes for p in policies) and thing.odd:
             reasons.open.append("an exit code that cannot be read")
 
@@ -469,6 +516,8 @@ class Oracle:
             "a system container": any(name.startswith(SYSTEM_LABELS) for name in thing.labels or {}),
         }
         reasons.never += [why for why, true in found.items() if true]
+        if self._may_be_used_unseen(thing):
+            reasons.open.append("a row without an id may be its user's")
         if self._remembered(thing) and not self._owned(thing):
             reasons.open.append("it was owned when more of its project was there")
         if isinstance(thing, Container) and thing.odd:
@@ -490,6 +539,12 @@ class Oracle:
                 if len(getattr(thing, "tags", ())) > 1:
                     reasons.never.append("several tags")
         return reasons
+
+    def _may_be_used_unseen(self, thing: Thing) -> bool:
+        """Whether it may be what a container uses whose row has no id, so that nothing tells what that uses."""
+        if not isinstance(thing, Network | Pod) and not (isinstance(thing, Container) and thing.state in RUNNING):
+            return False
+        return any("list.Id" in other.odd and other is not thing for other in self.world.containers)
 
     def _protected(self, thing: Thing) -> bool:
         config, labels = self.config, thing.labels or {}

@@ -1,6 +1,6 @@
 """Runs the program over a served world: the only module here that knows it."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -42,10 +42,12 @@ class Outcome:
     Args:
         reaped: the keys of what it decided to delete.
         deleted: the keys of what is not there any more.
+        halted: likewise of what it decided to stop or to archive, and has stopped, each with that.
     """
 
     reaped: frozenset[str]
     deleted: frozenset[str]
+    halted: frozenset[tuple[str, str]]
     report: Report
     unknown: tuple[str, ...]
 
@@ -60,6 +62,7 @@ def rules(world: World) -> Rules:
         "images": config.images,
         "everything": config.everything,
     }
+    owner = [{"name": "runner", "processes": config.runners}] if config.runners else []
     if config.image_labels and "image_labels" in ScopeTable.model_fields:
         scope["image_labels"] = True
     protect = {
@@ -69,7 +72,8 @@ def rules(world: World) -> Rules:
         "restart_policies": config.restart_policies,
     }
     policies = [_policy(policy) for policy in config.policies]
-    found = Settings.model_validate({"scope": scope, "protect": protect, "policy": policies}).rules()
+    tables = {"scope": scope, "protect": protect, "policy": policies, "owner": owner}
+    found = Settings.model_validate(tables).rules()
     if config.everything_goes:
         every = Policy("--all", frozenset({Kind.CONTAINER, Kind.SANDBOX}), every_resource=True)
         return one_off(found, [every], Selector())
@@ -77,9 +81,15 @@ def rules(world: World) -> Rules:
 
 
 def _policy(policy: truth.Policy) -> dict[str, Any]:
-    spans = {"older_than": policy.older_than, "stopped_for": policy.stopped_for, "idle_for": policy.idle_for}
+    spans = {
+        "older_than": policy.older_than,
+        "stopped_for": policy.stopped_for,
+        "idle_for": policy.idle_for,
+        "orphaned_for": policy.orphaned_for,
+    }
     return {
         "name": policy.name,
+        "action": policy.action,
         "kinds": policy.kinds,
         "states": policy.states,
         "labels": policy.labels,
@@ -150,7 +160,7 @@ async def _main(world: World, folder: Path, *, act: bool) -> Outcome:
             table = DaytonaTable(name=ORGANISATION, api_url=url, target=world.config.target)
             (endpoint,) = connect.endpoints([EndpointSpec(DAYTONA, table, "key")], _ONCE, folder, act=act)
             report = await _swept(world, endpoint, act=act)
-        return _outcome(world, report, organisation.sandboxes.keys(), organisation.unknown)
+        return _outcome(world, report, organisation.sandboxes.keys(), organisation.unknown, ())
     engine = Engine(world)
     async with served(engine, folder / "docker.sock"):
         table_ = DockerTable(name=ENDPOINT, host=f"unix://{folder}/docker.sock")
@@ -161,14 +171,16 @@ async def _main(world: World, folder: Path, *, act: bool) -> Outcome:
         for held in (engine.containers, engine.networks, engine.pods, engine.volumes, engine.images)
         for thing in held.values()
     }
-    return _outcome(world, report, left, engine.unknown)
+    return _outcome(world, report, left, engine.unknown, engine.stopped)
 
 
-def _outcome(world: World, report: Report, left: Any, unknown: list[str]) -> Outcome:
+def _outcome(world: World, report: Report, left: Any, unknown: list[str], stopped: Iterable[str]) -> Outcome:
     held = {key(thing) for thing in things(world) if not getattr(thing, "missing", False)}
     decisions = [decision for endpoint in report.endpoints for decision in endpoint.decisions]
-    reaped = frozenset(_key(decision) for decision in decisions if decision.reap)
-    return Outcome(reaped, frozenset(held - set(left)), report, tuple(unknown))
+    reaped = frozenset(_key(decision) for decision in decisions if decision.deletes)
+    halted = {(str(decision.action), _key(decision)) for decision in decisions if decision.reap and not decision.deletes}
+    halted |= {("stop", id_) for id_ in stopped}
+    return Outcome(reaped, frozenset(held - set(left)), frozenset(halted), report, tuple(unknown))
 
 
 def _key(decision: Decision) -> str:

@@ -83,6 +83,8 @@ class Engine:
                 status, found = self._one(self.images, id_, self._image_inspected)
             case "POST", "containers", id_, "stop" if id_ in self.containers:
                 self.stopped.append(id_)
+                if self.containers[id_].auto_remove:
+                    del self.containers[id_]
                 status, found = 204, None
             case "DELETE", ("containers" | "networks" | "volumes" | "images") as kind, id_:
                 status, found = self._delete(kind, id_, force=request.query.get("force") in ("1", "true", "True"))
@@ -247,6 +249,7 @@ class Engine:
                 "Links": list(c.links) or None,
                 "VolumesFrom": list(c.volumes_from) or None,
                 "RestartPolicy": {"Name": c.restart, "MaximumRetryCount": 0},
+                "AutoRemove": c.auto_remove,
             },
             "Config": {"Image": c.image, "Labels": None if c.labels is None else dict(c.labels), "Hostname": c.id[:12]},
             "NetworkSettings": {"Networks": self._attached(c)},
@@ -341,7 +344,7 @@ class Organisation:
             "desiredState": s.wanted if s.wanted is not None else s.state,
             "snapshot": "daytonaio/sandbox:0.5.0-slim",
             "labels": None if s.labels is None else dict(s.labels),
-            "autoDeleteInterval": -1,
+            "autoDeleteInterval": s.auto_delete,
             "createdAt": _iso(s.created),
             "updatedAt": _iso(s.updated),
             "lastActivityAt": _iso(s.active),

@@ -33,6 +33,10 @@ def check(world: World, outcome: Outcome) -> None:
     assert not outcome.unknown, f"calls that the server does not support: {outcome.unknown}"
     wrong = {name: oracle.never[name] for name in (outcome.deleted | outcome.reaped) & oracle.never.keys()}
     assert not wrong, f"deleted, and must not be: {wrong}"
+    for action in {action for action, _ in outcome.halted}:
+        never = Oracle(world, action).never
+        wrong = {name: never[name] for deed, name in outcome.halted if deed == action and name in never}
+        assert not wrong, f"to {action}, and must not be: {wrong}"
     kept = oracle.expected - outcome.reaped
     assert not kept, f"kept, and nothing keeps it: {kept}"
 

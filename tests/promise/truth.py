@@ -39,6 +39,7 @@ class Container:
         exit_code: what the engine says; it says 0 of what runs, and nothing where it is None.
         network_mode: as in HostConfig; likewise ``pid_mode``, ``ipc_mode``, ``links`` and ``volumes_from``.
         pod: the id of the pod that it is in.
+        auto_remove: whether a stop destroys it (``docker run --rm``).
         networks: names of networks that it is attached to. The engine gives their ids once it has been started.
         odd: values of the listing's row and of the inspection that are not what an engine gives: by a path in its JSON.
     """
@@ -62,6 +63,7 @@ class Container:
     networks: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
     pod: str | None = None
+    auto_remove: bool = False
     odd: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -104,6 +106,7 @@ class Sandbox:
         linked: the id of its owner; only GET by id shows it.
         wanted: its desired state, where that is not its state.
         auto_stop: minutes without activity after which the platform stops it; 0 never, None is not in the answer.
+        auto_delete: minutes after its stop until the platform deletes it; 0 with its stop, negative never.
         odd: values of its JSON that are not what the platform gives.
     """
 
@@ -120,6 +123,7 @@ class Sandbox:
     linked: str | None = None
     warm: bool = False
     auto_stop: int | None = 0
+    auto_delete: int = -1
     odd: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -158,6 +162,8 @@ class Policy:
 
     name: str
     kinds: tuple[str, ...] = ("container",)
+    action: str = "delete"
+    orphaned_for: timedelta | None = None
     older_than: timedelta | None = None
     stopped_for: timedelta | None = None
     idle_for: timedelta | None = None
@@ -176,7 +182,12 @@ class Policy:
 
 @dataclass(frozen=True)
 class Config:
-    """What the operator has configured, and asked for: ``everything_goes`` is --all."""
+    """What the operator has configured, and asked for: ``everything_goes`` is --all.
+
+    Args:
+        runners: globs of command lines: what presets own belongs to such processes ([[owner]]).
+        safety_net: the platform's own timers are set for sandboxes that have them off.
+    """
 
     presets: tuple[str, ...] = ("terminal-bench", "harbor")
     labels: tuple[str, ...] = ()
@@ -191,6 +202,8 @@ class Config:
     policies: tuple[Policy, ...] = ()
     everything_goes: bool = False
     target: str | None = None
+    runners: tuple[str, ...] = ()
+    safety_net: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,6 +215,9 @@ class World:
         podman: whether the engine is Podman: its listing has no HostConfig.
         remembered: the ids of members of projects that an earlier sweep may have known to be owned.
         begun: the ids of networks whose project an earlier sweep has begun to reap.
+        dead: by the value of a label ``reaper.owner``, since when its process is dead, where this host can prove that.
+        runners: of each process that ``Config.runners`` match when it began and when it ended; None where other hosts
+            use the endpoint as well, so that nothing is known of them.
     """
 
     config: Config
@@ -217,3 +233,5 @@ class World:
     now: datetime = NOW
     remembered: frozenset[str] = frozenset()
     begun: frozenset[str] = frozenset()
+    dead: Mapping[str, datetime] = field(default_factory=dict)
+    runners: tuple[tuple[datetime, datetime | None], ...] | None = None

@@ -201,6 +201,7 @@ def _container(draw: st.DrawFn, number: int, image: Image, reference: str, label
         finished=finished,
         exit_code=draw(st.sampled_from((0, 0, 1, 137, None))),
         restart=draw(_RESTART),
+        auto_remove=state in ("running", "paused") and draw(rarely(False, True, weight=8)),
         odd=draw(rarely({}, *ODD_CONTAINER, weight=20)),
     )
 
@@ -389,6 +390,7 @@ def _sandboxes(draw: st.DrawFn) -> tuple[Sandbox, ...]:
                 linked=f"box-{draw(st.integers(0, number - 1))}" if number and draw(st.integers(0, 3)) == 0 else None,
                 warm=draw(rarely(False, True, weight=30)),
                 auto_stop=draw(st.sampled_from((15, 0, 0, 90, None))),
+                auto_delete=draw(rarely(-1, 0, weight=8)),
                 odd=draw(rarely({}, *ODD_SANDBOX, weight=25)),
             )
         )
@@ -453,11 +455,13 @@ def _policy(draw: st.DrawFn, number: int, part: str) -> Policy:
         window = draw(st.sampled_from(WINDOWS[:4]))  # twelve hours at most
         return _excluding(draw, Policy(f"policy-{number}", kinds, everything=True, window=window))
     labels, names = draw(rarely((), ("bench",), ("team=rl",), weight=4)), draw(rarely((), ("trial-*",), weight=8))
+    codes = draw(rarely((), ("nonzero",), ("zero",), (137,), weight=3)) if kinds == ("container",) else ()
     conditions = ("older", "older", "stopped", "stopped", "both", "state") + (("idle",) * 6 if kinds == ("sandbox",) else ())
     condition = draw(st.sampled_from(conditions))
     policy = Policy(
         f"policy-{number}",
         kinds,
+        _action(draw, kinds, can_stop=condition not in ("stopped", "both") and not codes),
         older_than=draw(_SPANS) if condition in ("older", "both") else None,
         stopped_for=draw(_SPANS) if condition in ("stopped", "both") else None,
         idle_for=draw(_SPANS) if condition == "idle" else None,
@@ -465,11 +469,16 @@ def _policy(draw: st.DrawFn, number: int, part: str) -> Policy:
         states=draw(st.sampled_from((("exited",), ("running", "archived"), ("failed",)))) if condition == "state" else (),
         labels=labels,
         names=names,
-        exit_codes=draw(rarely((), ("nonzero",), ("zero",), (137,), weight=3)) if kinds == ("container",) else (),
+        exit_codes=codes,
         exclusive=bool(labels or names) and draw(st.booleans()),
         window=window,
     )
     return _excluding(draw, policy)
+
+
+def _action(draw: st.DrawFn, kinds: tuple[str, ...], *, can_stop: bool) -> str:
+    others = (["stop"] if can_stop else []) + (["archive"] if kinds == ("sandbox",) else [])
+    return draw(rarely("delete", *others, weight=3)) if others else "delete"
 
 
 def _excluding(draw: st.DrawFn, policy: Policy) -> Policy:
@@ -490,6 +499,7 @@ WINDOWS = (
 )  # it is noon there
 BOTH = ("container", "sandbox")
 ORDINARY = (Policy("old", BOTH, older_than=DAY), Policy("stopped", BOTH, stopped_for=6 * HOUR))
+IDLE = (Policy("idle", ("sandbox",), idle_for=2 * HOUR, keepalive=True),)  # as one of the default policies
 
 
 @st.composite
@@ -505,7 +515,7 @@ def _config(draw: st.DrawFn, part: str) -> Config:
         protect_names=draw(rarely((), ("*-db",), weight=5)),
         protect_images=draw(rarely((), ("acme/*",), weight=6)),
         restart_policies=draw(rarely(("always", "unless-stopped"), (), weight=5)),
-        policies=draw(st.sampled_from((ORDINARY, ())))
+        policies=draw(st.sampled_from((ORDINARY, ()) if part == "engine" else (ORDINARY, (), ORDINARY + IDLE, IDLE)))
         + tuple(draw(_policy(n, part)) for n in range(draw(st.sampled_from((0, 1, 2))))),
         everything_goes=draw(rarely(False, True, weight=4)),
         target=draw(rarely(None, "us", weight=3)),
