@@ -84,6 +84,7 @@ FAR = timedelta(days=30)
 RUNNING = frozenset({"running", "paused", "restarting", "started"})
 STOPPED = frozenset({"exited", "created", "dead", "stopped", "archived", "error", "build_failed"})
 DEEDS = ("timer", "stop", "archive", "delete")  # each takes more than the one before
+HAD = (("stop", False, True), ("stop", True, True), ("archive", True, True))  # it is so already, and hinders no other one
 GONE = frozenset({"dead", "removing"})  # it will never run again, and needs nothing
 WORDS = {"dead": "failed", "error": "failed", "build_failed": "failed", "archived": "stopped", "exited": "stopped"}
 
@@ -375,10 +376,11 @@ class Oracle:
         words = {thing.state, WORDS.get(thing.state, "running" if thing.state in RUNNING else thing.state)}
         if thing.state == "created":
             words = {"created", "stopped"}
-        if policy.states and not words & set(policy.states):
-            return False
-        if thing.state == "archived" and "archived" not in policy.states:
-            return False
+        if (policy.action, thing.state == "archived", thing.state in STOPPED) not in HAD:
+            if policy.states and not words & set(policy.states):
+                return False
+            if thing.state == "archived" and "archived" not in policy.states:
+                return False
         return all(self._old_enough(thing, policy)) and (not policy.keepalive or self._kept_alive(thing, policy))
 
     def _kept_alive(self, thing: Container | Sandbox, policy: Policy) -> bool:
