@@ -6,6 +6,7 @@ killed process leaves the truth; but a disk that is full, slow or broken costs r
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -156,7 +157,8 @@ class Journal(Observer):
                 for unwritten in self._unwritten:
                     if not unwritten.done.is_set():
                         self._writer.lose(unwritten)
-                await anyio.to_thread.run_sync(self._writer.leave_gap, job.at, abandon_on_cancel=True)
+                with suppress(RuntimeError):
+                    await anyio.to_thread.run_sync(self._writer.leave_gap, job.at, abandon_on_cancel=True)
 
     # -- between loop and thread ---------------------------------------------------------------------------------------
 
@@ -208,4 +210,7 @@ class Journal(Observer):
 
 async def _wait(job: Job, seconds: float) -> bool:
     """Whether it is done within real ``seconds``; the loop's own clock may be a virtual one."""
-    return await anyio.to_thread.run_sync(job.done.wait, seconds, abandon_on_cancel=True)
+    try:
+        return await anyio.to_thread.run_sync(job.done.wait, seconds, abandon_on_cancel=True)
+    except RuntimeError:  # no thread can be started
+        return job.done.wait(seconds)

@@ -123,6 +123,16 @@ def test_it_is_trimmed_where_nothing_is_saved_any_more(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+def test_a_host_without_a_thread_to_spare_costs_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_thread(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    save(files(tmp_path), "old")
+    monkeypatch.setattr(anyio.to_thread, "run_sync", no_thread)
+    anyio.run(files(tmp_path).tidy)
+    assert ids(tmp_path) == {"id-old"}
+
+
 def test_a_full_disk_gets_nothing_and_half_of_no_file(tmp_path: Path) -> None:
     with needs.small_disk(tmp_path / "small", "48m") as disk:
         store = files(disk)

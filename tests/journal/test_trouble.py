@@ -161,6 +161,15 @@ def test_a_journal_that_is_locked_for_the_life_of_a_sweep_leaves_its_gap_beside_
         assert list(gaps_left(lab.file)) == []
 
 
+def test_a_host_without_a_thread_to_spare_costs_no_sweep_and_no_record(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_thread(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(anyio.to_thread, "run_sync", no_thread)
+    lab.sweep(result(decision("a")))
+    assert lab.outcomes() == {"a": "deleted"}
+
+
 def test_a_gap_that_cannot_be_read_is_dropped(lab: Lab) -> None:
     lab.sweep(result(decision("old")))
     Path(f"{lab.file}.gap-7").write_text('{"began_at": 5')
