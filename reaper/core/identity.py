@@ -90,12 +90,17 @@ def place(resource: Resource) -> str | None:
     return labels.get(WORKING_DIR_LABEL, "") + (f" ({sign[0]})" if sign else "")
 
 
+def lacks_folder(resource: Resource) -> bool:
+    """Whether a container does not say in which folder its project is: it may be of each project of the name."""
+    return resource.kind is Kind.CONTAINER and not resource.in_pod and not (resource.labels or {}).get(WORKING_DIR_LABEL)
+
+
 def same_group(one: Resource, other: Resource) -> bool:
     """Whether both say to be of the same group; what does not say which is of each one of the name."""
     if one.group is None or (one.endpoint, one.group) != (other.endpoint, other.group):
         return False
     places = place(one), place(other)
-    return None in places or places[0] == places[1]
+    return None in places or places[0] == places[1] or lacks_folder(one) != lacks_folder(other)
 
 
 def group_name(resource: Resource) -> GroupName | None:

@@ -54,6 +54,16 @@ def test_it_does_without_the_folder_s_label_too() -> None:
     assert judged(member("client", None, "tb__chess__client"), member("side", None))["side"].reap
 
 
+def test_one_that_does_not_say_its_folder_keeps_each_project_of_its_name_and_joins_it() -> None:
+    other = member("other", None, "tb__chess__client")
+    for found in (judged(CLIENT, SIDECAR, member("db", None)), judged(CLIENT, SIDECAR, other)):
+        assert {found["client"].reason, found["side"].reason} == {Reason.GROUP_KEPT}
+        assert "does not say in which folder its project chess is" in found["side"].sentence
+    assert same_group(CLIENT, other)
+    assert same_group(other, CLIENT)
+    assert not same_group(CLIENT, STRANGER)
+
+
 def test_a_network_that_does_not_say_whose_it_is_is_kept() -> None:
     found = judged(CLIENT, STRANGER, NETWORK)
     assert found["client"].reap

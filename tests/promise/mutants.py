@@ -138,6 +138,11 @@ MUTANTS = (
         "if inherited and all(key in inherited for key in labels if key.startswith(COMPOSE)):",
         "if False:",
     ),
+    Mutant(
+        "one that does not say its folder keeps each project of its name",
+        "return unclear[0] if unclear and len(unclear) < len(resources) else None",
+        "return None",
+    ),
     Mutant("two folders are two projects", 'return labels.get(WORKING_DIR_LABEL, "") +', 'return "" +'),
     Mutant("who is in its network keeps it", '_MODES = ("NetworkMode", "PidMode"', '_MODES = ("PidMode"'),
     Mutant("who is in its PID namespace keeps it", '"NetworkMode", "PidMode", "IpcMode"', '"NetworkMode", "IpcMode"'),

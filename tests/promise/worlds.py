@@ -232,7 +232,7 @@ class _Made:
     def project(self, project: _Project) -> None:
         """A project's network and containers; some of what Compose builds itself, which it labels."""
         draw = self.draw
-        shown = draw(rarely(project, replace(project, folder=None), weight=15))
+        shown = draw(rarely(project, replace(project, folder=None), weight=10))
         net = f"{project.name}_default"
         if draw(st.booleans()) and not any(network.name == net for network in self.networks):
             labels = {PROJECT: project.name, "com.docker.compose.network": "default", **draw(_RARE_EXTRAS)}
