@@ -291,8 +291,8 @@ IN_TIME = (
 OF_THE_HOST = (
     Mutant(
         "an owner that lives is not dead",
-        "        living = next((one for one in owners if one.fate is not Fate.DEAD), None)",
-        "        living = None",
+        'return OwnerProcess(name, Fate.ALIVE, "it runs")',
+        'return OwnerProcess(name, Fate.DEAD, "it runs")',
     ),
     Mutant("all owners of a group must be dead", "if key is not None and key in self._living:", "if False:"),
     Mutant(
