@@ -35,7 +35,7 @@ class StoppingUnit(Unit):
                 stopped.append(resource)
 
         await self._each(left, stop)
-        if self.action is Action.ARCHIVE and len(stopped) == len(left):
+        if self.action is Action.ARCHIVE and left and len(stopped) == len(left):
             await self._look_after_stops(fresh, frozenset())
             await self._each(left, self._archive_one)
         if any(self.results[r.id].failed for r in left if r.id in self.results):

@@ -506,8 +506,8 @@ class Play:
             self.watch.raise_what_is_wrong()
             there = {place.name: self._things(place) for place in self.world.places}
             left = {key: there[name][key] for name, keys in due.items() for key in keys if key in there[name]}
-            running = ((key, there[name].get(key)) for name, keys in halts.items() for key in keys)
-            left |= {key: thing for key, thing in running if getattr(thing, "state", "") in oracle.RUNNING}
+            halted = {key: there[name][key] for name, keys in halts.items() for key in keys if key in there[name]}
+            left |= {key: thing for key, thing in halted.items() if getattr(thing, "state", "") in oracle.RUNNING}
             if not left and not code:
                 return
             await anyio.sleep(700)

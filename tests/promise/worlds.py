@@ -455,6 +455,7 @@ def _policy(draw: st.DrawFn, number: int, part: str) -> Policy:
         window = draw(st.sampled_from(WINDOWS[:4]))  # twelve hours at most
         return _excluding(draw, Policy(f"policy-{number}", kinds, everything=True, window=window))
     labels, names = draw(rarely((), ("bench",), ("team=rl",), weight=4)), draw(rarely((), ("trial-*",), weight=8))
+    codes: tuple[str | int, ...] = ()
     codes = draw(rarely((), ("nonzero",), ("zero",), (137,), weight=3)) if kinds == ("container",) else ()
     conditions = ("older", "older", "stopped", "stopped", "both", "state") + (("idle",) * 6 if kinds == ("sandbox",) else ())
     condition = draw(st.sampled_from(conditions))

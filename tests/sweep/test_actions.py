@@ -192,6 +192,15 @@ async def test_what_was_started_again_is_not_archived() -> None:
     assert box.state is State.RUNNING
 
 
+async def test_what_is_gone_before_it_is_archived_costs_the_others_nothing() -> None:
+    lab = organisation(sandbox("box"), sandbox("other"), policy=ARCHIVE)
+    lab.world.rules.append(Rule("inspect", "box", calls={2}, before=lambda: lab.world.remove("box")))
+    report = await lab.sweep()
+    assert [endpoint.failure for endpoint in report.endpoints] == [None]
+    outcomes = {r.decision.resource.name: r.outcome for r in report.results}
+    assert outcomes == {"box": Outcome.GONE, "other": Outcome.ARCHIVED}
+
+
 async def test_a_session_is_archived_as_one_or_not_at_all() -> None:
     session = {"harbor.managed": "true", "harbor.session": "s"}
     one, other = (sandbox(name, labels=session, group="s") for name in ("one", "other"))
