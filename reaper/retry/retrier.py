@@ -228,7 +228,8 @@ class _Call:
             self.owner.breaker.check()
             self.asked = self.owner.reading
             result = await self._timed(function, look=True)
-            self.owner.breaker.succeeded()
+            if not isinstance(self.owner.breaker.last, CallTimeoutError):  # that it can be read does not end what hangs
+                self.owner.breaker.succeeded()
             self.asked = self.budget
         return result
 

@@ -204,7 +204,7 @@ def test_the_worlds_hold_what_goes_of_each_kind() -> None:
     """A property over worlds in which nothing goes says nothing."""
     taken = Counter[Kind]()
 
-    @settings(PROPERTY, max_examples=600, phases=[Phase.generate])
+    @settings(PROPERTY, max_examples=200, phases=[Phase.generate])
     @given(worlds())
     def collect(world: World) -> None:
         taken.update(decision.resource.kind for decision in world.decide() if decision.reap)
