@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.model import script
-from tests.promise.mutants import IN_TIME, MUTANTS, OF_THE_HOST, Mutant
+from tests.promise.mutants import IN_TIME, MUTANTS, OF_THE_HOST, RARE, Mutant
 from tests.promise.test_mutants import mutate
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ LIKELY = frozenset(
         *(mutant.rule for mutant in OF_THE_HOST if mutant.rule != "all owners of a group must be dead"),
     }
 )
-CAUGHT = [mutant for mutant in (*MUTANTS, *IN_TIME, *OF_THE_HOST) if mutant.rule in LIKELY]
+CAUGHT = [mutant for mutant in (*MUTANTS, *RARE, *IN_TIME, *OF_THE_HOST) if mutant.rule in LIKELY]
 # All of them take a quarter of an hour: two in every run, all with ``make mutants``.
 TRIED = CAUGHT if os.environ.get("REAPER_MUTANTS") == "all" else CAUGHT[-2:]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 import reaper
-from tests.promise.mutants import IN_TIME, MUTANTS, OF_THE_HOST, Mutant
+from tests.promise.mutants import IN_TIME, MUTANTS, OF_THE_HOST, RARE, Mutant
 
 ROOT = Path(__file__).parents[2]
 # All of them take a minute or two: a few in every run, all with ``make mutants``.
 _IGNORED = frozenset({"simulator", "demo"})
-TRIED = MUTANTS if os.environ.get("REAPER_MUTANTS") == "all" else MUTANTS[::9]
+TRIED = (*MUTANTS, *RARE) if os.environ.get("REAPER_MUTANTS") == "all" else MUTANTS[::9]
 
 
 def mutate(mutant: Mutant, folder: Path) -> None:
@@ -38,7 +38,7 @@ def test_a_rule_that_is_off_is_noticed(mutant: Mutant, tmp_path: Path) -> None:
     assert done.stdout.startswith("caught by world "), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("mutant", [*MUTANTS, *IN_TIME, *OF_THE_HOST], ids=lambda mutant: mutant.rule)
+@pytest.mark.parametrize("mutant", [*MUTANTS, *RARE, *IN_TIME, *OF_THE_HOST], ids=lambda mutant: mutant.rule)
 def test_the_text_of_a_rule_is_where_its_mutant_changes_it(mutant: Mutant) -> None:
     assert _program().count(mutant.text) == 1, f"mend the mutant: {mutant.text!r}"
 
