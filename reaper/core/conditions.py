@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from reaper.core import durations, sizes
 from reaper.core.actions import ARCHIVED, obstacle
+from reaper.core.ages import age_base, stop_base
 from reaper.core.durations import human, shifted
 from reaper.core.model import Action, Kind, Reason, Resource, State
 from reaper.core.narrowing import ExitCodes, Window, is_oneoff, without_keepalive
@@ -24,8 +25,6 @@ SHORTEST_CREATED_GRACE = timedelta(minutes=10)
 """How old at the least is what no policy says how old it has to be: a runner may be about to use what it has just made."""
 WITH_PROJECT = frozenset({Kind.NETWORK, Kind.POD})
 ANY_EXIT_CODE, NOTHING = ExitCodes(), Selector()
-FIRST = datetime(2013, 1, 1, tzinfo=UTC)  # Docker is of March 2013
-FUTURE = timedelta(days=1)  # clocks that differ by less are reported, and corrected up to an hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,54 +130,6 @@ class Match(NamedTuple):
     phrase: Callable[[], str]
     say: Callable[[], str]
     at: datetime | None
-
-
-def impossible_time(resource: Resource, now: datetime) -> str | None:
-    """Which of its times cannot be, and why, or None: the clock of its host was wrong, so that its age is unknown.
-
-    An image may be dated 1970: builds that are to be reproducible are.
-    """
-    times = (
-        ("created", resource.created_at),
-        ("started", resource.started_at),
-        ("stopped", resource.stopped_at),
-        ("last active", resource.last_activity_at),
-    )
-    for word, time in times:
-        if time is None or FIRST <= time <= now:
-            continue
-        if time < FIRST and resource.kind is not Kind.IMAGE:
-            return f"it was {word} at {time:%Y-%m-%dT%H:%M:%SZ}, before there was such a thing: a clock was wrong"
-        if time - now > FUTURE:
-            return f"it was {word} at {time:%Y-%m-%dT%H:%M:%SZ}, which is to come: a clock was wrong"
-    return None
-
-
-def age_base(resource: Resource) -> datetime | None:
-    """From when ``older_than`` counts: the latest of creation and last start, creation while it is restarting.
-
-    An image is dated when it was built, wherever that was. What counts is when it was last built, pulled or tagged here, or
-    where that is unknown since when it has been seen here.
-    """
-    if resource.kind is Kind.IMAGE and resource.created_at is not None and resource.inspected:
-        here = resource.tagged_at or resource.watched_since
-        return here and max(here, resource.created_at)
-    if resource.created_at is None or resource.started_at is None or resource.raw_state == "restarting":
-        return resource.created_at
-    return max(resource.created_at, resource.started_at)
-
-
-def stop_base(resource: Resource) -> datetime | None:
-    """From when ``stopped_for`` counts, or None when it is not stopped or since when is unknown."""
-    if resource.state is State.CHANGING and not resource.inspected:
-        return resource.created_at
-    if resource.state not in (State.STOPPED, State.FAILED):
-        return None
-    if resource.never_started or (resource.stopped_at is None and not resource.inspected):
-        return resource.created_at
-    if resource.stopped_at is None:
-        return None
-    return max(resource.stopped_at, resource.started_at or resource.stopped_at)
 
 
 # A timed condition: its reason, from when it counts (None: time alone does not meet it), for how long, and until when.

@@ -5,15 +5,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from reaper.core.ages import age_base, impossible_time
 from reaper.core.conditions import (
     DEFAULT_STOP_TIMEOUT,
     SHORTEST_CREATED_GRACE,
     InvalidLabelError,
     Match,
     Policy,
-    age_base,
     hold,
-    impossible_time,
     override_end,
 )
 from reaper.core.durations import human, shifted

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
-from reaper.core.conditions import age_base
+from reaper.core.ages import age_base
 from reaper.core.durations import human
 from reaper.core.model import Decision, EndpointReport, Reason, Report
 from reaper.core.owners import in_a_word, would_own

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reaper.core.conditions import Policy, age_base, stop_base
+from reaper.core.ages import age_base, stop_base
+from reaper.core.conditions import Policy
 from reaper.core.decide import explain, may_be_linked
 from reaper.core.inventory_warnings import inventory_warnings
 from reaper.core.lease import Claim, Ending, Lease
