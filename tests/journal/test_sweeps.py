@@ -10,9 +10,9 @@ import pytest
 from reaper.core.model import Decision, EndpointReport
 from reaper.errors import ServerError
 from reaper.observers.journal import Journal
+from reaper.providers.memory import Rule
 from reaper.sweep.sweep import Options, sweep
 from tests.journal.lab import Lab
-from tests.memory import Rule
 from tests.sweep.conftest import anyio_backend
 from tests.sweep.lab import Lab as World
 from tests.sweep.lab import running, stopped

@@ -20,7 +20,7 @@ from reaper.leases.http_api import PATH, LeaseApi, lease_app
 from reaper.leases.sources import NAME
 from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness
 from reaper.leases.watcher import LeaseBook
-from tests.memory import VirtualClock
+from reaper.providers.memory import VirtualClock
 from tests.sweep.lab import NOW
 
 HOLDER = {"host": "gpu-1", "pid": 4711, "command": "harbor run", "user": "ada"}

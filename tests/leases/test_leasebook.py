@@ -15,7 +15,7 @@ from reaper.errors import LeasesUnknownError
 from reaper.leases.sources import NAME
 from reaper.leases.store import HEARTBEAT_DUE, REMEMBER, Holder, LeaseFile, LeaseRecord, LeaseState, Liveness
 from reaper.leases.watcher import CONNECTION_WINDOW, HEARTBEAT_WINDOW, RESTART_WINDOW, LeaseBook
-from tests.memory import VirtualClock
+from reaper.providers.memory import VirtualClock
 from tests.sweep.lab import NOW
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from reaper.core.model import Outcome, Reason, Report
 from reaper.errors import DeniedError, ProviderError, ServerError, UnavailableError
 from reaper.observers.metrics import Metrics
-from tests.memory import Rule
+from reaper.providers.memory import Rule
 from tests.metrics.lab import total, values, watched
 from tests.sweep.lab import FOREIGN, NOW, Lab, elapse, running, stopped
 

@@ -18,7 +18,7 @@ from reaper.providers.base import Provider, Reader, Traits
 from reaper.providers.daytona.client import DaytonaProvider, DaytonaReader
 from reaper.providers.docker.client import DockerProvider, DockerReader
 from reaper.providers.docker.settings import DockerTable
-from tests.memory import Held, MemoryProvider, MemoryReader, MemoryWorld
+from reaper.providers.memory import Held, MemoryProvider, MemoryReader, MemoryWorld
 from tests.providers.lab import NAME, Lab
 
 CONFIRMS = Traits(stops_first=False, confirm_within=timedelta(seconds=60))

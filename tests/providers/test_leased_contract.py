@@ -16,9 +16,9 @@ from reaper.errors import ConflictError, DependencyError, NotFoundError
 from reaper.providers.base import Also, Provider
 from reaper.providers.docker.client import MANY_KEYS, DockerProvider
 from reaper.providers.docker.settings import DockerTable
+from reaper.providers.memory import Held, MemoryProvider, MemoryWorld
 from reaper.sweep.context import what_changed
 from tests import needs
-from tests.memory import Held, MemoryProvider, MemoryWorld
 from tests.providers.lab import NAME, Recorder, by_name, direct
 from tests.providers.sides import unlike
 from tests.simulator.docker_world import World

@@ -7,8 +7,8 @@ import pytest
 
 from reaper.errors import ConfigError, DeniedError, ReaperError, UnavailableError
 from reaper.providers.base import answers
+from reaper.providers.memory import MemoryReader, MemoryWorld, Rule, VirtualClock
 from tests.example_provider import REGISTRATION
-from tests.memory import MemoryReader, MemoryWorld, Rule, VirtualClock
 
 pytestmark = pytest.mark.anyio
 

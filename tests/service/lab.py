@@ -15,6 +15,7 @@ from reaper.core.lease import Lease
 from reaper.core.model import Report, Resource
 from reaper.core.rules import Rules
 from reaper.errors import UnavailableError
+from reaper.providers.memory import Held, MemoryProvider, MemoryWorld, VirtualClock
 from reaper.retry.breaker import Breaker
 from reaper.retry.retrier import Retrier
 from reaper.service.endpoint_worker import EndpointWorker
@@ -23,7 +24,6 @@ from reaper.session import Session
 from reaper.sweep.plan import Plan
 from reaper.sweep.result import SweepResult
 from reaper.sweep.sweep import Endpoint, Options
-from tests.memory import Held, MemoryProvider, MemoryWorld, VirtualClock
 from tests.sweep.lab import EXACT, NOW, RULES, Recorder
 
 DEADLINE = timedelta(minutes=30)

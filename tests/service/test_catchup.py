@@ -15,9 +15,9 @@ from reaper.errors import UnavailableError
 from reaper.observers.journal import NAME
 from reaper.observers.journal_db import Database
 from reaper.observers.journal_rows import Begun
+from reaper.providers.memory import Rule
 from reaper.service.catchup import LastRuns, last_runs, missed
 from tests.daytona.server import Served
-from tests.memory import Rule
 from tests.service.daemon import QUICK, Daemon
 from tests.service.lab import House
 from tests.sweep.conftest import anyio_backend

@@ -12,9 +12,9 @@ from reaper.core.disk import DiskUsage
 from reaper.core.model import Kind, Outcome, Resource
 from reaper.core.rules import Rules
 from reaper.errors import UnavailableError
+from reaper.providers.memory import Rule
+from reaper.providers.memory_disk import MemoryDisk
 from reaper.sweep.pressure import meter_of
-from tests.memory import Rule
-from tests.memory_disk import MemoryDisk
 from tests.service.lab import House
 from tests.sweep.conftest import anyio_backend
 from tests.sweep.lab import HOUR, STOPPED, running, stopped

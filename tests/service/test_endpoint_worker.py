@@ -10,8 +10,8 @@ import pytest
 from reaper.core.model import Kind, Outcome
 from reaper.core.rules import Rules
 from reaper.errors import DeniedError, ServerError, UnavailableError
+from reaper.providers.memory import Rule
 from reaper.sweep.result import SweepResult
-from tests.memory import Rule
 from tests.service.lab import House
 from tests.sweep.conftest import anyio_backend
 from tests.sweep.lab import FOREIGN, OLD, STOPPED, running, stopped

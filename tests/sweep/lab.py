@@ -15,6 +15,7 @@ from reaper.core.rules import Rules
 from reaper.core.savings import Entry
 from reaper.errors import LeasesUnknownError
 from reaper.providers.base import Limits
+from reaper.providers.memory import Held, MemoryProvider, MemoryReader, MemoryWorld, VirtualClock
 from reaper.retry.breaker import Breaker
 from reaper.retry.retrier import FailedAttempt, Retrier, RetryPolicy
 from reaper.sweep.owner_proofs import OwnerProofs
@@ -22,7 +23,6 @@ from reaper.sweep.ownership import Memory
 from reaper.sweep.ports import EvidenceStore, Observer
 from reaper.sweep.sweep import Endpoint, Options, Stop, sweep
 from reaper.sweep.usage import LastUse
-from tests.memory import Held, MemoryProvider, MemoryReader, MemoryWorld, VirtualClock
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ import pytest
 from reaper.core.model import Outcome, Resource
 from reaper.errors import CredentialsError, DeniedError, DependencyError, ServerError, UnavailableError
 from reaper.providers.base import Also, Limits, Traits
-from tests.memory import Held, Rule
+from reaper.providers.memory import Held, Rule
 from tests.sweep.lab import HOUR, Lab, later, many, outcomes, result, running, stopped
 
 pytestmark = pytest.mark.anyio

@@ -12,8 +12,8 @@ from reaper.core.model import Action, Kind, Outcome, Resource, State
 from reaper.core.savings import Entry
 from reaper.errors import DeniedError, ServerError
 from reaper.providers.base import Limits, Traits
+from reaper.providers.memory import Held, MemoryProvider, MemoryReader, Rule
 from reaper.sweep.runner import exit_code
-from tests.memory import Held, MemoryProvider, MemoryReader, Rule
 from tests.sweep.lab import HOUR, NOW, RULES, Lab, network, running, stopped
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,7 @@ from reaper.core.rules import Rules
 from reaper.core.scope import Scope, Selector
 from reaper.errors import RateLimitedError, ServerError
 from reaper.providers.base import Call, Limits, Traits
-from tests.memory import Held, Rule
+from reaper.providers.memory import Held, Rule
 from tests.sweep.lab import (
     CONTAINERS,
     FOREIGN,

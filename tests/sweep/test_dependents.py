@@ -7,7 +7,7 @@ import pytest
 
 from reaper.core.model import Outcome, Reason, Resource
 from reaper.errors import DeniedError, ServerError
-from tests.memory import Held, Rule
+from reaper.providers.memory import Held, Rule
 from tests.sweep.lab import FOREIGN, Lab, network, outcomes, result, running, stopped
 
 pytestmark = pytest.mark.anyio

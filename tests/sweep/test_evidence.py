@@ -11,8 +11,8 @@ from reaper.core.conditions import Policy
 from reaper.core.model import Action, Resource
 from reaper.errors import DeniedError, NotFoundError, RateLimitedError, ServerError
 from reaper.providers.abilities import Evidence
+from reaper.providers.memory import Held, MemoryProvider, Rule
 from reaper.sweep import evidence, unit
-from tests.memory import Held, MemoryProvider, Rule
 from tests.sweep.lab import CONTAINERS, HOUR, RULES, Lab, many, network, outcomes, result, running, stopped
 
 pytestmark = pytest.mark.anyio

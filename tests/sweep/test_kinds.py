@@ -14,9 +14,9 @@ from reaper.core.model import Kind, Outcome, Prune, Resource
 from reaper.core.rules import Rules
 from reaper.core.scope import Scope, Selector
 from reaper.errors import ServerError
+from reaper.providers.memory import Held, Rule
 from reaper.sweep.ownership import Memory
 from reaper.sweep.usage import LastUse
-from tests.memory import Held, Rule
 from tests.sweep.lab import (
     FOREIGN,
     HOUR,

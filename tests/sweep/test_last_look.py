@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from reaper.core.model import Outcome
+from reaper.providers.memory import Rule
 from reaper.sweep import recheck, unit
-from tests.memory import Rule
 from tests.sweep.lab import HOUR, NOW, Lab, network, outcomes, result, running, stopped
 
 pytestmark = pytest.mark.anyio

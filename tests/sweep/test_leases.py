@@ -9,7 +9,7 @@ from reaper.core.lease import Claim, Ending, Lease
 from reaper.core.model import Outcome, Resource
 from reaper.core.rules import Rules
 from reaper.core.scope import Selector
-from tests.memory import Rule
+from reaper.providers.memory import Rule
 from tests.sweep.lab import FOREIGN, HOUR, MINUTE, NOW, Lab, counts, many, network, running, stopped
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ from reaper.core.lease import Ending, Lease
 from reaper.core.model import Outcome, Reason
 from reaper.core.rules import Rules
 from reaper.providers.base import Limits
-from tests.memory import Held, Rule
+from reaper.providers.memory import Held, Rule
 from tests.sweep.lab import (
     HOUR,
     MINUTE,

@@ -5,8 +5,8 @@ import pytest
 
 from reaper.core.model import Outcome
 from reaper.errors import ServerError, UnavailableError
+from reaper.providers.memory import Rule
 from reaper.sweep.sweep import MANY, PATIENCE
-from tests.memory import Rule
 from tests.sweep.lab import Lab, stopped
 
 pytestmark = pytest.mark.anyio

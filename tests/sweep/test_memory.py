@@ -11,8 +11,8 @@ import pytest
 from reaper import files
 from reaper.core.model import Reason, Remembered
 from reaper.errors import ServerError
+from reaper.providers.memory import Rule
 from reaper.sweep.ownership import Memory
-from tests.memory import Rule
 from tests.sweep.lab import FOREIGN, MINUTE, NOW, SECOND, Lab, network, outcomes, running, stopped
 
 pytestmark = pytest.mark.anyio

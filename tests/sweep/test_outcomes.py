@@ -24,8 +24,8 @@ from reaper.errors import (
     UnreadableError,
 )
 from reaper.observers.log import LogObserver, configure
+from reaper.providers.memory import Held, Rule
 from reaper.sweep.sweep import Options, sweep
-from tests.memory import Held, Rule
 from tests.sweep.lab import (
     EVERYTHING,
     EXACT,

@@ -14,8 +14,8 @@ from reaper.core.model import Decision, Kind, Outcome, Reason
 from reaper.core.owner_process import OWNER_LABEL, OwnerRule
 from reaper.core.rules import Rules
 from reaper.core.scope import Scope, Selector
+from reaper.providers.memory import Held
 from reaper.sweep.owner_proofs import OwnerProofs
-from tests.memory import Held
 from tests.owners.machine import LAST_BOOT, THIS_BOOT, FakeMachine, label
 from tests.sweep.lab import HOUR, MINUTE, NOW, Lab, result, running
 

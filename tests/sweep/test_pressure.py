@@ -15,11 +15,11 @@ from reaper.core.rules import Rules
 from reaper.core.scope import Scope, Selector
 from reaper.errors import DeniedError
 from reaper.providers.base import Traits
+from reaper.providers.memory import Held, Rule
+from reaper.providers.memory_disk import MemoryDisk
 from reaper.sweep.ports import Choose, Options
 from reaper.sweep.pressure import Pressure, Relief, concerned, looked_again, measured
 from reaper.sweep.sweep import sweep
-from tests.memory import Held, Rule
-from tests.memory_disk import MemoryDisk
 from tests.sweep.lab import EVERYTHING, HOUR, NOW, Lab, image, running, stopped, volume
 
 pytestmark = pytest.mark.anyio

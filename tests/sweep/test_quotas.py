@@ -10,7 +10,7 @@ from reaper.core.conditions import Policy
 from reaper.core.model import Kind
 from reaper.core.quota import COUNT, Quota
 from reaper.core.rules import Rules
-from tests.memory import Rule
+from reaper.providers.memory import Rule
 from tests.sweep.lab import CONTAINERS, HOUR, MINUTE, Lab, outcomes, running, stopped
 
 pytestmark = pytest.mark.anyio

@@ -8,10 +8,10 @@ import pytest
 from reaper.core.model import Outcome
 from reaper.errors import DeniedError, ServerError
 from reaper.providers.base import Limits
+from reaper.providers.memory import Held, Rule
 from reaper.retry.retrier import RetryPolicy
 from reaper.sweep.endpoint_sweep import LAST_LOOK
 from reaper.sweep.sweep import DRAIN
-from tests.memory import Held, Rule
 from tests.sweep.lab import Lab, counts, later, many, network, outcomes, running, stopped
 
 pytestmark = pytest.mark.anyio

@@ -12,8 +12,8 @@ from reaper.core.model import Kind, Outcome, Resource
 from reaper.core.rules import Rules
 from reaper.core.scope import Scope, Selector
 from reaper.errors import DeniedError, ServerError
+from reaper.providers.memory import Held, Rule
 from reaper.sweep.ownership import Memory
-from tests.memory import Held, Rule
 from tests.sweep.lab import (
     EVERYTHING,
     FOREIGN,

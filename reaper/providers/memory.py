@@ -1,4 +1,4 @@
-"""An endpoint in memory that implements the protocols of ``providers.base``.
+"""An endpoint in memory that implements the protocols of ``providers.base``: for this program's tests, and for yours.
 
 It is never kinder than a real engine. Deleting what runs without force is refused, deleting twice finds nothing, a removal
 that is under way refuses another, as does a container for its volumes and its image, a stop takes the container's own time
