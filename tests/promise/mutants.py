@@ -138,7 +138,6 @@ MUTANTS = (
         "if inherited and all(key in inherited for key in labels if key.startswith(COMPOSE)):",
         "if False:",
     ),
-    Mutant("two folders are two projects", 'return labels.get(WORKING_DIR_LABEL, "") +', 'return "" +'),
     Mutant("who is in its network keeps it", '_MODES = ("NetworkMode", "PidMode"', '_MODES = ("PidMode"'),
     Mutant("who is in its PID namespace keeps it", '"NetworkMode", "PidMode", "IpcMode"', '"NetworkMode", "IpcMode"'),
     Mutant("who is in its IPC namespace keeps it", '"PidMode", "IpcMode", "UTSMode"', '"PidMode", "UTSMode"'),
