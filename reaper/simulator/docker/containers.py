@@ -141,3 +141,15 @@ async def _remove(engine: Engine, request: web.Request, name: str) -> web.Respon
     if removal.error:
         raise RefusedError(500, removal.error)
     return empty()
+
+
+@route("POST", "/containers/prune")
+async def _prune(engine: Engine, request: web.Request, _: str) -> web.Response:
+    """All that do not run and have the labels go; their volumes stay."""
+    filters = Filters(request.query.get("filters"), ("label",))
+    gone = [c for c in engine.newest_first() if not c.running and not c.removing and filters.labels(c.labels)]
+    for container in gone:
+        removal = Life(engine).remove(container, container.id, volumes=False, force=False)
+        await engine.until(container, lambda: removal.over)  # noqa: B023 - it is awaited here
+    engine.events.log("container", "prune", "", {"reclaimed": "0"}, engine.tick())
+    return answer({"ContainersDeleted": [container.id for container in gone] or None, "SpaceReclaimed": 0})
