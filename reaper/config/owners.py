@@ -27,7 +27,7 @@ class OwnerTable(Table):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if self.pid_label is None and not self.processes:
-            raise ValueError('it names no owner; give it pid_label = "KEY", or processes = ["*/bin/harbor *"]')
+            raise ValueError('it names no owner; give it pid_label = "KEY", or processes = ["*/bin/harbor [!v]*"]')
         for key in _WITH_PID:
             if self.pid_label is None and getattr(self, key) is not None:
                 raise ValueError(f"{key} goes with pid_label only")
@@ -43,7 +43,7 @@ class OwnerTable(Table):
             raise ValueError("presets goes with processes only: labels say themselves what they are on")
         for glob in self.processes:
             if is_catch_all(glob):
-                raise ValueError(f'{glob!r} would match nearly every process; write for example "*/bin/harbor *"')
+                raise ValueError(f'{glob!r} would match nearly every process; write for example "*/bin/harbor [!v]*"')
         return self
 
     def rule(self, number: int) -> OwnerRule:

@@ -129,7 +129,7 @@ class RealRunner:
     def __init__(self, runner: Runner, folder: Path, engine: PrivateEngine, program: Program) -> None:
         self._runner = runner
         command = os.environ.get(runner.variable) or pytest.skip(
-            f"{runner.variable} does not name the command; .ci/run installs it by tests/running/{runner.preset}.txt"
+            f"{runner.variable} does not name the command; .ci/run installs the runners of tests/running/*.txt"
         )
         self.folder = folder
         root = engine.flavour.root() or Path("/")
