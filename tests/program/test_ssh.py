@@ -1,7 +1,9 @@
 """An engine behind ssh, before a real sshd: one connection, ssh's own words, and no ssh that outlives its program."""
 
+import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from reaper.errors import NoSuchEndpointError, ProviderError
 from reaper.providers.docker.client import DockerReader
 from reaper.providers.docker.settings import DockerTable, check_docker_host
+from reaper.providers.docker.ssh import Tunnel
 from tests import needs
 from tests.engine.sshd import Sshd
 from tests.program.test_docker_context import context
@@ -19,6 +22,14 @@ from tests.run import NO_DAYTONA, Program
 from tests.running.lab import end_guards, until
 from tests.simulator.docker_world import World
 
+LATE = """#!{python}
+import socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.bind(sys.argv[sys.argv.index("-L") + 1].partition(":")[0])
+open("{folder}/go").read()
+server.listen()
+server.accept(), server.accept()
+"""
 MAKE = "import docker; docker.from_env().containers.create('bench:1', 'true', name='mine')"
 
 
@@ -95,6 +106,34 @@ def test_no_ssh_outlives_a_program_that_is_killed(program: Program, world: World
     (pid,) = sshd.started
     until(lambda: not is_there(pid), "its ssh has not ended")
     world.faults.release()
+
+
+@pytest.mark.anyio
+async def test_the_connection_is_open_when_ssh_takes_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket is there before ssh listens: a request in between was refused."""
+    (tmp_path / "ssh").write_text(LATE.format(python=sys.executable, folder=tmp_path))
+    (tmp_path / "ssh").chmod(0o755)
+    os.mkfifo(tmp_path / "go")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    tunnel, bound = Tunnel("ssh://gpu-1"), 0
+    look = tunnel._is_open
+
+    def counted(until: float) -> bool:
+        nonlocal bound
+        bound += Path(tunnel.path).exists()
+        return look(until)
+
+    monkeypatch.setattr(tunnel, "_is_open", counted)
+    try:
+        opening = asyncio.create_task(tunnel.open())
+        await asyncio.to_thread(until, lambda: bound > 1 or opening.done(), "it does not look")
+        assert not opening.done()
+        await asyncio.to_thread((tmp_path / "go").write_text, "")
+        await opening
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(tunnel.path)
+    finally:
+        tunnel.close()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import asyncio
 import atexit
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -51,6 +52,7 @@ class Tunnel:
             *("--", found["host"].strip("[]")),
         ]
         self._process: subprocess.Popen[bytes] | None = None
+        self._listens = False
         self._owner = os.getpid()
         self.users = 0
 
@@ -96,6 +98,7 @@ class Tunnel:
     def _begin(self) -> None:
         if self._process is not None and self._process.poll() is None:
             return
+        self._listens = False
         with suppress(FileNotFoundError):
             os.unlink(self.path)  # noqa: PTH108 - of a connection that was lost
         # A program that is killed must not leave its ssh behind, and Ctrl-C is for the program alone.
@@ -116,12 +119,18 @@ class Tunnel:
         assert self._process is not None
         if (code := self._process.poll()) is not None:
             raise SshError(self.words() or f"ssh ended with {code} and said nothing")
-        if os.path.exists(self.path):  # noqa: PTH110 - every request asks
+        self._listens = self._listens or self._answers()
+        if self._listens:
             return True
         if time.monotonic() > until:
             self._process.kill()
             raise SshError(self.words() or f"ssh did not connect within {OPENS_WITHIN:g} s")
         return False
+
+    def _answers(self) -> bool:
+        """Whether it takes connections: its socket is there a moment before."""
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(self.path) == 0
 
 
 _tunnels: dict[str, Tunnel] = {}
