@@ -1,12 +1,12 @@
 """What an endpoint may be able to do besides: a provider implements those of these protocols that are true of it."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from reaper.core.disk import DiskUsage
-from reaper.core.model import Resource
+from reaper.core.model import Kind, Resource
 from reaper.core.safety_net import Timer
 from reaper.providers.base import Call, Listed
 
@@ -31,11 +31,15 @@ class Uses:
         ids: ids, names and image references of what something has used since then.
         complete: whether nothing else was used: False where the endpoint no longer knows all of that time.
         mark: stands for this moment when it is asked the next time.
+        deleted: when volumes and images were deleted since then, by id, on the endpoint's clock, as far as it still knows.
+        untold: kinds of which anything may have been used as well.
     """
 
     ids: frozenset[str] = frozenset()
     complete: bool = False
     mark: str | None = None
+    deleted: Mapping[str, datetime] = field(default_factory=dict)
+    untold: frozenset[Kind] = frozenset()
 
 
 @runtime_checkable

@@ -127,9 +127,11 @@ class MemoryWorld:
 
     Attributes:
         used_ids: what was used for a moment, in order; ``forgotten`` counts how often the endpoint has lost that.
+        untold: kinds of which it does not tell that.
         rules: what happens at calls; empty it, and nothing goes wrong any more.
         calls: every call that was made.
         removals: every deletion that was accepted: the resource as it was then, and whether force was used.
+        deleted_at: when each was deleted by its id, as the endpoint's events tell it.
         most: how many calls of a method were under way at once, at the most.
     """
 
@@ -140,9 +142,11 @@ class MemoryWorld:
         self.rules: list[Rule] = []
         self.calls: list[Call] = []
         self.removals: list[tuple[Resource, bool]] = []
+        self.deleted_at: dict[str, datetime] = {}
         self.most, self._under_way = Counter[str](), Counter[str]()
         self.used_ids: list[str] = []
         self.forgotten = 0
+        self.untold: frozenset[Kind] = frozenset()
         self._held: dict[str, Held] = {}
         for thing in things:
             self.add(thing)
@@ -288,7 +292,8 @@ class MemoryReader:
         async with world.call("uses"):
             forgotten, number = map(int, (since or "-1 0").split())
             mark = f"{world.forgotten} {len(world.used_ids)}"
-            return Uses(frozenset(world.used_ids[number:]), forgotten == world.forgotten, mark)
+            told = frozenset(world.used_ids[number:])
+            return Uses(told, forgotten == world.forgotten, mark, {**world.deleted_at}, world.untold)
 
     async def identify(self, call: base.Call) -> None:
         """It is known, where it answers."""
@@ -375,6 +380,7 @@ class MemoryProvider(MemoryReader):
             if held.resource.state is State.RUNNING and not force and self.traits.stops_first:
                 raise ConflictError(f"You cannot remove a running container {resource.id}")
             self.world.removals.append((held.resource, force))
+            self.world.deleted_at[resource.id] = self.world.now()
             held.gone_at, held.stops_at = anyio.current_time() + held.removal_seconds, math.inf
             held.resource = replace(held.resource, state=State.CHANGING, raw_state="removing")
             if self.traits.confirm_within is None:

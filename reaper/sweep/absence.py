@@ -1,9 +1,12 @@
 """Deleted means confirmed: where deletions are immediate, one complete listing at the end shows that nothing is left."""
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
+from datetime import datetime
 
 from reaper.core.model import Kind, Resource
 from reaper.errors import NotFoundError, ProviderError
+from reaper.providers.abilities import WatchesUse
 from reaper.providers.base import Also, Inventory, Reader
 from reaper.sweep.concurrency import for_each
 from reaper.sweep.inspector import Inspector
@@ -15,17 +18,24 @@ class Absence:
     Args:
         deleted: the resources by their ids.
         kept: those that this sweep has left alone.
+        since: when all of them were listed, on the endpoint's clock.
 
     Attributes:
         unconfirmed: label and detail of the failure of each that is not confirmed, by id: all of them before it has looked.
     """
 
     def __init__(
-        self, reader: Reader, inspector: Inspector, deleted: Mapping[str, Resource], kept: Collection[Resource]
+        self,
+        reader: Reader,
+        inspector: Inspector,
+        deleted: Mapping[str, Resource],
+        kept: Collection[Resource],
+        since: datetime,
     ) -> None:
         # Of a build cache the endpoint's answer has named what was pruned, and there is always more of it.
         deleted = {id_: resource for id_, resource in deleted.items() if resource.kind is not Kind.BUILD_CACHE}
         self._reader, self._inspector, self._deleted = reader, inspector, deleted
+        self._since = since
         self._gap = "has nothing of what was kept"
         self._kept: dict[Kind, set[object]] = {}
         for resource in kept:
@@ -51,6 +61,7 @@ class Absence:
         unsure = sorted(id_ for id_ in absent if self._deleted[id_].kind in doubtful)
         for id_ in set(absent).difference(unsure):
             del self.unconfirmed[id_]
+        await self._find_returned([id_ for id_ in self._deleted if self._deleted[id_].identity in listed])
         limits = self._reader.limits
         await for_each(unsure, self._inspect, min(len(unsure), limits.together or limits.reads), "confirm")
 
@@ -63,6 +74,17 @@ class Absence:
             self.unconfirmed[id_] = "still_listed", "the endpoint accepted its deletion and still lists it"
             return False
         return True
+
+    async def _find_returned(self, ids: Collection[str]) -> None:
+        """A pull brings back the id of an image, and a project the name of a volume: what the endpoint has deleted went."""
+        ids = [id_ for id_ in ids if self._deleted[id_].kind in (Kind.IMAGE, Kind.VOLUME)]
+        if not ids or not isinstance(self._reader, WatchesUse):
+            return
+        with suppress(ProviderError):
+            told = (await self._reader.uses(None, self._inspector.list_call)).deleted
+            for id_ in ids:
+                if id_ in told and told[id_] >= self._since:
+                    del self.unconfirmed[id_]
 
     async def _inspect(self, id_: str) -> None:
         """The listing does not show what is there: only what is not found by its id is gone."""

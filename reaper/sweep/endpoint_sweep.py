@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import anyio
@@ -85,10 +85,10 @@ class EndpointSweep:
         self.looker = Inspector(self.reader, self.retrier, self.slots)
         self.context: Context | None = None
         self.confirmer: Confirmer | None = None
-        self.draining = False
-        self.ended = False
+        self.draining = self.ended = False
         self.held = 0
         self.skew = timedelta(0)
+        self.listed_at = datetime.min.replace(tzinfo=UTC)
         self.decisions: list[Decision] = []
         self.results: dict[str, Result] = {}
         self.timerless: list[Decision] = []
@@ -212,6 +212,7 @@ class EndpointSweep:
         self._set_clock(inventory)
         self.site = Site(self.reader.endpoint_id, self.skew, *inventory.skew_bounds)
         now, leases = self._now(), self._leases()
+        self.listed_at = self.shared.clock() + inventory.skew_bounds[0]
         resources, self.unjudged = decided_about(inventory, leases, self.shared.rules, self.shared.options)
         self.held = sum(resource.excluded is None for resource in resources)
         self.shared.observer.listed(self.name, self.held)
@@ -386,7 +387,7 @@ class EndpointSweep:
             return
         self.retrier.breaker.reset()
         kept = [decision.resource for decision in self.decisions if not decision.reap]
-        absence = Absence(self.reader, self.looker, deleted, kept)
+        absence = Absence(self.reader, self.looker, deleted, kept, self.listed_at)
         try:
             with self.last_look:
                 await absence.look(self.label_keys, self.also)

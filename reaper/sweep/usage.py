@@ -91,6 +91,7 @@ class LastUse:
             key, what = f"{resource.kind} {resource.id}", _what(resource)
             before = known.entries.get(key)
             is_used = resource.id in used or (resource.kind is Kind.IMAGE and _is_named(resource, named))
+            is_used = is_used or resource.kind in uses.untold
             if before is None or before.what != what or before.last > moment or not is_watched:
                 entry = _Entry(what, moment, moment)
             else:
@@ -132,6 +133,7 @@ class UsedSince:
         self._reader = reader
         self._mark = mark
         self._ids: frozenset[str] = frozenset()
+        self._untold: frozenset[Kind] = frozenset()
         self._complete = True
         self._news: Shared[None] = Shared()
 
@@ -140,11 +142,14 @@ class UsedSince:
         await self._news.get(partial(self._ask, call))
         if resource.id in self._ids or (resource.kind is Kind.IMAGE and _is_named(resource, self._ids)):
             return "was used, pulled, built or tagged since it was listed"
+        if resource.kind in self._untold:
+            return "may have been used since it was listed: the endpoint does not tell by what"
         return None if self._complete else "may have been used since it was listed: the endpoint no longer knows"
 
     async def _ask(self, call: Call) -> None:
         uses = await self._reader.uses(self._mark, call)
         self._mark, self._ids = uses.mark or self._mark, self._ids | uses.ids
+        self._untold |= uses.untold
         self._complete = self._complete and uses.complete
 
 

@@ -120,6 +120,22 @@ async def test_a_time_that_was_not_watched_counts_as_used(tmp_path: Path) -> Non
     assert outcomes(await swept.sweep()) == dict.fromkeys(NAMES, "deleted")
 
 
+async def test_what_an_endpoint_does_not_tell_the_use_of_counts_as_used(tmp_path: Path) -> None:
+    swept = lab(*THINGS, by=rules(*UNUSED), state=tmp_path)
+    await swept.sweep()
+    await later(swept, 1)
+    swept.world.untold = frozenset({Kind.VOLUME})
+    await swept.sweep()
+    swept.world.untold = frozenset()
+    await later(swept, 1.5)
+    assert outcomes(await swept.sweep()) == dict.fromkeys(NAMES - {"bench-data"}, "deleted")
+    await later(swept, 1.5)
+    swept.world.rules.append(Rule("inspect", before=lambda: setattr(swept.world, "untold", frozenset({Kind.VOLUME}))))
+    report = await swept.sweep()
+    assert result(report, "bench-data").outcome == "skipped"
+    assert "may have been used since it was listed" in (result(report, "bench-data").detail or "")
+
+
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", '{"version": 1}', '{"version": 9}', '{"version": 1, "seen": {"volume x": 1}}']
 )

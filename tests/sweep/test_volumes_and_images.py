@@ -221,10 +221,42 @@ async def test_deleted_means_not_listed_any_more() -> None:
 
     def put_back(lab: Lab, name: str) -> None:
         lab.world.add(held[name])
+        lab.world.deleted_at.clear()  # no event tells of what was not done
 
     report = await swept.sweep()
     assert outcomes(report) == {"stays": "failed", "stays:1": "failed", "again": "deleted", "goes": "deleted"}
     assert result(report, "stays").error == "still_listed"
+
+
+@pytest.mark.parametrize("kind", ["volume", "image"])
+async def test_what_comes_back_under_its_id_was_deleted(kind: str) -> None:
+    """A pull brings an image back with the same id, and Docker 20.10 does not tell two volumes of one name apart."""
+    mine = image("acme:1", MINE) if kind == "image" else replace(volume("acme:1", MINE), created_at_inexact=True)
+    swept = lab(mine)
+    swept.world.rules.append(Rule("delete", "acme:1", after=lambda: swept.world.add(mine)))
+    assert await swept.outcomes() == {"acme:1": "deleted"}
+    assert [held.resource.id for held in swept.world.held()] == [mine.id]
+
+
+@pytest.mark.parametrize("what", ["before it was listed", "of another", "unknown"])
+async def test_what_no_deletion_is_told_of_is_not_deleted(what: str) -> None:
+    mine = image("acme:1", MINE)
+    swept = lab(mine)
+
+    def put_back() -> None:
+        swept.world.add(mine)
+        at = swept.world.deleted_at.pop(mine.id)
+        match what:
+            case "before it was listed":
+                swept.world.deleted_at[mine.id] = at - HOUR
+            case "of another":
+                swept.world.deleted_at["another"] = at
+            case "unknown":
+                swept.world.rules.append(Rule("uses", error=ServerError("500")))
+
+    swept.world.rules.append(Rule("delete", "acme:1", after=put_back))
+    report = await swept.sweep()
+    assert result(report, "acme:1").error == "still_listed"
 
 
 async def test_an_error_while_listing_them_ends_the_sweep() -> None:

@@ -107,7 +107,10 @@ CALLS = (
     EngineCall("GET", "/system/df", "how large the build cache and volumes are", {"type": "build-cache|volume"}),
     # There is no other way; never with all, which takes what images share and what builds need first.
     EngineCall("POST", "/build/prune", "prune the build cache", {"filters": _JSON, "keep-storage": "[0-9]{1,18}"}),
-    EngineCall("GET", "/events", "who dies, and what was used", {"filters": _JSON, "since": _MOMENT, "until": _MOMENT}),
+    EngineCall(
+        *("GET", "/events", "who dies, and what was used or deleted"),
+        {"filters": _JSON, "since": _MOMENT, "until": _MOMENT, "stream": "false"},
+    ),
 )
 
 

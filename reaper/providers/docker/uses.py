@@ -6,12 +6,14 @@ been started since: it makes its network "bridge" anew at each start.
 """
 
 import json
+import re
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from reaper.core.model import Kind
 from reaper.errors import UnreadableError
 from reaper.providers.abilities import Uses
 from reaper.providers.answers import read_bounded
@@ -20,10 +22,14 @@ from reaper.providers.parsing import text
 
 MOST = 256  # events that an engine keeps (moby: daemon/events, eventsLimit)
 LARGEST = 32 << 20  # bytes
+_FIRST = 24 * 3600.0  # seconds that a first look goes back
 _ROUNDED = 1e-6  # seconds: a float has no nanoseconds
 _IMAGE = frozenset({"pull", "push", "tag", "load", "import", "save", "create", "build"})
 _VOLUME = frozenset({"create", "mount", "unmount"})
 _NETWORK = frozenset({"create", "connect", "disconnect"})
+_DELETED = {"image": ("delete", "remove"), "volume": ("destroy", "remove")}  # Podman says remove
+_UNTOLD = frozenset({Kind.VOLUME, Kind.NETWORK})
+_DIGITS = re.compile("[0-9a-f]{64}")
 
 Event = Mapping[str, Any]
 
@@ -39,17 +45,23 @@ async def uses_since(connection: EngineConnection, mark: str | None, start: str 
     """
     before = _parsed(mark)
     now = time.time() + ahead.total_seconds()
-    since = str(before.get("at", "0")) if before else "0"
-    events = await _events(connection, since, f"{max(now, float(since) + _ROUNDED):.9f}")
+    # From a little before: Podman leaves out the last one itself, and writes those of images down a moment later.
+    since = f"{float(before['at']) - 1.0 if before else now - _FIRST:.9f}"
+    # Podman, asked until a time that is past, ends before it has told all; it keeps its events in a file, more than a few.
+    end = {"stream": "false"} if connection.is_podman else {"until": f"{max(now, float(since) + _ROUNDED):.9f}"}
+    events = await _events(connection, {"since": since, **end})
     last = max(events, key=lambda event: int(event["timeNano"]), default=None)
-    at = _seconds(int(last["timeNano"])) if last is not None else since if before else f"{now:.9f}"
+    at = _seconds(int(last["timeNano"])) if last is not None else str(before.get("at", f"{now:.9f}"))
     new = {"at": at, "event": _name(last) if last is not None else before.get("event"), "start": start}
     if before.get("event") is not None:
         known = next((number for number, event in enumerate(events, 1) if _name(event) == before["event"]), None)
         complete, events = known is not None, events[known or 0 :]  # it was told of that one already
     else:
         complete = bool(before) and start is not None and before.get("start") == start and len(events) < MOST
-    return Uses(frozenset(_used(events)), complete, json.dumps(new))
+    # Podman tells of a new container neither its volumes nor its networks, and it may be gone again.
+    made = any(event.get("Type") == "container" and event.get("Action") == "create" for event in events)
+    untold = _UNTOLD if connection.is_podman and made else frozenset()
+    return Uses(frozenset(_used(events)), complete, json.dumps(new), dict(_deleted(events)), untold)
 
 
 def _parsed(mark: str | None) -> dict[str, Any]:
@@ -60,11 +72,11 @@ def _parsed(mark: str | None) -> dict[str, Any]:
     return {}
 
 
-async def _events(connection: EngineConnection, since: str, until: str) -> list[Event]:
+async def _events(connection: EngineConnection, params: Mapping[str, str]) -> list[Event]:
     client = connection.client()
     found = []
     try:
-        async with client._query("events", params={"since": since, "until": until}) as answer:  # noqa: SLF001
+        async with client._query("events", params=params) as answer:  # noqa: SLF001
             body = await read_bounded(answer, "GET /events", LARGEST)
         for line in body.splitlines():
             event = json.loads(line)
@@ -100,9 +112,23 @@ def _used(events: Iterable[Event]) -> Iterable[str]:
             case "container":
                 found = (attributes.get("image"),)
             case "image" if action in _IMAGE:
-                found = (actor.get("ID"), attributes.get("name"))
+                found = (_id(event), attributes.get("name"))
             case "volume" if action in _VOLUME:
-                found = (actor.get("ID"),)
+                found = (_id(event),)
             case "network" if action in _NETWORK:
-                found = (actor.get("ID"),)
+                found = (_id(event),)
         yield from (name for value in found if (name := text(value)) is not None)
+
+
+def _deleted(events: Iterable[Event]) -> Iterable[tuple[str, datetime]]:
+    for event in events:
+        if str(event.get("Action")) in _DELETED.get(str(event.get("Type")), ()) and (id_ := _id(event)) is not None:
+            yield id_, datetime.fromtimestamp(int(event["timeNano"]) / 1e9, UTC)
+
+
+def _id(event: Event) -> str | None:
+    """The id as listings have it: Podman tells of a volume its name alone, and of an image's id the digits."""
+    actor = _actor(event)
+    attributes = actor.get("Attributes")
+    id_ = text(actor.get("ID")) or text(attributes.get("name") if isinstance(attributes, dict) else None)
+    return f"sha256:{id_}" if id_ is not None and event.get("Type") == "image" and _DIGITS.fullmatch(id_) else id_
