@@ -92,7 +92,7 @@ class Policy:
         """Whether the policy is for this endpoint and selects this resource, whatever its kind, state and age."""
         if self.asleep or (self.endpoints and resource.endpoint not in self.endpoints):
             return False
-        return not self.selectors or all(selector.all_of(resource) for selector in self.selectors)
+        return all(selector.all_of(resource) for selector in self.selectors)
 
     def leaves_out(self, resource: Resource, kind: Kind | None = None) -> str | None:
         """Why it is not for what it selects, or None: labels that came with the image count as well, since they keep it.
@@ -103,8 +103,6 @@ class Policy:
         """
         if (sign := self.exclude.any_of(resource, resource.labels or {})) is not None:
             return f"excludes {sign}"
-        if not self.yields_to:
-            return None
         claimed = (other for other in self.yields_to if other._claims(resource, kind or resource.kind))  # noqa: SLF001
         return f"leaves it to policy {other.name}, which is exclusive" if (other := next(claimed, None)) else None
 
@@ -303,12 +301,15 @@ def hold(
     conditions = _conditions(resource, policy, orphan)
     sort = _sort(resource, policy)
     if not conditions:
-        reason = Reason.ALL if policy.every_resource else sort[0] if sort else Reason.STATE
-        every = f"everything owned goes{f' {policy.window}' if policy.window is not None else ''}"
-        fact = every if policy.every_resource else f"its state is {resource.raw_state}{_code(resource, policy)}"
-        brief = every if policy.every_resource else f"state {resource.raw_state}{_code(resource, policy)}"
-        if sort is not None and not policy.every_resource:
-            fact, brief = f"it is {sort[1]}", sort[1]
+        if policy.every_resource:
+            reason = Reason.ALL
+            brief = fact = f"everything owned goes{f' {policy.window}' if policy.window is not None else ''}"
+        elif sort is not None:
+            reason, brief = sort
+            fact = f"it is {brief}"
+        else:
+            state = f"{resource.raw_state}{_code(resource, policy)}"
+            reason, brief, fact = Reason.STATE, f"state {state}", f"its state is {state}"
         return Match(policy, True, reason, lambda: brief, lambda: f"{fact}, policy {policy.name}", None)  # noqa: FBT003
 
     ends = [until for _, _, _, until in conditions if until is not None]

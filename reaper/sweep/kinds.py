@@ -1,7 +1,5 @@
 """The kinds that are looked at only where something asks for them: what is listed of them, and what is decided about."""
 
-from collections.abc import Iterable
-
 from reaper.core.kinds import Kind
 from reaper.core.lease_index import Leases
 from reaper.core.model import Resource
@@ -44,8 +42,4 @@ def decided_about(
     if not options.list_unjudged:
         return found, ()
     judged = {resource.identity for resource in found}
-    return found, tuple(_of_projects(r for r in inventory.resources if r.identity not in judged))
-
-
-def _of_projects(resources: Iterable[Resource]) -> Iterable[Resource]:
-    return (resource for resource in resources if resource.group is not None)
+    return found, tuple(r for r in inventory.resources if r.identity not in judged and r.group is not None)

@@ -106,7 +106,7 @@ class Relay:
     def came(self, side: ProxySocket, data: bytearray, size: int) -> None:
         """The first ``size`` bytes of ``data`` came from one side; after this call it holds others."""
         if side is self._client:
-            self._from_client(data, 0, size)
+            self._from_client(data, size)
         else:
             if self._withheld is None:
                 self._client.send(memoryview(data)[:size])
@@ -162,8 +162,8 @@ class Relay:
 
     # From the client
 
-    def _from_client(self, data: Data, start: int, end: int) -> None:
-        view = memoryview(data)
+    def _from_client(self, data: Data, end: int) -> None:
+        view, start = memoryview(data), 0
         while start < end and not self._discarding and not self._closed:
             if self._raw:
                 self._to_engine(view[start:end])
@@ -323,7 +323,7 @@ class Relay:
         self._request = None
         if self._held:
             held, self._held = self._held, bytearray()
-            self._from_client(held, 0, len(held))
+            self._from_client(held, len(held))
             self._settle()
 
     # What is refused
