@@ -15,6 +15,7 @@ from reaper.cli.sweep import DESCRIPTORS
 from reaper.config import load
 from reaper.core.model import EndpointReport, Report
 from reaper.core.presets import PRESETS
+from reaper.core.wording import counted
 from reaper.descriptors import with_room
 from reaper.errors import ConfigError
 from reaper.observers import tables
@@ -134,7 +135,7 @@ def _scope(report: Report, presets: Sequence[str]) -> Iterator[str]:
     if seen:
         yield _explained("presets = [", "the runners that have left something")
         for name, number in seen.items():
-            yield _explained(f'  "{name}",', f"{number:,} resource{'' if number == 1 else 's'}")
+            yield _explained(f'  "{name}",', counted(number, "resource"))
         yield "]"
         yield from _others(seen)
     else:

@@ -11,6 +11,7 @@ from typing import Any
 from reaper import __version__
 from reaper.core import sizes
 from reaper.core.savings import Prices, Total, money
+from reaper.core.wording import counted
 from reaper.observers import tables
 from reaper.observers.journal_db import DamagedError
 from reaper.observers.journal_rows import PENDING, entry, spell
@@ -143,9 +144,8 @@ def _cells(total: Total, prices: Prices) -> list[str]:
 
 def _sentence(total: Total, prices: Prices) -> str:
     cost = f", {money(total.cost, prices)}" if total.cost is not None else ""
-    counted = "1 leak" if total.leaks == 1 else f"{total.leaks:,} leaks"
     kept = f"{total.failures:,} failed, {total.skipped:,} skipped, {total.violations:,} violations"
-    return f"{counted}, {total.hours:,.1f} h, {_freed(total)} freed{cost}; {kept}"
+    return f"{counted(total.leaks, 'leak')}, {total.hours:,.1f} h, {_freed(total)} freed{cost}; {kept}"
 
 
 def _notes(total: Total) -> list[str]:

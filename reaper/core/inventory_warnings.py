@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from reaper.core.durations import human, shifted
 from reaper.core.model import Decision, Kind, Reason, Resource
+from reaper.core.wording import counted, is_or_are
 
 AHEAD = timedelta(minutes=1)
 STUCK = timedelta(hours=1)
@@ -22,26 +23,26 @@ def inventory_warnings(decisions: Iterable[Decision], unreadable_rows: int, now:
     decisions = tuple(decisions)
     found = []
     if unreadable_rows:
-        found.append(f"{_count(unreadable_rows, 'row')} of the listing could not be read at all, and what they are is kept")
+        found.append(f"{counted(unreadable_rows, 'row')} of the listing could not be read at all, and what they are is kept")
     if odd := [d.resource for d in decisions if d.reason is Reason.UNREADABLE]:
-        found.append(f"{_count(len(odd), 'resource')} could not be read, and {_kept(odd)}: {_names(odd)}")
+        found.append(f"{counted(len(odd), 'resource')} could not be read, and {_kept(odd)}: {_names(odd)}")
     latest = shifted(now, AHEAD)
     ahead = [
         d.resource for d in decisions if _is_ahead(d.resource, latest) and not d.reap and d.reason is not Reason.UNREADABLE
     ]
     if ahead:
-        is_dated = "is dated in the future" if len(ahead) == 1 else "are dated in the future"
-        text = f"{_count(len(ahead), 'resource')} {is_dated} (a clock was wrong), and {_kept(ahead)} until its age is known"
-        found.append(f"{text}: {_names(ahead)}")
+        are = is_or_are(len(ahead))
+        text = f"{counted(len(ahead), 'resource')} {are} dated in the future (a clock was wrong)"
+        found.append(f"{text}, and {are} kept until its age is known: {_names(ahead)}")
     if unknown := [d.resource for d in decisions if d.reason is Reason.UNKNOWN_STATE]:
         states = sorted({resource.raw_state for resource in unknown})
-        text = f"{_count(len(unknown), 'resource')} in a state not known here ({', '.join(states)})"
+        text = f"{counted(len(unknown), 'resource')} in a state not known here ({', '.join(states)})"
         found.append(f"{text}, which {_kept(unknown)}: {_names(unknown)}")
     stuck = [d.resource for d in decisions if d.reason is Reason.CHANGING and is_stuck(d.resource, now)]
     if stuck:
         text = ", ".join(f"{r.name} ({r.raw_state} for {human(now - _since(r))})" for r in stuck[:_SHOWN])
         more = f" and {len(stuck) - _SHOWN} more" if len(stuck) > _SHOWN else ""
-        found.append(f"{_count(len(stuck), 'sandbox')} stuck, which the platform's API cannot delete: {text}{more}")
+        found.append(f"{counted(len(stuck), 'sandbox')} stuck, which the platform's API cannot delete: {text}{more}")
     return found
 
 
@@ -58,7 +59,7 @@ def without_timers(decisions: Iterable[Decision]) -> list[str]:
         for timer in decision.resource.timers_off if decision.owner is not None else ():
             by_timer.setdefault(timer, []).append(decision.resource)
     return [
-        f"{_count(len(found), 'owned sandbox')} with {timer} off, so only this program ends "
+        f"{counted(len(found), 'owned sandbox')} with {timer} off, so only this program ends "
         f"{'it' if len(found) == 1 else 'them'}; the platform's interval would do it while this program does not run: "
         f"{_names(found)}"
         for timer, found in sorted(by_timer.items(), reverse=True)
@@ -78,8 +79,8 @@ def owned_by_image(decisions: Iterable[Decision]) -> str | None:
     found = [d.resource for d in decisions if d.by_image and d.resource.inherited]
     if not found:
         return None
-    have = "1 resource has" if len(found) == 1 else f"{len(found)} resources have"
-    text = f"{have} a label that [scope] requires, from its image alone, and {'is' if len(found) == 1 else 'are'} not owned"
+    have = f"{counted(len(found), 'resource')} {'has' if len(found) == 1 else 'have'}"
+    text = f"{have} a label that [scope] requires, from its image alone, and {is_or_are(len(found))} not owned"
     return f"{text} ({_names(found)}); to own such: image_labels = true in [scope]"
 
 
@@ -94,13 +95,8 @@ def is_stuck(resource: Resource, now: datetime) -> bool:
     return resource.kind is Kind.SANDBOX and now - _since(resource) > STUCK
 
 
-def _count(number: int, noun: str) -> str:
-    plural = f"{noun}es" if noun.endswith("x") else f"{noun}s"
-    return f"1 {noun}" if number == 1 else f"{number} {plural}"
-
-
 def _kept(resources: Sequence[Resource]) -> str:
-    return "is kept" if len(resources) == 1 else "are kept"
+    return f"{is_or_are(len(resources))} kept"
 
 
 def _names(resources: Sequence[Resource]) -> str:

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from reaper.core.wording import plural
+
 
 class Kind(StrEnum):
     """What sort of thing a resource is."""
@@ -32,7 +34,7 @@ class Kind(StrEnum):
     @property
     def plural(self) -> str:
         """What people call several of it."""
-        return f"{self.value}es" if self.value.endswith("x") else f"{self.value}s"
+        return plural(self.value)
 
     @property
     def article(self) -> str:

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from reaper.core.accounts import UNKNOWN_FOOTPRINT, Footprint, LastLook, Saving
-from reaper.core.accounts import Prune as Prune  # noqa: PLC0414 - it is a word of the model, too
+from reaper.core.accounts import UNKNOWN_FOOTPRINT, Footprint, LastLook, Prune, Saving
 from reaper.core.disk import DiskUsage
 from reaper.core.kinds import Action as Action  # noqa: PLC0414 - they are words of the model, too
 from reaper.core.kinds import Kind as Kind  # noqa: PLC0414 - they are words of the model, too
@@ -42,8 +41,7 @@ class Resource:
     Fields that the provider could not read are None, which keeps the resource.
 
     Args:
-        id: what the provider deletes by. Never a name, since names are reused; but of a volume, which has nothing else:
-            see ``identity``.
+        id: what the provider deletes by: never a name, since names are reused, but of a volume (see ``identity``).
         raw_state: the provider's own word for the state.
         started_at: the last start; as ``stopped_at``, the last stop, None when there was none or it is not known yet.
         last_activity_at: the last sign of life, where the provider has such a thing.
@@ -58,17 +56,15 @@ class Resource:
         links_known: False while only an inspection can show what it depends on and would go with.
         restart_policy: the engine's, when inspected.
         lost_when_stopped: whether a stop destroys it (``docker run --rm``, an ephemeral sandbox); None when not known.
-        auto_stop: for how long without activity the platform lets it run; 0 when for ever, None when that or its activity is
-            not known.
+        auto_stop: how long the platform lets it run without activity; 0 for ever, None when that or its activity is unknown.
         timers_off: the timers of the platform that would end it without this program, and are off ("auto-stop").
         inspected: False while only the listing has been read: times, image and restart policy may be missing.
         image_unresolved: the listing had only an image id, so what its creator called it is not known yet.
         system_container: which system container of the host it is ("a Kubernetes pod"), else None.
         remembered: set by the sweep when an earlier one saw its owned group whole.
         image_id: the id of a container's image, where the endpoint reports it.
-        inherited: keys of the labels that its image carries with the same value: an engine gives the labels of an image to
-            each container that is made of it. They protect, and take nothing. None while the image's labels are not known:
-            then none of its labels takes anything.
+        inherited: keys of the labels that come from its image, which has them with the same value: they protect, and take
+            nothing. None while the image's labels are not known: then none of its labels takes anything.
         tagged_at: when an image was last built or tagged here, where an inspection shows that.
         pulled: of an image, whether a registry is known to have it: it can be pulled again.
         layers: of an image, the digests of its layers from the lowest on; empty while only the listing has been read.
@@ -366,6 +362,12 @@ class EndpointReport:
     def removed(self) -> frozenset[str]:
         """The ids of what is not there any more."""
         return frozenset(result.decision.resource.id for result in self.results if result.outcome.removed)
+
+    @property
+    def remaining(self) -> tuple[Decision, ...]:
+        """The decisions about what is still there, or may be."""
+        removed = self.removed
+        return tuple(decision for decision in self.decisions if decision.resource.id not in removed)
 
     def count(self, outcome: Outcome) -> int:
         """How many results have this outcome."""

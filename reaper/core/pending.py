@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from reaper.core.durations import human
 from reaper.core.model import Decision, Reason
+from reaper.core.wording import counted, is_or_are
 
 SOON = timedelta(minutes=15)
 _WHY = {
@@ -63,7 +64,7 @@ def in_words(found: Sequence[Pending], now: datetime) -> str:
     """The sentence that sums them up."""
     count = Counter(_WHY.get(each.decision.reason, each.decision.reason.value.replace("_", " ")) for each in found)
     last = max(each.due_at for each in found)
-    subject = "1 owned resource is" if len(found) == 1 else f"{len(found)} owned resources are"
+    subject = f"{counted(len(found), 'owned resource')} {is_or_are(len(found))}"
     whole = ", ".join(f"{number} {why}" for why, number in count.most_common())
     return f"{subject} kept for {human(max(last - now, timedelta(seconds=1)))} more at most: {whole}"
 
@@ -75,5 +76,5 @@ def not_taken(decisions: Iterable[Decision]) -> str | None:
     if not count:
         return None
     total = count.total()
-    subject = "1 owned resource is" if total == 1 else f"{total} owned resources are"
+    subject = f"{counted(total, 'owned resource')} {is_or_are(total)}"
     return f"{subject} kept in spite of --all: {', '.join(f'{number} {why}' for why, number in count.most_common())}"

@@ -141,8 +141,7 @@ def usages_of(quotas: Iterable[Quota], report: EndpointReport, kinds: Collection
     """How full each quota is after a sweep of an endpoint that may hold these kinds; nothing where it was not listed."""
     if not report.decisions and report.failure is not None:
         return []
-    away = report.removed
-    left = [decision.resource for decision in report.decisions if decision.resource.id not in away]
+    left = [decision.resource for decision in report.remaining]
     return usages([quota for quota in quotas if quota.concerns(report.endpoint, kinds)], [report.endpoint], left)
 
 

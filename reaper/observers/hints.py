@@ -15,6 +15,7 @@ from reaper.core.model import Decision, Kind, Outcome, Reason, Report
 from reaper.core.owners import owned_projects
 from reaper.core.pending import SOON, in_words, not_taken, pending
 from reaper.core.scope import Scope
+from reaper.core.wording import counted, is_or_are
 from reaper.sweep.plan import Plan
 
 # Kept on purpose: everything else that is owned counts as left by ``check --all``.
@@ -49,13 +50,8 @@ def unjudged(report: Report, scope: Scope, reaped: Mapping[str, Collection[str]]
         if not found:
             continue
         of_kind = [one.kind for ones in found.values() for one in ones]
-        counts = " and ".join(
-            f"{number} {kind}{'' if number == 1 else 's'}"
-            for kind in (Kind.VOLUME, Kind.IMAGE)
-            if (number := of_kind.count(kind))
-        )
-        are = "is" if len(of_kind) == 1 else "are"
-        whose = f"{len(found)} owned project{'' if len(found) == 1 else 's'}"
+        counts = " and ".join(counted(number, kind) for kind in (Kind.VOLUME, Kind.IMAGE) if (number := of_kind.count(kind)))
+        are, whose = is_or_are(len(of_kind)), counted(len(found), "owned project")
         first = shlex.join(["docker", "compose", "-p", min(found), "down", "--volumes", "--rmi", "local"])
         hints.append(
             f"{endpoint.endpoint}: {counts} of {whose} {are} not judged, since no policy takes such; to remove: {first}"
@@ -188,7 +184,7 @@ def hints_of(report: Report, plan: Plan, argv: Sequence[str], *, presets: bool =
         keep = [word for only in plan.only for word in ("--only", only)]
         named = ["--config", plan.config] if plan.config else []
         command = _command(["--once", "--all", *named, *keep, *plan.narrow])
-        subject = "1 owned resource is" if len(young) == 1 else f"{len(young)} owned resources are"
+        subject = f"{counted(len(young), 'owned resource')} {is_or_are(len(young))}"
         hints.append(f"{subject} running and younger than {human(min(ages))}; if no run is alive here: {command}")
     hints += _soon(report, plan, argv)
     if plan.everything and plan.options.act and (kept := not_taken(decisions)) is not None:

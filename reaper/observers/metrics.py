@@ -178,8 +178,7 @@ class Metrics(Observer):
             self.endpoint_up(name, up=report.failure is None or report.failure.label == PARTLY)
         if report.decisions or report.failure is None:
             self._set(self._i.skew, name, report.clock_skew.total_seconds())
-            away = report.removed
-            there = [decision for decision in report.decisions if decision.resource.id not in away]
+            there = report.remaining
             self.decided(name, there)
             self._age_of_leak(name, there, report.clock_skew, now)
             moment = datetime.fromtimestamp(now, UTC) + report.clock_skew
@@ -279,8 +278,7 @@ class Metrics(Observer):
 
     def _time_leases(self, report: EndpointReport, now: float) -> None:
         """How long it took to take what leases had left, of those of which nothing is left."""
-        away = report.removed
-        left, ends = {decision.lease for decision in report.decisions if decision.resource.id not in away}, {}
+        left, ends = {decision.lease for decision in report.remaining}, {}
         for result in report.results:
             lease, since = result.decision.lease, result.decision.since
             if result.outcome.removed and lease is not None and lease not in left and since is not None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from reaper.core.model import Decision, Report
 from reaper.core.owners import in_a_word
+from reaper.core.wording import counted
 from reaper.observers.hints import command_name, other_presets
 from reaper.providers.fields import masked
 from reaper.providers.registration import EndpointSpec
@@ -57,7 +58,7 @@ def by_preset(decisions: Iterable[Decision]) -> dict[str, int]:
 
 def _found(report: Report, endpoint: EndpointSpec) -> str:
     (found,) = (one for one in report.endpoints if one.endpoint == endpoint.name)
-    what = f"{found.held:,} resource{'' if found.held == 1 else 's'}"
+    what = counted(found.held, "resource")
     if found.failure is not None and not found.held:
         what = "could not be listed"
     return f"{endpoint.name}, {endpoint.registration.title} at {masked(endpoint.address)}: {what}"

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from reaper.core.model import Decision, Result
+from reaper.core.wording import counted
 from reaper.retry.retrier import FailedAttempt
 from reaper.sweep.ports import Observer
 
@@ -77,8 +78,8 @@ class ProgressBar(Observer):
         if self._progress is None or not (total or self._failed_attempts):
             return
         missing, failed = self._endpoints - len(self._planned), self._failed_attempts
-        parts = [f"listing {missing} endpoint{'' if missing == 1 else 's'}"] if missing else []
-        parts += [f"{failed} failed attempt{'' if failed == 1 else 's'}"] if failed else []
+        parts = [f"listing {counted(missing, 'endpoint')}"] if missing else []
+        parts += [counted(failed, "failed attempt")] if failed else []
         self._progress.update(
             self._task,
             description="deleting" if total else "listing",

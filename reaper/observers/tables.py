@@ -14,6 +14,7 @@ from reaper.core.finding import Finding
 from reaper.core.inventory_warnings import is_stuck
 from reaper.core.model import Decision, EndpointReport, Outcome, Reason, Report, State
 from reaper.core.quota import Quota, usages_of
+from reaper.core.wording import counted, is_or_are
 from reaper.observers.log import cause, one_line
 from reaper.observers.view import COLUMNS, View, age, owner, summary, verdict
 from reaper.providers.registry import kinds_of
@@ -65,7 +66,7 @@ def note(text: str) -> None:
 
 def listing(report: Report, view: View = EVERYTHING) -> None:
     """Print what the endpoints hold. In a pipe there is nothing but rows on stdout."""
-    _rows(report, [(e, f"{e.held} resource{'' if e.held == 1 else 's'}", e.decisions) for e in report.endpoints], view)
+    _rows(report, [(e, counted(e.held, "resource"), e.decisions) for e in report.endpoints], view)
     for sentence in all_facts(report):
         note(sentence)
     if sys.stdout.isatty() or len(report.endpoints) > 1:
@@ -80,7 +81,7 @@ def left_over(report: Report, left: Sequence[Decision], view: View = EVERYTHING)
     for sentence in all_facts(report):
         line(sentence)
     if left:
-        line(f"{len(left)} resource{' is' if len(left) == 1 else 's are'} left")
+        line(f"{counted(len(left), 'resource')} {is_or_are(len(left))} left")
     elif all(endpoint.failure is None for endpoint in report.endpoints):
         line("nothing reapable is left")
     hints(report)
@@ -96,7 +97,7 @@ def _rows(report: Report, found: Sequence[tuple[EndpointReport, str, Sequence[De
         now = report.started_at + endpoint.clock_skew
         shown += show_decisions(endpoint, title, decisions, now, view, terminal=terminal, shown=shown)
     if rowless:
-        note(f"{rowless} more endpoint{'' if rowless == 1 else 's'} without a row here")
+        note(f"{counted(rowless, 'more endpoint')} without a row here")
     if more := sum(len(decisions) for _, _, decisions in found) - shown:
         note(f"... and {more:,} more: --limit none shows all")
 

@@ -11,6 +11,7 @@ from reaper.core.durations import human
 from reaper.core.model import Decision, EndpointReport, Reason, Report
 from reaper.core.owners import in_a_word, would_own
 from reaper.core.scope import Scope
+from reaper.core.wording import counted
 from reaper.errors import ConfigError
 from reaper.providers import registry
 from reaper.providers.fields import did_you_mean
@@ -156,7 +157,7 @@ def summary(report: Report) -> str:
     decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
     reap, owned = sum(d.reap for d in decisions), sum(d.owner is not None for d in decisions)
     down = sum(endpoint.failure is not None for endpoint in report.endpoints)
-    count, places = len(decisions), len(report.endpoints)
-    there = f"{count:,} resource{'' if count == 1 else 's'} on {places} endpoint{'' if places == 1 else 's'}"
-    failed = f"; {down} endpoint{'' if down == 1 else 's'} could not be listed to the end" if down else ""
+    count = len(decisions)
+    there = f"{counted(count, 'resource')} on {counted(len(report.endpoints), 'endpoint')}"
+    failed = f"; {counted(down, 'endpoint')} could not be listed to the end" if down else ""
     return f"{there}: {reap:,} to reap, {count - reap:,} kept, {count - owned:,} of these not owned{failed}"

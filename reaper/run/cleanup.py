@@ -180,11 +180,7 @@ def _again(report: Report, id_: str, patience: Patience) -> bool:
 
 def still_there(report: Report, id_: str) -> list[Decision]:
     """What the lease covers and is there yet, or may be."""
-    found = []
-    for endpoint in report.endpoints:
-        away = endpoint.removed
-        found += [d for d in endpoint.decisions if d.lease == id_ and d.resource.id not in away]
-    return found
+    return [decision for endpoint in report.endpoints for decision in endpoint.remaining if decision.lease == id_]
 
 
 def unwanted(report: Report, id_: str) -> list[Decision]:

@@ -5,7 +5,7 @@ that it does not grow with time.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -228,7 +228,7 @@ class Status(Observer):
 
     def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:
         """See ``sweep.Observer``."""
-        self._found(endpoint, decisions, frozenset())
+        self._found(endpoint, decisions)
 
     def finished(self, report: EndpointReport) -> None:
         """See ``sweep.Observer``."""
@@ -238,13 +238,12 @@ class Status(Observer):
         endpoint.clock_skew = report.clock_skew
         endpoint.cap = f"{report.cap.wanted} would have gone, {report.cap.limit}" if report.cap else None
         if report.decisions:
-            self._found(report.endpoint, report.decisions, report.removed)
+            self._found(report.endpoint, report.remaining)
 
-    def _found(self, name: str, decisions: Iterable[Decision], gone: frozenset[str]) -> None:
+    def _found(self, name: str, there: Sequence[Decision]) -> None:
         endpoint = self.endpoints.get(name)
         if endpoint is None:
             return
-        there = [decision for decision in decisions if decision.resource.id not in gone]
         endpoint.held = len(there)
         endpoint.states = Counter(decision.resource.state.value for decision in there)
         # What no policy of that sweep was due for is garbage all the same.

@@ -8,6 +8,7 @@ from typing import TypeVar
 from reaper.core.decide import may_be_linked, needs_inspection, possible_owners
 from reaper.core.layers import mark_inherited, unread_images
 from reaper.core.model import Decision, Kind, Outcome, Reason, Resource, Result
+from reaper.core.wording import counted, is_or_are
 from reaper.errors import NotFoundError, ProviderError, UnreadableError
 from reaper.providers.abilities import Linking
 from reaper.providers.base import Reader, may_depend_unseen, possibly_used_by
@@ -131,7 +132,7 @@ class Inspector:
         if suspects:
             if resource.id:  # else nothing has failed: its row is unreadable, and will be
                 self.undecided |= dict.fromkeys(suspects, (resource, error))
-            kept = "1 resource is" if len(suspects) == 1 else f"{len(suspects)} resources are"
+            kept = f"{counted(len(suspects), 'resource')} {is_or_are(len(suspects))}"
             self.warnings.append(
                 f"{resource.kind} {resource.name} could not be inspected, so {kept} kept that it may depend on: {error}"
             )

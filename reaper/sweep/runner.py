@@ -88,7 +88,7 @@ def with_earlier(before: Report, report: Report) -> Report:
     endpoints = []
     for endpoint in report.endpoints:
         there = {decision.resource.id for decision in endpoint.decisions}
-        away = endpoint.removed
-        gone = [d for d in earlier[endpoint.endpoint] if d.resource.id in away and d.resource.id not in there]
+        removed = endpoint.removed
+        gone = [d for d in earlier[endpoint.endpoint] if d.resource.id in removed and d.resource.id not in there]
         endpoints.append(replace(endpoint, decisions=(*gone, *endpoint.decisions)))
     return replace(report, endpoints=tuple(endpoints))

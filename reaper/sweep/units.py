@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
+from reaper.core.accounts import Prune
 from reaper.core.identity import Groups
-from reaper.core.model import Action, Decision, Kind, Prune, Reason, Remembered
+from reaper.core.model import Action, Decision, Kind, Reason, Remembered
 from reaper.core.rules import Rules
 from reaper.sweep.context import Context
 from reaper.sweep.stopping_unit import StoppingUnit

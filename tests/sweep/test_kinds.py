@@ -9,8 +9,9 @@ from typing import Any
 import anyio
 import pytest
 
+from reaper.core.accounts import Prune
 from reaper.core.conditions import Policy
-from reaper.core.model import Kind, Outcome, Prune, Resource
+from reaper.core.model import Kind, Outcome, Resource
 from reaper.core.rules import Rules
 from reaper.core.scope import Scope, Selector
 from reaper.errors import ServerError

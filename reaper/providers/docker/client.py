@@ -13,9 +13,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from reaper.core.accounts import Pruned
+from reaper.core.accounts import Prune, Pruned
 from reaper.core.identity import PROJECT_LABEL, same_group
-from reaper.core.model import Kind, Prune, Resource, State
+from reaper.core.model import Kind, Resource, State
 from reaper.errors import (
     ConflictError,
     DeniedError,

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 import anyio
 
 from reaper.core import sizes
-from reaper.core.accounts import Pruned
-from reaper.core.model import Kind, Prune, Resource, State
+from reaper.core.accounts import Prune, Pruned
+from reaper.core.model import Kind, Resource, State
+from reaper.core.wording import counted
 from reaper.errors import CallTimeoutError, NotFoundError, UnreadableError
 from reaper.providers.docker.connection import EngineConnection
 from reaper.providers.docker.containers import Row, readable_moment, table
@@ -74,7 +75,7 @@ class Disk:
         count = len(deleted) if isinstance(deleted, list) else 0
         freed = freed if isinstance(freed, int) and freed >= 0 else None
         size = "an unknown size" if freed is None else sizes.human(freed)
-        return Pruned(f"{count} record{'' if count == 1 else 's'} pruned, {size} freed", freed)
+        return Pruned(f"{counted(count, 'record')} pruned, {size} freed", freed)
 
     async def _measured(self, what: str) -> Row:
         client = self._connection.client()

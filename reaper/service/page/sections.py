@@ -7,9 +7,10 @@ from reaper.core import sizes
 from reaper.core.durations import human
 from reaper.core.model import Outcome
 from reaper.core.savings import Total, money
+from reaper.core.wording import counted
 from reaper.providers.base import LARGEST_SKEW
 from reaper.service.page.markup import NONE, Html, ago, badge, by_state, due, el, empty, moment, named, table, together
-from reaper.service.page.verdict import Level, age, counted
+from reaper.service.page.verdict import Level, age
 from reaper.service.status import SHOWN_REAPABLE, Deletion, EndpointStatus, OpenLease, PolicyStatus, Reapable, Status
 
 FOLD = 20  # of more endpoints than this, those without trouble are folded away

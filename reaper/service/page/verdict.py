@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from reaper.core.durations import human
+from reaper.core.wording import counted, is_or_are
 from reaper.service.health import health
 from reaper.service.status import EndpointStatus, Status
 
@@ -29,11 +30,6 @@ class Verdict:
     headline: str
     line: str
     short: str
-
-
-def counted(count: int, noun: str) -> str:
-    """Such as "1 resource", "12,431 resources"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def age(at: datetime, now: datetime) -> str:
@@ -65,8 +61,7 @@ def _stuck(status: Status, now: datetime) -> Verdict | None:
 def _trouble(endpoints: Sequence[EndpointStatus], now: datetime, *, dry_run: bool) -> Verdict | None:
     down = [endpoint for endpoint in endpoints if endpoint.up is False]
     if down:
-        be = "is" if len(down) == 1 else "are"
-        headline = f"{len(down)} of {counted(len(endpoints), 'endpoint')} {be} down: {_names(down)}"
+        headline = f"{len(down)} of {counted(len(endpoints), 'endpoint')} {is_or_are(len(down))} down: {_names(down)}"
         if len(down) == len(endpoints):
             return Verdict(
                 Level.BAD, headline, "Nothing can be deleted until one of them answers again.", f"{len(down)} down"
@@ -75,12 +70,10 @@ def _trouble(endpoints: Sequence[EndpointStatus], now: datetime, *, dry_run: boo
         return Verdict(Level.BAD, headline, line, f"{len(down)} down")
     suspect = [endpoint for endpoint in endpoints if endpoint.suspect_since is not None]
     if suspect:
-        be = "is" if len(suspect) == 1 else "are"
+        they_are = "It is" if len(suspect) == 1 else "They are"
         errors = "; ".join(f"{e.name}: {e.events_error or 'its events are lost'}" for e in suspect[:NAMED])
         headline = f"{len(suspect)} of {counted(len(endpoints), 'endpoint')} may be down: {_names(suspect)}"
-        return Verdict(
-            Level.WARN, headline, f"{errors}. {'It' if be == 'is' else 'They'} {be} being looked at.", "may be down"
-        )
+        return Verdict(Level.WARN, headline, f"{errors}. {they_are} being looked at.", "may be down")
     return _held_back(endpoints, dry_run=dry_run)
 
 
@@ -133,7 +126,7 @@ def _reapable(endpoints: Sequence[EndpointStatus], now: datetime, would: str = "
     count = sum(endpoint.reapable for endpoint in endpoints)
     if not count:
         return ""
-    text = f"{counted(count, 'resource')} {would or ('is reapable' if count == 1 else 'are reapable')}"
+    text = f"{counted(count, 'resource')} {would or f'{is_or_are(count)} reapable'}"
     oldest = min((endpoint.oldest for endpoint in endpoints if endpoint.oldest is not None), default=None)
     if oldest is None or would:
         return text
