@@ -15,8 +15,10 @@ from reaper.core.model import Kind, Resource, State
 from reaper.core.rules import Rules
 from reaper.core.scope import Selector
 from reaper.core.site import Site
+from reaper.leases.database import create
+from reaper.leases.record import Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.sources import NAME, SharedLeases
-from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
+from reaper.leases.store import LeaseFile
 
 ENDED = (0, 2000, 20_000)
 DECIDED = 1000

@@ -18,7 +18,7 @@ from reaper.core.durations import human, parse_time
 from reaper.errors import ConfigError, LeasesUnknownError
 from reaper.leases.documents import document
 from reaper.leases.peers import this_user
-from reaper.leases.record import LeaseRecord, LeaseState
+from reaper.leases.record import Holder, LeaseRecord, LeaseState
 from reaper.leases.served import ServedLeases
 from reaper.leases.sources import NAME, service_at, service_urls
 from reaper.leases.store import LeaseFile
@@ -193,7 +193,7 @@ def _operator(env: Mapping[str, str]) -> str:
 
 def _holder(row: Row) -> str:
     holder = row["holder"]
-    text = f"pid {holder['pid']} on {holder['host']}" if holder["pid"] is not None else str(holder["host"])
+    text = str(Holder(str(holder["host"]), holder["pid"]))
     return f"{text} ({holder['command']})" if holder["command"] else text
 
 

@@ -29,9 +29,9 @@ from reaper.leases.authorization import RefusedError, Requester, authenticate
 from reaper.leases.connection_limits import DOOR
 from reaper.leases.documents import LeaseRequest, answer_json, document, read
 from reaper.leases.peers import UNKNOWN_USER, Peer
-from reaper.leases.record import THIS_PROCESS
+from reaper.leases.record import THIS_PROCESS, LeaseRecord, Liveness
 from reaper.leases.served import SERVICE_HEADER
-from reaper.leases.store import PAGE, LeaseRecord, Liveness
+from reaper.leases.store import PAGE
 from reaper.leases.tcp_peer import TcpPeer
 from reaper.leases.watcher import LeaseBook
 

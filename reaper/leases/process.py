@@ -11,10 +11,11 @@ from pathlib import Path
 from reaper.core.durations import human
 from reaper.core.lease import Claim
 from reaper.errors import LeasesUnknownError
+from reaper.leases.database import create
 from reaper.leases.peers import this_user
-from reaper.leases.record import MAX_AGE, MAX_AGE_CAUSE
+from reaper.leases.record import MAX_AGE, MAX_AGE_CAUSE, Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.sources import NAME
-from reaper.leases.store import REMEMBER, Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
+from reaper.leases.store import REMEMBER, LeaseFile
 from reaper.liveness import Alive, lock_file, new_token, started
 
 WRITE_EVERY = 30.0  # seconds

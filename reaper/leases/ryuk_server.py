@@ -22,8 +22,8 @@ from reaper.errors import LeasesUnknownError
 from reaper.leases.connection_limits import Room
 from reaper.leases.http_api import MOST
 from reaper.leases.listening import explained
+from reaper.leases.record import Holder, Liveness
 from reaper.leases.ryuk_protocol import LineError, Lines, claim_of, is_http, lease_id
-from reaper.leases.store import Holder, Liveness
 from reaper.leases.watcher import LeaseBook
 from reaper.paths import RYUK_LISTEN
 

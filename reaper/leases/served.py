@@ -18,7 +18,7 @@ from reaper.core.lease_index import Leases
 from reaper.errors import LeasesUnknownError
 from reaper.leases.history import LazyIndex
 from reaper.leases.peers import Peer, is_trusted
-from reaper.leases.record import THIS_PROCESS
+from reaper.leases.record import THIS_PROCESS, Holder
 from reaper.paths import TOKEN, URL
 
 FRESH = 1.0  # seconds for which an answer is good, and so is the lack of one
@@ -112,7 +112,7 @@ class ServedLeases:
         return self._path
 
     @property
-    def _cure(self) -> str:
+    def _hint(self) -> str:
         return "start it again, or remove the socket when it is gone for good"
 
     def _connect(self) -> http.client.HTTPConnection:
@@ -140,7 +140,7 @@ class ServedLeases:
         except (OSError, http.client.HTTPException) as error:
             raise LeasesUnknownError(
                 f"the service behind {self._name} does not answer, so what its leases keep is unknown ({error});"
-                f" {self._cure}"
+                f" {self._hint}"
             ) from error
         if answer.getheader(SERVICE_HEADER) == THIS_PROCESS.name:
             return {**_OWN, "trusted": False}
@@ -232,7 +232,7 @@ class RemoteLeases(ServedLeases):
         return f"{parts.scheme}://{parts.netloc}"
 
     @property
-    def _cure(self) -> str:
+    def _hint(self) -> str:
         return f"start it again, or unset {URL} where no service knows the leases of these endpoints any more"
 
     def _connect(self) -> http.client.HTTPConnection:
@@ -330,14 +330,12 @@ def _problem(text: bytes) -> str:
 
 
 def _lease(row: Mapping[str, Any]) -> Lease:
-    holder = row["holder"]
-    owner = f"pid {holder['pid']} on {holder['host']}" if holder["pid"] is not None else str(holder["host"])
-    ending = None
+    holder, ending = row["holder"], None
     if (ended_at := row["ended_at"]) is not None:
         ending = Ending(parse_time(ended_at), str(row["cause"] or ""), parse_time(row["claims_until"]))
     return Lease(
         id=str(row["id"]),
-        owner=owner,
+        owner=str(Holder(str(holder["host"]), holder["pid"])),
         claims=tuple(map(Claim.of, row["claims"])),
         since=parse_time(row["since"]),
         ending=ending,

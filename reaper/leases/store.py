@@ -28,19 +28,16 @@ from reaper.leases.database import (
     as_keys,
     as_row,
     connect,
-    create,
     explained,
     from_row,
     spell,
     write,
 )
 from reaper.leases.history import LazyIndex
-from reaper.leases.record import HEARTBEAT_DUE, Holder, LeaseRecord, LeaseState, Liveness
+from reaper.leases.record import LeaseRecord, LeaseState
 from reaper.paths import is_there
 
 T = TypeVar("T")
-
-__all__ = ["HEARTBEAT_DUE", "REMEMBER", "Holder", "LeaseFile", "LeaseRecord", "LeaseState", "Liveness", "create"]
 
 _OPEN = "state IN ('live', 'reconnecting')"
 REMEMBER = timedelta(days=7)  # how long an ended lease goes on taking what carries its label

@@ -16,10 +16,11 @@ from reaper import host
 from reaper.core.durations import human
 from reaper.core.lease import Claim
 from reaper.errors import LeasesUnknownError
+from reaper.leases.database import create
 from reaper.leases.held import Held, LeaseListener
-from reaper.leases.record import MAX_AGE, MAX_AGE_CAUSE
+from reaper.leases.record import HEARTBEAT_DUE, MAX_AGE, MAX_AGE_CAUSE, Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.sources import KILLED
-from reaper.leases.store import HEARTBEAT_DUE, REMEMBER, Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
+from reaper.leases.store import REMEMBER, LeaseFile
 
 HEARTBEAT_WINDOW = timedelta(minutes=5)  # for which one that missed it is waited for
 CONNECTION_WINDOW = timedelta(seconds=10)

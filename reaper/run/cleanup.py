@@ -16,8 +16,9 @@ from reaper.core.lease import Ending, Lease
 from reaper.core.model import Decision, Outcome, Reason, Report
 from reaper.core.scope import Scope
 from reaper.errors import ConfigError, LeasesUnknownError
+from reaper.leases.record import LeaseRecord, LeaseState
 from reaper.leases.sources import KILLED, NAME, KnownLeases, other_service
-from reaper.leases.store import LeaseFile, LeaseRecord, LeaseState
+from reaper.leases.store import LeaseFile
 from reaper.library.lease_client import AwayError, LeaseRefusedError, Service
 from reaper.observers.log import LogObserver, configure
 from reaper.paths import TOKEN

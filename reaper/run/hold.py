@@ -14,7 +14,7 @@ from reaper.core.model import Report
 from reaper.errors import PASSING, ConfigError, LeasesUnknownError
 from reaper.leases.peers import is_trusted, listener
 from reaper.leases.process import OwnLease
-from reaper.leases.store import LeaseRecord, LeaseState
+from reaper.leases.record import LeaseRecord, LeaseState
 from reaper.library.lease import HeldLease, lease
 from reaper.library.lease_client import LeaseRefusedError
 from reaper.observers.log import LogObserver

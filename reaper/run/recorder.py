@@ -16,8 +16,9 @@ from pathlib import Path
 from reaper.core.identity import PROJECT_LABEL
 from reaper.core.scope import LEASE_LABEL
 from reaper.errors import LeasesUnknownError, NotFoundError, ProviderError
+from reaper.leases.database import create
 from reaper.leases.sources import NAME
-from reaper.leases.store import LeaseFile, create
+from reaper.leases.store import LeaseFile
 from reaper.providers.base import call_once
 from reaper.providers.docker.client import DockerReader
 from reaper.providers.docker.made import made_with

@@ -27,9 +27,10 @@ from reaper.core.scope import Scope
 from reaper.descriptors import make_room
 from reaper.errors import ConfigError, LeasesUnknownError
 from reaper.leases.listening import inherited
+from reaper.leases.record import LeaseRecord
 from reaper.leases.ryuk_server import Ryuk
 from reaper.leases.sources import NAME, other_service, service_at
-from reaper.leases.store import LeaseFile, LeaseRecord
+from reaper.leases.store import LeaseFile
 from reaper.leases.watcher import RESTART_WINDOW, LeaseBook
 from reaper.liveness import Alive, lock_file, new_token
 from reaper.observers.log import LogObserver

@@ -12,9 +12,10 @@ from reaper.errors import ConfigError, LeasesUnknownError
 from reaper.leases.http_api import LeaseApi
 from reaper.leases.local_socket import LocalSocket
 from reaper.leases.peers import uid_of
+from reaper.leases.record import LeaseRecord, LeaseState
 from reaper.leases.ryuk_server import Ryuk
 from reaper.leases.sources import NAME
-from reaper.leases.store import LeaseFile, LeaseRecord, LeaseState
+from reaper.leases.store import LeaseFile
 from reaper.leases.watcher import LeaseBook
 from reaper.liveness import Alive, lock_file, new_token
 from reaper.paths import NOWHERE, sockets_to_listen_on

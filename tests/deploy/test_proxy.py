@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 from devkit.client import OBEYS_TERM, EngineClient
 from devkit.faults import Fault, FaultProxy
 from devkit.generate.proxy import REFUSED, UNREACHABLE, config
+from reaper.leases.database import create
+from reaper.leases.record import Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.sources import NAME as LEASES
-from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
+from reaper.leases.store import LeaseFile
 from reaper.providers.docker.calls import CALLS, made
 from reaper.providers.docker.client import DockerProvider
 from reaper.providers.docker.events import QUIET

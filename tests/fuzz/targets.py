@@ -27,8 +27,10 @@ from reaper.core.model import Decision, EndpointReport, Kind, Outcome, Reason, R
 from reaper.core.savings import Prices, Rates
 from reaper.errors import ConfigError, InvalidError, LeasesUnknownError
 from reaper.leases import authorization, documents, ryuk_protocol
+from reaper.leases.database import create
+from reaper.leases.record import Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.served import ServedLeases
-from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
+from reaper.leases.store import LeaseFile
 from reaper.observers.journal_db import DamagedError, Database, NewerError, reaped_projects
 from reaper.observers.journal_rows import Begun, Gap, gaps_left, spell
 from reaper.providers import answers, parsing

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from devkit.client import OBEYS_TERM
+from reaper.leases.database import create
+from reaper.leases.record import Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.sources import NAME
-from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
+from reaper.leases.store import LeaseFile
 from tests.run import Program
 from tests.simulator.docker_world import World
 

@@ -19,10 +19,12 @@ from reaper.core.scope import LEASE_LABEL, Selector
 from reaper.core.site import Site
 from reaper.errors import LeasesUnknownError
 from reaper.leases import database, served, store
+from reaper.leases.database import create
 from reaper.leases.process import OwnLease
+from reaper.leases.record import Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.served import FollowedLeases, RemoteLeases, ServedLeases
 from reaper.leases.sources import NAME, SharedLeases
-from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
+from reaper.leases.store import LeaseFile
 from reaper.library.lease import lease
 from tests.library.service import Service, serving
 from tests.run import NO_DAYTONA, Program

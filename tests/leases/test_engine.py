@@ -8,8 +8,10 @@ import pytest
 
 from devkit.client import OBEYS_TERM, EngineClient
 from reaper.core.lease import Claim
+from reaper.leases.database import create
+from reaper.leases.record import Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.sources import NAME
-from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
+from reaper.leases.store import LeaseFile
 from reaper.providers.docker.containers import engine_id
 from reaper.providers.docker.volumes_images import reports_creation
 from tests import needs

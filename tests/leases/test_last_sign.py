@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from reaper.core.lease import IN_FLIGHT, Claim
 from reaper.core.scope import Selector
-from reaper.leases.store import HEARTBEAT_DUE, Liveness
+from reaper.leases.record import HEARTBEAT_DUE, Liveness
 from reaper.leases.watcher import CONNECTION_WINDOW, HEARTBEAT_WINDOW, WRITE_EVERY
 from tests.leases.test_leasebook import EXPIRED, HOLDER, LIVE, SECOND, House, wait
 from tests.sweep.loops import JumpingLoop

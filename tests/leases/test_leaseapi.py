@@ -17,8 +17,9 @@ from aiohttp.typedefs import Handler
 
 from reaper.leases.documents import LONGEST
 from reaper.leases.http_api import PATH, LeaseApi, lease_app
+from reaper.leases.record import Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.sources import NAME
-from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness
+from reaper.leases.store import LeaseFile
 from reaper.leases.watcher import LeaseBook
 from reaper.providers.memory import VirtualClock
 from tests.sweep.lab import NOW

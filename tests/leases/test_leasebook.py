@@ -12,8 +12,9 @@ import pytest
 from reaper.core.lease import Claim
 from reaper.core.scope import Selector
 from reaper.errors import LeasesUnknownError
+from reaper.leases.record import HEARTBEAT_DUE, Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.sources import NAME
-from reaper.leases.store import HEARTBEAT_DUE, REMEMBER, Holder, LeaseFile, LeaseRecord, LeaseState, Liveness
+from reaper.leases.store import REMEMBER, LeaseFile
 from reaper.leases.watcher import CONNECTION_WINDOW, HEARTBEAT_WINDOW, RESTART_WINDOW, LeaseBook
 from reaper.providers.memory import VirtualClock
 from tests.sweep.lab import NOW

@@ -13,9 +13,10 @@ import pytest
 from reaper.core.lease import IN_FLIGHT, Claim, Ending
 from reaper.core.scope import Selector
 from reaper.errors import LeasesUnknownError
-from reaper.leases.database import SMALLEST
+from reaper.leases.database import SMALLEST, create
+from reaper.leases.record import Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.sources import NAME
-from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
+from reaper.leases.store import LeaseFile
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -24,7 +24,7 @@ from reaper.errors import ConfigError
 from reaper.leases import http_api, local_socket
 from reaper.leases.local_socket import LocalSocket
 from reaper.leases.peers import Peer, user_name
-from reaper.leases.store import LeaseRecord, LeaseState, Liveness
+from reaper.leases.record import LeaseRecord, LeaseState, Liveness
 from tests.leases.others import NAMELESS, NOBODY, ask
 from tests.library.service import ENDPOINTS, Log, Service, serving
 

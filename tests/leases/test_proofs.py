@@ -17,11 +17,13 @@ from reaper import host
 from reaper.core.lease import IN_FLIGHT, Claim
 from reaper.core.scope import Selector
 from reaper.errors import LeasesUnknownError
+from reaper.leases.database import create
 from reaper.leases.peers import Peer
 from reaper.leases.process import OwnLease
+from reaper.leases.record import Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.served import ServedLeases
 from reaper.leases.sources import NAME, KnownLeases, SharedLeases
-from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
+from reaper.leases.store import LeaseFile
 from reaper.liveness import Alive, lock_file
 
 NOW = datetime.now(UTC)

@@ -14,8 +14,9 @@ from aiohttp.typedefs import Handler
 
 from reaper.leases.http_api import PATH, LeaseApi, lease_app
 from reaper.leases.local_socket import LocalSocket
+from reaper.leases.record import LeaseRecord, LeaseState
 from reaper.leases.sources import NAME
-from reaper.leases.store import LeaseFile, LeaseRecord, LeaseState
+from reaper.leases.store import LeaseFile
 from reaper.leases.watcher import CONNECTION_WINDOW, LeaseBook
 from reaper.paths import SOCKET
 

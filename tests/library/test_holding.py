@@ -19,8 +19,8 @@ import reaper
 from devkit.ports import free_port
 from reaper import CleanupError, LeaseRefusedError, lease, managed_docker_container, paths
 from reaper.leases import documents, peers
+from reaper.leases.record import LeaseState, Liveness
 from reaper.leases.served import WITHIN
-from reaper.leases.store import LeaseState, Liveness
 from reaper.library import lease as holding
 from reaper.library import lease as own
 from reaper.library import lease_client

@@ -11,8 +11,10 @@ from typing import Any, Self
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from reaper.leases.database import create
+from reaper.leases.record import Holder, LeaseRecord, Liveness
 from reaper.leases.sources import NAME
-from reaper.leases.store import Holder, LeaseFile, LeaseRecord, Liveness, create
+from reaper.leases.store import LeaseFile
 from reaper.simulator.control import Traffic
 from reaper.simulator.daytona.rules import Behaviour as Manners
 from reaper.simulator.docker.model import Behaviour

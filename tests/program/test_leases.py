@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from reaper.leases.database import create
+from reaper.leases.record import Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.sources import NAME
-from reaper.leases.store import Holder, LeaseFile, LeaseRecord, LeaseState, Liveness, create
+from reaper.leases.store import LeaseFile
 from tests.program.fakeengine import FakeEngine
 from tests.run import Program
 

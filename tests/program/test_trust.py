@@ -11,8 +11,9 @@ import pytest
 from reaper.config import load, secrets, trust
 from reaper.core.model import Decision, Reason, Verdict
 from reaper.errors import ConfigError, LeasesUnknownError
+from reaper.leases.database import create
 from reaper.leases.sources import NAME
-from reaper.leases.store import LeaseFile, create
+from reaper.leases.store import LeaseFile
 from reaper.providers.daytona.registration import REGISTRATION
 from reaper.providers.daytona.settings import DaytonaTable
 from reaper.providers.registration import EndpointSpec

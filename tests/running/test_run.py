@@ -11,8 +11,9 @@ from datetime import timedelta
 
 import pytest
 
+from reaper.leases.record import LeaseState
 from reaper.leases.sources import NAME
-from reaper.leases.store import LeaseFile, LeaseState
+from reaper.leases.store import LeaseFile
 from tests.daytona.server import Served
 from tests.program.wrapped import started
 from tests.run import Program

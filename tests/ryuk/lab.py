@@ -12,10 +12,11 @@ import structlog
 
 from reaper.config.service_tables import LeasesTable
 from reaper.errors import LeasesUnknownError
+from reaper.leases.record import LeaseRecord, LeaseState
 from reaper.leases.ryuk_protocol import claim_of, lease_id
 from reaper.leases.ryuk_server import Ryuk
 from reaper.leases.sources import NAME
-from reaper.leases.store import LeaseFile, LeaseRecord, LeaseState
+from reaper.leases.store import LeaseFile
 from reaper.leases.watcher import LeaseBook
 
 CLAIMABLE = LeasesTable().claimable

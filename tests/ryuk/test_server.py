@@ -7,8 +7,8 @@ import anyio
 import pytest
 
 from reaper.leases import ryuk_server, watcher
+from reaper.leases.record import Holder, LeaseState, Liveness
 from reaper.leases.ryuk_protocol import LONGEST
-from reaper.leases.store import Holder, LeaseState, Liveness
 from tests.ryuk.lab import LIMIT, House, lease, line, until
 
 pytestmark = pytest.mark.anyio

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from reaper import lease
+from reaper.leases.record import LeaseRecord, LeaseState
 from reaper.leases.sources import NAME
-from reaper.leases.store import LeaseFile, LeaseRecord, LeaseState
+from reaper.leases.store import LeaseFile
 from reaper.library import lease as own
 from reaper.library.lease import HeldLease
 from reaper.paths import SOCKET

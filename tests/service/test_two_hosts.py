@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from reaper import lease
+from reaper.leases.record import LeaseState
 from reaper.leases.sources import NAME
-from reaper.leases.store import LeaseFile, LeaseState
+from reaper.leases.store import LeaseFile
 from tests import needs
 from tests.engine.lab import rows
 from tests.owners.test_engine import killed
