@@ -7,11 +7,11 @@ from datetime import timedelta
 from reaper.core.actions import ARCHIVED, is_done, obstacle
 from reaper.core.durations import human
 from reaper.core.model import Action, Decision, Outcome, Resource, State
-from reaper.errors import ConflictError, DependencyError, InProgressError, InvalidError, NotFoundError, ProviderError
+from reaper.errors import ConflictError, DependencyError, InProgressError, InvalidError, ProviderError
 from reaper.providers.abilities import Archiving
 from reaper.sweep.concurrency import not_changing, until
 from reaper.sweep.context import ChangedError, subject
-from reaper.sweep.unit import NO_TIME, NOUNS, STOP_PATIENCE, Unit
+from reaper.sweep.unit import NOUNS, STOP_PATIENCE, Unit, patience_after, refusal_of
 
 ARCHIVE_PATIENCE = timedelta(minutes=5)  # the platform copies the whole disk to its archive
 UNCONFIRMED = "unconfirmed"
@@ -72,7 +72,6 @@ class StoppingUnit(Unit):
         if not isinstance(provider, Archiving):
             self._failed(decision, InvalidError(f"{provider.provider} cannot archive a {resource.kind}"))
             return
-        error: ProviderError | None = None
 
         async def archive() -> None:
             self._record_look(resource)
@@ -81,14 +80,8 @@ class StoppingUnit(Unit):
             await provider.archive(resource)
 
         what = f"archive {resource.kind} {resource.name}"
-        try:
-            await self._act(what, archive, self.context.slots.removals, look=self._last_look(resource))
-        except NotFoundError:
-            pass  # the look below says so
-        except ProviderError as failed:
-            error = failed  # look before giving up: it may have worked all the same
-        waits = error is None or isinstance(error, InProgressError | ConflictError)
-
+        look = self._last_look(resource)
+        error = await refusal_of(self._act(what, archive, self.context.slots.removals, look=look))
         steady = not_changing()
 
         def settled(seen: Resource) -> bool:
@@ -97,11 +90,7 @@ class StoppingUnit(Unit):
 
         try:
             with self.context.retrier.resting.one():
-                seen = await until(
-                    settled,
-                    lambda: self._inspect_one(resource),
-                    ARCHIVE_PATIENCE if waits else NO_TIME,
-                )
+                seen = await until(settled, lambda: self._inspect_one(resource), patience_after(error, ARCHIVE_PATIENCE))
         except ProviderError as failed:
             self._failed(decision, failed)
             return

@@ -1,7 +1,7 @@
 """Reaping one unit: a resource that stands alone, or a group. Look again, stop, delete, in that order."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -324,18 +324,11 @@ class Unit(Members):
         Raises:
             ProviderError: it could not be looked at.
         """
-        error: ProviderError | None = None
-        try:
-            await self._ask_to_stop(resource, grace)
-        except NotFoundError:
-            pass  # the look below says so
-        except ProviderError as failed:
-            error = failed  # look before giving up: it may have worked all the same
-        waits = error is None or isinstance(error, InProgressError | ConflictError)
+        error = await refusal_of(self._ask_to_stop(resource, grace))
         seen = await until(
             lambda r: r.state in (State.STOPPED, State.FAILED) or (error is not None and r.state is State.RUNNING),
             lambda: self._inspect_one(resource),
-            STOP_PATIENCE if waits else NO_TIME,
+            patience_after(error, STOP_PATIENCE),
         )
         return seen, error
 
@@ -377,3 +370,19 @@ class Unit(Members):
 
         for kind in (Kind.POD, Kind.NETWORK):
             await self._each([d.resource for d in joined if d.resource.kind is kind], one)
+
+
+async def refusal_of(request: Awaitable[None]) -> ProviderError | None:
+    """Make a request, and return why it was refused, if it was. A look has to follow: it may have worked all the same."""
+    try:
+        await request
+    except NotFoundError:
+        pass  # the look says so
+    except ProviderError as error:
+        return error
+    return None
+
+
+def patience_after(error: ProviderError | None, patience: timedelta) -> timedelta:
+    """How long to look for the effect of a request: for ``patience``, unless it was refused for good."""
+    return patience if error is None or isinstance(error, InProgressError | ConflictError) else NO_TIME
