@@ -262,7 +262,7 @@ def _value(text: str, annotation: str, variable: str) -> object:
     return text
 
 
-_CURES = {
+_HINTS = {
     "int_type": "write a whole number, for example 4",
     "float_type": "write a number, for example 2.0",
     "bool_type": "write true or false, without quotes",
@@ -297,7 +297,7 @@ def _where(loc: Key, origins: Mapping[Key, str], file: Path | None) -> str:
 def _sentence(detail: ErrorDetails, model: type[Settings], raw: dict[str, Any]) -> str:
     loc = [part for part in detail["loc"] if part != "[key]"]
     place, key = _place(loc, raw)
-    message = _CURES.get(detail["type"], detail["msg"].removeprefix("Value error, "))
+    message = _HINTS.get(detail["type"], detail["msg"].removeprefix("Value error, "))
     if detail["type"] == "extra_forbidden":
         elsewhere = loc[-1] in TOP_LEVEL
         hint = "it stands at the top of the file, above the first table" if elsewhere else _known_keys(loc, model)

@@ -1,4 +1,4 @@
-"""The conditions of one policy, and the label overrides that a resource carries, held against one resource. Pure.
+"""The conditions of one policy, and the label overrides that a resource carries, evaluated for one resource. Pure.
 
 A resource that has been listed but not inspected is judged as if it had stopped when it was created and had never been
 started again. That is the oldest it can be, so whatever is kept on those grounds would be kept after an inspection too.
@@ -114,7 +114,7 @@ class Policy:
 
 
 class Match(NamedTuple):
-    """One policy held against one resource.
+    """One policy evaluated for one resource.
 
     Args:
         phrase: puts it into a few words.
@@ -255,7 +255,7 @@ def _code(resource: Resource, policy: Policy) -> str:
     return f", exit code {resource.exit_code}" if policy.exit_codes and resource.exit_code is not None else ""
 
 
-class _Held(NamedTuple):
+class _Wording(NamedTuple):
     """What the words about a policy with timed conditions are made of. Closures would take twice the memory."""
 
     resource: Resource
@@ -284,10 +284,10 @@ class _Held(NamedTuple):
         return f"{facts}, policy {self.policy.name} allows {limits}"
 
 
-def hold(
+def evaluate(
     resource: Resource, policy: Policy, now: datetime, orphan: Orphan = NO_OWNER, here: datetime | None = None
 ) -> Match:
-    """Hold one policy against one resource.
+    """Evaluate one policy for one resource.
 
     Args:
         resource: it.
@@ -317,8 +317,8 @@ def hold(
     reason = conditions[0][0]
     if sort is not None and policy.older_than is policy.unused_for is policy.orphaned_for is None:
         reason = sort[0]
-    held = _Held(resource, policy, now, orphan, conditions, sort)
-    return Match(policy, at is not None and at <= now, reason, held.phrase, held.say, at)
+    wording = _Wording(resource, policy, now, orphan, conditions, sort)
+    return Match(policy, at is not None and at <= now, reason, wording.phrase, wording.say, at)
 
 
 class InvalidLabelError(ValueError):

@@ -12,7 +12,7 @@ from reaper.core.conditions import (
     InvalidLabelError,
     Match,
     Policy,
-    hold,
+    evaluate,
     override_end,
 )
 from reaper.core.durations import human, shifted
@@ -168,9 +168,9 @@ class Judge:
         yield from self._policies(resource)
 
     def matches(self, resource: Resource, policies: Iterable[Policy] | None = None) -> list[Match]:
-        """Every policy, or these, held against the resource, in the order of the configuration."""
+        """Every policy, or these, evaluated for the resource, in the order of the configuration."""
         seen, policies = as_scope_reads(resource, self.rules.scope), self.rules.policies if policies is None else policies
-        return [hold(seen, policy, self.now, self._orphan(resource), self.here) for policy in policies]
+        return [evaluate(seen, policy, self.now, self._orphan(resource), self.here) for policy in policies]
 
     def _orphan(self, resource: Resource) -> Orphan:
         return self.processes.orphan(resource, age_base(resource))
@@ -322,15 +322,15 @@ class Judge:
             if resource.kind not in policy.kinds:
                 yield of_other_kinds(policy.name, resource.kind)
                 continue
-            held = hold(seen, policy, self.now, orphan, self.here)
+            match = evaluate(seen, policy, self.now, orphan, self.here)
             rule = f"policy {policy.name}"
-            if held.matched:
+            if match.matched:
                 matched = True
-                yield reap(rule, held.reason, held.phrase, held.say, policy, since=held.at)
+                yield reap(rule, match.reason, match.phrase, match.say, policy, since=match.at)
                 continue
-            yield Finding(rule, None, held.say)
-            if held.at is not None and (nearest is None or nearest.at is None or held.at < nearest.at):
-                nearest = held
+            yield Finding(rule, None, match.say)
+            if match.at is not None and (nearest is None or nearest.at is None or match.at < nearest.at):
+                nearest = match
         if matched:
             return
         if nearest is not None:

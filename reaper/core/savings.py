@@ -8,7 +8,7 @@ from typing import Self
 
 from reaper.core.accounts import UNKNOWN_FOOTPRINT, Footprint, LastLook, Saving
 from reaper.core.actions import ARCHIVED
-from reaper.core.conditions import Policy, hold
+from reaper.core.conditions import Policy, evaluate
 from reaper.core.model import Decision, Kind, Outcome, Reason, Resource, Result, State
 from reaper.core.owners import BY_CONTAINERS, in_a_word
 from reaper.core.rules import KEEP_LABEL
@@ -39,7 +39,7 @@ def saving(decision: Decision, policies: Iterable[Policy], now: datetime) -> Sav
     for policy in policies:
         if policy.name == decision.policy or resource.kind not in policy.kinds:
             continue
-        match = hold(resource, policy, now)
+        match = evaluate(resource, policy, now)
         if match.matched:
             avoided = timedelta(0)
         elif match.at is not None:

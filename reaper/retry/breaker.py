@@ -1,4 +1,4 @@
-"""Silences and circuit breaking, shared by all tasks of one endpoint. Times are anyio's, so tests turn the clock."""
+"""Cooldowns and circuit breaking, shared by all tasks of one endpoint. Times are anyio's, so tests turn the clock."""
 
 import math
 
@@ -23,11 +23,11 @@ class Cooldown:
 
     @property
     def active(self) -> bool:
-        """Whether the silence is in force now."""
+        """Whether it is in force now."""
         return self._until > anyio.current_time()
 
     async def wait(self) -> None:
-        """Wait until the silence is over; it may be prolonged meanwhile."""
+        """Wait until it is over; it may be prolonged meanwhile."""
         while (left := self._until - anyio.current_time()) > 0:  # noqa: ASYNC110 - it waits for a time, not for an event
             await anyio.sleep(left)
 

@@ -1,6 +1,6 @@
 """The one place that retries.
 
-Attempts and total time are both bounded; ``Retry-After`` is honoured and clamped; a silence ordered by a rate limit
+Attempts and total time are both bounded; ``Retry-After`` is honoured and clamped; a cooldown ordered by a rate limit
 costs no attempt and no time of the total; a call that backs off gives up its slot.
 """
 
@@ -55,7 +55,7 @@ class FailedAttempt:
         attempt: which one failed, counted from 1.
         attempts: of how many.
         delay: seconds until the next one begins.
-        silence: whether a rate limit ordered the delay: then the attempt does not count.
+        cooldown: whether a rate limit ordered the delay: then the attempt does not count.
     """
 
     what: str
@@ -191,7 +191,7 @@ class _Call:
 
     async def _attempt(self, function: Callable[[], Awaitable[T]]) -> T:
         self.number += 1
-        for silences_left in range(self.owner.policy.attempts, -1, -1):
+        for cooldowns_left in range(self.owner.policy.attempts, -1, -1):
             try:
                 return await self._once(function)
             except RateLimitedError as error:
@@ -200,7 +200,7 @@ class _Call:
                 asked, self.asked = self.asked, self.budget
                 for budget in {self.owner.reading, self.owner.changing} if error.everything else {asked}:
                     budget.blocked(error.retry_after)
-                if not silences_left:
+                if not cooldowns_left:
                     raise
                 self._report(error, min(error.retry_after, Cooldown.LONGEST), cooldown=True)
         raise AssertionError("the last round of the loop returns or raises")

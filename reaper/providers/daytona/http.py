@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 READ = "authenticated"
 CHANGE = "sandbox-lifecycle"
-UNTOLD_SILENCE = 60.0  # seconds, after a 429 that does not say for how long
+DEFAULT_COOLDOWN = 60.0  # seconds, after a 429 that does not say for how long
 LARGEST_ANSWER = 32 << 20  # bytes; a page of 200 sandboxes has a hundredth of that
 
 _STATUS: Mapping[int, type[ProviderError]] = {
@@ -225,7 +225,7 @@ def _rate_limited(message: str, headers: Mapping[str, str], group: str) -> RateL
     if own is not None:
         return RateLimitedError(message, retry_after=own)
     others = (retry_after(headers.get(name)) for name in (f"Retry-After-{READ}", f"Retry-After-{CHANGE}", "Retry-After"))
-    seconds = next((seconds for seconds in others if seconds is not None), UNTOLD_SILENCE)
+    seconds = next((seconds for seconds in others if seconds is not None), DEFAULT_COOLDOWN)
     return RateLimitedError(message, retry_after=seconds, everything=True)
 
 

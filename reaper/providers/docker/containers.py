@@ -22,7 +22,7 @@ from reaper.providers.parsing import epoch, labels, text
 Row = Mapping[str, object]
 
 # System containers, by the beginning of a label's key: read from the sources of what sets it, which stand beside it.
-_MACHINERY_LABELS = {
+_SYSTEM_LABELS = {
     "com.docker.swarm.": "a Swarm task",
     "io.kubernetes.": "a Kubernetes pod's",
     "io.x-k8s.": "a Kubernetes node",
@@ -40,9 +40,9 @@ _MACHINERY_LABELS = {
     "com.docker.desktop.": "a part of Docker Desktop",
     "org.testcontainers.ryuk": TESTCONTAINERS_REAPER,
 }
-_MACHINERY_PREFIXES = tuple(_MACHINERY_LABELS)
-_MACHINERY_NAMES = {"buildx_buildkit_": "a BuildKit builder", "k8s_": "a Kubernetes pod's", "mesos-": "a Mesos task"}
-_MACHINERY_IMAGES = {
+_SYSTEM_PREFIXES = tuple(_SYSTEM_LABELS)
+_SYSTEM_NAMES = {"buildx_buildkit_": "a BuildKit builder", "k8s_": "a Kubernetes pod's", "mesos-": "a Mesos task"}
+_SYSTEM_IMAGES = {
     "moby/buildkit": "a BuildKit builder",
     "amazon/amazon-ecs-agent": "the agent of Amazon ECS",
     "public.ecr.aws/ecs/amazon-ecs-agent": "the agent of Amazon ECS",
@@ -116,18 +116,18 @@ def image_labels(row: Row) -> object:
 
 def system_container_of(name: str, found: Mapping[str, str] | None, image: str | None) -> str | None:
     """Return which system container it is ("a Kubernetes pod"), by its name, labels or image; None when it is none."""
-    if found and any(key.startswith(_MACHINERY_PREFIXES) for key in found):
-        return next(what for prefix, what in _MACHINERY_LABELS.items() if any(key.startswith(prefix) for key in found))
+    if found and any(key.startswith(_SYSTEM_PREFIXES) for key in found):
+        return next(what for prefix, what in _SYSTEM_LABELS.items() if any(key.startswith(prefix) for key in found))
     if _POD_INFRA.fullmatch(name):
         return "a Podman pod's infra container"
-    for prefix, what in _MACHINERY_NAMES.items():
+    for prefix, what in _SYSTEM_NAMES.items():
         if name.startswith(prefix):
             return what
     unit = (found or {}).get(_UNIT_LABEL)
     if unit is not None and not unit.startswith(_NO_UNIT):
         return f"a container of the systemd unit {unit}"
     reference = (image or "").removeprefix("docker.io/")
-    return next((what for prefix, what in _MACHINERY_IMAGES.items() if reference.startswith(prefix)), None)
+    return next((what for prefix, what in _SYSTEM_IMAGES.items() if reference.startswith(prefix)), None)
 
 
 def _name(value: object) -> str:
