@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import anyio
@@ -39,7 +39,7 @@ from reaper.providers.docker.registration import REGISTRATION
 from reaper.retry.retrier import RetryPolicy
 from reaper.ryuk import entrypoint
 from reaper.ryuk.settings import RyukSettings
-from reaper.session import Session
+from reaper.session import Session, utc_now
 from reaper.sweep import connect
 from reaper.sweep.plan import Plan
 from reaper.sweep.runner import exit_code
@@ -59,10 +59,6 @@ It carries the id that the session has made up for itself, which nothing older c
 PAUSE = 1.0  # seconds until what did not go is tried again
 SAME_SIGNAL = 1.0  # seconds: some signal a process and its whole group, and mean one
 NAMED = 20  # of what is left, in the log
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def run(env: Mapping[str, str], configure: Callable[[str], "FilteringBoundLogger"]) -> int:
@@ -116,7 +112,7 @@ class _Command:
             log,
             secret=secret,
             where="RYUK_PORT",
-            sessions_since=_now() - BEFORE_RYUK,
+            sessions_since=utc_now() - BEFORE_RYUK,
         )
         self._news = anyio.Event()
         self._problem: str | None = None
@@ -187,7 +183,7 @@ class _Command:
         window = self._ryuk.reconnection_timeout
         book = LeaseBook(
             LeaseFile(path),
-            _now,
+            utc_now,
             self,
             token=alive.token,
             lives=alive.lives_or_unknown,
@@ -358,7 +354,7 @@ class _Command:
 
     def _made_just_now(self, report: EndpointReport) -> frozenset[str]:
         """Ended leases under which something was made so lately that more may be about to come. Not for ever, though."""
-        now = _now()
+        now = utc_now()
         after = now + report.clock_skew + self._ryuk.retry_offset
         patient = {
             lease.id

@@ -13,7 +13,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ from reaper.service.scheduler import Schedule, Timing
 from reaper.service.status import Status
 from reaper.service.systemd import Notifier
 from reaper.service.web import Web
-from reaper.session import Session
+from reaper.session import Session, utc_now
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -53,10 +53,6 @@ POSTS = 1000
 SWITCH = 0.001  # seconds after which a thread lets the loop go on, in place of 5 ms; each turn of the loop waits so long
 DESCRIPTORS = 16_384  # an open connection may be a lease, and the usual 1,024 would be used up by a thousand of them
 SAME_SIGNAL = 1.0  # seconds: timeout(1), among others, signals the process and its whole group, and means one
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass
@@ -80,8 +76,8 @@ class Service:
 
     def __post_init__(self) -> None:
         settings = self.loaded.settings
-        self.status = Status(__version__, _now())
-        self.reporter = Reporter(self.log, self.status, self.metrics, self.notifier, _now)
+        self.status = Status(__version__, utc_now())
+        self.reporter = Reporter(self.log, self.status, self.metrics, self.notifier, utc_now)
         # Its endpoints come and go with the configuration; and the leases of this host's service are its own.
         self.session = Session(
             replace(self.loaded.plan, endpoints=()),
@@ -92,7 +88,6 @@ class Service:
             failed=self.reporter.journal_failed,
             recovered=self.reporter.journal_recovered,
             thorough=True,
-            clock=_now,
         )
         self.reporter.observer = self.session.observer
         folder, leases = self.loaded.plan.state, settings.leases
@@ -119,7 +114,7 @@ class Service:
             address = self.loaded.settings.service.address
             leasing = self.leasing
             api = (lambda: leasing.api) if leasing is not None else None
-            web = Web(self.status, self.metrics.render, clock=_now, leases=api, log=self.log) if address else None
+            web = Web(self.status, self.metrics.render, clock=utc_now, leases=api, log=self.log) if address else None
             try:
                 if web is not None and address is not None:
                     await web.start(*address)
@@ -232,7 +227,7 @@ class Service:
 
     def _sweep_at_start(self, runs: LastRuns) -> None:
         """Sweep for all policies but those with ``cron``: these only where their last time was missed just now."""
-        settings, now = self.loaded.settings, _now()
+        settings, now = self.loaded.settings, utc_now()
         at_times, policies = self.loaded.at_times, self.loaded.plan.rules.policies
         for worker in self.workers.values():
             worker.post([p.name for p in policies if p.name not in at_times and worker.concerns(p)])
@@ -259,15 +254,15 @@ class Service:
             worker.leases_ended()
 
     def _beat(self) -> None:
-        self.status.beat_at = _now()
+        self.status.beat_at = utc_now()
 
     async def _watch(self) -> None:
         """Go round: notify the watchdog, and begin the schedule anew when the clock has been set."""
-        before, passed = _now(), anyio.current_time()
+        before, passed = utc_now(), anyio.current_time()
         pause = min(LOOK_ROUND, (self.notifier.watchdog or LOOK_ROUND * 2) / 2)
         while True:
             await anyio.sleep(pause)
-            now, loop = _now(), anyio.current_time()
+            now, loop = utc_now(), anyio.current_time()
             jump = (now - before) - timedelta(seconds=loop - passed)
             if abs(jump) > CLOCK_JUMP:
                 self.log.warning("clock_jump_detected", by=str(jump))
@@ -301,7 +296,7 @@ class Service:
             problem = await self._try_reload(self.loaded.read if hosts_only else None)
             if problem is not None:
                 self.status.reload_error = problem
-                self.metrics.reloaded(False, _now())  # noqa: FBT003 - the value itself
+                self.metrics.reloaded(False, utc_now())  # noqa: FBT003 - the value itself
                 self.log.error("reload_refused", problem=problem)
                 self.notifier.status(f"the new configuration was refused, the old one stays: {problem}")
             self.notifier.ready()
@@ -331,8 +326,8 @@ class Service:
         old, new = self.loaded.endpoints(), loaded.endpoints()
         self.loaded = loaded
         self.status.config_file = str(loaded.file) if loaded.file else None
-        self.status.loaded_at, self.status.reload_error = _now(), None
-        self.metrics.reloaded(True, _now())  # noqa: FBT003
+        self.status.loaded_at, self.status.reload_error = utc_now(), None
+        self.metrics.reloaded(True, utc_now())  # noqa: FBT003
         dry_run = loaded.settings.service.dry_run
         self._ends_deleting = dry_run and not self.status.dry_run
         self.status.dry_run = dry_run
@@ -371,7 +366,7 @@ class Service:
         self.status.configure(endpoints, schedules, loaded.takes)
         readers = {name: worker.endpoint.reader for name, worker in self.workers.items()}
         watched = {name for name, reader in readers.items() if loaded.follows_events and isinstance(reader, Watched)}
-        intervals = {name: found for name, timing in timings.items() if (found := timing.interval(_now())) is not None}
+        intervals = {name: found for name, timing in timings.items() if (found := timing.interval(utc_now())) is not None}
         self.status.prices = prices = loaded.plan.prices
         reached, others, quotas = reach(endpoints, policies), actions(policies), loaded.plan.quotas
         self.metrics.configure(endpoints, reached, watched, intervals, prices=prices, actions=others, quotas=quotas)
