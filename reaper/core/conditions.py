@@ -338,7 +338,7 @@ def _when(text: str) -> datetime:
 
 
 def override_end(resource: Resource, labels: Mapping[str, str] | None = None) -> tuple[Reason, datetime, str] | None:
-    """When the resource label overrides to go: the later one where it carries both label overrides.
+    """When the resource's own label says that it ends: the later one where it carries both.
 
     Args:
         resource: it.

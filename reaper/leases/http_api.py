@@ -126,7 +126,7 @@ class LeaseApi:
         self._connections: Counter[str] = Counter()  # open ones, by lease
         self._closing = False
 
-    def hang_up(self) -> None:
+    def close_connections(self) -> None:
         """End the answers without an end, within ``LOOK_EVERY``: their readers look for the service that comes next."""
         self._closing = True
 

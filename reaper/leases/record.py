@@ -90,9 +90,9 @@ class LeaseRecord:
         claims: what it covers besides what carries its label.
         resources: ids that it covers.
         seen_at: when its holder was last known to be alive.
-        token: of a process: the byte that it holds a lock on while it lives (see ``alive``); else that of the process
+        token: of a process: the byte that it holds a lock on while it lives (see ``liveness``); else that of the process
             which watches the holder.
-        machine: the machine on which that process was started, see ``hostid``.
+        machine: the machine on which that process was started, see ``host``.
         boot: the boot of that machine.
         endpoints: the ids of the endpoints for which it was granted.
         cause: why it ended, for people.
@@ -120,7 +120,7 @@ class LeaseRecord:
     uptime: float | None = None
     ended_by: str = ""
 
-    def is_orphan(self, lives: bool | None) -> bool:  # noqa: FBT001 - the answer of ``alive``
+    def is_orphan(self, lives: bool | None) -> bool:  # noqa: FBT001 - the answer of ``liveness``
         """Whether its holder is surely dead, and that is not recorded yet. Two proofs are asked of a process.
 
         Args:

@@ -37,7 +37,7 @@ MOST_OF_ONE = 100  # leases that one connection holds
 FIRST_LINE_WITHIN = 60.0  # seconds in which a client has to name something
 SECRET_WITHIN = 10.0  # seconds in which a client has to show the secret, where one is wanted
 ROUND = 1.0  # seconds between two looks whether the book is still the same
-MOST_TOLD = 10  # refused lines of one connection that are logged one by one
+MOST_LOGGED = 10  # refused lines of one connection that are logged one by one
 _CHUNK = 4096
 _SECRET = b"secret="
 # A peer that vanished without a word is noticed after about half a minute: the protocol has no sign of life of its own.
@@ -108,7 +108,7 @@ class Ryuk:
         self._refuses = False
         self._ended = anyio.Event()
         self.clients = 0
-        self._talking: dict[int, _Client] = {}  # the oldest first, but for those that are hung up on
+        self._talking: dict[int, _Client] = {}  # the oldest first, but for those whose connection is closed
         self._crowded = False
         self.served = 0
         self.seen: set[str] = set()
@@ -251,7 +251,7 @@ class Ryuk:
                 self._log.debug("ryuk_client_gone", peer=peer, clients=self.clients)
 
     def _make_room(self) -> bool:
-        """Hang up on the client that has named nothing for longest, if there is one."""
+        """Close the connection of the client that has named nothing for longest, if there is one."""
         client = next((client for client in self._talking.values() if not client.leases), None)
         if client is None or client.limit is None:
             return False
@@ -268,7 +268,7 @@ class Ryuk:
                 while True:
                     for line in lines.feed(await client.stream.receive(_CHUNK)):
                         if limit.cancel_called:
-                            return  # it was hung up on while this was under way: no lease begins now
+                            return  # it was closed while this was under way: no lease begins now
                         await self._answer(client, line)
                         if client.leases:
                             limit.deadline = float("inf")
@@ -300,9 +300,9 @@ class Ryuk:
         """Tell of a line that gets no ACK; of one client's not more than a few."""
         self._refused()
         client.refused += 1
-        if client.refused < MOST_TOLD:
+        if client.refused < MOST_LOGGED:
             self._log.error("ryuk_line_refused", peer=client.peer, problem=why)
-        elif client.refused == MOST_TOLD:
+        elif client.refused == MOST_LOGGED:
             self._log.error("ryuk_line_refused", peer=client.peer, problem=why, further="of this client are not logged")
 
     # -- its leases ----------------------------------------------------------------------------------------------------

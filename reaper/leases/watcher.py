@@ -38,7 +38,7 @@ class LeaseBook:
         file: where they are kept.
         clock: returns the aware time in UTC.
         listener: is notified of every change.
-        token: this process's own (see ``alive``): by it others see whether the leases are watched.
+        token: this process's own (see ``liveness``): by it others see whether the leases are watched.
         lives: whether the process with a token is alive; None where that is unknown.
         endpoints: gives the ids of the endpoints that leases are granted for.
         connection: how long one is waited for whose connection is gone.

@@ -335,7 +335,7 @@ def _details(error: BaseException | None) -> tuple[type[BaseException] | None, B
 
 
 def _ignored(_: object) -> None:
-    """A context manager's label override to suppress the body's exception."""
+    """Do nothing with what a context manager returned to suppress the body's exception."""
 
 
 def _time_up(seconds: float, then: str) -> TimeoutError:

@@ -284,14 +284,14 @@ class EndpointWorker:
 
     async def _follow(self, reader: Watched) -> None:
         """Follow the endpoint's events for as long as it is kept."""
-        delay, is_told, is_open = FIRST_RECONNECTION, False, False
+        delay, is_reported, is_open = FIRST_RECONNECTION, False, False
 
         def connected() -> None:
-            nonlocal is_told, is_open
+            nonlocal is_reported, is_open
             is_open = True
             self._look_again = FIRST_LOOK
-            if not is_told:
-                is_told = True
+            if not is_reported:
+                is_reported = True
                 self.reporter.watching(self.name, connected=True)
                 self._is_back()
 
@@ -310,7 +310,7 @@ class EndpointWorker:
             if lived >= LONGEST_RECONNECTION:
                 delay = FIRST_RECONNECTION
             if problem or not is_open or delay > FIRST_RECONNECTION:  # else a proxy may have closed what was silent for long
-                is_told = False
+                is_reported = False
                 self.reporter.watching(self.name, connected=False, error=problem or "the stream ended")
             if not is_open:
                 self._suspect()

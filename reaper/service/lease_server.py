@@ -125,10 +125,10 @@ class Leasing:
                     self._metrics.leases_unknown(False)  # noqa: FBT003 - the value itself
                 await anyio.sleep(COUNT_EVERY)
 
-    def hang_up(self) -> None:
+    def close_connections(self) -> None:
         """Tell those who hold a lease by an open connection that it ends: no server waits for them then."""
         if self.api is not None:
-            self.api.hang_up()
+            self.api.close_connections()
 
     async def close(self) -> None:
         """Let go: another process may watch from now on."""

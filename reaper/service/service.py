@@ -127,7 +127,7 @@ class Service:
                 with anyio.CancelScope(shield=True):
                     self.schedule.stop()
                     if leasing is not None:
-                        leasing.hang_up()
+                        leasing.close_connections()
                     if web is not None:
                         await web.close()
                     if leasing is not None:

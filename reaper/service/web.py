@@ -1,6 +1,6 @@
 """What the service serves over HTTP: ``/metrics``, ``/healthz``, ``/readyz`` and the status page. These only read.
 
-``/leases`` is another matter, and ``leaseapi``'s. The rest has no login. It listens on the loopback by default,
+``/leases`` is another matter, and ``http_api``'s. The rest has no login. It listens on the loopback by default,
 and there it answers only to the loopback's own names: else any page in a browser on this machine could have its own name
 resolve to 127.0.0.1, and read along.
 """

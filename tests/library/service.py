@@ -128,7 +128,7 @@ class Service:
         watch = asyncio.create_task(self.book.run(), name="watch")
         self._ready.set()
         await self._stop.wait()
-        api.hang_up()
+        api.close_connections()
         watch.cancel()
         await asyncio.wait([watch])
         await local.close()

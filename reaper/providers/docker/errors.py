@@ -48,7 +48,7 @@ _LOST = "a part of it is lost on the engine's disk; remove it by hand with docke
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Message:
     """What the engine's words say besides its status.
 
     Args:
@@ -65,28 +65,28 @@ class _Told:
 
 
 _OF_WORDS = (
-    _Told(409, ("already in progress",), InProgressError),
+    _Message(409, ("already in progress",), InProgressError),
     # A network with endpoints refuses its deletion with 403, which is no matter of permission.
-    _Told(403, ("active endpoints",), ConflictError, _DISCONNECT),
+    _Message(403, ("active endpoints",), ConflictError, _DISCONNECT),
     # A volume or an image that something has: it may go when that is gone.
-    _Told(409, ("volume is in use",), DependencyError),
-    _Told(409, ("image is being used by",), DependencyError),
-    _Told(409, ("is using its referenced image",), DependencyError),
-    _Told(409, ("has dependent child images",), DependencyError),
+    _Message(409, ("volume is in use",), DependencyError),
+    _Message(409, ("image is being used by",), DependencyError),
+    _Message(409, ("is using its referenced image",), DependencyError),
+    _Message(409, ("has dependent child images",), DependencyError),
     # Podman.
     # Of a container that runs or is paused, or that another call is at work on.
-    _Told(500, ("container state improper",), ConflictError),
-    _Told(500, ("with more than one tag",), ConflictError),
-    _Told(409, ("image is in use by a container",), DependencyError),
-    _Told(500, ("has dependent containers",), DependencyError),
-    _Told(500, ("network is being used",), ConflictError, _DISCONNECT),
-    _Told(500, ("is the infra container of pod",), ConflictError, "podman pod rm removes it with its pod"),
-    _Told(409, ("volume is being used",), DependencyError),
-    _Told(500, ("volume is being used",), DependencyError),
+    _Message(500, ("container state improper",), ConflictError),
+    _Message(500, ("with more than one tag",), ConflictError),
+    _Message(409, ("image is in use by a container",), DependencyError),
+    _Message(500, ("has dependent containers",), DependencyError),
+    _Message(500, ("network is being used",), ConflictError, _DISCONNECT),
+    _Message(500, ("is the infra container of pod",), ConflictError, "podman pod rm removes it with its pod"),
+    _Message(409, ("volume is being used",), DependencyError),
+    _Message(500, ("volume is being used",), DependencyError),
     # A container whose layer is lost.
-    _Told(500, ("stat /", ": no such file or directory"), RefusedError, _LOST),
-    _Told(500, ("layer does not exist",), RefusedError, _LOST),
-    _Told(500, ("is unexpectedly nil",), RefusedError, _LOST),
+    _Message(500, ("stat /", ": no such file or directory"), RefusedError, _LOST),
+    _Message(500, ("layer does not exist",), RefusedError, _LOST),
+    _Message(500, ("is unexpectedly nil",), RefusedError, _LOST),
 )
 # Podman names the cause of each refusal and answers most of them with 500. These may be over a moment later.
 _PASSING = ("locked", "timeout", "timed out", "temporarily", "try again", "deadline", "connection")

@@ -1,6 +1,6 @@
 """Volumes and images, which are listed where leases or policies ask for them: what the engine's JSON says of them.
 
-Tolerant, as ``docker_rows`` is: one odd row is unreadable and kept, and spoils nothing else.
+Tolerant, as ``containers`` is: one odd row is unreadable and kept, and spoils nothing else.
 """
 
 import re

@@ -113,7 +113,7 @@ class Sandbox:
 
     @property
     def changing(self) -> bool:
-        """Whether a label override for another state was accepted and has not come true."""
+        """Whether another state was accepted as the desired one and has not been reached."""
         return self.shown != self.state
 
     @property

@@ -60,7 +60,7 @@ class Behaviour:
     """How the server behaves; ranges are in seconds, and which value of the range a sandbox meets depends on the seed.
 
     Args:
-        pickup: until a label override (desiredState) reaches the stored state; meanwhile the list's filters see the old one.
+        pickup: until a desired state reaches the stored one; meanwhile the list's filters see the old one.
         destroy: until a deleted one is gone, pickup included. (0, 0) destroys at once.
         start, stop, archive: likewise.
         activity: until the use of a sandbox shows as lastActivityAt.

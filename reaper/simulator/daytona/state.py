@@ -145,7 +145,7 @@ class Organisation:
         if row.ephemeral:
             self._doom(row, self.now())
         else:
-            self._override(row, "stopped", self.now())
+            self._set_desired(row, "stopped", self.now())
 
     def archive(self, row: Sandbox, version: int) -> None:
         """Accept that it is archived, or raise Refusal. The stored state changes at once."""
@@ -183,7 +183,7 @@ class Organisation:
         """Accept the start, or raise Refusal."""
         self._settled(row, version)
         if row.state != "started":
-            self._override(row, "started", self.now())
+            self._set_desired(row, "started", self.now())
 
     def touch(self, row: Sandbox) -> None:
         """Use the sandbox: its lastActivityAt follows later, with the time of the use."""
@@ -247,12 +247,12 @@ class Organisation:
                 elif row.ephemeral:
                     self._doom(row, at)
                 else:
-                    self._override(row, "stopped", at)
+                    self._set_desired(row, "stopped", at)
             case _:
-                self._override(row, "archived", at)
+                self._set_desired(row, "archived", at)
 
-    def _override(self, row: Sandbox, desired: str, at: int) -> None:
-        """Want another state; the stored one follows when the server has picked the label override up."""
+    def _set_desired(self, row: Sandbox, desired: str, at: int) -> None:
+        """Set the desired state; the stored one follows when the server has picked it up."""
         row.step += 1
         with self._writing(row, at, activity=False):  # only a change of the stored state is an activity
             row.desired = desired
@@ -285,7 +285,7 @@ class Organisation:
             if not row.runner_dead and not row.destroy_fails:
                 self._at(at + self._within(row, "destroy"), row, "state destroyed")
         else:
-            self._override(row, "destroyed", at)
+            self._set_desired(row, "destroyed", at)
         for child in list(self._children.get(row.id, ())):
             other = self.rows.get(child)
             if other is not None and other.linked == row.id and other.desired != "destroyed":
