@@ -126,8 +126,8 @@ class Members:
         return fresh
 
     def _is_ours(self, resource: Resource) -> bool:
-        """Whether it is changing by this sweep's own request, whose answer was lost: asking again shows how far it is."""
-        ordered = self._attempts if self.action is Action.DELETE else self._asked_to_stop
+        """Whether it is changing by this sweep's own request, which was not refused: asking again shows how far it is."""
+        ordered = self._unanswered if self.action is Action.DELETE else self._asked_to_stop
         return resource.state is State.CHANGING and resource.id in ordered
 
     def _check_listed(self, listed: Collection[str], fresh: Iterable[Resource]) -> None:
@@ -142,12 +142,26 @@ class Members:
                 raise UnreadableError(f"the listing of its {its} lacks {resource.name}, which is there")
 
     async def _current_members(self, first: Resource, call: Call | None = None) -> set[str]:
-        """The ids of the group's members now. Raises ChangedError when one of them is none of this unit's."""
+        """The ids of the group's members now. Raises ChangedError when one has changed, or is none of this unit's."""
         if first.group is None:
             return {first.id}
         members = await self.context.provider.members(first, call or self._listing)
         self._check_known(members, first)
+        for member in members:
+            if (why := self._listed_change(member)) is not None:
+                raise ChangedError(f"{subject(member, first)} {why}")
         return {member.id for member in members}
+
+    def _listed_change(self, listed: Resource) -> str | None:
+        """How others have changed a member by what a listing shows, which is without times and may use other words."""
+        before, result = self._decision(listed).resource, self.results.get(listed.id)
+        half_removed = listed.state is State.FAILED and listed.id in self._attempts
+        ours = half_removed or listed.id in self._asked_to_stop | self._unanswered
+        if ours or (result is not None and result.outcome.removed):
+            return None
+        if listed.state not in (before.state, State.UNKNOWN):
+            return f"was {before.raw_state} and is {listed.raw_state} now"
+        return "has other labels now" if listed.labels not in (None, before.labels) else None
 
     def _check_known(self, members: Iterable[Resource], first: Resource) -> None:
         known = {decision.resource.id for decision in self.decisions}

@@ -235,7 +235,10 @@ class Unit(Members):
             raise
 
     async def _refused(self, decision: Decision, error: ProviderError) -> None:
-        """The endpoint refused what the last look allowed. Another look may explain that; else it fails when tried again."""
+        """The endpoint refused what the last look allowed. Another look may explain that; else it fails when tried again.
+
+        Raises ChangedError when it explains it: then the others of the group stay as well.
+        """
         resource = decision.resource
         try:
             fresh = await self._inspect_one(resource)
@@ -250,6 +253,8 @@ class Unit(Members):
             return
         if why is not None:
             self._settle(decision, Outcome.SKIPPED, f"the endpoint refused: {error}")
+            if resource.kind.runs:
+                raise ChangedError(f"the deletion of {resource.name} of its {resource.group_word} was refused: {why}")
             return
         self.retryable = True
         self._settle(decision, Outcome.FAILED, f"the endpoint refused: {error.advice}", error=error.label)
@@ -278,8 +283,7 @@ class Unit(Members):
             self._gone(decision)
             return
         if seen.state is not State.CHANGING:
-            self.retryable = True  # whatever was in progress was no removal, and it is over
-            self._failed(decision, error)
+            await self._refused(decision, error)  # whatever was in progress was no removal, and it is over
         elif self.context.confirmer is None and decision.resource.id not in self._unanswered:
             self._settle(decision, Outcome.SKIPPED, "it is being removed by another program, which takes its time")
         else:

@@ -1,12 +1,16 @@
 """What is held against the oracle: each request that would change something, each report, and the journal."""
 
+import json
 import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -25,6 +29,15 @@ _DAYTONA = re.compile(r"^/api/sandbox/([^/]+)(/stop|/archive|/autostop/\d+|/auto
 
 class BrokenPromiseError(AssertionError):
     """A rule of deletion does not hold, or a report is not true."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One listing: when, what had to stay by what it showed, and whether it asked for all that there is."""
+
+    at: float
+    to_stay: frozenset[str]
+    whole: bool
 
 
 class Watch:
@@ -49,7 +62,7 @@ class Watch:
         self.reapers = 1  # at work in this step: nothing tells whose a look was
         self.seen: dict[str, list[tuple[frozenset[str], float]]] = {}  # at each look: what might be done, and when that was
         self.signs: dict[str, list[tuple[object, ...]]] = {}  # how it was at each look of a sweep, until something was done
-        self.listed: dict[tuple[str, str], list[tuple[float, frozenset[str]]]] = {}  # what had to stay at each listing
+        self.listed: dict[tuple[str, str], list[Listed]] = {}
         self.timed: set[str] = set()
         self.on_request: Callable[[int], object] = lambda _: None
         self.wrong: list[str] = []
@@ -97,25 +110,26 @@ class Watch:
                 else:
                     must_refuse = self._check(place, target, deed or "delete", request.path)
             answer = await handler(request)
-            if must_refuse is not None and (answer.status != 409 or request.query.get("force")):
+            if must_refuse is not None and (request.query.get("force") or not self._is_there(place, f"volume {target}")):
                 self.fail(f"{must_refuse}, and the answer was {answer.status}")
-            if request.method == "GET" and _is_readable(answer):
-                self._saw(place, request.path, target)
+            if request.method == "GET" and (shown := _body(answer)) is not None:
+                self._saw(place, request, target, shown)
             return answer
 
         return watch
 
-    def _saw(self, place: Place, path: str, target: str | None) -> None:
+    def _saw(self, place: Place, request: web.Request, target: str | None, shown: bytes) -> None:
         """The program has looked at something, or at a group: no answer shows both, so each is held to what it showed."""
         if target is not None:
             self._note_signs(place, target)
             might = frozenset(deed for deed in self.deeds if self._might(place, target, deed))
             self.seen.setdefault(target, []).append((might, self.world.clock.elapsed()))
-        elif path.endswith(("/containers/json", "/api/sandbox")):
+        elif request.path.endswith(("/containers/json", "/api/sandbox")) and (rows := _rows(shown)) is not None:
+            whole = "createdAtAfter" not in request.query
             for deed in self.deeds:
-                first, second = self._views(place, deed)
+                first, second = self._views(place, deed, partial(_as_listed, rows=rows))
                 to_stay = frozenset(key.removeprefix("volume ") for key in first.never.keys() & second.never.keys())
-                self.listed.setdefault((place.name, deed), []).append((self.world.clock.elapsed(), to_stay))
+                self.listed.setdefault((place.name, deed), []).append(Listed(self.world.clock.elapsed(), to_stay, whole))
 
     def _might(self, place: Place, target: str, deed: str) -> bool:
         """Whether that might be done with it by what this look shows and the listings have shown."""
@@ -133,10 +147,10 @@ class Watch:
         links = place.provider == "daytona" and all(why.endswith("depends on it") for why in never)
         if self.reapers > 1 or links:
             since = self.world.clock.elapsed() - LINKED_LATE.total_seconds()
-            listed = [one for one in listed if one[0] >= since] or listed
+            listed = [one for one in listed if one.at >= since] or listed
         else:
-            listed = listed[-1:]
-        return all(target in to_stay for _, to_stay in listed)
+            listed = [one for one in listed if one.whole][-1:]  # of a session, one that shows what is new tells nothing
+        return all(target in one.to_stay for one in listed)
 
     def _note_signs(self, place: Place, target: str) -> None:
         now = next((thing for thing in oracle.things(self.world.truth(place)) if oracle.key(thing) == target), None)
@@ -151,11 +165,13 @@ class Watch:
         *before, last = self.signs.get(target, [None])
         return bool(before) and last not in before
 
-    def _views(self, place: Place, deed: str) -> tuple[Oracle, Oracle]:
-        """How it is, and how it would be had the program done nothing in this step."""
+    def _views(
+        self, place: Place, deed: str, shown: Callable[[truth.World], truth.World] = lambda world: world
+    ) -> tuple[Oracle, Oracle]:
+        """How it is, and how it would be had the program done nothing in this step; of that, what is shown."""
         raw = self.world.truth(place)
-        now = Oracle(raw, deed)
-        undone = Oracle(place.undone(raw), deed) if place.acted else now
+        now = Oracle(shown(raw), deed)
+        undone = Oracle(shown(place.undone(raw)), deed) if place.acted else now
         place.remembered |= now.owned_in_groups | undone.owned_in_groups
         return now, undone
 
@@ -211,6 +227,9 @@ class Watch:
         if int(minutes) < 24 * 60 or not (is_off or path in self.timed):
             self.fail(f"{path} for {thing}")
         self.timed.add(path)
+
+    def _is_there(self, place: Place, key: str) -> bool:
+        return any(oracle.key(thing) == key for thing in oracle.things(self.world.truth(place)))
 
     def _came_back(self, place: Place, key: str) -> bool:
         """Whether someone has started it again since the program stopped it."""
@@ -299,8 +318,33 @@ def _key(decision: Decision) -> str:
     return f"volume {resource.id}" if resource.kind is Kind.VOLUME else resource.id
 
 
-def _is_readable(answer: web.StreamResponse) -> bool:
-    return isinstance(answer, web.Response) and isinstance(answer.body, bytes) and answer.body[:1] in (b"{", b"[")
+def _body(answer: web.StreamResponse) -> bytes | None:
+    """What it says, if that can be read."""
+    readable = isinstance(answer, web.Response) and isinstance(answer.body, bytes) and answer.body[:1] in (b"{", b"[")
+    return answer.body if readable else None  # type: ignore[attr-defined]
+
+
+def _rows(shown: bytes) -> list[dict[str, Any]] | None:
+    """What a listing lists; None of an answer that is none."""
+    try:
+        found = json.loads(shown)
+    except ValueError:
+        return None
+    rows = found.get("items") if isinstance(found, dict) else found
+    return rows if isinstance(rows, list) else None
+
+
+def _as_listed(world: truth.World, rows: list[dict[str, Any]]) -> truth.World:
+    """A world with the sandboxes as a listing shows them: Daytona's lags."""
+    listed = {row["id"]: row for row in rows if world.sandboxes}
+
+    def shown(one: truth.Sandbox) -> truth.Sandbox:
+        if (row := listed.get(one.id)) is None:
+            return one
+        wanted = row["desiredState"] if row["desiredState"] != row["state"] else None
+        return replace(one, labels=row.get("labels"), state=row["state"], wanted=wanted)
+
+    return replace(world, sandboxes=tuple(shown(one) for one in world.sandboxes))
 
 
 def is_lost_when_stopped(thing: oracle.Thing | None) -> bool:

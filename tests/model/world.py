@@ -87,6 +87,8 @@ class Run:
         if ended is None and not self.alive and now - self.heard >= SILENCE:
             ended = self.heard + SILENCE
             heard = max(self.heard - UNWRITTEN, self.since) if sure else self.heard + IN_FLIGHT
+        elif ended is not None and sure:
+            heard = ended - unsure  # what was made in the last second may have been made later
         return truth.Lease(
             self.id,
             (self.since + unsure if sure else self.since.replace(microsecond=0)) + skew,  # listings give whole seconds

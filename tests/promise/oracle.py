@@ -256,6 +256,11 @@ class Oracle:
             and (not claim.projects or any(PROJECT_PATTERNS[p](project) for p in claim.projects for project in projects))
         )
 
+    def _shares_its_name(self, thing: Thing) -> bool:
+        """Whether several projects have the name of its own: a claim of that name may mean another one."""
+        unit = self._unit(thing) if isinstance(thing, Container) else None
+        return unit is not None and len(self._directories(unit[0])) > 1
+
     def _takes(self, lease: Lease, thing: Thing) -> bool:
         """Whether an ended lease proves it to be its own: by the label, by its id, or by a claim of its time and place."""
         assert lease.ended is not None
@@ -298,6 +303,8 @@ class Oracle:
                 within = thing.created is not None and lease.since <= thing.created <= lease.ended
                 if not within or lease.elsewhere:
                     reasons.open.append("its lease's label, of another time or place")
+            elif self._shares_its_name(thing) and any(claim.projects for claim in lease.claims):
+                reasons.open.append(f"which project lease {lease.id} claims is not clear")
         known = {lease.id for lease in self.world.leases}
         if named is not None and named not in known and not self._taken(thing):
             young = self._base(thing) is None or self._age(thing) < LONGEST_LEASE or abs(self.world.skew) > HOUR

@@ -199,8 +199,8 @@ class Pods:
             except NotFoundError:
                 continue
             for container, (name, state) in pod.containers.items():
-                stub = replace(resource, kind=Kind.CONTAINER, id=container, name=name, raw_state=state, inspected=False)
-                found.setdefault(container, replace(stub, state=STATES.get(state, State.UNKNOWN)))
+                stub = replace(resource, kind=Kind.CONTAINER, id=container, name=name, labels=None, inspected=False)
+                found.setdefault(container, replace(stub, raw_state=state, state=STATES.get(state, State.UNKNOWN)))
         return tuple(found.values())
 
     async def delete(self, resource: Resource) -> None:
