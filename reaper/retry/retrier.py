@@ -13,7 +13,14 @@ from typing import Protocol, TypeVar
 
 import anyio
 
-from reaper.errors import CallTimeoutError, CredentialsError, ProviderError, RateLimitedError, UnavailableError
+from reaper.errors import (
+    CallTimeoutError,
+    CircuitOpenError,
+    CredentialsError,
+    ProviderError,
+    RateLimitedError,
+    UnavailableError,
+)
 from reaper.retry.breaker import Breaker, Cooldown
 from reaper.retry.budget import AdaptiveLimiter, Budget
 from reaper.retry.resting import Resting
@@ -128,7 +135,7 @@ class Retrier:
             slots: held during an attempt, and given up while backing off. Waiting for one costs none of the total, nor does
                 waiting for a budget.
             extra: time that the call needs by its nature (a container's stop time-out), on top of the limits.
-            changes: whether it changes something, and so is counted in the other budget.
+            changes: whether it changes something, and so is counted in the other budget, and apart in the breaker.
             look: is taken before ``function`` in an attempt that needs it.
 
         Raises:
@@ -137,7 +144,7 @@ class Retrier:
         total = (self.policy.total + extra).total_seconds()
         timeout = (self.policy.request_timeout + extra).total_seconds()
         budget = self.changing if changes else self.reading
-        return await _Call(self, what, slots or nullcontext(), timeout, total, budget, look).run(function)
+        return await _Call(self, what, slots or nullcontext(), timeout, total, budget, changes, look).run(function)
 
 
 class _TotalTimeoutError(BaseException):
@@ -151,6 +158,7 @@ class _Call:
     Args:
         timeout: seconds for one attempt.
         total: seconds for all of them, the delays included.
+        changes: whether it changes something; its looks are reads.
     """
 
     owner: Retrier
@@ -159,6 +167,7 @@ class _Call:
     timeout: float
     total: float
     budget: Budget
+    changes: bool
     look: Look | None
     number: int = 0
     vain_looks: int = 0  # last looks that failed
@@ -176,9 +185,9 @@ class _Call:
             try:
                 return await self._attempt(function)
             except _TotalTimeoutError:
-                error = CallTimeoutError(f"no answer within {self.total:g} s in all")
-                self.owner.breaker.failed(error)  # an attempt that the total cut short speaks of the endpoint, too
-                raise self.last_error or error from None
+                raise self.last_error or CallTimeoutError(f"no answer within {self.total:g} s in all") from None
+            except CircuitOpenError as error:
+                raise self.last_error or error from None  # one that was tried has an error of its own
             except ProviderError as error:
                 delay = self._backoff(error)
                 if delay is None:
@@ -210,14 +219,12 @@ class _Call:
             async with self.budget, self.slots:
                 if self._is_paused():
                     continue  # it was ordered while this task waited for its slot
-                self.owner.breaker.check()
+                self.owner.breaker.check(changes=self.changes)
                 if self.look is not None and self.look.needed():
                     await self._take(self.look)
                     if self._is_paused():
                         continue
-                result = await self._timed(function)
-                self.owner.breaker.succeeded()
-                return result
+                return await self._timed(function)
 
     def _is_paused(self) -> bool:
         return self.budget.cooldown.active
@@ -228,12 +235,11 @@ class _Call:
             self.owner.breaker.check()
             self.asked = self.owner.reading
             result = await self._timed(function, look=True)
-            if not isinstance(self.owner.breaker.last, CallTimeoutError):  # that it can be read does not end what hangs
-                self.owner.breaker.succeeded()
             self.asked = self.budget
         return result
 
     async def _timed(self, function: Callable[[], Awaitable[T]], *, look: bool = False) -> T:
+        changes = self.changes and not look
         began = anyio.current_time()
         within = min(self.timeout, self.left)
         try:
@@ -241,31 +247,34 @@ class _Call:
                 result = await function()
                 if not look:  # which says nothing of how quick changes are
                     self._adapt(began, well=True)
+                self.owner.breaker.succeeded(changes=changes)
                 return result
         except TimeoutError:
             pass
         except ProviderError as error:
-            self._failed(error, began)
+            self._failed(error, began, changes=changes)
             raise
         finally:
             self.left -= anyio.current_time() - began
         if scope.cancelled_caught and within < self.timeout:
+            cut_short = CallTimeoutError(f"no answer within {self.total:g} s in all")
+            self.owner.breaker.failed(cut_short, changes=changes)  # which speaks of the endpoint, too
             raise _TotalTimeoutError
         timed_out = CallTimeoutError(f"no answer within {self.timeout:g} s")
-        self._failed(timed_out, began)
+        self._failed(timed_out, began, changes=changes)
         raise timed_out
 
     def _adapt(self, began: float, *, well: bool) -> None:
         if isinstance(self.slots, AdaptiveLimiter):
             self.slots.observe(anyio.current_time() - began, well=well)
 
-    def _failed(self, error: ProviderError, began: float) -> None:
+    def _failed(self, error: ProviderError, began: float, *, changes: bool) -> None:
         self.last_error = error
         self._adapt(began, well=not isinstance(error, UnavailableError | RateLimitedError))
         if isinstance(error, CredentialsError):
             self.owner.breaker.trip(error)
         else:
-            self.owner.breaker.failed(error)
+            self.owner.breaker.failed(error, changes=changes)
 
     async def _take(self, look: Look) -> None:
         """Take the last look. One that is refused is no try of the change, up to twice as many times as there are tries."""
@@ -280,7 +289,9 @@ class _Call:
 
     def _backoff(self, error: ProviderError) -> float | None:
         """Seconds to wait before the next attempt; None when there is to be none."""
-        if not error.retryable or self.left <= 0 or self.number >= self.owner.policy.attempts or self.owner.breaker.open:
+        if not error.retryable or self.left <= 0 or self.number >= self.owner.policy.attempts:
+            return None
+        if self.owner.breaker.open_for(changes=self.changes):
             return None
         delay = self.owner.policy.delay(max(self.number, 1))
         if error.retry_after is not None:

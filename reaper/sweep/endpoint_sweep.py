@@ -304,9 +304,9 @@ class EndpointSweep:
             await reader.renew(listed, self.looker.list_call)
 
     async def _rounds(self, context: Context) -> None:
-        """One round for all, one more for what failed, and further ones for what waits for others as long as some go."""
+        """One round for all, one more for what failed (first what the breaker held back), and others for what waits."""
         await self._in_order([unit for unit in self.units if not self._is_resting(unit)])
-        again = [unit for unit in self.units if unit.retryable]
+        again = sorted((unit for unit in self.units if unit.retryable), key=Unit.was_tried)
         while again and not context.draining:
             if self.confirmer is not None:
                 await self.confirmer.settled()
@@ -330,8 +330,8 @@ class EndpointSweep:
         rests.forget_all_but(
             {d.resource.id for d in self.decisions} - {r for r, result in self.results.items() if result.outcome.removed}
         )
-        if self.retrier.breaker.open:
-            return
+        if self.retrier.breaker.open_for(changes=False):
+            return  # where changes alone are held back, those that were tried rest: the next sweep comes to the others
         for id_, r in self.results.items():
             if r.decision.reap and r.outcome is Outcome.FAILED and r.attempts and r.error not in OF_THE_ENDPOINT:
                 rests.failed(id_, r.detail, r.error)

@@ -64,6 +64,10 @@ class Unit(Members):
         """Ids of what its members use."""
         return frozenset(used for d in self.decisions for used in d.resource.uses)
 
+    def was_tried(self) -> bool:
+        """Whether no call for it was held back by the circuit breaker."""
+        return all(result.error != CircuitOpenError.label for result in self.results.values())
+
     async def run(self) -> None:
         """Reap the unit. Every member has a result afterwards, unless this is cancelled."""
         self.retryable = False
