@@ -223,7 +223,7 @@ class EngineClient:
         status, body = self.api.get(f"/containers/{ident}/json")
         return "gone" if status == 404 else str(body["State"]["Status"])
 
-    def wait_state(self, ident: str, *states: str, deadline: float = 30.0) -> None:
+    def wait_state(self, ident: str, *states: str, deadline: float = 60.0) -> None:
         """Wait until the container is in one of these states.
 
         Raises:

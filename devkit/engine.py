@@ -281,7 +281,7 @@ class PrivateEngine(EngineClient):
         config.write_text(json.dumps({**json.loads(config.read_text()), "live-restore": on}))
         for pid in self._running_cell().pids("dockerd"):
             os.kill(pid, signal.SIGHUP)
-        give_up = time.monotonic() + 30
+        give_up = time.monotonic() + 60
         while self.api.must("GET", "/info")["LiveRestoreEnabled"] != on:
             if time.monotonic() > give_up:
                 raise EngineError(f"dockerd did not reload its configuration:\n{self.log_tail()}")
@@ -327,7 +327,7 @@ class PrivateEngine(EngineClient):
 
     # States that pass too quickly to be seen
 
-    def wait_state(self, ident: str, *states: str, deadline: float = 30.0) -> None:
+    def wait_state(self, ident: str, *states: str, deadline: float = 60.0) -> None:
         """See `EngineClient.wait_state`. Podman's listing comes to know of an end a moment after its inspection."""
         super().wait_state(ident, *states, deadline=deadline)
         give_up = time.monotonic() + deadline

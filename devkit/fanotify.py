@@ -49,7 +49,7 @@ class OpenHold:
             os.close(self._fd)
             raise
 
-    def wait(self, deadline: float = 30.0) -> bool:
+    def wait(self, deadline: float = 60.0) -> bool:
         """Wait until a process opens the directory; False when none has within `deadline` seconds."""
         if not self._waiting:
             if not select.select([self._fd], [], [], deadline)[0]:
@@ -61,7 +61,7 @@ class OpenHold:
                 data = data[length:]
         return True
 
-    def allow(self, deadline: float = 30.0) -> None:
+    def allow(self, deadline: float = 60.0) -> None:
         """Let the opening go on, or the next one, waiting `deadline` seconds for it.
 
         Raises:
@@ -69,7 +69,7 @@ class OpenHold:
         """
         self._answer(_ALLOW, deadline)
 
-    def deny(self, deadline: float = 30.0) -> None:
+    def deny(self, deadline: float = 60.0) -> None:
         """Let the opening fail with EPERM, or the next one. Raises as `allow` does."""
         self._answer(_DENY, deadline)
 

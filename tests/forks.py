@@ -31,7 +31,7 @@ def kept() -> dict[str, str]:
 
 
 class Forked(subprocess.Popen[AnyStr]):
-    """``subprocess.Popen``, which forks what is started as ``python -m reaper``."""
+    """``subprocess.Popen``, which forks what is started as ``python -m reaper``, and as ``python -c`` with code."""
 
     def _execute_child(  # noqa: PLR0917 - what Popen calls to make the process
         self,
@@ -60,14 +60,17 @@ class Forked(subprocess.Popen[AnyStr]):
         process_group: object,
     ) -> None:
         pipes = p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite
-        if list(args[:3]) != [sys.executable, "-m", "reaper"] or preexec_fn or pass_fds or not _is_usual(env):
+        python, how, what, *arguments = args
+        forkable = python == sys.executable and (how == "-c" or (how, what) == ("-m", "reaper"))
+        if not forkable or preexec_fn or pass_fds or not _is_usual(env):
             super()._execute_child(  # type: ignore[misc]
                 args, executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell, *pipes,
                 restore_signals, gid, gids, uid, umask, start_new_session, process_group,
             )  # fmt: skip
             return
         order: dict[str, object] = {
-            "arguments": list(args[3:]),
+            "code": what if how == "-c" else None,
+            "arguments": arguments,
             "env": dict(env),
             "folder": str(cwd),
             "session": start_new_session,

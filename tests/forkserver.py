@@ -67,7 +67,7 @@ def _stream(number: int, like: TextIO) -> TextIO:
 
 
 def _become(order: dict[str, Any]) -> None:
-    """What an interpreter does that is started as ``python -m reaper ...``."""
+    """What an interpreter does that is started as ``python -m reaper ...``, or as ``python -c CODE ...``."""
     if order["session"]:
         os.setsid()
     resource.setrlimit(resource.RLIMIT_NOFILE, order["files"])
@@ -79,8 +79,11 @@ def _become(order: dict[str, Any]) -> None:
     sys.stdout = sys.__stdout__ = _stream(1, sys.stdout)  # type: ignore[misc,assignment]
     sys.stderr = sys.__stderr__ = _stream(2, sys.stderr)  # type: ignore[misc,assignment]
     sys.path[0] = order["folder"]
-    sys.argv[1:] = order["arguments"]
-    runpy.run_module("reaper", run_name="__main__", alter_sys=True)
+    sys.argv[:] = ["-c", *order["arguments"]]
+    if order["code"] is not None:
+        exec(order["code"], {"__name__": "__main__"})
+    else:
+        runpy.run_module("reaper", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -56,8 +56,11 @@ class Program:
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None, **popen: Any) -> subprocess.Popen[str]:
         """Start the program without waiting for it."""
+        return self._started(["-m", "reaper", *arguments], env, **popen)
+
+    def _started(self, words: list[str], env: Mapping[str, str] | None, **popen: Any) -> subprocess.Popen[str]:
         return forks.Forked(
-            [sys.executable, "-m", "reaper", *arguments],
+            [sys.executable, *words],
             env={**self.env, **(env or {})},
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
@@ -75,6 +78,10 @@ class Program:
     def __call__(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
         """Run the program to its end."""
         return self.finish(self.start(*arguments, env=env))
+
+    def run_code(self, code: str, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
+        """Run code where all of the program has been imported, as ``python -c`` does."""
+        return self.finish(self._started(["-c", code, *arguments], env))
 
     def finish(self, process: subprocess.Popen[str]) -> Ended:
         """Wait for a started program."""

@@ -202,7 +202,7 @@ def test_a_signal_in_mid_sweep_ends_it_with_a_report_that_is_true(served: Served
         served.first_deletion() as seen,
         started(run, "--once", "--json", "--only", "daytona", "--log-level", "debug") as process,
     ):
-        assert seen.wait(30)
+        assert seen.wait(60)
         cmdline = Path(f"/proc/{process.pid}/cmdline").read_bytes().decode()
         process.send_signal(signal.SIGTERM)
         ended = run.finish(process)

@@ -123,6 +123,6 @@ def test_the_simulator_prints_what_the_program_needs(tmp_path: Path) -> None:
             assert run("--once", "--only", "docker").code == 0
             assert run("check").code == 0
             simulator.send_signal(signal.SIGTERM)
-            assert simulator.wait(30) == 0
+            assert simulator.wait(60) == 0
         finally:
             simulator.kill()

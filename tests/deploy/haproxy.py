@@ -12,7 +12,7 @@ from devkit.ports import free_port
 from tests import needs
 from tests.engine.lab import until
 
-LIMIT = 30.0  # seconds
+LIMIT = 60.0  # seconds
 
 
 class HaProxy:

@@ -43,7 +43,7 @@ under_pressure = true
 """
 BATCHES = 4  # so that every rate has something to count
 ONCE = {"ReaperOnceFailed", "ReaperOnceSilent"}
-PASSES_WITHIN = 30  # seconds
+PASSES_WITHIN = 60  # seconds
 
 
 @dataclass(frozen=True)

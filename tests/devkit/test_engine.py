@@ -20,7 +20,7 @@ REASON = PrivateEngine.available()
 pytestmark = [pytest.mark.engine, pytest.mark.skipif(REASON is not None, reason=str(REASON))]
 
 DAY = timedelta(days=1)
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,7 @@ def exited(engine: EngineClient, name: str, labels: Mapping[str, str] = OWNED, *
     return ident
 
 
-def until(condition: Callable[[], bool], what: str, deadline: float = 30.0) -> None:
+def until(condition: Callable[[], bool], what: str, deadline: float = 60.0) -> None:
     """Wait for something that nothing can be waited for. Looks every 10 ms."""
     give_up = time.monotonic() + deadline
     while not condition():

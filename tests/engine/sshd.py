@@ -60,7 +60,7 @@ class Sshd:
         )
         with (self.folder / "sshd.log").open("wb") as log:
             self._process = subprocess.Popen([self._server, "-D", "-e", "-f", str(config)], stderr=log)
-        until = time.monotonic() + 30
+        until = time.monotonic() + 60
         while not self._answers():
             assert self._process.poll() is None and time.monotonic() < until, (self.folder / "sshd.log").read_text()  # noqa: PT018
         return self

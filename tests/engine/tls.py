@@ -66,13 +66,13 @@ class TlsServer:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._listening.wait(30)
+        assert self._listening.wait(60)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         assert self._stop is not None
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(30)
+        self._thread.join(60)
 
     def _run(self) -> None:
         # A client without a good certificate ends in an error without a reader; that is what is tested.

@@ -236,7 +236,7 @@ def test_a_sweep_that_was_killed_is_finished_by_the_next_one_and_the_journal_say
     run = served.program()
     served.sim.faults.add("hang,method=DELETE,skip=3")  # so that it cannot end before it is killed
     with served.first_deletion() as seen, started(run, "--once", "--only", "daytona") as process:
-        assert seen.wait(30)
+        assert seen.wait(60)
         living = acts(run("history", "--json"))
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL

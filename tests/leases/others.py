@@ -17,7 +17,7 @@ uid, path, requests = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 os.setgroups([]), os.setgid(uid), os.setuid(uid)
 answers = []
 for method, target, body, headers in requests:
-    connection = http.client.HTTPConnection("localhost", timeout=30)
+    connection = http.client.HTTPConnection("localhost", timeout=60)
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect(path)
     connection.request(method, target, None if body is None else json.dumps(body), headers)

@@ -280,7 +280,7 @@ def test_a_service_that_is_followed_is_known_without_waiting(tmp_path: Path, mon
         with serving(tmp_path / "service") as service:
             followed = FollowedLeases(RemoteLeases(service.url, None))
             stack.callback(followed.close)
-            followed.wait(20)
+            followed.wait(60)
             with lease(url=service.url, name="alive"):
                 until(lambda: followed().get("alive") is not None, "it is not known")
             until(lambda: followed().get("alive") is None, "its end is not known")

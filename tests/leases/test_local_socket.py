@@ -64,7 +64,7 @@ def over_tcp(service: Service, method: str, target: str, body: Any = None, **hea
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{service.url}{target}", data, headers, method=method)
     opener = urllib.request.build_opener(_EveryStatus)
-    with opener.open(request, timeout=30) as answer:
+    with opener.open(request, timeout=60) as answer:
         return answer.status, json.loads(answer.read())
 
 
@@ -193,7 +193,7 @@ def test_who_holds_on_keeps_nothing_of_what_was_read_for_the_answer(service: Ser
     before = leases_in_memory()
     with ExitStack() as stack:
         for _ in range(40):
-            connection = stack.enter_context(closing(http.client.HTTPConnection("localhost", timeout=30)))
+            connection = stack.enter_context(closing(http.client.HTTPConnection("localhost", timeout=60)))
             connection.sock = socket.socket(socket.AF_UNIX)
             connection.sock.connect(str(service.socket))
             connection.request("POST", "/leases", b'{"hold": true}')
@@ -263,7 +263,7 @@ with lease(name="mine", url=sys.argv[1]):
         assert holder.stdout.readline() == "alone\n"
         assert service.records()["mine"].state is LeaseState.LIVE
         holder.stdin.close()
-        assert holder.wait(30) == 0
+        assert holder.wait(60) == 0
     assert service.records()["mine"].state is LeaseState.RELEASED
     assert service.records()["mine"].sort is Liveness.CONNECTION
 
@@ -283,7 +283,7 @@ async def listening(*paths: Path, log: Log, named: bool = False) -> AsyncIterato
 
 
 async def until_it_answers(path: Path) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while not await answers(path):  # noqa: ASYNC110 - a file
             await anyio.sleep(0.02)
 

@@ -64,5 +64,5 @@ class Nothing:
             assert asyncio.all_tasks() <= self._tasks
             left = {thread for thread in threading.enumerate() if "AnyIO" not in thread.name} - self._threads
             for thread in left:
-                thread.join(10)
+                thread.join(60)
                 assert not thread.is_alive(), thread

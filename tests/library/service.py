@@ -72,7 +72,7 @@ class Service:
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()))
         self._thread.start()
-        assert self._ready.wait(30)
+        assert self._ready.wait(60)
 
     @property
     def url(self) -> str:
@@ -90,7 +90,7 @@ class Service:
             file.close()
 
     def until(self, id_: str, state: LeaseState) -> LeaseRecord:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while self.records()[id_].state is not state:
             assert time.monotonic() < deadline, self.records()[id_]
             time.sleep(0.02)
@@ -137,7 +137,7 @@ class Service:
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(30)
+        self._thread.join(60)
         self._loop.close()
 
 

@@ -45,7 +45,7 @@ class Told(list[str]):
 
     def until(self, part: str) -> None:
         with self.news:
-            assert self.news.wait_for(lambda: any(part in one for one in self), 30), f"{part!r} not in {self}"
+            assert self.news.wait_for(lambda: any(part in one for one in self), 60), f"{part!r} not in {self}"
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +125,7 @@ def test_from_its_taking_to_its_end(service: Service) -> None:
         assert (record.state, held.state, held.label) == (LeaseState.LIVE, "live", f"reaper.lease={held.id}")
         assert record.claims[0].selector.labels == tuple(CLAIM["labels"])
         for _ in range(3):
-            assert service.heartbeats.acquire(timeout=30)
+            assert service.heartbeats.acquire(timeout=60)
         assert own.held == {held.id}
     assert service.records()[held.id].state is LeaseState.RELEASED
     assert (told, own.held, held.state) == ([], set(), "released")
@@ -137,7 +137,7 @@ def test_under_every_loop(service: Service, url: str, run: Any) -> None:
         async with lease(url=url) as held:
             assert service.records()[held.id].state is LeaseState.LIVE
             if url == service.url:
-                assert await anyio.to_thread.run_sync(lambda: service.heartbeats.acquire(timeout=30))
+                assert await anyio.to_thread.run_sync(lambda: service.heartbeats.acquire(timeout=60))
         return held.id
 
     id_ = run(main)
@@ -221,13 +221,13 @@ def test_a_block_that_ends_while_the_connection_is_made_anew(service: Service, m
         def take(self: lease_client.Service, body: Mapping[str, Any]) -> Any:
             found = real(self, body)
             begun.set()
-            assert held._over.wait(30)
+            assert held._over.wait(60)
             return found
 
         monkeypatch.setattr(lease_client.Service, "take", take)
         assert held._line is not None
         held._line.end()
-        assert begun.wait(30)
+        assert begun.wait(60)
         before = time.monotonic()
     assert time.monotonic() - before < WITHIN
     assert service.records()[held.id].state is LeaseState.RELEASED

@@ -33,7 +33,7 @@ def test_interrupted_in_the_block_and_again_while_it_is_left(world: World, alone
         assert process.stdout is not None
         assert process.stdout.readline() == "within\n"
         process.send_signal(signal.SIGINT)
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while not world.faults.rules()[0][1] and time.monotonic() < end:
             time.sleep(0.001)
         process.send_signal(signal.SIGINT)

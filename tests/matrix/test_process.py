@@ -39,7 +39,7 @@ def test_killed_at_a_stage(tmp_path: Path, provider: str, stage: str, done: bool
         program = town.program()
         with town.holding(stage, done=done, requests=len(town.world.go) if denied else 1) as held:
             process = program.start("--once", "--only", provider, "--json")
-            assert held.wait(30), program.finish(process)
+            assert held.wait(60), program.finish(process)
             process.send_signal(signal.SIGKILL)
             assert program.finish(process).code == -signal.SIGKILL
         town.check_living()

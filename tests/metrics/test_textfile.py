@@ -97,7 +97,7 @@ def test_an_interrupted_sweep_leaves_them_too(tmp_path: Path, file: Path) -> Non
         run = served.program()
         arguments = ("--once", "--only", "daytona", "--json", "--metrics-textfile", str(file))
         with served.first_deletion() as seen, started(run, *arguments) as process:
-            assert seen.wait(30)
+            assert seen.wait(60)
             process.send_signal(signal.SIGTERM)
             ended = run.finish(process)
     assert ended.code == 143

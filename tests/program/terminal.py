@@ -73,4 +73,4 @@ def at_terminal(
         pass  # how a terminal reports that the other end is closed
     finally:
         os.close(master)
-    return Seen(process.wait(30), sent.decode())
+    return Seen(process.wait(60), sent.decode())

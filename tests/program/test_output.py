@@ -113,7 +113,7 @@ def test_a_reader_that_leaves_is_no_bug(run: Program, fake: FakeEngine, unbuffer
     assert process.stderr is not None
     with process.stderr:
         assert [line for line in process.stderr if not line.startswith("hint: ")] == []
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
 
 
 def test_explain_tells_every_rule_in_order(run: Program, fake: FakeEngine) -> None:

@@ -44,26 +44,15 @@ def started(program: Program, *arguments: str, env: Mapping[str, str] | None = N
 
 def patched(program: Program, patch: str, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
     """The program after the statements of ``patch`` have been executed in its process."""
-    return _python(program, patch + _MAIN, arguments, env)
+    return program.run_code(patch + _MAIN, *arguments, env=env)
 
 
 def imported(program: Program, *arguments: str) -> set[str]:
     """The modules that the program has imported when it ends."""
-    ended = _python(program, _MODULES, arguments, None)
-    return set(json.loads(ended.err.splitlines()[-1]))
-
-
-def several(program: Program, commands: Sequence[Sequence[str]]) -> list[Ended]:
-    """What ``commands`` print, which all have --json; one process runs them all, since starting one is what costs time."""
-    ended = _python(program, _SEVERAL, (json.dumps(commands),), None)
-    codes = json.loads(ended.err.splitlines()[-1])
-    return [Ended(code, out, "") for code, out in zip(codes, ended.out.splitlines(), strict=True)]
-
-
-def _python(program: Program, code: str, arguments: tuple[str, ...], env: Mapping[str, str] | None) -> Ended:
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env={**program.env, **(env or {})},
+    command = [sys.executable, "-c", _MODULES, *arguments]
+    ended = subprocess.run(
+        command,
+        env=program.env,
         cwd=program.folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -71,4 +60,11 @@ def _python(program: Program, code: str, arguments: tuple[str, ...], env: Mappin
         timeout=LIMIT,
         check=False,
     )
-    return Ended(done.returncode, done.stdout, done.stderr)
+    return set(json.loads(ended.stderr.splitlines()[-1]))
+
+
+def several(program: Program, commands: Sequence[Sequence[str]]) -> list[Ended]:
+    """What ``commands`` print, which all have --json; one process runs them all."""
+    ended = program.run_code(_SEVERAL, json.dumps(commands))
+    codes = json.loads(ended.err.splitlines()[-1])
+    return [Ended(code, out, "") for code, out in zip(codes, ended.out.splitlines(), strict=True)]

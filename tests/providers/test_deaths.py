@@ -20,7 +20,7 @@ SECOND, MOMENT = timedelta(seconds=1), timedelta(microseconds=2)
 LABELS = {"terminal-bench": "yes", "team": "rl", "com.docker.compose.project": "chess"} | {
     "com.docker.compose.container-number": "1"
 }
-LIMIT = 30  # seconds
+LIMIT = 60  # seconds
 ADDED = {"execDuration", "containerExitCode", "podId"}
 """What Docker 23 and later and Podman add to the labels in an event."""
 

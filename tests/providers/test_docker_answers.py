@@ -257,7 +257,7 @@ async def test_an_engine_where_nothing_happens_is_asked_anew_and_nothing_is_lost
             raise AssertionError("it did not end")
 
         group.start_soon(follow)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             await enough.wait()
         group.cancel_scope.cancel()
     assert len(connected) == 1

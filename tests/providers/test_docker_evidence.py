@@ -60,7 +60,7 @@ async def told(engine: EngineClient, ident: str, lines: int = 200) -> Evidence:
 
 async def told_when(engine: EngineClient, ident: str, is_so: Callable[[Evidence], bool]) -> Evidence:
     """The evidence of one container, when it is as wanted."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         found = await told(engine, ident)
         return found if is_so(found) else await told_when(engine, ident, is_so)
 

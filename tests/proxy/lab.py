@@ -24,7 +24,7 @@ from reaper.run.proxy import DockerProxy
 T = TypeVar("T")
 
 LABELS = {"reaper.lease": "run-1"}
-LIMIT = 20  # seconds; what takes longer hangs
+LIMIT = 60  # seconds; what takes longer hangs
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 
 Conduct = Callable[[Wire], Awaitable[None]]

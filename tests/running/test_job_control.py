@@ -40,7 +40,7 @@ class Terminal:
 
     def until(self, wanted: str) -> str:
         """What has been seen since something was typed, once that is among it."""
-        deadline = time.monotonic() + LIMIT / 2
+        deadline = time.monotonic() + LIMIT
         while not re.search(wanted, self.seen):
             assert time.monotonic() < deadline, self.seen
             if select.select([self._file], [], [], 0.2)[0]:

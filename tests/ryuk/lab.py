@@ -21,7 +21,7 @@ from reaper.leases.watcher import LeaseBook
 
 CLAIMABLE = LeasesTable().claimable
 WINDOW = timedelta(milliseconds=300)
-LIMIT = 20.0  # seconds for anything that is waited for
+LIMIT = 60.0  # seconds for anything that is waited for
 SILENCE = 0.1  # seconds without an ACK, where none is to come
 
 

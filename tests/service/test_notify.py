@@ -16,7 +16,7 @@ def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[so
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         name = f"reaper-test-{os.getpid()}" if request.param == "abstract" else str(tmp_path / "notify")
         receiver.bind(f"\0{name}" if request.param == "abstract" else name)
-        receiver.settimeout(5)
+        receiver.settimeout(60)
         yield receiver, f"@{name}" if request.param == "abstract" else name
 
 

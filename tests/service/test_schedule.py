@@ -116,7 +116,7 @@ def test_what_is_due_is_posted() -> None:
         finally:
             schedule.stop()
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def test_a_reload_keeps_the_next_run_of_what_is_unchanged() -> None:

@@ -85,10 +85,10 @@ def test_a_turn_from_another_thread_wakes_sleepers() -> None:
             asyncio.get_running_loop().call_soon(asleep.set)
             await clock.sleep(3600)
 
-        await asyncio.wait_for(sleeper(), 10)
+        await asyncio.wait_for(sleeper(), 60)
 
     def turn() -> None:
-        asleep.wait(10)
+        asleep.wait(60)
         clock.advance(timedelta(hours=1))
 
     thread = threading.Thread(target=turn)
@@ -121,7 +121,7 @@ async def test_a_turn_before_a_sleep_has_begun_counts() -> None:
     clock = Clock(datetime(2026, 11, 21, tzinfo=UTC), rate=0)
     sleeping = asyncio.ensure_future(clock.sleep_until(clock.elapsed() + 4))
     clock.advance(timedelta(seconds=4))
-    await asyncio.wait_for(sleeping, 20)
+    await asyncio.wait_for(sleeping, 60)
 
 
 class Impatient(JumpingLoop):

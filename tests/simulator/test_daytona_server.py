@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 def ask(url: str, key: str = "", method: str = "GET", body: object = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Authorization": f"Bearer {key}"}, method=method)
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
 
@@ -113,7 +113,7 @@ def test_as_a_program(number: signal.Signals) -> None:
         socket = Path(found["DOCKER_HOST"].removeprefix("unix://"))
         assert socket.is_socket()
         process.send_signal(number)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=60)
         assert (process.returncode, output, errors) == (0, "", "")
         assert not socket.parent.exists()
 

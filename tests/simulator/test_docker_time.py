@@ -49,7 +49,7 @@ class Request:
 
     def answer(self) -> int:
         """Its status, once it is there."""
-        self._thread.join(20)
+        self._thread.join(60)
         assert self.status is not None
         return self.status
 

@@ -256,7 +256,7 @@ async def test_closing_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -
     async with aiohttp.ClientSession(f"http://127.0.0.1:{web.addresses[0][1]}") as session:
         scrape = asyncio.create_task(get(session, "/metrics"))
         await slow.entered.wait()
-        await asyncio.wait_for(web.close(), 30)
+        await asyncio.wait_for(web.close(), 60)
         with pytest.raises(aiohttp.ClientError):
             await scrape
     assert web.addresses == ()
