@@ -34,7 +34,7 @@ def decided_about(
     whole = rules.kinds | options.kinds
 
     def is_judged(resource: Resource) -> bool:
-        if leases.concern(resource) or resource.kind in whole:
+        if resource.kind in whole or leases.concern(resource):
             return True
         return resource.kind in rules.with_projects and resource.group is not None
 
