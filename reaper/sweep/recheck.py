@@ -16,14 +16,7 @@ from reaper.core.accounts import LastLook
 from reaper.core.decide import decide
 from reaper.core.model import Action, Decision, Kind, Outcome, Reason, Resource, Result, State
 from reaper.core.savings import freed_by
-from reaper.errors import (
-    CircuitOpenError,
-    DependencyError,
-    InProgressError,
-    NotFoundError,
-    ProviderError,
-    UnreadableError,
-)
+from reaper.errors import CircuitOpenError, DependencyError, InProgressError, NotFoundError, ProviderError, UnreadableError
 from reaper.providers.base import Call
 from reaper.retry.retrier import Look
 from reaper.sweep.context import AbandonedError, ChangedError, Context, carried, difference, subject, what_changed
@@ -156,8 +149,12 @@ class Members:
         """How others have changed a member by what a listing shows, which is without times and may use other words."""
         before, result = self._decision(listed).resource, self.results.get(listed.id)
         half_removed = listed.state is State.FAILED and listed.id in self._attempts
-        ours = half_removed or listed.id in self._asked_to_stop | self._unanswered
-        if ours or (result is not None and result.outcome.removed):
+        half_removed |= before.state is State.FAILED and listed.raw_state == "removing"  # Docker lists it so for ever
+        if (
+            half_removed
+            or listed.id in self._asked_to_stop | self._unanswered
+            or (result is not None and result.outcome.removed)
+        ):
             return None
         if listed.state not in (before.state, State.UNKNOWN):
             return f"was {before.raw_state} and is {listed.raw_state} now"

@@ -1,13 +1,13 @@
 """A group that has begun to go, and one of whose members changes then: the others stay."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 
 from reaper.core.model import Resource, State
 from reaper.errors import InProgressError
-from reaper.providers.base import Limits, Traits
+from reaper.providers.base import Call, Limits, Traits
 from reaper.providers.memory import Rule
 from tests.sweep.lab import MINUTE, Lab, outcomes, result, stopped
 
@@ -75,3 +75,17 @@ async def test_a_member_that_changes_while_others_go_keeps_those_that_had_to_wai
     assert outcomes(report) == {"first": "deleted", "second": "skipped", "last": "skipped"}
     assert words in result(report, "second").detail
     assert group.left() == {"second", "last"}
+
+
+async def test_a_dead_member_that_the_engine_lists_as_removing_is_deleted_with_the_others() -> None:
+    """So do Docker 20.10 and 26.1 list what a failed removal has left, for ever."""
+    dead = replace(member("dead"), state=State.FAILED, raw_state="dead")
+    group = lab(EXACT, dead, member("other"))
+    members = group.provider.members
+
+    async def listed(resource: Resource, call: Call) -> Sequence[Resource]:
+        found = await members(resource, call)
+        return [replace(r, state=State.CHANGING, raw_state="removing") if r.name == "dead" else r for r in found]
+
+    group.provider.members = listed  # type: ignore[method-assign]
+    assert await group.outcomes() == {"dead": "deleted", "other": "deleted"}
