@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from reaper.cli.history import _KEYS, OUTCOMES
 from reaper.core.model import Kind
+from tests import schemas
 from tests.daytona.server import Served
 from tests.journal.lab import Lab, decision, report, result, sweep
 from tests.program.terminal import at_terminal
@@ -27,7 +27,7 @@ def acts(ended: Ended) -> list[dict[str, Any]]:
     """What the one document on stdout has, which is as the schema says."""
     assert ended.code == 0, ended.err
     assert ended.out.count("\n") == 1
-    errors = [f"{error.json_path}: {error.message}" for error in Draft202012Validator(SCHEMA).iter_errors(ended.document)]
+    errors = schemas.errors(ended.document, SCHEMA)
     assert errors == []
     found: list[dict[str, Any]] = ended.document["acts"]
     return found
@@ -66,7 +66,7 @@ def files(state: Path) -> dict[str, bytes]:
 
 
 def test_the_schema_has_the_words_of_the_program() -> None:
-    Draft202012Validator.check_schema(SCHEMA)
+    schemas.check(SCHEMA)
     act = SCHEMA["$defs"]["act"]
     assert act["required"] == list(act["properties"]) == _KEYS.split()
     assert act["properties"]["outcome"]["enum"] == list(OUTCOMES)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from reaper.core.accounts import Footprint, LastLook, Saving
 from reaper.core.model import Outcome, State
 from reaper.observers.journal_db import MIGRATIONS
+from tests import schemas
 from tests.daytona.server import Served
 from tests.journal.lab import NOW, Lab, decision, report, result, sweep
 from tests.program.terminal import at_terminal
@@ -29,7 +29,7 @@ def document(ended: Ended) -> dict[str, Any]:
     """The one document on stdout, which is as the schema says."""
     assert ended.code == 0, ended.err
     assert ended.out.count("\n") == 1
-    errors = [f"{error.json_path}: {error.message}" for error in Draft202012Validator(SCHEMA).iter_errors(ended.document)]
+    errors = schemas.errors(ended.document, SCHEMA)
     assert errors == []
     found: dict[str, Any] = ended.document
     return found
@@ -62,7 +62,7 @@ def run(state: Path, lab: Lab) -> Program:
 
 
 def test_the_schema_is_one() -> None:
-    Draft202012Validator.check_schema(SCHEMA)
+    schemas.check(SCHEMA)
 
 
 def test_it_adds_up_what_is_on_record(run: Program) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from reaper.config import load
@@ -34,6 +33,7 @@ from reaper.config.show import schema, show
 from reaper.core.quota import Quota
 from reaper.providers.daytona.settings import DEFAULT_API_URL, DEFAULT_V2_API_URL, DaytonaTable, SafetyNetTable
 from reaper.providers.docker.settings import DockerTable
+from tests import schemas
 from tests.run import Program
 
 EXAMPLE = Path(__file__).parents[2] / "reaper.example.toml"
@@ -344,8 +344,8 @@ def test_the_schema_is_valid_and_accepts_the_example(program: Program) -> None:
     ended = program("config", "schema")
     assert (ended.code, ended.err) == (0, "")
     document = ended.document
-    Draft202012Validator.check_schema(document)
-    validator = Draft202012Validator(document)
+    schemas.check(document)
+    validator = schemas.validator(document)
     assert list(validator.iter_errors(tomllib.loads(EXAMPLE.read_text()))) == []
     everything = {
         "scope": {"labels": ["a=b*"], "everything": True},
@@ -375,7 +375,7 @@ def test_the_schema_is_valid_and_accepts_the_example(program: Program) -> None:
     ],
 )
 def test_the_schema_refuses_what_the_program_refuses(wrong: dict[str, Any]) -> None:
-    assert not Draft202012Validator(json.loads(schema())).is_valid(wrong)
+    assert not schemas.validator(json.loads(schema())).is_valid(wrong)
 
 
 def test_every_default_of_the_schema_is_valid_by_the_schema() -> None:
@@ -384,14 +384,14 @@ def test_every_default_of_the_schema_is_valid_by_the_schema() -> None:
     for model in document["$defs"].values():
         for name, key in model.get("properties", {}).items():
             if key.get("default") is not None:
-                validator = Draft202012Validator({**key, "$defs": document["$defs"]})
+                validator = schemas.validator({**key, "$defs": document["$defs"]})
                 assert validator.is_valid(key["default"]), (model["title"], name, key["default"])
                 seen += 1
     assert seen > 30
 
 
 def test_the_schema_accepts_no_limit() -> None:
-    validator = Draft202012Validator(json.loads(schema()))
+    validator = schemas.validator(json.loads(schema()))
     assert validator.is_valid({"limits": {"max_deletions": "none", "max_fraction": "none"}})
 
 

@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from reaper.config import load
 from reaper.config.show import schema
 from reaper.errors import ConfigError
 from reaper.simulator.server import Simulator
 from reaper.simulator.world import ContainerSpec
+from tests import schemas
 from tests.program.conftest import QUICK as RETRY
 from tests.program.fakeengine import FakeEngine
 from tests.run import Program
@@ -118,7 +118,7 @@ def test_the_other_keys_of_the_table_hold_for_each_engine_and_its_name_means_all
 def test_a_table_with_files_needs_no_name(tmp_path: Path) -> None:
     text = '[[docker]]\nhosts_file = "hosts.txt"\n'
     assert _engines(_loaded(tmp_path, "gpu-1\n", text)) == {"gpu-1": "tcp://gpu-1"}
-    validator = Draft202012Validator(json.loads(schema()))
+    validator = schemas.validator(json.loads(schema()))
     assert validator.is_valid({"docker": [{"hosts_file": "hosts.txt"}]})
     assert validator.is_valid({"docker": [{"name": "x"}]})
     assert not validator.is_valid({"docker": [{"host": "tcp://gpu-1:2375"}]})

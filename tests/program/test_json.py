@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
 import reaper
 from devkit.faults import Fault, FaultProxy
 from reaper.core.model import Kind, Outcome, Reason, State, Verdict
+from tests import schemas
 from tests.program.fakeengine import FakeEngine
 from tests.program.wrapped import patched
 from tests.run import Ended, Program
@@ -22,9 +22,9 @@ DEFS = SCHEMA["$defs"]
 def valid(document: Any, form: str = "report") -> Any:
     """``document``, which is as the schema says."""
     part = {"$ref": f"#/$defs/{form}", "$defs": DEFS}  # one branch of the oneOf, for errors that say where
-    errors = [f"{error.json_path}: {error.message}" for error in Draft202012Validator(part).iter_errors(document)]
+    errors = schemas.errors(document, part)
     assert errors == []
-    assert Draft202012Validator(SCHEMA).is_valid(document)
+    assert schemas.validator(SCHEMA).is_valid(document)
     return document
 
 
@@ -74,7 +74,7 @@ def _subschemas(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_the_schema_is_valid_and_strict() -> None:
-    Draft202012Validator.check_schema(SCHEMA)
+    schemas.check(SCHEMA)
     objects = [node for node in _subschemas(DEFS) if node.get("type") == "object" and "properties" in node]
     assert len(objects) == 11
     for node in objects:
