@@ -22,6 +22,7 @@ KEPT = ("PATH", "LANG", "PYTHONPATH", "HOME")
 
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: it takes the orphans among its descendants
 _READ_AT_START = ("PYTHON", "LANG", "LC_", "SSL_", "AIOHTTP_", "LD_")
+_UNBUFFERED = "PYTHONUNBUFFERED"  # which the server does, too
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -84,7 +85,7 @@ class Forked(subprocess.Popen[AnyStr]):
 
 def _is_usual(env: Mapping[str, str]) -> bool:
     """Whether the interpreter would start with these variables as the server has started with its own."""
-    read = {name: value for name, value in env.items() if name.startswith(_READ_AT_START)}
+    read = {name: value for name, value in env.items() if name.startswith(_READ_AT_START) and name != _UNBUFFERED}
     return read == {name: value for name, value in kept().items() if name.startswith(_READ_AT_START)}
 
 

@@ -5,6 +5,7 @@ A start of the program costs half a second of a processor, nearly all of it for 
 
 import gc
 import importlib
+import io
 import json
 import os
 import pkgutil
@@ -60,8 +61,10 @@ def _serve(asked: socket.socket) -> dict[str, Any]:
 
 def _stream(number: int, like: TextIO) -> TextIO:
     """A standard stream, as the interpreter makes it at its start."""
-    options: dict[str, Any] = {"encoding": like.encoding, "errors": like.errors, "closefd": False}
-    made: TextIO = open(number, "w" if number else "r", **options)  # noqa: SIM115 - for life
+    options: dict[str, Any] = {"encoding": like.encoding, "errors": like.errors}
+    if number and os.environ.get("PYTHONUNBUFFERED"):
+        return io.TextIOWrapper(io.FileIO(number, "w", closefd=False), write_through=True, **options)
+    made: TextIO = open(number, "w" if number else "r", closefd=False, **options)  # noqa: SIM115 - for life
     made.reconfigure(line_buffering=number == 2 or os.isatty(number))  # type: ignore[attr-defined]
     return made
 
