@@ -6,7 +6,7 @@ from dataclasses import replace
 from reaper.core.conditions import Policy
 from reaper.core.durations import human, shifted
 from reaper.core.group_actions import common, given
-from reaper.core.identity import GroupKey, GroupName, lacks_folder, unclear_key
+from reaper.core.identity import GroupKey, GroupName, lacks_place, unclear_key
 from reaper.core.layers import images_below
 from reaper.core.model import Action, Decision, Kind, Reason, Remembered, Resource, Verdict
 from reaper.core.narrowing import is_oneoff
@@ -184,10 +184,11 @@ class Units:
         changed = False
         for name, keys in self._namesakes.items():
             everyone = [i for key in keys for i in self.members[key]]
-            if (unclear := self._without_folder(everyone)) is not None:
-                what = f"{unclear.name} does not say in which folder its {unclear.group_word} {name[1]} is"
-                sentence = f"{what}, and there is one of that name in a folder, which may be the same"
-                changed |= self._keep_all(everyone, f"folder of {unclear.name} unknown", sentence)
+            if (unclear := self._without_place(everyone)) is not None:
+                place = "instance" if unclear.kind is Kind.SANDBOX else "folder"
+                what = f"{unclear.name} does not say in which {place} its {unclear.group_word} {name[1]} is"
+                sentence = f"{what}, and there is one of that name in a known {place}, which may be the same"
+                changed |= self._keep_all(everyone, f"{place} of {unclear.name} unknown", sentence)
             for key in keys:
                 if not (mine := self.members[key]):
                     continue
@@ -202,10 +203,10 @@ class Units:
                     changed |= self._keep_all(tuple(proven), f"namesake kept by {why.resource.name}", its)
         return changed
 
-    def _without_folder(self, members: Iterable[int]) -> Resource | None:
+    def _without_place(self, members: Iterable[int]) -> Resource | None:
         """One of several groups' members that does not say of which it is, if others do."""
         resources = [self.decisions[i].resource for i in members]
-        unclear = [resource for resource in resources if lacks_folder(resource)]
+        unclear = [resource for resource in resources if lacks_place(resource)]
         return unclear[0] if unclear and len(unclear) < len(resources) else None
 
     def _keep_all(self, which: Iterable[int], phrase: str, sentence: str) -> bool:

@@ -90,9 +90,10 @@ def place(resource: Resource) -> str | None:
     return labels.get(WORKING_DIR_LABEL, "") + (f" ({sign[0]})" if sign else "")
 
 
-def lacks_folder(resource: Resource) -> bool:
-    """Whether a container does not say in which folder its project is: it may be of each project of the name."""
-    return resource.kind is Kind.CONTAINER and not resource.in_pod and not (resource.labels or {}).get(WORKING_DIR_LABEL)
+def lacks_place(resource: Resource) -> bool:
+    """Whether it does not say in which folder its project is, or of which instance its session: it may be of each one."""
+    label = {Kind.CONTAINER: WORKING_DIR_LABEL, Kind.SANDBOX: INSTANCE_LABEL}.get(resource.kind)
+    return label is not None and not resource.in_pod and not (resource.labels or {}).get(label)
 
 
 def same_group(one: Resource, other: Resource) -> bool:
@@ -100,7 +101,7 @@ def same_group(one: Resource, other: Resource) -> bool:
     if one.group is None or (one.endpoint, one.group) != (other.endpoint, other.group):
         return False
     places = place(one), place(other)
-    return None in places or places[0] == places[1] or lacks_folder(one) != lacks_folder(other)
+    return None in places or places[0] == places[1] or lacks_place(one) != lacks_place(other)
 
 
 def group_name(resource: Resource) -> GroupName | None:

@@ -11,6 +11,7 @@ from reaper.core.model import Decision, Kind, Reason, Resource, State
 from reaper.core.scope import Scope, Selector
 from tests.core.make import EVERYTHING, FOREIGN, HARBOR_FILE, NOW, OLD_24H, SANDBOX, ago, rules
 
+OLD_SANDBOXES = replace(OLD_24H, name="old-sandboxes", kinds=frozenset({Kind.SANDBOX}))
 DIR, FILES = "com.docker.compose.project.working_dir", "com.docker.compose.project.config_files"
 
 
@@ -38,7 +39,7 @@ NETWORK = Resource(
 
 
 def judged(*resources: Resource, leases: tuple[Lease, ...] = (), scope: Scope | None = None) -> dict[str, Decision]:
-    by = replace(rules(OLD_24H), scope=scope or Scope())
+    by = replace(rules(OLD_24H, OLD_SANDBOXES), scope=scope or Scope())
     return {d.resource.id: d for d in decide(resources, by, leases, NOW)}
 
 
@@ -159,16 +160,33 @@ def test_what_carries_the_lease_s_own_label_is_its_own_whatever_its_name() -> No
 # Sessions
 
 
-def test_two_sessions_of_one_id_are_distinguished_by_their_instance() -> None:
-    def sandbox(id_: str, instance: str | None, hours: float) -> Resource:
-        labels = {"harbor.managed": "true", **({"harbor.instance_id": instance} if instance else {})}
-        made = ago(hours=hours)
-        return replace(SANDBOX, id=id_, labels=labels, group="s1", created_at=made, last_activity_at=made)
+def sandbox(id_: str, instance: str | None, hours: float) -> Resource:
+    labels = {"harbor.managed": "true", **({"harbor.instance_id": instance} if instance else {})}
+    made = ago(hours=hours)
+    return replace(SANDBOX, id=id_, name=id_, labels=labels, group="s1", created_at=made, last_activity_at=made)
 
+
+@pytest.mark.parametrize("instances", [("i-1",), ("i-1", "i-2")])
+def test_a_sandbox_that_does_not_say_its_instance_keeps_each_session_of_its_id(instances: tuple[str, ...]) -> None:
+    others = [sandbox(instance, instance, 30) for instance in instances]
+    silent = sandbox("silent", None, 30)
+    assert all(decision.reap for decision in judged(*others).values())
+    assert all(decision.reap for decision in judged(silent, sandbox("another", None, 30)).values())
+    for one in (silent, replace(silent, labels={}), sandbox("young", None, 1)):  # owned or not
+        found = judged(*others, one)
+        assert {found[instance].reason for instance in instances} == {Reason.GROUP_KEPT}
+        assert not found[one.id].reap
+        assert f"{one.name} does not say in which instance its session s1 is" in found["i-1"].sentence
+
+
+def test_two_sessions_of_one_id_are_distinguished_by_their_instance() -> None:
     one, other = sandbox("a", "i-1", 30), sandbox("b", "i-2", 30)
     assert (place(one), place(other)) == ("i-1", "i-2")
     assert not same_group(one, other)
     assert same_group(one, sandbox("c", "i-1", 1))
+    silent = sandbox("d", None, 30)
+    assert same_group(one, silent)
+    assert same_group(silent, one)
     claim = lease(claims=(Claim(projects=("s1",)),))
     assert not any(d.reason is Reason.LEASE_ENDED for d in judged(one, other, leases=(claim,)).values())
     assert judged(one, leases=(claim,))["a"].reason is Reason.LEASE_ENDED

@@ -8,10 +8,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import wraps
+from itertools import chain
 from typing import Any, TypeVar
 
 from tests.promise.truth import (
     CONFIG_FILES,
+    INSTANCE,
     NUMBER,
     ONEOFF,
     PROJECT,
@@ -140,10 +142,10 @@ class Oracle:
         for container in world.containers:
             if (unit := self._unit(container)) is not None:
                 self.units[unit].append(container)
-        self.sessions: dict[str, list[Sandbox]] = defaultdict(list)
+        self.sessions: dict[str, dict[str, list[Sandbox]]] = defaultdict(lambda: defaultdict(list))
         for sandbox in world.sandboxes:
-            if session := (sandbox.labels or {}).get(SESSION):
-                self.sessions[session].append(sandbox)
+            if session := (labels := sandbox.labels or {}).get(SESSION):
+                self.sessions[session][labels.get(INSTANCE, "")].append(sandbox)
         alone = {name: self._alone(thing) for name, thing in self.things.items()}
         self.never = {name: reasons.never for name, reasons in alone.items() if reasons.never}
         self._spread(self.never)
@@ -392,7 +394,7 @@ class Oracle:
 
     def _kept_alive(self, thing: Container | Sandbox, policy: Policy) -> bool:
         """Whether its runner refreshes its activity, and the platform by its order stops what had none for so long."""
-        if not isinstance(thing, Sandbox) or "harbor.instance_id" not in (thing.labels or {}) or policy.idle_for is None:
+        if not isinstance(thing, Sandbox) or INSTANCE not in (thing.labels or {}) or policy.idle_for is None:
             return False
         known = thing.active is not None and thing.auto_stop is not None and "harbor" in self.config.presets
         return known and timedelta(0) < timedelta(minutes=thing.auto_stop or 0) <= policy.idle_for
@@ -457,8 +459,8 @@ class Oracle:
         group: Iterable[Container | Sandbox] = [thing]
         if isinstance(thing, Container):
             group = self._mates(thing)
-        elif session := (thing.labels or {}).get(SESSION):
-            group = self.sessions[session]
+        elif session := (labels := thing.labels or {}).get(SESSION):
+            group = self.sessions[session][labels.get(INSTANCE, "")]
         ends, base = self._ends(thing), self._base(thing)
         if base is None or not ends or any(None in self._ends(member) for member in group):
             return None
@@ -645,6 +647,10 @@ class Oracle:
             if len(directories := self._directories(project)) > 1 and "" in directories:
                 for member in self._of_project(project):
                     kept.setdefault(key(member), []).append("its project cannot be told from another one")
+        for instances in self.sessions.values():
+            if len(instances) > 1 and "" in instances:
+                for sandbox in chain(*instances.values()):
+                    kept.setdefault(key(sandbox), []).append("its session cannot be told from another one")
         before = -1
         while before != len(kept):
             before = len(kept)
@@ -667,9 +673,10 @@ class Oracle:
             together = [pod.id, *(key(container) for container in self._inside(pod))]
             if any(name in kept for name in together):
                 yield from ((name, "its pod has one that is kept, or is kept itself") for name in together)
-        for session in self.sessions.values():
-            if any(key(sandbox) in kept for sandbox in session):
-                yield from ((key(sandbox), "its session has one that is kept") for sandbox in session)
+        for instances in self.sessions.values():
+            for boxes in [[*chain(*instances.values())]] if cautious else instances.values():
+                if any(key(sandbox) in kept for sandbox in boxes):
+                    yield from ((key(sandbox), "its session has one that is kept") for sandbox in boxes)
         for name in list(kept):
             if cautious or getattr(self.things[name], "state", "") not in GONE:
                 yield from ((used, f"{name} depends on it") for used in self._dependencies(self.things[name]))

@@ -17,6 +17,7 @@ CONFIG_FILES = "com.docker.compose.project.config_files"
 NUMBER = "com.docker.compose.container-number"
 ONEOFF = "com.docker.compose.oneoff"
 SESSION = "harbor.session_id"
+INSTANCE = "harbor.instance_id"
 
 
 @dataclass(frozen=True)

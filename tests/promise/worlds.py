@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.promise import oracle
 from tests.promise.truth import (
     CONFIG_FILES,
+    INSTANCE,
     NOW,
     NUMBER,
     ONEOFF,
@@ -358,6 +359,7 @@ _SANDBOX_STATES = st.sampled_from(
 )
 _RUNNERS = st.sampled_from(("runner-1", "runner-2"))
 _SESSIONS = st.sampled_from((None, None, None, "s1", "s1", "s2"))
+_INSTANCES = st.sampled_from((None, None, None, None, "i1", "i1", "i2"))
 
 
 @st.composite
@@ -369,8 +371,10 @@ def _sandboxes(draw: st.DrawFn) -> tuple[Sandbox, ...]:
         labels = {**draw(rarely({"harbor.managed": "true"}, {}, weight=4)), **draw(_RARE_EXTRAS)}
         if (session := draw(_SESSIONS)) is not None:
             labels[SESSION] = session
+            if (instance := draw(_INSTANCES)) is not None:
+                labels[INSTANCE] = instance
         elif draw(st.booleans()):
-            labels["harbor.instance_id"] = f"instance-{number}"
+            labels[INSTANCE] = f"instance-{number}"
         active = created + age * draw(st.sampled_from((0.0, 0.5, 0.9)))
         if draw(rarely("", "1970", weight=30)):
             created = IMPOSSIBLE[draw(st.integers(0, 3))]
