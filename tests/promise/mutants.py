@@ -180,6 +180,7 @@ MUTANTS = (
         "if False:\n            yield keep",
     ),
     Mutant("clocks that differ by an hour tell no age", "if abs(self.clock_skew) <= LARGEST_SKEW:", "if True:"),
+    Mutant("two folders are two projects", 'return labels.get(WORKING_DIR_LABEL, "") +', 'return "" +'),
 )
 
 # Of stops and of what few worlds have: tried with ``make mutants`` alone.

@@ -248,6 +248,14 @@ class _Made:
                 made = replace(made, networks=(net,), network_mode=net)
             self.containers.append(_in_a_group(made))
 
+    def namesakes(self) -> None:
+        """A runner's project and another user's of that name, in two folders: long ended, and nothing of them is odd."""
+        for project, reference in zip(PROJECTS, ("tb__chess__client", "postgres:16"), strict=False):
+            image, created = self.image(reference, {}), _moment(self.draw(st.sampled_from(AGES[5:])))
+            labels, number = project.labels("s0", "1"), len(self.containers)
+            name, times = self.draw(_NAMES).format(number), (created, created, created)
+            self.containers.append(Container(ident(number), name, reference, image.id, labels, "exited", *times))
+
     def pod(self, number: int) -> Pod:
         """A pod, of a whole project, of any containers, or of none."""
         draw = self.draw
@@ -309,8 +317,11 @@ def _engine(draw: st.DrawFn, world: World) -> World:
     """Images; containers of them, alone and in projects; what is committed of one; and who depends on whom."""
     made = _Made(draw)
     some = st.lists(st.sampled_from(PROJECTS), max_size=2, unique=True)
-    for project in draw(st.one_of(some, some, some, st.just(list(PROJECTS[:2])))):  # the two of one name more often
-        made.project(project)
+    if draw(rarely(False, True, weight=12)):
+        made.namesakes()
+    else:
+        for project in draw(st.one_of(some, some, some, st.just(list(PROJECTS[:2])))):  # the two of one name more often
+            made.project(project)
     for _ in range(draw(st.sampled_from((1, 2, 3, 4, 5)))):
         made.single()
     for number, one in enumerate(made.containers):
