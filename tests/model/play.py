@@ -532,11 +532,12 @@ class Play:
         ]
 
     def _to_stop(self, place: Place) -> Collection[str]:
-        """What runs there, stands alone, and is to be stopped at least."""
+        """What runs there, stands alone, and is to be stopped at least: what another one depends on stays as it is."""
         known, sure = (Oracle(self.world.truth(place, sure=exactly), "stop") for exactly in (False, True))
+        used = {used for thing in known.things.values() for used in known.dependencies(thing)}
         halts = [
             key
-            for key in known.expected & sure.expected
+            for key in (known.expected & sure.expected) - used
             if getattr(thing := known.things[key], "state", "") in ("running", "started") and not is_lost_when_stopped(thing)
         ]
         return [key for key in halts if not {truth.PROJECT, truth.SESSION} & (known.things[key].labels or {}).keys()]

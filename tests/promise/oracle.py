@@ -679,7 +679,7 @@ class Oracle:
                     yield from ((key(sandbox), "its session has one that is kept") for sandbox in boxes)
         for name in list(kept):
             if cautious or getattr(self.things[name], "state", "") not in GONE:
-                yield from ((used, f"{name} depends on it") for used in self._dependencies(self.things[name]))
+                yield from ((used, f"{name} depends on it") for used in self.dependencies(self.things[name]))
 
     def _labelled(self, things: Iterable[Network | Volume], project: str) -> list[Network | Volume]:
         return [thing for thing in things if (thing.labels or {}).get(PROJECT) == project]
@@ -699,7 +699,7 @@ class Oracle:
         )
         return bool(reasons.never) or waits or self._protected(network)
 
-    def _dependencies(self, thing: Thing) -> Iterator[str]:
+    def dependencies(self, thing: Thing) -> Iterator[str]:
         """The keys of what would break it, or take it along, by going."""
         if isinstance(thing, Sandbox):
             if thing.linked is not None:
