@@ -60,8 +60,7 @@ class LeaseBook:
         self._file = file
         self._clock = clock
         self._listener = listener
-        self._token = token
-        self._lives = lives
+        self._token, self._lives = token, lives
         self._endpoints = endpoints
         self._written_at = self._trimmed_at = float("-inf")  # on the loop's clock
         self._alive_at: dict[str, datetime] = {}  # processes that hold leases: when they were last seen

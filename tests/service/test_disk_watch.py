@@ -13,7 +13,7 @@ from reaper.core.model import Kind, Outcome, Resource
 from reaper.core.rules import Rules
 from reaper.errors import UnavailableError
 from reaper.providers.memory import Rule
-from reaper.providers.memory_disk import MemoryDisk
+from reaper.providers.memory.disk import MemoryDisk
 from reaper.sweep.pressure import meter_of
 from tests.service.lab import House
 from tests.sweep.conftest import anyio_backend

@@ -16,7 +16,7 @@ from reaper.core.scope import Scope, Selector
 from reaper.errors import DeniedError
 from reaper.providers.base import Traits
 from reaper.providers.memory import Held, Rule
-from reaper.providers.memory_disk import MemoryDisk
+from reaper.providers.memory.disk import MemoryDisk
 from reaper.sweep.ports import Choose, Options
 from reaper.sweep.pressure import Pressure, Relief, concerned, looked_again, measured
 from reaper.sweep.sweep import sweep

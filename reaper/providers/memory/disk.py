@@ -6,7 +6,7 @@ import anyio
 
 from reaper.core.disk import BYTES, INODES, DiskUsage, Room
 from reaper.core.model import Kind, Resource
-from reaper.providers.memory import MemoryWorld
+from reaper.providers.memory.world import MemoryWorld
 
 
 class MemoryDisk:
