@@ -8,6 +8,7 @@ import ctypes
 import json
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -75,6 +76,7 @@ class Forked(subprocess.Popen[AnyStr]):
             "env": dict(env),
             "folder": str(cwd),
             "session": start_new_session,
+            "nohup": signal.getsignal(signal.SIGHUP) is signal.SIG_IGN,
         }
         order["files"] = resource.getrlimit(resource.RLIMIT_NOFILE)
         streams = [given if given != -1 else number for number, given in enumerate((p2cread, c2pwrite, errwrite))]

@@ -11,6 +11,7 @@ import os
 import pkgutil
 import resource
 import runpy
+import signal
 import socket
 import sys
 import time
@@ -73,6 +74,7 @@ def _become(order: dict[str, Any]) -> None:
     """What an interpreter does that is started as ``python -m reaper ...``, or as ``python -c CODE ...``."""
     if order["session"]:
         os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if order["nohup"] else signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_NOFILE, order["files"])
     os.chdir(order["folder"])
     os.environ.clear()
