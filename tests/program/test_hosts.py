@@ -311,9 +311,10 @@ def test_hosts_come_and_go_with_their_file(
         assert "no engine is named there" in refused["problem"]
         others[0].add("still swept")
         daemon.wait("deleted", endpoint="one", name="still swept")
-        assert len(list(daemon.events("reload_refused"))) == 1
+        assert len(list(daemon.events("reload_refused"))) <= 1 + told, "the service may see the change before the signal"
+        reloaded = len(list(daemon.events("reloaded")))
         name(others[0])
-        daemon.wait("reloaded", times=2)
+        daemon.wait("reloaded", times=reloaded + 1)
         assert daemon.metric("reaper_config_last_reload_successful") == 1
         assert daemon.stop() == 0
 
