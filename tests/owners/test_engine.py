@@ -139,6 +139,11 @@ every = "1s"
 """
 
 
+def runners(engine: EngineClient, folder: Path) -> str:
+    """The configuration; another test of this name may run beside, in a folder of the same last name."""
+    return RUNNERS.format(host=engine.host, folder=f"{folder.parent.name}/{folder.name}")
+
+
 def test_what_a_killed_runner_left_goes_by_its_processes_and_a_living_one_s_stays(
     any_engine: EngineClient, tmp_path: Path
 ) -> None:
@@ -147,7 +152,9 @@ def test_what_a_killed_runner_left_goes_by_its_processes_and_a_living_one_s_stay
     tb = tmp_path / "bin" / "tb"
     tb.write_text(f"#!{sys.executable}\nimport time\nprint(flush=True)\ntime.sleep(600)\n")
     tb.chmod(0o700)
-    (tmp_path / "reaper.toml").write_text(RUNNERS.format(host=any_engine.host, folder=tmp_path.name))
+    (tmp_path / "reaper.toml").write_text(
+        runners(any_engine, tmp_path)
+    )
     program = Program(tmp_path)
     with runner(tb) as killed_one:
         any_engine.create("its", labels=OWNED, cmd=OBEYS_TERM, start=True)
@@ -184,7 +191,9 @@ def age_of(engine: EngineClient, name: str) -> float:
 
 
 def test_patterns_that_never_matched_a_process_take_nothing(any_engine: EngineClient, tmp_path: Path) -> None:
-    (tmp_path / "reaper.toml").write_text(RUNNERS.format(host=any_engine.host, folder=tmp_path.name))
+    (tmp_path / "reaper.toml").write_text(
+        runners(any_engine, tmp_path)
+    )
     any_engine.create("living", labels=OWNED, cmd=OBEYS_TERM, start=True)
     program = Program(tmp_path)
     for _ in range(2):
@@ -197,7 +206,9 @@ INSIDE = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "r
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="it needs root")
 def test_a_reaper_that_does_not_see_the_host_s_processes_takes_nothing(any_engine: EngineClient, tmp_path: Path) -> None:
-    (tmp_path / "reaper.toml").write_text(RUNNERS.format(host=any_engine.host, folder=tmp_path.name))
+    (tmp_path / "reaper.toml").write_text(
+        runners(any_engine, tmp_path)
+    )
     any_engine.create("its", labels=OWNED, cmd=OBEYS_TERM, start=True)
     any_engine.create("labelled", labels=killed(), cmd=OBEYS_TERM, start=True)
     program = Program(tmp_path)
