@@ -152,9 +152,7 @@ def test_what_a_killed_runner_left_goes_by_its_processes_and_a_living_one_s_stay
     tb = tmp_path / "bin" / "tb"
     tb.write_text(f"#!{sys.executable}\nimport time\nprint(flush=True)\ntime.sleep(600)\n")
     tb.chmod(0o700)
-    (tmp_path / "reaper.toml").write_text(
-        runners(any_engine, tmp_path)
-    )
+    (tmp_path / "reaper.toml").write_text(runners(any_engine, tmp_path))
     program = Program(tmp_path)
     with runner(tb) as killed_one:
         any_engine.create("its", labels=OWNED, cmd=OBEYS_TERM, start=True)
@@ -191,9 +189,7 @@ def age_of(engine: EngineClient, name: str) -> float:
 
 
 def test_patterns_that_never_matched_a_process_take_nothing(any_engine: EngineClient, tmp_path: Path) -> None:
-    (tmp_path / "reaper.toml").write_text(
-        runners(any_engine, tmp_path)
-    )
+    (tmp_path / "reaper.toml").write_text(runners(any_engine, tmp_path))
     any_engine.create("living", labels=OWNED, cmd=OBEYS_TERM, start=True)
     program = Program(tmp_path)
     for _ in range(2):
@@ -206,9 +202,7 @@ INSIDE = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "r
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="it needs root")
 def test_a_reaper_that_does_not_see_the_host_s_processes_takes_nothing(any_engine: EngineClient, tmp_path: Path) -> None:
-    (tmp_path / "reaper.toml").write_text(
-        runners(any_engine, tmp_path)
-    )
+    (tmp_path / "reaper.toml").write_text(runners(any_engine, tmp_path))
     any_engine.create("its", labels=OWNED, cmd=OBEYS_TERM, start=True)
     any_engine.create("labelled", labels=killed(), cmd=OBEYS_TERM, start=True)
     program = Program(tmp_path)

@@ -80,6 +80,8 @@ _OF_WORDS = (
     _Message(409, ("image is in use by a container",), DependencyError),
     _Message(500, ("has dependent containers",), DependencyError),
     _Message(500, ("network is being used",), ConflictError, _DISCONNECT),
+    # Of a pod with a container that runs: Podman 4 tells what stood in the way of each in any order, and of one its cause.
+    _Message(500, ("removing container ", " from pod ", "dependency exists"), ConflictError),
     _Message(500, ("is the infra container of pod",), ConflictError, "podman pod rm removes it with its pod"),
     _Message(409, ("volume is being used",), DependencyError),
     _Message(500, ("volume is being used",), DependencyError),
