@@ -74,11 +74,14 @@ class Breaker:
         circuits = (self._reads, self._changes) if changes else (self._reads,)
         return self.refused is not None or any(circuit.in_a_row >= self.limit for circuit in circuits)
 
+    def _circuit(self, changes: bool) -> _Circuit:  # noqa: FBT001 - as its callers are told
+        return self._changes if changes else self._reads
+
     def check(self, *, changes: bool = False) -> None:
         """Raise ``CircuitOpenError`` while it is open for these, and ``CredentialsError`` once they were refused."""
         if self.refused is not None:
             raise CredentialsError(str(self.refused))
-        circuit = self._changes if changes else self._reads
+        circuit = self._circuit(changes)
         if circuit.in_a_row < self.limit:
             return
         if anyio.current_time() < circuit.next_probe:
@@ -88,7 +91,7 @@ class Breaker:
 
     def succeeded(self, *, changes: bool = False) -> None:
         """An answer came: the endpoint lives."""
-        (self._changes if changes else self._reads).in_a_row = 0
+        self._circuit(changes).in_a_row = 0
         self.answered = True
 
     def failed(self, error: ProviderError, *, changes: bool = False) -> None:
@@ -96,7 +99,7 @@ class Breaker:
         if not isinstance(error, UnavailableError):
             self.succeeded(changes=changes)
             return
-        circuit = self._changes if changes else self._reads
+        circuit = self._circuit(changes)
         circuit.in_a_row += 1
         circuit.last = error
         if circuit.in_a_row == self.limit:

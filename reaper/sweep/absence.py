@@ -61,7 +61,7 @@ class Absence:
         unsure = sorted(id_ for id_ in absent if self._deleted[id_].kind in doubtful)
         for id_ in set(absent).difference(unsure):
             del self.unconfirmed[id_]
-        await self._find_returned([id_ for id_ in self._deleted if self._deleted[id_].identity in listed])
+        await self._find_returned(listed)
         limits = self._reader.limits
         await for_each(unsure, self._inspect, min(len(unsure), limits.together or limits.reads), "confirm")
 
@@ -75,9 +75,10 @@ class Absence:
             return False
         return True
 
-    async def _find_returned(self, ids: Collection[str]) -> None:
+    async def _find_returned(self, listed: Collection[object]) -> None:
         """A pull brings back the id of an image, and a project the name of a volume: what the endpoint has deleted went."""
-        ids = [id_ for id_ in ids if self._deleted[id_].kind in (Kind.IMAGE, Kind.VOLUME)]
+        may_return = (Kind.IMAGE, Kind.VOLUME)
+        ids = [id_ for id_, one in self._deleted.items() if one.kind in may_return and one.identity in listed]
         if not ids or not isinstance(self._reader, WatchesUse):
             return
         with suppress(ProviderError):

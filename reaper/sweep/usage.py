@@ -90,8 +90,11 @@ class LastUse:
                 continue
             key, what = f"{resource.kind} {resource.id}", _what(resource)
             before = known.entries.get(key)
-            is_used = resource.id in used or (resource.kind is Kind.IMAGE and _is_named(resource, named))
-            is_used = is_used or resource.kind in uses.untold
+            is_used = (
+                resource.id in used
+                or resource.kind in uses.untold
+                or (resource.kind is Kind.IMAGE and _is_named(resource, named))
+            )
             if before is None or before.what != what or before.last > moment or not is_watched:
                 entry = _Entry(what, moment, moment)
             else:

@@ -102,17 +102,20 @@ def _actor(event: Event) -> Mapping[str, Any]:
     return actor if isinstance(actor, dict) else {}
 
 
+def _attributes(event: Event) -> Mapping[str, Any]:
+    attributes = _actor(event).get("Attributes")
+    return attributes if isinstance(attributes, dict) else {}
+
+
 def _used(events: Iterable[Event]) -> Iterable[str]:
     for event in events:
-        actor, action = _actor(event), str(event.get("Action"))
-        attributes = actor.get("Attributes")
-        attributes = attributes if isinstance(attributes, dict) else {}
+        action = str(event.get("Action"))
         found: tuple[object, ...] = ()
         match event.get("Type"):
             case "container":
-                found = (attributes.get("image"),)
+                found = (_attributes(event).get("image"),)
             case "image" if action in _IMAGE:
-                found = (_id(event), attributes.get("name"))
+                found = (_id(event), _attributes(event).get("name"))
             case "volume" if action in _VOLUME:
                 found = (_id(event),)
             case "network" if action in _NETWORK:
@@ -128,7 +131,5 @@ def _deleted(events: Iterable[Event]) -> Iterable[tuple[str, datetime]]:
 
 def _id(event: Event) -> str | None:
     """The id as listings have it: Podman tells of a volume its name alone, and of an image's id the digits."""
-    actor = _actor(event)
-    attributes = actor.get("Attributes")
-    id_ = text(actor.get("ID")) or text(attributes.get("name") if isinstance(attributes, dict) else None)
+    id_ = text(_actor(event).get("ID")) or text(_attributes(event).get("name"))
     return f"sha256:{id_}" if id_ is not None and event.get("Type") == "image" and _DIGITS.fullmatch(id_) else id_
