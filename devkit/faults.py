@@ -20,6 +20,7 @@ import uuid
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -140,7 +141,10 @@ class FaultProxy:
         async with asyncio.TaskGroup() as group:
             while True:
                 connection, _ = await self._loop.sock_accept(listener)
-                group.create_task(self._connection(Wire(connection)), name="fault-proxy connection")
+                wire = Wire(connection)
+                task = group.create_task(self._connection(wire), name="fault-proxy connection")
+                # Not by the task itself: one that is cancelled before it starts does nothing.
+                task.add_done_callback(partial(_close, wire))
 
     async def _connection(self, client: Wire) -> None:
         try:
@@ -153,8 +157,6 @@ class FaultProxy:
                     return
         except (ClosedError, OSError):
             pass  # the client has gone
-        finally:
-            client.close()
 
     # One request
 
@@ -230,6 +232,10 @@ class FaultProxy:
             return False
         await _copy(response_body(upstream, answer, method), client)
         return delimited(answer, method)
+
+
+def _close(wire: Wire, _: object) -> None:
+    wire.close()
 
 
 async def _answer(client: Wire, call: Call, status: int, headers: Mapping[str, str], content: bytes) -> bool:

@@ -4,6 +4,7 @@ What is forked is a child of this process, as one that is started, with the stre
 arguments that it is given. What concerns the interpreter's own start (limits, its variables, certificates) is started.
 """
 
+import atexit
 import ctypes
 import json
 import os
@@ -99,6 +100,7 @@ def _server(process: int) -> socket.socket:
     # It ends with this process, and nothing waits for it.
     subprocess.Popen(command, env=kept(), stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]).returncode = 0
     theirs.close()
+    atexit.register(ours.close)
     return ours
 
 

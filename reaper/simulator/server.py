@@ -28,6 +28,7 @@ from reaper.simulator.docker.app import DockerSimulator, Engine, load
 from reaper.simulator.faults import Faults
 from reaper.simulator.population import containers as make_containers
 from reaper.simulator.population import sandboxes as make_sandboxes
+from reaper.simulator.runner import EndingRunner
 from reaper.simulator.world import ContainerSpec, NetworkSpec, SandboxSpec
 
 _T = TypeVar("_T")
@@ -183,7 +184,7 @@ class Simulator:
         return taken
 
     async def _runner(self, app: web.Application, *, cancel: bool = False) -> web.AppRunner:
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=cancel, shutdown_timeout=_SHUTDOWN)
+        runner = EndingRunner(app, access_log=None, handler_cancellation=cancel, shutdown_timeout=_SHUTDOWN)
         self._runners.append(runner)
         await runner.setup()
         return runner

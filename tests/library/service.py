@@ -19,6 +19,7 @@ from reaper.leases.sources import NAME
 from reaper.leases.store import LeaseFile
 from reaper.leases.watcher import CONNECTION_WINDOW, LeaseBook
 from reaper.paths import SOCKET
+from reaper.simulator.runner import EndingRunner
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -68,9 +69,8 @@ class Service:
         self.socket = socket or folder / SOCKET
         self._trusted, self._window = trusted, window
         self.heartbeats = threading.Semaphore(0)
-        self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
-        self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()))
+        self._ready, self._stop = threading.Event(), asyncio.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
         assert self._ready.wait(60)
 
@@ -103,6 +103,7 @@ class Service:
         asyncio.run_coroutine_threadsafe(call(), self._loop).result(30)
 
     async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
         file = LeaseFile(self._path)
         self.book = LeaseBook(
             file, lambda: datetime.now(UTC), Quiet(), token=1, lives=lambda _: None, connection=self._window
@@ -119,7 +120,7 @@ class Service:
 
         app = web.Application(middlewares=[count])
         app.add_subapp(PATH, lease_app(lambda: api))
-        runner = web.AppRunner(app)
+        runner = EndingRunner(app)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", self.port, reuse_address=True).start()
         self.port = runner.addresses[0][1]
@@ -138,7 +139,6 @@ class Service:
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(60)
-        self._loop.close()
 
 
 @contextmanager

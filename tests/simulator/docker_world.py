@@ -34,8 +34,7 @@ class World(EngineClient):
         self.faults = Faults(7)
         self.sim = Engine(self.clock, **options)
         self.server = DockerSimulator(self.sim, self.faults)
-        self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
-        self._stop = asyncio.Event()
+        self._ready, self._stop = threading.Event(), asyncio.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     @staticmethod
@@ -66,13 +65,12 @@ class World(EngineClient):
 
     def _run(self) -> None:
         async def main() -> None:
+            self._loop = asyncio.get_running_loop()
             async with self.server.serve(self.socket):
                 self._ready.set()
                 await self._stop.wait()
 
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(main())
-        self._loop.close()
+        asyncio.run(main())
 
     def __enter__(self) -> Self:
         self._thread.start()

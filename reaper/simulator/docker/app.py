@@ -24,6 +24,7 @@ from reaper.simulator.docker.engine import Engine
 from reaper.simulator.docker.http import Shell, add_routes
 from reaper.simulator.docker.model import Behaviour, RefusedError
 from reaper.simulator.faults import Faults, middleware
+from reaper.simulator.runner import EndingRunner
 
 __all__ = ["Behaviour", "DockerSimulator", "Engine", "add_container", "load"]
 
@@ -61,7 +62,7 @@ class DockerSimulator:
     @asynccontextmanager
     async def serve(self, path: str) -> AsyncIterator[None]:
         """Serve on a unix socket while the block runs."""
-        runner = web.AppRunner(self.app(), handler_cancellation=True, shutdown_timeout=_SHUTDOWN)
+        runner = EndingRunner(self.app(), handler_cancellation=True, shutdown_timeout=_SHUTDOWN)
         await runner.setup()
         try:
             await web.UnixSite(runner, path).start()
