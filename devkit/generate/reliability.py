@@ -50,6 +50,23 @@ def matrix(provider: str) -> Sequence[str]:
     return list(table_rows(("fault", *calls), iter(rows)))
 
 
+def others() -> Sequence[str]:
+    """The cells of other actions, of evidence and of further kinds: by call what came of which faults."""
+    faults: dict[tuple[str, str], list[str]] = {}
+    for fault, cells in _read(OUTCOMES).get("others", {}).items():
+        for place, came in cells.items():
+            faults.setdefault((place, came), []).append(fault)
+    rows = [(place, came, "; ".join(sorted(names))) for (place, came), names in sorted(faults.items())]
+    return list(table_rows(("at", "what came of it", "faults"), iter(rows)))
+
+
+def host() -> Sequence[str]:
+    """The faults of this host while owners are looked at or evidence is saved."""
+    found = _read(OUTCOMES).get("host", {})
+    rows = [(name, cells.get("docker", ""), cells.get("daytona", "")) for name, cells in sorted(found.items())]
+    return list(table_rows(("fault", "docker", "daytona"), iter(rows)))
+
+
 def processes() -> Sequence[str]:
     """The faults that befall the whole process."""
     found = _read(OUTCOMES).get("process", {})
@@ -151,6 +168,8 @@ def _shown(value: object) -> str:
 SECTIONS: Mapping[str, Callable[[], Sequence[str]]] = {
     "docker": lambda: matrix("docker"),
     "daytona": lambda: matrix("daytona"),
+    "others": others,
+    "host": host,
     "process": processes,
     "no cell": no_cells,
     "engines": engines,

@@ -36,6 +36,7 @@ STEP = 2.0  # seconds by which a clock seems to be set when it was only read
 FRESH = 1.0  # seconds for which a look at the processes is not repeated
 _VERSION = 1
 _MOST_BOOTS = 100
+_MOST_AWAY = 1000  # resources that are not listed, and of which is remembered that an unknown process has made them
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,12 @@ class OwnerProofs:
             return NO_PROOFS
         refused = self._machine.not_of(self._socket) if here else None
         named = {key: self._owner(key, here.get(key[0]), refused, skew) for key in keys}
-        running = tuple(self._machine.commands()) if refused is None and any(r.processes for r in here.values()) else ()
+        running: tuple[tuple[int, str, int], ...] = ()
+        if refused is None and any(rule.processes for rule in here.values()):
+            try:
+                running = tuple(self._machine.commands())
+            except OSError as error:
+                refused = f"the processes of this host cannot be read: {error.strerror or error}"
         matched = {rule.name: self._matched(rule, running, refused, skew) for rule in here.values() if rule.processes}
         return Proofs(named, matched, rules)
 
@@ -201,24 +207,28 @@ class OwnerProofs:
         dead = {
             _text(key): self._first_seen(key).timestamp() for key, owner in proofs.named.items() if owner.fate is Fate.DEAD
         }
-        matched, unmatched = dict(self._known.matched), dict[str, Mapping[str, float | None]]()
+        matched, unmatched = dict(self._known.matched), dict(self._known.unmatched)
+        listed = {one.id for one in resources}
         for rule in proofs.rules:
             match = proofs.matched.get(rule.name)
             if match is None or match.refused:
-                continue
+                continue  # nothing new is known, and what is known still holds
             now = shifted(self._clock(), skew)
             matched[_named(rule)] = None if match.oldest is not None else shifted(match.until or now, -skew).timestamp()
-            unmatched[_named(rule)] = {
+            # A listing may lack a row, and what has once been found to be of an unknown process stays that.
+            known = unmatched.get(_named(rule), {})
+            away = [id_ for id_, seen in known.items() if seen is None and id_ not in listed]
+            unmatched[_named(rule)] = dict.fromkeys(away[-_MOST_AWAY:]) | {
                 one.id: shifted(match.since.get(one.id, now), -skew).timestamp() if match.knows(one) else None
                 for one in resources
                 if one.kind.runs and not match.guards(one)
             }
-        known = replace(self._known, boots=boots, dead=dead, matched=matched, unmatched=unmatched)
-        is_empty = not (known.boots or known.dead or known.matched or any(unmatched.values()))
-        if self._unwritten is None and (known == self._written or (is_empty and self._written == _Known())):
+        learnt = replace(self._known, boots=boots, dead=dead, matched=matched, unmatched=unmatched)
+        is_empty = not (boots or dead or matched or any(unmatched.values()))
+        if self._unwritten is None and (learnt == self._written or (is_empty and self._written == _Known())):
             return None
-        self._known = known
-        return self._write(known)
+        self._known = learnt
+        return self._write(learnt)
 
     def _write(self, known: _Known) -> str | None:
         problem = self._stored.write("which owners are dead", asdict(known))

@@ -4,6 +4,7 @@ A process is absent when the kernel says so (kill(2) with signal 0), whatever /p
 with another's /proc, that shows less than there is. What cannot be seen is not dead.
 """
 
+import errno
 import os
 import re
 import socket
@@ -91,7 +92,10 @@ class Machine(Protocol):
         ...
 
     def commands(self) -> Iterable[tuple[int, str, int]]:
-        """All processes that are seen: the id, the whole command line, and the start in clock ticks since the boot."""
+        """All processes: the id, the whole command line, and the start in clock ticks since the boot.
+
+        Raises OSError where one of them cannot be read: what is not seen is not proven to be absent.
+        """
         ...
 
 
@@ -161,9 +165,13 @@ class ThisMachine:
         import psutil  # noqa: PLC0415 - 15 ms that only those need who have configured it
 
         for process in psutil.process_iter(["cmdline"]):
-            state = process_state(process.pid)
-            if state is not None and not state[1] and process.info["cmdline"]:
-                yield process.pid, " ".join(process.info["cmdline"]), state[0]
+            state, line = process_state(process.pid), process.info["cmdline"]
+            if (state is None or (line is None and not state[1])) and Path(f"/proc/{process.pid}").exists():
+                raise PermissionError(
+                    errno.EACCES, f"process {process.pid} cannot be read"
+                )  # as a security module may have it
+            if state is not None and not state[1] and line:
+                yield process.pid, " ".join(line), state[0]
 
 
 class _Namespaces:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from reaper.core.actions import ARCHIVED, is_done, obstacle
@@ -10,7 +11,7 @@ from reaper.core.model import Action, Decision, Outcome, Resource, State
 from reaper.errors import ConflictError, DependencyError, InProgressError, InvalidError, ProviderError
 from reaper.providers.abilities import Archiving
 from reaper.sweep.concurrency import not_changing, until
-from reaper.sweep.context import ChangedError, subject
+from reaper.sweep.context import ChangedError, subject, what_changed
 from reaper.sweep.unit import NOUNS, STOP_PATIENCE, Unit, patience_after, refusal_of
 
 ARCHIVE_PATIENCE = timedelta(minutes=5)  # the platform copies the whole disk to its archive
@@ -18,20 +19,25 @@ UNCONFIRMED = "unconfirmed"
 _OUTCOMES = {Action.STOP: Outcome.STOPPED, Action.ARCHIVE: Outcome.ARCHIVED}
 
 
+@dataclass
 class StoppingUnit(Unit):
     """One unit whose members are stopped or archived."""
+
+    _archiving: set[str] = field(default_factory=set)
 
     async def _carry_out(self, fresh: Sequence[Resource]) -> None:
         """Stop what runs, and archive it where that is wanted; done means that a look by id shows it."""
         had = [r for r in fresh if is_done(self._decision(r).resource, self.action)]
         left = [r for r in fresh if r not in had and r.id not in self.results]
         for resource in left:
-            if not is_done(resource, self.action) and (why := obstacle(resource, self.action)) is not None:
+            is_left = not is_done(resource, self.action) and not self._is_ours(resource)
+            if is_left and (why := obstacle(resource, self.action)) is not None:
                 raise ChangedError(f"{subject(resource, fresh[0])} {why}")
         stopped: list[Resource] = []
 
         async def stop(resource: Resource) -> None:
-            if resource.state is not State.RUNNING or await self._stop_one(resource):
+            is_stopping = self._is_ours(resource) and resource.id not in self._archiving  # by an order without an answer
+            if not (resource.state is State.RUNNING or is_stopping) or await self._stop_one(resource):
                 stopped.append(resource)
 
         await self._each(left, stop)
@@ -58,6 +64,8 @@ class StoppingUnit(Unit):
             self._failed(decision, failed)
             return False
         if seen is not None and seen.state in (State.STOPPED, State.FAILED):
+            if self.action is Action.ARCHIVE and (why := what_changed(resource, seen, stopped_by_us=True)) is not None:
+                raise ChangedError(f"{subject(resource, resource)} {why}")
             if self.action is Action.STOP:
                 others = isinstance(error, ConflictError | InProgressError | InvalidError)
                 self._settle(decision, Outcome.STOPPED, "another client stopped it" if others else "")
@@ -75,6 +83,7 @@ class StoppingUnit(Unit):
 
         async def archive() -> None:
             self._record_look(resource)
+            self._archiving.add(resource.id)
             self._asked_to_stop.add(resource.id)  # that it is archived is no change by others
             self._orders[resource.id] = self._orders.get(resource.id, 0) + 1
             await provider.archive(resource)

@@ -392,5 +392,5 @@ async def refusal_of(request: Awaitable[None]) -> ProviderError | None:
 
 
 def patience_after(error: ProviderError | None, patience: timedelta) -> timedelta:
-    """How long to look for the effect of a request: for ``patience``, unless it was refused for good."""
-    return patience if error is None or isinstance(error, InProgressError | ConflictError) else NO_TIME
+    """How long to look for the effect of a request: for ``patience``, unless an answer refused it for good."""
+    return patience if error is None or isinstance(error, InProgressError | ConflictError | UnavailableError) else NO_TIME

@@ -16,7 +16,8 @@ from aiohttp.typedefs import Middleware
 from prometheus_client import CollectorRegistry
 
 from reaper.config.settings import JournalTable, Settings
-from reaper.core.model import EndpointReport, Outcome, Report
+from reaper.core.model import Action, EndpointReport, Outcome, Report
+from reaper.observers.evidence import EvidenceFiles
 from reaper.observers.instruments import reach
 from reaper.observers.json_report import report_document
 from reaper.observers.metrics import Metrics
@@ -38,13 +39,22 @@ from reaper.sweep.sweep import Options, Stop
 from tests.daytona.loop import LoopClock
 from tests.matrix import faults
 from tests.matrix.strikes import Strike
-from tests.matrix.worlds import DELETE, ENDPOINT, EVENTS, INSPECTION, LEASED, LISTING, STOP, World
+from tests.matrix.worlds import ARCHIVE, DELETE, ENDPOINT, EVENTS, INSPECTION, LEASED, LISTING, LOG, STOP, World, addressed
+from tests.owners.machine import FakeMachine
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 RETRY = RetryPolicy(
     attempts=3, initial_delay=timedelta(seconds=1), jitter=timedelta(0), request_timeout=timedelta(seconds=10)
 )
 PASSING = 2  # so many requests meet a fault that passes: fewer than there are attempts
+_COUNTERS = ("reaper_deletions_total", "reaper_actions_total", "reaper_sweeps_total", "reaper_evidence_total")
+_CALLS = {
+    STOP: faults.STOP,
+    ARCHIVE: faults.ARCHIVE,
+    DELETE: faults.DELETION,
+    EVENTS: faults.EVENTS,
+    LOG: faults.LOG,
+}
 LONGEST = timedelta(minutes=30)  # for both sweeps: after more than that what must live would be old enough to go
 
 
@@ -85,6 +95,8 @@ class _Watch(Observer):
 
     def decided(self, *_: object) -> None:
         self._bench.phase = "act"
+        if self._bench.before_acting is not None:
+            self._bench.before_acting()
 
     def bug(self, _: str, error: BaseException) -> None:
         self._bench.bugs.append(error)
@@ -99,11 +111,24 @@ class Bench:
         strike: what happens then; nothing when None.
         times: how often; for as long as the fault lasts when None.
         skew: of the server's clock, in seconds, from before anything there was created.
+        machine: has the processes that own something; this host's when None.
         tables: of the configuration.
+
+    Attributes:
+        state: the state directory.
+        before_acting: is called when a sweep has decided.
     """
 
     def __init__(
-        self, world: World, call: str, strike: Strike | None, times: int | None, skew: float = 0, **tables: Any
+        self,
+        world: World,
+        call: str,
+        strike: Strike | None,
+        times: int | None,
+        *,
+        skew: float = 0,
+        machine: FakeMachine | None = None,
+        **tables: Any,
     ) -> None:
         self.world, self.call, self.strike, self.left = world, call, strike, times
         self.clock, self.server_clock = LoopClock(NOW), SkewedClock(NOW)
@@ -117,11 +142,14 @@ class Bench:
         self.struck = 0
         self.bugs: list[BaseException] = []
         self.accepted: set[str] = set()
+        self.recorded: set[str] = set()
+        self.before_acting: Callable[[], object] | None = None
         self.sent: list[str] = []
         self._sites: list[Callable[[], web.BaseSite]] = []
         self._folder = tempfile.TemporaryDirectory(prefix="reaper-matrix-")
         self._patch = pytest.MonkeyPatch()
-        self._tables = tables
+        self._machine, self._tables = machine, tables
+        self.state = Path(self._folder.name)
 
     async def __aenter__(self) -> Self:
         now = self.clock.now  # of this host, too
@@ -134,13 +162,18 @@ class Bench:
             rules=self.settings.rules(),
             options=Options(max_deletions=100),
             retry=RETRY,
-            state=Path(self._folder.name),
+            state=self.state,
             journal=JournalTable(enabled=False),  # its thread lives by another clock; the programs of test_process keep one
+            evidence=self.settings.evidence,
         )
         self.metrics = Metrics(CollectorRegistry(), clock=lambda: self.clock.now().timestamp())
         self.metrics.configure({ENDPOINT: self.world.name}, reach((ENDPOINT,), plan.rules.policies))
         self.session = Session(plan, observers=[_Watch(self), self.metrics], sockets=(), clock=self.clock.now)
         self.session.open()
+        self._patch.setattr(EvidenceFiles, "_in_thread", _at_once)  # its thread lives by another clock, too
+        for endpoint in self.session.endpoints:
+            if self._machine is not None and endpoint.owners is not None:
+                endpoint.owners._machine, endpoint.owners._clock = self._machine, self.clock.now
         self.session.leases = lambda: (LEASED,)  # type: ignore[assignment]  # without a file of leases
         return self
 
@@ -165,8 +198,8 @@ class Bench:
 
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         answer = await handler(request)
-        if self.world.kind(request) == DELETE and answer.status < 300:
-            self.accepted.add(request.path.rpartition("/")[2])
+        if self.world.kind(request) in self.world.acts and answer.status < 300:
+            self.accepted.add(addressed(request))
         return answer
 
     def _call(self, request: web.Request) -> str | None:
@@ -179,11 +212,18 @@ class Bench:
             is_over = self.world.name == faults.DOCKER and not self.world.go & self.world.names()
             call = faults.CONFIRM if is_over else faults.GROUP
         elif kind == INSPECTION:
-            is_accepted = request.path.rpartition("/")[2] in self.accepted
-            call = faults.INSPECT if self.phase == "decide" else faults.CONFIRM if is_accepted else faults.RECHECK
-        elif kind in (STOP, DELETE, EVENTS):
-            call = {STOP: faults.STOP, DELETE: faults.DELETION, EVENTS: faults.EVENTS}[kind]
+            call = faults.INSPECT if self.phase == "decide" else self._inspected(request)
+        elif kind in _CALLS:
+            call = _CALLS[kind]
         return call
+
+    def _inspected(self, request: web.Request) -> str:
+        """What an inspection is for while the sweep acts: its evidence is the first look at each."""
+        id_, has_evidence = addressed(request), "/networks/" not in request.path
+        if self.settings.evidence.wanted and has_evidence and id_ not in self.recorded:
+            self.recorded.add(id_)
+            return faults.EVIDENCE
+        return faults.CONFIRM if id_ in self.accepted else faults.RECHECK
 
     async def stop_listening(self) -> None:
         """Accept no connection any more, and end those that there are."""
@@ -230,6 +270,7 @@ class Bench:
     async def sweep(self) -> "Swept":
         """Sweep once, and hold what is said about it to what happened."""
         self.phase, before, counted = "list", self.world.names(), self._counters()
+        self.recorded.clear()
         stop = Stop()
         report = await stop.within(self.session.plan.timeout, lambda: self.session.sweep(stop=stop))
         self.metrics.ended(report, None, self.clock.now())
@@ -238,15 +279,20 @@ class Bench:
         return swept
 
     def _counters(self) -> dict[tuple[str, str], float]:
-        """The counters of deletions by outcome, and of sweeps by result."""
+        """The counters of deletions and of other actions by outcome, and of sweeps and of evidence by result."""
         found: dict[tuple[str, str], float] = {}
         for family in self.metrics.registry.collect():
             for sample in family.samples:
                 for label in ("outcome", "result"):
-                    if sample.name in ("reaper_deletions_total", "reaper_sweeps_total") and label in sample.labels:
+                    if sample.name in _COUNTERS and label in sample.labels:
                         key = (sample.name, sample.labels[label])
                         found[key] = found.get(key, 0.0) + sample.value
         return found
+
+    def counted(self, name: str) -> float:
+        """The sum of a counter."""
+        samples = (sample for family in self.metrics.registry.collect() for sample in family.samples)
+        return sum(sample.value for sample in samples if sample.name == name)
 
     def gauge(self, name: str) -> float | None:
         """A gauge of the endpoint; the first one where there are several."""
@@ -255,6 +301,10 @@ class Bench:
                 if sample.name == name:
                     return sample.value
         return None
+
+
+async def _at_once(_: EvidenceFiles, function: Callable[..., str | None], *arguments: object) -> str | None:
+    return function(*arguments)
 
 
 def _again(site: web.BaseSite, runner: web.AppRunner) -> Callable[[], web.BaseSite]:
@@ -296,10 +346,18 @@ class Swept:
         assert world.live <= self.after, (world.live - self.after, self.story)
         removed = {name for name, outcome in self.outcomes.items() if outcome.removed}
         assert not removed & self.after, ("reported as removed, and still there", removed & self.after, self.story)
+        halted = {name for name, outcome in self.outcomes.items() if outcome in (Outcome.STOPPED, Outcome.ARCHIVED)}
+        assert not halted & self.after, ("reported as stopped or archived, and is not", halted & self.after, self.story)
         for name in self.before - self.after:
             said = self.outcomes.get(name)
-            assert said in (Outcome.DELETED, Outcome.GONE, Outcome.FAILED, Outcome.STOPPED), (name, said, self.story)
-        failed = [o for o in self.outcomes.values() if o in (Outcome.FAILED, Outcome.STOPPED, Outcome.ABANDONED)]
+            done = (Outcome.DELETED, Outcome.GONE, Outcome.FAILED, Outcome.STOPPED, Outcome.ARCHIVED)
+            assert said in done, (name, said, self.story)
+        failed = [
+            result
+            for result in self.report.results
+            if result.outcome in (Outcome.FAILED, Outcome.ABANDONED)
+            or (result.outcome is Outcome.STOPPED and result.decision.deletes)
+        ]
         assert self.code == (5 if self.endpoint.failure else 3 if failed else 0), self.story
         if self.code == 0:  # each that is left is one that the report names as skipped or kept, or that it never saw
             going = {name for name in left if name in self.outcomes}
@@ -313,10 +371,14 @@ class Swept:
         counted = {key: int(value - before.get(key, 0.0)) for key, value in after.items() if value != before.get(key, 0.0)}
         result = sweep_result(self.endpoint, self.report.interrupted)
         expected = {("reaper_sweeps_total", result.value): 1}
-        for outcome in Outcome:
-            if number := self.report.count(outcome):
-                expected["reaper_deletions_total", outcome.value] = number
+        for found in self.report.results:
+            name = "reaper_deletions_total" if found.decision.action is Action.DELETE else "reaper_actions_total"
+            expected[name, found.outcome.value] = expected.get((name, found.outcome.value), 0) + 1
+            if found.evidence is not None:
+                is_saved = ("reaper_evidence_total", "saved" if found.evidence else "failed")
+                expected[is_saved] = expected.get(is_saved, 0) + 1
         assert counted == expected, self.story
+        assert not self.bench.counted("reaper_violations_total"), self.story
         label = self.endpoint.failure.label if self.endpoint.failure else None
         if label != "interrupted":  # else nothing is known
             assert self.bench.gauge("reaper_endpoint_up") == (label in (None, PARTLY)), self.story

@@ -20,6 +20,7 @@ LIST, INSPECT, GROUP, RECHECK, STOP, DELETION, CONFIRM, EVENTS = CALLS = (
     "confirm",
     "events",
 )
+ARCHIVE, EVIDENCE, LOG = "archive", "evidence", "log"
 """``group`` is the listing of the group and of what depends on a resource just before its deletion."""
 
 Calls = Mapping[str, Collection[str]]

@@ -40,7 +40,7 @@ def came(swept: Swept) -> str:
 async def tried(fault: Fault, provider: str, call: str, times: int | None) -> str:
     """A sweep with the fault, and the next one without it."""
     skew = fault.skew if call == LIST else 0
-    async with Bench(world(provider, call), call, fault.strikes(provider, call), times, skew) as bench:
+    async with Bench(world(provider, call), call, fault.strikes(provider, call), times, skew=skew) as bench:
         swept = await bench.sweep()
         assert bench.struck, ("the call was never made", swept.story)
         await bench.end()

@@ -32,16 +32,33 @@ PROJECT, NUMBER = "com.docker.compose.project", "com.docker.compose.container-nu
 LEASED = Lease("run-1", "harbor run", frozenset())
 """A living lease; what it covers carries its label."""
 
+OWNED = {"terminal-bench": "1"}
+MANAGED = {"harbor.managed": "true"}
 ENDPOINT = "bench"
-LISTING, INSPECTION, STOP, DELETE, EVENTS = "listing", "inspection", "stop", "delete", "events"
+LISTING, INSPECTION, STOP, ARCHIVE, DELETE, EVENTS, LOG = (
+    "listing",
+    "inspection",
+    "stop",
+    "archive",
+    "delete",
+    "events",
+    "log",
+)
+
+
+def addressed(request: web.Request) -> str:
+    """The id in the path of a request about one resource."""
+    parts = re.sub(r"^/v[\d.]+", "", request.path).removeprefix("/api").strip("/").split("/")
+    return parts[1] if len(parts) > 1 else ""
 
 
 class World(Protocol):
-    """One provider's part of the simulator."""
+    """One provider's part of the simulator. ``acts`` are the requests that do what the policies of this world order."""
 
     name: str
     go: frozenset[str]
     live: frozenset[str]
+    acts: frozenset[str]
 
     def fill(self, sim: Simulator) -> None:
         """Put everything in."""
@@ -72,6 +89,7 @@ class DockerWorld:
     """Containers and networks of one engine."""
 
     name = "docker"
+    acts = frozenset({DELETE})
     go = frozenset({"stopped-1", "stopped-2", "long", "trial-a", "trial-b", "trial_default"})
     live = frozenset(
         {
@@ -80,18 +98,17 @@ class DockerWorld:
         }
     )
 
+    def add(self, name: str, *, labels: Mapping[str, str] = OWNED, hours: float = 8.0, **fields: Any) -> None:
+        """A container that has ended so long ago, or runs for so long."""
+        ended = fields.get("state", "exited") == "exited"
+        at = self.engine.clock.now() - timedelta(hours=hours)
+        times = {"created": at - HOUR, "started": at - HOUR, "finished": at} if ended else {"created": at, "started": at}
+        made = {"image": "bench:1", "state": "exited", "labels": labels, **times, **fields}
+        add_container(self.engine, name=name, **made)
+
     def fill(self, sim: Simulator) -> None:
         self.engine = sim.engine
-        now = sim.clock.now()
-        owned = {"terminal-bench": "1"}
-
-        def add(name: str, *, labels: Mapping[str, str] = owned, hours: float = 8.0, **fields: Any) -> None:
-            """One that has ended so long ago, or runs for so long."""
-            ended = fields.get("state", "exited") == "exited"
-            at = now - timedelta(hours=hours)
-            times = {"created": at - HOUR, "started": at - HOUR, "finished": at} if ended else {"created": at, "started": at}
-            made = {"image": "bench:1", "state": "exited", "labels": labels, **times, **fields}
-            add_container(self.engine, name=name, **made)
+        now, owned, add = sim.clock.now(), OWNED, self.add
 
         def member(project: str, number: int) -> dict[str, str]:
             return {**owned, PROJECT: project, NUMBER: str(number)}
@@ -132,8 +149,8 @@ class DockerWorld:
         match request.method, *path.strip("/").split("/"):
             case "GET", "containers", "json":
                 return LISTING
-            case "GET", ("containers" | "networks"), _, *_:
-                return INSPECTION
+            case "GET", ("containers" | "networks"), _, *what:
+                return LOG if what == ["logs"] else INSPECTION
             case "POST", "containers", _, "stop":
                 return STOP
             case "DELETE", *_:
@@ -171,6 +188,7 @@ class DaytonaWorld:
     """Sandboxes of one organisation. Where ``denied``, its key may not delete, so that what runs is stopped."""
 
     name = "daytona"
+    acts = frozenset({DELETE})
     go = frozenset({"stopped-1", "old-1", "old-2", "trial-a", "trial-b"})
     live = frozenset({"young", "nearly-old", "nearly-stopped", "kept", "foreign", "leased", "busy-old", "busy-live"})
 
@@ -179,17 +197,20 @@ class DaytonaWorld:
         if denied:
             self.go -= {"stopped-1"}
 
-    def fill(self, sim: Simulator) -> None:
-        self.organisation = sim.organisation()
-        now = sim.clock.now()
-        owned = {"harbor.managed": "true"}
+    def begin(self, sim: Simulator) -> None:
+        """Without any sandbox yet."""
+        self.organisation, self._clock = sim.organisation(), sim.clock
         self._names: dict[str, str] = {}
 
-        def add(name: str, *, labels: Mapping[str, str] = owned, hours: float = 48.0, **fields: Any) -> None:
-            """One that was created and last used so long ago."""
-            at = now - timedelta(hours=hours)
-            spec = SandboxSpec(**{"name": name, "labels": labels, "created": at, "active": at, "updated": at, **fields})
-            self._names[self.organisation.add(spec).id] = name
+    def add(self, name: str, *, labels: Mapping[str, str] = MANAGED, hours: float = 48.0, **fields: Any) -> None:
+        """A sandbox that was created and last used so long ago."""
+        at = self._clock.now() - timedelta(hours=hours)
+        spec = SandboxSpec(**{"name": name, "labels": labels, "created": at, "active": at, "updated": at, **fields})
+        self._names[self.organisation.add(spec).id] = name
+
+    def fill(self, sim: Simulator) -> None:
+        self.begin(sim)
+        owned, add = MANAGED, self.add
 
         def member(session: str) -> dict[str, str]:
             return {**owned, "harbor.session_id": session}
@@ -231,8 +252,8 @@ class DaytonaWorld:
                 return LISTING
             case "GET", "api", "sandbox", name if name != "paginated":
                 return INSPECTION
-            case "POST", "api", "sandbox", _, "stop":
-                return STOP
+            case "POST", "api", "sandbox", _, ("stop" | "archive") as order:
+                return STOP if order == "stop" else ARCHIVE
             case "DELETE", *_:
                 return DELETE
         return None

@@ -27,6 +27,7 @@ class FakeMachine:
     lines: dict[int, tuple[str, int]] = field(default_factory=dict)
     refused: str | None = None
     moved: timedelta = timedelta(0)
+    unreadable: bool = False
 
     def booted_at(self) -> datetime:
         return NOW - timedelta(hours=5) + self.moved
@@ -45,6 +46,8 @@ class FakeMachine:
         return self.refused
 
     def commands(self) -> Iterable[tuple[int, str, int]]:
+        if self.unreadable:
+            raise OSError(24, "Too many open files")
         return [(pid, line, start) for pid, (line, start) in self.lines.items()]
 
     def run(self, pid: int, line: str, *, ago: timedelta) -> None:

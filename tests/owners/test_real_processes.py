@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 import reaper
@@ -247,3 +248,24 @@ def test_all_processes_are_read_once_for_many_labels_of_containers(monkeypatch: 
         text = f"{'c' * 32}/{host.boot_id()}/{pid}/1"
         assert judged(text, this, knows_boot=True).fate is Fate.UNPROVEN
     assert len(looks) == 1
+
+
+@pytest.mark.parametrize("part", ["stat", "cmdline"])
+def test_processes_are_not_read_where_one_of_them_hides_what_it_is(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    """As a security module has it, or where too many files are open."""
+    assert os.getpid() in {pid for pid, _, _ in ThisMachine().commands()}
+    if part == "stat":
+        monkeypatch.setattr(processes, "process_state", lambda pid: None if pid == os.getpid() else (1, False))
+    else:
+        denied = psutil.AccessDenied(os.getpid())
+        real = psutil.Process.cmdline
+
+        def cmdline(process: psutil.Process) -> list[str]:
+            if process.pid == os.getpid():
+                raise denied
+            found: list[str] = real(process)
+            return found
+
+        monkeypatch.setattr(psutil.Process, "cmdline", cmdline)
+    with pytest.raises(PermissionError, match=f"process {os.getpid()} cannot be read"):
+        list(ThisMachine().commands())

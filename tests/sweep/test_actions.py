@@ -192,6 +192,25 @@ async def test_what_was_started_again_is_not_archived() -> None:
     assert box.state is State.RUNNING
 
 
+async def test_what_gets_a_label_that_keeps_it_while_it_stops_is_not_archived() -> None:
+    lab = organisation(Held(sandbox("box"), stop_seconds=1), policy=ARCHIVE)
+
+    def keep(box: Resource) -> Resource:
+        return replace(box, labels={**(box.labels or {}), "reaper.keep": ""})
+
+    lab.world.rules.append(Rule("stop", "box", calls={1}, after=lambda: lab.world.change("box", keep)))
+    (result,) = (await lab.sweep()).results
+    assert (result.outcome, result.detail) == (Outcome.SKIPPED, "it has other labels now")
+    assert lab.world.made("archive") == []
+
+
+async def test_an_archiving_whose_answer_is_lost_is_waited_for() -> None:
+    lab = organisation(sandbox("box", raw_state="stopped", state=State.STOPPED), policy=ARCHIVE)
+    lab.world.rules.append(Rule("archive", "box", error=ServerError("no answer"), done=True))
+    (result,) = (await lab.sweep()).results
+    assert result.outcome is Outcome.ARCHIVED
+
+
 async def test_what_is_gone_before_it_is_archived_costs_the_others_nothing() -> None:
     lab = organisation(sandbox("box"), sandbox("other"), policy=ARCHIVE)
     lab.world.rules.append(Rule("inspect", "box", calls={1}, before=lambda: lab.world.remove("box")))

@@ -234,6 +234,49 @@ async def test_what_was_made_while_no_such_process_lived_is_no_orphan(tmp_path: 
     assert bench.lab.left() == {"hidden"}
 
 
+@pytest.mark.parametrize("blind", ["not seen", "not readable", "row lost", "nothing listed"])
+async def test_what_an_unknown_process_made_stays_after_a_look_that_showed_less(tmp_path: Path, blind: str) -> None:
+    bench = of_runners(tmp_path, trial("old", ago=HOUR))
+    bench.machine.run(1, "/bin/tb run", ago=2 * HOUR)
+    await bench.lab.sweep()
+    bench.machine.lines.clear()
+    await bench.lab.sweep()
+    await anyio.sleep(60)
+    bench.lab.world.add(trial("hidden", ago=-MINUTE))  # while no runner lives that is known
+    await bench.lab.sweep()
+    bench.machine.run(2, "/bin/tb run", ago=-2 * MINUTE)
+    await bench.lab.sweep()
+    held = {name: bench.lab.world.get(name) for name in ("old", "hidden")}
+    if blind == "not seen":
+        bench.machine.refused = "/proc is mounted with hidepid=2"
+    elif blind == "not readable":
+        bench.machine.unreadable = True
+    else:
+        for name in ("hidden",) if blind == "row lost" else ("old", "hidden"):
+            bench.lab.world.remove(name)
+    await bench.lab.sweep()
+    bench.machine.refused, bench.machine.unreadable = None, False
+    for thing in held.values():
+        if thing is not None and bench.lab.world.get(thing.name) is None:
+            bench.lab.world.add(thing)
+    for _ in range(3):
+        bench.restart()
+        await bench.lab.sweep()
+        await anyio.sleep(1200)
+    assert bench.lab.left() == {"hidden"}
+
+
+async def test_processes_that_cannot_be_read_prove_nothing_and_end_no_sweep(tmp_path: Path) -> None:
+    bench = of_runners(tmp_path, trial("old", ago=HOUR))
+    bench.machine.run(1, "/bin/tb run", ago=timedelta(0))
+    await bench.lab.sweep()
+    await anyio.sleep(1200)
+    bench.machine.unreadable = True
+    assert await bench.lab.outcomes() == {}
+    (decision,) = (await bench.lab.sweep(act=False)).endpoints[0].decisions
+    assert "owner unproven" in decision.sentence
+
+
 async def test_processes_that_are_not_seen_prove_nothing(tmp_path: Path) -> None:
     bench = of_runners(tmp_path, trial("old", ago=HOUR))
     bench.machine.run(1, "/bin/tb run", ago=timedelta(0))
