@@ -63,17 +63,26 @@ def is_kept_by_age(decisions: Iterable[Decision]) -> bool:
     return all(d.owner is not None and not d.reap and d.reason in _ONLY_AGE for d in decisions)
 
 
+def _needed_groups(resources: Sequence[Resource]) -> frozenset[str]:
+    """The sessions of which a member is what one from outside is linked to."""
+    session = {resource.id: resource.group for resource in resources}
+    found = {session.get(id_) for one in resources for id_ in one.uses if one.group is None or session.get(id_) != one.group}
+    return frozenset(group for group in found if group is not None)
+
+
 def candidates(net: SafetyNet, decisions: Sequence[Decision], now: datetime) -> list[Decision]:
     """The decisions about what is to get intervals, with that as their action.
 
-    What others are linked to is left alone: it would take them with it.
+    What others are linked to is left alone: it would take them with it. So is a session with a member to which one from
+    outside is linked: that one keeps the whole session.
     """
     groups: dict[str, list[Decision]] = {}
     for decision in decisions:
         if decision.resource.group is not None:
             groups.setdefault(decision.resource.group, []).append(decision)
     used = frozenset[str]().union(*(decision.resource.uses for decision in decisions))
-    clear = {group for group, members in groups.items() if is_kept_by_age(members)}
+    needed = _needed_groups([decision.resource for decision in decisions])
+    clear = {group for group, members in groups.items() if group not in needed and is_kept_by_age(members)}
     return [
         replace(decision, action=Action.SET_TIMER, policy=SAFETY_NET)
         for decision in decisions

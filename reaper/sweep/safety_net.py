@@ -32,7 +32,8 @@ async def without_timers(
     if net is None or not found:
         return []
     if unknown := [d.resource for d in decisions if not d.resource.links_known]:
-        ids = frozenset(decision.resource.id for decision in found)
+        units = {decision.resource.group or decision.resource.id for decision in found}
+        ids = frozenset(d.resource.id for d in decisions if (d.resource.group or d.resource.id) in units)
         resources = await looker.inspect_links([d.resource for d in decisions], unknown, lambda _: ids)
         linked = [replace(decision, resource=one) for decision, one in zip(decisions, resources, strict=True)]
         found = candidates(net, linked, now)
@@ -145,8 +146,9 @@ class _Setter:
         if not is_kept_by_age(decisions):
             other = next(d for d in decisions if not is_kept_by_age((d,)))
             raise ChangedError(f"{other.resource.name} is not kept by its age alone now: {other.sentence}")
-        if linked := await provider.dependents([fresh], self.context.listed, call):
-            raise ChangedError(f"{linked[0].name} is linked to it")
+        linked = await provider.dependents(session, self.context.listed, call)
+        if user := next((one for one in linked if fresh.id in one.uses or one.group is None or one.group != fresh.group), None):
+            raise ChangedError(f"{user.name} is linked to {'it' if fresh.id in user.uses else 'its session'}")
         return timers(self.net, fresh, self.context.now())
 
 

@@ -100,6 +100,15 @@ def test_what_others_are_linked_to_is_left_alone_whatever_becomes_of_those() -> 
     assert given_timers([ENDLESS, follower]).keys() == {"s2"}
 
 
+def test_a_session_with_a_member_to_which_one_from_outside_is_linked_is_left_alone_as_a_whole() -> None:
+    session = [replace(ENDLESS, id=id_, group="a") for id_ in ("s1", "s2")]
+    for outside in (None, "b"):
+        follower = replace(EPHEMERAL, id="s3", group=outside, uses=frozenset({"s1"}))
+        assert given_timers([*session, follower]).keys() == {"s3"}
+    within = replace(EPHEMERAL, id="s3", group="a", uses=frozenset({"s1"}))
+    assert given_timers([*session, within]).keys() == {"s2", "s3"}
+
+
 def test_what_a_policy_takes_is_left_to_that() -> None:
     old = replace(ENDLESS, created_at=ago(days=9), last_activity_at=ago(days=9))
     decisions = decide([old], DEFAULTS, (), NOW)
@@ -171,8 +180,17 @@ def test_nothing_gets_an_interval_that_anything_speaks_for_and_none_runs_out_ear
         id_ = f"s{number}"
         members = [one for one in specs if spec.session is not None and one.session == spec.session] or [spec]
         kept = any(m.speaks_for_it not in ("", "no-delete") or m.state == "starting" for m in members)
+        # By identity: two sandboxes may be made alike.
+        needed = any(
+            other.linked_to is not None
+            and other.linked_to < len(specs)
+            and any(specs[other.linked_to] is member for member in members)
+            and not any(other is member for member in members)
+            for other in specs
+        )
         if (
             kept
+            or needed
             or spec.speaks_for_it
             or spec.ephemeral is None
             or spec.state not in ("started", "stopped")

@@ -114,6 +114,10 @@ CHANGES: dict[str, tuple[Callable[[Lab, Sandbox], object], str]] = {
         lambda lab, row: lab.add("follower", age=timedelta(0), linked=row.id),
         "follower is linked to it",
     ),
+    "its session linked to": (
+        lambda lab, _: lab.add("follower", age=timedelta(0), linked=lab.org.find("mate").id),
+        "follower is linked to its session",
+    ),
     "joined by one that is kept": (
         lambda lab, row: lab.add("new", age=timedelta(0), labels={**_labels(row), "reaper.keep": ""}),
         "new is not kept by its age alone",
@@ -138,6 +142,7 @@ async def test_what_changed_after_the_listing_is_left_as_it_is(name: str) -> Non
     async with Lab(behaviour=FRESH) as lab:
         change, why = CHANGES[name]
         row = lab.add("endless", age=HOUR, auto_delete=-1, labels={**HARBOR, "harbor.session_id": "s"})
+        lab.add("mate", age=HOUR, auto_stop=9, auto_delete=9, labels=_labels(row))
         lab.observer.on_decided = lambda: change(lab, row)
         before = (row.auto_stop, row.auto_delete)
         report = await swept(lab)
