@@ -152,10 +152,11 @@ def _others(presets: Collection[str]) -> Iterator[str]:
 
 
 def _endpoint(endpoint: EndpointSpec, found: EndpointReport) -> Iterator[str]:
-    """The table of an endpoint, with the keys that differ from what they are without any environment."""
+    """The table of an endpoint, with the keys that differ from what they are by default, and those that pin it."""
     registration, table = endpoint.registration, endpoint.table
-    usual = registration.resolve(registration.table(name=table.name), {}).model_dump(mode="json")
-    keys = {key: value for key, value in table.model_dump(mode="json").items() if value != usual[key] or key == "name"}
+    always = table.model_dump(mode="json", include={"name", *registration.pinned})
+    usual = registration.resolve(registration.table(**always), {}).model_dump(mode="json")
+    keys = {key: value for key, value in table.model_dump(mode="json").items() if value != usual[key] or key in always}
     if (source := registration.secret(table)) is not None:
         keys["api_key_env"] = source.variable
     off = "# " if found.failure is not None else ""

@@ -12,6 +12,7 @@ from reaper.config.hosts import KEYS, Key
 from reaper.config.load import Config
 from reaper.config.settings import Settings
 from reaper.core import durations, sizes
+from reaper.providers import registry
 from reaper.providers.fields import DURATION_EXAMPLES, toml_value
 
 
@@ -71,6 +72,11 @@ def _nested(key: Key, content: Mapping[str, Any]) -> Iterator[tuple[Key, str, An
             yield (*key, name), ".".join(map(str, (*key, name))), value
 
 
+def _is_left_to_environment(key: Key) -> bool:
+    """Whether a value that is not set says nothing, since the environment names what is meant."""
+    return key[0] in registry.names() and key[-1] in registry.get(str(key[0])).pinned
+
+
 def show(config: Config, *, as_json: bool) -> str:
     """The effective settings, one a line, each with its origin."""
     limits = config.settings.effective_limits()
@@ -83,7 +89,8 @@ def show(config: Config, *, as_json: bool) -> str:
         if key[0] == "limits" and effective is None:
             effective = "none"  # as it is written in the file: no limit
         of_file = len(key) > 2 and config.origin((*key[:2], "host")) in lines  # its defaults are those of its neighbours
-        if effective not in (None, []) and not (of_file and (origin == "default" or key[2] == "name")):
+        hidden = _is_left_to_environment(key) if origin == "default" else of_file and key[2] == "name"
+        if effective not in (None, []) and not hidden and not (of_file and origin == "default"):
             rows.append((name, effective, origin))
     if as_json:
         return json.dumps([{"key": name, "value": value, "origin": origin} for name, value, origin in rows])

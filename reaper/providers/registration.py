@@ -96,6 +96,7 @@ class Registration(ABC, Generic[T]):
         has_events: whether its reader is ``Watched``.
         default_name: of the endpoint that the environment names.
         without_table: for people: what names an endpoint where the file has no table.
+        pinned: keys that a written table always has, since without them the environment decides anew.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Registration(ABC, Generic[T]):
     has_events: bool = False
     default_name: str | None = None
     without_table: str = ""
+    pinned: frozenset[str] = frozenset()
 
     def has_default(self, env: Mapping[str, str]) -> bool:  # noqa: ARG002
         """Whether there is an endpoint to sweep where the configuration names none of any provider."""

@@ -147,8 +147,11 @@ class _Setter:
             other = next(d for d in decisions if not is_kept_by_age((d,)))
             raise ChangedError(f"{other.resource.name} is not kept by its age alone now: {other.sentence}")
         linked = await provider.dependents(session, self.context.listed, call)
-        if user := next((one for one in linked if fresh.id in one.uses or one.group is None or one.group != fresh.group), None):
-            raise ChangedError(f"{user.name} is linked to {'it' if fresh.id in user.uses else 'its session'}")
+        for user in linked:
+            if fresh.id in user.uses:
+                raise ChangedError(f"{user.name} is linked to it")
+            if user.group is None or user.group != fresh.group:
+                raise ChangedError(f"{user.name} is linked to its session")
         return timers(self.net, fresh, self.context.now())
 
 

@@ -59,13 +59,14 @@ WAYS: list[tuple[Mapping[str, str], str | None, str]] = [
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("command", ["--once --stopped", "run --stopped -- true"])
+@pytest.mark.parametrize("command", ["--once --stopped", "--once --stopped --config table.toml", "run --stopped -- true"])
 def test_what_sweeps_deletes_on_the_engine_of_docker(
     tmp_path: Path, engines: tuple[World, World], way: tuple[Mapping[str, str], str | None, str], command: str
 ) -> None:
     (one, other), (env, current, wanted) = engines, way
     if current is not None:
         (tmp_path / ".docker" / "config.json").write_text(json.dumps({"currentContext": current}))
+    (tmp_path / "table.toml").write_text('[[docker]]\nname = "gpu"\nremovals = 4\n')
     program = Program(tmp_path, {**NO_DAYTONA, **env, **({"DOCKER_HOST": one.host} if "DOCKER_HOST" in env else {})})
     ended = program(*command.split())
     end_guards(tmp_path)
@@ -130,6 +131,23 @@ def test_a_table_names_a_context_whatever_the_docker_command_would_use(tmp_path:
     end_guards(tmp_path)
     assert ended.code == 0, ended.err
     assert (names(one), names(other)) == (set(), set())
+
+
+def test_a_table_that_names_its_engine_is_led_to_no_other(tmp_path: Path, engines: tuple[World, World]) -> None:
+    one, other = engines
+    (tmp_path / "reaper.toml").write_text(f'[[docker]]\nname = "gpu"\nhost = "{other.host}"\n')
+    ended = Program(tmp_path, {**NO_DAYTONA, "DOCKER_HOST": one.host, "DOCKER_CONTEXT": "other"})("--once", "--stopped")
+    assert ended.code == 0, ended.err
+    assert (names(one), names(other)) == ({"left"}, set())
+
+
+def test_what_a_table_leaves_to_the_environment_is_named_as_it_is_there(tmp_path: Path) -> None:
+    (tmp_path / "reaper.toml").write_text('[[docker]]\nname = "gpu"\n')
+    program = Program(tmp_path, {**NO_DAYTONA, "DOCKER_HOST": "tcp://gpu-1:2375"})
+    assert "endpoint: gpu, Docker at tcp://gpu-1:2375" in program("config", "check").out
+    shown = program("config", "show").out
+    assert "docker.gpu.removals" in shown
+    assert "docker.gpu.host" not in shown, "the default is not what is swept"
 
 
 @pytest.mark.parametrize(

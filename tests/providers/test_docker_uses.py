@@ -49,7 +49,8 @@ async def test_a_listing_tells_which_networks_something_that_runs_is_attached_to
         any_engine.create_network(name, {PROJECT_LABEL: name})
         any_engine.create(f"in-{name}", network=name, start=start)
     listed = (await provider.list(direct)).resources
-    assert {one.name: one.raw_state for one in listed if one.kind is Kind.NETWORK} == {"busy": "attached", "idle": "unattached"}
+    networks = {one.name: one.raw_state for one in listed if one.kind is Kind.NETWORK}
+    assert networks == {"busy": "attached", "idle": "unattached"}
     await provider.close()
 
 

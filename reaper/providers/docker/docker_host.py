@@ -38,10 +38,15 @@ def engine_of_commands(env: Mapping[str, str]) -> DockerTable:
 
 
 def engine_of_table(table: DockerTable, env: Mapping[str, str]) -> DockerTable:
-    """Return the table with the address and the TLS files of its context, where it names one. Raises ConfigError."""
-    if table.context is None:
+    """Return the table with the address and the TLS files of its context, where it names one. Raises ConfigError.
+
+    One that names neither an engine nor a context means the engine that ``docker`` would use.
+    """
+    if table.names_engine:
         return table
-    if table.context == _DEFAULT:
+    if table.context is None:
+        found = engine_of_commands(env)
+    elif table.context == _DEFAULT:
         host = env.get("DOCKER_HOST")
         found = engine_of(host, env, "DOCKER_HOST") if host else _default_engine(env)
     else:

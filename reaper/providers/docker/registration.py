@@ -22,6 +22,7 @@ class _Docker(Registration[DockerTable]):
     has_events = True
     default_name = DEFAULT_ENGINE
     without_table = "DOCKER_HOST names the engine then"
+    pinned = frozenset({"host"})
 
     def has_default(self, env: Mapping[str, str]) -> bool:  # noqa: ARG002
         """There is always an engine that the docker command would use."""
@@ -32,7 +33,10 @@ class _Docker(Registration[DockerTable]):
         return engine_of_commands(env)
 
     def resolve(self, table: DockerTable, env: Mapping[str, str]) -> DockerTable:
-        """That of its context; where it is the proxy of a ``reaper run``, the one behind it. Raises ConfigError."""
+        """That of its context, or of the environment where it names none; of a ``reaper run``'s proxy, the one behind it.
+
+        Raises ConfigError.
+        """
         return engine_behind(engine_of_table(table, env))
 
     def of_host(self, address: str, shared: Mapping[str, object]) -> dict[str, str]:
@@ -48,7 +52,7 @@ class _Docker(Registration[DockerTable]):
 
     def place(self, table: DockerTable) -> Hashable:
         """Its address; of a unix socket the file that the path leads to."""
-        return place(table) if table.context is None else (table.context,)
+        return place(table) if table.names_engine else (table.context,)
 
     def check(self, table: DockerTable) -> None:
         """Raise ConfigError for certificates that cannot be used."""

@@ -29,7 +29,8 @@ class DockerTable(EndpointTable):
     ``data_root`` is where the engine's data are seen from here, in place of where it says that they are; ``disk_size`` is
     what an engine on another host may use, since its disk cannot be looked at. ``hosts_file`` and ``file_sd`` name files of
     hosts: a table for each is put in place of this one before the settings are checked. ``context`` names one of the docker
-    command's contexts, whose address and TLS files are put in its place when the endpoints are made.
+    command's contexts, whose address and TLS files are put in its place when the endpoints are made; likewise those of the
+    engine that the docker command uses, where the table names no engine at all.
     """
 
     addresses = frozenset({"host"})
@@ -77,6 +78,11 @@ class DockerTable(EndpointTable):
         if self.tls and not self.host.startswith(("tcp://", "https://")):
             raise ValueError("tls_ca, tls_cert and tls_key are for tcp:// hosts")
         return self
+
+    @property
+    def names_engine(self) -> bool:
+        """Whether the table itself says which engine it is."""
+        return self.context is None and bool(self.model_fields_set & {"host", "tls_ca", "tls_cert", "tls_key", "tls_verify"})
 
     @property
     def tls(self) -> bool:
