@@ -94,7 +94,10 @@ def _has_engine(item: pytest.Item) -> bool:
 
 
 def _group(item: pytest.Item) -> str | None:
-    """What a test has to stay with: those of its engine, or of what its module makes once."""
+    """What a test has to stay with: what its mark says, those of its engine, or of what its module makes once."""
+    mark = item.get_closest_marker("xdist_group")
+    if mark is not None:
+        return str(mark.args[0])
     if "images_possible" in getattr(item, "fixturenames", ()):  # which take longer to make than to test
         return "images"
     module = item.nodeid.partition("::")[0]

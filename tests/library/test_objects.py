@@ -1,4 +1,9 @@
-"""What people hold in place of an id: sandboxes of Daytona's own package, and a sandbox that is created with its block."""
+"""What people hold in place of an id: sandboxes of Daytona's own package, and a sandbox that is created with its block.
+
+Each name of the package is loaded when it is first used, and then takes up to a second: in no signature, and in no import.
+"""
+
+from __future__ import annotations
 
 import asyncio
 import os
@@ -12,16 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import daytona
 import pytest
-from daytona import (
-    AsyncDaytona,
-    AsyncSandbox,
-    CreateSandboxFromSnapshotParams,
-    Daytona,
-    DaytonaConfig,
-    DaytonaConnectionError,
-    DaytonaError,
-)
 
 from reaper import CleanupError, WrongLoopError, lease, managed_daytona_sandbox, managed_docker_container, sandbox
 from reaper.errors import ConfigError
@@ -31,6 +28,8 @@ from tests.daytona import server
 from tests.daytona.server import Served
 from tests.library.lab import cancelled_at
 from tests.simulator.docker_world import World
+
+pytestmark = pytest.mark.xdist_group("the packages of Daytona")
 
 SOON = Behaviour(pickup=(0, 0), start=(0.05, 0.1), destroy=(0, 0.1), get_cache=0, list_lag=0)
 
@@ -43,23 +42,25 @@ def _prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(creation, "APPEARS_AFTER_ANSWER", 0.2)
 
 
-def params() -> CreateSandboxFromSnapshotParams:
-    return CreateSandboxFromSnapshotParams(name="mine", labels={"run": "nightly"})
+def params() -> daytona.CreateSandboxFromSnapshotParams:
+    return daytona.CreateSandboxFromSnapshotParams(name="mine", labels={"run": "nightly"})
 
 
-def settings(served: Served, org: str | None = None) -> DaytonaConfig:
-    return DaytonaConfig(api_key=served.sim.api_key(org or served.first), api_url=served.sim.daytona_url, target="us")
+def settings(served: Served, org: str | None = None) -> daytona.DaytonaConfig:
+    return daytona.DaytonaConfig(
+        api_key=served.sim.api_key(org or served.first), api_url=served.sim.daytona_url, target="us"
+    )
 
 
 @asynccontextmanager
-async def asynchronous(served: Served, org: str | None = None) -> AsyncIterator[AsyncDaytona]:
-    async with AsyncDaytona(settings(served, org)) as client:
+async def asynchronous(served: Served, org: str | None = None) -> AsyncIterator[daytona.AsyncDaytona]:
+    async with daytona.AsyncDaytona(settings(served, org)) as client:
         yield client
 
 
 @contextmanager
-def synchronous(served: Served) -> Iterator[Daytona]:
-    yield Daytona(settings(served))
+def synchronous(served: Served) -> Iterator[daytona.Daytona]:
+    yield daytona.Daytona(settings(served))
 
 
 def labels_of(served: Served, name: str) -> dict[str, str]:
@@ -121,9 +122,9 @@ def test_what_is_no_sandbox_and_no_container_is_refused_at_once(served: Served) 
 
 
 def test_a_client_that_reaper_cannot_stand_in_for_is_refused_before_anything_is_created(served: Served) -> None:
-    config = DaytonaConfig(jwt_token="a.b.c", organization_id="x", api_url=served.sim.daytona_url, target="us")
+    config = daytona.DaytonaConfig(jwt_token="a.b.c", organization_id="x", api_url=served.sim.daytona_url, target="us")
     with pytest.raises(ConfigError, match="API keys only"):
-        sandbox(Daytona(config), params())
+        sandbox(daytona.Daytona(config), params())
     second = type("AsyncSandbox", (), {"__module__": "daytona.v2.sandbox", "id": "x"})
     with pytest.raises(ConfigError, match="second platform"):
         managed_daytona_sandbox(second())
@@ -219,7 +220,7 @@ async def test_cancelled_at_every_await(served: Served) -> None:
 async def test_a_creation_that_fails_after_the_server_has_made_it(served: Served) -> None:
     served.sim.faults.add("status:500,method=POST,path=/sandbox$,after")
     async with asynchronous(served) as client:
-        with pytest.raises(DaytonaError, match="Internal Server Error"):
+        with pytest.raises(daytona.DaytonaError, match="Internal Server Error"):
             async with sandbox(client, params()):
                 raise AssertionError
     assert served.left() == set()
@@ -231,7 +232,7 @@ async def test_the_waiting_for_a_start_that_fails(served: Served) -> None:
     """The creation was answered, and the SDK gives up in what comes after."""
     served.sim.faults.add("status:403,method=GET,path=/sandbox/")
     async with asynchronous(served) as client:
-        with pytest.raises(DaytonaError) as caught:
+        with pytest.raises(daytona.DaytonaError) as caught:
             async with sandbox(client, params()):
                 raise AssertionError
         served.sim.faults.clear()
@@ -242,12 +243,12 @@ async def test_the_waiting_for_a_start_that_fails(served: Served) -> None:
 class Repeating:
     """A client that sends its request again when the connection breaks, as HTTP libraries do."""
 
-    def __init__(self, client: AsyncDaytona) -> None:
+    def __init__(self, client: daytona.AsyncDaytona) -> None:
         self._client = client
         self._sandbox_api = client._sandbox_api
 
-    async def create(self, wanted: CreateSandboxFromSnapshotParams) -> AsyncSandbox:
-        with suppress(DaytonaConnectionError):
+    async def create(self, wanted: daytona.CreateSandboxFromSnapshotParams) -> daytona.AsyncSandbox:
+        with suppress(daytona.DaytonaConnectionError):
             return await self._client.create(wanted)
         return await self._client.create(wanted)
 
@@ -256,7 +257,7 @@ class Repeating:
 async def test_a_creation_whose_request_was_repeated_makes_two_and_both_go(served: Served) -> None:
     served.sim.faults.add("reset,method=POST,path=/sandbox$,after,times=1")
     async with asynchronous(served) as client:
-        async with sandbox(Repeating(client), CreateSandboxFromSnapshotParams()):  # a name would be taken by then
+        async with sandbox(Repeating(client), daytona.CreateSandboxFromSnapshotParams()):  # a name would be taken by then
             assert len(served.left()) == 2
     assert served.left() == set()
 
@@ -268,7 +269,7 @@ async def test_what_is_listed_late_is_waited_for(alone: Path, monkeypatch: pytes
     with Served(alone) as served:
         served.sim.faults.add("status:500,method=POST,path=/sandbox$,after")
         async with asynchronous(served) as client:
-            with pytest.raises(DaytonaError):
+            with pytest.raises(daytona.DaytonaError):
                 async with sandbox(client, params()):
                     raise AssertionError
         assert served.left() == set()
@@ -278,7 +279,7 @@ async def test_what_is_listed_late_is_waited_for(alone: Path, monkeypatch: pytes
 async def test_a_creation_that_is_refused_is_not_waited_for_long_and_takes_nothing(served: Served) -> None:
     served.add("mine", labels={"run": "nightly"})  # another one has the name
     async with asynchronous(served) as client:
-        with pytest.raises(DaytonaError, match="already exists"):
+        with pytest.raises(daytona.DaytonaError, match="already exists"):
             async with sandbox(client, params()):
                 raise AssertionError
     assert served.left() == {"mine"}
@@ -318,7 +319,7 @@ async def test_a_block_of_the_wrong_sort_creates_nothing(served: Served) -> None
 def test_the_labels_of_a_lease_go_into_the_create_calls() -> None:
     held = lease(name="the-run")
     assert held.labels == {"reaper.lease": "the-run"}
-    assert CreateSandboxFromSnapshotParams(labels={**held.labels, "run": "nightly"}).labels == {
+    assert daytona.CreateSandboxFromSnapshotParams(labels={**held.labels, "run": "nightly"}).labels == {
         "reaper.lease": "the-run",
         "run": "nightly",
     }

@@ -1,23 +1,18 @@
-"""Daytona's own packages against the simulated server."""
+"""Daytona's own packages against the simulated server.
+
+Each of their names is loaded when it is first used, and then takes up to a second: in no signature, and in no import.
+"""
+
+from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import daytona
 import daytona_api_client_async as generated
 import pytest
-from daytona import (
-    AsyncDaytona,
-    DaytonaAuthenticationError,
-    DaytonaBadRequestError,
-    DaytonaConfig,
-    DaytonaConflictError,
-    DaytonaError,
-    DaytonaForbiddenError,
-    DaytonaRateLimitError,
-)
-from daytona_api_client_async import SandboxState as State
 
 from reaper.simulator.clock import Clock
 from reaper.simulator.daytona.limits import Limit
@@ -26,15 +21,17 @@ from reaper.simulator.server import Simulator
 from reaper.simulator.world import ABSENT, SandboxSpec
 from tests.simulator.daytona_client import START
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("the packages of Daytona")]
 QUICK = Behaviour(pickup=(0.05, 0.05), destroy=(0.2, 0.3), start=(0.1, 0.2), stop=(0.1, 0.2), list_lag=0, race=0)
 
 
 @asynccontextmanager
-async def sdk(behaviour: Behaviour = QUICK, key: str = "", **options: Any) -> AsyncIterator[tuple[AsyncDaytona, Simulator]]:
+async def sdk(
+    behaviour: Behaviour = QUICK, key: str = "", **options: Any
+) -> AsyncIterator[tuple[daytona.AsyncDaytona, Simulator]]:
     async with Simulator(seed=7, behaviour=behaviour, **options) as sim:
-        config = DaytonaConfig(api_key=key or sim.api_key(), api_url=sim.daytona_url, target="us")
-        async with AsyncDaytona(config) as client:
+        config = daytona.DaytonaConfig(api_key=key or sim.api_key(), api_url=sim.daytona_url, target="us")
+        async with daytona.AsyncDaytona(config) as client:
             yield client, sim
 
 
@@ -57,13 +54,13 @@ async def test_delete_and_stop() -> None:
             org.add(SandboxSpec(name=name, auto_delete=0 if name == "ephemeral" else -1))
         first, plain, ephemeral = [await client.get(name) for name in ("first", "plain", "ephemeral")]
         await client.delete(first)
-        assert first.state is State.DESTROYING
+        assert first.state is generated.SandboxState.DESTROYING
         assert first.name.startswith("DESTROYED_first_")
         assert first.id in org.rows
         await client.stop(plain, timeout=30)
-        assert plain.state is State.STOPPED
+        assert plain.state is generated.SandboxState.STOPPED
         await client.stop(ephemeral, timeout=30)
-        assert ephemeral.state is State.DESTROYED
+        assert ephemeral.state is generated.SandboxState.DESTROYED
 
 
 async def test_errors_arrive_as_the_sdks_own() -> None:
@@ -72,28 +69,28 @@ async def test_errors_arrive_as_the_sdks_own() -> None:
         parent = org.add(SandboxSpec(name="parent"))
         org.add(SandboxSpec(name="child", parent=parent.id))
         org.add(SandboxSpec(name="creating", state="creating", stuck=True))
-        with pytest.raises(DaytonaBadRequestError, match="active fork children"):
+        with pytest.raises(daytona.DaytonaBadRequestError, match="active fork children"):
             await client.delete(await client.get("parent"))
-        with pytest.raises(DaytonaConflictError, match="Sandbox state change in progress") as conflict:
+        with pytest.raises(daytona.DaytonaConflictError, match="Sandbox state change in progress") as conflict:
             await client.delete(await client.get("creating"))
         assert conflict.value.status_code == 409
         sim.daytona.set_limits("default", general=Limit(1, 10))
         await client.get("parent")
-        with pytest.raises(DaytonaRateLimitError) as limited:
+        with pytest.raises(daytona.DaytonaRateLimitError) as limited:
             await client.get("child")
         assert limited.value.headers["Retry-After-authenticated"] == "10"
 
 
 async def test_credentials() -> None:
     async with sdk(key="dtn_wrong") as (client, sim):
-        with pytest.raises(DaytonaAuthenticationError, match="Invalid credentials"):
+        with pytest.raises(daytona.DaytonaAuthenticationError, match="Invalid credentials"):
             await client.get("x")
         lame = sim.daytona.add_key("default", [])
         row = sim.organisation().add(SandboxSpec())
-        config = DaytonaConfig(api_key=lame, api_url=sim.daytona_url, target="us")
-        async with AsyncDaytona(config) as other:
+        config = daytona.DaytonaConfig(api_key=lame, api_url=sim.daytona_url, target="us")
+        async with daytona.AsyncDaytona(config) as other:
             sandbox = await other.get(row.id)
-            with pytest.raises(DaytonaForbiddenError, match="Access denied"):
+            with pytest.raises(daytona.DaytonaForbiddenError, match="Access denied"):
                 await other.delete(sandbox)
 
 
@@ -108,7 +105,7 @@ async def test_credentials() -> None:
 async def test_one_odd_row_fails_the_whole_list(odd: SandboxSpec) -> None:
     async with sdk(sandboxes=3) as (client, sim):
         sim.organisation().add(odd)
-        with pytest.raises(DaytonaError):
+        with pytest.raises(daytona.DaytonaError):
             assert [sandbox async for sandbox in client.list()]
 
 
