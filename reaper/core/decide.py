@@ -78,26 +78,37 @@ def _image_matters(decision: Decision) -> bool:
 
 
 def may_be_linked(decisions: Iterable[Decision]) -> list[Resource]:
-    """What is kept and may go with something that is reaped, while its links are not inspected.
+    """What stays and may go with something that is reaped, while its links are not inspected.
 
     A container may live in another's PID or IPC namespace, and Docker's listing does not show it. Daytona deletes a
     sandbox's linked ones with it, and its listing does not show the links. Where they run says nothing: an archived
-    one runs nowhere, and a restored one elsewhere.
+    one runs nowhere, and a restored one elsewhere. What is only to be stopped or archived stays, and a deletion takes it.
     """
     decisions = tuple(decisions)
+    reaped, deleted = _oldest(d for d in decisions if d.reap), _oldest(d for d in decisions if d.deletes)
+    found = []
+    for decision in decisions:
+        resource = decision.resource
+        oldest = (deleted if decision.reap else reaped).get(resource.endpoint)
+        if not decision.deletes and not resource.links_known and oldest is not None and _may_be_linked(resource, oldest):
+            found.append(resource)
+    return found
+
+
+def _oldest(decisions: Iterable[Decision]) -> dict[str, Resource]:
+    """The oldest of the resources that run, by their endpoint."""
     oldest: dict[str, Resource] = {}
-    for resource in (decision.resource for decision in decisions if decision.reap and decision.resource.kind.runs):
+    for resource in (decision.resource for decision in decisions if decision.resource.kind.runs):
         if resource.endpoint not in oldest or _after(oldest[resource.endpoint], resource):
             oldest[resource.endpoint] = resource
-    kept = (d.resource for d in decisions if not d.reap and not d.resource.links_known)
-    return [r for r in kept if r.endpoint in oldest and _may_be_linked(r, oldest[r.endpoint])]
+    return oldest
 
 
 def possible_owners(resource: Resource, decisions: Iterable[Decision]) -> frozenset[str]:
     """The ids of what is reaped that the resource may be linked to."""
     endpoint = resource.endpoint
     reaped = (d.resource for d in decisions if d.reap and d.resource.kind.runs and d.resource.endpoint == endpoint)
-    return frozenset(owner.id for owner in reaped if _may_be_linked(resource, owner))
+    return frozenset(owner.id for owner in reaped if owner is not resource and _may_be_linked(resource, owner))
 
 
 def _may_be_linked(resource: Resource, owner: Resource) -> bool:

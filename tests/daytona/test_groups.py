@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from reaper.core.conditions import Policy
+from reaper.core.model import Action, Kind
+from reaper.core.rules import Rules
 from reaper.simulator.daytona.limits import Limit
 from reaper.simulator.daytona.model import Sandbox, as_sandbox, micros
 from reaper.sweep.runner import exit_code
@@ -246,6 +249,20 @@ async def test_one_that_is_reapable_and_cannot_be_looked_at_keeps_what_it_may_be
         report = await lab.sweep()
         assert outcomes(report) == {"older": "skipped", "unsure": "failed", "newer": "deleted"}
         assert "unsure, which may be linked to it and would go with it, stays" in result(report, "older").detail
+
+
+@pytest.mark.parametrize("action", [Action.STOP, Action.ARCHIVE])
+async def test_a_linked_one_that_is_not_to_be_deleted_keeps_its_owner_from_the_plan_on(action: Action) -> None:
+    kinds = frozenset({Kind.SANDBOX})
+    by = Rules(policies=(Policy("old", kinds, older_than=3 * DAY), Policy("halt", kinds, older_than=DAY, action=action)))
+    async with Lab() as lab:
+        owner = lab.add("owner", age=4 * DAY)
+        lab.add("follower", age=2 * DAY, linked=owner.id, auto_delete=-1)
+        for act in (False, True):
+            report = await lab.sweep(by, act=act)
+            assert reasons(report)["owner"] == "in_use"
+            assert outcomes(report).keys() == {"follower"}
+        assert lab.left() == {"owner", "follower"}
 
 
 async def test_links_that_a_round_has_shown_hold_in_the_next_one() -> None:
