@@ -2,6 +2,7 @@
 
 import ast
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,24 @@ PROMISE = settings(
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+@dataclass
+class Found:
+    """What the worlds of this module have had: the reasons, and how many of each kind were to be deleted."""
+
+    reasons: set[Reason] = field(default_factory=set)
+    reaped: Counter[str] = field(default_factory=Counter)
+
+    def add(self, world: World, outcome: Outcome) -> None:
+        held = Oracle(world).things
+        self.reasons.update(decision.reason for endpoint in outcome.report.endpoints for decision in endpoint.decisions)
+        self.reaped.update(type(held[name]).__name__ for name in outcome.reaped)
+
+
+@pytest.fixture(scope="module")
+def found() -> Found:
+    return Found()
 
 
 def check(world: World, outcome: Outcome) -> None:
@@ -49,29 +68,28 @@ _OF_PROCESSES = (Reason.ORPHANED,)
 
 @PROMISE
 @given(worlds())
-def test_what_must_stay_stays_and_what_nothing_keeps_goes(world: World) -> None:
-    check(world, run(world, act=not world.sandboxes))
+def test_what_must_stay_stays_and_what_nothing_keeps_goes(found: Found, world: World) -> None:
+    outcome = run(world, act=not world.sandboxes)
+    check(world, outcome)
+    found.add(world, outcome)
 
 
-def test_the_worlds_hold_every_reason() -> None:
-    """In one round or another. What is not due is tried with the core's own worlds: here all policies are due."""
-    seen, deleted = set[Reason](), Counter[str]()
+def test_the_worlds_hold_every_reason(found: Found) -> None:
+    """Those of the test above, or of further rounds. What is not due is tried with the core's own: here all policies are."""
 
     def complete() -> bool:
-        enough = min(deleted[kind] for kind in ("Container", "Sandbox", "Network", "Volume", "Pod")) >= 5
-        return set(Reason) - seen <= {Reason.NOT_DUE, *_OF_FURTHER_KINDS, *_OF_PROCESSES} and enough
+        enough = min(found.reaped[kind] for kind in ("Container", "Sandbox", "Network", "Volume", "Pod")) >= 5
+        return set(Reason) - found.reasons <= {Reason.NOT_DUE, *_OF_FURTHER_KINDS, *_OF_PROCESSES} and enough
 
     @settings(PROMISE, max_examples=150, phases=[Phase.generate])
     @given(worlds())
     def collect(world: World) -> None:
-        outcome, held = run(world, act=False), Oracle(world).things
-        seen.update(decision.reason for endpoint in outcome.report.endpoints for decision in endpoint.decisions)
-        deleted.update(type(held[name]).__name__ for name in outcome.reaped)
+        found.add(world, run(world, act=False))
 
     for number in range(20):
         if not complete():
             seed(number)(collect)()
-    assert complete(), (set(Reason) - seen, deleted)
+    assert complete(), (set(Reason) - found.reasons, found.reaped)
 
 
 @pytest.mark.parametrize("name", ["truth", "servers", "oracle", "worlds"])
