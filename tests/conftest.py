@@ -23,7 +23,7 @@ WAITS = {"running": 2.0, "service": 2.0, "ryuk": 1.0, "owners": 1.0, "library": 
 COMPUTES = {"model": 15.0, "promise": 1.0, "matrix": 0.3, "program": 0.2}
 """The same of those that compute; in all other folders a test takes milliseconds."""
 OF_ENGINES = 3.0
-LONG = {"test_wheel": 20.0, "test_queries": 12.0, "test_beside_sweeps": 25.0}
+LONG = {"test_wheel": 20.0, "test_promise": 4.0, "test_queries": 12.0, "test_beside_sweeps": 25.0}
 """Modules whose tests take longer than those of their folders."""
 
 pytest_plugins = ["devkit.instantly", "tests.secrecy"]

@@ -24,7 +24,7 @@ KEPT = ("PATH", "LANG", "PYTHONPATH", "HOME")
 
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: it takes the orphans among its descendants
 _READ_AT_START = ("PYTHON", "LANG", "LC_", "SSL_", "AIOHTTP_", "LD_")
-_UNBUFFERED = "PYTHONUNBUFFERED"  # which the server does, too
+_DONE_BY_THE_SERVER = ("PYTHONUNBUFFERED", "PYTHONPATH")
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -88,8 +88,12 @@ class Forked(subprocess.Popen[AnyStr]):
 
 def _is_usual(env: Mapping[str, str]) -> bool:
     """Whether the interpreter would start with these variables as the server has started with its own."""
-    read = {name: value for name, value in env.items() if name.startswith(_READ_AT_START) and name != _UNBUFFERED}
-    return read == {name: value for name, value in kept().items() if name.startswith(_READ_AT_START)}
+    return _read_at_start(env) == _read_at_start(kept())
+
+
+def _read_at_start(env: Mapping[str, str]) -> dict[str, str]:
+    read = ((name, value) for name, value in env.items() if name.startswith(_READ_AT_START))
+    return {name: value for name, value in read if name not in _DONE_BY_THE_SERVER}
 
 
 @cache

@@ -83,7 +83,8 @@ def _become(order: dict[str, Any]) -> None:
     sys.stdin = sys.__stdin__ = _stream(0, sys.stdin)  # type: ignore[misc,assignment]
     sys.stdout = sys.__stdout__ = _stream(1, sys.stdout)  # type: ignore[misc,assignment]
     sys.stderr = sys.__stderr__ = _stream(2, sys.stderr)  # type: ignore[misc,assignment]
-    sys.path[0] = order["folder"]
+    path = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder and folder not in sys.path]
+    sys.path[:1] = [order["folder"], *path]
     sys.argv[:] = ["-c", *order["arguments"]]
     if order["code"] is not None:
         exec(order["code"], {"__name__": "__main__"})

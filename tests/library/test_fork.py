@@ -1,14 +1,12 @@
 """A forked child leaves its parent's blocks, too: what they clean up is the parent's."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.library.lab import names
 from tests.library.service import serving
-from tests.run import LIMIT, Program
+from tests.run import Program
 from tests.simulator.docker_world import World
 
 WAYS = {
@@ -38,12 +36,9 @@ with block:
 
 
 def run(world: World, alone: Path, code: str, **env: str) -> str:
-    program = Program(alone, {"DOCKER_HOST": world.host, **env})
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=program.env, cwd=alone, capture_output=True, text=True, timeout=LIMIT, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    ended = Program(alone, {"DOCKER_HOST": world.host, **env}).run_code(code)
+    assert ended.code == 0, ended.err
+    return ended.out
 
 
 @pytest.mark.parametrize("way", WAYS)
