@@ -9,20 +9,29 @@ TEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-l
 export PYTHONDONTWRITEBYTECODE =
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 
-.PHONY: run test lint compiled unit parts mutants soak fuzz bench dist image clean
+.PHONY: run test lint style types imports audit compiled unit parts mutants soak fuzz bench dist image clean
 
 run: $(VENV)/installed
 	$(BIN)/reaper demo
 
 test: $(VENV)/ready
-	$(MAKE) --jobs 2 lint compiled
+	$(MAKE) --jobs 3 lint compiled
 	$(MAKE) unit
 
-lint: $(VENV)/ready
+# Each a target of its own: the audit waits for its service while the others compute.
+lint: style types imports audit
+
+style: $(VENV)/ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+types: $(VENV)/ready
 	$(BIN)/mypy
+
+imports: $(VENV)/ready
 	$(BIN)/lint-imports
+
+audit: $(VENV)/ready
 	$(BIN)/python -m devkit.audit
 
 # Once, and not by each of the processes: they begin at the same time.
