@@ -21,15 +21,24 @@ from reaper.providers.base import Call, Reader
 from reaper.providers.sharing import Shared
 
 WATCHED = frozenset({Kind.NETWORK, Kind.VOLUME, Kind.IMAGE})
-_VERSION = 1
+_VERSION = 2
 
 
 class _Entry(NamedTuple):
-    """What is known of one: what it was then, when it was first seen, and when it was last used (seconds since 1970)."""
+    """What is known of one.
+
+    Attributes:
+        what: it was at the last look.
+        first: when it was first seen, in seconds since 1970.
+        last: when it was last used, likewise.
+        had: whether a container had it at the last look. No event tells what a stopped container had when that is
+            removed, so this use may have ended just before the next look.
+    """
 
     what: str
     first: float
     last: float
+    had: bool
 
 
 @dataclass
@@ -81,7 +90,7 @@ class LastUse:
         is_watched = uses.complete and known.since > 0 and known.since <= moment
         since = known.since if is_watched else moment
         users = Users(resources)
-        used, named = users.ids() | uses.ids, users.references() | uses.ids
+        had, named = users.ids(), users.references()
         entries: dict[str, _Entry] = {}
         found = []
         for resource in resources:
@@ -90,15 +99,14 @@ class LastUse:
                 continue
             key, what = f"{resource.kind} {resource.id}", _what(resource)
             before = known.entries.get(key)
-            is_used = (
-                resource.id in used
-                or resource.kind in uses.untold
-                or (resource.kind is Kind.IMAGE and _is_named(resource, named))
-            )
+            is_image = resource.kind is Kind.IMAGE
+            is_had = resource.id in had or (is_image and _is_named(resource, named))
+            was_used = resource.id in uses.ids or (is_image and _is_named(resource, uses.ids))
+            is_used = is_had or was_used or resource.kind in uses.untold
             if before is None or before.what != what or before.last > moment or not is_watched:
-                entry = _Entry(what, moment, moment)
+                entry = _Entry(what, moment, moment, is_had)
             else:
-                entry = _Entry(what, before.first, moment if is_used else before.last)
+                entry = _Entry(what, before.first, moment if is_used or before.had else before.last, is_had)
             entries[key] = entry
             found.append(replace(resource, last_used_at=_time(entry.last), watched_since=_time(max(entry.first, since))))
         problem = self._write(_Known(reader.endpoint_id, uses.mark, since, entries)) if learn else None
@@ -157,7 +165,7 @@ class UsedSince:
 
 
 def _known(content: Mapping[str, Any]) -> _Known:
-    entries = {key: _Entry(str(what), float(a), float(b)) for key, (what, a, b) in content["seen"].items()}
+    entries = {key: _Entry(str(what), float(a), float(b), bool(c)) for key, (what, a, b, c) in content["seen"].items()}
     return _Known(content["engine"], content["mark"], float(content["since"]), entries)
 
 

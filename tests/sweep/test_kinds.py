@@ -111,6 +111,19 @@ async def test_a_use_by_a_listed_container_counts(tmp_path: Path) -> None:
     assert outcomes(await swept.sweep()) == dict.fromkeys(NAMES, "deleted")
 
 
+async def test_what_a_container_had_until_it_was_removed_between_two_looks_counts_as_used_until_then(tmp_path: Path) -> None:
+    user = stopped("user", image=FOREIGN, uses=frozenset({"bench-data", "id-bench-net", "id-acme/x:1"}))
+    swept = lab(*THINGS, user, by=rules(*UNUSED), state=tmp_path)
+    await swept.sweep()
+    await later(swept, 3)
+    swept.world.remove("user")  # of which no event tells what it had
+    assert outcomes(await swept.sweep()) == {}
+    await later(swept, 1.9)
+    assert outcomes(await swept.sweep()) == {}
+    await later(swept, 0.2)
+    assert outcomes(await swept.sweep()) == dict.fromkeys(NAMES, "deleted")
+
+
 async def test_a_time_that_was_not_watched_counts_as_used(tmp_path: Path) -> None:
     swept = lab(*THINGS, by=rules(*UNUSED), state=tmp_path)
     await swept.sweep()
