@@ -124,6 +124,7 @@ class Total:
         self.mode, self.first, self.last = mode, first, first - 1
         self.counts: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
+        self.went: Counter[str] = Counter()
         self.findings: list[dict[str, Any]] = []
         self.began = time.monotonic()
 
@@ -132,12 +133,14 @@ class Total:
         self.last = run.seed
         self.counts.update(runs=1, steps=run.steps, sweeps=run.sweeps, requests=run.requests, deleted=run.deleted)
         self.faults.update(run.faults)
+        self.went.update(run.went)
 
     def record(self) -> dict[str, Any]:
         """All of it for the file."""
         seconds = round(time.monotonic() - self.began)
         whole = {"mode": self.mode, "from": self.first, "to": self.last, "seconds": seconds, "commit": _commit()}
-        return {**whole, **self.counts, "faults": dict(sorted(self.faults.items())), "findings": self.findings}
+        kinds = {"faults": dict(sorted(self.faults.items())), "went": dict(sorted(self.went.items()))}
+        return {**whole, **self.counts, **kinds, "findings": self.findings}
 
 
 def _commit() -> str:

@@ -21,7 +21,7 @@ from aiohttp import web
 from reaper.config.settings import EvidenceTable, JournalTable, Settings
 from reaper.core.lease import Claim
 from reaper.core.lease_index import Leases
-from reaper.core.model import Report
+from reaper.core.model import Outcome, Report
 from reaper.core.rules import Rules
 from reaper.core.scope import Selector
 from reaper.errors import LeasesUnknownError
@@ -60,6 +60,7 @@ from tests.sweep.loops import JumpingLoop
 TIMEOUT = timedelta(minutes=10)
 DISKS = ("works", "works", "full", "broken", "hangs")  # of the evidence, which changes nothing that is deleted
 ROUNDS = 6  # sweeps after the end of all faults, after which nothing reapable is left
+WATCHED = 3  # so many until what was unused for ten minutes is known to be
 MEMORY = Path("/dev/shm")
 
 
@@ -71,6 +72,7 @@ class Played:
         failure: what was found wrong.
         log: what happened.
         faults: how often each kind struck.
+        went: how many of what kind were deleted, and why.
     """
 
     seed: int
@@ -82,6 +84,7 @@ class Played:
     requests: int = 0
     deleted: int = 0
     faults: Counter[str] = field(default_factory=Counter)
+    went: Counter[str] = field(default_factory=Counter)
 
 
 class _Bugs(Observer):
@@ -107,6 +110,8 @@ class Play:
         self.network = Network(seed)
         self.rules: Rules = program.rules(truth.World(self.world.config))
         self.evidence = random.Random(f"evidence/{seed}").choice((EvidenceTable(), EvidenceTable(logs=20, inspect=True)))
+        self.quotas = program.limits(truth.World(self.world.config))
+        self.planned: dict[int, list[tuple[str, int]]] = {}  # what people do in this step
         self.ids: dict[str, str] = {}
         self.listing_faults: dict[str, list[str]] = {}
         self.book: LeaseBook | None = None
@@ -188,6 +193,7 @@ class Play:
             state=self.folder / reaper,
             journal=JournalTable(),
             evidence=self.evidence,
+            quotas=self.quotas,
         )
         return Session(plan, sockets=(), observers=[_Bugs(self.watch)], clock=self.clock.now)
 
@@ -206,6 +212,10 @@ class Play:
         for endpoint in report.endpoints:
             results = Counter(result.outcome.value for result in endpoint.results)
             self.played.deleted += results["deleted"]
+            deleted = [result.decision for result in endpoint.results if result.outcome is Outcome.DELETED]
+            for decision in deleted:
+                by_quota = any(quota.name == decision.policy for quota in self.quotas)
+                self.played.went[f"{decision.resource.kind}: {'quota' if by_quota else decision.reason}"] += 1
             self.log(f"    {endpoint.endpoint}: {dict(results)} {endpoint.failure or ''} {endpoint.cap or ''}")
             for decision in endpoint.decisions:
                 result = next((r for r in endpoint.results if r.decision is decision), None)
@@ -362,7 +372,8 @@ class Play:
 
     def _deeds(self, rng: random.Random) -> None:
         """What people do while the program works: before some of its requests are dealt with."""
-        planned: dict[int, list[tuple[str, int]]] = {}
+        planned = self.planned
+        planned.clear()
         for _ in range(rng.choice((0, 0, 1, 2, 3))):
             deed = rng.choice(script.DEEDS), rng.randrange(1 << 32)
             planned.setdefault(rng.choice((2, 4, 6, 8, 10, 12, 15, 20, 30)), []).append(deed)
@@ -388,12 +399,16 @@ class Play:
             max_lease_deletions=cap,
             max_fraction=rng.choice((None, None, None, 0.5)),
             safety_net=True,
+            quotas=self.quotas,
         )
 
     async def _once(self, rng: random.Random) -> None:
         options = self._options(rng)
+        alone = not self.planned
         report = await self.once(options)
         self.watch.check_report(report, acted=True, code=exit_code(report))
+        if self.quotas and alone:
+            self.watch.check_quotas()
         if options.max_deletions is not None:
             self.watch.check_cap(report, options.max_deletions)
         self.watch.check_journal(self.folder / "a")
@@ -429,7 +444,7 @@ class Play:
 
         async def other() -> None:
             await anyio.sleep(lag)
-            reports.append(await self.once(Options(), "b"))
+            reports.append(await self.once(Options(quotas=self.quotas), "b"))
 
         async with anyio.create_task_group() as group:
             group.start_soon(other)
@@ -461,7 +476,7 @@ class Play:
 
     async def _service(self, rng: random.Random) -> None:
         """The service for a while: its workers, which follow the events, and sweep when something is due."""
-        options = Options(max_deletions=rng.choice((None, None, 3)), safety_net=True)
+        options = Options(max_deletions=rng.choice((None, None, 3)), safety_net=True, quotas=self.quotas)
         names = [policy.name for policy in self.rules.policies]
         reporter = cast("Reporter", _Watching(self))
         async with self.session(options) as session, anyio.create_task_group() as group:
@@ -495,11 +510,12 @@ class Play:
                 place.recover()
         await anyio.sleep(900)
         left: dict[str, oracle.Thing] = {}
-        for _ in range(ROUNDS):
+        watched = [place.use for place in self.world.places if place.use is not None]
+        for number in range(ROUNDS):
             self.watch.begin()
             due = {place.name: self._expected(place) for place in self.world.places}
             halts = {place.name: self._to_stop(place) for place in self.world.places}
-            report = await self.once(Options())
+            report = await self.once(Options(quotas=self.quotas))
             code = exit_code(report)
             self.watch.check_report(report, acted=True, code=code)
             self.watch.check_journal(self.folder / "a")
@@ -508,8 +524,10 @@ class Play:
             left = {key: there[name][key] for name, keys in due.items() for key in keys if key in there[name]}
             halted = {key: there[name][key] for name, keys in halts.items() for key in keys if key in there[name]}
             left |= {key: thing for key, thing in halted.items() if getattr(thing, "state", "") in oracle.RUNNING}
-            if not left and not code:
+            if not left and not code and (number >= WATCHED or not watched):
                 return
+            for place in self.world.dockers:
+                place.watched_again(is_whole=not code)
             await anyio.sleep(700)
         if left:
             raise BrokenPromiseError(f"after {ROUNDS} sweeps without a fault this is left: {list(left.values())}")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tests.model import host
+from tests.model import features, host
 from tests.model.world import DAY, HOUR, MINUTE
 from tests.promise import oracle
 from tests.promise.truth import Config, Policy
@@ -39,7 +39,7 @@ def steps(seed: int, mode: Mode) -> Sequence[Step]:
         kinds += [rng.choice(DEEDS + MAKES) for _ in range(rng.choice((0, 1, 2, 3)))]
         kinds += [rng.choice(("wait", "later"))] if rng.random() < 0.7 else []
         kinds.append(rng.choice(SWEEPS))
-    return [Step(kind, rng.randrange(1 << 32)) for kind in kinds]
+    return [Step(kind, rng.randrange(1 << 32)) for kind in features.kinds_of_steps(kinds, seed, mode)]
 
 
 BOTH = ("container", "sandbox")
@@ -49,6 +49,10 @@ ORPHANED = Policy("orphaned", BOTH, orphaned_for=10 * MINUTE)
 
 def config(seed: int) -> Config:
     """The configuration of a run."""
+    return features.configured(_base(seed), seed)
+
+
+def _base(seed: int) -> Config:
     rng = random.Random(f"config/{seed}")
 
     def rarely(weight: int, usual: tuple[str, ...], *others: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.model import script
+from tests.model.mutants import OF_QUOTAS, OF_USE
 from tests.promise.mutants import IN_TIME, MUTANTS, OF_THE_HOST, RARE, Mutant
-from tests.promise.test_mutants import mutate
+from tests.promise.test_mutants import mutate, program_text
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 24  # in each mode
@@ -38,12 +39,13 @@ LIKELY = frozenset(
         "a failure is no success",
         "an unknown lease keeps for a day",
         "a policy that stops deletes nothing",
+        *(mutant.rule for mutant in (*OF_USE, *OF_QUOTAS)),
         *(mutant.rule for mutant in OF_THE_HOST if mutant.rule != "all owners of a group must be dead"),
     }
 )
-CAUGHT = [mutant for mutant in (*MUTANTS, *RARE, *IN_TIME, *OF_THE_HOST) if mutant.rule in LIKELY]
+CAUGHT = [mutant for mutant in (*MUTANTS, *RARE, *IN_TIME, *OF_USE, *OF_QUOTAS, *OF_THE_HOST) if mutant.rule in LIKELY]
 # All of them take a quarter of an hour: two in every run, all with ``make mutants``.
-TRIED = CAUGHT if os.environ.get("REAPER_MUTANTS") == "all" else CAUGHT[-2:]
+TRIED = CAUGHT if os.environ.get("REAPER_MUTANTS") == "all" else (OF_USE[1], CAUGHT[-1])
 
 
 def model(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -79,6 +81,11 @@ def test_a_rule_that_is_off_is_noticed(mutant: Mutant, tmp_path: Path) -> None:
     done = model("mutant", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("caught by "), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("mutant", [*OF_USE, *OF_QUOTAS], ids=lambda mutant: mutant.rule)
+def test_the_text_of_a_rule_is_where_its_mutant_changes_it(mutant: Mutant) -> None:
+    assert program_text().count(mutant.text) == 1, f"mend the mutant: {mutant.text!r}"
 
 
 def test_twenty_rules_and_more_are_tried() -> None:

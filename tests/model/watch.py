@@ -18,7 +18,7 @@ from aiohttp.typedefs import Middleware
 from reaper.core.model import Decision, Kind, Outcome, Report
 from reaper.simulator.faults import Handler
 from tests.model.world import Place, World
-from tests.promise import oracle, truth
+from tests.promise import limits, oracle, truth
 from tests.promise.oracle import Oracle
 
 LINKED_LATE = timedelta(seconds=2)  # what is linked to a sandbox within that time before its deletion may not be seen
@@ -86,6 +86,7 @@ class Watch:
         self.asked[place.name] = set()
         self.signs.clear()
         place.acted.clear()
+        place.exceeded.clear()
 
     def raise_what_is_wrong(self) -> None:
         """Raise BrokenPromiseError if anything is."""
@@ -103,6 +104,8 @@ class Watch:
             self.on_request(self.requests)
             target, deed = _target(request.path)
             must_refuse = None
+            if request.method == "DELETE" and "/images/" in request.path and not (target or "").startswith("sha256:"):
+                self.fail(f"{request.path} deletes a name, and perhaps not its image")
             if request.method != "GET":
                 self.changes += 1
                 if target is None or (deed is None and request.method != "DELETE"):
@@ -110,7 +113,7 @@ class Watch:
                 else:
                     must_refuse = self._check(place, target, deed or "delete", request.path)
             answer = await handler(request)
-            if must_refuse is not None and (request.query.get("force") or not self._is_there(place, f"volume {target}")):
+            if must_refuse is not None and (request.query.get("force") or not self._is_there(place, f"{target}")):
                 self.fail(f"{must_refuse}, and the answer was {answer.status}")
             if request.method == "GET" and (shown := _body(answer)) is not None:
                 self._saw(place, request, target, shown)
@@ -124,6 +127,9 @@ class Watch:
             self._note_signs(place, target)
             might = frozenset(deed for deed in self.deeds if self._might(place, target, deed))
             self.seen.setdefault(target, []).append((might, self.world.clock.elapsed()))
+        elif place.use is not None and (kind := _followers(request.path)) is not None:
+            there = self.world.truth(place)
+            place.use.shown((oracle.key(thing) for thing in getattr(there, kind)), there.now)
         elif request.path.endswith(("/containers/json", "/api/sandbox")) and (rows := _rows(shown)) is not None:
             whole = "createdAtAfter" not in request.query
             for deed in self.deeds:
@@ -207,7 +213,9 @@ class Watch:
         looks = self.seen.get(target, [(frozenset(), float("-inf"))])
         if never and not any(deed in might for might, _ in looks[-self.reapers :]):
             wrong = f"{what} {thing} on {place.name}, which must stay: {never}"
-            if isinstance(thing, truth.Volume) and all(why.endswith("depends on it") for why in never):
+            if isinstance(thing, truth.Image) and any(why.endswith("depends on it") for why in never):
+                return wrong
+            if isinstance(thing, truth.Volume) and (all if place.use is None else any)(_is_used(why) for why in never):
                 return wrong
             self.fail(wrong)
         if self.world.clock.elapsed() - looks[-1][1] > LONGEST_LOOK.total_seconds():
@@ -229,7 +237,7 @@ class Watch:
         self.timed.add(path)
 
     def _is_there(self, place: Place, key: str) -> bool:
-        return any(oracle.key(thing) == key for thing in oracle.things(self.world.truth(place)))
+        return any(oracle.key(thing) in (key, f"volume {key}") for thing in oracle.things(self.world.truth(place)))
 
     def _came_back(self, place: Place, key: str) -> bool:
         """Whether someone has started it again since the program stopped it."""
@@ -286,6 +294,18 @@ class Watch:
             if asked > 2 * cap:
                 self.fail(f"{asked} deletions on {endpoint.endpoint} with a cap of {cap}")
 
+    def check_quotas(self) -> None:
+        """Nothing was to be deleted for a quota that was kept to without it: nobody else had a hand in it."""
+        config = replace(self.world.config, quotas=())
+        for place in self.world.places:
+            before = place.undone(self.world.truth(place))
+            without = Oracle(replace(before, config=config))
+            gone = [thing for key, thing in place.acted.items() if place.did[key] == "delete"]
+            counted = [thing for thing in gone if isinstance(thing, truth.Container | truth.Sandbox)]
+            taken = [thing for thing in counted if "no policy takes it" in without.never.get(oracle.key(thing), ())]
+            if needless := limits.needless(Oracle(before), counted, taken):
+                self.fail(f"{needless} on {place.name} went for a quota that is kept to without it")
+
     def check_journal(self, state: Path) -> None:
         """All that the program asked to be deleted in this step can be accounted for."""
         asked = {target for targets in self.asked.values() for target in targets}
@@ -313,6 +333,10 @@ def _is_of_others(why: str) -> bool:
     return why.startswith(("its project", "its session", "its network is")) or why.endswith("depends on it")
 
 
+def _is_used(why: str) -> bool:
+    return why.endswith("depends on it")
+
+
 def _key(decision: Decision) -> str:
     resource = decision.resource
     return f"volume {resource.id}" if resource.kind is Kind.VOLUME else resource.id
@@ -332,6 +356,12 @@ def _rows(shown: bytes) -> list[dict[str, Any]] | None:
         return None
     rows = found.get("items") if isinstance(found, dict) else found
     return rows if isinstance(rows, list) else None
+
+
+def _followers(path: str) -> str | None:
+    """Which of the oracle's worlds' fields a listing shows."""
+    ends = {"/networks": "networks", "/volumes": "volumes", "/images/json": "images"}
+    return next((kind for end, kind in ends.items() if path.endswith(end)), None)
 
 
 def _as_listed(world: truth.World, rows: list[dict[str, Any]]) -> truth.World:

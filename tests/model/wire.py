@@ -22,6 +22,7 @@ from reaper.observers import evidence, journal
 from reaper.providers import parsing
 from reaper.providers.daytona import client as daytona
 from reaper.providers.docker import connection as docker
+from reaper.providers.docker import uses
 from reaper.retry import retrier
 from reaper.service import endpoint_worker
 from reaper.simulator.clock import Clock
@@ -71,6 +72,7 @@ class _End(asyncio.Transport):
         self.peer: _End
         self._loop, self._protocol, self._network = loop, protocol, network
         self._closing = self._paused = False
+        self._sent: deque[bytes | BaseException | None] = deque()  # of those that arrive at one time the loop knows no order
         self._arrived: deque[bytes | BaseException | None] = deque()
         self._last = 0.0  # when the last piece arrives at the peer: none overtakes another
 
@@ -78,11 +80,12 @@ class _End(asyncio.Transport):
         if self._network.cut and isinstance(piece, bytes):
             return
         self._last = max(self._last, self._loop.time() + self._network.random.choice(DELAYS))
-        self._loop.call_at(self._last, self.peer._arrive, piece)
+        self._sent.append(piece)
+        self._loop.call_at(self._last, self._arrive)
 
-    def _arrive(self, piece: bytes | BaseException | None) -> None:
-        self._arrived.append(piece)
-        self._deliver()
+    def _arrive(self) -> None:
+        self.peer._arrived.append(self._sent.popleft())
+        self.peer._deliver()
 
     def _deliver(self) -> None:
         while self._arrived and not self._closing and not self._paused:
@@ -188,6 +191,7 @@ def joined(network: Network, clock: Clock, machine: Machine) -> Iterator[None]:
         patch.setattr(owner_proofs, "ThisMachine", lambda: machine)
         for module in (sources, parsing, daytona, docker, owner_proofs):
             patch.setattr(module, "datetime", _virtual(clock))
+        patch.setattr(uses, "time", SimpleNamespace(time=lambda: clock.now().timestamp()))
         patch.setattr(journal, "_wait", wait)
         patch.setattr(retrier, "random", network.random)
         patch.setattr(endpoint_worker, "gc", SimpleNamespace(collect=lambda: 0))  # half a second of this process each time

@@ -15,13 +15,18 @@ from reaper.simulator.daytona.rules import Behaviour as Manners
 from reaper.simulator.docker.app import DockerSimulator
 from reaper.simulator.docker.build import add_container
 from reaper.simulator.docker.engine import Engine
+from reaper.simulator.docker.events import KEPT
 from reaper.simulator.docker.life import Life
 from reaper.simulator.docker.model import Behaviour, Container, RefusedError
 from reaper.simulator.docker.text import NS, nanoseconds
 from reaper.simulator.faults import Faults
 from reaper.simulator.world import SandboxSpec
+from tests.model.builds import Builds
+from tests.model.crowds import Crowds
 from tests.model.host import Host
-from tests.promise import oracle, truth
+from tests.model.use import Use
+from tests.promise import followers, limits, oracle, truth
+from tests.promise.followers import KINDS
 from tests.promise.truth import CONFIG_FILES, NUMBER, ONEOFF, PROJECT, SESSION, WORKING_DIR, Config
 
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -110,6 +115,8 @@ class Place:
         begun: networks whose project the program has begun to reap.
         host: that of the program, whose processes make what there is.
         did: how far the program has gone with each of what it has acted on.
+        exceeded: of which quotas, and values of their labels, more was there since the sweep began.
+        use: what is known of the use of networks, volumes and images; None where no policy asks for it.
     """
 
     provider: ClassVar[str]
@@ -121,6 +128,8 @@ class Place:
     remembered: set[str] = field(default_factory=set)
     begun: set[str] = field(default_factory=set)
     did: dict[str, str] = field(default_factory=dict)
+    exceeded: set[tuple[str, str]] = field(default_factory=set)
+    use: Use | None = None
 
     def world(self, config: Config, now: datetime, leases: tuple[truth.Lease, ...]) -> truth.World:
         """What it holds now."""
@@ -135,6 +144,8 @@ class Place:
         self.acted[key], self.did[key] = thing, deed
         if isinstance(thing, truth.Container) and (project := (thing.labels or {}).get(PROJECT)):
             self.begun |= {network.id for network in world.networks if (network.labels or {}).get(PROJECT) == project}
+            some: tuple[followers.Follower, ...] = (*world.volumes, *world.images)
+            self.begun |= {oracle.key(one) for one in some if followers.project_of(one) == project}
 
     def undone(self, world: truth.World) -> truth.World:
         """The same, as if the program had done nothing in this step."""
@@ -173,7 +184,7 @@ class DockerPlace(Place):
     def world(self, config: Config, now: datetime, leases: tuple[truth.Lease, ...]) -> truth.World:
         self.engine.settle()
         engine = self.engine
-        return truth.World(
+        found = truth.World(
             config,
             images=tuple(truth.Image(i.id, tuple(i.tags), dict(i.labels or {}), _moment(i.created)) for i in engine.images),
             containers=tuple(_container(c) for c in engine.containers.values()),
@@ -189,6 +200,17 @@ class DockerPlace(Place):
             dead={label: ended + self.skew for label, ended in self.host.dead(local=True).items()},
             runners=tuple((began + self.skew, ended and ended + self.skew) for began, ended in self.host.runners()),
         )
+        return found if self.use is None else self.use.noted(found, {i.id: _moment(i.tagged) for i in engine.images})
+
+    def watched_again(self, *, is_whole: bool) -> None:
+        """A sweep has ended that no fault struck: what was unused since the one before is known, unless events were lost."""
+        if self.use is None:
+            return
+        last, self.use.looked = self.use.looked, self.engine.time()
+        oldest = self.engine.events.since(0, None)[:1]
+        is_lost = len(self.engine.events.since(0, None)) >= KEPT and (last is None or oldest[0]["timeNano"] > last)
+        if is_lost or self.use.steady is None or not is_whole:
+            self.use.steady = _moment(self.engine.time())
 
     def add(self, rng: random.Random, now: datetime, name: str, labels: Mapping[str, str], **fields: object) -> Container:
         """A container with a past, or a new one."""
@@ -233,6 +255,11 @@ class DockerPlace(Place):
         made.auto_remove = made.policy == "no" and rng.random() < 0.1
         if host := fields.get("host"):
             made.host = host  # type: ignore[assignment]
+        if self.use is not None:  # the engine tells of what has come
+            self.engine.emit(made, "create")
+            for network in (self.engine.networks.named(name) for name in made.networks):
+                if network is not None and not network.predefined:
+                    self.engine.networks.emit(network, "connect", container=made.id)
         return made
 
     def fresh(self, rng: random.Random) -> str:
@@ -380,10 +407,13 @@ def _sandbox(row: Sandbox) -> truth.Sandbox:
         warm=row.warm_pool is not None,
         auto_stop=row.auto_stop,
         auto_delete=row.auto_delete,
+        cpu=row.cpu,
+        memory=row.memory,
+        disk=row.disk,
     )
 
 
-class World:
+class World(Builds, Crowds):
     """All endpoints, and all that lives there besides the program.
 
     Attributes:
@@ -403,6 +433,8 @@ class World:
         self.host.start()
         self.dockers = [DockerPlace(f"engine-{n}", clock, seed + n, self.host, self._skew(rng)) for n in range(engines)]
         self.daytonas = [DaytonaPlace(f"org-{n}", clock, rng, seed, self.host) for n in range(organisations)]
+        for place in self.dockers:
+            place.use = Use() if any({*KINDS.values()} & {*policy.kinds} for policy in config.policies) else None
 
     @staticmethod
     def _skew(rng: random.Random) -> timedelta:
@@ -416,7 +448,11 @@ class World:
         """What a place holds now, with the leases that count there."""
         now = self.clock.now()
         leases = tuple(run.lease(now, place.skew, place.name, sure=sure) for run in self.runs.values())
-        return place.world(self.config, now, leases)
+        world = place.world(self.config, now, leases)
+        if not self.config.quotas:
+            return world
+        place.exceeded |= limits.exceeded(world, (*world.containers, *world.sandboxes))
+        return replace(world, exceeded=frozenset(place.exceeded))
 
     # -- what happens --------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from functools import wraps
 from itertools import chain
 from typing import Any, TypeVar
 
+from tests.promise import followers, limits
 from tests.promise.truth import (
     CONFIG_FILES,
     INSTANCE,
@@ -208,12 +209,13 @@ class Oracle:
 
     @property
     def owned_in_groups(self) -> frozenset[str]:
-        """The ids of what is owned and belongs to a project, whose other members may go first."""
+        """The keys of what is owned and belongs to a project, whose other members may go first."""
         grouped = (thing for thing in self.things.values() if isinstance(thing, Container | Network))
-        return frozenset(key(thing) for thing in grouped if PROJECT in (thing.labels or {}) and self._owned(thing))
+        found = {key(thing) for thing in grouped if PROJECT in (thing.labels or {}) and self._owned(thing)}
+        return frozenset(found | followers.owned_with_project(self))
 
     def _remembered(self, thing: Thing) -> bool:
-        return isinstance(thing, Container | Network) and thing.id in self.world.remembered
+        return not isinstance(thing, Sandbox | Pod) and key(thing) in self.world.remembered
 
     def _listed(self, thing: Container | Sandbox | Network | Pod) -> bool:
         labels, config = self._own(thing), self.config
@@ -229,7 +231,7 @@ class Oracle:
         if self._taken(thing):
             return True
         if isinstance(thing, Volume | Image):
-            return False
+            return followers.is_owned(self, thing)
         if isinstance(thing, Network | Pod):
             project = (thing.labels or {}).get(PROJECT, "")
             members = self._inside(thing) if isinstance(thing, Pod) else self._of_project(project)
@@ -503,7 +505,8 @@ class Oracle:
         own, labels = self._own(thing), thing.labels or {}
         policies = [p for p in self.policies if not (skewed and self._by_age(p))]
         if not any(self._matches(thing, policy, labels) for policy in policies):
-            reasons.never.append("no policy takes it")
+            by_quota = limits.take(self, thing)
+            (reasons.open if by_quota else reasons.never).append("no policy takes it")
         elif not any(self._matches(thing, policy, own) for policy in policies):
             reasons.open.append("a policy takes it by a label of its image")
         elif self.config.runners and not any(self._matches(thing, p, own) for p in policies if p.orphaned_for is None):
@@ -544,9 +547,7 @@ class Oracle:
             case Pod():
                 self._pod(thing, reasons)
             case Volume() | Image():
-                self._override(thing, reasons)
-                if isinstance(thing, Image):
-                    reasons.open.append("images are judged by more than this oracle knows")
+                followers.judge(self, thing, reasons)
                 if len(getattr(thing, "tags", ())) > 1:
                     reasons.never.append("several tags")
         return reasons
@@ -611,8 +612,10 @@ class Oracle:
             reasons.open.append("a clock that cannot be trusted")
         if taken:
             return
+        if followers.is_judged_alone(self, network, reasons):
+            return
         if project is None:
-            reasons.never.append("it has no project")
+            reasons.never += followers.by_itself(self, network)
         elif not self._of_project(project):
             reasons.open.append("it has lost its project")
             young = network.created is not None and self.world.now - network.created < GRACE
@@ -620,6 +623,8 @@ class Oracle:
                 reasons.never.append("its project may be about to begin")
         elif len(self._directories(project)) > 1:
             reasons.open.append("two projects share it")
+        elif not followers.go_along(self, network, project):
+            reasons.never.append("its project's policies do not take it along")
         if any(policy.exclude_labels or policy.exclude_names for policy in self.config.policies):
             reasons.open.append("a policy may exclude it, whatever it says of its project's containers")
 
@@ -665,6 +670,7 @@ class Oracle:
                 yield from ((key(member), "its project has one that is kept") for member in mates)
                 yield from ((key(n), "its project is kept") for n in self._labelled(self.world.networks, unit[0]))
                 yield from ((key(v), "its project is kept") for v in self._labelled(self.world.volumes, unit[0]))
+                yield from ((key(i), "its project is kept") for i in followers.built_for(self, unit[0]))
         for network in self.world.networks:
             project = (network.labels or {}).get(PROJECT, "")
             if self._keeps_its_project(network) and (cautious or len(self._directories(project)) == 1):

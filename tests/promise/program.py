@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 
 import anyio
 
+from reaper.config.quotas import QuotaTable, quotas
 from reaper.config.settings import ScopeTable, Settings, one_off
 from reaper.core.conditions import Policy
 from reaper.core.lease import Claim, Lease
 from reaper.core.model import Decision, Kind, Report
+from reaper.core.quota import Quota
 from reaper.core.rules import Rules
 from reaper.core.scope import Selector
 from reaper.leases.record import Holder, LeaseRecord, Liveness
@@ -80,20 +82,37 @@ def rules(world: World) -> Rules:
     return found
 
 
+def limits(world: World) -> tuple[Quota, ...]:
+    """The quotas, as the file's tables are read; those of one-off policies are none."""
+    tables = [
+        {
+            "name": quota.name,
+            "kinds": quota.kinds,
+            "enforce": quota.enforce,
+            **{f"max_{what}": f"{most}GiB" if what in ("memory", "disk") else most for what, most in quota.most.items()},
+            **({"per_label": quota.label} if quota.label else {}),
+            **({"idle_for": quota.idle_for} if quota.enforce else {}),
+        }
+        for quota in world.config.quotas
+    ]
+    return () if world.config.everything_goes else quotas([QuotaTable.model_validate(table) for table in tables], ())
+
+
 def _policy(policy: truth.Policy) -> dict[str, Any]:
     spans = {
         "older_than": policy.older_than,
         "stopped_for": policy.stopped_for,
         "idle_for": policy.idle_for,
         "orphaned_for": policy.orphaned_for,
+        "unused_for": policy.unused_for,
     }
     return {
         "name": policy.name,
         "action": policy.action,
         "kinds": policy.kinds,
-        "states": policy.states,
         "labels": policy.labels,
         "names": policy.names,
+        **({"states": policy.states} if policy.states else {}),
         **{name: span for name, span in spans.items() if span is not None},
         **_narrowed(policy),
     }
@@ -105,7 +124,9 @@ def _narrowed(policy: truth.Policy) -> dict[str, Any]:
     found |= {"exclude": excluded} if any(excluded.values()) else {}
     found |= {"window": "-".join(policy.window)} if policy.window is not None else {}
     found |= {"keepalive": True} if policy.keepalive else {}
-    return found | {"exclusive": policy.exclusive, "all": policy.everything}
+    found |= {"with_project": policy.with_project} if policy.with_project != ("network",) else {}
+    found |= {"all": True} if policy.everything else {}
+    return found | {"exclusive": policy.exclusive}
 
 
 def leases(world: World, endpoint_id: str | None) -> Sequence[Lease]:

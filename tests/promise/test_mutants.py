@@ -53,11 +53,11 @@ def test_a_rule_that_is_off_is_noticed(mutant: Mutant, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mutant", [*MUTANTS, *RARE, *IN_TIME, *OF_THE_HOST], ids=lambda mutant: mutant.rule)
 def test_the_text_of_a_rule_is_where_its_mutant_changes_it(mutant: Mutant) -> None:
-    assert _program().count(mutant.text) == 1, f"mend the mutant: {mutant.text!r}"
+    assert program_text().count(mutant.text) == 1, f"mend the mutant: {mutant.text!r}"
 
 
 @cache
-def _program() -> str:
+def program_text() -> str:
     files = sorted(Path(reaper.__file__).parent.rglob("*.py"))
     return "\0".join(file.read_text() for file in files if not _IGNORED & set(file.parts))
 

@@ -108,6 +108,7 @@ class Sandbox:
         wanted: its desired state, where that is not its state.
         auto_stop: minutes without activity after which the platform stops it; 0 never, None is not in the answer.
         auto_delete: minutes after its stop until the platform deletes it; 0 with its stop, negative never.
+        cpu: how many it has; ``memory`` and ``disk`` are in GiB. None is not in the answer.
         odd: values of its JSON that are not what the platform gives.
     """
 
@@ -125,6 +126,9 @@ class Sandbox:
     warm: bool = False
     auto_stop: int | None = 0
     auto_delete: int = -1
+    cpu: float | None = None
+    memory: float | None = None
+    disk: float | None = None
     odd: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -179,6 +183,24 @@ class Policy:
     exclusive: bool = False
     everything: bool = False
     window: tuple[str, str] | None = None
+    unused_for: timedelta | None = None
+    with_project: tuple[str, ...] = ("network",)
+
+
+@dataclass(frozen=True)
+class Quota:
+    """How much may be there at once, together or for each value of a label.
+
+    Args:
+        most: by measure: "count", "cpu", "memory" and "disk" (GiB).
+    """
+
+    name: str
+    kinds: tuple[str, ...]
+    most: Mapping[str, int]
+    label: str | None = None
+    enforce: bool = True
+    idle_for: timedelta = timedelta(hours=8)
 
 
 @dataclass(frozen=True)
@@ -205,6 +227,7 @@ class Config:
     target: str | None = None
     runners: tuple[str, ...] = ()
     safety_net: bool = False
+    quotas: tuple[Quota, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -219,6 +242,11 @@ class World:
         dead: by the value of a label ``reaper.owner``, since when its process is dead, where this host can prove that.
         runners: of each process that ``Config.runners`` match when it began and when it ended; None where other hosts
             use the endpoint as well, so that nothing is known of them.
+        used: by the key of a network, a volume or an image, when a container was last seen to have it.
+        seen: likewise, when the program was first shown it.
+        called: the tags that an image had last, by its id.
+        exceeded: of which quotas, and values of their labels, more was there since the sweep began.
+        steady: since when the program has watched without a gap, where that is sure.
     """
 
     config: Config
@@ -236,3 +264,8 @@ class World:
     begun: frozenset[str] = frozenset()
     dead: Mapping[str, datetime] = field(default_factory=dict)
     runners: tuple[tuple[datetime, datetime | None], ...] | None = None
+    used: Mapping[str, datetime] = field(default_factory=dict)
+    seen: Mapping[str, datetime] = field(default_factory=dict)
+    called: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    exceeded: frozenset[tuple[str, str]] = frozenset()
+    steady: datetime | None = None

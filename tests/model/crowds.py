@@ -1,0 +1,54 @@
+"""Many things of few people, at rest or at work: only in worlds that have quotas."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from tests.promise.truth import NUMBER, PROJECT, SESSION, WORKING_DIR
+
+if TYPE_CHECKING:
+    from reaper.simulator.clock import Clock
+    from tests.model.world import DaytonaPlace, DockerPlace, Run
+
+MAKES = ("crowd", "crowd", "crowd_of_sandboxes", "crowd_of_sandboxes")
+AGES = tuple(timedelta(minutes=minutes) for minutes in (5, 30, 100, 9 * 60, 26 * 60))
+USERS = ("ada", "ada", "bob")
+
+
+class Crowds:
+    """A part of the world."""
+
+    clock: Clock
+    dockers: list[DockerPlace]
+    daytonas: list[DaytonaPlace]
+    runs: dict[str, Run]
+
+    def _user(self, rng: random.Random, owner: str) -> dict[str, str]:
+        kept = rng.choice(({},) * 8 + ({"reaper.keep": ""}, *({"reaper.lease": run} for run in sorted(self.runs))))
+        return {**({owner: "true"} if rng.random() < 0.9 else {}), "user": rng.choice(USERS), **kept}
+
+    def _do_crowd(self, rng: random.Random) -> None:
+        """Containers of a person, some of them a project."""
+        place, project = rng.choice(self.dockers), rng.choice((None, None, f"crowd-{rng.randrange(3)}"))
+        for number in range(rng.choice((1, 2, 3, 4))):
+            labels = self._user(rng, "harbor.managed")
+            if project is not None:
+                labels |= {PROJECT: project, NUMBER: str(number + 1), WORKING_DIR: "/srv/crowd"}
+            state, age = rng.choice(("exited", "exited", "exited", "running")), rng.choice(AGES)
+            place.add(rng, self.clock.now(), place.fresh(rng), labels, image="postgres:16", age=age, state=state)
+
+    def _do_crowd_of_sandboxes(self, rng: random.Random) -> None:
+        """Sandboxes of a person, some of them a session."""
+        for place in self.daytonas:
+            session = rng.choice((None, None, f"crowd-{rng.randrange(3)}"))
+            for _ in range(rng.choice((1, 2, 3, 4))):
+                labels = self._user(rng, "harbor.managed") | ({SESSION: session} if session is not None else {})
+                before = set(place.organisation.rows)
+                place.add(rng, self.clock.now(), labels, rng.choice(AGES))
+                for id_ in place.organisation.rows.keys() - before:
+                    row = place.organisation.rows[id_]
+                    place.organisation.change(
+                        row, cpu=rng.choice((1, 2, 4)), memory=rng.choice((1, 4)), disk=rng.choice((3, 10))
+                    )

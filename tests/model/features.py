@@ -1,0 +1,86 @@
+"""What only some worlds have, each drawn from a stream of its own: without it, a world stays what its seed made of it."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from tests.model import builds, crowds
+from tests.promise.truth import Config, Policy, Quota
+
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+FOLLOWERS = ("network", "volume", "image")
+
+
+def has_followers(seed: int) -> bool:
+    """Whether policies are for networks, volumes and images."""
+    return random.Random(f"followers/{seed}").random() < 0.35
+
+
+def configured(config: Config, seed: int) -> Config:
+    """The configuration with what the features of this seed have in it."""
+    if has_followers(seed):
+        config = _with_followers(config, random.Random(f"followers/config/{seed}"))
+    if has_quotas(seed):
+        config = _with_quotas(config, random.Random(f"quotas/config/{seed}"))
+    return config
+
+
+def has_quotas(seed: int) -> bool:
+    """Whether there are quotas."""
+    return random.Random(f"quotas/{seed}").random() < 0.25
+
+
+def _with_quotas(config: Config, rng: random.Random) -> Config:
+    found = []
+    for number in range(rng.choice((1, 1, 2))):
+        kinds = rng.choice((("container",), ("container",), ("sandbox",), ("container", "sandbox")))
+        most = {"count": rng.choice((0, 1, 2, 3, 5))}
+        if kinds == ("sandbox",) and rng.random() < 0.6:
+            most = {rng.choice(("cpu", "memory", "disk")): rng.choice((2, 4, 10))}
+        label, idle = rng.choice((None, "user", "user")), rng.choice((10 * MINUTE, HOUR, 8 * HOUR))
+        found.append(Quota(f"quota-{number}", kinds, most, label, enforce=rng.random() < 0.85, idle_for=idle))
+    return replace(config, quotas=tuple(found), everything_goes=rng.random() < 0.05, restart_policies=())
+
+
+def _with_followers(config: Config, rng: random.Random) -> Config:
+    every = [FOLLOWERS, FOLLOWERS, FOLLOWERS, ("volume",), ("network", "image"), ("network",)]
+    usual = Policy("done", ("container",), stopped_for=rng.choice((10 * MINUTE, HOUR, 6 * HOUR)))
+    policies = [
+        replace(policy, with_project=rng.choice(every))
+        if policy.action == "delete" and "container" in policy.kinds
+        else policy
+        for policy in (*config.policies, usual)
+    ]
+    for number in range(rng.choice((1, 2, 3))):
+        kinds = rng.choice((FOLLOWERS, ("volume",), ("image",), ("network", "volume")))
+        is_aged = "image" not in kinds and rng.random() < 0.3
+        span = rng.choice((MINUTE, 10 * MINUTE, 10 * MINUTE, HOUR, HOUR, 6 * HOUR))
+        policies.append(
+            Policy(
+                f"unused-{number}",
+                kinds,
+                older_than=rng.choice((HOUR, 24 * HOUR)) if is_aged else None,
+                unused_for=None if is_aged and rng.random() < 0.5 else span,
+                labels=rng.choice(((),) * 7 + (("bench",),)),
+                names=rng.choice(((),) * 7 + (("trial-*",),)) if kinds == ("volume",) else (),
+            )
+        )
+    return replace(config, policies=tuple(policies), everything_goes=rng.random() < 0.05, restart_policies=())
+
+
+def kinds_of_steps(kinds: Sequence[str], seed: int, mode: str) -> Sequence[str]:
+    """The kinds of the steps of a run, with those of its features."""
+    found, rng = [*kinds], random.Random(f"followers/{mode}/{seed}")
+    if has_followers(seed):
+        found = [rng.choice(builds.MAKES) for _ in range(rng.choice((2, 3, 4)))] + found
+        for _ in range(rng.choice((2, 4, 6))):
+            found.insert(rng.randrange(3, len(found) + 1), rng.choice(builds.DEEDS))
+        found += ["held", "spare", "once", rng.choice(("wait", "later")), rng.choice(("let_go", *builds.DEEDS)), "once"]
+    rng = random.Random(f"quotas/{mode}/{seed}")
+    if has_quotas(seed):
+        found = [rng.choice(crowds.MAKES) for _ in range(rng.choice((2, 3, 4)))] + found
+        for _ in range(rng.choice((1, 2, 3))):
+            found.insert(rng.randrange(3, len(found) + 1), rng.choice(crowds.MAKES))
+        found += ["once"]
+    return found
