@@ -291,7 +291,7 @@ IN_TIME = (
     ),
 )
 
-# Of owners, evidence and timers: only the model has processes, a disk and time for them.
+# Of owners, evidence and timers: the model has processes, a disk and time for them, the promise some processes.
 OF_THE_HOST = (
     Mutant(
         "an owner that lives is not dead",

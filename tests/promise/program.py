@@ -26,7 +26,9 @@ from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import RetryPolicy
 from reaper.sweep import connect
 from reaper.sweep.ports import Observer
+from reaper.sweep.processes import Presence, Seen
 from reaper.sweep.sweep import Options, sweep
+from tests.owners.machine import TICKS, FakeMachine
 from tests.promise import truth
 from tests.promise.oracle import key, things
 from tests.promise.servers import Engine, Organisation, served, served_on_port
@@ -158,7 +160,18 @@ async def _once(_: str, request: Callable[[], Awaitable[T]]) -> T:
     return await request()
 
 
+def _host(world: World) -> FakeMachine:
+    """This host, which was started so long before NOW of the engine's clock, with the processes that labels name."""
+    found = FakeMachine(moved=-world.skew)
+    assert found.booted_at() + world.skew == truth.NOW - truth.BOOTED
+    found.start(101, 1000)
+    found.start(102, int((truth.BOOTED - truth.REUSED).total_seconds()) * TICKS)
+    found.processes[103] = Seen(Presence.HIDDEN, why="/proc hides it")
+    return found
+
+
 async def _swept(world: World, endpoint: Any, *, act: bool) -> Report:
+    endpoint.owners._machine, endpoint.owners._clock = _host(world), lambda: world.now - world.skew
     try:
         await endpoint.reader.identify(_once)
         known = leases(world, endpoint.reader.endpoint_id)

@@ -12,7 +12,7 @@ from reaper.core.model import Reason
 from tests.promise.oracle import Oracle
 from tests.promise.program import Outcome, run
 from tests.promise.truth import World
-from tests.promise.worlds import worlds
+from tests.promise.worlds import owned_worlds, worlds
 
 PROMISE = settings(
     max_examples=300,
@@ -62,8 +62,6 @@ def check(world: World, outcome: Outcome) -> None:
 
 _OF_FURTHER_KINDS = (Reason.UNUSED_FOR, Reason.LARGER_THAN, Reason.UNTAGGED, Reason.ANONYMOUS)
 """Of policies for kinds that these worlds do not have: see ``tests/core/test_kinds_promise.py``."""
-_OF_PROCESSES = (Reason.ORPHANED,)
-"""Of what this host knows of processes, which are not part of these worlds: see ``tests/owners/test_orphans.py``."""
 
 
 @PROMISE
@@ -74,12 +72,20 @@ def test_what_must_stay_stays_and_what_nothing_keeps_goes(found: Found, world: W
     found.add(world, outcome)
 
 
+@settings(PROMISE, max_examples=60)
+@given(owned_worlds())
+def test_what_has_an_owner_stays_until_all_of_them_are_dead(found: Found, world: World) -> None:
+    outcome = run(world, act=not world.sandboxes)
+    check(world, outcome)
+    found.add(world, outcome)
+
+
 def test_the_worlds_hold_every_reason(found: Found) -> None:
     """Those of the test above, or of further rounds. What is not due is tried with the core's own: here all policies are."""
 
     def complete() -> bool:
         enough = min(found.reaped[kind] for kind in ("Container", "Sandbox", "Network", "Volume", "Pod")) >= 5
-        return set(Reason) - found.reasons <= {Reason.NOT_DUE, *_OF_FURTHER_KINDS, *_OF_PROCESSES} and enough
+        return set(Reason) - found.reasons <= {Reason.NOT_DUE, *_OF_FURTHER_KINDS} and enough
 
     @settings(PROMISE, max_examples=150, phases=[Phase.generate])
     @given(worlds())

@@ -9,6 +9,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+BOOTED, REUSED = timedelta(hours=5), timedelta(hours=2)
+"""Before NOW this host was started, and the number of a process that had ended was used by another one."""
+_HOST, _BOOT, _LAST_BOOT = "a" * 32, "11111111-2222-3333-4444-555555555555", "99999999-2222-3333-4444-555555555555"
+LIVING, OF_REUSED, OF_LAST_BOOT = f"{_HOST}/{_BOOT}/101/1000", f"{_HOST}/{_BOOT}/102/1000", f"{_HOST}/{_LAST_BOOT}/77/5"
+UNPROVEN = (f"{'b' * 32}/{_LAST_BOOT}/77/5", f"{'c' * 32}/{_BOOT}/77/5", f"{_HOST}/{_BOOT}/103/1000", "77")
+"""Labels reaper.owner of another host, of another PID namespace, of what /proc hides, and of nothing."""
 ENDPOINT, ORGANISATION = "local", "rl-org"
 
 PROJECT = "com.docker.compose.project"

@@ -9,13 +9,19 @@ from hypothesis import strategies as st
 
 from tests.promise import oracle
 from tests.promise.truth import (
+    BOOTED,
     CONFIG_FILES,
     INSTANCE,
+    LIVING,
     NOW,
     NUMBER,
+    OF_LAST_BOOT,
+    OF_REUSED,
     ONEOFF,
     PROJECT,
+    REUSED,
     SESSION,
+    UNPROVEN,
     WORKING_DIR,
     Claim,
     Config,
@@ -554,3 +560,28 @@ def worlds(draw: st.DrawFn) -> World:
     if part == "organisation":
         return replace(world, sandboxes=draw(_sandboxes()), skew=timedelta(0))
     return draw(_engine(world))
+
+
+_OWNERS = (*(OF_REUSED, OF_LAST_BOOT) * 4, *(LIVING,) * 3, *UNPROVEN, None, None)
+_DEAD = {OF_REUSED: NOW - REUSED, OF_LAST_BOOT: NOW - BOOTED}
+
+
+@st.composite
+def owned_worlds(draw: st.DrawFn) -> World:
+    """A small world in which labels name processes of this host, of others, and of nothing; little else keeps anything."""
+    orphaned = Policy("orphaned", BOTH, orphaned_for=draw(st.sampled_from((10 * MINUTE, HOUR, 3 * HOUR))))
+    world = World(config=Config(policies=(*draw(st.sampled_from((ORDINARY, ()))), orphaned)), dead=_DEAD)
+    owners = st.sampled_from(_OWNERS)
+    if draw(rarely(False, True, weight=3)):
+        boxes = [(one, draw(owners)) for one in draw(_sandboxes())]
+        labelled = [replace(one, labels={**one.labels, oracle.OWNER: o}) if o and one.labels else one for one, o in boxes]
+        return replace(world, sandboxes=tuple(labelled))
+    made, project = _Made(draw), draw(st.sampled_from((None, *PROJECTS[:1] * 2)))
+    for number in range(draw(st.sampled_from((1, 2, 3)))):
+        of_image, own = draw(rarely(None, *_OWNERS, weight=5)), draw(owners)
+        image = made.image("postgres:16", {oracle.OWNER: of_image} if of_image else {})
+        labels = {"terminal-bench": "", **(project.labels(f"s{number}", str(number + 1)) if project else {})}
+        labels |= {oracle.OWNER: own} if own and not of_image else {}
+        one = draw(_container(number, image, "postgres:16", labels))
+        made.containers.append(replace(one, restart="no", odd={}))
+    return replace(world, images=tuple(made.images), containers=tuple(made.containers))
