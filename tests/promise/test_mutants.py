@@ -19,10 +19,10 @@ _IGNORED = frozenset({"simulator", "demo"})
 SOON = frozenset(
     {
         "what the scope does not match is not owned",
-        "system containers stay",
+        "what is in use stays",
         "a label override that cannot be read keeps",
         "older_than is waited for",
-        "what is changing stays",
+        "a living lease keeps",
         "a group is one unit",
     }
 )
