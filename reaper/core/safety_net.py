@@ -59,8 +59,13 @@ def timers(net: SafetyNet, resource: Resource, now: datetime) -> tuple[Timer, ..
 
 
 def is_kept_by_age(decisions: Iterable[Decision]) -> bool:
-    """Whether nothing keeps any of these but that no policy takes it yet: a session gets intervals as a whole."""
-    return all(d.owner is not None and not d.reap and d.reason in _ONLY_AGE for d in decisions)
+    """Whether nothing keeps any of these but that no policy takes it yet: a session gets intervals as a whole.
+
+    A runner that sets the timers itself does so for its whole session, also where one of it does not say so.
+    """
+    decisions = tuple(decisions)
+    by_runner = any(_KEEPS_ITSELF in (d.resource.labels or {}) for d in decisions)
+    return not by_runner and all(d.owner is not None and not d.reap and d.reason in _ONLY_AGE for d in decisions)
 
 
 def _needed_groups(resources: Sequence[Resource]) -> frozenset[str]:

@@ -90,7 +90,7 @@ def test_it_is_left_alone(name: str) -> None:
     one = LEFT_ALONE[name]
     assert given_timers([one], leases=[ALIVE]) == {}
     session = [replace(one, group="a"), replace(ENDLESS, id="s2", group="a"), replace(ENDLESS, id="s3", group="b")]
-    by_itself = name in ("made with --no-delete", "may be ephemeral", "failed", "archived", "paused")  # they keep no session
+    by_itself = name in ("may be ephemeral", "failed", "archived", "paused")  # they keep no session
     others = {"s2", "s3"} if by_itself else {"s3"}
     assert given_timers(session, leases=[ALIVE]).keys() == others
 
@@ -107,6 +107,13 @@ def test_a_session_with_a_member_to_which_one_from_outside_is_linked_is_left_alo
         assert given_timers([*session, follower]).keys() == {"s3"}
     within = replace(EPHEMERAL, id="s3", group="a", uses=frozenset({"s1"}))
     assert given_timers([*session, within]).keys() == {"s2", "s3"}
+
+
+def test_a_session_with_a_member_of_an_instance_of_harbor_is_left_alone_as_a_whole() -> None:
+    session = [replace(ENDLESS, id=id_, group="a") for id_ in ("s1", "s2")]
+    assert given_timers(session).keys() == {"s1", "s2"}
+    of_instance = replace(ENDLESS, id="s3", group="a", labels={**HARBOR, "harbor.instance_id": "i1"})
+    assert given_timers([*session, of_instance]) == {}
 
 
 def test_what_a_policy_takes_is_left_to_that() -> None:
@@ -179,7 +186,7 @@ def test_nothing_gets_an_interval_that_anything_speaks_for_and_none_runs_out_ear
     for number, spec in enumerate(specs):
         id_ = f"s{number}"
         members = [one for one in specs if spec.session is not None and one.session == spec.session] or [spec]
-        kept = any(m.speaks_for_it not in ("", "no-delete") or m.state == "starting" for m in members)
+        kept = any(m.speaks_for_it or m.state == "starting" for m in members)
         # By identity: two sandboxes may be made alike.
         needed = any(
             other.linked_to is not None

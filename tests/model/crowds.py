@@ -1,4 +1,4 @@
-"""Many things of few people, at rest or at work: only in worlds that have quotas."""
+"""Many things of few people, in worlds that have quotas, and sandboxes of Harbor's instances, in those that go by these."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from tests.promise.truth import NUMBER, PROJECT, SESSION, WORKING_DIR
+from tests.promise.truth import INSTANCE, NUMBER, PROJECT, SESSION, WORKING_DIR
 
 if TYPE_CHECKING:
     from reaper.simulator.clock import Clock
@@ -52,3 +52,16 @@ class Crowds:
                     place.organisation.change(
                         row, cpu=rng.choice((1, 2, 4)), memory=rng.choice((1, 4)), disk=rng.choice((3, 10))
                     )
+
+    def _do_instances(self, rng: random.Random) -> None:
+        """Sandboxes of a session of Harbor's, which several processes may share; some do not say whose they are."""
+        session = rng.choice(("h1", "h1", "h2"))
+        for place in self.daytonas:
+            for _ in range(rng.choice((1, 2, 3))):
+                instance = rng.choice(("i1", "i1", "i1", "i2", None))
+                labels = {"harbor.managed": "true", **({SESSION: session} if rng.random() < 0.8 else {})}
+                before = set(place.organisation.rows)
+                place.add(rng, self.clock.now(), {**labels, **({INSTANCE: instance} if instance else {})}, rng.choice(AGES))
+                for id_ in place.organisation.rows.keys() - before:
+                    row = place.organisation.rows[id_]
+                    place.organisation.change(row, auto_stop=rng.choice((15, 15, 15, 0, 45, 24 * 60)))

@@ -23,7 +23,16 @@ def configured(config: Config, seed: int) -> Config:
         config = _with_followers(config, random.Random(f"followers/config/{seed}"))
     if has_quotas(seed):
         config = _with_quotas(config, random.Random(f"quotas/config/{seed}"))
+    if has_instances(seed):
+        rng = random.Random(f"instances/config/{seed}")
+        idle = Policy("kept-alive", ("sandbox",), idle_for=rng.choice((30 * MINUTE, HOUR)), keepalive=True)
+        config = replace(config, policies=(*config.policies, idle), everything_goes=rng.random() < 0.1)
     return config
+
+
+def has_instances(seed: int) -> bool:
+    """Whether sandboxes carry Harbor's ``harbor.instance_id``, and a policy goes by it."""
+    return random.Random(f"instances/{seed}").random() < 0.25
 
 
 def has_quotas(seed: int) -> bool:
@@ -83,4 +92,9 @@ def kinds_of_steps(kinds: Sequence[str], seed: int, mode: str) -> Sequence[str]:
         for _ in range(rng.choice((1, 2, 3))):
             found.insert(rng.randrange(3, len(found) + 1), rng.choice(crowds.MAKES))
         found += ["once"]
+    rng = random.Random(f"instances/{mode}/{seed}")
+    if has_instances(seed):
+        found = ["instances"] * rng.choice((1, 2, 3)) + found
+        for _ in range(rng.choice((1, 2))):
+            found.insert(rng.randrange(3, len(found) + 1), "instances")
     return found

@@ -598,6 +598,8 @@ class Oracle:
             reasons.never.append("a warm pool's")
         if self.config.target is not None and s.target != self.config.target:
             reasons.never.append("of another region")
+        if self.deed == "timer" and INSTANCE in (s.labels or {}):
+            reasons.never.append("its runner sets its timers")
         self._garbage(s, reasons)
 
     def _network(self, network: Network, reasons: Reasons) -> None:
