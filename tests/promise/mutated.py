@@ -1,4 +1,4 @@
-"""Search for a world that tells a mutant of the program from the rules: ``python -m tests.promise.mutated FOLDER [owners]``.
+"""Search for a world that tells a mutant of the program from the rules: ``python -m tests.promise.mutated FOLDER [WORLDS]``.
 
 The folder holds the mutant's package ``reaper``, which is loaded in place of the real one. Exits with 0 when the property
 catches it, and says by which world; with 1 when it survives.
@@ -22,7 +22,7 @@ def main() -> int:
     from tests.promise.program import run
     from tests.promise.test_promise import check
     from tests.promise.truth import World
-    from tests.promise.worlds import owned_worlds, worlds
+    from tests.promise.worlds import halted_worlds, owned_worlds, worlds
 
     tried = 0
 
@@ -35,7 +35,7 @@ def main() -> int:
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    @given(owned_worlds() if "owners" in sys.argv else worlds())
+    @given({"owners": owned_worlds, "stops": halted_worlds}.get(sys.argv[-1], worlds)())
     def search(world: World) -> None:
         nonlocal tried
         tried += 1

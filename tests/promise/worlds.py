@@ -585,3 +585,23 @@ def owned_worlds(draw: st.DrawFn) -> World:
         one = draw(_container(number, image, "postgres:16", labels))
         made.containers.append(replace(one, restart="no", odd={}))
     return replace(world, images=tuple(made.images), containers=tuple(made.containers))
+
+
+@st.composite
+def halted_worlds(draw: st.DrawFn) -> World:
+    """A small world whose policies stop; some also delete a part of it. Little else keeps anything."""
+    old = draw(st.sampled_from((10 * MINUTE, HOUR, DAY)))
+    policies: tuple[Policy, ...] = (Policy("stop", ("container",), "stop", older_than=old),)
+    if draw(st.booleans()):
+        policies += (Policy("delete", ("container",), older_than=draw(st.sampled_from((HOUR, DAY))), names=("trial-*",)),)
+    made, project = _Made(draw), draw(st.sampled_from((None, *PROJECTS[:1] * 3)))
+    if project:
+        labels = {PROJECT: project.name, "com.docker.compose.network": "default"}
+        made.networks.append(Network(ident(100), f"{project.name}_default", labels, _moment(draw(_AGES))))
+    for number in range(draw(st.sampled_from((1, 2, 3)))):
+        image = made.image("postgres:16", {})
+        labels = {"terminal-bench": "", **(project.labels(f"s{number}", str(number + 1)) if project else {})}
+        one = replace(draw(_container(number, image, "postgres:16", labels)), restart="no", odd={})
+        made.containers.append(replace(one, auto_remove=one.state == "running" and draw(rarely(False, True, weight=3))))
+    world = World(config=Config(policies=policies), images=tuple(made.images), networks=tuple(made.networks))
+    return replace(world, containers=tuple(made.containers))
