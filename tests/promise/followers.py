@@ -214,7 +214,8 @@ def judge(oracle: "Oracle", thing: Volume | Image, reasons: "Reasons") -> None:
         reasons.open.append("a tag that is not owned")
     if isinstance(thing, Image) and not thing.tags:
         reasons.open.append("whether it was listed while it had its tag is not known here")
-    if alone or not _surely_unused(oracle, thing):
+    its_project = oracle._of_project((thing.labels or {}).get(PROJECT, ""))  # whatever carries its labels may be its own
+    if alone or its_project or not _surely_unused(oracle, thing):
         reasons.open.append("when it goes is not sure")
 
 
