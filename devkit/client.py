@@ -219,9 +219,11 @@ class EngineClient:
         return dict(found[0]) if found else {}
 
     def state(self, ident: str) -> str:
-        """`created`, `running`, `paused`, `restarting`, `removing`, `exited`, `dead`; `gone` when there is none."""
+        """`created`, `running`, `paused`, `restarting`, `removing`, `exited`, `dead`; `gone` when there is none; where
+        the engine cannot tell, its answer.
+        """
         status, body = self.api.get(f"/containers/{ident}/json")
-        return "gone" if status == 404 else str(body["State"]["Status"])
+        return "gone" if status == 404 else str(body["State"]["Status"]) if status == 200 else f"{status}: {body}"
 
     def wait_state(self, ident: str, *states: str, deadline: float = 60.0) -> None:
         """Wait until the container is in one of these states.

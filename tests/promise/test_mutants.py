@@ -45,10 +45,21 @@ STOPS = frozenset(
         "a project that is only stopped keeps its networks",
     }
 )
+# These show in time only, in cases that are too rare in random worlds: tests of the very case notice them.
+BY_TESTS = {
+    "what has changed since it was listed stays": "tests/sweep/test_outcomes.py",
+    "what is to be kept by now stays": "tests/sweep/test_changes.py",
+    "a listing that is none ends the sweep": "tests/providers/test_leased_rows.py",
+    "a heartbeat keeps a lease alive": "tests/leases/test_leasebook.py",
+    "a deletion that may pass is tried again": "tests/sweep/test_outcomes.py",
+    "a runner that may have made it keeps it": "tests/sweep/test_owners.py",
+}
 OF_OWNERS = [mutant for mutant in OF_THE_HOST if mutant.rule in OWNERS]
 TRIED = (
     (*MUTANTS, *RARE, *OF_OWNERS) if os.environ.get("REAPER_MUTANTS") == "all" else [m for m in MUTANTS if m.rule in SOON]
 )
+OF_TESTS = [mutant for mutant in (*IN_TIME, *OF_THE_HOST) if mutant.rule in BY_TESTS]
+TRIED_BY_TESTS = OF_TESTS if os.environ.get("REAPER_MUTANTS") == "all" else OF_TESTS[1:2]
 
 
 def mutate(mutant: Mutant, folder: Path) -> None:
@@ -77,6 +88,21 @@ def test_a_rule_that_is_off_is_noticed(mutant: Mutant, tmp_path: Path) -> None:
     assert done.stdout.startswith("caught by world "), done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("mutant", TRIED_BY_TESTS, ids=lambda mutant: mutant.rule)
+def test_a_test_notices_a_rule_that_is_off(mutant: Mutant, tmp_path: Path) -> None:
+    mutate(mutant, tmp_path)
+    module = BY_TESTS[mutant.rule]
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import reaper, pytest\n"
+        f"sys.exit(pytest.main(['-qx', '-n0', '-pno:cacheprovider', {module!r}]))"
+    )
+    real, off = (
+        subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        for text in (code.replace(str(tmp_path), str(ROOT)), code)
+    )
+    assert (real.returncode, off.returncode) == (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED), real.stdout + off.stdout
+
+
 @pytest.mark.parametrize("mutant", [*MUTANTS, *RARE, *IN_TIME, *OF_THE_HOST], ids=lambda mutant: mutant.rule)
 def test_the_text_of_a_rule_is_where_its_mutant_changes_it(mutant: Mutant) -> None:
     assert program_text().count(mutant.text) == 1, f"mend the mutant: {mutant.text!r}"
@@ -92,4 +118,5 @@ def test_there_are_twenty_and_more() -> None:
     assert len({mutant.rule for mutant in MUTANTS}) == len(MUTANTS) >= 20
     assert {mutant.rule for mutant in TRIED} >= SOON
     assert len(OF_OWNERS) == len(OWNERS)
+    assert len(OF_TESTS) == len(BY_TESTS)
     assert {mutant.rule for mutant in RARE} >= STOPS
