@@ -9,7 +9,6 @@ import anyio
 import pytest
 
 from devkit.client import EngineClient
-from reaper.core.identity import PROJECT_LABEL
 from reaper.core.model import Kind
 from reaper.providers.base import Also
 from reaper.providers.docker.client import DockerProvider
@@ -40,18 +39,6 @@ async def test_what_has_just_been_used_is_told_at_any_time_of_a_second() -> None
             assert found.complete, number
             mark = found.mark
         await provider.close()
-
-
-@pytest.mark.engines(*needs.ENGINES)
-async def test_a_listing_tells_which_networks_something_that_runs_is_attached_to(any_engine: EngineClient) -> None:
-    provider = DockerProvider(DockerTable(name=NAME, host=any_engine.host))
-    for name, start in (("busy", True), ("idle", False)):
-        any_engine.create_network(name, {PROJECT_LABEL: name})
-        any_engine.create(f"in-{name}", network=name, start=start)
-    listed = (await provider.list(direct)).resources
-    networks = {one.name: one.raw_state for one in listed if one.kind is Kind.NETWORK}
-    assert networks == {"busy": "attached", "idle": "unattached"}
-    await provider.close()
 
 
 @pytest.mark.engines(*needs.ENGINES)

@@ -219,8 +219,7 @@ class DockerReader:
         try:
             containers = self._dependents.listed(rows, networks)
             parsed = (network(row, self.endpoint, label_keys, every=every_network) for row in networks)
-            used = {id_ for one in containers if one.state is State.RUNNING for id_ in one.uses}  # no row of a network tells
-            projects = [replace(net, raw_state="attached") if net.id in used else net for net in parsed if net is not None]
+            projects = [net for net in parsed if net is not None]
         except (ValueError, TypeError, AttributeError) as error:
             raise UnreadableError(f"the listing cannot be read: {error}") from error
         self.endpoint_id = engine_id(self._engine.host, networks)
