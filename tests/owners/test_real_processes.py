@@ -17,6 +17,7 @@ import pytest
 import reaper
 from reaper import host
 from reaper.core.owner_process import OWNER_LABEL, Fate, OwnerProcess
+from reaper.liveness import process_state
 from reaper.sweep import processes
 from reaper.sweep.processes import ThisMachine, judged, sees_less
 from tests import forks
@@ -255,7 +256,7 @@ def test_processes_are_not_read_where_one_of_them_hides_what_it_is(monkeypatch: 
     """As a security module has it, or where too many files are open."""
     assert os.getpid() in {pid for pid, _, _ in ThisMachine().commands()}
     if part == "stat":
-        monkeypatch.setattr(processes, "process_state", lambda pid: None if pid == os.getpid() else (1, False))
+        monkeypatch.setattr(processes, "process_state", lambda pid: None if pid == os.getpid() else process_state(pid))
     else:
         denied = psutil.AccessDenied(os.getpid())
         real = psutil.Process.cmdline
