@@ -27,6 +27,7 @@ _PID = re.compile("[1-9][0-9]{0,8}")
 _START = re.compile("0|[1-9][0-9]{0,8}")  # ticks of up to 115 days: what is longer may be seconds since 1970
 _FORWARDERS = ("ssh", "sshd", "sshd-session", "socat")
 _TICKS = os.sysconf("SC_CLK_TCK")
+_LOOKS, _ENDING = 5, 0.01  # at a process that cannot be read, and the seconds between them
 
 
 class Presence(Enum):
@@ -165,11 +166,15 @@ class ThisMachine:
         import psutil  # noqa: PLC0415 - 15 ms that only those need who have configured it
 
         for process in psutil.process_iter(["cmdline"]):
-            state, line = process_state(process.pid), process.info["cmdline"]
-            if (state is None or (line is None and not state[1])) and Path(f"/proc/{process.pid}").exists():
-                raise PermissionError(
-                    errno.EACCES, f"process {process.pid} cannot be read"
-                )  # as a security module may have it
+            state, line, looks = process_state(process.pid), process.info["cmdline"], 1
+            while (state is None or (line is None and not state[1])) and Path(f"/proc/{process.pid}").exists():
+                if looks == _LOOKS:  # as a security module may have it
+                    raise PermissionError(errno.EACCES, f"process {process.pid} cannot be read")
+                # Or it is ending: for a moment its first thread has ended, and others have not.
+                time.sleep(_ENDING)
+                with suppress(psutil.Error):
+                    line = process.cmdline()
+                state, looks = process_state(process.pid), looks + 1
             if state is not None and not state[1] and line:
                 yield process.pid, " ".join(line), state[0]
 
