@@ -89,8 +89,9 @@ def show(config: Config, *, as_json: bool) -> str:
         if key[0] == "limits" and effective is None:
             effective = "none"  # as it is written in the file: no limit
         of_file = len(key) > 2 and config.origin((*key[:2], "host")) in lines  # its defaults are those of its neighbours
-        hidden = _is_left_to_environment(key) if origin == "default" else of_file and key[2] == "name"
-        if effective not in (None, []) and not hidden and not (of_file and origin == "default"):
+        is_default = origin == "default"
+        is_hidden = (of_file and (is_default or key[2] == "name")) or (is_default and _is_left_to_environment(key))
+        if effective not in (None, []) and not is_hidden:
             rows.append((name, effective, origin))
     if as_json:
         return json.dumps([{"key": name, "value": value, "origin": origin} for name, value, origin in rows])

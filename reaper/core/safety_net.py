@@ -44,7 +44,7 @@ def timers(net: SafetyNet, resource: Resource, now: datetime) -> tuple[Timer, ..
     running, since = resource.state is State.RUNNING, resource.last_activity_at or resource.created_at
     if not running and resource.raw_state != "stopped":
         return ()
-    if since is None or resource.lost_when_stopped is None or _KEEPS_ITSELF in (resource.labels or {}):
+    if since is None or resource.lost_when_stopped is None:
         return ()
     idle = max(now - since, timedelta(0))
     wanted = {AUTO_STOP: net.auto_stop, AUTO_DELETE: net.auto_delete}
@@ -63,9 +63,10 @@ def is_kept_by_age(decisions: Iterable[Decision]) -> bool:
 
     A runner that sets the timers itself does so for its whole session, also where one of it does not say so.
     """
-    decisions = tuple(decisions)
-    by_runner = any(_KEEPS_ITSELF in (d.resource.labels or {}) for d in decisions)
-    return not by_runner and all(d.owner is not None and not d.reap and d.reason in _ONLY_AGE for d in decisions)
+    return all(
+        d.owner is not None and not d.reap and d.reason in _ONLY_AGE and _KEEPS_ITSELF not in (d.resource.labels or {})
+        for d in decisions
+    )
 
 
 def _needed_groups(resources: Sequence[Resource]) -> frozenset[str]:

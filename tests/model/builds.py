@@ -95,7 +95,7 @@ class Builds:
                 place.engine.images.add(rng.choice((*TAGS, "")), labels=labels, created=made)
 
     def _do_held(self, rng: random.Random) -> None:
-        """Something that one stopped container has, which is nobody's."""
+        """A volume and perhaps a network of one stopped container that is not owned."""
         place, now, number = rng.choice(self.dockers), self.clock.now(), rng.randrange(1000)
         labels = rng.choice(({"terminal-bench": ""}, {"harbor.managed": "true"}))
         volume = place.engine.add_volume(f"held-{number}", labels, created=_at(place, now - AGES[3]))

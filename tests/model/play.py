@@ -509,7 +509,7 @@ class Play:
             if isinstance(place, DaytonaPlace):
                 place.recover()
         await anyio.sleep(900)
-        left: dict[str, oracle.Thing] = {}
+        left: dict[str, truth.Thing] = {}
         watched = [place.use for place in self.world.places if place.use is not None]
         for number in range(ROUNDS):
             self.watch.begin()
@@ -534,8 +534,8 @@ class Play:
         if not any(abs(place.skew) > HOUR for place in self.world.places):
             raise BrokenPromiseError(f"after {ROUNDS} sweeps without a fault the exit code is {code}")
 
-    def _things(self, place: Place) -> dict[str, oracle.Thing]:
-        return {oracle.key(thing): thing for thing in oracle.things(self.world.truth(place))}
+    def _things(self, place: Place) -> dict[str, truth.Thing]:
+        return {truth.key(thing): thing for thing in oracle.things(self.world.truth(place))}
 
     def _expected(self, place: Place) -> Collection[str]:
         """What nothing keeps there, whatever only the runs know of themselves.

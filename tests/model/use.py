@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from tests.promise import followers, oracle, truth
+from tests.promise import followers, truth
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Use:
         used |= {network.id for network in world.networks if network.name in joined}
         used |= {image.id for image in world.images if image.id in images or named & {*image.tags}}
         some: tuple[followers.Follower, ...] = (*world.volumes, *world.networks, *world.images)
-        there = {oracle.key(thing) for thing in some}
+        there = {truth.key(thing) for thing in some}
         for known in (self.used, self.seen):
             for gone in known.keys() - there:
                 del known[gone]

@@ -129,7 +129,7 @@ class Watch:
             self.seen.setdefault(target, []).append((might, self.world.clock.elapsed()))
         elif place.use is not None and (kind := _followers(request.path)) is not None:
             there = self.world.truth(place)
-            place.use.shown((oracle.key(thing) for thing in getattr(there, kind)), there.now)
+            place.use.shown((truth.key(thing) for thing in getattr(there, kind)), there.now)
         elif request.path.endswith(("/containers/json", "/api/sandbox")) and (rows := _rows(shown)) is not None:
             whole = "createdAtAfter" not in request.query
             for deed in self.deeds:
@@ -150,7 +150,7 @@ class Watch:
         one of the last second or two has shown to be new (docs/safety.md, the windows that remain).
         """
         listed = self.listed.get((place.name, deed), [])
-        links = place.provider == "daytona" and all(why.endswith("depends on it") for why in never)
+        links = place.provider == "daytona" and all(_is_used(why) for why in never)
         if self.reapers > 1 or links:
             since = self.world.clock.elapsed() - LINKED_LATE.total_seconds()
             listed = [one for one in listed if one.at >= since] or listed
@@ -159,7 +159,7 @@ class Watch:
         return all(target in one.to_stay for one in listed)
 
     def _note_signs(self, place: Place, target: str) -> None:
-        now = next((thing for thing in oracle.things(self.world.truth(place)) if oracle.key(thing) == target), None)
+        now = next((thing for thing in oracle.things(self.world.truth(place)) if truth.key(thing) == target), None)
         if now is not None and target not in place.acted and self.reapers == 1:
             self.signs.setdefault(target, []).append(_signs(now))
 
@@ -181,7 +181,7 @@ class Watch:
         place.remembered |= now.owned_in_groups | undone.owned_in_groups
         return now, undone
 
-    def _never(self, place: Place, target: str, deed: str) -> tuple[list[str], oracle.Thing | None]:
+    def _never(self, place: Place, target: str, deed: str) -> tuple[list[str], truth.Thing | None]:
         """Why it must stay by both views, and what it was before the program did anything."""
         now, undone = self._views(place, deed)
         key = next((key for key in (target, f"volume {target}") if key in undone.things), target)
@@ -206,14 +206,14 @@ class Watch:
             never, thing = self._never(place, target, deed)
         if thing is None:
             return None  # it is gone, or never was: nothing comes of it
-        key = oracle.key(thing)
+        key = truth.key(thing)
         done = key in place.acted and oracle.DEEDS.index(place.did[key]) >= oracle.DEEDS.index(deed)
         if done and not self._came_back(place, key):
             return None  # once more, since the answer was lost
         looks = self.seen.get(target, [(frozenset(), float("-inf"))])
         if never and not any(deed in might for might, _ in looks[-self.reapers :]):
             wrong = f"{what} {thing} on {place.name}, which must stay: {never}"
-            if isinstance(thing, truth.Image) and any(why.endswith("depends on it") for why in never):
+            if isinstance(thing, truth.Image) and any(_is_used(why) for why in never):
                 return wrong
             if isinstance(thing, truth.Volume) and (all if place.use is None else any)(_is_used(why) for why in never):
                 return wrong
@@ -228,7 +228,7 @@ class Watch:
         place.act(key, thing, self.world.truth(place), deed)
         return None
 
-    def _check_timer(self, path: str, thing: oracle.Thing) -> None:
+    def _check_timer(self, path: str, thing: truth.Thing) -> None:
         """One that is off is turned on, for a day at least."""
         name, minutes = path.split("/")[-2:]
         is_off = isinstance(thing, truth.Sandbox) and (thing.auto_stop == 0 if name == "autostop" else thing.auto_delete < 0)
@@ -237,11 +237,11 @@ class Watch:
         self.timed.add(path)
 
     def _is_there(self, place: Place, key: str) -> bool:
-        return any(oracle.key(thing) in (key, f"volume {key}") for thing in oracle.things(self.world.truth(place)))
+        return any(truth.key(thing) in (key, f"volume {key}") for thing in oracle.things(self.world.truth(place)))
 
     def _came_back(self, place: Place, key: str) -> bool:
         """Whether someone has started it again since the program stopped it."""
-        now = next((thing for thing in oracle.things(self.world.truth(place)) if oracle.key(thing) == key), None)
+        now = next((thing for thing in oracle.things(self.world.truth(place)) if truth.key(thing) == key), None)
         before = place.acted[key]
         if isinstance(now, truth.Container) and isinstance(before, truth.Container):
             return now.started != before.started
@@ -255,7 +255,7 @@ class Watch:
             self.fail(f"{self.changes} requests of a dry run would change something")
         for endpoint in report.endpoints:
             place = next(place for place in self.world.places if place.name == endpoint.endpoint)
-            there = {oracle.key(thing) for thing in oracle.things(self.world.truth(place))}
+            there = {truth.key(thing) for thing in oracle.things(self.world.truth(place))}
             if endpoint.failure is not None and endpoint.failure.label == "internal_error":
                 self.fail(f"an internal error on {place.name}: {endpoint.failure.message}")
             ids = [_key(result.decision) for result in endpoint.results]
@@ -281,7 +281,7 @@ class Watch:
 
     def _runs_on(self, place: Place, key: str) -> bool:
         """Whether a container runs as it did before the program asked for its stop."""
-        now = next((thing for thing in oracle.things(self.world.truth(place)) if oracle.key(thing) == key), None)
+        now = next((thing for thing in oracle.things(self.world.truth(place)) if truth.key(thing) == key), None)
         before = place.acted.get(key)
         if not isinstance(now, truth.Container) or not isinstance(before, truth.Container):
             return False
@@ -295,14 +295,14 @@ class Watch:
                 self.fail(f"{asked} deletions on {endpoint.endpoint} with a cap of {cap}")
 
     def check_quotas(self) -> None:
-        """Nothing was to be deleted for a quota that was kept to without it: nobody else had a hand in it."""
+        """Nothing was to be deleted for a quota that was kept to without it: it ran alone."""
         config = replace(self.world.config, quotas=())
         for place in self.world.places:
             before = place.undone(self.world.truth(place))
             without = Oracle(replace(before, config=config))
             gone = [thing for key, thing in place.acted.items() if place.did[key] == "delete"]
             counted = [thing for thing in gone if isinstance(thing, truth.Container | truth.Sandbox)]
-            taken = [thing for thing in counted if "no policy takes it" in without.never.get(oracle.key(thing), ())]
+            taken = [thing for thing in counted if "no policy takes it" in without.never.get(truth.key(thing), ())]
             if needless := limits.needless(Oracle(_before_timers(before)), counted, taken):
                 self.fail(f"{needless} on {place.name} went for a quota that is kept to without it")
 
@@ -329,14 +329,14 @@ def _before_timers(world: truth.World) -> truth.World:
     return replace(world, sandboxes=tuple(boxes))
 
 
-def _signs(thing: oracle.Thing) -> tuple[object, ...]:
+def _signs(thing: truth.Thing) -> tuple[object, ...]:
     """What must be as it was when it was decided about."""
     return getattr(thing, "state", None), getattr(thing, "started", None), thing.labels
 
 
 def _is_of_others(why: str) -> bool:
     """Whether it must stay because of others: an inspection of it alone does not show that."""
-    return why.startswith(("its project", "its session", "its network is")) or why.endswith("depends on it")
+    return why.startswith(("its project", "its session", "its network is")) or _is_used(why)
 
 
 def _is_used(why: str) -> bool:
@@ -383,7 +383,7 @@ def _as_listed(world: truth.World, rows: list[dict[str, Any]]) -> truth.World:
     return replace(world, sandboxes=tuple(shown(one) for one in world.sandboxes))
 
 
-def is_lost_when_stopped(thing: oracle.Thing | None) -> bool:
+def is_lost_when_stopped(thing: truth.Thing | None) -> bool:
     """Whether a stop would destroy it."""
     return bool(getattr(thing, "auto_remove", False)) or getattr(thing, "auto_delete", -1) == 0
 

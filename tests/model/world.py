@@ -124,7 +124,7 @@ class Place:
     faults: Faults
     host: Host
     skew: timedelta = timedelta(0)
-    acted: dict[str, oracle.Thing] = field(default_factory=dict)
+    acted: dict[str, truth.Thing] = field(default_factory=dict)
     remembered: set[str] = field(default_factory=set)
     begun: set[str] = field(default_factory=set)
     did: dict[str, str] = field(default_factory=dict)
@@ -139,17 +139,17 @@ class Place:
         """What something new says of its owner, if it does."""
         return self.host.labels(rng) if rng.random() < 0.3 else {}
 
-    def act(self, key: str, thing: oracle.Thing, world: truth.World, deed: str) -> None:
+    def act(self, key: str, thing: truth.Thing, world: truth.World, deed: str) -> None:
         """The program begins to do this with it, in a world like this."""
         self.acted[key], self.did[key] = thing, deed
         if isinstance(thing, truth.Container) and (project := (thing.labels or {}).get(PROJECT)):
             self.begun |= {network.id for network in world.networks if (network.labels or {}).get(PROJECT) == project}
             some: tuple[followers.Follower, ...] = (*world.volumes, *world.images)
-            self.begun |= {oracle.key(one) for one in some if followers.project_of(one) == project}
+            self.begun |= {truth.key(one) for one in some if followers.project_of(one) == project}
 
     def undone(self, world: truth.World) -> truth.World:
         """The same, as if the program had done nothing in this step."""
-        there = {oracle.key(thing): thing for thing in oracle.things(world)}
+        there = {truth.key(thing): thing for thing in oracle.things(world)}
         now = {key: _before(there.get(key), before) for key, before in self.acted.items()}
         whole = list({**there, **now}.values())
         return replace(
@@ -162,7 +162,7 @@ class Place:
         )
 
 
-def _before(now: oracle.Thing | None, before: oracle.Thing) -> oracle.Thing:
+def _before(now: truth.Thing | None, before: truth.Thing) -> truth.Thing:
     """It, but for what the program has done to it."""
     if isinstance(now, truth.Container) and isinstance(before, truth.Container) and now.started != before.started:
         return now  # it was started meanwhile

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from tests.promise.truth import NUMBER, ONEOFF, PROJECT, Container, Image, Network, Policy, Volume
+from tests.promise.truth import NUMBER, ONEOFF, PROJECT, Container, Image, Network, Policy, Volume, key
 
 if TYPE_CHECKING:
     from tests.promise.oracle import Oracle, Reasons
@@ -23,10 +23,6 @@ PRESETS_TAGS: Mapping[str, frozenset[str]] = {
     "terminal-bench": frozenset({"tb__chess__client:latest", "localhost:5000/tb__fix-git__client:1.2"}),
     "harbor": frozenset({"hb__swe-bench:latest"}),
 }
-
-
-def _key(thing: Follower) -> str:
-    return f"volume {thing.name}" if isinstance(thing, Volume) else thing.id
 
 
 def is_owned(oracle: "Oracle", thing: Volume | Image) -> bool:
@@ -79,7 +75,7 @@ def owned_with_project(oracle: "Oracle") -> frozenset[str]:
     """The keys of the volumes and images of projects all of whose containers are owned."""
     whole = {unit[0] for unit, members in oracle.units.items() if all(oracle._owned(member) for member in members)}
     some: tuple[Volume | Image, ...] = (*oracle.world.volumes, *oracle.world.images)
-    return frozenset(_key(thing) for thing in some if project_of(thing) in whole)
+    return frozenset(key(thing) for thing in some if project_of(thing) in whole)
 
 
 def go_along(oracle: "Oracle", thing: Follower, project: str) -> bool:
@@ -109,7 +105,7 @@ def _goes_with_project(oracle: "Oracle", thing: Volume | Image) -> list[str]:
         return [f"no policy takes {kind}s with their project"]
     members = oracle._of_project(project)
     if not members:
-        return [] if _key(thing) in oracle.world.begun else ["its project is gone, and no sweep has taken it"]
+        return [] if key(thing) in oracle.world.begun else ["its project is gone, and no sweep has taken it"]
     if len(oracle._directories(project)) > 1:
         return ["its project may be another one of that name"]
     if not all(oracle._owned(member) or oracle._remembered(member) for member in members):
@@ -153,7 +149,7 @@ def _unmet(oracle: "Oracle", thing: Follower, policy: Policy) -> Iterator[str]:
         yield "it is young"
     if policy.unused_for is None:
         return
-    used, seen = world.used.get(_key(thing)), world.seen.get(_key(thing))
+    used, seen = world.used.get(key(thing)), world.seen.get(key(thing))
     if used is not None and world.now - used < policy.unused_for:
         yield f"it was used {world.now - used} ago"
     if seen is None or world.now - seen < policy.unused_for:
@@ -179,8 +175,8 @@ def by_itself(oracle: "Oracle", thing: Follower) -> list[str]:
 
 def _surely_unused(oracle: "Oracle", thing: Follower) -> bool:
     """Whether the program must know that it is unused for long enough."""
-    world, used = oracle.world, oracle.world.used.get(_key(thing))
-    since = [time for time in (used, world.seen.get(_key(thing)), world.steady) if time is not None]
+    world, used = oracle.world, oracle.world.used.get(key(thing))
+    since = [time for time in (used, world.seen.get(key(thing)), world.steady) if time is not None]
     spans = [
         policy.unused_for
         for policy in oracle.policies

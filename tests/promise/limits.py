@@ -23,7 +23,7 @@ def kind(thing: Counted) -> str:
 
 
 def value(world: World, quota: Quota, thing: Counted) -> str | None:
-    """The value of the label that it counts for; None where it does not. One that its image carries counts for nobody."""
+    """The value of the label that it counts for; None where it does not. One that its image carries does not count."""
     leaving = thing.state in ("removing", "destroying", "destroyed", "archived")
     if kind(thing) not in quota.kinds or leaving or (isinstance(thing, Sandbox) and thing.wanted == "destroyed"):
         return None

@@ -344,7 +344,7 @@ OF_THE_HOST = (
     ),
     Mutant(
         "the safety net is for what nothing keeps but its age",
-        "d.owner is not None and not d.reap and d.reason in _ONLY_AGE for d",
-        "d.owner is not None and not d.reap for d",
+        "d.owner is not None and not d.reap and d.reason in _ONLY_AGE and",
+        "d.owner is not None and not d.reap and",
     ),
 )

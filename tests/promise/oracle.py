@@ -28,11 +28,12 @@ from tests.promise.truth import (
     Pod,
     Policy,
     Sandbox,
+    Thing,
     Volume,
     World,
+    key,
 )
 
-Thing = Container | Network | Pod | Volume | Image | Sandbox
 Labels = Mapping[str, str]
 
 # What the worlds are made of, each with its meaning: nothing here has to parse anything.
@@ -729,11 +730,6 @@ class Oracle:
         yield from (network.id for network in self.world.networks if network.name in thing.networks)
         yield from (f"volume {name}" for name in thing.volumes)
         yield thing.image_id
-
-
-def key(thing: Thing) -> str:
-    """What it is called in the answers: its id, and of a volume, whose id is its name, more."""
-    return f"volume {thing.name}" if isinstance(thing, Volume) else thing.id
 
 
 def things(world: World) -> list[Thing]:

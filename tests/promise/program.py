@@ -30,9 +30,9 @@ from reaper.sweep.processes import Presence, Seen
 from reaper.sweep.sweep import Options, sweep
 from tests.owners.machine import TICKS, FakeMachine
 from tests.promise import truth
-from tests.promise.oracle import key, things
+from tests.promise.oracle import things
 from tests.promise.servers import Engine, Organisation, served, served_on_port
-from tests.promise.truth import ENDPOINT, ORGANISATION, World
+from tests.promise.truth import ENDPOINT, ORGANISATION, World, key
 
 T = TypeVar("T")
 

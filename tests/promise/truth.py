@@ -138,6 +138,14 @@ class Sandbox:
     odd: Mapping[str, object] = field(default_factory=dict)
 
 
+Thing = Container | Network | Pod | Volume | Image | Sandbox
+
+
+def key(thing: Thing) -> str:
+    """What it is called in the answers: its id, and of a volume, whose id is its name, more."""
+    return f"volume {thing.name}" if isinstance(thing, Volume) else thing.id
+
+
 @dataclass(frozen=True)
 class Claim:
     """What a run says to be its own: labels and the fields ANDed, the others ORed."""
