@@ -2,9 +2,11 @@
 
 import gc
 import signal
+import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -31,6 +33,18 @@ pytest_plugins = ["devkit.instantly", "tests.secrecy"]
 # A shell starts what runs in its background with SIGINT ignored, and so would be the programs that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A block that has failed waits for its process as one that has not, and one that hangs takes the whole worker with it.
+_wait = subprocess.Popen.__exit__
+
+
+def _kill_or_wait(process: subprocess.Popen[Any], kind: type[BaseException] | None, *rest: Any) -> None:
+    if kind is not None:
+        process.kill()
+    _wait(process, kind, *rest)
+
+
+subprocess.Popen.__exit__ = _kill_or_wait  # type: ignore[method-assign]
 
 settings.register_profile("reaper", deadline=None, derandomize=True)
 settings.load_profile("reaper")

@@ -111,16 +111,19 @@ def run(command: Sequence[str], env: Mapping[str, str], inherited: Inherited, ti
 
     # The lines above need no lock that a thread could hold at that moment. What is open here and not inherited, the command
     # does not get either: each of Python's files closes itself.
+    stopping = False  # whether it has been told to stop, and not yet to go on
     with subprocess.Popen(command, env=dict(env), preexec_fn=prepare, close_fds=False) as process:  # noqa: PLW1509, S603
         while process.poll() is None:
             if (number := _stopped_by(process.pid)) is not None:
                 _stop_with(process.pid, number)
+                stopping = False
                 continue
             came = signal.sigtimedwait(_WAITED, ROUND)
             if came is None:
                 tick()
-            elif came.si_signo != signal.SIGCHLD and _is_for_the_command(came, process.pid):
+            elif came.si_signo != signal.SIGCHLD and _is_for_the_command(came, process.pid, stopping=stopping):
                 process.send_signal(came.si_signo)
+                stopping = came.si_signo in STOPPING
         _give_terminal(process.pid, os.getpgrp())  # one with a process group of its own may have died with the terminal
         return process.returncode
 
@@ -145,10 +148,10 @@ def die_of(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def _stopped_by(child: int) -> int | None:
+def _stopped_by(child: int, options: int = 0) -> int | None:
     """The signal that has stopped the command since this was asked last; None when none has."""
     with suppress(ChildProcessError):
-        if (found := os.waitid(os.P_PID, child, os.WSTOPPED | os.WNOHANG)) is not None:
+        if (found := os.waitid(os.P_PID, child, os.WSTOPPED | os.WNOHANG | options)) is not None:
             return found.si_status
     return None
 
@@ -158,17 +161,15 @@ def _stop_with(child: int, number: int) -> None:
 
     A command with job control of its own has a process group of its own, which the shell does not track.
     """
-    while signal.sigtimedwait((*STOPPING, signal.SIGCONT), 0) is not None:
+    if not is_stopped(child):
+        return  # another has let it go on
+    while signal.sigtimedwait(STOPPING, 0) is not None:
         pass  # they were the command's, and are done with
     # Unlike SIGSTOP none of these stops a process group that no shell could let go on.
-    number = number if number in STOPPING else signal.SIGTSTP
-    before = signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})  # it stops here
-    signal.pthread_sigmask(signal.SIG_BLOCK, {number})
-    signal.signal(number, before)
-    if signal.sigtimedwait((signal.SIGCONT,), 0) is None:
-        return  # it has not been stopped
+    if not _went_on_after(number if number in STOPPING else signal.SIGTSTP):
+        return
+    if _stopped_by(child, os.WNOWAIT) is not None:
+        return  # it has gone on, and stopped once more
     with suppress(ProcessLookupError, PermissionError):
         group = os.getpgid(child)
         if group != os.getpgrp():
@@ -176,6 +177,25 @@ def _stop_with(child: int, number: int) -> None:
             os.killpg(group, signal.SIGCONT)
         elif is_stopped(child):
             os.kill(child, signal.SIGCONT)
+
+
+def _went_on_after(number: int) -> bool:
+    """Stop by a signal until another process lets this one go on, and return whether one has: some cannot be stopped.
+
+    Each of these signals takes back what waits of the other. So SIGCONT does not wait here: whoever sends it before this
+    process has stopped is heard, too.
+    """
+    went_on = list[int]()
+    before = signal.signal(number, signal.SIG_DFL), signal.signal(signal.SIGCONT, lambda *_: went_on.append(number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCONT})
+    os.kill(os.getpid(), number)
+    if went_on:
+        signal.sigtimedwait((number,), 0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})  # it stops here
+    signal.pthread_sigmask(signal.SIG_BLOCK, {number, signal.SIGCONT})
+    signal.signal(number, before[0])
+    signal.signal(signal.SIGCONT, before[1])
+    return bool(went_on)
 
 
 def _give_terminal(owner: int, group: int) -> None:
@@ -189,13 +209,13 @@ def _give_terminal(owner: int, group: int) -> None:
             os.close(terminal)
 
 
-def _is_for_the_command(came: signal.struct_siginfo, child: int) -> bool:
+def _is_for_the_command(came: signal.struct_siginfo, child: int, *, stopping: bool) -> bool:
     """Whether a signal that came here is to be passed on: not when it has surely reached the command already.
 
     The terminal signals the whole group, and so do the command when it means its own processes, and a shell that lets a
-    job go on.
+    job go on. A command that is ``stopping``, because a signal to do so was passed on, may not have stopped yet.
     """
-    if came.si_code == _SI_KERNEL or (came.si_signo == signal.SIGCONT and not is_stopped(child)):
+    if came.si_code == _SI_KERNEL or (came.si_signo == signal.SIGCONT and not (stopping or is_stopped(child))):
         return False
     sender = came.si_pid
     while sender > 1 and sender != os.getpid():

@@ -146,20 +146,53 @@ def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-def test_stopping_and_going_on_are_passed_on(program: Program) -> None:
-    code = "import os, sys; print(os.getpid(), flush=True); os.read(0, 1); sys.exit(4)"
-    command = [sys.executable, "-m", "reaper", *QUICKLY, *python(code)]
+@pytest.fixture(params=[1, 2], ids=["alone", "nested"])
+def echoing(request: pytest.FixtureRequest, program: Program) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A command that says its lines again and ends with 4, in a process group that can be stopped, and its own process."""
+    code = "import os, sys; print(os.getpid(), flush=True); [print(x, end='', flush=True) for x in sys.stdin]; sys.exit(4)"
+    command = [*[sys.executable, "-m", "reaper", *QUICKLY] * request.param, *python(code)]
     pipe = subprocess.PIPE
     with subprocess.Popen(
         command, env=program.env, cwd=program.folder, stdin=pipe, stdout=pipe, text=True, process_group=0
     ) as process:  # an orphaned group, as a test may run in, is not stopped by SIGTSTP
         assert process.stdout is not None
-        pid = int(process.stdout.readline())
+        yield process, int(process.stdout.readline())
+
+
+def test_stopping_and_going_on_are_passed_on(echoing: tuple[subprocess.Popen[str], int]) -> None:
+    process, command = echoing
+    process.send_signal(signal.SIGTSTP)
+    until(lambda: state(process.pid) == "T")
+    assert state(command) == "T"
+    process.send_signal(signal.SIGCONT)
+    assert process.communicate("x\n", timeout=LIMIT)[0] == "x\n"
+    assert process.returncode == 4
+
+
+@pytest.mark.parametrize("milliseconds", [0, 0.2, 0.4, 0.6, 0.8, 1, 1.5, 2, 4])
+def test_who_lets_it_go_on_at_once_is_heard(echoing: tuple[subprocess.Popen[str], int], milliseconds: float) -> None:
+    """While the command, or this process, has not stopped yet.
+
+    A process that stops itself takes back a SIGCONT that comes while the kernel does so, and cannot know of it
+    """
+    process, _command = echoing
+    assert process.stdin is not None
+    assert process.stdout is not None
+    lost = []
+    for number in range(20):
         process.send_signal(signal.SIGTSTP)
-        until(lambda: state(pid) == "T")
+        until_then = time.monotonic() + milliseconds / 1000
+        while time.monotonic() < until_then:
+            pass
         process.send_signal(signal.SIGCONT)
-        until(lambda: state(pid) != "T")
-        process.communicate("x", timeout=LIMIT)
+        process.stdin.write(f"{number}\n")
+        process.stdin.flush()
+        if not select.select([process.stdout], [], [], LIMIT / 10)[0]:
+            lost.append(number)
+            process.send_signal(signal.SIGCONT)
+        assert process.stdout.readline() == f"{number}\n"
+        assert len(lost) < 3, lost
+    process.communicate(timeout=LIMIT)
     assert process.returncode == 4
 
 
@@ -225,7 +258,7 @@ def interrupted():
         os.kill(os.getpid(), signal.SIGINT)
         yield inherited
 foreground.stepped_aside = interrupted
-foreground._is_for_the_command = lambda came, child: False  # as of one that came from the terminal
+foreground._is_for_the_command = lambda *_, **__: False  # as of one that came from the terminal
 """
     ended = patched(program, patch, *QUICKLY, *python("print('runs', flush=True); import time; time.sleep(30)"))
     assert (ended.code, ended.out) == (-signal.SIGINT, "")
