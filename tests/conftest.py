@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import gc
+import itertools
 import signal
 import subprocess
 from collections import defaultdict
@@ -27,6 +28,8 @@ COMPUTES = {"model": 15.0, "promise": 1.0, "matrix": 0.3, "program": 0.2}
 OF_ENGINES = 3.0
 LONG = {"test_wheel": 20.0, "test_promise": 4.0, "test_queries": 12.0, "test_beside_sweeps": 25.0}
 """Modules whose tests take longer than those of their folders."""
+
+_ended = itertools.count(1)
 
 pytest_plugins = ["devkit.instantly", "tests.secrecy"]
 
@@ -146,6 +149,12 @@ def pytest_collection_finish() -> None:
     """What pytest and its plugins have loaded stays: a collection after each sweep, as the service makes it, skips it."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_logfinish() -> None:
+    """So does what they keep of the tests that have ended: after a thousand, a collection took a quarter of a second."""
+    if next(_ended) % 50 == 0:
+        pytest_collection_finish()
 
 
 @pytest.fixture(autouse=True)
