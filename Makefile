@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# Tests wait more than they compute: five processes for two cores.
-WORKERS ?= $(shell n=$$(nproc); echo $$((n < 3 ? 5 : 6)))
+# Tests wait more than they compute: six processes for two cores.
+WORKERS ?= 6
 # A test that hangs ends its process, and the run with its name: with a new process xdist 3.8 may wait for good (its issue 1323).
 TEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
 export PYTHONDONTWRITEBYTECODE =

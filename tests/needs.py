@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,11 @@ ENGINES = (*DOCKERS, "podman-5.8")
 
 def flavours() -> tuple[str, ...]:
     """The engines that tests run on: the default one, and all with REAPER_FLAVOURS=all."""
-    return tuple(FLAVOURS) if os.environ.get("REAPER_FLAVOURS") == "all" else (DEFAULT,)
+    return tuple(FLAVOURS) if _all() else (DEFAULT,)
+
+
+def _all() -> bool:
+    return os.environ.get("REAPER_FLAVOURS") == "all"
 
 
 def lacking(reason: str) -> NoReturn:
@@ -64,11 +69,14 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 
 def python(version: str) -> str:
-    """The path of an interpreter; pyenv's shims stand on PATH also for versions that are not switched on.
+    """The path of an interpreter: of this one, and of all with REAPER_FLAVOURS=all.
 
     Args:
         version: for example "3.12".
     """
+    if not (_all() or sys.version.startswith(f"{version}.")):
+        pytest.skip(f"it is for Python {version}; REAPER_FLAVOURS=all runs it")
+    # pyenv's shims stand on PATH also for versions that are not switched on.
     found: list[str | Path | None] = [shutil.which(f"python{version}")]
     found += sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
     for path in found:
