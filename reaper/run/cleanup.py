@@ -1,27 +1,23 @@
 """Takes what an ended lease has left: after a run that has ended in order, and, in its guard, after one that was killed."""
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlencode
 
 import anyio
 
 from reaper.core.lease import Ending, Lease
 from reaper.core.model import Decision, Outcome, Reason, Report
 from reaper.core.scope import Scope
-from reaper.errors import ConfigError, LeasesUnknownError
+from reaper.errors import LeasesUnknownError
 from reaper.leases.record import LeaseRecord, LeaseState
-from reaper.leases.sources import KILLED, NAME, KnownLeases, other_service
+from reaper.leases.sources import KILLED, NAME, KnownLeases
 from reaper.leases.store import LeaseFile
-from reaper.library.lease_client import AwayError, LeaseRefusedError, Service
 from reaper.observers.log import LogObserver, configure
-from reaper.paths import TOKEN
+from reaper.run import elsewhere
 from reaper.run.orders import Orders, OrdersError
 from reaper.session import Session
 from reaper.sweep.runner import run_with_deadline, together
@@ -70,17 +66,9 @@ def clean_up_later(text: bytes, *, holder_died: bool) -> int:
     try:
         return anyio.run(lambda: run_with_deadline(work, 2 * TRIES))
     finally:
-        _release_elsewhere(record.id, time.monotonic() - began)
+        elsewhere.release(record.id, time.monotonic() - began)
         if orders.scratch is not None:
             shutil.rmtree(orders.scratch, ignore_errors=True)
-
-
-def _release_elsewhere(id_: str, over_for: float) -> None:
-    """Give the lease back to the service at REAPER_URL, if it was held there, too: that takes minutes to miss its holder."""
-    with suppress(ConfigError, AwayError, LeaseRefusedError):
-        if (url := other_service(os.environ)) is not None:
-            query = urlencode({"cause": KILLED, "over_for": f"{over_for:.3f}"})
-            Service(url, os.environ.get(TOKEN)).ask("DELETE", f"{id_}?{query}")
 
 
 def end(state: Path, record: LeaseRecord, how: LeaseState, cause: str, at: datetime | None = None) -> None:

@@ -2,10 +2,13 @@
 
 It reads its orders (JSON) from stdin and then waits there. Its holder writes "done" before it ends in order, or "left" when
 it could not clean up everything; when stdin ends without a word the holder is dead, and only the kernel need have noticed.
-It has a session of its own: what kills its holder's process group does not reach it.
+It has a session of its own: what kills its holder's process group does not reach it, nor does what stops that. A holder that
+is stopped sends no heartbeats to a service elsewhere, so it does.
 """
 
+import json
 import os
+import select
 import subprocess
 import sys
 from contextlib import suppress
@@ -24,6 +27,7 @@ COMMAND = (
     "reaper.run.guard",
 )  # -P: a folder "reaper" in the working directory is not the package
 LOG_BYTES = 1_000_000  # from here on it begins anew
+EVERY = 20.0  # seconds between two heartbeats: a third of what the service expects
 
 
 class Guard:
@@ -90,6 +94,10 @@ def main() -> int:
     text = sys.stdin.buffer.read(size)
     if len(text) < size or not size:
         return 0  # the holder died before it had anything to guard
+    holder = os.getppid()
+    while os.environ.get("REAPER_URL", "").startswith("http") and not select.select([sys.stdin], [], [], EVERY)[0]:
+        with suppress(Exception):  # an upgrade of the package may have changed anything
+            _keep_elsewhere(text, holder)
     word = sys.stdin.buffer.read()
     if word == DONE:
         return 0
@@ -103,6 +111,16 @@ def main() -> int:
         )
         return 1
     return cleanup.clean_up_later(text, holder_died=word != LEFT)
+
+
+def _keep_elsewhere(text: bytes, holder: int) -> None:
+    """Send a heartbeat for a holder that is stopped."""
+    from reaper.liveness import is_stopped  # noqa: PLC0415
+
+    if is_stopped(holder):
+        from reaper.run import elsewhere  # noqa: PLC0415
+
+        elsewhere.beat(json.loads(text)["lease"]["id"])
 
 
 def _log_to(file: Path) -> None:
