@@ -173,10 +173,13 @@ def decide_within(
         return decisions
     if due is not None:
         decisions = _take(decisions, partial(judge, resources, rules), over)
-    enforced = [usage for usage in _exceeded(quotas, decisions) if usage.quota.enforce]
-    if enforced:
-        wider = with_policies(rules, [usage.quota for usage in enforced])
-        decisions = _take(decisions, partial(judge, resources, wider), enforced)
+    used: list[Quota] = []
+    for quota in quotas:
+        over = [usage for usage in _exceeded(quotas, decisions) if usage.quota is quota and quota.enforce]
+        if over:  # no other quota's time lets something go for this one
+            may = judge(resources, with_policies(rules, [quota]))
+            used = [quota, *used]
+            decisions = _take(decisions, partial(judge, resources, with_policies(rules, used)), over, may)
     return decisions
 
 
@@ -219,15 +222,21 @@ def _unit(resource: Resource) -> _Unit:
     return group_name(resource) or (resource.endpoint, "", resource.kind.value, resource.id)
 
 
-def _take(decisions: list[Decision], judge: Callable[..., list[Decision]], over: Sequence[Usage]) -> list[Decision]:
+def _take(
+    decisions: list[Decision],
+    judge: Callable[..., list[Decision]],
+    over: Sequence[Usage],
+    wider: list[Decision] | None = None,
+) -> list[Decision]:
     """Take units from what more may go, the oldest first, until nothing is over any more or there are no more of them.
 
     Args:
         decisions: as they stand.
-        judge: decides about the same resources when everything may go that this quota takes.
+        judge: decides about the same resources when everything may go that some quota takes.
         over: what is exceeded.
+        wider: what it decides when that alone may go which these quotas take; the same when None.
     """
-    wider = judge()
+    wider = judge() if wider is None else wider
     units: dict[_Unit, list[int]] = {}
     for i, decision in enumerate(decisions):
         units.setdefault(_unit(decision.resource), []).append(i)

@@ -215,6 +215,16 @@ def test_by_what_it_took_it_is_judged_again_and_by_no_other_quota() -> None:
     assert in_force(NEVER, [ENFORCED, other], []) is NEVER
 
 
+def test_no_quota_takes_what_is_idle_for_another_one() -> None:
+    """Both are exceeded, and what counts for the patient one alone has stopped for as long as the other one wants."""
+    soon = replace(ENFORCED, name="soon", label="user", limits={COUNT: 0.0})
+    patient = replace(ENFORCED, name="patient", limits={COUNT: 0.0}, idle_for=8 * HOUR)
+    found = [stopped("hers", 3, "ada"), stopped("nobody's", 3), stopped("old", 9)]
+    for quotas in ([soon, patient], [patient, soon]):
+        taken = going(found, quotas, rules=NEVER)
+        assert {name: decision.policy for name, decision in taken.items()} == {"hers": "soon", "old": "patient"}
+
+
 QUOTAS = st.lists(
     st.builds(
         Quota,
@@ -242,10 +252,38 @@ def test_of_any_world_no_more_goes_than_with_every_policy_due_and_the_quota_for_
     widest = replace(world.rules, policies=(*world.rules.policies, *extra))
     every = decide(world.resources, widest, world.leases, world.now)
     kept_uses = {(d.resource.endpoint, id_) for d in within if not d.reap for id_ in d.resource.uses}
-    for before, now, most in zip(plain, within, every, strict=True):
+    of_rules = decide(world.resources, world.rules, world.leases, world.now)
+    by_quota = [
+        (
+            one,
+            decide(
+                world.resources,
+                replace(world.rules, policies=(*world.rules.policies, *one.policies())),
+                world.leases,
+                world.now,
+            ),
+        )
+        for one in quotas
+        if one.enforce
+    ]
+    over = {
+        (usage.quota.name, usage.endpoint, usage.value)
+        for usage in usages(quotas, (), [d.resource for d in plain if not d.reap])
+        if usage.exceeded
+    }
+
+    def is_over(quota: Quota, decision: Decision) -> bool:
+        name = group_name(decision.resource)
+        unit = [d for d in plain if name is not None and group_name(d.resource) == name] or [decision]
+        return any((quota.name, d.resource.endpoint, quota.scope_of(d.resource)) in over for d in unit)
+
+    for i, (before, now, most, most_of_rules) in enumerate(zip(plain, within, every, of_rules, strict=True)):
         assert now.reap or not before.reap  # nothing that goes without quotas stays for them
         if now.reap and not before.reap:
             assert most.reap  # it would go if the quota were a policy like others, with all that keeps something
+            assert most_of_rules.reap or any(d[i].reap and is_over(one, now) for one, d in by_quota), (
+                "of that one is too much"
+            )
             assert now.owner is not None or now.lease is not None
             assert (now.resource.endpoint, now.resource.id) not in kept_uses
             if (name := group_name(now.resource)) is not None:
