@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 
 from reaper.core.lease_index import Leases
-from reaper.core.model import Kind, Resource, Result, State
+from reaper.core.model import Decision, Kind, Resource, Result, State
 from reaper.core.owner_process import NO_PROOFS, Proofs
 from reaper.core.rules import Rules
 from reaper.providers.base import Limits, Listed, Provider
@@ -54,6 +54,7 @@ class Context:
     """What all units of one endpoint share in one sweep.
 
     Args:
+        rules: those by which what these decisions take is judged again.
         now: reads the clock, as the endpoint's clock shows it.
         leases: reads the leases again. May raise LeasesUnknownError.
         settled: is called with each result as soon as it is known.
@@ -71,7 +72,7 @@ class Context:
     provider: Provider
     retrier: Retrier
     slots: Slots
-    rules: Rules
+    rules: Callable[[Iterable[Decision]], Rules]
     now: Callable[[], datetime]
     leases: Callable[[], Leases]
     settled: Callable[[Result], None]

@@ -268,7 +268,7 @@ class EndpointSweep:
             self.reader,
             self.retrier,
             self.slots,
-            in_force(self.shared.rules, self.shared.options.quotas, self.decisions),
+            partial(in_force, self.shared.rules, self.shared.options.quotas),
             self._now,
             self._leases,
             self._settled,

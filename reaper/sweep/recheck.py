@@ -98,8 +98,9 @@ class Members:
         """Decide again, with these as they are now, but for our own stop. Raises ChangedError when one is to be kept."""
         now = {r.id: r for r in fresh if r.id not in self._asked_to_stop and not self._is_ours(r)}
         everything = [now.get(d.resource.id, d.resource) for d in self.decisions]
-        leases, proofs = self.context.leases(), self.context.proofs(everything)
-        for decision in decide(everything, self.context.rules, leases, self.context.now(), proofs=proofs):
+        rules, leases = self.context.rules(self.decisions), self.context.leases()
+        proofs = self.context.proofs(everything)
+        for decision in decide(everything, rules, leases, self.context.now(), proofs=proofs):
             if not decision.reap:
                 raise ChangedError(f"{subject(decision.resource, first)} is to be kept now: {decision.sentence}")
             if decision.action.strength < self.action.strength:

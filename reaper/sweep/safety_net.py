@@ -142,7 +142,7 @@ class _Setter:
         others = await provider.members(fresh, call) if fresh.group is not None else ()
         session = [fresh, *(other for other in others if other.id != fresh.id)]
         leases, proofs = self.context.leases(), self.context.proofs(session)
-        decisions = decide(session, self.context.rules, leases, self.context.now(), proofs=proofs)
+        decisions = decide(session, self.context.rules(()), leases, self.context.now(), proofs=proofs)
         if not is_kept_by_age(decisions):
             other = next(d for d in decisions if not is_kept_by_age((d,)))
             raise ChangedError(f"{other.resource.name} is not kept by its age alone now: {other.sentence}")

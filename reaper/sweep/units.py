@@ -29,7 +29,7 @@ def make_units(context: Context, decisions: Iterable[Decision]) -> list[Unit]:
         follows = not resource.kind.opt_in or decision.reason in (Reason.GROUP_REAPED, Reason.LEASE_ENDED)
         group = groups.key(resource) if follows else None
         key = (what, *group) if group is not None else (resource.kind.value, below.get(resource.id, resource.id))
-        units.setdefault(key, []).append(_with_prune(_owned_for_good(decision, context.now()), context.rules))
+        units.setdefault(key, []).append(_with_prune(_owned_for_good(decision, context.now()), context.rules(())))
     return [_unit(context, sorted(unit, key=lambda d: d.resource.kind.stage)) for unit in units.values()]
 
 

@@ -12,12 +12,13 @@ import pytest
 from reaper.core.conditions import Policy
 from reaper.core.model import Decision, Kind, Outcome, Reason
 from reaper.core.owner_process import OWNER_LABEL, OwnerRule
+from reaper.core.quota import COUNT, Quota
 from reaper.core.rules import Rules
 from reaper.core.scope import Scope, Selector
 from reaper.providers.memory import Held
 from reaper.sweep.owner_proofs import OwnerProofs
 from tests.owners.machine import LAST_BOOT, THIS_BOOT, FakeMachine, label
-from tests.sweep.lab import HOUR, MINUTE, NOW, Lab, result, running
+from tests.sweep.lab import HOUR, MINUTE, NOW, Lab, result, running, stopped
 
 pytestmark = pytest.mark.anyio
 RULES = Rules(
@@ -96,6 +97,25 @@ async def test_an_owner_that_is_found_alive_just_before_the_deletion_keeps_its_o
     assert result(report, "bench-1").outcome is Outcome.SKIPPED
     assert "is to be kept now: no policy matches: owner alive" in result(report, "bench-1").detail
     assert result(report, "bench-2").outcome is Outcome.SKIPPED  # dead since this look alone, by what is seen now
+
+
+async def test_what_a_quota_may_take_takes_nothing_else_whose_owner_is_found_alive(tmp_path: Path) -> None:
+    """The quota is exceeded by others, and their policy would let this one go as well."""
+    owned = stopped("bench-1", labels={OWNER_LABEL: label(boot=LAST_BOOT)})
+    hers = (stopped(f"bench-{number}", hours=number, labels={"user": "ada"}) for number in (2, 3))
+    bench = Bench(tmp_path, owned, *hers)
+    real = bench.lab.owners
+    assert real is not None
+    again = real.again
+
+    def changed(*arguments: Any, **named: Any) -> Any:
+        bench.machine.boot = LAST_BOOT
+        bench.machine.start(4711, 1000)
+        return again(*arguments, **named)
+
+    real.again = changed  # type: ignore[method-assign]
+    quota = Quota("per-user", frozenset({Kind.CONTAINER}), {COUNT: 1.0}, label="user", enforce=True, idle_for=HOUR)
+    assert await bench.lab.outcomes(quotas=(quota,)) == {"bench-1": "skipped", "bench-3": "deleted"}
 
 
 async def test_the_times_are_those_of_the_endpoint(tmp_path: Path) -> None:
