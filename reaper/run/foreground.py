@@ -27,6 +27,26 @@ _SI_KERNEL = 0x80  # where a signal of the terminal comes from, by sigaction(2)
 _PR_SET_PDEATHSIG = 1  # from prctl(2)
 
 
+_SIGSET = 128  # bytes of a set of signals, by the C library
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+class _Came(ctypes.Structure):
+    """What the kernel says of a signal, by sigaction(2): on 64-bit Linux."""
+
+    _fields_ = (
+        ("si_signo", ctypes.c_int),
+        ("si_errno", ctypes.c_int),
+        ("si_code", ctypes.c_int),
+        ("padding", ctypes.c_int),
+        ("si_pid", ctypes.c_int),
+        ("rest", ctypes.c_char * 108),
+    )
+
+
 def exit_code(returncode: int) -> int:
     """The exit code that a shell would give to a process that ended so: 128 and the number of the signal that killed it."""
     return 128 - returncode if returncode < 0 else returncode
@@ -93,6 +113,10 @@ def run(command: Sequence[str], env: Mapping[str, str], inherited: Inherited, ti
     Raises OSError when it cannot be started.
     """
     libc, parent = ctypes.CDLL(None), os.getpid()
+    waited = ctypes.create_string_buffer(_SIGSET)
+    libc.sigemptyset(waited)
+    for each in _WAITED:
+        libc.sigaddset(waited, int(each))
 
     def prepare() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -118,8 +142,9 @@ def run(command: Sequence[str], env: Mapping[str, str], inherited: Inherited, ti
                 _stop_with(process.pid, number)
                 stopping = False
                 continue
-            came = signal.sigtimedwait(_WAITED, ROUND)
-            if came is None:
+            # Python's own, when it is interrupted after its time (by a stop), returns a signal that never came.
+            came = _Came()
+            if libc.sigtimedwait(waited, ctypes.byref(came), ctypes.byref(_Timespec(int(ROUND), 0))) < 0:
                 tick()
             elif came.si_signo != signal.SIGCHLD and _is_for_the_command(came, process.pid, stopping=stopping):
                 process.send_signal(came.si_signo)
@@ -209,7 +234,7 @@ def _give_terminal(owner: int, group: int) -> None:
             os.close(terminal)
 
 
-def _is_for_the_command(came: signal.struct_siginfo, child: int, *, stopping: bool) -> bool:
+def _is_for_the_command(came: _Came, child: int, *, stopping: bool) -> bool:
     """Whether a signal that came here is to be passed on: not when it has surely reached the command already.
 
     The terminal signals the whole group, and so do the command when it means its own processes, and a shell that lets a

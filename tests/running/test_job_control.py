@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from reaper.run.foreground import ROUND
 from tests import needs
 from tests.daytona.server import Served
 from tests.program.wrapped import patched, started
@@ -169,6 +170,31 @@ def test_stopping_and_going_on_are_passed_on(echoing: tuple[subprocess.Popen[str
     assert state(command) == "T"
     process.send_signal(signal.SIGCONT)
     assert process.communicate("x\n", timeout=LIMIT)[0] == "x\n"
+    assert process.returncode == 4
+
+
+SAYS_WHAT_IT_SENDS = """
+import subprocess, sys
+from reaper.cli import main
+subprocess.Popen.send_signal = lambda process, number: print("sends", int(number), flush=True)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_what_is_stopped_itself_for_a_while_sends_its_command_nothing(program: Program) -> None:
+    """Python's ``sigtimedwait`` returns a signal that never came when it is interrupted after its time."""
+    code = "import sys; print('ready', flush=True); sys.exit(int(sys.stdin.readline()))"
+    command = [sys.executable, "-c", SAYS_WHAT_IT_SENDS, *QUICKLY, *python(code)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=program.env, cwd=program.folder, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        os.kill(process.pid, signal.SIGSTOP)
+        until(lambda: state(process.pid) == "T")
+        time.sleep(ROUND + 0.2)  # what is tested is the time that passes
+        os.kill(process.pid, signal.SIGCONT)
+        until(lambda: state(process.pid) == "S")
+        assert process.communicate("4\n", timeout=LIMIT)[0] == ""
     assert process.returncode == 4
 
 
