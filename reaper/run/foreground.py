@@ -25,8 +25,6 @@ ROUND = 1.0  # seconds between two calls of ``tick``
 _WAITED = {*PASSED_ON, *STOPPING, signal.SIGCONT, signal.SIGCHLD}
 _SI_KERNEL = 0x80  # where a signal of the terminal comes from, by sigaction(2)
 _PR_SET_PDEATHSIG = 1  # from prctl(2)
-
-
 _SIGSET = 128  # bytes of a set of signals, by the C library
 
 
@@ -207,8 +205,8 @@ def _stop_with(child: int, number: int) -> None:
 def _went_on_after(number: int) -> bool:
     """Stop by a signal until another process lets this one go on, and return whether one has: some cannot be stopped.
 
-    Each of these signals takes back what waits of the other. So SIGCONT does not wait here: whoever sends it before this
-    process has stopped is heard, too.
+    Each of these signals takes back what waits of the other. So SIGCONT does not wait here: one that
+    is sent before this process has stopped is heard, too.
     """
     went_on = list[int]()
     before = signal.signal(number, signal.SIG_DFL), signal.signal(signal.SIGCONT, lambda *_: went_on.append(number))

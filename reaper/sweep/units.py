@@ -22,14 +22,14 @@ def make_units(context: Context, decisions: Iterable[Decision]) -> list[Unit]:
     units: dict[tuple[str, ...], list[Decision]] = {}
     going = [decision for decision in decisions if decision.reap]
     groups = Groups(decision.resource for decision in going)
-    below = _below_others(going)
+    below, rules = _below_others(going), context.rules(())
     for decision in going:
         resource = decision.resource
         what = resource.kind.value if resource.kind.opt_in else "group"
         follows = not resource.kind.opt_in or decision.reason in (Reason.GROUP_REAPED, Reason.LEASE_ENDED)
         group = groups.key(resource) if follows else None
         key = (what, *group) if group is not None else (resource.kind.value, below.get(resource.id, resource.id))
-        units.setdefault(key, []).append(_with_prune(_owned_for_good(decision, context.now()), context.rules(())))
+        units.setdefault(key, []).append(_with_prune(_owned_for_good(decision, context.now()), rules))
     return [_unit(context, sorted(unit, key=lambda d: d.resource.kind.stage)) for unit in units.values()]
 
 

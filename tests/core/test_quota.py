@@ -17,7 +17,7 @@ from reaper.core.lease import Ending, Lease
 from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, Kind, Reason, Resource, State
 from reaper.core.narrowing import Window
-from reaper.core.quota import COUNT, CPU, DISK, MEMORY, Quota, decide_within, fullest, in_force, usages
+from reaper.core.quota import COUNT, CPU, DISK, MEMORY, Quota, decide_within, fullest, in_force, usages, with_policies
 from reaper.core.rules import KEEP_LABEL, Rules
 from reaper.core.scope import Scope, Selector
 from tests.core.make import HOUR, NETWORK, NOW, RUNNING, SANDBOX, STOPPED, ago
@@ -219,7 +219,7 @@ def test_no_quota_takes_what_is_idle_for_another_one() -> None:
     """Both are exceeded, and what counts for the patient one alone has stopped for as long as the other one wants."""
     soon = replace(ENFORCED, name="soon", label="user", limits={COUNT: 0.0})
     patient = replace(ENFORCED, name="patient", limits={COUNT: 0.0}, idle_for=8 * HOUR)
-    found = [stopped("hers", 3, "ada"), stopped("nobody's", 3), stopped("old", 9)]
+    found = [stopped("hers", 3, "ada"), stopped("unlabelled", 3), stopped("old", 9)]
     for quotas in ([soon, patient], [patient, soon]):
         taken = going(found, quotas, rules=NEVER)
         assert {name: decision.policy for name, decision in taken.items()} == {"hers": "soon", "old": "patient"}
@@ -254,15 +254,7 @@ def test_of_any_world_no_more_goes_than_with_every_policy_due_and_the_quota_for_
     kept_uses = {(d.resource.endpoint, id_) for d in within if not d.reap for id_ in d.resource.uses}
     of_rules = decide(world.resources, world.rules, world.leases, world.now)
     by_quota = [
-        (
-            one,
-            decide(
-                world.resources,
-                replace(world.rules, policies=(*world.rules.policies, *one.policies())),
-                world.leases,
-                world.now,
-            ),
-        )
+        (one, decide(world.resources, with_policies(world.rules, [one]), world.leases, world.now))
         for one in quotas
         if one.enforce
     ]

@@ -21,6 +21,7 @@ from reaper.liveness import process_state
 from reaper.sweep import processes
 from reaper.sweep.processes import ThisMachine, judged, sees_less
 from tests import forks
+from tests.running.lab import state
 
 SLEEP = [sys.executable, "-c", "import sys, time; print(flush=True); time.sleep(600)"]
 SHELL = re.search("```sh\n(.*?)```", (Path(__file__).parents[2] / "docs" / "owners.md").read_text(), re.DOTALL)
@@ -84,7 +85,7 @@ def test_a_process_whose_first_thread_has_ended_is_alive() -> None:
             process.stdout.readline()
             label = reaper.owner_label(process.pid)
             deadline = time.monotonic() + 60
-            while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            while state(process.pid) != "Z":
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             assert owner(label).fate is Fate.ALIVE

@@ -19,7 +19,7 @@ from tests.engine.sshd import Sshd
 from tests.program.test_docker_context import context
 from tests.providers.lab import direct
 from tests.run import NO_DAYTONA, Program
-from tests.running.lab import end_guards, until
+from tests.running.lab import end_guards, state, until
 from tests.simulator.docker_world import World
 
 LATE = """#!{python}
@@ -68,10 +68,9 @@ def program(tmp_path: Path, sshd: Sshd, host: str) -> Iterator[Program]:
 
 def is_there(pid: int) -> bool:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state(pid) != "Z"
     except FileNotFoundError:
         return False
-    return state != "Z"
 
 
 def test_a_sweep_has_one_connection_and_ends_it(program: Program, world: World, sshd: Sshd) -> None:

@@ -29,6 +29,11 @@ def end_guards(state: Path) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def state(pid: int) -> str:
+    """The letter of a process's state in /proc: R, S, T, Z, ..."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def until(condition: Callable[[], object], said: str = "waited in vain", within: float = LIMIT) -> None:
     """Wait until it is so."""
     deadline = time.monotonic() + within

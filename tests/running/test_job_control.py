@@ -18,7 +18,7 @@ from tests import needs
 from tests.daytona.server import Served
 from tests.program.wrapped import patched, started
 from tests.run import LIMIT, Program
-from tests.running.lab import guards, until
+from tests.running.lab import guards, state, until
 from tests.running.test_foreground import QUICKLY, python
 
 REAPER = f"{sys.executable} -m reaper {' '.join(QUICKLY)}"
@@ -146,10 +146,6 @@ def test_what_is_stopped_without_a_shell_stays_stopped_alone(program: Program) -
         assert process.wait(LIMIT) == 4
 
 
-def state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
 @pytest.fixture(params=[1, 2], ids=["alone", "nested"])
 def echoing(request: pytest.FixtureRequest, program: Program) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A command that says its lines again and ends with 4, in a process group that can be stopped, and its own process."""
@@ -202,7 +198,7 @@ def test_what_is_stopped_itself_for_a_while_sends_its_command_nothing(program: P
 def test_who_lets_it_go_on_at_once_is_heard(echoing: tuple[subprocess.Popen[str], int], milliseconds: float) -> None:
     """While the command, or this process, has not stopped yet.
 
-    A process that stops itself takes back a SIGCONT that comes while the kernel does so, and cannot know of it
+    A process that stops itself takes back a SIGCONT that comes while the kernel does so, and cannot know of it.
     """
     process, _command = echoing
     assert process.stdin is not None

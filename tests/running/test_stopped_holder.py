@@ -17,7 +17,7 @@ from reaper.leases.watcher import HEARTBEAT_WINDOW
 from reaper.run import guard
 from tests import forks
 from tests.run import LIMIT
-from tests.running.test_job_control import state
+from tests.running.lab import state
 
 GUARD = """
 import reaper.run.guard as guard

@@ -1,6 +1,7 @@
 """Sweeps that find owners dead: remembered, looked at once more before each deletion."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -52,6 +53,23 @@ class Bench:
         )
         self.lab.owners = owners
 
+    def before_the_last_look(self, happens: Callable[[], object]) -> None:
+        """Have something happen just before the owners are looked at once more, which is before each deletion."""
+        real = self.lab.owners
+        assert real is not None
+        again = real.again
+
+        def changed(*arguments: Any, **named: Any) -> Any:
+            happens()
+            return again(*arguments, **named)
+
+        real.again = changed  # type: ignore[method-assign]
+
+    def found_alive(self) -> None:
+        """The host was not restarted after all, and process 4711 runs."""
+        self.machine.boot = LAST_BOOT
+        self.machine.start(4711, 1000)
+
 
 async def test_a_process_that_is_gone_counts_as_dead_from_when_that_was_seen_first(tmp_path: Path) -> None:
     bench = Bench(tmp_path, box("bench-1", label(pid=1)), box("bench-2", label(pid=2)))
@@ -83,16 +101,7 @@ async def test_where_the_proof_shows_the_time_the_first_look_is_enough(tmp_path:
 
 async def test_an_owner_that_is_found_alive_just_before_the_deletion_keeps_its_own(tmp_path: Path) -> None:
     bench = Bench(tmp_path, box("bench-1", label(boot=LAST_BOOT)), box("bench-2", label(pid=2, boot=LAST_BOOT)))
-    real = bench.lab.owners
-    assert real is not None
-    again = real.again
-
-    def changed(*arguments: Any, **named: Any) -> Any:
-        bench.machine.boot = LAST_BOOT
-        bench.machine.start(4711, 1000)
-        return again(*arguments, **named)
-
-    real.again = changed  # type: ignore[method-assign]
+    bench.before_the_last_look(bench.found_alive)
     report = await bench.lab.sweep()
     assert result(report, "bench-1").outcome is Outcome.SKIPPED
     assert "is to be kept now: no policy matches: owner alive" in result(report, "bench-1").detail
@@ -104,16 +113,7 @@ async def test_what_a_quota_may_take_takes_nothing_else_whose_owner_is_found_ali
     owned = stopped("bench-1", labels={OWNER_LABEL: label(boot=LAST_BOOT)})
     hers = (stopped(f"bench-{number}", hours=number, labels={"user": "ada"}) for number in (2, 3))
     bench = Bench(tmp_path, owned, *hers)
-    real = bench.lab.owners
-    assert real is not None
-    again = real.again
-
-    def changed(*arguments: Any, **named: Any) -> Any:
-        bench.machine.boot = LAST_BOOT
-        bench.machine.start(4711, 1000)
-        return again(*arguments, **named)
-
-    real.again = changed  # type: ignore[method-assign]
+    bench.before_the_last_look(bench.found_alive)
     quota = Quota("per-user", frozenset({Kind.CONTAINER}), {COUNT: 1.0}, label="user", enforce=True, idle_for=HOUR)
     assert await bench.lab.outcomes(quotas=(quota,)) == {"bench-1": "skipped", "bench-3": "deleted"}
 
@@ -312,15 +312,7 @@ async def test_a_process_that_is_seen_just_before_the_deletion_keeps_its_own(tmp
     bench.machine.run(1, "/bin/tb run", ago=timedelta(0))
     await bench.lab.sweep()
     await anyio.sleep(1200)
-    real = bench.lab.owners
-    assert real is not None
-    again = real.again
-
-    def changed(*arguments: Any, **named: Any) -> Any:
-        bench.machine.run(2, "/bin/tb run", ago=2 * HOUR)
-        return again(*arguments, **named)
-
-    real.again = changed  # type: ignore[method-assign]
+    bench.before_the_last_look(lambda: bench.machine.run(2, "/bin/tb run", ago=2 * HOUR))
     report = await bench.lab.sweep()
     assert result(report, "old").outcome is Outcome.SKIPPED
 
