@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from reaper.core.conditions import Policy
 from reaper.core.durations import human, shifted
@@ -38,6 +39,12 @@ def _speaks_for_group(decision: Decision) -> bool:
 def _kept_by(member: Decision) -> str:
     """Why its group is kept, in a phrase. That it is kept as a part of the group as well is no news."""
     return f"{member.resource.group_word} kept by {member.resource.name}"
+
+
+def _has_kept(member: Decision) -> str:
+    """The same as a sentence. What is only stopped or archived is still there."""
+    resource, how = member.resource, f"only to be {member.action.done}" if member.reap else "kept"
+    return f"its {resource.group_word} {resource.group} has {resource.name}, which is {how}: {member.sentence}"
 
 
 class Units:
@@ -166,14 +173,15 @@ class Units:
         for key, members in self.members.items():
             unclear = unclear_key(key)
             joined = (*self.joined.get(key, []), *self.joined.get(unclear, []))
+            followers = (*joined, *self.others.get(key, []), *self.others.get(unclear, []))
+            kept = (i for i in members if not self.decisions[i].reap)
             speakers = (i for i in joined if _speaks_for_group(self.decisions[i]))
-            kept = next((i for i in members if not self.decisions[i].reap), None)
-            blocker = kept if kept is not None else next(speakers, None)
+            halted = (i for i in members if not self.decisions[i].deletes)
+            blocker = next(chain(kept, speakers, halted), None)
             if blocker is not None:
                 why = self.decisions[blocker]
-                its = f"its {why.resource.group_word} {key[1]} has {why.resource.name}, which is kept: {why.sentence}"
-                which = (*members, *joined, *self.others.get(key, []), *self.others.get(unclear, []))
-                changed |= self._keep_all(which, _kept_by(why), its)
+                which = followers if why.reap else (*members, *followers)
+                changed |= self._keep_all(which, _kept_by(why), _has_kept(why))
         return changed
 
     def _keep_namesakes(self) -> bool:
@@ -326,10 +334,7 @@ class Units:
         first = self.decisions[members[0]]
         kind = self.decisions[i].resource.kind
         if not first.deletes:
-            how = f"only to be {first.action.done}" if first.reap else "kept"
-            its = f"its {first.resource.group_word} still has {first.resource.name}"
-            sentence = f"{its}, which is {how}: {first.sentence}"
-            self._turn(i, Reason.GROUP_KEPT, _kept_by(first), sentence)
+            self._turn(i, Reason.GROUP_KEPT, _kept_by(first), _has_kept(first))
         elif not self._may_follow(self.decisions[i].resource):
             sentence = "it carries the labels of its project, and has another name than what is built for that"
             self._turn(i, Reason.GROUP_KEPT, "not built for its project", sentence)

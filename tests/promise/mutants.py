@@ -216,9 +216,9 @@ RARE = (
         "            if decision.reap:\n                continue",
     ),
     Mutant(
-        "a project that is only stopped keeps its networks",
-        "        if not first.deletes:\n            how",
-        "        if not first.reap:\n            how",
+        "a project that is only stopped keeps what belongs to it",
+        "halted = (i for i in members if not self.decisions[i].deletes)",
+        "halted = ()",
     ),
 )
 

@@ -42,7 +42,8 @@ STOPS = frozenset(
     {
         "what a stop destroys is not stopped",
         "no action is stronger than each member of the group allows",
-        "a project that is only stopped keeps its networks",
+        "a project that is only stopped keeps what belongs to it",
+        "what is only stopped keeps what it uses",
     }
 )
 # These show in time only, in cases that are too rare in random worlds: tests of the very case notice them.

@@ -12,12 +12,11 @@ from reaper.core.model import Reason
 from tests.promise.oracle import Oracle
 from tests.promise.program import Outcome, run
 from tests.promise.truth import World
-from tests.promise.worlds import owned_worlds, worlds
+from tests.promise.worlds import halted_worlds, owned_worlds, worlds
 
 PROMISE = settings(
     max_examples=300,
     deadline=None,
-    derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -78,6 +77,12 @@ def test_what_has_an_owner_stays_until_all_of_them_are_dead(found: Found, world:
     outcome = run(world, act=not world.sandboxes)
     check(world, outcome)
     found.add(world, outcome)
+
+
+@settings(PROMISE, max_examples=60)
+@given(halted_worlds())
+def test_what_is_only_stopped_keeps_what_belongs_to_it(world: World) -> None:
+    check(world, run(world, act=True))
 
 
 def test_the_worlds_hold_every_reason(found: Found) -> None:

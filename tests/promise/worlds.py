@@ -603,5 +603,17 @@ def halted_worlds(draw: st.DrawFn) -> World:
         labels = {"terminal-bench": "", **(project.labels(f"s{number}", str(number + 1)) if project else {})}
         one = replace(draw(_container(number, image, "postgres:16", labels)), restart="no", odd={})
         made.containers.append(replace(one, auto_remove=one.state == "running" and draw(rarely(False, True, weight=3))))
-    world = World(config=Config(policies=policies), images=tuple(made.images), networks=tuple(made.networks))
-    return replace(world, containers=tuple(made.containers))
+    ended = Lease("run-1", _moment(30 * HOUR), ended=_moment(HOUR))
+    if draw(st.booleans()):
+        of_project = {PROJECT: project.name} if project and draw(st.booleans()) else {}
+        made.volumes.append(Volume("data-0", {"reaper.lease": ended.id, **of_project}, _moment(draw(_AGES))))
+        if draw(st.booleans()):
+            made.containers[0] = replace(made.containers[0], volumes=("data-0",))
+    return World(
+        config=Config(policies=policies),
+        leases=(ended,),
+        images=tuple(made.images),
+        networks=tuple(made.networks),
+        volumes=tuple(made.volumes),
+        containers=tuple(made.containers),
+    )
