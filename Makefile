@@ -10,7 +10,7 @@ TEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-l
 export PYTHONDONTWRITEBYTECODE =
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 
-.PHONY: run test lint style types imports audit compiled unit parts mutants soak fuzz bench dist image clean
+.PHONY: run test lint style types imports audit compiled unit parts explore mutants soak fuzz bench dist image clean
 
 run: $(VENV)/installed
 	$(BIN)/reaper demo
@@ -46,6 +46,10 @@ unit: $(VENV)/ready
 PARTS = core sweep library providers leases journal metrics proxy daytona
 parts: $(VENV)/ready
 	$(TEST) -m "not engine" $(PARTS:%=tests/%)
+
+# Generated cases that no run has had: those of the tests are the same in each run.
+explore: $(VENV)/ready
+	$(TEST) -m hypothesis --hypothesis-profile explore
 
 mutants: $(VENV)/ready
 	REAPER_MUTANTS=all $(TEST) tests/promise tests/model

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 
 from devkit import browser
 from devkit.client import EngineClient
@@ -49,8 +51,13 @@ def _kill_or_wait(process: subprocess.Popen[Any], kind: type[BaseException] | No
 
 subprocess.Popen.__exit__ = _kill_or_wait  # type: ignore[method-assign]
 
+# The same examples in each run. `make explore` makes others.
 settings.register_profile("reaper", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile("reaper")
+# Hypothesis mixes in the constants of the modules that a process has imported by then: which examples a test had would
+# depend on the tests that ran before it in its process.
+providers._get_local_constants = Constants
 
 
 def pytest_report_header() -> list[str]:

@@ -25,7 +25,7 @@ T = TypeVar("T")
 Act = tuple[str, int, float]
 Script = list[list[Act]]
 Ages = list[float]
-PROPERTY = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+PROPERTY = settings(max_examples=200, database=None)
 LAGGING = replace(EXACT, list_lag=1.5, list_flap=0.5)
 
 # One change between two pages: what, to the how manieth sandbox, and how many seconds later.

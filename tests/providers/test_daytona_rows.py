@@ -201,7 +201,7 @@ TIMES = st.sampled_from([CREATED, STOPPED, UPDATED, "", "0001-01-01T00:00:00Z", 
 ).map(datetime.isoformat)
 LIKELY = st.sampled_from([ID, "chess", "", *sorted(STATES)]) | TIMES | st.dictionaries(st.text(), st.text(), max_size=3)
 ROWS = st.fixed_dictionaries({"id": st.just(ID) | JSON}, optional=dict.fromkeys(FIELDS[1:], LIKELY | JSON))
-MANY = settings(max_examples=400, deadline=None, derandomize=True, database=None)
+MANY = settings(max_examples=400, database=None)
 
 
 @MANY
