@@ -1,6 +1,6 @@
 """What all units of one endpoint share while they are reaped, and what makes a unit stay."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -12,6 +12,7 @@ from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, Kind, Resource, Result, State
 from reaper.core.owner_process import NO_PROOFS, Proofs
 from reaper.core.rules import Rules
+from reaper.errors import ProviderError
 from reaper.providers.base import Limits, Listed, Provider
 from reaper.retry.budget import AdaptiveLimiter, RemovalLimiter
 from reaper.retry.retrier import Retrier
@@ -134,3 +135,23 @@ def difference(decided: Resource, seen: Resource, *, stopped_by_us: bool) -> str
     if seen.state is State.RUNNING:
         return "had something attached to it"
     return what_changed(replace(decided, raw_state=seen.raw_state), seen)
+
+
+async def each(resources: Sequence[Resource], function: Callable[[Resource], Awaitable[None]]) -> None:
+    """``function`` for all of them at once; when all have ended, raises the error of one, ChangedError above others."""
+    if len(resources) == 1:
+        await function(resources[0])
+        return
+    errors: list[Exception] = []
+
+    async def guarded(resource: Resource) -> None:
+        try:
+            await function(resource)
+        except (ChangedError, AbandonedError, ProviderError) as error:
+            errors.append(error)
+
+    async with anyio.create_task_group() as group:
+        for resource in resources:
+            group.start_soon(guarded, resource, name=f"{resource.kind} {resource.name}")
+    if errors:
+        raise next((error for error in errors if isinstance(error, ChangedError)), errors[0])

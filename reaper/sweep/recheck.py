@@ -14,12 +14,13 @@ import anyio
 
 from reaper.core.accounts import LastLook
 from reaper.core.decide import decide
+from reaper.core.identity import same_group
 from reaper.core.model import Action, Decision, Kind, Outcome, Reason, Resource, Result, State
 from reaper.core.savings import freed_by
 from reaper.errors import CircuitOpenError, DependencyError, InProgressError, NotFoundError, ProviderError, UnreadableError
 from reaper.providers.base import Call
 from reaper.retry.retrier import Look
-from reaper.sweep.context import AbandonedError, ChangedError, Context, carried, difference, subject, what_changed
+from reaper.sweep.context import AbandonedError, ChangedError, Context, carried, difference, each, subject, what_changed
 
 T = TypeVar("T")
 
@@ -178,9 +179,10 @@ class Members:
                 raise ChangedError(f"it {why}")
 
     async def _nothing_depends(self, resources: Sequence[Resource], call: Call) -> None:
-        """Raises ChangedError when something that stays depends on one of these now."""
+        """Raises ChangedError when something that stays depends on one of these now, or has joined their group."""
         resources = [resource for resource in resources if resource.kind.runs]
         if resources and (found := await self._dependents(resources, call)):
+            self._check_known([one for one in found if same_group(one, resources[0])], resources[0])
             used = next((r for r in resources if r.id in found[0].uses), resources[0])
             raise ChangedError(f"{found[0].name}, which is kept, uses {subject(used, resources[0])}")
 
@@ -189,6 +191,13 @@ class Members:
         mine = {decision.resource.id for decision in self.decisions}
         found = await self.context.provider.dependents(resources, self.context.listed, call)
         return [one for one in found if one.id not in mine and one.id not in self.context.going]
+
+    async def _user_of(self, resource: Resource) -> str | None:
+        """What stays and depends on this one now, or has joined its group, in words."""
+        for one in await self._dependents([resource], self._listing):
+            joined = resource.id not in one.uses and same_group(one, resource)
+            return f"{one.name} joined its {resource.group_word}" if joined else f"{one.name}, which is kept, uses it"
+        return None
 
     async def _linked_are_gone(self, fresh: Sequence[Resource]) -> None:
         """Wait for what is linked to a member and is reaped as well. Raises ChangedError when that stays."""
@@ -271,7 +280,7 @@ class Members:
             except NotFoundError:
                 self._gone(self._decision(resource))
 
-        await self._each(resources, one)
+        await each(resources, one)
         if fresh and len(fresh) < len(resources):
             raise ChangedError(f"its {resources[0].group_word} {resources[0].group} has lost a member")
         return list(fresh.values())
@@ -313,25 +322,6 @@ class Members:
             await function()
 
         await self.context.retrier.call(what, guarded, slots=slots, extra=extra, changes=True, look=look)
-
-    async def _each(self, resources: Sequence[Resource], function: Callable[[Resource], Awaitable[None]]) -> None:
-        """``function`` for all of them at once; the first error is raised when all have ended."""
-        if len(resources) == 1:
-            await function(resources[0])
-            return
-        errors: list[Exception] = []
-
-        async def guarded(resource: Resource) -> None:
-            try:
-                await function(resource)
-            except (ChangedError, AbandonedError, ProviderError) as error:
-                errors.append(error)
-
-        async with anyio.create_task_group() as group:
-            for resource in resources:
-                group.start_soon(guarded, resource, name=f"{resource.kind} {resource.name}")
-        if errors:
-            raise next((error for error in errors if isinstance(error, ChangedError)), errors[0])
 
     def _failed(self, decision: Decision, error: ProviderError) -> None:
         self.retryable = self.retryable or error.retryable or isinstance(error, CircuitOpenError)

@@ -11,7 +11,7 @@ from reaper.core.model import Action, Decision, Outcome, Resource, State
 from reaper.errors import ConflictError, DependencyError, InProgressError, InvalidError, ProviderError
 from reaper.providers.abilities import Archiving
 from reaper.sweep.concurrency import not_changing, until
-from reaper.sweep.context import ChangedError, subject, what_changed
+from reaper.sweep.context import ChangedError, each, subject, what_changed
 from reaper.sweep.unit import NOUNS, STOP_PATIENCE, Unit, patience_after, refusal_of
 
 ARCHIVE_PATIENCE = timedelta(minutes=5)  # the platform copies the whole disk to its archive
@@ -40,10 +40,10 @@ class StoppingUnit(Unit):
             if not (resource.state is State.RUNNING or is_stopping) or await self._stop_one(resource):
                 stopped.append(resource)
 
-        await self._each(left, stop)
+        await each(left, stop)
         if self.action is Action.ARCHIVE and left and len(stopped) == len(left):
             await self._look_after_stops(fresh, frozenset())
-            await self._each(left, self._archive_one)
+            await each(left, self._archive_one)
         if any(self.results[r.id].failed for r in left if r.id in self.results):
             word = fresh[0].group_word
             for decision in self._open():

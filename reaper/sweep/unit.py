@@ -23,7 +23,7 @@ from reaper.errors import (
     UnavailableError,
 )
 from reaper.sweep.concurrency import not_changing, until
-from reaper.sweep.context import AbandonedError, ChangedError, subject, what_changed
+from reaper.sweep.context import AbandonedError, ChangedError, each, subject, what_changed
 from reaper.sweep.recheck import Members
 from reaper.sweep.rests import Rest
 
@@ -93,7 +93,7 @@ class Unit(Members):
         recorder = self.context.evidence
         if recorder is not None and self.action is Action.DELETE and not self.context.draining:
             going = [d.resource for d in self._open() if d.resource.kind.runs]
-            await self._each(going, lambda r: recorder.record(r, lambda: self.context.draining))
+            await each(going, lambda r: recorder.record(r, lambda: self.context.draining))
 
     async def _carry_out(self, fresh: Sequence[Resource]) -> None:
         """Delete the members, which have just been looked at; those that run are stopped before."""
@@ -153,7 +153,7 @@ class Unit(Members):
                     raise error  # force comes after a stop, never in place of one
                 survivors.add(resource.id)
 
-        await self._each(running, one)
+        await each(running, one)
         return frozenset(survivors)
 
     async def _look_after_stops(self, before: Sequence[Resource], forced: frozenset[str]) -> None:
@@ -177,7 +177,7 @@ class Unit(Members):
 
         listed = await self._current_members(before[0])
         if len(before) > 1:  # a single one has just been looked at
-            await self._each(before, one)
+            await each(before, one)
         await self._nothing_depends(before, self._listing)
         self._judge((), before[0])
 
@@ -193,7 +193,7 @@ class Unit(Members):
                     self.retryable = True
                     self._settle(self._decision(resource), Outcome.SKIPPED, detail, error=DependencyError.label)
             free = [r for r in layer if r.id not in self.results]
-            await self._each(free, lambda r: self._delete(r, force=r.id in forced))
+            await each(free, lambda r: self._delete(r, force=r.id in forced))
 
     async def _delete(self, resource: Resource, *, force: bool = False) -> None:
         decision = self._decision(resource)
@@ -248,7 +248,7 @@ class Unit(Members):
             fresh = await self._inspect_one(resource)
             why = what_changed(resource, fresh, stopped_by_us=resource.id in self._asked_to_stop)
             if why is None and resource.kind.stage < Kind.VOLUME.stage:
-                why = next((f"{user.name} uses it" for user in await self._dependents([fresh], self._listing)), None)
+                why = await self._user_of(fresh)
         except NotFoundError:
             self._gone(decision)
             return
@@ -371,13 +371,13 @@ class Unit(Members):
                 self._settle(decision, Outcome.SKIPPED, "it is another one of the same name now")
             elif fresh.state is State.RUNNING:
                 self._settle(decision, Outcome.SKIPPED, "something is attached to it")
-            elif users := await self._dependents([fresh], self._listing):
-                self._settle(decision, Outcome.SKIPPED, f"{users[0].name}, which is kept, uses it")
+            elif (why := await self._user_of(fresh)) is not None:
+                self._settle(decision, Outcome.SKIPPED, why)
             else:
                 await self._delete(resource)
 
         for kind in (Kind.POD, Kind.NETWORK):
-            await self._each([d.resource for d in joined if d.resource.kind is kind], one)
+            await each([d.resource for d in joined if d.resource.kind is kind], one)
 
 
 async def refusal_of(request: Awaitable[None]) -> ProviderError | None:

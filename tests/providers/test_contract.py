@@ -22,7 +22,7 @@ from reaper.errors import (
     ServerError,
     UnavailableError,
 )
-from reaper.providers.base import Provider, Reader, Traits
+from reaper.providers.base import Listed, Provider, Reader, Traits
 from reaper.providers.docker.client import DockerProvider
 from reaper.providers.docker.settings import DockerTable
 from tests import needs
@@ -223,6 +223,18 @@ async def test_the_members_of_a_group(side: Side) -> None:
     assert recorder.asked
     for member in members:
         assert unlike(found[member.name], member, whole_seconds=False) == set()
+
+
+async def test_who_has_joined_a_group_since_its_members_were_listed_is_seen_with_what_depends_on_it(side: Side) -> None:
+    await side.add("one", "chess")
+    await side.add("three", "go")
+    inventory = await side.reader.list(direct)
+    resource = by_name(inventory)["one"]
+    newest = max(r.created_at for r in inventory.resources if r.created_at is not None)
+    await side.add("two", "chess", running=True)
+    await side.add("four")
+    since = Listed(frozenset(r.id for r in inventory.resources), newest)
+    assert [found.name for found in await side.reader.dependents([resource], since, direct)] == ["two"]
 
 
 async def test_what_stands_alone_is_its_only_member_and_nothing_is_asked(side: Side) -> None:

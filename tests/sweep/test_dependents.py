@@ -49,6 +49,26 @@ async def test_what_joins_after_the_listing_keeps_it(method: str) -> None:
     assert not lab.world.made("stop")
 
 
+@pytest.mark.parametrize("method", ["members", "inspect", "dependents"])
+async def test_what_joins_the_project_before_the_last_listing_keeps_it(method: str) -> None:
+    lab = Lab(running("host", group="p"), running("side", group="p"))
+    late = running("late", hours=0.1, group="p")
+    lab.world.rules.append(Rule(method, calls={1}, before=lambda: lab.world.add(late)))
+    report = await lab.sweep()
+    assert outcomes(report) == {"host": "skipped", "side": "skipped"}
+    assert "late joined its project p" in result(report, "host").detail
+    assert not lab.world.made("stop")
+
+
+async def test_what_joins_the_project_as_its_network_is_to_go_keeps_that() -> None:
+    lab = Lab(stopped("host", group="p"), network("net", "p"))
+    late = running("late", hours=0.1, group="p")
+    lab.world.rules.append(Rule("inspect", "net", after=lambda: lab.world.add(late)))
+    report = await lab.sweep()
+    assert outcomes(report) == {"host": "deleted", "net": "skipped"}
+    assert result(report, "net").detail == "late joined its project"
+
+
 async def test_what_joins_during_a_stop_keeps_what_has_stopped() -> None:
     lab = Lab(Held(running("host"), stop_seconds=5))
     lab.world.rules.append(Rule("stop", "host", after=lambda: lab.world.add(guest("host"))))

@@ -258,13 +258,13 @@ class DaytonaReader:
         return isinstance(whole, dict) and whole.keys() == row.keys() and whole.get(LINK) == row.get(LINK)
 
     async def dependents(self, resources: Sequence[Resource], listed: Listed, call: Call) -> Sequence[Resource]:
-        """What was created since the listing and is linked to one of these.
+        """What was created since the listing and is linked to one of these, or of its session.
 
         One listing of the newest ones answers for all who ask within a second, and each is asked for its link once.
         """
         news = await self._news.get(listed, partial(self._read_news, listed, call))
         ids = {resource.id for resource in resources}
-        return [new for new in news if new.uses & ids]
+        return [new for new in news if new.uses & ids or any(same_group(new, resource) for resource in resources)]
 
     async def renew(self, listed: Listed, call: Call) -> None:
         """See ``Renewing``: the sessions, and what was created since the listing."""

@@ -96,8 +96,8 @@ class DockerReader:
         self._own = own_container
         self._own_project: str | None = None
         self._connection = EngineConnection(engine)
-        self._dependents = Dependents(self.endpoint, self._connection.containers, self.inspect)
         self._image_labels = ImageLabels(engine.name, self._list_images, self._inspect_image)
+        self._dependents = Dependents(self.endpoint, self._connection.containers, self.inspect, self._image_labels.mark)
         self._disk = Disk(engine.name, self._connection)
         self._pods = Pods(engine.name, self._connection)
         self.meter = DataRoot(engine, self._connection)
@@ -305,7 +305,7 @@ class DockerReader:
                 raise DeniedError(f"{denied}; {what}") from error
 
     async def dependents(self, resources: Sequence[Resource], listed: Listed, call: Call) -> Sequence[Resource]:  # noqa: ARG002
-        """The containers that depend on these, of all that there are now."""
+        """The containers that depend on these or are of their projects, of all that there are now."""
         return await self._dependents.of(resources, call)
 
     def deaths(self, connected: Callable[[], None], since: datetime | None = None) -> AsyncIterator[Resource]:

@@ -1,9 +1,10 @@
-"""Which containers depend on others: what listings and inspections of one engine have shown so far."""
+"""Which containers depend on others, or have come into their projects: what listings and inspections of one engine show."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
+from reaper.core.identity import PROJECT_LABEL, same_group
 from reaper.core.model import Resource
 from reaper.errors import NotFoundError, ProviderError, UnreadableError
 from reaper.providers.base import Call, may_depend_unseen, possibly_used_by
@@ -19,11 +20,13 @@ class _Users:
     Attributes:
         of: by the id of what is used, each as its row or as what an inspection shows.
         possible: those that may use what runs, since their links are not known.
+        of_project: the rows by the project that they name.
     """
 
     def __init__(self) -> None:
         self.of: dict[str, list[Row | Resource]] = {}
         self.possible: list[Resource] = []
+        self.of_project: dict[str, list[Row]] = {}
 
     def add(self, container: Row | Resource, uses: frozenset[str]) -> None:
         """Add one container of the listing."""
@@ -38,6 +41,7 @@ class Dependents:
         endpoint: the engine's name.
         rows: lists its containers.
         inspect: inspects one, and calls ``learn``.
+        mark: a listed one with what came with its image.
 
     Attributes:
         directory: the names of the last listing.
@@ -48,11 +52,13 @@ class Dependents:
         endpoint: str,
         rows: Callable[[], Awaitable[Sequence[Row]]],
         inspect: Callable[[Resource], Awaitable[Resource]],
+        mark: Callable[[Resource], Resource],
     ) -> None:
         self.directory = Directory()
         self._endpoint = endpoint
         self._rows = rows
         self._inspect = inspect
+        self._mark = mark
         self._links: dict[str, Links] = {}
         self._unseen: dict[str, bool] = {}  # whose inspection failed since the last listing: whether it may depend on others
         self._now: Shared[_Users] = Shared()
@@ -73,7 +79,7 @@ class Dependents:
         return listed_container(row, self._endpoint, self.directory, self._links)
 
     async def of(self, resources: Sequence[Resource], call: Call) -> Sequence[Resource]:
-        """The containers that depend on these, of all that there are now.
+        """The containers that depend on these or are of their projects, of all that there are now.
 
         One listing answers for all tasks that ask at the same time.
         """
@@ -82,7 +88,10 @@ class Dependents:
         using = [one for id_ in ids for one in users.of.get(id_, ())]
         found = [one if isinstance(one, Resource) else self._container(one) for one in using]
         found += [container for container in users.possible if possibly_used_by(container, resources)]
-        return [container for container in found if container.id not in ids]
+        projects = {resource.group for resource in resources if resource.group is not None}
+        named = [self._mark(self._container(row)) for project in projects for row in users.of_project.get(project, ())]
+        joined = [one for one in named if any(same_group(one, resource) for resource in resources)]
+        return [*{one.id: one for one in (*joined, *found) if one.id not in ids}.values()]
 
     async def _with_links(self, call: Call) -> _Users:
         """All containers, with their links as far as an inspection shows them."""
@@ -90,6 +99,8 @@ class Dependents:
         rows = await call(f"list containers on {self._endpoint}", self._rows)
         self.directory = self.directory.with_containers(rows)
         for row in rows:
+            if isinstance(given := row.get("Labels"), dict) and isinstance(project := given.get(PROJECT_LABEL), str):
+                found.of_project.setdefault(project, []).append(row)
             if (links := self._links.get(text(row.get("Id")) or "")) is not None:
                 found.add(row, listed_uses(row, self.directory, links))  # thousands need no more
                 continue

@@ -88,10 +88,14 @@ class MemoryReader:
         listed: base.Listed,  # noqa: ARG002
         call: base.Call,
     ) -> Sequence[Resource]:
-        """What uses one of these, whether it was there at the listing or has come since."""
+        """What uses one of these or runs in its group, whether it was there at the listing or has come since."""
         ids = {resource.id for resource in resources}
         held = await self._now.get(lambda: call(f"list dependents on {self.endpoint}", self._dependents))
-        return tuple(resource for resource in held if resource.id not in ids and resource.uses & ids)
+        return tuple(
+            one
+            for one in held
+            if one.id not in ids and (one.uses & ids or (one.kind.runs and any(same_group(one, r) for r in resources)))
+        )
 
     async def _dependents(self) -> Sequence[Resource]:
         async with self.world.call("dependents"):
