@@ -9,6 +9,7 @@ is stopped sends no heartbeats to a service elsewhere, so it does.
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -101,6 +102,7 @@ def main() -> int:
     word = sys.stdin.buffer.read()
     if word == DONE:
         return 0
+    _hear_signals()
     _log_to(Path(sys.argv[1]))  # before anything that an upgrade of the package may have changed
     try:
         from reaper.run import cleanup  # noqa: PLC0415
@@ -121,6 +123,16 @@ def _keep_elsewhere(text: bytes, holder: int) -> None:
         from reaper.run import elsewhere  # noqa: PLC0415
 
         elsewhere.beat(json.loads(text)["lease"]["id"])
+
+
+def _hear_signals() -> None:
+    """Let a SIGTERM end the clean-up: its holder had blocked the signals, which it leaves to its command.
+
+    One that came before that was for the holder.
+    """
+    for number in signal.sigpending():
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _log_to(file: Path) -> None:

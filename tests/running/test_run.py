@@ -137,6 +137,17 @@ def test_what_was_away_when_the_run_ended_is_cleaned_up_by_its_guard(program: Pr
     assert (record.state, record.cause) == (LeaseState.RELEASED, "its command ended with 0")
 
 
+def test_a_guard_that_goes_on_ends_at_a_signal(program: Program, served: Served) -> None:
+    served.sim.faults.add("status:503,method=DELETE,path=/sandbox/")
+    assert program(*QUICKLY, "--", *Making({"mine": {}}).words).code == 0
+    (guard,) = guards(program.folder)
+    log = program.folder / "guard.log"
+    until(lambda: log.exists() and "clean_up_continued" in log.read_text(), "the guard has not begun")
+    os.kill(guard, signal.SIGTERM)
+    until(lambda: not guards(program.folder), "the guard goes on")
+    assert served.left() == {"mine"}
+
+
 def test_more_than_the_cap_is_left_with_the_command_that_goes_on(program: Program, served: Served) -> None:
     few = {"REAPER_LIMITS__MAX_LEASE_DELETIONS": "1"}
     waiting = Making({}, waits=True).words
