@@ -171,3 +171,8 @@ def test_a_refusal_with_a_cause_is_tried_once_unless_it_passes(
     assert ended.outcomes() == {"it": "failed"}
     assert message in rows(ended)["it"]["detail"]
     assert tried == tries if tries == 1 else tried >= tries
+
+
+def test_a_pull_is_refused_since_the_registry_has_none(world: World) -> None:
+    status, answer = world.api.post("/images/create?fromImage=nginx&tag=latest")
+    assert (status, answer["message"].partition(",")[0]) == (404, "pull access denied for nginx")

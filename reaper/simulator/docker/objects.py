@@ -108,12 +108,16 @@ async def _inspect_image(engine: Engine, _: web.Request, name: str) -> web.Respo
 
 @route("POST", "/images/create")
 async def _create_image(engine: Engine, request: web.Request, _: str) -> web.Response:
-    """An import makes a new image each time; there is no registry to pull from."""
+    """An import makes a new image each time; the registry to pull from has none."""
     await request.read()
+    if (source := request.query.get("fromSrc")) is None:
+        wanted = request.query.get("fromImage") or ""
+        why = "repository does not exist or may require 'docker login': denied: requested access to the resource is denied"
+        raise RefusedError(404, f"pull access denied for {wanted}, {why}")
     repository, tag = request.query.get("repo") or "", request.query.get("tag") or "latest"
     images = engine.images
     labels = docker_images.labels_of(request.query.getall("changes", ()))
-    comment = f"Imported from {request.query['fromSrc']}"
+    comment = f"Imported from {source}"
     made = images.add(f"{repository}:{tag}" if repository else "", labels=labels, comment=comment)
     engine.events.log("image", "import", made.id, {"name": made.id}, engine.tick())
     return raw_answer(encode({"status": made.id}))
