@@ -16,14 +16,7 @@ from reaper.core.rules import Judge
 
 # Protections of a network speak for its whole project; that it is in use or unowned does not.
 _SPEAKS_FOR_GROUP = frozenset(
-    {
-        Reason.PROTECTED,
-        Reason.KEEP_LABEL,
-        Reason.INVALID_LABEL,
-        Reason.LABEL_NOT_DUE,
-        Reason.LEASED,
-        Reason.LEASE_UNKNOWN,
-    }
+    {Reason.PROTECTED, Reason.KEEP_LABEL, Reason.INVALID_LABEL, Reason.LABEL_NOT_DUE, Reason.LEASED, Reason.LEASE_UNKNOWN}
 )
 _LEFT_OPEN = frozenset({Reason.GROUP_KEPT, Reason.TOO_YOUNG, Reason.NO_POLICY})
 """Why something is kept that another rule may take: else a rule of its own keeps it."""
@@ -174,15 +167,19 @@ class Units:
             unclear = unclear_key(key)
             joined = (*self.joined.get(key, []), *self.joined.get(unclear, []))
             followers = (*joined, *self.others.get(key, []), *self.others.get(unclear, []))
-            kept = (i for i in members if not self.decisions[i].reap)
             speakers = (i for i in joined if _speaks_for_group(self.decisions[i]))
             halted = (i for i in members if not self.decisions[i].deletes)
-            blocker = next(chain(kept, speakers, halted), None)
+            blocker = next(chain(self._kept(members), speakers, halted), None)
             if blocker is not None:
                 why = self.decisions[blocker]
                 which = followers if why.reap else (*members, *followers)
                 changed |= self._keep_all(which, _kept_by(why), _has_kept(why))
         return changed
+
+    def _kept(self, members: Iterable[int]) -> list[int]:
+        """Those that are kept, first the ones that are kept for themselves: they say why the others are."""
+        kept = (i for i in members if not self.decisions[i].reap)
+        return sorted(kept, key=lambda i: self.decisions[i].reason is Reason.GROUP_KEPT)
 
     def _keep_namesakes(self) -> bool:
         """Keep a project while another owned one of its name is kept: a folder that was moved makes two of one.
@@ -331,7 +328,7 @@ class Units:
         return resource.kind is not Kind.IMAGE or is_built_for_project(resource)
 
     def _judge_with_project(self, i: int, members: list[int]) -> None:
-        first = self.decisions[members[0]]
+        first = self.decisions[next(iter(self._kept(members)), members[0])]
         kind = self.decisions[i].resource.kind
         if not first.deletes:
             self._turn(i, Reason.GROUP_KEPT, _kept_by(first), _has_kept(first))
