@@ -264,7 +264,8 @@ def _take(
             del taken[unit]
     for unit, usage in taken.items():
         for i in free[unit]:
-            result[i] = replace(going[i], said=f"{going[i].sentence}; {usage}", brief=f"quota {usage.quota.name} exceeded")
+            # What others have let go is judged by their time as well, which may do more than this one lets it.
+            result[i] = replace(wider[i], said=f"{wider[i].sentence}; {usage}", brief=f"quota {usage.quota.name} exceeded")
     return result
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reaper.core.conditions import Policy
 from reaper.core.decide import decide
 from reaper.core.lease import Claim, Ending, Lease
-from reaper.core.model import Decision, Kind, Remembered, Resource, State
+from reaper.core.model import Action, Decision, Kind, Remembered, Resource, State
 from reaper.core.rules import Rules
 from reaper.core.scope import Protect, Scope, Selector
 from tests.core.make import HARBOR_FILE, NOW, SECOND
@@ -435,3 +435,24 @@ def worlds(draw: st.DrawFn, *, links: bool = True) -> World:
         leases=tuple(draw(LEASES)),
         now=NOW,
     )
+
+
+_POSSIBLE = {
+    Action.STOP: frozenset({Kind.CONTAINER, Kind.SANDBOX}),
+    Action.ARCHIVE: frozenset({Kind.SANDBOX}),
+    Action.DELETE: frozenset(Kind),
+}
+
+
+@st.composite
+def worlds_with_actions(draw: st.DrawFn) -> World:
+    """A world some of whose policies only stop or archive, and in which a stop destroys some of what there is."""
+    world = draw(worlds())
+    policies = []
+    for policy in world.rules.policies:
+        action = draw(st.sampled_from([action for action, kinds in _POSSIBLE.items() if policy.kinds <= kinds]))
+        states = policy.states if action is Action.DELETE else frozenset[str]()
+        policies.append(replace(policy, action=action, states=states, every_resource=False))
+    lost = st.sampled_from([False, False, False, True, None])
+    resources = tuple(replace(r, lost_when_stopped=draw(lost)) if r.kind.runs else r for r in world.resources)
+    return replace(world.ask(tuple(policies)), resources=resources)

@@ -146,29 +146,8 @@ def test_a_policy_that_stops_takes_no_network_that_a_project_has_left() -> None:
 # -- promises over generated worlds ------------------------------------------------------------------------------------
 
 
-_POSSIBLE = {
-    Action.STOP: frozenset({Kind.CONTAINER, Kind.SANDBOX}),
-    Action.ARCHIVE: frozenset({Kind.SANDBOX}),
-    Action.DELETE: frozenset(Kind),
-}
-
-
-@st.composite
-def worlds_with_actions(draw: st.DrawFn) -> worlds.World:
-    """A world some of whose policies only stop or archive, and in which a stop destroys some of what there is."""
-    world = draw(worlds.worlds())
-    policies = []
-    for policy in world.rules.policies:
-        action = draw(st.sampled_from([action for action, kinds in _POSSIBLE.items() if policy.kinds <= kinds]))
-        states = policy.states if action is Action.DELETE else frozenset[str]()
-        policies.append(replace(policy, action=action, states=states, every_resource=False))
-    lost = st.sampled_from([False, False, False, True, None])
-    resources = tuple(replace(r, lost_when_stopped=draw(lost)) if r.kind.runs else r for r in world.resources)
-    return replace(world.ask(tuple(policies)), resources=resources)
-
-
 @settings(worlds.PROPERTY, max_examples=600)
-@given(world=worlds_with_actions(), data=st.data())
+@given(world=worlds.worlds_with_actions(), data=st.data())
 def test_an_action_never_exceeds_what_the_policies_say(world: worlds.World, data: st.DataObject) -> None:
     names = [policy.name for policy in world.rules.policies]
     due = data.draw(st.none() | st.lists(st.sampled_from(names), unique=True)) if names else None

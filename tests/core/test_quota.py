@@ -15,13 +15,13 @@ from reaper.core.decide import decide
 from reaper.core.identity import group_name
 from reaper.core.lease import Ending, Lease
 from reaper.core.lease_index import Leases
-from reaper.core.model import Decision, Kind, Reason, Resource, State
+from reaper.core.model import Action, Decision, Kind, Reason, Resource, State
 from reaper.core.narrowing import Window
 from reaper.core.quota import COUNT, CPU, DISK, MEMORY, Quota, decide_within, fullest, in_force, usages, with_policies
 from reaper.core.rules import KEEP_LABEL, Rules
 from reaper.core.scope import Scope, Selector
 from tests.core.make import HOUR, NETWORK, NOW, RUNNING, SANDBOX, STOPPED, ago
-from tests.core.strategies import World, worlds
+from tests.core.strategies import World, worlds, worlds_with_actions
 
 CONTAINERS, SANDBOXES = frozenset({Kind.CONTAINER}), frozenset({Kind.SANDBOX})
 SOON = Policy("soon", CONTAINERS, stopped_for=HOUR)
@@ -225,6 +225,27 @@ def test_no_quota_takes_what_is_idle_for_another_one() -> None:
         assert {name: decision.policy for name, decision in taken.items()} == {"hers": "soon", "old": "patient"}
 
 
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_what_a_quota_would_only_stop_is_not_deleted_by_the_time_of_another_one(order: slice) -> None:
+    """Of a session one has been idle for as long as both want; the other one for one of them alone, and is to be stopped."""
+    stop = Policy("stop", SANDBOXES, older_than=HOUR, action=Action.STOP, selectors=(Selector(names=("young",)),))
+
+    def box(name: str, idle: float, group: str | None = None, user: str | None = None) -> Resource:
+        labels = {"harbor.managed": "true", **({"user": user} if user else {})}
+        made = replace(SANDBOX, id=name, name=name, group=group, labels=labels, footprint=Footprint(1.0, 0, 0))
+        return replace(made, created_at=ago(hours=20), last_activity_at=ago(hours=idle))
+
+    soon = quota(1, kinds=SANDBOXES, name="soon", label="user", enforce=True, idle_for=2 * HOUR)
+    patient = quota(2, CPU, SANDBOXES, name="patient", enforce=True, idle_for=8 * HOUR)
+    found = [box("hers", 3, user="ada"), box("at work", 1, user="ada"), box("old", 9, "s"), box("young", 3, "s")]
+    taken = going(found, [soon, patient][order], rules=Rules(policies=(stop,)))
+    assert {name: (one.action, one.policy) for name, one in taken.items()} == {
+        "hers": (Action.DELETE, "soon"),
+        "old": (Action.STOP, "patient"),
+        "young": (Action.STOP, "stop"),
+    }
+
+
 QUOTAS = st.lists(
     st.builds(
         Quota,
@@ -287,3 +308,34 @@ def test_of_any_world_no_more_goes_than_with_every_policy_due_and_the_quota_for_
             assert usage.used <= before_it[usage.endpoint, usage.value]
     if not any(u.exceeded for u in usages(quotas, (), [d.resource for d in plain if not d.reap])):
         assert [d.reap for d in within] == [d.reap for d in plain]
+
+
+CPU_QUOTAS = st.lists(
+    st.builds(
+        Quota,
+        st.sampled_from(["q1", "q2", "q3"]),
+        st.just(SANDBOXES),
+        st.builds(lambda measure, limit: {measure: float(limit)}, st.sampled_from([COUNT, CPU, CPU]), st.integers(0, 3)),
+        label=st.sampled_from([None, None, "harbor.managed", "team"]),
+        enforce=st.sampled_from([True, True, False]),
+        idle_for=st.sampled_from([timedelta(minutes=10), HOUR, 8 * HOUR]),
+    ),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda one: one.name,
+)
+
+
+@given(worlds_with_actions(), CPU_QUOTAS, st.booleans())
+def test_no_quota_does_more_than_the_rules_and_its_own_time_let_it(world: World, quotas: list[Quota], due: bool) -> None:
+    boxes = tuple(replace(r, footprint=Footprint(1.0, GIB, GIB)) for r in world.resources if r.kind is Kind.SANDBOX)
+    world = replace(world, resources=boxes)
+    names = {world.rules.policies[0].name} if due else None
+    plain = decide(world.resources, world.rules, world.leases, world.now, names)
+    within = decide_within(world.resources, world.rules, world.leases, world.now, quotas=quotas, due=names)
+    each = [decide(world.resources, with_policies(world.rules, [one]), world.leases, world.now) for one in quotas]
+    for i, (before, now) in enumerate(zip(plain, within, strict=True)):
+        if before.reap:
+            assert (now.reap, now.action) == (True, before.action)
+        elif now.reap:
+            assert now.action in {by[i].action for by in each if by[i].reap}
