@@ -1,7 +1,7 @@
 """How much one sweep of one endpoint may delete, counted before the first deletion. Pure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from reaper.core.identity import group_name
@@ -35,7 +35,8 @@ class Caps:
             held: how many resources it holds.
 
         Returns:
-            the limit that was hit first, if one was, and the ids of all that stays for it: with a member its group stays.
+            the limit that was hit first, if one was, and the ids of all that stays for it: with a member its group stays,
+            and with a user what it uses.
         """
         going = [decision for decision in decisions if decision.reap]
         ended = [decision for decision in going if decision.reason is Reason.LEASE_ENDED]
@@ -48,9 +49,7 @@ class Caps:
                     hit = hit or CapHit(wanted=len(counted), allowed=allowed, held=held, limit=limit, of_leases=of_leases)
                     back += counted
                     break
-        groups = {group_name(decision.resource) for decision in back} - {None}
-        back += [decision for decision in going if group_name(decision.resource) in groups]
-        return hit, frozenset(decision.resource.id for decision in back)
+        return hit, frozenset(decision.resource.id for decision in _with_what_they_need(back, going))
 
     def _of_policies(self, held: int) -> list[tuple[int, str]]:
         limits = []
@@ -64,3 +63,19 @@ class Caps:
         if self.max_lease_deletions is None:
             return []
         return [(self.max_lease_deletions, f"max_lease_deletions = {self.max_lease_deletions}")]
+
+
+def _with_what_they_need(back: Iterable[Decision], going: Sequence[Decision]) -> Collection[Decision]:
+    """What is held back, and of what is to go their groups and what they use, and of these likewise."""
+    found = {(decision.resource.endpoint, decision.resource.id): decision for decision in back}
+    news = [*found.values()]
+    while news:
+        groups = {group_name(decision.resource) for decision in news} - {None}
+        used = {(decision.resource.endpoint, id_) for decision in news for id_ in decision.resource.uses}
+        news = []
+        for decision in going:
+            place = decision.resource.endpoint, decision.resource.id
+            if place not in found and (place in used or group_name(decision.resource) in groups):
+                found[place] = decision
+                news.append(decision)
+    return found.values()

@@ -232,13 +232,13 @@ class EndpointSweep:
         quotas, leases = options.quotas if options.choose is None else (), self._leases()
         judge = partial(decide_within, rules=rules, leases=leases, now=now, quotas=quotas, due=options.due, proofs=proofs)
         self.decisions = await self.looker.decided(resources, judge)
+        caps = Caps(options.max_deletions, options.max_fraction, options.max_lease_deletions)
+        self.decisions, self.cap, self.held_back = await self.looker.capped(caps, self.decisions, self.held)
         self.warnings += [*inventory_warnings(self.decisions, inventory.unreadable, now), *self.looker.warnings]
         self.results |= self.looker.failures(self.decisions)
         if self.results and options.fail_fast:
             self.shared.failed_fast()
         self.shared.observer.decided(self.name, self.decisions)
-        caps = Caps(options.max_deletions, options.max_fraction, options.max_lease_deletions)
-        self.cap, self.held_back = caps.hold_back(self.decisions, self.held)
         if options.choose is not None and self.cap is None:
             self.decisions = judge([d.resource for d in self.decisions], chosen=await options.choose(self.decisions))
         net = self.reader.traits.safety_net if options.safety_net and self.cap is None else None

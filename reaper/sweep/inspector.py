@@ -5,9 +5,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+from reaper.core.caps import Caps
 from reaper.core.decide import may_be_linked, needs_inspection, possible_owners
 from reaper.core.layers import mark_inherited, unread_images
-from reaper.core.model import Decision, Kind, Outcome, Reason, Resource, Result
+from reaper.core.model import CapHit, Decision, Kind, Outcome, Reason, Resource, Result, Verdict
 from reaper.core.wording import counted, is_or_are
 from reaper.errors import NotFoundError, ProviderError, UnreadableError
 from reaper.providers.abilities import Linking
@@ -60,6 +61,22 @@ class Inspector:
             resources = await self.inspect_links(resources, unknown, partial(possible_owners, decisions=decisions))
             decisions = decide(resources)
         return decisions
+
+    async def capped(
+        self, caps: Caps, decisions: list[Decision], held: int
+    ) -> tuple[list[Decision], CapHit | None, frozenset[str]]:
+        """The decisions with the links of what a cap holds back, the limit that was hit, and the ids of all that stays.
+
+        What was to go was asked for no links. Now it stays, and what it is linked to may be something that may go.
+        """
+        hit, back = caps.hold_back(decisions, held)
+        staying = [replace(d, verdict=Verdict.KEEP) if d.resource.id in back else d for d in decisions]
+        if back and (unknown := may_be_linked(staying)):
+            resources = [decision.resource for decision in decisions]
+            resources = await self.inspect_links(resources, unknown, partial(possible_owners, decisions=staying))
+            decisions = [replace(d, resource=resource) for d, resource in zip(decisions, resources, strict=True)]
+            hit, back = caps.hold_back(decisions, held)
+        return decisions, hit, back
 
     async def inspect(self, resources: Sequence[Resource], wanted: Sequence[Resource]) -> list[Resource]:
         """``resources`` with the wanted ones inspected, and without those that are gone meanwhile."""

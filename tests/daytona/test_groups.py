@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from reaper.core.conditions import Policy
+from reaper.core.lease import Ending, Lease
 from reaper.core.model import Action, Kind
 from reaper.core.rules import Rules
 from reaper.simulator.daytona.limits import Limit
 from reaper.simulator.daytona.model import Sandbox, as_sandbox, micros
 from reaper.sweep.runner import exit_code
-from tests.daytona.lab import DAY, FRESH, HARBOR, HOUR, Lab, everything, outcomes, reasons, result, rules
+from tests.daytona.lab import DAY, FRESH, HARBOR, HOUR, NOW, Lab, everything, outcomes, reasons, result, rules
 
 pytestmark = pytest.mark.anyio
 
@@ -238,6 +239,24 @@ async def test_a_linked_one_whose_deletion_fails_keeps_its_owner() -> None:
         assert outcomes(report) == {"owner": "skipped", "follower": "failed"}
         assert "follower, which is linked to it and would go with it, stays" in result(report, "owner").detail
         assert not follower.hidden
+
+
+@pytest.mark.parametrize("readable", [True, False])
+async def test_a_linked_one_that_a_cap_holds_back_keeps_its_owner_and_the_session_of_that(readable: bool) -> None:
+    """The lease of the owner has ended, which another cap is for."""
+    async with Lab(behaviour=FRESH) as lab:
+        owner = lab.add("owner", age=3 * DAY, labels=in_session("chess"))
+        ended = [owner, lab.add("mate", age=3 * DAY, labels=in_session("chess")), lab.add("alone", age=4 * DAY)]
+        lab.leases.append(Lease("lease-0", "pid 4711", frozenset(row.id for row in ended), ending=Ending(NOW, "killed")))
+        follower = lab.add("follower", age=2 * DAY, linked=owner.id)
+        lab.add("other", age=2 * DAY)
+        if not readable:
+            lab.sim.faults.add(f"status:500,method=GET,path={follower.id}")
+        report = await lab.sweep(max_deletions=1)
+        held_back = {"owner", "mate", "follower", "other"} | (set() if readable else {"alone"})
+        assert lab.left() == held_back
+        assert {name for name, outcome in outcomes(report).items() if outcome == "abandoned"} == held_back
+        assert report.endpoints[0].cap is not None
 
 
 async def test_one_that_is_reapable_and_cannot_be_looked_at_keeps_what_it_may_be_linked_to() -> None:

@@ -251,7 +251,7 @@ IN_TIME = (
     ),
     Mutant(
         "a cap is kept",
-        "        self.cap, self.held_back = caps.hold_back(self.decisions, self.held)",
+        "        self.decisions, self.cap, self.held_back = await self.looker.capped(caps, self.decisions, self.held)",
         "        self.cap, self.held_back = None, frozenset()",
     ),
     Mutant(

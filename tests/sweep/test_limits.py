@@ -53,6 +53,19 @@ async def test_more_than_the_cap_deletes_nothing(options: dict[str, float], limi
     assert len(lab.left()) == 20
 
 
+async def test_what_a_cap_holds_back_keeps_what_it_uses_and_the_project_of_that() -> None:
+    """All of that is of an ended lease, which another cap is for."""
+    user = replace(stopped("user"), uses=frozenset({"id-host"}))
+    lab = Lab(user, stopped("host", group="p"), stopped("mate", group="p"), stopped("alone"))
+    lab.abandon("host", "mate", "alone")
+    assert await lab.outcomes(max_deletions=0) == {
+        "user": "abandoned",
+        "host": "abandoned",
+        "mate": "abandoned",
+        "alone": "deleted",
+    }
+
+
 @pytest.mark.parametrize("options", [{}, {"max_deletions": 10}, {"max_fraction": 0.5}, {"max_fraction": 1.0}])
 async def test_up_to_the_cap_all_goes(options: dict[str, float]) -> None:
     lab = Lab(*many(10), *[running(f"r{i}", hours=1) for i in range(10)])
