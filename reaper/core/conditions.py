@@ -226,8 +226,8 @@ def _of_another_sort(resource: Resource, policy: Policy) -> str | None:
         return "is for images without a tag"
     if policy.anonymous and not resource.anonymous:
         return "is for anonymous volumes"
-    if policy.oneoff and not is_oneoff(resource):
-        return "is for one-off containers"
+    if (policy.oneoff and not is_oneoff(resource)) or (resource.alone and not policy.oneoff):
+        return "is for one-off containers" if policy.oneoff else "takes one-off containers with their project only"
     why = policy.exit_codes.excludes(resource) if policy.exit_codes else None
     if policy.keepalive is not None:
         why = without_keepalive(resource, policy.keepalive, policy.idle_for)

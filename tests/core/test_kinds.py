@@ -10,10 +10,10 @@ from reaper.core.conditions import Policy
 from reaper.core.decide import decide, explain
 from reaper.core.layers import mark_inherited
 from reaper.core.lease import Lease
-from reaper.core.model import Decision, Kind, Reason, Remembered, Resource, State
+from reaper.core.model import Action, Decision, Kind, Reason, Remembered, Resource, State
 from reaper.core.rules import Rules
 from reaper.core.scope import Protect, Scope, Selector
-from tests.core.make import FOREIGN, HOUR, IMAGE, MINUTE, NETWORK, NOW, STOPPED, VOLUME, ago
+from tests.core.make import CONTAINERS, FOREIGN, HOUR, IMAGE, MINUTE, NETWORK, NOW, STOPPED, VOLUME, ago
 
 DAY = 24 * HOUR
 TRIAL = "chess-best-move-1-of-1-2026-11-21__06-30-00"
@@ -296,6 +296,21 @@ def test_a_one_off_container_goes_without_its_project() -> None:
     assert not one(rules, oneoff, replace(other, uses=frozenset({oneoff.id}))).reap, "it lives in its network"
     inherited = replace(oneoff, inherited=frozenset({"com.docker.compose.oneoff"}))
     assert not one(rules, inherited, other).reap
+
+
+def test_of_a_living_project_only_a_policy_for_one_off_containers_takes_one_and_when_that_is_due() -> None:
+    labels = {"team": "rl", "com.docker.compose.project": "p"}
+    web = replace(STOPPED, id="c2", name="web", group="p", labels=labels, state=State.RUNNING, raw_state="running")
+    old = replace(web, id="c1", name="run", labels={**labels, "com.docker.compose.oneoff": "True"})
+    web = replace(web, created_at=ago(minutes=5), started_at=ago(minutes=5))
+    runs = Policy("runs", CONTAINERS, older_than=DAY, oneoff=True)
+    for action in (Action.STOP, Action.DELETE):
+        rules = by(runs, Policy("all", CONTAINERS, older_than=HOUR, action=action))
+        for due, verdicts in (("all", [False, False]), ("runs", [True, False])):
+            assert [d.reap for d in decide([old, web], rules, (), NOW, {due})] == verdicts
+        taken = decide([old, web], rules, (), NOW)[0]
+        assert (taken.policy, taken.action, judge(rules, taken.resource)[0].policy) == ("runs", Action.DELETE, "runs")
+    assert not judge(by(policy("container", older_than=HOUR)), taken.resource)[0].reap, "in the last look neither"
 
 
 def test_a_time_on_a_label_ends_a_volume_and_no_image() -> None:

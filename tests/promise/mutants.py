@@ -348,3 +348,27 @@ OF_THE_HOST = (
         "d.owner is not None and not d.reap and",
     ),
 )
+
+# Of two features together, which neither sort of worlds has: tests of the very case notice them.
+OF_PAIRS = (
+    Mutant(
+        "a quota does no more than its own time lets it",
+        "result[i] = replace(wider[i], ",
+        "result[i] = replace(going[i], ",
+    ),
+    Mutant(
+        "what a cap holds back is asked for what it is linked to",
+        "if back and (unknown := may_be_linked(staying)):",
+        "if back and (unknown := may_be_linked(decisions)):",
+    ),
+    Mutant(
+        "what a cap holds back keeps what it uses",
+        "place not in found and (place in used or ",
+        "place not in found and (",
+    ),
+    Mutant(
+        "of a living project only a policy for one-off containers takes one",
+        "or (resource.alone and not policy.oneoff):",
+        "or False:",
+    ),
+)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import reaper
-from tests.promise.mutants import IN_TIME, MUTANTS, OF_THE_HOST, RARE, Mutant
+from tests.promise.mutants import IN_TIME, MUTANTS, OF_PAIRS, OF_THE_HOST, RARE, Mutant
 
 ROOT = Path(__file__).parents[2]
 _IGNORED = frozenset({"simulator", "demo"})
@@ -46,7 +46,7 @@ STOPS = frozenset(
         "what is only stopped keeps what it uses",
     }
 )
-# These show in time only, in cases that are too rare in random worlds: tests of the very case notice them.
+# These show in time only, or by features of which the worlds have one at a time: tests of the very case notice them.
 BY_TESTS = {
     "what has changed since it was listed stays": "tests/sweep/test_outcomes.py",
     "what is to be kept by now stays": "tests/sweep/test_changes.py",
@@ -54,12 +54,16 @@ BY_TESTS = {
     "a heartbeat keeps a lease alive": "tests/leases/test_leasebook.py",
     "a deletion that may pass is tried again": "tests/sweep/test_outcomes.py",
     "a runner that may have made it keeps it": "tests/sweep/test_owners.py",
+    "a quota does no more than its own time lets it": "tests/core/test_quota.py",
+    "what a cap holds back is asked for what it is linked to": "tests/daytona/test_groups.py",
+    "what a cap holds back keeps what it uses": "tests/sweep/test_limits.py",
+    "of a living project only a policy for one-off containers takes one": "tests/core/test_kinds.py",
 }
 OF_OWNERS = [mutant for mutant in OF_THE_HOST if mutant.rule in OWNERS]
 TRIED = (
     (*MUTANTS, *RARE, *OF_OWNERS) if os.environ.get("REAPER_MUTANTS") == "all" else [m for m in MUTANTS if m.rule in SOON]
 )
-OF_TESTS = [mutant for mutant in (*IN_TIME, *OF_THE_HOST) if mutant.rule in BY_TESTS]
+OF_TESTS = [mutant for mutant in (*IN_TIME, *OF_THE_HOST, *OF_PAIRS) if mutant.rule in BY_TESTS]
 TRIED_BY_TESTS = OF_TESTS if os.environ.get("REAPER_MUTANTS") == "all" else OF_TESTS[1:2]
 
 
@@ -104,7 +108,7 @@ def test_a_test_notices_a_rule_that_is_off(mutant: Mutant, tmp_path: Path) -> No
     assert (real.returncode, off.returncode) == (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED), real.stdout + off.stdout
 
 
-@pytest.mark.parametrize("mutant", [*MUTANTS, *RARE, *IN_TIME, *OF_THE_HOST], ids=lambda mutant: mutant.rule)
+@pytest.mark.parametrize("mutant", [*MUTANTS, *RARE, *IN_TIME, *OF_THE_HOST, *OF_PAIRS], ids=lambda mutant: mutant.rule)
 def test_the_text_of_a_rule_is_where_its_mutant_changes_it(mutant: Mutant) -> None:
     assert program_text().count(mutant.text) == 1, f"mend the mutant: {mutant.text!r}"
 
