@@ -19,7 +19,7 @@ from reaper.core.quota import decide_within, in_force
 from reaper.core.rules import Rules
 from reaper.core.savings import to_delete
 from reaper.core.site import Site
-from reaper.errors import CircuitOpenError, CredentialsError, ProviderError, RateLimitedError, ReaperError, TooManyFilesError
+from reaper.errors import ProviderError, ReaperError, TooManyFilesError
 from reaper.providers.abilities import GivesEvidence, Renewing
 from reaper.providers.base import Also, Inventory, Listed, Provider
 from reaper.retry.resting import Resting
@@ -41,7 +41,6 @@ from reaper.sweep.unit import Unit
 from reaper.sweep.units import make_units
 
 SKEW_TOLERANCE = timedelta(minutes=1)
-OF_THE_ENDPOINT = frozenset({CircuitOpenError.label, CredentialsError.label, RateLimitedError.label})
 LAST_LOOK = timedelta(seconds=5)
 
 
@@ -116,6 +115,9 @@ class EndpointSweep:
         if self.units:
             await self._guard(self._confirm)  # after a bug as well: what was done is accounted for
             self._let_rest()
+        if (memory := self.endpoint.memory) is not None:
+            gone = frozenset(id_ for unit in self.units for id_ in unit.gone)
+            self.warnings += [problem] if (problem := memory.correct(self.decisions, gone, self._now())) else []
         if (refused := self.retrier.breaker.refused) is not None:
             self._fail(refused.label, str(refused))
         ask = self.ended and not self.draining
@@ -332,9 +334,7 @@ class EndpointSweep:
         )
         if self.retrier.breaker.open_for(changes=False):
             return  # where changes alone are held back, those that were tried rest: the next sweep comes to the others
-        for id_, r in self.results.items():
-            if r.decision.reap and r.outcome is Outcome.FAILED and r.attempts and r.error not in OF_THE_ENDPOINT:
-                rests.failed(id_, r.detail, r.error)
+        rests.learn(self.results.values())
 
     def _deleted(self) -> int:
         return sum(result.outcome is Outcome.DELETED for unit in self.units for result in unit.results.values())

@@ -6,7 +6,7 @@ A network is remembered with the time of its creation, and for the project in th
 name would use the network that is there.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,10 +33,12 @@ class Memory:
         self._stored = EndpointFile(folder, "owned", identity, _VERSION)
         self.file = self._stored.path
         self._known: Mapping[str, Remembered] = {}
+        self._learned: Mapping[str, Remembered] = {}
+        self._grace = timedelta(0)
 
     def recall(self, resources: Iterable[Resource]) -> list[Resource]:
         """The resources, each with what is remembered of it."""
-        self._known = self._stored.read(_entries) or {}
+        self._known, self._learned = self._stored.read(_entries) or {}, {}
         resources = list(resources)
         if not self._known:
             return resources
@@ -79,8 +81,35 @@ class Memory:
                     place = key[2]
                 entry = replace(entry, created_at=resource.created_at, place=place)
             known[resource.id] = entry
-        if known == self._known:
+        self._grace, self._learned = grace, known
+        return None if known == self._known else self._write(known)
+
+    def correct(self, decisions: Iterable[Decision], gone: Container[str], now: datetime) -> str | None:
+        """Free what was about to go with its project no more where that stays: a person may remove it, and keep its volumes.
+
+        Args:
+            decisions: that were learnt.
+            gone: ids of what is gone now.
+            now: aware UTC.
+
+        Returns:
+            why it could not be written, if so.
+        """
+        if not self._learned:
             return None
+        decisions = tuple(decisions)
+        groups = Groups(decision.resource for decision in decisions)
+        there = (d.resource for d in decisions if d.resource.kind.runs and d.resource.id not in gone)
+        stay = {groups.key(resource) for resource in there}
+        known = dict(self._learned)
+        for decision in decisions:
+            resource = decision.resource
+            key, entry = groups.key(resource), known.get(resource.id)
+            if decision.deletes and entry is not None and key is not None and key in stay:
+                known[resource.id] = replace(entry, free_at=NOT_REAPED if resource.kind.opt_in else now + self._grace)
+        return None if known == self._learned else self._write(known)
+
+    def _write(self, known: Mapping[str, Remembered]) -> str | None:
         return self._stored.write("what is owned", {"owned": {id_: _fields(entry) for id_, entry in known.items()}})
 
 

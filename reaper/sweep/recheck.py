@@ -65,6 +65,11 @@ class Members:
         """What is to be done with all of them."""
         return self.decisions[0].action
 
+    @property
+    def gone(self) -> frozenset[str]:
+        """The ids of what is gone, or may be since no answer to its deletion came."""
+        return frozenset(id_ for id_, result in self.results.items() if result.outcome.removed) | self._unanswered
+
     # -- looking again -------------------------------------------------------------------------------------------------
 
     def _containers(self) -> list[Decision]:

@@ -1,11 +1,15 @@
 """Resources whose deletion has failed are left alone for a while, each time for longer. Times are anyio's."""
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 
 import anyio
 
+from reaper.core.model import Outcome, Result
+from reaper.errors import CircuitOpenError, CredentialsError, RateLimitedError
+
 FIRST_REST, LONGEST_REST = 60.0, 3600.0
+OF_THE_ENDPOINT = frozenset({CircuitOpenError.label, CredentialsError.label, RateLimitedError.label})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,12 @@ class Rests:
 
     def __init__(self) -> None:
         self._rests: dict[str, Rest] = {}
+
+    def learn(self, results: Iterable[Result]) -> None:
+        """Let rest what was tried in a sweep and has failed, but for what says nothing about one resource."""
+        for r in results:
+            if r.decision.reap and r.outcome is Outcome.FAILED and r.attempts and r.error not in OF_THE_ENDPOINT:
+                self.failed(r.decision.resource.id, r.detail, r.error)
 
     def failed(self, id_: str, why: str, error: str | None) -> None:
         """Its deletion failed in a sweep."""

@@ -371,4 +371,9 @@ OF_PAIRS = (
         "or (resource.alone and not policy.oneoff):",
         "or False:",
     ),
+    Mutant(
+        "what stays of a project that was to go is no leftover when a person removes it",
+        "decision.deletes and entry is not None and key is not None and key in stay",
+        "False",
+    ),
 )

@@ -14,9 +14,10 @@ from reaper.core.conditions import Policy
 from reaper.core.model import Kind, Outcome, Resource
 from reaper.core.rules import Rules
 from reaper.core.scope import Scope, Selector
-from reaper.errors import ServerError
+from reaper.errors import DeniedError, ServerError
 from reaper.providers.memory import Held, Rule
 from reaper.sweep.ownership import Memory
+from reaper.sweep.sweep import Stop
 from reaper.sweep.usage import LastUse
 from tests.sweep.lab import (
     FOREIGN,
@@ -309,6 +310,34 @@ async def test_what_compose_down_has_left_of_a_project_stays(tmp_path: Path) -> 
     swept = lab(*things, by=by, state=tmp_path)
     swept.world.start("web")
     await swept.sweep()
+    for name in ("web", "p_default"):
+        swept.world.remove(name)
+    await later(swept, 3)
+    await swept.sweep()
+    assert swept.left() == {"p_data", "p-web:latest"}
+
+
+@pytest.mark.parametrize("why", ["started", "refused", "stopping"])
+async def test_what_compose_down_has_left_stays_where_the_sweep_had_begun_to_reap_the_project(
+    tmp_path: Path, why: str
+) -> None:
+    """The project was to go, and stayed. Then a person took it down, who keeps the volumes on purpose."""
+    things, by = project("network", "volume", "image")
+    swept = lab(*things, by=by, state=tmp_path)
+    match why:
+        case "started":
+            swept.world.rules.append(Rule("members", before=lambda: swept.world.start("web")))
+        case "refused":
+            swept.world.rules.append(Rule("delete", "web", error=DeniedError("403")))
+        case _:
+            swept.world.rules.append(Rule("members", before=lambda: swept.stop.request("SIGTERM")))
+    await swept.sweep()
+    assert "web" in swept.left()
+    assert swept.memory is not None
+    recalled = swept.memory.recall(held.resource for held in swept.world.held())
+    assert all(one.remembered is not None and one.remembered.free_at > swept.clock() for one in recalled)
+    swept.world.rules.clear()
+    swept.stop = Stop()
     for name in ("web", "p_default"):
         swept.world.remove(name)
     await later(swept, 3)
