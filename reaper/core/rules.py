@@ -17,7 +17,7 @@ from reaper.core.conditions import (
 )
 from reaper.core.durations import human, shifted
 from reaper.core.finding import Finding, keep, of_other_kinds, passed, reap
-from reaper.core.identity import GroupKey, Groups
+from reaper.core.identity import PROJECT_LABEL, SESSION_LABEL, GroupKey, Groups
 from reaper.core.lease import IMAGE_LABEL, Lease
 from reaper.core.lease_index import Leases, why_not_taken
 from reaper.core.lifecycle import created_grace, restart_policy, state
@@ -96,8 +96,8 @@ class Judge:
     def _covering(self, resource: Resource) -> Lease | None:
         """The lease that decides about it.
 
-        The name of a project claims what is in it while its lease lives; where several projects have that name, it takes
-        nothing afterwards.
+        The name of a group, by whatever label, claims what is in it while its lease lives; where several have that name,
+        it takes nothing afterwards.
         """
         if self.leases.empty:
             return None
@@ -105,7 +105,8 @@ class Judge:
         lease = self.leases.covering(seen)
         if lease is None or lease.ending is None or not self.groups.several(resource):
             return lease
-        return self.leases.covering(replace(seen, group=None))
+        inherited = None if seen.inherited is None else seen.inherited | {PROJECT_LABEL, SESSION_LABEL}
+        return self.leases.covering(replace(seen, group=None, inherited=inherited))
 
     def _owner(self, resource: Resource, lease: Lease | None) -> Ownership | None:
         if (owner := self.owners.owner(resource)) is not None:

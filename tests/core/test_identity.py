@@ -141,12 +141,19 @@ def lease(**fields: object) -> Lease:
     return replace(ended, **fields)  # type: ignore[arg-type]
 
 
-def test_the_name_of_two_projects_claims_neither() -> None:
-    young = replace(STRANGER, restart_policy="no")
-    assert judged(young, leases=(lease(),))["db"].reason is Reason.LEASE_ENDED
-    found = judged(young, replace(SIDECAR, image="redis:7"), NETWORK, leases=(lease(),))
+BY_NAME = {"project": Claim(projects=("chess",)), "label": Claim(Selector(labels=("com.docker.compose.project=chess",)))}
+
+
+@pytest.mark.parametrize("claim", BY_NAME.values(), ids=BY_NAME)
+def test_the_name_of_two_projects_claims_neither(claim: Claim) -> None:
+    named = {"com.docker.compose.project": "chess"}
+    made = (replace(STRANGER, restart_policy="no"), replace(SIDECAR, image="redis:7"), NETWORK)
+    young, other, network = (replace(one, labels={**(one.labels or {}), **named}) for one in made)
+    claiming = lease(claims=(claim,))
+    assert judged(young, leases=(claiming,))["db"].reason is Reason.LEASE_ENDED
+    found = judged(young, other, network, leases=(claiming,))
     assert {d.reason for d in found.values()} == {Reason.NOT_OWNED}
-    alive = judged(young, SIDECAR, leases=(lease(ending=None),))
+    alive = judged(young, other, leases=(replace(claiming, ending=None),))
     assert {d.reason for d in alive.values()} == {Reason.LEASED}
 
 
@@ -187,9 +194,11 @@ def test_two_sessions_of_one_id_are_distinguished_by_their_instance() -> None:
     silent = sandbox("d", None, 30)
     assert same_group(one, silent)
     assert same_group(silent, one)
-    claim = lease(claims=(Claim(projects=("s1",)),))
-    assert not any(d.reason is Reason.LEASE_ENDED for d in judged(one, other, leases=(claim,)).values())
-    assert judged(one, leases=(claim,))["a"].reason is Reason.LEASE_ENDED
+    one, other = (replace(box, labels={**(box.labels or {}), "harbor.session_id": "s1"}) for box in (one, other))
+    for claim in (Claim(projects=("s1",)), Claim(Selector(labels=("harbor.session_id=s1",)))):
+        claiming = lease(claims=(claim,))
+        assert not any(d.reason is Reason.LEASE_ENDED for d in judged(one, other, leases=(claiming,)).values())
+        assert judged(one, leases=(claiming,))["a"].reason is Reason.LEASE_ENDED
 
 
 # Keys

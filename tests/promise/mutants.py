@@ -376,4 +376,9 @@ OF_PAIRS = (
         "decision.deletes and entry is not None and key is not None and key in stay",
         "False",
     ),
+    Mutant(
+        "the label of two projects of one name claims neither",
+        "seen.inherited | {PROJECT_LABEL, SESSION_LABEL}",
+        "seen.inherited",
+    ),
 )
