@@ -284,6 +284,19 @@ async def test_a_linked_one_that_is_not_to_be_deleted_keeps_its_owner_from_the_p
         assert lab.left() == {"owner", "follower"}
 
 
+@pytest.mark.parametrize("listed", [True, False], ids=["listed", "created-since"])
+async def test_a_living_one_that_the_server_does_not_find_for_a_moment_keeps_its_owner(listed: bool) -> None:
+    """Its guard answers 404 to every error of its own look-up, a connection to the database that it did not get for one."""
+    async with Lab(behaviour=FRESH) as lab:
+        owner = lab.add("owner", age=4 * DAY)
+        lab.observer.on_decided = lambda: listed or lab.add("follower", id="follower", age=0 * DAY, linked=owner.id)
+        if listed:
+            lab.add("follower", id="follower", age=HOUR, linked=owner.id)
+        lab.sim.faults.add("status:404,method=GET,path=/sandbox/follower,message=Sandbox with ID or name follower not found")
+        await lab.sweep()
+        assert lab.left() == {"owner", "follower"}
+
+
 async def test_links_that_a_round_has_shown_hold_in_the_next_one() -> None:
     async with Lab(behaviour=FRESH) as lab:
         owner = lab.add("owner", age=4 * DAY)

@@ -133,7 +133,11 @@ async def test_wrong_keys_block_the_address_for_good_keys_too() -> None:
 async def test_each_status_is_one_of_our_errors_with_the_servers_words(
     ask: str, status: int, message: str, kind: type[ProviderError]
 ) -> None:
-    error = await answered(lambda: envelope(status, message), ASKS[ask], kind)
+    def answer(request: web.Request) -> web.Response:
+        return page() if request.path.endswith("/sandbox") else envelope(status, message)
+
+    async with server(answer) as url, closing(client(url)) as reader:
+        error = await refused(kind, lambda: ASKS[ask](reader))
     assert message in str(error)
     assert error.retryable is (status == 429 or status >= 500)
 

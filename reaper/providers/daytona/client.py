@@ -25,7 +25,7 @@ from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, L
 from reaper.providers.daytona.http import CHANGE, READ, Api
 from reaper.providers.daytona.kept import Kept
 from reaper.providers.daytona.links import Links
-from reaper.providers.daytona.sandboxes import sandbox
+from reaper.providers.daytona.sandboxes import is_being_destroyed, sandbox
 from reaper.providers.daytona.second_platform import SecondPlatform
 from reaper.providers.daytona.settings import DaytonaTable
 from reaper.providers.masking import Mask
@@ -80,6 +80,7 @@ class DaytonaReader:
         self._view: Kept[Mapping[str, Sequence[Resource]]] = Kept(lambda took: took + max(SHARED_VIEW, 2 * took))
         self._news: Kept[Sequence[Resource]] = Kept(lambda _: SHARED_NEWS)
         self._sweep: object = None
+        self._accepted: set[str] = set()  # ids whose deletion was accepted, and which are not known to be gone
 
     async def list(
         self,
@@ -179,15 +180,38 @@ class DaytonaReader:
 
     async def inspect(self, resource: Resource) -> Resource:
         """The sandbox as GET by id shows it, which may be ten seconds old. Raises NotFoundError when it is gone."""
-        row, _ = await self._api.request("GET", f"sandbox/{resource.id}", READ)
+        row = await self._request("GET", resource.id, READ)
         try:
             fresh = sandbox(row, self.endpoint, target=self._organisation.target)
         except ValueError as error:
             raise UnreadableError(f"the answer to GET /sandbox/{resource.id} cannot be read: {error}") from error
         if fresh.id != resource.id:
             raise UnreadableError(f"the answer to GET /sandbox/{resource.id} is of another sandbox")
+        if fresh.raw_state == "destroyed":  # an evicted one stays retrievable by id for a day
+            raise NotFoundError(f"sandbox {resource.id} is destroyed [GET /sandbox/{resource.id}: 200]")
         self._links.learn(fresh)
         return fresh if resource.remembered is None else replace(fresh, remembered=resource.remembered)
+
+    async def _request(self, method: str, id_: str, group: str, action: str = "") -> object:
+        """Ask one thing of one sandbox. Raises NotFoundError when it is gone, and ProviderError.
+
+        The server answers 404 also when its own look-up fails, since its guard makes that of every error. So a 404 is
+        believed where this client's deletion was accepted before, and else when a listing does not show the sandbox.
+        """
+        try:
+            answer, _ = await self._api.request(method, f"sandbox/{id_}{action}", group)
+        except NotFoundError as error:
+            if id_ not in self._accepted and (state := await self._listed_state(id_)) is not None:
+                raise UnreadableError(f"{error}, and the listing shows it as {state}") from error
+            self._accepted.discard(id_)
+            raise
+        return answer
+
+    async def _listed_state(self, id_: str) -> str | None:
+        """The state in which a listing shows the sandbox; None when it does not show it, or as being destroyed."""
+        page = await self._page({"id": id_}, "")
+        rows = [row for row in page["items"] if isinstance(row, dict) and row.get("id") == id_]
+        return next((str(row.get("state")) for row in rows if not is_being_destroyed(row)), None)
 
     async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
         """The Harbor session as it is listed now.
@@ -295,7 +319,7 @@ class DaytonaReader:
 
     async def evidence(self, resource: Resource, lines: int) -> Evidence:  # noqa: ARG002 - the platform keeps no log
         """What GET by id shows: state, error, sizes, times and labels."""
-        row, _ = await self._api.request("GET", f"sandbox/{resource.id}", READ)
+        row = await self._request("GET", resource.id, READ)
         if not isinstance(row, dict) or row.get("id") != resource.id:
             raise UnreadableError(f"the answer to GET /sandbox/{resource.id} is of another sandbox")
         return Evidence(Mask().inspection(row), note="the platform keeps no log of a sandbox")
@@ -313,17 +337,18 @@ class DaytonaProvider(DaytonaReader):
 
     async def stop(self, resource: Resource, grace: timedelta) -> None:  # noqa: ARG002 - the platform has its own
         """Stop it; an ephemeral one is destroyed by that. Returns when the server has accepted it."""
-        await self._api.request("POST", f"sandbox/{resource.id}/stop", CHANGE)
+        await self._request("POST", resource.id, CHANGE, "/stop")
 
     async def archive(self, resource: Resource) -> None:
         """Archive it. The server refuses what has not stopped and what is ephemeral, accepts, and archives afterwards."""
-        await self._api.request("POST", f"sandbox/{resource.id}/archive", CHANGE)
+        await self._request("POST", resource.id, CHANGE, "/archive")
 
     async def set_timer(self, resource: Resource, timer: Timer) -> None:
         """Set an interval in minutes. The server takes it in any state, and whatever the interval was before."""
         route = "autostop" if timer.name == AUTO_STOP else "autodelete"
-        await self._api.request("POST", f"sandbox/{resource.id}/{route}/{timer.minutes}", CHANGE)
+        await self._request("POST", resource.id, CHANGE, f"/{route}/{timer.minutes}")
 
     async def delete(self, resource: Resource, *, force: bool = False) -> None:  # noqa: ARG002 - nothing is refused here
         """Delete it. The server accepts, and destroys afterwards."""
-        await self._api.request("DELETE", f"sandbox/{resource.id}", CHANGE)
+        await self._request("DELETE", resource.id, CHANGE)
+        self._accepted.add(resource.id)

@@ -44,6 +44,11 @@ def _state(row: Row) -> tuple[str, State]:
     return raw, state
 
 
+def is_being_destroyed(row: Row) -> bool:
+    """Whether it is on its way out, or gone."""
+    return text(row.get("desiredState")) == "destroyed" or text(row.get("state")) in ("destroying", "destroyed")
+
+
 def _minutes(row: Row, key: str) -> int | None:
     interval = row.get(key)
     return interval if isinstance(interval, int) and not isinstance(interval, bool) else None

@@ -55,6 +55,8 @@ def parse(params: Params) -> Query:
     if (text := _one(params, "createdAtAfter")) is not None:
         earliest = _date("createdAtAfter", text)
         tests.append(lambda row: row.created >= earliest)
+    if prefix := (_one(params, "id") or "").lower():
+        tests.append(lambda row: row.id.lower().startswith(prefix))
     after, nothing = _cursor(params)
     return Query(tuple(tests), sort, _choice(params, "order", ("asc", "desc"), "desc") == "desc", limit, after, nothing)
 
