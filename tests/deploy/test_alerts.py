@@ -3,6 +3,7 @@
 import re
 import subprocess
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,8 +36,22 @@ def test_promtool_accepts_the_rules() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_they_fire_when_they_should_and_not_before() -> None:
-    done = promtool("test", "rules", str(CASES))
+def test_they_fire_when_they_should_and_not_before(tmp_path: Path) -> None:
+    """Each case has the rules of its own alert only: promtool evaluates all that it is given in each minute of each case."""
+    whole, given, files = yaml.safe_load(CASES.read_text()), yaml.safe_load(ALERTS.read_text()), list[str]()
+    left = len(whole["tests"])
+    for alert in alert_names():
+        groups = [
+            {**group, "rules": [rule for rule in group["rules"] if rule["alert"] == alert]} for group in given["groups"]
+        ]
+        (tmp_path / f"{alert}.yml").write_text(yaml.safe_dump({"groups": groups}))
+        cases = [case for case in whole["tests"] if case["name"].startswith(f"{alert}: ")]
+        file = tmp_path / f"{alert}.test.yml"
+        file.write_text(yaml.safe_dump({**whole, "rule_files": [f"{alert}.yml"], "tests": cases}))
+        files.append(str(file))
+        left -= len(cases)
+    assert left == 0, "each case is tried"
+    done = promtool("test", "rules", *files)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
