@@ -54,7 +54,7 @@ class Terminal:
         os.waitpid(self.pid, 0)
 
 
-@pytest.fixture(params=["bash", "dash"])
+@pytest.fixture
 def terminal(request: pytest.FixtureRequest, program: Program) -> Iterator[Terminal]:
     shell = needs.tool(request.param, request.param)
     options = {"bash": ("--norc", "--noprofile", "-i"), "dash": ("-i",)}[request.param]
@@ -77,8 +77,16 @@ def bash(program: Program) -> Iterator[Terminal]:
 
 
 @pytest.mark.parametrize(
-    ("reaper", "number"),
-    [*((REAPER, number) for number in ("TSTP", "STOP", "TTIN", "TTOU")), (NESTED, "TSTP"), (NESTED, "STOP")],
+    ("terminal", "reaper", "number"),
+    [
+        ("bash", REAPER, "TSTP"),
+        ("bash", REAPER, "TTIN"),
+        ("bash", NESTED, "STOP"),
+        ("dash", REAPER, "STOP"),
+        ("dash", REAPER, "TTOU"),
+        ("dash", NESTED, "TSTP"),
+    ],
+    indirect=["terminal"],
     ids=lambda value: {REAPER: "alone", NESTED: "nested"}.get(value, value),
 )
 def test_a_command_that_stops_itself_gives_the_terminal_back(terminal: Terminal, number: str, reaper: str) -> None:
@@ -90,7 +98,9 @@ def test_a_command_that_stops_itself_gives_the_terminal_back(terminal: Terminal,
     terminal.until("done 42")
 
 
-@pytest.mark.parametrize("reaper", [REAPER, NESTED], ids=["alone", "nested"])
+@pytest.mark.parametrize(
+    ("terminal", "reaper"), [("bash", NESTED), ("dash", REAPER)], indirect=["terminal"], ids=["bash-nested", "dash-alone"]
+)
 def test_control_z_stops_and_fg_goes_on(terminal: Terminal, reaper: str) -> None:
     terminal.types(f'{reaper} {sys.executable} -c \'print("re" + "ady", flush=True); input(); print("went", "on")\'\n')
     terminal.until("ready")
@@ -194,8 +204,7 @@ def test_what_is_stopped_itself_for_a_while_sends_its_command_nothing(program: P
     assert process.returncode == 4
 
 
-@pytest.mark.parametrize("milliseconds", [0, 0.3, 0.6, 1, 2])
-def test_who_lets_it_go_on_at_once_is_heard(echoing: tuple[subprocess.Popen[str], int], milliseconds: float) -> None:
+def test_who_lets_it_go_on_at_once_is_heard(echoing: tuple[subprocess.Popen[str], int]) -> None:
     """While the command, or this process, has not stopped yet.
 
     A process that stops itself takes back a SIGCONT that comes while the kernel does so, and cannot know of it.
@@ -203,20 +212,21 @@ def test_who_lets_it_go_on_at_once_is_heard(echoing: tuple[subprocess.Popen[str]
     process, _command = echoing
     assert process.stdin is not None
     assert process.stdout is not None
-    lost = []
-    for number in range(20):
-        process.send_signal(signal.SIGTSTP)
-        until_then = time.monotonic() + milliseconds / 1000
-        while time.monotonic() < until_then:
-            pass
-        process.send_signal(signal.SIGCONT)
-        process.stdin.write(f"{number}\n")
-        process.stdin.flush()
-        if not select.select([process.stdout], [], [], LIMIT / 10)[0]:
-            lost.append(number)
+    for milliseconds in (0, 0.3, 0.6, 1, 2):
+        lost = []
+        for number in range(20):
+            process.send_signal(signal.SIGTSTP)
+            until_then = time.monotonic() + milliseconds / 1000
+            while time.monotonic() < until_then:
+                pass
             process.send_signal(signal.SIGCONT)
-        assert process.stdout.readline() == f"{number}\n"
-        assert len(lost) < 3, lost
+            process.stdin.write(f"{number}\n")
+            process.stdin.flush()
+            if not select.select([process.stdout], [], [], LIMIT / 10)[0]:
+                lost.append(number)
+                process.send_signal(signal.SIGCONT)
+            assert process.stdout.readline() == f"{number}\n"
+            assert len(lost) < 3, (milliseconds, lost)
     process.communicate(timeout=LIMIT)
     assert process.returncode == 4
 
