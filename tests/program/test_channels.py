@@ -36,7 +36,9 @@ WORST = ["<&- >&- 2>&-", ">/dev/full 2>/dev/full", "2>&1 | true"]
 
 ALL = """
 import gc, json, os, runpy, sys
-import reaper.cli.commands
+import aiodocker, anyio._backends._asyncio, structlog
+import reaper.cli.commands, reaper.cli.history, reaper.config.check, reaper.config.show
+import reaper.observers.journal, reaper.observers.tables, reaper.providers.docker.client, reaper.session
 
 gc.freeze()
 codes = {}
