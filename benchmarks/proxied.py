@@ -113,7 +113,7 @@ class Both:
     def logs(self, runs: int) -> dict[str, Series]:
         """The whole log of a container that has ended."""
         script = f"yes {_LINE.strip()} | head -c {LOGS * 1_000_000}"
-        ident = self._engine.create(cmd=("sh", "-c", script), start=True)
+        ident = self._engine.create(cmd=("sh", "-c", script), start=True, networked=True)
         self._engine.wait_state(ident, "exited", deadline=_LIMIT)
         request = f"GET /containers/{ident}/logs?stdout=1 HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n".encode()
 

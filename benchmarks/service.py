@@ -256,7 +256,7 @@ class Services:
                 service.wait("event_stream_connected")
                 for number in range(1, runs + 1):
                     began = time.perf_counter()
-                    ident = engine.create(image=image, cmd=("sh", "-c", f"sleep {LIFE}; exit 3"), start=True)
+                    ident = engine.create(image=image, cmd=("sh", "-c", f"sleep {LIFE}; exit 3"), start=True, networked=True)
                     late = _late(engine, ident)
                     series["late"].runs.append(Run(time.perf_counter() - began, service.cpu(), 0.0, figure=late))
                     self._say(f"a death, {number} of {runs}: removed {late:.3f} s after it was due")

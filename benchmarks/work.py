@@ -144,7 +144,9 @@ class Bench:
         with self._engine() as engine, ThreadPoolExecutor(4) as pool:
 
             def prepare(number: int = count) -> list[str]:
-                return list(pool.map(lambda _: engine.create(cmd=SLEEPS, labels=_LABELS, start=True), range(number)))
+                return list(
+                    pool.map(lambda _: engine.create(cmd=SLEEPS, labels=_LABELS, start=True, networked=True), range(number))
+                )
 
             def check(seconds: float) -> None:
                 _all_gone(engine)(seconds)

@@ -118,7 +118,7 @@ class EngineClient:
         binds: Iterable[str] = (),
         volumes: Iterable[str] = (),
         network: str | None = None,
-        networked: bool = True,
+        networked: bool = False,
         env: Iterable[str] = (),
         tty: bool = False,
         auto_remove: bool = False,
@@ -136,10 +136,11 @@ class EngineClient:
             stop_timeout: seconds from the stop signal to SIGKILL; the engine's default is 10.
             binds: `volume-name:/path` or `/host/path:/path`.
             volumes: paths in the container, each of which gets an anonymous volume.
-            network: network name, `none`, `host` or `container:ID`; the default bridge when None.
-            networked: False gives it no endpoint in any network, not even in `none`. Engines before 20.10.27 may
-                deadlock when many containers of one network end at once (moby/moby#46661); without an endpoint
-                they cannot.
+            network: network name, `none`, `host` or `container:ID`.
+            networked: True gives it an endpoint in the default bridge where `network` names none. Else it has no
+                endpoint, not even in `none`, and each start takes two thirds of the processor time: the engine runs
+                itself once more for an endpoint. Engines before 20.10.27 may deadlock when many containers of one
+                network end at once (moby/moby#46661); without an endpoint they cannot.
             env: `NAME=value`.
             tty: with a terminal.
             auto_remove: the engine removes it when it has ended.
@@ -152,7 +153,7 @@ class EngineClient:
             "Labels": dict(labels or {}),
             "Env": list(env),
             "Tty": tty,
-            "NetworkDisabled": not networked,
+            "NetworkDisabled": not (networked or network),
             "Volumes": {path: {} for path in volumes},
             "HostConfig": {
                 "RestartPolicy": {"Name": restart},

@@ -65,7 +65,7 @@ def test_two_side_by_side_leave_nothing_behind() -> None:
     with PrivateEngine() as one, PrivateEngine() as two:
         assert one.host != two.host
         for engine in (one, two):
-            sleeper = engine.create("sleeper", start=True)
+            sleeper = engine.create("sleeper", start=True, networked=True)
             paused = engine.create("paused", start=True)
             engine.pause_container(paused)
             engine.create_network("net")

@@ -90,7 +90,7 @@ def exited(engine: EngineClient, name: str, labels: Mapping[str, str] = OWNED, *
     """A container that has run, and has ended this moment; owned unless ``labels`` say otherwise. It has no network unless
     one is named: to get one costs more than to run.
     """
-    ident = engine.create(name, cmd=("true",), labels=labels, start=True, networked="network" in more, **more)
+    ident = engine.create(name, cmd=("true",), labels=labels, start=True, **more)
     engine.wait_state(ident, "exited")
     return ident
 

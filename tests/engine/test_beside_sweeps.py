@@ -1,6 +1,6 @@
 """Pulls, builds, runs and Compose projects while images are swept all the time: none may fail by that.
 
-Five of each by default; ``REAPER_RUNS_BESIDE_SWEEPS`` says how many.
+Three of each by default; ``REAPER_RUNS_BESIDE_SWEEPS`` says how many.
 """
 
 import os
@@ -21,7 +21,7 @@ from tests.run import Ended, Program
 
 pytestmark = [pytest.mark.engine, pytest.mark.engines("docker-20.10", "docker-28.5", "docker-28.5-containerd")]
 
-TIMES = int(os.environ.get("REAPER_RUNS_BESIDE_SWEEPS", "5"))
+TIMES = int(os.environ.get("REAPER_RUNS_BESIDE_SWEEPS", "3"))
 ROOT = Path(__file__).parents[2]
 PORT = 5000
 REGISTRY = f"127.0.0.1:{PORT}"
@@ -81,7 +81,7 @@ def ways(engine: PrivateEngine, registry: str, folder: Path) -> dict[str, Callab
     project = {"services": {"main": {"image": f"{registry}/acme/up", "command": ["/bin/true"]}}, "version": "3"}
 
     def pull(number: int) -> None:
-        docker(engine, "pull", "--quiet", f"{registry}/acme/pulled:{number % 7}")
+        docker(engine, "pull", "--quiet", f"{registry}/acme/pulled:{number % min(7, TIMES - 1)}")
 
     def build(number: int) -> None:
         place = folder / f"build-{number}"
@@ -91,7 +91,7 @@ def ways(engine: PrivateEngine, registry: str, folder: Path) -> dict[str, Callab
         docker(engine, "build", "--quiet", "--tag", f"acme/built:{number}", str(place))
 
     def start(number: int) -> None:
-        docker(engine, "run", "--rm", f"{registry}/acme/ran:{number % 3}", "/bin/true")
+        docker(engine, "run", "--rm", f"{registry}/acme/ran:{number % min(3, TIMES - 1)}", "/bin/true")
 
     def up(number: int) -> None:
         name, content = f"up{number}", {**project}

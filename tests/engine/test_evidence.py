@@ -20,11 +20,11 @@ def test_it_is_saved_before_the_first_stop_and_the_first_deletion(
     engine: PrivateEngine, proxied: Program, proxy: FaultProxy, tmp_path: Path
 ) -> None:
     """One that has ended, one that runs, one that the engine removes when it stops, and a project."""
-    engine.create("ended", cmd=("sh", "-c", "echo failed; exit 3"), labels=OWNED, start=True, networked=False)
+    engine.create("ended", cmd=("sh", "-c", "echo failed; exit 3"), labels=OWNED, start=True)
     engine.wait_state("ended", "exited")
     environment = [f"API_KEY={SECRET}"]
-    engine.create("runs", cmd=WRITES, labels=OWNED, start=True, networked=False, env=environment)
-    engine.create("removed", cmd=WRITES, labels=OWNED, start=True, networked=False, env=environment, auto_remove=True)
+    engine.create("runs", cmd=WRITES, labels=OWNED, start=True, env=environment)
+    engine.create("removed", cmd=WRITES, labels=OWNED, start=True, env=environment, auto_remove=True)
     network = engine.create_network("trial_default", member_of("trial"))
     for name in ("main", "db"):
         engine.create(name, cmd=WRITES, labels=member_of("trial", OWNED), start=True, network=network, env=environment)

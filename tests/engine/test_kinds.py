@@ -260,7 +260,7 @@ def test_an_image_that_lost_its_tag_and_is_used_stays(clean: PrivateEngine, reap
     """And so does the one that has the tag now: the container names it."""
     engine = clean
     used = engine.labelled_image("acme/x:1", {"n": "1"})
-    engine.create("user", image="acme/x:1", cmd=("/none",), networked=False)
+    engine.create("user", image="acme/x:1", cmd=("/none",))
     config = toml(tmp_path, OWNED + UNUSED)
     reaper("--once", *config)
     engine.labelled_image("acme/x:1", {"n": "2"})

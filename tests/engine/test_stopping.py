@@ -22,7 +22,7 @@ stop_timeout = "1s"
 
 def test_each_gets_its_own_signal_and_then_its_time(engine: PrivateEngine, reaper: Program) -> None:
     began = time.time()
-    engine.create("obeys", labels=OWNED, cmd=WAITS, start=True)
+    engine.create("obeys", labels=OWNED, cmd=WAITS, start=True, networked=True)
     engine.create("ignores", labels=OWNED, cmd=IGNORES_TERM, start=True)
     interrupt = ("sh", "-c", "trap 'exit 7' INT; sleep infinity & wait")
     engine.create("interrupt", labels=OWNED, cmd=interrupt, start=True, stop_signal="SIGINT", stop_timeout=60)
@@ -93,7 +93,7 @@ stop_timeout = "1s"
 
 @pytest.mark.engines(*needs.DOCKERS)
 def test_a_policy_that_stops_deletes_nothing(engine: PrivateEngine, reaper: Program) -> None:
-    engine.create("obeys", labels=OWNED, cmd=WAITS, start=True)
+    engine.create("obeys", labels=OWNED, cmd=WAITS, start=True, networked=True)
     engine.create("ignores", labels=OWNED, cmd=IGNORES_TERM, start=True)
     engine.create("removed-by-a-stop", labels=OWNED, cmd=WAITS, start=True, auto_remove=True)
     engine.create("neighbour", cmd=WAITS, start=True)

@@ -36,7 +36,7 @@ def test_volumes_and_images_of_owned_projects_are_counted(any_engine: EngineClie
     engine.labelled_image("neighbour-db:1", project("neighbour"))
     try:
         assert said(program) == []
-        owned = engine.create("client", labels={**project("chess"), **SERVICE, "terminal-bench": ""}, networked=False)
+        owned = engine.create("client", labels={**project("chess"), **SERVICE, "terminal-bench": ""})
         client = engine.create("tb", labels={**project("go"), **SERVICE}, image=engine.tag("bench:1", "tb__go__client:1"))
         for number in range(2):
             volume(engine, f"chess-{number}", "chess")
@@ -60,7 +60,7 @@ def test_volumes_and_images_of_owned_projects_are_counted(any_engine: EngineClie
 def test_those_of_a_project_that_was_reaped_are_counted(any_engine: EngineClient, tmp_path: Path) -> None:
     engine, program = any_engine, Program(tmp_path, {"DOCKER_HOST": any_engine.host, **NO_DAYTONA})
     labels = {**project("chess"), **SERVICE, "terminal-bench": ""}
-    engine.create("client", labels=labels, start=True, cmd=["true"], networked=False)
+    engine.create("client", labels=labels, start=True, cmd=["true"])
     engine.wait_state("client", "exited")
     volume(engine, "chess-data", "chess")
     volume(engine, "foreign", "neighbour")

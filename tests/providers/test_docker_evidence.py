@@ -66,7 +66,7 @@ async def told_when(engine: EngineClient, ident: str, is_so: Callable[[Evidence]
 
 
 def ended(engine: EngineClient, script: str, **more: Any) -> str:
-    ident = engine.create("it", cmd=("sh", "-c", script), start=True, networked=False, **more)
+    ident = engine.create("it", cmd=("sh", "-c", script), start=True, **more)
     engine.wait_state(ident, "exited")
     return ident
 
@@ -100,12 +100,10 @@ async def test_what_a_terminal_shows_has_no_frames(side: EngineClient) -> None:
 
 @EVERYWHERE
 async def test_one_that_runs_and_one_that_never_ran(side: EngineClient) -> None:
-    runs = await asyncio.to_thread(
-        side.create, "runs", cmd=("sh", "-c", "echo begun; sleep 600"), start=True, networked=False
-    )
+    runs = await asyncio.to_thread(side.create, "runs", cmd=("sh", "-c", "echo begun; sleep 600"), start=True)
     found = await told_when(side, runs, lambda found: bool(found.log))
     assert (state(found)["Status"], found.log) == ("running", "begun\n")
-    never = await asyncio.to_thread(side.create, "never", networked=False)
+    never = await asyncio.to_thread(side.create, "never")
     found = await told(side, never)
     assert (state(found)["Status"], found.log, found.note) == ("created", "", "")
     await asyncio.to_thread(side.remove, runs, force=True)

@@ -21,15 +21,15 @@ def volumes(container: str) -> list[str]:
     return [mount["Name"] for mount in engine.api.must("GET", f"/containers/{container}/json")["Mounts"]]
 
 
-made = [engine.create(f"mine-{number}", volumes=["/data", "/more"], networked=False) for number in range(3)]
-lent = engine.create("lent", volumes=["/data"], networked=False)
-own_name = engine.create("own-name", binds=["own:/data"], networked=False)
+made = [engine.create(f"mine-{number}", volumes=["/data", "/more"]) for number in range(3)]
+lent = engine.create("lent", volumes=["/data"])
+own_name = engine.create("own-name", binds=["own:/data"])
 borrowed = engine.api.must(
     "POST",
     "/containers/create?name=borrower",
     {"Image": "bench:1", "Cmd": ["true"], "Volumes": {"/own": {}}, "HostConfig": {"VolumesFrom": ["neighbour"]}},
 )["Id"]
-engine.create("kept", volumes=["/data"], networked=False)
+engine.create("kept", volumes=["/data"])
 sys.stdout.write(
     json.dumps({"mine": [v for one in made for v in volumes(one)], "lent": volumes(lent), "own": volumes(borrowed)})
 )

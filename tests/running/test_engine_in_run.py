@@ -122,7 +122,7 @@ def test_a_claim_of_a_nested_run_is_known_to_every_later_sweep(program: Program,
         end_guards(program.folder)
         os.killpg(process.pid, signal.SIGKILL)
     assert ready == "ready\n"
-    world.create("other", start=True, networked=False)
+    world.create("other", start=True)
     ended = program("--once", "--json")
     assert (ended.code, ended.outcomes()) == (0, {"mine": "deleted"})
     assert names(world) == {"other"}
@@ -249,7 +249,7 @@ def test_tls_files_are_handed_down(program: Program, world: World, tmp_path: Pat
     ca = authority(tmp_path / "ca")
     certificate(ca, tmp_path / "server", "serverAuth")
     certificate(ca, tmp_path / "client", "clientAuth")
-    world.create("neighbour", start=True, networked=False)
+    world.create("neighbour", start=True)
     with TlsServer(world.host.removeprefix("unix://"), tmp_path / "server") as server:
         env = {"DOCKER_HOST": server.host, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "client"}
         script = f"cd / && {SHOW} && exec {sys.executable} {NEST} 1 2 exec"

@@ -33,7 +33,7 @@ def test_it_is_as_the_schema_has_it() -> None:
 @pytest.mark.parametrize("ends", [True, False], ids=["the job ends", "the runner is killed"])
 def test_what_the_steps_made_goes_and_nothing_else(program: Program, engine_of_run: EngineClient, ends: bool) -> None:
     needs.tool("node", "nodejs")
-    engine_of_run.create("neighbour", start=True, networked=False)
+    engine_of_run.create("neighbour", start=True)
     folder = program.folder
     env = {
         **program.env,

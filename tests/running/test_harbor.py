@@ -28,7 +28,7 @@ OTHERS = {"neighbour", "foreign"}
 def running(program: Program, engine: EngineClient, jobs: int, *options: str) -> Iterator["subprocess.Popen[str]"]:
     """Harbor's part, beside a neighbour's containers, which are as old as its own."""
     for name, labels in {"neighbour": {}, "foreign": {"reaper.lease": "another-run"}}.items():
-        engine.create(name, start=True, networked=False, labels=labels)
+        engine.create(name, start=True, labels=labels)
     command = [sys.executable, str(JOB), str(program.folder), str(jobs), *options]
     env = {**program.env, "DOCKER_HOST": engine.host, "PYTHONPATH": str(ROOT)}
     pipes: Mapping[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -28,8 +28,8 @@ def test_all_that_it_made_goes_and_nothing_else(
     program: Program, served: Served, engine_of_run: EngineClient, killed: str
 ) -> None:
     engine = engine_of_run
-    engine.create("neighbour", start=True, networked=False)
-    engine.create("foreign", start=True, networked=False, labels={"reaper.lease": "another-run"})
+    engine.create("neighbour", start=True)
+    engine.create("foreign", start=True, labels={"reaper.lease": "another-run"})
     served.add("neighbour")
     env: Mapping[str, str] = {"DOCKER_HOST": engine.host, "WITH_COMMAND": "yes" if "reaper-" in engine.host else ""}
     arguments = ("run", "--skip-cleanup", "--no-proxy", "--", sys.executable, str(MAKER), str(MADE), str(MADE))

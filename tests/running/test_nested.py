@@ -39,8 +39,8 @@ class Nested:
 @contextmanager
 def nested(program: Program, engine: EngineClient, depth: int = 2, way: str = "exec") -> Iterator[Nested]:
     """Two or more runs, each with one container, and others' containers beside them."""
-    engine.create("neighbour", cmd=OBEYS_TERM, start=True, networked=False)
-    engine.create("foreign", cmd=OBEYS_TERM, start=True, networked=False, labels={"reaper.lease": "another-run"})
+    engine.create("neighbour", cmd=OBEYS_TERM, start=True)
+    engine.create("foreign", cmd=OBEYS_TERM, start=True, labels={"reaper.lease": "another-run"})
     arguments = (*QUICKLY, sys.executable, str(NEST), "1", str(depth), way)
     with program.start(*arguments, env={"DOCKER_HOST": engine.host}, start_new_session=True) as process:
         try:

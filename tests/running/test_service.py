@@ -76,7 +76,7 @@ def test_those_that_are_killed_are_cleaned_up_after(program: Program, service: P
     served.add("neighbour", labels={})
     client = Simulated(served.sim.docker_host.removeprefix("unix://"))
     client.import_image()
-    client.create("neighbour", start=True, networked=False)
+    client.create("neighbour", start=True)
     nest = (sys.executable, str(NEST), "1", "2", "exec")
     with running(service) as daemon:
         with (

@@ -54,9 +54,9 @@ def test_what_carries_the_label_is_kept_from_the_prolog_to_the_epilog_and_goes_t
     (known,) = program("leases", "list", "--json").document["leases"]
     assert (known["id"], known["state"]) == (variables["REAPER_LEASE"], "live")
     label, _, value = variables["REAPER_LABEL"].partition("=")
-    engine_of_run.create("mine", start=True, networked=False, labels={label: value})
-    engine_of_run.create("neighbour", start=True, networked=False)
-    engine_of_run.create("foreign", start=True, networked=False, labels={label: "another-job"})
+    engine_of_run.create("mine", start=True, labels={label: value})
+    engine_of_run.create("neighbour", start=True)
+    engine_of_run.create("foreign", start=True, labels={label: "another-job"})
     assert program("--once", "--all", env={"DOCKER_HOST": engine_of_run.host}).code == 0
     assert names(engine_of_run) == {"mine", "neighbour", "foreign"}
     assert job.run("epilog.sh") == ""

@@ -46,8 +46,8 @@ def test_anonymous_volumes_of_what_the_run_removed_go_and_no_others(
     any_engine: EngineClient, runner: Program, tmp_path: Path, end: str
 ) -> None:
     engine = any_engine
-    engine.create("neighbour", volumes=["/data"], start=True, networked=False)
-    gone = engine.create("gone", volumes=["/data"], networked=False)
+    engine.create("neighbour", volumes=["/data"], start=True)
+    gone = engine.create("gone", volumes=["/data"])
     theirs = of(engine, "neighbour") | of(engine, gone)
     engine.remove(gone, volumes=False)
     command = [sys.executable, str(LEAVER), str(tmp_path), "sleep" if end == "killed" else "end"]
@@ -58,8 +58,8 @@ def test_anonymous_volumes_of_what_the_run_removed_go_and_no_others(
         assert line.startswith("{"), process.stderr and process.stderr.read()
         made = json.loads(line)
         (lent,) = made["lent"]
-        engine.create("tenant", binds=[f"{lent}:/data"], networked=False)
-        engine.create("late", volumes=["/data"], networked=False)
+        engine.create("tenant", binds=[f"{lent}:/data"])
+        engine.create("late", volumes=["/data"])
         theirs |= of(engine, "late")
         (tmp_path / "go").touch()
         assert process.stdout.readline() == "removed\n", process.stderr and process.stderr.read()
