@@ -245,9 +245,9 @@ class EndpointSweep:
             self.decisions = judge([d.resource for d in self.decisions], chosen=await options.choose(self.decisions))
         net = self.reader.traits.safety_net if options.safety_net and self.cap is None else None
         self.timerless = await without_timers(net, self.decisions, self.looker, now)
-        memory = self.endpoint.memory if options.act and self.cap is None else None
-        if memory is not None and (problem := memory.learn(self.decisions, now, rules.created_grace)):
-            self.warnings.append(problem)
+        if options.act and self.cap is None and (memory := self.endpoint.memory) is not None:
+            kinds = (rules.kinds | rules.with_projects) - self.unlisted.keys()
+            self.warnings += filter(None, [memory.learn(self.decisions, now, rules.created_grace, kinds)])
 
     def _set_clock(self, inventory: Inventory) -> None:
         if abs(inventory.clock_skew) > SKEW_TOLERANCE:

@@ -7,7 +7,7 @@ name would use the network that is there.
 """
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,20 @@ from reaper.files import EndpointFile
 NOT_REAPED = datetime(9999, 1, 1, tzinfo=UTC)
 """When a volume or an image is free whose project was not reaped: ``docker compose down`` keeps volumes on purpose."""
 _VERSION = 2
+_OPT_IN = frozenset(kind for kind in Kind if kind.opt_in)
+
+
+@dataclass(frozen=True, slots=True)
+class _FurtherKind(Remembered):
+    """What is remembered of a volume or an image, which not every sweep lists.
+
+    Args:
+        kind: which of them it is.
+        group: its project.
+    """
+
+    kind: Kind = Kind.VOLUME
+    group: str | None = None
 
 
 class Memory:
@@ -53,10 +67,19 @@ class Memory:
         another = bool(places) and found.place not in places
         return None if another or found.created_at != resource.created_at else found
 
-    def learn(self, decisions: Iterable[Decision], now: datetime, grace: timedelta) -> str | None:
+    def learn(
+        self, decisions: Iterable[Decision], now: datetime, grace: timedelta, kinds: Container[Kind] = _OPT_IN
+    ) -> str | None:
         """Remember what is owned as part of a project now, and forget what is not listed any more.
 
         A network whose project is about to be reaped is free at once: when the sweep dies half-way, the next one goes on.
+
+        Args:
+            decisions: about all that was listed.
+            now: aware UTC.
+            grace: how long what has lost its project's containers is left alone.
+            kinds: of volumes and images, those that were listed. What is remembered of others stays, and is a leftover
+                no more where its project has containers again.
 
         Returns:
             why it could not be written, if so.
@@ -80,7 +103,15 @@ class Memory:
                 if key is not None and not groups.unclear(resource):
                     place = key[2]
                 entry = replace(entry, created_at=resource.created_at, place=place)
+            if resource.kind.opt_in:
+                entry = _FurtherKind(
+                    entry.owner, entry.free_at, entry.created_at, entry.place, resource.kind, resource.group
+                )
             known[resource.id] = entry
+        back = {decision.resource.group for decision in decisions if decision.resource.kind.runs} - {None}
+        for id_, entry in self._known.items():
+            if isinstance(entry, _FurtherKind) and entry.kind not in kinds and id_ not in known:
+                known[id_] = replace(entry, free_at=NOT_REAPED) if entry.group in back else entry
         self._grace, self._learned = grace, known
         return None if known == self._known else self._write(known)
 
@@ -127,16 +158,21 @@ def _is_remembered(decision: Decision) -> bool:
 
 def _entry(fields: Mapping[str, Any]) -> Remembered:
     created = fields.get("created_at")
-    return Remembered(
+    found = Remembered(
         str(fields["owner"]),
         datetime.fromisoformat(fields["free_at"]).astimezone(UTC),
         None if created is None else datetime.fromisoformat(created).astimezone(UTC),
         fields.get("place"),
     )
+    if "kind" not in fields:
+        return found
+    return _FurtherKind(found.owner, found.free_at, found.created_at, found.place, Kind(fields["kind"]), fields.get("group"))
 
 
 def _fields(entry: Remembered) -> dict[str, str]:
-    fields = {"owner": entry.owner, "free_at": entry.free_at.isoformat()}
+    fields = {"owner": entry.owner, "free_at": entry.free_at.isoformat(), "place": entry.place}
     if entry.created_at is not None:
         fields["created_at"] = entry.created_at.isoformat()
-    return fields if entry.place is None else fields | {"place": entry.place}
+    if isinstance(entry, _FurtherKind):
+        fields |= {"kind": entry.kind.value, "group": entry.group}
+    return {key: text for key, text in fields.items() if text is not None}

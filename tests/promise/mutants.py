@@ -381,4 +381,9 @@ OF_PAIRS = (
         "seen.inherited | {PROJECT_LABEL, SESSION_LABEL}",
         "seen.inherited",
     ),
+    Mutant(
+        "what came back is no leftover by a sweep that did not list it",
+        "replace(entry, free_at=NOT_REAPED) if entry.group in back else entry",
+        "entry",
+    ),
 )

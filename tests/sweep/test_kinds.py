@@ -317,6 +317,47 @@ async def test_what_compose_down_has_left_of_a_project_stays(tmp_path: Path) -> 
     assert swept.left() == {"p_data", "p-web:latest"}
 
 
+async def test_a_sweep_by_policies_that_are_not_for_its_kind_leaves_what_is_remembered(tmp_path: Path) -> None:
+    """``reaper --once --stopped`` beside a service: it lists no volumes and images, and another sweep takes them."""
+    things, by = project("network", "volume", "image")
+    swept = lab(*things, by=by, state=tmp_path)
+    for name in ("p_data", "p-web:latest"):
+        swept.world.rules.append(Rule("delete", name, error=ServerError("500")))
+    await swept.sweep()
+    swept.world.rules.clear()
+    swept.rules = rules(Policy("--stopped", frozenset({Kind.CONTAINER}), stopped_for=HOUR))
+    assert await swept.outcomes() == {}
+    swept.rules = by
+    assert await swept.outcomes() == {"p_data": "deleted", "p-web:latest": "deleted"}
+
+
+async def test_what_such_a_sweep_has_seen_in_use_again_is_no_leftover(tmp_path: Path) -> None:
+    """The project came back, and then a person took it down, who keeps the volumes on purpose."""
+    things, by = project("network", "volume", "image")
+    swept = lab(*things, by=by, state=tmp_path)
+    for name in ("p_data", "p-web:latest"):
+        swept.world.rules.append(Rule("delete", name, error=ServerError("500")))
+    await swept.sweep()
+    swept.world.rules.clear()
+    swept.world.add(running("again", hours=0.1, group="p", labels=MINE, image=FOREIGN))
+    swept.rules = rules(Policy("--stopped", frozenset({Kind.CONTAINER}), stopped_for=HOUR))
+    assert await swept.outcomes() == {}
+    swept.world.remove("again")
+    swept.rules = by
+    await later(swept, 3)
+    assert await swept.outcomes() == {}
+
+
+async def test_an_image_that_lost_its_tag_is_still_known_after_a_sweep_that_lists_no_images(tmp_path: Path) -> None:
+    swept = lab(img("acme/x:1"), by=rules(policy("image", older_than=60 * DAY)), state=tmp_path)
+    await swept.sweep()
+    swept.world.change("acme/x:1", lambda one: replace(one, tags=(), image=None))
+    swept.rules = rules(Policy("--stopped", frozenset({Kind.CONTAINER}), stopped_for=HOUR))
+    await swept.sweep()
+    swept.rules = rules(policy("image", older_than=DAY))
+    assert await swept.outcomes() == {"acme/x:1": "deleted"}
+
+
 @pytest.mark.parametrize("why", ["started", "refused", "stopping"])
 async def test_what_compose_down_has_left_stays_where_the_sweep_had_begun_to_reap_the_project(
     tmp_path: Path, why: str
