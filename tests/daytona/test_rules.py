@@ -26,7 +26,7 @@ ALWAYS_KEPT: dict[str, tuple[dict[str, Any], str]] = {
     "odd-creation": ({"extra": {"createdAt": "yesterday"}}, "unreadable"),
     "creation-without-zone": ({"extra": {"createdAt": "2026-11-01T00:00:00"}}, "unreadable"),
     "odd-activity": ({"extra": {"lastActivityAt": 17}}, "unreadable"),
-    "unknown-state": ({"state": "unknown", "stuck": True}, "unknown_state"),
+    "unknown-state": ({"extra": {"state": "unknown"}}, "unknown_state"),
     "new-state": ({"extra": {"state": "hibernating", "desiredState": "hibernating"}}, "unknown_state"),
     "no-state": ({"extra": {"state": ABSENT}}, "unknown_state"),
     "keep": ({"labels": {**HARBOR, "reaper.keep": ""}}, "protected"),

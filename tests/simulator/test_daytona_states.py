@@ -24,7 +24,52 @@ async def test_names_are_reused_so_an_id_is_safer() -> None:
         assert (await world.get(first)).body["state"] == "destroying"
 
 
-# Stop
+SHOWN = {
+    ("started", "stopped"): ("stopping", "stopping"),
+    ("started", "destroyed"): ("destroying", "destroying"),
+    ("stopped", "started"): ("starting", "starting"),
+    ("stopped", "destroyed"): ("destroying", "destroying"),
+    ("stopped", "archived"): ("archiving", "archiving"),
+    ("archived", "started"): ("restoring", "archived"),
+    ("unknown", "started"): ("creating", "creating"),
+    ("paused", "started"): ("paused", "paused"),
+    ("paused", "stopped"): ("paused", "paused"),
+    ("paused", "destroyed"): ("paused", "paused"),
+    ("archiving", "destroyed"): ("archiving", "archiving"),
+    ("error", "started"): ("error", "error"),
+}
+
+
+@pytest.mark.parametrize("pair", SHOWN)
+async def test_some_states_are_derived_from_the_desired_one_and_not_alike_in_list_and_by_id(pair: tuple[str, str]) -> None:
+    async with World() as world:
+        row = world.add("chess", state=pair[0], desired=pair[1], stuck=True)
+        (item,) = await world.items()
+        whole = (await world.get(row)).body
+        (older,) = (await world.call("GET", "/sandbox/paginated")).body["items"]
+        assert (item["state"], whole["state"]) == SHOWN[pair]
+        assert older["state"] == whole["state"]
+        assert item["desiredState"] == whole["desiredState"] == pair[1]
+
+
+@pytest.mark.parametrize(
+    ("state", "desired", "status"),
+    [
+        ("stopped", "archived", 200),  # the platform has not begun with it
+        ("archiving", "archived", 200),
+        ("archiving", "started", 409),
+        ("archived", "started", 409),
+        ("paused", "started", 409),
+        ("error", "archived", 200),
+        ("pending_build", "started", 200),
+    ],
+)
+async def test_a_deletion_is_refused_while_the_server_works_towards_another_state(
+    state: str, desired: str, status: int
+) -> None:
+    async with World() as world:
+        row = world.add("chess", state=state, desired=desired, stuck=True)
+        assert (await world.delete(row)).status == status
 
 
 # Time

@@ -34,13 +34,16 @@ _TIMERS_OFF = {
 
 
 def _state(row: Row) -> tuple[str, State]:
-    """The state, raw and mapped. What the server works towards counts, too: filters and caches show what was before."""
-    raw, wanted = text(row.get("state")) or "", text(row.get("desiredState"))
+    """The state, raw and mapped. What the server works towards counts, too: filters and caches show what was before.
+
+    Whatever that is, also a word that is not known here: what is settled and is to be something else is about to change.
+    """
+    raw, wanted = text(row.get("state")) or "", row.get("desiredState")
     state = STATES.get(raw, State.UNKNOWN)
-    if state is State.CHANGING or wanted == raw:
+    if state is State.CHANGING or wanted in (None, "", raw):
         return raw, state
-    if wanted == "destroyed" or (wanted in _SETTLED and raw in _SETTLED):
-        return f"{raw}, to be {wanted}", State.CHANGING
+    if wanted == "destroyed" or raw in _SETTLED:
+        return f"{raw}, to be {text(wanted) or 'unknown'}", State.CHANGING
     return raw, state
 
 

@@ -19,20 +19,17 @@ ERRORED = frozenset({"error", "build_failed"})
 # What DELETE takes, and how it ends: at once, or after a while. Every other state is a change in progress.
 DELETED_AT_ONCE = frozenset({"archived", "pending_build"})
 DELETED_SLOWLY = frozenset({"started", "stopped", "paused", "archiving"})
-# What the server shows for a stored state when another one is wanted. The filters of the list know nothing of it.
+# What the server shows for a stored state when another one is wanted. The filters of the list know nothing of it. Any other
+# stored state is shown as it is, whatever is wanted: what is paused or archiving and to be destroyed, for example.
 _SHOWN = {
     ("started", "stopped"): "stopping",
     ("started", "destroyed"): "destroying",
-    ("started", "paused"): "pausing",
     ("stopped", "started"): "starting",
     ("stopped", "destroyed"): "destroying",
     ("stopped", "archived"): "archiving",
-    ("paused", "started"): "resuming",
-    ("paused", "stopped"): "stopping",
-    ("paused", "destroyed"): "destroying",
-    ("archiving", "destroyed"): "destroying",
-    ("archived", "started"): "restoring",
+    ("unknown", "started"): "creating",
 }
+_SHOWN_IN_LISTS = {**_SHOWN, ("archived", "started"): "restoring"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -108,13 +105,21 @@ class Sandbox:
 
     @property
     def shown(self) -> str:
-        """The state that the JSON shows, derived from the stored one and the desired one."""
+        """The state that a list shows, derived from the stored one and the desired one."""
+        return _SHOWN_IN_LISTS.get((self.state, self.desired), self.state)
+
+    @property
+    def shown_by_id(self) -> str:
+        """The state that GET by id shows."""
         return _SHOWN.get((self.state, self.desired), self.state)
 
     @property
-    def changing(self) -> bool:
-        """Whether another state was accepted as the desired one and has not been reached."""
-        return self.shown != self.state
+    def pending(self) -> bool:
+        """Whether the server is bringing it into the desired state, and refuses what would change that.
+
+        What has failed is not, nor what is to be archived.
+        """
+        return self.state != self.desired and self.state not in ERRORED and self.desired != "archived"
 
     @property
     def hidden(self) -> bool:
@@ -131,8 +136,8 @@ class Sandbox:
         return copy.copy(self)
 
 
-def as_item(row: Sandbox, proxy_url: str) -> dict[str, Any]:
-    """One item of the list, with the fields and the order of the real server."""
+def as_item(row: Sandbox, proxy_url: str, state: str = "") -> dict[str, Any]:
+    """One item of the list, with the fields and the order of the real server; ``state`` in place of what a list shows."""
     shown: dict[str, Any] = {
         "id": row.id,
         "organizationId": row.organization_id,
@@ -140,7 +145,7 @@ def as_item(row: Sandbox, proxy_url: str) -> dict[str, Any]:
         "target": row.target,
         "runnerId": None if row.state == "archived" else row.runner,  # a restored one may get another
         "sandboxClass": row.sandbox_class,
-        "state": row.shown,
+        "state": state or row.shown,
         "desiredState": row.desired,
         "snapshot": row.snapshot,
         "user": row.user,
@@ -181,4 +186,4 @@ def as_item(row: Sandbox, proxy_url: str) -> dict[str, Any]:
 def as_sandbox(row: Sandbox, proxy_url: str) -> dict[str, Any]:
     """The whole object that GET, DELETE and the others answer."""
     linked = {} if row.linked is None else {"linkedSandboxId": row.linked}
-    return {"env": {}, "volumes": [], **as_item(row, proxy_url), "kvm": False, **linked}
+    return {"env": {}, "volumes": [], **as_item(row, proxy_url, row.shown_by_id), "kvm": False, **linked}

@@ -131,7 +131,8 @@ class Organisation:
         self._uncontested(row, version)
         if row.inconsistent:
             raise Refusal(500, "An unexpected error occurred.")
-        if row.changing or row.state not in DELETED_AT_ONCE | DELETED_SLOWLY | ERRORED:
+        pending = row.pending and row.state != "pending_build"
+        if pending or row.state not in DELETED_AT_ONCE | DELETED_SLOWLY | ERRORED:
             raise Refusal(409, IN_PROGRESS)
         if any(self.forks(row)):
             raise Refusal(400, FORKED)
@@ -214,7 +215,7 @@ class Organisation:
         self._uncontested(row, version)
         if row.state in ERRORED:
             raise Refusal(400, ERRORED_STATE)
-        if row.changing or row.state not in SETTLED:
+        if row.state != row.desired or row.state not in SETTLED:
             raise Refusal(409, IN_PROGRESS)
 
     # What becomes of it
