@@ -39,8 +39,8 @@ class Caps:
             and with a user what it uses.
         """
         going = [decision for decision in decisions if decision.reap]
-        ended = [decision for decision in going if decision.reason is Reason.LEASE_ENDED]
-        others = [decision for decision in going if decision.reason is not Reason.LEASE_ENDED]
+        ended = [decision for decision in going if _is_of_lease(decision)]
+        others = [decision for decision in going if not _is_of_lease(decision)]
         hit: CapHit | None = None
         back: list[Decision] = []
         for counted, limits, of_leases in ((others, self._of_policies(held), False), (ended, self._of_leases(), True)):
@@ -63,6 +63,12 @@ class Caps:
         if self.max_lease_deletions is None:
             return []
         return [(self.max_lease_deletions, f"max_lease_deletions = {self.max_lease_deletions}")]
+
+
+def _is_of_lease(decision: Decision) -> bool:
+    """Whether an ended lease takes it, or the network of a project that it takes."""
+    follows = decision.reason is Reason.GROUP_REAPED and decision.policy is None and decision.lease is not None
+    return decision.reason is Reason.LEASE_ENDED or follows
 
 
 def _with_what_they_need(back: Iterable[Decision], going: Sequence[Decision]) -> Collection[Decision]:

@@ -53,6 +53,20 @@ async def test_more_than_the_cap_deletes_nothing(options: dict[str, float], limi
     assert len(lab.left()) == 20
 
 
+async def test_the_network_of_what_a_lease_has_left_counts_for_leases() -> None:
+    """Else a policy that takes too much would keep a run from cleaning up."""
+    things = (stopped("a", group="p"), stopped("b", group="p"), network("net", "p"), stopped("other"))
+    for most_of_leases, outcome in ((3, "deleted"), (2, "abandoned")):
+        lab = Lab(*things)
+        lab.abandon("a", "b")
+        found = await lab.outcomes(max_deletions=0, max_lease_deletions=most_of_leases)
+        assert found == {"other": "abandoned", **dict.fromkeys(("a", "b", "net"), outcome)}
+    lab = Lab(*things)
+    lab.abandon("a")
+    found = await lab.outcomes(max_deletions=0)
+    assert set(found.values()) == {"abandoned"}, "one of the project goes by a policy"
+
+
 async def test_what_a_cap_holds_back_keeps_what_it_uses_and_the_project_of_that() -> None:
     """All of that is of an ended lease, which another cap is for."""
     user = replace(stopped("user"), uses=frozenset({"id-host"}))
