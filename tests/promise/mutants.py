@@ -386,4 +386,9 @@ OF_PAIRS = (
         "replace(entry, free_at=NOT_REAPED) if entry.group in back else entry",
         "entry",
     ),
+    Mutant(
+        "the network of what a lease has left counts for leases",
+        "return decision.reason is Reason.LEASE_ENDED or follows",
+        "return decision.reason is Reason.LEASE_ENDED",
+    ),
 )

@@ -594,21 +594,31 @@ def halted_worlds(draw: st.DrawFn) -> World:
     policies: tuple[Policy, ...] = (Policy("stop", ("container",), "stop", older_than=old),)
     if draw(st.booleans()):
         policies += (Policy("delete", ("container",), older_than=draw(st.sampled_from((HOUR, DAY))), names=("trial-*",)),)
-    made, project = _Made(draw), draw(st.sampled_from((None, *PROJECTS[:1] * 3)))
-    if project:
-        labels = {PROJECT: project.name, "com.docker.compose.network": "default"}
-        made.networks.append(Network(ident(100), f"{project.name}_default", labels, _moment(draw(_AGES))))
-    for number in range(draw(st.sampled_from((1, 2, 3)))):
+    made, folders = _Made(draw), draw(st.sampled_from(((), *[PROJECTS[:1]] * 3, *[PROJECTS[:2]] * 2)))
+    if folders:
+        labels = {PROJECT: folders[0].name, "com.docker.compose.network": "default"}
+        made.networks.append(Network(ident(100), f"{folders[0].name}_default", labels, _moment(draw(_AGES))))
+    ended = Lease("run-1", _moment(300 * HOUR), ended=_moment(HOUR))
+    extras = rarely({}, {"reaper.lease": ended.id}, *OVERRIDES[:3], OVERRIDES[-1], weight=6)
+    for number in range(draw(st.sampled_from((1, 2, 3, 4)))):
         image = made.image("postgres:16", {})
-        labels = {"terminal-bench": "", **(project.labels(f"s{number}", str(number + 1)) if project else {})}
+        project, is_unclear = draw(st.sampled_from(folders or (None,))), draw(rarely(False, True, weight=12))
+        if project and is_unclear:
+            project = replace(project, folder=None)
+        labels = {"terminal-bench": "", **(project.labels(f"s{number}", str(number + 1)) if project else {}), **draw(extras)}
         one = replace(draw(_container(number, image, "postgres:16", labels)), restart="no", odd={})
         made.containers.append(replace(one, auto_remove=one.state == "running" and draw(rarely(False, True, weight=3))))
-    ended = Lease("run-1", _moment(30 * HOUR), ended=_moment(HOUR))
-    if draw(st.booleans()):
-        of_project = {PROJECT: project.name} if project and draw(st.booleans()) else {}
+    for number, one in enumerate(made.containers):
+        others = [other for other in made.containers if other.id != one.id]
+        made.containers[number] = draw(_related(one, others, made.networks))
+    if draw(rarely(True, False, weight=4)):
+        is_of_project = draw(rarely(True, False, weight=4))
+        of_project = {PROJECT: folders[0].name} if folders and is_of_project else {}
         made.volumes.append(Volume("data-0", {"reaper.lease": ended.id, **of_project}, _moment(draw(_AGES))))
-        if draw(st.booleans()):
+        if draw(rarely(False, True, weight=3)):
             made.containers[0] = replace(made.containers[0], volumes=("data-0",))
+    podman = draw(rarely(False, True, weight=6))
+    pods = (made.pod(0),) if podman else ()
     return World(
         config=Config(policies=policies),
         leases=(ended,),
@@ -616,4 +626,6 @@ def halted_worlds(draw: st.DrawFn) -> World:
         networks=tuple(made.networks),
         volumes=tuple(made.volumes),
         containers=tuple(made.containers),
+        pods=pods,
+        podman=podman,
     )
