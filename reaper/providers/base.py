@@ -103,7 +103,7 @@ class Listed:
 
     Args:
         ids: of all of it.
-        newest: when the newest of it was created, where that is known.
+        newest: when the newest of it was created, where that is known; none that is dated after the listing.
     """
 
     ids: frozenset[str] = frozenset()

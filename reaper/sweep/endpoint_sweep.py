@@ -283,7 +283,7 @@ class EndpointSweep:
         if (owners := self.endpoint.owners) is not None:
             self.context.proofs = partial(owners.again, rules=self.shared.rules.owner_rules, skew=self.skew)
         everything = [decision.resource for decision in self.decisions]
-        newest = max((r.created_at for r in everything if r.created_at is not None), default=None)
+        newest = max((r.created_at for r in everything if r.created_at and r.created_at <= self.listed_at), default=None)
         self.context.listed = Listed(frozenset(resource.id for resource in everything), newest)
         going = to_delete(self.decisions, self.held_back, self.shared.rules.policies, self._now())
         self.context.going |= {decision.resource.id for decision in going if decision.deletes}

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from reaper.core.rules import Rules
 from reaper.simulator.daytona.limits import Limit
 from reaper.simulator.daytona.model import Sandbox, as_sandbox, micros
 from reaper.sweep.runner import exit_code
-from tests.daytona.lab import DAY, FRESH, HARBOR, HOUR, NOW, Lab, everything, outcomes, reasons, result, rules
+from tests.daytona.lab import DAY, FRESH, HARBOR, HOUR, MINUTE, NOW, Lab, everything, outcomes, reasons, result, rules
 
 pytestmark = pytest.mark.anyio
 
@@ -295,6 +296,17 @@ async def test_a_living_one_that_the_server_does_not_find_for_a_moment_keeps_its
         lab.sim.faults.add("status:404,method=GET,path=/sandbox/follower,message=Sandbox with ID or name follower not found")
         await lab.sweep()
         assert lab.left() == {"owner", "follower"}
+
+
+@pytest.mark.parametrize("ahead", [10 * MINUTE, HOUR, 400 * DAY])
+async def test_one_that_is_dated_after_the_listing_hides_none_that_was_created_since(ahead: timedelta) -> None:
+    """Another server of the organisation, whose clock is wrong, dated it."""
+    async with Lab(behaviour=FRESH) as lab:
+        owner = lab.add("owner", age=4 * DAY)
+        lab.add("ahead", age=-ahead)
+        lab.observer.on_decided = lambda: lab.add("follower", age=0 * DAY, linked=owner.id)
+        await lab.sweep()
+        assert lab.left() == {"owner", "ahead", "follower"}
 
 
 async def test_links_that_a_round_has_shown_hold_in_the_next_one() -> None:
