@@ -16,7 +16,7 @@ from reaper.core.decide import decide
 from reaper.core.identity import group_name
 from reaper.core.lease import Lease
 from reaper.core.lease_index import Leases
-from reaper.core.model import Action, Decision, EndpointReport, Kind, Resource, State
+from reaper.core.model import Action, Decision, EndpointReport, Kind, Reason, Resource, State
 from reaper.core.owner_process import NO_PROOFS, Proofs
 from reaper.core.rules import Rules
 
@@ -213,8 +213,6 @@ def _after(decision: Decision) -> Resource | None:
 
 
 _Unit = tuple[str, ...]
-# Volumes and images of a project follow in another sweep.
-_MAY_GO = frozenset(kind for kind in Kind if not kind.opt_in)
 
 
 def _unit(resource: Resource) -> _Unit:
@@ -240,7 +238,7 @@ def _take(
     units: dict[_Unit, list[int]] = {}
     for i, decision in enumerate(decisions):
         units.setdefault(_unit(decision.resource), []).append(i)
-    new = {i for i, one in enumerate(wider) if one.reap and not decisions[i].reap and one.resource.kind in _MAY_GO}
+    new = {i for i, one in enumerate(wider) if one.reap and not decisions[i].reap and _goes_or_follows(one)}
     free = {
         unit: [i for i in members if i in new]
         for unit, members in units.items()
@@ -258,15 +256,25 @@ def _take(
     while taken:  # what something uses that stays does so as well
         chosen = {decisions[i].resource.id for unit in taken for i in free[unit]}
         going = judge(chosen=chosen | {decision.resource.id for decision in decisions if decision.deletes})
-        if not (kept := [unit for unit in taken if not all(going[i].reap for i in free[unit])]):
+        if not (kept := [unit for unit in taken if any(_is_missing(going[i]) for i in free[unit])]):
             break
         for unit in kept:
             del taken[unit]
     for unit, usage in taken.items():
-        for i in free[unit]:
+        for i in (i for i in free[unit] if going[i].reap):
             # What others have let go is judged by their time as well, which may do more than this one lets it.
             result[i] = replace(wider[i], said=f"{wider[i].sentence}; {usage}", brief=f"quota {usage.quota.name} exceeded")
     return result
+
+
+def _goes_or_follows(decision: Decision) -> bool:
+    """Whether a quota may take it: of volumes and images only what goes with its project, and would be left for good."""
+    return not decision.resource.kind.opt_in or decision.reason is Reason.GROUP_REAPED
+
+
+def _is_missing(decision: Decision) -> bool:
+    """Whether its unit stays with it: a volume or an image that something else uses stays by itself."""
+    return not decision.reap and not decision.resource.kind.opt_in
 
 
 def _is_deciding(decision: Decision) -> bool:

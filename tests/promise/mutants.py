@@ -391,4 +391,9 @@ OF_PAIRS = (
         "return decision.reason is Reason.LEASE_ENDED or follows",
         "return decision.reason is Reason.LEASE_ENDED",
     ),
+    Mutant(
+        "a quota takes along what goes with the project",
+        "return not decision.resource.kind.opt_in or decision.reason is Reason.GROUP_REAPED",
+        "return not decision.resource.kind.opt_in",
+    ),
 )

@@ -12,6 +12,7 @@ import pytest
 from reaper.core.accounts import Prune
 from reaper.core.conditions import Policy
 from reaper.core.model import Kind, Outcome, Resource
+from reaper.core.quota import COUNT, Quota
 from reaper.core.rules import Rules
 from reaper.core.scope import Scope, Selector
 from reaper.errors import DeniedError, ServerError
@@ -356,6 +357,18 @@ async def test_an_image_that_lost_its_tag_is_still_known_after_a_sweep_that_list
     await swept.sweep()
     swept.rules = rules(policy("image", older_than=DAY))
     assert await swept.outcomes() == {"acme/x:1": "deleted"}
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+async def test_what_a_quota_takes_before_its_turn_takes_along_what_its_policy_says(tmp_path: Path, is_shared: bool) -> None:
+    """Else it would be left for good: ``docker compose down`` leaves the same."""
+    things, by = project("network", "volume", "image")
+    if is_shared:
+        things.append(running("other", hours=0.1, image=FOREIGN, labels=MINE, uses=frozenset({"p_data"})))
+    swept = lab(*things, by=by, state=tmp_path)
+    quota = Quota("few", frozenset({Kind.CONTAINER}), {COUNT: 0.0})
+    gone = {"web", "p_default", "p-web:latest"} | (set() if is_shared else {"p_data"})
+    assert await swept.outcomes(due=frozenset({"other"}), quotas=(quota,)) == dict.fromkeys(gone, "deleted")
 
 
 @pytest.mark.parametrize("why", ["started", "refused", "stopping"])
