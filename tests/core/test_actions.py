@@ -146,7 +146,7 @@ def test_a_policy_that_stops_takes_no_network_that_a_project_has_left() -> None:
 # -- promises over generated worlds ------------------------------------------------------------------------------------
 
 
-@settings(worlds.PROPERTY, max_examples=600)
+@settings(worlds.PROPERTY, max_examples=300)
 @given(world=worlds.worlds_with_actions(), data=st.data())
 def test_an_action_never_exceeds_what_the_policies_say(world: worlds.World, data: st.DataObject) -> None:
     names = [policy.name for policy in world.rules.policies]
