@@ -289,7 +289,7 @@ def test_the_index_finds_what_a_look_at_each_lease_would(data: st.DataObject) ->
 
     index = LeaseIndex()
     leases = {}
-    for number in range(data.draw(st.integers(0, 40))):
+    for number in range(data.draw(st.integers(0, 16))):
         for one in (lease(number), lease(number // 2)):
             index.put(one)
             leases[one.id] = one

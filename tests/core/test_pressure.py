@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from reaper.core.conditions import Policy
 from reaper.core.decide import decide
 from reaper.core.disk import BYTES, INODES, DiskUsage, Level, Room, Thresholds
 from reaper.core.model import Decision, Kind, Reason, Resource, State, Verdict
-from reaper.core.pressure import MOST, Rank, Yield, awake, batch, in_order, in_the_way
+from reaper.core.pressure import MOST, Candidate, Rank, Yield, awake, batch, in_order, in_the_way
 from reaper.core.rules import Rules
 from reaper.core.scope import Scope, Selector
 from tests.core.make import IMAGE, NETWORK, NOW, RUNNING, STOPPED, VOLUME, ago
@@ -218,9 +219,14 @@ def test_it_stops_one_batch_after_low_and_takes_nothing_that_is_kept(
     assert left <= 0 or not candidates
 
 
+@cache
+def _thousand() -> list[Candidate]:
+    return in_order(reaped(*[exited(f"c{number:04}") for number in range(1000)]), {})
+
+
 @given(st.integers(1, 1000), st.integers(1, 1000))
 def test_inodes_are_freed_by_what_the_last_ones_gave(missing: int, each: int) -> None:
-    candidates = in_order(reaped(*[exited(f"c{number:04}") for number in range(1000)]), {})
+    candidates = _thousand()
     before, left, last = dict[Rank, Yield](), missing, 0
     while left > 0 and (taken := batch(candidates, {INODES: left}, before)):
         last = each * len(taken)

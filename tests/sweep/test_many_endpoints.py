@@ -42,15 +42,15 @@ DEAD = silent("list", "identify")
 @pytest.mark.parametrize("dead", [silent("list", "identify", error=REFUSED), DEAD], ids=["refused", "silent"])
 @pytest.mark.parametrize("seconds", [0.5, 5.0])
 async def test_a_few_dead_ones_of_many_do_not_hold_the_sweep_up(dead: tuple[Rule, ...], seconds: float) -> None:
-    alone, fleet = Fleet(190, seconds=seconds), Fleet(190, *[dead] * 10, seconds=seconds)
+    alone, fleet = Fleet(95, seconds=seconds), Fleet(95, *[dead] * 5, seconds=seconds)
     without, taken = await alone.sweep(), await fleet.sweep()
     assert taken <= max(without * 1.1, PATIENCE)
-    assert fleet.report.count(Outcome.DELETED) == alone.report.count(Outcome.DELETED) == 190
-    assert set(fleet.failures()) == {f"engine-{number}" for number in range(190, 200)}
+    assert fleet.report.count(Outcome.DELETED) == alone.report.count(Outcome.DELETED) == 95
+    assert set(fleet.failures()) == {f"engine-{number}" for number in range(95, 100)}
     (why,) = set(fleet.failures().values())
     assert why.startswith(("connection refused", "no answer within"))
     if seconds == 0.5:  # else the others took longer than every attempt there
-        assert why.endswith("; given up when the other 190 endpoints were done")
+        assert why.endswith("; given up when the other 95 endpoints were done")
 
 
 async def test_a_large_one_is_waited_for_whose_listing_takes_long() -> None:
