@@ -118,7 +118,7 @@ class Kinds:
             "volumes-rm": lambda ids: ("sh", "-c", each.format("volume rm"), self._docker, *ids),
         }
         series = {name: Series() for name in ways}
-        with PrivateEngine() as engine:
+        with PrivateEngine().start(rules=True) as engine:
             version = engine.api.must("GET", "/version")
             self.docker_versions = f"dockerd {version['Version']} (API {version['ApiVersion']})"
             for number in range(1, runs + 1):

@@ -47,7 +47,7 @@ class Proxies:
     @contextmanager
     def both(self) -> Iterator[Both]:
         """An engine, and a proxy before it."""
-        with PrivateEngine() as engine:
+        with PrivateEngine().start(rules=True) as engine:
             version = engine.api.must("GET", "/version")
             self.docker_versions = f"dockerd {version['Version']} (API {version['ApiVersion']})"
             engine.import_image()

@@ -250,7 +250,7 @@ class Services:
         """Seconds from when a container is due to its end, by the engine's clock; containers that end by themselves."""
         series = {"late": Series()}
         keys = "sweep_at_start = false"
-        with PrivateEngine() as engine:
+        with PrivateEngine().start(rules=True) as engine:
             image = engine.tag("bench:1", "tb__bench__client:latest")
             with self._daemon(_SELDOM, {"DOCKER_HOST": engine.host}, keys) as service:
                 service.wait("event_stream_connected")

@@ -55,7 +55,7 @@ class Bench:
 
     @contextmanager
     def _engine(self) -> Iterator[PrivateEngine]:
-        with PrivateEngine(self._flavour) as engine:
+        with PrivateEngine(self._flavour).start(rules=True) as engine:
             version = engine.api.must("GET", "/version")
             self.docker_versions = f"dockerd {version['Version']} (API {version['ApiVersion']})"
             engine.import_image()

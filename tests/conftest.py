@@ -195,11 +195,17 @@ def flavour(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def module_engine(engine_possible: None, flavour: str) -> Iterator[PrivateEngine]:
+def firewall() -> bool:
+    """Whether the module's engine has rules of iptables for its networks, as every engine that nobody has told otherwise."""
+    return False
+
+
+@pytest.fixture(scope="module")
+def module_engine(engine_possible: None, flavour: str, firewall: bool) -> Iterator[PrivateEngine]:
     """An engine for a module's tests, with the image bench:1."""
     if reason := PrivateEngine.available(flavour):
         needs.lacking(reason)
-    with PrivateEngine(flavour) as engine:
+    with PrivateEngine(flavour).start(rules=firewall) as engine:
         engine.import_image()
         yield engine
 

@@ -22,7 +22,7 @@ def images_possible(engine_possible: None) -> None:
 @pytest.fixture(scope="session")
 def deploy_engine(images_possible: None) -> Iterator[PrivateEngine]:
     """An engine with the image bench:1; who uses it leaves no container, network or volume behind."""
-    with PrivateEngine() as engine:
+    with PrivateEngine().start(rules=True) as engine:
         engine.import_image()
         yield engine
 

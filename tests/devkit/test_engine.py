@@ -62,7 +62,7 @@ def host_network() -> str:
 
 def test_two_side_by_side_leave_nothing_behind() -> None:
     before = host_network()
-    with PrivateEngine() as one, PrivateEngine() as two:
+    with PrivateEngine().start(rules=True) as one, PrivateEngine().start(rules=True) as two:
         assert one.host != two.host
         for engine in (one, two):
             sleeper = engine.create("sleeper", start=True, networked=True)

@@ -49,6 +49,11 @@ def replay(client: EngineClient, session: str) -> list[tuple[str, Any]]:
     return replies
 
 
+@pytest.fixture(scope="module")
+def firewall() -> bool:
+    return True  # what the engine tells of its networks depends on it
+
+
 @pytest.mark.engine
 @pytest.mark.parametrize("session", SESSIONS)
 def test_session_has_the_same_answers(session: str, world: World, engine: PrivateEngine) -> None:
