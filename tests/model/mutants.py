@@ -31,4 +31,32 @@ OF_QUOTAS = (
         'return "" if self.label is None else resource.own_labels.get(self.label) or None',
         'return ""',
     ),
+    Mutant(
+        "a quota takes no more than is over",
+        "        if reason is not None:\n            taken[unit] = reason",
+        "        if True:\n            taken[unit] = reason or over[0]",
+    ),
 )
+
+OF_FOLLOWERS = (
+    Mutant(
+        "what is left of a project waits for containers that may follow",
+        "        if policies and free_at <= self.judge.now:",
+        "        if policies:",
+    ),
+)
+
+OF_INSTANCES = (
+    Mutant(
+        "one that does not say of which instance it is keeps each session of its id",
+        "Kind.SANDBOX: INSTANCE_LABEL}.get(resource.kind)",
+        "Kind.NETWORK: INSTANCE_LABEL}.get(resource.kind)",
+    ),
+    Mutant(
+        "a policy by keepalive takes only what is kept alive",
+        "        why = without_keepalive(resource, policy.keepalive, policy.idle_for)",
+        "        why = None",
+    ),
+)
+
+OF_FEATURES = (*OF_USE, *OF_QUOTAS, *OF_FOLLOWERS, *OF_INSTANCES)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.model import script
-from tests.model.mutants import OF_QUOTAS, OF_USE
+from tests.model.mutants import OF_FEATURES
 from tests.promise.mutants import IN_TIME, MUTANTS, OF_THE_HOST, RARE, Mutant
 from tests.promise.test_mutants import BY_TESTS, mutate, program_text
 
@@ -39,11 +39,11 @@ LIKELY = frozenset(
         "a failure is no success",
         "an unknown lease keeps for a day",
         "a policy that stops deletes nothing",
-        *(mutant.rule for mutant in (*OF_USE, *OF_QUOTAS)),
+        *(mutant.rule for mutant in OF_FEATURES),
         *(mutant.rule for mutant in OF_THE_HOST if mutant.rule not in {*BY_TESTS, "all owners of a group must be dead"}),
     }
 )
-CAUGHT = [mutant for mutant in (*MUTANTS, *RARE, *IN_TIME, *OF_USE, *OF_QUOTAS, *OF_THE_HOST) if mutant.rule in LIKELY]
+CAUGHT = [mutant for mutant in (*MUTANTS, *RARE, *IN_TIME, *OF_FEATURES, *OF_THE_HOST) if mutant.rule in LIKELY]
 # All of them take a quarter of an hour: two that the first runs show in every run, all with ``make mutants``.
 SOON = ("what has not been watched for long enough is not unused", "a failure is no success")
 TRIED = [mutant for mutant in CAUGHT if os.environ.get("REAPER_MUTANTS") == "all" or mutant.rule in SOON]
@@ -84,7 +84,7 @@ def test_a_rule_that_is_off_is_noticed(mutant: Mutant, tmp_path: Path) -> None:
     assert done.stdout.startswith("caught by "), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("mutant", [*OF_USE, *OF_QUOTAS], ids=lambda mutant: mutant.rule)
+@pytest.mark.parametrize("mutant", OF_FEATURES, ids=lambda mutant: mutant.rule)
 def test_the_text_of_a_rule_is_where_its_mutant_changes_it(mutant: Mutant) -> None:
     assert program_text().count(mutant.text) == 1, f"mend the mutant: {mutant.text!r}"
 
