@@ -5,6 +5,25 @@ from datetime import datetime, timedelta
 
 
 @dataclass(frozen=True, slots=True)
+class Remembered:
+    """What an earlier sweep knew about a resource whose own signs of ownership are gone.
+
+    Args:
+        owner: who owned it then, in the words of ``Ownership.by``.
+        free_at: from when what has lost its project's containers may be taken for a leftover (aware UTC).
+        created_at: of a network or a volume, when it was made: its id may be that of another one later.
+        place: of a network, what distinguished its project from others of the name: see ``identity``.
+        policy: under which it goes with its project in this very sweep; not remembered any longer.
+    """
+
+    owner: str
+    free_at: datetime
+    created_at: datetime | None = None
+    place: str | None = None
+    policy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Footprint:
     """What a resource takes up, as far as its endpoint reports it; None where it does not.
 

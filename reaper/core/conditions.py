@@ -90,9 +90,11 @@ class Policy:
 
     def concerns(self, resource: Resource) -> bool:
         """Whether the policy is for this endpoint and selects this resource, whatever its kind, state and age."""
-        if self.asleep or (self.endpoints and resource.endpoint not in self.endpoints):
-            return False
-        return all(selector.all_of(resource) for selector in self.selectors)
+        return self.is_in_force(resource.endpoint) and all(selector.all_of(resource) for selector in self.selectors)
+
+    def is_in_force(self, endpoint: str) -> bool:
+        """Whether the policy is for this endpoint, and is not asleep."""
+        return not self.asleep and (not self.endpoints or endpoint in self.endpoints)
 
     def leaves_out(self, resource: Resource, kind: Kind | None = None) -> str | None:
         """Why it is not for what it selects, or None: labels that came with the image count as well, since they keep it.

@@ -300,14 +300,15 @@ class Units:
         return found
 
     def _follower_policies(self, resource: Resource) -> list[Policy]:
-        """The policies under which what is left of a project may go: those that would select its containers."""
+        """The policies under which what is left of a project may go: those that would select it, and the one it goes by."""
+        along = resource.remembered and resource.remembered.policy
         return [
             policy
             for policy in self.judge.rules.policies
             if policy.action is Action.DELETE
             and Kind.CONTAINER in policy.kinds
             and resource.kind in policy.with_project
-            and policy.concerns(resource)
+            and (policy.concerns(resource) or (policy.name == along and policy.is_in_force(resource.endpoint)))
             if policy.leaves_out(resource, Kind.CONTAINER) is None
             if policy.window is None or policy.window.is_open(self.judge.here)
         ]

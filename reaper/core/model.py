@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from reaper.core.accounts import UNKNOWN_FOOTPRINT, Footprint, LastLook, Prune, Saving
+from reaper.core.accounts import Remembered as Remembered  # noqa: PLC0414 - it is a word of the model, too
 from reaper.core.disk import DiskUsage
 from reaper.core.kinds import Action as Action  # noqa: PLC0414 - they are words of the model, too
 from reaper.core.kinds import Kind as Kind  # noqa: PLC0414 - they are words of the model, too
@@ -15,23 +16,6 @@ from reaper.core.site import Site
 
 TESTCONTAINERS_REAPER = "the reaper of Testcontainers"  # of all system containers the only kind that a run starts for itself
 TIME_UP = "timeout"
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """What an earlier sweep knew about a resource whose own signs of ownership are gone.
-
-    Args:
-        owner: who owned it then, in the words of ``Ownership.by``.
-        free_at: from when what has lost its project's containers may be taken for a leftover (aware UTC).
-        created_at: of a network or a volume, when it was made: its id may be that of another one later.
-        place: of a network, what distinguished its project from others of the name: see ``identity``.
-    """
-
-    owner: str
-    free_at: datetime
-    created_at: datetime | None = None
-    place: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,9 +104,7 @@ class Memory:
                     place = key[2]
                 entry = replace(entry, created_at=resource.created_at, place=place)
             if resource.kind.opt_in:
-                entry = _FurtherKind(
-                    entry.owner, entry.free_at, entry.created_at, entry.place, resource.kind, resource.group
-                )
+                entry = _of_further_kind(entry, resource.kind, resource.group)
             known[resource.id] = entry
         back = {decision.resource.group for decision in decisions if decision.resource.kind.runs} - {None}
         for id_, entry in self._known.items():
@@ -166,7 +164,11 @@ def _entry(fields: Mapping[str, Any]) -> Remembered:
     )
     if "kind" not in fields:
         return found
-    return _FurtherKind(found.owner, found.free_at, found.created_at, found.place, Kind(fields["kind"]), fields.get("group"))
+    return _of_further_kind(found, Kind(fields["kind"]), fields.get("group"))
+
+
+def _of_further_kind(entry: Remembered, kind: Kind, group: str | None) -> _FurtherKind:
+    return _FurtherKind(entry.owner, entry.free_at, entry.created_at, entry.place, kind=kind, group=group)
 
 
 def _fields(entry: Remembered) -> dict[str, str]:

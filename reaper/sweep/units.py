@@ -65,8 +65,11 @@ def _with_prune(decision: Decision, rules: Rules) -> Decision:
 
 def _owned_for_good(decision: Decision, now: datetime) -> Decision:
     """The member that marks a project as owned may go first: the others stay owned without it."""
-    resource = decision.resource
+    resource, remembered = decision.resource, decision.resource.remembered
     stands_alone = resource.group is None and resource.kind is not Kind.IMAGE
-    if stands_alone or resource.remembered is not None or decision.owner is None:
+    if decision.owner is None or stands_alone:
         return decision
-    return replace(decision, resource=replace(resource, remembered=Remembered(decision.owner, now)))
+    remembered = remembered or Remembered(decision.owner, now)
+    if resource.kind.opt_in and decision.reason is Reason.GROUP_REAPED:  # it is looked at again when its containers are gone
+        remembered = replace(remembered, free_at=now, policy=decision.policy)
+    return replace(decision, resource=replace(resource, remembered=remembered))

@@ -396,4 +396,9 @@ OF_PAIRS = (
         "return not decision.resource.kind.opt_in or decision.reason is Reason.GROUP_REAPED",
         "return not decision.resource.kind.opt_in",
     ),
+    Mutant(
+        "what goes with its project is looked at again by the policy that takes it along",
+        "remembered = replace(remembered, free_at=now, policy=decision.policy)",
+        "pass",
+    ),
 )

@@ -359,6 +359,22 @@ async def test_an_image_that_lost_its_tag_is_still_known_after_a_sweep_that_list
     assert await swept.outcomes() == {"acme/x:1": "deleted"}
 
 
+@pytest.mark.parametrize("narrow", [Selector(labels=("team=rl",)), Selector(names=("web",)), Selector(images=("p-web",))])
+async def test_a_policy_for_some_containers_takes_along_what_it_would_not_select_itself(narrow: Selector) -> None:
+    """Compose gives a volume no labels but its own."""
+    things, by = project("network", "volume", "image")
+    swept = lab(*things, by=replace(by, policies=(replace(by.policies[0], selectors=(narrow,)),)))
+    assert await swept.outcomes() == dict.fromkeys(("web", "p_default", "p_data", "p-web:latest"), "deleted")
+
+
+async def test_a_project_that_was_seen_alive_goes_with_all_in_one_sweep(tmp_path: Path) -> None:
+    things, by = project("network", "volume", "image")
+    swept = lab(*things, by=rules(replace(by.policies[0], stopped_for=DAY)), state=tmp_path)
+    assert await swept.outcomes() == {}
+    swept.rules = by
+    assert await swept.outcomes() == dict.fromkeys(("web", "p_default", "p_data", "p-web:latest"), "deleted")
+
+
 @pytest.mark.parametrize("is_shared", [False, True])
 async def test_what_a_quota_takes_before_its_turn_takes_along_what_its_policy_says(tmp_path: Path, is_shared: bool) -> None:
     """Else it would be left for good: ``docker compose down`` leaves the same."""
