@@ -248,7 +248,9 @@ class Members:
         """The look at what had to wait for its deletion. Raises as its attempt does, ChangedError included."""
 
         def stale() -> bool:
-            return anyio.current_time() - self._looked_at.get(resource.id, 0) > STALE.total_seconds()
+            # After a lost answer it may be gone: whoever takes its id for a name then would be asked for in its place.
+            lost = resource.id in self._unanswered
+            return lost or anyio.current_time() - self._looked_at.get(resource.id, 0) > STALE.total_seconds()
 
         async def take(call: Call) -> None:
             async def listing(what: str, function: Callable[[], Awaitable[T]]) -> T:

@@ -6,9 +6,10 @@ import anyio
 import pytest
 
 from reaper.core.model import Report
+from reaper.retry.retrier import RetryPolicy
 from reaper.simulator.daytona.rules import Behaviour
 from reaper.sweep.runner import exit_code
-from tests.daytona.lab import FRESH, HOUR, Lab, everything, outcomes, reasons, result, warnings
+from tests.daytona.lab import DAY, FRESH, HOUR, SECOND, Lab, everything, outcomes, reasons, result, warnings
 
 pytestmark = pytest.mark.anyio
 
@@ -59,6 +60,20 @@ async def test_an_inconsistent_row_fails_and_hinders_no_other() -> None:
         assert exit_code(report) == 3
         assert lab.left() == {"inconsistent"}
         assert len(lab.asked("DELETE", row.id)) <= 8
+
+
+async def test_a_deletion_whose_answer_was_lost_takes_no_other_one_that_is_called_so_by_now() -> None:
+    """The server takes an id that it does not find for a name, and one that is made again is called as the first one was."""
+    async with Lab(
+        behaviour=Behaviour(pickup=(0, 0), destroy=(0, 0), get_cache=0, list_lag=0),
+        retry=RetryPolicy(initial_delay=SECOND / 10, jitter=0 * SECOND),
+    ) as lab:
+        row = lab.add("", age=3 * DAY)
+        lab.on("DELETE", row.id, lambda: lab.add(row.id, age=0 * DAY))
+        lab.sim.faults.add("reset,after,method=DELETE,times=1")
+        report = await lab.sweep()
+        assert outcomes(report) == {row.id: "deleted"}
+        assert lab.left() == {row.id}
 
 
 async def test_what_another_client_deletes_at_the_same_moment_is_gone() -> None:

@@ -336,6 +336,6 @@ async def test_a_row_without_an_id_that_a_request_could_name_is_unreadable(id_: 
 async def test_the_answer_must_be_of_the_sandbox_that_was_asked_for() -> None:
     async with Lab() as lab:
         for odd, says in (("another", "another sandbox"), ("../x", "another sandbox"), (None, "another sandbox")):
-            row = lab.add(extra={"id": odd})
+            row = lab.add(f"named {odd}", extra={"id": odd})
             error = await refused(UnreadableError, partial(lab.provider.inspect, named(row.id)), says, key=lab.key)
             assert error.retryable

@@ -87,6 +87,17 @@ async def test_one_that_is_shown_as_destroyed_is_gone() -> None:
         await refused(NotFoundError, lambda: lab.provider.inspect(lab.resource(row)), "is destroyed", key=lab.key)
 
 
+async def test_what_is_called_as_one_that_is_gone_is_another_one() -> None:
+    """A sandbox without a name of its own is called by its id, and so is the one that is made in its place."""
+    async with Lab() as lab:
+        first = lab.add()
+        lab.org.change(first, state="destroyed")
+        lab.add(first.id)
+        await refused(
+            NotFoundError, lambda: lab.provider.inspect(lab.resource(first)), "another one is called so", key=lab.key
+        )
+
+
 async def test_the_listing_is_asked_for_the_one_sandbox() -> None:
     asked: list[str] = []
 

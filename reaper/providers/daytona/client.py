@@ -185,6 +185,11 @@ class DaytonaReader:
             fresh = sandbox(row, self.endpoint, target=self._organisation.target)
         except ValueError as error:
             raise UnreadableError(f"the answer to GET /sandbox/{resource.id} cannot be read: {error}") from error
+        if fresh.id != resource.id and fresh.name == resource.id and await self._listed_state(resource.id) is None:
+            # Nothing has this id, so the server took it for a name: one that is made again is called as the first one was.
+            raise NotFoundError(
+                f"sandbox {resource.id} is gone, and another one is called so [GET /sandbox/{resource.id}: 200]"
+            )
         if fresh.id != resource.id:
             raise UnreadableError(f"the answer to GET /sandbox/{resource.id} is of another sandbox")
         if fresh.raw_state == "destroyed":  # an evicted one stays retrievable by id for a day
