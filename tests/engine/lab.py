@@ -142,7 +142,10 @@ def terminal_bench(engine: PrivateEngine, folder: Path, *projects: str, sidecars
 
 
 def more_of(engine: PrivateEngine, like: str, *names: str) -> None:
-    """Projects like one that Compose has made, with the labels that it gave, at a tenth of the cost."""
+    """Projects like one that Compose has made, with the labels that it gave, at a tenth of the cost.
+
+    Every second one does not run: to start it costs more than all else, and `make_old` lets it have run and ended.
+    """
     (ident,) = projects(engine)[like]
     config = engine.inspect(ident)["Config"]
     network = engine.api.must("GET", f"/networks/{like}_default")["Labels"]
@@ -152,7 +155,8 @@ def more_of(engine: PrivateEngine, like: str, *names: str) -> None:
         name = names[number]
         net = engine.create_network(f"{name}_default", {**network, **member_of(name)})
         labels = {**config["Labels"], **member_of(name)}
-        return engine.create(f"{name}_{service}_1", image=config["Image"], cmd=WAITS, labels=labels, start=True, network=net)
+        made = f"{name}_{service}_1"
+        return engine.create(made, image=config["Image"], cmd=WAITS, labels=labels, start=number % 2 == 0, network=net)
 
     in_parallel(copy, len(names))
 
@@ -167,8 +171,8 @@ def projects(engine: EngineClient) -> dict[str, list[str]]:
 
 
 def make_old(engine: PrivateEngine, *names: str, age: timedelta = 2 * DAY) -> None:
-    """Make whole Compose projects old, with their networks; their containers run on."""
+    """Make whole Compose projects old, with their networks; what runs goes on, and what was not started has ended."""
     found = projects(engine)
-    wanted = {ident: ran(age) for name in names for ident in found[name]}
+    wanted = {i: stopped(age) if engine.state(i) == "created" else ran(age) for name in names for i in found[name]}
     networks = [net for net in engine.networks() if net.removesuffix("_default") in names]
     engine.backdate(wanted, networks=dict.fromkeys(networks, age))
