@@ -40,6 +40,11 @@ OF_QUOTAS = (
 
 OF_FOLLOWERS = (
     Mutant(
+        "what is in no with_project stays with its project",
+        "        return kind in policy.with_project if policy is not None else kind.joined",
+        "        return True",
+    ),
+    Mutant(
         "what is left of a project waits for containers that may follow",
         "        if policies and free_at <= self.judge.now:",
         "        if policies:",

@@ -112,7 +112,7 @@ class Place:
         things: gives what it holds now, in the oracle's terms.
         acted: what the program has begun to delete or to stop in this step, as it was before.
         remembered: what an earlier sweep may have known to be owned.
-        begun: networks whose project the program has begun to reap.
+        begun: networks whose project the program has begun to reap, and volumes and images that its policies take along.
         host: that of the program, whose processes make what there is.
         did: how far the program has gone with each of what it has acted on.
         exceeded: of which quotas, and values of their labels, more was there since the sweep began.
@@ -144,8 +144,10 @@ class Place:
         self.acted[key], self.did[key] = thing, deed
         if isinstance(thing, truth.Container) and (project := (thing.labels or {}).get(PROJECT)):
             self.begun |= {network.id for network in world.networks if (network.labels or {}).get(PROJECT) == project}
+            before = oracle.Oracle(self.undone(world))
             some: tuple[followers.Follower, ...] = (*world.volumes, *world.images)
-            self.begun |= {truth.key(one) for one in some if followers.project_of(one) == project}
+            own = (one for one in some if followers.project_of(one) == project)
+            self.begun |= {truth.key(one) for one in own if followers.go_along(before, one, project)}
 
     def undone(self, world: truth.World) -> truth.World:
         """The same, as if the program had done nothing in this step."""
