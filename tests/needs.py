@@ -22,10 +22,11 @@ ENGINES = (*DOCKERS, "podman-5.8")
 
 def flavours() -> tuple[str, ...]:
     """The engines that tests run on: the default one, and all with REAPER_FLAVOURS=all."""
-    return tuple(FLAVOURS) if _all() else (DEFAULT,)
+    return tuple(FLAVOURS) if everything() else (DEFAULT,)
 
 
-def _all() -> bool:
+def everything() -> bool:
+    """Whether all is tried, as CI does, and not only what a change may break first."""
     return os.environ.get("REAPER_FLAVOURS") == "all"
 
 
@@ -74,7 +75,7 @@ def python(version: str) -> str:
     Args:
         version: for example "3.12".
     """
-    if not (_all() or sys.version.startswith(f"{version}.")):
+    if not (everything() or sys.version.startswith(f"{version}.")):
         pytest.skip(f"it is for Python {version}; REAPER_FLAVOURS=all runs it")
     # pyenv's shims stand on PATH also for versions that are not switched on.
     found: list[str | Path | None] = [shutil.which(f"python{version}")]

@@ -1,7 +1,8 @@
 """What came of each cell, as it is checked in: ``docs/reliability.md`` is generated from it.
 
-REAPER_MATRIX=record python -m pytest tests/matrix      # writes what comes out now; then python -m devkit.generate
-REAPER_MATRIX=record REAPER_FLAVOURS=all python -m pytest tests/providers/test_contract.py      # likewise
+REAPER_MATRIX=record REAPER_FLAVOURS=all python -m pytest tests/matrix tests/providers/test_contract.py
+
+writes what comes out now; then python -m devkit.generate.
 """
 
 import fcntl
@@ -19,7 +20,9 @@ def hold(table: str, row: str, column: str, came: str) -> None:
         write(table, row, column, came)
         return
     known = json.loads(FILE.read_text(encoding="utf-8")).get(table, {}).get(row, {}).get(column)
-    assert came == known, f"{row}, {column}: {came}, where {FILE.name} has {known}; REAPER_MATRIX=record writes it"
+    assert came == known, (
+        f"{row}, {column}: {came}, where {FILE.name} has {known}; REAPER_MATRIX=record REAPER_FLAVOURS=all writes it"
+    )
 
 
 def write(table: str, row: str, column: str, came: str) -> None:

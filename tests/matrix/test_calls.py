@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from reaper.core.model import Outcome
+from tests import needs
 from tests.matrix import outcomes
 from tests.matrix.bench import LONGEST, NOW, PASSING, Bench, Swept
 from tests.matrix.faults import CALLS, DAYTONA, EVENTS, FAULTS, LIST, NAMES, PROVIDERS, STOP, Fault
@@ -17,12 +18,13 @@ from tests.matrix.worlds import DaytonaWorld, DockerWorld, World
 
 pytestmark = pytest.mark.anyio
 
+# Every second one, so that each fault is tried at each second call and each call with each second fault; all in CI.
 CELLS = [
     pytest.param(fault, provider, call, id=f"{provider}-{call}-{fault.name}")
-    for fault in FAULTS
-    for provider in PROVIDERS
-    for call in CALLS
+    for row, fault in enumerate(FAULTS)
+    for column, (provider, call) in enumerate(itertools.product(PROVIDERS, CALLS))
     if call != EVENTS and fault.reason(provider, call) is None
+    if needs.everything() or (row + column) % 2 == 0
 ]
 PAUSE = timedelta(minutes=20)  # until the next sweep
 
