@@ -70,11 +70,7 @@ def pytest_report_header() -> list[str]:
             for name, reason in reasons.items()
         ),
         *([f"engine tests: SKIPPED on {rest} other engines: REAPER_FLAVOURS=all runs them, too"] if rest else []),
-        *(
-            []
-            if needs.everything()
-            else ["fault matrix: every second cell; REAPER_FLAVOURS=all runs all of them"]
-        ),
+        *([] if needs.everything() else ["fault matrix: every second cell; REAPER_FLAVOURS=all runs all of them"]),
         f"browser tests: {'in a headless browser' if no_browser is None else f'SKIPPED, {no_browser}'}",
     ]
 

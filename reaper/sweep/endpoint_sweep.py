@@ -224,8 +224,9 @@ class EndpointSweep:
             self._keep_all(resources, inventory.clock_problem)
             return
         rules, options = self.shared.rules, self.shared.options
+        kinds = (rules.kinds | rules.with_projects) - self.unlisted.keys()
         if (use := self.endpoint.last_use) is not None and watches_use(rules):
-            resources, problem = await use.look(resources, self.reader, self.looker.list_call, now, learn=options.act)
+            resources, problem = await use.look(resources, self.reader, self.looker.list_call, now, kinds, learn=options.act)
             self.warnings += [problem] if problem else []
         if options.inspect_everything:
             resources = await self.looker.inspect(resources, [r for r in resources if not r.inspected])
@@ -246,7 +247,6 @@ class EndpointSweep:
         net = self.reader.traits.safety_net if options.safety_net and self.cap is None else None
         self.timerless = await without_timers(net, self.decisions, self.looker, now)
         if options.act and self.cap is None and (memory := self.endpoint.memory) is not None:
-            kinds = (rules.kinds | rules.with_projects) - self.unlisted.keys()
             self.warnings += filter(None, [memory.learn(self.decisions, now, rules.created_grace, kinds)])
 
     def _set_clock(self, inventory: Inventory) -> None:

@@ -5,7 +5,7 @@ memory counts as used now, and so does everything when the time since the last l
 goes because this program is new, or was away.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -51,6 +51,28 @@ class _Known:
     entries: Mapping[str, _Entry] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Usage:
+    """What is used now, and was since the last look.
+
+    Args:
+        had: the ids of what containers have.
+        named: the references by which they name their images.
+        uses: what the endpoint tells.
+    """
+
+    had: Collection[str]
+    named: Collection[str]
+    uses: Uses
+
+    def after(self, before: _Entry, kind: Kind, id_: str, tags: Iterable[str], moment: float) -> _Entry:
+        """What is known after a look at this moment of one of which that was known before."""
+        tags = tags if kind is Kind.IMAGE else ()
+        is_had = id_ in self.had or _is_named(tags, self.named)
+        was_used = id_ in self.uses.ids or _is_named(tags, self.uses.ids) or kind in self.uses.untold
+        return before._replace(last=moment if is_had or was_used or before.had else before.last, had=is_had)
+
+
 class LastUse:
     """The times of last use of one endpoint, in a small file. A file that cannot be used is no memory, never an error.
 
@@ -69,7 +91,14 @@ class LastUse:
         self._unwritten: _Known | None = None  # a full disk must not make everything used for ever
 
     async def look(
-        self, resources: Iterable[Resource], reader: Reader, call: Call, now: datetime, *, learn: bool
+        self,
+        resources: Iterable[Resource],
+        reader: Reader,
+        call: Call,
+        now: datetime,
+        kinds: Container[Kind],
+        *,
+        learn: bool,
     ) -> tuple[list[Resource], str | None]:
         """The resources, each with the time of its last use, and why that could not be remembered, if so.
 
@@ -78,6 +107,7 @@ class LastUse:
             reader: of the endpoint.
             call: makes each request.
             now: on the endpoint's clock.
+            kinds: those that were listed. What is known of others stays: a sweep by other policies must not make it new.
             learn: whether to remember it.
         """
         resources = list(resources)
@@ -90,7 +120,7 @@ class LastUse:
         is_watched = uses.complete and known.since > 0 and known.since <= moment
         since = known.since if is_watched else moment
         users = Users(resources)
-        had, named = users.ids(), users.references()
+        usage = _Usage(users.ids(), users.references(), uses)
         entries: dict[str, _Entry] = {}
         found = []
         for resource in resources:
@@ -99,16 +129,14 @@ class LastUse:
                 continue
             key, what = f"{resource.kind} {resource.id}", _what(resource)
             before = known.entries.get(key)
-            is_image = resource.kind is Kind.IMAGE
-            is_had = resource.id in had or (is_image and _is_named(resource, named))
-            was_used = resource.id in uses.ids or (is_image and _is_named(resource, uses.ids))
-            is_used = is_had or was_used or resource.kind in uses.untold
             if before is None or before.what != what or before.last > moment or not is_watched:
-                entry = _Entry(what, moment, moment, is_had)
-            else:
-                entry = _Entry(what, before.first, moment if is_used or before.had else before.last, is_had)
-            entries[key] = entry
+                before = _Entry(what, moment, moment, had=False)
+            entries[key] = entry = usage.after(before, resource.kind, resource.id, resource.tags, moment)
             found.append(replace(resource, last_used_at=_time(entry.last), watched_since=_time(max(entry.first, since))))
+        for key, before in known.entries.items() if is_watched else ():
+            kind, _, id_ = key.partition(" ")
+            if key not in entries and Kind(kind) not in kinds:
+                entries[key] = usage.after(before, Kind(kind), id_, before.what.split(" ")[1:], moment)
         problem = self._write(_Known(reader.endpoint_id, uses.mark, since, entries)) if learn else None
         return found, problem
 
@@ -151,7 +179,7 @@ class UsedSince:
     async def why(self, resource: Resource, call: Call) -> str | None:
         """Why the resource counts as used since then, or None. Raises ``ProviderError``."""
         await self._news.get(partial(self._ask, call))
-        if resource.id in self._ids or (resource.kind is Kind.IMAGE and _is_named(resource, self._ids)):
+        if resource.id in self._ids or (resource.kind is Kind.IMAGE and _is_named(resource.tags, self._ids)):
             return "was used, pulled, built or tagged since it was listed"
         if resource.kind in self._untold:
             return "may have been used since it was listed: the endpoint does not tell by what"
@@ -175,8 +203,8 @@ def _what(resource: Resource) -> str:
     return " ".join([made if resource.kind is not Kind.IMAGE else "", *resource.tags])
 
 
-def _is_named(image: Resource, references: frozenset[str]) -> bool:
-    return any(tag in references or tag.removesuffix(":latest") in references for tag in image.tags)
+def _is_named(tags: Iterable[str], references: Collection[str]) -> bool:
+    return any(tag in references or tag.removesuffix(":latest") in references for tag in tags)
 
 
 def _time(seconds: float) -> datetime:

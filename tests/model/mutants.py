@@ -10,13 +10,13 @@ OF_USE = (
     ),
     Mutant(
         "what has not been watched for long enough is not unused",
-        "entry = _Entry(what, moment, moment, is_had)",
-        "entry = _Entry(what, moment, 0.0, is_had)",
+        "before = _Entry(what, moment, moment, had=False)",
+        "before = _Entry(what, moment, 0.0, had=False)",
     ),
     Mutant(
         "what a container has is used",
-        "        had, named = users.ids(), users.references()\n",
-        "        had, named = frozenset(), frozenset()\n",
+        "usage = _Usage(users.ids(), users.references(), uses)",
+        "usage = _Usage(frozenset(), frozenset(), uses)",
     ),
 )
 

@@ -401,4 +401,9 @@ OF_PAIRS = (
         "remembered = replace(remembered, free_at=now, policy=decision.policy)",
         "pass",
     ),
+    Mutant(
+        "what a sweep does not list is looked at for its use all the same",
+        'entries[key] = usage.after(before, Kind(kind), id_, before.what.split(" ")[1:], moment)',
+        "entries[key] = before",
+    ),
 )

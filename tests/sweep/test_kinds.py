@@ -101,6 +101,35 @@ async def test_a_use_between_two_looks_counts(tmp_path: Path) -> None:
     assert outcomes(await swept.sweep()) == dict.fromkeys(NAMES, "deleted")
 
 
+@pytest.mark.parametrize("other", ["volume", "image"])
+async def test_a_sweep_by_policies_for_another_kind_goes_on_watching_the_others(tmp_path: Path, other: str) -> None:
+    swept = lab(*THINGS, by=rules(*UNUSED), state=tmp_path)
+    await swept.sweep()
+    for _ in range(3):
+        await later(swept, 0.7)
+        swept.rules = rules(policy(other, unused_for=30 * DAY))
+        assert await swept.outcomes() == {}
+    swept.rules = rules(*UNUSED)
+    assert await swept.outcomes() == dict.fromkeys(NAMES, "deleted")
+
+
+async def test_what_is_used_while_a_sweep_does_not_list_it_counts_as_used(tmp_path: Path) -> None:
+    user = running("user", image=FOREIGN, uses=frozenset({"bench-data", "id-acme/x:1"}))
+    swept = lab(*THINGS, by=rules(*UNUSED), state=tmp_path)
+    await swept.sweep()
+    await later(swept, 1.5)
+    swept.world.use("id-bench-net")
+    swept.world.add(user)
+    swept.rules = rules(policy("network", unused_for=30 * DAY))
+    await swept.sweep()
+    swept.world.remove("user")
+    await later(swept, 1)
+    swept.rules = rules(*UNUSED)
+    assert await swept.outcomes() == {}
+    await later(swept, 2.1)
+    assert await swept.outcomes() == dict.fromkeys(NAMES, "deleted")
+
+
 async def test_a_use_by_a_listed_container_counts(tmp_path: Path) -> None:
     user = running("user", image=FOREIGN, uses=frozenset({"bench-data", "id-bench-net", "id-acme/x:1"}))
     swept = lab(*THINGS, user, by=rules(*UNUSED), state=tmp_path)
