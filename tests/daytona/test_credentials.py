@@ -7,7 +7,7 @@ import pytest
 from reaper.providers.daytona.settings import DaytonaTable
 from reaper.simulator.daytona.limits import Limit
 from reaper.sweep.runner import exit_code
-from tests.daytona.lab import Lab, everything, outcomes, result
+from tests.daytona.lab import HOUR, Lab, everything, outcomes, result
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +39,31 @@ async def test_where_deleting_is_denied_started_ones_are_stopped_and_the_reason_
         assert lab.left() == {"started", "stopped", "paused", "failed"}
         assert len(lab.asked("POST")) == 2
         assert len(lab.asked("DELETE")) == 5
+
+
+async def test_where_deleting_is_denied_an_ephemeral_one_is_not_stopped_while_a_fork_of_it_lives() -> None:
+    async with Lab() as lab:
+        parent = lab.add("parent", auto_delete=0)
+        lab.add("lives", auto_delete=0, age=HOUR, parent=parent.id)
+        key = lab.sim.daytona.add_key(lab.first, {"write:sandboxes"})
+        report = await lab.sweep(key=key)
+        assert outcomes(report) == {"parent": "failed"}
+        assert "of its forks" in result(report, "parent").detail
+        assert lab.left() == {"parent", "lives"}
+        assert not lab.asked("POST")
+
+
+@pytest.mark.parametrize(
+    ("message", "outcome"),
+    [("Cannot GET /api/sandbox/x/forks", "deleted"), ("Sandbox with ID or name x not found", "failed")],
+)
+async def test_a_server_that_knows_no_forks_has_none_and_one_that_fails_may_have_some(message: str, outcome: str) -> None:
+    async with Lab() as lab:
+        lab.add("ephemeral", auto_delete=0)
+        lab.sim.daytona.faults.add(f"status:404,path=/forks,message={message}")
+        report = await lab.sweep(key=lab.sim.daytona.add_key(lab.first, {"write:sandboxes"}))
+        assert outcomes(report) == {"ephemeral": outcome}
+        assert {call.status for call in lab.asked("GET", "/forks")} == {404}
 
 
 async def test_a_key_that_may_only_read_changes_nothing_and_says_so() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from reaper.core.identity import same_group
 from reaper.core.model import Kind, Resource
 from reaper.core.safety_net import AUTO_STOP, Timer
-from reaper.errors import InvalidError, NotFoundError, ProviderError, UnreadableError
+from reaper.errors import DependencyError, InvalidError, NotFoundError, ProviderError, UnreadableError
 from reaper.providers.abilities import Evidence
 from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits
 from reaper.providers.daytona.http import CHANGE, READ, Api
@@ -341,8 +341,28 @@ class DaytonaProvider(DaytonaReader):
     """A reader that can also stop and delete, by id only: names are reused, and change on deletion."""
 
     async def stop(self, resource: Resource, grace: timedelta) -> None:  # noqa: ARG002 - the platform has its own
-        """Stop it; an ephemeral one is destroyed by that. Returns when the server has accepted it."""
+        """Stop it; an ephemeral one is destroyed by that. Returns when the server has accepted it.
+
+        Raises DependencyError for an ephemeral one of which forks live: only its deletion would be refused for them.
+        """
+        if resource.lost_when_stopped is not False and (forks := await self._forks(resource.id)):
+            raise DependencyError(f"a stop would destroy it, and of its forks {', '.join(forks)} are there")
         await self._request("POST", resource.id, CHANGE, "/stop")
+
+    async def _forks(self, id_: str) -> Sequence[str]:
+        """The ids of its forks that live; none where the server does not know that route, and so no forks.
+
+        Raises ProviderError.
+        """
+        try:
+            rows = await self._request("GET", id_, READ, "/forks")
+        except (NotFoundError, UnreadableError) as error:
+            if "Cannot GET" in str(error):
+                return ()
+            raise
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise UnreadableError(f"the answer to GET /sandbox/{id_}/forks is no list of sandboxes")
+        return [str(row.get("id")) for row in rows if not is_being_destroyed(row)]
 
     async def archive(self, resource: Resource) -> None:
         """Archive it. The server refuses what has not stopped and what is ephemeral, accepts, and archives afterwards."""

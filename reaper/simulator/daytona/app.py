@@ -145,6 +145,7 @@ class Daytona:
         route("POST", PREFIX + "/sandbox", self._guarded(self._create, CREATE, WRITE))
         route("GET", PREFIX + "/sandbox/paginated", self._guarded(self._paginated, GENERAL))
         route("GET", one, self._guarded(self._get, GENERAL))
+        route("GET", one + "/forks", self._guarded(self._forks, GENERAL))
         route("DELETE", one, self._guarded(self._change(Organisation.delete), LIFECYCLE, DELETE))
         route("POST", one + "/stop", self._guarded(self._change(Organisation.stop), LIFECYCLE, WRITE))
         route("POST", one + "/archive", self._guarded(self._change(Organisation.archive), LIFECYCLE, WRITE))
@@ -285,6 +286,11 @@ class Daytona:
                 home.cache = {key: entry for key, entry in home.cache.items() if entry[0] > now}
             home.cache[wanted] = cached
         return web.Response(body=cached[1], content_type="application/json", charset="utf-8")
+
+    async def _forks(self, request: web.Request, home: _Home) -> web.Response:
+        organisation = home.organisation
+        forks = organisation.forks(organisation.find(request.match_info["sandboxIdOrName"]))
+        return _json([as_sandbox(fork, self._proxy) for fork in forks])
 
     def _dumped(self, row: Sandbox) -> bytes:
         return _bytes(as_sandbox(row, self._proxy))
