@@ -141,8 +141,8 @@ class Lab(World):
 
 
 def named(id_: str) -> Resource:
-    """A sandbox of which nothing but the id is known."""
-    return sandbox({"id": id_}, NAME)
+    """A sandbox of which nothing is known but the id, and that it outlives a stop."""
+    return sandbox({"id": id_, "autoDeleteInterval": -1}, NAME)
 
 
 def by_name(inventory: Inventory) -> dict[str, Resource]:
