@@ -21,9 +21,6 @@ from typing import AnyStr
 
 KEPT = ("PATH", "LANG", "PYTHONPATH", "HOME")
 """The variables of this process that the program is given, too."""
-QUICK = {"SSL_CERT_FILE": os.devnull, "PYDANTIC_DISABLE_PLUGINS": "1"}
-"""At its import aiohttp reads this host's certificates twice, and pydantic what each installed package brings, of which here
-are many. No test needs either: certificates that are trusted are named."""
 
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: it takes the orphans among its descendants
 _READ_AT_START = ("PYTHON", "LANG", "LC_", "SSL_", "AIOHTTP_", "LD_")
@@ -32,8 +29,8 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 def kept() -> dict[str, str]:
-    """The variables of this process that the program is given, too, and those that make each start an eighth cheaper."""
-    return {**QUICK, **{name: os.environ[name] for name in KEPT if name in os.environ}}
+    """The variables of this process that the program is given, too."""
+    return {name: os.environ[name] for name in KEPT if name in os.environ}
 
 
 class Forked(subprocess.Popen[AnyStr]):
