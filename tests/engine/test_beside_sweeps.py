@@ -25,14 +25,16 @@ TIMES = int(os.environ.get("REAPER_RUNS_BESIDE_SWEEPS", "3"))
 ROOT = Path(__file__).parents[2]
 PORT = 5000
 REGISTRY = f"127.0.0.1:{PORT}"
-CONFIG = """
+UNUSED = 10
+"""Seconds. On a busy machine ``docker run`` takes some between pull and container, in which nothing has the image."""
+CONFIG = f"""
 [scope]
 images = ["acme/*"]
 
 [[policy]]
 name = "images"
 kinds = ["image"]
-unused_for = "5s"
+unused_for = "{UNUSED}s"
 """
 FOREIGN = "neighbour/served:1"
 
@@ -130,7 +132,7 @@ def test_no_pull_build_run_or_project_fails_while_images_are_swept(
     assert failed == []
     assert [(ended.code, ended.outcomes(), ended.err) for ended in swept if ended.code] == []
     for _ in range(2):  # what is new to a look counts as used then
-        time.sleep(5)
+        time.sleep(UNUSED)
         swept.append(reaper("--once", "--json", *config))
     taken = [name for ended in swept for name, outcome in ended.outcomes().items() if outcome == "deleted"]
     assert len(taken) >= 4 * min(TIMES, 3) + 1, "sweeps that take nothing prove nothing"
