@@ -197,7 +197,7 @@ def flavour(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def firewall() -> bool:
-    """Whether the module's engine has rules of iptables for its networks, as every engine that nobody has told otherwise."""
+    """Whether the module's engine has rules of iptables for its networks, as an engine has by default."""
     return False
 
 

@@ -34,9 +34,14 @@ def _kept_by(member: Decision) -> str:
     return f"{member.resource.group_word} kept by {member.resource.name}"
 
 
+def _how_it_stays(decision: Decision) -> str:
+    """What is only stopped or archived is still there."""
+    return f"only to be {decision.action.done}" if decision.reap else "kept"
+
+
 def _has_kept(member: Decision) -> str:
-    """The same as a sentence. What is only stopped or archived is still there."""
-    resource, how = member.resource, f"only to be {member.action.done}" if member.reap else "kept"
+    """Why its group is kept, in a sentence."""
+    resource, how = member.resource, _how_it_stays(member)
     return f"its {resource.group_word} {resource.group} has {resource.name}, which is {how}: {member.sentence}"
 
 
@@ -172,8 +177,7 @@ class Units:
             blocker = next(chain(self._kept(members), speakers, halted), None)
             if blocker is not None:
                 why = self.decisions[blocker]
-                which = followers if why.reap else (*members, *followers)
-                changed |= self._keep_all(which, _kept_by(why), _has_kept(why))
+                changed |= self._keep_all(followers if why.reap else (*members, *followers), _kept_by(why), _has_kept(why))
         return changed
 
     def _kept(self, members: Iterable[int]) -> list[int]:
@@ -202,8 +206,7 @@ class Units:
                 why = next((d for d in others if d.owner and not (d.reap and d.action.strength >= least)), None)
                 if why is not None:
                     its = f"{name[1]} in another folder, which may be the same {why.resource.group_word}, has"
-                    how = f"only to be {why.action.done}" if why.reap else "kept"
-                    its = f"{its} {why.resource.name}, which is owned and {how}: {why.sentence}"
+                    its = f"{its} {why.resource.name}, which is owned and {_how_it_stays(why)}: {why.sentence}"
                     proven = (i for i in self.members[key] if self.decisions[i].reason is not Reason.LEASE_ENDED)
                     changed |= self._keep_all(tuple(proven), f"namesake kept by {why.resource.name}", its)
         return changed
@@ -229,8 +232,8 @@ class Units:
             for used in decision.resource.uses:
                 i = self.index.get((decision.resource.endpoint, used))
                 if i is not None and self.decisions[i].reap and not (decision.reap and self._is_beside(decision, i)):
-                    name, how = decision.resource.name, f"only to be {decision.action.done}" if decision.reap else "kept"
-                    self._turn(i, Reason.IN_USE, f"used by {name}", f"{name}, which is {how}, uses it")
+                    name = decision.resource.name
+                    self._turn(i, Reason.IN_USE, f"used by {name}", f"{name}, which is {_how_it_stays(decision)}, uses it")
                     changed = True
         return changed
 

@@ -70,8 +70,10 @@ class Inspector:
         What was to go was asked for no links. Now it stays, and what it is linked to may be something that may go.
         """
         hit, back = caps.hold_back(decisions, held)
+        if not back:
+            return decisions, hit, back
         staying = [replace(d, verdict=Verdict.KEEP) if d.resource.id in back else d for d in decisions]
-        if back and (unknown := may_be_linked(staying)):
+        if unknown := may_be_linked(staying):
             resources = [decision.resource for decision in decisions]
             resources = await self.inspect_links(resources, unknown, partial(possible_owners, decisions=staying))
             decisions = [replace(d, resource=resource) for d, resource in zip(decisions, resources, strict=True)]

@@ -124,17 +124,17 @@ class Memory:
         Returns:
             why it could not be written, if so.
         """
-        if not self._learned:
-            return None
         decisions = tuple(decisions)
+        going = [decision for decision in decisions if decision.deletes and decision.resource.id in self._learned]
+        if not going:
+            return None
         groups = Groups(decision.resource for decision in decisions)
         there = (d.resource for d in decisions if d.resource.kind.runs and d.resource.id not in gone)
         stay = {groups.key(resource) for resource in there}
         known = dict(self._learned)
-        for decision in decisions:
-            resource = decision.resource
-            key, entry = groups.key(resource), known.get(resource.id)
-            if decision.deletes and entry is not None and key is not None and key in stay:
+        for resource in (decision.resource for decision in going):
+            key, entry = groups.key(resource), known[resource.id]
+            if key is not None and key in stay:
                 known[resource.id] = replace(entry, free_at=NOT_REAPED if resource.kind.opt_in else now + self._grace)
         return None if known == self._learned else self._write(known)
 

@@ -248,7 +248,7 @@ class Members:
         """The look at what had to wait for its deletion. Raises as its attempt does, ChangedError included."""
 
         def stale() -> bool:
-            # After a lost answer it may be gone: whoever takes its id for a name then would be asked for in its place.
+            # After a lost answer it may be gone, and its id be taken for the name of another one.
             lost = resource.id in self._unanswered
             return lost or anyio.current_time() - self._looked_at.get(resource.id, 0) > STALE.total_seconds()
 

@@ -358,8 +358,8 @@ OF_PAIRS = (
     ),
     Mutant(
         "what a cap holds back is asked for what it is linked to",
-        "if back and (unknown := may_be_linked(staying)):",
-        "if back and (unknown := may_be_linked(decisions)):",
+        "if unknown := may_be_linked(staying):",
+        "if unknown := may_be_linked(decisions):",
     ),
     Mutant(
         "what a cap holds back keeps what it uses",
@@ -373,7 +373,7 @@ OF_PAIRS = (
     ),
     Mutant(
         "what stays of a project that was to go is no leftover when a person removes it",
-        "decision.deletes and entry is not None and key is not None and key in stay",
+        "key is not None and key in stay",
         "False",
     ),
     Mutant(

@@ -347,14 +347,20 @@ async def test_what_compose_down_has_left_of_a_project_stays(tmp_path: Path) -> 
     assert swept.left() == {"p_data", "p-web:latest"}
 
 
-async def test_a_sweep_by_policies_that_are_not_for_its_kind_leaves_what_is_remembered(tmp_path: Path) -> None:
-    """``reaper --once --stopped`` beside a service: it lists no volumes and images, and another sweep takes them."""
+async def left_behind(state: Path) -> tuple[Lab, Rules]:
+    """A project whose volume and image could not be deleted with it, and the rules by which it went."""
     things, by = project("network", "volume", "image")
-    swept = lab(*things, by=by, state=tmp_path)
+    swept = lab(*things, by=by, state=state)
     for name in ("p_data", "p-web:latest"):
         swept.world.rules.append(Rule("delete", name, error=ServerError("500")))
     await swept.sweep()
     swept.world.rules.clear()
+    return swept, by
+
+
+async def test_a_sweep_by_policies_that_are_not_for_its_kind_leaves_what_is_remembered(tmp_path: Path) -> None:
+    """``reaper --once --stopped`` beside a service: it lists no volumes and images, and another sweep takes them."""
+    swept, by = await left_behind(tmp_path)
     swept.rules = rules(Policy("--stopped", frozenset({Kind.CONTAINER}), stopped_for=HOUR))
     assert await swept.outcomes() == {}
     swept.rules = by
@@ -363,12 +369,7 @@ async def test_a_sweep_by_policies_that_are_not_for_its_kind_leaves_what_is_reme
 
 async def test_what_such_a_sweep_has_seen_in_use_again_is_no_leftover(tmp_path: Path) -> None:
     """The project came back, and then a person took it down, who keeps the volumes on purpose."""
-    things, by = project("network", "volume", "image")
-    swept = lab(*things, by=by, state=tmp_path)
-    for name in ("p_data", "p-web:latest"):
-        swept.world.rules.append(Rule("delete", name, error=ServerError("500")))
-    await swept.sweep()
-    swept.world.rules.clear()
+    swept, by = await left_behind(tmp_path)
     swept.world.add(running("again", hours=0.1, group="p", labels=MINE, image=FOREIGN))
     swept.rules = rules(Policy("--stopped", frozenset({Kind.CONTAINER}), stopped_for=HOUR))
     assert await swept.outcomes() == {}
