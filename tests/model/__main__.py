@@ -29,7 +29,7 @@ MODES: tuple[Mode, ...] = ("safety", "liveness")
 RECORD = Path(__file__).parent / "soak.json"
 LONGEST = 120  # seconds of processor time for one run: then something goes round for ever
 SHRINKING = 120.0  # seconds for the shrinking of one run
-SECONDS = 90.0  # of processor time, within which each mutant is to be caught
+SECONDS = 240.0  # of processor time, within which each mutant is to be caught
 Say = Callable[[str], object]
 
 
