@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.simulator.daytona_client import EXACT, START, World
+from tests.simulator.daytona_client import EXACT, START, Answer, World
 
 pytestmark = pytest.mark.anyio
 IN_PROGRESS = "Sandbox state change in progress"
@@ -227,3 +227,32 @@ async def test_archiving_takes_its_time_and_is_an_activity() -> None:
         world.turn(30)
         body = (await world.get(row)).body
         assert (body["state"], body["runnerId"]) == ("archived", None)
+
+
+# -- links and starts --------------------------------------------------------------------------------------------------
+
+
+async def made(world: World, **body: Any) -> Answer:
+    headers = {"Authorization": f"Bearer {world.key}"}
+    async with world.session.post(f"{world.sim.daytona_url}/sandbox", json=body, headers=headers) as answer:
+        return Answer(answer.status, await answer.json(), answer.headers)
+
+
+async def test_what_is_linked_to_another_one_is_ephemeral_and_names_one_that_is_there_and_stands_alone() -> None:
+    async with World() as world:
+        owner, away = world.add("owner"), world.add("away", state="archived")
+        lasting = await made(world, linkedSandbox="owner", autoDeleteInterval=-1)
+        assert (lasting.status, lasting.body["message"].partition(" (")[0]) == (400, "Linked sandboxes must be ephemeral")
+        assert (await made(world, linkedSandbox="nobody", autoDeleteInterval=0)).status == 404
+        assert (await made(world, linkedSandbox=away.id, autoDeleteInterval=0)).status == 400
+        follower = await made(world, linkedSandbox="owner", autoDeleteInterval=0)
+        assert (follower.status, follower.body["linkedSandboxId"]) == (200, owner.id)
+        assert (await made(world, linkedSandbox=follower.body["id"], autoDeleteInterval=0)).status == 400
+
+
+async def test_a_stopped_sandbox_is_started_again() -> None:
+    async with World() as world:
+        row = world.add("chess", state="stopped")
+        assert (await world.call("POST", f"/sandbox/{row.id}/start")).body["state"] == "starting"
+        world.turn(5)
+        assert (await world.get(row)).body["state"] == "started"

@@ -141,12 +141,14 @@ class Daytona:
         one = PREFIX + "/sandbox/{sandboxIdOrName}"
         route = app.router.add_route
         route("GET", PREFIX + "/health", self._health)
+        route("GET", PREFIX + "/regions", self._guarded(self._regions, GENERAL))
         route("GET", PREFIX + "/sandbox", self._guarded(self._list, GENERAL))
         route("POST", PREFIX + "/sandbox", self._guarded(self._create, CREATE, WRITE))
         route("GET", PREFIX + "/sandbox/paginated", self._guarded(self._paginated, GENERAL))
         route("GET", one, self._guarded(self._get, GENERAL))
         route("GET", one + "/forks", self._guarded(self._forks, GENERAL))
         route("DELETE", one, self._guarded(self._change(Organisation.delete), LIFECYCLE, DELETE))
+        route("POST", one + "/start", self._guarded(self._change(Organisation.start), LIFECYCLE, WRITE))
         route("POST", one + "/stop", self._guarded(self._change(Organisation.stop), LIFECYCLE, WRITE))
         route("POST", one + "/archive", self._guarded(self._change(Organisation.archive), LIFECYCLE, WRITE))
         for path, timer in (("autostop", "auto_stop"), ("autodelete", "auto_delete")):
@@ -263,6 +265,10 @@ class Daytona:
         body = b'{"items":[' + items + b'],"nextCursor":' + _bytes(cursor) + b"}"
         return web.Response(body=body, content_type="application/json", charset="utf-8")
 
+    async def _regions(self, _: web.Request, home: _Home) -> web.Response:
+        rows = [{"id": id_, "name": name, "organizationId": None} for id_, name in home.organisation.regions.items()]
+        return _json(rows)
+
     def _item(self, row: Sandbox) -> bytes:
         row.item = _bytes(as_item(row, self._proxy))
         return row.item
@@ -341,6 +347,7 @@ class Daytona:
             )
         except (ValueError, AttributeError):
             raise Refusal(400, "Unexpected token in JSON") from None
+        spec = home.organisation.linked(spec)
         try:
             row = home.organisation.add(spec, known=False)
         except ValueError:

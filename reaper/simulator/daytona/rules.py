@@ -13,6 +13,9 @@ EPHEMERAL = "Ephemeral sandboxes cannot be archived"
 EPHEMERAL_GPU = "GPU sandboxes must remain ephemeral"
 NEGATIVE = "Auto-stop interval must be non-negative"
 ERRORED_STATE = "Sandbox is in an errored state"
+LINKED_LASTS = "Linked sandboxes must be ephemeral (set autoDeleteInterval to 0)"
+CHAINED = "is itself linked to another sandbox; chained links are not allowed"
+NOT_LINKABLE = "Linked sandbox must be in STARTED or STOPPED state with an assigned runner"
 
 
 # Where a state of transition leads without another request: the next state, and the range of `Behaviour`.

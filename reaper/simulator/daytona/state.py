@@ -10,12 +10,14 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 
 from reaper.simulator.clock import Clock
 from reaper.simulator.daytona.index import Views
 from reaper.simulator.daytona.model import DELETED_AT_ONCE, DELETED_SLOWLY, ERRORED, Sandbox, micros
 from reaper.simulator.daytona.rules import (
+    CHAINED,
     DESIRED,
     EPHEMERAL,
     EPHEMERAL_GPU,
@@ -23,8 +25,10 @@ from reaper.simulator.daytona.rules import (
     FORKED,
     GOES_ON,
     IN_PROGRESS,
+    LINKED_LASTS,
     MODIFIED,
     NEGATIVE,
+    NOT_LINKABLE,
     NOT_STOPPABLE,
     NOT_STOPPED,
     SETTLED,
@@ -47,10 +51,14 @@ class Organisation:
     Args:
         name: how tests and faults call it.
         seed: decides the made-up ids and how long everything takes.
+
+    Attributes:
+        regions: the names of its regions, by id. One of its own has an id that is made of its name.
     """
 
     def __init__(self, name: str, clock: Clock, seed: int = 0, behaviour: Behaviour | None = None) -> None:
         self.name = name
+        self.regions = {"us": "us", "eu": "eu"}
         self.behaviour = behaviour or Behaviour()
         self.rows: dict[str, Sandbox] = {}
         self._clock = clock
@@ -117,6 +125,19 @@ class Organisation:
         if row is None or row.hidden:
             raise Refusal(404, f"Sandbox with ID or name {id_or_name} not found")
         return row
+
+    def linked(self, spec: SandboxSpec) -> SandboxSpec:
+        """The sandbox as a client asks for it, with the id of what it is to be linked to. Raises Refusal."""
+        if spec.linked is None:
+            return spec
+        if spec.auto_delete != 0:
+            raise Refusal(400, LINKED_LASTS)
+        owner = self.find(spec.linked)
+        if owner.linked is not None:
+            raise Refusal(400, f"Linked sandbox {owner.id} {CHAINED}")
+        if owner.state not in ("started", "stopped"):
+            raise Refusal(400, f"{NOT_LINKABLE} (current: {owner.state})")
+        return replace(spec, linked=owner.id)
 
     def forks(self, row: Sandbox) -> Iterator[Sandbox]:
         """The living forks of it."""
