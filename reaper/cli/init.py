@@ -37,7 +37,7 @@ _WHY = {
     "api_url": "where its API is",
     "v2_api_url": "where that of the second platform is",
     "api_key_env": "the variable that holds the API key",
-    "target": "delete in this region only",
+    "target": "delete in this region (its name or id) only",
     "tls_ca": "the authority that it is trusted by",
     "tls_cert": "what it is shown, and",
     "tls_key": "the key of that",

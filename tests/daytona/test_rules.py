@@ -202,6 +202,50 @@ async def test_only_the_target_that_is_named_is_swept() -> None:
         assert lab.left() == {"there"}
 
 
+async def test_a_target_is_named_as_people_name_the_region_whose_id_the_sandboxes_show() -> None:
+    """A region of an organisation's own runners is made as "lab", and its id is "lab_x7Yq": the server takes either."""
+    async with Lab() as lab:
+        lab.org.regions["lab_x7Yq"] = "lab"
+        lab.add("here", target="lab_x7Yq")
+        lab.add("there", target="us")
+        report = await lab.sweep(everything(), table={"target": "lab"})
+        assert outcomes(report) == {"here": "deleted"}
+        assert report.endpoints[0].held == 1
+        assert lab.left() == {"there"}
+        assert len(lab.asked("GET", "/regions")) == 1
+
+
+async def test_a_target_that_the_organisation_does_not_have_is_an_error() -> None:
+    """Nothing is in it, so nothing would ever go, and the exit code would be 0."""
+    async with Lab() as lab:
+        lab.add("here", target="us")
+        report = await lab.sweep(everything(), table={"target": "US"})
+        failure = report.endpoints[0].failure
+        assert failure is not None
+        assert "target US, and the organisation has no region of that name or id: it has eu, us" in failure.message
+        assert exit_code(report) == 5
+        assert lab.left() == {"here"}
+
+
+@pytest.mark.parametrize("refusal", [404, 403], ids=["unknown", "denied"])
+async def test_a_target_is_an_id_where_the_server_does_not_tell_of_its_regions(refusal: int) -> None:
+    async with Lab() as lab:
+        lab.sim.faults.add(f"status:{refusal},path=/regions,message=Cannot GET /api/regions")
+        lab.add("here", target="us")
+        report = await lab.sweep(everything(), table={"target": "eu"})
+        assert reasons(report) == {"here": "excluded"}
+        assert exit_code(report) == 0
+
+
+async def test_an_empty_target_is_asked_about_once() -> None:
+    async with Lab() as lab:
+        lab.add("there", target="us")
+        for _ in range(2):
+            assert exit_code(await lab.sweep(everything(), table={"target": "eu"})) == 0
+        assert len(lab.asked("GET", "/regions")) == 2  # by each of two clients
+        assert lab.left() == {"there"}
+
+
 async def test_pages_are_followed_to_the_end_and_no_row_is_taken_twice() -> None:
     async with Lab() as lab:
         names = lab.leftovers(57)

@@ -29,6 +29,7 @@ from tests.providers.lab import (
     KEY,
     Lab,
     Observed,
+    Recorder,
     client,
     closing,
     direct,
@@ -296,6 +297,15 @@ async def test_a_deletion_whose_answer_cannot_be_parsed_has_an_unknown_outcome()
     assert error.retryable
 
 
+async def test_a_web_page_in_place_of_the_listing_is_explained() -> None:
+    """The real server has its dashboard where an URL without /api leads."""
+    page_of_it = web.Response(text="\n<!doctype html><title>Daytona</title>", content_type="text/html")
+    async with server(lambda _: page_of_it) as url, closing(client(url)) as reader:
+        await refused(
+            UnreadableError, lambda: reader.list(direct), "is no JSON, but a web page; its URL ends in /api as a rule"
+        )
+
+
 async def test_a_cursor_that_never_ends_is_an_error() -> None:
     asked: list[str] = []
 
@@ -317,6 +327,75 @@ async def test_some_fruitless_pages_are_no_circle() -> None:
     async with server(slowly) as url, closing(client(url)) as reader:
         found = (await reader.list(direct)).resources
     assert [resource.id for resource in found] == ["c0", "c1", "c2", "c3", "c4"]
+
+
+_at = datetime.fromisoformat
+
+
+class Forgetful:
+    """A server that knows no cursor: it answers one with an empty page, as the real one does with one of another store.
+
+    Args:
+        size: of a page.
+        filters: whether it knows createdAtAfter.
+        rows: created so many seconds after START; None for one that does not say when.
+    """
+
+    def __init__(self, size: int, *rows: float | None, filters: bool = True) -> None:
+        self.size = size
+        self.filters = filters
+        self.rows = [self._row(f"c{number}", seconds) for number, seconds in enumerate(rows)]
+        self.asked: list[str] = []
+
+    @staticmethod
+    def _row(id_: str, seconds: float | None) -> dict[str, str]:
+        created = None if seconds is None else (START + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+        return {"id": id_} if created is None else {"id": id_, "createdAt": created}
+
+    def __call__(self, request: web.Request) -> web.Response:
+        self.asked.append(request.query_string)
+        if "cursor" in request.query:
+            return page()
+        since = request.query.get("createdAtAfter") if self.filters else None
+        rows = [row for row in self.rows if since is None or _at(row["createdAt"]) >= _at(since)]
+        return page(*rows[: self.size], cursor="lost" if len(rows) > self.size else None)
+
+    async def list(self) -> list[str]:
+        async with server(self) as url, closing(client(url)) as reader:
+            return [resource.id for resource in (await reader.list(direct)).resources]
+
+
+@pytest.mark.parametrize("size", [3, 4, 5, 7])
+async def test_an_empty_page_is_no_end_while_there_is_more(size: int) -> None:
+    """A partial listing is an error, and this one looks whole."""
+    assert await Forgetful(size, 0, 1, 2, 2, 3, 60, 3600).list() == [f"c{number}" for number in range(7)]
+
+
+async def test_more_rows_of_one_moment_than_a_page_has_are_no_end_either() -> None:
+    sick = Forgetful(2, 0, 1, 1, 1, 2)
+    with pytest.raises(UnreadableError, match="does not end"):
+        await sick.list()
+    assert len(sick.asked) < 60
+
+
+async def test_an_empty_page_is_no_end_where_no_row_says_when_it_was_created() -> None:
+    with pytest.raises(UnreadableError, match="page 2 of the listing of rl-org is empty, and may not be its end"):
+        await Forgetful(2, None, None, None).list()
+
+
+@pytest.mark.parametrize("filters", [True, False])
+async def test_an_empty_page_is_the_end_where_what_it_had_is_gone(filters: bool) -> None:
+    """Also before a server that knows no such filter, and begins anew."""
+    sick = Forgetful(2, 0, 1, 2, filters=filters)
+
+    def lose(number: int) -> None:
+        if number == 2:
+            del sick.rows[2:]
+
+    async with server(sick) as url, closing(client(url)) as reader:
+        found = await reader.list(Recorder(lose))
+    assert [resource.id for resource in found.resources] == ["c0", "c1"]
+    assert len(sick.asked) == 3
 
 
 async def test_rows_that_are_no_objects_are_counted() -> None:

@@ -9,7 +9,7 @@ generated client 0.23 s and this 0.05 s. The tests hold what is read here agains
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -25,6 +25,8 @@ from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, L
 from reaper.providers.daytona.http import CHANGE, READ, Api
 from reaper.providers.daytona.kept import Kept
 from reaper.providers.daytona.links import Links
+from reaper.providers.daytona.pages import pages, parameter
+from reaper.providers.daytona.regions import Region
 from reaper.providers.daytona.sandboxes import is_being_destroyed, sandbox
 from reaper.providers.daytona.second_platform import SecondPlatform
 from reaper.providers.daytona.settings import DaytonaTable
@@ -32,7 +34,6 @@ from reaper.providers.masking import Mask
 from reaper.providers.parsing import clock_skew
 from reaper.retry.budget import Budget
 
-FRUITLESS_PAGES = 20  # so many pages in a row without a new row: the cursor goes round in a circle
 ROWS_AT_A_TIME = 25
 SHARED_VIEW = 5.0  # seconds for which one listing answers for the sessions of all tasks
 SHARED_NEWS = 1.0  # likewise for what was created since the listing
@@ -73,6 +74,7 @@ class DaytonaReader:
         )
         self._organisation = organisation
         self._api = Api(organisation, key, {READ: reading, CHANGE: changing})
+        self._region = Region(self._api, organisation.name, organisation.target)
         self._second = SecondPlatform(organisation, key) if organisation.v2_api_url else None
         self._skew = timedelta(0), timedelta(0)
         self._links = links or Links()
@@ -94,7 +96,8 @@ class DaytonaReader:
         created meanwhile comes at the end.
         """
         self._sweep = object()  # an older view of the sessions may lack what this listing has
-        return await self._list(call)
+        inventory = await self._list(call)
+        return await self._list(call) if await self._region.look_up(inventory.resources, call) else inventory
 
     async def _list(self, call: Call) -> Inventory:
         found: dict[str, Resource] = {}
@@ -106,37 +109,8 @@ class DaytonaReader:
         skew, error = self._skew
         return Inventory(tuple(found.values()), skew, unreadable, error)
 
-    async def _pages(self, call: Call, filters: Mapping[str, str]) -> AsyncIterator[Sequence[object]]:
-        """The rows of one page after the other; the next page is on its way while the rows of one are read."""
-        seen: set[str] = set()
-        number, fruitless = 1, 0
-        page = await call(f"list {self.endpoint}, page 1", partial(self._page, filters, ""))
-        while fruitless < FRUITLESS_PAGES:
-            number, before = number + 1, len(seen)
-            following = None
-            if cursor := page["nextCursor"]:
-                what = f"list {self.endpoint}, page {number}"
-                following = asyncio.ensure_future(self._next_page(what, partial(self._page, filters, cursor), call))
-            try:
-                yield page["items"]
-                if following is None:
-                    return
-                seen.update(str(row["id"]) for row in page["items"] if isinstance(row, dict) and "id" in row)
-                page = await following
-            finally:
-                if following is not None:
-                    following.cancel()
-            fruitless = 0 if len(seen) > before else fruitless + 1
-        raise UnreadableError(f"the listing of {self.endpoint} does not end")
-
-    async def _next_page(self, what: str, page: Callable[[], Awaitable[dict[str, Any]]], call: Call) -> dict[str, Any]:
-        """A page after the first one, with twice the attempts: others have come, and they are lost without it."""
-        try:
-            return await call(what, page)
-        except ProviderError as error:
-            if not error.retryable:
-                raise
-        return await call(what, page)
+    def _pages(self, call: Call, filters: Mapping[str, str]) -> AsyncIterator[Sequence[object]]:
+        return pages(self.endpoint, self._page, filters, call)
 
     async def identify(self, call: Call) -> None:
         """Its address and its key say it all."""
@@ -171,7 +145,7 @@ class DaytonaReader:
             if number % ROWS_AT_A_TIME == 0:
                 await asyncio.sleep(0)  # let others run, the request for the next page among them
             try:
-                resource = sandbox(row, self.endpoint, self._links.known, self._organisation.target)
+                resource = sandbox(row, self.endpoint, self._links.known, self._region.id)
             except ValueError:
                 unreadable += 1
                 continue
@@ -182,7 +156,7 @@ class DaytonaReader:
         """The sandbox as GET by id shows it, which may be ten seconds old. Raises NotFoundError when it is gone."""
         row = await self._request("GET", resource.id, READ)
         try:
-            fresh = sandbox(row, self.endpoint, target=self._organisation.target)
+            fresh = sandbox(row, self.endpoint, target=self._region.id)
         except ValueError as error:
             raise UnreadableError(f"the answer to GET /sandbox/{resource.id} cannot be read: {error}") from error
         if fresh.id != resource.id and fresh.name == resource.id and await self._listed_state(resource.id) is None:
@@ -306,7 +280,7 @@ class DaytonaReader:
         found: dict[str, Resource] = {}
         filters = {}
         if listed.newest is not None:  # only an optimisation: whatever comes back is compared with what was listed
-            filters["createdAtAfter"] = f"{(listed.newest - OVERLAP).replace(tzinfo=None).isoformat()}Z"
+            filters["createdAtAfter"] = parameter(listed.newest - OVERLAP)
         async for page in self._pages(call, filters):
             await self._take(page, found)
         fresh = []

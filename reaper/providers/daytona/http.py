@@ -105,7 +105,8 @@ class Api:
         try:
             return parsed(body) if body else None, headers
         except (ValueError, RecursionError) as error:
-            raise UnreadableError(f"the answer of {self.url} to {method} /{path} is no JSON") from error
+            hint = f", but a web page; {_REMEDIES[404]}" if body.lstrip().startswith(b"<") else ""
+            raise UnreadableError(f"the answer of {self.url} to {method} /{path} is no JSON{hint}") from error
 
     async def _send(
         self, session: "aiohttp.ClientSession", method: str, path: str, params: Mapping[str, str] | None
