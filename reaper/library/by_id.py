@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import anyio
 
@@ -75,6 +76,8 @@ class _Claimed:
         inventory = await self._inner.list(call)
         resources = inventory.resources
         if all(resource.id != self._wanted for resource in resources):  # a listing may lag
+            if (meant := _meant(self._wanted, resources)) is not None:
+                raise InvalidError(f"{self._wanted} is the id of none: that of {meant.kind} {meant.name} is {meant.id}")
             stub = _stub(self._inner, self._wanted, self._kind)
             try:
                 resources = (*resources, await call(f"inspect {self._wanted}", lambda: self._inner.inspect(stub)))
@@ -130,6 +133,19 @@ class _Claimed:
                 f"its label names the lease {lease}, which is not known here: it may be another reaper's"
             )
         return resource
+
+
+def _meant(wanted: str, resources: Sequence[Resource]) -> Resource | None:
+    """The one that is called so, or whose id it is but for capitals: to say of it that it is gone would be wrong.
+
+    Not where it may be the id of one that is gone, which Daytona makes the name of one that has none: another one that was
+    made under the name of the first is not meant.
+    """
+    try:
+        is_id = str(UUID(wanted)) == wanted
+    except ValueError:
+        is_id = False
+    return None if is_id else next((one for one in resources if wanted == one.name or wanted.lower() == one.id), None)
 
 
 def _stub(client: Provider, id_: str, kind: Kind) -> Resource:

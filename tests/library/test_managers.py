@@ -288,6 +288,26 @@ def test_sandboxes(served: Served) -> None:
     assert served.left() == {"living", "kept"}
 
 
+def test_a_sandbox_is_not_said_to_be_gone_that_is_named_by_another_word_than_its_id(served: Served) -> None:
+    """The caller would believe that nothing was left."""
+    id_ = served.add("there")
+    manager = DaytonaCleanupManager()
+    for wanted in ("there", id_.upper()):
+        with pytest.raises(CleanupError, match=f"{wanted} is the id of none: that of sandbox there is {id_}"):
+            manager.delete_sandbox(wanted)
+    assert served.left() == {"there"}
+    assert manager.delete_sandbox("elsewhere") is Outcome.GONE
+
+
+def test_another_sandbox_that_is_called_as_the_id_of_one_that_is_gone_is_not_meant(served: Served) -> None:
+    id_ = served.add("")
+    manager = DaytonaCleanupManager()
+    assert manager.delete_sandbox(id_) is Outcome.DELETED
+    served.add(id_)
+    assert manager.delete_sandbox(id_) is Outcome.GONE
+    assert served.left() == {id_}
+
+
 def test_a_sick_organisation_and_a_wrong_key(served: Served) -> None:
     served.believable()
     wrong = DaytonaCleanupManager(api_key="wrong")
