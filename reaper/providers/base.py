@@ -104,10 +104,12 @@ class Listed:
     Args:
         ids: of all of it.
         newest: when the newest of it was created, where that is known; none that is dated after the listing.
+        at: when its listing began, on the endpoint's clock.
     """
 
     ids: frozenset[str] = frozenset()
     newest: datetime | None = None
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,12 @@
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
+from reaper.core.durations import shifted
 from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, Kind, Resource, Result, State
 from reaper.core.owner_process import NO_PROOFS, Proofs
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from reaper.sweep.evidence import EvidenceRecorder
 
 T = TypeVar("T")
+
+LATE = timedelta(minutes=2)  # what happened so shortly before a listing, it may not have shown yet
 
 
 class AbandonedError(Exception):
@@ -108,15 +111,25 @@ def carried(before: Resource, now: Resource) -> Resource:
     )
 
 
-def what_changed(before: Resource, now: Resource, *, stopped_by_us: bool = False) -> str | None:
-    """What is different about a resource since it was decided about, for people; None when nothing is that matters."""
+def what_changed(
+    before: Resource, now: Resource, *, stopped_by_us: bool = False, listed_at: datetime | None = None
+) -> str | None:
+    """What is different about a resource since it was decided about, for people; None when nothing is that matters.
+
+    Args:
+        before: as it was decided about.
+        now: as a look by id shows it.
+        stopped_by_us: whether it was asked to stop meanwhile.
+        listed_at: where ``before`` is from a listing: when that began, on the endpoint's clock.
+    """
     # "removing": a container of ``docker run --rm``, which the engine removes as soon as our stop has ended it.
     stopped = stopped_by_us and (now.state in (State.STOPPED, State.FAILED) or now.raw_state == "removing")
     if before.raw_state != now.raw_state and not stopped:
         return f"was {before.raw_state} and is {now.raw_state} now"
     differences = {
         "was started again": before.started_at != now.started_at,
-        "was stopped again": before.stopped_at != now.stopped_at and not stopped_by_us,
+        "was stopped again": _is_since(listed_at, now, before.stopped_at, now.stopped_at) and not stopped_by_us,
+        "was written to": _is_written_to(listed_at, before, now) and not stopped_by_us,
         "is another one of the same name now": before.identity != now.identity,
         "has other labels now": before.labels != now.labels,
         "has other tags now": before.tags != now.tags,
@@ -128,10 +141,26 @@ def what_changed(before: Resource, now: Resource, *, stopped_by_us: bool = False
     return next((what for what, differs in differences.items() if differs), None)
 
 
-def difference(decided: Resource, seen: Resource, *, stopped_by_us: bool) -> str | None:
+def _is_since(listed_at: datetime | None, now: Resource, before: datetime | None, after: datetime | None) -> bool:
+    """Whether two times of the same kind differ for something that has happened since the first was seen.
+
+    Sandboxes are listed from an index, whose copy of a time may differ from what a look by id shows for as long as they
+    live. What is before the listing has not happened since, and the rules judge again by what the look shows.
+    """
+    if before == after or now.kind is not Kind.SANDBOX or listed_at is None or after is None:
+        return before != after
+    return after > shifted(listed_at, -LATE)
+
+
+def _is_written_to(listed_at: datetime | None, before: Resource, now: Resource) -> bool:
+    """Whether what has failed was changed in some way: its owner may be recovering it, which its state does not show."""
+    return now.state is State.FAILED and _is_since(listed_at, now, before.updated_at, now.updated_at)
+
+
+def difference(decided: Resource, seen: Resource, *, stopped_by_us: bool, listed_at: datetime | None = None) -> str | None:
     """How what was seen last differs from what was decided about, for the record. What was joined loses its users first."""
     if not decided.kind.joined:
-        return what_changed(decided, seen, stopped_by_us=stopped_by_us)
+        return what_changed(decided, seen, stopped_by_us=stopped_by_us, listed_at=listed_at)
     if seen.state is State.RUNNING:
         return "had something attached to it"
     return what_changed(replace(decided, raw_state=seen.raw_state), seen)

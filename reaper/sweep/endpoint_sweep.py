@@ -85,9 +85,8 @@ class EndpointSweep:
         self.context: Context | None = None
         self.confirmer: Confirmer | None = None
         self.draining = self.ended = False
-        self.held = 0
-        self.skew = timedelta(0)
-        self.listed_at = datetime.min.replace(tzinfo=UTC)
+        self.held, self.skew = 0, timedelta(0)
+        self.listed_between = (datetime.min.replace(tzinfo=UTC),) * 2
         self.decisions: list[Decision] = []
         self.results: dict[str, Result] = {}
         self.timerless: list[Decision] = []
@@ -208,13 +207,14 @@ class EndpointSweep:
             raise TooManyFilesError(self.shared.too_few)
         leases = self._leases()  # says only what to list: the leases that decide are read below
         self.label_keys, self.also = leases.label_keys, asked_for(self.shared.rules, leases, self.shared.options)
+        began = self.shared.clock()
         inventory = await self.reader.list(self.looker.list_call, self.label_keys, self.also)
         self.shared.engines.claim(self.name, inventory)
         self.unlisted = inventory.unlisted
         self._set_clock(inventory)
         self.site = Site(self.reader.endpoint_id, self.skew, *inventory.skew_bounds)
         now, leases = self._now(), self._leases()
-        self.listed_at = self.shared.clock() + inventory.skew_bounds[0]
+        self.listed_between = began + inventory.skew_bounds[0], self.shared.clock() + inventory.skew_bounds[0]
         resources, self.unjudged = decided_about(inventory, leases, self.shared.rules, self.shared.options)
         self.held = sum(resource.excluded is None for resource in resources)
         self.shared.observer.listed(self.name, self.held)
@@ -283,8 +283,8 @@ class EndpointSweep:
         if (owners := self.endpoint.owners) is not None:
             self.context.proofs = partial(owners.again, rules=self.shared.rules.owner_rules, skew=self.skew)
         everything = [decision.resource for decision in self.decisions]
-        newest = max((r.created_at for r in everything if r.created_at and r.created_at <= self.listed_at), default=None)
-        self.context.listed = Listed(frozenset(resource.id for resource in everything), newest)
+        times = (r.created_at for r in everything if r.created_at and r.created_at <= self.listed_between[1])
+        self.context.listed = Listed(frozenset(r.id for r in everything), max(times, default=None), self.listed_between[0])
         going = to_delete(self.decisions, self.held_back, self.shared.rules.policies, self._now())
         self.context.going |= {decision.resource.id for decision in going if decision.deletes}
         self.units = make_units(self.context, going)
@@ -387,7 +387,7 @@ class EndpointSweep:
             return
         self.retrier.breaker.reset()
         kept = [decision.resource for decision in self.decisions if not decision.reap]
-        absence = Absence(self.reader, self.looker, deleted, kept, self.listed_at)
+        absence = Absence(self.reader, self.looker, deleted, kept, self.listed_between[1])
         try:
             with self.last_look:
                 await absence.look(self.label_keys, self.also)

@@ -116,12 +116,12 @@ class Members:
     async def _still_the_same(self, resources: Sequence[Resource]) -> list[Resource]:
         """The resources as they are now. Raises ChangedError when one of them is not as it was."""
         fresh = await self._inspect(resources)
-        before = {resource.id: resource for resource in resources}
+        before, since = {resource.id: resource for resource in resources}, self.context.listed.at
         for resource in fresh:
             ours = resource.id in self._asked_to_stop
             if self._is_ours(resource):
                 continue
-            if why := what_changed(before[resource.id], resource, stopped_by_us=ours):
+            if why := what_changed(before[resource.id], resource, stopped_by_us=ours, listed_at=since):
                 raise ChangedError(f"{subject(resource, resources[0])} {why}")
         return fresh
 
@@ -228,7 +228,8 @@ class Members:
             fresh = replace(fresh, state=resource.state, raw_state=resource.raw_state)
         decided = next((d.resource for d in self.decisions if d.resource.id == fresh.id), None)
         if decided is not None and not self._is_ours(fresh):
-            differs = difference(decided, fresh, stopped_by_us=fresh.id in self._asked_to_stop)
+            ours = fresh.id in self._asked_to_stop
+            differs = difference(decided, fresh, stopped_by_us=ours, listed_at=self.context.listed.at)
             self._seen[fresh.id] = LastLook(self.context.now(), fresh.raw_state, differs)
         return fresh
 

@@ -135,7 +135,7 @@ class _Setter:
         """What it lacks now. Raises ChangedError when something besides its age keeps it, or it is to go."""
         provider, before = self.context.provider, self.decision.resource
         fresh = await call(f"inspect sandbox {before.name}", lambda: provider.inspect(before))
-        differs = what_changed(before, fresh)
+        differs = what_changed(before, fresh, listed_at=self.context.listed.at)
         self._seen = LastLook(self.context.now(), fresh.raw_state, differs, acted=bool(self._set))
         if differs is not None:
             raise ChangedError(f"it {differs}")

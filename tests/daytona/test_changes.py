@@ -1,16 +1,18 @@
 """A listing is stale when it arrives: what changed before its deletion survives."""
 
+import json
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from reaper.core.lease import Lease
 from reaper.simulator.daytona.limits import Limit
-from reaper.simulator.daytona.model import Sandbox, micros
+from reaper.simulator.daytona.model import Sandbox, as_item, micros
 from reaper.simulator.world import ABSENT
 from reaper.sweep.runner import exit_code
-from tests.daytona.lab import DAY, FRESH, HARBOR, MINUTE, Lab, everything, outcomes, result
+from tests.daytona.lab import DAY, FRESH, HARBOR, HOUR, MINUTE, NOW, Lab, everything, outcomes, result
 
 pytestmark = pytest.mark.anyio
 
@@ -91,6 +93,55 @@ async def test_what_changed_when_the_last_page_was_served_survives(state: str, c
             f"leftover-{i:02}" for i in range(25) if i != 3
         ]
         assert exit_code(report) == 0
+
+
+def indexed(row: Sandbox, **fields: Any) -> None:
+    """Have the listing show other fields of it than GET by id: it reads an index, which has copies of its own."""
+    row.item = json.dumps({**as_item(row, "http://127.0.0.1/toolbox"), **fields}).encode()
+
+
+@pytest.mark.parametrize(
+    "seen", [None, NOW - 9 * DAY, NOW - 7 * HOUR + timedelta(milliseconds=1)], ids=["none", "old", "cut"]
+)
+@pytest.mark.parametrize("state", ["stopped", "error"])
+async def test_one_whose_stop_the_index_dates_otherwise_than_get_goes(state: str, seen: datetime | None) -> None:
+    """The index may never agree: it would be skipped in each sweep, with the exit code 0, and stay for good."""
+    async with Lab(behaviour=FRESH) as lab:
+        row = lab.add("old", state=state, auto_delete=-1, age=10 * DAY, idle=7 * HOUR)
+        indexed(row, lastActivityAt=seen and seen.isoformat(), updatedAt=(NOW - 8 * DAY).isoformat())
+        report = await lab.sweep()
+        assert outcomes(report) == {"old": "deleted"}
+
+
+async def test_one_that_the_index_dates_too_early_is_judged_by_get() -> None:
+    async with Lab(behaviour=FRESH) as lab:
+        row = lab.add("young", state="stopped", auto_delete=-1, age=10 * DAY, idle=1 * HOUR)
+        indexed(row, lastActivityAt=(NOW - 9 * DAY).isoformat())
+        report = await lab.sweep()
+        assert outcomes(report) == {"young": "skipped"}
+        assert "is to be kept now" in result(report, "young").detail
+
+
+@pytest.mark.parametrize("ago", [MINUTE, 0 * MINUTE])
+async def test_one_that_was_stopped_again_as_it_was_listed_is_kept_by_any_policy(ago: timedelta) -> None:
+    """Somebody uses it, though the listing does not show that yet."""
+    async with Lab(behaviour=FRESH) as lab:
+        row = lab.add("used", state="stopped", auto_delete=-1, age=10 * DAY, idle=ago)
+        indexed(row, lastActivityAt=(NOW - 9 * DAY).isoformat())
+        report = await lab.sweep(everything())
+        assert outcomes(report) == {"used": "skipped"}
+        assert "was stopped again" in result(report, "used").detail
+
+
+async def test_one_that_has_failed_and_is_written_to_is_kept_since_its_owner_may_recover_it() -> None:
+    """Its state is error until it is recovered, and DELETE takes it."""
+    async with Lab(behaviour=FRESH) as lab:
+        row = lab.add("recovering", state="error", auto_delete=-1, age=10 * DAY, idle=7 * HOUR)
+        lab.observer.on_decided = lambda: lab.org.change(row, desired="started")
+        report = await lab.sweep()
+        assert outcomes(report) == {"recovering": "skipped"}
+        assert "was written to" in result(report, "recovering").detail
+        assert lab.left() == {"recovering"}
 
 
 async def test_one_that_was_used_meanwhile_is_kept_by_the_policy_that_would_have_taken_it() -> None:

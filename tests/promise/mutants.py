@@ -226,7 +226,7 @@ RARE = (
 IN_TIME = (
     Mutant(
         "what has changed since it was listed stays",
-        "            if why := what_changed(before[resource.id], resource, stopped_by_us=ours):",
+        "            if why := what_changed(before[resource.id], resource, stopped_by_us=ours, listed_at=since):",
         "            if why := None:",
     ),
     Mutant(
