@@ -16,6 +16,7 @@ from reaper.core.site import Site
 
 TESTCONTAINERS_REAPER = "the reaper of Testcontainers"  # of all system containers the only kind that a run starts for itself
 TIME_UP = "timeout"
+ANY_ACTION = frozenset(Action)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,7 @@ class Resource:
         lost_when_stopped: whether a stop destroys it (``docker run --rm``, an ephemeral sandbox); None when not known.
         auto_stop: how long the platform lets it run without activity; 0 for ever, None when that or its activity is unknown.
         timers_off: the timers of the platform that would end it without this program, and are off ("auto-stop").
+        changed_by: of one that is changing: the actions of this program that may have brought that about, if not others did.
         inspected: False while only the listing has been read: times, image and restart policy may be missing.
         image_unresolved: the listing had only an image id, so what its creator called it is not known yet.
         system_container: which system container of the host it is ("a Kubernetes pod"), else None.
@@ -89,6 +91,7 @@ class Resource:
     lost_when_stopped: bool | None = False
     auto_stop: timedelta | None = None
     timers_off: tuple[str, ...] = ()
+    changed_by: frozenset[Action] = ANY_ACTION
     inspected: bool = True
     image_unresolved: bool = False
     system_container: str | None = None

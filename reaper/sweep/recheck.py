@@ -128,7 +128,7 @@ class Members:
     def _is_ours(self, resource: Resource) -> bool:
         """Whether it is changing by this sweep's own request, which was not refused: asking again shows how far it is."""
         ordered = self._unanswered if self.action is Action.DELETE else self._asked_to_stop
-        return resource.state is State.CHANGING and resource.id in ordered
+        return resource.state is State.CHANGING and resource.id in ordered and self.action in resource.changed_by
 
     def _check_listed(self, listed: Collection[str], fresh: Iterable[Resource]) -> None:
         """Raises UnreadableError when the listing of a group lacks one that is there: others may be missing as well.

@@ -76,6 +76,27 @@ async def test_a_deletion_whose_answer_was_lost_takes_no_other_one_that_is_calle
         assert lab.left() == {row.id}
 
 
+@pytest.mark.parametrize(
+    ("state", "passing"),
+    [("stopped", "starting"), ("archived", "restoring"), ("paused", "resuming"), ("started", "resizing")],
+)
+async def test_what_another_client_changes_after_a_deletion_was_lost_is_not_taken_for_that(state: str, passing: str) -> None:
+    """It is in transition, as what is being destroyed, and when that ends DELETE would take it."""
+    async with Lab(behaviour=FRESH) as lab:
+        row = lab.add("used", state=state, auto_delete=-1, age=9 * DAY)
+
+        def begin() -> None:
+            lab.org.change(row, state=passing, desired="started")
+            lab.on("GET", row.id, lambda: lab.org.change(row, state="started", desired="started"))
+
+        lab.on("DELETE", row.id, begin)
+        lab.sim.faults.add("reset,method=DELETE,times=1")
+        report = await lab.sweep(everything())
+        assert lab.left() == {"used"}
+        assert outcomes(report) == {"used": "skipped"}
+        assert f"was {state} and is {passing} now" in result(report, "used").detail
+
+
 async def test_what_another_client_deletes_at_the_same_moment_is_gone() -> None:
     async with Lab() as lab:
         row = lab.add("contested")

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from reaper.core.accounts import Footprint
 from reaper.core.identity import SESSION_LABEL
-from reaper.core.model import Kind, Resource, State
+from reaper.core.model import ANY_ACTION, Action, Kind, Resource, State
 from reaper.core.safety_net import AUTO_DELETE, AUTO_STOP
 from reaper.providers.daytona.states import STATES
 from reaper.providers.parsing import labels, moment, text
@@ -23,6 +23,12 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 GIB = 2**30
 MOST = 1e9  # of CPUs or GiB: what is more is no number that a server means; nor is NaN
 _SETTLED = frozenset({"started", "stopped", "paused", "archived"})
+# By what the server works towards: what may have been asked for. An order to archive begins with one to stop.
+_ASKED_FOR: Mapping[str, frozenset[Action]] = {
+    "destroyed": frozenset({Action.DELETE}),
+    "stopped": frozenset({Action.STOP, Action.ARCHIVE}),
+    "archived": frozenset({Action.ARCHIVE}),
+}
 # One object each for all of thousands.
 _NO_LINK: frozenset[str] = frozenset()
 _TIMERS_OFF = {
@@ -45,6 +51,13 @@ def _state(row: Row) -> tuple[str, State]:
     if wanted == "destroyed" or raw in _SETTLED:
         return f"{raw}, to be {text(wanted) or 'unknown'}", State.CHANGING
     return raw, state
+
+
+def _changed_by(row: Row, state: State) -> frozenset[Action]:
+    """See ``Resource``. What is being started again, or resized, is so at the wish of another client."""
+    if state is not State.CHANGING or (wanted := text(row.get("desiredState"))) is None:
+        return ANY_ACTION
+    return _ASKED_FOR.get(wanted, frozenset())
 
 
 def is_being_destroyed(row: Row) -> bool:
@@ -149,6 +162,7 @@ def sandbox(
         footprint=_footprint(_amount(row.get("cpu")), _amount(row.get("memory")), _amount(row.get("disk"))),
         lost_when_stopped=None if delete is None else delete == 0,  # an ephemeral one
         auto_stop=_auto_stop(stop) if active is not None else None,
+        changed_by=_changed_by(row, state),
         timers_off=_TIMERS_OFF[stop == 0 and row.get("state") == "started", delete is not None and delete < 0],
         system_container="an unclaimed member of a warm pool" if text(row.get("warmPoolId")) else None,
         unreadable=unreadable,
