@@ -312,6 +312,8 @@ class Organisation:
             case "GET", "api", "sandbox":
                 items = [self._row(sandbox) for sandbox in sorted(self.sandboxes.values(), key=lambda s: str(s.created))]
                 return web.json_response({"items": items, "nextCursor": None})
+            case "GET", "api", "regions":
+                return web.json_response([{"id": region, "name": region} for region in ("us", "eu")])
             case "GET", "api", "sandbox", id_ if id_ in self.sandboxes:
                 sandbox = self.sandboxes[id_]
                 link = {} if sandbox.linked is None else {"linkedSandboxId": sandbox.linked}
