@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from reaper.core.durations import human, shifted
 from reaper.core.finding import Finding, keep, passed
 from reaper.core.identity import Groups
+from reaper.core.image_references import References, familiar
 from reaper.core.lease_index import Leases
 from reaper.core.model import Kind, Reason, Resource
 from reaper.core.scope import LEASE_LABEL
@@ -25,28 +26,22 @@ class Users:
             if one.kind.runs:
                 self._by_id |= dict.fromkeys(one.uses, one.name)
                 if one.image is not None:
-                    self._by_reference[_with_tag(one.image)] = one.name
+                    self._by_reference[familiar(one.image)] = one.name
 
     def of(self, resource: Resource) -> str | None:
         """The name of a container that uses it, or that names the image; None when none does."""
         if (user := self._by_id.get(resource.id)) is not None or resource.kind is not Kind.IMAGE:
             return user
-        named = (self._by_reference.get(_with_tag(tag)) for tag in resource.tags)
+        named = (self._by_reference.get(familiar(tag)) for tag in resource.tags)
         return next((user for user in named if user is not None), None)
 
     def ids(self) -> frozenset[str]:
         """The ids of all that is used."""
         return frozenset(self._by_id)
 
-    def references(self) -> frozenset[str]:
-        """The references by which containers name their images, with their tags."""
-        return frozenset(self._by_reference)
-
-
-def _with_tag(reference: str) -> str:
-    """The reference as an engine lists it: without Docker's own registry, and with a tag."""
-    short = reference.removeprefix("docker.io/").removeprefix("library/")
-    return short if ":" in short.rpartition("/")[2] or "@" in short else f"{short}:latest"
+    def references(self) -> References:
+        """The references by which containers name their images; of one with a digest the image's id says more."""
+        return References(reference for reference in self._by_reference if "@" not in reference)
 
 
 def distinguished(resource: Resource, groups: Groups) -> Finding:

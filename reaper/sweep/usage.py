@@ -8,10 +8,11 @@ goes because this program is new, or was away.
 from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from reaper.core.image_references import References
 from reaper.core.model import Kind, Resource
 from reaper.core.unused import Users
 from reaper.errors import ProviderError
@@ -62,14 +63,18 @@ class _Usage:
     """
 
     had: Collection[str]
-    named: Collection[str]
+    named: References
     uses: Uses
+
+    @cached_property
+    def _told(self) -> References:
+        return References(self.uses.ids)
 
     def after(self, before: _Entry, kind: Kind, id_: str, tags: Iterable[str], moment: float) -> _Entry:
         """What is known after a look at this moment of one of which that was known before."""
-        tags = tags if kind is Kind.IMAGE else ()
-        is_had = id_ in self.had or _is_named(tags, self.named)
-        was_used = id_ in self.uses.ids or _is_named(tags, self.uses.ids) or kind in self.uses.untold
+        is_image = kind is Kind.IMAGE
+        is_had = id_ in self.had or (is_image and self.named.may_mean(id_, tags))
+        was_used = id_ in self.uses.ids or (is_image and self._told.may_mean(id_, tags)) or kind in self.uses.untold
         return before._replace(last=moment if is_had or was_used or before.had else before.last, had=is_had)
 
 
@@ -172,6 +177,7 @@ class UsedSince:
         self._reader = reader
         self._mark = mark
         self._ids: frozenset[str] = frozenset()
+        self._references = References(())
         self._untold: frozenset[Kind] = frozenset()
         self._complete = True
         self._news: Shared[None] = Shared()
@@ -179,7 +185,8 @@ class UsedSince:
     async def why(self, resource: Resource, call: Call) -> str | None:
         """Why the resource counts as used since then, or None. Raises ``ProviderError``."""
         await self._news.get(partial(self._ask, call))
-        if resource.id in self._ids or (resource.kind is Kind.IMAGE and _is_named(resource.tags, self._ids)):
+        is_image = resource.kind is Kind.IMAGE
+        if resource.id in self._ids or (is_image and self._references.may_mean(resource.id, resource.tags)):
             return "was used, pulled, built or tagged since it was listed"
         if resource.kind in self._untold:
             return "may have been used since it was listed: the endpoint does not tell by what"
@@ -188,6 +195,7 @@ class UsedSince:
     async def _ask(self, call: Call) -> None:
         uses = await self._reader.uses(self._mark, call)
         self._mark, self._ids = uses.mark or self._mark, self._ids | uses.ids
+        self._references = References(self._ids)
         self._untold |= uses.untold
         self._complete = self._complete and uses.complete
 
@@ -201,10 +209,6 @@ def _what(resource: Resource) -> str:
     """What changes when it is another one of its name, or is meant for something else: then it counts as used now."""
     made = resource.created_at.isoformat() if resource.created_at is not None and not resource.created_at_inexact else ""
     return " ".join([made if resource.kind is not Kind.IMAGE else "", *resource.tags])
-
-
-def _is_named(tags: Iterable[str], references: Collection[str]) -> bool:
-    return any(tag in references or tag.removesuffix(":latest") in references for tag in tags)
 
 
 def _time(seconds: float) -> datetime:

@@ -114,6 +114,23 @@ def test_a_use_between_two_looks_counts(clean: PrivateEngine, reaper: Program, t
     assert ended.outcomes() == dict.fromkeys(names, "deleted"), rows(ended)
 
 
+def test_a_use_by_any_name_of_an_image_counts(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+    """Events have the reference that a person wrote: runners write the registry, digests and the beginnings of ids."""
+    engine = clean
+    engine.import_image()
+    for name in ("registry", "short", "digest", "unused"):
+        engine.rebuild_tag(f"acme/{name}:1")
+    images = {name: engine.api.must("GET", f"/images/acme/{name}:1/json") for name in ("short", "digest")}
+    used = ["docker.io/acme/registry:1", images["short"]["Id"].removeprefix("sha256:")[:10]]
+    used += [f"acme/digest:1@{digest.partition('@')[2]}" for digest in images["digest"]["RepoDigests"] or ()]
+    config = toml(tmp_path, OWNED + UNUSED)
+    reaper("--once", *config)
+    for number, image in enumerate(used):
+        engine.remove(exited(engine, f"user-{number}", {}, image=image))
+    deleted = {"acme/unused:1": "deleted"} | ({"acme/digest:1": "deleted"} if len(used) == 2 else {})
+    assert reaper("--once", "--json", *config).outcomes() == deleted
+
+
 def test_a_start_of_the_engine_counts_as_a_use(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
     """What happened before it is not known any more."""
     engine = clean

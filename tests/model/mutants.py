@@ -16,7 +16,7 @@ OF_USE = (
     Mutant(
         "what a container has is used",
         "usage = _Usage(users.ids(), users.references(), uses)",
-        "usage = _Usage(frozenset(), frozenset(), uses)",
+        "usage = _Usage(frozenset(), References(()), uses)",
     ),
 )
 

@@ -406,4 +406,9 @@ OF_PAIRS = (
         'entries[key] = usage.after(before, Kind(kind), id_, before.what.split(" ")[1:], moment)',
         "entries[key] = before",
     ),
+    Mutant(
+        "an image that is used by its digest is used",
+        "self._repositories.add(_repository(reference))",
+        "pass",
+    ),
 )

@@ -101,6 +101,23 @@ async def test_a_use_between_two_looks_counts(tmp_path: Path) -> None:
     assert outcomes(await swept.sweep()) == dict.fromkeys(NAMES, "deleted")
 
 
+@pytest.mark.parametrize(
+    "called", ["docker.io/acme/x:1", "acme/x@sha256:" + "a" * 64, "acme/x:1@sha256:" + "a" * 64, "id-acme/x:1"]
+)
+async def test_a_use_by_another_name_of_the_image_counts(tmp_path: Path, called: str) -> None:
+    """Events have the name that a person wrote, be it between two looks or between the look and the deletion."""
+    swept = lab(*THINGS, by=rules(*UNUSED), state=tmp_path)
+    await swept.sweep()
+    await later(swept, 1)
+    swept.world.use(called)
+    await later(swept, 1.5)
+    assert outcomes(await swept.sweep()) == dict.fromkeys(NAMES - {"acme/x:1"}, "deleted")
+    await later(swept, 2.1)
+    swept.world.rules.append(Rule("inspect", before=lambda: swept.world.use(called)))
+    report = await swept.sweep()
+    assert result(report, "acme/x:1").detail == "it was used, pulled, built or tagged since it was listed"
+
+
 @pytest.mark.parametrize("other", ["volume", "image"])
 async def test_a_sweep_by_policies_for_another_kind_goes_on_watching_the_others(tmp_path: Path, other: str) -> None:
     swept = lab(*THINGS, by=rules(*UNUSED), state=tmp_path)
