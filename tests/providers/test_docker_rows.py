@@ -7,7 +7,7 @@ import pytest
 
 from reaper.core.model import Kind, State
 from reaper.providers.base import Inventory
-from reaper.providers.docker.containers import inspected_container, listed_container, moment, network, own_container_id
+from reaper.providers.docker.containers import inspected_container, listed_container, moment, network
 from reaper.providers.docker.links import Directory
 
 ID = "0123456789abcdef" * 4
@@ -194,26 +194,6 @@ def test_a_network_that_a_lease_may_claim_is_listed_by_its_label() -> None:
     for found in (network(row, "local", keys), network(row, "local", None)):
         assert found is not None
         assert (found.id, found.group) == ("n", None)
-
-
-MOUNT = f"651 641 254:0 /data/containers/{ID}/hostname /etc/hostname rw,relatime - ext4 /dev/vda rw"
-PODMAN = f"651 641 0:24 /overlay-containers/{ID}/userdata/hostname /etc/hostname rw - tmpfs tmpfs rw"
-HOST = f"99 30 0:50 / /var/lib/docker/containers/{ID}/mounts/shm rw - tmpfs shm rw"
-
-
-@pytest.mark.parametrize(
-    ("mountinfo", "cgroup", "own"),
-    [
-        (MOUNT, "", ID),
-        (PODMAN, "", ID),
-        ("", f"4:memory:/docker/{ID}\n0::/", ID),
-        ("", f"0::/system.slice/docker-{ID}.scope", ID),
-        (HOST, "0::/user.slice", None),
-        (f"1 2 3:4 /home/{ID}/hostname /mnt/hostname rw", "0::/init.scope", None),
-    ],
-)
-def test_the_own_container_is_reported_by_id(mountinfo: str, cgroup: str, own: str | None) -> None:
-    assert own_container_id(mountinfo, cgroup) == own
 
 
 def test_a_network_is_known_by_its_name_where_its_id_is_its_name() -> None:

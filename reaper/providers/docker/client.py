@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from reaper.core.accounts import Prune, Pruned
@@ -32,7 +31,6 @@ from reaper.providers.docker.containers import (
     inspected_container,
     listed_container,
     network,
-    own_container_id,
     table,
 )
 from reaper.providers.docker.data_root import DataRoot
@@ -43,6 +41,7 @@ from reaper.providers.docker.evidence import evidence_of
 from reaper.providers.docker.image_labels import ImageLabels
 from reaper.providers.docker.labelled import is_wanted, rows_with
 from reaper.providers.docker.network_endpoints import delete_network, proven_stale
+from reaper.providers.docker.own_container import OwnContainer
 from reaper.providers.docker.pods import Pods
 from reaper.providers.docker.settings import DockerTable
 from reaper.providers.docker.uses import uses_since
@@ -65,36 +64,24 @@ _INSPECT = {
 }
 
 
-def detect_own_container() -> str | None:
-    """The id of the container that this process runs in, or None when it runs in none."""
-    texts = []
-    for file in ("/proc/self/mountinfo", "/proc/self/cgroup"):
-        try:
-            texts.append(Path(file).read_text(encoding="utf-8", errors="replace"))
-        except OSError:
-            texts.append("")
-    return own_container_id(*texts)
-
-
 class DockerReader:
     """Lists and inspects what one engine holds; has no method that changes anything.
 
     Args:
         engine: where the engine is.
-        own_container: the id of the container that this process runs in: it and its Compose project are never touched.
+        own_container: the ids by which this process knows the container that it runs in.
     """
 
     provider = "docker"
     traits = Traits(kinds=frozenset({Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME, Kind.IMAGE, Kind.BUILD_CACHE}))
 
-    def __init__(self, engine: DockerTable, own_container: str | None = None) -> None:
+    def __init__(self, engine: DockerTable, own_container: frozenset[str] = frozenset()) -> None:
         self.endpoint = engine.name
         self.identity = engine.host
         self.endpoint_id: str | None = None
         self.limits = Limits(removals=engine.removals, stops=engine.stops)
         self._engine = engine
-        self._own = own_container
-        self._own_project: str | None = None
+        self._own = OwnContainer(own_container)
         self._connection = EngineConnection(engine)
         self._image_labels = ImageLabels(engine.name, self._list_images, self._inspect_image)
         self._dependents = Dependents(self.endpoint, self._connection.containers, self.inspect, self._image_labels.mark)
@@ -119,7 +106,7 @@ class DockerReader:
         await self._pods.read((text_of(row.get("Id")) for row in listed), call)
         inventory = self._inventory(listed, networks, skew, label_keys, every_network=every_network)
         await self._image_labels.read(inventory.resources, call)
-        marked = self._mark_own(self._pods.grouped(map(self._image_labels.mark, inventory.resources)))
+        marked = self._own.mark(self._pods.grouped(map(self._image_labels.mark, inventory.resources)))
         inventory = replace(inventory, resources=marked)
         if not label_keys and also == NOTHING_ELSE:
             return inventory
@@ -146,7 +133,7 @@ class DockerReader:
                     labelled[found.id] = found
         for found in [found for found in labelled.values() if found.kind is Kind.IMAGE and found.id in also.ids]:
             labelled[found.id] = await self._with_time_of_tag(found, call)
-        resources = (*inventory.resources, *self._mark_own(await self._measured(labelled.values(), also, call)))
+        resources = (*inventory.resources, *self._own.mark(await self._measured(labelled.values(), also, call)))
         if Kind.BUILD_CACHE in also.kinds:
             try:
                 cache = await call(f"measure the build cache of {self.endpoint}", self._disk.build_cache)
@@ -241,7 +228,7 @@ class DockerReader:
             Kind.POD: partial(self._pods.inspect, resource),
         }
         if (look := others.get(resource.kind)) is not None:
-            return self._mark_own((await look(),))[0]
+            return self._own.mark((await look(),))[0]
         path = _INSPECT[resource.kind].format(resource.id)
         try:
             row = await self._connection.unless_removed(resource, BLOCKED, lambda client: client._query_json(path))  # noqa: SLF001
@@ -268,7 +255,7 @@ class DockerReader:
         if fresh.inherited is None:
             await self._image_labels.read_of(fresh)
             fresh = self._image_labels.mark(fresh)
-        return self._mark_own((await self._pods.with_pod(fresh),))[0]
+        return self._own.mark((await self._pods.with_pod(fresh),))[0]
 
     async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
         """The Compose project or the pod as it is now. The filter is an optimisation: what comes back is tested again."""
@@ -329,24 +316,6 @@ class DockerReader:
         if not container.image_unresolved or image is None:
             return container
         return replace(container, image=image, image_unresolved=False)
-
-    def _mark_own(self, found: Iterable[Resource]) -> tuple[Resource, ...]:
-        """Mark this program's own container, by id, and the other members of its Compose project."""
-        found = tuple(found)
-        if self._own is None:
-            return found
-        for resource in found:
-            if resource.id == self._own:
-                self._own_project = resource.group
-        own = "pod" if "@" in (self._own_project or "") else "Compose project"
-        return tuple(
-            replace(resource, system_container="this program's own container")
-            if resource.id == self._own
-            else replace(resource, system_container=f"in this program's own {own}")
-            if self._own_project is not None and resource.group == self._own_project
-            else resource
-            for resource in found
-        )
 
 
 class DockerProvider(DockerReader):

@@ -54,8 +54,6 @@ _POD_INFRA = re.compile("[0-9a-f]{12}-infra")  # Podman deletes it with its pod 
 _IMAGE_ID = re.compile(r"(sha256:)?[0-9a-f]{12,64}")
 _EXITED = re.compile(r"Exited \((\d{1,9})\)", re.ASCII)
 _ENDED = ("exited", "dead")
-_OWN_ID = re.compile(r"/([0-9a-f]{64})/(?:userdata/)?(?:hostname|hosts|resolv\.conf)$")
-_FULL_ID = re.compile(r"[0-9a-f]{64}")
 
 
 def engine_id(address: str, networks: Sequence[Row]) -> str:
@@ -72,23 +70,6 @@ def engine_id(address: str, networks: Sequence[Row]) -> str:
     made = (text(row.get("Id")) for row in networks if row.get("Name") == row.get("Driver") == "host")
     where = address if address.startswith(("tcp:", "http:", "https:", "ssh:")) else f"{address} on {hostid.here()}"
     return hashlib.sha256(f"{where} {next(made, None)}".encode()).hexdigest()[:32]
-
-
-def own_container_id(mountinfo: str, cgroup: str) -> str | None:
-    """The id of the container that this process runs in, from the texts of /proc/self/mountinfo and /proc/self/cgroup.
-
-    The engine mounts the container's /etc/hostname from a folder that has its id; a name or a hostname would be no proof.
-    """
-    for line in mountinfo.splitlines():
-        fields = line.split(" ")
-        mounted = len(fields) > 4 and fields[4] in ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
-        if mounted and (found := _OWN_ID.search(fields[3])):
-            return found[1]
-    for line in cgroup.splitlines():
-        last = line.rpartition("/")[2].removeprefix("docker-").removesuffix(".scope")
-        if _FULL_ID.fullmatch(last):
-            return last
-    return None
 
 
 def moment(value: object) -> datetime | None:
