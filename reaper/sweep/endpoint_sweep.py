@@ -33,6 +33,7 @@ from reaper.sweep.evidence import EvidenceRecorder
 from reaper.sweep.inspector import Inspector
 from reaper.sweep.kinds import asked_for, decided_about, watches_use
 from reaper.sweep.owner_proofs import look
+from reaper.sweep.ownership import SweepMemory
 from reaper.sweep.ports import Endpoint, EvidenceStore, Ledger, Observer, Options
 from reaper.sweep.reach import check_reach
 from reaper.sweep.result import BUG, CLOCK
@@ -85,7 +86,7 @@ class EndpointSweep:
         self.context: Context | None = None
         self.confirmer: Confirmer | None = None
         self.draining = self.ended = False
-        self.held, self.skew = 0, timedelta(0)
+        self.held, self.skew, self.site = 0, timedelta(0), Site()
         self.listed_between = (datetime.min.replace(tzinfo=UTC),) * 2
         self.decisions: list[Decision] = []
         self.results: dict[str, Result] = {}
@@ -96,12 +97,12 @@ class EndpointSweep:
         self.held_back: frozenset[str] = frozenset()
         self.leases_read: Iterable[Lease] = ()
         self.leases = Leases()
-        self.site = Site()
         self.label_keys: frozenset[str] = frozenset()
         self.also = Also()
         self.unjudged: tuple[Resource, ...] = ()
         self.unlisted: Mapping[Kind, str] = {}
         self.warnings: list[str] = []
+        self.memory = SweepMemory(endpoint.memory, self.warnings)
         self.seconds = 0.0
 
     async def run(self) -> None:
@@ -114,9 +115,7 @@ class EndpointSweep:
         if self.units:
             await self._guard(self._confirm)  # after a bug as well: what was done is accounted for
             self._let_rest()
-        if (memory := self.endpoint.memory) is not None:
-            gone = frozenset(id_ for unit in self.units for id_ in unit.gone)
-            self.warnings += [problem] if (problem := memory.correct(self.decisions, gone, self._now())) else []
+        self.memory.follow(self.units, self._now(), ended=True)
         if (refused := self.retrier.breaker.refused) is not None:
             self._fail(refused.label, str(refused))
         ask = self.ended and not self.draining
@@ -218,8 +217,7 @@ class EndpointSweep:
         resources, self.unjudged = decided_about(inventory, leases, self.shared.rules, self.shared.options)
         self.held = sum(resource.excluded is None for resource in resources)
         self.shared.observer.listed(self.name, self.held)
-        if self.endpoint.memory is not None:
-            resources = self.endpoint.memory.recall(resources)
+        resources = self.memory.recall(resources)
         if inventory.clock_problem is not None:
             self._keep_all(resources, inventory.clock_problem)
             return
@@ -246,8 +244,8 @@ class EndpointSweep:
             self.decisions = judge([d.resource for d in self.decisions], chosen=await options.choose(self.decisions))
         net = self.reader.traits.safety_net if options.safety_net and self.cap is None else None
         self.timerless = await without_timers(net, self.decisions, self.looker, now)
-        if options.act and self.cap is None and (memory := self.endpoint.memory) is not None:
-            self.warnings += filter(None, [memory.learn(self.decisions, now, rules.created_grace, kinds)])
+        if options.act and (self.cap is None or self.cap.of_leases):  # which keeps no policy from going on
+            self.memory.learn(self.decisions, self.held_back, now, rules.created_grace, kinds)
 
     def _set_clock(self, inventory: Inventory) -> None:
         if abs(inventory.clock_skew) > SKEW_TOLERANCE:
@@ -344,6 +342,7 @@ class EndpointSweep:
         for stage in sorted({unit.stage for unit in units}):
             for layer in users_first([unit for unit in units if unit.stage == stage], Unit.ids, Unit.uses):
                 await self._round(layer)
+            self.memory.follow(self.units, self._now(), is_late=True)
 
     async def _round(self, units: Sequence[Unit]) -> None:
         limits = self.reader.limits
@@ -363,6 +362,7 @@ class EndpointSweep:
 
     def _settled(self, result: Result) -> None:
         self.shared.observer.settled(self.name, result)
+        self.memory.follow(self.units, self._now())
         if result.failed and self.shared.options.fail_fast:
             self.shared.failed_fast()
 

@@ -6,18 +6,21 @@ A network is remembered with the time of its creation, and for the project in th
 name would use the network that is there.
 """
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import anyio
 
 from reaper.core.identity import Groups
-from reaper.core.model import Decision, Kind, Remembered, Resource
+from reaper.core.model import Decision, Kind, Remembered, Resource, Verdict
 from reaper.files import EndpointFile
 
 NOT_REAPED = datetime(9999, 1, 1, tzinfo=UTC)
 """When a volume or an image is free whose project was not reaped: ``docker compose down`` keeps volumes on purpose."""
+FOLLOW_EVERY = 1.0  # seconds between two writes while a sweep deletes
 _VERSION = 2
 _OPT_IN = frozenset(kind for kind in Kind if kind.opt_in)
 
@@ -72,7 +75,9 @@ class Memory:
     ) -> str | None:
         """Remember what is owned as part of a project now, and forget what is not listed any more.
 
-        A network whose project is about to be reaped is free at once: when the sweep dies half-way, the next one goes on.
+        A network whose project is about to be reaped is free at once: when the sweep dies half-way, the next one goes on. A
+        volume or an image is not before ``correct`` has heard that its project is gone: a person may remove what a sweep that
+        died has left of it, and keep these.
 
         Args:
             decisions: about all that was listed.
@@ -96,7 +101,7 @@ class Memory:
                 known[resource.id] = before
                 continue
             owner = before.owner if before is not None else decision.owner
-            entry = Remembered(owner, now if decision.deletes else NOT_REAPED if resource.kind.opt_in else now + grace)
+            entry = Remembered(owner, NOT_REAPED if resource.kind.opt_in else now if decision.deletes else now + grace)
             if not resource.kind.runs and resource.kind is not Kind.IMAGE:
                 key = groups.key(resource)
                 place = before.place if before is not None else None
@@ -113,13 +118,16 @@ class Memory:
         self._grace, self._learned = grace, known
         return None if known == self._known else self._write(known)
 
-    def correct(self, decisions: Iterable[Decision], gone: Container[str], now: datetime) -> str | None:
-        """Free what was about to go with its project no more where that stays: a person may remove it, and keep its volumes.
+    def correct(
+        self, decisions: Iterable[Decision], gone: Container[str], now: datetime, *, ended: bool = True
+    ) -> str | None:
+        """Free what goes with its project where that is gone, and no more where it stays: a person may remove it.
 
         Args:
             decisions: that were learnt.
-            gone: ids of what is gone now.
+            gone: ids of what is gone by now.
             now: aware UTC.
+            ended: whether the sweep has; else what is still there may be about to go.
 
         Returns:
             why it could not be written, if so.
@@ -134,12 +142,81 @@ class Memory:
         known = dict(self._learned)
         for resource in (decision.resource for decision in going):
             key, entry = groups.key(resource), known[resource.id]
-            if key is not None and key in stay:
-                known[resource.id] = replace(entry, free_at=NOT_REAPED if resource.kind.opt_in else now + self._grace)
-        return None if known == self._learned else self._write(known)
+            stays = key is not None and key in stay
+            if resource.kind.opt_in:
+                known[resource.id] = replace(entry, free_at=NOT_REAPED if stays else min(entry.free_at, now))
+            elif stays and ended:
+                known[resource.id] = replace(entry, free_at=now + self._grace)
+        if known == self._learned:
+            return None
+        self._learned = known
+        return self._write(known)
 
     def _write(self, known: Mapping[str, Remembered]) -> str | None:
         return self._stored.write("what is owned", {"owned": {id_: _fields(entry) for id_, entry in known.items()}})
+
+
+class _Unit(Protocol):
+    @property
+    def removed(self) -> frozenset[str]:
+        """The ids of what is gone of it."""
+        ...
+
+    @property
+    def gone(self) -> frozenset[str]:
+        """The same with what may be gone, since no answer to its deletion has come."""
+        ...
+
+
+class SweepMemory:
+    """What one sweep recalls of its endpoint, and what it leaves in the memory.
+
+    Args:
+        memory: of the endpoint, if there is one.
+        warnings: why something could not be written is added to these.
+    """
+
+    def __init__(self, memory: Memory | None, warnings: list[str]) -> None:
+        self._memory = memory
+        self._warnings = warnings
+        self._learnt: Sequence[Decision] = ()
+        self._followed_at = 0.0
+
+    def recall(self, resources: Sequence[Resource]) -> list[Resource]:
+        """The resources, each with what is remembered of it."""
+        return [*resources] if self._memory is None else self._memory.recall(resources)
+
+    def learn(
+        self,
+        decisions: Iterable[Decision],
+        held_back: Container[str],
+        now: datetime,
+        grace: timedelta,
+        kinds: Container[Kind],
+    ) -> None:
+        """See ``Memory.learn``; what is held back stays."""
+        if self._memory is not None:
+            self._learnt = [replace(d, verdict=Verdict.KEEP) if d.resource.id in held_back else d for d in decisions]
+            self._warn(self._memory.learn(self._learnt, now, grace, kinds))
+
+    def follow(self, units: Iterable[_Unit], now: datetime, *, is_late: bool = False, ended: bool = False) -> None:
+        """Have the memory know what is gone, so that the next sweep goes on should this process die.
+
+        Args:
+            units: what is being deleted.
+            now: aware UTC.
+            is_late: whether that is done although it was done a moment ago.
+            ended: whether the sweep has.
+        """
+        at = anyio.current_time()
+        if self._memory is not None and self._learnt and (is_late or ended or at - self._followed_at >= FOLLOW_EVERY):
+            self._followed_at = at
+            gone = frozenset(id_ for unit in units for id_ in (unit.gone if ended else unit.removed))
+            self._warn(self._memory.correct(self._learnt, gone, now, ended=ended))
+
+    def _warn(self, problem: str | None) -> None:
+        if problem is not None and problem not in self._warnings:
+            self._warnings.append(problem)
 
 
 def _entries(content: Mapping[str, Any]) -> Mapping[str, Remembered]:

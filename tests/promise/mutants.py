@@ -411,4 +411,14 @@ OF_PAIRS = (
         "self._repositories.add(_repository(reference))",
         "pass",
     ),
+    Mutant(
+        "what goes with its project is no leftover before that is gone",
+        "NOT_REAPED if resource.kind.opt_in else now if decision.deletes else now + grace",
+        "now if decision.deletes else NOT_REAPED if resource.kind.opt_in else now + grace",
+    ),
+    Mutant(
+        "the cap of leases keeps no policy's sweep from learning",
+        "(self.cap is None or self.cap.of_leases)",
+        "self.cap is None",
+    ),
 )

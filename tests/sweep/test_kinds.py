@@ -462,6 +462,70 @@ async def test_what_compose_down_has_left_stays_where_the_sweep_had_begun_to_rea
     assert swept.left() == {"p_data", "p-web:latest"}
 
 
+async def killed_at_deletion_of(name: str, swept: Lab) -> None:
+    """Sweep by a process that is killed while it waits for the answer to this deletion, which is not carried out."""
+    swept.world.rules.append(Rule("delete", name, hang=True))
+    with anyio.move_on_after(10) as scope:  # what is cancelled does no more than what is killed
+        await swept.sweep()
+    assert scope.cancelled_caught
+    swept.world.rules.clear()
+
+
+async def test_what_compose_down_has_left_stays_where_the_sweep_was_killed_before_it_reaped_the_project(
+    tmp_path: Path,
+) -> None:
+    """A person takes down what is left of the project, and keeps the volumes on purpose."""
+    things, by = project("network", "volume", "image")
+    swept = lab(*things, by=by, state=tmp_path)
+    await killed_at_deletion_of("web", swept)
+    assert "web" in swept.left()
+    for name in ("web", "p_default"):
+        swept.world.remove(name)
+    await later(swept, 3)
+    assert await swept.outcomes() == {}
+    assert swept.left() == {"p_data", "p-web:latest"}
+
+
+@pytest.mark.parametrize("at", ["p_data", "p-web:latest"])
+async def test_what_a_killed_sweep_has_left_of_a_project_that_it_reaped_goes_in_the_next_one(tmp_path: Path, at: str) -> None:
+    things, by = project("network", "volume", "image")
+    swept = lab(*things, by=by, state=tmp_path)
+    await killed_at_deletion_of(at, swept)
+    left = swept.left()
+    assert at in left
+    assert "web" not in left
+    assert await swept.outcomes() == dict.fromkeys(left, "deleted")
+
+
+async def test_of_many_projects_those_that_a_killed_sweep_has_reaped_lose_their_volumes_in_the_next_one(
+    tmp_path: Path,
+) -> None:
+    """The sweep is killed long before all containers are gone; the projects that were deleted first are known all the same."""
+    _, by = project("volume")
+    things: list[Resource] = []
+    for name in ("first", "last"):
+        things.append(stopped(f"{name}-web", group=name, labels=MINE, uses=frozenset({f"{name}_data"})))
+        things.append(volume(f"{name}_data", {"com.docker.compose.project": name}, group=name))
+    swept = lab(*things, by=by, state=tmp_path)
+    swept.world.rules.append(Rule("delete", "first-web", seconds=2))
+    await killed_at_deletion_of("last-web", swept)
+    assert swept.left() == {"first_data", "last-web", "last_data"}
+    swept.world.remove("last-web")
+    assert await swept.outcomes() == {"first_data": "deleted"}
+
+
+async def test_over_the_cap_of_leases_what_a_policy_could_not_delete_goes_in_the_next_sweep(tmp_path: Path) -> None:
+    """That cap keeps no policy from going on, so what belongs to a project has to be remembered under it."""
+    things, by = project("network", "volume")
+    swept = lab(*things, running("mine", hours=0), by=by, state=tmp_path)
+    swept.abandon("mine")
+    swept.world.rules.append(Rule("delete", "p_data", error=ServerError("500")))
+    report = await swept.sweep(max_lease_deletions=0)
+    assert outcomes(report) == {"web": "deleted", "p_default": "deleted", "p_data": "failed", "mine": "abandoned"}
+    swept.world.rules.clear()
+    assert await swept.outcomes(max_lease_deletions=0) == {"p_data": "deleted", "mine": "abandoned"}
+
+
 async def test_a_one_off_container_goes_beside_its_living_project() -> None:
     labels = {**MINE, "com.docker.compose.project": "p"}
     oneoff = stopped("run", group="p", labels={**labels, "com.docker.compose.oneoff": "True"}, image=FOREIGN)
