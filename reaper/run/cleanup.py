@@ -32,12 +32,13 @@ TRIES = timedelta(minutes=10)  # for which a guard goes on when something fails
 _NOT_ON_PURPOSE = frozenset({Reason.CHANGING, Reason.UNKNOWN_STATE, Reason.UNREADABLE})
 
 
-def clean_up_later(text: bytes, *, holder_died: bool) -> int:
+def clean_up_later(text: bytes, *, holder_died: bool, ended_at: float) -> int:
     """End the lease unless its holder has ended it, and take what it left. Returns 0 when nothing is left.
 
     Args:
         text: the guard's orders, as ``Orders.dump`` wrote them.
         holder_died: else it has ended in order, and something could not be cleaned up.
+        ended_at: when that ended for which the lease was taken, in seconds since 1970: its command, or its holder.
     """
     log = configure("json", "info")
     try:
@@ -49,12 +50,12 @@ def clean_up_later(text: bytes, *, holder_died: bool) -> int:
     record = orders.record
     log.info("holder_died" if holder_died else "clean_up_continued", lease=record.id, holder=str(record.holder))
     try:
-        end(orders.plan.state, record, LeaseState.EXPIRED, KILLED)
+        end(orders.plan.state, record, LeaseState.EXPIRED, KILLED, datetime.fromtimestamp(ended_at, UTC))
     except LeasesUnknownError as error:
         # Nothing is deleted by a guess: the next sweep that can read the leases takes what this one covered.
         log.error("leases_unknown", problem=str(error))  # noqa: TRY400 - foreseen: no traceback
         return 1
-    observer, began = LogObserver(log), time.monotonic()
+    observer, began, over_for = LogObserver(log), time.monotonic(), max(time.time() - ended_at, 0.0)
 
     async def work(stop: Stop) -> int:
         patience = Patience(at_least=LATEST, at_most=TRIES, failures=True)
@@ -66,7 +67,7 @@ def clean_up_later(text: bytes, *, holder_died: bool) -> int:
     try:
         return anyio.run(lambda: run_with_deadline(work, 2 * TRIES))
     finally:
-        elsewhere.release(record.id, time.monotonic() - began)
+        elsewhere.release(record.id, over_for + time.monotonic() - began)
         if orders.scratch is not None:
             shutil.rmtree(orders.scratch, ignore_errors=True)
 
@@ -97,7 +98,8 @@ def of_lease(id_: str, leases: KnownLeases, ending: Ending | None = None) -> Cal
         id_: this one.
         leases: reads all of them. How this one stands the state directory knows best: a service elsewhere takes a while to
             miss its holder.
-        ending: how this one ended, which only its holder has yet.
+        ending: how this one ended, which only its holder has yet. One that has been ended before, by an operator or its age,
+            covers no more than it did then.
     """
 
     def read() -> Sequence[Lease]:
@@ -106,7 +108,7 @@ def of_lease(id_: str, leases: KnownLeases, ending: Ending | None = None) -> Cal
         mine = leases.own().get(id_) or found.get(id_)
         if mine is None:
             return others
-        return [mine if ending is None else replace(mine, ending=ending), *others]
+        return [mine if ending is None or mine.ending is not None else replace(mine, ending=ending), *others]
 
     return read
 

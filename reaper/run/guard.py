@@ -1,17 +1,20 @@
 """Outlives the process that holds a lease, and cleans up after it however it died: ``python -m reaper.run.guard``.
 
-It reads its orders (JSON) from stdin and then waits there. Its holder writes "done" before it ends in order, or "left" when
-it could not clean up everything; when stdin ends without a word the holder is dead, and only the kernel need have noticed.
+It reads its orders (JSON) from stdin and then waits there. Its holder writes a line with the time when its command ended,
+and "done" before it ends in order, or "left" when it could not clean up everything; when stdin ends without such a word the
+holder is dead, and only the kernel need have noticed.
 It has a session of its own: what kills its holder's process group does not reach it, nor does what stops that. A holder that
 is stopped sends no heartbeats to a service elsewhere, so it does.
 """
 
+import io
 import json
 import os
 import select
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +45,7 @@ class Guard:
 
     def __init__(self, orders: "Orders") -> None:
         self._orders = orders
+        self._over = b""
         self._process = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
@@ -55,9 +59,20 @@ class Guard:
         assert process.stdin is not None
         # By the pipe, which no other process can read: the API keys are in it.
         text = self._orders.dump()
-        process.stdin.write(len(text).to_bytes(8, "big") + text)
+        process.stdin.write(len(text).to_bytes(8, "big") + text + self._over)
         process.stdin.flush()
         return process
+
+    def over(self, at: float) -> None:
+        """The command has ended, at this time (seconds since 1970): what is made later is not the run's.
+
+        Without a word of that the lease would claim until this process ends, which cleans up, and may be killed meanwhile.
+        """
+        self._over = f"{at:.6f}\n".encode()
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it was killed, and the one that takes its place is told
+            self._process.stdin.write(self._over)
+            self._process.stdin.flush()
 
     def keep(self) -> bool:
         """Start it again if it was killed; return whether it was."""
@@ -95,11 +110,8 @@ def main() -> int:
     text = sys.stdin.buffer.read(size)
     if len(text) < size or not size:
         return 0  # the holder died before it had anything to guard
-    holder = os.getppid()
-    while os.environ.get("REAPER_URL", "").startswith("http") and not select.select([sys.stdin], [], [], EVERY)[0]:
-        with suppress(Exception):  # an upgrade of the package may have changed anything
-            _keep_elsewhere(text, holder)
-    word = sys.stdin.buffer.read()
+    *over, word = _said(text, os.getppid()).split(b"\n")
+    ended_at = float(over[0]) if over else time.time()  # before the imports, which take seconds on a busy machine
     if word == DONE:
         return 0
     _hear_signals()
@@ -112,7 +124,20 @@ def main() -> int:
             " what the lease covers\n"
         )
         return 1
-    return cleanup.clean_up_later(text, holder_died=word != LEFT)
+    return cleanup.clean_up_later(text, holder_died=word != LEFT, ended_at=ended_at)
+
+
+def _said(text: bytes, holder: int) -> bytes:
+    """What the holder says until its end."""
+    said, stdin = b"", sys.stdin.buffer
+    assert isinstance(stdin, io.BufferedReader)
+    while True:
+        while os.environ.get("REAPER_URL", "").startswith("http") and not select.select([sys.stdin], [], [], EVERY)[0]:
+            with suppress(Exception):  # an upgrade of the package may have changed anything
+                _keep_elsewhere(text, holder)
+        if not (piece := stdin.read1()):
+            return said
+        said += piece
 
 
 def _keep_elsewhere(text: bytes, holder: int) -> None:

@@ -110,6 +110,7 @@ class GuardedHold:
         """
         began = time.monotonic()
         ended = datetime.now(UTC)  # of what others make while this is cleaned up nothing is the run's
+        self._guard.over(ended.timestamp())
         report = _clean_up(self._plan, self.id, Ending(ended, cause), log, self._say)
         if report.interrupted is None:
             try:

@@ -14,7 +14,10 @@ import pytest
 from reaper.config.settings import Settings
 from reaper.core.lease import Claim
 from reaper.core.scope import Scope, Selector
+from reaper.leases.database import create
 from reaper.leases.record import Holder, LeaseRecord, Liveness
+from reaper.leases.sources import NAME
+from reaper.leases.store import LeaseFile
 from reaper.providers.daytona.registration import REGISTRATION as DAYTONA
 from reaper.providers.daytona.settings import DaytonaTable
 from reaper.providers.docker.registration import REGISTRATION as DOCKER
@@ -25,6 +28,7 @@ from reaper.run.guard import LOG
 from reaper.run.orders import VERSION, Orders, OrdersError
 from reaper.sweep.plan import Plan
 from reaper.sweep.sweep import Options
+from tests.running.lab import until
 
 NOW = datetime(2026, 11, 28, 12, 0, 1, 5, tzinfo=UTC)
 
@@ -105,6 +109,48 @@ def test_a_package_that_cannot_be_loaded_any_more_is_logged(orders: Orders, tmp_
     assert "the program cannot be loaded" in log
     assert "reaper --once" in log
     assert "Traceback" not in log
+
+
+SLOWLY = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Slow(MetaPathFinder):
+    def find_spec(self, name, *rest):
+        if name == "reaper.run.cleanup":
+            print("loads", flush=True)
+            open(sys.argv[2]).read()
+
+sys.meta_path.insert(0, Slow())
+from reaper.run import guard
+sys.exit(guard.main())
+"""
+
+
+@pytest.mark.parametrize("said", [b"", b"1795867201.000005\n"], ids=["it is killed", "it is killed while it cleans up"])
+def test_a_lease_ends_when_its_command_or_its_holder_does(orders: Orders, tmp_path: Path, said: bytes) -> None:
+    """Not when the guard has been loaded, which takes seconds on a busy machine: its names may be others' by then."""
+    create(tmp_path / NAME)
+    go, text = tmp_path / "go", orders.dump()
+    os.mkfifo(go)
+    words = [sys.executable, "-c", SLOWLY, str(tmp_path / LOG), str(go)]
+    env = {**os.environ, "STATE_DIRECTORY": str(tmp_path)}
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as guard:
+        assert guard.stdin is not None
+        assert guard.stdout is not None
+        guard.stdin.write(len(text).to_bytes(8, "big") + text + said)
+        guard.stdin.close()
+        assert guard.stdout.readline() == b"loads\n"
+        loading = datetime.now(UTC)
+        go.write_text("")
+        file = LeaseFile(tmp_path / NAME)
+        until(lambda: file.find(orders.record.id) is not None, "it does not end the lease")
+        guard.kill()
+    ended = file.find(orders.record.id)
+    file.close()
+    assert ended is not None
+    assert ended.ended_at is not None
+    assert ended.ended_at == NOW if said else orders.record.since < ended.ended_at <= loading
 
 
 def guarded(folder: Path, text: bytes, *command: str) -> tuple[int, str]:

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -183,6 +183,27 @@ def test_a_claim_takes_nothing_that_was_made_before_the_run_or_after_it(program:
     served.add("chess-9", age=timedelta(0))
     assert program("--once").code == 0
     assert served.left() == {"chess-just-before", "chess-9"}
+
+
+def test_a_claim_takes_nothing_that_was_made_after_the_command_though_the_run_is_killed_later(
+    program: Program, served: Served
+) -> None:
+    """It cleans up, which takes its time: the names are free from the end of the command on."""
+    served.sim.faults.add("hang,method=DELETE,path=/sandbox/,times=1")
+    words = Making({"chess-mine": {}}).words
+    with started(program, *QUICKLY, "--own", "name=chess-*", "--", *words) as process:
+        until(lambda: any(change.startswith("DELETE") for change in served.changes()), "it does not clean up")
+        cleaning = datetime.now(UTC)
+        process.kill()
+        process.wait()
+    file = LeaseFile(program.folder / NAME)
+    (record,) = file.records()
+    until(lambda: file.records()[0].state.ended, "its guard does not end the lease")
+    (record,) = file.records()
+    file.close()
+    assert record.ended_at is not None
+    assert record.since < record.ended_at < cleaning
+    until(lambda: served.left() == set(), "its guard does not clean up")
 
 
 def test_what_is_kept_on_purpose_is_reported_and_no_failure(program: Program, served: Served) -> None:
