@@ -47,6 +47,11 @@ class Requester:
         """The user's number, where the kernel says it."""
         return None if self.peer is None else self.peer.uid
 
+    @property
+    def pid(self) -> int | None:
+        """The process, where the kernel says it."""
+        return None if self.peer is None else self.peer.pid
+
     def holder(self, said: Holder | None) -> Holder:
         """Return the holder of a new lease: as the kernel says where it can, else as ``said``. Raises RefusedError."""
         if self.peer is not None:

@@ -7,12 +7,13 @@ A lease is a claim of ownership: when it ends, what it covers is deleted. So a c
 carries the lease's own label, and what carries labels that the configuration sets aside for that.
 """
 
+import asyncio
 import json
 import math
 import os
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -98,6 +99,23 @@ async def _explain_errors(request: web.Request, handler: Handler) -> web.StreamR
         return answer_json(405, {"error": _METHODS["PUT" in error.allowed_methods]}, Allow=methods)
 
 
+@dataclass(slots=True)
+class _Connection:
+    """One by which a lease is held, or was.
+
+    Args:
+        pid: the process at its other end, where the kernel says that.
+        transport: it; None when its answer has ended.
+    """
+
+    pid: int | None
+    transport: asyncio.Transport | None
+
+    @property
+    def is_open(self) -> bool:
+        return self.transport is not None and not self.transport.is_closing()
+
+
 class LeaseApi:
     """Answers the requests.
 
@@ -123,7 +141,7 @@ class LeaseApi:
         self._claimable = claimable
         self._trusted = ({0, os.geteuid()} - {UNKNOWN_USER}) | set(trusted)
         self._endpoints = endpoints
-        self._connections: Counter[str] = Counter()  # open ones, by lease
+        self._connections: dict[str, list[_Connection]] = {}  # that hold each lease, or did beside these
         self._closing = False
 
     def close_connections(self) -> None:
@@ -138,18 +156,29 @@ class LeaseApi:
     async def renew(self, request: web.Request, requester: Requester) -> web.StreamResponse:
         """Handle a heartbeat."""
         name = self._owned(request, requester)
-        return self._found(self._book.heard(name), name)
+        record = self._book.find(name)
+        if record is not None and record.sort is Liveness.HEARTBEAT:  # a connection is its own sign of life
+            record = self._book.heard(name)
+        return self._found(record, name)
 
     async def release(self, request: web.Request, requester: Requester) -> web.StreamResponse:
         """End a lease."""
         name, by = request.match_info["id"], _line(request, "by")
         if by is None:
             self._owned(request, requester)
+            if self._is_held_by_others(name, requester):
+                return self._found(self._book.find(name), name)
             return self._found(self._book.release(name, _line(request, "cause") or "released", _over_for(request)), name)
         if (record := self._book.known(name)) is not None:
             requester.must_have_power(record)
             by = requester.named(by)
         return self._found(self._book.end(name, by, _line(request, "cause") or "no reason was given"), name)
+
+    def _is_held_by_others(self, name: str, requester: Requester) -> bool:
+        """Whether the sender has held the lease by a connection, and another process does: the last one ends it."""
+        there = self._connections.get(name, [])
+        is_holder = any(one.pid == requester.pid for one in there)
+        return is_holder and any(one.pid != requester.pid and one.is_open for one in there)
 
     def _owned(self, request: web.Request, requester: Requester) -> str:
         """Return the id that the path names. Raises RefusedError where the lease is another's."""
@@ -221,7 +250,7 @@ class LeaseApi:
         if requester.trusted or requester.peer is not None:
             given["endpoints"] = sorted(self._endpoints())
         if record.sort is Liveness.CONNECTION:
-            return await self._hold(request, record, given, status)
+            return await self._hold(request, record, given, status, requester.pid)
         return answer_json(status, given, **_place(record))
 
     def _taken(self, wanted: LeaseRequest, requester: Requester) -> tuple[LeaseRecord, int]:
@@ -245,6 +274,8 @@ class LeaseApi:
         known = None if wanted.id is None else self._book.known(wanted.id)
         if known is not None and known.ended_by:
             raise _ended(known)
+        if known is not None and known.sort is sort and not known.state.ended and requester.took(known, holder):
+            raise _watched_elsewhere(known)
         if known is not None:
             raise RefusedError(409, f"lease {wanted.id} has ended, or is another reaper's; take another id")
         opened = [record.holder.uid for record in self._book.open_records()]
@@ -257,22 +288,19 @@ class LeaseApi:
         return self._book.take(sort, holder, claims, name=wanted.id, max_age=max_age), 201
 
     async def _hold(
-        self, request: web.Request, record: LeaseRecord, given: dict[str, Any], status: int
+        self, request: web.Request, record: LeaseRecord, given: dict[str, Any], status: int, pid: int | None
     ) -> web.StreamResponse:
         """Answer for as long as the client listens: a line with the lease, and an empty one now and then."""
-        self._connections[record.id] += 1
+        connection = _Connection(pid, request.transport)
+        others = (one for one in self._connections.get(record.id, []) if one.transport is not None or one.pid != pid)
+        self._connections[record.id] = [*others, connection]
         line = TcpPeer(request.transport)
         try:
             answer = web.StreamResponse(status=status, headers={"Content-Type": _LINES, **_place(record)})
             await answer.prepare(request)
             await answer.write(json.dumps(given).encode() + b"\n")
             quiet = 0.0
-            while (
-                (to := request.transport) is not None
-                and not to.is_closing()
-                and self._book.watches(record.id)
-                and not self._closing
-            ):
+            while connection.is_open and self._book.watches(record.id) and not self._closing:
                 line.look()
                 await anyio.sleep(LOOK_EVERY)
                 quiet += LOOK_EVERY
@@ -282,16 +310,19 @@ class LeaseApi:
         except ConnectionError:
             pass  # it listens no more
         finally:
-            self._connections[record.id] -= 1
-            if not self._connections[record.id]:
+            connection.transport = None
+            if all(one.transport is None for one in self._connections[record.id]):
                 del self._connections[record.id]
                 with suppress(LeasesUnknownError):  # it is looked for all the same
                     self._book.lost(record.id, line.silent_for(request.content.exception()))
         return answer
 
     def _found(self, record: LeaseRecord | None, name: str) -> web.Response:
-        if record is None and (known := self._book.known(name)) is not None and known.ended_by:
+        known = self._book.known(name) if record is None else None
+        if known is not None and known.ended_by:
             raise _ended(known)
+        if known is not None and not known.state.ended and known.sort is not Liveness.PROCESS:
+            raise _watched_elsewhere(known)
         if record is None:
             raise RefusedError(404, f"no lease {name} is open here; what it covered is not covered any more")
         return answer_json(200, document(record))
@@ -300,6 +331,15 @@ class LeaseApi:
 def _ended(record: LeaseRecord) -> RefusedError:
     """The answer to a holder whose lease was ended, and who does not get it back."""
     return RefusedError(410, f"lease {record.id} was ended by {record.ended_by}: {record.cause}")
+
+
+def _watched_elsewhere(record: LeaseRecord) -> RefusedError:
+    """The answer while another process on the state directory watches it: its place is taken when that ends.
+
+    A holder that was told to take another id would leave what carries this one to a lease that nothing keeps alive.
+    """
+    problem = f"lease {record.id} is watched by another process that shares the state directory; ask again"
+    return RefusedError(503, problem, **{"Retry-After": "1"})
 
 
 def _line(request: web.Request, name: str) -> str | None:

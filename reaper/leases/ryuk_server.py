@@ -345,8 +345,10 @@ class Ryuk:
             raise LineError(f"lease {id_} was ended by {before.ended_by}: {before.cause}")
         if len(book.open_records()) >= MOST:
             raise LineError(f"{MOST} leases are open already")
-        # Who comes back late has not forgotten what it made before.
-        since = before.since if before is not None else self._sessions_since if named.claim.of_one_session else None
+        # A session that comes back late has not forgotten what it made before. Other labels may be on others' things since.
+        since = None
+        if named.claim.of_one_session:
+            since = before.since if before is not None else self._sessions_since
         book.take(Liveness.CONNECTION, named.holder, [named.claim], name=id_, since=since)
 
     def _let_go(self, client: _Client, id_: str) -> None:

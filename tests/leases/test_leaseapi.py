@@ -78,10 +78,12 @@ class Client:
 
 
 @asynccontextmanager
-async def serving(folder: Path, *, token: str | None = None, local: bool = True) -> AsyncIterator[Client]:
+async def serving(
+    folder: Path, *, token: str | None = None, local: bool = True, watcher: int = 1, lives: bool | None = None
+) -> AsyncIterator[Client]:
     file = LeaseFile(folder / NAME)
     second = timedelta(seconds=1)
-    book = LeaseBook(file, VirtualClock(NOW), Quiet(), token=1, lives=lambda _: None, connection=second)
+    book = LeaseBook(file, VirtualClock(NOW), Quiet(), token=watcher, lives=lambda _: lives, connection=second)
     book.open()
     api = LeaseApi(book, token=token, claimable=CLAIMABLE)
 
@@ -265,6 +267,21 @@ async def test_others_leases_are_listed_and_not_touched(tmp_path: Path) -> None:
         assert (await client.ask("DELETE", "/leases/process"))[0] == 404
 
 
+async def test_of_a_lease_that_another_process_watches_no_holder_hears_that_it_has_ended(tmp_path: Path) -> None:
+    """Of two services on a state directory, as when one takes the other's place."""
+    async with serving(tmp_path) as first:
+        assert (await first.take(id="mine"))[0] == 201
+        async with serving(tmp_path, watcher=2, lives=True) as second:
+            body = {"holder": HOLDER, "id": "mine"}
+            for method, path in (("POST", "/leases"), ("PUT", "/leases/mine"), ("DELETE", "/leases/mine")):
+                status, refused = await second.ask(method, path, body if method == "POST" else None)
+                problem = "lease mine is watched by another process that shares the state directory; ask again"
+                assert (status, refused["error"]) == (503, problem)
+            status, refused = await second.ask("POST", "/leases", {**body, "holder": {**HOLDER, "pid": 4712}})
+            assert (status, refused["error"]) == (409, "lease mine has ended, or is another reaper's; take another id")
+        assert first.records()["mine"].state is LeaseState.LIVE
+
+
 async def test_an_open_connection_is_a_lease_until_it_is_closed(tmp_path: Path) -> None:
     async with serving(tmp_path) as client:
         async with client.hold("mine") as answer:
@@ -301,6 +318,17 @@ async def test_who_comes_back_in_time_goes_on(tmp_path: Path) -> None:
             await client.until("mine", LeaseState.LIVE)
             assert (await client.take(id="mine"))[0] == 409, "a connection is no heartbeat"
             second.close()
+
+
+async def test_a_heartbeat_is_no_connection(tmp_path: Path) -> None:
+    """Else a lease that is held by one would never end when that is gone."""
+    async with serving(tmp_path) as client:
+        async with client.hold("mine") as answer:
+            assert (await client.ask("PUT", "/leases/mine"))[0] == 200
+            answer.close()
+        await client.until("mine", LeaseState.RECONNECTING)
+        assert (await client.ask("PUT", "/leases/mine"))[1]["state"] == "reconnecting"
+        await client.until("mine", LeaseState.EXPIRED)
 
 
 async def test_one_that_is_given_back_ends_the_answer(tmp_path: Path) -> None:

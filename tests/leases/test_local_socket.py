@@ -245,6 +245,29 @@ def killed_by(word: str) -> Iterator[None]:
         subprocess.run(["pkill", "-KILL", "-f", word], check=False)
 
 
+def test_of_two_processes_that_hold_one_lease_by_its_name_the_last_one_gives_it_back(service: Service) -> None:
+    """As jobs that run side by side with one name: when the first one ends, the containers of the other one live."""
+    script = """
+import sys
+from reaper import lease
+with lease(name="nightly", url=sys.argv[1]) as held:
+    print(held.state, flush=True)
+    sys.stdin.readline()
+"""
+    command = [sys.executable, "-c", script, service.local_url]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as one,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other,
+    ):
+        for job in (one, other):
+            assert job.stdout is not None
+            assert job.stdout.readline() == "live\n"
+        one.communicate("\n", timeout=60)
+        assert service.records()["nightly"].state is LeaseState.LIVE
+        other.communicate("\n", timeout=60)
+        assert service.records()["nightly"].state is LeaseState.RELEASED
+
+
 def test_a_child_that_leaves_the_block_does_not_give_back_its_parents_lease(service: Service) -> None:
     script = """
 import os, sys

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -64,8 +64,12 @@ class Service:
         socket: Path | None = None,
         trusted: Collection[int] = (),
         window: timedelta = CONNECTION_WINDOW,
+        watcher: int = 1,
+        lives: Callable[[int], bool | None] = lambda _: None,
     ) -> None:
         self.port, self._token, self._path = port, token, folder / NAME
+        self._watcher, self._lives = watcher, lives
+        self.asked = 0  # how many requests have come
         self.socket = socket or folder / SOCKET
         self._trusted, self._window = trusted, window
         self.heartbeats = threading.Semaphore(0)
@@ -106,10 +110,14 @@ class Service:
         self._loop = asyncio.get_running_loop()
         file = LeaseFile(self._path)
         self.book = LeaseBook(
-            file, lambda: datetime.now(UTC), Quiet(), token=1, lives=lambda _: None, connection=self._window
+            file, lambda: datetime.now(UTC), Quiet(), token=self._watcher, lives=self._lives, connection=self._window
         )
         self.book.open()
         api = LeaseApi(self.book, token=self._token, claimable=CLAIMABLE, trusted=self._trusted, endpoints=lambda: ENDPOINTS)
+
+        def current() -> LeaseApi:
+            self.asked += 1
+            return api
 
         @web.middleware
         async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -119,12 +127,12 @@ class Service:
             return answer
 
         app = web.Application(middlewares=[count])
-        app.add_subapp(PATH, lease_app(lambda: api))
+        app.add_subapp(PATH, lease_app(current))
         runner = EndingRunner(app)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", self.port, reuse_address=True).start()
         self.port = runner.addresses[0][1]
-        local = LocalSocket(lambda: api, [str(self.socket)], named=True, log=Log().bound())
+        local = LocalSocket(current, [str(self.socket)], named=True, log=Log().bound())
         await local.open()
         watch = asyncio.create_task(self.book.run(), name="watch")
         self._ready.set()

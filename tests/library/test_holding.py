@@ -26,6 +26,7 @@ from reaper.library import lease as own
 from reaper.library import lease_client
 from tests.library.lab import Nothing, cancelled_at, names
 from tests.library.service import ENDPOINTS, Service, serving
+from tests.running.lab import until
 from tests.simulator.docker_world import World
 
 CLAIM = {"labels": ["org.testcontainers.session-id=abc"]}
@@ -193,6 +194,22 @@ def test_a_service_that_comes_back_knows_who_holds_what(tmp_path: Path) -> None:
         held.__exit__(None, None, None)
         assert {id_: record.state for id_, record in service.records().items()} == {before: LeaseState.RELEASED}
     assert len(told) == 2
+
+
+def test_while_one_service_takes_anothers_place_a_holder_keeps_its_lease(tmp_path: Path) -> None:
+    """The one that ends has let go of its socket already, and watches its leases still: what carries their labels lives."""
+    told, living = Told(), {1}
+    with serving(tmp_path / "state") as service:
+        held = lease([CLAIM], url=service.local_url, on_trouble=told).__enter__()
+        before = held.id
+    told.until("does not answer")
+    with serving(tmp_path / "state", watcher=2, lives=lambda token: token in living) as service:
+        until(lambda: service.asked > 2, "it is not asked")
+        living.clear()
+        told.until("is live")
+        assert held.id == before
+        held.__exit__(None, None, None)
+        assert {id_: record.state for id_, record in service.records().items()} == {before: LeaseState.RELEASED}
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

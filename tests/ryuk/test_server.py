@@ -8,8 +8,8 @@ import pytest
 
 from reaper.leases import ryuk_server, watcher
 from reaper.leases.record import Holder, LeaseState, Liveness
-from reaper.leases.ryuk_protocol import LONGEST
-from tests.ryuk.lab import LIMIT, House, lease, line, until
+from reaper.leases.ryuk_protocol import LONGEST, claim_of, lease_id
+from tests.ryuk.lab import CLAIMABLE, LIMIT, House, lease, line, until
 
 pytestmark = pytest.mark.anyio
 LIVE, RECONNECTING, EXPIRED, RELEASED = LeaseState
@@ -80,6 +80,24 @@ async def test_who_comes_back_late_takes_it_anew_with_all_that_it_made(tmp_path:
         await (await house.client()).named("a")
         again = house.record("a")
         assert (again.state, again.since, again.ended_at, again.claims) == (LIVE, first.since, None, first.claims)
+
+
+async def test_a_label_that_is_no_session_s_own_is_claimed_anew_from_then_on(tmp_path: Path) -> None:
+    """A nightly suite is claimed by its name each night. What someone made with that in the day between is no night's."""
+    nightly = b"label=org.testcontainers.suite=nightly"
+    id_ = lease_id(claim_of(nightly, CLAIMABLE))
+    async with House(tmp_path).serving() as house:
+        found = []
+        for _ in range(2):
+            client = await house.client()
+            await client.send(nightly)
+            await client.acks()
+            await client.close()
+            await until(lambda: [record.state for record in house.records() if record.id == id_] == [EXPIRED], "end")
+            found += [record for record in house.records() if record.id == id_]
+        first, second = found
+        assert first.ended_at is not None
+        assert second.since > first.ended_at
 
 
 async def test_what_is_refused_gets_no_ack_and_an_error_that_names_the_peer(tmp_path: Path) -> None:
