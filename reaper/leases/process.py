@@ -17,6 +17,7 @@ from reaper.leases.record import MAX_AGE, MAX_AGE_CAUSE, Holder, LeaseRecord, Le
 from reaper.leases.sources import NAME
 from reaper.leases.store import REMEMBER, LeaseFile
 from reaper.liveness import Alive, lock_file, new_token, started
+from reaper.paths import is_there
 
 WRITE_EVERY = 30.0  # seconds
 
@@ -94,13 +95,15 @@ class OwnLease:
         self._written_at = time.monotonic()
 
     def keep(self) -> None:
-        """Keep the lock although the state directory may have been cleared, and write a sign of life now and then.
+        """Keep lock and record although the state directory may have been cleared, and write a sign of life now and then.
 
         It shows until when this process lived if nothing is left that sees it die. When it has become too old it ends; when
         it has been ended, ``record`` says so.
         """
         if self.record.state.ended:
             return
+        if is_gone := not is_there(str(self._path)):
+            create(self._path)
         if not self._alive.is_current():
             self._alive.close()
             self._alive = self._hold()
@@ -110,7 +113,7 @@ class OwnLease:
             ended = {"state": LeaseState.EXPIRED, "ended_at": now, "cause": cause, "ended_by": MAX_AGE}
             self.record = replace(self.record, seen_at=now, **ended)  # type: ignore[arg-type]  # the fields of a record
             self._put()
-        elif time.monotonic() - self._written_at >= WRITE_EVERY:
+        elif is_gone or time.monotonic() - self._written_at >= WRITE_EVERY:
             self.record = replace(self.record, seen_at=now)
             self._put()
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from reaper import host as hostid
 from reaper.core.lease import IN_FLIGHT, Claim, Ending, Lease
-from reaper.liveness import started
+from reaper.liveness import is_stopped, started
 
 MAX_AGE, MAX_AGE_CAUSE = "max_age", "it was older than its max_age, {}"
 """By what a lease is ended that has become too old, and why, for people."""
@@ -80,6 +80,11 @@ class Holder:
         """Whether it is surely alive: a process of this machine that can be seen from here."""
         here = self.pid is not None and self.started is not None and self.host == os.uname().nodename
         return here and started(self.pid or 0) == self.started
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it is surely alive, and stopped by a signal (``^Z``)."""
+        return self.runs and is_stopped(self.pid or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

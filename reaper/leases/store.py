@@ -28,6 +28,7 @@ from reaper.leases.database import (
     as_keys,
     as_row,
     connect,
+    create,
     explained,
     from_row,
     spell,
@@ -164,6 +165,17 @@ class LeaseFile:
     def made_elsewhere(self) -> Mapping[str, frozenset[tuple[str, str]]]:
         """What was seen to be made under leases that are no leases of this file, as it was last read."""
         return {id_: self._made[id_] for id_ in self._elsewhere}
+
+    def restore(self) -> None:
+        """Make the file anew where it is gone, with what was open in it: the state directory may have been emptied.
+
+        Without that whoever makes the next one would know of no living run. Raises LeasesUnknownError.
+        """
+        with explained(self.file):
+            if self._edition and not is_there(str(self.file)):
+                known = tuple(self._current.values())
+                create(self.file)
+                self.put(*known)
 
     def forget(self, before: datetime) -> None:
         """Drop those that ended before a time. Raises LeasesUnknownError."""

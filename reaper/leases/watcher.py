@@ -302,6 +302,7 @@ class LeaseBook:
         return self._clock()
 
     def _look(self, now: float) -> None:
+        self._file.restore()
         for held in tuple(self._held.values()):
             if held.due is not None and held.due <= now:
                 self._miss(held)
@@ -319,13 +320,9 @@ class LeaseBook:
             if record.is_too_old(now, seen, self._max_age) and (old := self._anyone(record.id)) is not None:
                 bound = min(bound for bound in (record.max_age, self._max_age) if bound is not None)
                 self._end(old, LeaseState.EXPIRED, MAX_AGE_CAUSE.format(human(bound)), by=MAX_AGE)
-            if record.id in self._held:
-                continue
-            if record.sort is not Liveness.PROCESS:
+            elif record.sort is not Liveness.PROCESS:
                 self._adopt(record)
-            elif record.token is None:
-                continue
-            elif record.is_orphan(lives := self._lives(record.token)):
+            elif record.is_orphan(lives := None if record.token is None else self._lives(record.token)):
                 last = max(alive_at.get(record.id, record.seen_at), record.seen_at)
                 self._end(Held(record, None, last), LeaseState.EXPIRED, KILLED)
             elif lives:
@@ -335,7 +332,9 @@ class LeaseBook:
         """Watch no lease any longer that another process has ended."""
         for id_ in self._held.keys() - opened:
             record = self._file.find(id_)
-            if record is not None and record.state.ended:  # one that is missing is written again
+            if record is None:  # it is another file, in the place of the one that had it
+                self._file.put(self._held[id_].record)
+            elif record.state.ended:
                 del self._held[id_]
                 self._listener.changed(record)
 
@@ -354,7 +353,7 @@ class LeaseBook:
 
     def _adopt(self, record: LeaseRecord) -> None:
         """Watch this open lease's holder from now on, if no service does. It gets a whole window to be heard of again."""
-        if not self._has_watcher(record):
+        if record.id not in self._held and not self._has_watcher(record):
             window = max(self._windows[record.sort], RESTART_WINDOW)
             held = self._held[record.id] = Held(record, self._in(window), record.seen_at)
             of_this_process = {"token": self._token, "machine": host.machine_id(), "boot": host.boot_id()}
@@ -368,7 +367,7 @@ class LeaseBook:
             return
         sort = held.record.sort
         window = self._windows[sort]
-        if held.record.state is LeaseState.LIVE:
+        if held.record.state is LeaseState.LIVE or held.record.holder.is_stopped:  # then it lives, and cannot say so
             held.due = self._in(window)
             self._write(held, state=LeaseState.RECONNECTING, seen_at=held.heard_at)
             return

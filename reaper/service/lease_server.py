@@ -111,6 +111,7 @@ class Leasing:
             await anyio.sleep(RETRY)
 
     def _let_go(self) -> None:
+        self.close_connections()  # who holds a lease by one has the next book know it
         if self.book is not None:
             self.book.close()
         self.book = self.api = None
@@ -123,7 +124,18 @@ class Leasing:
                     self._count(book.open_records(), book.states())
                     self._problem = self._status.leases_error = None
                     self._metrics.leases_unknown(False)  # noqa: FBT003 - the value itself
+                self._stay_alive()
                 await anyio.sleep(COUNT_EVERY)
+
+    def _stay_alive(self) -> None:
+        """Hold the lock although its file was removed: without it others take this process for dead, and its leases over."""
+        if self._alive is not None and not self._alive.is_current():
+            with suppress(OSError):  # it is tried again
+                before, self._alive = self._alive, Alive(lock_file(self._path), self._alive.token)
+                before.close()
+
+    def _lives(self, token: int) -> bool | None:
+        return None if self._alive is None else self._alive.lives_or_unknown(token)
 
     def close_connections(self) -> None:
         """Tell those who hold a lease by an open connection that it ends: no server waits for them then."""
@@ -151,7 +163,7 @@ class Leasing:
         try:
             self._make_folder()
             self._alive = self._alive or Alive(lock_file(self._path), new_token())
-            token, lives = self._alive.token, self._alive.lives_or_unknown
+            token, lives = self._alive.token, self._lives
             ids = lambda: connect.ids(self._endpoints())  # noqa: E731
             book = LeaseBook(
                 LeaseFile(self._path), self._clock, self, token=token, lives=lives, endpoints=ids, max_age=self._max_age

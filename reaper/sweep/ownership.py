@@ -76,8 +76,8 @@ class Memory:
         """Remember what is owned as part of a project now, and forget what is not listed any more.
 
         A network whose project is about to be reaped is free at once: when the sweep dies half-way, the next one goes on. A
-        volume or an image is not before ``correct`` has heard that its project is gone: a person may remove what a sweep that
-        died has left of it, and keep these.
+        volume or an image is free when ``correct`` has heard that its project is gone: else a person may remove that after a
+        sweep that died, and keep these.
 
         Args:
             decisions: about all that was listed.

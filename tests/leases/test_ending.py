@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reaper.core.lease import Claim, Lease
+from reaper.core.lease import Claim, Ending, Lease
 from reaper.core.lease_index import Leases
 from reaper.core.model import Kind, Resource, State
 from reaper.core.scope import LEASE_LABEL, Selector
@@ -23,9 +23,10 @@ from reaper.leases.database import create
 from reaper.leases.process import OwnLease
 from reaper.leases.record import Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.served import FollowedLeases, RemoteLeases, ServedLeases
-from reaper.leases.sources import NAME, SharedLeases
+from reaper.leases.sources import NAME, KnownLeases, SharedLeases
 from reaper.leases.store import LeaseFile
 from reaper.library.lease import lease
+from reaper.run.cleanup import of_lease
 from tests.library.service import Service, serving
 from tests.run import NO_DAYTONA, Program
 from tests.running.lab import until
@@ -176,6 +177,17 @@ def test_a_holder_of_the_service_does_not_get_back_what_has_become_too_old(servi
     assert [each.state for each in service.records().values()] == [LeaseState.EXPIRED]
 
 
+def test_a_run_whose_state_directory_was_emptied_holds_its_lease_all_the_same(folder: Path) -> None:
+    own = OwnLease(folder, (Claim(Selector(names=("chess-*",))),), "true", {"e"})
+    for file in (*folder.iterdir(),):
+        file.unlink()
+    folder.rmdir()
+    own.keep()
+    (known,) = SharedLeases(folder)()
+    assert known.ending is None
+    assert known.covers(container("chess-1", SECOND), Site("e"))
+
+
 # -- an operator's end -------------------------------------------------------------------------------------------------
 
 
@@ -211,6 +223,19 @@ def test_a_service_s_lease_ends_by_an_operator_and_its_holder_is_told(service: S
             assert "was ended by" in told[0]
             assert held.state == "refused"
     assert [each.cause for each in service.records().values()] == ["hangs"], "no other lease takes its place"
+
+
+def test_a_run_takes_nothing_that_was_made_after_its_lease_was_ended(folder: Path) -> None:
+    """Its names are free from then on, and may be another's, though its command goes on and is cleaned up after later."""
+    claims = (Claim(Selector(names=("chess-*",))),)
+    ended = record("run", ended=2 * HOUR, claims=claims, sort=Liveness.PROCESS, ended_by="root")
+    LeaseFile(folder / NAME).put(ended)
+    leases = KnownLeases(folder, ())
+    (mine,) = of_lease("run", leases, Ending(NOW, "its command ended with 0"))()
+    site = Site("e")
+    assert mine.covers(container("chess-1", 2.5 * HOUR), site)
+    assert not mine.covers(container("chess-2", HOUR), site)
+    leases.close()
 
 
 def test_what_is_wrong_with_an_end_is_said(folder: Path, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Who holds a lease, and from when on it has ended: on time that jumps."""
 
 import os
-from collections.abc import AsyncIterator
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,10 +14,12 @@ import pytest
 from reaper.core.lease import Claim
 from reaper.core.scope import Selector
 from reaper.errors import LeasesUnknownError
+from reaper.leases.database import create
 from reaper.leases.record import HEARTBEAT_DUE, Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.sources import NAME
 from reaper.leases.store import REMEMBER, LeaseFile
 from reaper.leases.watcher import CONNECTION_WINDOW, HEARTBEAT_WINDOW, RESTART_WINDOW, LeaseBook
+from reaper.liveness import started
 from reaper.providers.memory import VirtualClock
 from tests.sweep.lab import NOW
 
@@ -252,6 +256,58 @@ async def test_while_it_cannot_be_written_nothing_ends_and_it_is_tried_again(tmp
         assert house.told == [(id_, LIVE)]
         house.path.write_bytes(content)
         await wait(3 * SECOND)
+        assert house.state(id_) is EXPIRED
+
+
+async def test_a_state_directory_that_is_emptied_ends_no_living_lease(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.alive[77] = True
+    async with house.watching() as book:
+        ids = {book.take(sort, HOLDER, token=77).id for sort in Liveness}
+        await wait(2 * SECOND)
+        house.path.unlink()
+        await wait(2 * SECOND)
+        assert {record.id for record in LeaseFile(house.path).open()} == ids
+        book.release(ids.pop())
+        await wait(2 * SECOND)
+        assert {record.id for record in LeaseFile(house.path).open()} == ids
+
+
+async def test_a_file_in_the_place_of_the_one_that_was_removed_gets_the_living_leases(tmp_path: Path) -> None:
+    """Whoever takes one first makes it, before this process has seen that the other one is gone."""
+    house = House(tmp_path)
+    async with house.watching() as book:
+        ids = {book.take(sort, HOLDER).id for sort in (Liveness.CONNECTION, Liveness.HEARTBEAT)}
+        house.path.unlink()
+        create(house.path)
+        await wait(2 * SECOND)
+        assert {record.id for record in LeaseFile(house.path).open()} == ids
+
+
+@pytest.fixture
+def child() -> Iterator["subprocess.Popen[bytes]"]:
+    with subprocess.Popen(["sleep", "600"]) as child:
+        yield child
+        child.kill()
+
+
+def signalled(child: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+    """Have it stop or go on."""
+    os.kill(child.pid, number)
+    os.waitpid(child.pid, os.WUNTRACED | os.WCONTINUED)
+
+
+async def test_a_holder_that_is_stopped_is_waited_for(tmp_path: Path, child: "subprocess.Popen[bytes]") -> None:
+    """``^Z``: it lives, and cannot come back after a restart of the service."""
+    signalled(child, signal.SIGSTOP)
+    house = House(tmp_path)
+    async with house.watching() as book:
+        id_ = book.take(Liveness.CONNECTION, Holder(os.uname().nodename, child.pid, started(child.pid))).id
+        book.lost(id_)
+        await wait(timedelta(hours=1))
+        assert house.state(id_) is RECONNECTING
+        signalled(child, signal.SIGCONT)
+        await wait(CONNECTION_WINDOW + 2 * SECOND)
         assert house.state(id_) is EXPIRED
 
 

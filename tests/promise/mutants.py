@@ -421,4 +421,32 @@ OF_PAIRS = (
         "(self.cap is None or self.cap.of_leases)",
         "self.cap is None",
     ),
+    Mutant(
+        "a lease that another process watches has not ended",
+        "known.sort is sort and not known.state.ended and requester.took(known, holder)",
+        "False",
+    ),
+    Mutant(
+        "of two processes that hold a lease by its name the last one gives it back",
+        "if self._is_held_by_others(name, requester):",
+        "if False:",
+    ),
+    Mutant(
+        "a label that is no session's own is claimed from the line on",
+        "        if named.claim.of_one_session:\n",
+        "        if True:\n",
+    ),
+    Mutant("a claim of a run ends with its command", "float(over[0]) if over else time.time()", "time.time()"),
+    Mutant(
+        "a lease that was ended takes nothing that was made later",
+        "[mine if ending is None or mine.ending is not None else",
+        "[mine if ending is None else",
+    ),
+    Mutant("a state directory that is emptied ends no living lease", "if self._edition and not is_there(", "if False and ("),
+    Mutant("a holder that is stopped is waited for", " or held.record.holder.is_stopped:", ":"),
+    Mutant(
+        "a bug of the watch ends no lease that a connection holds",
+        "        self.close_connections()  # who holds",
+        "        pass  # who holds",
+    ),
 )

@@ -68,6 +68,14 @@ BY_TESTS = {
     "an image that is used by its digest is used": "tests/sweep/test_kinds.py",
     "what goes with its project is no leftover before that is gone": "tests/sweep/test_kinds.py",
     "the cap of leases keeps no policy's sweep from learning": "tests/sweep/test_kinds.py",
+    "a lease that another process watches has not ended": "tests/leases/test_leaseapi.py",
+    "of two processes that hold a lease by its name the last one gives it back": "tests/leases/test_local_socket.py",
+    "a label that is no session's own is claimed from the line on": "tests/ryuk/test_server.py",
+    "a claim of a run ends with its command": "tests/running/test_orders.py",
+    "a lease that was ended takes nothing that was made later": "tests/leases/test_ending.py",
+    "a state directory that is emptied ends no living lease": "tests/leases/test_leasebook.py",
+    "a holder that is stopped is waited for": "tests/leases/test_leasebook.py",
+    "a bug of the watch ends no lease that a connection holds": "tests/service/test_leasing.py",
 }
 OF_OWNERS = [mutant for mutant in OF_THE_HOST if mutant.rule in OWNERS]
 TRIED = (

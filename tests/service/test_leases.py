@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from reaper.leases.sources import NAME
+from reaper.leases.store import LeaseFile
+from reaper.liveness import lives, lock_file
 from tests.program.conftest import fake
 from tests.program.fakeengine import FakeEngine
 from tests.run import Program
@@ -92,6 +94,22 @@ def test_a_service_that_cannot_read_its_leases_deletes_nothing_and_says_so(progr
         (program.folder / NAME).write_bytes(content)
         daemon.wait("deleted", name="later")
         daemon.until(lambda: daemon.metric("reaper_leases_unknown") == 0, "recovery")
+
+
+def test_a_lock_file_that_is_removed_makes_no_holder_s_watcher_dead(program: Program, fake: FakeEngine) -> None:
+    """Another process would take its leases over, and end them when none of the holders speaks to that one."""
+    with Daemon(program, SELDOM, NO_EVENTS).start() as daemon:
+        take(daemon, "run-1")
+        lock, file = lock_file(program.folder / NAME), LeaseFile(program.folder / NAME)
+        record = file.find("run-1")
+        file.close()
+        assert record is not None
+        assert record.token is not None
+        token = record.token
+        assert lives(lock, token)
+        lock.unlink()
+        lock.touch()  # as the next reader does
+        daemon.until(lambda: lives(lock, token), "lock")
 
 
 def test_none_is_taken_from_elsewhere_without_a_token(program: Program, fake: FakeEngine) -> None:

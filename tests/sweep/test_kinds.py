@@ -487,7 +487,7 @@ async def test_what_compose_down_has_left_stays_where_the_sweep_was_killed_befor
 
 
 @pytest.mark.parametrize("at", ["p_data", "p-web:latest"])
-async def test_what_a_killed_sweep_has_left_of_a_project_that_it_reaped_goes_in_the_next_one(tmp_path: Path, at: str) -> None:
+async def test_what_a_killed_sweep_has_left_of_a_project_that_is_gone_goes_in_the_next_one(tmp_path: Path, at: str) -> None:
     things, by = project("network", "volume", "image")
     swept = lab(*things, by=by, state=tmp_path)
     await killed_at_deletion_of(at, swept)
@@ -500,7 +500,7 @@ async def test_what_a_killed_sweep_has_left_of_a_project_that_it_reaped_goes_in_
 async def test_of_many_projects_those_that_a_killed_sweep_has_reaped_lose_their_volumes_in_the_next_one(
     tmp_path: Path,
 ) -> None:
-    """The sweep is killed long before all containers are gone; the projects that were deleted first are known all the same."""
+    """The sweep is killed long before all containers are gone; the projects that went first are known all the same."""
     _, by = project("volume")
     things: list[Resource] = []
     for name in ("first", "last"):
