@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import anyio
 
 from reaper.core.identity import Groups
-from reaper.core.model import Decision, Kind, Remembered, Resource, Verdict
+from reaper.core.model import Decision, Kind, Remembered, Resource, Result, Verdict
 from reaper.files import EndpointFile
 
 NOT_REAPED = datetime(9999, 1, 1, tzinfo=UTC)
@@ -157,14 +157,11 @@ class Memory:
 
 
 class _Unit(Protocol):
-    @property
-    def removed(self) -> frozenset[str]:
-        """The ids of what is gone of it."""
-        ...
+    results: dict[str, Result]
 
     @property
     def gone(self) -> frozenset[str]:
-        """The same with what may be gone, since no answer to its deletion has come."""
+        """The ids of what is gone of it, or may be since no answer to its deletion has come."""
         ...
 
 
@@ -211,8 +208,9 @@ class SweepMemory:
         at = anyio.current_time()
         if self._memory is not None and self._learnt and (is_late or ended or at - self._followed_at >= FOLLOW_EVERY):
             self._followed_at = at
-            gone = frozenset(id_ for unit in units for id_ in (unit.gone if ended else unit.removed))
-            self._warn(self._memory.correct(self._learnt, gone, now, ended=ended))
+            # Until its end it waits for answers, and what they are about is still there as far as is known.
+            gone = (unit.gone if ended else {i for i, r in unit.results.items() if r.outcome.removed} for unit in units)
+            self._warn(self._memory.correct(self._learnt, frozenset().union(*gone), now, ended=ended))
 
     def _warn(self, problem: str | None) -> None:
         if problem is not None and problem not in self._warnings:

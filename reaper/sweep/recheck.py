@@ -66,14 +66,9 @@ class Members:
         return self.decisions[0].action
 
     @property
-    def removed(self) -> frozenset[str]:
-        """The ids of what is gone."""
-        return frozenset(id_ for id_, result in self.results.items() if result.outcome.removed)
-
-    @property
     def gone(self) -> frozenset[str]:
         """The ids of what is gone, or may be since no answer to its deletion came."""
-        return self.removed | self._unanswered
+        return frozenset(id_ for id_, result in self.results.items() if result.outcome.removed) | self._unanswered
 
     # -- looking again -------------------------------------------------------------------------------------------------
 
