@@ -449,4 +449,24 @@ OF_PAIRS = (
         "        self.close_connections()  # who holds",
         "        pass  # who holds",
     ),
+    Mutant(
+        "what another client changes is no deletion under way",
+        " and self.action in resource.changed_by",
+        "",
+    ),
+    Mutant(
+        "what has failed and is written to stays",
+        '"was written to": _is_written_to(listed_at, before, now) and not stopped_by_us,',
+        "",
+    ),
+    Mutant(
+        "what was stopped again since it was listed stays",
+        "return after > shifted(listed_at, -LATE)",
+        "return False",
+    ),
+    Mutant(
+        "an empty page is no end of the listing",
+        'if following is None and (page["items"] or not asked):',
+        "if following is None:",
+    ),
 )

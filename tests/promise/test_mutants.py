@@ -76,6 +76,10 @@ BY_TESTS = {
     "a state directory that is emptied ends no living lease": "tests/leases/test_leasebook.py",
     "a holder that is stopped is waited for": "tests/leases/test_leasebook.py",
     "a bug of the watch ends no lease that a connection holds": "tests/service/test_leasing.py",
+    "what another client changes is no deletion under way": "tests/daytona/test_deletion.py",
+    "what has failed and is written to stays": "tests/daytona/test_changes.py",
+    "what was stopped again since it was listed stays": "tests/daytona/test_changes.py",
+    "an empty page is no end of the listing": "tests/providers/test_daytona_errors.py",
 }
 OF_OWNERS = [mutant for mutant in OF_THE_HOST if mutant.rule in OWNERS]
 TRIED = (
