@@ -1,6 +1,6 @@
 """What all units of one endpoint share while they are reaped, and what makes a unit stay."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -10,7 +10,7 @@ import anyio
 
 from reaper.core.durations import shifted
 from reaper.core.lease_index import Leases
-from reaper.core.model import Decision, Kind, Resource, Result, State
+from reaper.core.model import Action, Decision, Kind, Resource, Result, State
 from reaper.core.owner_process import NO_PROOFS, Proofs
 from reaper.core.rules import Rules
 from reaper.errors import ProviderError
@@ -89,6 +89,22 @@ class Context:
     proofs: Callable[[Iterable[Resource]], Proofs] = lambda _: NO_PROOFS
     results: dict[str, Result] = field(default_factory=dict)
     evidence: "EvidenceRecorder | None" = None
+
+    def is_ours(self, resource: Resource, action: Action, asked: Container[str], unanswered: Container[str]) -> bool:
+        """Whether it is changing as this sweep has ordered it to, and not at the wish of another client.
+
+        Args:
+            resource: as a look by id shows it.
+            action: what is to be done with it.
+            asked: ids of what was asked to stop, or to be archived.
+            unanswered: ids of what may have been deleted, since no answer came.
+        """
+        if resource.state is not State.CHANGING:
+            return False
+        stops = resource.id in asked and (action is not Action.DELETE or not self.provider.traits.stops_first)
+        order = Action.STOP if action is Action.DELETE else action
+        deleted = resource.id in unanswered or (stops and resource.lost_when_stopped is not False)
+        return (stops and order in resource.changed_by) or (deleted and Action.DELETE in resource.changed_by)
 
 
 def subject(resource: Resource, first: Resource) -> str:

@@ -127,8 +127,7 @@ class Members:
 
     def _is_ours(self, resource: Resource) -> bool:
         """Whether it is changing by this sweep's own request, which was not refused: asking again shows how far it is."""
-        ordered = self._unanswered if self.action is Action.DELETE else self._asked_to_stop
-        return resource.state is State.CHANGING and resource.id in ordered and self.action in resource.changed_by
+        return self.context.is_ours(resource, self.action, self._asked_to_stop, self._unanswered)
 
     def _check_listed(self, listed: Collection[str], fresh: Iterable[Resource]) -> None:
         """Raises UnreadableError when the listing of a group lacks one that is there: others may be missing as well.
@@ -245,12 +244,12 @@ class Members:
         self._looked_at[resource.id] = anyio.current_time()
         return fresh
 
-    def _last_look(self, resource: Resource) -> Look:
-        """The look at what had to wait for its deletion. Raises as its attempt does, ChangedError included."""
+    def _last_look(self, resource: Resource, sent: Collection[str] = ()) -> Look:
+        """The look at what had to wait for a change, which was sent to these before. Raises as its attempt does."""
 
         def stale() -> bool:
             # After a lost answer it may be gone, and its id be taken for the name of another one.
-            lost = resource.id in self._unanswered
+            lost = resource.id in self._unanswered or resource.id in sent
             return lost or anyio.current_time() - self._looked_at.get(resource.id, 0) > STALE.total_seconds()
 
         async def take(call: Call) -> None:

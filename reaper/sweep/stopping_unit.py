@@ -89,7 +89,7 @@ class StoppingUnit(Unit):
             await provider.archive(resource)
 
         what = f"archive {resource.kind} {resource.name}"
-        look = self._last_look(resource)
+        look = self._last_look(resource, self._archiving)
         error = await refusal_of(self._act(what, archive, self.context.slots.removals, look=look))
         steady = not_changing()
 

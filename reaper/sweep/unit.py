@@ -321,7 +321,8 @@ class Unit(Members):
             await self.context.provider.stop(resource, grace)
 
         what, extra = f"stop {resource.kind} {resource.name}", grace if self.context.provider.traits.stops_first else NO_TIME
-        await self._act(what, stop, self.context.slots.stops, extra, look=self._last_look(resource))
+        look = self._last_look(resource, self._asked_to_stop)
+        await self._act(what, stop, self.context.slots.stops, extra, look=look)
 
     async def _order_stop(self, resource: Resource, grace: timedelta) -> tuple[Resource | None, ProviderError | None]:
         """Stop one and wait until it has stopped, within a bound.

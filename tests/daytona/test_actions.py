@@ -9,9 +9,10 @@ import pytest
 from reaper.core.conditions import Policy
 from reaper.core.model import Action, Kind
 from reaper.core.rules import Rules
+from reaper.retry.retrier import RetryPolicy
 from reaper.simulator.daytona.rules import Behaviour
 from reaper.sweep.runner import exit_code
-from tests.daytona.lab import DAY, HOUR, MINUTE, Lab, outcomes, result
+from tests.daytona.lab import DAY, FRESH, HOUR, MINUTE, SECOND, Lab, outcomes, result
 from tests.daytona.server import Served
 from tests.engine.lab import toml
 from tests.run import Program
@@ -66,6 +67,48 @@ async def test_one_that_becomes_ephemeral_meanwhile_is_neither_stopped_nor_destr
         report = await lab.sweep(CHAIN)
         assert outcomes(report) in ({"idle": "skipped"}, {})
         assert lab.asked("POST") == []
+
+
+IMPATIENT = RetryPolicy(initial_delay=SECOND / 10, jitter=0 * SECOND)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("done", ["", ",after"], ids=["lost", "answer lost"])
+@pytest.mark.parametrize("action", [Action.STOP, Action.ARCHIVE])
+async def test_what_its_owner_starts_after_a_stop_was_lost_is_not_stopped_again(action: Action, done: str) -> None:
+    async with Lab(behaviour=FRESH, retry=IMPATIENT) as lab:
+        row = lab.add("used", age=3 * HOUR, auto_delete=-1)
+
+        def begin() -> None:
+            lab.org.change(row, state="starting", desired="started")
+            lab.on("GET", row.id, lambda: lab.org.change(row, state="started", desired="started"))
+
+        lab.on("POST", row.id, begin)
+        lab.sim.faults.add(f"reset{done},method=POST,times=1")
+        report = await lab.sweep(Rules(policies=(Policy("idle", SANDBOXES, idle_for=2 * HOUR, action=action),)))
+        assert outcomes(report) == {"used": "skipped"}
+        assert "was started and is starting now" in result(report, "used").detail
+        assert row.desired == "started"
+        assert len(lab.asked("POST")) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("action", [Action.STOP, Action.ARCHIVE])
+async def test_a_stop_whose_answer_was_lost_takes_no_other_one_that_is_called_so_by_now(action: Action) -> None:
+    """The server takes an id that it does not find for a name, and one that is made again is called as the first one was."""
+    async with Lab(behaviour=FRESH, retry=IMPATIENT) as lab:
+        row = lab.add("", age=3 * HOUR, auto_delete=-1)
+
+        def remake() -> None:
+            lab.org.change(row, state="destroyed", desired="destroyed", name="DESTROYED")
+            lab.add(row.id, age=0 * HOUR, auto_delete=0)
+
+        lab.on("POST", row.id, remake)
+        lab.sim.faults.add("reset,method=POST,times=1")
+        report = await lab.sweep(Rules(policies=(Policy("idle", SANDBOXES, idle_for=2 * HOUR, action=action),)))
+        assert outcomes(report) == {row.id: "gone"}
+        assert lab.left() == {row.id}
+        assert len(lab.asked("POST")) == 1
 
 
 @pytest.mark.anyio

@@ -5,9 +5,11 @@ import socket
 import pytest
 
 from reaper.providers.daytona.settings import DaytonaTable
+from reaper.retry.retrier import RetryPolicy
 from reaper.simulator.daytona.limits import Limit
+from reaper.simulator.daytona.rules import Behaviour
 from reaper.sweep.runner import exit_code
-from tests.daytona.lab import HOUR, Lab, everything, outcomes, result
+from tests.daytona.lab import HOUR, SECOND, Lab, everything, outcomes, result
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +53,20 @@ async def test_where_deleting_is_denied_an_ephemeral_one_is_not_stopped_while_a_
         assert "of its forks" in result(report, "parent").detail
         assert lab.left() == {"parent", "lives"}
         assert not lab.asked("POST")
+
+
+async def test_where_deleting_is_denied_a_stop_whose_answer_was_lost_destroys_no_other_one_that_is_called_so_by_now() -> (
+    None
+):
+    """The stop has destroyed an ephemeral one, and one that is made again is called as the first one was."""
+    at_once = Behaviour(pickup=(0, 0), destroy=(0, 0), get_cache=0, list_lag=0)
+    async with Lab(behaviour=at_once, retry=RetryPolicy(initial_delay=SECOND / 10, jitter=0 * SECOND)) as lab:
+        row = lab.add("", auto_delete=0)
+        lab.on("POST", row.id, lambda: lab.add(row.id, age=0 * HOUR, auto_delete=0))
+        lab.sim.faults.add("reset,after,method=POST,times=1")
+        report = await lab.sweep(key=lab.sim.daytona.add_key(lab.first, {"write:sandboxes"}))
+        assert outcomes(report) == {row.id: "deleted"}
+        assert lab.left() == {row.id}
 
 
 @pytest.mark.parametrize(

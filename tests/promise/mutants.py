@@ -451,8 +451,8 @@ OF_PAIRS = (
     ),
     Mutant(
         "what another client changes is no deletion under way",
-        " and self.action in resource.changed_by",
-        "",
+        "(deleted and Action.DELETE in resource.changed_by)",
+        "deleted",
     ),
     Mutant(
         "what has failed and is written to stays",
