@@ -163,6 +163,20 @@ def test_images_go_by_their_names_and_nothing_else_does(clean: PrivateEngine, re
     assert set(engine.images()) == before - {"acme/a:1"}
 
 
+@pytest.mark.engines("docker-28.5", "docker-28.5-containerd")
+def test_an_image_that_a_container_has_mounted_stays(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+    """It could not be started again elsewhere, and the engine refuses nothing."""
+    engine = clean
+    for name in ("acme/mounted:1", "acme/free:1"):
+        engine.labelled_image(name, {})
+    mounts = [{"Type": "image", "Source": "acme/mounted:1", "Target": "/mnt"}]
+    body = {"Image": engine.import_image(), "Cmd": ["true"], "NetworkDisabled": True, "HostConfig": {"Mounts": mounts}}
+    engine.api.must("POST", "/containers/create?name=user", body)
+    policy = '[[policy]]\nname = "images"\nkinds = ["image"]\nolder_than = "1ms"\n'
+    assert reaper("--once", "--json", *toml(tmp_path, OWNED + policy)).outcomes() == {"acme/free:1": "deleted"}
+    assert "acme/mounted:1" in engine.images()
+
+
 def test_an_image_that_lost_its_tag_goes(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
     engine = clean
     engine.labelled_image("acme/x:1", {"n": "1"})

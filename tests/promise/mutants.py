@@ -469,4 +469,9 @@ OF_PAIRS = (
         'if following is None and (page["items"] or not asked):',
         "if following is None:",
     ),
+    Mutant(
+        "an image that a container has mounted is used",
+        "used = {id_ for id_, tags in self._images.items() if images.may_mean(id_, tags)}",
+        "used = set()",
+    ),
 )

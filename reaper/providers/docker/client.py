@@ -40,6 +40,7 @@ from reaper.providers.docker.events import followed_deaths
 from reaper.providers.docker.evidence import evidence_of
 from reaper.providers.docker.image_labels import ImageLabels
 from reaper.providers.docker.labelled import is_wanted, rows_with
+from reaper.providers.docker.mounted_images import MountedImages
 from reaper.providers.docker.network_endpoints import delete_network, proven_stale
 from reaper.providers.docker.own_container import OwnContainer
 from reaper.providers.docker.pods import Pods
@@ -87,6 +88,7 @@ class DockerReader:
         self._dependents = Dependents(self.endpoint, self._connection.containers, self.inspect, self._image_labels.mark)
         self._disk = Disk(engine.name, self._connection)
         self._pods = Pods(engine.name, self._connection)
+        self._mounted = MountedImages()
         self.meter = DataRoot(engine, self._connection)
         self._layers: dict[str, tuple[str, ...]] = {}  # by the id of an image, as inspections have shown them
         self._start: str | None = None  # the id of the network that the engine makes at each of its starts
@@ -133,7 +135,9 @@ class DockerReader:
                     labelled[found.id] = found
         for found in [found for found in labelled.values() if found.kind is Kind.IMAGE and found.id in also.ids]:
             labelled[found.id] = await self._with_time_of_tag(found, call)
-        resources = (*inventory.resources, *self._own.mark(await self._measured(labelled.values(), also, call)))
+        self._mounted.know(labelled.values())
+        containers = map(self._mounted.mark, inventory.resources)
+        resources = (*containers, *self._own.mark(await self._measured(labelled.values(), also, call)))
         if Kind.BUILD_CACHE in also.kinds:
             try:
                 cache = await call(f"measure the build cache of {self.endpoint}", self._disk.build_cache)
@@ -216,6 +220,7 @@ class DockerReader:
         self._ahead = self._connection.ahead(*skew)
         found = [*(self._known_image(container) for container in containers), *projects]
         self._images = {c.id: self._images[c.id] for c in containers if c.id in self._images}
+        self._mounted.listed(rows)
         unreadable = sum(text_of(row.get("Id")) is None for row in networks)
         return Inventory(tuple(found), skew[0], unreadable, skew[1], engine=self._start)
 
@@ -245,6 +250,7 @@ class DockerReader:
             self._layers[fresh.id] = fresh.layers
         if fresh.kind is Kind.CONTAINER:
             self._dependents.learn(fresh.id, row)
+            fresh = self._mounted.inspected(fresh, row)
         if fresh.kind is Kind.NETWORK and await proven_stale(row, self._connection.request, self._connection.containers):
             fresh = replace(fresh, state=State.STOPPED, raw_state="unattached")
         if resource.image_unresolved and fresh.image is not None:
@@ -360,6 +366,7 @@ class DockerProvider(DockerReader):
                 case Kind.VOLUME:
                     await client._query_json(_INSPECT[resource.kind].format(resource.id), "DELETE")  # noqa: SLF001
                 case Kind.IMAGE:
+                    await self._mounted.refuse(resource, self._connection)
                     await client._query_json(f"images/{resource.id}", "DELETE", params={"noprune": "1"})  # noqa: SLF001
                 case _:
                     await client.containers.container(resource.id).delete(force=force, v=True)

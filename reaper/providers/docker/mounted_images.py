@@ -1,0 +1,68 @@
+"""Images that containers have mounted (``--mount type=image``: Docker since 28, Podman). No engine refuses to delete them.
+
+What has such a mount cannot be started again on Podman when its image is gone, nor be made again anywhere. A listing shows
+the mount, and the image by the name that the container's creator wrote.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from reaper.core.image_references import References
+from reaper.core.model import Kind, Resource
+from reaper.errors import DependencyError
+from reaper.providers.docker.connection import EngineConnection
+from reaper.providers.docker.containers import Row
+from reaper.providers.docker.volumes_images import api_version
+from reaper.providers.parsing import text
+
+MOUNTS_IMAGES = (1, 48)
+"""The version of the API since which Docker mounts images (Docker 28)."""
+
+
+def mounted(row: Row) -> frozenset[str]:
+    """The references of the images that a container has mounted, by its row of the listing or its inspection."""
+    mounts = row.get("Mounts")
+    found = [mount for mount in mounts if isinstance(mount, dict)] if isinstance(mounts, list) else []
+    images = (mount for mount in found if mount.get("Type") == "image")
+    # Docker has the name here and a folder there; Podman has no name.
+    names = (text(mount.get("Name")) or text(mount.get("Source")) for mount in images)
+    return frozenset(name for name in names if name is not None)
+
+
+class MountedImages:
+    """What the containers of one engine have mounted, and which of the images that were listed that may be."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, References] = {}  # by the id of a container
+        self._images: dict[str, tuple[str, ...]] = {}  # the tags, by the id of an image
+
+    def listed(self, containers: Iterable[Row]) -> None:
+        """Learn of the containers of a whole listing, and forget the images of the last one."""
+        found = ((text(row.get("Id")), mounted(row)) for row in containers)
+        self._of = {id_: References(images) for id_, images in found if id_ is not None and images}
+        self._images = {}
+
+    def know(self, images: Iterable[Resource]) -> None:
+        """Learn what the images are called that were listed with them."""
+        self._images = {image.id: image.tags for image in images if image.kind is Kind.IMAGE}
+
+    def inspected(self, container: Resource, row: Row) -> Resource:
+        """The container, by its inspection, with what it has mounted among what it uses."""
+        if images := mounted(row):
+            self._of[container.id] = References(images)
+        return self.mark(container)
+
+    def mark(self, container: Resource) -> Resource:
+        """The container with what it has mounted among what it uses."""
+        if container.kind is not Kind.CONTAINER or (images := self._of.get(container.id)) is None:
+            return container
+        used = {id_ for id_, tags in self._images.items() if images.may_mean(id_, tags)}
+        return replace(container, uses=container.uses | used)
+
+    async def refuse(self, image: Resource, connection: EngineConnection) -> None:
+        """Raise DependencyError, as an engine should, where a container has the image mounted now. Raises ProviderError."""
+        if not connection.is_podman and api_version(connection.client().api_version) < MOUNTS_IMAGES:
+            return
+        for row in await connection.containers():
+            if (images := mounted(row)) and References(images).may_mean(image.id, image.tags):
+                raise DependencyError(f"the container {(text(row.get('Id')) or '')[:12]} has it mounted")
