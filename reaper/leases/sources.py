@@ -1,5 +1,6 @@
 """The leases that all who share a state directory see."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -127,8 +128,17 @@ class KnownLeases:
 
     def _services(self) -> Sequence[ServedLeases]:
         there = [path for path in self._sockets if is_there(path)]
-        # A socket without a service behind it, where the leases can be read from the disk: that is where it kept them.
-        return [ServedLeases(path) for path in there if listener(path) is not None or not is_there(str(self._path))]
+        return [ServedLeases(path) for path in there if listener(path) is not None or not self._has_those_of(path)]
+
+    def _has_those_of(self, path: str) -> bool:
+        """Whether the leases of a service that is dead can be read from the disk here, as far as can be told.
+
+        One of another user, root's for example, kept them elsewhere.
+        """
+        try:
+            return is_there(str(self._path)) and os.lstat(path).st_uid == self._path.stat().st_uid
+        except OSError:
+            return True  # who may not even look at the socket held no lease by it
 
     def wait(self) -> None:
         """Wait for the first answer of a service that is followed, but not for long."""

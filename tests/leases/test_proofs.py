@@ -25,6 +25,8 @@ from reaper.leases.served import ServedLeases
 from reaper.leases.sources import NAME, KnownLeases, SharedLeases
 from reaper.leases.store import LeaseFile
 from reaper.liveness import Alive, lock_file
+from tests import needs
+from tests.leases.others import NOBODY
 
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
@@ -156,6 +158,26 @@ def test_another_users_service_may_protect_and_makes_nothing_garbage(
         for read_leases in (ServedLeases(str(path)), KnownLeases(tmp_path / "state", [str(path)])):
             found = {lease.id: lease.ending is not None for lease in read_leases()}
             assert found == ({"alive": False, "dead": True} if believed else {"alive": False})
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_what_a_dead_service_of_another_user_knew_is_not_in_this_state_directory(tmp_path: Path, others: bool) -> None:
+    """As of root's service that restarts, which any user's run may hold a lease of: that user has leases of his own as well."""
+    if os.geteuid() != 0:
+        needs.lacking("only root can be other users")
+    create(tmp_path / NAME)
+    path = tmp_path / "sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+    os.chown(path if others else tmp_path / NAME, NOBODY, NOBODY)
+    os.chown(tmp_path / NAME if others else path, 0 if others else NOBODY, 0)
+    leases = KnownLeases(tmp_path, [str(path)])
+    if others:
+        with pytest.raises(LeasesUnknownError, match="does not answer, so what its leases keep is unknown"):
+            leases()
+    else:
+        assert leases().empty
+    leases.close()
 
 
 @pytest.mark.parametrize("odd", [{"since": "2026-11-21T00:00:00"}, {"since": None}, {"granted_for": 5}, {"holder": []}])
