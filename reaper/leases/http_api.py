@@ -274,8 +274,11 @@ class LeaseApi:
         known = None if wanted.id is None else self._book.known(wanted.id)
         if known is not None and known.ended_by:
             raise _ended(known)
-        if known is not None and known.sort is sort and not known.state.ended and requester.took(known, holder):
-            raise _watched_elsewhere(known)
+        if known is not None and not known.state.ended and requester.took(known, holder) and list(known.claims) == claims:
+            if known.sort is Liveness.PROCESS:
+                return known, 200  # of a run on this very state directory, which is told of this service by its address
+            if known.sort is sort:
+                raise _watched_elsewhere(known)
         if known is not None:
             raise RefusedError(409, f"lease {wanted.id} has ended, or is another reaper's; take another id")
         opened = [record.holder.uid for record in self._book.open_records()]

@@ -423,8 +423,8 @@ OF_PAIRS = (
     ),
     Mutant(
         "a lease that another process watches has not ended",
-        "known.sort is sort and not known.state.ended and requester.took(known, holder)",
-        "False",
+        "            if known.sort is sort:\n                raise _watched_elsewhere(known)\n",
+        "",
     ),
     Mutant(
         "of two processes that hold a lease by its name the last one gives it back",

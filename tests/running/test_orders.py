@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import reaper
 from reaper.config.settings import Settings
 from reaper.core.lease import Claim
 from reaper.core.scope import Scope, Selector
@@ -133,8 +134,8 @@ def test_a_lease_ends_when_its_command_or_its_holder_does(orders: Orders, tmp_pa
     create(tmp_path / NAME)
     go, text = tmp_path / "go", orders.dump()
     os.mkfifo(go)
-    words = [sys.executable, "-c", SLOWLY, str(tmp_path / LOG), str(go)]
-    env = {**os.environ, "STATE_DIRECTORY": str(tmp_path)}
+    words = [sys.executable, "-P", "-c", SLOWLY, str(tmp_path / LOG), str(go)]
+    env = {**os.environ, "STATE_DIRECTORY": str(tmp_path), "PYTHONPATH": str(Path(reaper.__file__).parents[1])}
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as guard:
         assert guard.stdin is not None
         assert guard.stdout is not None

@@ -133,6 +133,24 @@ def test_a_service_that_does_not_sweep_the_run_s_engine_is_not_enough(program: P
     assert "so this run has a guard of its own" in ended.err
 
 
+def test_the_service_at_an_address_may_be_the_one_whose_state_directory_the_run_has(
+    service: Program, served: Served
+) -> None:
+    """REAPER_URL is set for all hosts alike, and one of them is that of the service."""
+    with running(service) as daemon:
+        program = Program(service.folder, {**service.env, "REAPER_URL": f"http://127.0.0.1:{daemon.port}"})
+        with started(program, *QUICKLY, "--", *Making({"mine": {}}, waits=True).words) as process:
+            assert process.stdout is not None
+            lease, _ = process.stdout.readline().split()
+            assert _states(daemon) == {lease: "live"}
+            process.send_signal(signal.SIGTERM)
+            ended = program.finish(process)
+        assert (ended.code, served.left()) == (143, set()), ended.err
+        assert "REAPER_URL" not in ended.err
+        assert _states(daemon) == {lease: "released"}
+        assert daemon.stop() == 0
+
+
 def test_what_a_dead_service_knew_is_not_guessed(program: Program, service: Program, served: Served) -> None:
     with running(service) as daemon:
         os.kill(daemon.process.pid, signal.SIGKILL)
