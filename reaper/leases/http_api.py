@@ -272,15 +272,9 @@ class LeaseApi:
                 raise RefusedError(409, f"lease {wanted.id} is there already, and is another one")
             return self._book.heard(wanted.id) or there, 200
         known = None if wanted.id is None else self._book.known(wanted.id)
-        if known is not None and known.ended_by:
-            raise _ended(known)
-        if known is not None and not known.state.ended and requester.took(known, holder) and list(known.claims) == claims:
-            if known.sort is Liveness.PROCESS:
-                return known, 200  # of a run on this very state directory, which is told of this service by its address
-            if known.sort is sort:
-                raise _watched_elsewhere(known)
         if known is not None:
-            raise RefusedError(409, f"lease {wanted.id} has ended, or is another reaper's; take another id")
+            is_same = requester.took(known, holder) and list(known.claims) == claims
+            return _not_watched_here(known, sort, is_same=is_same), 200
         opened = [record.holder.uid for record in self._book.open_records()]
         if len(opened) >= MOST:
             raise RefusedError(429, f"{MOST} leases are open already")
@@ -334,6 +328,18 @@ class LeaseApi:
 def _ended(record: LeaseRecord) -> RefusedError:
     """The answer to a holder whose lease was ended, and who does not get it back."""
     return RefusedError(410, f"lease {record.id} was ended by {record.ended_by}: {record.cause}")
+
+
+def _not_watched_here(record: LeaseRecord, sort: Liveness, *, is_same: bool) -> LeaseRecord:
+    """The lease with the id that is asked for, where it is the sender's own in spite of that. Raises RefusedError."""
+    if record.ended_by:
+        raise _ended(record)
+    if is_same and not record.state.ended:
+        if record.sort is Liveness.PROCESS:
+            return record  # of a run on this very state directory, which is told of this service by its address
+        if record.sort is sort:
+            raise _watched_elsewhere(record)
+    raise RefusedError(409, f"lease {record.id} has ended, or is another reaper's; take another id")
 
 
 def _watched_elsewhere(record: LeaseRecord) -> RefusedError:

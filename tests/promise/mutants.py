@@ -423,7 +423,7 @@ OF_PAIRS = (
     ),
     Mutant(
         "a lease that another process watches has not ended",
-        "            if known.sort is sort:\n                raise _watched_elsewhere(known)\n",
+        "        if record.sort is sort:\n            raise _watched_elsewhere(record)\n",
         "",
     ),
     Mutant(
