@@ -276,6 +276,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
     channels.settle()
     argv = sys.argv[1:] if argv is None else argv
+    # argparse before Python 3.13 takes the two dashes for its own, and the value for an empty list.
+    if (bare := next((word for word in _command_to_run(argv)[0] if re.fullmatch("--[a-z-]+=--", word)), None)) is not None:
+        build_parser().error(f"argument {bare.removesuffix('=--')}: expected one argument")
     if argv and argv[0] == "simulate":
         from reaper.simulator.__main__ import main as simulate  # noqa: PLC0415 - a server, with options of its own
 

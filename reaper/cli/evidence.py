@@ -54,7 +54,7 @@ def show_evidence(arguments: Namespace, journal: Path, table: EvidenceTable) -> 
 
 def _recorded(journal: Path, wanted: str) -> list[dict[str, Any]]:
     """What was done to what has this name, or whose id begins so, the newest first; nothing without a readable journal."""
-    with suppress(OSError, sqlite3.Error):
+    with suppress(OSError, sqlite3.Error, UnicodeEncodeError):  # no name is of bytes that are no text
         if wanted and journal.stat().st_size:
             with closing(reading(journal)) as connection:
                 return [dict(row) for row in connection.execute(_QUERY, (wanted, len(wanted), wanted))]

@@ -14,6 +14,8 @@ from reaper import exits
 from reaper.errors import ConfigError
 from reaper.simulator import EXAMPLE_FAULTS
 
+_FASTEST = 1e6  # simulated seconds each second
+
 if TYPE_CHECKING:
     from reaper.simulator.daytona.limits import Limit
     from reaper.simulator.faults import Fault
@@ -38,6 +40,41 @@ def _limit(text: str) -> "Limit":
     return Limit(int(match[1]), float(match[2]))
 
 
+def _count(text: str) -> int:
+    """A number that is not negative."""
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; write for example 500")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if (port := _count(text)) >= 1 << 16:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; write one below 65536, or 0 for a free one")
+    return port
+
+
+def _share(text: str) -> float:
+    if not 0 <= (share := _float(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; write for example 0.05")
+    return share
+
+
+def _rate(text: str) -> float:
+    if not 0 <= (rate := _float(text)) <= _FASTEST:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no rate; write for example 60: a minute each second, or 0: time stands"
+        )
+    return rate
+
+
+def _float(text: str) -> float:
+    """The number, which may be none ("nan"). Raises ArgumentTypeError for what is no number at all."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+
+
 def _announce(simulator: "Simulator") -> None:
     for name, value in simulator.environment().items():
         sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
@@ -48,15 +85,15 @@ def build_parser() -> argparse.ArgumentParser:
     """The options of ``reaper simulate``."""
     parser = argparse.ArgumentParser(prog="reaper simulate", description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0, help="the same seed makes the same world (default 0)")
-    parser.add_argument("--containers", type=int, default=0, metavar="N", help="how many containers to make up")
-    parser.add_argument("--sandboxes", type=int, default=0, metavar="N", help="how many sandboxes to make up")
-    parser.add_argument("--odd", type=float, default=0.0, help="share of the sandboxes that breaks careless clients")
+    parser.add_argument("--containers", type=_count, default=0, metavar="N", help="how many containers to make up")
+    parser.add_argument("--sandboxes", type=_count, default=0, metavar="N", help="how many sandboxes to make up")
+    parser.add_argument("--odd", type=_share, default=0.0, help="share of the sandboxes that breaks careless clients")
     parser.add_argument("--fault", type=_fault, action="append", default=[], help=f"a rule, for example {EXAMPLE_FAULTS}")
-    parser.add_argument("--rate", type=float, default=1.0, help="simulated seconds per second (default 1)")
+    parser.add_argument("--rate", type=_rate, default=1.0, help="simulated seconds per second (default 1)")
     parser.add_argument("--limit", type=_limit, metavar="N/S", help="Daytona's limit for list and get, as 1200/10s")
     parser.add_argument("--lifecycle-limit", type=_limit, metavar="N/S", help="its limit for delete and stop")
-    parser.add_argument("--docker-port", type=int, help="serve Docker on this TCP port too")
-    parser.add_argument("--daytona-port", type=int, default=0, help="serve Daytona on this port (default: a free one)")
+    parser.add_argument("--docker-port", type=_port, help="serve Docker on this TCP port too")
+    parser.add_argument("--daytona-port", type=_port, default=0, help="serve Daytona on this port (default: a free one)")
     return parser
 
 

@@ -42,6 +42,7 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
         f'{ORG}api_key_env = "{KEY} "',
         ("[[daytona]] 'rl': api_key_env", "names an environment variable, and is not the key itself"),
     ),
+    "the key itself, which could be a name": (f'{ORG}api_key_env = "{KEY}"', ("is not the key itself", '"DAYTONA_API_KEY"')),
     "the key itself with dashes": (f'{ORG}api_key_env = "{KEY}-x"', ("is not the key itself", '"DAYTONA_API_KEY"')),
     "two places for the key": (
         f'{ORG}api_key_env = "A"\napi_key_file = "b"',

@@ -474,6 +474,13 @@ def test_a_variable_on_top_of_a_file_that_is_no_better(here: Here, tmp_path: Pat
         ("/var/run/docker.sock", ("lacks its scheme", '"unix:///var/run/docker.sock"')),
         ("ssh://gpu-1:port", ("is no address for ssh", '"ssh://me@gpu-1"')),
         ("gpu-1", ("'gpu-1' is no Docker host", '"tcp://10.0.0.5:2376"')),
+        ("tcp://gpu-1:99999", ("'tcp://gpu-1:99999' is no Docker host", '"tcp://10.0.0.5:2376"')),
+        ("tcp://gpu-1:0", ("'tcp://gpu-1:0' is no Docker host", '"tcp://10.0.0.5:2376"')),
+        ("tcp://gpu..1:2375", ("is no Docker host", '"tcp://10.0.0.5:2376"')),
+        ("tcp://[::1::2]:2375", ("is no Docker host", '"tcp://10.0.0.5:2376"')),
+        ("ssh://gpu-1:99999", ("is no address for ssh", '"ssh://me@gpu-1"')),
+        ("unix:///" + "x" * 110, ("a socket's path has 107 bytes at most", "name it by a shorter link")),
+        ("unix:///" + os.fsdecode(b"\xff"), ("is no UTF-8", "by a link")),
     ],
 )
 @pytest.mark.parametrize("command", [("--once",), ("config", "check")])

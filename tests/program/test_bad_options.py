@@ -28,6 +28,7 @@ CASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "completion alone": ("completion", ("shell",)),
     "unknown shell": ("completion ksh", ("'ksh'", "'bash', 'zsh', 'tcsh'")),
     "json and completion": ("--json completion bash", ("--json does not go with completion, which reads nothing of yours",)),
+    "two dashes for a value": ("--once --older-than=--", ("argument --older-than: expected one argument", "--help")),
     "no value": ("--once --policy", ("--policy", "expected one argument")),
     "an age without a unit": ("--once --older-than 24", ("--older-than: '24' is not a duration", 'for example "90s"')),
     "no age": ("--once --older-than old", ("--older-than: 'old'", '"6h"')),

@@ -158,7 +158,7 @@ def test_an_id_may_be_short_and_what_it_may_mean_is_said(run: Program, world: Wo
     assert run("history", "--show", first).code == 0
 
 
-@pytest.mark.parametrize("wanted", ["nothing", "", "../journal", "/etc/passwd", "%", "*"])
+@pytest.mark.parametrize("wanted", ["nothing", "", "../journal", "/etc/passwd", "%", "*", os.fsdecode(b"\xff")])
 def test_what_is_not_there_is_a_usage_error(run: Program, wanted: str) -> None:
     swept(run)
     shown = run("history", f"--show={wanted}")

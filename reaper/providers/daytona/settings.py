@@ -33,7 +33,7 @@ _OUTLASTS_TRIALS = (
 )
 
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE, _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*"), "dtn_"  # a key could be the name of a variable
 
 
 class SafetyNetTable(Table):
@@ -87,7 +87,7 @@ class DaytonaTable(EndpointTable):
     @field_validator("api_key_env")
     @classmethod
     def _variable(cls, name: str | None) -> str | None:
-        if name is not None and not _VARIABLE.fullmatch(name):
+        if name is not None and (not _VARIABLE.fullmatch(name) or name.startswith(_KEY)):
             # It may be the key itself, so it is not repeated.
             raise ValueError(
                 f'it names an environment variable, and is not the key itself; write for example "{DEFAULT_API_KEY}"'

@@ -1,10 +1,13 @@
 """The tables of the file that name endpoints: how to reach each, and its limits."""
 
+import os
 import re
+from ipaddress import IPv6Address
 from typing import Annotated, Self
 
 from pydantic import Field, StrictBool, StrictInt, StrictStr, field_validator, model_validator
 
+from reaper.paths import LONGEST_PATH
 from reaper.providers.fields import Size, masked
 from reaper.providers.registration import EndpointTable
 
@@ -12,7 +15,7 @@ DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 DEFAULT_TLS_HOST = "tcp://localhost:2376"
 """Of the docker command, where TLS is set and no host."""
 
-_HOST = re.compile(r"unix:///.+|(tcp|http|https)://(\[[0-9A-Fa-f:.]+\]|[^/:@\s]+)(:\d{1,5})?/?")
+_HOST = re.compile(r"unix:///.+|(tcp|http|https)://(?P<name>\[[0-9A-Fa-f:.]+\]|[^/:@\s]+)(:(?P<port>\d{1,5}))?/?", re.ASCII)
 
 SSH_ADDRESS = re.compile(
     r"ssh://((?P<user>[^\s:@/?#-][^\s:@/?#]*)@)?(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s:@/?#\[\]-][^\s:@/?#\[\]]*)"
@@ -93,7 +96,7 @@ class DockerTable(EndpointTable):
 def check_docker_host(host: str) -> str:
     """``host`` when the Docker provider can speak to it. Raises ValueError with the hint."""
     if host.startswith("ssh://"):
-        if SSH_ADDRESS.fullmatch(host):
+        if (address := SSH_ADDRESS.fullmatch(host)) is not None and _is_port(address["port"]):
             return host
         examples = '"ssh://me@gpu-1" or "ssh://gpu-1:2222/run/user/1000/docker.sock"'
         raise ValueError(f"{masked(host)!r} is no address for ssh; write for example {examples}")
@@ -101,9 +104,39 @@ def check_docker_host(host: str) -> str:
         raise ValueError(f'{host!r} lacks its scheme; write "unix://{host}"')
     if "@" in host and not host.startswith("unix:"):
         raise ValueError("the host holds a user or a password, which Docker engines do not take; use TLS certificates")
-    if not _HOST.fullmatch(host):
+    found = _HOST.fullmatch(host)
+    if found is None or not (host.startswith("unix:") or _is_address(found["name"], found["port"])):
         raise ValueError(f'{host!r} is no Docker host; write for example "{DEFAULT_SOCKET}" or "tcp://10.0.0.5:2376"')
+    if host.startswith("unix:"):
+        _check_path(host.removeprefix("unix://"))
     return host
+
+
+def _is_port(port: str | None) -> bool:
+    return port is None or 0 < int(port) < 1 << 16
+
+
+def _is_address(name: str, port: str | None) -> bool:
+    """Whether a connection can be tried: what no resolver takes is told now, and not after four attempts."""
+    if name.startswith("["):
+        try:
+            IPv6Address(name.strip("[]"))
+        except ValueError:
+            return False
+        return _is_port(port)
+    return _is_port(port) and all(0 < len(label) < 64 for label in name.removesuffix(".").split("."))
+
+
+def _check_path(path: str) -> None:
+    """Raise ValueError for the path of a socket that no socket can have."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the path {path!r} is no UTF-8; name the socket by a link to it that is") from None
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        raise ValueError(
+            f"a socket's path has {LONGEST_PATH} bytes at most, and {path!r} is longer; name it by a shorter link"
+        )
 
 
 DEFAULT_ENGINE = "local"
