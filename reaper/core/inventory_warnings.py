@@ -10,6 +10,7 @@ from reaper.core.wording import counted, is_or_are
 AHEAD = timedelta(minutes=1)
 STUCK = timedelta(hours=1)
 _SHOWN = 3
+_DELETABLE = frozenset({"archiving", "pending_build"})  # Daytona deletes what is in these transitions, and in no other
 
 
 def inventory_warnings(decisions: Iterable[Decision], unreadable_rows: int, now: datetime) -> list[str]:
@@ -39,11 +40,18 @@ def inventory_warnings(decisions: Iterable[Decision], unreadable_rows: int, now:
         text = f"{counted(len(unknown), 'resource')} in a state not known here ({', '.join(states)})"
         found.append(f"{text}, which {_kept(unknown)}: {_names(unknown)}")
     stuck = [d.resource for d in decisions if d.reason is Reason.CHANGING and is_stuck(d.resource, now)]
-    if stuck:
-        text = ", ".join(f"{r.name} ({r.raw_state} for {human(now - _since(r))})" for r in stuck[:_SHOWN])
-        more = f" and {len(stuck) - _SHOWN} more" if len(stuck) > _SHOWN else ""
-        found.append(f"{counted(len(stuck), 'sandbox')} stuck, which the platform's API cannot delete: {text}{more}")
+    found += _stuck([r for r in stuck if r.raw_state not in _DELETABLE], "which the platform's API cannot delete", now)
+    found += _stuck([r for r in stuck if r.raw_state in _DELETABLE], "which is kept, and the platform's API can delete", now)
     return found
+
+
+def _stuck(resources: Sequence[Resource], what: str, now: datetime) -> list[str]:
+    """The sentence about those of one sort, if there are any."""
+    if not resources:
+        return []
+    text = ", ".join(f"{r.name} ({r.raw_state} for {human(now - _since(r))})" for r in resources[:_SHOWN])
+    more = f" and {len(resources) - _SHOWN} more" if len(resources) > _SHOWN else ""
+    return [f"{counted(len(resources), 'sandbox')} stuck, {what}: {text}{more}"]
 
 
 def _is_ahead(resource: Resource, latest: datetime) -> bool:

@@ -171,6 +171,17 @@ async def test_what_has_been_changing_for_over_an_hour_is_called_stuck() -> None
         ]
 
 
+@pytest.mark.parametrize("state", ["archiving", "pending_build"])
+async def test_of_what_is_stuck_that_can_be_deleted_all_the_same_is_said_that_it_can(state: str) -> None:
+    """The server refuses a deletion in every other transition: see the table of facts."""
+    async with Lab() as lab:
+        lab.add("stuck", state=state, stuck=True, age=3 * DAY, idle=26 * HOUR)
+        report = await lab.sweep()
+        assert list(report.endpoints[0].warnings) == [
+            f"1 sandbox stuck, which is kept, and the platform's API can delete: stuck ({state} for 26 h)"
+        ]
+
+
 async def test_young_running_ones_are_what_the_hint_counts() -> None:
     async with Lab() as lab:
         lab.add("trial-1", age=HOUR)
