@@ -159,8 +159,9 @@ class EngineConnection:
         """The client, made at the first call."""
         if self._client is None:
             _ensure_home()
-            import aiodocker  # noqa: PLC0415
             import aiohttp  # noqa: PLC0415
+
+            from reaper.providers.docker.sdk import Client  # noqa: PLC0415
 
             # The limits above this client bound its connections.
             connector: aiohttp.BaseConnector
@@ -183,7 +184,7 @@ class EngineConnection:
             )
             # aiohttp would repeat a request whose connection broke, DELETE included, unseen by the reports.
             self._session._retry_connection = False  # noqa: SLF001 - there is no other way to say so
-            self._client = aiodocker.Docker(url=url, connector=connector, session=self._session)
+            self._client = Client(url=url, connector=connector, session=self._session)
         return self._client
 
     async def _send(self, request: "aiohttp.ClientRequest", handler: "ClientHandlerType") -> "aiohttp.ClientResponse":
