@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from reaper.errors import ProviderError
+from reaper.host import machine_id
 from reaper.providers.base import call_once
 from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import Retrier, RetryPolicy
@@ -31,13 +32,16 @@ def endpoints(specs: Iterable[EndpointSpec], retry: RetryPolicy, state: Path, *,
 
 
 def _endpoint(spec: EndpointSpec, retry: RetryPolicy, state: Path, *, act: bool) -> Endpoint:
-    made = spec.registration.connect(spec.table, spec.secret, state, act=act)
-    memory = Memory(state, made.remembered_as) if made.remembered_as is not None else None
-    last_use = LastUse(state, made.remembered_as) if made.remembered_as is not None else None
+    made, is_local = spec.registration.connect(spec.table, spec.secret, state, act=act), _is_local(spec.address)
+    name = made.remembered_as
+    if name is not None and is_local:  # each host that shares the state directory has another engine there
+        name = f"{name} on {machine_id()}"
+    memory = Memory(state, name) if name is not None else None
+    last_use = LastUse(state, name) if name is not None else None
     owners = OwnerProofs(
         state,
-        made.remembered_as or f"{spec.provider} {spec.name} {spec.address}",
-        is_local=_is_local(spec.address),
+        name or f"{spec.provider} {spec.name} {spec.address}",
+        is_local=is_local,
         socket=spec.address.removeprefix("unix://") if spec.address.startswith("unix://") else None,
     )
     return Endpoint(made.reader, Retrier(retry, reading=made.reading, changing=made.changing), memory, last_use, owners)

@@ -85,11 +85,12 @@ class OwnerProofs:
         machine: Machine | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._stored = EndpointFile(folder, "owners", identity, _VERSION)
+        self._machine = machine or ThisMachine()
+        # Hosts may share the state directory, and an engine: what one of them has seen of its processes proves nothing here.
+        self._stored = EndpointFile(folder, "owners", f"{identity} seen from {self._machine.whole_id}", _VERSION)
         self.file = self._stored.path
         self._is_local = is_local
         self._socket = socket
-        self._machine = machine or ThisMachine()
         self._clock = clock
         self._known = _Known()
         self._written = _Known()

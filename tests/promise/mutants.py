@@ -443,6 +443,11 @@ OF_PAIRS = (
         "[mine if ending is None else",
     ),
     Mutant("a state directory that is emptied ends no living lease", "if self._edition and not is_there(", "if False and ("),
+    Mutant(
+        "what another host has seen of its processes proves nothing here",
+        'f"{identity} seen from {self._machine.whole_id}"',
+        "identity",
+    ),
     Mutant("a holder that is stopped is waited for", " or held.record.holder.is_stopped:", ":"),
     Mutant(
         "a bug of the watch ends no lease that a connection holds",

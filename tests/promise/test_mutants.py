@@ -74,6 +74,7 @@ BY_TESTS = {
     "a claim of a run ends with its command": "tests/running/test_orders.py",
     "a lease that was ended takes nothing that was made later": "tests/leases/test_ending.py",
     "a state directory that is emptied ends no living lease": "tests/leases/test_leasebook.py",
+    "what another host has seen of its processes proves nothing here": "tests/sweep/test_owners.py",
     "a holder that is stopped is waited for": "tests/leases/test_leasebook.py",
     "a bug of the watch ends no lease that a connection holds": "tests/service/test_leasing.py",
     "what another client changes is no deletion under way": "tests/daytona/test_deletion.py",

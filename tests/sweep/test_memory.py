@@ -11,7 +11,12 @@ import pytest
 from reaper import files
 from reaper.core.model import Reason, Remembered
 from reaper.errors import ServerError
+from reaper.providers.docker.registration import REGISTRATION
+from reaper.providers.docker.settings import DockerTable
 from reaper.providers.memory import Rule
+from reaper.providers.registration import EndpointSpec
+from reaper.retry.retrier import RetryPolicy
+from reaper.sweep import connect
 from reaper.sweep.ownership import Memory
 from tests.sweep.lab import FOREIGN, MINUTE, NOW, SECOND, Lab, network, outcomes, running, stopped
 
@@ -167,6 +172,25 @@ async def test_a_cap_and_a_dry_run_teach_nothing(memory: Memory) -> None:
 async def test_each_endpoint_has_a_memory_of_its_own(tmp_path: Path) -> None:
     files = {Memory(tmp_path, identity).file for identity in ("unix:///a", "unix:///b", "unix:///a")}
     assert len(files) == 2
+
+
+@pytest.mark.parametrize(
+    ("address", "same"),
+    [("unix:///var/run/docker.sock", False), ("tcp://127.0.0.1:2375", False), ("tcp://gpu-1:2376", True)],
+)
+async def test_hosts_that_share_the_state_directory_remember_an_engine_each_at_a_local_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, same: bool
+) -> None:
+    """An image has one id everywhere: that it is owned on one host says nothing about another user's on the other."""
+    spec, found = EndpointSpec(REGISTRATION, DockerTable(name="local", host=address)), []
+    for host in ("a", "b"):
+        monkeypatch.setattr(connect, "machine_id", lambda host=host: host)
+        (endpoint,) = connect.endpoints([spec], RetryPolicy(), tmp_path, act=True)
+        assert endpoint.memory is not None
+        assert endpoint.last_use is not None
+        found.append((endpoint.memory.file, endpoint.last_use.file))
+        await endpoint.reader.close()
+    assert (found[0] == found[1]) is same
 
 
 async def test_what_cannot_be_written_is_a_warning_and_deletions_go_on(tmp_path: Path) -> None:

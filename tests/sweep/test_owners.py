@@ -18,7 +18,7 @@ from reaper.core.rules import Rules
 from reaper.core.scope import Scope, Selector
 from reaper.providers.memory import Held
 from reaper.sweep.owner_proofs import OwnerProofs
-from tests.owners.machine import LAST_BOOT, THIS_BOOT, FakeMachine, label
+from tests.owners.machine import ELSEWHERE, LAST_BOOT, THIS_BOOT, FakeMachine, label
 from tests.sweep.lab import HOUR, MINUTE, NOW, Lab, result, running, stopped
 
 pytestmark = pytest.mark.anyio
@@ -224,6 +224,22 @@ async def test_patterns_that_have_never_matched_prove_nothing(tmp_path: Path) ->
         await anyio.sleep(1200)
     bench.machine.run(2, "/bin/tb run", ago=timedelta(0))
     assert await bench.lab.outcomes() == {}  # only now it is known that they are right: it counts from here
+
+
+async def test_patterns_that_have_matched_on_another_host_prove_nothing_here(tmp_path: Path) -> None:
+    """The state directory is on a network's file system, and the engine of each host has the same address."""
+    other = of_runners(tmp_path, trial("ended", ago=HOUR))
+    other.machine.id = other.machine.whole_id = ELSEWHERE
+    other.restart()
+    other.machine.run(1, "/bin/tb run", ago=2 * HOUR)
+    await other.lab.sweep()
+    other.machine.lines.clear()
+    await other.lab.sweep()
+    bench = of_runners(tmp_path, trial("living", ago=HOUR))
+    bench.machine.run(1, "python -m terminal_bench run", ago=2 * HOUR)  # as a wrapper starts it
+    for _ in range(3):
+        assert await bench.lab.outcomes() == {}
+        await anyio.sleep(1200)
 
 
 async def test_what_was_made_while_no_such_process_lived_is_no_orphan(tmp_path: Path) -> None:
