@@ -13,6 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from reaper.core.identity import COMPOSE
+from reaper.core.image_references import familiar
 from reaper.core.model import Resource
 
 if TYPE_CHECKING:
@@ -53,18 +54,19 @@ def is_catch_all_label(pattern: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def image_forms(reference: str) -> tuple[str, str]:
-    """The forms of an image reference that globs are matched against: the whole, and the repository alone.
+def image_forms(reference: str) -> tuple[str, ...]:
+    """The forms of an image reference that globs are matched against: the whole, the repository alone, and as it is listed.
 
-    The repository is without registry, tag and digest ("tb__chess__client" for "localhost:5000/tb__chess__client:1").
+    The repository is without registry, tag and digest ("tb__chess__client" for "localhost:5000/tb__chess__client:1"). A
+    listing shows what its creator called "docker.io/acme/x" as "acme/x:latest", and that is what a person writes.
     """
-    name = reference.split("@", 1)[0]
+    name = reference.partition("@")[0]
     head, slash, last = name.rpartition("/")
     path = head + slash + last.split(":", 1)[0]
     first, slash, rest = path.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         path = rest.removeprefix("library/") if first == "docker.io" else rest
-    return reference, path
+    return tuple(dict.fromkeys((reference, path, familiar(name))))
 
 
 def label_matches(pattern: str, labels: Mapping[str, str]) -> bool:
@@ -81,7 +83,7 @@ def name_matches(globs: Iterable[str], name: str) -> bool:
 
 
 def image_matches(globs: Iterable[str], image: str | None) -> bool:
-    """Whether one of ``globs`` matches the image's full reference or its repository."""
+    """Whether one of ``globs`` matches the image's full reference, its repository, or its name as it is listed."""
     return image is not None and any(fnmatchcase(form, glob) for glob in globs for form in image_forms(image))
 
 

@@ -192,10 +192,28 @@ def test_label_patterns(pattern: str, labels: dict[str, str], matches: bool) -> 
     ],
 )
 def test_image_globs_match_the_reference_and_the_repository(reference: str, repository: str) -> None:
-    assert image_forms(reference) == (reference, repository)
+    assert image_forms(reference)[: 1 if reference == repository else 2] == tuple(dict.fromkeys((reference, repository)))
     assert image_matches((repository,), reference)
     assert image_matches((reference,), reference)
     assert not image_matches((f"{repository}x", "y*"), reference)
+
+
+@pytest.mark.parametrize(
+    ("reference", "listed"),
+    [
+        ("docker.io/acme/base:1", "acme/base:1"),
+        ("index.docker.io/acme/base:1", "acme/base:1"),
+        ("docker.io/library/redis", "redis:latest"),
+        ("redis", "redis:latest"),
+        (f"acme/base:1@{DIGEST}", "acme/base:1"),
+        (f"docker.io/acme/base:1@{DIGEST}", "acme/base:1"),
+    ],
+)
+def test_an_image_is_protected_by_the_name_that_it_is_listed_by(reference: str, listed: str) -> None:
+    """However its container's creator wrote it: for the engine it is the same image."""
+    protect = Protect(Selector(images=(listed,)))
+    assert protect.selector.any_of(replace(PLAIN, image=reference)) == f"image {listed}"
+    assert protect.selector.any_of(replace(PLAIN, image=reference.replace("base", "other").replace("redis", "x"))) is None
 
 
 def test_no_image_matches_no_glob() -> None:
