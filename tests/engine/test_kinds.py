@@ -81,6 +81,18 @@ def test_owned_volumes_go_and_foreign_ones_stay(clean: PrivateEngine, reaper: Pr
     assert sorted(engine.volumes()) == ["bench-used", "foreign", "kept"]
 
 
+def test_a_volume_whose_folder_a_container_has_mounted_stays(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+    """The engine itself would delete it."""
+    engine = clean
+    for name in ("bench-mounted", "bench-free"):
+        volume(engine, name)
+    folder = engine.api.must("GET", "/volumes/bench-mounted")["Mountpoint"]
+    engine.create("user", cmd=("/none",), binds=[f"{folder}:/backup:ro"])
+    ended = reaper("--once", "--json", *toml(tmp_path, OWNED + VOLUMES))
+    assert ended.outcomes() == {"bench-free": "deleted"}, ended.err
+    assert engine.volumes() == ["bench-mounted"]
+
+
 def test_what_was_unused_goes_at_the_second_look(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
     """Also on an engine that has just been started, where nothing has happened since."""
     engine = clean

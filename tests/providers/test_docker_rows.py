@@ -55,6 +55,19 @@ def test_a_container_uses_its_volumes_and_its_image() -> None:
     assert inspected(Mounts=mounts, Image=image).uses == {"data", image}
 
 
+def test_a_container_uses_a_volume_whose_own_folder_it_has_mounted() -> None:
+    """As backups do: the engine would delete the volume all the same, with what the container reads and writes."""
+    sources = (
+        "/var/lib/docker/volumes/data/_data",
+        "/srv/docker/volumes/other/_data/sub",
+        "/var/lib/docker/volumes",
+        "/data",
+    )
+    mounts = [{"Type": "bind", "Source": source, "Destination": "/d"} for source in sources]
+    uses = listed_container({**LISTED, "Mounts": mounts}, "local").uses
+    assert uses - listed_container({**LISTED, "Mounts": []}, "local").uses == {"data", "other"}
+
+
 def test_a_container_that_is_named_is_used_by_its_id_and_a_volume_of_that_name_by_its_name() -> None:
     joined = {**LISTED, "Id": "a" * 64, "Mounts": [{"Type": "volume", "Name": "db"}]}
     database = {**LISTED, "Id": "d" * 64, "Names": ["/db"], "HostConfig": {}, "Mounts": joined["Mounts"]}

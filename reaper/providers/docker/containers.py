@@ -52,6 +52,7 @@ _UNIT_LABEL, _NO_UNIT = "PODMAN_SYSTEMD_UNIT", "podman-compose@"
 _POD_INFRA = re.compile("[0-9a-f]{12}-infra")  # Podman deletes it with its pod alone, whose namespaces it holds
 
 _IMAGE_ID = re.compile(r"(sha256:)?[0-9a-f]{12,64}")
+_VOLUME_FOLDER = re.compile(r"/volumes/([^/]+)/_data(?:/|$)")  # as Docker and Podman lay them out in their data
 _EXITED = re.compile(r"Exited \((\d{1,9})\)", re.ASCII)
 _ENDED = ("exited", "dead")
 
@@ -134,8 +135,11 @@ def listed_uses(row: Row, directory: Directory, earlier: Links | None) -> frozen
 
 
 def _volumes(mounts: object) -> set[str]:
+    """The names of the volumes among these mounts, and of those whose own folder is mounted, which no engine counts."""
     found = [mount for mount in mounts if isinstance(mount, dict)] if isinstance(mounts, list) else []
-    return {name for mount in found if mount.get("Type") == "volume" and (name := text(mount.get("Name")))}
+    folders = (_VOLUME_FOLDER.search(text(mount.get("Source")) or "") for mount in found if mount.get("Type") == "bind")
+    names = {name for mount in found if mount.get("Type") == "volume" and (name := text(mount.get("Name")))}
+    return names | {folder[1] for folder in folders if folder is not None}
 
 
 def listed_container(
