@@ -94,13 +94,15 @@ class Memory:
         known: dict[str, Remembered] = {}
         for decision in decisions:
             resource = decision.resource
-            if decision.owner is None or not _is_remembered(decision):
-                continue
             before = resource.remembered
+            if before is not None and decision.owner is None and resource.kind is Kind.IMAGE:
+                before = None  # it has another tag now, which is not owned
+            owner = decision.owner if before is None else before.owner  # which another configuration may not own
+            if owner is None or not _is_remembered(decision):
+                continue
             if before is not None and not groups.places(resource):
                 known[resource.id] = before
                 continue
-            owner = before.owner if before is not None else decision.owner
             entry = Remembered(owner, NOT_REAPED if resource.kind.opt_in else now if decision.deletes else now + grace)
             if not resource.kind.runs and resource.kind is not Kind.IMAGE:
                 key = groups.key(resource)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from reaper import files
 from reaper.core.model import Reason, Remembered
+from reaper.core.scope import Scope, Selector
 from reaper.errors import ServerError
 from reaper.providers.docker.registration import REGISTRATION
 from reaper.providers.docker.settings import DockerTable
@@ -18,7 +20,7 @@ from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import RetryPolicy
 from reaper.sweep import connect
 from reaper.sweep.ownership import Memory
-from tests.sweep.lab import FOREIGN, MINUTE, NOW, SECOND, Lab, network, outcomes, running, stopped
+from tests.sweep.lab import FOREIGN, MINUTE, NOW, RULES, SECOND, Lab, network, outcomes, running, stopped
 
 pytestmark = pytest.mark.anyio
 
@@ -129,6 +131,20 @@ async def test_a_network_that_another_project_of_the_name_has_taken_is_not_remem
     lab.clock.start += 11 * MINUTE
     assert await lab.outcomes() == {}
     assert lab.left() == {"net"}
+
+
+async def test_a_sweep_that_owns_other_things_forgets_nothing(memory: Memory) -> None:
+    """As ``--once`` with a configuration of its own beside a service."""
+    lab = living(memory)
+    await lab.sweep()
+    before = known(memory)
+    lab.rules = replace(lab.rules, scope=Scope(presets=(), selector=Selector(labels=("team=web",))))
+    await lab.sweep()
+    assert known(memory).keys() == before.keys()
+    lab.world.remove("client")
+    lab.world.change("side", lambda _: stopped("side", group="p", image=FOREIGN))
+    lab.rules = RULES
+    assert await lab.outcomes() == {"side": "deleted", "net": "deleted"}
 
 
 async def test_an_orphaned_network_waits_for_its_grace(memory: Memory) -> None:
