@@ -19,7 +19,7 @@ from typing import Any
 from reaper.core.identity import same_group
 from reaper.core.model import Kind, Resource
 from reaper.core.safety_net import AUTO_STOP, Timer
-from reaper.errors import DependencyError, InvalidError, NotFoundError, ProviderError, UnreadableError
+from reaper.errors import DeniedError, DependencyError, InvalidError, NotFoundError, ProviderError, UnreadableError
 from reaper.providers.abilities import Evidence
 from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits
 from reaper.providers.daytona.http import CHANGE, READ, Api
@@ -187,10 +187,22 @@ class DaytonaReader:
         return answer
 
     async def _listed_state(self, id_: str) -> str | None:
-        """The state in which a listing shows the sandbox; None when it does not show it, or as being destroyed."""
-        page = await self._page({"id": id_}, "")
-        rows = [row for row in page["items"] if isinstance(row, dict) and row.get("id") == id_]
-        return next((str(row.get("state")) for row in rows if not is_being_destroyed(row)), None)
+        """The state in which a listing shows the sandbox; None when it does not show it, or as being destroyed.
+
+        The older form of the listing reads the database. The newer one may read an index, which lags, and may never learn
+        that a sandbox is gone: it is asked where the server does not have the older one.
+        """
+        params = {"page": "1", "limit": str(self._organisation.page_size), "id": id_}
+        try:
+            page, _ = await self._api.request("GET", "sandbox/paginated", READ, params)
+        except (NotFoundError, InvalidError, DeniedError, UnreadableError):
+            page = None
+        rows = page.get("items") if isinstance(page, dict) else None
+        total = page.get("total") if isinstance(page, dict) else None
+        if not isinstance(rows, list) or not isinstance(total, int) or total > len(rows):  # or it knows no such filter
+            rows = (await self._page({"id": id_}, ""))["items"]
+        named = (row for row in rows if isinstance(row, dict) and row.get("id") == id_)
+        return next((str(row.get("state")) for row in named if not is_being_destroyed(row)), None)
 
     async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
         """The Harbor session as it is listed now.

@@ -275,8 +275,10 @@ class Daytona:
 
     async def _paginated(self, request: web.Request, home: _Home) -> web.Response:
         page, limit = page_number(_params(request))
-        walk = home.organisation.views.pick().walk("createdAt", descending=True)
-        rows = [row for row in walk if not row.hidden and row.warm_pool is None]
+        organisation, prefix = home.organisation, request.query.get("id", "").lower()
+        walk = organisation.views.fresh.walk("createdAt", descending=True)  # of the database: no index is asked
+        there = (row for row in walk if row.id in organisation.rows and row.id.lower().startswith(prefix))
+        rows = [row for row in there if not row.hidden and row.warm_pool is None]
         items = [as_sandbox(row, self._proxy) for row in rows[(page - 1) * limit : page * limit]]
         return _json({"items": items, "total": len(rows), "page": page, "totalPages": math.ceil(len(rows) / limit)})
 
