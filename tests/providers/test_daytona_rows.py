@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reaper.core.model import Kind, State
+from reaper.core.model import Action, Kind, State
 from reaper.providers.daytona.sandboxes import sandbox
 from reaper.providers.parsing import labels, moment
 from reaper.simulator.daytona.model import STATES
@@ -135,6 +135,28 @@ def test_what_is_to_become_another_settled_state_is_changing(state: str, wanted:
 @pytest.mark.parametrize("wanted", [None, "", 7, "resized", "started"])
 def test_what_failed_stays_failed_whatever_was_wanted(wanted: object) -> None:
     assert read(state="error", desiredState=wanted).state is State.FAILED
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted", "by"),
+    [
+        ("destroying", "destroyed", {Action.DELETE}),
+        ("paused", "destroyed", {Action.DELETE}),
+        ("destroying", "started", {Action.DELETE}),  # a server that does not say what it works towards
+        ("stopping", "stopped", {Action.STOP, Action.ARCHIVE}),
+        ("stopping", "started", {Action.STOP, Action.ARCHIVE}),
+        ("archiving", "archived", {Action.ARCHIVE}),
+        ("starting", "started", set()),
+        ("stopped", "started", set()),
+        ("resizing", "resized", set()),
+        ("snapshotting", "started", set()),
+        ("archiving", "started", set()),
+        ("starting", None, set(Action)),
+        ("stopped", "stopped", set(Action)),
+    ],
+)
+def test_what_may_have_brought_a_change_about(state: str, wanted: str | None, by: set[Action]) -> None:
+    assert read(state=state, desiredState=wanted).changed_by == by
 
 
 @pytest.mark.parametrize("state", [None, "", 7, {}, "hibernating", "STOPPED", "Stopped", "unknown"])

@@ -55,9 +55,12 @@ def _state(row: Row) -> tuple[str, State]:
 
 def _changed_by(row: Row, state: State) -> frozenset[Action]:
     """See ``Resource``. What is being started again, or resized, is so at the wish of another client."""
-    if state is not State.CHANGING or (wanted := text(row.get("desiredState"))) is None:
+    if state is not State.CHANGING:
         return ANY_ACTION
-    return _ASKED_FOR.get(wanted, frozenset())
+    if is_being_destroyed(row):
+        return _ASKED_FOR["destroyed"]
+    wanted = "stopped" if row.get("state") == "stopping" else text(row.get("desiredState"))
+    return ANY_ACTION if wanted is None else _ASKED_FOR.get(wanted, frozenset())
 
 
 def is_being_destroyed(row: Row) -> bool:
