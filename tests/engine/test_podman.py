@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from devkit.client import DEFAULT_IMAGE
 from devkit.engine import PrivateEngine
 from devkit.faults import FaultProxy
 from tests import needs
@@ -53,6 +54,38 @@ def test_each_state_that_only_podman_knows(engine: PrivateEngine, reaper: Progra
         "unknown": "unknown_state",
     }
     assert containers(engine) == {"stopping", "removing", "unknown"}
+
+
+def requiring(engine: PrivateEngine, name: str, required: str) -> str:
+    """Start a container that requires another one (``podman run --requires``; podman-compose for ``depends_on``)."""
+    engine.import_image()
+    body = {"name": name, "image": DEFAULT_IMAGE, "command": WAITS, "netns": {"nsmode": "none"}}
+    path = "/v5.0.0/libpod/containers/create"
+    ident = str(engine.api.must("POST", path, {**body, "dependencyContainers": [required]})["Id"])
+    engine.start_container(ident)
+    return ident
+
+
+def test_what_a_living_container_requires_is_not_stopped(engine: PrivateEngine, reaper: Program) -> None:
+    """Its deletion would be refused, and it would have been stopped by then."""
+    base = engine.create("base", labels=OWNED, cmd=WAITS, start=True)
+    user = requiring(engine, "user", base)
+    for arguments in (("--once", "--all", "--json"), ("check", "--all", "--json")):
+        ended = reaper(*arguments)
+        assert rows(ended)["base"]["reason"] == "in_use", ended.out
+    assert engine.state(base) == "running"
+    engine.remove(user, force=True)
+    assert reaper("--once", "--all", "--json").outcomes() == {"base": "deleted"}
+
+
+def test_what_is_required_goes_after_what_requires_it(engine: PrivateEngine, reaper: Program) -> None:
+    base = engine.create("base", labels=OWNED, cmd=WAITS, start=True)
+    body = {"name": "user", "image": DEFAULT_IMAGE, "command": WAITS, "netns": {"nsmode": "none"}, "labels": OWNED}
+    user = engine.api.must("POST", "/v5.0.0/libpod/containers/create", {**body, "dependencyContainers": [base]})["Id"]
+    engine.start_container(user)
+    ended = reaper("--once", "--all", "--json")
+    assert ended.outcomes() == {"base": "deleted", "user": "deleted"}
+    assert rows(ended)["base"]["attempts"] == 1
 
 
 @contextmanager

@@ -77,6 +77,7 @@ CALLS = (
     EngineCall("DELETE", "/containers/{id}", "delete, with anonymous volumes", {"v": _FLAG, "force": _FLAG}),
     # Of Podman alone, which deletes an infra container with its pod. Never with force, which stops what runs in it.
     EngineCall("GET", "/libpod/pods/json", "which containers are in one of Podman's pods", {}),
+    EngineCall("GET", "/libpod/containers/{id}/json", "which containers one requires", {}),
     EngineCall("GET", "/libpod/pods/{id}/json", "the final re-check before a deletion", {}),
     EngineCall("DELETE", "/libpod/pods/{id}", "delete a pod with its infra container when nothing else is in it", {}),
     EngineCall("GET", "/networks", "list networks", {}),

@@ -234,9 +234,8 @@ class DockerReader:
         }
         if (look := others.get(resource.kind)) is not None:
             return self._own.mark((await look(),))[0]
-        path = _INSPECT[resource.kind].format(resource.id)
         try:
-            row = await self._connection.unless_removed(resource, BLOCKED, lambda client: client._query_json(path))  # noqa: SLF001
+            row = await self._row_of(resource)
         except InProgressError:
             # The engine does not answer before it is gone, or its removal has failed.
             return replace(resource, state=State.CHANGING, raw_state="removing", inspected=True, links_known=True)
@@ -262,6 +261,11 @@ class DockerReader:
             await self._image_labels.read_of(fresh)
             fresh = self._image_labels.mark(fresh)
         return self._own.mark((await self._pods.with_pod(fresh),))[0]
+
+    async def _row_of(self, resource: Resource) -> Row:
+        path = _INSPECT[resource.kind].format(resource.id)
+        row = await self._connection.unless_removed(resource, BLOCKED, lambda client: client._query_json(path))  # noqa: SLF001
+        return await self._pods.with_required(row) if resource.kind is Kind.CONTAINER else row
 
     async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
         """The Compose project or the pod as it is now. The filter is an optimisation: what comes back is tested again."""

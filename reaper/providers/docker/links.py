@@ -34,6 +34,7 @@ def configured_links(row: Row) -> Links:
     containers = {mode.removeprefix("container:") for mode in modes if mode.startswith("container:")}
     containers |= {link.removeprefix("/").partition(":")[0] for link in _texts(host.get("Links"))}
     containers |= {source.partition(":")[0] for source in _texts(host.get("VolumesFrom"))}
+    containers |= {*_texts(row.get("Dependencies"))}  # of Podman: see Pods.with_required
     places = _table(_table(row.get("NetworkSettings")).get("Networks"))
     # One that was never started has no id of its networks: Docker looks for the name when it starts it. Podman 4 has
     # the name in its place, always.

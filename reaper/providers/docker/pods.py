@@ -18,7 +18,7 @@ from reaper.providers.docker.containers import Row, moment, system_container_of
 from reaper.providers.docker.states import STATES
 from reaper.providers.parsing import labels, text
 
-_LIST, _ONE = "libpod/pods/json", "libpod/pods/{}"
+_LIST, _ONE, _CONTAINER = "libpod/pods/json", "libpod/pods/{}", "libpod/containers/{}/json"
 _OCCUPIED, _EMPTY = "occupied", "empty"
 
 
@@ -87,6 +87,7 @@ class Pods:
         self._pods: Mapping[str, Pod] = {}
         self._of: dict[str, Pod | None] = {}  # by the id of a container
         self._groups: dict[str, _Group] = {}  # by the id of a pod
+        self._required: dict[str, Sequence[str]] = {}  # by the id of a container: those that it requires, for ever
 
     async def read(self, containers: Iterable[str | None], call: Call) -> None:
         """List the pods. What is in none of them then, of the containers that were listed before, is in no pod at all."""
@@ -95,7 +96,26 @@ class Pods:
         rows = await call(f"list pods of {self._endpoint}", self._rows)
         self._pods = {pod.id: pod for pod in map(read_pod, rows)}
         self._of = {id_: None for id_ in containers if id_ is not None}
+        self._required = {id_: found for id_, found in self._required.items() if id_ in self._of}
         self._of |= {id_: pod for pod in self._pods.values() for id_ in pod.containers}
+
+    async def with_required(self, row: Row) -> Row:
+        """A container's inspection with the ids of those that it requires (``podman run --requires``), which Docker's lacks.
+
+        Raises ProviderError.
+        """
+        id_ = text(row.get("Id"))
+        if not self._connection.is_podman or id_ is None:
+            return row
+        if id_ not in self._required:
+            try:
+                found = await self._connection.ask(_CONTAINER.format(id_))
+            except DeniedError as denied:  # by a proxy, most likely
+                what = "GET /libpod/containers/ID/json has to be let through: it shows which containers one requires"
+                raise DeniedError(f"{denied}; {what}") from denied
+            required = found.get("Dependencies") if isinstance(found, dict) else None
+            self._required[id_] = [one for one in required if isinstance(one, str)] if isinstance(required, list) else []
+        return {**row, "Dependencies": self._required[id_]}
 
     async def _rows(self) -> Sequence[Row]:
         try:
