@@ -179,7 +179,8 @@ class SweepMemory:
         self._memory = memory
         self._warnings = warnings
         self._learnt: Sequence[Decision] = ()
-        self._followed_at = 0.0
+        self._has_followers = False  # volumes and images that go with their projects; most sweeps have none
+        self._due_at = 0.0
 
     def recall(self, resources: Sequence[Resource]) -> list[Resource]:
         """The resources, each with what is remembered of it."""
@@ -196,6 +197,7 @@ class SweepMemory:
         """See ``Memory.learn``; what is held back stays."""
         if self._memory is not None:
             self._learnt = [replace(d, verdict=Verdict.KEEP) if d.resource.id in held_back else d for d in decisions]
+            self._has_followers = any(decision.deletes and decision.resource.kind.opt_in for decision in self._learnt)
             self._warn(self._memory.learn(self._learnt, now, grace, kinds))
 
     def follow(self, units: Iterable[_Unit], now: datetime, *, is_late: bool = False, ended: bool = False) -> None:
@@ -208,11 +210,13 @@ class SweepMemory:
             ended: whether the sweep has.
         """
         at = anyio.current_time()
-        if self._memory is not None and self._learnt and (is_late or ended or at - self._followed_at >= FOLLOW_EVERY):
-            self._followed_at = at
-            # Until its end it waits for answers, and what they are about is still there as far as is known.
-            gone = (unit.gone if ended else {i for i, r in unit.results.items() if r.outcome.removed} for unit in units)
-            self._warn(self._memory.correct(self._learnt, frozenset().union(*gone), now, ended=ended))
+        is_due = ended or (self._has_followers and (is_late or at >= self._due_at))
+        if self._memory is None or not self._learnt or not is_due:
+            return
+        # Until its end it waits for answers, and what they are about is still there as far as is known.
+        gone = (unit.gone if ended else {i for i, r in unit.results.items() if r.outcome.removed} for unit in units)
+        self._warn(self._memory.correct(self._learnt, frozenset().union(*gone), now, ended=ended))
+        self._due_at = anyio.current_time() + max(FOLLOW_EVERY, 20 * (anyio.current_time() - at))
 
     def _warn(self, problem: str | None) -> None:
         if problem is not None and problem not in self._warnings:
