@@ -175,7 +175,14 @@ def document() -> dict[str, Any]:
                 "put": {
                     "operationId": "renew",
                     "summary": "A heartbeat.",
-                    "responses": _answers({"200": _lease("it lives")}, "404", "410"),
+                    "parameters": [
+                        _query(
+                            "over_for",
+                            "how many seconds ago that ended for which it was taken, where the holder goes on to clean up",
+                            {"type": "number", "minimum": 0, "maximum": http_api.LONGEST_OVER},
+                        ),
+                    ],
+                    "responses": _answers({"200": _lease("it lives")}, "400", "404", "410"),
                 },
                 "delete": {
                     "operationId": "release",

@@ -157,6 +157,8 @@ class LeaseApi:
         """Handle a heartbeat."""
         name = self._owned(request, requester)
         record = self._book.find(name)
+        if "over_for" in request.query:
+            self._book.over(name, _over_for(request))
         if record is not None and record.sort is Liveness.HEARTBEAT:  # a connection is its own sign of life
             record = self._book.heard(name)
         return self._found(record, name)

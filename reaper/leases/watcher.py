@@ -17,7 +17,7 @@ from reaper.core.durations import human
 from reaper.core.lease import Claim
 from reaper.errors import LeasesUnknownError
 from reaper.leases.database import create
-from reaper.leases.held import Held, LeaseListener
+from reaper.leases.held import Held, LeaseListener, Looks
 from reaper.leases.record import HEARTBEAT_DUE, MAX_AGE, MAX_AGE_CAUSE, Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.sources import KILLED
 from reaper.leases.store import REMEMBER, LeaseFile
@@ -26,7 +26,6 @@ HEARTBEAT_WINDOW = timedelta(minutes=5)  # for which one that missed it is waite
 CONNECTION_WINDOW = timedelta(seconds=10)
 RESTART_WINDOW = timedelta(minutes=1)  # at least, for holders whose connection broke since this program ended
 ROUND = 1.0  # seconds between two looks at the holders
-STOOD_STILL = 5.0  # seconds without a look: no holder could be heard in them, and as many to read what has come since
 WRITE_EVERY = timedelta(minutes=1)  # how exact the file is about when a holder was last seen
 TRIM_EVERY = timedelta(hours=1)  # what ended too long ago goes from the file
 
@@ -64,8 +63,7 @@ class LeaseBook:
         self._endpoints = endpoints
         self._written_at = self._trimmed_at = float("-inf")  # on the loop's clock
         self._alive_at: dict[str, datetime] = {}  # processes that hold leases: when they were last seen
-        self._looked: tuple[float, datetime] | None = None  # at the holders: on the loop's clock, and on the wall's
-        self._stalled: tuple[float, datetime] | None = None  # until when the time before is made up for, and when it began
+        self._looks = Looks(clock)
         self._windows = {Liveness.HEARTBEAT: HEARTBEAT_WINDOW, Liveness.CONNECTION: connection}
         self._held: dict[str, Held] = {}
         self._max_age = max_age
@@ -137,7 +135,7 @@ class LeaseBook:
             return None
         held = self._held[id_]
         held.due = self._in(HEARTBEAT_DUE) if held.record.sort is Liveness.HEARTBEAT else None
-        now, record = self._proven_at(), held.record
+        now, record = self._looks.proven_at(), held.record
         held.heard_at = now
         if record.state is not LeaseState.LIVE or not record.seen_at <= now < record.seen_at + WRITE_EVERY:
             self._write(held, state=LeaseState.LIVE, seen_at=now)
@@ -152,9 +150,18 @@ class LeaseBook:
         """
         held = self._held.get(id_)
         if held is not None and (held.due is None or held.record.state is LeaseState.LIVE):
-            held.due, held.heard_at = self._in(self._windows[held.record.sort]), self._proven_at()
+            held.due, held.heard_at = self._in(self._windows[held.record.sort]), self._looks.proven_at()
             held.heard_at -= silent_for
             self._write(held, state=LeaseState.RECONNECTING, seen_at=held.heard_at)
+
+    def over(self, id_: str, over_for: timedelta) -> LeaseRecord | None:
+        """That for which the lease was taken has ended, so long ago: its claims take nothing made later, however it ends.
+
+        None when there is no such lease here. Raises LeasesUnknownError.
+        """
+        if (record := self.find(id_)) is not None:
+            self._held[id_].over_at = max(self._clock() - over_for, record.since)
+        return record
 
     def release(self, id_: str, cause: str = "released", over_for: timedelta = timedelta(0)) -> LeaseRecord | None:
         """The holder gives its lease back: what it still covers is garbage. None when there is no such lease here.
@@ -190,7 +197,7 @@ class LeaseBook:
         if self.find(id_) is not None:
             held = self._held[id_]
             if held.due is None:
-                held.heard_at = self._proven_at()
+                held.heard_at = self._looks.proven_at()
             return held
         record = self._file.find(id_)
         if record is None or record.state.ended:
@@ -260,17 +267,17 @@ class LeaseBook:
 
     async def run(self) -> None:
         """Look at the holders again and again."""
-        self._looked = anyio.current_time(), self._clock()
+        self._looks.looked(anyio.current_time())
         while True:
             await anyio.sleep(ROUND)
             now = anyio.current_time()
-            if self._has_stalled():
+            if self._looks.have_stalled():
                 self._begin_anew()
             try:
                 self._look(now)
             except LeasesUnknownError as error:
                 self._listener.failed(error)
-            self._looked = now, self._clock()
+            self._looks.looked(now)
 
     def _begin_anew(self) -> None:
         """No heartbeat could arrive for a while: all that are waited for get their whole window once more."""
@@ -278,28 +285,6 @@ class LeaseBook:
             if held.due is not None:
                 live = held.record.state is LeaseState.LIVE
                 held.due = self._in(HEARTBEAT_DUE if live else self._windows[held.record.sort])
-
-    def _has_stalled(self) -> bool:
-        """Whether this process has just stood still; it is remembered for as long as it may take to read what has come."""
-        now = anyio.current_time()
-        if self._looked is None or now - self._looked[0] <= STOOD_STILL:
-            return False
-        looked, since = self._looked
-        if self._stalled is not None and looked < self._stalled[0]:  # once more, before all was read
-            since = self._stalled[1]
-        self._stalled = now + STOOD_STILL, since
-        return True
-
-    def _proven_at(self) -> datetime:
-        """Return until when a holder surely lived that is heard of, or whose connection is found closed, now.
-
-        After a time in which this process stood still that is its beginning: a heartbeat may have been sent, and a
-        connection closed, at any moment of it. Others may have made things of the same names since; no claim may take them.
-        """
-        self._has_stalled()
-        if self._stalled is not None and anyio.current_time() < self._stalled[0]:
-            return self._stalled[1]
-        return self._clock()
 
     def _look(self, now: float) -> None:
         self._file.restore()
@@ -340,7 +325,7 @@ class LeaseBook:
 
     def _write_signs_of_life(self) -> None:
         """Of those whose connection is open: if this process is killed, the file shows until when they surely lived."""
-        now, fresh = self._proven_at(), []
+        now, fresh = self._looks.proven_at(), []
         for held in self._held.values():
             if held.due is None:
                 held.heard_at = now
@@ -376,7 +361,7 @@ class LeaseBook:
 
     def _end(self, held: Held, state: LeaseState, cause: str, at: datetime | None = None, by: str = "") -> LeaseRecord:
         ended_at = at or self._clock()
-        self._write(held, state=state, seen_at=held.heard_at, ended_at=ended_at, cause=cause, ended_by=by)
+        self._write(held, state=state, seen_at=held.lived_until, ended_at=ended_at, cause=cause, ended_by=by)
         self._held.pop(held.record.id, None)
         return held.record
 

@@ -6,6 +6,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -97,6 +98,12 @@ class HeldLease:
             return  # nor are the parent's worker threads in a forked child
         async with CleanupScope() as scope:
             scope.call(self._end, in_thread=True)
+
+    def over(self) -> None:
+        """Say that what it is held for has ended: what is made from now on is not its own, however it ends."""
+        if self._taken:
+            with suppress(AwayError, LeaseRefusedError):  # then its claims go on until it is given back
+                self._service.ask("PUT", f"{self.id}?over_for=0")
 
     def release(self, cause: str, over_for: float = 0.0) -> None:
         """Give it back before its block ends.

@@ -111,6 +111,8 @@ class GuardedHold:
         began = time.monotonic()
         ended = datetime.now(UTC)  # of what others make while this is cleaned up nothing is the run's
         self._guard.over(ended.timestamp())
+        if self._elsewhere is not None:
+            self._elsewhere.over()
         report = _clean_up(self._plan, self.id, Ending(ended, cause), log, self._say)
         if report.interrupted is None:
             try:
@@ -202,6 +204,7 @@ class ServedHold:
     def clean_up(self, cause: str, log: "FilteringBoundLogger | None") -> Report:
         """As ``GuardedHold.clean_up``. The service goes on where this is interrupted."""
         ended, began = datetime.now(UTC), time.monotonic()
+        self._held.over()
         try:
             report = _clean_up(self._plan, self.id, Ending(ended, cause), log, self._say)
             if may_go_later(report):

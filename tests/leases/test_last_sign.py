@@ -66,6 +66,23 @@ async def test_of_a_connection_it_is_its_end(tmp_path: Path) -> None:
     assert claims_until(house, id_) == last + IN_FLIGHT
 
 
+@pytest.mark.parametrize("sort", [Liveness.CONNECTION, Liveness.HEARTBEAT])
+async def test_of_a_holder_that_cleaned_up_it_is_the_end_of_its_command(tmp_path: Path, sort: Liveness) -> None:
+    house = House(tmp_path)
+    async with house.watching() as book:
+        id_ = book.take(sort, HOLDER, [BY_NAME]).id
+        await wait(3 * SECOND)
+        last = house.clock()
+        book.over(id_, SECOND)
+        for _ in range(3):
+            await wait(40 * SECOND)
+            book.heard(id_)
+        book.lost(id_)
+        await wait(HEARTBEAT_WINDOW + HEARTBEAT_DUE + 4 * SECOND)
+        assert house.state(id_) is EXPIRED
+    assert claims_until(house, id_) == last - SECOND + IN_FLIGHT
+
+
 async def test_of_a_process_it_is_when_it_was_last_seen(tmp_path: Path) -> None:
     house = House(tmp_path)
     house.alive[77] = True

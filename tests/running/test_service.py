@@ -5,11 +5,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from reaper.core.lease import IN_FLIGHT
 from tests.daytona.server import Served
 from tests.program.wrapped import started
 from tests.run import Program
@@ -100,6 +101,25 @@ def test_those_that_are_killed_are_cleaned_up_after(program: Program, service: P
     assert found.keys() == {"mine", "level-1", "level-2"}
     assert f"of pid {process.pid} on {os.uname().nodename} ended " in found["mine"]
     assert found["mine"].endswith("(its connection was gone for 10 s)")
+
+
+def test_its_claims_end_with_the_command_though_it_is_killed_while_it_cleans_up(
+    program: Program, service: Program, served: Served
+) -> None:
+    served.sim.faults.add("hang,method=DELETE,path=/sandbox/,times=1")
+    with running(service) as daemon:
+        words = Making({"mine": {}}).words
+        with started(program, *QUICKLY, "--own", "name=chess-*", "--", *words) as process:
+            until(lambda: any(change.startswith("DELETE") for change in served.changes()), "it does not clean up")
+            cleaning = datetime.now(UTC)
+            process.kill()
+            process.wait()
+        until(lambda: "expired" in _states(daemon).values(), "it does not end", WINDOW)
+        (known,) = daemon.send("GET", "/leases")[1]["leases"]
+        assert datetime.fromisoformat(known["claims_until"]) < cleaning + IN_FLIGHT
+        assert datetime.fromisoformat(known["ended_at"]) > cleaning
+        until(lambda: served.left() == set(), "it is left", WINDOW)
+        assert daemon.stop() == 0
 
 
 def test_it_outlives_the_service_s_restart(program: Program, service: Program, served: Served) -> None:
