@@ -140,6 +140,8 @@ def test_half_of_a_pair_of_surrogates_is_no_text() -> None:
         ({"Labels": {"org.testcontainers.ryuk": "true"}}, "the reaper of Testcontainers"),
         ({"Names": ["/buildx_buildkit_default0"]}, "a BuildKit builder"),
         ({"Image": "moby/buildkit:v0.12"}, "a BuildKit builder"),
+        ({"Image": "earthly/buildkitd:v0.8.15"}, "a BuildKit builder"),
+        ({"Image": "registry.dagger.io/engine:v0.19.8"}, "a BuildKit builder"),
         ({"Labels": {"desktop.docker.io/binds/0/Source": "/x"}}, None),  # on anybody's container under Docker Desktop
     ],
 )
@@ -196,6 +198,16 @@ def test_a_network_belongs_to_its_compose_project() -> None:
     assert swarm is not None
     assert swarm.system_container == "a Swarm network"
     assert network({**row, "Labels": {}}, "local") is None
+
+
+def test_the_network_of_a_swarm_says_nothing_of_labels_and_is_readable() -> None:
+    row = {"Id": "n", "Name": "ingress", "Created": "2026-11-21T07:13:26Z", "Labels": None}
+    found = network({**row, "Scope": "swarm", "Ingress": True}, "local", every=True)
+    assert found is not None
+    assert (found.labels, found.system_container) == ({}, "a Swarm network")
+    other = network({**row, "Scope": "local"}, "local", every=True)
+    assert other is not None
+    assert other.labels is None
 
 
 def test_a_network_that_a_lease_may_claim_is_listed_by_its_label() -> None:

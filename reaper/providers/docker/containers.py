@@ -44,6 +44,8 @@ _SYSTEM_PREFIXES = tuple(_SYSTEM_LABELS)
 _SYSTEM_NAMES = {"buildx_buildkit_": "a BuildKit builder", "k8s_": "a Kubernetes pod's", "mesos-": "a Mesos task"}
 _SYSTEM_IMAGES = {
     "moby/buildkit": "a BuildKit builder",
+    "earthly/buildkitd": "a BuildKit builder",  # EarthBuild/earthbuild, buildkitd: the container earthly-buildkitd
+    "registry.dagger.io/engine": "a BuildKit builder",  # dagger/dagger, engine: the containers dagger-engine-VERSION
     "amazon/amazon-ecs-agent": "the agent of Amazon ECS",
     "public.ecr.aws/ecs/amazon-ecs-agent": "the agent of Amazon ECS",
 }
@@ -308,6 +310,9 @@ def network(
     except ValueError as error:
         created, unreadable = None, f"Created: {error}"
     attached = bool(table(row.get("Containers")))
+    of_engine = _network_of_engine(row)
+    if of_engine is not None and row.get("Labels") is None:
+        found = {}  # that of Swarm's ingress is null, which is worth no warning in each sweep
     return Resource(
         provider="docker",
         endpoint=endpoint,
@@ -319,6 +324,6 @@ def network(
         created_at=created,
         labels=found,
         group=project or None,
-        system_container=_network_of_engine(row),
+        system_container=of_engine,
         unreadable=unreadable,
     )

@@ -72,8 +72,9 @@ class Dependents:
         return found
 
     def learn(self, id_: str, row: Row) -> None:
-        """Keep what the inspection of this container shows."""
-        self._links[id_] = configured_links(row)
+        """Keep what the inspection of this container shows: the ids behind the names, which others may have later."""
+        found = configured_links(row)
+        self._links[id_] = replace(found, containers=self.directory.ids(Links(found.containers)))
 
     def _container(self, row: Row) -> Resource:
         return listed_container(row, self._endpoint, self.directory, self._links)

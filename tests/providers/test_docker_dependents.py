@@ -1,0 +1,29 @@
+"""What a container depends on stays known when that is renamed: inspections name links, and are made once."""
+
+import pytest
+
+from devkit.client import DEFAULT_IMAGE, SLEEPS
+from devkit.engine import PrivateEngine
+from reaper.providers.docker.client import DockerReader
+from reaper.providers.docker.settings import DockerTable
+from tests import needs
+from tests.providers.lab import NAME, direct
+
+
+@pytest.mark.anyio
+@pytest.mark.engines(*needs.DOCKERS)
+async def test_a_link_to_one_that_is_renamed_is_still_known(engine: PrivateEngine) -> None:
+    linked = engine.create("linked", networked=True, start=True)
+    body = {"Image": DEFAULT_IMAGE, "Cmd": SLEEPS, "HostConfig": {"Links": ["linked:db"]}}
+    engine.start_container(engine.api.must("POST", "/containers/create?name=user", body)["Id"])
+    reader = DockerReader(DockerTable(name=NAME, host=engine.host))
+    try:
+        for one in (await reader.list(direct)).resources:
+            if one.kind.runs:
+                await reader.inspect(one)
+        engine.api.must("POST", "/containers/linked/rename?name=renamed")
+        found = {one.name: one.uses for one in (await reader.list(direct)).resources}
+    finally:
+        await reader.close()
+    assert linked in found["user"]
+    assert linked not in found["renamed"]
