@@ -140,13 +140,13 @@ class HeldLease:
 
     def _start(self) -> None:
         self._over.clear()
-        held.add(self.id)
+        self._hold()
         try:
             self._take()
         except AwayError as error:
             self._is_away(error)
         except LeaseRefusedError:
-            held.discard(self.id)
+            self._let_go()
             raise
         self._thread = threading.Thread(target=self._keep, name=f"lease {self.id}", daemon=True)
         self._thread.start()
@@ -158,8 +158,7 @@ class HeldLease:
         if self._thread is not None:
             self._thread.join(3 * WITHIN)
             self._thread = None
-        held.discard(self.id)
-        if self._taken:
+        if self._let_go() and self._taken:
             self._taken = False
             try:
                 self._service.ask("DELETE", f"{self.id}?cause={quote(self._cause)}&over_for={self._over_for:.3f}")
@@ -169,6 +168,19 @@ class HeldLease:
             self._line = None
             line.close()
         self.state = "released"
+
+    def _hold(self) -> None:
+        held.add(self.id)
+        _blocks.setdefault(self.id, set()).add(id(self))
+
+    def _let_go(self) -> bool:
+        """Whether no other block of this process holds it: the last one gives it back."""
+        blocks = _blocks.get(self.id, set())
+        blocks.discard(id(self))
+        if not blocks:
+            _blocks.pop(self.id, None)
+            held.discard(self.id)
+        return not blocks
 
     def _keep(self) -> None:
         while not self._waited():
@@ -231,9 +243,9 @@ class HeldLease:
                 line.close()
             if status != 409 or not self._taken:
                 break
-            held.discard(self.id)
+            self._let_go()
             self.id = secrets.token_hex(8)  # the service has ended the other one, and what it covered is going
-            held.add(self.id)
+            self._hold()
         raise LeaseRefusedError(str(answer.get("error", f"the service answered {status}")), ended=status == ENDED)
 
     def _is_live(self, answer: Mapping[str, Any]) -> None:
@@ -312,6 +324,8 @@ def _holder() -> Mapping[str, Any]:
 OWN_LEASE = "REAPER_LEASE"
 held: set[str] = set()
 """Those that this process holds by ``lease``."""
+_blocks: dict[str, set[int]] = {}
+"""By lease the blocks that hold it: several may name one."""
 
 
 def own_leases() -> frozenset[str]:

@@ -196,6 +196,17 @@ def test_a_service_that_comes_back_knows_who_holds_what(tmp_path: Path) -> None:
     assert len(told) == 2
 
 
+def test_of_two_blocks_that_name_one_lease_the_last_one_gives_it_back(service: Service, url: str) -> None:
+    with lease([CLAIM], name="nightly", url=url) as outer:
+        with lease([CLAIM], name="nightly", url=url) as inner:
+            assert inner.state == "live"
+        assert (outer.state, inner.state) == ("live", "released")
+        assert service.records()["nightly"].state is LeaseState.LIVE
+        assert own.own_leases() == {"nightly"}
+    assert {id_: record.state for id_, record in service.records().items()} == {"nightly": LeaseState.RELEASED}
+    assert own.own_leases() == set()
+
+
 def test_while_one_service_takes_anothers_place_a_holder_keeps_its_lease(tmp_path: Path) -> None:
     """The one that ends has let go of its socket already, and watches its leases still: what carries their labels lives."""
     told, living = Told(), {1}

@@ -432,6 +432,11 @@ OF_PAIRS = (
         "if False:",
     ),
     Mutant(
+        "of two blocks that hold a lease by its name the last one gives it back",
+        "        if self._let_go() and self._taken:\n",
+        "        self._let_go()\n        if self._taken:\n",
+    ),
+    Mutant(
         "a label that is no session's own is claimed from the line on",
         "        if named.claim.of_one_session:\n",
         "        if True:\n",

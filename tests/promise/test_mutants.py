@@ -70,6 +70,7 @@ BY_TESTS = {
     "the cap of leases keeps no policy's sweep from learning": "tests/sweep/test_kinds.py",
     "a lease that another process watches has not ended": "tests/leases/test_leaseapi.py",
     "of two processes that hold a lease by its name the last one gives it back": "tests/leases/test_local_socket.py",
+    "of two blocks that hold a lease by its name the last one gives it back": "tests/library/test_holding.py",
     "a label that is no session's own is claimed from the line on": "tests/ryuk/test_server.py",
     "a claim of a run ends with its command": "tests/running/test_orders.py",
     "a lease that was ended takes nothing that was made later": "tests/leases/test_ending.py",
