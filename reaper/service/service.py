@@ -43,6 +43,7 @@ from reaper.service.status import Status
 from reaper.service.systemd import Notifier
 from reaper.service.web import Web
 from reaper.session import Session, utc_now
+from reaper.sweep.ports import Endpoint
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -322,8 +323,13 @@ class Service:
         return None
 
     def _apply(self, loaded: Loaded) -> None:
-        """Put a configuration into force: sweeps under way end as they began, the next ones read it."""
-        old, new = self.loaded.endpoints(), loaded.endpoints()
+        """Put a configuration into force: sweeps under way end as they began, the next ones read it.
+
+        Raises ConfigError for an endpoint that cannot be had: then nothing of it is in force.
+        """
+        old, new, plan = self.loaded.endpoints(), loaded.endpoints(), loaded.plan
+        changed = {name for name in new if name not in self.workers or old.get(name) != new[name]}
+        made = self.session.connect(replace(plan, endpoints=tuple(s for s in plan.endpoints if s.name in changed)))
         self.loaded = loaded
         self.status.config_file = str(loaded.file) if loaded.file else None
         self.status.loaded_at, self.status.reload_error = utc_now(), None
@@ -334,15 +340,13 @@ class Service:
         self.metrics.rehearse(dry_run)
         for name in [name for name in self.workers if name not in new]:
             self._leave(self.workers.pop(name))
-        for name in new:
-            if name not in self.workers or old.get(name) != new[name]:
-                self.workers[name] = self._keep(name)
+        for endpoint in made:
+            self.workers[endpoint.reader.endpoint] = self._keep(endpoint)
         self._declare()
 
-    def _keep(self, name: str) -> EndpointWorker:
+    def _keep(self, endpoint: Endpoint) -> EndpointWorker:
         """A worker for an endpoint; it takes over what was due with another one, when that has ended."""
-        plan = self.loaded.plan
-        (endpoint,) = self.session.connect(replace(plan, endpoints=tuple(s for s in plan.endpoints if s.name == name)))
+        name = endpoint.reader.endpoint
         if (before := self.workers.get(name)) is not None:
             self._leave(before)
         # One that an earlier reload took away may be sweeping still.

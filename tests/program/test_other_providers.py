@@ -1,6 +1,7 @@
 """A provider of another package: found by its entry point, and only where the configuration has its table."""
 
 import json
+import signal
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from reaper import exits
 from tests.program.wrapped import imported
 from tests.run import NO_DAYTONA, Program
+from tests.service.daemon import Daemon
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -153,3 +155,38 @@ def test_what_cannot_be_used_is_an_error_of_the_table(case: str, tmp_path: Path)
     assert says in ended.err
     assert "Traceback" not in ended.err
     assert stage.names() == {"leftover"}
+
+
+REFUSING = """
+from reaper.errors import ConfigError
+from tests.example_provider import REGISTRATION as EXAMPLE
+
+class Refusing(type(EXAMPLE)):
+    def connect(self, table, secret, state, *, act):
+        if table.name == "cellar":
+            raise ConfigError("it has no door", "make one")
+        return super().connect(table, secret, state, act=act)
+
+REGISTRATION = Refusing()
+"""
+
+
+def test_of_a_configuration_with_an_endpoint_that_cannot_be_had_a_reload_takes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "refusing.py").write_text(REFUSING)
+    stage = Stage(tmp_path, "refusing:REGISTRATION")
+    config = CONFIG.format(folder=stage.folder).replace('states = ["down"]', 'states = ["down"]\nevery = "1s"')
+    cellar = f'[[example]]\nname = "cellar"\nfolder = "{tmp_path}"\n'
+    stage.add("living", state="up")
+    with Daemon(stage.program, config).start() as daemon:
+        daemon.wait("sweep_finished", endpoint="attic")
+        daemon.configure(config.replace('"down"', '"down", "up"') + cellar)
+        daemon.signal(signal.SIGHUP)
+        assert "it has no door" in daemon.wait("reload_refused")["problem"]
+        stage.add("stopped")
+        daemon.wait("deleted", name="stopped")
+        assert stage.names() == {"living"}
+        daemon.configure(config.replace('"down"', '"down", "up"'))
+        daemon.signal(signal.SIGHUP)
+        daemon.wait("deleted", name="living")
+        assert daemon.stop() == 0
