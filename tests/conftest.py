@@ -139,7 +139,7 @@ def _group(item: pytest.Item) -> str | None:
 def _places(groups: Mapping[str, list[pytest.Item]], end: float) -> dict[pytest.Item, float]:
     """Where each stands between the beginning (0) and the end (1), by the time that those before it take."""
     seconds = {name: sum(map(_seconds, items)) for name, items in groups.items()}
-    total, before, places = sum(seconds.values()), 0.0, dict[pytest.Item, float]()
+    total, before, places = sum(seconds.values()) or 1.0, 0.0, dict[pytest.Item, float]()  # all may be skipped
     for name in sorted(groups, key=lambda name: -seconds[name]):
         places |= dict.fromkeys(groups[name], end * before / total)
         before += seconds[name]
