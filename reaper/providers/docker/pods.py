@@ -104,7 +104,7 @@ class Pods:
 
         Raises ProviderError.
         """
-        id_ = text(row.get("Id"))
+        id_ = text(row.get("Id")) if isinstance(row, dict) else None
         if not self._connection.is_podman or id_ is None:
             return row
         if id_ not in self._required:
@@ -113,7 +113,9 @@ class Pods:
             except DeniedError as denied:  # by a proxy, most likely
                 what = "GET /libpod/containers/ID/json has to be let through: it shows which containers one requires"
                 raise DeniedError(f"{denied}; {what}") from denied
-            required = found.get("Dependencies") if isinstance(found, dict) else None
+            if not isinstance(found, dict):  # what it requires would count as nothing, for ever
+                raise UnreadableError(f"the answer to GET /{_CONTAINER.format(id_)} is no object")
+            required = found.get("Dependencies")
             self._required[id_] = [one for one in required if isinstance(one, str)] if isinstance(required, list) else []
         return {**row, "Dependencies": self._required[id_]}
 
