@@ -6,46 +6,86 @@ from typing import Generic, TypeVar
 
 import anyio
 
+from reaper.errors import NotFoundError
+from reaper.providers.base import Call
+
 T = TypeVar("T")
+R = TypeVar("R")
 
 OFTEN = 0.3  # seconds from the beginning of one call to that of the next, but ...
 DUTY = 8  # ... no more than so many times what the call took
+IN_VAIN = 3  # calls that failed while a task waited: then it has failed as well
 
 
 class Shared(Generic[T]):
     """Makes a call for all tasks that asked before it began: no answer is older than the question.
 
     However many ask, there is one call under way and at most one more that waits. That one is put off for a while: so more
-    tasks share an answer, and the endpoint has time for other things than such calls.
+    tasks share an answer, and the endpoint has time for other things than such calls. While a call that has failed backs
+    off, the next one may begin: one unlucky request does not hold up all.
     """
 
     def __init__(self) -> None:
-        self._lock = anyio.Lock()
+        self._turn = anyio.Lock()
         self._begun = 0
-        self._ended = 0
+        self._ended = 0  # the number of the last call that was answered
+        self._failed = 0  # how many were not
         self._next_at = -math.inf
         self._answer: T | None = None
         self._error: Exception | None = None
 
-    async def get(self, take: Callable[[], Awaitable[T]]) -> T:
-        """What ``take`` returns or raises, called for this task or for another one that asked as well."""
-        wanted = self._begun + 1
-        async with self._lock:
-            if self._ended < wanted:
-                if (pause := self._next_at - anyio.current_time()) > 0:
-                    await anyio.sleep(pause)
-                self._begun += 1
-                number, self._answer, self._error = self._begun, None, None
-                began = anyio.current_time()
+    async def get(self, take: Callable[[Call], Awaitable[T]], call: Call) -> T:
+        """What ``take`` returns or raises, called for this task or for another one that asked as well.
+
+        Args:
+            take: makes its requests through the call that it is given.
+            call: of this task, which may try again.
+        """
+        wanted, failed = self._begun + 1, self._failed
+        await self._turn.acquire()
+        is_ours, began = True, anyio.current_time()
+
+        def pass_on() -> None:
+            nonlocal is_ours
+            if is_ours:
+                is_ours = False
+                self._turn.release()
+
+        async def passing(what: str, function: Callable[[], Awaitable[R]]) -> R:
+            async def tried() -> R:
                 try:
-                    self._answer = await take()
-                except Exception as error:  # noqa: BLE001 - every task that waited gets it
-                    self._error = error
-                self._ended = number
-                self._next_at = began + min(DUTY * (anyio.current_time() - began), OFTEN)
-            answer, failure = self._answer, self._error
-            if not self._lock.statistics().tasks_waiting:
-                self._answer, self._error = None, None  # it is large, and those who ask from now on get another
-            if failure is not None:
-                raise failure
-            return answer  # type: ignore[return-value]  # ``take`` has returned it
+                    return await function()
+                except NotFoundError:
+                    raise
+                except BaseException:  # out of time as well
+                    self._put_off(began)
+                    pass_on()
+                    raise
+
+            return await call(what, tried)
+
+        try:
+            if self._ended >= wanted:
+                return self._answer  # type: ignore[return-value]  # ``take`` has returned it
+            if self._error is not None and self._failed - failed >= IN_VAIN:
+                raise self._error
+            await anyio.sleep(max(0.0, self._next_at - began))
+            began = anyio.current_time()
+            self._begun = number = self._begun + 1
+            try:
+                answer = await take(passing)
+            except Exception as error:
+                self._failed, self._error = self._failed + 1, error
+                raise
+            self._put_off(began)
+            if number > self._ended:
+                self._ended, self._answer = number, answer
+            return answer
+        finally:
+            if is_ours and not self._turn.statistics().tasks_waiting:
+                self._answer = self._error = None  # it is large, and those who ask from now on get another
+            pass_on()
+
+    def _put_off(self, began: float) -> None:
+        """Have the next call wait for a while, as this one, which began then, has ended."""
+        self._next_at = began + min(DUTY * (anyio.current_time() - began), OFTEN)

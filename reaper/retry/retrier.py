@@ -85,12 +85,15 @@ class AttemptCall(Protocol):
 class Look:
     """A last look that belongs to each attempt of a change: when it has to be taken again, and how.
 
-    It is made in the attempt's own slot, so that nothing lies between what it sees and the change. ``take`` makes each of
-    its requests through the call that it is given: each has a time-out of its own, and waits for its budget outside it.
+    It is made in the attempt's own slot, so that nothing lies between what it sees and the change. Where it is needed
+    already before that, it is taken ahead, outside the slot, and again only if waiting for the slot takes too long.
+    Each makes its requests through the call that it is given: each has a time-out of its own, and waits for its budget
+    outside it.
     """
 
     needed: Callable[[], bool]
     take: Callable[["AttemptCall"], Awaitable[None]]
+    ahead: Callable[["AttemptCall"], Awaitable[None]] | None = None
 
 
 class Retrier:
@@ -216,15 +219,22 @@ class _Call:
 
     async def _once(self, function: Callable[[], Awaitable[T]]) -> T:
         while True:
+            if (ahead := self._look_ahead()) is not None:
+                await self._take(ahead)
             async with self.budget, self.slots:
                 if self._is_paused():
                     continue  # it was ordered while this task waited for its slot
                 self.owner.breaker.check(changes=self.changes)
                 if self.look is not None and self.look.needed():
-                    await self._take(self.look)
+                    await self._take(self.look.take)
                     if self._is_paused():
                         continue
                 return await self._timed(function)
+
+    def _look_ahead(self) -> Callable[["AttemptCall"], Awaitable[None]] | None:
+        if self.look is None or self.look.ahead is None or self.owner.breaker.open_for(changes=self.changes):
+            return None
+        return self.look.ahead if self.look.needed() else None
 
     def _is_paused(self) -> bool:
         return self.budget.cooldown.active
@@ -276,10 +286,10 @@ class _Call:
         else:
             self.owner.breaker.failed(error, changes=changes)
 
-    async def _take(self, look: Look) -> None:
+    async def _take(self, look: Callable[["AttemptCall"], Awaitable[None]]) -> None:
         """Take the last look. One that is refused is no try of the change, up to twice as many times as there are tries."""
         try:
-            await look.take(self._look)
+            await look(self._look)
         except ProviderError as error:
             slow = isinstance(error, CallTimeoutError)
             if error.retryable and not slow and self.vain_looks < 2 * self.owner.policy.attempts:

@@ -1,7 +1,6 @@
 """Waiting for what an endpoint does in its own time, by looking again and again."""
 
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from typing import TypeVar
@@ -10,6 +9,8 @@ import anyio
 
 from reaper.core.model import Resource, State
 from reaper.errors import NotFoundError
+from reaper.providers.base import Limits
+from reaper.retry.budget import AdaptiveLimiter
 from reaper.retry.resting import Resting
 
 FIRST_DELAY, LONGEST_DELAY = 0.1, 2.0
@@ -54,35 +55,44 @@ def not_changing() -> Callable[[Resource], bool]:
     return done
 
 
-class Pace:
-    """Lets as many units begin as end within a second: more would only wait, until what was seen of them is no longer true.
+class Pace(AdaptiveLimiter):
+    """Lets so many units be under way that what was seen of each is still true when its turn comes.
 
     Args:
-        least: so many at the same time in any case.
-        most: never more than this; also in the first second.
+        limits: of the endpoint's calls.
+        units: how many there are.
+        running: in how many of them something has to be stopped: all at once, beside those who wait.
         resting: counts those that do not count.
+
+    Attributes:
+        most: never more than this, since a task for each of tens of thousands costs memory.
     """
 
-    WINDOW = 1.0
+    def __init__(self, limits: Limits, units: int, running: int, resting: Resting) -> None:
+        stopping = min(running, limits.stops)
+        self._begins_with = 6 * (limits.reads + limits.removals) + stopping
+        self.most = max(self._begins_with, units // 16)
+        self.LEAST, self._resting = 2 * limits.removals + stopping, resting
+        super().__init__(self.most)
 
-    def __init__(self, least: int, most: int, resting: Resting) -> None:
-        self._least, self._most, self._resting = least, most, resting
-        self._limiter = anyio.CapacityLimiter(most)
-        self._began = anyio.current_time()
-        self._ended: deque[float] = deque()
+    @property
+    def now(self) -> int:
+        """See ``AdaptiveLimiter``."""
+        return super().now + self._resting.number
 
     async def within(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do the work when its turn has come."""
-        async with self._limiter:
+        self._wake()  # others may have begun to rest
+        async with self:
             await work()
-        now = anyio.current_time()
-        self._ended.append(now)
-        while self._ended[0] <= now - self.WINDOW:
-            self._ended.popleft()
-        busy = self._most
-        if now - self._began > self.WINDOW:
-            busy = min(max(len(self._ended), self._least), self._most)
-        self._limiter.total_tokens = busy + self._resting.number
+        self.observe(0.0, well=True)
+
+    def crowded(self) -> None:
+        """What was seen of one is no longer true."""
+        self.observe(0.0, well=False)
+
+    def _first(self, most: int) -> float:
+        return min(self._begins_with, most)
 
 
 T = TypeVar("T")

@@ -65,6 +65,7 @@ class Context:
         confirmer: takes the deletions that are only accepted; None where a deletion that has returned is done.
         going: ids of all that is to be deleted in this sweep, without what is known to stay by now.
         draining: set when no unit may begin to act any more.
+        crowded: is told when so many units are under way that what was seen of one has become too old.
         listed: what the decisions were made about.
         dependents: of the round, where deleting one resource deletes what is linked to it.
         used_since: tells what was used since the listing, where a rule depends on that.
@@ -83,6 +84,7 @@ class Context:
     confirmer: Confirmer | None = None
     going: set[str] = field(default_factory=set)
     draining: bool = False
+    crowded: Callable[[], None] = lambda: None
     listed: Listed = field(default_factory=Listed)
     dependents: Dependents | None = None
     used_since: UsedSince | None = None

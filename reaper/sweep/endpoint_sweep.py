@@ -355,10 +355,10 @@ class EndpointSweep:
         if limits.together is not None:
             await for_each(units, Unit.run, min(len(units), 2 * limits.together), "reap", resting)
             return
-        stopping = min(sum(unit.has_running for unit in units), limits.stops)  # all of those at once, beside those who wait
-        most = 6 * (limits.reads + limits.removals) + stopping
-        pace = Pace(2 * limits.removals + stopping, most, resting)
-        await for_each(units, lambda unit: pace.within(unit.run), min(len(units), most), "reap", resting)
+        pace = Pace(limits, len(units), sum(unit.has_running for unit in units), resting)
+        if self.context is not None:
+            self.context.crowded = pace.crowded
+        await for_each(units, lambda unit: pace.within(unit.run), min(len(units), pace.most), "reap", resting)
 
     def _settled(self, result: Result) -> None:
         self.shared.observer.settled(self.name, result)

@@ -5,7 +5,7 @@ that changed since the decision, other than by our own stop, keeps the whole uni
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TypeVar
@@ -20,11 +20,14 @@ from reaper.core.savings import freed_by
 from reaper.errors import CircuitOpenError, DependencyError, InProgressError, NotFoundError, ProviderError, UnreadableError
 from reaper.providers.base import Call
 from reaper.retry.retrier import Look
-from reaper.sweep.context import AbandonedError, ChangedError, Context, carried, difference, each, subject, what_changed
+from reaper.sweep.context import ChangedError, Context, carried, difference, each, subject, what_changed
+from reaper.sweep.unit_calls import UnitCalls
 
 T = TypeVar("T")
 
 MOST_LOOKS = 3
+AGING = timedelta(seconds=1)  # so long a wait for a deletion's turn means that too many wait
+LISTED = timedelta(seconds=5)  # so long a listing of all says what depends on a resource that stands alone
 STALE = timedelta(seconds=2)  # a look at a resource that is older than this is taken again just before its deletion
 
 
@@ -44,16 +47,19 @@ class Members:
     results: dict[str, Result] = field(default_factory=dict)
     retryable: bool = False
     waits: bool = False
-    _begun: bool = False
     _started: float = 0.0
     _attempts: dict[str, int] = field(default_factory=dict)
     _unanswered: set[str] = field(default_factory=set)  # deletions that may have taken effect, since no answer came
     _asked_to_stop: set[str] = field(default_factory=set)
     _orders: dict[str, int] = field(default_factory=dict)  # requests to stop or archive for good
     _looked_at: dict[str, float] = field(default_factory=dict)
+    _free_until: dict[str, float] = field(default_factory=dict)  # until when it need not be asked again what depends on them
     _seen: dict[str, LastLook] = field(default_factory=dict)
     _acted_on: dict[str, LastLook] = field(default_factory=dict)  # as they were last seen before that
     _freed: dict[str, int] = field(default_factory=dict)  # what the endpoint has said itself
+
+    def __post_init__(self) -> None:
+        self._calls = UnitCalls(self.context)
 
     @property
     def key(self) -> str:
@@ -91,12 +97,15 @@ class Members:
         if left := [r.decision.resource.name for r in self.results.values() if r.outcome is Outcome.SKIPPED]:
             raise ChangedError(f"{', '.join(left)} of its {open_[0].resource.group_word} was left in the first round")
         first = open_[0].resource
-        containers = self._containers()
+        resources = [d.resource for d in self._containers()]
         listed = await self._current_members(first)
-        fresh = await self._still_the_same([d.resource for d in containers])
+        began = anyio.current_time()
+        fresh = await self._still_the_same(resources)
         self._check_listed(listed, fresh)
-        await self._not_used_since(fresh, self._listing)
-        await self._nothing_depends(fresh, self._listing)
+        await self._not_used_since(fresh, self._calls.list)
+        await self._nothing_depends(fresh, self._calls.list)
+        if anyio.current_time() - began > AGING.total_seconds() and self.context.provider.limits.together is None:
+            fresh = await self._still_the_same(resources)  # listings have taken long
         self._judge(fresh, first)
         return fresh
 
@@ -144,7 +153,7 @@ class Members:
         """The ids of the group's members now. Raises ChangedError when one has changed, or is none of this unit's."""
         if first.group is None:
             return {first.id}
-        members = await self.context.provider.members(first, call or self._listing)
+        members = await self.context.provider.members(first, call or self._calls.list)
         self._check_known(members, first)
         for member in members:
             if (why := self._listed_change(member)) is not None:
@@ -185,10 +194,12 @@ class Members:
     async def _nothing_depends(self, resources: Sequence[Resource], call: Call) -> None:
         """Raises ChangedError when something that stays depends on one of these now, or has joined their group."""
         resources = [resource for resource in resources if resource.kind.runs]
+        until = anyio.current_time() + LISTED.total_seconds()
         if resources and (found := await self._dependents(resources, call)):
             self._check_known([one for one in found if same_group(one, resources[0])], resources[0])
             used = next((r for r in resources if r.id in found[0].uses), resources[0])
             raise ChangedError(f"{found[0].name}, which is kept, uses {subject(used, resources[0])}")
+        self._free_until |= {resource.id: until for resource in resources}
 
     async def _dependents(self, resources: Sequence[Resource], call: Call) -> list[Resource]:
         """What depends on these now and does not go in this sweep, or was to go and stays."""
@@ -198,7 +209,7 @@ class Members:
 
     async def _user_of(self, resource: Resource) -> str | None:
         """What stays and depends on this one now, or has joined its group, in words."""
-        for one in await self._dependents([resource], self._listing):
+        for one in await self._dependents([resource], self._calls.list):
             joined = resource.id not in one.uses and same_group(one, resource)
             return f"{one.name} joined its {resource.group_word}" if joined else f"{one.name}, which is kept, uses it"
         return None
@@ -217,7 +228,7 @@ class Members:
                 raise ChangedError(f"{linked.name}, which {how} linked to it and would go with it, stays{why}")
 
     async def _look_at_another(self, resource: Resource) -> Resource:
-        return await self._inspected(resource, self._read)
+        return await self._inspected(resource, self._calls.read)
 
     async def _inspected(self, resource: Resource, call: Call) -> Resource:
         what = f"inspect {resource.kind} {resource.name}"
@@ -233,29 +244,41 @@ class Members:
         return fresh
 
     def _record_look(self, resource: Resource) -> None:
-        """Something is about to be done to it: what was seen of it last is what that rests on."""
+        """Something is about to be done to it: what was seen of it last is what that rests on, and nothing else after it.
+
+        Were the answer lost, it might be gone, and its id be taken for the name of another one.
+        """
+        self._looked_at.pop(resource.id, None)
         if (seen := self._seen.get(resource.id)) is not None:
             self._acted_on[resource.id] = replace(seen, acted=True)
 
     async def _inspect_one(self, resource: Resource) -> Resource:
-        fresh = await self._inspected(resource, self._read)
+        fresh = await self._inspected(resource, self._calls.read)
         if self.context.dependents is not None:
             self.context.dependents.saw(self.key, fresh)
         self._looked_at[resource.id] = anyio.current_time()
         return fresh
 
-    def _last_look(self, resource: Resource, sent: Collection[str] = ()) -> Look:
-        """The look at what had to wait for a change, which was sent to these before. Raises as its attempt does."""
+    def _last_look(self, resource: Resource) -> Look:
+        """The look at what had to wait for a change. Raises as its attempt does, ChangedError included."""
+        asked, slots, is_first = anyio.current_time(), self.context.slots, True
 
         def stale() -> bool:
-            # After a lost answer it may be gone, and its id be taken for the name of another one.
-            lost = resource.id in self._unanswered or resource.id in sent
-            return lost or anyio.current_time() - self._looked_at.get(resource.id, 0) > STALE.total_seconds()
+            nonlocal is_first
+            now, looked_at = anyio.current_time(), self._looked_at.get(resource.id)
+            is_first = is_first and looked_at is not None
+            if is_first and now - asked > AGING.total_seconds():
+                self.context.crowded()
+            return looked_at is None or now - looked_at > STALE.total_seconds()
 
-        async def take(call: Call) -> None:
+        async def take(make: Call, reads: AbstractAsyncContextManager[object]) -> None:
+            async def call(what: str, function: Callable[[], Awaitable[T]]) -> T:
+                async with reads:
+                    return await make(what, function)
+
             async def listing(what: str, function: Callable[[], Awaitable[T]]) -> T:
-                async with self.context.slots.listings:
-                    return await call(what, function)
+                async with slots.listings:
+                    return await make(what, function)
 
             for _ in range(MOST_LOOKS):
                 began = anyio.current_time()
@@ -266,17 +289,19 @@ class Members:
                     if self.context.confirmer is None:
                         # Another request would be refused, or keep waiting until the removal has ended (Docker since 26).
                         raise InProgressError("its removal is under way")
+                    self._looked_at[resource.id] = anyio.current_time()
                     return
                 if why := what_changed(resource, fresh, stopped_by_us=resource.id in self._asked_to_stop):
                     raise ChangedError(f"it {why}")
                 await self._not_used_since([fresh], listing)
-                await self._nothing_depends([fresh], listing)
+                if resource.group is not None or anyio.current_time() > self._free_until.get(resource.id, 0.0):
+                    await self._nothing_depends([fresh], listing)
                 self._judge([fresh], resource)
                 self._looked_at[resource.id] = anyio.current_time()
                 if anyio.current_time() - began <= STALE.total_seconds():
                     return  # else the first of these looks was long ago: the last ones had to wait for their budget
 
-        return Look(stale, take)
+        return Look(stale, lambda call: take(call, nullcontext()), lambda call: take(call, slots.reads))
 
     async def _inspect(self, resources: Sequence[Resource]) -> list[Resource]:
         fresh: dict[str, Resource] = {}
@@ -292,43 +317,7 @@ class Members:
             raise ChangedError(f"its {resources[0].group_word} {resources[0].group} has lost a member")
         return list(fresh.values())
 
-    # -- calls and results ---------------------------------------------------------------------------------------------
-
-    async def _read(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
-        return await self._look_through(self.context.slots.reads, what, function)
-
-    async def _listing(self, what: str, function: Callable[[], Awaitable[T]]) -> T:
-        return await self._look_through(self.context.slots.listings, what, function)
-
-    async def _look_through(
-        self, slots: AbstractAsyncContextManager[object], what: str, function: Callable[[], Awaitable[T]]
-    ) -> T:
-        async def guarded() -> T:
-            self._may_go_on()
-            return await function()
-
-        return await self.context.retrier.call(what, guarded, slots=slots)
-
-    def _may_go_on(self) -> None:
-        if self.context.draining and not self._begun:
-            raise AbandonedError
-
-    async def _act(
-        self,
-        what: str,
-        function: Callable[[], Awaitable[None]],
-        slots: AbstractAsyncContextManager[object],
-        extra: timedelta = timedelta(0),
-        look: Look | None = None,
-    ) -> None:
-        """Make a call that changes something, unless the sweep is ending and this unit has not begun."""
-
-        async def guarded() -> None:
-            self._may_go_on()
-            self._begun = True
-            await function()
-
-        await self.context.retrier.call(what, guarded, slots=slots, extra=extra, changes=True, look=look)
+    # -- results -------------------------------------------------------------------------------------------------------
 
     def _failed(self, decision: Decision, error: ProviderError) -> None:
         self.retryable = self.retryable or error.retryable or isinstance(error, CircuitOpenError)
@@ -386,7 +375,7 @@ class Members:
 
     def reopen(self) -> None:
         """Forget the failures, and what was left because of them (networks, volumes, images), for another round."""
-        self._begun = self.waits = False
+        self._calls.begun = self.waits = False
         self.results = {id_: result for id_, result in self.results.items() if not _worth_another_round(result)}
 
 

@@ -89,8 +89,8 @@ class StoppingUnit(Unit):
             await provider.archive(resource)
 
         what = f"archive {resource.kind} {resource.name}"
-        look = self._last_look(resource, self._archiving)
-        error = await refusal_of(self._act(what, archive, self.context.slots.removals, look=look))
+        look = self._last_look(resource)
+        error = await refusal_of(self._calls.act(what, archive, self.context.slots.removals, look=look))
         steady = not_changing()
 
         def settled(seen: Resource) -> bool:

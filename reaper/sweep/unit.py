@@ -178,7 +178,7 @@ class Unit(Members):
         listed = await self._current_members(before[0])
         if len(before) > 1:  # a single one has just been looked at
             await each(before, one)
-        await self._nothing_depends(before, self._listing)
+        await self._nothing_depends(before, self._calls.list)
         self._judge((), before[0])
 
     # -- deleting ------------------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ class Unit(Members):
         what = f"delete {resource.kind} {resource.name}"
         try:
             extra = PRUNE_PATIENCE if resource.kind is Kind.BUILD_CACHE else timedelta(0)
-            await self._act(what, delete, self.context.slots.removals, extra, look=self._last_look(resource))
+            await self._calls.act(what, delete, self.context.slots.removals, extra, look=self._last_look(resource))
         except NotFoundError:
             self._gone(decision)
         except InProgressError as error:
@@ -266,7 +266,7 @@ class Unit(Members):
     async def _later(self, decision: Decision, error: ProviderError) -> None:
         """It can go when something else is gone. A volume that nothing has any more never can."""
         volume = decision.resource.kind is Kind.VOLUME
-        if volume and not await self.context.provider.dependents([decision.resource], self.context.listed, self._listing):
+        if volume and not await self.context.provider.dependents([decision.resource], self.context.listed, self._calls.list):
             await self._refused(decision, error)
             return
         self.retryable = self.waits = True
@@ -321,8 +321,7 @@ class Unit(Members):
             await self.context.provider.stop(resource, grace)
 
         what, extra = f"stop {resource.kind} {resource.name}", grace if self.context.provider.traits.stops_first else NO_TIME
-        look = self._last_look(resource, self._asked_to_stop)
-        await self._act(what, stop, self.context.slots.stops, extra, look=look)
+        await self._calls.act(what, stop, self.context.slots.stops, extra, look=self._last_look(resource))
 
     async def _order_stop(self, resource: Resource, grace: timedelta) -> tuple[Resource | None, ProviderError | None]:
         """Stop one and wait until it has stopped, within a bound.
@@ -353,7 +352,7 @@ class Unit(Members):
                 self._settle(decision, Outcome.SKIPPED, f"its {word}'s containers are not all gone")
             return
         before = joined[0].resource
-        members = await self.context.provider.members(before, self._listing) if before.group is not None else ()
+        members = await self.context.provider.members(before, self._calls.list) if before.group is not None else ()
         gone = self.results.keys()
         if back := [m.name for m in members if m.id not in gone and not m.kind.joined]:
             raise ChangedError(f"its {before.group_word} {before.group} has {', '.join(back)} now")
@@ -365,7 +364,7 @@ class Unit(Members):
             except NotFoundError:
                 self._gone(decision)
                 return
-            await self._not_used_since([fresh], self._listing)
+            await self._not_used_since([fresh], self._calls.list)
             if fresh.labels != resource.labels:
                 self._settle(decision, Outcome.SKIPPED, "its labels changed")
             elif fresh.identity != resource.identity:

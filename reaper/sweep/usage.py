@@ -8,7 +8,7 @@ goes because this program is new, or was away.
 from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -184,7 +184,7 @@ class UsedSince:
 
     async def why(self, resource: Resource, call: Call) -> str | None:
         """Why the resource counts as used since then, or None. Raises ``ProviderError``."""
-        await self._news.get(partial(self._ask, call))
+        await self._news.get(self._ask, call)
         is_image = resource.kind is Kind.IMAGE
         if resource.id in self._ids or (is_image and self._references.may_mean(resource.id, resource.tags)):
             return "was used, pulled, built or tagged since it was listed"

@@ -84,7 +84,7 @@ class Dependents:
 
         One listing answers for all tasks that ask at the same time.
         """
-        users = await self._now.get(partial(self._with_links, call))
+        users = await self._now.get(self._with_links, call)
         ids = {resource.id for resource in resources}
         using = [one for id_ in ids for one in users.of.get(id_, ())]
         found = [one if isinstance(one, Resource) else self._container(one) for one in using]

@@ -90,16 +90,19 @@ class MemoryReader:
     ) -> Sequence[Resource]:
         """What uses one of these or runs in its group, whether it was there at the listing or has come since."""
         ids = {resource.id for resource in resources}
-        held = await self._now.get(lambda: call(f"list dependents on {self.endpoint}", self._dependents))
+        held = await self._now.get(self._dependents, call)
         return tuple(
             one
             for one in held
             if one.id not in ids and (one.uses & ids or (one.kind.runs and any(same_group(one, r) for r in resources)))
         )
 
-    async def _dependents(self) -> Sequence[Resource]:
-        async with self.world.call("dependents"):
-            return [replace(_listed(held.resource), uses=held.resource.uses | held.links) for held in self.world.held()]
+    async def _dependents(self, call: base.Call) -> Sequence[Resource]:
+        async def listed() -> Sequence[Resource]:
+            async with self.world.call("dependents"):
+                return [replace(_listed(held.resource), uses=held.resource.uses | held.links) for held in self.world.held()]
+
+        return await call(f"list dependents on {self.endpoint}", listed)
 
     async def close(self) -> None:
         """Nothing is open."""
