@@ -249,6 +249,7 @@ class Members:
         Were the answer lost, it might be gone, and its id be taken for the name of another one.
         """
         self._looked_at.pop(resource.id, None)
+        self._free_until.pop(resource.id, None)
         if (seen := self._seen.get(resource.id)) is not None:
             self._acted_on[resource.id] = replace(seen, acted=True)
 
