@@ -69,7 +69,7 @@ async def test_an_answer_is_not_kept_when_all_have_it() -> None:
     assert listing.shared._answer is None
 
 
-async def twice(what: str, function: Callable[[], Awaitable[T]]) -> T:  # noqa: ARG001
+async def twice(what: str, function: Callable[[], Awaitable[T]]) -> T:
     """A ``Call`` that tries once more, two seconds later."""
     try:
         return await function()
