@@ -205,7 +205,7 @@ def test_the_service_saves_evidence_and_says_that_a_change_of_it_waits_for_the_n
     with Daemon(program, wanted).start() as daemon:
         daemon.wait("deleted", name="it")
         daemon.until(lambda: daemon.metric("reaper_evidence_total", endpoint="rl-one", result="saved") == 1, "count")
-        assert "reaper history --show" in daemon.get("/")[1]
+        daemon.until(lambda: "reaper history --show" in daemon.get("/")[1], "the page says so when the sweep has ended")
         daemon.configure(tables(served, "rl-one"))
         daemon.signal(signal.SIGHUP)
         assert "[evidence]" in str(daemon.wait("reload_incomplete")["problem"])
