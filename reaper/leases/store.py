@@ -169,7 +169,7 @@ class LeaseFile:
     def restore(self) -> None:
         """Make the file anew where it is gone, with what was open in it: the state directory may have been emptied.
 
-        Without that whoever makes the next one would know of no living run. Raises LeasesUnknownError.
+        Without that the next process to make one would know of no living run. Raises LeasesUnknownError.
         """
         with explained(self.file):
             if self._edition and not is_there(str(self.file)):

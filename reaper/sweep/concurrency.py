@@ -91,8 +91,8 @@ class Pace(AdaptiveLimiter):
         """What was seen of one is no longer true."""
         self.observe(0.0, well=False)
 
-    def _first(self, most: int) -> float:
-        return min(self._begins_with, most)
+    def _first(self, most: int) -> float:  # noqa: ARG002
+        return self._begins_with
 
 
 T = TypeVar("T")

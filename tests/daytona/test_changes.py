@@ -124,7 +124,7 @@ async def test_one_that_the_index_dates_too_early_is_judged_by_get() -> None:
 
 @pytest.mark.parametrize("ago", [MINUTE, 0 * MINUTE])
 async def test_one_that_was_stopped_again_as_it_was_listed_is_kept_by_any_policy(ago: timedelta) -> None:
-    """Somebody uses it, though the listing does not show that yet."""
+    """Another client uses it, though the listing does not show that yet."""
     async with Lab(behaviour=FRESH) as lab:
         row = lab.add("used", state="stopped", auto_delete=-1, age=10 * DAY, idle=ago)
         indexed(row, lastActivityAt=(NOW - 9 * DAY).isoformat())

@@ -276,7 +276,7 @@ async def test_a_state_directory_that_is_emptied_ends_no_living_lease(tmp_path: 
 
 
 async def test_a_file_in_the_place_of_the_one_that_was_removed_gets_the_living_leases(tmp_path: Path) -> None:
-    """Whoever takes one first makes it, before this process has seen that the other one is gone."""
+    """The first to take one makes it, before this process has seen that the other one is gone."""
     house = House(tmp_path)
     async with house.watching() as book:
         ids = {book.take(sort, HOLDER).id for sort in (Liveness.CONNECTION, Liveness.HEARTBEAT)}

@@ -185,17 +185,22 @@ def test_a_claim_takes_nothing_that_was_made_before_the_run_or_after_it(program:
     assert served.left() == {"chess-just-before", "chess-9"}
 
 
-def test_a_claim_takes_nothing_that_was_made_after_the_command_though_the_run_is_killed_later(
-    program: Program, served: Served
-) -> None:
-    """It cleans up, which takes its time: the names are free from the end of the command on."""
+def killed_in_clean_up(program: Program, served: Served, name: str) -> datetime:
+    """Kill a run that makes a sandbox of this name while it cleans up; returns a time after the end of its command."""
     served.sim.faults.add("hang,method=DELETE,path=/sandbox/,times=1")
-    words = Making({"chess-mine": {}}).words
-    with started(program, *QUICKLY, "--own", "name=chess-*", "--", *words) as process:
+    with started(program, *QUICKLY, "--own", "name=chess-*", "--", *Making({name: {}}).words) as process:
         until(lambda: any(change.startswith("DELETE") for change in served.changes()), "it does not clean up")
         cleaning = datetime.now(UTC)
         process.kill()
         process.wait()
+    return cleaning
+
+
+def test_a_claim_takes_nothing_that_was_made_after_the_command_though_the_run_is_killed_later(
+    program: Program, served: Served
+) -> None:
+    """It cleans up, which takes its time: the names are free from the end of the command on."""
+    cleaning = killed_in_clean_up(program, served, "chess-mine")
     file = LeaseFile(program.folder / NAME)
     (record,) = file.records()
     until(lambda: file.records()[0].state.ended, "its guard does not end the lease")

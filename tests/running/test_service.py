@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from tests.running.conftest import Simulated
 from tests.running.lab import guards, until
 from tests.running.test_killed import names
 from tests.running.test_nested import NEST
-from tests.running.test_run import QUICKLY, Making
+from tests.running.test_run import QUICKLY, Making, killed_in_clean_up
 from tests.service.daemon import SELDOM, Daemon, acts
 
 WINDOW = 15.0  # seconds: of 10, and 5 more
@@ -106,14 +106,8 @@ def test_those_that_are_killed_are_cleaned_up_after(program: Program, service: P
 def test_its_claims_end_with_the_command_though_it_is_killed_while_it_cleans_up(
     program: Program, service: Program, served: Served
 ) -> None:
-    served.sim.faults.add("hang,method=DELETE,path=/sandbox/,times=1")
     with running(service) as daemon:
-        words = Making({"mine": {}}).words
-        with started(program, *QUICKLY, "--own", "name=chess-*", "--", *words) as process:
-            until(lambda: any(change.startswith("DELETE") for change in served.changes()), "it does not clean up")
-            cleaning = datetime.now(UTC)
-            process.kill()
-            process.wait()
+        cleaning = killed_in_clean_up(program, served, "mine")
         until(lambda: "expired" in _states(daemon).values(), "it does not end", WINDOW)
         (known,) = daemon.send("GET", "/leases")[1]["leases"]
         assert datetime.fromisoformat(known["claims_until"]) < cleaning + IN_FLIGHT

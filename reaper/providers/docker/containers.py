@@ -124,7 +124,7 @@ def _uses(row: Row, image: object, directory: Directory, links: Links) -> frozen
     ids = {text(table(settings).get("NetworkID")) for settings in networks.values()}
     if isinstance(image, str):
         ids.add(sys.intern(image))  # thousands have the same
-    ids |= _volumes(row.get("Mounts")) | directory.ids(links)
+    ids |= _volumes(row) | directory.ids(links)
     return frozenset(id_ for id_ in ids if id_)
 
 
@@ -136,9 +136,15 @@ def listed_uses(row: Row, directory: Directory, earlier: Links | None) -> frozen
     return _uses(row, row.get("ImageID"), directory, links)
 
 
-def _volumes(mounts: object) -> set[str]:
-    """The names of the volumes among these mounts, and of those whose own folder is mounted, which no engine counts."""
-    found = [mount for mount in mounts if isinstance(mount, dict)] if isinstance(mounts, list) else []
+def mounts(row: Row) -> list[Row]:
+    """What a container has mounted, by its row of the listing or its inspection."""
+    found = row.get("Mounts")
+    return [mount for mount in found if isinstance(mount, dict)] if isinstance(found, list) else []
+
+
+def _volumes(row: Row) -> set[str]:
+    """The names of the volumes that a container has, and of those whose own folder it has mounted: no engine does."""
+    found = mounts(row)
     folders = (_VOLUME_FOLDER.search(text(mount.get("Source")) or "") for mount in found if mount.get("Type") == "bind")
     names = {name for mount in found if mount.get("Type") == "volume" and (name := text(mount.get("Name")))}
     return names | {folder[1] for folder in folders if folder is not None}

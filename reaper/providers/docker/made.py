@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from reaper.core.identity import MADE_BY_COMPOSE, PROJECT_LABEL
 from reaper.core.lease import ANONYMOUS
 from reaper.errors import NotFoundError
-from reaper.providers.docker.containers import Row, table
+from reaper.providers.docker.containers import Row, mounts, table
 from reaper.providers.parsing import labels, text
 
 Ask = Callable[[str], Awaitable[object]]
@@ -51,8 +51,8 @@ def _volumes(row: Row) -> set[str]:
     host = table(row.get("HostConfig"))
     named = {bind.partition(":")[0] for bind in _rows(host.get("Binds")) if isinstance(bind, str)}
     named |= {str(mount.get("Source")) for mount in map(table, _rows(host.get("Mounts")))}
-    mounts = [table(mount) for mount in _rows(row.get("Mounts"))]
-    names = {str(mount.get("Name")) for mount in mounts if mount.get("Type") == "volume" and mount.get("Driver") == "local"}
+    volumes = (mount for mount in mounts(row) if mount.get("Type") == "volume" and mount.get("Driver") == "local")
+    names = {str(mount.get("Name")) for mount in volumes}
     return {name for name in names - named if ANONYMOUS.fullmatch(name)}
 
 
@@ -64,7 +64,7 @@ async def _lent(row: Row, names: set[str], ask: Ask) -> set[str]:
             other = table(await ask(f"containers/{str(lender).partition(':')[0]}/json"))
         except NotFoundError:
             return names
-        found |= {str(table(mount).get("Name")) for mount in _rows(other.get("Mounts"))}
+        found |= {str(mount.get("Name")) for mount in mounts(other)}
     return found
 
 

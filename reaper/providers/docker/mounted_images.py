@@ -11,7 +11,7 @@ from reaper.core.image_references import References
 from reaper.core.model import Kind, Resource
 from reaper.errors import DependencyError
 from reaper.providers.docker.connection import EngineConnection
-from reaper.providers.docker.containers import Row
+from reaper.providers.docker.containers import Row, mounts
 from reaper.providers.docker.volumes_images import api_version
 from reaper.providers.parsing import text
 
@@ -21,9 +21,7 @@ MOUNTS_IMAGES = (1, 48)
 
 def mounted(row: Row) -> frozenset[str]:
     """The references of the images that a container has mounted, by its row of the listing or its inspection."""
-    mounts = row.get("Mounts")
-    found = [mount for mount in mounts if isinstance(mount, dict)] if isinstance(mounts, list) else []
-    images = (mount for mount in found if mount.get("Type") == "image")
+    images = (mount for mount in mounts(row) if mount.get("Type") == "image")
     # Docker has the name here and a folder there; Podman has no name.
     names = (text(mount.get("Name")) or text(mount.get("Source")) for mount in images)
     return frozenset(name for name in names if name is not None)
