@@ -236,10 +236,10 @@ class Reader(Protocol):
         ...
 
     async def dependents(self, resources: Sequence[Resource], listed: Listed, call: Call) -> Sequence[Resource]:
-        """What would break by the deletion of these, of all that there is now: what uses them, and none of themselves.
+        """What would break by the deletion of these, of all that there is now: what uses them.
 
-        Also what runs of their groups: this is often the last listing before the deletion, and shows who has joined since
-        ``members`` answered.
+        Also what runs of their groups, where the listing has that: it is often the last one before the deletion, and shows
+        who has joined since ``members`` answered, and which of these themselves have changed.
 
         Whether a listing or only an inspection shows it: what has come since the last listing is inspected, and what was
         known before is not asked again. No answer is older than the question.

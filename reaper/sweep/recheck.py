@@ -154,11 +154,15 @@ class Members:
         if first.group is None:
             return {first.id}
         members = await self.context.provider.members(first, call or self._calls.list)
+        self._check_members(members, first)
+        return {member.id for member in members}
+
+    def _check_members(self, members: Iterable[Resource], first: Resource) -> None:
+        """Raises ChangedError when a listing of the group shows one that has changed, or is none of this unit's."""
         self._check_known(members, first)
         for member in members:
             if (why := self._listed_change(member)) is not None:
                 raise ChangedError(f"{subject(member, first)} {why}")
-        return {member.id for member in members}
 
     def _listed_change(self, listed: Resource) -> str | None:
         """How others have changed a member by what a listing shows, which is without times and may use other words."""
@@ -192,24 +196,31 @@ class Members:
                 raise ChangedError(f"it {why}")
 
     async def _nothing_depends(self, resources: Sequence[Resource], call: Call) -> None:
-        """Raises ChangedError when something that stays depends on one of these now, or has joined their group."""
+        """Raises ChangedError when something that stays depends on one of these now, or when their group has changed."""
         resources = [resource for resource in resources if resource.kind.runs]
-        until = anyio.current_time() + LISTED.total_seconds()
-        if resources and (found := await self._dependents(resources, call)):
-            self._check_known([one for one in found if same_group(one, resources[0])], resources[0])
-            used = next((r for r in resources if r.id in found[0].uses), resources[0])
-            raise ChangedError(f"{found[0].name}, which is kept, uses {subject(used, resources[0])}")
+        if not resources:
+            return
+        first, until = resources[0], anyio.current_time() + LISTED.total_seconds()
+        found = await self.context.provider.dependents(resources, self.context.listed, call)
+        members = [one for one in found if same_group(one, first)]
+        self._check_members(members, first)
+        there = {member.id for member in members} | self._asked_to_stop | self._attempts.keys()
+        if members and len(resources) > 1 and not all(resource.id in there for resource in resources):
+            raise ChangedError(f"its {first.group_word} {first.group} has lost a member")
+        if stays := self._that_stay(found):
+            used = next((r for r in resources if r.id in stays[0].uses), first)
+            raise ChangedError(f"{stays[0].name}, which is kept, uses {subject(used, first)}")
         self._free_until |= {resource.id: until for resource in resources}
 
-    async def _dependents(self, resources: Sequence[Resource], call: Call) -> list[Resource]:
-        """What depends on these now and does not go in this sweep, or was to go and stays."""
+    def _that_stay(self, found: Iterable[Resource]) -> list[Resource]:
+        """Those of these that are none of this unit's, and do not go in this sweep, or were to go and stay."""
         mine = {decision.resource.id for decision in self.decisions}
-        found = await self.context.provider.dependents(resources, self.context.listed, call)
         return [one for one in found if one.id not in mine and one.id not in self.context.going]
 
     async def _user_of(self, resource: Resource) -> str | None:
         """What stays and depends on this one now, or has joined its group, in words."""
-        for one in await self._dependents([resource], self._calls.list):
+        found = await self.context.provider.dependents([resource], self.context.listed, self._calls.list)
+        for one in self._that_stay(found):
             joined = resource.id not in one.uses and same_group(one, resource)
             return f"{one.name} joined its {resource.group_word}" if joined else f"{one.name}, which is kept, uses it"
         return None

@@ -241,8 +241,8 @@ IN_TIME = (
     ),
     Mutant(
         "what something depends on by now stays",
-        "        if resources and (found := await self._dependents(resources, call)):",
-        "        if resources and (found := ()):",
+        "        if stays := self._that_stay(found):",
+        "        if stays := ():",
     ),
     Mutant(
         "a dry run changes nothing",
@@ -483,5 +483,10 @@ OF_PAIRS = (
         "an image that a container has mounted is used",
         "used = {id_ for id_, tags in self._images.items() if images.may_mean(id_, tags)}",
         "used = set()",
+    ),
+    Mutant(
+        "a member that changes before the last listing keeps the others",
+        "        self._check_members(members, first)\n        there",
+        "        self._check_known(members, first)\n        there",
     ),
 )

@@ -234,7 +234,20 @@ async def test_who_has_joined_a_group_since_its_members_were_listed_is_seen_with
     await side.add("two", "chess", running=True)
     await side.add("four")
     since = Listed(frozenset(r.id for r in inventory.resources), newest)
-    assert [found.name for found in await side.reader.dependents([resource], since, direct)] == ["two"]
+    found = await side.reader.dependents([resource], since, direct)
+    assert [one.name for one in found if one.id != resource.id] == ["two"]
+
+
+async def test_the_last_listing_shows_the_members_themselves_where_it_has_them(side: Side) -> None:
+    await side.add("one", "chess")
+    await side.add("two", "chess", running=True)
+    found = await listed(side)
+    asked = [found["one"], found["two"]]
+    shown = await side.reader.dependents(asked, Listed(frozenset(r.id for r in asked), None), direct)
+    only_new = side.reader.provider == "daytona"
+    assert {one.name for one in shown} == (set() if only_new else {"one", "two"})
+    for one in shown:
+        assert unlike(found[one.name], one, whole_seconds=False) == set()
 
 
 async def test_what_stands_alone_is_its_only_member_and_nothing_is_asked(side: Side) -> None:

@@ -1,13 +1,14 @@
 """A dependent keeps a resource: known from the listing, from an inspection only, or come since."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from reaper.core.model import Outcome, Reason, Resource
+from reaper.core.model import Outcome, Reason, Resource, State
 from reaper.errors import DeniedError, ServerError
-from reaper.providers.memory import Held, Rule
+from reaper.providers.memory import Held, MemoryWorld, Rule
 from tests.sweep.lab import FOREIGN, Lab, network, outcomes, result, running, stopped
 
 pytestmark = pytest.mark.anyio
@@ -17,6 +18,10 @@ def guest(of: str, name: str = "guest", **fields: object) -> Held:
     """A stranger that lives in the PID namespace of the one with this name."""
     made = running(name, hours=0.1, image=FOREIGN)
     return Held(replace(made, **fields), links=frozenset({f"id-{of}"}))  # type: ignore[arg-type]
+
+
+def being_removed(resource: Resource) -> Resource:
+    return replace(resource, state=State.CHANGING, raw_state="removing")
 
 
 def reasons(lab_report: object) -> dict[str, Reason]:
@@ -58,6 +63,26 @@ async def test_what_joins_the_project_before_the_last_listing_keeps_it(method: s
     assert outcomes(report) == {"host": "skipped", "side": "skipped"}
     assert "late joined its project p" in result(report, "host").detail
     assert not lab.world.made("stop")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda world: world.change("side", being_removed), "is removing now"),
+        (lambda world: world.start("side"), "is running now"),
+        (lambda world: world.remove("side"), "has lost a member"),
+    ],
+)
+@pytest.mark.parametrize("hosts", [stopped, running])
+async def test_what_becomes_of_a_member_before_the_last_listing_keeps_the_others(
+    change: Callable[[MemoryWorld], None], said: str, hosts: Callable[..., Resource]
+) -> None:
+    lab = Lab(hosts("host", group="p"), stopped("side", group="p"))
+    lab.world.rules.append(Rule("dependents", calls={1}, before=lambda: change(lab.world)))
+    report = await lab.sweep()
+    assert outcomes(report)["host"] == "skipped"
+    assert said in result(report, "host").detail
+    assert not lab.world.made("stop") + lab.world.made("delete")
 
 
 async def test_what_joins_the_project_as_its_network_is_to_go_keeps_that() -> None:

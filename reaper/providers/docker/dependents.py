@@ -80,7 +80,7 @@ class Dependents:
         return listed_container(row, self._endpoint, self.directory, self._links)
 
     async def of(self, resources: Sequence[Resource], call: Call) -> Sequence[Resource]:
-        """The containers that depend on these or are of their projects, of all that there are now.
+        """The containers that depend on these or are of their projects, these included, of all that there are now.
 
         One listing answers for all tasks that ask at the same time.
         """
@@ -92,7 +92,7 @@ class Dependents:
         projects = {resource.group for resource in resources if resource.group is not None}
         named = [self._mark(self._container(row)) for project in projects for row in users.of_project.get(project, ())]
         joined = [one for one in named if any(same_group(one, resource) for resource in resources)]
-        return [*{one.id: one for one in (*joined, *found) if one.id not in ids}.values()]
+        return [*{one.id: one for one in (*found, *joined)}.values()]
 
     async def _with_links(self, call: Call) -> _Users:
         """All containers, with their links as far as an inspection shows them."""

@@ -91,11 +91,7 @@ class MemoryReader:
         """What uses one of these or runs in its group, whether it was there at the listing or has come since."""
         ids = {resource.id for resource in resources}
         held = await self._now.get(self._dependents, call)
-        return tuple(
-            one
-            for one in held
-            if one.id not in ids and (one.uses & ids or (one.kind.runs and any(same_group(one, r) for r in resources)))
-        )
+        return tuple(one for one in held if one.uses & ids or (one.kind.runs and any(same_group(one, r) for r in resources)))
 
     async def _dependents(self, call: base.Call) -> Sequence[Resource]:
         async def listed() -> Sequence[Resource]:
