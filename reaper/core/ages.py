@@ -33,11 +33,12 @@ def age_base(resource: Resource) -> datetime | None:
     """From when ``older_than`` counts: the latest of creation and last start, creation while it is restarting.
 
     An image is dated when it was built, wherever that was. What counts is when it was last built, pulled or tagged here, or
-    where that is unknown since when it has been seen here.
+    where that is unknown since when it has been seen here. Docker's own store dates no image that is pulled or loaded again,
+    or comes back: only the events tell.
     """
     if resource.kind is Kind.IMAGE and resource.created_at is not None and resource.inspected:
         here = resource.tagged_at or resource.watched_since
-        return here and max(here, resource.created_at)
+        return here and max(here, resource.created_at, resource.arrived_at or here)
     if resource.created_at is None or resource.started_at is None or resource.raw_state == "restarting":
         return resource.created_at
     return max(resource.created_at, resource.started_at)

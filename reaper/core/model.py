@@ -52,6 +52,7 @@ class Resource:
         inherited: keys of the labels that come from its image, which has them with the same value: they protect, and take
             nothing. None while the image's labels are not known: then none of its labels takes anything.
         tagged_at: when an image was last built or tagged here, where an inspection shows that.
+        arrived_at: when an image was last pulled, loaded or tagged here, as far as that was watched.
         pulled: of an image, whether a registry is known to have it: it can be pulled again.
         layers: of an image, the digests of its layers from the lowest on; empty while only the listing has been read.
         size: in bytes, where that is known.
@@ -99,6 +100,7 @@ class Resource:
     image_id: str | None = None
     inherited: frozenset[str] | None = frozenset()
     tagged_at: datetime | None = None
+    arrived_at: datetime | None = None
     pulled: bool = False
     layers: tuple[str, ...] = ()
     size: int | None = None

@@ -33,6 +33,7 @@ class Uses:
         mark: stands for this moment when it is asked the next time.
         deleted: when volumes and images were deleted since then, by id, on the endpoint's clock, as far as it still knows.
         untold: kinds of which anything may have been used as well.
+        arrived: when images were pulled, loaded, tagged, imported or built since then, by id or reference.
     """
 
     ids: frozenset[str] = frozenset()
@@ -40,6 +41,7 @@ class Uses:
     mark: str | None = None
     deleted: Mapping[str, datetime] = field(default_factory=dict)
     untold: frozenset[Kind] = frozenset()
+    arrived: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -122,6 +122,7 @@ def carried(before: Resource, now: Resource) -> Resource:
         now,
         last_used_at=now.last_used_at or before.last_used_at,
         watched_since=before.watched_since,
+        arrived_at=before.arrived_at,
         size=now.size if before.size is None else before.size,  # a containerd store measures less when it inspects
         inherited=before.inherited,
         prune=before.prune,

@@ -34,12 +34,14 @@ class _Entry(NamedTuple):
         last: when it was last used, likewise.
         had: whether a container had it at the last look. No event tells what a stopped container had when that is
             removed, so this use may have ended just before the next look.
+        arrived: when an image was last pulled, loaded or tagged, likewise in seconds; 0 where that was not seen.
     """
 
     what: str
     first: float
     last: float
     had: bool
+    arrived: float = 0.0
 
 
 @dataclass
@@ -70,12 +72,31 @@ class _Usage:
     def _told(self) -> References:
         return References(self.uses.ids)
 
+    @cached_property
+    def _arrived(self) -> References:
+        return References(self.uses.arrived)
+
+    @cached_property
+    def _arrivals(self) -> list[tuple[datetime, str, References]]:
+        """Each by itself, the last one first."""
+        ordered = sorted(self.uses.arrived.items(), key=lambda item: item[1], reverse=True)
+        return [(at, name, References((name,))) for name, at in ordered]
+
     def after(self, before: _Entry, kind: Kind, id_: str, tags: Iterable[str], moment: float) -> _Entry:
         """What is known after a look at this moment of one of which that was known before."""
         is_image = kind is Kind.IMAGE
         is_had = id_ in self.had or (is_image and self.named.may_mean(id_, tags))
         was_used = id_ in self.uses.ids or (is_image and self._told.may_mean(id_, tags)) or kind in self.uses.untold
-        return before._replace(last=moment if is_had or was_used or before.had else before.last, had=is_had)
+        last = moment if is_had or was_used or before.had else before.last
+        arrived = moment if kind in self.uses.untold else self._arrival(id_, tags) if is_image else 0.0
+        return before._replace(last=last, had=is_had, arrived=max(arrived, before.arrived))
+
+    def _arrival(self, id_: str, tags: Iterable[str]) -> float:
+        """When this image was last pulled, loaded or tagged since the last look; 0 where it was not."""
+        if id_ not in self.uses.arrived and not self._arrived.may_mean(id_, tags):
+            return 0.0
+        times = (at for at, name, means in self._arrivals if name == id_ or means.may_mean(id_, tags))
+        return next(times).timestamp()
 
 
 class LastUse:
@@ -137,7 +158,9 @@ class LastUse:
             if before is None or before.what != what or before.last > moment or not is_watched:
                 before = _Entry(what, moment, moment, had=False)
             entries[key] = entry = usage.after(before, resource.kind, resource.id, resource.tags, moment)
-            found.append(replace(resource, last_used_at=_time(entry.last), watched_since=_time(max(entry.first, since))))
+            arrived = _time(entry.arrived) if entry.arrived else None
+            watched = _time(max(entry.first, since))
+            found.append(replace(resource, last_used_at=_time(entry.last), watched_since=watched, arrived_at=arrived))
         for key, before in known.entries.items() if is_watched else ():
             kind, _, id_ = key.partition(" ")
             if key not in entries and Kind(kind) not in kinds:
@@ -201,7 +224,9 @@ class UsedSince:
 
 
 def _known(content: Mapping[str, Any]) -> _Known:
-    entries = {key: _Entry(str(what), float(a), float(b), bool(c)) for key, (what, a, b, c) in content["seen"].items()}
+    entries = {}
+    for key, (what, first, last, had, *more) in content["seen"].items():  # earlier versions have written no arrival
+        entries[key] = _Entry(str(what), float(first), float(last), bool(had), *map(float, more[:1]))
     return _Known(content["engine"], content["mark"], float(content["since"]), entries)
 
 

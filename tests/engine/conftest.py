@@ -1,5 +1,7 @@
-"""What the engine tests run against: a proxy before the engine, and Compose."""
+"""What the engine tests run against: a proxy before the engine, Compose, and a registry."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,9 @@ from devkit.faults import FaultProxy
 from tests import needs
 from tests.engine.lab import IMPATIENT
 from tests.run import Program
+
+ROOT = Path(__file__).parents[2]
+PORT = 5000
 
 
 @pytest.fixture
@@ -32,3 +37,16 @@ def compose_possible() -> None:
     """Skips the test, where docker-compose is not installed."""
     if reason := compose.available():
         needs.lacking(reason)
+
+
+@pytest.fixture
+def registry(engine: PrivateEngine) -> Iterator[str]:
+    """A registry that the engine reaches; its address."""
+    argv = engine.beside(sys.executable, "-m", "devkit.registry", str(PORT))
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield f"127.0.0.1:{PORT}"
+        finally:
+            process.kill()

@@ -15,6 +15,7 @@ from devkit.client import DEFAULT_IMAGE, EngineClient
 from devkit.compose import HARBOR_FILE
 from devkit.engine import Age, PrivateEngine
 from devkit.faults import Gate
+from devkit.images import run
 from tests.run import Ended, Program
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -61,6 +62,11 @@ def reasons(ended: Ended) -> dict[str, str]:
 def containers(engine: EngineClient) -> set[str]:
     """Names of all containers that the engine has."""
     return {row["Names"][0].removeprefix("/") for row in engine.api.must("GET", "/containers/json?all=1")}
+
+
+def docker(engine: PrivateEngine, *arguments: str) -> str:
+    """What the engine's own ``docker`` prints. Raises EngineError when it fails."""
+    return run(*engine.docker_command(), *arguments, env={"DOCKER_HOST": engine.host})
 
 
 def toml(folder: Path, text: str) -> tuple[str, str]:

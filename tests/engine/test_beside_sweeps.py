@@ -4,27 +4,21 @@ Three of each by default; ``REAPER_RUNS_BESIDE_SWEEPS`` says how many.
 """
 
 import os
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from devkit.client import DEFAULT_IMAGE
 from devkit.engine import PrivateEngine
-from devkit.images import run
-from tests.engine.lab import toml
+from tests.engine.lab import docker, toml
 from tests.run import Ended, Program
 
 pytestmark = [pytest.mark.engine, pytest.mark.engines("docker-20.10", "docker-28.5", "docker-28.5-containerd")]
 
 TIMES = int(os.environ.get("REAPER_RUNS_BESIDE_SWEEPS", "3"))
-ROOT = Path(__file__).parents[2]
-PORT = 5000
-REGISTRY = f"127.0.0.1:{PORT}"
 UNUSED = 10
 """Seconds. On a busy machine ``docker run`` takes some between pull and container, in which nothing has the image."""
 CONFIG = f"""
@@ -37,19 +31,6 @@ kinds = ["image"]
 unused_for = "{UNUSED}s"
 """
 FOREIGN = "neighbour/served:1"
-
-
-@pytest.fixture
-def registry(engine: PrivateEngine) -> Iterator[str]:
-    """A registry that the engine reaches; its address."""
-    argv = engine.beside(sys.executable, "-m", "devkit.registry", str(PORT))
-    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            yield REGISTRY
-        finally:
-            process.kill()
 
 
 class Sweeps(threading.Thread):
@@ -69,10 +50,6 @@ class Sweeps(threading.Thread):
         self._over.set()
         self.join()
         return self.ended
-
-
-def docker(engine: PrivateEngine, *arguments: str) -> str:
-    return run(*engine.docker_command(), *arguments, env={"DOCKER_HOST": engine.host})
 
 
 def ways(engine: PrivateEngine, registry: str, folder: Path) -> dict[str, Callable[[int], object]]:

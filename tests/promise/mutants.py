@@ -412,6 +412,11 @@ OF_PAIRS = (
         "pass",
     ),
     Mutant(
+        "an image that is pulled again is young",
+        "max(here, resource.created_at, resource.arrived_at or here)",
+        "max(here, resource.created_at)",
+    ),
+    Mutant(
         "what goes with its project is no leftover before that is gone",
         "NOT_REAPED if resource.kind.opt_in else now if decision.deletes else now + grace",
         "now if decision.deletes else NOT_REAPED if resource.kind.opt_in else now + grace",

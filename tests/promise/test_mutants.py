@@ -66,6 +66,7 @@ BY_TESTS = {
     "what a sweep does not list is looked at for its use all the same": "tests/sweep/test_kinds.py",
     "what stays of a project that was to go is no leftover when a person removes it": "tests/sweep/test_kinds.py",
     "an image that is used by its digest is used": "tests/sweep/test_kinds.py",
+    "an image that is pulled again is young": "tests/sweep/test_kinds.py",
     "what goes with its project is no leftover before that is gone": "tests/sweep/test_kinds.py",
     "the cap of leases keeps no policy's sweep from learning": "tests/sweep/test_kinds.py",
     "a lease that another process watches has not ended": "tests/leases/test_leaseapi.py",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,28 @@ async def test_a_use_by_another_name_of_the_image_counts(tmp_path: Path, called:
     swept.world.rules.append(Rule("inspect", before=lambda: swept.world.use(called)))
     report = await swept.sweep()
     assert result(report, "acme/x:1").detail == "it was used, pulled, built or tagged since it was listed"
+
+
+@pytest.mark.parametrize("tagged", [None, OLD], ids=["undated", "dated"])
+@pytest.mark.parametrize("called", ["acme/x:1", "docker.io/acme/x:1", "id-acme/x:1"])
+async def test_an_image_that_is_pulled_again_is_as_young_as_that(
+    tmp_path: Path, called: str, tagged: datetime | None
+) -> None:
+    """Docker's own store dates it by no pull, nor where it was removed between two looks."""
+    swept = lab(img("acme/x:1", tagged_at=tagged), img("acme/y:1", tagged_at=tagged), by=rules(*OLDER), state=tmp_path)
+    swept.rules = rules(policy("image", older_than=5 * DAY))
+    assert await swept.outcomes() == ({} if tagged is None else dict.fromkeys(("acme/x:1", "acme/y:1"), "deleted"))
+    await later(swept, 4.5)
+    for one in (img("acme/x:1", tagged_at=tagged), img("acme/y:1", tagged_at=tagged)):
+        swept.world.add(one)
+    swept.world.pull(called)
+    await later(swept, 1)
+    swept.world.use("acme/x:1")  # which is no pull
+    assert await swept.outcomes() == {"acme/y:1": "deleted"}
+    await later(swept, 3.9)
+    assert await swept.outcomes() == {}
+    await later(swept, 0.2)
+    assert await swept.outcomes() == {"acme/x:1": "deleted"}
 
 
 @pytest.mark.parametrize("other", ["volume", "image"])

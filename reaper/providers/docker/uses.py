@@ -24,7 +24,8 @@ MOST = 256  # events that an engine keeps (moby: daemon/events, eventsLimit)
 LARGEST = 32 << 20  # bytes
 _FIRST = 24 * 3600.0  # seconds that a first look goes back
 _ROUNDED = 1e-6  # seconds: a float has no nanoseconds
-_IMAGE = frozenset({"pull", "push", "tag", "load", "import", "save", "create", "build"})
+_ARRIVES = frozenset({"pull", "tag", "load", "loadfromarchive", "import", "create", "build"})  # the fourth is Podman's
+_IMAGE = _ARRIVES | {"push", "save"}
 _VOLUME = frozenset({"create", "mount", "unmount"})
 _NETWORK = frozenset({"create", "connect", "disconnect"})
 _DELETED = {"image": ("delete", "remove"), "volume": ("destroy", "remove")}  # Podman says remove
@@ -58,10 +59,20 @@ async def uses_since(connection: EngineConnection, mark: str | None, start: str 
         complete, events = known is not None, events[known or 0 :]  # it was told of that one already
     else:
         complete = bool(before) and start is not None and before.get("start") == start and len(events) < MOST
-    # Podman tells of a new container neither its volumes nor its networks, and it may be gone again.
-    made = any(event.get("Type") == "container" and event.get("Action") == "create" for event in events)
-    untold = _UNTOLD if connection.is_podman and made else frozenset()
-    return Uses(frozenset(_used(events)), complete, json.dumps(new), dict(_deleted(events)), untold)
+    untold = _untold(events) if connection.is_podman else frozenset()
+    return Uses(frozenset(_used(events)), complete, json.dumps(new), dict(_deleted(events)), untold, _arrived(events))
+
+
+def _untold(events: Iterable[Event]) -> frozenset[Kind]:
+    """Podman tells of a new container neither its volumes nor its networks; and up to 4 of a load no more than the file."""
+    kinds = set[Kind]()
+    for event in events:
+        match event.get("Type"), event.get("Action"):
+            case "container", "create":
+                kinds |= _UNTOLD
+            case "image", "loadfromarchive" if text(_actor(event).get("ID")) is None:
+                kinds.add(Kind.IMAGE)
+    return frozenset(kinds)
 
 
 def _parsed(mark: str | None) -> dict[str, Any]:
@@ -126,7 +137,26 @@ def _used(events: Iterable[Event]) -> Iterable[str]:
 def _deleted(events: Iterable[Event]) -> Iterable[tuple[str, datetime]]:
     for event in events:
         if str(event.get("Action")) in _DELETED.get(str(event.get("Type")), ()) and (id_ := _id(event)) is not None:
-            yield id_, datetime.fromtimestamp(int(event["timeNano"]) / 1e9, UTC)
+            yield id_, _moment(event)
+
+
+def _arrived(events: Iterable[Event]) -> dict[str, datetime]:
+    """When images were pulled, loaded, tagged or built last, by the id or the reference that tells of it."""
+    found: dict[str, datetime] = {}
+    for event in events:
+        if event.get("Type") == "image" and str(event.get("Action")) in _ARRIVES:
+            at = _moment(event)
+            for name in _names_of(event):
+                found[name] = max(at, found.get(name, at))
+    return found
+
+
+def _names_of(image: Event) -> Iterable[str]:
+    return (name for value in (_id(image), _attributes(image).get("name")) if (name := text(value)) is not None)
+
+
+def _moment(event: Event) -> datetime:
+    return datetime.fromtimestamp(int(event["timeNano"]) / 1e9, UTC)
 
 
 def _id(event: Event) -> str | None:

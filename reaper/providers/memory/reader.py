@@ -52,7 +52,8 @@ class MemoryReader:
             forgotten, number = map(int, (since or "-1 0").split())
             mark = f"{world.forgotten} {len(world.used_ids)}"
             told = frozenset(world.used_ids[number:])
-            return Uses(told, forgotten == world.forgotten, mark, {**world.deleted_at}, world.untold)
+            arrived = {id_: at for id_, at in world.arrived_at.items() if id_ in told}
+            return Uses(told, forgotten == world.forgotten, mark, {**world.deleted_at}, world.untold, arrived)
 
     async def identify(self, call: base.Call) -> None:
         """It is known, where it answers."""

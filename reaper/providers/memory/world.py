@@ -111,6 +111,7 @@ class MemoryWorld:
         skew: the endpoint's clock minus the host's.
 
     Attributes:
+        arrived_at: when images were pulled, loaded or tagged, as the endpoint's events tell it.
         used_ids: what was used for a moment, in order; ``forgotten`` counts how often the endpoint has lost that.
         untold: kinds of which it does not tell that.
         rules: what happens at calls; empty it, and nothing goes wrong any more.
@@ -130,6 +131,7 @@ class MemoryWorld:
         self.deleted_at: dict[str, datetime] = {}
         self.most, self._under_way = Counter[str](), Counter[str]()
         self.used_ids: list[str] = []
+        self.arrived_at: dict[str, datetime] = {}
         self.forgotten = 0
         self.untold: frozenset[Kind] = frozenset()
         self._held: dict[str, Held] = {}
@@ -139,6 +141,11 @@ class MemoryWorld:
     def use(self, *ids: str) -> None:
         """Something uses these for a moment, unseen by any listing."""
         self.used_ids += ids
+
+    def pull(self, *ids: str) -> None:
+        """Images are pulled that may be there already, which changes nothing of them that is listed."""
+        self.use(*ids)
+        self.arrived_at |= dict.fromkeys(ids, self.now())
 
     def forget_uses(self) -> None:
         """The endpoint no longer knows what was used until now, as an engine that was started again."""
