@@ -116,13 +116,17 @@ def _load(file: Path | None, env: Mapping[str, str], text: str | None = None) ->
 
 def _read(file: Path) -> str:
     try:
-        return read_own(file, "utf-8-sig")  # editors on Windows begin a file with a byte order mark
+        text = read_own(file, "utf-8-sig")  # editors on Windows begin a file with a byte order mark
     except OSError as error:
         raise ConfigError(
             f"cannot be read: {error.strerror}", "name a TOML file that this user can read, with --config", str(file)
         ) from None
     except ValueError as error:
         raise _no_toml(file, error) from None
+    if not text.strip() and file.is_file():
+        # What an editor leaves on a full disk; the defaults would delete what it protected. /dev/null means them.
+        raise ConfigError("it is empty", "restore it; for the defaults write a comment into it, or remove it", str(file))
+    return text
 
 
 def _parse(file: Path, text: str) -> tuple[dict[str, Any], Collection[Key]]:

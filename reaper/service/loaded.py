@@ -10,6 +10,8 @@ import anyio
 from reaper.config import load as config
 from reaper.config.check import takes
 from reaper.config.settings import Settings
+from reaper.errors import ConfigError
+from reaper.paths import is_there
 from reaper.sweep.plan import Plan, make_plan
 
 LOOK_EVERY = 5.0  # seconds between two looks whether a file of hosts has changed
@@ -31,6 +33,20 @@ class Loaded:
         plan = make_plan(arguments, found.settings, env)
         options = replace(plan.options, act=not found.settings.service.dry_run)
         return cls(found.settings, replace(plan, options=options), found.file, found)
+
+    def check_successor_of(self, before: "Loaded") -> None:
+        """Raise ConfigError where the file in force was found by its place and is gone: what it protects is not in this one.
+
+        Between two sweeps nobody looks, and a file is away for a moment while it is edited or replaced.
+        """
+        gone = before.file
+        if gone is not None and gone != self.file and not is_there(str(gone)):
+            instead = self.file or "the defaults"
+            raise ConfigError(
+                "it is in force, and no longer there",
+                f"put it back, or restart the service to run with {instead}",
+                str(gone),
+            )
 
     @property
     def follows_events(self) -> bool:

@@ -307,6 +307,7 @@ class Service:
         before = self.loaded.settings
         try:
             loaded = await anyio.to_thread.run_sync(self.load if hosts_of is None else partial(self.load, hosts_of))
+            loaded.check_successor_of(self.loaded)
             self._apply(loaded)
         except ConfigError as error:
             return str(error)

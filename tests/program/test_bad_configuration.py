@@ -388,12 +388,18 @@ def test_a_file_that_has_gone_bad_does_not_turn_into_the_defaults(here: Here, tm
     check(here("--once"), "reaper.toml", ("cannot be read: No such file", "name a TOML file"))
 
 
+def test_a_file_that_a_full_disk_has_emptied_does_not_turn_into_the_defaults(here: Here, tmp_path: Path) -> None:
+    (tmp_path / "reaper.toml").touch()
+    check(here("--once"), "reaper.toml", ("it is empty", "restore it"))
+    assert here("config", "check", "--config", "/dev/null").code == 0
+
+
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_a_file_that_this_user_may_not_read(run: Program, fake: FakeEngine, tmp_path: Path, what: str) -> None:
     folder = tmp_path / "private"
     folder.mkdir()
     file = folder / "mine.toml"
-    file.write_text("")
+    file.write_text("# the defaults\n")
     ended = run.finish(without_privileges(run, file if what == "file" else folder, "--once", "--config", str(file)))
     check(ended, str(file), ("cannot be read: Permission denied", "this user can read"))
     assert fake.calls == []

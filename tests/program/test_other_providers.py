@@ -129,7 +129,7 @@ def test_an_endpoint_that_cannot_be_listed_is_not_taken_for_an_empty_one(stage: 
 
 
 def test_what_is_installed_is_not_loaded_without_its_table(stage: Stage) -> None:
-    (stage.program.folder / "reaper.toml").write_text("")
+    (stage.program.folder / "reaper.toml").write_text("# the defaults\n")
     modules = imported(stage.program, "config", "check")
     assert not {name for name in modules if name.startswith("tests.example_provider")}
 

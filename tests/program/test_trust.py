@@ -126,7 +126,7 @@ def test_a_secret_of_another_user_is_refused(tmp_path: Path) -> None:
 
 def test_the_first_line_of_a_sweep_names_the_file_in_force(run: Program, fake: FakeEngine) -> None:
     fake.add("leftover", ago="30h")
-    (run.folder / "reaper.toml").write_text("")
+    (run.folder / "reaper.toml").write_text("# the defaults\n")
     first = json.loads(run("--once").err.splitlines()[0])
     assert (first["event"], first["config"]) == ("sweep_started", str((run.folder / "reaper.toml").resolve()))
     (run.folder / "reaper.toml").unlink()

@@ -63,12 +63,15 @@ class Daemon:
         rest: the policies and whatever else the file has.
         service: further keys of [service].
         name: of its file; another one for each service on one state directory.
+        named: False lets it find its file, which is called reaper.toml then.
     """
 
-    def __init__(self, program: Program, rest: str = QUICK, service: str = "", name: str = "service") -> None:
-        self.program = program
+    def __init__(
+        self, program: Program, rest: str = QUICK, service: str = "", name: str = "service", *, named: bool = True
+    ) -> None:
+        self.program, self._named = program, named
         self.port = free_port()
-        self.file = program.folder / f"{name}.toml"
+        self.file = program.folder / (f"{name}.toml" if named else "reaper.toml")
         self.configure(rest, service)
         self.lines: list[dict[str, Any]] = []
         self.other: list[str] = []
@@ -81,7 +84,7 @@ class Daemon:
 
     def start(self, **env: str) -> Self:
         """Start it, and return at once."""
-        self.process = self.program.start("--config", str(self.file), env=env)
+        self.process = self.program.start(*(("--config", str(self.file)) if self._named else ()), env=env)
         self._reader = threading.Thread(target=self._follow, args=(self.process,), daemon=True)
         self._reader.start()
         return self

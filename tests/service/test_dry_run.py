@@ -92,6 +92,29 @@ def test_a_reload_ends_the_dry_run_and_another_begins_it_again(program: Program,
     assert {row["name"] for row in acts(program, outcome="deleted")} == {"stopped", "running"}
 
 
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("lost", ["gone", "emptied"])
+def test_a_reload_whose_file_is_lost_does_not_turn_into_the_defaults(
+    program: Program, fake: FakeEngine, lost: str, *, named: bool
+) -> None:
+    with Daemon(program, service=DRY, named=named).start() as daemon:
+        daemon.wait("sweep_finished")
+        text = daemon.file.read_text()
+        if lost == "gone":
+            daemon.file.unlink()
+        else:
+            daemon.file.write_text("\n")
+        daemon.signal(signal.SIGHUP)
+        assert daemon.file.name in daemon.wait("reload_refused")["problem"]
+        daemon.wait("sweep_finished", times=len(list(daemon.events("sweep_finished"))) + 2)
+        assert daemon.metric("reaper_dry_run") == 1
+        daemon.file.write_text(text)
+        daemon.signal(signal.SIGHUP)
+        daemon.wait("reloaded")
+        assert daemon.stop() == 0
+    assert fake.changes() == []
+
+
 def test_the_page_of_a_dry_run_has_no_red_on_it() -> None:
     status = world.healthy()
     status.dry_run = True
