@@ -50,10 +50,24 @@ class _Parser(argparse.ArgumentParser):
 
 def _options_of(parser: argparse.ArgumentParser) -> list[str]:
     """The options of a parser and of its commands."""
-    actions = parser._actions  # noqa: SLF001 - as completion reads them
-    own = [option for action in actions for option in action.option_strings]
-    subs = [sub for action in actions if isinstance(action, argparse._SubParsersAction) for sub in action.choices.values()]  # noqa: SLF001
-    return [*own, *(option for sub in subs for option in _options_of(sub))]
+    own = [option for action in parser._actions for option in action.option_strings]  # noqa: SLF001 - as completion reads them
+    return [*own, *(option for sub in _commands_of(parser).values() for option in _options_of(sub))]
+
+
+def _commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    found = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001
+    return {name: sub for action in found for name, sub in action.choices.items()}
+
+
+def _misplaced(parser: argparse.ArgumentParser, word: str, command: str | None) -> str | None:
+    """What is wrong with an option that others than the given command have; None for one that nothing has."""
+    option = word.partition("=")[0]
+    own = [known for action in parser._actions for known in action.option_strings]  # noqa: SLF001
+    owners = ["--once"] if option in own else []
+    owners += [name for name, sub in _commands_of(parser).items() if option in _options_of(sub)]
+    if not option.startswith("-") or not owners:
+        return None
+    return f"{option} does not go with {command or '--once or the service'}; it is an option of {', '.join(owners)}"
 
 
 def _file(group: argparse._ArgumentGroup) -> None:
@@ -289,7 +303,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and arguments.command == "run" and not words and not rest[0].startswith("-"):
         parser.error(f"the command to run stands behind --: reaper run [options] -- {' '.join(rest)}")
     if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parser.error(_misplaced(parser, rest[0], arguments.command) or f"unrecognized arguments: {' '.join(rest)}")
     arguments.argv = list(argv)
     if arguments.command == "run":
         if not words:

@@ -54,15 +54,22 @@ def _group(decision: Decision) -> tuple[str, str] | None:
 def _end(decision: Decision, grace: timedelta) -> datetime | None:
     if decision.due_at is not None:
         return decision.due_at
-    if decision.reason is Reason.CREATED_GRACE and decision.resource.created_at is not None:
+    leftover = decision.resource.group is not None and decision.resource.kind.joined  # of a project without containers
+    if decision.reason is Reason.CREATED_GRACE and leftover and decision.resource.created_at is not None:
         remembered = decision.resource.remembered
         return remembered.free_at if remembered is not None else decision.resource.created_at + grace
     return None
 
 
+def _why(decision: Decision) -> str:
+    if decision.reason is Reason.CREATED_GRACE and not decision.resource.kind.runs:
+        return f"{decision.resource.kind.value} that may yet be used"
+    return _WHY.get(decision.reason, decision.reason.value.replace("_", " "))
+
+
 def in_words(found: Sequence[Pending], now: datetime) -> str:
     """The sentence that sums them up."""
-    count = Counter(_WHY.get(each.decision.reason, each.decision.reason.value.replace("_", " ")) for each in found)
+    count = Counter(_why(each.decision) for each in found)
     last = max(each.due_at for each in found)
     subject = f"{counted(len(found), 'owned resource')} {is_or_are(len(found))}"
     whole = ", ".join(f"{number} {why}" for why, number in count.most_common())

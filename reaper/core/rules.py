@@ -1,6 +1,7 @@
 """The rules, one after the other, for a single resource among those that were listed together. Pure."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -145,7 +146,7 @@ class Judge:
             yield self._lease_ended(lease)
         if resource.kind is Kind.CONTAINER or resource.restart_policy is not None:
             yield restart_policy(resource, owner, self.rules.protect)
-        yield created_grace(resource, self.grace, self.now)
+        yield self._due(resource, created_grace(resource, self.grace, self.now))
         yield self._override_to_go(resource)
         yield self._owner_process(resource)
         yield from self._policies(resource)
@@ -163,7 +164,7 @@ class Judge:
         if resource.kind not in self.kinds or self.groups.places(resource):
             return  # left to its group
         yield in_use(resource, self.users)
-        yield new(resource, self.grace, self.now)
+        yield self._due(resource, new(resource, self.grace, self.now))
         if resource.kind is not Kind.IMAGE:  # an image's labels are said of its containers
             yield self._override_to_go(resource)
         yield from self._policies(resource)
@@ -172,6 +173,17 @@ class Judge:
         """Every policy, or these, evaluated for the resource, in the order of the configuration."""
         seen, policies = as_scope_reads(resource, self.rules.scope), self.rules.policies if policies is None else policies
         return [evaluate(seen, policy, self.now, self._orphan(resource), self.here) for policy in policies]
+
+    def _due(self, resource: Resource, grace: Finding) -> Finding:
+        """The grace of a new one, due when something takes the resource then: a policy may want it to be older."""
+        if grace.due_at is None:
+            return grace
+        matches = (match for match in self.matches(resource) if resource.kind in match.policy.kinds)
+        ends = [self.now if match.matched else match.at for match in matches if match.matched or match.at is not None]
+        with suppress(InvalidLabelError):  # an earlier rule has kept it
+            override = override_end(resource)
+            ends += [override[1]] if override is not None else []
+        return grace._replace(due_at=max(grace.due_at, min(ends)) if ends else None)
 
     def _orphan(self, resource: Resource) -> Orphan:
         return self.processes.orphan(resource, age_base(resource))

@@ -33,6 +33,9 @@ _MEANT_TO_STAY = frozenset(
 _OF_SWEEPS = ("--once", "--dry-run", "--fail-fast")
 _OF_SWEEPS_WITH_VALUE = ("--max-deletions", "--metrics-textfile")
 
+BEHIND = ("--", "...")
+"""What stands behind the arguments of `reaper run`: its command, of which nothing is printed, as it may hold a secret."""
+
 
 def unjudged(report: Report, scope: Scope, reaped: Mapping[str, Collection[str]]) -> list[str]:
     """What ``check --all`` says of the volumes and images of owned projects, which no policy judges.
@@ -80,6 +83,8 @@ def _command(words: Sequence[str]) -> str:
 
 def _again(argv: Sequence[str], *extra: str, without: str = "") -> str:
     """The command that was given, with something added, for people to copy."""
+    if BEHIND[0] in argv:
+        argv, extra = argv[: argv.index(BEHIND[0])], (*extra, *BEHIND)
     words: list[str] = []
     skip = False
     for word in argv:
@@ -142,7 +147,10 @@ def _soon(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
         now = report.started_at + timedelta(seconds=report.seconds) + endpoint.clock_skew
         soon = [each for each in pending(endpoint.decisions, plan.rules.created_grace) if each.due_at <= now + SOON]
         if soon:
-            how = "" if plan.wait or not plan.options.act else f"; to wait for that: {_again(argv, '--wait')}"
+            cannot = (
+                plan.wait or not plan.options.act or BEHIND[0] in argv
+            )  # `reaper run` waits for nothing before its command
+            how = "" if cannot else f"; to wait for that: {_again(argv, '--wait')}"
             hints.append(f"{endpoint.endpoint}: {in_words(soon, now)}{how}")
     return hints
 

@@ -22,7 +22,7 @@ from reaper.core.owner_process import OWNER_LABEL
 from reaper.core.scope import LEASE_LABEL
 from reaper.errors import ConfigError, LeasesUnknownError
 from reaper.observers import outcomes
-from reaper.observers.hints import cap_hints
+from reaper.observers.hints import BEHIND, cap_hints
 from reaper.paths import is_there
 from reaper.providers.docker import upstream
 from reaper.providers.docker.address import same_address, unix_path
@@ -96,7 +96,7 @@ def run(arguments: Namespace, sweep_once: Callable[[Namespace], int], log: "Filt
 
 def _run(arguments: Namespace, sweep_once: Callable[[Namespace], int], log: "FilteringBoundLogger | None") -> int:
     """The exit code; where it is a signal's, its number below zero."""
-    once = Namespace(**{**vars(arguments), "command": None, "once": True})
+    once = Namespace(**{**vars(arguments), "command": None, "once": True, "argv": [*arguments.argv, *BEHIND]})
     env = dict(os.environ)
     loaded = load.load(arguments.config, env)
     plan = make_plan(once, loaded.settings, env)

@@ -62,7 +62,12 @@ CASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "older than alone": ("--older-than 1h", ("--older-than needs --once", "try: reaper --once --older-than 1h")),
     "only options": ("--json --only local", ("--json needs --once",)),
     "dry run and list": ("--dry-run list", ("--dry-run does not go with list", "--help")),
-    "list and dry run": ("list --dry-run", ("--dry-run",)),
+    "list and dry run": ("list --dry-run", ("--dry-run does not go with list; it is an option of --once\n",)),
+    "history and a sort": ("history --sort=age", ("--sort does not go with history; it is an option of list, check\n",)),
+    "once and an option of run": (
+        "--once --skip-cleanup",
+        ("--skip-cleanup does not go with --once or the service; it is an option of run\n",),
+    ),
     "once and check": ("--once check", ("--once does not go with check",)),
     "a cap and explain": ("--max-deletions 0 explain x", ("--max-deletions does not go with explain",)),
     "once and config": ("--once config show", ("--once does not go with config",)),

@@ -28,6 +28,31 @@ def test_what_may_go_in_a_moment_is_summed_up_and_all_says_what_it_leaves(run: P
     assert kept == "hint: 3 owned resources are kept in spite of --all: 2 created grace, 1 group kept"
 
 
+def test_what_no_policy_takes_after_its_grace_is_not_called_due(run: Program, fake: FakeEngine) -> None:
+    fake.add("fresh", "created", ago="2m")
+    ended = run("--once", "--older-than", "1h", "--wait", "--timeout", "30m")
+    assert (ended.code, "more at most" in ended.err) == (0, False), ended.err
+    assert "1 owned resource is kept for 9 min 5" in run("--once", "--older-than", "12m").err
+
+
+def test_a_network_that_may_yet_be_used_is_not_said_to_be_never_started(run: Program, fake: FakeEngine) -> None:
+    fake.add_network("dama_default", "dama", ago="2m")
+    (run.folder / "reaper.toml").write_text(
+        '[scope]\nlabels = ["com.docker.compose.project=dama"]\n'
+        '[[policy]]\nname = "networks"\nkinds = ["network"]\nunused_for = "1s"\nevery = "1h"\n'
+    )
+    assert "more at most: 1 network that may yet be used; to wait for that" in run("--once").err
+
+
+def test_a_run_does_not_suggest_what_it_cannot_do(run: Program, fake: FakeEngine) -> None:
+    crashed(fake, "2m")
+    ended = run("run", "--no-proxy", "--all", "--max-deletions", "0", "--", "echo", "a secret")
+    assert ended.out == "a secret\n"
+    assert "to go on: reaper run --no-proxy --all --max-deletions 1 -- ...\n" in ended.err
+    assert "3 owned resources are kept for 7 min 5" in ended.err
+    assert "--wait" not in ended.err
+
+
 def test_it_waits_for_what_may_go_in_a_moment(run: Program, fake: FakeEngine) -> None:
     crashed(fake, "9m56s")
     ended = run("--once", "--all", "--wait", "--json", "--timeout", "60s")
