@@ -30,7 +30,7 @@ from reaper.paths import TOKEN
 
 FORMAT = 1
 Row = Mapping[str, Any]
-_COLUMNS = ("lease", "state", "age", "holder", "user", "covers", "known to")
+_COLUMNS = ("state", "lease", "age", "holder", "user", "known to", "covers")  # at a terminal
 
 
 def run(arguments: Namespace) -> int:
@@ -42,7 +42,7 @@ def run(arguments: Namespace) -> int:
     sources, problems = _sources(os.environ), list[str]()
     if arguments.action == "list":
         rows = _listed(sources, problems, ended=arguments.ended)
-        _print_all(rows, as_json=arguments.json)
+        _print_all(rows, ended=arguments.ended, as_json=arguments.json)
     else:
         found, source = _found(wanted, sources, problems)
         if arguments.action == "end":
@@ -211,7 +211,7 @@ def _age(row: Row) -> str:
     return human(max(until - parse_time(row["since"]), timedelta(0)), parts=1)
 
 
-def _print_all(rows: Sequence[Row], *, as_json: bool) -> None:
+def _print_all(rows: Sequence[Row], *, ended: bool, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"format": FORMAT, "leases": rows}, indent=2))
         return
@@ -219,8 +219,16 @@ def _print_all(rows: Sequence[Row], *, as_json: bool) -> None:
         (row["id"], row["state"], _age(row), _holder(row), row["holder"]["user"], _covers(row), row["known_to"])
         for row in rows
     ]
-    for line in [_COLUMNS, *cells] if sys.stdout.isatty() else cells:
-        tables.line(*(one_line(str(cell)) for cell in line))
+    if sys.stdout.isatty():
+        drawn = [
+            tables.Row((state, str(id_), age, holder, str(user), str(known_to), covers), "")
+            for id_, state, age, holder, user, covers, known_to in cells
+        ]
+        none = "no lease is on record" if ended else "no lease is open; --ended shows those that were"
+        tables.draw("" if rows else none, _COLUMNS, drawn, "lease")
+        return
+    for cell in cells:
+        tables.line(*map(str, cell))
 
 
 def _print(row: Row, *, as_json: bool) -> None:

@@ -176,14 +176,18 @@ class Judge:
 
     def _due(self, resource: Resource, grace: Finding) -> Finding:
         """The grace of a new one, due when something takes the resource then: a policy may want it to be older."""
-        if grace.due_at is None:
+        if (due_at := grace.due_at) is None:
             return grace
-        matches = (match for match in self.matches(resource) if resource.kind in match.policy.kinds)
-        ends = [self.now if match.matched else match.at for match in matches if match.matched or match.at is not None]
+        times = (
+            self.now if match.matched else match.at
+            for match in self.matches(resource)
+            if resource.kind in match.policy.kinds
+        )
+        ends = [at for at in times if at is not None]
         with suppress(InvalidLabelError):  # an earlier rule has kept it
             override = override_end(resource)
             ends += [override[1]] if override is not None else []
-        return grace._replace(due_at=max(grace.due_at, min(ends)) if ends else None)
+        return grace._replace(due_at=max(due_at, min(ends)) if ends else None)
 
     def _orphan(self, resource: Resource) -> Orphan:
         return self.processes.orphan(resource, age_base(resource))

@@ -195,7 +195,9 @@ def _chosen_columns(
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    table = Table(
+        title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim"
+    )
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -248,8 +250,15 @@ def show_rows(title: str, first: str, rows: Sequence[Row], endpoint: str, *, ter
     draw(title, (first, *_COLUMNS[1:]), rows)
 
 
-def draw(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """A table at a terminal; without rows, its title. Where it is too narrow for columns, each row has two lines."""
+def draw(title: str, columns: Sequence[str], rows: Sequence[Row], called: str = "name") -> None:
+    """A table at a terminal; without rows, its title. Where it is too narrow for columns, each row has two lines.
+
+    Args:
+        title: above it.
+        columns: their headers; the last is the longest, as a reason is.
+        rows: what stands in them.
+        called: the column that names the row, which is the second.
+    """
     if not rows:
         line(title)
         return
@@ -260,7 +269,7 @@ def draw(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     at = {column: i for i, column in enumerate(columns)}
-    name = at["name"]
+    name = at[called]
     bounds = {name: _SHORTEST_NAME, **{at[c]: _LONGEST_OWNER for c in ("owner", "policy") if c in at}}
 
     def width(cells: Sequence[Sequence[str]]) -> int:
@@ -272,7 +281,8 @@ def draw(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
     long = [[*cells[:-1], one_line(row.sentence) or cells[-1]] for cells, row in zip(short, rows, strict=True)]
     beside = next((cells for cells in (long, short) if width(cells) <= console.width), None)
     if beside is None:
-        console.print(title, style="bold", markup=False, highlight=False)
+        if title:
+            console.print(title, style="bold", markup=False, highlight=False)
         indent = max(len(cells[0]) for cells in (columns, *short)) + _GAP
         for cells, style in ((columns, "dim"), *zip(short, (row.style for row in rows), strict=True)):
             first = Text.assemble((cells[0].ljust(indent), style), (cells[name], style if style == "dim" else ""))
@@ -280,9 +290,11 @@ def draw(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
             between = ", ".join(cell for i, cell in enumerate(cells[1:-1], 1) if i != name)
             console.print(Padding(Text(f"{between}: {cells[-1]}", "dim"), (0, 0, 0, indent)))
         return
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    table = Table(
+        title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim"
+    )
     for column in columns:
-        if column == "name":  # people copy names: one that does not fit goes on in the next line
+        if column == called:  # people copy names: one that does not fit goes on in the next line
             table.add_column(column, overflow="fold")
         else:
             longest = _LONGEST_OWNER if column in ("owner", "policy") else None

@@ -106,7 +106,7 @@ WRONG = {
     "policy": (["--policy", "stoped-containers"], ("did you mean 'stopped-containers'?",)),
     "glob": (["--name", "a["], ("--name", "opens a bracket")),
     "limit": (["--limit", "0"], ("'0' is no number", '"none"')),
-    "another command's": (["--only", "local"], ("unrecognized arguments: --only",)),
+    "another command's": (["--only", "local"], ("--only does not go with history",)),
 }
 
 

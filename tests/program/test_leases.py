@@ -13,6 +13,7 @@ from reaper.leases.record import Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.sources import NAME
 from reaper.leases.store import LeaseFile
 from tests.program.fakeengine import FakeEngine
+from tests.program.terminal import at_terminal
 from tests.run import Program
 
 NOW = datetime.now(UTC)
@@ -117,3 +118,18 @@ def test_a_cap_of_its_own_has_a_command_of_its_own(run: Program, fake: FakeEngin
     (hint,) = ended.document["hints"]
     assert "3 leases have left would have gone, but max_lease_deletions = 2 allows 2" in hint
     assert hint.endswith("to go on: REAPER_LIMITS__MAX_LEASE_DELETIONS=3 reaper --once --json")
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_the_open_leases_are_a_table_at_a_terminal(run: Program, columns: int) -> None:
+    assert at_terminal(run, "leases", "list").lines == ["no lease is open; --ended shows those that were"]
+    ids = ("7f3a", "a-much-longer-name-of-a-lease")
+    for id_ in ids:
+        take(run, replace(LEASE, id=id_))
+    header, *lines = at_terminal(run, "leases", "list", columns=columns).lines
+    assert max(map(len, lines)) <= columns
+    assert header.split()[:2] == ["state", "lease"], header
+    at = header.index("lease")
+    assert [line[at:].split()[0] for line in lines if line.startswith("live")] == list(ids)
+    assert all(f"reaper.lease={id_}" in "".join(lines).replace(" ", "") for id_ in ids)
+    assert run("leases", "list").out.splitlines()[0].split("\t")[0] == "7f3a", "lines for programs stay as they are"
