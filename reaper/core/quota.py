@@ -22,6 +22,7 @@ from reaper.core.rules import Rules
 
 DEFAULT_IDLE_FOR = timedelta(hours=8)  # above the longest trial: what looks idle may be at work
 COUNT, CPU, MEMORY, DISK = "count", "cpu", "memory", "disk"
+MOST_OTHERS = 5  # so often others are taken in place of what stays after all: each time all is decided again
 _LAST = datetime.max.replace(tzinfo=UTC)
 
 
@@ -244,27 +245,45 @@ def _take(
         for unit, members in units.items()
         if any(i in new for i in members) and all(wider[i].reap or not _is_deciding(decisions[i]) for i in members)
     }
-    taken: dict[_Unit, Usage] = {}
-    excess = [usage.used - usage.limit for usage in over]
-    for unit in sorted(free, key=lambda unit: (_oldest(decisions, units[unit]), unit)):
-        gains = [_gain(usage, [wider[i] for i in free[unit]]) for usage in over]
-        reason = next((usage for usage, left, gain in zip(over, excess, gains, strict=True) if left > 0 and gain > 0), None)
-        if reason is not None:
-            taken[unit] = reason
-            excess = [left - gain for left, gain in zip(excess, gains, strict=True)]
-    result = list(decisions)
-    while taken:  # what something uses that stays does so as well
+    order = sorted(free, key=lambda unit: (_oldest(decisions, units[unit]), unit))
+    gains = {unit: [_gain(usage, [wider[i] for i in free[unit]]) for usage in over] for unit in order}
+    taken, going, others = _as_many_as_it_takes(over, gains), decisions, MOST_OTHERS
+    while taken:
         chosen = {decisions[i].resource.id for unit in taken for i in free[unit]}
         going = judge(chosen=chosen | {decision.resource.id for decision in decisions if decision.deletes})
-        if not (kept := [unit for unit in taken if any(_is_missing(going[i]) for i in free[unit])]):
+        if not (kept := {unit for unit in taken if any(_is_missing(going[i]) for i in free[unit])}):
             break
-        for unit in kept:
-            del taken[unit]
+        # What something uses that stays does so as well, and others may go in its place.
+        gains, others = {unit: gain for unit, gain in gains.items() if unit not in kept}, others - 1
+        without = {unit: usage for unit, usage in taken.items() if unit not in kept}
+        taken = _as_many_as_it_takes(over, gains) if others >= 0 else without
+    result = list(decisions)
     for unit, usage in taken.items():
         for i in (i for i in free[unit] if going[i].reap):
             # What others have let go is judged by their time as well, which may do more than this one lets it.
             result[i] = replace(wider[i], said=f"{wider[i].sentence}; {usage}", brief=f"quota {usage.quota.name} exceeded")
     return result
+
+
+def _as_many_as_it_takes(over: Sequence[Usage], gains: Mapping[_Unit, Sequence[float]]) -> dict[_Unit, Usage]:
+    """The first of these units, until nothing is over any more, and for what each goes; none of them could be left out.
+
+    Args:
+        gains: what each unit gives back of what is over, the oldest unit first.
+    """
+    taken: dict[_Unit, Usage] = {}
+    excess = [usage.used - usage.limit for usage in over]
+    for unit, gain in gains.items():
+        reason = next((usage for usage, left, back in zip(over, excess, gain, strict=True) if left > 0 and back > 0), None)
+        if reason is not None:
+            taken[unit] = reason
+            excess = [left - back for left, back in zip(excess, gain, strict=True)]
+    for unit in reversed(list(taken)):  # a later one may give back so much that an earlier one need not go
+        without = [left + back for left, back in zip(excess, gains[unit], strict=True)]
+        if all(left <= 0 for left, back in zip(without, gains[unit], strict=True) if back > 0):
+            del taken[unit]
+            excess = without
+    return taken
 
 
 def _goes_or_follows(decision: Decision) -> bool:

@@ -67,6 +67,26 @@ def test_over_it_the_oldest_of_what_is_reapable_goes_and_no_more_than_it_takes()
     assert why.endswith("; quota mine: 4 of 3 containers")
 
 
+def test_what_need_not_go_beside_a_younger_one_that_gives_back_more_stays() -> None:
+    def box(name: str, hours: float, memory: int) -> Resource:
+        made = replace(SANDBOX, id=name, name=name, footprint=Footprint(1.0, memory * GIB, 0))
+        return replace(made, created_at=ago(hours=hours), last_activity_at=ago(hours=hours))
+
+    found = [box("old", 20, 3), box("small", 15, 1), box("large", 10, 4), box("young", 1, 1)]
+    limit = quota(2 * GIB, MEMORY, SANDBOXES, name="mine", enforce=True, idle_for=8 * HOUR)
+    assert set(going(found, [limit], rules=Rules(policies=()))) == {"old", "large"}
+    limit = replace(limit, limits={MEMORY: 1.0 * GIB})
+    assert set(going(found, [limit], rules=Rules(policies=()))) == {"old", "small", "large"}
+    limit = replace(limit, limits={MEMORY: 5.0 * GIB})  # "old" and "small" are enough
+    assert set(going(found, [limit], rules=Rules(policies=()))) == {"old", "small"}
+
+
+def test_in_place_of_what_stays_after_all_another_one_goes() -> None:
+    user = stopped("user", 2, uses=frozenset({"used"}), user=None)
+    found = [stopped("used", 9), user, stopped("other", 5), stopped("last", 3)]
+    assert set(going(found, [quota(3)], {"late"})) == {"other"}
+
+
 def test_what_goes_anyway_counts_first() -> None:
     found = [stopped("old", 30), stopped("a", 2), stopped("b", 3)]
     assert set(going(found, [quota(2)], {"late"})) == {"old"}
