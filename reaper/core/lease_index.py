@@ -309,8 +309,12 @@ class Leases:
         return found and found.on_clock(self._site.skew)
 
     def concern(self, resource: Resource) -> bool:
-        """Whether it is to be decided about. Of volumes and images only those are that have to do with a lease."""
-        if not resource.kind.opt_in or named_leases(resource):
+        """Whether it is to be decided about.
+
+        Of volumes, images and networks without a project only those are that have to do with a lease.
+        """
+        alone = resource.kind is Kind.NETWORK and resource.group is None
+        if not (resource.kind.opt_in or alone) or named_leases(resource):
             return True
         return self.claiming(resource) is not None or self.maker(resource) is not None
 

@@ -14,10 +14,11 @@ def asked_for(rules: Rules, leases: Leases, options: Options) -> Also:
     """What is to be listed besides containers, sandboxes and their projects' networks, and what leases know by labels."""
     opt_in = frozenset(kind for kind in rules.with_projects if kind.opt_in)
     measured = (policy for policy in rules.policies if policy.larger_than is not None)
+    networks = frozenset() if leases.empty else frozenset({Kind.NETWORK})  # a claim by name may cover any of them
     return Also(
         leases.made,
         options.list_unjudged,
-        (rules.kinds & _ASKED_FOR) | opt_in | (options.kinds & _ASKED_FOR),
+        (rules.kinds & _ASKED_FOR) | opt_in | (options.kinds & _ASKED_FOR) | networks,
         frozenset(kind for policy in measured for kind in policy.kinds),
     )
 

@@ -8,6 +8,7 @@ import pytest
 
 from devkit.client import OBEYS_TERM, EngineClient
 from reaper.core.lease import Claim
+from reaper.core.scope import Selector
 from reaper.leases.database import create
 from reaper.leases.record import Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.sources import NAME
@@ -65,6 +66,35 @@ def test_what_a_dead_run_made_goes_and_its_neighbours_things_stay(any_engine: En
     assert ended.outcomes() == dict.fromkeys(gone, "deleted"), ended.err
     assert names(any_engine) == {"others", "unowned", "q_main_1", "q_guest_1"}
     assert set(any_engine.networks()) == {"others-net", "unowned-net"}
+
+
+def test_a_claim_by_name_takes_a_network_that_has_no_label(any_engine: EngineClient, tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    create(tmp_path / NAME)
+    file = LeaseFile(tmp_path / NAME)
+    any_engine.create_network("trial-before", {})
+    here = frozenset({engine_id(any_engine.host, any_engine.api.must("GET", "/networks"))})
+    file.put(
+        LeaseRecord(
+            id="run-1",
+            sort=Liveness.HEARTBEAT,
+            holder=Holder("gpu-1", 4711),
+            since=now,
+            seen_at=now,
+            claims=(Claim(Selector(names=("trial-[0-9]",))),),
+            endpoints=here,
+            state=LeaseState.EXPIRED,
+            ended_at=now + timedelta(minutes=1),
+            cause="killed",
+        )
+    )
+    file.close()
+    any_engine.create_network("trial-1", {})
+    any_engine.create_network("others", {})
+    ended = Program(tmp_path, {"DOCKER_HOST": any_engine.host})("--once", "--json")
+    assert (ended.code, ended.outcomes()) == (0, {"trial-1": "deleted"}), ended.err
+    assert set(any_engine.networks()) == {"trial-before", "others"}
+    assert [row["name"] for row in ended.document["endpoints"][0]["resources"]] == ["trial-1"]
 
 
 LATER = {"reaper.lease": "run-3"}
