@@ -269,7 +269,8 @@ def _as_many_as_it_takes(over: Sequence[Usage], gains: Mapping[_Unit, Sequence[f
     """The first of these units, until nothing is over any more, and for what each goes; none of them could be left out.
 
     Args:
-        gains: what each unit gives back of what is over, the oldest unit first.
+        over: what is exceeded.
+        gains: what each unit gives back of that, the oldest unit first.
     """
     taken: dict[_Unit, Usage] = {}
     excess = [usage.used - usage.limit for usage in over]
