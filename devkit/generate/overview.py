@@ -177,10 +177,10 @@ def dashboard() -> model.Dashboard:
         course(
             "Leases",
             "Claims of running benchmarks: live ones, those whose holder has not been heard of for a moment, and 1 for each "
-            "reaper that cannot read them and so deletes nothing; how many days old the oldest is. Lines of Ryuk's clients "
+            "reaper that cannot read or write them; how many days old the oldest is. Lines of Ryuk's clients "
             "that got no ACK, by interval.",
             Query('sum by (state) (reaper_leases{state=~"live|reconnecting"})', "{{state}}"),
-            Query("sum(reaper_leases_unknown)", "unreadable"),
+            Query("sum(reaper_leases_unknown)", "not kept"),
             Query("max(reaper_oldest_lease_seconds) / 86400", "days of the oldest"),
             Query("sum(increase(reaper_ryuk_lines_refused_total[$__rate_interval]))", "refused lines"),
             unit="none",

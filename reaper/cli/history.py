@@ -231,7 +231,9 @@ def _read(file: Path, wanted: Wanted, loaded: Config, prices: Prices | None) -> 
             if is_damage(error):
                 hint = "the next sweep sets it aside and begins a new one; sqlite3 FILE .recover may save what is in it"
                 raise ConfigError(f"is damaged: {error}", hint, str(file)) from None
-            raise ConfigError(f"cannot be read: {error}", "be the user that reaper runs as", str(file)) from None
+            full = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_IOERR", "SQLITE_FULL"))
+            hint = "make room on its file system: reading needs some, too" if full else "be the user that reaper runs as"
+            raise ConfigError(f"cannot be read: {error}", hint, str(file)) from None
         # A file that no process had open was read without its locks: what a process has begun to write since is no answer.
         if attempt == _ATTEMPTS or before[0] or _look(file) == before:
             break

@@ -244,4 +244,9 @@ def explained(file: Path) -> Iterator[None]:
         yield
     except (OSError, sqlite3.Error, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise LeasesUnknownError(f"the leases in {file} cannot be read: {reason}") from error
+        what = (
+            "written"
+            if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
+            else "read"
+        )
+        raise LeasesUnknownError(f"the leases in {file} cannot be {what}: {reason}") from error

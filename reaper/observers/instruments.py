@@ -235,7 +235,8 @@ class Instruments:
             "reaper_oldest_lease_seconds", "How old the oldest lease is that has not ended; 0 where there is none."
         )
         self.leases_unknown = gauge(
-            "reaper_leases_unknown", "1 while the leases cannot be read, so that nothing is deleted."
+            "reaper_leases_unknown",
+            "1 while the leases cannot be read or written: none is granted, and unread nothing is deleted.",
         )
         self.ryuk_refused = counter(
             "reaper_ryuk_lines_refused_total",

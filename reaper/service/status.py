@@ -154,7 +154,7 @@ class Status(Observer):
         draining: whether the service is on its way out.
         dry_run: whether it deletes nothing.
         leases: the open ones, the oldest first, no more than are shown, and ``leases_open`` how many there are; None where
-            no leases can be taken. ``leases_error`` is why they cannot be read, so that nothing is deleted.
+            no leases can be taken. ``leases_error`` is why they cannot be read or written.
         worth: what the deletions since its start were worth, by endpoint, owner and policy, at these ``prices``.
         beat_at: when the scheduler last fired its heartbeat, and ``loop_at`` when the event loop last came round.
     """

@@ -9,6 +9,7 @@ import pytest
 from reaper.leases.sources import NAME
 from reaper.leases.store import LeaseFile
 from reaper.liveness import lives, lock_file
+from tests import needs
 from tests.program.conftest import fake
 from tests.program.fakeengine import FakeEngine
 from tests.run import Program
@@ -94,6 +95,29 @@ def test_a_service_that_cannot_read_its_leases_deletes_nothing_and_says_so(progr
         (program.folder / NAME).write_bytes(content)
         daemon.wait("deleted", name="later")
         daemon.until(lambda: daemon.metric("reaper_leases_unknown") == 0, "recovery")
+
+
+def test_a_service_on_a_full_disk_grants_no_lease_and_goes_on_deleting(fake: FakeEngine, tmp_path: Path) -> None:
+    with needs.small_disk(tmp_path / "small", "1m") as folder:
+        program = Program(folder, {"DOCKER_HOST": fake.host})
+        with Daemon(program, QUICK, NO_EVENTS).start() as daemon:
+            take(daemon, "run-1")
+            assert daemon.stop() == 0
+        daemon = Daemon(program, QUICK, NO_EVENTS)
+        with pytest.raises(OSError, match="No space"):
+            (folder / "ballast").write_bytes(b"x" * 2_000_000)
+        with daemon.start():
+            told = daemon.wait("leases_unknown")
+            assert told["problem"] == f"the leases in {folder / NAME} cannot be written: database or disk is full"
+            fake.add("leftover", ago="25h")
+            fake.add("old", "running", ago="25h", labels={"reaper.lease": "run-1"})
+            daemon.wait("deleted", name="leftover")
+            daemon.wait("sweep_finished", times=len(list(daemon.events("sweep_finished"))) + 2)
+            assert fake.names() == {"old"}
+            assert daemon.send("POST", "/leases", {"holder": HOLDER, "id": "run-2"})[0] == 503
+            assert daemon.stop() == 0
+        history = program("history")
+        assert (history.code, "make room on its file system" in history.err) == (2, True)
 
 
 def test_a_lock_file_that_is_removed_makes_no_holder_s_watcher_dead(program: Program, fake: FakeEngine) -> None:

@@ -125,7 +125,7 @@ def test_what_went_wrong_is_reported() -> None:
         "Call after call failed",
         "10 of the last 49 failed",
         "Events are not followed now.",
-        "The leases cannot be read: nothing is deleted",
+        "The leases cannot be kept: none is granted",
         "device or resource busy",
     ):
         assert words in text, words

@@ -107,7 +107,7 @@ def _banners(status: Status, now: datetime) -> Html:
         title = f"The last reload was refused; the configuration before it{since} stays in force."
         banners.append(_banner(Level.WARN, title, status.reload_error))
     if status.leases_error is not None:
-        title = "The leases cannot be read: nothing is deleted, since a living run might hold it."
+        title = "The leases cannot be kept: none is granted, and while they cannot be read nothing is deleted."
         banners.append(_banner(Level.BAD, title, status.leases_error))
     if status.journal_error is not None:
         title = "The journal cannot be written: deletions go on, but the record of them has a gap."
