@@ -72,7 +72,8 @@ def unit(oracle: "Oracle", thing: Counted) -> list[Counted]:
 
 def take(oracle: "Oracle", thing: Counted) -> bool:
     """Whether a quota that is enforced may take it: it has stopped, or shown no activity, for long enough."""
-    if oracle.deed != "delete" or oracle.config.everything_goes or abs(oracle.world.skew) > HOUR:
+    stops_first = oracle.deed == "stop" and isinstance(thing, Container)  # a container that runs is stopped to be deleted
+    if not (oracle.deed == "delete" or stops_first) or oracle.config.everything_goes or abs(oracle.world.skew) > HOUR:
         return False
     over = oracle.world.exceeded
     for quota in oracle.config.quotas:
