@@ -18,10 +18,10 @@ from reaper.providers.base import Limits, Listed, Provider
 from reaper.retry.budget import AdaptiveLimiter, RemovalLimiter
 from reaper.retry.retrier import Retrier
 from reaper.sweep.confirm import Confirmer
-from reaper.sweep.dependents import Dependents
 from reaper.sweep.usage import UsedSince
 
 if TYPE_CHECKING:
+    from reaper.sweep.dependents import Dependents
     from reaper.sweep.evidence import EvidenceRecorder
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ class Context:
     draining: bool = False
     crowded: Callable[[], None] = lambda: None
     listed: Listed = field(default_factory=Listed)
-    dependents: Dependents | None = None
+    dependents: "Dependents | None" = None
     used_since: UsedSince | None = None
     proofs: Callable[[Iterable[Resource]], Proofs] = lambda _: NO_PROOFS
     results: dict[str, Result] = field(default_factory=dict)

@@ -4,14 +4,16 @@ The links of what is reaped come out as each unit is looked at again. So the uni
 linked before what it may be linked to, and none deletes anything before what is linked to it has gone.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 import anyio
 
 from reaper.core.model import Resource
 from reaper.errors import NotFoundError, ProviderError
 from reaper.retry.resting import Resting
+from reaper.sweep.context import each
+
+MOST_ASKED = 3  # so often in a round one is asked for its links that was not looked at: until then nothing older can go
 
 
 class Dependents:
@@ -30,19 +32,28 @@ class Dependents:
         self._seen: set[str] = set()
         self._linked: dict[str, dict[str, tuple[str, Resource]]] = {}  # by owner and id: the unit and what is linked
         self._unseen: dict[str, tuple[str, Resource]] = {}  # what was not looked at may be linked to any
-        self._asked: set[str] = set()
+        self._asked: dict[str, int] = {}
         self._asking = anyio.Lock(fast_acquire=True)
         self._turns: dict[int, anyio.Event] = {}  # of those who wait until all before their place have been inspected
         self._news = anyio.Event()
 
-    def begin(self, keys: Sequence[str]) -> None:
-        """A round begins, in which the units of these keys begin in this order."""
-        self._place = {key: place for place, key in enumerate(keys)}
-        self._inspected = [False] * len(keys)
+    def begin(self, units: Mapping[str, Sequence[Resource]]) -> None:
+        """A round begins, in which these units begin in this order. None waits for one whose links are known already.
+
+        Args:
+            units: by key the members.
+        """
+        self._place = {key: place for place, key in enumerate(units)}
+        self._inspected = [False] * len(units)
         self._all_before = 0
         self._turns = {}
         self._ended = set()
-        self._asked = set()
+        self._asked = {}
+        for key, members in units.items():
+            if all(resource.links_known for resource in members):
+                for resource in members:
+                    self.saw(key, resource)
+                self.inspected(key)
 
     def saw(self, key: str, resource: Resource) -> None:
         """A member of the unit uses this now."""
@@ -92,11 +103,8 @@ class Dependents:
             with self._resting.one():
                 await self._turns.setdefault(place, anyio.Event()).wait()
         async with self._asking:
-            for id_, (other, resource) in tuple(self._unseen.items()):
-                if id_ not in self._asked:
-                    self._asked.add(id_)
-                    with suppress(ProviderError):
-                        await self._ask(other, resource, inspect)
+            asked = [resource for _, resource in self._unseen.values() if self._asked.get(resource.id, 0) < MOST_ASKED]
+            await each(asked, lambda resource: self._ask(resource, inspect))
         found = [*self._unseen.values(), *(entry for id_ in ids for entry in self._linked.get(id_, {}).values())]
         found = [(other, resource) for other, resource in found if other != key]
         before = {other for other, _ in found if self._place.get(other, len(self._place)) < place}
@@ -104,9 +112,13 @@ class Dependents:
             await self._news.wait()
         return [resource for _, resource in found]
 
-    async def _ask(self, key: str, resource: Resource, inspect: Callable[[Resource], Awaitable[Resource]]) -> None:
+    async def _ask(self, resource: Resource, inspect: Callable[[Resource], Awaitable[Resource]]) -> None:
+        key, _ = self._unseen[resource.id]
         try:
             self.saw(key, await inspect(resource))
         except NotFoundError:
             self.gone(resource.id)
-        del self._unseen[resource.id]
+        except ProviderError:
+            self._asked[resource.id] = self._asked.get(resource.id, 0) + 1
+            return
+        self._unseen.pop(resource.id, None)

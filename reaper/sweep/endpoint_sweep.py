@@ -349,7 +349,7 @@ class EndpointSweep:
         if self.context is not None and self.reader.traits.takes_linked:
             units = sorted(units, key=lambda unit: unit.newest, reverse=True)  # what is linked is newer than its owner
             self.context.dependents = self.context.dependents or Dependents(self.retrier.resting)
-            self.context.dependents.begin([unit.key for unit in units])
+            self.context.dependents.begin({unit.key: [d.resource for d in unit.decisions] for unit in units})
         # With --fail-fast no unit begins while another one waits, so that few have begun when the first one fails.
         resting = Resting() if self.shared.options.fail_fast else self.retrier.resting
         if limits.together is not None:

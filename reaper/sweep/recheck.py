@@ -236,7 +236,11 @@ class Members:
             if result is None or not result.outcome.removed:
                 why = f": {result.detail}" if result is not None and result.detail else ""
                 how = "is" if linked.uses else "may be"
-                raise ChangedError(f"{linked.name}, which {how} linked to it and would go with it, stays{why}")
+                detail = f"{linked.name}, which {how} linked to it and would go with it, stays{why}"
+                if result is not None and result.outcome is Outcome.FAILED:  # in another round it may be gone
+                    self.retryable = True
+                    self._settle_rest(Outcome.SKIPPED, detail, error=DependencyError.label)
+                raise ChangedError(detail)
 
     async def _look_at_another(self, resource: Resource) -> Resource:
         return await self._inspected(resource, self._calls.read)
@@ -348,9 +352,9 @@ class Members:
             self.context.results[decision.resource.id] = self.results[decision.resource.id]
             self.context.confirmer.add(decision.resource, confirmed)
 
-    def _settle_rest(self, outcome: Outcome, detail: str) -> None:
+    def _settle_rest(self, outcome: Outcome, detail: str, error: str | None = None) -> None:
         for decision in self._open():
-            self._settle(decision, outcome, detail)
+            self._settle(decision, outcome, detail, error)
 
     def _gone(self, decision: Decision) -> None:
         if self.context.dependents is not None:

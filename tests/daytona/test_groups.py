@@ -271,6 +271,27 @@ async def test_one_that_is_reapable_and_cannot_be_looked_at_keeps_what_it_may_be
         assert "unsure, which may be linked to it and would go with it, stays" in result(report, "older").detail
 
 
+@pytest.mark.parametrize("times", [4, 8, 12, 16], ids=lambda times: f"{times}-requests-fail")
+async def test_one_that_could_not_be_looked_at_for_a_while_keeps_nothing_in_the_end(times: int) -> None:
+    async with Lab() as lab:
+        names = [lab.add(f"older-{i}", age=(4 + i) * DAY).name for i in range(10)]
+        unsure = lab.add("unsure", age=3 * DAY)
+        lab.sim.faults.add(f"status:500,method=GET,path={unsure.id},times={times}")
+        report = await lab.sweep()
+        assert outcomes(report) == dict.fromkeys([*names, "unsure"], "deleted"), result(report, "unsure").detail
+
+
+async def test_what_has_told_its_links_before_is_waited_for_by_none() -> None:
+    async with Lab() as lab:
+        lab.add("older", age=4 * DAY)
+        lab.sim.faults.add("status:403,method=DELETE", "status:403,method=POST")
+        newer = lab.add("newer", age=3 * DAY)
+        await lab.sweep()
+        lab.sim.faults.clear()
+        lab.sim.faults.add(f"status:500,method=GET,path={newer.id}")
+        assert outcomes(await lab.sweep()) == {"older": "deleted", "newer": "failed"}
+
+
 @pytest.mark.parametrize("action", [Action.STOP, Action.ARCHIVE])
 async def test_a_linked_one_that_is_not_to_be_deleted_keeps_its_owner_from_the_plan_on(action: Action) -> None:
     kinds = frozenset({Kind.SANDBOX})

@@ -1,17 +1,22 @@
 """An answer that many share is renewed while it still serves, and none of them waits for that."""
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import pytest
 
 from reaper.errors import ServerError
+from reaper.providers.base import Call
 from reaper.providers.daytona.kept import Kept
+from reaper.providers.sharing import IN_VAIN
 from tests.daytona.loop import JumpingLoop
+from tests.providers.lab import direct
 
 pytestmark = pytest.mark.anyio
 
 LASTS, TAKES = 5.0, 1.0
+T = TypeVar("T")
 
 
 class Source:
@@ -22,7 +27,7 @@ class Source:
         self.fails = False
         self.kept: Kept[int] = Kept(lambda took: took + LASTS)
 
-    async def take(self) -> int:
+    async def take(self, _: Call) -> int:
         self.taken += 1
         number = self.taken
         await asyncio.sleep(TAKES)
@@ -34,7 +39,7 @@ class Source:
         """The answer, and how long it was waited for."""
         clock = asyncio.get_running_loop().time
         began = clock()
-        return await self.kept.get(about, self.take), clock() - began
+        return await self.kept.get(about, self.take, direct), clock() - began
 
 
 @pytest.fixture
@@ -48,7 +53,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 
 async def test_none_waits_for_an_answer_that_is_renewed_ahead(source: Source) -> None:
-    renewal = asyncio.create_task(source.kept.renew(source.take))
+    renewal = asyncio.create_task(source.kept.renew(source.take, direct))
     await source.get()
     waited = []
     for _ in range(200):
@@ -68,7 +73,7 @@ async def test_without_a_renewal_the_first_who_asks_too_late_takes_the_next(sour
 
 
 async def test_an_answer_that_is_not_asked_for_is_not_renewed(source: Source) -> None:
-    renewal = asyncio.create_task(source.kept.renew(source.take))
+    renewal = asyncio.create_task(source.kept.renew(source.take, direct))
     await source.get()
     await asyncio.sleep(10 * LASTS)
     renewal.cancel()
@@ -77,7 +82,7 @@ async def test_an_answer_that_is_not_asked_for_is_not_renewed(source: Source) ->
 
 
 async def test_a_renewal_that_fails_serves_the_old_answer_to_its_end_and_no_longer(source: Source) -> None:
-    renewal = asyncio.create_task(source.kept.renew(source.take))
+    renewal = asyncio.create_task(source.kept.renew(source.take, direct))
     await source.get()
     source.fails = True
     await asyncio.sleep(LASTS - 1)
@@ -93,3 +98,50 @@ async def test_another_question_is_not_answered_by_the_last_one(source: Source) 
     assert await source.get(first) == (1, TAKES)
     assert await source.get(second) == (2, TAKES)
     assert await source.get(second) == (2, 0)
+
+
+async def test_while_the_request_of_one_backs_off_the_next_one_takes_it() -> None:
+    kept: Kept[int] = Kept(lambda _: LASTS)
+    asked: list[float] = []
+
+    async def take(call: Call) -> int:
+        async def request() -> int:
+            asked.append(asyncio.get_running_loop().time())
+            if len(asked) == 1:
+                raise ServerError("500")
+            return len(asked)
+
+        return await call("list", request)
+
+    async def patient(what: str, function: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await direct(what, function)
+        except ServerError:
+            await asyncio.sleep(60)
+            return await direct(what, function)
+
+    began = asyncio.get_running_loop().time()
+    unlucky = asyncio.create_task(kept.get(None, take, patient))
+    others = [asyncio.create_task(kept.get(None, take, patient)) for _ in range(100)]
+    assert await asyncio.gather(*others) == [2] * 100
+    assert asyncio.get_running_loop().time() - began < 1
+    assert await unlucky == 3
+    assert len(asked) == 3
+
+
+async def test_what_fails_for_all_is_tried_by_few() -> None:
+    kept: Kept[int] = Kept(lambda _: LASTS)
+    tried = 0
+
+    async def take(call: Call) -> int:
+        async def request() -> int:
+            nonlocal tried
+            tried += 1
+            await asyncio.sleep(TAKES)
+            raise ServerError("500")
+
+        return await call("list", request)
+
+    asked = await asyncio.gather(*(kept.get(None, take, direct) for _ in range(100)), return_exceptions=True)
+    assert {type(error) for error in asked} == {ServerError}
+    assert tried == IN_VAIN

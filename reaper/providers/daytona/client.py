@@ -9,23 +9,22 @@ generated client 0.23 s and this 0.05 s. The tests hold what is read here agains
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from reaper.core.identity import same_group
 from reaper.core.model import Kind, Resource
 from reaper.core.safety_net import AUTO_STOP, Timer
 from reaper.errors import DeniedError, DependencyError, InvalidError, NotFoundError, ProviderError, UnreadableError
 from reaper.providers.abilities import Evidence
 from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits
+from reaper.providers.daytona.current import Current
 from reaper.providers.daytona.http import CHANGE, READ, Api
-from reaper.providers.daytona.kept import Kept
 from reaper.providers.daytona.links import Links
-from reaper.providers.daytona.pages import pages, parameter
+from reaper.providers.daytona.pages import pages
 from reaper.providers.daytona.regions import Region
 from reaper.providers.daytona.sandboxes import is_being_destroyed, sandbox
 from reaper.providers.daytona.second_platform import SecondPlatform
@@ -35,9 +34,6 @@ from reaper.providers.parsing import clock_skew
 from reaper.retry.budget import Budget
 
 ROWS_AT_A_TIME = 25
-SHARED_VIEW = 5.0  # seconds for which one listing answers for the sessions of all tasks
-SHARED_NEWS = 1.0  # likewise for what was created since the listing
-OVERLAP = timedelta(minutes=2)  # the servers of one organisation may date a creation differently, and list it late
 
 MOST_PAGES = 10_000
 LINK = "linkedSandboxId"
@@ -79,9 +75,7 @@ class DaytonaReader:
         self._skew = timedelta(0), timedelta(0)
         self._links = links or Links()
         self._has_links = True
-        self._view: Kept[Mapping[str, Sequence[Resource]]] = Kept(lambda took: took + max(SHARED_VIEW, 2 * took))
-        self._news: Kept[Sequence[Resource]] = Kept(lambda _: SHARED_NEWS)
-        self._sweep: object = None
+        self._current = Current(self.endpoint, self._page, self._take, self.inspect, self._listed_state)
         self._accepted: set[str] = set()  # ids whose deletion was accepted, and which are not known to be gone
 
     async def list(
@@ -95,22 +89,21 @@ class DaytonaReader:
         The default order follows activity, and rows are lost while it changes; this one repeats rows at most. What is
         created meanwhile comes at the end.
         """
-        self._sweep = object()  # an older view of the sessions may lack what this listing has
+        clock = asyncio.get_running_loop().time
+        began = clock()
         inventory = await self._list(call)
+        self._current.listed(inventory.resources, clock() - began)
         return await self._list(call) if await self._region.look_up(inventory.resources, call) else inventory
 
     async def _list(self, call: Call) -> Inventory:
         found: dict[str, Resource] = {}
         unreadable = 0
-        async for page in self._pages(call, {}):
+        async for page in pages(self.endpoint, self._page, {}, call):
             unreadable += await self._take(page, found)
         self._links.forget_all_but(found.keys())
         self._links.save()
         skew, error = self._skew
         return Inventory(tuple(found.values()), skew, unreadable, error)
-
-    def _pages(self, call: Call, filters: Mapping[str, str]) -> AsyncIterator[Sequence[object]]:
-        return pages(self.endpoint, self._page, filters, call)
 
     async def identify(self, call: Call) -> None:
         """Its address and its key say it all."""
@@ -205,26 +198,8 @@ class DaytonaReader:
         return next((str(row.get("state")) for row in named if not is_being_destroyed(row)), None)
 
     async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
-        """The Harbor session as it is listed now.
-
-        One listing answers for the sessions of all tasks that ask while it is fresh: for five seconds, or twice the time
-        that it took. A listing for each session would cost a request for each sandbox, and lags as much.
-        """
-        if resource.group is None:
-            return (resource,)
-        view = await self._view.get(self._sweep, partial(self._read_view, call))
-        if not any(listed.id == resource.id for listed in view.get(resource.group, ())):
-            self._view.doubt(view)  # it is gone, or that listing was not whole
-            view = await self._view.get(self._sweep, partial(self._read_view, call))
-        return tuple(listed for listed in view.get(resource.group, ()) if same_group(listed, resource))
-
-    async def _read_view(self, call: Call) -> Mapping[str, Sequence[Resource]]:
-        """All sessions as they are listed now."""
-        view: dict[str, list[Resource]] = {}
-        for listed in (await self._list(call)).resources:
-            if listed.group is not None:
-                view.setdefault(listed.group, []).append(listed)
-        return view
+        """The Harbor session as it is listed now."""
+        return await self._current.members(resource, call)
 
     async def links(self, call: Call) -> Mapping[str, frozenset[str]]:
         """What each sandbox is linked to, by the older form of the listing, whose rows are what GET by id answers.
@@ -273,40 +248,12 @@ class DaytonaReader:
         return isinstance(whole, dict) and whole.keys() == row.keys() and whole.get(LINK) == row.get(LINK)
 
     async def dependents(self, resources: Sequence[Resource], listed: Listed, call: Call) -> Sequence[Resource]:
-        """What was created since the listing and is linked to one of these, or of its session.
-
-        One listing of the newest ones answers for all who ask within a second, and each is asked for its link once.
-        """
-        news = await self._news.get(listed, partial(self._read_news, listed, call))
-        ids = {resource.id for resource in resources}
-        return [new for new in news if new.uses & ids or any(same_group(new, resource) for resource in resources)]
+        """What was created since the listing and is linked to one of these, or of its session."""
+        return await self._current.dependents(resources, listed, call)
 
     async def renew(self, listed: Listed, call: Call) -> None:
         """See ``Renewing``: the sessions, and what was created since the listing."""
-        await asyncio.gather(
-            self._view.renew(partial(self._read_view, call)), self._news.renew(partial(self._read_news, listed, call))
-        )
-
-    async def _read_news(self, listed: Listed, call: Call) -> Sequence[Resource]:
-        """What was created since the listing, as it is now, with its links."""
-        found: dict[str, Resource] = {}
-        filters = {}
-        if listed.newest is not None:  # only an optimisation: whatever comes back is compared with what was listed
-            filters["createdAtAfter"] = parameter(listed.newest - OVERLAP)
-        async for page in self._pages(call, filters):
-            await self._take(page, found)
-        fresh = []
-        for resource in found.values():
-            if resource.id in listed.ids:
-                continue
-            try:
-                linked = resource
-                if not resource.links_known:
-                    linked = await call(f"inspect sandbox {resource.name}", partial(self.inspect, resource))
-            except NotFoundError:
-                continue
-            fresh.append(linked)
-        return fresh
+        await self._current.renew(listed, call)
 
     async def evidence(self, resource: Resource, lines: int) -> Evidence:  # noqa: ARG002 - the platform keeps no log
         """What GET by id shows: state, error, sizes, times and labels."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from reaper.errors import ProviderError, UnreadableError
 from reaper.providers.base import Call
@@ -13,6 +13,7 @@ from reaper.providers.parsing import moment
 
 FRUITLESS_PAGES = 20  # so many pages in a row without a new row: the cursor goes round in a circle
 
+T = TypeVar("T")
 Page = dict[str, Any]
 Ask = Callable[[Mapping[str, str], str], Awaitable[Page]]
 
@@ -42,7 +43,7 @@ async def pages(endpoint: str, ask: Ask, filters: Mapping[str, str], call: Call)
         following = None
         if cursor := page["nextCursor"]:
             what = f"list {endpoint}, page {number}"
-            following = asyncio.ensure_future(_next_page(what, partial(ask, filters, cursor), call))
+            following = asyncio.ensure_future(twice(call)(what, partial(ask, filters, cursor)))
         try:
             yield page["items"]
             if following is None and (page["items"] or not asked):
@@ -59,7 +60,7 @@ async def pages(endpoint: str, ask: Ask, filters: Mapping[str, str], call: Call)
             if newest is None:
                 raise UnreadableError(f"page {number - 1} of the listing of {endpoint} is empty, and may not be its end")
             filters = {**filters, "createdAtAfter": parameter(newest)}
-            page = await _next_page(f"list {endpoint}, page {number}", partial(ask, filters, ""), call)
+            page = await twice(call)(f"list {endpoint}, page {number}", partial(ask, filters, ""))
             rows = [row for row in page["items"] if isinstance(row, dict)]
             is_whole = not page["nextCursor"] or min(_times(rows), default=newest) < newest  # else it knows no such filter
             if is_whole and all(str(row.get("id")) in seen for row in rows):
@@ -81,11 +82,15 @@ def _times(rows: Iterable[Mapping[str, object]]) -> Iterable[datetime]:
                 yield created
 
 
-async def _next_page(what: str, page: Callable[[], Awaitable[Page]], call: Call) -> Page:
-    """A page after the first one, with twice the attempts: others have come, and they are lost without it."""
-    try:
-        return await call(what, page)
-    except ProviderError as error:
-        if not error.retryable:
-            raise
-    return await call(what, page)
+def twice(call: Call) -> Call:
+    """With twice the attempts: for a page when others have come, and are lost without it."""
+
+    async def again(what: str, function: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await call(what, function)
+        except ProviderError as error:
+            if not error.retryable:
+                raise
+        return await call(what, function)
+
+    return again

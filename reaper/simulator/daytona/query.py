@@ -55,6 +55,9 @@ def parse(params: Params) -> Query:
     if (text := _one(params, "createdAtAfter")) is not None:
         earliest = _date("createdAtAfter", text)
         tests.append(lambda row: row.created >= earliest)
+    if (text := _one(params, "createdAtBefore")) is not None:
+        latest = _date("createdAtBefore", text)
+        tests.append(lambda row: row.created <= latest)
     if prefix := (_one(params, "id") or "").lower():
         tests.append(lambda row: row.id.lower().startswith(prefix))
     after, nothing = _cursor(params)
