@@ -1,6 +1,6 @@
 """What all units of one endpoint share while they are reaped, and what makes a unit stay."""
 
-from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -72,6 +72,7 @@ class Context:
         proofs: looks again whether the owners of these are dead.
         results: by id what became of each resource, as far as it is known.
         evidence: records what is known of what is about to be deleted, where that is wanted.
+        lying_on: by the id of each volume those that lie on it and are to go before.
     """
 
     provider: Provider
@@ -91,6 +92,19 @@ class Context:
     proofs: Callable[[Iterable[Resource]], Proofs] = lambda _: NO_PROOFS
     results: dict[str, Result] = field(default_factory=dict)
     evidence: "EvidenceRecorder | None" = None
+    lying_on: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
+
+    def check_below(self, resources: Iterable[Resource], own: Container[str]) -> None:
+        """Raises ChangedError when a volume that lies on one of these was to go before, and stays.
+
+        Args:
+            resources: they are about to go.
+            own: ids of what is in their unit, which takes care of that itself.
+        """
+        for resource in resources:
+            for above in self.lying_on.get(resource.id, ()):
+                if above.id not in own and not (above.id in self.results and self.results[above.id].outcome.removed):
+                    raise ChangedError(f"{above.name}, which lies on it, stays")
 
     def is_ours(self, resource: Resource, action: Action, asked: Container[str], unanswered: Container[str]) -> bool:
         """Whether it is changing as this sweep has ordered it to, and not at the wish of another client.

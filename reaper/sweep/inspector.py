@@ -1,6 +1,7 @@
 """Looking more closely at what was listed, until the decisions about it can be trusted."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -100,6 +101,18 @@ class Inspector:
             await self._each(again, one)
         looked_at = ((resource, fresh.get(resource.id, resource)) for resource in resources)
         return [now for _, now in looked_at if now is not None]
+
+    async def with_layers(self, resources: Sequence[Resource]) -> list[Resource]:
+        """``resources`` with the layers of the images, as far as they can be read: which of them others were built on."""
+        layers: dict[str, tuple[str, ...]] = {}
+
+        async def one(image: Resource) -> None:
+            with suppress(ProviderError):
+                look = partial(self._reader.inspect, image)
+                layers[image.id] = (await self.inspect_call(f"inspect image {image.name}", look)).layers
+
+        await self._each([r for r in resources if r.kind is Kind.IMAGE and not r.layers and not r.inspected], one)
+        return [replace(r, layers=layers[r.id]) if r.kind is Kind.IMAGE and r.id in layers else r for r in resources]
 
     async def inspect_links(
         self,

@@ -37,6 +37,8 @@ def decided_about(
     def is_judged(resource: Resource) -> bool:
         if resource.kind in whole or leases.concern(resource):
             return True
+        if resource.kind is Kind.VOLUME and resource.uses:
+            return True  # what it lies on stays with it
         return resource.kind in rules.with_projects and resource.group is not None
 
     found = [resource for resource in inventory.resources if is_judged(resource)]

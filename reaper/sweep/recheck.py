@@ -98,6 +98,7 @@ class Members:
             raise ChangedError(f"{', '.join(left)} of its {open_[0].resource.group_word} was left in the first round")
         first = open_[0].resource
         resources = [d.resource for d in self._containers()]
+        self.context.check_below(resources, {d.resource.id for d in self.decisions})
         listed = await self._current_members(first)
         began = anyio.current_time()
         fresh = await self._still_the_same(resources)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from reaper.core.accounts import Prune
 from reaper.core.identity import Groups
-from reaper.core.model import Action, Decision, Kind, Reason, Remembered
+from reaper.core.model import Action, Decision, Kind, Reason, Remembered, Resource
 from reaper.core.rules import Rules
 from reaper.sweep.context import Context
 from reaper.sweep.stopping_unit import StoppingUnit
@@ -20,6 +20,7 @@ def make_units(context: Context, decisions: Iterable[Decision]) -> list[Unit]:
     so they wait for their stage.
     """
     units: dict[tuple[str, ...], list[Decision]] = {}
+    context.lying_on = _lying_on(decisions := list(decisions))
     going = [decision for decision in decisions if decision.reap]
     groups = Groups(decision.resource for decision in going)
     below, rules = _below_others(going), context.rules(())
@@ -35,6 +36,14 @@ def make_units(context: Context, decisions: Iterable[Decision]) -> list[Unit]:
 
 def _unit(context: Context, decisions: list[Decision]) -> Unit:
     return (Unit if decisions[0].action is Action.DELETE else StoppingUnit)(context, decisions)
+
+
+def _lying_on(going: Iterable[Decision]) -> dict[str, list[Resource]]:
+    found: dict[str, list[Resource]] = {}
+    for volume in (decision.resource for decision in going if decision.resource.kind is Kind.VOLUME):
+        for used in volume.uses:
+            found.setdefault(used, []).append(volume)
+    return found
 
 
 def _below_others(going: Iterable[Decision]) -> dict[str, str]:

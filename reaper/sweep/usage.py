@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reaper.core.image_references import References
+from reaper.core.layers import images_under
 from reaper.core.model import Kind, Resource
 from reaper.core.unused import Users
 from reaper.errors import ProviderError
@@ -20,6 +21,9 @@ from reaper.files import EndpointFile
 from reaper.providers.abilities import Uses, WatchesUse
 from reaper.providers.base import Call, Reader
 from reaper.providers.sharing import Shared
+
+if TYPE_CHECKING:
+    from reaper.sweep.inspector import Inspector
 
 WATCHED = frozenset({Kind.NETWORK, Kind.VOLUME, Kind.IMAGE})
 _VERSION = 2
@@ -120,7 +124,7 @@ class LastUse:
         self,
         resources: Iterable[Resource],
         reader: Reader,
-        call: Call,
+        inspector: "Inspector",
         now: datetime,
         kinds: Container[Kind],
         *,
@@ -131,16 +135,16 @@ class LastUse:
         Args:
             resources: all that was listed, just now.
             reader: of the endpoint.
-            call: makes each request.
+            inspector: makes each request.
             now: on the endpoint's clock.
             kinds: those that were listed. What is known of others stays: a sweep by other policies must not make it new.
             learn: whether to remember it.
         """
-        resources = list(resources)
+        resources = await inspector.with_layers(list(resources))
         known = self._unwritten or self._stored.read(_known) or _Known()
         if known.engine != reader.endpoint_id:
             known = _Known(engine=reader.endpoint_id)
-        uses = await self._uses(reader, known.mark, call)
+        uses = await self._uses(reader, known.mark, inspector.list_call)
         self.mark = uses.mark
         moment = now.timestamp()
         is_watched = uses.complete and known.since > 0 and known.since <= moment
@@ -148,19 +152,15 @@ class LastUse:
         users = Users(resources)
         usage = _Usage(users.ids(), users.references(), uses)
         entries: dict[str, _Entry] = {}
-        found = []
-        for resource in resources:
-            if resource.kind not in WATCHED or not resource.id:
-                found.append(resource)
-                continue
-            key, what = f"{resource.kind} {resource.id}", _what(resource)
+        watched = [resource for resource in resources if resource.kind in WATCHED and resource.id]
+        for resource in watched:
+            key, what = _key(resource), _what(resource)
             before = known.entries.get(key)
             if before is None or before.what != what or before.last > moment or not is_watched:
                 before = _Entry(what, moment, moment, had=False)
-            entries[key] = entry = usage.after(before, resource.kind, resource.id, resource.tags, moment)
-            arrived = _time(entry.arrived) if entry.arrived else None
-            watched = _time(max(entry.first, since))
-            found.append(replace(resource, last_used_at=_time(entry.last), watched_since=watched, arrived_at=arrived))
+            entries[key] = usage.after(before, resource.kind, resource.id, resource.tags, moment)
+        _pass_on(entries, watched)
+        found = [_dated(one, entry, since) if (entry := entries.get(_key(one))) is not None else one for one in resources]
         for key, before in known.entries.items() if is_watched else ():
             kind, _, id_ = key.partition(" ")
             if key not in entries and Kind(kind) not in kinds:
@@ -234,6 +234,39 @@ def _what(resource: Resource) -> str:
     """What changes when it is another one of its name, or is meant for something else: then it counts as used now."""
     made = resource.created_at.isoformat() if resource.created_at is not None and not resource.created_at_inexact else ""
     return " ".join([made if resource.kind is not Kind.IMAGE else "", *resource.tags])
+
+
+def _key(resource: Resource) -> str:
+    return f"{resource.kind} {resource.id}"
+
+
+def _pass_on(entries: dict[str, _Entry], watched: Iterable[Resource]) -> None:
+    """Let a use of what lies on a volume, or was built on an image, be a use of that: no event tells of it."""
+    watched = list(watched)
+    under = {id_: [image.id for image in images] for id_, images in images_under(watched).items()}
+    pairs = [
+        (_key(one), below)
+        for one in watched
+        for id_ in {*one.uses, *(under.get(one.id, ()) if one.kind is Kind.IMAGE else ())}
+        if (below := f"{one.kind} {id_}") in entries
+    ]
+    changed = bool(pairs)
+    while changed:
+        changed = False
+        for above, below in pairs:
+            top, base = entries[above], entries[below]
+            used = base._replace(last=max(base.last, top.last), had=base.had or top.had)
+            changed |= used != base
+            entries[below] = used
+
+
+def _dated(resource: Resource, entry: _Entry, since: float) -> Resource:
+    return replace(
+        resource,
+        last_used_at=_time(entry.last),
+        watched_since=_time(max(entry.first, since)),
+        arrived_at=_time(entry.arrived) if entry.arrived else None,
+    )
 
 
 def _time(seconds: float) -> datetime:

@@ -11,7 +11,7 @@ from devkit import images
 from devkit.client import DEFAULT_IMAGE, EngineClient
 from devkit.engine import PrivateEngine
 from tests import needs
-from tests.engine.lab import DAY, exited, member_of, rows, toml, until
+from tests.engine.lab import DAY, WAITS, exited, member_of, rows, toml, until
 from tests.run import Program
 
 pytestmark = [pytest.mark.engine, pytest.mark.engines(*needs.DOCKERS)]
@@ -91,6 +91,47 @@ def test_a_volume_whose_folder_a_container_has_mounted_stays(clean: PrivateEngin
     ended = reaper("--once", "--json", *toml(tmp_path, OWNED + VOLUMES))
     assert ended.outcomes() == {"bench-free": "deleted"}, ended.err
     assert engine.volumes() == ["bench-mounted"]
+
+
+@pytest.mark.engines(*needs.DOCKERS, "podman-5.8")
+@pytest.mark.parametrize("option", ["device", "lowerdir"])
+def test_a_volume_that_another_one_is_mounted_from_stays(
+    clean: PrivateEngine, reaper: Program, tmp_path: Path, option: str
+) -> None:
+    """The engine itself would delete it under a running container, and with it what the other one holds."""
+    engine = clean
+    engine.import_image()
+    for name in ("bench-base", "bench-free"):
+        volume(engine, name)
+    folder = engine.api.must("GET", "/volumes/bench-base")["Mountpoint"]
+    options = {"type": "none", "o": "bind", "device": folder}
+    if option == "lowerdir":
+        options = {"type": "overlay", "device": "overlay", "o": f"lowerdir={folder},upperdir=/none/u,workdir=/none/w"}
+    engine.api.must("POST", "/volumes/create", {"Name": "above", "Driver": "local", "DriverOpts": options})
+    if option == "device" and not engine.flavour.is_podman:
+        engine.create("user", cmd=WAITS, binds=["above:/data"], start=True)
+    ended = reaper("--once", "--json", *toml(tmp_path, OWNED + VOLUMES))
+    assert ended.outcomes() == {"bench-free": "deleted"}, ended.err
+    assert engine.volumes() == ["above", "bench-base"]
+
+
+def test_a_use_of_what_was_built_on_an_image_counts(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+    """No event names what a build began with, nor what is below the image of a container."""
+    engine = clean
+    engine.rebuild_tag("acme/base:1")
+    engine.create("step", image="acme/base:1", cmd=("sh", "-c", "echo 1 > /step"), start=True)
+    engine.wait_state("step", "exited")
+    engine.commit("step", "neighbour/above:1")
+    engine.remove("step")
+    config = toml(tmp_path, OWNED + UNUSED)
+    assert reaper("--once", "--json", *config).outcomes() == {}
+    engine.create("user", image="neighbour/above:1", cmd=WAITS, start=True)
+    assert reaper("--once", "--json", *config).outcomes() == {}
+    engine.remove("user", force=True)
+    engine.api.must("DELETE", "/images/neighbour/above:1?noprune=1")
+    ended = reaper("--once", "--json", *config)
+    assert ended.outcomes() == {}, ended.err
+    assert reaper("--once", "--json", *config).outcomes() == {"acme/base:1": "deleted"}
 
 
 def test_what_was_unused_goes_at_the_second_look(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:

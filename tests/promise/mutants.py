@@ -417,6 +417,21 @@ OF_PAIRS = (
         "max(here, resource.created_at)",
     ),
     Mutant(
+        "a use of what lies on something is a use of that",
+        "base._replace(last=max(base.last, top.last), had=base.had or top.had)",
+        "base",
+    ),
+    Mutant(
+        "a volume waits for the one that lies on it",
+        "self.context.check_below(resources, {d.resource.id for d in self.decisions})",
+        "pass",
+    ),
+    Mutant(
+        "a volume of no project keeps what it lies on",
+        "if resource.kind is Kind.VOLUME and resource.uses:",
+        "if False:",
+    ),
+    Mutant(
         "what goes with its project is no leftover before that is gone",
         "NOT_REAPED if resource.kind.opt_in else now if decision.deletes else now + grace",
         "now if decision.deletes else NOT_REAPED if resource.kind.opt_in else now + grace",

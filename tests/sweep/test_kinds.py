@@ -114,7 +114,7 @@ async def test_a_use_by_another_name_of_the_image_counts(tmp_path: Path, called:
     await later(swept, 1.5)
     assert outcomes(await swept.sweep()) == dict.fromkeys(NAMES - {"acme/x:1"}, "deleted")
     await later(swept, 2.1)
-    swept.world.rules.append(Rule("inspect", before=lambda: swept.world.use(called)))
+    swept.world.rules.append(Rule("inspect", calls={2}, before=lambda: swept.world.use(called)))
     report = await swept.sweep()
     assert result(report, "acme/x:1").detail == "it was used, pulled, built or tagged since it was listed"
 
@@ -151,6 +151,67 @@ async def test_a_sweep_by_policies_for_another_kind_goes_on_watching_the_others(
         assert await swept.outcomes() == {}
     swept.rules = rules(*UNUSED)
     assert await swept.outcomes() == dict.fromkeys(NAMES, "deleted")
+
+
+def _on_another(kind: str) -> tuple[Resource, Resource]:
+    """A volume or an image, and another user's one that lies on it."""
+    if kind == "volume":
+        return vol("bench-base"), vol("above", uses=frozenset({"bench-base"}))
+    return img("acme/base:1", layers=("a",)), img("other/above:1", layers=("a", "b"))
+
+
+@pytest.mark.parametrize("kind", ["volume", "image"])
+async def test_a_use_of_what_lies_on_it_counts(tmp_path: Path, kind: str) -> None:
+    """What was built on an image, and a volume that is mounted from another one's folder: no event tells of the lower."""
+    base, above = _on_another(kind)
+    user = running("user", image=FOREIGN, uses=frozenset({above.id}))
+    swept = lab(base, above, user, by=rules(*UNUSED), state=tmp_path)
+    for _ in range(3):
+        assert await swept.outcomes() == {}
+        await later(swept, 1)
+    swept.world.remove("user")
+    swept.world.remove(above.name)
+    assert await swept.outcomes() == {}, "it was used until now"
+    await later(swept, 1.9)
+    assert await swept.outcomes() == {}
+    await later(swept, 0.2)
+    assert await swept.outcomes() == {base.name: "deleted"}
+
+
+async def test_layers_that_cannot_be_read_keep_nothing_that_is_not_to_go(tmp_path: Path) -> None:
+    base, above = _on_another("image")
+    swept = lab(base, above, by=rules(*UNUSED), state=tmp_path)
+    swept.world.rules.append(Rule("inspect", above.name, error=DeniedError("no")))
+    report = await swept.sweep()
+    assert "failed" not in counts(report)
+    assert not report.endpoints[0].warnings
+
+
+async def test_a_volume_stays_with_the_one_that_lies_on_it() -> None:
+    """The engine would delete it, and what the other one holds."""
+    base, above = _on_another("volume")
+    swept = lab(base, above, by=rules(*OLDER))
+    assert await swept.outcomes() == {}
+    swept.world.change("above", lambda volume: replace(volume, labels=MINE))
+    assert await swept.outcomes() == {"above": "deleted", "bench-base": "deleted"}
+    assert [gone.name for gone, _ in swept.world.removals] == ["above", "bench-base"]
+
+
+async def test_a_volume_stays_when_the_one_that_lies_on_it_cannot_go() -> None:
+    base, above = _on_another("volume")
+    swept = lab(base, replace(above, labels=MINE), by=rules(*OLDER))
+    swept.world.rules.append(Rule("delete", "above", error=DeniedError("no")))
+    report = await swept.sweep()
+    assert outcomes(report) == {"above": "failed", "bench-base": "skipped"}
+    assert result(report, "bench-base").detail == "above, which lies on it, stays"
+
+
+async def test_a_projects_volume_stays_with_another_users_that_lies_on_it() -> None:
+    things = (stopped("web", group="p", labels=MINE), replace(vol("p_data"), group="p"))
+    along = frozenset({Kind.NETWORK, Kind.VOLUME})
+    by = rules(Policy("stopped", frozenset({Kind.CONTAINER}), stopped_for=HOUR, with_project=along))
+    assert await lab(*things, by=by).outcomes() == {"web": "deleted", "p_data": "deleted"}
+    assert await lab(*things, vol("above", uses=frozenset({"p_data"})), by=by).outcomes() == {"web": "deleted"}
 
 
 async def test_what_is_used_while_a_sweep_does_not_list_it_counts_as_used(tmp_path: Path) -> None:
