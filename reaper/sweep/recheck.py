@@ -51,6 +51,7 @@ class Members:
     _attempts: dict[str, int] = field(default_factory=dict)
     _unanswered: set[str] = field(default_factory=set)  # deletions that may have taken effect, since no answer came
     _asked_to_stop: set[str] = field(default_factory=set)
+    _halted: set[str] = field(default_factory=set)  # of these, what has obeyed
     _orders: dict[str, int] = field(default_factory=dict)  # requests to stop or archive for good
     _looked_at: dict[str, float] = field(default_factory=dict)
     _free_until: dict[str, float] = field(default_factory=dict)  # until when it need not be asked again what depends on them
@@ -198,7 +199,7 @@ class Members:
 
     async def _nothing_depends(self, resources: Sequence[Resource], call: Call) -> None:
         """Raises ChangedError when something that stays depends on one of these now, or when their group has changed."""
-        resources = [resource for resource in resources if resource.kind.runs]
+        resources = [resource for resource in resources if resource.kind.stage < Kind.VOLUME.stage]
         if not resources:
             return
         first, until = resources[0], anyio.current_time() + LISTED.total_seconds()
@@ -362,6 +363,8 @@ class Members:
             self.context.dependents.gone(decision.resource.id)
         if decision.resource.id in self._unanswered:
             self._settle(decision, Outcome.DELETED, "the answer to its deletion was lost")
+        elif decision.resource.id in self._halted and decision.resource.lost_when_stopped:
+            self._settle(decision, Outcome.DELETED, "it was removed by being stopped")
         else:
             self._settle(decision, Outcome.GONE, "another client removed it first")
 

@@ -319,6 +319,7 @@ class Unit(Members):
             self._record_look(resource)
             self._asked_to_stop.add(resource.id)
             await self.context.provider.stop(resource, grace)
+            self._halted.add(resource.id)
 
         what, extra = f"stop {resource.kind} {resource.name}", grace if self.context.provider.traits.stops_first else NO_TIME
         await self._calls.act(what, stop, self.context.slots.stops, extra, look=self._last_look(resource))

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from devkit.engine import PrivateEngine
-from devkit.faults import FaultProxy, Gate
-from tests.engine.lab import OWNED, WAITS, containers, exited, reached, rows, started
+from devkit.faults import Fault, FaultProxy, Gate
+from tests import needs
+from tests.engine.lab import DAY, OWNED, WAITS, containers, exited, reached, rows, started, toml
 from tests.run import Ended, Program
 
 pytestmark = pytest.mark.engine
@@ -158,3 +160,19 @@ def test_ended_by_itself_before_it_is_stopped(engine: PrivateEngine, race: Race)
         engine.kill_container(ident)
     assert race.result("ends") == ("deleted", "")
     assert containers(engine) == set()
+
+
+@pytest.mark.engines(*needs.DOCKERS)
+def test_a_container_is_created_on_a_network_whose_deletion_is_tried_again(
+    engine: PrivateEngine, race: Race, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    """The engine refuses only while something runs on it, and could not start the container then."""
+    net = engine.create_network("bench-net")
+    engine.backdate({}, networks={"bench-net": 2 * DAY})
+    proxy.add(Fault("status", "DELETE", f"/networks/{net}", times=1, status=500, body={"message": "later"}))
+    policy = '[scope]\nnames = ["bench-*"]\n[[policy]]\nname = "old"\nkinds = ["network"]\nolder_than = "1d"\n'
+    with race.stands_at("DELETE", f"/networks/{net}", *toml(tmp_path, policy)):
+        ident = engine.create("new", cmd=WAITS, network="bench-net")
+    assert race.result("bench-net") == ("skipped", "new, which is kept, uses it")
+    engine.start_container(ident)
+    engine.remove(ident, force=True)

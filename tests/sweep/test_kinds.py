@@ -349,6 +349,19 @@ async def test_what_is_used_between_the_listing_and_the_deletion_stays(tmp_path:
     assert "since it was listed" in result(report, "acme/x:1").detail
 
 
+async def test_a_container_that_is_made_while_a_networks_deletion_is_tried_again_keeps_it() -> None:
+    """The engine would delete the network of a container that was never started, which could not be started then."""
+    swept = lab(net("bench-net"), by=rules(*OLDER))
+    never: dict[str, Any] = {"raw_state": "created", "started_at": None, "stopped_at": None}
+    new = stopped("new", hours=0, image=FOREIGN, uses=frozenset({"id-bench-net"}), **never)
+    swept.world.rules.append(
+        Rule("delete", "bench-net", calls={1}, error=ServerError("later"), before=lambda: swept.world.add(new))
+    )
+    report = await swept.sweep()
+    assert outcomes(report) == {"bench-net": "skipped"}
+    assert result(report, "bench-net").detail == "new, which is kept, uses it"
+
+
 async def test_a_container_that_comes_meanwhile_keeps_what_it_uses() -> None:
     swept = lab(*THINGS, by=rules(*OLDER))
     user = running("user", image=FOREIGN, uses=frozenset({"bench-data", "id-bench-net", "id-acme/x:1"}))

@@ -4,6 +4,7 @@ import gc
 import math
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import anyio
 import anyio.lowlevel
@@ -141,6 +142,22 @@ async def test_gone_before_it_could_be_stopped() -> None:
 
 async def test_gone_by_itself_when_it_was_stopped() -> None:
     lab = Lab(Held(running("lost"), auto_remove=True))
+    assert await lab.outcomes() == {"lost": "gone"}
+
+
+async def test_what_its_own_stop_removes_counts_as_deleted() -> None:
+    """``docker run --rm``: nobody else was there."""
+    lab = Lab(Held(running("lost", lost_when_stopped=True), auto_remove=True))
+    report = await lab.sweep()
+    assert result(report, "lost").outcome is Outcome.DELETED
+    assert result(report, "lost").detail == "it was removed by being stopped"
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+async def test_what_another_client_removes_while_it_is_to_be_stopped_is_gone(*, is_before: bool) -> None:
+    lab = Lab(running("lost", lost_when_stopped=is_before))
+    remove = partial(lab.world.remove, "lost")
+    lab.world.rules.append(Rule("stop", before=remove) if is_before else Rule("stop", after=remove))
     assert await lab.outcomes() == {"lost": "gone"}
 
 
