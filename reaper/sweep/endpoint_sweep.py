@@ -224,7 +224,7 @@ class EndpointSweep:
         rules, options = self.shared.rules, self.shared.options
         kinds = (rules.kinds | rules.with_projects) - self.unlisted.keys()
         if (use := self.endpoint.last_use) is not None and watches_use(rules):
-            resources, problem = await use.look(resources, self.reader, self.looker, now, kinds, learn=options.act)
+            resources, problem = await use.look(resources, self.looker, now, kinds, rules, learn=options.act)
             self.warnings += [problem] if problem else []
         if options.inspect_everything:
             resources = await self.looker.inspect(resources, [r for r in resources if not r.inspected])

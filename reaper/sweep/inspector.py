@@ -27,6 +27,7 @@ class Inspector:
     """Makes the looks of one endpoint's sweep, many at the same time.
 
     Attributes:
+        reader: of the endpoint.
         unread: by id, why a resource could not be inspected.
         undecided: by id, for want of whose inspection a resource is kept that might go, and why that one failed.
         warnings: what is kept since its dependencies are unknown.
@@ -37,7 +38,7 @@ class Inspector:
         self.undecided: dict[str, tuple[Resource, ProviderError]] = {}
         self.warnings: list[str] = []
         self._shows = False  # whether any inspection has succeeded
-        self._reader = reader
+        self.reader = reader
         self._retrier = retrier
         self._slots = slots
 
@@ -108,7 +109,7 @@ class Inspector:
 
         async def one(image: Resource) -> None:
             with suppress(ProviderError):
-                look = partial(self._reader.inspect, image)
+                look = partial(self.reader.inspect, image)
                 layers[image.id] = (await self.inspect_call(f"inspect image {image.name}", look)).layers
 
         await self._each([r for r in resources if r.kind is Kind.IMAGE and not r.layers and not r.inspected], one)
@@ -142,8 +143,8 @@ class Inspector:
                 found = self._unknown_links(resource, error, resources, possible(resource))
             links[resource.id] = links.get(resource.id, frozenset()) | found  # several may have no id
 
-        if len(wanted) > FEW and isinstance(self._reader, Linking):
-            found_links = await self._reader.links(self.list_call)
+        if len(wanted) > FEW and isinstance(self.reader, Linking):
+            found_links = await self.reader.links(self.list_call)
             links = {resource.id: found_links[resource.id] for resource in wanted if resource.id in found_links}
         await self._each([resource for resource in wanted if resource.id not in links], one)
         return [
@@ -188,10 +189,10 @@ class Inspector:
 
     async def _inspect(self, resource: Resource) -> Resource:
         what = f"inspect {resource.kind} {resource.name}"
-        found = carried(resource, await self.inspect_call(what, lambda: self._reader.inspect(resource)))
+        found = carried(resource, await self.inspect_call(what, lambda: self.reader.inspect(resource)))
         self._shows = True
         return found
 
     async def _each(self, wanted: Sequence[Resource], one: Callable[[Resource], Awaitable[None]]) -> None:
-        limits = self._reader.limits
+        limits = self.reader.limits
         await for_each(wanted, one, min(len(wanted), 2 * (limits.together or limits.reads)), "look", self._retrier.resting)

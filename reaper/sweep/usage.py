@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from reaper.core.image_references import References
 from reaper.core.layers import images_under
 from reaper.core.model import Kind, Resource
+from reaper.core.rules import Rules
 from reaper.core.unused import Users
 from reaper.errors import ProviderError
 from reaper.files import EndpointFile
@@ -123,10 +124,10 @@ class LastUse:
     async def look(
         self,
         resources: Iterable[Resource],
-        reader: Reader,
         inspector: "Inspector",
         now: datetime,
         kinds: Container[Kind],
+        rules: Rules,
         *,
         learn: bool,
     ) -> tuple[list[Resource], str | None]:
@@ -134,14 +135,16 @@ class LastUse:
 
         Args:
             resources: all that was listed, just now.
-            reader: of the endpoint.
-            inspector: makes each request.
+            inspector: of the endpoint; makes each request.
             now: on the endpoint's clock.
             kinds: those that were listed. What is known of others stays: a sweep by other policies must not make it new.
+            rules: by which it is decided.
             learn: whether to remember it.
         """
-        resources = await inspector.with_layers(list(resources))
+        by_use = any(Kind.IMAGE in policy.kinds for policy in rules.policies if policy.unused_for is not None)
+        resources = await inspector.with_layers(list(resources)) if by_use else list(resources)
         known = self._unwritten or self._stored.read(_known) or _Known()
+        reader = inspector.reader
         if known.engine != reader.endpoint_id:
             known = _Known(engine=reader.endpoint_id)
         uses = await self._uses(reader, known.mark, inspector.list_call)

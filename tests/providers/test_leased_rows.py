@@ -55,6 +55,26 @@ def test_a_volume() -> None:
     assert changed.created_at_inexact
 
 
+ROOT = "/var/lib/docker/volumes"
+
+
+@pytest.mark.parametrize(
+    ("options", "uses"),
+    [
+        ({"type": "none", "o": "bind", "device": f"{ROOT}/base/_data"}, {"base"}),
+        ({"type": "none", "o": "rbind,ro", "device": f"{ROOT}/base/_data/part"}, {"base"}),
+        ({"type": "overlay", "o": f"lowerdir={ROOT}/a/_data:{ROOT}/b/_data,upperdir={ROOT}/c/_data/up"}, {"a", "b", "c"}),
+        ({"device": f"{ROOT}/chess_data/_data"}, set()),
+        ({"type": "nfs", "o": "addr=10.0.0.1", "device": ":/exports/volumes"}, set()),
+        ({"device": ["x"], "o": None}, set()),
+        ("odd", set()),
+        (None, set()),
+    ],
+)
+def test_a_volume_uses_those_from_whose_folders_it_is_mounted(options: object, uses: set[str]) -> None:
+    assert a_volume(Options=options).uses == uses
+
+
 @pytest.mark.parametrize(
     ("version", "tells"),
     [("v1.41", False), ("1.24", False), ("v1.42", True), ("v1.50", True), ("v2.0", True), ("auto", False), ("", False)],

@@ -178,6 +178,12 @@ async def test_a_use_of_what_lies_on_it_counts(tmp_path: Path, kind: str) -> Non
     assert await swept.outcomes() == {base.name: "deleted"}
 
 
+async def test_no_layers_are_read_where_no_policy_depends_on_the_use_of_images(tmp_path: Path) -> None:
+    swept = lab(*_on_another("image"), by=rules(policy("image", older_than=90 * DAY)), state=tmp_path)
+    assert await swept.outcomes() == {}
+    assert not swept.world.made("inspect")
+
+
 async def test_layers_that_cannot_be_read_keep_nothing_that_is_not_to_go(tmp_path: Path) -> None:
     base, above = _on_another("image")
     swept = lab(base, above, by=rules(*UNUSED), state=tmp_path)
