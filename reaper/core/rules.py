@@ -296,8 +296,10 @@ class Judge:
         return Finding("lease", None, lambda: f"{unknown}, and it is older than {human(self.rules.max_lease)}")
 
     def _lease_ended(self, lease: Lease) -> Finding:
-        """Its maker is dead: it is garbage at once, whatever its age. A living lease has kept it before this."""
-        since = lease.ending.at if lease.ending is not None else None
+        """Its maker is dead: it is garbage at once, whatever its age."""
+        if lease.ending is None:
+            return Finding("lease", None, lambda: "it has not ended")  # its own rule has kept the resource
+        since = lease.ending.at
         return reap("lease", Reason.LEASE_ENDED, lease.brief(self.now), lambda: lease.fate(self.now), None, since=since)
 
     def _override_to_go(self, resource: Resource) -> Finding:

@@ -6,6 +6,7 @@ from hypothesis import given
 
 from reaper.core.decide import explain
 from reaper.core.finding import Finding
+from reaper.core.lease import Lease
 from reaper.core.model import Kind, Reason, Resource, Verdict
 from tests.core.make import EVERYTHING, FOREIGN, NETWORK, NOW, OLD_24H, RUNNING, STOPPED, STOPPED_1H, ago, rules
 from tests.core.strategies import PROPERTY, World, worlds
@@ -115,3 +116,9 @@ def test_a_sandbox_is_not_spoken_of_as_a_container(world: World) -> None:
                 said = said.replace(name, "")
             assert "container" not in said
             assert "restart policy" not in said
+
+
+def test_a_lease_that_lives_is_no_reason_to_go_further_down() -> None:
+    leased = replace(RUNNING, labels={**(RUNNING.labels or {}), "reaper.lease": "run-1"})
+    findings = explain(leased, [leased], BOTH, [Lease("run-1", "gpu-1")], NOW)
+    assert [(f.rule, f.verdict) for f in findings if f.rule == "lease"] == [("lease", Verdict.KEEP), ("lease", None)]
