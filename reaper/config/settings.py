@@ -4,7 +4,7 @@ The models know nothing of files and variables (see ``config``), and the rest of
 scope only what ``Settings.rules`` makes of it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -173,6 +173,16 @@ def _check_unique(names: Iterable[tuple[str, str]]) -> None:
         seen[name] = table
 
 
+def _check_places(endpoints: Iterable[tuple[Registration[Any], EndpointTable]]) -> None:
+    """Raise ValueError when two tables name one engine. Those without an address are known when contexts are followed."""
+    seen: dict[Hashable, str] = {}
+    for provider, table in endpoints:
+        if "host" not in table.model_fields_set:
+            continue
+        if (other := seen.setdefault((provider.name, provider.place(table)), table.name)) != table.name:
+            raise ValueError(f"[[{provider.name}]] {table.name!r} is the engine of {other!r} again; leave one of them out")
+
+
 def _tables_of(providers: Iterable[Registration[Any]]) -> dict[str, Any]:
     return {provider.name: (tuple[provider.table, ...], ()) for provider in providers}  # type: ignore[name-defined]
 
@@ -263,6 +273,7 @@ class Settings(_WithEndpoints):
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         _check_unique((provider.name, table.name) for provider, table in self.endpoints())
+        _check_places(self.endpoints())
         named = [("policy", policy.name) for policy in self.policy]
         _check_unique([*named, *(("quota", quota.name) for quota in self.quota)])
         return self

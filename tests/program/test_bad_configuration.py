@@ -51,6 +51,11 @@ OWNERS: Mapping[str, Bad] = {
         "'a', which other hosts may use, too",
     ),
     "two owners of one name": bad(2 * '[[owner]]\nname = "a"\npid_label = "b"\n', "two [[owner]] tables have the name 'a'"),
+    "one engine twice": bad(
+        '[[docker]]\nname = "a"\nhost = "unix:///run/../run/x.sock"\n[[docker]]\nname = "b"\nhost = "unix:///run/x.sock"',
+        "[[docker]] 'b' is the engine of 'a' again",
+        "leave one of them out",
+    ),
     "an owner called as the label": bad('[[owner]]\nname = "reaper.owner"\npid_label = "b"', "give it another name"),
     "an owner whose start is its id": bad('[[owner]]\npid_label = "b"\nstart_label = "b"', "start_label are one label"),
     "an owner by a tool's label": bad(

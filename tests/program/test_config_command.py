@@ -186,7 +186,7 @@ def test_check_tells_in_words_what_is_owned_and_what_is_protected(program: Progr
 
 
 def test_check_warns_of_a_variable_that_means_nothing(program: Program) -> None:
-    lines = _checked(program, "", REAPER_SCOPES="x", REAPER_LEASE="x")
+    lines = _checked(program, "# the defaults", REAPER_SCOPES="x", REAPER_LEASE="x")
     assert [line for line in lines if line.startswith("warning")] == [
         "warning: the variable REAPER_SCOPES is no setting: it has no effect"
     ]
