@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -222,7 +223,8 @@ def command_version(docker: str) -> str:
 
 
 def _versions(engine: str | None) -> list[str]:
-    python = f"{platform.python_implementation()} {platform.python_version()}"
+    whose = "the distribution's " if sys.base_prefix == "/usr" else ""  # which is built with its optimizations as a rule
+    python = f"{whose}{platform.python_implementation()} {platform.python_version()}"
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     return [f"reaper {version('bench-reaper')}{_commit()}, {python}", packages, *([engine] if engine else [])]
 
