@@ -11,7 +11,7 @@ from reaper.core.identity import GroupKey, GroupName, lacks_place, unclear_key
 from reaper.core.layers import images_below
 from reaper.core.model import Action, Decision, Kind, Reason, Remembered, Resource, Verdict
 from reaper.core.narrowing import is_oneoff
-from reaper.core.owners import is_built_for_project
+from reaper.core.owners import is_built_for_project, why_not_built_for
 from reaper.core.rules import Judge
 
 # Protections of a network speak for its whole project; that it is in use or unowned does not.
@@ -333,16 +333,16 @@ class Units:
 
     def _judge_with_project(self, i: int, members: list[int]) -> None:
         first = self.decisions[next(iter(self._kept(members)), members[0])]
-        kind = self.decisions[i].resource.kind
+        resource = self.decisions[i].resource
+        kind, containers = resource.kind, [self.decisions[m].resource for m in members]
         if not first.deletes:
             self._turn(i, Reason.GROUP_KEPT, _kept_by(first), _has_kept(first))
-        elif not self._may_follow(self.decisions[i].resource):
-            sentence = "it carries the labels of its project, and has another name than what is built for that"
-            self._turn(i, Reason.GROUP_KEPT, "not built for its project", sentence)
+        elif kind is Kind.IMAGE and (why := why_not_built_for(resource, containers)) is not None:
+            self._turn(i, Reason.GROUP_KEPT, "not built for its project", why)
         elif not all(self._takes_along(self.decisions[m], kind) for m in members):
             sentence = f"{kind} is not in with_project of each policy that takes its project's containers"
             self._turn(i, Reason.NO_POLICY, f"no {kind} in with_project", sentence)
-        elif (why := self._left_out(self.decisions[i].resource, members)) is not None:
+        elif (why := self._left_out(resource, members)) is not None:
             self._turn(i, Reason.NO_POLICY, why, f"what takes its project's containers is not for it: {why}")
         else:
             along = f"with its {first.resource.group_word}'s containers"

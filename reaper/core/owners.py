@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from reaper.core.identity import MADE_BY_COMPOSE, SERVICE_LABEL, GroupKey, Groups
+from reaper.core.image_references import familiar
 from reaper.core.model import Kind, Resource
 from reaper.core.presets import PROJECT_NAME, Preset, in_force, known
 from reaper.core.scope import Scope, Selector, as_scope_reads, image_matches, label_matches, references
@@ -285,6 +286,21 @@ def is_built_for_project(image: Resource) -> bool:
     names = {f"{image.group}{between}{service}" for between in "-_"}
     tags = {tag.removesuffix(":latest") for tag in image.tags}
     return service is not None and len(tags) == 1 and tags <= names
+
+
+def why_not_built_for(image: Resource, containers: Iterable[Resource]) -> str | None:
+    """Why the image was not built for these containers of its project, or None.
+
+    A person may have built it again since they were made, or have done so in another folder of the same name.
+    """
+    if not is_built_for_project(image):
+        return "it carries the labels of its project, and has another name than what is built for that"
+    containers, names = list(containers), {familiar(tag) for tag in image.tags}
+    if any(image.id in one.uses for one in containers):
+        return None
+    of_another = (one for one in containers if one.image is not None and familiar(one.image) in names)
+    other = next(of_another, None)
+    return None if other is None else f"it was built after {other.name} was made, of an earlier image of that name"
 
 
 def _built_on(resources: Iterable[Resource]) -> dict[str, list[Resource]]:

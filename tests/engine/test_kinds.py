@@ -265,6 +265,27 @@ def test_a_project_goes_with_its_volumes(clean: PrivateEngine, reaper: Program, 
     assert engine.networks() == ["alive_default"]
 
 
+@pytest.mark.engines("docker-20.10", "docker-28.5")  # containerd's store forgets an image with its tag, and so its labels
+@pytest.mark.parametrize("is_built_again", [True, False])
+def test_an_image_that_was_built_again_since_stays(
+    clean: PrivateEngine, reaper: Program, tmp_path: Path, is_built_again: bool
+) -> None:
+    """By another user in a folder of the same name, or for the next ``up``."""
+    engine, labels = clean, {"com.docker.compose.project": "p", "com.docker.compose.service": "web"}
+    for name in ("p-web-1", "again") if is_built_again else ("p-web-1",):
+        exited(engine, "step", {}, image=engine.import_image())
+        engine.commit("step", "p-web:latest", {**labels, "build": name})
+        engine.remove("step")
+        if name == "p-web-1":
+            exited(engine, name, member_of("p", {**labels, "team": "rl"}), image="p-web")
+    policy = (
+        '[[policy]]\nname = "stopped"\nkinds = ["container"]\nstopped_for = "1ms"\nwith_project = ["network", "image"]\n'
+    )
+    ended = reaper("--once", "--json", *toml(tmp_path, OWNED + policy))
+    assert ended.outcomes() == {"p-web-1": "deleted"} | ({} if is_built_again else {"p-web:latest": "deleted"}), ended.err
+    assert ("p-web:latest" in engine.images()) is is_built_again
+
+
 def built(engine: PrivateEngine, folder: Path, name: str, base: str) -> str:
     """Build an image with BuildKit; its id."""
     folder.mkdir(exist_ok=True)

@@ -432,6 +432,16 @@ OF_PAIRS = (
         "if False:",
     ),
     Mutant(
+        "an image that was built again since is not its project's",
+        "return None if other is None else f",
+        "return None if True else f",
+    ),
+    Mutant(
+        "a network is looked at once more before its deletion is tried again",
+        "[resource for resource in resources if resource.kind.stage < Kind.VOLUME.stage]",
+        "[resource for resource in resources if resource.kind.runs]",
+    ),
+    Mutant(
         "what goes with its project is no leftover before that is gone",
         "NOT_REAPED if resource.kind.opt_in else now if decision.deletes else now + grace",
         "now if decision.deletes else NOT_REAPED if resource.kind.opt_in else now + grace",

@@ -434,6 +434,19 @@ async def test_a_project_goes_with_all_that_was_made_for_it() -> None:
     assert [gone.kind for gone, _ in swept.world.removals] == [Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME, Kind.IMAGE]
 
 
+async def test_an_image_that_was_built_again_since_its_projects_containers_were_made_stays(tmp_path: Path) -> None:
+    """By another user in a folder of the same name, or for the next ``up``."""
+    things, by = project("network", "image")
+    again = replace(things[3], id="id-built-again")
+    swept = lab(*things[:2], again, by=by, state=tmp_path)
+    for _ in range(2):
+        gone = await swept.outcomes()
+        assert "p-web:latest" not in gone
+    assert swept.left() == {"p-web:latest"}
+    other = replace(things[0], image="p-db", uses=frozenset({"id-p-db"}))
+    assert (await lab(other, again, by=by).outcomes())["p-web:latest"] == "deleted", "of a service that has no container"
+
+
 async def test_a_projects_volume_stays_where_a_container_of_it_stays_or_comes() -> None:
     things, by = project("network", "volume", "image")
     swept = lab(*things, by=by)
