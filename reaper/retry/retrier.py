@@ -116,9 +116,15 @@ class Retrier:
         self.policy = policy
         self.breaker = breaker or Breaker()
         self.on_retry = on_retry
+        self.failed: FailedAttempt | None = None  # the last one that was to be followed by another
         self.reading = reading or Budget()
         self.changing = changing or self.reading
         self.resting = Resting()
+
+    def begin(self, on_retry: Callable[[FailedAttempt], None]) -> None:
+        """A sweep begins, which is told of what is tried again, and asks anew what refused the credentials."""
+        self.on_retry, self.failed = on_retry, None
+        self.breaker.renew()
 
     async def call(
         self,
@@ -311,4 +317,5 @@ class _Call:
 
     def _report(self, error: ProviderError, delay: float, *, cooldown: bool = False) -> None:
         attempts = self.owner.policy.attempts
-        self.owner.on_retry(FailedAttempt(self.what, max(self.number, 1), attempts, error, delay, cooldown))
+        self.owner.failed = FailedAttempt(self.what, max(self.number, 1), attempts, error, delay, cooldown)
+        self.owner.on_retry(self.owner.failed)

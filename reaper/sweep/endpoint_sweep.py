@@ -109,8 +109,7 @@ class EndpointSweep:
         """Sweep the endpoint; never raises, and leaves everything for ``report``."""
         began = anyio.current_time()
         name, observer = self.name, self.shared.observer  # the retrier outlives this sweep, and must not hold it
-        self.retrier.on_retry = lambda event: observer.retrying(name, event)
-        self.retrier.breaker.renew()
+        self.retrier.begin(lambda event: observer.retrying(name, event))
         await self._guard(self._look_and_act)
         if self.units:
             await self._guard(self._confirm)  # after a bug as well: what was done is accounted for
@@ -164,7 +163,8 @@ class EndpointSweep:
                 self.results[decision.resource.id] = self._untouched(decision)
         if not self.ended and not self.failure and not self.decisions:
             what = "anything there was decided" if self.held else "it was listed"
-            self.failure = EndpointFailure("interrupted", f"the sweep ended before {what}")
+            why = "" if (failed := self.retrier.failed) is None else f"; the last attempt failed: {failed.error}"
+            self.failure = EndpointFailure("interrupted", f"the sweep ended before {what}{why}")
         return EndpointReport(
             endpoint=self.name,
             provider=self.reader.provider,

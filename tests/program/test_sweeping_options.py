@@ -30,6 +30,15 @@ def test_a_hung_endpoint_does_not_hang_a_benchmark(run: Program, fake: FakeEngin
     assert fake.names() == {"chess-1"}
 
 
+def test_a_sweep_that_ends_before_its_retries_says_what_the_endpoint_answered(run: Program, fake: FakeEngine) -> None:
+    with FaultProxy(fake.socket) as proxy:
+        proxy.add(Fault("status", "GET", "/containers/json", status=503))
+        slow = {"REAPER_RETRY__INITIAL_DELAY": "20s", "REAPER_RETRY__MAX_DELAY": "30s"}
+        ended = run("--once", "--timeout", "1s", env={"DOCKER_HOST": proxy.host, **slow})
+    assert ended.code == 5
+    assert "the sweep ended before it was listed; the last attempt failed: the engine answered 503" in ended.out
+
+
 def test_a_hung_endpoint_does_not_spoil_what_the_others_did(run: Program, fake: FakeEngine, tmp_path: Path) -> None:
     fake.add("chess-1")
     with FakeEngine() as other, FaultProxy(other.socket) as proxy:
