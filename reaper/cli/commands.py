@@ -87,6 +87,9 @@ def _ryuk(arguments: Namespace) -> int:
 def _config(arguments: Namespace) -> int:
     from reaper.config import check, show  # noqa: PLC0415 - only this command needs them
 
+    if arguments.json and arguments.action in ("check", "example"):
+        problem = f"config {arguments.action} prints text for people, and no document"
+        raise ConfigError(problem, "leave it out; config show and schema have one", "--json")
     if arguments.offline and arguments.action != "check":
         raise ConfigError(f"it does not go with config {arguments.action}", "leave it out", "--offline")
     if arguments.action == "schema":

@@ -39,6 +39,10 @@ def run(arguments: Namespace) -> int:
     if (arguments.action == "list") is bool(wanted):
         problem = "it lists all, and takes no ID" if arguments.action == "list" else "it needs the ID of a lease"
         raise ConfigError(problem, "reaper leases list shows them", f"reaper leases {arguments.action}")
+    given = {"--ended": ("list", arguments.ended), "--reason": ("end", arguments.reason), "--yes": ("end", arguments.yes)}
+    for option, (action, value) in given.items():
+        if value and arguments.action != action:
+            raise ConfigError(f"it does not go with leases {arguments.action}", f"it is an option of {action}", option)
     sources, problems = _sources(os.environ), list[str]()
     if arguments.action == "list":
         rows = _listed(sources, problems, ended=arguments.ended)

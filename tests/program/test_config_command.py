@@ -401,3 +401,10 @@ def test_check_says_what_quotas_limit(run: Program, tmp_path: Path) -> None:
     file.write_text(f'[[quota]]\nname = "q"\n{keys}')
     said = "quota: q: at most 20 at once and 8.0 GiB of memory, of sandboxes, for each value of label user"
     assert f"{said}, enforced on what is idle for 8 h" in run("config", "check", "--config", str(file)).out
+
+
+@pytest.mark.parametrize("action", ["check", "example"])
+def test_what_prints_no_document_does_not_ignore_that_one_is_asked_for(program: Program, action: str) -> None:
+    ended = program("config", action, "--json")
+    assert (ended.code, ended.out) == (2, "")
+    assert "config show and schema have one" in ended.err

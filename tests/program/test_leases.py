@@ -120,6 +120,16 @@ def test_a_cap_of_its_own_has_a_command_of_its_own(run: Program, fake: FakeEngin
     assert hint.endswith("to go on: REAPER_LIMITS__MAX_LEASE_DELETIONS=3 reaper --once --json")
 
 
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [(("list", "--yes"), "--yes"), (("list", "--reason", "x"), "--reason"), (("show", "a", "--ended"), "--ended")],
+)
+def test_no_option_is_ignored(run: Program, words: tuple[str, ...], option: str) -> None:
+    ended = run("leases", *words)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"{option}: it does not go with leases {words[0]}" in ended.err
+
+
 @pytest.mark.parametrize("columns", [80, 200])
 def test_the_open_leases_are_a_table_at_a_terminal(run: Program, columns: int) -> None:
     assert at_terminal(run, "leases", "list").lines == ["no lease is open; --ended shows those that were"]
