@@ -83,13 +83,21 @@ def not_owned(decisions: Iterable[Decision]) -> str | None:
 
 
 def owned_by_image(decisions: Iterable[Decision]) -> str | None:
-    """How many would be owned if the labels of their images counted, if some would."""
-    found = [d.resource for d in decisions if d.by_image and d.resource.inherited]
-    if not found:
-        return None
-    have = f"{counted(len(found), 'resource')} {'has' if len(found) == 1 else 'have'}"
-    text = f"{have} a label that [scope] requires, from its image alone, and {is_or_are(len(found))} not owned"
-    return f"{text} ({_names(found)}); to own such: image_labels = true in [scope]"
+    """How many would be owned if the labels of their images counted, if some would.
+
+    Of some that is not known: Docker's containerd store forgets an image whose tag was built anew, also of containers.
+    """
+    found = [d.resource for d in decisions if d.by_image]
+    parts = []
+    for some, why in (
+        ([resource for resource in found if resource.inherited], "from its image alone"),
+        ([resource for resource in found if resource.inherited is None], "maybe from its image, which cannot be read"),
+    ):
+        if some:
+            have = f"{counted(len(some), 'resource')} {'has' if len(some) == 1 else 'have'}"
+            text = f"{have} a label that [scope] requires, {why}, and {is_or_are(len(some))} not owned"
+            parts.append(f"{text} ({_names(some)})")
+    return f"{'; '.join(parts)}; to own such: image_labels = true in [scope]" if parts else None
 
 
 def _since(resource: Resource) -> datetime:

@@ -232,6 +232,17 @@ def test_a_hint_says_how_many_would_be_owned() -> None:
     assert owned_by_image(decide(many, by, (), NOW)) is None
 
 
+def test_a_hint_says_of_how_many_that_is_not_known() -> None:
+    unknown = replace(of_image({"terminal-bench": ""}, id="y1", name="run-1"), inherited=None)
+    hint = owned_by_image(decide([unknown], OLD, (), NOW))
+    assert hint is not None
+    assert "maybe from its image, which cannot be read, and is not owned (run-1)" in hint
+    both = owned_by_image(decide([of_image({"terminal-bench": ""}, id="x1"), unknown], OLD, (), NOW))
+    assert both is not None
+    assert both.count("1 resource has a label") == 2
+    assert owned_by_image(decide([unknown], replace(OLD, scope=Scope(image_labels=True)), (), NOW)) is None
+
+
 def test_ages_do_not_matter_for_it() -> None:
     young = of_image({"terminal-bench": ""}, created_at=NOW - timedelta(seconds=1))
     assert judge(young, rules(EVERYTHING)).reason is Reason.NOT_OWNED

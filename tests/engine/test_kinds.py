@@ -11,7 +11,7 @@ from devkit import images
 from devkit.client import DEFAULT_IMAGE, EngineClient
 from devkit.engine import PrivateEngine
 from tests import needs
-from tests.engine.lab import DAY, WAITS, exited, member_of, rows, toml, until
+from tests.engine.lab import DAY, WAITS, docker, exited, member_of, rows, toml, until
 from tests.run import Program
 
 pytestmark = [pytest.mark.engine, pytest.mark.engines(*needs.DOCKERS)]
@@ -301,6 +301,25 @@ def cached(engine: PrivateEngine) -> int:
     """Bytes of the build cache that no image shares."""
     records = engine.api.must("GET", "/system/df?type=build-cache")["BuildCache"] or []
     return sum(record["Size"] for record in records if not record["Shared"])
+
+
+@pytest.mark.engines("docker-28.5", "docker-28.5-containerd")
+def test_a_container_whose_image_was_built_again_is_no_unseen_leak(
+    clean: PrivateEngine, reaper: Program, tmp_path: Path
+) -> None:
+    """The store of containerd forgets its image, and so whether the container's label came with that."""
+    engine = clean
+    engine.import_image()
+    (tmp_path / "Dockerfile").write_text(f"FROM {DEFAULT_IMAGE}\nCOPY mark /mark\n")
+    for name in ("run-1", "run-2"):
+        (tmp_path / "mark").write_text(name)
+        docker(engine, "build", "--quiet", "--tag", "acme/x:1", str(tmp_path))
+        exited(engine, name, {"team": "rl"}, image="acme/x:1")
+    policy = '[scope]\nlabels = ["team=rl"]\n[[policy]]\nname = "stopped"\nkinds = ["container"]\nstopped_for = "1ms"\n'
+    ended = reaper("--once", "--json", *toml(tmp_path, policy))
+    hints = [hint for hint in ended.document["hints"] if "maybe from its image" in hint and "(run-1)" in hint]
+    is_forgotten = engine.flavour.name.endswith("containerd")
+    assert (set(ended.outcomes()), len(hints)) == (({"run-2"}, 1) if is_forgotten else ({"run-1", "run-2"}, 0)), ended.err
 
 
 @pytest.mark.engines("docker-28.5", "docker-28.5-containerd")
