@@ -219,7 +219,10 @@ def _without(table: str) -> str:
 
 
 def _meant(model_of_all: type[Settings], variable: str, raw: Mapping[str, Any]) -> str | None:
-    """The setting that ``variable`` names but for its underscores: REAPER_SCOPE__LABELS for REAPER_SCOPE_LABELS."""
+    """The setting that ``variable`` names but for its table or underscores: REAPER_SCOPE__LABELS for REAPER_SCOPE_LABELS."""
+    key, tables = variable.removeprefix(PREFIX).lower(), model_of_all.model_fields.items()
+    if of := [f"{PREFIX}{name}__{key}".upper() for name, f in tables if key in getattr(f.annotation, "model_fields", ())]:
+        return " or ".join(of) + (" (for one sweep --dry-run)" if key == "dry_run" else "")
     table, _, rest = variable.removeprefix(PREFIX).partition("_")
     field = model_of_all.model_fields.get(table.lower())
     if field is None or not rest:

@@ -431,6 +431,8 @@ VARIABLES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "nothing for a list": ("REAPER_PROTECT__LABELS", "", ("it is empty", "for an empty list write []")),
     "commas for a list": ("REAPER_SCOPE__NAMES", " , ", ("it is empty", "for an empty list write []")),
     "nothing for a file": ("REAPER_CONFIG", " ", ("it is empty", "name a TOML file")),
+    "no table": ("REAPER_DRY_RUN", "true", ("no setting", "REAPER_SERVICE__DRY_RUN (for one sweep --dry-run)")),
+    "none of two tables": ("REAPER_LISTEN", "none", ("no setting", "REAPER_SERVICE__LISTEN or REAPER_RYUK__LISTEN")),
     "one underscore": ("REAPER_SCOPE_LABELS", "team=rl", ("no setting", "REAPER_SCOPE__LABELS, with two underscores")),
     "one underscore in a policy": (
         "REAPER_POLICY_OLD_CONTAINERS_OLDER_THAN",
