@@ -71,9 +71,11 @@ def unit(oracle: "Oracle", thing: Counted) -> list[Counted]:
 
 
 def take(oracle: "Oracle", thing: Counted) -> bool:
-    """Whether a quota that is enforced may take it: it has stopped, or shown no activity, for long enough."""
-    stops_first = oracle.deed == "stop" and isinstance(thing, Container)  # a container that runs is stopped to be deleted
-    if not (oracle.deed == "delete" or stops_first) or oracle.config.everything_goes or abs(oracle.world.skew) > HOUR:
+    """Whether a quota that is enforced may take it: it has stopped, or shown no activity, for long enough.
+
+    What may be deleted may be stopped for that, and be archived as well.
+    """
+    if oracle.deed == "timer" or oracle.config.everything_goes or abs(oracle.world.skew) > HOUR:
         return False
     over = oracle.world.exceeded
     for quota in oracle.config.quotas:
