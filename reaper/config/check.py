@@ -90,6 +90,7 @@ def described(
     share = "" if limits.max_fraction is None else f", and no more than {limits.max_fraction:.0%} of what it holds"
     lines.append(f"limit: {most} deletions for each endpoint and sweep{share}")
     lines += [f"evidence: {_evidence(settings.evidence)}"] if settings.evidence.wanted else []
+    lines += ["dry run: the service deletes nothing; reaper --once, run and ryuk do"] if settings.service.dry_run else []
     kinds = {endpoint.name: endpoint.registration.kinds for endpoint in endpoints}
     named = [(table.name, table.window) for table in settings.policy if (schedules[table.name] or "").endswith(NEVER)]
     late = [f"policy {name} never runs: no time of its cron lies in its window" for name, window in named if window]

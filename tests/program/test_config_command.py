@@ -408,3 +408,9 @@ def test_what_prints_no_document_does_not_ignore_that_one_is_asked_for(program: 
     ended = program("config", action, "--json")
     assert (ended.code, ended.out) == (2, "")
     assert "config show and schema have one" in ended.err
+
+
+def test_check_says_for_whom_a_dry_run_holds(program: Program) -> None:
+    line = "dry run: the service deletes nothing; reaper --once, run and ryuk do"
+    assert line in _checked(program, "[service]\ndry_run = true\n")
+    assert not [line for line in _checked(program, "[service]\ndry_run = false\n") if "dry run" in line]
