@@ -41,6 +41,8 @@ class _Parser(argparse.ArgumentParser):
         word = message.partition("unrecognized arguments: ")[2].partition(" ")[0].partition("=")[0]
         known = _options_of(self)
         if not word and (choice := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)) is not None:
+            if f"--{choice[1]}" in known:  # `reaper once`, `reaper help`
+                return f"; did you mean --{choice[1]}?"
             word, known = choice[1], re.findall(r"[\w-]+", choice[2])
         import difflib  # noqa: PLC0415 - only where something was mistyped
 

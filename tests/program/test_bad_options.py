@@ -63,6 +63,8 @@ CASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "only options": ("--json --only local", ("--json needs --once",)),
     "dry run and list": ("--dry-run list", ("--dry-run does not go with list", "--help")),
     "list and dry run": ("list --dry-run", ("--dry-run does not go with list; it is an option of --once\n",)),
+    "an option for a command": ("once", ("invalid choice: 'once'", "; did you mean --once?")),
+    "help for a command": ("help", ("; did you mean --help?",)),
     "history and a sort": ("history --sort=age", ("--sort does not go with history; it is an option of list, check\n",)),
     "once and an option of run": (
         "--once --skip-cleanup",
