@@ -10,8 +10,8 @@ from pathlib import Path
 import anyio
 
 from reaper.core.lease import Ending, Lease
-from reaper.core.model import Decision, Outcome, Reason, Report
-from reaper.core.scope import Scope
+from reaper.core.model import Decision, Outcome, Reason, Report, Resource
+from reaper.core.scope import LEASE_LABEL, Scope
 from reaper.errors import LeasesUnknownError
 from reaper.leases.record import LeaseRecord, LeaseState
 from reaper.leases.sources import KILLED, NAME, KnownLeases
@@ -170,8 +170,16 @@ def _again(report: Report, id_: str, patience: Patience) -> bool:
 
 
 def still_there(report: Report, id_: str) -> list[Decision]:
-    """What the lease covers and is there yet, or may be."""
-    return [decision for endpoint in report.endpoints for decision in endpoint.remaining if decision.lease == id_]
+    """What the lease covers and is there yet, or may be; and what has its label, but maybe from an image that is unreadable.
+
+    Docker's containerd store forgets an image whose tag is built anew: what was made of it before is not taken.
+    """
+    remaining = (decision for endpoint in report.endpoints for decision in endpoint.remaining)
+    return [d for d in remaining if d.lease == id_ or _may_have_its_label(d.resource, id_)]
+
+
+def _may_have_its_label(resource: Resource, id_: str) -> bool:
+    return resource.inherited is None and (resource.labels or {}).get(LEASE_LABEL) == id_
 
 
 def unwanted(report: Report, id_: str) -> list[Decision]:

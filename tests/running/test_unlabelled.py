@@ -148,3 +148,26 @@ def test_images_that_were_built_for_a_run_go_and_no_others(engine: PrivateEngine
         assert engine.api.must("GET", "/images/before-db/json")["Id"] == identical
     assert tags(engine) == left
     assert ("before-db" in left) == ("containerd" not in engine.flavour.name)
+
+
+@pytest.mark.engines("docker-28.5-containerd")
+def test_a_container_whose_image_the_run_has_built_again_is_named_at_its_end(engine: PrivateEngine, tmp_path: Path) -> None:
+    """The store forgets the image, and so whether the label of the lease came with that: it stays, which has to be seen."""
+    engine.import_image()
+    (tmp_path / "Dockerfile").write_text("FROM bench:1\nCOPY mark /mark\n")
+    docker, steps = shlex.join(engine.docker_command()), []
+    for name in ("first", "second"):
+        steps += [f"echo {name} > {tmp_path}/mark", f"{docker} build --quiet --tag acme/x:1 {tmp_path}"]
+        steps += [f"{docker} run --detach --name {name} --network none acme/x:1 sleep 1000"]
+    runner = Program(tmp_path, {"DOCKER_HOST": engine.host, **NO_DAYTONA})
+    try:
+        ended = runner("run", "--", "sh", "-ec", "\n".join(steps))
+    finally:
+        end_guards(tmp_path)
+    assert ended.code == 0, ended.err
+    left = {row["Names"][0] for row in engine.api.must("GET", "/containers/json?all=1")}
+    assert left == {"/first"}
+    assert "keep\tlocal\tcontainer\tfirst\t-\trunning\t" in ended.err
+    assert "not owned: image unreadable" in ended.err
+    engine.clear()
+    engine.remove_images()
