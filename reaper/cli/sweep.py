@@ -32,7 +32,7 @@ from reaper.observers.overview import overview
 from reaper.observers.progress import progress
 from reaper.observers.view import View, filtered, with_presets
 from reaper.session import Session
-from reaper.sweep.plan import Plan, make_plan
+from reaper.sweep.plan import Plan, make_plan, narrowing
 from reaper.sweep.pressure import Relief, looked_again, measured, with_relief
 from reaper.sweep.runner import exit_code, run_with_deadline, together, with_earlier
 from reaper.sweep.sweep import Endpoint, Stop
@@ -81,7 +81,7 @@ class Command:
     def __post_init__(self) -> None:
         self.rules = self.plan.rules
         self._disks: dict[str, DiskUsage] = {}
-        self._view = View.of(self.arguments)
+        self._view = View.of(self.arguments, narrowing(self.arguments))
         self._until = datetime.now(UTC) + self.plan.timeout
         watches = _logs_events(self.arguments)
         self._watcher = LogObserver(self.log, brief=is_brief(self.arguments)) if watches else None

@@ -10,7 +10,7 @@ from reaper.core.ages import age_base
 from reaper.core.durations import human
 from reaper.core.model import Decision, EndpointReport, Reason, Report
 from reaper.core.owners import in_a_word, would_own
-from reaper.core.scope import Scope
+from reaper.core.scope import Scope, Selector
 from reaper.core.wording import counted
 from reaper.errors import ConfigError
 from reaper.providers import registry
@@ -63,6 +63,9 @@ SORTS: Mapping[str, Callable[[Decision], str]] = {
 }
 
 
+NOTHING_NAMED = Selector()
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """What is wanted: entries of one field are ORed, the fields are ANDed.
@@ -70,6 +73,7 @@ class View:
     Args:
         owners: globs; "-" for what is not owned.
         unowned: what nothing owns alone.
+        matching: what the labels, names and images match that the command is narrowed to.
         sort: one of ``SORTS``; the usual order when None.
         limit: how many rows at most, of all endpoints together; None means all.
         columns: of ``COLUMNS``; the usual ones when empty.
@@ -79,12 +83,13 @@ class View:
     states: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
     unowned: bool = False
+    matching: Selector = NOTHING_NAMED
     sort: str | None = None
     limit: int | None = None
     columns: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, arguments: Namespace) -> "View":
+    def of(cls, arguments: Namespace, matching: Selector) -> "View":
         """What the arguments ask for. Raises ConfigError."""
         states = tuple(getattr(arguments, "state", None) or ())
         known = registry.states()
@@ -104,6 +109,7 @@ class View:
             states,
             tuple(getattr(arguments, "owner", None) or ()),
             unowned,
+            matching if arguments.command == "list" else NOTHING_NAMED,
             getattr(arguments, "sort", None),
             None if limit in (None, "none") else int(limit),
             columns or (UNOWNED_COLUMNS if unowned else ()),
@@ -117,11 +123,12 @@ class View:
             and (not self.states or bool({resource.raw_state, resource.state.value} & set(self.states)))
             and (not self.unowned or decision.reason is Reason.NOT_OWNED)
             and (not self.owners or any(fnmatchcase(owner(decision), glob) for glob in self.owners))
+            and self.matching.all_of(resource, resource.labels or {})
         )
 
     def only(self, report: Report) -> Report:
         """The report about what is to be shown alone."""
-        if not (self.verdicts or self.states or self.owners or self.unowned):
+        if not (self.verdicts or self.states or self.owners or self.unowned or self.matching != NOTHING_NAMED):
             return report
         return filtered(report, self.wants)
 

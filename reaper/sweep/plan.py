@@ -78,7 +78,7 @@ def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) 
     limits = _limits(arguments.max_deletions, settings.effective_limits())
     command = arguments.command or "once"
     limited = quotas(settings.quota, settings.policy)
-    narrowed = replaced or arguments.policy or _narrow(arguments) != Selector()
+    narrowed = replaced or arguments.policy or narrowing(arguments) != Selector()
     options = Options(
         act=command == "once" and not arguments.dry_run,
         due=_due(arguments.policy, rules, one_off_given=replaced),
@@ -161,7 +161,8 @@ def _textfile(text: str | None) -> Path | None:
     return path
 
 
-def _narrow(arguments: Namespace) -> Selector:
+def narrowing(arguments: Namespace) -> Selector:
+    """What the command is narrowed to. Raises ConfigError."""
     try:
         return Selector(
             tuple(check_label(label) for label in arguments.label or ()),
@@ -174,7 +175,7 @@ def _narrow(arguments: Namespace) -> Selector:
 
 def _rules(arguments: Namespace, settings: Settings) -> tuple[Rules, bool]:
     """The rules, and whether one-off policies took the place of the configured ones."""
-    rules, narrow = settings.rules(), _narrow(arguments)
+    rules, narrow = settings.rules(), narrowing(arguments)
     policies: list[Policy] = []
     along = _with_projects(rules)
     if arguments.stopped:

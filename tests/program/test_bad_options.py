@@ -140,11 +140,12 @@ def test_explain_of_something_ambiguous(run: Program, fake: FakeEngine) -> None:
 
 def test_options_may_stand_before_and_behind_the_command(run: Program, fake: FakeEngine) -> None:
     fake.add("chess-1")
+    fake.add("go-1")
     before, behind = run("--json", "--name", "go-*", "list"), run("list", "--json", "--name", "go-*")
     assert (before.code, behind.code) == (0, 0)
     for ended in (before, behind):
         (resource,) = ended.document["endpoints"][0]["resources"]
-        assert resource["verdict"] == "keep"
+        assert resource["name"] == "go-1"
 
 
 def test_bare_at_a_terminal_it_says_why_it_prints_the_help(run: Program, fake: FakeEngine) -> None:
