@@ -5,7 +5,7 @@ stands in ``leases``.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -144,6 +144,8 @@ class Lease:
         unproven: whether its holder is alive cannot be checked on this host.
         made: by endpoint id and id: the anonymous volumes and the built images that were seen to be made under it for its
             containers. Neither carries its label.
+        containers: by endpoint id and id: the containers that were seen to be made under it. Each is its own, whatever is
+            known of its image: an engine may forget that while the container is there.
     """
 
     id: str
@@ -155,6 +157,7 @@ class Lease:
     endpoints: frozenset[str] | None = None
     unproven: bool = False
     made: frozenset[tuple[str, str]] = frozenset()
+    containers: Container[tuple[str, str]] = field(default=frozenset(), compare=False)
 
     def covers(self, resource: Resource, site: Site = HERE) -> bool:
         """Whether it keeps the resource while it lives, or takes it once it has ended."""
@@ -164,7 +167,7 @@ class Lease:
             return claimed or self.has_made(resource, site)
         if resource.id in self.resources and not resource.kind.opt_in:
             return True
-        if self.id in named_leases(resource) and not self._may_be_inherited(resource):
+        if self.id in named_leases(resource) and not self._may_be_inherited(resource, site):
             return self._is_not_older(resource, site)
         return self._takes_by_claim(resource, site) or self._takes_as_made(resource, site)
 
@@ -192,11 +195,15 @@ class Lease:
         labels = resource.labels or {}
         return any(labels.get(key, self.id) != self.id for key in (LEASE_LABEL, IMAGE_LABEL))
 
-    def _may_be_inherited(self, resource: Resource) -> bool:
+    def _may_be_inherited(self, resource: Resource, site: Site) -> bool:
         """Whether the label may be inherited: a container has its image's, what is committed its container's."""
         if resource.kind is Kind.IMAGE:
             return (resource.labels or {}).get(IMAGE_LABEL) != self.id
-        return LEASE_LABEL not in resource.own_labels
+        return LEASE_LABEL not in resource.own_labels and not self._has_made_container(resource, site)
+
+    def _has_made_container(self, resource: Resource, site: Site) -> bool:
+        """Whether it is a container that was seen to be made under the lease, on this very endpoint."""
+        return resource.kind is Kind.CONTAINER and site.id is not None and (site.id, resource.id) in self.containers
 
     def _takes_by_claim(self, resource: Resource, site: Site) -> bool:
         """Whether a claim takes it: on one of the lease's endpoints, from its time, and with no other lease's label.

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -61,7 +61,7 @@ class SharedLeases:
         return self._file.leases(dead)
 
     @property
-    def made_elsewhere(self) -> Mapping[str, frozenset[tuple[str, str]]]:
+    def made_elsewhere(self) -> Mapping[str, tuple[frozenset[tuple[str, str]], Container[tuple[str, str]]]]:
         """What runs of this state directory were seen to make under leases that a service elsewhere keeps."""
         return {} if self._file is None else self._file.made_elsewhere()
 
@@ -120,10 +120,10 @@ class KnownLeases:
         if self._served is None:
             self._served = [*self._services(), *([] if self._other is None else [self._other])]
         shared, served = self.own(), [read() for read in self._served]
-        for id_, made in self.own.made_elsewhere.items() if served else ():
+        for id_, (made, containers) in self.own.made_elsewhere.items() if served else ():
             for index in chain.from_iterable(leases.parts for leases in served):
-                if (lease := index.get(id_)) is not None and lease.made is not made:
-                    index.put(replace(lease, made=made))
+                if (lease := index.get(id_)) is not None and (lease.made is not made or lease.containers != containers):
+                    index.put(replace(lease, made=made, containers=containers))
         return Leases.of([shared, *served])
 
     def _services(self) -> Sequence[ServedLeases]:

@@ -1,16 +1,17 @@
-"""Remembers what is made under the lease of a run and carries no label: an ended lease can take it by nothing else.
+"""Remembers what is made under the lease of a run where its labels do not prove that: an ended lease takes it by this alone.
 
-The engine gives no label to anonymous volumes, and BuildKit none to the images that it builds. So the containers that are
-made through the proxy are inspected before its client hears of them, and what was made for them is written beside the
-leases: it outlives this process, however that ends.
+The engine gives no label to anonymous volumes, and BuildKit none to the images that it builds. And an engine may forget the
+image of a container: then the container's labels may have been the image's. So the containers that are made through the
+proxy are inspected before its client hears of them, and what was made is written beside the leases: it outlives this
+process, however that ends.
 """
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from reaper.core.identity import PROJECT_LABEL
@@ -43,6 +44,7 @@ class Recorder:
         self._path = state / NAME
         self._images: frozenset[str] | None = None  # of Compose projects, when the lease began
         self._known: set[str] = set()
+        self._unwritten: deque[tuple[bool, tuple[str, str]]] = deque()  # whether it is a container, and what it is
         self._thread = ThreadPoolExecutor(1, "record what is made")
         self._file: LeaseFile | None = None
         self._said = False
@@ -71,7 +73,8 @@ class Recorder:
                 why = str(error) or f"no answer within {WITHIN:g} s"
                 self._say(
                     f"what was made with container {container[:12]} could not be recorded: {why}; its anonymous volumes stay"
-                    " if something removes it without them, and an image that was built for it stays"
+                    " if something removes it without them, an image that was built for it stays, and so does the container"
+                    " itself if the engine forgets its image"
                 )
             self._said = True
 
@@ -81,20 +84,32 @@ class Recorder:
         endpoint = self._reader.endpoint_id
         assert endpoint is not None  # identify raises otherwise
         found = await made_with(container, (LEASE_LABEL, self._lease), self._reader.ask, self._is_new)
-        made = {(endpoint, id_) for id_ in found - self._known}
-        if made:
-            await asyncio.get_running_loop().run_in_executor(self._thread, partial(self._write, made))
-            self._known |= found
+        if found is None:
+            return
+        self._unwritten.append((True, (endpoint, container)))
+        self._unwritten.extend((False, (endpoint, id_)) for id_ in found - self._known)
+        # Each waits until its own are on the disk, and those that are made at the same time are written together.
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._write)
+        self._known |= found
 
     def _is_new(self, image: str) -> bool:
         """Whether it is an image that was not there when the lease began, and that is not recorded yet."""
         return self._images is not None and image not in self._images and image not in self._known
 
-    def _write(self, made: set[tuple[str, str]]) -> None:
-        if self._file is None:
-            create(self._path)  # a service elsewhere may keep the lease
-            self._file = LeaseFile(self._path)
-        self._file.put_made(self._lease, made, datetime.now(UTC))
+    def _write(self) -> None:
+        """Write what is not written yet, also for others that wait. What cannot be written remains for the next time."""
+        taken = [self._unwritten.popleft() for _ in range(len(self._unwritten))]
+        if not taken:
+            return
+        try:
+            if self._file is None:
+                create(self._path)  # a service elsewhere may keep the lease
+                self._file = LeaseFile(self._path)
+            containers, made = ({what for is_one, what in taken if is_one is wanted} for wanted in (True, False))
+            self._file.put_made(self._lease, made, datetime.now(UTC), containers)
+        except BaseException:
+            self._unwritten.extendleft(reversed(taken))
+            raise
 
     def _close_file(self) -> None:
         if self._file is not None:

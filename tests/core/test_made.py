@@ -2,17 +2,20 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reaper.core.decide import decide, explain
 from reaper.core.lease import Ending, Lease
 from reaper.core.lease_index import LeaseIndex, Leases
-from reaper.core.model import Decision, Reason, Resource
+from reaper.core.model import Decision, Kind, Reason, Resource
 from reaper.core.rules import Rules
 from reaper.core.site import Site
 from reaper.sweep.context import what_changed
-from tests.core.make import IMAGE, STOPPED, VOLUME, ago
+from tests.core.make import FOREIGN, IMAGE, STOPPED, VOLUME, ago
 
 SITE = Site("engine-1")
 NAME = "cd" * 32
@@ -124,3 +127,58 @@ def test_the_engine_s_clock_counts() -> None:
     slow = replace(SITE, skew=timedelta(minutes=5), slowest=timedelta(minutes=5), fastest=timedelta(minutes=5))
     assert judge(replace(BUILT, tagged_at=ago(minutes=56)), DEAD, site=slow).reason is Reason.NOT_OWNED
     assert judge(replace(BUILT, tagged_at=ago(minutes=54)), DEAD, site=slow).reap
+
+
+ID = "ef" * 32
+LABELS = {"reaper.lease": "7f3a", "team": "rl"}
+FORGOTTEN = replace(FOREIGN, id=ID, name="box", labels=LABELS, created_at=ago(minutes=3), inherited=None)
+RECORDED = replace(DEAD, made=frozenset(), containers=frozenset({("engine-1", ID)}))
+
+
+@pytest.mark.parametrize(
+    "inherited", [None, frozenset(LABELS), frozenset({"reaper.lease"})], ids=["unknown", "all", "label"]
+)
+def test_a_container_that_was_seen_to_be_made_goes_whatever_its_image_says(inherited: frozenset[str] | None) -> None:
+    box = replace(FORGOTTEN, inherited=inherited)
+    decision = judge(box, RECORDED)
+    assert (decision.reason, decision.owner, decision.lease) == (Reason.LEASE_ENDED, "lease 7f3a", "7f3a")
+    assert (
+        judge(box, replace(RECORDED, containers=frozenset())).reason is Reason.LEASE_UNKNOWN
+        or not judge(box, replace(RECORDED, containers=frozenset())).reap
+    )
+
+
+OTHERS: dict[str, st.SearchStrategy[Any]] = {
+    "endpoint": st.sampled_from(["engine-2", None]),
+    "id": st.sampled_from(["ab" * 32, NAME, ID[:12], "e" + ID]),
+    "labels": st.sampled_from([{**LABELS, "reaper.lease": "b2"}, {"team": "rl"}, {}, None]),
+    "kind": st.sampled_from([Kind.VOLUME, Kind.NETWORK, Kind.SANDBOX, Kind.IMAGE]),
+    "age": st.sampled_from([timedelta(minutes=59), timedelta(minutes=61), timedelta(days=3)]),
+}
+"""By what something may differ from what was recorded."""
+
+
+@given(st.data())
+def test_the_record_of_a_container_takes_nothing_but_that_one(data: st.DataObject) -> None:
+    """What differs in one point from what was recorded is what it would be without the record."""
+    differs = data.draw(st.sets(st.sampled_from(sorted(OTHERS)), max_size=2))
+    drawn = {what: data.draw(others) for what, others in OTHERS.items() if what in differs}
+    fields: dict[str, Any] = {"id": ID, "labels": LABELS, "kind": Kind.CONTAINER, **drawn}
+    created, site = ago() - fields.pop("age", timedelta(minutes=3)), Site(fields.pop("endpoint", "engine-1"))
+    inherited = data.draw(st.sampled_from([None, frozenset(fields["labels"] or ())]))
+    thing = replace(FORGOTTEN, created_at=created, inherited=inherited, **fields)
+    lease = replace(RECORDED, ending=data.draw(st.sampled_from([None, RECORDED.ending])))
+    without = replace(lease, containers=frozenset())
+    if differs - {"age"} or lease.ending is None:
+        assert lease.covers(thing, site) == without.covers(thing, site)
+        assert judge(thing, lease, site=site) == judge(thing, without, site=site)
+    else:
+        assert lease.covers(thing, site) == judge(thing, lease, site=site).reap == (created >= ago(hours=1))
+        assert not without.covers(thing, site)
+    assert not Leases((lease,), site).made, "no listing is made longer by it"
+
+
+def test_what_keeps_any_container_keeps_one_that_was_seen_to_be_made() -> None:
+    assert judge(replace(FORGOTTEN, labels={**LABELS, "reaper.keep": ""}), RECORDED).reason is Reason.PROTECTED
+    assert judge(FORGOTTEN, replace(RECORDED, ending=None)).reason is Reason.LEASED
+    assert not judge(FORGOTTEN, replace(RECORDED, since=ago(minutes=1))).reap

@@ -519,4 +519,15 @@ OF_PAIRS = (
         "        self._check_members(members, first)\n        there",
         "        self._check_known(members, first)\n        there",
     ),
+    Mutant(
+        "only the endpoint that was recorded has the container of a lease",
+        "(site.id, resource.id) in self.containers",
+        "any(id_ == resource.id for _, id_ in self.containers)  # type: ignore[attr-defined]",
+    ),
+    Mutant(
+        "the record of another container proves nothing",
+        "not in resource.own_labels and not self._has_made_container(resource, site)",
+        "not in resource.own_labels and not self.containers",
+    ),
+    Mutant("an answer about another container is no record", 'if row.get("Id") != container or own', "if own"),
 )

@@ -1,6 +1,7 @@
 """What was made with a container, by the engine's own words about it."""
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ def container(mounts: list[dict[str, str]], labels: Mapping[str, str] | None = N
     return {"Id": "c", "Image": IMAGE, "Config": {"Labels": own}, "HostConfig": host, "Mounts": mounts}
 
 
-async def made(rows: Mapping[str, Any], *, new: bool = True) -> frozenset[str]:
+async def made(rows: Mapping[str, Any], *, new: bool = True) -> AbstractSet[str] | None:
     async def ask(path: str) -> object:
         if path not in rows:
             raise NotFoundError(path)
@@ -64,13 +65,17 @@ async def test_what_comes_from_others_was_not_made_with_it() -> None:
 
 @pytest.mark.parametrize("labels", [{}, {"reaper.lease": "another"}], ids=["none", "another"])
 async def test_a_container_without_the_lease_s_label_is_another_s(labels: dict[str, str]) -> None:
-    assert await made({"containers/c/json": container([volume(NAMES[0])], labels)}) == set()
+    assert await made({"containers/c/json": container([volume(NAMES[0])], labels)}) is None
+
+
+async def test_an_answer_about_another_container_says_nothing() -> None:
+    assert await made({"containers/c/json": {**container([volume(NAMES[0])]), "Id": "d"}}) is None
 
 
 async def test_null_is_nothing() -> None:
-    row = {"Config": {"Labels": dict([LABEL])}, "HostConfig": {"Binds": None, "Mounts": None}, "Mounts": None}
+    row = {"Id": "c", "Config": {"Labels": dict([LABEL])}, "HostConfig": {"Binds": None, "Mounts": None}, "Mounts": None}
     assert await made({"containers/c/json": row}) == set()
-    assert await made({"containers/c/json": {"Config": None, "HostConfig": None}}) == set()
+    assert await made({"containers/c/json": {"Config": None, "HostConfig": None}}) is None
 
 
 IMAGES = {

@@ -20,8 +20,10 @@ from devkit.engine import PrivateEngine
 from tests import needs
 from tests.run import NO_DAYTONA, Program
 from tests.running.lab import end_guards, until
+from tests.simulator.docker_world import World
 
 LEAVER = Path(__file__).with_name("leaver.py")
+FORGOTTEN = Path(__file__).with_name("forgotten.py")
 WITHIN = 60.0  # seconds
 ENGINES = pytest.mark.engines(*needs.DOCKERS)
 
@@ -73,6 +75,10 @@ def test_anonymous_volumes_of_what_the_run_removed_go_and_no_others(
     gone_volumes = [act for act in acts(runner) if act["kind"] == "volume"]
     assert {act["reason"] for act in gone_volumes} == {"lease_ended"}
     assert "another client" not in json.dumps(gone_volumes), "an engine's own removal with a container is not another's"
+
+
+def names(engine: EngineClient) -> set[str]:
+    return {row["Names"][0].removeprefix("/") for row in engine.api.must("GET", "/containers/json?all=1")}
 
 
 def acts(program: Program) -> list[dict[str, str]]:
@@ -151,8 +157,8 @@ def test_images_that_were_built_for_a_run_go_and_no_others(engine: PrivateEngine
 
 
 @pytest.mark.engines("docker-28.5-containerd")
-def test_a_container_whose_image_the_run_has_built_again_is_named_at_its_end(engine: PrivateEngine, tmp_path: Path) -> None:
-    """The store forgets the image, and so whether the label of the lease came with that: it stays, which has to be seen."""
+def test_a_container_whose_image_the_run_has_built_again_goes_at_its_end(engine: PrivateEngine, tmp_path: Path) -> None:
+    """The store forgets the image, and so whether the label of the lease came with that: the run was seen to make it."""
     engine.import_image()
     (tmp_path / "Dockerfile").write_text("FROM bench:1\nCOPY mark /mark\n")
     docker, steps = shlex.join(engine.docker_command()), []
@@ -165,9 +171,56 @@ def test_a_container_whose_image_the_run_has_built_again_is_named_at_its_end(eng
     finally:
         end_guards(tmp_path)
     assert ended.code == 0, ended.err
-    left = {row["Names"][0] for row in engine.api.must("GET", "/containers/json?all=1")}
-    assert left == {"/first"}
-    assert "keep\tlocal\tcontainer\tfirst\t-\trunning\t" in ended.err
-    assert "not owned: image unreadable" in ended.err
+    assert not engine.api.must("GET", "/containers/json?all=1"), ended.err
+    assert {act["name"] for act in acts(runner) if act["kind"] == "container"} == {"first", "second"}
     engine.clear()
     engine.remove_images()
+
+
+@ENGINES
+@pytest.mark.parametrize("end", ["normal", "killed"])
+def test_containers_of_forgotten_images_go_and_no_others(
+    any_engine: EngineClient, runner: Program, tmp_path: Path, end: str
+) -> None:
+    """Any engine forgets the image of a container that does not run. A neighbour's image may carry the lease's label."""
+    engine = any_engine
+    for name in ("own", "kept"):
+        engine.labelled_image(f"{name}:1", {})
+    with (
+        runner.start("run", "--", sys.executable, str(FORGOTTEN), str(tmp_path), start_new_session=True) as process,
+        ExitStack() as stack,
+    ):
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        lease = process.stdout.readline().strip()
+        engine.labelled_image("copy:1", {"reaper.lease": lease})
+        neighbour = engine.create("neighbour", image="copy:1")
+        (tmp_path / "copied").touch()
+        assert process.stdout.readline() == "made\n", process.stderr and process.stderr.read()
+        assert engine.inspect(neighbour)["Config"]["Labels"]["reaper.lease"] == lease
+        for name in ("own", "copy"):
+            engine.api.must("DELETE", f"/images/{name}:1?force=1")
+        if end == "killed":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            (tmp_path / "go").touch()
+            assert runner.finish(process).code == 0
+        until(lambda: names(engine) == {"neighbour"}, f"not right: {names(engine)}", WITHIN)
+    assert {act["reason"] for act in acts(runner)} == {"lease_ended"}
+    engine.clear()
+    engine.remove_images()
+
+
+def test_a_running_container_goes_whose_image_the_engine_has_forgotten(tmp_path: Path) -> None:
+    """As Docker's containerd store forgets one."""
+    with World(forgets_images=True) as engine:
+        engine.import_image()
+        runner = Program(tmp_path, {"DOCKER_HOST": engine.host, **NO_DAYTONA})
+        again = "from devkit.client import EngineClient as E; import os; e = E(os.environ['DOCKER_HOST'].removeprefix('unix://'))"
+        script = f"{again}; e.create('mine', start=True); e.rebuild_tag('bench:1')"
+        try:
+            ended = runner("run", "--", sys.executable, "-c", script)
+        finally:
+            end_guards(tmp_path)
+        assert ended.code == 0, ended.err
+        assert names(engine) == set(), ended.err

@@ -12,8 +12,12 @@ Ask = Callable[[str], Awaitable[object]]
 """Makes a GET request and returns what was answered. Raises ProviderError."""
 
 
-async def made_with(container: str, lease: tuple[str, str], ask: Ask, is_new: Callable[[str], bool]) -> frozenset[str]:
+async def made_with(
+    container: str, lease: tuple[str, str], ask: Ask, is_new: Callable[[str], bool]
+) -> frozenset[str] | None:
     """The names of the anonymous volumes that were made with a container, and the id of its image if a build made that.
+
+    None when it is no container of the lease.
 
     Args:
         container: the id of the container.
@@ -25,8 +29,8 @@ async def made_with(container: str, lease: tuple[str, str], ask: Ask, is_new: Ca
     """
     row = table(await ask(f"containers/{container}/json"))
     own = labels(table(row.get("Config")).get("Labels")) or {}
-    if own.get(lease[0]) != lease[1]:
-        return frozenset()
+    if row.get("Id") != container or own.get(lease[0]) != lease[1]:
+        return None
     found = set[str]()
     if names := _volumes(row):
         found |= names - await _lent(row, names, ask)

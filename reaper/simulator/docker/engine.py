@@ -34,6 +34,8 @@ class Engine:
         root: its data directory, which shows in paths.
         latency: simulated seconds before each request is answered.
         start_takes, kill_takes: simulated seconds that these take.
+        forgets_images: whether an image is gone when its last tag moves to another one, though containers have it: as in
+            Docker's containerd store when BuildKit builds the tag again.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class Engine:
         latency: float = 0.0,
         start_takes: float = 0.0,
         kill_takes: float = 0.0,
+        forgets_images: bool = False,
     ) -> None:
         self.clock = clock
+        self.forgets_images = forgets_images
         self.root = root
         self.latency = latency
         self.start_takes = start_takes

@@ -102,6 +102,8 @@ class Images:
             image.tags.sort()
             self._tags[name] = image
             self._rows(name)
+            if before is not None and not before.tags and self._engine.forgets_images:
+                self.drop(before, [])
         image.tagged = self._engine.tick()
         self._engine.events.log("image", "tag", image.id, {**(image.labels or {}), "name": name}, image.tagged)
 
