@@ -76,6 +76,7 @@ def test_steps_stay_as_they_are_when_others_are_left_out() -> None:
     assert script.steps(3, "safety") != script.steps(4, "safety")
 
 
+@pytest.mark.timeout(920)
 @pytest.mark.parametrize("mutant", TRIED, ids=lambda mutant: mutant.rule)
 def test_a_rule_that_is_off_is_noticed(mutant: Mutant, tmp_path: Path) -> None:
     mutate(mutant, tmp_path)
