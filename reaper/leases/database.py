@@ -32,14 +32,6 @@ MADE_TABLE = """CREATE TABLE IF NOT EXISTS made (
     at TEXT NOT NULL
 )"""
 PUT_MADE = "INSERT INTO made (lease, endpoint, id, at) VALUES (:lease, :endpoint, :id, :at)"
-CONTAINER_TABLE = """CREATE TABLE IF NOT EXISTS made_container (
-    lease TEXT NOT NULL,
-    endpoint TEXT NOT NULL,
-    id TEXT NOT NULL,
-    at TEXT NOT NULL,
-    PRIMARY KEY (lease, endpoint, id)
-) WITHOUT ROWID"""  # many, and asked for one by one: no process reads all of them
-PUT_CONTAINER = "INSERT OR IGNORE INTO made_container (lease, endpoint, id, at) VALUES (:lease, :endpoint, :id, :at)"
 _LATER = """ALTER TABLE lease ADD COLUMN max_age REAL;
 ALTER TABLE lease ADD COLUMN uptime REAL;
 ALTER TABLE lease ADD COLUMN ended_by TEXT;
@@ -73,7 +65,6 @@ CREATE TABLE lease (
 CREATE TABLE edition (id TEXT NOT NULL, forgot TEXT);
 INSERT INTO edition VALUES (lower(hex(randomblob(8))), NULL);
 {MADE_TABLE};
-{CONTAINER_TABLE};
 CREATE INDEX lease_ended ON lease (ended_at);
 {_LATER};
 PRAGMA application_id = {APPLICATION};

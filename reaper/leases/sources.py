@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -14,6 +15,7 @@ from reaper.core.durations import human
 from reaper.core.lease import Ending
 from reaper.core.lease_index import Leases
 from reaper.errors import ConfigError
+from reaper.leases.containers import FOLDER, MadeContainers, recorded
 from reaper.leases.peers import listener
 from reaper.leases.record import MAX_AGE_CAUSE
 from reaper.leases.served import WITHIN, FollowedLeases, RemoteLeases, ServedLeases
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 NAME = "leases.db"
 KILLED = "killed"
+_NOTHING: frozenset[tuple[str, str]] = frozenset()
 
 
 class SharedLeases:
@@ -40,6 +43,7 @@ class SharedLeases:
         self._path = folder / NAME
         self._file: LeaseFile | None = None
         self._dead: dict[str, Ending] = {}
+        self._recorded = 0, frozenset[str]()
 
     def __call__(self) -> Leases:
         """The leases, living and ended. Blocks for milliseconds. Raises LeasesUnknownError."""
@@ -61,9 +65,21 @@ class SharedLeases:
         return self._file.leases(dead)
 
     @property
-    def made_elsewhere(self) -> Mapping[str, tuple[frozenset[tuple[str, str]], Container[tuple[str, str]]]]:
+    def made_elsewhere(self) -> Mapping[str, frozenset[tuple[str, str]]]:
         """What runs of this state directory were seen to make under leases that a service elsewhere keeps."""
         return {} if self._file is None else self._file.made_elsewhere()
+
+    @property
+    def recorded_elsewhere(self) -> frozenset[str]:
+        """Likewise, the leases whose containers were recorded."""
+        with suppress(OSError):
+            at = (self._path.parent / FOLDER).stat().st_mtime_ns  # each new file in it changes that
+            if at != self._recorded[0]:
+                self._recorded = at, frozenset(id_ for id_ in recorded(self._path.parent) if not self._has(id_))
+        return self._recorded[1]
+
+    def _has(self, id_: str) -> bool:
+        return self._file is not None and self._file.find(id_) is not None
 
     def close(self) -> None:
         """Let go of the file."""
@@ -120,7 +136,9 @@ class KnownLeases:
         if self._served is None:
             self._served = [*self._services(), *([] if self._other is None else [self._other])]
         shared, served = self.own(), [read() for read in self._served]
-        for id_, (made, containers) in self.own.made_elsewhere.items() if served else ():
+        elsewhere = self.own.made_elsewhere if served else {}
+        for id_ in elsewhere.keys() | self.own.recorded_elsewhere if served else ():
+            made, containers = elsewhere.get(id_, _NOTHING), MadeContainers(self._path.parent, id_)
             for index in chain.from_iterable(leases.parts for leases in served):
                 if (lease := index.get(id_)) is not None and (lease.made is not made or lease.containers != containers):
                     index.put(replace(lease, made=made, containers=containers))

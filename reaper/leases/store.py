@@ -7,8 +7,8 @@ that error deletes nothing that a lease could cover.
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
@@ -19,12 +19,12 @@ from reaper.core.lease import Ending, Lease
 from reaper.core.lease_index import Leases
 from reaper.errors import LeasesUnknownError
 from reaper.files import check_own, check_regular
+from reaper.leases import containers
+from reaper.leases.containers import MadeContainers
 from reaper.leases.database import (
-    CONTAINER_TABLE,
     MADE_TABLE,
     PUT,
     PUT_CLAIMED,
-    PUT_CONTAINER,
     PUT_MADE,
     TAKE,
     as_keys,
@@ -45,23 +45,6 @@ T = TypeVar("T")
 _OPEN = "state IN ('live', 'reconnecting')"
 REMEMBER = timedelta(days=7)  # how long an ended lease goes on taking what carries its label
 PAGE = 200  # records that are read at once
-
-
-@dataclass(frozen=True, slots=True)
-class MadeContainers:
-    """By endpoint id and id, the containers that were seen to be made under a lease: each is asked for by itself.
-
-    Args:
-        file: where they are.
-        lease: the lease's id.
-    """
-
-    file: "LeaseFile"
-    lease: str
-
-    def __contains__(self, container: object) -> bool:
-        """Whether it was. Raises LeasesUnknownError."""
-        return isinstance(container, tuple) and self.file.has_made_container(self.lease, *container)
 
 
 class LeaseFile:
@@ -168,43 +151,22 @@ class LeaseFile:
             self._with(lambda connection: write(connection, (TAKE if anew else PUT, rows), (PUT_CLAIMED, keys)))
         self._version = -1  # its own changes do not count as such
 
-    def put_made(
-        self, lease: str, made: Collection[tuple[str, str]], at: datetime, containers: Collection[tuple[str, str]] = ()
-    ) -> None:
+    def put_made(self, lease: str, made: Collection[tuple[str, str]], at: datetime) -> None:
         """Write what was seen to be made under a lease, which may be another file's. Raises LeasesUnknownError.
 
         Args:
             lease: its id.
             made: by endpoint id and id, see ``Lease``.
             at: the time.
-            containers: likewise.
         """
-        rows, others = (
-            [{"lease": lease, "endpoint": place, "id": id_, "at": spell(at)} for place, id_ in sorted(found)]
-            for found in (made, containers)
-        )
-        changes: Sequence[tuple[str, Sequence[Mapping[str, object]]]] = (
-            *((MADE_TABLE, [{}]), (CONTAINER_TABLE, [{}])),
-            *((PUT_MADE, rows), (PUT_CONTAINER, others)),
-        )
+        rows = [{"lease": lease, "endpoint": place, "id": id_, "at": spell(at)} for place, id_ in sorted(made)]
         with explained(self.file):
-            self._with(lambda connection: write(connection, *changes))
+            self._with(lambda connection: write(connection, (MADE_TABLE, [{}]), (PUT_MADE, rows)))
         self._version = -1
 
-    def made_elsewhere(self) -> Mapping[str, tuple[frozenset[tuple[str, str]], Container[tuple[str, str]]]]:
-        """What was seen to be made under leases that are no leases of this file, as it was last read: see ``Lease``."""
-        return {id_: (self._made.get(id_, frozenset()), MadeContainers(self, id_)) for id_ in self._elsewhere}
-
-    def has_made_container(self, lease: str, endpoint: str, id_: str) -> bool:
-        """Whether a container was seen to be made under a lease, which may be another file's. Raises LeasesUnknownError."""
-        wanted = {"lease": lease, "endpoint": endpoint, "id": id_}
-        query = "SELECT 1 FROM made_container WHERE lease = :lease AND endpoint = :endpoint AND id = :id"
-
-        def read(connection: sqlite3.Connection) -> bool:
-            return _has(connection, "made_container") and connection.execute(query, wanted).fetchone() is not None
-
-        with explained(self.file):
-            return is_there(str(self.file)) and self._with(read)
+    def made_elsewhere(self) -> Mapping[str, frozenset[tuple[str, str]]]:
+        """What was seen to be made under leases that are no leases of this file, as it was last read."""
+        return {id_: self._made[id_] for id_ in self._elsewhere}
 
     def restore(self) -> None:
         """Make the file anew where it is gone, with what was open in it: the state directory may have been emptied.
@@ -224,12 +186,12 @@ class LeaseFile:
             statements = (
                 "DELETE FROM lease WHERE ended_at < :before",
                 MADE_TABLE,
-                CONTAINER_TABLE,
                 "DELETE FROM made WHERE at < :before AND lease NOT IN (SELECT id FROM lease)",
-                "DELETE FROM made_container WHERE at < :before AND lease NOT IN (SELECT id FROM lease)",
                 "UPDATE edition SET forgot = :before",
             )
             self._with(lambda connection: write(connection, *((statement, bound) for statement in statements)))
+            kept = self._with(lambda connection: connection.execute("SELECT id FROM lease").fetchall())
+        containers.forget(self.file.parent, before, (row["id"] for row in kept))
         self._version = -1
 
     def _refresh(self) -> None:
@@ -259,8 +221,8 @@ class LeaseFile:
             self._with(read)
 
     def _read_made(self, connection: sqlite3.Connection) -> None:
-        if not _has(connection, "made"):
-            return
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'made'").fetchone():
+            return  # an earlier version made the file
         new: dict[str, set[tuple[str, str]]] = {}
         for row in connection.execute("SELECT * FROM made WHERE seq > :seq ORDER BY seq", {"seq": self._made_seq}):
             new.setdefault(row["lease"], set()).add((row["endpoint"], row["id"]))
@@ -269,9 +231,8 @@ class LeaseFile:
             self._made[id_] = self._made.get(id_, frozenset()) | made
             if (lease := self._index.read(id_)) is not None:
                 self._index.put(replace(lease, made=self._made[id_]))
-        query = "SELECT DISTINCT lease FROM {} WHERE lease NOT IN (SELECT id FROM lease)"
-        tables = ("made", "made_container") if _has(connection, "made_container") else ("made",)
-        elsewhere = frozenset(row["lease"] for table in tables for row in connection.execute(query.format(table)))
+        query = "SELECT DISTINCT lease FROM made WHERE lease NOT IN (SELECT id FROM lease)"
+        elsewhere = frozenset(row["lease"] for row in connection.execute(query))
         if new or elsewhere != self._elsewhere:
             self._elsewhere, self._index.made_by = elsewhere, {}
             for id_ in self._made.keys() - elsewhere:
@@ -279,8 +240,8 @@ class LeaseFile:
                     self._index.made_by.setdefault(resource, set()).add(id_)
 
     def _lease(self, record: LeaseRecord) -> Lease:
-        made, containers = self._made.get(record.id, frozenset()), MadeContainers(self, record.id)
-        return replace(record.lease(), made=made, containers=containers)
+        made = self._made.get(record.id, frozenset())
+        return replace(record.lease(), made=made, containers=MadeContainers(self.file.parent, record.id))
 
     def _note(self, record: LeaseRecord) -> None:
         self._index.put(self._lease(record))
@@ -362,9 +323,3 @@ class LeaseFile:
         self._edition = str(connection.execute("SELECT id FROM edition").fetchone()[0])
         self._inode = found.st_dev, found.st_ino
         return connection
-
-
-def _has(connection: sqlite3.Connection, table: str) -> bool:
-    """Whether the file has this table: an earlier version may have made it."""
-    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = :table"
-    return connection.execute(query, {"table": table}).fetchone() is not None

@@ -8,18 +8,19 @@ process, however that ends.
 
 import asyncio
 import json
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from reaper.core.identity import PROJECT_LABEL
 from reaper.core.scope import LEASE_LABEL
 from reaper.errors import LeasesUnknownError, NotFoundError, ProviderError
+from reaper.leases.containers import MadeContainers, forget
 from reaper.leases.database import create
 from reaper.leases.sources import NAME
-from reaper.leases.store import LeaseFile
+from reaper.leases.store import REMEMBER, LeaseFile
 from reaper.providers.base import call_once
 from reaper.providers.docker.client import DockerReader
 from reaper.providers.docker.made import made_with
@@ -44,7 +45,7 @@ class Recorder:
         self._path = state / NAME
         self._images: frozenset[str] | None = None  # of Compose projects, when the lease began
         self._known: set[str] = set()
-        self._unwritten: deque[tuple[bool, tuple[str, str]]] = deque()  # whether it is a container, and what it is
+        self._containers = MadeContainers(state, lease)
         self._thread = ThreadPoolExecutor(1, "record what is made")
         self._file: LeaseFile | None = None
         self._said = False
@@ -68,7 +69,7 @@ class Recorder:
                 await self._record(container)
         except NotFoundError:
             pass  # it is gone already
-        except (ProviderError, LeasesUnknownError, TimeoutError, ValueError, TypeError, AttributeError) as error:
+        except (ProviderError, LeasesUnknownError, TimeoutError, OSError, ValueError, TypeError, AttributeError) as error:
             if not self._said:
                 why = str(error) or f"no answer within {WITHIN:g} s"
                 self._say(
@@ -86,30 +87,21 @@ class Recorder:
         found = await made_with(container, (LEASE_LABEL, self._lease), self._reader.ask, self._is_new)
         if found is None:
             return
-        self._unwritten.append((True, (endpoint, container)))
-        self._unwritten.extend((False, (endpoint, id_)) for id_ in found - self._known)
-        # Each waits until its own are on the disk, and those that are made at the same time are written together.
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._write)
-        self._known |= found
+        self._containers.add(endpoint, container)
+        made = {(endpoint, id_) for id_ in found - self._known}
+        if made:
+            await asyncio.get_running_loop().run_in_executor(self._thread, partial(self._write, made))
+            self._known |= found
 
     def _is_new(self, image: str) -> bool:
         """Whether it is an image that was not there when the lease began, and that is not recorded yet."""
         return self._images is not None and image not in self._images and image not in self._known
 
-    def _write(self) -> None:
-        """Write what is not written yet, also for others that wait. What cannot be written remains for the next time."""
-        taken = [self._unwritten.popleft() for _ in range(len(self._unwritten))]
-        if not taken:
-            return
-        try:
-            if self._file is None:
-                create(self._path)  # a service elsewhere may keep the lease
-                self._file = LeaseFile(self._path)
-            containers, made = ({what for is_one, what in taken if is_one is wanted} for wanted in (True, False))
-            self._file.put_made(self._lease, made, datetime.now(UTC), containers)
-        except BaseException:
-            self._unwritten.extendleft(reversed(taken))
-            raise
+    def _write(self, made: set[tuple[str, str]]) -> None:
+        if self._file is None:
+            create(self._path)  # a service elsewhere may keep the lease
+            self._file = LeaseFile(self._path)
+        self._file.put_made(self._lease, made, datetime.now(UTC))
 
     def _close_file(self) -> None:
         if self._file is not None:
@@ -118,5 +110,6 @@ class Recorder:
     async def close(self) -> None:
         """Let go of the engine and of the file."""
         await self._reader.close()
+        forget(self._path.parent, datetime.now(UTC) - 4 * REMEMBER)  # no service may use this directory
         self._thread.submit(self._close_file)
         self._thread.shutdown()

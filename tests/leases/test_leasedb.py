@@ -236,34 +236,6 @@ def test_what_has_not_changed_is_not_read_again(path: Path, file: LeaseFile) -> 
 MADE = frozenset({("engine-1", "ab" * 32), ("engine-1", "sha256:" + "cd" * 32)})
 
 
-CONTAINER = ("engine-1", "ef" * 32)
-
-
-def test_containers_that_were_made_under_a_lease_are_asked_for_one_by_one(file: LeaseFile, path: Path) -> None:
-    other = LeaseFile(path)
-    other.leases()
-    file.put(RECORD, ENDED)
-    before = other.leases().get(RECORD.id)
-    file.put_made(RECORD.id, (), NOW, {CONTAINER})
-    file.put_made(RECORD.id, (), NOW, {CONTAINER})
-    for lease in (before, *(one.leases().get(RECORD.id) for one in (file, other, LeaseFile(path)))):
-        assert lease is not None
-        assert CONTAINER in lease.containers
-        assert ("engine-2", CONTAINER[1]) not in lease.containers
-        assert ("engine-1", "ab" * 32) not in lease.containers
-    another = other.leases().get(ENDED.id)
-    assert another is not None
-    assert CONTAINER not in another.containers
-    assert other.leases().made == frozenset(), "no listing has to look for them"
-    file.put(replace(RECORD, state=LeaseState.EXPIRED, ended_at=NOW, cause="killed"))
-    ended = LeaseFile(path).leases().get(RECORD.id)
-    assert ended is not None
-    assert ended.ending is not None
-    assert CONTAINER in ended.containers
-    path.unlink()
-    assert CONTAINER not in ended.containers
-
-
 def test_what_was_made_under_a_lease_is_read_by_others(file: LeaseFile, path: Path) -> None:
     other = LeaseFile(path)
     other.leases()
@@ -283,26 +255,22 @@ def test_what_was_made_under_a_lease_is_read_by_others(file: LeaseFile, path: Pa
 
 def test_what_was_made_under_a_lease_of_another_file_is_distinguished(file: LeaseFile, path: Path) -> None:
     file.put_made("elsewhere", MADE, NOW)
-    file.put_made("third", (), NOW, {CONTAINER})
     file.put(RECORD)
     other = LeaseFile(path)
     assert other.leases().made == frozenset()
-    found = other.made_elsewhere()
-    assert {id_: made for id_, (made, _) in found.items()} == {"elsewhere": MADE, "third": frozenset()}
-    assert {id_ for id_, (_, containers) in found.items() if CONTAINER in containers} == {"third"}
-    assert other.made_elsewhere() == found
+    assert other.made_elsewhere() == {"elsewhere": MADE}
 
 
 def test_what_was_made_is_forgotten_with_its_lease(file: LeaseFile, path: Path) -> None:
     other = LeaseFile(path)
     file.put(ENDED, RECORD)
     for id_ in (ENDED.id, RECORD.id, "elsewhere"):
-        file.put_made(id_, MADE, NOW - HOUR, {CONTAINER})
+        file.put_made(id_, MADE, NOW - HOUR)
     assert other.leases().made == {id_ for _, id_ in MADE}
     file.forget(NOW + HOUR)
     with closing(sqlite3.connect(path)) as connection:
-        left = [{row[0] for row in connection.execute(f"SELECT lease FROM {table}")} for table in ("made", "made_container")]
-    assert left == [{RECORD.id}] * 2, "a lease that has not ended keeps it, however old"
+        left = {row[0] for row in connection.execute("SELECT lease FROM made")}
+    assert left == {RECORD.id}, "a lease that has not ended keeps it, however old"
     assert other.leases().get(ENDED.id) is None
     assert other.leases().get(RECORD.id) is not None
 
@@ -310,12 +278,8 @@ def test_what_was_made_is_forgotten_with_its_lease(file: LeaseFile, path: Path) 
 def test_a_file_from_before_such_records_is_read_and_written(file: LeaseFile, path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TABLE made")
-        connection.execute("DROP TABLE made_container")
     file.put(RECORD)
-    (lease,) = LeaseFile(path).leases()
-    assert CONTAINER not in lease.containers
     assert LeaseFile(path).leases().made == frozenset()
     file.forget(NOW - HOUR)
-    file.put_made(RECORD.id, MADE, NOW, {CONTAINER})
+    file.put_made(RECORD.id, MADE, NOW)
     assert LeaseFile(path).leases().made == {id_ for _, id_ in MADE}
-    assert CONTAINER in lease.containers
