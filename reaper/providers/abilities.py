@@ -53,6 +53,18 @@ class WatchesUse(Protocol):
         ...
 
 
+@runtime_checkable
+class FollowsUse(Protocol):
+    """A reader whose endpoint forgets soon what was used, and tells it at once to a listener."""
+
+    async def follow_uses(self) -> bool:
+        """Listen from when ``uses`` is asked for the first time, so that it knows for longer, until the connection ends.
+
+        Returns False where there is nothing to be gained by that. Raises ``ProviderError``.
+        """
+        ...
+
+
 class DiskMeter(Protocol):
     """Measures the disk that an endpoint's data are on."""
 

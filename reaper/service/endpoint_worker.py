@@ -19,7 +19,7 @@ from reaper.core.durations import shifted
 from reaper.core.model import Kind, Outcome, Report, Resource
 from reaper.core.owners import Owners
 from reaper.errors import ReaperError
-from reaper.providers.abilities import Watched
+from reaper.providers.abilities import FollowsUse, Watched
 from reaper.providers.base import answers
 from reaper.service.disk_watch import DiskWatch
 from reaper.service.loaded import Loaded
@@ -31,6 +31,7 @@ from reaper.sweep.sweep import Endpoint, Stop
 
 FIRST_REST, LONGEST_REST = 60.0, 900.0  # seconds for which an endpoint that failed is left alone
 FIRST_RECONNECTION, LONGEST_RECONNECTION = 1.0, 60.0
+SOONEST_RECONNECTION = 0.1  # seconds, to what forgets within seconds what it would have said
 FIRST_LOOK, LONGEST_LOOK = 60.0, 900.0  # seconds between two looks at an endpoint whose events cannot be followed
 LIFE_EVERY, ANSWER_WITHIN = 60.0, 10.0  # seconds between two looks whether it answers at all, and for its answer
 MARGIN = 0.1  # seconds after a death's time-out: the event and the inspection differ a little in the time of death
@@ -127,6 +128,8 @@ class EndpointWorker:
             async with anyio.create_task_group() as group:
                 if isinstance(self.endpoint.reader, Watched) and self.loaded().follows_events:
                     group.start_soon(self._follow, self.endpoint.reader, name=f"events of {self.name}")
+                if isinstance(self.endpoint.reader, FollowsUse) and self.loaded().follows_events:
+                    group.start_soon(self._follow_uses, self.endpoint.reader, name=f"uses of {self.name}")
                 if self.disk is not None:
                     group.start_soon(self.disk.run, name=f"disk of {self.name}")
                 group.start_soon(self._watch_life, name=f"life of {self.name}")
@@ -314,6 +317,22 @@ class EndpointWorker:
                 self.reporter.watching(self.name, connected=False, error=problem or "the stream ended")
             if not is_open:
                 self._suspect()
+            await anyio.sleep(delay)
+            delay = min(delay * 2, LONGEST_RECONNECTION)
+
+    async def _follow_uses(self, reader: FollowsUse) -> None:
+        """Let it hear what is used, for as long as it is kept. Where it cannot, the stream of deaths is reported as lost."""
+        delay, is_useful = SOONEST_RECONNECTION, True
+        while is_useful:
+            began = anyio.current_time()
+            try:
+                is_useful = await reader.follow_uses()
+            except ReaperError:
+                pass
+            except Exception as error:  # noqa: BLE001 - without it everything counts as used
+                self.reporter.stumbled(self.name, error)
+            if anyio.current_time() - began >= LONGEST_RECONNECTION:
+                delay = SOONEST_RECONNECTION
             await anyio.sleep(delay)
             delay = min(delay * 2, LONGEST_RECONNECTION)
 

@@ -58,6 +58,15 @@ class _Known:
     since: float = 0.0
     entries: Mapping[str, _Entry] = field(default_factory=dict)
 
+    def with_uses_of(self, other: "_Known") -> "_Known":
+        """The same, with the later uses that another look has seen."""
+        later = {
+            key: one._replace(last=max(one.last, seen.last), had=one.had or seen.had, arrived=max(one.arrived, seen.arrived))
+            for key, one in self.entries.items()
+            if (seen := other.entries.get(key)) is not None and seen.what == one.what
+        }
+        return replace(self, entries={**self.entries, **later})
+
 
 @dataclass(frozen=True)
 class _Usage:
@@ -119,6 +128,7 @@ class LastUse:
         self._stored = EndpointFile(folder, "used", identity, _VERSION)
         self.file = self._stored.path
         self.mark: str | None = None
+        self._own: _Known | None = None  # what this process has written last
         self._unwritten: _Known | None = None  # a full disk must not make everything used for ever
 
     async def look(
@@ -143,11 +153,8 @@ class LastUse:
         """
         by_use = any(Kind.IMAGE in policy.kinds for policy in rules.policies if policy.unused_for is not None)
         resources = await inspector.with_layers(list(resources)) if by_use else list(resources)
-        known = self._unwritten or self._stored.read(_known) or _Known()
         reader = inspector.reader
-        if known.engine != reader.endpoint_id:
-            known = _Known(engine=reader.endpoint_id)
-        uses = await self._uses(reader, known.mark, inspector.list_call)
+        known, uses = await self._last_look(reader, inspector.list_call)
         self.mark = uses.mark
         moment = now.timestamp()
         is_watched = uses.complete and known.since > 0 and known.since <= moment
@@ -171,6 +178,25 @@ class LastUse:
         problem = self._write(_Known(reader.endpoint_id, uses.mark, since, entries)) if learn else None
         return found, problem
 
+    async def _last_look(self, reader: Reader, call: Call) -> tuple[_Known, Uses]:
+        """What is known, and what was used since then.
+
+        Another process looks, too, and may have had to begin anew where this one's reader knows all that was used since its
+        own last look.
+        """
+        known = self._unwritten or self._stored.read(_known) or _Known()
+        if known.engine != reader.endpoint_id:
+            known = _Known(engine=reader.endpoint_id)
+        looks, own = [known], self._own
+        if own is not None and own.engine == known.engine and 0 < own.since < known.since:
+            looks.insert(0, own)
+        elif own is not None and own.engine == known.engine and own.mark != known.mark and known.since > 0:
+            looks.append(own.with_uses_of(known))
+        for known in looks:
+            if (uses := await self._uses(reader, known.mark, call)).complete:
+                break
+        return known, uses
+
     def since_listing(self, reader: Reader) -> "UsedSince | None":
         """What tells what was used since the last look; None where there was none, or the endpoint does not tell."""
         return UsedSince(reader, self.mark) if self.mark is not None and isinstance(reader, WatchesUse) else None
@@ -185,6 +211,7 @@ class LastUse:
             return Uses()
 
     def _write(self, known: _Known) -> str | None:
+        self._own = known
         content = {"engine": known.engine, "mark": known.mark, "since": known.since, "seen": known.entries}
         problem = self._stored.write("what was used when", content)
         self._unwritten = known if problem is not None else None

@@ -417,6 +417,31 @@ OF_PAIRS = (
         "max(here, resource.created_at)",
     ),
     Mutant(
+        "a stream whose engine may have dropped events has a gap",
+        "was_queue_long = len(self._read_at) == QUEUE and at <= self._read_at[0]",
+        "was_queue_long = False",
+    ),
+    Mutant(
+        "a stream that was interrupted for too long has a gap",
+        "is_unconnected = is_first and self._start is not None",
+        "is_unconnected = False",
+    ),
+    Mutant(
+        "a stream whose engine's clock is set back has a gap",
+        " or at < self._newest - DISORDER:",
+        ":",
+    ),
+    Mutant(
+        "a stream that has told nothing lately is not believed",
+        "if oldest is None or _key(oldest) not in self._recent:",
+        "if oldest is None:",
+    ),
+    Mutant(
+        "what was used before the record began is not known",
+        " or begin < self._start:",
+        ":",
+    ),
+    Mutant(
         "a use of what lies on something is a use of that",
         "base._replace(last=max(base.last, top.last), had=base.had or top.had)",
         "base",

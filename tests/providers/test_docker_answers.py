@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from reaper.errors import (
     ServerError,
     UnreadableError,
 )
-from reaper.providers.docker import connection, events
+from reaper.providers.docker import connection, events, use_record
 from reaper.providers.docker.client import DockerProvider
 from reaper.providers.docker.settings import DockerTable
 from tests.providers.lab import NAME, direct, server
@@ -231,6 +232,38 @@ async def test_a_deep_answer_is_unreadable_and_no_bug(ask: str, body: str) -> No
 async def test_a_deep_refusal_is_one_without_a_reason() -> None:
     error = await refused("list", lambda _: web.Response(status=500, text=DEEP, content_type="application/json"))
     assert type(error) is ServerError
+
+
+async def test_a_stream_of_uses_ends_when_it_is_silent_and_an_event_that_cannot_be_read_is_a_gap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(use_record, "QUIET", 0.05)
+    monkeypatch.setattr(use_record, "LONGEST", 4096)
+    now = time.time_ns() - 3600 * use_record.NS
+    actor = {"ID": "data", "Attributes": {}}
+    event = json.dumps({"Type": "volume", "Action": "create", "Actor": actor, "timeNano": now}).encode()
+    asked: list[str] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        yield event + b"\n\n" + event + b"\n"
+        if len(asked) > 1:
+            yield {2: b"{", 3: b"[" * 5000, 4: b'{"timeNano": 1}'}[len(asked)] + b"\n"
+        await anyio.sleep(3600)
+
+    def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request.query["since"])
+        return web.Response(body=body())
+
+    async with engine(answer) as provider:
+        record = provider._uses
+        record.wanted.set()
+        runs = []
+        for _ in range(4):
+            assert await provider.follow_uses()
+            runs.append(record.run)
+    assert asked[0] == "0.000000001"
+    assert {since.partition(".")[0] for since in asked[1:]} == {str(now // use_record.NS - 1)}
+    assert len(set(runs)) == 4
 
 
 async def test_an_engine_where_nothing_happens_is_asked_anew_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:

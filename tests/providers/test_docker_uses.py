@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from devkit.client import EngineClient
+from devkit.engine import PrivateEngine
 from reaper.core.model import Kind
 from reaper.providers.base import Also
 from reaper.providers.docker.client import DockerProvider
@@ -97,4 +98,22 @@ async def test_what_a_container_used_that_is_gone_again_may_be_used(any_engine: 
     told = await provider.uses(mark, direct)
     assert "data" in told.ids or Kind.VOLUME in told.untold
     assert network in told.ids or Kind.NETWORK in told.untold
+    await provider.close()
+
+
+@pytest.mark.engine
+@pytest.mark.engines("podman-4.3", "podman-5.8")
+async def test_podman_which_keeps_its_events_in_a_file_knows_of_more_than_a_few(engine: PrivateEngine) -> None:
+    """So no stream is followed there."""
+    provider = DockerProvider(DockerTable(name=NAME, host=engine.host))
+    await provider.list(direct)
+    mark = (await provider.uses(None, direct)).mark
+    engine.create_volume("first", {})
+    for number in range(150):
+        engine.create_volume(f"data-{number}", {})
+        await provider._connection.request("DELETE", f"volumes/data-{number}")
+    told = await provider.uses(mark, direct)
+    assert told.complete
+    assert "first" in told.ids
+    assert not await provider.follow_uses()
     await provider.close()

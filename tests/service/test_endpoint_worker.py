@@ -1,6 +1,6 @@
 """What keeps one endpoint swept, on time that jumps."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -400,6 +400,27 @@ async def test_what_takes_over_knows_of_the_deaths() -> None:
     assert [sweep.due for sweep in house.diary.sweeps] == [frozenset({SOON.name})]
     assert "client" not in house.left()
     assert house.provider.asked_since == [None, death.stopped_at]
+
+
+async def test_uses_are_followed_again_soon_and_less_often_where_that_fails() -> None:
+    house = House()
+    asked: list[float] = []
+    answers: Iterator[bool | Exception] = iter(
+        [UnavailableError("no events today")] * 5 + [ZeroDivisionError("bug"), True, True, False]
+    )
+
+    async def follow_uses() -> bool:
+        asked.append(anyio.current_time())
+        if isinstance(answer := next(answers), Exception):
+            raise answer
+        await anyio.sleep(100)
+        return answer
+
+    house.worker.endpoint.reader.follow_uses = follow_uses  # type: ignore[attr-defined]
+    async with house.kept():
+        await anyio.sleep(3600)
+    assert [round(after - before, 1) for before, after in pairwise(asked)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 100.1, 100.1]
+    assert len(house.diary.stumbles) == 1
 
 
 # -- what always fails -------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
@@ -17,7 +17,9 @@ from reaper.core.quota import COUNT, Quota
 from reaper.core.rules import Rules
 from reaper.core.scope import Scope, Selector
 from reaper.errors import DeniedError, ServerError
-from reaper.providers.memory import Held, Rule
+from reaper.providers.abilities import Uses
+from reaper.providers.base import Call
+from reaper.providers.memory import Held, MemoryProvider, Rule
 from reaper.sweep.ownership import Memory
 from reaper.sweep.sweep import Stop
 from reaper.sweep.usage import LastUse
@@ -100,6 +102,61 @@ async def test_a_use_between_two_looks_counts(tmp_path: Path) -> None:
     assert outcomes(await swept.sweep()) == {}
     await later(swept, 2.1)
     assert outcomes(await swept.sweep()) == dict.fromkeys(NAMES, "deleted")
+
+
+class Forgetful(MemoryProvider):
+    """Knows of no use that was before."""
+
+    async def uses(self, since: str | None, call: Call) -> Uses:
+        return replace(await super().uses(since, call), complete=False)
+
+
+class Following(MemoryProvider):
+    """Knows what was used since its own looks, and of those of others nothing."""
+
+    given: ClassVar[set[str | None]] = set()
+
+    async def uses(self, since: str | None, call: Call) -> Uses:
+        told = await super().uses(since, call)
+        is_own = since in self.given
+        mark = "0" * (len(self.given) + 1) + str(told.mark)  # the same numbers
+        self.given.add(mark)
+        return replace(told, complete=told.complete and is_own, mark=mark)
+
+
+def beside(first: Lab, state: Path, kind: type[MemoryProvider]) -> Lab:
+    """Another process that sweeps the same endpoint and remembers in the same place."""
+    other = lab(by=first.rules, state=state)
+    other.world, other.clock, other.provider = first.world, first.clock, kind(first.world, "local", None)
+    return other
+
+
+@pytest.mark.parametrize("used", [False, True])
+async def test_another_process_that_begins_anew_makes_nothing_used_now(tmp_path: Path, used: bool) -> None:
+    """A one-shot sweep knows what the engine remembers, and the service knows for longer."""
+    swept = lab(*THINGS, by=rules(*UNUSED), state=tmp_path)
+    await swept.sweep()
+    other = beside(swept, tmp_path, Forgetful)
+    await later(swept, 1)
+    if used:
+        swept.world.use(*(thing.id for thing in THINGS))
+    assert await other.outcomes() == {}
+    await later(swept, 1.1)
+    assert await swept.outcomes() == ({} if used else dict.fromkeys(NAMES, "deleted"))
+
+
+async def test_what_another_process_has_seen_in_use_was_used(tmp_path: Path) -> None:
+    swept = lab(*THINGS, by=rules(*UNUSED), state=tmp_path)
+    swept.provider = Following(swept.world, "local", None)
+    await swept.sweep()
+    other = beside(swept, tmp_path, MemoryProvider)
+    await later(swept, 1)
+    user = replace(running("bench-1"), uses=frozenset({"bench-data"}))
+    swept.world.add(user)
+    assert await other.outcomes() == {}
+    swept.world.remove("bench-1")
+    await later(swept, 1.1)
+    assert await swept.outcomes() == dict.fromkeys(NAMES - {"bench-data"}, "deleted")
 
 
 @pytest.mark.parametrize(

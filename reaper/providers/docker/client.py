@@ -45,6 +45,7 @@ from reaper.providers.docker.network_endpoints import delete_network, proven_sta
 from reaper.providers.docker.own_container import OwnContainer
 from reaper.providers.docker.pods import Pods
 from reaper.providers.docker.settings import DockerTable
+from reaper.providers.docker.use_record import UseRecord, follow
 from reaper.providers.docker.uses import uses_since
 from reaper.providers.docker.volumes_images import image, reports_creation, volume
 from reaper.providers.parsing import text as text_of
@@ -89,6 +90,7 @@ class DockerReader:
         self._disk = Disk(engine.name, self._connection)
         self._pods = Pods(engine.name, self._connection)
         self._mounted = MountedImages()
+        self._uses = UseRecord()
         self.meter = DataRoot(engine, self._connection)
         self._layers: dict[str, tuple[str, ...]] = {}  # by the id of an image, as inspections have shown them
         self._start: str | None = None  # the id of the network that the engine makes at each of its starts
@@ -162,8 +164,14 @@ class DockerReader:
 
     async def uses(self, since: str | None, call: Call) -> Uses:
         """See ``WatchesUse``: by the events that the engine still knows."""
-        ask = partial(uses_since, self._connection, since, self._start, self._ahead)
-        return await call(f"read the events of {self.endpoint}", ask)
+        ask = partial(uses_since, self._connection, since, self._start, self._ahead, self._uses)
+        uses = await call(f"read the events of {self.endpoint}", ask)
+        self._uses.wanted.set()
+        return uses
+
+    async def follow_uses(self) -> bool:
+        """See ``FollowsUse``: by a stream of events."""
+        return await follow(self._connection, self._uses, lambda: self._ahead)
 
     async def _with_time_of_tag(self, found: Resource, call: Call) -> Resource:
         """The image as an inspection shows it, which alone shows when it was tagged; as it was listed where that fails."""
