@@ -1,5 +1,7 @@
 """What comes with an image owns nothing, and two projects of one name are two: on real engines, with real Compose."""
 
+import os
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +29,17 @@ def image_of(engine: EngineClient, name: str, labels: Mapping[str, str]) -> str:
     engine.commit(ident, f"{name}:1")
     engine.remove(ident)
     return f"{name}:1"
+
+
+def forget(engine: PrivateEngine, image: str, folder: Path) -> None:
+    """Have the engine know nothing of an image of which containers are there that do not run."""
+    if "containerd" not in engine.flavour.name:
+        engine.api.must("DELETE", f"/images/{image}?force=1")
+        return
+    (folder / "Dockerfile").write_text(f"FROM bench:1\nLABEL other={image}\n")
+    words = [*engine.docker_command(), "build", "--quiet", "--tag", image, str(folder)]
+    done = subprocess.run(words, env={**os.environ, "DOCKER_HOST": engine.host}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def old(engine: PrivateEngine, *idents: str) -> None:
@@ -96,6 +109,25 @@ def test_labels_of_an_image_that_is_gone_take_nothing(engine: PrivateEngine, rea
         assert ended.outcomes() == {"mine": "deleted"}
     else:
         assert "its image could not be read" in rows(ended)["mine"]["sentence"]
+
+
+def test_labels_that_a_sweep_has_proven_to_be_its_own_take_it_when_its_image_is_gone(
+    engine: PrivateEngine, reaper: Program, tmp_path: Path
+) -> None:
+    """What an earlier listing has shown stays true; of what was made since, nothing is known."""
+    plain, labelled = image_of(engine, "plain", {"run": "x"}), image_of(engine, "labelled", OWNED)
+    exited(engine, "mine", OWNED, image=plain)
+    exited(engine, "stranger", {}, image=labelled)
+    assert reaper("--once", "--json", "--older-than", "1h").outcomes() == {}
+    exited(engine, "late", OWNED, image=plain)
+    for image in (plain, labelled):
+        forget(engine, image, tmp_path)
+    for _ in range(2):
+        assert "not_owned" not in reasons(reaper("--once", "--dry-run", "--json", "--stopped"))["mine"]
+    ended = reaper("--once", "--json", "--stopped")
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == {"mine": "deleted"}
+    assert containers(engine) == {"stranger", "late"}
 
 
 @pytest.mark.usefixtures("compose_possible")

@@ -555,4 +555,19 @@ OF_PAIRS = (
         "not in resource.own_labels and not self.containers",
     ),
     Mutant("an answer about another container is no record", 'if row.get("Id") != container or own', "if own"),
+    Mutant(
+        "labels are remembered of the engine that had the container alone",
+        'if content["engine"] != self._engine:',
+        "if False:",
+    ),
+    Mutant(
+        "labels are remembered of a container with these labels alone",
+        "return keys if digest == _digest(container) else None",
+        "return keys",
+    ),
+    Mutant(
+        "a guess at whose labels they are is not remembered",
+        "if container.id in proven and container.inherited is not None",
+        "if container.inherited is not None",
+    ),
 )

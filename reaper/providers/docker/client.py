@@ -43,6 +43,7 @@ from reaper.providers.docker.labelled import is_wanted, rows_with
 from reaper.providers.docker.mounted_images import MountedImages
 from reaper.providers.docker.network_endpoints import delete_network, proven_stale
 from reaper.providers.docker.own_container import OwnContainer
+from reaper.providers.docker.own_labels import OwnLabels
 from reaper.providers.docker.pods import Pods
 from reaper.providers.docker.settings import DockerTable
 from reaper.providers.docker.use_record import UseRecord, follow
@@ -72,12 +73,15 @@ class DockerReader:
     Args:
         engine: where the engine is.
         own_container: the ids by which this process knows the container that it runs in.
+        own_labels: what is remembered of containers whose images are gone.
     """
 
     provider = "docker"
     traits = Traits(kinds=frozenset({Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME, Kind.IMAGE, Kind.BUILD_CACHE}))
 
-    def __init__(self, engine: DockerTable, own_container: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, engine: DockerTable, own_container: frozenset[str] = frozenset(), own_labels: OwnLabels | None = None
+    ) -> None:
         self.endpoint = engine.name
         self.identity = engine.host
         self.endpoint_id: str | None = None
@@ -85,7 +89,7 @@ class DockerReader:
         self._engine = engine
         self._own = OwnContainer(own_container)
         self._connection = EngineConnection(engine)
-        self._image_labels = ImageLabels(engine.name, self._list_images, self._inspect_image)
+        self._image_labels = ImageLabels(engine.name, self._list_images, self._inspect_image, own_labels)
         self._dependents = Dependents(self.endpoint, self._connection.containers, self.inspect, self._image_labels.mark)
         self._disk = Disk(engine.name, self._connection)
         self._pods = Pods(engine.name, self._connection)
@@ -110,7 +114,7 @@ class DockerReader:
         await self._pods.read((text_of(row.get("Id")) for row in listed), call)
         inventory = self._inventory(listed, networks, skew, label_keys, every_network=every_network)
         await self._image_labels.read(inventory.resources, call)
-        marked = self._own.mark(self._pods.grouped(map(self._image_labels.mark, inventory.resources)))
+        marked = self._own.mark(self._pods.grouped(self._image_labels.marked(inventory.resources, self.endpoint_id)))
         inventory = replace(inventory, resources=marked)
         if not label_keys and also == NOTHING_ELSE:
             return inventory

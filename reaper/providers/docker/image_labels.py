@@ -17,6 +17,7 @@ from reaper.providers import parsing
 from reaper.providers.base import Call
 from reaper.providers.docker.calls import IMAGE
 from reaper.providers.docker.containers import Row, image_labels
+from reaper.providers.docker.own_labels import OwnLabels
 from reaper.providers.parsing import text
 
 FEW = 4  # images to ask for one by one; where there are more, one listing costs less
@@ -32,12 +33,14 @@ class ImageLabels:
         endpoint: the engine's name.
         listing: ``GET /images/json``.
         inspection: ``GET /images/ID/json``.
+        own: what is remembered of containers whose image is not known any more.
     """
 
-    def __init__(self, endpoint: str, listing: Listing, inspection: Inspection) -> None:
+    def __init__(self, endpoint: str, listing: Listing, inspection: Inspection, own: OwnLabels | None = None) -> None:
         self._endpoint = endpoint
         self._listing = listing
         self._inspection = inspection
+        self._own = own
         self._known: dict[str, Mapping[str, str]] = {}
         self._gone: set[str] = set()
 
@@ -55,6 +58,16 @@ class ImageLabels:
                     self._learn(row, wanted)
             for id_ in sorted(wanted - self._known.keys())[:FEW]:  # the listing leaves out those that others are built on
                 await call(f"inspect image {_short(id_)}", partial(self._read_one, id_))
+
+    def marked(self, listed: Sequence[Resource], engine: str | None) -> list[Resource]:
+        """Everything that an engine was listed with, its containers marked. What is known of them is remembered."""
+        if self._own is None:
+            return [*map(self.mark, listed)]
+        self._own.recall(engine)
+        marked = [*map(self.mark, listed)]
+        containers = [resource for resource in marked if resource.kind is Kind.CONTAINER and resource.id]
+        self._own.learn(containers, (container.id for container in containers if container.image_id in self._known))
+        return marked
 
     async def read_of(self, container: Resource) -> None:
         """Read what is not known yet of the image of this one. Raises ``ProviderError``; not when there is no such image."""
@@ -92,6 +105,8 @@ class ImageLabels:
             inherited = frozenset(key for key, value in labels.items() if known.get(key) == value)
         elif before is not None and before.inherited is not None and before.labels == container.labels:
             inherited = before.inherited
+        elif self._own is not None and (remembered := self._own.inherited(container)) is not None:
+            inherited = remembered
         elif container.image_id in self._gone and made_of(container.labels, container.image_id):
             # Compose has made it, so Compose's labels are its own; of the others nothing is known any more.
             inherited = frozenset(key for key in container.labels or {} if not key.startswith(COMPOSE))

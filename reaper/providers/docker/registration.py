@@ -64,11 +64,12 @@ class _Docker(Registration[DockerTable]):
 
     def connect(self, table: DockerTable, secret: str, state: Path, *, act: bool) -> Connection:  # noqa: ARG002
         """A client of the engine."""
-        from reaper.providers.docker import client  # noqa: PLC0415 - it brings asyncio
+        from reaper.providers.docker import client, own_labels  # noqa: PLC0415 - it brings asyncio
         from reaper.providers.docker.own_container import detect_own_container  # noqa: PLC0415
 
         make = client.DockerProvider if act else client.DockerReader
-        return Connection(make(table, detect_own_container()), remembered_as=table.host)
+        own = own_labels.OwnLabels(state, table.host, learns=act)
+        return Connection(make(table, detect_own_container(), own), remembered_as=table.host)
 
 
 REGISTRATION = _Docker()
