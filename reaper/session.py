@@ -91,7 +91,7 @@ class Session:
         self.observers = list(observers)
         self.observer: Observer = _Observers(self.observers)
         if sockets is None:
-            sockets, other = sockets_to_ask(os.environ), service_at(other_service(os.environ), os.environ)
+            sockets, other = sockets_to_ask(os.environ), service_at(other_service(os.environ), os.environ, state=plan.state)
         self.engines = Engines()
         self.leases = KnownLeases(plan.state, sockets, other)
         self.journal: Journal | None = None

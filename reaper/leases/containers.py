@@ -70,17 +70,13 @@ def _lines(path: Path, *_: int) -> frozenset[str]:
     return frozenset(read_text(path, own=True).split("\n")[:-1])
 
 
-def recorded(state: Path) -> frozenset[str]:
-    """The ids of the leases that have such a file."""
-    try:
-        return frozenset(path.name for path in (state / FOLDER).iterdir())
-    except OSError:
-        return frozenset()
-
-
 def forget(state: Path, before: datetime, but: Iterable[str] = ()) -> None:
     """Delete the files that were written before a time, but those of some leases."""
-    for lease in recorded(state).difference(but):
+    try:
+        recorded = {path.name for path in (state / FOLDER).iterdir()}
+    except OSError:
+        return
+    for lease in recorded.difference(but):
         path = state / FOLDER / lease
         with suppress(OSError):  # another process was faster
             if path.stat().st_mtime < before.timestamp():

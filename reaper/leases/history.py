@@ -1,6 +1,7 @@
 """The leases that have ended, read when they are asked for: there may be tens of thousands, and few cover anything."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -31,6 +32,9 @@ class History(Protocol):
     def count(self) -> int:
         """How many there are, with those that have not ended."""
 
+    def containers(self, id_: str) -> Container[tuple[str, str]]:
+        """Those that were seen here to be made under the lease with this id: see ``Lease``."""
+
 
 class LazyIndex(LeaseIndex):
     """An index of the open leases, which reads the ended ones when they are asked for, each once.
@@ -53,6 +57,10 @@ class LazyIndex(LeaseIndex):
         self.keys: frozenset[str] = frozenset()
         self.made_by: dict[str, set[str]] = {}
 
+    def put(self, lease: Lease) -> None:
+        """See ``LeaseIndex``."""
+        super().put(replace(lease, containers=self._history.containers(lease.id)))
+
     def changed(self) -> None:
         """What was not found may be there now."""
         self._missing.clear()
@@ -72,7 +80,7 @@ class LazyIndex(LeaseIndex):
             self._missing.add(id_)
         else:
             self.put(found)
-        return found
+        return super().get(id_)
 
     def read(self, id_: str) -> Lease | None:
         """The one with this id, if it has been read."""

@@ -6,9 +6,10 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -16,6 +17,7 @@ from reaper.core.durations import parse_time
 from reaper.core.lease import Claim, Ending, Lease, texts
 from reaper.core.lease_index import Leases
 from reaper.errors import LeasesUnknownError
+from reaper.leases.containers import MadeContainers
 from reaper.leases.history import LazyIndex
 from reaper.leases.peers import Peer, is_trusted
 from reaper.leases.record import THIS_PROCESS, Holder
@@ -63,10 +65,12 @@ class ServedLeases:
 
     Args:
         path: the socket.
+        state: the state directory, where what is made under its leases may be recorded.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, state: Path | None = None) -> None:
         self._path = path
+        self._state = state
         self._edition, self._seq = "", 0
         self._index = LazyIndex(self)
         self._at = float("-inf")
@@ -210,6 +214,10 @@ class ServedLeases:
         """How many there may be at the least, and one more for the ended ones that have not been asked for."""
         return len(tuple(self._index.known)) + self._trusted
 
+    def containers(self, id_: str) -> Container[tuple[str, str]]:
+        """See ``history.History``: this host has recorded them, whatever the service says."""
+        return frozenset() if self._state is None else MadeContainers(self._state, id_)
+
 
 class RemoteLeases(ServedLeases):
     """Reads them at the address of a service that may be on another host: an engine that hosts share has one that knows.
@@ -219,10 +227,11 @@ class RemoteLeases(ServedLeases):
     Args:
         url: of http or https.
         token: the service's, where it requires one.
+        state: the state directory.
     """
 
-    def __init__(self, url: str, token: str | None) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, token: str | None, state: Path | None = None) -> None:
+        super().__init__(url, state)
         self._token = token
         self._prefix = urlsplit(url).path.rstrip("/")
 

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -15,7 +14,6 @@ from reaper.core.durations import human
 from reaper.core.lease import Ending
 from reaper.core.lease_index import Leases
 from reaper.errors import ConfigError
-from reaper.leases.containers import FOLDER, MadeContainers, recorded
 from reaper.leases.peers import listener
 from reaper.leases.record import MAX_AGE_CAUSE
 from reaper.leases.served import WITHIN, FollowedLeases, RemoteLeases, ServedLeases
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 
 NAME = "leases.db"
 KILLED = "killed"
-_NOTHING: frozenset[tuple[str, str]] = frozenset()
 
 
 class SharedLeases:
@@ -43,7 +40,6 @@ class SharedLeases:
         self._path = folder / NAME
         self._file: LeaseFile | None = None
         self._dead: dict[str, Ending] = {}
-        self._recorded = 0, frozenset[str]()
 
     def __call__(self) -> Leases:
         """The leases, living and ended. Blocks for milliseconds. Raises LeasesUnknownError."""
@@ -68,18 +64,6 @@ class SharedLeases:
     def made_elsewhere(self) -> Mapping[str, frozenset[tuple[str, str]]]:
         """What runs of this state directory were seen to make under leases that a service elsewhere keeps."""
         return {} if self._file is None else self._file.made_elsewhere()
-
-    @property
-    def recorded_elsewhere(self) -> frozenset[str]:
-        """Likewise, the leases whose containers were recorded."""
-        with suppress(OSError):
-            at = (self._path.parent / FOLDER).stat().st_mtime_ns  # each new file in it changes that
-            if at != self._recorded[0]:
-                self._recorded = at, frozenset(id_ for id_ in recorded(self._path.parent) if not self._has(id_))
-        return self._recorded[1]
-
-    def _has(self, id_: str) -> bool:
-        return self._file is not None and self._file.find(id_) is not None
 
     def close(self) -> None:
         """Let go of the file."""
@@ -136,17 +120,19 @@ class KnownLeases:
         if self._served is None:
             self._served = [*self._services(), *([] if self._other is None else [self._other])]
         shared, served = self.own(), [read() for read in self._served]
-        elsewhere = self.own.made_elsewhere if served else {}
-        for id_ in elsewhere.keys() | self.own.recorded_elsewhere if served else ():
-            made, containers = elsewhere.get(id_, _NOTHING), MadeContainers(self._path.parent, id_)
+        for id_, made in self.own.made_elsewhere.items() if served else ():
             for index in chain.from_iterable(leases.parts for leases in served):
-                if (lease := index.get(id_)) is not None and (lease.made is not made or lease.containers != containers):
-                    index.put(replace(lease, made=made, containers=containers))
+                if (lease := index.get(id_)) is not None and lease.made is not made:
+                    index.put(replace(lease, made=made))
         return Leases.of([shared, *served])
 
     def _services(self) -> Sequence[ServedLeases]:
         there = [path for path in self._sockets if is_there(path)]
-        return [ServedLeases(path) for path in there if listener(path) is not None or not self._has_those_of(path)]
+        return [
+            ServedLeases(path, self._path.parent)
+            for path in there
+            if listener(path) is not None or not self._has_those_of(path)
+        ]
 
     def _has_those_of(self, path: str) -> bool:
         """Whether the leases of a service that is dead can be read from the disk here, as far as can be told.
@@ -170,16 +156,19 @@ class KnownLeases:
             self._other.close()
 
 
-def service_at(url: str | None, env: Mapping[str, str], *, follow: bool = False) -> ServedLeases | FollowedLeases | None:
+def service_at(
+    url: str | None, env: Mapping[str, str], *, follow: bool = False, state: Path | None = None
+) -> ServedLeases | FollowedLeases | None:
     """What reads the leases of a service.
 
     Args:
         url: where it listens; None for nowhere.
         env: where the token may be.
         follow: whether a thread does that, again and again.
+        state: the state directory, where what is made under its leases may be recorded.
     """
     if not url:
         return None
     local = url.startswith("unix://")
-    reader = ServedLeases(url.removeprefix("unix://")) if local else RemoteLeases(url, env.get(TOKEN))
+    reader = ServedLeases(url.removeprefix("unix://"), state) if local else RemoteLeases(url, env.get(TOKEN), state)
     return FollowedLeases(reader) if follow else reader

@@ -19,8 +19,7 @@ from reaper.core.lease import Ending, Lease
 from reaper.core.lease_index import Leases
 from reaper.errors import LeasesUnknownError
 from reaper.files import check_own, check_regular
-from reaper.leases import containers
-from reaper.leases.containers import MadeContainers
+from reaper.leases.containers import MadeContainers, forget
 from reaper.leases.database import (
     MADE_TABLE,
     PUT,
@@ -191,7 +190,7 @@ class LeaseFile:
             )
             self._with(lambda connection: write(connection, *((statement, bound) for statement in statements)))
             kept = self._with(lambda connection: connection.execute("SELECT id FROM lease").fetchall())
-        containers.forget(self.file.parent, before, (row["id"] for row in kept))
+        forget(self.file.parent, before, (row["id"] for row in kept))
         self._version = -1
 
     def _refresh(self) -> None:
@@ -240,8 +239,7 @@ class LeaseFile:
                     self._index.made_by.setdefault(resource, set()).add(id_)
 
     def _lease(self, record: LeaseRecord) -> Lease:
-        made = self._made.get(record.id, frozenset())
-        return replace(record.lease(), made=made, containers=MadeContainers(self.file.parent, record.id))
+        return replace(record.lease(), made=self._made.get(record.id, frozenset()))
 
     def _note(self, record: LeaseRecord) -> None:
         self._index.put(self._lease(record))
@@ -279,6 +277,10 @@ class LeaseFile:
     def count(self) -> int:
         """How many there are, ended or not. Raises LeasesUnknownError."""
         return sum(self.states().values())
+
+    def containers(self, id_: str) -> MadeContainers:
+        """See ``history.History``."""
+        return MadeContainers(self.file.parent, id_)
 
     def _records(self, where: str, **values: str) -> Sequence[LeaseRecord]:
         rows = self._rows(f"SELECT * FROM lease WHERE {where}", **values)  # noqa: S608 - a condition of this module

@@ -10,8 +10,9 @@ import pytest
 
 from reaper.core.lease import Ending, Lease
 from reaper.core.lease_index import Leases
-from reaper.leases.containers import FOLDER, MadeContainers, forget, recorded
+from reaper.leases.containers import FOLDER, MadeContainers, forget
 from reaper.leases.database import create
+from reaper.leases.history import LazyIndex
 from reaper.leases.record import LeaseState
 from reaper.leases.served import ServedLeases
 from reaper.leases.sources import NAME, KnownLeases
@@ -19,6 +20,10 @@ from reaper.leases.store import LeaseFile
 from tests.leases.test_leasedb import ENDED, HOUR, NOW, RECORD
 
 CONTAINER = ("engine-1", "ef" * 32)
+
+
+def recorded(state: Path) -> set[str]:
+    return {path.name for path in (state / FOLDER).iterdir()}
 
 
 def made(state: Path, lease: str = RECORD.id) -> MadeContainers:
@@ -108,15 +113,20 @@ def test_a_record_is_forgotten_with_its_lease(tmp_path: Path) -> None:
     file.forget(NOW + HOUR)
     assert {RECORD.id} <= recorded(tmp_path) <= {RECORD.id, "new"}, "a lease that has not ended keeps it, however old"
     forget(tmp_path, NOW + timedelta(days=36500))
-    assert recorded(tmp_path) == frozenset()
+    assert recorded(tmp_path) == set()
 
 
 def test_a_lease_that_a_service_elsewhere_keeps_has_those_that_were_recorded_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = Lease("l1", "pid 1", since=NOW, ending=Ending(NOW, "killed"))
-    monkeypatch.setattr(ServedLeases, "__call__", lambda _: Leases([lease, replace(lease, id="l2")]))
-    known = KnownLeases(tmp_path, (), ServedLeases("/nowhere"))
+    served = ServedLeases("/nowhere", tmp_path)
+    index = LazyIndex(served)
+    for each in (lease, replace(lease, id="l2")):
+        index.put(each)
+    monkeypatch.setattr(ServedLeases, "all_ended", lambda _: ())
+    monkeypatch.setattr(ServedLeases, "__call__", lambda _: Leases(index))
+    known = KnownLeases(tmp_path, (), served)
     assert CONTAINER not in next(iter(known())).containers
     made(tmp_path, "l1")
     found = {each.id: each for each in known()}
