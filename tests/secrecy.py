@@ -24,6 +24,8 @@ _WRITTEN = (
     "*.log",
     "*.prom",
     "owned-*",
+    "own-labels-*",
+    "containers/*",
     "links-*",
     "evidence/*",
 )  # by the program; tests write configurations and secrets

@@ -320,7 +320,7 @@ def test_a_dry_run_says_what_the_sweep_then_does(run: Program, fake: FakeEngine,
     inventory(fake)
     before: Any = run("--once", "--dry-run", "--json")
     assert fake.changes() == []
-    assert not list(tmp_path.glob("owned-*.json")), "it remembers nothing either"
+    assert not list(tmp_path.glob("own*.json")), "it remembers nothing either"
     after = run("--once", "--json")
     assert before.outcomes().keys() == after.outcomes().keys() == DEFAULTS
     assert set(after.outcomes().values()) == {"deleted"}
