@@ -36,7 +36,7 @@ from reaper.observers.journal_rows import Begun, Gap, gaps_left, spell
 from reaper.providers import answers, parsing
 from reaper.providers.daytona import links as daytona_links
 from reaper.providers.daytona import sandboxes
-from reaper.providers.docker import containers, docker_host, events, links, upstream, volumes_images
+from reaper.providers.docker import containers, docker_host, events, links, upstream, use_record, volumes_images
 from reaper.providers.docker.image_labels import ImageLabels
 from reaper.providers.docker.settings import DockerTable
 from reaper.run.orders import Orders, OrdersError
@@ -258,6 +258,29 @@ def docker_events(data: bytes) -> None:
     for resource in found:
         assert resource.kind is Kind.CONTAINER
         assert not resource.inspected
+
+
+def docker_uses(data: bytes) -> None:
+    """The same stream, of which a record of uses is kept."""
+    now = int(NOW.timestamp()) * use_record.NS
+
+    def read(pieces: Iterator[bytes]) -> list[object]:
+        async def stream() -> AsyncIterator[bytes]:
+            for piece in pieces:
+                yield piece
+
+        record = use_record.UseRecord()
+        record.connected()
+        with suppress(StopIteration):  # it waits for nothing
+            use_record.read(stream(), record, lambda: now).send(None)
+        told = record.joined(record.run, now, ())
+        assert told is None, "nothing is what the engine remembers"
+        assert 0 <= record.since <= now + use_record.WRONG
+        known = (record._used, record._deleted, record._arrived)
+        assert all(at <= now + 2 * use_record.WRONG for names in known for at in names.values())
+        return [record.since, record.run.partition("-")[2], *known]
+
+    assert read(_cut(data)) == read(iter([data]))
 
 
 def daytona_rows(data: bytes) -> None:
@@ -499,6 +522,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             served_leases,
             docker_rows,
             docker_events,
+            docker_uses,
             daytona_rows,
             answer_texts,
             texts,

@@ -24,6 +24,7 @@ LONGEST = 16 << 20  # bytes of one event: labels may be long, and each of them s
 FILTERS = json.dumps({"type": sorted(TYPES), "event": sorted(ACTIONS)})
 QUEUE = 900  # events that wait for this reader; an engine drops what comes when 1,024 do (moby: daemon/events, bufferSize)
 DISORDER = 2 * NS  # an event's time is read before it is put in line
+WRONG = 3600 * NS  # by so much a clock may be wrong
 RECENT = 1024  # events by which the record and what the engine remembers are joined; the engine remembers 256
 MANY = 20_000  # names of what was used
 
@@ -70,6 +71,8 @@ class UseRecord:
             now: on the engine's clock, or later.
         """
         at, name = int(event["timeNano"]), _key(event)
+        if at > now + WRONG:  # else all that comes would be too old
+            raise ValueError("the event is of the future")
         is_first, self._is_connection_new = self._is_connection_new, False
         # This one had happened before the one so many events ago was read: so many were waiting then, or more.
         was_queue_long = len(self._read_at) == QUEUE and at <= self._read_at[0]
@@ -169,18 +172,29 @@ async def follow(connection: EngineConnection, record: UseRecord, ahead: Callabl
             try:
                 is_open = True
                 record.connected()
-                async for line in _lines(answer.content.iter_any()):
-                    now = time.time_ns() + int(ahead().total_seconds() * NS)
-                    try:
-                        record.add(json.loads(line or b"null"), now)
-                    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError):
-                        record.break_off(now)  # it may have told of a use
+                await read(answer.content.iter_any(), record, lambda: time.time_ns() + int(ahead().total_seconds() * NS))
             finally:
                 answer.close()  # aiodocker leaves it open
     except Exception as error:  # noqa: BLE001
         if not (is_open and isinstance(error, TimeoutError)):  # nothing tells whether a silent one lives: it is asked anew
             connection.translate(error)
     return True
+
+
+async def read(chunks: AsyncIterable[bytes], record: UseRecord, now: Callable[[], int]) -> None:
+    """Add what a stream has to the record. What cannot be read may have told of a use, and is a gap.
+
+    Args:
+        chunks: of the stream.
+        record: of the uses.
+        now: returns the time on the engine's clock, or a little later.
+    """
+    async for line in _lines(chunks):
+        at = now()
+        try:
+            record.add(json.loads(line or b"null"), at)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError):
+            record.break_off(at)
 
 
 async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes | None]:
