@@ -103,8 +103,8 @@ class Dependents:
             with self._resting.one():
                 await self._turns.setdefault(place, anyio.Event()).wait()
         async with self._asking:
-            asked = [resource for _, resource in self._unseen.values() if self._asked.get(resource.id, 0) < MOST_ASKED]
-            await each(asked, lambda resource: self._ask(resource, inspect))
+            while asked := [one for _, one in self._unseen.values() if self._asked.get(one.id, 0) < MOST_ASKED]:
+                await each(asked, lambda one: self._ask(one, inspect))
         found = [*self._unseen.values(), *(entry for id_ in ids for entry in self._linked.get(id_, {}).values())]
         found = [(other, resource) for other, resource in found if other != key]
         before = {other for other, _ in found if self._place.get(other, len(self._place)) < place}

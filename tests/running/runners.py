@@ -89,7 +89,7 @@ RUN printf '#!/bin/sh\ncase "$*" in *wait*|*send-keys*) touch /started; sleep 60
 )
 INSPECT = Runner(
     preset="inspect-ai",
-    variable="REAPER_INSPECT",
+    variable="REAPER_INSPECT_AI",
     processes=("*/bin/inspect eval*", "* -m inspect_ai* eval*"),
     files={
         "task.py": """from inspect_ai import Task, task
