@@ -178,12 +178,11 @@ class Judge:
         """The grace of a new one, due when something takes the resource then: a policy may want it to be older."""
         if (due_at := grace.due_at) is None:
             return grace
-        times = (
-            self.now if match.matched else match.at
+        ends = [
+            at
             for match in self.matches(resource)
-            if resource.kind in match.policy.kinds
-        )
-        ends = [at for at in times if at is not None]
+            if resource.kind in match.policy.kinds and (at := self.now if match.matched else match.at) is not None
+        ]
         with suppress(InvalidLabelError):  # an earlier rule has kept it
             override = override_end(resource)
             ends += [override[1]] if override is not None else []

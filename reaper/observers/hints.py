@@ -147,9 +147,8 @@ def _soon(report: Report, plan: Plan, argv: Sequence[str]) -> list[str]:
         now = report.started_at + timedelta(seconds=report.seconds) + endpoint.clock_skew
         soon = [each for each in pending(endpoint.decisions, plan.rules.created_grace) if each.due_at <= now + SOON]
         if soon:
-            cannot = (
-                plan.wait or not plan.options.act or BEHIND[0] in argv
-            )  # `reaper run` waits for nothing before its command
+            # `reaper run` waits for nothing before its command.
+            cannot = plan.wait or not plan.options.act or BEHIND[0] in argv
             how = "" if cannot else f"; to wait for that: {_again(argv, '--wait')}"
             hints.append(f"{endpoint.endpoint}: {in_words(soon, now)}{how}")
     return hints

@@ -37,7 +37,7 @@ class Loaded:
     def check_successor_of(self, before: "Loaded") -> None:
         """Raise ConfigError where the file in force was found by its place and is gone: what it protects is not in this one.
 
-        Between two sweeps nobody looks, and a file is away for a moment while it is edited or replaced.
+        A file is away for a moment while it is edited or replaced.
         """
         gone = before.file
         if gone is not None and gone != self.file and not is_there(str(gone)):

@@ -79,10 +79,6 @@ class Members:
 
     # -- looking again -------------------------------------------------------------------------------------------------
 
-    def _containers(self) -> list[Decision]:
-        """Its containers or sandboxes; where it is one of volumes or images, these."""
-        return [d for d in self._open() if not d.resource.kind.joined]
-
     def _joined(self) -> list[Decision]:
         """Its networks and pods."""
         return [d for d in self._open() if d.resource.kind.joined]
@@ -98,7 +94,7 @@ class Members:
         if left := [r.decision.resource.name for r in self.results.values() if r.outcome is Outcome.SKIPPED]:
             raise ChangedError(f"{', '.join(left)} of its {open_[0].resource.group_word} was left in the first round")
         first = open_[0].resource
-        resources = [d.resource for d in self._containers()]
+        resources = [d.resource for d in open_ if not d.resource.kind.joined]
         self.context.check_below(resources, {d.resource.id for d in self.decisions})
         listed = await self._current_members(first)
         began = anyio.current_time()

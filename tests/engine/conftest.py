@@ -50,3 +50,11 @@ def registry(engine: PrivateEngine) -> Iterator[str]:
             yield f"127.0.0.1:{PORT}"
         finally:
             process.kill()
+
+
+@pytest.fixture
+def clean(engine: PrivateEngine) -> Iterator[PrivateEngine]:
+    """The engine, of which nothing is left afterwards, images included."""
+    yield engine
+    engine.clear()
+    engine.remove_images()

@@ -182,3 +182,14 @@ def make_old(engine: PrivateEngine, *names: str, age: timedelta = 2 * DAY) -> No
     wanted = {i: stopped(age) if engine.state(i) == "created" else ran(age) for name in names for i in found[name]}
     networks = [net for net in engine.networks() if net.removesuffix("_default") in names]
     engine.backdate(wanted, networks=dict.fromkeys(networks, age))
+
+
+def seen_a_day_ago(state: Path) -> None:
+    """Let what the memory has seen have been there for a day, unused."""
+    (file,) = state.glob("used-*.json")
+    content = json.loads(file.read_text())
+    content["since"] -= DAY.total_seconds()
+    for entry in content["seen"].values():
+        for i in (1, 2, 4):  # seen first, used last, arrived
+            entry[i] -= DAY.total_seconds()
+    file.write_text(json.dumps(content))

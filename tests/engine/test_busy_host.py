@@ -2,15 +2,13 @@
 
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from devkit.engine import PrivateEngine
 from tests import needs
-from tests.engine.lab import events, in_parallel, until
-from tests.engine.test_image_age import seen_a_day_ago
+from tests.engine.lab import events, in_parallel, seen_a_day_ago, until
 from tests.run import Program
 from tests.service.daemon import Daemon
 
@@ -27,13 +25,6 @@ unused_for = "1h"
 every = "1d"
 """
 EXECS = 120  # three events each, of which an engine keeps 256
-
-
-@pytest.fixture
-def clean(engine: PrivateEngine) -> Iterator[PrivateEngine]:
-    yield engine
-    engine.clear()
-    engine.remove_images()
 
 
 def execute(engine: PrivateEngine, container: str) -> str:

@@ -1,13 +1,11 @@
 """How old an image is: since it was last built, pulled, loaded or tagged on this engine, and not since it was first seen."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from devkit.engine import PrivateEngine
-from tests.engine.lab import DAY, docker, toml
+from tests.engine.lab import docker, seen_a_day_ago, toml
 from tests.run import Program
 
 pytestmark = [pytest.mark.engine, pytest.mark.engines("docker-20.10", "docker-28.5", "docker-28.5-containerd")]
@@ -23,25 +21,7 @@ older_than = "1h"
 """
 
 
-@pytest.fixture
-def clean(engine: PrivateEngine) -> Iterator[PrivateEngine]:
-    yield engine
-    engine.clear()
-    engine.remove_images()
-
-
 WAYS = ("nothing", "pull", "remove and pull", "pull by digest", "load")
-
-
-def seen_a_day_ago(state: Path) -> None:
-    """Let what the memory has seen have been there for a day, unused."""
-    (file,) = state.glob("used-*.json")
-    content = json.loads(file.read_text())
-    content["since"] -= DAY.total_seconds()
-    for entry in content["seen"].values():
-        for i in (1, 2, 4):  # seen first, used last, arrived
-            entry[i] -= DAY.total_seconds()
-    file.write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize("way", WAYS)

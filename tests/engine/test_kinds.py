@@ -1,7 +1,7 @@
 """Networks, volumes and images by policies of their own, on real engines: what is owned goes, and nothing else."""
 
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,6 @@ images = ["acme/*"]
 NETWORKS = '[[policy]]\nname = "networks"\nkinds = ["network"]\nolder_than = "1d"\n'
 VOLUMES = '[[policy]]\nname = "volumes"\nkinds = ["volume"]\nolder_than = "1ms"\n'
 UNUSED = '[[policy]]\nname = "unused"\nkinds = ["network", "volume", "image"]\nunused_for = "1ms"\n'
-
-
-@pytest.fixture
-def clean(engine: PrivateEngine) -> Iterator[PrivateEngine]:
-    yield engine
-    engine.clear()
-    engine.remove_images()
 
 
 def volume(engine: EngineClient, name: str = "", labels: Mapping[str, str] | None = None) -> str:

@@ -146,7 +146,7 @@ async def test_gone_by_itself_when_it_was_stopped() -> None:
 
 
 async def test_what_its_own_stop_removes_counts_as_deleted() -> None:
-    """``docker run --rm``: nobody else was there."""
+    """``docker run --rm``: no other client was there."""
     lab = Lab(Held(running("lost", lost_when_stopped=True), auto_remove=True))
     report = await lab.sweep()
     assert result(report, "lost").outcome is Outcome.DELETED
