@@ -93,7 +93,7 @@ class DockerReader:
         self._dependents = Dependents(self.endpoint, self._connection.containers, self.inspect, self._image_labels.mark)
         self._disk = Disk(engine.name, self._connection)
         self._pods = Pods(engine.name, self._connection)
-        self._mounted = MountedImages()
+        self._mounted = MountedImages(self._connection)
         self._uses = UseRecord()
         self.meter = DataRoot(engine, self._connection)
         self._layers: dict[str, tuple[str, ...]] = {}  # by the id of an image, as inspections have shown them
@@ -382,7 +382,7 @@ class DockerProvider(DockerReader):
                 case Kind.VOLUME:
                     await client._query_json(_INSPECT[resource.kind].format(resource.id), "DELETE")  # noqa: SLF001
                 case Kind.IMAGE:
-                    await self._mounted.refuse(resource, self._connection)
+                    await self._mounted.refuse(resource)
                     await client._query_json(f"images/{resource.id}", "DELETE", params={"noprune": "1"})  # noqa: SLF001
                 case _:
                     await client.containers.container(resource.id).delete(force=force, v=True)

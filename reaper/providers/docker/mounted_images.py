@@ -10,10 +10,12 @@ from dataclasses import replace
 from reaper.core.image_references import References
 from reaper.core.model import Kind, Resource
 from reaper.errors import DependencyError
+from reaper.providers.base import Call, call_once
 from reaper.providers.docker.connection import EngineConnection
 from reaper.providers.docker.containers import Row, mounts
 from reaper.providers.docker.volumes_images import api_version
 from reaper.providers.parsing import text
+from reaper.providers.sharing import Shared
 
 MOUNTS_IMAGES = (1, 48)
 """The version of the API since which Docker mounts images (Docker 28)."""
@@ -30,14 +32,15 @@ def mounted(row: Row) -> frozenset[str]:
 class MountedImages:
     """What the containers of one engine have mounted, and which of the images that were listed that may be."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: EngineConnection) -> None:
+        self._connection = connection
+        self._now: Shared[list[tuple[str, References]]] = Shared()
         self._of: dict[str, References] = {}  # by the id of a container
         self._images: dict[str, tuple[str, ...]] = {}  # the tags, by the id of an image
 
     def listed(self, containers: Iterable[Row]) -> None:
         """Learn of the containers of a whole listing, and forget the images of the last one."""
-        found = ((text(row.get("Id")), mounted(row)) for row in containers)
-        self._of = {id_: References(images) for id_, images in found if id_ is not None and images}
+        self._of = {id_: images for id_, images in _by_container(containers) if id_}
         self._images = {}
 
     def know(self, images: Iterable[Resource]) -> None:
@@ -57,10 +60,22 @@ class MountedImages:
         used = {id_ for id_, tags in self._images.items() if images.may_mean(id_, tags)}
         return replace(container, uses=container.uses | used)
 
-    async def refuse(self, image: Resource, connection: EngineConnection) -> None:
-        """Raise DependencyError, as an engine should, where a container has the image mounted now. Raises ProviderError."""
-        if not connection.is_podman and api_version(connection.client().api_version) < MOUNTS_IMAGES:
+    async def refuse(self, image: Resource) -> None:
+        """Raise DependencyError, as an engine should, where a container has the image mounted now. Raises ProviderError.
+
+        One listing of the containers answers for all deletions that ask before it begins.
+        """
+        if not self._connection.is_podman and api_version(self._connection.client().api_version) < MOUNTS_IMAGES:
             return
-        for row in await connection.containers():
-            if (images := mounted(row)) and References(images).may_mean(image.id, image.tags):
-                raise DependencyError(f"the container {(text(row.get('Id')) or '')[:12]} has it mounted")
+        for id_, images in await self._now.get(self._mounted_now, call_once):
+            if images.may_mean(image.id, image.tags):
+                raise DependencyError(f"the container {id_[:12]} has it mounted")
+
+    async def _mounted_now(self, call: Call) -> list[tuple[str, References]]:
+        return _by_container(await call("list containers", self._connection.containers))
+
+
+def _by_container(rows: Iterable[Row]) -> list[tuple[str, References]]:
+    """What the containers of a listing have mounted, each with its id: those that have such mounts."""
+    found = ((text(row.get("Id")) or "", mounted(row)) for row in rows)
+    return [(id_, References(images)) for id_, images in found if images]
