@@ -237,8 +237,8 @@ async def test_a_deep_refusal_is_one_without_a_reason() -> None:
 async def test_a_stream_of_uses_ends_when_it_is_silent_and_an_event_that_cannot_be_read_is_a_gap(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(use_record, "QUIET", 0.05)
-    monkeypatch.setattr(use_record, "LONGEST", 4096)
+    monkeypatch.setattr(events, "QUIET", 0.05)
+    monkeypatch.setattr(events, "LONGEST", 4096)
     now = time.time_ns() - 3600 * use_record.NS
     actor = {"ID": "data", "Attributes": {}}
     event = json.dumps({"Type": "volume", "Action": "create", "Actor": actor, "timeNano": now}).encode()

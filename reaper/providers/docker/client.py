@@ -17,14 +17,13 @@ from reaper.core.identity import PROJECT_LABEL, same_group
 from reaper.core.model import Kind, Resource, State
 from reaper.errors import (
     ConflictError,
-    DeniedError,
     InProgressError,
     ProviderError,
     UnreadableError,
 )
 from reaper.providers.abilities import Evidence, Uses
 from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits
-from reaper.providers.docker.connection import EngineConnection, checked_rows
+from reaper.providers.docker.connection import EngineConnection, checked_rows, hinting
 from reaper.providers.docker.containers import (
     Row,
     engine_id,
@@ -107,8 +106,9 @@ class DockerReader:
         And every network, volume and image with one of the labels, and the volumes and images that ``also`` names.
         """
         every_network = Kind.NETWORK in also.kinds
-        listed, skew = await call(f"list {self.endpoint}", self._connection.dated_rows)
-        networks, other = await call(f"list networks of {self.endpoint}", self._connection.dated_networks)
+        listed, skew = await call(f"list {self.endpoint}", partial(self._connection.dated, self._connection.containers))
+        listing = partial(self._connection.dated, self._connection.networks)
+        networks, other = await call(f"list networks of {self.endpoint}", listing)
         skew = min(skew, other, key=itemgetter(1))
         # After the containers: each of them that is in a pod is in one that was there before.
         await self._pods.read((text_of(row.get("Id")) for row in listed), call)
@@ -191,11 +191,7 @@ class DockerReader:
         await call(f"identify {self.endpoint}", self._identify)
 
     async def _identify(self) -> None:
-        try:
-            networks = await self._connection.networks()
-        except Exception as error:  # noqa: BLE001
-            self._connection.translate(error)
-        self.endpoint_id = engine_id(self._engine.host, networks)
+        self.endpoint_id = engine_id(self._engine.host, await self._connection.networks())
 
     def _parsed(self, kind: Kind, row: Row) -> Resource | None:
         """What a listing or an inspection says of one of this kind. None or a ValueError when it cannot even be named."""
@@ -290,7 +286,7 @@ class DockerReader:
     async def _members(self, project: str) -> Sequence[Resource]:
         filters = json.dumps({"label": [f"{PROJECT_LABEL}={project}"]})
         try:
-            listed = [listed_container(row, self.endpoint) for row in await self._connection.rows(filters=filters)]
+            listed = [listed_container(row, self.endpoint) for row in await self._connection.containers(filters=filters)]
         except Exception as error:  # noqa: BLE001
             self._connection.translate(error)
         if not all(member.id for member in listed):
@@ -298,20 +294,11 @@ class DockerReader:
         return tuple(self._image_labels.mark(member) for member in listed)
 
     async def _list_images(self) -> Sequence[Row]:
-        try:
-            return checked_rows(await self._connection.client()._query_json("images/json"), "images")  # noqa: SLF001
-        except Exception as error:  # noqa: BLE001
-            self._connection.translate(error)
+        return checked_rows(await self._connection.ask("images/json"), "images")
 
     async def _inspect_image(self, id_: str) -> Row:
-        try:
-            return table(await self._connection.client()._query_json(f"images/{id_}/json"))  # noqa: SLF001
-        except Exception as error:  # noqa: BLE001
-            try:
-                self._connection.translate(error)
-            except DeniedError as denied:  # by a proxy, most likely
-                what = "GET /images/ID/json has to be let through: it shows which labels of a container are its image's"
-                raise DeniedError(f"{denied}; {what}") from error
+        with hinting("GET /images/ID/json has to be let through: it shows which labels of a container are its image's"):
+            return table(await self._connection.ask(f"images/{id_}/json"))
 
     async def dependents(self, resources: Sequence[Resource], listed: Listed, call: Call) -> Sequence[Resource]:  # noqa: ARG002
         """The containers that depend on these or are of their projects, of all that there are now."""

@@ -7,13 +7,14 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from reaper.core.model import Kind, Resource
-from reaper.errors import InProgressError, NoSuchEndpointError, NotFoundError, UnavailableError, UnreadableError
+from reaper.errors import DeniedError, InProgressError, NoSuchEndpointError, NotFoundError, UnavailableError, UnreadableError
 from reaper.providers.answers import REDIRECTS, cause, message, read_bounded, refuse_redirect, text
 from reaper.providers.docker import ssh
 from reaper.providers.docker.address import tcp_address, tls_context, unix_path
@@ -33,7 +34,12 @@ T = TypeVar("T")
 
 _LONG_ID = re.compile("[0-9a-f]{64}")
 _TRY_SSH = "ssh -o BatchMode=yes HOST docker version"
+CONNECT_WITHIN = 30.0  # seconds, of a stream
 LARGEST_ANSWER = 128 << 20  # bytes; the listing of 20,000 containers has a third of that
+
+
+class SilentError(Exception):
+    """Nothing has come in a stream for long."""
 
 
 class EngineConnection:
@@ -64,46 +70,49 @@ class EngineConnection:
 
     async def ask(self, path: str, **params: str) -> object:
         """What the engine answers to a GET request. Raises ProviderError."""
-        try:
-            answer: object = await self.client()._query_json(path, params=params)  # noqa: SLF001
-        except Exception as error:  # noqa: BLE001
-            self.translate(error)
-        return answer
+        return await self.request("GET", path, **params)
 
-    async def request(self, method: str, path: str, body: str | None = None) -> object:
+    async def request(self, method: str, path: str, body: str | None = None, **params: str) -> object:
         """What the engine answers to a request. Raises ProviderError."""
         try:
-            return await self.client()._query_json(path, method, data=body)  # noqa: SLF001
+            return await self.client()._query_json(path, method, params=params, data=body)  # noqa: SLF001
         except Exception as error:  # noqa: BLE001
             self.translate(error)
 
     async def containers(self, **params: str) -> Sequence[Row]:
         """The listing of containers. Raises ProviderError."""
-        try:
-            return await self.rows(**params)
-        except Exception as error:  # noqa: BLE001
-            self.translate(error)
-
-    async def rows(self, **params: str) -> Sequence[Row]:
-        """The raw listing of containers: ``containers.list()`` takes an empty object for an empty list."""
-        return checked_rows(await self.client()._query_json("containers/json", params={"all": "1", **params}), "containers")  # noqa: SLF001
+        return checked_rows(await self.ask("containers/json", all="1", **params), "containers")
 
     async def networks(self) -> Sequence[Row]:
-        """The raw listing of networks."""
-        return checked_rows(await self.client().networks.list(), "networks")
+        """The listing of networks. Raises ProviderError."""
+        return checked_rows(await self.ask("networks"), "networks")
 
-    async def dated_rows(self) -> tuple[Sequence[Row], tuple[timedelta, timedelta]]:
-        """The listing of containers, and the engine's clock by its answer. Raises ProviderError."""
-        return await self._dated(self.rows)
+    async def dated(self, ask: Callable[[], Awaitable[Sequence[Row]]]) -> tuple[Sequence[Row], tuple[timedelta, timedelta]]:
+        """A listing, and the engine's clock by its answer. Raises ProviderError."""
+        return await ask(), clock_skew(*last_dates.get())
 
-    async def dated_networks(self) -> tuple[Sequence[Row], tuple[timedelta, timedelta]]:
-        """The listing of networks, likewise."""
-        return await self._dated(self.networks)
+    @asynccontextmanager
+    async def stream(
+        self, path: str, *, quiet: float | None = None, **params: str
+    ) -> AsyncIterator["aiohttp.ClientResponse"]:
+        """The answer to a GET request that is read as it comes. Raises ProviderError.
 
-    async def _dated(self, ask: Callable[[], Awaitable[Sequence[Row]]]) -> tuple[Sequence[Row], tuple[timedelta, timedelta]]:
+        One in which nothing comes for ``quiet`` seconds ends with SilentError: nothing tells whether it still lives.
+        """
+        import aiohttp  # noqa: PLC0415
+
+        timeout = None if quiet is None else aiohttp.ClientTimeout(sock_connect=CONNECT_WITHIN, sock_read=quiet)
+        is_open = False
         try:
-            return await ask(), clock_skew(*last_dates.get())
-        except Exception as error:  # noqa: BLE001
+            async with self.client()._query(path, params=params, timeout=timeout) as answer:  # noqa: SLF001
+                try:
+                    is_open = True
+                    yield answer
+                finally:
+                    answer.close()  # aiodocker leaves it open
+        except Exception as error:
+            if quiet is not None and is_open and isinstance(error, TimeoutError):
+                raise SilentError from error
             self.translate(error)
 
     async def unless_removed(
@@ -135,7 +144,7 @@ class EngineConnection:
     async def _is_being_removed(self, resource: Resource) -> bool:
         """Whether the listing shows its removal. Raises NotFoundError when it does not show it at all."""
         try:
-            rows = await self.rows(filters=json.dumps({"id": [resource.id]}))
+            rows = await self.containers(filters=json.dumps({"id": [resource.id]}))
         except Exception:  # noqa: BLE001 - then the answer itself is waited for
             return False
         row = next((row for row in rows if row.get("Id") == resource.id), None)
@@ -216,6 +225,15 @@ class EngineConnection:
             if self._tunnel is None or not (words := self._tunnel.words()) or words in str(told):
                 raise
             raise type(told)(f"{told}; ssh said: {words}") from error
+
+
+@contextmanager
+def hinting(hint: str) -> Iterator[None]:
+    """Add to the message of a refusal, which comes from a proxy most likely, what it has to let through."""
+    try:
+        yield
+    except DeniedError as denied:
+        raise DeniedError(f"{denied}; {hint}") from denied
 
 
 def checked_rows(rows: object, what: str) -> Sequence[Row]:

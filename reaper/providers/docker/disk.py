@@ -60,14 +60,8 @@ class Disk:
     async def prune(self, prune: Prune) -> Pruned:
         """Prune the build cache; returns what came of it. Raises ProviderError, NotFoundError when nothing could go."""
         filters = {} if prune.unused_for is None else {"until": [f"{math.ceil(prune.unused_for.total_seconds())}s"]}
-        params = {"filters": json.dumps(filters)}
-        if prune.keep is not None:
-            params["keep-storage"] = str(prune.keep)
-        try:
-            client = self._connection.client()
-            answer = table(await client._query_json("build/prune", "POST", params=params))  # noqa: SLF001
-        except Exception as error:  # noqa: BLE001
-            self._connection.translate(error)
+        keep = {} if prune.keep is None else {"keep-storage": str(prune.keep)}
+        answer = table(await self._connection.request("POST", "build/prune", filters=json.dumps(filters), **keep))
         deleted, freed = answer.get("CachesDeleted"), answer.get("SpaceReclaimed")
         self._everything = None
         if not deleted:
@@ -78,8 +72,7 @@ class Disk:
         return Pruned(f"{counted(count, 'record')} pruned, {size} freed", freed)
 
     async def _measured(self, what: str) -> Row:
-        client = self._connection.client()
-        one_type = api_version(client.api_version) >= OF_ONE_TYPE
+        one_type = api_version(self._connection.client().api_version) >= OF_ONE_TYPE
         if not one_type and self._everything is not None and time.monotonic() - self._everything[0] < SELDOM:
             return self._everything[1]
         answer: object = None

@@ -2,75 +2,71 @@
 
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from reaper.core.identity import compose_project
 from reaper.core.model import Kind, Resource, State
-from reaper.providers.docker.connection import EngineConnection
+from reaper.providers.docker.connection import EngineConnection, SilentError
+
+if TYPE_CHECKING:
+    import aiohttp
 
 _DEATHS = ("die", "died")  # Podman 4 says died
 FILTERS = json.dumps({"type": ["container"], "event": list(_DEATHS)})
-CONNECT_WITHIN, QUIET = 30.0, 600.0  # seconds
+QUIET = 600.0  # seconds
 LONGEST = 16 << 20  # bytes of one event: labels may be long, and each of them stands in it
-_TAIL = 512  # bytes at the end of an event that is passed over: its time stands there
+_HEAD, _TAIL = 4096, 512  # bytes of an event that is passed over: its id stands at its beginning, its time at its end
 _WHO = re.compile(rb'"Actor":\{"ID":"([0-9a-f]+)"')
 _WHEN = re.compile(rb'"timeNano":(\d+)\}\s*$')
+
+
+def event_stream(connection: EngineConnection, **params: str) -> "AbstractAsyncContextManager[aiohttp.ClientResponse]":
+    """The events from now on, or ``since`` a time: the engine remembers the last few hundred."""
+    return connection.stream("events", quiet=QUIET, **params)
 
 
 async def followed_deaths(
     connection: EngineConnection, endpoint: str, connected: Callable[[], None], since: datetime | None
 ) -> AsyncIterator[Resource]:
-    """The containers that die, from now on or ``since`` a time (the engine remembers the last few hundred events).
+    """The containers that die, from now on or ``since`` a time.
 
-    Ends when the engine closes the stream. One that is silent for ten minutes is asked anew, since nothing tells whether
-    it still lives. Raises ``ProviderError`` when it cannot be followed.
+    Ends when the engine closes the stream; one that is silent is asked anew. Raises ``ProviderError`` when it cannot be
+    followed.
     """
     is_connected = False
-
-    def begun() -> None:
-        nonlocal is_connected
-        if not is_connected:
-            is_connected = True
-            connected()
-
     while True:
-        silent = False
-        async with aclosing(_of_one_connection(connection, endpoint, begun, since)) as found:
-            async for container in found:
-                if container is None:
-                    silent = True
-                    break
-                since = container.stopped_at
-                yield container
-        if not silent:
-            return
-
-
-async def _of_one_connection(
-    connection: EngineConnection, endpoint: str, begun: Callable[[], None], since: datetime | None
-) -> AsyncGenerator[Resource | None]:
-    """The deaths of one connection; None at its end where it has been silent for too long."""
-    client = connection.client()
-    import aiohttp  # noqa: PLC0415
-
-    params = {"filters": FILTERS} | ({"since": f"{since.timestamp():.9f}"} if since else {})
-    quiet = aiohttp.ClientTimeout(sock_connect=CONNECT_WITHIN, sock_read=QUIET)
-    is_open = False
-    try:
-        async with client._query("events", params=params, timeout=quiet) as answer:  # noqa: SLF001
-            try:
-                is_open = True
-                begun()
+        begin = {"since": f"{since.timestamp():.9f}"} if since else {}
+        try:
+            async with event_stream(connection, filters=FILTERS, **begin) as answer:
+                if not is_connected:
+                    is_connected = True
+                    connected()
                 async for container in deaths(answer.content.iter_any(), endpoint):
+                    since = container.stopped_at
                     yield container
-            finally:
-                answer.close()  # aiodocker leaves it open
-    except Exception as error:  # noqa: BLE001
-        if not (is_open and isinstance(error, TimeoutError)):
-            connection.translate(error)
-        yield None
+        except SilentError:
+            continue
+        return
+
+
+async def lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
+    """The lines that are not empty, each with nothing; of one that is longer than ``LONGEST`` its end, and its beginning."""
+    rest, head = bytearray(), b""
+    async for chunk in chunks:
+        begin = 0
+        while (end := chunk.find(b"\n", begin)) >= 0:
+            rest += chunk[begin:end]
+            begin = end + 1
+            if rest:
+                yield bytes(rest), head
+            rest, head = bytearray(), b""
+        rest += chunk[begin:]
+        if len(rest) > LONGEST:
+            head = head or bytes(rest[:_HEAD])
+            del rest[:-_TAIL]
 
 
 async def deaths(chunks: AsyncIterable[bytes], endpoint: str) -> AsyncIterator[Resource]:
@@ -78,26 +74,16 @@ async def deaths(chunks: AsyncIterable[bytes], endpoint: str) -> AsyncIterator[R
 
     Of an event that is longer than ``LONGEST`` only the id and the time are read, so that it is not asked for again.
     """
-    rest, who = bytearray(), None
-    async for chunk in chunks:
-        begin = 0
-        while (end := chunk.find(b"\n", begin)) >= 0:
-            rest += chunk[begin:end]
-            begin = end + 1
-            with suppress(ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError):
-                found = death(json.loads(rest), endpoint) if who is None else _passed_over(who, bytes(rest), endpoint)
-                if found is not None:
-                    yield found
-            rest, who = bytearray(), None
-        rest += chunk[begin:]
-        if len(rest) > LONGEST:
-            who = who or rest[:LONGEST]
-            del rest[:-_TAIL]
+    async for line, head in lines(chunks):
+        with suppress(ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError):
+            found = _passed_over(head, line, endpoint) if head else death(json.loads(line), endpoint)
+            if found is not None:
+                yield found
 
 
-def _passed_over(head: bytes | bytearray, tail: bytes, endpoint: str) -> Resource | None:
+def _passed_over(head: bytes, tail: bytes, endpoint: str) -> Resource | None:
     """A death of which no more is known than what stands at both ends of its event."""
-    who, when = _WHO.search(head, 0, 4096), _WHEN.search(tail)
+    who, when = _WHO.search(head), _WHEN.search(tail)
     if who is None or when is None:
         return None
     actor: dict[str, object] = {"ID": who[1].decode(), "Attributes": {}}

@@ -101,19 +101,11 @@ async def _log(connection: EngineConnection, id_: str, lines: int, *, tty: bool)
 
 
 async def _stream(connection: EngineConnection, id_: str, lines: int) -> AsyncGenerator[bytes]:
-    client = connection.client()
-    params = {"stdout": "1", "stderr": "1", "tail": str(lines)}
-    try:
-        async with client._query(f"containers/{id_}/logs", params=params) as answer:  # noqa: SLF001
-            try:
-                if answer.headers.get("Content-Encoding", "identity") != "identity":
-                    raise UnreadableError("the log has an encoding that was not asked for")
-                async for chunk in answer.content.iter_any():
-                    yield chunk
-            finally:
-                answer.close()  # aiodocker leaves it open, and what is left of it is not wanted
-    except Exception as error:  # noqa: BLE001
-        connection.translate(error)
+    async with connection.stream(f"containers/{id_}/logs", stdout="1", stderr="1", tail=str(lines)) as answer:
+        if answer.headers.get("Content-Encoding", "identity") != "identity":
+            raise UnreadableError("the log has an encoding that was not asked for")
+        async for chunk in answer.content.iter_any():
+            yield chunk
 
 
 class Unframed:

@@ -7,10 +7,10 @@ from functools import partial
 import anyio
 
 from reaper.core.model import Kind, Resource
-from reaper.errors import CallTimeoutError, DeniedError, ProviderError, UnreadableError
+from reaper.errors import CallTimeoutError, ProviderError, UnreadableError
 from reaper.providers.base import Also, Call
-from reaper.providers.docker.connection import EngineConnection, checked_rows
-from reaper.providers.docker.containers import Row
+from reaper.providers.docker.connection import EngineConnection, checked_rows, hinting
+from reaper.providers.docker.containers import Row, table
 
 LISTED_WITHIN = 20.0  # seconds for the volumes, and for the images: a plugin that is dead keeps the engine waiting
 SECOND_TRY_AFTER = 1.0
@@ -67,21 +67,16 @@ async def _labelled_or_error(
 
 async def _labelled(connection: EngineConnection, kind: Kind, key: str | None, *, intermediate: bool) -> Sequence[Row]:
     """The volumes or images with this label, or all. The filter is an optimisation: what comes back is tested again."""
-    client = connection.client()
     params = {} if key is None else {"filters": json.dumps({"label": [key]})}
     if intermediate:
         params["all"] = "1"
-    try:
+    # An engine that lists containers lists these, too.
+    with hinting("for the sake of leases, GET /volumes and GET /images/json have to be let through"):
         if kind is Kind.IMAGE:
-            return checked_rows(await client._query_json("images/json", params=params), "images")  # noqa: SLF001
-        answer = await client._query_json("volumes", params=params)  # noqa: SLF001
-        if answer.get("Warnings"):  # a driver did not answer
-            raise UnreadableError(f"the listing of volumes is not whole: {'; '.join(map(str, answer['Warnings']))}")
-        volumes = answer["Volumes"]
-        return checked_rows([] if volumes is None else volumes, "volumes")
-    except Exception as error:  # noqa: BLE001
-        try:
-            connection.translate(error)
-        except DeniedError as denied:  # by a proxy, most likely: an engine that lists containers lists these, too
-            what = "for the sake of leases, GET /volumes and GET /images/json have to be let through"
-            raise DeniedError(f"{denied}; {what}") from error
+            return checked_rows(await connection.ask("images/json", **params), "images")
+        answer = table(await connection.ask("volumes", **params))
+    if warnings := answer.get("Warnings"):  # a driver did not answer
+        said = "; ".join(map(str, warnings)) if isinstance(warnings, list) else str(warnings)
+        raise UnreadableError(f"the listing of volumes is not whole: {said}")
+    volumes = answer.get("Volumes", "missing")
+    return checked_rows([] if volumes is None else volumes, "volumes")

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from reaper.core.identity import place
 from reaper.core.model import Kind, Resource, State
-from reaper.errors import ConflictError, DeniedError, NotFoundError, UnreadableError
+from reaper.errors import ConflictError, NotFoundError, UnreadableError
 from reaper.providers.base import Call
-from reaper.providers.docker.connection import EngineConnection, checked_rows
+from reaper.providers.docker.connection import EngineConnection, checked_rows, hinting
 from reaper.providers.docker.containers import Row, moment, system_container_of
 from reaper.providers.docker.states import STATES
 from reaper.providers.parsing import labels, text
@@ -108,11 +108,8 @@ class Pods:
         if not self._connection.is_podman or id_ is None:
             return row
         if id_ not in self._required:
-            try:
+            with hinting("GET /libpod/containers/ID/json has to be let through: it shows which containers one requires"):
                 found = await self._connection.ask(_CONTAINER.format(id_))
-            except DeniedError as denied:  # by a proxy, most likely
-                what = "GET /libpod/containers/ID/json has to be let through: it shows which containers one requires"
-                raise DeniedError(f"{denied}; {what}") from denied
             if not isinstance(found, dict):  # what it requires would count as nothing, for ever
                 raise UnreadableError(f"the answer to GET /{_CONTAINER.format(id_)} is no object")
             required = found.get("Dependencies")
@@ -120,12 +117,9 @@ class Pods:
         return {**row, "Dependencies": self._required[id_]}
 
     async def _rows(self) -> Sequence[Row]:
-        try:
+        with hinting("GET /libpod/pods/json has to be let through: it shows which containers go together"):
             rows = await self._connection.ask(_LIST)
-            return checked_rows([] if rows is None else rows, "pods")  # of none it says null
-        except DeniedError as denied:  # by a proxy, most likely
-            what = "GET /libpod/pods/json has to be let through: it shows which containers go together"
-            raise DeniedError(f"{denied}; {what}") from denied
+        return checked_rows([] if rows is None else rows, "pods")  # of none it says null
 
     def grouped(self, resources: Iterable[Resource]) -> list[Resource]:
         """The resources of a whole listing with the pods in place of their infra containers."""

@@ -11,16 +11,16 @@ import json
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from reaper.providers.abilities import Uses
-from reaper.providers.docker.connection import EngineConnection
-from reaper.providers.docker.use_events import ACTIONS, TYPES, Event, arrived, deleted, is_of_use, name_of, used
+from reaper.providers.docker.connection import EngineConnection, SilentError
+from reaper.providers.docker.events import event_stream, lines
+from reaper.providers.docker.use_events import ACTIONS, TYPES, Event, arrived, deleted, is_of_use, name_of, seconds, used
 
 NS = 10**9
-CONNECT_WITHIN, QUIET = 30.0, 600.0  # seconds
-LONGEST = 16 << 20  # bytes of one event: labels may be long, and each of them stands in it
 FILTERS = json.dumps({"type": sorted(TYPES), "event": sorted(ACTIONS)})
 QUEUE = 900  # events that wait for this reader; an engine drops what comes when 1,024 do (moby: daemon/events, bufferSize)
 DISORDER = 2 * NS  # an event's time is read before it is put in line
@@ -161,23 +161,10 @@ async def follow(connection: EngineConnection, record: UseRecord, ahead: Callabl
     await record.wanted.wait()
     if connection.is_podman:
         return False
-    import aiohttp  # noqa: PLC0415
-
-    since = record.since
-    params = {"filters": FILTERS, "since": f"{since // NS}.{since % NS:09}"}
-    quiet = aiohttp.ClientTimeout(sock_connect=CONNECT_WITHIN, sock_read=QUIET)
-    is_open = False
-    try:
-        async with connection.client()._query("events", params=params, timeout=quiet) as answer:  # noqa: SLF001
-            try:
-                is_open = True
-                record.connected()
-                await read(answer.content.iter_any(), record, lambda: time.time_ns() + int(ahead().total_seconds() * NS))
-            finally:
-                answer.close()  # aiodocker leaves it open
-    except Exception as error:  # noqa: BLE001
-        if not (is_open and isinstance(error, TimeoutError)):  # nothing tells whether a silent one lives: it is asked anew
-            connection.translate(error)
+    with suppress(SilentError):
+        async with event_stream(connection, filters=FILTERS, since=seconds(record.since)) as answer:
+            record.connected()
+            await read(answer.content.iter_any(), record, lambda: time.time_ns() + int(ahead().total_seconds() * NS))
     return True
 
 
@@ -189,26 +176,9 @@ async def read(chunks: AsyncIterable[bytes], record: UseRecord, now: Callable[[]
         record: of the uses.
         now: returns the time on the engine's clock, or a little later.
     """
-    async for line in _lines(chunks):
+    async for line, head in lines(chunks):
         at = now()
         try:
-            record.add(json.loads(line or b"null"), at)
+            record.add(json.loads(b"null" if head else line), at)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError):
             record.break_off(at)
-
-
-async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes | None]:
-    """The lines; None for one that is too long."""
-    rest, is_too_long = bytearray(), False
-    async for chunk in chunks:
-        begin = 0
-        while (end := chunk.find(b"\n", begin)) >= 0:
-            rest += chunk[begin:end]
-            begin = end + 1
-            if rest or is_too_long:
-                yield None if is_too_long else bytes(rest)
-            rest, is_too_long = bytearray(), False
-        rest += chunk[begin:]
-        if len(rest) > LONGEST:
-            is_too_long = True
-            rest.clear()
