@@ -54,10 +54,11 @@ class Config:
 
     def origin(self, key: Key) -> str:
         """Where the value at ``key`` comes from, for people."""
-        for length in range(len(key), 0, -1):
-            if origin := self.origins.get(key[:length]):
-                return origin
-        return "default"
+        return _origin(key, self.origins) or "default"
+
+
+def _origin(key: Key, origins: Mapping[Key, str]) -> str | None:
+    return next((origin for length in range(len(key), 0, -1) if (origin := origins.get(key[:length]))), None)
 
 
 def find_file(explicit: str | None, env: Mapping[str, str]) -> Path | None:
@@ -175,9 +176,8 @@ def _override(model_of_all: type[Settings], raw: dict[str, Any], variable: str, 
     if field is None or table in TOP_LEVEL:
         tables = [name for name in model_of_all.model_fields if name not in TOP_LEVEL]
         raise ConfigError(f"there is no table [{table}]", did_you_mean(table, tables), variable)
-    model = field.annotation
-    if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        model = next(arg for arg in get_args(field.annotation) if arg is not Ellipsis)
+    model = _entry(table, model_of_all)
+    if model is not field.annotation:
         if len(path) != 3:
             raise ConfigError("it names no entry", f"write {PREFIX}{table.upper()}__NAME__KEY", variable)
         if table == "policy":
@@ -194,7 +194,6 @@ def _override(model_of_all: type[Settings], raw: dict[str, Any], variable: str, 
         if len(path) != 2:
             raise ConfigError("it names no key", f"write {PREFIX}{table.upper()}__KEY", variable)
         target, key = raw.setdefault(table, {}), (table, path[1].lower())
-    assert issubclass(model, BaseModel)
     name = str(key[-1])
     if name not in model.model_fields:
         raise ConfigError(f"[{table}] has no key {name!r}", did_you_mean(name, model.model_fields), variable)
@@ -227,9 +226,9 @@ def _meant(model_of_all: type[Settings], variable: str, raw: Mapping[str, Any]) 
     field = model_of_all.model_fields.get(table.lower())
     if field is None or not rest:
         return None
-    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-        return f"{PREFIX}{table}__{rest}" if rest.lower() in field.annotation.model_fields else None
-    model = next(arg for arg in get_args(field.annotation) if arg is not Ellipsis)
+    model = _entry(table.lower(), model_of_all)
+    if model is field.annotation:
+        return f"{PREFIX}{table}__{rest}" if rest.lower() in model.model_fields else None
     entries = _with_default_policies(raw) if table == "POLICY" else raw.get(table.lower(), ())
     for entry in entries if isinstance(entries, list | tuple) else ():
         name = _variable_form(str(entry.get("name"))) if isinstance(entry, dict) else ""
@@ -294,9 +293,8 @@ def _explain(
 
 def _where(loc: Key, origins: Mapping[Key, str], file: Path | None) -> str:
     """Where the value at ``loc`` was set; for a whole table, all places that set something in it."""
-    for length in range(len(loc), 0, -1):
-        if origin := origins.get(loc[:length]):
-            return origin
+    if origin := _origin(loc, origins):
+        return origin
     within = [origin for key, origin in origins.items() if loc and key[: len(loc)] == loc]
     return " and ".join(dict.fromkeys(within)) or str(file or "the environment")
 
