@@ -7,7 +7,7 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -21,6 +21,9 @@ from devkit.flavours import DEFAULT, FLAVOURS
 from reaper.leases.store import LeaseFile
 from tests import needs
 from tests.run import Program
+
+if TYPE_CHECKING:
+    from tests.daytona.server import Served
 
 SIMULATOR = "simulator"
 WAITS = {"running": 2.0, "service": 2.0, "ryuk": 1.0, "owners": 1.0, "library": 0.7, "leases": 0.5, "deploy": 0.1}
@@ -231,6 +234,15 @@ def any_engine(request: pytest.FixtureRequest, flavour: str) -> Iterator[EngineC
         found = request.getfixturevalue("engine")
         assert isinstance(found, PrivateEngine)
         yield found
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> "Iterator[Served]":
+    """A Docker engine and a Daytona organisation, simulated."""
+    from tests.daytona.server import Served
+
+    with Served(tmp_path) as served:
+        yield served
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Sandboxes that policies stop and archive before they delete them, on the simulated platform."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -150,12 +148,6 @@ kinds = ["sandbox"]
 older_than = "7d"
 states = ["stopped", "archived"]
 """
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with Served(tmp_path) as served:
-        yield served
 
 
 def pass_time(served: Served, time: timedelta) -> None:

@@ -1,7 +1,6 @@
 """The program as a process, over simulated organisations: every option that sweeps."""
 
 import signal
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,10 +17,9 @@ ALL = {"forgotten", "ancient", "stopped", "just-stopped", "living", "middling", 
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with Served(tmp_path) as served:
-        served.believable()
-        yield served
+def served(served: Served) -> Served:
+    served.believable()
+    return served
 
 
 @pytest.fixture

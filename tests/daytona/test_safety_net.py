@@ -1,9 +1,8 @@
 """The platform's own timers for sandboxes that have them off, on the simulated platform and as a program."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -222,12 +221,6 @@ async def _post(lab: Lab, path: str) -> int:
         session.post(f"{lab.sim.daytona_url}/sandbox/{path}") as answer,
     ):
         return answer.status
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with Served(tmp_path) as served:
-        yield served
 
 
 FILE = """

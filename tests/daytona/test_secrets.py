@@ -25,17 +25,16 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS.keys())
-def test_the_key_is_in_no_output_whatever_happens(tmp_path: Path, faults: list[str]) -> None:
-    with Served(tmp_path) as served:
-        served.believable()
-        served.sim.faults.add(*faults)
-        run = served.program(REAPER_RETRY__ATTEMPTS="2")
-        for arguments in (("--once",), ("list", "--json")):
-            ended = run(*arguments, "--only", "daytona", "--log-level", "debug")
-            assert ended.code in (0, 3, 5)
-            assert served.key not in ended.out + ended.err
-            assert "u:pw" not in ended.out + ended.err
-            assert "Traceback" not in ended.err
+def test_the_key_is_in_no_output_whatever_happens(served: Served, faults: list[str]) -> None:
+    served.believable()
+    served.sim.faults.add(*faults)
+    run = served.program(REAPER_RETRY__ATTEMPTS="2")
+    for arguments in (("--once",), ("list", "--json")):
+        ended = run(*arguments, "--only", "daytona", "--log-level", "debug")
+        assert ended.code in (0, 3, 5)
+        assert served.key not in ended.out + ended.err
+        assert "u:pw" not in ended.out + ended.err
+        assert "Traceback" not in ended.err
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
@@ -48,48 +47,44 @@ def test_a_server_that_is_not_there_is_named_and_ends_with_5(tmp_path: Path, for
     assert "Traceback" not in ended.err
 
 
-def test_an_address_that_is_no_daytona_is_reported_with_its_usual_end(tmp_path: Path) -> None:
-    with Served(tmp_path) as served:
-        run = served.program(DAYTONA_API_URL=served.sim.daytona_url.removesuffix("/api"))
-        ended = run("--once", "--only", "daytona")
-        assert ended.code == 5
-        assert "is no Daytona API" in ended.out
-        assert "its URL ends in /api as a rule" in ended.out
+def test_an_address_that_is_no_daytona_is_reported_with_its_usual_end(served: Served) -> None:
+    run = served.program(DAYTONA_API_URL=served.sim.daytona_url.removesuffix("/api"))
+    ended = run("--once", "--only", "daytona")
+    assert ended.code == 5
+    assert "is no Daytona API" in ended.out
+    assert "its URL ends in /api as a rule" in ended.out
 
 
-def test_a_wrong_key_is_reported_once_with_what_would_be_right(tmp_path: Path) -> None:
-    with Served(tmp_path) as served:
-        served.believable()
-        ended = served.program(DAYTONA_API_KEY=KEY)("--once", "--only", "daytona")
-        assert ended.code == 5
-        assert (
-            "refuses the API key (Invalid credentials): GET /sandbox was answered 401; "
-            "it must be a valid key of the organisation" in ended.out
-        )
-        assert KEY not in ended.out + ended.err
-        assert [call.status for call in served.traffic.calls] == [401]
+def test_a_wrong_key_is_reported_once_with_what_would_be_right(served: Served) -> None:
+    served.believable()
+    ended = served.program(DAYTONA_API_KEY=KEY)("--once", "--only", "daytona")
+    assert ended.code == 5
+    assert (
+        "refuses the API key (Invalid credentials): GET /sandbox was answered 401; "
+        "it must be a valid key of the organisation" in ended.out
+    )
+    assert KEY not in ended.out + ended.err
+    assert [call.status for call in served.traffic.calls] == [401]
 
 
-def test_nothing_of_daytona_is_imported_where_no_organisation_is(tmp_path: Path) -> None:
-    with Served(tmp_path) as served:
-        modules = imported(Program(tmp_path, {"DOCKER_HOST": served.sim.docker_host}), "--once")
-        assert "reaper.providers.docker.client" in modules
-        configuration = {
-            f"reaper.providers.daytona{module}" for module in ("", ".address", ".registration", ".settings", ".states")
-        }
-        assert {name for name in modules if "daytona" in name} <= configuration
+def test_nothing_of_daytona_is_imported_where_no_organisation_is(served: Served, tmp_path: Path) -> None:
+    modules = imported(Program(tmp_path, {"DOCKER_HOST": served.sim.docker_host}), "--once")
+    assert "reaper.providers.docker.client" in modules
+    configuration = {
+        f"reaper.providers.daytona{module}" for module in ("", ".address", ".registration", ".settings", ".states")
+    }
+    assert {name for name in modules if "daytona" in name} <= configuration
 
 
-def test_nothing_of_docker_nor_an_sdk_is_imported_for_an_organisation(tmp_path: Path) -> None:
-    with Served(tmp_path) as served:
-        served.add("forgotten")
-        modules = imported(served.program(), "--once", "--only", "daytona")
-        assert served.left() == set()
-        assert "reaper.providers.daytona.client" in modules
-        sdks = ("aiodocker", "daytona", "daytona_api_client", "daytona_api_client_async", "socketio", "aiohttp.web")
-        others = ("rich", "apscheduler", "reaper.providers.docker.client", "reaper.simulator")
-        unneeded = (*sdks, *others)
-        assert not {name for name in modules if name in unneeded or name.startswith(tuple(f"{u}." for u in unneeded))}
+def test_nothing_of_docker_nor_an_sdk_is_imported_for_an_organisation(served: Served) -> None:
+    served.add("forgotten")
+    modules = imported(served.program(), "--once", "--only", "daytona")
+    assert served.left() == set()
+    assert "reaper.providers.daytona.client" in modules
+    sdks = ("aiodocker", "daytona", "daytona_api_client", "daytona_api_client_async", "socketio", "aiohttp.web")
+    others = ("rich", "apscheduler", "reaper.providers.docker.client", "reaper.simulator")
+    unneeded = (*sdks, *others)
+    assert not {name for name in modules if name in unneeded or name.startswith(tuple(f"{u}." for u in unneeded))}
 
 
 def test_the_simulator_prints_what_the_program_needs(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 import signal
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -208,10 +207,9 @@ def test_gaps_are_reported(run: Program, state: Path) -> None:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with Served(tmp_path) as served:
-        served.believable()
-        yield served
+def served(served: Served) -> Served:
+    served.believable()
+    return served
 
 
 def test_once_writes_what_it_did_and_the_others_write_nothing(served: Served, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -197,10 +196,9 @@ def test_it_is_brought_up_to_date_by_the_next_sweep_and_keeps_what_it_has(old: P
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with Served(tmp_path) as served:
-        served.believable()
-        yield served
+def served(served: Served) -> Served:
+    served.believable()
+    return served
 
 
 def test_what_once_deletes_is_worth_what_the_server_said_that_it_had(served: Served) -> None:

@@ -16,13 +16,12 @@ from tests.leases.test_proofs import service as answering
 from tests.library.conftest import alone, world
 from tests.program.wrapped import started
 from tests.run import Program
-from tests.running.conftest import served
 from tests.running.lab import end_guards, guards, until
 from tests.running.test_run import QUICKLY, Making
 from tests.running.test_service import program, running, service
 from tests.simulator.docker_world import DAY, World
 
-__all__ = ["alone", "program", "served", "service", "world"]  # fixtures
+__all__ = ["alone", "program", "service", "world"]  # fixtures
 
 
 @pytest.mark.parametrize(

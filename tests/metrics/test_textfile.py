@@ -52,10 +52,9 @@ def test_a_sweep_leaves_its_metrics(run: Program, fake: FakeEngine, file: Path, 
     assert S_IMODE(file.stat().st_mode) & 0o444 == 0o444  # node_exporter is another user
 
 
-def test_sandboxes_of_a_simulated_organisation(tmp_path: Path, file: Path) -> None:
-    with Served(tmp_path) as served:
-        served.believable()
-        ended = served.program()("--once", "--only", "daytona", "--metrics-textfile", str(file))
+def test_sandboxes_of_a_simulated_organisation(served: Served, file: Path) -> None:
+    served.believable()
+    ended = served.program()("--once", "--only", "daytona", "--metrics-textfile", str(file))
     assert ended.code == 0, ended.err
     now = read(file)
     assert total(now, "reaper_deletions_total", provider="daytona", kind="sandbox", outcome="deleted") == 3
@@ -89,17 +88,16 @@ def test_the_cap_and_a_dry_run(run: Program, fake: FakeEngine, file: Path) -> No
     assert fake.changes() == []
 
 
-def test_an_interrupted_sweep_leaves_them_too(tmp_path: Path, file: Path) -> None:
-    with Served(tmp_path) as served:
-        for i in range(100):
-            served.add(f"leftover-{i}")
-        served.sim.faults.add("latency:100ms,method=DELETE")
-        run = served.program()
-        arguments = ("--once", "--only", "daytona", "--json", "--metrics-textfile", str(file))
-        with served.first_deletion() as seen, started(run, *arguments) as process:
-            assert seen.wait(60)
-            process.send_signal(signal.SIGTERM)
-            ended = run.finish(process)
+def test_an_interrupted_sweep_leaves_them_too(served: Served, file: Path) -> None:
+    for i in range(100):
+        served.add(f"leftover-{i}")
+    served.sim.faults.add("latency:100ms,method=DELETE")
+    run = served.program()
+    arguments = ("--once", "--only", "daytona", "--json", "--metrics-textfile", str(file))
+    with served.first_deletion() as seen, started(run, *arguments) as process:
+        assert seen.wait(60)
+        process.send_signal(signal.SIGTERM)
+        ended = run.finish(process)
     assert ended.code == 143
     now = read(file)
     assert total(now, "reaper_sweeps_total", result="interrupted") == 1

@@ -249,14 +249,13 @@ def test_config_check_says_what_is_saved(run: Program) -> None:
     assert "evidence" not in configured(run, "")("config", "check").out
 
 
-def test_a_sandbox_has_its_state_and_no_log(tmp_path: Path) -> None:
-    with Served(tmp_path) as served:
-        served.add("trial-1", labels={**HARBOR, "team": "rl"})
-        run = served.program()
-        (run.folder / "reaper.toml").write_text(f"[evidence]\n{ALL}")
-        assert run("--once", "--only", "daytona").code == 0
-        assert served.left() == set()
-        shown = run("history", "--show", "trial-1")
+def test_a_sandbox_has_its_state_and_no_log(served: Served) -> None:
+    served.add("trial-1", labels={**HARBOR, "team": "rl"})
+    run = served.program()
+    (run.folder / "reaper.toml").write_text(f"[evidence]\n{ALL}")
+    assert run("--once", "--only", "daytona").code == 0
+    assert served.left() == set()
+    shown = run("history", "--show", "trial-1")
     assert shown.code == 0
     assert "state: started" in shown.out
     assert "log: none, the platform keeps no log of a sandbox" in shown.out

@@ -11,11 +11,6 @@ pytestmark = pytest.mark.anyio
 SECRET = "hunter2s3cr3t"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_it_is_what_get_by_id_shows_without_secrets() -> None:
     async with Lab() as lab:
         row = lab.add("trial", state="stopped", labels={"harbor.managed": "true", "app.token": SECRET})

@@ -21,11 +21,6 @@ GB = 10**9
 HERE = os.uname()
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(autouse=True)
 def not_contained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_root, "_is_contained", lambda: False)

@@ -28,11 +28,6 @@ EVERYWHERE = pytest.mark.engines("docker-simulator", *needs.ENGINES)
 ID = "0123456789abcdef" * 4
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 # -- simulated and real engines ----------------------------------------------------------------------------------------
 
 

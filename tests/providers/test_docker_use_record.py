@@ -22,11 +22,6 @@ KEPT, BUFFER = 256, 1024  # moby: eventsLimit, bufferSize
 BEGIN = 1_700_000_000 * NS
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Engine:
     """An engine's events as moby has them: a ring, and for the one stream a queue behind which it drops what comes."""
 

@@ -21,11 +21,6 @@ from tests.simulator.docker_world import World
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_what_has_just_been_used_is_told_at_any_time_of_a_second() -> None:
     with World() as engine:
         provider = DockerProvider(DockerTable(name=NAME, host=engine.host))

@@ -1,7 +1,6 @@
 """``reaper run`` against a simulated or a real engine, and a simulated Daytona."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -19,13 +18,6 @@ class Simulated(EngineClient):
     @staticmethod
     def _root(mark: str) -> bytes:
         return archive(mark)
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    """A Docker engine and a Daytona organisation."""
-    with Served(tmp_path) as served:
-        yield served
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Policies with a cron expression run at their times: not because the service was started, or something died."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -82,12 +81,6 @@ def test_the_journal_tells_when_a_policy_was_last_swept_for(tmp_path: Path) -> N
 def test_a_journal_that_cannot_be_read_tells_nothing(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"x" * 4096)
     assert last_runs(tmp_path / NAME) == LastRuns()
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with Served(tmp_path) as served:
-        yield served
 
 
 def _at(ago: timedelta) -> str:

@@ -3,24 +3,15 @@
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from reaper.simulator.world import ContainerSpec
 from tests.daytona.server import Served
 from tests.service.daemon import QUICK, SELDOM, Daemon, acts
 
 EVERY = timedelta(seconds=3)
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with Served(tmp_path) as served:
-        yield served
 
 
 def test_what_a_killed_service_left_is_finished_and_the_journal_tells_what_became_of_it(served: Served) -> None:

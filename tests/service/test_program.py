@@ -6,20 +6,11 @@ import pty
 import signal
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.daytona.lab import HOUR
 from tests.daytona.server import Served
 from tests.service.daemon import LIMIT, QUICK, SELDOM, Daemon
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with Served(tmp_path) as served:
-        yield served
 
 
 def test_it_sweeps_at_its_start_tells_and_ends_in_order(served: Served) -> None:
