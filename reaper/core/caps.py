@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reaper.core.identity import group_name
-from reaper.core.model import CapHit, Decision, Reason
+from reaper.core.model import CapHit, Decision, Reason, Verdict
 
 MAX_LEASE_DELETIONS = 1000
 
@@ -63,6 +63,16 @@ class Caps:
         if self.max_lease_deletions is None:
             return []
         return [(self.max_lease_deletions, f"max_lease_deletions = {self.max_lease_deletions}")]
+
+
+def kept_back(decisions: Iterable[Decision], back: Collection[str]) -> list[Decision]:
+    """The decisions, with what may not go as kept."""
+    return [replace(one, verdict=Verdict.KEEP) if one.resource.id in back else one for one in decisions]
+
+
+def stops_policies(cap: CapHit | None) -> bool:
+    """Whether a cap keeps policies from going on: the one of what leases have left does not."""
+    return cap is not None and not cap.of_leases
 
 
 def _is_of_lease(decision: Decision) -> bool:

@@ -8,7 +8,7 @@ from functools import partial
 import anyio
 import anyio.abc
 
-from reaper.core.caps import Caps
+from reaper.core.caps import Caps, kept_back, stops_policies
 from reaper.core.decide import decide
 from reaper.core.inventory_warnings import inventory_warnings
 from reaper.core.lease import Lease
@@ -153,8 +153,7 @@ class EndpointSweep:
 
     def forget(self) -> None:
         """Let go of all that refers back to this pass, so that its thousands of resources end with it at once."""
-        self.context, self.units = None, []
-        self.shared.failed_fast = lambda: None
+        self.context, self.units, self.shared.failed_fast = None, [], lambda: None
 
     def report(self) -> EndpointReport:
         """What was found and done. What has no result was abandoned."""
@@ -240,11 +239,12 @@ class EndpointSweep:
         if self.results and options.fail_fast:
             self.shared.failed_fast()
         self.shared.observer.decided(self.name, self.decisions)
-        if options.choose is not None and self.cap is None:
-            self.decisions = judge([d.resource for d in self.decisions], chosen=await options.choose(self.decisions))
-        net = self.reader.traits.safety_net if options.safety_net and self.cap is None else None
+        if options.choose is not None and not stops_policies(self.cap):
+            chosen = self.held_back.union(await options.choose(kept_back(self.decisions, self.held_back)))
+            self.decisions = judge([d.resource for d in self.decisions], chosen=chosen)
+        net = self.reader.traits.safety_net if options.safety_net and not stops_policies(self.cap) else None
         self.timerless = await without_timers(net, self.decisions, self.looker, now)
-        if options.act and (self.cap is None or self.cap.of_leases):  # which keeps no policy from going on
+        if options.act and not stops_policies(self.cap):
             self.memory.learn(self.decisions, self.held_back, now, rules.created_grace, kinds)
 
     def _set_clock(self, inventory: Inventory) -> None:

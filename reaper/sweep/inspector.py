@@ -6,10 +6,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from reaper.core.caps import Caps
+from reaper.core.caps import Caps, kept_back
 from reaper.core.decide import may_be_linked, needs_inspection, possible_owners
 from reaper.core.layers import mark_inherited, unread_images
-from reaper.core.model import CapHit, Decision, Kind, Outcome, Reason, Resource, Result, Verdict
+from reaper.core.model import CapHit, Decision, Kind, Outcome, Reason, Resource, Result
 from reaper.core.wording import counted, is_or_are
 from reaper.errors import NotFoundError, ProviderError, UnreadableError
 from reaper.providers.abilities import Linking
@@ -74,7 +74,7 @@ class Inspector:
         hit, back = caps.hold_back(decisions, held)
         if not back:
             return decisions, hit, back
-        staying = [replace(d, verdict=Verdict.KEEP) if d.resource.id in back else d for d in decisions]
+        staying = kept_back(decisions, back)
         if unknown := may_be_linked(staying):
             resources = [decision.resource for decision in decisions]
             resources = await self.inspect_links(resources, unknown, partial(possible_owners, decisions=staying))

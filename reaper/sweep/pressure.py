@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
+from reaper.core.caps import stops_policies
 from reaper.core.disk import BYTES, DiskUsage, Thresholds
 from reaper.core.model import Decision, Kind, Report, State
 from reaper.core.pressure import Candidate, Rank, Yield, batch, in_order, in_the_way, to_measure
@@ -135,8 +136,8 @@ class Pressure:
             report = reports[-1].endpoints[0]
             if reports[-1].dry_run:
                 break  # nothing has come back, and nothing will
-            if report.failure is not None or report.cap is not None or not choice.taken:
-                exhausted = report.failure is None and report.cap is None and self.stop.why is None
+            if report.failure is not None or stops_policies(report.cap) or not choice.taken:
+                exhausted = report.failure is None and not stops_policies(report.cap) and self.stop.why is None
                 break
             gone = [one for one in choice.taken if one.ids & report.removed]
             self.tried |= {id_ for one in choice.taken for id_ in one.ids}

@@ -9,6 +9,7 @@ import pytest
 
 from reaper.core.conditions import Policy
 from reaper.core.disk import BYTES, Level, Thresholds
+from reaper.core.lease import Ending, Lease
 from reaper.core.model import Kind, Outcome, Report, Resource
 from reaper.core.pressure import awake
 from reaper.core.rules import Rules
@@ -226,6 +227,24 @@ async def test_more_than_the_cap_allows_and_nothing_goes() -> None:
     assert relief.report is not None
     assert relief.report.endpoints[0].cap is not None
     assert lab.world.removals == []
+
+
+async def test_the_cap_of_leases_lets_pressure_take_no_more_than_its_turn() -> None:
+    """What leases have left stays over their cap. What policies take goes on in rounds, and not all at once."""
+    left = [large(f"left{number}", 0, labels={"reaper.lease": "7f3a"}, hours=0.2) for number in range(3)]
+    sized = [large(f"c{number}", 5) for number in range(4)]
+    lab = PressureLab(large("denied", 30), large("next", 20), *sized, *left, others=17 * GIB)
+    lab.leases = [Lease("7f3a", "pid 4711", since=NOW - 24 * HOUR, ending=Ending(NOW, "killed"))]
+    lab.world.rules.append(Rule("delete", "denied", error=DeniedError("no")))
+    relief = await lab.relieve(max_lease_deletions=2)
+    assert relief is not None
+    assert relief.relieved
+    assert lab.rounds == [[], ["next"]]
+    assert lab.left() == {"denied", *(one.name for one in (*sized, *left))}
+    assert relief.report is not None
+    cap = relief.report.endpoints[0].cap
+    assert cap is not None
+    assert cap.of_leases
 
 
 async def test_inodes_alone_are_pressure_as_well() -> None:
