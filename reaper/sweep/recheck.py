@@ -108,11 +108,11 @@ class Members:
         return fresh
 
     def _judge(self, fresh: Iterable[Resource], first: Resource) -> None:
-        """Decide again, with these as they are now, but for our own stop. Raises ChangedError when one is to be kept."""
-        now = {r.id: r for r in fresh if r.id not in self._asked_to_stop and not self._is_ours(r)}
+        """Decide again, with these as they are now, but for what our stop has done. Raises ChangedError when one is kept."""
+        asked = self._asked_to_stop  # what runs all the same may have been started again, and be used
+        now = {r.id: r for r in fresh if (r.id not in asked or r.state is State.RUNNING) and not self._is_ours(r)}
         everything = [now.get(d.resource.id, d.resource) for d in self.decisions]
-        rules, leases = self.context.rules(self.decisions), self.context.leases()
-        proofs = self.context.proofs(everything)
+        rules, leases, proofs = self.context.rules(self.decisions), self.context.leases(), self.context.proofs(everything)
         for decision in decide(everything, rules, leases, self.context.now(), proofs=proofs):
             if not decision.reap:
                 raise ChangedError(f"{subject(decision.resource, first)} is to be kept now: {decision.sentence}")

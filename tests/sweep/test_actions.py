@@ -14,7 +14,7 @@ from reaper.errors import DeniedError, ServerError
 from reaper.providers.base import Limits, Traits
 from reaper.providers.memory import Held, MemoryProvider, MemoryReader, Rule
 from reaper.sweep.runner import exit_code
-from tests.sweep.lab import HOUR, NOW, RULES, Lab, network, running, stopped
+from tests.sweep.lab import EXACT, HOUR, NOW, RULES, Lab, network, running, stopped
 
 pytestmark = pytest.mark.anyio
 
@@ -133,6 +133,30 @@ async def test_a_stop_that_fails_is_a_failure() -> None:
     assert (result.outcome, result.error) == (Outcome.FAILED, "server_error")
     assert result.attempts
     assert exit_code(report) == exits.FAILED
+
+
+@pytest.mark.parametrize("attempts", [1, 4], ids=["in the next round", "in the next try"])
+async def test_what_was_started_again_and_is_used_is_not_stopped_again(attempts: int) -> None:
+    """A sandbox shows no time of its start, only its activity."""
+    lab = organisation(sandbox("box"), retry=replace(EXACT, attempts=attempts))
+
+    def use() -> None:
+        used: dict[str, Any] = {
+            "state": State.RUNNING,
+            "raw_state": "started",
+            "stopped_at": None,
+            "last_activity_at": lab.world.now(),
+        }
+        lab.world.change("box", lambda r: replace(r, **used))
+
+    lab.world.rules.append(Rule("stop", "box", calls={1}, error=ServerError("502"), done=True, after=use))
+    (result,) = (await lab.sweep()).results
+    assert result.outcome is Outcome.SKIPPED
+    assert "is to be kept now: idle for" in result.detail
+    assert len(lab.world.made("stop")) == 1
+    box = lab.world.get("box")
+    assert box is not None
+    assert box.state is State.RUNNING
 
 
 async def test_the_answer_to_a_stop_may_be_lost() -> None:
