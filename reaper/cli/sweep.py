@@ -21,6 +21,7 @@ from reaper.core.model import Decision, Report
 from reaper.core.owner_process import NO_PROOFS
 from reaper.core.pending import pending
 from reaper.core.pressure import awake
+from reaper.core.rules import Rules
 from reaper.descriptors import with_room
 from reaper.errors import ConfigError, ReaperError
 from reaper.observers import outcomes, tables
@@ -107,8 +108,10 @@ class Command:
         with progress(session.observers, act=self.plan.options.act, endpoints=len(self.plan.endpoints)):
             relieved = await self._look_at_disks(stop)
             report = await session.sweep(self.rules, stop=stop)
+            there: Mapping[str, frozenset[str]] = {}
             while self.plan.wait and await self._may_go_on(report, stop):
-                again = await session.sweep(self.rules, stop=stop)
+                there = {**found_by(report), **there}
+                again = await session.sweep(with_these_alone(self.rules, there), stop=stop)
                 report = with_earlier(report, together(report, again))
             relieved = await looked_again(relieved, report, session.endpoints, self.rules, disk=self.plan.disk, stop=stop)
             self._disks |= {name: relief.after for name, relief in relieved.items()}
@@ -284,6 +287,20 @@ class Command:
         else:
             tables.explanation(decision, findings)
         return code
+
+
+def found_by(report: Report) -> Mapping[str, frozenset[str]]:
+    """By endpoint the ids of what a sweep found; nothing of an endpoint that it could not list."""
+    listed = (endpoint for endpoint in report.endpoints if endpoint.decisions or endpoint.failure is None)
+    return {endpoint.endpoint: frozenset(d.resource.id for d in endpoint.decisions) for endpoint in listed}
+
+
+def with_these_alone(rules: Rules, there: Mapping[str, frozenset[str]]) -> Rules:
+    """The rules whose policies take nothing else: what was made during a wait may be another run's.
+
+    Who says ``--all`` states that no run is alive, and that is said of the moment at which it is said.
+    """
+    return replace(rules, policies=tuple(replace(policy, there=there) for policy in rules.policies))
 
 
 def _with_timers(report: Report) -> Report:

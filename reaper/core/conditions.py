@@ -5,7 +5,7 @@ started again. That is the oldest it can be, so whatever is kept on those ground
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -55,6 +55,7 @@ class Policy:
         every_resource: no condition at all (``--all``).
         under_pressure: whether it runs when the disk is too full.
         asleep: whether it runs only then, and that is not so now: it takes nothing.
+        there: by endpoint the ids of what it may take at all; anything on an endpoint that is not among these.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Policy:
     every_resource: bool = False
     under_pressure: bool = False
     asleep: bool = False
+    there: Mapping[str, frozenset[str]] = field(default_factory=dict, hash=False)
     action: Action = Action.DELETE
 
     @property
@@ -90,7 +92,12 @@ class Policy:
 
     def concerns(self, resource: Resource) -> bool:
         """Whether the policy is for this endpoint and selects this resource, whatever its kind, state and age."""
-        return self.is_in_force(resource.endpoint) and all(selector.all_of(resource) for selector in self.selectors)
+        is_meant = self.is_in_force(resource.endpoint) and not self.came_later(resource)
+        return is_meant and all(selector.all_of(resource) for selector in self.selectors)
+
+    def came_later(self, resource: Resource) -> bool:
+        """Whether it is not among what the policy may take at all."""
+        return resource.endpoint in self.there and resource.id not in self.there[resource.endpoint]
 
     def is_in_force(self, endpoint: str) -> bool:
         """Whether the policy is for this endpoint, and is not asleep."""
@@ -202,9 +209,7 @@ def _excludes(resource: Resource, policy: Policy, here: datetime) -> str | None:
     if resource.kind not in policy.kinds:
         return f"is not for a {resource.kind}"
     if not policy.concerns(resource):
-        elsewhere = policy.endpoints and resource.endpoint not in policy.endpoints
-        asleep = "takes something only while the disk is too full" if policy.asleep else "does not select it"
-        return f"is not for endpoint {resource.endpoint}" if elsewhere else asleep
+        return _does_not_concern(resource, policy)
     if (what := policy.leaves_out(resource) or _of_another_sort(resource, policy)) is not None:
         return what
     if policy.window is not None and not policy.window.is_open(here):
@@ -213,6 +218,15 @@ def _excludes(resource: Resource, policy: Policy, here: datetime) -> str | None:
     if policy.states and not uncertain and not policy.states & {resource.raw_state, resource.state.value}:
         return f"is not for state {resource.raw_state}"
     return _leaves_alone(resource, policy)
+
+
+def _does_not_concern(resource: Resource, policy: Policy) -> str:
+    """Why it is for other endpoints, other times or other resources."""
+    if policy.endpoints and resource.endpoint not in policy.endpoints:
+        return f"is not for endpoint {resource.endpoint}"
+    if policy.asleep:
+        return "takes something only while the disk is too full"
+    return "is for what the first sweep found" if policy.came_later(resource) else "does not select it"
 
 
 def _leaves_alone(resource: Resource, policy: Policy) -> str | None:

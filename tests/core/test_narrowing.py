@@ -41,6 +41,23 @@ def said(resource: Resource, *policies: Policy) -> str:
     return next(finding.sentence for finding in found if finding.rule == f"policy {policies[0].name}")
 
 
+def test_what_the_first_sweep_did_not_find_is_for_no_sweep_after_it() -> None:
+    """A project with one that came later stays as well; an endpoint that was not listed before has no first sweep yet."""
+    every = Policy("--all", CONTAINERS, every_resource=True)
+    client, server = (replace(RUNNING, id=name, name=name, group="chess") for name in ("client", "server"))
+    for there, gone in (
+        ({}, True),
+        ({RUNNING.endpoint: frozenset({"client", "server"})}, True),
+        ({RUNNING.endpoint: frozenset({"client"})}, False),
+        ({RUNNING.endpoint: frozenset[str]()}, False),
+        ({"another": frozenset[str]()}, True),
+    ):
+        decisions = judged([client, server], rules(replace(every, there=there)))
+        assert [decision.reap for decision in decisions.values()] == [gone, gone], there
+    late = replace(every, there={RUNNING.endpoint: frozenset()})
+    assert said(client, late) == "policy --all is for what the first sweep found"
+
+
 # -- exit codes --------------------------------------------------------------------------------------------------------
 
 

@@ -62,6 +62,25 @@ def test_it_waits_for_what_may_go_in_a_moment(run: Program, fake: FakeEngine) ->
     assert ended.document["endpoints"][0]["held"] == 4
 
 
+def test_a_run_that_begins_while_it_waits_is_left_alone(run: Program, fake: FakeEngine) -> None:
+    """``--all`` states that no run is alive, of the moment at which it is said."""
+    crashed(fake, "9m50s")
+    with started(run, "--once", "--all", "--wait", "--json", "--timeout", "60s") as process:
+        for _ in range(600):
+            if "running" not in fake.names():
+                break
+            time.sleep(0.05)
+        fake.add("next", "running", ago="1s")
+        fake.add("next-client", "running", ago="1s", project="go")
+        fake.add("ended", "exited", ago="1s")
+        ended = run.finish(process)
+    assert ended.code == 0
+    assert fake.names() == {"next", "next-client", "ended"}
+    assert ended.outcomes() == dict.fromkeys(("running", "fresh", "client", "server"), "deleted")
+    (said,) = (d for d in ended.document["endpoints"][0]["resources"] if d["name"] == "next")
+    assert "is for what the first sweep found" in said["sentence"]
+
+
 def test_it_does_not_wait_for_what_cannot_go_in_time(run: Program, fake: FakeEngine) -> None:
     crashed(fake, "2m")
     began = time.monotonic()
