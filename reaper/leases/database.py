@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import Any
 
+from reaper import host
 from reaper.core.durations import parse_time
 from reaper.core.lease import Claim, texts
 from reaper.errors import LeasesUnknownError
@@ -23,6 +24,7 @@ APPLICATION = 0x52454C53  # "RELS"
 VERSION = 3
 BUSY_SECONDS = 0.25  # it may be asked on an event loop
 SMALLEST = 512  # bytes of a database that is not empty
+CLOCK_STEP = 2.0  # seconds by which a clock seems to be set when it was only read
 
 MADE_TABLE = """CREATE TABLE IF NOT EXISTS made (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -38,6 +40,7 @@ ALTER TABLE lease ADD COLUMN ended_by TEXT;
 CREATE INDEX lease_state ON lease (state);
 CREATE INDEX lease_with_claims ON lease (ended_at, since) WHERE claims != '[]';
 CREATE TABLE claimed (key TEXT NOT NULL PRIMARY KEY)"""  # in files that earlier versions made: see ``_complete``
+_LAST = "ALTER TABLE lease ADD COLUMN clock TEXT"  # likewise
 PUT_CLAIMED = "INSERT OR IGNORE INTO claimed (key) VALUES (:key)"
 _SCHEMA = f"""
 CREATE TABLE lease (
@@ -67,12 +70,13 @@ INSERT INTO edition VALUES (lower(hex(randomblob(8))), NULL);
 {MADE_TABLE};
 CREATE INDEX lease_ended ON lease (ended_at);
 {_LATER};
+{_LAST};
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 """  # noqa: S608 - two numbers
 _COLUMNS = (
     *("id", "sort", "host", "pid", "started", "command", "user", "uid", "token", "machine", "boot", "claims", "resources"),
-    *("endpoints", "since", "state", "seen_at", "ended_at", "cause", "max_age", "uptime", "ended_by"),
+    *("endpoints", "since", "state", "seen_at", "ended_at", "cause", "max_age", "uptime", "ended_by", "clock"),
 )
 TAKE = "INSERT OR REPLACE INTO lease ({}) SELECT {}".format(
     ", ".join(_COLUMNS), ", ".join(f":{column}" for column in _COLUMNS)
@@ -112,7 +116,17 @@ def as_row(record: LeaseRecord) -> dict[str, object]:
         "max_age": None if record.max_age is None else record.max_age.total_seconds(),
         "uptime": record.uptime,
         "ended_by": record.ended_by or None,
+        "clock": None if record.ended_at is None else f"{host.boot_id()} {host.booted_at().timestamp():.3f}",
     }
+
+
+def _set_back(clock: str | None) -> timedelta:
+    """Return by how much the clock of this machine was set back since it was read for the file; 0 where that is unknown."""
+    boot, _, booted = (clock or "").partition(" ")
+    if not booted or boot != host.boot_id():
+        return timedelta(0)
+    seconds = float(booted) - host.booted_at().timestamp()
+    return timedelta(seconds=seconds) if seconds > CLOCK_STEP else timedelta(0)
 
 
 def as_keys(record: LeaseRecord) -> list[dict[str, str]]:
@@ -143,13 +157,16 @@ def from_row(row: sqlite3.Row | Mapping[str, Any]) -> LeaseRecord:
         for column in columns:
             if not isinstance(row[column], kinds):
                 raise TypeError(f"its column {column} holds a {type(row[column]).__name__}")
-    later = {column: row[column] if column in row.keys() else None for column in ("max_age", "uptime", "ended_by")}  # noqa: SIM118
+    new = ("max_age", "uptime", "ended_by", "clock")
+    later = {column: row[column] if column in row.keys() else None for column in new}  # noqa: SIM118
+    # By a clock that was set back, what is made now would seem to be from before the end of its lease.
+    back = _set_back(later["clock"]) if row["ended_at"] else timedelta(0)
     return LeaseRecord(
         id=row["id"],
         sort=Liveness(row["sort"]),
         holder=Holder(row["host"], row["pid"], row["started"], row["command"], row["user"], row["uid"]),
         since=parse_time(row["since"]),
-        seen_at=parse_time(row["seen_at"]),
+        seen_at=parse_time(row["seen_at"]) - back,
         claims=_claims(row["claims"]),
         token=row["token"],
         machine=row["machine"],
@@ -157,7 +174,7 @@ def from_row(row: sqlite3.Row | Mapping[str, Any]) -> LeaseRecord:
         resources=_texts(row["resources"]),
         endpoints=_texts(row["endpoints"]),
         state=LeaseState(row["state"]),
-        ended_at=parse_time(row["ended_at"]) if row["ended_at"] else None,
+        ended_at=parse_time(row["ended_at"]) - back if row["ended_at"] else None,
         cause=row["cause"] or "",
         max_age=None if later["max_age"] is None else timedelta(seconds=later["max_age"]),
         uptime=later["uptime"],
@@ -216,16 +233,19 @@ def _check(connection: sqlite3.Connection) -> None:
 
 def _complete(connection: sqlite3.Connection) -> None:
     """Add what a file of an earlier version lacks, whose programs read it all the same."""
-    there = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'claimed'"
-    if connection.execute(there).fetchone():
+    has_keys = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'claimed'"
+    is_whole = "SELECT 1 FROM pragma_table_info('lease') WHERE name = 'clock'"
+    if connection.execute(is_whole).fetchone():
         return
-    connection.execute("BEGIN IMMEDIATE")
-    if not connection.execute(there).fetchone():  # another process was faster
+    connection.execute("BEGIN IMMEDIATE")  # another process may be faster
+    if not connection.execute(has_keys).fetchone():
         for statement in _LATER.split(";"):
             connection.execute(statement)
         claims = (json.loads(text) for (text,) in connection.execute("SELECT DISTINCT claims FROM lease"))
         keys = {claim.label_key for each in claims for claim in map(Claim.of, each)} - {None}
         connection.executemany(PUT_CLAIMED, [{"key": key} for key in keys])
+    if not connection.execute(is_whole).fetchone():
+        connection.execute(_LAST)
     connection.execute("COMMIT")
 
 

@@ -53,12 +53,17 @@ class SharedLeases:
         dead: dict[str, Ending] = {}
         for record in self._file.open():
             if record.token is not None and record.is_orphan(lives(lock, record.token)):
-                dead[record.id] = self._dead.get(record.id) or record.killed(now, KILLED)
+                dead[record.id] = self._found_dead(record.id, now) or record.killed(now, KILLED)
             elif record.max_age is not None and record.is_too_old(uptime, now):
                 cause = MAX_AGE_CAUSE.format(human(record.max_age))
-                dead[record.id] = self._dead.get(record.id) or record.killed(now, cause)
+                dead[record.id] = self._found_dead(record.id, now) or record.killed(now, cause)
         self._dead = dead
         return self._file.leases(dead)
+
+    def _found_dead(self, id_: str, now: datetime) -> Ending | None:
+        """How it ended as an earlier look has found it, unless the clock was set back since."""
+        ending = self._dead.get(id_)
+        return ending if ending is None or ending.at <= now else None
 
     @property
     def made_elsewhere(self) -> Mapping[str, frozenset[tuple[str, str]]]:

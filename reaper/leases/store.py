@@ -14,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
+from reaper import host
 from reaper.core.durations import parse_time
 from reaper.core.lease import Ending, Lease
 from reaper.core.lease_index import Leases
@@ -21,6 +22,7 @@ from reaper.errors import LeasesUnknownError
 from reaper.files import check_own, check_regular
 from reaper.leases.containers import MadeContainers, forget
 from reaper.leases.database import (
+    CLOCK_STEP,
     MADE_TABLE,
     PUT,
     PUT_CLAIMED,
@@ -60,6 +62,7 @@ class LeaseFile:
         self._connection: sqlite3.Connection | None = None
         self._inode = 0, 0
         self._edition = ""
+        self._booted = host.booted_at()
         self._forget_all()
 
     def _forget_all(self) -> None:
@@ -214,6 +217,9 @@ class LeaseFile:
             self._index.changed()
             self._version = version
 
+        if abs((booted := host.booted_at()) - self._booted) > timedelta(seconds=CLOCK_STEP):
+            self._forget_all()  # the clock was set: what has ended did so at another time by the clock of now
+        self._booted = booted
         with explained(self.file):
             if self._connection is None and not is_there(str(self.file)):
                 return

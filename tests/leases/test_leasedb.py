@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from reaper import host
 from reaper.core.lease import IN_FLIGHT, Claim, Ending
 from reaper.core.scope import Selector
+from reaper.core.site import Site
 from reaper.errors import LeasesUnknownError
 from reaper.leases.database import SMALLEST, create
 from reaper.leases.record import Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.sources import NAME
 from reaper.leases.store import LeaseFile
+from tests.sweep.lab import running
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -283,3 +286,37 @@ def test_a_file_from_before_such_records_is_read_and_written(file: LeaseFile, pa
     file.forget(NOW - HOUR)
     file.put_made(RECORD.id, MADE, NOW)
     assert LeaseFile(path).leases().made == {id_ for _, id_ in MADE}
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["by one who had read it", "by another"])
+def test_a_clock_that_is_set_back_lets_no_ended_lease_claim_what_is_made_afterwards(
+    file: LeaseFile, path: Path, monkeypatch: pytest.MonkeyPatch, is_open: bool
+) -> None:
+    """Its end would be to come, and what others make until then would seem to have been made under it."""
+    claims = (Claim(Selector(names=("chess-*",))),)
+    file.put(replace(ENDED, state=LeaseState.RELEASED, claims=claims, endpoints=frozenset({"engine"})))
+    site = Site("engine", timedelta(0), timedelta(0), timedelta(0))
+
+    def taken(minutes_ago: int) -> bool:
+        at = NOW - timedelta(minutes=minutes_ago)
+        made = running("chess-1", created_at=at, started_at=at)
+        found = (file if is_open else LeaseFile(path)).leases().on(site).covering(made)
+        return found is not None
+
+    assert [taken(50), taken(20)] == [True, True]
+    booted = host.booted_at()
+    monkeypatch.setattr(host, "booted_at", lambda: booted - HOUR / 2)
+    assert [taken(50), taken(20)] == [True, False]
+    monkeypatch.setattr(host, "booted_at", lambda: booted + HOUR)
+    assert [taken(50), taken(20)] == [True, True], "set forward, it dates nothing back"
+
+
+def test_a_file_without_the_clocks_of_the_ends_is_read_and_written(file: LeaseFile, path: Path) -> None:
+    file.put(ENDED)
+    file.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE lease DROP COLUMN clock")
+        connection.commit()
+    assert LeaseFile(path).records() == (ENDED,)
+    LeaseFile(path).put(RECORD)
+    assert set(LeaseFile(path).records()) == {RECORD, ENDED}
