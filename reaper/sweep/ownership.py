@@ -6,7 +6,7 @@ A network is remembered with the time of its creation, and for the project in th
 name would use the network that is there.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import Any, Protocol
 
 import anyio
 
+from reaper.core.caps import kept_back
 from reaper.core.identity import Groups
-from reaper.core.model import Decision, Kind, Remembered, Resource, Result, Verdict
+from reaper.core.model import Decision, Kind, Reason, Remembered, Resource, Result
 from reaper.files import EndpointFile
 
 NOT_REAPED = datetime(9999, 1, 1, tzinfo=UTC)
@@ -101,7 +102,8 @@ class Memory:
             if owner is None or not _is_remembered(decision):
                 continue
             if before is not None and not groups.places(resource):
-                known[resource.id] = before
+                is_used = resource.kind.opt_in and decision.reason is Reason.IN_USE  # by what another has made since
+                known[resource.id] = replace(before, free_at=NOT_REAPED) if is_used else before
                 continue
             entry = Remembered(owner, NOT_REAPED if resource.kind.opt_in else now if decision.deletes else now + grace)
             if not resource.kind.runs and resource.kind is not Kind.IMAGE:
@@ -189,14 +191,14 @@ class SweepMemory:
     def learn(
         self,
         decisions: Iterable[Decision],
-        held_back: Container[str],
+        held_back: Collection[str],
         now: datetime,
         grace: timedelta,
         kinds: Container[Kind],
     ) -> None:
         """See ``Memory.learn``; what is held back stays."""
         if self._memory is not None:
-            self._learnt = [replace(d, verdict=Verdict.KEEP) if d.resource.id in held_back else d for d in decisions]
+            self._learnt = kept_back(decisions, held_back)
             self._has_followers = any(decision.deletes and decision.resource.kind.opt_in for decision in self._learnt)
             self._warn(self._memory.learn(self._learnt, now, grace, kinds))
 

@@ -569,6 +569,17 @@ async def test_what_such_a_sweep_has_seen_in_use_again_is_no_leftover(tmp_path: 
     assert await swept.outcomes() == {}
 
 
+async def test_what_another_container_has_used_since_is_no_leftover_when_that_is_gone(tmp_path: Path) -> None:
+    """Who removes the container keeps the volume on purpose, as ``docker compose down`` does."""
+    swept, _ = await left_behind(tmp_path)
+    swept.world.add(running("backup", hours=0.1, image=FOREIGN, uses=frozenset({"p_data"})))
+    assert await swept.outcomes() == {"p-web:latest": "deleted"}
+    swept.world.remove("backup")
+    await later(swept, 3)
+    assert await swept.outcomes() == {}
+    assert swept.left() == {"p_data"}
+
+
 async def test_an_image_that_lost_its_tag_is_still_known_after_a_sweep_that_lists_no_images(tmp_path: Path) -> None:
     swept = lab(img("acme/x:1"), by=rules(policy("image", older_than=60 * DAY)), state=tmp_path)
     await swept.sweep()
