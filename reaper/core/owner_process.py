@@ -122,6 +122,13 @@ def named_processes(endpoint: str, labels: Mapping[str, str], rules: Iterable[Ow
             yield rule.name, pid, *(labels.get(key, "?") if key else "" for key in (rule.host_label, rule.start_label))
 
 
+def named_sessions(endpoint: str, labels: Mapping[str, str], rules: Iterable[OwnerRule]) -> Iterator[Key]:
+    """The sessions that these labels name: by table, what has the same value of a label."""
+    for rule in rules:
+        if rule.session_label and rule.concerns(endpoint) and (session := labels.get(rule.session_label)):
+            yield rule.name, session
+
+
 @dataclass(frozen=True, slots=True)
 class Matched:
     """Which process of this host matches the globs of an [[owner]] table.
@@ -182,11 +189,13 @@ class Proofs:
         named: by what names them.
         matched: by the name of an [[owner]] table with ``processes``.
         rules: the tables.
+        sessions: by session what names its owners, of all that was listed: the last look is at single resources.
     """
 
     named: Mapping[Key, OwnerProcess] = field(default_factory=dict)
     matched: Mapping[str, Matched] = field(default_factory=dict)
     rules: tuple[OwnerRule, ...] = ()
+    sessions: Mapping[Key, Collection[Key]] = field(default_factory=dict)
 
 
 NO_PROOFS = Proofs()
@@ -207,6 +216,9 @@ class Orphan(NamedTuple):
 
 
 NO_OWNER = Orphan(None, "no label of its own names a process that owns it", "no owner process known")
+
+
+_UNSEEN = OwnerProcess("its owner", Fate.UNPROVEN, "its label was not there when owners were looked at")
 
 
 def _of_image(owner: OwnerProcess) -> OwnerProcess:
@@ -245,7 +257,8 @@ class OwnerProcesses:
         resources = tuple(resources) if self._known else ()
         for resource in resources:
             for session in self._sessions_of(resource):
-                self._sessions.setdefault(session, {}).update(self._named(resource))
+                listed = {key: proofs.named.get(key, _UNSEEN) for key in proofs.sessions.get(session, ())}
+                self._sessions.setdefault(session, listed).update(self._named(resource))
         for resource in resources:
             key = self._groups.key(resource)
             if key is not None and key not in self._living:
@@ -258,16 +271,11 @@ class OwnerProcesses:
         is_own = resource.inherited is not None
         labels = resource.own_labels if is_own else resource.labels or {}
         keys = named_processes(resource.endpoint, labels, self._proofs.rules)
-        unseen = OwnerProcess("its owner", Fate.UNPROVEN, "its label was not there when owners were looked at")
-        found = {key: self._proofs.named.get(key, unseen) for key in keys}
+        found = {key: self._proofs.named.get(key, _UNSEEN) for key in keys}
         return found if is_own else {key: _of_image(owner) for key, owner in found.items()}
 
     def _sessions_of(self, resource: Resource) -> Iterator[Key]:
-        for rule in self._proofs.rules:
-            if rule.session_label and rule.concerns(resource.endpoint):
-                session = resource.own_labels.get(rule.session_label)
-                if session:
-                    yield rule.name, session
+        return named_sessions(resource.endpoint, resource.own_labels, self._proofs.rules)
 
     def of(self, resource: Resource) -> list[OwnerProcess]:
         """The owners of one resource; none when they are not known."""

@@ -28,6 +28,7 @@ from reaper.core.owner_process import (
     OwnerRule,
     Proofs,
     named_processes,
+    named_sessions,
 )
 from reaper.files import EndpointFile
 from reaper.sweep.processes import Machine, ThisMachine, began, judged, labelled
@@ -96,6 +97,7 @@ class OwnerProofs:
         self._written = _Known()
         self._unwritten: _Known | None = None
         self._last: tuple[float, frozenset[Key], Proofs] | None = None
+        self._sessions: Mapping[Key, frozenset[Key]] = {}
 
     def look(
         self, resources: Iterable[Resource], rules: tuple[OwnerRule, ...], skew: timedelta, *, learn: bool
@@ -111,6 +113,7 @@ class OwnerProofs:
         self._written = self._stored.read(_remembered) or _Known()
         self._known = self._with_clock(self._unwritten or self._written)
         resources = tuple(resources)
+        self._last, self._sessions = None, _sessions(resources, rules)
         proofs = self._proofs(resources, rules, skew)
         return proofs, self._learn(proofs, resources, skew) if learn else None
 
@@ -133,10 +136,12 @@ class OwnerProofs:
         self._last = now, keys, proofs
         return proofs
 
-    @staticmethod
-    def _keys(resources: Iterable[Resource], rules: tuple[OwnerRule, ...]) -> frozenset[Key]:
-        """Whatever any label names: whether the label counts is for the rules to say."""
-        return frozenset(key for one in resources for key in named_processes(one.endpoint, one.labels or {}, rules))
+    def _keys(self, resources: Iterable[Resource], rules: tuple[OwnerRule, ...]) -> frozenset[Key]:
+        """Whatever any label names, here or in the same session: whether the label counts is for the rules to say."""
+        labelled = [(one.endpoint, one.labels or {}) for one in resources]
+        sessions = {session for place, labels in labelled for session in named_sessions(place, labels, rules)}
+        own = frozenset(key for place, labels in labelled for key in named_processes(place, labels, rules))
+        return own.union(*(self._sessions.get(session, ()) for session in sessions))
 
     def _proofs(self, resources: tuple[Resource, ...], rules: tuple[OwnerRule, ...], skew: timedelta) -> Proofs:
         keys = self._keys(resources, rules)
@@ -152,7 +157,7 @@ class OwnerProofs:
             except OSError as error:
                 refused = f"the processes of this host cannot be read: {error.strerror or error}"
         matched = {rule.name: self._matched(rule, running, refused, skew) for rule in here.values() if rule.processes}
-        return Proofs(named, matched, rules)
+        return Proofs(named, matched, rules, self._sessions)
 
     def _matched(
         self, rule: OwnerRule, running: Iterable[tuple[int, str, int]], refused: str | None, skew: timedelta
@@ -267,6 +272,16 @@ def _moments(found: Mapping[str, Any]) -> dict[str, float]:
 def _moments_or_none(found: Mapping[str, Any]) -> dict[str, float | None]:
     moments = _moments({key: seen for key, seen in found.items() if seen is not None})
     return {str(key): moments.get(str(key)) for key in found}
+
+
+def _sessions(resources: Iterable[Resource], rules: tuple[OwnerRule, ...]) -> Mapping[Key, frozenset[Key]]:
+    """By session what names its owners, whether the label is its image's or not."""
+    found: dict[Key, frozenset[Key]] = {}
+    for one in resources:
+        labels = one.labels or {}
+        for session in named_sessions(one.endpoint, labels, rules):
+            found[session] = found.get(session, frozenset()).union(named_processes(one.endpoint, labels, rules))
+    return found
 
 
 def _named(rule: OwnerRule) -> str:

@@ -108,6 +108,23 @@ async def test_an_owner_that_is_found_alive_just_before_the_deletion_keeps_its_o
     assert result(report, "bench-2").outcome is Outcome.SKIPPED  # dead since this look alone, by what is seen now
 
 
+async def test_the_last_look_is_at_the_owners_of_the_whole_session(tmp_path: Path) -> None:
+    """One of a session names the process, and each of the others is alone when it is looked at again."""
+    session = OwnerRule(name="acme", pid_label="acme.pid", session_label="acme.run")
+    of_run = {"acme.run": "x"}
+    things = (stopped("bench-1", labels={**of_run, "acme.pid": "4711"}), stopped("bench-2", labels=of_run))
+    bench = Bench(tmp_path, *things)
+    bench.lab.rules = replace(RULES, owner_rules=(session,))
+    assert await bench.lab.outcomes() == {}
+    await anyio.sleep(600)
+    bench.before_the_last_look(lambda: bench.machine.start(4711, 1000))
+    assert await bench.lab.outcomes() == {"bench-1": "skipped", "bench-2": "skipped"}
+    assert bench.lab.left() == {"bench-1", "bench-2"}
+    bench.restart()
+    bench.machine.end(4711)
+    assert await bench.lab.outcomes() == {"bench-1": "deleted", "bench-2": "deleted"}
+
+
 async def test_what_a_quota_may_take_takes_nothing_else_whose_owner_is_found_alive(tmp_path: Path) -> None:
     """The quota is exceeded by others, and their policy would let this one go as well."""
     owned = stopped("bench-1", labels={OWNER_LABEL: label(boot=LAST_BOOT)})
