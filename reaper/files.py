@@ -33,8 +33,8 @@ def check_own(path: Path, found: os.stat_result) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file at once by one that its owner alone can read and write. Raises OSError."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # several processes may share the folder
-    partial.unlink(missing_ok=True)
+    # Several processes may share the folder, in containers and on hosts of which each has a process 1.
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{os.urandom(4).hex()}.partial")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         with open(os.open(partial, flags, 0o600), "w", encoding="utf-8") as opened:  # noqa: PTH123 - it is open already

@@ -318,3 +318,18 @@ async def test_a_file_too_large_to_be_one_is_not_read(memory: Memory) -> None:
     with memory.file.open("wb") as sparse:
         sparse.truncate(files.LARGEST + 1)
     assert await Lab(stopped("a"), memory=memory).outcomes() == {"a": "deleted"}
+
+
+def test_two_processes_of_one_id_do_not_write_into_each_others_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each container, and each host of a shared folder, may have a process of this id."""
+    path, replaced = tmp_path / "owned.json", Path.replace
+
+    def after_the_other(partial: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replaced)
+        files.write_text(path, "the other's")
+        assert path.read_text() == "the other's"
+        return partial.replace(target)
+
+    monkeypatch.setattr(Path, "replace", after_the_other)
+    files.write_text(path, "its own")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("owned.json", "its own")]
