@@ -473,8 +473,8 @@ OF_PAIRS = (
     ),
     Mutant(
         "the cap of leases keeps no policy's sweep from learning",
-        "(self.cap is None or self.cap.of_leases)",
-        "self.cap is None",
+        "if options.act and not stops_policies(self.cap):",
+        "if options.act and self.cap is None:",
     ),
     Mutant(
         "a lease that another process watches has not ended",
@@ -569,5 +569,35 @@ OF_PAIRS = (
         "a guess at whose labels they are is not remembered",
         "if container.id in proven and container.inherited is not None",
         "if container.inherited is not None",
+    ),
+    Mutant(
+        "pressure takes no more than its turn, whatever a cap of leases holds back",
+        "if options.choose is not None and not stops_policies(self.cap):",
+        "if options.choose is not None and self.cap is None:",
+    ),
+    Mutant(
+        "what runs although it was asked to stop is judged as it is now",
+        "(r.id not in asked or r.state is State.RUNNING) and",
+        "r.id not in asked and",
+    ),
+    Mutant(
+        "what was made while a sweep waits is another run's",
+        "return resource.endpoint in self.there and resource.id not in self.there[resource.endpoint]",
+        "return False",
+    ),
+    Mutant(
+        "by a clock that was set back a lease claims nothing that is made after its end",
+        "return timedelta(seconds=seconds) if seconds > CLOCK_STEP else timedelta(0)",
+        "return timedelta(0)",
+    ),
+    Mutant(
+        "what another container has used is no leftover",
+        "replace(before, free_at=NOT_REAPED) if is_used else before",
+        "before",
+    ),
+    Mutant(
+        "the last look is at the owners of the whole session",
+        "return Proofs(named, matched, rules, self._sessions)",
+        "return Proofs(named, matched, rules)",
     ),
 )
