@@ -19,6 +19,7 @@ from devkit.generate.panels import (
     course,
     datasource,
     labels_of,
+    per_minute,
     rows,
     tile,
 )
@@ -68,7 +69,6 @@ def _now(layout: Layout) -> None:
             "State",
             "Whether its last sweep could list it and confirm what it did.",
             Query(worst("reaper_endpoint_up", E, "endpoint")),
-            steps={None: GOOD},
             mappings=UP,
             alerts=["ReaperEndpointDown"],
             empty="not looked at yet",
@@ -77,7 +77,6 @@ def _now(layout: Layout) -> None:
             "Circuit breaker",
             "Open: the last sweep stopped asking, since call after call failed or the credentials were refused.",
             Query(worst("reaper_circuit_breaker_open", E, "endpoint")),
-            steps={None: GOOD},
             mappings=OPEN,
             alerts=["ReaperCircuitOpen"],
         ),
@@ -85,7 +84,6 @@ def _now(layout: Layout) -> None:
             "Events",
             "Whether its events are followed, so that what stops goes when its time is up and not at the next run.",
             Query(worst("reaper_events_connected", E, "endpoint")),
-            steps={None: GOOD},
             mappings=FOLLOWED,
             alerts=["ReaperEventsLost"],
             empty="has none",
@@ -150,7 +148,6 @@ def _held(layout: Layout) -> None:
             "By state",
             "What it held when it was last listed, owned or not.",
             Query(f"sum by (state) ({worst('reaper_resources', E, 'kind', 'state')})", "{{state}}"),
-            unit="none",
             colors=STATES,
             stacked=True,
         ),
@@ -158,7 +155,6 @@ def _held(layout: Layout) -> None:
             "Kept, by reason",
             "Why the rest stays: reaper explain says it of each. unreadable, unknown_state and invalid_label stay for ever.",
             Query(f"{worst('reaper_kept_resources', E, 'reason')} > 0", "{{reason}}"),
-            unit="none",
             alerts=["ReaperUnreadable"],
             stacked=True,
         ),
@@ -166,7 +162,6 @@ def _held(layout: Layout) -> None:
             "Reapable, by policy",
             "The leak, by the policy that calls it one; (label) by its own label.",
             Query(worst("reaper_reapable_resources", EP, "policy"), "{{policy}}"),
-            unit="none",
             alerts=["ReaperLeakTooOld"],
             stacked=True,
         ),
@@ -222,24 +217,18 @@ def _deletions(layout: Layout) -> None:
     layout.line(
         8,
         (8, 8, 8),
-        course(
+        per_minute(
             "By outcome",
             "Per minute. deleted is confirmed, gone means that another client was first; skipped was used again before its "
             "turn, abandoned was left when a sweep had to end. failed and stopped (denied) are failures.",
             Query(done.format("outcome", ""), "{{outcome}}"),
-            unit="cpm",
             colors=OUTCOMES,
             alerts=["ReaperDeletionsFailing", "ReaperDeletionsDenied"],
-            stacked=True,
-            bars=True,
         ),
-        course(
+        per_minute(
             "Deleted, by policy",
             "Per minute: which policy made them garbage.",
             Query(done.format("policy, kind", ', outcome="deleted"'), "{{policy}} {{kind}}"),
-            unit="cpm",
-            stacked=True,
-            bars=True,
         ),
         course(
             "Failure ratio",
@@ -258,32 +247,25 @@ def _deletions(layout: Layout) -> None:
     layout.line(
         8,
         (8, 8, 8),
-        course(
+        per_minute(
             "Stopped and archived, by outcome",
             "Per minute, by policies with another action than delete.",
             Query(
                 f"60 * sum by (action, outcome) (rate(reaper_actions_total{{{EP}}}[$__rate_interval]))",
                 "{{action}} {{outcome}}",
             ),
-            unit="cpm",
-            stacked=True,
-            bars=True,
         ),
         course(
             "Would go",
             "What the last sweep of a service that deletes nothing ([service] dry_run) would have deleted, by policy.",
             Query(f"sum by (policy) (reaper_would_delete_resources{{{EP}}} and on() (reaper_dry_run == 1))", "{{policy}}"),
-            unit="none",
             stacked=True,
         ),
-        course(
+        per_minute(
             "Evidence",
             "Per minute: what was saved ([evidence]) of what is deleted. failed hinders no deletion, and its reason is a "
             "warning of the sweep.",
             Query(f"60 * sum by (result) (rate(reaper_evidence_total{{{E}}}[$__rate_interval]))", "{{result}}"),
-            unit="cpm",
-            stacked=True,
-            bars=True,
         ),
     )
     provider = 'provider="$provider"'
@@ -313,16 +295,13 @@ def _sweeps(layout: Layout) -> None:
     layout.line(
         8,
         (8, 8, 8),
-        course(
+        per_minute(
             "Sweeps by result",
             "Per minute. failures: something was not deleted; capped: too much would have been; unlisted: the endpoint "
             "failed.",
             Query(f"60 * sum by (result) (rate(reaper_sweeps_total{{{E}}}[$__rate_interval]))", "{{result}}"),
-            unit="cpm",
             colors=RESULTS,
             alerts=["ReaperSweepsFailing", "ReaperNoSuccess", "ReaperBug"],
-            stacked=True,
-            bars=True,
         ),
         course(
             "Duration of its sweeps",
@@ -332,14 +311,11 @@ def _sweeps(layout: Layout) -> None:
             unit="s",
             alerts=["ReaperSilent"],
         ),
-        course(
+        per_minute(
             "Retries, by error",
             "Attempts per minute that failed and were followed by another. rate_limited: the organisation is used up.",
             Query(f"60 * sum by (error) (rate(reaper_retries_total{{{E}}}[$__rate_interval]))", "{{error}}"),
-            unit="cpm",
             alerts=["ReaperCircuitOpen"],
-            stacked=True,
-            bars=True,
         ),
     )
     layout.line(
@@ -359,7 +335,6 @@ def _sweeps(layout: Layout) -> None:
             "How often in the time between two points: the stream of events ended; the deletion cap forbade a sweep.",
             Query(f"sum(increase(reaper_events_lost_total{{{E}}}[$__rate_interval]))", "events lost"),
             Query(f"sum(increase(reaper_cap_hits_total{{{E}}}[$__rate_interval]))", "cap hit"),
-            unit="none",
             colors={"events lost": ODD, "cap hit": BAD},
             alerts=["ReaperEventsLost", "ReaperCapHit"],
             bars=True,

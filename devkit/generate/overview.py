@@ -19,6 +19,7 @@ from devkit.generate.panels import (
     course,
     datasource,
     labels_of,
+    per_minute,
     rows,
     tile,
 )
@@ -69,7 +70,6 @@ def dashboard() -> model.Dashboard:
             "What is garbage and still there, whether its policy is due now or in a while. More than 1000 on one endpoint "
             "in one sweep is what the deletion cap forbids by default.",
             Query(f"sum({leak})"),
-            unit="none",
             steps={None: GOOD, 100: ODD, 1000: BAD},
             alerts=["ReaperLeakTooOld", "ReaperCapHit"],
             graph=True,
@@ -88,7 +88,6 @@ def dashboard() -> model.Dashboard:
             "Deleted",
             "What was deleted in the time shown, and confirmed to be gone.",
             Query(f'sum(increase(reaper_deletions_total{{{EP}, outcome="deleted"}}[$__range]))', now=True),
-            steps={None: GOOD},
             decimals=0,
         ),
         tile(
@@ -129,20 +128,16 @@ def dashboard() -> model.Dashboard:
             "What is garbage and still there. It grows between two sweeps and falls with each; what only grows is a leak "
             "that no sweep removes.",
             Query(f"sum by (endpoint) ({leak})", "{{endpoint}}"),
-            unit="none",
             alerts=["ReaperLeakTooOld"],
             stacked=True,
         ),
-        course(
+        per_minute(
             "Deletions by outcome",
             "Per minute. deleted is confirmed, gone means that another client was first; skipped was used again before its "
             "turn, abandoned was left when a sweep had to end. failed and stopped (denied) are failures.",
             Query(f"60 * sum by (outcome) (rate(reaper_deletions_total{{{EP}}}[$__rate_interval]))", "{{outcome}}"),
-            unit="cpm",
             colors=OUTCOMES,
             alerts=["ReaperDeletionsFailing"],
-            stacked=True,
-            bars=True,
         ),
     )
     layout.line(
@@ -163,16 +158,13 @@ def dashboard() -> model.Dashboard:
             unit="s",
             alerts=["ReaperSweepsFailing", "ReaperSilent"],
         ),
-        course(
+        per_minute(
             "Sweeps by result",
             "Per minute. failures: something was not deleted; capped: too much would have been; unlisted: the endpoint "
             "failed.",
             Query(f"60 * sum by (result) (rate(reaper_sweeps_total{{{E}}}[$__rate_interval]))", "{{result}}"),
-            unit="cpm",
             colors=RESULTS,
             alerts=["ReaperSweepsFailing", "ReaperNoSuccess"],
-            stacked=True,
-            bars=True,
         ),
         course(
             "Leases",
@@ -183,7 +175,6 @@ def dashboard() -> model.Dashboard:
             Query("sum(reaper_leases_unknown)", "not kept"),
             Query("max(reaper_oldest_lease_seconds) / 86400", "days of the oldest"),
             Query("sum(increase(reaper_ryuk_lines_refused_total[$__rate_interval]))", "refused lines"),
-            unit="none",
             alerts=["ReaperLeasesUnknown", "ReaperLeaseOld"],
         ),
     )
@@ -246,14 +237,12 @@ def _worth(layout: Layout) -> None:
             "the next of the other policies would have taken it, and a day at the most.",
             since("reaper_avoided_seconds_total"),
             unit="s",
-            steps={None: GOOD},
             decimals=1,
         ),
         tile(
             "Cost avoided",
             "What that time would have cost, by [prices] and in its currency; 0 where there are no prices.",
             since("reaper_avoided_cost_total"),
-            steps={None: GOOD},
             decimals=2,
         ),
         tile(
@@ -261,7 +250,6 @@ def _worth(layout: Layout) -> None:
             "What the deletions gave back, where that is known; what containers had written is never measured.",
             since("reaper_reclaimed_bytes_total"),
             unit="bytes",
-            steps={None: GOOD},
             decimals=1,
         ),
         tile(

@@ -5,6 +5,7 @@ Colours are Okabe's and Ito's, which people tell apart whatever colours they see
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, statetimeline, table, timeseries
@@ -123,7 +124,7 @@ def tile(
     why: str,
     *queries: Query,
     unit: str = "none",
-    steps: Mapping[float | None, str],
+    steps: Mapping[float | None, str] = MappingProxyType({None: GOOD}),
     alerts: Sequence[str] = (),
     mappings: Mapping[str, tuple[str, str]] | None = None,
     decimals: int | None = None,
@@ -169,7 +170,7 @@ def course(
     title: str,
     why: str,
     *queries: Query,
-    unit: str,
+    unit: str = "none",
     colors: Mapping[str, str] | None = None,
     alerts: Sequence[str] = (),
     stacked: bool = False,
@@ -224,6 +225,11 @@ def course(
     for number, query in enumerate(queries):
         made = made.with_target(query.build(number))
     return made
+
+
+def per_minute(title: str, why: str, query: Query, **options: Any) -> timeseries.Panel:
+    """The course of what happens so often a minute, in bars that add up."""
+    return course(title, why, query, unit="cpm", stacked=True, bars=True, **options)
 
 
 def rows(
