@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -116,3 +116,18 @@ class Launcher:
     def output(self) -> str:
         """What the last run wrote to stdout and stderr."""
         return self._output.read_text(encoding="utf-8", errors="replace")
+
+
+class Measurements:
+    """Measures runs of the installed command.
+
+    Args:
+        folder: an empty directory for the commands to work in.
+        reaper: the installed command.
+        say: is told what goes on.
+    """
+
+    def __init__(self, folder: Path, reaper: str, say: Callable[[str], None]) -> None:
+        folder.mkdir(exist_ok=True)
+        self._folder, self._launcher = folder, Launcher(folder)
+        self._reaper, self._say = reaper, say

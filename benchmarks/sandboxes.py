@@ -15,7 +15,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import BenchmarkError, Launcher, Run, Series
+from benchmarks.measure import BenchmarkError, Measurements, Run, Series
 
 LISTED, DELETED, NEIGHBOURS = 10_000, 2_000, 1_000
 LATENCY, AT_ONCE = 0.05, 32
@@ -56,20 +56,11 @@ def _organisation(*arguments: str) -> Iterator[Mapping[str, str]]:
         yield {name: value for name, value in variables.items() if name.startswith("DAYTONA_")}
 
 
-class Organisation:
-    """Measures sweeps of a simulated organisation, each in a server process of its own.
-
-    Args:
-        folder: an empty directory for the commands to work in.
-        reaper: the installed command.
-        say: is told what goes on.
-    """
+class Organisation(Measurements):
+    """Measures sweeps of a simulated organisation, each in a server process of its own."""
 
     def __init__(self, folder: Path, reaper: str, say: Callable[[str], None]) -> None:
-        folder.mkdir()
-        self._launcher = Launcher(folder)
-        self._reaper = reaper
-        self._say = say
+        super().__init__(folder, reaper, say)
         self._config = folder / "bench.toml"
         self._config.write_text(_CONFIG)
 

@@ -7,14 +7,14 @@ import math
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import BenchmarkError, Launcher, Run, Series
+from benchmarks.measure import BenchmarkError, Measurements, Run, Series
 from benchmarks.report import Row
 
 MANY = 10_000
@@ -83,22 +83,10 @@ class World:
         return found
 
 
-class Scale:
-    """Measures sweeps of worlds, each in a server process of its own.
+class Scale(Measurements):
+    """Measures sweeps of worlds, each in a server process of its own."""
 
-    Args:
-        folder: an empty directory for the commands to work in.
-        reaper: the installed command.
-        say: is told what goes on.
-    """
-
-    def __init__(self, folder: Path, reaper: str, say: Callable[[str], None]) -> None:
-        folder.mkdir()
-        self._folder = folder
-        self._launcher = Launcher(folder)
-        self._reaper = reaper
-        self._say = say
-        self._number = 0
+    _number = 0
 
     @contextmanager
     def _serve(self, *arguments: str) -> Iterator[World]:

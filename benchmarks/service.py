@@ -11,13 +11,13 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from benchmarks.measure import BenchmarkError, Launcher, Run, Series
+from benchmarks.measure import BenchmarkError, Measurements, Run, Series
 from benchmarks.sandboxes import serve
 from devkit.engine import PrivateEngine
 from devkit.ports import free_port
@@ -159,22 +159,10 @@ class Daemon:
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-class Services:
-    """Measures the service, each time a fresh one.
+class Services(Measurements):
+    """Measures the service, each time a fresh one."""
 
-    Args:
-        folder: an empty directory to work in.
-        reaper: the installed command.
-        say: is told what goes on.
-    """
-
-    def __init__(self, folder: Path, reaper: str, say: Callable[[str], None]) -> None:
-        folder.mkdir()
-        self._folder = folder
-        self._launcher = Launcher(folder)
-        self._reaper = reaper
-        self._say = say
-        self._started = 0
+    _started = 0
 
     def _daemon(self, tables: str, env: Mapping[str, str], keys: str = "") -> Daemon:
         self._started += 1

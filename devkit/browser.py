@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import shutil
 import tempfile
-from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
@@ -156,8 +154,3 @@ class Browser:
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
-
-    async def screenshot(self, path: Path, *, whole: bool = False) -> None:
-        """Save what it shows as a PNG; ``whole``: what is below the window too."""
-        answer = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(answer["data"]))  # noqa: ASYNC240 - a helper of tests

@@ -37,11 +37,6 @@ def names(ended: Ended) -> list[str]:
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "state"
-
-
-@pytest.fixture
 def run(state: Path, lab: Lab) -> Program:
     """The program beside a journal with three sweeps, an hour apart."""
 

@@ -42,11 +42,6 @@ def seen(name: str, outcome: Outcome = Outcome.DELETED, *, differs: str | None =
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "state"
-
-
-@pytest.fixture
 def run(state: Path, lab: Lab) -> Program:
     """The program beside a journal of two endpoints, an hour apart."""
 

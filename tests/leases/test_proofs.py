@@ -54,7 +54,6 @@ def read(folder: Path, found: LeaseRecord) -> tuple[bool, bool]:
 
 
 BOOTED = host.booted_at()
-SAME_NAME = Holder(os.uname().nodename, 1)
 PLACES: dict[str, tuple[dict[str, Any], tuple[bool, bool]]] = {
     "this kernel": ({}, (True, False)),
     "another host": ({"machine": "other", "boot": "other"}, (False, True)),
