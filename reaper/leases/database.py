@@ -24,6 +24,7 @@ APPLICATION = 0x52454C53  # "RELS"
 VERSION = 3
 BUSY_SECONDS = 0.25  # it may be asked on an event loop
 SMALLEST = 512  # bytes of a database that is not empty
+_UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 CLOCK_STEP = 2.0  # seconds by which a clock seems to be set when it was only read
 
 MADE_TABLE = """CREATE TABLE IF NOT EXISTS made (
@@ -123,7 +124,7 @@ def as_row(record: LeaseRecord) -> dict[str, object]:
 def _set_back(clock: str | None) -> timedelta:
     """Return by how much the clock of this machine was set back since it was read for the file; 0 where that is unknown."""
     boot, _, booted = (clock or "").partition(" ")
-    if not booted or boot != host.boot_id():
+    if not boot or boot != host.boot_id():
         return timedelta(0)
     seconds = float(booted) - host.booted_at().timestamp()
     return timedelta(seconds=seconds) if seconds > CLOCK_STEP else timedelta(0)
@@ -237,16 +238,22 @@ def _complete(connection: sqlite3.Connection) -> None:
     is_whole = "SELECT 1 FROM pragma_table_info('lease') WHERE name = 'clock'"
     if connection.execute(is_whole).fetchone():
         return
-    connection.execute("BEGIN IMMEDIATE")  # another process may be faster
-    if not connection.execute(has_keys).fetchone():
-        for statement in _LATER.split(";"):
-            connection.execute(statement)
-        claims = (json.loads(text) for (text,) in connection.execute("SELECT DISTINCT claims FROM lease"))
-        keys = {claim.label_key for each in claims for claim in map(Claim.of, each)} - {None}
-        connection.executemany(PUT_CLAIMED, [{"key": key} for key in keys])
-    if not connection.execute(is_whole).fetchone():
-        connection.execute(_LAST)
-    connection.execute("COMMIT")
+    try:
+        connection.execute("BEGIN IMMEDIATE")  # another process may be faster
+        if not connection.execute(has_keys).fetchone():
+            for statement in _LATER.split(";"):
+                connection.execute(statement)
+            claims = (json.loads(text) for (text,) in connection.execute("SELECT DISTINCT claims FROM lease"))
+            keys = {claim.label_key for each in claims for claim in map(Claim.of, each)} - {None}
+            connection.executemany(PUT_CLAIMED, [{"key": key} for key in keys])
+        if not connection.execute(is_whole).fetchone():
+            connection.execute(_LAST)
+        connection.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        if error.sqlite_errorcode & 0xFF not in _UNWRITABLE or not connection.execute(has_keys).fetchone():
+            raise  # else it can be read without: a full disk must keep no sweep from deleting
 
 
 def write(connection: sqlite3.Connection, *changes: tuple[str, Sequence[Mapping[str, object]]]) -> None:

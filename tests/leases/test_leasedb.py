@@ -15,6 +15,7 @@ from reaper.core.lease import IN_FLIGHT, Claim, Ending
 from reaper.core.scope import Selector
 from reaper.core.site import Site
 from reaper.errors import LeasesUnknownError
+from reaper.leases import database
 from reaper.leases.database import SMALLEST, create
 from reaper.leases.record import Holder, LeaseRecord, LeaseState, Liveness
 from reaper.leases.sources import NAME
@@ -311,12 +312,20 @@ def test_a_clock_that_is_set_back_lets_no_ended_lease_claim_what_is_made_afterwa
     assert [taken(50), taken(20)] == [True, True], "set forward, it dates nothing back"
 
 
-def test_a_file_without_the_clocks_of_the_ends_is_read_and_written(file: LeaseFile, path: Path) -> None:
+def test_a_file_without_the_clocks_of_the_ends_is_read_and_written(
+    file: LeaseFile, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read also where it cannot be written, as on a full disk: else nothing would be deleted there."""
     file.put(ENDED)
     file.close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("ALTER TABLE lease DROP COLUMN clock")
         connection.commit()
+    with monkeypatch.context() as full:
+        full.setattr(database, "_check", lambda connection: connection.execute("PRAGMA query_only = ON"))
+        assert LeaseFile(path).records() == (ENDED,)
+        with pytest.raises(LeasesUnknownError):
+            LeaseFile(path).put(RECORD)
     assert LeaseFile(path).records() == (ENDED,)
     LeaseFile(path).put(RECORD)
     assert set(LeaseFile(path).records()) == {RECORD, ENDED}
