@@ -174,8 +174,7 @@ def document(group: str, measured: Sequence[Measured], engine: str | None, loads
         f"## {group}",
         table(measured),
         noise,
-        "Processor time of the commands themselves, medians; the engine's comes on top of it:",
-        cpu,
+        cpu and f"Processor time of the commands themselves, medians; the engine's comes on top of it:\n\n{cpu}",
         "### Where and when",
         "\n".join(f"- {line}" for line in (*_machine(), load, *_versions(engine))),
     ]

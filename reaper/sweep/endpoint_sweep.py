@@ -40,6 +40,7 @@ from reaper.sweep.result import BUG, CLOCK
 from reaper.sweep.safety_net import set_timers, without_timers
 from reaper.sweep.unit import Unit
 from reaper.sweep.units import make_units
+from reaper.sweep.usage import is_by_use
 
 SKEW_TOLERANCE = timedelta(minutes=1)
 LAST_LOOK = timedelta(seconds=5)
@@ -79,7 +80,6 @@ class EndpointSweep:
         self.shared = shared
         self.scope = anyio.CancelScope()
         self.last_look = anyio.CancelScope()
-        self.renewal = anyio.CancelScope()
         limits = self.reader.limits
         self.slots = Slots(limits if shared.connections is None else limits.within(shared.connections))
         self.looker = Inspector(self.reader, self.retrier, self.slots)
@@ -158,8 +158,7 @@ class EndpointSweep:
     def report(self) -> EndpointReport:
         """What was found and done. What has no result was abandoned."""
         for decision in (*(decision for decision in self.decisions if decision.reap), *self.timerless):
-            if decision.resource.id not in self.results:
-                self.results[decision.resource.id] = self._untouched(decision)
+            self.results.setdefault(decision.resource.id, self._untouched(decision))
         if not self.ended and not self.failure and not self.decisions:
             what = "anything there was decided" if self.held else "it was listed"
             why = "" if (failed := self.retrier.failed) is None else f"; the last attempt failed: {failed.error}"
@@ -291,17 +290,16 @@ class EndpointSweep:
         async with anyio.create_task_group() as group:
             if self.confirmer is not None:
                 group.start_soon(self.confirmer.run, name=f"confirm deletions on {self.name}")
-            if isinstance(self.reader, Renewing):
-                group.start_soon(self._renew, self.reader, self.context.listed, name=f"renew listings of {self.name}")
-            await self._rounds(self.context)
-            await set_timers(self.timerless, self.context, self.results)
-            self.renewal.cancel()
+            async with anyio.create_task_group() as meanwhile:
+                if isinstance(self.reader, Renewing):
+                    meanwhile.start_soon(self.reader.renew, self.context.listed, self.looker.list_call)
+                if (used := self.context.used_since) is not None and any(map(is_by_use, going)):
+                    meanwhile.start_soon(used.follow, self.looker.list_call)
+                await self._rounds(self.context)
+                await set_timers(self.timerless, self.context, self.results)
+                meanwhile.cancel_scope.cancel()
             if self.confirmer is not None:
                 self.confirmer.close()
-
-    async def _renew(self, reader: Renewing, listed: Listed) -> None:
-        with self.renewal:
-            await reader.renew(listed, self.looker.list_call)
 
     async def _rounds(self, context: Context) -> None:
         """One round for all, one more for what failed (first what the breaker held back), and others for what waits."""
@@ -362,6 +360,8 @@ class EndpointSweep:
 
     def _settled(self, result: Result) -> None:
         self.shared.observer.settled(self.name, result)
+        if self.context is not None and self.context.used_since is not None:
+            self.context.used_since.settled()
         self.memory.follow(self.units, self._now())
         if result.failed and self.shared.options.fail_fast:
             self.shared.failed_fast()

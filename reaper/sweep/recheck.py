@@ -15,13 +15,14 @@ import anyio
 from reaper.core.accounts import LastLook
 from reaper.core.decide import decide
 from reaper.core.identity import same_group
-from reaper.core.model import Action, Decision, Kind, Outcome, Reason, Resource, Result, State
+from reaper.core.model import Action, Decision, Kind, Outcome, Resource, Result, State
 from reaper.core.savings import freed_by
 from reaper.errors import CircuitOpenError, DependencyError, InProgressError, NotFoundError, ProviderError, UnreadableError
 from reaper.providers.base import Call
 from reaper.retry.retrier import Look
 from reaper.sweep.context import ChangedError, Context, carried, difference, each, subject, what_changed
 from reaper.sweep.unit_calls import UnitCalls
+from reaper.sweep.usage import is_by_use
 
 T = TypeVar("T")
 
@@ -188,9 +189,7 @@ class Members:
         if (used := self.context.used_since) is None:
             return
         for resource in resources:
-            of_policy = self._decision(resource).reason not in (Reason.GROUP_REAPED, Reason.LEASE_ENDED)
-            asked = of_policy and not resource.kind.runs and resource.kind is not Kind.BUILD_CACHE
-            if asked and (why := await used.why(resource, call)) is not None:
+            if is_by_use(self._decision(resource)) and (why := await used.why(resource, call)) is not None:
                 raise ChangedError(f"it {why}")
 
     async def _nothing_depends(self, resources: Sequence[Resource], call: Call) -> None:

@@ -6,15 +6,18 @@ goes because this program is new, or was away.
 """
 
 from collections.abc import Collection, Container, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import anyio
+
 from reaper.core.image_references import References
 from reaper.core.layers import images_under
-from reaper.core.model import Kind, Resource
+from reaper.core.model import Decision, Kind, Reason, Resource
 from reaper.core.rules import Rules
 from reaper.core.unused import Users
 from reaper.errors import ProviderError
@@ -218,6 +221,13 @@ class LastUse:
         return problem
 
 
+def is_by_use(decision: Decision) -> bool:
+    """Whether the resource goes by a policy for itself, and only if nothing has used it since it was listed."""
+    kind = decision.resource.kind
+    by_itself = decision.reason not in (Reason.GROUP_REAPED, Reason.LEASE_ENDED)
+    return by_itself and not kind.runs and kind is not Kind.BUILD_CACHE
+
+
 class UsedSince:
     """What was used on an endpoint since it was listed.
 
@@ -225,6 +235,9 @@ class UsedSince:
         reader: of the endpoint.
         mark: stands for the listing.
     """
+
+    OFTEN = 1.0  # seconds after which the endpoint is asked in any case
+    MANY = 32  # results after which it is: an engine remembers 256 events, and to stop and delete a container makes six
 
     def __init__(self, reader: WatchesUse, mark: str) -> None:
         self._reader = reader
@@ -234,6 +247,23 @@ class UsedSince:
         self._untold: frozenset[Kind] = frozenset()
         self._complete = True
         self._news: Shared[None] = Shared()
+        self._settled = 0
+        self._many = anyio.Event()
+
+    def settled(self) -> None:
+        """One more resource has its result."""
+        self._settled += 1
+        if self._settled % self.MANY == 0:
+            self._many.set()
+
+    async def follow(self, call: Call) -> None:
+        """Ask again and again: the sweep's own deletions, and what else happens, would make the endpoint forget."""
+        while True:
+            with anyio.move_on_after(self.OFTEN):
+                await self._many.wait()
+            self._many = anyio.Event()
+            with suppress(ProviderError):  # what needs the answer asks for itself
+                await self._news.get(self._ask, call)
 
     async def why(self, resource: Resource, call: Call) -> str | None:
         """Why the resource counts as used since then, or None. Raises ``ProviderError``."""

@@ -2,13 +2,14 @@
 
 import signal
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from devkit.engine import PrivateEngine
 from tests import needs
-from tests.engine.lab import events, in_parallel, seen_a_day_ago, until
+from tests.engine.lab import OWNED, events, in_parallel, rows, seen_a_day_ago, toml, until
 from tests.run import Program
 from tests.service.daemon import Daemon
 
@@ -23,6 +24,25 @@ name = "images"
 kinds = ["image"]
 unused_for = "1h"
 every = "1d"
+"""
+ONCE = """
+[limits]
+max_deletions = "none"
+
+[[policy]]
+name = "stopped"
+kinds = ["container"]
+stopped_for = "1h"
+
+[[policy]]
+name = "volumes"
+kinds = ["volume"]
+older_than = "1ms"
+
+[[policy]]
+name = "images"
+kinds = ["image"]
+older_than = "1h"
 """
 EXECS = 120  # three events each, of which an engine keeps 256
 
@@ -61,3 +81,19 @@ def test_an_image_that_is_unused_goes_from_a_busy_host_and_one_that_was_used_sta
         assert daemon.stop() == 0
     assert {line["name"] for line in daemon.events("deleted")} == {"acme/idle:1"}
     assert "acme/used:1" in engine.images()
+
+
+def test_a_sweep_of_more_containers_than_an_engine_remembers_takes_volumes_as_well(
+    clean: PrivateEngine, tmp_path: Path
+) -> None:
+    """Each deletion is an event, of which an engine keeps 256: the sweep has to read them as it goes."""
+    clean.fabricate_exited(300, timedelta(days=3), OWNED)
+    for name in ("data", "more"):
+        clean.api.must("POST", "/volumes/create", {"Name": name, "Labels": OWNED})
+    ended = Program(tmp_path, {"DOCKER_HOST": clean.host})("--once", "--json", *toml(tmp_path, ONCE))
+    assert ended.code == 0, ended
+    assert {row["name"]: row["outcome"] for row in rows(ended).values() if row["kind"] == "volume"} == {
+        "data": "deleted",
+        "more": "deleted",
+    }
+    assert len(events(clean, "destroy")) <= 256 < len(rows(ended))
