@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 _MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id", "/sys/class/dmi/id/product_uuid")
-_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 FIRST_PID_NAMESPACE = 0xEFFFFFFC
@@ -34,7 +34,7 @@ def machine_id_in(pid_namespace: int) -> str:
 @cache
 def boot_id() -> str:
     """What the running kernel calls this boot; the same in all containers and nowhere else. Empty where it has none."""
-    return _read(_BOOT_ID)
+    return _read(BOOT_ID)
 
 
 def booted_at() -> datetime:

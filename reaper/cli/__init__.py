@@ -10,10 +10,10 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn
 
 from reaper import __version__, exits
 from reaper.cli import channels
+from reaper.cli.usage import Parser, check_fit, misplaced
 
 _EPILOG = """exit codes:
   0  done, nothing failed                    4  the deletion cap was hit, nothing was deleted there
@@ -26,50 +26,6 @@ reaper: without a command this would be the service, which deletes, and there is
   by accident. See what one sweep would delete: reaper --once --dry-run. Write a configuration: reaper init.
   Run the service: reaper --config FILE
 """
-_LOOKING = ("only", "timeout", "aggressive", "stopped", "older_than", "all", "label", "image")  # not for history
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the page of usage that hides it."""
-
-    def error(self, message: str) -> NoReturn:
-        meant = self._meant(message)
-        self.exit(exits.USAGE, f"{self.prog}: {message}{meant}\n  try: {self.prog} --help\n")
-
-    def _meant(self, message: str) -> str:
-        """What a mistyped command or option is like, as the rest of a sentence."""
-        word = message.partition("unrecognized arguments: ")[2].partition(" ")[0].partition("=")[0]
-        known = _options_of(self)
-        if not word and (choice := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)) is not None:
-            if f"--{choice[1]}" in known:  # `reaper once`, `reaper help`
-                return f"; did you mean --{choice[1]}?"
-            word, known = choice[1], re.findall(r"[\w-]+", choice[2])
-        import difflib  # noqa: PLC0415 - only where something was mistyped
-
-        near = difflib.get_close_matches(word, known, n=1, cutoff=0.7) if word else []
-        return f"; did you mean {near[0]}?" if near else ""
-
-
-def _options_of(parser: argparse.ArgumentParser) -> list[str]:
-    """The options of a parser and of its commands."""
-    own = [option for action in parser._actions for option in action.option_strings]  # noqa: SLF001 - as completion reads them
-    return [*own, *(option for sub in _commands_of(parser).values() for option in _options_of(sub))]
-
-
-def _commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    found = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001
-    return {name: sub for action in found for name, sub in action.choices.items()}
-
-
-def _misplaced(parser: argparse.ArgumentParser, word: str, command: str | None) -> str | None:
-    """What is wrong with an option that others than the given command have; None for one that nothing has."""
-    option = word.partition("=")[0]
-    own = [known for action in parser._actions for known in action.option_strings]  # noqa: SLF001
-    owners = ["--once"] if option in own else []
-    owners += [name for name, sub in _commands_of(parser).items() if option in _options_of(sub)]
-    if not option.startswith("-") or not owners:
-        return None
-    return f"{option} does not go with {command or '--once or the service'}; it is an option of {', '.join(owners)}"
 
 
 def _file(group: argparse._ArgumentGroup) -> None:
@@ -216,7 +172,7 @@ def _init(parser: argparse.ArgumentParser) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    parser = _Parser(
+    parser = Parser(
         prog="reaper",
         description="Deletes the containers and sandboxes that benchmark runs leave behind, and nothing that is alive.\n"
         "Without a command and without --once it runs as a service: on schedules, until a signal ends it.",
@@ -228,7 +184,7 @@ def build_parser() -> argparse.ArgumentParser:
     _acting(parser)
     _selection(parser)
     _common(parser)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", parser_class=_Parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", parser_class=Parser)
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
         # What is not given behind the command keeps what was given before it.
@@ -305,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and arguments.command == "run" and not words and not rest[0].startswith("-"):
         parser.error(f"the command to run stands behind --: reaper run [options] -- {' '.join(rest)}")
     if rest:
-        parser.error(_misplaced(parser, rest[0], arguments.command) or f"unrecognized arguments: {' '.join(rest)}")
+        parser.error(misplaced(parser, rest[0], arguments.command) or f"unrecognized arguments: {' '.join(rest)}")
     arguments.argv = list(argv)
     if arguments.command == "run":
         if not words:
@@ -313,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.words = words
     if arguments.command is None and not arguments.once and (code := _no_service(arguments)) is not None:
         return code
-    _check_fit(parser, arguments)
+    check_fit(parser, arguments)
     gc.disable()  # while modules are imported, which all stay
     if arguments.command == "completion":
         from reaper.cli.completion import run  # noqa: PLC0415 - a shell may ask for it whenever it starts
@@ -341,33 +297,6 @@ def _command_to_run(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
         cut = argv.index("--", argv.index("run"))
         return argv[:cut], argv[cut + 1 :]
     return argv, ()
-
-
-def _check_fit(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    """What was given before a command and means nothing to it is a mistake."""
-    command, given = arguments.command, vars(arguments)
-    wrong: dict[str, str] = {}
-    if command in ("demo", "completion"):
-        taken = {"command", "argv", "seed", "log_level", "shell"}
-        wrong |= dict.fromkeys(given.keys() - taken, ", which reads nothing of yours")
-    if command == "ryuk":
-        taken = {"command", "argv", "log_format", "log_level"}
-        wrong |= dict.fromkeys(given.keys() - taken, ", which reads RYUK_ variables and no file")
-    if command == "init":
-        taken = {"command", "argv", "output", "only", "timeout", "log_format", "log_level"}
-        wrong |= dict.fromkeys(given.keys() - taken, ", which writes the defaults of what it finds")
-    if command == "leases":
-        taken = {"command", "argv", "action", "lease", "ended", "reason", "yes", "json", "log_level"}
-        wrong |= dict.fromkeys(given.keys() - taken, ", which looks at no endpoint")
-    if command == "history":
-        wrong |= dict.fromkeys(_LOOKING, ", which looks at no endpoint")
-    if command == "run":
-        wrong |= dict.fromkeys(("once", "dry_run", "json", "metrics_textfile", "wait"), "")
-    elif command is not None:
-        wrong |= dict.fromkeys(("once", "dry_run", "fail_fast", "max_deletions", "metrics_textfile", "wait"), "")
-    for option in given:
-        if given[option] and option in wrong:
-            parser.error(f"--{option.replace('_', '-')} does not go with {command}{wrong[option]}")
 
 
 _OF_ONCE = (

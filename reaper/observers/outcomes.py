@@ -5,7 +5,7 @@ The result comes last, where it is seen.
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain
@@ -53,14 +53,15 @@ def report(report: Report, *, recorded: bool, listing: str, most: int = SHOWN) -
         wrapped(sentence, 4)
     if not are_many(report):
         for endpoint in shown:
-            for sentence in (*_counts(endpoint), *facts(endpoint)):
+            for sentence in (*_counts(endpoint, foreign=_foreign([endpoint])), *facts(endpoint)):
                 line(sentence)
     else:
-        for sentence in (*chain.from_iterable(map(_counts, shown)), *all_facts(report)):
+        counted = (_counts(endpoint, foreign=_foreign([endpoint])) for endpoint in shown)
+        for sentence in (*chain.from_iterable(counted), *all_facts(report)):
             wrapped(sentence, 4)
         counts = _counted(replace(report, endpoints=tuple(calm))) or "nothing to delete"
         kept = sum(endpoint.held - len(endpoint.results) for endpoint in calm)
-        line(f"{len(calm)} endpoints without trouble: {counts}, {kept} kept")
+        line(f"{len(calm)} endpoints without trouble: {counts}, {kept} kept{_foreign(calm)}")
     if terminal and len(report.endpoints) > 1:
         line(f"all {len(report.endpoints)} endpoints: {_counted(report) or 'nothing to delete'}, in {report.seconds:.1f} s")
     hints(report)
@@ -148,14 +149,20 @@ def _counted(report: Report | EndpointReport) -> str:
     return ", ".join(f"{n} {word}" for word, n in found.items())
 
 
-def _counts(endpoint: EndpointReport) -> list[str]:
+def _foreign(endpoints: Iterable[EndpointReport]) -> str:
+    """How many of what is kept nothing owns, if any: those are kept whatever the policies say."""
+    number = sum(d.owner is None and not d.reap for endpoint in endpoints for d in endpoint.decisions)
+    return f", {number} of these not owned" if number else ""
+
+
+def _counts(endpoint: EndpointReport, foreign: str = "") -> list[str]:
     """How many of what, and in which time."""
     counts, undecided = _counted(endpoint), endpoint.undecided
     kept = endpoint.held - sum(r.decision.action is not Action.SET_TIMER for r in endpoint.results) - undecided
     took = f"in {endpoint.seconds:.1f} s"
     if undecided:
-        said = [counts, f"{kept} kept" if kept > 0 else "", f"{undecided} not decided about"]
+        said = [counts, f"{kept} kept{foreign}" if kept > 0 else "", f"{undecided} not decided about"]
         return [f"{endpoint.endpoint}: {', '.join(part for part in said if part)}, {took}"]
     if endpoint.failure is None or endpoint.held:
-        return [f"{endpoint.endpoint}: {counts or 'nothing to delete'}, {max(kept, 0)} kept, {took}"]
+        return [f"{endpoint.endpoint}: {counts or 'nothing to delete'}, {max(kept, 0)} kept{foreign}, {took}"]
     return []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anyio
 
+from reaper import host
 from reaper.config.secrets import lease_token, ryuk_secret
 from reaper.config.service_tables import LeasesTable, RyukTable
 from reaper.errors import ConfigError, LeasesUnknownError
@@ -92,6 +93,10 @@ class Leasing:
 
     async def run(self) -> None:
         """Open the book, however long that takes, and watch those who hold leases. A bug in that costs it a few seconds."""
+        if not host.boot_id():
+            problem = "a restart leaves all open leases open for good, max_age ends none, and no owner is proven to be dead"
+            hint = "leave ProcSubset=pid out of the unit"
+            self._log.warning("boot_id_unreadable", file=host.BOOT_ID, problem=problem, hint=hint)
         async with anyio.create_task_group() as group:
             if self._local is not None:
                 group.start_soon(self._local.run, name="look after the local socket")

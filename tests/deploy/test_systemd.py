@@ -122,6 +122,63 @@ def test_every_user_takes_leases_over_the_local_socket(machine: Machine) -> None
     assert machine.attempt("test", "-e", paths[1])[0] == 1
 
 
+OWNED_BY = "import reaper, sys; print(reaper.owner_label(*map(int, sys.argv[1:])).partition('=')[2])"
+ORPHANED = """
+[scope]
+labels = ["reaper.owner"]
+[[policy]]
+name = "orphaned"
+kinds = ["container"]
+orphaned_for = "1s"
+every = "1s"
+"""
+
+
+def test_what_a_dead_process_left_goes(machine: Machine) -> None:
+    """Nothing of the hardening hides which boot this is, and which processes of other users live."""
+    machine.put("/etc/reaper/reaper.toml", ORPHANED)
+
+    def owner(*pid: str) -> str:
+        return machine.run("/opt/reaper/bin/python", "-c", OWNED_BY, *pid).strip()
+
+    owners = {"gone": owner(), "init": owner("1")}
+    place, _, began = owners["init"].rpartition("/")
+    owners["taken"] = f"{place}/{int(began) + 1}"  # its number is another process's now
+    for name, label in owners.items():
+        machine.engine.create(name, labels={"reaper.owner": label}, start=True)
+    machine.systemctl("start", "reaper")
+    machine.until(lambda: left(machine) == {"init"}, "deletion of what two dead processes left")
+    assert machine.metric("process_start_time_seconds") > datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+
+
+ASK = """
+import http.client, socket, sys
+class Local(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect("/run/reaper/reaper.sock")
+connection = Local("localhost")
+connection.request(*sys.argv[1:])
+print(connection.getresponse().status)
+"""
+
+
+def test_a_lease_outlives_a_restart(machine: Machine) -> None:
+    """The service takes it over from the one before, which it has to prove dead."""
+
+    def ask(*words: str) -> str:
+        return machine.run("/opt/reaper/bin/python", "-c", ASK, *words).strip()
+
+    machine.drop_in("reaper.service", SOON)
+    machine.systemctl("start", "reaper")
+    machine.until(lambda: ask("POST", "/leases", '{"id": "run-7"}') in ("201", "409"), "lease")
+    machine.systemctl("kill", "--signal=KILL", "reaper")
+    machine.until(lambda: len(machine.events("service_started")) == 2, "second life")
+    machine.until(lambda: machine.events("lease_reconnecting", lease="run-7"), "look at the holder")
+    assert ask("PUT", "/leases/run-7") == "200"
+    assert ask("DELETE", "/leases/run-7") == "200"
+
+
 def test_a_reload_takes_effect_and_a_broken_file_changes_nothing(machine: Machine) -> None:
     machine.put("/etc/reaper/reaper.toml", CONFIG.replace("1s", "1h"))
     leave(machine)

@@ -15,7 +15,7 @@ def _found(modules: set[str], *names: str) -> set[str]:
 def test_the_version_needs_nothing(program: Program) -> None:
     modules = imported(program, "--version")
     assert _found(modules, *SDKS) == set()
-    assert _found(modules, "reaper") == {"reaper", "reaper.cli", "reaper.cli.channels", "reaper.exits"}
+    assert _found(modules, "reaper") == {"reaper", "reaper.cli", "reaper.cli.channels", "reaper.cli.usage", "reaper.exits"}
 
 
 def test_a_sweep_in_a_pipe_needs_little(run: Program, fake: FakeEngine) -> None:

@@ -68,7 +68,7 @@ def test_a_sweep_in_a_pipe_is_plain_lines(run: Program, fake: FakeEngine) -> Non
     assert {(len(row), row[0], row[1], row[2]) for row in rows} == {(8, "deleted", "local", "container")}
     assert [row[-1] for row in rows if row[3] == TRIAL] == ["stopped 7 h ago > 6 h"]
     summary = [line for line in ended.out.splitlines() if line.startswith("local: ")]
-    assert re.fullmatch(rf"local: {SHOWN + 6} deleted, 2 kept, in \d+\.\d s", summary[0])
+    assert re.fullmatch(rf"local: {SHOWN + 6} deleted, 2 kept, 1 of these not owned, in \d+\.\d s", summary[0])
 
 
 def test_what_others_wrote_cannot_speak_to_the_terminal(run: Program, fake: FakeEngine) -> None:

@@ -1,4 +1,4 @@
-"""The service's book of leases, when a bug ends its watch."""
+"""The service's book of leases, when a bug ends its watch, and when it cannot tell which boot this is."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,6 +10,7 @@ from typing import Any, cast
 import anyio
 import pytest
 
+from reaper import host
 from reaper.config.service_tables import LeasesTable, RyukTable
 from reaper.leases import watcher
 from reaper.leases.record import LeaseState
@@ -50,19 +51,24 @@ def bugs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     assert not bugs
 
 
-async def test_a_bug_of_the_watch_ends_no_lease_that_an_open_connection_holds(tmp_path: Path, bugs: list[str]) -> None:
-    log, socket = Log(), tmp_path / "reaper.sock"
+def book_in(folder: Path, log: Log) -> Leasing:
+    """One that listens on a socket in the folder."""
     quiet = SimpleNamespace(leases=lambda *_: None, leases_unknown=lambda _: None, ryuk_refused=lambda: None)
     reporter = SimpleNamespace(clock=lambda: datetime.now(UTC), log=log.bound(), metrics=quiet, status=SimpleNamespace())
-    leasing = Leasing(
-        tmp_path,
-        LeasesTable(socket=str(socket)),
+    return Leasing(
+        folder,
+        LeasesTable(socket=str(folder / "reaper.sock")),
         {},
         cast("Reporter", cast("Any", reporter)),
         lambda: None,
         endpoints=tuple,
         ryuk=RyukTable(),
     )
+
+
+async def test_a_bug_of_the_watch_ends_no_lease_that_an_open_connection_holds(tmp_path: Path, bugs: list[str]) -> None:
+    log, socket = Log(), tmp_path / "reaper.sock"
+    leasing = book_in(tmp_path, log)
     file = LeaseFile(tmp_path / NAME)
 
     def state() -> LeaseState:
@@ -88,3 +94,23 @@ async def test_a_bug_of_the_watch_ends_no_lease_that_an_open_connection_holds(tm
             await leasing.close()
         group.cancel_scope.cancel()
     file.close()
+
+
+@pytest.mark.parametrize("boot", ["", "5ec0d5ec-0d5e-c0d5-ec0d-5ec0d5ec0d5e"])
+async def test_it_says_so_when_it_cannot_tell_which_boot_this_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boot: str
+) -> None:
+    """Then no lease of an earlier process is known to be dead: it would stay for good."""
+    monkeypatch.setattr(host, "boot_id", lambda: boot)
+    log = Log()
+    leasing = book_in(tmp_path, log)
+    async with anyio.create_task_group() as group:
+        await leasing.listen()
+        group.start_soon(leasing.run)
+        with anyio.fail_after(60):
+            while leasing.book is None:  # noqa: ASYNC110 - it opens by itself
+                await anyio.sleep(0.01)
+        with suppress(anyio.get_cancelled_exc_class()):
+            await leasing.close()
+        group.cancel_scope.cancel()
+    assert log.events().count("boot_id_unreadable") == (not boot)
