@@ -118,3 +118,61 @@ def test_a_container_that_was_never_started_keeps_its_network(
     assert engine.networks(builtin=False)
     engine.start_container("stranger")
     assert containers(engine) == {"stranger"}
+
+
+@pytest.mark.engines("docker-20.10", "docker-28.5", "podman-5.8")
+def test_one_whose_anonymous_volume_another_has_mounted_by_its_folder_stays(engine: PrivateEngine, reaper: Program) -> None:
+    """The engine deletes the volume with it, under a container that runs: no engine knows what it has mounted."""
+    ident = engine.create("host", labels=OWNED, cmd=("sh", "-c", "echo work > /data/file"), volumes=["/data"], start=True)
+    engine.wait_state(ident, "exited")
+    folder = engine.inspect(ident)["Mounts"][0]["Source"]
+    engine.create("guest", cmd=WAITS, binds=[f"{folder}:/work"], start=True)
+    ended = reaper("--once", "--stopped", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == {}
+    assert reasons(ended)["host"] == "in_use"
+    engine.remove("guest", force=True)
+    assert reaper("--once", "--stopped", "--json").outcomes() == {"host": "deleted"}
+
+
+@pytest.mark.engines("docker-20.10", "docker-28.5", "podman-5.8")
+def test_one_whose_anonymous_volume_is_mounted_after_the_listing_stays(
+    engine: PrivateEngine, proxied: Program, proxy: FaultProxy
+) -> None:
+    ident = engine.create("host", labels=OWNED, cmd=("true",), volumes=["/data"], start=True)
+    engine.wait_state(ident, "exited")
+    (mount,) = engine.inspect(ident)["Mounts"]
+    gate = proxy.hold("GET", f"{ident}/json", after=True)
+    with started(proxied, "--once", "--stopped", "--json") as process:
+        reached(gate, process)
+        engine.create("guest", cmd=WAITS, binds=[f"{mount['Source']}:/work"], start=True)
+        gate.release()
+        ended = proxied.finish(process)
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == {"host": "skipped"}
+    assert "guest, which is kept, uses it" in rows(ended)["host"]["detail"]
+
+
+@pytest.mark.engines("docker-20.10", "docker-28.5", "docker-28.5-containerd")
+@pytest.mark.parametrize("is_connected_later", [False, True])
+def test_a_link_on_a_network_of_a_client_keeps_it(
+    engine: PrivateEngine, reaper: Program, guests: list[str], is_connected_later: bool
+) -> None:
+    """As Compose writes its external_links: the configuration of the host does not have them."""
+    engine.create_network("shared")
+    engine.create("linked", labels=OWNED, cmd=WAITS, network="shared", start=True)
+    place = {"Links": ["linked:db"]}
+    body = {
+        "Image": DEFAULT_IMAGE,
+        "Cmd": list(WAITS),
+        "HostConfig": {"NetworkMode": "bridge" if is_connected_later else "shared"},
+    }
+    body |= {} if is_connected_later else {"NetworkingConfig": {"EndpointsConfig": {"shared": place}}}
+    guests.append(str(engine.api.must("POST", "/containers/create?name=user", body)["Id"]))
+    engine.start_container("user")
+    if is_connected_later:
+        engine.api.must("POST", "/networks/shared/connect", {"Container": "user", "EndpointConfig": place})
+    ended = reaper("--once", "--all", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == {}
+    assert reasons(ended)["linked"] == "in_use"

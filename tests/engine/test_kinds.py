@@ -74,13 +74,16 @@ def test_owned_volumes_go_and_foreign_ones_stay(clean: PrivateEngine, reaper: Pr
     assert sorted(engine.volumes()) == ["bench-used", "foreign", "kept"]
 
 
-def test_a_volume_whose_folder_a_container_has_mounted_stays(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["/_data", "/_data/below", ""])
+def test_a_volume_whose_folder_a_container_has_mounted_stays(
+    clean: PrivateEngine, reaper: Program, tmp_path: Path, end: str
+) -> None:
     """The engine itself would delete it."""
     engine = clean
     for name in ("bench-mounted", "bench-free"):
         volume(engine, name)
-    folder = engine.api.must("GET", "/volumes/bench-mounted")["Mountpoint"]
-    engine.create("user", cmd=("/none",), binds=[f"{folder}:/backup:ro"])
+    folder = engine.api.must("GET", "/volumes/bench-mounted")["Mountpoint"].removesuffix("/_data")
+    engine.create("user", cmd=("/none",), binds=[f"{folder}{end}:/backup:ro"])
     ended = reaper("--once", "--json", *toml(tmp_path, OWNED + VOLUMES))
     assert ended.outcomes() == {"bench-free": "deleted"}, ended.err
     assert engine.volumes() == ["bench-mounted"]

@@ -539,6 +539,12 @@ OF_PAIRS = (
         "used = {id_ for id_, tags in self._images.items() if images.may_mean(id_, tags)}",
         "used = set()",
     ),
+    Mutant("a link at a network is one", '_texts(_table(place).get("Links"))', "()"),
+    Mutant(
+        "a mounted folder of an anonymous volume keeps who has the volume",
+        " | directory.holders(folders)",
+        "",
+    ),
     Mutant(
         "a member that changes before the last listing keeps the others",
         "        self._check_members(members, first)\n        there",

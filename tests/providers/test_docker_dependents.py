@@ -27,3 +27,25 @@ async def test_a_link_to_one_that_is_renamed_is_still_known(engine: PrivateEngin
         await reader.close()
     assert linked in found["user"]
     assert linked not in found["renamed"]
+
+
+@pytest.mark.anyio
+@pytest.mark.engines(*needs.DOCKERS)
+async def test_a_link_that_comes_with_a_network_is_known_from_then_on(engine: PrivateEngine) -> None:
+    engine.create_network("shared")
+    linked = engine.create("linked", network="shared", start=True)
+    engine.create("user", networked=True, start=True)
+    reader = DockerReader(DockerTable(name=NAME, host=engine.host))
+
+    async def uses() -> frozenset[str]:
+        (user,) = (one for one in (await reader.list(direct)).resources if one.name == "user")
+        return user.uses if user.links_known else (await reader.inspect(user)).uses
+
+    try:
+        assert linked not in await uses()
+        assert linked not in await uses()
+        body = {"Container": "user", "EndpointConfig": {"Links": ["linked:db"]}}
+        engine.api.must("POST", "/networks/shared/connect", body)
+        assert linked in await uses()
+    finally:
+        await reader.close()

@@ -8,7 +8,7 @@ import pytest
 from reaper.core.model import Kind, State
 from reaper.providers.base import Inventory
 from reaper.providers.docker.containers import inspected_container, listed_container, moment, network
-from reaper.providers.docker.links import Directory
+from reaper.providers.docker.links import Directory, configured_links
 
 ID = "0123456789abcdef" * 4
 LISTED: dict[str, Any] = {
@@ -60,12 +60,35 @@ def test_a_container_uses_a_volume_whose_own_folder_it_has_mounted() -> None:
     sources = (
         "/var/lib/docker/volumes/data/_data",
         "/srv/docker/volumes/other/_data/sub",
+        "/srv/docker/volumes/whole",
+        "/home/me/volumes/mine/data",
         "/var/lib/docker/volumes",
         "/data",
     )
     mounts = [{"Type": "bind", "Source": source, "Destination": "/d"} for source in sources]
     uses = listed_container({**LISTED, "Mounts": mounts}, "local").uses
-    assert uses - listed_container({**LISTED, "Mounts": []}, "local").uses == {"data", "other"}
+    assert uses - listed_container({**LISTED, "Mounts": []}, "local").uses == {"data", "other", "whole"}
+
+
+def test_a_link_at_a_network_is_one() -> None:
+    row = {"NetworkSettings": {"Networks": {"shared": {"NetworkID": "n1", "Links": ["/db:redis", "cache"]}, "other": None}}}
+    assert configured_links(row).containers == {"db", "cache"}
+
+
+def test_the_folder_of_an_anonymous_volume_is_a_use_of_the_container_that_has_it() -> None:
+    """The engine deletes them together."""
+    anonymous = "5" * 64
+    rows = [
+        {**LISTED, "Id": "a" * 64, "Mounts": [{"Type": "volume", "Name": anonymous, "Source": ""}]},
+        {**LISTED, "Id": "b" * 64, "Mounts": [{"Type": "volume", "Name": "named", "Source": ""}]},
+        *(
+            {**LISTED, "Id": id_ * 64, "Mounts": [{"Type": "bind", "Source": f"/var/lib/docker/volumes/{name}/_data"}]}
+            for id_, name in (("c", anonymous), ("d", "named"))
+        ),
+    ]
+    *_, of_anonymous, of_named = (listed_container(row, "local", Directory(rows)) for row in rows)
+    assert "a" * 64 in of_anonymous.uses
+    assert "b" * 64 not in of_named.uses
 
 
 def test_a_container_that_is_named_is_used_by_its_id_and_a_volume_of_that_name_by_its_name() -> None:

@@ -54,7 +54,7 @@ _UNIT_LABEL, _NO_UNIT = "PODMAN_SYSTEMD_UNIT", "podman-compose@"
 _POD_INFRA = re.compile("[0-9a-f]{12}-infra")  # Podman deletes it with its pod alone, whose namespaces it holds
 
 _IMAGE_ID = re.compile(r"(sha256:)?[0-9a-f]{12,64}")
-_VOLUME_FOLDER = re.compile(r"/volumes/([^/]+)/_data(?:/|$)")  # as Docker and Podman lay them out in their data
+_VOLUME_FOLDER = re.compile(r"/volumes/([^/]+)(?:$|/$|/_data(?:/|$))")  # as Docker and Podman lay them out in their data
 _EXITED = re.compile(r"Exited \((\d{1,9})\)", re.ASCII)
 _ENDED = ("exited", "dead")
 
@@ -119,12 +119,16 @@ def _name(value: object) -> str:
 
 
 def _uses(row: Row, image: object, directory: Directory, links: Links) -> frozenset[str]:
-    """Ids of its networks, its image and the containers that it depends on, and names of its volumes."""
+    """Ids of its networks, its image and the containers that it depends on, and names of its volumes.
+
+    Of an anonymous volume whose folder it has mounted it depends on the container that has that: they are deleted together.
+    """
     networks = table(table(row.get("NetworkSettings")).get("Networks"))
     ids = {text(table(settings).get("NetworkID")) for settings in networks.values()}
     if isinstance(image, str):
         ids.add(sys.intern(image))  # thousands have the same
-    ids |= _volumes(row) | directory.ids(links)
+    folders = _folders(row)
+    ids |= _volumes(row) | folders | directory.ids(links) | directory.holders(folders)
     return frozenset(id_ for id_ in ids if id_)
 
 
@@ -143,11 +147,14 @@ def mounts(row: Row) -> list[Row]:
 
 
 def _volumes(row: Row) -> set[str]:
-    """The names of the volumes that a container has, and of those whose own folder it has mounted: no engine does."""
-    found = mounts(row)
-    folders = (_VOLUME_FOLDER.search(text(mount.get("Source")) or "") for mount in found if mount.get("Type") == "bind")
-    names = {name for mount in found if mount.get("Type") == "volume" and (name := text(mount.get("Name")))}
-    return names | {folder[1] for folder in folders if folder is not None}
+    """The names of the volumes that a container has."""
+    return {name for mount in mounts(row) if mount.get("Type") == "volume" and (name := text(mount.get("Name")))}
+
+
+def _folders(row: Row) -> set[str]:
+    """The names of the volumes whose own folder it has mounted: no engine takes that for a use."""
+    binds = (text(mount.get("Source")) or "" for mount in mounts(row) if mount.get("Type") == "bind")
+    return {folder[1] for source in binds if (folder := _VOLUME_FOLDER.search(source)) is not None}
 
 
 def listed_container(

@@ -35,7 +35,7 @@ class _Users:
 
 
 class Dependents:
-    """Knows the links of one engine's containers: each is inspected once, since no configuration changes afterwards.
+    """Knows the links of one engine's containers: each is inspected once, and again when it has joined another network.
 
     Args:
         endpoint: the engine's name.
@@ -67,6 +67,7 @@ class Dependents:
         """The containers of a whole listing."""
         self.directory = Directory(rows, networks)
         self._unseen.clear()
+        self._forget_outdated(rows)
         found = [self._container(row) for row in rows]
         self._links = {one.id: self._links[one.id] for one in found if one.id in self._links}
         return found
@@ -75,6 +76,13 @@ class Dependents:
         """Keep what the inspection of this container shows: the ids behind the names, which others may have later."""
         found = configured_links(row)
         self._links[id_] = replace(found, containers=self.directory.ids(Links(found.containers)))
+
+    def _forget_outdated(self, rows: Sequence[Row]) -> None:
+        """Forget the links of those that have joined another network since: they may have got links there."""
+        for row in rows:
+            known = self._links.get(id_ := text(row.get("Id")) or "")
+            if known is not None and known.joined != configured_links(row).joined:
+                del self._links[id_]
 
     def _container(self, row: Row) -> Resource:
         return listed_container(row, self._endpoint, self.directory, self._links)
@@ -99,6 +107,7 @@ class Dependents:
         found = _Users()
         rows = await call(f"list containers on {self._endpoint}", self._rows)
         self.directory = self.directory.with_containers(rows)
+        self._forget_outdated(rows)
         for row in rows:
             if isinstance(given := row.get("Labels"), dict) and isinstance(project := given.get(PROJECT_LABEL), str):
                 found.of_project.setdefault(project, []).append(row)

@@ -1,17 +1,19 @@
 """What a container depends on by its configuration: other containers' namespaces, links, volumes-from, and networks by name.
 
 A listing shows little of it: Docker's has no PID and IPC modes, Podman's has no configuration at all. An inspection shows
-all, once for ever: none of it changes after a container has been created.
+all, for as long as the container is on the same networks: nothing else of it changes after it has been created.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from reaper.core.lease import ANONYMOUS
+
 Row = Mapping[str, object]
 
 _MODES = ("NetworkMode", "PidMode", "IpcMode", "UTSMode", "UsernsMode", "CgroupnsMode")
 _NO_NETWORK = ("default", "bridge", "host", "none")
-_SHORT = 12  # characters: what is shorter is no beginning of an id
+_SHORT, _LONG = 12, 64  # characters: what is shorter is no beginning of an id, and a whole one is searched for in no list
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +23,12 @@ class Links:
     Args:
         containers: ids or names.
         networks: names or ids of networks that it will join when it is started.
+        joined: names of all its networks: a link may come with another one.
     """
 
     containers: frozenset[str] = frozenset()
     networks: frozenset[str] = frozenset()
+    joined: frozenset[str] = frozenset()
 
 
 def configured_links(row: Row) -> Links:
@@ -34,19 +38,22 @@ def configured_links(row: Row) -> Links:
     containers = {mode.removeprefix("container:") for mode in modes if mode.startswith("container:")}
     containers |= {link.removeprefix("/").partition(":")[0] for link in _texts(host.get("Links"))}
     containers |= {source.partition(":")[0] for source in _texts(host.get("VolumesFrom"))}
-    containers |= {*_texts(row.get("Dependencies"))}  # of Podman: see Pods.with_required
     places = _table(_table(row.get("NetworkSettings")).get("Networks"))
+    # On a network that a client has made, a link stands there: Compose writes its external_links nowhere else.
+    links = (link for place in places.values() for link in _texts(_table(place).get("Links")))
+    containers |= {link.removeprefix("/").partition(":")[0] for link in links}
+    containers |= {*_texts(row.get("Dependencies"))}  # of Podman: see Pods.with_required
     # One that was never started has no id of its networks: Docker looks for the name when it starts it. Podman 4 has
     # the name in its place, always.
     networks = {name for name, place in places.items() if _table(place).get("NetworkID") in (None, "", name)}
     mode = host.get("NetworkMode")
     if not places and isinstance(mode, str) and mode not in _NO_NETWORK and not mode.startswith(("container:", "ns:")):
         networks.add(mode)
-    return Links(frozenset(filter(None, containers)), frozenset(filter(None, networks)))
+    return Links(frozenset(filter(None, containers)), frozenset(filter(None, networks)), frozenset(places))
 
 
 class Directory:
-    """The names of one listing: what the references of a container mean.
+    """The names of one listing: what the references of a container mean, and whose the anonymous volumes are.
 
     Args:
         containers: rows of the listing of containers.
@@ -54,7 +61,9 @@ class Directory:
     """
 
     def __init__(self, containers: Iterable[Row] = (), networks: Iterable[Row] = ()) -> None:
+        containers = list(containers)
         self._containers = _by_name((row, _names(row)) for row in containers)
+        self._holders = _holders(containers)
         self._networks = _by_name((row, [row.get("Name")]) for row in networks)
 
     def with_containers(self, containers: Iterable[Row]) -> "Directory":
@@ -68,6 +77,22 @@ class Directory:
         found = {id_ for reference in links.containers for id_ in _resolved(reference, self._containers)}
         found |= {id_ for reference in links.networks for id_ in _resolved(reference, self._networks)}
         return frozenset(found)
+
+    def holders(self, volumes: Iterable[str]) -> frozenset[str]:
+        """The ids of the containers with which the engine deletes one of these volumes."""
+        return frozenset(id_ for volume in volumes for id_ in self._holders.get(volume, ()))
+
+
+def _holders(containers: Iterable[Row]) -> dict[str, set[str]]:
+    """Ids of containers by the names of their anonymous volumes."""
+    found: dict[str, set[str]] = {}
+    for row in containers:
+        given, id_ = row.get("Mounts"), row.get("Id")
+        for mount in map(_table, given if isinstance(given, list) else ()):
+            name = mount.get("Name") if mount.get("Type") == "volume" else None
+            if isinstance(id_, str) and isinstance(name, str) and ANONYMOUS.fullmatch(name):
+                found.setdefault(name, set()).add(id_)
+    return found
 
 
 def _by_name(rows: Iterable[tuple[Row, Iterable[object]]]) -> dict[str, set[str]]:
@@ -85,7 +110,7 @@ def _by_name(rows: Iterable[tuple[Row, Iterable[object]]]) -> dict[str, set[str]
 def _resolved(reference: str, known: Mapping[str, set[str]]) -> set[str]:
     if reference in known:
         return known[reference]
-    if len(reference) >= _SHORT:
+    if _SHORT <= len(reference) < _LONG:
         beginning = {id_ for ids in known.values() for id_ in ids if id_.startswith(reference)}
         if beginning:
             return beginning
