@@ -6,7 +6,24 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
+Row = Mapping[str, object]
+
 _GO_ZERO = -62135596800  # year 1
+
+
+def table(value: object) -> Row:
+    """The value if it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def rows(value: object) -> list[Row]:
+    """The objects in the value if it is a list, else none."""
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+
+
+def texts(value: object) -> list[str]:
+    """The texts in the value if it is a list, else none."""
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
 
 
 def moment(value: object, never: int | None = None) -> datetime | None:

@@ -219,7 +219,7 @@ def docker_rows(data: bytes) -> None:
     rows = [row for row in (found if isinstance(found, list) else [found]) if isinstance(row, dict)]
     directory = links.Directory(rows, rows)
     for row in rows:
-        readers: tuple[Callable[[containers.Row], Resource | None], ...] = (
+        readers: tuple[Callable[[parsing.Row], Resource | None], ...] = (
             lambda row: containers.listed_container(row, "local", directory),
             lambda row: containers.inspected_container(row, "local", directory),
             lambda row: containers.network(row, "local", None),

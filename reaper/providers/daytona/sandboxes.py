@@ -14,9 +14,7 @@ from reaper.core.identity import SESSION_LABEL
 from reaper.core.model import ANY_ACTION, Action, Kind, Resource, State
 from reaper.core.safety_net import AUTO_DELETE, AUTO_STOP
 from reaper.providers.daytona.states import STATES
-from reaper.providers.parsing import labels, moment, text
-
-Row = Mapping[str, object]
+from reaper.providers.parsing import Row, labels, moment, text
 
 # An id goes into the path of a request.
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")

@@ -25,12 +25,10 @@ from reaper.providers.abilities import Evidence, Uses
 from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits
 from reaper.providers.docker.connection import EngineConnection, checked_rows, hinting
 from reaper.providers.docker.containers import (
-    Row,
     engine_id,
     inspected_container,
     listed_container,
     network,
-    table,
 )
 from reaper.providers.docker.data_root import DataRoot
 from reaper.providers.docker.dependents import Dependents
@@ -48,6 +46,7 @@ from reaper.providers.docker.settings import DockerTable
 from reaper.providers.docker.use_record import UseRecord, follow
 from reaper.providers.docker.uses import uses_since
 from reaper.providers.docker.volumes_images import image, reports_creation, volume
+from reaper.providers.parsing import Row, table
 from reaper.providers.parsing import text as text_of
 
 if TYPE_CHECKING:

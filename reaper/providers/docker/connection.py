@@ -19,10 +19,9 @@ from reaper.providers.answers import REDIRECTS, cause, message, read_bounded, re
 from reaper.providers.docker import ssh
 from reaper.providers.docker.address import tcp_address, tls_context, unix_path
 from reaper.providers.docker.calls import check
-from reaper.providers.docker.containers import Row
 from reaper.providers.docker.errors import last_cause, last_dates, last_headers, last_request, translate
 from reaper.providers.docker.settings import DockerTable
-from reaper.providers.parsing import clock_skew
+from reaper.providers.parsing import Row, clock_skew
 from reaper.providers.parsing import text as text_of
 
 if TYPE_CHECKING:

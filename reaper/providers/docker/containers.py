@@ -17,9 +17,7 @@ from reaper.core.scope import LEASE_LABEL
 from reaper.providers import parsing
 from reaper.providers.docker.links import Directory, Links, configured_links
 from reaper.providers.docker.states import STATES
-from reaper.providers.parsing import epoch, labels, text
-
-Row = Mapping[str, object]
+from reaper.providers.parsing import Row, epoch, labels, rows, table, text
 
 # System containers, by the beginning of a label's key: read from the sources of what sets it, which stand beside it.
 _SYSTEM_LABELS = {
@@ -88,11 +86,6 @@ def readable_moment(value: object) -> datetime | None:
         return None
 
 
-def table(value: object) -> Row:
-    """The value if it is an object, else an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
 def image_labels(row: Row) -> object:
     """The labels of an image as the engine gives them: a listing at the top, an inspection in its configuration."""
     return row["Labels"] if "Labels" in row else table(row.get("Config")).get("Labels")
@@ -142,8 +135,7 @@ def listed_uses(row: Row, directory: Directory, earlier: Links | None) -> frozen
 
 def mounts(row: Row) -> list[Row]:
     """What a container has mounted, by its row of the listing or its inspection."""
-    found = row.get("Mounts")
-    return [mount for mount in found if isinstance(mount, dict)] if isinstance(found, list) else []
+    return rows(row.get("Mounts"))
 
 
 def _volumes(row: Row) -> set[str]:

@@ -14,9 +14,8 @@ from reaper.core.model import Resource
 from reaper.errors import CallTimeoutError, ProviderError
 from reaper.providers.docker.address import unix_path
 from reaper.providers.docker.connection import EngineConnection
-from reaper.providers.docker.containers import Row, table
 from reaper.providers.docker.settings import DockerTable
-from reaper.providers.parsing import text
+from reaper.providers.parsing import Row, rows, table, text
 
 OFTEN, SELDOM = 15.0, 3600.0  # seconds between two measurements: of a file system, and by the engine
 BETWEEN = 60.0  # seconds between two measurements by the engine while something is deleted
@@ -120,9 +119,9 @@ class DataRoot:
         """What the engine says that its images, containers, volumes and build cache take. Raises ProviderError."""
         found = await self._asked("system/df")
         used = _number(found.get("LayersSize"))
-        used += sum(_number(row.get("SizeRw")) for row in _rows(found.get("Containers")))
-        used += sum(_number(table(row.get("UsageData")).get("Size")) for row in _rows(found.get("Volumes")))
-        used += sum(_number(row.get("Size")) for row in _rows(found.get("BuildCache")) if row.get("Shared") is False)
+        used += sum(_number(row.get("SizeRw")) for row in rows(found.get("Containers")))
+        used += sum(_number(table(row.get("UsageData")).get("Size")) for row in rows(found.get("Volumes")))
+        used += sum(_number(row.get("Size")) for row in rows(found.get("BuildCache")) if row.get("Shared") is False)
         return Room(used, max(size - used, 0))
 
 
@@ -175,10 +174,6 @@ async def _of_file_system(path: str) -> DiskUsage:
             rooms[INODES] = Room(seen.f_files - seen.f_ffree, seen.f_favail)
         return DiskUsage(path, rooms)
     return DiskUsage(path, problem=f"{path} cannot be measured: its file system does not answer within {LOOK_WITHIN:g} s")
-
-
-def _rows(value: object) -> Sequence[Row]:
-    return [table(row) for row in value] if isinstance(value, list) else []
 
 
 def _number(value: object) -> int:

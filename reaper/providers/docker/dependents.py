@@ -9,8 +9,8 @@ from reaper.core.model import Resource
 from reaper.errors import NotFoundError, ProviderError, UnreadableError
 from reaper.providers.base import Call, may_depend_unseen, possibly_used_by
 from reaper.providers.docker.containers import listed_container, listed_uses
-from reaper.providers.docker.links import Directory, Links, Row, configured_links
-from reaper.providers.parsing import text
+from reaper.providers.docker.links import Directory, Links, configured_links
+from reaper.providers.parsing import Row, text
 from reaper.providers.sharing import Shared
 
 

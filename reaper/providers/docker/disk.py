@@ -16,9 +16,9 @@ from reaper.core.model import Kind, Resource, State
 from reaper.core.wording import counted
 from reaper.errors import CallTimeoutError, NotFoundError, UnreadableError
 from reaper.providers.docker.connection import EngineConnection
-from reaper.providers.docker.containers import Row, readable_moment, table
+from reaper.providers.docker.containers import readable_moment
 from reaper.providers.docker.volumes_images import api_version
-from reaper.providers.parsing import text
+from reaper.providers.parsing import Row, table, text
 
 CACHE, CACHE_ID = "build-cache", "/build-cache"  # no volume can have such a name
 OF_ONE_TYPE = (1, 42)

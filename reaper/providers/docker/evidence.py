@@ -10,8 +10,9 @@ from reaper.core.model import Resource
 from reaper.errors import NotFoundError, ProviderError, UnreadableError
 from reaper.providers.abilities import Evidence
 from reaper.providers.docker.connection import EngineConnection
-from reaper.providers.docker.containers import Row, table
+from reaper.providers.docker.containers import mounts
 from reaper.providers.masking import Mask
+from reaper.providers.parsing import Row, table
 
 KEPT = 256 << 10  # characters of a log
 LONGEST_SECRET = 64 << 10  # so much more of it is masked first: half a secret would not be found
@@ -74,9 +75,7 @@ def _chosen(row: Row) -> dict[str, object]:
         source = table(row.get(part)) if part else row
         chosen = {name: source[name] for name in names if name in source}
         found |= {part: chosen} if part else chosen
-    mounts = row.get("Mounts")
-    rows = [table(mount) for mount in mounts] if isinstance(mounts, list) else []
-    found["Mounts"] = [{name: mount[name] for name in _OF_MOUNT if name in mount} for mount in rows]
+    found["Mounts"] = [{name: mount[name] for name in _OF_MOUNT if name in mount} for mount in mounts(row)]
     networks = table(table(row.get("NetworkSettings")).get("Networks"))
     return {**found, "Networks": sorted(map(str, networks))}
 

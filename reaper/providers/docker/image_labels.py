@@ -16,9 +16,9 @@ from reaper.errors import NotFoundError, ProviderError
 from reaper.providers import parsing
 from reaper.providers.base import Call
 from reaper.providers.docker.calls import IMAGE
-from reaper.providers.docker.containers import Row, image_labels
+from reaper.providers.docker.containers import image_labels
 from reaper.providers.docker.own_labels import OwnLabels
-from reaper.providers.parsing import text
+from reaper.providers.parsing import Row, text
 
 FEW = 4  # images to ask for one by one; where there are more, one listing costs less
 

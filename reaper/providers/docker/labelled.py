@@ -10,7 +10,7 @@ from reaper.core.model import Kind, Resource
 from reaper.errors import CallTimeoutError, ProviderError, UnreadableError
 from reaper.providers.base import Also, Call
 from reaper.providers.docker.connection import EngineConnection, checked_rows, hinting
-from reaper.providers.docker.containers import Row, table
+from reaper.providers.parsing import Row, table
 
 LISTED_WITHIN = 20.0  # seconds for the volumes, and for the images: a plugin that is dead keeps the engine waiting
 SECOND_TRY_AFTER = 1.0

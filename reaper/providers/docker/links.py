@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from reaper.core.lease import ANONYMOUS
-
-Row = Mapping[str, object]
+from reaper.providers.parsing import Row, rows, table, texts
 
 _MODES = ("NetworkMode", "PidMode", "IpcMode", "UTSMode", "UsernsMode", "CgroupnsMode")
 _NO_NETWORK = ("default", "bridge", "host", "none")
@@ -33,19 +32,19 @@ class Links:
 
 def configured_links(row: Row) -> Links:
     """The links in a row of a listing, as far as it has them, or in an inspection."""
-    host = _table(row.get("HostConfig"))
+    host = table(row.get("HostConfig"))
     modes = [mode for key in _MODES if isinstance(mode := host.get(key), str)]
     containers = {mode.removeprefix("container:") for mode in modes if mode.startswith("container:")}
-    containers |= {link.removeprefix("/").partition(":")[0] for link in _texts(host.get("Links"))}
-    containers |= {source.partition(":")[0] for source in _texts(host.get("VolumesFrom"))}
-    places = _table(_table(row.get("NetworkSettings")).get("Networks"))
+    containers |= {link.removeprefix("/").partition(":")[0] for link in texts(host.get("Links"))}
+    containers |= {source.partition(":")[0] for source in texts(host.get("VolumesFrom"))}
+    places = table(table(row.get("NetworkSettings")).get("Networks"))
     # On a network that a client has made, a link stands there: Compose writes its external_links nowhere else.
-    links = (link for place in places.values() for link in _texts(_table(place).get("Links")))
+    links = (link for place in places.values() for link in texts(table(place).get("Links")))
     containers |= {link.removeprefix("/").partition(":")[0] for link in links}
-    containers |= {*_texts(row.get("Dependencies"))}  # of Podman: see Pods.with_required
+    containers |= {*texts(row.get("Dependencies"))}  # of Podman: see Pods.with_required
     # One that was never started has no id of its networks: Docker looks for the name when it starts it. Podman 4 has
     # the name in its place, always.
-    networks = {name for name, place in places.items() if _table(place).get("NetworkID") in (None, "", name)}
+    networks = {name for name, place in places.items() if table(place).get("NetworkID") in (None, "", name)}
     mode = host.get("NetworkMode")
     if not places and isinstance(mode, str) and mode not in _NO_NETWORK and not mode.startswith(("container:", "ns:")):
         networks.add(mode)
@@ -87,8 +86,8 @@ def _holders(containers: Iterable[Row]) -> dict[str, set[str]]:
     """Ids of containers by the names of their anonymous volumes."""
     found: dict[str, set[str]] = {}
     for row in containers:
-        given, id_ = row.get("Mounts"), row.get("Id")
-        for mount in map(_table, given if isinstance(given, list) else ()):
+        id_ = row.get("Id")
+        for mount in rows(row.get("Mounts")):
             name = mount.get("Name") if mount.get("Type") == "volume" else None
             if isinstance(id_, str) and isinstance(name, str) and ANONYMOUS.fullmatch(name):
                 found.setdefault(name, set()).add(id_)
@@ -119,13 +118,4 @@ def _resolved(reference: str, known: Mapping[str, set[str]]) -> set[str]:
 
 def _names(row: Row) -> list[str]:
     """A container's own names: one with a second slash is another's link to it."""
-    names = row.get("Names")
-    return [name for name in names if isinstance(name, str) and "/" not in name[1:]] if isinstance(names, list) else []
-
-
-def _table(value: object) -> Row:
-    return value if isinstance(value, dict) else {}
-
-
-def _texts(value: object) -> list[str]:
-    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+    return [name for name in texts(row.get("Names")) if "/" not in name[1:]]

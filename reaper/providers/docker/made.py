@@ -1,12 +1,12 @@
 """What an engine has made for a container and does not label: anonymous volumes, and the image that a build made for it."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 
 from reaper.core.identity import MADE_BY_COMPOSE, PROJECT_LABEL
 from reaper.core.lease import ANONYMOUS
 from reaper.errors import NotFoundError
-from reaper.providers.docker.containers import Row, mounts, table
-from reaper.providers.parsing import labels, text
+from reaper.providers.docker.containers import mounts
+from reaper.providers.parsing import Row, labels, rows, table, text, texts
 
 Ask = Callable[[str], Awaitable[object]]
 """Makes a GET request and returns what was answered. Raises ProviderError."""
@@ -53,8 +53,8 @@ def is_built_for(container: Mapping[str, str], image: Mapping[str, str]) -> bool
 def _volumes(row: Row) -> set[str]:
     """The names of the container's volumes that nothing in its configuration names."""
     host = table(row.get("HostConfig"))
-    named = {bind.partition(":")[0] for bind in _rows(host.get("Binds")) if isinstance(bind, str)}
-    named |= {str(mount.get("Source")) for mount in map(table, _rows(host.get("Mounts")))}
+    named = {bind.partition(":")[0] for bind in texts(host.get("Binds"))}
+    named |= {str(mount.get("Source")) for mount in rows(host.get("Mounts"))}
     volumes = (mount for mount in mounts(row) if mount.get("Type") == "volume" and mount.get("Driver") == "local")
     names = {str(mount.get("Name")) for mount in volumes}
     return {name for name in names - named if ANONYMOUS.fullmatch(name)}
@@ -63,14 +63,11 @@ def _volumes(row: Row) -> set[str]:
 async def _lent(row: Row, names: set[str], ask: Ask) -> set[str]:
     """Those of these volumes that the container may have from others (``--volumes-from``): all, where one is gone."""
     found = set[str]()
-    for lender in _rows(table(row.get("HostConfig")).get("VolumesFrom")):
+    lenders = table(row.get("HostConfig")).get("VolumesFrom")
+    for lender in lenders if isinstance(lenders, list) else ():
         try:
             other = table(await ask(f"containers/{str(lender).partition(':')[0]}/json"))
         except NotFoundError:
             return names
         found |= {str(mount.get("Name")) for mount in mounts(other)}
     return found
-
-
-def _rows(value: object) -> Sequence[object]:
-    return value if isinstance(value, list) else []

@@ -12,9 +12,9 @@ from reaper.core.model import Kind, Resource
 from reaper.errors import DependencyError
 from reaper.providers.base import Call, call_once
 from reaper.providers.docker.connection import EngineConnection
-from reaper.providers.docker.containers import Row, mounts
+from reaper.providers.docker.containers import mounts
 from reaper.providers.docker.volumes_images import api_version
-from reaper.providers.parsing import text
+from reaper.providers.parsing import Row, text
 from reaper.providers.sharing import Shared
 
 MOUNTS_IMAGES = (1, 48)

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 from reaper.errors import ConflictError, NotFoundError
 from reaper.providers.docker.calls import NAME
-from reaper.providers.docker.containers import Row, table
-from reaper.providers.parsing import text
+from reaper.providers.parsing import Row, table, text, texts
 
 Ask = Callable[[str, str, str | None], Awaitable[object]]
 Listing = Callable[[], Awaitable[Sequence[Row]]]
@@ -114,8 +113,7 @@ async def freed(network_id: str, ask: Ask, listing: Listing) -> bool:
 
 
 def _names(row: Row) -> list[str]:
-    names = row.get("Names")
-    return [name.removeprefix("/") for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    return [name.removeprefix("/") for name in texts(row.get("Names"))]
 
 
 def _networks(row: Row) -> set[str | None]:

@@ -14,9 +14,9 @@ from reaper.core.model import Kind, Resource, State
 from reaper.errors import ConflictError, NotFoundError, UnreadableError
 from reaper.providers.base import Call
 from reaper.providers.docker.connection import EngineConnection, checked_rows, hinting
-from reaper.providers.docker.containers import Row, moment, system_container_of
+from reaper.providers.docker.containers import moment, system_container_of
 from reaper.providers.docker.states import STATES
-from reaper.providers.parsing import labels, text
+from reaper.providers.parsing import Row, labels, text, texts
 
 _LIST, _ONE, _CONTAINER = "libpod/pods/json", "libpod/pods/{}", "libpod/containers/{}/json"
 _OCCUPIED, _EMPTY = "occupied", "empty"
@@ -112,8 +112,7 @@ class Pods:
                 found = await self._connection.ask(_CONTAINER.format(id_))
             if not isinstance(found, dict):  # what it requires would count as nothing, for ever
                 raise UnreadableError(f"the answer to GET /{_CONTAINER.format(id_)} is no object")
-            required = found.get("Dependencies")
-            self._required[id_] = [one for one in required if isinstance(one, str)] if isinstance(required, list) else []
+            self._required[id_] = texts(found.get("Dependencies"))
         return {**row, "Dependencies": self._required[id_]}
 
     async def _rows(self) -> Sequence[Row]:

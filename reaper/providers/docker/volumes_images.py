@@ -13,8 +13,8 @@ from reaper.core.model import Kind, Resource, State
 from reaper.core.scope import LEASE_LABEL
 from reaper.providers import parsing
 from reaper.providers.docker.calls import IMAGE, NAME
-from reaper.providers.docker.containers import Row, image_labels, moment, readable_moment, system_container_of, table
-from reaper.providers.parsing import epoch, text
+from reaper.providers.docker.containers import image_labels, moment, readable_moment, system_container_of
+from reaper.providers.parsing import Row, epoch, table, text, texts
 
 TELLS_CREATION = (1, 42)
 """The version of the API since which ``CreatedAt`` of a volume is when it was made (Docker 23, moby/moby#44719).
@@ -122,7 +122,7 @@ def image(row: Row, endpoint: str, *, inspected: bool = True, layers: tuple[str,
         uses=frozenset() if parent is None else frozenset({parent}),
         pulled=_is_pulled(row, id_),
         inspected=inspected,
-        layers=layers_of(row) or layers,
+        layers=tuple(texts(table(row.get("RootFS")).get("Layers"))) or layers,  # from the lowest on; of one platform
         size=size if isinstance(size := row.get("Size"), int) and size >= 0 else None,
         group=(found or {}).get(PROJECT_LABEL) or None,
         system_container=_system_container_of(found, tags),
@@ -139,14 +139,7 @@ def _created(value: object) -> datetime | None:
 
 
 def _tags(value: object) -> tuple[str, ...]:
-    found = value if isinstance(value, list) else []
-    return tuple(sorted(tag for tag in found if isinstance(tag, str) and not tag.startswith("<none>")))
-
-
-def layers_of(row: Row) -> tuple[str, ...]:
-    """The layers that an inspection shows, from the lowest on; of one platform, where there are several."""
-    layers = table(row.get("RootFS")).get("Layers")
-    return tuple(layer for layer in layers if isinstance(layer, str)) if isinstance(layers, list) else ()
+    return tuple(sorted(tag for tag in texts(value) if not tag.startswith("<none>")))
 
 
 def _references(row: Row) -> tuple[str, ...]:
