@@ -278,17 +278,8 @@ async def test_a_stop_whose_answer_is_lost_is_looked_at() -> None:
     assert [force for _, force in lab.world.removals] == [False]
 
 
-async def test_what_could_not_be_stopped_is_not_killed() -> None:
-    lab = Lab(running("long"))
-    lab.world.rules.append(Rule("stop", error=ServerError("500")))
-    report = await lab.sweep()
-    assert outcomes(report) == {"long": "failed"}
-    assert result(report, "long").error == "server_error"
-    assert not lab.world.made("delete")
-
-
-@pytest.mark.parametrize("error", [DeniedError("403"), InvalidError("400"), ConflictError("409")])
-async def test_what_may_not_be_stopped_is_not_killed(error: ProviderError) -> None:
+@pytest.mark.parametrize("error", [DeniedError("403"), InvalidError("400"), ConflictError("409"), ServerError("500")])
+async def test_what_cannot_be_stopped_is_not_killed(error: ProviderError) -> None:
     """Force comes after a stop and its time-out, and never in their place."""
     lab = Lab(running("long"))
     lab.world.rules.append(Rule("stop", error=error))
