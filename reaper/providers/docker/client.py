@@ -345,11 +345,10 @@ class DockerProvider(DockerReader):
             if resource.raw_state != "paused":
                 raise
             # Podman. Docker resumes it, too, or it could not obey the signal.
-            await self._connection.unless_removed(resource, BLOCKED, self._unpause(resource))
+            await self._connection.unless_removed(
+                resource, BLOCKED, lambda client: client.containers.container(resource.id).unpause()
+            )
             await self._connection.unless_removed(resource, seconds + BLOCKED, stop)
-
-    def _unpause(self, resource: Resource) -> Callable[["aiodocker.Docker"], Awaitable[None]]:
-        return lambda client: client.containers.container(resource.id).unpause()
 
     async def delete(self, resource: Resource, *, force: bool = False) -> Pruned | None:
         """Delete the container with its anonymous volumes (named ones stay); or the network, volume or image, by no force.

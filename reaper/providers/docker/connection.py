@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LONG_ID = re.compile("[0-9a-f]{64}")
+_LONG_ID = re.compile("([0-9a-f]{12})[0-9a-f]{52}")
 _TRY_SSH = "ssh -o BatchMode=yes HOST docker version"
 CONNECT_WITHIN = 30.0  # seconds, of a stream
 LARGEST_ANSWER = 128 << 20  # bytes; the listing of 20,000 containers has a third of that
@@ -242,10 +242,6 @@ def checked_rows(rows: object, what: str) -> Sequence[Row]:
     return rows
 
 
-def _shortened(id_: re.Match[str]) -> str:
-    return id_[0][:12]
-
-
 async def _send(request: "aiohttp.ClientRequest", handler: "ClientHandlerType") -> "aiohttp.ClientResponse":
     """Send what is one of this program's calls, and read its answer within bounds; a stream is left to be read.
 
@@ -259,7 +255,8 @@ async def _send(request: "aiohttp.ClientRequest", handler: "ClientHandlerType") 
     last_headers.set(response.headers)
     last_dates.set((response.headers, asked, datetime.now(UTC)))
     path = request.url.path
-    last_request.set(what := f"{request.method} {_LONG_ID.sub(_shortened, path)}")
+    what = " ".join((request.method, _LONG_ID.sub(r"\1", path)))
+    last_request.set(what)
     status = response.status
     if status in REDIRECTS or (status == 304 and not path.endswith("/stop")):  # of a stop it means that it had stopped
         response.close()
