@@ -104,18 +104,7 @@ class DaytonaCleanupManager:
             api_key=api_key, api_url=api_url, endpoint=endpoint, config=config, timeout=timeout
         )
 
-    def cleanup_old_sandboxes(self, max_age_days: float = 1.0, fail_fast: bool = False) -> Report:
-        """See ``AsyncDaytonaCleanupManager.cleanup_old_sandboxes``."""
-        return event_loop.run_twin(self._manager.cleanup_old_sandboxes, max_age_days, fail_fast=fail_fast)
-
-    def cleanup_stopped_sandboxes(self, fail_fast: bool = False) -> Report:
-        """See ``AsyncDaytonaCleanupManager.cleanup_stopped_sandboxes``."""
-        return event_loop.run_twin(self._manager.cleanup_stopped_sandboxes, fail_fast=fail_fast)
-
-    def delete_sandbox(self, sandbox_id: str, *, even_protected: bool = False) -> Outcome:
-        """See ``AsyncDaytonaCleanupManager.delete_sandbox``."""
-        return event_loop.run_twin(self._manager.delete_sandbox, sandbox_id, even_protected=even_protected)
-
-    def list_sandboxes(self) -> list[Resource]:
-        """See ``AsyncDaytonaCleanupManager.list_sandboxes``."""
-        return event_loop.run_twin(self._manager.list_sandboxes)
+    cleanup_old_sandboxes = event_loop.twin(AsyncDaytonaCleanupManager.cleanup_old_sandboxes)
+    cleanup_stopped_sandboxes = event_loop.twin(AsyncDaytonaCleanupManager.cleanup_stopped_sandboxes)
+    delete_sandbox = event_loop.twin(AsyncDaytonaCleanupManager.delete_sandbox)
+    list_sandboxes = event_loop.twin(AsyncDaytonaCleanupManager.list_sandboxes)

@@ -164,25 +164,11 @@ class DockerCleanupManager:
     ) -> None:
         self._manager = AsyncDockerCleanupManager(host=host, endpoint=endpoint, config=config, timeout=timeout)
 
-    def cleanup_containers(self, filters: Filters, stop_timeout: float = 10.0, fail_fast: bool = False) -> Report:
-        """See ``AsyncDockerCleanupManager.cleanup_containers``."""
-        return event_loop.run_twin(self._manager.cleanup_containers, filters, stop_timeout=stop_timeout, fail_fast=fail_fast)
-
-    def cleanup_old_containers(self, max_age_hours: float = 24.0, fail_fast: bool = False) -> Report:
-        """See ``AsyncDockerCleanupManager.cleanup_old_containers``."""
-        return event_loop.run_twin(self._manager.cleanup_old_containers, max_age_hours, fail_fast=fail_fast)
-
-    def stop_container(self, container_id: str, timeout: float = 10.0, *, even_protected: bool = False) -> Outcome:
-        """See ``AsyncDockerCleanupManager.stop_container``."""
-        return event_loop.run_twin(self._manager.stop_container, container_id, timeout, even_protected=even_protected)
-
-    def remove_container(self, container_id: str, force: bool = False, *, even_protected: bool = False) -> Outcome:
-        """See ``AsyncDockerCleanupManager.remove_container``."""
-        return event_loop.run_twin(self._manager.remove_container, container_id, force=force, even_protected=even_protected)
-
-    def list_containers(self, all_containers: bool = False, filters: Filters | None = None) -> list[Resource]:
-        """See ``AsyncDockerCleanupManager.list_containers``."""
-        return event_loop.run_twin(self._manager.list_containers, all_containers, filters)
+    cleanup_containers = event_loop.twin(AsyncDockerCleanupManager.cleanup_containers)
+    cleanup_old_containers = event_loop.twin(AsyncDockerCleanupManager.cleanup_old_containers)
+    stop_container = event_loop.twin(AsyncDockerCleanupManager.stop_container)
+    remove_container = event_loop.twin(AsyncDockerCleanupManager.remove_container)
+    list_containers = event_loop.twin(AsyncDockerCleanupManager.list_containers)
 
 
 def age(**span: float) -> timedelta:

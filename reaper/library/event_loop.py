@@ -3,7 +3,8 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from typing import ParamSpec, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import anyio
 
@@ -56,8 +57,14 @@ def run(what: str, instead: str, work: Callable[[], Awaitable[T]]) -> T:
     return anyio.run(work)
 
 
-def run_twin(method: Callable[P, Awaitable[T]], *arguments: P.args, **keywords: P.kwargs) -> T:
-    """The result of a method of an asynchronous manager, for the synchronous one of the same name. Raises WrongLoopError."""
+def twin(method: Callable[Concatenate[Any, P], Awaitable[T]]) -> Callable[Concatenate[Any, P], T]:
+    """A method of an asynchronous manager, for the synchronous one that has it as ``_manager``. Raises WrongLoopError."""
     manager, _, name = method.__qualname__.partition(".")
-    instead = f"await {manager}(...).{name}(...)"
-    return run(f"{manager.removeprefix('Async')}.{name}", instead, lambda: method(*arguments, **keywords))
+    what, instead = f"{manager.removeprefix('Async')}.{name}", f"await {manager}(...).{name}(...)"
+
+    @wraps(method)
+    def call(self: Any, /, *arguments: P.args, **keywords: P.kwargs) -> T:  # noqa: ANN401 - whichever has it
+        return run(what, instead, lambda: method(self._manager, *arguments, **keywords))
+
+    call.__qualname__ = what
+    return call
