@@ -10,6 +10,14 @@ _LOOKING = ("only", "timeout", "aggressive", "stopped", "older_than", "all", "la
 _FIRST_SWEEP = (  # of reaper run; what is left at the end is deleted whatever these say
     *("stopped", "older_than", "all", "aggressive", "policy", "label", "name", "image", "max_deletions", "fail_fast"),
 )
+_TAKEN = {  # what these commands take, and why no more
+    "completion": (("shell", "log_level"), ", which reads nothing of yours"),
+    "config": (("action", "offline", "config", "json", "log_format", "log_level"), ", which looks at no endpoint"),
+    "demo": (("seed", "log_level"), ", which reads nothing of yours"),
+    "init": (("output", "only", "timeout", "log_format", "log_level"), ", which writes the defaults of what it finds"),
+    "leases": (("action", "lease", "ended", "reason", "yes", "json", "log_level"), ", which looks at no endpoint"),
+    "ryuk": (("log_format", "log_level"), ", which reads RYUK_ variables and no file"),
+}
 _SERVICE = ("service", "serve", "server", "daemon", "start", "stop", "restart", "reload", "status")
 _IS_SERVICE = (
     "; the service is reaper without a command: reaper --config FILE. SIGTERM ends it, SIGHUP reloads it, and its page shows"
@@ -71,22 +79,12 @@ def misplaced(parser: argparse.ArgumentParser, word: str, command: str | None) -
 def check_fit(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """What was given before a command and means nothing to it is a mistake."""
     command, given = arguments.command, vars(arguments)
+    if command == "simulate":  # its options are read where it stands first
+        parser.error("simulate stands first and has options of its own: reaper simulate --help")
     wrong: dict[str, str] = {}
-    if command in ("demo", "completion"):
-        taken = {"command", "argv", "seed", "log_level", "shell"}
-        wrong |= dict.fromkeys(given.keys() - taken, ", which reads nothing of yours")
-    if command == "ryuk":
-        taken = {"command", "argv", "log_format", "log_level"}
-        wrong |= dict.fromkeys(given.keys() - taken, ", which reads RYUK_ variables and no file")
-    if command == "init":
-        taken = {"command", "argv", "output", "only", "timeout", "log_format", "log_level"}
-        wrong |= dict.fromkeys(given.keys() - taken, ", which writes the defaults of what it finds")
-    if command == "leases":
-        taken = {"command", "argv", "action", "lease", "ended", "reason", "yes", "json", "log_level"}
-        wrong |= dict.fromkeys(given.keys() - taken, ", which looks at no endpoint")
-    if command == "config":
-        taken = {"command", "argv", "action", "offline", "config", "json", "log_format", "log_level"}
-        wrong |= dict.fromkeys(given.keys() - taken, ", which looks at no endpoint")
+    if command in _TAKEN:
+        taken, why = _TAKEN[command]
+        wrong |= dict.fromkeys(given.keys() - {"command", "argv", *taken}, why)
     if command == "history":
         wrong |= dict.fromkeys(_LOOKING, ", which looks at no endpoint")
     if command == "run":

@@ -12,6 +12,7 @@ from itertools import chain
 
 from reaper.core.kinds import Action
 from reaper.core.model import Decision, EndpointReport, Outcome, Report, Result
+from reaper.core.wording import counted
 from reaper.observers.hints import command_name
 from reaper.observers.log import cause
 from reaper.observers.tables import (
@@ -56,14 +57,14 @@ def report(report: Report, *, recorded: bool, listing: str, most: int = SHOWN) -
             for sentence in (*_counts(endpoint, foreign=_foreign([endpoint])), *facts(endpoint)):
                 line(sentence)
     else:
-        counted = (_counts(endpoint, foreign=_foreign([endpoint])) for endpoint in shown)
-        for sentence in (*chain.from_iterable(counted), *all_facts(report)):
+        counts = (_counts(endpoint, foreign=_foreign([endpoint])) for endpoint in shown)
+        for sentence in (*chain.from_iterable(counts), *all_facts(report)):
             wrapped(sentence, 4)
-        counts = _counted(replace(report, endpoints=tuple(calm))) or "nothing to delete"
+        done = _counted(replace(report, endpoints=tuple(calm))) or "nothing to delete"
         kept = sum(endpoint.held - len(endpoint.results) for endpoint in calm)
-        line(f"{len(calm)} endpoints without trouble: {counts}, {kept} kept{_foreign(calm)}")
+        line(f"{len(calm)} endpoints without trouble: {done}, {kept} kept{_foreign(calm)}")
     if terminal and len(report.endpoints) > 1:
-        line(f"all {len(report.endpoints)} endpoints: {_counted(report) or 'nothing to delete'}, in {report.seconds:.1f} s")
+        line(f"all {len(report.endpoints)} endpoints: {_in_all(report)}, in {report.seconds:.1f} s")
     hints(report)
     if terminal and recorded and report.results:
         since = report.started_at.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -147,6 +148,13 @@ def _in_one(endpoint: str, alike: Sequence[Result]) -> str:
 def _counted(report: Report | EndpointReport) -> str:
     found = Counter(map(_outcome, sorted(report.results, key=lambda r: _PLACES[r.outcome])))
     return ", ".join(f"{n} {word}" for word, n in found.items())
+
+
+def _in_all(report: Report) -> str:
+    """What was done on all endpoints together, and on how many of them less is known than was asked for."""
+    down = sum(endpoint.failure is not None for endpoint in report.endpoints)
+    done = _counted(report) or ("nothing to delete" if down < len(report.endpoints) else "nothing was deleted")
+    return f"{done}, {counted(down, 'endpoint')} could not be listed to the end" if down else done
 
 
 def _foreign(endpoints: Iterable[EndpointReport]) -> str:

@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
 LOOK_ROUND = 5.0  # seconds between two rounds of the watch
 CLOCK_JUMP = timedelta(seconds=30)
-POSTS = 1000
 SWITCH = 0.001  # seconds after which a thread lets the loop go on, in place of 5 ms; each turn of the loop waits so long
 DESCRIPTORS = 16_384  # an open connection may be a lease, and the usual 1,024 would be used up by a thousand of them
 SAME_SIGNAL = 1.0  # seconds: timeout(1), among others, signals the process and its whole group, and means one
@@ -99,7 +98,7 @@ class Service:
                 folder, leases, self.env, self.reporter, self._leases_ended, endpoints=swept, ryuk=settings.ryuk
             )
         self.schedule = Schedule(self._post, self._beat, settings.service.jitter, settings.service.catch_up)
-        self._send, self._receive = anyio.create_memory_object_stream[str](POSTS)
+        self._send, self._receive = anyio.create_memory_object_stream[str](1000)
         self._drain_requested, self._reloading = anyio.Event(), anyio.Lock()
         self._leaving: list[EndpointWorker] = []
         self._ends_deleting = False
@@ -192,8 +191,7 @@ class Service:
     # -- signals -------------------------------------------------------------------------------------------------------
 
     async def _listen_for_signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-        wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-        first = 0.0
+        first, wanted = 0.0, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
         with anyio.open_signal_receiver(*wanted) as signals:
             task_status.started()
             async for number in signals:
@@ -202,6 +200,8 @@ class Service:
                 elif number is signal.SIGUSR1:
                     self.log.info("sweep_requested", signal=number.name)
                     self._sweep_now()
+                elif number is signal.SIGUSR2:  # whose default action would end it in the midst of a deletion
+                    self.log.warning("signal_ignored", signal=number.name)
                 elif not self._drain_requested.is_set():
                     self.log.info("signal", signal=number.name)
                     self._drain_requested.set()

@@ -84,6 +84,7 @@ CASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ("--older-than does not go with run",),
     ),
     "an endpoint and config": ("--only local config check", ("--only does not go with config, which looks at no endpoint",)),
+    "an option before simulate": ("--json simulate", ("simulate stands first and has options of its own",)),
     "once and check": ("--once check", ("--once does not go with check",)),
     "a cap and explain": ("--max-deletions 0 explain x", ("--max-deletions does not go with explain",)),
     "once and config": ("--once config show", ("--once does not go with config",)),

@@ -1,9 +1,11 @@
 """The demo: whole at a terminal and in a pipe, consistent in itself, and without a trace of or in the user's world."""
 
+import errno
 import os
 import re
 import signal
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from reaper.cli import main
 from reaper.simulator.demo.world import World
 from tests.program.fakeengine import FakeEngine
 from tests.program.terminal import at_terminal
@@ -213,3 +216,17 @@ def test_a_seed_is_a_number(demo: Program) -> None:
     ended: Ended = demo("demo", "--seed", "many")
     assert ended.code == 2
     assert "--seed" in ended.err
+
+
+def test_without_a_place_for_temporary_files_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a container with a read-only root file system."""
+
+    def nowhere(**_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", nowhere)
+    assert main(["demo"]) == 2
+    assert "No usable temporary directory" in (said := capsys.readouterr().err)
+    assert "set TMPDIR to a directory" in said

@@ -34,9 +34,9 @@ def test_a_sweep_shows_the_failing_ones_by_name_and_the_others_as_a_sum(fleet: P
     assert seen.code == 5
     text = " ".join(seen.text.split())
     assert "dead-0, dead-1, dead-2: could not be listed: no engine at tcp://127.0.0.1:" in text
-    assert text.count("could not be listed") == 1
+    assert text.count("could not be listed: ") == 1
     assert f"{LIVING} endpoints without trouble: {2 * LIVING} deleted, 0 kept" in text
-    assert f"all {LIVING + DEAD} endpoints: {2 * LIVING} deleted" in text
+    assert f"all {LIVING + DEAD} endpoints: {2 * LIVING} deleted, {DEAD} endpoints could not be listed to the end" in text
     assert "gpu-07" not in text
     assert sum(max(1, -(-len(line) // columns)) for line in seen.lines if "\u2501" not in line) < 40
 
@@ -50,6 +50,17 @@ def test_one_that_cannot_delete_is_shown_besides(fleet: Program) -> None:
     assert "refusing: 1 failed, 0 kept" in text
     assert "driver failed to remove root filesystem" in text
     assert f"{LIVING} endpoints without trouble" in text
+
+
+def test_of_endpoints_of_which_none_answers_nothing_is_said_to_be_clean(run: Program) -> None:
+    """The last line is what is seen."""
+    tables = (f'[[docker]]\nname = "dead-{n}"\nhost = "unix://{run.folder}/{n}.sock"\n' for n in range(2))
+    (run.folder / "reaper.toml").write_text("".join(tables))
+    seen = at_terminal(run, "--once", where="both")
+    text = " ".join(seen.text.split())
+    assert seen.code == 5
+    assert "all 2 endpoints: nothing was deleted, 2 endpoints could not be listed to the end, in " in text
+    assert "nothing to delete" not in text
 
 
 @pytest.mark.parametrize("command", ["list", "check"])

@@ -48,6 +48,14 @@ def test_a_signal_sweeps_now(served: Served) -> None:
         assert daemon.stop() == 0
 
 
+def test_a_signal_that_means_nothing_is_logged_and_ends_nothing(served: Served) -> None:
+    with Daemon(served.program(), SELDOM).start() as daemon:
+        daemon.wait("service_started")
+        daemon.signal(signal.SIGUSR2)
+        assert daemon.wait("signal_ignored")["signal"] == "SIGUSR2"
+        assert daemon.stop() == 0
+
+
 def test_a_reload_takes_effect_and_a_broken_file_changes_nothing(served: Served) -> None:
     served.add("middling", age=3 * HOUR)
     with Daemon(served.program()).start() as daemon:

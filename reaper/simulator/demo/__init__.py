@@ -18,6 +18,7 @@ from reaper import exits
 from reaper.config.policies import DEFAULT_POLICIES
 from reaper.config.settings import JournalTable, Settings
 from reaper.core.model import Decision, Report
+from reaper.errors import ConfigError
 from reaper.observers import log as logs
 from reaper.observers.progress import progress
 from reaper.providers.daytona.registration import REGISTRATION as DAYTONA
@@ -74,7 +75,12 @@ class _Demo:
 
     async def _work(self, stop: Stop) -> int:
         world = World.make(self._seed, datetime.now(UTC))
-        with tempfile.TemporaryDirectory(prefix="reaper-demo-") as folder, world.simulator:
+        try:
+            state = tempfile.TemporaryDirectory(prefix="reaper-demo-")
+        except OSError as error:
+            problem = f"no folder can be made for its state: {error.strerror}"
+            raise ConfigError(problem, "set TMPDIR to a directory that this user can write to") from None
+        with state as folder, world.simulator:
             return await self._show(world, Path(folder), stop)
 
     async def _show(self, world: World, state: Path, stop: Stop) -> int:
