@@ -1,6 +1,7 @@
 """Resources, policies and rules to start a test from: take one and ``replace`` what the test is about."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from reaper.core.conditions import Policy
@@ -37,36 +38,9 @@ RUNNING = Resource(
     restart_policy="no",
 )
 # The same, stopped three hours ago.
-STOPPED = Resource(
-    provider="docker",
-    endpoint="local",
-    kind=Kind.CONTAINER,
-    id="c1",
-    name="client",
-    state=State.STOPPED,
-    raw_state="exited",
-    created_at=ago(days=3),
-    started_at=ago(days=3),
-    stopped_at=ago(hours=3),
-    labels={},
-    image="tb__chess__client",
-    restart_policy="no",
-)
+STOPPED = replace(RUNNING, state=State.STOPPED, raw_state="exited", stopped_at=ago(hours=3))
 # A user's database, as old as it gets.
-FOREIGN = Resource(
-    provider="docker",
-    endpoint="local",
-    kind=Kind.CONTAINER,
-    id="f1",
-    name="postgres",
-    state=State.RUNNING,
-    raw_state="running",
-    created_at=ago(days=300),
-    started_at=ago(days=300),
-    labels={},
-    image="postgres:16",
-    restart_policy="no",
-)
+FOREIGN = replace(RUNNING, id="f1", name="postgres", created_at=ago(days=300), started_at=ago(days=300), image="postgres:16")
 NETWORK = Resource(
     provider="docker",
     endpoint="local",
@@ -80,30 +54,10 @@ NETWORK = Resource(
     group="chess",
 )
 # What ended leases take besides; by themselves they have no owner.
-VOLUME = Resource(
-    provider="docker",
-    endpoint="local",
-    kind=Kind.VOLUME,
-    id="chess_data",
-    name="chess_data",
-    state=State.STOPPED,
-    raw_state="present",
-    created_at=ago(minutes=2),
-    labels={},
+VOLUME = replace(
+    NETWORK, kind=Kind.VOLUME, id="chess_data", name="chess_data", raw_state="present", created_at=ago(minutes=2), group=None
 )
-IMAGE = Resource(
-    provider="docker",
-    endpoint="local",
-    kind=Kind.IMAGE,
-    id="sha256:" + "ab" * 32,
-    name="chess:1",
-    state=State.STOPPED,
-    raw_state="present",
-    created_at=ago(minutes=2),
-    labels={},
-    image="chess:1",
-    tags=("chess:1",),
-)
+IMAGE = replace(VOLUME, kind=Kind.IMAGE, id="sha256:" + "ab" * 32, name="chess:1", image="chess:1", tags=("chess:1",))
 SANDBOX = Resource(
     provider="daytona",
     endpoint="rl-org",
