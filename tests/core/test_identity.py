@@ -7,8 +7,9 @@ import pytest
 from reaper.core.decide import decide, explain
 from reaper.core.identity import Groups, place, runner_sign, same_group
 from reaper.core.lease import Claim, Ending, Lease
-from reaper.core.model import Decision, Kind, Reason, Resource, State
+from reaper.core.model import Decision, Kind, Reason, Resource
 from reaper.core.scope import Scope, Selector
+from tests.core import make
 from tests.core.make import EVERYTHING, FOREIGN, HARBOR_FILE, NOW, OLD_24H, SANDBOX, ago, rules
 
 OLD_SANDBOXES = replace(OLD_24H, name="old-sandboxes", kinds=frozenset({Kind.SANDBOX}))
@@ -24,18 +25,7 @@ def member(id_: str, folder: str | None, image: str = "postgres:16", hours: floa
 CLIENT = member("client", "/trials/a/chess", "tb__chess__client")
 SIDECAR = member("side", "/trials/a/chess")
 STRANGER = member("db", "/home/web/chess", hours=288, restart_policy="always")
-NETWORK = Resource(
-    provider="docker",
-    endpoint="local",
-    kind=Kind.NETWORK,
-    id="net",
-    name="chess_default",
-    state=State.STOPPED,
-    raw_state="unattached",
-    created_at=ago(hours=30),
-    labels={},
-    group="chess",
-)
+NETWORK = replace(make.NETWORK, id="net", created_at=ago(hours=30))
 
 
 def judged(*resources: Resource, leases: tuple[Lease, ...] = (), scope: Scope | None = None) -> dict[str, Decision]:

@@ -7,25 +7,15 @@ import pytest
 from reaper.core.model import Kind, Reason, Remembered, Resource, State
 from reaper.core.rules import Rules
 from reaper.core.scope import Scope, Selector
-from tests.core.make import FOREIGN, OLD_24H, RUNNING, STOPPED, STOPPED_1H, ago, judged, rules
+from tests.core.make import FOREIGN, NETWORK, OLD_24H, RUNNING, STOPPED, STOPPED_1H, ago, judged, rules
 
 OWNED = {"terminal-bench": "yes"}
 GROUP = "trial@0123456789ab"
 A = replace(STOPPED, id="a", name="a", image="alpine", labels=OWNED, group=GROUP, in_pod=True, uses=frozenset({"p1"}))
 B = replace(A, id="b", name="b")
 LIVING = replace(RUNNING, id="r", name="r", image="alpine", labels=OWNED, group=GROUP, in_pod=True, uses=A.uses)
-POD = Resource(
-    provider="docker",
-    endpoint="local",
-    kind=Kind.POD,
-    id="p1",
-    name="trial",
-    state=State.RUNNING,
-    raw_state="occupied",
-    created_at=ago(days=3),
-    labels={},
-    group=GROUP,
-    in_pod=True,
+POD = replace(
+    NETWORK, kind=Kind.POD, id="p1", name="trial", state=State.RUNNING, raw_state="occupied", group=GROUP, in_pod=True
 )
 EMPTY = replace(POD, labels=OWNED, state=State.STOPPED, raw_state="empty")
 

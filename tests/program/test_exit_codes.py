@@ -15,16 +15,14 @@ from reaper.core.model import (
     Decision,
     EndpointFailure,
     EndpointReport,
-    Kind,
     Outcome,
     Reason,
     Report,
-    Resource,
     Result,
-    State,
     Verdict,
 )
 from reaper.sweep.runner import exit_code
+from tests.core.make import STOPPED
 from tests.program.fakeengine import FakeEngine
 from tests.program.wrapped import patched, started
 from tests.run import NO_DAYTONA, Program
@@ -248,18 +246,7 @@ def test_a_signal_while_listing_for_people_is_reported_too(run: Program, fake: F
 
 # -- which one counts --------------------------------------------------------------------------------------------------
 
-RESOURCE = Resource(
-    provider="docker",
-    endpoint="a",
-    kind=Kind.CONTAINER,
-    id="1",
-    name="chess-1",
-    state=State.STOPPED,
-    raw_state="exited",
-    created_at=None,
-    labels={},
-)
-DECISION = Decision(RESOURCE, Verdict.REAP, Reason.STOPPED_FOR, "stopped 7 h ago")
+DECISION = Decision(STOPPED, Verdict.REAP, Reason.STOPPED_FOR, "stopped 7 h ago")
 ORDER = ("bug", "signal", "unlisted", "cap", "failed")
 CODES = {"bug": 1, "signal": 143, "unlisted": 5, "cap": 4, "failed": 3}
 

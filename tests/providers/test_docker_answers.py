@@ -6,6 +6,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -13,7 +14,6 @@ import anyio
 import pytest
 from aiohttp import web
 
-from reaper.core.model import Kind, Resource, State
 from reaper.errors import (
     DeniedError,
     InvalidError,
@@ -26,21 +26,12 @@ from reaper.errors import (
 from reaper.providers.docker import connection, events, use_record
 from reaper.providers.docker.client import DockerProvider
 from reaper.providers.docker.settings import DockerTable
+from tests.core.make import STOPPED
 from tests.providers.lab import NAME, direct, server
 
 pytestmark = pytest.mark.anyio
 ID = "c0ffee" + "0" * 58
-CONTAINER = Resource(
-    provider="docker",
-    endpoint=NAME,
-    kind=Kind.CONTAINER,
-    id=ID,
-    name="chess-1",
-    state=State.STOPPED,
-    raw_state="exited",
-    created_at=None,
-    labels={},
-)
+CONTAINER = replace(STOPPED, endpoint=NAME, id=ID)
 HTML = "<html><head><title>Sign in</title></head><body>secret intranet page</body></html>"
 Answer = Callable[[web.Request], web.StreamResponse]
 

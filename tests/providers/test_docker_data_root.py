@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ import pytest
 from aiohttp import web
 
 from reaper.core.disk import BYTES, INODES, DiskUsage, Room
-from reaper.core.model import Kind, Resource, State
 from reaper.providers.docker import data_root
 from reaper.providers.docker.client import DockerProvider
 from reaper.providers.docker.settings import DockerTable
+from tests.core.make import STOPPED
 
 pytestmark = pytest.mark.anyio
 GB = 10**9
@@ -157,20 +158,6 @@ async def test_stopped_containers_are_measured_one_by_one_and_not_for_long(
     ids = [f"{number:064x}" for number in range(5)]
     engine.sizes = {id_: number * GB for number, id_ in enumerate(ids)}
     engine.hangs.add(f"/containers/{ids[2]}/json")
-    containers = [
-        Resource(
-            provider="docker",
-            endpoint="local",
-            kind=Kind.CONTAINER,
-            id=id_,
-            name=id_,
-            state=State.STOPPED,
-            raw_state="exited",
-            created_at=None,
-            labels={},
-        )
-        for id_ in ids
-    ]
     async with engine.provider() as provider:
-        found = await provider.meter.sizes(containers)
+        found = await provider.meter.sizes([replace(STOPPED, id=id_) for id_ in ids])
     assert found == {id_: size for id_, size in engine.sizes.items() if id_ != ids[2]}
