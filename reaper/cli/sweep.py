@@ -108,11 +108,10 @@ class Command:
         with progress(session.observers, act=self.plan.options.act, endpoints=len(self.plan.endpoints)):
             relieved = await self._look_at_disks(stop)
             report = await session.sweep(self.rules, stop=stop)
-            there: Mapping[str, frozenset[str]] = {}
+            first, rules = report, with_these_alone(self.rules, report)
             while self.plan.wait and await self._may_go_on(report, stop):
-                there = {**found_by(report), **there}
-                again = await session.sweep(with_these_alone(self.rules, there), stop=stop)
-                report = with_earlier(report, together(report, again))
+                again = await session.sweep(rules, stop=stop)
+                report = with_unlisted(first, with_earlier(report, together(report, again)))
             relieved = await looked_again(relieved, report, session.endpoints, self.rules, disk=self.plan.disk, stop=stop)
             self._disks |= {name: relief.after for name, relief in relieved.items()}
             endpoints = tuple(with_presets(endpoint, self.rules.scope) for endpoint in report.endpoints)
@@ -289,18 +288,20 @@ class Command:
         return code
 
 
-def found_by(report: Report) -> Mapping[str, frozenset[str]]:
-    """By endpoint the ids of what a sweep found; nothing of an endpoint that it could not list."""
-    listed = (endpoint for endpoint in report.endpoints if endpoint.decisions or endpoint.failure is None)
-    return {endpoint.endpoint: frozenset(d.resource.id for d in endpoint.decisions) for endpoint in listed}
-
-
-def with_these_alone(rules: Rules, there: Mapping[str, frozenset[str]]) -> Rules:
-    """The rules whose policies take nothing else: what was made during a wait may be another run's.
+def with_these_alone(rules: Rules, first: Report) -> Rules:
+    """The rules whose policies take nothing but what that sweep found: what was made during a wait may be another run's.
 
     Who says ``--all`` states that no run is alive, and that is said of the moment at which it is said.
     """
+    there = {endpoint.endpoint: frozenset(d.resource.id for d in endpoint.decisions) for endpoint in first.endpoints}
     return replace(rules, policies=tuple(replace(policy, there=there) for policy in rules.policies))
+
+
+def with_unlisted(first: Report, report: Report) -> Report:
+    """The report in which what the first sweep could not list has failed: nothing there was taken later."""
+    failed = {endpoint.endpoint: endpoint.failure for endpoint in first.endpoints if not endpoint.decisions}
+    endpoints = (replace(one, failure=one.failure or failed.get(one.endpoint)) for one in report.endpoints)
+    return replace(report, endpoints=tuple(endpoints))
 
 
 def _with_timers(report: Report) -> Report:

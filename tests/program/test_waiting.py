@@ -3,6 +3,7 @@
 import signal
 import time
 
+from tests.engine.lab import until
 from tests.program.fakeengine import FakeEngine
 from tests.program.wrapped import started
 from tests.run import Program
@@ -66,10 +67,7 @@ def test_a_run_that_begins_while_it_waits_is_left_alone(run: Program, fake: Fake
     """``--all`` states that no run is alive, of the moment at which it is said."""
     crashed(fake, "9m50s")
     with started(run, "--once", "--all", "--wait", "--json", "--timeout", "60s") as process:
-        for _ in range(600):
-            if "running" not in fake.names():
-                break
-            time.sleep(0.05)
+        until(lambda: "running" not in fake.names(), "a deletion")
         fake.add("next", "running", ago="1s")
         fake.add("next-client", "running", ago="1s", project="go")
         fake.add("ended", "exited", ago="1s")
@@ -79,6 +77,24 @@ def test_a_run_that_begins_while_it_waits_is_left_alone(run: Program, fake: Fake
     assert ended.outcomes() == dict.fromkeys(("running", "fresh", "client", "server"), "deleted")
     (said,) = (d for d in ended.document["endpoints"][0]["resources"] if d["name"] == "next")
     assert "is for what the first sweep found" in said["sentence"]
+
+
+def test_nothing_is_taken_on_an_endpoint_that_could_not_be_listed_before_the_wait(run: Program, fake: FakeEngine) -> None:
+    """What runs there when it answers may have begun meanwhile."""
+    crashed(fake, "9m50s")
+    other = FakeEngine()
+    tables = "".join(f'[[docker]]\nname = "{name}"\nhost = "{one.host}"\n' for name, one in {"a": fake, "b": other}.items())
+    (run.folder / "reaper.toml").write_text(f"{tables}[scope]\neverything = true\n[limits]\nmax_fraction = 1.0\n")
+    with started(run, "--once", "--all", "--wait", "--json", "--timeout", "60s") as process:
+        until(lambda: "running" not in fake.names(), "a deletion")
+        with other:
+            other.add("next", "running", ago="1s")
+            ended = run.finish(process)
+            assert other.names() == {"next"}
+    assert ended.code == 5
+    assert fake.names() == set()
+    (failed,) = (one for one in ended.document["endpoints"] if one["endpoint"] == "b")
+    assert failed["failure"]["error"] == "no_endpoint"
 
 
 def test_it_does_not_wait_for_what_cannot_go_in_time(run: Program, fake: FakeEngine) -> None:
