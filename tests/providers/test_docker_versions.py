@@ -1,9 +1,12 @@
 """Which version of the API is spoken with an engine: its latest one, as long as this program knows that."""
 
+from contextlib import suppress
+
 import pytest
 from aiohttp import web
 
 from reaper.core.model import Kind
+from reaper.errors import UnavailableError
 from reaper.providers.base import Also
 from reaper.providers.docker.client import DockerProvider
 from reaper.providers.docker.sdk import spoken
@@ -54,3 +57,37 @@ async def test_what_a_later_version_leaves_out_is_there() -> None:
             await provider.close()
     assert [resource.size for resource in found.resources] == [5000]
     assert all(path == "/version" or path.startswith("/v1.51/") for path in asked)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("before", "after"), [((24, 41), (44, 51)), ((24, 51), (12, 41)), ((24, 51), (44, 54))])
+async def test_an_engine_that_was_replaced_is_spoken_to_in_its_own_version(
+    before: tuple[int, int], after: tuple[int, int]
+) -> None:
+    """A client lives for as long as the service does, and an upgraded engine may refuse what was spoken before."""
+    takes, asked = [before], list[int]()
+
+    def handle(request: web.Request) -> web.StreamResponse:
+        oldest, latest = takes[-1]
+        headers = {"Api-Version": f"1.{latest}"}
+        if request.path == "/version":
+            return web.json_response({"ApiVersion": f"1.{latest}", "MinAPIVersion": f"1.{oldest}"}, headers=headers)
+        version = int(request.path.removeprefix("/v1.").partition("/")[0])
+        if not oldest <= version <= latest:
+            what = f"old. Minimum supported API version is 1.{oldest}" if version < oldest else "new. Maximum is less"
+            return web.json_response({"message": f"client version 1.{version} is too {what}"}, status=400, headers=headers)
+        asked.append(version)
+        return web.json_response([], headers=headers)
+
+    async with server(handle) as url:
+        provider = DockerProvider(DockerTable(name=NAME, host=url.replace("http:", "tcp:").removesuffix("/api")))
+        try:
+            await provider.list(direct)
+            takes.append(after)
+            with suppress(UnavailableError):  # which is tried again
+                await provider.list(direct)
+            asked.clear()
+            await provider.list(direct)
+        finally:
+            await provider.close()
+    assert set(asked) == {min(after[1], 51)}

@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     import aiodocker
     import aiohttp
     from aiohttp.client_middlewares import ClientHandlerType
+
+    from reaper.providers.docker.sdk import Client
 
 T = TypeVar("T")
 
@@ -53,7 +56,8 @@ class EngineConnection:
         self.answered = False
         self.is_podman = False
         self._engine = engine
-        self._client: aiodocker.Docker | None = None
+        self._client: Client | None = None
+        self._latest = ""  # version of the API, by the last answer
         self._session: aiohttp.ClientSession | None = None
         self._tunnel: ssh.Tunnel | None = None
 
@@ -199,8 +203,12 @@ class EngineConnection:
         async def hear(request: "aiohttp.ClientRequest") -> "aiohttp.ClientResponse":
             response = await handler(request)
             self.answered = True
-            if "Api-Version" in response.headers:  # else it is a proxy's own answer
+            if (latest := response.headers.get("Api-Version")) is not None:  # else it is a proxy's own answer
                 self.is_podman = "Libpod-Api-Version" in response.headers
+                # An engine that was upgraded may take the version no more that was spoken with it before.
+                if self._client is not None and (latest != self._latest or response.status == HTTPStatus.BAD_REQUEST):
+                    self._client.is_version_stale = bool(self._latest)
+                self._latest = latest
             return response
 
         if self._tunnel is not None:

@@ -66,6 +66,8 @@ class _Message:
 
 _OF_WORDS = (
     _Message(409, ("already in progress",), InProgressError),
+    # An engine that was upgraded or replaced: the next request asks for its version.
+    _Message(400, ("client version", " is too "), UnavailableError),
     # A network with endpoints refuses its deletion with 403, which is no matter of permission.
     _Message(403, ("active endpoints",), ConflictError, _DISCONNECT),
     # A volume or an image that something has: it may go when that is gone.

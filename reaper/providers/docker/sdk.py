@@ -27,9 +27,16 @@ def spoken(latest: str, oldest: str) -> str:
 
 
 class Client(aiodocker.Docker):
-    """See the module."""
+    """See the module.
+
+    Attributes:
+        is_version_stale: whether another version of the engine may answer now: it was upgraded, or replaced.
+    """
+
+    is_version_stale = False
 
     async def _check_version(self) -> None:
-        if self.api_version == "auto":
+        if self.api_version == "auto" or self.is_version_stale:
             told = await self._query_json("version", versioned_api=False)
             self.api_version = f"v{spoken(str(told['ApiVersion']), str(told.get('MinAPIVersion')))}"
+            self.is_version_stale = False
