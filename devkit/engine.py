@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -99,7 +100,12 @@ class PrivateEngine(EngineClient):
     # Life
 
     def start(
-        self, directory: Path | None = None, bridge: bool = True, flags: Sequence[str] = (), rules: bool = False
+        self,
+        directory: Path | None = None,
+        bridge: bool = True,
+        flags: Sequence[str] = (),
+        rules: bool = False,
+        live_restore: bool = False,
     ) -> Self:
         """Start the engine and wait until it answers.
 
@@ -109,6 +115,7 @@ class PrivateEngine(EngineClient):
             rules: keep networks apart, and internal ones from the host, by iptables, which takes 0.08 s of a processor
                 for each network. Published ports are there without them. Of no effect for Podman.
             flags: further flags for the program, such as `--default-address-pool=...`.
+            live_restore: containers live on whenever the engine ends and is started again. Of no effect for Podman.
 
         Raises:
             EngineError: it did not come up; the text carries the end of dockerd's log.
@@ -125,6 +132,8 @@ class PrivateEngine(EngineClient):
             self._flags += [] if bridge else ["--bridge=none"]
             self._flags += [] if bridge and rules else ["--iptables=false"]
         self._flags += flags
+        if live_restore:
+            self.flavour = replace(self.flavour, config={**self.flavour.config, "live-restore": True})
         try:
             self._cell = Cell(group, self.directory, self.data, self.flavour.root())
             self._launch()
@@ -177,7 +186,8 @@ class PrivateEngine(EngineClient):
         """
         if self._process is not None:
             self.terminate()
-        kept = not self.flavour.is_podman and self._configured_live_restore()
+        always = self.flavour.config.get("live-restore", False)
+        kept = not self.flavour.is_podman and not always and self._configured_live_restore()
         self._launch()
         if kept:  # back to the default, or `kill` and swarm would not behave as on other hosts
             self._live_restore(False)

@@ -447,3 +447,25 @@ def test_a_whole_host_is_cleaned_and_its_neighbours_keep_everything(
     assert len(engine.ids()) == len(engine.ids(all=False)) == len(neighbours)
     kept = {"postgres:16", "someone/tb__x:1", "shop-client:latest", "website-client:latest"}
     assert set(engine.images()) == kept | {DEFAULT_IMAGE, "tb__hello__client:latest"}  # two names of one image
+
+
+def test_what_was_used_before_an_engine_forgot_that_and_kept_its_containers_stays(
+    flavour: str, reaper: Program, tmp_path: Path
+) -> None:
+    """With live-restore it keeps its network "bridge" over a start, by which else a start is known when nothing happened."""
+    with PrivateEngine(flavour).start(live_restore=True) as engine:
+        engine.create("lives", cmd=WAITS, networked=True, start=True)
+        volume(engine, "bench-data")
+        config = toml(tmp_path, OWNED + UNUSED)
+        env = {"DOCKER_HOST": engine.host}
+        engine.restart()
+        assert reaper("--once", "--json", *config, env=env).outcomes() == {}
+        exited(engine, "user", {}, binds=["bench-data:/data"])
+        engine.remove("user")
+        engine.restart()
+        assert engine.state("lives") == "running"
+        assert reaper("--once", "--json", *config, env=env).outcomes() == {}
+        engine.create_volume("other")  # from here on something has happened
+        assert reaper("--once", "--json", *config, env=env).outcomes() == {}
+        ended = reaper("--once", "--json", *config, env=env)
+        assert ended.outcomes() == {"bench-data": "deleted"}, ended.err

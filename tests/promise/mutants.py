@@ -539,6 +539,7 @@ OF_PAIRS = (
         "used = {id_ for id_, tags in self._images.items() if images.may_mean(id_, tags)}",
         "used = set()",
     ),
+    Mutant("an engine with live-restore may have been started since", " and not await _may_keep_bridge(connection)", ""),
     Mutant("a link at a network is one", '_texts(_table(place).get("Links"))', "()"),
     Mutant(
         "a mounted folder of an anonymous volume keeps who has the volume",

@@ -2,7 +2,8 @@
 
 An engine keeps its last few hundred events, and none when it is started again. So they tell all that happened since an
 earlier look only when the last event of that look is still among them; or, where there was none, when the engine has not
-been started since: it makes its network "bridge" anew at each start. A record that was kept meanwhile knows for longer.
+been started since: it makes its network "bridge" anew at each start, unless it keeps containers alive meanwhile
+(live-restore). A record that was kept meanwhile knows for longer.
 """
 
 import json
@@ -15,13 +16,13 @@ from datetime import timedelta
 from typing import Any
 
 from reaper.core.model import Kind
-from reaper.errors import UnreadableError
+from reaper.errors import ProviderError, UnreadableError
 from reaper.providers.abilities import Uses
 from reaper.providers.answers import read_bounded
 from reaper.providers.docker.connection import EngineConnection
 from reaper.providers.docker.use_events import Event, actor_of, arrived, deleted, name_of, seconds, used
 from reaper.providers.docker.use_record import NS, UseRecord
-from reaper.providers.parsing import text
+from reaper.providers.parsing import table, text
 
 MOST = 256  # events that an engine keeps (moby: daemon/events, eventsLimit)
 LARGEST = 32 << 20  # bytes
@@ -59,13 +60,22 @@ async def uses_since(
         known = next((number for number, event in enumerate(events, 1) if name_of(event) == before["event"]), None)
         complete, events = known is not None, events[known or 0 :]  # it was told of that one already
     else:
-        complete = bool(before) and start is not None and before.get("start") == start and len(events) < MOST
+        same_start = bool(before) and start is not None and before.get("start") == start
+        complete = same_start and len(events) < MOST and not await _may_keep_bridge(connection)
     if not complete and before.get("run") is not None and not connection.is_podman:
         found = record.joined(before["run"], round(float(before["at"]) * NS), remembered)
         if found is not None:
             return replace(found, mark=json.dumps(new))
     untold = _untold(events) if connection.is_podman else frozenset()
     return Uses(frozenset(used(events)), complete, json.dumps(new), dict(deleted(events)), untold, arrived(events))
+
+
+async def _may_keep_bridge(connection: EngineConnection) -> bool:
+    """Whether the engine may have its network "bridge" from before its start, as it has while containers live on."""
+    try:
+        return table(await connection.ask("info")).get("LiveRestoreEnabled") is not False
+    except ProviderError:
+        return True
 
 
 def _untold(events: Iterable[Event]) -> frozenset[Kind]:
