@@ -47,6 +47,24 @@ def test_networks_outside_of_projects_go(clean: PrivateEngine, reaper: Program, 
     assert sorted(engine.networks()) == ["bench-used", "bench-young", "other"]
 
 
+@pytest.mark.parametrize("is_other_owned", [False, True])
+def test_a_network_that_is_the_configuration_of_another_goes_after_that(
+    clean: PrivateEngine, reaper: Program, tmp_path: Path, is_other_owned: bool
+) -> None:
+    """The engine refuses it with 403, which is no matter of permission."""
+    engine, other = clean, "bench-made" if is_other_owned else "made"
+    engine.api.must("POST", "/networks/create", {"Name": "bench-configuration", "ConfigOnly": True})
+    body = {"Name": other, "Driver": "bridge", "ConfigFrom": {"Network": "bench-configuration"}}
+    engine.api.must("POST", "/networks/create", body)
+    engine.backdate({}, networks={"bench-configuration": 2 * DAY, other: 2 * DAY})
+    ended = reaper("--once", "--json", *toml(tmp_path, OWNED + NETWORKS))
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == ({"bench-configuration": "deleted", other: "deleted"} if is_other_owned else {})
+    if not is_other_owned:
+        assert rows(ended)["bench-configuration"]["reason"] == "in_use"
+        engine.api.must("DELETE", f"/networks/{other}")  # the fixture knows of no order
+
+
 def test_anonymous_volumes_go_and_named_ones_stay(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
     engine = clean
     engine.import_image()

@@ -2,9 +2,12 @@
 
 import pytest
 
-from devkit.client import DEFAULT_IMAGE, SLEEPS
+from devkit.client import DEFAULT_IMAGE, SLEEPS, EngineClient
 from devkit.engine import PrivateEngine
-from reaper.providers.docker.client import DockerReader
+from reaper.core.model import Kind
+from reaper.errors import DependencyError
+from reaper.providers.base import Also
+from reaper.providers.docker.client import DockerProvider, DockerReader
 from reaper.providers.docker.settings import DockerTable
 from tests import needs
 from tests.providers.lab import NAME, direct
@@ -49,3 +52,21 @@ async def test_a_link_that_comes_with_a_network_is_known_from_then_on(engine: Pr
         assert linked in await uses()
     finally:
         await reader.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.engines(*needs.DOCKERS)
+async def test_a_network_uses_the_one_that_is_its_configuration(any_engine: EngineClient) -> None:
+    any_engine.api.must("POST", "/networks/create", {"Name": "configuration", "ConfigOnly": True})
+    any_engine.api.must("POST", "/networks/create", {"Name": "made", "ConfigFrom": {"Network": "configuration"}})
+    provider = DockerProvider(DockerTable(name=NAME, host=any_engine.host))
+    try:
+        listed = (await provider.list(direct, also=Also(kinds=frozenset({Kind.NETWORK})))).resources
+        found = {one.name: one for one in listed if one.kind is Kind.NETWORK}
+        assert found["made"].uses == {found["configuration"].id}
+        with pytest.raises(DependencyError, match="is in use"):
+            await provider.delete(found["configuration"])
+        await provider.delete(found["made"])
+        await provider.delete(found["configuration"])
+    finally:
+        await provider.close()

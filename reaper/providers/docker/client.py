@@ -25,6 +25,7 @@ from reaper.providers.abilities import Evidence, Uses
 from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits
 from reaper.providers.docker.connection import EngineConnection, checked_rows, hinting
 from reaper.providers.docker.containers import (
+    configurations,
     engine_id,
     inspected_container,
     listed_container,
@@ -216,7 +217,10 @@ class DockerReader:
     ) -> Inventory:
         try:
             containers = self._dependents.listed(rows, networks)
-            parsed = (network(row, self.endpoint, label_keys, every=every_network) for row in networks)
+            of_others = configurations(networks)
+            parsed = (
+                network(row, self.endpoint, label_keys, every=every_network, configurations=of_others) for row in networks
+            )
             projects = [net for net in parsed if net is not None]
         except (ValueError, TypeError, AttributeError) as error:
             raise UnreadableError(f"the listing cannot be read: {error}") from error

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 from reaper import host as hostid
 from reaper.core.accounts import Footprint
@@ -292,8 +293,19 @@ def _network_of_engine(row: Row) -> str | None:
     return "Podman's own network" if row.get("Name") == "podman" else None
 
 
+def configurations(networks: Sequence[Row]) -> Mapping[str, str]:
+    """Ids by name of the networks that are but the configuration of others: nothing is ever attached to them."""
+    found = ((text(row.get("Name")), text(row.get("Id"))) for row in networks if row.get("ConfigOnly") is True)
+    return {name: id_ for name, id_ in found if name is not None and id_ is not None}
+
+
 def network(
-    row: Row, endpoint: str, label_keys: frozenset[str] | None = frozenset(), *, every: bool = False
+    row: Row,
+    endpoint: str,
+    label_keys: frozenset[str] | None = frozenset(),
+    *,
+    every: bool = False,
+    configurations: Mapping[str, str] = MappingProxyType({}),
 ) -> Resource | None:
     """A row of ``GET /networks``, or an inspected one; None for those of no Compose project and no lease.
 
@@ -302,6 +314,7 @@ def network(
         endpoint: where it is.
         label_keys: by one of these a lease may claim it; None when it has been chosen already.
         every: whether those are chosen as well that were made by hand; the engine's own are never.
+        configurations: ids by name of those that are but the configuration of others (``--config-only``).
     """
     found = labels(row.get("Labels"))
     project = (found or {}).get(PROJECT_LABEL)
@@ -315,7 +328,7 @@ def network(
     except ValueError as error:
         created, unreadable = None, f"Created: {error}"
     attached = bool(table(row.get("Containers")))
-    of_engine = _network_of_engine(row)
+    of_engine, made_from = _network_of_engine(row), text(table(row.get("ConfigFrom")).get("Network")) or ""
     if of_engine is not None and row.get("Labels") is None:
         found = {}  # that of Swarm's ingress is null, which is worth no warning in each sweep
     return Resource(
@@ -329,6 +342,7 @@ def network(
         created_at=created,
         labels=found,
         group=project or None,
+        uses=frozenset({configurations[made_from]}) if made_from in configurations else frozenset(),
         system_container=of_engine,
         unreadable=unreadable,
     )

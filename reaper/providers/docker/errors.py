@@ -70,6 +70,7 @@ _OF_WORDS = (
     _Message(400, ("client version", " is too "), UnavailableError),
     # A network with endpoints refuses its deletion with 403, which is no matter of permission.
     _Message(403, ("active endpoints",), ConflictError, _DISCONNECT),
+    _Message(403, ("configuration network", "is in use"), DependencyError),
     # A volume or an image that something has: it may go when that is gone.
     _Message(409, ("volume is in use",), DependencyError),
     _Message(409, ("image is being used by",), DependencyError),

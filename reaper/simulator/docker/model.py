@@ -238,6 +238,16 @@ class Network:
         """One of the engine's own three."""
         return self.name in PREDEFINED
 
+    @property
+    def is_configuration(self) -> bool:
+        """Whether it is but the configuration of others."""
+        return bool(self.given.get("ConfigOnly"))
+
+    @property
+    def configuration(self) -> str:
+        """The name of the network that its configuration is from; empty where it has its own."""
+        return str((self.given.get("ConfigFrom") or {}).get("Network") or "")
+
 
 PREDEFINED = ("none", "host", "bridge")
 

@@ -101,6 +101,9 @@ class Networks:
         if network.attached or network.stale:
             text = f"error while removing network: network {network.name} id {network.id} has active endpoints"
             raise RefusedError(403, text)
+        if network.is_configuration and any(other.configuration == network.name for other in self):
+            text = f'error while removing network: configuration network "{network.name}" is in use'
+            raise RefusedError(403, text)
         self.drop(network)
 
     def drop(self, network: Network) -> None:
