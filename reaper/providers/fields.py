@@ -8,15 +8,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Annotated, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    PlainSerializer,
-    StrictStr,
-    WithJsonSchema,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, StrictStr, WithJsonSchema
 
 from reaper.core import durations, sizes
 from reaper.core.scope import is_total

@@ -8,17 +8,7 @@ import pytest
 
 from devkit.engine import PrivateEngine
 from devkit.faults import FaultProxy
-from tests.engine.lab import (
-    IMPATIENT,
-    OWNED,
-    WAITS,
-    containers,
-    events,
-    exited,
-    member_of,
-    reached,
-    started,
-)
+from tests.engine.lab import IMPATIENT, OWNED, WAITS, containers, events, exited, member_of, reached, started
 from tests.run import Ended, Program
 
 pytestmark = pytest.mark.engine

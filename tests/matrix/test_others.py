@@ -27,13 +27,7 @@ from tests.matrix.faults import (
     RECHECK,
     STOP,
 )
-from tests.matrix.other_worlds import (
-    EvidencedContainers,
-    EvidencedSandboxes,
-    HaltedSandboxes,
-    OtherKinds,
-    StoppedContainers,
-)
+from tests.matrix.other_worlds import EvidencedContainers, EvidencedSandboxes, HaltedSandboxes, OtherKinds, StoppedContainers
 from tests.matrix.test_calls import PAUSE, came
 from tests.matrix.worlds import World
 

@@ -10,17 +10,7 @@ from pathlib import Path
 import pytest
 
 from devkit.faults import Fault, FaultProxy
-from reaper.core.model import (
-    CapHit,
-    Decision,
-    EndpointFailure,
-    EndpointReport,
-    Outcome,
-    Reason,
-    Report,
-    Result,
-    Verdict,
-)
+from reaper.core.model import CapHit, Decision, EndpointFailure, EndpointReport, Outcome, Reason, Report, Result, Verdict
 from reaper.sweep.runner import exit_code
 from tests.core.make import STOPPED
 from tests.program.fakeengine import FakeEngine

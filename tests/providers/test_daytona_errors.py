@@ -25,20 +25,7 @@ from reaper.errors import (
 from reaper.providers.daytona.client import DaytonaProvider, DaytonaReader
 from reaper.retry.retrier import Retrier, RetryPolicy
 from reaper.simulator.daytona.limits import Limit
-from tests.providers.lab import (
-    KEY,
-    Lab,
-    Observed,
-    Recorder,
-    client,
-    closing,
-    direct,
-    envelope,
-    named,
-    page,
-    refused,
-    server,
-)
+from tests.providers.lab import KEY, Lab, Observed, Recorder, client, closing, direct, envelope, named, page, refused, server
 from tests.simulator.daytona_client import START
 
 pytestmark = pytest.mark.anyio

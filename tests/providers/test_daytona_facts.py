@@ -11,13 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from reaper.core.model import State
-from reaper.errors import (
-    InProgressError,
-    InvalidError,
-    NotFoundError,
-    ServerError,
-    UnreadableError,
-)
+from reaper.errors import InProgressError, InvalidError, NotFoundError, ServerError, UnreadableError
 from reaper.providers.daytona.states import STATES as MAPPED
 from reaper.simulator.daytona.model import STATES, Sandbox
 from reaper.simulator.world import ABSENT

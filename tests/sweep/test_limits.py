@@ -11,21 +11,7 @@ from reaper.core.model import Outcome, Reason
 from reaper.core.rules import Rules
 from reaper.providers.base import Limits
 from reaper.providers.memory import Held, Rule
-from tests.sweep.lab import (
-    HOUR,
-    MINUTE,
-    NOW,
-    OLD,
-    SECOND,
-    STOPPED,
-    Lab,
-    counts,
-    many,
-    network,
-    outcomes,
-    running,
-    stopped,
-)
+from tests.sweep.lab import HOUR, MINUTE, NOW, OLD, SECOND, STOPPED, Lab, counts, many, network, outcomes, running, stopped
 
 pytestmark = pytest.mark.anyio
 

@@ -27,19 +27,7 @@ from reaper.errors import (
 from reaper.observers.log import LogObserver, configure
 from reaper.providers.memory import Held, Rule
 from reaper.sweep.sweep import Options, sweep
-from tests.sweep.lab import (
-    EVERYTHING,
-    EXACT,
-    FOREIGN,
-    Lab,
-    counts,
-    many,
-    network,
-    outcomes,
-    result,
-    running,
-    stopped,
-)
+from tests.sweep.lab import EVERYTHING, EXACT, FOREIGN, Lab, counts, many, network, outcomes, result, running, stopped
 
 pytestmark = pytest.mark.anyio
 

@@ -5,14 +5,7 @@ from datetime import timedelta
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import (
-    Field,
-    StrictInt,
-    StrictStr,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, StrictInt, StrictStr, ValidationInfo, field_validator, model_validator
 
 from reaper.core.safety_net import SafetyNet
 from reaper.providers.fields import Duration, Positive, Table, at_least, check_one_of, masked

@@ -15,12 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from reaper.core.accounts import Prune, Pruned
 from reaper.core.identity import PROJECT_LABEL, same_group
 from reaper.core.model import Kind, Resource, State
-from reaper.errors import (
-    ConflictError,
-    InProgressError,
-    ProviderError,
-    UnreadableError,
-)
+from reaper.errors import ConflictError, InProgressError, ProviderError, UnreadableError
 from reaper.providers.abilities import Evidence, Uses
 from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits
 from reaper.providers.docker.connection import EngineConnection, checked_rows, hinting
