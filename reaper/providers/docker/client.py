@@ -19,13 +19,7 @@ from reaper.errors import ConflictError, InProgressError, ProviderError, Unreada
 from reaper.providers.abilities import Evidence, Uses
 from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits
 from reaper.providers.docker.connection import EngineConnection, checked_rows, hinting
-from reaper.providers.docker.containers import (
-    configurations,
-    engine_id,
-    inspected_container,
-    listed_container,
-    network,
-)
+from reaper.providers.docker.containers import configurations, engine_id, inspected_container, listed_container, network
 from reaper.providers.docker.data_root import DataRoot
 from reaper.providers.docker.dependents import Dependents
 from reaper.providers.docker.disk import Disk
