@@ -11,7 +11,7 @@ from reaper.core.decide import decide
 from reaper.core.durations import human
 from reaper.core.model import Decision, Outcome, Resource, Result
 from reaper.core.safety_net import SafetyNet, Timer, candidates, is_kept_by_age, timers
-from reaper.errors import DeniedError, NotFoundError, ProviderError
+from reaper.errors import DeniedError, DependencyError, NotFoundError, ProviderError
 from reaper.providers.abilities import SetsTimers
 from reaper.providers.base import Call
 from reaper.retry.retrier import Look
@@ -115,7 +115,10 @@ class _Setter:
                 await self.context.provider.set_timer(resource, self._wanted)
 
         what = f"set {name} of {resource.kind} {resource.name}"
-        await retrier.call(what, write, slots=slots.removals, changes=True, look=Look(lambda: True, read))
+        try:
+            await retrier.call(what, write, slots=slots.removals, changes=True, look=Look(lambda: True, read))
+        except DependencyError as error:
+            raise ChangedError(str(error)) from error
         if not sent:
             return
 

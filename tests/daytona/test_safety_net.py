@@ -12,7 +12,7 @@ from reaper.core.model import Report
 from reaper.simulator.daytona.model import Sandbox
 from reaper.simulator.daytona.rules import Behaviour
 from reaper.sweep.runner import exit_code
-from tests.daytona.lab import DAY, FRESH, HARBOR, HOUR, MINUTE, Lab, outcomes, result
+from tests.daytona.lab import DAY, FRESH, HARBOR, HOUR, MINUTE, Lab, outcomes, result, warnings
 from tests.daytona.server import Served
 from tests.engine.lab import toml
 
@@ -166,6 +166,37 @@ async def test_an_owner_of_a_sandbox_that_only_an_inspection_shows_is_left_alone
         lab.add("follower", age=2 * HOUR, linked=owner.id, labels={})
         assert not (await swept(lab)).results
         assert (owner.auto_stop, owner.auto_delete) == (0, -1)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("timers", [{"auto_delete": -1}, {"auto_delete": 60}, {"auto_stop": 9, "auto_delete": -1}, {}])
+async def test_a_parent_of_living_forks_is_left_alone_since_no_timer_of_the_platform_asks_for_them(
+    timers: dict[str, Any],
+) -> None:
+    async with Lab(behaviour=REAL) as lab:
+        parent = lab.add("parent", age=3 * HOUR, **timers)
+        lab.add("fork", age=2 * HOUR, parent=parent.id, labels={})
+        before = (parent.auto_stop, parent.auto_delete)
+        for _ in range(2):
+            report = await swept(lab)
+            assert outcomes(report) == {"parent": "skipped"}
+            assert exit_code(report) == 0
+            assert "forks" in result(report, "parent").detail
+            assert (parent.auto_stop, parent.auto_delete) == before
+            assert lab.asked("POST") == []
+        lab.clock.advance(20 * DAY)
+        assert lab.left() == {"parent", "fork"}
+
+
+@pytest.mark.anyio
+async def test_a_sandbox_that_the_platform_pauses_needs_no_auto_stop_which_excludes_that() -> None:
+    async with Lab(behaviour=REAL) as lab:
+        lab.add("pausing", age=3 * HOUR, auto_delete=-1, extra={"autoPauseInterval": 60})
+        report = await swept(lab)
+        assert outcomes(report) == {"pausing": "timer_set"}
+        assert result(report, "pausing").detail == "auto-delete after 3 d"
+        assert len(lab.asked("POST")) == 1
+        assert "auto-stop off" not in warnings(report)
 
 
 @pytest.mark.anyio

@@ -607,4 +607,9 @@ OF_PAIRS = (
         "return Proofs(named, matched, rules, self._sessions)",
         "return Proofs(named, matched, rules)",
     ),
+    Mutant(
+        "what has living forks gets no timer that would destroy it",
+        'await self._check_forks(resource.id, "the platform\'s timers would destroy it")',
+        "pass",
+    ),
 )

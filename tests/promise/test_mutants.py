@@ -110,6 +110,7 @@ BY_TESTS = {
     "by a clock that was set back a lease claims nothing that is made after its end": "tests/leases/test_leasedb.py",
     "what another container has used is no leftover": "tests/sweep/test_kinds.py",
     "the last look is at the owners of the whole session": "tests/sweep/test_owners.py",
+    "what has living forks gets no timer that would destroy it": "tests/daytona/test_safety_net.py",
 }
 OF_OWNERS = [mutant for mutant in OF_THE_HOST if mutant.rule in OWNERS]
 TRIED = (

@@ -278,9 +278,14 @@ class DaytonaProvider(DaytonaReader):
 
         Raises DependencyError for an ephemeral one of which forks live: only its deletion would be refused for them.
         """
-        if resource.lost_when_stopped is not False and (forks := await self._forks(resource.id)):
-            raise DependencyError(f"a stop would destroy it, and of its forks {', '.join(forks)} are there")
+        if resource.lost_when_stopped is not False:
+            await self._check_forks(resource.id, "a stop would destroy it")
         await self._request("POST", resource.id, CHANGE, "/stop")
+
+    async def _check_forks(self, id_: str, why: str) -> None:
+        """Raise DependencyError for a sandbox of which forks live."""
+        if forks := await self._forks(id_):
+            raise DependencyError(f"{why}, and of its forks {', '.join(forks)} are there")
 
     async def _forks(self, id_: str) -> Sequence[str]:
         """The ids of its forks that live; none where the server does not know that route, and so no forks.
@@ -302,7 +307,11 @@ class DaytonaProvider(DaytonaReader):
         await self._request("POST", resource.id, CHANGE, "/archive")
 
     async def set_timer(self, resource: Resource, timer: Timer) -> None:
-        """Set an interval in minutes. The server takes it in any state, and whatever the interval was before."""
+        """Set an interval in minutes. The server takes it in any state, and whatever the interval was before.
+
+        Raises DependencyError for one of which forks live: its timers, unlike a deletion, destroy it all the same.
+        """
+        await self._check_forks(resource.id, "the platform's timers would destroy it")
         route = "autostop" if timer.name == AUTO_STOP else "autodelete"
         await self._request("POST", resource.id, CHANGE, f"/{route}/{timer.minutes}")
 

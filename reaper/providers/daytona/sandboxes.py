@@ -164,7 +164,10 @@ def sandbox(
         lost_when_stopped=None if delete is None else delete == 0,  # an ephemeral one
         auto_stop=_auto_stop(stop) if active is not None else None,
         changed_by=_changed_by(row, state),
-        timers_off=_TIMERS_OFF[stop == 0 and row.get("state") == "started", delete is not None and delete < 0],
+        timers_off=_TIMERS_OFF[
+            stop == 0 and not row.get("autoPauseInterval") and row.get("state") == "started",
+            delete is not None and delete < 0,
+        ],  # of auto-stop and auto-pause only one can be on
         system_container="an unclaimed member of a warm pool" if text(row.get("warmPoolId")) else None,
         unreadable=unreadable,
         excluded=excluded,
