@@ -141,8 +141,8 @@ MUTANTS = (
     Mutant("who is in its network keeps it", '_MODES = ("NetworkMode", "PidMode"', '_MODES = ("PidMode"'),
     Mutant("who is in its PID namespace keeps it", '"NetworkMode", "PidMode", "IpcMode"', '"NetworkMode", "IpcMode"'),
     Mutant("who is in its IPC namespace keeps it", '"PidMode", "IpcMode", "UTSMode"', '"PidMode", "UTSMode"'),
-    Mutant("who is linked to it keeps it", '_texts(host.get("Links"))', "()"),
-    Mutant("who has its volumes keeps it", '_texts(host.get("VolumesFrom"))', "()"),
+    Mutant("who is linked to it keeps it", 'texts(host.get("Links"))', "()"),
+    Mutant("who has its volumes keeps it", 'texts(host.get("VolumesFrom"))', "()"),
     Mutant(
         "a label override from before its resource keeps",
         "if resource.created_at is not None and end < resource.created_at:",
@@ -540,7 +540,7 @@ OF_PAIRS = (
         "used = set()",
     ),
     Mutant("an engine with live-restore may have been started since", " and not await _may_keep_bridge(connection)", ""),
-    Mutant("a link at a network is one", '_texts(_table(place).get("Links"))', "()"),
+    Mutant("a link at a network is one", 'texts(table(place).get("Links"))', "()"),
     Mutant(
         "a mounted folder of an anonymous volume keeps who has the volume",
         " | directory.holders(folders)",
