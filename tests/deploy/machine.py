@@ -93,7 +93,8 @@ class Machine:
             "sh",
             "-ec",
             "systemctl stop 'reaper*' 'benchmark*' 'simulator*';"
-            " rm -rf /etc/systemd/system/*.d /var/lib/private/reaper /opt/benchmark/*; systemctl daemon-reload;"
+            " rm -rf /etc/systemd/system/*.d /var/lib/private/reaper /var/lib/reaper /opt/benchmark/*;"
+            " systemctl daemon-reload;"
             " systemctl reset-failed; cat >/etc/reaper/reaper.toml; journalctl --show-cursor --lines 0",
             put=configuration,
         )

@@ -179,6 +179,24 @@ def test_a_lease_outlives_a_restart(machine: Machine) -> None:
     assert ask("DELETE", "/leases/run-7") == "200"
 
 
+def test_as_root_it_reaches_a_socket_that_is_root_s_alone(machine: Machine) -> None:
+    """As Podman's is. It has no capability, and its state is where it was."""
+    machine.run(
+        "sh", "-ec", "mkdir -m 700 /run/podman; mount --bind /run/docker.sock $(touch /run/podman/s; echo /run/podman/s)"
+    )
+    machine.put("/etc/reaper/reaper.toml", CONFIG + '[[docker]]\nname = "pods"\nhost = "unix:///run/podman/s"\n')
+    leave(machine)
+    machine.systemctl("start", "reaper")
+    machine.until(lambda: machine.events("sweep_finished", result="unlisted"), "refusal")
+    assert "no permission on unix:///run/podman/s" in machine.log()
+    machine.drop_in("reaper.service", "[Service]\nDynamicUser=no\nUser=root\nSupplementaryGroups=\n")
+    machine.systemctl("restart", "reaper")
+    machine.until(lambda: not left(machine), "deletion")
+    status = machine.run("cat", f"/proc/{machine.show('reaper', 'MainPID')}/status")
+    assert "CapEff:\t0000000000000000" in status
+    assert "leftover" in machine.run("/opt/reaper/bin/reaper", "history")
+
+
 def test_a_reload_takes_effect_and_a_broken_file_changes_nothing(machine: Machine) -> None:
     machine.put("/etc/reaper/reaper.toml", CONFIG.replace("1s", "1h"))
     leave(machine)

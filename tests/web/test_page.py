@@ -14,6 +14,7 @@ from reaper.core.disk import DiskUsage, Room
 from reaper.core.model import Outcome
 from reaper.core.savings import Prices, Rates, Total
 from reaper.service import page
+from reaper.service.page import sections
 from reaper.service.page.markup import LONGEST, clean
 from reaper.service.status import Deletion, EndpointStatus, OpenLease, PolicyStatus, Reapable, Status
 from tests.web.document import Document
@@ -133,6 +134,17 @@ def test_what_went_wrong_is_reported() -> None:
     assert "Deletion cap: 2431 would have gone, max_deletions = 1000" in text
     assert "The service is shutting down." in text
     assert "and 2,368 more: reaper list has them all" in text
+
+
+def test_of_what_was_never_listed_no_number_is_said() -> None:
+    """That it has nothing reapable is as unknown as what it holds."""
+    status = healthy()
+    for name in [name for name in status.endpoints if name != "gpu-1"]:
+        del status.endpoints[name]
+    down = status.endpoints["gpu-1"]
+    assert sections.endpoints(status, NOW).count(">0<") == 1
+    down.up, down.held, down.states, down.listed_at, down.error = False, 0, {}, None, "it does not answer"
+    assert ">0<" not in sections.endpoints(status, NOW)
 
 
 def test_a_disk_is_reported_by_how_full_it_is() -> None:

@@ -92,7 +92,7 @@ def _endpoint(endpoint: EndpointStatus, now: datetime, columns: Sequence[str], *
         together(named(endpoint.name), el("span", endpoint.provider, class_="sub")),
         state,
         held if endpoint.listed_at or endpoint.held else NONE,
-        reapable if endpoint.up is not None else NONE,
+        reapable if endpoint.listed_at or endpoint.reapable else NONE,
         ago(endpoint.listed_at, now) if endpoint.listed_at else el("span", "never", class_="none"),
     ]
     if len(columns) > len(cells):
@@ -139,7 +139,7 @@ def leases(status: Status, now: datetime) -> Html:
     if status.leases is None:
         return empty("No leases can be taken: [leases] is not enabled.")
     if not status.leases:
-        return empty("No run holds one. What runs is judged by its age alone.")
+        return empty("No run holds one. What runs is judged by its age, and by its owner where a label names one.")
     columns = ("Lease", "Held by", "State", "Covers", "Since")
     rows = [_lease_row(lease, now) for lease in status.leases]
     more = status.leases_open - len(rows)
