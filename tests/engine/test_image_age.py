@@ -52,6 +52,25 @@ def test_an_image_is_as_young_as_its_last_pull(
     assert ended.outcomes() == ({} if stays else {name: "deleted"}), ended.err
 
 
+@pytest.mark.parametrize("is_tagged", [False, True])
+def test_an_image_that_was_pulled_by_digest_goes(
+    clean: PrivateEngine, reaper: Program, registry: str, tmp_path: Path, is_tagged: bool
+) -> None:
+    """Containerd's store lists that reference twice, which is no second tag."""
+    engine, name = clean, f"{registry}/acme/pulled:1"
+    docker(engine, "pull", "--quiet", name)
+    (digest,) = engine.api.must("GET", f"/images/{name}/json")["RepoDigests"]
+    if not is_tagged:
+        docker(engine, "rmi", name)
+    docker(engine, "pull", "--quiet", digest)
+    config = toml(tmp_path, CONFIG.replace("1h", "1ms"))
+    ended = reaper("--once", "--json", *config)
+    if not ended.outcomes():  # Docker's own store tells no time of the pull, so it counts from the first look
+        ended = reaper("--once", "--json", *config)
+    assert ended.outcomes() == {name if is_tagged else digest: "deleted"}, ended.err
+    assert name not in engine.images()
+
+
 @pytest.mark.engines("podman-4.3", "podman-5.8")
 @pytest.mark.parametrize("is_loaded", [True, False])
 def test_an_image_that_podman_loads_again_is_used(

@@ -9,6 +9,7 @@ from reaper.core.model import Kind, State
 from reaper.providers.base import Inventory
 from reaper.providers.docker.containers import inspected_container, listed_container, moment, network
 from reaper.providers.docker.links import Directory, configured_links
+from reaper.providers.docker.volumes_images import image
 
 ID = "0123456789abcdef" * 4
 LISTED: dict[str, Any] = {
@@ -249,3 +250,24 @@ def test_a_network_is_known_by_its_name_where_its_id_is_its_name() -> None:
     row = {**LISTED, "NetworkSettings": {"Networks": {"chess_default": {"NetworkID": "chess_default"}}}}
     directory = Directory([row], [{"Id": "n" * 64, "Name": "chess_default"}])
     assert "n" * 64 in listed_container(row, "local", directory).uses
+
+
+@pytest.mark.parametrize(
+    ("tags", "digests", "references"),
+    [
+        (["r:5000/a:1"], ["r:5000/a@sha256:d"], ("r:5000/a:1",)),
+        ([], ["r:5000/a@sha256:d"], ("r:5000/a@sha256:d",)),
+        (["r:5000/a@sha256:d"], ["r:5000/a@sha256:d"], ("r:5000/a@sha256:d",)),
+        (["r:5000/a:1", "r:5000/a@sha256:d"], ["r:5000/a@sha256:d"], ("r:5000/a:1",)),
+        (["b:1", "r:5000/a@sha256:d"], ["b@sha256:d"], ("b:1", "r:5000/a@sha256:d")),
+        (["b:2", "b:1"], ["b@sha256:d"], ("b:1", "b:2")),
+    ],
+)
+def test_an_image_has_as_many_references_as_an_engine_counts(
+    tags: list[str], digests: list[str], references: tuple[str, ...]
+) -> None:
+    """By Docker's own store and containerd's."""
+    row = {"Id": "sha256:" + "a" * 64, "Created": 1_790_000_000, "Labels": {}, "RepoTags": tags, "RepoDigests": digests}
+    found = image(row, "local")
+    assert found is not None
+    assert found.tags == references

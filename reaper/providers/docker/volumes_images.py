@@ -143,10 +143,14 @@ def _tags(value: object) -> tuple[str, ...]:
 
 
 def _references(row: Row) -> tuple[str, ...]:
-    """Its tags, and the references by digest to other repositories than theirs."""
-    tags = _tags(row.get("RepoTags"))
+    """Its tags, and the references by digest to other repositories than theirs: as many as an engine deletes by force only.
+
+    containerd's store lists what was pulled by digest among the tags as well.
+    """
+    listed = _tags(row.get("RepoTags"))
+    tags = [tag for tag in listed if "@" not in tag]
     repositories = {tag.rpartition(":")[0] for tag in tags}
-    digests = _tags(row.get("RepoDigests"))
+    digests = sorted({*_tags(row.get("RepoDigests")), *listed} - {*tags})
     return (*tags, *(digest for digest in digests if digest.partition("@")[0] not in repositories))
 
 
