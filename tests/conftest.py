@@ -24,6 +24,7 @@ from tests.run import Program
 
 if TYPE_CHECKING:
     from tests.daytona.server import Served
+    from tests.simulator.docker_world import World
 
 SIMULATOR = "simulator"
 WAITS = {"running": 2.0, "service": 2.0, "ryuk": 1.0, "owners": 1.0, "library": 0.7, "leases": 0.5, "deploy": 0.1}
@@ -222,18 +223,20 @@ def engine(module_engine: PrivateEngine) -> Iterator[PrivateEngine]:
 
 
 @pytest.fixture
-def any_engine(request: pytest.FixtureRequest, flavour: str) -> Iterator[EngineClient]:
-    """An engine with the image bench:1: the simulated one, or a private one."""
-    if flavour == SIMULATOR:
-        from tests.simulator.docker_world import World
+def world() -> "Iterator[World]":
+    """A simulated engine with the image bench:1."""
+    from tests.simulator.docker_world import World
 
-        with World() as world:
-            world.import_image()
-            yield world
-    else:
-        found = request.getfixturevalue("engine")
-        assert isinstance(found, PrivateEngine)
-        yield found
+    with World() as world:
+        world.import_image()
+        yield world
+
+
+@pytest.fixture
+def any_engine(request: pytest.FixtureRequest, flavour: str) -> EngineClient:
+    """An engine with the image bench:1: the simulated one, or a private one."""
+    found: EngineClient = request.getfixturevalue("world" if flavour == SIMULATOR else "engine")
+    return found
 
 
 @pytest.fixture

@@ -70,13 +70,11 @@ def test_those_of_a_project_that_was_reaped_are_counted(any_engine: EngineClient
     assert "local: 1 volume of 1 owned project is not judged" in hint
 
 
-def test_one_kind_that_cannot_be_listed_hides_nothing_of_the_other(tmp_path: Path) -> None:
-    with World() as world:
-        world.import_image()
-        world.labelled_image("tb__hanoi__client:1", project("hanoi"))
-        world.faults.add(Fault(kind="status", status=500, method="GET", path="/volumes$"))
-        program = Program(tmp_path, {"DOCKER_HOST": world.host, "REAPER_RETRY__TOTAL": "1s", **NO_DAYTONA})
-        ended = program("check", "--all", "--json")
+def test_one_kind_that_cannot_be_listed_hides_nothing_of_the_other(world: World, tmp_path: Path) -> None:
+    world.labelled_image("tb__hanoi__client:1", project("hanoi"))
+    world.faults.add(Fault(kind="status", status=500, method="GET", path="/volumes$"))
+    program = Program(tmp_path, {"DOCKER_HOST": world.host, "REAPER_RETRY__TOTAL": "1s", **NO_DAYTONA})
+    ended = program("check", "--all", "--json")
     assert ended.code == 5
     assert "its volumes could not be listed" in ended.document["endpoints"][0]["failure"]["message"]
     (hint,) = (hint for hint in ended.document["hints"] if "not judged" in hint)

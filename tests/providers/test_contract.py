@@ -30,7 +30,6 @@ from tests.engine.sshd import Sshd
 from tests.engine.tls import TlsServer, authority, certificate
 from tests.providers.lab import NAME, Recorder, by_name, client, direct
 from tests.providers.sides import CONFIRMS, DockerSide, MemorySide, Side, daytona_side, unlike
-from tests.simulator.docker_world import World
 
 pytestmark = [
     pytest.mark.anyio,
@@ -54,10 +53,8 @@ SECOND = timedelta(seconds=1)
 async def side(request: pytest.FixtureRequest, flavour: str) -> AsyncIterator[Side]:
     match flavour:
         case "docker-simulator":
-            with World() as world:
-                world.import_image()
-                async for made in _closing(DockerSide(world)):
-                    yield made
+            async for made in _closing(DockerSide(request.getfixturevalue("world"))):
+                yield made
         case "daytona":
             async with daytona_side() as made:
                 yield made

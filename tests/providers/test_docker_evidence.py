@@ -3,8 +3,8 @@
 import asyncio
 import json
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +24,11 @@ from tests.simulator.docker_world import World
 
 pytestmark = pytest.mark.anyio
 SECRET = "hunter2s3cr3t"
-EVERYWHERE = pytest.mark.engines("docker-simulator", *needs.ENGINES)
+EVERYWHERE = pytest.mark.engines(*needs.ENGINES)
 ID = "0123456789abcdef" * 4
 
 
 # -- simulated and real engines ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def side(flavour: str, request: pytest.FixtureRequest) -> Iterator[EngineClient]:
-    with ExitStack() as stack:
-        if flavour == "docker-simulator":
-            engine: EngineClient = stack.enter_context(World())
-            engine.import_image()
-        else:
-            engine = request.getfixturevalue("engine")
-        yield engine
 
 
 async def told(engine: EngineClient, ident: str, lines: int = 200) -> Evidence:
@@ -71,56 +60,56 @@ def state(found: Evidence) -> Any:
 
 
 @EVERYWHERE
-async def test_it_has_the_exit_code_and_the_last_lines_of_both_streams(side: EngineClient) -> None:
+async def test_it_has_the_exit_code_and_the_last_lines_of_both_streams(any_engine: EngineClient) -> None:
     script = "echo one; echo two; echo three >&2; exit 3"
-    ident = await asyncio.to_thread(ended, side, script, env=[f"API_KEY={SECRET}", "TEAM=rl"])
-    found = await told(side, ident)
+    ident = await asyncio.to_thread(ended, any_engine, script, env=[f"API_KEY={SECRET}", "TEAM=rl"])
+    found = await told(any_engine, ident)
     assert (state(found)["Status"], state(found)["ExitCode"], state(found)["OOMKilled"]) == ("exited", 3, False)
     assert sorted((found.log or "").splitlines()) == ["one", "three", "two"]
     assert (found.note, found.problem) == ("", "")
     assert SECRET not in json.dumps(found.inspection)
     assert {"API_KEY=***", "TEAM=rl"} <= set(found.inspection["Config"]["Env"])  # type: ignore[index]
-    two = await told(side, ident, lines=2)
+    two = await told(any_engine, ident, lines=2)
     assert len((two.log or "").splitlines()) == 2
-    none = await told(side, ident, lines=0)
+    none = await told(any_engine, ident, lines=0)
     assert (none.log, none.inspection) == (None, found.inspection)
 
 
 @EVERYWHERE
-async def test_what_a_terminal_shows_has_no_frames(side: EngineClient) -> None:
-    ident = await asyncio.to_thread(ended, side, "echo one; echo two", tty=True)
-    found = await told(side, ident)
+async def test_what_a_terminal_shows_has_no_frames(any_engine: EngineClient) -> None:
+    ident = await asyncio.to_thread(ended, any_engine, "echo one; echo two", tty=True)
+    found = await told(any_engine, ident)
     assert (found.log or "").replace("\r\n", "\n") == "one\ntwo\n"
 
 
 @EVERYWHERE
-async def test_one_that_runs_and_one_that_never_ran(side: EngineClient) -> None:
-    runs = await asyncio.to_thread(side.create, "runs", cmd=("sh", "-c", "echo begun; sleep 600"), start=True)
-    found = await told_when(side, runs, lambda found: bool(found.log))
+async def test_one_that_runs_and_one_that_never_ran(any_engine: EngineClient) -> None:
+    runs = await asyncio.to_thread(any_engine.create, "runs", cmd=("sh", "-c", "echo begun; sleep 600"), start=True)
+    found = await told_when(any_engine, runs, lambda found: bool(found.log))
     assert (state(found)["Status"], found.log) == ("running", "begun\n")
-    never = await asyncio.to_thread(side.create, "never")
-    found = await told(side, never)
+    never = await asyncio.to_thread(any_engine.create, "never")
+    found = await told(any_engine, never)
     assert (state(found)["Status"], found.log, found.note) == ("created", "", "")
-    await asyncio.to_thread(side.remove, runs, force=True)
+    await asyncio.to_thread(any_engine.remove, runs, force=True)
 
 
 @EVERYWHERE
-async def test_a_log_that_no_engine_can_read_is_no_problem(side: EngineClient) -> None:
+async def test_a_log_that_no_engine_can_read_is_no_problem(any_engine: EngineClient) -> None:
     body = {"Image": "bench:1", "Cmd": ["true"], "HostConfig": {"LogConfig": {"Type": "none"}}, "NetworkDisabled": True}
-    ident = (await asyncio.to_thread(side.api.must, "POST", "/containers/create?name=silent", body))["Id"]
-    await asyncio.to_thread(side.start_container, ident)
-    found = await told(side, ident)
+    ident = (await asyncio.to_thread(any_engine.api.must, "POST", "/containers/create?name=silent", body))["Id"]
+    await asyncio.to_thread(any_engine.start_container, ident)
+    found = await told(any_engine, ident)
     assert found.log in (None, "")
     assert found.problem == ""
     assert state(found)["Status"] in ("running", "exited")
 
 
 @EVERYWHERE
-async def test_one_that_is_gone(side: EngineClient) -> None:
-    ident = await asyncio.to_thread(ended, side, "echo one")
-    provider = DockerProvider(DockerTable(name=NAME, host=side.host))
+async def test_one_that_is_gone(any_engine: EngineClient) -> None:
+    ident = await asyncio.to_thread(ended, any_engine, "echo one")
+    provider = DockerProvider(DockerTable(name=NAME, host=any_engine.host))
     resource = next(r for r in (await provider.list(direct)).resources if r.id == ident)
-    await asyncio.to_thread(side.remove, ident)
+    await asyncio.to_thread(any_engine.remove, ident)
     with pytest.raises(NotFoundError):
         await provider.evidence(resource, 200)
     await provider.close()
@@ -138,12 +127,11 @@ async def test_it_has_the_health_that_a_stop_would_hide(engine: EngineClient) ->
     assert state(await told(engine, ident))["Health"]["Status"] == "unhealthy"
 
 
-async def test_one_that_ran_out_of_memory() -> None:
+async def test_one_that_ran_out_of_memory(world: World) -> None:
     from reaper.simulator.docker.model import Behaviour
 
-    with World() as world:
-        ident = world.add("it", behaviour=Behaviour(runs=0, code=137, oom=True), state="exited").id
-        found = await told(world, ident)
+    ident = world.add("it", behaviour=Behaviour(runs=0, code=137, oom=True), state="exited").id
+    found = await told(world, ident)
     assert state(found)["OOMKilled"] is True
 
 

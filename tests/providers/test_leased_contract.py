@@ -4,7 +4,7 @@ import asyncio
 import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -21,7 +21,6 @@ from reaper.sweep.context import what_changed
 from tests import needs
 from tests.providers.lab import NAME, Recorder, by_name, direct
 from tests.providers.sides import unlike
-from tests.simulator.docker_world import World
 
 pytestmark = [pytest.mark.anyio, pytest.mark.engines("docker-simulator", *needs.ENGINES, "memory")]
 LEASE = {"reaper.lease": "7f3a"}
@@ -105,17 +104,12 @@ class MemorySide(Side):
 
 @asynccontextmanager
 async def docker_side(which: str, request: pytest.FixtureRequest) -> AsyncIterator[DockerSide]:
-    with ExitStack() as stack:
-        if which == "docker-simulator":
-            engine: EngineClient = stack.enter_context(World())
-            engine.import_image()
-        else:
-            engine = request.getfixturevalue("engine")
-        made = DockerSide(engine)
-        yield made
-        await made.provider.close()
-        engine.clear()
-        engine.remove_images()
+    engine: EngineClient = request.getfixturevalue("world" if which == "docker-simulator" else "engine")
+    made = DockerSide(engine)
+    yield made
+    await made.provider.close()
+    engine.clear()
+    engine.remove_images()
 
 
 ENGINES = pytest.mark.engines("docker-simulator", *needs.ENGINES)

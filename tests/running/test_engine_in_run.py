@@ -34,13 +34,6 @@ for host in (None, os.environ["DOCKER_HOST"]):
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    with World(seed=1) as world:
-        world.import_image()
-        yield world
-
-
-@pytest.fixture
 def other() -> Iterator[World]:
     """Another engine."""
     with World(seed=2) as world:

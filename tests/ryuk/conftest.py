@@ -1,6 +1,5 @@
 """A server of the Ryuk protocol over real sockets, with a book in a file and windows that pass quickly."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,6 @@ from tests.simulator.docker_world import World
 def anyio_backend() -> str:
     """Sockets need real time, and the service runs on asyncio."""
     return "asyncio"
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    with World() as world:
-        world.import_image()
-        yield world
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -17,13 +16,6 @@ from tests.simulator.docker_world import World
 
 RUNNING = "You cannot remove a running container {id}. Stop the container before attempting removal or force remove"
 RESTARTING = "You cannot remove a restarting container {id}. Stop the container before attempting removal or force remove"
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    with World() as world:
-        world.import_image()
-        yield world
 
 
 @pytest.fixture(params=["simulator", pytest.param("engine", marks=pytest.mark.engine)])

@@ -28,9 +28,7 @@ DIFFERENT: Mapping[str, Sequence[tuple[str, int, int]]] = {
 
 
 @pytest.mark.parametrize("session", SESSIONS)
-def test_session_has_the_same_statuses_but_for_those_in_the_table(session: str, engine: PrivateEngine) -> None:
-    with World() as world:
-        world.import_image()
-        pairs = zip(replay(world, session), replay(engine, session), strict=True)
-        found = [(step, ours["status"], theirs["status"]) for (step, ours), (_, theirs) in pairs]
+def test_session_has_the_same_statuses_but_for_those_in_the_table(session: str, world: World, engine: PrivateEngine) -> None:
+    pairs = zip(replay(world, session), replay(engine, session), strict=True)
+    found = [(step, ours["status"], theirs["status"]) for (step, ours), (_, theirs) in pairs]
     assert [each for each in found if each[1] != each[2]] == list(DIFFERENT.get(session, ()))

@@ -1,7 +1,6 @@
 """What an engine refuses, or does not answer, told apart: it never works, it may work later, or it is fine."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,6 @@ from tests.simulator.docker_world import World
 OWNED = {"terminal-bench": "yes"}
 PROJECT = {"com.docker.compose.project": "p", "com.docker.compose.container-number": "1"}
 SOON = {"REAPER_RETRY__INITIAL_DELAY": "20ms", "REAPER_RETRY__JITTER": "0"}
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    with World() as world:
-        yield world
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A listing with a row that has lost its id: nothing is taken for gone from it, and nothing goes that the row may use."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,6 @@ from tests.simulator.docker_world import World
 OWNED = {"terminal-bench": "yes"}
 PROJECT = {"com.docker.compose.project": "p", "com.docker.compose.container-number": "1"}
 UNNAMED = Behaviour(unnamed=True)
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    with World() as world:
-        yield world
 
 
 @pytest.fixture
