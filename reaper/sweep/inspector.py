@@ -85,6 +85,8 @@ class Inspector:
     async def inspect(self, resources: Sequence[Resource], wanted: Sequence[Resource]) -> list[Resource]:
         """``resources`` with the wanted ones inspected, and without those that are gone meanwhile."""
         fresh: dict[str, Resource | None] = {}
+        listed = {resource.id: resource for resource in resources}  # a decision may have set one apart from its group
+        wanted = [listed[resource.id] for resource in wanted]
 
         async def one(resource: Resource) -> None:
             try:

@@ -612,4 +612,9 @@ OF_PAIRS = (
         'await self._check_forks(resource.id, "the platform\'s timers would destroy it")',
         "pass",
     ),
+    Mutant(
+        "a one-off container is one of its project when it is inspected",
+        "wanted = [listed[resource.id] for resource in wanted]",
+        "wanted = list(wanted) if listed else []",
+    ),
 )

@@ -12,6 +12,7 @@ import pytest
 
 from reaper.core.accounts import Prune
 from reaper.core.conditions import Policy
+from reaper.core.lease import Claim, Ending, Lease
 from reaper.core.model import Kind, Outcome, Resource
 from reaper.core.quota import COUNT, Quota
 from reaper.core.rules import Rules
@@ -727,6 +728,25 @@ async def test_a_one_off_container_that_the_client_container_owns_goes() -> None
     by = rules(Policy("oneoff", frozenset({Kind.CONTAINER}), stopped_for=HOUR, oneoff=True))
     swept = lab(oneoff, client, by=by)
     assert await swept.outcomes() == {"run": "deleted"}
+
+
+async def test_a_one_off_container_is_still_one_of_its_project_when_it_has_been_inspected() -> None:
+    """By the listing alone it may have stopped long ago. It has not, and a claim that may mean another project is none."""
+
+    def member(name: str, folder: str, **fields: Any) -> Resource:
+        labels = {"com.docker.compose.project": "p", "com.docker.compose.project.working_dir": folder}
+        return running(name, group="p", hours=0.5, **{**fields, "labels": labels | fields.get("labels", {})})
+
+    just_now = {"created_at": NOW - 2 * HOUR, "started_at": NOW - 2 * HOUR, "stopped_at": NOW - MINUTE}
+    oneoff = stopped(
+        "run", **just_now, group="p", labels=member("", "/b").own_labels | {"com.docker.compose.oneoff": "True"}
+    )
+    by = rules(Policy("oneoff", frozenset({Kind.CONTAINER}), stopped_for=HOUR, oneoff=True))
+    swept = lab(oneoff, member("web", "/b"), member("other", "/a"), by=by)
+    claim = Claim(Selector(labels=("com.docker.compose.project=p",)))
+    swept.leases = [Lease("7f3a", "pid 4711", claims=(claim,), since=NOW - 3 * HOUR, ending=Ending(NOW, "killed"))]
+    assert await swept.outcomes() == {}
+    assert swept.left() == {"run", "web", "other"}
 
 
 async def test_the_build_cache_is_pruned_as_its_policy_says() -> None:
