@@ -1,8 +1,11 @@
 """From when the age of a resource counts, and which times cannot be. Pure."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from reaper.core.durations import shifted
 from reaper.core.model import Kind, Resource, State
+from reaper.core.site import Site
 
 FIRST = datetime(2013, 1, 1, tzinfo=UTC)  # Docker is of March 2013
 FUTURE = timedelta(days=1)  # clocks that differ by less are reported, and corrected up to an hour
@@ -55,3 +58,28 @@ def stop_base(resource: Resource) -> datetime | None:
     if resource.stopped_at is None:
         return None
     return max(resource.stopped_at, resource.started_at or resource.stopped_at)
+
+
+def as_aged(resource: Resource, site: Site) -> Resource:
+    """The resource with its times so much later as nothing has gone on since: what slept with its host is no older for it.
+
+    A laptop is closed for a night, or a virtual machine goes on from a snapshot and then learns what time it is: the trial
+    that runs there has not become a day older.
+    """
+    if not site.jumps:
+        return resource
+
+    def later(moment: datetime | None) -> datetime | None:
+        return moment and shifted(moment, site.jumped_since(moment))
+
+    return replace(
+        resource,
+        created_at=later(resource.created_at),
+        started_at=later(resource.started_at),
+        stopped_at=later(resource.stopped_at),
+        last_activity_at=later(resource.last_activity_at),
+        tagged_at=later(resource.tagged_at),
+        arrived_at=later(resource.arrived_at),
+        last_used_at=later(resource.last_used_at),
+        watched_since=later(resource.watched_since),
+    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from reaper.core.ages import age_base, impossible_time
+from reaper.core.ages import age_base, as_aged, impossible_time
 from reaper.core.conditions import (
     DEFAULT_STOP_TIMEOUT,
     SHORTEST_CREATED_GRACE,
@@ -102,7 +102,7 @@ class Judge:
         """
         if self.leases.empty:
             return None
-        seen = as_scope_reads(resource, self.rules.scope)
+        seen = as_scope_reads(resource, self.rules.scope)  # with its own times: a claim depends on them
         lease = self.leases.covering(seen)
         if lease is None or lease.ending is None or not self.groups.several(resource):
             return lease
@@ -112,10 +112,8 @@ class Judge:
     def _owner(self, resource: Resource, lease: Lease | None) -> Ownership | None:
         if (owner := self.owners.owner(resource)) is not None:
             return owner
-        if lease is not None:
-            return Ownership(f"lease {lease.id}")
-        if not resource.kind.joined or self.leases.empty:
-            return None
+        if lease is not None or not resource.kind.joined or self.leases.empty:
+            return None if lease is None else Ownership(f"lease {lease.id}")
         return self._project_owners.get(self.groups.key(resource))
 
     @cached_property
@@ -146,7 +144,7 @@ class Judge:
             yield self._lease_ended(lease)
         if resource.kind is Kind.CONTAINER or resource.restart_policy is not None:
             yield restart_policy(resource, owner, self.rules.protect)
-        yield self._due(resource, created_grace(resource, self.grace, self.now))
+        yield self._due(resource, created_grace(self._seen(resource), self.grace, self.now))
         yield self._override_to_go(resource)
         yield self._owner_process(resource)
         yield from self._policies(resource)
@@ -164,14 +162,17 @@ class Judge:
         if resource.kind not in self.kinds or self.groups.places(resource):
             return  # left to its group
         yield in_use(resource, self.users)
-        yield self._due(resource, new(resource, self.grace, self.now))
+        yield self._due(resource, new(self._seen(resource), self.grace, self.now))
         if resource.kind is not Kind.IMAGE:  # an image's labels are said of its containers
             yield self._override_to_go(resource)
         yield from self._policies(resource)
 
+    def _seen(self, resource: Resource) -> Resource:
+        return as_scope_reads(as_aged(resource, self.leases.site), self.rules.scope)
+
     def matches(self, resource: Resource, policies: Iterable[Policy] | None = None) -> list[Match]:
         """Every policy, or these, evaluated for the resource, in the order of the configuration."""
-        seen, policies = as_scope_reads(resource, self.rules.scope), self.rules.policies if policies is None else policies
+        seen, policies = self._seen(resource), self.rules.policies if policies is None else policies
         return [evaluate(seen, policy, self.now, self._orphan(resource), self.here) for policy in policies]
 
     def _due(self, resource: Resource, grace: Finding) -> Finding:
@@ -252,9 +253,8 @@ class Judge:
             return Finding(rule, None, lambda: f"it is {resource.system_container}, and its own label names its lease")
         if (what := resource.system_container) is not None:
             return keep(rule, Reason.SYSTEM_CONTAINER, what, lambda: f"it is {what}")
-        if resource.kind is Kind.SANDBOX:
-            return passed(rule, "no system sandbox of the platform")
-        return passed(rule, f"neither this program nor a system {resource.kind} of the host")
+        is_sandbox, of_host = resource.kind is Kind.SANDBOX, f"neither this program nor a system {resource.kind} of the host"
+        return passed(rule, "no system sandbox of the platform" if is_sandbox else of_host)
 
     def _protected(self, resource: Resource) -> Finding:
         if sign := self.rules.protect.selector.any_of(resource, resource.labels):
@@ -285,7 +285,7 @@ class Judge:
         phrase = f"lease {lease_id} is {'newer' if known else 'unknown'}"
         if LEASE_LABEL not in resource.own_labels:
             phrase, unknown = f"{LEASE_LABEL} may be its image's", _INHERITED
-        base = age_base(resource)
+        base = age_base(self._seen(resource))
         if base is None:
             return keep("lease", Reason.LEASE_UNKNOWN, phrase, lambda: f"{unknown}, nor is its age")
         end = shifted(base, self.rules.max_lease)
@@ -298,8 +298,8 @@ class Judge:
         """Its maker is dead: it is garbage at once, whatever its age."""
         if lease.ending is None:
             return Finding("lease", None, lambda: "it has not ended")  # its own rule has kept the resource
-        since = lease.ending.at
-        return reap("lease", Reason.LEASE_ENDED, lease.brief(self.now), lambda: lease.fate(self.now), None, since=since)
+        brief, since = lease.brief(self.now), lease.ending.at
+        return reap("lease", Reason.LEASE_ENDED, brief, lambda: lease.fate(self.now), None, since=since)
 
     def _override_to_go(self, resource: Resource) -> Finding:
         try:
@@ -335,7 +335,7 @@ class Judge:
 
     def _policies(self, resource: Resource) -> Iterator[Finding]:
         matched, nearest = False, None
-        seen, orphan = as_scope_reads(resource, self.rules.scope), self._orphan(resource)
+        seen, orphan = self._seen(resource), self._orphan(resource)
         for policy in self._strongest_first:  # one by one: the decision stops at the first that matches
             if resource.kind not in policy.kinds:
                 yield of_other_kinds(policy.name, resource.kind)

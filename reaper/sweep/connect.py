@@ -13,6 +13,7 @@ from reaper.host import machine_id
 from reaper.providers.base import call_once
 from reaper.providers.registration import EndpointSpec
 from reaper.retry.retrier import Retrier, RetryPolicy
+from reaper.sweep.host_clock import HostClock
 from reaper.sweep.owner_proofs import OwnerProofs
 from reaper.sweep.ownership import Memory
 from reaper.sweep.ports import Endpoint
@@ -44,7 +45,8 @@ def _endpoint(spec: EndpointSpec, retry: RetryPolicy, state: Path, *, act: bool)
         is_local=is_local,
         socket=spec.address.removeprefix("unix://") if spec.address.startswith("unix://") else None,
     )
-    return Endpoint(made.reader, Retrier(retry, reading=made.reading, changing=made.changing), memory, last_use, owners)
+    retrier, clock = Retrier(retry, reading=made.reading, changing=made.changing), HostClock(state) if is_local else None
+    return Endpoint(made.reader, retrier, memory, last_use, owners, clock)
 
 
 def _is_local(address: str) -> bool:

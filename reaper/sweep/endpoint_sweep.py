@@ -30,6 +30,7 @@ from reaper.sweep.context import Context, Slots
 from reaper.sweep.dependents import Dependents
 from reaper.sweep.engines import Engines
 from reaper.sweep.evidence import EvidenceRecorder
+from reaper.sweep.host_clock import jumps_of
 from reaper.sweep.inspector import Inspector
 from reaper.sweep.kinds import asked_for, decided_about, watches_use
 from reaper.sweep.owner_proofs import look
@@ -42,8 +43,7 @@ from reaper.sweep.unit import Unit
 from reaper.sweep.units import make_units
 from reaper.sweep.usage import is_by_use
 
-SKEW_TOLERANCE = timedelta(minutes=1)
-LAST_LOOK = timedelta(seconds=5)
+SKEW_TOLERANCE, LAST_LOOK = timedelta(minutes=1), timedelta(seconds=5)
 
 
 @dataclass
@@ -209,7 +209,8 @@ class EndpointSweep:
         self.shared.engines.claim(self.name, inventory)
         self.unlisted = inventory.unlisted
         self._set_clock(inventory)
-        self.site = Site(self.reader.endpoint_id, self.skew, *inventory.skew_bounds)
+        jumps = jumps_of(self.endpoint.clock, self.warnings, learn=self.shared.options.act)
+        self.site = Site(self.reader.endpoint_id, self.skew, *inventory.skew_bounds, jumps)
         now, leases = self._now(), self._leases()
         self.listed_between = began + inventory.skew_bounds[0], self.shared.clock() + inventory.skew_bounds[0]
         resources, self.unjudged = decided_about(inventory, leases, self.shared.rules, self.shared.options)
@@ -226,8 +227,7 @@ class EndpointSweep:
             self.warnings += [problem] if problem else []
         if options.inspect_everything:
             resources = await self.looker.inspect(resources, [r for r in resources if not r.inspected])
-        proofs, problems = look(self.endpoint.owners, resources, rules.owner_rules, self.skew, learn=options.act)
-        self.warnings += problems
+        proofs = look(self.endpoint.owners, resources, rules.owner_rules, self.skew, self.warnings, learn=options.act)
         quotas, leases = options.quotas if options.choose is None else (), self._leases()
         judge = partial(decide_within, rules=rules, leases=leases, now=now, quotas=quotas, due=options.due, proofs=proofs)
         self.decisions = await self.looker.decided(resources, judge)

@@ -243,13 +243,20 @@ class OwnerProofs:
 
 
 def look(
-    owners: OwnerProofs | None, resources: Iterable[Resource], rules: tuple[OwnerRule, ...], skew: timedelta, *, learn: bool
-) -> tuple[Proofs, list[str]]:
-    """The same where nothing may be known of any owner; with what is to be warned of."""
+    owners: OwnerProofs | None,
+    resources: Iterable[Resource],
+    rules: tuple[OwnerRule, ...],
+    skew: timedelta,
+    warnings: list[str],
+    *,
+    learn: bool,
+) -> Proofs:
+    """The same where nothing may be known of any owner; why that could not be remembered is added to the warnings."""
     if owners is None:
-        return NO_PROOFS, []
+        return NO_PROOFS
     proofs, problem = owners.look(resources, rules, skew, learn=learn)
-    return proofs, [] if problem is None else [problem]
+    warnings += [] if problem is None else [problem]
+    return proofs
 
 
 def _remembered(content: Mapping[str, Any]) -> _Known:

@@ -12,6 +12,7 @@ from reaper.core.quota import Quota
 from reaper.providers.abilities import Evidence
 from reaper.providers.base import Reader
 from reaper.retry.retrier import FailedAttempt, Retrier
+from reaper.sweep.host_clock import HostClock
 from reaper.sweep.owner_proofs import OwnerProofs
 from reaper.sweep.ownership import Memory
 from reaper.sweep.rests import Rests
@@ -71,13 +72,14 @@ class EvidenceStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One endpoint for life: its client and what its tasks share."""
+    """One endpoint for life: its client and what its tasks share. ``clock`` is this host's, where it has no other one."""
 
     reader: Reader
     retrier: Retrier
     memory: Memory | None = None
     last_use: LastUse | None = None
     owners: OwnerProofs | None = None
+    clock: HostClock | None = None
     rests: Rests = field(default_factory=Rests)
 
 

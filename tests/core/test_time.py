@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from reaper.core.ages import age_base, stop_base
 from reaper.core.conditions import Policy
-from reaper.core.decide import explain, may_be_linked
+from reaper.core.decide import decide, explain, may_be_linked
 from reaper.core.inventory_warnings import inventory_warnings
 from reaper.core.lease import Claim, Ending, Lease
+from reaper.core.lease_index import Leases
 from reaper.core.model import Kind, Reason, Resource, State
+from reaper.core.site import Jump, Site
 from tests.core.make import (
     EVERYTHING,
     HOUR,
@@ -176,3 +178,30 @@ def test_odd_times_of_a_lease_cost_nothing_else(time: datetime) -> None:
     lease = Lease("l", "me", claims=(Claim(projects=("p",)),), since=time, ending=Ending(time, "killed"))
     for skew in (timedelta(0), timedelta(days=36500), -timedelta(days=36500)):
         assert judge_one(STOPPED, rules(STOPPED_1H), (lease.on_clock(skew),)).reap
+
+
+@pytest.mark.parametrize(
+    ("jumps", "age"),
+    [
+        ([], 25),
+        ([(1, 20)], 5),  # so many hours ago it was seen that so many had passed
+        ([(1, 20), (2, 1)], 4),
+        ([(24.5, 20)], 25),  # it was created since
+        ([(26, 20)], 25),
+        ([(2, 90), (1, -90)], 25),  # set by mistake, and set right
+        ([(1, -90)], 25),
+    ],
+)
+@pytest.mark.parametrize("skew", [timedelta(0), HOUR / 2, -HOUR / 2])
+def test_time_in_which_its_host_slept_makes_nothing_older(
+    jumps: list[tuple[float, float]], age: float, skew: timedelta
+) -> None:
+    created = ago(hours=25) + skew
+    seen = tuple(Jump(ago(hours=hours), by * HOUR) for hours, by in sorted(jumps, reverse=True))
+    leases = Leases((), Site("local", skew, skew, skew, seen))
+    trial = replace(RUNNING, created_at=created, started_at=created)
+    for older_than, goes in ((age + 0.1, False), (age - 0.1, True)):
+        policy = Policy("old", frozenset({Kind.CONTAINER}), older_than=older_than * HOUR)
+        (decision,) = decide([trial], rules(policy), leases, NOW + skew)
+        assert decision.reap is goes
+        assert decision.resource is trial

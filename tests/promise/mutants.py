@@ -617,4 +617,9 @@ OF_PAIRS = (
         "wanted = [listed[resource.id] for resource in wanted]",
         "wanted = list(wanted) if listed else []",
     ),
+    Mutant(
+        "no age counts the time in which its host slept",
+        "return max(sum(jumps, timedelta(0)), timedelta(0))",
+        "return timedelta(0)",
+    ),
 )

@@ -112,6 +112,7 @@ BY_TESTS = {
     "the last look is at the owners of the whole session": "tests/sweep/test_owners.py",
     "what has living forks gets no timer that would destroy it": "tests/daytona/test_safety_net.py",
     "a one-off container is one of its project when it is inspected": "tests/sweep/test_kinds.py",
+    "no age counts the time in which its host slept": "tests/sweep/test_host_clock.py",
 }
 OF_OWNERS = [mutant for mutant in OF_THE_HOST if mutant.rule in OWNERS]
 TRIED = (

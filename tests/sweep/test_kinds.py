@@ -733,16 +733,14 @@ async def test_a_one_off_container_that_the_client_container_owns_goes() -> None
 async def test_a_one_off_container_is_still_one_of_its_project_when_it_has_been_inspected() -> None:
     """By the listing alone it may have stopped long ago. It has not, and a claim that may mean another project is none."""
 
-    def member(name: str, folder: str, **fields: Any) -> Resource:
-        labels = {"com.docker.compose.project": "p", "com.docker.compose.project.working_dir": folder}
-        return running(name, group="p", hours=0.5, **{**fields, "labels": labels | fields.get("labels", {})})
+    def of_project(folder: str) -> dict[str, str]:
+        return {"com.docker.compose.project": "p", "com.docker.compose.project.working_dir": folder}
 
-    just_now = {"created_at": NOW - 2 * HOUR, "started_at": NOW - 2 * HOUR, "stopped_at": NOW - MINUTE}
-    oneoff = stopped(
-        "run", **just_now, group="p", labels=member("", "/b").own_labels | {"com.docker.compose.oneoff": "True"}
-    )
+    living = [running(name, group="p", hours=0.5, labels=of_project(f)) for name, f in (("web", "/b"), ("other", "/a"))]
+    just_now: dict[str, Any] = {"created_at": NOW - 2 * HOUR, "started_at": NOW - 2 * HOUR, "stopped_at": NOW - MINUTE}
+    oneoff = stopped("run", group="p", labels={**of_project("/b"), "com.docker.compose.oneoff": "True"}, **just_now)
     by = rules(Policy("oneoff", frozenset({Kind.CONTAINER}), stopped_for=HOUR, oneoff=True))
-    swept = lab(oneoff, member("web", "/b"), member("other", "/a"), by=by)
+    swept = lab(oneoff, *living, by=by)
     claim = Claim(Selector(labels=("com.docker.compose.project=p",)))
     swept.leases = [Lease("7f3a", "pid 4711", claims=(claim,), since=NOW - 3 * HOUR, ending=Ending(NOW, "killed"))]
     assert await swept.outcomes() == {}
