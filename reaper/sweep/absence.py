@@ -21,6 +21,7 @@ class Absence:
         since: when all of them were listed, on the endpoint's clock.
 
     Attributes:
+        there: ids of all that is listed at the end; None before it has looked, and where the listing may lack containers.
         unconfirmed: label and detail of the failure of each that is not confirmed, by id: all of them before it has looked.
     """
 
@@ -36,6 +37,7 @@ class Absence:
         deleted = {id_: resource for id_, resource in deleted.items() if resource.kind is not Kind.BUILD_CACHE}
         self._reader, self._inspector, self._deleted = reader, inspector, deleted
         self._since = since
+        self.there: frozenset[str] | None = None
         self._gap = "has nothing of what was kept"
         self._kept: dict[Kind, set[object]] = {}
         for resource in kept:
@@ -58,6 +60,8 @@ class Absence:
         doubtful = {kind for kind, kept in self._kept.items() if kept.isdisjoint(listed)}  # an empty list shows nothing
         if not inventory.is_complete:
             doubtful, self._gap = set(Kind), "has a row without an id"
+        if Kind.CONTAINER not in doubtful:
+            self.there = frozenset(resource.id for resource in inventory.resources)
         unsure = sorted(id_ for id_ in absent if self._deleted[id_].kind in doubtful)
         for id_ in set(absent).difference(unsure):
             del self.unconfirmed[id_]

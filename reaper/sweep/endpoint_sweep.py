@@ -107,8 +107,7 @@ class EndpointSweep:
 
     async def run(self) -> None:
         """Sweep the endpoint; never raises, and leaves everything for ``report``."""
-        began = anyio.current_time()
-        name, observer = self.name, self.shared.observer  # the retrier outlives this sweep, and must not hold it
+        began, name, observer = anyio.current_time(), self.name, self.shared.observer  # the retrier must not hold this sweep
         self.retrier.begin(lambda event: observer.retrying(name, event))
         await self._guard(self._look_and_act)
         if self.units:
@@ -383,7 +382,7 @@ class EndpointSweep:
     async def _confirm_by_listing(self) -> None:
         """What is gone is absent from one complete listing at the end."""
         deleted = {id_: result.decision.resource for id_, result in self.results.items() if result.outcome.removed}
-        if not deleted:
+        if not deleted and not self.memory.is_unsure(self.units):
             return
         self.retrier.breaker.reset()
         kept = [decision.resource for decision in self.decisions if not decision.reap]
@@ -391,6 +390,7 @@ class EndpointSweep:
         try:
             with self.last_look:
                 await absence.look(self.label_keys, self.also)
+            self.memory.there = absence.there
         except ProviderError as error:
             self._fail(error.label, str(error))
         for id_, (label, detail) in absence.unconfirmed.items():

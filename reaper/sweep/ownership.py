@@ -164,8 +164,8 @@ class _Unit(Protocol):
     results: dict[str, Result]
 
     @property
-    def gone(self) -> frozenset[str]:
-        """The ids of what is gone of it, or may be since no answer to its deletion has come."""
+    def unanswered(self) -> frozenset[str]:
+        """The ids of what may be gone of it, since no answer to its deletion has come."""
         ...
 
 
@@ -175,9 +175,13 @@ class SweepMemory:
     Args:
         memory: of the endpoint, if there is one.
         warnings: why something could not be written is added to these.
+
+    Attributes:
+        there: ids of what a listing at the end has shown; None where there was none.
     """
 
     def __init__(self, memory: Memory | None, warnings: list[str]) -> None:
+        self.there: frozenset[str] | None = None
         self._memory = memory
         self._warnings = warnings
         self._learnt: Sequence[Decision] = ()
@@ -202,6 +206,10 @@ class SweepMemory:
             self._has_followers = any(decision.deletes and decision.resource.kind.opt_in for decision in self._learnt)
             self._warn(self._memory.learn(self._learnt, now, grace, kinds))
 
+    def is_unsure(self, units: Iterable[_Unit]) -> bool:
+        """Whether it has to know what is there at the end: volumes or images are free only where their project is gone."""
+        return self._has_followers and any(unit.unanswered for unit in units)
+
     def follow(self, units: Iterable[_Unit], now: datetime, *, is_late: bool = False, ended: bool = False) -> None:
         """Have the memory know what is gone, so that the next sweep goes on should this process die.
 
@@ -215,9 +223,10 @@ class SweepMemory:
         is_due = ended or (self._has_followers and (is_late or at >= self._due_at))
         if self._memory is None or not self._learnt or not is_due:
             return
-        # Until its end it waits for answers, and what they are about is still there as far as is known.
-        gone = (unit.gone if ended else {i for i, r in unit.results.items() if r.outcome.removed} for unit in units)
-        self._warn(self._memory.correct(self._learnt, frozenset().union(*gone), now, ended=ended))
+        gone = {id_ for unit in units for id_, result in unit.results.items() if result.outcome.removed}
+        if self.there is not None:  # else what was not answered is still there as far as is known: a person may remove it
+            gone |= {id_ for unit in units for id_ in unit.unanswered} - self.there
+        self._warn(self._memory.correct(self._learnt, gone, now, ended=ended))
         self._due_at = anyio.current_time() + max(FOLLOW_EVERY, 20 * (anyio.current_time() - at))
 
     def _warn(self, problem: str | None) -> None:

@@ -74,9 +74,9 @@ class Members:
         return self.decisions[0].action
 
     @property
-    def gone(self) -> frozenset[str]:
-        """The ids of what is gone, or may be since no answer to its deletion came."""
-        return frozenset(id_ for id_, result in self.results.items() if result.outcome.removed) | self._unanswered
+    def unanswered(self) -> frozenset[str]:
+        """The ids of what may be gone, since no answer to its deletion came."""
+        return frozenset(self._unanswered)
 
     # -- looking again -------------------------------------------------------------------------------------------------
 

@@ -622,4 +622,9 @@ OF_PAIRS = (
         "return max(sum(jumps, timedelta(0)), timedelta(0))",
         "return timedelta(0)",
     ),
+    Mutant(
+        "a project whose deletion was not answered has not gone",
+        "gone |= {id_ for unit in units for id_ in unit.unanswered} - self.there",
+        "gone |= {id_ for unit in units for id_ in unit.unanswered}",
+    ),
 )

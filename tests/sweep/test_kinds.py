@@ -25,6 +25,7 @@ from reaper.sweep.ownership import Memory
 from reaper.sweep.sweep import Stop
 from reaper.sweep.usage import LastUse
 from tests.sweep.lab import (
+    EXACT,
     FOREIGN,
     HOUR,
     MINUTE,
@@ -619,7 +620,7 @@ async def test_what_a_quota_takes_before_its_turn_takes_along_what_its_policy_sa
     assert await swept.outcomes(due=frozenset({"other"}), quotas=(quota,)) == dict.fromkeys(gone, "deleted")
 
 
-@pytest.mark.parametrize("why", ["started", "refused", "stopping"])
+@pytest.mark.parametrize("why", ["started", "refused", "no answer", "no answer and no listing", "stopping"])
 async def test_what_compose_down_has_left_stays_where_the_sweep_had_begun_to_reap_the_project(
     tmp_path: Path, why: str
 ) -> None:
@@ -631,6 +632,11 @@ async def test_what_compose_down_has_left_stays_where_the_sweep_had_begun_to_rea
             swept.world.rules.append(Rule("members", before=lambda: swept.world.start("web")))
         case "refused":
             swept.world.rules.append(Rule("delete", "web", error=DeniedError("403")))
+        case "no answer":
+            swept.world.rules.append(Rule("delete", "web", error=ServerError("500")))
+        case "no answer and no listing":
+            swept.world.rules.append(Rule("delete", "web", error=ServerError("500")))
+            swept.world.rules.append(Rule("list", calls=range(2, 99), error=ServerError("500")))
         case _:
             swept.world.rules.append(Rule("members", before=lambda: swept.stop.request("SIGTERM")))
     await swept.sweep()
@@ -669,6 +675,19 @@ async def test_what_compose_down_has_left_stays_where_the_sweep_was_killed_befor
     await later(swept, 3)
     assert await swept.outcomes() == {}
     assert swept.left() == {"p_data", "p-web:latest"}
+
+
+async def test_a_project_whose_deletion_was_done_without_an_answer_is_gone_for_what_it_leaves(tmp_path: Path) -> None:
+    """The listing at the end shows that. The answers to the last try are lost as well, so nothing was looked at after it."""
+    things, by = project("network", "volume", "image")
+    swept = lab(*things, by=by, state=tmp_path, retry=replace(EXACT, attempts=1))
+    swept.world.rules.append(Rule("delete", "web", calls={1}, error=ServerError("500")))
+    swept.world.rules.append(Rule("delete", "web", calls={2}, error=ServerError("500"), done=True))
+    report = await swept.sweep()
+    assert result(report, "web").outcome is Outcome.FAILED
+    assert swept.left() == {"p_data", "p-web:latest", "p_default"}
+    swept.world.rules.clear()
+    assert await swept.outcomes() == {"p_default": "deleted", "p_data": "deleted", "p-web:latest": "deleted"}
 
 
 @pytest.mark.parametrize("at", ["p_data", "p-web:latest"])
