@@ -95,6 +95,10 @@ class Policy:
         is_meant = self.is_in_force(resource.endpoint) and not self.came_later(resource)
         return is_meant and all(selector.all_of(resource) for selector in self.selectors)
 
+    def takes_leftover(self, resource: Resource) -> bool:
+        """Whether it may take what a project without containers has left: not if it is for one-off containers alone."""
+        return not self.oneoff and self.concerns(resource)
+
     def came_later(self, resource: Resource) -> bool:
         """Whether it is not among what the policy may take at all."""
         return resource.endpoint in self.there and resource.id not in self.there[resource.endpoint]

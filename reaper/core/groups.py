@@ -311,7 +311,7 @@ class Units:
             if policy.action is Action.DELETE
             and Kind.CONTAINER in policy.kinds
             and resource.kind in policy.with_project
-            and (policy.concerns(resource) or (policy.name == along and policy.is_in_force(resource.endpoint)))
+            and (policy.takes_leftover(resource) or (policy.name == along and policy.is_in_force(resource.endpoint)))
             if policy.leaves_out(resource, Kind.CONTAINER) is None
             if policy.window is None or policy.window.is_open(self.judge.here)
         ]

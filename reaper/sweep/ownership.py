@@ -243,7 +243,7 @@ def _is_remembered(decision: Decision) -> bool:
     resource = decision.resource
     if resource.kind.opt_in and (decision.lease is not None or resource.created_at is None):
         return False
-    return resource.group is not None or resource.kind is Kind.IMAGE
+    return resource.group is not None or resource.alone or resource.kind is Kind.IMAGE
 
 
 def _entry(fields: Mapping[str, Any]) -> Remembered:

@@ -338,3 +338,10 @@ def test_explain_names_the_rules_in_order(thing: Resource, kind: str) -> None:
     said = [f.sentence for f in explain(resource, [resource], by(policy(kind, unused_for=2 * DAY)), (), NOW)]
     assert "no container uses it, running or not" in said
     assert said[-1].startswith("unused for 3 d (watched for 90 d)")
+
+
+@pytest.mark.parametrize("oneoff", [True, False])
+def test_a_policy_for_one_off_containers_takes_no_network_of_a_project_without_containers(oneoff: bool) -> None:
+    network = replace(NETWORK, labels={**(NETWORK.labels or {}), "team": "rl"}, created_at=ago(hours=1))
+    decision = one(by(Policy("runs", CONTAINERS, stopped_for=HOUR, oneoff=oneoff)), network)
+    assert decision.reap is not oneoff, decision.sentence

@@ -749,6 +749,19 @@ async def test_a_one_off_container_that_the_client_container_owns_goes() -> None
     assert await swept.outcomes() == {"run": "deleted"}
 
 
+async def test_a_one_off_container_that_failed_to_go_is_still_owned_without_the_client_container(tmp_path: Path) -> None:
+    labels = {"com.docker.compose.project": "p"}
+    oneoff = stopped("run", group="p", labels={**labels, "com.docker.compose.oneoff": "True"}, image=FOREIGN)
+    client = running("client", group="p", labels=labels, hours=1)
+    by = rules(Policy("oneoff", frozenset({Kind.CONTAINER}), stopped_for=HOUR, oneoff=True))
+    swept = lab(oneoff, client, by=by, state=tmp_path)
+    swept.world.rules.append(Rule("delete", "run", error=ServerError("500")))
+    assert await swept.outcomes() == {"run": "failed"}
+    swept.world.rules.clear()
+    swept.world.remove("client")
+    assert await swept.outcomes() == {"run": "deleted"}
+
+
 async def test_a_one_off_container_is_still_one_of_its_project_when_it_has_been_inspected() -> None:
     """By the listing alone it may have stopped long ago. It has not, and a claim that may mean another project is none."""
 
