@@ -242,7 +242,7 @@ class EndpointSweep:
             self.decisions = judge([d.resource for d in self.decisions], chosen=chosen)
         net = self.reader.traits.safety_net if options.safety_net and not stops_policies(self.cap) else None
         self.timerless = await without_timers(net, self.decisions, self.looker, now)
-        if options.act and not stops_policies(self.cap):
+        if options.act:
             self.memory.learn(self.decisions, self.held_back, now, rules.created_grace, kinds)
 
     def _set_clock(self, inventory: Inventory) -> None:

@@ -473,8 +473,8 @@ OF_PAIRS = (
     ),
     Mutant(
         "the cap of leases keeps no policy's sweep from learning",
-        "if options.act and not stops_policies(self.cap):",
-        "if options.act and self.cap is None:",
+        "if options.act:\n            self.memory",
+        "if options.act and self.cap is None:\n            self.memory",
     ),
     Mutant(
         "a lease that another process watches has not ended",

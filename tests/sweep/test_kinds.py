@@ -571,6 +571,19 @@ async def test_what_such_a_sweep_has_seen_in_use_again_is_no_leftover(tmp_path: 
     assert await swept.outcomes() == {}
 
 
+async def test_what_a_sweep_over_its_cap_has_seen_in_use_again_is_no_leftover(tmp_path: Path) -> None:
+    """Nothing is deleted then, perhaps for days, and what is there is seen all the same."""
+    swept, _ = await left_behind(tmp_path)
+    swept.world.add(running("again", hours=0.1, group="p", labels=MINE, image=FOREIGN))
+    swept.world.add(stopped("too-many"))
+    report = await swept.sweep(max_deletions=0)
+    assert report.endpoints[0].cap is not None
+    swept.world.remove("again")
+    await later(swept, 3)
+    assert await swept.outcomes() == {"too-many": "deleted"}
+    assert swept.left() == {"p_data", "p-web:latest"}
+
+
 async def test_what_another_container_has_used_since_is_no_leftover_when_that_is_gone(tmp_path: Path) -> None:
     """Who removes the container keeps the volume on purpose, as ``docker compose down`` does."""
     swept, _ = await left_behind(tmp_path)

@@ -3,10 +3,11 @@
 import json
 import os
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from reaper import files
@@ -178,11 +179,16 @@ async def test_a_project_that_came_back_waits_again(memory: Memory) -> None:
     assert await lab.outcomes() == {}  # the network may be about to get another client
 
 
-async def test_a_cap_and_a_dry_run_teach_nothing(memory: Memory) -> None:
+async def test_a_dry_run_teaches_nothing_and_a_cap_that_all_stays(memory: Memory) -> None:
     lab = Lab(stopped("client", group="p"), network("net", "p"), memory=memory)
     await lab.sweep(act=False)
-    await lab.sweep(max_deletions=1)
     assert not memory.file.exists()
+    assert (await lab.sweep(max_deletions=1)).endpoints[0].cap is not None
+    assert datetime.fromisoformat(known(memory)["id-net"]["free_at"]) > NOW
+    lab.world.remove("client")
+    assert await lab.outcomes() == {}, "the network may be about to get another client"
+    await anyio.sleep(600)
+    assert await lab.outcomes() == {"net": "deleted"}
 
 
 async def test_each_endpoint_has_a_memory_of_its_own(tmp_path: Path) -> None:
