@@ -106,7 +106,7 @@ def _acting(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--wait",
         action="store_true",
-        help="sweep again for what is kept for a short time only, as soon as it may go, within --timeout (then 20m)",
+        help="sweep again for what is kept for a short time only, and was there at first, within --timeout (then 20m)",
     )
     group.add_argument("--metrics-textfile", metavar="FILE", help="write the metrics there, for node_exporter: NAME.prom")
 
