@@ -49,6 +49,7 @@ class Resource:
         system_container: which system container of the host it is ("a Kubernetes pod"), else None.
         remembered: set by the sweep when an earlier one saw its owned group whole.
         image_id: the id of a container's image, where the endpoint reports it.
+        volume_labels: labels of the anonymous volumes that go with a container, where it has any: they may protect it.
         inherited: keys of the labels that come from its image, which has them with the same value: they protect, and take
             nothing. None while the image's labels are not known: then none of its labels takes anything.
         tagged_at: when an image was last built or tagged here, where an inspection shows that.
@@ -98,6 +99,7 @@ class Resource:
     system_container: str | None = None
     remembered: Remembered | None = None
     image_id: str | None = None
+    volume_labels: Mapping[str, str] | None = None
     inherited: frozenset[str] | None = frozenset()
     tagged_at: datetime | None = None
     arrived_at: datetime | None = None
@@ -120,6 +122,11 @@ class Resource:
         if self.inherited is None:
             return {}
         return {key: text for key, text in labels.items() if key not in self.inherited} if self.inherited else labels
+
+    @property
+    def protecting_labels(self) -> Mapping[str, str]:
+        """The labels that may keep it."""
+        return {**self.volume_labels, **(self.labels or {})} if self.volume_labels else self.labels or {}
 
     @property
     def identity(self) -> tuple[str, datetime | None]:

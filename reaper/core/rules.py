@@ -257,14 +257,16 @@ class Judge:
         return passed(rule, "no system sandbox of the platform" if is_sandbox else of_host)
 
     def _protected(self, resource: Resource) -> Finding:
-        if sign := self.rules.protect.selector.any_of(resource, resource.labels):
+        if sign := self.rules.protect.selector.any_of(resource, resource.protecting_labels):
             return keep("protected", Reason.PROTECTED, f"protected by {sign}", lambda: f"[protect] has {sign}")
         return passed("protected", "nothing in [protect] matches it")
 
     def _override_to_stay(self, resource: Resource) -> Finding:
-        if KEEP_LABEL in (resource.labels or {}):
-            sentence = f"its label {KEEP_LABEL} says so"
-            return keep("label override", Reason.KEEP_LABEL, f"label {KEEP_LABEL}", lambda: sentence)
+        if KEEP_LABEL in resource.protecting_labels:
+            whose = "its" if KEEP_LABEL in (resource.labels or {}) else "its anonymous volume's"
+            return keep(
+                "label override", Reason.KEEP_LABEL, f"label {KEEP_LABEL}", lambda: f"{whose} label {KEEP_LABEL} says so"
+            )
         try:
             override_end(resource)
         except InvalidLabelError as error:

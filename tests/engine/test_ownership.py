@@ -1,6 +1,7 @@
 """What is not owned survives everything; what is owned and protected survives too."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -167,3 +168,21 @@ def test_a_filter_that_is_ignored(engine: PrivateEngine, proxied: Program, proxy
     assert proxy.calls("GET", "filters=")
     assert ended.outcomes() == {"member": "deleted"}
     assert containers(engine) == {"foreign", "neighbour"}
+
+
+@pytest.mark.engines(*needs.DOCKERS)
+@pytest.mark.parametrize("label", ["reaper.keep", "team.precious", "other"])
+def test_an_anonymous_volume_that_is_protected_keeps_its_container(
+    engine: PrivateEngine, reaper: Program, tmp_path: Path, label: str
+) -> None:
+    """The engine deletes them together."""
+    mount = {"Type": "volume", "Target": "/data", "VolumeOptions": {"Labels": {label: ""}}}
+    body = {"Image": engine.import_image(), "Cmd": ["true"], "NetworkDisabled": True, "Labels": OWNED}
+    engine.api.must("POST", "/containers/create?name=host", {**body, "HostConfig": {"Mounts": [mount]}})
+    engine.start_container("host")
+    engine.wait_state("host", "exited")
+    config = toml(tmp_path, '[protect]\nlabels = ["team.precious"]\n')
+    ended = reaper("--once", "--stopped", "--json", *config)
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == ({"host": "deleted"} if label == "other" else {})
+    assert len(engine.volumes()) == (label != "other")

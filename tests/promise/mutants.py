@@ -32,7 +32,7 @@ MUTANTS = (
         "system containers stay", "if (what := resource.system_container) is not None:", "if (what := None) is not None:"
     ),
     Mutant("[protect] keeps", "if sign := self.rules.protect.selector", "if False and self.rules.protect.selector"),
-    Mutant("reaper.keep keeps", "if KEEP_LABEL in (resource.labels or {}):", "if False:"),
+    Mutant("reaper.keep keeps", "if KEEP_LABEL in resource.protecting_labels:", "if False:"),
     Mutant(
         "a label override that cannot be read keeps",
         'return keep("label override", Reason.INVALID_LABEL',
@@ -540,6 +540,11 @@ OF_PAIRS = (
         "used = set()",
     ),
     Mutant("an engine with live-restore may have been started since", " and not await _may_keep_bridge(connection)", ""),
+    Mutant(
+        "a label of an anonymous volume may keep its container",
+        "{**self.volume_labels, **(self.labels or {})} if self.volume_labels else self.labels or {}",
+        "self.labels or {}",
+    ),
     Mutant("a link at a network is one", 'texts(table(place).get("Links"))', "()"),
     Mutant(
         "a mounted folder of an anonymous volume keeps who has the volume",

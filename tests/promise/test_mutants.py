@@ -96,6 +96,7 @@ BY_TESTS = {
     "an empty page is no end of the listing": "tests/providers/test_daytona_errors.py",
     "an image that a container has mounted is used": "tests/providers/test_mounted_images.py",
     "an engine with live-restore may have been started since": "tests/providers/test_docker_use_record.py",
+    "a label of an anonymous volume may keep its container": "tests/providers/test_docker_rows.py",
     "a link at a network is one": "tests/providers/test_docker_rows.py",
     "a mounted folder of an anonymous volume keeps who has the volume": "tests/providers/test_docker_rows.py",
     "a member that changes before the last listing keeps the others": "tests/sweep/test_dependents.py",

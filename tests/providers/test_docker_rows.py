@@ -271,3 +271,12 @@ def test_an_image_has_as_many_references_as_an_engine_counts(
     found = image(row, "local")
     assert found is not None
     assert found.tags == references
+
+
+def test_labels_of_anonymous_volumes_may_keep_the_container_and_are_not_its_own() -> None:
+    kept = {"Type": "volume", "VolumeOptions": {"Labels": {"reaper.keep": ""}}}
+    named = {"Type": "volume", "Source": "data", "VolumeOptions": {"Labels": {"named": ""}}}
+    found = inspected(HostConfig={**INSPECTED["HostConfig"], "Mounts": [kept, named, None, {"Type": "volume"}]})
+    assert found.volume_labels == {"reaper.keep": ""}
+    assert "reaper.keep" in found.protecting_labels
+    assert "reaper.keep" not in found.own_labels

@@ -150,6 +150,15 @@ def _folders(row: Row) -> set[str]:
     return {folder[1] for source in binds if (folder := _VOLUME_FOLDER.search(source)) is not None}
 
 
+def _labels_of_anonymous_volumes(host: Row) -> Mapping[str, str] | None:
+    """The labels that the creator of a container gave to volumes without a name, which the engine deletes with it."""
+    given, found = host.get("Mounts"), dict[str, str]()
+    for mount in map(table, given if isinstance(given, list) else ()):
+        if mount.get("Type") == "volume" and not mount.get("Source"):
+            found |= labels(table(mount.get("VolumeOptions")).get("Labels")) or {}
+    return found or None
+
+
 def listed_container(
     row: Row, endpoint: str, directory: Directory | None = None, known: Mapping[str, Links] | None = None
 ) -> Resource:
@@ -267,6 +276,7 @@ def inspected_container(row: Row, endpoint: str, directory: Directory | None = N
         image_id=text(row.get("Image")),
         inherited=inherited,
         uses=_uses(row, row.get("Image"), directory or Directory(), configured_links(row)),
+        volume_labels=_labels_of_anonymous_volumes(host),
         footprint=_footprint(host),
         restart_policy=(restart if isinstance(restart, str) else "") or "no",
         lost_when_stopped=removed if isinstance(removed := host.get("AutoRemove"), bool) else None,
