@@ -228,7 +228,19 @@ class Status(Observer):
 
     def decided(self, endpoint: str, decisions: Sequence[Decision]) -> None:
         """See ``sweep.Observer``."""
-        self._found(endpoint, decisions)
+        if (shown := self.endpoints.get(endpoint)) is None:
+            return
+        shown.held = len(decisions)
+        shown.states = Counter(decision.resource.state.value for decision in decisions)
+        # What no policy of that sweep was due for is garbage all the same.
+        reapable = [decision for decision in decisions if decision.reap or decision.reason is Reason.NOT_DUE]
+        shown.reapable = len(reapable)
+        shown.young = len(young_and_running(decisions))
+        shown.oldest = min((d.since for d in reapable if d.since is not None), default=None)
+        shown.shown = tuple(
+            Reapable(d.resource.id, d.resource.name, d.resource.kind.value, d.policy, d.sentence, d.since)
+            for d in reapable[:SHOWN_REAPABLE]
+        )
 
     def finished(self, report: EndpointReport) -> None:
         """See ``sweep.Observer``."""
@@ -238,23 +250,7 @@ class Status(Observer):
         endpoint.clock_skew = report.clock_skew
         endpoint.cap = f"{report.cap.wanted} would have gone, {report.cap.limit}" if report.cap else None
         if report.decisions:
-            self._found(report.endpoint, report.remaining)
-
-    def _found(self, name: str, there: Sequence[Decision]) -> None:
-        endpoint = self.endpoints.get(name)
-        if endpoint is None:
-            return
-        endpoint.held = len(there)
-        endpoint.states = Counter(decision.resource.state.value for decision in there)
-        # What no policy of that sweep was due for is garbage all the same.
-        reapable = [decision for decision in there if decision.reap or decision.reason is Reason.NOT_DUE]
-        endpoint.reapable = len(reapable)
-        endpoint.young = len(young_and_running(there))
-        endpoint.oldest = min((d.since for d in reapable if d.since is not None), default=None)
-        endpoint.shown = tuple(
-            Reapable(d.resource.id, d.resource.name, d.resource.kind.value, d.policy, d.sentence, d.since)
-            for d in reapable[:SHOWN_REAPABLE]
-        )
+            self.decided(report.endpoint, report.remaining)
 
     def remember(self, at: datetime, report: EndpointReport) -> None:
         """Show the results of a sweep that acted, the newest first."""
