@@ -632,4 +632,9 @@ OF_PAIRS = (
         "gone |= {id_ for unit in units for id_ in unit.unanswered} - self.there",
         "gone |= {id_ for unit in units for id_ in unit.unanswered}",
     ),
+    Mutant(
+        "what the index lacks keeps what it is linked to and its session",
+        "await self._add_lacking(found, unreadable, call)",
+        "pass",
+    ),
 )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reaper.core.model import Resource
+from reaper.providers.base import Call
 from reaper.providers.daytona.current import LEAST, PARTS, SLOW, Current
 from reaper.providers.daytona.sandboxes import sandbox
 from tests.daytona.loop import JumpingLoop
@@ -41,7 +42,7 @@ class Organisation:
         ]
         self.knows_filters = knows_filters
         self.pages = self.at_once = self.most = self.asked = 0
-        self.current = Current("rl-org", self._ask, self._read, self._never, self._state)
+        self.current = Current("rl-org", self._ask, self._read, self._never, self._state, add=self._add)
 
     async def _ask(self, filters: Mapping[str, str], cursor: str) -> dict[str, Any]:
         self.pages, self.at_once = self.pages + 1, self.at_once + 1
@@ -63,6 +64,9 @@ class Organisation:
 
     async def _never(self, resource: Resource) -> Resource:
         raise AssertionError(resource)
+
+    async def _add(self, found: dict[str, Resource], call: Call) -> None:
+        """It lacks nothing."""
 
     async def _state(self, id_: str) -> str | None:
         self.asked += 1

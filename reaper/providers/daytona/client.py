@@ -22,6 +22,7 @@ from reaper.errors import DeniedError, DependencyError, InvalidError, NotFoundEr
 from reaper.providers.abilities import Evidence
 from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits
 from reaper.providers.daytona.current import Current
+from reaper.providers.daytona.database import Database
 from reaper.providers.daytona.http import CHANGE, READ, Api
 from reaper.providers.daytona.links import Links
 from reaper.providers.daytona.pages import pages
@@ -75,7 +76,11 @@ class DaytonaReader:
         self._skew = timedelta(0), timedelta(0)
         self._links = links or Links()
         self._has_links = True
-        self._current = Current(self.endpoint, self._page, self._take, self.inspect, self._listed_state)
+        self._database = Database(self._api, self.endpoint, organisation.page_size)
+        self._index_lacks = False  # whether the last listing had to be added to
+        self._current = Current(
+            self.endpoint, self._page, self._take, self.inspect, self._listed_state, add=self._add_what_lacked
+        )
         self._accepted: set[str] = set()  # ids whose deletion was accepted, and which are not known to be gone
 
     async def list(
@@ -100,10 +105,23 @@ class DaytonaReader:
         unreadable = 0
         async for page in pages(self.endpoint, self._page, {}, call):
             unreadable += await self._take(page, found)
+        before = len(found)
+        await self._add_lacking(found, unreadable, call)
+        self._index_lacks = len(found) > before
         self._links.forget_all_but(found.keys())
         self._links.save()
         skew, error = self._skew
         return Inventory(tuple(found.values()), skew, unreadable, error)
+
+    async def _add_lacking(self, found: dict[str, Resource], unreadable: int, call: Call) -> None:
+        """Add what the listing lacks, of which so many rows could not be read."""
+        take = partial(self._take, found=found)
+        await self._database.add_lacking(found, lambda: len(found) + unreadable, take, call)
+
+    async def _add_what_lacked(self, found: dict[str, Resource], call: Call) -> None:
+        """Likewise, where the last listing lacked something."""
+        if self._index_lacks:
+            await self._add_lacking(found, 0, call)
 
     async def identify(self, call: Call) -> None:
         """Its address and its key say it all."""

@@ -26,6 +26,8 @@ LEAST = 100  # rows of each part
 
 Rows = Callable[[Sequence[object], dict[str, Resource]], Awaitable[object]]
 
+Adding = Callable[[dict[str, Resource], Call], Awaitable[None]]
+
 
 class Current:
     """Answers about the present.
@@ -36,6 +38,7 @@ class Current:
         read: puts the sandboxes of some rows into a table.
         inspect: looks at one.
         state: asks a listing for one by its id: its state, or None.
+        add: adds to a table what the listing lacks.
     """
 
     def __init__(
@@ -45,12 +48,15 @@ class Current:
         read: Rows,
         inspect: Callable[[Resource], Awaitable[Resource]],
         state: Callable[[str], Awaitable[str | None]],
+        *,
+        add: Adding,
     ) -> None:
         self._endpoint = endpoint
         self._ask = ask
         self._read = read
         self._inspect = inspect
         self._state = state
+        self._add = add
         self._view: Kept[Mapping[str, Sequence[Resource]]] = Kept(lambda took: took + max(SHARED_VIEW, 2 * took))
         self._news: Kept[Sequence[Resource]] = Kept(lambda _: SHARED_NEWS)
         self._sweep: object = None
@@ -83,14 +89,16 @@ class Current:
 
         async def read(_: Call) -> Mapping[str, Sequence[Resource]]:
             view: dict[str, list[Resource]] = {}
-            for listed in (await self._all(call)).values():
+            found = await self._all(call)
+            await self._add(found, call)
+            for listed in found.values():
                 if listed.group is not None:
                     view.setdefault(listed.group, []).append(listed)
             return view
 
         return read
 
-    async def _all(self, call: Call) -> Mapping[str, Resource]:
+    async def _all(self, call: Call) -> dict[str, Resource]:
         """All that there is, in parts by the time of creation where one listing after the other would take too long.
 
         Each page waits for the one before it, and for its retries. Raises ProviderError.

@@ -66,6 +66,12 @@ def is_being_destroyed(row: Row) -> bool:
     return text(row.get("desiredState")) == "destroyed" or text(row.get("state")) in ("destroying", "destroyed")
 
 
+def id_of(row: object) -> str:
+    """The id of a row; empty where it has none that a request could name."""
+    id_ = (text(row.get("id")) or "") if isinstance(row, dict) else ""
+    return id_ if _ID.fullmatch(id_) else ""
+
+
 def _minutes(row: Row, key: str) -> int | None:
     interval = row.get(key)
     return interval if isinstance(interval, int) and not isinstance(interval, bool) else None
@@ -114,10 +120,8 @@ def sandbox(
     """
     if not isinstance(row, dict):
         raise ValueError("a sandbox that is no object")  # noqa: TRY004 - one error for all that is odd in an answer
-    id_ = text(row.get("id")) or ""
-    unreadable = None
-    if not _ID.fullmatch(id_):
-        id_, unreadable = "", "its row has no id that a request could name"
+    id_ = id_of(row)
+    unreadable = None if id_ else "its row has no id that a request could name"
     try:
         created, updated, active = (
             moment(row.get("createdAt")),

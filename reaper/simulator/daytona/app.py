@@ -260,7 +260,8 @@ class Daytona:
 
     async def _list(self, request: web.Request, home: _Home) -> web.Response:
         query = parse(_params(request))
-        rows, cursor = query.page(home.organisation.views.pick())
+        views = home.organisation.views
+        rows, cursor = query.page(views.pick(), views.lost)
         items = b",".join([row.item or self._item(row) for row in rows])
         body = b'{"items":[' + items + b'],"nextCursor":' + _bytes(cursor) + b"}"
         return web.Response(body=body, content_type="application/json", charset="utf-8")

@@ -112,10 +112,14 @@ class Views:
 
     Args:
         flap: the share of the requests that the late one answers.
+
+    Attributes:
+        lost: ids that no list shows: a search index may lack a row for good, and the answer of one of its shards.
     """
 
     def __init__(self, lag: float, flap: float, seed: str) -> None:
         self.fresh = Index()
+        self.lost: set[str] = set()
         self._late = Index() if lag > 0 and flap > 0 else None
         self._lag = int(lag * 1_000_000)
         self._flap = flap

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -28,13 +28,13 @@ class Query:
     after: tuple[Key, str] | None
     nothing: bool  # the cursor could be decoded and means nothing
 
-    def page(self, index: Index) -> tuple[list[Sandbox], str | None]:
-        """The rows of the page, and the cursor of the next one."""
+    def page(self, index: Index, lost: Container[str] = ()) -> tuple[list[Sandbox], str | None]:
+        """The rows of the page, without those whose ids are lost, and the cursor of the next one."""
         found: list[Sandbox] = []
         if self.nothing:
             return found, None
         for row in index.walk(self.sort, descending=self.descending, after=self.after):
-            if all(test(row) for test in self.tests):
+            if row.id not in lost and all(test(row) for test in self.tests):
                 if len(found) == self.limit:
                     return found, encode_cursor(found[-1], self.sort)
                 found.append(row)

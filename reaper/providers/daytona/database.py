@@ -1,0 +1,107 @@
+"""What the search index lacks, by the older form of the listing, which reads the database.
+
+The newer form may read an index. That lags, may never have learnt of a sandbox, and answers 200 although one of its shards
+did not. A sandbox that it lacks would not only stay for good: it would keep neither its session nor what it is linked to.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Container, Sequence
+from typing import NamedTuple
+
+from reaper.errors import CredentialsError, ProviderError, RateLimitedError
+from reaper.providers.base import Call
+from reaper.providers.daytona.http import READ, Api
+from reaper.providers.daytona.sandboxes import id_of
+
+WITHIN = 15.0  # seconds for a page: the sweep is done without it
+TRIES = 2
+NOT_BEFORE = 600.0  # seconds until it is asked again where it gave no answer
+MOST_PAGES = 10_000
+
+
+class _Page(NamedTuple):
+    rows: list[object]
+    total: int
+    pages: int
+
+
+class Database:
+    """The older form of the listing, which some servers do not have any more.
+
+    Args:
+        api: makes the requests.
+        endpoint: its name, for messages.
+        limit: the rows of a page.
+    """
+
+    def __init__(self, api: Api, endpoint: str, limit: int) -> None:
+        self._api = api
+        self._endpoint = endpoint
+        self._limit = limit
+        self._not_before = -math.inf
+
+    async def add_lacking(
+        self,
+        listed: Container[str],
+        count: Callable[[], int],
+        take: Callable[[Sequence[object]], Awaitable[object]],
+        call: Call,
+    ) -> None:
+        """Let ``take`` have the rows that are not listed.
+
+        Its first page has the newest ones, so that what was created in the meantime costs one request. The others are asked
+        for while it has more than are listed: one request, as a rule.
+
+        Args:
+            listed: the ids of what the newer form lists, and of what was taken.
+            count: how many these are.
+            take: takes rows that are not among them.
+            call: makes each request.
+
+        Raises:
+            CredentialsError: the key is refused.
+        """
+        number = 1
+        while number <= MOST_PAGES and (page := await self._page(number, call)) is not None:
+            lacking = [row for row in page.rows if (id_ := id_of(row)) and id_ not in listed]
+            await take(lacking)
+            if count() >= page.total or number >= page.pages:
+                return
+            number += 1
+
+    async def _page(self, number: int, call: Call) -> _Page | None:
+        """None where there is none to be had: what the newer form has listed is all that is known then."""
+        clock = asyncio.get_running_loop().time
+        if clock() < self._not_before:
+            return None
+        failed = 0
+
+        async def ask() -> _Page | None:
+            nonlocal failed
+            params = {"page": str(number), "limit": str(self._limit)}
+            try:
+                async with asyncio.timeout(WITHIN):
+                    page, _ = await self._api.request("GET", "sandbox/paginated", READ, params)
+            except (CredentialsError, RateLimitedError):
+                raise
+            except (TimeoutError, ProviderError) as error:
+                failed += 1
+                if failed < TRIES and isinstance(error, ProviderError) and error.retryable:
+                    raise
+                return None
+            return _read(page)
+
+        found = await call(f"list what the index of {self._endpoint} lacks, page {number}", ask)
+        if found is None:
+            self._not_before = clock() + NOT_BEFORE
+        return found
+
+
+def _read(page: object) -> _Page | None:
+    if not isinstance(page, dict):
+        return None
+    rows, total, pages = page.get("items"), page.get("total"), page.get("totalPages")
+    if not isinstance(rows, list) or not isinstance(total, int) or not isinstance(pages, int):
+        return None
+    return _Page(rows, total, pages)
