@@ -13,7 +13,7 @@ import anyio
 
 from reaper import exits
 from reaper.config import load
-from reaper.core.decide import explain
+from reaper.core.decide import explain, of_living_owners, young_and_running
 from reaper.core.disk import DiskUsage
 from reaper.core.inventory_warnings import without_timers
 from reaper.core.lease_index import Leases
@@ -125,7 +125,8 @@ class Command:
         if kinds := self.plan.options.kinds:
             report = filtered(report, lambda decision: decision.resource.kind in kinds)
         report = self._view.only(report)
-        hints = hints_of(report, self.plan, self.arguments.argv, presets=not self._introduces())
+        living = self._of_the_living(report)
+        hints = hints_of(report, self.plan, self.arguments.argv, presets=not self._introduces(), living=living)
         if self._view.unowned:
             hints += without_preset(report)
         if self.plan.options.list_unjudged:
@@ -223,6 +224,19 @@ class Command:
         except ConfigError as error:
             fields = {"file": str(self.plan.metrics_textfile), "error": error.problem}
             self.log.error("metrics_not_written", **fields)  # noqa: TRY400 - a full disk is no bug: no traceback
+
+    def _of_the_living(self, report: Report) -> set[str]:
+        """The ids of what is only too young, and belongs to a process that is known to be alive."""
+        found: set[str] = set()
+        for endpoint in report.endpoints:
+            owners = next(e.owners for e in self.session.endpoints if e.reader.endpoint == endpoint.endpoint)
+            if owners is None or not young_and_running(endpoint.decisions):
+                continue
+            resources = [decision.resource for decision in endpoint.decisions]
+            proofs = owners.again(resources, self.rules.owner_rules, endpoint.clock_skew)
+            now = report.started_at + endpoint.clock_skew
+            found |= {d.resource.id for d in of_living_owners(endpoint.decisions, self.rules, now, proofs)}
+        return found
 
     def _reaped(self) -> Mapping[str, Collection[str]]:
         """By endpoint the names of the projects that were reaped, as far as the journal has them."""

@@ -14,7 +14,7 @@ from reaper.core.groups import Units
 from reaper.core.lease import Lease
 from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, Kind, Reason, Resource, State
-from reaper.core.owner_process import NO_PROOFS, OWNER_LABEL, Proofs
+from reaper.core.owner_process import NO_PROOFS, OWNER_LABEL, Fate, Proofs
 from reaper.core.rules import Judge, Rules
 
 CLOCKS_DIFFER = timedelta(minutes=1)
@@ -150,3 +150,19 @@ def young_and_running(decisions: Iterable[Decision]) -> list[Decision]:
     A killed run leaves its containers running and young, and no age threshold sees them.
     """
     return [d for d in decisions if d.reason is Reason.TOO_YOUNG and d.resource.state is State.RUNNING and d.owner]
+
+
+def of_living_owners(decisions: Sequence[Decision], rules: Rules, now: datetime, proofs: Proofs) -> list[Decision]:
+    """Those of ``young_and_running`` of which an owner is known to be alive.
+
+    Args:
+        decisions: all about one endpoint.
+        rules: the settings.
+        now: on the endpoint's clock.
+        proofs: what this host has found out about owner processes.
+    """
+    young = young_and_running(decisions)
+    if not young or proofs is NO_PROOFS:
+        return []
+    owners = Judge([decision.resource for decision in decisions], rules, Leases(()), now, proofs).processes
+    return [d for d in young if any(owner.fate is Fate.ALIVE for owner in owners.of(d.resource))]

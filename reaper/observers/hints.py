@@ -181,18 +181,34 @@ def without_preset(report: Report) -> list[str]:
     return [f"{what} the signs of no preset; labels, names or images in [scope], or a [[preset]], could own such"]
 
 
-def hints_of(report: Report, plan: Plan, argv: Sequence[str], *, presets: bool = True) -> list[str]:
-    """What the report suggests, a sentence each; with ``presets`` also which others would own something."""
+def hints_of(
+    report: Report, plan: Plan, argv: Sequence[str], *, presets: bool = True, living: Collection[str] = ()
+) -> list[str]:
+    """What the report suggests, a sentence each.
+
+    Args:
+        report: of the sweep.
+        plan: of the sweep.
+        argv: the arguments that it was made with.
+        presets: also say which others would own something.
+        living: the ids of what belongs to a process that is known to be alive.
+    """
     hints = [*cap_hints(report, argv), *_cache_hints(report, plan)]
     decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
-    young = young_and_running(decisions)
+    young = [d for d in young_and_running(decisions) if d.resource.id not in living]
     ages = [policy.older_than for policy in plan.rules.policies if policy.older_than is not None and not policy.asleep]
     if young and ages and not plan.one_off:
         keep = [word for only in plan.only for word in ("--only", only)]
         named = ["--config", plan.config] if plan.config else []
         command = _command(["--once", "--all", *named, *keep, *plan.narrow])
         subject = f"{counted(len(young), 'owned resource')} {is_or_are(len(young))}"
-        hints.append(f"{subject} running and younger than {human(min(ages))}; if no run is alive here: {command}")
+        go_on = f"if no run is alive here: {command}"
+        if living:
+            belong = "1 more belongs" if len(living) == 1 else f"{len(living)} more belong"
+            go_on = (
+                f"{belong} to a living process, and --once --all would delete {'it' if len(living) == 1 else 'those'}, too"
+            )
+        hints.append(f"{subject} running and younger than {human(min(ages))}; {go_on}")
     hints += _soon(report, plan, argv)
     if plan.everything and plan.options.act and (kept := not_taken(decisions)) is not None:
         hints.append(kept)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from devkit.faults import Fault, FaultProxy
+from reaper import owner_label
 from tests.program.fakeengine import FakeEngine
 from tests.program.wrapped import several
 from tests.run import Ended, Program
@@ -192,6 +193,22 @@ def test_young_and_running_ones_are_kept_with_the_hint(run: Program, fake: FakeE
     ended = run(*command)
     assert (ended.code, hints(ended)) == (0, ["1 owned resource is kept in spite of --all: 1 protected"])
     assert fake.names() == {"kept", "neighbour"}
+
+
+def test_nobody_is_told_to_delete_what_belongs_to_a_living_process(run: Program, fake: FakeEngine) -> None:
+    """With --all it would go, and its run is known to be alive."""
+    owner = dict([owner_label().split("=", 1)])
+    fake.add("living", "running", ago="5m", labels=owner)
+    assert hints(run("--once")) == []
+    fake.add("young", "running", ago="5m")
+    (hint,) = hints(run("--once"))
+    assert hint == (
+        "1 owned resource is running and younger than 24 h; 1 more belongs to a living process, and --once --all would"
+        " delete it, too"
+    )
+    fake.add("dead", "running", ago="5m", labels={key: f"{value[:-1]}{int(value[-1]) ^ 1}" for key, value in owner.items()})
+    assert hints(run("--once"))[0].startswith("2 owned resources are running and younger than 24 h; 1 more belongs")
+    assert fake.changes() == []
 
 
 def test_the_hint_reaches_no_further_than_the_command_did(run: Program, fake: FakeEngine, tmp_path: Path) -> None:
