@@ -467,6 +467,19 @@ def test_a_whole_host_is_cleaned_and_its_neighbours_keep_everything(
     assert set(engine.images()) == kept | {DEFAULT_IMAGE, "tb__hello__client:latest"}  # two names of one image
 
 
+def test_what_is_unused_goes_from_an_engine_with_live_restore_where_nothing_runs(
+    flavour: str, reaper: Program, tmp_path: Path
+) -> None:
+    with PrivateEngine(flavour).start(live_restore=True) as engine:
+        volume(engine, "bench-data")
+        engine.restart()
+        config = toml(tmp_path, OWNED + UNUSED)
+        env = {"DOCKER_HOST": engine.host}
+        assert reaper("--once", "--json", *config, env=env).outcomes() == {}
+        ended = reaper("--once", "--json", *config, env=env)
+        assert ended.outcomes() == {"bench-data": "deleted"}, ended.err
+
+
 def test_what_was_used_before_an_engine_forgot_that_and_kept_its_containers_stays(
     flavour: str, reaper: Program, tmp_path: Path
 ) -> None:

@@ -70,3 +70,29 @@ async def test_a_network_uses_the_one_that_is_its_configuration(any_engine: Engi
         await provider.delete(found["configuration"])
     finally:
         await provider.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.engines(*needs.DOCKERS)
+async def test_what_others_have_of_a_container_is_known_and_what_protects_its_volumes(any_engine: EngineClient) -> None:
+    """The folder of its anonymous volume, and a link at a network."""
+    any_engine.import_image()
+    any_engine.create_network("shared")
+    mount = {"Type": "volume", "Target": "/data", "VolumeOptions": {"Labels": {"reaper.keep": ""}}}
+    body = {"Image": DEFAULT_IMAGE, "Cmd": list(SLEEPS), "HostConfig": {"NetworkMode": "shared", "Mounts": [mount]}}
+    had = any_engine.api.must("POST", "/containers/create?name=had", body)["Id"]
+    (place,) = any_engine.inspect(had)["Mounts"]
+    folder = any_engine.api.must("GET", f"/volumes/{place['Name']}")["Mountpoint"]
+    any_engine.create("of-folder", binds=[f"{folder}:/work"])
+    linked = {"EndpointsConfig": {"shared": {"Links": ["had:db"]}}}
+    body = {"Image": DEFAULT_IMAGE, "Cmd": list(SLEEPS), "HostConfig": {"NetworkMode": "shared"}, "NetworkingConfig": linked}
+    any_engine.api.must("POST", "/containers/create?name=of-link", body)
+    reader = DockerReader(DockerTable(name=NAME, host=any_engine.host))
+    try:
+        listed = (await reader.list(direct)).resources
+        found = {one.name: await reader.inspect(one) for one in listed if one.kind.runs}
+    finally:
+        await reader.close()
+    assert had in found["of-folder"].uses
+    assert had in found["of-link"].uses
+    assert "reaper.keep" in found["had"].protecting_labels

@@ -93,7 +93,7 @@ class Engine:
     @staticmethod
     async def _answer(path: str) -> object:
         assert path == "info"
-        return {"LiveRestoreEnabled": True}
+        return {"LiveRestoreEnabled": True, "ContainersRunning": 1}
 
     def _since(self, since: int, *, of_use: bool) -> list[dict[str, Any]]:
         found: deque[dict[str, Any]] = deque()

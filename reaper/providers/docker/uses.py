@@ -71,11 +71,16 @@ async def uses_since(
 
 
 async def _may_keep_bridge(connection: EngineConnection) -> bool:
-    """Whether the engine may have its network "bridge" from before its start, as it has while containers live on."""
+    """Whether the engine may have its network "bridge" from before its start, as it has while containers live on.
+
+    Of a container that had lived on then, and has ended since, the end would have been told.
+    """
     try:
-        return table(await connection.ask("info")).get("LiveRestoreEnabled") is not False
+        info = table(await connection.ask("info"))
     except ProviderError:
         return True
+    alive = info.get("ContainersRunning"), info.get("ContainersPaused")
+    return info.get("LiveRestoreEnabled") is not False and alive != (0, 0)
 
 
 def _untold(events: Iterable[Event]) -> frozenset[Kind]:
