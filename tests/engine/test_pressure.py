@@ -12,7 +12,7 @@ import pytest
 from devkit.client import DEFAULT_IMAGE
 from devkit.engine import PrivateEngine
 from tests import needs
-from tests.engine.lab import OWNED, exited, toml
+from tests.engine.lab import OWNED, containers, exited, toml
 from tests.engine.test_kinds import built
 from tests.run import Ended, Program
 from tests.service.daemon import Daemon, acts
@@ -114,10 +114,6 @@ def ran(reaper: Program, folder: Path, text: str = CONFIG, *more: str) -> Ended:
     return reaper("--once", "--json", *more, *toml(folder, text))
 
 
-def left(engine: PrivateEngine) -> set[str]:
-    return {row["Names"][0].removeprefix("/") for row in engine.api.must("GET", "/containers/json?all=1")}
-
-
 def in_order(program: Program) -> list[str]:
     """What was deleted, as the journal has it."""
     return [row["name"] for row in acts(program, outcome="deleted")]
@@ -139,7 +135,7 @@ def test_a_nearly_full_disk_is_emptied_to_low_and_no_further(flavour: str, tmp_p
         ended = ran(program, tmp_path, config)
         assert (ended.code, ended.outcomes()) == (0, {"mine-60": "deleted"}), ended.err
         assert used(mount) <= 0.88
-        assert left(engine) == {"mine-20", "mine-10", *OTHERS}
+        assert containers(engine) == {"mine-20", "mine-10", *OTHERS}
         (endpoint,) = ended.document["endpoints"]
         assert endpoint["disk"]["where"] == str(engine.data)
         assert endpoint["warnings"] == []
@@ -158,7 +154,7 @@ def test_on_a_full_disk_containers_go_before_images_and_what_may_not_go_is_named
         order = in_order(program)
         assert set(order[:3]) == MINE
         assert sorted(order[3:]) == ["acme/first:1", "acme/second:1"]
-        assert left(engine) == OTHERS
+        assert containers(engine) == OTHERS
         assert DEFAULT_IMAGE in engine.images()
         (warning,) = ended.document["endpoints"][0]["warnings"]
         assert "nothing more may be deleted" in warning
@@ -182,7 +178,9 @@ def test_inodes_are_freed_to_low_and_no_further(flavour: str, tmp_path: Path) ->
         assert ended.code == 0, ended.err
         assert used_inodes(mount) <= 0.80
         assert used(mount) < 0.75, "bytes were never too many"
-        assert 2 <= len(left(engine)) < 12, "a batch of eight is the most that goes before it is known what each gives back"
+        assert 2 <= len(containers(engine)) < 12, (
+            "a batch of eight is the most that goes before it is known what each gives back"
+        )
 
 
 CACHE = """
@@ -232,7 +230,7 @@ def test_the_service_empties_a_disk_that_fills_up_and_says_what_is_in_the_way(fl
         with Daemon(program, config).start() as daemon:
             daemon.wait("service_started")
             daemon.until(lambda: "reaper_disk_pressure{" in daemon.get("/metrics")[1], "a first measurement")
-            assert left(engine) > MINE
+            assert containers(engine) > MINE
             fill(mount, 0.95)
             started = daemon.wait("disk_pressure_started", endpoint="local")
             assert started["high"] == "60%"
@@ -241,7 +239,7 @@ def test_the_service_empties_a_disk_that_fills_up_and_says_what_is_in_the_way(fl
             )
             assert unrelieved is not None
             assert any(text.startswith("container theirs (20 MiB): not owned") for text in unrelieved["stays"])
-            assert left(engine) == OTHERS
+            assert containers(engine) == OTHERS
             assert unrelieved_by(daemon) == ["1.0"]
             assert "The disk is fuller than low, and nothing more may be deleted, on local" in daemon.get("/")[1]
             (mount / "others").unlink()

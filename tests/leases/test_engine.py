@@ -16,7 +16,7 @@ from reaper.leases.store import LeaseFile
 from reaper.providers.docker.containers import engine_id
 from reaper.providers.docker.volumes_images import reports_creation
 from tests import needs
-from tests.engine.lab import member_of
+from tests.engine.lab import containers, member_of
 from tests.run import Program
 
 pytestmark = pytest.mark.engines(*needs.DOCKERS)
@@ -44,11 +44,11 @@ def test_what_a_dead_run_made_goes_and_its_neighbours_things_stay(any_engine: En
     any_engine.create("q_guest_1", labels={**MINE, **member_of("q")}, cmd=OBEYS_TERM, start=True)
     # The neighbours' network has a guest of this run.
     any_engine.create("guest", labels=MINE, cmd=OBEYS_TERM, start=True, network="others-net")
-    everything = names(any_engine), set(any_engine.networks())
+    everything = containers(any_engine), set(any_engine.networks())
 
     ended = program("--once", "--json")
     assert (ended.code, ended.outcomes()) == (0, {}), ended.err
-    assert (names(any_engine), set(any_engine.networks())) == everything
+    assert (containers(any_engine), set(any_engine.networks())) == everything
 
     file.put(
         LeaseRecord(
@@ -64,7 +64,7 @@ def test_what_a_dead_run_made_goes_and_its_neighbours_things_stay(any_engine: En
     assert ended.code == 0, ended.err
     gone = ("mine", "mine-net", "p_main_1", "p_default", "guest")
     assert ended.outcomes() == dict.fromkeys(gone, "deleted"), ended.err
-    assert names(any_engine) == {"others", "unowned", "q_main_1", "q_guest_1"}
+    assert containers(any_engine) == {"others", "unowned", "q_main_1", "q_guest_1"}
     assert set(any_engine.networks()) == {"others-net", "unowned-net"}
 
 
@@ -153,7 +153,7 @@ def test_volumes_and_images_go_after_what_uses_them_and_only_those_that_the_run_
     dated = ["p_data"] if reports_creation(any_engine.api.must("GET", "/version")["ApiVersion"]) else []
     gone = ("mine", "mine-made", "mine-net", "mine-data", "mine-spare", "p_cache", "mine/built:1", *dated)
     assert ended.outcomes() == dict.fromkeys(gone, "deleted"), ended.err
-    assert names(any_engine) == {"unowned"}
+    assert containers(any_engine) == {"unowned"}
     assert any_engine.networks() == []
     assert any_engine.volumes() == sorted({"mine-used", "unowned-data", "older", "others-data", "p_data"} - {*dated})
     left = ["bench:1", "mine/result:1", "mine/twice:1", "mine/used:1", "older/built:1", "others/built:1", "others/twice:1"]
@@ -185,7 +185,3 @@ def test_volumes_and_images_go_after_what_uses_them_and_only_those_that_the_run_
 
     any_engine.clear()
     any_engine.remove_images()
-
-
-def names(engine: EngineClient) -> set[str]:
-    return {row["Names"][0].lstrip("/") for row in engine.api.must("GET", "/containers/json?all=1")}

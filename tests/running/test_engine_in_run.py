@@ -14,11 +14,12 @@ import pytest
 from reaper.providers.docker import upstream
 from reaper.providers.docker.settings import DockerTable
 from tests import needs
+from tests.engine.lab import containers
 from tests.engine.tls import TlsServer, authority, certificate
 from tests.program.test_docker_context import context
 from tests.run import Program
 from tests.running.lab import end_guards, until
-from tests.running.test_killed import WITHIN, names
+from tests.running.test_killed import WITHIN
 from tests.running.test_nested import NEST
 from tests.simulator.docker_world import World
 
@@ -69,7 +70,7 @@ def test_a_sweep_inside_of_a_run_keeps_what_its_lease_covers(program: Program, w
     assert ended.code == 0, ended.err
     assert "local: 1 deleted, 1 kept" in ended.out
     assert "mine" in ended.err
-    assert names(world) == set()
+    assert containers(world) == set()
 
 
 def test_another_engine_that_the_command_names_is_used(program: Program, tmp_path: Path, other: World) -> None:
@@ -90,7 +91,7 @@ def test_a_configured_engine_is_recognised(program: Program, tmp_path: Path, wor
     assert ended.err.count("deleted\t") == 1
     assert "kept\n" not in ended.err.replace(f"{table}: 1 deleted, 0 kept", "")
     assert "-of-run" not in ended.err
-    assert names(world) == set()
+    assert containers(world) == set()
 
 
 @pytest.mark.parametrize("level", ["run", "nested run"])
@@ -118,7 +119,7 @@ def test_a_claim_of_a_nested_run_is_known_to_every_later_sweep(program: Program,
     world.create("other", start=True)
     ended = program("--once", "--json")
     assert (ended.code, ended.outcomes()) == (0, {"mine": "deleted"})
-    assert names(world) == {"other"}
+    assert containers(world) == {"other"}
 
 
 def test_a_table_that_names_the_proxy_means_the_engine_behind_it(program: Program, world: World) -> None:
@@ -147,7 +148,7 @@ def test_a_record_that_names_another_engine_is_not_believed(program: Program, wo
     assert (shown, ran) == (f"Docker at {proxy}", "runs")
     assert f"reaper run: the engine behind {proxy}, the proxy of an outer reaper run, cannot be used directly: " in ended.err
     assert host in ended.err
-    assert (names(world), names(other)) == (set(), {"left"})
+    assert (containers(world), containers(other)) == (set(), {"left"})
 
 
 class Record:
@@ -251,11 +252,11 @@ def test_tls_files_are_handed_down(program: Program, world: World, tmp_path: Pat
                 assert process.stdout is not None
                 assert process.stdout.readline() == f"Docker at {server.host}\n"
                 assert process.stdout.readline().startswith("ready")
-                assert names(world) == {"neighbour", "level-1", "level-2"}
+                assert containers(world) == {"neighbour", "level-1", "level-2"}
             finally:
                 os.killpg(process.pid, signal.SIGKILL)
-            until(lambda: names(world) <= {"neighbour"}, "something is left", WITHIN)
+            until(lambda: containers(world) <= {"neighbour"}, "something is left", WITHIN)
         end_guards(program.folder)  # which look on for a while, and would warn of the server's end
-    assert names(world) == {"neighbour"}
+    assert containers(world) == {"neighbour"}
     log = (tmp_path / "guard.log").read_text()
     assert {json.loads(line)["level"] for line in log.splitlines()} <= {"info", "debug"}

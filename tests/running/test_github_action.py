@@ -9,9 +9,9 @@ import pytest
 
 from devkit.client import OBEYS_TERM, EngineClient
 from tests import needs
+from tests.engine.lab import containers
 from tests.run import Program
 from tests.running.lab import until
-from tests.running.test_killed import names
 
 FOLDER = Path(__file__).parents[2] / "deploy/github-action"
 RUNNER = 'node "$1/main.js" >&2 || exit 1; echo ready; read -r word; STATE_pid=$(sed -n s/pid=//p state) STATE_log=$(sed -n s/log=//p state) node "$1/post.js"'  # noqa: E501
@@ -54,13 +54,13 @@ def test_what_the_steps_made_goes_and_nothing_else(program: Program, engine_of_r
             client = docker.DockerClient(given["DOCKER_HOST"])
             client.containers.run("bench:1", OBEYS_TERM, name="mine", detach=True, network_mode="none")
             client.close()
-            assert names(engine_of_run) == {"neighbour", "mine"}
+            assert containers(engine_of_run) == {"neighbour", "mine"}
             made = engine_of_run.api.must("GET", "/containers/mine/json")
             assert made["Config"]["Labels"]["reaper.lease"] == given["REAPER_LEASE"]
             if ends:
                 out, err = runner.communicate("\n", timeout=60)
-                assert (runner.returncode, names(engine_of_run)) == (0, {"neighbour"}), err
+                assert (runner.returncode, containers(engine_of_run)) == (0, {"neighbour"}), err
                 assert "mine" in out
         finally:
             runner.kill()
-    until(lambda: names(engine_of_run) == {"neighbour"}, "something is left", 20.0)
+    until(lambda: containers(engine_of_run) == {"neighbour"}, "something is left", 20.0)

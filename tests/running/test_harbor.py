@@ -14,10 +14,10 @@ import pytest
 
 from devkit.client import EngineClient
 from devkit.engine import PrivateEngine
+from tests.engine.lab import containers
 from tests.run import Program
 from tests.running.lab import guards, until
 from tests.running.runners import HARBOR, RealRunner, in_trial
-from tests.running.test_killed import names
 
 JOB = Path(__file__).with_name("harbor_job.py")
 ROOT = JOB.parents[2]
@@ -59,11 +59,11 @@ def test_what_a_job_made_goes_at_its_end_and_nothing_else(program: Program, engi
         assert seen["sandbox"]["labels"] == {"run": "mine", "reaper.lease": seen["lease"]}
         made = engine_of_run.api.must("GET", "/containers/mine-0/json")
         assert made["Config"]["Labels"]["reaper.lease"] == seen["lease"]
-        assert names(engine_of_run) == {*OTHERS, "mine-0"}
+        assert containers(engine_of_run) == {*OTHERS, "mine-0"}
         (known,) = program("leases", "list", "--json").document["leases"]
         assert (known["id"], known["state"]) == (seen["lease"], "live")
         after = go_on(process)
-        assert names(engine_of_run) == OTHERS
+        assert containers(engine_of_run) == OTHERS
         assert after["variables"] == {"DOCKER_HOST": engine_of_run.host, "REAPER_LEASE": None}
         assert after["sandbox"]["labels"] == {"run": "mine"}
         _, err = process.communicate(timeout=60)
@@ -79,7 +79,7 @@ def test_what_a_killed_job_made_goes_and_nothing_else(program: Program, engine_o
             process.kill()
         else:
             os.killpg(process.pid, signal.SIGKILL)
-        until(lambda: names(engine_of_run) == OTHERS, "something is left", 15.0)
+        until(lambda: containers(engine_of_run) == OTHERS, "something is left", 15.0)
     until(lambda: not guards(program.folder), "its guard was not dismissed")
 
 
@@ -91,16 +91,16 @@ def test_jobs_that_run_side_by_side_keep_one_lease_until_the_last_has_ended(
         labels = [engine_of_run.api.must("GET", f"/containers/mine-{n}/json")["Config"]["Labels"] for n in (0, 1)]
         assert [found["reaper.lease"] for found in labels] == [lease, lease]
         assert go_on(process)["variables"]["REAPER_LEASE"] == lease
-        assert names(engine_of_run) == {*OTHERS, "mine-0", "mine-1"}
+        assert containers(engine_of_run) == {*OTHERS, "mine-0", "mine-1"}
         assert go_on(process)["variables"]["REAPER_LEASE"] is None
-        assert names(engine_of_run) == OTHERS
+        assert containers(engine_of_run) == OTHERS
 
 
 def test_a_job_that_is_to_keep_its_containers_has_no_lease(program: Program, engine_of_run: EngineClient) -> None:
     with running(program, engine_of_run, 1, "keep_containers=yes") as process:
         assert line(process)["lease"] is None
         go_on(process)
-        assert names(engine_of_run) == {*OTHERS, "mine-0"}
+        assert containers(engine_of_run) == {*OTHERS, "mine-0"}
 
 
 def test_a_job_without_a_lease_does_not_start(program: Program, engine_of_run: EngineClient) -> None:
@@ -111,7 +111,7 @@ def test_a_job_without_a_lease_does_not_start(program: Program, engine_of_run: E
     assert err.startswith("reaper: no lease can be taken, so the job was not started: ")
     assert "soon" in err
     assert "Traceback" not in err
-    assert names(engine_of_run) == OTHERS
+    assert containers(engine_of_run) == OTHERS
 
 
 def projects(engine: PrivateEngine) -> set[str]:

@@ -11,16 +11,13 @@ import pytest
 
 from devkit.client import EngineClient
 from tests.daytona.server import Served
+from tests.engine.lab import containers
 from tests.run import Program
 from tests.running.lab import guards, until
 
 MAKER = Path(__file__).with_name("maker.py")
 WITHIN = 15.0  # seconds: the window of 10 and 5 more
 MADE = 6
-
-
-def names(engine: EngineClient) -> set[str]:
-    return {c["Names"][0].removeprefix("/") for c in engine.api.must("GET", "/containers/json?all=1")}
 
 
 @pytest.mark.parametrize("killed", ["the command", "reaper run", "the process group"])
@@ -39,7 +36,7 @@ def test_all_that_it_made_goes_and_nothing_else(
         word, pid = process.stdout.readline().split()
         assert word == "ready"
         mine = {f"mine-{number}" for number in range(MADE)}
-        assert names(engine) == {"neighbour", "foreign", *mine}
+        assert containers(engine) == {"neighbour", "foreign", *mine}
         assert served.left() == {"neighbour", *mine}
         if killed == "the command":
             os.kill(int(pid), signal.SIGKILL)
@@ -51,7 +48,7 @@ def test_all_that_it_made_goes_and_nothing_else(
             os.killpg(process.pid, signal.SIGKILL)
             cause = "killed"
         gone = {"neighbour", "foreign"}
-        until(lambda: names(engine) == gone and served.left() == {"neighbour"}, "something is left", WITHIN)
+        until(lambda: containers(engine) == gone and served.left() == {"neighbour"}, "something is left", WITHIN)
         ended = program.finish(process)
     assert ended.code == (137 if killed == "the command" else -9), ended.err
     if killed == "the command":

@@ -14,9 +14,10 @@ import pytest
 from devkit.client import OBEYS_TERM, EngineClient
 from reaper.leases.sources import NAME
 from reaper.leases.store import LeaseFile
+from tests.engine.lab import containers
 from tests.run import Program
 from tests.running.lab import guards, until
-from tests.running.test_killed import WITHIN, acts, names
+from tests.running.test_killed import WITHIN, acts
 
 NEST = Path(__file__).with_name("nest.py")
 STAYS = {"neighbour", "foreign"}
@@ -47,7 +48,7 @@ def nested(program: Program, engine: EngineClient, depth: int = 2, way: str = "e
             assert process.stdout is not None
             words = process.stdout.readline().split()
             assert words, process.stderr and process.stderr.read()
-            assert names(engine) == {*STAYS, *(f"level-{number}" for number in range(1, depth + 1))}
+            assert containers(engine) == {*STAYS, *(f"level-{number}" for number in range(1, depth + 1))}
             yield Nested(process, int(words[1]))
         finally:
             with suppress(ProcessLookupError):
@@ -55,8 +56,8 @@ def nested(program: Program, engine: EngineClient, depth: int = 2, way: str = "e
 
 
 def left_is(engine: EngineClient, expected: set[str]) -> None:
-    until(lambda: names(engine) <= expected, "something is left", WITHIN)
-    assert names(engine) == expected
+    until(lambda: containers(engine) <= expected, "something is left", WITHIN)
+    assert containers(engine) == expected
 
 
 @pytest.mark.engines("docker-20.10", "docker-28.5", "podman-5.8")
@@ -95,7 +96,7 @@ def test_the_outer_run_alone_is_killed(program: Program, engine_of_run: EngineCl
         if way == "child":
             left_is(engine_of_run, {*STAYS, "level-2"})
             assert program("--once", "--all", env={"DOCKER_HOST": engine_of_run.host}).code == 0
-            assert names(engine_of_run) >= {"level-2", "foreign"}
+            assert containers(engine_of_run) >= {"level-2", "foreign"}
             os.kill(found.inner, signal.SIGTERM)
         left_is(engine_of_run, STAYS)
         until(lambda: "live" not in states(program), "a lease has not ended", WITHIN)

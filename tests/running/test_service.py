@@ -12,11 +12,11 @@ import pytest
 
 from reaper.core.lease import IN_FLIGHT
 from tests.daytona.server import Served
+from tests.engine.lab import containers
 from tests.program.wrapped import started
 from tests.run import Program
 from tests.running.conftest import Simulated
 from tests.running.lab import guards, until
-from tests.running.test_killed import names
 from tests.running.test_nested import NEST
 from tests.running.test_run import QUICKLY, Making, killed_in_clean_up
 from tests.service.daemon import SELDOM, Daemon, acts
@@ -87,13 +87,13 @@ def test_those_that_are_killed_are_cleaned_up_after(program: Program, service: P
             assert process.stdout is not None
             assert process.stdout.readline()
             assert outer.stdout is not None
-            ready, guarding, made = outer.stdout.readline(), guards(program.folder), names(client)
+            ready, guarding, made = outer.stdout.readline(), guards(program.folder), containers(client)
             os.killpg(outer.pid, signal.SIGKILL)
             process.kill()
             assert ready.startswith("ready")
             assert (guarding, made) == ([], {"neighbour", "level-1", "level-2"})
             until(lambda: served.left() == {"neighbour"}, "it is left", WINDOW)
-            until(lambda: names(client) == {"neighbour"}, "it is left", WINDOW)
+            until(lambda: containers(client) == {"neighbour"}, "it is left", WINDOW)
             for name in ("mine", "level-1", "level-2"):
                 daemon.wait("deleted", name=name)
         assert daemon.stop() == 0

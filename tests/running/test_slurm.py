@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from devkit.client import EngineClient
+from tests.engine.lab import containers
 from tests.run import Program
 from tests.running.lab import until
-from tests.running.test_killed import names
 
 FOLDER = Path(__file__).parents[2] / "deploy/slurm"
 JOBS = Path("/run/reaper-slurm")
@@ -58,9 +58,9 @@ def test_what_carries_the_label_is_kept_from_the_prolog_to_the_epilog_and_goes_t
     engine_of_run.create("neighbour", start=True)
     engine_of_run.create("foreign", start=True, labels={label: "another-job"})
     assert program("--once", "--all", env={"DOCKER_HOST": engine_of_run.host}).code == 0
-    assert names(engine_of_run) == {"mine", "neighbour", "foreign"}
+    assert containers(engine_of_run) == {"mine", "neighbour", "foreign"}
     assert job.run("epilog.sh") == ""
-    until(lambda: names(engine_of_run) == {"neighbour", "foreign"}, "it is left", 30.0)
+    until(lambda: containers(engine_of_run) == {"neighbour", "foreign"}, "it is left", 30.0)
     assert job.run("task_prolog.sh") == ""
 
 

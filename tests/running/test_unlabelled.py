@@ -18,6 +18,7 @@ from devkit.client import EngineClient
 from devkit.compose import COMMAND
 from devkit.engine import PrivateEngine
 from tests import needs
+from tests.engine.lab import containers
 from tests.run import NO_DAYTONA, Program
 from tests.running.lab import end_guards, until
 from tests.simulator.docker_world import World
@@ -75,10 +76,6 @@ def test_anonymous_volumes_of_what_the_run_removed_go_and_no_others(
     gone_volumes = [act for act in acts(runner) if act["kind"] == "volume"]
     assert {act["reason"] for act in gone_volumes} == {"lease_ended"}
     assert "another client" not in json.dumps(gone_volumes), "an engine's own removal with a container is not another's"
-
-
-def names(engine: EngineClient) -> set[str]:
-    return {row["Names"][0].removeprefix("/") for row in engine.api.must("GET", "/containers/json?all=1")}
 
 
 def acts(program: Program) -> list[dict[str, str]]:
@@ -205,7 +202,7 @@ def test_containers_of_forgotten_images_go_and_no_others(
         else:
             (tmp_path / "go").touch()
             assert runner.finish(process).code == 0
-        until(lambda: names(engine) == {"neighbour"}, f"not right: {names(engine)}", WITHIN)
+        until(lambda: containers(engine) == {"neighbour"}, f"not right: {containers(engine)}", WITHIN)
     assert {act["reason"] for act in acts(runner)} == {"lease_ended"}
     engine.clear()
     engine.remove_images()
@@ -223,4 +220,4 @@ def test_a_running_container_goes_whose_image_the_engine_has_forgotten(tmp_path:
         finally:
             end_guards(tmp_path)
         assert ended.code == 0, ended.err
-        assert names(engine) == set(), ended.err
+        assert containers(engine) == set(), ended.err

@@ -12,7 +12,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from devkit.client import EngineClient
 from reaper.observers.journal import NAME
 from tests import secrecy
 from tests.run import Program
@@ -120,11 +119,6 @@ def name(connection: socket.socket, session: str) -> None:
 def of(session: str, **more: str) -> Mapping[str, str]:
     """The labels of what a session makes."""
     return {SESSION: session, "org.testcontainers": "true", "org.testcontainers.lang": "python", **more}
-
-
-def names(engine: EngineClient) -> set[str]:
-    """The containers that there are."""
-    return {row["Names"][0].lstrip("/") for row in engine.api.must("GET", "/containers/json?all=1")}
 
 
 def until(reached: Callable[[], bool], what: str) -> None:

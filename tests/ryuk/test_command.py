@@ -9,8 +9,9 @@ import pytest
 from devkit.client import OBEYS_TERM, SLEEPS, EngineClient
 from devkit.ports import free_port
 from reaper.simulator.faults import Fault
+from tests.engine.lab import containers
 from tests.run import Program
-from tests.ryuk.process import RyukProcess, deleted, names, of, until
+from tests.ryuk.process import RyukProcess, deleted, of, until
 from tests.simulator.docker_world import World
 
 
@@ -31,12 +32,12 @@ def test_a_dead_clients_things_go_although_another_one_lives(any_engine: EngineC
             with ryuk.client("c"):
                 any_engine.create("c-1", labels=of("c"), cmd=SLEEPS, start=True)
             gone = time.monotonic()
-            until(lambda: "c-1" not in names(any_engine), "end of c")
+            until(lambda: "c-1" not in containers(any_engine), "end of c")
             took = time.monotonic() - gone
             assert took < 0.5 + 5, "the reconnection timeout and 5 s"
-            assert {"a-1", "b-1", "a-new"} <= names(any_engine)
+            assert {"a-1", "b-1", "a-new"} <= containers(any_engine)
         assert ryuk.ended() == 0
-    assert names(any_engine) == {"a-ryuk", "a-kept", "foreign"}
+    assert containers(any_engine) == {"a-ryuk", "a-kept", "foreign"}
     assert set(any_engine.networks()) == set()
     assert any_engine.api.get(f"/images/{image}/json").status == 404
     acts = deleted(tmp_path)
@@ -118,7 +119,7 @@ def test_no_policy_and_no_scope_takes_anything(program: Program, world: World) -
         with ryuk.client("a"):
             world.create("a-1", labels=of("a"))
         assert ryuk.ended() == 0
-    assert names(world) == {"old", "expired"}
+    assert containers(world) == {"old", "expired"}
 
 
 def test_what_was_there_before_the_session_is_not_the_sessions(program: Program, world: World) -> None:
@@ -127,7 +128,7 @@ def test_what_was_there_before_the_session_is_not_the_sessions(program: Program,
         with ryuk.client("a"):
             world.create("a-1", labels=of("a"))
         assert ryuk.ended() == 0
-    assert names(world) == {"before"}
+    assert containers(world) == {"before"}
 
 
 def test_with_a_secret_only_who_knows_it_is_served(program: Program, tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_more_keys_may_be_allowed(program: Program, world: World) -> None:
             world.create_network("p_default", project)
             world.create("p-main-1", labels=project, cmd=OBEYS_TERM, start=True, network="p_default")
         assert ryuk.ended() == 0
-    assert names(world) == set()
+    assert containers(world) == set()
     assert set(world.networks()) == set()
 
 
@@ -169,7 +170,7 @@ def test_told_to_end_it_cleans_up_at_once_after_those_who_have_gone(program: Pro
         ryuk.wait("lease_reconnecting")
         ryuk.terminate()
         assert ryuk.ended() == 0
-    assert names(world) == set()
+    assert containers(world) == set()
     (told,) = ryuk.events("lease_expired")
     assert told["cause"] == "its connection was gone when this program ended"
 
@@ -182,9 +183,9 @@ def test_told_to_end_it_waits_for_those_who_are_connected(program: Program, worl
             ryuk.wait("signal")
             connection.sendall(b"label=org.testcontainers.session-id=b\n")
             assert connection.recv(100) == b"ACK\n"
-            assert names(world) == {"a-1"}
+            assert containers(world) == {"a-1"}
         assert ryuk.ended() == 0
-    assert names(world) == set()
+    assert containers(world) == set()
 
 
 def test_those_who_are_connected_to_the_end_lose_nothing(program: Program, world: World) -> None:
@@ -194,7 +195,7 @@ def test_those_who_are_connected_to_the_end_lose_nothing(program: Program, world
             world.create("b-1", labels=of("b"), cmd=OBEYS_TERM, start=True)
         ryuk.terminate()
         assert ryuk.ended() == 3
-    assert names(world) == {"a-1"}
+    assert containers(world) == {"a-1"}
     (told,) = ryuk.events("clients_still_connected")
     assert "still connected" in told["problem"]
     assert told["number"] == 1
@@ -217,7 +218,7 @@ def test_what_does_not_go_is_tried_again_and_told(program: Program, world: World
             world.create("stuck", labels=of("a"))
             world.create("a-1", labels=of("a"))
         assert ryuk.ended() == 3
-    assert names(world) == {"stuck"}
+    assert containers(world) == {"stuck"}
     (told,) = ryuk.events("ryuk_gave_up")
     assert (told["tries"], told["left"]) == (2, ["container stuck"])
     assert ryuk.events("ryuk_left_behind", left=["container stuck"])
@@ -229,7 +230,7 @@ def test_what_does_not_go_at_first_goes_with_a_later_try(program: Program, world
         with ryuk.client("a"):
             world.create("stuck", labels=of("a"))
         assert ryuk.ended() == 0
-    assert names(world) == set()
+    assert containers(world) == set()
 
 
 def test_the_time_is_up(program: Program, world: World) -> None:
@@ -247,7 +248,7 @@ def test_the_cap_holds(program: Program, world: World) -> None:
             for number in range(2):
                 world.create(f"a-{number}", labels=of("a"))
         assert ryuk.ended() == 4
-    assert names(world) == {"a-0", "a-1"}
+    assert containers(world) == {"a-0", "a-1"}
     (told,) = ryuk.events("ryuk_over_the_cap")
     assert "REAPER_LIMITS__MAX_LEASE_DELETIONS=2" in told["hint"]
 
@@ -258,7 +259,7 @@ def test_what_was_made_just_now_is_waited_for(program: Program, world: World, tm
             world.create("a-1", labels=of("a"))
         created = datetime.fromisoformat(world.inspect("a-1")["Created"])
         assert ryuk.ended() == 0
-    assert names(world) == set()
+    assert containers(world) == set()
     decided = datetime.fromisoformat(deleted(tmp_path)["a-1"]["decided_at"])
     assert decided - created > timedelta(seconds=2), "the listing tells whole seconds"
 
@@ -272,13 +273,13 @@ def test_killed_and_started_again_it_knows_who_was_there(program: Program, world
     with RyukProcess(program, RYUK_CONNECTION_TIMEOUT="100ms").started() as ryuk:
         with ryuk.client("a"):
             time.sleep(1.0)  # longer than both timeouts: that nothing happens cannot be waited for
-            assert names(world) == {"a-1", "b-1"}
-        until(lambda: names(world) == {"b-1"}, "end of a")
+            assert containers(world) == {"a-1", "b-1"}
+        until(lambda: containers(world) == {"b-1"}, "end of a")
         time.sleep(1.0)
         assert ryuk.process.poll() is None, "b has a minute to come back"
         ryuk.terminate()
         assert ryuk.ended() == 0
-    assert names(world) == {"b-1"}, "which the next process on this state directory waits for"
+    assert containers(world) == {"b-1"}, "which the next process on this state directory waits for"
 
 
 def test_the_port_is_as_it_is_reported(program: Program) -> None:

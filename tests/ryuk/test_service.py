@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from devkit.ports import free_port
+from tests.engine.lab import containers
 from tests.run import Program
-from tests.ryuk.process import LIMIT, name, names, of, until
+from tests.ryuk.process import LIMIT, name, of, until
 from tests.service.daemon import QUICK, SELDOM, Daemon
 from tests.simulator.docker_world import World
 
@@ -68,7 +69,7 @@ def test_clients_survive_the_service_by_coming_back(program: Program, world: Wor
             (lease,) = daemon.send("GET", "/leases")[1]["leases"]
             assert lease["state"] == "live"
             assert daemon.stop() == 0
-    assert names(world) == {"a-1"}
+    assert containers(world) == {"a-1"}
 
 
 def test_with_a_secret_only_who_knows_it_is_served(program: Program, tmp_path: Path) -> None:
