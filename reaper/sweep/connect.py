@@ -45,7 +45,8 @@ def _endpoint(spec: EndpointSpec, retry: RetryPolicy, state: Path, *, act: bool)
         is_local=is_local,
         socket=spec.address.removeprefix("unix://") if spec.address.startswith("unix://") else None,
     )
-    retrier, clock = Retrier(retry, reading=made.reading, changing=made.changing), HostClock(state) if is_local else None
+    retrier = Retrier(retry, reading=made.reading, changing=made.changing)
+    clock = HostClock(state) if name is not None and is_local else None
     return Endpoint(made.reader, retrier, memory, last_use, owners, clock)
 
 
