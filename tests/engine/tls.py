@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.providers.proxying import copy
+
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 
@@ -99,17 +101,10 @@ class TlsServer:
         engine_reader, engine_writer = await asyncio.open_unix_connection(self._upstream)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(_copy(reader, engine_writer), name="to the engine")
-                group.create_task(_copy(engine_reader, writer), name="to the client")
+                group.create_task(copy(reader, engine_writer), name="to the engine")
+                group.create_task(copy(engine_reader, writer), name="to the client")
         except* OSError:
             pass
         finally:
             for each in (writer, engine_writer):
                 each.transport.abort()
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    raise ConnectionResetError  # one side has closed: so does the other

@@ -294,18 +294,23 @@ def test_a_fifo_in_its_place_is_reported_and_not_waited_for(lab: Lab) -> None:
     assert "it is no regular file" in lab.told[0]
 
 
+def hold(journal: Journal, hang: threading.Event) -> None:
+    """Each write waits for the event."""
+    write = journal._writer._write
+
+    def hanging(job: object) -> None:
+        hang.wait()
+        write(job)  # type: ignore[arg-type]
+
+    journal._writer._write = hanging  # type: ignore[method-assign]
+
+
 def test_a_disk_that_hangs_delays_the_deletions_once_and_the_end_not_for_ever(lab: Lab) -> None:
     hang = threading.Event()
 
     async def main(journal: Journal) -> None:
         await journal.begin("gpu-1", "docker", [])
-        write = journal._writer._write
-
-        def hanging(job: object) -> None:
-            hang.wait()
-            write(job)  # type: ignore[arg-type]
-
-        journal._writer._write = hanging  # type: ignore[method-assign]
+        hold(journal, hang)
         for name in ("a", "b"):
             await sweep(journal, report(result(decision(name))))
         assert journal.degraded == "the disk did not answer within 0.05 s"
@@ -322,13 +327,7 @@ def test_a_queue_that_only_grows_is_cut_off(lab: Lab) -> None:
     hang = threading.Event()
 
     async def main(journal: Journal) -> None:
-        write = journal._writer._write
-
-        def hanging(job: object) -> None:
-            hang.wait()
-            write(job)  # type: ignore[arg-type]
-
-        journal._writer._write = hanging  # type: ignore[method-assign]
+        hold(journal, hang)
         for i in range(300):
             journal.finished(report(result(decision(f"c{i}"))))
         assert journal._writer.jobs.qsize() <= 256

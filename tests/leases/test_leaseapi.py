@@ -22,6 +22,7 @@ from reaper.leases.sources import NAME
 from reaper.leases.store import LeaseFile
 from reaper.leases.watcher import LeaseBook
 from reaper.providers.memory import VirtualClock
+from tests.library.service import Quiet
 from tests.sweep.lab import NOW
 
 HOLDER = {"host": "gpu-1", "pid": 4711, "command": "harbor run", "user": "ada"}
@@ -36,12 +37,6 @@ def anyio_backend() -> str:
 
 
 pytestmark = pytest.mark.anyio
-
-
-class Quiet:
-    def changed(self, record: LeaseRecord) -> None: ...
-
-    def failed(self, error: Exception) -> None: ...
 
 
 class Client:

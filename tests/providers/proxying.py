@@ -46,15 +46,15 @@ class Proxy:
             else:
                 back.write(head.replace(f"{parts.scheme}://{parts.netloc}", "", 1).encode())
             async with asyncio.TaskGroup() as group:
-                group.create_task(_copy(reader, back), name="there")
-                group.create_task(_copy(there, writer), name="back")
+                group.create_task(copy(reader, back), name="there")
+                group.create_task(copy(there, writer), name="back")
         except* OSError:
             pass
         finally:
             back.close()
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while data := await reader.read(65536):
         writer.write(data)
         await writer.drain()
