@@ -30,6 +30,11 @@ class Links:
     joined: frozenset[str] = frozenset()
 
 
+def joined(row: Row) -> frozenset[str]:
+    """The names of all networks of a container, in a row of a listing or in an inspection."""
+    return frozenset(table(table(row.get("NetworkSettings")).get("Networks")))
+
+
 def configured_links(row: Row) -> Links:
     """The links in a row of a listing, as far as it has them, or in an inspection."""
     host = table(row.get("HostConfig"))
@@ -48,7 +53,7 @@ def configured_links(row: Row) -> Links:
     mode = host.get("NetworkMode")
     if not places and isinstance(mode, str) and mode not in _NO_NETWORK and not mode.startswith(("container:", "ns:")):
         networks.add(mode)
-    return Links(frozenset(filter(None, containers)), frozenset(filter(None, networks)), frozenset(places))
+    return Links(frozenset(filter(None, containers)), frozenset(filter(None, networks)), joined(row))
 
 
 class Directory:
