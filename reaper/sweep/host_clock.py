@@ -19,6 +19,7 @@ from reaper.files import EndpointFile
 SMALLEST = 60.0  # seconds: clocks are set by less than this all the time
 DRIFT = 1.0  # seconds after which it is remembered anew how far the clock is ahead
 KEPT = timedelta(days=90)  # for which a jump is remembered
+MOST = 100  # jumps: each is looked at for each time of each resource
 _VERSION = 1
 
 
@@ -74,7 +75,7 @@ class HostClock:
         jumps = tuple(jump for jump in known.jumps if at - jump.at < KEPT)
         by = ahead - known.ahead
         if boot and boot == known.boot and abs(by) > SMALLEST:
-            jumps = (*jumps, Jump(at, timedelta(seconds=round(by))))
+            jumps = _no_more((*jumps, Jump(at, timedelta(seconds=round(by)))))
             did = "slept, or its clock was set forward, for" if by > 0 else "had its clock set back by"
             warnings.append(f"this host {did} {human(abs(jumps[-1].by))} since the last sweep: no age counts that")
         learnt = _Known(boot, ahead, jumps)
@@ -83,6 +84,14 @@ class HostClock:
             self._unwritten = learnt if problem is not None else None
             warnings += [problem] if problem is not None and jumps else []
         return jumps
+
+
+def _no_more(jumps: tuple[Jump, ...]) -> tuple[Jump, ...]:
+    """These, or the two oldest as one: what is as old as that has slept through both."""
+    if len(jumps) <= MOST:
+        return jumps
+    first, second, *others = jumps
+    return Jump(second.at, first.by + second.by), *others
 
 
 def jumps_of(clock: HostClock | None, warnings: list[str], *, learn: bool) -> tuple[Jump, ...]:

@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from reaper.providers.memory import Held
-from reaper.sweep.host_clock import HostClock
+from reaper.sweep.host_clock import MOST, HostClock
 from reaper.sweep.sweep import Endpoint
 from tests.sweep.lab import HOUR, MINUTE, NOW, Lab, running, stopped
 
@@ -94,6 +94,16 @@ async def test_clocks_that_are_adjusted_and_restarts_of_the_host_are_no_sleep(tm
     laptop.jump(MINUTE)
     assert await laptop.warned() == []
     assert laptop.left() == set()
+
+
+async def test_a_laptop_that_sleeps_all_the_time_remembers_its_last_sleeps(tmp_path: Path) -> None:
+    laptop = Laptop(tmp_path, trial("trial", 5))
+    for _ in range(MOST + 20):
+        await laptop.sweep()
+        laptop.jump(HOUR)
+    assert laptop.host_clock.look([], learn=True) == laptop.host_clock.look([], learn=True)
+    assert len(laptop.host_clock.look([], learn=True)) == MOST
+    assert laptop.left() == {"trial"}
 
 
 async def test_what_only_looks_remembers_no_sleep(tmp_path: Path) -> None:
