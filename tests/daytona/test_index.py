@@ -1,10 +1,12 @@
 """A search index that lacks sandboxes: the database, which the older form of the listing reads, shows them."""
 
+from datetime import timedelta
+
 import pytest
 
 from reaper.core.model import Report
 from reaper.sweep.runner import exit_code
-from tests.daytona.lab import DAY, FRESH, HARBOR, HOUR, Lab, everything, outcomes
+from tests.daytona.lab import DAY, FRESH, HARBOR, HOUR, SECOND, Lab, everything, outcomes
 from tests.daytona.test_groups import in_session
 
 pytestmark = pytest.mark.anyio
@@ -39,6 +41,37 @@ async def test_a_living_member_that_the_index_lacks_keeps_its_session(page_size:
         lose(lab, "alive")
         assert outcomes(await lab.sweep(table={"page_size": page_size})) == {}
         assert lab.left() >= {"alive", "ended"}
+
+
+async def test_a_follower_that_is_made_after_the_listing_and_that_the_index_lacks_keeps_its_owner() -> None:
+    async with Lab(behaviour=FRESH) as lab:
+        owner = lab.add("owner")
+        lab.leftovers(3)
+
+        def follow() -> None:
+            lab.add("follower", age=timedelta(0), linked=owner.id)
+            lose(lab, "follower")
+
+        lab.observer.on_decided = follow
+        report = await lab.sweep()
+        assert outcomes(report)["owner"] == "skipped"
+        assert lab.left() == {"owner", "follower"}
+
+
+async def test_a_member_that_joins_after_the_listing_and_that_the_index_lacks_keeps_its_session() -> None:
+    async with Lab(behaviour=FRESH) as lab:
+        lab.add("ended", labels=in_session("c"))
+
+        def join() -> None:
+            for number in range(70):  # more than a page of the newest
+                lab.add(f"other-{number}", age=timedelta(0))
+            lab.add("new", age=SECOND, labels=in_session("c"))
+            lose(lab, "new", *(f"other-{number}" for number in range(70)))
+
+        lab.observer.on_decided = join
+        report = await lab.sweep()
+        assert outcomes(report) == {"ended": "skipped"}
+        assert lab.left() >= {"ended", "new"}
 
 
 async def test_what_the_index_lacks_is_judged_and_goes_with_its_session() -> None:

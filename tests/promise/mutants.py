@@ -637,4 +637,9 @@ OF_PAIRS = (
         "await self._add_lacking(found, unreadable, call)",
         "pass",
     ),
+    Mutant(
+        "what is new and the index lacks keeps what it is linked to",
+        "await self._add_newest(found, listed.ids, listing)",
+        "pass",
+    ),
 )

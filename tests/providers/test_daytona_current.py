@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -42,7 +43,9 @@ class Organisation:
         ]
         self.knows_filters = knows_filters
         self.pages = self.at_once = self.most = self.asked = 0
-        self.current = Current("rl-org", self._ask, self._read, self._never, self._state, add=self._add)
+        self.current = Current(
+            "rl-org", self._ask, self._read, self._never, self._state, add=self._add, add_newest=self._add_newest
+        )
 
     async def _ask(self, filters: Mapping[str, str], cursor: str) -> dict[str, Any]:
         self.pages, self.at_once = self.pages + 1, self.at_once + 1
@@ -67,6 +70,9 @@ class Organisation:
 
     async def _add(self, found: dict[str, Resource], call: Call) -> None:
         """It lacks nothing."""
+
+    async def _add_newest(self, found: dict[str, Resource], listed: AbstractSet[str], call: Call) -> None:
+        """Likewise."""
 
     async def _state(self, id_: str) -> str | None:
         self.asked += 1

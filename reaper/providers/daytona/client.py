@@ -10,6 +10,7 @@ generated client 0.23 s and this 0.05 s. The tests hold what is read here agains
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -79,7 +80,13 @@ class DaytonaReader:
         self._database = Database(self._api, self.endpoint, organisation.page_size)
         self._index_lacks = False  # whether the last listing had to be added to
         self._current = Current(
-            self.endpoint, self._page, self._take, self.inspect, self._listed_state, add=self._add_what_lacked
+            self.endpoint,
+            self._page,
+            self._take,
+            self.inspect,
+            self._listed_state,
+            add=self._add_what_lacked,
+            add_newest=self._add_newest,
         )
         self._accepted: set[str] = set()  # ids whose deletion was accepted, and which are not known to be gone
 
@@ -122,6 +129,10 @@ class DaytonaReader:
         """Likewise, where the last listing lacked something."""
         if self._index_lacks:
             await self._add_lacking(found, 0, call)
+
+    async def _add_newest(self, found: dict[str, Resource], listed: AbstractSet[str], call: Call) -> None:
+        """Add what is newer than these, and which a listing of what is new lacks."""
+        await self._database.add_newest(found.keys() | listed, partial(self._take, found=found), call)
 
     async def identify(self, call: Call) -> None:
         """Its address and its key say it all."""

@@ -6,6 +6,7 @@ it is fresh.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import pairwise
@@ -39,6 +40,7 @@ class Current:
         inspect: looks at one.
         state: asks a listing for one by its id: its state, or None.
         add: adds to a table what the listing lacks.
+        add_newest: likewise what was created last, and is none of those whose ids are given.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Current:
         state: Callable[[str], Awaitable[str | None]],
         *,
         add: Adding,
+        add_newest: Callable[[dict[str, Resource], AbstractSet[str], Call], Awaitable[None]],
     ) -> None:
         self._endpoint = endpoint
         self._ask = ask
@@ -57,6 +60,7 @@ class Current:
         self._inspect = inspect
         self._state = state
         self._add = add
+        self._add_newest = add_newest
         self._view: Kept[Mapping[str, Sequence[Resource]]] = Kept(lambda took: took + max(SHARED_VIEW, 2 * took))
         self._news: Kept[Sequence[Resource]] = Kept(lambda _: SHARED_NEWS)
         self._sweep: object = None
@@ -147,6 +151,7 @@ class Current:
                 filters["createdAtAfter"] = parameter(listed.newest - OVERLAP)
             async for page in pages(self._endpoint, self._ask, filters, listing):
                 await self._read(page, found)
+            await self._add_newest(found, listed.ids, listing)
             fresh = []
             for resource in found.values():
                 if resource.id in listed.ids:

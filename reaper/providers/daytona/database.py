@@ -18,12 +18,19 @@ WITHIN = 15.0  # seconds for a page: the sweep is done without it
 TRIES = 2
 NOT_BEFORE = 600.0  # seconds until it is asked again where it gave no answer
 MOST_PAGES = 10_000
+NEWEST = 50  # rows of a page, where only what is new is asked for
+
+Take = Callable[[Sequence[object]], Awaitable[object]]
 
 
 class _Page(NamedTuple):
     rows: list[object]
     total: int
     pages: int
+
+    def lacking(self, listed: Container[str]) -> Sequence[object]:
+        """The rows that are not listed."""
+        return [row for row in self.rows if (id_ := id_of(row)) and id_ not in listed]
 
 
 class Database:
@@ -45,7 +52,7 @@ class Database:
         self,
         listed: Container[str],
         count: Callable[[], int],
-        take: Callable[[Sequence[object]], Awaitable[object]],
+        take: Take,
         call: Call,
     ) -> None:
         """Let ``take`` have the rows that are not listed.
@@ -63,14 +70,23 @@ class Database:
             CredentialsError: the key is refused.
         """
         number = 1
-        while number <= MOST_PAGES and (page := await self._page(number, call)) is not None:
-            lacking = [row for row in page.rows if (id_ := id_of(row)) and id_ not in listed]
-            await take(lacking)
+        while number <= MOST_PAGES and (page := await self._page(number, self._limit, call)) is not None:
+            await take(page.lacking(listed))
             if count() >= page.total or number >= page.pages:
                 return
             number += 1
 
-    async def _page(self, number: int, call: Call) -> _Page | None:
+    async def add_newest(self, listed: Container[str], take: Take, call: Call) -> None:
+        """Likewise the newest of them only: up to the first of its pages that has none."""
+        number = 1
+        while number <= MOST_PAGES and (page := await self._page(number, NEWEST, call)) is not None:
+            if lacking := page.lacking(listed):
+                await take(lacking)
+            if not lacking or number >= page.pages:
+                return
+            number += 1
+
+    async def _page(self, number: int, limit: int, call: Call) -> _Page | None:
         """None where there is none to be had: what the newer form has listed is all that is known then."""
         clock = asyncio.get_running_loop().time
         if clock() < self._not_before:
@@ -79,7 +95,7 @@ class Database:
 
         async def ask() -> _Page | None:
             nonlocal failed
-            params = {"page": str(number), "limit": str(self._limit)}
+            params = {"page": str(number), "limit": str(limit)}
             try:
                 async with asyncio.timeout(WITHIN):
                     page, _ = await self._api.request("GET", "sandbox/paginated", READ, params)
