@@ -107,6 +107,8 @@ class StoppingUnit(Unit):
             self._settle(decision, Outcome.ARCHIVED, "")
         elif seen is not None and seen.state is State.RUNNING:
             raise ChangedError(f"{subject(resource, resource)} runs again")
+        elif isinstance(error, DependencyError):
+            await self._later(decision, error)
         else:
             self._not_done(decision, seen, error, ARCHIVE_PATIENCE)
 

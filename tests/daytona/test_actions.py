@@ -57,6 +57,20 @@ async def test_a_running_one_that_is_to_be_archived_is_stopped_before() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_parent_of_living_forks_is_not_archived_which_destroys_it_on_its_runner() -> None:
+    async with Lab(behaviour=REAL) as lab:
+        parent = lab.add("parent", state="stopped", auto_delete=-1)
+        fork = lab.add("fork", age=MINUTE, parent=parent.id, auto_delete=-1)
+        report = await lab.sweep(CHAIN)
+        assert outcomes(report) == {"parent": "skipped"}
+        assert f"of its forks {fork.id} are there" in result(report, "parent").detail
+        assert lab.asked("POST") == []
+        lab.org.change(fork, state="destroyed", desired="destroyed")
+        lab.clock.advance(MINUTE)
+        assert outcomes(await lab.sweep(CHAIN)) == {"parent": "archived"}
+
+
+@pytest.mark.anyio
 async def test_one_that_becomes_ephemeral_meanwhile_is_neither_stopped_nor_destroyed() -> None:
     async with Lab(behaviour=Behaviour(get_cache=0)) as lab:
         row = lab.add("idle", auto_delete=-1)

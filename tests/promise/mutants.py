@@ -642,4 +642,9 @@ OF_PAIRS = (
         "await self._add_newest(found, listed.ids, listing)",
         "pass",
     ),
+    Mutant(
+        "what has living forks is not archived",
+        'await self._check_forks(resource.id, "archiving destroys it on its runner")',
+        "pass",
+    ),
 )

@@ -332,7 +332,11 @@ class DaytonaProvider(DaytonaReader):
         return [str(row.get("id")) for row in rows if not is_being_destroyed(row)]
 
     async def archive(self, resource: Resource) -> None:
-        """Archive it. The server refuses what has not stopped and what is ephemeral, accepts, and archives afterwards."""
+        """Archive it. The server refuses what has not stopped and what is ephemeral, accepts, and archives afterwards.
+
+        Raises DependencyError for one of which forks live: its runner destroys it as for a deletion, which would be refused.
+        """
+        await self._check_forks(resource.id, "archiving destroys it on its runner")
         await self._request("POST", resource.id, CHANGE, "/archive")
 
     async def set_timer(self, resource: Resource, timer: Timer) -> None:
