@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from reaper.core.model import Report
+from reaper.retry.retrier import RetryPolicy
 from reaper.sweep.runner import exit_code
 from tests.daytona.lab import DAY, FRESH, HARBOR, HOUR, SECOND, Lab, everything, outcomes
 from tests.daytona.test_groups import in_session
@@ -101,6 +102,18 @@ async def test_a_server_whose_database_cannot_be_listed_is_swept_by_its_index(fa
     async with Lab() as lab:
         names = lab.leftovers(5)
         lab.sim.faults.add(fault)
+        report = await lab.sweep()
+        assert outcomes(report) == dict.fromkeys(names, "deleted")
+        assert exit_code(report) == 0
+
+
+@pytest.mark.parametrize("attempts", [1, 4])
+@pytest.mark.parametrize("fault", ["hang", "status:503", "reset", "status:429"])
+async def test_a_database_that_does_not_answer_within_the_tries_of_a_call_is_done_without(attempts: int, fault: str) -> None:
+    patience = RetryPolicy(attempts=attempts, jitter=timedelta(0), request_timeout=5 * SECOND)
+    async with Lab(behaviour=FRESH, retry=patience) as lab:
+        names = lab.leftovers(3)
+        lab.sim.faults.add(f"{fault},path=/sandbox/paginated")
         report = await lab.sweep()
         assert outcomes(report) == dict.fromkeys(names, "deleted")
         assert exit_code(report) == 0

@@ -91,10 +91,13 @@ class Database:
         clock = asyncio.get_running_loop().time
         if clock() < self._not_before:
             return None
-        failed = 0
+        tries = 0
 
         async def ask() -> _Page | None:
-            nonlocal failed
+            nonlocal tries
+            tries += 1
+            if tries > TRIES:  # this form is not worth the time of all tries, nor a failure of the endpoint
+                return None
             params = {"page": str(number), "limit": str(limit)}
             try:
                 async with asyncio.timeout(WITHIN):
@@ -102,13 +105,18 @@ class Database:
             except (CredentialsError, RateLimitedError):
                 raise
             except (TimeoutError, ProviderError) as error:
-                failed += 1
-                if failed < TRIES and isinstance(error, ProviderError) and error.retryable:
+                if tries < TRIES and isinstance(error, ProviderError) and error.retryable:
                     raise
                 return None
             return _read(page)
 
-        found = await call(f"list what the index of {self._endpoint} lacks, page {number}", ask)
+        found = None
+        try:
+            found = await call(f"list what the index of {self._endpoint} lacks, page {number}", ask)
+        except CredentialsError:
+            raise
+        except ProviderError:
+            pass  # no other try was allowed
         if found is None:
             self._not_before = clock() + NOT_BEFORE
         return found
