@@ -99,6 +99,16 @@ async def test_use_shows_as_activity_later_and_reading_is_no_use() -> None:
         assert (await world.get(row)).body["lastActivityAt"] == "2026-11-21T12:00:01.000Z"
 
 
+async def test_no_timer_runs_out_where_the_row_of_activities_is_missing() -> None:
+    """The server joins that table."""
+    async with World() as world:
+        running = world.add("running", auto_stop=10, no_activity=True)
+        stopped = world.add("stopped", state="stopped", auto_archive=10, auto_delete=10, no_activity=True)
+        world.clock.advance(timedelta(days=30))
+        world.org.settle()
+        assert (running.state, stopped.state) == ("started", "stopped")
+
+
 async def test_the_platforms_own_intervals() -> None:
     async with World() as world:
         idle = world.add("idle", auto_stop=10)

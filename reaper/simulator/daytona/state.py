@@ -336,7 +336,10 @@ class Organisation:
                 self._children.get(other, set()).discard(row.id)
 
     def _plan(self, row: Sandbox, at: int) -> None:
-        """What will become of it without another request, counted from then."""
+        """What will become of it without another request, counted from then.
+
+        The timers join the table of activities: without a row there none of them runs out.
+        """
         if row.runner_dead:
             return
         if row.state in GOES_ON:
@@ -344,6 +347,8 @@ class Organisation:
             if state == "destroyed" and row.destroy_fails:
                 state = "error"
             self._at(at + self._within(row, kind), row, f"state {state}")
+        elif row.active is None:
+            return
         elif row.state == "started" and row.desired == "started" and row.auto_stop > 0:
             self._at(at + row.auto_stop * _MINUTE, row, "auto-stop")
         elif row.state == "stopped" and row.desired == "stopped":
