@@ -6,7 +6,7 @@ was not claimed.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -23,7 +23,7 @@ from reaper.errors import ConflictError, InvalidError, NotFoundError, Unreadable
 from reaper.library.access import Access, ReadLeases, failure
 from reaper.library.errors import CleanupError, RetryableCleanupError
 from reaper.library.lease import own_leases
-from reaper.providers.abilities import Evidence, GivesEvidence
+from reaper.providers.abilities import Evidence, GivesEvidence, Linking
 from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Listed, Provider
 from reaper.retry.retrier import Retrier
 from reaper.session import Session
@@ -96,6 +96,9 @@ class _Claimed:
 
     async def dependents(self, resources: Sequence[Resource], listed: Listed, call: Call) -> Sequence[Resource]:
         return await self._inner.dependents(resources, listed, call)
+
+    async def links(self, call: Call) -> Mapping[str, frozenset[str]]:
+        return await self._inner.links(call) if isinstance(self._inner, Linking) else {}
 
     async def evidence(self, resource: Resource, lines: int) -> Evidence:
         if not isinstance(self._inner, GivesEvidence):

@@ -299,6 +299,16 @@ def test_a_sandbox_is_not_said_to_be_gone_that_is_named_by_another_word_than_its
     assert manager.delete_sandbox("elsewhere") is Outcome.GONE
 
 
+def test_the_links_of_many_cost_a_deletion_by_id_few_requests(served: Served) -> None:
+    """Each of the others might be linked to the one, and is asked for that by itself where no listing tells."""
+    owner = served.add("owner")
+    for number in range(60):
+        served.add(f"other-{number}")
+    served.sim.daytona.traffic.clear()
+    assert DaytonaCleanupManager().delete_sandbox(owner) is Outcome.DELETED
+    assert served.sim.daytona.traffic.count("GET") < 40
+
+
 def test_another_sandbox_that_is_called_as_the_id_of_one_that_is_gone_is_not_meant(served: Served) -> None:
     id_ = served.add("")
     manager = DaytonaCleanupManager()
