@@ -19,17 +19,17 @@ from reaper.core.conditions import (
 from reaper.core.durations import human, shifted
 from reaper.core.finding import Finding, keep, of_other_kinds, passed, reap
 from reaper.core.identity import PROJECT_LABEL, SESSION_LABEL, GroupKey, Groups
-from reaper.core.lease import IMAGE_LABEL, Lease
-from reaper.core.lease_index import Leases, why_not_taken
+from reaper.core.lease import Lease
+from reaper.core.lease_index import Leases
 from reaper.core.lifecycle import created_grace, restart_policy, state
 from reaper.core.model import TESTCONTAINERS_REAPER, Action, Decision, Kind, Reason, Resource, Verdict
 from reaper.core.owner_process import NO_PROOFS, Orphan, OwnerProcesses, OwnerRule, Proofs
 from reaper.core.owners import BY_CONTAINERS, Owners, Ownership
+from reaper.core.ownership_rule import INHERITED, OwnershipRule
 from reaper.core.scope import LEASE_LABEL, Protect, Scope, as_scope_reads
 from reaper.core.unused import Users, distinguished, in_use, left_to_its_container, new, tagged_once
 
 KEEP_LABEL = "reaper.keep"
-_INHERITED = f"its label {LEASE_LABEL} may be its image's, which carries it, too (label images with {IMAGE_LABEL})"
 AGGRESSIVE_AGE = timedelta(hours=8)  # above the longest trial
 
 
@@ -81,10 +81,11 @@ class Judge:
         self.groups = Groups(self.resources)
         self.kinds = rules.kinds
         self._strongest_first = sorted(rules.policies, key=lambda policy: -policy.action.strength)
-        self._owned_kinds = self.kinds | rules.with_projects
-        self.owners = Owners(self.resources, rules.scope, self.groups, self._owned_kinds)
+        owned_kinds = self.kinds | rules.with_projects
+        self.owners = Owners(self.resources, rules.scope, self.groups, owned_kinds)
         self.users = Users(self.resources)
         self.leases = leases if isinstance(leases, Leases) else Leases(leases)
+        self._ownership = OwnershipRule(self.owners, self.leases, rules.scope, owned_kinds)
         self.here = shifted(now, -self.leases.site.skew)
         self.grace = max(rules.created_grace, SHORTEST_CREATED_GRACE)
         self.processes = OwnerProcesses(self.resources, proofs, self.groups, self.owners.preset_of, now)
@@ -112,8 +113,10 @@ class Judge:
     def _owner(self, resource: Resource, lease: Lease | None) -> Ownership | None:
         if (owner := self.owners.owner(resource)) is not None:
             return owner
-        if lease is not None or not resource.kind.joined or self.leases.empty:
-            return None if lease is None else Ownership(f"lease {lease.id}")
+        if lease is not None:
+            return Ownership(f"lease {lease.id}")
+        if not resource.kind.joined or self.leases.empty:
+            return None
         return self._project_owners.get(self.groups.key(resource))
 
     @cached_property
@@ -131,7 +134,7 @@ class Judge:
         if resource.excluded is not None:
             yield keep("endpoint", Reason.EXCLUDED, resource.excluded, lambda: f"it is {resource.excluded}")
         yield self._readable(resource)
-        yield self._owned(resource, owner)
+        yield self._ownership.finding(resource, owner)
         yield self._system_container(resource, lease)
         yield self._protected(resource)
         yield self._override_to_stay(resource)
@@ -209,43 +212,6 @@ class Judge:
             return keep(rule, Reason.UNREADABLE, "unreadable: impossible time", lambda: odd)
         return passed("readable", "everything that the rules need was in the answer")
 
-    def _owned(self, resource: Resource, owner: Ownership | None) -> Finding:
-        if owner is None and resource.kind.opt_in and resource.kind not in self._owned_kinds:
-            phrase = "not owned: no lease made it"
-            sentence = f"{resource.kind.article} goes only with a lease that it was made under, and none known here has it"
-            if (claiming := self.leases.claiming(resource)) is not None:
-                phrase = f"lease {claiming.id} ended, creation time unknown"
-                sentence = f"lease {claiming.id} claims it, but an engine before Docker 23 does not report when it was made"
-            elif (maker := self.leases.maker(resource)) is not None:
-                phrase, sentence = f"lease {maker.id} ended, changed since", why_not_taken(resource, maker)
-            return keep("owned", Reason.NOT_OWNED, phrase, lambda: sentence)
-        if owner is None:
-            nearly, why = self._nearly_owned(resource)
-            return keep("owned", Reason.NOT_OWNED, f"not owned{nearly}", lambda: f"nothing in [scope] matches it{why}")
-        return Finding("owned", None, lambda: f"owned: {owner.by}")
-
-    def owner_by_image(self, resource: Resource) -> Ownership | None:
-        """What would own one that is not owned, if labels counted that (may) have come with its image; else None."""
-        if resource.inherited is not None and not resource.inherited:
-            return None
-        return self.owners.owner(as_scope_reads(resource, replace(self.rules.scope, image_labels=True)))
-
-    def _nearly_owned(self, resource: Resource) -> tuple[str, str]:
-        """What looks like ownership and is none, as the rest of a phrase and of a sentence; empty when nothing does."""
-        if resource.inherited is None and resource.labels:
-            return ": image unreadable", "; which of its labels are its own is not known, since its image could not be read"
-        if (by := self.owner_by_image(resource)) is not None:
-            why = f"; {by.by} is its image's label, not its own, and counts only with [scope] image_labels = true"
-            return ": label is its image's", why
-        if resource.kind is Kind.IMAGE and (foreign := self.owners.foreign_tags(resource)):
-            return f": tag {foreign[0]} is not", f", nor its {'tag' if len(foreign) == 1 else 'tags'} {', '.join(foreign)}"
-        if LEASE_LABEL in (resource.inherited or ()):
-            return f": {LEASE_LABEL} may be its image's", f", and {_INHERITED}"
-        if (namesake := self.owners.namesake(resource)) is not None:
-            word = resource.group_word
-            return f": another {word}'s name", f"; another {word} of the name {resource.group} is owned ({namesake.by})"
-        return "", ""
-
     def _system_container(self, resource: Resource, lease: Lease | None) -> Finding:
         """A reaper of Testcontainers that was started under a lease is a part of that run; others serve any session."""
         own, rule = lease is not None and resource.own_labels.get(LEASE_LABEL) == lease.id, f"system_{resource.kind}"
@@ -253,8 +219,9 @@ class Judge:
             return Finding(rule, None, lambda: f"it is {resource.system_container}, and its own label names its lease")
         if (what := resource.system_container) is not None:
             return keep(rule, Reason.SYSTEM_CONTAINER, what, lambda: f"it is {what}")
-        is_sandbox, of_host = resource.kind is Kind.SANDBOX, f"neither this program nor a system {resource.kind} of the host"
-        return passed(rule, "no system sandbox of the platform" if is_sandbox else of_host)
+        if resource.kind is Kind.SANDBOX:
+            return passed(rule, "no system sandbox of the platform")
+        return passed(rule, f"neither this program nor a system {resource.kind} of the host")
 
     def _protected(self, resource: Resource) -> Finding:
         if sign := self.rules.protect.selector.any_of(resource, resource.protecting_labels):
@@ -286,7 +253,7 @@ class Judge:
         unknown = f"lease {lease_id} {'was taken after it was made' if known else 'is not known here'}"
         phrase = f"lease {lease_id} is {'newer' if known else 'unknown'}"
         if LEASE_LABEL not in resource.own_labels:
-            phrase, unknown = f"{LEASE_LABEL} may be its image's", _INHERITED
+            phrase, unknown = f"{LEASE_LABEL} may be its image's", INHERITED
         base = age_base(self._seen(resource))
         if base is None:
             return keep("lease", Reason.LEASE_UNKNOWN, phrase, lambda: f"{unknown}, nor is its age")
@@ -300,8 +267,8 @@ class Judge:
         """Its maker is dead: it is garbage at once, whatever its age."""
         if lease.ending is None:
             return Finding("lease", None, lambda: "it has not ended")  # its own rule has kept the resource
-        brief, since = lease.brief(self.now), lease.ending.at
-        return reap("lease", Reason.LEASE_ENDED, brief, lambda: lease.fate(self.now), None, since=since)
+        since = lease.ending.at
+        return reap("lease", Reason.LEASE_ENDED, lease.brief(self.now), lambda: lease.fate(self.now), None, since=since)
 
     def _override_to_go(self, resource: Resource) -> Finding:
         try:
@@ -395,7 +362,7 @@ class Judge:
             stop_timeout=finding.policy.stop_timeout if finding.policy else self.rules.stop_timeout,
             due_at=finding.due_at,
             would_match=unowned and any(match.matched for match in self.matches(resource)),
-            by_image=owner is None and self.owner_by_image(resource) is not None,
+            by_image=owner is None and self._ownership.by_image(resource) is not None,
             lease=lease.id if lease is not None else None,
             brief=finding.brief,
             action=finding.policy.action if finding.policy else Action.DELETE,
