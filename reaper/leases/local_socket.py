@@ -89,9 +89,11 @@ class LocalSocket:
             raise ConfigError(f"no socket can be made at {self._paths[0]}: {_reason(error)}", hint, _WHERE) from error
 
     async def run(self) -> None:
-        """Watch it: it is bound again when it was removed, and when another service has left its path."""
+        """Watch it until it is closed: it is bound again when it was removed, and when another service has left its path."""
         while True:
             await anyio.sleep(LOOK_AGAIN)
+            if self._runner is None:
+                return
             if self._place is not None and self._place.is_there():
                 continue
             try:
@@ -104,8 +106,8 @@ class LocalSocket:
 
     async def close(self) -> None:
         """Stop listening, and remove the file if it is still this one's."""
+        runner, self._runner = self._runner, None  # first: else it would be bound again meanwhile
         await self._leave()
-        runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
 

@@ -375,6 +375,7 @@ async def test_anothers_socket_is_left_to_it_until_it_ends(path: Path, monkeypat
             await until_it_answers(path)
             assert new.path == path
     assert second.events() == ["local_socket_taken", "local_socket"]
+    assert first.events() == ["local_socket"], "once it is closed, it looks after nothing more"
 
 
 @pytest.mark.anyio
