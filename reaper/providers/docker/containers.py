@@ -18,7 +18,7 @@ from reaper.core.scope import LEASE_LABEL
 from reaper.providers import parsing
 from reaper.providers.docker.links import Directory, Links, configured_links
 from reaper.providers.docker.states import STATES
-from reaper.providers.parsing import Row, epoch, labels, rows, table, text
+from reaper.providers.parsing import Row, epoch, labels, rows, shared, table, text
 
 # System containers, by the beginning of a label's key: read from the sources of what sets it, which stand beside it.
 _SYSTEM_LABELS = {
@@ -123,7 +123,7 @@ def _uses(row: Row, image: object, directory: Directory, links: Links) -> frozen
         ids.add(sys.intern(image))  # thousands have the same
     folders = _folders(row)
     ids |= _volumes(row) | folders | directory.ids(links) | directory.holders(folders)
-    return frozenset(id_ for id_ in ids if id_)
+    return shared(frozenset(id_ for id_ in ids if id_))
 
 
 def listed_uses(row: Row, directory: Directory, earlier: Links | None) -> frozenset[str]:

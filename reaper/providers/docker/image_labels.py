@@ -18,7 +18,7 @@ from reaper.providers.base import Call
 from reaper.providers.docker.calls import IMAGE
 from reaper.providers.docker.containers import image_labels
 from reaper.providers.docker.own_labels import OwnLabels
-from reaper.providers.parsing import Row, text
+from reaper.providers.parsing import Row, shared, text
 
 FEW = 4  # images to ask for one by one; where there are more, one listing costs less
 
@@ -102,7 +102,7 @@ class ImageLabels:
         known = self._known.get(container.image_id or "")
         if known is not None:
             labels = container.labels or {}
-            inherited = frozenset(key for key, value in labels.items() if known.get(key) == value)
+            inherited = shared(frozenset(key for key, value in labels.items() if known.get(key) == value))
         elif before is not None and before.inherited is not None and before.labels == container.labels:
             inherited = before.inherited
         elif self._own is not None and (remembered := self._own.inherited(container)) is not None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from reaper.core.lease import ANONYMOUS
-from reaper.providers.parsing import Row, rows, table, texts
+from reaper.providers.parsing import Row, rows, shared, table, texts
 
 _MODES = ("NetworkMode", "PidMode", "IpcMode", "UTSMode", "UsernsMode", "CgroupnsMode")
 _NO_NETWORK = ("default", "bridge", "host", "none")
@@ -32,7 +32,7 @@ class Links:
 
 def joined(row: Row) -> frozenset[str]:
     """The names of all networks of a container, in a row of a listing or in an inspection."""
-    return frozenset(table(table(row.get("NetworkSettings")).get("Networks")))
+    return shared(frozenset(table(table(row.get("NetworkSettings")).get("Networks"))))
 
 
 def configured_links(row: Row) -> Links:
@@ -53,7 +53,7 @@ def configured_links(row: Row) -> Links:
     mode = host.get("NetworkMode")
     if not places and isinstance(mode, str) and mode not in _NO_NETWORK and not mode.startswith(("container:", "ns:")):
         networks.add(mode)
-    return Links(frozenset(filter(None, containers)), frozenset(filter(None, networks)), joined(row))
+    return Links(shared(frozenset(filter(None, containers))), shared(frozenset(filter(None, networks))), joined(row))
 
 
 class Directory:
@@ -80,7 +80,7 @@ class Directory:
         """The ids of all that these name; what nothing is called by now stands as it is."""
         found = {id_ for reference in links.containers for id_ in _resolved(reference, self._containers)}
         found |= {id_ for reference in links.networks for id_ in _resolved(reference, self._networks)}
-        return frozenset(found)
+        return shared(frozenset(found))
 
     def holders(self, volumes: Iterable[str]) -> frozenset[str]:
         """The ids of the containers with which the engine deletes one of these volumes."""

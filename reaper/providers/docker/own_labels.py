@@ -13,6 +13,7 @@ from typing import Any
 
 from reaper.core.model import Resource
 from reaper.files import EndpointFile
+from reaper.providers.parsing import shared
 
 _VERSION = 1
 _Entry = tuple[str, frozenset[str]]  # a digest of all labels, and the keys of those that came with the image
@@ -48,7 +49,8 @@ class OwnLabels:
     def _entries(self, content: Mapping[str, Any]) -> dict[str, _Entry]:
         if content["engine"] != self._engine:
             return {}
-        return {str(id_): (str(digest), frozenset(map(str, keys))) for id_, (digest, keys) in content["containers"].items()}
+        containers = content["containers"].items()
+        return {str(id_): (str(digest), shared(frozenset(map(str, keys)))) for id_, (digest, keys) in containers}
 
     def inherited(self, container: Resource) -> frozenset[str] | None:
         """The keys of its labels that came with its image; None where that is not remembered of one with these labels."""
