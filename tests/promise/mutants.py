@@ -122,7 +122,7 @@ MUTANTS = (
     Mutant("policies select by name", "and (not self.names or name_matches(self.names, resource.name))", ""),
     Mutant(
         "a label that the image carries owns nothing",
-        "inherited = frozenset(key for key, value in labels.items() if known.get(key) == value)",
+        "inherited = shared(frozenset(key for key, value in labels.items() if known.get(key) == value))",
         "inherited = frozenset()",
     ),
     Mutant(
