@@ -1,7 +1,7 @@
 """The service's book of leases, when a bug ends its watch, and when it cannot tell which boot this is."""
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,6 +66,21 @@ def book_in(folder: Path, log: Log) -> Leasing:
     )
 
 
+@asynccontextmanager
+async def running(leasing: Leasing) -> AsyncIterator[None]:
+    """It listens, and its book is open; it is closed at the end."""
+    async with anyio.create_task_group() as group:
+        await leasing.listen()
+        group.start_soon(leasing.run)
+        with anyio.fail_after(60):
+            while leasing.book is None:  # noqa: ASYNC110 - it opens by itself
+                await anyio.sleep(0.01)
+        yield
+        with suppress(anyio.get_cancelled_exc_class()):
+            await leasing.close()
+        group.cancel_scope.cancel()
+
+
 async def test_a_bug_of_the_watch_ends_no_lease_that_an_open_connection_holds(tmp_path: Path, bugs: list[str]) -> None:
     log, socket = Log(), tmp_path / "reaper.sock"
     leasing = book_in(tmp_path, log)
@@ -75,12 +90,8 @@ async def test_a_bug_of_the_watch_ends_no_lease_that_an_open_connection_holds(tm
         (record,) = file.records()
         return record.state
 
-    async with anyio.create_task_group() as group:
-        await leasing.listen()
-        group.start_soon(leasing.run)
+    async with running(leasing):
         with anyio.fail_after(60):
-            while leasing.book is None:  # noqa: ASYNC110 - it opens by itself
-                await anyio.sleep(0.01)
             async with lease(url=f"unix://{socket}", on_trouble=lambda _: None):
                 first = leasing.book
                 bugs.append("of the watch")
@@ -90,9 +101,6 @@ async def test_a_bug_of_the_watch_ends_no_lease_that_an_open_connection_holds(tm
                     await anyio.sleep(0.01)
                 assert state() is LeaseState.LIVE
                 assert log.events().count("internal_error") == 1
-        with suppress(anyio.get_cancelled_exc_class()):
-            await leasing.close()
-        group.cancel_scope.cancel()
     file.close()
 
 
@@ -104,13 +112,6 @@ async def test_it_says_so_when_it_cannot_tell_which_boot_this_is(
     monkeypatch.setattr(host, "boot_id", lambda: boot)
     log = Log()
     leasing = book_in(tmp_path, log)
-    async with anyio.create_task_group() as group:
-        await leasing.listen()
-        group.start_soon(leasing.run)
-        with anyio.fail_after(60):
-            while leasing.book is None:  # noqa: ASYNC110 - it opens by itself
-                await anyio.sleep(0.01)
-        with suppress(anyio.get_cancelled_exc_class()):
-            await leasing.close()
-        group.cancel_scope.cancel()
+    async with running(leasing):
+        pass
     assert log.events().count("boot_id_unreadable") == (not boot)

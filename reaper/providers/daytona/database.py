@@ -69,22 +69,29 @@ class Database:
         Raises:
             CredentialsError: the key is refused.
         """
-        number = 1
-        while number <= MOST_PAGES and (page := await self._page(number, self._limit, call)) is not None:
+
+        async def add(page: _Page) -> bool:
             await take(page.lacking(listed))
-            if count() >= page.total or number >= page.pages:
-                return
-            number += 1
+            return count() < page.total
+
+        await self._walk(self._limit, add, call)
 
     async def add_newest(self, listed: Container[str], take: Take, call: Call) -> None:
         """Likewise the newest of them only: up to the first of its pages that has none."""
-        number = 1
-        while number <= MOST_PAGES and (page := await self._page(number, NEWEST, call)) is not None:
-            if lacking := page.lacking(listed):
-                await take(lacking)
-            if not lacking or number >= page.pages:
+
+        async def add(page: _Page) -> bool:
+            lacking = page.lacking(listed)
+            await take(lacking)
+            return bool(lacking)
+
+        await self._walk(NEWEST, add, call)
+
+    async def _walk(self, limit: int, go_on: Callable[[_Page], Awaitable[bool]], call: Call) -> None:
+        """One page after the other, while there are more and ``go_on`` wants them."""
+        for number in range(1, MOST_PAGES + 1):
+            page = await self._page(number, limit, call)
+            if page is None or not await go_on(page) or number >= page.pages:
                 return
-            number += 1
 
     async def _page(self, number: int, limit: int, call: Call) -> _Page | None:
         """None where there is none to be had: what the newer form has listed is all that is known then."""

@@ -152,8 +152,8 @@ def _folders(row: Row) -> set[str]:
 
 def _labels_of_anonymous_volumes(host: Row) -> Mapping[str, str] | None:
     """The labels that the creator of a container gave to volumes without a name, which the engine deletes with it."""
-    given, found = host.get("Mounts"), dict[str, str]()
-    for mount in map(table, given if isinstance(given, list) else ()):
+    found: dict[str, str] = {}
+    for mount in rows(host.get("Mounts")):
         if mount.get("Type") == "volume" and not mount.get("Source"):
             found |= labels(table(mount.get("VolumeOptions")).get("Labels")) or {}
     return found or None
