@@ -14,7 +14,6 @@ from reaper.core.inventory_warnings import inventory_warnings
 from reaper.core.lease import Lease
 from reaper.core.lease_index import Leases
 from reaper.core.model import CapHit, Decision, EndpointFailure, EndpointReport, Kind, Outcome, Resource, Result
-from reaper.core.ordering import users_first
 from reaper.core.quota import decide_within, in_force
 from reaper.core.rules import Rules
 from reaper.core.savings import to_delete
@@ -22,15 +21,11 @@ from reaper.core.site import Site
 from reaper.errors import ProviderError, ReaperError, TooManyFilesError
 from reaper.providers.abilities import GivesEvidence, Renewing
 from reaper.providers.base import Also, Inventory, Listed, Provider
-from reaper.retry.resting import Resting
 from reaper.sweep.absence import Absence
-from reaper.sweep.concurrency import Pace, for_each
 from reaper.sweep.confirm import Confirmer
 from reaper.sweep.context import Context, Slots
-from reaper.sweep.dependents import Dependents
 from reaper.sweep.engines import Engines
 from reaper.sweep.evidence import EvidenceRecorder
-from reaper.sweep.host_clock import jumps_of
 from reaper.sweep.inspector import Inspector
 from reaper.sweep.kinds import asked_for, decided_about, watches_use
 from reaper.sweep.owner_proofs import look
@@ -38,12 +33,14 @@ from reaper.sweep.ownership import SweepMemory
 from reaper.sweep.ports import Endpoint, EvidenceStore, Ledger, Observer, Options
 from reaper.sweep.reach import check_reach
 from reaper.sweep.result import BUG, CLOCK
+from reaper.sweep.rounds import Rounds
 from reaper.sweep.safety_net import set_timers, without_timers
 from reaper.sweep.unit import Unit
 from reaper.sweep.units import make_units
 from reaper.sweep.usage import is_by_use
 
-SKEW_TOLERANCE, LAST_LOOK = timedelta(minutes=1), timedelta(seconds=5)
+SKEW_TOLERANCE = timedelta(minutes=1)
+LAST_LOOK = timedelta(seconds=5)
 
 
 @dataclass
@@ -107,7 +104,8 @@ class EndpointSweep:
 
     async def run(self) -> None:
         """Sweep the endpoint; never raises, and leaves everything for ``report``."""
-        began, name, observer = anyio.current_time(), self.name, self.shared.observer  # the retrier must not hold this sweep
+        began = anyio.current_time()
+        name, observer = self.name, self.shared.observer  # the retrier outlives this sweep, and must not hold it
         self.retrier.begin(lambda event: observer.retrying(name, event))
         await self._guard(self._look_and_act)
         if self.units:
@@ -152,7 +150,8 @@ class EndpointSweep:
 
     def forget(self) -> None:
         """Let go of all that refers back to this pass, so that its thousands of resources end with it at once."""
-        self.context, self.units, self.shared.failed_fast = None, [], lambda: None
+        self.context, self.units = None, []
+        self.shared.failed_fast = lambda: None
 
     def report(self) -> EndpointReport:
         """What was found and done. What has no result was abandoned."""
@@ -208,7 +207,8 @@ class EndpointSweep:
         self.shared.engines.claim(self.name, inventory)
         self.unlisted = inventory.unlisted
         self._set_clock(inventory)
-        jumps = jumps_of(self.endpoint.clock, self.warnings, learn=self.shared.options.act)
+        clock = self.endpoint.clock
+        jumps = () if clock is None else clock.look(self.warnings, learn=self.shared.options.act)
         self.site = Site(self.reader.endpoint_id, self.skew, *inventory.skew_bounds, jumps)
         now, leases = self._now(), self._leases()
         self.listed_between = began + inventory.skew_bounds[0], self.shared.clock() + inventory.skew_bounds[0]
@@ -289,37 +289,17 @@ class EndpointSweep:
         async with anyio.create_task_group() as group:
             if self.confirmer is not None:
                 group.start_soon(self.confirmer.run, name=f"confirm deletions on {self.name}")
+            fail_fast = self.shared.options.fail_fast
             async with anyio.create_task_group() as meanwhile:
                 if isinstance(self.reader, Renewing):
                     meanwhile.start_soon(self.reader.renew, self.context.listed, self.looker.list_call)
                 if (used := self.context.used_since) is not None and any(map(is_by_use, going)):
                     meanwhile.start_soon(used.follow, self.looker.list_call)
-                await self._rounds(self.context)
+                await Rounds(self.endpoint, self.context, self.units, self._stage_ended, fail_fast=fail_fast).run()
                 await set_timers(self.timerless, self.context, self.results)
                 meanwhile.cancel_scope.cancel()
             if self.confirmer is not None:
                 self.confirmer.close()
-
-    async def _rounds(self, context: Context) -> None:
-        """One round for all, one more for what failed (first what the breaker held back), and others for what waits."""
-        await self._in_order([unit for unit in self.units if not self._is_resting(unit)])
-        again = sorted((unit for unit in self.units if unit.retryable), key=Unit.was_tried)
-        while again and not context.draining:
-            if self.confirmer is not None:
-                await self.confirmer.settled()
-            self.retrier.breaker.reset()
-            for unit in again:
-                unit.reopen()
-            before = self._deleted()
-            await self._in_order(again)
-            again = [unit for unit in again if unit.waits] if self._deleted() > before else []
-
-    def _is_resting(self, unit: Unit) -> bool:
-        """Whether a member has failed so lately that nothing is done about the unit, which has its results then."""
-        found = {id_: rest for id_ in unit.ids() if (rest := self.endpoint.rests.of(id_)) is not None}
-        if found:
-            unit.leave_alone(found)
-        return bool(found)
 
     def _let_rest(self) -> None:
         """Leave alone for a while what has failed; but a sick endpoint says nothing about one resource."""
@@ -331,31 +311,8 @@ class EndpointSweep:
             return  # where changes alone are held back, those that were tried rest: the next sweep comes to the others
         rests.learn(self.results.values())
 
-    def _deleted(self) -> int:
-        return sum(result.outcome is Outcome.DELETED for unit in self.units for result in unit.results.values())
-
-    async def _in_order(self, units: Sequence[Unit]) -> None:
-        """Each stage when the one before is done, and what uses something before that."""
-        for stage in sorted({unit.stage for unit in units}):
-            for layer in users_first([unit for unit in units if unit.stage == stage], Unit.ids, Unit.uses):
-                await self._round(layer)
-            self.memory.follow(self.units, self._now(), is_late=True)
-
-    async def _round(self, units: Sequence[Unit]) -> None:
-        limits = self.reader.limits
-        if self.context is not None and self.reader.traits.takes_linked:
-            units = sorted(units, key=lambda unit: unit.newest, reverse=True)  # what is linked is newer than its owner
-            self.context.dependents = self.context.dependents or Dependents(self.retrier.resting)
-            self.context.dependents.begin({unit.key: [d.resource for d in unit.decisions] for unit in units})
-        # With --fail-fast no unit begins while another one waits, so that few have begun when the first one fails.
-        resting = Resting() if self.shared.options.fail_fast else self.retrier.resting
-        if limits.together is not None:
-            await for_each(units, Unit.run, min(len(units), 2 * limits.together), "reap", resting)
-            return
-        pace = Pace(limits, len(units), sum(unit.has_running for unit in units), resting)
-        if self.context is not None:
-            self.context.crowded = pace.crowded
-        await for_each(units, lambda unit: pace.within(unit.run), min(len(units), pace.most), "reap", resting)
+    def _stage_ended(self) -> None:
+        self.memory.follow(self.units, self._now(), is_late=True)
 
     def _settled(self, result: Result) -> None:
         self.shared.observer.settled(self.name, result)

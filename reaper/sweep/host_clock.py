@@ -94,11 +94,6 @@ def _no_more(jumps: tuple[Jump, ...]) -> tuple[Jump, ...]:
     return Jump(second.at, first.by + second.by), *others
 
 
-def jumps_of(clock: HostClock | None, warnings: list[str], *, learn: bool) -> tuple[Jump, ...]:
-    """The same; none where an endpoint has a clock of its own."""
-    return () if clock is None else clock.look(warnings, learn=learn)
-
-
 def _known(content: Mapping[str, Any]) -> _Known:
     jumps = (Jump(datetime.fromtimestamp(float(at), UTC), timedelta(seconds=float(by))) for at, by in content["jumps"])
     return _Known(str(content["boot"]), float(content["ahead"]), tuple(jumps))

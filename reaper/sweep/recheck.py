@@ -113,7 +113,8 @@ class Members:
         asked = self._asked_to_stop  # what runs all the same may have been started again, and be used
         now = {r.id: r for r in fresh if (r.id not in asked or r.state is State.RUNNING) and not self._is_ours(r)}
         everything = [now.get(d.resource.id, d.resource) for d in self.decisions]
-        rules, leases, proofs = self.context.rules(self.decisions), self.context.leases(), self.context.proofs(everything)
+        rules, leases = self.context.rules(self.decisions), self.context.leases()
+        proofs = self.context.proofs(everything)
         for decision in decide(everything, rules, leases, self.context.now(), proofs=proofs):
             if not decision.reap:
                 raise ChangedError(f"{subject(decision.resource, first)} is to be kept now: {decision.sentence}")
