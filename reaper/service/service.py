@@ -33,7 +33,6 @@ from reaper.observers.metrics import Metrics
 from reaper.paths import URL
 from reaper.providers.abilities import Watched
 from reaper.service.catchup import LastRuns, last_runs, missed
-from reaper.service.endpoint_worker import EndpointWorker
 from reaper.service.health import health
 from reaper.service.lease_server import Leasing
 from reaper.service.loaded import Loaded, watch_hosts
@@ -42,12 +41,13 @@ from reaper.service.scheduler import Schedule, Timing
 from reaper.service.status import Status
 from reaper.service.systemd import Notifier
 from reaper.service.web import Web
+from reaper.service.workers import Workers
 from reaper.session import Session, utc_now
-from reaper.sweep.ports import Endpoint
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+POSTS = 1000  # of policies that are due, and wait to be sent to the workers
 LOOK_ROUND = 5.0  # seconds between two rounds of the watch
 CLOCK_JUMP = timedelta(seconds=30)
 SWITCH = 0.001  # seconds after which a thread lets the loop go on, in place of 5 ms; each turn of the loop waits so long
@@ -72,7 +72,6 @@ class Service:
     env: Mapping[str, str]
     notifier: Notifier
     metrics: Metrics = field(default_factory=partial(Metrics, process=True))
-    workers: dict[str, EndpointWorker] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         settings = self.loaded.settings
@@ -90,18 +89,22 @@ class Service:
             thorough=True,
         )
         self.reporter.observer = self.session.observer
-        folder, leases = self.loaded.plan.state, settings.leases
+        self.workers = Workers(self.session, lambda: self.loaded, self.reporter)
         self.leasing: Leasing | None = None
-        if leases.enabled:
-            swept = lambda: [worker.endpoint for worker in self.workers.values()]  # noqa: E731
+        if settings.leases.enabled:
             self.leasing = Leasing(
-                folder, leases, self.env, self.reporter, self._leases_ended, endpoints=swept, ryuk=settings.ryuk
+                self.loaded.plan.state,
+                settings.leases,
+                self.env,
+                self.reporter,
+                self.workers.leases_ended,
+                endpoints=lambda: [worker.endpoint for worker in self.workers],
+                ryuk=settings.ryuk,
             )
         self.schedule = Schedule(self._post, self._beat, settings.service.jitter, settings.service.catch_up)
-        self._send, self._receive = anyio.create_memory_object_stream[str](1000)
-        self._drain_requested, self._reloading = anyio.Event(), anyio.Lock()
-        self._leaving: list[EndpointWorker] = []
-        self._ends_deleting = False
+        self._send, self._receive = anyio.create_memory_object_stream[str](POSTS)
+        self._drain_requested = anyio.Event()
+        self._reloading = anyio.Lock()
 
     # -- its life ------------------------------------------------------------------------------------------------------
 
@@ -163,13 +166,13 @@ class Service:
             "service_started",
             version=__version__,
             config=str(self.loaded.file or "the defaults"),
-            endpoints=sorted(self.workers),
+            endpoints=self.workers.names,
             listen=self.loaded.settings.service.listen,
             dry_run=self.loaded.settings.service.dry_run,
             ryuk=self.loaded.settings.ryuk.listen,
         )
         self.notifier.ready()
-        self.notifier.status(f"keeps {', '.join(sorted(self.workers)) or 'nothing'}")
+        self.notifier.status(f"keeps {', '.join(self.workers.names) or 'nothing'}")
         await self._drain_requested.wait()
         await self._drain()
 
@@ -182,11 +185,7 @@ class Service:
             self.leasing.ryuk.refuse_new()
         drain = self.loaded.settings.service.drain_timeout
         self.log.info("service_draining", seconds=drain.total_seconds())
-        workers = [*self.workers.values(), *self._leaving]
-        for worker in workers:
-            worker.retire(drain)
-        for worker in workers:
-            await worker.finished.wait()
+        await self.workers.drain(drain)
 
     # -- signals -------------------------------------------------------------------------------------------------------
 
@@ -199,7 +198,7 @@ class Service:
                     await self._reload()
                 elif number is signal.SIGUSR1:
                     self.log.info("sweep_requested", signal=number.name)
-                    self._sweep_now()
+                    self.workers.post(self.loaded.plan.rules.policies, now=True)
                 elif number is signal.SIGUSR2:  # whose default action would end it in the midst of a deletion
                     self.log.warning("signal_ignored", signal=number.name)
                 elif not self._drain_requested.is_set():
@@ -220,18 +219,14 @@ class Service:
 
     async def _dispatch(self) -> None:
         async for name in self._receive:
-            policy = next((policy for policy in self.loaded.plan.rules.policies if policy.name == name), None)
-            for worker in self.workers.values():
-                if policy is not None and worker.concerns(policy):
-                    worker.post([name])
+            self.workers.post([policy for policy in self.loaded.plan.rules.policies if policy.name == name])
             self._show_schedule()
 
     def _sweep_at_start(self, runs: LastRuns) -> None:
         """Sweep for all policies but those with ``cron``: these only where their last time was missed just now."""
         settings, now = self.loaded.settings, utc_now()
         at_times, policies = self.loaded.at_times, self.loaded.plan.rules.policies
-        for worker in self.workers.values():
-            worker.post([p.name for p in policies if p.name not in at_times and worker.concerns(p)])
+        self.workers.post([policy for policy in policies if policy.name not in at_times])
         for name in sorted(at_times):
             table = next(table for table in settings.policy if table.name == name)
             found = missed(table, self.status.policies[name].endpoints, runs, now, settings.service)
@@ -244,15 +239,6 @@ class Service:
             self.log.warning("missed_run_caught_up", policy=name, cron=table.cron, missed_at=at.isoformat(), endpoints=where)
             for endpoint in where:
                 self.workers[endpoint].post([name])
-
-    def _sweep_now(self) -> None:
-        for worker in self.workers.values():
-            names = [policy.name for policy in self.loaded.plan.rules.policies if worker.concerns(policy)]
-            worker.post(names, now=True)
-
-    def _leases_ended(self) -> None:
-        for worker in self.workers.values():
-            worker.leases_ended()
 
     def _beat(self) -> None:
         self.status.beat_at = utc_now()
@@ -336,41 +322,23 @@ class Service:
         self.status.loaded_at, self.status.reload_error = utc_now(), None
         self.metrics.reloaded(True, utc_now())  # noqa: FBT003
         dry_run = loaded.settings.service.dry_run
-        self._ends_deleting = dry_run and not self.status.dry_run
+        ends_deleting = dry_run and not self.status.dry_run
         self.status.dry_run = dry_run
         self.metrics.rehearse(dry_run)
-        for name in [name for name in self.workers if name not in new]:
-            self._leave(self.workers.pop(name))
-        for endpoint in made:
-            self.workers[endpoint.reader.endpoint] = self._keep(endpoint)
+        # One that still deletes, which shall not any more, goes no further than it has to.
+        self.workers.exchange(made, new, loaded.settings.service.drain_timeout if ends_deleting else None, self._group)
         self._declare()
-
-    def _keep(self, endpoint: Endpoint) -> EndpointWorker:
-        """A worker for an endpoint; it takes over what was due with another one, when that has ended."""
-        name = endpoint.reader.endpoint
-        if (before := self.workers.get(name)) is not None:
-            self._leave(before)
-        # One that an earlier reload took away may be sweeping still.
-        before = next((worker for worker in reversed(self._leaving) if worker.name == name), None)
-        worker = EndpointWorker(endpoint, self.session, lambda: self.loaded, self.reporter, before)
-        self._group.start_soon(worker.run, name=f"keep {name}")
-        return worker
-
-    def _leave(self, worker: EndpointWorker) -> None:
-        """It ends the sweep that it makes now, and makes no other; one that still deletes goes no further than it has to."""
-        worker.retire(self.loaded.settings.service.drain_timeout if self._ends_deleting else None)
-        self._leaving = [leaving for leaving in self._leaving if not leaving.finished.is_set()] + [worker]
 
     def _declare(self) -> None:
         """Tell status and metrics what there is."""
-        endpoints = {name: worker.provider for name, worker in self.workers.items()}
+        endpoints = {worker.name: worker.provider for worker in self.workers}
         loaded, policies = self.loaded, self.loaded.plan.rules.policies
         timings = {table.name: Timing.of(table) for table in loaded.settings.policy}
-        concerned = {p.name: [name for name, worker in self.workers.items() if worker.concerns(p)] for p in policies}
+        concerned = {policy.name: self.workers.concerned(policy) for policy in policies}
         schedules = {name: (str(timings[name]), names) for name, names in concerned.items()}
         self.status.configure(endpoints, schedules, loaded.takes)
-        readers = {name: worker.endpoint.reader for name, worker in self.workers.items()}
-        watched = {name for name, reader in readers.items() if loaded.follows_events and isinstance(reader, Watched)}
+        readers = [worker.endpoint.reader for worker in self.workers]
+        watched = {reader.endpoint for reader in readers if loaded.follows_events and isinstance(reader, Watched)}
         intervals = {name: found for name, timing in timings.items() if (found := timing.interval(utc_now())) is not None}
         self.status.prices = prices = loaded.plan.prices
         reached, others, quotas = reach(endpoints, policies), actions(policies), loaded.plan.quotas
