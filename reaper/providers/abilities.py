@@ -145,6 +145,15 @@ class Renewing(Protocol):
 
 
 @runtime_checkable
+class HidesFailures(Protocol):
+    """A reader by whose looks by id a deletion may seem to be done that was accepted and has failed, or goes on."""
+
+    async def remainder(self, resource: Resource, call: Call) -> str | None:
+        """What is left of it, for people; None where it is gone or nothing else is known. Never raises ``ProviderError``."""
+        ...
+
+
+@runtime_checkable
 class Elsewhere(Protocol):
     """A reader whose platform may hold something of the same owner where this program cannot list it."""
 

@@ -15,6 +15,7 @@ import anyio
 
 from reaper.core.model import Resource
 from reaper.errors import CredentialsError, NotFoundError, ProviderError
+from reaper.providers.abilities import HidesFailures
 from reaper.providers.base import Call, Reader
 from reaper.sweep.concurrency import for_each
 
@@ -128,13 +129,22 @@ class Confirmer:
         try:
             found = await self._look(f"confirm {resource.kind} {resource.name}", lambda: self._reader.inspect(resource))
         except NotFoundError:
-            self._settle(pending)
+            await self._not_found(pending)
         except CredentialsError as error:
             self._settle(pending, f"it could not be looked at: {error}")  # asking again makes it worse
         except ProviderError as error:
             self._still_there(pending, f"it could not be looked at: {error}", looked=False)
         else:
             self._still_there(pending, f"it is still {found.raw_state}")
+
+    async def _not_found(self, pending: _Pending) -> None:
+        left = None
+        if isinstance(self._reader, HidesFailures):
+            left = await self._reader.remainder(pending.resource, self._listing)
+        if left is None:
+            self._settle(pending)
+        else:
+            self._still_there(pending, left)
 
     def _still_there(self, pending: _Pending, seen: str, *, looked: bool = True) -> None:
         now = anyio.current_time()

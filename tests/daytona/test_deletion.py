@@ -50,6 +50,43 @@ async def test_a_deletion_that_never_ends_has_failed_and_is_left_alone_afterward
         assert row.id in lab.org.rows
 
 
+async def test_a_deletion_whose_destruction_fails_has_failed_although_the_server_hides_it_by_then() -> None:
+    async with Lab() as lab:
+        lab.add("kept-by-its-host", destroy_fails=True)
+        names = lab.leftovers(30)
+        report = await lab.sweep(table={"confirm_within": "45s"})
+        assert outcomes(report) == {"kept-by-its-host": "failed", **dict.fromkeys(names, "deleted")}
+        said = result(report, "kept-by-its-host")
+        hidden = "the platform failed to destroy it, and hides it since then"
+        assert said.detail == f"the endpoint accepted its deletion, but {hidden}"
+        assert said.error == "unconfirmed"
+        assert exit_code(report) == 3
+        assert lab.left() == set()
+        assert report.seconds < 60
+        assert list((await lab.sweep(everything())).endpoints[0].decisions) == []
+
+
+async def test_a_404_by_which_the_server_means_its_own_failure_confirms_no_deletion() -> None:
+    async with Lab() as lab:
+        row = lab.add("stuck", runner_dead=True)
+        names = lab.leftovers(30)
+        lab.on(
+            "DELETE", row.id, lambda: lab.sim.faults.add(f"status:404,method=GET,path=/sandbox/{row.id},message=not found")
+        )
+        report = await lab.sweep(table={"confirm_within": "45s"})
+        assert outcomes(report) == {"stuck": "failed", **dict.fromkeys(names, "deleted")}
+        assert exit_code(report) == 3
+
+
+@pytest.mark.parametrize("count", [40, 300])
+async def test_few_listings_confirm_many_deletions(count: int) -> None:
+    async with Lab(behaviour=Behaviour(destroy=(1, 16))) as lab:
+        names = lab.leftovers(count)
+        report = await lab.sweep()
+        assert outcomes(report) == dict.fromkeys(names, "deleted")
+        assert len(lab.asked("GET", "/sandbox/paginated?page=1&limit=200&name=DESTROYED_")) <= 20
+
+
 async def test_an_inconsistent_row_fails_and_hinders_no_other() -> None:
     async with Lab() as lab:
         row = lab.add("inconsistent", inconsistent=True)

@@ -269,6 +269,7 @@ IN_TIME = (
         "        if self.context.confirmer is None:\n            confirmed()",
         "        if True:\n            confirmed()",
     ),
+    Mutant("a 404 alone is not the end of what was deleted", "        if left is None:", "        if True:"),
     Mutant(
         "a listing that is none ends the sweep",
         "    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):\n        raise",

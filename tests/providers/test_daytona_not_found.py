@@ -1,5 +1,6 @@
 """A 404 by id is the end of a sandbox only where nothing shows it: the server's guard makes one of each of its errors."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -9,7 +10,9 @@ from aiohttp import web
 from reaper.core.model import Resource
 from reaper.core.safety_net import AUTO_STOP, Timer
 from reaper.errors import InvalidError, NotFoundError, ServerError, UnreadableError
+from reaper.providers.daytona import database
 from reaper.providers.daytona.client import DaytonaProvider
+from reaper.simulator.daytona.model import Sandbox
 from tests.providers.lab import Lab, client, closing, direct, envelope, named, page, refused, server
 
 pytestmark = pytest.mark.anyio
@@ -23,6 +26,11 @@ ASKS: dict[str, Callable[[DaytonaProvider, Resource], Awaitable[object]]] = {
     "delete": lambda provider, resource: provider.delete(resource),
 }
 NOT_FOUND = "status:404,path=/sandbox/,message=Sandbox with ID or name chess not found"
+
+
+def not_found(row: Sandbox) -> str:
+    """Likewise for one sandbox alone."""
+    return f"status:404,path=/sandbox/{row.id},message=Sandbox with ID or name {row.id} not found"
 
 
 @pytest.mark.parametrize("ask", ASKS)
@@ -93,13 +101,104 @@ async def test_a_404_is_no_end_while_the_listing_fails_or_is_not_daytonas() -> N
             await refused(kind, lambda: reader.inspect(named("x")))
 
 
-async def test_after_an_accepted_deletion_a_404_needs_no_listing() -> None:
-    """A sweep of thousands would list for each; and a listing lags by seconds."""
+async def test_after_an_accepted_deletion_a_404_is_no_end_while_the_database_shows_the_sandbox() -> None:
     async with Lab() as lab:
-        row = lab.add("chess", state="archived")
+        row = lab.add("chess", runner_dead=True)
         await lab.provider.delete(lab.resource(row))
-        await refused(NotFoundError, lambda: lab.provider.inspect(lab.resource(row)), key=lab.key)
+        lab.sim.faults.add(not_found(row))
+        assert await remainder(lab, row) == "it is still destroying"
+
+
+async def test_what_could_not_be_destroyed_is_not_gone_although_nothing_shows_it() -> None:
+    async with Lab() as lab:
+        row = lab.add("chess", destroy_fails=True)
+        await lab.provider.delete(lab.resource(row))
+        lab.turn(60)
+        assert await remainder(lab, row) == "the platform failed to destroy it, and hides it since then"
+        assert await lab.listed() == {}
+
+
+@pytest.mark.parametrize("state", ["error", "build_failed"])
+async def test_the_server_hides_an_errored_one_that_is_deleted_and_does_no_more(state: str) -> None:
+    async with Lab() as lab:
+        row = lab.add("chess", state=state)
+        await lab.provider.delete(lab.resource(row))
+        assert await remainder(lab, row) is None
         assert lab.requests() == 2
+
+
+async def test_one_listing_tells_of_all_whose_deletion_was_accepted_before_it() -> None:
+    """A sweep deletes thousands."""
+    async with Lab() as lab:
+        lab.add("in-error", state="error", desired="destroyed")
+        rows = [lab.add(f"chess-{number}", state="archived") for number in range(300)]
+        await asyncio.gather(*(lab.provider.delete(lab.resource(row)) for row in rows))
+        assert set(await asyncio.gather(*(remainder(lab, row) for row in rows))) == {None}
+        assert lab.requests("GET", "/sandbox/paginated") <= 2
+
+
+async def test_more_deletions_than_a_page_are_all_found() -> None:
+    async with Lab(table={"page_size": 10}) as lab:
+        rows = [lab.add(f"chess-{number}", runner_dead=True) for number in range(35)]
+        await asyncio.gather(*(lab.provider.delete(lab.resource(row)) for row in rows))
+        for row in rows:
+            lab.sim.faults.add(not_found(row))
+        assert set(await asyncio.gather(*(remainder(lab, row) for row in rows))) == {"it is still destroying"}
+
+
+async def test_what_was_deleted_after_a_listing_is_in_none_yet() -> None:
+    async with Lab() as lab:
+        first, second = lab.add("first", state="archived"), lab.add("second", runner_dead=True)
+        await lab.provider.delete(lab.resource(first))
+        assert await remainder(lab, first) is None
+        await lab.provider.delete(lab.resource(second))
+        lab.sim.faults.add(not_found(second))
+        assert await remainder(lab, second) == "it is still destroying"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *("status:404,message=Sandbox with ID or name paginated not found", "status:400", "status:401", "status:403"),
+        *("status:429", "status:500", "garbage", "empty", "hang"),
+    ],
+)
+async def test_where_the_older_listing_does_not_answer_a_404_after_an_accepted_deletion_is_believed(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "WITHIN", 0.05)
+    async with Lab() as lab:
+        rows = [lab.add(f"chess-{number}", runner_dead=True) for number in range(3)]
+        for row in rows:
+            await lab.provider.delete(lab.resource(row))
+        lab.sim.faults.add(f"{fault},path=/sandbox/paginated")
+        for row in rows:
+            lab.sim.faults.add(not_found(row))
+            assert await remainder(lab, row) is None
+        assert lab.requests("GET", "/sandbox/paginated") <= 1
+
+
+async def test_a_server_that_knows_no_filter_by_name_is_understood_as_far_as_its_page_goes() -> None:
+    deleted = {"id": "x", "name": "DESTROYED_x_1", "state": "started", "desiredState": "destroyed"}
+    others = [{"id": f"y{number}", "state": "started", "desiredState": "started"} for number in range(9)]
+
+    def answer(request: web.Request) -> web.Response:
+        if request.path.endswith("/paginated"):
+            return web.json_response({"items": [deleted, *others], "total": 900, "page": 1, "totalPages": 90})
+        return web.json_response(deleted)
+
+    async with server(answer) as url, closing(client(url)) as reader:
+        assert isinstance(reader, DaytonaProvider)
+        for id_ in ("x", "z"):
+            await reader.delete(named(id_))
+        assert await reader.remainder(named("x"), direct) == "it is still started"
+        assert await reader.remainder(named("z"), direct) is None
+
+
+async def remainder(lab: Lab, row: Sandbox) -> str | None:
+    """What is left of one that GET by id does not find."""
+    await refused(NotFoundError, lambda: lab.provider.inspect(lab.resource(row)), key=lab.key)
+    return await lab.provider.remainder(lab.resource(row), direct)
 
 
 async def test_a_refused_deletion_is_no_accepted_one() -> None:

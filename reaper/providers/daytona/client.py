@@ -22,6 +22,7 @@ from reaper.core.safety_net import AUTO_STOP, Timer
 from reaper.errors import DeniedError, DependencyError, InvalidError, NotFoundError, ProviderError, UnreadableError
 from reaper.providers.abilities import Evidence
 from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits
+from reaper.providers.daytona.accepted import Accepted
 from reaper.providers.daytona.current import Current
 from reaper.providers.daytona.database import Database
 from reaper.providers.daytona.http import CHANGE, READ, Api
@@ -88,7 +89,7 @@ class DaytonaReader:
             add=self._add_what_lacked,
             add_newest=self._add_newest,
         )
-        self._accepted: set[str] = set()  # ids whose deletion was accepted, and which are not known to be gone
+        self._accepted = Accepted(Database(self._api, self.endpoint, organisation.page_size))
 
     async def list(
         self,
@@ -197,14 +198,13 @@ class DaytonaReader:
         """Ask one thing of one sandbox. Raises NotFoundError when it is gone, and ProviderError.
 
         The server answers 404 also when its own look-up fails, since its guard makes that of every error. So a 404 is
-        believed where this client's deletion was accepted before, and else when a listing does not show the sandbox.
+        believed when a listing does not show the sandbox; where its deletion was accepted before, ``remainder`` tells.
         """
         try:
             answer, _ = await self._api.request(method, f"sandbox/{id_}{action}", group)
         except NotFoundError as error:
             if id_ not in self._accepted and (state := await self._listed_state(id_)) is not None:
                 raise UnreadableError(f"{error}, and the listing shows it as {state}") from error
-            self._accepted.discard(id_)
             raise
         return answer
 
@@ -225,6 +225,10 @@ class DaytonaReader:
             rows = (await self._page({"id": id_}, ""))["items"]
         named = (row for row in rows if isinstance(row, dict) and row.get("id") == id_)
         return next((str(row.get("state")) for row in named if not is_being_destroyed(row)), None)
+
+    async def remainder(self, resource: Resource, call: Call) -> str | None:
+        """See ``HidesFailures``."""
+        return await self._accepted.remainder(resource.id, call)
 
     async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
         """The Harbor session as it is listed now."""
@@ -350,5 +354,4 @@ class DaytonaProvider(DaytonaReader):
 
     async def delete(self, resource: Resource, *, force: bool = False) -> None:  # noqa: ARG002 - nothing is refused here
         """Delete it. The server accepts, and destroys afterwards."""
-        await self._request("DELETE", resource.id, CHANGE)
-        self._accepted.add(resource.id)
+        self._accepted.add(resource.id, await self._request("DELETE", resource.id, CHANGE))

@@ -6,13 +6,16 @@ did not. A sandbox that it lacks would not only stay for good: it would keep nei
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from contextlib import suppress
+from types import MappingProxyType
 from typing import NamedTuple
 
 from reaper.errors import CredentialsError, ProviderError, RateLimitedError
 from reaper.providers.base import Call
 from reaper.providers.daytona.http import READ, Api
-from reaper.providers.daytona.sandboxes import id_of
+from reaper.providers.daytona.sandboxes import id_of, is_being_destroyed
+from reaper.providers.parsing import Row
 
 WITHIN = 15.0  # seconds for a page: the sweep is done without it
 TRIES = 2
@@ -86,14 +89,37 @@ class Database:
 
         await self._walk(NEWEST, add, call)
 
-    async def _walk(self, limit: int, go_on: Callable[[_Page], Awaitable[bool]], call: Call) -> None:
+    async def being_destroyed(self, wanted: Container[str], call: Call) -> Mapping[str, Row]:
+        """By id the rows of those that are to be destroyed and are not, also of those that could not be; never raises.
+
+        All that is to be destroyed is called DESTROYED_ and its former name. What was written last comes first.
+        """
+        found: dict[str, Row] = {}
+
+        async def add(page: _Page) -> bool:
+            own = [row for row in page.rows if isinstance(row, dict) and id_of(row) in wanted]
+            found.update((id_of(row), row) for row in own if is_being_destroyed(row))
+            return bool(own)
+
+        filters = {"name": "DESTROYED_", "includeErroredDeleted": "true", "sort": "updatedAt", "order": "desc"}
+        with suppress(ProviderError):
+            await self._walk(self._limit, add, call, filters)
+        return found
+
+    async def _walk(
+        self,
+        limit: int,
+        go_on: Callable[[_Page], Awaitable[bool]],
+        call: Call,
+        filters: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """One page after the other, while there are more and ``go_on`` wants them."""
         for number in range(1, MOST_PAGES + 1):
-            page = await self._page(number, limit, call)
+            page = await self._page(number, limit, call, filters)
             if page is None or not await go_on(page) or number >= page.pages:
                 return
 
-    async def _page(self, number: int, limit: int, call: Call) -> _Page | None:
+    async def _page(self, number: int, limit: int, call: Call, filters: Mapping[str, str]) -> _Page | None:
         """None where there is none to be had: what the newer form has listed is all that is known then."""
         clock = asyncio.get_running_loop().time
         if clock() < self._not_before:
@@ -105,7 +131,7 @@ class Database:
             tries += 1
             if tries > TRIES:  # this form is not worth the time of all tries, nor a failure of the endpoint
                 return None
-            params = {"page": str(number), "limit": str(limit)}
+            params = {"page": str(number), "limit": str(limit), **filters}
             try:
                 async with asyncio.timeout(WITHIN):
                     page, _ = await self._api.request("GET", "sandbox/paginated", READ, params)
@@ -119,7 +145,8 @@ class Database:
 
         found = None
         try:
-            found = await call(f"list what the index of {self._endpoint} lacks, page {number}", ask)
+            what = f"is being destroyed on {self._endpoint}" if filters else f"the index of {self._endpoint} lacks"
+            found = await call(f"list what {what}, page {number}", ask)
         except CredentialsError:
             raise
         except ProviderError:

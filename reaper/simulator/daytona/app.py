@@ -17,7 +17,7 @@ from reaper.simulator.clock import Clock
 from reaper.simulator.control import Traffic, add_control
 from reaper.simulator.daytona.limits import Limit, Throttler, WrongKeys
 from reaper.simulator.daytona.model import Sandbox, as_item, as_sandbox, micros, stamp
-from reaper.simulator.daytona.query import page_number, parse
+from reaper.simulator.daytona.query import parse, parse_older
 from reaper.simulator.daytona.rules import Behaviour, Refusal
 from reaper.simulator.daytona.second import PREFIX as SECOND
 from reaper.simulator.daytona.second import SecondPlatform
@@ -275,11 +275,11 @@ class Daytona:
         return row.item
 
     async def _paginated(self, request: web.Request, home: _Home) -> web.Response:
-        page, limit = page_number(_params(request))
-        organisation, prefix = home.organisation, request.query.get("id", "").lower()
+        query = parse_older(_params(request))
+        organisation = home.organisation
         walk = organisation.views.fresh.walk("createdAt", descending=True)  # of the database: no index is asked
-        there = (row for row in walk if row.id in organisation.rows and row.id.lower().startswith(prefix))
-        rows = [row for row in there if not row.hidden and row.warm_pool is None]
+        rows = query.sorted(row for row in walk if row.id in organisation.rows)
+        page, limit = query.page, query.limit
         items = [as_sandbox(row, self._proxy) for row in rows[(page - 1) * limit : page * limit]]
         return _json({"items": items, "total": len(rows), "page": page, "totalPages": math.ceil(len(rows) / limit)})
 

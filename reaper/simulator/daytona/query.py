@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -64,9 +64,36 @@ def parse(params: Params) -> Query:
     return Query(tuple(tests), sort, _choice(params, "order", ("asc", "desc"), "desc") == "desc", limit, after, nothing)
 
 
-def page_number(params: Params) -> tuple[int, int]:
-    """The page and the limit of the deprecated list. Raises Refusal 400."""
-    return _integer(params, "page", 1, largest=1_000_000), _integer(params, "limit", 100)
+@dataclass(frozen=True, slots=True)
+class OlderQuery:
+    """A request for the deprecated list that the server has understood."""
+
+    tests: tuple[Test, ...]
+    by_update: bool  # else by creation
+    descending: bool
+    page: int
+    limit: int
+
+    def sorted(self, newest_first: Iterable[Sandbox]) -> list[Sandbox]:
+        """All that it asks for, of rows in the order of creation."""
+        rows = [row for row in newest_first if all(test(row) for test in self.tests)]
+        if self.by_update:
+            rows.sort(key=lambda row: row.updated, reverse=self.descending)
+        return rows if self.by_update or self.descending else rows[::-1]
+
+
+def parse_older(params: Params) -> OlderQuery:
+    """What the parameters of the deprecated list ask for. Raises Refusal 400."""
+    hides = not _one(params, "includeErroredDeleted")
+    tests: list[Test] = [lambda row: row.warm_pool is None and row.state != "destroyed" and not (hides and row.hidden)]
+    if own := (_one(params, "id") or "").lower():
+        tests.append(lambda row: row.id.lower().startswith(own))
+    if name := (_one(params, "name") or "").lower():
+        tests.append(lambda row: row.name.lower().startswith(name))
+    by_update = _choice(params, "sort", ("createdAt", "updatedAt"), "createdAt") == "updatedAt"
+    descending = _choice(params, "order", ("asc", "desc"), "desc") == "desc"
+    page, limit = _integer(params, "page", 1, largest=1_000_000), _integer(params, "limit", 100)
+    return OlderQuery(tuple(tests), by_update, descending, page, limit)
 
 
 def _one(params: Params, key: str) -> str | None:

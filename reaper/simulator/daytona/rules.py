@@ -36,6 +36,10 @@ GOES_ON = {
     "destroying": ("destroyed", "destroy"),
 }
 SETTLED = frozenset({"started", "stopped", "paused", "archived"})
+FORGOTTEN = {
+    "error": 7 * 24 * 60,
+    "build_failed": 24 * 60,
+}  # minutes for which one that is deleted is kept, undestroyed
 DESIRED = {
     "stopped": "stopped",
     "stopping": "stopped",

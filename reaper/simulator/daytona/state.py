@@ -22,6 +22,7 @@ from reaper.simulator.daytona.rules import (
     EPHEMERAL,
     EPHEMERAL_GPU,
     ERRORED_STATE,
+    FORGOTTEN,
     FORKED,
     GOES_ON,
     IN_PROGRESS,
@@ -303,9 +304,8 @@ class Organisation:
                 row.state = "destroyed"
         if row.state == "destroyed":
             self._gone(row)
-        elif row.hidden:  # an error: it is not visible any more, though it is still to be cleared away
-            if not row.runner_dead and not row.destroy_fails:
-                self._at(at + self._within(row, "destroy"), row, "state destroyed")
+        elif row.hidden:  # an error: the server neither shows nor destroys it, and forgets it later
+            self._at(at + FORGOTTEN[row.state] * _MINUTE, row, "state destroyed")
         else:
             self._set_desired(row, "destroyed", at)
         for child in list(self._children.get(row.id, ())):
@@ -324,6 +324,8 @@ class Organisation:
                 row.error_reason = "Failed to destroy sandbox: context deadline exceeded"
         if state == "destroyed":
             self._gone(row)
+        elif row.hidden:
+            self._at(at + FORGOTTEN[state] * _MINUTE, row, "state destroyed")
         elif state not in GOES_ON:
             self._plan(row, at)
 
