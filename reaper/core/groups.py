@@ -11,7 +11,7 @@ from reaper.core.identity import GroupKey, GroupName, lacks_place, unclear_key
 from reaper.core.layers import images_below
 from reaper.core.model import Action, Decision, Kind, Reason, Remembered, Resource, Verdict
 from reaper.core.narrowing import is_oneoff
-from reaper.core.owners import is_built_for_project, why_not_built_for
+from reaper.core.owners import is_left_of_project, why_not_built_for
 from reaper.core.rules import Judge
 
 # Protections of a network speak for its whole project; that it is in use or unowned does not.
@@ -329,7 +329,7 @@ class Units:
     @staticmethod
     def _may_follow(resource: Resource) -> bool:
         """Of images only what was built for the project goes with it."""
-        return resource.kind is not Kind.IMAGE or is_built_for_project(resource)
+        return resource.kind is not Kind.IMAGE or is_left_of_project(resource)
 
     def _judge_with_project(self, i: int, members: list[int]) -> None:
         first = self.decisions[next(iter(self._kept(members)), members[0])]

@@ -242,6 +242,8 @@ class Owners:
         if resource.remembered is None:
             return None
         by = resource.remembered.owner
+        if resource.kind.runs and not by.endswith(_IN_PROJECT):
+            return None  # its own sign is there no more: it was renamed
         said = by.removesuffix(BY_CONTAINERS).removesuffix(_IN_PROJECT)
         if said not in self._words:
             return None
@@ -288,16 +290,26 @@ def is_built_for_project(image: Resource) -> bool:
     return service is not None and len(tags) == 1 and tags <= names
 
 
+def is_left_of_project(image: Resource) -> bool:
+    """Whether it was built for its project, and not again, for the next ``up``, since that has gone."""
+    remembered, tagged = image.remembered, image.tagged_at
+    again = remembered is not None and tagged is not None and tagged > remembered.free_at
+    return is_built_for_project(image) and not again
+
+
 def why_not_built_for(image: Resource, containers: Iterable[Resource]) -> str | None:
     """Why the image was not built for these containers of its project, or None.
 
-    A person may have built it again since they were made, or have done so in another folder of the same name.
+    A person may have built it again since they were made, or have done so in another folder of the same name. What comes
+    from a cache has the same id again, and another time at which it was tagged.
     """
     if not is_built_for_project(image):
         return "it carries the labels of its project, and has another name than what is built for that"
     containers, names = list(containers), {familiar(tag) for tag in image.tags}
-    if any(image.id in one.uses for one in containers):
-        return None
+    if users := [one for one in containers if image.id in one.uses]:
+        last = max(at for one in users for at in (one.created_at, one.started_at, one.stopped_at) if at is not None)
+        again = image.tagged_at is not None and image.tagged_at > last
+        return f"it was built or tagged again since {users[0].name} was started or stopped last" if again else None
     of_another = (one for one in containers if one.image is not None and familiar(one.image) in names)
     other = next(of_another, None)
     return None if other is None else f"it was built after {other.name} was made, of an earlier image of that name"

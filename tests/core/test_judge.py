@@ -59,7 +59,7 @@ def test_a_restart_policy_does_not_protect_what_a_preset_owns() -> None:
     assert judge_one(always, rules(OLD_24H)).reap
     sidecar = replace(FOREIGN, group="chess", restart_policy="always")
     assert all(d.reap for d in judged([replace(RUNNING, group="chess"), sidecar], rules(OLD_24H)).values())
-    remembered = replace(sidecar, remembered=Remembered("preset terminal-bench", NOW))
+    remembered = replace(sidecar, remembered=Remembered("preset terminal-bench, image tb__*__client in its project", NOW))
     assert judge_one(remembered, rules(OLD_24H)).reap
 
 

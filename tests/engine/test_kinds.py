@@ -311,6 +311,30 @@ def built(engine: PrivateEngine, folder: Path, name: str, base: str) -> str:
     return str(engine.api.must("GET", f"/images/{name}/json")["Id"])
 
 
+@pytest.mark.engines("docker-28.5", "docker-28.5-containerd")
+def test_an_image_that_the_cache_gives_once_more_for_the_next_up_stays(
+    clean: PrivateEngine, reaper: Program, tmp_path: Path
+) -> None:
+    """It has the same id, whether its project's containers are there still or it was deleted with them."""
+    engine, labels = clean, {"com.docker.compose.project": "p", "com.docker.compose.service": "web"}
+    exited(engine, "step", {}, image=engine.import_image())
+    engine.commit("step", "base:1", labels)
+    engine.remove("step")
+    policy = (
+        '[[policy]]\nname = "stopped"\nkinds = ["container"]\nstopped_for = "1ms"\nwith_project = ["network", "image"]\n'
+    )
+    config, gone = toml(tmp_path, OWNED + policy), {"p-web-1": "deleted"}
+    id_ = built(engine, tmp_path / "b", "p-web:latest", "base:1")
+    exited(engine, "p-web-1", member_of("p", {**labels, "team": "rl"}), image="p-web")
+    assert built(engine, tmp_path / "b", "p-web:latest", "base:1") == id_
+    assert reaper("--once", "--json", *config).outcomes() == gone
+    exited(engine, "p-web-1", member_of("p", {**labels, "team": "rl"}), image="p-web")
+    assert reaper("--once", "--json", *config).outcomes() == gone | {"p-web:latest": "deleted"}
+    assert built(engine, tmp_path / "b", "p-web:latest", "base:1") == id_
+    assert reaper("--once", "--json", *config).outcomes() == {}
+    assert "p-web:latest" in engine.images()
+
+
 def cached(engine: PrivateEngine) -> int:
     """Bytes of the build cache that no image shares."""
     records = engine.api.must("GET", "/system/df?type=build-cache")["BuildCache"] or []

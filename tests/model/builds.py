@@ -65,6 +65,7 @@ class Builds:
             if place.engine.images.find(reference) is None:
                 built = made if reference.startswith(name) else {}
                 image = place.engine.images.add(reference, labels={**built, **rng.choice(KEPT)})
+                image.tagged = _at(place, now - age)
                 if built and rng.random() < 0.1:
                     place.engine.images.tag(image, rng.choice(("mine:1", "acme/worker:7")))
             place.add(
@@ -157,12 +158,14 @@ class Builds:
 
     def _do_pull(self, rng: random.Random) -> None:
         """An image is pulled once more, or gets another name."""
-        images = rng.choice(self.dockers).engine.images
+        place = rng.choice(self.dockers)
+        images = place.engine.images
         found: Sequence[str] = sorted(tag for image in images for tag in image.tags)
         if found:
             tag = rng.choice(found)
             with suppress(RefusedError):
-                images.tag(images.need(tag), rng.choice((tag, tag, tag, "mine:2")))
+                images.tag(image := images.need(tag), rng.choice((tag, tag, tag, "mine:2")))
+                place.begun.discard(image.id)  # what is built or tagged again is not left of a project that has gone
 
     def _look(self, place: DockerPlace) -> None:
         """Note what is used at this moment."""

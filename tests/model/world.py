@@ -17,7 +17,7 @@ from reaper.simulator.docker.build import add_container
 from reaper.simulator.docker.engine import Engine
 from reaper.simulator.docker.events import KEPT
 from reaper.simulator.docker.life import Life
-from reaper.simulator.docker.model import Behaviour, Container, RefusedError
+from reaper.simulator.docker.model import Behaviour, Container, Image, RefusedError
 from reaper.simulator.docker.text import NS, nanoseconds
 from reaper.simulator.faults import Faults
 from reaper.simulator.world import SandboxSpec
@@ -188,7 +188,7 @@ class DockerPlace(Place):
         engine = self.engine
         found = truth.World(
             config,
-            images=tuple(truth.Image(i.id, tuple(i.tags), dict(i.labels or {}), _moment(i.created)) for i in engine.images),
+            images=tuple(map(_image, engine.images)),
             containers=tuple(_container(c) for c in engine.containers.values()),
             networks=tuple(
                 truth.Network(n.id, n.name, dict(n.labels), _moment(n.created)) for n in engine.networks if not n.predefined
@@ -304,6 +304,10 @@ class DockerPlace(Place):
 
 def _moment(ns: int) -> datetime:
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=ns // 1000)
+
+
+def _image(i: Image) -> truth.Image:
+    return truth.Image(i.id, tuple(i.tags), dict(i.labels or {}), _moment(i.created), tagged=_moment(i.tagged))
 
 
 def _container(c: Container) -> truth.Container:

@@ -3,7 +3,7 @@
 As in ``oracle``, of which this is a part, all of it is written from the rules alone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -110,7 +110,16 @@ def _goes_with_project(oracle: "Oracle", thing: Volume | Image) -> list[str]:
         return ["its project may be another one of that name"]
     if not all(oracle._owned(member) or oracle._remembered(member) for member in members):
         return ["its project is not owned"]
-    return [] if go_along(oracle, thing, project) else ["its project's policies do not take it along"]
+    again = isinstance(thing, Image) and _is_built_again(thing, members)
+    found = ["its project may be about to have it: it was built again since its containers were used"] if again else []
+    return found if found or go_along(oracle, thing, project) else ["its project's policies do not take it along"]
+
+
+def _is_built_again(image: Image, members: Iterable[Container]) -> bool:
+    """Whether that was after all that is known of the containers that were made of it: for the next ``up``."""
+    users = [member for member in members if member.image_id == image.id]
+    last = [at for one in users for at in (one.created, one.started, one.finished) if at is not None]
+    return image.tagged is not None and bool(last) and image.tagged > max(last)
 
 
 # -- by themselves ---------------------------------------------------------------------------------------------------------

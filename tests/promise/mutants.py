@@ -463,6 +463,21 @@ OF_PAIRS = (
         "return None if True else f",
     ),
     Mutant(
+        "an image that a cache gave once more since its project's containers ended stays",
+        "image.tagged_at is not None and image.tagged_at > last",
+        "False",
+    ),
+    Mutant(
+        "an image that was built again when its project had gone is no leftover",
+        "remembered is not None and tagged is not None and tagged > remembered.free_at",
+        "False",
+    ),
+    Mutant(
+        "what was renamed is owned by its old name no more",
+        "if resource.kind.runs and not by.endswith(_IN_PROJECT):",
+        "if False:",
+    ),
+    Mutant(
         "a network is looked at once more before its deletion is tried again",
         "[resource for resource in resources if resource.kind.stage < Kind.VOLUME.stage]",
         "[resource for resource in resources if resource.kind.runs]",

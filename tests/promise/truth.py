@@ -28,13 +28,18 @@ INSTANCE = "harbor.instance_id"
 
 @dataclass(frozen=True)
 class Image:
-    """An image of the engine; ``missing``: the engine knows it no more, as after a removal by force."""
+    """An image of the engine; ``missing``: the engine knows it no more, as after a removal by force.
+
+    Args:
+        tagged: when it was last built or tagged, where that is not when it was created.
+    """
 
     id: str
     tags: tuple[str, ...]
     labels: Mapping[str, str]
     created: datetime
     missing: bool = False
+    tagged: datetime | None = None
 
 
 @dataclass(frozen=True)

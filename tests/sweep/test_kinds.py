@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -504,6 +504,29 @@ async def test_an_image_that_was_built_again_since_its_projects_containers_were_
     assert swept.left() == {"p-web:latest"}
     other = replace(things[0], image="p-db", uses=frozenset({"id-p-db"}))
     assert (await lab(other, again, by=by).outcomes())["p-web:latest"] == "deleted", "of a service that has no container"
+
+
+@pytest.mark.parametrize("ago", [8.5 * HOUR, 7 * HOUR], ids=["before it stopped", "since"])
+async def test_an_image_from_a_cache_that_was_tagged_again_since_its_containers_ended_stays(ago: timedelta) -> None:
+    """It has the same id: ``docker compose build``, whose ``up`` is still to come."""
+    things, by = project("network", "image")
+    swept = lab(*things[:2], replace(things[3], tagged_at=NOW - ago), by=by)
+    gone = dict.fromkeys(("web", "p_default"), "deleted")
+    assert await swept.outcomes() == (gone if ago < 8 * HOUR else gone | {"p-web:latest": "deleted"})
+
+
+async def test_an_image_that_is_built_again_when_its_project_has_gone_is_no_leftover(tmp_path: Path) -> None:
+    """Between the build and the containers of the next ``up``, also where the first deletion of the image has failed."""
+    things, by = project("network", "volume", "image")
+    first = lab(*things, by=by, state=tmp_path / "1")
+    await first.sweep()
+    second, _ = await left_behind(tmp_path / "2")
+    second.world.remove("p-web:latest")
+    await later(first, 0.01)
+    for swept in (first, second):
+        swept.world.add(replace(things[3], tagged_at=NOW + MINUTE))
+        await swept.sweep()
+        assert swept.left() == {"p-web:latest"}
 
 
 async def test_a_projects_volume_stays_where_a_container_of_it_stays_or_comes() -> None:

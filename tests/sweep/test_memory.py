@@ -84,6 +84,17 @@ async def test_without_memory_it_is_not(memory: Memory) -> None:
     assert await lab.outcomes() == {}
 
 
+async def test_what_was_renamed_so_that_the_scope_does_not_match_it_any_more_is_not_owned(memory: Memory) -> None:
+    """``docker rename``: of a container's own signs its name alone can change."""
+    rules = replace(RULES, scope=Scope(presets=(), selector=Selector(names=("bench-*",))))
+    before = Lab(running("bench-1", hours=1, group="p", image=FOREIGN), memory=memory, rules=rules)
+    await before.sweep()
+    renamed = running("precious", id="id-bench-1", group="p", image=FOREIGN)
+    after = Lab(renamed, memory=memory, rules=rules)
+    assert outcomes(await after.sweep()) == {}
+    assert after.left() == {"precious"}
+
+
 async def test_what_is_not_listed_any_more_is_forgotten(memory: Memory) -> None:
     lab = living(memory)
     await lab.sweep()
