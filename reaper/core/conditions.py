@@ -17,6 +17,7 @@ from reaper.core.model import Action, Kind, Reason, Resource, State
 from reaper.core.narrowing import ExitCodes, Window, is_oneoff, without_keepalive
 from reaper.core.owner_process import NO_OWNER, Orphan
 from reaper.core.scope import Selector
+from reaper.core.wording import clipped
 
 TTL_LABEL = "reaper.ttl"
 EXPIRES_LABEL = "reaper.expires"
@@ -371,14 +372,14 @@ def override_end(resource: Resource, labels: Mapping[str, str] | None = None) ->
     ends = []
     if (text := labels.get(TTL_LABEL)) is not None:
         try:
-            ttl = durations.parse(text)
+            ttl = durations.parse(clipped(text.strip()))
         except ValueError as error:
             raise InvalidLabelError(TTL_LABEL, f"{TTL_LABEL}: {error}") from None
         if resource.created_at is not None:
             ends.append((Reason.TTL_ENDED, shifted(resource.created_at, ttl), f"{TTL_LABEL} of {text}"))
     if (text := labels.get(EXPIRES_LABEL)) is not None:
         try:
-            ends.append((Reason.EXPIRED, _when(text), f"{EXPIRES_LABEL} at {text}"))
+            ends.append((Reason.EXPIRED, _when(clipped(text.strip())), f"{EXPIRES_LABEL} at {text}"))
         except (ValueError, OverflowError) as error:
             raise InvalidLabelError(EXPIRES_LABEL, f"{EXPIRES_LABEL}: {error}") from None
     for reason, end, said in ends:

@@ -61,18 +61,20 @@ def _end(decision: Decision, grace: timedelta) -> datetime | None:
     return None
 
 
-def _why(decision: Decision) -> str:
+def _in_words(decision: Decision) -> tuple[str, str]:
+    """What it is, where that matters, and why it is kept."""
     if decision.reason is Reason.CREATED_GRACE and not decision.resource.kind.runs:
-        return f"{decision.resource.kind.value} that may yet be used"
-    return _WHY.get(decision.reason, decision.reason.value.replace("_", " "))
+        return decision.resource.kind.value, " that may yet be used"
+    return "", _WHY.get(decision.reason, decision.reason.value.replace("_", " "))
 
 
 def in_words(found: Sequence[Pending], now: datetime) -> str:
     """The sentence that sums them up."""
-    count = Counter(_why(each.decision) for each in found)
+    count = Counter(_in_words(each.decision) for each in found)
     last = max(each.due_at for each in found)
     subject = f"{counted(len(found), 'owned resource')} {is_or_are(len(found))}"
-    whole = ", ".join(f"{number} {why}" for why, number in count.most_common())
+    parts = ((counted(number, noun) if noun else f"{number} ", why) for (noun, why), number in count.most_common())
+    whole = ", ".join(map("".join, parts))
     return f"{subject} kept for {human(max(last - now, timedelta(seconds=1)))} more at most: {whole}"
 
 

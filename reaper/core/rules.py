@@ -28,6 +28,7 @@ from reaper.core.owners import BY_CONTAINERS, Owners, Ownership
 from reaper.core.ownership_rule import INHERITED, OwnershipRule
 from reaper.core.scope import LEASE_LABEL, Protect, Scope, as_scope_reads
 from reaper.core.unused import Users, distinguished, in_use, left_to_its_container, new, tagged_once
+from reaper.core.wording import clipped
 
 KEEP_LABEL = "reaper.keep"
 AGGRESSIVE_AGE = timedelta(hours=8)  # above the longest trial
@@ -249,9 +250,9 @@ class Judge:
         lease_id = (resource.labels or {}).get(LEASE_LABEL)
         if lease_id is None:
             return passed("lease", "no lease covers it")
-        known = self.leases.has(lease_id)
-        unknown = f"lease {lease_id} {'was taken after it was made' if known else 'is not known here'}"
-        phrase = f"lease {lease_id} is {'newer' if known else 'unknown'}"
+        known, name = self.leases.has(lease_id), clipped(lease_id)
+        unknown = f"lease {name} {'was taken after it was made' if known else 'is not known here'}"
+        phrase = f"lease {name} is {'newer' if known else 'unknown'}"
         if LEASE_LABEL not in resource.own_labels:
             phrase, unknown = f"{LEASE_LABEL} may be its image's", INHERITED
         base = age_base(self._seen(resource))

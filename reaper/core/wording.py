@@ -1,4 +1,11 @@
-"""How many of something there are, in words for people."""
+"""How many of something there are, in words for people; and what others wrote, as much of it as a line has room for."""
+
+LONGEST = 100  # characters
+
+
+def clipped(text: str) -> str:
+    """The text, or its beginning: an engine takes labels of a megabyte."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def plural(noun: str) -> str:

@@ -176,3 +176,55 @@ def test_a_link_on_a_network_of_a_client_keeps_it(
     assert ended.code == 0, ended.err
     assert ended.outcomes() == {}
     assert reasons(ended)["linked"] == "in_use"
+
+
+@pytest.mark.engines("docker-20.10", "docker-28.5", "podman-5.8")
+@pytest.mark.parametrize("part", ["", "/inner"])
+def test_one_from_whose_anonymous_volume_another_volume_is_mounted_stays(
+    engine: PrivateEngine, reaper: Program, part: str
+) -> None:
+    """Another container has that other volume: its listing and its inspection name no other, and no engine knows more."""
+    engine.import_image()
+    work = ("sh", "-c", "mkdir -p /data/inner && echo work > /data/inner/file")
+    ident = engine.create("host", labels=OWNED, cmd=work, volumes=["/data"], start=True)
+    engine.wait_state(ident, "exited")
+    folder = engine.inspect(ident)["Mounts"][0]["Source"]
+    bound_to(engine, "borrowed", folder + part)
+    engine.create("guest", cmd=WAITS, binds=["borrowed:/work"], start=True)
+    try:
+        ended = reaper("--once", "--stopped", "--json")
+        assert ended.code == 0, ended.err
+        assert ended.outcomes() == {}
+        assert reasons(ended)["host"] == "in_use"
+        engine.remove("guest", force=True)
+        assert reaper("--once", "--stopped", "--json").outcomes() == {"host": "deleted"}
+    finally:
+        engine.api.delete("/volumes/borrowed")
+
+
+@pytest.mark.engines("docker-20.10", "docker-28.5", "podman-5.8")
+def test_one_from_whose_anonymous_volume_another_is_mounted_after_the_listing_stays(
+    engine: PrivateEngine, proxied: Program, proxy: FaultProxy
+) -> None:
+    ident = engine.create("host", labels=OWNED, cmd=("true",), volumes=["/data"], start=True)
+    engine.wait_state(ident, "exited")
+    (mount,) = engine.inspect(ident)["Mounts"]
+    gate = proxy.hold("GET", f"{ident}/json", after=True)
+    try:
+        with started(proxied, "--once", "--stopped", "--json") as process:
+            reached(gate, process)
+            bound_to(engine, "borrowed", mount["Source"])
+            engine.create("guest", cmd=WAITS, binds=["borrowed:/work"], start=True)
+            gate.release()
+            ended = proxied.finish(process)
+        assert ended.outcomes() == {"host": "skipped"}
+        assert engine.state(ident) == "exited"
+    finally:
+        engine.remove("guest", force=True)
+        engine.api.delete("/volumes/borrowed")
+
+
+def bound_to(engine: PrivateEngine, name: str, folder: str) -> None:
+    """A volume that is mounted from a folder."""
+    options = {"type": "none", "o": "bind", "device": folder}
+    engine.api.must("POST", "/volumes/create", {"Name": name, "DriverOpts": options})

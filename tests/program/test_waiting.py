@@ -43,6 +43,8 @@ def test_a_network_that_may_yet_be_used_is_not_said_to_be_never_started(run: Pro
         '[[policy]]\nname = "networks"\nkinds = ["network"]\nunused_for = "1s"\nevery = "1h"\n'
     )
     assert "more at most: 1 network that may yet be used; to wait for that" in run("--once").err
+    fake.add_network("dama_other", "dama", ago="2m")
+    assert "more at most: 2 networks that may yet be used; to wait for that" in run("--once").err
 
 
 def test_a_run_does_not_suggest_what_it_cannot_do(run: Program, fake: FakeEngine) -> None:

@@ -567,6 +567,13 @@ OF_PAIRS = (
         " | directory.holders(folders)",
         "",
     ),
+    Mutant("a volume that is mounted from another one's folder is a use of that", " | directory.below(volumes)", ""),
+    Mutant(
+        "volumes that are new to a later listing are asked for",
+        "if may_go and not mounted <= self._asked_for:",
+        "if may_go and not self._asked_for:",
+    ),
+    Mutant("a stack's volume is a Swarm's", '    "com.docker.stack.": "a Swarm stack\'s",', ""),
     Mutant(
         "a member that changes before the last listing keeps the others",
         "        self._check_members(members, first)\n        there",

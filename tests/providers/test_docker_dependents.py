@@ -6,7 +6,7 @@ from devkit.client import DEFAULT_IMAGE, SLEEPS, EngineClient
 from devkit.engine import PrivateEngine
 from reaper.core.model import Kind
 from reaper.errors import DependencyError
-from reaper.providers.base import Also
+from reaper.providers.base import Also, Listed
 from reaper.providers.docker.client import DockerProvider, DockerReader
 from reaper.providers.docker.settings import DockerTable
 from tests import needs
@@ -75,7 +75,7 @@ async def test_a_network_uses_the_one_that_is_its_configuration(any_engine: Engi
 @pytest.mark.anyio
 @pytest.mark.engines(*needs.DOCKERS)
 async def test_what_others_have_of_a_container_is_known_and_what_protects_its_volumes(any_engine: EngineClient) -> None:
-    """The folder of its anonymous volume, and a link at a network."""
+    """The folder of its anonymous volume, volumes that are mounted from there, and a link at a network."""
     any_engine.import_image()
     any_engine.create_network("shared")
     mount = {"Type": "volume", "Target": "/data", "VolumeOptions": {"Labels": {"reaper.keep": ""}}}
@@ -84,6 +84,10 @@ async def test_what_others_have_of_a_container_is_known_and_what_protects_its_vo
     (place,) = any_engine.inspect(had)["Mounts"]
     folder = any_engine.api.must("GET", f"/volumes/{place['Name']}")["Mountpoint"]
     any_engine.create("of-folder", binds=[f"{folder}:/work"])
+    for name, below in (("borrowed", folder), ("borrowed-again", folder.replace(place["Name"], "borrowed"))):
+        options = {"type": "none", "o": "bind", "device": below}
+        any_engine.api.must("POST", "/volumes/create", {"Name": name, "DriverOpts": options})
+        any_engine.create(f"of-{name}", binds=[f"{name}:/work"])
     linked = {"EndpointsConfig": {"shared": {"Links": ["had:db"]}}}
     body = {"Image": DEFAULT_IMAGE, "Cmd": list(SLEEPS), "HostConfig": {"NetworkMode": "shared"}, "NetworkingConfig": linked}
     any_engine.api.must("POST", "/containers/create?name=of-link", body)
@@ -93,6 +97,26 @@ async def test_what_others_have_of_a_container_is_known_and_what_protects_its_vo
         found = {one.name: await reader.inspect(one) for one in listed if one.kind.runs}
     finally:
         await reader.close()
-    assert had in found["of-folder"].uses
+    for name in ("of-folder", "of-borrowed", "of-borrowed-again"):
+        assert {had, place["Name"]} <= found[name].uses
     assert had in found["of-link"].uses
     assert "reaper.keep" in found["had"].protecting_labels
+
+
+@pytest.mark.anyio
+@pytest.mark.engines(*needs.DOCKERS)
+async def test_a_volume_that_came_after_the_listing_is_known_by_the_next_one(any_engine: EngineClient) -> None:
+    any_engine.import_image()
+    had = any_engine.create("had", volumes=["/data"])
+    any_engine.create("other", volumes=["/data"])
+    (place,) = any_engine.inspect(had)["Mounts"]
+    folder = any_engine.api.must("GET", f"/volumes/{place['Name']}")["Mountpoint"]
+    reader = DockerReader(DockerTable(name=NAME, host=any_engine.host))
+    try:
+        (resource,) = (one for one in (await reader.list(direct)).resources if one.id == had)
+        options = {"type": "none", "o": "bind", "device": folder}
+        any_engine.api.must("POST", "/volumes/create", {"Name": "borrowed", "DriverOpts": options})
+        late = any_engine.create("late", binds=["borrowed:/work"])
+        assert late in {one.id for one in await reader.dependents([resource], Listed(), direct)}
+    finally:
+        await reader.close()

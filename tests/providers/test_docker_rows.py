@@ -234,6 +234,17 @@ def test_the_network_of_a_swarm_says_nothing_of_labels_and_is_readable() -> None
     assert other.labels is None
 
 
+@pytest.mark.parametrize(
+    "label", ["com.docker.stack.namespace", "io.x-k8s.kind.cluster", "created_by.minikube.sigs.k8s.io", "k3d.cluster"]
+)
+def test_the_network_of_a_system_is_no_policys(label: str) -> None:
+    """Also while none of its containers is there."""
+    row = {"Id": "n", "Name": "st_back", "Created": "2026-11-21T07:13:26Z", "Labels": {label: "st"}, "Scope": "local"}
+    found = network(row, "local", every=True)
+    assert found is not None
+    assert found.system_container is not None
+
+
 def test_a_network_that_a_lease_may_claim_is_listed_by_its_label() -> None:
     row = {"Id": "n", "Name": "net", "Created": "2026-11-21T07:13:26Z", "Labels": {"org.testcontainers.session-id": "x"}}
     keys = frozenset({"org.testcontainers.session-id"})

@@ -152,7 +152,7 @@ SYSTEM_CONTAINER: dict[str, tuple[Kind, dict[str, Any]]] = {
     "shared by engines": (Kind.VOLUME, {"Scope": "global"}),
     "of an unknown scope": (Kind.VOLUME, {"Scope": None}),
     "a cluster's": (Kind.VOLUME, {"ClusterVolume": {"ID": "x"}}),
-    "a Swarm stack's": (Kind.VOLUME, {"Labels": {"com.docker.swarm.service.id": "x"}}),
+    "a Swarm stack's": (Kind.VOLUME, {"Labels": {"com.docker.stack.namespace": "x"}}),  # as seen on 28.5
     "BuildKit's state": (Kind.VOLUME, {"Name": "buildx_buildkit_builder0_state"}),
     "BuildKit": (Kind.IMAGE, {"RepoTags": ["acme/x:1", "moby/buildkit:v0.12"]}),
     "Ryuk": (Kind.IMAGE, {"Labels": {"org.testcontainers.ryuk": "true"}}),

@@ -5,7 +5,7 @@ aiodocker is imported when a client is made, not with this module: a command tha
 
 import json
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -35,6 +35,7 @@ from reaper.providers.docker.pods import Pods
 from reaper.providers.docker.settings import DockerTable
 from reaper.providers.docker.use_record import UseRecord, follow
 from reaper.providers.docker.uses import uses_since
+from reaper.providers.docker.volume_folders import VolumeFolders
 from reaper.providers.docker.volumes_images import image, reports_creation, volume
 from reaper.providers.parsing import Row, table
 from reaper.providers.parsing import text as text_of
@@ -78,7 +79,10 @@ class DockerReader:
         self._own = OwnContainer(own_container)
         self._connection = EngineConnection(engine)
         self._image_labels = ImageLabels(engine.name, self._list_images, self._inspect_image, own_labels)
-        self._dependents = Dependents(self.endpoint, self._connection.containers, self.inspect, self._image_labels.mark)
+        self._folders = VolumeFolders(engine.name, self._connection)
+        self._dependents = Dependents(
+            self.endpoint, self._connection.containers, self.inspect, self._image_labels.mark, self._folders.read
+        )
         self._disk = Disk(engine.name, self._connection)
         self._pods = Pods(engine.name, self._connection)
         self._mounted = MountedImages(self._connection)
@@ -101,11 +105,13 @@ class DockerReader:
         skew = min(skew, other, key=itemgetter(1))
         # After the containers: each of them that is in a pod is in one that was there before.
         await self._pods.read((text_of(row.get("Id")) for row in listed), call)
-        inventory = self._inventory(listed, networks, skew, label_keys, every_network=every_network)
+        volumes = bool(label_keys) or also != NOTHING_ELSE
+        below = await self._folders.read_anew(listed, call, volumes=volumes)
+        inventory = self._inventory(listed, networks, below, skew, label_keys, every_network=every_network)
         await self._image_labels.read(inventory.resources, call)
         marked = self._own.mark(self._pods.grouped(self._image_labels.marked(inventory.resources, self.endpoint_id)))
         inventory = replace(inventory, resources=marked)
-        if not label_keys and also == NOTHING_ELSE:
+        if not volumes:
             return inventory
         few = not also.ids and not also.projects and len(label_keys) <= MANY_KEYS
         known = {resource.id for resource in inventory.resources}
@@ -199,13 +205,14 @@ class DockerReader:
         self,
         rows: Sequence[Row],
         networks: Sequence[Row],
+        below: Mapping[str, frozenset[str]],
         skew: tuple[timedelta, timedelta],
         label_keys: frozenset[str],
         *,
         every_network: bool,
     ) -> Inventory:
         try:
-            containers = self._dependents.listed(rows, networks)
+            containers = self._dependents.listed(rows, networks, below)
             of_others = configurations(networks)
             parsed = (
                 network(row, self.endpoint, label_keys, every=every_network, configurations=of_others) for row in networks

@@ -23,6 +23,7 @@ from reaper.providers.parsing import Row, epoch, labels, rows, shared, table, te
 # System containers, by the beginning of a label's key: read from the sources of what sets it, which stand beside it.
 _SYSTEM_LABELS = {
     "com.docker.swarm.": "a Swarm task",
+    "com.docker.stack.": "a Swarm stack's",  # docker/cli, cli/compose/convert: LabelNamespace, on volumes and networks, too
     "io.kubernetes.": "a Kubernetes pod's",
     "io.x-k8s.": "a Kubernetes node",
     "name.minikube.sigs.k8s.io": "a Kubernetes node",
@@ -121,8 +122,9 @@ def _uses(row: Row, image: object, directory: Directory, links: Links) -> frozen
     ids = {text(table(settings).get("NetworkID")) for settings in networks.values()}
     if isinstance(image, str):
         ids.add(sys.intern(image))  # thousands have the same
-    folders = _folders(row)
-    ids |= _volumes(row) | folders | directory.ids(links) | directory.holders(folders)
+    volumes = mounted_volumes(row)
+    folders = _folders(row) | directory.below(volumes)
+    ids |= volumes | folders | directory.ids(links) | directory.holders(folders)
     return shared(frozenset(id_ for id_ in ids if id_))
 
 
@@ -139,7 +141,7 @@ def mounts(row: Row) -> list[Row]:
     return rows(row.get("Mounts"))
 
 
-def _volumes(row: Row) -> set[str]:
+def mounted_volumes(row: Row) -> set[str]:
     """The names of the volumes that a container has."""
     return {name for mount in mounts(row) if mount.get("Type") == "volume" and (name := text(mount.get("Name")))}
 
@@ -338,7 +340,8 @@ def network(
     except ValueError as error:
         created, unreadable = None, f"Created: {error}"
     attached = bool(table(row.get("Containers")))
-    of_engine, made_from = _network_of_engine(row), text(table(row.get("ConfigFrom")).get("Network")) or ""
+    of_engine = _network_of_engine(row) or system_container_of(_name(row.get("Name")), found, None)
+    made_from = text(table(row.get("ConfigFrom")).get("Network")) or ""
     if of_engine is not None and row.get("Labels") is None:
         found = {}  # that of Swarm's ingress is null, which is worth no warning in each sweep
     return Resource(

@@ -1,6 +1,6 @@
 """Which containers depend on others, or have come into their projects: what listings and inspections of one engine show."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -42,6 +42,7 @@ class Dependents:
         rows: lists its containers.
         inspect: inspects one, and calls ``learn``.
         mark: a listed one with what came with its image.
+        below: by the name of a volume that one of these rows has, those from whose folders it is mounted.
 
     Attributes:
         directory: the names of the last listing.
@@ -53,19 +54,21 @@ class Dependents:
         rows: Callable[[], Awaitable[Sequence[Row]]],
         inspect: Callable[[Resource], Awaitable[Resource]],
         mark: Callable[[Resource], Resource],
+        below: Callable[[Sequence[Row], Call], Awaitable[Mapping[str, frozenset[str]]]],
     ) -> None:
         self.directory = Directory()
         self._endpoint = endpoint
         self._rows = rows
         self._inspect = inspect
         self._mark = mark
+        self._below = below
         self._links: dict[str, Links] = {}
         self._unseen: dict[str, bool] = {}  # whose inspection failed since the last listing: whether it may depend on others
         self._now: Shared[_Users] = Shared()
 
-    def listed(self, rows: Sequence[Row], networks: Sequence[Row]) -> list[Resource]:
+    def listed(self, rows: Sequence[Row], networks: Sequence[Row], below: Mapping[str, frozenset[str]]) -> list[Resource]:
         """The containers of a whole listing."""
-        self.directory = Directory(rows, networks)
+        self.directory = Directory(rows, networks, below)
         self._unseen.clear()
         self._forget_outdated(rows)
         found = [self._container(row) for row in rows]
@@ -106,7 +109,7 @@ class Dependents:
         """All containers, with their links as far as an inspection shows them."""
         found = _Users()
         rows = await call(f"list containers on {self._endpoint}", self._rows)
-        self.directory = self.directory.with_containers(rows)
+        self.directory = self.directory.with_containers(rows, await self._below(rows, call))
         self._forget_outdated(rows)
         for row in rows:
             if isinstance(given := row.get("Labels"), dict) and isinstance(project := given.get(PROJECT_LABEL), str):

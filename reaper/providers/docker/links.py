@@ -6,6 +6,7 @@ all, for as long as the container is on the same networks: nothing else of it ch
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from reaper.core.lease import ANONYMOUS
 from reaper.providers.parsing import Row, rows, shared, table, texts
@@ -62,17 +63,24 @@ class Directory:
     Args:
         containers: rows of the listing of containers.
         networks: rows of the listing of networks.
+        below: by the name of a volume those from whose folders it is mounted.
     """
 
-    def __init__(self, containers: Iterable[Row] = (), networks: Iterable[Row] = ()) -> None:
+    def __init__(
+        self,
+        containers: Iterable[Row] = (),
+        networks: Iterable[Row] = (),
+        below: Mapping[str, frozenset[str]] = MappingProxyType({}),
+    ) -> None:
         containers = list(containers)
+        self._below = below
         self._containers = _by_name((row, _names(row)) for row in containers)
         self._holders = _holders(containers)
         self._networks = _by_name((row, [row.get("Name")]) for row in networks)
 
-    def with_containers(self, containers: Iterable[Row]) -> "Directory":
+    def with_containers(self, containers: Iterable[Row], below: Mapping[str, frozenset[str]]) -> "Directory":
         """The same with the containers of a later listing."""
-        later = Directory(containers)
+        later = Directory(containers, below=below)
         later._networks = self._networks
         return later
 
@@ -81,6 +89,10 @@ class Directory:
         found = {id_ for reference in links.containers for id_ in _resolved(reference, self._containers)}
         found |= {id_ for reference in links.networks for id_ in _resolved(reference, self._networks)}
         return shared(frozenset(found))
+
+    def below(self, volumes: Iterable[str]) -> frozenset[str]:
+        """The names of the volumes from whose folders these are mounted."""
+        return frozenset(below for volume in volumes for below in self._below.get(volume, ()))
 
     def holders(self, volumes: Iterable[str]) -> frozenset[str]:
         """The ids of the containers with which the engine deletes one of these volumes."""

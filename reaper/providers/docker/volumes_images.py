@@ -23,7 +23,8 @@ Before, it is when something last came into the volume's top folder or went from
 """
 
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
-_FOLDER = re.compile(r"/volumes/([^/:,]+)/_data(?=[/:,]|$)")  # in the options of another volume, as `device` or `lowerdir`
+# In the options of another volume, as `device` or `lowerdir`.
+_FOLDER = re.compile(r"/volumes/([^/:,]+)(?=/_data(?:[/:,]|$)|/?(?:[:,]|$))")
 PRESENT = "present"  # neither has a state, and whether it is in use only its deletion shows
 
 
@@ -73,14 +74,14 @@ def volume(row: Row, endpoint: str, *, exact: bool) -> Resource | None:
         created_at_inexact=not exact,
         labels=found,
         group=(found or {}).get(PROJECT_LABEL) or None,
-        uses=_volumes_below(row) - {name},
+        uses=volumes_below(row) - {name},
         system_container="a volume of a cluster" if shared else elsewhere or system_container_of(name, found, None),
         anonymous=anonymous,
         unreadable=unreadable,
     )
 
 
-def _volumes_below(row: Row) -> frozenset[str]:
+def volumes_below(row: Row) -> frozenset[str]:
     """The names of the volumes whose folders it is mounted from: the engine would delete them, and its data with them."""
     options = (text(option) or "" for option in table(row.get("Options")).values())
     return frozenset(name for option in options for name in _FOLDER.findall(option))

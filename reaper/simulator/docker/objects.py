@@ -61,8 +61,12 @@ def _volume(engine: Engine, name: str) -> Volume:
 
 @route("GET", "/volumes")
 async def _list_volumes(engine: Engine, request: web.Request, _: str) -> web.Response:
-    filters = Filters(request.query.get("filters"), ("label",))
+    filters = Filters(request.query.get("filters"), ("label", "driver", "dangling"))
     found = [volume(engine, v) for v in engine.volumes.values() if filters.labels(v.labels)]
+    if "driver" in filters:
+        found = [row for row in found if row["Driver"] in filters.get("driver")]
+    if filters.get("dangling") == ["false"]:
+        found = [row for row in found if engine.volumes[row["Name"]].users]
     return answer({"Volumes": found, "Warnings": None})
 
 
