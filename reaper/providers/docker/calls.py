@@ -90,7 +90,7 @@ CALLS = (
         rf'\{{"Container": "{NAME}", "Force": true\}}',
     ),
     EngineCall("DELETE", "/networks/{id}", "delete a network of a reaped project, or one that a policy takes", {}),
-    EngineCall("GET", "/volumes", "list the volumes of leases and policies", {"filters": _JSON}),
+    EngineCall("GET", "/volumes", "list the volumes of leases and policies, and which lie on others", {"filters": _JSON}),
     EngineCall("GET", "/volumes/{id}", "the final re-check before a deletion", {}),
     # Never with force, which deletes what is in use, or (of volumes) takes for deleted what its driver does not have.
     EngineCall("DELETE", "/volumes/{id}", "delete a volume that a lease has left or a policy takes", {}),
