@@ -226,6 +226,26 @@ async def test_a_target_is_named_as_people_name_the_region_whose_id_the_sandboxe
         assert len(lab.asked("GET", "/regions")) == 1
 
 
+async def test_a_target_is_the_organisations_own_region_where_a_shared_one_has_its_name_as_id() -> None:
+    """The server makes a sandbox for "us" in the region of that name, and the organisation's own come first."""
+    async with Lab() as lab:
+        lab.org.regions = {"us_x7Yq": "us", **lab.org.regions}
+        lab.add("here", target="us_x7Yq")
+        lab.add("shared", target="us")
+        report = await lab.sweep(everything(), table={"target": "us"})
+        assert outcomes(report) == {"here": "deleted"}
+        assert lab.left() == {"shared"}
+
+
+async def test_a_target_whose_region_the_server_does_not_name_any_more_is_an_id() -> None:
+    async with Lab() as lab:
+        del lab.org.regions["us"]
+        lab.add("here", target="us")
+        lab.add("there", target="eu")
+        report = await lab.sweep(everything(), table={"target": "us"})
+        assert outcomes(report) == {"here": "deleted"}
+
+
 async def test_a_target_that_the_organisation_does_not_have_is_an_error() -> None:
     """Nothing is in it, so nothing would ever go, and the exit code would be 0."""
     async with Lab() as lab:

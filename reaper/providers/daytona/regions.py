@@ -30,12 +30,12 @@ class Region:
         self._is_known = target is None
 
     async def look_up(self, listed: Sequence[Resource], call: Call) -> bool:
-        """Find out its id where nothing that is listed is in it; whether that is another one than was thought.
+        """Find out its id, once; whether that is another one than was thought.
 
         The server takes either where a sandbox is made: the name first, then the id. The region of an organisation's own
-        runners has an id that is made up. Raises InvalidError when the organisation has no such region.
+        runners has an id that is made up, and comes first. Raises InvalidError when the organisation has no such region.
         """
-        if self._is_known or not listed or any(resource.excluded is None for resource in listed):
+        if self._is_known or not listed:
             return False
         what = f"list regions of {self._endpoint}"
         try:
@@ -47,11 +47,11 @@ class Region:
         ids = [(text(row.get("name")), text(row.get("id"))) for row in rows if isinstance(row, dict)]
         by_name = [id_ for name, id_ in ids if name == self._target and id_]
         found = next(iter(by_name), None) or next((id_ for _, id_ in ids if id_ == self._target), None)
-        if found is None:
+        if found is None and not any(resource.excluded is None for resource in listed):
             known = ", ".join(sorted({name for name, id_ in ids if name and id_})) or "none"
             raise InvalidError(
                 f"endpoint {self._endpoint} is limited to target {self._target}, and the organisation has no region of that"
                 f" name or id: it has {known}. Mend target in [[daytona]], or DAYTONA_TARGET"
             )
-        self._is_known, before, self.id = True, self.id, found
+        self._is_known, before, self.id = True, self.id, found or self.id
         return self.id != before
