@@ -41,6 +41,7 @@ ROWS_AT_A_TIME = 25
 MOST_PAGES = 10_000
 LINK = "linkedSandboxId"
 _ONLY_IN_FULL = frozenset({"env", "volumes"})  # what the rows of the newer listing do not have
+_ONLY_BY_ID = frozenset({"buildInfo"})  # nor those of the older one: what a sandbox was built from
 
 
 class DaytonaReader:
@@ -278,7 +279,7 @@ class DaytonaReader:
         whole, _ = await call(
             f"inspect sandbox {named.name}", partial(self._api.request, "GET", f"sandbox/{named.id}", READ)
         )
-        return isinstance(whole, dict) and whole.keys() == row.keys() and whole.get(LINK) == row.get(LINK)
+        return isinstance(whole, dict) and whole.keys() ^ row.keys() <= _ONLY_BY_ID and whole.get(LINK) == row.get(LINK)
 
     async def dependents(self, resources: Sequence[Resource], listed: Listed, call: Call) -> Sequence[Resource]:
         """What was created since the listing and is linked to one of these, or of its session."""

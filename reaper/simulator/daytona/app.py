@@ -302,7 +302,7 @@ class Daytona:
         return _json([as_sandbox(fork, self._proxy) for fork in forks])
 
     def _dumped(self, row: Sandbox) -> bytes:
-        return _bytes(as_sandbox(row, self._proxy))
+        return _bytes(as_sandbox(row, self._proxy, by_id=True))
 
     # Changing
 
