@@ -212,7 +212,7 @@ def _compared(resource: Resource, condition: _Condition, now: datetime, orphan: 
 def _excludes(resource: Resource, policy: Policy, here: datetime) -> str | None:
     """Why the policy is not for this resource at all, or not at this time of the day, or None."""
     if resource.kind not in policy.kinds:
-        return f"is not for a {resource.kind}"
+        return f"is not for {resource.kind}s"
     if not policy.concerns(resource):
         return _does_not_concern(resource, policy)
     if (what := policy.leaves_out(resource) or _of_another_sort(resource, policy)) is not None:

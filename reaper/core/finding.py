@@ -62,4 +62,4 @@ def passed(rule: str, sentence: str) -> Finding:
 @lru_cache(maxsize=1024)
 def of_other_kinds(policy: str, kind: Kind) -> Finding:
     """A policy that is not for this kind."""
-    return passed(f"policy {policy}", f"policy {policy} is not for a {kind}")
+    return passed(f"policy {policy}", f"policy {policy} is not for {kind}s")

@@ -196,7 +196,11 @@ def hints_of(
     hints = [*cap_hints(report, argv), *_cache_hints(report, plan)]
     decisions = [d for endpoint in report.endpoints for d in endpoint.decisions]
     young = [d for d in young_and_running(decisions) if d.resource.id not in living]
-    ages = [policy.older_than for policy in plan.rules.policies if policy.older_than is not None and not policy.asleep]
+    ages = [
+        policy.older_than
+        for policy in plan.rules.policies
+        if policy.older_than and any(d.resource.kind in policy.kinds and policy.concerns(d.resource) for d in young)
+    ]
     if young and ages and not plan.one_off:
         keep = [word for only in plan.only for word in ("--only", only)]
         named = ["--config", plan.config] if plan.config else []
@@ -208,7 +212,7 @@ def hints_of(
             go_on = (
                 f"{belong} to a living process, and --once --all would delete {'it' if len(living) == 1 else 'those'}, too"
             )
-        hints.append(f"{subject} running and younger than {human(min(ages))}; {go_on}")
+        hints.append(f"{subject} running and younger than {human(max(ages))}; {go_on}")
     hints += _soon(report, plan, argv)
     if plan.everything and plan.options.act and (kept := not_taken(decisions)) is not None:
         hints.append(kept)
