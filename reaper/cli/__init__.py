@@ -19,7 +19,7 @@ _EPILOG = """exit codes:
   0  done, nothing failed                    4  the deletion cap was hit, nothing was deleted there
   1  a bug in this program                   5  an endpoint could not be listed
   2  usage or configuration                  6  check: reapable resources are left
-  3  some deletions failed                   130, 143  interrupted; what was done is reported
+  3  some deletions failed                   129, 130, 143  interrupted; what was done is reported
 """
 _WHY_HELP = """
 reaper: without a command this would be the service, which deletes, and there is no configuration file: it is not started
@@ -219,7 +219,8 @@ def build_parser() -> argparse.ArgumentParser:
     sub = command("history", "what was deleted, when and why, from the journal: the newest first")
     _history(sub)
     sub = command("leases", "which leases keep something, whose they are, and an end for one whose holder hangs")
-    sub.add_argument("action", choices=("list", "show", "end"), help="all of them, one, or an end for one")
+    actions = ("list", "show", "end")
+    sub.add_argument("action", choices=actions, metavar="|".join(actions), help="all of them, one, or an end for one")
     sub.add_argument("lease", metavar="ID", nargs="?", default=None, help="of show and end: the lease")
     sub.add_argument("--ended", action="store_true", default=False, help="list those that have ended, too")
     sub.add_argument("--reason", metavar="TEXT", default=None, help="of end: why, for the record")
@@ -234,13 +235,13 @@ def build_parser() -> argparse.ArgumentParser:
     _logging(group, "default: console on a terminal, else json", "default: info, with RYUK_VERBOSE=true debug")
     command("simulate", "a Docker engine and a Daytona server to test policies with; prints what to export")
     sub = command("config", "check or show the configuration, or print its JSON schema or an example with every key")
-    sub.add_argument("action", choices=("check", "show", "schema", "example"))
+    sub.add_argument("action", choices=("check", "show", "schema", "example"), metavar="check|show|schema|example")
     sub.add_argument(
         "--offline", action="store_true", default=False, help="with check: name missing secrets and files, and go on without"
     )
     _common(sub)
     sub = command("completion", 'print a script that completes commands and options: eval "$(reaper completion bash)"')
-    sub.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell that reads it")
+    sub.add_argument("shell", choices=("bash", "zsh", "tcsh"), metavar="bash|zsh|tcsh", help="the shell that reads it")
     return parser
 
 

@@ -73,7 +73,8 @@ def misplaced(parser: argparse.ArgumentParser, word: str, command: str | None) -
     owners += [name for name, sub in _commands_of(parser).items() if option in _options_of(sub)]
     if not option.startswith("-") or not owners:
         return None
-    return f"{option} does not go with {command or '--once or the service'}; it is an option of {', '.join(owners)}"
+    of = "" if option == "--once" else f"; it is an option of {', '.join(owners)}"
+    return f"{option} does not go with {command or '--once or the service'}{of}"
 
 
 def check_fit(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:

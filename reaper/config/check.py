@@ -68,8 +68,8 @@ def described(
     """
     settings = loaded.settings
     rules, limits = settings.rules(), settings.effective_limits()
-    scope, protect = rules.scope, rules.protect
-    lines = [f"{loaded.file or 'no file, the built-in defaults'}: OK ({len(settings.policy)} policies)"]
+    scope, protect, number = rules.scope, rules.protect, len(settings.policy)
+    lines = [f"{loaded.file or 'no file, the built-in defaults'}: OK ({number} {'policy' if number == 1 else 'policies'})"]
     named_in = {name: f", named in {line}" for name, line in loaded.hosts.lines.items()}
     lines += [
         f"endpoint: {e.name}, {e.registration.title} at {masked(e.address)}{named_in.get(e.name, '')}" for e in endpoints

@@ -38,12 +38,15 @@ async def run_with_deadline(work: Callable[[Stop], Awaitable[int]], limit: timed
 
 
 async def _listen_for_signals(stop: Stop, drain: timedelta, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-    """The first signal ends the sweep in order; the second one ends the process at once."""
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    """The first signal ends the sweep in order; the second one ends the process at once, but a terminal hangs up twice."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # nohup
+    hangup = () if ignored else (signal.SIGHUP,)
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, *hangup) as signals:
         task_status.started()
         async for number in signals:
             stop.request(number.name, drain)
-            break
+            if number is not signal.SIGHUP:
+                break
     # Leaving the receiver has restored the default handlers.
 
 

@@ -1,5 +1,6 @@
 """Fixtures for tests that run the program against a stand-in for an engine."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,3 +24,11 @@ def fake() -> Iterator[FakeEngine]:
 def run(fake: FakeEngine, tmp_path: Path) -> Program:
     """The program, with the stand-in as its only endpoint and without long waits between attempts."""
     return Program(tmp_path, {"DOCKER_HOST": fake.host, **QUICK})
+
+
+@pytest.fixture
+def no_nohup() -> Iterator[None]:
+    """The caller of the tests may ignore SIGHUP, which every process would inherit, and go on ignoring."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

@@ -170,20 +170,12 @@ def test_it_takes_no_orders_about_the_user_s_endpoints(demo: Program, arguments:
     assert ended.out == ""
 
 
-@pytest.fixture
-def _no_nohup() -> Iterator[None]:
-    """The caller of the tests may ignore SIGHUP, which every process would inherit, and go on ignoring."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
-@pytest.mark.usefixtures("_no_nohup")
+@pytest.mark.usefixtures("no_nohup")
 @pytest.mark.parametrize(
     ("moment", "number", "code"),
     [
         ("reaper demo", signal.SIGINT, 130),
-        ("reaper demo", signal.SIGHUP, 143),
+        ("reaper demo", signal.SIGHUP, 129),
         ("paused for", signal.SIGINT, 130),
         ("paused for", signal.SIGTERM, 143),
     ],

@@ -4,14 +4,18 @@ import itertools
 import signal
 import subprocess
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from devkit.faults import Fault, FaultProxy
+from reaper import exits
 from reaper.core.model import CapHit, Decision, EndpointFailure, EndpointReport, Outcome, Reason, Report, Result, Verdict
-from reaper.sweep.runner import exit_code
+from reaper.sweep.ports import Stop
+from reaper.sweep.runner import exit_code, run_with_deadline
 from tests.core.make import STOPPED
 from tests.program.fakeengine import FakeEngine
 from tests.program.wrapped import patched, started
@@ -194,17 +198,21 @@ def test_a_signal_in_mid_sweep_ends_it_in_order(
     assert (ended.logs[-1]["deleted"], ended.logs[-1]["abandoned"]) == (1, 5)
 
 
-def test_a_signal_while_the_listing_hangs_ends_at_once(run: Program, fake: FakeEngine) -> None:
+@pytest.mark.usefixtures("no_nohup")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_while_the_listing_hangs_ends_at_once(
+    run: Program, fake: FakeEngine, number: signal.Signals, code: int
+) -> None:
     fake.add("chess-1")
     with FaultProxy(fake.socket) as proxy:
         gate = proxy.hold("GET", "/containers/json")
         with started(run, "--once", "--json", env={"DOCKER_HOST": proxy.host}) as process:
             gate.reached()
             began = time.monotonic()
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
             ended = run.finish(process)
     assert time.monotonic() - began < 9  # what is under way would get 10 s
-    assert ended.code == 143
+    assert ended.code == code
     assert ended.document["endpoints"][0]["failure"]["error"] == "interrupted"
     assert fake.names() == {"chess-1"}
 
@@ -221,6 +229,21 @@ def test_a_second_signal_ends_the_process_at_once(run: Program, fake: FakeEngine
             ended = run.finish(process)
     assert ended.code == -signal.SIGTERM
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.usefixtures("no_nohup")
+def test_a_terminal_may_hang_up_twice() -> None:
+    """The kernel sends SIGHUP when a window is closed, and so does its shell."""
+
+    async def work(stop: Stop) -> int:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGHUP)
+            await stop.wait()
+            for _ in range(5):  # until what listens has had its turn
+                await checkpoint()
+        return exits.OF_SIGNAL[stop.why or ""]
+
+    assert anyio.run(lambda: run_with_deadline(work, timedelta(minutes=1))) == 129
 
 
 def test_a_signal_while_listing_for_people_is_reported_too(run: Program, fake: FakeEngine) -> None:

@@ -195,6 +195,26 @@ def test_young_and_running_ones_are_kept_with_the_hint(run: Program, fake: FakeE
     assert fake.names() == {"kept", "neighbour"}
 
 
+def test_the_hint_names_an_age_at_which_a_policy_for_these_would_take_them(
+    run: Program, fake: FakeEngine, tmp_path: Path
+) -> None:
+    """Not that of a policy for another kind, nor of one that leaves some of them alone for longer."""
+    fake.add("chess-1", "running", ago="9h")
+    fake.add("chess-2", "running", ago="5m")
+    policy = '[[policy]]\nname = "{}"\nkinds = ["{}"]\nolder_than = "{}"\n'
+    file = tmp_path / "three.toml"
+    file.write_text(
+        policy.format("networks", "network", "1h")
+        + policy.format("short", "container", "2h")
+        + 'names = ["chess-2"]\n'
+        + policy.format("long", "container", "10h")
+        + policy.format("foreign", "container", "4d")
+        + 'names = ["swe-*"]\n'
+    )
+    (hint,) = hints(run("--once", "--config", str(file)))
+    assert hint.startswith("2 owned resources are running and younger than 10 h; ")
+
+
 def test_nobody_is_told_to_delete_what_belongs_to_a_living_process(run: Program, fake: FakeEngine) -> None:
     """With --all it would go, and its run is known to be alive."""
     owner = dict([owner_label().split("=", 1)])

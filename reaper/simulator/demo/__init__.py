@@ -5,7 +5,6 @@ What the user has configured is neither read nor contacted.
 """
 
 import os
-import signal
 import tempfile
 import time
 from collections.abc import Sequence
@@ -53,8 +52,6 @@ def run(seed: int, log_level: str | None) -> int:
         log_level: None for no log beside what is shown.
     """
     os.environ["no_proxy"] = "*"  # the servers are on this machine, and a proxy is none of them
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # a closed window must leave nothing behind, either
-        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     log = logs.configure("console", log_level or "error")
     return anyio.run(_Demo(seed, logs.LogObserver(log) if log_level else Observer()).run)
 
