@@ -23,6 +23,15 @@ async def test_it_is_what_get_by_id_shows_without_secrets() -> None:
     assert SECRET not in json.dumps(found.inspection)
 
 
+async def test_the_dockerfile_that_it_was_built_from_is_not_saved() -> None:
+    """It says nothing of how it ended, and no name tells which of its words are secrets."""
+    async with Lab() as lab:
+        row = lab.add("built", state="stopped", snapshot=None)
+        found = await lab.provider.evidence(lab.resource(row), 200)
+    assert found.inspection["name"] == "built"
+    assert "hunter2hunter2" not in json.dumps(found.inspection)
+
+
 async def test_one_that_is_gone() -> None:
     async with Lab() as lab:
         with pytest.raises(NotFoundError):

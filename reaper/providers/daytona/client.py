@@ -41,7 +41,7 @@ ROWS_AT_A_TIME = 25
 MOST_PAGES = 10_000
 LINK = "linkedSandboxId"
 _ONLY_IN_FULL = frozenset({"env", "volumes"})  # what the rows of the newer listing do not have
-_ONLY_BY_ID = frozenset({"buildInfo"})  # nor those of the older one: what a sandbox was built from
+_ONLY_BY_ID = frozenset({"buildInfo"})  # nor those of the older one: its Dockerfile
 
 
 class DaytonaReader:
@@ -294,7 +294,8 @@ class DaytonaReader:
         row = await self._request("GET", resource.id, READ)
         if not isinstance(row, dict) or row.get("id") != resource.id:
             raise UnreadableError(f"the answer to GET /sandbox/{resource.id} is of another sandbox")
-        return Evidence(Mask().inspection(row), note="the platform keeps no log of a sandbox")
+        told = {key: value for key, value in row.items() if key not in _ONLY_BY_ID}
+        return Evidence(Mask().inspection(told), note="the platform keeps no log of a sandbox")
 
     async def close(self) -> None:
         """Close the connections."""

@@ -186,5 +186,5 @@ def as_item(row: Sandbox, proxy_url: str, state: str = "") -> dict[str, Any]:
 def as_sandbox(row: Sandbox, proxy_url: str, *, by_id: bool = False) -> dict[str, Any]:
     """The whole object that GET, DELETE and the others answer; what it was built from only ``by_id``."""
     linked = {} if row.linked is None else {"linkedSandboxId": row.linked}
-    built = {"buildInfo": {"dockerfileContent": "FROM debian"}} if by_id and row.snapshot is None else {}
+    built = {"buildInfo": {"dockerfileContent": "FROM debian\nENV DB_PASSWORD hunter2hunter2\n"}} if by_id and row.snapshot is None else {}
     return {"env": {}, "volumes": [], **as_item(row, proxy_url, row.shown_by_id), "kvm": False, **built, **linked}
