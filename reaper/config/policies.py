@@ -14,7 +14,17 @@ from reaper.core.model import Action, Kind
 from reaper.core.narrowing import ExitCodes, Window
 from reaper.core.scope import Selector
 from reaper.providers import registry
-from reaper.providers.fields import Duration, Labels, Name, NarrowingGlobs, ProtectingGlobs, Size, Table, did_you_mean
+from reaper.providers.fields import (
+    Duration,
+    Labels,
+    Name,
+    NarrowingGlobs,
+    ProtectingGlobs,
+    Size,
+    Table,
+    at_least,
+    did_you_mean,
+)
 
 # Known to be right (a test says so): checking it would import a scheduler into every run.
 _DEFAULT_CRON = ("15 * * * *", None)
@@ -74,6 +84,9 @@ class ExcludeTable(Table):
         return self
 
 
+_SHOWS_LATE = 'it is at least five minutes: a use may show a minute late, or not by itself; write for example "30m"'
+
+
 class PolicyTable(Table):
     """[[policy]]: when an owned, unprotected resource is garbage, and how often it is looked for."""
 
@@ -84,7 +97,7 @@ class PolicyTable(Table):
     ]
     older_than: Duration | None = None
     stopped_for: Duration | None = None
-    idle_for: Duration | None = None
+    idle_for: Annotated[Duration, at_least(timedelta(minutes=5), _SHOWS_LATE)] | None = None
     unused_for: Duration | None = None
     orphaned_for: Duration | None = None
     larger_than: Size | None = None

@@ -101,6 +101,9 @@ CASES: Mapping[str, Bad] = {
     "idle for moments": bad(
         '[[quota]]\nname = "q"\nkinds = ["sandbox"]\nmax_count = 1\nenforce = true\nidle_for = "1m"', "at least ten minutes"
     ),
+    "idle for less than what a use shows late": bad(
+        '[[policy]]\nname = "i"\nkinds = ["sandbox"]\nidle_for = "1m"', "[[policy]] 'i'", "at least five minutes"
+    ),
     "idle and not enforced": bad(
         '[[quota]]\nname = "q"\nkinds = ["sandbox"]\nmax_count = 1\nidle_for = "1h"', "goes with enforce = true"
     ),

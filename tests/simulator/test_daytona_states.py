@@ -99,6 +99,20 @@ async def test_use_shows_as_activity_later_and_reading_is_no_use() -> None:
         assert (await world.get(row)).body["lastActivityAt"] == "2026-11-21T12:00:01.000Z"
 
 
+async def test_uses_that_follow_one_another_closely_show_as_one() -> None:
+    async with World() as world:
+        row = world.add("chess", created=START - timedelta(hours=1))
+        for wait in (0, 44, 2):
+            world.turn(wait)
+            world.org.touch(row)
+            world.turn(0)
+        world.turn(30)
+        assert (await world.get(row)).body["lastActivityAt"] == "2026-11-21T12:00:46.000Z"
+        world.org.touch(row)
+        world.turn(60)
+        assert (await world.get(row)).body["lastActivityAt"] == "2026-11-21T12:00:46.000Z"
+
+
 async def test_no_timer_runs_out_where_the_row_of_activities_is_missing() -> None:
     """The server joins that table."""
     async with World() as world:

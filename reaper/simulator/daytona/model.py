@@ -58,6 +58,7 @@ class Sandbox:
         parent: id of the sandbox that this one is a fork of.
         linked: id of the sandbox that this one is linked to, and goes with.
         runner_dead: nothing that its host should do is ever done.
+        used: when a use of it was last noted.
         inconsistent: deleting it is an error 500.
         destroy_fails: its deletion is accepted, and ends in an error that no answer shows.
         extra: fields that replace or, as ABSENT, remove what the JSON would have.
@@ -96,6 +97,7 @@ class Sandbox:
     parent: str | None = None
     linked: str | None = None
     runner_dead: bool = False
+    used: int | None = None
     inconsistent: bool = False
     destroy_fails: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -186,5 +188,9 @@ def as_item(row: Sandbox, proxy_url: str, state: str = "") -> dict[str, Any]:
 def as_sandbox(row: Sandbox, proxy_url: str, *, by_id: bool = False) -> dict[str, Any]:
     """The whole object that GET, DELETE and the others answer; what it was built from only ``by_id``."""
     linked = {} if row.linked is None else {"linkedSandboxId": row.linked}
-    built = {"buildInfo": {"dockerfileContent": "FROM debian\nENV DB_PASSWORD hunter2hunter2\n"}} if by_id and row.snapshot is None else {}
+    built = (
+        {"buildInfo": {"dockerfileContent": "FROM debian\nENV DB_PASSWORD hunter2hunter2\n"}}
+        if by_id and row.snapshot is None
+        else {}
+    )
     return {"env": {}, "volumes": [], **as_item(row, proxy_url, row.shown_by_id), "kvm": False, **built, **linked}

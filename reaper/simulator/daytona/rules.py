@@ -40,6 +40,7 @@ FORGOTTEN = {
     "error": 7 * 24 * 60,
     "build_failed": 24 * 60,
 }  # minutes for which one that is deleted is kept, undestroyed
+USES_ARE_ONE = 45  # seconds after a use was noted in which no other one is
 DESIRED = {
     "stopped": "stopped",
     "stopping": "stopped",

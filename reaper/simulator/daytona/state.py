@@ -33,6 +33,7 @@ from reaper.simulator.daytona.rules import (
     NOT_STOPPABLE,
     NOT_STOPPED,
     SETTLED,
+    USES_ARE_ONE,
     Behaviour,
     Refusal,
 )
@@ -209,8 +210,11 @@ class Organisation:
             self._set_desired(row, "started", self.now())
 
     def touch(self, row: Sandbox) -> None:
-        """Use the sandbox: its lastActivityAt follows later, with the time of the use."""
+        """Use the sandbox: its lastActivityAt follows later, with the time of the use. Not each use is noted."""
         now = self.now()
+        if row.used is not None and now - row.used < USES_ARE_ONE * _SECOND:
+            return
+        row.used = now
         self._at(now + self._within(row, "activity"), row, f"active {now}", step=-1)
 
     def change(self, row: Sandbox, **fields: object) -> None:
