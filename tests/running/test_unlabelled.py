@@ -213,7 +213,7 @@ def test_a_running_container_goes_whose_image_the_engine_has_forgotten(tmp_path:
         engine.import_image()
         runner = Program(tmp_path, {"DOCKER_HOST": engine.host, **NO_DAYTONA})
         again = "from devkit.client import EngineClient as E; import os; e = E(os.environ['DOCKER_HOST'].removeprefix('unix://'))"
-        script = f"{again}; e.create('mine', start=True); e.rebuild_tag('bench:1')"
+        script = f"{again}; e.create('mine', start=True); e.labelled_image('bench:1', {{}})"
         try:
             ended = runner("run", "--", sys.executable, "-c", script)
         finally:

@@ -145,7 +145,7 @@ def test_a_broken_file_at_the_start_ends_it_before_anything_happens(served: Serv
 
 
 def test_it_is_not_started_by_accident_on_a_terminal(served: Served) -> None:
-    program = served.program()
+    program = served.program(NO_COLOR="1")  # argparse's own colours, since Python 3.14
     master, slave = pty.openpty()
     process = program.start_at(slave)
     os.close(slave)
