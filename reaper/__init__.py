@@ -4,6 +4,7 @@ The package is imported by every command, so nothing heavier than the version st
 import from here, is loaded name by name when it is first used.
 """
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,6 +39,18 @@ __all__ = [
 
 __version__ = "0.1.0"
 
+
+def unsupported() -> str:
+    """Why this program cannot run here; empty where it can."""
+    here: str = sys.platform  # a type checker takes it for the system that it runs on
+    if here == "linux":
+        return ""
+    return (
+        f"reaper runs on Linux, and this is {here}: its journal and leases rest on what that kernel tells of "
+        "processes and locks. Where the engine runs in a virtual machine, run reaper's image on it (deploy/README.md)"
+    )
+
+
 _HOMES = {
     "AsyncDaytonaCleanupManager": "reaper.library.daytona",
     "AsyncDockerCleanupManager": "reaper.library.docker",
@@ -63,6 +76,8 @@ if not TYPE_CHECKING:  # or no misspelt name would be found
         home = _HOMES.get(name)
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if why := unsupported():
+            raise ImportError(why)
         from importlib import import_module  # noqa: PLC0415 - not for those who only ask for the version
 
         return getattr(import_module(home), name)

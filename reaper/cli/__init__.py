@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from reaper import __version__, exits
+from reaper import __version__, exits, unsupported
 from reaper.cli import channels
 from reaper.cli.usage import Parser, check_fit, misplaced
 
@@ -263,6 +263,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"the command to run stands behind --: reaper run [options] -- {' '.join(rest)}")
     if rest:
         parser.error(misplaced(parser, rest[0], arguments.command) or f"unrecognized arguments: {' '.join(rest)}")
+    if why := unsupported():
+        parser.error(why)
     arguments.argv = list(argv)
     if arguments.command == "run":
         if not words:

@@ -21,6 +21,8 @@ from tests.program.fakeengine import FakeEngine
 from tests.program.wrapped import patched, started
 from tests.run import NO_DAYTONA, Program
 
+ELSEWHERE = "import sys; sys.platform = 'darwin'; {}"
+
 # -- 0 and what is not 0 -----------------------------------------------------------------------------------------------
 
 
@@ -150,6 +152,20 @@ def test_1_for_a_bug_on_one_endpoint_hinders_no_other(run: Program, fake: FakeEn
         assert (fake.names(), other.names()) == ({"chess-1"}, set())
     assert "buggy: a bug: ZeroDivisionError" in ended.out
     assert "could not be listed" not in ended.out
+
+
+# -- 2: what it cannot run on (bad options and configurations have files of their own) ------------------------------------
+
+
+def test_2_where_it_cannot_run(program: Program) -> None:
+    ended = program.run_code(ELSEWHERE.format("from reaper.cli import main; sys.exit(main(['--once', '--all']))"))
+    assert (ended.code, ended.out) == (2, "")
+    assert "reaper runs on Linux, and this is darwin" in ended.err
+
+
+def test_the_library_says_so_too(program: Program) -> None:
+    ended = program.run_code(ELSEWHERE.format("from reaper import lease"))
+    assert "ImportError: reaper runs on Linux, and this is darwin" in ended.err
 
 
 # -- 130 and 143 -------------------------------------------------------------------------------------------------------
