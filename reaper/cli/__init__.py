@@ -247,6 +247,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
+    try:
+        return _main(argv)
+    except KeyboardInterrupt:  # also while it imports, which takes half a second
+        return exits.OF_SIGNAL["SIGINT"]
+
+
+def _main(argv: Sequence[str] | None) -> int:
     channels.settle()
     argv = sys.argv[1:] if argv is None else argv
     # argparse before Python 3.13 takes the two dashes for its own, and the value for an empty list.
@@ -283,10 +290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.freeze()
     gc.set_threshold(20_000, 50, 20)
     gc.enable()
-    try:
-        code = run(arguments)
-    except KeyboardInterrupt:
-        code = exits.OF_SIGNAL["SIGINT"]
+    code = run(arguments)
     gc.freeze()  # the process ends, and would look for what it may free among all that it has
     sys.stdout.flush()
     if (problem := channels.problem(sys.stdout)) is not None and not isinstance(problem, BrokenPipeError):

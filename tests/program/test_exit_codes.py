@@ -13,6 +13,7 @@ from anyio.lowlevel import checkpoint
 
 from devkit.faults import Fault, FaultProxy
 from reaper import exits
+from reaper.cli import main
 from reaper.core.model import CapHit, Decision, EndpointFailure, EndpointReport, Outcome, Reason, Report, Result, Verdict
 from reaper.sweep.ports import Stop
 from reaper.sweep.runner import exit_code, run_with_deadline
@@ -260,6 +261,16 @@ def test_a_terminal_may_hang_up_twice() -> None:
         return exits.OF_SIGNAL[stop.why or ""]
 
     assert anyio.run(lambda: run_with_deadline(work, timedelta(minutes=1))) == 129
+
+
+def test_an_interrupt_before_there_is_a_loop_leaves_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while the program is imported, which takes half a second."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reaper.cli.build_parser", interrupted)
+    assert main(["--once"]) == 130
 
 
 def test_a_signal_while_listing_for_people_is_reported_too(run: Program, fake: FakeEngine) -> None:
