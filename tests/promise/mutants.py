@@ -573,6 +573,11 @@ OF_PAIRS = (
         "if may_go and not mounted <= self._asked_for:",
         "if may_go and not self._asked_for:",
     ),
+    Mutant(
+        "any anonymous volume may be in use while it is not known which volumes lie on others",
+        "return frozenset(self._holders.keys() - volumes if volumes else ())",
+        "return frozenset()",
+    ),
     Mutant("a stack's volume is a Swarm's", '    "com.docker.stack.": "a Swarm stack\'s",', ""),
     Mutant(
         "a member that changes before the last listing keeps the others",

@@ -4,6 +4,7 @@ import pytest
 
 from devkit.client import DEFAULT_IMAGE, SLEEPS, EngineClient
 from devkit.engine import PrivateEngine
+from devkit.faults import Fault, FaultProxy
 from reaper.core.model import Kind
 from reaper.errors import DependencyError
 from reaper.providers.base import Also, Listed
@@ -11,6 +12,7 @@ from reaper.providers.docker.client import DockerProvider, DockerReader
 from reaper.providers.docker.settings import DockerTable
 from tests import needs
 from tests.providers.lab import NAME, direct
+from tests.simulator.docker_world import World
 
 
 @pytest.mark.anyio
@@ -120,3 +122,29 @@ async def test_a_volume_that_came_after_the_listing_is_known_by_the_next_one(any
         assert late in {one.id for one in await reader.dependents([resource], Listed(), direct)}
     finally:
         await reader.close()
+
+
+@pytest.mark.anyio
+async def test_what_has_a_volume_may_use_any_anonymous_one_while_the_volumes_cannot_be_listed() -> None:
+    """That is said of the endpoint; what has no such volume goes all the same."""
+    with World() as world, FaultProxy(world.socket) as proxy:
+        client = EngineClient(world.socket)
+        client.import_image()
+        had, plain = client.create("had", volumes=["/data"]), client.create("plain")
+        client.create("other", binds=["named:/data"])
+        proxy.add(Fault("status", "GET", "/volumes", status=500, body=b"{}"))
+        reader = DockerReader(DockerTable(name=NAME, host=proxy.host))
+        try:
+            inventory = await reader.list(direct)
+            found = {one.name: one for one in inventory.resources if one.kind.runs}
+            assert had in found["other"].uses
+            assert had in (await reader.inspect(found["other"])).uses
+            assert not any(plain in one.uses for one in found.values())
+            assert not any(had in one.uses for name, one in found.items() if name != "other")
+            assert list(inventory.unlisted) == [Kind.VOLUME]
+            proxy.clear()
+            inventory = await reader.list(direct)
+            assert not any(had in one.uses for one in inventory.resources)
+            assert not inventory.unlisted
+        finally:
+            await reader.close()

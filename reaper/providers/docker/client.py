@@ -5,7 +5,7 @@ aiodocker is imported when a client is made, not with this module: a command tha
 
 import json
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -27,6 +27,7 @@ from reaper.providers.docker.events import followed_deaths
 from reaper.providers.docker.evidence import evidence_of
 from reaper.providers.docker.image_labels import ImageLabels
 from reaper.providers.docker.labelled import is_wanted, rows_with
+from reaper.providers.docker.links import Below
 from reaper.providers.docker.mounted_images import MountedImages
 from reaper.providers.docker.network_endpoints import delete_network, proven_stale
 from reaper.providers.docker.own_container import OwnContainer
@@ -110,16 +111,18 @@ class DockerReader:
         inventory = self._inventory(listed, networks, below, skew, label_keys, every_network=every_network)
         await self._image_labels.read(inventory.resources, call)
         marked = self._own.mark(self._pods.grouped(self._image_labels.marked(inventory.resources, self.endpoint_id)))
-        inventory = replace(inventory, resources=marked)
+        unlisted = {} if self._folders.problem is None else {Kind.VOLUME: self._folders.problem}
+        inventory = replace(inventory, resources=marked, unlisted=unlisted)
         if not volumes:
             return inventory
         few = not also.ids and not also.projects and len(label_keys) <= MANY_KEYS
         known = {resource.id for resource in inventory.resources}
         labelled: dict[str, Resource] = {}
-        unlisted: dict[Kind, str] = {}
         unreadable = inventory.unreadable
         for kind in (Kind.VOLUME, Kind.IMAGE):
             whole = kind in also.kinds
+            if kind in unlisted:
+                continue  # which of them lie on others is not known
             if not whole and not label_keys and not also.ids and not also.projects:
                 continue
             keys = sorted(label_keys) if few and not whole else [None]
@@ -205,7 +208,7 @@ class DockerReader:
         self,
         rows: Sequence[Row],
         networks: Sequence[Row],
-        below: Mapping[str, frozenset[str]],
+        below: Below,
         skew: tuple[timedelta, timedelta],
         label_keys: frozenset[str],
         *,

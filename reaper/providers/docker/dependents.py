@@ -1,6 +1,6 @@
 """Which containers depend on others, or have come into their projects: what listings and inspections of one engine show."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -9,7 +9,7 @@ from reaper.core.model import Resource
 from reaper.errors import NotFoundError, ProviderError, UnreadableError
 from reaper.providers.base import Call, may_depend_unseen, possibly_used_by
 from reaper.providers.docker.containers import listed_container, listed_uses
-from reaper.providers.docker.links import Directory, Links, configured_links, joined
+from reaper.providers.docker.links import Below, Directory, Links, configured_links, joined
 from reaper.providers.parsing import Row, text
 from reaper.providers.sharing import Shared
 
@@ -42,7 +42,7 @@ class Dependents:
         rows: lists its containers.
         inspect: inspects one, and calls ``learn``.
         mark: a listed one with what came with its image.
-        below: by the name of a volume that one of these rows has, those from whose folders it is mounted.
+        below: which of the volumes that these rows have lie on others.
 
     Attributes:
         directory: the names of the last listing.
@@ -54,7 +54,7 @@ class Dependents:
         rows: Callable[[], Awaitable[Sequence[Row]]],
         inspect: Callable[[Resource], Awaitable[Resource]],
         mark: Callable[[Resource], Resource],
-        below: Callable[[Sequence[Row], Call], Awaitable[Mapping[str, frozenset[str]]]],
+        below: Callable[[Sequence[Row], Call], Awaitable[Below]],
     ) -> None:
         self.directory = Directory()
         self._endpoint = endpoint
@@ -66,7 +66,7 @@ class Dependents:
         self._unseen: dict[str, bool] = {}  # whose inspection failed since the last listing: whether it may depend on others
         self._now: Shared[_Users] = Shared()
 
-    def listed(self, rows: Sequence[Row], networks: Sequence[Row], below: Mapping[str, frozenset[str]]) -> list[Resource]:
+    def listed(self, rows: Sequence[Row], networks: Sequence[Row], below: Below) -> list[Resource]:
         """The containers of a whole listing."""
         self.directory = Directory(rows, networks, below)
         self._unseen.clear()

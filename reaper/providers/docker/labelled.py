@@ -1,7 +1,7 @@
 """The listings of volumes and images, which may fail where those of containers do not."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import anyio
@@ -14,6 +14,9 @@ from reaper.providers.parsing import Row, table
 
 LISTED_WITHIN = 20.0  # seconds for the volumes, and for the images: a plugin that is dead keeps the engine waiting
 SECOND_TRY_AFTER = 1.0
+
+Filters = Mapping[str, Sequence[str]]
+NO_FILTERS: Filters = {}
 
 
 def is_wanted(found: Resource, label_keys: frozenset[str], also: Also) -> bool:
@@ -30,10 +33,11 @@ async def rows_with(
     call: Call,
     *,
     intermediate: bool = False,
+    filters: Filters = NO_FILTERS,
 ) -> Sequence[Row] | ProviderError:
     """The volumes or images with one of these labels (None: all), or why they cannot be listed: that stops nothing else.
 
-    With ``intermediate``, those images as well that others were built on.
+    With ``intermediate``, those images as well that others were built on; ``filters`` are further ones for the engine.
 
     Their listing may fail alone, for a plugin that is dead or an image that is damaged: that says nothing of the engine,
     and must neither be tried as long as other calls are nor open the circuit breaker.
@@ -43,7 +47,7 @@ async def rows_with(
         for key in keys:
             what, ask = (
                 f"list {kind}s on {endpoint}",
-                partial(_labelled_or_error, connection, kind, key, intermediate=intermediate),
+                partial(_labelled_or_error, connection, kind, key, intermediate=intermediate, filters=filters),
             )
             found = await call(what, ask)
             if isinstance(found, ProviderError):
@@ -57,21 +61,26 @@ async def rows_with(
 
 
 async def _labelled_or_error(
-    connection: EngineConnection, kind: Kind, key: str | None, *, intermediate: bool
+    connection: EngineConnection, kind: Kind, key: str | None, *, intermediate: bool, filters: Filters
 ) -> Sequence[Row] | ProviderError:
     try:
-        return await _labelled(connection, kind, key, intermediate=intermediate)
+        return await _labelled(connection, kind, key, intermediate=intermediate, filters=filters)
     except ProviderError as error:
         return error
 
 
-async def _labelled(connection: EngineConnection, kind: Kind, key: str | None, *, intermediate: bool) -> Sequence[Row]:
+async def _labelled(
+    connection: EngineConnection, kind: Kind, key: str | None, *, intermediate: bool, filters: Filters
+) -> Sequence[Row]:
     """The volumes or images with this label, or all. The filter is an optimisation: what comes back is tested again."""
-    params = {} if key is None else {"filters": json.dumps({"label": [key]})}
+    filters = filters if key is None else {**filters, "label": [key]}
+    params = {"filters": json.dumps(filters)} if filters else {}
     if intermediate:
         params["all"] = "1"
     # An engine that lists containers lists these, too.
-    with hinting("for the sake of leases, GET /volumes and GET /images/json have to be let through"):
+    with hinting(
+        "for the sake of leases, and of volumes that lie on others, GET /volumes and GET /images/json have to be let through"
+    ):
         if kind is Kind.IMAGE:
             return checked_rows(await connection.ask("images/json", **params), "images")
         answer = table(await connection.ask("volumes", **params))

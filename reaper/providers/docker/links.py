@@ -4,12 +4,15 @@ A listing shows little of it: Docker's has no PID and IPC modes, Podman's has no
 all, for as long as the container is on the same networks: nothing else of it changes after it has been created.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from reaper.core.lease import ANONYMOUS
 from reaper.providers.parsing import Row, rows, shared, table, texts
+
+Below = Mapping[str, frozenset[str]] | None
+"""By the name of a volume those from whose folders it is mounted; None where that is not known."""
 
 _MODES = ("NetworkMode", "PidMode", "IpcMode", "UTSMode", "UsernsMode", "CgroupnsMode")
 _NO_NETWORK = ("default", "bridge", "host", "none")
@@ -63,14 +66,14 @@ class Directory:
     Args:
         containers: rows of the listing of containers.
         networks: rows of the listing of networks.
-        below: by the name of a volume those from whose folders it is mounted.
+        below: which volumes lie on others.
     """
 
     def __init__(
         self,
         containers: Iterable[Row] = (),
         networks: Iterable[Row] = (),
-        below: Mapping[str, frozenset[str]] = MappingProxyType({}),
+        below: Below = MappingProxyType({}),
     ) -> None:
         containers = list(containers)
         self._below = below
@@ -78,7 +81,7 @@ class Directory:
         self._holders = _holders(containers)
         self._networks = _by_name((row, [row.get("Name")]) for row in networks)
 
-    def with_containers(self, containers: Iterable[Row], below: Mapping[str, frozenset[str]]) -> "Directory":
+    def with_containers(self, containers: Iterable[Row], below: Below) -> "Directory":
         """The same with the containers of a later listing."""
         later = Directory(containers, below=below)
         later._networks = self._networks
@@ -90,8 +93,10 @@ class Directory:
         found |= {id_ for reference in links.networks for id_ in _resolved(reference, self._networks)}
         return shared(frozenset(found))
 
-    def below(self, volumes: Iterable[str]) -> frozenset[str]:
-        """The names of the volumes from whose folders these are mounted."""
+    def below(self, volumes: Collection[str]) -> frozenset[str]:
+        """The names of the volumes from whose folders these are mounted: of any anonymous one, while that is not known."""
+        if self._below is None:
+            return frozenset(self._holders.keys() - volumes if volumes else ())
         return frozenset(below for volume in volumes for below in self._below.get(volume, ()))
 
     def holders(self, volumes: Iterable[str]) -> frozenset[str]:
