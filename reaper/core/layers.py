@@ -43,9 +43,25 @@ def mark_inherited(resources: Iterable[Resource]) -> list[Resource]:
     if not any(one.layers for one in resources):
         return resources
     under = images_under(resources)
+    images = {one.id: one for one in resources if one.kind is Kind.IMAGE}
     return [
-        _marked(one, under[one.id]) if one.kind is Kind.IMAGE and one.layers and one.labels else one for one in resources
+        _marked(one, [*under[one.id], *_tagged_below(one, images)]) if one.id in under and one.labels else one
+        for one in resources
     ]
+
+
+def _tagged_below(image: Resource, images: Mapping[str, Resource]) -> Iterator[Resource]:
+    """What the engine says that it was built on, as far as that has a tag; without one it may be a step of the same build.
+
+    The layers do not tell of what added none, such as ``FROM other`` with ``ENV`` or ``CMD`` alone.
+    """
+    new, seen = [image], {image.id}
+    while new:
+        for id_ in new.pop().uses & images.keys() - seen:
+            seen.add(id_)
+            new.append(images[id_])
+            if images[id_].tags:
+                yield images[id_]
 
 
 def _marked(image: Resource, parents: Iterable[Resource]) -> Resource:

@@ -236,6 +236,18 @@ def test_a_label_that_an_image_has_from_another_one_owns_nothing() -> None:
     assert judge(rules, *mark_inherited([own, base]))[0].reap
 
 
+def test_a_label_from_an_image_to_which_nothing_was_added_owns_nothing() -> None:
+    """``FROM rl/base:1`` with ``CMD`` alone has the same layers: only the engine tells, where it is no step of the build."""
+    rules = by(policy("image", older_than=DAY))
+    base = replace(IMG, tags=("rl/base:1",), labels={"team": "rl"}, layers=("a",), tagged_at=ago(days=9))
+    child = replace(base, id="sha256:2", tags=("neighbour/x:1",), uses=frozenset({"sha256:9"}))
+    step = replace(base, id="sha256:9", tags=(), uses=frozenset({base.id}))
+    decisions = judge(rules, *mark_inherited([child, base, step]))
+    assert decisions[0].reason is Reason.NOT_OWNED
+    assert not judge(rules, *mark_inherited([child, replace(step, tags=("rl/base:2",), uses=frozenset())]))[0].reap
+    assert judge(rules, *mark_inherited([child, replace(step, uses=frozenset({child.id}))]))[0].reap
+
+
 def project(**fields: Any) -> list[Resource]:
     """A stopped container of a project, its network, a volume and an image that was built for it."""
     labels = {"com.docker.compose.project": "p", "com.docker.compose.service": "web"}

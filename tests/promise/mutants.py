@@ -578,6 +578,11 @@ OF_PAIRS = (
         "return frozenset(self._holders.keys() - volumes if volumes else ())",
         "return frozenset()",
     ),
+    Mutant(
+        "a label of an image to which nothing was added is that one's",
+        "[*under[one.id], *_tagged_below(one, images)]",
+        "under[one.id]",
+    ),
     Mutant("a stack's volume is a Swarm's", '    "com.docker.stack.": "a Swarm stack\'s",', ""),
     Mutant(
         "a member that changes before the last listing keeps the others",

@@ -108,6 +108,7 @@ BY_TESTS = {
     "any anonymous volume may be in use while it is not known which volumes lie on others": (
         "tests/providers/test_docker_dependents.py"
     ),
+    "a label of an image to which nothing was added is that one's": "tests/core/test_kinds.py",
     "a stack's volume is a Swarm's": "tests/providers/test_leased_rows.py",
     "a member that changes before the last listing keeps the others": "tests/sweep/test_dependents.py",
     "a stream whose engine may have dropped events has a gap": "tests/providers/test_docker_use_record.py",
