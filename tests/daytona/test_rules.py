@@ -182,6 +182,15 @@ async def test_of_what_is_stuck_that_can_be_deleted_all_the_same_is_said_that_it
         ]
 
 
+async def test_of_what_is_stuck_in_its_deletion_is_not_said_that_it_can_be_deleted() -> None:
+    async with Lab() as lab:
+        lab.add("stuck", state="archiving", desired="destroyed", stuck=True, age=3 * DAY, idle=26 * HOUR)
+        report = await lab.sweep()
+        assert list(report.endpoints[0].warnings) == [
+            "1 sandbox stuck, which the platform's API cannot delete: stuck (archiving, to be destroyed for 26 h)"
+        ]
+
+
 async def test_young_running_ones_are_what_the_hint_counts() -> None:
     async with Lab() as lab:
         lab.add("trial-1", age=HOUR)

@@ -137,3 +137,9 @@ async def test_a_deep_answer_is_unreadable_and_no_bug(ask: str, body: str) -> No
 
 async def test_a_deep_refusal_is_one_without_a_reason() -> None:
     assert type(await refused("list", lambda _: web.Response(status=500, text=DEEP))) is ServerError
+
+
+async def test_a_server_that_lists_without_pages_is_said_to_be_too_old() -> None:
+    async with server(lambda _: web.json_response([{"id": "x", "state": "started"}])) as url, closing(client(url)) as reader:
+        with pytest.raises(InvalidError, match="lists without pages, as servers before release"):
+            await reader.list(direct)

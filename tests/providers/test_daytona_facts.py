@@ -225,7 +225,7 @@ async def test_a_server_that_does_not_say_what_is_desired_tells_the_state_alone(
     ("state", "desired", "says"),
     [
         ("paused", "destroyed", "paused, to be destroyed"),
-        ("archiving", "destroyed", "archiving"),
+        ("archiving", "destroyed", "archiving, to be destroyed"),
         ("paused", "started", "paused, to be started"),
         ("archived", "started", "archived, to be started"),
     ],

@@ -156,6 +156,8 @@ class DaytonaReader:
             raise InvalidError(f"{url} is no Daytona API ({error}); its URL ends in /api as a rule") from error
         if "Date" in headers:
             self._skew = clock_skew(headers, asked, datetime.now(UTC))
+        if isinstance(page, list):
+            raise InvalidError(f"{url} lists without pages, as servers before release 0.180 do; reaper speaks to newer ones")
         if not isinstance(page, dict) or not isinstance(page.get("items"), list):
             raise UnreadableError(f"a page of the listing has no items; is {url} a Daytona API?")
         if not isinstance(page.setdefault("nextCursor", None), str | None):

@@ -20,6 +20,7 @@ from reaper.providers.parsing import Row, labels, moment, text
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 GIB = 2**30
 MOST = 1e9  # of CPUs or GiB: what is more is no number that a server means; nor is NaN
+_ON_ITS_WAY_OUT = frozenset({"destroying", "destroyed"})
 _SETTLED = frozenset({"started", "stopped", "paused", "archived"})
 # By what the server works towards: what may have been asked for. An order to archive begins with one to stop.
 _ASKED_FOR: Mapping[str, frozenset[Action]] = {
@@ -44,7 +45,7 @@ def _state(row: Row) -> tuple[str, State]:
     """
     raw, wanted = text(row.get("state")) or "", row.get("desiredState")
     state = STATES.get(raw, State.UNKNOWN)
-    if state is State.CHANGING or wanted in (None, "", raw):
+    if wanted in (None, "", raw) or (state is State.CHANGING and (wanted != "destroyed" or raw in _ON_ITS_WAY_OUT)):
         return raw, state
     if wanted == "destroyed" or raw in _SETTLED:
         return f"{raw}, to be {text(wanted) or 'unknown'}", State.CHANGING
@@ -63,7 +64,7 @@ def _changed_by(row: Row, state: State) -> frozenset[Action]:
 
 def is_being_destroyed(row: Row) -> bool:
     """Whether it is on its way out, or gone."""
-    return text(row.get("desiredState")) == "destroyed" or text(row.get("state")) in ("destroying", "destroyed")
+    return text(row.get("desiredState")) == "destroyed" or text(row.get("state")) in _ON_ITS_WAY_OUT
 
 
 def id_of(row: object) -> str:
