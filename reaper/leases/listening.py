@@ -24,7 +24,8 @@ def explained(host: str, port: int, where: str, example: str) -> Iterator[None]:
         yield
     except (OSError, UnicodeError, OverflowError) as error:
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}" if host else f"port {port}"
-        number = error.errno if isinstance(error, OSError) else None
+        # asyncio gives no number, since Python 3.13, where no address could be had.
+        number = (error.errno or errno.EADDRNOTAVAIL) if isinstance(error, OSError) else None
         if isinstance(error, socket.gaierror | UnicodeError):
             raise ConfigError(f"cannot resolve the host of {address}", write, where) from error
         if number == errno.EADDRINUSE:

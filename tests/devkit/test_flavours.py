@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from devkit import debian
-from devkit.engine import PrivateEngine
-from devkit.flavours import DEFAULT
+from devkit.flavours import DEFAULT, FLAVOURS
 
 
 def test_no_index_but_that_of_debian_itself_is_taken(tmp_path: Path) -> None:
@@ -22,8 +21,6 @@ def test_no_index_but_that_of_debian_itself_is_taken(tmp_path: Path) -> None:
 def test_an_engine_whose_root_is_not_there_is_reported_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REAPER_ENGINES", str(tmp_path))
     monkeypatch.setattr(debian, "release", lambda: "")
-    assert (
-        PrivateEngine.available("docker-28.5")
-        == "docker-28.5 needs the programs of Debian forky: python3 -m devkit.debian forky."
-    )
-    assert PrivateEngine.available(DEFAULT) is None, "this host's own engine does"
+    needed = "docker-28.5 needs the programs of Debian forky: python3 -m devkit.debian forky."
+    assert FLAVOURS["docker-28.5"].missing() == needed
+    assert FLAVOURS[DEFAULT].root() is None, "it is this host's own"
