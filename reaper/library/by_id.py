@@ -23,7 +23,7 @@ from reaper.errors import ConflictError, InvalidError, NotFoundError, Unreadable
 from reaper.library.access import Access, ReadLeases, failure
 from reaper.library.errors import CleanupError, RetryableCleanupError
 from reaper.library.lease import own_leases
-from reaper.providers.abilities import Evidence, GivesEvidence, Linking
+from reaper.providers.abilities import Evidence, GivesEvidence, HidesFailures, Linking
 from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Listed, Provider
 from reaper.retry.retrier import Retrier
 from reaper.session import Session
@@ -99,6 +99,9 @@ class _Claimed:
 
     async def links(self, call: Call) -> Mapping[str, frozenset[str]]:
         return await self._inner.links(call) if isinstance(self._inner, Linking) else {}
+
+    async def remainder(self, resource: Resource, call: Call) -> str | None:
+        return await self._inner.remainder(resource, call) if isinstance(self._inner, HidesFailures) else None
 
     async def evidence(self, resource: Resource, lines: int) -> Evidence:
         if not isinstance(self._inner, GivesEvidence):

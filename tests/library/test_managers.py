@@ -299,6 +299,12 @@ def test_a_sandbox_is_not_said_to_be_gone_that_is_named_by_another_word_than_its
     assert manager.delete_sandbox("elsewhere") is Outcome.GONE
 
 
+def test_a_sandbox_that_the_platform_could_not_destroy_is_not_said_to_be_deleted(served: Served) -> None:
+    id_ = served.add("kept-by-its-host", destroy_fails=True)
+    with pytest.raises(CleanupError):
+        DaytonaCleanupManager(timeout=2).delete_sandbox(id_)
+
+
 def test_the_links_of_many_cost_a_deletion_by_id_few_requests(served: Served) -> None:
     """Each of the others might be linked to the one, and is asked for that by itself where no listing tells."""
     owner = served.add("owner")
