@@ -90,7 +90,7 @@ def _policy(rng: random.Random, number: int) -> Policy:
         orphaned_for=span if condition == "orphaned" else None,
         older_than=span if condition in ("older", "both") else None,
         stopped_for=span if condition in ("stopped", "both") else None,
-        idle_for=span if condition == "idle" else None,
+        idle_for=max(span, 5 * MINUTE) if condition == "idle" else None,
         states=rng.choice((("exited",), ("running", "archived"), ("failed",))) if condition == "state" else (),
         labels=rng.choice(((),) * 7 + (("bench",),)),
         names=rng.choice(((),) * 7 + (("trial-*",),)),

@@ -486,7 +486,7 @@ def _policy(draw: st.DrawFn, number: int, part: str) -> Policy:
         _action(draw, kinds, can_stop=condition not in ("stopped", "both") and not codes),
         older_than=draw(_SPANS) if condition in ("older", "both") else None,
         stopped_for=draw(_SPANS) if condition in ("stopped", "both") else None,
-        idle_for=draw(_SPANS) if condition == "idle" else None,
+        idle_for=max(draw(_SPANS), 5 * MINUTE) if condition == "idle" else None,
         keepalive=condition == "idle" and draw(st.booleans()),
         states=draw(st.sampled_from((("exited",), ("running", "archived"), ("failed",)))) if condition == "state" else (),
         labels=labels,
