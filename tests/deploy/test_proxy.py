@@ -93,7 +93,7 @@ def test_reaper_works_through_it_and_each_call_and_parameter_of_the_list_is_made
             "message": "it is paused: container state improper",
         }  # as Podman does
         arriving.add(Fault("status", "POST", f"/{frozen}/stop", times=1, status=500, body=refusal))
-        exited(any_engine, "foreign", {})
+        exited(any_engine, "foreign", {}, binds=["theirs:/data"])
         over(tmp_path, "run-1")
         any_engine.create_volume("data", {"reaper.lease": "run-1"})
         any_engine.labelled_image("built:1", {"reaper.lease.image": "run-1"})

@@ -68,6 +68,25 @@ def test_what_a_dead_run_made_goes_and_its_neighbours_things_stay(any_engine: En
     assert set(any_engine.networks()) == {"others-net", "unowned-net"}
 
 
+def test_a_volume_of_a_dead_run_that_another_s_is_mounted_from_stays(any_engine: EngineClient, tmp_path: Path) -> None:
+    """The other one has no label of a lease, no container, and no policy. The engine would delete its data."""
+    engine, now = any_engine, datetime.now(UTC)
+    for name in ("base", "free"):
+        engine.api.must("POST", "/volumes/create", {"Name": name, "Labels": MINE})
+    options = {"type": "none", "o": "bind", "device": engine.api.must("GET", "/volumes/base")["Mountpoint"]}
+    engine.api.must("POST", "/volumes/create", {"Name": "above", "Driver": "local", "DriverOpts": options})
+    create(tmp_path / NAME)
+    file = LeaseFile(tmp_path / NAME)
+    begun = LeaseRecord(
+        id="run-1", sort=Liveness.HEARTBEAT, holder=Holder("gpu-1", 4711), since=now - timedelta(minutes=1), seen_at=now
+    )
+    file.put(replace(begun, state=LeaseState.EXPIRED, ended_at=now, cause="killed"))
+    file.close()
+    ended = Program(tmp_path, {"DOCKER_HOST": engine.host})("--once", "--json")
+    assert ended.outcomes() == {"free": "deleted"}, ended.err
+    assert engine.volumes() == ["above", "base"]
+
+
 def test_a_claim_by_name_takes_a_network_that_has_no_label(any_engine: EngineClient, tmp_path: Path) -> None:
     now = datetime.now(UTC)
     create(tmp_path / NAME)

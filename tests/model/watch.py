@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -349,9 +350,9 @@ def _key(decision: Decision) -> str:
 
 
 def _body(answer: web.StreamResponse) -> bytes | None:
-    """What it says, if that can be read."""
-    readable = isinstance(answer, web.Response) and isinstance(answer.body, bytes) and answer.body[:1] in (b"{", b"[")
-    return answer.body if readable else None  # type: ignore[attr-defined]
+    """What it says, if that can be read and is no refusal."""
+    is_answer = isinstance(answer, web.Response) and answer.status == HTTPStatus.OK and isinstance(answer.body, bytes)
+    return answer.body if is_answer and answer.body[:1] in (b"{", b"[") else None  # type: ignore[attr-defined]
 
 
 def _rows(shown: bytes) -> list[dict[str, Any]] | None:

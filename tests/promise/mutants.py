@@ -473,6 +473,11 @@ OF_PAIRS = (
         "False",
     ),
     Mutant(
+        "what a lease has left is kept by a volume without a label that lies on it",
+        " or (found.kind is Kind.VOLUME and bool(found.uses))",
+        "",
+    ),
+    Mutant(
         "what was renamed is owned by its old name no more",
         "if resource.kind.runs and not by.endswith(_IN_PROJECT):",
         "if False:",

@@ -201,6 +201,13 @@ async def test_a_filter_that_the_engine_ignores_lists_nothing_that_was_not_asked
 
 
 @pytest.mark.anyio
+async def test_a_volume_that_lies_on_another_one_is_listed_whatever_its_labels() -> None:
+    above = {**VOLUME, "Name": "above", "Labels": None, "Options": {"device": f"{ROOT}/chess_data/_data"}}
+    inventory = await listing(volumes=volumes(above, VOLUME, {**above, "Name": "other", "Options": None}))
+    assert [resource.name for resource in inventory.resources] == ["above", "chess_data"]
+
+
+@pytest.mark.anyio
 async def test_one_odd_row_spoils_nothing_else() -> None:
     odd = [{**VOLUME, "Name": "x/y"}, {**VOLUME, "Name": None}, {}]
     inventory = await listing(volumes=volumes(*odd, VOLUME), images=[{}, LISTED])

@@ -125,7 +125,7 @@ class DockerReader:
                 continue  # which of them lie on others is not known
             if not whole and not label_keys and not also.ids and not also.projects:
                 continue
-            keys = sorted(label_keys) if few and not whole else [None]
+            keys = sorted(label_keys) if few and not whole and kind is Kind.IMAGE else [None]
             intermediate = whole and kind is Kind.IMAGE
             rows = await rows_with(self._connection, self.endpoint, kind, keys, call, intermediate=intermediate)
             if isinstance(rows, ProviderError):

@@ -20,8 +20,8 @@ NO_FILTERS: Filters = {}
 
 
 def is_wanted(found: Resource, label_keys: frozenset[str], also: Also) -> bool:
-    """Whether a volume or an image is among those that a listing is asked for."""
-    labelled = bool(label_keys & (found.labels or {}).keys())
+    """Whether a volume or an image is among those that a listing is asked for; so is a volume that lies on another one."""
+    labelled = bool(label_keys & (found.labels or {}).keys()) or (found.kind is Kind.VOLUME and bool(found.uses))
     return labelled or found.kind in also.kinds or found.id in also.ids or (also.projects and found.group is not None)
 
 
