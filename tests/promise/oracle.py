@@ -74,7 +74,7 @@ SYSTEM_LABELS = (
     "com.hashicorp.nomad.",
     "com.amazonaws.ecs.",
 )
-SYSTEM_NAMES = ("buildx_buildkit_", "k8s_")
+BUILDER = "buildx_buildkit_"
 
 COMPOSE = "com.docker.compose."
 OWNER = "reaper.owner"
@@ -572,7 +572,8 @@ class Oracle:
         )
 
     def _container(self, c: Container, reasons: Reasons) -> None:
-        if c.name.startswith(SYSTEM_NAMES):
+        parts = c.name.split("_")  # k8s, container, pod, namespace, uid, attempt: none of these is empty or has such a sign
+        if c.name.startswith(BUILDER) or (parts[0] == "k8s" and len(parts) == 6 and all(parts)):
             reasons.never.append("a system container")
         if c.restart is None:
             reasons.never.append("no restart policy in the answer")

@@ -142,6 +142,8 @@ _REFERENCES = st.sampled_from((*REFERENCES, *sorted(oracle.IS_TERMINAL_BENCH) * 
 _RESTART = rarely("no", "always", "unless-stopped", "on-failure", "", None, weight=3)
 _NAMES = st.sampled_from(("trial-{}", "trial-{}", "work-{}", "work-{}", "trial-{}-db", "work-{}-db"))
 _SYSTEM = rarely({}, *SYSTEMS, weight=14)
+# The third is a task's that is called k8s.
+_SYSTEM_NAMES = ("buildx_buildkit_{}", "k8s_c_pod-{}_ns_f81d4fae-7dec-11d0-a765-00a0c91e6bf6_0", "k8s__a1b2c3d-main-{}")
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ def _container(draw: st.DrawFn, number: int, image: Image, reference: str, label
     given = {**image.labels, **labels, **draw(_SYSTEM)}
     return Container(
         id=ident(number),
-        name=draw(rarely(draw(_NAMES).format(number), f"buildx_buildkit_{number}", f"k8s_{number}", weight=30)),
+        name=draw(rarely(draw(_NAMES).format(number), *(name.format(number) for name in _SYSTEM_NAMES), weight=30)),
         image=reference,
         image_id=image.id,
         labels=given,

@@ -139,6 +139,9 @@ def test_half_of_a_pair_of_surrogates_is_no_text() -> None:
     assert listed(Names=["/\ud800"]).name == ID[:12]
 
 
+UUID = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
+
+
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
@@ -158,7 +161,15 @@ def test_half_of_a_pair_of_surrogates_is_no_text() -> None:
         ({"Labels": {"com.gitlab.gitlab-runner.managed": "true"}}, "a job of GitLab Runner"),
         ({"Labels": {"PODMAN_SYSTEMD_UNIT": "db.service"}}, "a container of the systemd unit db.service"),
         ({"Labels": {"PODMAN_SYSTEMD_UNIT": "podman-compose@chess.service"}}, None),
-        ({"Names": ["/mesos-5d1f"]}, "a Mesos task"),
+        ({"Names": [f"/mesos-{UUID}"]}, "a Mesos task"),
+        ({"Names": [f"/mesos-{UUID}-S12.{UUID}"]}, "a Mesos task"),
+        ({"Names": [f"/mesos-20150101-123456-16842879-5050-1234-S0.{UUID}.executor"]}, "a Mesos task"),
+        ({"Names": ["/mesos-cluster-1-of-1-2026-11-21__06-30-00"]}, None),
+        ({"Names": [f"/k8s_POD_kube-proxy-x7_kube-system_{UUID}_0"]}, "a Kubernetes pod's"),
+        ({"Names": [f"/k8s_etcd_etcd-node_kube-system_{UUID.replace('-', '')}_12_5d1f0a3c"]}, "a Kubernetes pod's"),
+        ({"Names": ["/k8s__a1b2c3d-main-1"]}, None),
+        ({"Names": ["/k8s_deploy__a1b2c3d__env-main-1"]}, None),
+        ({"Names": ["/k8s_deploy-1-of-1-2026-11-21__06-30-00"]}, None),
         ({"Image": "docker.io/moby/buildkit:v0.12"}, "a BuildKit builder"),
         ({"Labels": {"com.docker.desktop.extension": "true"}}, "a part of Docker Desktop"),
         ({"Labels": {"org.testcontainers.ryuk": "true"}}, "the reaper of Testcontainers"),

@@ -41,7 +41,18 @@ _SYSTEM_LABELS = {
     "org.testcontainers.ryuk": TESTCONTAINERS_REAPER,
 }
 _SYSTEM_PREFIXES = tuple(_SYSTEM_LABELS)
-_SYSTEM_NAMES = {"buildx_buildkit_": "a BuildKit builder", "k8s_": "a Kubernetes pod's", "mesos-": "a Mesos task"}
+_UUID = "[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}"
+# Whole names: a benchmark's task may be called k8s, and its container k8s__a1b2c3d-main-1.
+_SYSTEM_NAMES = {
+    re.compile(
+        "[0-9a-f]{12}-infra"
+    ): "a Podman pod's infra container",  # deleted with its pod alone, whose namespaces it holds
+    re.compile("buildx_buildkit_.*"): "a BuildKit builder",
+    # Container, pod, namespace, uid, attempt: kubelet, dockershim and cri-dockerd.
+    re.compile(rf"k8s(_[^_]+){{3}}_{_UUID}_[0-9a-f]+(_[0-9a-f]+)?"): "a Kubernetes pod's",
+    # The agent's id, in some versions, and the container's: apache/mesos, containerizer/docker.
+    re.compile(rf"mesos-(.+-S[0-9]+\.)?{_UUID}(\..+)?"): "a Mesos task",
+}
 _SYSTEM_IMAGES = {
     "moby/buildkit": "a BuildKit builder",
     "earthly/buildkitd": "a BuildKit builder",  # EarthBuild/earthbuild, buildkitd: the container earthly-buildkitd
@@ -51,7 +62,6 @@ _SYSTEM_IMAGES = {
 }
 # Podman's units write their name on what systemd runs, and podman-compose writes one of its own on all that it makes.
 _UNIT_LABEL, _NO_UNIT = "PODMAN_SYSTEMD_UNIT", "podman-compose@"
-_POD_INFRA = re.compile("[0-9a-f]{12}-infra")  # Podman deletes it with its pod alone, whose namespaces it holds
 
 _IMAGE_ID = re.compile(r"(sha256:)?[0-9a-f]{12,64}")
 _VOLUME_FOLDER = re.compile(r"/volumes/([^/]+)(?:$|/$|/_data(?:/|$))")  # as Docker and Podman lay them out in their data
@@ -97,10 +107,8 @@ def system_container_of(name: str, found: Mapping[str, str] | None, image: str |
     """Return which system container it is ("a Kubernetes pod"), by its name, labels or image; None when it is none."""
     if found and any(key.startswith(_SYSTEM_PREFIXES) for key in found):
         return next(what for prefix, what in _SYSTEM_LABELS.items() if any(key.startswith(prefix) for key in found))
-    if _POD_INFRA.fullmatch(name):
-        return "a Podman pod's infra container"
-    for prefix, what in _SYSTEM_NAMES.items():
-        if name.startswith(prefix):
+    for whole, what in _SYSTEM_NAMES.items():
+        if whole.fullmatch(name):
             return what
     unit = (found or {}).get(_UNIT_LABEL)
     if unit is not None and not unit.startswith(_NO_UNIT):
