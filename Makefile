@@ -92,6 +92,7 @@ clean:
 PIP = $(BIN)/pip --disable-pip-version-check install
 
 $(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 $@")'
 	@echo "Installing reaper and the packages that it needs into $(VENV): about 70 MB, once."
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --editable .
