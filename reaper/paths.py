@@ -30,6 +30,15 @@ URL = "REAPER_URL"
 TOKEN = "REAPER_TOKEN"  # noqa: S105 - the name of a variable
 """The variable that has the service's token."""
 
+
+def header_token(text: str | None) -> str | None:
+    """The token without the line break that ends a file, or None. Raises ValueError, which does not repeat it."""
+    token = (text or "").strip()
+    if not token.isascii() or not token.isprintable():
+        raise ValueError("the service's token has a line break or another character that no header takes")
+    return token or None
+
+
 LONGEST_PATH = 107
 """Bytes of a socket's path: the kernel takes no more."""
 

@@ -1,6 +1,7 @@
 """``reaper init``: look at the endpoints that there are, and write a configuration for them. Nothing is deleted."""
 
 import os
+import shlex
 import sys
 import textwrap
 from argparse import Namespace
@@ -106,7 +107,7 @@ def _report(target: Path, reached: Sequence[EndpointReport]) -> None:
     held = ", ".join(f"{endpoint.endpoint} ({endpoint.held:,} resources)" for endpoint in reached)
     tables.wrapped(f"{target} is written for {held}; nothing was deleted", 2)
     meant = os.environ.get("REAPER_CONFIG", DEFAULT)
-    option = "" if str(target) == meant else f"--config {target} "
+    option = "" if str(target) == meant else f"--config {shlex.quote(str(target))} "
     tables.line(f"check it:               {command_name()} {option}config check")
     tables.line(f"what would be deleted:  {command_name()} {option}--once --dry-run")
 

@@ -20,7 +20,7 @@ from reaper.leases.documents import document
 from reaper.leases.peers import this_user
 from reaper.leases.record import Holder, LeaseRecord, LeaseState
 from reaper.leases.served import ServedLeases
-from reaper.leases.sources import NAME, service_at, service_urls
+from reaper.leases.sources import NAME, service_at, service_token, service_urls
 from reaper.leases.store import LeaseFile
 from reaper.library.lease_client import AwayError, LeaseRefusedError, Service
 from reaper.liveness import lives, lock_file
@@ -80,7 +80,7 @@ def _sources(env: Mapping[str, str]) -> list[_Source]:
     for url in service_urls(env):
         reader = service_at(url, env)
         assert isinstance(reader, ServedLeases)
-        found.append(_of_service(url, reader, env.get(TOKEN)))
+        found.append(_of_service(url, reader, service_token(env)))
     return found
 
 

@@ -18,7 +18,7 @@ from reaper.leases.peers import listener
 from reaper.leases.record import MAX_AGE_CAUSE
 from reaper.leases.served import WITHIN, FollowedLeases, RemoteLeases, ServedLeases
 from reaper.liveness import lives, lock_file
-from reaper.paths import TOKEN, URL, is_there, sockets_to_ask
+from reaper.paths import TOKEN, URL, header_token, is_there, sockets_to_ask
 
 if TYPE_CHECKING:
     from reaper.leases.store import LeaseFile
@@ -84,6 +84,7 @@ def other_service(env: Mapping[str, str]) -> str | None:
     try:
         parts = urlsplit(url)
         well = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        (parts.hostname or "").encode("idna")  # what no resolver takes
     except ValueError:
         well = False
     if not well:
@@ -92,6 +93,14 @@ def other_service(env: Mapping[str, str]) -> str | None:
     if "@" in parts.netloc:
         raise ConfigError("it has a user or a password, which no service asks for", f"put its token into {TOKEN}", URL)
     return url
+
+
+def service_token(env: Mapping[str, str]) -> str | None:
+    """The token that REAPER_TOKEN has. Raises ConfigError."""
+    try:
+        return header_token(env.get(TOKEN))
+    except ValueError as error:
+        raise ConfigError(str(error), "set it to the token of [leases] alone, or unset it", TOKEN) from None
 
 
 def service_urls(env: Mapping[str, str]) -> list[str]:
@@ -175,5 +184,5 @@ def service_at(
     if not url:
         return None
     local = url.startswith("unix://")
-    reader = ServedLeases(url.removeprefix("unix://"), state) if local else RemoteLeases(url, env.get(TOKEN), state)
+    reader = ServedLeases(url.removeprefix("unix://"), state) if local else RemoteLeases(url, service_token(env), state)
     return FollowedLeases(reader) if follow else reader

@@ -301,7 +301,7 @@ def lease(
 
     Raises:
         LeaseRefusedError: at the start of the block: the service does not grant it.
-        ValueError: the URL is none, a claim has other keys, or ``max_age`` is less than a second.
+        ValueError: the URL or the token is none, a claim has other keys, or ``max_age`` is less than a second.
     """
     for claim in claims:
         if (odd := sorted(set(claim) - set(_FIELDS))) or not any(claim.values()):
@@ -317,7 +317,8 @@ def _warn(problem: str) -> None:
 
 
 def _holder() -> Mapping[str, Any]:
-    command = Path(sys.argv[0]).name[:1024]  # without its arguments: they may hold a secret
+    # Without its arguments: they may hold a secret.
+    command = Path(sys.argv[0]).name[:1024].encode(errors="replace").decode()
     return {"host": os.uname().nodename, "pid": os.getpid(), "command": command, "user": this_user()[:256]}
 
 

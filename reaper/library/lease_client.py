@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from reaper.leases.peers import service_url
 from reaper.leases.served import LocalConnection, connection_to
 from reaper.library.errors import CleanupError
-from reaper.paths import LISTEN, TOKEN
+from reaper.paths import LISTEN, TOKEN, header_token
 
 ENDED = 410  # the status of an answer about a lease that its holder does not get back
 SILENT_FOR = 60.0  # seconds after which a connection is given up on which there should be a sign every 15
@@ -85,7 +85,7 @@ class Service:
 
     def __init__(self, url: str | None, token: str | None) -> None:
         self._given = url is not None
-        self._token = token
+        self._token = header_token(token)
         self._set(url if url is not None else f"http://{LISTEN}")
 
     def _set(self, url: str) -> None:

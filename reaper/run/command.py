@@ -199,7 +199,8 @@ def _take(wanted: Run, scratch: Path | None) -> "Hold":
     if url.startswith("unix://") and (hold := holds.served(plan, wanted.claims, url, _say, wanted.max_age)) is not None:
         return hold
     endpoints = holds.identified(plan) if wanted.claims else ()
-    lease = process.OwnLease(plan.state, wanted.claims, Path(wanted.command[0]).name, endpoints, wanted.max_age)
+    command = Path(wanted.command[0]).name.encode(errors="replace").decode()
+    lease = process.OwnLease(plan.state, wanted.claims, command, endpoints, wanted.max_age)
     elsewhere = None if other is None else holds.held_elsewhere(plan, lease.record, other, _say)
     return holds.GuardedHold(plan, lease, scratch, _say, elsewhere)
 

@@ -5,9 +5,8 @@ from contextlib import suppress
 from urllib.parse import urlencode
 
 from reaper.errors import ConfigError
-from reaper.leases.sources import KILLED, other_service
+from reaper.leases.sources import KILLED, other_service, service_token
 from reaper.library.lease_client import AwayError, LeaseRefusedError, Service
-from reaper.paths import TOKEN
 
 
 def beat(id_: str) -> None:
@@ -28,4 +27,4 @@ def release(id_: str, over_for: float) -> None:
 def _ask(method: str, what: str) -> None:
     with suppress(ConfigError, AwayError, LeaseRefusedError):
         if (url := other_service(os.environ)) is not None:
-            Service(url, os.environ.get(TOKEN)).ask(method, what)
+            Service(url, service_token(os.environ)).ask(method, what)

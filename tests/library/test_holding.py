@@ -283,10 +283,13 @@ def test_what_is_refused_is_refused_at_once(tmp_path: Path, service: Service, mo
     for wrong in ("localhost:9797", "unix://reaper.sock", "unix:", "/run/reaper/reaper.sock"):
         with pytest.raises(ValueError, match="no http or https URL, and no socket's"):
             lease(url=wrong)
+    with pytest.raises(ValueError, match="no header takes") as caught:
+        lease(url=service.url, token="s3cret\nt0ken")
+    assert "s3cret" not in str(caught.value)
     with serving(tmp_path / "guarded", token="s3cret") as guarded:
         with pytest.raises(CleanupError, match="token"), lease(url=guarded.url):
             raise AssertionError
-        monkeypatch.setenv("REAPER_TOKEN", "s3cret")
+        monkeypatch.setenv("REAPER_TOKEN", "s3cret\n")  # as from a file
         monkeypatch.setenv("REAPER_URL", guarded.url)
         with lease([{"names": ["mine-*"]}]) as held:
             assert guarded.records()[held.id].state is LeaseState.LIVE

@@ -454,6 +454,7 @@ VARIABLES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "unknown table": ("REAPER_RETYR__ATTEMPTS", "2", ("no table [retyr]", "did you mean 'retry'?")),
     "unknown policy": ("REAPER_POLICY__OLD_CONTAINER__EVERY", "1h", ("no [[policy]]", "did you mean 'OLD_CONTAINERS'?")),
     "unknown key of a policy": ("REAPER_POLICY__OLD_CONTAINERS__EVRY", "1h", ("'evry'", "did you mean 'every'?")),
+    "no name of a host": ("REAPER_URL", "http://gpu..1:9797", ("it is no http or https URL", "or unset it")),
     "no engine to override": ("REAPER_DOCKER__LOCAL__REMOVALS", "4", ("no [[docker]] has this name", "DOCKER_HOST")),
     "too short": ("REAPER_POLICY__EVERY", "1h", ("it names no entry", "write REAPER_POLICY__NAME__KEY")),
     "too long": ("REAPER_RETRY__ATTEMPTS__MORE", "1", ("it names no key", "write REAPER_RETRY__KEY")),
@@ -469,6 +470,14 @@ VARIABLES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
 @pytest.mark.parametrize(("name", "value", "says"), VARIABLES.values(), ids=VARIABLES.keys())
 def test_a_bad_variable_is_reported_by_its_name(here: Here, name: str, value: str, says: tuple[str, ...]) -> None:
     check(here("--once", env={name: value}), name, says)
+
+
+@pytest.mark.parametrize("token", ["secret\nt0ken", "secret-schlüssel"])
+def test_a_token_that_no_header_takes_is_not_repeated(run: Program, fake: FakeEngine, token: str) -> None:
+    ended = run("--once", env={"REAPER_URL": "http://127.0.0.1:1", "REAPER_TOKEN": token})
+    check(ended, "REAPER_TOKEN", ("no header takes", "or unset it"))
+    assert "secret" not in ended.out + ended.err
+    assert fake.calls == []
 
 
 def test_a_bad_variable_is_reported_by_the_program(run: Program, fake: FakeEngine) -> None:

@@ -36,7 +36,10 @@ def test_it_exits_as_the_command_did(program: Program, script: str, code: int) -
     assert (ended.code, ended.out, ended.err) == (code, "out\n", "err\n")
 
 
-@pytest.mark.parametrize(("word", "code", "said"), [("nosuch", 127, "No such file"), ("/etc/passwd", 126, "Permission")])
+@pytest.mark.parametrize(
+    ("word", "code", "said"),
+    [("nosuch", 127, "No such file"), ("/etc/passwd", 126, "Permission"), (os.fsdecode(b"no\xff"), 127, "No such file")],
+)
 def test_what_cannot_be_run_is_named(program: Program, word: str, code: int, said: str) -> None:
     ended = program(*QUICKLY, word)
     assert (ended.code, ended.out) == (code, "")
