@@ -112,6 +112,7 @@ class Pressure:
         given: what has come back so far, by rank.
         tried: ids of what has been chosen: each once, since a build cache is there again after it was pruned.
         pruned: those of build caches: once more after images have gone.
+        problem: why the last measurement has failed, if so: then it is not known how much more is to go.
     """
 
     meter: DiskMeter
@@ -121,6 +122,7 @@ class Pressure:
     given: dict[Rank, Yield] = field(default_factory=dict)
     tried: set[str] = field(default_factory=set)
     pruned: set[str] = field(default_factory=set)
+    problem: str | None = None
 
     async def relieve(self) -> Relief | None:
         """Delete until it is not too full or nothing more may go; None where there is no pressure."""
@@ -130,7 +132,7 @@ class Pressure:
             return None
         reports: list[Report] = []
         exhausted = False
-        while (missing := self.thresholds.missing(usage, sorts)) and self.stop.why is None:
+        while (missing := self.thresholds.missing(usage, sorts)) and not (self.stop.why or self.problem):
             choice = _Choice(self.meter, missing, self.given, self.tried)
             reports.append(await self.run(choice))
             report = reports[-1].endpoints[0]
@@ -149,6 +151,7 @@ class Pressure:
         relieved = not self.thresholds.missing(usage, sorts)
         whole = merged(reports)
         kept = await self._in_the_way(whole, reports[-1]) if exhausted and whole is not None else ()
+        usage = replace(usage, problem=self.problem)
         return Relief(before, usage, sorts, whole, relieved, exhausted and not relieved, kept)
 
     async def _in_the_way(self, whole: Report, last: Report) -> tuple[str, ...]:
@@ -184,6 +187,7 @@ class Pressure:
     async def _measure(self, last: DiskUsage) -> DiskUsage:
         """How full it is now; as before where that cannot be measured."""
         usage = await self.meter.usage()
+        self.problem = usage.problem
         return usage if usage.problem is None else last
 
 

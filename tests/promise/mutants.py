@@ -478,6 +478,11 @@ OF_PAIRS = (
         "",
     ),
     Mutant(
+        "nothing goes for a disk that cannot be measured any more",
+        " and not (self.stop.why or self.problem):",
+        " and not self.stop.why:",
+    ),
+    Mutant(
         "what was renamed is owned by its old name no more",
         "if resource.kind.runs and not by.endswith(_IN_PROJECT):",
         "if False:",

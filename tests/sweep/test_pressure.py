@@ -320,6 +320,16 @@ async def test_a_measurement_that_hangs_ends_with_the_sweep() -> None:
     assert anyio.current_time() < 6
 
 
+async def test_nothing_more_goes_when_the_disk_cannot_be_measured_any_more() -> None:
+    """How much it needs is not known then: it would go on until nothing is left."""
+    lab = PressureLab(*(large(f"c{number:02}", 2) for number in range(30)), others=30 * GIB)
+    lab.world.rules.append(Rule("delete", after=lambda: setattr(lab.disk, "problem", "its file system does not answer")))
+    relief = await lab.relieve()
+    assert relief is not None
+    assert (relief.relieved, relief.exhausted, relief.after.problem) == (False, False, lab.disk.problem)
+    assert (len(lab.rounds), len(lab.left())) == (1, 22)
+
+
 async def test_a_disk_that_cannot_be_measured_is_no_pressure() -> None:
     lab = PressureLab(large("c", 99))
     lab.disk.problem = "no such path"
