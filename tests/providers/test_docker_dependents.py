@@ -148,3 +148,19 @@ async def test_what_has_a_volume_may_use_any_anonymous_one_while_the_volumes_can
             assert not inventory.unlisted
         finally:
             await reader.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.engines(*needs.DOCKERS)
+async def test_the_members_of_a_project_with_a_name_that_no_request_has_room_for_are_listed(
+    any_engine: EngineClient,
+) -> None:
+    labels = {"com.docker.compose.project": "p" * 2_000_000, "com.docker.compose.container-number": "1"}
+    ids = {any_engine.create(name, labels=labels) for name in ("one", "two")}
+    any_engine.create("other", labels={**labels, "com.docker.compose.project": "p"})
+    reader = DockerReader(DockerTable(name=NAME, host=any_engine.host))
+    try:
+        one = next(one for one in (await reader.list(direct)).resources if one.id in ids)
+        assert {member.id for member in await reader.members(one, direct)} == ids
+    finally:
+        await reader.close()

@@ -48,6 +48,7 @@ T = TypeVar("T")
 
 MANY_KEYS = 8  # labels to ask for; where there are more, one listing of everything costs less
 NEVER = timedelta(days=36500)
+LONGEST_FILTER = 2048  # characters: a proxy before the engine may refuse a longer target, and the engine one of a megabyte
 BLOCKED = 2.0  # seconds without an answer about a container until the listing is asked whether it is being removed
 _INSPECT = {
     Kind.CONTAINER: "containers/{}/json",
@@ -287,8 +288,9 @@ class DockerReader:
 
     async def _members(self, project: str) -> Sequence[Resource]:
         filters = json.dumps({"label": [f"{PROJECT_LABEL}={project}"]})
+        params = {"filters": filters} if len(filters) <= LONGEST_FILTER else {}
         try:
-            listed = [listed_container(row, self.endpoint) for row in await self._connection.containers(filters=filters)]
+            listed = [listed_container(row, self.endpoint) for row in await self._connection.containers(**params)]
         except Exception as error:  # noqa: BLE001
             self._connection.translate(error)
         if not all(member.id for member in listed):
