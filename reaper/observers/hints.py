@@ -66,8 +66,20 @@ def left(report: Report, *, everything: bool) -> list[Decision]:
     """What ``check`` finds: what is reapable; with ``everything`` all that is owned and not meant to stay."""
     decisions = (d for endpoint in report.endpoints for d in endpoint.decisions)
     if everything:
-        return [d for d in decisions if d.owner is not None and d.reason not in _MEANT_TO_STAY]
+        return [d for d in decisions if d.owner is not None and (d.reason not in _MEANT_TO_STAY or _is_overlay(d))]
     return [d for d in decisions if d.reap]
+
+
+def _is_overlay(decision: Decision) -> bool:
+    """Whether it is a Swarm network of an owned Compose project: a leak that this program leaves to people.
+
+    Other nodes may have containers on it, which its own node does not know of.
+    """
+    return (
+        decision.reason is Reason.SYSTEM_CONTAINER
+        and decision.resource.kind is Kind.NETWORK
+        and bool(decision.resource.group)
+    )
 
 
 def command_name() -> str:

@@ -71,6 +71,7 @@ class Network:
     name: str
     created: datetime
     labels: Mapping[str, str]
+    scope: str = "local"
     id: str = field(default_factory=lambda: uuid.uuid4().hex * 2)
 
 
@@ -107,9 +108,9 @@ class FakeEngine:
         self.containers[container.id] = container
         return container
 
-    def add_network(self, name: str, project: str, *, ago: str = "2d") -> Network:
+    def add_network(self, name: str, project: str, *, ago: str = "2d", scope: str = "local") -> Network:
         """Add a Compose project's network; add it before the containers that are to be attached to it."""
-        network = Network(name, datetime.now(UTC) - parse(ago), {PROJECT: project})
+        network = Network(name, datetime.now(UTC) - parse(ago), {PROJECT: project}, scope)
         self.networks[network.id] = network
         return network
 
@@ -213,7 +214,7 @@ class FakeEngine:
             "Name": network.name,
             "Id": network.id,
             "Created": _time(network.created),
-            "Scope": "local",
+            "Scope": network.scope,
             "Containers": {container.id: {"Name": container.name} for container in at},
             "Labels": network.labels,
         }

@@ -350,6 +350,19 @@ def test_only_check_all_proves_that_nothing_leaked(run: Program, fake: FakeEngin
     assert (run("check").code, run("check", "--all").code) == (0, 6)
 
 
+def test_check_all_counts_the_overlay_network_that_an_owned_project_has_left(run: Program, fake: FakeEngine) -> None:
+    """It is not deleted: other nodes of the Swarm may have containers on it."""
+    fake.add_network("ingress", "", scope="swarm")
+    fake.add_network("shop_mesh", "shop", scope="swarm")
+    assert (run("--once", "--all").code, run("check", "--all").code) == (0, 0)
+    network = fake.add_network("chess__a1b2c3d_mesh", "chess__a1b2c3d", scope="swarm")
+    assert (run("--once", "--all").code, run("check").code) == (0, 0)
+    ended = run("check", "--all")
+    assert (ended.code, left(ended)) == (6, {"chess__a1b2c3d_mesh"})
+    assert list(fake.networks)[-1] == network.id
+    assert fake.changes() == []
+
+
 # -- dry runs ----------------------------------------------------------------------------------------------------------
 
 
