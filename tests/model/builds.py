@@ -66,6 +66,8 @@ class Builds:
                 built = made if reference.startswith(name) else {}
                 image = place.engine.images.add(reference, labels={**built, **rng.choice(KEPT)})
                 image.tagged = _at(place, now - age)
+                if built:
+                    place.built[image] = reference
                 if built and rng.random() < 0.1:
                     place.engine.images.tag(image, rng.choice(("mine:1", "acme/worker:7")))
             place.add(
@@ -157,9 +159,16 @@ class Builds:
             place.life.remove(one, one.id, volumes=False, force=True)
 
     def _do_pull(self, rng: random.Random) -> None:
-        """An image is pulled once more, or gets another name."""
+        """An image is pulled once more, or gets another name; or a build gives one again from its cache."""
         place = rng.choice(self.dockers)
         images = place.engine.images
+        gone = [image for image in place.built if images.find(image.id) is None and images.find(place.built[image]) is None]
+        if gone and rng.random() < 0.7:
+            again = rng.choice(gone)
+            images._by_id[again.id] = again
+            images.tag(again, place.built[again])
+            place.begun.discard(again.id)
+            return
         found: Sequence[str] = sorted(tag for image in images for tag in image.tags)
         if found:
             tag = rng.choice(found)

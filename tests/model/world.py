@@ -181,6 +181,7 @@ class DockerPlace(Place):
         self.engine = Engine(clock, seed=seed, skew=skew)
         self.life = Life(self.engine)
         self.simulator = DockerSimulator(self.engine, self.faults, name)
+        self.built: dict[Image, str] = {}  # what builds have made for projects, which they may make again
         self.made = 0
 
     def world(self, config: Config, now: datetime, leases: tuple[truth.Lease, ...]) -> truth.World:

@@ -478,6 +478,11 @@ OF_PAIRS = (
         "",
     ),
     Mutant(
+        "a link at a network means whatever has the name now",
+        "self.directory.ids(Links(found.containers)) | links_at_networks(row)",
+        "self.directory.ids(Links(found.containers))",
+    ),
+    Mutant(
         "nothing goes for a disk that cannot be measured any more",
         " and not (self.stop.why or self.problem):",
         " and not self.stop.why:",

@@ -36,6 +36,31 @@ async def test_a_link_to_one_that_is_renamed_is_still_known(engine: PrivateEngin
 
 @pytest.mark.anyio
 @pytest.mark.engines(*needs.DOCKERS)
+async def test_a_link_at_a_network_means_whatever_has_the_name_now(any_engine: EngineClient) -> None:
+    """The engine looks it up anew each time: the container reaches the new one by its alias."""
+    engine = any_engine
+    engine.create_network("shared")
+    engine.create("linked", network="shared", start=True)
+    place = {"EndpointsConfig": {"shared": {"Links": ["linked:db"]}}}
+    body = {"Image": DEFAULT_IMAGE, "Cmd": SLEEPS, "HostConfig": {"NetworkMode": "shared"}, "NetworkingConfig": place}
+    engine.start_container(engine.api.must("POST", "/containers/create?name=user", body)["Id"])
+    provider = DockerProvider(DockerTable(name=NAME, host=engine.host))
+    try:
+        for one in (await provider.list(direct)).resources:
+            if one.kind.runs:
+                await provider.inspect(one)
+        engine.remove("linked", force=True)
+        again = engine.create("linked", network="shared", start=True)
+        listed = {one.name: one for one in (await provider.list(direct)).resources}
+        assert again in listed["user"].uses
+        (user,) = await provider.dependents([listed["linked"]], Listed(), direct)
+        assert user.name == "user"
+    finally:
+        await provider.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.engines(*needs.DOCKERS)
 async def test_a_link_that_comes_with_a_network_is_known_from_then_on(engine: PrivateEngine) -> None:
     engine.create_network("shared")
     linked = engine.create("linked", network="shared", start=True)

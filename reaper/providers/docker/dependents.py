@@ -9,8 +9,8 @@ from reaper.core.model import Resource
 from reaper.errors import NotFoundError, ProviderError, UnreadableError
 from reaper.providers.base import Call, may_depend_unseen, possibly_used_by
 from reaper.providers.docker.containers import listed_container, listed_uses
-from reaper.providers.docker.links import Below, Directory, Links, configured_links, joined
-from reaper.providers.parsing import Row, text
+from reaper.providers.docker.links import Below, Directory, Links, configured_links, joined, links_at_networks
+from reaper.providers.parsing import Row, shared, text
 from reaper.providers.sharing import Shared
 
 
@@ -76,9 +76,13 @@ class Dependents:
         return found
 
     def learn(self, id_: str, row: Row) -> None:
-        """Keep what the inspection of this container shows: the ids behind the names, which others may have later."""
+        """Keep what the inspection of this container shows: the ids behind the names, which others may have later.
+
+        Of a link at a network the name as well, since that means whatever has it.
+        """
         found = configured_links(row)
-        self._links[id_] = replace(found, containers=self.directory.ids(Links(found.containers)))
+        ids = self.directory.ids(Links(found.containers)) | links_at_networks(row)
+        self._links[id_] = replace(found, containers=shared(ids))
 
     def _forget_outdated(self, rows: Sequence[Row]) -> None:
         """Forget the links of those that have joined another network since: they may have got links there."""

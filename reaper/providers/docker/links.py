@@ -39,6 +39,16 @@ def joined(row: Row) -> frozenset[str]:
     return shared(frozenset(table(table(row.get("NetworkSettings")).get("Networks"))))
 
 
+def links_at_networks(row: Row) -> frozenset[str]:
+    """The names of what a container is linked to on networks that a client has made: Compose writes its links there alone.
+
+    The engine looks for the name each time, and finds whatever has it then.
+    """
+    places = table(table(row.get("NetworkSettings")).get("Networks"))
+    links = (link for place in places.values() for link in texts(table(place).get("Links")))
+    return frozenset(link.removeprefix("/").partition(":")[0] for link in links)
+
+
 def configured_links(row: Row) -> Links:
     """The links in a row of a listing, as far as it has them, or in an inspection."""
     host = table(row.get("HostConfig"))
@@ -47,9 +57,7 @@ def configured_links(row: Row) -> Links:
     containers |= {link.removeprefix("/").partition(":")[0] for link in texts(host.get("Links"))}
     containers |= {source.partition(":")[0] for source in texts(host.get("VolumesFrom"))}
     places = table(table(row.get("NetworkSettings")).get("Networks"))
-    # On a network that a client has made, a link stands there: Compose writes its external_links nowhere else.
-    links = (link for place in places.values() for link in texts(table(place).get("Links")))
-    containers |= {link.removeprefix("/").partition(":")[0] for link in links}
+    containers |= links_at_networks(row)
     containers |= {*texts(row.get("Dependencies"))}  # of Podman: see Pods.with_required
     # One that was never started has no id of its networks: Docker looks for the name when it starts it. Podman 4 has
     # the name in its place, always.
