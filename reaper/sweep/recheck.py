@@ -358,9 +358,9 @@ class Members:
         if self.context.dependents is not None:
             self.context.dependents.gone(decision.resource.id)
         if decision.resource.id in self._unanswered:
-            self._settle(decision, Outcome.DELETED, "the answer to its deletion was lost")
+            self._accepted(decision, "the answer to its deletion was lost")
         elif decision.resource.id in self._halted and decision.resource.lost_when_stopped:
-            self._settle(decision, Outcome.DELETED, "it was removed by being stopped")
+            self._accepted(decision, "it was removed by being stopped")
         else:
             self._settle(decision, Outcome.GONE, "another client removed it first")
 

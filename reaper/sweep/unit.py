@@ -306,7 +306,7 @@ class Unit(Members):
             return
         why = f"its deletion was denied ({denied})"
         if seen is None:
-            self._settle(decision, Outcome.DELETED, f"{why}, and stopping it destroyed it")
+            self._accepted(decision, f"{why}, and stopping it destroyed it")
         elif seen.state in (State.STOPPED, State.FAILED):
             self._settle(decision, Outcome.STOPPED, f"{why}; it is {seen.raw_state} now", error=denied.label)
         else:

@@ -66,6 +66,26 @@ async def test_a_deletion_whose_destruction_fails_has_failed_although_the_server
         assert list((await lab.sweep(everything())).endpoints[0].decisions) == []
 
 
+@pytest.mark.parametrize(("state", "outcome"), [("started", "failed"), ("error", "deleted")])
+async def test_so_has_one_to_whose_deletion_no_answer_came(state: str, outcome: str) -> None:
+    """One that was in an error is hidden at once, and none is destroyed then."""
+    async with Lab() as lab:
+        lab.add("lost", state=state, destroy_fails=True)
+        lab.sim.faults.add("reset,after,method=DELETE,times=1")
+        report = await lab.sweep(table={"confirm_within": "45s"})
+        assert outcomes(report) == {"lost": outcome}
+
+
+async def test_so_has_an_ephemeral_one_that_is_stopped_since_its_deletion_is_denied() -> None:
+    async with Lab() as lab:
+        lab.add("ephemeral", destroy_fails=True)
+        lab.add("other")
+        report = await lab.sweep(
+            key=lab.sim.daytona.add_key(lab.first, ("write:sandboxes",)), table={"confirm_within": "45s"}
+        )
+        assert outcomes(report) == {"ephemeral": "failed", "other": "deleted"}
+
+
 async def test_a_404_by_which_the_server_means_its_own_failure_confirms_no_deletion() -> None:
     async with Lab() as lab:
         row = lab.add("stuck", runner_dead=True)

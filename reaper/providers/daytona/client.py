@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from reaper.core.model import Kind, Resource
+from reaper.core.model import Kind, Resource, State
 from reaper.core.safety_net import AUTO_STOP, Timer
 from reaper.errors import DeniedError, DependencyError, InvalidError, NotFoundError, ProviderError, UnreadableError
 from reaper.providers.abilities import Evidence
@@ -232,7 +232,9 @@ class DaytonaReader:
         return next((str(row.get("state")) for row in named if not is_being_destroyed(row)), None)
 
     async def remainder(self, resource: Resource, call: Call) -> str | None:
-        """See ``HidesFailures``."""
+        """See ``HidesFailures``. Its deletion may have been accepted without an answer, or be that of a stop."""
+        if resource.id not in self._accepted and resource.state is not State.FAILED:
+            self._accepted.add(resource.id, None)
         return await self._accepted.remainder(resource.id, call)
 
     async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
