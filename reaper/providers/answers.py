@@ -1,6 +1,7 @@
 """Reading HTTP answers within bounds: what an answer may take in memory, what of it people are shown, and redirects."""
 
 import json
+import os
 import re
 import zlib
 from collections.abc import Mapping
@@ -136,3 +137,9 @@ def _is_markup(words: str) -> bool:
 
 def _clean(words: str) -> str:
     return _CONTROL.sub(" ", words).strip()[:_SHOWN]
+
+
+def no_connection(error: OSError) -> str:
+    """Why none was made: aiohttp's own words repeat the address, and speak of SSL where there is none."""
+    number = error.errno
+    return (os.strerror(number) if number is not None and number > 0 else error.strerror or str(error)).lower()

@@ -42,7 +42,7 @@ def test_a_server_that_is_not_there_is_named_and_ends_with_5(tmp_path: Path, for
     run = Program(tmp_path, {"DAYTONA_API_KEY": KEY, **NO_DAYTONA, "REAPER_RETRY__ATTEMPTS": "1"})
     ended = run("--once", "--only", "daytona", "--log-format", form, "--log-level", "debug")
     assert ended.code == 5
-    assert "the connection to http://127.0.0.1:9/api failed" in ended.out
+    assert "the connection to http://127.0.0.1:9/api failed: connection refused" in ended.out
     assert KEY not in ended.out + ended.err
     assert "Traceback" not in ended.err
 

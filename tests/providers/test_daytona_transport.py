@@ -121,7 +121,8 @@ async def test_a_tunnel_without_credentials_does_not_tell_the_proxy_the_key(
 async def test_a_proxy_that_is_not_there_keeps_its_password(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     monkeypatch.setenv("ALL_PROXY", f"http://bench:{PASSWORD}@127.0.0.1:1")
     async with closing(client(f"{scheme}://daytona.example/api")) as reader:
-        error = await refused(UnavailableError, lambda: reader.list(direct), "127.0.0.1", PASSWORD, CREDENTIALS)
+        why = "the proxy 127.0.0.1:1: connection refused; check HTTPS_PROXY"
+        error = await refused(UnavailableError, lambda: reader.list(direct), why, PASSWORD, CREDENTIALS)
         assert error.retryable
 
 

@@ -24,7 +24,7 @@ from reaper.errors import (
     UnavailableError,
     UnreadableError,
 )
-from reaper.providers.answers import message, parsed, read_bounded, refuse_redirect, text
+from reaper.providers.answers import message, no_connection, parsed, read_bounded, refuse_redirect, text
 from reaper.providers.daytona.address import authority
 from reaper.providers.daytona.settings import DaytonaTable
 from reaper.providers.parsing import retry_after
@@ -134,7 +134,7 @@ class Api:
             failure = UnreadableError(f"what {self.url} answers is no HTTP: {error.message}")
         except (aiohttp.ClientError, OSError) as error:
             local = TooManyFilesError.of(error.errno, self.url) if isinstance(error, OSError) else None
-            failure = local or UnavailableError(f"the connection to {self.url} failed: {error}")
+            failure = local or UnavailableError(f"the connection to {self.url} failed: {_why(error)}")
         # Not from aiohttp's error: its repr has the request's headers, the key among them, and the proxy's password.
         raise failure
 
@@ -259,3 +259,15 @@ def _proxy(url: str) -> tuple[str | None, str | None]:
         pair = f"{proxy.user}:{proxy.password or ''}"
         credentials = f"Basic {b64encode(pair.encode()).decode()}"
     return str(proxy.with_user(None)), credentials
+
+
+def _why(error: Exception) -> str:
+    """Why there is no connection, or none any more."""
+    import aiohttp  # noqa: PLC0415 - it is loaded by now
+
+    if not isinstance(error, aiohttp.ClientConnectorError) or isinstance(error, aiohttp.ClientSSLError):
+        return str(error)
+    why = no_connection(error.os_error)
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return f"the proxy {error.host}:{error.port}: {why}; check HTTPS_PROXY and NO_PROXY"
+    return why

@@ -26,6 +26,7 @@ from reaper.errors import (
     UnavailableError,
     UnreadableError,
 )
+from reaper.providers.answers import no_connection
 from reaper.providers.docker.docker_host import other_sockets
 from reaper.providers.parsing import retry_after
 
@@ -171,15 +172,14 @@ def _no_connection(error: "aiodocker.DockerError", message: str, host: str, *, a
     import aiohttp  # noqa: PLC0415
 
     cause = error.__context__
-    number = None
+    number, why = None, str(cause or message)
     if isinstance(cause, aiohttp.ClientConnectorError) and not isinstance(cause, aiohttp.ClientSSLError):
-        number = cause.os_error.errno  # TLS has numbers of its own: its 1 is no EPERM
+        # TLS has numbers of its own: its 1 is no EPERM.
+        number, why = cause.os_error.errno, no_connection(cause.os_error)
     if (local := TooManyFilesError.of(number, host)) is not None:
         return local
     if number == errno.EACCES:
         return DeniedError(f"no permission on {host}; run as root or as a member of the group that owns the socket")
-    # aiohttp's own words repeat the address, and speak of SSL where there is none.
-    why = os.strerror(number).lower() if number is not None and number > 0 else cause or message
     if answered:
         return UnavailableError(f"the connection to {host} failed: {why}")
     hint = "start the engine, or name the right one with DOCKER_HOST or host in [[docker]]"
