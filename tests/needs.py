@@ -41,6 +41,16 @@ def lacking(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def root(why: str) -> None:
+    """Go on as root only.
+
+    Args:
+        why: what only root can do, in one sentence.
+    """
+    if os.geteuid() != 0:
+        lacking(why)
+
+
 def tool(name: str, package: str) -> str:
     """The path of a command.
 

@@ -1,7 +1,6 @@
 """Asks the service over its local socket as another user of this machine."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,8 +31,7 @@ Request = tuple[str, str] | tuple[str, str, Any] | tuple[str, str, Any, dict[str
 
 def ask(path: Path, uid: int, *requests: Request) -> list[tuple[int, Any]]:
     """Status and document of each answer to what a process of this user asks: method, path, body, headers."""
-    if os.geteuid() != 0:
-        needs.lacking("only root can be other users")
+    needs.root("only root can be other users")
     asked = [(*request, *(None, {})[len(request) - 2 :]) for request in requests]
     command = [sys.executable, "-c", _ASK, str(uid), str(path), json.dumps(asked)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=True)

@@ -25,6 +25,7 @@ from reaper.leases import http_api, local_socket
 from reaper.leases.local_socket import LocalSocket
 from reaper.leases.peers import Peer, user_name
 from reaper.leases.record import LeaseRecord, LeaseState, Liveness
+from tests import needs
 from tests.leases.others import NAMELESS, NOBODY, ask
 from tests.library.service import ENDPOINTS, Log, Service, serving
 
@@ -98,6 +99,7 @@ def test_others_may_take_little_and_the_kernel_says_who_they_are(service: Servic
 
 @pytest.mark.parametrize("who", ["root", "the service's own user", "a trusted user", "who has the token"])
 def test_who_is_trusted_may_claim_everything(tmp_path: Path, path: Path, who: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs.root("only root can be other users")
     uid = 0 if who == "root" else NAMELESS
     own = NAMELESS if who == "the service's own user" else NOBODY  # which cannot be told from unknown users
     monkeypatch.setattr(os, "geteuid", lambda: own)
@@ -222,6 +224,7 @@ with lease(name="mine", url=sys.argv[1]) as held:
 
 
 def test_a_holder_that_is_killed_holds_no_more_though_its_children_live(tmp_path: Path, path: Path) -> None:
+    needs.root("only root can be other users")
     with serving(tmp_path / "state", socket=path, window=timedelta(seconds=1)) as service:
         command = [sys.executable, "-c", HOLDS, service.local_url]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder, killed_by(service.local_url):

@@ -162,8 +162,7 @@ def test_another_users_service_may_protect_and_makes_nothing_garbage(
 @pytest.mark.parametrize("others", [True, False])
 def test_what_a_dead_service_of_another_user_knew_is_not_in_this_state_directory(tmp_path: Path, others: bool) -> None:
     """As of root's service that restarts, of which any user's run may hold a lease, who has leases of his own as well."""
-    if os.geteuid() != 0:
-        needs.lacking("only root can be other users")
+    needs.root("only root can be other users")
     create(tmp_path / NAME)
     path = tmp_path / "sock"
     with socket.socket(socket.AF_UNIX) as listening:

@@ -49,8 +49,7 @@ def world() -> Iterator[World]:
 
 @pytest.fixture
 def sshd(tmp_path: Path) -> Iterator[Sshd]:
-    if os.geteuid() != 0:
-        needs.lacking("only root can start an sshd that lets anybody in")
+    needs.root("only root can start an sshd that lets anybody in")
     with Sshd(tmp_path / "sshd") as sshd:
         yield sshd
 
