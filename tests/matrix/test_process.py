@@ -178,7 +178,7 @@ def expired(folder: Path) -> Iterator[tuple[int, Path]]:
     key, request, cert = (folder / name for name in ("key.pem", "request.pem", "cert.pem"))
     new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key, "-out", request)
     (folder / "extensions").write_text("subjectAltName=IP:127.0.0.1\n")
-    by = ("-CA", ca / "ca.pem", "-CAkey", ca / "ca-key.pem", "-CAcreateserial", "-days", "-1")
+    by = ("-CA", ca / "ca.pem", "-CAkey", ca / "ca-key.pem", "-CAcreateserial", "-days", "0")
     for command in (
         ("req", *new, "-subj", "/CN=expired"),
         ("x509", "-req", "-in", request, *by, "-extfile", folder / "extensions", "-out", cert),

@@ -154,7 +154,7 @@ async def test_what_has_a_volume_may_use_any_anonymous_one_while_the_volumes_can
     """That is said of the endpoint; what has no such volume goes all the same."""
     with World() as world, FaultProxy(world.socket) as proxy:
         client = EngineClient(world.socket)
-        client.import_image()
+        world.import_image()
         had, plain = client.create("had", volumes=["/data"]), client.create("plain")
         client.create("other", binds=["named:/data"])
         proxy.add(Fault("status", "GET", "/volumes", status=500, body=b"{}"))
