@@ -287,7 +287,7 @@ def draw(title: str, columns: Sequence[str], rows: Sequence[Row], called: str = 
         for cells, style in ((columns, "dim"), *zip(short, (row.style for row in rows), strict=True)):
             first = Text.assemble((cells[0].ljust(indent), style), (cells[name], style if style == "dim" else ""))
             console.print(first, overflow="fold")
-            between = ", ".join(cell for i, cell in enumerate(cells[1:-1], 1) if i != name)
+            between = ", ".join(cell for i, cell in enumerate(cells[1:-1], 1) if i != name and cell)
             console.print(Padding(Text(f"{between}: {cells[-1]}", "dim"), (0, 0, 0, indent)))
         return
     table = Table(
