@@ -12,7 +12,7 @@ import anyio
 from reaper.core.lease import Ending, Lease
 from reaper.core.model import Decision, Outcome, Reason, Report, Resource
 from reaper.core.scope import LEASE_LABEL, Scope
-from reaper.errors import LeasesUnknownError
+from reaper.errors import LeasesUnknownError, SameEndpointError
 from reaper.leases.record import LeaseRecord, LeaseState
 from reaper.leases.sources import KILLED, NAME, KnownLeases
 from reaper.leases.store import LeaseFile
@@ -150,13 +150,21 @@ async def clean_up(
         leases = of_lease(id_, session.leases, ending)
         began = anyio.current_time()
         while True:
-            report = await session.sweep(rules, options, endpoints=endpoints, leases=leases, stop=stop)
+            report = _each_engine_once(await session.sweep(rules, options, endpoints=endpoints, leases=leases, stop=stop))
+            swept = {endpoint.endpoint for endpoint in report.endpoints}
+            endpoints = [endpoint for endpoint in endpoints if endpoint.reader.endpoint in swept]
             total = report if total is None else together(total, report)
             passed = timedelta(seconds=anyio.current_time() - began)
             waits = passed < patience.at_least or (passed < patience.at_most and _again(report, id_, patience))
             if stop.why is not None or not waits:
                 return total
             await anyio.sleep(PAUSE)
+
+
+def _each_engine_once(report: Report) -> Report:
+    """The report without what is another address of an engine that was swept: the configuration's, and the command's own."""
+    endpoints = (e for e in report.endpoints if e.failure is None or e.failure.label != SameEndpointError.label)
+    return replace(report, endpoints=tuple(endpoints))
 
 
 def _again(report: Report, id_: str, patience: Patience) -> bool:

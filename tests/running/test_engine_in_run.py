@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from devkit.faults import FaultProxy
 from reaper.providers.docker import upstream
 from reaper.providers.docker.settings import DockerTable
 from tests import needs
@@ -70,6 +71,21 @@ def test_a_sweep_inside_of_a_run_keeps_what_its_lease_covers(program: Program, w
     assert ended.code == 0, ended.err
     assert "local: 1 deleted, 1 kept" in ended.out
     assert "mine" in ended.err
+    assert containers(world) == set()
+
+
+def test_an_engine_that_the_configuration_names_by_another_address_is_cleaned_up_once(
+    program: Program, world: World, tmp_path: Path
+) -> None:
+    """A proxy before its socket, for example: nothing is left, and no guard goes on."""
+    with FaultProxy(world.socket) as proxy:
+        (tmp_path / "proxied.toml").write_text(f'[[docker]]\nname = "local"\nhost = "{proxy.host}"\n')
+        options = ("--skip-cleanup", "--strict", "--config", str(tmp_path / "proxied.toml"))
+        ended = program("run", *options, "--", sys.executable, "-c", MAKE)
+    assert ended.code == 0, ended.err
+    assert "1 deleted, 0 kept" in ended.err
+    assert "could not be" not in ended.err
+    assert "guard" not in ended.err
     assert containers(world) == set()
 
 
