@@ -166,9 +166,7 @@ def reapable(status: Status, now: datetime) -> Html:
         return empty("No endpoint has been swept yet.")
     if not total:
         unseen = any(endpoint.up is not True for endpoint in every)
-        return empty(
-            "Nothing, on the endpoints that could be listed." if unseen else "Nothing. Every leaked resource was deleted."
-        )
+        return empty("Nothing, on the endpoints that could be listed." if unseen else "Nothing.")
     found = [(endpoint.name, resource) for endpoint in every for resource in endpoint.shown]
     found.sort(key=lambda pair: (pair[1].since is None, pair[1].since or now, pair[0], pair[1].name))
     shown = found[:SHOWN_REAPABLE]
