@@ -161,8 +161,8 @@ def what_changed(
         return f"was {before.raw_state} and is {now.raw_state} now"
     differences = {
         "was started again": before.started_at != now.started_at,
-        "was stopped again": _is_since(listed_at, now, before.stopped_at, now.stopped_at) and not stopped_by_us,
         "was written to": _is_written_to(listed_at, before, now) and not stopped_by_us,
+        "was stopped again": _is_since(listed_at, now, before.stopped_at, now.stopped_at) and not stopped_by_us,
         "is another one of the same name now": before.identity != now.identity,
         "has other labels now": before.labels != now.labels,
         "has other tags now": before.tags != now.tags,

@@ -160,6 +160,17 @@ async def test_rows_without_an_id_are_counted_and_spoil_nothing() -> None:
         assert lab.left() == {"nameless", "sly"}
 
 
+async def test_one_in_an_error_that_is_being_recovered_stays() -> None:
+    """Its runner is at work on it, and its state and its activity do not show that; the order to do so is a write."""
+    async with Lab() as lab:
+        now = lab.clock.now()
+        lab.add("recovering", state="error", desired="started", recoverable=True, age=3 * DAY, updated=now - 10 * MINUTE)
+        lab.add("left", state="error", desired="started", recoverable=True, age=3 * DAY)
+        report = await lab.sweep()
+        assert outcomes(report) == {"left": "deleted"}
+        assert lab.left() == {"recovering"}
+
+
 async def test_what_has_been_changing_for_over_an_hour_is_called_stuck() -> None:
     async with Lab() as lab:
         lab.add("stuck", state="stopping", stuck=True, age=3 * DAY, idle=26 * HOUR)

@@ -90,8 +90,7 @@ def _rested(oracle: "Oracle", thing: Counted, quota: Quota) -> Iterator[bool]:
     stop = oracle._stop(thing)
     yield thing.state in AT_REST and stop is not None and oracle.world.now - stop >= quota.idle_for
     if isinstance(thing, Sandbox) and thing.state != "archived":
-        known = (thing.created, thing.active or thing.updated)
-        active = max((time for time in known if time is not None), default=None)
+        active = thing.last
         yield active is not None and oracle.world.now - active >= quota.idle_for
 
 

@@ -269,6 +269,11 @@ IN_TIME = (
         "        if self.context.confirmer is None:\n            confirmed()",
         "        if True:\n            confirmed()",
     ),
+    Mutant(
+        "an order to recover what has failed makes it younger",
+        "    if state is State.FAILED and updated is not None and (latest is None or latest < updated):",
+        "    if False:",
+    ),
     Mutant("a 404 alone is not the end of what was deleted", "        if left is None:", "        if True:"),
     Mutant(
         "a listing that is none ends the sweep",

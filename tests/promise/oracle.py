@@ -357,7 +357,7 @@ class Oracle:
         if thing.state not in STOPPED:
             return None
         if isinstance(thing, Sandbox):
-            return max((t for t in (thing.created, thing.active or thing.updated) if t is not None), default=None)
+            return thing.last
         if thing.state == "created":
             return thing.created
         if thing.finished is None:
@@ -447,8 +447,7 @@ class Oracle:
             lost = self._orphaned(thing)
             yield lost is not None and self.world.now - lost >= policy.orphaned_for
         if policy.idle_for is not None and isinstance(thing, Sandbox):
-            known = (thing.created, thing.active or thing.updated)
-            active = max((time for time in known if time is not None), default=None)
+            active = thing.last
             yield active is not None and self.world.now - active >= policy.idle_for
 
     def _by_age(self, policy: Policy) -> bool:

@@ -56,6 +56,7 @@ BY_TESTS = {
     "a runner that may have made it keeps it": "tests/sweep/test_owners.py",
     "a quota does no more than its own time lets it": "tests/core/test_quota.py",
     "what a cap holds back is asked for what it is linked to": "tests/daytona/test_groups.py",
+    "an order to recover what has failed makes it younger": "tests/daytona/test_rules.py",
     "a 404 alone is not the end of what was deleted": "tests/daytona/test_deletion.py",
     "what a cap holds back keeps what it uses": "tests/sweep/test_limits.py",
     "of a living project only a policy for one-off containers takes one": "tests/core/test_kinds.py",

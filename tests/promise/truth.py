@@ -142,6 +142,14 @@ class Sandbox:
     disk: float | None = None
     odd: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def last(self) -> datetime | None:
+        """When it last did or was anything: of one that has failed also the last write, as of an order to recover it."""
+        known = [self.created, self.active or self.updated]
+        if self.state in ("error", "build_failed"):
+            known.append(self.updated)
+        return max((time for time in known if time is not None), default=None)
+
 
 Thing = Container | Network | Pod | Volume | Image | Sandbox
 

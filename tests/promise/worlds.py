@@ -405,7 +405,7 @@ def _sandboxes(draw: st.DrawFn) -> tuple[Sandbox, ...]:
                 labels=draw(rarely(labels, None, weight=10)),
                 state=state,
                 created=draw(rarely(created, None, weight=25)),
-                updated=active,
+                updated=active + draw(rarely(timedelta(0), age / 20, weight=10)),
                 active=draw(rarely(active, None, weight=5)),
                 wanted=draw(rarely(None, "destroyed", "stopped", weight=20)),
                 target=draw(rarely("us", "eu", weight=4)),

@@ -55,9 +55,17 @@ def test_a_whole_row() -> None:
 # Ages
 
 
-@pytest.mark.parametrize("state", ["stopped", "paused", "archived", "error", "build_failed"])
+@pytest.mark.parametrize("state", ["stopped", "paused", "archived"])
 def test_the_stop_is_the_last_activity(state: str) -> None:
     assert read(state=state, desiredState=state).stopped_at == at(STOPPED)
+
+
+@pytest.mark.parametrize("state", ["error", "build_failed"])
+def test_of_what_has_failed_a_later_write_counts_as_well(state: str) -> None:
+    """An order to recover it is one, and no activity."""
+    later, earlier = "2026-11-21T11:00:00.000Z", "2026-11-21T08:00:00.000Z"
+    assert read(state=state, desiredState="started", updatedAt=later).stopped_at == at(later)
+    assert read(state=state, desiredState="started", updatedAt=earlier).stopped_at == at(STOPPED)
 
 
 @pytest.mark.parametrize("state", ["started", "starting", "destroying", "unknown", "hibernating"])
@@ -259,7 +267,8 @@ def test_no_age_is_greater_than_what_is_known_allows(
     found = read(
         state=state, desiredState=state, createdAt=text(created), updatedAt=text(updated), lastActivityAt=text(active)
     )
-    known = [time for time in (created, active if active is not None else updated) if time is not None]
+    written = updated if active is None or state == "error" else None
+    known = [time for time in (created, active, written) if time is not None]
     assert found.unreadable is None
     assert found.created_at == created
     assert found.last_activity_at == max(known, default=None)

@@ -132,11 +132,14 @@ def sandbox(
     except ValueError:
         (created, updated, active), odd = _times(row)
         unreadable = unreadable or odd
-    # Without an activity the latest of what is known: any write of the server moves updatedAt.
+    raw_state, state = _state(row)
+    # Without an activity the latest of what is known: any write of the server moves updatedAt. So does the order to recover
+    # one that has failed, which shows in nothing else until its runner has done it.
     latest = active or updated
+    if state is State.FAILED and updated is not None and (latest is None or latest < updated):
+        latest = updated
     if created is not None and (latest is None or latest < created):
         latest = created
-    raw_state, state = _state(row)
     stop, delete = _minutes(row, "autoStopInterval"), _minutes(row, "autoDeleteInterval")
     place = text(row.get("target"))
     excluded = None
