@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from reaper.simulator.clock import Clock
 from reaper.sweep.processes import Presence, Seen
@@ -30,12 +30,16 @@ class Process:
     Attributes:
         label: by which it is named; empty of a runner.
         ended: when it ended.
+        noticed: when a sweep that nothing disturbed was shown that it had ended.
+        tells: whether the host shows since when it has ended: another process has its number.
     """
 
     pid: int
     began: datetime
     label: str = ""
     ended: datetime | None = None
+    noticed: datetime | None = None
+    tells: bool = False
 
 
 class _Machine(FakeMachine):
@@ -85,6 +89,7 @@ class Host:
             self.machine.end(process.pid)
         elif left == "another":
             self.machine.start(process.pid, self._ticks() + 1)
+            process.tells = True
         else:
             seen = self.machine.processes[process.pid]
             self.machine.processes[process.pid] = Seen(Presence.HERE, seen.start, ended=True)
@@ -102,6 +107,18 @@ class Host:
         """By label, since when its process is dead, where that is proven: another boot may have been another host's."""
         found = {one.label: one.ended for one in self.processes if one.label and one.ended is not None}
         return found | ({OF_LAST_BOOT: self.machine.booted_at()} if local else {})
+
+    def notice(self) -> None:
+        """A sweep that nothing disturbed has ended: it knows from now on at the latest who is dead."""
+        for process in self.processes:
+            if process.ended is not None and process.noticed is None:
+                process.noticed = self.clock.now()
+
+    def surely(self, dead: Mapping[str, datetime], skew: timedelta) -> Mapping[str, datetime]:
+        """These, each since it was noticed where nothing shows since when; ``skew`` is what their clock is ahead."""
+        silent = {one.label: one.noticed for one in self.processes if one.label and not one.tells}
+        noticed = {label: silent.get(label, since) for label, since in dead.items()}
+        return {label: max(dead[label], since + skew) for label, since in noticed.items() if since is not None}
 
     def runners(self) -> Sequence[tuple[datetime, datetime | None]]:
         """When each runner began and ended."""

@@ -529,6 +529,8 @@ class Play:
             stuck.update(left.keys())
             if over := [thing for key, thing in left.items() if stuck[key] == ROUNDS]:
                 raise BrokenPromiseError(f"after {ROUNDS} sweeps without a fault this is left: {over}")
+            if not code:
+                self.world.host.notice()
             for place in self.world.dockers:
                 place.watched_again(is_whole=not code)
             await anyio.sleep(700)

@@ -452,10 +452,12 @@ class World(Builds, Crowds):
         return (*self.dockers, *self.daytonas)
 
     def truth(self, place: Place, *, sure: bool = False) -> truth.World:
-        """What a place holds now, with the leases that count there."""
+        """What a place holds now, with the leases that count there; ``sure``: what the program is sure to know of it."""
         now = self.clock.now()
         leases = tuple(run.lease(now, place.skew, place.name, sure=sure) for run in self.runs.values())
         world = place.world(self.config, now, leases)
+        if sure:
+            world = replace(world, dead=self.host.surely(world.dead, place.skew))
         if not self.config.quotas:
             return world
         place.exceeded |= limits.exceeded(world, (*world.containers, *world.sandboxes))
