@@ -483,6 +483,11 @@ OF_PAIRS = (
         "",
     ),
     Mutant(
+        "a link may come with a new connection to the same network",
+        " or not self.endpoints >= endpoints(row)",
+        "",
+    ),
+    Mutant(
         "a link at a network means whatever has the name now",
         "self.directory.ids(Links(found.containers)) | links_at_networks(row)",
         "self.directory.ids(Links(found.containers))",

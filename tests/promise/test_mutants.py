@@ -81,6 +81,7 @@ BY_TESTS = {
     "what was renamed is owned by its old name no more": "tests/sweep/test_memory.py",
     "nothing goes for a disk that cannot be measured any more": "tests/sweep/test_pressure.py",
     "a link at a network means whatever has the name now": "tests/providers/test_docker_dependents.py",
+    "a link may come with a new connection to the same network": "tests/providers/test_docker_dependents.py",
     "what a lease has left is kept by a volume without a label that lies on it": "tests/providers/test_leased_rows.py",
     "a network is looked at once more before its deletion is tried again": "tests/sweep/test_kinds.py",
     "a use of what lies on something is a use of that": "tests/sweep/test_kinds.py",

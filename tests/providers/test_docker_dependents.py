@@ -9,6 +9,7 @@ from reaper.core.model import Kind
 from reaper.errors import DependencyError
 from reaper.providers.base import Also, Listed
 from reaper.providers.docker.client import DockerProvider, DockerReader
+from reaper.providers.docker.links import configured_links
 from reaper.providers.docker.settings import DockerTable
 from tests import needs
 from tests.providers.lab import NAME, direct
@@ -59,12 +60,21 @@ async def test_a_link_at_a_network_means_whatever_has_the_name_now(any_engine: E
         await provider.close()
 
 
+@pytest.mark.parametrize(("now", "may"), [("e1", False), ("e2", True), ("", False)], ids=["same", "anew", "it has ended"])
+def test_a_connection_to_the_same_network_that_is_new_may_have_a_link(now: str, may: bool) -> None:
+    rows = ({"NetworkSettings": {"Networks": {"shared": {"EndpointID": id_}}}} for id_ in ("e1", now))
+    assert configured_links(next(rows)).may_have_changed(next(rows)) is may
+
+
 @pytest.mark.anyio
 @pytest.mark.engines(*needs.DOCKERS)
-async def test_a_link_that_comes_with_a_network_is_known_from_then_on(engine: PrivateEngine) -> None:
+@pytest.mark.parametrize("was_connected", [False, True])
+async def test_a_link_that_comes_with_a_network_is_known_from_then_on(engine: PrivateEngine, was_connected: bool) -> None:
     engine.create_network("shared")
     linked = engine.create("linked", network="shared", start=True)
     engine.create("user", networked=True, start=True)
+    if was_connected:  # without a link
+        engine.api.must("POST", "/networks/shared/connect", {"Container": "user"})
     reader = DockerReader(DockerTable(name=NAME, host=engine.host))
 
     async def uses() -> frozenset[str]:
@@ -74,6 +84,8 @@ async def test_a_link_that_comes_with_a_network_is_known_from_then_on(engine: Pr
     try:
         assert linked not in await uses()
         assert linked not in await uses()
+        if was_connected:
+            engine.api.must("POST", "/networks/shared/disconnect", {"Container": "user"})
         body = {"Container": "user", "EndpointConfig": {"Links": ["linked:db"]}}
         engine.api.must("POST", "/networks/shared/connect", body)
         assert linked in await uses()

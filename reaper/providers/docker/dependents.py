@@ -9,7 +9,7 @@ from reaper.core.model import Resource
 from reaper.errors import NotFoundError, ProviderError, UnreadableError
 from reaper.providers.base import Call, may_depend_unseen, possibly_used_by
 from reaper.providers.docker.containers import listed_container, listed_uses
-from reaper.providers.docker.links import Below, Directory, Links, configured_links, joined, links_at_networks
+from reaper.providers.docker.links import Below, Directory, Links, configured_links, links_at_networks
 from reaper.providers.parsing import Row, shared, text
 from reaper.providers.sharing import Shared
 
@@ -88,7 +88,7 @@ class Dependents:
         """Forget the links of those that have joined another network since: they may have got links there."""
         for row in rows:
             known = self._links.get(id_ := text(row.get("Id")) or "")
-            if known is not None and known.joined != joined(row):
+            if known is not None and known.may_have_changed(row):
                 del self._links[id_]
 
     def _container(self, row: Row) -> Resource:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from reaper.core.lease import ANONYMOUS
-from reaper.providers.parsing import Row, rows, shared, table, texts
+from reaper.providers.parsing import Row, rows, shared, table, text, texts
 
 Below = Mapping[str, frozenset[str]] | None
 """By the name of a volume those from whose folders it is mounted; None where that is not known."""
@@ -27,16 +27,28 @@ class Links:
         containers: ids or names.
         networks: names or ids of networks that it will join when it is started.
         joined: names of all its networks: a link may come with another one.
+        endpoints: ids of its connections to them: a link may come with a new one to the same network.
     """
 
     containers: frozenset[str] = frozenset()
     networks: frozenset[str] = frozenset()
     joined: frozenset[str] = frozenset()
+    endpoints: frozenset[str] = frozenset()
+
+    def may_have_changed(self, row: Row) -> bool:
+        """Whether the container has joined another network, or one anew, by its row of a later listing."""
+        return self.joined != joined(row) or not self.endpoints >= endpoints(row)
 
 
 def joined(row: Row) -> frozenset[str]:
     """The names of all networks of a container, in a row of a listing or in an inspection."""
     return shared(frozenset(table(table(row.get("NetworkSettings")).get("Networks"))))
+
+
+def endpoints(row: Row) -> frozenset[str]:
+    """The ids of its connections to them, likewise; it has none when it does not run."""
+    places = table(table(row.get("NetworkSettings")).get("Networks")).values()
+    return frozenset(id_ for place in places if (id_ := text(table(place).get("EndpointID"))))
 
 
 def links_at_networks(row: Row) -> frozenset[str]:
@@ -65,7 +77,8 @@ def configured_links(row: Row) -> Links:
     mode = host.get("NetworkMode")
     if not places and isinstance(mode, str) and mode not in _NO_NETWORK and not mode.startswith(("container:", "ns:")):
         networks.add(mode)
-    return Links(shared(frozenset(filter(None, containers))), shared(frozenset(filter(None, networks))), joined(row))
+    named = shared(frozenset(filter(None, containers))), shared(frozenset(filter(None, networks)))
+    return Links(*named, joined(row), endpoints(row))
 
 
 class Directory:
