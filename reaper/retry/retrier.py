@@ -4,11 +4,9 @@ Attempts and total time are both bounded; ``Retry-After`` is honoured and clampe
 costs no attempt and no time of the total; a call that backs off gives up its slot.
 """
 
-import math
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, TypeVar
@@ -158,30 +156,6 @@ class Retrier:
         return await _Call(self, what, slots or nullcontext(), timeout, total, budget, changes, look).run(function)
 
 
-@dataclass(slots=True)
-class _Timing:
-    """When an attempt began, and its deadline."""
-
-    began: float
-    scope: anyio.CancelScope
-
-
-_TIMING: ContextVar[_Timing | None] = ContextVar("_TIMING", default=None)
-
-
-@asynccontextmanager
-async def waiting_for(budget: Budget) -> AsyncIterator[None]:
-    """Make a request in another budget than the call's own. Waiting for it counts for no deadline, as with the own one."""
-    timing, began = _TIMING.get(), anyio.current_time()
-    if timing is not None:
-        left, timing.scope.deadline = timing.scope.deadline - began, math.inf
-    async with budget:
-        if timing is not None:
-            timing.began += anyio.current_time() - began
-            timing.scope.deadline = anyio.current_time() + left
-        yield
-
-
 class _TotalTimeoutError(BaseException):
     """The time of one call is up: no answer to others that wait for what it asks (see ``Shared``)."""
 
@@ -282,30 +256,28 @@ class _Call:
 
     async def _timed(self, function: Callable[[], Awaitable[T]], *, look: bool = False) -> T:
         changes = self.changes and not look
+        began = anyio.current_time()
         within = min(self.timeout, self.left)
-        timing = _Timing(began := anyio.current_time(), scope := anyio.CancelScope(deadline=began + within))
-        before = _TIMING.set(timing)
         try:
-            with scope:
+            with anyio.CancelScope(deadline=began + within) as scope:
                 result = await function()
                 if not look:  # which says nothing of how quick changes are
-                    self._adapt(timing.began, well=True)
+                    self._adapt(began, well=True)
                 self.owner.breaker.succeeded(changes=changes)
                 return result
         except TimeoutError:
             pass
         except ProviderError as error:
-            self._failed(error, timing.began, changes=changes)
+            self._failed(error, began, changes=changes)
             raise
         finally:
-            _TIMING.reset(before)
-            self.left -= anyio.current_time() - timing.began
+            self.left -= anyio.current_time() - began
         if scope.cancelled_caught and within < self.timeout:
             cut_short = CallTimeoutError(f"no answer within {self.total:g} s in all")
             self.owner.breaker.failed(cut_short, changes=changes)  # which speaks of the endpoint, too
             raise _TotalTimeoutError
         timed_out = CallTimeoutError(f"no answer within {self.timeout:g} s")
-        self._failed(timed_out, timing.began, changes=changes)
+        self._failed(timed_out, began, changes=changes)
         raise timed_out
 
     def _adapt(self, began: float, *, well: bool) -> None:

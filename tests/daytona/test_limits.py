@@ -9,7 +9,7 @@ from reaper.simulator.control import Call
 from reaper.simulator.daytona.app import GENERAL, LIFECYCLE
 from reaper.simulator.daytona.limits import Limit
 from reaper.sweep.runner import exit_code
-from tests.daytona.lab import HOUR, Lab, outcomes, rules
+from tests.daytona.lab import Lab, outcomes
 
 pytestmark = pytest.mark.anyio
 
@@ -47,27 +47,6 @@ async def test_no_request_is_refused_and_others_keep_their_share(share: float) -
         assert max(in_windows(lab.asked("DELETE"))) <= 20 * share
         assert max(in_windows(lab.asked("GET"))) <= 60 * share
         assert lab.left() == set()
-
-
-@pytest.mark.parametrize("window", [WINDOW, 6 * WINDOW], ids=["short", "longer than a time-out"])
-@pytest.mark.parametrize("share", [1.0, 0.5])
-@pytest.mark.parametrize("what", ["timers", "archive"])
-async def test_no_request_is_refused_where_forks_are_asked_for(what: str, share: float, window: float) -> None:
-    """A request over the limit blocks all clients of the organisation, the runners' own among them."""
-    async with Lab() as lab:
-        lab.sim.daytona.set_limits(lab.first, general=Limit(60, window), lifecycle=Limit(1000, window))
-        for number in range(60):
-            if what == "timers":
-                lab.add(f"endless-{number}", age=3 * HOUR, idle=HOUR, auto_delete=-1)
-            else:
-                lab.add(f"old-{number}", state="stopped", auto_delete=-1)
-        policy = {"name": "attic", "kinds": ["sandbox"], "stopped_for": "6h", "action": "archive"}
-        table = {"max_rate_share": share, "safety_net": {"auto_stop": "1d", "auto_delete": "3d"}}
-        report = await lab.sweep(rules(policy=[policy]), table=table, safety_net=what == "timers")
-        assert set(outcomes(report).values()) == {"timer_set" if what == "timers" else "archived"}
-        assert lab.traffic.count(status=429) == 0
-        counted = [call for call in lab.traffic.calls if not call.path.endswith("/archive")]
-        assert max(in_windows(counted, window)) <= 60 * share
 
 
 async def test_a_limit_of_one_request_is_kept() -> None:

@@ -28,7 +28,7 @@ from reaper.errors import (
 )
 from reaper.retry.breaker import Breaker, Cooldown
 from reaper.retry.budget import Budget
-from reaper.retry.retrier import AttemptCall, FailedAttempt, Look, Retrier, RetryPolicy, waiting_for
+from reaper.retry.retrier import AttemptCall, FailedAttempt, Look, Retrier, RetryPolicy
 
 pytestmark = pytest.mark.anyio
 
@@ -625,34 +625,6 @@ async def test_a_last_look_that_waits_for_its_budget_is_no_time_out() -> None:
     seconds = await took(retrier.call("do it", change, changes=True, look=Look(lambda: True, look)))
     assert asked == ["look", "look", "change"]
     assert seconds >= 50
-
-
-@pytest.mark.parametrize(("lasts", "ends"), [(8, True), (11, False)])
-async def test_what_waits_for_another_budget_in_a_change_is_no_time_out_unless_it_lasts_too_long(
-    lasts: float, ends: bool
-) -> None:
-    reading = Budget()
-    reading.observe(1, 0, 50, 0)
-    retrier = Retrier(
-        RetryPolicy(attempts=1, total=20 * SECOND, request_timeout=10 * SECOND), reading=reading, changing=Budget()
-    )
-    asked: list[str] = []
-
-    async def change() -> None:
-        await anyio.sleep(1)
-        async with waiting_for(reading):
-            asked.append("question")
-        await anyio.sleep(lasts)
-        asked.append("change")
-
-    call = retrier.call("do it", change, changes=True)
-    if ends:
-        assert await took(call) >= 50
-        assert asked == ["question", "change"]
-    else:
-        with pytest.raises(CallTimeoutError, match="no answer within 10 s"):
-            await call
-        assert asked == ["question"]
 
 
 async def test_each_request_of_a_last_look_has_a_time_out_of_its_own() -> None:

@@ -35,7 +35,6 @@ from reaper.providers.daytona.settings import DaytonaTable
 from reaper.providers.masking import Mask
 from reaper.providers.parsing import clock_skew
 from reaper.retry.budget import Budget
-from reaper.retry.retrier import waiting_for
 
 ROWS_AT_A_TIME = 25
 
@@ -74,7 +73,6 @@ class DaytonaReader:
             safety_net=None if organisation.safety_net is None else organisation.safety_net.net(),
         )
         self._organisation = organisation
-        self._reading = reading
         self._api = Api(organisation, key, {READ: reading, CHANGE: changing})
         self._region = Region(self._api, organisation.name, organisation.target)
         self._second = SecondPlatform(organisation, key) if organisation.v2_api_url else None
@@ -334,8 +332,7 @@ class DaytonaProvider(DaytonaReader):
         Raises ProviderError.
         """
         try:
-            async with waiting_for(self._reading):
-                rows = await self._request("GET", id_, READ, "/forks")
+            rows = await self._request("GET", id_, READ, "/forks")
         except (NotFoundError, UnreadableError) as error:
             if "Cannot GET" in str(error):
                 return ()
@@ -359,8 +356,7 @@ class DaytonaProvider(DaytonaReader):
         """
         await self._check_forks(resource.id, "the platform's timers would destroy it")
         route = "autostop" if timer.name == AUTO_STOP else "autodelete"
-        async with waiting_for(self._reading):  # in which the server counts it
-            await self._request("POST", resource.id, READ, f"/{route}/{timer.minutes}")
+        await self._request("POST", resource.id, CHANGE, f"/{route}/{timer.minutes}")
 
     async def delete(self, resource: Resource, *, force: bool = False) -> None:  # noqa: ARG002 - nothing is refused here
         """Delete it. The server accepts, and destroys afterwards."""
