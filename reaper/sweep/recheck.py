@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -21,6 +22,7 @@ from reaper.errors import CircuitOpenError, DependencyError, InProgressError, No
 from reaper.providers.base import Call
 from reaper.retry.retrier import Look
 from reaper.sweep.context import ChangedError, Context, carried, difference, each, subject, what_changed
+from reaper.sweep.result import is_worth_another_round
 from reaper.sweep.unit_calls import UnitCalls
 from reaper.sweep.usage import is_by_use
 
@@ -217,8 +219,9 @@ class Members:
 
     async def _user_of(self, resource: Resource) -> str | None:
         """What stays and depends on this one now, or has joined its group, in words."""
-        found = await self.context.provider.dependents([resource], self.context.listed, self._calls.list)
-        for one in self._that_stay(found):
+        for one in self._that_stay(
+            await self.context.provider.dependents([resource], self.context.listed, self._calls.list)
+        ):
             joined = resource.id not in one.uses and same_group(one, resource)
             return f"{one.name} joined its {resource.group_word}" if joined else f"{one.name}, which is kept, uses it"
         return None
@@ -228,8 +231,8 @@ class Members:
         if self.context.dependents is None or not fresh:
             return
         self.context.dependents.inspected(self.key)
-        own = [decision.resource.id for decision in self.decisions]
-        for linked in await self.context.dependents.linked_to(self.key, own, self._look_at_another):
+        own, look = [decision.resource.id for decision in self.decisions], partial(self._inspected, call=self._calls.read)
+        for linked in await self.context.dependents.linked_to(self.key, own, look):
             result = self.context.results.get(linked.id)
             if result is None or not result.outcome.removed:
                 why = f": {result.detail}" if result is not None and result.detail else ""
@@ -239,9 +242,6 @@ class Members:
                     self.retryable = True
                     self._settle_rest(Outcome.SKIPPED, detail, error=DependencyError.label)
                 raise ChangedError(detail)
-
-    async def _look_at_another(self, resource: Resource) -> Resource:
-        return await self._inspected(resource, self._calls.read)
 
     async def _inspected(self, resource: Resource, call: Call) -> Resource:
         what = f"inspect {resource.kind} {resource.name}"
@@ -286,42 +286,44 @@ class Members:
             return looked_at is None or now - looked_at > STALE.total_seconds()
 
         async def take(make: Call, reads: AbstractAsyncContextManager[object]) -> None:
-            async def call(what: str, function: Callable[[], Awaitable[T]]) -> T:
-                async with reads:
-                    return await make(what, function)
+            def within(limit: AbstractAsyncContextManager[object]) -> Call:
+                async def limited(what: str, function: Callable[[], Awaitable[T]]) -> T:
+                    async with limit:
+                        return await make(what, function)
 
-            async def listing(what: str, function: Callable[[], Awaitable[T]]) -> T:
-                async with slots.listings:
-                    return await make(what, function)
+                return limited
 
+            call, listing = within(reads), within(slots.listings)
             for _ in range(MOST_LOOKS):
                 began = anyio.current_time()
                 listed = await self._current_members(resource, listing)
-                fresh = await self._inspected(resource, call)
-                self._check_listed(listed, (fresh,))
-                if self._is_ours(fresh):
-                    if self.context.confirmer is None:
-                        # Another request would be refused, or keep waiting until the removal has ended (Docker since 26).
-                        raise InProgressError("its removal is under way")
-                    self._looked_at[resource.id] = anyio.current_time()
+                if (fresh := await self._look_by_id(resource, call, listed)) is None:
                     return
-                if why := what_changed(resource, fresh, stopped_by_us=resource.id in self._asked_to_stop):
-                    raise ChangedError(f"it {why}")
                 await self._not_used_since([fresh], listing)
                 if resource.group is not None or anyio.current_time() > self._free_until.get(resource.id, 0.0):
                     await self._nothing_depends([fresh], listing)
                 self._judge([fresh], resource)
                 self._looked_at[resource.id] = anyio.current_time()
                 if anyio.current_time() - began <= STALE.total_seconds():
-                    return  # else the first of these looks was long ago: the last ones had to wait for their budget
-            # Where the budget is that small, the look by id at least is the last one.
-            fresh = await self._inspected(resource, call)
-            if why := what_changed(resource, fresh, stopped_by_us=resource.id in self._asked_to_stop):
-                raise ChangedError(f"it {why}")
-            self._judge([fresh], resource)
-            self._looked_at[resource.id] = anyio.current_time()
+                    return
+            # The last of these looks had to wait for their budget each time: that by id at least is made just before.
+            await self._look_by_id(resource, call, listed)
 
         return Look(stale, lambda call: take(call, nullcontext()), lambda call: take(call, slots.reads))
+
+    async def _look_by_id(self, resource: Resource, call: Call, listed: Collection[str]) -> Resource | None:
+        """It as it is now; None where its removal is under way and may be asked for again. Raises ChangedError."""
+        fresh = await self._inspected(resource, call)
+        self._check_listed(listed, (fresh,))
+        self._looked_at[resource.id] = anyio.current_time()
+        if self._is_ours(fresh):
+            if self.context.confirmer is None:
+                # Another request would be refused, or keep waiting until the removal has ended (Docker since 26).
+                raise InProgressError("its removal is under way")
+            return None
+        if why := what_changed(resource, fresh, stopped_by_us=resource.id in self._asked_to_stop):
+            raise ChangedError(f"it {why}")
+        return fresh
 
     async def _inspect(self, resources: Sequence[Resource]) -> list[Resource]:
         fresh: dict[str, Resource] = {}
@@ -375,11 +377,10 @@ class Members:
 
     def _settle(self, decision: Decision, outcome: Outcome, detail: str, error: str | None = None) -> None:
         id_ = decision.resource.id
-        self.results[id_] = self._result(decision, outcome, detail, error)
+        self.results[id_] = self.context.results[id_] = result = self._result(decision, outcome, detail, error)
         if not outcome.removed:
             self.context.going.discard(id_)
-        self.context.results[id_] = self.results[id_]
-        self.context.settled(self.results[id_])
+        self.context.settled(result)
 
     def _result(self, decision: Decision, outcome: Outcome, detail: str = "", error: str | None = None) -> Result:
         resource = decision.resource
@@ -398,9 +399,4 @@ class Members:
     def reopen(self) -> None:
         """Forget the failures, and what was left because of them (networks, volumes, images), for another round."""
         self._calls.begun = self.waits = False
-        self.results = {id_: result for id_, result in self.results.items() if not _worth_another_round(result)}
-
-
-def _worth_another_round(result: Result) -> bool:
-    left = result.outcome is Outcome.SKIPPED and not result.decision.resource.kind.runs
-    return result.outcome is Outcome.FAILED or result.error == DependencyError.label or left
+        self.results = {id_: result for id_, result in self.results.items() if not is_worth_another_round(result)}

@@ -2,8 +2,8 @@
 
 from enum import StrEnum
 
-from reaper.core.model import TIME_UP, EndpointReport, Outcome
-from reaper.errors import LeasesUnknownError
+from reaper.core.model import TIME_UP, EndpointReport, Outcome, Result
+from reaper.errors import DependencyError, LeasesUnknownError
 from reaper.sweep.reach import PARTLY
 
 BUG, CLOCK = "internal_error", "clock"  # labels of failures, besides those of errors
@@ -42,3 +42,9 @@ def sweep_result(report: EndpointReport, interrupted: str | None = None) -> Swee
     if failure == PARTLY or undone or any(result.failed for result in report.results):
         return SweepResult.FAILURES
     return SweepResult.SUCCESS
+
+
+def is_worth_another_round(result: Result) -> bool:
+    """Whether it may go in another round: a failure may pass, and networks, volumes and images wait for others."""
+    left = result.outcome is Outcome.SKIPPED and not result.decision.resource.kind.runs
+    return result.outcome is Outcome.FAILED or result.error == DependencyError.label or left
