@@ -18,6 +18,7 @@ from reaper.retry.retrier import Look
 from reaper.sweep.concurrency import for_each, until
 from reaper.sweep.context import ChangedError, Context, what_changed
 from reaper.sweep.inspector import Inspector
+from reaper.sweep.recheck import MOST_LOOKS, STALE
 
 PATIENCE = timedelta(seconds=30)  # GET by id may be ten seconds old
 TOGETHER = 4
@@ -104,7 +105,11 @@ class _Setter:
         sent: list[Timer] = []
 
         async def read(call: Call) -> None:
-            self._wanted = next((t for t in await self._look(call) if t.name == name), None)
+            for _ in range(MOST_LOOKS):
+                began = anyio.current_time()
+                self._wanted = next((t for t in await self._look(call) if t.name == name), None)
+                if anyio.current_time() - began <= STALE.total_seconds():
+                    return  # else it was looked at long ago: what was asked after that had to wait
 
         async def write() -> None:
             if self._wanted is not None:

@@ -152,6 +152,17 @@ async def test_what_changed_after_the_listing_is_left_as_it_is(name: str) -> Non
 
 
 @pytest.mark.anyio
+async def test_a_look_after_which_the_server_was_slow_is_taken_again() -> None:
+    async with Lab(behaviour=FRESH) as lab:
+        row = lab.add("endless", age=HOUR, auto_stop=9, auto_delete=-1)
+        lab.sim.faults.add("latency:9,method=GET,path=/paginated,skip=1,times=1")
+        assert outcomes(await swept(lab)) == {"endless": "timer_set"}
+        (posted,) = lab.asked("POST")
+        looks = [call.at for call in lab.asked("GET") if call.path.endswith(row.id) and call.at <= posted.at]
+        assert max(looks) == posted.at >= 9
+
+
+@pytest.mark.anyio
 async def test_what_is_gone_meanwhile_is_gone() -> None:
     async with Lab(behaviour=Behaviour(get_cache=0, list_lag=0, pickup=(0, 0), destroy=(0, 0))) as lab:
         row = lab.add("endless", age=HOUR, auto_delete=-1)
