@@ -80,8 +80,6 @@ class Members:
         """The ids of what may be gone, since no answer to its deletion came."""
         return frozenset(self._unanswered)
 
-    # -- looking again -------------------------------------------------------------------------------------------------
-
     def _joined(self) -> list[Decision]:
         """Its networks and pods."""
         return [d for d in self._open() if d.resource.kind.joined]
@@ -219,9 +217,8 @@ class Members:
 
     async def _user_of(self, resource: Resource) -> str | None:
         """What stays and depends on this one now, or has joined its group, in words."""
-        for one in self._that_stay(
-            await self.context.provider.dependents([resource], self.context.listed, self._calls.list)
-        ):
+        found = await self.context.provider.dependents([resource], self.context.listed, self._calls.list)
+        for one in self._that_stay(found):
             joined = resource.id not in one.uses and same_group(one, resource)
             return f"{one.name} joined its {resource.group_word}" if joined else f"{one.name}, which is kept, uses it"
         return None
