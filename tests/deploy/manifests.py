@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,9 @@ def kubectl() -> str:
 def build(folder: Path, *options: str) -> list[Object]:
     """What `kubectl kustomize` makes of a folder: it reads files, and asks no cluster."""
     command = [kubectl(), "kustomize", str(folder), *options]
-    env = {"PATH": os.environ["PATH"], "KUBECONFIG": os.devnull, "HOME": "/nonexistent"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    with tempfile.TemporaryDirectory(prefix="reaper-") as home:
+        env = {"PATH": os.environ["PATH"], "KUBECONFIG": os.devnull, "HOME": home}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", "it warns of what is deprecated"
     return [found for found in load(done.stdout) if found]
