@@ -6,7 +6,7 @@ from devkit.client import DEFAULT_IMAGE, SLEEPS, EngineClient
 from devkit.engine import PrivateEngine
 from devkit.faults import Fault, FaultProxy
 from reaper.core.model import Kind
-from reaper.errors import DependencyError
+from reaper.errors import DependencyError, UnreadableError
 from reaper.providers.base import Also, Listed
 from reaper.providers.docker.client import DockerProvider, DockerReader
 from reaper.providers.docker.links import configured_links
@@ -201,3 +201,20 @@ async def test_the_members_of_a_project_with_a_name_that_no_request_has_room_for
         assert {member.id for member in await reader.members(one, direct)} == ids
     finally:
         await reader.close()
+
+
+@pytest.mark.anyio
+async def test_only_a_container_is_taken_for_one_that_is_being_removed_by_the_answer_to_an_inspection() -> None:
+    """No engine says that of another kind; whatever does has shown nothing of it."""
+    with World() as world, FaultProxy(world.socket) as proxy:
+        world.import_image()
+        reader = DockerReader(DockerTable(name=NAME, host=proxy.host))
+        try:
+            images = (await reader.list(direct, also=Also(kinds=frozenset({Kind.IMAGE})))).resources
+            (image,) = (one for one in images if one.kind is Kind.IMAGE)
+            message = b'{"message": "removal of container is already in progress"}'
+            proxy.add(Fault("status", "GET", "/images/", status=409, body=message))
+            with pytest.raises(UnreadableError, match="of containers only"):
+                await reader.inspect(image)
+        finally:
+            await reader.close()

@@ -275,7 +275,12 @@ class DockerReader:
 
     async def _row_of(self, resource: Resource) -> Row:
         path = _INSPECT[resource.kind].format(resource.id)
-        row = await self._connection.unless_removed(resource, BLOCKED, lambda client: client._query_json(path))  # noqa: SLF001
+        try:
+            row = await self._connection.unless_removed(resource, BLOCKED, lambda client: client._query_json(path))  # noqa: SLF001
+        except InProgressError as error:
+            if resource.kind is Kind.CONTAINER:
+                raise
+            raise UnreadableError(f"an engine says of containers only: {error}") from error
         return await self._pods.with_required(row) if resource.kind is Kind.CONTAINER else row
 
     async def members(self, resource: Resource, call: Call) -> Sequence[Resource]:
