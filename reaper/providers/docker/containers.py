@@ -16,7 +16,7 @@ from reaper.core.identity import PROJECT_LABEL, compose_project
 from reaper.core.model import TESTCONTAINERS_REAPER, Kind, Resource, State
 from reaper.core.scope import LEASE_LABEL
 from reaper.providers import parsing
-from reaper.providers.docker.links import Directory, Links, configured_links
+from reaper.providers.docker.links import Directory, Links, configured_links, networks_of
 from reaper.providers.docker.states import STATES
 from reaper.providers.parsing import Row, epoch, labels, rows, shared, table, text
 
@@ -126,7 +126,7 @@ def _uses(row: Row, image: object, directory: Directory, links: Links) -> frozen
 
     Of an anonymous volume whose folder it has mounted it depends on the container that has that: they are deleted together.
     """
-    networks = table(table(row.get("NetworkSettings")).get("Networks"))
+    networks = networks_of(row)
     ids = {text(table(settings).get("NetworkID")) for settings in networks.values()}
     if isinstance(image, str):
         ids.add(sys.intern(image))  # thousands have the same

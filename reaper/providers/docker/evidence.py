@@ -11,6 +11,7 @@ from reaper.errors import NotFoundError, ProviderError, UnreadableError
 from reaper.providers.abilities import Evidence
 from reaper.providers.docker.connection import EngineConnection
 from reaper.providers.docker.containers import mounts
+from reaper.providers.docker.links import networks_of
 from reaper.providers.masking import Mask
 from reaper.providers.parsing import Row, table
 
@@ -76,8 +77,7 @@ def _chosen(row: Row) -> dict[str, object]:
         chosen = {name: source[name] for name in names if name in source}
         found |= {part: chosen} if part else chosen
     found["Mounts"] = [{name: mount[name] for name in _OF_MOUNT if name in mount} for mount in mounts(row)]
-    networks = table(table(row.get("NetworkSettings")).get("Networks"))
-    return {**found, "Networks": sorted(map(str, networks))}
+    return {**found, "Networks": sorted(map(str, networks_of(row)))}
 
 
 async def _log(connection: EngineConnection, id_: str, lines: int, *, tty: bool) -> tuple[bytes, str]:

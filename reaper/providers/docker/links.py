@@ -40,15 +40,19 @@ class Links:
         return self.joined != joined(row) or not self.endpoints >= endpoints(row)
 
 
+def networks_of(row: Row) -> Row:
+    """What a row of a listing or an inspection says of a container on each of its networks, by their names."""
+    return table(table(row.get("NetworkSettings")).get("Networks"))
+
+
 def joined(row: Row) -> frozenset[str]:
     """The names of all networks of a container, in a row of a listing or in an inspection."""
-    return shared(frozenset(table(table(row.get("NetworkSettings")).get("Networks"))))
+    return shared(frozenset(networks_of(row)))
 
 
 def endpoints(row: Row) -> frozenset[str]:
     """The ids of its connections to them, likewise; it has none when it does not run."""
-    places = table(table(row.get("NetworkSettings")).get("Networks")).values()
-    return frozenset(id_ for place in places if (id_ := text(table(place).get("EndpointID"))))
+    return frozenset(id_ for place in networks_of(row).values() if (id_ := text(table(place).get("EndpointID"))))
 
 
 def links_at_networks(row: Row) -> frozenset[str]:
@@ -56,8 +60,7 @@ def links_at_networks(row: Row) -> frozenset[str]:
 
     The engine looks for the name each time, and finds whatever has it then.
     """
-    places = table(table(row.get("NetworkSettings")).get("Networks"))
-    links = (link for place in places.values() for link in texts(table(place).get("Links")))
+    links = (link for place in networks_of(row).values() for link in texts(table(place).get("Links")))
     return frozenset(link.removeprefix("/").partition(":")[0] for link in links)
 
 
@@ -68,7 +71,7 @@ def configured_links(row: Row) -> Links:
     containers = {mode.removeprefix("container:") for mode in modes if mode.startswith("container:")}
     containers |= {link.removeprefix("/").partition(":")[0] for link in texts(host.get("Links"))}
     containers |= {source.partition(":")[0] for source in texts(host.get("VolumesFrom"))}
-    places = table(table(row.get("NetworkSettings")).get("Networks"))
+    places = networks_of(row)
     containers |= links_at_networks(row)
     containers |= {*texts(row.get("Dependencies"))}  # of Podman: see Pods.with_required
     # One that was never started has no id of its networks: Docker looks for the name when it starts it. Podman 4 has

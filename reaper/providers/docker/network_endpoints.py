@@ -7,12 +7,13 @@ there no other one of its name can join the network.
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from reaper.errors import ConflictError, NotFoundError
 from reaper.providers.docker.calls import NAME
+from reaper.providers.docker.links import networks_of
 from reaper.providers.parsing import Row, table, text, texts
 
 Ask = Callable[[str, str, str | None], Awaitable[object]]
@@ -118,5 +119,5 @@ def _names(row: Row) -> list[str]:
 
 def _networks(row: Row) -> set[str | None]:
     """Ids of the networks of a listed container; of one that was never started, their names."""
-    places: Mapping[str, object] = table(table(row.get("NetworkSettings")).get("Networks"))
+    places = networks_of(row)
     return {text(table(place).get("NetworkID")) or name for name, place in places.items()}
