@@ -11,7 +11,7 @@ from reaper.errors import ConfigError
 from reaper.library.access import Access
 from reaper.library.sdk import organisation_of
 from reaper.providers.daytona.registration import REGISTRATION as DAYTONA
-from reaper.providers.daytona.settings import DEFAULT_API_URL, DEFAULT_ORGANISATION, DaytonaTable, check_api_url
+from reaper.providers.daytona.settings import DEFAULT_ORGANISATION, DaytonaTable, check_api_url
 from reaper.providers.docker.registration import REGISTRATION as DOCKER
 from reaper.providers.docker.settings import DEFAULT_ENGINE, DockerTable, check_docker_host
 from reaper.providers.docker.upstream import engine_behind
@@ -65,10 +65,11 @@ def daytona(
         return Access(_with_key(settings, *found_key), settings, timeout)
     if api_key is not None:
         try:
-            url = check_api_url(api_url or os.environ.get("DAYTONA_API_URL") or DEFAULT_API_URL)
+            url = check_api_url(api_url) if api_url else None
         except ValueError as error:
             raise ConfigError(str(error), where="api_url") from None
-        table = DAYTONA.resolve(DaytonaTable(name=endpoint or DEFAULT_ORGANISATION, api_url=url), {})
+        table = DaytonaTable(name=endpoint or DEFAULT_ORGANISATION, api_url=url)
+        table = DAYTONA.resolve(table, os.environ if url is None else {})
         return Access(EndpointSpec(DAYTONA, table, api_key), settings, timeout)
     if api_url is not None:
         raise ConfigError("api_url goes with api_key: a key must not go to another server", "give both, or neither")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from reaper.cli import main
+from reaper.providers.daytona.registration import REGISTRATION
+from reaper.providers.daytona.settings import DEFAULT_API_URL, DaytonaTable
 from tests.run import NO_DAYTONA, Ended
 
 KEY = "dtn_5ecre7c0ffee5ecre7c0ffee5ecre7c0ffee"
@@ -195,11 +197,24 @@ BAD_URLS = {
 
 
 @pytest.mark.parametrize(("url", "says"), BAD_URLS.values(), ids=BAD_URLS.keys())
-def test_a_bad_variable_is_reported_by_its_name(call: Call, url: str, says: str) -> None:
-    ended = call("--once", env={"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": url})
+@pytest.mark.parametrize("name", ["DAYTONA_API_URL", "DAYTONA_SERVER_URL"])
+def test_a_bad_variable_is_reported_by_its_name(call: Call, name: str, url: str, says: str) -> None:
+    ended = call("--once", env={"DAYTONA_API_KEY": KEY, "DAYTONA_API_URL": "", name: url})
     assert ended.code == 2
-    assert ended.err.startswith("reaper: DAYTONA_API_URL: ")
+    assert ended.err.startswith(f"reaper: {name}: ")
     assert says in ended.err
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({}, DEFAULT_API_URL),
+        ({"DAYTONA_SERVER_URL": "https://own.example/api"}, "https://own.example/api"),
+        ({"DAYTONA_API_URL": "https://own.example/api", "DAYTONA_SERVER_URL": "https://else.where"}, "https://own.example/api"),
+    ],
+)
+def test_a_key_goes_where_daytonas_own_tools_send_it(env: dict[str, str], expected: str) -> None:
+    assert REGISTRATION.resolve(DaytonaTable(name="org"), env).api_url == expected
 
 
 def test_overrides_reach_an_organisation_by_its_name(call: Call) -> None:

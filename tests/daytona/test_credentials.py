@@ -91,6 +91,31 @@ async def test_a_key_that_may_only_read_changes_nothing_and_says_so() -> None:
         assert lab.left() == names
 
 
+async def test_a_server_that_cannot_tell_for_the_moment_whose_the_key_is_has_denied_nothing() -> None:
+    """Its guard makes a 403 of every error of its own database and cache."""
+    async with Lab() as lab:
+        names = lab.leftovers(5)
+        for method in ("GET", "DELETE"):
+            lab.sim.faults.add(f"status:403,method={method},message=Invalid authentication context,times=2")
+        report = await lab.sweep()
+        assert outcomes(report) == dict.fromkeys(names, "deleted")
+        assert not lab.asked("POST")
+        assert lab.traffic.count(status=403) == 4
+        assert exit_code(report) == 0
+
+
+async def test_a_server_that_never_knows_whose_the_key_is_ends_the_sweep() -> None:
+    async with Lab() as lab:
+        names = lab.leftovers(3)
+        lab.sim.faults.add("status:403,message=Invalid authentication context")
+        report = await lab.sweep()
+        failure = report.endpoints[0].failure
+        assert failure is not None
+        assert "Invalid authentication context [GET /sandbox: 403]" in failure.message
+        assert exit_code(report) == 5
+        assert lab.left() == names
+
+
 async def test_a_wrong_key_is_asked_with_once() -> None:
     async with Lab() as lab:
         names = lab.leftovers(30)

@@ -45,6 +45,8 @@ _STATUS: Mapping[int, type[ProviderError]] = {
     # "state change in progress" and "modified by another operation" both say that another client is at work on it.
     409: InProgressError,
 }
+# With 403, of a good key as well: the server could not read its own database or cache to know whose it is.
+_UNKNOWN_CALLER = "Invalid authentication context"
 _REMEDIES: Mapping[int, str] = {
     401: "it must be a valid key of the organisation",
     403: "the key needs the permission for it, or a proxy on the way denies it",
@@ -199,6 +201,8 @@ class Api:
             said = f" ({reason})" if reason else ""
             raise CredentialsError(f"{self.url} refuses the API key{said}: {request} was answered 401; {_REMEDIES[401]}")
         kind = _STATUS.get(status) or (ServerError if status >= 500 else InvalidError)
+        if status == 403 and detail == _UNKNOWN_CALLER:
+            kind = ServerError
         if reason:
             words = (
                 f"{reason} [{request}: {status}]"

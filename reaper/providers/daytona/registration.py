@@ -8,6 +8,7 @@ from reaper.core.model import Kind
 from reaper.errors import ConfigError
 from reaper.providers.daytona.address import authority
 from reaper.providers.daytona.settings import (
+    API_URLS,
     DEFAULT_API_KEY,
     DEFAULT_API_URL,
     DEFAULT_ORGANISATION,
@@ -43,13 +44,13 @@ class _Daytona(Registration[DaytonaTable]):
         return DaytonaTable(name=DEFAULT_ORGANISATION, target=env.get("DAYTONA_TARGET") or None)
 
     def resolve(self, table: DaytonaTable, env: Mapping[str, str]) -> DaytonaTable:
-        """Without ``api_url`` both platforms are where DAYTONA_API_URL and DAYTONA_V2_API_URL say. Raises ConfigError.
+        """Without ``api_url`` both platforms are where the variables of Daytona's own tools say. Raises ConfigError.
 
         With it, the second one is known of Daytona's own URL only: a key must not go to another server.
         """
         first, second = table.api_url, table.v2_api_url
         if first is None:
-            first = _url(env, "DAYTONA_API_URL") or DEFAULT_API_URL
+            first = next((url for name in API_URLS if (url := _url(env, name))), DEFAULT_API_URL)
             second = _url(env, "DAYTONA_V2_API_URL") if second is None else second
         if second is None and urlsplit(first).hostname == urlsplit(DEFAULT_API_URL).hostname:
             second = DEFAULT_V2_API_URL

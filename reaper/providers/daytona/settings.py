@@ -19,6 +19,9 @@ DEFAULT_V2_API_URL = "https://api.daytona.com"
 
 DEFAULT_API_KEY = "DAYTONA_API_KEY"
 
+API_URLS = "DAYTONA_API_URL", "DAYTONA_SERVER_URL"
+"""The variables of the API's URL; the second one is the older name, which Daytona's own tools still read."""
+
 
 _OUTLASTS_TRIALS = (
     "it is at least 8 hours: an agent may be at work for so long without one call from outside, and the platform"
@@ -52,7 +55,7 @@ class SafetyNetTable(Table):
 class DaytonaTable(EndpointTable):
     """[[daytona]]: one organisation. Its API key is never written here, but named.
 
-    Without ``api_url`` it is where DAYTONA_API_URL says, as for Daytona's own tools: a key must not go to another server.
+    Without ``api_url`` it is where ``API_URLS`` say, as for Daytona's own tools: a key must not go to another server.
     ``v2_api_url`` is Daytona's second platform, which is asked whether the organisation has sandboxes there; not if empty.
     ``max_rate_share`` is the share of the organisation's rate limits that may be used, since its runs live on the rest.
     """
