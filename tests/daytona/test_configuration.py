@@ -210,7 +210,10 @@ def test_a_bad_variable_is_reported_by_its_name(call: Call, name: str, url: str,
     [
         ({}, DEFAULT_API_URL),
         ({"DAYTONA_SERVER_URL": "https://own.example/api"}, "https://own.example/api"),
-        ({"DAYTONA_API_URL": "https://own.example/api", "DAYTONA_SERVER_URL": "https://else.where"}, "https://own.example/api"),
+        (
+            {"DAYTONA_API_URL": "https://own.example/api", "DAYTONA_SERVER_URL": "https://else.where"},
+            "https://own.example/api",
+        ),
     ],
 )
 def test_a_key_goes_where_daytonas_own_tools_send_it(env: dict[str, str], expected: str) -> None:

@@ -55,6 +55,19 @@ async def test_where_deleting_is_denied_an_ephemeral_one_is_not_stopped_while_a_
         assert not lab.asked("POST")
 
 
+async def test_where_deleting_is_denied_an_ephemeral_one_with_more_forks_than_are_listed_is_not_stopped() -> None:
+    """The server lists a hundred, in no order: those that could not be destroyed, for example."""
+    async with Lab() as lab:
+        parent = lab.add("parent", auto_delete=0)
+        for number in range(100):
+            lab.add(f"failed-{number}", state="error", desired="destroyed", parent=parent.id)
+        lab.add("lives", auto_delete=0, age=HOUR, parent=parent.id)
+        report = await lab.sweep(key=lab.sim.daytona.add_key(lab.first, {"write:sandboxes"}))
+        assert outcomes(report) == {"parent": "failed"}
+        assert "more forks than the server lists" in result(report, "parent").detail
+        assert not lab.asked("POST")
+
+
 async def test_where_deleting_is_denied_a_stop_whose_answer_was_lost_destroys_no_other_one_that_is_called_so_by_now() -> (
     None
 ):

@@ -33,12 +33,13 @@ from reaper.providers.daytona.sandboxes import is_being_destroyed, sandbox
 from reaper.providers.daytona.second_platform import SecondPlatform
 from reaper.providers.daytona.settings import DaytonaTable
 from reaper.providers.masking import Mask
-from reaper.providers.parsing import clock_skew
+from reaper.providers.parsing import Row, clock_skew
 from reaper.retry.budget import Budget
 
 ROWS_AT_A_TIME = 25
 
 MOST_PAGES = 10_000
+FORKS_LISTED = 100  # the server names no more, in no order, and among them what it failed to destroy
 LINK = "linkedSandboxId"
 _ONLY_IN_FULL = frozenset({"env", "volumes"})  # what the rows of the newer listing do not have
 _ONLY_BY_ID = frozenset({"buildInfo"})  # nor those of the older one: its Dockerfile
@@ -323,14 +324,14 @@ class DaytonaProvider(DaytonaReader):
 
     async def _check_forks(self, id_: str, why: str) -> None:
         """Raise DependencyError for a sandbox of which forks live."""
-        if forks := await self._forks(id_):
-            raise DependencyError(f"{why}, and of its forks {', '.join(forks)} are there")
+        forks = await self._forks(id_)
+        if living := [str(row.get("id")) for row in forks if not is_being_destroyed(row)]:
+            raise DependencyError(f"{why}, and of its forks {', '.join(living)} are there")
+        if len(forks) >= FORKS_LISTED:
+            raise DependencyError(f"{why}, and it has more forks than the server lists, of which some may be there")
 
-    async def _forks(self, id_: str) -> Sequence[str]:
-        """The ids of its forks that live; none where the server does not know that route, and so no forks.
-
-        Raises ProviderError.
-        """
+    async def _forks(self, id_: str) -> Sequence[Row]:
+        """Its forks; none where the server does not know that route, and so no forks. Raises ProviderError."""
         try:
             rows = await self._request("GET", id_, READ, "/forks")
         except (NotFoundError, UnreadableError) as error:
@@ -339,7 +340,7 @@ class DaytonaProvider(DaytonaReader):
             raise
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise UnreadableError(f"the answer to GET /sandbox/{id_}/forks is no list of sandboxes")
-        return [str(row.get("id")) for row in rows if not is_being_destroyed(row)]
+        return rows
 
     async def archive(self, resource: Resource) -> None:
         """Archive it. The server refuses what has not stopped and what is ephemeral, accepts, and archives afterwards.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import format_datetime
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from aiohttp import web
@@ -30,6 +31,7 @@ GENERAL, LIFECYCLE, CREATE = "authenticated", "sandbox-lifecycle", "sandbox-crea
 Work = Callable[[web.Request, "_Home"], Awaitable[web.Response]]
 PREFIX = "/api"
 _MANY = 5000
+_FORKS = 100  # of a sandbox are listed
 _MAINTENANCE = "Service is currently under maintenance. Please try again later."
 _THROTTLED = "ThrottlerException: Too Many Requests"
 
@@ -299,7 +301,7 @@ class Daytona:
     async def _forks(self, request: web.Request, home: _Home) -> web.Response:
         organisation = home.organisation
         forks = organisation.forks(organisation.find(request.match_info["sandboxIdOrName"]))
-        return _json([as_sandbox(fork, self._proxy) for fork in forks])
+        return _json([as_sandbox(fork, self._proxy) for fork in islice(forks, _FORKS)])
 
     def _dumped(self, row: Sandbox) -> bytes:
         return _bytes(as_sandbox(row, self._proxy, by_id=True))

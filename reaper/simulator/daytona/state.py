@@ -142,10 +142,9 @@ class Organisation:
         return replace(spec, linked=owner.id)
 
     def forks(self, row: Sandbox) -> Iterator[Sandbox]:
-        """The living forks of it."""
-        for child in sorted(self._children.get(row.id, ())):
-            if (other := self.rows.get(child)) and other.parent == row.id and not other.hidden:
-                yield other
+        """Its forks that are not destroyed, those first that are to be: the server lists them in no order."""
+        children = [other for child in self._children.get(row.id, ()) if (other := self.rows.get(child))]
+        yield from sorted((c for c in children if c.parent == row.id), key=lambda c: (c.desired != "destroyed", c.id))
 
     # What the API can ask for; each call takes what the row's version was when the request first read it.
 
@@ -157,7 +156,7 @@ class Organisation:
         pending = row.pending and row.state != "pending_build"
         if pending or row.state not in DELETED_AT_ONCE | DELETED_SLOWLY | ERRORED:
             raise Refusal(409, IN_PROGRESS)
-        if any(self.forks(row)):
+        if any(fork.desired != "destroyed" for fork in self.forks(row)):
             raise Refusal(400, FORKED)
         self._doom(row, self.now())
 
