@@ -294,7 +294,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class CapHit:
-    """The deletion cap was hit: nothing was deleted.
+    """The deletion cap was hit: nothing of what it counts was deleted.
 
     Args:
         wanted: how many resources would have gone.

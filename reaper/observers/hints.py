@@ -127,14 +127,13 @@ def cap_hints(report: Report, argv: Sequence[str]) -> list[str]:
     for endpoint in report.endpoints:
         if (cap := endpoint.cap) is not None:
             if cap.of_leases:
-                left, kept = "leases have left would have gone", "none of that was deleted"
+                left = "leases have left would have gone"
                 go_on = f"REAPER_LIMITS__MAX_LEASE_DELETIONS={cap.wanted} {_again(argv)}"
             else:
-                left, kept = "would have gone", "nothing was deleted there"
+                left = "would have gone"
                 go_on = _again(argv, "--max-deletions", str(cap.wanted), without="--max-deletions")
-            hints.append(
-                f"{endpoint.endpoint}: {cap.wanted} {left}, but {cap.limit} allows {cap.allowed}: {kept}; to go on: {go_on}"
-            )
+            wanted = f"{cap.wanted} {left}, but {cap.limit} allows {cap.allowed}: none of that was deleted"
+            hints.append(f"{endpoint.endpoint}: {wanted}; to go on: {go_on}")
     return hints
 
 

@@ -18,7 +18,7 @@ import anyio.to_thread
 from reaper import __version__
 from reaper.core.model import Decision, EndpointReport, Result
 from reaper.liveness import new_token
-from reaper.observers.journal_rows import Begun
+from reaper.observers.journal_rows import Begun, acts
 from reaper.observers.journal_writer import WAITING, Job, Writer
 from reaper.sweep.ports import Observer
 
@@ -139,7 +139,7 @@ class Journal(Observer):
         def finish(db: "Database") -> None:
             db.finish(begun, report, at, decided_at, sweep.settled)
 
-        self._put(Job(finish, at, writes=True, lost=(1, 0 if report.cap else len(report.results))))
+        self._put(Job(finish, at, writes=True, lost=(1, len(acts(report)))))
 
     async def close(self, within: timedelta = PATIENCE) -> None:
         """Write everything that is left, and let go of the file. Takes no longer than ``within``, cancelled or not."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reaper.core.model import Decision, EndpointReport, Outcome
 from reaper.files import check_regular
-from reaper.observers.journal_rows import PENDING, Begun, Gap, acts, decided, ended, spell, text
+from reaper.observers.journal_rows import PENDING, Begun, Gap, acts, decided, ended, place, spell, text
 
 DIED = "died"  # the failure of a sweep whose process died in it
 
@@ -232,10 +232,9 @@ class Database:
         there = self._connection.execute("SELECT kind, resource, id FROM act WHERE sweep = ?", (sweep,))
         ids = {(kind, resource): id_ for kind, resource, id_ in there}
         old, new = [], []
-        for result in acts(report):
-            resource = result.decision.resource
-            end = ended(result, settled.get(resource.id, at))
-            id_ = ids.get((resource.kind.value, text(resource.id)))
+        for result in acts(report, ids):
+            end = ended(result, settled.get(result.decision.resource.id, at))
+            id_ = ids.get(place(result))
             if id_ is None:
                 new.append({**decided(sweep, result.decision, spell(decided_at)), **end})
             else:

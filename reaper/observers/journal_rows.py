@@ -6,7 +6,7 @@ Times are texts of one width in UTC, so that they sort, and so that the ``sqlite
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -183,11 +183,24 @@ def entry(row: Mapping[str, Any]) -> Entry:
     )
 
 
-def acts(report: EndpointReport) -> list[Result]:
-    """The results that are worth a record each. Over the cap nothing was done, which is one fact and not thousands."""
-    if report.cap is not None:
-        return []
-    return [result for result in report.results if result.outcome is not Outcome.WOULD_DELETE]
+def acts(report: EndpointReport, begun: Container[tuple[str, str]] = ()) -> list[Result]:
+    """The results that are worth a record each. What a cap has held back is one fact and not thousands.
+
+    Args:
+        report: of the sweep; where one cap is hit, what the other one counts goes all the same.
+        begun: what is on record already, by kind and id.
+    """
+    return [
+        result
+        for result in report.results
+        if result.outcome is not Outcome.WOULD_DELETE
+        and (report.cap is None or result.outcome is not Outcome.ABANDONED or place(result) in begun)
+    ]
+
+
+def place(result: Result) -> tuple[str, str]:
+    """What distinguishes it from the other results of a sweep: kind and id, as they are stored."""
+    return result.decision.resource.kind.value, text(result.decision.resource.id)
 
 
 # -- gaps -------------------------------------------------------------------------------------------------------------

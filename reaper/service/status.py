@@ -248,12 +248,13 @@ class Status(Observer):
         if endpoint is None:
             return
         endpoint.clock_skew = report.clock_skew
-        endpoint.cap = f"{report.cap.wanted} would have gone, {report.cap.limit}" if report.cap else None
         if report.decisions:
             self.decided(report.endpoint, report.remaining)
 
     def remember(self, at: datetime, report: EndpointReport) -> None:
-        """Show the results of a sweep that acted, the newest first."""
+        """Show the results of a sweep, with all that it did under pressure, the newest first."""
+        if (shown := self.endpoints.get(report.endpoint)) is not None:
+            shown.cap = f"{report.cap.wanted} would have gone, {report.cap.limit}" if report.cap else None
         for result in report.results:
             if result.outcome in (Outcome.WOULD_DELETE, Outcome.ABANDONED):
                 continue

@@ -258,7 +258,8 @@ def with_relief(
         usage, relief = disks.get(endpoint.endpoint), relieved.get(endpoint.endpoint)
         if relief is not None and relief.report is not None:
             alone = replace(report, endpoints=(endpoint,))
-            (endpoint,) = with_earlier(relief.report, together(relief.report, alone)).endpoints  # noqa: PLW2901
+            (whole,) = with_earlier(relief.report, together(relief.report, alone)).endpoints
+            endpoint = replace(whole, cap=whole.cap or relief.report.endpoints[0].cap)  # noqa: PLW2901
         problems = [usage.problem if usage is not None else None, relief.problem(thresholds) if relief is not None else None]
         warnings = (*endpoint.warnings, *(problem for problem in problems if problem is not None))
         endpoints.append(replace(endpoint, disk=usage, warnings=warnings))

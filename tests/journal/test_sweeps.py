@@ -28,6 +28,7 @@ async def swept(world: World, journal: Journal, **options: Any) -> EndpointRepor
         clock=world.clock,
         observer=journal,
         ledger=journal,
+        leases=lambda: tuple(world.leases),
         stop=world.stop,
     )
     return done.endpoints[0]
@@ -71,6 +72,24 @@ async def test_nothing_goes_before_it_is_on_record(tmp_path: Path) -> None:
     await swept(world, journal)
     await journal.close()
     assert seen == [{f"c{i}": "pending" for i in range(20)}]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("capped", ["left", "old"])
+async def test_what_goes_beside_a_cap_is_on_record(tmp_path: Path, capped: str) -> None:
+    """What leases have left and what policies take are counted by themselves: the one goes where the other may not."""
+    world = World(*(stopped(f"old{i}") for i in range(2)), *(stopped(f"left{i}", hours=0) for i in range(2)))
+    world.abandon("left0", "left1")
+    world.world.rules.append(Rule("delete", "left1" if capped == "old" else "old1", error=ServerError("500")))
+    lab = Lab(tmp_path, clock=world.clock)
+    journal = lab.journal()
+    most = {"left": {"max_lease_deletions": 1}, "old": {"max_deletions": 1}}[capped]
+    report = await swept(world, journal, **most)
+    await journal.close()
+    assert report.cap is not None
+    going = "old" if capped == "left" else "left"
+    assert lab.outcomes() == {f"{going}0": "deleted", f"{going}1": "failed"}
+    assert all(row["ended_at"] for row in lab.rows())
 
 
 @pytest.mark.anyio

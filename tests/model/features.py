@@ -10,6 +10,8 @@ from tests.promise.truth import Config, Policy, Quota
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 FOLLOWERS = ("network", "volume", "image")
+BOTH = ("container", "sandbox")
+WINDOWS = (("11:50", "12:30"), ("19:00", "20:00"), ("22:00", "06:00"), ("00:00", "12:00"))
 
 
 def has_followers(seed: int) -> bool:
@@ -27,7 +29,46 @@ def configured(config: Config, seed: int) -> Config:
         rng = random.Random(f"instances/config/{seed}")
         idle = Policy("kept-alive", ("sandbox",), idle_for=rng.choice((30 * MINUTE, HOUR)), keepalive=True)
         config = replace(config, policies=(*config.policies, idle), everything_goes=rng.random() < 0.1)
+    if has_conditions(seed):
+        config = _with_conditions(config, random.Random(f"conditions/config/{seed}"))
     return config
+
+
+def has_conditions(seed: int) -> bool:
+    """Whether policies have conditions that are seldom used."""
+    return random.Random(f"conditions/{seed}").random() < 0.3
+
+
+def _with_conditions(config: Config, rng: random.Random) -> Config:
+    policies = [_narrowed(policy, rng) for policy in config.policies]
+    if rng.random() < 0.3:
+        policies.append(Policy("by-night", BOTH, everything=True, window=rng.choice(WINDOWS)))
+    if rng.random() < 0.4:
+        span = rng.choice((HOUR, 6 * HOUR, 24 * HOUR))
+        narrow = {"labels": ("bench",)} if rng.random() < 0.5 else {"names": ("trial-*",)}
+        policies.append(Policy("for-itself", BOTH, older_than=span, exclusive=True, **narrow))  # type: ignore[arg-type]
+    if rng.random() < 0.4:
+        codes = rng.choice((("nonzero",), ("zero",), (0,), (137, 143)))
+        policies.append(Policy("by-code", ("container",), stopped_for=rng.choice((MINUTE, HOUR)), exit_codes=codes))
+    return replace(config, policies=tuple(policies), everything_goes=config.everything_goes and rng.random() < 0.1)
+
+
+def _narrowed(policy: Policy, rng: random.Random) -> Policy:
+    labels = rng.choice(((),) * 4 + (("bench",), ("team=rl",)))
+    names = rng.choice(((),) * 5 + (("*-db",),)) if "image" not in policy.kinds else ()
+    images = rng.choice(((),) * 5 + (("acme/*",),)) if policy.kinds == ("container",) else ()
+    window = rng.choice((None,) * 4 + WINDOWS)
+    return replace(policy, exclude_labels=labels, exclude_names=names, exclude_images=images, window=window)
+
+
+def loses_state(seed: int) -> bool:
+    """Whether what the program remembers is lost in the midst of the run."""
+    return random.Random(f"loses/{seed}").random() < 0.25
+
+
+def shares_state(seed: int) -> bool:
+    """Whether two processes that sweep at the same time have one state directory."""
+    return random.Random(f"shares/{seed}").random() < 0.5
 
 
 def has_instances(seed: int) -> bool:
@@ -97,4 +138,9 @@ def kinds_of_steps(kinds: Sequence[str], seed: int, mode: str) -> Sequence[str]:
         found = ["instances"] * rng.choice((1, 2, 3)) + found
         for _ in range(rng.choice((1, 2))):
             found.insert(rng.randrange(3, len(found) + 1), "instances")
+    rng = random.Random(f"loses/{mode}/{seed}")
+    if loses_state(seed):
+        for _ in range(rng.choice((1, 1, 2))):
+            found.insert(rng.randrange(len(found) // 2, len(found) + 1), "lose_state")
+        found += ["once"]
     return found

@@ -114,6 +114,11 @@ class Host:
             if process.ended is not None and process.noticed is None:
                 process.noticed = self.clock.now()
 
+    def forget(self) -> None:
+        """The program has lost what it knew."""
+        for process in self.processes:
+            process.noticed = None
+
     def surely(self, dead: Mapping[str, datetime], skew: timedelta) -> Mapping[str, datetime]:
         """These, each since it was noticed where nothing shows since when; ``skew`` is what their clock is ahead."""
         silent = {one.label: one.noticed for one in self.processes if one.label and not one.tells}

@@ -48,7 +48,7 @@ from reaper.sweep.ports import Observer, Options, Stop
 from reaper.sweep.result import SweepResult
 from reaper.sweep.runner import exit_code
 from tests.daytona.loop import LoopClock
-from tests.model import script
+from tests.model import features, script, state_files
 from tests.model.script import Mode, Step
 from tests.model.watch import BrokenPromiseError, Watch, is_lost_when_stopped
 from tests.model.wire import Network, joined
@@ -324,6 +324,8 @@ class Play:
         self.watch.begin()
         if step.kind == "wait":
             await anyio.sleep(rng.choice((60.0, 61.0, 420.0, 700.0)))
+        elif step.kind == "lose_state":
+            self._lose_state(rng)
         elif step.kind in script.SWEEPS:
             faults = self._inject(rng) if step.kind != "dry" or rng.random() < 0.5 else []
             self._deeds(rng)
@@ -385,6 +387,15 @@ class Play:
 
         self.watch.on_request = act
 
+    def _lose_state(self, rng: random.Random) -> None:
+        """What the program remembers is lost, but for the leases."""
+        for name in ("a", "b"):
+            way = state_files.lose(self.folder / name, rng)
+            if way == "folder" and self.played.mode == "liveness":
+                state_files.repair(self.folder / name)
+        self.played.faults[f"state lost: {way}"] += 1
+        self.world.forget()
+
     # -- kinds of sweeps -----------------------------------------------------------------------------------------------
 
     def _options(self, rng: random.Random) -> Options:
@@ -403,7 +414,7 @@ class Play:
         )
 
     async def _once(self, rng: random.Random) -> None:
-        options = self._options(rng)
+        options, began = self._options(rng), self.clock.now()
         alone = not self.planned
         report = await self.once(options)
         self.watch.check_report(report, acted=True, code=exit_code(report))
@@ -412,10 +423,16 @@ class Play:
         if options.max_deletions is not None:
             self.watch.check_cap(report, options.max_deletions)
         self.watch.check_journal(self.folder / "a")
+        for wrong in state_files.wrong_records(self.folder / "a", report, began):
+            self.watch.fail(wrong)
 
     async def _dry(self, rng: random.Random) -> None:
+        before = state_files.content(self.folder / "a")
         report = await self.once(Options(act=False, inspect_everything=rng.random() < 0.5))
         self.watch.check_report(report, acted=False, code=exit_code(report))
+        if (after := state_files.content(self.folder / "a")) != before:
+            changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+            self.watch.fail(f"a dry run has changed {changed}")
 
     async def _no_leases(self, rng: random.Random) -> None:
         def unknown() -> Leases:
@@ -438,13 +455,14 @@ class Play:
         self.watch.check_report(report, acted=True, code=exit_code(report))
 
     async def _two(self, rng: random.Random) -> None:
-        """Another reaper, with a state directory of its own, sweeps at the same time."""
+        """Another reaper sweeps at the same time."""
         self.watch.reapers = 2
         lag, reports = rng.choice((0.0, 0.003, 0.01, 0.05, 0.5, 5.0)), []
+        state = "a" if features.shares_state(self.played.seed) else "b"
 
         async def other() -> None:
             await anyio.sleep(lag)
-            reports.append(await self.once(Options(quotas=self.quotas), "b"))
+            reports.append(await self.once(Options(quotas=self.quotas), state))
 
         async with anyio.create_task_group() as group:
             group.start_soon(other)

@@ -463,6 +463,16 @@ class World(Builds, Crowds):
         place.exceeded |= limits.exceeded(world, (*world.containers, *world.sandboxes))
         return replace(world, exceeded=frozenset(place.exceeded))
 
+    def forget(self) -> None:
+        """The program has lost what it remembered."""
+        for place in self.places:
+            place.remembered.clear()
+            place.begun.clear()
+            if place.use is not None:
+                place.use.seen.clear()
+                place.use.steady = place.use.looked = None
+        self.host.forget()
+
     # -- what happens --------------------------------------------------------------------------------------------------
 
     def happen(self, kind: str, rng: random.Random) -> None:

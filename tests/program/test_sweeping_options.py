@@ -130,7 +130,7 @@ def test_over_the_cap_the_hint_is_the_command_that_goes_on(run: Program, fake: F
     assert (ended.code, fake.changes()) == (4, [])
     (hint,) = hints(ended)
     assert "local: 3 would have gone" in hint
-    assert "nothing was deleted there" in hint
+    assert "none of that was deleted" in hint
     command = command_in(hint)
     assert command == ["--once", "--all", "--name", "it's *", "--max-deletions", "3"]
     assert run(*command).code == 0

@@ -7,10 +7,11 @@ from typing import Any
 import anyio
 import pytest
 
+from reaper import exits
 from reaper.core.conditions import Policy
 from reaper.core.disk import BYTES, Level, Thresholds
 from reaper.core.lease import Ending, Lease
-from reaper.core.model import Kind, Outcome, Report, Resource
+from reaper.core.model import CapHit, Kind, Outcome, Report, Resource
 from reaper.core.pressure import awake
 from reaper.core.rules import Rules
 from reaper.core.scope import Scope, Selector
@@ -19,7 +20,9 @@ from reaper.providers.base import Traits
 from reaper.providers.memory import Held, Rule
 from reaper.providers.memory.disk import MemoryDisk
 from reaper.sweep.ports import Choose, Options
-from reaper.sweep.pressure import Pressure, Relief, concerned, looked_again, measured
+from reaper.sweep.pressure import Pressure, Relief, concerned, looked_again, measured, with_relief
+from reaper.sweep.result import SweepResult, sweep_result
+from reaper.sweep.runner import exit_code
 from reaper.sweep.sweep import sweep
 from tests.sweep.lab import EVERYTHING, HOUR, NOW, Lab, image, running, stopped, volume
 
@@ -227,6 +230,19 @@ async def test_more_than_the_cap_allows_and_nothing_goes() -> None:
     assert relief.report is not None
     assert relief.report.endpoints[0].cap is not None
     assert lab.world.removals == []
+
+
+async def test_a_cap_that_was_hit_under_pressure_is_one_of_the_whole_sweep() -> None:
+    """What follows has less to delete, and hits none: it would end as if nothing had been held back."""
+    lab = PressureLab(*(large(f"c{number}", 9) for number in range(10)))
+    relief = await lab.relieve(max_deletions=9)
+    assert relief is not None
+    report = await lab.sweep(max_deletions=9)
+    assert report.endpoints[0].cap is None
+    whole = with_relief(report, {lab.name: relief}, {lab.name: relief.after}, Thresholds())
+    assert whole.endpoints[0].cap == CapHit(wanted=10, allowed=9, held=10, limit="max_deletions = 9")
+    assert exit_code(whole) == exits.CAP
+    assert sweep_result(whole.endpoints[0]) is SweepResult.CAPPED
 
 
 async def test_the_cap_of_leases_lets_pressure_take_no_more_than_its_turn() -> None:

@@ -108,7 +108,7 @@ def _remarks(endpoint: EndpointStatus, now: datetime, *, dry_run: bool = False) 
     if endpoint.next_try_at is not None:
         remarks.append(together("Next try ", due(endpoint.next_try_at, now)))
     if endpoint.cap is not None:
-        text = f"Deletion cap: {endpoint.cap}. Nothing was deleted."
+        text = f"Deletion cap: {endpoint.cap}. None of that was deleted."
         remarks.append(el("span", text, class_="warn" if dry_run else "bad"))
     if endpoint.breaker_open:
         remarks.append(el("span", "Call after call failed: the last sweep stopped asking it.", class_="warn"))

@@ -81,7 +81,7 @@ def _held_back(endpoints: Sequence[EndpointStatus], *, dry_run: bool) -> Verdict
     capped = [endpoint for endpoint in endpoints if endpoint.cap]
     if capped:
         headline = f"The deletion cap holds the sweeps back on {_names(capped)}"
-        line = "Nothing was deleted there. If that many are right, raise [limits] or sweep once with --max-deletions."
+        line = "None of that was deleted. If that many are right, raise the limit in [limits]."
         if dry_run:
             headline = f"A dry run: the deletion cap would hold the sweeps back on {_names(capped)}"
             return Verdict(Level.WARN, headline, "If that many are right, raise [limits].", "dry run")
