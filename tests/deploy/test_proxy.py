@@ -132,7 +132,7 @@ def test_reaper_works_through_it_and_each_call_and_parameter_of_the_list_is_made
     left = [call for call in CALLS if call not in calls and not call.setting]
     assert [call for call in left if "/libpod/" not in call.path] == []  # Podman has these alone
     named = {(call.path, name) for call, (_, target) in zip(calls, sent, strict=True) if call for name in names(target)}
-    every = {(call.path, name) for call in CALLS if not call.setting for name in call.params}
+    every = {(call.path, name) for call in CALLS if not call.setting and "/libpod/" not in call.path for name in call.params}
     assert named == every - {("/system/df", "type"), ("/events", "stream")}  # since API 1.42, and for Podman alone
 
 

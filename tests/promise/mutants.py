@@ -580,6 +580,7 @@ OF_PAIRS = (
         "used = {id_ for id_, tags in self._images.items() if images.may_mean(id_, tags)}",
         "used = set()",
     ),
+    Mutant("a part of a manifest list stays", "self._of = await self._read(call)", "await self._read(call)"),
     Mutant("an engine with live-restore may have been started since", " and not await _may_keep_bridge(connection)", ""),
     Mutant(
         "a label of an anonymous volume may keep its container",

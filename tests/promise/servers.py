@@ -73,8 +73,8 @@ class Engine:
                 status, found = 200, self._listed(kind, json.loads(request.query.get("filters", "{}")))
             case "GET", "containers", id_, "json":
                 status, found = self._one(self.containers, id_, self._inspected)
-            case method, "libpod", ("containers" | "pods") as kind, *rest if self.world.podman:
-                status, found = self._required(*rest) if kind == "containers" else self._of_pods(method, *rest)
+            case method, "libpod", ("containers" | "pods" | "images") as kind, *rest if self.world.podman:
+                status, found = self._own_of_podman(method, kind, *rest)
             case "GET", "networks", id_:
                 status, found = self._one(self.networks, id_, self._network)
             case "GET", "volumes", id_:
@@ -120,6 +120,11 @@ class Engine:
                 return {"Volumes": rows, "Warnings": None}
             case _:
                 return [self._image_row(image) for image in self.images.values() if passes(image.labels)]
+
+    def _own_of_podman(self, method: str, kind: str, *rest: str) -> tuple[int, object]:
+        if kind == "images":
+            return 200, []
+        return self._required(*rest) if kind == "containers" else self._of_pods(method, *rest)
 
     def _required(self, id_: str, *_: str) -> tuple[int, object]:
         return self._one(self.containers, id_, lambda container: {"Id": container.id, "Dependencies": []})

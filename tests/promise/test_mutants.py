@@ -73,6 +73,7 @@ BY_TESTS = {
     "labels are remembered of the engine that had the container alone": "tests/providers/test_own_labels.py",
     "labels are remembered of a container with these labels alone": "tests/providers/test_own_labels.py",
     "a guess at whose labels they are is not remembered": "tests/providers/test_own_labels.py",
+    "a part of a manifest list stays": "tests/providers/test_manifest_lists.py",
     "an answer about another container is no record": "tests/providers/test_docker_made.py",
     "an image that is pulled again is young": "tests/sweep/test_kinds.py",
     "an image that was built again since is not its project's": "tests/sweep/test_kinds.py",

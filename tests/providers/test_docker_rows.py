@@ -174,6 +174,8 @@ UUID = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
         ({"Labels": {"com.docker.desktop.extension": "true"}}, "a part of Docker Desktop"),
         ({"Labels": {"org.testcontainers.ryuk": "true"}}, "the reaper of Testcontainers"),
         ({"Names": ["/buildx_buildkit_default0"]}, "a BuildKit builder"),
+        ({"Names": ["/194472dc1128-service"], "Image": "", "Labels": {}}, "the service container of podman kube play"),
+        ({"Names": ["/chess-service"]}, None),
         ({"Image": "moby/buildkit:v0.12"}, "a BuildKit builder"),
         ({"Image": "earthly/buildkitd:v0.8.15"}, "a BuildKit builder"),
         ({"Image": "registry.dagger.io/engine:v0.19.8"}, "a BuildKit builder"),

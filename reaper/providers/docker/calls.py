@@ -80,6 +80,8 @@ CALLS = (
     EngineCall("GET", "/libpod/containers/{id}/json", "which containers one requires", {}),
     EngineCall("GET", "/libpod/pods/{id}/json", "the final re-check before a deletion", {}),
     EngineCall("DELETE", "/libpod/pods/{id}", "delete a pod with its infra container when nothing else is in it", {}),
+    EngineCall("GET", "/libpod/images/json", "which manifest lists there are", {"all": _FLAG}),
+    EngineCall("GET", "/libpod/manifests/{id}/json", "which images are parts of one", {}),
     EngineCall("GET", "/networks", "list networks", {}),
     EngineCall("GET", "/networks/{id}", "the final re-check before a deletion", {}),
     EngineCall(

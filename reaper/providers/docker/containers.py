@@ -44,9 +44,10 @@ _SYSTEM_PREFIXES = tuple(_SYSTEM_LABELS)
 _UUID = "[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}"
 # Whole names: a benchmark's task may be called k8s, and its container k8s__a1b2c3d-main-1.
 _SYSTEM_NAMES = {
-    re.compile(
-        "[0-9a-f]{12}-infra"
-    ): "a Podman pod's infra container",  # deleted with its pod alone, whose namespaces it holds
+    # Deleted with its pod alone, whose namespaces it holds.
+    re.compile("[0-9a-f]{12}-infra"): "a Podman pod's infra container",
+    # Deleted with its pods alone, which systemd takes down when it ends: libpod, createServiceContainer.
+    re.compile("[0-9a-f]{12}-service"): "the service container of podman kube play",
     re.compile("buildx_buildkit_.*"): "a BuildKit builder",
     # Container, pod, namespace, uid, attempt: kubelet, dockershim and cri-dockerd.
     re.compile(rf"k8s(_[^_]+){{3}}_{_UUID}_[0-9a-f]+(_[0-9a-f]+)?"): "a Kubernetes pod's",

@@ -1,0 +1,120 @@
+"""Podman's manifest lists: Docker's calls show their parts alone, and no engine refuses to delete these."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from devkit.engine import PrivateEngine
+from reaper.errors import DeniedError, ProviderError, UnavailableError
+from reaper.providers.docker.manifest_lists import ManifestLists
+from reaper.providers.docker.volumes_images import image
+from tests.engine.lab import toml
+from tests.providers.lab import NAME, direct
+from tests.run import Program
+
+PART, OTHER, LIST = "a" * 64, "b" * 64, "c" * 64
+ROWS = [
+    {"Id": PART, "RepoTags": None, "RepoDigests": [], "Digest": "sha256:1", "IsManifestList": False},
+    {"Id": OTHER, "RepoTags": ["localhost/x:1"], "RepoDigests": ["localhost/x@sha256:2"], "IsManifestList": False},
+    {"Id": LIST, "RepoTags": ["localhost/list:1"], "RepoDigests": [], "Digest": "sha256:3", "IsManifestList": True},
+]
+
+
+class Podman:
+    """Answers with these rows, and with this content of the list."""
+
+    is_podman = True
+
+    def __init__(self, rows: Any = ROWS, content: Any = None) -> None:
+        self._answers = {
+            "libpod/images/json": rows,
+            f"libpod/manifests/{LIST}/json": {"manifests": [{"digest": "sha256:1"}]} if content is None else content,
+        }
+
+    async def ask(self, path: str, **_: str) -> Any:
+        if isinstance(answer := self._answers[path], ProviderError):
+            raise answer
+        return answer
+
+
+def mark_of(lists: ManifestLists, id_: str) -> str | None:
+    """What the image with this id is said to be a part of."""
+    found = lists.mark(image({"Id": f"sha256:{id_}", "RepoTags": [], "Created": 1_790_000_000, "Labels": None}, NAME))
+    assert found is not None
+    return found.system_container
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("digest", ["sha256:1", "sha256:2"])
+async def test_the_images_with_the_digests_of_a_list_are_its_parts(digest: str) -> None:
+    """By their own digest, or by that of the repository where they are."""
+    engine: Any = Podman(content={"manifests": [{"digest": digest}, {"digest": "sha256:9"}]})
+    lists = ManifestLists(NAME, engine)
+    assert await lists.read_with([{}], direct) == [{}]
+    said = "a part of the manifest list localhost/list:1"
+    assert (mark_of(lists, PART), mark_of(lists, OTHER)) == ((said, None) if digest == "sha256:1" else (None, said))
+
+
+@pytest.mark.anyio
+async def test_a_list_may_be_empty() -> None:
+    engine: Any = Podman(content={"schemaVersion": 2, "manifests": None})
+    lists = ManifestLists(NAME, engine)
+    assert await lists.read_with([{}], direct) == [{}]
+    assert mark_of(lists, PART) is None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("broken", [{}, [], {"manifests": {}}, {"manifests": ["x"]}, UnavailableError("busy")])
+async def test_images_are_not_listed_while_a_list_cannot_be_read(broken: Any) -> None:
+    for engine in (Podman(content=broken), Podman(rows=broken if broken != [] else None)):
+        spoken: Any = engine
+        assert isinstance(await ManifestLists(NAME, spoken).read_with([{}], direct), ProviderError)
+
+
+@pytest.mark.anyio
+async def test_a_refusal_says_what_has_to_be_let_through() -> None:
+    engine: Any = Podman(rows=DeniedError("403"))
+    assert "GET /libpod/manifests/ID/json" in str(await ManifestLists(NAME, engine).read_with([{}], direct))
+
+
+@pytest.mark.anyio
+async def test_docker_is_asked_nothing_and_podman_only_where_there_are_images() -> None:
+    engine: Any = SimpleNamespace(is_podman=False)
+    assert await ManifestLists(NAME, engine).read_with([{}], direct) == [{}]
+    engine = SimpleNamespace(is_podman=True)
+    assert await ManifestLists(NAME, engine).read_with([], direct) == []
+
+
+@pytest.fixture
+def listed(engine: PrivateEngine) -> Iterator[dict[str, str]]:
+    """Ids by name of two images without a tag, and one with one; the first and the last are parts of lists."""
+    found = {name: engine.labelled_image(f"acme/{name}:1", {"team": "rl"}) for name in ("part", "free", "tagged")}
+    for name in ("part", "tagged"):
+        engine.api.must("POST", f"/v5.0.0/libpod/manifests/acme-list-{name}?images=containers-storage:acme/{name}:1")
+    for name in ("part", "free"):
+        engine.api.must("POST", f"/v5.0.0/libpod/images/acme/{name}:1/untag")
+    yield found
+    for name in ("part", "tagged"):
+        engine.api.must("DELETE", f"/v5.0.0/libpod/manifests/acme-list-{name}")
+    engine.remove_images()
+
+
+@pytest.mark.engine
+@pytest.mark.engines("podman-5.8")
+def test_the_parts_of_a_manifest_list_stay(
+    engine: PrivateEngine, reaper: Program, tmp_path: Path, listed: dict[str, str]
+) -> None:
+    """The engine itself would delete them, and the list would name what is not there."""
+    policy = '[scope]\nlabels = ["team=rl"]\n[[policy]]\nname = "old"\nkinds = ["image"]\nolder_than = "1ms"\n'
+    config = toml(tmp_path, policy)
+    reaper("--once", *config)  # the memory of images begins here
+    ended = reaper("--once", "--json", *config)
+    assert ended.code == 0, ended.err
+    (row,) = (row for row in ended.document["endpoints"][0]["resources"] if row["outcome"] == "deleted")
+    assert row["id"] == listed["free"]
+    left = {one["Id"] for one in engine.api.must("GET", "/images/json?all=1")}
+    assert {listed["part"], listed["tagged"]} <= left, json.dumps([*left])
