@@ -6,7 +6,7 @@ import pytest
 
 from reaper.retry.retrier import RetryPolicy
 from reaper.simulator.control import Call
-from reaper.simulator.daytona.app import GENERAL, LIFECYCLE
+from reaper.simulator.daytona.app import GENERAL, LIFECYCLE, LISTING
 from reaper.simulator.daytona.limits import Limit
 from reaper.sweep.runner import exit_code
 from tests.daytona.lab import Lab, outcomes
@@ -110,6 +110,20 @@ async def test_the_listing_itself_waits_for_its_budget() -> None:
         assert len(report.results) == 50
         assert lab.traffic.count(status=429) == 0
         assert max(in_windows(lab.asked("GET"))) <= 2
+
+
+async def test_a_429_on_listings_that_others_made_silences_looking_for_its_window_alone() -> None:
+    async with Lab(retry=ONCE) as lab:
+        lab.sim.daytona.set_limits(lab.first, listing=Limit(20, WINDOW))
+        names = lab.leftovers(30)
+        lab.observer.on_decided = lambda: use_up(lab, LISTING)
+        report = await lab.sweep(table={"confirm_within": "5m"})
+        refused = [call for call in lab.asked("GET") if call.status == 429]
+        assert len(refused) == 1
+        after = [call.at for call in lab.asked("GET") if call.at > refused[-1].at]
+        assert WINDOW <= min(after) - refused[0].at < WINDOW + 1
+        assert outcomes(report) == dict.fromkeys(names, "deleted")
+        assert exit_code(report) == 0
 
 
 async def test_grouped_deletions_under_a_used_up_window_are_no_time_outs() -> None:

@@ -702,6 +702,11 @@ OF_PAIRS = (
         "pass",
     ),
     Mutant(
+        "what may have more forks than are listed stays",
+        "if len(forks) >= FORKS_LISTED:",
+        "if not forks and id_ == why:",
+    ),
+    Mutant(
         "what has living forks is not archived",
         'await self._check_forks(resource.id, "archiving destroys it on its runner")',
         "pass",

@@ -225,12 +225,20 @@ def _is_of_second_platform(body: bytes) -> bool:
 
 
 def _rate_limited(message: str, headers: Mapping[str, str], group: str) -> RateLimitedError:
-    """A 429 of one limit group names it; a plain one is for wrong keys, and stands for all from this address."""
-    own = retry_after(headers.get(f"Retry-After-{group}"))
+    """A 429 of one limit group names it; a plain one is for wrong keys, and stands for all from this address.
+
+    A group that is not known here is one of the request's own: newer servers count listings apart, as "sandbox-list".
+    """
+    named: dict[str, float] = {}
+    for name, value in headers.items():
+        _, is_named, its_group = name.lower().partition("retry-after-")
+        if is_named and (seconds := retry_after(value)) is not None:
+            named[its_group] = seconds
+    own = named.get(group, max((seconds for name, seconds in named.items() if name not in (READ, CHANGE)), default=None))
     if own is not None:
         return RateLimitedError(message, retry_after=own)
-    others = (retry_after(headers.get(name)) for name in (f"Retry-After-{READ}", f"Retry-After-{CHANGE}", "Retry-After"))
-    seconds = next((seconds for seconds in others if seconds is not None), DEFAULT_COOLDOWN)
+    plain = retry_after(headers.get("Retry-After"))
+    seconds = next(iter(named.values()), DEFAULT_COOLDOWN if plain is None else plain)
     return RateLimitedError(message, retry_after=seconds, everything=True)
 
 

@@ -28,6 +28,7 @@ from reaper.simulator.world import SandboxSpec
 
 DELETE, WRITE = "delete:sandboxes", "write:sandboxes"
 GENERAL, LIFECYCLE, CREATE = "authenticated", "sandbox-lifecycle", "sandbox-create"
+LISTING = "sandbox-list"  # newer servers count it apart
 Work = Callable[[web.Request, "_Home"], Awaitable[web.Response]]
 PREFIX = "/api"
 _MANY = 5000
@@ -112,9 +113,11 @@ class Daytona:
         """The organisation of that name."""
         return self._homes[name].organisation
 
-    def set_limits(self, name: str, *, general: Limit | None = None, lifecycle: Limit | None = None) -> None:
-        """Set both limits of an organisation, and forget what was counted."""
-        limits = {GENERAL: general, LIFECYCLE: lifecycle}
+    def set_limits(
+        self, name: str, *, general: Limit | None = None, lifecycle: Limit | None = None, listing: Limit | None = None
+    ) -> None:
+        """Set the limits of an organisation, and forget what was counted."""
+        limits = {GENERAL: general, LIFECYCLE: lifecycle, LISTING: listing}
         home = self._homes[name]
         home.throttlers = {group: Throttler(limit, self.clock) for group, limit in limits.items() if limit is not None}
 
@@ -144,7 +147,7 @@ class Daytona:
         route = app.router.add_route
         route("GET", PREFIX + "/health", self._health)
         route("GET", PREFIX + "/regions", self._guarded(self._regions, GENERAL))
-        route("GET", PREFIX + "/sandbox", self._guarded(self._list, GENERAL))
+        route("GET", PREFIX + "/sandbox", self._guarded(self._list, LISTING))
         route("POST", PREFIX + "/sandbox", self._guarded(self._create, CREATE, WRITE))
         route("GET", PREFIX + "/sandbox/paginated", self._guarded(self._paginated, GENERAL))
         route("GET", one, self._guarded(self._get, GENERAL))
@@ -237,15 +240,16 @@ class Daytona:
                 self.wrong_keys.count(address)
                 raise Refusal(401, "Invalid credentials")
             home = self._homes[key.organisation]
-            throttler = home.throttlers.get(group)
+            counted = GENERAL if group == LISTING and group not in home.throttlers else group
+            throttler = home.throttlers.get(counted)
             headers: dict[str, str] = {}
             if throttler is not None:
                 cooldown = throttler.hit()
                 if cooldown is not None:
                     answer = self.error(request, 429, _THROTTLED)
-                    answer.headers[f"Retry-After-{group}"] = str(math.ceil(cooldown))
+                    answer.headers[f"Retry-After-{counted}"] = str(math.ceil(cooldown))
                     return answer
-                headers = throttler.headers(group)
+                headers = throttler.headers(counted)
             home.organisation.settle()
             try:
                 if permission is not None and permission not in key.permissions:
