@@ -81,6 +81,20 @@ async def test_one_that_becomes_ephemeral_meanwhile_is_neither_stopped_nor_destr
         assert lab.asked("POST") == []
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("state", ["stopped", "started"])
+async def test_one_that_its_owner_starts_while_it_is_being_archived_goes_on(state: str) -> None:
+    """The server takes a start at any time until it is archived."""
+    async with Lab(behaviour=REAL) as lab:
+        row = lab.add("idle", auto_delete=-1, state=state)
+        policy = Policy("archive", SANDBOXES, older_than=DAY, action=Action.ARCHIVE)
+        lab.on("POST", "/archive", lambda: lab.org.start(row, row.version))
+        report = await lab.sweep(Rules(policies=(policy,)))
+        assert outcomes(report) == {"idle": "skipped"}
+        assert "runs again" in result(report, "idle").detail
+        assert (row.state, row.desired) == ("started", "started")
+
+
 IMPATIENT = RetryPolicy(initial_delay=SECOND / 10, jitter=0 * SECOND)
 
 

@@ -194,9 +194,11 @@ class Daytona:
         except Refusal as refusal:
             return self.error(request, refusal.status, refusal.message)
         except web.HTTPException as raised:
-            if raised.status >= 400:
-                return self.error(request, 404, f"Cannot {request.method} {request.raw_path}")
-            raise
+            if raised.status < 400:
+                raise
+            if not request.path.startswith((f"{PREFIX}/", SECOND)):  # the dashboard's, whatever was asked
+                return web.Response(text="<!doctype html><title>Daytona</title>", content_type="text/html")
+            return self.error(request, 404, f"Cannot {request.method} {request.raw_path}")
 
     def _of_token(self, token: str) -> Organisation | None:
         key = self.keys.get(token)

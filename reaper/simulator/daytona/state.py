@@ -203,8 +203,11 @@ class Organisation:
             self._plan(row, row.active or row.updated)
 
     def start(self, row: Sandbox, version: int) -> None:
-        """Accept the start, or raise Refusal."""
-        self._settled(row, version)
+        """Accept the start, also of what is being archived, or raise Refusal."""
+        archives = row.desired == "archived" and row.state in ("stopped", "archiving")
+        if not archives:
+            self._settled(row, version)
+        self._uncontested(row, version)
         if row.state != "started":
             self._set_desired(row, "started", self.now())
 
