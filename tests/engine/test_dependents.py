@@ -8,7 +8,7 @@ import pytest
 from devkit.client import DEFAULT_IMAGE
 from devkit.engine import PrivateEngine
 from devkit.faults import FaultProxy
-from tests.engine.lab import OWNED, WAITS, containers, member_of, reached, reasons, rows, started
+from tests.engine.lab import OWNED, WAITS, containers, exited, member_of, reached, reasons, rows, started
 from tests.run import Program
 
 pytestmark = [
@@ -127,6 +127,20 @@ def test_one_whose_anonymous_volume_another_has_mounted_by_its_folder_stays(engi
     engine.wait_state(ident, "exited")
     folder = engine.inspect(ident)["Mounts"][0]["Source"]
     engine.create("guest", cmd=WAITS, binds=[f"{folder}:/work"], start=True)
+    ended = reaper("--once", "--stopped", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == {}
+    assert reasons(ended)["host"] == "in_use"
+    engine.remove("guest", force=True)
+    assert reaper("--once", "--stopped", "--json").outcomes() == {"host": "deleted"}
+
+
+@pytest.mark.engines("podman-5.8")
+def test_one_whose_anonymous_volume_is_below_an_overlay_stays(engine: PrivateEngine, reaper: Program) -> None:
+    """`podman run -v FOLDER:/work:O`: only the options of the mount name the folder, in the inspection."""
+    ident = exited(engine, "host", volumes=["/data"])
+    folder = engine.inspect(ident)["Mounts"][0]["Source"]
+    engine.create("guest", cmd=WAITS, binds=[f"{folder}:/work:O"], start=True)
     ended = reaper("--once", "--stopped", "--json")
     assert ended.code == 0, ended.err
     assert ended.outcomes() == {}

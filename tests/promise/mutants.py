@@ -593,6 +593,7 @@ OF_PAIRS = (
         " | directory.holders(folders)",
         "",
     ),
+    Mutant("an overlay over a volume's folder is a use of that", "        found |= self.holders(links.containers)\n", ""),
     Mutant("a volume that is mounted from another one's folder is a use of that", " | directory.below(volumes)", ""),
     Mutant(
         "volumes that are new to a later listing are asked for",

@@ -92,6 +92,16 @@ def test_the_folder_of_an_anonymous_volume_is_a_use_of_the_container_that_has_it
     assert "b" * 64 not in of_named.uses
 
 
+def test_what_lies_below_an_overlay_of_podman_is_used() -> None:
+    """`-v FOLDER:/path:O`: the mount itself has another source, and a listing does not have the option at all."""
+    volume, folder = "5" * 64, "/var/lib/containers/storage/volumes"
+    holder = {**LISTED, "Id": "a" * 64, "Mounts": [{"Type": "volume", "Name": volume, "Source": ""}]}
+    option = f"/merge:/x:lowerdir={folder}/{volume}/_data/in,upperdir=/u,private"
+    host = {**INSPECTED["HostConfig"], "Binds": [option, "/merge:/y:lowerdir=/home/me/src,upperdir=/v", "db:/z"]}
+    found = inspected_container({**INSPECTED, "HostConfig": host}, "local", Directory([holder]))
+    assert found.uses - inspected_container(INSPECTED, "local").uses == {volume, "a" * 64}
+
+
 def test_a_container_that_is_named_is_used_by_its_id_and_a_volume_of_that_name_by_its_name() -> None:
     joined = {**LISTED, "Id": "a" * 64, "Mounts": [{"Type": "volume", "Name": "db"}]}
     database = {**LISTED, "Id": "d" * 64, "Names": ["/db"], "HostConfig": {}, "Mounts": joined["Mounts"]}

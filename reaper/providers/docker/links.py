@@ -4,7 +4,8 @@ A listing shows little of it: Docker's has no PID and IPC modes, Podman's has no
 all, for as long as the container is on the same networks: nothing else of it changes after it has been created.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -16,6 +17,8 @@ Below = Mapping[str, frozenset[str]] | None
 
 _MODES = ("NetworkMode", "PidMode", "IpcMode", "UTSMode", "UsernsMode", "CgroupnsMode")
 _NO_NETWORK = ("default", "bridge", "host", "none")
+# In the options of a volume or a mount, as `device` or `lowerdir`.
+_VOLUME_FOLDER = re.compile(r"/volumes/([^/:,]+)(?=/_data(?:[/:,]|$)|/?(?:[:,]|$))")
 _SHORT, _LONG = 12, 64  # characters: what is shorter is no beginning of an id, and a whole one is searched for in no list
 
 
@@ -24,7 +27,7 @@ class Links:
     """What one container depends on, as its configuration names it.
 
     Args:
-        containers: ids or names.
+        containers: ids or names; names of volumes whose folders it has mounted mean the container that has these.
         networks: names or ids of networks that it will join when it is started.
         joined: names of all its networks: a link may come with another one.
         endpoints: ids of its connections to them: a link may come with a new one to the same network.
@@ -38,6 +41,11 @@ class Links:
     def may_have_changed(self, row: Row) -> bool:
         """Whether the container has joined another network, or one anew, by its row of a later listing."""
         return self.joined != joined(row) or not self.endpoints >= endpoints(row)
+
+
+def volumes_in(option: str) -> Sequence[str]:
+    """The names of the volumes whose folders stand in an option of a mount."""
+    return _VOLUME_FOLDER.findall(option)
 
 
 def networks_of(row: Row) -> Row:
@@ -74,6 +82,8 @@ def configured_links(row: Row) -> Links:
     places = networks_of(row)
     containers |= links_at_networks(row)
     containers |= {*texts(row.get("Dependencies"))}  # of Podman: see Pods.with_required
+    # Podman's ``-v FOLDER:/path:O`` has the folder there alone, as the lower one of an overlay.
+    containers |= {name for bind in texts(host.get("Binds")) if "lowerdir=" in bind for name in volumes_in(bind)}
     # One that was never started has no id of its networks: Docker looks for the name when it starts it. Podman 4 has
     # the name in its place, always.
     networks = {name for name, place in places.items() if table(place).get("NetworkID") in (None, "", name)}
@@ -114,6 +124,7 @@ class Directory:
     def ids(self, links: Links) -> frozenset[str]:
         """The ids of all that these name; what nothing is called by now stands as it is."""
         found = {id_ for reference in links.containers for id_ in _resolved(reference, self._containers)}
+        found |= self.holders(links.containers)
         found |= {id_ for reference in links.networks for id_ in _resolved(reference, self._networks)}
         return shared(frozenset(found))
 

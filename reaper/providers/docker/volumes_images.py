@@ -14,6 +14,7 @@ from reaper.core.scope import LEASE_LABEL
 from reaper.providers import parsing
 from reaper.providers.docker.calls import IMAGE, NAME
 from reaper.providers.docker.containers import image_labels, moment, readable_moment, system_container_of
+from reaper.providers.docker.links import volumes_in
 from reaper.providers.parsing import Row, epoch, table, text, texts
 
 TELLS_CREATION = (1, 42)
@@ -23,8 +24,6 @@ Before, it is when something last came into the volume's top folder or went from
 """
 
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
-# In the options of another volume, as `device` or `lowerdir`.
-_FOLDER = re.compile(r"/volumes/([^/:,]+)(?=/_data(?:[/:,]|$)|/?(?:[:,]|$))")
 PRESENT = "present"  # neither has a state, and whether it is in use only its deletion shows
 
 
@@ -84,7 +83,7 @@ def volume(row: Row, endpoint: str, *, exact: bool) -> Resource | None:
 def volumes_below(row: Row) -> frozenset[str]:
     """The names of the volumes whose folders it is mounted from: the engine would delete them, and its data with them."""
     options = (text(option) or "" for option in table(row.get("Options")).values())
-    return frozenset(name for option in options for name in _FOLDER.findall(option))
+    return frozenset(name for option in options for name in volumes_in(option))
 
 
 def image(row: Row, endpoint: str, *, inspected: bool = True, layers: tuple[str, ...] = ()) -> Resource | None:
