@@ -62,7 +62,7 @@ def _selection(parser: argparse.ArgumentParser, timeout: str = "for the whole co
     group.add_argument(
         "--all", action="store_true", help="every owned resource regardless of age; unsafe while a run is active"
     )
-    group = parser.add_argument_group("filters")
+    group = parser.add_argument_group("filters: nothing else is deleted")
     group.add_argument("--label", metavar="K[=V]", action="append", help="with this label (repeatable, ANDed)")
     group.add_argument("--name", metavar="GLOB", action="append", help="with such a name (repeatable, ORed)")
     group.add_argument("--image", metavar="GLOB", action="append", help="of such an image (repeatable, ORed)")

@@ -342,6 +342,7 @@ class Settings(_WithEndpoints):
 
 
 def one_off(rules: Rules, policies: Iterable[Policy], narrow: Selector) -> Rules:
-    """``rules`` with ``policies`` in place of the configured ones, each narrowed to what ``narrow`` selects."""
+    """``rules`` with ``policies`` in place of the configured ones; nothing is taken but what ``narrow`` selects."""
     extra = () if narrow == Selector() else (narrow,)
-    return replace(rules, policies=tuple(replace(p, selectors=(*p.selectors, *extra)) for p in policies))
+    narrowed = tuple(replace(policy, selectors=(*policy.selectors, *extra)) for policy in policies)
+    return replace(rules, policies=narrowed, without_policy=narrow)

@@ -26,11 +26,12 @@ from reaper.core.model import TESTCONTAINERS_REAPER, Action, Decision, Kind, Rea
 from reaper.core.owner_process import NO_PROOFS, Orphan, OwnerProcesses, OwnerRule, Proofs
 from reaper.core.owners import BY_CONTAINERS, Owners, Ownership
 from reaper.core.ownership_rule import INHERITED, OwnershipRule
-from reaper.core.scope import LEASE_LABEL, Protect, Scope, as_scope_reads
+from reaper.core.scope import LEASE_LABEL, Protect, Scope, Selector, as_scope_reads
 from reaper.core.unused import Users, distinguished, in_use, left_to_its_container, new, tagged_once
 from reaper.core.wording import clipped
 
 KEEP_LABEL = "reaper.keep"
+NOT_ASKED_FOR = "this command asks for others"
 AGGRESSIVE_AGE = timedelta(hours=8)  # above the longest trial
 
 
@@ -43,6 +44,7 @@ class Rules:
         max_lease: how long a label ``reaper.lease`` protects when the lease is unknown here.
         stop_timeout: how long a running one gets to stop by itself that goes for another reason than a policy.
         owner_rules: how owners are found besides their own label.
+        without_policy: what an ended lease or label may take by itself; None: nothing, where only policies were asked for.
     """
 
     scope: Scope = field(default_factory=Scope)
@@ -52,6 +54,7 @@ class Rules:
     max_lease: timedelta = timedelta(hours=24)
     stop_timeout: timedelta = DEFAULT_STOP_TIMEOUT
     owner_rules: tuple[OwnerRule, ...] = ()
+    without_policy: Selector | None = field(default_factory=Selector)
 
     @property
     def kinds(self) -> frozenset[Kind]:
@@ -145,7 +148,7 @@ class Judge:
             return
         yield state(resource)
         if lease is not None:
-            yield self._lease_ended(lease)
+            yield self._lease_ended(resource, lease)
         if resource.kind is Kind.CONTAINER or resource.restart_policy is not None:
             yield restart_policy(resource, owner, self.rules.protect)
         yield self._due(resource, created_grace(self._seen(resource), self.grace, self.now))
@@ -160,7 +163,7 @@ class Judge:
         if lease is not None:
             if resource.kind.opt_in:
                 yield left_to_its_container(resource, self.users, self.leases)
-            yield self._lease_ended(lease)
+            yield self._lease_ended(resource, lease)
         yield self._override_of_unused(resource)
         yield distinguished(resource, self.groups)
         if resource.kind not in self.kinds or self.groups.places(resource):
@@ -264,12 +267,18 @@ class Judge:
             return keep("lease", Reason.LEASE_UNKNOWN, phrase, lambda: sentence)
         return Finding("lease", None, lambda: f"{unknown}, and it is older than {human(self.rules.max_lease)}")
 
-    def _lease_ended(self, lease: Lease) -> Finding:
+    def _lease_ended(self, resource: Resource, lease: Lease) -> Finding:
         """Its maker is dead: it is garbage at once, whatever its age."""
         if lease.ending is None:
             return Finding("lease", None, lambda: "it has not ended")  # its own rule has kept the resource
+        if not self._is_asked_for(resource):
+            return Finding("lease", None, lambda: f"{lease.fate(self.now)}, but {NOT_ASKED_FOR}")
         since = lease.ending.at
         return reap("lease", Reason.LEASE_ENDED, lease.brief(self.now), lambda: lease.fate(self.now), None, since=since)
+
+    def _is_asked_for(self, resource: Resource) -> bool:
+        asked_for = self.rules.without_policy
+        return asked_for is not None and asked_for.all_of(self._seen(resource))
 
     def _override_to_go(self, resource: Resource) -> Finding:
         try:
@@ -287,6 +296,8 @@ class Judge:
                 )
             reason, ended, own_said = own
             phrase = f"{own_said} ended {human(self.now - ended)} ago"
+            if not self._is_asked_for(resource):
+                return Finding("label override", None, lambda: f"its own {phrase}, but {NOT_ASKED_FOR}")
             return reap("label override", reason, phrase, lambda: f"its own {phrase}", None, since=ended)
         phrase = f"{said} has {human(end - self.now)} left"
         sentence = f"its own {phrase}"

@@ -159,7 +159,8 @@ class Access:
             max_fraction=limits.max_fraction,
             max_lease_deletions=limits.max_lease_deletions,
         )
-        report = await self.sweep(replace(self.settings.rules(), policies=tuple(policies)), options, extra=extra)
+        rules = replace(self.settings.rules(), policies=tuple(policies), without_policy=None)
+        report = await self.sweep(rules, options, extra=extra)
         _check(report)
         decisions = report.endpoints[0].decisions
         hints = (not_owned(decisions), owned_by_image(decisions))

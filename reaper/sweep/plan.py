@@ -75,6 +75,8 @@ class Plan:
 def make_plan(arguments: Namespace, settings: Settings, env: Mapping[str, str]) -> Plan:
     """What ``arguments`` ask for. Raises ConfigError for what cannot be meant."""
     rules, replaced = _rules(arguments, settings)
+    if arguments.policy:
+        rules = replace(rules, without_policy=None)
     limits = _limits(arguments.max_deletions, settings.effective_limits())
     command = arguments.command or "once"
     limited = quotas(settings.quota, settings.policy)

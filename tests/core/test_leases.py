@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reaper.core.decide import explain
 from reaper.core.lease import IN_FLIGHT, Claim, Ending, Lease
 from reaper.core.lease_index import LeaseIndex, Leases
 from reaper.core.model import Decision, Kind, Reason, Resource, State
@@ -31,6 +32,26 @@ def test_what_a_dead_holder_left_is_garbage_at_once_whatever_else_owns_it() -> N
     assert decision.sentence == "lease 7f3a of pid 4711 on gpu-1 ended 12 s ago (killed)"
     assert (decision.owner, decision.policy, decision.lease) == ("lease 7f3a", None, "7f3a")
     assert decision.since == ago(seconds=12)
+
+
+@pytest.mark.parametrize("resource", [YOUNG, replace(NETWORK, group=None, created_at=ago(minutes=2), labels=YOUNG.labels)])
+@pytest.mark.parametrize("asked_for", [Selector(names=("other-*",)), Selector(labels=("reaper.lease=other",)), None])
+def test_a_command_that_asks_for_others_leaves_what_it_left(resource: Resource, asked_for: Selector | None) -> None:
+    assert judge(resource, DEAD).reap
+    decision = judge_one(resource, replace(NO_POLICY, without_policy=asked_for), [DEAD])
+    assert not decision.reap
+    said = [
+        finding.sentence
+        for finding in explain(resource, [resource], replace(NO_POLICY, without_policy=asked_for), [DEAD], NOW)
+    ]
+    assert "lease 7f3a of pid 4711 on gpu-1 ended 12 s ago (killed), but this command asks for others" in said
+    assert judge_one(resource, replace(NO_POLICY, without_policy=Selector(names=(resource.name,))), [DEAD]).reap
+
+
+def test_the_network_of_a_project_that_was_asked_for_goes_along() -> None:
+    things = [replace(YOUNG, group="chess"), replace(NETWORK, created_at=ago(minutes=2), labels=YOUNG.labels)]
+    found = judged(things, replace(NO_POLICY, without_policy=Selector(names=(YOUNG.name,))), [DEAD])
+    assert all(decision.reap for decision in found.values())
 
 
 def test_a_living_one_keeps_whatever_its_age() -> None:

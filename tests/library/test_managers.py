@@ -41,6 +41,15 @@ def test_old_containers_that_are_owned(world: World) -> None:
     assert report.hints == ("1 matches but is not owned; add them to [scope]",)
 
 
+def test_what_was_not_asked_for_stays_though_its_own_label_has_ended(world: World) -> None:
+    world.add("ended", labels={**BENCH, "reaper.ttl": "1h"}, age=2 * HOUR, state="running")
+    world.add("old", labels=BENCH, age=2 * DAY, state="running")
+    DockerCleanupManager().cleanup_old_containers(24)
+    assert names(world) == {"ended"}
+    DockerCleanupManager().cleanup_containers({"name": "other"})
+    assert names(world) == {"ended"}
+
+
 @pytest.mark.parametrize(
     ("filters", "gone"),
     [

@@ -314,6 +314,27 @@ def test_what_each_option_selects(run: Program, fake: FakeEngine) -> None:
     assert fake.changes() == []
 
 
+@pytest.mark.parametrize(
+    ("options", "goes"),
+    [
+        ("", {"ended", "ended-too", "stopped-9h"}),
+        ("--all", {"ended", "ended-too", "stopped-9h"}),
+        ("--name ended", {"ended"}),
+        ("--label team=a", {"ended-too"}),
+        ("--all --name stopped-*", {"stopped-9h"}),
+        ("--policy stopped-containers", {"stopped-9h"}),
+        ("--policy old-containers", set()),
+    ],
+)
+def test_what_its_own_label_has_ended_goes_only_where_it_is_asked_for(
+    run: Program, fake: FakeEngine, options: str, goes: set[str]
+) -> None:
+    fake.add("ended", "running", ago="1h", labels={"reaper.ttl": "30m"})
+    fake.add("ended-too", "running", ago="1h", labels={"reaper.ttl": "30m", "team": "a"})
+    fake.add("stopped-9h", ago="9h")
+    assert run("--once", "--dry-run", "--json", *options.split()).outcomes() == dict.fromkeys(goes, "would_delete")
+
+
 def test_no_option_touches_what_is_unowned_protected_or_about_to_start(run: Program, fake: FakeEngine) -> None:
     inventory(fake)
     assert run("--once", "--all", "--max-deletions", "none").code == 0
