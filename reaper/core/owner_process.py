@@ -135,6 +135,7 @@ class Matched:
 
     Args:
         oldest: when the first of those that live was started (on the endpoint's clock); None when there is none.
+        commands: of those that live.
         process: that one, for people.
         since: by id of a resource, when it was first seen without a process that is older.
         refused: why nothing is proven by it, if so.
@@ -146,6 +147,7 @@ class Matched:
 
     oldest: datetime | None = None
     process: str = ""
+    commands: tuple[str, ...] = ()
     since: Mapping[str, datetime] = field(default_factory=dict)
     refused: str = ""
     until: datetime | None = None
@@ -158,8 +160,8 @@ class Matched:
             return False
         return self.until is None or resource.created_at is None or resource.created_at <= self.until
 
-    def guards(self, resource: Resource) -> bool:
-        """Whether one of them may have made the resource."""
+    def may_have_made(self, resource: Resource) -> bool:
+        """Whether one of those that live may have made the resource."""
         if self.refused or resource.created_at is None:
             return True
         if self.oldest is None:
@@ -167,18 +169,33 @@ class Matched:
         unclear = self.clock_set_at is not None and resource.created_at <= self.clock_set_at
         return unclear or self.oldest <= shifted(resource.created_at, IN_FLIGHT)
 
-    def owner(self, resource: Resource, rule: OwnerRule) -> OwnerProcess:
-        """What it says about one resource."""
+    def may_have_taken_over(self, run: str | None) -> bool:
+        """Whether one of those that live, however young, may use what an earlier run has made: one of the same name does."""
+        return run is None or any(run.lower() in command.lower() for command in self.commands)
+
+    def owner(self, resource: Resource, rule: OwnerRule, run: str | None) -> OwnerProcess:
+        """What it says about one resource.
+
+        Args:
+            resource: it.
+            rule: the table.
+            run: by what the only run is known that can have a resource of this name; None when any can.
+        """
         name = f"its runner, a process like {' or '.join(rule.processes)} ([[owner]] {rule.name}),"
         if self.refused:
             return OwnerProcess(name, Fate.UNPROVEN, self.refused)
-        if self.guards(resource):
+        if self.may_have_made(resource):
             return OwnerProcess(name, Fate.ALIVE, f"{self.process} may have been started before this was created")
+        if self.oldest is not None and self.may_have_taken_over(run):
+            why = f"{self.process} is younger than this, and may have taken it over, as a run that is resumed does"
+            return OwnerProcess(name, Fate.ALIVE, why)
         if not self.knows(resource):
             why = "this was created when the last such process had ended, so one with another command line has made it"
             return OwnerProcess(name, Fate.UNPROVEN, why)
-        why = "no such process is older than this"
-        return OwnerProcess(name, Fate.DEAD, why, self.since.get(resource.id))
+        why, since = "no such process is older than this", self.since.get(resource.id)
+        if run is None and since is not None and self.until is not None:
+            since = max(since, self.until)
+        return OwnerProcess(name, Fate.DEAD, why, since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +254,7 @@ class OwnerProcesses:
         groups: of the resources.
         preset: the preset that owns a resource, if one does.
         now: on the endpoint's clock.
+        run: by what the only run is known that can have a resource of its name; None when any run of its preset can.
     """
 
     def __init__(
@@ -246,10 +264,13 @@ class OwnerProcesses:
         groups: Groups,
         preset: Callable[[Resource], str | None],
         now: datetime,
+        *,
+        run: Callable[[Resource], str | None],
     ) -> None:
         self._proofs = proofs
         self._groups = groups
         self._preset = preset
+        self._run = run
         self._now = now
         self._sessions: dict[Key, dict[Key, OwnerProcess]] = {}
         self._living: dict[GroupKey, tuple[Resource, OwnerProcess]] = {}
@@ -291,7 +312,7 @@ class OwnerProcesses:
                 continue
             preset = self._preset(resource)
             if preset is not None and (not rule.presets or preset in rule.presets):
-                owners.append(matched.owner(resource, rule))
+                owners.append(matched.owner(resource, rule, self._run(resource)))
         return owners
 
     def orphan(self, resource: Resource, base: datetime | None) -> Orphan:

@@ -156,6 +156,11 @@ class Owners:
         owner = self.owner(resource)
         return None if owner is None else owner.preset_name
 
+    def run_of(self, resource: Resource) -> str | None:
+        """By what the only run is known that can have a resource of its name; None when any run of its preset can."""
+        name = self.preset_of(resource)
+        return next((preset.run_of(resource) for preset in self._presets if preset.name == name), None)
+
     def _of_others(self, resource: Resource) -> Ownership | None:
         seen = as_scope_reads(resource, self._scope)
         for preset in self._presets:

@@ -27,6 +27,8 @@ class Preset:
         references: images themselves that are the runner's.
         projects: the names that the runner gives to Compose projects: what is in one without containers is the runner's.
         data_projects: likewise, of volumes: what holds data needs a name that is given to nothing else.
+        made_up: the names that the runner makes up for one run, with what that is known by as a group: no other run takes
+            over what is called so, unless its command has that. Of Compose projects, and of containers that are in none.
         config_files: endings of paths: a container of a Compose project with such a configuration file is the runner's.
         keepalive: the label of the sandboxes whose activity the runner refreshes for as long as it lives.
     """
@@ -39,6 +41,7 @@ class Preset:
     references: tuple[str, ...] = ()
     projects: str = ""
     data_projects: str = ""
+    made_up: str = ""
     config_files: tuple[str, ...] = ()
     keepalive: str = ""
 
@@ -58,6 +61,11 @@ class Preset:
         """Whether the name of the Compose project of a network, a volume or an image is one that the runner gives."""
         names = self.data_projects if resource.kind is Kind.VOLUME else self.projects
         return bool(names) and resource.group is not None and re.fullmatch(names, resource.group) is not None
+
+    def run_of(self, resource: Resource) -> str | None:
+        """By what the only run is known that can have a resource of its name; None when any can."""
+        found = re.fullmatch(self.made_up, resource.group or resource.name) if self.made_up else None
+        return None if found is None else found[1]
 
     def marks_group(self, resource: Resource) -> str | None:
         """The sign on this resource that makes its whole group owned, if there is one."""
@@ -97,11 +105,12 @@ class Preset:
 
 _IN_PLACE = frozenset(ending for endings in RUNNER_FILES.values() for ending in endings)
 """Files that are a part of what ``identity.place`` takes for one group: they speak for all of it, others for a container."""
-_TRIAL = r".+-\d+-of-\d+-\d{4}-\d{2}-\d{2}__\d{2}-\d{2}-\d{2}"
+_TRIAL = r".+-\d+-of-\d+-(\d{4}-\d{2}-\d{2}__\d{2}-\d{2}-\d{2})"
 _NEW_SESSION = r"[a-z0-9][a-z0-9_.-]*__[a-z0-9]{7}__(env|verifier__.+)"
 _SESSION = rf"[a-z0-9][a-z0-9_.-]*__[a-z0-9]{{7}}|{_NEW_SESSION}"
 _SWE_BENCH = ("swebench/sweb.eval.*", "sweb.eval.*", "sweb.env.*")
 _INSPECT = r"inspect-[a-z0-9_-]{1,12}-i[a-z0-9]{6}"
+_MINI_SWE = r"minisweagent-[0-9a-f]{8}"
 _OPENHANDS = ("runtime", "sandbox")  # the word changed between releases
 # Read from terminal-bench 0.2.18, harbor 0.25.0 and 0.26.0, swebench 5.0.2, inspect_ai 0.3.285, mini-swe-agent 2.4.6,
 # openhands-ai 0.9.8 and 1.11.0, benchflow 0.7.11 and testcontainers 4.15.0.
@@ -115,6 +124,7 @@ PRESETS: Mapping[str, Preset] = {
             references=("tb__*",),
             projects=_TRIAL,
             data_projects=_TRIAL,
+            made_up=_TRIAL,
         ),
         Preset(
             "harbor",
@@ -123,6 +133,7 @@ PRESETS: Mapping[str, Preset] = {
             references=("hb__*",),
             projects=_SESSION,
             data_projects=_NEW_SESSION,
+            made_up=r"([a-z0-9][a-z0-9_.-]*__[a-z0-9]{7})(?:__(?:env|verifier__.+))?",
             config_files=RUNNER_FILES["harbor"],
             keepalive=INSTANCE_LABEL,
         ),
@@ -132,8 +143,8 @@ PRESETS: Mapping[str, Preset] = {
             images=_SWE_BENCH,
             references=_SWE_BENCH,
         ),
-        Preset("inspect-ai", members=(("inspect-*-i*", _INSPECT),), projects=_INSPECT),
-        Preset("mini-swe-agent", names=(("minisweagent-*", r"minisweagent-[0-9a-f]{8}"),)),
+        Preset("inspect-ai", members=(("inspect-*-i*", _INSPECT),), projects=_INSPECT, made_up=f"({_INSPECT})"),
+        Preset("mini-swe-agent", names=(("minisweagent-*", _MINI_SWE),), made_up=f"({_MINI_SWE})"),
         Preset(
             "openhands",
             names=(

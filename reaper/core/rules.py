@@ -92,7 +92,9 @@ class Judge:
         self._ownership = OwnershipRule(self.owners, self.leases, rules.scope, owned_kinds)
         self.here = shifted(now, -self.leases.site.skew)
         self.grace = max(rules.created_grace, SHORTEST_CREATED_GRACE)
-        self.processes = OwnerProcesses(self.resources, proofs, self.groups, self.owners.preset_of, now)
+        self.processes = OwnerProcesses(
+            self.resources, proofs, self.groups, self.owners.preset_of, now, run=self.owners.run_of
+        )
 
     def findings(self, resource: Resource) -> Iterator[Finding]:
         """What every rule says, in order. The first one with a verdict decides."""

@@ -163,7 +163,9 @@ class OwnerProofs:
         self, rule: OwnerRule, running: Iterable[tuple[int, str, int]], refused: str | None, skew: timedelta
     ) -> Matched:
         found = [
-            (start, pid) for pid, command, start in running if any(fnmatchcase(command, glob) for glob in rule.processes)
+            (start, pid, command)
+            for pid, command, start in running
+            if any(fnmatchcase(command, glob) for glob in rule.processes)
         ]
         if refused is not None:
             return Matched(refused=refused)
@@ -177,11 +179,12 @@ class OwnerProofs:
         if not found:
             until = shifted(self._not_after_now(self._known.matched[_named(rule)]), skew)
             return Matched(since=since, until=until, hidden=hidden)
-        start, pid = min(found)
+        start, pid, _ = min(found)
+        commands = tuple(command for _, _, command in found)
         clock = self._known.clock_set
         clock_set_at = None if clock is None else shifted(datetime.fromtimestamp(clock, UTC), skew)
         oldest = shifted(began(self._machine, start), skew)
-        return Matched(oldest, f"process {pid}", since, hidden=hidden, clock_set_at=clock_set_at)
+        return Matched(oldest, f"process {pid}", commands, since, hidden=hidden, clock_set_at=clock_set_at)
 
     def _owner(self, key: Key, rule: OwnerRule | None, refused: str | None, skew: timedelta) -> OwnerProcess:
         if rule is None:
@@ -227,7 +230,7 @@ class OwnerProofs:
             unmatched[_named(rule)] = dict.fromkeys(away[-_MOST_AWAY:]) | {
                 one.id: shifted(match.since.get(one.id, now), -skew).timestamp() if match.knows(one) else None
                 for one in resources
-                if one.kind.runs and not match.guards(one)
+                if one.kind.runs and not match.may_have_made(one)
             }
         learnt = replace(self._known, boots=boots, dead=dead, matched=matched, unmatched=unmatched)
         is_empty = not (boots or dead or matched or any(unmatched.values()))

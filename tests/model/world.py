@@ -27,6 +27,7 @@ from tests.model.host import Host
 from tests.model.use import Use
 from tests.promise import followers, limits, oracle, truth
 from tests.promise.followers import KINDS
+from tests.promise.oracle import MADE_UP
 from tests.promise.truth import CONFIG_FILES, NUMBER, ONEOFF, PROJECT, SESSION, WORKING_DIR, Config
 
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -57,7 +58,7 @@ OVERRIDES: tuple[Mapping[str, str], ...] = (
 IMPOSSIBLE = (datetime(1970, 1, 1, 0, 0, 7, tzinfo=UTC), datetime(2012, 12, 31, tzinfo=UTC), truth.NOW + 400 * DAY)
 STATES = ("running",) * 5 + ("exited",) * 5 + ("created", "paused", "restarting")
 SYSTEM: tuple[Mapping[str, str], ...] = ({"com.docker.swarm.service.id": "x"}, {"io.kubernetes.pod.name": "x"})
-PROJECTS = (("chess", "/srv/a"), ("chess", "/srv/b"), ("zz__1", "/srv/z"), ("hb", "/srv/t"))
+PROJECTS = (("chess", "/srv/a"), ("chess", "/srv/b"), ("zz__1", "/srv/z"), (MADE_UP, "/srv/t"))
 CLAIMS = (
     truth.Claim(labels=("bench",)),
     truth.Claim(names=("trial-*",)),
@@ -284,7 +285,7 @@ class DockerPlace(Place):
     ) -> None:
         """A Compose project, or more of one."""
         name, folder = PROJECTS[number % len(PROJECTS)]
-        files = min(oracle.IS_HARBOR_FILE) if name == "hb" else f"{folder}/compose.yaml"
+        files = min(oracle.IS_HARBOR_FILE) if name == MADE_UP else f"{folder}/compose.yaml"
         age = rng.choice(AGES) if age is None else age
         net = self.network(name, extra if rng.random() < 0.5 else {}, now - age)
         for index in range(rng.choice((1, 2, 2, 3))):

@@ -147,7 +147,7 @@ def runners(engine: EngineClient, folder: Path) -> str:
 def test_what_a_killed_runner_left_goes_by_its_processes_and_a_living_one_s_stays(
     any_engine: EngineClient, tmp_path: Path
 ) -> None:
-    """Neither container says to whom it belongs."""
+    """No container says to whom it belongs, and what the younger one may have taken over stays with it."""
     (tmp_path / "bin").mkdir()
     tb = tmp_path / "bin" / "tb"
     tb.write_text(f"#!{sys.executable}\nimport time\nprint(flush=True)\ntime.sleep(600)\n")
@@ -155,8 +155,10 @@ def test_what_a_killed_runner_left_goes_by_its_processes_and_a_living_one_s_stay
     (tmp_path / "reaper.toml").write_text(runners(any_engine, tmp_path))
     program = Program(tmp_path)
     with runner(tb) as killed_one:
-        any_engine.create("its", labels=OWNED, cmd=OBEYS_TERM, start=True)
-        until(lambda: age_of(any_engine, "its") > 5, "a runner that is surely younger")  # both are told in whole seconds
+        its = "its-1-of-1-2026-11-20__09-30-00"
+        any_engine.create("nightly", labels=OWNED, cmd=OBEYS_TERM, start=True)
+        any_engine.create(its, labels=OWNED, cmd=OBEYS_TERM, start=True)
+        until(lambda: age_of(any_engine, its) > 5, "a runner that is surely younger")  # both are told in whole seconds
         with runner(tb):
             any_engine.create("others", labels=OWNED, cmd=OBEYS_TERM, start=True)
             any_engine.create("unowned", cmd=OBEYS_TERM, start=True)
@@ -164,11 +166,12 @@ def test_what_a_killed_runner_left_goes_by_its_processes_and_a_living_one_s_stay
             killed_one.kill()
             killed_one.wait()
             ended = program("--once", "--json", "--wait", "--timeout", "60s")
-            assert ended.outcomes() == {"its": "deleted"}, ended.err
-            assert "no such process is older than this" in rows(ended)["its"]["sentence"]
+            assert ended.outcomes() == {its: "deleted"}, ended.err
+            assert "no such process is older than this" in rows(ended)[its]["sentence"]
+            assert "owner alive" in rows(ended)["nightly"]["sentence"]
             hidden = Program(tmp_path, {"STATE_DIRECTORY": str(tmp_path)})
             assert hidden("--once", "--json", "--wait", "--timeout", "5s").outcomes() == {}
-            assert containers(any_engine) == {"others", "unowned"}
+            assert containers(any_engine) == {"nightly", "others", "unowned"}
 
 
 @contextmanager

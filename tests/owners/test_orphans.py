@@ -14,6 +14,7 @@ from reaper.core.decide import decide, explain
 from reaper.core.lease import Lease
 from reaper.core.model import Decision, Kind, Reason, Resource, State
 from reaper.core.owner_process import OWNER_LABEL, Fate, Key, Matched, OwnerProcess, OwnerRule, Proofs
+from reaper.core.presets import PRESETS
 from reaper.core.rules import Rules
 from reaper.core.scope import Protect, Scope, Selector
 from tests.core.make import HOUR, MINUTE, NOW, RUNNING, SANDBOX, ago
@@ -224,9 +225,53 @@ def test_what_has_a_session_has_the_owners_of_all_of_it(owners: tuple[str, ...],
 def test_what_a_preset_owns_is_orphaned_when_no_process_is_older() -> None:
     at = ago(hours=1)
     for oldest, goes in ((None, True), (at + MINUTE, True), (at + timedelta(seconds=1), False), (at - MINUTE, False)):
-        matched = Matched(oldest, "process 5", {"c1": ago(minutes=30)})
-        decision = decided(box(None), proofs=Proofs(matched={"harbor": matched}, rules=(RUNNERS,)))
+        matched = Matched(oldest, "process 5", ("tb run",), {"c1": ago(minutes=30)})
+        resource = box(None, group="chess-1-of-1-2026-11-21__11-00-00")
+        decision = decided(resource, proofs=Proofs(matched={"harbor": matched}, rules=(RUNNERS,)))
         assert decision.reap is goes, oldest
+
+
+@pytest.mark.parametrize(
+    ("project", "command", "goes"),
+    [
+        ("chess-1-of-1-2026-11-20__09-30-00", "tb run -d core", True),
+        ("chess-1-of-1-2026-11-20__09-30-00", "tb runs resume --run-id 2026-11-20__09-30-00", False),
+        ("chess-1-of-1-2026-11-20__09-30-00", "python nightly.py", True),
+        ("chess-1-of-1-nightly", "tb run -d core", False),
+        ("chess", "tb run -d core", False),
+        (None, "tb run -d core", False),
+    ],
+)
+def test_a_younger_runner_keeps_what_it_may_have_taken_over(project: str | None, command: str, goes: bool) -> None:
+    """Compose's ``up`` uses a project of the same name as it is: a resumed run lives in what the killed one has made."""
+    matched = Matched(ago(minutes=30), "process 5", ("another", command), {"c1": ago(minutes=30)})
+    decision = decided(box(None, group=project), proofs=Proofs(matched={"harbor": matched}, rules=(RUNNERS,)))
+    assert decision.reap is goes
+
+
+@pytest.mark.parametrize(
+    ("preset", "name", "run"),
+    [
+        ("harbor", "chess__Ab3dEf7", None),
+        ("harbor", "chess__ab3def7", "chess__ab3def7"),
+        ("harbor", "chess__ab3def7__env", "chess__ab3def7"),
+        ("harbor", "chess__ab3def7__verifier__x-1", "chess__ab3def7"),
+        ("inspect-ai", "inspect-chess-iab3def", "inspect-chess-iab3def"),
+        ("mini-swe-agent", "minisweagent-0123abcd", "minisweagent-0123abcd"),
+        ("swe-bench", "sweb.eval.django__django-1.nightly", None),
+        ("openhands", "openhands-runtime-0123abcd", None),
+    ],
+)
+def test_a_name_is_of_one_run_only_where_its_runner_makes_up_each(preset: str, name: str, run: str | None) -> None:
+    assert PRESETS[preset].run_of(replace(RUNNING, name=name)) == run
+
+
+def test_what_was_taken_over_is_orphaned_from_when_the_last_runner_was_dead() -> None:
+    matched = {"harbor": Matched(since={"c1": ago(minutes=50)}, until=ago(minutes=4))}
+    resource = box(None, created_at=ago(hours=1), started_at=ago(hours=1))
+    assert decided(resource, proofs=Proofs(matched=matched, rules=(RUNNERS,))).reason is Reason.TOO_YOUNG
+    of_one_run = replace(resource, group="chess-1-of-1-2026-11-20__09-30-00")
+    assert decided(of_one_run, proofs=Proofs(matched=matched, rules=(RUNNERS,))).reason is Reason.ORPHANED
 
 
 def test_it_is_orphaned_from_when_that_was_seen_first() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from devkit.engine import PrivateEngine
 from tests.run import Program
 from tests.running.lab import until
-from tests.running.runners import RUNNERS, RealRunner, Runner, in_trial
+from tests.running.runners import RUNNERS, TERMINAL_BENCH, RealRunner, Runner, in_trial
 
 ROUNDS = int(os.environ.get("REAPER_RUNS_KILLED", "1"))
 CONFIG = """
@@ -79,10 +80,10 @@ class Host:
         config = CONFIG.format(preset=runner.preset, host=engine.host, processes=json.dumps(globs))
         (folder / "reaper.toml").write_text(config)
 
-    def begin(self, stack: ExitStack, job: str, *before: str) -> "subprocess.Popen[bytes]":
+    def begin(self, stack: ExitStack, job: str, *before: str, options: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
         """Start a job, and wait until its task waits in a container."""
         trials = len(in_trial(self.engine))
-        process = stack.enter_context(self.runner.job(job, before=before))
+        process = stack.enter_context(self.runner.job(job, *options, before=before))
         until(lambda: len(in_trial(self.engine)) > trials or process.poll() is not None, f"{job} is in no trial", 240.0)
         assert process.poll() is None, self.runner.said(job)
         return process
@@ -127,6 +128,31 @@ def test_what_a_killed_run_left_goes_and_what_a_living_one_has_stays(
         assert len(in_trial(engine)) == 1
         assert lives.poll() is None
     assert host.sweep(60) == dict.fromkeys(others, "deleted")
+
+
+@pytest.mark.engine
+@pytest.mark.engines("docker-28.5")
+def test_what_a_run_has_taken_over_from_a_killed_one_stays(engine: PrivateEngine, tmp_path: Path) -> None:
+    """Terminal-Bench uses the container that an earlier run with the same --run-id has left running."""
+    host = Host(engine, tmp_path, TERMINAL_BENCH)
+
+    def at_work() -> int:
+        (trial,) = in_trial(engine)
+        return len(engine.inspect(trial)["ExecIDs"] or ())
+
+    with ExitStack() as stack:
+        dies = host.begin(stack, "again", options=("--run-id", "nightly"))
+        assert host.sweep(5) == {}
+        dies.kill()
+        dies.wait()
+        host.grow_older()
+        left = at_work()
+        lives = stack.enter_context(host.runner.job("again", "--run-id", "nightly"))
+        until(lambda: at_work() > left or lives.poll() is not None, "the second run is in no trial", 60.0)
+        assert host.sweep(10) == {}
+        assert len(in_trial(engine)) == 1
+        assert lives.poll() is None, host.runner.said("again")
+    assert {*host.sweep(60).values()} == {"deleted"}
 
 
 @pytest.mark.engine

@@ -339,6 +339,11 @@ OF_THE_HOST = (
         "return unclear",
     ),
     Mutant(
+        "a runner keeps what an earlier one has made and it may have taken over",
+        "return run is None or any(",
+        "return run is not None and any(",
+    ),
+    Mutant(
         "evidence that cannot be saved keeps nothing",
         '            return f"an internal error, {type(error).__name__}"',
         "            raise",

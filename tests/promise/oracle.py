@@ -78,6 +78,7 @@ BUILDER = "buildx_buildkit_"
 
 COMPOSE = "com.docker.compose."
 OWNER = "reaper.owner"
+MADE_UP = "hb__a1b2c3d"  # a name that Harbor makes up for one trial: another run has another one
 LAUNCH = timedelta(seconds=2)  # by so much a process may seem to be younger than what it has made
 GRACE = timedelta(minutes=10)
 LONGEST_LEASE = timedelta(hours=24)
@@ -478,10 +479,11 @@ class Oracle:
         return found
 
     def _end_of_runners(self, thing: Container | Sandbox) -> datetime | None:
-        """When the last one ended that may have made it; where none ever ran, the globs may be misspelt."""
+        """When the last one ended that may have made it or taken it over; where none ran, the globs may be misspelt."""
         if not self.world.runners or thing.created is None:
             return None
-        ends = [end for began, end in self.world.runners if began <= thing.created + LAUNCH]
+        is_of_one_run = (thing.labels or {}).get(PROJECT) == MADE_UP
+        ends = [end for began, end in self.world.runners if began <= thing.created + LAUNCH or not is_of_one_run]
         return None if None in ends else max((end for end in ends if end is not None), default=thing.created)
 
     def _garbage(self, thing: Container | Sandbox, reasons: Reasons) -> None:

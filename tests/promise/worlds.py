@@ -165,7 +165,7 @@ PROJECTS = (
     _Project("chess", "/srv/a", "/srv/a/compose.yaml"),
     _Project("chess", "/srv/b", "/srv/b/compose.yaml"),
     _Project("zz__1", "/srv/z", "/srv/z/compose.yaml"),
-    _Project("hb", "/srv/t", min(oracle.IS_HARBOR_FILE)),
+    _Project(oracle.MADE_UP, "/srv/t", min(oracle.IS_HARBOR_FILE)),
 )
 
 

@@ -85,7 +85,7 @@ RUN printf '#!/bin/sh\ncase "$*" in *wait*|*send-keys*) touch /started; sleep 60
         "JOB/run-tests.sh": "#!/bin/sh\n",
         "JOB/tests/test_outputs.py": "",
     },
-    words=("run", "--dataset-path", "JOB", "--agent", "oracle", "--output-path", "jobs", "--run-id", "JOB"),
+    words=("run", "--dataset-path", "JOB", "--agent", "oracle", "--output-path", "jobs"),
 )
 INSPECT = Runner(
     preset="inspect-ai",
