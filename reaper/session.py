@@ -25,7 +25,7 @@ from reaper.sweep import connect
 from reaper.sweep.engines import Engines
 from reaper.sweep.plan import Plan
 from reaper.sweep.ports import Choose
-from reaper.sweep.pressure import Pressure, Relief, concerned, meter_of
+from reaper.sweep.pressure import Pressure, Relief, Turns, concerned, meter_of
 from reaper.sweep.sweep import Endpoint, Observer, Options, Stop, sweep
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Session:
         self.observer: Observer = _Observers(self.observers)
         if sockets is None:
             sockets, other = sockets_to_ask(os.environ), service_at(other_service(os.environ), os.environ, state=plan.state)
-        self.engines = Engines()
+        self.engines, self._turns = Engines(), Turns()
         self.leases = KnownLeases(plan.state, sockets, other)
         self.journal: Journal | None = None
         self._act, self._records_dry_runs = act, records_dry_runs
@@ -218,7 +218,7 @@ class Session:
             pressed = replace(options, due=due, choose=choose, safety_net=False)
             return await self.sweep(woken, pressed, endpoints=[endpoint], stop=stop)
 
-        return await Pressure(meter, disk or self.plan.disk, once, stop).relieve()
+        return await Pressure(meter, disk or self.plan.disk, once, stop, self._turns).relieve()
 
 
 async def _close(endpoint: Endpoint) -> None:

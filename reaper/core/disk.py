@@ -41,11 +41,13 @@ class DiskUsage:
         where: what was measured, for people: the path of the data root.
         rooms: by ``BYTES`` and ``INODES``, as far as there is such a limit.
         problem: why it could not be measured, and what to do.
+        file_system: the kernel's id of it; 0 where that is not known. Endpoints may share one.
     """
 
     where: str = ""
     rooms: Mapping[str, Room] = field(default_factory=dict)
     problem: str | None = None
+    file_system: int = 0
 
     def words(self) -> str:
         """How full it is: "92% of bytes, 3% of inodes"."""

@@ -4,7 +4,8 @@ Each round is a sweep like any other one: it lists, decides, inspects again and 
 much of it goes, and in which order, is decided here.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import anyio
@@ -25,6 +26,7 @@ SETTLED = 3
 IMAGES = frozenset({Rank.UNTAGGED, Rank.BUILT, Rank.PULLED})
 MEASURED = 50  # stopped containers that stay, for what is said of them
 NEARLY = 0.9  # of what has to come back: others write meanwhile
+TURN = 120.0  # seconds for which an endpoint waits while another one frees the same disk; that may be sick
 SHARED = 0.5  # of what should come back by what the ones before gave: how much of it is shared differs
 
 Run = Callable[[Choose], Awaitable[Report]]
@@ -98,6 +100,26 @@ class Relief:
         return f"{state}, and nothing more may be deleted{largest}"
 
 
+class Turns:
+    """One endpoint after the other frees a disk that they share: each would delete all that is to go there."""
+
+    def __init__(self) -> None:
+        self._disks: dict[int, anyio.Lock] = {}
+
+    @asynccontextmanager
+    async def take(self, file_system: int) -> AsyncIterator[bool]:
+        """Wait for a turn, but not for ever. Yields whether that took any time."""
+        disk = self._disks.setdefault(file_system, anyio.Lock()) if file_system else anyio.Lock()
+        must_wait = disk.locked()
+        with anyio.move_on_after(TURN) as scope:
+            await disk.acquire()
+        try:
+            yield must_wait
+        finally:
+            if not scope.cancelled_caught:
+                disk.release()
+
+
 @dataclass
 class Pressure:
     """One sweep under pressure of one endpoint.
@@ -107,6 +129,7 @@ class Pressure:
         thresholds: when it is too full, and when it is not any more.
         run: sweeps it once, for what it is given chooses.
         stop: ends it early.
+        turns: of the endpoints whose data are on one disk.
 
     Attributes:
         given: what has come back so far, by rank.
@@ -119,6 +142,7 @@ class Pressure:
     thresholds: Thresholds
     run: Run
     stop: Stop
+    turns: Turns = field(default_factory=Turns)
     given: dict[Rank, Yield] = field(default_factory=dict)
     tried: set[str] = field(default_factory=set)
     pruned: set[str] = field(default_factory=set)
@@ -126,10 +150,17 @@ class Pressure:
 
     async def relieve(self) -> Relief | None:
         """Delete until it is not too full or nothing more may go; None where there is no pressure."""
-        before = usage = await self.meter.usage()
-        sorts = self.thresholds.exceeded(usage)
-        if not sorts:
+        before = await self.meter.usage()
+        if not self.thresholds.exceeded(before):
             return None
+        async with self.turns.take(before.file_system) as waited:
+            if waited:
+                before = await self.meter.usage()
+            sorts = self.thresholds.exceeded(before)
+            return await self._relieve(before, sorts) if sorts else None
+
+    async def _relieve(self, before: DiskUsage, sorts: frozenset[str]) -> Relief:
+        usage = before
         reports: list[Report] = []
         exhausted = False
         while (missing := self.thresholds.missing(usage, sorts)) and not (self.stop.why or self.problem):

@@ -9,7 +9,7 @@ import pytest
 
 from reaper import exits
 from reaper.core.conditions import Policy
-from reaper.core.disk import BYTES, Level, Thresholds
+from reaper.core.disk import BYTES, DiskUsage, Level, Room, Thresholds
 from reaper.core.lease import Ending, Lease
 from reaper.core.model import CapHit, Kind, Outcome, Report, Resource
 from reaper.core.pressure import awake
@@ -20,7 +20,7 @@ from reaper.providers.base import Traits
 from reaper.providers.memory import Held, Rule
 from reaper.providers.memory.disk import MemoryDisk
 from reaper.sweep.ports import Choose, Options
-from reaper.sweep.pressure import Pressure, Relief, concerned, looked_again, measured, with_relief
+from reaper.sweep.pressure import TURN, Pressure, Relief, Turns, concerned, looked_again, measured, with_relief
 from reaper.sweep.result import SweepResult, sweep_result
 from reaper.sweep.runner import exit_code
 from reaper.sweep.sweep import sweep
@@ -45,6 +45,7 @@ class PressureLab(Lab):
         self.provider.meter = self.reader.meter = self.disk
         self.provider.traits = Traits(kinds=frozenset({Kind.CONTAINER, Kind.VOLUME, Kind.IMAGE}))
         self.rounds: list[list[str]] = []
+        self.turns = Turns()
 
     async def relieve(self, thresholds: Thresholds | None = None, **options: Any) -> Relief | None:
         endpoint = self.endpoint()
@@ -60,7 +61,7 @@ class PressureLab(Lab):
             self.rounds.append(sorted(one.name for one, _ in self.world.removals[before:]))
             return report
 
-        return await Pressure(self.disk, thresholds or Thresholds(), once, self.stop).relieve()
+        return await Pressure(self.disk, thresholds or Thresholds(), once, self.stop, self.turns).relieve()
 
     async def used(self) -> int:
         return round((await self.disk.usage()).rooms[BYTES].used / GIB)
@@ -105,6 +106,52 @@ async def test_containers_go_before_images_and_those_before_volumes() -> None:
     assert relief.relieved
     assert lab.rounds == [["c"], ["dangling"], ["acme/built:1"], ["acme/pulled:1"]]
     assert lab.left() == {"data"}
+
+
+class SharedDisk(MemoryDisk):
+    """A file system on which other engines have their data as well."""
+
+    mates: Sequence[MemoryDisk] = ()
+    number = 7
+
+    async def usage(self) -> DiskUsage:
+        rooms = [(await MemoryDisk.usage(disk)).rooms[BYTES] for disk in self.mates]
+        used = sum(room.used for room in rooms)
+        return DiskUsage("shared", {BYTES: Room(used, self.size - used)}, file_system=self.number)
+
+
+def on_one_disk(*labs: PressureLab) -> None:
+    for lab in labs:
+        lab.turns = labs[0].turns
+        lab.disk = SharedDisk(lab.world, lab.disk.size, late=lab.disk.late)
+        lab.provider.meter = lab.reader.meter = lab.disk
+    for lab in labs:
+        assert isinstance(lab.disk, SharedDisk)
+        lab.disk.mates = [other.disk for other in labs]
+
+
+@pytest.mark.parametrize("late", [0.0, 3.0])
+async def test_two_engines_on_one_disk_do_not_each_free_all_that_is_to_go(late: float) -> None:
+    """90 of 100 GiB are in use; three of 5 GiB bring it to low, whichever engine has them."""
+    labs = [PressureLab(*(large(f"{name}{number}", 5) for number in range(9)), late=late) for name in "ab"]
+    on_one_disk(*labs)
+    async with anyio.create_task_group() as group:
+        for lab in labs:
+            group.start_soon(lab.relieve)
+    assert await labs[0].used() == 75
+
+
+async def test_an_engine_that_hangs_does_not_keep_another_on_its_disk_from_being_swept() -> None:
+    hangs, works = (PressureLab(*(large(f"{name}{number}", 5) for number in range(9))) for name in "ab")
+    on_one_disk(hangs, works)
+    hangs.world.rules.append(Rule("list", hang=True))
+    async with anyio.create_task_group() as group:
+        group.start_soon(hangs.relieve)
+        await anyio.wait_all_tasks_blocked()
+        with anyio.fail_after(TURN + 60):
+            await works.relieve()
+        group.cancel_scope.cancel()
+    assert await works.used() == 75
 
 
 @pytest.mark.parametrize("late", [0.0, 3.0, 20.0, 30.0])

@@ -172,7 +172,7 @@ async def _of_file_system(path: str) -> DiskUsage:
         rooms = {BYTES: Room((seen.f_blocks - seen.f_bfree) * block, seen.f_bavail * block)}
         if seen.f_files:  # btrfs has no such limit
             rooms[INODES] = Room(seen.f_files - seen.f_ffree, seen.f_favail)
-        return DiskUsage(path, rooms)
+        return DiskUsage(path, rooms, file_system=seen.f_fsid)
     return DiskUsage(path, problem=f"{path} cannot be measured: its file system does not answer within {LOOK_WITHIN:g} s")
 
 
