@@ -1,11 +1,15 @@
 """A search index that lacks sandboxes: the database, which the older form of the listing reads, shows them."""
 
+from collections.abc import Container
 from datetime import timedelta
 
 import pytest
 
 from reaper.core.model import Report
 from reaper.retry.retrier import RetryPolicy
+from reaper.simulator.daytona.index import Index
+from reaper.simulator.daytona.model import Sandbox
+from reaper.simulator.daytona.query import Query
 from reaper.sweep.runner import exit_code
 from tests.daytona.lab import DAY, FRESH, HARBOR, HOUR, SECOND, Lab, everything, outcomes
 from tests.daytona.test_groups import in_session
@@ -140,3 +144,24 @@ async def test_what_is_made_after_the_listing_costs_no_walk_of_the_database() ->
 
 def held(report: Report) -> int:
     return sum(endpoint.held for endpoint in report.endpoints)
+
+
+async def test_a_listing_that_ends_too_early_keeps_no_session_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server reads a page by two queries; where one of its rows is destroyed between them, it names no next page."""
+    page, cut = Query.page, False
+
+    def cut_page(query: Query, index: Index, lost: Container[str] = ()) -> tuple[list[Sandbox], str | None]:
+        rows, cursor = page(query, index, lost)
+        return rows, None if cut else cursor
+
+    def begin() -> None:
+        nonlocal cut
+        cut = True
+
+    monkeypatch.setattr(Query, "page", cut_page)
+    async with Lab(behaviour=FRESH) as lab:
+        names = {f"{session}-{member}" for session in "abc" for member in range(3)}
+        for number, name in enumerate(sorted(names)):
+            lab.add(name, age=2 * DAY - number * SECOND, labels=in_session(name[0]))
+        lab.observer.on_decided = begin
+        assert outcomes(await lab.sweep(table={"page_size": 4})) == dict.fromkeys(names, "deleted")

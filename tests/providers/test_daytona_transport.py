@@ -3,6 +3,7 @@
 import ssl
 from base64 import b64encode
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -204,8 +205,10 @@ async def test_an_odd_redirect(location: str | None) -> None:
 
 
 async def test_a_wrong_api_url_says_what_is_wrong() -> None:
-    async with Lab() as lab, closing(client(lab.sim.daytona_url.removesuffix("/api"), lab.key)) as reader:
-        await refused(InvalidError, lambda: reader.list(direct), "no Daytona API.*ends in /api", key=lab.key)
+    """Outside of its API the server answers with the dashboard, whatever is asked; a wrong path in it is a 404."""
+    for url, kind, says in (("", UnreadableError, "a web page"), ("/api/v1", InvalidError, "no Daytona API")):
+        async with Lab() as lab, closing(client(lab.sim.daytona_url.removesuffix("/api") + url, lab.key)) as reader:
+            await refused(kind, partial(reader.list, direct), f"{says}.*ends in /api", key=lab.key)
 
 
 async def test_what_answers_with_html_is_no_daytona_api() -> None:

@@ -81,14 +81,13 @@ class DaytonaReader:
         self._links = links or Links()
         self._has_links = True
         self._database = Database(self._api, self.endpoint, organisation.page_size)
-        self._index_lacks = False  # whether the last listing had to be added to
         self._current = Current(
             self.endpoint,
             self._page,
             self._take,
             self.inspect,
             self._listed_state,
-            add=self._add_what_lacked,
+            add=lambda found, call: self._add_lacking(found, 0, call),
             add_newest=self._add_newest,
         )
         self._accepted = Accepted(Database(self._api, self.endpoint, organisation.page_size))
@@ -117,7 +116,7 @@ class DaytonaReader:
             unreadable += await self._take(page, found)
         before = len(found)
         await self._add_lacking(found, unreadable, call)
-        self._index_lacks = len(found) > before
+        self._current.is_incomplete = len(found) > before
         self._links.forget_all_but(found.keys())
         self._links.save()
         skew, error = self._skew
@@ -127,11 +126,6 @@ class DaytonaReader:
         """Add what the listing lacks, of which so many rows could not be read."""
         take = partial(self._take, found=found)
         await self._database.add_lacking(found, lambda: len(found) + unreadable, take, call)
-
-    async def _add_what_lacked(self, found: dict[str, Resource], call: Call) -> None:
-        """Likewise, where the last listing lacked something."""
-        if self._index_lacks:
-            await self._add_lacking(found, 0, call)
 
     async def _add_newest(self, found: dict[str, Resource], listed: AbstractSet[str], call: Call) -> None:
         """Add what is newer than these, and which a listing of what is new lacks."""

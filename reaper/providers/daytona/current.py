@@ -5,7 +5,7 @@ it is fresh.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from functools import partial
@@ -41,6 +41,9 @@ class Current:
         state: asks a listing for one by its id: its state, or None.
         add: adds to a table what the listing lacks.
         add_newest: likewise what was created last, and is none of those whose ids are given.
+
+    Attributes:
+        is_incomplete: whether the last listing had to be added to.
     """
 
     def __init__(
@@ -63,13 +66,16 @@ class Current:
         self._add_newest = add_newest
         self._view: Kept[Mapping[str, Sequence[Resource]]] = Kept(lambda took: took + max(SHARED_VIEW, 2 * took))
         self._news: Kept[Sequence[Resource]] = Kept(lambda _: SHARED_NEWS)
+        self.is_incomplete = False
         self._sweep: object = None
+        self._newest: datetime | None = None
         self._edges: Sequence[datetime] = ()
 
     def listed(self, found: Sequence[Resource], seconds: float) -> None:
         """All has been listed, in so many seconds: an older view of the sessions may lack what this listing has."""
         self._sweep, self._edges = object(), ()
         times = sorted(resource.created_at for resource in found if resource.created_at is not None)
+        self._newest = times[-1] if times else None
         if seconds > SLOW and len(times) >= PARTS * LEAST:
             self._edges = [times[number * len(times) // PARTS] for number in range(1, PARTS)]
 
@@ -94,13 +100,23 @@ class Current:
         async def read(_: Call) -> Mapping[str, Sequence[Resource]]:
             view: dict[str, list[Resource]] = {}
             found = await self._all(call)
-            await self._add(found, call)
+            if self.is_incomplete or self._may_end_early(found.values()):
+                await self._add(found, call)
             for listed in found.values():
                 if listed.group is not None:
                     view.setdefault(listed.group, []).append(listed)
             return view
 
         return read
+
+    def _may_end_early(self, found: Iterable[Resource]) -> bool:
+        """Whether what was listed before may be missing at the end of a listing, or of one of its parts.
+
+        The server reads a page of the database by two queries. Where one of its rows is destroyed between them, it names
+        no next page although there is one.
+        """
+        newest = max((at for resource in found if (at := resource.created_at) is not None), default=None)
+        return bool(self._edges) or (self._newest is not None and (newest is None or newest < self._newest))
 
     async def _all(self, call: Call) -> dict[str, Resource]:
         """All that there is, in parts by the time of creation where one listing after the other would take too long.
