@@ -47,16 +47,15 @@ def lives_in(engine: PrivateEngine, guests: list[str], host: str, way: str, *, s
     return ident
 
 
-def host(engine: PrivateEngine) -> str:
-    body = {
-        "Image": DEFAULT_IMAGE,
-        "Cmd": list(WAITS),
-        "Labels": OWNED,
-        "HostConfig": {"NetworkMode": "none", "IpcMode": "shareable"},
-    }
-    ident = str(engine.api.must("POST", "/containers/create?name=host", body)["Id"])
+def create(engine: PrivateEngine, name: str, mode: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> str:
+    body = {"Image": DEFAULT_IMAGE, "Cmd": list(WAITS), "Labels": dict(labels or {}), "HostConfig": mode}
+    ident = str(engine.api.must("POST", f"/containers/create?name={name}", body)["Id"])
     engine.start_container(ident)
     return ident
+
+
+def host(engine: PrivateEngine) -> str:
+    return create(engine, "host", {"NetworkMode": "none", "IpcMode": "shareable"}, OWNED)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -132,6 +131,27 @@ def test_one_whose_anonymous_volume_another_has_mounted_by_its_folder_stays(engi
     assert ended.outcomes() == {}
     assert reasons(ended)["host"] == "in_use"
     engine.remove("guest", force=True)
+    assert reaper("--once", "--stopped", "--json").outcomes() == {"host": "deleted"}
+
+
+@pytest.mark.engines("docker-20.10", "docker-28.5", "podman-5.8")
+def test_one_in_the_control_group_of_another_is_not_killed_with_it(
+    engine: PrivateEngine, reaper: Program, guests: list[str]
+) -> None:
+    """The runtime kills what is in the group of a container without a PID namespace of its own when that ends."""
+    engine.import_image()
+    ident = create(engine, "host", {"NetworkMode": "none", "PidMode": "host"}, OWNED)
+    group = f"/libpod_parent/libpod-{ident}" if engine.flavour.is_podman else f"/{engine.directory.name}/{ident}"
+    guests.append(create(engine, "guest", {"NetworkMode": "none", "CgroupParent": group}))
+    ended = reaper("--once", "--all", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == {}
+    assert reasons(ended)["host"] == "in_use"
+    engine.stop_container(ident)
+    engine.wait_state(guests[0], "exited")  # else the rule is for nothing
+    assert engine.inspect(guests[0])["State"]["ExitCode"] == 137
+    assert reaper("--once", "--stopped", "--json").outcomes() == {}
+    engine.remove(guests.pop())
     assert reaper("--once", "--stopped", "--json").outcomes() == {"host": "deleted"}
 
 

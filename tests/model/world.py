@@ -329,6 +329,7 @@ def _container(c: Container) -> truth.Container:
         network_mode=c.network_mode,
         pid_mode=str(host.get("PidMode") or ""),
         ipc_mode=str(host.get("IpcMode") or "private"),
+        cgroup_parent=str(host.get("CgroupParent") or ""),
         links=tuple(host.get("Links") or ()),
         volumes_from=tuple(host.get("VolumesFrom") or ()),
         networks=tuple(c.networks),

@@ -598,6 +598,11 @@ OF_PAIRS = (
         " | directory.holders(folders)",
         "",
     ),
+    Mutant(
+        "what is in a container's control group keeps it",
+        'containers |= set(_ID.findall(text(host.get("CgroupParent")) or ""))',
+        "containers |= set()",
+    ),
     Mutant("an overlay over a volume's folder is a use of that", "        found |= self.holders(links.containers)\n", ""),
     Mutant("a volume that is mounted from another one's folder is a use of that", " | directory.below(volumes)", ""),
     Mutant(

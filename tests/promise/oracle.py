@@ -723,6 +723,7 @@ class Oracle:
             for mode in (thing.network_mode, thing.pid_mode, thing.ipc_mode)
             if mode.startswith("container:")
         ]
+        references += [folder for folder in thing.cgroup_parent.split("/") if folder]
         references += [link.split(":")[0].removeprefix("/") for link in thing.links]
         references += [given.split(":")[0] for given in thing.volumes_from]
         for reference in references:

@@ -254,6 +254,7 @@ class Engine:
                 "NetworkMode": c.network_mode,
                 "PidMode": c.pid_mode,
                 "IpcMode": c.ipc_mode,
+                "CgroupParent": c.cgroup_parent,
                 "Links": list(c.links) or None,
                 "VolumesFrom": list(c.volumes_from) or None,
                 "RestartPolicy": {"Name": c.restart, "MaximumRetryCount": 0},

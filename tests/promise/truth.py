@@ -49,7 +49,7 @@ class Container:
     Args:
         image: the reference as its creator wrote it.
         exit_code: what the engine says; it says 0 of what runs, and nothing where it is None.
-        network_mode: as in HostConfig; likewise ``pid_mode``, ``ipc_mode``, ``links`` and ``volumes_from``.
+        network_mode: as in HostConfig; likewise ``pid_mode``, ``ipc_mode``, ``cgroup_parent``, ``links``, ``volumes_from``.
         pod: the id of the pod that it is in.
         auto_remove: whether a stop destroys it (``docker run --rm``).
         networks: names of networks that it is attached to. The engine gives their ids once it has been started.
@@ -70,6 +70,7 @@ class Container:
     network_mode: str = "default"
     pid_mode: str = ""
     ipc_mode: str = "private"
+    cgroup_parent: str = ""
     links: tuple[str, ...] = ()
     volumes_from: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()

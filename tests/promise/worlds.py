@@ -353,7 +353,7 @@ def _engine(draw: st.DrawFn, world: World) -> World:
 @st.composite
 def _related(draw: st.DrawFn, one: Container, others: list[Container], networks: list[Network]) -> Container:
     """Sometimes it depends on another one, or is on another's network."""
-    way = draw(rarely("", "network_mode", "pid_mode", "ipc_mode", "links", "volumes_from", "networks", weight=5))
+    way = draw(rarely("", "network_mode", "pid_mode", "ipc_mode", "links", "volumes_from", "cgroup", "networks", weight=5))
     if way == "networks" and networks:
         net = draw(st.sampled_from(networks)).name
         return replace(one, networks=tuple({*one.networks, net}), network_mode=net)
@@ -367,6 +367,7 @@ def _related(draw: st.DrawFn, one: Container, others: list[Container], networks:
         "network_mode": {"network_mode": f"container:{other.id}", "networks": ()},
         "pid_mode": {"pid_mode": f"container:{other.id}"},
         "ipc_mode": {"ipc_mode": f"container:{other.id}"},
+        "cgroup": {"cgroup_parent": f"/docker/{other.id}"},
     }
     return replace(one, **changes[way])
 

@@ -92,6 +92,14 @@ def test_the_folder_of_an_anonymous_volume_is_a_use_of_the_container_that_has_it
     assert "b" * 64 not in of_named.uses
 
 
+@pytest.mark.parametrize(
+    "folder", ["/docker/{}", "/docker/{}/nested", "/libpod_parent/libpod-{}", "machine.slice/docker-{}.scope"]
+)
+def test_one_in_the_control_group_of_another_depends_on_it(folder: str) -> None:
+    assert configured_links({"HostConfig": {"CgroupParent": folder.format("a" * 64)}}).containers == {"a" * 64}
+    assert configured_links({"HostConfig": {"CgroupParent": "/docker"}}).containers == frozenset()
+
+
 def test_what_lies_below_an_overlay_of_podman_is_used() -> None:
     """`-v FOLDER:/path:O`: the mount itself has another source, and a listing does not have the option at all."""
     volume, folder = "5" * 64, "/var/lib/containers/storage/volumes"

@@ -19,6 +19,7 @@ _MODES = ("NetworkMode", "PidMode", "IpcMode", "UTSMode", "UsernsMode", "Cgroupn
 _NO_NETWORK = ("default", "bridge", "host", "none")
 # In the options of a volume or a mount, as `device` or `lowerdir`.
 _VOLUME_FOLDER = re.compile(r"/volumes/([^/:,]+)(?=/_data(?:[/:,]|$)|/?(?:[:,]|$))")
+_ID = re.compile("[0-9a-f]{64}")
 _SHORT, _LONG = 12, 64  # characters: what is shorter is no beginning of an id, and a whole one is searched for in no list
 
 
@@ -82,6 +83,8 @@ def configured_links(row: Row) -> Links:
     places = networks_of(row)
     containers |= links_at_networks(row)
     containers |= {*texts(row.get("Dependencies"))}  # of Podman: see Pods.with_required
+    # One in another's control group is killed with it where that has no PID namespace of its own (runc).
+    containers |= set(_ID.findall(text(host.get("CgroupParent")) or ""))
     # Podman's ``-v FOLDER:/path:O`` has the folder there alone, as the lower one of an overlay.
     containers |= {name for bind in texts(host.get("Binds")) if "lowerdir=" in bind for name in volumes_in(bind)}
     # One that was never started has no id of its networks: Docker looks for the name when it starts it. Podman 4 has
