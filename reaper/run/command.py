@@ -21,6 +21,7 @@ from reaper.core.model import Report
 from reaper.core.owner_process import OWNER_LABEL
 from reaper.core.scope import LEASE_LABEL
 from reaper.errors import ConfigError, LeasesUnknownError
+from reaper.leases import peers
 from reaper.observers import outcomes
 from reaper.observers.hints import BEHIND, cap_hints
 from reaper.paths import is_there
@@ -129,6 +130,10 @@ def _max_age(text: str | None, bound: timedelta | None) -> timedelta | None:
 
 def _first_sweep(arguments: Namespace, sweep_once: Callable[[Namespace], int], *, strict: bool) -> int | None:
     """The exit code when the command must not be run; else None. stdout is the command's own."""
+    if (url := peers.service_url(os.environ)).startswith("unix://"):
+        from reaper.run import hold  # noqa: PLC0415 - databases and clients
+
+        hold.await_lost(url, _say)
     with foreground.dispositions_kept(), redirect_stdout(sys.stderr):
         code = sweep_once(arguments)
     if code in _NOT_WELL and not strict:
@@ -192,7 +197,7 @@ def _take(wanted: Run, scratch: Path | None) -> "Hold":
 
     Raises LeasesUnknownError, and ConfigError for claims that the service does not allow.
     """
-    from reaper.leases import peers, process, sources  # noqa: PLC0415
+    from reaper.leases import process, sources  # noqa: PLC0415
     from reaper.run import hold as holds  # noqa: PLC0415 - databases and clients
 
     plan, url, other = wanted.plan, peers.service_url(wanted.env), sources.other_service(wanted.env)

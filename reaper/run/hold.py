@@ -15,6 +15,7 @@ from reaper.errors import PASSING, ConfigError, LeasesUnknownError
 from reaper.leases.peers import is_trusted, listener
 from reaper.leases.process import OwnLease
 from reaper.leases.record import LeaseRecord, LeaseState
+from reaper.leases.served import ServedLeases
 from reaper.library.lease import HeldLease, lease
 from reaper.library.lease_client import LeaseRefusedError
 from reaper.observers.log import LogObserver
@@ -32,6 +33,8 @@ from reaper.sweep.sweep import Stop
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+LOST_FOR = 75.0  # seconds: a service that was just started gives each holder a minute
+LOOK_EVERY = 0.5
 IDENTIFY_WITHIN = 5.0  # seconds for all endpoints to say which they are
 
 
@@ -55,6 +58,27 @@ def _addresses(plan: Plan) -> frozenset[str]:
             return frozenset(endpoint.reader.identity for endpoint in session.endpoints)
 
     return anyio.run(read)
+
+
+def await_lost(url: str, say: Callable[[str], None]) -> None:
+    """Wait while leases of the service on this socket are about to end, since the connections of their holders are gone.
+
+    The sweep then takes what they cover. Else the command, where it resumes one that was killed, would find that running,
+    use it (as Compose's ``up`` does), and lose it moments later.
+    """
+    leases, until, said = ServedLeases(url.removeprefix("unix://")), time.monotonic() + LOST_FOR, False
+    while time.monotonic() < until:
+        try:
+            rows = leases.rows(state="open")
+        except LeasesUnknownError:
+            return  # the sweep says so
+        lost = [row for row in rows if row["state"] == LeaseState.RECONNECTING and row.get("heartbeat_seconds") is None]
+        if not lost:
+            return
+        if not said:
+            say(f"waiting for lease {lost[0]['id']}, whose holder is gone, to end")
+            said = True
+        time.sleep(LOOK_EVERY)
 
 
 class GuardedHold:

@@ -103,6 +103,22 @@ def test_those_that_are_killed_are_cleaned_up_after(program: Program, service: P
     assert found["mine"].endswith("(its connection was gone for 10 s)")
 
 
+def test_a_run_that_follows_a_killed_one_finds_nothing_of_it(program: Program, service: Program, served: Served) -> None:
+    """A command that resumes would use what it found, and lose it when the lease of the killed one has ended."""
+    with running(service) as daemon:
+        with started(program, *QUICKLY, "--", *Making({"mine": {}}, waits=True).words) as process:
+            assert process.stdout is not None
+            lease, _ = process.stdout.readline().split()
+            process.kill()
+        until(lambda: _states(daemon) == {lease: "reconnecting"}, "its end is not noticed", WINDOW)
+        before = len(served.left())
+        ended = program("run", "--", "true")
+        assert (before, ended.code) == (1, 0), ended.err
+        assert f"reaper run: waiting for lease {lease}, whose holder is gone, to end" in ended.err
+        assert served.left() == set()
+        assert daemon.stop() == 0
+
+
 def test_its_claims_end_with_the_command_though_it_is_killed_while_it_cleans_up(
     program: Program, service: Program, served: Served
 ) -> None:
