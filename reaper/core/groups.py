@@ -9,7 +9,7 @@ from reaper.core.durations import human, shifted
 from reaper.core.group_actions import common, given
 from reaper.core.identity import GroupKey, GroupName, lacks_place, unclear_key
 from reaper.core.layers import images_below
-from reaper.core.model import Action, Decision, Kind, Reason, Remembered, Resource, Verdict
+from reaper.core.model import Action, Decision, Kind, Reason, Resource, Verdict
 from reaper.core.narrowing import is_oneoff
 from reaper.core.owners import is_left_of_project, why_not_built_for
 from reaper.core.rules import Judge
@@ -286,10 +286,9 @@ class Units:
                 match = max(matches, key=lambda m: m.policy.action.strength, default=None)
                 if not by.reap or by.owner is None or match is None:
                     continue
-                remembered = resource.remembered or Remembered(by.owner, self.judge.now)
                 self.decisions[i] = replace(
                     by,
-                    resource=replace(resource, group=None, alone=True, remembered=remembered),
+                    resource=self.judge.owners.alone(resource, by.owner, self.judge.now),
                     reason=match.reason,
                     brief=match.phrase,
                     said=match.say,

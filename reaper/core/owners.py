@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property, lru_cache
 
 from reaper.core.identity import MADE_BY_COMPOSE, SERVICE_LABEL, GroupKey, Groups
 from reaper.core.image_references import familiar
-from reaper.core.model import Kind, Resource
+from reaper.core.model import Kind, Remembered, Resource
 from reaper.core.presets import PROJECT_NAME, Preset, in_force, known
 from reaper.core.scope import Scope, Selector, as_scope_reads, image_matches, label_matches, references
 
@@ -234,6 +235,13 @@ class Owners:
         if (preset := self._of_project_name(image)) is not None:
             return _preset_ownership(preset.name, PROJECT_NAME)
         return self._remembered(image) or self._of_project(image)
+
+    def alone(self, resource: Resource, owner: str, now: datetime) -> Resource:
+        """A one-off container as it is taken without its project, whose signs it is not shown to have then: remembered."""
+        alone = replace(resource, group=None, alone=True)
+        if self.owner(alone) is not None:
+            return alone
+        return replace(alone, remembered=Remembered(f"{owner.removesuffix(_IN_PROJECT)}{_IN_PROJECT}", now))
 
     def namesake(self, resource: Resource) -> Ownership | None:
         """What owns another group of the same name, if something does: people may take the two for one."""

@@ -29,6 +29,8 @@ def configured(config: Config, seed: int) -> Config:
         rng = random.Random(f"instances/config/{seed}")
         idle = Policy("kept-alive", ("sandbox",), idle_for=rng.choice((30 * MINUTE, HOUR)), keepalive=True)
         config = replace(config, policies=(*config.policies, idle), everything_goes=rng.random() < 0.1)
+    if has_pressure(seed):
+        config = _with_pressure(config, random.Random(f"pressure/config/{seed}"))
     if has_conditions(seed):
         config = _with_conditions(config, random.Random(f"conditions/config/{seed}"))
     return config
@@ -50,6 +52,9 @@ def _with_conditions(config: Config, rng: random.Random) -> Config:
     if rng.random() < 0.4:
         codes = rng.choice((("nonzero",), ("zero",), (0,), (137, 143)))
         policies.append(Policy("by-code", ("container",), stopped_for=rng.choice((MINUTE, HOUR)), exit_codes=codes))
+    if rng.random() < 0.5:
+        span, action = rng.choice((MINUTE, HOUR)), rng.choice(("delete", "delete", "stop"))
+        policies.append(Policy("one-offs", ("container",), action, older_than=span, oneoff=True))
     return replace(config, policies=tuple(policies), everything_goes=config.everything_goes and rng.random() < 0.1)
 
 
@@ -69,6 +74,29 @@ def loses_state(seed: int) -> bool:
 def shares_state(seed: int) -> bool:
     """Whether two processes that sweep at the same time have one state directory."""
     return random.Random(f"shares/{seed}").random() < 0.5
+
+
+def has_pressure(seed: int) -> bool:
+    """Whether policies run only while a disk is too full."""
+    return not has_quotas(seed) and random.Random(f"pressure/{seed}").random() < 0.3
+
+
+def _with_pressure(config: Config, rng: random.Random) -> Config:
+    found = [
+        Policy("pressed-containers", ("container",), older_than=rng.choice((MINUTE, HOUR)), only_under_pressure=True),
+        Policy("pressed-stopped", ("container",), stopped_for=rng.choice((MINUTE, HOUR)), only_under_pressure=True),
+        Policy("pressed-images", ("image",), unused_for=10 * MINUTE, only_under_pressure=True),
+        Policy("pressed-volumes", ("volume", "image"), older_than=HOUR, only_under_pressure=True),
+    ]
+    for number in (0, 1):
+        found[number] = replace(found[number], with_project=FOLLOWERS) if rng.random() < 0.3 else found[number]
+    policies = (*config.policies, *rng.sample(found, rng.choice((1, 2, 3))))
+    return replace(config, policies=policies, everything_goes=False)
+
+
+def disk_size(seed: int, number: int) -> int:
+    """How many things are on the disk of an engine at the most."""
+    return random.Random(f"disk/{seed}/{number}").choice((6, 8, 10, 14, 20))
 
 
 def has_instances(seed: int) -> bool:

@@ -44,11 +44,13 @@ from reaper.session import Session
 from reaper.simulator.faults import Handler
 from reaper.sweep import connect
 from reaper.sweep.plan import Plan
-from reaper.sweep.ports import Observer, Options, Stop
+from reaper.sweep.ports import Endpoint, Observer, Options, Stop
+from reaper.sweep.pressure import Relief, with_relief
 from reaper.sweep.result import SweepResult
 from reaper.sweep.runner import exit_code
 from tests.daytona.loop import LoopClock
 from tests.model import features, script, state_files
+from tests.model.disk import Meter
 from tests.model.script import Mode, Step
 from tests.model.watch import BrokenPromiseError, Watch, is_lost_when_stopped
 from tests.model.wire import Network, joined
@@ -106,6 +108,8 @@ class Play:
         self.folder = folder
         self.clock = LoopClock(truth.NOW)
         self.world = World(seed, self.clock, script.config(seed))
+        for number, place in enumerate(self.world.dockers):
+            place.disk = features.disk_size(seed, number)
         self.watch = Watch(self.world)
         self.network = Network(seed)
         self.rules: Rules = program.rules(truth.World(self.world.config))
@@ -185,6 +189,7 @@ class Play:
 
     def session(self, options: Options, reaper: str = "a") -> Session:
         """A session of a process of its own."""
+        has_disks = features.has_pressure(self.played.seed)
         plan = Plan(
             endpoints=self.specs(),
             rules=self.rules,
@@ -195,17 +200,33 @@ class Play:
             evidence=self.evidence,
             quotas=self.quotas,
         )
-        return Session(plan, sockets=(), observers=[_Bugs(self.watch)], clock=self.clock.now)
+        made = _OnDisks(plan, sockets=(), observers=[_Bugs(self.watch)], clock=self.clock.now)
+        made.places = self.world.dockers if has_disks else ()
+        return made
 
     async def once(self, options: Options, reaper: str = "a", leases: Callable[[], Leases] | None = None) -> Report:
         """What ``reaper --once`` does."""
         self.played.sweeps += 1
         async with self.session(options, reaper) as session:
             known = leases or KnownLeases(self.folder / "a", ())
-            stop = Stop()
-            report = await stop.within(TIMEOUT, lambda: session.sweep(options=options, leases=known, stop=stop))
+            stop, its_own = Stop(), reaper == "a" and leases is None
+            has_disks = its_own and options.act and features.has_pressure(self.played.seed)
+            report = await stop.within(TIMEOUT, lambda: self._swept(session, options, known, stop, has_disks=has_disks))
         self.log_report(report)
         return report
+
+    async def _swept(
+        self, session: Session, options: Options, leases: Callable[[], Leases], stop: Stop, *, has_disks: bool
+    ) -> Report:
+        """A sweep, after one under pressure where a disk is too full."""
+        found: dict[str, Relief] = {}
+        for endpoint in session.endpoints if has_disks else ():
+            if (relief := await session.relieve(endpoint, options=options, stop=stop)) is not None:
+                found[endpoint.reader.endpoint] = relief
+        for place in self.world.places if self.watch.reapers == 1 else ():
+            place.pressed = False
+        report = await session.sweep(options=options, leases=leases, stop=stop)
+        return with_relief(report, found, {name: relief.after for name, relief in found.items()}, session.plan.disk)
 
     def log_report(self, report: Report) -> None:
         """Note what a sweep said."""
@@ -421,7 +442,8 @@ class Play:
         if self.quotas and alone:
             self.watch.check_quotas()
         if options.max_deletions is not None:
-            self.watch.check_cap(report, options.max_deletions)
+            passes = 2 if features.has_pressure(self.played.seed) else 1
+            self.watch.check_cap(report, passes * options.max_deletions)
         self.watch.check_journal(self.folder / "a")
         for wrong in state_files.wrong_records(self.folder / "a", report, began):
             self.watch.fail(wrong)
@@ -582,6 +604,21 @@ class Play:
         return [key for key in halts if not {truth.PROJECT, truth.SESSION} & (known.things[key].labels or {}).keys()]
 
 
+class _OnDisks(Session):
+    """A session whose engines, those of ``places``, have disks."""
+
+    places: Sequence[DockerPlace] = ()
+
+    def connect(self, plan: Plan) -> list[Endpoint]:
+        """See ``Session``."""
+        found = super().connect(plan)
+        for endpoint in found:
+            for place in self.places:
+                if place.name == endpoint.reader.endpoint:
+                    endpoint.reader.meter = Meter(place, random.Random(f"meter/{place.made}"))  # type: ignore[attr-defined]
+        return found
+
+
 class _Watching:
     """Holds each sweep of the service against the oracle."""
 
@@ -613,6 +650,9 @@ class _Watching:
 
     def watching(self, endpoint: str, *, connected: bool, error: str = "") -> None:
         pass
+
+    def disk(self, *_: object, **__: object) -> None:
+        """Nothing to say."""
 
 
 def _listing(path: str, answer: bytes, kind: str) -> bytes:

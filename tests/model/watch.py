@@ -88,6 +88,7 @@ class Watch:
         self.signs.clear()
         place.acted.clear()
         place.exceeded.clear()
+        place.pressed = False
 
     def raise_what_is_wrong(self) -> None:
         """Raise BrokenPromiseError if anything is."""
@@ -263,7 +264,8 @@ class Watch:
             if len(ids) != len(set(ids)):
                 self.fail(f"two results for one of {ids}")
             reaped = {decision.resource.id for decision in endpoint.decisions if decision.reap}
-            if alone and (unsaid := self.asked[place.name] - reaped):
+            said = reaped | {result.decision.resource.id for result in endpoint.results}  # some of what went before
+            if alone and (unsaid := self.asked[place.name] - said):
                 self.fail(f"{sorted(unsaid)} on {place.name} was to be deleted, and the report says so nowhere")
             for result in endpoint.results:
                 name = f"{result.decision.resource.kind} {result.decision.resource.name} on {place.name}"

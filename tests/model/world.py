@@ -118,6 +118,8 @@ class Place:
         did: how far the program has gone with each of what it has acted on.
         exceeded: of which quotas, and values of their labels, more was there since the sweep began.
         use: what is known of the use of networks, volumes and images; None where no policy asks for it.
+        pressed: whether the program has seen since the sweep began that its disk is too full, and not that it is no more.
+        disk: how much is on it at the most.
     """
 
     provider: ClassVar[str]
@@ -131,6 +133,8 @@ class Place:
     did: dict[str, str] = field(default_factory=dict)
     exceeded: set[tuple[str, str]] = field(default_factory=set)
     use: Use | None = None
+    pressed: bool = False
+    disk: int = 0
 
     def world(self, config: Config, now: datetime, leases: tuple[truth.Lease, ...]) -> truth.World:
         """What it holds now."""
@@ -203,6 +207,7 @@ class DockerPlace(Place):
             begun=frozenset(self.begun),
             dead={label: ended + self.skew for label, ended in self.host.dead(local=True).items()},
             runners=tuple((began + self.skew, ended and ended + self.skew) for began, ended in self.host.runners()),
+            pressed=self.pressed,
         )
         return found if self.use is None else self.use.noted(found, {i.id: _moment(i.tagged) for i in engine.images})
 

@@ -135,7 +135,8 @@ class Oracle:
         self.world = world
         self.config = world.config
         self.deed = deed
-        self.policies = [policy for policy in world.config.policies if DEEDS.index(policy.action) >= DEEDS.index(deed)]
+        awake = (policy for policy in world.config.policies if world.pressed or not policy.only_under_pressure)
+        self.policies = [policy for policy in awake if DEEDS.index(policy.action) >= DEEDS.index(deed)]
         self.images = {image.id: image for image in world.images if not image.missing}
         self.things: dict[str, Thing] = {}
         for thing in things(world):
@@ -150,6 +151,7 @@ class Oracle:
             if session := (labels := sandbox.labels or {}).get(SESSION):
                 self.sessions[session][labels.get(INSTANCE, "")].append(sandbox)
         alone = {name: self._alone(thing) for name, thing in self.things.items()}
+        self.oneoffs = {c.id for c in world.containers if self._is_taken_as_oneoff(c) and not alone[c.id].never}
         self.never = {name: reasons.never for name, reasons in alone.items() if reasons.never}
         self._spread(self.never)
         stays = {name: [*reasons.never, *reasons.open] for name, reasons in alone.items() if reasons.never or reasons.open}
@@ -383,8 +385,9 @@ class Oracle:
             return False
         if policy.names and not any(NAME_PATTERNS[pattern](thing.name) for pattern in policy.names):
             return False
+        is_meant = not policy.oneoff or (isinstance(thing, Container) and self._own(thing).get(ONEOFF) == "True")
         exited_so = not policy.exit_codes or self._exited_so(thing, policy.exit_codes)
-        if self._left_out(thing, policy) or not self._is_open(policy) or not exited_so:
+        if self._left_out(thing, policy) or not self._is_open(policy) or not exited_so or not is_meant:
             return False
         words = {thing.state, WORDS.get(thing.state, "running" if thing.state in RUNNING else thing.state)}
         if thing.state == "created":
@@ -395,6 +398,11 @@ class Oracle:
             if thing.state == "archived" and "archived" not in policy.states:
                 return False
         return all(self._old_enough(thing, policy)) and (not policy.keepalive or self._kept_alive(thing, policy))
+
+    def _is_taken_as_oneoff(self, container: Container) -> bool:
+        """Whether a policy takes it by itself, and not with its project: a container of ``docker compose run``."""
+        labels = container.labels or {}
+        return any(policy.oneoff and self._matches(container, policy, labels) for policy in self.policies)
 
     def _kept_alive(self, thing: Container | Sandbox, policy: Policy) -> bool:
         """Whether its runner refreshes its activity, and the platform by its order stops what had none for so long."""
@@ -672,6 +680,7 @@ class Oracle:
         for unit, members in self.units.items():
             if any(key(member) in kept for member in members):
                 mates = self._of_project(unit[0]) if cautious else members  # two of a name may be one that was moved
+                mates = [member for member in mates if member.id not in self.oneoffs]
                 yield from ((key(member), "its project has one that is kept") for member in mates)
                 yield from ((key(n), "its project is kept") for n in self._labelled(self.world.networks, unit[0]))
                 yield from ((key(v), "its project is kept") for v in self._labelled(self.world.volumes, unit[0]))

@@ -126,6 +126,8 @@ def _narrowed(policy: truth.Policy) -> dict[str, Any]:
     found |= {"exclude": excluded} if any(excluded.values()) else {}
     found |= {"window": "-".join(policy.window)} if policy.window is not None else {}
     found |= {"keepalive": True} if policy.keepalive else {}
+    found |= {"oneoff": True} if policy.oneoff else {}
+    found |= {"under_pressure": True} if policy.only_under_pressure else {}
     found |= {"with_project": policy.with_project} if policy.with_project != ("network",) else {}
     found |= {"all": True} if policy.everything else {}
     return found | {"exclusive": policy.exclusive}

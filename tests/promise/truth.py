@@ -213,6 +213,8 @@ class Policy:
     window: tuple[str, str] | None = None
     unused_for: timedelta | None = None
     with_project: tuple[str, ...] = ("network",)
+    only_under_pressure: bool = False
+    oneoff: bool = False
 
 
 @dataclass(frozen=True)
@@ -275,6 +277,7 @@ class World:
         called: the tags that an image had last, by its id.
         exceeded: of which quotas, and values of their labels, more was there since the sweep began.
         steady: since when the program has watched without a gap, where that is sure.
+        pressed: whether its disk is too full.
     """
 
     config: Config
@@ -297,3 +300,4 @@ class World:
     called: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     exceeded: frozenset[tuple[str, str]] = frozenset()
     steady: datetime | None = None
+    pressed: bool = False

@@ -785,6 +785,22 @@ async def test_a_one_off_container_that_the_client_container_owns_goes() -> None
     assert await swept.outcomes() == {"run": "deleted"}
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["at once", "remembered"])
+async def test_a_one_off_container_that_is_owned_by_the_signs_of_its_project_goes(tmp_path: Path, known: bool) -> None:
+    files = "/opt/lib/harbor/environments/docker/docker-compose-build.yaml"
+    labels = {"com.docker.compose.project": "p", "com.docker.compose.project.config_files": files}
+    oneoff = stopped("run", group="p", labels={**labels, "com.docker.compose.oneoff": "True"}, image=FOREIGN)
+    web = running("web", group="p", labels=labels, image=FOREIGN, hours=1)
+    later = Policy("oneoff", frozenset({Kind.CONTAINER}), stopped_for=HOUR, oneoff=True)
+    swept = lab(oneoff, web, by=replace(rules(later), scope=Scope(presets=("harbor",))), state=tmp_path)
+    if known:
+        swept.world.rules.append(Rule("delete", "run", error=ServerError("500")))
+        assert await swept.outcomes() == {"run": "failed"}
+        swept.world.rules.clear()
+    assert await swept.outcomes() == {"run": "deleted"}
+    assert swept.left() == {"web"}
+
+
 async def test_a_one_off_container_that_failed_to_go_is_still_owned_without_the_client_container(tmp_path: Path) -> None:
     labels = {"com.docker.compose.project": "p"}
     oneoff = stopped("run", group="p", labels={**labels, "com.docker.compose.oneoff": "True"}, image=FOREIGN)
