@@ -14,6 +14,7 @@ from reaper.core.model import Kind
 from reaper.providers.base import Also
 from reaper.providers.docker.client import DockerProvider
 from reaper.providers.docker.settings import DockerTable
+from reaper.providers.docker.use_events import used
 from tests import needs
 from tests.providers.lab import NAME, direct
 from tests.simulator.docker_world import World
@@ -35,6 +36,13 @@ async def test_what_has_just_been_used_is_told_at_any_time_of_a_second() -> None
             assert found.complete, number
             mark = found.mark
         await provider.close()
+
+
+@pytest.mark.parametrize("action", ["mount", "unmount"])
+async def test_an_image_that_a_person_mounts_on_podman_is_used(action: str) -> None:
+    """`podman image mount`, as Podman 5.8 tells of it; it would delete the image under the mount."""
+    event = {"Type": "image", "Action": action, "Actor": {"ID": "a" * 64, "Attributes": {"image": "", "name": ""}}}
+    assert set(used([event])) == {f"sha256:{'a' * 64}"}
 
 
 @pytest.mark.engines(*needs.ENGINES)

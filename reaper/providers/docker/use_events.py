@@ -8,7 +8,7 @@ from typing import Any
 from reaper.providers.parsing import text
 
 _ARRIVES = frozenset({"pull", "tag", "load", "loadfromarchive", "import", "create", "build"})  # the fourth is Podman's
-_IMAGE = _ARRIVES | {"push", "save"}
+_IMAGE = _ARRIVES | {"push", "save", "mount", "unmount"}  # these two are Podman's (podman image mount)
 _VOLUME = frozenset({"create", "mount", "unmount"})
 _NETWORK = frozenset({"create", "connect", "disconnect"})
 _DELETED = {"image": ("delete", "remove"), "volume": ("destroy", "remove")}  # Podman says remove
