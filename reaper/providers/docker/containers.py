@@ -170,6 +170,11 @@ def _labels_of_anonymous_volumes(host: Row) -> Mapping[str, str] | None:
     return found or None
 
 
+def _inherited(found: Mapping[str, str] | None, image: object, image_id: object) -> frozenset[str] | None:
+    """Which labels came with the image: none where there are none, or no image (``podman run --rootfs``); else unknown."""
+    return frozenset() if not found or (image, image_id) == ("", "sha256:") else None
+
+
 def listed_container(
     row: Row, endpoint: str, directory: Directory | None = None, known: Mapping[str, Links] | None = None
 ) -> Resource:
@@ -189,7 +194,7 @@ def listed_container(
     names = row.get("Names")
     shortest = min((_name(name) for name in names), key=lambda n: n.count("/")) if isinstance(names, list) and names else ""
     found = labels(row.get("Labels"))
-    inherited = None if found else frozenset[str]()
+    inherited = _inherited(found, row.get("Image"), row.get("ImageID"))
     image = text(row.get("Image"))
     try:
         created = epoch(row.get("Created"))
@@ -248,7 +253,7 @@ def inspected_container(row: Row, endpoint: str, directory: Directory | None = N
     state, config, host = table(row.get("State")), table(row.get("Config")), table(row.get("HostConfig"))
     raw_state = text(state.get("Status")) or ""
     found = labels(config.get("Labels"))
-    inherited = None if found else frozenset[str]()
+    inherited = _inherited(found, config.get("Image"), row.get("Image"))
     image = text(config.get("Image"))
     name = _name(row.get("Name"))
     unreadable = None
