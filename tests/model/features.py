@@ -10,6 +10,7 @@ from tests.promise.truth import Config, Policy, Quota
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 FOLLOWERS = ("network", "volume", "image")
+PLACES = (("engine-0",), ("engine-1", "org-0"), ("org-0",))
 BOTH = ("container", "sandbox")
 WINDOWS = (("11:50", "12:30"), ("19:00", "20:00"), ("22:00", "06:00"), ("00:00", "12:00"))
 
@@ -52,6 +53,9 @@ def _with_conditions(config: Config, rng: random.Random) -> Config:
     if rng.random() < 0.4:
         codes = rng.choice((("nonzero",), ("zero",), (0,), (137, 143)))
         policies.append(Policy("by-code", ("container",), stopped_for=rng.choice((MINUTE, HOUR)), exit_codes=codes))
+    policies = [replace(one, endpoints=rng.choice(((),) * 4 + PLACES)) for one in policies]
+    if any("image" in policy.kinds for policy in policies) and rng.random() < 0.5:
+        policies.append(Policy("untagged", ("image",), unused_for=10 * MINUTE, untagged=True))
     if rng.random() < 0.5:
         span, action = rng.choice((MINUTE, HOUR)), rng.choice(("delete", "delete", "stop"))
         policies.append(Policy("one-offs", ("container",), action, older_than=span, oneoff=True))

@@ -445,7 +445,8 @@ class Play:
             passes = 2 if features.has_pressure(self.played.seed) else 1
             self.watch.check_cap(report, passes * options.max_deletions)
         self.watch.check_journal(self.folder / "a")
-        for wrong in state_files.wrong_records(self.folder / "a", report, began):
+        records = state_files.wrong_records(self.folder / "a", report, began)
+        for wrong in (*records, *state_files.wrong_document(report, exit_code(report))):
             self.watch.fail(wrong)
 
     async def _dry(self, rng: random.Random) -> None:

@@ -1,5 +1,6 @@
 """The state directories of the program: how they are lost or damaged between sweeps, and what a dry run leaves of them."""
 
+import json
 import random
 import shutil
 import sqlite3
@@ -10,7 +11,11 @@ from pathlib import Path
 from reaper.core.model import Report
 from reaper.observers.journal import NAME as JOURNAL
 from reaper.observers.journal_rows import entry, spell
+from reaper.observers.json_report import report_document
+from tests import schemas
 
+SCHEMA = Path(__file__).parents[2] / "reaper" / "schemas" / "report.schema.json"
+VALIDATOR = schemas.validator(json.loads(SCHEMA.read_text()))
 WAYS = ("gone", "gone", "empty", "half", "garbage", "later version", "folder")
 
 
@@ -48,6 +53,17 @@ def repair(folder: Path) -> None:
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.is_dir() and path.suffix == ".json":
             path.rmdir()
+
+
+def wrong_document(report: Report, code: int) -> list[str]:
+    """What is wrong with the JSON report of a sweep: all that was done stands in it."""
+    document = json.loads(report_document(report, "once", code))
+    wrong = [error.message for error in VALIDATOR.iter_errors(document)]
+    for endpoint, shown in zip(report.endpoints, document["endpoints"], strict=True):
+        said = {one["id"] for one in shown["resources"] if one["outcome"] is not None}
+        done = {one.decision.resource.id for one in endpoint.results if one.look is not None and one.look.acted}
+        wrong += [f"{endpoint.endpoint}: {sorted(done - said)} was acted on, and has no outcome"] if done - said else []
+    return [f"the JSON report: {one}" for one in wrong]
 
 
 def wrong_records(folder: Path, report: Report, began: datetime) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from reaper.core.model import Decision, Kind, Outcome, Report
+from reaper.core.model import Decision, Kind, Outcome, Reason, Report
 from reaper.simulator.faults import Handler
 from tests.model.world import Place, World
 from tests.promise import limits, oracle, truth
@@ -291,11 +291,14 @@ class Watch:
         return now.state in oracle.RUNNING and now.started == before.started
 
     def check_cap(self, report: Report, cap: int) -> None:
-        """No more was to be deleted than both caps together allow."""
+        """No more of what leases have left, nor of all else, was to be deleted than the cap of each allows."""
         for endpoint in report.endpoints:
-            asked = len(self.asked[endpoint.endpoint])
-            if asked > 2 * cap:
-                self.fail(f"{asked} deletions on {endpoint.endpoint} with a cap of {cap}")
+            asked = self.asked[endpoint.endpoint]
+            done = [result.decision for result in endpoint.results if result.decision.resource.id in asked]
+            of_leases = sum(decision.reason is Reason.LEASE_ENDED for decision in done)
+            others = sum(decision.lease is None and decision.reap for decision in done)
+            if max(of_leases, others) > cap:
+                self.fail(f"{of_leases} and {others} deletions on {endpoint.endpoint} with a cap of {cap} for each")
 
     def check_quotas(self) -> None:
         """Nothing was to be deleted for a quota that was kept to without it: it ran alone."""

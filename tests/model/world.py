@@ -462,7 +462,8 @@ class World(Builds, Crowds):
         """What a place holds now, with the leases that count there; ``sure``: what the program is sure to know of it."""
         now = self.clock.now()
         leases = tuple(run.lease(now, place.skew, place.name, sure=sure) for run in self.runs.values())
-        world = place.world(self.config, now, leases)
+        policies = tuple(one for one in self.config.policies if not one.endpoints or place.name in one.endpoints)
+        world = place.world(replace(self.config, policies=policies), now, leases)
         if sure:
             world = replace(world, dead=self.host.surely(world.dead, place.skew))
         if not self.config.quotas:

@@ -153,6 +153,8 @@ def _unmet(oracle: "Oracle", thing: Follower, policy: Policy) -> Iterator[str]:
         yield "its name is another"
     if not oracle._is_open(policy) or oracle._excluded(thing, policy):
         yield "it is left out"
+    if policy.untagged and isinstance(thing, Image) and thing.tags:
+        yield "it has a tag"
     world = oracle.world
     if policy.older_than is not None and (thing.created is None or world.now - thing.created < policy.older_than):
         yield "it is young"

@@ -76,7 +76,12 @@ def rules(world: World) -> Rules:
         "restart_policies": config.restart_policies,
     }
     policies = [_policy(policy) for policy in config.policies]
-    tables = {"scope": scope, "protect": protect, "policy": policies, "owner": owner}
+    tables: dict[str, Any] = {"scope": scope, "protect": protect, "policy": policies, "owner": owner}
+    for name in sorted({name for policy in config.policies for name in policy.endpoints}):
+        kind = "docker" if name.startswith("engine") else "daytona"
+        tables.setdefault(kind, []).append(
+            {"name": name, **({"host": f"unix:///run/{name}.sock"} if kind == "docker" else {})}
+        )
     found = Settings.model_validate(tables).rules()
     if config.everything_goes:
         every = Policy("--all", frozenset({Kind.CONTAINER, Kind.SANDBOX}), every_resource=True)
@@ -127,6 +132,8 @@ def _narrowed(policy: truth.Policy) -> dict[str, Any]:
     found |= {"window": "-".join(policy.window)} if policy.window is not None else {}
     found |= {"keepalive": True} if policy.keepalive else {}
     found |= {"oneoff": True} if policy.oneoff else {}
+    found |= {"untagged": True} if policy.untagged else {}
+    found |= {"endpoints": policy.endpoints} if policy.endpoints else {}
     found |= {"under_pressure": True} if policy.only_under_pressure else {}
     found |= {"with_project": policy.with_project} if policy.with_project != ("network",) else {}
     found |= {"all": True} if policy.everything else {}

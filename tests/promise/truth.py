@@ -215,6 +215,8 @@ class Policy:
     with_project: tuple[str, ...] = ("network",)
     only_under_pressure: bool = False
     oneoff: bool = False
+    untagged: bool = False
+    endpoints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
