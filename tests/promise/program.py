@@ -78,10 +78,10 @@ def rules(world: World) -> Rules:
     policies = [_policy(policy) for policy in config.policies]
     tables: dict[str, Any] = {"scope": scope, "protect": protect, "policy": policies, "owner": owner}
     for name in sorted({name for policy in config.policies for name in policy.endpoints}):
-        kind = "docker" if name.startswith("engine") else "daytona"
-        tables.setdefault(kind, []).append(
-            {"name": name, **({"host": f"unix:///run/{name}.sock"} if kind == "docker" else {})}
-        )
+        if name.startswith("engine"):
+            tables.setdefault("docker", []).append({"name": name, "host": f"unix:///run/{name}.sock"})
+        else:
+            tables.setdefault("daytona", []).append({"name": name})
     found = Settings.model_validate(tables).rules()
     if config.everything_goes:
         every = Policy("--all", frozenset({Kind.CONTAINER, Kind.SANDBOX}), every_resource=True)
