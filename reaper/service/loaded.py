@@ -31,7 +31,7 @@ class Loaded:
         """Read and check everything, or the files of hosts alone, with all else as it was ``before``. Raises ConfigError."""
         found = config.load(arguments.config, env) if before is None else config.with_hosts_of_now(before, env)
         plan = make_plan(arguments, found.settings, env)
-        options = replace(plan.options, act=not found.settings.service.dry_run)
+        options = replace(plan.options, act=not found.settings.service.dry_run, watches=True)
         return cls(found.settings, replace(plan, options=options), found.file, found)
 
     def check_successor_of(self, before: "Loaded") -> None:

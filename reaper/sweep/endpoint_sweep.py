@@ -208,7 +208,7 @@ class EndpointSweep:
         self.unlisted = inventory.unlisted
         self._set_clock(inventory)
         clock = self.endpoint.clock
-        jumps = () if clock is None else clock.look(self.warnings, learn=self.shared.options.act)
+        jumps = () if clock is None else clock.look(self.warnings, learn=self.shared.options.learns)
         self.site = Site(self.reader.endpoint_id, self.skew, *inventory.skew_bounds, jumps)
         now, leases = self._now(), self._leases()
         self.listed_between = began + inventory.skew_bounds[0], self.shared.clock() + inventory.skew_bounds[0]
@@ -222,11 +222,11 @@ class EndpointSweep:
         rules, options = self.shared.rules, self.shared.options
         kinds = (rules.kinds | rules.with_projects) - self.unlisted.keys()
         if (use := self.endpoint.last_use) is not None and watches_use(rules):
-            resources, problem = await use.look(resources, self.looker, now, kinds, rules, learn=options.act)
+            resources, problem = await use.look(resources, self.looker, now, kinds, rules, learn=options.learns)
             self.warnings += [problem] if problem else []
         if options.inspect_everything:
             resources = await self.looker.inspect(resources, [r for r in resources if not r.inspected])
-        proofs = look(self.endpoint.owners, resources, rules.owner_rules, self.skew, self.warnings, learn=options.act)
+        proofs = look(self.endpoint.owners, resources, rules.owner_rules, self.skew, self.warnings, learn=options.learns)
         quotas, leases = options.quotas if options.choose is None else (), self._leases()
         judge = partial(decide_within, rules=rules, leases=leases, now=now, quotas=quotas, due=options.due, proofs=proofs)
         self.decisions = await self.looker.decided(resources, judge)

@@ -100,6 +100,7 @@ class Options:
         kinds: list all of these kinds, too, although no policy names them.
         choose: says what may go in this round; None where all may.
         safety_net: whether the endpoint's own timers are set, where its settings say so.
+        watches: whether what is seen is remembered although nothing is done: since when something is unused, say.
     """
 
     act: bool = True
@@ -114,6 +115,12 @@ class Options:
     quotas: tuple[Quota, ...] = ()
     choose: Choose | None = None
     safety_net: bool = False
+    watches: bool = False
+
+    @property
+    def learns(self) -> bool:
+        """Whether what is seen is remembered: what only looks, once, remembers nothing."""
+        return self.act or self.watches
 
 
 class Stop:

@@ -60,6 +60,14 @@ def test_it_sweeps_and_says_what_it_would_delete_and_asks_for_no_change(program:
     assert _sweeps(program) >= 3
 
 
+def test_it_remembers_what_it_has_seen_as_if_it_deleted(program: Program) -> None:
+    """Since when something is unused, or its owner dead: nothing that goes by that would be named else."""
+    with Daemon(program, service=DRY).start() as daemon:
+        daemon.wait("sweep_finished")
+        assert daemon.stop() == 0
+    assert list(program.folder.glob("clock-*.json"))
+
+
 def test_a_cap_that_would_be_hit_is_no_alert(program: Program, fake: FakeEngine) -> None:
     with Daemon(program, f"{QUICK}[limits]\nmax_deletions = 1\n", DRY).start() as daemon:
         daemon.wait("sweep_finished", times=2)

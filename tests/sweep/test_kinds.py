@@ -95,6 +95,20 @@ async def test_what_was_unused_for_long_goes_once_it_has_been_watched_for_so_lon
     assert outcomes(await swept.sweep()) == dict.fromkeys(NAMES, "deleted")
 
 
+async def test_a_service_that_deletes_nothing_says_what_would_go_once_it_has_watched_for_so_long(tmp_path: Path) -> None:
+    swept = lab(*THINGS, by=rules(*UNUSED), state=tmp_path)
+    assert outcomes(await swept.sweep(act=False, watches=True)) == {}
+    await later(swept, 2.1)
+    assert outcomes(await swept.sweep(act=False, watches=True)) == dict.fromkeys(NAMES, "would_delete")
+
+
+async def test_what_looks_once_remembers_nothing(tmp_path: Path) -> None:
+    swept = lab(*THINGS, by=rules(*UNUSED), state=tmp_path)
+    await swept.sweep(act=False)
+    await later(swept, 2.1)
+    assert outcomes(await swept.sweep()) == {}
+
+
 async def test_a_use_between_two_looks_counts(tmp_path: Path) -> None:
     swept = lab(*THINGS, by=rules(*UNUSED), state=tmp_path)
     await swept.sweep()
