@@ -242,8 +242,9 @@ class EndpointSweep:
             self.decisions = judge([d.resource for d in self.decisions], chosen=chosen)
         net = self.reader.traits.safety_net if options.safety_net and not stops_policies(self.cap) else None
         self.timerless = await without_timers(net, self.decisions, self.looker, now)
-        if options.act:
-            self.memory.learn(self.decisions, self.held_back, now, rules.created_grace, kinds)
+        if options.learns:
+            stays = self.held_back if options.act else {decision.resource.id for decision in self.decisions}
+            self.memory.learn(self.decisions, stays, now, rules.created_grace, kinds)
 
     def _set_clock(self, inventory: Inventory) -> None:
         if abs(inventory.clock_skew) > SKEW_TOLERANCE:

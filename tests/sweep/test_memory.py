@@ -75,6 +75,17 @@ async def test_a_sidecar_whose_client_went_first_is_still_owned(memory: Memory) 
     assert outcomes(report) == {"side": "deleted", "net": "deleted"}
 
 
+async def test_a_service_that_deletes_nothing_names_it_as_well_and_frees_no_network(memory: Memory) -> None:
+    lab = living(memory)
+    await lab.sweep(act=False, watches=True)
+    lab.world.remove("client")
+    lab.world.change("side", lambda _: stopped("side", group="p", image=FOREIGN))
+    for _ in range(2):
+        assert outcomes(await lab.sweep(act=False, watches=True)) == {"side": "would_delete", "net": "would_delete"}
+    lab.world.remove("side")
+    assert await lab.outcomes() == {}, "a person took its project down, and may bring it up again"
+
+
 async def test_without_memory_it_is_not(memory: Memory) -> None:
     lab = living(memory)
     lab.memory = None
