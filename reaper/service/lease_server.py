@@ -20,6 +20,7 @@ from reaper.leases.store import LeaseFile
 from reaper.leases.watcher import LeaseBook
 from reaper.liveness import Alive, lock_file, new_token
 from reaper.paths import NOWHERE, sockets_to_listen_on
+from reaper.providers.base import Provider
 from reaper.service.reporter import Reporter
 from reaper.service.status import SHOWN_LEASES, OpenLease
 from reaper.sweep import connect
@@ -180,10 +181,15 @@ class Leasing:
         except LeasesUnknownError as error:
             self.failed(error)
             return None
-        places = lambda: [endpoint.reader.identity for endpoint in self._endpoints()]  # noqa: E731
-        self.api = LeaseApi(book, token=self._token, claimable=self._claimable, trusted=self._trusted, endpoints=places)
+        self.api = LeaseApi(
+            book, token=self._token, claimable=self._claimable, trusted=self._trusted, endpoints=self._cleaned_up
+        )
         self.book = book
         return book
+
+    def _cleaned_up(self) -> list[str]:
+        """The identities of what it deletes from when a lease ends: a dry run from nothing, and a run has its own guard."""
+        return [endpoint.reader.identity for endpoint in self._endpoints() if isinstance(endpoint.reader, Provider)]
 
     def _make_folder(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

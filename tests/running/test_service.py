@@ -41,8 +41,8 @@ def program(served: Served, service: Program, tmp_path: Path) -> Program:
 
 
 @contextmanager
-def running(service: Program) -> Iterator[Daemon]:
-    with Daemon(service, SELDOM, "docker_events = false").start() as daemon:
+def running(service: Program, more: str = "") -> Iterator[Daemon]:
+    with Daemon(service, SELDOM, f"docker_events = false\n{more}").start() as daemon:
         daemon.wait("service_started")
         until((service.folder / "reaper.sock").exists)
         daemon.until(lambda: daemon.send("GET", "/leases")[0] == 200, "book of leases")
@@ -161,6 +161,18 @@ def test_a_service_that_does_not_sweep_the_run_s_engine_is_not_enough(program: P
     assert (ended.code, ended.out) == (0, "runs\n")
     assert "does not sweep " in ended.err
     assert "so this run has a guard of its own" in ended.err
+
+
+def test_a_service_that_deletes_nothing_is_not_enough(program: Program, service: Program, served: Served) -> None:
+    with running(service, "dry_run = true") as daemon:
+        with started(program, *QUICKLY, "--", *Making({"mine": {}}, waits=True).words) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            assert served.left() == {"mine"}
+            process.kill()
+            process.wait()
+        until(lambda: served.left() == set(), "it is left", WINDOW)
+        assert daemon.stop() == 0
 
 
 def test_the_service_at_an_address_may_be_the_one_whose_state_directory_the_run_has(
