@@ -187,6 +187,12 @@ def _warnings(loaded: Config, kinds: Mapping[str, Collection[Kind]], env: Mappin
         yield f"the variable {name} is no setting: it has no effect"
     if settings.evidence.model_fields_set and not settings.evidence.wanted:
         yield "[evidence] saves nothing: set logs, inspect or both"
+    takes_cache = any(Kind.BUILD_CACHE in policy.kinds for policy in rules.policies)
+    if not (in_force(rules.scope) or _selected(rules.scope.selector) or rules.scope.everything or takes_cache):
+        yield "[scope] owns nothing, so no policy takes anything: name presets, labels, names or images"
+    for name in ("max_deletions", "max_lease_deletions"):
+        if getattr(settings.limits, name) == 0:
+            yield f"[limits] {name} = 0 allows no deletion: each sweep that finds one to make ends with exit code 4"
     if (entry := rules.scope.catch_all) is not None:
         yield f"[scope] {entry} takes nearly everything that an endpoint holds"
     for preset in rules.scope.own_presets:

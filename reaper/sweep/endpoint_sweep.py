@@ -159,7 +159,9 @@ class EndpointSweep:
             self.results.setdefault(decision.resource.id, self._untouched(decision))
         if not self.ended and not self.failure and not self.decisions:
             what = "anything there was decided" if self.held else "it was listed"
-            why = "" if (failed := self.retrier.failed) is None else f"; the last attempt failed: {failed.error}"
+            why = "" if self.retrier.breaker.answered or self.seconds < 1 else f"; no answer within {self.seconds:.1f} s"
+            if (failed := self.retrier.failed) is not None:
+                why = f"; the last attempt failed: {failed.error}"
             self.failure = EndpointFailure("interrupted", f"the sweep ended before {what}{why}")
         return EndpointReport(
             endpoint=self.name,

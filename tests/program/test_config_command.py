@@ -192,6 +192,30 @@ def test_check_warns_of_a_variable_that_means_nothing(program: Program) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        (
+            "[scope]\npresets = []",
+            "[scope] owns nothing, so no policy takes anything: name presets, labels, names or images",
+        ),
+        (
+            "[limits]\nmax_deletions = 0",
+            "[limits] max_deletions = 0 allows no deletion: each sweep that finds one to make ends with exit code 4",
+        ),
+        (
+            "[limits]\nmax_lease_deletions = 0",
+            "[limits] max_lease_deletions = 0 allows no deletion: each sweep that finds one to make ends with exit code 4",
+        ),
+        ('[scope]\npresets = []\nlabels = ["team=rl"]', None),
+        ('[scope]\npresets = []\n[[policy]]\nname = "x"\nkinds = ["build-cache"]\nunused_for = "1d"', None),
+    ],
+)
+def test_check_warns_of_what_deletes_nothing(program: Program, text: str, warning: str | None) -> None:
+    warned = [line for line in _checked(program, text) if line.startswith("warning")]
+    assert warned == ([] if warning is None else [f"warning: {warning}"])
+
+
 _TWO = '[[policy]]\nname = "wide"\nkinds = ["container"]\n{}\n[[policy]]\nname = "narrow"\nkinds = ["container"]\n{}\n'
 
 
