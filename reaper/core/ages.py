@@ -8,6 +8,9 @@ from reaper.core.model import Kind, Resource, State
 from reaper.core.site import Site
 
 FIRST = datetime(2013, 1, 1, tzinfo=UTC)  # Docker is of March 2013
+SAME_RUN = timedelta(seconds=10)
+"""By so much the end of a very short run may seem to be before its start. What is earlier was the end of another run: Podman
+does not know when this one ended where the host was started again meanwhile."""
 FUTURE = timedelta(days=1)  # clocks that differ by less are reported, and corrected up to an hour
 
 
@@ -55,9 +58,10 @@ def stop_base(resource: Resource) -> datetime | None:
         return None
     if resource.never_started or (resource.stopped_at is None and not resource.inspected):
         return resource.created_at
-    if resource.stopped_at is None:
+    started = resource.started_at or resource.stopped_at
+    if resource.stopped_at is None or started is None or started - resource.stopped_at > SAME_RUN:
         return None
-    return max(resource.stopped_at, resource.started_at or resource.stopped_at)
+    return max(resource.stopped_at, started)
 
 
 def as_aged(resource: Resource, site: Site) -> Resource:

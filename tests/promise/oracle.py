@@ -365,6 +365,8 @@ class Oracle:
             return thing.created
         if thing.finished is None:
             return None
+        if thing.started is not None and thing.started - thing.finished > timedelta(seconds=10):
+            return None  # that was another run's
         return max(thing.finished, thing.started or thing.finished)
 
     def _impossible(self, thing: Thing) -> bool:
