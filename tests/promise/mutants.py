@@ -74,7 +74,7 @@ MUTANTS = (
     ),
     Mutant(
         "stopped_for counts from the stop",
-        "    return max(resource.stopped_at, resource.started_at or resource.stopped_at)\n",
+        "    return max(resource.stopped_at, started)\n",
         "    return resource.created_at\n",
     ),
     Mutant(
@@ -596,6 +596,11 @@ OF_PAIRS = (
     Mutant(
         "a mounted folder of an anonymous volume keeps who has the volume",
         " | directory.holders(folders)",
+        "",
+    ),
+    Mutant(
+        "the end of a run before is no stop of this one",
+        " or started - resource.stopped_at > SAME_RUN",
         "",
     ),
     Mutant(

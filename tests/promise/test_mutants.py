@@ -108,6 +108,7 @@ BY_TESTS = {
     "an engine with live-restore may have been started since": "tests/providers/test_docker_use_record.py",
     "a label of an anonymous volume may keep its container": "tests/providers/test_docker_rows.py",
     "a link at a network is one": "tests/providers/test_docker_rows.py",
+    "the end of a run before is no stop of this one": "tests/core/test_time.py",
     "what is in a container's control group keeps it": "tests/providers/test_docker_rows.py",
     "an overlay over a volume's folder is a use of that": "tests/providers/test_docker_rows.py",
     "a mounted folder of an anonymous volume keeps who has the volume": "tests/providers/test_docker_rows.py",
