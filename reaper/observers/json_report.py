@@ -82,6 +82,9 @@ def _quotas(quotas: Iterable[Quota], report: EndpointReport) -> list[dict[str, A
 
 def _endpoint(report: EndpointReport, quotas: Iterable[Quota]) -> dict[str, Any]:
     results = {result.decision.resource.id: result for result in report.results}
+    decided = {decision.resource.id for decision in report.decisions}
+    # What an earlier look could not delete, and a later one has not seen any more, stands at the end.
+    decisions = [*report.decisions, *(each.decision for id_, each in results.items() if id_ not in decided)]
     failure, cap = report.failure, report.cap
     return {
         "endpoint": report.endpoint,
@@ -96,7 +99,7 @@ def _endpoint(report: EndpointReport, quotas: Iterable[Quota]) -> dict[str, Any]
         "disk": None if report.disk is None or not report.disk.rooms else _disk(report.disk),
         "quotas": _quotas(quotas, report),
         "counts": _counts(report),
-        "resources": [_decided(decision, results.get(decision.resource.id)) for decision in report.decisions],
+        "resources": [_decided(decision, results.get(decision.resource.id)) for decision in decisions],
     }
 
 

@@ -219,6 +219,10 @@ class Oracle:
         return frozenset(found | followers.owned_with_project(self))
 
     def _remembered(self, thing: Thing) -> bool:
+        """Whether it may be owned for what is not there any more: its project may have a name that no other one has."""
+        by_name = isinstance(thing, Network | Volume | Image) and (thing.labels or {}).get(PROJECT) == MADE_UP
+        if by_name and "harbor" in self.config.presets and not self._of_project(MADE_UP):
+            return True
         return not isinstance(thing, Sandbox | Pod) and key(thing) in self.world.remembered
 
     def _listed(self, thing: Container | Sandbox | Network | Pod) -> bool:

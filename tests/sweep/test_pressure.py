@@ -1,5 +1,6 @@
 """Sweeps under disk pressure, in rounds: they stop at low, wait for what comes back late, and delete nothing else."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from reaper.core.pressure import awake
 from reaper.core.rules import Rules
 from reaper.core.scope import Scope, Selector
 from reaper.errors import DeniedError
+from reaper.observers.json_report import report_document
 from reaper.providers.base import Traits
 from reaper.providers.memory import Held, Rule
 from reaper.providers.memory.disk import MemoryDisk
@@ -290,6 +292,18 @@ async def test_a_cap_that_was_hit_under_pressure_is_one_of_the_whole_sweep() -> 
     assert whole.endpoints[0].cap == CapHit(wanted=10, allowed=9, held=10, limit="max_deletions = 9")
     assert exit_code(whole) == exits.CAP
     assert sweep_result(whole.endpoints[0]) is SweepResult.CAPPED
+
+
+async def test_what_pressure_could_not_delete_and_is_gone_later_stands_in_the_json_report() -> None:
+    lab = PressureLab(large("denied", 30), others=60 * GIB)
+    lab.world.rules.append(Rule("delete", "denied", error=DeniedError("no")))
+    relief = await lab.relieve()
+    assert relief is not None
+    lab.world.remove("denied")
+    whole = with_relief(await lab.sweep(), {lab.name: relief}, {lab.name: relief.after}, Thresholds())
+    (shown,) = json.loads(report_document(whole, "once", exit_code(whole)))["endpoints"]
+    assert shown["counts"]["failed"] == 1
+    assert [(one["name"], one["outcome"]) for one in shown["resources"]] == [("denied", "failed")]
 
 
 async def test_the_cap_of_leases_lets_pressure_take_no_more_than_its_turn() -> None:
