@@ -694,7 +694,8 @@ class Oracle:
         for network in self.world.networks:
             project = (network.labels or {}).get(PROJECT, "")
             if self._keeps_its_project(network) and (cautious or len(self._directories(project)) == 1):
-                yield from ((key(member), "its network is protected") for member in self._of_project(project))
+                mates = [member for member in self._of_project(project) if member.id not in self.oneoffs]
+                yield from ((key(member), "its network is protected") for member in mates)
         for pod in self.world.pods:
             together = [pod.id, *(key(container) for container in self._inside(pod))]
             if any(name in kept for name in together):
