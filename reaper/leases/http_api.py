@@ -97,6 +97,8 @@ async def _explain_errors(request: web.Request, handler: Handler) -> web.StreamR
     except web.HTTPMethodNotAllowed as error:
         methods = ", ".join(sorted(error.allowed_methods))
         return answer_json(405, {"error": _METHODS["PUT" in error.allowed_methods]}, Allow=methods)
+    except ConnectionResetError:
+        return web.Response()  # to nobody: the client has gone
 
 
 @dataclass(slots=True)

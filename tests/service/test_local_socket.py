@@ -2,6 +2,7 @@
 
 import resource
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -186,3 +187,19 @@ def test_others_may_not_enter_a_state_directory(program: Program, tmp_path: Path
         assert state.stat().st_mode & 0o777 == 0o700
         with pytest.raises(Exception, match="exit status 1"):
             ask(state / SOCKET, NOBODY, ("GET", "/leases"))
+
+
+def test_a_client_that_has_gone_before_it_is_answered_is_no_error(program: Program) -> None:
+    """As those have whose patience was over while the service was stopped."""
+    with Daemon(program, SELDOM).start() as daemon:
+        daemon.wait("local_socket")
+        daemon.until(lambda: daemon.send("GET", "/leases")[0] == 200, "an answer")
+        daemon.signal(signal.SIGSTOP)
+        for request in (b"GET /leases HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(program.folder / SOCKET))
+                client.sendall(request)
+        daemon.signal(signal.SIGCONT)
+        daemon.until(lambda: daemon.send("GET", "/leases")[0] == 200, "an answer")
+        assert daemon.stop() == 0
+        assert not list(daemon.events("library_message"))
