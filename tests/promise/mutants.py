@@ -585,6 +585,7 @@ OF_PAIRS = (
         "used = {id_ for id_, tags in self._images.items() if images.may_mean(id_, tags)}",
         "used = set()",
     ),
+    Mutant("a mounted image may have lost its tag", "(*image.tags, *former_names.get(image.id, ()))", "image.tags"),
     Mutant("a part of a manifest list stays", "self._of = await self._read(call)", "await self._read(call)"),
     Mutant("an engine with live-restore may have been started since", " and not await _may_keep_bridge(connection)", ""),
     Mutant(

@@ -68,6 +68,17 @@ def test_a_container_uses_what_it_has_mounted(mount: dict[str, str]) -> None:
     assert ID in found.mark(listed_container(listed, NAME)).uses
 
 
+def test_it_uses_what_had_the_name_before() -> None:
+    """Its tag has moved to a newer image since, and Podman would delete it under the mount."""
+    before = image({"Id": ID, "RepoTags": [], "Created": 1_790_000_000, "Labels": None}, NAME)
+    assert before is not None
+    found = MountedImages(Listings())
+    found.listed([row(PODMANS)])
+    for former, uses in (({}, False), ({ID: ["localhost/x:1"]}, False), ({ID: ["docker.io/acme/data:1"]}, True)):
+        found.know([before], former)
+        assert (ID in found.mark(listed_container(row(PODMANS), NAME)).uses) is uses
+
+
 def test_it_uses_no_other_image_and_none_that_an_earlier_listing_had() -> None:
     assert IMAGE is not None
     other = row({**DOCKERS, "Name": "acme/data:2"})

@@ -28,11 +28,11 @@ from reaper.providers.docker.evidence import evidence_of
 from reaper.providers.docker.image_labels import ImageLabels
 from reaper.providers.docker.labelled import is_wanted, rows_with
 from reaper.providers.docker.links import Below
-from reaper.providers.docker.manifest_lists import ManifestLists
 from reaper.providers.docker.mounted_images import MountedImages
 from reaper.providers.docker.network_endpoints import delete_network, proven_stale
 from reaper.providers.docker.own_container import OwnContainer
 from reaper.providers.docker.own_labels import OwnLabels
+from reaper.providers.docker.podman_images import PodmanImages
 from reaper.providers.docker.pods import Pods
 from reaper.providers.docker.settings import DockerTable
 from reaper.providers.docker.use_record import UseRecord, follow
@@ -89,7 +89,7 @@ class DockerReader:
         self._disk = Disk(engine.name, self._connection)
         self._pods = Pods(engine.name, self._connection)
         self._mounted = MountedImages(self._connection)
-        self._manifest_lists = ManifestLists(engine.name, self._connection)
+        self._podman_images = PodmanImages(engine.name, self._connection)
         self._uses = UseRecord()
         self.meter = DataRoot(engine, self._connection)
         self._layers: dict[str, tuple[str, ...]] = {}  # by the id of an image, as inspections have shown them
@@ -132,7 +132,7 @@ class DockerReader:
             intermediate = whole and kind is Kind.IMAGE
             rows = await rows_with(self._connection, self.endpoint, kind, keys, call, intermediate=intermediate)
             if kind is Kind.IMAGE:
-                rows = await self._manifest_lists.read_with(rows, call)
+                rows = await self._podman_images.read_with(rows, call)
             if isinstance(rows, ProviderError):
                 unlisted[kind] = str(rows)
                 continue
@@ -144,7 +144,7 @@ class DockerReader:
                     labelled[found.id] = found
         for found in [found for found in labelled.values() if found.kind is Kind.IMAGE and found.id in also.ids]:
             labelled[found.id] = await self._with_time_of_tag(found, call)
-        self._mounted.know(labelled.values())
+        self._mounted.know(labelled.values(), self._podman_images.former_names)
         containers = map(self._mounted.mark, inventory.resources)
         resources = (*containers, *self._own.mark(await self._measured(labelled.values(), also, call)))
         if Kind.BUILD_CACHE in also.kinds:
@@ -158,7 +158,7 @@ class DockerReader:
     def _listed_image(self, row: Row) -> Resource | None:
         """An image of which more has to be known before a policy may take it: when it was tagged, and its layers."""
         known = self._layers.get(text_of(row.get("Id")) or "", ())
-        return self._manifest_lists.mark(image(row, self.endpoint, inspected=False, layers=known))
+        return self._podman_images.mark(image(row, self.endpoint, inspected=False, layers=known))
 
     async def _measured(self, found: Iterable[Resource], also: Also, call: Call) -> Iterable[Resource]:
         """These with the sizes of volumes, where they are wanted and can be measured in time."""
@@ -206,7 +206,7 @@ class DockerReader:
                 exact = reports_creation(self._connection.client().api_version)
                 return volume(row, self.endpoint, exact=exact)
             case Kind.IMAGE:
-                return self._manifest_lists.mark(image(row, self.endpoint))
+                return self._podman_images.mark(image(row, self.endpoint))
             case _:
                 return inspected_container(row, self.endpoint, self._dependents.directory)
 

@@ -4,8 +4,9 @@ What has such a mount cannot be started again on Podman when its image is gone, 
 the mount, and the image by the name that the container's creator wrote.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from reaper.core.image_references import References
 from reaper.core.model import Kind, Resource
@@ -36,16 +37,17 @@ class MountedImages:
         self._connection = connection
         self._now: Shared[list[tuple[str, References]]] = Shared()
         self._of: dict[str, References] = {}  # by the id of a container
-        self._images: dict[str, tuple[str, ...]] = {}  # the tags, by the id of an image
+        self._images: dict[str, tuple[str, ...]] = {}  # the names, by the id of an image
 
     def listed(self, containers: Iterable[Row]) -> None:
         """Learn of the containers of a whole listing, and forget the images of the last one."""
         self._of = {id_: images for id_, images in _by_container(containers) if id_}
         self._images = {}
 
-    def know(self, images: Iterable[Resource]) -> None:
-        """Learn what the images are called that were listed with them."""
-        self._images = {image.id: image.tags for image in images if image.kind is Kind.IMAGE}
+    def know(self, images: Iterable[Resource], former_names: Mapping[str, Sequence[str]] = MappingProxyType({})) -> None:
+        """Learn what the images are called that were listed with them, and how they were: a tag may have moved since."""
+        found = (image for image in images if image.kind is Kind.IMAGE)
+        self._images = {image.id: (*image.tags, *former_names.get(image.id, ())) for image in found}
 
     def inspected(self, container: Resource, row: Row) -> Resource:
         """The container, by its inspection, with what it has mounted among what it uses."""
@@ -68,7 +70,7 @@ class MountedImages:
         if not self._connection.is_podman and api_version(self._connection.client().api_version) < MOUNTS_IMAGES:
             return
         for id_, images in await self._now.get(self._mounted_now, call_once):
-            if images.may_mean(image.id, image.tags):
+            if images.may_mean(image.id, self._images.get(image.id, image.tags)):
                 raise DependencyError(f"the container {id_[:12]} has it mounted")
 
     async def _mounted_now(self, call: Call) -> list[tuple[str, References]]:

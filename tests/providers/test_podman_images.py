@@ -1,4 +1,4 @@
-"""Podman's manifest lists: Docker's calls show their parts alone, and no engine refuses to delete these."""
+"""What Podman's own listing shows: parts of manifest lists and mounted images whose tag has moved, which it would delete."""
 
 import json
 from collections.abc import Iterator
@@ -10,10 +10,11 @@ import pytest
 
 from devkit.engine import PrivateEngine
 from reaper.errors import DeniedError, ProviderError, UnavailableError
-from reaper.providers.docker.manifest_lists import ManifestLists
+from reaper.providers.docker.podman_images import PodmanImages
 from reaper.providers.docker.volumes_images import image
 from tests.engine.lab import toml
 from tests.providers.lab import NAME, direct
+from tests.providers.test_mounted_images import mount
 from tests.run import Program
 
 PART, OTHER, LIST = "a" * 64, "b" * 64, "c" * 64
@@ -41,7 +42,7 @@ class Podman:
         return answer
 
 
-def mark_of(lists: ManifestLists, id_: str) -> str | None:
+def mark_of(lists: PodmanImages, id_: str) -> str | None:
     """What the image with this id is said to be a part of."""
     found = lists.mark(image({"Id": f"sha256:{id_}", "RepoTags": [], "Created": 1_790_000_000, "Labels": None}, NAME))
     assert found is not None
@@ -53,7 +54,7 @@ def mark_of(lists: ManifestLists, id_: str) -> str | None:
 async def test_the_images_with_the_digests_of_a_list_are_its_parts(digest: str) -> None:
     """By their own digest, or by that of the repository where they are."""
     engine: Any = Podman(content={"manifests": [{"digest": digest}, {"digest": "sha256:9"}]})
-    lists = ManifestLists(NAME, engine)
+    lists = PodmanImages(NAME, engine)
     assert await lists.read_with([{}], direct) == [{}]
     said = "a part of the manifest list localhost/list:1"
     assert (mark_of(lists, PART), mark_of(lists, OTHER)) == ((said, None) if digest == "sha256:1" else (None, said))
@@ -62,7 +63,7 @@ async def test_the_images_with_the_digests_of_a_list_are_its_parts(digest: str) 
 @pytest.mark.anyio
 async def test_a_list_may_be_empty() -> None:
     engine: Any = Podman(content={"schemaVersion": 2, "manifests": None})
-    lists = ManifestLists(NAME, engine)
+    lists = PodmanImages(NAME, engine)
     assert await lists.read_with([{}], direct) == [{}]
     assert mark_of(lists, PART) is None
 
@@ -72,21 +73,21 @@ async def test_a_list_may_be_empty() -> None:
 async def test_images_are_not_listed_while_a_list_cannot_be_read(broken: Any) -> None:
     for engine in (Podman(content=broken), Podman(rows=broken if broken != [] else None)):
         spoken: Any = engine
-        assert isinstance(await ManifestLists(NAME, spoken).read_with([{}], direct), ProviderError)
+        assert isinstance(await PodmanImages(NAME, spoken).read_with([{}], direct), ProviderError)
 
 
 @pytest.mark.anyio
 async def test_a_refusal_says_what_has_to_be_let_through() -> None:
     engine: Any = Podman(rows=DeniedError("403"))
-    assert "GET /libpod/manifests/ID/json" in str(await ManifestLists(NAME, engine).read_with([{}], direct))
+    assert "GET /libpod/manifests/ID/json" in str(await PodmanImages(NAME, engine).read_with([{}], direct))
 
 
 @pytest.mark.anyio
 async def test_docker_is_asked_nothing_and_podman_only_where_there_are_images() -> None:
     engine: Any = SimpleNamespace(is_podman=False)
-    assert await ManifestLists(NAME, engine).read_with([{}], direct) == [{}]
+    assert await PodmanImages(NAME, engine).read_with([{}], direct) == [{}]
     engine = SimpleNamespace(is_podman=True)
-    assert await ManifestLists(NAME, engine).read_with([], direct) == []
+    assert await PodmanImages(NAME, engine).read_with([], direct) == []
 
 
 @pytest.fixture
@@ -100,6 +101,26 @@ def listed(engine: PrivateEngine) -> Iterator[dict[str, str]]:
     yield found
     for name in ("part", "tagged"):
         engine.api.must("DELETE", f"/v5.0.0/libpod/manifests/acme-list-{name}")
+    engine.remove_images()
+
+
+@pytest.mark.engine
+@pytest.mark.engines("podman-5.8")
+def test_a_mounted_image_whose_tag_has_moved_stays(engine: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
+    """The engine itself would delete it, and the container would find its folder empty."""
+    ids = {name: engine.labelled_image(f"acme/{name}:1", {"team": "rl"}) for name in ("mounted", "free")}
+    mount(engine, "user", "acme/mounted:1")
+    for name in ids:
+        engine.rebuild_tag(f"acme/{name}:1")
+    config = toml(
+        tmp_path, '[scope]\nlabels = ["team=rl"]\n[[policy]]\nname = "old"\nkinds = ["image"]\nolder_than = "1ms"\n'
+    )
+    reaper("--once", *config)  # the memory of images begins here
+    ended = reaper("--once", "--json", *config)
+    assert ended.code == 0, ended.err
+    left = {one["Id"] for one in engine.api.must("GET", "/images/json?all=1")}
+    assert left & {*ids.values()} == {ids["mounted"]}
+    engine.remove("user", force=True)
     engine.remove_images()
 
 

@@ -1,10 +1,11 @@
-"""Podman's manifest lists (``podman build --manifest``): images for several platforms under one name.
+"""What Podman's own listing of images shows besides: manifest lists, and the names that images had before.
 
-Docker's listing leaves out the lists and shows the images, most of them without a tag. No engine refuses to delete these,
-which leaves a list that can neither be run nor pushed. In Docker's own stores a list and its images are one.
+A manifest list (``podman build --manifest``) has images for several platforms under one name. Docker's listing leaves out
+the lists and shows the images, most of them without a tag. No engine refuses to delete these, which leaves a list that can
+neither be run nor pushed. In Docker's own stores a list and its images are one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -17,25 +18,29 @@ from reaper.providers.parsing import Row, table, text, texts
 _LIST, _ONE = "libpod/images/json", "libpod/manifests/{}/json"
 _HINT = (
     "GET /libpod/images/json and GET /libpod/manifests/ID/json have to be let through: they show which images are parts of "
-    "manifest lists"
+    "manifest lists, and how images were called"
 )
 
 
-class ManifestLists:
-    """Knows which images of one engine are parts of lists.
+class PodmanImages:
+    """Knows which images of one engine are parts of manifest lists, and how all were called.
 
     Args:
         endpoint: the engine's name.
         connection: to it.
+
+    Attributes:
+        former_names: by the id of an image; of Docker's nothing.
     """
 
     def __init__(self, endpoint: str, connection: EngineConnection) -> None:
         self._endpoint = endpoint
         self._connection = connection
         self._of: dict[str, str] = {}
+        self.former_names: Mapping[str, Sequence[str]] = {}
 
     async def read_with(self, images: Sequence[Row] | ProviderError, call: Call) -> Sequence[Row] | ProviderError:
-        """The images of a listing, with which the lists are read anew; or why they or the lists cannot be read."""
+        """The images of a listing, with which the other one is read anew; or why they or that cannot be read."""
         if not self._connection.is_podman or not images or isinstance(images, ProviderError):
             return images
         try:
@@ -62,6 +67,7 @@ class ManifestLists:
                     found = table(await call(f"inspect manifest list {name}", ask)).get("manifests", "missing")
                     manifests = checked_rows([] if found is None else found, "manifests")
                     parts |= {text(manifest.get("digest")) or "": name for manifest in manifests}
+        self.former_names = {f"sha256:{row.get('Id')}": texts(row.get("History")) for row in listed}
         lists = ((row.get("Id"), next((parts[one] for one in _digests(row) if one in parts), None)) for row in listed)
         return {f"sha256:{id_}": name for id_, name in lists if name is not None}
 
