@@ -519,8 +519,8 @@ OF_PAIRS = (
     ),
     Mutant(
         "the cap of leases keeps no policy's sweep from learning",
-        "if options.act:\n            self.memory",
-        "if options.act and self.cap is None:\n            self.memory",
+        "if options.learns:\n            stays",
+        "if options.learns and self.cap is None:\n            stays",
     ),
     Mutant(
         "a lease that another process watches has not ended",
