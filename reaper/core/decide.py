@@ -6,11 +6,13 @@ resource stand in ``judge``, the conditions of a policy in ``conditions``, and w
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from reaper.core.durations import shifted
 from reaper.core.finding import Finding
 from reaper.core.groups import Units
+from reaper.core.inventory_warnings import hangs_in_deletion
 from reaper.core.lease import Lease
 from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, Kind, Reason, Resource, State
@@ -46,7 +48,7 @@ def decide(
         one decision for each resource, in the same order.
     """
     judge = Judge(resources, rules, leases, now, proofs)
-    decisions = [judge.decide(resource) for resource in resources]
+    decisions = [_apart(judge.decide(resource), now) for resource in resources]
     if not any(decision.reap or not decision.resource.kind.runs for decision in decisions):
         return decisions  # groups keep what was to go, and take networks, volumes and images
     units = Units(judge, decisions)
@@ -56,6 +58,14 @@ def decide(
     if chosen is not None:
         units.postpone_all_but(chosen)
     return units.decisions
+
+
+def _apart(decision: Decision, now: datetime) -> Decision:
+    """One that only its hanging deletion keeps stands alone: it would keep its session, and its owner, for good."""
+    resource = decision.resource
+    if decision.reason is not Reason.CHANGING or not hangs_in_deletion(resource, now):
+        return decision
+    return replace(decision, resource=replace(resource, group=None, uses=frozenset()))
 
 
 def needs_inspection(decisions: Iterable[Decision]) -> list[Resource]:
@@ -134,6 +144,7 @@ def explain(
 ) -> list[Finding]:
     """What every rule says of one of ``resources``, in order, and at the end what became of it as part of its group."""
     leases = leases if isinstance(leases, Leases) else Leases(leases)  # with the endpoint that they are asked about
+    resources = [replace(one, group=None, uses=frozenset()) if hangs_in_deletion(one, now) else one for one in resources]
     judge = Judge(resources, rules, leases, now, proofs)
     findings = list(judge.findings(resource))
     alone = judge.decide(resource)

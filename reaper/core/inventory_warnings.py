@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from reaper.core.durations import human, shifted
-from reaper.core.model import Decision, Kind, Reason, Resource
+from reaper.core.model import Decision, Kind, Reason, Resource, State
 from reaper.core.wording import counted, is_or_are
 
 AHEAD = timedelta(minutes=1)
@@ -109,6 +109,20 @@ def _since(resource: Resource) -> datetime:
 def is_stuck(resource: Resource, now: datetime) -> bool:
     """Whether what is in transition has been so for longer than any transition takes. ``now`` is on its endpoint's clock."""
     return resource.kind is Kind.SANDBOX and now - _since(resource) > STUCK
+
+
+def is_leaving(resource: Resource) -> bool:
+    """Whether its removal is under way: what it takes comes back without more being removed."""
+    raw = resource.raw_state
+    return resource.state is State.CHANGING and (raw.startswith(("remov", "destroy")) or raw.endswith("to be destroyed"))
+
+
+def hangs_in_deletion(resource: Resource, now: datetime) -> bool:
+    """Whether a sandbox is being deleted for longer than that takes: its host is dead, and nobody uses it again.
+
+    It is no member of its session any more, which it would keep for good.
+    """
+    return is_leaving(resource) and resource.unreadable is None and is_stuck(resource, now)
 
 
 def _kept(resources: Sequence[Resource]) -> str:

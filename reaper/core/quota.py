@@ -14,6 +14,7 @@ from reaper.core.actions import ARCHIVED
 from reaper.core.conditions import Policy
 from reaper.core.decide import decide
 from reaper.core.identity import group_name
+from reaper.core.inventory_warnings import is_leaving
 from reaper.core.lease import Lease
 from reaper.core.lease_index import Leases
 from reaper.core.model import Action, Decision, EndpointReport, Kind, Reason, Resource, State
@@ -106,12 +107,6 @@ class Usage:
 
 def _spelt(measure: str, amount: float) -> str:
     return sizes.human(round(amount)) if measure in (MEMORY, DISK) else f"{amount:g}"
-
-
-def is_leaving(resource: Resource) -> bool:
-    """Whether its removal is under way: what it takes comes back without more being removed."""
-    raw = resource.raw_state
-    return resource.state is State.CHANGING and (raw.startswith(("remov", "destroy")) or raw.endswith("to be destroyed"))
 
 
 def _amount(resource: Resource, measure: str) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 
 from reaper.core.durations import shifted
+from reaper.core.inventory_warnings import hangs_in_deletion
 from reaper.core.lease_index import Leases
 from reaper.core.model import Action, Decision, Kind, Resource, Result, State
 from reaper.core.owner_process import NO_PROOFS, Proofs
@@ -105,6 +106,11 @@ class Context:
             for above in self.lying_on.get(resource.id, ()):
                 if above.id not in own and not (above.id in self.results and self.results[above.id].outcome.removed):
                     raise ChangedError(f"{above.name}, which lies on it, stays")
+
+    def without_hanging(self, members: Iterable[Resource]) -> list[Resource]:
+        """The members of a group without those whose deletion hangs: see ``hangs_in_deletion``."""
+        now = self.now()
+        return [member for member in members if not hangs_in_deletion(member, now)]
 
     def is_ours(self, resource: Resource, action: Action, asked: Container[str], unanswered: Container[str]) -> bool:
         """Whether it is changing as this sweep has ordered it to, and not at the wish of another client.

@@ -159,6 +159,7 @@ class Members:
 
     def _check_members(self, members: Iterable[Resource], first: Resource) -> None:
         """Raises ChangedError when a listing of the group shows one that has changed, or is none of this unit's."""
+        members = self.context.without_hanging(members)
         self._check_known(members, first)
         for member in members:
             if (why := self._listed_change(member)) is not None:

@@ -523,3 +523,52 @@ async def test_a_parent_waits_for_a_fork_that_takes_its_time() -> None:
         report = await lab.sweep(table={"concurrency": 1})
         assert outcomes(report) == {"parent": "deleted", "fork": "deleted"}
         assert lab.left() == set()
+
+
+# -- a member whose deletion hangs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fields", [{"state": "destroying"}, {"state": "started"}, {"state": "paused"}])
+async def test_a_member_whose_deletion_hangs_for_an_hour_keeps_its_session_no_more(fields: dict[str, Any]) -> None:
+    """Its host is dead, and nothing will ever end it."""
+    async with Lab() as lab:
+        names = {f"member-{number}" for number in range(3)}
+        for name in names:
+            lab.add(name, labels=in_session("s"))
+        lab.add("hangs", desired="destroyed", runner_dead=True, labels=in_session("s"), **fields)
+        assert outcomes(await lab.sweep()) == dict.fromkeys(names, "deleted")
+        assert lab.left() == {"hangs"}
+
+
+async def test_a_member_that_is_being_deleted_keeps_its_session_for_an_hour() -> None:
+    async with Lab() as lab:
+        lab.add("member", labels=in_session("s"))
+        lab.add("going", state="destroying", desired="destroyed", runner_dead=True, labels=in_session("s"), idle=MINUTE)
+        assert outcomes(await lab.sweep()) == {}
+        lab.clock.advance(HOUR)
+        assert outcomes(await lab.sweep()) == {"member": "deleted"}
+
+
+async def test_a_follower_whose_deletion_hangs_for_an_hour_keeps_its_owner_no_more() -> None:
+    async with Lab() as lab:
+        owner = lab.add("owner")
+        lab.add("hangs", state="destroying", desired="destroyed", runner_dead=True, linked=owner.id)
+        assert outcomes(await lab.sweep()) == {"owner": "deleted"}
+        assert lab.left() == {"hangs"}
+
+
+async def test_what_else_keeps_a_session_keeps_it_beside_a_member_whose_deletion_hangs() -> None:
+    async with Lab() as lab:
+        lab.add("member", labels=in_session("s"))
+        lab.add("alive", age=HOUR, labels=in_session("s"))
+        lab.add("hangs", state="destroying", desired="destroyed", runner_dead=True, labels=in_session("s"))
+        assert outcomes(await lab.sweep()) == {}
+        assert lab.left() == {"member", "alive", "hangs"}
+
+
+async def test_a_protected_member_keeps_its_session_although_its_deletion_hangs() -> None:
+    async with Lab() as lab:
+        lab.add("member", labels=in_session("s"))
+        kept = in_session("s", **{"reaper.keep": "true"})
+        lab.add("hangs", state="destroying", desired="destroyed", runner_dead=True, labels=kept)
+        assert outcomes(await lab.sweep()) == {}

@@ -724,6 +724,11 @@ OF_PAIRS = (
         "if not forks and id_ == why:",
     ),
     Mutant(
+        "what is being deleted keeps its session for an hour",
+        "return is_leaving(resource) and resource.unreadable is None and is_stuck(resource, now)",
+        "return is_leaving(resource) and resource.unreadable is None",
+    ),
+    Mutant(
         "what has living forks is not archived",
         'await self._check_forks(resource.id, "archiving destroys it on its runner")',
         "pass",

@@ -702,11 +702,21 @@ class Oracle:
                 yield from ((name, "its pod has one that is kept, or is kept itself") for name in together)
         for instances in self.sessions.values():
             for boxes in [[*chain(*instances.values())]] if cautious else instances.values():
-                if any(key(sandbox) in kept for sandbox in boxes):
+                keepers = [sandbox for sandbox in boxes if key(sandbox) in kept]
+                if any(cautious or not self._hangs(sandbox, kept[key(sandbox)]) for sandbox in keepers):
                     yield from ((key(sandbox), "its session has one that is kept") for sandbox in boxes)
         for name in list(kept):
-            if cautious or getattr(self.things[name], "state", "") not in GONE:
+            thing = self.things[name]
+            hangs = isinstance(thing, Sandbox) and self._hangs(thing, kept[name])
+            if cautious or not (hangs or getattr(thing, "state", "") in GONE):
                 yield from ((used, f"{name} depends on it") for used in self.dependencies(self.things[name]))
+
+    def _hangs(self, s: Sandbox, kept: Iterable[str]) -> bool:
+        """Whether only that keeps it that it is being deleted, for so long that its host must be dead: it is of no use."""
+        times = [at for at in (s.created, s.updated, s.active) if at is not None]
+        leaves = s.wanted == "destroyed" or s.state in ("destroying", "destroyed")
+        only = all(why.startswith(("its state is", "it is to be")) for why in kept)
+        return leaves and only and bool(times) and self.world.now - max(times) > HOUR
 
     def _labelled(self, things: Iterable[Network | Volume], project: str) -> list[Network | Volume]:
         return [thing for thing in things if (thing.labels or {}).get(PROJECT) == project]

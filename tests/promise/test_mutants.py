@@ -139,6 +139,7 @@ BY_TESTS = {
     "what the index lacks keeps what it is linked to and its session": "tests/daytona/test_index.py",
     "what is new and the index lacks keeps what it is linked to": "tests/daytona/test_index.py",
     "what may have more forks than are listed stays": "tests/daytona/test_credentials.py",
+    "what is being deleted keeps its session for an hour": "tests/daytona/test_groups.py",
     "what has living forks is not archived": "tests/daytona/test_actions.py",
 }
 OF_OWNERS = [mutant for mutant in OF_THE_HOST if mutant.rule in OWNERS]
