@@ -218,7 +218,8 @@ class Session:
             pressed = replace(options, due=due, choose=choose, safety_net=False)
             return await self.sweep(woken, pressed, endpoints=[endpoint], stop=stop)
 
-        return await Pressure(meter, disk or self.plan.disk, once, stop, self._turns).relieve()
+        thresholds = disk or self.plan.disk
+        return await Pressure(meter, thresholds, once, stop, self._turns, fail_fast=options.fail_fast).relieve()
 
 
 async def _close(endpoint: Endpoint) -> None:

@@ -107,7 +107,10 @@ class Command:
         session = self.session
         with progress(session.observers, act=self.plan.options.act, endpoints=len(self.plan.endpoints)):
             relieved = await self._look_at_disks(stop)
-            report = await session.sweep(self.rules, stop=stop)
+            options = self.plan.options
+            if options.fail_fast and any(relief.failed for relief in relieved.values()):
+                options = replace(options, begins=False)
+            report = await session.sweep(self.rules, options, stop=stop)
             first, rules = report, with_these_alone(self.rules, report)
             while self.plan.wait and await self._may_go_on(report, stop):
                 again = await session.sweep(rules, stop=stop)
@@ -168,6 +171,8 @@ class Command:
 
     async def _may_go_on(self, report: Report, stop: Stop) -> bool:
         """Wait until something may go that time alone keeps; False when there is none in time, or the sweep is to end."""
+        if self.plan.options.fail_fast and any(result.failed for result in report.results):
+            return False
         now = datetime.now(UTC)
         left_over = self._until - now
         waits = [

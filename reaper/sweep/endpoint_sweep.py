@@ -82,7 +82,7 @@ class EndpointSweep:
         self.looker = Inspector(self.reader, self.retrier, self.slots)
         self.context: Context | None = None
         self.confirmer: Confirmer | None = None
-        self.draining = self.ended = False
+        self.draining, self.ended = not shared.options.begins, False
         self.held, self.skew, self.site = 0, timedelta(0), Site()
         self.listed_between = (datetime.min.replace(tzinfo=UTC),) * 2
         self.decisions: list[Decision] = []

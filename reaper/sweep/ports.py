@@ -100,6 +100,7 @@ class Options:
         kinds: list all of these kinds, too, although no policy names them.
         choose: says what may go in this round; None where all may.
         safety_net: whether the endpoint's own timers are set, where its settings say so.
+        begins: whether anything is begun; else what is to go is abandoned, since an earlier sweep has failed fast.
         watches: whether what is seen is remembered although nothing is done: since when something is unused, say.
     """
 
@@ -115,6 +116,7 @@ class Options:
     quotas: tuple[Quota, ...] = ()
     choose: Choose | None = None
     safety_net: bool = False
+    begins: bool = True
     watches: bool = False
 
     @property

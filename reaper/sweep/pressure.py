@@ -91,6 +91,11 @@ class Relief:
     exhausted: bool = False
     in_the_way: tuple[str, ...] = ()
 
+    @property
+    def failed(self) -> bool:
+        """Whether something could not be deleted."""
+        return self.report is not None and any(result.failed for result in self.report.results)
+
     def problem(self, thresholds: Thresholds) -> str | None:
         """What people should know: that it is still too full."""
         if not self.exhausted:
@@ -130,6 +135,7 @@ class Pressure:
         run: sweeps it once, for what it is given chooses.
         stop: ends it early.
         turns: of the endpoints whose data are on one disk.
+        fail_fast: whether the first failure ends it.
 
     Attributes:
         given: what has come back so far, by rank.
@@ -143,6 +149,7 @@ class Pressure:
     run: Run
     stop: Stop
     turns: Turns = field(default_factory=Turns)
+    fail_fast: bool = False
     given: dict[Rank, Yield] = field(default_factory=dict)
     tried: set[str] = field(default_factory=set)
     pruned: set[str] = field(default_factory=set)
@@ -167,8 +174,8 @@ class Pressure:
             choice = _Choice(self.meter, missing, self.given, self.tried)
             reports.append(await self.run(choice))
             report = reports[-1].endpoints[0]
-            if reports[-1].dry_run:
-                break  # nothing has come back, and nothing will
+            if reports[-1].dry_run or (self.fail_fast and any(result.failed for result in report.results)):
+                break  # of a dry run nothing has come back, and nothing will
             if report.failure is not None or stops_policies(report.cap) or not choice.taken:
                 exhausted = report.failure is None and not stops_policies(report.cap) and self.stop.why is None
                 break

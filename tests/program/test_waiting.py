@@ -65,6 +65,16 @@ def test_it_waits_for_what_may_go_in_a_moment(run: Program, fake: FakeEngine) ->
     assert ended.document["endpoints"][0]["held"] == 4
 
 
+def test_it_waits_for_nothing_after_a_failure_that_is_to_end_it(run: Program, fake: FakeEngine) -> None:
+    crashed(fake, "9m56s")
+    fake.add("stuck", refusal=(500, "driver failed"))
+    ended = run(
+        "--once", "--all", "--wait", "--fail-fast", "--json", "--timeout", "60s", env={"REAPER_RETRY__ATTEMPTS": "1"}
+    )
+    assert ended.code == 3
+    assert {"fresh", "client", "server"} <= fake.names()
+
+
 def test_a_run_that_begins_while_it_waits_is_left_alone(run: Program, fake: FakeEngine) -> None:
     """``--all`` states that no run is alive, of the moment at which it is said."""
     crashed(fake, "9m50s")

@@ -26,7 +26,7 @@ from reaper.sweep.pressure import TURN, Pressure, Relief, Turns, concerned, look
 from reaper.sweep.result import SweepResult, sweep_result
 from reaper.sweep.runner import exit_code
 from reaper.sweep.sweep import sweep
-from tests.sweep.lab import EVERYTHING, HOUR, NOW, Lab, image, running, stopped, volume
+from tests.sweep.lab import EVERYTHING, HOUR, NOW, Lab, counts, image, running, stopped, volume
 
 pytestmark = pytest.mark.anyio
 
@@ -63,7 +63,8 @@ class PressureLab(Lab):
             self.rounds.append(sorted(one.name for one, _ in self.world.removals[before:]))
             return report
 
-        return await Pressure(self.disk, thresholds or Thresholds(), once, self.stop, self.turns).relieve()
+        levels, fail_fast = thresholds or Thresholds(), bool(options.get("fail_fast"))
+        return await Pressure(self.disk, levels, once, self.stop, self.turns, fail_fast=fail_fast).relieve()
 
     async def used(self) -> int:
         return round((await self.disk.usage()).rooms[BYTES].used / GIB)
@@ -304,6 +305,20 @@ async def test_what_pressure_could_not_delete_and_is_gone_later_stands_in_the_js
     (shown,) = json.loads(report_document(whole, "once", exit_code(whole)))["endpoints"]
     assert shown["counts"]["failed"] == 1
     assert [(one["name"], one["outcome"]) for one in shown["resources"]] == [("denied", "failed")]
+
+
+async def test_a_failure_that_is_to_end_the_sweep_ends_its_rounds() -> None:
+    always = replace(GUARD, asleep=False)
+    lab = PressureLab(large("denied", 30), large("next", 20), others=40 * GIB, policies=(always,))
+    lab.world.rules.append(Rule("delete", "denied", error=DeniedError("no")))
+    relief = await lab.relieve(fail_fast=True)
+    assert relief is not None
+    assert relief.failed
+    assert lab.left() == {"denied", "next"}
+    report = await lab.sweep(fail_fast=True, begins=False)
+    assert counts(report) == {Outcome.ABANDONED: 2}
+    assert exit_code(report) == exits.FAILED
+    assert lab.left() == {"denied", "next"}
 
 
 async def test_the_cap_of_leases_lets_pressure_take_no_more_than_its_turn() -> None:
