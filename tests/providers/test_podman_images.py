@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from devkit.engine import PrivateEngine
-from reaper.errors import DeniedError, ProviderError, UnavailableError
+from reaper.errors import DeniedError, NotFoundError, ProviderError, UnavailableError
 from reaper.providers.docker.podman_images import PodmanImages
 from reaper.providers.docker.volumes_images import image
 from tests.engine.lab import toml
@@ -18,7 +18,7 @@ from tests.providers.test_mounted_images import mount
 from tests.run import Program
 
 PART, OTHER, LIST = "a" * 64, "b" * 64, "c" * 64
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"Id": PART, "RepoTags": None, "RepoDigests": [], "Digest": "sha256:1", "IsManifestList": False},
     {"Id": OTHER, "RepoTags": ["localhost/x:1"], "RepoDigests": ["localhost/x@sha256:2"], "IsManifestList": False},
     {"Id": LIST, "RepoTags": ["localhost/list:1"], "RepoDigests": [], "Digest": "sha256:3", "IsManifestList": True},
@@ -31,13 +31,15 @@ class Podman:
     is_podman = True
 
     def __init__(self, rows: Any = ROWS, content: Any = None) -> None:
+        self.asked: list[str] = []
         self._answers = {
             "libpod/images/json": rows,
             f"libpod/manifests/{LIST}/json": {"manifests": [{"digest": "sha256:1"}]} if content is None else content,
         }
 
     async def ask(self, path: str, **_: str) -> Any:
-        if isinstance(answer := self._answers[path], ProviderError):
+        self.asked.append(path)
+        if isinstance(answer := self._answers.get(path, NotFoundError("no such image")), ProviderError):
             raise answer
         return answer
 
@@ -58,6 +60,24 @@ async def test_the_images_with_the_digests_of_a_list_are_its_parts(digest: str) 
     assert await lists.read_with([{}], direct) == [{}]
     said = "a part of the manifest list localhost/list:1"
     assert (mark_of(lists, PART), mark_of(lists, OTHER)) == ((said, None) if digest == "sha256:1" else (None, said))
+
+
+@pytest.mark.anyio
+async def test_podman_4_does_not_say_what_is_a_list() -> None:
+    """It is asked about what has a name and no former ones, and answers 404 of an image."""
+    rows = [{key: value for key, value in row.items() if key != "IsManifestList"} for row in ROWS]
+    rows[1] |= {"History": ["localhost/x:1"]}
+    engine: Any = Podman([*rows, {**rows[2], "Id": "d" * 64}])
+    lists = PodmanImages(NAME, engine)
+    assert await lists.read_with([{}], direct) == [{}]
+    assert mark_of(lists, PART) == "a part of the manifest list localhost/list:1"
+    assert engine.asked == ["libpod/images/json", f"libpod/manifests/{LIST}/json", f"libpod/manifests/{'d' * 64}/json"]
+
+
+@pytest.mark.anyio
+async def test_a_list_that_is_not_found_is_an_error_where_it_is_one() -> None:
+    engine: Any = Podman([{**ROWS[2], "Id": "d" * 64}])
+    assert isinstance(await PodmanImages(NAME, engine).read_with([{}], direct), ProviderError)
 
 
 @pytest.mark.anyio
@@ -94,13 +114,14 @@ async def test_docker_is_asked_nothing_and_podman_only_where_there_are_images() 
 def listed(engine: PrivateEngine) -> Iterator[dict[str, str]]:
     """Ids by name of two images without a tag, and one with one; the first and the last are parts of lists."""
     found = {name: engine.labelled_image(f"acme/{name}:1", {"team": "rl"}) for name in ("part", "free", "tagged")}
+    tags = {row["Id"]: row["RepoTags"][0] for row in engine.api.must("GET", "/images/json")}
     for name in ("part", "tagged"):
-        engine.api.must("POST", f"/v5.0.0/libpod/manifests/acme-list-{name}?images=containers-storage:acme/{name}:1")
+        engine.api.must("POST", f"/v4.0.0/libpod/manifests/list-{name}?images=containers-storage:{tags[found[name]]}")
     for name in ("part", "free"):
-        engine.api.must("POST", f"/v5.0.0/libpod/images/acme/{name}:1/untag")
+        engine.api.must("POST", f"/v4.0.0/libpod/images/{tags[found[name]]}/untag")
     yield found
     for name in ("part", "tagged"):
-        engine.api.must("DELETE", f"/v5.0.0/libpod/manifests/acme-list-{name}")
+        engine.api.must("DELETE", f"/v4.0.0/libpod/manifests/list-{name}")
     engine.remove_images()
 
 
@@ -125,7 +146,7 @@ def test_a_mounted_image_whose_tag_has_moved_stays(engine: PrivateEngine, reaper
 
 
 @pytest.mark.engine
-@pytest.mark.engines("podman-5.8")
+@pytest.mark.engines("podman-4.3", "podman-5.8")
 def test_the_parts_of_a_manifest_list_stay(
     engine: PrivateEngine, reaper: Program, tmp_path: Path, listed: dict[str, str]
 ) -> None:

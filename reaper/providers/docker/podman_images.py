@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from reaper.core.model import Resource
-from reaper.errors import ProviderError
+from reaper.errors import NotFoundError, ProviderError
 from reaper.providers.base import Call
 from reaper.providers.docker.connection import EngineConnection, checked_rows, hinting
 from reaper.providers.parsing import Row, table, text, texts
@@ -61,15 +61,24 @@ class PodmanImages:
             listing = partial(self._connection.ask, _LIST, all="1")
             listed = checked_rows(await call(f"list manifest lists of {self._endpoint}", listing), "images")
             for row in listed:
-                if row.get("IsManifestList") is True:
-                    name = next(iter(texts(row.get("RepoTags"))), "without a tag")
-                    ask = partial(self._connection.ask, _ONE.format(text(row.get("Id"))))
-                    found = table(await call(f"inspect manifest list {name}", ask)).get("manifests", "missing")
-                    manifests = checked_rows([] if found is None else found, "manifests")
-                    parts |= {text(manifest.get("digest")) or "": name for manifest in manifests}
+                parts |= dict.fromkeys(await self._parts(row, call), next(iter(texts(row.get("RepoTags"))), "without a tag"))
         self.former_names = {f"sha256:{row.get('Id')}": texts(row.get("History")) for row in listed}
         lists = ((row.get("Id"), next((parts[one] for one in _digests(row) if one in parts), None)) for row in listed)
         return {f"sha256:{id_}": name for id_, name in lists if name is not None}
+
+    async def _parts(self, row: Row, call: Call) -> Iterable[str]:
+        """The digests in a list; nothing of an image. Podman 4 does not say which a row is: a list has no former names."""
+        is_list = row.get("IsManifestList")
+        if is_list is False or (is_list is None and (row.get("History") or not row.get("RepoTags"))):
+            return ()
+        ask = partial(self._connection.ask, _ONE.format(text(row.get("Id"))))
+        try:
+            found = table(await call("inspect a manifest list", ask)).get("manifests", "missing")
+        except NotFoundError:
+            if is_list is None:
+                return ()  # an image
+            raise
+        return [text(one.get("digest")) or "" for one in checked_rows([] if found is None else found, "manifests")]
 
 
 def _digests(row: Row) -> Iterable[str]:
