@@ -188,9 +188,13 @@ def create(file: Path) -> None:
 
     Raises LeasesUnknownError.
     """
-    with explained(file):
+    try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor, name = mkstemp(dir=file.parent, prefix=f".{file.name}.")  # mode 0600
+    except OSError as error:
+        what = f"the leases in {file} cannot be written: {error.strerror or error}"
+        raise LeasesUnknownError(f"{what}; name a folder that can be written with STATE_DIRECTORY") from error
+    with explained(file):
         os.close(descriptor)
         partial = Path(name)
         try:

@@ -251,6 +251,15 @@ def test_leases_that_cannot_be_read_are_no_place_for_one(program: Program) -> No
     assert ended.err.startswith("reaper run: no lease can be taken, so the command was not run: the leases in ")
 
 
+def test_a_state_directory_that_cannot_be_made_is_named_with_what_to_do(program: Program) -> None:
+    blocked = program.folder / "file"
+    blocked.write_text("")
+    ended = program(*QUICKLY, "--", "echo", "runs", env={"STATE_DIRECTORY": str(blocked / "state")})
+    assert (ended.code, ended.out) == (5, "")
+    assert f"the leases in {blocked}/state/leases.db cannot be written: Not a directory" in ended.err
+    assert ended.err.endswith("; name a folder that can be written with STATE_DIRECTORY\n")
+
+
 def test_the_record_says_how_it_ended(program: Program) -> None:
     assert program(*QUICKLY, "--own", "project=chess", "--", "sh", "-c", "exit 4").code == 4
     file = LeaseFile(program.folder / NAME)
