@@ -54,6 +54,7 @@ BY_TESTS = {
     "a heartbeat keeps a lease alive": "tests/leases/test_leasebook.py",
     "a deletion that may pass is tried again": "tests/sweep/test_outcomes.py",
     "a runner that may have made it keeps it": "tests/sweep/test_owners.py",
+    "a runner keeps what an earlier one has made and it may have taken over": "tests/owners/test_orphans.py",
     "a quota does no more than its own time lets it": "tests/core/test_quota.py",
     "what a cap holds back is asked for what it is linked to": "tests/daytona/test_groups.py",
     "an order to recover what has failed makes it younger": "tests/daytona/test_rules.py",
