@@ -64,4 +64,30 @@ OF_INSTANCES = (
     ),
 )
 
-OF_FEATURES = (*OF_USE, *OF_QUOTAS, *OF_FOLLOWERS, *OF_INSTANCES)
+OF_PRESSURE = (
+    Mutant(
+        "a policy that waits for disk pressure takes nothing without it",
+        "        return not self.asleep and (not self.endpoints or endpoint in self.endpoints)",
+        "        return not self.endpoints or endpoint in self.endpoints",
+    ),
+)
+
+OF_CONDITIONS = (
+    Mutant(
+        "a window is open at its time only",
+        "    if policy.window is not None and not policy.window.is_open(here):",
+        "    if policy.window is not None and False:",
+    ),
+    Mutant(
+        "a policy is for its endpoints only",
+        "        return not self.asleep and (not self.endpoints or endpoint in self.endpoints)",
+        "        return not self.asleep",
+    ),
+    Mutant(
+        "what goes beside a cap is on record",
+        "        and (report.cap is None or result.outcome is not Outcome.ABANDONED or place(result) in begun)",
+        "        and report.cap is None",
+    ),
+)
+
+OF_FEATURES = (*OF_USE, *OF_QUOTAS, *OF_FOLLOWERS, *OF_INSTANCES, *OF_PRESSURE, *OF_CONDITIONS)
