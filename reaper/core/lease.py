@@ -142,6 +142,7 @@ class Lease:
         endpoints: the ids of the endpoints that it was granted for: a claim takes nothing elsewhere. None means whichever
             endpoint is asked about, for a lease that its own holder has made up for one endpoint.
         unproven: whether its holder is alive cannot be checked on this host.
+        unwatched: whether the service that watched its holder is dead.
         made: by endpoint id and id: the anonymous volumes and the built images that were seen to be made under it for its
             containers. Neither carries its label.
         containers: by endpoint id and id: the containers that were seen to be made under it. Each is its own, whatever is
@@ -156,6 +157,7 @@ class Lease:
     ending: Ending | None = None
     endpoints: frozenset[str] | None = None
     unproven: bool = False
+    unwatched: bool = False
     made: frozenset[tuple[str, str]] = frozenset()
     containers: Container[tuple[str, str]] = field(default=frozenset(), compare=False)
 
@@ -249,6 +251,8 @@ class Lease:
         """How it stands, in a phrase."""
         if self.ending is not None:
             return f"lease {self.id} ended {human(now - self.ending.at)} ago ({self.ending.cause})"
+        if self.unwatched:
+            return f"lease {self.id} is watched by no service"
         return f"lease {self.id} may be live on another host" if self.unproven else f"lease {self.id} is live"
 
     def fate(self, now: datetime) -> str:
@@ -258,6 +262,9 @@ class Lease:
         if self.unproven:
             why = "its holder is on another host, or was here before a restart"
             return f"lease {self.id} of {self.owner} is not known to have ended: {why}, which only that host can check"
+        if self.unwatched:
+            why = f"the service that watched its holder is dead; start it again, or: reaper leases end {self.id}"
+            return f"lease {self.id} of {self.owner} is not known to have ended: {why}"
         return f"lease {self.id} of {self.owner} is alive"
 
 

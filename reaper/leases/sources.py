@@ -15,7 +15,7 @@ from reaper.core.lease import Ending
 from reaper.core.lease_index import Leases
 from reaper.errors import ConfigError
 from reaper.leases.peers import listener
-from reaper.leases.record import MAX_AGE_CAUSE
+from reaper.leases.record import MAX_AGE_CAUSE, Liveness
 from reaper.leases.served import WITHIN, FollowedLeases, RemoteLeases, ServedLeases
 from reaper.liveness import lives, lock_file
 from reaper.paths import TOKEN, URL, header_token, is_there, sockets_to_ask
@@ -50,15 +50,20 @@ class SharedLeases:
 
             self._file = LeaseFile(self._path)
         lock, now, uptime = lock_file(self._path), datetime.now(UTC), time.monotonic()
-        dead: dict[str, Ending] = {}
+        dead, unwatched, living = dict[str, Ending](), set[str](), dict[int, bool | None]()
         for record in self._file.open():
-            if record.token is not None and record.is_orphan(lives(lock, record.token)):
+            if record.token is not None and record.token not in living:
+                living[record.token] = lives(lock, record.token)
+            alive = None if record.token is None else living[record.token]
+            if record.is_orphan(alive):
                 dead[record.id] = self._found_dead(record.id, now) or record.killed(now, KILLED)
             elif record.max_age is not None and record.is_too_old(uptime, now):
                 cause = MAX_AGE_CAUSE.format(human(record.max_age))
                 dead[record.id] = self._found_dead(record.id, now) or record.killed(now, cause)
+            elif record.sort is not Liveness.PROCESS and record.is_dead(alive):
+                unwatched.add(record.id)
         self._dead = dead
-        return self._file.leases(dead)
+        return self._file.leases(dead, unwatched)
 
     def _found_dead(self, id_: str, now: datetime) -> Ending | None:
         """How it ended as an earlier look has found it, unless the clock was set back since."""

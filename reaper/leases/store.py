@@ -76,11 +76,12 @@ class LeaseFile:
         self._index = LazyIndex(self)
         self._leases = Leases(self._index)
 
-    def leases(self, dead: Mapping[str, Ending] | None = None) -> Leases:
+    def leases(self, dead: Mapping[str, Ending] | None = None, unwatched: Collection[str] = ()) -> Leases:
         """What the rules need to know of them; it changes as the file does. Raises LeasesUnknownError.
 
         Args:
             dead: how those have ended whose holders are dead, although the file does not say so yet.
+            unwatched: those whose holders nothing watches; once another service does, the file says so.
         """
         self._refresh()
         for id_ in self._dead - (dead or {}).keys():
@@ -90,6 +91,10 @@ class LeaseFile:
             lease = self._index.get(id_)
             if lease is not None and lease.ending is None:
                 self._index.put(replace(lease, ending=ending))
+        for id_ in unwatched:
+            lease = self._index.get(id_)
+            if lease is not None and lease.ending is None and not lease.unwatched:
+                self._index.put(replace(lease, unwatched=True))
         self._dead = frozenset(dead or ())
         return self._leases
 

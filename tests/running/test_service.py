@@ -137,10 +137,14 @@ def test_it_outlives_the_service_s_restart(program: Program, service: Program, s
         process = program.start(*QUICKLY, "--", *Making({"mine": {}}, waits=True).words)
         assert process.stdout is not None
         lease, _ = process.stdout.readline().split()
+        assert f"lease {lease} is live" in service("list").out
         os.kill(first.process.pid, signal.SIGKILL)
         first.process.wait()
+        assert f"lease {lease} is watched by no service" in service("list").out
+        assert "the service that watched its holder is dead; start it again, or: " in service("explain", "mine").out
     with running(service) as second:
         second.until(lambda: _states(second) == {lease: "live"}, "holder that comes back")
+        assert f"lease {lease} is live" in service("list").out
         assert served.left() == {"mine"}
         process.send_signal(signal.SIGTERM)
         ended = program.finish(process)
