@@ -77,6 +77,7 @@ class _Setter:
     _attempts: int = 0
     _set: list[Timer] = field(default_factory=list)
     _seen: LastLook | None = None
+    _acted_on: LastLook | None = None  # as it was last seen before the last timer that was set
     _wanted: Timer | None = None
     _began: float = field(default_factory=anyio.current_time)
 
@@ -98,7 +99,7 @@ class _Setter:
     def result(self, outcome: Outcome, detail: str, error: str | None = None) -> Result:
         """What came of it."""
         seconds = anyio.current_time() - self._began
-        return Result(self.decision, outcome, detail, self._attempts, seconds, error, look=self._seen)
+        return Result(self.decision, outcome, detail, self._attempts, seconds, error, look=self._acted_on or self._seen)
 
     async def _set_one(self, name: str) -> None:
         retrier, slots, resource = self.context.retrier, self.context.slots, self.decision.resource
@@ -116,7 +117,7 @@ class _Setter:
                 assert isinstance(self.context.provider, SetsTimers)
                 self._attempts += 1
                 sent.append(self._wanted)
-                self._seen = self._seen and replace(self._seen, acted=True)
+                self._acted_on = self._seen and replace(self._seen, acted=True)
                 await self.context.provider.set_timer(resource, self._wanted)
 
         what = f"set {name} of {resource.kind} {resource.name}"
@@ -144,7 +145,7 @@ class _Setter:
         provider, before = self.context.provider, self.decision.resource
         fresh = await call(f"inspect sandbox {before.name}", lambda: provider.inspect(before))
         differs = what_changed(before, fresh, listed_at=self.context.listed.at)
-        self._seen = LastLook(self.context.now(), fresh.raw_state, differs, acted=bool(self._set))
+        self._seen = LastLook(self.context.now(), fresh.raw_state, differs)
         if differs is not None:
             raise ChangedError(f"it {differs}")
         others = await provider.members(fresh, call) if fresh.group is not None else ()

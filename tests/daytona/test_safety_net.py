@@ -9,6 +9,7 @@ import pytest
 
 from reaper.core.lease import Lease
 from reaper.core.model import Report
+from reaper.providers.daytona.client import DaytonaProvider
 from reaper.simulator.daytona.model import Sandbox
 from reaper.simulator.daytona.rules import Behaviour
 from reaper.sweep.runner import exit_code
@@ -160,6 +161,23 @@ async def test_a_look_after_which_the_server_was_slow_is_taken_again() -> None:
         (posted,) = lab.asked("POST")
         looks = [call.at for call in lab.asked("GET") if call.path.endswith(row.id) and call.at <= posted.at]
         assert max(looks) == posted.at >= 9
+
+
+@pytest.mark.anyio
+async def test_what_changes_between_two_timers_was_not_touched_against_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Lab(behaviour=FRESH) as lab:
+        row = lab.add("endless", age=HOUR, auto_delete=-1)
+        set_timer = DaytonaProvider.set_timer
+
+        async def set_and_stop(*arguments: Any) -> None:
+            await set_timer(*arguments)
+            lab.org.change(row, state="stopping", desired="stopped")
+
+        monkeypatch.setattr(DaytonaProvider, "set_timer", set_and_stop)
+        found = result(await swept(lab), "endless")
+        assert (found.outcome, found.detail) == ("timer_set", "auto-stop after 25 h")
+        assert found.look is not None
+        assert (found.look.acted, found.look.raw_state, found.look.differs) == (True, "started", None)
 
 
 @pytest.mark.anyio
