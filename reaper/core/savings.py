@@ -1,17 +1,17 @@
 """What deletions were worth: time and money that they avoided, bytes that they freed, and the rules that they kept. Pure."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Self
 
 from reaper.core.accounts import UNKNOWN_FOOTPRINT, Footprint, LastLook, Saving
 from reaper.core.actions import ARCHIVED
-from reaper.core.conditions import Policy, evaluate
+from reaper.core.conditions import Match
 from reaper.core.model import Decision, Kind, Outcome, Reason, Resource, Result, State
 from reaper.core.owners import BY_CONTAINERS, in_a_word
-from reaper.core.rules import KEEP_LABEL
+from reaper.core.rules import KEEP_LABEL, Judge
 
 LONGEST = timedelta(days=1)
 """For how long at the most anything counts as avoided: a day after it was left, a person would have noticed."""
@@ -23,7 +23,7 @@ OVERRIDE = "(label)"  # the resource's own label decided
 LEASE = "(lease)"  # the lease that covered it has ended
 
 
-def saving(decision: Decision, policies: Iterable[Policy], now: datetime) -> Saving:
+def saving(decision: Decision, matches: Iterable[Match], now: datetime) -> Saving:
     """For how long what is about to be deleted would have gone on, and for how long it has been garbage.
 
     It would have gone on until the next of the other policies would have taken it, by its conditions as the resource is
@@ -32,14 +32,13 @@ def saving(decision: Decision, policies: Iterable[Policy], now: datetime) -> Sav
 
     Args:
         decision: to reap.
-        policies: all that were in force.
+        matches: all policies that were in force, evaluated for its resource.
         now: aware UTC, on the endpoint's clock.
     """
-    resource, avoided = decision.resource, LONGEST
-    for policy in policies:
-        if policy.name == decision.policy or resource.kind not in policy.kinds:
+    avoided = LONGEST
+    for match in matches:
+        if match.policy.name == decision.policy:
             continue
-        match = evaluate(resource, policy, now)
         if match.matched:
             avoided = timedelta(0)
         elif match.at is not None:
@@ -48,12 +47,10 @@ def saving(decision: Decision, policies: Iterable[Policy], now: datetime) -> Sav
     return Saving(avoided, waited)
 
 
-def to_delete(
-    decisions: Iterable[Decision], held_back: Collection[str], policies: Sequence[Policy], now: datetime
-) -> list[Decision]:
+def to_delete(decisions: Iterable[Decision], held_back: Collection[str], judge: Judge) -> list[Decision]:
     """The decisions to reap, but for the ids that are held back, each with what its deletion is worth."""
     reaped = (decision for decision in decisions if decision.reap and decision.resource.id not in held_back)
-    return [replace(decision, saving=saving(decision, policies, now)) for decision in reaped]
+    return [replace(one, saving=saving(one, judge.matches(one.resource), judge.now)) for one in reaped]
 
 
 def freed_by(resource: Resource, told: int | None) -> int | None:

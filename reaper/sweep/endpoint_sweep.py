@@ -14,8 +14,9 @@ from reaper.core.inventory_warnings import inventory_warnings
 from reaper.core.lease import Lease
 from reaper.core.lease_index import Leases
 from reaper.core.model import CapHit, Decision, EndpointFailure, EndpointReport, Kind, Outcome, Resource, Result
+from reaper.core.owner_process import NO_PROOFS
 from reaper.core.quota import decide_within, in_force
-from reaper.core.rules import Rules
+from reaper.core.rules import Judge, Rules
 from reaper.core.savings import to_delete
 from reaper.core.site import Site
 from reaper.errors import ProviderError, ReaperError, TooManyFilesError
@@ -95,6 +96,7 @@ class EndpointSweep:
         self.leases_read: Iterable[Lease] = ()
         self.leases = Leases()
         self.label_keys: frozenset[str] = frozenset()
+        self.proofs = NO_PROOFS
         self.also = Also()
         self.unjudged: tuple[Resource, ...] = ()
         self.unlisted: Mapping[Kind, str] = {}
@@ -228,7 +230,8 @@ class EndpointSweep:
             self.warnings += [problem] if problem else []
         if options.inspect_everything:
             resources = await self.looker.inspect(resources, [r for r in resources if not r.inspected])
-        proofs = look(self.endpoint.owners, resources, rules.owner_rules, self.skew, self.warnings, learn=options.learns)
+        owners, learn = self.endpoint.owners, options.learns
+        self.proofs = proofs = look(owners, resources, rules.owner_rules, self.skew, self.warnings, learn=learn)
         quotas, leases = options.quotas if options.choose is None else (), self._leases()
         judge = partial(decide_within, rules=rules, leases=leases, now=now, quotas=quotas, due=options.due, proofs=proofs)
         self.decisions = await self.looker.decided(resources, judge)
@@ -284,7 +287,9 @@ class EndpointSweep:
         everything = [decision.resource for decision in self.decisions]
         times = (r.created_at for r in everything if r.created_at and r.created_at <= self.listed_between[1])
         self.context.listed = Listed(frozenset(r.id for r in everything), max(times, default=None), self.listed_between[0])
-        going = to_delete(self.decisions, self.held_back, self.shared.rules.policies, self._now())
+        judged = everything if any(decision.reap for decision in self.decisions) else ()  # of thousands it takes its time
+        judge = Judge(judged, self.shared.rules, self.leases.on(self.site), self._now(), self.proofs)
+        going = to_delete(self.decisions, self.held_back, judge)
         self.context.going |= {decision.resource.id for decision in going if decision.deletes}
         self.units = make_units(self.context, going)
         if (self.units or self.timerless) and (ledger := self.shared.ledger) is not None:

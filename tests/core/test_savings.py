@@ -1,17 +1,18 @@
 """What deletions were worth: the time that they avoided, what that cost, and the rules that they kept."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reaper.core import savings
 from reaper.core.accounts import Footprint, LastLook, Saving
-from reaper.core.conditions import Policy
+from reaper.core.conditions import Policy, evaluate
 from reaper.core.decide import decide
 from reaper.core.model import Decision, Kind, Outcome, Reason, Result, State, Verdict
 from reaper.core.rules import KEEP_LABEL, Rules
@@ -26,7 +27,6 @@ from reaper.core.savings import (
     Total,
     avoided_cost,
     freed_by,
-    saving,
     short_owner,
 )
 from tests.core.make import HOUR, IMAGE, NETWORK, NOW, RUNNING, SANDBOX, STOPPED, VOLUME, ago
@@ -46,6 +46,10 @@ def entry(resource: Any = STOPPED, outcome: Outcome = Outcome.DELETED, **fields:
     look = LastLook(NOW, resource.raw_state, acted=True)
     saved = decided(resource, saving=Saving(6 * HOUR, 2 * HOUR))
     return replace(Entry.of(Result(saved, outcome, freed=freed_by(resource, None), look=look)), **fields)
+
+
+def saving(decision: Decision, policies: Iterable[Policy], now: datetime) -> Saving:
+    return savings.saving(decision, [evaluate(decision.resource, policy, now) for policy in policies], now)
 
 
 # -- time --------------------------------------------------------------------------------------------------------------

@@ -84,6 +84,17 @@ async def test_a_process_that_is_gone_counts_as_dead_from_when_that_was_seen_fir
     assert bench.lab.left() == {"bench-2"}
 
 
+async def test_what_its_dead_owner_would_have_ended_has_avoided_no_more_than_until_then(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, box("bench-1", label(boot=LAST_BOOT)))
+    old = Policy("old", frozenset({Kind.CONTAINER}), older_than=24 * HOUR)
+    bench.lab.rules = replace(RULES, policies=(*RULES.policies, old))
+    bench.lab.abandon("bench-1")
+    decision = result(await bench.lab.sweep(), "bench-1").decision
+    assert decision.reason is Reason.LEASE_ENDED
+    assert decision.saving is not None
+    assert decision.saving.avoided == timedelta(0)
+
+
 async def test_what_only_looks_remembers_nothing(tmp_path: Path) -> None:
     bench = Bench(tmp_path, box("bench-1", label()))
     await bench.lab.sweep(act=False)
