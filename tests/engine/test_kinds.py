@@ -65,6 +65,29 @@ def test_a_network_that_is_the_configuration_of_another_goes_after_that(
         engine.api.must("DELETE", f"/networks/{other}")  # the fixture knows of no order
 
 
+@pytest.mark.parametrize("is_named", [False, True])
+def test_a_network_on_whose_bridge_another_lies_stays_for_that(
+    clean: PrivateEngine, reaper: Program, tmp_path: Path, is_named: bool
+) -> None:
+    """The engine would delete it, and with its bridge what the containers of the other one have."""
+    engine = clean
+    engine.import_image()
+    named = {"Options": {"com.docker.network.bridge.name": "bench0"}} if is_named else {}
+    id_ = engine.api.must("POST", "/networks/create", {"Name": "bench-below", "Driver": "bridge", **named})["Id"]
+    parent = "bench0" if is_named else f"br-{id_[:12]}"
+    body = {"Name": "above", "Driver": "macvlan", "Options": {"parent": parent}}
+    engine.api.must("POST", "/networks/create", body)
+    alive = engine.create("alive", network="above", start=True)
+    engine.backdate({}, networks={"bench-below": 2 * DAY, "above": 2 * DAY})
+    ended = reaper("--once", "--json", *toml(tmp_path, OWNED + NETWORKS))
+    assert ended.code == 0, ended.err
+    assert ended.outcomes() == {}
+    assert rows(ended)["bench-below"]["reason"] == "in_use"
+    engine.api.must("DELETE", f"/containers/{alive}?force=1")
+    engine.api.must("DELETE", "/networks/above")
+    assert reaper("--once", "--json", *toml(tmp_path, OWNED + NETWORKS)).outcomes() == {"bench-below": "deleted"}
+
+
 def test_anonymous_volumes_go_and_named_ones_stay(clean: PrivateEngine, reaper: Program, tmp_path: Path) -> None:
     engine = clean
     engine.import_image()

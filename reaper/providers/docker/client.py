@@ -19,7 +19,7 @@ from reaper.errors import ConflictError, InProgressError, ProviderError, Unreada
 from reaper.providers.abilities import Evidence, Uses
 from reaper.providers.base import NOTHING_ELSE, Also, Call, Inventory, Limits, Listed, Traits
 from reaper.providers.docker.connection import EngineConnection, checked_rows, hinting
-from reaper.providers.docker.containers import configurations, engine_id, inspected_container, listed_container, network
+from reaper.providers.docker.containers import engine_id, inspected_container, listed_container, network, networks_below
 from reaper.providers.docker.data_root import DataRoot
 from reaper.providers.docker.dependents import Dependents
 from reaper.providers.docker.disk import Disk
@@ -222,10 +222,8 @@ class DockerReader:
     ) -> Inventory:
         try:
             containers = self._dependents.listed(rows, networks, below)
-            of_others = configurations(networks)
-            parsed = (
-                network(row, self.endpoint, label_keys, every=every_network, configurations=of_others) for row in networks
-            )
+            under = networks_below(networks)
+            parsed = (network(row, self.endpoint, label_keys, every=every_network, below=under) for row in networks)
             projects = [net for net in parsed if net is not None]
         except (ValueError, TypeError, AttributeError) as error:
             raise UnreadableError(f"the listing cannot be read: {error}") from error

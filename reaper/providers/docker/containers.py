@@ -6,7 +6,7 @@
 import hashlib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 
@@ -319,10 +319,25 @@ def _network_of_engine(row: Row) -> str | None:
     return "Podman's own network" if row.get("Name") == "podman" else None
 
 
-def configurations(networks: Sequence[Row]) -> Mapping[str, str]:
-    """Ids by name of the networks that are but the configuration of others: nothing is ever attached to them."""
-    found = ((text(row.get("Name")), text(row.get("Id"))) for row in networks if row.get("ConfigOnly") is True)
-    return {name: id_ for name, id_ in found if name is not None and id_ is not None}
+def networks_below(networks: Sequence[Row]) -> Mapping[tuple[str, str], str]:
+    """Ids of the networks that others are made from or lie on, by how those name them: see ``_lies_on``."""
+    found = {}
+    for row in networks:
+        id_, name = text(row.get("Id")) or "", text(row.get("Name")) or ""
+        if row.get("ConfigOnly") is True:
+            found["configuration", name] = id_
+        elif row.get("Driver") == "bridge":
+            interface = text(table(row.get("Options")).get("com.docker.network.bridge.name"))
+            found["interface", interface or f"br-{id_[:12]}"] = id_
+    return found
+
+
+def _lies_on(row: Row) -> Iterator[tuple[str, str]]:
+    """How a network names one that it cannot do without: as its configuration, or as the parent of a macvlan or ipvlan."""
+    yield "configuration", text(table(row.get("ConfigFrom")).get("Network")) or ""
+    parent = text(table(row.get("Options")).get("parent")) or ""
+    yield "interface", parent
+    yield "interface", parent.rpartition(".")[0]  # of a VLAN on it
 
 
 def network(
@@ -331,7 +346,7 @@ def network(
     label_keys: frozenset[str] | None = frozenset(),
     *,
     every: bool = False,
-    configurations: Mapping[str, str] = MappingProxyType({}),
+    below: Mapping[tuple[str, str], str] = MappingProxyType({}),
 ) -> Resource | None:
     """A row of ``GET /networks``, or an inspected one; None for those of no Compose project and no lease.
 
@@ -340,12 +355,12 @@ def network(
         endpoint: where it is.
         label_keys: by one of these a lease may claim it; None when it has been chosen already.
         every: whether those are chosen as well that were made by hand; the engine's own are never.
-        configurations: ids by name of those that are but the configuration of others (``--config-only``).
+        below: see ``networks_below``. What lies on another one is chosen as well: that must stay for it.
     """
     found = labels(row.get("Labels"))
     project = (found or {}).get(PROJECT_LABEL)
-    id_ = text(row.get("Id"))
-    chosen: object = label_keys is None or project or {LEASE_LABEL, *label_keys} & (found or {}).keys()
+    id_, uses = text(row.get("Id")), frozenset(below[key] for key in _lies_on(row) if key in below)
+    chosen: object = label_keys is None or project or uses or {LEASE_LABEL, *label_keys} & (found or {}).keys()
     chosen = bool(chosen) or (every and (row.get("Name"), row.get("Driver")) not in _OWN_NETWORKS)
     if id_ is None or not chosen:
         return None
@@ -355,7 +370,6 @@ def network(
         created, unreadable = None, f"Created: {error}"
     attached = bool(table(row.get("Containers")))
     of_engine = _network_of_engine(row) or system_container_of(_name(row.get("Name")), found, None)
-    made_from = text(table(row.get("ConfigFrom")).get("Network")) or ""
     if of_engine is not None and row.get("Labels") is None:
         found = {}  # that of Swarm's ingress is null, which is worth no warning in each sweep
     return Resource(
@@ -369,7 +383,7 @@ def network(
         created_at=created,
         labels=found,
         group=project or None,
-        uses=frozenset({configurations[made_from]}) if made_from in configurations else frozenset(),
+        uses=uses,
         system_container=of_engine,
         unreadable=unreadable,
     )
