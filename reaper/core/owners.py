@@ -172,11 +172,12 @@ class Owners:
         key = None if resource.inherited is None else self._groups.key(resource)
         if key is not None and (of_group := self._by_group.get(key)) is not None:
             return of_group
-        if sign := self._scope.selector.any_of(seen):
+        remembered, sign = self._remembered(resource), self._scope.selector.any_of(seen)
+        if sign and not (remembered is not None and remembered.preset):  # a preset's own is no service of anybody's
             return Ownership(f"scope {sign}")
-        if (remembered := self._remembered(resource)) is not None:
-            return remembered
-        return self._of_project(resource) or (Ownership("scope everything") if self._scope.everything else None)
+        return (
+            remembered or self._of_project(resource) or (Ownership("scope everything") if self._scope.everything else None)
+        )
 
     def _of_project_name(self, resource: Resource) -> Preset | None:
         """The preset whose runner has named its project, where no container is there any more that says more about it."""
@@ -239,7 +240,8 @@ class Owners:
     def alone(self, resource: Resource, owner: str, now: datetime) -> Resource:
         """A one-off container as it is taken without its project, whose signs it is not shown to have then: remembered."""
         alone = replace(resource, group=None, alone=True)
-        if self.owner(alone) is not None:
+        before, now_owned = self.owner(resource), self.owner(alone)
+        if now_owned is not None and (before is None or now_owned.preset == before.preset):
             return alone
         return replace(alone, remembered=Remembered(f"{owner.removesuffix(_IN_PROJECT)}{_IN_PROJECT}", now))
 

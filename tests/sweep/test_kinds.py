@@ -815,6 +815,16 @@ async def test_a_one_off_container_that_is_owned_by_the_signs_of_its_project_goe
     assert swept.left() == {"web"}
 
 
+async def test_a_one_off_container_of_a_preset_s_project_goes_whatever_restarts_it_and_else_owns_it() -> None:
+    labels = {"com.docker.compose.project": "p"}
+    oneoff = stopped("run-db", group="p", labels={**labels, "com.docker.compose.oneoff": "True"}, image=FOREIGN)
+    client = running("client", group="p", labels=labels, hours=1)
+    by = rules(Policy("oneoff", frozenset({Kind.CONTAINER}), stopped_for=HOUR, oneoff=True))
+    scope = Scope(presets=("terminal-bench",), selector=Selector(names=("*-db",)))
+    swept = lab(replace(oneoff, restart_policy="unless-stopped"), client, by=replace(by, scope=scope))
+    assert await swept.outcomes() == {"run-db": "deleted"}
+
+
 async def test_a_one_off_container_that_failed_to_go_is_still_owned_without_the_client_container(tmp_path: Path) -> None:
     labels = {"com.docker.compose.project": "p"}
     oneoff = stopped("run", group="p", labels={**labels, "com.docker.compose.oneoff": "True"}, image=FOREIGN)

@@ -75,6 +75,17 @@ async def test_a_sidecar_whose_client_went_first_is_still_owned(memory: Memory) 
     assert outcomes(report) == {"side": "deleted", "net": "deleted"}
 
 
+async def test_a_sidecar_that_the_scope_owns_as_well_is_still_the_preset_s(memory: Memory) -> None:
+    """Its restart policy would keep it for good."""
+    lab = living(memory)
+    lab.rules = replace(RULES, scope=replace(RULES.scope, selector=Selector(names=("side",))))
+    lab.world.change("side", lambda side: replace(side, restart_policy="always"))
+    await lab.sweep()
+    lab.world.remove("client")
+    lab.world.change("side", lambda _: replace(stopped("side", group="p", image=FOREIGN), restart_policy="always"))
+    assert outcomes(await lab.sweep()) == {"side": "deleted", "net": "deleted"}
+
+
 async def test_a_service_that_deletes_nothing_names_it_as_well_and_frees_no_network(memory: Memory) -> None:
     lab = living(memory)
     await lab.sweep(act=False, watches=True)
