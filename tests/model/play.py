@@ -440,7 +440,7 @@ class Play:
         report = await self.once(options)
         self.watch.check_report(report, acted=True, code=exit_code(report))
         if self.quotas and alone:
-            self.watch.check_quotas()
+            self.watch.check_quotas(began)
         if options.max_deletions is not None:
             passes = 2 if features.has_pressure(self.played.seed) else 1
             self.watch.check_cap(report, passes * options.max_deletions)
