@@ -168,9 +168,8 @@ def _each_engine_once(report: Report) -> Report:
 
 
 def _again(report: Report, id_: str, patience: Patience) -> bool:
-    """Whether another look is worth it."""
-    if any(endpoint.cap is not None for endpoint in report.endpoints):
-        return False
+    """Whether another look is worth it: where a cap was hit nothing will change."""
+    report = replace(report, endpoints=tuple(endpoint for endpoint in report.endpoints if endpoint.cap is None))
     failed = any(e.failure is not None for e in report.endpoints) or report.count(Outcome.FAILED)
     if failed and not patience.failures:
         return False
