@@ -108,7 +108,10 @@ def _run(arguments: Namespace, sweep_once: Callable[[Namespace], int], log: "Fil
     if engine is not None and not any(same_address(known, engine) for known in swept):
         plan = replace(plan, endpoints=(*plan.endpoints, EndpointSpec(REGISTRATION, _named_apart(engine, plan))))
     wanted = Run(tuple(arguments.words), plan, claims(arguments.own or ()), dialled, engine, arguments.strict, max_age, env)
-    if not arguments.skip_cleanup and (code := _first_sweep(once, sweep_once, strict=arguments.strict)) is not None:
+    if (
+        not arguments.skip_cleanup
+        and (code := _first_sweep(once, sweep_once, plan.state, strict=arguments.strict)) is not None
+    ):
         return code
     try:
         return _under_a_lease(wanted, log)
@@ -128,12 +131,16 @@ def _max_age(text: str | None, bound: timedelta | None) -> timedelta | None:
     return min((age for age in (given, bound) if age is not None), default=None)
 
 
-def _first_sweep(arguments: Namespace, sweep_once: Callable[[Namespace], int], *, strict: bool) -> int | None:
+def _first_sweep(arguments: Namespace, sweep_once: Callable[[Namespace], int], state: Path, *, strict: bool) -> int | None:
     """The exit code when the command must not be run; else None. stdout is the command's own."""
     if (url := peers.service_url(os.environ)).startswith("unix://"):
         from reaper.run import hold  # noqa: PLC0415 - databases and clients
 
         hold.await_lost(url, _say)
+    else:
+        from reaper.run import elsewhere  # noqa: PLC0415 - likewise
+
+        elsewhere.release_dead(state)
     with foreground.dispositions_kept(), redirect_stdout(sys.stderr):
         code = sweep_once(arguments)
     if code in _NOT_WELL and not strict:

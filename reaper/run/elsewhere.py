@@ -1,12 +1,19 @@
-"""What the guard of a run says to the service at REAPER_URL, which holds the run's lease as well, in its holder's place."""
+"""What is said to the service at REAPER_URL, which holds the leases of runs as well, in the place of their holders."""
 
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import urlencode
 
-from reaper.errors import ConfigError
-from reaper.leases.sources import KILLED, other_service, service_token
+from reaper.errors import ConfigError, LeasesUnknownError
+from reaper.leases.record import LeaseRecord
+from reaper.leases.served import ServedLeases
+from reaper.leases.sources import KILLED, NAME, other_service, service_at, service_token
+from reaper.leases.store import LeaseFile
 from reaper.library.lease_client import AwayError, LeaseRefusedError, Service
+from reaper.liveness import lives, lock_file
+from reaper.paths import is_there
 
 
 def beat(id_: str) -> None:
@@ -22,6 +29,28 @@ def release(id_: str, over_for: float) -> None:
         over_for: how many seconds ago its holder died.
     """
     _ask("DELETE", f"{id_}?{urlencode({'cause': KILLED, 'over_for': f'{over_for:.3f}'})}")
+
+
+def release_dead(state: Path) -> None:
+    """Give back the leases of this host's dead runs: the guard of one that was just killed comes to that later.
+
+    Args:
+        state: the state directory.
+    """
+    path, now = state / NAME, datetime.now(UTC)
+    with suppress(ConfigError, LeasesUnknownError):
+        service = service_at(other_service(os.environ), os.environ)
+        if not isinstance(service, ServedLeases) or not is_there(str(path)):
+            return
+        with closing(LeaseFile(path)) as file:
+            for row in service.rows(state="open"):
+                record = file.find(str(row["id"]))
+                if record is not None and record.is_here and (record.state.ended or _is_dead(record, path)):
+                    release(record.id, max((now - (record.ended_at or record.seen_at)).total_seconds(), 0.0))
+
+
+def _is_dead(record: LeaseRecord, path: Path) -> bool:
+    return record.token is not None and record.is_orphan(lives(lock_file(path), record.token))
 
 
 def _ask(method: str, what: str) -> None:

@@ -119,6 +119,29 @@ def test_a_run_that_follows_a_killed_one_finds_nothing_of_it(program: Program, s
         assert daemon.stop() == 0
 
 
+def test_a_run_that_follows_a_killed_one_gives_back_what_that_held_elsewhere(
+    program: Program, service: Program, served: Served
+) -> None:
+    """As a unit of systemd that is started again: all of the first run was killed, also its guard."""
+    with running(service) as daemon:
+        env = {"REAPER_URL": f"http://127.0.0.1:{daemon.port}"}
+        with started(program, *QUICKLY, "--", *Making({"mine": {}}, waits=True).words, env=env) as process:
+            assert process.stdout is not None
+            lease, _ = process.stdout.readline().split()
+            until(lambda: guards(program.folder))
+            until(lambda: "started" in program("list", env=env).out)
+            process.kill()
+            for guard in guards(program.folder):
+                os.kill(guard, signal.SIGKILL)
+        assert _states(daemon) == {lease: "live"}
+        assert served.left() == {"mine"}
+        ended = program("run", "--", "true", env=env)
+        assert ended.code == 0, ended.err
+        assert served.left() == set()
+        assert _states(daemon)[lease] == "released"
+        assert daemon.stop() == 0
+
+
 def test_its_claims_end_with_the_command_though_it_is_killed_while_it_cleans_up(
     program: Program, service: Program, served: Served
 ) -> None:
