@@ -1,5 +1,6 @@
 """Who holds the lease of a run, and cleans up after it whatever becomes of it."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from reaper.leases.peers import is_trusted, listener
 from reaper.leases.process import OwnLease
 from reaper.leases.record import LeaseRecord, LeaseState
 from reaper.leases.served import ServedLeases
+from reaper.leases.sources import service_at
 from reaper.library.lease import HeldLease, lease
 from reaper.library.lease_client import LeaseRefusedError
 from reaper.observers.log import LogObserver
@@ -66,7 +68,8 @@ def await_lost(url: str, say: Callable[[str], None]) -> None:
     The sweep then takes what they cover. Else the command, where it resumes one that was killed, would find that running,
     use it (as Compose's ``up`` does), and lose it moments later.
     """
-    leases, until, said = ServedLeases(url.removeprefix("unix://")), time.monotonic() + LOST_FOR, False
+    leases, until, said = service_at(url, os.environ), time.monotonic() + LOST_FOR, False
+    assert isinstance(leases, ServedLeases)  # nothing follows it
     while time.monotonic() < until:
         try:
             rows = leases.rows(state="open")
