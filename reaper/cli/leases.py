@@ -20,7 +20,7 @@ from reaper.leases.documents import document
 from reaper.leases.peers import this_user
 from reaper.leases.record import Holder, LeaseRecord, LeaseState
 from reaper.leases.served import ServedLeases
-from reaper.leases.sources import NAME, service_at, service_token, service_urls
+from reaper.leases.sources import NAME, is_orphan, service_at, service_token, service_urls
 from reaper.leases.store import LeaseFile
 from reaper.library.lease_client import AwayError, LeaseRefusedError, Service
 from reaper.liveness import lives, lock_file
@@ -110,7 +110,7 @@ def _of_state(path: Path) -> _Source:
 
 def _document(record: LeaseRecord, path: Path) -> Row:
     row = document(record)
-    if record.token is not None and record.is_orphan(lives(lock_file(path), record.token)):
+    if is_orphan(record, path):
         row |= {"state": LeaseState.EXPIRED.value, "cause": "killed"}
     return row
 

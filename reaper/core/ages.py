@@ -1,4 +1,4 @@
-"""From when the age of a resource counts, and which times cannot be. Pure."""
+"""From when the age of a resource counts, which times cannot be, and what is in transition for too long. Pure."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,6 +11,7 @@ FIRST = datetime(2013, 1, 1, tzinfo=UTC)  # Docker is of March 2013
 SAME_RUN = timedelta(seconds=10)
 """By so much the end of a very short run may seem to be before its start. What is earlier was the end of another run: Podman
 does not know when this one ended where the host was started again meanwhile."""
+STUCK = timedelta(hours=1)  # no transition of a sandbox takes longer
 FUTURE = timedelta(days=1)  # clocks that differ by less are reported, and corrected up to an hour
 
 
@@ -87,3 +88,28 @@ def as_aged(resource: Resource, site: Site) -> Resource:
         last_used_at=later(resource.last_used_at),
         watched_since=later(resource.watched_since),
     )
+
+
+def state_base(resource: Resource) -> datetime:
+    """Since when it has been in its state, at the earliest: an accepted deletion is an update and no activity."""
+    times = (resource.created_at, resource.last_activity_at, resource.updated_at)
+    return max(time for time in times if time is not None)  # what has none is unreadable
+
+
+def is_stuck(resource: Resource, now: datetime) -> bool:
+    """Whether what is in transition has been so for longer than any transition takes. ``now`` is on its endpoint's clock."""
+    return resource.kind is Kind.SANDBOX and now - state_base(resource) > STUCK
+
+
+def is_leaving(resource: Resource) -> bool:
+    """Whether its removal is under way: what it takes comes back without more being removed."""
+    raw = resource.raw_state
+    return resource.state is State.CHANGING and (raw.startswith(("remov", "destroy")) or raw.endswith("to be destroyed"))
+
+
+def hangs_in_deletion(resource: Resource, now: datetime) -> bool:
+    """Whether a sandbox is being deleted for longer than that takes: its host is dead, and it is not used again.
+
+    It is no member of its session any more, which it would keep for good.
+    """
+    return is_leaving(resource) and resource.unreadable is None and is_stuck(resource, now)

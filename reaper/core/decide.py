@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from reaper.core.ages import hangs_in_deletion
 from reaper.core.durations import shifted
 from reaper.core.finding import Finding
 from reaper.core.groups import Units
-from reaper.core.inventory_warnings import hangs_in_deletion
 from reaper.core.lease import Lease
 from reaper.core.lease_index import Leases
 from reaper.core.model import Decision, Kind, Reason, Resource, State

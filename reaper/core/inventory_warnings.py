@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
+from reaper.core.ages import is_stuck, state_base
 from reaper.core.durations import human, shifted
-from reaper.core.model import Decision, Kind, Reason, Resource, State
+from reaper.core.model import Decision, Reason, Resource
 from reaper.core.wording import counted, is_or_are
 
 AHEAD = timedelta(minutes=1)
-STUCK = timedelta(hours=1)
 _SHOWN = 3
 _DELETABLE = frozenset({"archiving", "pending_build"})  # Daytona deletes what is in these transitions, and in no other
 
@@ -49,7 +49,7 @@ def _stuck(resources: Sequence[Resource], what: str, now: datetime) -> list[str]
     """The sentence about those of one sort, if there are any."""
     if not resources:
         return []
-    text = ", ".join(f"{r.name} ({r.raw_state} for {human(now - _since(r))})" for r in resources[:_SHOWN])
+    text = ", ".join(f"{r.name} ({r.raw_state} for {human(now - state_base(r))})" for r in resources[:_SHOWN])
     more = f" and {len(resources) - _SHOWN} more" if len(resources) > _SHOWN else ""
     return [f"{counted(len(resources), 'sandbox')} stuck, {what}: {text}{more}"]
 
@@ -98,31 +98,6 @@ def owned_by_image(decisions: Iterable[Decision]) -> str | None:
             text = f"{have} a label that [scope] requires, {why}, and {is_or_are(len(some))} not owned"
             parts.append(f"{text} ({_names(some)})")
     return f"{'; '.join(parts)}; to own such: image_labels = true in [scope]" if parts else None
-
-
-def _since(resource: Resource) -> datetime:
-    """Since when it has been in its state, at the earliest: an accepted deletion is an update and no activity."""
-    times = (resource.created_at, resource.last_activity_at, resource.updated_at)
-    return max(time for time in times if time is not None)  # what has none is unreadable
-
-
-def is_stuck(resource: Resource, now: datetime) -> bool:
-    """Whether what is in transition has been so for longer than any transition takes. ``now`` is on its endpoint's clock."""
-    return resource.kind is Kind.SANDBOX and now - _since(resource) > STUCK
-
-
-def is_leaving(resource: Resource) -> bool:
-    """Whether its removal is under way: what it takes comes back without more being removed."""
-    raw = resource.raw_state
-    return resource.state is State.CHANGING and (raw.startswith(("remov", "destroy")) or raw.endswith("to be destroyed"))
-
-
-def hangs_in_deletion(resource: Resource, now: datetime) -> bool:
-    """Whether a sandbox is being deleted for longer than that takes: its host is dead, and nobody uses it again.
-
-    It is no member of its session any more, which it would keep for good.
-    """
-    return is_leaving(resource) and resource.unreadable is None and is_stuck(resource, now)
 
 
 def _kept(resources: Sequence[Resource]) -> str:

@@ -106,8 +106,10 @@ class Preset:
 _IN_PLACE = frozenset(ending for endings in RUNNER_FILES.values() for ending in endings)
 """Files that are a part of what ``identity.place`` takes for one group: they speak for all of it, others for a container."""
 _TRIAL = r".+-\d+-of-\d+-(\d{4}-\d{2}-\d{2}__\d{2}-\d{2}-\d{2})"
-_NEW_SESSION = r"[a-z0-9][a-z0-9_.-]*__[a-z0-9]{7}__(env|verifier__.+)"
-_SESSION = rf"[a-z0-9][a-z0-9_.-]*__[a-z0-9]{{7}}|{_NEW_SESSION}"
+_ID = r"[a-z0-9][a-z0-9_.-]*__[a-z0-9]{7}"
+_PART = r"__(?:env|verifier__.+)"
+_NEW_SESSION = _ID + _PART
+_SESSION = f"{_ID}|{_NEW_SESSION}"
 _SWE_BENCH = ("swebench/sweb.eval.*", "sweb.eval.*", "sweb.env.*")
 _INSPECT = r"inspect-[a-z0-9_-]{1,12}-i[a-z0-9]{6}"
 _MINI_SWE = r"minisweagent-[0-9a-f]{8}"
@@ -133,7 +135,7 @@ PRESETS: Mapping[str, Preset] = {
             references=("hb__*",),
             projects=_SESSION,
             data_projects=_NEW_SESSION,
-            made_up=r"([a-z0-9][a-z0-9_.-]*__[a-z0-9]{7})(?:__(?:env|verifier__.+))?",
+            made_up=f"({_ID})(?:{_PART})?",
             config_files=RUNNER_FILES["harbor"],
             keepalive=INSTANCE_LABEL,
         ),

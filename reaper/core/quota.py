@@ -11,10 +11,10 @@ from functools import partial
 
 from reaper.core import sizes
 from reaper.core.actions import ARCHIVED
+from reaper.core.ages import is_leaving
 from reaper.core.conditions import Policy
 from reaper.core.decide import decide
 from reaper.core.identity import group_name
-from reaper.core.inventory_warnings import is_leaving
 from reaper.core.lease import Lease
 from reaper.core.lease_index import Leases
 from reaper.core.model import Action, Decision, EndpointReport, Kind, Reason, Resource, State

@@ -98,7 +98,7 @@ async def _explain_errors(request: web.Request, handler: Handler) -> web.StreamR
         methods = ", ".join(sorted(error.allowed_methods))
         return answer_json(405, {"error": _METHODS["PUT" in error.allowed_methods]}, Allow=methods)
     except ConnectionResetError:
-        return web.Response()  # to nobody: the client has gone
+        return web.Response()  # the client has gone, and reads no answer
 
 
 @dataclass(slots=True)

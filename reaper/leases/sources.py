@@ -15,7 +15,7 @@ from reaper.core.lease import Ending
 from reaper.core.lease_index import Leases
 from reaper.errors import ConfigError
 from reaper.leases.peers import listener
-from reaper.leases.record import MAX_AGE_CAUSE, Liveness
+from reaper.leases.record import MAX_AGE_CAUSE, LeaseRecord, Liveness
 from reaper.leases.served import WITHIN, FollowedLeases, RemoteLeases, ServedLeases
 from reaper.liveness import lives, lock_file
 from reaper.paths import TOKEN, URL, header_token, is_there, sockets_to_ask
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 NAME = "leases.db"
 KILLED = "killed"
+
+
+def is_orphan(record: LeaseRecord, path: Path) -> bool:
+    """Whether the holder of a lease in this file is surely dead, and the file does not say so yet."""
+    return record.token is not None and record.is_orphan(lives(lock_file(path), record.token))
 
 
 class SharedLeases:

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.parser import text_string_to_metric_families
 
 from reaper import files
+from reaper.core.ages import is_stuck
 from reaper.core.disk import DiskUsage
-from reaper.core.inventory_warnings import is_stuck
 from reaper.core.model import Action, Decision, EndpointReport, Kind, Outcome, Reason, Report
 from reaper.core.quota import Quota, fullest
 from reaper.core.savings import NO_PRICES, Entry, Prices, avoided_cost, avoided_hours

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from reaper.core.ages import is_stuck
 from reaper.core.finding import Finding
-from reaper.core.inventory_warnings import is_stuck
 from reaper.core.model import Decision, EndpointReport, Outcome, Reason, Report, State
 from reaper.core.quota import Quota, usages_of
 from reaper.core.wording import counted, is_or_are

@@ -1,4 +1,4 @@
-"""What is said to the service at REAPER_URL, which holds the leases of runs as well, in the place of their holders."""
+"""Requests to the service at REAPER_URL, which holds the leases of runs as well, in the place of their holders."""
 
 import os
 from contextlib import closing, suppress
@@ -7,12 +7,10 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from reaper.errors import ConfigError, LeasesUnknownError
-from reaper.leases.record import LeaseRecord
 from reaper.leases.served import ServedLeases
-from reaper.leases.sources import KILLED, NAME, other_service, service_at, service_token
+from reaper.leases.sources import KILLED, NAME, is_orphan, other_service, service_at, service_token
 from reaper.leases.store import LeaseFile
 from reaper.library.lease_client import AwayError, LeaseRefusedError, Service
-from reaper.liveness import lives, lock_file
 from reaper.paths import is_there
 
 
@@ -45,12 +43,8 @@ def release_dead(state: Path) -> None:
         with closing(LeaseFile(path)) as file:
             for row in service.rows(state="open"):
                 record = file.find(str(row["id"]))
-                if record is not None and record.is_here and (record.state.ended or _is_dead(record, path)):
+                if record is not None and record.is_here and (record.state.ended or is_orphan(record, path)):
                     release(record.id, max((now - (record.ended_at or record.seen_at)).total_seconds(), 0.0))
-
-
-def _is_dead(record: LeaseRecord, path: Path) -> bool:
-    return record.token is not None and record.is_orphan(lives(lock_file(path), record.token))
 
 
 def _ask(method: str, what: str) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
+from reaper.core.ages import hangs_in_deletion
 from reaper.core.durations import shifted
-from reaper.core.inventory_warnings import hangs_in_deletion
 from reaper.core.lease_index import Leases
 from reaper.core.model import Action, Decision, Kind, Resource, Result, State
 from reaper.core.owner_process import NO_PROOFS, Proofs
