@@ -144,11 +144,11 @@ def explain(
 ) -> list[Finding]:
     """What every rule says of one of ``resources``, in order, and at the end what became of it as part of its group."""
     leases = leases if isinstance(leases, Leases) else Leases(leases)  # with the endpoint that they are asked about
-    resources = [replace(one, group=None, uses=frozenset()) if hangs_in_deletion(one, now) else one for one in resources]
     judge = Judge(resources, rules, leases, now, proofs)
     findings = list(judge.findings(resource))
     alone = judge.decide(resource)
-    together = next(d for d in decide(resources, rules, leases, now, proofs=proofs) if d.resource is resource)
+    number = next(number for number, one in enumerate(resources) if one is resource)
+    together = decide(resources, rules, leases, now, proofs=proofs)[number]  # whose resource may stand apart by now
     same = (together.verdict, together.reason, together.action) == (alone.verdict, alone.reason, alone.action)
     if not same or not any(f.verdict for f in findings):
         findings.append(Finding("group", together.verdict, lambda: together.sentence, together.reason, brief=together.brief))

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 
-from reaper.core.decide import explain
+from reaper.core.decide import decide, explain
 from reaper.core.finding import Finding
 from reaper.core.lease import Lease
-from reaper.core.model import Kind, Reason, Resource, Verdict
-from tests.core.make import EVERYTHING, FOREIGN, NETWORK, NOW, OLD_24H, RUNNING, STOPPED, STOPPED_1H, ago, rules
+from reaper.core.model import Kind, Reason, Resource, State, Verdict
+from tests.core.make import EVERYTHING, FOREIGN, NETWORK, NOW, OLD_24H, RUNNING, SANDBOX, STOPPED, STOPPED_1H, ago, rules
 from tests.core.strategies import PROPERTY, World, worlds
 
 BOTH = rules(STOPPED_1H, OLD_24H)
@@ -18,20 +19,35 @@ def told(resource: Resource, *others: Resource) -> list[Finding]:
     return explain(resource, [resource, *others], BOTH, [], NOW)
 
 
+def ruling_of(findings: list[Finding]) -> Finding:
+    """The first one with a verdict decides; but the group has the last word."""
+    return findings[-1] if findings[-1].rule == "group" else next(one for one in findings if one.verdict is not None)
+
+
 @PROPERTY
 @given(worlds())
 def test_what_is_explained_is_what_is_decided(world: World) -> None:
     for decision in world.decide():
         findings = explain(decision.resource, world.resources, world.rules, world.leases, world.now)
-        ruling = next(finding for finding in findings if finding.verdict is not None)
-        if findings[-1].rule == "group":  # the group has the last word
-            ruling = findings[-1]
+        ruling = ruling_of(findings)
         assert (ruling.verdict, ruling.reason) == (decision.verdict, decision.reason)
         assert (ruling.phrase, ruling.sentence) == (decision.phrase, decision.sentence)
         assert all(finding.sentence for finding in findings)
         assert all(finding.phrase for finding in findings if finding.verdict is not None)
         assert decision.phrase
         assert all((finding.verdict is None) == (finding.reason is None) for finding in findings)
+
+
+@pytest.mark.parametrize("labels", [{}, {"reaper.keep": ""}])
+def test_a_sandbox_whose_deletion_hangs_and_its_session_are_explained_as_they_are_decided(labels: dict[str, str]) -> None:
+    mate = replace(SANDBOX, id="s2", group="s")
+    hangs = replace(
+        SANDBOX, group="s", state=State.CHANGING, raw_state="destroying", labels={"harbor.managed": "true", **labels}
+    )
+    for decision in decide([hangs, mate], rules(EVERYTHING), (), NOW):
+        asked = hangs if decision.resource.id == hangs.id else mate
+        ruling = ruling_of(explain(asked, [hangs, mate], rules(EVERYTHING), (), NOW))
+        assert (ruling.verdict, ruling.sentence) == (decision.verdict, decision.sentence)
 
 
 @PROPERTY
